@@ -1,0 +1,168 @@
+//! What the world outside says about images: who uses what.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{ImageReference, RegistryName, SourceName};
+
+/// The answers of all configured sources, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// One answer for each configured source, sorted by name.
+    pub sources: Vec<SourceAnswer>,
+}
+
+/// What one source said, or why it said nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceAnswer {
+    /// Its name in the settings.
+    pub name: SourceName,
+    /// Its kind in the settings, such as `release-records`.
+    pub kind: &'static str,
+    /// The registries that it protects; nothing means all.
+    pub registries: Option<Vec<RegistryName>>,
+    /// What came of asking it.
+    pub state: SourceState,
+}
+
+/// What came of asking a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceState {
+    /// It answered in full.
+    Answered {
+        /// What it claims, sorted.
+        claims: Vec<Claim>,
+        /// The time of the evidence: its own word, else the file's time.
+        as_of: Option<Timestamp>,
+        /// What a person should know although nothing failed, such as hosts that no registry is known by.
+        notes: Vec<String>,
+    },
+    /// It failed, timed out, is too old, or answered with nothing. What it could have protected stays.
+    Failed {
+        /// A short label for metrics and scripts, such as `unreadable`, `too-old`, `empty`.
+        kind: &'static str,
+        /// What happened, where, and what to do next.
+        message: Arc<str>,
+    },
+}
+
+/// One statement of a source: this workload or release uses this image.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    /// The image it names.
+    pub image: ImageReference,
+    /// Who holds it.
+    pub holder: Arc<Holder>,
+}
+
+/// Who holds a claim, with enough to find it by hand.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// A release record.
+    Release(Release),
+    /// A reference in a file that a person or a pipeline keeps.
+    File {
+        /// The file, as the settings' glob found it.
+        path: String,
+        /// Its line, from 1; 0 where the format has none.
+        line: u32,
+    },
+    /// Something that runs or could be started: a workload of a cluster or of a cloud service.
+    Workload {
+        /// The cluster, subscription or host.
+        place: String,
+        /// Its namespace or resource group.
+        namespace: String,
+        /// Its kind, such as `Deployment`.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// The container in it, or empty.
+        container: String,
+    },
+}
+
+/// A release record that still protects.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Release {
+    /// The file it stands in.
+    pub path: String,
+    /// Its line there, from 1; 0 where unknown.
+    pub line: u32,
+    /// The service that was released.
+    pub service: Option<String>,
+    /// Where it was released to.
+    pub environment: Option<String>,
+    /// Who owns it.
+    pub owner: Option<String>,
+    /// Who approved it.
+    pub approved_by: Option<String>,
+    /// The build it came from.
+    pub build: Option<String>,
+    /// The branch it came from.
+    pub branch: Option<String>,
+    /// When it was released.
+    pub released_at: Option<Timestamp>,
+    /// Whether it is live or kept for a rollback.
+    pub status: ReleaseStatus,
+    /// Until when it protects, where that is limited.
+    pub keep_until: Option<Timestamp>,
+}
+
+/// Whether a release is live. A `retired` one is no claim and never becomes one of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReleaseStatus {
+    /// It is live.
+    #[default]
+    Active,
+    /// It is what a rollback would go to.
+    Rollback,
+}
+
+impl SourceAnswer {
+    /// Whether it protects the registry of that name.
+    #[must_use]
+    pub fn covers(&self, registry: &RegistryName) -> bool {
+        self.registries.as_ref().is_none_or(|names| names.contains(registry))
+    }
+
+    /// Its claims; none where it failed.
+    #[must_use]
+    pub fn claims(&self) -> &[Claim] {
+        match &self.state {
+            SourceState::Answered { claims, .. } => claims,
+            SourceState::Failed { .. } => &[],
+        }
+    }
+
+    /// Whether it failed.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        matches!(self.state, SourceState::Failed { .. })
+    }
+}
+
+impl Claims {
+    /// Puts everything in its canonical order.
+    pub fn sort(&mut self) {
+        self.sources.sort_by(|a, b| a.name.cmp(&b.name));
+        for source in &mut self.sources {
+            if let SourceState::Answered { claims, .. } = &mut source.state {
+                claims.sort();
+                claims.dedup();
+            }
+        }
+    }
+}
+
+impl ReleaseStatus {
+    /// The label used in records and reports.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Rollback => "rollback",
+        }
+    }
+}

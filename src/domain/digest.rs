@@ -1,0 +1,149 @@
+//! Content digests, as the OCI image specification writes them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256, Sha512};
+
+/// The address of content: `sha256:<64 hex>` or `sha512:<128 hex>`, always lower case.
+///
+/// These are the two algorithms that the OCI image specification registers for new content. Ordered by algorithm, then
+/// by value, which is also the order of the written form.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(Repr);
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Repr {
+    Sha256([u8; 32]),
+    Sha512(Arc<[u8; 64]>),
+}
+
+/// A text that is no digest. Shows the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no digest: expected `sha256:` and 64 hex digits, or `sha512:` and 128")]
+pub struct InvalidDigest {
+    /// What was read.
+    pub text: String,
+}
+
+impl Digest {
+    /// The sha256 digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Repr::Sha256(Sha256::digest(bytes).into()))
+    }
+
+    /// Whether `bytes` are the content that this digest names.
+    #[must_use]
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        match &self.0 {
+            Repr::Sha256(expected) => Sha256::digest(bytes).as_slice() == expected,
+            Repr::Sha512(expected) => Sha512::digest(bytes).as_slice() == expected.as_slice(),
+        }
+    }
+
+    /// `sha256` or `sha512`.
+    #[must_use]
+    pub fn algorithm(&self) -> &'static str {
+        match self.0 {
+            Repr::Sha256(_) => "sha256",
+            Repr::Sha512(_) => "sha512",
+        }
+    }
+
+    /// The value in lower-case hex digits, without the algorithm.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        let bytes: &[u8] = match &self.0 {
+            Repr::Sha256(value) => value,
+            Repr::Sha512(value) => value.as_slice(),
+        };
+        let mut text = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            text.push(char::from(HEX[usize::from(byte >> 4)]));
+            text.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+        text
+    }
+
+    /// The first twelve hex digits with the algorithm, for eyes: `sha256:13e367d31ae8`.
+    #[must_use]
+    pub fn short(&self) -> String {
+        format!("{}:{}", self.algorithm(), &self.hex()[..12])
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let text = text.as_bytes();
+    if text.len() != N * 2 {
+        return None;
+    }
+    let mut out = [0; N];
+    for (slot, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
+        *slot = (nibble(pair[0])? << 4) | nibble(pair[1])?;
+    }
+    Some(out)
+}
+
+fn nibble(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let repr = match text.split_once(':') {
+            Some(("sha256", hex)) => unhex(hex).map(Repr::Sha256),
+            Some(("sha512", hex)) => unhex(hex).map(|value| Repr::Sha512(Arc::new(value))),
+            _ => None,
+        };
+        repr.map(Self).ok_or_else(|| InvalidDigest { text: text.chars().take(160).collect() })
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm(), self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_read_written_and_verified() {
+        let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let digest: Digest = empty.parse().unwrap();
+        assert_eq!(digest.to_string(), empty);
+        assert_eq!(digest.short(), "sha256:e3b0c44298fc");
+        assert!(digest.is_of(b""));
+        assert!(!digest.is_of(b"x"));
+        assert_eq!(Digest::of(b""), digest);
+        assert_eq!(empty.to_uppercase().replace("SHA256", "sha256").parse::<Digest>().unwrap(), digest);
+    }
+
+    #[test]
+    fn what_is_no_digest_is_refused() {
+        for text in ["", "sha256:", "sha256:e3b0", "md5:d41d8cd98f00b204e9800998ecf8427e", "latest"] {
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
+        let long = format!("sha256:{}g", "0".repeat(63));
+        assert!(long.parse::<Digest>().is_err());
+    }
+}

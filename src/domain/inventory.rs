@@ -1,0 +1,290 @@
+//! What the registries hold, as read at one time, with what could not be read as data.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Digest, RegistryName, RepositoryName, TagName};
+
+/// Everything that was read from the registries, sorted by name at every level.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// The registries, by name.
+    pub registries: Vec<Registry>,
+}
+
+/// One registry as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// Its name in the settings.
+    pub name: RegistryName,
+    /// Its dialect, such as `distribution`.
+    pub kind: &'static str,
+    /// Its address, scheme included.
+    pub endpoint: String,
+    /// The hosts by which image references name it (endpoint and aliases), lower case, with the port where there is one.
+    pub hosts: Vec<String>,
+    /// As whom it was read, in words: `anonymous`, `user ci-reader`.
+    pub identity: String,
+    /// How a tag is removed here.
+    pub removal: RemovalMethod,
+    /// Whether that can be done.
+    pub ability: RemovalAbility,
+    /// Its repositories, by name.
+    pub repositories: Vec<Repository>,
+    /// What could not be read of the registry as a whole.
+    pub gaps: Vec<Gap>,
+}
+
+/// How a tag is removed from a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RemovalMethod {
+    /// The tag alone goes; the manifest stays until the registry collects it.
+    Untag,
+    /// The manifest goes, and with it every tag it has. Chosen by a person, per registry.
+    DeleteManifest,
+}
+
+/// Whether a registry can remove a tag in the chosen way, found out without removing anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemovalAbility {
+    /// It answered as registries do that can.
+    Able,
+    /// Nobody asked: nothing there could be removed, or the registry is read only for this run.
+    NotAsked,
+    /// It cannot, for the given reason.
+    Impossible(RemovalObstacle),
+}
+
+/// Why a registry cannot remove tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemovalObstacle {
+    /// It refuses to delete by tag, as distribution 2.x does (400 or 405).
+    NoUntag,
+    /// It refuses deletions of any kind.
+    DeletesDisabled,
+    /// The credentials do not allow it.
+    Denied,
+    /// An untag there destroyed the manifest; it was marked at that time.
+    Destroys {
+        /// When that was seen.
+        since: Timestamp,
+    },
+    /// Asking failed.
+    Unclear {
+        /// What happened.
+        message: String,
+    },
+}
+
+/// One repository as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// Its name.
+    pub name: RepositoryName,
+    /// Its tags, by name.
+    pub tags: Vec<Tag>,
+    /// Every manifest that was read: those of the tags, their children to any depth, and their referrers.
+    pub manifests: BTreeMap<Digest, Manifest>,
+    /// What could not be read here.
+    pub gaps: Vec<Gap>,
+    /// A lock on the whole repository.
+    pub lock: Option<Lock>,
+}
+
+/// One tag as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag {
+    /// Its name.
+    pub name: TagName,
+    /// The digest that it named, or nothing where that could not be read (there is a gap then).
+    pub digest: Option<Digest>,
+    /// When the registry says that it was last pushed or moved.
+    pub pushed_at: Option<Timestamp>,
+    /// When Tagwarden first saw it at this digest, unless that was at the first look at the repository.
+    pub first_seen: Option<Timestamp>,
+    /// A lock on the tag.
+    pub lock: Option<Lock>,
+}
+
+/// One manifest as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// As the registry or the manifest itself says.
+    pub media_type: Arc<str>,
+    /// Bytes of the manifest itself.
+    pub size: u64,
+    /// The digest of an image's configuration.
+    pub config: Option<Digest>,
+    /// The blobs it needs and the registry stores (configuration and layers; no foreign layers).
+    pub blobs: Arc<[Blob]>,
+    /// The manifests that it lists, where it is an index.
+    pub children: Vec<Digest>,
+    /// The manifest that it refers to (OCI 1.1 `subject`), which makes it a referrer.
+    pub subject: Option<Digest>,
+    /// When the image says it was created, unjudged.
+    pub created_at: Option<Timestamp>,
+    /// A lock on the manifest.
+    pub lock: Option<Lock>,
+}
+
+/// A blob in a registry's store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Blob {
+    /// Its address.
+    pub digest: Digest,
+    /// Its length in bytes, as the manifest says.
+    pub size: u64,
+}
+
+/// What the registry itself forbids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lock {
+    /// It may not be deleted.
+    Delete,
+    /// It may not be written, which blocks deletion as well.
+    Write,
+    /// Neither deleted nor written.
+    DeleteAndWrite,
+}
+
+/// Something that could not be read. A gap is a reason to keep, never an absence.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gap {
+    /// What is missing.
+    pub at: GapAt,
+    /// A short label for metrics and scripts, such as `http-500` or `digest-mismatch`.
+    pub kind: &'static str,
+    /// What happened, and what to do next.
+    pub message: Arc<str>,
+}
+
+/// What a gap leaves unknown.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GapAt {
+    /// Whether there are more repositories.
+    Catalogue,
+    /// Whether there are more tags in the repository.
+    TagList,
+    /// A listed tag that the registry then did not know: it vanished meanwhile, or names nothing.
+    VanishedTag(TagName),
+    /// What a tag names.
+    Tag(TagName),
+    /// What a manifest holds: its children, its subject, its blobs.
+    Manifest(Digest),
+    /// When an image was created; nothing else is missing.
+    Created(Digest),
+    /// What refers to a manifest.
+    Referrers(Digest),
+}
+
+impl Gap {
+    /// Whether it leaves every tag of its repository in doubt.
+    ///
+    /// An unread list hides tags of the same digest; an unread manifest may be an index that holds any image of the
+    /// repository, and so may an unread referrer. A vanished tag or a missing creation time says nothing of others.
+    #[must_use]
+    pub fn blocks_repository(&self) -> bool {
+        match self.at {
+            GapAt::TagList | GapAt::Tag(_) | GapAt::Manifest(_) | GapAt::Referrers(_) => true,
+            GapAt::Catalogue | GapAt::VanishedTag(_) | GapAt::Created(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for GapAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Catalogue => f.write_str("the list of repositories"),
+            Self::TagList => f.write_str("the list of tags"),
+            Self::VanishedTag(tag) | Self::Tag(tag) => write!(f, "tag {tag}"),
+            Self::Manifest(digest) => write!(f, "manifest {digest}"),
+            Self::Created(digest) => write!(f, "creation time of {digest}"),
+            Self::Referrers(digest) => write!(f, "referrers of {digest}"),
+        }
+    }
+}
+
+impl Lock {
+    /// The label used in reports: `delete`, `write`, `delete+write`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Write => "write",
+            Self::DeleteAndWrite => "delete+write",
+        }
+    }
+}
+
+impl RemovalMethod {
+    /// The label used in settings and reports: `untag` or `manifest`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Untag => "untag",
+            Self::DeleteManifest => "manifest",
+        }
+    }
+}
+
+impl Inventory {
+    /// Puts everything in its canonical order, so that equal contents compare and hash equal however they were read.
+    pub fn sort(&mut self) {
+        self.registries.sort_by(|a, b| a.name.cmp(&b.name));
+        for registry in &mut self.registries {
+            registry.gaps.sort();
+            registry.repositories.sort_by(|a, b| a.name.cmp(&b.name));
+            for repository in &mut registry.repositories {
+                repository.gaps.sort();
+                repository.tags.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+        }
+    }
+
+    /// The registry of that name.
+    #[must_use]
+    pub fn registry(&self, name: &str) -> Option<&Registry> {
+        self.registries.iter().find(|registry| registry.name.as_str() == name)
+    }
+
+    /// How many tags were read.
+    #[must_use]
+    pub fn tag_count(&self) -> usize {
+        self.registries.iter().flat_map(|registry| &registry.repositories).map(|repository| repository.tags.len()).sum()
+    }
+
+    /// Whether anything could not be read.
+    #[must_use]
+    pub fn has_gaps(&self) -> bool {
+        self.registries
+            .iter()
+            .any(|registry| !registry.gaps.is_empty() || registry.repositories.iter().any(|r| !r.gaps.is_empty()))
+    }
+}
+
+impl Registry {
+    /// The repository of that name (the list is sorted).
+    #[must_use]
+    pub fn repository(&self, name: &str) -> Option<&Repository> {
+        let found = self.repositories.binary_search_by(|repository| repository.name.as_str().cmp(name)).ok()?;
+        self.repositories.get(found)
+    }
+}
+
+impl Repository {
+    /// A repository of which nothing is known yet.
+    #[must_use]
+    pub fn empty(name: RepositoryName) -> Self {
+        Self { name, tags: Vec::new(), manifests: BTreeMap::new(), gaps: Vec::new(), lock: None }
+    }
+
+    /// The tag of that name (the list is sorted).
+    #[must_use]
+    pub fn tag(&self, name: &str) -> Option<&Tag> {
+        let found = self.tags.binary_search_by(|tag| tag.name.as_str().cmp(name)).ok()?;
+        self.tags.get(found)
+    }
+}

@@ -1,0 +1,131 @@
+//! The record of what was done to a registry: first the intent, then the outcome.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Digest, RegistryName, RemovalMethod, RepositoryName, TagName};
+
+/// Something that is about to be done to a tag. It is journaled before it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// What is to be done.
+    pub action: Action,
+    /// The registry.
+    pub registry: RegistryName,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: TagName,
+    /// The digest that the tag has before a removal, or gets by a restore.
+    pub digest: Digest,
+    /// The media type of the manifest behind it.
+    pub media_type: Arc<str>,
+    /// The policy that lets it go, or nothing for a restore.
+    pub policy: Option<String>,
+    /// The reasons as the plan gave them, as JSON text; the proof of a removal.
+    pub proof: String,
+}
+
+/// What is done to a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// It is removed, by that method.
+    Remove(RemovalMethod),
+    /// It is put back.
+    Restore,
+}
+
+/// What came of an intent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done. The text is what the registry said of it, such as a correlation id; often empty.
+    Done(String),
+    /// It was not done because it no longer fits.
+    Skipped(Skip),
+    /// It was tried and the registry refused or failed. The tag is where it was, as far as is known.
+    Failed(String),
+}
+
+/// Why something planned was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Skip {
+    /// The tag names another digest by now.
+    Moved {
+        /// That digest.
+        to: Digest,
+    },
+    /// The tag is gone already.
+    Gone,
+    /// Deciding again, with the evidence of now, keeps it. The text says why.
+    Kept(String),
+    /// The registry has locked it meanwhile.
+    Locked(String),
+    /// A policy that lets it go says `dry-run`.
+    DryRun,
+    /// A refusal of the plan covers it. The text is the refusal's.
+    Refused(String),
+    /// Earlier removals showed that the registry destroys what it should only untag.
+    Stopped(String),
+    /// The run was told to stop before this one's turn.
+    Interrupted,
+    /// Something else took it back or never began it, found out at the next start. The text says what was seen.
+    Settled(String),
+}
+
+impl Action {
+    /// The label used in the journal: `untag`, `delete-manifest`, `restore`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Remove(RemovalMethod::Untag) => "untag",
+            Self::Remove(RemovalMethod::DeleteManifest) => "delete-manifest",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+impl Outcome {
+    /// The label used in the journal: `done`, `skipped`, `failed`.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Skipped(_) => "skipped",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+impl Skip {
+    /// The label used in the journal and in metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Moved { .. } => "moved",
+            Self::Gone => "gone",
+            Self::Kept(_) => "kept",
+            Self::Locked(_) => "locked",
+            Self::DryRun => "policy-dry-run",
+            Self::Refused(_) => "refused",
+            Self::Stopped(_) => "stopped",
+            Self::Interrupted => "interrupted",
+            Self::Settled(_) => "settled",
+        }
+    }
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Moved { to } => write!(f, "the tag has moved to {to}"),
+            Self::Gone => f.write_str("the tag is gone already"),
+            Self::Kept(why) => write!(f, "it stays now: {why}"),
+            Self::Locked(why) => write!(f, "it is locked now: {why}"),
+            Self::DryRun => f.write_str("a policy that lets it go says `mode: dry-run`"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Stopped(why) => write!(f, "stopped: {why}"),
+            Self::Interrupted => f.write_str("the run was interrupted before its turn"),
+            Self::Settled(seen) => write!(f, "settled after an interruption: {seen}"),
+        }
+    }
+}

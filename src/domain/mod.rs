@@ -1,0 +1,29 @@
+//! Facts and words. No IO, no clock, no serde of outside formats.
+//!
+//! Everything here is what the field calls it; what a registry or a file calls it differently is translated at the edge.
+
+mod claim;
+mod digest;
+mod inventory;
+mod journal;
+mod name;
+mod plan;
+mod policy;
+mod reference;
+mod verdict;
+
+pub use claim::{Claim, Claims, Holder, Release, ReleaseStatus, SourceAnswer, SourceState};
+pub use digest::{Digest, InvalidDigest};
+pub use inventory::{
+    Blob, Gap, GapAt, Inventory, Lock, Manifest, Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository,
+    Tag,
+};
+pub use journal::{Action, Intent, Outcome, Skip};
+pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName, TagName};
+pub use plan::{Drift, Plan, Reclaim, Refusal, RefusalReason, Removal, Scope};
+pub use policy::{
+    Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector, Span, TagSelector,
+    VersionPart,
+};
+pub use reference::{ImageReference, InvalidReference};
+pub use verdict::{ClaimMatch, Claimed, Date, Locked, Miss, Reason, TagAt, TagVerdict, Undated, Verdict};

@@ -1,0 +1,159 @@
+//! The names of things: registries, repositories, tags, policies, sources.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// A text that is no such name. Shows the text and the rule it breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no {what}: {rule}")]
+pub struct InvalidName {
+    /// What was read, cut after 160 characters.
+    pub text: String,
+    /// What it should have been.
+    pub what: &'static str,
+    /// What such a name looks like.
+    pub rule: &'static str,
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(InvalidName { text: text.chars().take(160).collect(), what: $what, rule: $rule })
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name!(
+    /// A registry's name in the settings, such as `contoso`.
+    RegistryName,
+    "registry name",
+    "letters, digits, `-`, `_` and `.`, at most 64",
+    is_label
+);
+name!(
+    /// A policy's name in its file.
+    PolicyName,
+    "policy name",
+    "letters, digits, `-`, `_` and `.`, at most 64",
+    is_label
+);
+name!(
+    /// A source's name in the settings, such as `aks-prod`.
+    SourceName,
+    "source name",
+    "letters, digits, `-`, `_` and `.`, at most 64",
+    is_label
+);
+name!(
+    /// A repository inside its registry, such as `shop/api`, without the host.
+    ///
+    /// The grammar is that of the OCI distribution specification: lower-case path segments joined by `/`.
+    RepositoryName,
+    "repository name",
+    "lower-case path segments of letters and digits joined by `.`, `_`, `__` or dashes, at most 255 characters",
+    is_repository
+);
+name!(
+    /// A tag, without its repository.
+    ///
+    /// The grammar is that of the OCI distribution specification: at most 128 of `[A-Za-z0-9_.-]`, not starting with
+    /// `.` or `-`.
+    TagName,
+    "tag",
+    "at most 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`",
+    is_tag
+);
+
+fn is_label(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+}
+
+fn is_tag(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && !matches!(text.as_bytes()[0], b'-' | b'.')
+}
+
+fn is_repository(text: &str) -> bool {
+    text.len() <= 255 && text.split('/').all(is_segment)
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, by hand because every listed repository passes here.
+fn is_segment(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    if !alphanumeric(*first) || !alphanumeric(*last) {
+        return false;
+    }
+    text.split(|c: char| alphanumeric(c.try_into().unwrap_or(0)))
+        .all(|joint| joint.is_empty() || matches!(joint, "." | "_" | "__") || joint.bytes().all(|b| b == b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_follow_the_distribution_grammar() {
+        for good in ["a", "shop/api", "shop/api-v2", "a--b", "a__b", "a.b/c_d/e", "0/1"] {
+            assert!(good.parse::<RepositoryName>().is_ok(), "{good}");
+        }
+        for bad in ["", "/", "a/", "/a", "Shop", "a..b", "a___b", "-a", "a-", "a._b", "a b", "ä"] {
+            assert!(bad.parse::<RepositoryName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tags_follow_the_distribution_grammar() {
+        for good in ["latest", "_x", "V1.2.3-rc.1", &"a".repeat(128)] {
+            assert!(good.parse::<TagName>().is_ok(), "{good}");
+        }
+        for bad in ["", ".x", "-x", "a/b", "a b", "ü", &"a".repeat(129)] {
+            assert!(bad.parse::<TagName>().is_err(), "{bad}");
+        }
+    }
+}

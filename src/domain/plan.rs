@@ -1,0 +1,157 @@
+//! What a run would remove, what forbids it, and what that would free.
+
+use super::{
+    Date, Digest, Holder, ImageReference, PolicyName, RegistryName, RemovalMethod, RemovalObstacle, RepositoryName,
+    SourceName, TagAt, TagName,
+};
+use std::sync::Arc;
+
+/// The removals that follow from the verdicts, and what stands against them. Sorted; leaves no choice to who applies it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// One for each expired tag, by registry, repository and tag.
+    pub removals: Vec<Removal>,
+    /// What stands against them.
+    pub refusals: Vec<Refusal>,
+}
+
+/// One tag to be removed, at the digest it must still have then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// Where it stands in the inventory that it was decided on.
+    pub at: TagAt,
+    /// The registry.
+    pub registry: RegistryName,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: TagName,
+    /// The digest it must still name.
+    pub digest: Digest,
+    /// The first by name of the policies that let it go; all of them stand in its reasons.
+    pub policy: PolicyName,
+    /// How it is removed.
+    pub method: RemovalMethod,
+    /// Whether all the policies that let it go say `enforce` (for a removal by manifest: those of all its tags).
+    pub enforce: bool,
+    /// The time by which it was judged.
+    pub date: Date,
+}
+
+/// Why an enforcing run would not do what the plan lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it covers: none of that is removed.
+    pub scope: Scope,
+    /// Which limit, and by how much.
+    pub why: RefusalReason,
+    /// Whether the removals that would really be enforced go over the limit by themselves. If not, it only says what
+    /// would happen if every policy said `enforce`.
+    pub binding: bool,
+}
+
+/// What a refusal covers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// The whole run.
+    Run,
+    /// Everything in one registry.
+    Registry(RegistryName),
+    /// Everything that one policy lets go.
+    Policy(PolicyName),
+    /// What one policy lets go in one repository.
+    PolicyInRepository(PolicyName, RegistryName, RepositoryName),
+    /// Everything in one repository.
+    Repository(RegistryName, RepositoryName),
+}
+
+/// Which limit was passed, and by how much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// More removals than `untag` allows.
+    Untag {
+        /// Removals found.
+        found: u32,
+        /// Removals allowed.
+        allowed: u32,
+    },
+    /// More of a repository's tags than `percent` allows.
+    Percent {
+        /// Removals found in the repository.
+        found: u32,
+        /// Tags in it.
+        tags: u32,
+        /// Percent allowed.
+        allowed: u32,
+    },
+    /// Fewer tags left than `leave` asks for.
+    Leave {
+        /// Tags that would be left.
+        left: u32,
+        /// Fewest allowed.
+        allowed: u32,
+    },
+    /// The registry cannot remove tags.
+    Impossible(RemovalObstacle),
+}
+
+/// What removing a plan's tags would free, once the registry collects it.
+///
+/// A blob counts once, for the first removal in the plan's order whose manifest needs it, so the parts add up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reclaim {
+    /// For each removal of the plan, bytes that only removed manifests need; nothing where that cannot be known.
+    pub removals: Vec<Option<u64>>,
+    /// Their sum.
+    pub reclaimable_bytes: u64,
+    /// Bytes of blobs of removed manifests that something kept needs too.
+    pub shared_bytes: u64,
+}
+
+/// A record that names a tag and a digest, where the tag no longer is at that digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// The source that recorded it.
+    pub source: SourceName,
+    /// Who holds the claim.
+    pub holder: Arc<Holder>,
+    /// The reference with tag and digest.
+    pub reference: ImageReference,
+    /// The registry.
+    pub registry: RegistryName,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// What the tag names now; nothing where the tag is gone or unread.
+    pub actual: Option<Digest>,
+}
+
+impl Scope {
+    /// Whether a removal falls under it, where `policies` are those that let it go.
+    #[must_use]
+    pub fn covers(&self, removal: &Removal, policies: &[&PolicyName]) -> bool {
+        match self {
+            Self::Run => true,
+            Self::Registry(registry) => *registry == removal.registry,
+            Self::Policy(policy) => policies.contains(&policy),
+            Self::PolicyInRepository(policy, registry, repository) => {
+                policies.contains(&policy) && *registry == removal.registry && *repository == removal.repository
+            }
+            Self::Repository(registry, repository) => {
+                *registry == removal.registry && *repository == removal.repository
+            }
+        }
+    }
+}
+
+impl RefusalReason {
+    /// The label used in reports and metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Untag { .. } => "untag-limit",
+            Self::Percent { .. } => "percent-limit",
+            Self::Leave { .. } => "leave-limit",
+            Self::Impossible(_) => "removal-impossible",
+        }
+    }
+}

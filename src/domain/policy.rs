@@ -1,0 +1,289 @@
+//! What a platform owner wrote: which tags, what is kept, and how much may go at once.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
+use regex::Regex;
+
+use super::{PolicyName, RegistryName};
+
+/// One policy, validated.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Its name, unique over all files.
+    pub name: PolicyName,
+    /// What it is for, in its author's words.
+    pub description: Option<String>,
+    /// Whom to ask about it.
+    pub owner: Option<String>,
+    /// Which tags it speaks of.
+    pub select: Selector,
+    /// Named groups of the selector's pattern: the keep rules apply to each combination of their values apart.
+    pub group_by: Vec<String>,
+    /// What stays.
+    pub keep: Keep,
+    /// Whether what it lets go may really be removed.
+    pub mode: PolicyMode,
+    /// Its own limits.
+    pub limits: PolicyLimits,
+    /// The file it stands in, relative to the policies folder.
+    pub file: Arc<str>,
+    /// The content hash of that file, `sha256:…`.
+    pub revision: Arc<str>,
+}
+
+/// Whether what a policy lets go may really be removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PolicyMode {
+    /// It is only reported.
+    #[default]
+    DryRun,
+    /// It may be removed.
+    Enforce,
+}
+
+/// Which tags a policy speaks of.
+#[derive(Debug, Clone)]
+pub struct Selector {
+    /// The registries; nothing means all.
+    pub registries: Option<Vec<RegistryName>>,
+    /// The repositories; nothing means all. `*` stays inside one path segment.
+    pub repositories: Option<Globs>,
+    /// The tags.
+    pub tags: TagSelector,
+}
+
+/// Which tags of a selected repository a policy speaks of.
+#[derive(Debug, Clone)]
+pub enum TagSelector {
+    /// All.
+    All,
+    /// Those that the globs match.
+    Globs(Globs),
+    /// Those that the regular expression matches as a whole; it is anchored at both ends already.
+    Pattern(Regex),
+}
+
+/// A list of globs, those with `!` taking away what the others gave.
+#[derive(Debug, Clone)]
+pub struct Globs {
+    include: GlobSet,
+    exclude: GlobSet,
+    included: Vec<Arc<str>>,
+    written: Vec<String>,
+}
+
+/// What a policy keeps.
+#[derive(Debug, Clone)]
+pub enum Keep {
+    /// Every tag that it selects.
+    All,
+    /// None of them.
+    None,
+    /// Those that at least one rule keeps; never empty.
+    Rules(Vec<KeepRule>),
+}
+
+/// One keep rule.
+#[derive(Debug, Clone)]
+pub enum KeepRule {
+    /// The newest distinct images per repository and group.
+    Newest(NonZeroU32),
+    /// What was pushed within that time before now.
+    Within(Span),
+    /// The newest of each of the last so many periods that have one.
+    Bucketed {
+        /// The period.
+        period: Period,
+        /// How many of them.
+        count: NonZeroU32,
+    },
+    /// The highest versions of each of the newest so many version lines.
+    NewestPer {
+        /// What makes a version line.
+        version: VersionPart,
+        /// How many images of each line.
+        count: NonZeroU32,
+    },
+    /// Tags that the globs match.
+    Matching(Globs),
+}
+
+/// A positive duration together with how it was written (`14d`), for reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// How long.
+    pub duration: SignedDuration,
+    /// As written.
+    pub written: Arc<str>,
+}
+
+/// A calendar period. Weeks are ISO weeks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Period {
+    /// A calendar day.
+    Day,
+    /// An ISO week, Monday to Sunday.
+    Week,
+    /// A calendar month.
+    Month,
+    /// A calendar year.
+    Year,
+}
+
+/// What makes a version line: versions that agree up to this part belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum VersionPart {
+    /// `1.x.y`
+    Major,
+    /// `1.2.x`
+    Minor,
+    /// `1.2.3`, with its pre-releases
+    Patch,
+}
+
+/// The limits of one policy; nothing means only the settings' limits hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PolicyLimits {
+    /// Most removals of this policy in one run.
+    pub untag: Option<u32>,
+    /// Most removals of this policy per repository, in percent of the repository's tags.
+    pub percent: Option<u32>,
+}
+
+/// The limits of the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most removals in one run.
+    pub untag: u32,
+    /// Most removals per repository, in percent of its tags (0 to 100).
+    pub percent: u32,
+    /// Fewest tags that a repository is left with.
+    pub leave: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { untag: 1000, percent: 50, leave: 1 }
+    }
+}
+
+/// Everything a decision is made by: the policies and what the settings add to them.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The policies, by name.
+    pub policies: Vec<Policy>,
+    /// The settings' limits.
+    pub limits: Limits,
+    /// The time zone in which days, weeks, months and years are cut.
+    pub timezone: TimeZone,
+}
+
+impl Policy {
+    /// Whether it names that registry at all.
+    #[must_use]
+    pub fn covers(&self, registry: &RegistryName) -> bool {
+        self.select.registries.as_ref().is_none_or(|names| names.contains(registry))
+    }
+}
+
+impl Keep {
+    /// The rules; none for [`Keep::All`] and [`Keep::None`].
+    #[must_use]
+    pub fn rules(&self) -> &[KeepRule] {
+        match self {
+            Self::Rules(rules) => rules,
+            Self::All | Self::None => &[],
+        }
+    }
+}
+
+impl PolicyMode {
+    /// The label used in files and reports.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::DryRun => "dry-run",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+impl Period {
+    /// The rule's name in policy files: `daily`, …
+    #[must_use]
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::Day => "daily",
+            Self::Week => "weekly",
+            Self::Month => "monthly",
+            Self::Year => "yearly",
+        }
+    }
+}
+
+impl VersionPart {
+    /// The label used in policy files.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Major => "major",
+            Self::Minor => "minor",
+            Self::Patch => "patch",
+        }
+    }
+}
+
+impl Globs {
+    /// Compiles globs; those that start with `!` exclude. `*` and `?` stay inside one path segment, `**` crosses them.
+    ///
+    /// # Errors
+    /// The position of the first glob that does not compile, with what is wrong with it.
+    pub fn new<S: AsRef<str>>(globs: &[S]) -> Result<Self, (usize, globset::Error)> {
+        let (mut include, mut exclude) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        let mut included = Vec::new();
+        for (index, written) in globs.iter().enumerate() {
+            let written = written.as_ref();
+            if let Some(rest) = written.strip_prefix('!') {
+                exclude.add(glob(rest).map_err(|error| (index, error))?);
+            } else {
+                include.add(glob(written).map_err(|error| (index, error))?);
+                included.push(written.into());
+            }
+        }
+        Ok(Self {
+            include: include.build().map_err(|error| (0, error))?,
+            exclude: exclude.build().map_err(|error| (0, error))?,
+            included,
+            written: globs.iter().map(|glob| glob.as_ref().to_owned()).collect(),
+        })
+    }
+
+    /// Whether a glob matches and no exclusion does.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        self.include.is_match(text) && !self.exclude.is_match(text)
+    }
+
+    /// The first glob that matches, as written, unless an exclusion does.
+    #[must_use]
+    pub fn matching(&self, text: &str) -> Option<&Arc<str>> {
+        if self.exclude.is_match(text) {
+            return None;
+        }
+        self.include.matches(text).first().map(|&index| &self.included[index])
+    }
+
+    /// The globs as written.
+    #[must_use]
+    pub fn written(&self) -> &[String] {
+        &self.written
+    }
+}
+
+fn glob(text: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(true).build()
+}

@@ -1,0 +1,10 @@
+//! Tagwarden: retention and cleanup for container image tags.
+//!
+//! The rooms, from facts to ways in; imports point strictly downward in this list reversed. ARCHITECTURE.md walks
+//! through them.
+
+pub mod domain;
+pub mod engine;
+pub mod policy_file;
+pub mod registry;
+pub mod sources;

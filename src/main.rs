@@ -1,0 +1,3 @@
+//! The `tagwarden` command.
+
+fn main() {}

@@ -36,6 +36,8 @@ pub struct Removal {
     pub enforce: bool,
     /// The time by which it was judged.
     pub date: Date,
+    /// The image that it accompanies, where it is a signature or the like: it may only go after that image's tags.
+    pub companion_of: Option<Digest>,
 }
 
 /// Why an enforcing run would not do what the plan lists.

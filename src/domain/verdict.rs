@@ -169,6 +169,13 @@ pub enum Reason {
         /// By how much it missed each rule, in the rules' order.
         misses: Box<[Miss]>,
     },
+    /// It is a signature, attestation or the like of an image whose last tags go, and goes with them.
+    CompanionOfExpired {
+        /// That image.
+        subject: Box<Digest>,
+        /// The first policy by name that lets that image's tags go.
+        policy: PolicyName,
+    },
 }
 
 /// By how much a tag missed a keep rule.
@@ -332,7 +339,7 @@ impl Reason {
             | Self::Undated { .. }
             | Self::NotAVersion { .. } => Verdict::Retained,
             Self::SourceFailed { .. } | Self::Gap { .. } => Verdict::Undecided,
-            Self::LetGo { .. } => Verdict::Expired,
+            Self::LetGo { .. } | Self::CompanionOfExpired { .. } => Verdict::Expired,
         }
     }
 }

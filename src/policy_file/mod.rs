@@ -1,1 +1,49 @@
-//! Policy files.
+//! Policy files: YAML to [`Policy`], with every problem of every file told at once, at its place.
+//!
+//! A file is read into a tree of values with places first; what they mean is decided in a second step, which goes on
+//! after each problem. Nothing is guessed: what is not exactly one of the things that can be written is a problem.
+
+mod diagnostic;
+mod lower;
+mod read;
+mod selection;
+mod tree;
+
+use crate::domain::{Digest, Policy};
+
+use diagnostic::Problems;
+pub use diagnostic::{Diagnostic, render};
+use lower::{Origin, Placed};
+
+/// The policies of one file. `file` is what it is called in messages and in [`Policy::file`].
+///
+/// # Errors
+/// Every problem of the file, in the order of their places.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Policy>, Vec<Diagnostic>> {
+    let mut problems = Problems::new(file, without_mark(text));
+    let policies = read(file, text, &mut problems);
+    if problems.is_empty() {
+        Ok(policies.into_iter().map(|(policy, _)| policy).collect())
+    } else {
+        Err(problems.into_found())
+    }
+}
+
+fn read(file: &str, text: &str, problems: &mut Problems) -> Vec<Placed> {
+    let origin = Origin { file: file.into(), revision: Digest::of(text.as_bytes()).to_string().into() };
+    match tree::yaml(without_mark(text)) {
+        Ok(root) => lower::policies(&root, &origin, problems),
+        Err(error) => {
+            let problem = problems.add(&tree::Place::Text(error.span), error.message);
+            if let Some(help) = error.help {
+                problem.help(help);
+            }
+            Vec::new()
+        }
+    }
+}
+
+/// The text without the byte order mark that some editors put first.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}

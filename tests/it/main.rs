@@ -1,2 +1,3 @@
-#[test]
-fn x() {}
+//! One binary for all integration tests: linking it once is what takes the time.
+
+mod policy_files;

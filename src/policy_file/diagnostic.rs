@@ -1,0 +1,211 @@
+//! What is wrong with a file, where, and what was probably meant.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+
+use super::tree::Place;
+
+/// One problem with its place.
+///
+/// Shows itself on one line, for logs: `policies/a.yaml:3:7: unknown rule …`. [`render`] shows it with the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The file as it is called in messages, or the environment variable.
+    pub file: String,
+    /// The line, from 1; 0 for what has no place in a text.
+    pub line: usize,
+    /// The character in the line, from 1; 0 for what has no place in a text.
+    pub column: usize,
+    /// The offending bytes of the text.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    text: Option<Arc<str>>,
+    also: Option<Box<Diagnostic>>,
+}
+
+impl Diagnostic {
+    /// A problem of a whole file or of something that is none.
+    #[must_use]
+    pub fn of(file: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            file: file.into(),
+            line: 0,
+            column: 0,
+            span: 0..0,
+            message: message.into(),
+            help: None,
+            text: None,
+            also: None,
+        }
+    }
+
+    /// A problem at `span` of a text. An empty span means the rest of its line.
+    pub(crate) fn at(file: &str, text: &Arc<str>, span: &Range<usize>, message: impl Into<String>) -> Self {
+        let span = visible(text, span);
+        let before = &text[..span.start];
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: text[line_start..span.start].chars().count() + 1,
+            span,
+            text: Some(Arc::clone(text)),
+            ..Self::of(file, message)
+        }
+    }
+
+    /// Says what to do about it.
+    pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Points at a second place that belongs to it.
+    pub(crate) fn also(&mut self, other: Diagnostic) -> &mut Self {
+        self.also = Some(Box::new(other));
+        self
+    }
+
+    /// The place as `file:line:column`, as far as there is one.
+    #[must_use]
+    pub fn place(&self) -> String {
+        if self.line == 0 { self.file.clone() } else { format!("{}:{}:{}", self.file, self.line, self.column) }
+    }
+}
+
+/// What of a span can be underlined: a whole number of characters, on one line where it was empty.
+fn visible(text: &str, span: &Range<usize>) -> Range<usize> {
+    let floor = |at: usize| (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let (start, end) = (floor(span.start), floor(span.end));
+    if start < end {
+        let trimmed = text[start..end].trim_end();
+        return start..start + trimmed.len().max(1).min(end - start);
+    }
+    let line = text[start..].lines().next().unwrap_or_default();
+    start..start + line.trim_end().len()
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place(), self.message)?;
+        if let Some(also) = &self.also {
+            write!(f, "; {}: {}", also.place(), also.message)?;
+        }
+        match &self.help {
+            Some(help) => write!(f, " ({help})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+/// Collects what is wrong with one file.
+#[derive(Debug)]
+pub(crate) struct Problems {
+    file: Arc<str>,
+    text: Arc<str>,
+    found: Vec<Diagnostic>,
+}
+
+impl Problems {
+    pub(crate) fn new(file: &str, text: &str) -> Self {
+        Self { file: file.into(), text: text.into(), found: Vec::new() }
+    }
+
+    /// Notes a problem; what is returned takes help for it.
+    pub(crate) fn add(&mut self, at: &Place, message: impl Into<String>) -> &mut Diagnostic {
+        let problem = self.diagnostic(at, message);
+        self.found.push(problem);
+        self.found.last_mut().expect("one was just pushed")
+    }
+
+    /// A problem that is not noted yet.
+    pub(crate) fn diagnostic(&self, at: &Place, message: impl Into<String>) -> Diagnostic {
+        match at {
+            Place::Text(span) => Diagnostic::at(&self.file, &self.text, span, message),
+            Place::Variable(name) => Diagnostic::of(&**name, message),
+        }
+    }
+
+    /// All problems, in the order of their places.
+    pub(crate) fn into_found(mut self) -> Vec<Diagnostic> {
+        self.found.sort_by(|a, b| (a.line, a.column, &a.file).cmp(&(b.line, b.column, &b.file)));
+        self.found
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+}
+
+/// All problems with the lines that they are about, the offending text underlined and help below.
+#[must_use]
+pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
+    let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_links(false);
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        let shown = Shown::from(diagnostic);
+        if handler.render_report(&mut out, &shown).is_err() {
+            // Writing to a string does not fail; a source that cannot be shown must not hide the problem.
+            out.push_str(&format!("{diagnostic}\n"));
+        }
+    }
+    out
+}
+
+/// A diagnostic as the renderer wants it: the place is in the frame, not in the message.
+#[derive(Debug)]
+struct Shown<'a> {
+    diagnostic: &'a Diagnostic,
+    source: Option<NamedSource<Arc<str>>>,
+    also: Vec<Shown<'a>>,
+}
+
+impl<'a> From<&'a Diagnostic> for Shown<'a> {
+    fn from(diagnostic: &'a Diagnostic) -> Self {
+        let source = diagnostic.text.as_ref().map(|text| NamedSource::new(&diagnostic.file, Arc::clone(text)));
+        let also = diagnostic.also.iter().map(|also| Self::from(&**also)).collect();
+        Self { diagnostic, source, also }
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.source {
+            Some(_) => f.write_str(&self.diagnostic.message),
+            None => write!(f, "{}: {}", self.diagnostic.place(), self.diagnostic.message),
+        }
+    }
+}
+
+impl std::error::Error for Shown<'_> {}
+
+impl miette::Diagnostic for Shown<'_> {
+    fn help<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
+        self.diagnostic.help.as_ref().map(|help| Box::new(help) as _)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as _)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.source.as_ref()?;
+        let label = LabeledSpan::new_with_span(Some("here".into()), self.diagnostic.span.clone());
+        Some(Box::new(std::iter::once(label)))
+    }
+
+    fn related<'b>(&'b self) -> Option<Box<dyn Iterator<Item = &'b dyn miette::Diagnostic> + 'b>> {
+        if self.also.is_empty() {
+            return None;
+        }
+        Some(Box::new(self.also.iter().map(|shown| shown as &dyn miette::Diagnostic)))
+    }
+}

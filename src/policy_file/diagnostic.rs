@@ -139,8 +139,9 @@ impl Problems {
         self.found
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.found.is_empty()
+    /// How many were noted so far.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len()
     }
 }
 
@@ -150,7 +151,10 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_links(false);
     let mut out = String::new();
-    for diagnostic in diagnostics {
+    for (index, diagnostic) in diagnostics.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
         let shown = Shown::from(diagnostic);
         if handler.render_report(&mut out, &shown).is_err() {
             // Writing to a string does not fail; a source that cannot be shown must not hide the problem.
@@ -165,14 +169,21 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
 struct Shown<'a> {
     diagnostic: &'a Diagnostic,
     source: Option<NamedSource<Arc<str>>>,
-    also: Vec<Shown<'a>>,
+    /// A second place in the same file.
+    second: Option<&'a Diagnostic>,
+    /// A second place in another file.
+    elsewhere: Vec<Shown<'a>>,
 }
 
 impl<'a> From<&'a Diagnostic> for Shown<'a> {
     fn from(diagnostic: &'a Diagnostic) -> Self {
         let source = diagnostic.text.as_ref().map(|text| NamedSource::new(&diagnostic.file, Arc::clone(text)));
-        let also = diagnostic.also.iter().map(|also| Self::from(&**also)).collect();
-        Self { diagnostic, source, also }
+        let (second, elsewhere) = match diagnostic.also.as_deref() {
+            Some(also) if also.file == diagnostic.file => (Some(also), Vec::new()),
+            Some(also) => (None, vec![Self::from(also)]),
+            None => (None, Vec::new()),
+        };
+        Self { diagnostic, source, second, elsewhere }
     }
 }
 
@@ -198,14 +209,16 @@ impl miette::Diagnostic for Shown<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         self.source.as_ref()?;
-        let label = LabeledSpan::new_with_span(Some("here".into()), self.diagnostic.span.clone());
-        Some(Box::new(std::iter::once(label)))
+        let label = |text: Option<&str>, span| LabeledSpan::new_with_span(text.map(str::to_owned), span);
+        let here = label(self.second.map(|_| "here again"), self.diagnostic.span.clone());
+        let second = self.second.map(|second| label(Some(&second.message), second.span.clone()));
+        Some(Box::new(std::iter::once(here).chain(second)))
     }
 
     fn related<'b>(&'b self) -> Option<Box<dyn Iterator<Item = &'b dyn miette::Diagnostic> + 'b>> {
-        if self.also.is_empty() {
+        if self.elsewhere.is_empty() {
             return None;
         }
-        Some(Box::new(self.also.iter().map(|shown| shown as &dyn miette::Diagnostic)))
+        Some(Box::new(self.elsewhere.iter().map(|shown| shown as &dyn miette::Diagnostic)))
     }
 }

@@ -11,14 +11,15 @@ use super::read::{self, Fields};
 use super::selection;
 use super::tree::{Entry, Node, Place, Value};
 use crate::domain::{
-    Keep, KeepRule, Period, Policy, PolicyLimits, PolicyMode, PolicyName, RegistryName, Selector, Span, TagSelector,
-    VersionPart,
+    Keep, KeepRule, Period, Policy, PolicyLimits, PolicyMode, PolicyName, Selector, Span, TagSelector, VersionPart,
 };
 
 const MODES: [(&str, PolicyMode); 2] = [("dry-run", PolicyMode::DryRun), ("enforce", PolicyMode::Enforce)];
 const VERSIONS: [(&str, VersionPart); 3] =
     [("major", VersionPart::Major), ("minor", VersionPart::Minor), ("patch", VersionPart::Patch)];
 const RULES: [&str; 8] = ["newest", "within", "daily", "weekly", "monthly", "yearly", "newest_per", "matching"];
+const SELECT_HELP: &str = "to select every tag write `select: { tags: [\"*\"] }`";
+const RULE_HELP: &str = "write it as `- newest: 5`";
 const KEEP_HELP: &str = "write `keep: all`, `keep: none`, or a list of rules such as `- newest: 5`";
 
 /// The file that a policy stands in, for its record.
@@ -63,7 +64,19 @@ pub(super) fn policies(root: &Node, origin: &Origin, problems: &mut Problems) ->
         }
     };
     let mut names = BTreeMap::new();
-    nodes.iter().filter_map(|node| policy(node, origin, &mut names, problems)).collect()
+    let mut placed = Vec::new();
+    for node in nodes {
+        let noted = problems.count();
+        match policy(node, origin, &mut names, problems) {
+            Some(policy) => placed.push(policy),
+            // A policy must never go missing without a word.
+            None if problems.count() == noted => {
+                problems.add(&node.at, "this policy could not be understood").help("please report this file");
+            }
+            None => {}
+        }
+    }
+    placed
 }
 
 fn policy<'a>(
@@ -84,8 +97,7 @@ fn policy<'a>(
     let name: Option<PolicyName> = name.and_then(|(text, at)| read::name(text, at, problems));
     let description = optional_text(&mut fields, "description", problems);
     let owner = optional_text(&mut fields, "owner", problems);
-    let select = required(&mut fields, "select", "to select every tag write `select: { tags: [\"*\"] }`", problems)
-        .and_then(|node| select(node, problems));
+    let select = required(&mut fields, "select", SELECT_HELP, problems).and_then(|node| select(node, problems));
     let group_by = fields
         .get("group_by")
         .map_or(Some(Vec::new()), |node| groups(node, select.as_ref().map(|selector| &selector.tags), problems));
@@ -119,7 +131,8 @@ fn node_of<'a>(map: &'a Node, key: &str) -> Option<&'a Node> {
 
 fn required<'a>(fields: &mut Fields<'a>, key: &'static str, help: &str, problems: &mut Problems) -> Option<&'a Node> {
     let node = fields.get(key);
-    if node.is_none() {
+    // What is misspelt will be told as that.
+    if node.is_none() && !fields.misspelt(key) {
         problems.add(fields.at(), format!("a policy without `{key}`")).help(help);
     }
     node
@@ -170,8 +183,17 @@ fn flat<T>(value: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 fn select(node: &Node, problems: &mut Problems) -> Option<Selector> {
+    let empty = match &node.value {
+        Value::Nothing => true,
+        Value::Map(entries) => entries.is_empty(),
+        _ => false,
+    };
+    if empty {
+        problems.add(&node.at, "`select` is empty").help(SELECT_HELP);
+        return None;
+    }
     let mut fields = Fields::of(node, "selector", problems)?;
-    let registries = fields.get("registries").map(|node| registries(node, problems));
+    let registries = fields.get("registries").map(|node| read::names("registries", node, problems));
     let repositories = fields.get("repositories").map(|node| selection::repositories(node, problems));
     let (tags, pattern) = (fields.get("tags"), fields.get("pattern"));
     let selector = match (tags, pattern) {
@@ -187,10 +209,6 @@ fn select(node: &Node, problems: &mut Problems) -> Option<Selector> {
         (None, Some(node)) => selection::pattern(node, problems).map(TagSelector::Pattern),
         (None, None) => Some(TagSelector::All),
     };
-    if matches!(&node.value, Value::Map(entries) if entries.is_empty()) {
-        problems.add(&node.at, "`select` is empty").help("to select every tag write `tags: [\"*\"]`");
-        return None;
-    }
     let hint = |key: &str| match key {
         "exclude" | "ignore" | "except" => Some("write what is not meant into the list itself, as `\"!glob\"`"),
         "regex" | "regexp" => Some("a regular expression is called `pattern`"),
@@ -200,14 +218,8 @@ fn select(node: &Node, problems: &mut Problems) -> Option<Selector> {
     Some(Selector { registries: flat(registries)?, repositories: flat(repositories)?, tags: selector? })
 }
 
-fn registries(node: &Node, problems: &mut Problems) -> Option<Vec<RegistryName>> {
-    let texts = read::texts("registries", node, problems)?;
-    let names: Vec<Option<RegistryName>> = texts.iter().map(|(text, at)| read::name(text, at, problems)).collect();
-    names.into_iter().collect()
-}
-
 fn groups(node: &Node, tags: Option<&TagSelector>, problems: &mut Problems) -> Option<Vec<String>> {
-    let texts = read::texts("group_by", node, problems)?;
+    let (texts, sound) = read::texts("group_by", node, problems)?;
     let pattern = match tags {
         Some(TagSelector::Pattern(pattern)) => pattern,
         // The pattern is wrong itself, which is noted already.
@@ -223,7 +235,7 @@ fn groups(node: &Node, tags: Option<&TagSelector>, problems: &mut Problems) -> O
     let mut groups: Vec<String> = Vec::new();
     for (text, at) in &texts {
         if !known.contains(&&**text) {
-            let (message, help) = read::unknown("group", text, &known);
+            let (message, help) = read::unknown("group", text, " of the pattern", &known);
             let named = format!("name one in the pattern, such as `(?<{text}>…)`");
             problems.add(at, message).help(if known.is_empty() { named } else { help });
         } else if groups.contains(text) {
@@ -232,7 +244,7 @@ fn groups(node: &Node, tags: Option<&TagSelector>, problems: &mut Problems) -> O
             groups.push(text.clone());
         }
     }
-    (groups.len() == texts.len()).then_some(groups)
+    (sound && groups.len() == texts.len()).then_some(groups)
 }
 
 fn keep(node: &Node, problems: &mut Problems) -> Option<Keep> {
@@ -240,7 +252,7 @@ fn keep(node: &Node, problems: &mut Problems) -> Option<Keep> {
         Value::Text(word) if word == "all" => Some(Keep::All),
         Value::Text(word) if word == "none" => Some(Keep::None),
         Value::Text(word) => {
-            let (message, _) = read::unknown("word for `keep`", word, &["all", "none"]);
+            let (message, _) = read::unknown("word", word, " for `keep`", &["all", "none"]);
             problems.add(&node.at, message).help(KEEP_HELP);
             None
         }
@@ -281,20 +293,25 @@ fn rule(node: &Node, problems: &mut Problems) -> Option<KeepRule> {
                 problem.help(format!("it stands alone, not in a list: `keep: {word}`"));
             }
             _ => {
-                problem.help("write it as `- newest: 5`");
+                problem.help(RULE_HELP);
             }
         }
         return None;
     };
-    let rules: Vec<Option<KeepRule>> = entries.iter().map(|entry| keep_rule(entry, problems)).collect();
-    let [_] = entries.as_slice() else {
-        let at = entries.get(1).map_or(&node.at, |second| &second.at);
-        problems
-            .add(at, format!("a keep rule with {} keys", entries.len()))
-            .help("start each rule with its own `- `: a tag stays if any of them keeps it");
-        return None;
-    };
-    rules.into_iter().next().flatten()
+    let mut rules = entries.iter().map(|entry| (keep_rule(entry, problems), &entry.at)).collect::<Vec<_>>().into_iter();
+    match (rules.next(), rules.next()) {
+        (None, _) => {
+            problems.add(&node.at, "an empty keep rule").help(RULE_HELP);
+            None
+        }
+        (Some(_), Some((_, second))) => {
+            problems
+                .add(second, format!("a keep rule with {} keys", entries.len()))
+                .help("start each rule with its own `- `: a tag stays if any of them keeps it");
+            None
+        }
+        (Some((rule, _)), None) => rule,
+    }
 }
 
 fn keep_rule(entry: &Entry, problems: &mut Problems) -> Option<KeepRule> {
@@ -312,7 +329,7 @@ fn keep_rule(entry: &Entry, problems: &mut Problems) -> Option<KeepRule> {
         "newest_per" => newest_per(node, problems),
         "matching" => selection::matching(node, problems).map(KeepRule::Matching),
         other => {
-            let (message, list) = read::unknown("rule", other, &RULES);
+            let (message, list) = read::unknown("rule", other, "", &RULES);
             problems.add(&entry.at, message).help(rule_hint(other).map_or(list, str::to_owned));
             None
         }

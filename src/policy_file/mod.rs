@@ -4,16 +4,22 @@
 //! after each problem. Nothing is guessed: what is not exactly one of the things that can be written is a problem.
 
 mod diagnostic;
+mod language;
+mod load;
 mod lower;
 mod read;
+mod schema;
 mod selection;
+pub mod shapes;
 mod tree;
 
 use crate::domain::{Digest, Policy};
 
 use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, render};
+pub use load::{PolicyError, PolicySet, load};
 use lower::{Origin, Placed};
+pub use schema::schema;
 
 /// The policies of one file. `file` is what it is called in messages and in [`Policy::file`].
 ///
@@ -21,18 +27,19 @@ use lower::{Origin, Placed};
 /// Every problem of the file, in the order of their places.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Policy>, Vec<Diagnostic>> {
     let mut problems = Problems::new(file, without_mark(text));
-    let policies = read(file, text, &mut problems);
-    if problems.is_empty() {
+    let origin = Origin { file: file.into(), revision: Digest::of(text.as_bytes()).to_string().into() };
+    let policies = read(text, &origin, &mut problems);
+    if problems.count() == 0 {
         Ok(policies.into_iter().map(|(policy, _)| policy).collect())
     } else {
         Err(problems.into_found())
     }
 }
 
-fn read(file: &str, text: &str, problems: &mut Problems) -> Vec<Placed> {
-    let origin = Origin { file: file.into(), revision: Digest::of(text.as_bytes()).to_string().into() };
+/// Reads what can be read of a text; the problems say what could not.
+fn read(text: &str, origin: &Origin, problems: &mut Problems) -> Vec<Placed> {
     match tree::yaml(without_mark(text)) {
-        Ok(root) => lower::policies(&root, &origin, problems),
+        Ok(root) => lower::policies(&root, origin, problems),
         Err(error) => {
             let problem = problems.add(&tree::Place::Text(error.span), error.message);
             if let Some(help) = error.help {

@@ -42,6 +42,11 @@ impl<'a> Fields<'a> {
         self.at
     }
 
+    /// Whether a key is there, though in other letters.
+    pub(crate) fn misspelt(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key != key && nearest(&entry.key, &[key]).is_some())
+    }
+
     /// Where a key stands, else the map.
     pub(crate) fn key_at(&self, key: &str) -> &'a Place {
         self.entries.iter().find(|entry| entry.key == key).map_or(self.at, |entry| &entry.at)
@@ -61,7 +66,7 @@ impl<'a> Fields<'a> {
             if self.asked.contains(&&*entry.key) {
                 continue;
             }
-            let (message, list) = unknown(&format!("key of a {}", self.what), &entry.key, &self.asked);
+            let (message, list) = unknown("key", &entry.key, &format!(" in a {}", self.what), &self.asked);
             let help = hint(&entry.key).map_or(list, str::to_owned);
             problems.add(&entry.at, message).help(help);
         }
@@ -69,11 +74,11 @@ impl<'a> Fields<'a> {
 }
 
 /// The message and the help for a word that is none of the known ones.
-pub(crate) fn unknown(what: &str, word: &str, known: &[&str]) -> (String, String) {
+pub(crate) fn unknown(what: &str, word: &str, of: &str, known: &[&str]) -> (String, String) {
     let word = shorten(word);
     let message = match nearest(&word, known) {
-        Some(meant) => format!("unknown {what} `{word}`, did you mean `{meant}`?"),
-        None => format!("unknown {what} `{word}`"),
+        Some(meant) => format!("unknown {what} `{word}`{of}, did you mean `{meant}`?"),
+        None => format!("unknown {what} `{word}`{of}"),
     };
     (message, format!("known: {}", list_of(known)))
 }
@@ -101,22 +106,22 @@ pub(crate) fn list_of(words: &[&str]) -> String {
 
 /// A text that is not empty.
 pub(crate) fn text<'a>(key: &str, node: &'a Node, problems: &mut Problems) -> Option<&'a str> {
+    text_of(&format!("`{key}`"), node, problems)
+}
+
+fn text_of<'a>(what: &str, node: &'a Node, problems: &mut Problems) -> Option<&'a str> {
     match &node.value {
-        Value::Text(text) if !text.trim().is_empty() => Some(text),
-        Value::Text(_) | Value::Nothing => {
-            problems.add(&node.at, format!("`{key}` is empty"));
-            None
+        Value::Text(text) if !text.trim().is_empty() => return Some(text),
+        Value::Text(_) | Value::Nothing => problems.add(&node.at, format!("{what} is empty")),
+        value => {
+            let problem = problems.add(&node.at, format!("{what} must be a text, not {}", value.describe()));
+            match value {
+                Value::List(_) | Value::Map(_) => problem,
+                _ => problem.help("put it in quotes"),
+            }
         }
-        value @ (Value::Bool(_) | Value::Integer(_) | Value::Float(_)) => {
-            let message = format!("`{key}` must be a text, not {}", value.describe());
-            problems.add(&node.at, message).help("put it in quotes");
-            None
-        }
-        value @ (Value::List(_) | Value::Map(_)) => {
-            problems.add(&node.at, format!("`{key}` must be a text, not {}", value.describe()));
-            None
-        }
-    }
+    };
+    None
 }
 
 /// A whole number in a range. From the environment it comes as a text.
@@ -164,7 +169,7 @@ pub(crate) fn choice<T: Copy>(key: &str, node: &Node, known: &[(&str, T)], probl
     };
     let found = known.iter().find(|(word, _)| word == written).map(|(_, value)| *value);
     if found.is_none() {
-        let (message, help) = unknown(key, written, &words);
+        let (message, help) = unknown(key, written, "", &words);
         problems.add(&node.at, message).help(help);
     }
     found
@@ -199,12 +204,21 @@ fn split(text: &str, at: &Place) -> Vec<Node> {
     words.into_iter().map(|word| Node { at: at.clone(), value: Value::Text(word) }).collect()
 }
 
-/// A list of texts with something in it. Nothing if any of them is none.
-pub(crate) fn texts(key: &str, node: &Node, problems: &mut Problems) -> Option<Vec<(String, Place)>> {
+/// The texts of a list, and whether that is all that was in it.
+pub(crate) fn texts(key: &str, node: &Node, problems: &mut Problems) -> Option<(Vec<(String, Place)>, bool)> {
     let nodes = list(key, node, problems)?;
-    let read: Vec<Option<(String, Place)>> =
-        nodes.iter().map(|node| text(key, node, problems).map(|text| (text.to_owned(), node.at.clone()))).collect();
-    read.into_iter().collect()
+    let what = format!("an entry of `{key}`");
+    let read: Vec<(String, Place)> =
+        nodes.iter().filter_map(|node| Some((text_of(&what, node, problems)?.to_owned(), node.at.clone()))).collect();
+    let sound = read.len() == nodes.len();
+    Some((read, sound))
+}
+
+/// The names in a list. Nothing if any of them is none.
+pub(crate) fn names<T: FromStr<Err = InvalidName>>(key: &str, node: &Node, problems: &mut Problems) -> Option<Vec<T>> {
+    let (texts, sound) = texts(key, node, problems)?;
+    let names: Vec<Option<T>> = texts.iter().map(|(text, at)| name(text, at, problems)).collect();
+    names.into_iter().collect::<Option<Vec<T>>>().filter(|_| sound)
 }
 
 /// A name of some kind.

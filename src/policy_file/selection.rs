@@ -1,114 +1,144 @@
 //! Globs and patterns, with a look at what they select: by accident of syntax that can be everything, or nothing.
 
+use globset::GlobBuilder;
 use regex::Regex;
 
 use super::diagnostic::Problems;
+use super::language::{Extent, Names, extent};
 use super::read;
-use super::tree::{Node, Place, shorten};
+use super::tree::{Node, shorten};
 use crate::domain::Globs;
 
-/// Tags that have nothing in common: what matches all of them matches every tag.
-const ANY_TAGS: [&str; 6] = ["Zq7_x-9.Kw", "0", "a", "_", "latest", "v1.2.3-rc.1"];
-/// Repositories that have nothing in common, as deep as people nest them.
-const ANY_REPOSITORIES: [&str; 5] = ["zq7", "a/k_9", "0/x/y-1", "m.n/o/p/q", "b/c/d/e/f/g/h"];
+const TAG_GRAMMAR: &str = "a tag is made of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`";
+const REPOSITORY_GRAMMAR: &str =
+    "a repository is made of lower-case letters, digits, `.`, `_`, `-` and `/`, and stands without its host";
 
 /// Globs on repositories.
 pub(super) fn repositories(node: &Node, problems: &mut Problems) -> Option<Globs> {
-    globs("repositories", node, "**", &ANY_REPOSITORIES, problems)
+    globs("repositories", node, Names::Repositories, problems)
 }
 
 /// Globs on tags.
 pub(super) fn tags(node: &Node, problems: &mut Problems) -> Option<Globs> {
-    globs("tags", node, "*", &ANY_TAGS, problems)
+    globs("tags", node, Names::Tags, problems)
 }
 
 /// Globs on tags that stay.
 pub(super) fn matching(node: &Node, problems: &mut Problems) -> Option<Globs> {
-    globs("matching", node, "*", &ANY_TAGS, problems)
+    globs("matching", node, Names::Tags, problems)
 }
 
-fn globs(key: &str, node: &Node, every: &str, probes: &[&str], problems: &mut Problems) -> Option<Globs> {
-    let written = read::texts(key, node, problems)?;
-    let before = written.len();
-    let written: Vec<(String, Place)> = written
-        .into_iter()
-        .filter(|(glob, at)| {
-            let problem = match glob.as_str() {
-                "!" => Some("an exclusion without a glob"),
-                glob if glob.trim() != glob => Some("a glob with space around it"),
-                _ => None,
-            };
-            if let Some(problem) = problem {
-                problems.add(at, problem);
-            }
-            problem.is_none()
-        })
-        .collect();
-    let texts: Vec<&str> = written.iter().map(|(glob, _)| &**glob).collect();
-    let globs = match Globs::new(&texts) {
-        Ok(globs) => globs,
-        Err((index, error)) => {
-            let (glob, at) = &written[index];
-            problems.add(at, format!("`{}` is no glob: {}", shorten(glob), error.kind()));
-            return None;
-        }
+fn globs(key: &str, node: &Node, names: Names, problems: &mut Problems) -> Option<Globs> {
+    let (every, grammar, one) = match names {
+        Names::Tags => ("*", TAG_GRAMMAR, "tag"),
+        Names::Repositories => ("**", REPOSITORY_GRAMMAR, "repository"),
     };
-    if texts.iter().all(|glob| glob.starts_with('!')) {
-        problems
-            .add(&node.at, format!("`{key}` has only exclusions, so it selects nothing"))
-            .help(format!("say what they are taken from: [\"{every}\", {}]", quoted(&texts)));
+    let (written, mut sound) = read::texts(key, node, problems)?;
+    let (mut include, mut exclude) = (Vec::new(), Vec::new());
+    for (text, at) in &written {
+        let (bare, list) = match text.strip_prefix('!') {
+            Some(rest) => (rest, &mut exclude),
+            None => (&**text, &mut include),
+        };
+        match expression(bare) {
+            Err(error) => {
+                problems.add(at, format!("`{}` is no glob: {error}", shorten(text)));
+                sound = false;
+            }
+            // An exclusion that excludes nothing leaves unprotected what its author meant to keep.
+            Ok(glob) if extent(names, std::slice::from_ref(&glob), &[]) == Extent::None => {
+                problems.add(at, format!("`{}` matches no {one}", shorten(text))).help(grammar);
+                sound = false;
+            }
+            Ok(glob) => list.push(glob),
+        }
+    }
+    if !sound {
         return None;
     }
-    let everything = texts.iter().any(|glob| matches!(*glob, "*" | "**"));
-    let excluding = texts.iter().any(|glob| glob.starts_with('!'));
-    if !everything && !excluding && probes.iter().all(|probe| globs.matches(probe)) {
+    let texts: Vec<&str> = written.iter().map(|(text, _)| &**text).collect();
+    if include.is_empty() {
+        let excluded = texts.iter().map(|glob| format!("\"{glob}\"")).collect::<Vec<_>>().join(", ");
         problems
-            .add(&node.at, format!("`{key}` matches everything, though it does not say so"))
-            .help(format!("to mean everything write [\"{every}\"]"));
+            .add(&node.at, format!("`{key}` has only exclusions, so it matches nothing"))
+            .help(format!("say what they are taken from: [\"{every}\", {excluded}]"));
         return None;
     }
-    (written.len() == before).then_some(globs)
+    let says_everything = texts.iter().any(|glob| matches!(*glob, "*" | "**"));
+    match extent(names, &include, &exclude) {
+        Extent::None => {
+            problems.add(&node.at, format!("`{key}` excludes everything that it includes"));
+            None
+        }
+        Extent::Every if !says_everything => {
+            problems
+                .add(&node.at, format!("`{key}` matches everything, though it does not say so"))
+                .help(format!("to mean everything write [\"{every}\"]"));
+            None
+        }
+        Extent::Every | Extent::Some => Globs::new(&texts).ok(),
+    }
 }
 
-fn quoted(globs: &[&str]) -> String {
-    globs.iter().map(|glob| format!("\"{glob}\"")).collect::<Vec<_>>().join(", ")
+/// The regular expression that a glob stands for, compiled as [`Globs`] does.
+fn expression(glob: &str) -> Result<String, String> {
+    if glob.is_empty() {
+        return Err("it is empty".into());
+    }
+    let glob = GlobBuilder::new(glob).literal_separator(true).build().map_err(|error| error.kind().to_string())?;
+    Ok(glob.regex().to_owned())
 }
 
 /// A regular expression on the whole tag.
 pub(super) fn pattern(node: &Node, problems: &mut Problems) -> Option<Regex> {
+    const EVERY: &str = "to mean every tag write `pattern: '.*'`";
     let written = read::text("pattern", node, problems)?;
     if is_glob(written) {
         problems
             .add(&node.at, format!("`{}` is a glob, not a regular expression", shorten(written)))
-            .help(format!("write tags: [\"{written}\"], or `.*` for any characters"));
+            .help(format!("write tags: [\"{written}\"], or `.*` in the pattern for any characters"));
         return None;
     }
-    // Alone first: the brackets of the anchored form must not close brackets of the pattern.
-    let regex = match Regex::new(written).and_then(|_| Regex::new(&format!("^(?:{written})$"))) {
+    let whole = format!("^(?:{written})$");
+    // Alone first: the brackets around it must not close brackets of the pattern.
+    let regex = match Regex::new(written).and_then(|_| Regex::new(&whole)) {
         Ok(regex) => regex,
         Err(error) => {
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            problems.add(&node.at, format!("`pattern` is no regular expression: {reason}"));
+            problems.add(&node.at, format!("`pattern` is no regular expression: {}", reason(&error)));
             return None;
         }
     };
     if matches!(written, ".*" | ".+") {
         return Some(regex);
     }
-    if regex.is_match("") {
-        problems
-            .add(&node.at, "`pattern` matches the empty text, which is no tag")
-            .help("an alternative is empty, or everything in it is optional; to mean every tag write `pattern: '.*'`");
-        return None;
+    match extent(Names::Tags, &[whole], &[]) {
+        Extent::Every => {
+            problems.add(&node.at, "`pattern` matches every tag, though it does not say so").help(EVERY);
+            None
+        }
+        Extent::None => {
+            problems.add(&node.at, "`pattern` matches no tag").help(TAG_GRAMMAR);
+            None
+        }
+        Extent::Some if regex.is_match("") => {
+            problems
+                .add(&node.at, "`pattern` matches the empty text, which is no tag")
+                .help(format!("an alternative of it is empty, or all of it is optional; {EVERY}"));
+            None
+        }
+        Extent::Some => Some(regex),
     }
-    if ANY_TAGS.iter().all(|probe| regex.is_match(probe)) {
-        problems
-            .add(&node.at, "`pattern` matches every tag, though it does not say so")
-            .help("to mean every tag write `pattern: '.*'`");
-        return None;
+}
+
+/// What is wrong with a regular expression, without the drawing of it.
+fn reason(error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(_) => "it is too large".into(),
+        error => {
+            let text = error.to_string();
+            text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        }
     }
-    Some(regex)
 }
 
 /// Whether a pattern is written as globs are: a star at the start or after a plain character, and nothing else that

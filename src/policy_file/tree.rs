@@ -54,7 +54,7 @@ impl Value {
             Self::Nothing => "nothing".into(),
             Self::Bool(value) => format!("the boolean `{value}`"),
             Self::Integer(value) => format!("the number `{value}`"),
-            Self::Float(value) => format!("the number `{value}`"),
+            Self::Float(value) => format!("the number `{value:?}`"),
             Self::Text(value) => format!("the text `{}`", shorten(value)),
             Self::List(_) => "a list".into(),
             Self::Map(_) => "a map".into(),
@@ -106,7 +106,10 @@ pub(crate) fn yaml(text: &str) -> Result<Node, YamlError> {
 }
 
 fn explain(text: &str, error: &Error) -> YamlError {
-    let error = error.without_snippet();
+    let error = match error.without_snippet() {
+        Error::AliasError { error, .. } => error,
+        error => error,
+    };
     let location = error.location().unwrap_or(Location::UNKNOWN);
     let span = match bytes(&location) {
         Some(span) if span != (0..0) => span,

@@ -1,0 +1,188 @@
+//! From a file or a folder to all policies in it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::diagnostic::{Diagnostic, Problems};
+use super::lower::{Origin, Placed};
+use crate::domain::{Digest, Policy, PolicyName};
+
+/// All policies, with the files that they stand in.
+#[derive(Debug, Clone)]
+pub struct PolicySet {
+    /// The policies, by name.
+    pub policies: Vec<Policy>,
+    /// Each file, relative to the policies folder, with the hash of its content (`sha256:…`), by name.
+    pub files: Vec<(String, String)>,
+}
+
+/// Why there are no policies: every problem of every file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyError {
+    /// The problems, by file and place; never empty.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl PolicyError {
+    /// The label used in metrics and the audit record.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        "policy"
+    }
+}
+
+impl std::fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+/// More than any policy file needs, and little enough to read a wrong file by mistake.
+const LARGEST: u64 = 1024 * 1024;
+/// Deeper than any folder of policies is, and an end for folders that link to themselves.
+const DEEPEST: usize = 16;
+
+/// Reads a policy file, or all `*.yaml` and `*.yml` files of a folder and the folders in it.
+///
+/// What is hidden (`.` first) is left out, and so are fixtures (`*.test.yaml`).
+///
+/// # Errors
+/// Every problem of every file. No policies at all is a problem, too.
+pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
+    let mut unread = Vec::new();
+    let mut read: Vec<(Problems, Vec<Placed>)> = Vec::new();
+    let mut files = Vec::new();
+    for file in find(path, &mut unread) {
+        let shown = file.display().to_string();
+        let name = file.strip_prefix(path).ok().filter(|rest| !rest.as_os_str().is_empty());
+        let name = name.map_or_else(|| file_name(&file), |rest| rest.display().to_string());
+        match text_of(&file) {
+            Ok(text) => {
+                let revision: Arc<str> = Digest::of(text.as_bytes()).to_string().into();
+                let mut problems = Problems::new(&shown, super::without_mark(&text));
+                let origin = Origin { file: name.as_str().into(), revision: Arc::clone(&revision) };
+                let policies = super::read(&text, &origin, &mut problems);
+                files.push((name, revision.to_string()));
+                read.push((problems, policies));
+            }
+            Err(problem) => unread.push(Diagnostic::of(shown, problem)),
+        }
+    }
+    note_namesakes(&mut read);
+    let (mut diagnostics, mut policies) = (unread, Vec::new());
+    for (problems, placed) in read {
+        diagnostics.extend(problems.into_found());
+        policies.extend(placed.into_iter().map(|(policy, _)| policy));
+    }
+    if !diagnostics.is_empty() {
+        diagnostics.sort_by(|a, b| a.file.cmp(&b.file));
+        return Err(PolicyError { diagnostics });
+    }
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    files.sort();
+    Ok(PolicySet { policies, files })
+}
+
+/// Policies of one name in different files; inside a file they are noted when it is read.
+fn note_namesakes(read: &mut [(Problems, Vec<Placed>)]) {
+    let mut first: BTreeMap<PolicyName, (usize, Diagnostic)> = BTreeMap::new();
+    for (index, (problems, policies)) in read.iter_mut().enumerate() {
+        for (policy, at) in policies.iter() {
+            match first.get(&policy.name) {
+                Some((file, _)) if *file == index => {}
+                Some((_, other)) => {
+                    let message = format!("two policies are named `{}`", policy.name);
+                    let other = other.clone();
+                    problems.add(at, message).help("give each its own name").also(other);
+                }
+                None => {
+                    let here = problems.diagnostic(at, format!("`{}` is first used here", policy.name));
+                    first.insert(policy.name.clone(), (index, here));
+                }
+            }
+        }
+    }
+}
+
+/// The policy files of a path, sorted.
+fn find(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            collect(path, 0, &mut found, problems);
+            if found.is_empty() && problems.is_empty() {
+                let mut problem = Diagnostic::of(path.display().to_string(), "no policies in this folder");
+                problem.help("put `*.yaml` files there, or set `policies` to another file or folder");
+                problems.push(problem);
+            }
+        }
+        Ok(_) => found.push(path.to_owned()),
+        Err(error) => {
+            let mut problem = Diagnostic::of(path.display().to_string(), format!("policies cannot be read: {error}"));
+            problem.help("`policies` in the settings names a file or a folder, relative to the settings");
+            problems.push(problem);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>, problems: &mut Vec<Diagnostic>) {
+    let mut fail = |path: &Path, problem: String| problems.push(Diagnostic::of(path.display().to_string(), problem));
+    if depth > DEEPEST {
+        return fail(folder, format!("more than {DEEPEST} folders deep, or a link to itself"));
+    }
+    let entries = match fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+        Ok(entries) => entries,
+        Err(error) => return fail(folder, format!("this folder cannot be read: {error}")),
+    };
+    for entry in entries {
+        let path = entry.path();
+        let name = file_name(&path);
+        if name.starts_with('.') {
+            continue;
+        }
+        // Follows links: a mounted ConfigMap is nothing but links.
+        match fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => collect(&path, depth + 1, found, problems),
+            Ok(_) | Err(_) if is_policy_file(&name) => found.push(path),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn is_policy_file(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let stem = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".yml"));
+    stem.is_some_and(|stem| !stem.is_empty() && !stem.ends_with(".test"))
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("is no plain file".into());
+    }
+    let mut bytes = Vec::new();
+    File::open(path).map_err(unreadable)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(format!("is larger than {} KiB, which no policy file is", LARGEST / 1024));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        format!("is no UTF-8 text (line {line}); save it as UTF-8")
+    })
+}

@@ -1,0 +1,174 @@
+//! The shape of a policy file as types, for its JSON schema.
+//!
+//! Nothing is read through these types: the reader tells faults better from the tree of the file. A test holds the two
+//! together: what the schema accepts is read, and what it refuses is refused.
+
+use schemars::JsonSchema;
+
+/// Policies for Tagwarden: which tags of which repositories stay, and which may go.
+#[derive(JsonSchema)]
+#[schemars(rename = "Tagwarden policies", deny_unknown_fields)]
+pub struct PolicyFile {
+    /// The policies of this file. A tag expires only if every policy that selects it lets it go.
+    #[schemars(length(min = 1))]
+    pub policies: Vec<PolicyShape>,
+}
+
+/// One policy: what it selects, and what of that stays.
+#[derive(JsonSchema)]
+#[schemars(rename = "Policy", deny_unknown_fields)]
+pub struct PolicyShape {
+    /// Its name, unique over all policy files: letters, digits, `-`, `_` and `.`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), example = &"candidate-builds")]
+    pub name: String,
+    /// What it is for, in your own words; reports show it.
+    #[schemars(length(min = 1), example = &"Candidate builds go two weeks after their last push.")]
+    pub description: Option<String>,
+    /// Whom to ask about it.
+    #[schemars(length(min = 1), example = &"platform@contoso.example")]
+    pub owner: Option<String>,
+    /// Which tags it speaks of.
+    pub select: SelectShape,
+    /// Named groups of `pattern`: the keep rules apply apart to each combination of their values.
+    #[schemars(length(min = 1), inner(length(min = 1)), extend("uniqueItems" = true), example = ["branch"])]
+    pub group_by: Option<Vec<String>>,
+    /// What stays. A tag stays if any rule keeps it.
+    pub keep: KeepShape,
+    /// Whether what it lets go may really be removed, where the settings enforce, too. Default: dry-run.
+    pub mode: Option<ModeShape>,
+    /// Limits for this policy alone, below those of the settings. Above a limit the run refuses; it does not pick.
+    pub limits: Option<LimitsShape>,
+}
+
+/// Which tags a policy speaks of. What is left out means all.
+#[derive(JsonSchema)]
+#[schemars(
+    rename = "Select",
+    deny_unknown_fields,
+    extend("minProperties" = 1, "not" = { "required": ["tags", "pattern"] })
+)]
+pub struct SelectShape {
+    /// Registries, by their names in the settings. Default: all.
+    #[schemars(length(min = 1), inner(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")), example = ["contoso"])]
+    pub registries: Option<Vec<String>>,
+    /// Repositories, by globs: `*` stays inside one path segment, `**` crosses them, `!` takes away. Default: all.
+    #[schemars(
+        length(min = 1),
+        inner(regex(pattern = r"^(!?[^!\s].*)$")),
+        extend("contains" = { "pattern": "^[^!]" }),
+        example = ["shop/**", "!shop/legacy/**"]
+    )]
+    pub repositories: Option<Vec<String>>,
+    /// Tags, by globs; `!` takes away. Default: all.
+    #[schemars(
+        length(min = 1),
+        inner(regex(pattern = r"^(!?[^!\s].*)$")),
+        extend("contains" = { "pattern": "^[^!]" }),
+        example = ["candidate-*", "!*-hold"]
+    )]
+    pub tags: Option<Vec<String>>,
+    /// Tags, by a regular expression that must match the whole tag; instead of `tags`.
+    #[schemars(length(min = 1), example = &r"(?<branch>.+)-\d+")]
+    pub pattern: Option<String>,
+}
+
+/// `all`, `none`, or a list of rules.
+#[derive(JsonSchema)]
+#[schemars(rename = "Keep", untagged)]
+pub enum KeepShape {
+    /// One word for everything that is selected.
+    Word(KeepWordShape),
+    /// A tag stays if any of these keeps it.
+    Rules(#[schemars(length(min = 1))] Vec<RuleShape>),
+}
+
+/// One word for everything that is selected.
+#[derive(JsonSchema)]
+#[schemars(rename = "KeepWord", rename_all = "snake_case")]
+pub enum KeepWordShape {
+    /// Everything stays.
+    All,
+    /// Nothing stays by this policy.
+    None,
+}
+
+/// One keep rule.
+#[derive(JsonSchema)]
+#[schemars(rename = "Rule", rename_all = "snake_case")]
+pub enum RuleShape {
+    /// The newest so many distinct images, per repository and group.
+    Newest(#[schemars(range(min = 1, max = 4_294_967_295_u32), example = 5)] u32),
+    /// What was pushed within this time before now: `14d`, `36h`, `1d 12h`. Months are refused; `m` is minutes.
+    Within(
+        #[schemars(
+            regex(pattern = r"^\s*([0-9]+\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|wks?|w|years?|yrs?|y)\s*)+$"),
+            example = &"14d"
+        )]
+        String,
+    ),
+    /// The newest of each of the last so many days that have one.
+    Daily(#[schemars(range(min = 1, max = 4_294_967_295_u32), example = 7)] u32),
+    /// The newest of each of the last so many ISO weeks that have one.
+    Weekly(#[schemars(range(min = 1, max = 4_294_967_295_u32), example = 4)] u32),
+    /// The newest of each of the last so many months that have one.
+    Monthly(#[schemars(range(min = 1, max = 4_294_967_295_u32), example = 12)] u32),
+    /// The newest of each of the last so many years that have one.
+    Yearly(#[schemars(range(min = 1, max = 4_294_967_295_u32), example = 3)] u32),
+    /// The highest versions of each version line.
+    NewestPer(NewestPerShape),
+    /// Tags that these globs match.
+    Matching(
+        #[schemars(
+            length(min = 1),
+            inner(regex(pattern = r"^(!?[^!\s].*)$")),
+            extend("contains" = { "pattern": "^[^!]" }),
+            example = ["*-lts"]
+        )]
+        Vec<String>,
+    ),
+}
+
+/// The highest versions of each version line.
+#[derive(JsonSchema)]
+#[schemars(rename = "NewestPer", deny_unknown_fields)]
+pub struct NewestPerShape {
+    /// Versions that agree up to this part are one line.
+    pub version: VersionShape,
+    /// How many images of each line.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32), example = 2)]
+    pub count: u32,
+}
+
+/// Versions that agree up to this part are one line.
+#[derive(JsonSchema)]
+#[schemars(rename = "Version", rename_all = "snake_case")]
+pub enum VersionShape {
+    /// 1.x.y
+    Major,
+    /// 1.2.x
+    Minor,
+    /// 1.2.3 with its pre-releases
+    Patch,
+}
+
+/// Whether what a policy lets go may really be removed.
+#[derive(JsonSchema)]
+#[schemars(rename = "Mode", rename_all = "kebab-case")]
+pub enum ModeShape {
+    /// It is only reported.
+    DryRun,
+    /// It may be removed.
+    Enforce,
+}
+
+/// Limits for one policy.
+#[derive(JsonSchema)]
+#[schemars(rename = "Limits", deny_unknown_fields, extend("minProperties" = 1))]
+pub struct LimitsShape {
+    /// Most removals of this policy in one run.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32), example = 200)]
+    pub untag: Option<u32>,
+    /// Most removals of this policy per repository, in percent of its tags.
+    #[schemars(range(min = 1, max = 100), example = 30)]
+    pub percent: Option<u32>,
+}

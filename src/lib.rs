@@ -3,6 +3,7 @@
 //! The rooms, from facts to ways in; imports point strictly downward in this list reversed. ARCHITECTURE.md walks
 //! through them.
 
+pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod policy_file;

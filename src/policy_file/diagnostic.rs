@@ -130,6 +130,7 @@ impl Problems {
         match at {
             Place::Text(span) => Diagnostic::at(&self.file, &self.text, span, message),
             Place::Variable(name) => Diagnostic::of(&**name, message),
+            Place::Whole => Diagnostic::of(&*self.file, message),
         }
     }
 

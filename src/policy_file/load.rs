@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Problems};
 use super::lower::{Origin, Placed};
-use crate::domain::{Digest, Policy, PolicyName};
+use crate::domain::{Digest, Policy, PolicyName, RegistryName};
 
 /// All policies, with the files that they stand in.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct PolicySet {
     pub policies: Vec<Policy>,
     /// Each file, relative to the policies folder, with the hash of its content (`sha256:…`), by name.
     pub files: Vec<(String, String)>,
+    /// Each registry that a policy names, with the place where it does.
+    pub registries: Vec<(RegistryName, Diagnostic)>,
 }
 
 /// Why there are no policies: every problem of every file.
@@ -78,10 +80,14 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
         }
     }
     note_namesakes(&mut read);
-    let (mut diagnostics, mut policies) = (unread, Vec::new());
+    let (mut diagnostics, mut policies, mut registries) = (unread, Vec::new(), Vec::new());
     for (problems, placed) in read {
+        for Placed { policy, registries: named, .. } in placed {
+            let message = format!("named by policy `{}`", policy.name);
+            registries.extend(named.into_iter().map(|(name, at)| (name, problems.diagnostic(&at, message.as_str()))));
+            policies.push(policy);
+        }
         diagnostics.extend(problems.into_found());
-        policies.extend(placed.into_iter().map(|(policy, _)| policy));
     }
     if !diagnostics.is_empty() {
         diagnostics.sort_by(|a, b| a.file.cmp(&b.file));
@@ -89,14 +95,14 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     }
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     files.sort();
-    Ok(PolicySet { policies, files })
+    Ok(PolicySet { policies, files, registries })
 }
 
 /// Policies of one name in different files; inside a file they are noted when it is read.
 fn note_namesakes(read: &mut [(Problems, Vec<Placed>)]) {
     let mut first: BTreeMap<PolicyName, (usize, Diagnostic)> = BTreeMap::new();
     for (index, (problems, policies)) in read.iter_mut().enumerate() {
-        for (policy, at) in policies.iter() {
+        for Placed { policy, name: at, .. } in policies.iter() {
             match first.get(&policy.name) {
                 Some((file, _)) if *file == index => {}
                 Some((_, other)) => {

@@ -11,7 +11,8 @@ use super::read::{self, Fields};
 use super::selection;
 use super::tree::{Entry, Node, Place, Value};
 use crate::domain::{
-    Keep, KeepRule, Period, Policy, PolicyLimits, PolicyMode, PolicyName, Selector, Span, TagSelector, VersionPart,
+    Keep, KeepRule, Period, Policy, PolicyLimits, PolicyMode, PolicyName, RegistryName, Selector, Span, TagSelector,
+    VersionPart,
 };
 
 const MODES: [(&str, PolicyMode); 2] = [("dry-run", PolicyMode::DryRun), ("enforce", PolicyMode::Enforce)];
@@ -28,8 +29,14 @@ pub(super) struct Origin {
     pub(super) revision: Arc<str>,
 }
 
-/// A policy with the place of its name, so that a namesake can be pointed at.
-pub(super) type Placed = (Policy, Place);
+/// A policy with the places that may turn out to be wrong only beside other files.
+pub(super) struct Placed {
+    pub(super) policy: Policy,
+    /// Where its name stands.
+    pub(super) name: Place,
+    /// Where each registry that it names stands.
+    pub(super) registries: Vec<(RegistryName, Place)>,
+}
 
 /// All policies of a file that could be understood; the problems say what could not.
 pub(super) fn policies(root: &Node, origin: &Origin, problems: &mut Problems) -> Vec<Placed> {
@@ -94,10 +101,12 @@ fn policy<'a>(
         let first = problems.diagnostic(first, "first used here");
         problems.add(at, format!("two policies are named `{text}`")).help("give each its own name").also(first);
     }
+    let name_at = name.map(|(_, at)| at);
     let name: Option<PolicyName> = name.and_then(|(text, at)| read::name(text, at, problems));
     let description = optional_text(&mut fields, "description", problems);
     let owner = optional_text(&mut fields, "owner", problems);
-    let select = required(&mut fields, "select", SELECT_HELP, problems).and_then(|node| select(node, problems));
+    let select_node = required(&mut fields, "select", SELECT_HELP, problems);
+    let select = select_node.and_then(|node| select(node, problems));
     let group_by = fields
         .get("group_by")
         .map_or(Some(Vec::new()), |node| groups(node, select.as_ref().map(|selector| &selector.tags), problems));
@@ -118,15 +127,17 @@ fn policy<'a>(
         file: Arc::clone(&origin.file),
         revision: Arc::clone(&origin.revision),
     };
-    let at = node_of(node, "name").map_or(node.at.clone(), |node| node.at.clone());
-    Some((policy, at))
+    let at = name_at.unwrap_or(&node.at).clone();
+    let registries = named_registries(&policy, select_node);
+    Some(Placed { policy, name: at, registries })
 }
 
-fn node_of<'a>(map: &'a Node, key: &str) -> Option<&'a Node> {
-    match &map.value {
-        Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
-        _ => None,
-    }
+/// The registries of a policy, each with its place in the list that it was read from.
+fn named_registries(policy: &Policy, select: Option<&Node>) -> Vec<(RegistryName, Place)> {
+    let Some(Value::Map(entries)) = select.map(|node| &node.value) else { return Vec::new() };
+    let listed = entries.iter().find(|entry| entry.key == "registries").map(|entry| &entry.node.value);
+    let Some(Value::List(nodes)) = listed else { return Vec::new() };
+    policy.select.registries.iter().flatten().cloned().zip(nodes.iter().map(|node| node.at.clone())).collect()
 }
 
 fn required<'a>(fields: &mut Fields<'a>, key: &'static str, help: &str, problems: &mut Problems) -> Option<&'a Node> {

@@ -7,7 +7,7 @@ mod diagnostic;
 mod language;
 mod load;
 mod lower;
-mod read;
+pub(crate) mod read;
 mod schema;
 mod selection;
 pub mod shapes;
@@ -15,11 +15,13 @@ mod tree;
 
 use crate::domain::{Digest, Policy};
 
-use diagnostic::Problems;
+pub(crate) use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, render};
 pub use load::{PolicyError, PolicySet, load};
 use lower::{Origin, Placed};
+pub(crate) use read::Fields;
 pub use schema::schema;
+pub(crate) use tree::{Entry, Node, Place, Value};
 
 /// The policies of one file. `file` is what it is called in messages and in [`Policy::file`].
 ///
@@ -30,7 +32,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Policy>, Vec<Diagnostic>> {
     let origin = Origin { file: file.into(), revision: Digest::of(text.as_bytes()).to_string().into() };
     let policies = read(text, &origin, &mut problems);
     if problems.count() == 0 {
-        Ok(policies.into_iter().map(|(policy, _)| policy).collect())
+        Ok(policies.into_iter().map(|placed| placed.policy).collect())
     } else {
         Err(problems.into_found())
     }

@@ -37,6 +37,11 @@ impl<'a> Fields<'a> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
+    /// What has these keys.
+    pub(crate) fn what(&self) -> &'static str {
+        self.what
+    }
+
     /// Where the map stands.
     pub(crate) fn at(&self) -> &'a Place {
         self.at

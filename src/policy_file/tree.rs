@@ -24,6 +24,8 @@ pub(crate) enum Place {
     Text(Range<usize>),
     /// In the environment, in this variable.
     Variable(Arc<str>),
+    /// Nowhere in particular in the file.
+    Whole,
 }
 
 /// What a value is.

@@ -1,0 +1,223 @@
+//! The file with the environment laid over it, each value with its place.
+//!
+//! The `config` crate does the laying over; it knows nothing of places, so they are looked up: those of the file in
+//! its TOML tree, those of the environment by variable.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use config::{Config, Environment, File, FileFormat, Value as Layer, ValueKind};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::policy_file::{Entry, Node, Place, Problems, Value};
+
+/// What all variables of the settings start with; the same also stands between the keys.
+const PREFIX: &str = "TAGWARDEN";
+const SEPARATOR: &str = "__";
+
+/// A variable by the path of its key, in one spelling.
+type Variables = BTreeMap<Vec<String>, (String, String)>;
+
+/// The settings' tree: the file, and over it the variables of the environment. Variables with an empty value count
+/// as not set.
+pub(super) fn layered(text: &str, environment: &[(String, String)], problems: &mut Problems) -> Option<Node> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let span = error.span().unwrap_or(0..0);
+        problems.add(&Place::Text(span), format!("no valid TOML: {}", error.message()));
+    }
+    if !errors.is_empty() {
+        return None;
+    }
+    let file = table_node(table);
+    let variables = variables(environment, problems);
+    let source: HashMap<String, String> = variables.values().cloned().collect();
+    let merged = Config::builder()
+        .add_source(File::from_str(text, FileFormat::Toml))
+        .add_source(Environment::with_prefix(PREFIX).separator(SEPARATOR).ignore_empty(true).source(Some(source)))
+        .build();
+    match merged {
+        Ok(merged) => Some(placed(&merged.cache, Some(&file), &mut Vec::new(), &variables)),
+        Err(error) => {
+            problems.add(&Place::Whole, format!("the settings cannot be read: {error}"));
+            None
+        }
+    }
+}
+
+/// The variables that are meant, by the path of their key.
+fn variables(environment: &[(String, String)], problems: &mut Problems) -> Variables {
+    let mut found = Variables::new();
+    for (name, value) in environment {
+        let Some(key) = key_of(name) else { continue };
+        if value.is_empty() {
+            continue;
+        }
+        let path: Vec<String> = key.split(SEPARATOR).map(fold).collect();
+        if path.iter().any(String::is_empty) {
+            problems.add(&Place::Variable(name.as_str().into()), "a key with an empty part");
+        } else if let Some((other, _)) = found.insert(path, (name.clone(), value.clone())) {
+            problems
+                .add(&Place::Variable(name.as_str().into()), format!("sets the same key as {other}"))
+                .help("keep one of the two");
+        }
+    }
+    found
+}
+
+/// The key that a variable sets, without the prefix; nothing for other variables.
+pub(super) fn key_of(name: &str) -> Option<&str> {
+    let (prefix, rest) = name.split_at_checked(PREFIX.len())?;
+    prefix.eq_ignore_ascii_case(PREFIX).then(|| rest.strip_prefix(SEPARATOR)).flatten()
+}
+
+/// One spelling for the keys that a shell cannot tell apart: `Contoso-EU` is `CONTOSO_EU` there.
+pub(super) fn fold(key: &str) -> String {
+    key.to_ascii_lowercase().replace(['-', '.'], "_")
+}
+
+/// The merged layers as a tree with places. `file` is the same place in the file, if it is there.
+fn placed(layer: &Layer, file: Option<&Node>, path: &mut Vec<String>, variables: &Variables) -> Node {
+    let of_file = file.map_or(&[][..], |node| match &node.value {
+        Value::Map(entries) => entries,
+        _ => &[],
+    });
+    let ValueKind::Table(table) = &layer.kind else {
+        return match (variables.get(path), file) {
+            (Some((name, value)), _) => {
+                Node { at: Place::Variable(name.as_str().into()), value: Value::Text(value.clone()) }
+            }
+            (None, Some(file)) => file.clone(),
+            (None, None) => Node { at: Place::Whole, value: Value::Text(layer.to_string()) },
+        };
+    };
+    let mut entries: Vec<Entry> = Vec::new();
+    for (key, layer) in joined(table, of_file) {
+        let of_file = of_file.iter().find(|entry| entry.key == key);
+        path.push(fold(&key));
+        let at = of_file.map_or_else(|| first_variable(path, variables), |entry| entry.at.clone());
+        entries.push(Entry { key, at, node: placed(&layer, of_file.map(|entry| &entry.node), path, variables) });
+        path.pop();
+    }
+    let is_table = file.filter(|node| matches!(node.value, Value::Map(_)));
+    let at = is_table.map_or_else(|| first_variable(path, variables), |node| node.at.clone());
+    Node { at, value: Value::Map(entries) }
+}
+
+/// The entries of a merged table by key, where a key that only the environment has joins the key of the file that
+/// is the same in its spelling.
+fn joined(table: &config::Map<String, Layer>, of_file: &[Entry]) -> BTreeMap<String, Layer> {
+    let is_in_file = |key: &str| of_file.iter().any(|entry| entry.key == key);
+    let mut joined: BTreeMap<String, Layer> =
+        table.iter().filter(|(key, _)| is_in_file(key)).map(|(key, layer)| (key.clone(), layer.clone())).collect();
+    for (key, layer) in table.iter().filter(|(key, _)| !is_in_file(key)) {
+        let meant = of_file.iter().find(|entry| fold(&entry.key) == fold(key)).map_or(key, |entry| &entry.key);
+        match joined.get_mut(meant) {
+            Some(under) => lay_over(under, layer),
+            None => drop(joined.insert(meant.clone(), layer.clone())),
+        }
+    }
+    joined
+}
+
+fn lay_over(under: &mut Layer, over: &Layer) {
+    match (&mut under.kind, &over.kind) {
+        (ValueKind::Table(under), ValueKind::Table(over)) => {
+            for (key, over) in over {
+                match under.get_mut(key) {
+                    Some(under) => lay_over(under, over),
+                    None => drop(under.insert(key.clone(), over.clone())),
+                }
+            }
+        }
+        _ => *under = over.clone(),
+    }
+}
+
+/// The first variable that sets something at or below a path.
+fn first_variable(path: &[String], variables: &Variables) -> Place {
+    variables
+        .iter()
+        .find(|(key, _)| key.starts_with(path))
+        .map_or(Place::Whole, |(_, (name, _))| Place::Variable(name.as_str().into()))
+}
+
+fn table_node(table: Spanned<DeTable<'_>>) -> Node {
+    let at = Place::Text(table.span());
+    let mut entries: Vec<Entry> = table.into_inner().into_iter().map(|(key, value)| entry(key, value)).collect();
+    entries.sort_by(|a, b| a.key.cmp(&b.key));
+    Node { at, value: Value::Map(entries) }
+}
+
+fn entry(key: Spanned<Cow<'_, str>>, value: Spanned<DeValue<'_>>) -> Entry {
+    let at = Place::Text(key.span());
+    Entry { key: key.into_inner().into_owned(), at, node: value_node(value) }
+}
+
+fn value_node(value: Spanned<DeValue<'_>>) -> Node {
+    let span: Range<usize> = value.span();
+    let value = match value.into_inner() {
+        DeValue::Table(table) => return table_node(Spanned::new(span, table)),
+        DeValue::Array(array) => Value::List(array.into_iter().map(value_node).collect()),
+        DeValue::String(text) => Value::Text(text.into_owned()),
+        DeValue::Boolean(value) => Value::Bool(value),
+        DeValue::Integer(number) => match i128::from_str_radix(&number.as_str().replace('_', ""), number.radix()) {
+            Ok(number) => Value::Integer(number),
+            Err(_) => Value::Text(number.as_str().to_owned()),
+        },
+        DeValue::Float(number) => number
+            .as_str()
+            .replace('_', "")
+            .parse()
+            .map_or_else(|_| Value::Text(number.as_str().to_owned()), Value::Float),
+        DeValue::Datetime(time) => Value::Text(time.to_string()),
+    };
+    Node { at: Place::Text(span), value }
+}
+
+/// The text with everything that looks like a secret struck out, byte for byte, so that no message can show one.
+pub(super) fn without_secrets(text: &str) -> String {
+    const SECRETS: [&str; 2] = [
+        // A value behind a key that sounds like a secret, unless it only names a file.
+        r#"(?i)\b(?:[\w-]*(?:pass|passw|secret|token|pwd|credential)[\w-]*)["']?\s*[=:]\s*("""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^,}\s#]+)"#,
+        // User and password in a URL.
+        r#"://([^/@\s"']+)@"#,
+    ];
+    let mut shown = text.to_owned();
+    for pattern in SECRETS {
+        let pattern = regex::Regex::new(pattern).expect("the patterns are constants that compile");
+        let spans: Vec<Range<usize>> = pattern
+            .captures_iter(&shown)
+            .filter_map(|found| Some((found.get(0)?, found.get(1)?)))
+            .filter(|(whole, secret)| {
+                !shown[whole.start()..secret.start()]
+                    .trim_end()
+                    .trim_end_matches(['=', ':', ' ', '"', '\''])
+                    .ends_with("_file")
+            })
+            .map(|(_, secret)| secret.range())
+            .collect();
+        for span in spans {
+            let struck: String =
+                shown[span.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
+            shown.replace_range(span, &struck);
+        }
+    }
+    shown
+}
+
+/// Variables that were probably meant for the settings but are not read: one underscore where two belong.
+pub(super) fn unread(environment: &[(String, String)]) -> Vec<String> {
+    environment
+        .iter()
+        .filter(|(name, _)| {
+            let rest = name.split_at_checked(PREFIX.len() + 1).filter(|(prefix, _)| *prefix == "TAGWARDEN_");
+            rest.is_some_and(|(_, rest)| !rest.starts_with('_') && rest != "LOG" && rest != "CONFIG")
+        })
+        .map(|(name, _)| {
+            format!("{name} is not read: settings in the environment have two underscores, `TAGWARDEN__…`")
+        })
+        .collect()
+}

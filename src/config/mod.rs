@@ -1,0 +1,321 @@
+//! Settings: `tagwarden.toml` and the environment to [`Settings`], with every problem told at once, at its place.
+
+mod auth;
+mod layers;
+mod reading;
+mod registries;
+mod revision;
+mod sources;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::TimeZone;
+
+use crate::domain::{Limits, RegistryName};
+use crate::policy_file::{Diagnostic, Fields, Node, PolicySet, Problems, Value, read};
+use crate::registry::RegistrySettings;
+use crate::sources::SourceSettings;
+use reading::Reading;
+
+/// Everything that a person sets but the policies, validated and with its secrets read.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The file that they were read from.
+    pub file: PathBuf,
+    /// Whether anything may be removed at all, and how.
+    pub mode: Mode,
+    /// The policy file or the folder of policies.
+    pub policies: PathBuf,
+    /// The file of the state store.
+    pub state: PathBuf,
+    /// Where the status page listens.
+    pub listen: SocketAddr,
+    /// How long a plan may be applied.
+    pub plan_ttl: Duration,
+    /// When the daemon runs.
+    pub schedule: Schedule,
+    /// The registries, by name; never empty.
+    pub registries: Vec<RegistrySettings>,
+    /// The sources, by name.
+    pub sources: Vec<SourceSettings>,
+    /// The limits of every run.
+    pub limits: Limits,
+    /// The hash over the settings that decide what stays and what goes, `sha256:…`. The same settings written
+    /// differently have the same.
+    pub revision: String,
+    /// What a person should know although nothing is wrong.
+    pub warnings: Vec<String>,
+}
+
+/// Whether anything may be removed at all. A removal also needs its policies to say enforce.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing is ever removed.
+    #[default]
+    DryRun,
+    /// Only applying a plan removes.
+    Approved,
+    /// Runs remove, too.
+    Enforce,
+}
+
+/// When the daemon runs, and where days begin.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// A cron expression of five fields, or a nickname such as `@daily`; nothing means only by hand.
+    pub cron: Option<String>,
+    /// The time zone of the schedule and of the buckets of keep rules.
+    pub timezone: TimeZone,
+}
+
+/// Why there are no settings: every problem at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The problems, by place; never empty.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl ConfigError {
+    /// The label used in metrics and the audit record.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        "settings"
+    }
+
+    fn of(path: &Path, message: impl Into<String>) -> Self {
+        Self { diagnostics: vec![Diagnostic::of(path.display().to_string(), message)] }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Mode {
+    /// The label used in settings and reports.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::DryRun => "dry-run",
+            Self::Approved => "approved",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+const MODES: [(&str, Mode); 3] = [("dry-run", Mode::DryRun), ("approved", Mode::Approved), ("enforce", Mode::Enforce)];
+/// Where the settings are looked for, in this order.
+const PLACES: [&str; 2] = ["tagwarden.toml", "/etc/tagwarden/tagwarden.toml"];
+
+/// The settings file: the one given, else `./tagwarden.toml`, else `/etc/tagwarden/tagwarden.toml`.
+///
+/// # Errors
+/// When it is not there.
+pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    let found = match explicit {
+        Some(path) => Some(path).filter(|path| path.exists()).map(Path::to_owned),
+        None => PLACES.iter().map(PathBuf::from).find(|path| path.exists()),
+    };
+    found.ok_or_else(|| match explicit {
+        Some(path) => ConfigError::of(path, "there is no such settings file"),
+        None => {
+            let mut error =
+                ConfigError::of(Path::new(PLACES[0]), "no settings file, neither here nor in /etc/tagwarden");
+            error.diagnostics[0].help = Some("name one with `--config FILE`; `tagwarden demo` needs none".to_owned());
+            error
+        }
+    })
+}
+
+/// Reads the settings of a file, with the variables `TAGWARDEN__…` of `environment` laid over it, and the secrets
+/// that they name.
+///
+/// # Errors
+/// Every problem, with file and line or with the variable.
+pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Settings, ConfigError> {
+    let mut environment: Vec<(String, String)> = environment.into_iter().collect();
+    environment.sort();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::of(path, format!("the settings cannot be read: {error}")))?;
+    let shown = layers::without_secrets(&text);
+    let mut reading = Reading {
+        folder: path.parent().map(Path::to_owned).unwrap_or_default(),
+        environment: &environment,
+        problems: Problems::new(&path.display().to_string(), &shown),
+        warnings: layers::unread(&environment),
+    };
+    let settings = layers::layered(&text, &environment, &mut reading.problems)
+        .and_then(|root| settings(path, &root, &mut reading));
+    match settings {
+        Some(mut settings) if reading.problems.count() == 0 => {
+            settings.revision = revision::revision(&settings);
+            settings.warnings = reading.warnings;
+            Ok(settings)
+        }
+        None if reading.problems.count() == 0 => Err(ConfigError::of(path, "the settings could not be understood")),
+        _ => Err(ConfigError { diagnostics: reading.problems.into_found() }),
+    }
+}
+
+fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings> {
+    let mut fields = Fields::of(root, "settings file", &mut reading.problems)?;
+    let mode = fields
+        .get("mode")
+        .map_or(Some(Mode::default()), |node| read::choice("mode", node, &MODES, &mut reading.problems));
+    let policies =
+        fields.get("policies").map_or(Some("policies"), |node| read::text("policies", node, &mut reading.problems));
+    let state = fields.get("state").map_or(Some("tagwarden.db"), |node| state(node, reading));
+    let listen =
+        fields.get("listen").map_or(Some(SocketAddr::from(([127, 0, 0, 1], 9464))), |node| listen(node, reading));
+    let plan_ttl = fields
+        .get("plan_ttl")
+        .map_or(Some(Duration::from_hours(24)), |node| read::duration("plan_ttl", node, &mut reading.problems));
+    let schedule = fields
+        .get("schedule")
+        .map_or(Some(Schedule { cron: None, timezone: TimeZone::UTC }), |node| schedule(node, reading));
+    let registries_node = fields.get("registries");
+    let registries = registries::registries(registries_node, reading);
+    let names = registries_named(registries_node);
+    let sources = sources::sources(fields.get("sources"), &names, reading);
+    let limits = fields.get("limits").map_or(Some(Limits::default()), |node| limits(node, reading));
+    fields.finish(hint, &mut reading.problems);
+    Some(Settings {
+        file: path.to_owned(),
+        mode: mode?,
+        policies: reading.folder.join(policies?),
+        state: reading.folder.join(state?),
+        listen: listen?,
+        plan_ttl: plan_ttl?,
+        schedule: schedule?,
+        registries,
+        sources,
+        limits: limits?,
+        revision: String::new(),
+        warnings: Vec::new(),
+    })
+}
+
+/// The names of all registries, also of those that are wrong in other ways.
+fn registries_named(node: Option<&Node>) -> Vec<RegistryName> {
+    match node.map(|node| &node.value) {
+        Some(Value::Map(entries)) => entries.iter().filter_map(|entry| entry.key.parse().ok()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn hint(key: &str) -> Option<&'static str> {
+    match key {
+        "dry_run" | "dryrun" | "enforce" => Some("write `mode = \"dry-run\"`, `\"approved\"` or `\"enforce\"`"),
+        "cron" | "timezone" => Some("it belongs below `[schedule]`"),
+        "untag" | "percent" | "leave" => Some("it belongs below `[limits]`"),
+        _ => None,
+    }
+}
+
+fn state<'a>(node: &'a Node, reading: &mut Reading) -> Option<&'a str> {
+    let written = read::text("state", node, &mut reading.problems)?;
+    let path = written.strip_prefix("sqlite:").filter(|path| !path.is_empty() && !path.contains([':', '?']));
+    let path = path.map(|path| path.strip_prefix("//").unwrap_or(path)).filter(|path| !path.is_empty());
+    if path.is_none() {
+        reading
+            .problems
+            .add(&node.at, "`state` must be `sqlite:` and the path of a file")
+            .help("write state = \"sqlite:tagwarden.db\"");
+    }
+    path
+}
+
+fn listen(node: &Node, reading: &mut Reading) -> Option<SocketAddr> {
+    let written = read::text("listen", node, &mut reading.problems)?;
+    let address = written.parse().ok();
+    if address.is_none() {
+        reading
+            .problems
+            .add(&node.at, "`listen` must be an IP address and a port")
+            .help("write listen = \"127.0.0.1:9464\"");
+    }
+    address
+}
+
+fn schedule(node: &Node, reading: &mut Reading) -> Option<Schedule> {
+    let mut fields = Fields::of(node, "schedule", &mut reading.problems)?;
+    let cron = fields.get("cron").map(|node| cron(node, reading));
+    let timezone = fields.get("timezone").map_or(Some(TimeZone::UTC), |node| timezone(node, reading));
+    fields.finish(|_| None, &mut reading.problems);
+    Some(Schedule { cron: cron.map_or(Some(None), |cron| cron.map(Some))?, timezone: timezone? })
+}
+
+fn cron(node: &Node, reading: &mut Reading) -> Option<String> {
+    const HELP: &str = "five fields: minute, hour, day, month, weekday, such as `0 3 * * *`; or `@daily`";
+    let written = read::text("cron", node, &mut reading.problems)?.trim();
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    let problem = match parser.parse(written) {
+        Err(error) => Some(format!("`cron` cannot be understood: {error}")),
+        // From an arbitrary day on: what never comes then never comes.
+        Ok(cron) => {
+            let start = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+            cron.find_next_occurrence(&start, true).err().map(|_| "`cron` names a time that never comes".to_owned())
+        }
+    };
+    match problem {
+        Some(problem) => {
+            reading.problems.add(&node.at, problem).help(HELP);
+            None
+        }
+        None => Some(written.to_owned()),
+    }
+}
+
+fn timezone(node: &Node, reading: &mut Reading) -> Option<TimeZone> {
+    let written = read::text("timezone", node, &mut reading.problems)?;
+    let zone = TimeZone::get(written).ok().filter(|zone| zone.iana_name().is_some());
+    if zone.is_none() {
+        reading
+            .problems
+            .add(&node.at, format!("`{written}` is no time zone that this system knows"))
+            .help("write an IANA name, such as `Europe/London` or `UTC`");
+    }
+    zone
+}
+
+fn limits(node: &Node, reading: &mut Reading) -> Option<Limits> {
+    let default = Limits::default();
+    let mut fields = Fields::of(node, "limits table", &mut reading.problems)?;
+    let mut limit = |key, default, most, problems: &mut Problems| {
+        fields.get(key).map_or(Some(default), |node| read::whole(key, node, 0..=most, problems))
+    };
+    let problems = &mut reading.problems;
+    let untag = limit("untag", default.untag, u32::MAX, problems);
+    let percent = limit("percent", default.percent, 100, problems);
+    let leave = limit("leave", default.leave, u32::MAX, problems);
+    fields.finish(|_| None, problems);
+    Some(Limits { untag: untag?, percent: percent?, leave: leave? })
+}
+
+/// What is wrong between settings and policies: registries that policies name and nobody configured.
+#[must_use]
+pub fn cross_check(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
+    let known: Vec<&str> = settings.registries.iter().map(|registry| registry.name.as_str()).collect();
+    let unknown = policies.registries.iter().filter(|(name, _)| !known.contains(&name.as_str()));
+    unknown
+        .map(|(name, place)| {
+            let (message, help) = read::unknown("registry", name.as_str(), "", &known);
+            let mut problem = place.clone();
+            problem.message = format!("{message}; {}", place.message);
+            problem.help = Some(format!("{help}, from {}", settings.file.display()));
+            problem
+        })
+        .collect()
+}

@@ -1,0 +1,53 @@
+//! What reading the settings needs at every step, and where it notes what it finds.
+
+use std::path::PathBuf;
+
+use super::layers::fold;
+use crate::policy_file::{Entry, Fields, Node, Place, Problems, Value};
+
+/// The settings while they are read.
+pub(super) struct Reading<'e> {
+    /// The folder of the settings file: relative paths start here.
+    pub(super) folder: PathBuf,
+    pub(super) environment: &'e [(String, String)],
+    pub(super) problems: Problems,
+    /// What a person should know although nothing is wrong.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Reading<'_> {
+    /// A variable of the environment that is not empty.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        let found = self.environment.iter().find(|(key, value)| key == name && !value.is_empty());
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a key that must be there; `at` is where it is missed.
+    pub(super) fn required<'a>(&mut self, fields: &mut Fields<'a>, key: &'static str, at: &Place) -> Option<&'a Node> {
+        let node = fields.get(key);
+        // What is misspelt will be told as that.
+        if node.is_none() && !fields.misspelt(key) {
+            self.problems.add(at, format!("a {} without `{key}`", fields.what()));
+        }
+        node
+    }
+
+    /// The named tables below `[registries]` or `[sources]`, none of which may be taken for another.
+    pub(super) fn tables<'a>(&mut self, key: &str, node: &'a Node) -> Option<&'a [Entry]> {
+        let Value::Map(entries) = &node.value else {
+            let message = format!("`{key}` must be a table, not {}", node.value.describe());
+            self.problems.add(&node.at, message).help(format!("write `[{key}.NAME]` and its keys below it"));
+            return None;
+        };
+        for (index, entry) in entries.iter().enumerate() {
+            if let Some(other) = entries[..index].iter().find(|other| fold(&other.key) == fold(&entry.key)) {
+                let first = self.problems.diagnostic(&other.at, "the first is here");
+                self.problems
+                    .add(&entry.at, format!("`{}` and `{}` are too much alike", other.key, entry.key))
+                    .help("names that differ only by case, `-`, `_` or `.` are the same in the environment")
+                    .also(first);
+            }
+        }
+        Some(entries)
+    }
+}

@@ -1,0 +1,206 @@
+//! `[registries.<name>]`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use super::auth;
+use super::reading::Reading;
+use crate::domain::{RegistryName, RemovalMethod};
+use crate::policy_file::{Entry, Fields, Node, Place, read};
+use crate::registry::{Auth, RegistryKind, RegistrySettings};
+
+const KINDS: [(&str, RegistryKind); 1] = [("distribution", RegistryKind::Distribution)];
+const REMOVALS: [(&str, RemovalMethod); 2] =
+    [("untag", RemovalMethod::Untag), ("manifest", RemovalMethod::DeleteManifest)];
+const ENDPOINT_HELP: &str = "write scheme and host, such as `https://contoso.azurecr.io`";
+
+/// All registries, by name. None at all is a problem.
+pub(super) fn registries(node: Option<&Node>, reading: &mut Reading) -> Vec<RegistrySettings> {
+    let mut read: Vec<RegistrySettings> = Vec::new();
+    let mut hosts = BTreeMap::new();
+    let entries = node.map_or(Some(&[][..]), |node| reading.tables("registries", node));
+    let Some(entries) = entries else { return read };
+    if entries.is_empty() {
+        reading.problems.add(&Place::Whole, "no registries").help("add `[registries.NAME]` with `kind` and `endpoint`");
+    }
+    for entry in entries {
+        if let Some(settings) = registry(entry, reading) {
+            note_shared_hosts(&settings, &entry.at, &mut hosts, reading);
+            read.push(settings);
+        }
+    }
+    read.sort_by(|a, b| a.name.cmp(&b.name));
+    read
+}
+
+fn registry(entry: &Entry, reading: &mut Reading) -> Option<RegistrySettings> {
+    let name: Option<RegistryName> = read::name(&entry.key, &entry.at, &mut reading.problems);
+    let mut fields = Fields::of(&entry.node, "registry", &mut reading.problems)?;
+    let kind = reading
+        .required(&mut fields, "kind", &entry.at)
+        .and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
+    let endpoint = reading.required(&mut fields, "endpoint", &entry.at).and_then(|node| endpoint(node, reading));
+    let aliases = fields.get("aliases").map_or(Some(Vec::new()), |node| aliases(node, reading));
+    let auth_node = fields.get("auth");
+    let auth = auth_node.map_or(Some(Auth::Anonymous), |node| auth::auth(&entry.key, node, reading));
+    let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
+    let removal = fields
+        .get("removal")
+        .map_or(Some(RemovalMethod::Untag), |node| read::choice("removal", node, &REMOVALS, &mut reading.problems));
+    let concurrency = fields
+        .get("concurrency")
+        .map_or(Some(8), |node| read::whole("concurrency", node, 1..=256, &mut reading.problems));
+    let timeout = fields
+        .get("timeout")
+        .map_or(Some(Duration::from_secs(30)), |node| read::duration("timeout", node, &mut reading.problems));
+    let allow_http =
+        fields.get("allow_http").map_or(Some(false), |node| read::boolean("allow_http", node, &mut reading.problems));
+    let at = fields.key_at("endpoint");
+    fields.finish(hint, &mut reading.problems);
+
+    let (endpoint, auth) = (endpoint?, auth?);
+    if endpoint.scheme() == "http"
+        && !matches!(auth, Auth::Anonymous)
+        && !is_loopback(&endpoint)
+        && allow_http == Some(false)
+    {
+        reading
+            .problems
+            .add(at, "credentials would go over the network unencrypted")
+            .help("use `https://`, or write `allow_http = true` if that is meant");
+        return None;
+    }
+    Some(RegistrySettings {
+        name: name?,
+        kind: kind?,
+        endpoint,
+        aliases: aliases?,
+        auth,
+        ca_file: ca_file.map_or(Some(None), |file| file.map(Some))?,
+        removal: removal?,
+        concurrency: usize::try_from(concurrency?).ok()?,
+        timeout: timeout?,
+    })
+}
+
+/// The word for a kind in the settings.
+pub(super) fn label(kind: RegistryKind) -> &'static str {
+    KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(word, _)| word)
+}
+
+fn hint(key: &str) -> Option<&'static str> {
+    match key {
+        "url" | "host" | "address" | "server" | "login_server" => Some("the address of a registry is its `endpoint`"),
+        "username" | "password" | "password_file" | "token" | "token_file" => Some("it belongs into `auth = { … }`"),
+        "insecure" | "tls_verify" | "skip_tls_verify" => {
+            Some("certificates are always checked: name a certificate authority with `ca_file`")
+        }
+        _ => None,
+    }
+}
+
+fn endpoint(node: &Node, reading: &mut Reading) -> Option<Url> {
+    let problems = &mut reading.problems;
+    let written = read::text("endpoint", node, problems)?;
+    let url = match Url::parse(written) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => url,
+        // The text is not shown: it may hold a password.
+        _ => {
+            problems.add(&node.at, "`endpoint` is no address of a registry").help(ENDPOINT_HELP);
+            return None;
+        }
+    };
+    let excess = if !url.username().is_empty() || url.password().is_some() {
+        Some(("a user or password", "credentials belong into `auth = { … }`"))
+    } else if url.path() != "/" {
+        Some(("a path", "leave it out: repositories are selected in policies"))
+    } else if url.query().is_some() || url.fragment().is_some() {
+        Some(("a query or fragment", ENDPOINT_HELP))
+    } else {
+        None
+    };
+    if let Some((what, help)) = excess {
+        problems.add(&node.at, format!("`endpoint` has {what} in it")).help(help);
+        return None;
+    }
+    Some(url)
+}
+
+fn aliases(node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
+    let problems = &mut reading.problems;
+    let (texts, mut sound) = read::texts("aliases", node, problems)?;
+    let mut hosts = Vec::new();
+    for (text, at) in texts {
+        match host_of(&text) {
+            Some(host) => hosts.push(host),
+            None => {
+                problems
+                    .add(&at, format!("`{text}` is no host"))
+                    .help("write the host as it stands in image references, such as `images.contoso.example`");
+                sound = false;
+            }
+        }
+    }
+    hosts.sort();
+    hosts.dedup();
+    sound.then_some(hosts)
+}
+
+/// The host of an image reference, with its port, in lower case.
+fn host_of(text: &str) -> Option<String> {
+    if text.contains(['/', '@', '?', '#']) || text.trim() != text {
+        return None;
+    }
+    let url = Url::parse(&format!("https://{text}")).ok()?;
+    url.host_str().filter(|host| !host.is_empty()).map(|_| text.to_ascii_lowercase())
+}
+
+fn ca_file(node: &Node, reading: &mut Reading) -> Option<std::path::PathBuf> {
+    let written = read::text("ca_file", node, &mut reading.problems)?;
+    let path = reading.folder.join(written);
+    let problem = match std::fs::read_to_string(&path) {
+        Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
+        Ok(_) => format!("`{written}` holds no certificate in PEM format"),
+        Err(error) => format!("`{written}` cannot be read: {error}"),
+    };
+    reading.problems.add(&node.at, problem).help("paths are relative to the settings file");
+    None
+}
+
+fn is_loopback(endpoint: &Url) -> bool {
+    match endpoint.host() {
+        Some(Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
+        Some(Host::Ipv6(ip)) => IpAddr::from(ip).is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
+/// One host stands for one registry: what is claimed of it must not be claimed of another.
+fn note_shared_hosts(
+    settings: &RegistrySettings,
+    at: &Place,
+    hosts: &mut BTreeMap<String, (RegistryName, Place)>,
+    reading: &mut Reading,
+) {
+    let own = settings.endpoint.host_str().map(|host| match settings.endpoint.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    });
+    for host in own.into_iter().chain(settings.aliases.iter().cloned()) {
+        match hosts.get(&host) {
+            Some((other, first)) if *other != settings.name => {
+                let first = reading.problems.diagnostic(first, format!("`{other}` is here"));
+                reading
+                    .problems
+                    .add(at, format!("`{}` and `{other}` are both `{host}`", settings.name))
+                    .help("a host stands for one registry: keep one of the two, or take the alias away")
+                    .also(first);
+            }
+            _ => drop(hosts.insert(host, (settings.name.clone(), at.clone()))),
+        }
+    }
+}

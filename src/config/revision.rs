@@ -1,0 +1,60 @@
+//! What the settings decide, as one hash: a plan holds only while it is the same.
+
+use serde_json::{Value, json};
+
+use super::Settings;
+use crate::domain::Digest;
+use crate::registry::{Auth, RegistrySettings};
+use crate::sources::{SourceKind, SourceSettings};
+
+/// The hash of all settings that decide what stays and what goes: registries, sources, limits and the time zone, but
+/// neither secrets nor how fast or when things are done.
+pub(super) fn revision(settings: &Settings) -> String {
+    let deciding = json!({
+        "registries": settings.registries.iter().map(registry).collect::<Vec<_>>(),
+        "sources": settings.sources.iter().map(source).collect::<Vec<_>>(),
+        "limits": {
+            "untag": settings.limits.untag,
+            "percent": settings.limits.percent,
+            "leave": settings.limits.leave,
+        },
+        "timezone": settings.schedule.timezone.iana_name(),
+    });
+    // Objects of serde_json are sorted by key, so the same settings are the same text.
+    Digest::of(deciding.to_string().as_bytes()).to_string()
+}
+
+fn registry(settings: &RegistrySettings) -> Value {
+    let (auth, user) = match &settings.auth {
+        Auth::Anonymous => ("anonymous", None),
+        Auth::Basic { username, .. } => ("basic", Some(username)),
+        Auth::Token(_) => ("token", None),
+        Auth::DockerConfig(_) => ("docker-config", None),
+    };
+    json!({
+        "name": settings.name.as_str(),
+        "kind": super::registries::label(settings.kind),
+        "endpoint": settings.endpoint.as_str(),
+        "aliases": settings.aliases,
+        "auth": auth,
+        "user": user,
+        "removal": settings.removal.label(),
+    })
+}
+
+fn source(settings: &SourceSettings) -> Value {
+    let mut paths = match &settings.kind {
+        SourceKind::ReleaseRecords(files) | SourceKind::ImageReferences(files) => files.globs.clone(),
+    };
+    paths.sort();
+    let registries = settings.registries.as_ref();
+    json!({
+        "name": settings.name.as_str(),
+        "kind": settings.kind.label(),
+        "paths": paths,
+        "registries": registries.map(|names| names.iter().map(|name| name.as_str()).collect::<Vec<_>>()),
+        "max_age": settings.max_age.map(|age| age.as_secs()),
+        "allow_empty": settings.allow_empty,
+        "min_claims": settings.min_claims,
+    })
+}

@@ -1,0 +1,107 @@
+//! `[sources.<name>]`.
+
+use std::time::Duration;
+
+use super::reading::Reading;
+use crate::domain::RegistryName;
+use crate::policy_file::{Entry, Fields, Node, read};
+use crate::sources::{FileSet, SourceKind, SourceSettings};
+
+/// How a source of a kind is read from its own keys.
+type Kind = for<'a> fn(&mut Fields<'a>, &'a Entry, &mut Reading) -> Option<SourceKind>;
+
+const KINDS: [(&str, Kind); 2] = [
+    ("release-records", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ReleaseRecords)),
+    ("image-references", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ImageReferences)),
+];
+
+/// All sources, by name. None at all is allowed, with a warning.
+pub(super) fn sources(node: Option<&Node>, registries: &[RegistryName], reading: &mut Reading) -> Vec<SourceSettings> {
+    let entries = node.and_then(|node| reading.tables("sources", node)).unwrap_or_default();
+    if entries.is_empty() {
+        let warning = "no sources: nothing protects what is deployed or released but the policies' own rules";
+        reading.warnings.push(warning.to_owned());
+    }
+    let mut read: Vec<SourceSettings> = entries.iter().filter_map(|entry| source(entry, registries, reading)).collect();
+    read.sort_by(|a, b| a.name.cmp(&b.name));
+    read
+}
+
+fn source(entry: &Entry, registries: &[RegistryName], reading: &mut Reading) -> Option<SourceSettings> {
+    let name = read::name(&entry.key, &entry.at, &mut reading.problems);
+    let mut fields = Fields::of(&entry.node, "source", &mut reading.problems)?;
+    let kind = reading
+        .required(&mut fields, "kind", &entry.at)
+        .and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
+    // Without a kind its keys are unknown; telling them all so would hide what is wrong.
+    let known_kind = kind.is_some();
+    let kind = kind.and_then(|kind| kind(&mut fields, entry, reading));
+    let names = fields.get("registries").map(|node| protected(node, registries, reading));
+    let max_age = fields.get("max_age").map(|node| read::duration("max_age", node, &mut reading.problems));
+    let allow_empty =
+        fields.get("allow_empty").map_or(Some(false), |node| read::boolean("allow_empty", node, &mut reading.problems));
+    let min_claims =
+        fields.get("min_claims").map(|node| read::whole("min_claims", node, 1..=u32::MAX, &mut reading.problems));
+    let deadline = fields
+        .get("deadline")
+        .map_or(Some(Duration::from_secs(120)), |node| read::duration("deadline", node, &mut reading.problems));
+    if allow_empty == Some(true) && min_claims.is_some() {
+        reading
+            .problems
+            .add(fields.key_at("allow_empty"), "`allow_empty` and `min_claims` contradict each other")
+            .help("keep one of the two");
+    }
+    if known_kind {
+        fields.finish(hint, &mut reading.problems);
+    }
+    Some(SourceSettings {
+        name: name?,
+        kind: kind?,
+        registries: names.map_or(Some(None), |names| names.map(Some))?,
+        max_age: max_age.map_or(Some(None), |age| age.map(Some))?,
+        allow_empty: allow_empty?,
+        min_claims: min_claims.map_or(Some(None), |number| number.map(|number| usize::try_from(number).ok()))?,
+        deadline: deadline?,
+    })
+}
+
+fn hint(key: &str) -> Option<&'static str> {
+    match key {
+        "path" | "file" | "files" | "glob" | "globs" => Some("the files are named by `paths = [\"…\"]`"),
+        "timeout" => Some("the time that a source may take is its `deadline`"),
+        _ => None,
+    }
+}
+
+/// The registries that a source protects, all of them configured.
+fn protected(node: &Node, registries: &[RegistryName], reading: &mut Reading) -> Option<Vec<RegistryName>> {
+    let (texts, mut sound) = read::texts("registries", node, &mut reading.problems)?;
+    let known: Vec<&str> = registries.iter().map(RegistryName::as_str).collect();
+    let mut names = Vec::new();
+    for (text, at) in texts {
+        if let Some(name) = registries.iter().find(|name| name.as_str() == text) {
+            names.push(name.clone());
+        } else {
+            let (message, help) = read::unknown("registry", &text, "", &known);
+            reading.problems.add(&at, message).help(help);
+            sound = false;
+        }
+    }
+    names.sort();
+    names.dedup();
+    sound.then_some(names)
+}
+
+fn files<'a>(fields: &mut Fields<'a>, entry: &'a Entry, reading: &mut Reading) -> Option<FileSet> {
+    let node = reading.required(fields, "paths", &entry.at)?;
+    let (texts, mut sound) = read::texts("paths", node, &mut reading.problems)?;
+    let mut globs = Vec::new();
+    for (text, at) in texts {
+        if let Err(error) = globset::Glob::new(&text) {
+            reading.problems.add(&at, format!("`{text}` is no glob: {}", error.kind()));
+            sound = false;
+        }
+        globs.push(text);
+    }
+    sound.then(|| FileSet { base: reading.folder.clone(), globs })
+}

@@ -68,22 +68,13 @@ fn secret(
     let (inline, file) = (fields.get(key), fields.get(file_key));
     let variable = format!("TAGWARDEN__REGISTRIES__{}__AUTH__{}", fold(registry), key).to_uppercase();
     let help = format!("name a file that holds it: {file_key} = \"…\", or set {variable}");
-    match (inline, file) {
-        (Some(inline), Some(_)) if matches!(inline.at, Place::Variable(_)) => {
-            reading
-                .problems
-                .add(&inline.at, format!("both `{key}` and `{file_key}` are set"))
-                .help("keep one of the two");
+    match (inline.map(|node| (&node.value, &node.at)), file) {
+        (Some((Value::Text(secret), Place::Variable(_))), None) => Some(secret.as_str().into()),
+        (Some((_, at @ Place::Variable(_))), _) => {
+            reading.problems.add(at, format!("both `{key}` and `{file_key}` are set")).help("keep one of the two");
             None
         }
-        (Some(inline), None) => match (&inline.value, &inline.at) {
-            (Value::Text(secret), Place::Variable(_)) => Some(secret.as_str().into()),
-            _ => {
-                reading.problems.add(fields.key_at(key), format!("`{key}` stands in the settings file")).help(help);
-                None
-            }
-        },
-        (Some(_), Some(_)) => {
+        (Some(_), _) => {
             reading.problems.add(fields.key_at(key), format!("`{key}` stands in the settings file")).help(help);
             None
         }
@@ -97,14 +88,15 @@ fn secret(
 
 /// More than any secret is, and little enough to read a wrong file by mistake.
 const LARGEST: usize = 64 * 1024;
+const SECRET_HELP: &str = "it holds the secret and nothing else";
 
 fn secret_file(key: &str, node: &Node, reading: &mut Reading) -> Option<SecretString> {
     let written = read::text(key, node, &mut reading.problems)?;
     let path = reading.folder.join(written);
-    let problem = match std::fs::read(&path) {
-        Ok(bytes) if bytes.len() > LARGEST => format!("`{written}` is too large to be a secret"),
+    let (problem, help) = match std::fs::read(&path) {
+        Ok(bytes) if bytes.len() > LARGEST => (format!("`{written}` is too large to be a secret"), SECRET_HELP),
         Ok(bytes) => match std::str::from_utf8(&bytes).map(|text| text.trim_end_matches(['\r', '\n'])) {
-            Ok("") => format!("`{written}` is empty"),
+            Ok("") => (format!("`{written}` is empty"), SECRET_HELP),
             Ok(secret) => {
                 if readable_by_all(&path) {
                     let message = format!("{} can be read by every user of this machine", path.display());
@@ -112,11 +104,11 @@ fn secret_file(key: &str, node: &Node, reading: &mut Reading) -> Option<SecretSt
                 }
                 return Some(secret.into());
             }
-            Err(_) => format!("`{written}` is no text"),
+            Err(_) => (format!("`{written}` is no text"), SECRET_HELP),
         },
-        Err(error) => format!("`{written}` cannot be read: {error}"),
+        Err(error) => (format!("`{written}` cannot be read: {error}"), "paths are relative to the settings file"),
     };
-    reading.problems.add(&node.at, problem).help("paths are relative to the settings file");
+    reading.problems.add(&node.at, problem).help(help);
     None
 }
 

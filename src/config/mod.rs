@@ -124,18 +124,14 @@ const PLACES: [&str; 2] = ["tagwarden.toml", "/etc/tagwarden/tagwarden.toml"];
 /// # Errors
 /// When it is not there.
 pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
-    let found = match explicit {
-        Some(path) => Some(path).filter(|path| path.exists()).map(Path::to_owned),
-        None => PLACES.iter().map(PathBuf::from).find(|path| path.exists()),
-    };
-    found.ok_or_else(|| match explicit {
-        Some(path) => ConfigError::of(path, "there is no such settings file"),
-        None => {
-            let mut error =
-                ConfigError::of(Path::new(PLACES[0]), "no settings file, neither here nor in /etc/tagwarden");
-            error.diagnostics[0].help = Some("name one with `--config FILE`; `tagwarden demo` needs none".to_owned());
-            error
-        }
+    if let Some(path) = explicit {
+        let missing = || ConfigError::of(path, "there is no such settings file");
+        return path.exists().then(|| path.to_owned()).ok_or_else(missing);
+    }
+    PLACES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+        let mut problem = Diagnostic::of(PLACES[0], "no settings file, neither here nor in /etc/tagwarden");
+        problem.help = Some("name one with `--config FILE`; `tagwarden demo` needs none".to_owned());
+        ConfigError { diagnostics: vec![problem] }
     })
 }
 
@@ -153,7 +149,7 @@ pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>
     let mut reading = Reading {
         folder: path.parent().map(Path::to_owned).unwrap_or_default(),
         environment: &environment,
-        problems: Problems::new(&path.display().to_string(), &shown),
+        problems: Problems::of_toml(&path.display().to_string(), &shown),
         warnings: layers::unread(&environment),
     };
     let settings = layers::layered(&text, &environment, &mut reading.problems)

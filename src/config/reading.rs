@@ -41,11 +41,11 @@ impl Reading<'_> {
         };
         for (index, entry) in entries.iter().enumerate() {
             if let Some(other) = entries[..index].iter().find(|other| fold(&other.key) == fold(&entry.key)) {
-                let first = self.problems.diagnostic(&other.at, "the first is here");
+                let other_place = self.problems.diagnostic(&other.at, "the other is here");
                 self.problems
                     .add(&entry.at, format!("`{}` and `{}` are too much alike", other.key, entry.key))
                     .help("names that differ only by case, `-`, `_` or `.` are the same in the environment")
-                    .also(first);
+                    .also(other_place);
             }
         }
         Some(entries)

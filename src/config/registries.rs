@@ -134,14 +134,13 @@ fn aliases(node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
     let (texts, mut sound) = read::texts("aliases", node, problems)?;
     let mut hosts = Vec::new();
     for (text, at) in texts {
-        match host_of(&text) {
-            Some(host) => hosts.push(host),
-            None => {
-                problems
-                    .add(&at, format!("`{text}` is no host"))
-                    .help("write the host as it stands in image references, such as `images.contoso.example`");
-                sound = false;
-            }
+        if let Some(host) = host_of(&text) {
+            hosts.push(host);
+        } else {
+            problems
+                .add(&at, "an alias that is no host")
+                .help("write the host as it stands in image references, such as `images.contoso.example`");
+            sound = false;
         }
     }
     hosts.sort();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Settings;
-use crate::domain::Digest;
+use crate::domain::{Digest, RegistryName};
 use crate::registry::{Auth, RegistrySettings};
 use crate::sources::{SourceKind, SourceSettings};
 
@@ -52,7 +52,7 @@ fn source(settings: &SourceSettings) -> Value {
         "name": settings.name.as_str(),
         "kind": settings.kind.label(),
         "paths": paths,
-        "registries": registries.map(|names| names.iter().map(|name| name.as_str()).collect::<Vec<_>>()),
+        "registries": registries.map(|names| names.iter().map(RegistryName::as_str).collect::<Vec<_>>()),
         "max_age": settings.max_age.map(|age| age.as_secs()),
         "allow_empty": settings.allow_empty,
         "min_claims": settings.min_claims,

@@ -44,7 +44,7 @@ fn source(entry: &Entry, registries: &[RegistryName], reading: &mut Reading) -> 
         fields.get("min_claims").map(|node| read::whole("min_claims", node, 1..=u32::MAX, &mut reading.problems));
     let deadline = fields
         .get("deadline")
-        .map_or(Some(Duration::from_secs(120)), |node| read::duration("deadline", node, &mut reading.problems));
+        .map_or(Some(Duration::from_mins(2)), |node| read::duration("deadline", node, &mut reading.problems));
     if allow_empty == Some(true) && min_claims.is_some() {
         reading
             .problems

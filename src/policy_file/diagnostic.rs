@@ -1,6 +1,6 @@
 //! What is wrong with a file, where, and what was probably meant.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -110,12 +110,25 @@ impl std::error::Error for Diagnostic {}
 pub(crate) struct Problems {
     file: Arc<str>,
     text: Arc<str>,
+    /// What stands between a key and its value in the format of the file.
+    sign: &'static str,
     found: Vec<Diagnostic>,
 }
 
 impl Problems {
-    pub(crate) fn new(file: &str, text: &str) -> Self {
-        Self { file: file.into(), text: text.into(), found: Vec::new() }
+    /// Of a YAML file.
+    pub(crate) fn of_yaml(file: &str, text: &str) -> Self {
+        Self { file: file.into(), text: text.into(), sign: ": ", found: Vec::new() }
+    }
+
+    /// Of a TOML file.
+    pub(crate) fn of_toml(file: &str, text: &str) -> Self {
+        Self { sign: " = ", ..Self::of_yaml(file, text) }
+    }
+
+    /// A key with its value, as the file would write it.
+    pub(crate) fn written(&self, key: &str, value: impl fmt::Display) -> String {
+        format!("{key}{}{value}", self.sign)
     }
 
     /// Notes a problem; what is returned takes help for it.
@@ -159,7 +172,7 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
         let shown = Shown::from(diagnostic);
         if handler.render_report(&mut out, &shown).is_err() {
             // Writing to a string does not fail; a source that cannot be shown must not hide the problem.
-            out.push_str(&format!("{diagnostic}\n"));
+            let _ = writeln!(out, "{diagnostic}");
         }
     }
     out
@@ -211,7 +224,7 @@ impl miette::Diagnostic for Shown<'_> {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         self.source.as_ref()?;
         let label = |text: Option<&str>, span| LabeledSpan::new_with_span(text.map(str::to_owned), span);
-        let here = label(self.second.map(|_| "here again"), self.diagnostic.span.clone());
+        let here = label(self.second.map(|_| "and here"), self.diagnostic.span.clone());
         let second = self.second.map(|second| label(Some(&second.message), second.span.clone()));
         Some(Box::new(std::iter::once(here).chain(second)))
     }

@@ -69,10 +69,8 @@ fn walk(names: Names, include: &[String], exclude: &[String]) -> Option<Extent> 
 impl Names {
     fn alphabet(self, first: bool) -> impl Iterator<Item = u8> {
         (b'-'..=b'z').filter(move |byte| match (self, byte) {
-            (_, b'a'..=b'z' | b'0'..=b'9') => true,
-            (Self::Tags, b'A'..=b'Z' | b'_') => true,
-            (Self::Tags, b'-' | b'.') => !first,
-            (Self::Repositories, b'-' | b'.' | b'_' | b'/') => !first,
+            (_, b'a'..=b'z' | b'0'..=b'9') | (Self::Tags, b'A'..=b'Z' | b'_') => true,
+            (_, b'-' | b'.') | (Self::Repositories, b'_' | b'/') => !first,
             _ => false,
         })
     }

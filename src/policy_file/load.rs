@@ -70,7 +70,7 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
         match text_of(&file) {
             Ok(text) => {
                 let revision: Arc<str> = Digest::of(text.as_bytes()).to_string().into();
-                let mut problems = Problems::new(&shown, super::without_mark(&text));
+                let mut problems = Problems::of_yaml(&shown, super::without_mark(&text));
                 let origin = Origin { file: name.as_str().into(), revision: Arc::clone(&revision) };
                 let policies = super::read(&text, &origin, &mut problems);
                 files.push((name, revision.to_string()));
@@ -171,9 +171,10 @@ fn file_name(path: &Path) -> String {
 }
 
 fn is_policy_file(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let stem = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".yml"));
-    stem.is_some_and(|stem| !stem.is_empty() && !stem.ends_with(".test"))
+    match name.to_ascii_lowercase().rsplit_once('.') {
+        Some((stem, "yaml" | "yml")) => !matches!(stem.rsplit_once('.'), Some((_, "test"))),
+        _ => false,
+    }
 }
 
 fn text_of(path: &Path) -> Result<String, String> {
@@ -187,8 +188,8 @@ fn text_of(path: &Path) -> Result<String, String> {
         return Err(format!("is larger than {} KiB, which no policy file is", LARGEST / 1024));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.split(|&byte| byte == b'\n').count();
         format!("is no UTF-8 text (line {line}); save it as UTF-8")
     })
 }

@@ -28,7 +28,7 @@ pub(crate) use tree::{Entry, Node, Place, Value};
 /// # Errors
 /// Every problem of the file, in the order of their places.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Policy>, Vec<Diagnostic>> {
-    let mut problems = Problems::new(file, without_mark(text));
+    let mut problems = Problems::of_yaml(file, without_mark(text));
     let origin = Origin { file: file.into(), revision: Digest::of(text.as_bytes()).to_string().into() };
     let policies = read(text, &origin, &mut problems);
     if problems.count() == 0 {

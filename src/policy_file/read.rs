@@ -186,7 +186,7 @@ pub(crate) fn list<'a>(key: &str, node: &'a Node, problems: &mut Problems) -> Op
         (Value::List(nodes), _) => Cow::Borrowed(&**nodes),
         (Value::Text(text), Place::Variable(_)) => Cow::Owned(split(text, &node.at)),
         (Value::Text(text), _) => {
-            let help = format!("write {key}: [\"{}\"]", shorten(text));
+            let help = format!("write {}", problems.written(key, format!("[\"{}\"]", shorten(text))));
             problems.add(&node.at, format!("`{key}` must be a list, not {}", node.value.describe())).help(help);
             return None;
         }
@@ -241,14 +241,16 @@ const LONGEST: Duration = Duration::from_hours(24 * 36525);
 /// A time of at least a second, with a unit. Months are refused, so that nobody writes `30M` for thirty minutes.
 pub(crate) fn duration(key: &str, node: &Node, problems: &mut Problems) -> Option<Duration> {
     if let Value::Integer(number) = node.value {
-        let message = format!("`{key}: {number}` has no unit");
-        problems.add(&node.at, message).help(format!("write `{number}d` for days, or `h`, `m`, `s`"));
+        let message = format!("`{}` has no unit", problems.written(key, number));
+        let help = format!("write {} for days, or `h`, `m`, `s`", problems.written(key, format!("\"{number}d\"")));
+        problems.add(&node.at, message).help(help);
         return None;
     }
     let written = text(key, node, problems)?;
     parse_duration(written)
         .map_err(|(message, help)| {
-            problems.add(&node.at, format!("`{key}: {}` {message}", shorten(written))).help(help);
+            let message = format!("`{}` {message}", problems.written(key, shorten(written)));
+            problems.add(&node.at, message).help(help);
         })
         .ok()
 }

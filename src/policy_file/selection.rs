@@ -154,3 +154,31 @@ fn is_glob(written: &str) -> bool {
         glob
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What is said of globs as automata holds of the globs that select: nothing matches one that matches no
+        /// tag, and everything one that matches every tag.
+        #[test]
+        fn globs_match_as_their_automata_say(
+            globs in prop::collection::vec("!?[a-c*?\\[\\]{},v1.-]{1,6}", 1..4),
+            tag in "[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}",
+        ) {
+            let Ok(compiled) = Globs::new(&globs) else { return Ok(()) };
+            let (exclude, include): (Vec<&String>, Vec<&String>) = globs.iter().partition(|glob| glob.starts_with('!'));
+            let expressions = |globs: &[&String]| -> Vec<String> {
+                globs.iter().map(|glob| expression(glob.trim_start_matches('!')).unwrap_or_default()).collect()
+            };
+            match extent(Names::Tags, &expressions(&include), &expressions(&exclude)) {
+                Extent::Every => prop_assert!(compiled.matches(&tag)),
+                Extent::None => prop_assert!(!compiled.matches(&tag)),
+                Extent::Some => {}
+            }
+        }
+    }
+}

@@ -1,3 +1,4 @@
 //! One binary for all integration tests: linking it once is what takes the time.
 
 mod policy_files;
+mod settings;

@@ -323,3 +323,36 @@ proptest! {
         }
     }
 }
+
+/// The schema in the repository, for editors that take it from there, is the one of this version.
+#[test]
+fn the_schema_file_is_up_to_date() {
+    let text = fs::read_to_string("schema/policies.json").unwrap();
+    let written: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(written, schema(), "write the output of `tagwarden schema` to schema/policies.json");
+}
+
+/// The reference names every key, and what it shows is read.
+#[test]
+fn the_reference_is_true() {
+    let text = fs::read_to_string("docs/policies.md").unwrap();
+    let mut shown = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).peekable();
+    assert!(shown.peek().is_some());
+    shown.for_each(|block| assert!(parse("docs/policies.md", block).is_ok(), "{block}"));
+    for key in keys(&schema()) {
+        let named = text.contains(&format!("`{key}`")) || text.contains(&format!("{key}: "));
+        assert!(named, "docs/policies.md does not name `{key}`");
+    }
+}
+
+/// All keys of a schema, at any depth.
+fn keys(schema: &serde_json::Value) -> Vec<String> {
+    let own = schema.get("properties").and_then(|properties| properties.as_object());
+    let own = own.into_iter().flatten().map(|(key, _)| key.clone());
+    let deeper = match schema {
+        serde_json::Value::Object(object) => object.values().flat_map(keys).collect(),
+        serde_json::Value::Array(list) => list.iter().flat_map(keys).collect(),
+        _ => Vec::new(),
+    };
+    own.chain(deeper).collect()
+}

@@ -1,0 +1,358 @@
+//! Settings: what is read from file and environment, and how each fault is told.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use secrecy::ExposeSecret as _;
+use tagwarden::config::{self, ConfigError, Mode, Settings};
+use tagwarden::policy_file::{self, render};
+use tagwarden::registry::Auth;
+use tagwarden::sources::SourceKind;
+
+const LEAST: &str = "[registries.contoso]\nkind = \"distribution\"\nendpoint = \"https://contoso.example\"\n";
+
+/// A folder with the files that the cases name.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    write("secret", "hunter2\n");
+    write("windows-secret", "hunter2\r\n");
+    write("empty", "\n");
+    write("ca.pem", "-----BEGIN CERTIFICATE-----\n");
+    write("home/.docker/config.json", "{}");
+    write("docker/config.json", "{}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(folder.path().join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(folder.path().join("windows-secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    folder
+}
+
+fn load_in(folder: &Path, text: &str, environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let file = folder.join("tagwarden.toml");
+    fs::write(&file, text).unwrap();
+    config::load(&file, environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+}
+
+fn load(text: &str, environment: &[(&str, &str)]) -> Settings {
+    let folder = folder();
+    load_in(folder.path(), text, environment).unwrap_or_else(|error| panic!("{}", render(&error.diagnostics, false)))
+}
+
+fn revision(text: &str) -> String {
+    load(text, &[]).revision
+}
+
+/// Every fault with its place, its words and its help; and never a secret.
+#[test]
+fn faults_are_told() {
+    let mut told = String::new();
+    for case in include_str!("settings_faults.txt").split("=== ").skip(1) {
+        let (title, rest) = case.split_once('\n').unwrap();
+        let (variables, text): (Vec<&str>, Vec<&str>) = rest.lines().partition(|line| line.starts_with("$ "));
+        let variables: Vec<(&str, &str)> = variables.iter().map(|line| line[2..].split_once('=').unwrap()).collect();
+        let folder = folder();
+        let error = load_in(folder.path(), &text.join("\n"), &variables).expect_err(title);
+        let here = folder.path().display().to_string();
+        let shown = error.to_string().replace(&format!("{here}/"), "").replace('\n', "\n  ");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(!render(&error.diagnostics, false).contains("hunter2"), "{title}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{title}");
+        let _ = writeln!(told, "{title}\n  {shown}\n");
+    }
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn little_is_needed() {
+    let folder = folder();
+    let settings = load_in(folder.path(), LEAST, &[]).unwrap();
+    assert_eq!(settings.mode, Mode::DryRun);
+    assert_eq!(settings.policies, folder.path().join("policies"));
+    assert_eq!(settings.state, folder.path().join("tagwarden.db"));
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:9464");
+    assert_eq!(settings.plan_ttl.as_secs(), 24 * 3600);
+    assert_eq!(settings.schedule.cron, None);
+    assert_eq!(settings.schedule.timezone.iana_name(), Some("UTC"));
+    assert_eq!(settings.limits, tagwarden::domain::Limits::default());
+    let [contoso] = settings.registries.as_slice() else { panic!("{settings:?}") };
+    assert_eq!((contoso.concurrency, contoso.timeout.as_secs()), (8, 30));
+    assert!(matches!(contoso.auth, Auth::Anonymous));
+    // Nothing protects what runs: that is allowed, but said.
+    assert_eq!(settings.warnings.len(), 1);
+    assert!(settings.warnings[0].starts_with("no sources"), "{:?}", settings.warnings);
+}
+
+#[test]
+fn the_example_is_read() {
+    let settings = config::load(Path::new("examples/tagwarden.toml"), []).unwrap();
+    assert_eq!(settings.schedule.cron.as_deref(), Some("0 3 * * *"));
+    assert_eq!(settings.schedule.timezone.iana_name(), Some("Europe/London"));
+    assert_eq!(settings.sources.len(), 2);
+    assert!(
+        matches!(&settings.sources[1].kind, SourceKind::ReleaseRecords(files) if files.base == Path::new("examples"))
+    );
+    let policies = policy_file::load(&settings.policies).unwrap();
+    assert_eq!(config::cross_check(&settings, &policies), []);
+}
+
+#[test]
+fn every_way_to_sign_in() {
+    let text = |auth: &str| format!("{LEAST}auth = {auth}\n");
+    let basic = load(&text(r#"{ kind = "basic", username = "x", password_file = "secret" }"#), &[]);
+    let Auth::Basic { username, password } = &basic.registries[0].auth else { panic!("{basic:?}") };
+    assert_eq!((username.as_str(), password.expose_secret()), ("x", "hunter2"));
+    assert!(!format!("{basic:?}").contains("hunter2"));
+    assert!(!basic.warnings.iter().any(|warning| warning.contains("every user")));
+
+    let token = load(&text(r#"{ kind = "token", token_file = "windows-secret" }"#), &[]);
+    assert!(matches!(&token.registries[0].auth, Auth::Token(token) if token.expose_secret() == "hunter2"));
+    assert!(cfg!(not(unix)) || token.warnings.iter().any(|warning| warning.contains("every user")));
+
+    let variable = [("TAGWARDEN__REGISTRIES__CONTOSO__AUTH__PASSWORD", "hunter2")];
+    let basic = load(&text(r#"{ kind = "basic", username = "x" }"#), &variable);
+    assert!(matches!(&basic.registries[0].auth, Auth::Basic { password, .. } if password.expose_secret() == "hunter2"));
+
+    let folder = folder();
+    let (home, docker) = (folder.path().join("home"), folder.path().join("docker"));
+    let docker_config =
+        |auth: &str, environment: &[(&str, &str)]| match load_in(folder.path(), &text(auth), environment)
+            .unwrap()
+            .registries
+            .remove(0)
+            .auth
+        {
+            Auth::DockerConfig(path) => path,
+            other => panic!("{other:?}"),
+        };
+    let home = ("HOME", home.to_str().unwrap());
+    let auth = r#"{ kind = "docker-config" }"#;
+    assert_eq!(docker_config(auth, &[home]), folder.path().join("home/.docker/config.json"));
+    let both = [home, ("DOCKER_CONFIG", docker.to_str().unwrap())];
+    assert_eq!(docker_config(auth, &both), folder.path().join("docker/config.json"));
+    let given = r#"{ kind = "docker-config", path = "docker/config.json" }"#;
+    assert_eq!(docker_config(given, &[home]), folder.path().join("docker/config.json"));
+}
+
+#[test]
+fn the_environment_overrides() {
+    let text = r#"
+mode = "dry-run"
+[registries.Contoso-EU]
+kind = "distribution"
+endpoint = "https://contoso.example"
+concurrency = 4
+auth = { kind = "basic", username = "x", password_file = "nowhere" }
+[sources.releases]
+kind = "release-records"
+paths = ["a"]
+[limits]
+untag = 10
+"#;
+    let settings = load(
+        text,
+        &[
+            ("TAGWARDEN__MODE", "approved"),
+            ("TAGWARDEN__LIMITS__UNTAG", "20"),
+            ("TAGWARDEN__LIMITS__LEAVE", "3"),
+            ("TAGWARDEN__PLAN_TTL", "2h"),
+            ("TAGWARDEN__SCHEDULE__CRON", "@weekly"),
+            ("TAGWARDEN__REGISTRIES__CONTOSO_EU__AUTH__PASSWORD_FILE", "secret"),
+            ("TAGWARDEN__REGISTRIES__CONTOSO_EU__ALIASES", "a.example, B.example"),
+            ("TAGWARDEN__REGISTRIES__FABRIKAM__KIND", "distribution"),
+            ("TAGWARDEN__REGISTRIES__FABRIKAM__ENDPOINT", "https://fabrikam.example"),
+            ("TAGWARDEN__SOURCES__RELEASES__PATHS", r#"["b,c", "d"]"#),
+            ("TAGWARDEN__SOURCES__RELEASES__ALLOW_EMPTY", "true"),
+            ("TAGWARDEN__STATE", ""),
+            ("TAGWARDEN_LISTEN", "0.0.0.0:1"),
+            ("UNRELATED", "x"),
+        ],
+    );
+    assert_eq!(settings.mode, Mode::Approved);
+    assert_eq!((settings.limits.untag, settings.limits.leave, settings.limits.percent), (20, 3, 50));
+    assert_eq!(settings.plan_ttl.as_secs(), 7200);
+    assert_eq!(settings.schedule.cron.as_deref(), Some("@weekly"));
+    let names: Vec<&str> = settings.registries.iter().map(|registry| registry.name.as_str()).collect();
+    assert_eq!(names, ["Contoso-EU", "fabrikam"]);
+    let contoso = &settings.registries[0];
+    assert_eq!(contoso.concurrency, 4);
+    assert_eq!(contoso.aliases, ["a.example", "b.example"]);
+    assert!(matches!(&contoso.auth, Auth::Basic { password, .. } if password.expose_secret() == "hunter2"));
+    let SourceKind::ReleaseRecords(files) = &settings.sources[0].kind else { panic!("{settings:?}") };
+    assert_eq!(files.globs, ["b,c", "d"]);
+    assert!(settings.sources[0].allow_empty);
+    // An empty variable is not set; one with a single underscore is not read, which is said.
+    assert!(settings.state.ends_with("tagwarden.db"));
+    assert_eq!(settings.listen.port(), 9464);
+    assert_eq!(settings.warnings.len(), 1);
+    assert!(settings.warnings[0].starts_with("TAGWARDEN_LISTEN is not read"), "{:?}", settings.warnings);
+}
+
+const FULL: &str = r#"
+mode = "enforce"
+[schedule]
+cron = "@daily"
+timezone = "Europe/London"
+[registries.b]
+kind = "distribution"
+endpoint = "https://b.example"
+aliases = ["x.example", "y.example"]
+auth = { kind = "basic", username = "x", password_file = "secret" }
+[registries.a]
+kind = "distribution"
+endpoint = "https://a.example:443"
+[sources.s]
+kind = "release-records"
+paths = ["p", "q"]
+registries = ["b", "a"]
+max_age = "7d"
+[limits]
+untag = 1000
+"#;
+
+#[test]
+fn the_same_settings_have_the_same_revision() {
+    let same = r#"
+listen = "127.0.0.1:1"
+plan_ttl = "1h"
+state = "sqlite:other.db"
+[limits]
+percent = 50
+[sources.s]
+max_age = "168h"
+deadline = "9s"
+registries = ["a", "b"]
+paths = ["q", "p"]
+kind = "release-records"
+[registries]
+a = { kind = "distribution", endpoint = "https://A.example/", concurrency = 2, timeout = "5s" }
+[registries.b]
+kind = "distribution"
+endpoint = "https://b.example"
+aliases = ["Y.example", "x.example"]
+auth = { kind = "basic", username = "x", password_file = "windows-secret" }
+removal = "untag"
+[schedule]
+timezone = "europe/london"
+"#;
+    assert_eq!(revision(FULL), revision(same));
+}
+
+#[test]
+fn settings_that_decide_change_the_revision() {
+    let full = revision(FULL);
+    for (from, to) in [
+        ("Europe/London", "Europe/Berlin"),
+        ("untag = 1000", "untag = 999"),
+        ("untag = 1000", "percent = 49"),
+        ("untag = 1000", "leave = 2"),
+        ("max_age = \"7d\"", "max_age = \"8d\""),
+        ("max_age = \"7d\"", ""),
+        ("max_age = \"7d\"", "max_age = \"7d\"\nallow_empty = true"),
+        ("max_age = \"7d\"", "max_age = \"7d\"\nmin_claims = 2"),
+        ("[\"b\", \"a\"]", "[\"b\"]"),
+        ("registries = [\"b\", \"a\"]", ""),
+        ("[\"p\", \"q\"]", "[\"p\"]"),
+        ("\"release-records\"", "\"image-references\""),
+        ("sources.s", "sources.t"),
+        ("a.example", "c.example"),
+        ("x.example", "z.example"),
+        ("username = \"x\"", "username = \"y\""),
+        ("aliases = [", "removal = \"manifest\"\naliases = ["),
+    ] {
+        let changed = FULL.replacen(from, to, 1);
+        assert_ne!(changed, FULL, "{from}");
+        assert_ne!(revision(&changed), full, "{from} -> {to}");
+    }
+}
+
+#[test]
+fn policies_must_name_registries_that_are_there() {
+    let folder = folder();
+    let settings = load_in(folder.path(), LEAST, &[]).unwrap();
+    let file = folder.path().join("p.yaml");
+    let text = "policies:\n  - name: a\n    select: { registries: [contoso, contso, x] }\n    keep: all\n";
+    fs::write(&file, text).unwrap();
+    let problems = config::cross_check(&settings, &policy_file::load(&file).unwrap());
+    let here = format!("{}/", folder.path().display());
+    let shown: Vec<String> = problems.iter().map(|problem| problem.to_string().replace(&here, "")).collect();
+    assert_eq!(
+        shown,
+        [
+            "p.yaml:3:37: unknown registry `contso`, did you mean `contoso`?; named by policy `a` \
+             (known: `contoso`, from tagwarden.toml)",
+            "p.yaml:3:45: unknown registry `x`; named by policy `a` (known: `contoso`, from tagwarden.toml)",
+        ]
+    );
+}
+
+#[test]
+fn the_file_is_found_or_missed_with_words() {
+    let folder = folder();
+    let missing = folder.path().join("nowhere.toml");
+    let error = config::find(Some(&missing)).unwrap_err();
+    assert!(error.to_string().contains("there is no such settings file"), "{error}");
+    assert_eq!(error.kind(), "settings");
+    assert!(config::load(&missing, []).unwrap_err().to_string().contains("cannot be read"));
+    let there = folder.path().join("secret");
+    assert_eq!(config::find(Some(&there)).unwrap(), there);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Whatever stands in the file, it is read or told, with places inside the text, and nothing secret is shown.
+    #[test]
+    fn any_mutation_is_read_or_told(
+        at in 0..FULL.len(),
+        length in 0..30_usize,
+        put in "[a-z0-9 =\\[\\]{}\"'#\\n\\t.\u{e9}]{0,8}",
+        variable in "[A-Z_]{0,20}",
+        value in "[ -~]{0,10}",
+    ) {
+        let mut text: Vec<char> = FULL.replace("password_file = \"secret\"", "password = \"hunter2\"").chars().collect();
+        let end = (at + length).min(text.len());
+        text.splice(at.min(text.len())..end, put.chars());
+        let text: String = text.into_iter().collect();
+        let folder = folder();
+        if let Err(error) = load_in(folder.path(), &text, &[(&format!("TAGWARDEN__{variable}"), &value)]) {
+            prop_assert!(!error.diagnostics.is_empty());
+            for problem in &error.diagnostics {
+                prop_assert!(text.get(problem.span.clone()).is_some(), "{:?}", problem);
+            }
+            let shown = format!("{error}{}", render(&error.diagnostics, false));
+            // Unless the mutation made the secret something else.
+            if text.contains("password = \"hunter2\" }") {
+                prop_assert!(!shown.contains("hunter2"), "{}", shown);
+            }
+        }
+    }
+}
+
+/// What the reference shows is read, and it names every key that a message can name.
+#[test]
+fn the_reference_is_true() {
+    let text = fs::read_to_string("docs/settings.md").unwrap();
+    let shown = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    load(shown, &[]);
+    let folder = folder();
+    let wrong = "x = 1\n[schedule]\nx = 1\n[limits]\nx = 1\n[registries.a]\nx = 1\nauth = { kind = \"basic\", x = 1 }\n\
+                 [sources.a]\nkind = \"release-records\"\nx = 1\n";
+    let error = load_in(folder.path(), wrong, &[]).unwrap_err();
+    let known = error.diagnostics.iter().filter_map(|problem| problem.help.as_ref()?.strip_prefix("known: "));
+    let keys: Vec<&str> = known.flat_map(|keys| keys.split(", ")).map(|key| key.trim_matches('`')).collect();
+    assert!(keys.len() > 25, "{keys:?}");
+    for key in keys {
+        let spellings =
+            [format!("{key}`"), format!("`{key}."), format!("[{key}."), format!("__{}`", key.to_uppercase())];
+        assert!(spellings.iter().any(|spelling| text.contains(spelling)), "docs/settings.md does not name `{key}`");
+    }
+}

@@ -113,12 +113,25 @@ pub(crate) struct Problems {
     /// What stands between a key and its value in the format of the file.
     sign: &'static str,
     found: Vec<Diagnostic>,
+    count: usize,
+    /// Takes the help for problems beyond the last one that is shown.
+    beyond: Diagnostic,
 }
+
+/// So many problems of one file are shown: whoever has more has one that causes them.
+const MOST: usize = 100;
 
 impl Problems {
     /// Of a YAML file.
     pub(crate) fn of_yaml(file: &str, text: &str) -> Self {
-        Self { file: file.into(), text: text.into(), sign: ": ", found: Vec::new() }
+        Self {
+            file: file.into(),
+            text: text.into(),
+            sign: ": ",
+            found: Vec::new(),
+            count: 0,
+            beyond: Diagnostic::of(file, ""),
+        }
     }
 
     /// Of a TOML file.
@@ -133,6 +146,10 @@ impl Problems {
 
     /// Notes a problem; what is returned takes help for it.
     pub(crate) fn add(&mut self, at: &Place, message: impl Into<String>) -> &mut Diagnostic {
+        self.count += 1;
+        if self.count > MOST {
+            return &mut self.beyond;
+        }
         let problem = self.diagnostic(at, message);
         self.found.push(problem);
         self.found.last_mut().expect("one was just pushed")
@@ -141,6 +158,7 @@ impl Problems {
     /// A problem that is not noted yet.
     pub(crate) fn diagnostic(&self, at: &Place, message: impl Into<String>) -> Diagnostic {
         match at {
+            Place::Text(_) if self.count > MOST => Diagnostic::of(&*self.file, message),
             Place::Text(span) => Diagnostic::at(&self.file, &self.text, span, message),
             Place::Variable(name) => Diagnostic::of(&**name, message),
             Place::Whole => Diagnostic::of(&*self.file, message),
@@ -150,12 +168,16 @@ impl Problems {
     /// All problems, in the order of their places.
     pub(crate) fn into_found(mut self) -> Vec<Diagnostic> {
         self.found.sort_by(|a, b| (a.line, a.column, &a.file).cmp(&(b.line, b.column, &b.file)));
+        if self.count > MOST {
+            let more = format!("and {} more problems in this file", self.count - MOST);
+            self.found.push(Diagnostic::of(&*self.file, more));
+        }
         self.found
     }
 
     /// How many were noted so far.
     pub(crate) fn count(&self) -> usize {
-        self.found.len()
+        self.count
     }
 }
 

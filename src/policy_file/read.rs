@@ -3,6 +3,7 @@
 //! Every function here returns nothing where it noted a problem, so that its caller can go on to the next key.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -59,9 +60,10 @@ impl<'a> Fields<'a> {
 
     /// Notes the keys that nobody asked for and those written twice. `hint` knows better words for some.
     pub(crate) fn finish(self, hint: impl Fn(&str) -> Option<&'static str>, problems: &mut Problems) {
-        for (index, entry) in self.entries.iter().enumerate() {
-            if let Some(first) = self.entries[..index].iter().find(|other| other.key == entry.key) {
-                let first = problems.diagnostic(&first.at, "first written here");
+        let mut seen = BTreeMap::new();
+        for entry in self.entries {
+            if let Some(first) = seen.insert(&*entry.key, &entry.at) {
+                let first = problems.diagnostic(first, "first written here");
                 problems
                     .add(&entry.at, format!("`{}` is written twice", shorten(&entry.key)))
                     .help("keep one of the two")

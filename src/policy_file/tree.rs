@@ -107,6 +107,9 @@ pub(crate) fn yaml(text: &str) -> Result<Node, YamlError> {
     serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options).map(Node::from).map_err(|e| explain(text, &e))
 }
 
+const TOO_LARGE: &str = "too large or too deeply nested to be a policy file";
+const TOO_LARGE_HELP: &str = "aliases count as often as they are used: write it out, or split the file";
+
 fn explain(text: &str, error: &Error) -> YamlError {
     let error = match error.without_snippet() {
         Error::AliasError { error, .. } => error,
@@ -126,10 +129,7 @@ fn explain(text: &str, error: &Error) -> YamlError {
         Error::Budget { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. }
-        | Error::AliasExpansionLimitExceeded { .. } => (
-            "too large or too deeply nested to be a policy file".to_owned(),
-            Some("aliases count as often as they are used: write it out, or split the file"),
-        ),
+        | Error::AliasExpansionLimitExceeded { .. } => (TOO_LARGE.to_owned(), Some(TOO_LARGE_HELP)),
         Error::RecursiveReferencesRequireWeakTypes { .. } => {
             ("an alias that contains itself".to_owned(), Some("write the value out"))
         }
@@ -144,6 +144,7 @@ fn explain(text: &str, error: &Error) -> YamlError {
             format!("unknown YAML type `{}`", shorten(tag)),
             Some("in YAML a `!` at the start of a value is a type: put exclusions in quotes, such as \"!*-hold\""),
         ),
+        _ if wording.starts_with("recursion limit") => (TOO_LARGE.to_owned(), Some(TOO_LARGE_HELP)),
         _ if wording.starts_with("tabs") => ("a tab where YAML wants spaces".to_owned(), Some("indent with spaces")),
         _ => (format!("no valid YAML: {}", without_place(&wording)), quoting_help(text, span.start)),
     };

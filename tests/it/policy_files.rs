@@ -282,6 +282,26 @@ fn links_are_followed_but_not_in_circles() {
     assert!(error_of(circle.path(), &circle).contains("a link to itself"));
 }
 
+/// Files that are as large, as deep or as wrong as they can be end with a few words.
+#[test]
+fn large_deep_and_very_wrong_files_end() {
+    let policy = "  - name: a\n    select: { tags: [\"v*\"] }\n    keep: all\n";
+    let keys: String = (0..50_000).map(|key| format!("    k{key}: x\n")).collect();
+    let one_line = format!("policies: [{}]", "{x: 1}, ".repeat(50_000));
+    for (text, least) in [
+        (format!("policies:\n{policy}{keys}"), "and 49900 more problems in this file"),
+        (format!("policies:\n{}", policy.repeat(500)), "and 399 more problems in this file"),
+        (one_line, "and 199900 more problems in this file"),
+        ("[".repeat(100_000), "too large or too deeply nested"),
+        ("{a: ".repeat(100_000), "too large or too deeply nested"),
+        ("- ".repeat(100_000), "too large or too deeply nested"),
+    ] {
+        let problems = parse("p.yaml", &text).unwrap_err();
+        assert!(problems.len() <= 101, "{}", problems.len());
+        assert!(problems.last().unwrap().message.contains(least), "{}", problems.last().unwrap());
+    }
+}
+
 fn mutated() -> impl Strategy<Value = String> {
     let cut = (0..WHOLE.len(), 0..40_usize, "[a-z0-9 \\-:\\[\\]{}*!&\"'#|>\\n\\t.\u{e9}]{0,8}");
     prop::collection::vec(cut, 1..4).prop_map(|cuts| {

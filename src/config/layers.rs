@@ -36,7 +36,7 @@ pub(super) fn layered(text: &str, environment: &[(String, String)], problems: &m
     let source: HashMap<String, String> = variables.values().cloned().collect();
     let merged = Config::builder()
         .add_source(File::from_str(text, FileFormat::Toml))
-        .add_source(Environment::with_prefix(PREFIX).separator(SEPARATOR).ignore_empty(true).source(Some(source)))
+        .add_source(Environment::with_prefix(PREFIX).separator(SEPARATOR).source(Some(source)))
         .build();
     match merged {
         Ok(merged) => Some(placed(&merged.cache, Some(&file), &mut Vec::new(), &variables)),

@@ -100,7 +100,7 @@ pub(crate) fn yaml(text: &str) -> Result<Node, YamlError> {
             max_anchors: 1_000,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: 100_000,
+            max_total_replayed_events: 20_000,
             max_replay_stack_depth: 8,
         },
     };

@@ -286,7 +286,7 @@ fn links_are_followed_but_not_in_circles() {
 #[test]
 fn large_deep_and_very_wrong_files_end() {
     let policy = "  - name: a\n    select: { tags: [\"v*\"] }\n    keep: all\n";
-    let keys: String = (0..50_000).map(|key| format!("    k{key}: x\n")).collect();
+    let keys = (0..50_000).fold(String::new(), |keys, key| keys + &format!("    k{key}: x\n"));
     let one_line = format!("policies: [{}]", "{x: 1}, ".repeat(50_000));
     for (text, least) in [
         (format!("policies:\n{policy}{keys}"), "and 49900 more problems in this file"),

@@ -1,1 +1,33 @@
 //! Decisions. Pure and synchronous: no IO, no clock, no randomness; equal inputs give equal outputs.
+//!
+//! [`evaluate`] gives every tag its verdict, [`plan`] the removals that follow and what stands against them, [`check`]
+//! looks at both with other eyes, and [`reclaim`] says what would be freed. All are total: an inventory that contradicts
+//! itself, with cycles and missing parts, gives verdicts like any other.
+//!
+//! Deliberately absent: any way to reach a registry, and any rule that removes a tag because something is missing.
+
+mod bucket;
+mod claims;
+mod companion;
+mod date;
+mod evaluate;
+mod graph;
+mod keep;
+mod protect;
+mod select;
+mod version;
+
+pub use companion::companion_subject;
+pub use date::date;
+pub use evaluate::evaluate;
+
+use crate::domain::{Drift, TagVerdict};
+
+/// What is decided about an inventory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    /// One for each tag, in the inventory's order.
+    pub tags: Vec<TagVerdict>,
+    /// The records that name a tag and a digest which no longer belong together.
+    pub drift: Vec<Drift>,
+}

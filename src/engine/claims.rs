@@ -1,0 +1,181 @@
+//! From what sources say to the tags that it reaches.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::evaluate::Found;
+use super::graph::{Graph, Node};
+use crate::domain::{
+    Claim, ClaimMatch, Claimed, Claims, Digest, Drift, GapAt, Reason, Registry, Repository, SourceName, TagName,
+};
+
+/// A claim with its source and the text that it is shown by.
+#[derive(Clone, Copy)]
+pub(super) struct Told<'a> {
+    source: &'a SourceName,
+    claim: &'a Claim,
+    text: &'a Arc<str>,
+}
+
+impl Told<'_> {
+    fn reason(self, by: ClaimMatch) -> Reason {
+        Reason::Claimed(Box::new(Claimed {
+            source: self.source.clone(),
+            by,
+            reference: Arc::clone(self.text),
+            holder: Arc::clone(&self.claim.holder),
+        }))
+    }
+
+    fn drift(self, registry: &Registry, repository: &Repository, actual: Option<Digest>) -> Drift {
+        Drift {
+            source: self.source.clone(),
+            holder: Arc::clone(&self.claim.holder),
+            reference: self.claim.image.clone(),
+            registry: registry.name.clone(),
+            repository: repository.name.clone(),
+            actual,
+        }
+    }
+}
+
+/// The written form of every claim, in the order of the claims, so that each is made once.
+pub(super) fn texts(claims: &Claims) -> Vec<Arc<str>> {
+    claims.sources.iter().flat_map(|source| source.claims()).map(|claim| claim.image.to_string().into()).collect()
+}
+
+type ByTag<'a> = HashMap<&'a TagName, Vec<Told<'a>>>;
+
+/// The claims that protect one registry, by what they name.
+#[derive(Default)]
+pub(super) struct ClaimIndex<'a> {
+    by_path: HashMap<&'a str, ByTag<'a>>,
+    by_digest: HashMap<&'a Digest, Vec<Told<'a>>>,
+}
+
+impl<'a> ClaimIndex<'a> {
+    /// Those of the sources that cover `registry`. A claim with a digest counts whatever host and repository it names:
+    /// runtimes report digests under other names than those that were pulled.
+    pub(super) fn new(registry: &Registry, claims: &'a Claims, texts: &'a [Arc<str>]) -> Self {
+        let mut found = Self::default();
+        let told = claims.sources.iter().flat_map(|source| source.claims().iter().map(move |claim| (source, claim)));
+        for ((source, claim), text) in told.zip(texts).filter(|((source, _), _)| source.covers(&registry.name)) {
+            let told = Told { source: &source.name, claim, text };
+            if let Some(digest) = &claim.image.digest {
+                found.by_digest.entry(digest).or_default().push(told);
+            }
+            if let (Some(path), Some(tag)) = (&claim.image.repository, &claim.image.tag) {
+                if claim.image.may_name_registry(&registry.hosts) {
+                    found.by_path.entry(path.as_str()).or_default().entry(tag).or_default().push(told);
+                }
+            }
+        }
+        found
+    }
+
+    /// Says of every tag of a repository who claims it, and which records its tags have drifted from. Gives the nodes
+    /// that are claimed by their digest or their configuration's.
+    pub(super) fn reach(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        graph: &Graph<'_>,
+        found: &mut Found,
+        drift: &mut Vec<Drift>,
+    ) -> Vec<Node> {
+        self.by_tags(registry, repository, graph, found, drift);
+        self.by_digests(graph, found)
+    }
+
+    fn by_tags(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        graph: &Graph<'_>,
+        found: &mut Found,
+        drift: &mut Vec<Drift>,
+    ) {
+        let path = repository.name.as_str();
+        let short = path.strip_prefix("library/");
+        for by_tag in [Some(path), short].into_iter().flatten().filter_map(|path| self.by_path.get(path)) {
+            let names = |told: &&Told<'a>| told.claim.image.names(&registry.hosts, &repository.name);
+            let mut there = HashSet::new();
+            for (position, tag) in (0..).zip(&repository.tags) {
+                let Some(told) = by_tag.get(&tag.name) else { continue };
+                there.insert(&tag.name);
+                for told in told.iter().filter(names) {
+                    match (&told.claim.image.digest, &tag.digest) {
+                        (Some(recorded), Some(actual)) if !still_at(graph, actual, recorded) => {
+                            found.say(position, told.reason(ClaimMatch::DriftedTag { recorded: recorded.clone() }));
+                            drift.push(told.drift(registry, repository, Some(actual.clone())));
+                        }
+                        (Some(_), None) => {
+                            found.say(position, told.reason(ClaimMatch::Tag));
+                            drift.push(told.drift(registry, repository, None));
+                        }
+                        _ => found.say(position, told.reason(ClaimMatch::Tag)),
+                    }
+                }
+            }
+            let gone = by_tag.iter().filter(|(tag, _)| !there.contains(*tag)).flat_map(|(_, told)| told);
+            let recorded = gone.filter(|told| told.claim.image.digest.is_some()).filter(names);
+            drift.extend(recorded.map(|told| told.drift(registry, repository, None)));
+        }
+    }
+
+    fn by_digests(&self, graph: &Graph<'_>, found: &mut Found) -> Vec<Node> {
+        let mut claimed = Vec::new();
+        if self.by_digest.is_empty() {
+            return claimed;
+        }
+        for node in graph.nodes() {
+            let direct = self.by_digest.get(graph.digest(node));
+            let config = graph.manifest(node).and_then(|manifest| self.by_digest.get(manifest.config.as_ref()?));
+            if direct.is_none() && config.is_none() {
+                continue;
+            }
+            claimed.push(node);
+            let mut say = |at: Node, told: &[Told<'a>], by: &ClaimMatch| {
+                for tag in graph.tags(at) {
+                    told.iter().for_each(|told| found.say(tag, told.reason(by.clone())));
+                }
+            };
+            let ancestors = graph.ancestors(node);
+            if let Some(told) = direct {
+                say(node, told, &ClaimMatch::Digest);
+                let inside = ClaimMatch::IndexContains(graph.digest(node).clone());
+                ancestors.iter().for_each(|&index| say(index, told, &inside));
+            }
+            if let Some(told) = config {
+                say(node, told, &ClaimMatch::Config);
+                ancestors.iter().for_each(|&index| say(index, told, &ClaimMatch::Config));
+            }
+        }
+        claimed
+    }
+
+    /// The records of repositories that the registry no longer has, where its list of repositories is whole. A record
+    /// without a host could mean another registry, so it says nothing here.
+    pub(super) fn repositories_gone(&self, registry: &Registry, drift: &mut Vec<Drift>) {
+        if registry.gaps.iter().any(|gap| gap.at == GapAt::Catalogue) {
+            return;
+        }
+        let there: HashSet<&str> = registry.repositories.iter().map(|repository| repository.name.as_str()).collect();
+        let gone = self.by_path.iter().filter(|(path, _)| !there.contains(*path));
+        for told in gone.flat_map(|(_, by_tag)| by_tag.values()).flatten() {
+            let image = &told.claim.image;
+            if let (Some(_), Some(_), Some(path)) = (&image.host, &image.digest, &image.repository) {
+                drift.push(told.drift(registry, &Repository::empty(path.clone()), None));
+            }
+        }
+    }
+}
+
+/// Whether a tag at `actual` still is what a record of `recorded` means: that very digest, an index with that image in
+/// it, or an image with that configuration.
+fn still_at(graph: &Graph<'_>, actual: &Digest, recorded: &Digest) -> bool {
+    let (Some(tag), recorded_node) = (graph.node(actual), graph.node(recorded)) else { return false };
+    let has_config =
+        |node: Node| graph.manifest(node).is_some_and(|manifest| manifest.config.as_ref() == Some(recorded));
+    actual == recorded || recorded_node.is_some_and(|node| graph.holds(tag, node)) || has_config(tag)
+}

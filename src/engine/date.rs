@@ -1,0 +1,71 @@
+//! When a tag was pushed, as far as anyone can be believed.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use crate::domain::{Date, Digest, Repository, Tag, Undated};
+
+/// 2013-01-01T00:00:00Z. There were no container images before; what says so is a reproducible build or a zero value.
+const FIRST_POSSIBLE: Timestamp = Timestamp::constant(1_356_998_400, 0);
+
+/// The time by which a tag is judged at `now`.
+///
+/// The registry's own push time, else the later of the image's creation and the first sight of the tag at its digest. A
+/// time in the future makes the tag undated even beside an earlier one: some clock was wrong, and nobody knows by how
+/// much.
+#[must_use]
+pub fn date(repository: &Repository, tag: &Tag, now: Timestamp) -> Date {
+    if let Some(pushed) = tag.pushed_at {
+        return judge(pushed, now).map_or_else(Date::Unknown, Date::Pushed);
+    }
+    let created = tag.digest.as_ref().map_or(Err(Undated::Missing), |digest| created(repository, digest, now));
+    let Some(seen) = tag.first_seen else { return created.map_or_else(Date::Unknown, Date::Created) };
+    match (judge(seen, now), created) {
+        (Err(future @ Undated::Future(_)), _) => Date::Unknown(future),
+        (Ok(seen), Ok(created)) if created < seen => Date::FirstSeen(seen),
+        (_, Ok(created)) => Date::Created(created),
+        (Ok(seen), Err(_)) => Date::FirstSeen(seen),
+        (Err(why), Err(_)) => Date::Unknown(why),
+    }
+}
+
+fn judge(time: Timestamp, now: Timestamp) -> Result<Timestamp, Undated> {
+    if time < FIRST_POSSIBLE {
+        Err(Undated::TooEarly(time))
+    } else if time > now {
+        Err(Undated::Future(time))
+    } else {
+        Ok(time)
+    }
+}
+
+/// What the image says of its creation; an index that says nothing is as new as the newest image in it.
+fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<Timestamp, Undated> {
+    let manifest = repository.manifests.get(digest).ok_or(Undated::Missing)?;
+    if let Some(own) = manifest.created_at {
+        return judge(own, now);
+    }
+    let mut newest = Err(Undated::Missing);
+    let mut seen = HashSet::from([digest]);
+    let mut open: Vec<&Digest> = manifest.children.iter().collect();
+    while let Some(child) = open.pop() {
+        if !seen.insert(child) {
+            continue;
+        }
+        let Some(manifest) = repository.manifests.get(child) else { continue };
+        open.extend(&manifest.children);
+        if let Some(created) = manifest.created_at {
+            newest = later(newest, judge(created, now));
+        }
+    }
+    newest
+}
+
+fn later(a: Result<Timestamp, Undated>, b: Result<Timestamp, Undated>) -> Result<Timestamp, Undated> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok(a.max(b)),
+        (Ok(time), Err(_)) | (Err(_), Ok(time)) => Ok(time),
+        (Err(a), Err(b)) => Err(a.max(b)),
+    }
+}

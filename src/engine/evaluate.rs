@@ -1,0 +1,218 @@
+//! From rules, inventory and claims to one verdict for each tag.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use jiff::Timestamp;
+
+use super::Verdicts;
+use super::claims::{ClaimIndex, texts};
+use super::companion::{Companion, companions};
+use super::date::date;
+use super::graph::{Graph, index};
+use super::keep::weigh;
+use super::protect::protect;
+use super::select::{Candidate, select, speaks_of};
+use crate::domain::{
+    Claims, Drift, Gap, GapAt, Inventory, Locked, Policy, PolicyName, Reason, Registry, Repository, Rules, SourceName,
+    TagAt, TagName, TagVerdict, Verdict,
+};
+
+/// Most gaps of other tags that each tag of a repository names. Beyond, only its own are added: one is enough to stay,
+/// and a repository half unread has as many gaps as tags.
+const GAPS_NAMED: usize = 8;
+
+/// The label of the gap that a tag without a digest is, where the reader named none.
+const UNREAD: &str = "unread";
+
+/// What is decided about every tag at `now`, with all reasons, and which records no longer fit.
+///
+/// Total: whatever the inventory says, however it contradicts itself, each of its tags gets one verdict.
+#[must_use]
+pub fn evaluate(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestamp) -> Verdicts {
+    let texts = texts(claims);
+    let mut policies: Vec<&Policy> = rules.policies.iter().collect();
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut verdicts = Verdicts { tags: Vec::with_capacity(inventory.tag_count()), drift: Vec::new() };
+    for (position, registry) in (0..).zip(&inventory.registries) {
+        let scope = RegistryScope {
+            rules,
+            registry,
+            now,
+            policies: policies.iter().copied().filter(|policy| policy.covers(&registry.name)).collect(),
+            claims: ClaimIndex::new(registry, claims, &texts),
+            failed: claims
+                .sources
+                .iter()
+                .filter(|source| source.failed() && source.covers(&registry.name))
+                .map(|source| &source.name)
+                .collect(),
+        };
+        scope.claims.repositories_gone(registry, &mut verdicts.drift);
+        for (place, repository) in (0..).zip(&registry.repositories) {
+            let first = TagAt { registry: position, repository: place, tag: 0 };
+            scope.judge(repository, first, &mut verdicts);
+        }
+    }
+    verdicts.drift.sort_by(|a, b| drift_key(a).cmp(&drift_key(b)));
+    verdicts.drift.dedup();
+    verdicts
+}
+
+fn drift_key(drift: &Drift) -> impl Ord + '_ {
+    (&drift.source, &drift.registry, &drift.repository, &drift.reference, &drift.holder, &drift.actual)
+}
+
+/// What is the same for all repositories of a registry.
+struct RegistryScope<'a> {
+    rules: &'a Rules,
+    registry: &'a Registry,
+    now: Timestamp,
+    policies: Vec<&'a Policy>,
+    claims: ClaimIndex<'a>,
+    failed: Vec<&'a SourceName>,
+}
+
+impl RegistryScope<'_> {
+    fn judge(&self, repository: &Repository, first: TagAt, verdicts: &mut Verdicts) {
+        let companions = companions(repository);
+        let graph = Graph::new(repository, &companions);
+        let mut found = Found::new(repository.tags.len());
+        self.weigh_policies(repository, &graph, &companions, &mut found);
+        locks(repository, &graph, &mut found);
+        self.gaps(repository, &graph, &mut found);
+        for source in &self.failed {
+            found.say_everywhere(&Reason::SourceFailed { source: (*source).clone() });
+        }
+        let claimed = self.claims.reach(self.registry, repository, &graph, &mut found, &mut verdicts.drift);
+        protect(repository, &graph, &companions, &claimed, self.registry.removal, &mut found);
+        found.into_verdicts(first, &mut verdicts.tags);
+    }
+
+    fn weigh_policies(&self, repository: &Repository, graph: &Graph<'_>, companions: &[Companion], found: &mut Found) {
+        let mut candidates = Vec::with_capacity(repository.tags.len());
+        let mut skip = companions.iter().map(|companion| companion.tag).peekable();
+        for (tag, facts) in (0..).zip(&repository.tags) {
+            if skip.next_if_eq(&tag).is_none() {
+                let date = date(repository, facts, self.now);
+                candidates.push(Candidate { tag, name: &facts.name, image: graph.of_tag(tag), date });
+            }
+        }
+        let mut spoken_of = vec![false; repository.tags.len()];
+        for policy in self.policies.iter().filter(|policy| speaks_of(policy, self.registry, repository)) {
+            let selected = select(policy, &candidates);
+            selected.iter().for_each(|one| spoken_of[index(one.candidate.tag)] = true);
+            weigh(policy, &selected, &self.rules.timezone, self.now, found);
+        }
+        for candidate in candidates.iter().filter(|candidate| !spoken_of[index(candidate.tag)]) {
+            found.say(candidate.tag, Reason::NotSelected);
+        }
+    }
+
+    fn gaps(&self, repository: &Repository, graph: &Graph<'_>, found: &mut Found) {
+        let reason = |gap: &Gap| Reason::Gap { at: Box::new(gap.at.clone()), kind: gap.kind };
+        let mut blocking: Vec<&Gap> =
+            self.registry.gaps.iter().chain(&repository.gaps).filter(|gap| gap.blocks_repository()).collect();
+        blocking.sort();
+        blocking.iter().take(GAPS_NAMED).for_each(|gap| found.say_everywhere(&reason(gap)));
+        let mut named: HashMap<&TagName, Vec<&Gap>> = HashMap::new();
+        for gap in &repository.gaps {
+            match &gap.at {
+                GapAt::VanishedTag(tag) | GapAt::Tag(tag) => named.entry(tag).or_default().push(gap),
+                GapAt::Manifest(digest) | GapAt::Referrers(digest) => {
+                    let tags = graph.node(digest).into_iter().flat_map(|node| graph.tags(node));
+                    tags.for_each(|tag| found.say(tag, reason(gap)));
+                }
+                GapAt::Catalogue | GapAt::TagList | GapAt::Created(_) => {}
+            }
+        }
+        for (tag, facts) in (0..).zip(&repository.tags) {
+            match named.get(&facts.name) {
+                Some(gaps) => gaps.iter().for_each(|gap| found.say(tag, reason(gap))),
+                None if facts.digest.is_none() => {
+                    found.say(tag, Reason::Gap { at: Box::new(GapAt::Tag(facts.name.clone())), kind: UNREAD });
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+fn locks(repository: &Repository, graph: &Graph<'_>, found: &mut Found) {
+    if let Some(lock) = repository.lock {
+        found.say_everywhere(&Reason::Locked { on: Locked::Repository, lock });
+    }
+    for (tag, facts) in (0..).zip(&repository.tags) {
+        if let Some(lock) = facts.lock {
+            found.say(tag, Reason::Locked { on: Locked::Tag, lock });
+        }
+        let manifest = graph.of_tag(tag).and_then(|node| graph.manifest(node));
+        if let Some(lock) = manifest.and_then(|manifest| manifest.lock) {
+            found.say(tag, Reason::Locked { on: Locked::Manifest, lock });
+        }
+    }
+}
+
+/// What was found so far about the tags of one repository.
+pub(super) struct Found {
+    reasons: Vec<(u32, Reason)>,
+    stays: Vec<bool>,
+}
+
+impl Found {
+    fn new(tags: usize) -> Self {
+        Self { reasons: Vec::with_capacity(tags + tags / 2), stays: vec![false; tags] }
+    }
+
+    /// Adds a reason for a tag; one that does not speak for expiry makes it stay.
+    pub(super) fn say(&mut self, tag: u32, reason: Reason) {
+        self.stays[index(tag)] |= reason.speaks_for() != Verdict::Expired;
+        self.reasons.push((tag, reason));
+    }
+
+    fn say_everywhere(&mut self, reason: &Reason) {
+        self.tags().for_each(|tag| self.say(tag, reason.clone()));
+    }
+
+    /// All tags, by position.
+    pub(super) fn tags(&self) -> Range<u32> {
+        0..u32::try_from(self.stays.len()).expect("a repository has fewer than 2^32 tags")
+    }
+
+    /// Whether anything found makes a tag stay.
+    pub(super) fn stays(&self, tag: u32) -> bool {
+        self.stays[index(tag)]
+    }
+
+    /// The tags that stay by what was found.
+    pub(super) fn staying(&self) -> impl Iterator<Item = u32> {
+        self.tags().filter(|&tag| self.stays(tag))
+    }
+
+    /// The tags that policies let go, whatever else holds them, by policy in the order of names.
+    pub(super) fn let_go(&self) -> BTreeMap<PolicyName, Vec<u32>> {
+        let mut by_policy: BTreeMap<PolicyName, Vec<u32>> = BTreeMap::new();
+        for (tag, reason) in &self.reasons {
+            if let Reason::LetGo { policy, .. } = reason {
+                by_policy.entry(policy.clone()).or_default().push(*tag);
+            }
+        }
+        by_policy
+    }
+
+    /// One verdict for each tag, its reasons in order and each once.
+    fn into_verdicts(mut self, first: TagAt, verdicts: &mut Vec<TagVerdict>) {
+        let tags = self.tags();
+        self.reasons.sort();
+        self.reasons.dedup();
+        let mut reasons = self.reasons.into_iter().peekable();
+        let mut gathered = Vec::new();
+        for tag in tags {
+            gathered.extend(std::iter::from_fn(|| Some(reasons.next_if(|found| found.0 == tag)?.1)));
+            let verdict = gathered.iter().map(Reason::speaks_for).min().unwrap_or(Verdict::OutOfScope);
+            let mut reasons = Vec::with_capacity(gathered.len());
+            reasons.append(&mut gathered);
+            verdicts.push(TagVerdict { at: TagAt { tag, ..first }, verdict, reasons });
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What hangs on what in one repository, by digest.
+
+use std::collections::HashMap;
+
+use super::companion::Companion;
+use crate::domain::{Digest, Manifest, Repository};
+
+/// A digest that a repository mentions, as a number.
+pub(super) type Node = u32;
+
+/// The digests of one repository and the ties between them.
+pub(super) struct Graph<'a> {
+    nodes: HashMap<&'a Digest, Node>,
+    digests: Vec<&'a Digest>,
+    manifests: Vec<Option<&'a Manifest>>,
+    children: Edges,
+    parents: Edges,
+    referrers: Edges,
+    companions: Edges,
+    tags: Edges,
+    tag_nodes: Vec<Option<Node>>,
+}
+
+/// Which way from a manifest to those that stay because of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ties {
+    /// To its children, its referrers and its companions.
+    Down,
+    /// Also from a referrer to its subject, where removing the last tag removes the manifest.
+    DownAndToSubjects,
+}
+
+/// Sorted pairs.
+#[derive(Default)]
+struct Edges(Vec<(u32, u32)>);
+
+impl Edges {
+    fn new(mut pairs: Vec<(u32, u32)>) -> Self {
+        pairs.sort_unstable();
+        pairs.dedup();
+        Self(pairs)
+    }
+
+    fn reversed(&self) -> Self {
+        Self::new(self.0.iter().map(|&(from, to)| (to, from)).collect())
+    }
+
+    fn of(&self, from: u32) -> impl Iterator<Item = u32> {
+        let start = self.0.partition_point(|edge| edge.0 < from);
+        self.0[start..].iter().take_while(move |edge| edge.0 == from).map(|edge| edge.1)
+    }
+}
+
+impl<'a> Graph<'a> {
+    /// The ties of a repository with the companions found in it.
+    pub(super) fn new(repository: &'a Repository, companions: &'a [Companion]) -> Self {
+        let room = repository.manifests.len().max(repository.tags.len());
+        let mut graph = Self {
+            nodes: HashMap::with_capacity(room),
+            digests: Vec::with_capacity(room),
+            manifests: Vec::with_capacity(room),
+            children: Edges::default(),
+            parents: Edges::default(),
+            referrers: Edges::default(),
+            companions: Edges::default(),
+            tags: Edges::default(),
+            tag_nodes: Vec::with_capacity(repository.tags.len()),
+        };
+        for (digest, manifest) in &repository.manifests {
+            let node = graph.add(digest);
+            graph.manifests[index(node)] = Some(manifest);
+        }
+        let (mut children, mut referrers) = (Vec::new(), Vec::new());
+        for (node, manifest) in (0..).zip(repository.manifests.values()) {
+            children.extend(manifest.children.iter().map(|child| (node, graph.add(child))));
+            referrers.extend(manifest.subject.iter().map(|subject| (graph.add(subject), node)));
+        }
+        graph.children = Edges::new(children);
+        graph.parents = graph.children.reversed();
+        graph.referrers = Edges::new(referrers);
+        for tag in &repository.tags {
+            let node = tag.digest.as_ref().map(|digest| graph.add(digest));
+            graph.tag_nodes.push(node);
+        }
+        let tags = (0..).zip(&graph.tag_nodes).filter_map(|(tag, node)| Some(((*node)?, tag)));
+        graph.tags = Edges::new(tags.collect());
+        let companions = companions.iter().filter_map(|companion| {
+            let subject = graph.add(&companion.subject);
+            Some((subject, graph.tag_nodes[index(companion.tag)]?))
+        });
+        graph.companions = Edges::new(companions.collect());
+        graph
+    }
+
+    fn add(&mut self, digest: &'a Digest) -> Node {
+        let next = Node::try_from(self.digests.len()).expect("a repository mentions fewer than 2^32 digests");
+        let node = *self.nodes.entry(digest).or_insert(next);
+        if node == next {
+            self.digests.push(digest);
+            self.manifests.push(None);
+        }
+        node
+    }
+
+    /// The node of a digest that the repository mentions.
+    pub(super) fn node(&self, digest: &Digest) -> Option<Node> {
+        self.nodes.get(digest).copied()
+    }
+
+    /// All nodes.
+    pub(super) fn nodes(&self) -> std::ops::Range<Node> {
+        0..Node::try_from(self.digests.len()).unwrap_or(Node::MAX)
+    }
+
+    /// The node that a tag names.
+    pub(super) fn of_tag(&self, tag: u32) -> Option<Node> {
+        self.tag_nodes.get(index(tag)).copied().flatten()
+    }
+
+    /// The tags that name a node.
+    pub(super) fn tags(&self, node: Node) -> impl Iterator<Item = u32> {
+        self.tags.of(node)
+    }
+
+    /// The digest of a node.
+    pub(super) fn digest(&self, node: Node) -> &'a Digest {
+        self.digests[index(node)]
+    }
+
+    /// The manifest of a node, where it was read.
+    pub(super) fn manifest(&self, node: Node) -> Option<&'a Manifest> {
+        self.manifests[index(node)]
+    }
+
+    /// The image that a node's manifest refers to.
+    pub(super) fn subject(&self, node: Node) -> Option<Node> {
+        self.node(self.manifest(node)?.subject.as_ref()?)
+    }
+
+    /// The indexes that list a node.
+    pub(super) fn parents(&self, node: Node) -> impl Iterator<Item = Node> {
+        self.parents.of(node)
+    }
+
+    /// The manifests that refer to a node.
+    pub(super) fn referrers(&self, node: Node) -> impl Iterator<Item = Node> {
+        self.referrers.of(node)
+    }
+
+    /// Every index, at any height, that contains a node; not the node itself.
+    pub(super) fn ancestors(&self, node: Node) -> Vec<Node> {
+        let mut found = Vec::new();
+        let mut seen = std::collections::HashSet::from([node]);
+        let mut open = vec![node];
+        while let Some(next) = open.pop() {
+            for parent in self.parents.of(next) {
+                if seen.insert(parent) {
+                    found.push(parent);
+                    open.push(parent);
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether `index` is the node itself or contains it at any depth.
+    pub(super) fn holds(&self, index: Node, node: Node) -> bool {
+        index == node || self.ancestors(node).contains(&index)
+    }
+
+    /// What can be reached from some nodes, themselves included; by node.
+    pub(super) fn reach(&self, from: impl IntoIterator<Item = Node>, ties: Ties) -> Vec<bool> {
+        let mut reached = vec![false; self.digests.len()];
+        self.spread(from, ties, |node| !std::mem::replace(&mut reached[index(node)], true));
+        reached
+    }
+
+    /// Walks the ties from some nodes, onward from each node for which `enter` answers that it is new.
+    pub(super) fn spread(&self, from: impl IntoIterator<Item = Node>, ties: Ties, mut enter: impl FnMut(Node) -> bool) {
+        let bare = self.children.0.is_empty() && self.referrers.0.is_empty() && self.companions.0.is_empty();
+        let mut open: Vec<Node> = Vec::new();
+        for root in from {
+            if !enter(root) || bare {
+                continue;
+            }
+            open.push(root);
+            while let Some(node) = open.pop() {
+                let subject = if ties == Ties::DownAndToSubjects { self.subject(node) } else { None };
+                let down = self.children.of(node).chain(self.referrers.of(node)).chain(self.companions.of(node));
+                open.extend(down.chain(subject).filter(|&next| enter(next)));
+            }
+        }
+    }
+}
+
+/// A node or tag position as an index.
+pub(super) fn index(number: u32) -> usize {
+    number as usize
+}

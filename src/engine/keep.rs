@@ -1,0 +1,243 @@
+//! The keep rules: for each tag that a policy selects, what keeps it, or by how much it missed each rule.
+
+use std::cell::OnceCell;
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::bucket::{Bucket, bucket, bucket_text};
+use super::evaluate::Found;
+use super::graph::Node;
+use super::select::Selected;
+use super::version::{Line, Version};
+use crate::domain::{Date, Globs, Keep, KeepRule, Miss, Period, Policy, Reason, Span, VersionPart};
+
+/// What one rule says of one tag.
+enum Weighed {
+    Keeps(Reason),
+    Misses(Miss),
+}
+
+/// Says of every selected tag of one repository what the policy's rules make of it.
+pub(super) fn weigh(
+    policy: &Policy,
+    selected: &[Selected<'_>],
+    timezone: &TimeZone,
+    now: Timestamp,
+    found: &mut Found,
+) {
+    match &policy.keep {
+        Keep::All => {
+            for one in selected {
+                found.say(one.candidate.tag, Reason::KeptAll { policy: policy.name.clone() });
+            }
+        }
+        Keep::None => {
+            for one in selected {
+                found.say(one.candidate.tag, Reason::LetGo { policy: policy.name.clone(), misses: Box::default() });
+            }
+        }
+        Keep::Rules(rules) => {
+            let group = Group { policy, selected, timezone, now, times: OnceCell::new(), versions: OnceCell::new() };
+            let rules: Vec<Rule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
+            let mut misses = Vec::with_capacity(rules.len());
+            for (position, one) in selected.iter().enumerate() {
+                misses.clear();
+                for rule in &rules {
+                    match group.weigh(rule, position, one) {
+                        Weighed::Keeps(reason) => found.say(one.candidate.tag, reason),
+                        Weighed::Misses(miss) => misses.push(miss),
+                    }
+                }
+                if misses.len() == rules.len() {
+                    let misses = misses.as_slice().into();
+                    found.say(one.candidate.tag, Reason::LetGo { policy: policy.name.clone(), misses });
+                }
+            }
+        }
+    }
+}
+
+/// Images in lines, each with one value: the highest that any of its tags gives it. So all tags of an image share its
+/// rank, and removing what a rule lets go never changes the rank of what it keeps.
+struct Ranking<L, V> {
+    best: Vec<(L, Node, Reverse<V>)>,
+    places: Vec<(L, Reverse<V>)>,
+}
+
+impl<L: Ord + Copy, V: Ord + Copy> Ranking<L, V> {
+    fn new(entries: impl Iterator<Item = (L, Node, V)>) -> Self {
+        let mut best: Vec<_> = entries.map(|(line, image, value)| (line, image, Reverse(value))).collect();
+        best.sort_unstable();
+        best.dedup_by_key(|entry| (entry.0, entry.1));
+        let mut places: Vec<_> = best.iter().map(|&(line, _, value)| (line, value)).collect();
+        places.sort_unstable();
+        Self { best, places }
+    }
+
+    /// The value of an image; of a tag without one, its own.
+    fn value(&self, line: L, image: Option<Node>, own: V) -> V {
+        let at = image.and_then(|image| self.best.binary_search_by_key(&(line, image), |e| (e.0, e.1)).ok());
+        at.map_or(own, |at| self.best[at].2.0)
+    }
+
+    /// One more than the number of images of the line with a higher value.
+    fn rank(&self, line: L, value: V) -> u32 {
+        let start = self.places.partition_point(|place| place.0 < line);
+        let end = self.places.partition_point(|place| *place < (line, Reverse(value)));
+        u32::try_from(end - start).unwrap_or(u32::MAX).saturating_add(1)
+    }
+}
+
+/// A policy's selection in one repository, with what several rules need of it.
+struct Group<'a> {
+    policy: &'a Policy,
+    selected: &'a [Selected<'a>],
+    timezone: &'a TimeZone,
+    now: Timestamp,
+    times: OnceCell<Ranking<u32, Timestamp>>,
+    versions: OnceCell<Vec<Option<Version>>>,
+}
+
+/// A rule with what it needs to know of all selected tags.
+enum Rule<'a> {
+    ByTime(TimeRule<'a>),
+    ByVersion { part: VersionPart, count: u32, ranking: Ranking<(u32, Line), u32>, order: Vec<u32> },
+    Matching(&'a Globs),
+}
+
+/// A rule that only a tag with a time can miss.
+enum TimeRule<'a> {
+    Newest { count: u32 },
+    Within(&'a Span),
+    Bucketed { period: Period, count: u32, kept: HashMap<(u32, Bucket), Timestamp> },
+}
+
+impl<'a> Group<'a> {
+    fn times(&self) -> &Ranking<u32, Timestamp> {
+        self.times.get_or_init(|| {
+            Ranking::new(
+                self.selected
+                    .iter()
+                    .filter_map(|one| Some((one.group, one.candidate.image?, one.candidate.date.timestamp()?))),
+            )
+        })
+    }
+
+    fn versions(&self) -> &[Option<Version>] {
+        self.versions.get_or_init(|| self.selected.iter().map(|one| Version::parse(one.version?)).collect())
+    }
+
+    fn prepare(&self, rule: &'a KeepRule) -> Rule<'a> {
+        match rule {
+            KeepRule::Newest(count) => Rule::ByTime(TimeRule::Newest { count: count.get() }),
+            KeepRule::Within(span) => Rule::ByTime(TimeRule::Within(span)),
+            KeepRule::Bucketed { period, count } => {
+                let (period, count) = (*period, count.get());
+                Rule::ByTime(TimeRule::Bucketed { period, count, kept: self.buckets(period, count) })
+            }
+            KeepRule::NewestPer { version, count } => self.version_lines(*version, count.get()),
+            KeepRule::Matching(globs) => Rule::Matching(globs),
+        }
+    }
+
+    /// The last `count` periods of each group that have an image, with the time of their newest.
+    fn buckets(&self, period: Period, count: u32) -> HashMap<(u32, Bucket), Timestamp> {
+        let mut kept = HashMap::new();
+        let (mut group, mut used) = (None, 0);
+        for &(next, Reverse(time)) in &self.times().places {
+            if group != Some(next) {
+                (group, used) = (Some(next), 0);
+            }
+            if used == count {
+                continue;
+            }
+            kept.entry((next, bucket(period, self.day(time)))).or_insert_with(|| {
+                used += 1;
+                time
+            });
+        }
+        kept
+    }
+
+    fn day(&self, time: Timestamp) -> jiff::civil::Date {
+        self.timezone.to_datetime(time).date()
+    }
+
+    fn version_lines(&self, part: VersionPart, count: u32) -> Rule<'a> {
+        let versions = self.versions();
+        let mut sorted: Vec<&Version> = versions.iter().flatten().collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let place = |version| u32::try_from(sorted.partition_point(|other| *other < version)).unwrap_or(u32::MAX);
+        let order: Vec<u32> = versions.iter().map(|version| version.as_ref().map_or(0, place)).collect();
+        let entries = self.selected.iter().zip(versions).zip(&order).filter_map(|((one, version), &order)| {
+            Some(((one.group, version.as_ref()?.line(part)), one.candidate.image?, order))
+        });
+        Rule::ByVersion { part, count, ranking: Ranking::new(entries), order }
+    }
+
+    fn weigh(&self, rule: &Rule<'_>, position: usize, one: &Selected<'_>) -> Weighed {
+        let policy = || self.policy.name.clone();
+        match rule {
+            Rule::ByTime(rule) => match one.candidate.date {
+                Date::Pushed(time) | Date::Created(time) | Date::FirstSeen(time) => self.weigh_time(rule, one, time),
+                Date::Unknown(why) => Weighed::Keeps(Reason::Undated { policy: policy(), why }),
+            },
+            Rule::ByVersion { part, count, ranking, order } => {
+                let Some(version) = &self.versions()[position] else {
+                    return Weighed::Keeps(Reason::NotAVersion { policy: policy() });
+                };
+                let (part, count, line) = (*part, *count, (one.group, version.line(*part)));
+                let rank = ranking.rank(line, ranking.value(line, one.candidate.image, order[position]));
+                if rank <= count {
+                    let line = version.line_text(part);
+                    Weighed::Keeps(Reason::KeptVersion { policy: policy(), part, line, rank, count })
+                } else {
+                    Weighed::Misses(Miss::Version { part, rank, count })
+                }
+            }
+            Rule::Matching(globs) => match globs.matching(one.candidate.name.as_str()) {
+                Some(glob) => Weighed::Keeps(Reason::KeptMatching { policy: policy(), glob: glob.clone() }),
+                None => Weighed::Misses(Miss::Matching),
+            },
+        }
+    }
+
+    fn weigh_time(&self, rule: &TimeRule<'_>, one: &Selected<'_>, own: Timestamp) -> Weighed {
+        let policy = || self.policy.name.clone();
+        let image_time = || self.times().value(one.group, one.candidate.image, own);
+        match rule {
+            &TimeRule::Newest { count } => {
+                let rank = self.times().rank(one.group, image_time());
+                if rank <= count {
+                    Weighed::Keeps(Reason::KeptNewest { policy: policy(), rank, count })
+                } else {
+                    Weighed::Misses(Miss::Newest { rank, count })
+                }
+            }
+            TimeRule::Within(span) => {
+                let within = span.written.clone();
+                let age = self.now.duration_since(own);
+                if age <= span.duration {
+                    let until = own.checked_add(span.duration).unwrap_or(Timestamp::MAX);
+                    Weighed::Keeps(Reason::KeptWithin { policy: policy(), within, until })
+                } else {
+                    Weighed::Misses(Miss::Within { age_seconds: age.as_secs(), within })
+                }
+            }
+            TimeRule::Bucketed { period, count, kept } => {
+                let (period, count, time) = (*period, *count, image_time());
+                let day = self.day(time);
+                if kept.get(&(one.group, bucket(period, day))).is_some_and(|newest| time >= *newest) {
+                    let bucket = bucket_text(period, day);
+                    Weighed::Keeps(Reason::KeptBucket { policy: policy(), period, bucket, count })
+                } else {
+                    Weighed::Misses(Miss::Bucket { period, count })
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Which tags a policy speaks of, and in which groups.
+
+use std::collections::HashMap;
+
+use regex::Regex;
+
+use super::graph::Node;
+use crate::domain::{Date, KeepRule, Policy, Registry, Repository, TagName, TagSelector};
+
+/// A tag that policies may speak of: one of its own, no signature or the like.
+pub(super) struct Candidate<'a> {
+    /// Its position in the repository.
+    pub(super) tag: u32,
+    /// Its name.
+    pub(super) name: &'a TagName,
+    /// The image that it names, where that was read.
+    pub(super) image: Option<Node>,
+    /// The time by which it is judged.
+    pub(super) date: Date,
+}
+
+/// A tag that a policy selects.
+pub(super) struct Selected<'a> {
+    /// The tag.
+    pub(super) candidate: &'a Candidate<'a>,
+    /// Its group, as a number; equal numbers are equal groups.
+    pub(super) group: u32,
+    /// The text that its version is read from, where it has one.
+    pub(super) version: Option<&'a str>,
+}
+
+/// The named group of a pattern that holds the version, where not the whole tag is one.
+const VERSION: &str = "version";
+
+/// Whether a policy speaks of a repository at all.
+pub(super) fn speaks_of(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
+    let globs = policy.select.repositories.as_ref();
+    policy.covers(&registry.name) && globs.is_none_or(|globs| globs.matches(repository.name.as_str()))
+}
+
+/// The candidates of one repository that a policy selects, in order.
+pub(super) fn select<'a>(policy: &Policy, candidates: &'a [Candidate<'a>]) -> Vec<Selected<'a>> {
+    let whole = |candidate: &'a Candidate<'a>| Selected { candidate, group: 0, version: Some(candidate.name.as_str()) };
+    match &policy.select.tags {
+        TagSelector::All => candidates.iter().map(whole).collect(),
+        TagSelector::Globs(globs) => {
+            candidates.iter().filter(|candidate| globs.matches(candidate.name.as_str())).map(whole).collect()
+        }
+        TagSelector::Pattern(pattern) if needs_groups(policy, pattern) => in_groups(policy, pattern, candidates),
+        TagSelector::Pattern(pattern) => {
+            candidates.iter().filter(|candidate| pattern.is_match(candidate.name.as_str())).map(whole).collect()
+        }
+    }
+}
+
+/// Whether more than a match is asked of the pattern, which costs several times as much.
+fn needs_groups(policy: &Policy, pattern: &Regex) -> bool {
+    let by_version = policy.keep.rules().iter().any(|rule| matches!(rule, KeepRule::NewestPer { .. }));
+    !policy.group_by.is_empty() || (by_version && position(pattern, VERSION).is_some())
+}
+
+fn in_groups<'a>(policy: &Policy, pattern: &Regex, candidates: &'a [Candidate<'a>]) -> Vec<Selected<'a>> {
+    let keys: Vec<Option<usize>> = policy.group_by.iter().map(|name| position(pattern, name)).collect();
+    let version_at = position(pattern, VERSION);
+    let mut locations = pattern.capture_locations();
+    let mut groups: HashMap<Vec<&str>, u32> = HashMap::new();
+    let mut selected = Vec::new();
+    for candidate in candidates {
+        let text = candidate.name.as_str();
+        if pattern.captures_read(&mut locations, text).is_none() {
+            continue;
+        }
+        let value = |at: usize| locations.get(at).and_then(|(start, end)| text.get(start..end));
+        let key: Vec<&str> = keys.iter().map(|at| at.and_then(value).unwrap_or("")).collect();
+        let next = u32::try_from(groups.len()).unwrap_or(u32::MAX);
+        let group = *groups.entry(key).or_insert(next);
+        let version = version_at.map_or(Some(text), value);
+        selected.push(Selected { candidate, group, version });
+    }
+    selected
+}
+
+fn position(pattern: &Regex, name: &str) -> Option<usize> {
+    pattern.capture_names().position(|found| found == Some(name))
+}

@@ -7,19 +7,26 @@
 //! Deliberately absent: any way to reach a registry, and any rule that removes a tag because something is missing.
 
 mod bucket;
+mod check;
 mod claims;
 mod companion;
 mod date;
 mod evaluate;
 mod graph;
 mod keep;
+mod limits;
+mod plan;
 mod protect;
+mod reclaim;
 mod select;
 mod version;
 
+pub use check::{Finding, check};
 pub use companion::companion_subject;
 pub use date::date;
 pub use evaluate::evaluate;
+pub use plan::plan;
+pub use reclaim::reclaim;
 
 use crate::domain::{Drift, TagVerdict};
 

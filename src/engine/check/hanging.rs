@@ -1,0 +1,151 @@
+//! Indexes, referrers and companions, seen from a removal.
+
+use std::collections::{HashMap, HashSet};
+
+use super::evidence::Evidence;
+use super::{Finding, Going, accompanies, image};
+use crate::domain::{Digest, Inventory, Plan, PolicyName, Registry, Removal, RemovalMethod, Repository, Scope, TagAt};
+
+/// Looks whether removals would leave something behind that they belong to.
+pub(super) fn look(
+    registry: &Registry,
+    repository: &Repository,
+    going: &[Going<'_>],
+    evidence: &Evidence<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    let positions: HashSet<u32> = going.iter().map(|one| one.removal.at.tag).collect();
+    let claimed = |digest: &Digest| evidence.digests.contains(digest);
+    let after = After::new(registry.removal, repository, &positions, claimed);
+    let reached = reached(repository, going);
+    for one in going {
+        if let Some(by) = after.holds(one.removal) {
+            findings.push(Finding::Held { image: one.image.clone(), by });
+        }
+        let Some(subject) = &one.removal.companion_of else { continue };
+        let name = format!("{}-{}", subject.algorithm(), &subject.hex()[..64]);
+        if !one.tag.name.as_str().starts_with(&name) {
+            findings.push(Finding::Differs { image: one.image.clone(), what: "the image that it accompanies" });
+        }
+        if !reached.contains(subject) || !repository.manifests.contains_key(subject) {
+            let by = format!("no removed tag leads to its image {subject}");
+            findings.push(Finding::Held { image: one.image.clone(), by });
+        }
+    }
+}
+
+/// The same for those removals alone that would really be done.
+pub(super) fn look_enforced(
+    inventory: &Inventory,
+    plan: &Plan,
+    owners: &HashMap<TagAt, Vec<&PolicyName>>,
+    findings: &mut Vec<Finding>,
+) {
+    let refused: Vec<&Scope> = plan.refusals.iter().filter(|refusal| refusal.binding).map(|r| &r.scope).collect();
+    let mut really: HashMap<(u32, u32), Vec<&Removal>> = HashMap::new();
+    for removal in plan.removals.iter().filter(|removal| removal.enforce) {
+        let policies = owners.get(&removal.at).map_or(&[][..], Vec::as_slice);
+        if !refused.iter().any(|scope| scope.covers(removal, policies)) {
+            really.entry((removal.at.registry, removal.at.repository)).or_default().push(removal);
+        }
+    }
+    for (registry_at, registry) in (0..).zip(&inventory.registries) {
+        for (repository_at, repository) in (0..).zip(&registry.repositories) {
+            let Some(removals) = really.get(&(registry_at, repository_at)) else { continue };
+            let positions: HashSet<u32> = removals.iter().map(|removal| removal.at.tag).collect();
+            let after = After::new(registry.removal, repository, &positions, |_| false);
+            for removal in removals {
+                if let Some(why) = after.holds(removal) {
+                    findings.push(Finding::Enforced { image: image(removal), why });
+                }
+            }
+        }
+    }
+}
+
+/// What is kept in a repository once some of its tags are gone.
+struct After<'a> {
+    repository: &'a Repository,
+    whole_manifests: bool,
+    kept: HashSet<&'a Digest>,
+    contained: HashSet<&'a Digest>,
+}
+
+impl<'a> After<'a> {
+    fn new(
+        method: RemovalMethod,
+        repository: &'a Repository,
+        gone: &HashSet<u32>,
+        claimed: impl Fn(&Digest) -> bool,
+    ) -> Self {
+        let whole_manifests = method == RemovalMethod::DeleteManifest;
+        let staying = (0..).zip(&repository.tags).filter(|(position, _)| !gone.contains(position));
+        let mut open: Vec<&Digest> = staying.filter_map(|(_, tag)| tag.digest.as_ref()).collect();
+        for (digest, manifest) in &repository.manifests {
+            if claimed(digest) || manifest.config.as_ref().is_some_and(&claimed) {
+                open.push(digest);
+            }
+        }
+        let referrers = referrers(repository);
+        let (mut kept, mut contained) = (HashSet::new(), HashSet::new());
+        while let Some(digest) = open.pop() {
+            if !kept.insert(digest) {
+                continue;
+            }
+            open.extend(referrers.get(digest).into_iter().flatten());
+            if let Some(manifest) = repository.manifests.get(digest) {
+                contained.extend(&manifest.children);
+                open.extend(&manifest.children);
+                open.extend(manifest.subject.iter().filter(|_| whole_manifests));
+            }
+        }
+        Self { repository, whole_manifests, kept, contained }
+    }
+
+    fn holds(&self, removal: &Removal) -> Option<String> {
+        let manifest = self.repository.manifests.get(&removal.digest);
+        let subject = manifest.and_then(|manifest| manifest.subject.as_ref());
+        let mut images = [subject, removal.companion_of.as_ref()].into_iter().flatten();
+        if self.contained.contains(&removal.digest) {
+            Some("an index that stays contains its image".to_owned())
+        } else if let Some(image) = images.find(|image| self.kept.contains(*image)) {
+            Some(format!("its image {image} stays"))
+        } else if self.whole_manifests && self.kept.contains(&removal.digest) {
+            Some("its manifest stays for another".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+fn referrers(repository: &Repository) -> HashMap<&Digest, Vec<&Digest>> {
+    let mut referrers: HashMap<&Digest, Vec<&Digest>> = HashMap::new();
+    for (digest, manifest) in &repository.manifests {
+        if let Some(subject) = &manifest.subject {
+            referrers.entry(subject).or_default().push(digest);
+        }
+    }
+    referrers
+}
+
+/// Everything that removed tags lead to, through indexes, referrers and companions that go as well.
+fn reached<'a>(repository: &'a Repository, going: &'a [Going<'a>]) -> HashSet<&'a Digest> {
+    let mut seen = HashSet::new();
+    if going.iter().all(|one| one.removal.companion_of.is_none()) {
+        return seen;
+    }
+    let mut hanging = referrers(repository);
+    for one in going {
+        if let Some(subject) = &one.removal.companion_of {
+            hanging.entry(subject).or_default().push(one.digest);
+        }
+    }
+    let mut open: Vec<&Digest> = going.iter().filter(|one| !accompanies(&one.tag.name)).map(|one| one.digest).collect();
+    while let Some(digest) = open.pop() {
+        if seen.insert(digest) {
+            open.extend(hanging.get(digest).into_iter().flatten());
+            open.extend(repository.manifests.get(digest).into_iter().flat_map(|manifest| &manifest.children));
+        }
+    }
+    seen
+}

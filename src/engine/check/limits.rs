@@ -1,0 +1,97 @@
+//! Limits, counted once more.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Finding, accompanies};
+use crate::domain::{Inventory, Plan, PolicyName, RemovalAbility, Rules, Scope, TagAt};
+
+/// Looks whether each limit that is passed is refused, and nothing else is.
+pub(super) fn look(
+    rules: &Rules,
+    inventory: &Inventory,
+    plan: &Plan,
+    owners: &HashMap<TagAt, Vec<&PolicyName>>,
+    findings: &mut Vec<Finding>,
+) {
+    let all = passed(rules, inventory, plan, owners, false);
+    let really = passed(rules, inventory, plan, owners, true);
+    for limit in &all {
+        let said = plan.refusals.iter().find(|refusal| refusal.scope == limit.0 && refusal.why.label() == limit.1);
+        if said.is_none_or(|refusal| really.contains(limit) && !refusal.binding) {
+            findings.push(Finding::NotRefused { scope: limit.0.clone(), limit: limit.1 });
+        }
+    }
+    for refusal in &plan.refusals {
+        if !all.iter().any(|limit| limit.0 == refusal.scope && limit.1 == refusal.why.label()) {
+            findings.push(Finding::Refused { scope: refusal.scope.clone(), limit: refusal.why.label() });
+        }
+    }
+}
+
+/// The limits that the removals pass, in all or those alone that would be enforced.
+fn passed(
+    rules: &Rules,
+    inventory: &Inventory,
+    plan: &Plan,
+    owners: &HashMap<TagAt, Vec<&PolicyName>>,
+    enforced: bool,
+) -> Vec<(Scope, &'static str)> {
+    let removals = || plan.removals.iter().filter(move |removal| removal.enforce || !enforced);
+    let mut counts: BTreeMap<Scope, u64> = BTreeMap::new();
+    let mut alone: BTreeMap<Scope, u64> = BTreeMap::new();
+    for removal in removals() {
+        let (registry, repository) = (&removal.registry, &removal.repository);
+        let mut scopes = vec![Scope::Run, Scope::Registry(registry.clone())];
+        let mut local = vec![Scope::Repository(registry.clone(), repository.clone())];
+        for &policy in owners.get(&removal.at).into_iter().flatten() {
+            scopes.push(Scope::Policy(policy.clone()));
+            local.push(Scope::PolicyInRepository(policy.clone(), registry.clone(), repository.clone()));
+        }
+        scopes.into_iter().for_each(|scope| *counts.entry(scope).or_default() += 1);
+        if !accompanies(&removal.tag) {
+            local.into_iter().for_each(|scope| *alone.entry(scope).or_default() += 1);
+        }
+    }
+    let mut tags: HashMap<(&str, &str), u64> = HashMap::new();
+    let mut impossible = Vec::new();
+    for registry in &inventory.registries {
+        if matches!(registry.ability, RemovalAbility::Impossible(_)) {
+            impossible.push(&registry.name);
+        }
+        for repository in &registry.repositories {
+            let own = repository.tags.iter().filter(|tag| !accompanies(&tag.name)).count();
+            tags.insert((registry.name.as_str(), repository.name.as_str()), own as u64);
+        }
+    }
+    let limits_of = |policy: &PolicyName| rules.policies.iter().find(|p| p.name == *policy).map(|p| p.limits);
+    let mut passed = Vec::new();
+    for (scope, count) in counts {
+        match &scope {
+            Scope::Run if count > u64::from(rules.limits.untag) => passed.push((scope, "untag-limit")),
+            Scope::Policy(policy)
+                if limits_of(policy).and_then(|limits| limits.untag).is_some_and(|untag| count > u64::from(untag)) =>
+            {
+                passed.push((scope, "untag-limit"));
+            }
+            Scope::Registry(registry) if impossible.contains(&registry) => passed.push((scope, "removal-impossible")),
+            _ => {}
+        }
+    }
+    for (scope, count) in alone {
+        let (percent, place) = match &scope {
+            Scope::Repository(registry, repository) => (Some(rules.limits.percent), (registry, repository)),
+            Scope::PolicyInRepository(policy, registry, repository) => {
+                (limits_of(policy).and_then(|limits| limits.percent), (registry, repository))
+            }
+            _ => continue,
+        };
+        let tags = tags.get(&(place.0.as_str(), place.1.as_str())).copied().unwrap_or(0);
+        if percent.is_some_and(|percent| count * 100 > tags * u64::from(percent)) {
+            passed.push((scope.clone(), "percent-limit"));
+        }
+        if matches!(scope, Scope::Repository(..)) && tags < count + u64::from(rules.limits.leave) {
+            passed.push((scope, "leave-limit"));
+        }
+    }
+    passed
+}

@@ -1,0 +1,251 @@
+//! A second pair of eyes, written apart from what it looks at.
+//!
+//! It shares no deciding code with `evaluate` and `plan`: only the date of a tag and the matching of globs. It works the
+//! other way round, from each removal to everything that could forbid it, and asks nothing of a tag that stays.
+
+mod evidence;
+mod hanging;
+mod limits;
+mod rules;
+mod version;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::Verdicts;
+use super::date::date;
+use crate::domain::{
+    Claims, Digest, Inventory, Plan, PolicyName, Registry, Removal, Repository, Rules, Scope, Tag, TagAt, TagName,
+    Verdict,
+};
+
+/// Something in verdicts or a plan that cannot be right. It is a fault of this program, and whoever finds it removes
+/// nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Not every tag of the inventory has one verdict, in the inventory's order.
+    Table {
+        /// Verdicts found.
+        verdicts: usize,
+        /// Tags in the inventory.
+        tags: usize,
+    },
+    /// A verdict does not follow from its reasons.
+    Contradiction {
+        /// The tag.
+        image: String,
+        /// The verdict.
+        verdict: Verdict,
+    },
+    /// A tag's verdict is that it goes, and no removal does it.
+    Forgotten {
+        /// The tag.
+        image: String,
+    },
+    /// A removal of something that the inventory does not have, or whose verdict is not that it goes.
+    Unfounded {
+        /// The tag.
+        image: String,
+    },
+    /// A tag is removed twice.
+    Repeated {
+        /// The tag.
+        image: String,
+    },
+    /// The removals are not in order.
+    Unsorted {
+        /// The first that comes too late.
+        image: String,
+    },
+    /// A removal says something else than the inventory or the rules.
+    Differs {
+        /// The tag.
+        image: String,
+        /// What differs.
+        what: &'static str,
+    },
+    /// A tag is removed that something holds.
+    Held {
+        /// The tag.
+        image: String,
+        /// What holds it.
+        by: String,
+    },
+    /// A removal is to be enforced that may only be reported.
+    Enforced {
+        /// The tag.
+        image: String,
+        /// Why not.
+        why: String,
+    },
+    /// A limit is passed, and no refusal says so.
+    NotRefused {
+        /// What the refusal should cover.
+        scope: Scope,
+        /// The label of the limit.
+        limit: &'static str,
+    },
+    /// A refusal of a limit that is not passed.
+    Refused {
+        /// What it covers.
+        scope: Scope,
+        /// The label of the limit.
+        limit: &'static str,
+    },
+}
+
+/// Everything in verdicts and plan that the facts do not bear out; nothing if all is well.
+#[must_use]
+pub fn check(
+    rules: &Rules,
+    inventory: &Inventory,
+    claims: &Claims,
+    verdicts: &Verdicts,
+    plan: &Plan,
+    now: Timestamp,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    table(inventory, verdicts, &mut findings);
+    listing(plan, verdicts, &mut findings);
+    let mut owners: HashMap<TagAt, Vec<&PolicyName>> = HashMap::new();
+    for (position, registry) in (0..).zip(&inventory.registries) {
+        let evidence = evidence::Evidence::new(registry, claims);
+        let mut removals: HashMap<u32, Vec<&Removal>> = HashMap::new();
+        for removal in plan.removals.iter().filter(|removal| removal.at.registry == position) {
+            removals.entry(removal.at.repository).or_default().push(removal);
+        }
+        for (place, repository) in (0..).zip(&registry.repositories) {
+            let Some(removals) = removals.remove(&place) else { continue };
+            let going: Vec<Going<'_>> = removals
+                .iter()
+                .filter_map(|removal| facts(registry, repository, removal, now, &mut findings))
+                .collect();
+            evidence.look(repository, &going, &mut findings);
+            hanging::look(registry, repository, &going, &evidence, &mut findings);
+            owners.extend(rules::look(rules, registry, repository, &going, now, &mut findings));
+        }
+        let nowhere = removals.into_values().flatten();
+        findings.extend(nowhere.map(|removal| Finding::Unfounded { image: image(removal) }));
+    }
+    let beyond = plan.removals.iter().filter(|removal| removal.at.registry as usize >= inventory.registries.len());
+    findings.extend(beyond.map(|removal| Finding::Unfounded { image: image(removal) }));
+    hanging::look_enforced(inventory, plan, &owners, &mut findings);
+    limits::look(rules, inventory, plan, &owners, &mut findings);
+    findings
+}
+
+/// A removal with the tag that it removes.
+struct Going<'a> {
+    removal: &'a Removal,
+    tag: &'a Tag,
+    digest: &'a Digest,
+    image: String,
+}
+
+fn image(removal: &Removal) -> String {
+    format!("{}/{}:{}", removal.registry, removal.repository, removal.tag)
+}
+
+/// Whether a tag's name makes it a signature or the like of another image.
+fn accompanies(tag: &TagName) -> bool {
+    let text = tag.as_str();
+    let Some(rest) = text.strip_prefix("sha256-").or_else(|| text.strip_prefix("sha512-")) else { return false };
+    let hex = rest.bytes().take_while(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).count();
+    let suffix = &rest[hex..];
+    let right_length = if text.starts_with("sha256") { hex == 64 } else { hex >= 64 };
+    let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    right_length && (suffix.is_empty() || suffix.len() > 1 && suffix.starts_with('.') && suffix.bytes().all(plain))
+}
+
+fn table(inventory: &Inventory, verdicts: &Verdicts, findings: &mut Vec<Finding>) {
+    let places = (0..).zip(&inventory.registries).flat_map(|(registry, facts)| {
+        (0..).zip(&facts.repositories).flat_map(move |(repository, facts)| {
+            (0..).zip(&facts.tags).map(move |(tag, _)| TagAt { registry, repository, tag })
+        })
+    });
+    let tags = inventory.tag_count();
+    if verdicts.tags.len() != tags || !places.eq(verdicts.tags.iter().map(|found| found.at)) {
+        findings.push(Finding::Table { verdicts: verdicts.tags.len(), tags });
+    }
+    for found in &verdicts.tags {
+        let strongest = found.reasons.iter().map(crate::domain::Reason::speaks_for).min();
+        if strongest != Some(found.verdict) {
+            let image = format!("{:?}", found.at);
+            findings.push(Finding::Contradiction { image, verdict: found.verdict });
+        }
+    }
+}
+
+fn listing(plan: &Plan, verdicts: &Verdicts, findings: &mut Vec<Finding>) {
+    let expired = verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).map(|found| found.at);
+    let mut open: HashSet<TagAt> = expired.collect();
+    let mut seen = HashSet::new();
+    for removal in &plan.removals {
+        if !seen.insert(removal.at) {
+            findings.push(Finding::Repeated { image: image(removal) });
+        } else if !open.remove(&removal.at) {
+            findings.push(Finding::Unfounded { image: image(removal) });
+        }
+    }
+    let mut forgotten: Vec<TagAt> = open.into_iter().collect();
+    forgotten.sort();
+    findings.extend(forgotten.into_iter().map(|at| Finding::Forgotten { image: format!("{at:?}") }));
+    for pair in plan.removals.windows(2) {
+        let name = |removal: &Removal| (removal.registry.clone(), removal.repository.clone(), removal.tag.clone());
+        if name(&pair[0]) > name(&pair[1]) {
+            findings.push(Finding::Unsorted { image: image(&pair[1]) });
+        }
+    }
+}
+
+/// Holds a removal against the facts at its place.
+fn facts<'a>(
+    registry: &Registry,
+    repository: &'a Repository,
+    removal: &'a Removal,
+    now: Timestamp,
+    findings: &mut Vec<Finding>,
+) -> Option<Going<'a>> {
+    let image = image(removal);
+    let Some(tag) = repository.tags.get(removal.at.tag as usize) else {
+        findings.push(Finding::Unfounded { image });
+        return None;
+    };
+    let same_name =
+        removal.registry == registry.name && removal.repository == repository.name && removal.tag == tag.name;
+    let right = [
+        ("its name", same_name),
+        ("its digest", tag.digest.as_ref() == Some(&removal.digest)),
+        ("how it is removed", removal.method == registry.removal),
+        ("its date", removal.date == date(repository, tag, now)),
+        ("whether it is a companion", removal.companion_of.is_some() == accompanies(&tag.name)),
+    ];
+    for (what, _) in right.iter().filter(|(_, right)| !right) {
+        findings.push(Finding::Differs { image: image.clone(), what });
+    }
+    Some(Going { removal, tag, digest: tag.digest.as_ref()?, image })
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table { verdicts, tags } => {
+                write!(f, "{verdicts} verdicts for {tags} tags, or not in the inventory's order")
+            }
+            Self::Contradiction { image, verdict } => {
+                write!(f, "{image} is {} by other than its reasons", verdict.label())
+            }
+            Self::Forgotten { image } => write!(f, "{image} is expired, and no removal says so"),
+            Self::Unfounded { image } => write!(f, "{image} would be removed, and no verdict says so"),
+            Self::Repeated { image } => write!(f, "{image} would be removed twice"),
+            Self::Unsorted { image } => write!(f, "{image} stands in the wrong place of the plan"),
+            Self::Differs { image, what } => write!(f, "{image} would be removed, but {what} is another"),
+            Self::Held { image, by } => write!(f, "{image} would be removed, but it is held: {by}"),
+            Self::Enforced { image, why } => write!(f, "{image} would really be removed, but may not be: {why}"),
+            Self::NotRefused { scope, limit } => write!(f, "{limit} is passed for {scope:?}, and nothing refuses it"),
+            Self::Refused { scope, limit } => write!(f, "{limit} is refused for {scope:?}, and was not passed"),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Policies, seen from a removal: some must select it, and none of those may keep it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::super::date::date;
+use super::version::{Read, read};
+use super::{Finding, Going, accompanies};
+use crate::domain::{
+    Digest, Keep, KeepRule, Period, Policy, PolicyMode, PolicyName, Registry, Repository, Rules, TagAt, TagSelector,
+    VersionPart,
+};
+
+/// Looks at every policy for removals in one repository. Gives for each the policies that let it go, by name.
+pub(super) fn look<'a>(
+    rules: &'a Rules,
+    registry: &Registry,
+    repository: &Repository,
+    going: &[Going<'a>],
+    now: Timestamp,
+    findings: &mut Vec<Finding>,
+) -> HashMap<TagAt, Vec<&'a PolicyName>> {
+    let mut owners: HashMap<TagAt, Vec<&PolicyName>> = HashMap::new();
+    let mut dry: HashSet<TagAt> = HashSet::new();
+    for policy in rules.policies.iter().filter(|policy| speaks_of(policy, registry, repository)) {
+        let members = members(policy, repository, now);
+        let kept = kept(policy, &members, &rules.timezone, now);
+        let selected: HashSet<u32> = members.values().flatten().map(|member| member.position).collect();
+        for one in going.iter().filter(|one| selected.contains(&one.removal.at.tag)) {
+            owners.entry(one.removal.at).or_default().push(&policy.name);
+            if kept.contains(&one.removal.at.tag) {
+                let by = format!("policy {} keeps it", policy.name);
+                findings.push(Finding::Held { image: one.image.clone(), by });
+            }
+            if policy.mode == PolicyMode::DryRun {
+                dry.insert(one.removal.at);
+            }
+        }
+    }
+    for one in going {
+        let at = one.removal.at;
+        if one.removal.companion_of.is_some() {
+            owners.insert(at, vec![&one.removal.policy]);
+            continue;
+        }
+        let image = || one.image.clone();
+        match owners.get(&at).and_then(|owners| owners.iter().min()) {
+            None => findings.push(Finding::Held { image: image(), by: "no policy selects it".to_owned() }),
+            Some(first) if **first != one.removal.policy => {
+                findings.push(Finding::Differs { image: image(), what: "the policy that lets it go" });
+            }
+            Some(_) => {}
+        }
+        if one.removal.enforce && dry.contains(&at) {
+            findings.push(Finding::Enforced { image: image(), why: "a policy only reports it".to_owned() });
+        }
+    }
+    owners
+}
+
+/// A tag that a policy selects.
+struct Member<'a> {
+    position: u32,
+    name: &'a str,
+    version: Option<Read>,
+    digest: Option<&'a Digest>,
+    time: Option<Timestamp>,
+}
+
+fn speaks_of(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
+    let registry_named = match &policy.select.registries {
+        Some(names) => names.iter().any(|name| *name == registry.name),
+        None => true,
+    };
+    registry_named
+        && match &policy.select.repositories {
+            Some(globs) => globs.matches(repository.name.as_str()),
+            None => true,
+        }
+}
+
+/// The tags that a policy selects, by the values of its groups.
+fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> BTreeMap<Vec<String>, Vec<Member<'a>>> {
+    let by_version = policy.keep.rules().iter().any(|rule| matches!(rule, KeepRule::NewestPer { .. }));
+    let mut groups: BTreeMap<Vec<String>, Vec<Member<'a>>> = BTreeMap::new();
+    for (position, tag) in (0..).zip(&repository.tags) {
+        let name = tag.name.as_str();
+        let (mut group, mut version) = (vec![String::new(); policy.group_by.len()], Some(name));
+        match &policy.select.tags {
+            TagSelector::Globs(globs) if !globs.matches(name) => continue,
+            TagSelector::Pattern(pattern) => {
+                let Some(captures) = pattern.captures(name) else { continue };
+                for (value, by) in group.iter_mut().zip(&policy.group_by) {
+                    captures.name(by).map_or("", |found| found.as_str()).clone_into(value);
+                }
+                if pattern.capture_names().flatten().any(|named| named == "version") {
+                    version = captures.name("version").map(|found| found.as_str());
+                }
+            }
+            TagSelector::All | TagSelector::Globs(_) => {}
+        }
+        if accompanies(&tag.name) {
+            continue;
+        }
+        groups.entry(group).or_default().push(Member {
+            position,
+            name,
+            version: version.filter(|_| by_version).and_then(read),
+            digest: tag.digest.as_ref(),
+            time: date(repository, tag, now).timestamp(),
+        });
+    }
+    groups
+}
+
+fn kept(
+    policy: &Policy,
+    groups: &BTreeMap<Vec<String>, Vec<Member<'_>>>,
+    timezone: &TimeZone,
+    now: Timestamp,
+) -> HashSet<u32> {
+    let mut kept = HashSet::new();
+    for members in groups.values() {
+        match &policy.keep {
+            Keep::All => kept.extend(members.iter().map(|member| member.position)),
+            Keep::None => {}
+            Keep::Rules(rules) => {
+                let times = image_times(members);
+                let keeps = rules.iter().map(|rule| keeper(rule, members, &times, timezone, now));
+                for keeps in keeps.collect::<Vec<_>>() {
+                    kept.extend(members.iter().filter(|member| keeps(member)).map(|member| member.position));
+                }
+            }
+        }
+    }
+    kept
+}
+
+/// The newest time of each image.
+fn image_times<'a>(members: &[Member<'a>]) -> HashMap<&'a Digest, Timestamp> {
+    let mut times: HashMap<&Digest, Timestamp> = HashMap::new();
+    for member in members {
+        if let (Some(digest), Some(time)) = (member.digest, member.time) {
+            let newest = times.entry(digest).or_insert(time);
+            *newest = (*newest).max(time);
+        }
+    }
+    times
+}
+
+type Keeper<'a> = Box<dyn Fn(&Member<'_>) -> bool + 'a>;
+
+/// A rule as a question: does it keep that tag?
+fn keeper<'a>(
+    rule: &'a KeepRule,
+    members: &[Member<'_>],
+    times: &'a HashMap<&Digest, Timestamp>,
+    timezone: &TimeZone,
+    now: Timestamp,
+) -> Keeper<'a> {
+    let image_time = |member: &Member<'_>| member.digest.and_then(|d| times.get(d).copied()).or(member.time);
+    match rule {
+        KeepRule::Matching(globs) => Box::new(|member| globs.matches(member.name)),
+        KeepRule::Within(span) => Box::new(move |member| {
+            let end = member.time.and_then(|time| time.checked_add(span.duration).ok());
+            end.is_none_or(|end| end >= now)
+        }),
+        KeepRule::Newest(count) => {
+            let mut all: Vec<Timestamp> = times.values().copied().collect();
+            all.sort_unstable_by(|a, b| b.cmp(a));
+            let cutoff = all.get(count.get() as usize - 1).copied();
+            Box::new(move |member| {
+                member.time.is_none() || cutoff.is_none_or(|cutoff| image_time(member) >= Some(cutoff))
+            })
+        }
+        KeepRule::Bucketed { period, count } => {
+            let mut newest: BTreeMap<String, Timestamp> = BTreeMap::new();
+            for &time in times.values() {
+                let entry = newest.entry(period_of(*period, time, timezone)).or_insert(time);
+                *entry = (*entry).max(time);
+            }
+            let mut ends: Vec<Timestamp> = newest.into_values().collect();
+            ends.sort_unstable_by(|a, b| b.cmp(a));
+            ends.truncate(count.get() as usize);
+            let ends: HashSet<Timestamp> = ends.into_iter().collect();
+            Box::new(move |member| member.time.is_none() || image_time(member).is_some_and(|time| ends.contains(&time)))
+        }
+        KeepRule::NewestPer { version, count } => {
+            let kept = highest(members, *version, count.get() as usize);
+            Box::new(move |member| member.version.is_none() || kept.contains(&member.position))
+        }
+    }
+}
+
+fn period_of(period: Period, time: Timestamp, timezone: &TimeZone) -> String {
+    let zoned = time.to_zoned(timezone.clone());
+    let pattern = match period {
+        Period::Day => "%Y-%m-%d",
+        Period::Week => "%G-W%V",
+        Period::Month => "%Y-%m",
+        Period::Year => "%Y",
+    };
+    zoned.strftime(pattern).to_string()
+}
+
+/// The tags of the highest `count` images of each line; images with equal versions share a place.
+fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> HashSet<u32> {
+    let mut lines: HashMap<&[u64], Vec<(&Read, &Member<'_>)>> = HashMap::new();
+    for member in members {
+        if let Some(version) = &member.version {
+            lines.entry(version.line(part)).or_default().push((version, member));
+        }
+    }
+    let mut kept = HashSet::new();
+    for mut line in lines.into_values() {
+        line.sort_by(|a, b| b.0.cmp(a.0));
+        let mut images: BTreeSet<&Digest> = BTreeSet::new();
+        for equal in line.chunk_by(|a, b| a.0 == b.0) {
+            let full = images.len() >= count;
+            let listed = |member: &Member<'_>, images: &BTreeSet<&Digest>| {
+                member.digest.is_some_and(|digest| images.contains(digest))
+            };
+            let stays: Vec<&Member<'_>> =
+                equal.iter().map(|one| one.1).filter(|member| !full || listed(member, &images)).collect();
+            kept.extend(stays.iter().map(|member| member.position));
+            images.extend(stays.iter().filter_map(|member| member.digest));
+        }
+    }
+    kept
+}

@@ -1,0 +1,118 @@
+//! What removing a plan's tags would free, blob by blob.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Verdicts;
+use super::graph::{Graph, Node, Ties, index};
+use crate::domain::{
+    Claims, Digest, Gap, GapAt, Inventory, Manifest, Plan, Reclaim, Registry, RegistryName, Repository, TagAt,
+    TagVerdict, Verdict,
+};
+
+/// The bytes that each removal of a plan would free once the registry collects what nothing needs any more.
+///
+/// Blobs are counted over all repositories of a registry, which stores each of them once, and so are manifests. Where
+/// anything of a registry could not be read, nothing is said of its bytes: what was not read may share them. Manifests
+/// that no tag reached in the first place are not freed by removing tags, so they count as kept.
+#[must_use]
+pub fn reclaim(inventory: &Inventory, claims: &Claims, verdicts: &Verdicts, plan: &Plan) -> Reclaim {
+    let positions: HashMap<TagAt, usize> =
+        plan.removals.iter().zip(0..).map(|(removal, at)| (removal.at, at)).collect();
+    let mut result = Reclaim { removals: vec![None; plan.removals.len()], ..Reclaim::default() };
+    for there in verdicts.tags.chunk_by(|a, b| a.at.registry == b.at.registry) {
+        let Some(registry) = inventory.registries.get(index(there[0].at.registry)) else { continue };
+        if wholly_read(registry) {
+            let claimed = claimed(claims, &registry.name);
+            count(registry, there, &positions, &claimed, &mut result);
+        }
+    }
+    result
+}
+
+fn wholly_read(registry: &Registry) -> bool {
+    let hides = |gap: &Gap| gap.blocks_repository() || gap.at == GapAt::Catalogue;
+    let read = |repository: &Repository| {
+        let mut named = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
+        !repository.gaps.iter().any(hides) && named.all(|digest| repository.manifests.contains_key(digest))
+    };
+    !registry.gaps.iter().any(hides) && registry.repositories.iter().all(read)
+}
+
+fn claimed<'a>(claims: &'a Claims, registry: &RegistryName) -> HashSet<&'a Digest> {
+    let sources = claims.sources.iter().filter(|source| source.covers(registry));
+    sources.flat_map(|source| source.claims()).filter_map(|claim| claim.image.digest.as_ref()).collect()
+}
+
+/// A blob of a manifest that goes.
+struct Freed {
+    size: u64,
+    removal: usize,
+    shared: bool,
+}
+
+fn count(
+    registry: &Registry,
+    verdicts: &[TagVerdict],
+    positions: &HashMap<TagAt, usize>,
+    claimed: &HashSet<&Digest>,
+    result: &mut Reclaim,
+) {
+    let mut freed: HashMap<&Digest, Freed> = HashMap::new();
+    let mut gone: HashMap<u32, HashSet<&Digest>> = HashMap::new();
+    for there in verdicts.chunk_by(|a, b| a.at.repository == b.at.repository) {
+        let position = there[0].at.repository;
+        let Some(repository) = registry.repositories.get(index(position)) else { continue };
+        let going =
+            |found: &TagVerdict| positions.get(&found.at).copied().filter(|_| found.verdict == Verdict::Expired);
+        if !there.iter().any(|found| going(found).is_some()) {
+            continue;
+        }
+        let graph = Graph::new(repository, &[]);
+        let staying =
+            there.iter().filter(|found| going(found).is_none()).filter_map(|found| graph.of_tag(found.at.tag));
+        let claimed = graph.nodes().filter(|&node| is_claimed(&graph, node, claimed));
+        let mut settled = graph.reach(staying.chain(claimed), Ties::Down);
+        let gone = gone.entry(position).or_default();
+        for found in there {
+            let Some(removal) = going(found) else { continue };
+            result.removals[removal] = Some(0);
+            graph.spread(graph.of_tag(found.at.tag), Ties::Down, |node| {
+                let goes = !std::mem::replace(&mut settled[index(node)], true);
+                if let (true, Some(manifest)) = (goes, graph.manifest(node)) {
+                    gone.insert(graph.digest(node));
+                    for (digest, size) in stored(graph.digest(node), manifest) {
+                        freed.entry(digest).or_insert(Freed { size, removal, shared: false });
+                    }
+                }
+                goes
+            });
+        }
+    }
+    for (position, repository) in (0..).zip(&registry.repositories) {
+        let gone = gone.get(&position);
+        for (digest, manifest) in &repository.manifests {
+            if gone.is_none_or(|gone| !gone.contains(digest)) {
+                for (digest, _) in stored(digest, manifest) {
+                    freed.entry(digest).and_modify(|blob| blob.shared = true);
+                }
+            }
+        }
+    }
+    for Freed { size, removal, shared } in freed.into_values() {
+        let sum = if shared { &mut result.shared_bytes } else { &mut result.reclaimable_bytes };
+        *sum = sum.saturating_add(size);
+        if let (false, Some(bytes)) = (shared, &mut result.removals[removal]) {
+            *bytes = bytes.saturating_add(size);
+        }
+    }
+}
+
+fn is_claimed(graph: &Graph<'_>, node: Node, claimed: &HashSet<&Digest>) -> bool {
+    let config = graph.manifest(node).and_then(|manifest| manifest.config.as_ref());
+    claimed.contains(graph.digest(node)) || config.is_some_and(|config| claimed.contains(config))
+}
+
+/// What a registry stores for a manifest: its own bytes, its configuration and its layers.
+fn stored<'a>(digest: &'a Digest, manifest: &'a Manifest) -> impl Iterator<Item = (&'a Digest, u64)> {
+    std::iter::once((digest, manifest.size)).chain(manifest.blobs.iter().map(|blob| (&blob.digest, blob.size)))
+}

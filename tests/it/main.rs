@@ -2,3 +2,5 @@
 
 mod policy_files;
 mod settings;
+mod properties;
+mod scenarios;

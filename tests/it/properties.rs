@@ -1,0 +1,444 @@
+//! What holds of every decision, whatever the facts: a small world with everything in it, made at random.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use tagwarden::domain::{
+    Blob, Claim, Claims, Digest, Gap, GapAt, Globs, Holder, Inventory, Keep, KeepRule, Limits, Lock, Manifest, Period,
+    Plan, Policy, PolicyLimits, PolicyMode, Reason, Registry, RemovalAbility, RemovalMethod, RemovalObstacle,
+    Repository, Rules, Selector, SourceAnswer, SourceState, Span, Tag, TagName, TagSelector, Verdict, VersionPart,
+};
+use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
+
+use crate::scenarios::apply;
+
+/// Everything a decision is made of.
+#[derive(Debug, Clone)]
+struct World {
+    rules: Rules,
+    inventory: Inventory,
+    claims: Claims,
+}
+
+const IMAGES: u8 = 10;
+
+fn now() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+fn digest(image: u8) -> Digest {
+    Digest::of(&[image])
+}
+
+impl World {
+    fn decide(&self) -> (Verdicts, Plan) {
+        let verdicts = evaluate(&self.rules, &self.inventory, &self.claims, now());
+        let plan = plan(&self.rules, &self.inventory, &verdicts, now());
+        (verdicts, plan)
+    }
+
+    fn findings(&self, verdicts: &Verdicts, plan: &Plan) -> Vec<String> {
+        let found = check(&self.rules, &self.inventory, &self.claims, verdicts, plan, now());
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    /// The expired tags by name, and those of them that would really be removed.
+    fn goes(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        let (_, plan) = self.decide();
+        let name = |removal: &tagwarden::domain::Removal| {
+            format!("{}/{}:{}", removal.registry, removal.repository, removal.tag)
+        };
+        let enforced = plan.removals.iter().filter(|removal| removal.enforce).map(name).collect();
+        (plan.removals.iter().map(name).collect(), enforced)
+    }
+}
+
+fn time() -> impl Strategy<Value = Option<Timestamp>> {
+    // Few enough values that ties are common; hours, so that buckets have several.
+    prop_oneof![
+        1 => Just(None),
+        8 => (0..60i64).prop_map(|step| Some(now() - SignedDuration::from_hours(step * 11))),
+        1 => select(vec![Some(Timestamp::UNIX_EPOCH), Some(now() + SignedDuration::from_hours(1))]),
+    ]
+}
+
+fn rarely_locked() -> impl Strategy<Value = Option<Lock>> {
+    prop_oneof![19 => Just(None), 1 => select(vec![Some(Lock::Delete), Some(Lock::Write)])]
+}
+
+fn tag_name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => (select(vec!["main", "dev", "rel"]), 0..6u8).prop_map(|(branch, n)| format!("{branch}-{n}")),
+        3 => (0..3u8, 0..3u8, select(vec!["", "-rc.1", "-rc.02"])).prop_map(|(a, b, pre)| format!("v1.{a}.{b}{pre}")),
+        2 => (0..IMAGES, select(vec!["", ".sig", ".att"]))
+            .prop_map(|(image, suffix)| format!("{}{suffix}", digest(image).to_string().replace(':', "-"))),
+    ]
+}
+
+fn tag() -> impl Strategy<Value = (String, Tag)> {
+    let image = prop_oneof![30 => (0..IMAGES).prop_map(Some), 1 => Just(None)];
+    (tag_name(), image, time(), time(), rarely_locked()).prop_map(|(name, image, pushed_at, first_seen, lock)| {
+        let parsed = name.parse().unwrap();
+        (name, Tag { name: parsed, digest: image.map(digest), pushed_at, first_seen, lock })
+    })
+}
+
+fn manifest() -> impl Strategy<Value = Manifest> {
+    let children = prop_oneof![3 => Just(vec![]), 1 => prop::collection::vec((0..IMAGES).prop_map(digest), 1..4)];
+    let subject = prop_oneof![4 => Just(None), 1 => (0..IMAGES).prop_map(|image| Some(digest(image)))];
+    let config = prop_oneof![Just(None), (100..104u8).prop_map(|config| Some(digest(config)))];
+    let blobs = prop::collection::vec((200..206u8).prop_map(|n| Blob { digest: digest(n), size: u64::from(n) }), 0..3);
+    (children, subject, config, blobs, time(), rarely_locked()).prop_map(
+        |(children, subject, config, blobs, created_at, lock)| Manifest {
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            size: 7,
+            config,
+            blobs: blobs.into(),
+            children,
+            subject,
+            created_at,
+            lock,
+        },
+    )
+}
+
+fn gap() -> impl Strategy<Value = Gap> {
+    let at = prop_oneof![
+        Just(GapAt::Catalogue),
+        Just(GapAt::TagList),
+        (0..IMAGES).prop_map(|image| GapAt::Manifest(digest(image))),
+        (0..IMAGES).prop_map(|image| GapAt::Created(digest(image))),
+        (0..IMAGES).prop_map(|image| GapAt::Referrers(digest(image))),
+        tag_name().prop_map(|tag| GapAt::VanishedTag(tag.parse().unwrap())),
+        tag_name().prop_map(|tag| GapAt::Tag(tag.parse().unwrap())),
+    ];
+    at.prop_map(|at| Gap { at, kind: "http-500", message: "".into() })
+}
+
+fn rarely_gaps() -> impl Strategy<Value = Vec<Gap>> {
+    prop_oneof![9 => Just(vec![]), 1 => prop::collection::vec(gap(), 1..12)]
+}
+
+fn repository(name: &'static str) -> impl Strategy<Value = Repository> {
+    let tags = prop::collection::vec(tag(), 0..14);
+    let manifests = prop::collection::btree_map((0..IMAGES).prop_map(digest), manifest(), 0..12);
+    (tags, manifests, rarely_gaps()).prop_map(move |(tags, manifests, gaps)| {
+        let mut repository = Repository::empty(name.parse().unwrap());
+        let tags: HashMap<String, Tag> = tags.into_iter().collect();
+        repository.tags = tags.into_values().collect();
+        repository.manifests = manifests;
+        repository.gaps = gaps;
+        repository
+    })
+}
+
+fn registry(name: &'static str) -> impl Strategy<Value = Registry> {
+    let repositories = (repository("app"), repository("lib/core")).prop_map(|(a, b)| vec![a, b]);
+    let removal = select(vec![RemovalMethod::Untag, RemovalMethod::DeleteManifest]);
+    let able = select(vec![RemovalAbility::Able, RemovalAbility::Impossible(RemovalObstacle::NoUntag)]);
+    (repositories, removal, able).prop_map(move |(repositories, removal, ability)| Registry {
+        name: name.parse().unwrap(),
+        kind: "distribution",
+        endpoint: format!("https://{name}.example"),
+        hosts: vec![format!("{name}.example")],
+        identity: "anonymous".into(),
+        removal,
+        ability,
+        repositories,
+        gaps: Vec::new(),
+    })
+}
+
+fn rule() -> impl Strategy<Value = KeepRule> {
+    let count = || (1..4u32).prop_map(|count| count.try_into().unwrap());
+    prop_oneof![
+        count().prop_map(KeepRule::Newest),
+        (1..400i64).prop_map(|hours| KeepRule::Within(Span {
+            duration: SignedDuration::from_hours(hours),
+            written: format!("{hours}h").into(),
+        })),
+        (select(vec![Period::Day, Period::Week, Period::Month, Period::Year]), count())
+            .prop_map(|(period, count)| KeepRule::Bucketed { period, count }),
+        (select(vec![VersionPart::Major, VersionPart::Minor, VersionPart::Patch]), count())
+            .prop_map(|(version, count)| KeepRule::NewestPer { version, count }),
+        select(vec!["main-*", "*-1", "v*"]).prop_map(|glob| KeepRule::Matching(Globs::new(&[glob]).unwrap())),
+    ]
+}
+
+fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
+    let tags = prop_oneof![
+        Just((TagSelector::All, vec![])),
+        select(vec!["main-*", "v*", "*-*"])
+            .prop_map(|glob| (TagSelector::Globs(Globs::new(&[glob, "!dev-1"]).unwrap()), vec![])),
+        Just((
+            TagSelector::Pattern(regex::Regex::new(r"\A(?:(?<branch>[a-z]+)-?(?<version>\d.*)?)\z").unwrap()),
+            vec!["branch".to_owned()]
+        )),
+    ];
+    let keep = prop_oneof![
+        1 => Just(Keep::None),
+        6 => prop::collection::vec(rule(), 1..3).prop_map(Keep::Rules),
+    ];
+    let registries = prop_oneof![3 => Just(None), 1 => Just(Some(vec!["contoso".parse().unwrap()]))];
+    let limits = (prop::option::of(0..4u32), prop::option::of(0..100u32));
+    (tags, keep, any::<bool>(), registries, limits).prop_map(
+        move |((tags, group_by), keep, enforce, registries, (untag, percent))| Policy {
+            name: name.parse().unwrap(),
+            description: None,
+            owner: None,
+            select: Selector { registries, repositories: None, tags },
+            group_by,
+            keep,
+            mode: if enforce { PolicyMode::Enforce } else { PolicyMode::DryRun },
+            limits: PolicyLimits { untag, percent },
+            file: "policies.yaml".into(),
+            revision: "sha256:0".into(),
+        },
+    )
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let place = select(vec!["contoso.example/app", "app", "fabrikam.example/lib/core", "ghcr.io/app"]);
+    let digests = prop_oneof![(0..IMAGES).prop_map(digest), (100..104u8).prop_map(digest)];
+    (place, prop::option::of(tag_name()), prop::option::of(digests), 0..3u32).prop_map(|(place, tag, digest, line)| {
+        let tag = tag.map_or(String::new(), |tag| format!(":{tag}"));
+        let digest = digest.map_or(String::new(), |digest| format!("@{digest}"));
+        Claim {
+            image: format!("{place}{tag}{digest}").parse().unwrap(),
+            holder: Arc::new(Holder::File { path: "values.yaml".into(), line }),
+        }
+    })
+}
+
+fn source(name: &'static str) -> impl Strategy<Value = SourceAnswer> {
+    let claims = prop::collection::vec(claim(), 0..3);
+    let registries = prop_oneof![2 => Just(None), 1 => Just(Some(vec!["fabrikam".parse().unwrap()]))];
+    (claims, registries).prop_map(move |(claims, registries)| SourceAnswer {
+        name: name.parse().unwrap(),
+        kind: "image-references",
+        registries,
+        state: SourceState::Answered { claims, as_of: None, notes: Vec::new() },
+    })
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let registries = (registry("contoso"), registry("fabrikam")).prop_map(|(a, b)| vec![a, b]);
+    let sources = (source("aks"), source("releases")).prop_map(|(a, b)| vec![a, b]);
+    let policies = (policy("one"), policy("three"), policy("two"));
+    let limits = (0..12u32, 0..=100u32, 0..3u32);
+    (registries, sources, policies, limits).prop_map(|(registries, sources, (a, b, c), (untag, percent, leave))| {
+        let mut world = World {
+            rules: Rules {
+                policies: vec![a, b, c],
+                limits: Limits { untag, percent, leave },
+                timezone: TimeZone::get("Europe/London").unwrap(),
+            },
+            inventory: Inventory { registries },
+            claims: Claims { sources },
+        };
+        world.inventory.sort();
+        world.claims.sort();
+        world
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_tag_has_one_verdict_with_reasons_in_order(world in world()) {
+        let (verdicts, plan) = world.decide();
+        prop_assert_eq!(verdicts.tags.len(), world.inventory.tag_count());
+        prop_assert!(verdicts.tags.is_sorted_by(|a, b| a.at < b.at));
+        for found in &verdicts.tags {
+            prop_assert!(!found.reasons.is_empty());
+            prop_assert!(found.reasons.is_sorted_by(|a, b| a < b), "{:?}", found.reasons);
+            let strongest = found.reasons.iter().map(Reason::speaks_for).min();
+            prop_assert_eq!(strongest, Some(found.verdict));
+        }
+        let expired = verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).map(|found| found.at);
+        prop_assert!(expired.eq(plan.removals.iter().map(|removal| removal.at)));
+    }
+
+    #[test]
+    fn other_eyes_find_nothing(world in world()) {
+        let (verdicts, plan) = world.decide();
+        prop_assert_eq!(world.findings(&verdicts, &plan), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_order_of_what_is_read_does_not_matter(world in world(), seed in any::<u64>()) {
+        let mut other = world.clone();
+        let mut order = Shuffle(seed);
+        order.shuffle(&mut other.rules.policies);
+        order.shuffle(&mut other.claims.sources);
+        for source in &mut other.claims.sources {
+            if let SourceState::Answered { claims, .. } = &mut source.state {
+                order.shuffle(claims);
+            }
+        }
+        order.shuffle(&mut other.inventory.registries);
+        for registry in &mut other.inventory.registries {
+            order.shuffle(&mut registry.repositories);
+            for repository in &mut registry.repositories {
+                order.shuffle(&mut repository.tags);
+                order.shuffle(&mut repository.gaps);
+                repository.manifests.values_mut().for_each(|manifest| order.shuffle(&mut manifest.children));
+            }
+        }
+        prop_assert_eq!(world.goes(), other.goes());
+        other.inventory.sort();
+        let (verdicts, plan) = other.decide();
+        let bytes = reclaim(&other.inventory, &other.claims, &verdicts, &plan);
+        let (expected, expected_plan) = world.decide();
+        let expected_bytes = reclaim(&world.inventory, &world.claims, &expected, &expected_plan);
+        prop_assert_eq!(verdicts, expected);
+        prop_assert_eq!(plan, expected_plan);
+        prop_assert_eq!(bytes, expected_bytes);
+    }
+
+    #[test]
+    fn more_evidence_never_expires_more(world in world(), claim in claim()) {
+        let mut more = world.clone();
+        if let SourceState::Answered { claims, .. } = &mut more.claims.sources[0].state {
+            claims.push(claim);
+        }
+        more.claims.sort();
+        prop_assert!(more.goes().0.is_subset(&world.goes().0));
+    }
+
+    #[test]
+    fn more_keep_rules_never_expire_more(world in world(), rule in rule(), which in 0..3usize) {
+        let mut more = world.clone();
+        match &mut more.rules.policies[which].keep {
+            Keep::Rules(rules) => rules.push(rule),
+            keep => *keep = Keep::Rules(vec![rule]),
+        }
+        prop_assert!(more.goes().0.is_subset(&world.goes().0));
+    }
+
+    #[test]
+    fn a_source_lost_never_expires_more(world in world(), which in 0..2usize) {
+        let mut less = world.clone();
+        less.claims.sources[which].state = SourceState::Failed { kind: "unreadable", message: "".into() };
+        let ((less, less_enforced), (all, _)) = (less.goes(), world.goes());
+        prop_assert!(less.is_subset(&all));
+        prop_assert!(less_enforced.is_subset(&less));
+    }
+
+    #[test]
+    fn a_gap_more_never_expires_more(world in world(), gap in gap(), place in any::<(bool, bool)>()) {
+        let mut less = world.clone();
+        let registry = &mut less.inventory.registries[usize::from(place.0)];
+        registry.repositories[usize::from(place.1)].gaps.push(gap);
+        less.inventory.sort();
+        prop_assert!(less.goes().0.is_subset(&world.goes().0));
+    }
+
+    #[test]
+    fn planning_again_after_applying_removes_nothing(world in world()) {
+        let (_, plan) = world.decide();
+        let mut after = world.clone();
+        apply(&mut after.inventory, &plan);
+        prop_assert_eq!(after.goes().0, BTreeSet::new());
+        // The same for what is really enforced, where the rest of the plan stays what it was.
+        let (all, enforced) = world.goes();
+        let mut half = world.clone();
+        let enforced_plan =
+            Plan { removals: plan.removals.into_iter().filter(|removal| removal.enforce).collect(), refusals: vec![] };
+        apply(&mut half.inventory, &enforced_plan);
+        prop_assert!(half.goes().0.is_subset(&all.difference(&enforced).cloned().collect()));
+    }
+
+    #[test]
+    fn bytes_add_up(world in world()) {
+        let (verdicts, plan) = world.decide();
+        let bytes = reclaim(&world.inventory, &world.claims, &verdicts, &plan);
+        prop_assert_eq!(bytes.removals.len(), plan.removals.len());
+        prop_assert_eq!(bytes.removals.iter().flatten().sum::<u64>(), bytes.reclaimable_bytes);
+    }
+
+    #[test]
+    fn other_eyes_see_a_kept_tag_removed(world in world(), which in any::<Index>()) {
+        let (mut verdicts, mut plan) = world.decide();
+        let kept: Vec<usize> =
+            (0..verdicts.tags.len()).filter(|&at| verdicts.tags[at].verdict != Verdict::Expired).collect();
+        prop_assume!(!kept.is_empty());
+        let at = verdicts.tags[kept[which.index(kept.len())]].at;
+        let registry = &world.inventory.registries[at.registry as usize];
+        let repository = &registry.repositories[at.repository as usize];
+        let tag = &repository.tags[at.tag as usize];
+        plan.removals.push(tagwarden::domain::Removal {
+            at,
+            registry: registry.name.clone(),
+            repository: repository.name.clone(),
+            tag: tag.name.clone(),
+            digest: tag.digest.clone().unwrap_or(digest(0)),
+            policy: "one".parse().unwrap(),
+            method: registry.removal,
+            enforce: false,
+            date: tagwarden::engine::date(repository, tag, now()),
+            companion_of: tagwarden::engine::companion_subject(&tag.name),
+        });
+        plan.removals.sort_by_key(|removal| removal.at);
+        prop_assert!(!world.findings(&verdicts, &plan).is_empty());
+        // Nor does it help that the verdict says so too: the facts do not.
+        let forged = verdicts.tags.iter_mut().find(|found| found.at == at).unwrap();
+        forged.verdict = Verdict::Expired;
+        forged.reasons = vec![Reason::LetGo { policy: "one".parse().unwrap(), misses: Box::default() }];
+        let findings = world.findings(&verdicts, &plan);
+        prop_assert!(!findings.is_empty());
+    }
+
+    #[test]
+    fn other_eyes_see_a_plan_that_was_changed(world in world(), which in any::<Index>(), how in 0..6u8) {
+        let (verdicts, mut plan) = world.decide();
+        prop_assume!(!plan.removals.is_empty());
+        let at = which.index(plan.removals.len());
+        match how {
+            0 => plan.removals[at].digest = Digest::of(b"another"),
+            1 => plan.removals.insert(at, plan.removals[at].clone()),
+            2 => drop(plan.removals.remove(at)),
+            3 => plan.removals[at].tag = "renamed".parse::<TagName>().unwrap(),
+            4 => {
+                let other = match plan.removals[at].method {
+                    RemovalMethod::Untag => RemovalMethod::DeleteManifest,
+                    RemovalMethod::DeleteManifest => RemovalMethod::Untag,
+                };
+                plan.removals[at].method = other;
+            }
+            _ => {
+                prop_assume!(!plan.refusals.is_empty());
+                plan.refusals.remove(which.index(plan.refusals.len()));
+            }
+        }
+        prop_assert!(!world.findings(&verdicts, &plan).is_empty());
+    }
+
+    #[test]
+    fn other_eyes_see_a_trial_enforced(world in world(), which in any::<Index>()) {
+        let (verdicts, mut plan) = world.decide();
+        plan.refusals.iter_mut().for_each(|refusal| refusal.binding = false);
+        let reported: Vec<usize> = (0..plan.removals.len()).filter(|&at| !plan.removals[at].enforce).collect();
+        prop_assume!(!reported.is_empty());
+        plan.removals[reported[which.index(reported.len())]].enforce = true;
+        prop_assert!(!world.findings(&verdicts, &plan).is_empty());
+    }
+}
+
+/// An order that a number gives.
+struct Shuffle(u64);
+
+impl Shuffle {
+    fn shuffle<T>(&mut self, list: &mut [T]) {
+        for end in (1..list.len()).rev() {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let pick = usize::try_from(self.0 >> 33).unwrap_or(0) % (end + 1);
+            list.swap(end, pick);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Places, reasons, refusals and drift in one word each, with the short names of images.
+
+use super::shape::{Names, Stage};
+use tagwarden::domain::{
+    ClaimMatch, Drift, GapAt, Inventory, Locked, Reason, Refusal, RefusalReason, Scope, TagAt, Undated,
+};
+
+pub(super) struct Labels<'a> {
+    inventory: &'a Inventory,
+    names: &'a Names,
+}
+
+impl<'a> Labels<'a> {
+    pub(super) fn new(stage: &'a Stage) -> Self {
+        Self { inventory: &stage.inventory, names: &stage.names }
+    }
+
+    /// `repository:tag`, with the registry before it where there are several.
+    pub(super) fn image(&self, at: TagAt) -> String {
+        let registry = &self.inventory.registries[at.registry as usize];
+        let repository = &registry.repositories[at.repository as usize];
+        let tag = self.names.short(repository.tags[at.tag as usize].name.as_str());
+        if self.inventory.registries.len() > 1 {
+            format!("{}/{}:{tag}", registry.name, repository.name)
+        } else {
+            format!("{}:{tag}", repository.name)
+        }
+    }
+
+    pub(super) fn reason(&self, reason: &Reason) -> String {
+        let of = |digest| self.names.of(digest);
+        match reason {
+            Reason::NotSelected => "not-selected".into(),
+            Reason::Claimed(claimed) => {
+                let source = &claimed.source;
+                match &claimed.by {
+                    ClaimMatch::Tag => format!("claimed-tag({source})"),
+                    ClaimMatch::Digest => format!("claimed-digest({source})"),
+                    ClaimMatch::Config => format!("claimed-config({source})"),
+                    ClaimMatch::IndexContains(digest) => format!("claimed-inside({source},{})", of(digest)),
+                    ClaimMatch::DriftedTag { recorded } => format!("drifted({source},{})", of(recorded)),
+                }
+            }
+            Reason::Locked { on, lock } => {
+                let on = match on {
+                    Locked::Tag => "tag",
+                    Locked::Manifest => "manifest",
+                    Locked::Repository => "repository",
+                };
+                format!("locked-{on}({})", lock.label())
+            }
+            Reason::ChildOfKept { index } => format!("child-of({})", of(index)),
+            Reason::CompanionOfKept { subject } => format!("companion-of({})", of(subject)),
+            Reason::CompanionOfUnknown { subject } => format!("companion-of-unknown({})", of(subject)),
+            Reason::SubjectOfKept { referrer } => format!("subject-of({})", of(referrer)),
+            Reason::SharesManifest { tag } => format!("shares-manifest({})", self.names.short(tag.as_str())),
+            Reason::KeptAll { policy } => format!("all({policy})"),
+            Reason::KeptNewest { policy, rank, count } => format!("newest({policy},{rank}/{count})"),
+            Reason::KeptWithin { policy, within, .. } => format!("within({policy},{within})"),
+            Reason::KeptBucket { policy, period, bucket, .. } => format!("{}({policy},{bucket})", period.rule()),
+            Reason::KeptVersion { policy, line, rank, count, .. } => {
+                format!("version({policy},{line},{rank}/{count})")
+            }
+            Reason::KeptMatching { policy, glob } => format!("matching({policy},{glob})"),
+            Reason::Undated { policy, why } => {
+                let why = match why {
+                    Undated::Missing => "missing",
+                    Undated::TooEarly(_) => "too-early",
+                    Undated::Future(_) => "future",
+                };
+                format!("undated({policy},{why})")
+            }
+            Reason::NotAVersion { policy } => format!("not-a-version({policy})"),
+            Reason::SourceFailed { source } => format!("source-failed({source})"),
+            Reason::Gap { at, .. } => match &**at {
+                GapAt::Catalogue => "gap(catalogue)".into(),
+                GapAt::TagList => "gap(tag-list)".into(),
+                GapAt::VanishedTag(_) => "gap(vanished)".into(),
+                GapAt::Tag(tag) => format!("gap(tag,{tag})"),
+                GapAt::Manifest(digest) => format!("gap(manifest,{})", of(digest)),
+                GapAt::Created(digest) => format!("gap(created,{})", of(digest)),
+                GapAt::Referrers(digest) => format!("gap(referrers,{})", of(digest)),
+            },
+            Reason::LetGo { policy, .. } => format!("let-go({policy})"),
+            Reason::CompanionOfExpired { subject, policy } => {
+                format!("companion-of-expired({},{policy})", of(subject))
+            }
+        }
+    }
+
+    /// What is refused, which limit, and whether it binds an enforcing run.
+    pub(super) fn refusal(&self, refusal: &Refusal) -> String {
+        let scope = match &refusal.scope {
+            Scope::Run => "run".into(),
+            Scope::Registry(registry) => format!("registry {registry}"),
+            Scope::Policy(policy) => format!("policy {policy}"),
+            Scope::PolicyInRepository(policy, _, repository) => format!("policy {policy} in {repository}"),
+            Scope::Repository(_, repository) => format!("repository {repository}"),
+        };
+        let why = match &refusal.why {
+            RefusalReason::Untag { found, allowed } => format!("{found} of at most {allowed}"),
+            RefusalReason::Percent { found, tags, allowed } => format!("{found}/{tags} of at most {allowed}%"),
+            RefusalReason::Leave { left, allowed } => format!("{left} left of at least {allowed}"),
+            RefusalReason::Impossible(_) => "impossible".into(),
+        };
+        let binding = if refusal.binding { "binding" } else { "not binding" };
+        format!("{scope}: {why}, {binding}")
+    }
+
+    pub(super) fn drift(&self, drift: &Drift) -> String {
+        let tag = drift.reference.tag.as_ref().unwrap();
+        let recorded = drift.reference.digest.as_ref().map(|digest| self.names.of(digest)).unwrap();
+        let actual = drift.actual.as_ref().map_or("gone".into(), |digest| self.names.of(digest));
+        format!("{} {}:{tag} {recorded} -> {actual}", drift.source, drift.repository)
+    }
+}

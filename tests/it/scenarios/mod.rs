@@ -1,0 +1,106 @@
+//! Accidents of the field and rules of the house as data: facts in, the whole table of verdicts out.
+//!
+//! Every file of `tests/scenarios` is one. Its shape is that of [`shape::Scenario`]; `two-weeks-then-gone.yaml` shows
+//! most of it.
+
+mod labels;
+mod shape;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use labels::Labels;
+use shape::{Scenario, Stage};
+use tagwarden::domain::{Inventory, Plan, Verdict};
+use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
+
+#[test]
+fn every_scenario_gives_its_table() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 40, "scenarios are missing");
+    let mut failures = String::new();
+    for file in &files {
+        let name = file.file_stem().unwrap().to_string_lossy();
+        let text = std::fs::read_to_string(file).unwrap();
+        let scenario: Scenario = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(!scenario.lesson.is_empty(), "{name} says nothing of its lesson");
+        let mut expected = scenario.expected();
+        let stage = scenario.stage(&name);
+        let mut found = played(&name, &stage);
+        // Companions are named by hashes here; nobody should have to know their order.
+        expected.sort();
+        found.sort();
+        if found != expected {
+            write!(failures, "\n{name}: {}\n{}", scenario.lesson.trim(), difference(&expected, &found)).unwrap();
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+}
+
+/// Everything that a scenario decides, a line for each tag, removal's bytes, refusal and drift.
+fn played(name: &str, stage: &Stage) -> Vec<String> {
+    let Stage { rules, inventory, claims, now, .. } = stage;
+    let verdicts = evaluate(rules, inventory, claims, *now);
+    let plan = plan(rules, inventory, &verdicts, *now);
+    let findings = check(rules, inventory, claims, &verdicts, &plan, *now);
+    assert!(findings.is_empty(), "{name}: {findings:#?}");
+    let kept = verdicts.tags.iter().filter(|found| found.verdict != Verdict::Expired).count();
+    assert_eq!(kept + plan.removals.len(), inventory.tag_count(), "{name}: kept and removed are not all");
+
+    let mut after = inventory.clone();
+    apply(&mut after, &plan);
+    let again = evaluate(rules, &after, claims, *now);
+    let more: Vec<_> = again.tags.iter().filter(|found| found.verdict == Verdict::Expired).collect();
+    assert!(more.is_empty(), "{name}: planning again after applying removes more: {more:?}");
+
+    lines(stage, &verdicts, &plan)
+}
+
+/// Takes the tags of a plan out of an inventory, as applying it would.
+pub(crate) fn apply(inventory: &mut Inventory, plan: &Plan) {
+    let mut gone: Vec<_> = plan.removals.iter().map(|removal| removal.at).collect();
+    gone.sort();
+    for at in gone.into_iter().rev() {
+        let registry = &mut inventory.registries[at.registry as usize];
+        registry.repositories[at.repository as usize].tags.remove(at.tag as usize);
+    }
+}
+
+fn lines(stage: &Stage, verdicts: &Verdicts, plan: &Plan) -> Vec<String> {
+    let labels = Labels::new(stage);
+    let mut lines = Vec::new();
+    for found in &verdicts.tags {
+        let mut line = format!("{} {}", labels.image(found.at), found.verdict.label());
+        for reason in &found.reasons {
+            write!(line, " {}", labels.reason(reason)).unwrap();
+        }
+        if let Some(removal) = plan.removals.iter().find(|removal| removal.at == found.at) {
+            line.push_str(if removal.enforce { " -> removed" } else { " -> reported" });
+        }
+        lines.push(line);
+    }
+    lines.extend(plan.refusals.iter().map(|refusal| format!("refused {}", labels.refusal(refusal))));
+    lines.extend(verdicts.drift.iter().map(|drift| format!("drift {}", labels.drift(drift))));
+    if stage.bytes {
+        let bytes = reclaim(&stage.inventory, &stage.claims, verdicts, plan);
+        for (removal, bytes) in plan.removals.iter().zip(&bytes.removals) {
+            let bytes = bytes.map_or("unknown".to_owned(), |bytes| bytes.to_string());
+            lines.push(format!("bytes {} {bytes}", labels.image(removal.at)));
+        }
+        lines.push(format!("bytes {} reclaimable, {} shared", bytes.reclaimable_bytes, bytes.shared_bytes));
+    }
+    lines
+}
+
+fn difference(expected: &[String], found: &[String]) -> String {
+    let mut text = String::new();
+    for line in expected.iter().filter(|line| !found.contains(line)) {
+        writeln!(text, "  - {line}").unwrap();
+    }
+    for line in found {
+        writeln!(text, "  {} {line}", if expected.contains(line) { " " } else { "+" }).unwrap();
+    }
+    text
+}

@@ -1,0 +1,350 @@
+//! How a scenario is written, and what it becomes.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use tagwarden::domain::{
+    Blob, Claim, Claims, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Registry, RemovalAbility,
+    RemovalMethod, RemovalObstacle, Repository, Rules, SourceAnswer, SourceState, Tag,
+};
+use tagwarden::policy_file;
+
+/// A scenario. Images are written by short names; `{name}` stands for the digest in tags (`{app}.sig`) and claims
+/// (`shop/api@{app}`). Times are ages (`20d`), `+2d` for what has not come yet, or absolute.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    pub(crate) lesson: String,
+    #[serde(default)]
+    now: Option<Timestamp>,
+    #[serde(default)]
+    timezone: Option<String>,
+    #[serde(default)]
+    limits: Bounds,
+    /// The list of a policy file, as text.
+    policies: String,
+    /// What is said of the only registry, `contoso`.
+    #[serde(default)]
+    registry: RegistryShape,
+    #[serde(default)]
+    repositories: BTreeMap<String, RepositoryShape>,
+    /// Instead of `registry` and `repositories`, where there are several.
+    #[serde(default)]
+    registries: BTreeMap<String, RegistryShape>,
+    #[serde(default)]
+    sources: BTreeMap<String, SourceShape>,
+    /// A line for each tag: its place, its verdict, its reasons. Runs of blanks count as one.
+    expect: String,
+    #[serde(default)]
+    refusals: Vec<String>,
+    #[serde(default)]
+    drift: Vec<String>,
+    #[serde(default)]
+    bytes: Vec<String>,
+}
+
+/// As generous as can be, so that a scenario about something else needs no limits.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Bounds {
+    untag: u32,
+    percent: u32,
+    leave: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { untag: 1000, percent: 100, leave: 0 }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RegistryShape {
+    hosts: Vec<String>,
+    removal: String,
+    impossible: bool,
+    gaps: Vec<String>,
+    repositories: BTreeMap<String, RepositoryShape>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RepositoryShape {
+    lock: Option<String>,
+    gaps: Vec<String>,
+    /// `image`, `image 20d` (its push), or more.
+    tags: BTreeMap<String, TagShape>,
+    /// Those about which there is something to say; the others are plain images.
+    manifests: BTreeMap<String, ManifestShape>,
+    /// Images that are named and were not read.
+    absent: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TagShape {
+    Short(String),
+    Long(LongTag),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LongTag {
+    image: Option<String>,
+    pushed: Option<String>,
+    seen: Option<String>,
+    lock: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ManifestShape {
+    created: Option<String>,
+    children: Vec<String>,
+    subject: Option<String>,
+    config: Option<String>,
+    lock: Option<String>,
+    size: u64,
+    /// `layer 100`: its name and its bytes.
+    blobs: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SourceShape {
+    claims: Vec<String>,
+    registries: Option<Vec<String>>,
+    failed: Option<String>,
+}
+
+/// A scenario as the engine sees it.
+pub(crate) struct Stage {
+    pub(crate) rules: Rules,
+    pub(crate) inventory: Inventory,
+    pub(crate) claims: Claims,
+    pub(crate) now: Timestamp,
+    pub(crate) bytes: bool,
+    pub(crate) names: Names,
+}
+
+/// The short names of digests.
+#[derive(Default)]
+pub(crate) struct Names(RefCell<BTreeMap<Digest, String>>);
+
+impl Names {
+    fn digest(&self, name: &str) -> Digest {
+        let digest = Digest::of(name.as_bytes());
+        self.0.borrow_mut().insert(digest.clone(), name.to_owned());
+        digest
+    }
+
+    pub(crate) fn of(&self, digest: &Digest) -> String {
+        self.0.borrow().get(digest).cloned().unwrap_or_else(|| digest.to_string())
+    }
+
+    /// Puts short names for the digests in a tag.
+    pub(crate) fn short(&self, tag: &str) -> String {
+        let names = self.0.borrow();
+        let name = names.iter().find(|(digest, _)| tag.starts_with(&digest.to_string().replace(':', "-")));
+        name.map_or_else(
+            || tag.to_owned(),
+            |(digest, name)| tag.replace(&digest.to_string().replace(':', "-"), &format!("{{{name}}}")),
+        )
+    }
+
+    /// Puts digests for `{name}`, with `joint` between algorithm and value.
+    fn long(&self, text: &str, joint: &str) -> String {
+        let Some((before, rest)) = text.split_once('{') else { return text.to_owned() };
+        let (name, after) = rest.split_once('}').expect("a closing brace");
+        format!("{before}{}{}", self.digest(name).to_string().replace(':', joint), self.long(after, joint))
+    }
+}
+
+impl Scenario {
+    /// What should come of it, in the form in which it is compared.
+    pub(crate) fn expected(&self) -> Vec<String> {
+        let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut lines: Vec<String> = self.expect.lines().map(plain).filter(|line| !line.is_empty()).collect();
+        for (word, more) in [("refused", &self.refusals), ("drift", &self.drift), ("bytes", &self.bytes)] {
+            lines.extend(more.iter().map(|line| format!("{word} {}", plain(line))));
+        }
+        lines
+    }
+
+    pub(crate) fn stage(&self, name: &str) -> Stage {
+        let now = self.now.unwrap_or_else(|| "2026-11-23T12:00:00Z".parse().unwrap());
+        let names = Names::default();
+        let indented: String = self.policies.lines().map(|line| format!("  {line}\n")).collect();
+        let policies = policy_file::parse(name, &format!("policies:\n{indented}"))
+            .unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
+        let timezone = self.timezone.as_ref().map_or(TimeZone::UTC, |zone| TimeZone::get(zone).unwrap());
+        let Bounds { untag, percent, leave } = self.limits;
+        let scene = Scene { now, names: &names };
+        let mut registries: Vec<Registry> =
+            self.registries.iter().map(|(name, shape)| scene.registry(name, shape, &shape.repositories)).collect();
+        if registries.is_empty() {
+            registries.push(scene.registry("contoso", &self.registry, &self.repositories));
+        }
+        let sources = self.sources.iter().map(|(name, shape)| scene.source(name, shape)).collect();
+        let (mut inventory, mut claims) = (Inventory { registries }, Claims { sources });
+        inventory.sort();
+        claims.sort();
+        let rules = Rules { policies, limits: Limits { untag, percent, leave }, timezone };
+        Stage { rules, inventory, claims, now, bytes: !self.bytes.is_empty(), names }
+    }
+}
+
+struct Scene<'a> {
+    now: Timestamp,
+    names: &'a Names,
+}
+
+impl Scene<'_> {
+    fn time(&self, text: &str) -> Timestamp {
+        let span = |text: &str| SignedDuration::try_from(humantime::parse_duration(text).expect(text)).unwrap();
+        if let Some(ahead) = text.strip_prefix('+') {
+            self.now + span(ahead)
+        } else if text.contains('T') {
+            text.parse().expect(text)
+        } else {
+            self.now - span(text)
+        }
+    }
+
+    fn gap(&self, text: &str) -> Gap {
+        let (what, of) = text.split_once(' ').unwrap_or((text, ""));
+        let at = match what {
+            "catalogue" => GapAt::Catalogue,
+            "tag-list" => GapAt::TagList,
+            "vanished" => GapAt::VanishedTag(of.parse().unwrap()),
+            "tag" => GapAt::Tag(of.parse().unwrap()),
+            "manifest" => GapAt::Manifest(self.names.digest(of)),
+            "created" => GapAt::Created(self.names.digest(of)),
+            "referrers" => GapAt::Referrers(self.names.digest(of)),
+            _ => panic!("no such gap: {text}"),
+        };
+        Gap { at, kind: "http-500", message: "the registry failed".into() }
+    }
+
+    fn registry(&self, name: &str, shape: &RegistryShape, there: &BTreeMap<String, RepositoryShape>) -> Registry {
+        let hosts = if shape.hosts.is_empty() { vec![format!("{name}.example")] } else { shape.hosts.clone() };
+        Registry {
+            name: name.parse().unwrap(),
+            kind: "distribution",
+            endpoint: format!("https://{}", hosts[0]),
+            hosts,
+            identity: "anonymous".into(),
+            removal: match shape.removal.as_str() {
+                "" | "untag" => RemovalMethod::Untag,
+                "manifest" => RemovalMethod::DeleteManifest,
+                other => panic!("no such removal: {other}"),
+            },
+            ability: if shape.impossible {
+                RemovalAbility::Impossible(RemovalObstacle::NoUntag)
+            } else {
+                RemovalAbility::Able
+            },
+            repositories: there.iter().map(|(name, shape)| self.repository(name, shape)).collect(),
+            gaps: shape.gaps.iter().map(|gap| self.gap(gap)).collect(),
+        }
+    }
+
+    fn repository(&self, name: &str, shape: &RepositoryShape) -> Repository {
+        let mut repository = Repository::empty(name.parse().unwrap());
+        repository.lock = shape.lock.as_deref().map(lock);
+        repository.gaps = shape.gaps.iter().map(|gap| self.gap(gap)).collect();
+        for (name, shape) in &shape.tags {
+            repository.tags.push(self.tag(name, shape));
+        }
+        for (name, manifest) in &shape.manifests {
+            repository.manifests.insert(self.names.digest(name), self.manifest(manifest));
+        }
+        let children = shape.manifests.values().flat_map(|manifest| &manifest.children);
+        let mut named: Vec<Digest> = children.map(|child| self.names.digest(child)).collect();
+        named.extend(repository.tags.iter().filter_map(|tag| tag.digest.clone()));
+        let absent: Vec<Digest> = shape.absent.iter().map(|name| self.names.digest(name)).collect();
+        for digest in named.into_iter().filter(|digest| !absent.contains(digest)) {
+            repository.manifests.entry(digest).or_insert_with(|| self.manifest(&ManifestShape::default()));
+        }
+        repository
+    }
+
+    fn tag(&self, name: &str, shape: &TagShape) -> Tag {
+        let mut tag = Tag {
+            name: self.names.long(name, "-").parse().expect(name),
+            digest: None,
+            pushed_at: None,
+            first_seen: None,
+            lock: None,
+        };
+        match shape {
+            TagShape::Short(text) => {
+                let (image, pushed) = text.split_once(' ').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
+                tag.digest = Some(self.names.digest(image));
+                tag.pushed_at = pushed.map(|time| self.time(time));
+            }
+            TagShape::Long(long) => {
+                tag.digest = long.image.as_ref().map(|image| self.names.digest(image));
+                tag.pushed_at = long.pushed.as_ref().map(|time| self.time(time));
+                tag.first_seen = long.seen.as_ref().map(|time| self.time(time));
+                tag.lock = long.lock.as_deref().map(lock);
+            }
+        }
+        tag
+    }
+
+    fn manifest(&self, shape: &ManifestShape) -> Manifest {
+        let digest = |name: &String| self.names.digest(name);
+        let blob = |text: &String| {
+            let (name, size) = text.split_once(' ').expect("a blob is a name and its bytes");
+            Blob { digest: self.names.digest(name), size: size.parse().unwrap() }
+        };
+        let media_type = if shape.children.is_empty() { "manifest" } else { "index" };
+        Manifest {
+            media_type: format!("application/vnd.oci.image.{media_type}.v1+json").into(),
+            size: shape.size,
+            config: shape.config.as_ref().map(digest),
+            blobs: shape.blobs.iter().map(blob).collect(),
+            children: shape.children.iter().map(digest).collect(),
+            subject: shape.subject.as_ref().map(digest),
+            created_at: shape.created.as_ref().map(|time| self.time(time)),
+            lock: shape.lock.as_deref().map(lock),
+        }
+    }
+
+    fn source(&self, name: &str, shape: &SourceShape) -> SourceAnswer {
+        let claim = |text: &String| Claim {
+            image: self.names.long(text, ":").parse().expect(text),
+            holder: Arc::new(Holder::File { path: format!("{name}.txt"), line: 1 }),
+        };
+        let state = match &shape.failed {
+            Some(message) => SourceState::Failed { kind: "unreadable", message: message.as_str().into() },
+            None => SourceState::Answered {
+                claims: shape.claims.iter().map(claim).collect(),
+                as_of: None,
+                notes: Vec::new(),
+            },
+        };
+        let registries = shape.registries.as_ref();
+        SourceAnswer {
+            name: name.parse().unwrap(),
+            kind: "image-references",
+            registries: registries.map(|names| names.iter().map(|name| name.parse().unwrap()).collect()),
+            state,
+        }
+    }
+}
+
+fn lock(text: &str) -> Lock {
+    match text {
+        "delete" => Lock::Delete,
+        "write" => Lock::Write,
+        "delete+write" => Lock::DeleteAndWrite,
+        _ => panic!("no such lock: {text}"),
+    }
+}

@@ -4,6 +4,7 @@
 //! through them.
 
 pub mod config;
+pub mod demo;
 pub mod domain;
 pub mod engine;
 pub mod policy_file;

@@ -1,0 +1,341 @@
+//! The distribution dialect: the routes of the OCI distribution specification, answered as distribution answers them.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use serde_json::{Value, json};
+
+use super::answer::{Failure, Page, Query, json_response, linked, page};
+use super::auth::{Access, Action};
+use super::content::{Content, Manifest, ManifestError, Reference};
+use super::uploads::Uploads;
+use super::{Options, TagDeletion};
+use crate::demo::blob::Blob;
+use crate::demo::image::media_type;
+use crate::domain::{Digest, RepositoryName, TagName};
+
+/// What a path of this dialect names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route {
+    Ping,
+    Catalog,
+    Tags { name: String },
+    Manifest { name: String, reference: String },
+    Blob { name: String, digest: String },
+    StartUpload { name: String },
+    Upload { name: String, id: String },
+    Referrers { name: String, digest: String },
+}
+
+/// One request, its body read.
+pub(super) struct Call<'a> {
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
+    pub(super) query: &'a Query,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Route {
+    /// The route of a decoded path, if it is one of this dialect.
+    pub(super) fn parse(path: &str) -> Option<Self> {
+        let rest = path.strip_prefix("/v2")?;
+        let rest = match rest {
+            "" | "/" => return Some(Self::Ping),
+            "/_catalog" => return Some(Self::Catalog),
+            _ => rest.strip_prefix('/')?,
+        };
+        let (name, route) = if let Some(name) = rest.strip_suffix("/tags/list") {
+            (name, Self::Tags { name: name.to_owned() })
+        } else if let Some((name, id)) = rest.rsplit_once("/blobs/uploads/") {
+            let (owned, id) = (name.to_owned(), id.to_owned());
+            (name, if id.is_empty() { Self::StartUpload { name: owned } } else { Self::Upload { name: owned, id } })
+        } else if let Some(name) = rest.strip_suffix("/blobs/uploads") {
+            (name, Self::StartUpload { name: name.to_owned() })
+        } else {
+            let (head, last) = rest.rsplit_once('/')?;
+            let (name, kind) = head.rsplit_once('/')?;
+            let (owned, last) = (name.to_owned(), last.to_owned());
+            let route = match kind {
+                "manifests" => Self::Manifest { name: owned, reference: last },
+                "blobs" => Self::Blob { name: owned, digest: last },
+                "referrers" => Self::Referrers { name: owned, digest: last },
+                _ => return None,
+            };
+            (name, route)
+        };
+        name.parse::<RepositoryName>().is_ok().then_some(route)
+    }
+
+    /// What a request to it must be allowed to do.
+    pub(super) fn needs(&self, method: &Method, query: &Query) -> Vec<Access> {
+        let name = match self {
+            Self::Ping => return Vec::new(),
+            Self::Catalog => return vec![Access::catalog()],
+            Self::Tags { name }
+            | Self::Manifest { name, .. }
+            | Self::Blob { name, .. }
+            | Self::StartUpload { name }
+            | Self::Upload { name, .. }
+            | Self::Referrers { name, .. } => name,
+        };
+        let mut needed = Access::of_method(name, method);
+        if matches!(self, Self::StartUpload { .. }) {
+            needed.extend(query.get("from").map(|from| Access::to(from, Action::Pull)));
+        }
+        needed
+    }
+
+    /// Answers a request that may be answered.
+    pub(super) fn answer(
+        &self,
+        call: Call<'_>,
+        options: &Options,
+        content: &mut Content,
+        uploads: &mut Uploads,
+    ) -> Response {
+        let reads = matches!(*call.method, Method::GET | Method::HEAD);
+        if !reads && options.read_only {
+            return Failure::unsupported().into_response();
+        }
+        let answered = match self {
+            Self::Ping if reads => Ok(json_response(StatusCode::OK, "application/json", &json!({}))),
+            Self::Catalog if reads => catalog(&call, options, content),
+            Self::Tags { name } if reads => tags(&call, options, content, name),
+            Self::Manifest { name, reference } => manifest(call, options, content, name, reference),
+            Self::Blob { name, digest } if reads => blob(content, name, digest),
+            Self::Referrers { name, digest } if reads => referrers(&call, options, content, name, digest),
+            Self::StartUpload { name } => uploads.start(call, content, name),
+            Self::Upload { name, id } => uploads.proceed(call, content, name, id),
+            _ => Err(Failure::unsupported()),
+        };
+        answered.unwrap_or_else(IntoResponse::into_response)
+    }
+}
+
+fn catalog(call: &Call<'_>, options: &Options, content: &Content) -> Result<Response, Failure> {
+    let names = content.repositories();
+    let Page { rows, link } = page(names, |name| (*name).to_owned(), (call.path, call.query), options.page_size)?;
+    Ok(linked(json_response(StatusCode::OK, "application/json", &json!({ "repositories": rows })), link))
+}
+
+fn tags(call: &Call<'_>, options: &Options, content: &Content, name: &str) -> Result<Response, Failure> {
+    if !content.has_repository(name) {
+        return Err(Failure::name_unknown(name));
+    }
+    let tags = content.tags(name);
+    let Page { rows, link } = page(tags.into_keys(), String::clone, (call.path, call.query), options.page_size)?;
+    // Distribution 2.8 says `null` of a repository without tags, later ones `[]`.
+    let listed = match options.tag_deletion {
+        TagDeletion::Refuses if rows.is_empty() => Value::Null,
+        _ => json!(rows),
+    };
+    let body = json!({ "name": name, "tags": listed });
+    Ok(linked(json_response(StatusCode::OK, "application/json", &body), link))
+}
+
+fn manifest(
+    call: Call<'_>,
+    options: &Options,
+    content: &mut Content,
+    name: &str,
+    written: &str,
+) -> Result<Response, Failure> {
+    let reference = reference(written)?;
+    match *call.method {
+        Method::GET | Method::HEAD => {
+            let found = content.resolve(name, &reference);
+            let digest = found.ok_or_else(|| Failure::manifest_unknown(written))?;
+            let manifest = content.manifest(name, &digest).ok_or_else(|| Failure::manifest_unknown(written))?;
+            refuse_unaccepted(call.headers, &manifest.media_type)?;
+            Ok((
+                [
+                    (header::CONTENT_TYPE, manifest.media_type.clone()),
+                    (header::ETAG, format!("\"{digest}\"")),
+                    (CONTENT_DIGEST, digest.to_string()),
+                ],
+                manifest.bytes.clone(),
+            )
+                .into_response())
+        }
+        Method::PUT => put_manifest(call, options, content, name, &reference),
+        Method::DELETE => delete_manifest(options, content, name, written, &reference),
+        _ => Err(Failure::unsupported()),
+    }
+}
+
+const CONTENT_DIGEST: header::HeaderName = header::HeaderName::from_static("docker-content-digest");
+const OCI_SUBJECT: header::HeaderName = header::HeaderName::from_static("oci-subject");
+const OCI_FILTERS_APPLIED: header::HeaderName = header::HeaderName::from_static("oci-filters-applied");
+
+fn reference(written: &str) -> Result<Reference, Failure> {
+    if written.contains(':') {
+        return digest(written).map(Reference::Digest);
+    }
+    match written.parse::<TagName>() {
+        Ok(_) => Ok(Reference::Tag(written.to_owned())),
+        Err(error) => Err(Failure::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error.to_string())),
+    }
+}
+
+pub(super) fn digest(written: &str) -> Result<Digest, Failure> {
+    written.parse().map_err(|error: crate::domain::InvalidDigest| Failure::digest_invalid(error.to_string()))
+}
+
+/// Distribution hides OCI manifests from clients that do not ask for them by name; `*/*` does not count.
+fn refuse_unaccepted(headers: &HeaderMap, kind: &str) -> Result<(), Failure> {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let named = accepted.flat_map(|value| value.split(',')).any(|range| {
+        let range = range.split(';').next().unwrap_or_default();
+        range.trim() == kind
+    });
+    let strict = matches!(kind, media_type::OCI_MANIFEST | media_type::OCI_INDEX);
+    if strict && !named {
+        let message = format!("{kind} found, but accept header does not support it");
+        return Err(Failure::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message));
+    }
+    Ok(())
+}
+
+fn put_manifest(
+    call: Call<'_>,
+    options: &Options,
+    content: &mut Content,
+    name: &str,
+    reference: &Reference,
+) -> Result<Response, Failure> {
+    let kind = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let stored = content.put_manifest(name, reference, kind, call.body).map_err(|error| match error {
+        ManifestError::Invalid(detail) => {
+            Failure::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", "manifest invalid").detail(json!(detail))
+        }
+        ManifestError::DigestMismatch(actual) => Failure::digest_invalid(actual.to_string()),
+        ManifestError::Unknown(missing) => {
+            let missing: Vec<String> = missing.iter().map(Digest::to_string).collect();
+            let message = "blob unknown to registry";
+            Failure::new(StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", message).detail(json!({ "digest": missing }))
+        }
+    })?;
+    let mut response = created(&format!("/v2/{name}/manifests/{stored}"), &stored);
+    let subject = content.manifest(name, &stored).and_then(|manifest| manifest.subject.as_ref());
+    if let Some(subject) = subject.filter(|_| options.referrers_api) {
+        response.headers_mut().insert(OCI_SUBJECT, plain(&subject.to_string()));
+    }
+    Ok(response)
+}
+
+fn delete_manifest(
+    options: &Options,
+    content: &mut Content,
+    name: &str,
+    written: &str,
+    reference: &Reference,
+) -> Result<Response, Failure> {
+    let removed = match (reference, options.tag_deletion) {
+        (Reference::Digest(_), _) if !options.manifest_deletion => return Err(Failure::unsupported()),
+        (Reference::Digest(digest), _) => content.delete_manifest(name, digest),
+        (Reference::Tag(tag), TagDeletion::Untags) => content.delete_tag(name, tag),
+        (Reference::Tag(_), TagDeletion::Destroys) => match content.resolve(name, reference) {
+            Some(digest) => content.delete_manifest(name, &digest),
+            None => false,
+        },
+        (Reference::Tag(_), TagDeletion::Refuses) if options.manifest_deletion => {
+            return Err(Failure::digest_invalid("invalid checksum digest format"));
+        }
+        (Reference::Tag(_), TagDeletion::Refuses) => return Err(Failure::unsupported()),
+    };
+    if removed { Ok(StatusCode::ACCEPTED.into_response()) } else { Err(Failure::manifest_unknown(written)) }
+}
+
+fn blob(content: &Content, name: &str, written: &str) -> Result<Response, Failure> {
+    let digest = digest(written)?;
+    let blob: &Blob = content.blob(name, &digest).ok_or_else(|| {
+        let message = "blob unknown to registry";
+        Failure::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", message).detail(json!(written))
+    })?;
+    let body = Body::from_stream(stream::iter(blob.pieces().map(Ok::<_, std::convert::Infallible>)));
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, blob.length().to_string()),
+        (CONTENT_DIGEST, digest.to_string()),
+    ];
+    Ok((headers, body).into_response())
+}
+
+fn referrers(
+    call: &Call<'_>,
+    options: &Options,
+    content: &Content,
+    name: &str,
+    written: &str,
+) -> Result<Response, Failure> {
+    if !options.referrers_api {
+        return Ok((StatusCode::NOT_FOUND, "404 page not found\n").into_response());
+    }
+    let subject = digest(written)?;
+    let wanted = call.query.get("artifactType").filter(|kind| !kind.is_empty());
+    let found = content.referrers(name, &subject);
+    let found = found.filter(|(_, manifest)| wanted.is_none_or(|kind| manifest.artifact_type.as_deref() == Some(kind)));
+    let Page { rows, link } =
+        page(found, |(digest, _)| digest.to_string(), (call.path, call.query), options.page_size)?;
+    let entries: Vec<Value> = rows.into_iter().map(|(digest, manifest)| referrer(digest, manifest)).collect();
+    let body = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries });
+    let mut response = json_response(StatusCode::OK, media_type::OCI_INDEX, &body);
+    if wanted.is_some() {
+        response.headers_mut().insert(OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    Ok(linked(response, link))
+}
+
+fn referrer(digest: &Digest, manifest: &Manifest) -> Value {
+    let size = manifest.bytes.len();
+    let mut entry = json!({ "mediaType": manifest.media_type, "digest": digest.to_string(), "size": size });
+    if let Some(kind) = &manifest.artifact_type {
+        entry["artifactType"] = json!(kind);
+    }
+    if !manifest.annotations.is_empty() {
+        entry["annotations"] = json!(manifest.annotations);
+    }
+    entry
+}
+
+/// `201 Created` of content with that digest.
+pub(super) fn created(location: &str, digest: &Digest) -> Response {
+    let headers = [(header::LOCATION, plain(location)), (CONTENT_DIGEST, plain(&digest.to_string()))];
+    (StatusCode::CREATED, headers).into_response()
+}
+
+pub(super) fn plain(text: &str) -> HeaderValue {
+    HeaderValue::try_from(text).expect("names and digests are plain text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_read_whatever_a_repository_is_called() {
+        let manifest = |name: &str| Route::Manifest { name: name.into(), reference: "v1".into() };
+        let cases = [
+            ("/v2/", Some(Route::Ping)),
+            ("/v2", Some(Route::Ping)),
+            ("/v2/_catalog", Some(Route::Catalog)),
+            ("/v2/a/b/c/tags/list", Some(Route::Tags { name: "a/b/c".into() })),
+            ("/v2/a/manifests/v1", Some(manifest("a"))),
+            ("/v2/a/manifests/manifests/v1", Some(manifest("a/manifests"))),
+            ("/v2/blobs/uploads/manifests/v1", Some(manifest("blobs/uploads"))),
+            ("/v2/a/blobs/uploads/", Some(Route::StartUpload { name: "a".into() })),
+            ("/v2/a/blobs/uploads", Some(Route::StartUpload { name: "a".into() })),
+            ("/v2/a/blobs/uploads/7", Some(Route::Upload { name: "a".into(), id: "7".into() })),
+            ("/v2/a/blobs/x", Some(Route::Blob { name: "a".into(), digest: "x".into() })),
+            ("/v2/A/manifests/v1", None),
+            ("/v2/manifests/v1", None),
+            ("/v3/", None),
+            ("/v2x", None),
+        ];
+        for (path, route) in cases {
+            assert_eq!(Route::parse(path), route, "{path}");
+        }
+    }
+}

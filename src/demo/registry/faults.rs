@@ -1,0 +1,255 @@
+//! Misbehaviour on demand, so that tests can show what Tagwarden does when a registry fails it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+
+use super::answer::Failure;
+use super::content::Content;
+
+/// A misbehaviour and the requests that it meets.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// Only requests of this method; nothing means any.
+    pub method: Option<Method>,
+    /// Only requests whose path and query contain this.
+    pub path_contains: String,
+    /// How many matching requests go well first.
+    pub after: usize,
+    /// How many matching requests it then meets.
+    pub times: usize,
+    /// What happens to them.
+    pub what: FaultKind,
+}
+
+/// What happens to a request.
+#[derive(Clone)]
+pub enum FaultKind {
+    /// It is not handled, and answered with this.
+    Status {
+        /// The status.
+        status: u16,
+        /// Further headers.
+        headers: Vec<(String, String)>,
+        /// The body.
+        body: String,
+    },
+    /// It is handled, and then answered with this status and no body: the registry did it and says that it failed.
+    HandledButStatus(u16),
+    /// The answer declares its whole length, brings half of it, and the connection is dropped.
+    CutBody,
+    /// The connection is dropped without an answer.
+    HangUp {
+        /// Whether the request is handled before.
+        handled: bool,
+    },
+    /// It is not handled, and answered 200 with JSON that has a syntax error.
+    InvalidJson,
+    /// The first half of the real body, as if that were all.
+    TruncatedJson,
+    /// A body that is not what its digest says; still valid JSON where it was.
+    WrongDigest,
+    /// It is not handled, and answered 200 with the sign-in page of some proxy.
+    HtmlPage,
+    /// It is handled after that time.
+    Delay(Duration),
+    /// The answer's `Link` points at the request itself.
+    LinkLoop,
+    /// The answer's `Link` points there.
+    ForeignLink(String),
+    /// It is not handled, and answered 429.
+    TooManyRequests {
+        /// Seconds in `Retry-After`.
+        retry_after: Option<u64>,
+    },
+    /// The registry's content changes, then the request is handled: a tag that moves between two looks.
+    BeforeRequest(Arc<dyn Fn(&mut Content) + Send + Sync>),
+}
+
+impl Fault {
+    /// A fault that meets every request whose path and query contain `path`.
+    #[must_use]
+    pub fn on(path: &str, what: FaultKind) -> Self {
+        Self { method: None, path_contains: path.to_owned(), after: 0, times: usize::MAX, what }
+    }
+
+    /// The same for requests of that method only.
+    #[must_use]
+    pub fn method(self, method: Method) -> Self {
+        Self { method: Some(method), ..self }
+    }
+
+    /// The same after that many matching requests went well.
+    #[must_use]
+    pub fn after(self, after: usize) -> Self {
+        Self { after, ..self }
+    }
+
+    /// The same for that many requests only.
+    #[must_use]
+    pub fn times(self, times: usize) -> Self {
+        Self { times, ..self }
+    }
+}
+
+impl FaultKind {
+    /// A change of content before the request is handled.
+    pub fn before_request(change: impl Fn(&mut Content) + Send + Sync + 'static) -> Self {
+        Self::BeforeRequest(Arc::new(change))
+    }
+
+    /// A bare status.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        Self::Status { status, headers: Vec::new(), body: String::new() }
+    }
+
+    /// The answer that is given in place of handling the request, if this is such a fault.
+    pub(super) fn instead(&self) -> Option<Response> {
+        match self {
+            Self::Status { status, headers, body } => {
+                let mut response = (status_code(*status), body.clone()).into_response();
+                for (name, value) in headers {
+                    let name = header::HeaderName::try_from(name.as_str()).expect("a header's name");
+                    response.headers_mut().insert(name, HeaderValue::try_from(value.as_str()).expect("its value"));
+                }
+                Some(response)
+            }
+            Self::HangUp { handled: false } => Some(hang_up()),
+            Self::InvalidJson => {
+                Some(([(header::CONTENT_TYPE, "application/json")], r#"{"errors": [}, "tags": }"#).into_response())
+            }
+            Self::HtmlPage => Some(
+                (
+                    [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
+                    "<!doctype html><html><body><h1>Sign in to continue</h1></body></html>",
+                )
+                    .into_response(),
+            ),
+            Self::TooManyRequests { retry_after } => {
+                let mut response =
+                    Failure::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many requests").into_response();
+                if let Some(seconds) = retry_after {
+                    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
+                }
+                Some(response)
+            }
+            _ => None,
+        }
+    }
+
+    /// What becomes of the answer to a request that was handled.
+    pub(super) async fn afterwards(&self, response: Response, path: &str) -> Response {
+        match self {
+            Self::HandledButStatus(status) => status_code(*status).into_response(),
+            Self::HangUp { handled: true } => hang_up(),
+            Self::CutBody => {
+                let (mut parts, bytes) = take_apart(response).await;
+                let declared = if bytes.is_empty() { 64 } else { bytes.len() };
+                parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(declared));
+                Response::from_parts(parts, cut(bytes.slice(..bytes.len() / 2)))
+            }
+            Self::TruncatedJson => {
+                let (parts, bytes) = take_apart(response).await;
+                Response::from_parts(parts, Body::from(bytes.slice(..bytes.len() / 2)))
+            }
+            Self::WrongDigest => {
+                let (parts, bytes) = take_apart(response).await;
+                Response::from_parts(parts, Body::from([&bytes[..], b"\n"].concat()))
+            }
+            Self::LinkLoop => with_link(response, path),
+            Self::ForeignLink(url) => with_link(response, url),
+            _ => response,
+        }
+    }
+}
+
+async fn take_apart(response: Response) -> (axum::http::response::Parts, Bytes) {
+    let (mut parts, body) = response.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    (parts, bytes)
+}
+
+fn with_link(mut response: Response, target: &str) -> Response {
+    let link = HeaderValue::try_from(format!("<{target}>; rel=\"next\"")).expect("a path or URL fits into a header");
+    response.headers_mut().insert(header::LINK, link);
+    response
+}
+
+/// A body that brings `bytes`, lets them be sent, and then fails, which makes the server drop the connection.
+fn cut(bytes: Bytes) -> Body {
+    Body::from_stream(stream::unfold(Some(bytes), |left| async move {
+        if let Some(bytes) = left {
+            return Some((Ok(bytes), None));
+        }
+        // Only a body that is not ready yet makes the server send what it has.
+        tokio::task::yield_now().await;
+        Some((Err(std::io::Error::other("cut on purpose")), None))
+    }))
+}
+
+/// An answer of which nothing is ever sent: its body fails while the head still waits in the buffer.
+fn hang_up() -> Response {
+    let failing = stream::iter([Err::<Bytes, _>(std::io::Error::other("hung up on purpose"))]);
+    ([(header::CONTENT_LENGTH, "64")], Body::from_stream(failing)).into_response()
+}
+
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).expect("an HTTP status")
+}
+
+/// The faults that are in force, in the order in which they were injected.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub(super) fn inject(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// What happens to this request; counts it.
+    pub(super) fn meet(&mut self, method: &Method, path: &str) -> Vec<FaultKind> {
+        let mut met = Vec::new();
+        for fault in &mut self.0 {
+            if fault.method.as_ref().is_some_and(|wanted| wanted != method) || !path.contains(&fault.path_contains) {
+                continue;
+            }
+            if fault.after > 0 {
+                fault.after -= 1;
+            } else if fault.times > 0 {
+                fault.times -= 1;
+                met.push(fault.what.clone());
+            }
+        }
+        met
+    }
+}
+
+impl fmt::Debug for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Status { status, .. } | Self::HandledButStatus(status) => return write!(f, "status {status}"),
+            Self::CutBody => "cut body",
+            Self::HangUp { .. } => "hang-up",
+            Self::InvalidJson => "invalid JSON",
+            Self::TruncatedJson => "truncated JSON",
+            Self::WrongDigest => "wrong digest",
+            Self::HtmlPage => "HTML page",
+            Self::Delay(_) => "delay",
+            Self::LinkLoop => "Link loop",
+            Self::ForeignLink(_) => "foreign Link",
+            Self::TooManyRequests { .. } => "too many requests",
+            Self::BeforeRequest(_) => "change of content",
+        })
+    }
+}

@@ -1,0 +1,310 @@
+//! A registry in memory, bound to loopback only, that real clients push to and pull from.
+//!
+//! What it holds ([`content`]), who may do what ([`auth`]), how it misbehaves on demand ([`faults`]) and the dialect
+//! that it speaks ([`distribution`]) know nothing of each other; this file puts them together for each request.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{Request as HttpRequest, State as Shared};
+use axum::http::{HeaderValue, Method, StatusCode, header, request};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use self::answer::Query;
+use self::auth::{Guard, Tokens};
+use self::distribution::{Call, Route};
+use self::faults::Faults;
+use self::uploads::Uploads;
+use super::image::Image;
+use crate::domain::Digest;
+
+mod answer;
+mod auth;
+mod content;
+mod distribution;
+mod faults;
+mod uploads;
+
+pub use auth::{Action, AuthMode};
+pub use content::{Content, Freed, Manifest, ManifestError, Reference};
+pub use faults::{Fault, FaultKind};
+
+/// How an embedded registry behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The port on 127.0.0.1; 0 takes a free one.
+    pub port: u16,
+    /// What deleting a tag does.
+    pub tag_deletion: TagDeletion,
+    /// Whether manifests can be deleted by digest.
+    pub manifest_deletion: bool,
+    /// Whether it answers the referrers API; if not, clients keep fallback tags.
+    pub referrers_api: bool,
+    /// The most names on one page of any list, whatever a client asks for.
+    pub page_size: usize,
+    /// How clients sign in.
+    pub auth: AuthMode,
+    /// What not even clients that signed in may do: 403 with basic authentication, a token without it with bearer.
+    pub denied: Vec<Action>,
+    /// Whether it refuses all that would change it.
+    pub read_only: bool,
+}
+
+/// What deleting a tag does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TagDeletion {
+    /// The tag goes and the manifest stays, as in distribution 3.
+    #[default]
+    Untags,
+    /// It is refused, as in distribution 2.8: 400 where manifests can be deleted, 405 where not.
+    Refuses,
+    /// The manifest goes, and with it all its tags.
+    Destroys,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            tag_deletion: TagDeletion::Untags,
+            manifest_deletion: true,
+            referrers_api: true,
+            page_size: 1000,
+            auth: AuthMode::Open,
+            denied: Vec::new(),
+            read_only: false,
+        }
+    }
+}
+
+/// A request that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Its method.
+    pub method: Method,
+    /// Its path, with its query.
+    pub path: String,
+    /// The status that it was answered with; 200 where the connection was dropped before anything was sent.
+    pub status: u16,
+    /// Whether it had an `Authorization` header.
+    pub authorization_present: bool,
+}
+
+/// A running registry. It stops when it is dropped.
+#[derive(Debug)]
+pub struct EmbeddedRegistry {
+    served: Arc<Served>,
+    stop: Option<oneshot::Sender<()>>,
+    serving: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Served {
+    host: String,
+    options: Options,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    content: Content,
+    uploads: Uploads,
+    tokens: Tokens,
+    faults: Faults,
+    requests: Vec<Request>,
+}
+
+impl EmbeddedRegistry {
+    /// Starts an empty registry on 127.0.0.1.
+    ///
+    /// # Errors
+    /// When the port cannot be bound.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, options.port))).await?;
+        let host = listener.local_addr()?.to_string();
+        let served = Arc::new(Served { host, options, state: Mutex::default() });
+        let router = Router::new().fallback(handle).with_state(Arc::clone(&served));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(async move {
+            let until = async move { drop(stopped.await) };
+            // Serving never fails: axum retries what goes wrong with a single connection.
+            let _served = axum::serve(listener, router).with_graceful_shutdown(until).await;
+        });
+        Ok(Self { served, stop: Some(stop), serving: Some(serving) })
+    }
+
+    /// Its address: `http://127.0.0.1:<port>`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.served.host)
+    }
+
+    /// Its host as image references write it: `127.0.0.1:<port>`.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.served.host
+    }
+
+    /// Answers what is under way, closes all connections, and frees the port.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        if let Some(serving) = self.serving.take() {
+            // It ends when the last connection does; it cannot fail, and was not cancelled.
+            let _ended = serving.await;
+        }
+    }
+
+    /// Runs something with the content, between requests.
+    pub fn content<T>(&self, run: impl FnOnce(&mut Content) -> T) -> T {
+        run(&mut self.served.state().content)
+    }
+
+    /// The tags of a repository and what they name.
+    #[must_use]
+    pub fn tags(&self, repository: &str) -> BTreeMap<String, Digest> {
+        self.content(|content| content.tags(repository))
+    }
+
+    /// A manifest's bytes and media type.
+    #[must_use]
+    pub fn manifest(&self, repository: &str, digest: &Digest) -> Option<(Bytes, String)> {
+        self.content(|content| {
+            content.manifest(repository, digest).map(|manifest| (manifest.bytes.clone(), manifest.media_type.clone()))
+        })
+    }
+
+    /// Stores an image with all that it needs under a tag.
+    pub fn put_image(&self, repository: &str, tag: &str, image: &Image) {
+        self.content(|content| content.put_image(repository, Some(tag), image));
+    }
+
+    /// Points a tag at a manifest of its repository. False if there is no such manifest.
+    #[must_use = "the manifest may not be there"]
+    pub fn move_tag(&self, repository: &str, tag: &str, digest: &Digest) -> bool {
+        self.content(|content| content.move_tag(repository, tag, digest))
+    }
+
+    /// Removes a tag and leaves its manifest. False if there is no such tag.
+    #[must_use = "the tag may not be there"]
+    pub fn delete_tag(&self, repository: &str, tag: &str) -> bool {
+        self.content(|content| content.delete_tag(repository, tag))
+    }
+
+    /// Removes what no tag holds.
+    #[must_use = "it says what was freed"]
+    pub fn collect_garbage(&self) -> Freed {
+        self.content(Content::collect_garbage)
+    }
+
+    /// Makes it misbehave from now on.
+    pub fn inject(&self, fault: Fault) {
+        self.served.state().faults.inject(fault);
+    }
+
+    /// Makes it behave again.
+    pub fn clear_faults(&self) {
+        self.served.state().faults.clear();
+    }
+
+    /// Ends all bearer tokens that were given out.
+    pub fn expire_tokens(&self) {
+        self.served.state().tokens.expire();
+    }
+
+    /// The requests that were answered, in the order of the answers.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.served.state().requests.clone()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_requests(&self) {
+        self.served.state().requests.clear();
+    }
+}
+
+impl Served {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers a request as if nothing was wrong with this registry.
+    fn answer(&self, parts: &request::Parts, body: Bytes) -> Response {
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let guard = Guard { mode: &self.options.auth, denied: &self.options.denied, host: &self.host };
+        let state = &mut *self.state();
+        if parts.uri.path() == "/token" {
+            let form = Query::parse(&String::from_utf8_lossy(&body));
+            return guard.token(&parts.method, authorization, &query, &form, &mut state.tokens);
+        }
+        let Some(route) = Route::parse(&percent_decode(parts.uri.path())) else {
+            return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
+        };
+        if let Err(failure) = guard.admit(authorization, &route.needs(&parts.method, &query), &state.tokens) {
+            return failure.into_response();
+        }
+        let (method, path, headers) = (&parts.method, parts.uri.path(), &parts.headers);
+        let call = Call { method, path, query: &query, headers, body };
+        route.answer(call, &self.options, &mut state.content, &mut state.uploads)
+    }
+}
+
+/// The largest request body: a layer that a client pushes.
+const LARGEST_BODY: usize = 1 << 30;
+
+async fn handle(Shared(served): Shared<Arc<Served>>, request: HttpRequest) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let met = served.state().faults.meet(&parts.method, &path);
+    for fault in &met {
+        match fault {
+            FaultKind::BeforeRequest(change) => change(&mut served.state().content),
+            FaultKind::Delay(time) => tokio::time::sleep(*time).await,
+            _ => {}
+        }
+    }
+    let mut response = match met.iter().find_map(FaultKind::instead) {
+        Some(response) => response,
+        None => match to_bytes(body, LARGEST_BODY).await {
+            Ok(body) => served.answer(&parts, body),
+            Err(error) => (StatusCode::BAD_REQUEST, format!("the request's body: {error}\n")).into_response(),
+        },
+    };
+    for fault in &met {
+        response = fault.afterwards(response, &path).await;
+    }
+    let version = header::HeaderName::from_static("docker-distribution-api-version");
+    response.headers_mut().insert(version, HeaderValue::from_static("registry/2.0"));
+    let authorization_present = parts.headers.contains_key(header::AUTHORIZATION);
+    let answered = Request { method: parts.method, path, status: response.status().as_u16(), authorization_present };
+    served.state().requests.push(answered);
+    response
+}
+
+/// Clients may write `%2F` and `%3A` in names and digests.
+fn percent_decode(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

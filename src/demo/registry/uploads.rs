@@ -1,0 +1,101 @@
+//! Pushing blobs: in one request, in pieces, or by mounting what another repository has.
+
+use std::collections::BTreeMap;
+
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::answer::Failure;
+use super::content::Content;
+use super::distribution::{Call, created, digest, plain};
+use crate::demo::blob::Blob;
+
+/// The uploads that are under way.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    open: BTreeMap<String, Upload>,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Upload {
+    repository: String,
+    bytes: Vec<u8>,
+}
+
+const UPLOAD_ID: header::HeaderName = header::HeaderName::from_static("docker-upload-uuid");
+
+impl Uploads {
+    /// `POST …/blobs/uploads/`: mounts a blob, takes it whole, or opens an upload.
+    pub(super) fn start(&mut self, call: Call<'_>, content: &mut Content, name: &str) -> Result<Response, Failure> {
+        if *call.method != Method::POST {
+            return Err(Failure::unsupported());
+        }
+        if let Some((wanted, from)) = call.query.get("mount").zip(call.query.get("from")) {
+            let wanted = digest(wanted)?;
+            if content.mount_blob(from, name, &wanted) {
+                return Ok(created(&format!("/v2/{name}/blobs/{wanted}"), &wanted));
+            }
+        } else if let Some(wanted) = call.query.get("digest") {
+            return store(content, name, wanted, call.body.to_vec());
+        }
+        self.count += 1;
+        let id = format!("00000000-0000-4000-8000-{:012x}", self.count);
+        self.open.insert(id.clone(), Upload { repository: name.to_owned(), bytes: Vec::new() });
+        Ok(progress(StatusCode::ACCEPTED, name, &id, 0))
+    }
+
+    /// `PATCH`, `PUT`, `GET` or `DELETE` of an upload: more of it, its end, how far it is, or that it is given up.
+    pub(super) fn proceed(
+        &mut self,
+        call: Call<'_>,
+        content: &mut Content,
+        name: &str,
+        id: &str,
+    ) -> Result<Response, Failure> {
+        let unknown = || Failure::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry");
+        let upload = self.open.get_mut(id).filter(|upload| upload.repository == name).ok_or_else(unknown)?;
+        match *call.method {
+            Method::PATCH => {
+                let range = call.headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+                let start = range.and_then(|range| range.split('-').next()?.parse::<usize>().ok());
+                if range.is_some() && start != Some(upload.bytes.len()) {
+                    return Ok(progress(StatusCode::RANGE_NOT_SATISFIABLE, name, id, upload.bytes.len()));
+                }
+                upload.bytes.extend_from_slice(&call.body);
+                Ok(progress(StatusCode::ACCEPTED, name, id, upload.bytes.len()))
+            }
+            Method::PUT => {
+                let wanted = call.query.get("digest").unwrap_or_default();
+                let mut bytes = std::mem::take(&mut upload.bytes);
+                self.open.remove(id);
+                bytes.extend_from_slice(&call.body);
+                store(content, name, wanted, bytes)
+            }
+            Method::GET | Method::HEAD => Ok(progress(StatusCode::NO_CONTENT, name, id, upload.bytes.len())),
+            Method::DELETE => {
+                self.open.remove(id);
+                Ok(StatusCode::NO_CONTENT.into_response())
+            }
+            _ => Err(Failure::unsupported()),
+        }
+    }
+}
+
+fn store(content: &mut Content, name: &str, wanted: &str, bytes: Vec<u8>) -> Result<Response, Failure> {
+    let wanted = digest(wanted)?;
+    if !wanted.is_of(&bytes) {
+        return Err(Failure::digest_invalid(wanted.to_string()));
+    }
+    content.put_blob(name, &Blob::named(wanted.clone(), bytes));
+    Ok(created(&format!("/v2/{name}/blobs/{wanted}"), &wanted))
+}
+
+fn progress(status: StatusCode, name: &str, id: &str, length: usize) -> Response {
+    let headers = [
+        (header::LOCATION, plain(&format!("/v2/{name}/blobs/uploads/{id}"))),
+        (header::RANGE, plain(&format!("0-{}", length.saturating_sub(1)))),
+        (UPLOAD_ID, plain(id)),
+    ];
+    (status, headers).into_response()
+}

@@ -1,1 +1,340 @@
-//! x
+//! The content of a made-up company's registry, and the files of its platform team.
+//!
+//! Everything follows from one point in time: the same `now` gives the same digests, tags and files.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::blob::Blob;
+use super::image::{
+    AMD64, Format, Image, ImageSpec, Platform, artifact, companion_tag, helm_chart, index, media_type, multi_arch,
+    signature,
+};
+use super::registry::EmbeddedRegistry;
+use crate::domain::Digest;
+
+mod folder;
+
+/// The name of the embedded registry in the sample's settings.
+pub const REGISTRY: &str = "sample";
+
+/// The sample as of one point in time.
+#[derive(Debug)]
+pub struct Sample {
+    now: Timestamp,
+    pushes: Vec<Push>,
+    tags: BTreeMap<(&'static str, String), Digest>,
+}
+
+#[derive(Debug)]
+struct Push {
+    repository: &'static str,
+    /// Nothing for a referrer, which only its subject leads to.
+    tag: Option<String>,
+    image: Image,
+}
+
+const API: &str = "shop/api";
+const WEB: &str = "shop/web";
+const WORKER: &str = "shop/worker";
+const BASE: &str = "platform/base";
+const NIGHTLY: &str = "data/nightly";
+const TOOLS: &str = "tools/reproducible";
+const CHARTS: &str = "charts/shop";
+const LABS: &str = "labs/playground";
+
+/// Ages in days of the candidates of `shop/api` that were promoted, oldest first. A week lies between any two, so that
+/// each has an ISO week of its own.
+const RELEASES: [i64; 5] = [31, 24, 17, 10, 3];
+/// The release that is live, by age in days, and the one before it.
+const LIVE: i64 = 3;
+const BEFORE: i64 = 10;
+/// Candidates of `shop/api` by age in days that stay or go by a release record, and one that goes with its signature.
+const STAGED: i64 = 20;
+const KEPT_UNTIL: i64 = 26;
+const KEPT_UNTIL_PAST: i64 = 28;
+const SIGNED_AND_OLD: i64 = 30;
+/// A candidate of `shop/worker` that a record names by digest only.
+const PINNED: i64 = 21;
+
+/// Versions of `shop/web` by age in days.
+const VERSIONS: [(&str, i64); 17] = [
+    ("v1.0.0", 300),
+    ("v1.0.1", 284),
+    ("v1.0.2", 270),
+    ("v1.1.0", 262),
+    ("v1.1.1", 241),
+    ("v1.1.2", 229),
+    ("v1.2.0", 210),
+    ("v1.2.1", 196),
+    ("v1.2.2", 181),
+    ("v1.2.3", 168),
+    ("v1.3.0", 140),
+    ("v1.3.1", 121),
+    ("v1.4.0-rc.1", 80),
+    ("v1.4.0", 71),
+    ("v1.4.1", 38),
+    ("v2.0.0-rc.1", 12),
+    ("v2.0.0", 5),
+];
+
+impl Sample {
+    /// The sample as of `now`. Takes a fraction of a second: it computes the digests of a few hundred layers.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        let mut sample = Self { now, pushes: Vec::new(), tags: BTreeMap::new() };
+        let bases = sample.base_images();
+        sample.api(&bases);
+        sample.web(&bases);
+        sample.worker(&bases);
+        sample.nightly(&bases);
+        sample.tools();
+        sample.charts();
+        sample.labs(&bases);
+        sample
+    }
+
+    /// Puts everything into a registry. Where that has no referrers API, the referrers stay without a way to find them,
+    /// as they do when a registry loses that API.
+    pub fn fill(&self, registry: &EmbeddedRegistry) {
+        registry.content(|content| {
+            for push in &self.pushes {
+                content.put_image(push.repository, push.tag.as_deref(), &push.image);
+            }
+        });
+    }
+
+    /// How many tags it has.
+    #[must_use]
+    pub fn tag_count(&self) -> usize {
+        self.tags.len()
+    }
+
+    /// What a tag names in the end.
+    ///
+    /// # Panics
+    /// If the sample has no such tag.
+    #[must_use]
+    pub fn digest(&self, repository: &'static str, tag: &str) -> &Digest {
+        self.tags.get(&(repository, tag.to_owned())).unwrap_or_else(|| panic!("the sample has {repository}:{tag}"))
+    }
+
+    fn ago(&self, days: i64, hours: i64) -> Timestamp {
+        self.now - SignedDuration::from_hours(24 * days + hours)
+    }
+
+    fn push(&mut self, repository: &'static str, tag: impl Into<String>, image: &Image) {
+        let tag = tag.into();
+        self.tags.insert((repository, tag.clone()), image.digest.clone());
+        self.pushes.push(Push { repository, tag: Some(tag), image: image.clone() });
+    }
+
+    fn sign(&mut self, repository: &'static str, image: &Image) {
+        self.push(repository, companion_tag(&image.digest, ".sig"), &signature(&image.digest, repository));
+    }
+
+    /// The tag of a candidate of that age; candidates are built four hours before the time of day of `now`.
+    fn candidate(&self, days: i64) -> String {
+        format!("candidate-{}.1", day(self.ago(days, 4)))
+    }
+
+    fn release(&self, days: i64) -> String {
+        let date = self.ago(days, 4).to_zoned(TimeZone::UTC).date().iso_week_date();
+        format!("release-{}.{:02}", date.year(), date.week())
+    }
+
+    /// The weekly base images: the distribution's layer lasts for a month, the security updates for a week.
+    fn base_images(&mut self) -> Vec<Blob> {
+        let mut newest = Vec::new();
+        for week in (0..16).rev() {
+            let created = self.ago(7 * week, 20);
+            let system = Blob::layer(&format!("usr/lib/os-{}", week / 4), 14_000_000);
+            let updates = Blob::layer(&format!("usr/lib/updates-{week}"), 900_000 + 70_000 * week.unsigned_abs());
+            newest = vec![system, updates];
+            let image = ImageSpec::new(created, &newest).build();
+            self.push(BASE, format!("12-{}", day(created)), &image);
+            if week == 0 {
+                self.push(BASE, "12", &image);
+                self.push(BASE, "latest", &image);
+                // An older client pushed this one, and kept the tag that stands in for a referrers API.
+                let sbom = sbom(&image, BASE);
+                self.push(BASE, companion_tag(&image.digest, ""), &index(Format::Oci, &[sbom]));
+            }
+        }
+        newest
+    }
+
+    fn api(&mut self, bases: &[Blob]) {
+        let mut candidates = BTreeMap::new();
+        for days in (0..36).rev() {
+            let image = self.service("api", Format::Oci, bases, days, 4);
+            self.push(API, self.candidate(days), &image);
+            candidates.insert(days, image);
+            if days % 7 == 2 {
+                let second = self.service("api", Format::Oci, bases, days, 1);
+                self.push(API, format!("candidate-{}.2", day(self.ago(days, 1))), &second);
+            }
+        }
+        for days in RELEASES {
+            self.push(API, self.release(days), &candidates[&days]);
+        }
+        for days in [17, BEFORE, LIVE, SIGNED_AND_OLD] {
+            self.sign(API, &candidates[&days]);
+        }
+        // `prod` was at the release before when its record was written.
+        self.push(API, "prod", &candidates[&LIVE]);
+        self.push(API, "rollback", &candidates[&BEFORE]);
+        self.push(API, "stable", &candidates[&BEFORE]);
+        self.branch(API, "main", bases, (1..45).step_by(3));
+        self.branch(API, "hotfix", bases, [40, 33, 16, 6]);
+        for (number, days) in [(398, 33), (402, 21), (405, 15), (411, 9), (413, 4), (414, 1)] {
+            let image = self.service("api-pr", Format::Oci, bases, days, 8);
+            self.push(API, format!("pr-{number}"), &image);
+        }
+    }
+
+    fn web(&mut self, bases: &[Blob]) {
+        let build = |created: Timestamp, name: &str| {
+            multi_arch(created, |platform| {
+                let assets = Blob::layer(&format!("srv/{name}/{}", platform.architecture), 240_000);
+                [platform_base(bases, platform), vec![assets]].concat()
+            })
+        };
+        for (version, days) in VERSIONS {
+            let image = build(self.ago(days, 7), version);
+            self.push(WEB, version, &image);
+            if matches!(version, "v1.1.0" | "v1.2.1" | "v1.4.1") {
+                self.push(WEB, format!("arm64-{version}"), &image.children[1]);
+            }
+            if version == "v2.0.0" {
+                self.push(WEB, "prod", &image);
+                self.sign(WEB, &image);
+                self.pushes.push(Push { repository: WEB, tag: None, image: sbom(&image, WEB) });
+            }
+        }
+        for days in (2..34).step_by(4) {
+            let image = build(self.ago(days, 9), &format!("main-{days}"));
+            self.push(WEB, format!("main-{}", commit(WEB, "main", days)), &image);
+        }
+    }
+
+    fn worker(&mut self, bases: &[Blob]) {
+        for days in (0..33).step_by(3) {
+            let image = self.service("worker", Format::Docker, bases, days, 4);
+            self.push(WORKER, self.candidate(days), &image);
+            if days == 9 {
+                self.push(WORKER, "prod", &image);
+            }
+        }
+        for (region, days) in [("westeurope", 19), ("northeurope", 2), ("eastus", 8)] {
+            let image = self.service(&format!("worker-{region}"), Format::Docker, bases, days, 3);
+            self.push(WORKER, format!("canary-{region}"), &image);
+        }
+        for (number, days) in [(77, 44), (80, 30), (81, 25), (84, 12), (86, 5), (87, 2)] {
+            let image = self.service("worker-pr", Format::Docker, bases, days, 8);
+            self.push(WORKER, format!("pr-{number}"), &image);
+        }
+    }
+
+    fn nightly(&mut self, bases: &[Blob]) {
+        for days in (0..60).rev() {
+            let created = self.ago(days, 2);
+            let data = Blob::layer(&format!("data/night-{days}"), 350_000);
+            let image = ImageSpec::new(created, &[bases, &[data]].concat()).build();
+            self.push(NIGHTLY, format!("nightly-{}", day(created)), &image);
+            if days == 0 {
+                self.push(NIGHTLY, "latest", &image);
+            }
+        }
+    }
+
+    /// Reproducible builds, which set every time to the start of the epoch, and one from a machine whose clock is wrong.
+    fn tools(&mut self) {
+        for minor in 0..6 {
+            let layer = Blob::layer(&format!("bin/tool-1.{minor}"), 2_000_000 + 10_000 * minor);
+            let image = ImageSpec::new(Timestamp::UNIX_EPOCH, &[layer]).build();
+            self.push(TOOLS, format!("1.{minor}"), &image);
+        }
+        let image = ImageSpec::new(self.ago(-400, 0), &[Blob::layer("bin/tool-1.6", 2_100_000)]).build();
+        self.push(TOOLS, "1.6", &image);
+    }
+
+    fn charts(&mut self) {
+        let versions = [
+            "0.1.0",
+            "0.1.1",
+            "0.2.0",
+            "0.2.1",
+            "0.2.2",
+            "0.3.0",
+            "0.4.0",
+            "0.4.1",
+            "0.4.2-lts",
+            "0.4.3",
+            "0.5.0",
+            "0.5.1",
+        ];
+        for (age, version) in (0..).zip(versions) {
+            let days = 207 - 17 * age;
+            let archive = Blob::layer(&format!("shop-{version}.tgz"), 30_000);
+            self.push(CHARTS, version, &helm_chart("shop", version, self.ago(days, 0), archive));
+        }
+    }
+
+    fn labs(&mut self, bases: &[Blob]) {
+        for (tag, days) in [("try-1", 400), ("try-2", 380), ("anna", 200), ("demo-friday", 90), ("latest", 30)] {
+            let image = self.service(&format!("labs-{tag}"), Format::Oci, bases, days, 0);
+            self.push(LABS, tag, &image);
+        }
+    }
+
+    fn branch(&mut self, repository: &'static str, branch: &str, bases: &[Blob], ages: impl IntoIterator<Item = i64>) {
+        for days in ages {
+            let image =
+                self.service(&format!("{branch}{}", repository.replace('/', "-")), Format::Oci, bases, days, 10);
+            self.push(repository, format!("{branch}-{}", commit(repository, branch, days)), &image);
+        }
+    }
+
+    /// An image of a service: the base, its dependencies (which change every twelve days), its own code.
+    fn service(&self, name: &str, format: Format, bases: &[Blob], days: i64, hours: i64) -> Image {
+        let family = name.split('-').next().unwrap_or(name);
+        let dependencies = Blob::layer(&format!("app/{family}/dependencies-{}", days / 12), 1_800_000);
+        let code = Blob::layer(&format!("app/{name}/code-{days}-{hours}"), 120_000 + 900 * days.unsigned_abs());
+        let layers = [bases, &[dependencies, code]].concat();
+        let created = Some(self.ago(days, hours));
+        let labels = BTreeMap::from([("org.opencontainers.image.title".to_owned(), name.to_owned())]);
+        ImageSpec { format, platform: AMD64, created, layers, labels, annotations: BTreeMap::new() }.build()
+    }
+}
+
+/// The base image's layers for a platform: those of amd64 are shared with `platform/base`.
+fn platform_base(bases: &[Blob], platform: &Platform) -> Vec<Blob> {
+    if *platform == AMD64 { bases.to_vec() } else { vec![Blob::layer("usr/lib/os-arm64", 1_500_000)] }
+}
+
+fn sbom(of: &Image, repository: &str) -> Image {
+    let document = serde_json::json!({ "spdxVersion": "SPDX-2.3", "name": repository, "packages": [] });
+    let blob = Blob::of(document.to_string());
+    artifact(
+        media_type::SPDX,
+        (media_type::SPDX, blob),
+        Some(of),
+        &[("org.opencontainers.artifact.description", "SBOM")],
+    )
+}
+
+/// The day of a time in UTC, as tags have it.
+fn day(time: Timestamp) -> String {
+    time.strftime("%Y%m%d").to_string()
+}
+
+/// A commit as tags have it: seven hex digits.
+fn commit(repository: &str, branch: &str, days: i64) -> String {
+    Digest::of(format!("{repository} {branch} {days}").as_bytes()).hex()[..7].to_owned()
+}
+
+#[cfg(test)]
+mod tests;

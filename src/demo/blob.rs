@@ -66,8 +66,8 @@ impl Blob {
             hash.update(&piece);
             length += piece.len() as u64;
         }
-        let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let digest = format!("sha256:{hex}").parse().expect("a hash written as hex is a digest");
+        let digest = hash.finalize().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+        let digest = digest.parse().expect("a hash written as hex is a digest");
         Self { digest, length, content: Content::Layer(Arc::new(recipe)) }
     }
 

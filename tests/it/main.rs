@@ -4,3 +4,7 @@ mod policy_files;
 mod settings;
 mod properties;
 mod scenarios;
+mod embedded_registry;
+
+#[test]
+fn x() {}

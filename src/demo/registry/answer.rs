@@ -87,13 +87,13 @@ pub(super) struct Page<T> {
     pub(super) link: Option<HeaderValue>,
 }
 
-/// The page of `rows` (sorted by `name`) that `n` and `last` ask for, never longer than `most`.
+/// The page that `n` and `last` ask for, never longer than `most`: `rows` gives those that come after a name in order.
 ///
 /// A registry may give less than was asked for; only the absence of `Link` says that there is no more.
-pub(super) fn page<T>(
-    rows: impl Iterator<Item = T>,
+pub(super) fn page<'a, T, I: Iterator<Item = T>>(
+    rows: impl FnOnce(&'a str) -> I,
     name: impl Fn(&T) -> String,
-    (path, query): (&str, &Query),
+    (path, query): (&str, &'a Query),
     most: usize,
 ) -> Result<Page<T>, Failure> {
     let wanted = match query.get("n").map(str::parse::<usize>) {
@@ -104,8 +104,7 @@ pub(super) fn page<T>(
             return Err(Failure::new(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", invalid));
         }
     };
-    let last = query.get("last").unwrap_or_default();
-    let mut rest = rows.skip_while(|row| !last.is_empty() && name(row).as_str() <= last);
+    let mut rest = rows(query.get("last").unwrap_or_default());
     let rows: Vec<T> = rest.by_ref().take(wanted).collect();
     let link = match rows.last() {
         Some(row) if rest.next().is_some() => Some(link(path, &name(row), wanted, query)),

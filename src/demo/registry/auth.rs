@@ -148,14 +148,13 @@ impl Guard<'_> {
     }
 
     fn challenge(&self, needed: &[Access], problem: Option<&str>) -> String {
-        let mut challenge = format!("Bearer realm=\"http://{0}/token\",service=\"{0}\"", self.host);
-        if !needed.is_empty() {
-            challenge += &format!(",scope=\"{}\"", scope(needed));
-        }
-        if let Some(problem) = problem {
-            challenge += &format!(",error=\"{problem}\"");
-        }
-        challenge
+        let realm = format!("Bearer realm=\"http://{0}/token\",service=\"{0}\"", self.host);
+        let scope = match needed {
+            [] => String::new(),
+            needed => format!(",scope=\"{}\"", scope(needed)),
+        };
+        let problem = problem.map(|problem| format!(",error=\"{problem}\"")).unwrap_or_default();
+        realm + &scope + &problem
     }
 
     /// Answers the token endpoint: `GET` with basic authentication or without any, or `POST` of a password grant.

@@ -2,6 +2,7 @@
 //! blobs were pushed to it. Knows nothing of HTTP, so that any dialect can stand on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use axum::body::Bytes;
 use serde::Deserialize;
@@ -21,6 +22,8 @@ pub struct Content {
 struct Repository {
     tags: BTreeMap<String, Digest>,
     manifests: BTreeMap<Digest, Manifest>,
+    /// The manifests that refer to a manifest, which need not be there itself.
+    referrers: BTreeMap<Digest, BTreeSet<Digest>>,
     blobs: BTreeSet<Digest>,
 }
 
@@ -75,7 +78,17 @@ pub enum Reference {
 impl Content {
     /// The names of the repositories, in order.
     pub fn repositories(&self) -> impl Iterator<Item = &str> {
-        self.repositories.keys().map(String::as_str)
+        self.repositories_after("")
+    }
+
+    /// The names of the repositories that come after `last` in order.
+    pub(super) fn repositories_after(&self, last: &str) -> impl Iterator<Item = &str> {
+        after(&self.repositories, last)
+    }
+
+    /// The names of a repository's tags that come after `last` in order.
+    pub(super) fn tags_after(&self, repository: &str, last: &str) -> impl Iterator<Item = &str> {
+        self.repositories.get(repository).into_iter().flat_map(move |found| after(&found.tags, last))
     }
 
     /// Whether there is such a repository.
@@ -118,7 +131,9 @@ impl Content {
         repository: &str,
         subject: &'a Digest,
     ) -> impl Iterator<Item = (&'a Digest, &'a Manifest)> {
-        self.manifests(repository).filter(move |(_, manifest)| manifest.subject.as_ref() == Some(subject))
+        let found = self.repositories.get(repository);
+        let referrers = found.and_then(|found| found.referrers.get(subject)).into_iter().flatten();
+        referrers.filter_map(move |digest| found?.manifests.get_key_value(digest))
     }
 
     /// A blob, if it was pushed to that repository.
@@ -165,12 +180,17 @@ impl Content {
             Reference::Digest(_) => return Err(ManifestError::DigestMismatch(Digest::of(&bytes))),
         };
         let manifest = Manifest::read(media_type, bytes)?;
-        let known = self.repositories.entry(repository.to_owned()).or_default();
-        let blobs = manifest.blobs.iter().filter(|blob| !known.blobs.contains(*blob));
-        let children = manifest.children.iter().filter(|child| !known.manifests.contains_key(*child));
+        let known = self.repositories.get(repository);
+        let blobs = manifest.blobs.iter().filter(|blob| !known.is_some_and(|known| known.blobs.contains(*blob)));
+        let children = manifest.children.iter();
+        let children = children.filter(|child| !known.is_some_and(|known| known.manifests.contains_key(*child)));
         let missing: Vec<Digest> = blobs.chain(children).cloned().collect();
         if !missing.is_empty() {
             return Err(ManifestError::Unknown(missing));
+        }
+        let known = self.repositories.entry(repository.to_owned()).or_default();
+        if let Some(subject) = &manifest.subject {
+            known.referrers.entry(subject.clone()).or_default().insert(digest.clone());
         }
         known.manifests.insert(digest.clone(), manifest);
         if let Reference::Tag(tag) = reference {
@@ -214,8 +234,12 @@ impl Content {
     /// Removes a manifest and every tag that names it. False if there is no such manifest.
     pub fn delete_manifest(&mut self, repository: &str, digest: &Digest) -> bool {
         let Some(found) = self.repositories.get_mut(repository) else { return false };
+        let Some(manifest) = found.manifests.remove(digest) else { return false };
         found.tags.retain(|_, named| named != digest);
-        found.manifests.remove(digest).is_some()
+        if let Some(referrers) = manifest.subject.and_then(|subject| found.referrers.get_mut(&subject)) {
+            referrers.remove(digest);
+        }
+        true
     }
 
     /// Removes manifests that no tag holds, directly, through an index, or as a referrer of one that is held; then the
@@ -224,6 +248,7 @@ impl Content {
         let mut freed = Freed::default();
         for repository in self.repositories.values_mut() {
             let held = repository.held();
+            repository.referrers.values_mut().for_each(|referrers| referrers.retain(|digest| held.contains(digest)));
             repository.manifests.retain(|digest, manifest| {
                 let keep = held.contains(digest);
                 if !keep {
@@ -256,12 +281,15 @@ impl Repository {
             let Some(manifest) = self.manifests.get(digest) else { continue };
             if held.insert(digest.clone()) {
                 open.extend(&manifest.children);
-                let refers = |(_, other): &(&Digest, &Manifest)| other.subject.as_ref() == Some(digest);
-                open.extend(self.manifests.iter().filter(refers).map(|(referrer, _)| referrer));
+                open.extend(self.referrers.get(digest).into_iter().flatten());
             }
         }
         held
     }
+}
+
+fn after<'a, T>(map: &'a BTreeMap<String, T>, last: &str) -> impl Iterator<Item = &'a str> + use<'a, T> {
+    map.range::<str, _>((Bound::Excluded(last), Bound::Unbounded)).map(|(name, _)| name.as_str())
 }
 
 /// The parts of manifests and indexes of every kind that a registry looks at.

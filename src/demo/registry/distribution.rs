@@ -106,8 +106,8 @@ impl Route {
             Self::Manifest { name, reference } => manifest(call, options, content, name, reference),
             Self::Blob { name, digest } if reads => blob(content, name, digest),
             Self::Referrers { name, digest } if reads => referrers(&call, options, content, name, digest),
-            Self::StartUpload { name } => uploads.start(call, content, name),
-            Self::Upload { name, id } => uploads.proceed(call, content, name, id),
+            Self::StartUpload { name } => uploads.start(&call, content, name),
+            Self::Upload { name, id } => uploads.proceed(&call, content, name, id),
             _ => Err(Failure::unsupported()),
         };
         answered.unwrap_or_else(IntoResponse::into_response)
@@ -115,8 +115,8 @@ impl Route {
 }
 
 fn catalog(call: &Call<'_>, options: &Options, content: &Content) -> Result<Response, Failure> {
-    let names = content.repositories();
-    let Page { rows, link } = page(names, |name| (*name).to_owned(), (call.path, call.query), options.page_size)?;
+    let after = |last| content.repositories_after(last);
+    let Page { rows, link } = page(after, |name| (*name).to_owned(), (call.path, call.query), options.page_size)?;
     Ok(linked(json_response(StatusCode::OK, "application/json", &json!({ "repositories": rows })), link))
 }
 
@@ -124,8 +124,8 @@ fn tags(call: &Call<'_>, options: &Options, content: &Content, name: &str) -> Re
     if !content.has_repository(name) {
         return Err(Failure::name_unknown(name));
     }
-    let tags = content.tags(name);
-    let Page { rows, link } = page(tags.into_keys(), String::clone, (call.path, call.query), options.page_size)?;
+    let after = |last| content.tags_after(name, last);
+    let Page { rows, link } = page(after, |tag| (*tag).to_owned(), (call.path, call.query), options.page_size)?;
     // Distribution 2.8 says `null` of a repository without tags, later ones `[]`.
     let listed = match options.tag_deletion {
         TagDeletion::Refuses if rows.is_empty() => Value::Null,
@@ -275,10 +275,13 @@ fn referrers(
     }
     let subject = digest(written)?;
     let wanted = call.query.get("artifactType").filter(|kind| !kind.is_empty());
-    let found = content.referrers(name, &subject);
-    let found = found.filter(|(_, manifest)| wanted.is_none_or(|kind| manifest.artifact_type.as_deref() == Some(kind)));
+    let asked = |manifest: &Manifest| wanted.is_none_or(|kind| manifest.artifact_type.as_deref() == Some(kind));
+    let after = |last| {
+        let found = content.referrers(name, &subject).filter(|(_, manifest)| asked(manifest));
+        found.skip_while(move |(digest, _)| digest.to_string().as_str() <= last)
+    };
     let Page { rows, link } =
-        page(found, |(digest, _)| digest.to_string(), (call.path, call.query), options.page_size)?;
+        page(after, |(digest, _)| digest.to_string(), (call.path, call.query), options.page_size)?;
     let entries: Vec<Value> = rows.into_iter().map(|(digest, manifest)| referrer(digest, manifest)).collect();
     let body = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries });
     let mut response = json_response(StatusCode::OK, media_type::OCI_INDEX, &body);

@@ -27,7 +27,7 @@ const UPLOAD_ID: header::HeaderName = header::HeaderName::from_static("docker-up
 
 impl Uploads {
     /// `POST …/blobs/uploads/`: mounts a blob, takes it whole, or opens an upload.
-    pub(super) fn start(&mut self, call: Call<'_>, content: &mut Content, name: &str) -> Result<Response, Failure> {
+    pub(super) fn start(&mut self, call: &Call<'_>, content: &mut Content, name: &str) -> Result<Response, Failure> {
         if *call.method != Method::POST {
             return Err(Failure::unsupported());
         }
@@ -48,7 +48,7 @@ impl Uploads {
     /// `PATCH`, `PUT`, `GET` or `DELETE` of an upload: more of it, its end, how far it is, or that it is given up.
     pub(super) fn proceed(
         &mut self,
-        call: Call<'_>,
+        call: &Call<'_>,
         content: &mut Content,
         name: &str,
         id: &str,

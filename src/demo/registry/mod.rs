@@ -1,7 +1,8 @@
 //! A registry in memory, bound to loopback only, that real clients push to and pull from.
 //!
-//! What it holds ([`content`]), who may do what ([`auth`]), how it misbehaves on demand ([`faults`]) and the dialect
-//! that it speaks ([`distribution`]) know nothing of each other; this file puts them together for each request.
+//! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
+//! and `distribution` (with `uploads`) the dialect that it speaks. This file puts them together for each request, so that
+//! another dialect can stand beside the first one on the same content, rules and faults.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -161,7 +162,7 @@ impl EmbeddedRegistry {
         }
     }
 
-    /// Runs something with the content, between requests.
+    /// Runs something with the content, between requests, which wait for it. It must not call this registry itself.
     pub fn content<T>(&self, run: impl FnOnce(&mut Content) -> T) -> T {
         run(&mut self.served.state().content)
     }

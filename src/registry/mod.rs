@@ -3,6 +3,19 @@
 //! Reading and changing are different traits: whoever only plans holds no [`RegistryWriter`]. One file for each dialect;
 //! [`collect`] walks a registry through its reader and turns every failure into a gap.
 
+mod auth;
+mod challenge;
+mod collect;
+mod contents;
+mod credentials;
+mod distribution;
+mod http;
+mod paging;
+mod pull;
+mod removal;
+mod transport;
+mod wire;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +24,12 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use crate::domain::{Digest, Gap, RegistryName, RemovalAbility, RemovalMethod, Repository, RepositoryName, TagName};
+
+pub use collect::{Progress, Scope, collect, hosts, reader, writer};
+pub use distribution::DistributionReader;
+pub use removal::DistributionWriter;
+pub use transport::Patience;
+pub use wire::{Child, ParsedManifest, parse};
 
 /// One registry as the settings give it, secrets already read.
 #[derive(Debug, Clone)]
@@ -33,6 +52,32 @@ pub struct RegistrySettings {
     pub concurrency: usize,
     /// How long one request may take.
     pub timeout: Duration,
+    /// Further hosts (with a port or without) whose token services may be handed this registry's credentials. Its own
+    /// host and those of well-known registries need not stand here.
+    pub token_hosts: Vec<String>,
+    /// The repositories to read where the registry does not list them itself; empty means to ask it.
+    pub repositories: Vec<RepositoryName>,
+}
+
+impl RegistryKind {
+    /// The label used in settings and reports.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Distribution => "distribution",
+        }
+    }
+}
+
+/// How many requests a reader has made since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// All requests, those for tokens and repeated ones included.
+    pub total: u64,
+    /// Those that repeated one that had failed.
+    pub retries: u64,
+    /// Answers that asked to slow down.
+    pub throttled: u64,
 }
 
 /// The dialects.
@@ -145,6 +190,11 @@ pub trait RegistryReader: Send + Sync {
 
     /// As whom it reads, in words.
     fn identity(&self) -> String;
+
+    /// How many requests it has made so far; nothing counted by default.
+    fn requests(&self) -> Requests {
+        Requests::default()
+    }
 
     /// The names of all repositories.
     ///

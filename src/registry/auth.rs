@@ -1,0 +1,457 @@
+//! Signing in: which credentials go where, and tokens kept for as long as they are good.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{DATE, HeaderValue};
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+use tokio::time::Instant;
+use url::Url;
+
+use super::challenge::{self, Challenge};
+use super::credentials::{DockerConfig, Stored};
+use super::transport::{Answer, Ask, ERROR_LIMIT, Transport};
+use super::{Auth, RegistryError, RegistryErrorKind, RegistrySettings};
+use crate::domain::{RegistryName, RepositoryName};
+
+/// What a request must be allowed to do. Each gets a token of its own, so that reading never carries more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Grant {
+    /// List the repositories.
+    Catalogue,
+    /// Read a repository.
+    Pull(RepositoryName),
+    /// Remove from a repository.
+    Delete(RepositoryName),
+    /// Put into a repository.
+    Push(RepositoryName),
+}
+
+impl fmt::Display for Grant {
+    /// As a scope of the distribution token specification.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Catalogue => f.write_str("registry:catalog:*"),
+            Self::Pull(name) => write!(f, "repository:{name}:pull"),
+            Self::Delete(name) => write!(f, "repository:{name}:pull,delete"),
+            Self::Push(name) => write!(f, "repository:{name}:pull,push"),
+        }
+    }
+}
+
+/// What is known to sign in with, once it was looked up.
+#[derive(Debug, Clone)]
+enum Login {
+    Anonymous,
+    Password { username: String, password: SecretString },
+    Identity(SecretString),
+    Token(SecretString),
+}
+
+/// Signs requests to one registry.
+#[derive(Debug)]
+pub(super) struct SignIn {
+    registry: RegistryName,
+    endpoint: Url,
+    token_hosts: Vec<String>,
+    auth: Auth,
+    helper_patience: Duration,
+    login: OnceCell<Login>,
+    /// What the registry asks for; nothing until it was asked once.
+    asked: AsyncMutex<Option<Asks>>,
+    tokens: Mutex<HashMap<Grant, Arc<AsyncMutex<Slot>>>>,
+}
+
+/// What a registry asks for.
+#[derive(Debug, Clone)]
+enum Asks {
+    /// Nothing that is understood, or nothing at all.
+    Nothing,
+    For(Challenge),
+}
+
+/// The place of one grant's token. Whoever holds its lock fetches for all who wait.
+#[derive(Debug, Default)]
+struct Slot {
+    token: Option<Token>,
+    /// A further scope that the registry asked for.
+    further: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Token {
+    header: HeaderValue,
+    until: Instant,
+}
+
+#[derive(Deserialize)]
+struct WireToken {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+    issued_at: Option<String>,
+}
+
+/// Registries whose token service has another host, by their own documentation.
+const KNOWN_TOKEN_HOSTS: [(&str, &str); 4] = [
+    ("registry-1.docker.io", "auth.docker.io"),
+    ("index.docker.io", "auth.docker.io"),
+    ("docker.io", "auth.docker.io"),
+    ("registry.gitlab.com", "gitlab.com"),
+];
+
+impl SignIn {
+    pub(super) fn new(settings: &RegistrySettings) -> Self {
+        Self {
+            registry: settings.name.clone(),
+            endpoint: settings.endpoint.clone(),
+            token_hosts: settings.token_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            auth: settings.auth.clone(),
+            helper_patience: settings.timeout,
+            login: OnceCell::new(),
+            asked: AsyncMutex::new(None),
+            tokens: Mutex::default(),
+        }
+    }
+
+    /// As whom requests are made, in words.
+    pub(super) fn identity(&self) -> String {
+        match (&self.auth, self.login.get()) {
+            (Auth::Anonymous, _) => "anonymous".into(),
+            (Auth::Basic { username, .. }, _) => format!("user {username}"),
+            (Auth::Token(_), _) => "the bearer of a token".into(),
+            (Auth::DockerConfig(_), Some(Login::Password { username, .. })) => {
+                format!("user {username}, by the docker configuration")
+            }
+            (Auth::DockerConfig(_), Some(_)) => "the bearer of a token, by the docker configuration".into(),
+            (Auth::DockerConfig(file), None) => format!("by the docker configuration {}", file.display()),
+        }
+    }
+
+    /// The `Authorization` of a request to the registry itself; nothing where none is needed or there is none.
+    pub(super) async fn header(
+        &self,
+        transport: &Transport,
+        grant: &Grant,
+    ) -> Result<Option<HeaderValue>, RegistryError> {
+        let login = self.login().await?;
+        if let Login::Token(token) = login {
+            return self.bearer(token.expose_secret()).map(Some);
+        }
+        match self.asked(transport).await? {
+            Asks::For(Challenge::Bearer { realm, service, .. }) => {
+                let slot = self.slot(grant);
+                let mut slot = slot.lock().await;
+                if let Some(token) = slot.token.as_ref().filter(|token| token.until > Instant::now()) {
+                    return Ok(Some(token.header.clone()));
+                }
+                self.fetch(transport, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
+            }
+            Asks::For(Challenge::Basic) | Asks::Nothing => self.basic(login),
+        }
+    }
+
+    /// The `Authorization` to try again with after a 401 to a request that carried `used`; nothing if there is none
+    /// better.
+    pub(super) async fn renewed(
+        &self,
+        transport: &Transport,
+        grant: &Grant,
+        used: Option<&HeaderValue>,
+        refusal: &Answer,
+    ) -> Result<Option<HeaderValue>, RegistryError> {
+        let login = self.login().await?;
+        let Some(challenge) = challenge::offered(&refusal.headers) else { return Ok(None) };
+        if let Login::Token(_) = login {
+            return Ok(None);
+        }
+        *self.asked.lock().await = Some(Asks::For(challenge.clone()));
+        let Challenge::Bearer { realm, service, scope } = challenge else {
+            return Ok(self.basic(login)?.filter(|basic| Some(basic) != used));
+        };
+        let slot = self.slot(grant);
+        let mut slot = slot.lock().await;
+        // Another request may have renewed it while this one was on its way.
+        if let Some(token) = slot.token.as_ref().filter(|token| Some(&token.header) != used) {
+            return Ok(Some(token.header.clone()));
+        }
+        slot.further = scope.filter(|scope| *scope != grant.to_string());
+        self.fetch(transport, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
+    }
+
+    async fn login(&self) -> Result<&Login, RegistryError> {
+        self.login
+            .get_or_try_init(|| async {
+                Ok(match &self.auth {
+                    Auth::Anonymous => Login::Anonymous,
+                    Auth::Basic { username, password } => {
+                        Login::Password { username: username.clone(), password: password.clone() }
+                    }
+                    Auth::Token(token) => Login::Token(token.clone()),
+                    Auth::DockerConfig(file) => {
+                        let config = DockerConfig { file: file.clone(), helpers: None, patience: self.helper_patience };
+                        match config.credentials(&host_and_port(&self.endpoint)).await? {
+                            Stored::Password { username, password } => Login::Password { username, password },
+                            Stored::Identity(token) => Login::Identity(token),
+                        }
+                    }
+                })
+            })
+            .await
+    }
+
+    /// What the registry asks for, found out once by the request that the distribution specification has for it.
+    ///
+    /// Waiting for a 401 to a real request would not do: some registries show strangers a part of what they hold and
+    /// call that everything.
+    async fn asked(&self, transport: &Transport) -> Result<Asks, RegistryError> {
+        let mut asked = self.asked.lock().await;
+        if let Some(known) = &*asked {
+            return Ok(known.clone());
+        }
+        let mut url = self.endpoint.clone();
+        url.set_path("/v2/");
+        let answer = transport.send(&Ask::get(url, "*/*", ERROR_LIMIT), None).await?;
+        if answer.status == StatusCode::TOO_MANY_REQUESTS || answer.status.is_server_error() {
+            return Err(answer.refusal());
+        }
+        let challenge =
+            (answer.status == StatusCode::UNAUTHORIZED).then(|| challenge::offered(&answer.headers)).flatten();
+        let asks = challenge.map_or(Asks::Nothing, Asks::For);
+        *asked = Some(asks.clone());
+        Ok(asks)
+    }
+
+    fn slot(&self, grant: &Grant) -> Arc<AsyncMutex<Slot>> {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.entry(grant.clone()).or_default().clone()
+    }
+
+    /// Name and password for the registry itself. They are sent even where it does not ask: see [`Self::asked`].
+    fn basic(&self, login: &Login) -> Result<Option<HeaderValue>, RegistryError> {
+        match login {
+            Login::Password { username, password } => {
+                let pair = format!("{username}:{}", password.expose_secret());
+                self.secret_header(&format!("Basic {}", STANDARD.encode(pair))).map(Some)
+            }
+            Login::Identity(_) => Err(self.denied(
+                "has only an identity token in the docker configuration, and asks for a user name and a password",
+            )),
+            Login::Anonymous | Login::Token(_) => Ok(None),
+        }
+    }
+
+    fn bearer(&self, token: &str) -> Result<HeaderValue, RegistryError> {
+        self.secret_header(&format!("Bearer {}", token.trim()))
+    }
+
+    fn secret_header(&self, text: &str) -> Result<HeaderValue, RegistryError> {
+        let mut value = HeaderValue::from_str(text)
+            .map_err(|_| self.denied("has a token or password that cannot be sent: it holds control characters"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// Asks the token service, after looking whether it may be handed these credentials.
+    async fn fetch(
+        &self,
+        transport: &Transport,
+        slot: &mut Slot,
+        grant: &Grant,
+        realm: &str,
+        service: Option<&str>,
+    ) -> Result<HeaderValue, RegistryError> {
+        let login = self.login().await?;
+        let realm = self.realm(realm, matches!(login, Login::Anonymous))?;
+        let scopes = [Some(grant.to_string()), slot.further.clone()];
+        let mut parameters: Vec<(&str, String)> = Vec::new();
+        parameters.extend(service.map(|service| ("service", service.to_owned())));
+        let (ask, authorization) = if let Login::Identity(token) = login {
+            let scope = scopes.into_iter().flatten().collect::<Vec<_>>().join(" ");
+            parameters.push(("scope", scope));
+            parameters.push(("grant_type", "refresh_token".into()));
+            parameters.push(("client_id", "tagwarden".into()));
+            parameters.push(("refresh_token", token.expose_secret().into()));
+            let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+            let content = ("application/x-www-form-urlencoded".into(), form.into_bytes().into());
+            let ask = Ask {
+                method: Method::POST,
+                content: Some(content),
+                ..Ask::get(realm, "application/json", ERROR_LIMIT)
+            };
+            (ask, None)
+        } else {
+            parameters.extend(scopes.into_iter().flatten().map(|scope| ("scope", scope)));
+            let mut url = realm;
+            url.query_pairs_mut().extend_pairs(parameters);
+            (Ask::get(url, "application/json", ERROR_LIMIT), self.basic(login)?)
+        };
+        let answer = transport.send(&ask, authorization.as_ref()).await?;
+        if answer.status != StatusCode::OK {
+            let mut error = answer.refusal();
+            error.message = format!("registry `{}`: no token for `{grant}`: {}", self.registry, error.message);
+            return Err(error);
+        }
+        // Its own words could hold the token.
+        let reply: WireToken =
+            serde_json::from_slice(&answer.body).map_err(|_| answer.malformed("no token as JSON"))?;
+        let text = reply.token.as_deref().or(reply.access_token.as_deref()).filter(|token| !token.is_empty());
+        let header = self.bearer(text.ok_or_else(|| answer.malformed("no `token` in it"))?)?;
+        slot.token = Some(Token { header: header.clone(), until: Instant::now() + lifetime(&reply, &answer) });
+        Ok(header)
+    }
+
+    /// The address of the token service, if the challenge may be followed there.
+    ///
+    /// A challenge is a word of the registry, and must not be able to send somebody else's credentials wherever it
+    /// likes. They go to the registry's own host (by https whatever the port: the certificate tells the host; by http to
+    /// the same port only), to the hosts of well-known registries' token services, and to those in the settings.
+    fn realm(&self, realm: &str, anonymous: bool) -> Result<Url, RegistryError> {
+        let url: Url =
+            realm.parse().map_err(|_| self.denied("sends to a token service whose address cannot be understood"))?;
+        let host = host_and_port(&url);
+        match url.scheme() {
+            "https" => {}
+            "http" if self.endpoint.scheme() == "http" => {}
+            scheme => {
+                return Err(self.denied(&format!(
+                    "is read by {} and sends to a token service at {host} by {scheme}, which anyone on the way could read",
+                    self.endpoint.scheme()
+                )));
+            }
+        }
+        let (own, theirs) = (self.endpoint.host_str().unwrap_or_default(), url.host_str().unwrap_or_default());
+        let same_host = own == theirs
+            && (url.scheme() == "https" || url.port_or_known_default() == self.endpoint.port_or_known_default());
+        let known = url.scheme() == "https" && KNOWN_TOKEN_HOSTS.contains(&(own, theirs));
+        let listed = self.token_hosts.iter().any(|listed| *listed == host || listed == theirs);
+        if anonymous || same_host || known || listed {
+            return Ok(url);
+        }
+        Err(self.denied(&format!(
+            "at {} sends to a token service on another host, {host}; its credentials are not handed to that unless \
+             `token_hosts = [\"{host}\"]` stands in its settings",
+            host_and_port(&self.endpoint)
+        )))
+    }
+
+    fn denied(&self, what: &str) -> RegistryError {
+        RegistryError { kind: RegistryErrorKind::Denied, message: format!("registry `{}` {what}", self.registry) }
+    }
+}
+
+/// A URL's host, with its port where that is not the scheme's own.
+pub(super) fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+    url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
+}
+
+/// For how long from now a token is used: what is left of its life by the server's own clock (a minute where it does
+/// not say, as the token specification has it), less a quarter, at most half a minute, for requests on their way.
+fn lifetime(reply: &WireToken, answer: &Answer) -> Duration {
+    let life = Duration::from_secs(reply.expires_in.unwrap_or(60).min(24 * 3600));
+    let issued: Option<Timestamp> = reply.issued_at.as_deref().and_then(|text| text.parse().ok());
+    let date = answer.header(DATE.as_str()).and_then(|text| rfc2822::parse(text).ok());
+    let age = match (issued, date) {
+        (Some(issued), Some(date)) => Duration::try_from(date.timestamp().duration_since(issued)).unwrap_or_default(),
+        _ => Duration::ZERO,
+    };
+    let left = life.saturating_sub(age);
+    left.saturating_sub((left / 4).min(Duration::from_secs(30)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::RemovalMethod;
+    use crate::registry::RegistryKind;
+
+    fn sign_in(endpoint: &str, token_hosts: &[&str]) -> SignIn {
+        SignIn::new(&RegistrySettings {
+            name: "contoso".parse().unwrap(),
+            kind: RegistryKind::Distribution,
+            endpoint: endpoint.parse().unwrap(),
+            aliases: Vec::new(),
+            auth: Auth::Anonymous,
+            ca_file: None,
+            removal: RemovalMethod::Untag,
+            concurrency: 1,
+            timeout: Duration::from_secs(1),
+            token_hosts: token_hosts.iter().map(|&host| host.to_owned()).collect(),
+            repositories: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn credentials_go_to_hosts_that_may_have_them() {
+        let cases = [
+            ("https://r.example", "https://r.example/token", true),
+            ("https://r.example", "https://r.example:8443/token", true),
+            ("https://r.example:5000", "https://r.example/token", true),
+            ("https://r.example", "http://r.example/token", false),
+            ("https://r.example", "https://auth.r.example/token", false),
+            ("https://r.example", "https://r.example.evil.example/token", false),
+            ("https://r.example", "https://r.example@evil.example/token", false),
+            ("https://r.example", "file:///token", false),
+            ("https://r.example", "/token", false),
+            ("http://r.example:5000", "http://r.example:5000/token", true),
+            ("http://r.example:5000", "http://r.example:5001/token", false),
+            ("http://r.example:5000", "https://r.example:5001/token", true),
+            ("https://registry-1.docker.io", "https://auth.docker.io/token", true),
+            ("https://registry-1.docker.io", "http://auth.docker.io/token", false),
+            ("https://r.example", "https://auth.docker.io/token", false),
+            ("https://r.example", "https://listed.example/token", true),
+            ("https://r.example", "https://listed.example:8443/token", true),
+            ("https://r.example", "https://ported.example:8443/token", true),
+            ("https://r.example", "https://ported.example/token", false),
+        ];
+        for (endpoint, realm, allowed) in cases {
+            let sign_in = sign_in(endpoint, &["Listed.example", "ported.example:8443"]);
+            assert_eq!(sign_in.realm(realm, false).is_ok(), allowed, "{endpoint} -> {realm}");
+        }
+        let anonymous = sign_in("https://r.example", &[]);
+        assert!(anonymous.realm("https://auth.other.example/token", true).is_ok());
+        assert!(anonymous.realm("http://r.example/token", true).is_err());
+        let error = anonymous.realm("https://evil.example/token", false).unwrap_err();
+        for part in ["contoso", "r.example", "evil.example", "token_hosts"] {
+            assert!(error.message.contains(part), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_token_is_renewed_before_it_ends() {
+        let reply = |expires_in, issued_at: Option<&str>| WireToken {
+            token: None,
+            access_token: None,
+            expires_in,
+            issued_at: issued_at.map(Into::into),
+        };
+        let answer = Answer {
+            status: StatusCode::OK,
+            headers: [(DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"))].into_iter().collect(),
+            body: Vec::new(),
+            asked: String::new(),
+        };
+        for (expires_in, issued_at, seconds) in [
+            (None, None, 45),
+            (Some(300), None, 270),
+            (Some(0), None, 0),
+            (Some(60), Some("1994-11-06T08:49:17Z"), 30),
+            (Some(60), Some("1994-11-06T07:00:00Z"), 0),
+            (Some(60), Some("1994-11-06T09:00:00Z"), 45),
+            (Some(60), Some("nonsense"), 45),
+        ] {
+            let life = lifetime(&reply(expires_in, issued_at), &answer);
+            assert_eq!(life, Duration::from_secs(seconds), "{expires_in:?} {issued_at:?}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Signed requests to one registry: at most so many at once, a fresh token after a 401, redirects followed with care.
+
+use http::StatusCode;
+use http::header::LOCATION;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::auth::{Grant, SignIn};
+use super::transport::{Answer, Ask, Patience, Transport};
+use super::{RegistryError, RegistryErrorKind, RegistrySettings, Requests};
+
+/// Where a redirect may lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Redirects {
+    /// To another path of the registry: its answers are believed as they are.
+    Registry,
+    /// To any host: the answer is checked against the digest that it was asked for by.
+    Anywhere,
+}
+
+const MOST_REDIRECTS: usize = 5;
+
+/// The HTTP side of one registry.
+#[derive(Debug)]
+pub(super) struct RegistryHttp {
+    pub(super) settings: RegistrySettings,
+    transport: Transport,
+    sign_in: SignIn,
+    permits: Semaphore,
+}
+
+impl RegistryHttp {
+    /// # Errors
+    /// When the settings cannot work; nothing is sent yet.
+    pub(super) fn new(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
+        let endpoint = &settings.endpoint;
+        let bare = matches!(endpoint.scheme(), "http" | "https")
+            && endpoint.host_str().is_some()
+            && endpoint.path() == "/"
+            && endpoint.query().is_none()
+            && endpoint.fragment().is_none();
+        let secret = !endpoint.username().is_empty() || endpoint.password().is_some();
+        if secret || !bare {
+            let why = if secret { "holds credentials; they belong into `auth`" } else { "is not just scheme and host" };
+            return Err(RegistryError {
+                kind: RegistryErrorKind::Settings,
+                message: format!(
+                    "registry `{}`: its endpoint {why}; write it like `https://registry.example:5000`",
+                    settings.name
+                ),
+            });
+        }
+        Ok(Self {
+            transport: Transport::new(&settings, patience)?,
+            sign_in: SignIn::new(&settings),
+            permits: Semaphore::new(settings.concurrency.max(1)),
+            settings,
+        })
+    }
+
+    /// The address of a path of the registry, such as `/v2/shop/api/tags/list`.
+    pub(super) fn url(&self, path: &str) -> Url {
+        let mut url = self.settings.endpoint.clone();
+        url.set_path(path);
+        url
+    }
+
+    pub(super) fn identity(&self) -> String {
+        self.sign_in.identity()
+    }
+
+    pub(super) fn requests(&self) -> Requests {
+        self.transport.requests()
+    }
+
+    /// Sends a request to the registry and gives its answer, whatever the status; a redirect is an answer, too.
+    ///
+    /// A request keeps its place among those in flight while it waits to be tried again, so a registry that throttles is
+    /// asked less.
+    pub(super) async fn send(&self, grant: &Grant, ask: &Ask) -> Result<Answer, RegistryError> {
+        let _place = self.place().await?;
+        self.signed(grant, ask).await
+    }
+
+    /// Reads something, following redirects. Credentials go to the registry's own origin only.
+    pub(super) async fn read(
+        &self,
+        grant: &Grant,
+        mut ask: Ask,
+        redirects: Redirects,
+    ) -> Result<Answer, RegistryError> {
+        let _place = self.place().await?;
+        for _ in 0..=MOST_REDIRECTS {
+            let answer = if self.is_own(&ask.url) {
+                self.signed(grant, &ask).await?
+            } else {
+                self.transport.send(&ask, None).await?
+            };
+            if !is_redirect(answer.status) {
+                return Ok(answer);
+            }
+            let target = answer.header(LOCATION.as_str()).and_then(|text| ask.url.join(text).ok());
+            let Some(target) = target else { return Err(answer.refusal()) };
+            let plain = target.scheme() != "https" && ask.url.scheme() == "https";
+            let web = matches!(target.scheme(), "http" | "https");
+            if plain || !web || (redirects == Redirects::Registry && !self.is_own(&target)) {
+                let mut error = answer.refusal();
+                error.message = format!("{} (to {})", error.message, target.origin().ascii_serialization());
+                return Err(error);
+            }
+            ask.url = target;
+        }
+        Err(RegistryError {
+            kind: RegistryErrorKind::Malformed,
+            message: format!("{}: more than {MOST_REDIRECTS} redirects one after the other", ask.words()),
+        })
+    }
+
+    /// Whether a URL belongs to the registry itself: same scheme, host and port.
+    pub(super) fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.settings.endpoint.origin()
+    }
+
+    async fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, RegistryError> {
+        // Nothing closes the semaphore; if something did, it would be a failure like any other.
+        self.permits.acquire().await.map_err(|_| RegistryError {
+            kind: RegistryErrorKind::Connection,
+            message: format!("registry `{}` is not asked any more", self.settings.name),
+        })
+    }
+
+    async fn signed(&self, grant: &Grant, ask: &Ask) -> Result<Answer, RegistryError> {
+        let signature = self.sign_in.header(&self.transport, grant).await?;
+        let answer = self.transport.send(ask, signature.as_ref()).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        match self.sign_in.renewed(&self.transport, grant, signature.as_ref(), &answer).await? {
+            Some(signature) => self.transport.send(ask, Some(&signature)).await,
+            None => Ok(answer),
+        }
+    }
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}

@@ -1,0 +1,238 @@
+//! Everything behind the tags of a repository: manifests, the children of indexes to any depth, referrers, creation
+//! times.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use futures::{StreamExt, future, stream};
+use jiff::Timestamp;
+use tokio::sync::OnceCell;
+
+use super::http::RegistryHttp;
+use super::pull::{self, Referrers};
+use super::wire::{self, ParsedManifest};
+use super::{ContentCache, RegistryError, RegistryErrorKind};
+use crate::domain::{Digest, Gap, GapAt, Manifest, RepositoryName};
+
+/// What was read behind the tags of a repository, and what could not be.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) manifests: BTreeMap<Digest, Manifest>,
+    pub(super) gaps: Vec<Gap>,
+}
+
+/// Whether a registry has the referrers API, found out by the first question and remembered for all others.
+#[derive(Debug, Default)]
+pub(super) struct ReferrersApi(OnceCell<bool>);
+
+/// Why a manifest is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Tagged,
+    Child,
+    Referrer,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    role: Role,
+    /// Whether its creation time matters: a tag's image, or one by which an index is dated.
+    dated: bool,
+}
+
+struct Seen {
+    digest: Digest,
+    look: Look,
+    manifest: Option<ParsedManifest>,
+    referrers: Vec<Digest>,
+    gaps: Vec<Gap>,
+}
+
+/// Reads a repository through one registry, with what is known already.
+pub(super) struct Reading<'a> {
+    pub(super) http: &'a RegistryHttp,
+    pub(super) referrers: &'a ReferrersApi,
+    pub(super) repository: &'a RepositoryName,
+    pub(super) cache: &'a dyn ContentCache,
+}
+
+impl Reading<'_> {
+    /// Reads what the tagged digests name, level by level, each digest once.
+    pub(super) async fn contents(&self, tagged: BTreeSet<Digest>) -> Contents {
+        let mut contents = Contents::default();
+        let mut known: HashMap<Digest, bool> = HashMap::new();
+        let mut level: BTreeMap<Digest, Look> =
+            tagged.into_iter().map(|digest| (digest, Look { role: Role::Tagged, dated: true })).collect();
+        while !level.is_empty() {
+            known.extend(level.iter().map(|(digest, look)| (digest.clone(), look.dated)));
+            let seen: Vec<Seen> = stream::iter(level)
+                .map(|(digest, look)| self.see(digest, look))
+                .buffer_unordered(self.http.settings.concurrency.max(1))
+                .collect()
+                .await;
+            level = BTreeMap::new();
+            for Seen { digest, look, manifest, referrers, gaps } in seen {
+                contents.gaps.extend(gaps);
+                let mut want = |digest: Digest, role, dated| {
+                    // Once is enough, unless it was read without its creation time, which is wanted now.
+                    if known.get(&digest).is_none_or(|&was_dated| dated && !was_dated) {
+                        level.entry(digest).or_insert(Look { role, dated: false }).dated |= dated;
+                    }
+                };
+                if let Some(parsed) = manifest {
+                    let dates = look.dated && parsed.manifest.created_at.is_none();
+                    for child in parsed.children {
+                        want(child.digest, Role::Child, dates && child.image);
+                    }
+                    contents.manifests.insert(digest, parsed.manifest);
+                }
+                for referrer in referrers {
+                    want(referrer, Role::Referrer, false);
+                }
+            }
+        }
+        contents.spread_missing_times();
+        contents
+    }
+
+    async fn see(&self, digest: Digest, look: Look) -> Seen {
+        let (manifest, referrers) = future::join(self.parsed(&digest), async {
+            match look.role {
+                Role::Child => (Vec::new(), None),
+                Role::Tagged | Role::Referrer => self.referrers.of(self.http, self.repository, &digest).await,
+            }
+        })
+        .await;
+        let mut gaps = Vec::new();
+        let (referrers, trouble) = referrers;
+        gaps.extend(trouble.map(|error| error.gap(GapAt::Referrers(digest.clone()))));
+        let manifest = match manifest {
+            Ok(Some(mut parsed)) => {
+                if let Some(config) = parsed.dated_by.as_ref().filter(|_| look.dated) {
+                    match self.created_at(config).await {
+                        Ok(created_at) => parsed.manifest.created_at = created_at,
+                        Err(error) => gaps.push(error.gap(GapAt::Created(digest.clone()))),
+                    }
+                }
+                Some(parsed)
+            }
+            Ok(None) => {
+                // Indexes may list platforms that were never copied, and lists of referrers may be behind.
+                if look.role == Role::Tagged {
+                    let error = RegistryError {
+                        kind: RegistryErrorKind::NotFound,
+                        message: format!(
+                            "{}: a tag names {digest}, but there is no such manifest; push the image again, or remove \
+                             the tag by hand",
+                            self.repository
+                        ),
+                    };
+                    gaps.push(error.gap(GapAt::Manifest(digest.clone())));
+                }
+                None
+            }
+            Err(error) => {
+                gaps.push(error.gap(GapAt::Manifest(digest.clone())));
+                None
+            }
+        };
+        Seen { digest, look, manifest, referrers, gaps }
+    }
+
+    async fn parsed(&self, digest: &Digest) -> Result<Option<ParsedManifest>, RegistryError> {
+        let raw = if let Some(raw) = self.cache.manifest(digest).await {
+            raw
+        } else {
+            let Some(raw) = pull::manifest(self.http, self.repository, digest).await? else { return Ok(None) };
+            self.cache.keep_manifest(&raw).await;
+            raw
+        };
+        wire::parse(&raw).map(Some).map_err(|why| RegistryError {
+            kind: RegistryErrorKind::Malformed,
+            message: format!("manifest {digest} of {} is not understood: {why}", self.repository),
+        })
+    }
+
+    async fn created_at(&self, config: &Digest) -> Result<Option<Timestamp>, RegistryError> {
+        if let Some(known) = self.cache.created_at(config).await {
+            return Ok(known);
+        }
+        let created_at = pull::config_created(self.http, self.repository, config).await?;
+        self.cache.keep_created_at(config, created_at).await;
+        Ok(created_at)
+    }
+}
+
+impl ReferrersApi {
+    /// The referrers of a manifest, as far as the registry lists them. Where it has no such API they stand in fallback
+    /// tags, which are read as the indexes that they are.
+    async fn of(
+        &self,
+        http: &RegistryHttp,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> (Vec<Digest>, Option<RegistryError>) {
+        let mut first = None;
+        let supported = self
+            .0
+            .get_or_try_init(|| async {
+                let answer = pull::referrers(http, repository, digest).await?;
+                let supported = matches!(answer, Referrers::Listed(..));
+                first = Some(answer);
+                Ok(supported)
+            })
+            .await;
+        let answer = match (supported, first) {
+            (Err(error), _) => Err(error),
+            (Ok(false), _) => return (Vec::new(), None),
+            (Ok(true), Some(answer)) => Ok(answer),
+            (Ok(true), None) => pull::referrers(http, repository, digest).await,
+        };
+        match answer {
+            Ok(Referrers::Listed(digests, trouble)) => (digests, trouble),
+            Ok(Referrers::Unsupported) => {
+                let error = RegistryError {
+                    kind: RegistryErrorKind::NotFound,
+                    message: format!(
+                        "{repository}: the registry listed referrers of other manifests, but does not know the question \
+                         for {digest}"
+                    ),
+                };
+                (Vec::new(), Some(error))
+            }
+            Err(error) => (Vec::new(), Some(error)),
+        }
+    }
+}
+
+impl Contents {
+    /// An index without a time of its own is dated by its images. If one of their times could not be read, neither is
+    /// the index's known: the missing one might be the latest.
+    fn spread_missing_times(&mut self) {
+        let mut missing: BTreeMap<Digest, Gap> = BTreeMap::new();
+        for gap in &self.gaps {
+            if let GapAt::Created(digest) = &gap.at {
+                missing.insert(digest.clone(), gap.clone());
+            }
+        }
+        loop {
+            let mut more = Vec::new();
+            for (index, manifest) in &self.manifests {
+                if manifest.created_at.is_some() || missing.contains_key(index) {
+                    continue;
+                }
+                if let Some(gap) = manifest.children.iter().find_map(|child| missing.get(child)) {
+                    more.push(Gap { at: GapAt::Created(index.clone()), ..gap.clone() });
+                }
+            }
+            if more.is_empty() {
+                return;
+            }
+            for gap in more {
+                if let GapAt::Created(digest) = &gap.at {
+                    missing.insert(digest.clone(), gap.clone());
+                }
+                self.gaps.push(gap);
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The reading requests of the distribution API, each with its answer understood and its content verified.
+
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use jiff::Timestamp;
+
+use super::auth::Grant;
+use super::http::{Redirects, RegistryHttp};
+use super::paging::{self, List};
+use super::transport::{Answer, Ask};
+use super::{RawManifest, RegistryError, RegistryErrorKind, wire};
+use crate::domain::{Digest, RepositoryName, TagName};
+
+/// Every type of manifest in use. Without the right one a registry converts, or answers 404.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
+     application/vnd.oci.artifact.manifest.v1+json, application/vnd.cncf.oras.artifact.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.v1+prettyjws, application/vnd.docker.distribution.manifest.v1+json, \
+     */*;q=0.1";
+
+/// The catalogue of repositories.
+pub(super) const CATALOGUE: List = List { accept: "application/json", read: wire::catalogue_page };
+/// The tags of a repository.
+pub(super) const TAGS: List = List { accept: "application/json", read: wire::tags_page };
+/// The referrers of a manifest.
+pub(super) const REFERRERS: List =
+    List { accept: "application/vnd.oci.image.index.v1+json, application/json", read: wire::referrers_page };
+
+/// Most bytes of a manifest. The specification asks registries to take 4 MiB.
+const MANIFEST_LIMIT: usize = 8 << 20;
+const CONFIG_LIMIT: usize = 16 << 20;
+
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// The digest that a tag names right now; nothing if the registry knows no such tag.
+///
+/// Asked by HEAD; by GET, and computed, where the registry gives no digest or does not do HEAD.
+pub(super) async fn resolve(
+    http: &RegistryHttp,
+    repository: &RepositoryName,
+    tag: &TagName,
+) -> Result<Option<Digest>, RegistryError> {
+    let grant = Grant::Pull(repository.clone());
+    let url = http.url(&format!("/v2/{repository}/manifests/{tag}"));
+    let answer = http.read(&grant, Ask::head(url.clone(), MANIFESTS), Redirects::Registry).await?;
+    match answer.status.as_u16() {
+        200 => {
+            if let Some(digest) = content_digest(&answer)? {
+                return Ok(Some(digest));
+            }
+        }
+        404 => return Ok(None),
+        405 | 501 => {}
+        _ => return Err(answer.refusal()),
+    }
+    let answer = http.read(&grant, Ask::get(url, MANIFESTS, MANIFEST_LIMIT), Redirects::Registry).await?;
+    if answer.is_absence() {
+        return Ok(None);
+    }
+    if answer.status != StatusCode::OK {
+        return Err(answer.refusal());
+    }
+    match content_digest(&answer)? {
+        Some(digest) if wire::is_manifest_of(&digest, &answer.body) => Ok(Some(digest)),
+        Some(digest) => Err(mismatch(&answer, &digest)),
+        None => {
+            let digest = wire::manifest_digest(&answer.body);
+            let media_type = wire::media_type(answer.header(CONTENT_TYPE.as_str()), &answer.body);
+            let raw = RawManifest { digest: digest.clone(), media_type, bytes: answer.body.clone().into() };
+            // Without a digest to check against, at least a manifest it must be.
+            wire::parse(&raw).map_err(|why| answer.malformed(&why))?;
+            Ok(Some(digest))
+        }
+    }
+}
+
+/// The digest in an answer's header. One that cannot be understood is an error: the tag names something, but what?
+pub(super) fn content_digest(answer: &Answer) -> Result<Option<Digest>, RegistryError> {
+    let Some(text) = answer.header(CONTENT_DIGEST) else { return Ok(None) };
+    text.trim().parse().map(Some).map_err(|error: crate::domain::InvalidDigest| answer.malformed(&error.to_string()))
+}
+
+/// Whether a manifest is there right now.
+pub(super) async fn has_manifest(
+    http: &RegistryHttp,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<bool, RegistryError> {
+    let url = http.url(&format!("/v2/{repository}/manifests/{digest}"));
+    let grant = Grant::Pull(repository.clone());
+    let answer = http.read(&grant, Ask::head(url, MANIFESTS), Redirects::Registry).await?;
+    match answer.status.as_u16() {
+        200 => Ok(true),
+        404 => Ok(false),
+        405 | 501 => manifest(http, repository, digest).await.map(|found| found.is_some()),
+        _ => Err(answer.refusal()),
+    }
+}
+
+/// A manifest, verified; nothing if the registry knows no such manifest.
+pub(super) async fn manifest(
+    http: &RegistryHttp,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<RawManifest>, RegistryError> {
+    let url = http.url(&format!("/v2/{repository}/manifests/{digest}"));
+    let ask = Ask::get(url, MANIFESTS, MANIFEST_LIMIT);
+    let answer = http.read(&Grant::Pull(repository.clone()), ask, Redirects::Anywhere).await?;
+    if answer.is_absence() {
+        return Ok(None);
+    }
+    if answer.status != StatusCode::OK {
+        return Err(answer.refusal());
+    }
+    if !wire::is_manifest_of(digest, &answer.body) {
+        return Err(mismatch(&answer, digest));
+    }
+    let media_type = wire::media_type(answer.header(CONTENT_TYPE.as_str()), &answer.body);
+    Ok(Some(RawManifest { digest: digest.clone(), media_type, bytes: answer.body.into() }))
+}
+
+/// What an image configuration says of its creation, verified.
+pub(super) async fn config_created(
+    http: &RegistryHttp,
+    repository: &RepositoryName,
+    config: &Digest,
+) -> Result<Option<Timestamp>, RegistryError> {
+    let url = http.url(&format!("/v2/{repository}/blobs/{config}"));
+    let ask = Ask::get(url, "*/*", CONFIG_LIMIT);
+    let answer = http.read(&Grant::Pull(repository.clone()), ask, Redirects::Anywhere).await?;
+    if answer.status != StatusCode::OK {
+        return Err(answer.refusal());
+    }
+    if !config.is_of(&answer.body) {
+        return Err(mismatch(&answer, config));
+    }
+    wire::config_created(&answer.body).map_err(|why| answer.malformed(&why))
+}
+
+fn mismatch(answer: &Answer, digest: &Digest) -> RegistryError {
+    RegistryError {
+        kind: RegistryErrorKind::DigestMismatch,
+        message: format!(
+            "{} answered with {} bytes that are not {digest}: they are {}; the registry's storage or something on the \
+             way is broken",
+            answer.asked,
+            answer.body.len(),
+            Digest::of(&answer.body)
+        ),
+    }
+}
+
+/// What came of asking for referrers.
+pub(super) enum Referrers {
+    /// These, and what went wrong where that is not all of them.
+    Listed(Vec<Digest>, Option<RegistryError>),
+    /// The registry does not know the question; referrers are in fallback tags, if there are any.
+    Unsupported,
+}
+
+/// The manifests that refer to one. A 404, 400 or 405 says that the registry has no such API, unless it is about the
+/// repository.
+pub(super) async fn referrers(
+    http: &RegistryHttp,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Referrers, RegistryError> {
+    let grant = Grant::Pull(repository.clone());
+    let url = http.url(&format!("/v2/{repository}/referrers/{digest}"));
+    // This list has no `n` in the specification, and a 400 for it would look like an unknown question.
+    let first = paging::first_unsized(http, &grant, url.clone(), REFERRERS).await?;
+    match first.answer.status.as_u16() {
+        200 => {}
+        400 | 404 | 405 if first.answer.code().as_deref() != Some("NAME_UNKNOWN") => return Ok(Referrers::Unsupported),
+        _ => return Err(first.answer.refusal()),
+    }
+    let pages = paging::all(http, &grant, first, REFERRERS).await;
+    let mut trouble = pages.trouble;
+    let mut digests = Vec::with_capacity(pages.names.len());
+    for name in pages.names {
+        match name.parse() {
+            Ok(digest) => digests.push(digest),
+            Err(error) => {
+                let error: crate::domain::InvalidDigest = error;
+                trouble = Some(RegistryError {
+                    kind: RegistryErrorKind::Malformed,
+                    message: format!("GET {url} lists a referrer that cannot be understood: {error}"),
+                });
+            }
+        }
+    }
+    Ok(Referrers::Listed(digests, trouble))
+}

@@ -1,0 +1,137 @@
+//! Walks all registries and puts together what they hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::{StreamExt, future, stream};
+
+use super::auth::host_and_port;
+use super::distribution::DistributionReader;
+use super::removal::DistributionWriter;
+use super::{ContentCache, RegistryError, RegistryKind, RegistryReader, RegistrySettings, RegistryWriter};
+use crate::domain::{GapAt, Inventory, Registry, RegistryName, RemovalAbility, RepositoryName};
+
+/// What to read of the registries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Every repository of every registry.
+    #[default]
+    All,
+    /// These repositories of these registries; the catalogue is not asked for.
+    Only(BTreeMap<RegistryName, BTreeSet<RepositoryName>>),
+}
+
+/// Is told how far the reading has come.
+pub trait Progress: Send + Sync {
+    /// A registry has so many repositories to read.
+    fn found(&self, registry: &RegistryName, repositories: usize);
+    /// A repository is read; it has so many tags.
+    fn read(&self, registry: &RegistryName, repository: &RepositoryName, tags: usize);
+}
+
+/// Nobody looks.
+impl Progress for () {
+    fn found(&self, _: &RegistryName, _: usize) {}
+    fn read(&self, _: &RegistryName, _: &RepositoryName, _: usize) {}
+}
+
+/// Repositories of one registry that are read at once. Requests are bounded by the registry's own `concurrency`; this
+/// bounds what is held in memory half read.
+const REPOSITORIES_AT_ONCE: usize = 8;
+
+/// The reader for a registry, by its kind.
+///
+/// # Errors
+/// When its settings cannot work, such as a CA file that cannot be read.
+pub fn reader(settings: RegistrySettings) -> Result<Arc<dyn RegistryReader>, RegistryError> {
+    match settings.kind {
+        RegistryKind::Distribution => Ok(Arc::new(DistributionReader::new(settings)?)),
+    }
+}
+
+/// The writer for a registry, by its kind.
+///
+/// # Errors
+/// As [`reader`].
+pub fn writer(settings: RegistrySettings) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
+    match settings.kind {
+        RegistryKind::Distribution => Ok(Arc::new(DistributionWriter::new(settings)?)),
+    }
+}
+
+/// Reads the registries, all at once. Never fails: what could not be read is a gap.
+pub async fn collect(
+    readers: &[Arc<dyn RegistryReader>],
+    scope: &Scope,
+    cache: &dyn ContentCache,
+    progress: &dyn Progress,
+) -> Inventory {
+    let wanted = readers.iter().filter(|reader| match scope {
+        Scope::All => true,
+        Scope::Only(only) => only.contains_key(&reader.settings().name),
+    });
+    let registries = future::join_all(wanted.map(|reader| registry(&**reader, scope, cache, progress))).await;
+    let mut inventory = Inventory { registries };
+    inventory.sort();
+    inventory
+}
+
+async fn registry(
+    reader: &dyn RegistryReader,
+    scope: &Scope,
+    cache: &dyn ContentCache,
+    progress: &dyn Progress,
+) -> Registry {
+    let settings = reader.settings();
+    let name = &settings.name;
+    let mut gaps = Vec::new();
+    let names: BTreeSet<RepositoryName> = match scope {
+        Scope::Only(only) => only.get(name).cloned().unwrap_or_default(),
+        Scope::All => match reader.catalogue().await {
+            Ok(catalogue) => {
+                gaps = catalogue.gaps;
+                catalogue.repositories.into_iter().collect()
+            }
+            Err(error) => {
+                gaps.push(error.gap(GapAt::Catalogue));
+                BTreeSet::new()
+            }
+        },
+    };
+    progress.found(name, names.len());
+    let repositories = stream::iter(names)
+        .map(|repository| async move {
+            let read = reader.repository(&repository, cache).await;
+            progress.read(name, &repository, read.tags.len());
+            read
+        })
+        .buffer_unordered(REPOSITORIES_AT_ONCE)
+        .collect()
+        .await;
+    Registry {
+        name: name.clone(),
+        kind: settings.kind.label(),
+        endpoint: settings.endpoint.as_str().trim_end_matches('/').to_owned(),
+        hosts: hosts(settings),
+        identity: reader.identity(),
+        removal: settings.removal,
+        ability: RemovalAbility::NotAsked,
+        repositories,
+        gaps,
+    }
+}
+
+/// The hosts by which image references name a registry: its endpoint's, its aliases, and all names of Docker Hub where
+/// it is that. Lower case, with the port where it is not the scheme's own.
+#[must_use]
+pub fn hosts(settings: &RegistrySettings) -> Vec<String> {
+    const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+    let mut hosts = vec![host_and_port(&settings.endpoint)];
+    if DOCKER_HUB.contains(&hosts[0].as_str()) {
+        hosts.extend(DOCKER_HUB.map(str::to_owned));
+    }
+    hosts.extend(settings.aliases.iter().map(|alias| alias.to_ascii_lowercase()));
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}

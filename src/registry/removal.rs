@@ -1,0 +1,117 @@
+//! Changing a registry by the distribution API: untag, delete, put back.
+
+use async_trait::async_trait;
+use http::{Method, StatusCode};
+
+use super::auth::Grant;
+use super::http::RegistryHttp;
+use super::transport::{Answer, Ask, ERROR_LIMIT, Patience};
+use super::{RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, pull};
+use crate::domain::{Digest, RepositoryName, TagName};
+
+/// Changes a registry by the distribution API.
+#[derive(Debug)]
+pub struct DistributionWriter {
+    http: RegistryHttp,
+}
+
+impl DistributionWriter {
+    /// A writer by these settings; nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the settings cannot work, such as a CA file that cannot be read.
+    pub fn new(settings: RegistrySettings) -> Result<Self, RegistryError> {
+        Self::with_patience(settings, Patience::default())
+    }
+
+    /// The same, with another patience for what fails.
+    ///
+    /// # Errors
+    /// As [`DistributionWriter::new`].
+    pub fn with_patience(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
+        Ok(Self { http: RegistryHttp::new(settings, patience)? })
+    }
+
+    async fn delete(&self, repository: &RepositoryName, reference: &str) -> Result<Removed, RegistryError> {
+        let url = self.http.url(&format!("/v2/{repository}/manifests/{reference}"));
+        let answer = self.http.send(&Grant::Delete(repository.clone()), &Ask::delete(url)).await?;
+        removed(&answer)
+    }
+}
+
+#[async_trait]
+impl RegistryWriter for DistributionWriter {
+    async fn untag(&self, repository: &RepositoryName, tag: &TagName) -> Result<Removed, RegistryError> {
+        self.delete(repository, tag.as_str()).await
+    }
+
+    async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Removed, RegistryError> {
+        self.delete(repository, &digest.to_string()).await
+    }
+
+    async fn put_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &TagName,
+        manifest: &RawManifest,
+    ) -> Result<(), RegistryError> {
+        let ask = Ask {
+            method: Method::PUT,
+            content: Some((manifest.media_type.clone(), manifest.bytes.clone())),
+            repeatable: false,
+            ..Ask::get(self.http.url(&format!("/v2/{repository}/manifests/{tag}")), "*/*", ERROR_LIMIT)
+        };
+        let answer = self.http.send(&Grant::Push(repository.clone()), &ask).await?;
+        if answer.status != StatusCode::CREATED {
+            return Err(match answer.status.as_u16() {
+                409 | 412 | 423 => answer.error(RegistryErrorKind::Locked),
+                400 | 405 if names_a_lock(&answer) => answer.error(RegistryErrorKind::Locked),
+                _ => answer.refusal(),
+            });
+        }
+        let stored = match pull::content_digest(&answer)? {
+            Some(digest) => Some(digest),
+            None => pull::resolve(&self.http, repository, tag).await?,
+        };
+        if stored.as_ref() == Some(&manifest.digest) {
+            return Ok(());
+        }
+        let stored = stored.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
+        Err(RegistryError {
+            kind: RegistryErrorKind::DigestMismatch,
+            message: format!(
+                "{} stored {stored} instead of {}; look at the tag by hand",
+                answer.asked, manifest.digest
+            ),
+        })
+    }
+}
+
+/// What came of a deletion.
+fn removed(answer: &Answer) -> Result<Removed, RegistryError> {
+    match answer.status.as_u16() {
+        200 | 202 | 204 => Ok(Removed::Done(evidence(answer))),
+        404 if answer.is_absence() => Ok(Removed::AlreadyGone),
+        409 | 412 | 423 => Err(answer.error(RegistryErrorKind::Locked)),
+        400 | 403 | 405 if names_a_lock(answer) => Err(answer.error(RegistryErrorKind::Locked)),
+        400 | 405 => Err(answer.error(RegistryErrorKind::Unsupported)),
+        _ => Err(answer.refusal()),
+    }
+}
+
+/// Whether a refusal is about this one tag or manifest, by the words that registries use for locks: zot's `DENIED` with
+/// 405, Azure's `REGISTRY_DISALLOWED_OPERATION`, Harbor's and Quay's immutable tags.
+fn names_a_lock(answer: &Answer) -> bool {
+    let Some(code) = answer.code() else { return false };
+    let code = code.to_ascii_uppercase();
+    let denied = code == "DENIED" && answer.status != StatusCode::FORBIDDEN;
+    denied || ["DISALLOWED", "IMMUTABLE", "LOCKED", "PRECONDITION"].iter().any(|word| code.contains(word))
+}
+
+/// What the registry gave by which its operators find this request again.
+fn evidence(answer: &Answer) -> String {
+    ["x-ms-correlation-request-id", "x-request-id"]
+        .iter()
+        .find_map(|name| Some(format!("{name}: {}", answer.header(name)?)))
+        .unwrap_or_default()
+}

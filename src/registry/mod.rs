@@ -106,7 +106,7 @@ pub enum Auth {
 }
 
 /// What went wrong with a registry. Messages name the registry and the request, never a secret.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RegistryError {
     /// The class of it.

@@ -8,3 +8,8 @@ mod embedded_registry;
 
 #[test]
 fn x() {}
+//! All integration tests, as one binary.
+
+mod docker_registry;
+mod registry;
+mod support;

@@ -1,0 +1,208 @@
+//! The distribution dialect against the real distribution 2.8.
+
+use std::fs;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tagwarden::domain::{GapAt, RemovalAbility, RemovalMethod, RemovalObstacle, RepositoryName};
+use tagwarden::registry::{
+    Auth, DistributionReader, DistributionWriter, RegistryErrorKind, RegistryReader, RegistrySettings, RegistryWriter,
+    Removed, Scope, collect, reader,
+};
+
+use crate::registry::{name, quick, settings, tag};
+use crate::support::content::{self, Content};
+use crate::support::docker_registry::{DockerRegistry, PASSWORD, Setup, USER};
+use crate::support::memory::Memory;
+
+struct Pushed {
+    old: Content,
+    new: Content,
+    both: Content,
+}
+
+/// Two images, one of them under two tags, and an index of both.
+async fn fill(registry: &DockerRegistry) -> Pushed {
+    let layer = content::layer("shared layer");
+    let mut images = Vec::new();
+    for (created, salt) in [("2024-01-01T00:00:00Z", "old"), ("2024-06-01T12:00:00.123456789Z", "new")] {
+        let config = content::config(created, salt);
+        registry.push_blob("shop/api", &layer).await;
+        registry.push_blob("shop/api", &config).await;
+        images.push(content::image(&config, &[&layer]));
+    }
+    let (new, old) = (images.pop().unwrap(), images.pop().unwrap());
+    let both = content::index(&[&old, &new]);
+    for (reference, manifest) in [("v1", &old), ("stable", &old), ("v2", &new), ("multi", &both)] {
+        registry.push_manifest("shop/api", reference, manifest).await;
+    }
+    Pushed { old, new, both }
+}
+
+async fn running(setup: Setup) -> (DockerRegistry, RegistrySettings) {
+    let registry = DockerRegistry::start(setup).await;
+    let settings = settings(registry.endpoint.as_str());
+    (registry, settings)
+}
+
+fn read_by(settings: &RegistrySettings) -> DistributionReader {
+    DistributionReader::with_patience(settings.clone(), quick()).unwrap()
+}
+
+fn written_by(settings: &RegistrySettings) -> DistributionWriter {
+    DistributionWriter::with_patience(settings.clone(), quick()).unwrap()
+}
+
+fn repository() -> RepositoryName {
+    name("shop/api")
+}
+
+#[tokio::test]
+async fn everything_in_it_is_read_and_little_is_asked_again() {
+    let (registry, settings) = running(Setup::default()).await;
+    let pushed = fill(&registry).await;
+    let cache = Memory::default();
+    let readers = [reader(settings.clone()).unwrap()];
+    let inventory = collect(&readers, &Scope::All, &cache, &()).await;
+    assert!(!inventory.has_gaps(), "{inventory:?}");
+    let found = inventory.registries[0].repository("shop/api").unwrap();
+    let tags: Vec<_> = found.tags.iter().map(|tag| (tag.name.as_str(), tag.digest.clone().unwrap())).collect();
+    let expected = [("multi", &pushed.both), ("stable", &pushed.old), ("v1", &pushed.old), ("v2", &pushed.new)];
+    assert_eq!(tags, expected.map(|(tag, content)| (tag, content.digest.clone())));
+    assert_eq!(found.manifests.len(), 3);
+    let created = |content: &Content| found.manifests[&content.digest].created_at;
+    assert_eq!(created(&pushed.old), "2024-01-01T00:00:00Z".parse().ok());
+    assert_eq!(created(&pushed.new), "2024-06-01T12:00:00.123456789Z".parse().ok());
+    assert_eq!(found.manifests[&pushed.both.digest].children, [pushed.old.digest.clone(), pushed.new.digest.clone()]);
+    // Ping, catalogue, tag list, one for each tag, two for each image, one for the index, and the question whether
+    // there is a referrers API (2.8 has none).
+    assert_eq!(readers[0].requests().total, 3 + 4 + 2 * 2 + 1 + 1);
+
+    let again = [reader(settings).unwrap()];
+    assert_eq!(collect(&again, &Scope::All, &cache, &()).await, inventory);
+    assert_eq!(again[0].requests().total, 3 + 4 + 1);
+}
+
+#[tokio::test]
+async fn with_deletion_enabled_it_deletes_by_digest_but_does_not_untag() {
+    let (registry, settings) = running(Setup { delete: true, ..Setup::default() }).await;
+    let pushed = fill(&registry).await;
+    let ability = read_by(&settings).removal_ability(&repository()).await;
+    assert_eq!(ability, RemovalAbility::Impossible(RemovalObstacle::NoUntag));
+    let by_manifest = RegistrySettings { removal: RemovalMethod::DeleteManifest, ..settings.clone() };
+    assert_eq!(read_by(&by_manifest).removal_ability(&repository()).await, RemovalAbility::Able);
+
+    let writer = written_by(&settings);
+    let error = writer.untag(&repository(), &tag("v1")).await.unwrap_err();
+    assert_eq!(error.kind, RegistryErrorKind::Unsupported, "{error}");
+    assert!(registry.pull_manifest("shop/api", "v1").await.is_some(), "nothing has gone by probing and refusing");
+
+    let raw = read_by(&settings).manifest(&repository(), &pushed.old.digest).await.unwrap().unwrap();
+    let removed = writer.delete_manifest(&repository(), &pushed.old.digest).await.unwrap();
+    assert!(matches!(removed, Removed::Done(_)), "{removed:?}");
+    assert_eq!(registry.pull_manifest("shop/api", "v1").await, None);
+    assert_eq!(registry.pull_manifest("shop/api", "stable").await, None, "all tags of it go");
+    let reader = read_by(&settings);
+    assert_eq!(reader.resolve(&repository(), &tag("v1")).await, Ok(None));
+    assert_eq!(reader.has_manifest(&repository(), &pushed.old.digest).await, Ok(false));
+    assert_eq!(reader.has_manifest(&repository(), &pushed.new.digest).await, Ok(true));
+    let again = writer.delete_manifest(&repository(), &pushed.old.digest).await.unwrap();
+    assert_eq!(again, Removed::AlreadyGone);
+
+    writer.put_tag(&repository(), &tag("v1"), &raw).await.unwrap();
+    assert_eq!(registry.pull_manifest("shop/api", "v1").await, Some(pushed.old), "byte for byte, by the same type");
+}
+
+#[tokio::test]
+async fn with_deletion_disabled_nothing_can_be_removed() {
+    let (registry, settings) = running(Setup::default()).await;
+    fill(&registry).await;
+    for removal in [RemovalMethod::Untag, RemovalMethod::DeleteManifest] {
+        let settings = RegistrySettings { removal, ..settings.clone() };
+        let ability = read_by(&settings).removal_ability(&repository()).await;
+        assert_eq!(ability, RemovalAbility::Impossible(RemovalObstacle::DeletesDisabled), "{removal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_whose_blobs_are_gone_is_not_put_back() {
+    let (registry, settings) = running(Setup::default()).await;
+    fill(&registry).await;
+    let orphan = content::image(&content::config("", "never pushed"), &[]);
+    let raw = tagwarden::registry::RawManifest {
+        digest: orphan.digest,
+        media_type: orphan.media_type.as_str().into(),
+        bytes: orphan.bytes.into(),
+    };
+    let error = written_by(&settings).put_tag(&repository(), &tag("v9"), &raw).await.unwrap_err();
+    assert!(error.message.contains("MANIFEST_BLOB_UNKNOWN"), "{error}");
+    assert_eq!(registry.pull_manifest("shop/api", "v9").await, None);
+}
+
+#[tokio::test]
+async fn a_password_opens_it_and_a_wrong_one_is_a_gap() {
+    let (registry, anonymous) = running(Setup { login: true, ..Setup::default() }).await;
+    fill(&registry).await;
+    let basic = |password: &str| Auth::Basic { username: USER.into(), password: password.into() };
+    let inventory_as = async |auth| {
+        let reader = reader(RegistrySettings { auth, ..anonymous.clone() }).unwrap();
+        collect(&[reader], &Scope::All, &Memory::default(), &()).await.registries.remove(0)
+    };
+
+    let read = inventory_as(basic(PASSWORD)).await;
+    assert_eq!((read.identity.as_str(), read.gaps.len()), ("user ada", 0));
+    assert_eq!(read.repositories[0].tags.len(), 4);
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    let encoded = "YWRhOm9wZW46c2VzYW1l";
+    fs::write(&file, format!(r#"{{"auths": {{"{}": {{"auth": "{encoded}"}}}}}}"#, registry.endpoint)).unwrap();
+    let read = inventory_as(Auth::DockerConfig(file)).await;
+    assert_eq!(read.repositories[0].tags.len(), 4);
+    assert_eq!(read.identity, "user ada, by the docker configuration");
+
+    for auth in [Auth::Anonymous, basic("wrong:secret")] {
+        let read = inventory_as(auth).await;
+        assert!(read.repositories.is_empty());
+        assert_eq!((&read.gaps[0].at, read.gaps[0].kind), (&GapAt::Catalogue, "denied"));
+        assert!(!read.gaps[0].message.contains("secret"), "{}", read.gaps[0].message);
+    }
+}
+
+#[tokio::test]
+async fn a_ca_file_makes_a_private_certificate_trusted() {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&ca_key).unwrap();
+    let issuer = Issuer::new(params, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let tls = Some((certificate.pem(), key.serialize_pem()));
+    let (registry, untrusting) = running(Setup { tls, ..Setup::default() }).await;
+    fill(&registry).await;
+
+    let error = read_by(&untrusting).catalogue().await.unwrap_err();
+    assert_eq!(error.kind, RegistryErrorKind::Connection, "{error}");
+    assert!(error.message.contains("certificate"), "the cause is told: {error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let other_key = KeyPair::generate().unwrap();
+    let other = CertificateParams::new(vec!["other.example".into()]).unwrap().self_signed(&other_key).unwrap();
+    fs::write(&file, other.pem() + &ca.pem()).unwrap();
+    let trusting = RegistrySettings { ca_file: Some(file.clone()), ..untrusting.clone() };
+    let readers: [Arc<dyn RegistryReader>; 1] = [Arc::new(read_by(&trusting))];
+    let inventory = collect(&readers, &Scope::All, &Memory::default(), &()).await;
+    assert!(!inventory.has_gaps(), "{inventory:?}");
+    assert_eq!(inventory.tag_count(), 4);
+
+    for (text, words) in [("", "holds no certificate"), ("-----BEGIN CERTIFICATE-----\n", "not understood")] {
+        fs::write(&file, text).unwrap();
+        let error = DistributionReader::new(trusting.clone()).unwrap_err();
+        assert_eq!(error.kind, RegistryErrorKind::Settings);
+        assert!(error.message.contains(words) && error.message.contains("ca.pem"), "{text:?}: {error}");
+    }
+    fs::remove_file(&file).unwrap();
+    assert!(DistributionReader::new(trusting).unwrap_err().message.contains("cannot be read"));
+}

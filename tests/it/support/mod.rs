@@ -1,0 +1,5 @@
+//! What several tests need: registries to talk to and content to put there.
+
+pub(crate) mod content;
+pub(crate) mod docker_registry;
+pub(crate) mod memory;

@@ -1,0 +1,199 @@
+//! Untagging, deleting, putting back, and finding out beforehand whether that will work.
+
+use serde_json::json;
+use tagwarden::domain::{RemovalAbility, RemovalMethod, RemovalObstacle};
+use tagwarden::registry::{
+    Auth, DistributionReader, DistributionWriter, RawManifest, RegistryErrorKind, RegistryReader, RegistrySettings,
+    RegistryWriter, Removed,
+};
+use wiremock::matchers::{header, method, path, path_regex, query_param};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::{answer, name, ok_json, quick, refusal, seen, settings, tag};
+use crate::support::content::{IMAGE, config, image};
+
+const BY_TAG: &str = "^/v2/app/manifests/tagwarden-probe-[0-9a-f]{32}$";
+const BY_DIGEST: &str = "^/v2/app/manifests/sha256:[0-9a-f]{64}$";
+
+fn writer(server: &MockServer) -> DistributionWriter {
+    DistributionWriter::with_patience(settings(&server.uri()), quick()).unwrap()
+}
+
+async fn ability(removal: RemovalMethod, by_tag: ResponseTemplate, by_digest: ResponseTemplate) -> RemovalAbility {
+    let server = MockServer::start().await;
+    Mock::given(method("DELETE")).and(path_regex(BY_TAG)).respond_with(by_tag).mount(&server).await;
+    Mock::given(method("DELETE")).and(path_regex(BY_DIGEST)).respond_with(by_digest).mount(&server).await;
+    let settings = RegistrySettings { removal, ..settings(&server.uri()) };
+    let reader = DistributionReader::with_patience(settings, quick()).unwrap();
+    let ability = reader.removal_ability(&name("app")).await;
+    let asked = seen(&server).await;
+    assert!(asked.iter().all(|request| request.starts_with("GET /v2/") || request.starts_with("DELETE ")), "{asked:?}");
+    ability
+}
+
+#[tokio::test]
+async fn a_registry_says_by_its_refusal_whether_it_can_untag() {
+    use RemovalObstacle::{DeletesDisabled, Denied, NoUntag};
+    let cases = [
+        (refusal(404, "MANIFEST_UNKNOWN"), refusal(500, ""), None),
+        (refusal(404, "TAG_UNKNOWN"), refusal(500, ""), None),
+        (ResponseTemplate::new(202), refusal(500, ""), None),
+        (refusal(400, "DIGEST_INVALID"), refusal(404, "MANIFEST_UNKNOWN"), Some(NoUntag)),
+        (refusal(405, "UNSUPPORTED"), refusal(404, "MANIFEST_UNKNOWN"), Some(NoUntag)),
+        (refusal(405, "UNSUPPORTED"), refusal(405, "UNSUPPORTED"), Some(DeletesDisabled)),
+        (refusal(400, "UNSUPPORTED"), refusal(400, "UNSUPPORTED"), Some(DeletesDisabled)),
+        (refusal(401, "UNAUTHORIZED"), refusal(500, ""), Some(Denied)),
+        (refusal(403, "DENIED"), refusal(500, ""), Some(Denied)),
+    ];
+    for (by_tag, by_digest, obstacle) in cases {
+        let expected = obstacle.map_or(RemovalAbility::Able, RemovalAbility::Impossible);
+        assert_eq!(ability(RemovalMethod::Untag, by_tag, by_digest).await, expected);
+    }
+    let unclear = ability(RemovalMethod::Untag, refusal(500, "UNKNOWN"), refusal(404, "")).await;
+    assert!(
+        matches!(&unclear, RemovalAbility::Impossible(RemovalObstacle::Unclear { message }) if message.contains("500"))
+    );
+}
+
+#[tokio::test]
+async fn a_registry_says_by_its_refusal_whether_it_can_delete() {
+    use RemovalObstacle::{DeletesDisabled, Denied};
+    let never = || refusal(500, "");
+    for (by_digest, obstacle) in [
+        (refusal(404, "MANIFEST_UNKNOWN"), None),
+        (refusal(405, "UNSUPPORTED"), Some(DeletesDisabled)),
+        (refusal(403, "DENIED"), Some(Denied)),
+    ] {
+        let expected = obstacle.map_or(RemovalAbility::Able, RemovalAbility::Impossible);
+        assert_eq!(ability(RemovalMethod::DeleteManifest, never(), by_digest).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn no_two_probes_name_the_same() {
+    let server = MockServer::start().await;
+    let reader = DistributionReader::with_patience(settings(&server.uri()), quick()).unwrap();
+    for _ in 0..20 {
+        reader.removal_ability(&name("app")).await;
+    }
+    let mut probes: Vec<_> = seen(&server).await.into_iter().filter(|request| request.starts_with("DELETE")).collect();
+    assert_eq!(probes.len(), 20);
+    probes.sort();
+    probes.dedup();
+    assert_eq!(probes.len(), 20);
+}
+
+#[tokio::test]
+async fn what_comes_of_a_removal() {
+    use RegistryErrorKind::{Denied, Locked, NotFound, Status, Throttled, Unsupported};
+    let done = || Ok(Removed::Done(String::new()));
+    let page = ResponseTemplate::new(404).set_body_string("404 page not found");
+    let cases = [
+        (ResponseTemplate::new(202), done()),
+        (ResponseTemplate::new(200), done()),
+        (ResponseTemplate::new(204), done()),
+        (refusal(404, "MANIFEST_UNKNOWN"), Ok(Removed::AlreadyGone)),
+        (ResponseTemplate::new(404), Ok(Removed::AlreadyGone)),
+        (page, Err(NotFound)),
+        (refusal(400, "DIGEST_INVALID"), Err(Unsupported)),
+        (refusal(405, "UNSUPPORTED"), Err(Unsupported)),
+        (refusal(405, "REGISTRY_DISALLOWED_OPERATION"), Err(Locked)),
+        (refusal(405, "DENIED"), Err(Locked)),
+        (refusal(400, "TAG_IMMUTABLE"), Err(Locked)),
+        (refusal(403, "DENIED"), Err(Denied)),
+        (refusal(401, "UNAUTHORIZED"), Err(Denied)),
+        (refusal(409, "CONFLICT"), Err(Locked)),
+        (refusal(412, "PRECONDITION"), Err(Locked)),
+        (refusal(429, "TOOMANYREQUESTS").insert_header("retry-after", "3600"), Err(Throttled)),
+        (refusal(500, "UNKNOWN"), Err(Status(500))),
+        (ResponseTemplate::new(302).insert_header("location", "/elsewhere"), Err(Status(302))),
+    ];
+    let digest = image(&config("", "x"), &[]).digest;
+    for (reply, expected) in cases {
+        let server = MockServer::start().await;
+        answer(&server, "DELETE", "/v2/app/manifests/v1", reply.clone()).await;
+        answer(&server, "DELETE", &format!("/v2/app/manifests/{digest}"), reply).await;
+        let untagged = writer(&server).untag(&name("app"), &tag("v1")).await;
+        assert_eq!(untagged.map_err(|error| error.kind), expected);
+        let deleted = writer(&server).delete_manifest(&name("app"), &digest).await;
+        assert_eq!(deleted.map_err(|error| error.kind), expected);
+        let deletions = seen(&server).await.into_iter().filter(|request| request.starts_with("DELETE")).count();
+        assert_eq!(deletions, 2, "none is repeated");
+    }
+}
+
+#[tokio::test]
+async fn a_removal_that_was_only_throttled_is_repeated() {
+    let server = MockServer::start().await;
+    let busy = |status| refusal(status, "TOOMANYREQUESTS").insert_header("retry-after", "0");
+    for status in [429, 503] {
+        let once = Mock::given(method("DELETE")).and(path("/v2/app/manifests/v1"));
+        once.respond_with(busy(status)).up_to_n_times(1).mount(&server).await;
+    }
+    let done = ResponseTemplate::new(202).insert_header("x-ms-correlation-request-id", "c-1");
+    answer(&server, "DELETE", "/v2/app/manifests/v1", done).await;
+    let removed = writer(&server).untag(&name("app"), &tag("v1")).await.unwrap();
+    assert_eq!(removed, Removed::Done("x-ms-correlation-request-id: c-1".into()));
+}
+
+#[tokio::test]
+async fn a_manifest_is_put_back_byte_for_byte() {
+    let content = image(&config("", "x"), &[]);
+    let manifest =
+        RawManifest { digest: content.digest.clone(), media_type: IMAGE.into(), bytes: content.bytes.clone().into() };
+    let other = image(&config("", "y"), &[]).digest;
+    let created = |digest: &str| ResponseTemplate::new(201).insert_header("docker-content-digest", digest);
+    let cases = [
+        (created(&content.digest.to_string()), None),
+        (created(&other.to_string()), Some(RegistryErrorKind::DigestMismatch)),
+        (ResponseTemplate::new(200), Some(RegistryErrorKind::Status(200))),
+        (refusal(400, "MANIFEST_BLOB_UNKNOWN"), Some(RegistryErrorKind::Status(400))),
+        (refusal(400, "TAG_IMMUTABLE"), Some(RegistryErrorKind::Locked)),
+        (refusal(403, "DENIED"), Some(RegistryErrorKind::Denied)),
+        (refusal(409, "X"), Some(RegistryErrorKind::Locked)),
+    ];
+    for (reply, expected) in cases {
+        let server = MockServer::start().await;
+        answer(&server, "PUT", "/v2/app/manifests/v1", reply).await;
+        let put = writer(&server).put_tag(&name("app"), &tag("v1"), &manifest).await;
+        assert_eq!(put.err().map(|error| error.kind), expected);
+        let requests = server.received_requests().await.unwrap();
+        let sent = requests.iter().find(|request| request.method.as_str() == "PUT").unwrap();
+        assert_eq!((sent.body.as_slice(), sent.headers["content-type"].to_str().unwrap()), (&*content.bytes, IMAGE));
+    }
+    // A registry that does not say under which digest is asked.
+    for (names, expected) in [(&content.digest, None), (&other, Some(RegistryErrorKind::DigestMismatch))] {
+        let server = MockServer::start().await;
+        answer(&server, "PUT", "/v2/app/manifests/v1", ResponseTemplate::new(201)).await;
+        let head = ResponseTemplate::new(200).insert_header("docker-content-digest", names.to_string());
+        answer(&server, "HEAD", "/v2/app/manifests/v1", head).await;
+        let put = writer(&server).put_tag(&name("app"), &tag("v1"), &manifest).await;
+        assert_eq!(put.err().map(|error| error.kind), expected);
+    }
+}
+
+#[tokio::test]
+async fn removing_and_putting_back_get_tokens_of_their_own() {
+    let server = MockServer::start().await;
+    let realm = format!("Bearer realm=\"{}/token\"", server.uri());
+    answer(&server, "GET", "/v2/", refusal(401, "UNAUTHORIZED").insert_header("www-authenticate", realm.as_str()))
+        .await;
+    for (scope, token) in [("repository:app:pull,delete", "deleter"), ("repository:app:pull,push", "pusher")] {
+        let granted = ok_json(&json!({"token": token, "expires_in": 600}));
+        Mock::given(path("/token")).and(query_param("scope", scope)).respond_with(granted).mount(&server).await;
+    }
+    Mock::given(method("DELETE"))
+        .and(header("authorization", "Bearer deleter"))
+        .respond_with(ResponseTemplate::new(202))
+        .mount(&server)
+        .await;
+    let content = image(&config("", "x"), &[]);
+    let created = ResponseTemplate::new(201).insert_header("docker-content-digest", content.digest.to_string());
+    Mock::given(method("PUT")).and(header("authorization", "Bearer pusher")).respond_with(created).mount(&server).await;
+    let auth = Auth::Basic { username: "ada".into(), password: "x".into() };
+    let settings = RegistrySettings { auth, ..settings(&server.uri()) };
+    let writer = DistributionWriter::with_patience(settings, quick()).unwrap();
+    assert!(writer.untag(&name("app"), &tag("v1")).await.is_ok());
+    let manifest = RawManifest { digest: content.digest, media_type: IMAGE.into(), bytes: content.bytes.into() };
+    writer.put_tag(&name("app"), &tag("v1"), &manifest).await.unwrap();
+}

@@ -10,3 +10,4 @@ pub mod engine;
 pub mod policy_file;
 pub mod registry;
 pub mod sources;
+pub mod store;

@@ -13,3 +13,7 @@ fn x() {}
 mod docker_registry;
 mod registry;
 mod support;
+//! The one integration-test binary.
+
+mod sources;
+mod store;

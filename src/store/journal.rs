@@ -1,0 +1,330 @@
+//! The journal: what was about to be done to a tag, and what came of it.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Store, StoreError, StoreErrorKind, Write, stored};
+use crate::domain::{Action, Digest, Intent, Outcome, RegistryName, RemovalMethod, RepositoryName, Skip, TagName};
+use crate::registry::RawManifest;
+
+/// The number of an entry; later entries have higher ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JournalId(i64);
+
+/// One entry of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalEntry {
+    /// Its number.
+    pub id: JournalId,
+    /// The run that it belongs to.
+    pub run: Uuid,
+    /// What was to be done.
+    pub intent: Intent,
+    /// When that was written down.
+    pub intended_at: Timestamp,
+    /// What came of it and when; nothing where that is not settled yet.
+    pub outcome: Option<(Outcome, Timestamp)>,
+}
+
+/// A query for entries, with the columns of [`Row`].
+macro_rules! select_entries {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, run, action, registry, repository, tag, digest, media_type, policy, proof, intended_at, ",
+            "outcome, skip, detail, settled_at FROM journal ",
+            $rest
+        )
+    };
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: i64,
+    run: String,
+    action: String,
+    registry: String,
+    repository: String,
+    tag: String,
+    digest: String,
+    media_type: String,
+    policy: Option<String>,
+    proof: String,
+    intended_at: String,
+    outcome: Option<String>,
+    skip: Option<String>,
+    detail: Option<String>,
+    settled_at: Option<String>,
+}
+
+impl Store {
+    /// Writes down what is about to be done, with the manifest that undoes it. Durable when it returns; only then may
+    /// it be done.
+    ///
+    /// # Errors
+    /// When the manifest is not the one that the intent names, or it could not be written. It must not be done then.
+    pub async fn intend(
+        &self,
+        run: Uuid,
+        intent: &Intent,
+        manifest: &RawManifest,
+        now: Timestamp,
+    ) -> Result<JournalId, StoreError> {
+        if !intent.digest.is_of(&manifest.bytes) {
+            let what = format_args!("the manifest given for {} is another one", intent.digest);
+            return Err(self.error(StoreErrorKind::Corrupt, what));
+        }
+        let doing = "journal an intent";
+        let mut write = self.write_durably().await?;
+        sqlx::query("INSERT OR REPLACE INTO journaled_manifests (digest, bytes) VALUES (?1, ?2)")
+            .bind(intent.digest.to_string())
+            .bind(&*manifest.bytes)
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.fault(doing, &error))?;
+        let id = self.insert(&mut write, doing, run, intent, None, now).await?;
+        write.commit(doing).await?;
+        Ok(id)
+    }
+
+    /// Writes down what came of an intent. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be written, there is no such entry, or it is settled already.
+    pub async fn settle(&self, id: JournalId, outcome: &Outcome, now: Timestamp) -> Result<(), StoreError> {
+        let doing = "journal an outcome";
+        let mut write = self.write_durably().await?;
+        let (skip, detail) = columns(outcome);
+        let done = sqlx::query(
+            "UPDATE journal SET outcome = ?2, skip = ?3, detail = ?4, settled_at = ?5 WHERE id = ?1 AND outcome IS NULL",
+        )
+        .bind(id.0)
+        .bind(outcome.label())
+        .bind(skip)
+        .bind(detail)
+        .bind(stored(now))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.fault(doing, &error))?;
+        if done.rows_affected() == 0 {
+            let what = format_args!("cannot {doing}: journal entry {} is settled already, or was never made", id.0);
+            return Err(self.error(StoreErrorKind::Missing, what));
+        }
+        write.commit(doing).await
+    }
+
+    /// Writes down something planned that was never begun, with why. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn note(
+        &self,
+        run: Uuid,
+        intent: &Intent,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<JournalId, StoreError> {
+        let mut ids = self.note_all(run, &[(intent, outcome)], now).await?;
+        Ok(ids.remove(0))
+    }
+
+    /// Does what [`Store::note`] does for many at once, in one write.
+    ///
+    /// # Errors
+    /// When they could not be written; none is then.
+    pub async fn note_all(
+        &self,
+        run: Uuid,
+        notes: &[(&Intent, &Outcome)],
+        now: Timestamp,
+    ) -> Result<Vec<JournalId>, StoreError> {
+        let doing = "journal what was not done";
+        let mut write = self.write_durably().await?;
+        let mut ids = Vec::with_capacity(notes.len());
+        for (intent, outcome) in notes {
+            ids.push(self.insert(&mut write, doing, run, intent, Some(outcome), now).await?);
+        }
+        write.commit(doing).await?;
+        Ok(ids)
+    }
+
+    /// All entries of all runs that have no outcome yet, in order.
+    ///
+    /// # Errors
+    /// When they could not be read. Nothing new may be removed then.
+    pub async fn unsettled(&self) -> Result<Vec<JournalEntry>, StoreError> {
+        let rows = sqlx::query_as(select_entries!("WHERE outcome IS NULL ORDER BY id"));
+        self.entries(rows.fetch_all(&self.0.readers).await)
+    }
+
+    /// The entries of a run, in order.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn journal(&self, run: Uuid) -> Result<Vec<JournalEntry>, StoreError> {
+        let rows = sqlx::query_as(select_entries!("WHERE run = ?1 ORDER BY id")).bind(run.to_string());
+        self.entries(rows.fetch_all(&self.0.readers).await)
+    }
+
+    /// The last removal of a tag that was done.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn last_removal(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &TagName,
+    ) -> Result<Option<JournalEntry>, StoreError> {
+        let rows = sqlx::query_as(select_entries!(
+            "WHERE registry = ?1 AND repository = ?2 AND tag = ?3 AND outcome = 'done' AND action <> 'restore'
+             ORDER BY id DESC LIMIT 1"
+        ))
+        .bind(registry.as_str())
+        .bind(repository.as_str())
+        .bind(tag.as_str());
+        Ok(self.entries(rows.fetch_all(&self.0.readers).await)?.pop())
+    }
+
+    /// The exact manifest behind a journaled tag, with the media type that the tag had.
+    ///
+    /// # Errors
+    /// When it is damaged, was never kept (the entry only notes what was not done), or could not be read.
+    pub async fn manifest_of(&self, entry: &JournalEntry) -> Result<RawManifest, StoreError> {
+        let digest = &entry.intent.digest;
+        let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM journaled_manifests WHERE digest = ?1")
+            .bind(digest.to_string())
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(|error| self.fault("read a journaled manifest", &error))?;
+        let Some(bytes) = bytes else {
+            let what = format_args!("no manifest was kept for journal entry {} ({digest})", entry.id.0);
+            return Err(self.error(StoreErrorKind::Missing, what));
+        };
+        if !digest.is_of(&bytes) {
+            let what = format_args!("the manifest kept for journal entry {} is not {digest} any more", entry.id.0);
+            return Err(self.error(StoreErrorKind::Corrupt, what));
+        }
+        let media_type = entry.intent.media_type.clone();
+        Ok(RawManifest { digest: digest.clone(), media_type, bytes: bytes.into() })
+    }
+
+    async fn insert(
+        &self,
+        write: &mut Write<'_>,
+        doing: &str,
+        run: Uuid,
+        intent: &Intent,
+        outcome: Option<&Outcome>,
+        now: Timestamp,
+    ) -> Result<JournalId, StoreError> {
+        let (skip, detail) = outcome.map(columns).unwrap_or_default();
+        let done = sqlx::query(
+            "INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, policy, proof, intended_at,
+                                  outcome, skip, detail, settled_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )
+        .bind(run.to_string())
+        .bind(intent.action.label())
+        .bind(intent.registry.as_str())
+        .bind(intent.repository.as_str())
+        .bind(intent.tag.as_str())
+        .bind(intent.digest.to_string())
+        .bind(&*intent.media_type)
+        .bind(&intent.policy)
+        .bind(&intent.proof)
+        .bind(stored(now))
+        .bind(outcome.map(Outcome::label))
+        .bind(skip)
+        .bind(detail)
+        .bind(outcome.map(|_| stored(now)))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.fault(doing, &error))?;
+        Ok(JournalId(done.last_insert_rowid()))
+    }
+
+    fn entries(&self, rows: Result<Vec<Row>, sqlx::Error>) -> Result<Vec<JournalEntry>, StoreError> {
+        let rows = rows.map_err(|error| self.fault("read the journal", &error))?;
+        rows.into_iter().map(|row| self.entry(row)).collect()
+    }
+
+    fn entry(&self, row: Row) -> Result<JournalEntry, StoreError> {
+        let strange = |what: &str| {
+            self.error(StoreErrorKind::Corrupt, format_args!("journal entry {} has a strange {what}", row.id))
+        };
+        let outcome = match (&row.outcome, &row.settled_at) {
+            (None, _) => None,
+            (Some(label), Some(at)) => {
+                let detail = row.detail.clone().unwrap_or_default();
+                let outcome = outcome(label, row.skip.as_deref(), detail).ok_or_else(|| strange("outcome"))?;
+                Some((outcome, self.read(at)?))
+            }
+            (Some(_), None) => return Err(strange("time")),
+        };
+        Ok(JournalEntry {
+            id: JournalId(row.id),
+            run: self.read(&row.run)?,
+            intent: Intent {
+                action: action(&row.action).ok_or_else(|| strange("action"))?,
+                registry: self.read(&row.registry)?,
+                repository: self.read(&row.repository)?,
+                tag: self.read(&row.tag)?,
+                digest: self.read::<Digest>(&row.digest)?,
+                media_type: row.media_type.into(),
+                policy: row.policy,
+                proof: row.proof,
+            },
+            intended_at: self.read(&row.intended_at)?,
+            outcome,
+        })
+    }
+}
+
+impl std::fmt::Display for JournalId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn action(label: &str) -> Option<Action> {
+    let all = [Action::Remove(RemovalMethod::Untag), Action::Remove(RemovalMethod::DeleteManifest), Action::Restore];
+    all.into_iter().find(|action| action.label() == label)
+}
+
+/// What of an outcome goes into the columns `skip` and `detail`.
+fn columns(outcome: &Outcome) -> (Option<&'static str>, Option<String>) {
+    let Outcome::Skipped(skip) = outcome else {
+        let (Outcome::Done(text) | Outcome::Failed(text)) = outcome else { return (None, None) };
+        return (None, Some(text.clone()));
+    };
+    let detail = match skip {
+        Skip::Moved { to } => Some(to.to_string()),
+        Skip::Kept(text) | Skip::Locked(text) | Skip::Refused(text) | Skip::Stopped(text) | Skip::Settled(text) => {
+            Some(text.clone())
+        }
+        Skip::Gone | Skip::DryRun | Skip::Interrupted => None,
+    };
+    (Some(skip.label()), detail)
+}
+
+/// The way back from [`columns`].
+fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option<Outcome> {
+    let skip = match (label, skip) {
+        ("done", None) => return Some(Outcome::Done(detail)),
+        ("failed", None) => return Some(Outcome::Failed(detail)),
+        ("skipped", Some(skip)) => skip,
+        _ => return None,
+    };
+    Some(Outcome::Skipped(match skip {
+        "moved" => Skip::Moved { to: detail.parse().ok()? },
+        "gone" => Skip::Gone,
+        "kept" => Skip::Kept(detail),
+        "locked" => Skip::Locked(detail),
+        "policy-dry-run" => Skip::DryRun,
+        "refused" => Skip::Refused(detail),
+        "stopped" => Skip::Stopped(detail),
+        "interrupted" => Skip::Interrupted,
+        "settled" => Skip::Settled(detail),
+        _ => return None,
+    }))
+}

@@ -1,0 +1,51 @@
+//! The lease: one process at a time enforces with a state.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use super::{StoreError, StoreErrorKind, private};
+
+/// The right to change registries on behalf of a state. Given back when dropped, or by the kernel when the process ends,
+/// however it ends.
+#[derive(Debug)]
+pub struct Lease {
+    /// The lock lives as long as this is open. The file stays, since removing it would let two processes lock two files.
+    _file: File,
+}
+
+impl Lease {
+    /// Takes the lease of the state at that path. `holder` tells others who has it: what, who, where, since when.
+    ///
+    /// # Errors
+    /// When another process has it (the message quotes that holder), or the lock file cannot be used.
+    pub fn take(state_path: &Path, holder: &str) -> Result<Self, StoreError> {
+        let path = lock_path(state_path);
+        let unusable = |error: io::Error| {
+            let what = format_args!("cannot use its lock file {}: {error}", path.display());
+            StoreError::new(StoreErrorKind::Open, state_path, what)
+        };
+        let mut file = private().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let read = file.take(1000).read_to_string(&mut text);
+                let holder = if read.is_ok() && !text.trim().is_empty() { text.trim() } else { "another process" };
+                let what = format_args!("it is in use by {holder}");
+                return Err(StoreError::new(StoreErrorKind::Leased, state_path, what));
+            }
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(unusable)?;
+        file.write_all(holder.as_bytes()).and_then(|()| file.sync_data()).map_err(unusable)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// The lock file beside a state: `<state>.lock`.
+fn lock_path(state_path: &Path) -> PathBuf {
+    let mut name = state_path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}

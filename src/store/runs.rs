@@ -1,0 +1,357 @@
+//! The audit record of runs, and the plans they made.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Store, StoreError, StoreErrorKind, stored};
+use crate::domain::RegistryName;
+
+/// A run that begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun {
+    /// A `UUIDv7`, so that ids are in the order of time.
+    pub id: Uuid,
+    /// Which command it is.
+    pub kind: RunKind,
+    /// The mode in force, as the settings write it.
+    pub mode: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// Who began it: `user@host`.
+    pub by: String,
+    /// The version of Tagwarden.
+    pub version: String,
+    /// Who approved the plan, where that was said.
+    pub approved_by: Option<String>,
+    /// The change ticket, where one was given.
+    pub ticket: Option<String>,
+}
+
+/// The commands that leave an audit record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunKind {
+    /// A dry run.
+    Plan,
+    /// A whole run.
+    Run,
+    /// An approved plan is applied.
+    Apply,
+    /// Tags are put back.
+    Restore,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEnd {
+    /// When.
+    pub ended_at: Timestamp,
+    /// A short label, such as `planned`, `applied`, `refused`.
+    pub outcome: String,
+    /// The exit code that belongs to it.
+    pub exit_code: u8,
+    /// Counts and sums, as JSON text.
+    pub summary: String,
+    /// What went wrong, where something did.
+    pub error: Option<String>,
+}
+
+/// A run as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRecord {
+    /// What was known when it began.
+    pub run: NewRun,
+    /// The plan it made or applied, if it came that far.
+    pub plan_id: Option<String>,
+    /// How it ended; nothing where it still runs or was killed.
+    pub end: Option<RunEnd>,
+}
+
+impl RunKind {
+    /// The label used in the record and in reports.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Run => "run",
+            Self::Apply => "apply",
+            Self::Restore => "restore",
+        }
+    }
+
+    fn from_label(label: &str) -> Option<Self> {
+        [Self::Plan, Self::Run, Self::Apply, Self::Restore].into_iter().find(|kind| kind.label() == label)
+    }
+}
+
+/// A query for runs, with the columns of [`Row`].
+macro_rules! select_runs {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, kind, mode, started_at, started_by, version, approved_by, ticket, plan_id, ended_at, outcome, ",
+            "exit_code, summary, error FROM runs LEFT JOIN plans ON plans.run = runs.id ",
+            $rest
+        )
+    };
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    kind: String,
+    mode: String,
+    started_at: String,
+    started_by: String,
+    version: String,
+    approved_by: Option<String>,
+    ticket: Option<String>,
+    plan_id: Option<String>,
+    ended_at: Option<String>,
+    outcome: Option<String>,
+    exit_code: Option<u8>,
+    summary: Option<String>,
+    error: Option<String>,
+}
+
+impl Store {
+    /// Records that a run begins. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be recorded; the run must not go on then.
+    pub async fn begin_run(&self, run: &NewRun) -> Result<(), StoreError> {
+        let doing = "record the beginning of a run";
+        let mut write = self.write_durably().await?;
+        sqlx::query(
+            "INSERT INTO runs (id, kind, mode, started_at, started_by, version, approved_by, ticket)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )
+        .bind(run.id.to_string())
+        .bind(run.kind.label())
+        .bind(&run.mode)
+        .bind(stored(run.started_at))
+        .bind(&run.by)
+        .bind(&run.version)
+        .bind(&run.approved_by)
+        .bind(&run.ticket)
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.fault(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    /// Keeps the plan that a run made or applies, as its JSON document. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn save_plan(&self, run: Uuid, plan_id: &str, document: &str) -> Result<(), StoreError> {
+        let doing = "keep a plan";
+        let bytes = document.as_bytes().to_vec();
+        let packed = tokio::task::spawn_blocking(move || miniz_oxide::deflate::compress_to_vec_zlib(&bytes, 6))
+            .await
+            .map_err(|error| self.error(StoreErrorKind::Io, format_args!("cannot {doing}: {error}")))?;
+        let mut write = self.write_durably().await?;
+        sqlx::query("INSERT OR REPLACE INTO plans (run, plan_id, document) VALUES (?1, ?2, ?3)")
+            .bind(run.to_string())
+            .bind(plan_id)
+            .bind(packed)
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.fault(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    /// Records how a run ended. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be written, or there is no such run.
+    pub async fn finish_run(&self, run: Uuid, end: &RunEnd) -> Result<(), StoreError> {
+        let doing = "record the end of a run";
+        let mut write = self.write_durably().await?;
+        let done = sqlx::query(
+            "UPDATE runs SET ended_at = ?2, outcome = ?3, exit_code = ?4, summary = ?5, error = ?6 WHERE id = ?1",
+        )
+        .bind(run.to_string())
+        .bind(stored(end.ended_at))
+        .bind(&end.outcome)
+        .bind(end.exit_code)
+        .bind(&end.summary)
+        .bind(&end.error)
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.fault(doing, &error))?;
+        if done.rows_affected() == 0 {
+            return Err(self.error(StoreErrorKind::Missing, format_args!("cannot {doing}: it has no run {run}")));
+        }
+        write.commit(doing).await
+    }
+
+    /// The last runs, newest first.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn runs(&self, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(select_runs!("ORDER BY started_at DESC, id DESC LIMIT ?1"))
+            .bind(limit)
+            .fetch_all(&self.0.readers)
+            .await
+            .map_err(|error| self.fault("read the runs", &error))?;
+        rows.into_iter().map(|row| self.run_record(row)).collect()
+    }
+
+    /// The run whose id begins so.
+    ///
+    /// # Errors
+    /// When several do, or the runs could not be read.
+    pub async fn run(&self, id_prefix: &str) -> Result<Option<RunRecord>, StoreError> {
+        let prefix = id_prefix.trim().to_ascii_lowercase();
+        let rows: Vec<Row> = sqlx::query_as(select_runs!("WHERE substr(id, 1, length(?1)) = ?1 ORDER BY id LIMIT 5"))
+            .bind(&prefix)
+            .fetch_all(&self.0.readers)
+            .await
+            .map_err(|error| self.fault("read the runs", &error))?;
+        match rows.len() {
+            0 | 1 => rows.into_iter().next().map(|row| self.run_record(row)).transpose(),
+            _ => {
+                let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+                let what = format_args!("more than one run begins with `{prefix}`: {}", ids.join(", "));
+                Err(self.error(StoreErrorKind::Ambiguous, what))
+            }
+        }
+    }
+
+    /// The plan of a run as its JSON document, if it made one that is still kept.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn plan_document(&self, run: Uuid) -> Result<Option<String>, StoreError> {
+        let packed: Option<Vec<u8>> = sqlx::query_scalar("SELECT document FROM plans WHERE run = ?1")
+            .bind(run.to_string())
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(|error| self.fault("read a plan", &error))?;
+        let Some(packed) = packed else { return Ok(None) };
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let bytes = miniz_oxide::inflate::decompress_to_vec_zlib(&packed).map_err(|error| error.to_string())?;
+            String::from_utf8(bytes).map_err(|error| error.to_string())
+        });
+        let document = unpacked.await.map_err(|error| error.to_string()).and_then(|document| document);
+        let damaged =
+            |why| self.error(StoreErrorKind::Corrupt, format_args!("the plan of run {run} is damaged: {why}"));
+        document.map(Some).map_err(damaged)
+    }
+
+    /// The first run that kept the plan of that id.
+    ///
+    /// # Errors
+    /// When the plans could not be read.
+    pub async fn find_plan(&self, plan_id: &str) -> Result<Option<Uuid>, StoreError> {
+        let found: Option<String> = sqlx::query_scalar("SELECT run FROM plans WHERE plan_id = ?1 ORDER BY run LIMIT 1")
+            .bind(plan_id)
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(|error| self.fault("look for a plan", &error))?;
+        found.map(|run| self.read(&run)).transpose()
+    }
+
+    /// Forgets plan documents of runs that ended before `keep_runs_since`, and those of the runs themselves that changed
+    /// nothing. What was done to a tag, or tried, stays for ever, and so do the manifests to undo it.
+    ///
+    /// # Errors
+    /// When it could not be done; nothing is forgotten then.
+    pub async fn prune(&self, keep_runs_since: Timestamp) -> Result<(), StoreError> {
+        let doing = "forget old runs";
+        let since = stored(keep_runs_since);
+        let mut write = self.write_durably().await?;
+        for statement in FORGET_OLD_RUNS {
+            let done = sqlx::query(statement).bind(&since).execute(&mut *write.transaction).await;
+            done.map_err(|error| self.fault(doing, &error))?;
+        }
+        let done = sqlx::query(FORGET_UNJOURNALED_MANIFESTS).execute(&mut *write.transaction).await;
+        done.map_err(|error| self.fault(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    /// Remembers that an untag in that registry destroyed a manifest. The first time counts. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn mark_destroys(&self, registry: &RegistryName, now: Timestamp) -> Result<(), StoreError> {
+        let doing = "mark a registry as one that destroys";
+        let mut write = self.write_durably().await?;
+        sqlx::query("INSERT INTO destroyers (registry, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+            .bind(registry.as_str())
+            .bind(stored(now))
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.fault(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    /// Since when a registry is known to destroy manifests on an untag.
+    ///
+    /// # Errors
+    /// When it could not be read. Whoever asks must not remove anything then.
+    pub async fn destroys(&self, registry: &RegistryName) -> Result<Option<Timestamp>, StoreError> {
+        let since: Option<String> = sqlx::query_scalar("SELECT since FROM destroyers WHERE registry = ?1")
+            .bind(registry.as_str())
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(|error| self.fault("read which registries destroy", &error))?;
+        since.map(|since| self.read(&since)).transpose()
+    }
+
+    /// Takes that mark back, because a person says that the registry was mended.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn clear_destroys(&self, registry: &RegistryName) -> Result<(), StoreError> {
+        let doing = "clear the mark of a registry";
+        let mut write = self.write_durably().await?;
+        sqlx::query("DELETE FROM destroyers WHERE registry = ?1")
+            .bind(registry.as_str())
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.fault(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    fn run_record(&self, row: Row) -> Result<RunRecord, StoreError> {
+        let kind = RunKind::from_label(&row.kind).ok_or_else(|| {
+            self.error(StoreErrorKind::Corrupt, format_args!("it holds a run of kind `{}`", row.kind))
+        })?;
+        let end = match row.ended_at {
+            None => None,
+            Some(ended_at) => Some(RunEnd {
+                ended_at: self.read(&ended_at)?,
+                outcome: row.outcome.unwrap_or_default(),
+                exit_code: row.exit_code.unwrap_or(1),
+                summary: row.summary.unwrap_or_default(),
+                error: row.error,
+            }),
+        };
+        Ok(RunRecord {
+            run: NewRun {
+                id: self.read(&row.id)?,
+                kind,
+                mode: row.mode,
+                started_at: self.read(&row.started_at)?,
+                by: row.started_by,
+                version: row.version,
+                approved_by: row.approved_by,
+                ticket: row.ticket,
+            },
+            plan_id: row.plan_id,
+            end,
+        })
+    }
+}
+
+/// In order; `?1` is the time since when runs are kept whole.
+const FORGET_OLD_RUNS: [&str; 3] = [
+    "DELETE FROM plans WHERE run IN (SELECT id FROM runs WHERE ended_at < ?1)",
+    "DELETE FROM journal WHERE run IN (SELECT id FROM runs WHERE ended_at < ?1)
+     AND NOT EXISTS (SELECT 1 FROM journal AS other WHERE other.run = journal.run AND other.outcome IS NOT 'skipped')",
+    "DELETE FROM runs WHERE ended_at < ?1 AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.run = runs.id)",
+];
+
+const FORGET_UNJOURNALED_MANIFESTS: &str =
+    "DELETE FROM journaled_manifests WHERE digest NOT IN (SELECT digest FROM journal)";

@@ -1,0 +1,1 @@
+//! Release evidence from files.

@@ -1,6 +1,7 @@
 //! Image references as people and machines write them.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use super::{Digest, RepositoryName, TagName};
@@ -8,7 +9,8 @@ use super::{Digest, RepositoryName, TagName};
 /// A reference to an image: `[host/]repository[:tag][@digest]`, or a bare digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageReference {
-    /// The registry's host, lower case, with the port where one is written. Nothing where the reference names none.
+    /// The registry's host, lower case, with the port where one is written other than 443, which is the one meant
+    /// without. Nothing where the reference names none.
     pub host: Option<String>,
     /// The repository; nothing for a bare digest.
     pub repository: Option<RepositoryName>,
@@ -38,7 +40,7 @@ impl ImageReference {
     pub fn names(&self, hosts: &[String], repository: &RepositoryName) -> bool {
         let Some(path) = &self.repository else { return false };
         match &self.host {
-            Some(host) => path == repository && hosts.contains(host),
+            Some(host) => path == repository && is_known(hosts, host),
             None => {
                 path == repository
                     || (hosts.iter().any(|host| is_docker_hub(host))
@@ -50,31 +52,65 @@ impl ImageReference {
     /// Whether it names a registry known by `hosts` (lower case), or could because it names none.
     #[must_use]
     pub fn may_name_registry(&self, hosts: &[String]) -> bool {
-        self.host.as_ref().is_none_or(|host| hosts.contains(host))
+        self.host.as_ref().is_none_or(|host| is_known(hosts, host))
     }
+}
+
+/// Whether a registry known by `hosts` is meant by `host`. Docker Hub's hosts are one.
+fn is_known(hosts: &[String], host: &str) -> bool {
+    hosts.iter().any(|known| without_default_port(known) == host || is_docker_hub(known) && is_docker_hub(host))
 }
 
 fn is_docker_hub(host: &str) -> bool {
     matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
 }
 
+fn without_default_port(host: &str) -> &str {
+    host.strip_suffix(":443").unwrap_or(host)
+}
+
+impl ImageReference {
+    /// Reads a reference without adding the tag `latest` where neither a tag nor a digest is written.
+    ///
+    /// # Errors
+    /// When the text is no reference.
+    pub fn as_written(text: &str) -> Result<Self, InvalidReference> {
+        parse(bare(text)).map_err(|problem| InvalidReference { text: text.chars().take(300).collect(), problem })
+    }
+}
+
 impl FromStr for ImageReference {
     type Err = InvalidReference;
 
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
-        parse(text.trim()).map_err(|problem| InvalidReference { text: text.chars().take(300).collect(), problem })
+        let mut reference = Self::as_written(text)?;
+        if reference.tag.is_none() && reference.digest.is_none() {
+            reference.tag = "latest".parse().ok();
+        }
+        Ok(reference)
     }
 }
 
 /// The prefixes that container runtimes and tools put before a reference.
 const PREFIXES: [&str; 5] = ["docker-pullable://", "docker://", "oci://", "https://", "http://"];
 
+/// The reference itself, without the white space, quotes and prefix around it.
+fn bare(text: &str) -> &str {
+    let mut text = text.trim();
+    for quote in ['"', '\'', '`'] {
+        let inner = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
+        text = inner.map_or(text, str::trim);
+    }
+    PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text)
+}
+
+/// The grammar is that of distribution's `reference` package, and Docker Hub's hosts and short names come out as it
+/// normalises them.
 fn parse(text: &str) -> Result<ImageReference, String> {
-    let text = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
     if text.is_empty() {
         return Err("it is empty".into());
     }
-    if let Ok(digest) = text.parse::<Digest>() {
+    if let Some(digest) = bare_digest(text) {
         return Ok(ImageReference { host: None, repository: None, tag: None, digest: Some(digest) });
     }
     let (rest, digest) = match text.split_once('@') {
@@ -85,22 +121,60 @@ fn parse(text: &str) -> Result<ImageReference, String> {
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag.parse::<TagName>().map_err(|e| e.to_string())?)),
         _ => (rest, None),
     };
-    let (host, repository) = match path.split_once('/') {
-        Some((first, rest)) if is_host(first) => (Some(first.to_ascii_lowercase()), rest),
+    let (host, path) = match path.split_once('/') {
+        Some((first, rest)) if is_host(first) => (Some(parse_host(first)?), rest),
         _ => (None, path),
     };
-    let repository: RepositoryName = repository.parse().map_err(|error: super::InvalidName| error.to_string())?;
-    let tag = match (tag, &digest) {
-        (None, None) => Some("latest".parse().map_err(|error: super::InvalidName| error.to_string())?),
-        (tag, _) => tag,
-    };
+    let hub = host.as_deref().is_some_and(is_docker_hub);
+    let host = if hub { Some("docker.io".into()) } else { host };
+    let repository = if hub && !path.contains('/') { format!("library/{path}").parse() } else { path.parse() };
+    let repository: RepositoryName = repository.map_err(|error: super::InvalidName| error.to_string())?;
     Ok(ImageReference { host, repository: Some(repository), tag, digest })
+}
+
+/// A digest alone, also without its algorithm as CRI-O reports it. No repository may look like that.
+fn bare_digest(text: &str) -> Option<Digest> {
+    if text.len() == 64 { format!("sha256:{text}").parse().ok() } else { text.parse().ok() }
 }
 
 /// The first segment of a reference is a host if it has a dot or a port, is `localhost`, or has an upper-case letter
 /// (which no repository has), as in the reference grammar of distribution.
 fn is_host(segment: &str) -> bool {
     segment.contains(['.', ':']) || segment == "localhost" || segment.bytes().any(|b| b.is_ascii_uppercase())
+}
+
+/// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.
+fn parse_host(text: &str) -> Result<String, String> {
+    let no_host = || format!("`{text}` is no host");
+    let (name, rest) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        Some((address, rest)) => {
+            let address: Ipv6Addr = address.parse().map_err(|_| no_host())?;
+            (format!("[{address}]"), rest)
+        }
+        None => {
+            let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+            if !name.split('.').all(is_host_label) {
+                return Err(no_host());
+            }
+            (name.to_ascii_lowercase(), rest)
+        }
+    };
+    match rest.strip_prefix(':') {
+        None if rest.is_empty() => Ok(name),
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => match port.parse::<u16>() {
+            Ok(443) => Ok(name),
+            Ok(port) => Ok(format!("{name}:{port}")),
+            Err(_) => Err(no_host()),
+        },
+        _ => Err(no_host()),
+    }
+}
+
+fn is_host_label(label: &str) -> bool {
+    !label.is_empty()
+        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }
 
 impl fmt::Display for ImageReference {
@@ -120,6 +194,137 @@ impl fmt::Display for ImageReference {
             Some(digest) if started => write!(f, "@{digest}"),
             Some(digest) => write!(f, "{digest}"),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn references_are_read_as_they_are_written_in_the_wild() {
+        // What is written, and its normal form; `#` stands for a digest.
+        let cases = [
+            ("nginx", "nginx:latest"),
+            ("nginx:1.27", "nginx:1.27"),
+            ("shop/api", "shop/api:latest"),
+            ("docker.io/nginx", "docker.io/library/nginx:latest"),
+            ("index.docker.io/library/nginx:1", "docker.io/library/nginx:1"),
+            ("registry-1.docker.io/bitnami/redis", "docker.io/bitnami/redis:latest"),
+            ("contoso.azurecr.io/shop/api:v1", "contoso.azurecr.io/shop/api:v1"),
+            ("Contoso.AzureCR.io/shop/api:V1", "contoso.azurecr.io/shop/api:V1"),
+            ("Registry/shop/api", "registry/shop/api:latest"),
+            ("contoso.azurecr.io/shop/api@#", "contoso.azurecr.io/shop/api@#"),
+            ("contoso.azurecr.io/shop/api:v1@#", "contoso.azurecr.io/shop/api:v1@#"),
+            ("contoso.azurecr.io:443/api:v1", "contoso.azurecr.io/api:v1"),
+            ("contoso.azurecr.io:8443/api:v1", "contoso.azurecr.io:8443/api:v1"),
+            ("localhost/api", "localhost/api:latest"),
+            ("localhost:5000/api", "localhost:5000/api:latest"),
+            ("localhost:5000", "localhost:5000"),
+            ("127.0.0.1:5000/a/b/c/d:x", "127.0.0.1:5000/a/b/c/d:x"),
+            ("[::1]:5000/api:v1", "[::1]:5000/api:v1"),
+            ("[2001:DB8:0::1]/api", "[2001:db8::1]/api:latest"),
+            ("docker-pullable://contoso.azurecr.io/api@#", "contoso.azurecr.io/api@#"),
+            ("docker://#", "#"),
+            ("docker://contoso.azurecr.io/api:v1", "contoso.azurecr.io/api:v1"),
+            ("oci://contoso.azurecr.io/charts/api:1.0.0", "contoso.azurecr.io/charts/api:1.0.0"),
+            ("https://contoso.azurecr.io/api:v1", "contoso.azurecr.io/api:v1"),
+            ("#", "#"),
+            (HEX, "#"),
+            ("  \"contoso.azurecr.io/api:v1\"\n", "contoso.azurecr.io/api:v1"),
+            ("'nginx:1'", "nginx:1"),
+        ];
+        let digest = format!("sha256:{HEX}");
+        for (written, expected) in cases {
+            let reference: ImageReference = written.replace('#', &digest).parse().unwrap();
+            assert_eq!(reference.to_string(), expected.replace('#', &digest), "{written}");
+        }
+        let upper = format!("api@sha256:{}", HEX.to_uppercase());
+        assert_eq!(upper.parse::<ImageReference>().unwrap().to_string(), format!("api@{digest}"));
+        assert_eq!(ImageReference::as_written("nginx").unwrap().tag, None);
+    }
+
+    #[test]
+    fn what_is_no_reference_is_refused() {
+        let cases = [
+            "",
+            " ",
+            "\"\"",
+            "contoso.azurecr.io/",
+            "/api",
+            "contoso.azurecr.io/Shop/api:v1",
+            "shop api",
+            "api:",
+            "api:.v1",
+            "api@",
+            "api@sha256:abc",
+            "api@latest",
+            "@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "api:v1:v2",
+            "contoso..io/api",
+            "-contoso.io/api",
+            "contoso_x.io/api",
+            "contoso.io:port/api",
+            "contoso.io:70000/api",
+            "contoso.io:/api",
+            "[::1/api",
+            "[::x]/api",
+            "[::1]5000/api",
+            "{{ .Values.image }}",
+            "contoso.azurecr.io/api:${TAG}",
+            "https://",
+        ];
+        for text in cases {
+            let parsed = text.parse::<ImageReference>();
+            assert!(parsed.is_err(), "{text:?} was read as {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn a_reference_names_a_registry_by_any_of_its_hosts() {
+        let cases = [
+            ("contoso.azurecr.io/api:v1", "contoso.azurecr.io", "api", true),
+            ("contoso.azurecr.io:443/api:v1", "contoso.azurecr.io", "api", true),
+            ("contoso.azurecr.io/api:v1", "contoso.azurecr.io:443", "api", true),
+            ("contoso.azurecr.io:8443/api:v1", "contoso.azurecr.io", "api", false),
+            ("other.azurecr.io/api:v1", "contoso.azurecr.io", "api", false),
+            ("contoso.azurecr.io/api:v1", "contoso.azurecr.io", "shop/api", false),
+            ("api:v1", "contoso.azurecr.io", "api", true),
+            ("nginx", "registry-1.docker.io", "library/nginx", true),
+            ("docker.io/nginx", "registry-1.docker.io", "library/nginx", true),
+            ("nginx", "contoso.azurecr.io", "library/nginx", false),
+        ];
+        for (reference, host, repository, expected) in cases {
+            let reference: ImageReference = reference.parse().unwrap();
+            let named = reference.names(&[host.to_owned()], &repository.parse().unwrap());
+            assert_eq!(named, expected, "{reference} on {host} and {repository}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,80}|[a-zA-Z0-9:/@.\\[\\]_-]{0,80}") {
+            if let Ok(reference) = text.parse::<ImageReference>() {
+                prop_assert_eq!(reference.to_string().parse::<ImageReference>().unwrap(), reference);
+            }
+        }
+
+        #[test]
+        fn what_is_written_out_reads_the_same(
+            host in "|[A-Za-z0-9]{1,8}\\.(io|IO)(:[1-9][0-9]{0,3})?/|localhost(:5000)?/|docker\\.io/|\\[::1\\]:5000/",
+            repository in "[a-z0-9]{1,8}(/[a-z0-9]{1,4}([._-]|__|--)[a-z0-9]{1,4}){0,3}",
+            tag in "|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}",
+            digest in "|@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128}",
+        ) {
+            let reference: ImageReference = format!("{host}{repository}{tag}{digest}").parse().unwrap();
+            prop_assert_eq!(reference.to_string().parse::<ImageReference>().unwrap(), reference.clone());
+            prop_assert_eq!(reference.host.is_some(), !host.is_empty());
+            prop_assert_eq!(reference.digest.is_some(), !digest.is_empty());
         }
     }
 }

@@ -146,18 +146,15 @@ fn is_host(segment: &str) -> bool {
 /// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.
 fn parse_host(text: &str) -> Result<String, String> {
     let no_host = || format!("`{text}` is no host");
-    let (name, rest) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
-        Some((address, rest)) => {
-            let address: Ipv6Addr = address.parse().map_err(|_| no_host())?;
-            (format!("[{address}]"), rest)
+    let (name, rest) = if let Some((address, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        let address: Ipv6Addr = address.parse().map_err(|_| no_host())?;
+        (format!("[{address}]"), rest)
+    } else {
+        let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+        if !name.split('.').all(is_host_label) {
+            return Err(no_host());
         }
-        None => {
-            let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-            if !name.split('.').all(is_host_label) {
-                return Err(no_host());
-            }
-            (name.to_ascii_lowercase(), rest)
-        }
+        (name.to_ascii_lowercase(), rest)
     };
     match rest.strip_prefix(':') {
         None if rest.is_empty() => Ok(name),

@@ -1,5 +1,13 @@
 //! What the world outside says about images: one trait, one file for each kind of source, and [`gather`].
 
+mod document;
+mod files;
+mod gather;
+mod image_references;
+mod reference_scan;
+mod release_records;
+mod split_references;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +15,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::{Claim, RegistryName, SourceName};
+
+pub use gather::{gather, source};
+pub use image_references::ImageReferences;
+pub use release_records::ReleaseRecords;
 
 /// One source as the settings give it.
 #[derive(Debug, Clone)]
@@ -50,7 +62,7 @@ pub struct FileSet {
 pub struct Answer {
     /// What it claims.
     pub claims: Vec<Claim>,
-    /// The time of the oldest evidence in it: its own `generated_at`, else the file's time.
+    /// How fresh it is, for `max_age`: by its own word, else by its files' times. Each source says which of several.
     pub as_of: Option<Timestamp>,
     /// What a person should know although nothing failed.
     pub notes: Vec<String>,
@@ -85,4 +97,22 @@ impl SourceKind {
             Self::ImageReferences(_) => "image-references",
         }
     }
+}
+
+/// This many problems or notes are told in full.
+const MOST_TOLD: usize = 20;
+
+/// As many of the texts as a person would read, and how many more there are.
+fn told(mut texts: Vec<String>) -> Vec<String> {
+    let more = texts.len().saturating_sub(MOST_TOLD);
+    texts.truncate(MOST_TOLD);
+    if more > 0 {
+        texts.push(format!("and {more} more"));
+    }
+    texts
+}
+
+/// Reads files off the threads that must not wait.
+async fn unblocked(read: impl FnOnce() -> Result<Answer, SourceError> + Send + 'static) -> Result<Answer, SourceError> {
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Err(gather::panicked()))
 }

@@ -1,0 +1,161 @@
+//! Asking all sources.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt as _;
+use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+
+use super::image_references::ImageReferences;
+use super::release_records::ReleaseRecords;
+use super::{Answer, Source, SourceError, SourceKind, SourceSettings};
+use crate::domain::{Claim, Claims, ImageReference, RegistryName, SourceAnswer, SourceState};
+
+/// Evidence may be this much ahead of our clock.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// How many unknown hosts a message names.
+const MOST_HOSTS: usize = 10;
+
+/// The source that the settings describe. `hosts` are those of the registries that it protects.
+#[must_use]
+pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
+    match &settings.kind {
+        SourceKind::ReleaseRecords(files) => Box::new(ReleaseRecords::new(files.clone())),
+        SourceKind::ImageReferences(files) => Box::new(ImageReferences::new(files.clone(), hosts.to_vec())),
+    }
+}
+
+/// Asks all sources at once. `hosts` are the hosts of each registry, aliases included.
+///
+/// Whatever keeps a source from a full and sensible answer becomes its failure, never an absence: an error, a panic, its
+/// deadline, evidence that is too old, an answer with nothing (or too little) that names a registry it protects.
+pub async fn gather(
+    sources: Vec<(SourceSettings, Box<dyn Source>)>,
+    hosts: &[(RegistryName, Vec<String>)],
+    now: Timestamp,
+) -> Claims {
+    let answers = sources.into_iter().map(|(settings, source)| async move {
+        let state = match ask(&settings, &*source, now).await.and_then(|answer| judge(&settings, answer, hosts, now)) {
+            Ok(state) => state,
+            Err(error) => SourceState::Failed { kind: error.kind, message: error.message.into() },
+        };
+        let SourceSettings { name, kind, registries, .. } = settings;
+        SourceAnswer { name, kind: kind.label(), registries, state }
+    });
+    let mut claims = Claims { sources: join_all(answers).await };
+    claims.sort();
+    claims
+}
+
+async fn ask(settings: &SourceSettings, source: &dyn Source, now: Timestamp) -> Result<Answer, SourceError> {
+    let asking = AssertUnwindSafe(source.ask(now)).catch_unwind();
+    match tokio::time::timeout(settings.deadline, asking).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(panicked()),
+        Err(_) => {
+            let message = format!(
+                "it took longer than {}; find out why, or give it a longer `deadline`",
+                humantime::format_duration(settings.deadline)
+            );
+            Err(SourceError { kind: "deadline", message })
+        }
+    }
+}
+
+pub(super) fn panicked() -> SourceError {
+    let message = "reading it broke off with a panic, which is a bug; the log has the place".to_owned();
+    SourceError { kind: "panicked", message }
+}
+
+/// Whether an answer is one that can be relied on.
+fn judge(
+    settings: &SourceSettings,
+    answer: Answer,
+    hosts: &[(RegistryName, Vec<String>)],
+    now: Timestamp,
+) -> Result<SourceState, SourceError> {
+    let Answer { mut claims, as_of, mut notes } = answer;
+    check_age(settings, as_of, now)?;
+    claims.sort();
+    claims.dedup();
+
+    let protects = |name| settings.registries.as_ref().is_none_or(|names: &Vec<RegistryName>| names.contains(name));
+    let names_one = |image: &ImageReference, ours: bool| {
+        hosts.iter().any(|(name, hosts)| (!ours || protects(name)) && image.may_name_registry(hosts))
+    };
+    let relevant = claims.iter().filter(|claim| names_one(&claim.image, true)).count();
+    let unknown = unknown_hosts(claims.iter().filter(|claim| !names_one(&claim.image, false)));
+
+    if relevant == 0 && !settings.allow_empty {
+        let message = if claims.is_empty() {
+            "it answered with no claim at all; if that is right, write `allow_empty = true`".to_owned()
+        } else if unknown.is_empty() {
+            format!("none of its {} claims names a registry that it protects; correct its `registries`", claims.len())
+        } else {
+            format!(
+                "none of its {} claims names a known registry, but these hosts: {}; if one of them is a registry of \
+                 the settings, add it to the registry's `aliases`",
+                claims.len(),
+                listed(&unknown)
+            )
+        };
+        return Err(SourceError { kind: "empty", message });
+    }
+    if let Some(least) = settings.min_claims
+        && relevant < least
+    {
+        let message =
+            format!("it makes {relevant} claims, and `min_claims` asks for {least}; find out what is missing");
+        return Err(SourceError { kind: "too-few", message });
+    }
+    if !unknown.is_empty() {
+        notes.push(format!(
+            "hosts that no registry is known by: {}; if one of them is a registry of the settings, add it to the \
+             registry's `aliases`",
+            listed(&unknown)
+        ));
+    }
+    Ok(SourceState::Answered { claims, as_of, notes })
+}
+
+fn check_age(settings: &SourceSettings, as_of: Option<Timestamp>, now: Timestamp) -> Result<(), SourceError> {
+    let Some(max_age) = settings.max_age else { return Ok(()) };
+    let limit = humantime::format_duration(max_age);
+    let Some(as_of) = as_of else {
+        let message = format!("its evidence has no time, and `max_age` is {limit}; give it a `generated_at`");
+        return Err(SourceError { kind: "too-old", message });
+    };
+    let age = now.duration_since(as_of);
+    if age > SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX) {
+        let message = format!("its evidence is of {as_of}, and `max_age` is {limit}; find out why it is not renewed");
+        return Err(SourceError { kind: "too-old", message });
+    }
+    if age < -CLOCK_TOLERANCE {
+        let message =
+            format!("its evidence is of {as_of}, which has not come yet, so its age is unknown; check the clocks");
+        return Err(SourceError { kind: "in-the-future", message });
+    }
+    Ok(())
+}
+
+/// Each host with how many claims name it, most first.
+fn unknown_hosts<'a>(claims: impl Iterator<Item = &'a Claim>) -> Vec<(&'a str, usize)> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for host in claims.filter_map(|claim| claim.image.host.as_deref()) {
+        *counts.entry(host).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts
+}
+
+fn listed(hosts: &[(&str, usize)]) -> String {
+    let mut text: Vec<String> =
+        hosts.iter().take(MOST_HOSTS).map(|(host, count)| format!("{host} ({count})")).collect();
+    if hosts.len() > MOST_HOSTS {
+        text.push(format!("and {} more", hosts.len() - MOST_HOSTS));
+    }
+    text.join(", ")
+}

@@ -1,0 +1,298 @@
+//! Release records in JSON or YAML files.
+//!
+//! A file holds one record, a list of them, or `{"releases": [...], "generated_at": "…"}`. Whatever cannot be understood
+//! fails the whole source, since a record that is passed over is an image without protection. All problems of all files
+//! are told at once.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::civil::Date;
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::document::{Format, Node, Value, parse};
+use super::{Answer, FileSet, Source, SourceError, files, told, unblocked};
+use crate::domain::{Claim, Digest, Holder, ImageReference, Release, ReleaseStatus, TagName};
+
+/// Release records in the files of a file set.
+#[derive(Debug, Clone)]
+pub struct ReleaseRecords {
+    files: FileSet,
+}
+
+impl ReleaseRecords {
+    /// Reads those files, anew each time it is asked.
+    #[must_use]
+    pub fn new(files: FileSet) -> Self {
+        Self { files }
+    }
+}
+
+#[async_trait]
+impl Source for ReleaseRecords {
+    /// A record that is retired, or whose `keep_until` has passed at `now`, makes no claim.
+    ///
+    /// The time of the evidence: a file with `generated_at` is a snapshot that something renews, so the oldest of those
+    /// counts; files without are written once for each release, so of those the newest counts (by the file's time). Of
+    /// the two, the older.
+    async fn ask(&self, now: Timestamp) -> Result<Answer, SourceError> {
+        let files = self.files.clone();
+        unblocked(move || read_all(&files, now)).await
+    }
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Reading {
+    claims: Vec<Claim>,
+    problems: Vec<String>,
+    oldest_snapshot: Option<Timestamp>,
+    newest_file: Option<Timestamp>,
+}
+
+fn read_all(files: &FileSet, now: Timestamp) -> Result<Answer, SourceError> {
+    let mut reading = Reading::default();
+    for found in files::expand(files)? {
+        let content = files::read(&found)?;
+        let mut file = FileReading { shown: &found.shown, now, generated_at: None, reading: &mut reading };
+        let Some(format) = Format::of(&found.path) else {
+            file.problem(0, "is neither .json, .jsonl, .ndjson, .yaml nor .yml; rename it or narrow the glob");
+            continue;
+        };
+        match std::str::from_utf8(&content.bytes) {
+            Ok(text) => file.text(text, format),
+            Err(error) => {
+                let before = String::from_utf8_lossy(&content.bytes[..error.valid_up_to()]);
+                let line = 1 + before.matches('\n').count();
+                file.problem(u32::try_from(line).unwrap_or_default(), "is not UTF-8 text");
+            }
+        }
+        match file.generated_at {
+            Some(time) => {
+                reading.oldest_snapshot = Some(reading.oldest_snapshot.map_or(time, |oldest| oldest.min(time)));
+            }
+            None => reading.newest_file = reading.newest_file.max(content.modified),
+        }
+    }
+    let Reading { claims, problems, oldest_snapshot, newest_file } = reading;
+    if problems.is_empty() {
+        let as_of = [oldest_snapshot, newest_file].into_iter().flatten().min();
+        return Ok(Answer { claims, as_of, notes: Vec::new() });
+    }
+    Err(SourceError { kind: "malformed", message: told(problems).join("\n") })
+}
+
+/// How a release stands by its `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    Protects(ReleaseStatus),
+    Retired,
+}
+
+/// One file that is being read.
+struct FileReading<'a> {
+    shown: &'a str,
+    now: Timestamp,
+    generated_at: Option<Timestamp>,
+    reading: &'a mut Reading,
+}
+
+impl FileReading<'_> {
+    fn problem(&mut self, line: u32, what: impl std::fmt::Display) {
+        let place = if line > 0 { format!("{}:{line}", self.shown) } else { self.shown.to_owned() };
+        self.reading.problems.push(format!("{place}: {what}"));
+    }
+
+    fn text(&mut self, text: &str, format: Format) {
+        let documents = match parse(text, format) {
+            Ok(documents) => documents,
+            Err(problem) => return self.problem(problem.line, problem.message),
+        };
+        // A `---` too many leaves an empty document, which is harmless beside others.
+        let documents: Vec<&Node> = documents.iter().filter(|document| document.value != Value::Null).collect();
+        if documents.is_empty() {
+            return self.problem(0, "is empty; write `[]` where there are no releases");
+        }
+        for document in documents {
+            self.document(document);
+        }
+    }
+
+    fn document(&mut self, document: &Node) {
+        match &document.value {
+            Value::List(records) => records.iter().for_each(|record| self.record(record)),
+            Value::Map(_) if document.get("releases").is_some() => self.releases(document),
+            _ => self.record(document),
+        }
+    }
+
+    fn releases(&mut self, document: &Node) {
+        self.duplicates(document);
+        if let Some(time) = self.time(document, "generated_at", false) {
+            self.generated_at = Some(self.generated_at.map_or(time, |earlier| earlier.min(time)));
+        }
+        match document.get("releases") {
+            Some(Node { value: Value::List(records), .. }) => records.iter().for_each(|record| self.record(record)),
+            Some(other) => self.problem(other.line, format_args!("`releases` is {}, not a list", other.describe())),
+            None => {}
+        }
+    }
+
+    fn record(&mut self, record: &Node) {
+        if !matches!(record.value, Value::Map(_)) {
+            return self.problem(record.line, format_args!("expected a release record, found {}", record.describe()));
+        }
+        let before = self.reading.problems.len();
+        self.duplicates(record);
+        let images = self.images(record);
+        let stand = self.status(record);
+        let release = Release {
+            path: self.shown.to_owned(),
+            line: record.get("image").map_or(record.line, |image| image.line),
+            service: self.text_of(record, "service", false),
+            environment: self.text_of(record, "environment", false),
+            owner: self.text_of(record, "owner", false),
+            approved_by: self.text_of(record, "approved_by", false),
+            build: self.text_of(record, "build", true),
+            branch: self.text_of(record, "branch", true),
+            released_at: self.time(record, "released_at", false),
+            status: if let Some(Stand::Protects(status)) = stand { status } else { ReleaseStatus::default() },
+            keep_until: self.time(record, "keep_until", true),
+        };
+        let retired = stand == Some(Stand::Retired);
+        let over = release.keep_until.is_some_and(|until| until < self.now);
+        if self.reading.problems.len() > before || retired || over {
+            return;
+        }
+        let holder = Arc::new(Holder::Release(release));
+        self.reading.claims.extend(images.into_iter().map(|image| Claim { image, holder: Arc::clone(&holder) }));
+    }
+
+    /// What a record names: its `image`, completed by a `tag` or `digest` of its own where it has them. Where those
+    /// differ from what `image` says, both are named.
+    fn images(&mut self, record: &Node) -> Vec<ImageReference> {
+        let (line, written) = match record.get("image") {
+            Some(Node { line, value: Value::Text(text) }) => (*line, ImageReference::as_written(text)),
+            None | Some(Node { value: Value::Null, .. }) => {
+                self.problem(record.line, "this release record has no `image`");
+                return Vec::new();
+            }
+            Some(other) => {
+                self.problem(other.line, format_args!("`image` is {}, not a text", other.describe()));
+                return Vec::new();
+            }
+        };
+        let mut image = match written {
+            Ok(image) => image,
+            Err(error) => {
+                self.problem(line, error);
+                return Vec::new();
+            }
+        };
+        let tag = self.part::<TagName>(record, "tag", image.repository.is_some() && image.tag.is_none());
+        let digest = self.part::<Digest>(record, "digest", true);
+        let mut images = Vec::new();
+        match tag {
+            Some(tag) if image.repository.is_none() || image.tag.as_ref() == Some(&tag) => {}
+            Some(tag) if image.tag.is_none() => image.tag = Some(tag),
+            Some(tag) => images.push(ImageReference { tag: Some(tag), digest: None, ..image.clone() }),
+            None => {}
+        }
+        match digest {
+            Some(digest) if image.digest.is_none() => image.digest = Some(digest),
+            Some(digest) if image.digest.as_ref() != Some(&digest) => {
+                images.push(ImageReference { tag: None, digest: Some(digest), ..image.clone() });
+            }
+            _ => {}
+        }
+        if image.tag.is_none() && image.digest.is_none() {
+            image.tag = "latest".parse().ok();
+        }
+        images.push(image);
+        images
+    }
+
+    /// A part of a reference under a key of its own. One that does not read is a problem only where it is needed.
+    fn part<T: std::str::FromStr>(&mut self, record: &Node, key: &str, needed: bool) -> Option<T>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let text = if needed { self.text_of(record, key, key == "tag") } else { scalar_text(record.get(key)?) }?;
+        match text.parse() {
+            Ok(part) => Some(part),
+            Err(error) if needed => {
+                self.problem(record.get(key).map_or(record.line, |node| node.line), error);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Nothing where the status is not understood, which is told.
+    fn status(&mut self, record: &Node) -> Option<Stand> {
+        let Some(text) = self.text_of(record, "status", false) else {
+            return Some(Stand::Protects(ReleaseStatus::Active));
+        };
+        match text.as_str() {
+            "active" => Some(Stand::Protects(ReleaseStatus::Active)),
+            "rollback" => Some(Stand::Protects(ReleaseStatus::Rollback)),
+            "retired" => Some(Stand::Retired),
+            other => {
+                let line = record.get("status").map_or(record.line, |node| node.line);
+                let what = format_args!("unknown status `{other}`; expected `active`, `rollback` or `retired`");
+                self.problem(line, what);
+                None
+            }
+        }
+    }
+
+    /// A key's text; nothing where it is absent, null or empty. A number counts as its text where that is common.
+    fn text_of(&mut self, record: &Node, key: &str, or_number: bool) -> Option<String> {
+        let node = record.get(key)?;
+        match &node.value {
+            Value::Null => None,
+            Value::Text(text) => (!text.trim().is_empty()).then(|| text.clone()),
+            Value::Literal(text) if or_number && text.starts_with(|c: char| c.is_ascii_digit()) => Some(text.clone()),
+            _ => {
+                let expected = if or_number { "a text or a number" } else { "a text" };
+                self.problem(node.line, format_args!("`{key}` is {}, not {expected}", node.describe()));
+                None
+            }
+        }
+    }
+
+    /// A key's time; a date alone means its first moment in UTC, or its last.
+    fn time(&mut self, record: &Node, key: &str, to_the_end: bool) -> Option<Timestamp> {
+        let text = self.text_of(record, key, false)?;
+        let text = text.trim();
+        let of_date = |date: Date| {
+            let time = if to_the_end { date.at(23, 59, 59, 999_999_999) } else { date.at(0, 0, 0, 0) };
+            time.to_zoned(TimeZone::UTC).map(|time| time.timestamp())
+        };
+        let time = if text.len() == "2026-11-30".len() { text.parse().and_then(of_date) } else { text.parse() };
+        time.inspect_err(|error| {
+            let line = record.get(key).map_or(record.line, |node| node.line);
+            let what = format!(
+                "`{key}` is `{text}`, which is no time ({error}); write it like `2026-11-30` or `2026-11-30T18:00:00Z`"
+            );
+            self.problem(line, what);
+        })
+        .ok()
+    }
+
+    fn duplicates(&mut self, map: &Node) {
+        let Value::Map(entries) = &map.value else { return };
+        for (position, (line, key, _)) in entries.iter().enumerate() {
+            if let Some((first, ..)) = entries[..position].iter().find(|(_, earlier, _)| earlier == key) {
+                self.problem(*line, format_args!("`{key}` stands here again; it stood on line {first} already"));
+            }
+        }
+    }
+}
+
+fn scalar_text(node: &Node) -> Option<String> {
+    match &node.value {
+        Value::Text(text) | Value::Literal(text) => Some(text.clone()),
+        Value::Null | Value::List(_) | Value::Map(_) => None,
+    }
+}

@@ -1,0 +1,79 @@
+//! Release evidence from files, and what becomes of sources that fail.
+
+mod files;
+mod gather;
+mod records;
+mod references;
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use tagwarden::domain::{Claim, Holder};
+use tagwarden::sources::{Answer, FileSet, ImageReferences, ReleaseRecords, Source, SourceError};
+
+const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const E: &str = "sha256:aaaac44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+fn now() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn set(base: &Path, globs: &[&str]) -> FileSet {
+    FileSet { base: base.into(), globs: globs.iter().map(|&glob| glob.into()).collect() }
+}
+
+fn ask(source: &dyn Source) -> Result<Answer, SourceError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(source.ask(now()))
+}
+
+/// What the records of one file claim.
+fn records(name: &str, text: &str) -> Result<Answer, SourceError> {
+    let folder = folder(&[(name, text)]);
+    ask(&ReleaseRecords::new(set(folder.path(), &[name])))
+}
+
+/// What one file says of images of `contoso.azurecr.io` and its alias `images.contoso.example`.
+fn references(name: &str, text: &str) -> Result<Answer, SourceError> {
+    let folder = folder(&[(name, text)]);
+    let hosts = ["contoso.azurecr.io", "images.contoso.example", "localhost:5000"].map(String::from).to_vec();
+    ask(&ImageReferences::new(set(folder.path(), &[name]), hosts))
+}
+
+/// Line and image of each claim.
+fn shown(claims: &[Claim]) -> Vec<String> {
+    let mut shown: Vec<String> = claims
+        .iter()
+        .map(|claim| match &*claim.holder {
+            Holder::Release(release) => format!("{} {}", release.line, claim.image),
+            Holder::File { line, .. } => format!("{line} {}", claim.image),
+            Holder::Workload { .. } => panic!("no workload here"),
+        })
+        .map(|text| text.replace(D, "D").replace(E, "E").replace("contoso.azurecr.io/", "~/"))
+        .collect();
+    shown.sort();
+    shown
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "(\\PC|\n|[-{}\\[\\]:,\"'&*#| ]|image|status: |releases|contoso\\.azurecr\\.io/){0,60}") {
+        for name in ["r.json", "r.yaml", "r.jsonl", "r.txt"] {
+            let _ = records(name, &text);
+            let _ = references(name, &text);
+        }
+    }
+}

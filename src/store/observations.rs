@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, stored};
 use crate::domain::{GapAt, Inventory, RegistryName, Repository};
@@ -28,85 +27,87 @@ impl Store {
     /// Records the tags of an inventory and fills in when each was first seen at its digest.
     ///
     /// Of the tags that are there at the first look at a repository nobody knows for how long, so they get no time. An
-    /// incomplete list of tags is no first look, and forgets no tag. Tags with a push time need no record.
+    /// incomplete list of tags is no first look, and forgets no tag. Tags with a push time need no record. Each
+    /// repository is a write of its own, and one without changes is none, so that others can write in between.
     ///
     /// # Errors
     /// When the record could not be read or written. The inventory may then lack times, and must not be decided on.
     pub async fn observe(&self, inventory: &mut Inventory, now: Timestamp) -> Result<(), StoreError> {
         self.flush_cache().await;
-        let doing = "record when tags were first seen";
-        let mut write = self.write_relaxed().await?;
         for registry in &mut inventory.registries {
             for repository in &mut registry.repositories {
-                self.observe_repository(&mut write.transaction, &registry.name, repository, now).await?;
+                self.observe_repository(&registry.name, repository, now).await?;
             }
-        }
-        write.commit(doing).await
-    }
-
-    async fn observe_repository(
-        &self,
-        connection: &mut SqliteConnection,
-        registry: &RegistryName,
-        repository: &mut Repository,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let complete = !repository.gaps.iter().any(|gap| gap.at == GapAt::TagList);
-        let fault = |error: sqlx::Error| self.fault("record when tags were first seen", &error);
-        let look: Option<i64> = sqlx::query_scalar("SELECT id FROM looks WHERE registry = ?1 AND repository = ?2")
-            .bind(registry.as_str())
-            .bind(repository.name.as_str())
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(fault)?;
-        let first = look.is_none();
-        let look = match look {
-            Some(look) => look,
-            None if !complete => return Ok(()),
-            None => sqlx::query("INSERT INTO looks (registry, repository, first_look_at) VALUES (?1, ?2, ?3)")
-                .bind(registry.as_str())
-                .bind(repository.name.as_str())
-                .bind(stored(now))
-                .execute(&mut *connection)
-                .await
-                .map_err(fault)?
-                .last_insert_rowid(),
-        };
-        let known = if first { HashMap::new() } else { self.records(&mut *connection, look).await? };
-        let changes = compare(repository, known, complete, first, now);
-        if !changes.gone.is_empty() {
-            sqlx::query("DELETE FROM observations WHERE look = ?1 AND tag IN (SELECT value FROM json_each(?2))")
-                .bind(look)
-                .bind(json(&changes.gone))
-                .execute(&mut *connection)
-                .await
-                .map_err(fault)?;
-        }
-        if !changes.seen.is_empty() {
-            sqlx::query(
-                "INSERT OR REPLACE INTO observations (look, tag, digest, first_seen, at_first_look)
-                 SELECT ?1, value ->> 0, value ->> 1, ?3, ?4 FROM json_each(?2)",
-            )
-            .bind(look)
-            .bind(json(&changes.seen))
-            .bind(stored(now))
-            .bind(first)
-            .execute(&mut *connection)
-            .await
-            .map_err(fault)?;
         }
         Ok(())
     }
 
-    async fn records(
+    async fn observe_repository(
         &self,
-        connection: &mut SqliteConnection,
-        look: i64,
-    ) -> Result<HashMap<String, Record>, StoreError> {
+        registry: &RegistryName,
+        repository: &mut Repository,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let doing = "record when tags were first seen";
+        let fault = |error: sqlx::Error| self.fault(doing, &error);
+        let complete = !repository.gaps.iter().any(|gap| gap.at == GapAt::TagList);
+        let look: Option<i64> = sqlx::query_scalar("SELECT id FROM looks WHERE registry = ?1 AND repository = ?2")
+            .bind(registry.as_str())
+            .bind(repository.name.as_str())
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(fault)?;
+        let (known, first) = match look {
+            Some(look) => (self.records(look).await?, false),
+            None if complete => (HashMap::new(), true),
+            None => return Ok(()),
+        };
+        let changes = compare(repository, known, complete, first, now);
+        if !first && changes.seen.is_empty() && changes.gone.is_empty() {
+            return Ok(());
+        }
+        let mut write = self.write_relaxed().await?;
+        // Another process may have looked for the first time just now; then this changes nothing.
+        sqlx::query(
+            "INSERT INTO looks (registry, repository, first_look_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        )
+        .bind(registry.as_str())
+        .bind(repository.name.as_str())
+        .bind(stored(now))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(fault)?;
+        sqlx::query(
+            "DELETE FROM observations WHERE look = (SELECT id FROM looks WHERE registry = ?1 AND repository = ?2)
+             AND tag IN (SELECT value FROM json_each(?3))",
+        )
+        .bind(registry.as_str())
+        .bind(repository.name.as_str())
+        .bind(json(&changes.gone))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(fault)?;
+        sqlx::query(
+            "INSERT OR REPLACE INTO observations (look, tag, digest, first_seen, at_first_look)
+             SELECT looks.id, value ->> 0, value ->> 1, ?4, ?5 FROM looks, json_each(?3)
+             WHERE registry = ?1 AND repository = ?2",
+        )
+        .bind(registry.as_str())
+        .bind(repository.name.as_str())
+        .bind(json(&changes.seen))
+        .bind(stored(now))
+        .bind(first)
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(fault)?;
+        write.commit(doing).await
+    }
+
+    async fn records(&self, look: i64) -> Result<HashMap<String, Record>, StoreError> {
         let rows: Vec<(String, String, String, bool)> =
             sqlx::query_as("SELECT tag, digest, first_seen, at_first_look FROM observations WHERE look = ?1")
                 .bind(look)
-                .fetch_all(connection)
+                .fetch_all(&self.0.readers)
                 .await
                 .map_err(|error| self.fault("read when tags were first seen", &error))?;
         rows.into_iter()

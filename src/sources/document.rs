@@ -88,11 +88,16 @@ impl Node {
         if let Value::List(nodes) = &self.value { nodes } else { std::slice::from_ref(self) }
     }
 
-    fn count(&self) -> usize {
-        1 + match &self.value {
-            Value::List(nodes) => nodes.iter().map(Self::count).sum(),
-            Value::Map(entries) => entries.iter().map(|(_, _, value)| value.count()).sum(),
-            Value::Null | Value::Literal(_) | Value::Text(_) => 0,
+    /// How many values it holds, and how deep.
+    fn extent(&self) -> (usize, usize) {
+        let add = |(count, depth): (usize, usize), node: &Node| {
+            let (more, deep) = node.extent();
+            (count + more, depth.max(deep + 1))
+        };
+        match &self.value {
+            Value::List(nodes) => nodes.iter().fold((1, 1), add),
+            Value::Map(entries) => entries.iter().map(|(_, _, value)| value).fold((1, 1), add),
+            Value::Null | Value::Literal(_) | Value::Text(_) => (1, 1),
         }
     }
 }
@@ -236,14 +241,20 @@ fn parse_yaml(text: &str) -> Result<Vec<Node>, Problem> {
                 let value = scalar(text.into_owned(), style == ScalarStyle::Plain && !text_by_tag);
                 (Node { line, value }, anchor)
             }
-            Event::Alias(anchor) => match anchors.get(&anchor) {
-                Some(node) => (Node { line, value: node.value.clone() }, 0),
-                None => return too_large("an alias stands inside what it names".into()),
-            },
+            Event::Alias(anchor) => {
+                let Some(named) = anchors.get(&anchor) else {
+                    return too_large("an alias stands inside what it names".into());
+                };
+                let (count, depth) = named.extent();
+                nodes += count;
+                if open.len() + depth > DEEPEST {
+                    return too_large(format!("it is nested more than {DEEPEST} levels deep"));
+                }
+                (Node { line, value: named.value.clone() }, 0)
+            }
             _ => continue,
         };
-        // What is closed was counted node by node; an alias counts all that it repeats.
-        nodes += if matches!(node.value, Value::List(_) | Value::Map(_)) { node.count() } else { 1 };
+        nodes += 1;
         if nodes > MOST_NODES {
             return too_large(format!("it holds more than {MOST_NODES} values, those repeated by aliases included"));
         }
@@ -356,6 +367,9 @@ mod tests {
             let next = n + 1;
             format!("{text}a{next}: &a{next} [{}]\n", [format!("*a{n}").as_str(); 10].join(","))
         });
+        let tower = (1..5000).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
+            format!("{text}a{n}: &a{n} [[[[[[[[[[[[[[[[[[[[*a{}]]]]]]]]]]]]]]]]]]]]\n", n - 1)
+        });
         let cases = [
             ("{\n\"a\": 1,\n}", Format::Json, 3, "key must be a string"),
             ("{}\n{}", Format::Json, 2, "trailing characters"),
@@ -366,7 +380,8 @@ mod tests {
             ("a: 1\n b: 2\n", Format::Yaml, 2, ""),
             (deep_json.as_str(), Format::Json, 1, "nested"),
             (deep_json.as_str(), Format::Yaml, 1, "nested"),
-            (laughs.as_str(), Format::Yaml, 6, "more than"),
+            (laughs.as_str(), Format::Yaml, 7, "more than"),
+            (tower.as_str(), Format::Yaml, 6, "nested"),
         ];
         for (text, format, line, says) in cases {
             let problem = parse(text, format).unwrap_err();

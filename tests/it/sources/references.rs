@@ -76,6 +76,7 @@ fn image_references_are_found_however_they_are_written() {
         ),
         ("values.yaml", "image: contoso.azurecr.io/api:v1\nimageTag: v2\n", &["1 ~/api:v1", "1 ~/api:v2"]),
         ("values.yaml", "image: contoso.azurecr.io/api:v1\ntag: some/git/ref\n", &["1 ~/api:v1"]),
+        ("values.yaml", "registry: contoso.azurecr.io\nimage: api:v1\ntag: v2\n", &["2 ~/api:v1", "2 ~/api:v2"]),
         ("values.yaml", "baseImage: contoso.azurecr.io/prom\nversion: v2.5\n", &["1 ~/prom:latest", "1 ~/prom:v2.5"]),
         ("values.yaml", "image: contoso.azurecr.io/prom\nversion: ^1 || ^2\n", &["1 ~/prom:latest"]),
         ("values.yaml", "images:\n  contoso.azurecr.io/shop/api: v3\n", &["2 ~/shop/api:latest", "2 ~/shop/api:v3"]),

@@ -8,7 +8,7 @@ use url::{Host, Url};
 
 use super::auth;
 use super::reading::Reading;
-use crate::domain::{RegistryName, RemovalMethod};
+use crate::domain::{RegistryName, RemovalMethod, RepositoryName};
 use crate::policy_file::{Entry, Fields, Node, Place, read};
 use crate::registry::{Auth, RegistryKind, RegistrySettings};
 
@@ -43,7 +43,9 @@ fn registry(entry: &Entry, reading: &mut Reading) -> Option<RegistrySettings> {
         .required(&mut fields, "kind", &entry.at)
         .and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
     let endpoint = reading.required(&mut fields, "endpoint", &entry.at).and_then(|node| endpoint(node, reading));
-    let aliases = fields.get("aliases").map_or(Some(Vec::new()), |node| aliases(node, reading));
+    let aliases = fields.get("aliases").map_or(Some(Vec::new()), |node| hosts("aliases", node, reading));
+    let token_hosts = fields.get("token_hosts").map_or(Some(Vec::new()), |node| hosts("token_hosts", node, reading));
+    let repositories = fields.get("repositories").map_or(Some(Vec::new()), |node| repositories(node, reading));
     let auth_node = fields.get("auth");
     let auth = auth_node.map_or(Some(Auth::Anonymous), |node| auth::auth(&entry.key, node, reading));
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
@@ -83,6 +85,8 @@ fn registry(entry: &Entry, reading: &mut Reading) -> Option<RegistrySettings> {
         removal: removal?,
         concurrency: usize::try_from(concurrency?).ok()?,
         timeout: timeout?,
+        token_hosts: token_hosts?,
+        repositories: repositories?,
     })
 }
 
@@ -129,16 +133,27 @@ fn endpoint(node: &Node, reading: &mut Reading) -> Option<Url> {
     Some(url)
 }
 
-fn aliases(node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
+fn repositories(node: &Node, reading: &mut Reading) -> Option<Vec<RepositoryName>> {
+    let (texts, _) = read::texts("repositories", node, &mut reading.problems)?;
+    let mut names: Vec<RepositoryName> = Vec::new();
+    for (text, at) in texts {
+        names.push(read::name(&text, &at, &mut reading.problems)?);
+    }
+    names.sort();
+    names.dedup();
+    Some(names)
+}
+
+fn hosts(key: &str, node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
     let problems = &mut reading.problems;
-    let (texts, mut sound) = read::texts("aliases", node, problems)?;
+    let (texts, mut sound) = read::texts(key, node, problems)?;
     let mut hosts = Vec::new();
     for (text, at) in texts {
         if let Some(host) = host_of(&text) {
             hosts.push(host);
         } else {
             problems
-                .add(&at, "an alias that is no host")
+                .add(&at, format!("an entry of `{key}` that is no host"))
                 .help("write the host as it stands in image references, such as `images.contoso.example`");
             sound = false;
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Settings;
-use crate::domain::{Digest, RegistryName};
+use crate::domain::{Digest, RegistryName, RepositoryName};
 use crate::registry::{Auth, RegistrySettings};
 use crate::sources::{SourceKind, SourceSettings};
 
@@ -39,6 +39,7 @@ fn registry(settings: &RegistrySettings) -> Value {
         "auth": auth,
         "user": user,
         "removal": settings.removal.label(),
+        "repositories": settings.repositories.iter().map(RepositoryName::as_str).collect::<Vec<_>>(),
     })
 }
 

@@ -1,0 +1,295 @@
+//! The plan as JSON, `tagwarden.plan/1`: its shape is a promise to scripts.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ReasonView;
+
+/// The `schema` of a [`PlanDocument`].
+pub const SCHEMA: &str = "tagwarden.plan/1";
+
+/// A plan with everything it rests on and every verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanDocument {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// `sha256:` over the rest of the document; see [`super::seal`].
+    pub id: String,
+    /// When the plan was made.
+    pub created_at: Timestamp,
+    /// Until when it may be applied.
+    pub expires_at: Timestamp,
+    /// The mode of the settings: `dry-run`, `approved` or `enforce`.
+    pub mode: String,
+    /// The time for which it was evaluated.
+    pub evaluated_at: Timestamp,
+    /// Whether that time was given by hand (`--at`): such a plan cannot be applied.
+    pub hypothetical: bool,
+    /// The revision of the settings that decide.
+    pub settings: String,
+    /// The limits of the settings.
+    pub limits: LimitsView,
+    /// The registries read.
+    pub registries: Vec<RegistryView>,
+    /// The sources asked.
+    pub sources: Vec<SourceView>,
+    /// The policies applied.
+    pub policies: Vec<PolicyView>,
+    /// The tags that go.
+    pub removals: Vec<RemovalView>,
+    /// The tags that stay.
+    pub kept: Vec<KeptView>,
+    /// Records whose tag is not at their digest.
+    pub drift: Vec<DriftView>,
+    /// What stands against the removals.
+    pub refusals: Vec<RefusalView>,
+    /// The counts.
+    pub summary: SummaryView,
+}
+
+/// The limits of the settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsView {
+    /// Most removals in one run.
+    pub untag: u32,
+    /// Most removals per repository, in percent of its tags.
+    pub percent: u32,
+    /// Fewest tags that a repository is left with.
+    pub leave: u32,
+}
+
+/// One registry that was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryView {
+    /// Its name in the settings.
+    pub name: String,
+    /// Its dialect.
+    pub kind: String,
+    /// Its address.
+    pub endpoint: String,
+    /// As whom it was read.
+    pub identity: String,
+    /// How tags are removed there: `untag` or `manifest`.
+    pub removal: String,
+    /// Why that is impossible there and what can be done; nothing where it is possible or was not asked.
+    pub obstacle: Option<String>,
+    /// How many repositories were read.
+    pub repositories: u64,
+    /// How many tags were read.
+    pub tags: u64,
+    /// What could not be read.
+    pub gaps: Vec<GapView>,
+}
+
+/// Something that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapView {
+    /// The repository, or nothing for the registry as a whole.
+    pub repository: Option<String>,
+    /// What is missing, in words.
+    pub at: String,
+    /// The label of the failure.
+    pub kind: String,
+    /// What happened, and what to do next.
+    pub message: String,
+}
+
+/// One source that was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceView {
+    /// Its name in the settings.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// `answered` or `failed`.
+    pub state: String,
+    /// How many claims it made.
+    pub claims: u64,
+    /// The time of its evidence.
+    pub as_of: Option<Timestamp>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What a person should know although it answered.
+    pub notes: Vec<String>,
+}
+
+/// One policy that was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// Its name.
+    pub name: String,
+    /// `dry-run` or `enforce`.
+    pub mode: String,
+    /// Whom to ask about it.
+    pub owner: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The file it stands in.
+    pub file: String,
+    /// That file's content hash.
+    pub revision: String,
+    /// How many tags it lets go that do go.
+    pub expired: u64,
+}
+
+/// One tag that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovalView {
+    /// The registry.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// The digest that it must still name then.
+    pub digest: String,
+    /// The first by name of the policies that let it go.
+    pub policy: String,
+    /// Whether every policy that lets it go says `enforce`.
+    pub enforce: bool,
+    /// How it is removed: `untag` or `manifest`.
+    pub method: String,
+    /// For a signature or the like, the image that it goes with.
+    pub companion_of: Option<String>,
+    /// The registry's word on its last push, where it gives one.
+    pub pushed_at: Option<Timestamp>,
+    /// The time by which it was judged.
+    pub dated_at: Option<Timestamp>,
+    /// What that time is: `pushed`, `created`, `first-seen` or `unknown`.
+    pub dated_by: String,
+    /// Its age by that time.
+    pub age_seconds: Option<i64>,
+    /// Bytes that only this plan's removals use, counted once; nothing where that cannot be known.
+    pub reclaimable_bytes: Option<u64>,
+    /// Everything found for and against it.
+    pub reasons: Vec<ReasonView>,
+}
+
+/// One tag that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptView {
+    /// The registry.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// The digest that it names, where that could be read.
+    pub digest: Option<String>,
+    /// `retained`, `protected`, `undecided` or `out-of-scope`.
+    pub verdict: String,
+    /// The time by which it was judged.
+    pub dated_at: Option<Timestamp>,
+    /// What that time is: `pushed`, `created`, `first-seen` or `unknown`.
+    pub dated_by: String,
+    /// Everything found for and against it.
+    pub reasons: Vec<ReasonView>,
+}
+
+/// A record whose tag is not at its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftView {
+    /// The source that recorded it.
+    pub source: String,
+    /// Who holds the claim, in words.
+    pub holder: String,
+    /// The registry.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// The digest that was recorded.
+    pub recorded: String,
+    /// What the tag names now; nothing where it is gone or unread.
+    pub actual: Option<String>,
+}
+
+/// Why an enforcing run would not do what the plan lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalView {
+    /// `untag-limit`, `percent-limit`, `leave-limit` or `removal-impossible`.
+    pub kind: String,
+    /// The policy it covers, if it is a policy's.
+    pub policy: Option<String>,
+    /// The registry it covers, if it is a registry's or a repository's.
+    pub registry: Option<String>,
+    /// The repository it covers, if it is a repository's.
+    pub repository: Option<String>,
+    /// Whether the removals that would be enforced go over it by themselves.
+    pub binding: bool,
+    /// What it is, and what to do next.
+    pub message: String,
+}
+
+/// The counts of a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummaryView {
+    /// All tags.
+    pub tags: u64,
+    /// Those that go.
+    pub expired: u64,
+    /// Those that a keep rule keeps.
+    pub retained: u64,
+    /// Those that a claim, a lock, an index or a referrer holds.
+    pub protected: u64,
+    /// Those about which something is missing.
+    pub undecided: u64,
+    /// Those that no policy selects.
+    pub out_of_scope: u64,
+    /// Bytes of blobs that only removed manifests use, once the registry collects them.
+    pub reclaimable_bytes: u64,
+    /// Bytes of blobs of removed manifests that something kept uses too.
+    pub shared_bytes: u64,
+    /// Removals whose bytes cannot be known.
+    pub unknown_bytes_removals: u64,
+}
+
+impl PlanDocument {
+    /// Whether a refusal stops this removal from being enforced.
+    #[must_use]
+    pub fn refused(&self, removal: &RemovalView) -> Option<&RefusalView> {
+        self.refusals.iter().find(|refusal| refusal.binding && refusal.covers(removal))
+    }
+
+    /// Whether some source failed or something could not be read, so that the plan rests on incomplete evidence.
+    #[must_use]
+    pub fn evidence_missing(&self) -> bool {
+        self.sources.iter().any(|source| source.state == "failed")
+            || self.registries.iter().any(|registry| !registry.gaps.is_empty())
+    }
+}
+
+impl RemovalView {
+    /// The policies that let it go.
+    pub fn policies(&self) -> impl Iterator<Item = &str> {
+        self.reasons.iter().filter_map(|reason| match reason {
+            ReasonView::LetGo { policy, .. } | ReasonView::CompanionOfExpired { policy, .. } => Some(policy.as_str()),
+            _ => None,
+        })
+    }
+
+    /// `registry/repository:tag`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}:{}", self.registry, self.repository, self.tag)
+    }
+}
+
+impl KeptView {
+    /// `registry/repository:tag`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}:{}", self.registry, self.repository, self.tag)
+    }
+}
+
+impl RefusalView {
+    /// Whether a removal falls under it.
+    #[must_use]
+    pub fn covers(&self, removal: &RemovalView) -> bool {
+        self.policy.as_ref().is_none_or(|policy| removal.policies().any(|name| name == policy))
+            && self.registry.as_ref().is_none_or(|registry| *registry == removal.registry)
+            && self.repository.as_ref().is_none_or(|repository| *repository == removal.repository)
+    }
+}

@@ -1,0 +1,410 @@
+//! Reasons as data and as sentences.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::words::{age, ordinal};
+use crate::domain::{ClaimMatch, Holder, Lock, Locked, Miss, Period, Reason, Undated};
+
+/// One thing that speaks for or against a tag. The variants are those of [`Reason`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the variants and fields are those of `domain::Reason`, documented there")]
+pub enum ReasonView {
+    NotSelected {},
+    Claimed { source: String, by: String, reference: String, digest: Option<String>, holder: HolderView },
+    Locked { on: String, lock: String },
+    ChildOfKept { index: String },
+    CompanionOfKept { subject: String },
+    CompanionOfUnknown { subject: String },
+    SubjectOfKept { referrer: String },
+    SharesManifest { tag: String },
+    KeptAll { policy: String },
+    KeptNewest { policy: String, rank: u32, count: u32 },
+    KeptWithin { policy: String, within: String, until: Timestamp },
+    KeptBucket { policy: String, rule: String, bucket: String, count: u32 },
+    KeptVersion { policy: String, version: String, line: String, rank: u32, count: u32 },
+    KeptMatching { policy: String, glob: String },
+    Undated { policy: String, why: String, time: Option<Timestamp> },
+    NotAVersion { policy: String },
+    SourceFailed { source: String },
+    Gap { at: String, failure: String },
+    LetGo { policy: String, misses: Vec<MissView> },
+    CompanionOfExpired { subject: String, policy: String },
+}
+
+/// By how much a tag missed a keep rule. The variants are those of [`Miss`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the variants and fields are those of `domain::Miss`, documented there")]
+pub enum MissView {
+    Newest { rank: u32, count: u32 },
+    Within { age_seconds: i64, within: String },
+    Bucket { period: String, count: u32 },
+    NewestPer { version: String, rank: u32, count: u32 },
+    Matching {},
+}
+
+/// Who holds a claim. The variants are those of [`Holder`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the variants and fields are those of `domain::Holder`, documented there")]
+pub enum HolderView {
+    Release {
+        file: String,
+        line: u32,
+        service: Option<String>,
+        environment: Option<String>,
+        owner: Option<String>,
+        approved_by: Option<String>,
+        build: Option<String>,
+        branch: Option<String>,
+        released_at: Option<Timestamp>,
+        status: String,
+        keep_until: Option<Timestamp>,
+    },
+    File {
+        file: String,
+        line: u32,
+    },
+    Workload {
+        place: String,
+        namespace: String,
+        workload: String,
+        name: String,
+        container: String,
+    },
+}
+
+impl From<&Reason> for ReasonView {
+    fn from(reason: &Reason) -> Self {
+        match reason {
+            Reason::NotSelected => Self::NotSelected {},
+            Reason::Claimed(claimed) => {
+                let (by, digest) = match &claimed.by {
+                    ClaimMatch::Tag => ("tag", None),
+                    ClaimMatch::Digest => ("digest", None),
+                    ClaimMatch::Config => ("config", None),
+                    ClaimMatch::IndexContains(digest) => ("index-contains", Some(digest)),
+                    ClaimMatch::DriftedTag { recorded } => ("drifted-tag", Some(recorded)),
+                };
+                Self::Claimed {
+                    source: claimed.source.to_string(),
+                    by: by.to_owned(),
+                    reference: claimed.reference.to_string(),
+                    digest: digest.map(ToString::to_string),
+                    holder: HolderView::from(&*claimed.holder),
+                }
+            }
+            Reason::Locked { on, lock } => Self::Locked { on: locked(*on).to_owned(), lock: lock.label().to_owned() },
+            Reason::ChildOfKept { index } => Self::ChildOfKept { index: index.to_string() },
+            Reason::CompanionOfKept { subject } => Self::CompanionOfKept { subject: subject.to_string() },
+            Reason::CompanionOfUnknown { subject } => Self::CompanionOfUnknown { subject: subject.to_string() },
+            Reason::SubjectOfKept { referrer } => Self::SubjectOfKept { referrer: referrer.to_string() },
+            Reason::SharesManifest { tag } => Self::SharesManifest { tag: tag.to_string() },
+            Reason::KeptAll { policy } => Self::KeptAll { policy: policy.to_string() },
+            Reason::KeptNewest { policy, rank, count } => {
+                Self::KeptNewest { policy: policy.to_string(), rank: *rank, count: *count }
+            }
+            Reason::KeptWithin { policy, within, until } => {
+                Self::KeptWithin { policy: policy.to_string(), within: within.to_string(), until: *until }
+            }
+            Reason::KeptBucket { policy, period, bucket, count } => Self::KeptBucket {
+                policy: policy.to_string(),
+                rule: period.rule().to_owned(),
+                bucket: bucket.to_string(),
+                count: *count,
+            },
+            Reason::KeptVersion { policy, part, line, rank, count } => Self::KeptVersion {
+                policy: policy.to_string(),
+                version: part.label().to_owned(),
+                line: line.to_string(),
+                rank: *rank,
+                count: *count,
+            },
+            Reason::KeptMatching { policy, glob } => {
+                Self::KeptMatching { policy: policy.to_string(), glob: glob.to_string() }
+            }
+            Reason::Undated { policy, why } => {
+                let (why, time) = match why {
+                    Undated::Missing => ("missing", None),
+                    Undated::TooEarly(time) => ("before-2013", Some(*time)),
+                    Undated::Future(time) => ("future", Some(*time)),
+                };
+                Self::Undated { policy: policy.to_string(), why: why.to_owned(), time }
+            }
+            Reason::NotAVersion { policy } => Self::NotAVersion { policy: policy.to_string() },
+            Reason::SourceFailed { source } => Self::SourceFailed { source: source.to_string() },
+            Reason::Gap { at, kind } => Self::Gap { at: at.to_string(), failure: (*kind).to_owned() },
+            Reason::LetGo { policy, misses } => {
+                Self::LetGo { policy: policy.to_string(), misses: misses.iter().map(MissView::from).collect() }
+            }
+            Reason::CompanionOfExpired { subject, policy } => {
+                Self::CompanionOfExpired { subject: subject.to_string(), policy: policy.to_string() }
+            }
+        }
+    }
+}
+
+impl From<&Miss> for MissView {
+    fn from(miss: &Miss) -> Self {
+        match miss {
+            Miss::Newest { rank, count } => Self::Newest { rank: *rank, count: *count },
+            Miss::Within { age_seconds, within } => {
+                Self::Within { age_seconds: *age_seconds, within: within.to_string() }
+            }
+            Miss::Bucket { period, count } => Self::Bucket { period: period.rule().to_owned(), count: *count },
+            Miss::Version { part, rank, count } => {
+                Self::NewestPer { version: part.label().to_owned(), rank: *rank, count: *count }
+            }
+            Miss::Matching => Self::Matching {},
+        }
+    }
+}
+
+impl From<&Holder> for HolderView {
+    fn from(holder: &Holder) -> Self {
+        match holder {
+            Holder::Release(release) => Self::Release {
+                file: release.path.clone(),
+                line: release.line,
+                service: release.service.clone(),
+                environment: release.environment.clone(),
+                owner: release.owner.clone(),
+                approved_by: release.approved_by.clone(),
+                build: release.build.clone(),
+                branch: release.branch.clone(),
+                released_at: release.released_at,
+                status: release.status.label().to_owned(),
+                keep_until: release.keep_until,
+            },
+            Holder::File { path, line } => Self::File { file: path.clone(), line: *line },
+            Holder::Workload { place, namespace, kind, name, container } => Self::Workload {
+                place: place.clone(),
+                namespace: namespace.clone(),
+                workload: kind.clone(),
+                name: name.clone(),
+                container: container.clone(),
+            },
+        }
+    }
+}
+
+fn locked(on: Locked) -> &'static str {
+    match on {
+        Locked::Tag => "tag",
+        Locked::Manifest => "manifest",
+        Locked::Repository => "repository",
+    }
+}
+
+impl HolderView {
+    /// Who it is, in words that find it by hand.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Release { file, line, service, environment, status, .. } => {
+                let mut words = String::from(if status == "rollback" { "rollback release" } else { "release" });
+                if let Some(service) = service {
+                    words.push_str(&format!(" of {service}"));
+                }
+                if let Some(environment) = environment {
+                    words.push_str(&format!(" in {environment}"));
+                }
+                words + &format!(" ({})", place(file, *line))
+            }
+            Self::File { file, line } => place(file, *line),
+            Self::Workload { place, namespace, workload, name, container } => {
+                let mut words = format!("{place}: {namespace}/{workload}/{name}");
+                if !container.is_empty() {
+                    words.push_str(&format!(", container {container}"));
+                }
+                words
+            }
+        }
+    }
+}
+
+fn place(file: &str, line: u32) -> String {
+    if line == 0 { file.to_owned() } else { format!("{file}:{line}") }
+}
+
+impl ReasonView {
+    /// The label, as in the JSON's `kind`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotSelected {} => "not-selected",
+            Self::Claimed { .. } => "claimed",
+            Self::Locked { .. } => "locked",
+            Self::ChildOfKept { .. } => "child-of-kept",
+            Self::CompanionOfKept { .. } => "companion-of-kept",
+            Self::CompanionOfUnknown { .. } => "companion-of-unknown",
+            Self::SubjectOfKept { .. } => "subject-of-kept",
+            Self::SharesManifest { .. } => "shares-manifest",
+            Self::KeptAll { .. } => "kept-all",
+            Self::KeptNewest { .. } => "kept-newest",
+            Self::KeptWithin { .. } => "kept-within",
+            Self::KeptBucket { .. } => "kept-bucket",
+            Self::KeptVersion { .. } => "kept-version",
+            Self::KeptMatching { .. } => "kept-matching",
+            Self::Undated { .. } => "undated",
+            Self::NotAVersion { .. } => "not-a-version",
+            Self::SourceFailed { .. } => "source-failed",
+            Self::Gap { .. } => "gap",
+            Self::LetGo { .. } => "let-go",
+            Self::CompanionOfExpired { .. } => "companion-of-expired",
+        }
+    }
+
+    /// The policy that it comes from, where it comes from one.
+    #[must_use]
+    pub fn policy(&self) -> Option<&str> {
+        match self {
+            Self::KeptAll { policy }
+            | Self::KeptNewest { policy, .. }
+            | Self::KeptWithin { policy, .. }
+            | Self::KeptBucket { policy, .. }
+            | Self::KeptVersion { policy, .. }
+            | Self::KeptMatching { policy, .. }
+            | Self::Undated { policy, .. }
+            | Self::NotAVersion { policy }
+            | Self::LetGo { policy, .. }
+            | Self::CompanionOfExpired { policy, .. } => Some(policy),
+            _ => None,
+        }
+    }
+
+    /// One sentence without its full stop.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::NotSelected {} => "no policy selects it".to_owned(),
+            Self::Claimed { source, by, reference, digest, holder } => {
+                claimed(source, by, reference, digest.as_deref(), holder)
+            }
+            Self::Locked { on, lock } => format!("the registry has locked the {on} ({lock})"),
+            Self::ChildOfKept { index } => format!("its image is part of the index {}, which stays", short(index)),
+            Self::CompanionOfKept { subject } => format!("it accompanies the image {}, which stays", short(subject)),
+            Self::CompanionOfUnknown { subject } => {
+                format!("it accompanies the image {}, which no tag here names: not sure, so it stays", short(subject))
+            }
+            Self::SubjectOfKept { referrer } => format!(
+                "{} refers to its manifest and stays; removal in this registry deletes the manifest",
+                short(referrer)
+            ),
+            Self::SharesManifest { tag } => {
+                format!("tag {tag} has the same manifest and stays; removal in this registry deletes the manifest")
+            }
+            Self::KeptAll { policy } => format!("policy {policy} keeps all that it selects"),
+            Self::KeptNewest { policy, rank, count } => {
+                format!("policy {policy} keeps the newest {count}: it is the {}", ordinal(*rank))
+            }
+            Self::KeptWithin { policy, within, until } => {
+                format!("policy {policy} keeps what is younger than {within}: until {}", minute(*until))
+            }
+            Self::KeptBucket { policy, rule, bucket, count } => {
+                format!("policy {policy} keeps {count} {rule}: it is the newest of {bucket}")
+            }
+            Self::KeptVersion { policy, version, line, rank, count } => {
+                let rank = ordinal(*rank);
+                format!("policy {policy} keeps {count} per {version} version: it is the {rank} highest of {line}")
+            }
+            Self::KeptMatching { policy, glob } => format!("policy {policy} keeps what matches `{glob}`"),
+            Self::Undated { policy, why, time } => undated(policy, why, *time),
+            Self::NotAVersion { policy } => {
+                format!("policy {policy} goes by version, and this tag is none, so it stays")
+            }
+            Self::SourceFailed { source } => format!("source {source} failed and could have protected it"),
+            Self::Gap { at, failure } => format!("{at} could not be read ({failure})"),
+            Self::LetGo { policy, misses } if misses.is_empty() => format!("policy {policy} keeps none"),
+            Self::LetGo { policy, misses } => {
+                let misses: Vec<String> = misses.iter().map(MissView::words).collect();
+                format!("policy {policy} lets it go: {}", misses.join("; "))
+            }
+            Self::CompanionOfExpired { subject, policy } => {
+                format!("it goes with the image {}, whose last tags policy {policy} lets go", short(subject))
+            }
+        }
+    }
+}
+
+fn claimed(source: &str, by: &str, reference: &str, digest: Option<&str>, holder: &HolderView) -> String {
+    let holder = holder.words();
+    match (by, digest) {
+        ("digest", _) => format!("{source} uses its digest: {holder} ({reference})"),
+        ("config", _) => format!("{source} uses its image by configuration digest: {holder} ({reference})"),
+        ("index-contains", Some(digest)) => {
+            format!("{source} uses {}, which this index contains: {holder}", short(digest))
+        }
+        ("drifted-tag", Some(recorded)) => {
+            format!("{source} names this tag: {holder}; DRIFT: it recorded {}", short(recorded))
+        }
+        _ => format!("{source} names this tag: {holder}"),
+    }
+}
+
+fn undated(policy: &str, why: &str, time: Option<Timestamp>) -> String {
+    let what = match (why, time) {
+        ("before-2013", Some(time)) => format!("its image claims to be from {}, which is no real time", minute(time)),
+        ("future", Some(time)) => format!("its time lies in the future ({})", minute(time)),
+        _ => "neither the registry nor the image gives it a time".to_owned(),
+    };
+    format!("policy {policy} goes by time, and {what}, so it stays")
+}
+
+impl MissView {
+    fn words(&self) -> String {
+        match self {
+            Self::Newest { rank, count } => format!("{} newest, and {count} are kept", ordinal(*rank)),
+            Self::Within { age_seconds, within } => format!("{} old, and {within} are kept", age(*age_seconds)),
+            Self::Bucket { period, count } => format!("not the newest of the {count} kept {period} periods"),
+            Self::NewestPer { version, rank, count } => {
+                format!("{} of its {version} version, and {count} are kept", ordinal(*rank))
+            }
+            Self::Matching {} => "no kept name matches".to_owned(),
+        }
+    }
+}
+
+/// A digest's first twelve digits with its algorithm.
+pub(super) fn short(digest: &str) -> String {
+    match digest.split_once(':') {
+        Some((algorithm, hex)) if hex.len() > 12 && hex.is_char_boundary(12) => format!("{algorithm}:{}", &hex[..12]),
+        _ => digest.to_owned(),
+    }
+}
+
+fn minute(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_those_of_the_json() {
+        let reasons = [
+            ReasonView::NotSelected {},
+            ReasonView::SharesManifest { tag: "x".into() },
+            ReasonView::KeptNewest { policy: "p".into(), rank: 1, count: 2 },
+            ReasonView::LetGo { policy: "p".into(), misses: vec![MissView::Matching {}] },
+            ReasonView::CompanionOfExpired { subject: "s".into(), policy: "p".into() },
+            ReasonView::NotAVersion { policy: "p".into() },
+        ];
+        for reason in reasons {
+            let json = serde_json::to_value(&reason).unwrap();
+            assert_eq!(json["kind"], reason.kind());
+            assert_eq!(serde_json::from_value::<ReasonView>(json).unwrap(), reason);
+        }
+    }
+
+    #[test]
+    fn a_lock_and_a_period_keep_their_labels() {
+        let reason = Reason::Locked { on: Locked::Tag, lock: Lock::Write };
+        assert_eq!(ReasonView::from(&reason).sentence(), "the registry has locked the tag (write)");
+        let miss = MissView::from(&Miss::Bucket { period: Period::Week, count: 4 });
+        assert_eq!(miss.words(), "not the newest of the 4 kept weekly periods");
+    }
+}

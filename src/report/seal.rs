@@ -1,0 +1,81 @@
+//! The plan's id, which makes an approved plan recognisable and an edited one useless.
+
+use std::io;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{PlanDocument, SCHEMA};
+
+/// Gives a document its id: `sha256:` over its JSON with an empty id.
+pub fn seal(document: &mut PlanDocument) {
+    document.id = String::new();
+    document.id = hash(document);
+}
+
+/// Reads a document back and makes sure that it is exactly what was sealed.
+///
+/// # Errors
+/// When it is no plan, a plan of another version, or was edited in any way, white space aside.
+pub fn open(text: &str) -> Result<PlanDocument, Broken> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| Broken::NotJson(error.to_string()))?;
+    let schema = value.get("schema").and_then(serde_json::Value::as_str).unwrap_or_default();
+    if schema != SCHEMA {
+        return Err(Broken::OtherSchema(schema.to_owned()));
+    }
+    let document: PlanDocument = serde_json::from_str(text).map_err(|error| Broken::NotAPlan(error.to_string()))?;
+    let mut unsealed = document.clone();
+    seal(&mut unsealed);
+    // The second comparison finds what the shape does not know and would drop: keys that somebody added.
+    if unsealed.id != document.id || serde_json::to_value(&document).ok().as_ref() != Some(&value) {
+        return Err(Broken::Edited { says: document.id, is: unsealed.id });
+    }
+    Ok(document)
+}
+
+/// Why a text is no plan that can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// It is no JSON.
+    #[error("it is no JSON: {0}")]
+    NotJson(String),
+    /// It is another kind of document.
+    #[error("its schema is `{0}`, and this version reads `{SCHEMA}`")]
+    OtherSchema(String),
+    /// It lacks what a plan has.
+    #[error("it is no plan: {0}")]
+    NotAPlan(String),
+    /// It was changed after it was made.
+    #[error("it was edited: it says that it is {says}, and its content is {is}; make a new plan instead")]
+    Edited {
+        /// The id in it.
+        says: String,
+        /// The id of its content.
+        is: String,
+    },
+}
+
+fn hash(document: &PlanDocument) -> String {
+    let mut writer = HashWriter(Sha256::new());
+    match serde_json::to_writer(&mut writer, document) {
+        Ok(()) => format!("sha256:{}", hex(&writer.0.finalize())),
+        // Neither the shape (string keys only) nor the writer can fail; an id that matches nothing is the safe answer.
+        Err(error) => format!("unsealed:{error}"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+struct HashWriter(Sha256);
+
+impl io::Write for HashWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

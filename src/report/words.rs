@@ -1,0 +1,130 @@
+//! Numbers and refusals in words.
+
+use crate::domain::{Refusal, RefusalReason, RemovalObstacle, Scope};
+
+/// Seconds as the largest one or two units: `20 days`, `5 hours`, `1 year 30 days`.
+#[must_use]
+pub fn age(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600, seconds / 60);
+    if days >= 365 {
+        let (years, rest) = (days / 365, days % 365);
+        return if rest == 0 { plural(years, "year") } else { plural(years, "year") + " " + &plural(rest, "day") };
+    }
+    match (days, hours, minutes) {
+        (1.., _, _) => plural(days, "day"),
+        (_, 1.., _) => plural(hours, "hour"),
+        (_, _, 1..) => plural(minutes, "minute"),
+        _ => plural(seconds, "second"),
+    }
+}
+
+fn plural(count: i64, unit: &str) -> String {
+    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+}
+
+/// Bytes in binary units: `41.2 GiB`.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "three significant digits are shown")]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A number with commas between thousands: `12,430`.
+#[must_use]
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1st`, `2nd`, `3rd`, `11th`.
+pub(super) fn ordinal(number: u32) -> String {
+    let suffix = match (number % 10, number % 100) {
+        (1, hundred) if hundred != 11 => "st",
+        (2, hundred) if hundred != 12 => "nd",
+        (3, hundred) if hundred != 13 => "rd",
+        _ => "th",
+    };
+    format!("{number}{suffix}")
+}
+
+/// Why a registry cannot remove tags, and what can be done.
+#[must_use]
+pub fn obstacle(obstacle: &RemovalObstacle) -> String {
+    match obstacle {
+        RemovalObstacle::NoUntag => "this registry cannot delete a tag alone (distribution before 3.0 and alike); \
+            upgrade it, or set `removal = \"manifest\"` for it, which deletes a manifest when all its tags expire together"
+            .to_owned(),
+        RemovalObstacle::DeletesDisabled => "this registry refuses deletions; enable them there \
+            (distribution: `storage.delete.enabled: true`), then plan again"
+            .to_owned(),
+        RemovalObstacle::Denied => "the credentials may not delete here; grant deletion to them, then plan again".to_owned(),
+        RemovalObstacle::Destroys { since } => format!(
+            "an untag on {} destroyed the manifest in this registry, so nothing more is untagged there; \
+            look at `tagwarden runs`, and set `removal = \"manifest\"` if that is what you want",
+            since.strftime("%Y-%m-%d %H:%M UTC")
+        ),
+        RemovalObstacle::Unclear { message } => {
+            format!("it could not be found out whether this registry can remove tags: {message}")
+        }
+    }
+}
+
+/// What a refusal is, and what to do next.
+#[must_use]
+pub fn refusal_message(refusal: &Refusal) -> String {
+    let place = match &refusal.scope {
+        Scope::Run => "this run".to_owned(),
+        Scope::Registry(registry) => format!("registry {registry}"),
+        Scope::Policy(policy) => format!("policy {policy}"),
+        Scope::PolicyInRepository(policy, registry, repository) => format!("policy {policy} in {registry}/{repository}"),
+        Scope::Repository(registry, repository) => format!("{registry}/{repository}"),
+    };
+    let what = match &refusal.why {
+        RefusalReason::Untag { found, allowed } => {
+            format!("{found} removals, and at most {allowed} are allowed; raise `untag`, or narrow the policies")
+        }
+        RefusalReason::Percent { found, tags, allowed } => {
+            format!("{found} of {tags} tags would go, and at most {allowed}% are allowed; raise `percent`, or keep more")
+        }
+        RefusalReason::Leave { left, allowed } => {
+            format!("{left} tags would be left, and {allowed} must be; keep more, or lower `leave`")
+        }
+        RefusalReason::Impossible(why) => obstacle(why),
+    };
+    let note = if refusal.binding { "" } else { " (would hold if every policy said `enforce`)" };
+    format!("{place}: {what}{note}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(12_430), "12,430");
+        assert_eq!(count(1_000_000), "1,000,000");
+        assert_eq!(bytes(512), "512 B");
+        assert_eq!(bytes(1024 * 1024 - 1), "1.0 MiB");
+        assert_eq!(bytes(44_238_000_000), "41.2 GiB");
+        assert_eq!(age(59), "59 seconds");
+        assert_eq!(age(20 * 86_400 + 5), "20 days");
+        assert_eq!(age(366 * 86_400), "1 year 1 day");
+        assert_eq!(["1st", "2nd", "3rd", "4th", "11th", "22nd"], [1, 2, 3, 4, 11, 22].map(ordinal).each_ref().map(String::as_str));
+    }
+}

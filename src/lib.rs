@@ -9,5 +9,6 @@ pub mod domain;
 pub mod engine;
 pub mod policy_file;
 pub mod registry;
+pub mod report;
 pub mod sources;
 pub mod store;

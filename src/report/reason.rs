@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::words::{age, ordinal};
-use crate::domain::{ClaimMatch, Holder, Lock, Locked, Miss, Period, Reason, Undated};
+use crate::domain::{ClaimMatch, Holder, Locked, Miss, Reason, Undated};
 
 /// One thing that speaks for or against a tag. The variants are those of [`Reason`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -382,6 +382,7 @@ fn minute(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Lock, Period};
 
     #[test]
     fn labels_are_those_of_the_json() {

@@ -91,7 +91,9 @@ pub fn refusal_message(refusal: &Refusal) -> String {
         Scope::Run => "this run".to_owned(),
         Scope::Registry(registry) => format!("registry {registry}"),
         Scope::Policy(policy) => format!("policy {policy}"),
-        Scope::PolicyInRepository(policy, registry, repository) => format!("policy {policy} in {registry}/{repository}"),
+        Scope::PolicyInRepository(policy, registry, repository) => {
+            format!("policy {policy} in {registry}/{repository}")
+        }
         Scope::Repository(registry, repository) => format!("{registry}/{repository}"),
     };
     let what = match &refusal.why {
@@ -99,7 +101,9 @@ pub fn refusal_message(refusal: &Refusal) -> String {
             format!("{found} removals, and at most {allowed} are allowed; raise `untag`, or narrow the policies")
         }
         RefusalReason::Percent { found, tags, allowed } => {
-            format!("{found} of {tags} tags would go, and at most {allowed}% are allowed; raise `percent`, or keep more")
+            format!(
+                "{found} of {tags} tags would go, and at most {allowed}% are allowed; raise `percent`, or keep more"
+            )
         }
         RefusalReason::Leave { left, allowed } => {
             format!("{left} tags would be left, and {allowed} must be; keep more, or lower `leave`")
@@ -125,6 +129,9 @@ mod tests {
         assert_eq!(age(59), "59 seconds");
         assert_eq!(age(20 * 86_400 + 5), "20 days");
         assert_eq!(age(366 * 86_400), "1 year 1 day");
-        assert_eq!(["1st", "2nd", "3rd", "4th", "11th", "22nd"], [1, 2, 3, 4, 11, 22].map(ordinal).each_ref().map(String::as_str));
+        assert_eq!(
+            ["1st", "2nd", "3rd", "4th", "11th", "22nd"],
+            [1, 2, 3, 4, 11, 22].map(ordinal).each_ref().map(String::as_str)
+        );
     }
 }

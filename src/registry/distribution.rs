@@ -93,7 +93,7 @@ impl DistributionReader {
         (Tag { name, digest, pushed_at: None, first_seen: None, lock: None }, gap)
     }
 
-    /// Asks to delete `reference`, which must be one that cannot exist, and gives the status and the error code.
+    /// Asks to delete `reference`, which must be one that cannot exist, and gives the status.
     async fn probe(&self, repository: &RepositoryName, reference: &str) -> Result<StatusCode, RegistryError> {
         let url = self.http.url(&format!("/v2/{repository}/manifests/{reference}"));
         let answer = self.http.send(&Grant::Delete(repository.clone()), &Ask::delete(url)).await?;

@@ -101,9 +101,7 @@ impl RegistryHttp {
             }
             let target = answer.header(LOCATION.as_str()).and_then(|text| ask.url.join(text).ok());
             let Some(target) = target else { return Err(answer.refusal()) };
-            let plain = target.scheme() != "https" && ask.url.scheme() == "https";
-            let web = matches!(target.scheme(), "http" | "https");
-            if plain || !web || (redirects == Redirects::Registry && !self.is_own(&target)) {
+            if !self.may_follow(&ask.url, &target, redirects) {
                 let mut error = answer.refusal();
                 error.message = format!("{} (to {})", error.message, target.origin().ascii_serialization());
                 return Err(error);
@@ -114,6 +112,16 @@ impl RegistryHttp {
             kind: RegistryErrorKind::Malformed,
             message: format!("{}: more than {MOST_REDIRECTS} redirects one after the other", ask.words()),
         })
+    }
+
+    /// Never from https to http, and away from the registry only where the answer can be checked.
+    fn may_follow(&self, from: &Url, to: &Url, redirects: Redirects) -> bool {
+        let secure = match to.scheme() {
+            "https" => true,
+            "http" => from.scheme() == "http",
+            _ => false,
+        };
+        secure && (redirects == Redirects::Anywhere || self.is_own(to))
     }
 
     /// Whether a URL belongs to the registry itself: same scheme, host and port.
@@ -144,4 +152,47 @@ impl RegistryHttp {
 
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::RemovalMethod;
+    use crate::registry::{Auth, RegistryKind};
+
+    #[test]
+    fn redirects_lead_where_nothing_is_lost() {
+        let cases = [
+            ("https://r.example", "https://r.example/other", true, true),
+            ("https://r.example", "https://r.example:443/other", true, true),
+            ("https://r.example", "https://storage.example/blob", false, true),
+            ("https://r.example", "https://r.example:8443/blob", false, true),
+            ("https://r.example", "http://r.example/other", false, false),
+            ("https://r.example", "file:///etc/passwd", false, false),
+            ("http://r.example", "http://storage.example/blob", false, true),
+            ("http://r.example", "https://r.example/blob", false, true),
+        ];
+        for (endpoint, to, within, anywhere) in cases {
+            let endpoint: Url = endpoint.parse().unwrap();
+            let settings = RegistrySettings {
+                name: "test".parse().unwrap(),
+                kind: RegistryKind::Distribution,
+                endpoint: endpoint.clone(),
+                aliases: Vec::new(),
+                auth: Auth::Anonymous,
+                ca_file: None,
+                removal: RemovalMethod::Untag,
+                concurrency: 1,
+                timeout: Duration::from_secs(1),
+                token_hosts: Vec::new(),
+                repositories: Vec::new(),
+            };
+            let http = RegistryHttp::new(settings, Patience::default()).unwrap();
+            let to: Url = to.parse().unwrap();
+            assert_eq!(http.may_follow(&endpoint, &to, Redirects::Registry), within, "{endpoint} -> {to}");
+            assert_eq!(http.may_follow(&endpoint, &to, Redirects::Anywhere), anywhere, "{endpoint} -> {to}");
+        }
+    }
 }

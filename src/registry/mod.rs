@@ -1,7 +1,7 @@
 //! Reading and changing registries.
 //!
 //! Reading and changing are different traits: whoever only plans holds no [`RegistryWriter`]. One file for each dialect;
-//! [`collect`] walks a registry through its reader and turns every failure into a gap.
+//! [`collect()`] walks a registry through its reader and turns every failure into a gap.
 
 mod auth;
 mod challenge;

@@ -1,5 +1,7 @@
 //! The catalogue and tag lists: pages, links, names, and what is no list.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::json;
 use tagwarden::domain::GapAt;
 use tagwarden::registry::{Catalogue, DistributionReader, RegistryErrorKind, RegistryReader};
@@ -65,6 +67,20 @@ async fn links_in_circles_end_as_gaps() {
         assert_eq!(gaps(&catalogue.gaps), [(GapAt::Catalogue, "malformed")], "{link}");
         assert!(seen(&server).await.len() <= 3, "{link}");
     }
+}
+
+#[tokio::test]
+async fn links_without_end_bring_nothing_new_and_end_as_gaps() {
+    let server = MockServer::start().await;
+    let turn = AtomicUsize::new(0);
+    let endless = move |_: &wiremock::Request| {
+        let turn = turn.fetch_add(1, Ordering::SeqCst);
+        linked(&["a", "b"], &format!("</v2/_catalog?cursor={turn}>; rel=next"))
+    };
+    Mock::given(path("/v2/_catalog")).respond_with(endless).mount(&server).await;
+    let catalogue = reader(&server).catalogue().await.unwrap();
+    assert_eq!((names(&catalogue), gaps(&catalogue.gaps)), (vec!["a", "b"], vec![(GapAt::Catalogue, "malformed")]));
+    assert_eq!(seen(&server).await.len(), 3);
 }
 
 #[tokio::test]

@@ -160,6 +160,13 @@ async fn a_static_token_is_sent_as_it_is_and_to_the_registry_only() {
     assert_eq!(error.kind, RegistryErrorKind::Denied);
     assert!(!error.message.contains("old"), "{error}");
     assert!(seen(&thief).await.is_empty());
+
+    // It is not exchanged for another one either.
+    let server = MockServer::start().await;
+    guarded(&server, &format!("{}/token", server.uri()), "public").await;
+    answer(&server, "GET", "/token", ok_json(&json!({"token": "public"}))).await;
+    assert!(reader(&server, Auth::Token("old".into())).catalogue().await.is_err());
+    assert_eq!(signatures(&server).await, ["Bearer old"]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! The rooms, from facts to ways in; imports point strictly downward in this list reversed. ARCHITECTURE.md walks
 //! through them.
 
+pub mod apply;
 pub mod config;
 pub mod demo;
 pub mod domain;
@@ -10,5 +11,6 @@ pub mod engine;
 pub mod policy_file;
 pub mod registry;
 pub mod report;
+pub mod run;
 pub mod sources;
 pub mod store;

@@ -207,6 +207,15 @@ impl RegistryReader for DistributionReader {
         repository
     }
 
+    async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
+        let (mut names, gaps) = self.tag_names(repository).await?;
+        if let Some(gap) = gaps.into_iter().next() {
+            return Err(RegistryError { kind: RegistryErrorKind::Malformed, message: gap.message.to_string() });
+        }
+        names.sort();
+        Ok(names)
+    }
+
     async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<Digest>, RegistryError> {
         pull::resolve(&self.http, repository, tag).await
     }

@@ -205,6 +205,12 @@ pub trait RegistryReader: Send + Sync {
     /// Everything about one repository: tags, manifests, children, referrers. Failures become its gaps.
     async fn repository(&self, name: &RepositoryName, cache: &dyn ContentCache) -> Repository;
 
+    /// The names of all tags that a repository has right now, sorted.
+    ///
+    /// # Errors
+    /// When the list could not be read whole.
+    async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError>;
+
     /// The digest that a tag names right now; nothing if there is no such tag.
     ///
     /// # Errors

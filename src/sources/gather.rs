@@ -31,13 +31,17 @@ pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
 ///
 /// Whatever keeps a source from a full and sensible answer becomes its failure, never an absence: an error, a panic, its
 /// deadline, evidence that is too old, an answer with nothing (or too little) that names a registry it protects.
+///
+/// The age of evidence is judged at `now`, what it says at `at`: they differ where a person asks for the verdicts of
+/// another day.
 pub async fn gather(
     sources: Vec<(SourceSettings, Box<dyn Source>)>,
     hosts: &[(RegistryName, Vec<String>)],
     now: Timestamp,
+    at: Timestamp,
 ) -> Claims {
     let answers = sources.into_iter().map(|(settings, source)| async move {
-        let state = match ask(&settings, &*source, now).await.and_then(|answer| judge(&settings, answer, hosts, now)) {
+        let state = match ask(&settings, &*source, at).await.and_then(|answer| judge(&settings, answer, hosts, now)) {
             Ok(state) => state,
             Err(error) => SourceState::Failed { kind: error.kind, message: error.message.into() },
         };
@@ -49,8 +53,8 @@ pub async fn gather(
     claims
 }
 
-async fn ask(settings: &SourceSettings, source: &dyn Source, now: Timestamp) -> Result<Answer, SourceError> {
-    let asking = AssertUnwindSafe(source.ask(now)).catch_unwind();
+async fn ask(settings: &SourceSettings, source: &dyn Source, at: Timestamp) -> Result<Answer, SourceError> {
+    let asking = AssertUnwindSafe(source.ask(at)).catch_unwind();
     match tokio::time::timeout(settings.deadline, asking).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(panicked()),

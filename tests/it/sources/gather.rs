@@ -57,7 +57,7 @@ fn hosts() -> Vec<(RegistryName, Vec<String>)> {
 
 /// What becomes of an answer: its claims, or the kind of failure, and all that is said about it.
 async fn judged(settings: SourceSettings, script: Script) -> (Result<usize, &'static str>, String) {
-    let claims = gather(vec![(settings, Box::new(Scripted(script)))], &hosts(), now()).await;
+    let claims = gather(vec![(settings, Box::new(Scripted(script)))], &hosts(), now(), now()).await;
     match &claims.sources[0].state {
         SourceState::Answered { claims, notes, .. } => (Ok(claims.len()), notes.join("\n")),
         SourceState::Failed { kind, message } => (Err(*kind), message.to_string()),
@@ -120,7 +120,7 @@ async fn one_failing_source_leaves_the_answers_of_the_others() {
         let settings = SourceSettings { deadline: Duration::from_millis(50), ..settings(name) };
         (settings, Box::new(Scripted(script)) as Box<dyn Source>)
     });
-    let claims = gather(sources.collect(), &hosts(), now()).await;
+    let claims = gather(sources.collect(), &hosts(), now(), now()).await;
     let found: Vec<_> = claims.sources.iter().map(|answer| (answer.name.as_str(), answer.failed())).collect();
     assert_eq!(found, [("a", true), ("b", false), ("c", true)]);
     assert_eq!(claims.sources[0].kind, "release-records");

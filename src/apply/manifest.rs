@@ -1,0 +1,209 @@
+//! Removals that delete the manifest, and with it every tag that it has. A person chose this for the registry.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::untag::closure;
+use super::{AfterFailure, Applied, Order, Site, after_failure, intent};
+use crate::domain::{Digest, Outcome, Removal, RemovalMethod, Repository, Skip, TagName};
+use crate::registry::{RawManifest, RegistryErrorKind, Removed};
+use crate::store::{JournalId, StoreError};
+
+/// Carries out all orders of one repository, manifest by manifest: indexes before what they contain, images before
+/// their signatures.
+pub(super) async fn repository(site: &Site<'_>, orders: Vec<Order>) -> Result<Vec<Applied>, StoreError> {
+    let mut groups: BTreeMap<Digest, Vec<Order>> = BTreeMap::new();
+    for order in orders {
+        groups.entry(order.removal.digest.clone()).or_default().push(order);
+    }
+    let mut holders = Holders::of(site.repository);
+    let mut waiting: Vec<(Digest, Vec<Order>)> = groups.into_iter().collect();
+    let mut applied = Vec::new();
+    // In rounds, because a manifest waits for whatever contains it and for the image that it refers to.
+    loop {
+        let round = std::mem::take(&mut waiting);
+        let before = round.len();
+        for (digest, orders) in round {
+            if holders.hold(site.repository, &digest, &orders) {
+                waiting.push((digest, orders));
+                continue;
+            }
+            let done = one(site, &digest, orders).await?;
+            let gone = |applied: &Applied| matches!(applied.outcome, Outcome::Done(_) | Outcome::Skipped(Skip::Gone));
+            if done.iter().all(gone) {
+                holders.forget(&digest);
+            }
+            applied.extend(done);
+        }
+        if waiting.len() == before {
+            break;
+        }
+    }
+    for order in waiting.into_iter().flat_map(|(_, orders)| orders) {
+        let why = "something that stays shares, contains or refers to its manifest".to_owned();
+        let skip = site.stopped().unwrap_or(Skip::Kept(why));
+        applied.push(site.note(order, Outcome::Skipped(skip)).await?);
+    }
+    Ok(applied)
+}
+
+/// For each digest, the tagged manifests that reach it: themselves, or as indexes that contain it.
+struct Holders(BTreeMap<Digest, BTreeSet<Digest>>);
+
+impl Holders {
+    fn of(repository: &Repository) -> Self {
+        let mut holders: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
+        let tagged: BTreeSet<&Digest> = repository.tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
+        for root in tagged {
+            for reached in closure(repository, vec![root.clone()]) {
+                holders.entry(reached).or_default().insert(root.clone());
+            }
+        }
+        Self(holders)
+    }
+
+    /// Whether something else that is left contains the manifest, or the image that it refers to or accompanies is
+    /// still there.
+    fn hold(&self, repository: &Repository, digest: &Digest, orders: &[Order]) -> bool {
+        let held = |wanted: &Digest| self.0.get(wanted).is_some_and(|roots| roots.iter().any(|root| root != digest));
+        let subject = repository.manifests.get(digest).and_then(|manifest| manifest.subject.as_ref());
+        let images = orders.iter().filter_map(|order| order.removal.companion_of.as_ref());
+        held(digest) || images.chain(subject).any(held)
+    }
+
+    fn forget(&mut self, root: &Digest) {
+        for roots in self.0.values_mut() {
+            roots.remove(root);
+        }
+    }
+}
+
+/// One manifest with all its tags.
+async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec<Applied>, StoreError> {
+    let (manifest, tags_before) = match ready(site, digest, &orders).await {
+        Ok(ready) => ready,
+        Err(outcome) => {
+            let mut applied = Vec::new();
+            for order in orders {
+                applied.push(site.note(order, outcome.clone()).await?);
+            }
+            return Ok(applied);
+        }
+    };
+    let mut intents: Vec<(JournalId, Order)> = Vec::new();
+    for order in orders {
+        let intent = intent(&order, manifest.media_type.clone());
+        intents.push((site.hands.store.intend(site.hands.run, &intent, &manifest, site.now()).await?, order));
+    }
+    let outcome = delete(site, digest).await;
+    let mut applied = Vec::new();
+    for (id, order) in intents {
+        let outcome = match &outcome {
+            Ok(outcome) => outcome.clone(),
+            Err(error) => match after_failure(site, &order, error.clone()).await {
+                AfterFailure::Known(outcome) => outcome,
+                AfterFailure::Unknown(why) => {
+                    let outcome = Outcome::Failed(format!("{why}; settled at the next start"));
+                    applied.push(Applied { removal: order.removal, outcome });
+                    continue;
+                }
+            },
+        };
+        site.hands.store.settle(id, &outcome, site.now()).await?;
+        log(site, &order.removal, &outcome);
+        applied.push(Applied { removal: order.removal, outcome });
+    }
+    if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Done(_))) {
+        repair(site, &manifest, &tags_before, &applied).await?;
+    }
+    Ok(applied)
+}
+
+/// The manifest and the repository's tags of now, if everything about it still is as it was decided on.
+async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order]) -> Result<(RawManifest, Vec<TagName>), Outcome> {
+    if let Some(skip) = site.stopped() {
+        return Err(Outcome::Skipped(skip));
+    }
+    if orders.iter().any(|order| order.removal.method != RemovalMethod::DeleteManifest) {
+        let why = "it was decided as an untag, and the settings now say `manifest`".to_owned();
+        return Err(Outcome::Skipped(Skip::Stopped(why)));
+    }
+    let ordered: BTreeSet<&TagName> = orders.iter().map(|order| &order.removal.tag).collect();
+    let kept = |why: String| Outcome::Skipped(Skip::Kept(why));
+    if let Some(tag) =
+        site.repository.tags.iter().find(|tag| tag.digest.as_ref() == Some(digest) && !ordered.contains(&tag.name))
+    {
+        return Err(kept(format!("tag {} has the same manifest and is not to be removed", tag.name)));
+    }
+    let unread = |error: crate::registry::RegistryError| {
+        site.brake.failed(&error);
+        Outcome::Failed(format!("the repository could not be read again: {}", error.message))
+    };
+    let name = &site.repository.name;
+    // Tags that came since are looked at one by one; those known to be elsewhere are not, see `repair`.
+    let tags = site.target.reader.tags(name).await.map_err(unread)?;
+    for tag in &tags {
+        if ordered.contains(tag) {
+            if !is_at(site, tag, digest).await.map_err(unread)? {
+                return Err(kept(format!("tag {tag} has moved away from it")));
+            }
+        } else if site.repository.tag(tag.as_str()).is_none() && is_at(site, tag, digest).await.map_err(unread)? {
+            return Err(kept(format!("tag {tag} was pushed with the same manifest meanwhile")));
+        }
+    }
+    match site.manifest(digest).await {
+        Ok(Some(manifest)) => Ok((manifest, tags)),
+        Ok(None) => Err(Outcome::Skipped(Skip::Gone)),
+        Err(error) => Err(unread(error)),
+    }
+}
+
+async fn is_at(site: &Site<'_>, tag: &TagName, digest: &Digest) -> Result<bool, crate::registry::RegistryError> {
+    Ok(site.target.reader.resolve(&site.repository.name, tag).await?.as_ref() == Some(digest))
+}
+
+async fn delete(site: &Site<'_>, digest: &Digest) -> Result<Outcome, crate::registry::RegistryError> {
+    match site.target.writer.delete_manifest(&site.repository.name, digest).await {
+        Ok(Removed::Done(evidence)) => {
+            site.brake.succeeded();
+            Ok(Outcome::Done(evidence))
+        }
+        Ok(Removed::AlreadyGone) => Ok(Outcome::Skipped(Skip::Gone)),
+        Err(error) => {
+            if error.kind != RegistryErrorKind::Locked {
+                site.brake.failed(&error);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Puts back tags that went along although nobody ordered it: moved onto the manifest in the moment of its deletion.
+async fn repair(
+    site: &Site<'_>,
+    manifest: &RawManifest,
+    before: &[TagName],
+    applied: &[Applied],
+) -> Result<(), StoreError> {
+    let Ok(after) = site.target.reader.tags(&site.repository.name).await else {
+        let why = format!("it could not be seen whether other tags went with {}", manifest.digest);
+        site.brake.stop(why);
+        return Ok(());
+    };
+    let ordered: BTreeSet<&TagName> = applied.iter().map(|applied| &applied.removal.tag).collect();
+    let lost = before.iter().filter(|tag| !ordered.contains(tag) && after.binary_search(tag).is_err());
+    site.put_back(manifest, lost.collect()).await
+}
+
+fn log(site: &Site<'_>, removal: &Removal, outcome: &Outcome) {
+    let Removal { repository, tag, digest, policy, .. } = removal;
+    let registry = site.registry();
+    match outcome {
+        Outcome::Done(evidence) => {
+            tracing::info!(%registry, %repository, %tag, %digest, %policy, evidence, "deleted with its manifest");
+        }
+        Outcome::Skipped(skip) => tracing::info!(%registry, %repository, %tag, %digest, %skip, "skipped"),
+        Outcome::Failed(error) => {
+            tracing::error!(%registry, %repository, %tag, %digest, error, "could not delete the manifest");
+        }
+    }
+}

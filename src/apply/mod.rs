@@ -1,0 +1,307 @@
+//! Doing what a plan says, or less: journal the intent, look again, act, journal the outcome.
+//!
+//! Nothing is chosen here. What comes in is a list of [`Order`]s that were decided elsewhere; all that may happen to one
+//! of them here is that it is skipped. Whatever cannot be journaled is not done.
+
+mod manifest;
+mod restore;
+mod settle;
+mod untag;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use futures::stream::{self, StreamExt as _};
+use jiff::Timestamp;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::domain::{
+    Action, Digest, Intent, Outcome, RegistryName, Removal, RemovalMethod, Repository, RepositoryName, Skip,
+};
+use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistryWriter};
+use crate::store::{Store, StoreError};
+
+pub use restore::{Restored, restore};
+pub use settle::settle;
+
+/// The time, as the ways in read it.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Failures in a row after which a registry is left alone for the rest of a run.
+const MOST_FAILURES_IN_A_ROW: u32 = 8;
+
+/// A registry that may be changed.
+#[derive(Clone)]
+pub struct Target {
+    /// Looks again before and after.
+    pub reader: Arc<dyn RegistryReader>,
+    /// Changes it.
+    pub writer: Arc<dyn RegistryWriter>,
+}
+
+/// What it takes to change registries and leave a record of it.
+#[derive(Clone)]
+pub struct Hands {
+    /// Where the journal is.
+    pub store: Store,
+    /// The run that all of this belongs to.
+    pub run: Uuid,
+    /// The registries that may be changed.
+    pub targets: BTreeMap<RegistryName, Target>,
+    /// The time.
+    pub clock: Clock,
+    /// Becomes true when no further removal may begin.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// One removal to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The removal.
+    pub removal: Removal,
+    /// Its reasons as JSON text, for the journal.
+    pub proof: String,
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The removal.
+    pub removal: Removal,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Does the orders of one run, registry by registry at once. `repositories` gives the inventory that they were decided
+/// on.
+///
+/// Results are in the order of the orders.
+///
+/// # Errors
+/// When the journal could not be written. Nothing further is removed then; what was begun is settled at the next start.
+pub async fn apply(
+    hands: &Hands,
+    orders: Vec<Order>,
+    repositories: &dyn Inventories,
+) -> Result<Vec<Applied>, StoreError> {
+    let mut by_registry: BTreeMap<RegistryName, BTreeMap<RepositoryName, Vec<Order>>> = BTreeMap::new();
+    for order in orders {
+        let registry = by_registry.entry(order.removal.registry.clone()).or_default();
+        registry.entry(order.removal.repository.clone()).or_default().push(order);
+    }
+    let registries = by_registry.into_iter().map(|(name, orders)| registry(hands, name, orders, repositories));
+    let done = futures::future::try_join_all(registries).await?;
+    let mut applied: Vec<Applied> = done.into_iter().flatten().collect();
+    applied.sort_by(|a, b| a.removal.at.cmp(&b.removal.at));
+    Ok(applied)
+}
+
+/// Where orders find the repository that they were decided on.
+pub trait Inventories: Send + Sync {
+    /// The repository as it was read.
+    fn repository(&self, registry: &RegistryName, repository: &RepositoryName) -> Option<&Repository>;
+}
+
+impl Inventories for crate::domain::Inventory {
+    fn repository(&self, registry: &RegistryName, repository: &RepositoryName) -> Option<&Repository> {
+        self.registry(registry.as_str())?.repository(repository.as_str())
+    }
+}
+
+/// Repositories of one registry that are worked on at once.
+const REPOSITORIES_AT_ONCE: usize = 4;
+
+async fn registry(
+    hands: &Hands,
+    name: RegistryName,
+    repositories: BTreeMap<RepositoryName, Vec<Order>>,
+    inventory: &dyn Inventories,
+) -> Result<Vec<Applied>, StoreError> {
+    let brake = Brake::default();
+    let Some(target) = hands.targets.get(&name) else {
+        brake.stop(format!("registry {name} is not in the settings"));
+        return skip_all(hands, &brake, repositories.into_values().flatten().collect()).await;
+    };
+    let work = repositories.into_iter().map(|(repository_name, orders)| {
+        let (brake, empty) = (&brake, Repository::empty(repository_name.clone()));
+        let name = &name;
+        async move {
+            let repository = inventory.repository(name, &repository_name).unwrap_or(&empty);
+            let site = Site { hands, target, brake, repository };
+            match target.reader.settings().removal {
+                RemovalMethod::Untag => untag::repository(&site, orders).await,
+                RemovalMethod::DeleteManifest => manifest::repository(&site, orders).await,
+            }
+        }
+    });
+    let results: Vec<Result<Vec<Applied>, StoreError>> =
+        stream::iter(work).buffer_unordered(REPOSITORIES_AT_ONCE).collect().await;
+    results.into_iter().collect::<Result<Vec<_>, _>>().map(|parts| parts.into_iter().flatten().collect())
+}
+
+async fn skip_all(hands: &Hands, brake: &Brake, orders: Vec<Order>) -> Result<Vec<Applied>, StoreError> {
+    let skip = brake.reason(hands).unwrap_or(Skip::Interrupted);
+    note_all(hands, orders.into_iter().map(|order| (order, skip.clone())).collect()).await
+}
+
+/// Journals what was not even begun.
+///
+/// # Errors
+/// When the journal could not be written.
+pub async fn note_all(hands: &Hands, skipped: Vec<(Order, Skip)>) -> Result<Vec<Applied>, StoreError> {
+    let entries: Vec<(Order, Intent, Outcome)> = skipped
+        .into_iter()
+        .map(|(order, skip)| {
+            let intent = intent(&order, "".into());
+            (order, intent, Outcome::Skipped(skip))
+        })
+        .collect();
+    let notes: Vec<(&Intent, &Outcome)> = entries.iter().map(|(_, intent, outcome)| (intent, outcome)).collect();
+    if !notes.is_empty() {
+        hands.store.note_all(hands.run, &notes, (hands.clock)()).await?;
+    }
+    Ok(entries.into_iter().map(|(order, _, outcome)| Applied { removal: order.removal, outcome }).collect())
+}
+
+fn intent(order: &Order, media_type: Arc<str>) -> Intent {
+    Intent {
+        action: Action::Remove(order.removal.method),
+        registry: order.removal.registry.clone(),
+        repository: order.removal.repository.clone(),
+        tag: order.removal.tag.clone(),
+        digest: order.removal.digest.clone(),
+        media_type,
+        policy: Some(order.removal.policy.to_string()),
+        proof: order.proof.clone(),
+    }
+}
+
+/// The place where orders are carried out: one repository of one registry.
+struct Site<'a> {
+    hands: &'a Hands,
+    target: &'a Target,
+    brake: &'a Brake,
+    repository: &'a Repository,
+}
+
+impl Site<'_> {
+    fn now(&self) -> Timestamp {
+        (self.hands.clock)()
+    }
+
+    fn registry(&self) -> &RegistryName {
+        &self.target.reader.settings().name
+    }
+
+    /// Why no further removal may begin here.
+    fn stopped(&self) -> Option<Skip> {
+        self.brake.reason(self.hands)
+    }
+
+    /// The manifest that undoes a removal, from the cache or the registry.
+    async fn manifest(&self, digest: &Digest) -> Result<Option<RawManifest>, RegistryError> {
+        use crate::registry::ContentCache as _;
+        if let Some(manifest) = self.hands.store.manifest(digest).await {
+            return Ok(Some(manifest));
+        }
+        self.target.reader.manifest(&self.repository.name, digest).await
+    }
+
+    async fn note(&self, order: Order, outcome: Outcome) -> Result<Applied, StoreError> {
+        self.hands.store.note(self.hands.run, &intent(&order, "".into()), &outcome, self.now()).await?;
+        Ok(Applied { removal: order.removal, outcome })
+    }
+
+    /// Marks the registry as one that destroys, and puts a destroyed manifest back under every tag that it had.
+    ///
+    /// Only tags that name nothing now are put back; a tag that somebody pushed meanwhile is theirs.
+    async fn put_back(&self, manifest: &RawManifest, tags: Vec<&crate::domain::TagName>) -> Result<(), StoreError> {
+        for tag in tags {
+            let intent = Intent {
+                action: Action::Restore,
+                registry: self.registry().clone(),
+                repository: self.repository.name.clone(),
+                tag: tag.clone(),
+                digest: manifest.digest.clone(),
+                media_type: Arc::clone(&manifest.media_type),
+                policy: None,
+                proof: "[]".to_owned(),
+            };
+            if !matches!(self.target.reader.resolve(&self.repository.name, tag).await, Ok(None)) {
+                continue;
+            }
+            let id = self.hands.store.intend(self.hands.run, &intent, manifest, self.now()).await?;
+            let outcome = match self.target.writer.put_tag(&self.repository.name, tag, manifest).await {
+                Ok(()) => Outcome::Done(String::new()),
+                Err(error) => Outcome::Failed(error.message),
+            };
+            tracing::warn!(
+                registry = %self.registry(), repository = %self.repository.name, %tag, digest = %manifest.digest,
+                outcome = outcome.label(), "put back a tag that a removal of another one had taken along"
+            );
+            self.hands.store.settle(id, &outcome, self.now()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Stops all further removals in one registry.
+#[derive(Debug, Default)]
+struct Brake {
+    why: OnceLock<String>,
+    failures: AtomicU32,
+}
+
+impl Brake {
+    fn stop(&self, why: String) {
+        if self.why.set(why.clone()).is_ok() {
+            tracing::warn!(why, "no further removals in this registry");
+        }
+    }
+
+    fn reason(&self, hands: &Hands) -> Option<Skip> {
+        match self.why.get() {
+            Some(why) => Some(Skip::Stopped(why.clone())),
+            None if *hands.stop.borrow() => Some(Skip::Interrupted),
+            None => None,
+        }
+    }
+
+    fn succeeded(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// What a refused removal says about those that would come next.
+    fn failed(&self, error: &RegistryError) {
+        if matches!(error.kind, RegistryErrorKind::Unsupported | RegistryErrorKind::Denied) {
+            self.stop(format!("the registry refused a removal: {}", error.message));
+        } else if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_FAILURES_IN_A_ROW {
+            self.stop(format!("{MOST_FAILURES_IN_A_ROW} removals in a row failed, the last one: {}", error.message));
+        }
+    }
+}
+
+/// What to do about a removal whose answer said that it failed: the registry is asked what is so now.
+enum AfterFailure {
+    /// This is known.
+    Known(Outcome),
+    /// The registry does not say; the intent stays open until the next start.
+    Unknown(String),
+}
+
+async fn after_failure(site: &Site<'_>, order: &Order, error: RegistryError) -> AfterFailure {
+    let removal = &order.removal;
+    if error.kind == RegistryErrorKind::Locked {
+        return AfterFailure::Known(Outcome::Skipped(Skip::Locked(error.message)));
+    }
+    match site.target.reader.resolve(&removal.repository, &removal.tag).await {
+        Ok(None) => AfterFailure::Known(Outcome::Done(format!("the tag is gone, although: {}", error.message))),
+        Ok(Some(digest)) if digest == removal.digest => AfterFailure::Known(Outcome::Failed(error.message)),
+        Ok(Some(digest)) => AfterFailure::Known(Outcome::Skipped(Skip::Moved { to: digest })),
+        Err(second) => {
+            AfterFailure::Unknown(format!("{}; then looking at the tag failed: {}", error.message, second.message))
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! After a crash: every intent without an outcome is settled by looking at the registry.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::domain::{Action, Outcome, RegistryName, Skip};
+use crate::registry::RegistryReader;
+use crate::store::{JournalEntry, Store, StoreError};
+
+/// Settles what an earlier run left open, and gives the entries with the outcome found.
+///
+/// A tag that is gone was removed; one that is still at its digest was not. Where a registry cannot say, the entry stays
+/// open until the next start.
+///
+/// # Errors
+/// When the journal could not be read or written.
+pub async fn settle(
+    store: &Store,
+    readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
+    now: Timestamp,
+) -> Result<Vec<(JournalEntry, Outcome)>, StoreError> {
+    let mut settled = Vec::new();
+    for entry in store.unsettled().await? {
+        let intent = &entry.intent;
+        let Some(reader) = readers.get(&intent.registry) else {
+            tracing::warn!(registry = %intent.registry, tag = %intent.tag, "cannot settle: no such registry in the settings");
+            continue;
+        };
+        let found = match reader.resolve(&intent.repository, &intent.tag).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(registry = %intent.registry, repository = %intent.repository, tag = %intent.tag,
+                    error = error.message, "cannot settle yet");
+                continue;
+            }
+        };
+        let outcome = match (intent.action, found) {
+            (Action::Remove(_), None) => Outcome::Done("found gone at the next start".to_owned()),
+            (Action::Remove(_), Some(now)) if now == intent.digest => {
+                Outcome::Skipped(Skip::Settled("the tag is still there at its digest".to_owned()))
+            }
+            (Action::Remove(_), Some(to)) => Outcome::Skipped(Skip::Moved { to }),
+            (Action::Restore, Some(now)) if now == intent.digest => {
+                Outcome::Done("found put back at the next start".to_owned())
+            }
+            (Action::Restore, Some(to)) => Outcome::Skipped(Skip::Moved { to }),
+            (Action::Restore, None) => Outcome::Skipped(Skip::Settled("the tag is not there".to_owned())),
+        };
+        store.settle(entry.id, &outcome, now).await?;
+        tracing::warn!(run = %entry.run, registry = %intent.registry, repository = %intent.repository, tag = %intent.tag,
+            outcome = outcome.label(), "settled what an interrupted run left open");
+        settled.push((entry, outcome));
+    }
+    Ok(settled)
+}

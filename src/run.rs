@@ -1,0 +1,526 @@
+//! The whole walk, from settings to report: this file alone knows the order of it.
+//!
+//! [`House::open`] gets ready, [`House::decide`] reads and decides, [`House::plan`], [`House::run`] and [`House::apply`]
+//! are what the commands do with that, [`House::restore`] takes it back. All of them leave an audit record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::apply::{self, Applied, Clock, Hands, Order, Restored, Target};
+use crate::config::{self, Mode, Settings};
+use crate::domain::{
+    Action, Claims, ImageReference, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle,
+    RepositoryName, Rules, TagName, Verdict,
+};
+use crate::engine::{self, Verdicts};
+use crate::policy_file::{self, PolicySet};
+use crate::registry::{self, Progress, RegistryReader, Scope};
+use crate::report::{self, Basis, PlanDocument, RemovalView};
+use crate::sources;
+use crate::store::{JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
+
+mod approved;
+mod outcome;
+mod record;
+
+pub use outcome::{RunError, RunOutcome};
+
+/// Everything that a run needs, ready.
+pub struct House {
+    /// The settings.
+    pub settings: Settings,
+    /// The policies.
+    pub policies: PolicySet,
+    /// The state.
+    pub store: Store,
+    /// Who runs it: `user@host`.
+    pub by: String,
+    /// The time.
+    pub clock: Clock,
+    /// Becomes true when no further removal may begin.
+    pub stop: watch::Receiver<bool>,
+    readers: BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
+}
+
+/// What was read and decided for one time.
+#[derive(Debug)]
+pub struct Decision {
+    /// What the registries hold.
+    pub inventory: Inventory,
+    /// What the sources say.
+    pub claims: Claims,
+    /// The verdict on every tag.
+    pub verdicts: Verdicts,
+    /// What follows.
+    pub plan: Plan,
+    /// All of it as people and scripts read it.
+    pub document: PlanDocument,
+}
+
+/// A run that ended, and what it did.
+#[derive(Debug)]
+pub struct Ended {
+    /// The run's id.
+    pub run: Uuid,
+    /// The plan that it made or applied.
+    pub document: PlanDocument,
+    /// What was done or skipped; empty for a dry run.
+    pub applied: Vec<Applied>,
+    /// How it ended.
+    pub outcome: RunOutcome,
+}
+
+/// A restore that ended.
+#[derive(Debug)]
+pub struct RestoreEnded {
+    /// The run's id.
+    pub run: Uuid,
+    /// What came of each tag.
+    pub restored: Vec<Restored>,
+}
+
+/// Reads settings and policies, and tells every problem of both.
+///
+/// # Errors
+/// When either cannot be used, or they do not fit each other.
+pub fn load(
+    file: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<(Settings, PolicySet), RunError> {
+    let settings = config::load(file, environment)?;
+    let policies = policy_file::load(&settings.policies)?;
+    let mismatches = config::cross_check(&settings, &policies);
+    if mismatches.is_empty() { Ok((settings, policies)) } else { Err(RunError::Mismatch(mismatches)) }
+}
+
+/// Who approved what, for the audit record.
+#[derive(Debug, Clone, Default)]
+pub struct Approval {
+    /// Who.
+    pub approved_by: Option<String>,
+    /// In which change ticket.
+    pub ticket: Option<String>,
+}
+
+impl House {
+    /// Opens the state and makes the registries' readers. Reaches no registry yet.
+    ///
+    /// # Errors
+    /// When the state cannot be opened or a registry's settings cannot work.
+    pub async fn open(
+        (settings, policies): (Settings, PolicySet),
+        by: String,
+        clock: Clock,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Self, RunError> {
+        let mut readers = BTreeMap::new();
+        for settings in &settings.registries {
+            readers.insert(settings.name.clone(), registry::reader(settings.clone())?);
+        }
+        let store = Store::open(&settings.state).await?;
+        Ok(Self { settings, policies, store, by, clock, stop, readers })
+    }
+
+    /// Closes the state.
+    pub async fn close(self) {
+        self.store.close().await;
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            policies: self.policies.policies.clone(),
+            limits: self.settings.limits,
+            timezone: self.settings.schedule.timezone.clone(),
+        }
+    }
+
+    /// Settles what an interrupted run left open, by looking at the registries. Only under the lease: what another
+    /// process has open is in flight, not interrupted.
+    async fn settle(&self, _lease: &Lease) -> Result<(), RunError> {
+        apply::settle(&self.store, &self.readers, self.now()).await?;
+        Ok(())
+    }
+
+    /// The same, for whoever holds no lease: if another process holds it, that one settles.
+    async fn settle_if_alone(&self) -> Result<(), RunError> {
+        if self.store.unsettled().await?.is_empty() {
+            return Ok(());
+        }
+        match self.lease("settling") {
+            Ok(lease) => self.settle(&lease).await,
+            Err(RunError::Store(error)) if error.kind == StoreErrorKind::Leased => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads registries and sources and decides. `at` is another time than now to decide for.
+    ///
+    /// # Errors
+    /// When the state could not be written, or our own check finds fault with the plan.
+    pub async fn decide(
+        &self,
+        scope: &Scope,
+        at: Option<Timestamp>,
+        progress: &dyn Progress,
+    ) -> Result<Decision, RunError> {
+        let now = self.now();
+        let evaluated_at = at.unwrap_or(now);
+        let rules = self.rules();
+        let readers: Vec<_> = self.readers.values().cloned().collect();
+        let mut inventory = registry::collect(&readers, scope, &self.store, progress).await;
+        self.store.observe(&mut inventory, now).await?;
+        let claims = self.gather(now, evaluated_at).await;
+        let verdicts = engine::evaluate(&rules, &inventory, &claims, evaluated_at);
+        self.ask_abilities(&mut inventory, &verdicts).await?;
+        let plan = engine::plan(&rules, &inventory, &verdicts, evaluated_at);
+        let findings = engine::check(&rules, &inventory, &claims, &verdicts, &plan, evaluated_at);
+        if !findings.is_empty() {
+            return Err(RunError::Check(findings));
+        }
+        let reclaim = engine::reclaim(&inventory, &claims, &verdicts, &plan);
+        let document = report::document(&Basis {
+            rules: &rules,
+            mode: self.settings.mode.label(),
+            settings: &self.settings.revision,
+            inventory: &inventory,
+            claims: &claims,
+            verdicts: &verdicts,
+            plan: &plan,
+            reclaim: &reclaim,
+            created_at: now,
+            evaluated_at,
+            hypothetical: at.is_some(),
+            valid_for: self.settings.plan_ttl,
+        });
+        Ok(Decision { inventory, claims, verdicts, plan, document })
+    }
+
+    async fn gather(&self, now: Timestamp, at: Timestamp) -> Claims {
+        let hosts: Vec<(RegistryName, Vec<String>)> = self
+            .settings
+            .registries
+            .iter()
+            .map(|settings| (settings.name.clone(), registry::hosts(settings)))
+            .collect();
+        let sources = self.settings.sources.iter().map(|settings| {
+            let covered = |name: &RegistryName| settings.registries.as_ref().is_none_or(|names| names.contains(name));
+            let of_these: Vec<String> =
+                hosts.iter().filter(|(name, _)| covered(name)).flat_map(|(_, hosts)| hosts.clone()).collect();
+            (settings.clone(), sources::source(settings, &of_these))
+        });
+        sources::gather(sources.collect(), &hosts, now, at).await
+    }
+
+    /// Finds out whether removals are possible, only where there is something to remove.
+    async fn ask_abilities(&self, inventory: &mut Inventory, verdicts: &Verdicts) -> Result<(), RunError> {
+        let mut first_expired: BTreeMap<u32, u32> = BTreeMap::new();
+        for verdict in verdicts.tags.iter().filter(|verdict| verdict.verdict == Verdict::Expired) {
+            first_expired.entry(verdict.at.registry).or_insert(verdict.at.repository);
+        }
+        for (registry, repository) in first_expired {
+            let Some(found) = inventory.registries.get_mut(registry as usize) else { continue };
+            let Some(repository) = found.repositories.get(repository as usize) else { continue };
+            let Some(reader) = self.readers.get(&found.name) else { continue };
+            let destroys = match found.removal {
+                crate::domain::RemovalMethod::Untag => self.store.destroys(&found.name).await?,
+                crate::domain::RemovalMethod::DeleteManifest => None,
+            };
+            found.ability = match destroys {
+                Some(since) => RemovalAbility::Impossible(RemovalObstacle::Destroys { since }),
+                None => reader.removal_ability(&repository.name).await,
+            };
+        }
+        Ok(())
+    }
+
+    /// One dry run.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn plan(&self, at: Option<Timestamp>, progress: &dyn Progress) -> Result<Ended, RunError> {
+        let run = self.begin(RunKind::Plan, &Approval::default()).await?;
+        let walked = async {
+            self.settle_if_alone().await?;
+            let decision = self.decide(&Scope::All, at, progress).await?;
+            self.save(run, &decision.document).await?;
+            Ok(self.ended(run, decision.document, Vec::new(), true))
+        };
+        self.finish(run, walked.await).await
+    }
+
+    /// One whole run, as the daemon does it: removes only where settings and policies both say `enforce`.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn run(&self, progress: &dyn Progress) -> Result<Ended, RunError> {
+        let run = self.begin(RunKind::Run, &Approval::default()).await?;
+        let walked = async {
+            let enforce = self.settings.mode == Mode::Enforce;
+            let lease = if enforce { Some(self.lease("run")?) } else { None };
+            match &lease {
+                Some(lease) => self.settle(lease).await?,
+                None => self.settle_if_alone().await?,
+            }
+            let decision = self.decide(&Scope::All, None, progress).await?;
+            self.save(run, &decision.document).await?;
+            let mut applied = Vec::new();
+            if enforce {
+                let orders = enforceable(&decision);
+                if !orders.is_empty() {
+                    applied = apply::apply(&self.hands(run)?, orders, &decision.inventory).await?;
+                }
+            }
+            Ok(self.ended(run, decision.document, applied, true))
+        };
+        self.finish(run, walked.await).await
+    }
+
+    /// Applies an approved plan, exactly or less.
+    ///
+    /// # Errors
+    /// [`RunError::Refused`] when the plan may not be applied at all; see [`RunError`] for the rest.
+    pub async fn apply(&self, text: &str, approval: &Approval, progress: &dyn Progress) -> Result<Ended, RunError> {
+        let run = self.begin(RunKind::Apply, approval).await?;
+        let walked = async {
+            let approved = report::open(text).map_err(|broken| RunError::Refused(broken.to_string()))?;
+            approved::admit(&approved, &self.settings, &self.policies, self.now())?;
+            let removals = approved::removals(&approved)?;
+            let lease = self.lease("apply")?;
+            self.settle(&lease).await?;
+            self.save(run, &approved).await?;
+            let decision = self.decide(&approved::scope(&removals), None, progress).await?;
+            let (orders, skipped) = approved::shrink(&approved, &removals, &decision);
+            let hands = self.hands(run)?;
+            let mut applied = apply::note_all(&hands, skipped).await?;
+            applied.extend(apply::apply(&hands, orders, &decision.inventory).await?);
+            applied.sort_by(|a, b| name(&a.removal).cmp(&name(&b.removal)));
+            let evidence_missing = decision.document.evidence_missing();
+            let mut ended = self.ended(run, approved, applied, false);
+            if ended.outcome == RunOutcome::Done && evidence_missing {
+                ended.outcome = RunOutcome::EvidenceMissing;
+            }
+            Ok(ended)
+        };
+        self.finish(run, walked.await).await
+    }
+
+    /// Puts back the tags that a run removed.
+    ///
+    /// # Errors
+    /// When there is no such run, or the state cannot be used.
+    pub async fn restore_run(&self, id: &str) -> Result<RestoreEnded, RunError> {
+        let lease = self.lease("restore")?;
+        self.settle(&lease).await?;
+        let record = self.run_record(id).await?;
+        let journal = self.store.journal(record).await?;
+        let mut removed: Vec<JournalEntry> = journal.into_iter().filter(was_removed).collect();
+        // Last removed, first back: what others hang on comes first.
+        removed.reverse();
+        self.restore(removed).await
+    }
+
+    /// Puts back one tag as its last removal found it.
+    ///
+    /// # Errors
+    /// When Tagwarden never removed it, or the state cannot be used.
+    pub async fn restore_image(&self, image: &str) -> Result<RestoreEnded, RunError> {
+        let lease = self.lease("restore")?;
+        self.settle(&lease).await?;
+        let (registry, repository, tag) = self.find_image(image)?;
+        let entry = self.store.last_removal(&registry, &repository, &tag).await?;
+        let entry = entry.ok_or_else(|| {
+            RunError::Usage(format!(
+                "tagwarden has not removed {registry}/{repository}:{tag}, as far as this state knows"
+            ))
+        })?;
+        self.restore(vec![entry]).await
+    }
+
+    async fn restore(&self, entries: Vec<JournalEntry>) -> Result<RestoreEnded, RunError> {
+        let run = self.begin(RunKind::Restore, &Approval::default()).await?;
+        let restored = match self.hands(run) {
+            Ok(hands) => apply::restore(&hands, entries).await.map_err(RunError::from),
+            Err(error) => Err(error),
+        };
+        let (label, code, error) = match &restored {
+            Ok(restored) if restored.iter().any(|one| matches!(one.outcome, Outcome::Failed(_))) => ("failed", 4, None),
+            Ok(_) => ("done", 0, None),
+            Err(error) => ("error", error.exit_code(), Some(error.to_string())),
+        };
+        let summary = match &restored {
+            Ok(restored) => record::restore_counts(restored),
+            Err(_) => "{}".to_owned(),
+        };
+        self.end(run, label, code, summary, error).await?;
+        Ok(RestoreEnded { run, restored: restored? })
+    }
+
+    /// The id of the run that a prefix names.
+    async fn run_record(&self, id: &str) -> Result<Uuid, RunError> {
+        let found = self.store.run(id).await.map_err(|error| RunError::Usage(error.to_string()))?;
+        let found = found.ok_or_else(|| RunError::Usage(format!("no run {id}; `tagwarden runs` lists them")))?;
+        Ok(found.run.id)
+    }
+
+    /// The registry, repository and tag that an image reference or `REGISTRY/REPOSITORY:TAG` names.
+    ///
+    /// # Errors
+    /// When it names none of the configured registries, or no tag.
+    pub fn find_image(&self, image: &str) -> Result<(RegistryName, RepositoryName, TagName), RunError> {
+        let usage = |why: String| RunError::Usage(format!("`{image}`: {why}"));
+        for settings in &self.settings.registries {
+            let by_name = image.strip_prefix(settings.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
+            let reference: ImageReference = by_name
+                .unwrap_or(image)
+                .parse()
+                .map_err(|error: crate::domain::InvalidReference| usage(error.to_string()))?;
+            let here = by_name.is_some() && reference.host.is_none()
+                || reference.host.is_some() && reference.may_name_registry(&registry::hosts(settings))
+                || reference.host.is_none() && self.settings.registries.len() == 1;
+            if here {
+                let repository = reference.repository.ok_or_else(|| usage("it names no repository".to_owned()))?;
+                let tag = reference.tag.ok_or_else(|| usage("it names no tag".to_owned()))?;
+                return Ok((settings.name.clone(), repository, tag));
+            }
+        }
+        let known: Vec<String> = self.settings.registries.iter().flat_map(registry::hosts).collect();
+        Err(usage(format!("no configured registry is meant by it; known hosts: {}", known.join(", "))))
+    }
+
+    /// Decides about one repository, to explain a tag of it.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn decide_repository(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        at: Option<Timestamp>,
+    ) -> Result<Decision, RunError> {
+        let only = BTreeMap::from([(registry.clone(), BTreeSet::from([repository.clone()]))]);
+        self.decide(&Scope::Only(only), at, &()).await
+    }
+
+    fn lease(&self, command: &str) -> Result<Lease, RunError> {
+        let holder = format!("{command} by {}, process {}, since {}", self.by, std::process::id(), self.now());
+        Ok(Lease::take(&self.settings.state, &holder)?)
+    }
+
+    fn hands(&self, run: Uuid) -> Result<Hands, RunError> {
+        let mut targets = BTreeMap::new();
+        for settings in &self.settings.registries {
+            if let Some(reader) = self.readers.get(&settings.name) {
+                let target = Target { reader: Arc::clone(reader), writer: registry::writer(settings.clone())? };
+                targets.insert(settings.name.clone(), target);
+            }
+        }
+        Ok(Hands { store: self.store.clone(), run, targets, clock: Arc::clone(&self.clock), stop: self.stop.clone() })
+    }
+
+    async fn begin(&self, kind: RunKind, approval: &Approval) -> Result<Uuid, RunError> {
+        let id = Uuid::now_v7();
+        let run = NewRun {
+            id,
+            kind,
+            mode: self.settings.mode.label().to_owned(),
+            started_at: self.now(),
+            by: self.by.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            approved_by: approval.approved_by.clone(),
+            ticket: approval.ticket.clone(),
+        };
+        self.store.begin_run(&run).await?;
+        Ok(id)
+    }
+
+    async fn save(&self, run: Uuid, document: &PlanDocument) -> Result<(), RunError> {
+        let text = serde_json::to_string(document).map_err(|error| RunError::Usage(error.to_string()))?;
+        Ok(self.store.save_plan(run, &document.id, &text).await?)
+    }
+
+    /// How a run ended: refusals count where `by_refusals`, since applying a plan only skips what it refuses.
+    fn ended(&self, run: Uuid, document: PlanDocument, applied: Vec<Applied>, by_refusals: bool) -> Ended {
+        let removable = document.removals.iter().filter(|removal| removal.enforce);
+        let all_refused = || {
+            let mut left = removable.clone().peekable();
+            left.peek().is_some() && left.all(|removal| document.refused(removal).is_some())
+        };
+        let outcome = if by_refusals && !document.refusals.is_empty() || !by_refusals && all_refused() {
+            RunOutcome::Refused
+        } else if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Failed(_))) {
+            RunOutcome::Failed
+        } else if document.evidence_missing() {
+            RunOutcome::EvidenceMissing
+        } else {
+            RunOutcome::Done
+        };
+        Ended { run, document, applied, outcome }
+    }
+
+    /// Records how a run ended, whichever way it did.
+    async fn finish(&self, run: Uuid, walked: Result<Ended, RunError>) -> Result<Ended, RunError> {
+        match walked {
+            Ok(ended) => {
+                let outcome = ended.outcome;
+                tracing::info!("{}", record::line(&ended, self.settings.mode, self.policies.policies.len()));
+                self.end(run, outcome.label(), outcome.exit_code(), record::counts(&ended), None).await?;
+                Ok(ended)
+            }
+            Err(error) => {
+                let code = error.exit_code();
+                let label = if matches!(error, RunError::Refused(_)) { "refused" } else { "error" };
+                // The failure itself is what the caller must hear of, also where the record cannot be written.
+                if let Err(second) = self.end(run, label, code, "{}".to_owned(), Some(error.to_string())).await {
+                    tracing::error!(%run, error = %second, "the end of the run could not be recorded");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn end(
+        &self,
+        run: Uuid,
+        outcome: &str,
+        exit_code: u8,
+        summary: String,
+        error: Option<String>,
+    ) -> Result<(), RunError> {
+        let end = RunEnd { ended_at: self.now(), outcome: outcome.to_owned(), exit_code, summary, error };
+        Ok(self.store.finish_run(run, &end).await?)
+    }
+}
+
+/// The removals that may really be done: all their policies enforce, and no refusal covers them.
+fn enforceable(decision: &Decision) -> Vec<Order> {
+    let views = decision.document.removals.iter();
+    let fit = decision
+        .plan
+        .removals
+        .iter()
+        .zip(views)
+        .filter(|(removal, view)| removal.enforce && decision.document.refused(view).is_none());
+    fit.map(|(removal, view)| Order { removal: removal.clone(), proof: proof(view) }).collect()
+}
+
+fn proof(view: &RemovalView) -> String {
+    serde_json::to_string(&view.reasons).unwrap_or_default()
+}
+
+fn name(removal: &crate::domain::Removal) -> String {
+    format!("{}/{}:{}", removal.registry, removal.repository, removal.tag)
+}
+
+fn was_removed(entry: &JournalEntry) -> bool {
+    matches!(entry.intent.action, Action::Remove(_)) && matches!(entry.outcome, Some((Outcome::Done(_), _)))
+}

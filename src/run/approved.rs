@@ -1,0 +1,181 @@
+//! An approved plan, read back: whether it may be applied, and what of it still holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::{Decision, RunError, proof};
+use crate::apply::Order;
+use crate::config::{Mode, Settings};
+use crate::domain::{Date, Removal, RemovalMethod, Skip, TagAt, Undated};
+use crate::policy_file::PolicySet;
+use crate::registry::Scope;
+use crate::report::{PlanDocument, ReasonView, RemovalView};
+
+/// Whether a plan may be applied here and now at all.
+///
+/// # Errors
+/// [`RunError::Refused`], with the reason and what to do next.
+pub(super) fn admit(
+    plan: &PlanDocument,
+    settings: &Settings,
+    policies: &PolicySet,
+    now: Timestamp,
+) -> Result<(), RunError> {
+    let refused = |why: String| Err(RunError::Refused(why));
+    if settings.mode == Mode::DryRun {
+        return refused(format!(
+            "{} says `mode = \"dry-run\"`, in which nothing is ever removed; set `approved` or `enforce`",
+            settings.file.display()
+        ));
+    }
+    if plan.hypothetical {
+        return refused(format!("the plan was made for {} by `--at`, to look at only", plan.evaluated_at));
+    }
+    if now >= plan.expires_at {
+        return refused(format!("the plan expired at {}; make a new one", plan.expires_at));
+    }
+    if plan.created_at > now {
+        return refused(format!(
+            "the plan was made at {}, which is in the future; is the clock right?",
+            plan.created_at
+        ));
+    }
+    for registry in &plan.registries {
+        let known = settings.registries.iter().find(|known| known.name.as_str() == registry.name);
+        let same = known.is_some_and(|known| {
+            known.kind.label() == registry.kind && known.endpoint.as_str().trim_end_matches('/') == registry.endpoint
+        });
+        if !same {
+            return refused(format!(
+                "the plan is for registry {} at {}, which is not in the settings",
+                registry.name, registry.endpoint
+            ));
+        }
+    }
+    if plan.settings != settings.revision {
+        return refused(format!(
+            "registries, sources, limits or time zone in {} have changed since the plan was made; make a new one",
+            settings.file.display()
+        ));
+    }
+    let then: BTreeSet<(&str, &str, &str, &str)> =
+        plan.policies.iter().map(|policy| (&*policy.name, &*policy.file, &*policy.revision, &*policy.mode)).collect();
+    let now: BTreeSet<(&str, &str, &str, &str)> = policies
+        .policies
+        .iter()
+        .map(|policy| (policy.name.as_str(), &*policy.file, &*policy.revision, policy.mode.label()))
+        .collect();
+    if let Some((name, file, _, _)) = then.symmetric_difference(&now).next() {
+        return refused(format!("policy {name} in {file} has changed since the plan was made; make a new one"));
+    }
+    Ok(())
+}
+
+/// The removals of an approved plan, in its order.
+///
+/// # Errors
+/// [`RunError::Refused`] where one names what can be no image.
+pub(super) fn removals(plan: &PlanDocument) -> Result<Vec<Removal>, RunError> {
+    let refused = |view: &RemovalView| RunError::Refused(format!("the plan names {}, which is no image", view.name()));
+    plan.removals.iter().map(|view| removal(view).ok_or_else(|| refused(view))).collect()
+}
+
+fn removal(view: &RemovalView) -> Option<Removal> {
+    Some(Removal {
+        // It stands in no inventory of this run.
+        at: TagAt { registry: u32::MAX, repository: u32::MAX, tag: u32::MAX },
+        registry: view.registry.parse().ok()?,
+        repository: view.repository.parse().ok()?,
+        tag: view.tag.parse().ok()?,
+        digest: view.digest.parse().ok()?,
+        policy: view.policy.parse().ok()?,
+        method: [RemovalMethod::Untag, RemovalMethod::DeleteManifest]
+            .into_iter()
+            .find(|method| method.label() == view.method)?,
+        enforce: view.enforce,
+        date: view.dated_at.map_or(Date::Unknown(Undated::Missing), Date::Created),
+        companion_of: match &view.companion_of {
+            Some(digest) => Some(digest.parse().ok()?),
+            None => None,
+        },
+    })
+}
+
+/// The repositories that a plan removes from: only those are read again.
+pub(super) fn scope(removals: &[Removal]) -> Scope {
+    let mut only = BTreeMap::new();
+    for removal in removals {
+        let repositories: &mut BTreeSet<_> = only.entry(removal.registry.clone()).or_default();
+        repositories.insert(removal.repository.clone());
+    }
+    Scope::Only(only)
+}
+
+/// What of an approved plan still follows from the evidence of now, and what does not, with the reason.
+pub(super) fn shrink(
+    approved: &PlanDocument,
+    removals: &[Removal],
+    decision: &Decision,
+) -> (Vec<Order>, Vec<(Order, Skip)>) {
+    let now: BTreeMap<String, usize> =
+        decision.document.removals.iter().enumerate().map(|(index, view)| (view.name(), index)).collect();
+    let impossible = |registry: &str| {
+        decision.document.registries.iter().find(|view| view.name == registry).and_then(|view| view.obstacle.clone())
+    };
+    let (mut orders, mut skipped) = (Vec::new(), Vec::new());
+    for (view, removal) in approved.removals.iter().zip(removals) {
+        let found = now.get(&view.name()).and_then(|index| decision.plan.removals.get(*index));
+        let order = |removal: &Removal| Order { removal: removal.clone(), proof: proof(view) };
+        let skip = if !view.enforce {
+            Skip::DryRun
+        } else if let Some(refusal) = approved.refused(view) {
+            Skip::Refused(refusal.message.clone())
+        } else if let Some(obstacle) = impossible(&view.registry) {
+            Skip::Refused(obstacle)
+        } else {
+            match found {
+                Some(now) if now.digest != removal.digest => Skip::Moved { to: now.digest.clone() },
+                Some(now) if now.enforce => {
+                    orders.push(order(now));
+                    continue;
+                }
+                Some(_) => Skip::DryRun,
+                None => why_not(view, decision),
+            }
+        };
+        skipped.push((order(removal), skip));
+    }
+    (orders, skipped)
+}
+
+/// Why a removal that was approved is no longer decided.
+fn why_not(view: &RemovalView, decision: &Decision) -> Skip {
+    let kept = decision
+        .document
+        .kept
+        .iter()
+        .find(|kept| kept.registry == view.registry && kept.repository == view.repository && kept.tag == view.tag);
+    let Some(kept) = kept else {
+        let gap = decision.document.registries.iter().find(|registry| registry.name == view.registry);
+        let gap = gap
+            .and_then(|registry| registry.gaps.iter().find(|gap| gap.repository.as_deref() == Some(&view.repository)));
+        return gap.map_or(Skip::Gone, |gap| Skip::Kept(format!("{} could not be read: {}", gap.at, gap.message)));
+    };
+    match (&kept.digest, kept.digest.as_ref().and_then(|digest| digest.parse().ok())) {
+        (Some(digest), Some(to)) if *digest != view.digest => Skip::Moved { to },
+        (None, _)
+            if kept
+                .reasons
+                .iter()
+                .any(|reason| matches!(reason, ReasonView::Gap { failure, .. } if failure == "not-found")) =>
+        {
+            Skip::Gone
+        }
+        _ => {
+            let against = kept.reasons.iter().filter(|reason| !matches!(reason, ReasonView::LetGo { .. }));
+            let sentences: Vec<String> = against.map(ReasonView::sentence).collect();
+            Skip::Kept(sentences.join("; "))
+        }
+    }
+}

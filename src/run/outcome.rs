@@ -1,0 +1,100 @@
+//! How runs end, and with which exit code.
+
+use serde::Serialize;
+
+use crate::config::ConfigError;
+use crate::engine::Finding;
+use crate::policy_file::{Diagnostic, PolicyError};
+use crate::registry::RegistryError;
+use crate::store::StoreError;
+
+/// How a run ended. Where several apply, the first of this order is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunOutcome {
+    /// A limit or an obstacle refused removals that would be enforced, or a plan could not be applied.
+    Refused,
+    /// Some removals failed.
+    Failed,
+    /// A source or a registry could not be read whole.
+    EvidenceMissing,
+    /// All was done.
+    Done,
+}
+
+/// What keeps a run from coming to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
+    /// The policies cannot be used.
+    #[error(transparent)]
+    Policies(#[from] PolicyError),
+    /// Settings and policies do not fit each other.
+    #[error("settings and policies do not fit each other")]
+    Mismatch(Vec<Diagnostic>),
+    /// A registry's settings cannot work.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The state cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something asked for is not there or not meant for this.
+    #[error("{0}")]
+    Usage(String),
+    /// The plan may not be applied.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Our own check found fault with our own plan. Nothing was done.
+    #[error("the plan contradicts itself, which is a fault in tagwarden: {}; nothing was done; please report it",
+        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Check(Vec<Finding>),
+}
+
+impl RunError {
+    /// The exit code that belongs to it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) | Self::Policies(_) | Self::Mismatch(_) | Self::Registry(_) | Self::Usage(_) => 2,
+            Self::Refused(_) => 3,
+            Self::Store(_) | Self::Check(_) => 1,
+        }
+    }
+
+    /// The problems with their places, where it is about settings or policy files.
+    #[must_use]
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Self::Settings(error) => &error.diagnostics,
+            Self::Policies(error) => &error.diagnostics,
+            Self::Mismatch(diagnostics) => diagnostics,
+            _ => &[],
+        }
+    }
+}
+
+impl RunOutcome {
+    /// The exit code that belongs to it.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Refused => 3,
+            Self::Failed => 4,
+            Self::EvidenceMissing => 5,
+        }
+    }
+
+    /// The label used in the audit record and in metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::EvidenceMissing => "evidence-missing",
+        }
+    }
+}

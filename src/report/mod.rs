@@ -1,18 +1,32 @@
-//! What people and scripts read: a plan with its verdicts as one [`PlanDocument`], and that document as text, Markdown
-//! and CSV. The document is the view world: everything in it is plain text and numbers, and nothing decides by it except
-//! `apply`, which reads it back.
+//! What people and scripts read: a plan with its verdicts as one [`PlanDocument`], and that document as text, JSON,
+//! Markdown, HTML and CSV. The document is the view world: everything in it is plain text and numbers, and nothing
+//! decides by it except `apply`, which reads it back.
 
 mod build;
+mod csv;
 mod document;
+mod explain;
+mod format;
+mod html;
+mod markdown;
+mod outlook;
 mod reason;
 mod seal;
+mod tally;
+mod text;
 mod words;
 
 pub use build::{Basis, document};
+pub use csv::csv;
 pub use document::{
     DriftView, GapView, KeptView, LimitsView, PlanDocument, PolicyView, RefusalView, RegistryView, RemovalView, SCHEMA,
     SourceView, SummaryView,
 };
+pub use explain::{explanation, explanation_json};
+pub use format::{Format, render};
+pub use html::html;
+pub use markdown::markdown;
 pub use reason::{HolderView, MissView, ReasonView};
 pub use seal::{Broken, open, seal};
+pub use text::text;
 pub use words::{age, bytes, count, obstacle, refusal_message};

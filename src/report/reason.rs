@@ -203,7 +203,20 @@ impl HolderView {
     #[must_use]
     pub fn words(&self) -> String {
         match self {
-            Self::Release { file, line, service, environment, status, .. } => {
+            Self::Release { file, line, .. } => format!("{} ({})", self.group(), place(file, *line)),
+            Self::File { file, line } => place(file, *line),
+            Self::Workload { container, .. } if !container.is_empty() => {
+                format!("{}, container {container}", self.group())
+            }
+            Self::Workload { .. } => self.group(),
+        }
+    }
+
+    /// Whom a report puts together: the same service and environment, file or workload.
+    #[must_use]
+    pub fn group(&self) -> String {
+        match self {
+            Self::Release { service, environment, status, .. } => {
                 let mut words = String::from(if status == "rollback" { "rollback release" } else { "release" });
                 if let Some(service) = service {
                     words.push_str(&format!(" of {service}"));
@@ -211,17 +224,30 @@ impl HolderView {
                 if let Some(environment) = environment {
                     words.push_str(&format!(" in {environment}"));
                 }
-                words + &format!(" ({})", place(file, *line))
-            }
-            Self::File { file, line } => place(file, *line),
-            Self::Workload { place, namespace, workload, name, container } => {
-                let mut words = format!("{place}: {namespace}/{workload}/{name}");
-                if !container.is_empty() {
-                    words.push_str(&format!(", container {container}"));
-                }
                 words
             }
+            Self::File { file, .. } => file.clone(),
+            Self::Workload { place, namespace, workload, name, .. } => {
+                format!("{place}: {namespace}/{workload}/{name}")
+            }
         }
+    }
+
+    /// What else a record says about a release: who stands for it and until when it counts.
+    #[must_use]
+    pub fn details(&self) -> Vec<(&'static str, String)> {
+        let Self::Release { owner, approved_by, build, branch, released_at, keep_until, .. } = self else {
+            return Vec::new();
+        };
+        let said = [
+            ("owner", owner.clone()),
+            ("approved by", approved_by.clone()),
+            ("build", build.clone()),
+            ("branch", branch.clone()),
+            ("released", released_at.map(minute)),
+            ("kept until", keep_until.map(minute)),
+        ];
+        said.into_iter().filter_map(|(what, value)| Some((what, value?))).collect()
     }
 }
 
@@ -304,7 +330,10 @@ impl ReasonView {
                 format!("policy {policy} keeps what is younger than {within}: until {}", minute(*until))
             }
             Self::KeptBucket { policy, rule, bucket, count } => {
-                format!("policy {policy} keeps {count} {rule}: it is the newest of {bucket}")
+                let periods = periods(rule);
+                format!(
+                    "policy {policy} keeps the newest of each of the last {count} {periods}: it is that of {bucket}"
+                )
             }
             Self::KeptVersion { policy, version, line, rank, count } => {
                 let rank = ordinal(*rank);
@@ -354,16 +383,31 @@ fn undated(policy: &str, why: &str, time: Option<Timestamp>) -> String {
 }
 
 impl MissView {
-    fn words(&self) -> String {
+    /// By how much, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
         match self {
             Self::Newest { rank, count } => format!("{} newest, and {count} are kept", ordinal(*rank)),
             Self::Within { age_seconds, within } => format!("{} old, and {within} are kept", age(*age_seconds)),
-            Self::Bucket { period, count } => format!("not the newest of the {count} kept {period} periods"),
+            Self::Bucket { period, count } => {
+                format!("not the newest of any of the last {count} {}", periods(period))
+            }
             Self::NewestPer { version, rank, count } => {
                 format!("{} of its {version} version, and {count} are kept", ordinal(*rank))
             }
             Self::Matching {} => "no kept name matches".to_owned(),
         }
+    }
+}
+
+/// What a bucket rule counts.
+pub(super) fn periods(rule: &str) -> &str {
+    match rule {
+        "daily" => "days that have one",
+        "weekly" => "weeks that have one",
+        "monthly" => "months that have one",
+        "yearly" => "years that have one",
+        other => other,
     }
 }
 
@@ -375,7 +419,8 @@ pub(super) fn short(digest: &str) -> String {
     }
 }
 
-fn minute(time: Timestamp) -> String {
+/// A time to the minute.
+pub(super) fn minute(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
@@ -406,6 +451,6 @@ mod tests {
         let reason = Reason::Locked { on: Locked::Tag, lock: Lock::Write };
         assert_eq!(ReasonView::from(&reason).sentence(), "the registry has locked the tag (write)");
         let miss = MissView::from(&Miss::Bucket { period: Period::Week, count: 4 });
-        assert_eq!(miss.words(), "not the newest of the 4 kept weekly periods");
+        assert_eq!(miss.words(), "not the newest of any of the last 4 weeks that have one");
     }
 }

@@ -51,6 +51,34 @@ pub fn count(number: u64) -> String {
     out
 }
 
+/// `1 tag`, `12,430 tags`.
+pub(super) fn counted(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{} {what}s", count(number)) }
+}
+
+/// Text from outside as one line that cannot steer a terminal or turn around the reading direction: line breaks become
+/// spaces, other control and direction characters become U+FFFD.
+pub(super) fn plain(text: &str) -> String {
+    text.trim()
+        .chars()
+        .map(|found| match found {
+            '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
+            found if found.is_control() => '\u{fffd}',
+            found => found,
+        })
+        .collect()
+}
+
+/// At most that many bytes of a text, with an ellipsis where some is left out.
+pub(super) fn clip(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most.saturating_sub('…'.len_utf8())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
 /// `1st`, `2nd`, `3rd`, `11th`.
 pub(super) fn ordinal(number: u32) -> String {
     let suffix = match (number % 10, number % 100) {

@@ -1,0 +1,105 @@
+//! The plan as one row for each tag, for a spreadsheet.
+
+use std::borrow::Cow;
+
+use super::{PlanDocument, ReasonView};
+
+const HEADER: [&str; 12] = [
+    "registry",
+    "repository",
+    "tag",
+    "digest",
+    "verdict",
+    "policy",
+    "enforce",
+    "dated_at",
+    "dated_by",
+    "age_seconds",
+    "reclaimable_bytes",
+    "reasons",
+];
+
+/// The plan as CSV (RFC 4180, lines end in CRLF): first what goes, then what stays.
+///
+/// A cell that a spreadsheet would take for a formula begins with an apostrophe. `enforce` and `reclaimable_bytes` are
+/// empty for what stays; its `policy` lists all that have a say in it.
+#[must_use]
+pub fn csv(document: &PlanDocument) -> String {
+    let mut out = String::new();
+    row(&mut out, &HEADER.map(Cow::Borrowed));
+    for removal in &document.removals {
+        row(
+            &mut out,
+            &[
+                defused(&removal.registry),
+                defused(&removal.repository),
+                defused(&removal.tag),
+                defused(&removal.digest),
+                "expired".into(),
+                defused(&removal.policy),
+                removal.enforce.to_string().into(),
+                number(removal.dated_at),
+                defused(&removal.dated_by),
+                number(removal.age_seconds),
+                number(removal.reclaimable_bytes),
+                defused(&sentences(&removal.reasons)),
+            ],
+        );
+    }
+    for kept in &document.kept {
+        let mut policies: Vec<&str> = kept.reasons.iter().filter_map(ReasonView::policy).collect();
+        policies.dedup();
+        let age = kept.dated_at.map(|time| document.evaluated_at.duration_since(time).as_secs());
+        row(
+            &mut out,
+            &[
+                defused(&kept.registry),
+                defused(&kept.repository),
+                defused(&kept.tag),
+                defused(kept.digest.as_deref().unwrap_or_default()),
+                defused(&kept.verdict),
+                defused(&policies.join("; ")),
+                "".into(),
+                number(kept.dated_at),
+                defused(&kept.dated_by),
+                number(age),
+                "".into(),
+                defused(&sentences(&kept.reasons)),
+            ],
+        );
+    }
+    out
+}
+
+fn sentences(reasons: &[ReasonView]) -> String {
+    reasons.iter().map(ReasonView::sentence).collect::<Vec<_>>().join("; ")
+}
+
+fn number<T: ToString>(value: Option<T>) -> Cow<'static, str> {
+    value.map_or_else(String::new, |value| value.to_string()).into()
+}
+
+/// Text that no spreadsheet runs. Full-width signs count too: some spreadsheets read them as the plain ones.
+fn defused(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
+        format!("'{text}").into()
+    } else {
+        text.into()
+    }
+}
+
+fn row(out: &mut String, cells: &[Cow<'_, str>]) {
+    for (position, cell) in cells.iter().enumerate() {
+        if position > 0 {
+            out.push(',');
+        }
+        if cell.contains([',', '"', '\r', '\n']) {
+            out.push('"');
+            out.push_str(&cell.replace('"', "\"\""));
+            out.push('"');
+        } else {
+            out.push_str(cell);
+        }
+    }
+    out.push_str("\r\n");
+}

@@ -1,0 +1,290 @@
+//! Everything known about one tag.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::outlook::endings;
+use super::reason::minute;
+use super::tally::{Standing, size};
+use super::text::{drift_words, heading, line};
+use super::words::age;
+use super::{DriftView, HolderView, KeptView, PlanDocument, ReasonView, RefusalView, RemovalView};
+
+/// One tag of a plan, whichever way it went.
+#[derive(Clone, Copy)]
+enum Tag<'a> {
+    Goes(&'a RemovalView),
+    Stays(&'a KeptView),
+}
+
+impl<'a> Tag<'a> {
+    fn all(document: &'a PlanDocument) -> impl Iterator<Item = Self> {
+        document.removals.iter().map(Self::Goes).chain(document.kept.iter().map(Self::Stays))
+    }
+
+    fn place(self) -> (&'a str, &'a str, &'a str) {
+        match self {
+            Self::Goes(removal) => (&removal.registry, &removal.repository, &removal.tag),
+            Self::Stays(kept) => (&kept.registry, &kept.repository, &kept.tag),
+        }
+    }
+
+    fn digest(self) -> Option<&'a str> {
+        match self {
+            Self::Goes(removal) => Some(&removal.digest),
+            Self::Stays(kept) => kept.digest.as_deref(),
+        }
+    }
+
+    fn verdict(self) -> &'a str {
+        match self {
+            Self::Goes(_) => "expired",
+            Self::Stays(kept) => &kept.verdict,
+        }
+    }
+
+    fn dated(self) -> (Option<Timestamp>, &'a str) {
+        match self {
+            Self::Goes(removal) => (removal.dated_at, &removal.dated_by),
+            Self::Stays(kept) => (kept.dated_at, &kept.dated_by),
+        }
+    }
+
+    fn reasons(self) -> &'a [ReasonView] {
+        match self {
+            Self::Goes(removal) => &removal.reasons,
+            Self::Stays(kept) => &kept.reasons,
+        }
+    }
+}
+
+/// Everything around one tag that an explanation shows.
+struct Explained<'a> {
+    tag: Tag<'a>,
+    same_digest: Vec<Tag<'a>>,
+    drift: Vec<&'a DriftView>,
+    refusals: Vec<&'a RefusalView>,
+}
+
+fn explained<'a>(document: &'a PlanDocument, place: (&str, &str, &str)) -> Option<Explained<'a>> {
+    let tag = Tag::all(document).find(|tag| tag.place() == place)?;
+    let (registry, repository, name) = place;
+    let same_digest = Tag::all(document)
+        .filter(|other| tag.digest().is_some() && other.digest() == tag.digest() && other.place() != place)
+        .filter(|other| other.place().0 == registry)
+        .collect();
+    let drift = document.drift.iter();
+    let drift =
+        drift.filter(|drift| (&*drift.registry, &*drift.repository, &*drift.tag) == (registry, repository, name));
+    let refusals = match tag {
+        Tag::Goes(removal) => document.refusals.iter().filter(|refusal| refusal.covers(removal)).collect(),
+        Tag::Stays(_) => Vec::new(),
+    };
+    Some(Explained { tag, same_digest, drift: drift.collect(), refusals })
+}
+
+/// Why one tag stays or goes: everything for and against it, in the order in which it is weighed. Nothing where the plan
+/// does not know the tag.
+#[must_use]
+pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, tag: &str) -> Option<String> {
+    let found = explained(document, (registry, repository, tag))?;
+    let mut out = String::new();
+    line(&mut out, 0, &format!("{registry}/{repository}:{tag} {}", decided(document, found.tag)));
+    line(&mut out, 1, &format!("digest: {}", found.tag.digest().unwrap_or("could not be read")));
+    line(&mut out, 1, &format!("time:   {}", dated(document, found.tag)));
+    if let Tag::Goes(removal) = found.tag {
+        line(&mut out, 1, &format!("size:   {} reclaimable once the registry collects it", size(removal)));
+    }
+    if document.hypothetical {
+        line(&mut out, 1, &format!("WHAT IF: evaluated as of {}, given by hand", minute(document.evaluated_at)));
+    }
+    for group in Group::ALL {
+        let mut reasons = found.tag.reasons().iter().filter(|reason| Group::of(reason) == group).peekable();
+        if reasons.peek().is_some() {
+            heading(&mut out, group.words());
+        }
+        for reason in reasons {
+            line(&mut out, 1, &reason.sentence());
+            if let ReasonView::Claimed { reference, holder, .. } = reason {
+                claim(&mut out, reference, holder);
+            }
+        }
+    }
+    if let Tag::Stays(kept) = found.tag {
+        prospects(&mut out, kept);
+    }
+    around(&mut out, &found);
+    Some(out)
+}
+
+fn claim(out: &mut String, reference: &str, holder: &HolderView) {
+    line(out, 2, &format!("as: {reference}"));
+    for (what, value) in holder.details() {
+        line(out, 2, &format!("{what}: {value}"));
+    }
+}
+
+fn decided(document: &PlanDocument, tag: Tag<'_>) -> String {
+    match tag {
+        Tag::Stays(kept) => match kept.verdict.as_str() {
+            "protected" => "stays: it is protected".to_owned(),
+            "retained" => "stays: a policy keeps it".to_owned(),
+            "undecided" => "stays: something needed to be sure is missing".to_owned(),
+            "out-of-scope" => "stays: no policy selects it".to_owned(),
+            other => format!("stays: {other}"),
+        },
+        Tag::Goes(removal) => {
+            let how =
+                if removal.method == "manifest" { "its manifest would be deleted" } else { "it would be untagged" };
+            let standing = match Standing::of(document, removal) {
+                Standing::Enforced => "enforced",
+                Standing::Reported => "reported only: not everything that lets it go says `mode: enforce`",
+                Standing::Refused => "REFUSED, so it is not removed",
+            };
+            format!("has expired: {how} ({standing})")
+        }
+    }
+}
+
+fn dated(document: &PlanDocument, tag: Tag<'_>) -> String {
+    let (time, by) = tag.dated();
+    let Some(time) = time else { return "none that can be trusted".to_owned() };
+    let what = match by {
+        "pushed" => "its last push, says the registry",
+        "created" => "the image's creation, says the image",
+        "first-seen" => "when Tagwarden first saw the tag at this digest",
+        other => other,
+    };
+    let seconds = document.evaluated_at.duration_since(time).as_secs();
+    format!("{}, {} ago: {what}", minute(time), age(seconds))
+}
+
+/// The groups in which reasons are shown, in the order in which they are weighed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Group {
+    OutOfScope,
+    Protects,
+    Keeps,
+    Missing,
+    LetsGo,
+}
+
+impl Group {
+    const ALL: [Self; 5] = [Self::OutOfScope, Self::Protects, Self::Keeps, Self::Missing, Self::LetsGo];
+
+    fn of(reason: &ReasonView) -> Self {
+        match reason {
+            ReasonView::NotSelected {} => Self::OutOfScope,
+            ReasonView::Claimed { .. }
+            | ReasonView::Locked { .. }
+            | ReasonView::ChildOfKept { .. }
+            | ReasonView::CompanionOfKept { .. }
+            | ReasonView::CompanionOfUnknown { .. }
+            | ReasonView::SubjectOfKept { .. }
+            | ReasonView::SharesManifest { .. } => Self::Protects,
+            ReasonView::KeptAll { .. }
+            | ReasonView::KeptNewest { .. }
+            | ReasonView::KeptWithin { .. }
+            | ReasonView::KeptBucket { .. }
+            | ReasonView::KeptVersion { .. }
+            | ReasonView::KeptMatching { .. }
+            | ReasonView::Undated { .. }
+            | ReasonView::NotAVersion { .. } => Self::Keeps,
+            ReasonView::SourceFailed { .. } | ReasonView::Gap { .. } => Self::Missing,
+            ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => Self::LetsGo,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::OutOfScope => "Out of scope",
+            Self::Protects => "Protects it",
+            Self::Keeps => "Keeps it",
+            Self::Missing => "Missing",
+            Self::LetsGo => "Lets it go",
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::OutOfScope => "out_of_scope",
+            Self::Protects => "protects",
+            Self::Keeps => "keeps",
+            Self::Missing => "missing",
+            Self::LetsGo => "lets_go",
+        }
+    }
+}
+
+fn prospects(out: &mut String, kept: &KeptView) {
+    let endings = endings(kept);
+    match endings.as_slice() {
+        [] => return,
+        [_] => heading(out, "It would go, all else being as it is, only when"),
+        _ => heading(out, "It would go, all else being as it is, only when all of these have happened"),
+    }
+    for ending in &endings {
+        line(out, 1, ending);
+    }
+}
+
+fn around(out: &mut String, found: &Explained<'_>) {
+    if !found.same_digest.is_empty() {
+        heading(out, "Other tags of the same digest");
+    }
+    for other in &found.same_digest {
+        let (registry, repository, tag) = other.place();
+        line(out, 1, &format!("{registry}/{repository}:{tag} ({})", other.verdict()));
+    }
+    if !found.drift.is_empty() {
+        heading(out, "Drift");
+    }
+    for drift in &found.drift {
+        line(out, 1, &drift_words(drift));
+    }
+    if !found.refusals.is_empty() {
+        heading(out, "Refused");
+    }
+    for refusal in &found.refusals {
+        line(out, 1, &refusal.message);
+    }
+}
+
+/// The same as data: `tagwarden.explanation/1`.
+#[must_use]
+pub fn explanation_json(document: &PlanDocument, registry: &str, repository: &str, tag: &str) -> Option<Value> {
+    let found = explained(document, (registry, repository, tag))?;
+    let (dated_at, dated_by) = found.tag.dated();
+    let reasons = found
+        .tag
+        .reasons()
+        .iter()
+        .map(|reason| json!({ "group": Group::of(reason).key(), "sentence": reason.sentence(), "reason": reason }));
+    let same_digest = found.same_digest.iter().map(|other| {
+        let (registry, repository, tag) = other.place();
+        json!({ "registry": registry, "repository": repository, "tag": tag, "verdict": other.verdict() })
+    });
+    let (standing, goes_when) = match found.tag {
+        Tag::Goes(removal) => (Some(Standing::of(document, removal).label()), Vec::new()),
+        Tag::Stays(kept) => (None, endings(kept)),
+    };
+    Some(json!({
+        "schema": "tagwarden.explanation/1",
+        "plan": document.id,
+        "evaluated_at": document.evaluated_at,
+        "hypothetical": document.hypothetical,
+        "registry": registry,
+        "repository": repository,
+        "tag": tag,
+        "digest": found.tag.digest(),
+        "verdict": found.tag.verdict(),
+        "standing": standing,
+        "dated_at": dated_at,
+        "dated_by": dated_by,
+        "reasons": reasons.collect::<Vec<_>>(),
+        "goes_when": goes_when,
+        "same_digest": same_digest.collect::<Vec<_>>(),
+        "drift": found.drift,
+        "refusals": found.refusals,
+    }))
+}

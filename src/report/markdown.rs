@@ -1,0 +1,334 @@
+//! The plan as Markdown, for a change ticket or a comment on a pull request.
+
+use super::reason::{minute, short};
+use super::tally::{
+    Standing, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size, why_it_goes,
+};
+use super::text::drift_words;
+use super::words::{age, bytes, clip, count, plain};
+use super::{PlanDocument, RegistryView, RemovalView, SourceView};
+
+/// Most bytes of the whole, so that it is always below the 65,536 characters of a comment on GitHub.
+const MOST: usize = 59_900;
+/// Most bytes of one piece of text from outside, before it is escaped.
+const MOST_WORDS: usize = 600;
+
+/// Most bytes of each list. What the others leave is the removals'.
+const MOST_REGISTRIES: usize = 4_000;
+const MOST_GAPS: usize = 4_000;
+const MOST_SOURCES: usize = 4_000;
+const MOST_POLICIES: usize = 6_000;
+const MOST_REFUSALS: usize = 4_000;
+const MOST_DRIFT: usize = 4_000;
+const MOST_PROTECTED: usize = 8_000;
+const MOST_UNDECIDED: usize = 5_000;
+
+/// The plan with all that a reviewer asks, below 60,000 characters however long it is: lists are folded, and cut with a
+/// word on how much was left out. Nothing from outside can break a table, bring in HTML or notify anybody.
+#[must_use]
+pub fn markdown(document: &PlanDocument) -> String {
+    let before = [
+        head(document),
+        refusals(document),
+        registries(document),
+        sources(document),
+        policies(document),
+        drift(document),
+    ]
+    .concat();
+    let after =
+        [staying(document), protected(document), undecided(document), by_hand(document), undoing(), foot(document)]
+            .concat();
+    let rest = MOST.saturating_sub(before.len() + after.len());
+    [before, removals(document, rest), after].concat()
+}
+
+/// Words from outside as inert text: one line, cut short, without a meaning in Markdown or HTML. An `@` or `#` gets a
+/// zero-width space behind it, since mentions and references are looked for after everything else was rendered.
+fn words(text: &str) -> String {
+    let text = clip(&plain(text), MOST_WORDS);
+    let mut out = String::with_capacity(text.len() + 8);
+    let mut before = ' ';
+    for found in text.chars() {
+        match found {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '@' if before.is_ascii_alphanumeric() => out.push('@'),
+            '@' => out.push_str("@&#8203;"),
+            '#' => out.push_str("\\#&#8203;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '!' | '$' => out.extend(['\\', found]),
+            found => out.push(found),
+        }
+        before = found;
+    }
+    out
+}
+
+/// A name as code where it can be nothing else than a name, otherwise as inert text.
+fn code(name: &str) -> String {
+    let harmless = |found: char| found.is_ascii_alphanumeric() || "._-/:@+ ,".contains(found);
+    if !name.is_empty() && name.trim() == name && name.len() <= MOST_WORDS && name.chars().all(harmless) {
+        format!("`{name}`")
+    } else {
+        words(name)
+    }
+}
+
+/// Lines up to a number of bytes, and how many are left out.
+fn lines(most: usize, total: usize, rows: impl Iterator<Item = String>) -> String {
+    let mut out = String::new();
+    let mut shown = 0;
+    for row in rows {
+        if out.len() + row.len() + 1 > most {
+            break;
+        }
+        out.push_str(&row);
+        out.push('\n');
+        shown += 1;
+    }
+    if total > shown {
+        out.push_str(&format!("\n… and {} more in the JSON.\n", count((total - shown) as u64)));
+    }
+    out
+}
+
+fn row<const N: usize>(cells: [String; N]) -> String {
+    format!("| {} |", cells.join(" | "))
+}
+
+fn folded(title: &str, content: &str) -> String {
+    format!("\n<details><summary>{title}</summary>\n\n{content}\n</details>\n")
+}
+
+fn section(title: &str, content: &str) -> String {
+    format!("\n### {title}\n\n{content}")
+}
+
+fn head(document: &PlanDocument) -> String {
+    let summary = &document.summary;
+    let verdicts = [
+        ("**expired** (would go)", summary.expired),
+        ("protected", summary.protected),
+        ("retained", summary.retained),
+        ("undecided", summary.undecided),
+        ("out of scope", summary.out_of_scope),
+        ("all tags", summary.tags),
+    ];
+    let rows: Vec<String> =
+        verdicts.iter().map(|(verdict, number)| row([(*verdict).to_owned(), count(*number)])).collect();
+    format!(
+        "## Tagwarden plan\n\n{}\n\n{}\n\n| verdict | tags |\n| :-- | --: |\n{}\n| reclaimable | {} |\n| shared | {} |\n\n{}\n",
+        words(&occasion(document)),
+        words(&headline(document)),
+        rows.join("\n"),
+        bytes(summary.reclaimable_bytes),
+        bytes(summary.shared_bytes),
+        words(&freed(document)),
+    )
+}
+
+fn refusals(document: &PlanDocument) -> String {
+    if document.refusals.is_empty() {
+        return String::new();
+    }
+    let rows = document.refusals.iter().map(|refusal| {
+        let mark = if refusal.binding { "**refused**" } else { "would be refused" };
+        format!("- {mark} ({}): {}", code(&refusal.kind), words(&refusal.message))
+    });
+    let intro = "None of what a refusal covers is removed, not even a part of it.\n\n";
+    section("Refusals", &(intro.to_owned() + &lines(MOST_REFUSALS, document.refusals.len(), rows)))
+}
+
+fn registries(document: &PlanDocument) -> String {
+    let rows = document.registries.iter().map(registry);
+    let header =
+        "| registry | endpoint | read as | repositories | tags | removal |\n| :-- | :-- | :-- | --: | --: | :-- |\n";
+    let mut out =
+        section("Registries", &(header.to_owned() + &lines(MOST_REGISTRIES, document.registries.len(), rows)));
+    let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().map(move |gap| (registry, gap)));
+    let number = gaps.clone().count();
+    if number > 0 {
+        let rows = gaps.map(|(registry, gap)| {
+            let place = gap
+                .repository
+                .as_deref()
+                .map_or_else(|| code(&registry.name), |repository| code(&format!("{}/{repository}", registry.name)));
+            format!("- {place}: {} ({}): {}", words(&gap.at), words(&gap.kind), words(&gap.message))
+        });
+        out.push_str(&folded(
+            &format!("**{} could not be read**, so what depends on it stays", count(number as u64)),
+            &lines(MOST_GAPS, number, rows),
+        ));
+    }
+    out
+}
+
+fn registry(registry: &RegistryView) -> String {
+    let removal = match &registry.obstacle {
+        Some(obstacle) => format!("**impossible**: {}", words(obstacle)),
+        None => code(&registry.removal),
+    };
+    row([
+        format!("{} ({})", code(&registry.name), words(&registry.kind)),
+        code(&registry.endpoint),
+        words(&registry.identity),
+        count(registry.repositories),
+        count(registry.tags),
+        removal,
+    ])
+}
+
+fn sources(document: &PlanDocument) -> String {
+    let header = "| source | kind | state | claims | evidence of |\n| :-- | :-- | :-- | --: | :-- |\n";
+    let rows = document.sources.iter().map(|source| self::source(document, source));
+    section("Sources", &(header.to_owned() + &lines(MOST_SOURCES, document.sources.len(), rows)))
+}
+
+fn source(document: &PlanDocument, source: &SourceView) -> String {
+    let state = match &source.error {
+        Some(error) => format!("**{}**: {}", words(&source.state), words(error)),
+        None => words(&[&[source.state.clone()], source.notes.as_slice()].concat().join("; ")),
+    };
+    let evidence = source.as_of.map_or_else(String::new, |time| {
+        format!("{} ({} old)", minute(time), age(document.created_at.duration_since(time).as_secs()))
+    });
+    row([code(&source.name), words(&source.kind), state, count(source.claims), evidence])
+}
+
+fn policies(document: &PlanDocument) -> String {
+    let header = "| policy | mode | lets go | owner | what for | file | revision |\n| :-- | :-- | --: | :-- | :-- | :-- | :-- |\n";
+    let rows = document.policies.iter().map(|policy| {
+        row([
+            code(&policy.name),
+            words(&policy.mode),
+            count(policy.expired),
+            words(policy.owner.as_deref().unwrap_or_default()),
+            words(policy.description.as_deref().unwrap_or_default()),
+            code(&policy.file),
+            code(&short(&policy.revision)),
+        ])
+    });
+    section("Policies", &(header.to_owned() + &lines(MOST_POLICIES, document.policies.len(), rows)))
+}
+
+fn drift(document: &PlanDocument) -> String {
+    if document.drift.is_empty() {
+        return String::new();
+    }
+    let rows = document.drift.iter().map(|drift| format!("- {}", words(&drift_words(drift))));
+    let intro = "Tags that are no longer at the digest on record; both are protected.\n\n";
+    section("Drift", &(intro.to_owned() + &lines(MOST_DRIFT, document.drift.len(), rows)))
+}
+
+fn removals(document: &PlanDocument, most: usize) -> String {
+    if document.removals.is_empty() {
+        return section("Removals", "Nothing would go.\n");
+    }
+    let header = "| tag | digest | time | age | size | policy | standing | why |\n\
+                  | :-- | :-- | :-- | --: | --: | :-- | :-- | :-- |\n";
+    let title = format!("{} tags would go", count(document.removals.len() as u64));
+    let frame = section("Removals", &folded(&title, header)).len()
+        + "\n… and 18,446,744,073,709,551,615 more in the JSON.\n".len();
+    let rows = document.removals.iter().map(|removal| self::removal(document, removal));
+    let table = lines(most.saturating_sub(frame), document.removals.len(), rows);
+    section("Removals", &folded(&title, &(header.to_owned() + &table)))
+}
+
+fn removal(document: &PlanDocument, removal: &RemovalView) -> String {
+    let time = removal.dated_at.map_or_else(
+        || "unknown".to_owned(),
+        |time| format!("{} ({})", time.strftime("%Y-%m-%d"), words(&removal.dated_by)),
+    );
+    row([
+        code(&removal.name()),
+        code(&short(&removal.digest)),
+        time,
+        removal.age_seconds.map_or_else(|| "unknown".to_owned(), age),
+        size(removal),
+        code(&removal.policy),
+        Standing::of(document, removal).label().to_owned(),
+        words(&why_it_goes(removal)),
+    ])
+}
+
+fn staying(document: &PlanDocument) -> String {
+    let header = "A tag counts once for each kind of reason.\n\n| reason to stay | tags |\n| :-- | --: |\n";
+    let rows = kinds_of_reason(document).into_iter().map(|(kind, number)| row([kind.to_owned(), count(number)]) + "\n");
+    section("Why the others stay", &(header.to_owned() + &rows.collect::<String>()))
+}
+
+fn protected(document: &PlanDocument) -> String {
+    let groups = by_holder(document);
+    let total = groups.values().map(Vec::len).sum();
+    if total == 0 {
+        return String::new();
+    }
+    let header = "| tag | digest | who holds it |\n| :-- | :-- | :-- |\n";
+    let rows = groups.values().flatten().map(|(kept, what, others)| {
+        let others = if *others == 0 { String::new() } else { format!(" (and {} more)", count(*others as u64)) };
+        let digest = kept.digest.as_deref().map_or_else(|| "unread".to_owned(), |digest| code(&short(digest)));
+        row([code(&kept.name()), digest, words(what) + &others])
+    });
+    let table = header.to_owned() + &lines(MOST_PROTECTED, total, rows);
+    folded(&format!("{} tags are protected: by whom", count(total as u64)), &table)
+}
+
+fn undecided(document: &PlanDocument) -> String {
+    let total = kept_as(document, "undecided").count();
+    if total == 0 {
+        return String::new();
+    }
+    let header = "| tag | what is missing |\n| :-- | :-- |\n";
+    let rows = kept_as(document, "undecided").map(|kept| row([code(&kept.name()), words(&missing(kept))]));
+    let table = header.to_owned() + &lines(MOST_UNDECIDED, total, rows);
+    folded(&format!("{} tags are undecided, so they stay: why", count(total as u64)), &table)
+}
+
+/// Commands that only read, for the first removal.
+fn by_hand(document: &PlanDocument) -> String {
+    let Some(removal) = document.removals.first() else { return String::new() };
+    let registry = document.registries.iter().find(|registry| registry.name == removal.registry);
+    let Some(registry) = registry else { return String::new() };
+    let endpoint = registry.endpoint.trim_end_matches('/');
+    let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
+    let RemovalView { repository, tag, digest, .. } = removal;
+    let pasteable =
+        |text: &str| text.len() <= MOST_WORDS && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:".contains(c));
+    if ![endpoint, repository.as_str(), tag.as_str(), digest.as_str()].into_iter().all(pasteable) {
+        return String::new();
+    }
+    let accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                  application/vnd.docker.distribution.manifest.list.v2+json, \
+                  application/vnd.docker.distribution.manifest.v2+json";
+    section(
+        "To verify by hand",
+        &format!(
+            "These only read. Each shows the digest that the first removal expects, `{digest}`:\n\n```sh\n\
+             crane digest {host}/{repository}:{tag}\n\
+             skopeo inspect --raw docker://{host}/{repository}:{tag} | sha256sum\n\
+             curl -sI -H 'Accept: {accept}' {endpoint}/v2/{repository}/manifests/{tag}   # docker-content-digest\n```\n"
+        ),
+    )
+}
+
+fn undoing() -> String {
+    section(
+        "To undo",
+        "`tagwarden runs` shows what each run did; `tagwarden restore --run ID` puts all of its tags back at their digests, \
+         and `tagwarden restore IMAGE` one. That works as long as the registry has not collected the manifests.\n",
+    )
+}
+
+fn foot(document: &PlanDocument) -> String {
+    let steps: Vec<String> = next_steps(document).iter().map(|step| format!("- {}\n", words(step))).collect();
+    let facts = row([
+        code(&document.id),
+        minute(document.created_at),
+        minute(document.expires_at),
+        words(&document.mode),
+        code(&short(&document.settings)),
+    ]);
+    let header = "| plan | made | may be applied until | mode | settings |\n| :-- | :-- | :-- | :-- | :-- |\n";
+    section("What next", &format!("{}\n{header}{facts}\n", steps.concat()))
+}

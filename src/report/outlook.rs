@@ -1,0 +1,76 @@
+//! What would have to happen for a tag that stays to go, as far as that can honestly be said.
+
+use super::reason::{minute, periods, short};
+use super::words::counted;
+use super::{HolderView, KeptView, ReasonView};
+
+/// For each reason to stay, what ends it. All of them must end before the tag goes.
+pub(super) fn endings(kept: &KeptView) -> Vec<String> {
+    let mut endings = Vec::new();
+    for reason in &kept.reasons {
+        if let Some(ending) = ending(reason)
+            && !endings.contains(&ending)
+        {
+            endings.push(ending);
+        }
+    }
+    endings
+}
+
+fn ending(reason: &ReasonView) -> Option<String> {
+    Some(match reason {
+        ReasonView::NotSelected {} => "a policy selects it".to_owned(),
+        ReasonView::Claimed { source, holder, .. } => released(source, holder),
+        ReasonView::Locked { on, .. } => format!("somebody unlocks the {on} in the registry; Tagwarden never does"),
+        ReasonView::ChildOfKept { index } => format!("the index {} goes or no longer contains it", short(index)),
+        ReasonView::CompanionOfKept { subject } => {
+            format!("the last tag and claim of the image {} go; it then goes with them", short(subject))
+        }
+        ReasonView::CompanionOfUnknown { subject } => format!(
+            "the image {} appears here under a tag and that tag goes; or somebody removes it by hand",
+            short(subject)
+        ),
+        ReasonView::SubjectOfKept { referrer } => format!("the referrer {} goes", short(referrer)),
+        ReasonView::SharesManifest { tag } => format!("tag {tag} goes in the same plan"),
+        ReasonView::KeptAll { policy } => format!("policy {policy} is changed: it keeps all"),
+        ReasonView::KeptNewest { policy, rank, count } => {
+            let newer = u64::from(count.saturating_sub(*rank)) + 1;
+            format!("{} of what policy {policy} groups with it", counted(newer, "newer image") + &arrive(newer))
+        }
+        ReasonView::KeptWithin { policy, until, .. } => format!("it is past {} (policy {policy})", minute(*until)),
+        ReasonView::KeptBucket { policy, rule, bucket, count } => format!(
+            "a newer image falls into {bucket}, or at the latest {count} later {} (policy {policy})",
+            periods(rule)
+        ),
+        ReasonView::KeptVersion { policy, line, rank, count, .. } => {
+            let higher = u64::from(count.saturating_sub(*rank)) + 1;
+            format!("{} in the line {line} (policy {policy})", counted(higher, "higher version") + &arrive(higher))
+        }
+        ReasonView::KeptMatching { policy, glob } => format!("policy {policy} no longer keeps `{glob}`"),
+        ReasonView::Undated { policy, why, time: Some(time) } if why == "future" => {
+            format!("its time, {}, has come; policy {policy} then goes by it", minute(*time))
+        }
+        ReasonView::Undated { policy, .. } => {
+            format!("it gets a time that can be trusted, by a new push; or policy {policy} no longer goes by time")
+        }
+        ReasonView::NotAVersion { policy } => format!("policy {policy} no longer selects it, or not by version"),
+        ReasonView::SourceFailed { source } => format!("source {source} answers and does not claim it"),
+        ReasonView::Gap { at, .. } => format!("{at} can be read, and then shows no reason to stay"),
+        ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
+    })
+}
+
+fn arrive(number: u64) -> String {
+    if number == 1 { " arrives".to_owned() } else { " arrive".to_owned() }
+}
+
+fn released(source: &str, holder: &HolderView) -> String {
+    match holder {
+        HolderView::Release { keep_until: Some(until), .. } => {
+            format!("{} is past, or the record is retired or gone (source {source})", minute(*until))
+        }
+        HolderView::Release { .. } => format!("the record is retired or gone: {} (source {source})", holder.words()),
+        HolderView::File { .. } => format!("{} no longer names it (source {source})", holder.words()),
+        HolderView::Workload { .. } => format!("{} no longer uses it (source {source})", holder.words()),
+    }
+}

@@ -1,0 +1,267 @@
+//! What every rendering counts and groups alike.
+
+use std::collections::BTreeMap;
+
+use super::reason::{minute, short};
+use super::words::{bytes, count, counted};
+use super::{KeptView, PlanDocument, ReasonView, RemovalView};
+
+/// Whether the removals of a plan would be done, and if not, why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// Its policies enforce it and nothing refuses it.
+    Enforced,
+    /// Not all of its policies, or of those of what hangs on it, say `enforce`.
+    Reported,
+    /// A limit or the registry forbids it.
+    Refused,
+}
+
+impl Standing {
+    pub(super) fn of(document: &PlanDocument, removal: &RemovalView) -> Self {
+        match (removal.enforce, document.refused(removal)) {
+            (_, Some(_)) => Self::Refused,
+            (true, None) => Self::Enforced,
+            (false, None) => Self::Reported,
+        }
+    }
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::Reported => "reported only",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// How many removals stand how.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Standings {
+    pub(super) enforced: u64,
+    pub(super) reported: u64,
+    pub(super) refused: u64,
+}
+
+pub(super) fn standings(document: &PlanDocument) -> Standings {
+    let mut found = Standings::default();
+    for removal in &document.removals {
+        match Standing::of(document, removal) {
+            Standing::Enforced => found.enforced += 1,
+            Standing::Reported => found.reported += 1,
+            Standing::Refused => found.refused += 1,
+        }
+    }
+    found
+}
+
+/// What this is: `dry run of 2026-11-23 03:00 UTC`.
+pub(super) fn occasion(document: &PlanDocument) -> String {
+    let what = match document.mode.as_str() {
+        "dry-run" => "a dry run: nothing is removed",
+        "approved" => "a plan for approval: only `tagwarden apply` of it removes",
+        "enforce" => "a plan in mode enforce: `run` and `serve` remove what their own plans list",
+        other => other,
+    };
+    let time = minute(document.evaluated_at);
+    if document.hypothetical {
+        format!("{what}; WHAT IF: evaluated as of {time}, which was given by hand")
+    } else {
+        format!("{what}; as of {time}")
+    }
+}
+
+/// The plan in one line.
+pub(super) fn headline(document: &PlanDocument) -> String {
+    let summary = &document.summary;
+    let unknown = match summary.unknown_bytes_removals {
+        0 => String::new(),
+        number => format!(", {} of unknown size", count(number)),
+    };
+    format!(
+        "{}: {} would go ({} reclaimable{unknown}), {} protected, {} retained, {} undecided, {} out of scope",
+        counted(summary.tags, "tag"),
+        count(summary.expired),
+        bytes(summary.reclaimable_bytes),
+        count(summary.protected),
+        count(summary.retained),
+        count(summary.undecided),
+        count(summary.out_of_scope),
+    )
+}
+
+/// What removing the tags frees, and what it does not.
+pub(super) fn freed(document: &PlanDocument) -> String {
+    let summary = &document.summary;
+    let mut words = format!(
+        "Untagging frees nothing by itself. {} are used only by what goes and can be reclaimed once the registry \
+         collects them; {} are shared with what stays.",
+        bytes(summary.reclaimable_bytes),
+        bytes(summary.shared_bytes),
+    );
+    if summary.unknown_bytes_removals > 0 {
+        let removals = counted(summary.unknown_bytes_removals, "removal");
+        words.push_str(&format!(" The bytes of {removals} cannot be known and are not counted."));
+    }
+    words
+}
+
+/// What can be done with the plan now, or why nothing can.
+pub(super) fn next_steps(document: &PlanDocument) -> Vec<String> {
+    let found = standings(document);
+    let mut steps = Vec::new();
+    if document.evidence_missing() {
+        steps.push(
+            "Evidence is missing: a source failed or something could not be read, so some tags are undecided and stay. \
+             Put right what is named above and plan again."
+                .to_owned(),
+        );
+    }
+    if found.refused > 0 {
+        steps.push(format!(
+            "{} refused: none of what a refusal covers is removed, not even a part of it.",
+            is_are(found.refused, "removal")
+        ));
+    }
+    if found.reported > 0 {
+        steps.push(format!(
+            "{} only reported, because not every policy that lets them go, or that holds what hangs on them, says \
+             `mode: enforce`.",
+            is_are(found.reported, "removal")
+        ));
+    }
+    steps.push(applying(document, found));
+    steps
+}
+
+fn applying(document: &PlanDocument, found: Standings) -> String {
+    if document.hypothetical {
+        return "This plan cannot be applied: its time was given by hand. Plan again without `--at`.".to_owned();
+    }
+    if document.removals.is_empty() {
+        return "Nothing would go, so there is nothing to apply.".to_owned();
+    }
+    if found.enforced == 0 {
+        return "This plan cannot be applied: nothing in it is both enforced and allowed.".to_owned();
+    }
+    if document.mode == "dry-run" {
+        return format!(
+            "This plan cannot be applied: the mode is dry-run. With `mode = \"approved\"` in the settings, a new plan \
+             like this one would remove {}.",
+            counted(found.enforced, "tag")
+        );
+    }
+    format!(
+        "To remove {}, exactly these or fewer: `tagwarden plan --out plan.json`, have it approved, then `tagwarden \
+         apply plan.json`. The plan {} may be applied until {}.",
+        counted(found.enforced, "tag"),
+        document.id,
+        minute(document.expires_at)
+    )
+}
+
+fn is_are(number: u64, what: &str) -> String {
+    counted(number, what) + if number == 1 { " is" } else { " are" }
+}
+
+/// The rules that let a tag go, without the policy's name where there is only one.
+pub(super) fn why_it_goes(removal: &RemovalView) -> String {
+    let several = removal.policies().nth(1).is_some();
+    let parts: Vec<String> = removal
+        .reasons
+        .iter()
+        .map(|reason| match reason {
+            ReasonView::LetGo { misses, .. } if !several => match misses.as_slice() {
+                [] => "the policy keeps none".to_owned(),
+                misses => misses.iter().map(super::MissView::words).collect::<Vec<_>>().join("; "),
+            },
+            ReasonView::CompanionOfExpired { subject, .. } => format!("goes with the image {}", short(subject)),
+            reason => reason.sentence(),
+        })
+        .collect();
+    parts.join("; ")
+}
+
+/// How many bytes a removal makes reclaimable, in words.
+pub(super) fn size(removal: &RemovalView) -> String {
+    removal.reclaimable_bytes.map_or_else(|| "unknown".to_owned(), bytes)
+}
+
+/// The kept tags with one verdict.
+pub(super) fn kept_as<'a>(document: &'a PlanDocument, verdict: &'a str) -> impl Iterator<Item = &'a KeptView> {
+    document.kept.iter().filter(move |kept| kept.verdict == verdict)
+}
+
+/// How many kept tags have each kind of reason to stay, the most frequent first. A tag counts once for each kind.
+pub(super) fn kinds_of_reason(document: &PlanDocument) -> Vec<(&'static str, u64)> {
+    let mut kinds: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for kept in &document.kept {
+        let mut found: Vec<&'static str> = kept.reasons.iter().filter_map(staying).collect();
+        found.sort_unstable();
+        found.dedup();
+        for kind in found {
+            *kinds.entry(kind).or_default() += 1;
+        }
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|&(kind, number)| (std::cmp::Reverse(number), kind));
+    kinds
+}
+
+/// What a kind of reason to stay is, in words; nothing for those that let go.
+fn staying(reason: &ReasonView) -> Option<&'static str> {
+    Some(match reason {
+        ReasonView::NotSelected {} => "no policy selects it",
+        ReasonView::Claimed { .. } => "a source claims it",
+        ReasonView::Locked { .. } => "the registry has locked it",
+        ReasonView::ChildOfKept { .. } => "part of an index that stays",
+        ReasonView::CompanionOfKept { .. } => "signature or the like of an image that stays",
+        ReasonView::CompanionOfUnknown { .. } => "signature or the like of an image that is not to be seen",
+        ReasonView::SubjectOfKept { .. } => "subject of a referrer that stays",
+        ReasonView::SharesManifest { .. } => "shares its manifest with a tag that stays",
+        ReasonView::KeptAll { .. } => "policy keeps all",
+        ReasonView::KeptNewest { .. } => "among the newest",
+        ReasonView::KeptWithin { .. } => "young enough",
+        ReasonView::KeptBucket { .. } => "newest of its day, week, month or year",
+        ReasonView::KeptVersion { .. } => "among the highest of its version line",
+        ReasonView::KeptMatching { .. } => "name is kept",
+        ReasonView::Undated { .. } => "has no time that can be trusted",
+        ReasonView::NotAVersion { .. } => "is no version",
+        ReasonView::SourceFailed { .. } => "a source failed",
+        ReasonView::Gap { .. } => "something could not be read",
+        ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
+    })
+}
+
+/// Who holds a protected tag, as a heading under which such tags are listed, and more exactly what it is.
+fn hold(reason: &ReasonView) -> Option<(String, String)> {
+    match reason {
+        ReasonView::Claimed { source, holder, .. } => {
+            Some((format!("{source}: {}", holder.group()), reason.sentence()))
+        }
+        ReasonView::Locked { .. }
+        | ReasonView::ChildOfKept { .. }
+        | ReasonView::CompanionOfKept { .. }
+        | ReasonView::CompanionOfUnknown { .. }
+        | ReasonView::SubjectOfKept { .. }
+        | ReasonView::SharesManifest { .. } => Some((staying(reason)?.to_owned(), reason.sentence())),
+        _ => None,
+    }
+}
+
+/// The protected tags, each once under its first holder: the tag, what holds it, and how many more do.
+pub(super) fn by_holder(document: &PlanDocument) -> BTreeMap<String, Vec<(&KeptView, String, usize)>> {
+    let mut groups: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for kept in kept_as(document, "protected") {
+        let mut holds = kept.reasons.iter().filter_map(hold);
+        let (group, what) = holds.next().unwrap_or_default();
+        groups.entry(group).or_default().push((kept, what, holds.count()));
+    }
+    groups
+}
+
+/// The sentences of what is missing about an undecided tag.
+pub(super) fn missing(kept: &KeptView) -> String {
+    let gaps = kept.reasons.iter().filter(|r| matches!(r, ReasonView::SourceFailed { .. } | ReasonView::Gap { .. }));
+    gaps.map(ReasonView::sentence).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,242 @@
+//! The plan for the terminal.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::reason::{minute, short};
+use super::tally::{
+    Standing, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size, why_it_goes,
+};
+use super::words::{age, count, counted, plain};
+use super::{PlanDocument, RegistryView, SourceView};
+
+const MOST_GAPS: usize = 20;
+const MOST_REMOVALS: usize = 200;
+const MOST_PROTECTED: usize = 100;
+const MOST_UNDECIDED: usize = 50;
+const MOST_DRIFT: usize = 50;
+const MOST_REFUSALS: usize = 50;
+
+/// The plan as a person reads it from top to bottom: what it is, what it rests on, what goes, what stays, what next.
+#[must_use]
+pub fn text(document: &PlanDocument) -> String {
+    let mut out = String::new();
+    line(&mut out, 0, &format!("Tagwarden: {}", occasion(document)));
+    line(&mut out, 0, &headline(document));
+    line(&mut out, 0, &freed(document));
+    registries(&mut out, document);
+    sources(&mut out, document);
+    policies(&mut out, document);
+    refusals(&mut out, document);
+    drift(&mut out, document);
+    removals(&mut out, document);
+    staying(&mut out, document);
+    protected(&mut out, document);
+    undecided(&mut out, document);
+    heading(&mut out, "What next");
+    for step in next_steps(document) {
+        line(&mut out, 1, &step);
+    }
+    out
+}
+
+/// One line of words, with nothing in it that steers a terminal.
+pub(super) fn line(out: &mut String, indent: usize, words: &str) {
+    out.push_str(&"  ".repeat(indent));
+    out.push_str(&plain(words));
+    out.push('\n');
+}
+
+pub(super) fn heading(out: &mut String, words: &str) {
+    out.push('\n');
+    line(out, 0, words);
+}
+
+fn more(out: &mut String, total: usize, shown: usize) {
+    if total > shown {
+        let left = count((total - shown) as u64);
+        line(out, 1, &format!("and {left} more: `--out plan.csv` lists all"));
+    }
+}
+
+/// Columns without lines between them, numbers to the right.
+fn columns(out: &mut String, header: &[&str], right: &[usize], rows: impl Iterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| plain(cell)).collect::<Vec<_>>());
+    }
+    for &column in right {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for row in table.lines() {
+        out.push_str("  ");
+        out.push_str(row.trim_end());
+        out.push('\n');
+    }
+}
+
+fn registries(out: &mut String, document: &PlanDocument) {
+    heading(out, "Registries");
+    for registry in &document.registries {
+        registry_lines(out, registry);
+    }
+}
+
+fn registry_lines(out: &mut String, registry: &RegistryView) {
+    let RegistryView { name, kind, endpoint, identity, .. } = registry;
+    let tags = counted(registry.tags, "tag");
+    let repositories = if registry.repositories == 1 { "repository" } else { "repositories" };
+    let held = format!("{tags} in {} {repositories}", count(registry.repositories));
+    line(out, 1, &format!("{name} ({kind}, {endpoint}), read as {identity}: {held}"));
+    if registry.removal == "manifest" {
+        line(out, 2, "removal = \"manifest\": a manifest is deleted when all its tags go together");
+    }
+    if let Some(obstacle) = &registry.obstacle {
+        line(out, 2, &format!("NOTHING CAN BE REMOVED: {obstacle}"));
+    }
+    for gap in registry.gaps.iter().take(MOST_GAPS) {
+        let place = gap.repository.as_ref().map(|repository| format!("{repository}: ")).unwrap_or_default();
+        line(out, 2, &format!("UNREAD: {place}{} ({}): {}", gap.at, gap.kind, gap.message));
+    }
+    more(out, registry.gaps.len(), MOST_GAPS);
+}
+
+fn sources(out: &mut String, document: &PlanDocument) {
+    heading(out, "Sources");
+    if document.sources.is_empty() {
+        line(out, 1, "none: nothing says which images are released or running");
+    }
+    for source in &document.sources {
+        line(out, 1, &source_words(document, source));
+        for note in &source.notes {
+            line(out, 2, &format!("note: {note}"));
+        }
+    }
+}
+
+/// A source's state in one line.
+fn source_words(document: &PlanDocument, source: &SourceView) -> String {
+    let SourceView { name, kind, state, .. } = source;
+    if let Some(error) = &source.error {
+        return format!("{name} ({kind}): FAILED: {error}");
+    }
+    let claims = counted(source.claims, "claim");
+    let evidence = source.as_of.map_or_else(String::new, |time| {
+        let seconds = document.created_at.duration_since(time).as_secs();
+        format!(", as of {} ({} old)", minute(time), age(seconds))
+    });
+    format!("{name} ({kind}): {state}, {claims}{evidence}")
+}
+
+fn policies(out: &mut String, document: &PlanDocument) {
+    heading(out, "Policies");
+    let rows = document.policies.iter().map(|policy| {
+        vec![
+            policy.name.clone(),
+            policy.mode.clone(),
+            count(policy.expired),
+            policy.owner.clone().unwrap_or_default(),
+            policy.file.clone(),
+        ]
+    });
+    columns(out, &["policy", "mode", "lets go", "owner", "file"], &[2], rows);
+}
+
+fn refusals(out: &mut String, document: &PlanDocument) {
+    if document.refusals.is_empty() {
+        return;
+    }
+    heading(out, "REFUSED: none of what these cover is removed");
+    for refusal in document.refusals.iter().take(MOST_REFUSALS) {
+        line(out, 1, &format!("{}{}", if refusal.binding { "!! " } else { "" }, refusal.message));
+    }
+    more(out, document.refusals.len(), MOST_REFUSALS);
+}
+
+fn drift(out: &mut String, document: &PlanDocument) {
+    if document.drift.is_empty() {
+        return;
+    }
+    heading(out, "Drift: tags that are no longer at the digest on record (both are protected)");
+    for drift in document.drift.iter().take(MOST_DRIFT) {
+        line(out, 1, &drift_words(drift));
+    }
+    more(out, document.drift.len(), MOST_DRIFT);
+}
+
+/// One record that no longer fits, in words.
+pub(super) fn drift_words(drift: &super::DriftView) -> String {
+    let now =
+        drift.actual.as_deref().map_or_else(|| "gone or unread".to_owned(), |digest| format!("at {}", short(digest)));
+    format!(
+        "{}/{}:{} is now {now}; {} recorded {}: {}",
+        drift.registry,
+        drift.repository,
+        drift.tag,
+        drift.source,
+        short(&drift.recorded),
+        drift.holder
+    )
+}
+
+fn removals(out: &mut String, document: &PlanDocument) {
+    heading(out, "What would go");
+    if document.removals.is_empty() {
+        line(out, 1, "nothing");
+        return;
+    }
+    let rows = document.removals.iter().take(MOST_REMOVALS).map(|removal| {
+        vec![
+            removal.name(),
+            short(&removal.digest),
+            removal.age_seconds.map_or_else(|| "unknown".to_owned(), age),
+            size(removal),
+            removal.policy.clone(),
+            Standing::of(document, removal).label().to_owned(),
+            why_it_goes(removal),
+        ]
+    });
+    columns(out, &["tag", "digest", "age", "size", "policy", "standing", "why"], &[3], rows);
+    more(out, document.removals.len(), MOST_REMOVALS);
+}
+
+fn staying(out: &mut String, document: &PlanDocument) {
+    heading(out, "Why the others stay (a tag counts once for each kind of reason)");
+    let rows = kinds_of_reason(document).into_iter().map(|(kind, number)| vec![count(number), kind.to_owned()]);
+    columns(out, &["tags", "reason"], &[0], rows);
+}
+
+fn protected(out: &mut String, document: &PlanDocument) {
+    let groups = by_holder(document);
+    if groups.is_empty() {
+        return;
+    }
+    heading(out, "Protected, by who holds it");
+    let mut shown = 0;
+    for (holder, tags) in &groups {
+        if shown == MOST_PROTECTED {
+            break;
+        }
+        line(out, 1, holder);
+        for (kept, what, others) in tags.iter().take(MOST_PROTECTED - shown) {
+            let others = if *others == 0 { String::new() } else { format!(" (and {others} more)") };
+            line(out, 2, &format!("{}: {what}{others}", kept.name()));
+            shown += 1;
+        }
+    }
+    more(out, groups.values().map(Vec::len).sum(), shown);
+}
+
+fn undecided(out: &mut String, document: &PlanDocument) {
+    let total = kept_as(document, "undecided").count();
+    if total == 0 {
+        return;
+    }
+    heading(out, "Undecided: something is missing, so they stay");
+    for kept in kept_as(document, "undecided").take(MOST_UNDECIDED) {
+        line(out, 1, &format!("{}: {}", kept.name(), missing(kept)));
+    }
+    more(out, total, MOST_UNDECIDED);
+}

@@ -2,6 +2,7 @@
 
 mod docker_registry;
 mod embedded_registry;
+mod house;
 mod policy_files;
 mod properties;
 mod registry;

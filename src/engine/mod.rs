@@ -1,7 +1,7 @@
 //! Decisions. Pure and synchronous: no IO, no clock, no randomness; equal inputs give equal outputs.
 //!
-//! [`evaluate`] gives every tag its verdict, [`plan`] the removals that follow and what stands against them, [`check`]
-//! looks at both with other eyes, and [`reclaim`] says what would be freed. All are total: an inventory that contradicts
+//! [`evaluate()`] gives every tag its verdict, [`plan()`] the removals that follow and what stands against them, [`check()`]
+//! looks at both with other eyes, and [`reclaim()`] says what would be freed. All are total: an inventory that contradicts
 //! itself, with cycles and missing parts, gives verdicts like any other.
 //!
 //! Deliberately absent: any way to reach a registry, and any rule that removes a tag because something is missing.

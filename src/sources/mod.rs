@@ -1,4 +1,4 @@
-//! What the world outside says about images: one trait, one file for each kind of source, and [`gather`].
+//! What the world outside says about images: one trait, one file for each kind of source, and [`gather()`].
 
 mod document;
 mod files;

@@ -22,7 +22,10 @@ const DIGESTS: usize = 250;
 fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     println!("{REPOSITORIES} repositories of {TAGS} tags over {DIGESTS} digests each\n");
-    println!("{:<22} {:>6} {:>9} {:>8} {:>11} {:>8}", "registry", "plan", "requests", "per tag", "per digest", "probes");
+    println!(
+        "{:<22} {:>6} {:>9} {:>8} {:>11} {:>8}",
+        "registry", "plan", "requests", "per tag", "per digest", "probes"
+    );
     for referrers_api in [false, true] {
         runtime.block_on(measure(referrers_api))?;
     }

@@ -1,6 +1,7 @@
 //! One binary for all integration tests: linking it once is what takes the time.
 
 mod docker_registry;
+mod documents;
 mod embedded_registry;
 mod house;
 mod policy_files;

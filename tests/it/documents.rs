@@ -1,0 +1,90 @@
+//! What the documents tell people to copy works as it stands.
+
+use std::fs;
+use std::path::Path;
+
+use jiff::Timestamp;
+use tagwarden::config::Settings;
+use tagwarden::{config, policy_file, registry, sources};
+
+const README: &str = include_str!("../../README.md");
+const EVIDENCE: &str = include_str!("../../docs/evidence.md");
+
+/// The code blocks of a document, by the file that the text before them names in backticks first.
+fn blocks<'a>(document: &'a str, language: &str) -> Vec<(&'a str, &'a str)> {
+    let fence = format!("```{language}\n");
+    let mut found = Vec::new();
+    for (at, _) in document.match_indices(&fence) {
+        let text = &document[at + fence.len()..];
+        let text = &text[..text.find("```").expect("a block that ends")];
+        let before = document[..at].trim_end().rsplit("\n\n").next().unwrap_or_default();
+        found.push((before.split('`').nth(1).unwrap_or_default(), text));
+    }
+    found
+}
+
+fn write(folder: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
+
+/// What all sources of the settings claim.
+async fn claimed(settings: &Settings) -> Vec<String> {
+    let now: Timestamp = "2026-11-23T06:00:00Z".parse().unwrap();
+    let hosts = registry::hosts(&settings.registries[0]);
+    let mut claimed = Vec::new();
+    for source in &settings.sources {
+        let answer = sources::source(source, &hosts).ask(now).await.unwrap();
+        claimed.extend(answer.claims.iter().map(|claim| claim.image.to_string()));
+    }
+    claimed
+}
+
+#[tokio::test]
+async fn the_first_plan_of_the_readme_can_be_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [blocks(README, "toml"), blocks(README, "yaml"), blocks(README, "json")].concat();
+    let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["tagwarden.toml", "policies/candidates.yaml", "releases/shop.json"]);
+    write(folder.path(), &files);
+    let login = r#"{"auths": {"registry.contoso.example": {"auth": "YWRhOm9wZW4="}}}"#;
+    write(folder.path(), &[(".docker/config.json", login)]);
+
+    let home = ("HOME".to_owned(), folder.path().to_str().unwrap().to_owned());
+    let settings = config::load(&folder.path().join("tagwarden.toml"), [home]).unwrap();
+    let policies = policy_file::load(&settings.policies).unwrap();
+    assert_eq!(policies.policies.len(), 1);
+    assert!(config::cross_check(&settings, &policies).is_empty());
+    let explained = README.lines().find_map(|line| line.trim().strip_prefix("tagwarden explain ")).unwrap();
+    assert_eq!(claimed(&settings).await, [explained]);
+}
+
+#[tokio::test]
+async fn the_evidence_in_the_documents_is_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = "[registries.contoso]\nkind = \"distribution\"\nendpoint = \"https://registry.contoso.example\"\n";
+    let sources: String = blocks(EVIDENCE, "toml").into_iter().map(|(_, text)| text).collect();
+    let files = [
+        ("tagwarden.toml", &*format!("{registry}{sources}")),
+        ("releases/2026/export.json", blocks(EVIDENCE, "json")[0].1),
+        ("deploy/web/values.yaml", blocks(EVIDENCE, "yaml")[0].1),
+        ("inventory/running.txt", "registry.contoso.example/shop/api:v7\n"),
+    ];
+    write(folder.path(), &files);
+
+    let settings = config::load(&folder.path().join("tagwarden.toml"), []).unwrap();
+    let seen = claimed(&settings).await;
+    let digest = "sha256:13e367d31ae85359f42d637adf6da428f76d75dc9afeb3c21faea0d976f5c651";
+    for image in [
+        "api:v7",
+        "web:v1.2.0",
+        &format!("web@{digest}"),
+        "api:release-2026.45",
+        &format!("api:release-2026.46@{digest}"),
+    ] {
+        assert!(seen.contains(&format!("registry.contoso.example/shop/{image}")), "{image} is not in {seen:?}");
+    }
+}

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::evaluate::Found;
 use super::graph::{Graph, Node};
 use crate::domain::{
-    Claim, ClaimMatch, Claimed, Claims, Digest, Drift, GapAt, Reason, Registry, Repository, SourceName, TagName,
+    Claim, ClaimMatch, Claimed, Claims, Digest, Drift, GapAt, Reason, Registry, Repository, SourceAnswer, SourceName,
+    TagName,
 };
 
 /// A claim with its source and the text that it is shown by.
@@ -41,7 +42,7 @@ impl Told<'_> {
 
 /// The written form of every claim, in the order of the claims, so that each is made once.
 pub(super) fn texts(claims: &Claims) -> Vec<Arc<str>> {
-    claims.sources.iter().flat_map(|source| source.claims()).map(|claim| claim.image.to_string().into()).collect()
+    claims.sources.iter().flat_map(SourceAnswer::claims).map(|claim| claim.image.to_string().into()).collect()
 }
 
 type ByTag<'a> = HashMap<&'a TagName, Vec<Told<'a>>>;
@@ -64,10 +65,10 @@ impl<'a> ClaimIndex<'a> {
             if let Some(digest) = &claim.image.digest {
                 found.by_digest.entry(digest).or_default().push(told);
             }
-            if let (Some(path), Some(tag)) = (&claim.image.repository, &claim.image.tag) {
-                if claim.image.may_name_registry(&registry.hosts) {
-                    found.by_path.entry(path.as_str()).or_default().entry(tag).or_default().push(told);
-                }
+            if let (Some(path), Some(tag)) = (&claim.image.repository, &claim.image.tag)
+                && claim.image.may_name_registry(&registry.hosts)
+            {
+                found.by_path.entry(path.as_str()).or_default().entry(tag).or_default().push(told);
             }
         }
         found
@@ -135,20 +136,17 @@ impl<'a> ClaimIndex<'a> {
                 continue;
             }
             claimed.push(node);
-            let mut say = |at: Node, told: &[Told<'a>], by: &ClaimMatch| {
-                for tag in graph.tags(at) {
-                    told.iter().for_each(|told| found.say(tag, told.reason(by.clone())));
-                }
-            };
+            let inside = ClaimMatch::IndexContains(graph.digest(node).clone());
             let ancestors = graph.ancestors(node);
-            if let Some(told) = direct {
-                say(node, told, &ClaimMatch::Digest);
-                let inside = ClaimMatch::IndexContains(graph.digest(node).clone());
-                ancestors.iter().for_each(|&index| say(index, told, &inside));
-            }
-            if let Some(told) = config {
-                say(node, told, &ClaimMatch::Config);
-                ancestors.iter().for_each(|&index| say(index, told, &ClaimMatch::Config));
+            for (told, own, above) in
+                [(direct, ClaimMatch::Digest, inside), (config, ClaimMatch::Config, ClaimMatch::Config)]
+            {
+                let places = std::iter::once((node, &own)).chain(ancestors.iter().map(|&index| (index, &above)));
+                for (tag, by) in places.flat_map(|(place, by)| graph.tags(place).map(move |tag| (tag, by))) {
+                    for told in told.into_iter().flatten() {
+                        found.say(tag, told.reason(by.clone()));
+                    }
+                }
             }
         }
         claimed

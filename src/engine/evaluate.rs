@@ -101,7 +101,9 @@ impl RegistryScope<'_> {
         let mut spoken_of = vec![false; repository.tags.len()];
         for policy in self.policies.iter().filter(|policy| speaks_of(policy, self.registry, repository)) {
             let selected = select(policy, &candidates);
-            selected.iter().for_each(|one| spoken_of[index(one.candidate.tag)] = true);
+            for one in &selected {
+                spoken_of[index(one.candidate.tag)] = true;
+            }
             weigh(policy, &selected, &self.rules.timezone, self.now, found);
         }
         for candidate in candidates.iter().filter(|candidate| !spoken_of[index(candidate.tag)]) {

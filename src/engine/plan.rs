@@ -113,7 +113,8 @@ fn hold_dependents(inventory: &Inventory, going: &mut [Going<'_>], refusals: &[R
             let Some(node) = graph.of_tag(going.removal.at.tag) else { continue };
             let image = going.removal.companion_of.as_ref().and_then(|subject| graph.node(subject));
             let hangs = graph.parents(node).chain(graph.subject(node)).chain(image).any(is_kept);
-            going.removal.enforce &= !hangs && !(whole_manifests && is_kept(node));
+            let goes_along = whole_manifests && is_kept(node);
+            going.removal.enforce &= !(hangs || goes_along);
         }
     }
 }

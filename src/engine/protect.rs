@@ -19,7 +19,9 @@ pub(super) fn protect(
     found: &mut Found,
 ) {
     let mut is_companion = vec![false; repository.tags.len()];
-    companions.iter().for_each(|companion| is_companion[index(companion.tag)] = true);
+    for companion in companions {
+        is_companion[index(companion.tag)] = true;
+    }
     let subjects = subjects(graph, companions, &is_companion, found);
 
     let ties = if method == RemovalMethod::DeleteManifest { Ties::DownAndToSubjects } else { Ties::Down };

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::Verdicts;
 use super::graph::{Graph, Node, Ties, index};
 use crate::domain::{
-    Claims, Digest, Gap, GapAt, Inventory, Manifest, Plan, Reclaim, Registry, RegistryName, Repository, TagAt,
-    TagVerdict, Verdict,
+    Claims, Digest, Gap, GapAt, Inventory, Manifest, Plan, Reclaim, Registry, RegistryName, Repository, SourceAnswer,
+    TagAt, TagVerdict, Verdict,
 };
 
 /// The bytes that each removal of a plan would free once the registry collects what nothing needs any more.
@@ -40,7 +40,7 @@ fn wholly_read(registry: &Registry) -> bool {
 
 fn claimed<'a>(claims: &'a Claims, registry: &RegistryName) -> HashSet<&'a Digest> {
     let sources = claims.sources.iter().filter(|source| source.covers(registry));
-    sources.flat_map(|source| source.claims()).filter_map(|claim| claim.image.digest.as_ref()).collect()
+    sources.flat_map(SourceAnswer::claims).filter_map(|claim| claim.image.digest.as_ref()).collect()
 }
 
 /// A blob of a manifest that goes.

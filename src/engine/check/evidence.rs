@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Finding, Going};
-use crate::domain::{Claim, Claims, Digest, Gap, GapAt, Registry, Repository, TagName};
+use crate::domain::{Claim, Claims, Digest, Gap, GapAt, Registry, Repository, SourceAnswer, TagName};
 
 /// What speaks against removals in one registry.
 pub(super) struct Evidence<'a> {
@@ -18,7 +18,7 @@ impl<'a> Evidence<'a> {
         let covering = || claims.sources.iter().filter(|source| source.covers(&registry.name));
         let mut tags: HashMap<_, Vec<&Claim>> = HashMap::new();
         let mut digests = HashSet::new();
-        for claim in covering().flat_map(|source| source.claims()) {
+        for claim in covering().flat_map(SourceAnswer::claims) {
             digests.extend(&claim.image.digest);
             if let (Some(path), Some(tag)) = (&claim.image.repository, &claim.image.tag) {
                 tags.entry((path.as_str(), tag)).or_default().push(claim);

@@ -47,9 +47,13 @@ fn passed(
             scopes.push(Scope::Policy(policy.clone()));
             local.push(Scope::PolicyInRepository(policy.clone(), registry.clone(), repository.clone()));
         }
-        scopes.into_iter().for_each(|scope| *counts.entry(scope).or_default() += 1);
+        for scope in scopes {
+            *counts.entry(scope).or_default() += 1;
+        }
         if !accompanies(&removal.tag) {
-            local.into_iter().for_each(|scope| *alone.entry(scope).or_default() += 1);
+            for scope in local {
+                *alone.entry(scope).or_default() += 1;
+            }
         }
     }
     let mut tags: HashMap<(&str, &str), u64> = HashMap::new();

@@ -71,7 +71,7 @@ struct Member<'a> {
 
 fn speaks_of(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
     let registry_named = match &policy.select.registries {
-        Some(names) => names.iter().any(|name| *name == registry.name),
+        Some(names) => names.contains(&registry.name),
         None => true,
     };
     registry_named

@@ -88,29 +88,29 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// What is refused, which limit, and whether it binds an enforcing run.
-    pub(super) fn refusal(&self, refusal: &Refusal) -> String {
-        let scope = match &refusal.scope {
-            Scope::Run => "run".into(),
-            Scope::Registry(registry) => format!("registry {registry}"),
-            Scope::Policy(policy) => format!("policy {policy}"),
-            Scope::PolicyInRepository(policy, _, repository) => format!("policy {policy} in {repository}"),
-            Scope::Repository(_, repository) => format!("repository {repository}"),
-        };
-        let why = match &refusal.why {
-            RefusalReason::Untag { found, allowed } => format!("{found} of at most {allowed}"),
-            RefusalReason::Percent { found, tags, allowed } => format!("{found}/{tags} of at most {allowed}%"),
-            RefusalReason::Leave { left, allowed } => format!("{left} left of at least {allowed}"),
-            RefusalReason::Impossible(_) => "impossible".into(),
-        };
-        let binding = if refusal.binding { "binding" } else { "not binding" };
-        format!("{scope}: {why}, {binding}")
-    }
-
     pub(super) fn drift(&self, drift: &Drift) -> String {
         let tag = drift.reference.tag.as_ref().unwrap();
         let recorded = drift.reference.digest.as_ref().map(|digest| self.names.of(digest)).unwrap();
         let actual = drift.actual.as_ref().map_or("gone".into(), |digest| self.names.of(digest));
         format!("{} {}:{tag} {recorded} -> {actual}", drift.source, drift.repository)
     }
+}
+
+/// What is refused, which limit, and whether it binds an enforcing run.
+pub(super) fn refusal(refusal: &Refusal) -> String {
+    let scope = match &refusal.scope {
+        Scope::Run => "run".into(),
+        Scope::Registry(registry) => format!("registry {registry}"),
+        Scope::Policy(policy) => format!("policy {policy}"),
+        Scope::PolicyInRepository(policy, _, repository) => format!("policy {policy} in {repository}"),
+        Scope::Repository(_, repository) => format!("repository {repository}"),
+    };
+    let why = match &refusal.why {
+        RefusalReason::Untag { found, allowed } => format!("{found} of at most {allowed}"),
+        RefusalReason::Percent { found, tags, allowed } => format!("{found}/{tags} of at most {allowed}%"),
+        RefusalReason::Leave { left, allowed } => format!("{left} left of at least {allowed}"),
+        RefusalReason::Impossible(_) => "impossible".into(),
+    };
+    let binding = if refusal.binding { "binding" } else { "not binding" };
+    format!("{scope}: {why}, {binding}")
 }

@@ -9,7 +9,7 @@ mod shape;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use labels::Labels;
+use labels::{Labels, refusal};
 use shape::{Scenario, Stage};
 use tagwarden::domain::{Inventory, Plan, Verdict};
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
@@ -81,7 +81,7 @@ fn lines(stage: &Stage, verdicts: &Verdicts, plan: &Plan) -> Vec<String> {
         }
         lines.push(line);
     }
-    lines.extend(plan.refusals.iter().map(|refusal| format!("refused {}", labels.refusal(refusal))));
+    lines.extend(plan.refusals.iter().map(|one| format!("refused {}", refusal(one))));
     lines.extend(verdicts.drift.iter().map(|drift| format!("drift {}", labels.drift(drift))));
     if stage.bytes {
         let bytes = reclaim(&stage.inventory, &stage.claims, verdicts, plan);

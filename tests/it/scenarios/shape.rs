@@ -179,8 +179,8 @@ impl Scenario {
     pub(crate) fn stage(&self, name: &str) -> Stage {
         let now = self.now.unwrap_or_else(|| "2026-11-23T12:00:00Z".parse().unwrap());
         let names = Names::default();
-        let indented: String = self.policies.lines().map(|line| format!("  {line}\n")).collect();
-        let policies = policy_file::parse(name, &format!("policies:\n{indented}"))
+        let list = self.policies.replace('\n', "\n  ");
+        let policies = policy_file::parse(name, &format!("policies:\n  {list}"))
             .unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
         let timezone = self.timezone.as_ref().map_or(TimeZone::UTC, |zone| TimeZone::get(zone).unwrap());
         let Bounds { untag, percent, leave } = self.limits;

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -112,7 +112,7 @@ enum Rule<'a> {
 enum TimeRule<'a> {
     Newest { count: u32 },
     Within(&'a Span),
-    Bucketed { period: Period, count: u32, kept: HashMap<(u32, Bucket), Timestamp> },
+    Bucketed { period: Period, count: u32, kept: HashSet<(u32, Bucket)>, ranking: Ranking<(u32, Bucket), Timestamp> },
 }
 
 impl<'a> Group<'a> {
@@ -134,32 +134,32 @@ impl<'a> Group<'a> {
         match rule {
             KeepRule::Newest(count) => Rule::ByTime(TimeRule::Newest { count: count.get() }),
             KeepRule::Within(span) => Rule::ByTime(TimeRule::Within(span)),
-            KeepRule::Bucketed { period, count } => {
-                let (period, count) = (*period, count.get());
-                Rule::ByTime(TimeRule::Bucketed { period, count, kept: self.buckets(period, count) })
-            }
+            KeepRule::Bucketed { period, count } => self.buckets(*period, count.get()),
             KeepRule::NewestPer { version, count } => self.version_lines(*version, count.get()),
             KeepRule::Matching(globs) => Rule::Matching(globs),
         }
     }
 
-    /// The last `count` periods of each group that have an image, with the time of their newest.
-    fn buckets(&self, period: Period, count: u32) -> HashMap<(u32, Bucket), Timestamp> {
-        let mut kept = HashMap::new();
-        let (mut group, mut used) = (None, 0);
-        for &(next, Reverse(time)) in &self.times().places {
-            if group != Some(next) {
-                (group, used) = (Some(next), 0);
+    /// The last `count` periods of each group that have an image. An image stands in each period in which one of its
+    /// tags was pushed; were it to stand only in that of its newest, removing that tag would move it into another.
+    fn buckets(&self, period: Period, count: u32) -> Rule<'a> {
+        let entries = self.selected.iter().filter_map(|one| {
+            let (image, time) = (one.candidate.image?, one.candidate.date.timestamp()?);
+            Some(((one.group, bucket(period, self.day(time))), image, time))
+        });
+        let ranking = Ranking::new(entries);
+        let mut kept = HashSet::new();
+        let (mut group, mut left) = (None, count);
+        for line in ranking.places.chunk_by(|a, b| a.0 == b.0).rev().map(|line| line[0].0) {
+            if group.replace(line.0) != Some(line.0) {
+                left = count;
             }
-            if used == count {
-                continue;
+            if left > 0 {
+                left -= 1;
+                kept.insert(line);
             }
-            kept.entry((next, bucket(period, self.day(time)))).or_insert_with(|| {
-                used += 1;
-                time
-            });
         }
-        kept
+        Rule::ByTime(TimeRule::Bucketed { period, count, kept, ranking })
     }
 
     fn day(&self, time: Timestamp) -> jiff::civil::Date {
@@ -208,10 +208,10 @@ impl<'a> Group<'a> {
 
     fn weigh_time(&self, rule: &TimeRule<'_>, one: &Selected<'_>, own: Timestamp) -> Weighed {
         let policy = || self.policy.name.clone();
-        let image_time = || self.times().value(one.group, one.candidate.image, own);
         match rule {
             &TimeRule::Newest { count } => {
-                let rank = self.times().rank(one.group, image_time());
+                let times = self.times();
+                let rank = times.rank(one.group, times.value(one.group, one.candidate.image, own));
                 if rank <= count {
                     Weighed::Keeps(Reason::KeptNewest { policy: policy(), rank, count })
                 } else {
@@ -228,10 +228,10 @@ impl<'a> Group<'a> {
                     Weighed::Misses(Miss::Within { age_seconds: age.as_secs(), within })
                 }
             }
-            TimeRule::Bucketed { period, count, kept } => {
-                let (period, count, time) = (*period, *count, image_time());
-                let day = self.day(time);
-                if kept.get(&(one.group, bucket(period, day))).is_some_and(|newest| time >= *newest) {
+            TimeRule::Bucketed { period, count, kept, ranking } => {
+                let (period, count, day) = (*period, *count, self.day(own));
+                let line = (one.group, bucket(period, day));
+                if kept.contains(&line) && ranking.rank(line, ranking.value(line, one.candidate.image, own)) == 1 {
                     let bucket = bucket_text(period, day);
                     Weighed::Keeps(Reason::KeptBucket { policy: policy(), period, bucket, count })
                 } else {

@@ -89,13 +89,22 @@ fn removal<'a>(
 /// Takes `enforce` from what hangs on a tag that will not really go: by being a dry run, or by a policy's refusal.
 /// (Refusals of a repository or more cover all that could hang on each other.)
 fn hold_dependents(inventory: &Inventory, going: &mut [Going<'_>], refusals: &[Refusal]) {
-    let own_limits: Vec<&Scope> = refusals
-        .iter()
-        .filter(|refusal| refusal.binding)
-        .map(|refusal| &refusal.scope)
-        .filter(|scope| matches!(scope, Scope::Policy(_) | Scope::PolicyInRepository(..)))
-        .collect();
-    let refused = |going: &Going<'_>| own_limits.iter().any(|scope| scope.covers(&going.removal, &going.policies));
+    let (mut anywhere, mut somewhere) = (HashSet::new(), HashSet::new());
+    for refusal in refusals.iter().filter(|refusal| refusal.binding) {
+        match &refusal.scope {
+            Scope::Policy(policy) => {
+                anywhere.insert(policy);
+            }
+            Scope::PolicyInRepository(policy, registry, repository) => {
+                somewhere.insert((policy, registry, repository));
+            }
+            Scope::Run | Scope::Registry(_) | Scope::Repository(..) => {}
+        }
+    }
+    let refused = |Going { removal, policies }: &Going<'_>| {
+        let here = |policy| somewhere.contains(&(policy, &removal.registry, &removal.repository));
+        policies.iter().any(|&policy| anywhere.contains(policy) || here(policy))
+    };
     let held = |going: &Going<'_>| !going.removal.enforce || refused(going);
     for there in going.chunk_by_mut(|a, b| same_repository(a.removal.at, b.removal.at)) {
         let holds: HashSet<u32> = there.iter().filter(|going| held(going)).map(|going| going.removal.at.tag).collect();

@@ -1,6 +1,6 @@
 //! Indexes, referrers and companions, seen from a removal.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::evidence::Evidence;
 use super::{Finding, Going, accompanies, image};
@@ -41,11 +41,18 @@ pub(super) fn look_enforced(
     owners: &HashMap<TagAt, Vec<&PolicyName>>,
     findings: &mut Vec<Finding>,
 ) {
-    let refused: Vec<&Scope> = plan.refusals.iter().filter(|refusal| refusal.binding).map(|r| &r.scope).collect();
+    let binding = plan.refusals.iter().filter(|refusal| refusal.binding).map(|refusal| &refusal.scope);
+    let refused: BTreeSet<&Scope> = binding.collect();
     let mut really: HashMap<(u32, u32), Vec<&Removal>> = HashMap::new();
     for removal in plan.removals.iter().filter(|removal| removal.enforce) {
-        let policies = owners.get(&removal.at).map_or(&[][..], Vec::as_slice);
-        if !refused.iter().any(|scope| scope.covers(removal, policies)) {
+        let (registry, repository) = (&removal.registry, &removal.repository);
+        let of_policies = owners.get(&removal.at).into_iter().flatten().flat_map(|&policy| {
+            let here = Scope::PolicyInRepository(policy.clone(), registry.clone(), repository.clone());
+            [Scope::Policy(policy.clone()), here]
+        });
+        let places =
+            [Scope::Run, Scope::Registry(registry.clone()), Scope::Repository(registry.clone(), repository.clone())];
+        if !places.into_iter().chain(of_policies).any(|scope| refused.contains(&scope)) {
             really.entry((removal.at.registry, removal.at.repository)).or_default().push(removal);
         }
     }

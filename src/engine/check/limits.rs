@@ -1,6 +1,6 @@
 //! Limits, counted once more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Finding, accompanies};
 use crate::domain::{Inventory, Plan, PolicyName, RemovalAbility, Rules, Scope, TagAt};
@@ -13,17 +13,19 @@ pub(super) fn look(
     owners: &HashMap<TagAt, Vec<&PolicyName>>,
     findings: &mut Vec<Finding>,
 ) {
+    let said: BTreeMap<_, bool> =
+        plan.refusals.iter().map(|refusal| ((&refusal.scope, refusal.why.label()), refusal.binding)).collect();
     let all = passed(rules, inventory, plan, owners, false);
     let really = passed(rules, inventory, plan, owners, true);
     for limit in &all {
-        let said = plan.refusals.iter().find(|refusal| refusal.scope == limit.0 && refusal.why.label() == limit.1);
-        if said.is_none_or(|refusal| really.contains(limit) && !refusal.binding) {
+        let binding = said.get(&(&limit.0, limit.1));
+        if binding.is_none_or(|binding| !binding && really.contains(limit)) {
             findings.push(Finding::NotRefused { scope: limit.0.clone(), limit: limit.1 });
         }
     }
-    for refusal in &plan.refusals {
-        if !all.iter().any(|limit| limit.0 == refusal.scope && limit.1 == refusal.why.label()) {
-            findings.push(Finding::Refused { scope: refusal.scope.clone(), limit: refusal.why.label() });
+    for (scope, limit) in said.into_keys() {
+        if !all.contains(&(scope.clone(), limit)) {
+            findings.push(Finding::Refused { scope: scope.clone(), limit });
         }
     }
 }
@@ -35,7 +37,7 @@ fn passed(
     plan: &Plan,
     owners: &HashMap<TagAt, Vec<&PolicyName>>,
     enforced: bool,
-) -> Vec<(Scope, &'static str)> {
+) -> BTreeSet<(Scope, &'static str)> {
     let removals = || plan.removals.iter().filter(move |removal| removal.enforce || !enforced);
     let mut counts: BTreeMap<Scope, u64> = BTreeMap::new();
     let mut alone: BTreeMap<Scope, u64> = BTreeMap::new();
@@ -68,16 +70,20 @@ fn passed(
         }
     }
     let limits_of = |policy: &PolicyName| rules.policies.iter().find(|p| p.name == *policy).map(|p| p.limits);
-    let mut passed = Vec::new();
+    let mut passed = BTreeSet::new();
     for (scope, count) in counts {
         match &scope {
-            Scope::Run if count > u64::from(rules.limits.untag) => passed.push((scope, "untag-limit")),
+            Scope::Run if count > u64::from(rules.limits.untag) => {
+                passed.insert((scope, "untag-limit"));
+            }
             Scope::Policy(policy)
                 if limits_of(policy).and_then(|limits| limits.untag).is_some_and(|untag| count > u64::from(untag)) =>
             {
-                passed.push((scope, "untag-limit"));
+                passed.insert((scope, "untag-limit"));
             }
-            Scope::Registry(registry) if impossible.contains(&registry) => passed.push((scope, "removal-impossible")),
+            Scope::Registry(registry) if impossible.contains(&registry) => {
+                passed.insert((scope, "removal-impossible"));
+            }
             _ => {}
         }
     }
@@ -91,10 +97,10 @@ fn passed(
         };
         let tags = tags.get(&(place.0.as_str(), place.1.as_str())).copied().unwrap_or(0);
         if percent.is_some_and(|percent| count * 100 > tags * u64::from(percent)) {
-            passed.push((scope.clone(), "percent-limit"));
+            passed.insert((scope.clone(), "percent-limit"));
         }
         if matches!(scope, Scope::Repository(..)) && tags < count + u64::from(rules.limits.leave) {
-            passed.push((scope, "leave-limit"));
+            passed.insert((scope, "leave-limit"));
         }
     }
     passed

@@ -176,22 +176,31 @@ fn keeper<'a>(
             })
         }
         KeepRule::Bucketed { period, count } => {
-            let mut newest: BTreeMap<String, Timestamp> = BTreeMap::new();
-            for &time in times.values() {
-                let entry = newest.entry(period_of(*period, time, timezone)).or_insert(time);
-                *entry = (*entry).max(time);
-            }
-            let mut ends: Vec<Timestamp> = newest.into_values().collect();
-            ends.sort_unstable_by(|a, b| b.cmp(a));
-            ends.truncate(count.get() as usize);
-            let ends: HashSet<Timestamp> = ends.into_iter().collect();
-            Box::new(move |member| member.time.is_none() || image_time(member).is_some_and(|time| ends.contains(&time)))
+            let kept = newest_of_periods(members, *period, count.get() as usize, timezone);
+            Box::new(move |member| member.time.is_none() || kept.contains(&member.position))
         }
         KeepRule::NewestPer { version, count } => {
             let kept = highest(members, *version, count.get() as usize);
             Box::new(move |member| member.version.is_none() || kept.contains(&member.position))
         }
     }
+}
+
+/// The tags of the newest image of each of the last `count` periods, found period by period.
+fn newest_of_periods(members: &[Member<'_>], period: Period, count: usize, timezone: &TimeZone) -> HashSet<u32> {
+    let mut periods: BTreeMap<String, Vec<&Member<'_>>> = BTreeMap::new();
+    for member in members.iter().filter(|member| member.digest.is_some()) {
+        if let Some(time) = member.time {
+            periods.entry(period_of(period, time, timezone)).or_default().push(member);
+        }
+    }
+    let mut kept = HashSet::new();
+    for there in periods.values().rev().take(count) {
+        let newest = there.iter().map(|member| member.time).max();
+        let images: HashSet<_> = there.iter().filter(|m| Some(m.time) == newest).map(|m| m.digest).collect();
+        kept.extend(there.iter().filter(|member| images.contains(&member.digest)).map(|member| member.position));
+    }
+    kept
 }
 
 fn period_of(period: Period, time: Timestamp, timezone: &TimeZone) -> String {

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use regex::Regex;
@@ -265,7 +265,8 @@ impl Globs {
     /// Whether a glob matches and no exclusion does.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        self.include.is_match(text) && !self.exclude.is_match(text)
+        let text = Candidate::new(text);
+        self.include.is_match_candidate(&text) && !self.exclude.is_match_candidate(&text)
     }
 
     /// The first glob that matches, as written, unless an exclusion does.

@@ -12,11 +12,11 @@ const HEX_DIGITS: usize = 64;
 /// A tag has no room for a whole sha512 digest, so the schema cuts it; what is missing is given as zeros.
 #[must_use]
 pub fn companion_subject(tag: &TagName) -> Option<Digest> {
-    let (algorithm, rest) = tag.as_str().split_once('-')?;
-    let digits = match algorithm {
-        "sha256" => HEX_DIGITS,
-        "sha512" => 2 * HEX_DIGITS,
-        _ => return None,
+    let text = tag.as_str();
+    let (algorithm, rest, digits) = match (text.strip_prefix("sha256-"), text.strip_prefix("sha512-")) {
+        (Some(rest), _) => ("sha256", rest, HEX_DIGITS),
+        (_, Some(rest)) => ("sha512", rest, 2 * HEX_DIGITS),
+        (None, None) => return None,
     };
     let (hex, suffix) = rest.split_once('.').unwrap_or((rest, "sig"));
     let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::companion::companion_subject;
-use super::plan::{Going, locate};
+use super::plan::Expired;
 use crate::domain::{
-    Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, RegistryName, RemovalAbility, RepositoryName,
-    Rules, Scope,
+    Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, RegistryName, Removal, RemovalAbility,
+    RepositoryName, Rules, Scope,
 };
 
 /// Removals, in all and those that would be enforced.
@@ -20,6 +20,11 @@ impl Count {
     fn add(&mut self, enforced: bool) {
         self.all = self.all.saturating_add(1);
         self.enforced = self.enforced.saturating_add(u32::from(enforced));
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.all = self.all.saturating_add(other.all);
+        self.enforced = self.enforced.saturating_add(other.enforced);
     }
 
     /// The refusal that `why` makes of the enforced removals; failing that, of all of them.
@@ -44,9 +49,14 @@ struct Counts<'a> {
     policies_there: BTreeMap<(&'a PolicyName, Place<'a>), Count>,
 }
 
-/// What stands against the removals, in order.
-pub(super) fn refusals(rules: &Rules, inventory: &Inventory, going: &[Going<'_>]) -> Vec<Refusal> {
-    let counts = count(inventory, going);
+/// What stands against the removals of expired tags, in order.
+pub(super) fn refusals(
+    rules: &Rules,
+    inventory: &Inventory,
+    expired: &[Expired<'_>],
+    removals: &[Removal],
+) -> Vec<Refusal> {
+    let counts = count(expired, removals);
     let policy_limits: HashMap<&PolicyName, PolicyLimits> =
         rules.policies.iter().map(|policy| (&policy.name, policy.limits)).collect();
     let limits_of = |policy: &PolicyName| policy_limits.get(policy).copied().unwrap_or_default();
@@ -82,26 +92,38 @@ pub(super) fn refusals(rules: &Rules, inventory: &Inventory, going: &[Going<'_>]
     found
 }
 
-fn count<'a>(inventory: &'a Inventory, going: &'a [Going<'a>]) -> Counts<'a> {
+fn count<'a>(expired: &[Expired<'a>], mut removals: &'a [Removal]) -> Counts<'a> {
     let mut counts = Counts::default();
-    for Going { removal, policies } in going {
-        let place = (&removal.registry, &removal.repository);
-        let itself = removal.companion_of.is_none();
-        counts.run.add(removal.enforce);
-        counts.registries.entry(&removal.registry).or_default().add(removal.enforce);
-        if itself {
-            let tags = || {
-                let tags = locate(inventory, removal.at).map(|(_, repository)| repository.tags.as_slice());
-                let own = tags.unwrap_or_default().iter().filter(|tag| companion_subject(&tag.name).is_none());
-                u32::try_from(own.count()).unwrap_or(u32::MAX)
-            };
-            counts.repositories.entry(place).or_insert_with(|| (Count::default(), tags())).0.add(removal.enforce);
-        }
-        for &policy in policies {
-            counts.policies.entry(policy).or_default().add(removal.enforce);
+    for here in expired.chunk_by(Expired::is_beside) {
+        let (going, elsewhere) = removals.split_at(here.len());
+        removals = elsewhere;
+        let (registry, repository) = (&going[0].registry, &going[0].repository);
+        let tags = here[0].repository.tags.iter().filter(|tag| companion_subject(&tag.name).is_none());
+        let there = counts.repositories.entry((registry, repository)).or_default();
+        there.1 = u32::try_from(tags.count()).unwrap_or(u32::MAX);
+        let of_registry = counts.registries.entry(registry).or_default();
+        let mut policies: Vec<(&PolicyName, Count, Count)> = Vec::new();
+        for (expired, removal) in here.iter().zip(going) {
+            let itself = removal.companion_of.is_none();
+            counts.run.add(removal.enforce);
+            of_registry.add(removal.enforce);
             if itself {
-                counts.policies_there.entry((policy, place)).or_default().add(removal.enforce);
+                there.0.add(removal.enforce);
             }
+            for policy in expired.policies() {
+                let at = policies.iter().position(|known| known.0 == policy).unwrap_or(policies.len());
+                if at == policies.len() {
+                    policies.push((policy, Count::default(), Count::default()));
+                }
+                policies[at].1.add(removal.enforce);
+                if itself {
+                    policies[at].2.add(removal.enforce);
+                }
+            }
+        }
+        for (policy, count, own) in policies {
+            counts.policies.entry(policy).or_default().merge(count);
+            counts.policies_there.insert((policy, (registry, repository)), own);
         }
     }
     counts

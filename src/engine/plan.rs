@@ -10,15 +10,9 @@ use super::date::date;
 use super::graph::{Graph, Node, Ties, index};
 use super::limits::refusals;
 use crate::domain::{
-    Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, Registry, Removal, RemovalMethod, Repository,
-    Rules, Scope, TagAt, TagVerdict, Verdict,
+    Digest, Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, Registry, Removal, RemovalMethod,
+    Repository, Rules, Scope, Tag, TagAt, TagVerdict, Verdict,
 };
-
-/// A removal with the policies that let it go, by name.
-pub(super) struct Going<'a> {
-    pub(super) removal: Removal,
-    pub(super) policies: Vec<&'a PolicyName>,
-}
 
 /// The removals that follow from the verdicts on an inventory, and the limits that forbid them.
 ///
@@ -28,67 +22,83 @@ pub(super) struct Going<'a> {
 #[must_use]
 pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Timestamp) -> Plan {
     let policies: HashMap<&PolicyName, &Policy> = rules.policies.iter().map(|policy| (&policy.name, policy)).collect();
-    let mut going: Vec<Going<'_>> = verdicts
-        .tags
-        .iter()
-        .filter(|found| found.verdict == Verdict::Expired)
-        .filter_map(|found| removal(inventory, found, &policies, now))
-        .collect();
-    going.sort_by(|a, b| key(&a.removal).cmp(&key(&b.removal)));
-    hold_dependents(inventory, &mut going, &[]);
-    let refusals = refusals(rules, inventory, &going);
-    hold_dependents(inventory, &mut going, &refusals);
-    Plan { removals: going.into_iter().map(|going| going.removal).collect(), refusals }
+    let expired = verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired);
+    let mut expired: Vec<Expired<'_>> = expired.filter_map(|found| locate(inventory, found)).collect();
+    expired.sort_by(|a, b| a.key().cmp(&b.key()));
+    let mut removals: Vec<Removal> = expired.iter().map(|expired| removal(expired, &policies, now)).collect();
+    hold_dependents(&expired, &mut removals, &[]);
+    let refusals = refusals(rules, inventory, &expired, &removals);
+    hold_dependents(&expired, &mut removals, &refusals);
+    Plan { removals, refusals }
 }
 
-fn key(removal: &Removal) -> impl Ord + '_ {
-    (&removal.registry, &removal.repository, &removal.tag, removal.at)
-}
-
-/// The facts behind a position, where the inventory has it.
-pub(super) fn locate(inventory: &Inventory, at: TagAt) -> Option<(&Registry, &Repository)> {
-    let registry = inventory.registries.get(index(at.registry))?;
-    Some((registry, registry.repositories.get(index(at.repository))?))
-}
-
-fn removal<'a>(
-    inventory: &Inventory,
+/// An expired tag with the facts at its place.
+pub(super) struct Expired<'a> {
     found: &'a TagVerdict,
-    policies: &HashMap<&PolicyName, &Policy>,
-    now: Timestamp,
-) -> Option<Going<'a>> {
-    let (registry, repository) = locate(inventory, found.at)?;
-    let tag = repository.tags.get(index(found.at.tag))?;
-    let let_go = found.reasons.iter().filter_map(|reason| match reason {
+    registry: &'a Registry,
+    pub(super) repository: &'a Repository,
+    tag: &'a Tag,
+    digest: &'a Digest,
+    policy: &'a PolicyName,
+}
+
+impl<'a> Expired<'a> {
+    fn key(&self) -> impl Ord + '_ {
+        (&self.registry.name, &self.repository.name, &self.tag.name, self.found.at)
+    }
+
+    /// The policies that let it go, by name.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &'a PolicyName> {
+        policies(self.found)
+    }
+
+    /// Whether another stands in the same repository.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        let place = |at: TagAt| (at.registry, at.repository);
+        place(self.found.at) == place(other.found.at)
+    }
+}
+
+fn policies(found: &TagVerdict) -> impl Iterator<Item = &PolicyName> {
+    found.reasons.iter().filter_map(|reason| match reason {
         Reason::LetGo { policy, .. } | Reason::CompanionOfExpired { policy, .. } => Some(policy),
         _ => None,
-    });
-    let let_go: Vec<&PolicyName> = let_go.collect();
+    })
+}
+
+/// The facts about an expired tag; nothing where the verdict is not of this inventory, or let go by nobody.
+fn locate<'a>(inventory: &'a Inventory, found: &'a TagVerdict) -> Option<Expired<'a>> {
+    let registry = inventory.registries.get(index(found.at.registry))?;
+    let repository = registry.repositories.get(index(found.at.repository))?;
+    let tag = repository.tags.get(index(found.at.tag))?;
+    let (digest, policy) = (tag.digest.as_ref()?, policies(found).min()?);
+    Some(Expired { found, registry, repository, tag, digest, policy })
+}
+
+fn removal(expired: &Expired<'_>, policies: &HashMap<&PolicyName, &Policy>, now: Timestamp) -> Removal {
+    let Expired { found, registry, repository, tag, digest, policy } = *expired;
     let companion_of = found.reasons.iter().find_map(|reason| match reason {
         Reason::CompanionOfExpired { subject, .. } => Some((**subject).clone()),
         _ => None,
     });
-    let enforced = |name: &&PolicyName| policies.get(name).is_some_and(|policy| policy.mode == PolicyMode::Enforce);
-    Some(Going {
-        removal: Removal {
-            at: found.at,
-            registry: registry.name.clone(),
-            repository: repository.name.clone(),
-            tag: tag.name.clone(),
-            digest: tag.digest.clone()?,
-            policy: (*let_go.iter().min()?).clone(),
-            method: registry.removal,
-            enforce: companion_of.is_some() || let_go.iter().all(enforced),
-            date: date(repository, tag, now),
-            companion_of,
-        },
-        policies: let_go,
-    })
+    let enforced = |name| policies.get(name).is_some_and(|policy| policy.mode == PolicyMode::Enforce);
+    Removal {
+        at: found.at,
+        registry: registry.name.clone(),
+        repository: repository.name.clone(),
+        tag: tag.name.clone(),
+        digest: digest.clone(),
+        policy: policy.clone(),
+        method: registry.removal,
+        enforce: companion_of.is_some() || expired.policies().all(enforced),
+        date: date(repository, tag, now),
+        companion_of,
+    }
 }
 
 /// Takes `enforce` from what hangs on a tag that will not really go: by being a dry run, or by a policy's refusal.
 /// (Refusals of a repository or more cover all that could hang on each other.)
-fn hold_dependents(inventory: &Inventory, going: &mut [Going<'_>], refusals: &[Refusal]) {
+fn hold_dependents(mut expired: &[Expired<'_>], mut removals: &mut [Removal], refusals: &[Refusal]) {
     let (mut anywhere, mut somewhere) = (HashSet::new(), HashSet::new());
     for refusal in refusals.iter().filter(|refusal| refusal.binding) {
         match &refusal.scope {
@@ -101,33 +111,40 @@ fn hold_dependents(inventory: &Inventory, going: &mut [Going<'_>], refusals: &[R
             Scope::Run | Scope::Registry(_) | Scope::Repository(..) => {}
         }
     }
-    let refused = |Going { removal, policies }: &Going<'_>| {
-        let here = |policy| somewhere.contains(&(policy, &removal.registry, &removal.repository));
-        policies.iter().any(|&policy| anywhere.contains(policy) || here(policy))
+    let refused = |expired: &Expired<'_>| {
+        let (registry, repository) = (&expired.registry.name, &expired.repository.name);
+        let here = |policy| somewhere.contains(&(policy, registry, repository));
+        expired.policies().any(|policy| anywhere.contains(policy) || here(policy))
     };
-    let held = |going: &Going<'_>| !going.removal.enforce || refused(going);
-    for there in going.chunk_by_mut(|a, b| same_repository(a.removal.at, b.removal.at)) {
-        let holds: HashSet<u32> = there.iter().filter(|going| held(going)).map(|going| going.removal.at.tag).collect();
-        let Some((registry, repository)) = locate(inventory, there[0].removal.at) else { continue };
-        if holds.is_empty() || !there.iter().any(|going| going.removal.enforce) {
-            continue;
-        }
-        let companions = companions(repository);
-        let graph = Graph::new(repository, &companions);
-        let whole_manifests = registry.removal == RemovalMethod::DeleteManifest;
-        let ties = if whole_manifests { Ties::DownAndToSubjects } else { Ties::Down };
-        let kept = graph.reach(holds.iter().filter_map(|&tag| graph.of_tag(tag)), ties);
-        let is_kept = |node: Node| kept[index(node)];
-        for going in there.iter_mut().filter(|going| !refused(going)) {
-            let Some(node) = graph.of_tag(going.removal.at.tag) else { continue };
-            let image = going.removal.companion_of.as_ref().and_then(|subject| graph.node(subject));
-            let hangs = graph.parents(node).chain(graph.subject(node)).chain(image).any(is_kept);
-            let goes_along = whole_manifests && is_kept(node);
-            going.removal.enforce &= !(hangs || goes_along);
+    while let Some(first) = expired.first() {
+        let count = expired.iter().take_while(|expired| expired.is_beside(first)).count();
+        let (here, elsewhere) = expired.split_at(count);
+        let (going, others) = removals.split_at_mut(count);
+        (expired, removals) = (elsewhere, others);
+        let refused: Vec<bool> = here.iter().map(refused).collect();
+        if going.iter().any(|removal| removal.enforce) {
+            hold_in_repository(first.registry.removal, first.repository, going, &refused);
         }
     }
 }
 
-fn same_repository(a: TagAt, b: TagAt) -> bool {
-    (a.registry, a.repository) == (b.registry, b.repository)
+fn hold_in_repository(method: RemovalMethod, repository: &Repository, going: &mut [Removal], refused: &[bool]) {
+    let held = going.iter().zip(refused).filter(|(removal, refused)| !removal.enforce || **refused);
+    let held: Vec<u32> = held.map(|(removal, _)| removal.at.tag).collect();
+    if held.is_empty() {
+        return;
+    }
+    let companions = companions(repository);
+    let graph = Graph::new(repository, &companions);
+    let whole_manifests = method == RemovalMethod::DeleteManifest;
+    let ties = if whole_manifests { Ties::DownAndToSubjects } else { Ties::Down };
+    let kept = graph.reach(held.into_iter().filter_map(|tag| graph.of_tag(tag)), ties);
+    let is_kept = |node: Node| kept[index(node)];
+    for (removal, _) in going.iter_mut().zip(refused).filter(|(_, refused)| !**refused) {
+        let Some(node) = graph.of_tag(removal.at.tag) else { continue };
+        let image = removal.companion_of.as_ref().and_then(|subject| graph.node(subject));
+        let hangs = graph.parents(node).chain(graph.subject(node)).chain(image).any(is_kept);
+        let goes_along = whole_manifests && is_kept(node);
+        removal.enforce &= !(hangs || goes_along);
+    }
 }

@@ -64,6 +64,7 @@ fn in_groups<'a>(policy: &Policy, pattern: &Regex, candidates: &'a [Candidate<'a
     let version_at = position(pattern, VERSION);
     let mut locations = pattern.capture_locations();
     let mut groups: HashMap<Vec<&str>, u32> = HashMap::new();
+    let mut key = Vec::with_capacity(keys.len());
     let mut selected = Vec::new();
     for candidate in candidates {
         let text = candidate.name.as_str();
@@ -71,9 +72,13 @@ fn in_groups<'a>(policy: &Policy, pattern: &Regex, candidates: &'a [Candidate<'a
             continue;
         }
         let value = |at: usize| locations.get(at).and_then(|(start, end)| text.get(start..end));
-        let key: Vec<&str> = keys.iter().map(|at| at.and_then(value).unwrap_or("")).collect();
-        let next = u32::try_from(groups.len()).unwrap_or(u32::MAX);
-        let group = *groups.entry(key).or_insert(next);
+        key.clear();
+        key.extend(keys.iter().map(|at| at.and_then(value).unwrap_or("")));
+        let group = groups.get(&key).copied().unwrap_or_else(|| {
+            let next = u32::try_from(groups.len()).unwrap_or(u32::MAX);
+            groups.insert(key.clone(), next);
+            next
+        });
         let version = version_at.map_or(Some(text), value);
         selected.push(Selected { candidate, group, version });
     }

@@ -4,6 +4,7 @@
 //! through them.
 
 pub mod apply;
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod domain;

@@ -1,3 +1,7 @@
 //! The `tagwarden` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tagwarden::cli::main()
+}

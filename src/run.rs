@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -23,7 +22,7 @@ use crate::policy_file::{self, PolicySet};
 use crate::registry::{self, Progress, RegistryReader, Scope};
 use crate::report::{self, Basis, PlanDocument, RemovalView};
 use crate::sources;
-use crate::store::{JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
+use crate::store::{JournalEntry, Lease, NewRun, RunEnd, RunKind, RunRecord, Store, StoreErrorKind};
 
 mod approved;
 mod outcome;
@@ -85,6 +84,15 @@ pub struct RestoreEnded {
     pub restored: Vec<Restored>,
 }
 
+impl RestoreEnded {
+    /// How it ended.
+    #[must_use]
+    pub fn outcome(&self) -> RunOutcome {
+        let failed = self.restored.iter().any(|restored| matches!(restored.outcome, Outcome::Failed(_)));
+        if failed { RunOutcome::Failed } else { RunOutcome::Done }
+    }
+}
+
 /// Reads settings and policies, and tells every problem of both.
 ///
 /// # Errors
@@ -93,10 +101,20 @@ pub fn load(
     file: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Settings, PolicySet), RunError> {
-    let settings = config::load(file, environment)?;
-    let policies = policy_file::load(&settings.policies)?;
+    let (settings, policies) = match config::load(file, environment) {
+        Ok(settings) => {
+            let policies = policy_file::load(&settings.policies);
+            (settings, policies.map_err(|error| RunError::Invalid(error.diagnostics))?)
+        }
+        Err(error) => {
+            // The policies are looked at all the same, so that every problem is told at once.
+            let policies = config::policies_path(file).map(|path| policy_file::load(&path));
+            let others = policies.and_then(Result::err).map(|error| error.diagnostics).unwrap_or_default();
+            return Err(RunError::Invalid(error.diagnostics.into_iter().chain(others).collect()));
+        }
+    };
     let mismatches = config::cross_check(&settings, &policies);
-    if mismatches.is_empty() { Ok((settings, policies)) } else { Err(RunError::Mismatch(mismatches)) }
+    if mismatches.is_empty() { Ok((settings, policies)) } else { Err(RunError::Invalid(mismatches)) }
 }
 
 /// Who approved what, for the audit record.
@@ -322,7 +340,7 @@ impl House {
         let lease = self.lease("restore")?;
         self.settle(&lease).await?;
         let record = self.run_record(id).await?;
-        let journal = self.store.journal(record).await?;
+        let journal = self.store.journal(record.run.id).await?;
         let mut removed: Vec<JournalEntry> = journal.into_iter().filter(was_removed).collect();
         // Last removed, first back: what others hang on comes first.
         removed.reverse();
@@ -352,24 +370,29 @@ impl House {
             Ok(hands) => apply::restore(&hands, entries).await.map_err(RunError::from),
             Err(error) => Err(error),
         };
+        let restored = restored.map(|restored| RestoreEnded { run, restored });
         let (label, code, error) = match &restored {
-            Ok(restored) if restored.iter().any(|one| matches!(one.outcome, Outcome::Failed(_))) => ("failed", 4, None),
-            Ok(_) => ("done", 0, None),
+            Ok(ended) => (ended.outcome().label(), ended.outcome().exit_code(), None),
             Err(error) => ("error", error.exit_code(), Some(error.to_string())),
         };
         let summary = match &restored {
-            Ok(restored) => record::restore_counts(restored),
+            Ok(ended) => record::restore_counts(&ended.restored),
             Err(_) => "{}".to_owned(),
         };
         self.end(run, label, code, summary, error).await?;
-        Ok(RestoreEnded { run, restored: restored? })
+        restored
     }
 
-    /// The id of the run that a prefix names.
-    async fn run_record(&self, id: &str) -> Result<Uuid, RunError> {
-        let found = self.store.run(id).await.map_err(|error| RunError::Usage(error.to_string()))?;
-        let found = found.ok_or_else(|| RunError::Usage(format!("no run {id}; `tagwarden runs` lists them")))?;
-        Ok(found.run.id)
+    /// The record of the run whose id begins so.
+    ///
+    /// # Errors
+    /// When none or several begin so, or the state cannot be read.
+    pub async fn run_record(&self, id: &str) -> Result<RunRecord, RunError> {
+        let found = match self.store.run(id).await {
+            Err(error) if error.kind == StoreErrorKind::Ambiguous => return Err(RunError::Usage(error.to_string())),
+            found => found?,
+        };
+        found.ok_or_else(|| RunError::Usage(format!("no run {id}; `tagwarden runs` lists them")))
     }
 
     /// The registry, repository and tag that an image reference or `REGISTRY/REPOSITORY:TAG` names.

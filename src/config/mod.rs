@@ -165,6 +165,14 @@ pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>
     }
 }
 
+/// The policies that a settings file names, as far as can be said of one with problems; for telling theirs too.
+#[must_use]
+pub fn policies_path(path: &Path) -> Option<PathBuf> {
+    let root: toml::Table = std::fs::read_to_string(path).ok()?.parse().ok()?;
+    let named = root.get("policies").map_or(Some("policies"), toml::Value::as_str)?;
+    Some(path.parent().unwrap_or(Path::new("")).join(named))
+}
+
 fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings> {
     let mut fields = Fields::of(root, "settings file", &mut reading.problems)?;
     let mode = fields

@@ -8,3 +8,6 @@ pub mod blob;
 pub mod image;
 pub mod registry;
 pub mod sample;
+mod walk;
+
+pub use walk::{Demo, demo};

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use crate::config::ConfigError;
 use crate::engine::Finding;
-use crate::policy_file::{Diagnostic, PolicyError};
+use crate::policy_file::Diagnostic;
 use crate::registry::RegistryError;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// How a run ended. Where several apply, the first of this order is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -25,15 +25,9 @@ pub enum RunOutcome {
 /// What keeps a run from coming to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The settings cannot be used.
-    #[error(transparent)]
-    Settings(#[from] ConfigError),
-    /// The policies cannot be used.
-    #[error(transparent)]
-    Policies(#[from] PolicyError),
-    /// Settings and policies do not fit each other.
-    #[error("settings and policies do not fit each other")]
-    Mismatch(Vec<Diagnostic>),
+    /// Settings or policies cannot be used, or do not fit each other: every problem, with its place.
+    #[error("settings or policies have {} problems, the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
+    Invalid(Vec<Diagnostic>),
     /// A registry's settings cannot work.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -43,6 +37,12 @@ pub enum RunError {
     /// Something asked for is not there or not meant for this.
     #[error("{0}")]
     Usage(String),
+    /// Somebody stopped it.
+    #[error("interrupted; nothing was removed")]
+    Interrupted,
+    /// A report could not be written.
+    #[error("{0}")]
+    Output(String),
     /// The plan may not be applied.
     #[error("refused: {0}")]
     Refused(String),
@@ -57,9 +57,10 @@ impl RunError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::Policies(_) | Self::Mismatch(_) | Self::Registry(_) | Self::Usage(_) => 2,
+            Self::Invalid(_) | Self::Registry(_) | Self::Usage(_) => 2,
             Self::Refused(_) => 3,
-            Self::Store(_) | Self::Check(_) => 1,
+            Self::Store(error) if error.kind == StoreErrorKind::Leased => 3,
+            Self::Store(_) | Self::Check(_) | Self::Interrupted | Self::Output(_) => 1,
         }
     }
 
@@ -67,11 +68,15 @@ impl RunError {
     #[must_use]
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {
-            Self::Settings(error) => &error.diagnostics,
-            Self::Policies(error) => &error.diagnostics,
-            Self::Mismatch(diagnostics) => diagnostics,
+            Self::Invalid(diagnostics) => diagnostics,
             _ => &[],
         }
+    }
+}
+
+impl From<ConfigError> for RunError {
+    fn from(error: ConfigError) -> Self {
+        Self::Invalid(error.diagnostics)
     }
 }
 

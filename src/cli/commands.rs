@@ -1,0 +1,313 @@
+//! What each command does: call the walk, print what came of it, give the exit code.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::output::{color, print, say, write_file};
+use super::progress::Bar;
+use super::{
+    ApplyArgs, Cli, Command, DataFormat, DemoArgs, ExplainArgs, PlanArgs, RestoreArgs, RunArgs, RunsArgs, RunsCommand,
+    results,
+};
+use crate::apply::Clock;
+use crate::config;
+use crate::demo::Demo;
+use crate::policy_file;
+use crate::report::{self, Format, PlanDocument};
+use crate::run::{self, Approval, Ended, House, RunError};
+
+/// Runs one command and gives its exit code.
+pub(super) async fn dispatch(cli: Cli) -> u8 {
+    let config = cli.config.as_deref();
+    let done = match cli.command {
+        Command::Demo(args) => demo(&args).await,
+        Command::Check => check(config),
+        Command::Plan(args) => plan(config, &args).await,
+        Command::Apply(args) => apply(config, &args).await,
+        Command::Run(args) => run_now(config, &args).await,
+        Command::Explain(args) => explain(config, &args).await,
+        Command::Runs(args) => runs(config, &args).await,
+        Command::Restore(args) => restore(config, &args).await,
+        Command::Schema => schema(),
+    };
+    done.unwrap_or_else(|error| {
+        report_error(&error);
+        error.exit_code()
+    })
+}
+
+fn report_error(error: &RunError) {
+    let diagnostics = error.diagnostics();
+    if diagnostics.is_empty() {
+        say(&format!("error: {error}"));
+        return;
+    }
+    say(policy_file::render(diagnostics, color()).trim_end());
+    let problems =
+        if diagnostics.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", diagnostics.len()) };
+    say(&problems);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a way in: the one place where commands read the clock")]
+fn clock() -> Clock {
+    Arc::new(Timestamp::now)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a way in: settings come from the file and the environment")]
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Who runs this: `user@host`.
+#[expect(clippy::disallowed_methods, reason = "a way in: the audit record names the user")]
+fn by() -> String {
+    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|host| host.trim().to_owned());
+    let host = host.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_else(|| "unknown host".to_owned());
+    format!("{}@{host}", user.unwrap_or_else(|| "unknown".to_owned()))
+}
+
+async fn open(config: Option<&Path>) -> Result<House, RunError> {
+    let file = config::find(config)?;
+    let loaded = run::load(&file, environment())?;
+    for warning in &loaded.0.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    House::open(loaded, by(), clock(), stop()).await
+}
+
+/// Becomes true at the first SIGINT or SIGTERM; the removal in flight is finished, no other begins.
+fn stop() -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        if signalled().await {
+            say("stopping: no further removal begins");
+            // Nobody listens any more if the run has ended meanwhile.
+            let _ = sender.send(true);
+        }
+        sender.closed().await;
+    });
+    receiver
+}
+
+#[cfg(unix)]
+async fn signalled() -> bool {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => true,
+                interrupted = tokio::signal::ctrl_c() => interrupted.is_ok(),
+            }
+        }
+        Err(_) => tokio::signal::ctrl_c().await.is_ok(),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signalled() -> bool {
+    tokio::signal::ctrl_c().await.is_ok()
+}
+
+/// Runs what only reads until it is done or somebody interrupts it.
+async fn interruptible<T>(house: &House, work: impl Future<Output = Result<T, RunError>>) -> Result<T, RunError> {
+    let mut stop = house.stop.clone();
+    tokio::select! {
+        done = work => done,
+        _ = stop.wait_for(|stopped| *stopped) => Err(RunError::Interrupted),
+    }
+}
+
+async fn demo(args: &DemoArgs) -> Result<u8, RunError> {
+    let narrate = |words: &str| print(&format!("{words}\n"));
+    let folder = args.folder.as_deref();
+    let (clock, by, stop) = (clock(), by(), stop());
+    crate::demo::demo(Demo { folder, serve: args.serve, clock, by, stop, narrate: &narrate }).await?;
+    Ok(0)
+}
+
+fn check(config: Option<&Path>) -> Result<u8, RunError> {
+    let file = config::find(config)?;
+    let (settings, policies) = run::load(&file, environment())?;
+    for warning in &settings.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    print(&format!(
+        "{} is sound: mode {}, {}, {}, {}\n",
+        file.display(),
+        settings.mode.label(),
+        counted(settings.registries.len(), "registry", "registries"),
+        counted(settings.sources.len(), "source", "sources"),
+        counted(policies.policies.len(), "policy", "policies"),
+    ));
+    for policy in &policies.policies {
+        let description = policy.description.as_deref().unwrap_or("no description");
+        print(&format!("  {} ({}, {}): {description}\n", policy.name, policy.mode.label(), policy.file));
+    }
+    Ok(0)
+}
+
+async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, RunError> {
+    let formats = formats(&args.out)?;
+    let house = open(config).await?;
+    let bar = Bar::new();
+    let ended = interruptible(&house, house.plan(args.at, &bar)).await;
+    drop(bar);
+    house.close().await;
+    let ended = ended?;
+    show(&ended.document, args.format.into(), &formats)?;
+    Ok(exit(&ended))
+}
+
+async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> {
+    let formats = formats(&args.out)?;
+    let house = open(config).await?;
+    let bar = Bar::new();
+    let ended = house.run(&bar).await;
+    drop(bar);
+    house.close().await;
+    let ended = ended?;
+    show(&ended.document, args.format.into(), &formats)?;
+    if !ended.applied.is_empty() {
+        say(results::applied_text(&ended).trim_end());
+    }
+    Ok(exit(&ended))
+}
+
+/// Says the exit code's reason on stderr, so that a script's log explains itself.
+fn exit(ended: &Ended) -> u8 {
+    match ended.outcome {
+        run::RunOutcome::Done => {}
+        run::RunOutcome::Refused => {
+            say("refused: an enforcing run would leave out what the refusals in the report cover");
+        }
+        run::RunOutcome::Failed => say("some removals failed; `tagwarden runs show` has them"),
+        run::RunOutcome::EvidenceMissing => {
+            say("evidence is missing: a source or a registry could not be read, so some tags are undecided");
+        }
+    }
+    ended.outcome.exit_code()
+}
+
+fn formats(files: &[std::path::PathBuf]) -> Result<Vec<(&Path, Format)>, RunError> {
+    files
+        .iter()
+        .map(|file| {
+            let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+            let format = Format::of_extension(extension).ok_or_else(|| {
+                RunError::Usage(format!("{}: name it .json, .md, .html, .csv or .txt", file.display()))
+            })?;
+            Ok((file.as_path(), format))
+        })
+        .collect()
+}
+
+fn show(document: &PlanDocument, format: Format, files: &[(&Path, Format)]) -> Result<(), RunError> {
+    for (file, format) in files {
+        write_file(file, &report::render(document, *format))
+            .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
+        say(&format!("wrote {}", file.display()));
+    }
+    print(&report::render(document, format));
+    Ok(())
+}
+
+async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> {
+    let text = std::fs::read_to_string(&args.plan)
+        .map_err(|error| RunError::Usage(format!("cannot read {}: {error}", args.plan.display())))?;
+    let house = open(config).await?;
+    let approval = Approval { approved_by: args.approved_by.clone(), ticket: args.ticket.clone() };
+    let bar = Bar::new();
+    let ended = house.apply(&text, &approval, &bar).await;
+    drop(bar);
+    house.close().await;
+    let ended = ended?;
+    match args.format {
+        DataFormat::Text => print(&results::applied_text(&ended)),
+        DataFormat::Json => print(&pretty(&results::applied_json(&ended))),
+    }
+    Ok(exit(&ended))
+}
+
+async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunError> {
+    let house = open(config).await?;
+    let explained = async {
+        let (registry, repository, tag) = house.find_image(&args.image)?;
+        let decision = house.decide_repository(&registry, &repository, args.at).await?;
+        let document = &decision.document;
+        let (registry, repository, tag) = (registry.as_str(), repository.as_str(), tag.as_str());
+        let found = match args.format {
+            DataFormat::Text => report::explanation(document, registry, repository, tag),
+            DataFormat::Json => report::explanation_json(document, registry, repository, tag).map(|json| pretty(&json)),
+        };
+        let missing = document.evidence_missing();
+        let found = found.ok_or_else(|| {
+            let gaps = document.registries.iter().flat_map(|registry| &registry.gaps);
+            let why: Vec<String> = gaps.map(|gap| format!("; {} could not be read: {}", gap.at, gap.message)).collect();
+            RunError::Usage(format!("{registry} has no tag {repository}:{tag} right now{}", why.concat()))
+        })?;
+        Ok((found, missing))
+    };
+    let done = interruptible(&house, explained).await;
+    house.close().await;
+    let (found, evidence_missing) = done?;
+    print(&found);
+    Ok(if evidence_missing { run::RunOutcome::EvidenceMissing.exit_code() } else { 0 })
+}
+
+async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
+    let house = open(config).await?;
+    let text = match &args.command {
+        None => {
+            let runs = house.store.runs(args.limit).await?;
+            match args.format {
+                DataFormat::Text => results::runs_text(&runs),
+                DataFormat::Json => pretty(&runs.iter().map(results::run_json).collect()),
+            }
+        }
+        Some(RunsCommand::Show { id }) => {
+            let record = house.run_record(id).await?;
+            let journal = house.store.journal(record.run.id).await?;
+            match args.format {
+                DataFormat::Text => results::run_text(&record, &journal),
+                DataFormat::Json => {
+                    let mut value = results::run_json(&record);
+                    value["journal"] = results::journal_json(&journal);
+                    pretty(&value)
+                }
+            }
+        }
+    };
+    house.close().await;
+    print(&text);
+    Ok(0)
+}
+
+async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunError> {
+    let house = open(config).await?;
+    let ended = match (&args.what.run, &args.what.image) {
+        (Some(run), _) => house.restore_run(run).await,
+        (None, Some(image)) => house.restore_image(image).await,
+        (None, None) => Err(RunError::Usage("name a run with `--run ID`, or an image".to_owned())),
+    };
+    house.close().await;
+    let ended = ended?;
+    match args.format {
+        DataFormat::Text => print(&results::restored_text(&ended)),
+        DataFormat::Json => print(&pretty(&results::restored_json(&ended))),
+    }
+    Ok(ended.outcome().exit_code())
+}
+
+fn schema() -> Result<u8, RunError> {
+    print(&pretty(&policy_file::schema()));
+    Ok(0)
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}\n")
+}

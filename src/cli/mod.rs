@@ -1,0 +1,237 @@
+//! The commands, as people and scripts call them. Data goes to stdout, words to stderr.
+
+mod commands;
+mod output;
+mod progress;
+mod results;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+
+use crate::report::Format;
+
+/// Retention and cleanup for container image tags: keeps what runs, what was released, and whatever it is not sure about.
+#[derive(Debug, Parser)]
+#[command(name = "tagwarden", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    /// The settings [default: ./tagwarden.toml, then /etc/tagwarden/tagwarden.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 unexpected failure, 2 usage, settings or policy error, 3 refused, \
+    4 some removals failed, 5 evidence missing. Logs go to stderr; TAGWARDEN_LOG sets how much (`info`, `debug`).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole job on an embedded sample registry: nothing to install, nothing to configure
+    Demo(DemoArgs),
+    /// Check settings and policies and tell every problem; reaches nothing outside
+    Check,
+    /// Decide about every tag and report; nothing is removed
+    Plan(PlanArgs),
+    /// Apply an approved plan, exactly or less
+    Apply(ApplyArgs),
+    /// One whole run now, as the daemon would do it; removes only where settings and policy both say `enforce`
+    Run(RunArgs),
+    /// Say why a tag stays or goes
+    Explain(ExplainArgs),
+    /// List the audit record, or show one run
+    Runs(RunsArgs),
+    /// Put back tags that were removed
+    Restore(RestoreArgs),
+    /// Print the JSON schema of policy files
+    Schema,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Where to leave settings, policies, evidence and reports [default: ./tagwarden-demo]
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Keep the sample registry up afterwards, to play with
+    #[arg(long)]
+    serve: bool,
+}
+
+#[derive(Debug, Args)]
+struct PlanArgs {
+    /// What to print
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    format: ReportFormat,
+    /// Also write the report to a file, in the format of its extension (json, md, html, csv, txt); repeatable
+    #[arg(long, value_name = "FILE")]
+    out: Vec<PathBuf>,
+    /// Decide as of that time, such as 2026-12-24T03:00:00Z or 2026-12-24; such a plan cannot be applied
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    at: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// What to print
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    format: ReportFormat,
+    /// Also write the report to a file, in the format of its extension; repeatable
+    #[arg(long, value_name = "FILE")]
+    out: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ApplyArgs {
+    /// The plan, as `plan --out FILE.json` wrote it
+    #[arg(value_name = "PLAN.json")]
+    plan: PathBuf,
+    /// Who approved it, for the audit record
+    #[arg(long, value_name = "WHO")]
+    approved_by: Option<String>,
+    /// The change ticket, for the audit record
+    #[arg(long, value_name = "REF")]
+    ticket: Option<String>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    format: DataFormat,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    /// The image: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG with a registry's name in the settings
+    image: String,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    format: DataFormat,
+    /// Decide as of that time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    at: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
+struct RunsArgs {
+    #[command(subcommand)]
+    command: Option<RunsCommand>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text, global = true)]
+    format: DataFormat,
+    /// How many to list
+    #[arg(long, default_value_t = 30)]
+    limit: u32,
+}
+
+#[derive(Debug, Subcommand)]
+enum RunsCommand {
+    /// Show one run with everything it did
+    Show {
+        /// The run's id, or its beginning
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct RestoreWhat {
+    /// All tags that this run removed
+    #[arg(long, value_name = "ID")]
+    run: Option<String>,
+    /// One tag: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG
+    image: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct RestoreArgs {
+    #[command(flatten)]
+    what: RestoreWhat,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    format: DataFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DataFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    Text,
+    Json,
+    Markdown,
+    Html,
+    Csv,
+}
+
+impl From<ReportFormat> for Format {
+    fn from(format: ReportFormat) -> Self {
+        match format {
+            ReportFormat::Text => Self::Text,
+            ReportFormat::Json => Self::Json,
+            ReportFormat::Markdown => Self::Markdown,
+            ReportFormat::Html => Self::Html,
+            ReportFormat::Csv => Self::Csv,
+        }
+    }
+}
+
+/// A time as `2026-12-24T03:00:00Z`, or a day, which means its beginning in UTC.
+fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let day: jiff::civil::Date = text
+        .parse()
+        .map_err(|_| "expected a time such as 2026-12-24T03:00:00Z, or a day such as 2026-12-24".to_owned())?;
+    let start = day.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| error.to_string())?;
+    Ok(start.timestamp())
+}
+
+/// The definition of all commands and flags, for completion and for checking the documentation.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    output::start_logs(&cli.command);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::say(&format!("cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(commands::dispatch(cli))));
+    // Whatever still reads files or sockets in the background is of no use to anyone now.
+    runtime.shutdown_background();
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(_) => {
+            output::say("this is a fault in tagwarden; please report it with the lines above");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn days_and_times_are_read() {
+        assert_eq!(time("2026-12-24").unwrap().to_string(), "2026-12-24T00:00:00Z");
+        assert_eq!(time("2026-12-24T03:00:00+01:00").unwrap().to_string(), "2026-12-24T02:00:00Z");
+        assert!(time("tomorrow").is_err());
+    }
+}

@@ -1,0 +1,77 @@
+//! Where words and data go.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+
+use tracing_subscriber::EnvFilter;
+
+use super::Command;
+
+/// Prints data to stdout. A reader that has seen enough (`| head`) is no failure.
+pub(super) fn print(data: &str) {
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = stdout.write_all(data.as_bytes()).and_then(|()| stdout.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        say(&format!("cannot print: {error}"));
+    }
+}
+
+/// Says something on stderr.
+pub(super) fn say(words: &str) {
+    // Nowhere is left to report to if stderr is closed.
+    let _ = writeln!(io::stderr().lock(), "{words}");
+}
+
+/// Whether colours can be shown on stderr.
+#[expect(clippy::disallowed_methods, reason = "a way in: NO_COLOR is the terminal user's word")]
+pub(super) fn color() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Sends logs to stderr: warnings by default, and what is done one by one where something is done.
+#[expect(clippy::disallowed_methods, reason = "a way in: TAGWARDEN_LOG is read here and nowhere else")]
+pub(super) fn start_logs(command: &Command) {
+    let default = match command {
+        Command::Run(_) => "warn,tagwarden=info",
+        _ => "warn",
+    };
+    let wanted = std::env::var("TAGWARDEN_LOG").unwrap_or_default();
+    let filter = EnvFilter::try_new(if wanted.is_empty() { default } else { &wanted });
+    let filter = filter.unwrap_or_else(|error| {
+        say(&format!("TAGWARDEN_LOG is no log filter ({error}); using `{default}`"));
+        EnvFilter::new(default)
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(color())
+        .with_target(false)
+        .init();
+}
+
+/// Writes a file whole or not at all.
+///
+/// # Errors
+/// When the folder cannot be written to.
+pub(super) fn write_file(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".tagwarden-").tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    share(file.as_file())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// A report is for colleagues: readable as other files are, unlike the temporary file that it was.
+#[cfg(unix)]
+fn share(file: &std::fs::File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn share(_file: &std::fs::File) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! `tagwarden demo`: the real walk over the sample, through real HTTP.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::watch;
+
+use super::registry::{EmbeddedRegistry, Options};
+use super::sample::Sample;
+use crate::apply::Clock;
+use crate::domain::Outcome;
+use crate::report::{self, Format, PlanDocument, ReasonView};
+use crate::run::{self, Approval, House, RunError};
+
+/// What the demo is told.
+pub struct Demo<'a> {
+    /// Where it leaves its files; `tagwarden-demo` here where nothing is given.
+    pub folder: Option<&'a Path>,
+    /// Whether the registry stays up until somebody stops it.
+    pub serve: bool,
+    /// The time.
+    pub clock: Clock,
+    /// Who runs it.
+    pub by: String,
+    /// Becomes true when somebody stops it.
+    pub stop: watch::Receiver<bool>,
+    /// Where the story goes.
+    pub narrate: &'a (dyn Fn(&str) + Sync),
+}
+
+/// The file by which the demo knows a folder of its own again.
+const MARK: &str = ".tagwarden-demo";
+const HOW_MANY: usize = 4;
+
+/// Plays the whole job: plan, report, explain, apply, plan again, restore.
+///
+/// # Errors
+/// When the folder is somebody else's, or anything of the walk fails.
+pub async fn demo(demo: Demo<'_>) -> Result<(), RunError> {
+    let say = demo.narrate;
+    let folder = own_folder(demo.folder).map_err(|error| RunError::Output(error.to_string()))?;
+    let unwritable = |error: io::Error| RunError::Output(format!("cannot write to {}: {error}", folder.display()));
+    let sample = Sample::at((demo.clock)());
+    let registry = EmbeddedRegistry::start(Options::default()).await.map_err(unwritable)?;
+    sample.fill(&registry);
+    sample.write_folder(&folder, &registry.url()).map_err(unwritable)?;
+    say(&format!(
+        "This is an embedded sample: a made-up company's registry with {} tags, on {} in this process.\n\
+         Everything else is real: settings, policies and release records in {}, and all requests over HTTP.\n",
+        sample.tag_count(),
+        registry.url(),
+        folder.display()
+    ));
+
+    let loaded = run::load(&folder.join("tagwarden.toml"), std::iter::empty())?;
+    let house = House::open(loaded, demo.by.clone(), demo.clock.clone(), demo.stop.clone()).await?;
+    let played = play(&house, &folder, say).await;
+    house.close().await;
+    played?;
+
+    say(&format!("\nLook around in {}: tagwarden.toml, policies/, releases/, deploy/, reports/.", folder.display()));
+    let config = folder.join("tagwarden.toml");
+    if demo.serve {
+        say(&format!(
+            "The registry stays up at {} until you press Ctrl-C. In another terminal:\n  \
+             tagwarden plan --config {config}\n  tagwarden runs --config {config}\n  \
+             skopeo list-tags --tls-verify=false docker://{}/shop/api",
+            registry.url(),
+            registry.host(),
+            config = config.display()
+        ));
+        let mut stop = demo.stop.clone();
+        // An error means that nobody is left who could say stop; then there is nobody to serve either.
+        let _ = stop.wait_for(|stopped| *stopped).await;
+    } else {
+        say("The registry is gone now; `tagwarden demo --serve` keeps it up to play with.");
+    }
+    registry.stop().await;
+    Ok(())
+}
+
+async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<(), RunError> {
+    let reports = folder.join("reports");
+    let write = |name: &str, text: &str| {
+        let path = reports.join(name);
+        fs::write(&path, text)
+            .map_err(|error| RunError::Output(format!("cannot write {}: {error}", path.display())))?;
+        Ok::<PathBuf, RunError>(path)
+    };
+
+    say("── plan: a dry run ──────────────────────────────────────────────");
+    let planned = house.plan(None, &()).await?;
+    let plan = &planned.document;
+    tell(plan, say);
+    let formats = [Format::Text, Format::Json, Format::Markdown, Format::Html, Format::Csv];
+    for (format, extension) in formats.into_iter().zip(["txt", "json", "md", "html", "csv"]) {
+        write(&format!("plan.{extension}"), &report::render(plan, format))?;
+    }
+    say(&format!("written as text, JSON, Markdown, HTML and CSV to {}", reports.display()));
+
+    if let Some(kept) = plan.kept.iter().find(|kept| is_claimed(&kept.reasons) && kept.verdict == "protected") {
+        say(&format!("\n── explain {} ──", kept.name()));
+        say(report::explanation(plan, &kept.registry, &kept.repository, &kept.tag).unwrap_or_default().trim_end());
+    }
+
+    say("\n── apply: exactly that plan, or less ────────────────────────────");
+    let sealed = report::render(plan, Format::Json);
+    let approval = Approval { approved_by: Some("the demo".to_owned()), ticket: None };
+    let applied = house.apply(&sealed, &approval, &()).await?;
+    let count = |label: &str| applied.applied.iter().filter(|one| one.outcome.label() == label).count();
+    say(&format!("{} tags removed, {} skipped, {} failed", count("done"), count("skipped"), count("failed")));
+    for one in applied.applied.iter().filter(|one| matches!(one.outcome, Outcome::Skipped(_))).take(1) {
+        if let Outcome::Skipped(skip) = &one.outcome {
+            say(&format!("  skipped, for one: {}:{}: {skip}", one.removal.repository, one.removal.tag));
+        }
+    }
+    let again = house.plan(None, &()).await?;
+    let left = again.document.removals.iter().filter(|removal| removal.enforce).count();
+    say(&format!("planned again: {left} more would be removed"));
+
+    say("\n── restore: any of it can be taken back ─────────────────────────");
+    if let Some(removed) = applied.applied.iter().find(|one| matches!(one.outcome, Outcome::Done(_))) {
+        let removal = &removed.removal;
+        let image = format!("{}/{}:{}", removal.registry, removal.repository, removal.tag);
+        let restored = house.restore_image(&image).await?;
+        for one in &restored.restored {
+            say(&format!("{image} at {}: {}", one.intent.digest.short(), one.outcome.label()));
+        }
+        say(&format!("all of them would come back with: tagwarden restore --run {}", applied.run));
+    }
+    Ok(())
+}
+
+/// The plan in a screenful; the reports have all of it.
+fn tell(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
+    let summary = &plan.summary;
+    say(&format!(
+        "{} tags: {} would go ({} reclaimable, {} shared with what stays), {} protected, {} retained, {} undecided, \
+         {} out of scope",
+        report::count(summary.tags),
+        report::count(summary.expired),
+        report::bytes(summary.reclaimable_bytes),
+        report::bytes(summary.shared_bytes),
+        report::count(summary.protected),
+        report::count(summary.retained),
+        report::count(summary.undecided),
+        report::count(summary.out_of_scope)
+    ));
+    for policy in &plan.policies {
+        say(&format!("  {:<24} {:<8} lets {} go", policy.name, policy.mode, policy.expired));
+    }
+    say("would go, for example:");
+    let mut repositories = Vec::new();
+    for removal in &plan.removals {
+        if repositories.len() < HOW_MANY && !repositories.contains(&&removal.repository) {
+            repositories.push(&removal.repository);
+            say(&format!("  {}: {}", removal.name(), sentence(&removal.reasons)));
+        }
+    }
+    say("stays, for example:");
+    let mut kinds = Vec::new();
+    for kept in &plan.kept {
+        let Some(reason) = kept.reasons.first() else { continue };
+        if kinds.len() < 2 * HOW_MANY && !kinds.contains(&reason.kind()) {
+            kinds.push(reason.kind());
+            say(&format!("  {}: {}", kept.name(), reason.sentence()));
+        }
+    }
+    for drift in &plan.drift {
+        say(&format!("drift: {}:{} is no longer what {} recorded", drift.repository, drift.tag, drift.holder));
+    }
+}
+
+fn sentence(reasons: &[ReasonView]) -> String {
+    reasons.first().map(ReasonView::sentence).unwrap_or_default()
+}
+
+fn is_claimed(reasons: &[ReasonView]) -> bool {
+    reasons.iter().any(|reason| matches!(reason, ReasonView::Claimed { .. }))
+}
+
+/// The demo's folder, new or its own of an earlier time, without the state of that time: it was about another registry.
+fn own_folder(folder: Option<&Path>) -> io::Result<PathBuf> {
+    let folder = folder.unwrap_or(Path::new("tagwarden-demo"));
+    let ours = folder.join(MARK).exists();
+    let taken = folder.exists() && fs::read_dir(folder)?.next().is_some();
+    if taken && !ours {
+        let message = format!("{} has other files in it; choose an empty folder with `--folder`", folder.display());
+        return Err(io::Error::other(message));
+    }
+    fs::create_dir_all(folder.join("reports"))?;
+    fs::write(folder.join(MARK), "left by `tagwarden demo`, which may overwrite what is here\n")?;
+    for name in ["tagwarden.db", "tagwarden.db-wal", "tagwarden.db-shm", "tagwarden.db.lock"] {
+        match fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(folder.to_owned())
+}

@@ -1,0 +1,48 @@
+//! Every command in the documents is one that the binary has, with flags that it has.
+
+use std::fs;
+use std::path::Path;
+
+use clap::error::ErrorKind;
+
+const DOCUMENTS: [&str; 8] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "docs/evidence.md",
+    "docs/policies.md",
+    "docs/registries.md",
+    "docs/settings.md",
+    "docs/undo.md",
+];
+
+/// The command lines of a document: those in code blocks, and those in the text, which may leave out what they need.
+fn commands(document: &str) -> (Vec<&str>, Vec<&str>) {
+    let blocks = document.lines().filter_map(|line| line.strip_prefix("    ")).map(str::trim);
+    let blocks = blocks.filter(|line| line.starts_with("tagwarden "));
+    let without_comment = blocks.map(|line| line.split(" #").next().unwrap_or_default().trim());
+    let spans = document.split('`').skip(1).step_by(2);
+    let spans = spans.filter(|span| span.split_whitespace().next() == Some("tagwarden"));
+    (without_comment.collect(), spans.collect())
+}
+
+#[test]
+fn every_command_in_the_documents_exists() {
+    let mut unknown = Vec::new();
+    let mut seen = 0;
+    for name in DOCUMENTS {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+        let (whole, mentioned) = commands(&text);
+        let whole = whole.into_iter().map(|line| (line, false));
+        for (line, partial) in whole.chain(mentioned.into_iter().map(|line| (line, true))) {
+            seen += 1;
+            if let Err(error) = tagwarden::cli::command().try_get_matches_from(line.split_whitespace())
+                && !(partial && error.kind() == ErrorKind::MissingRequiredArgument)
+            {
+                unknown.push(format!("{name}: `{line}`: {error}"));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+    assert!(seen > 20, "only {seen} commands were found: are they still written as they were?");
+}

@@ -271,7 +271,7 @@ impl House {
             self.settle_if_alone().await?;
             let decision = self.decide(&Scope::All, at, progress).await?;
             self.save(run, &decision.document).await?;
-            Ok(self.ended(run, decision.document, Vec::new(), true))
+            Ok(ended(run, decision.document, Vec::new(), true))
         };
         self.finish(run, walked.await).await
     }
@@ -298,7 +298,7 @@ impl House {
                     applied = apply::apply(&self.hands(run)?, orders, &decision.inventory).await?;
                 }
             }
-            Ok(self.ended(run, decision.document, applied, true))
+            Ok(ended(run, decision.document, applied, true))
         };
         self.finish(run, walked.await).await
     }
@@ -321,9 +321,9 @@ impl House {
             let hands = self.hands(run)?;
             let mut applied = apply::note_all(&hands, skipped).await?;
             applied.extend(apply::apply(&hands, orders, &decision.inventory).await?);
-            applied.sort_by(|a, b| name(&a.removal).cmp(&name(&b.removal)));
+            applied.sort_by_cached_key(|applied| name(&applied.removal));
             let evidence_missing = decision.document.evidence_missing();
-            let mut ended = self.ended(run, approved, applied, false);
+            let mut ended = ended(run, approved, applied, false);
             if ended.outcome == RunOutcome::Done && evidence_missing {
                 ended.outcome = RunOutcome::EvidenceMissing;
             }
@@ -471,25 +471,6 @@ impl House {
         Ok(self.store.save_plan(run, &document.id, &text).await?)
     }
 
-    /// How a run ended: refusals count where `by_refusals`, since applying a plan only skips what it refuses.
-    fn ended(&self, run: Uuid, document: PlanDocument, applied: Vec<Applied>, by_refusals: bool) -> Ended {
-        let removable = document.removals.iter().filter(|removal| removal.enforce);
-        let all_refused = || {
-            let mut left = removable.clone().peekable();
-            left.peek().is_some() && left.all(|removal| document.refused(removal).is_some())
-        };
-        let outcome = if by_refusals && !document.refusals.is_empty() || !by_refusals && all_refused() {
-            RunOutcome::Refused
-        } else if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Failed(_))) {
-            RunOutcome::Failed
-        } else if document.evidence_missing() {
-            RunOutcome::EvidenceMissing
-        } else {
-            RunOutcome::Done
-        };
-        Ended { run, document, applied, outcome }
-    }
-
     /// Records how a run ended, whichever way it did.
     async fn finish(&self, run: Uuid, walked: Result<Ended, RunError>) -> Result<Ended, RunError> {
         match walked {
@@ -522,6 +503,25 @@ impl House {
         let end = RunEnd { ended_at: self.now(), outcome: outcome.to_owned(), exit_code, summary, error };
         Ok(self.store.finish_run(run, &end).await?)
     }
+}
+
+/// How a run ended: refusals count where `by_refusals`, since applying a plan only skips what it refuses.
+fn ended(run: Uuid, document: PlanDocument, applied: Vec<Applied>, by_refusals: bool) -> Ended {
+    let removable = document.removals.iter().filter(|removal| removal.enforce);
+    let all_refused = || {
+        let mut left = removable.clone().peekable();
+        left.peek().is_some() && left.all(|removal| document.refused(removal).is_some())
+    };
+    let outcome = if by_refusals && !document.refusals.is_empty() || !by_refusals && all_refused() {
+        RunOutcome::Refused
+    } else if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Failed(_))) {
+        RunOutcome::Failed
+    } else if document.evidence_missing() {
+        RunOutcome::EvidenceMissing
+    } else {
+        RunOutcome::Done
+    };
+    Ended { run, document, applied, outcome }
 }
 
 /// The removals that may really be done: all their policies enforce, and no refusal covers them.

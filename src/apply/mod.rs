@@ -94,7 +94,7 @@ pub async fn apply(
     let registries = by_registry.into_iter().map(|(name, orders)| registry(hands, name, orders, repositories));
     let done = futures::future::try_join_all(registries).await?;
     let mut applied: Vec<Applied> = done.into_iter().flatten().collect();
-    applied.sort_by(|a, b| a.removal.at.cmp(&b.removal.at));
+    applied.sort_by_key(|applied| applied.removal.at);
     Ok(applied)
 }
 
@@ -256,9 +256,9 @@ struct Brake {
 
 impl Brake {
     fn stop(&self, why: String) {
-        if self.why.set(why.clone()).is_ok() {
-            tracing::warn!(why, "no further removals in this registry");
-        }
+        tracing::warn!(why, "no further removals in this registry");
+        // The first reason stands.
+        let _ = self.why.set(why);
     }
 
     fn reason(&self, hands: &Hands) -> Option<Skip> {

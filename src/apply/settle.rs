@@ -41,11 +41,10 @@ pub async fn settle(
             (Action::Remove(_), Some(now)) if now == intent.digest => {
                 Outcome::Skipped(Skip::Settled("the tag is still there at its digest".to_owned()))
             }
-            (Action::Remove(_), Some(to)) => Outcome::Skipped(Skip::Moved { to }),
             (Action::Restore, Some(now)) if now == intent.digest => {
                 Outcome::Done("found put back at the next start".to_owned())
             }
-            (Action::Restore, Some(to)) => Outcome::Skipped(Skip::Moved { to }),
+            (_, Some(to)) => Outcome::Skipped(Skip::Moved { to }),
             (Action::Restore, None) => Outcome::Skipped(Skip::Settled("the tag is not there".to_owned())),
         };
         store.settle(entry.id, &outcome, now).await?;

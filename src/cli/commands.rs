@@ -31,7 +31,10 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::Explain(args) => explain(config, &args).await,
         Command::Runs(args) => runs(config, &args).await,
         Command::Restore(args) => restore(config, &args).await,
-        Command::Schema => schema(),
+        Command::Schema => {
+            print(&pretty(&policy_file::schema()));
+            Ok(0)
+        }
     };
     done.unwrap_or_else(|error| {
         report_error(&error);
@@ -301,11 +304,6 @@ async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunErr
         DataFormat::Json => print(&pretty(&results::restored_json(&ended))),
     }
     Ok(ended.outcome().exit_code())
-}
-
-fn schema() -> Result<u8, RunError> {
-    print(&pretty(&policy_file::schema()));
-    Ok(0)
 }
 
 fn pretty(value: &serde_json::Value) -> String {

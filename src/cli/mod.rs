@@ -210,13 +210,11 @@ pub fn main() -> ExitCode {
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(commands::dispatch(cli))));
     // Whatever still reads files or sockets in the background is of no use to anyone now.
     runtime.shutdown_background();
-    match done {
-        Ok(code) => ExitCode::from(code),
-        Err(_) => {
-            output::say("this is a fault in tagwarden; please report it with the lines above");
-            ExitCode::FAILURE
-        }
+    if let Ok(code) = done {
+        return ExitCode::from(code);
     }
+    output::say("this is a fault in tagwarden; please report it with the lines above");
+    ExitCode::FAILURE
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
-//! What was done, as text and JSON.
+//! What was done, as text and JSON. Writing to a `String` cannot fail, so those results are dropped.
+
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
@@ -15,18 +17,19 @@ pub(super) fn applied_text(ended: &Ended) -> String {
         let removal = &applied.removal;
         let name = format!("{}/{}:{}", removal.registry, removal.repository, removal.tag);
         let words = outcome_words(&applied.outcome);
-        out.push_str(&format!("{:<8} {name} {} {words}\n", applied.outcome.label(), removal.digest.short()));
+        let _ = writeln!(out, "{:<8} {name} {} {words}", applied.outcome.label(), removal.digest.short());
     }
     let count = |label: &str| ended.applied.iter().filter(|applied| applied.outcome.label() == label).count() as u64;
-    out.push_str(&format!(
-        "{} removed, {} skipped, {} failed (run {})\n",
+    let _ = writeln!(
+        out,
+        "{} removed, {} skipped, {} failed (run {})",
         report::count(count("done")),
         report::count(count("skipped")),
         report::count(count("failed")),
         ended.run
-    ));
+    );
     if count("done") > 0 {
-        out.push_str(&format!("to undo: tagwarden restore --run {}\n", ended.run));
+        let _ = writeln!(out, "to undo: tagwarden restore --run {}", ended.run);
     }
     out
 }
@@ -64,16 +67,17 @@ pub(super) fn restored_text(ended: &RestoreEnded) -> String {
         let name = format!("{}/{}:{}", intent.registry, intent.repository, intent.tag);
         let words = outcome_words(outcome);
         let label = if matches!(outcome, Outcome::Done(_)) { "restored" } else { outcome.label() };
-        out.push_str(&format!("{label:<8} {name} {} {words}\n", intent.digest.short()));
+        let _ = writeln!(out, "{label:<8} {name} {} {words}", intent.digest.short());
     }
     let count = |label: &str| ended.restored.iter().filter(|one| one.outcome.label() == label).count() as u64;
-    out.push_str(&format!(
-        "{} restored, {} skipped, {} failed (run {})\n",
+    let _ = writeln!(
+        out,
+        "{} restored, {} skipped, {} failed (run {})",
         report::count(count("done")),
         report::count(count("skipped")),
         report::count(count("failed")),
         ended.run
-    ));
+    );
     out
 }
 
@@ -154,9 +158,9 @@ pub(super) fn run_text(record: &RunRecord, journal: &[JournalEntry]) -> String {
     );
     match &record.end {
         Some(end) => {
-            out.push_str(&format!("ended    {}: {} (exit code {})\n", end.ended_at, end.outcome, end.exit_code));
+            let _ = writeln!(out, "ended    {}: {} (exit code {})", end.ended_at, end.outcome, end.exit_code);
             if let Some(error) = &end.error {
-                out.push_str(&format!("error    {error}\n"));
+                let _ = writeln!(out, "error    {error}");
             }
         }
         None => out.push_str("ended    not yet, or it was killed\n"),
@@ -164,7 +168,7 @@ pub(super) fn run_text(record: &RunRecord, journal: &[JournalEntry]) -> String {
     let words = [("plan", &record.plan_id), ("approved", &run.approved_by), ("ticket", &run.ticket)];
     for (label, value) in words {
         if let Some(value) = value {
-            out.push_str(&format!("{label:<8} {value}\n"));
+            let _ = writeln!(out, "{label:<8} {value}");
         }
     }
     for entry in journal {
@@ -173,15 +177,16 @@ pub(super) fn run_text(record: &RunRecord, journal: &[JournalEntry]) -> String {
             Some((outcome, _)) => (outcome.label(), outcome_words(outcome)),
             None => ("open", "begun, and not known yet how it ended; the next run finds out".to_owned()),
         };
-        out.push_str(&format!(
-            "{} {label:<8} {:<15} {}/{}:{} {} {words}\n",
+        let _ = writeln!(
+            out,
+            "{} {label:<8} {:<15} {}/{}:{} {} {words}",
             entry.intended_at.strftime("%Y-%m-%d %H:%M:%S"),
             intent.action.label(),
             intent.registry,
             intent.repository,
             intent.tag,
             intent.digest.short(),
-        ));
+        );
     }
     out
 }

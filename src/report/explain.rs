@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::outlook::endings;
 use super::reason::minute;
-use super::tally::{Standing, size};
+use super::tally::Standing;
 use super::text::{drift_words, heading, line};
-use super::words::age;
+use super::words::{age, bytes};
 use super::{DriftView, HolderView, KeptView, PlanDocument, ReasonView, RefusalView, RemovalView};
 
 /// One tag of a plan, whichever way it went.
@@ -93,7 +93,11 @@ pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, ta
     line(&mut out, 1, &format!("digest: {}", found.tag.digest().unwrap_or("could not be read")));
     line(&mut out, 1, &format!("time:   {}", dated(document, found.tag)));
     if let Tag::Goes(removal) = found.tag {
-        line(&mut out, 1, &format!("size:   {} reclaimable once the registry collects it", size(removal)));
+        let size = match removal.reclaimable_bytes {
+            Some(number) => format!("{} reclaimable once the registry collects it", bytes(number)),
+            None => "how much can be reclaimed cannot be known".to_owned(),
+        };
+        line(&mut out, 1, &format!("size:   {size}"));
     }
     if document.hypothetical {
         line(&mut out, 1, &format!("WHAT IF: evaluated as of {}, given by hand", minute(document.evaluated_at)));
@@ -104,9 +108,10 @@ pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, ta
             heading(&mut out, group.words());
         }
         for reason in reasons {
-            line(&mut out, 1, &reason.sentence());
+            let sentence = reason.sentence();
+            line(&mut out, 1, &sentence);
             if let ReasonView::Claimed { reference, holder, .. } = reason {
-                claim(&mut out, reference, holder);
+                claim(&mut out, (!sentence.contains(reference)).then_some(reference), holder);
             }
         }
     }
@@ -117,8 +122,10 @@ pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, ta
     Some(out)
 }
 
-fn claim(out: &mut String, reference: &str, holder: &HolderView) {
-    line(out, 2, &format!("as: {reference}"));
+fn claim(out: &mut String, reference: Option<&String>, holder: &HolderView) {
+    if let Some(reference) = reference {
+        line(out, 2, &format!("as: {reference}"));
+    }
     for (what, value) in holder.details() {
         line(out, 2, &format!("{what}: {value}"));
     }

@@ -116,7 +116,9 @@ pub fn html(document: &PlanDocument) -> String {
         more_kept: kept.len().saturating_sub(MOST_KEPT),
     };
     // Writing into a string cannot fail; should it ever, the page says so instead of being half a page.
-    page.render().unwrap_or_else(|error| format!("<!doctype html><p>The report could not be written: {error}\n"))
+    let page =
+        page.render().unwrap_or_else(|error| format!("<!doctype html><p>The report could not be written: {error}"));
+    page + "\n"
 }
 
 /// How a content policy names an inline style or script.

@@ -5,8 +5,8 @@ use super::tally::{
     Standing, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size, why_it_goes,
 };
 use super::text::drift_words;
-use super::words::{age, bytes, clip, count, plain};
-use super::{PlanDocument, RegistryView, RemovalView, SourceView};
+use super::words::{age, bytes, clip, count, counted, plain};
+use super::{PlanDocument, ReasonView, RegistryView, RemovalView, SourceView};
 
 /// Most bytes of the whole, so that it is always below the 65,536 characters of a comment on GitHub.
 const MOST: usize = 59_900;
@@ -49,7 +49,14 @@ fn words(text: &str) -> String {
     let text = clip(&plain(text), MOST_WORDS);
     let mut out = String::with_capacity(text.len() + 8);
     let mut before = ' ';
-    for found in text.chars() {
+    let mut rest = text.as_str();
+    while let Some(found) = rest.chars().next() {
+        if let Some(quoted) = quoted(rest) {
+            out.push_str(quoted);
+            (rest, before) = (&rest[quoted.len()..], '`');
+            continue;
+        }
+        rest = &rest[found.len_utf8()..];
         match found {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
@@ -65,9 +72,20 @@ fn words(text: &str) -> String {
     out
 }
 
+/// What stands in backticks at the start of a text, with them, where it is harmless as code.
+fn quoted(text: &str) -> Option<&str> {
+    let end = text.strip_prefix('`')?.find('`')?;
+    let inner = &text[1..=end];
+    (!inner.is_empty() && inner.trim() == inner && inner.chars().all(harmless)).then(|| &text[..end + 2])
+}
+
+/// Whether a character means nothing in code, not even in a table.
+fn harmless(found: char) -> bool {
+    found.is_ascii_alphanumeric() || "._-/:@+ ,=*\"".contains(found)
+}
+
 /// A name as code where it can be nothing else than a name, otherwise as inert text.
 fn code(name: &str) -> String {
-    let harmless = |found: char| found.is_ascii_alphanumeric() || "._-/:@+ ,".contains(found);
     if !name.is_empty() && name.trim() == name && name.len() <= MOST_WORDS && name.chars().all(harmless) {
         format!("`{name}`")
     } else {
@@ -98,7 +116,7 @@ fn row<const N: usize>(cells: [String; N]) -> String {
 }
 
 fn folded(title: &str, content: &str) -> String {
-    format!("\n<details><summary>{title}</summary>\n\n{content}\n</details>\n")
+    format!("<details><summary>{title}</summary>\n\n{content}\n</details>\n")
 }
 
 fn section(title: &str, content: &str) -> String {
@@ -118,7 +136,7 @@ fn head(document: &PlanDocument) -> String {
     let rows: Vec<String> =
         verdicts.iter().map(|(verdict, number)| row([(*verdict).to_owned(), count(*number)])).collect();
     format!(
-        "## Tagwarden plan\n\n{}\n\n{}\n\n| verdict | tags |\n| :-- | --: |\n{}\n| reclaimable | {} |\n| shared | {} |\n\n{}\n",
+        "## Tagwarden plan\n\n**{}**\n\n{}\n\n| verdict | tags |\n| :-- | --: |\n{}\n| reclaimable | {} |\n| shared | {} |\n\n{}\n",
         words(&occasion(document)),
         words(&headline(document)),
         rows.join("\n"),
@@ -156,8 +174,9 @@ fn registries(document: &PlanDocument) -> String {
                 .map_or_else(|| code(&registry.name), |repository| code(&format!("{}/{repository}", registry.name)));
             format!("- {place}: {} ({}): {}", words(&gap.at), words(&gap.kind), words(&gap.message))
         });
+        out.push('\n');
         out.push_str(&folded(
-            &format!("**{} could not be read**, so what depends on it stays", count(number as u64)),
+            &format!("<b>{} could not be read</b>, so what depends on it stays", count(number as u64)),
             &lines(MOST_GAPS, number, rows),
         ));
     }
@@ -227,7 +246,7 @@ fn removals(document: &PlanDocument, most: usize) -> String {
     }
     let header = "| tag | digest | time | age | size | policy | standing | why |\n\
                   | :-- | :-- | :-- | --: | --: | :-- | :-- | :-- |\n";
-    let title = format!("{} tags would go", count(document.removals.len() as u64));
+    let title = format!("{} would go", counted(document.removals.len() as u64, "tag"));
     let frame = section("Removals", &folded(&title, header)).len()
         + "\n… and 18,446,744,073,709,551,615 more in the JSON.\n".len();
     let rows = document.removals.iter().map(|removal| self::removal(document, removal));
@@ -253,6 +272,9 @@ fn removal(document: &PlanDocument, removal: &RemovalView) -> String {
 }
 
 fn staying(document: &PlanDocument) -> String {
+    if document.kept.is_empty() {
+        return String::new();
+    }
     let header = "A tag counts once for each kind of reason.\n\n| reason to stay | tags |\n| :-- | --: |\n";
     let rows = kinds_of_reason(document).into_iter().map(|(kind, number)| row([kind.to_owned(), count(number)]) + "\n");
     section("Why the others stay", &(header.to_owned() + &rows.collect::<String>()))
@@ -265,13 +287,13 @@ fn protected(document: &PlanDocument) -> String {
         return String::new();
     }
     let header = "| tag | digest | who holds it |\n| :-- | :-- | :-- |\n";
-    let rows = groups.values().flatten().map(|(kept, what, others)| {
+    let rows = groups.values().flatten().map(|(kept, reason, others)| {
         let others = if *others == 0 { String::new() } else { format!(" (and {} more)", count(*others as u64)) };
         let digest = kept.digest.as_deref().map_or_else(|| "unread".to_owned(), |digest| code(&short(digest)));
-        row([code(&kept.name()), digest, words(what) + &others])
+        row([code(&kept.name()), digest, words(&reason.map(ReasonView::sentence).unwrap_or_default()) + &others])
     });
     let table = header.to_owned() + &lines(MOST_PROTECTED, total, rows);
-    folded(&format!("{} tags are protected: by whom", count(total as u64)), &table)
+    String::from("\n") + &folded(&format!("{} protected: by whom", counted(total as u64, "tag")), &table)
 }
 
 fn undecided(document: &PlanDocument) -> String {
@@ -282,7 +304,7 @@ fn undecided(document: &PlanDocument) -> String {
     let header = "| tag | what is missing |\n| :-- | :-- |\n";
     let rows = kept_as(document, "undecided").map(|kept| row([code(&kept.name()), words(&missing(kept))]));
     let table = header.to_owned() + &lines(MOST_UNDECIDED, total, rows);
-    folded(&format!("{} tags are undecided, so they stay: why", count(total as u64)), &table)
+    String::from("\n") + &folded(&format!("{} undecided, so kept: why", counted(total as u64, "tag")), &table)
 }
 
 /// Commands that only read, for the first removal.
@@ -304,7 +326,7 @@ fn by_hand(document: &PlanDocument) -> String {
     section(
         "To verify by hand",
         &format!(
-            "These only read. Each shows the digest that the first removal expects, `{digest}`:\n\n```sh\n\
+            "These only read; log in first where the registry asks for it. Each shows the digest that the first removal expects, `{digest}`:\n\n```sh\n\
              crane digest {host}/{repository}:{tag}\n\
              skopeo inspect --raw docker://{host}/{repository}:{tag} | sha256sum\n\
              curl -sI -H 'Accept: {accept}' {endpoint}/v2/{repository}/manifests/{tag}   # docker-content-digest\n```\n"

@@ -387,13 +387,13 @@ impl MissView {
     #[must_use]
     pub fn words(&self) -> String {
         match self {
-            Self::Newest { rank, count } => format!("{} newest, and {count} are kept", ordinal(*rank)),
-            Self::Within { age_seconds, within } => format!("{} old, and {within} are kept", age(*age_seconds)),
+            Self::Newest { rank, count } => format!("{} newest ({count} are kept)", ordinal(*rank)),
+            Self::Within { age_seconds, within } => format!("{} old ({within} are kept)", age(*age_seconds)),
             Self::Bucket { period, count } => {
                 format!("not the newest of any of the last {count} {}", periods(period))
             }
             Self::NewestPer { version, rank, count } => {
-                format!("{} of its {version} version, and {count} are kept", ordinal(*rank))
+                format!("{} highest of its {version} version ({count} are kept)", ordinal(*rank))
             }
             Self::Matching {} => "no kept name matches".to_owned(),
         }

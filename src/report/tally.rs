@@ -55,12 +55,12 @@ pub(super) fn standings(document: &PlanDocument) -> Standings {
     found
 }
 
-/// What this is: `dry run of 2026-11-23 03:00 UTC`.
+/// What this is: `Dry run: nothing is removed; as of 2026-11-23 03:00 UTC`.
 pub(super) fn occasion(document: &PlanDocument) -> String {
     let what = match document.mode.as_str() {
-        "dry-run" => "a dry run: nothing is removed",
-        "approved" => "a plan for approval: only `tagwarden apply` of it removes",
-        "enforce" => "a plan in mode enforce: `run` and `serve` remove what their own plans list",
+        "dry-run" => "Dry run: nothing is removed",
+        "approved" => "Plan for approval: only `tagwarden apply` of it removes",
+        "enforce" => "Plan in mode enforce: `run` and `serve` remove what their own plans list",
         other => other,
     };
     let time = minute(document.evaluated_at);
@@ -125,8 +125,7 @@ pub(super) fn next_steps(document: &PlanDocument) -> Vec<String> {
     }
     if found.reported > 0 {
         steps.push(format!(
-            "{} only reported, because not every policy that lets them go, or that holds what hangs on them, says \
-             `mode: enforce`.",
+            "{} only reported: not every policy concerned says `mode: enforce`.",
             is_are(found.reported, "removal")
         ));
     }
@@ -152,8 +151,8 @@ fn applying(document: &PlanDocument, found: Standings) -> String {
         );
     }
     format!(
-        "To remove {}, exactly these or fewer: `tagwarden plan --out plan.json`, have it approved, then `tagwarden \
-         apply plan.json`. The plan {} may be applied until {}.",
+        "To remove {}, exactly these or fewer: have plan {} approved, and until {} run `tagwarden apply plan.json` on the \
+         file that `--out plan.json` wrote.",
         counted(found.enforced, "tag"),
         document.id,
         minute(document.expires_at)
@@ -233,29 +232,33 @@ fn staying(reason: &ReasonView) -> Option<&'static str> {
     })
 }
 
-/// Who holds a protected tag, as a heading under which such tags are listed, and more exactly what it is.
-fn hold(reason: &ReasonView) -> Option<(String, String)> {
+/// Who holds a protected tag, as a heading under which such tags are listed.
+fn hold(reason: &ReasonView) -> Option<String> {
     match reason {
         ReasonView::Claimed { source, holder, .. } => {
-            Some((format!("{source}: {}", holder.group()), reason.sentence()))
+            let group = holder.group();
+            Some(if group.starts_with(source.as_str()) { group } else { format!("{source}: {group}") })
         }
         ReasonView::Locked { .. }
         | ReasonView::ChildOfKept { .. }
         | ReasonView::CompanionOfKept { .. }
         | ReasonView::CompanionOfUnknown { .. }
         | ReasonView::SubjectOfKept { .. }
-        | ReasonView::SharesManifest { .. } => Some((staying(reason)?.to_owned(), reason.sentence())),
+        | ReasonView::SharesManifest { .. } => staying(reason).map(str::to_owned),
         _ => None,
     }
 }
 
-/// The protected tags, each once under its first holder: the tag, what holds it, and how many more do.
-pub(super) fn by_holder(document: &PlanDocument) -> BTreeMap<String, Vec<(&KeptView, String, usize)>> {
+/// A protected tag, the first reason that holds it, and how many more do.
+type Held<'a> = (&'a KeptView, Option<&'a ReasonView>, usize);
+
+/// The protected tags, each once, under its first holder.
+pub(super) fn by_holder(document: &PlanDocument) -> BTreeMap<String, Vec<Held<'_>>> {
     let mut groups: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for kept in kept_as(document, "protected") {
-        let mut holds = kept.reasons.iter().filter_map(hold);
-        let (group, what) = holds.next().unwrap_or_default();
-        groups.entry(group).or_default().push((kept, what, holds.count()));
+        let mut holds = kept.reasons.iter().filter_map(|reason| Some((reason, hold(reason)?)));
+        let (first, group) = holds.next().unzip();
+        groups.entry(group.unwrap_or_default()).or_default().push((kept, first, holds.count()));
     }
     groups
 }

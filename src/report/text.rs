@@ -7,7 +7,7 @@ use super::tally::{
     Standing, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size, why_it_goes,
 };
 use super::words::{age, count, counted, plain};
-use super::{PlanDocument, RegistryView, SourceView};
+use super::{HolderView, PlanDocument, ReasonView, RegistryView, SourceView};
 
 const MOST_GAPS: usize = 20;
 const MOST_REMOVALS: usize = 200;
@@ -20,7 +20,7 @@ const MOST_REFUSALS: usize = 50;
 #[must_use]
 pub fn text(document: &PlanDocument) -> String {
     let mut out = String::new();
-    line(&mut out, 0, &format!("Tagwarden: {}", occasion(document)));
+    line(&mut out, 0, &occasion(document));
     line(&mut out, 0, &headline(document));
     line(&mut out, 0, &freed(document));
     registries(&mut out, document);
@@ -71,7 +71,8 @@ fn columns(out: &mut String, header: &[&str], right: &[usize], rows: impl Iterat
         }
     }
     for row in table.lines() {
-        out.push_str("  ");
+        // A cell's own padding is the other half of the indent.
+        out.push(' ');
         out.push_str(row.trim_end());
         out.push('\n');
     }
@@ -203,6 +204,9 @@ fn removals(out: &mut String, document: &PlanDocument) {
 }
 
 fn staying(out: &mut String, document: &PlanDocument) {
+    if document.kept.is_empty() {
+        return;
+    }
     heading(out, "Why the others stay (a tag counts once for each kind of reason)");
     let rows = kinds_of_reason(document).into_iter().map(|(kind, number)| vec![count(number), kind.to_owned()]);
     columns(out, &["tags", "reason"], &[0], rows);
@@ -220,13 +224,31 @@ fn protected(out: &mut String, document: &PlanDocument) {
             break;
         }
         line(out, 1, holder);
-        for (kept, what, others) in tags.iter().take(MOST_PROTECTED - shown) {
+        for (kept, reason, others) in tags.iter().take(MOST_PROTECTED - shown) {
             let others = if *others == 0 { String::new() } else { format!(" (and {others} more)") };
-            line(out, 2, &format!("{}: {what}{others}", kept.name()));
+            let how = reason.map(how_held).unwrap_or_default();
+            line(out, 2, &format!("{}: {how}{others}", kept.name()));
             shown += 1;
         }
     }
     more(out, groups.values().map(Vec::len).sum(), shown);
+}
+
+/// How a reason holds a tag, below a heading that says who does.
+fn how_held(reason: &ReasonView) -> String {
+    let ReasonView::Claimed { by, digest, holder, .. } = reason else { return reason.sentence() };
+    let what = match (by.as_str(), digest) {
+        ("digest", _) => "by its digest".to_owned(),
+        ("config", _) => "by its image's configuration digest".to_owned(),
+        ("index-contains", Some(digest)) => format!("by {} inside it", short(digest)),
+        ("drifted-tag", Some(recorded)) => format!("by its tag; DRIFT: it recorded {}", short(recorded)),
+        _ => "by its tag".to_owned(),
+    };
+    match holder {
+        HolderView::Release { file, line, .. } | HolderView::File { file, line } => format!("{what}, {file}:{line}"),
+        HolderView::Workload { container, .. } if !container.is_empty() => format!("{what}, container {container}"),
+        HolderView::Workload { .. } => what,
+    }
 }
 
 fn undecided(out: &mut String, document: &PlanDocument) {

@@ -8,6 +8,7 @@ mod house;
 mod policy_files;
 mod properties;
 mod registry;
+mod report;
 mod scenarios;
 mod settings;
 mod sources;

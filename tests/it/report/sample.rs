@@ -1,0 +1,315 @@
+//! A plan made by hand in which every kind of reason, of miss and of holder occurs.
+
+use jiff::Timestamp;
+use tagwarden::report::{
+    DriftView, GapView, HolderView, KeptView, LimitsView, MissView, PlanDocument, PolicyView, ReasonView, RefusalView,
+    RegistryView, RemovalView, SCHEMA, SourceView, SummaryView, seal,
+};
+
+pub(crate) fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+pub(crate) fn digest(seed: u32) -> String {
+    format!("sha256:{:08x}{seed:056x}", seed.wrapping_mul(2_654_435_761))
+}
+
+fn policy() -> String {
+    "candidates".to_owned()
+}
+
+pub(crate) fn let_go(misses: Vec<MissView>) -> ReasonView {
+    ReasonView::LetGo { policy: policy(), misses }
+}
+
+pub(crate) fn removal(number: u32, tag: &str) -> RemovalView {
+    RemovalView {
+        registry: "contoso".into(),
+        repository: "shop/checkout".into(),
+        tag: tag.into(),
+        digest: digest(number),
+        policy: policy(),
+        enforce: true,
+        method: "untag".into(),
+        companion_of: None,
+        pushed_at: Some(time("2026-10-01T10:00:00Z")),
+        dated_at: Some(time("2026-10-01T10:00:00Z")),
+        dated_by: "pushed".into(),
+        age_seconds: Some(53 * 86_400 - 7 * 3_600),
+        reclaimable_bytes: Some(52_428_800),
+        reasons: vec![let_go(vec![
+            MissView::Newest { rank: 12, count: 5 },
+            MissView::Within { age_seconds: 52 * 86_400, within: "14d".into() },
+        ])],
+    }
+}
+
+pub(crate) fn kept(number: u32, tag: &str, verdict: &str, reasons: Vec<ReasonView>) -> KeptView {
+    KeptView {
+        registry: "contoso".into(),
+        repository: "shop/checkout".into(),
+        tag: tag.into(),
+        digest: Some(digest(number)),
+        verdict: verdict.into(),
+        dated_at: Some(time("2026-11-20T12:30:00Z")),
+        dated_by: "created".into(),
+        reasons,
+    }
+}
+
+pub(crate) fn claim(by: &str, digest: Option<String>, holder: HolderView) -> ReasonView {
+    let source = match &holder {
+        HolderView::Release { .. } => "releases",
+        HolderView::File { .. } => "helm",
+        HolderView::Workload { .. } => "aks-prod",
+    };
+    let reference = "contoso.azurecr.io/shop/checkout:release-1.4.2".into();
+    ReasonView::Claimed { source: source.into(), by: by.into(), reference, digest, holder }
+}
+
+fn release(status: &str, keep_until: Option<&str>) -> HolderView {
+    HolderView::Release {
+        file: "releases/checkout.json".into(),
+        line: 12,
+        service: Some("checkout".into()),
+        environment: Some("production".into()),
+        owner: Some("team-checkout@contoso.example".into()),
+        approved_by: Some("Ada".into()),
+        build: Some("20261101.4".into()),
+        branch: Some("main".into()),
+        released_at: Some(time("2026-11-01T09:00:00Z")),
+        status: status.into(),
+        keep_until: keep_until.map(time),
+    }
+}
+
+fn workload(container: &str) -> HolderView {
+    HolderView::Workload {
+        place: "aks-prod".into(),
+        namespace: "shop".into(),
+        workload: "Deployment".into(),
+        name: "checkout".into(),
+        container: container.into(),
+    }
+}
+
+fn removals() -> Vec<RemovalView> {
+    let versions = vec![
+        MissView::Bucket { period: "weekly".into(), count: 4 },
+        MissView::NewestPer { version: "minor".into(), rank: 3, count: 2 },
+        MissView::Matching {},
+    ];
+    let both = vec![let_go(Vec::new()), ReasonView::LetGo { policy: "everything-else".into(), misses: versions }];
+    let companion = ReasonView::CompanionOfExpired { subject: digest(1), policy: policy() };
+    vec![
+        removal(1, "candidate-41"),
+        RemovalView { enforce: false, reclaimable_bytes: None, reasons: both, ..removal(2, "candidate-42") },
+        RemovalView {
+            companion_of: Some(digest(1)),
+            reasons: vec![companion],
+            pushed_at: None,
+            dated_at: None,
+            dated_by: "unknown".into(),
+            age_seconds: None,
+            ..removal(3, "sha256-ab12.sig")
+        },
+        RemovalView { repository: "shop/legacy".into(), ..removal(4, "candidate-7") },
+    ]
+}
+
+fn kept_tags() -> Vec<KeptView> {
+    let until = time("2026-12-04T12:30:00Z");
+    vec![
+        kept(
+            10,
+            "release-1.4.2",
+            "protected",
+            vec![
+                claim("tag", None, release("active", Some("2027-01-31T00:00:00Z"))),
+                claim("digest", None, HolderView::File { file: "deploy/values.yaml".into(), line: 7 }),
+                claim("index-contains", Some(digest(77)), workload("web")),
+                ReasonView::KeptMatching { policy: "releases-stay".into(), glob: "release-*".into() },
+                ReasonView::KeptWithin { policy: policy(), within: "14d".into(), until },
+                let_go(Vec::new()),
+            ],
+        ),
+        kept(11, "release-1.4.1", "protected", vec![claim("drifted-tag", Some(digest(12)), release("rollback", None))]),
+        kept(13, "by-config", "protected", vec![claim("config", None, workload(""))]),
+        kept(14, "locked", "protected", vec![ReasonView::Locked { on: "tag".into(), lock: "write".into() }]),
+        kept(15, "child", "protected", vec![ReasonView::ChildOfKept { index: digest(10) }]),
+        kept(16, "signature", "protected", vec![ReasonView::CompanionOfKept { subject: digest(10) }]),
+        kept(17, "stray", "protected", vec![ReasonView::CompanionOfUnknown { subject: digest(99) }]),
+        kept(18, "subject", "protected", vec![ReasonView::SubjectOfKept { referrer: digest(19) }]),
+        kept(10, "same", "protected", vec![ReasonView::SharesManifest { tag: "release-1.4.2".into() }]),
+        kept(20, "all", "retained", vec![ReasonView::KeptAll { policy: "releases-stay".into() }]),
+        kept(
+            21,
+            "candidate-50",
+            "retained",
+            vec![
+                ReasonView::KeptNewest { policy: policy(), rank: 2, count: 5 },
+                ReasonView::KeptWithin { policy: policy(), within: "14d".into(), until },
+                ReasonView::KeptBucket { policy: policy(), rule: "weekly".into(), bucket: "2026-W47".into(), count: 4 },
+                ReasonView::KeptVersion {
+                    policy: "versions".into(),
+                    version: "minor".into(),
+                    line: "1.4".into(),
+                    rank: 2,
+                    count: 2,
+                },
+            ],
+        ),
+        KeptView {
+            dated_at: None,
+            dated_by: "unknown".into(),
+            ..kept(
+                22,
+                "reproducible",
+                "retained",
+                vec![
+                    ReasonView::Undated {
+                        policy: policy(),
+                        why: "before-2013".into(),
+                        time: Some(time("1970-01-01T00:00:00Z")),
+                    },
+                    ReasonView::Undated {
+                        policy: "versions".into(),
+                        why: "future".into(),
+                        time: Some(time("2031-01-01T00:00:00Z")),
+                    },
+                    ReasonView::NotAVersion { policy: "versions".into() },
+                ],
+            )
+        },
+        KeptView {
+            digest: None,
+            ..kept(
+                23,
+                "candidate-9",
+                "undecided",
+                vec![
+                    ReasonView::SourceFailed { source: "aks-staging".into() },
+                    ReasonView::Gap { at: "tag shop/checkout:candidate-9".into(), failure: "http-500".into() },
+                    let_go(Vec::new()),
+                ],
+            )
+        },
+        kept(24, "latest", "out-of-scope", vec![ReasonView::NotSelected {}]),
+    ]
+}
+
+fn registry() -> RegistryView {
+    RegistryView {
+        name: "contoso".into(),
+        kind: "distribution".into(),
+        endpoint: "https://contoso.azurecr.io".into(),
+        identity: "user reader".into(),
+        removal: "untag".into(),
+        obstacle: None,
+        repositories: 2,
+        tags: 18,
+        gaps: vec![GapView {
+            repository: Some("shop/checkout".into()),
+            at: "tag candidate-9".into(),
+            kind: "http-500".into(),
+            message: "the registry answered 500 three times; try again later".into(),
+        }],
+    }
+}
+
+fn sources() -> Vec<SourceView> {
+    let answered = SourceView {
+        name: "releases".into(),
+        kind: "release-records".into(),
+        state: "answered".into(),
+        claims: 2,
+        as_of: Some(time("2026-11-22T22:00:00Z")),
+        error: None,
+        notes: vec!["1 retired record no longer protects".into()],
+    };
+    let failed = SourceView {
+        name: "aks-staging".into(),
+        kind: "kubernetes".into(),
+        state: "failed".into(),
+        claims: 0,
+        as_of: None,
+        error: Some("connection refused; is the cluster up?".into()),
+        notes: Vec::new(),
+    };
+    vec![answered, failed]
+}
+
+fn policies() -> Vec<PolicyView> {
+    let view = |name: &str, mode: &str, expired| PolicyView {
+        name: name.into(),
+        mode: mode.into(),
+        owner: Some("platform@contoso.example".into()),
+        description: Some("Candidate builds go two weeks after their last push.".into()),
+        file: "policies/shop.yaml".into(),
+        revision: digest(500),
+        expired,
+    };
+    vec![view("candidates", "enforce", 4), view("everything-else", "dry-run", 1), view("releases-stay", "dry-run", 0)]
+}
+
+/// The plan, sealed.
+pub(crate) fn plan() -> PlanDocument {
+    let refusal = |binding, repository: &str, message: &str| RefusalView {
+        kind: "percent-limit".into(),
+        policy: None,
+        registry: Some("contoso".into()),
+        repository: Some(repository.into()),
+        binding,
+        message: message.into(),
+    };
+    let mut document = PlanDocument {
+        schema: SCHEMA.into(),
+        id: String::new(),
+        created_at: time("2026-11-23T03:00:00Z"),
+        expires_at: time("2026-11-24T03:00:00Z"),
+        mode: "approved".into(),
+        evaluated_at: time("2026-11-23T03:00:00Z"),
+        hypothetical: false,
+        settings: digest(600),
+        limits: LimitsView { untag: 1000, percent: 50, leave: 1 },
+        registries: vec![registry()],
+        sources: sources(),
+        policies: policies(),
+        removals: removals(),
+        kept: kept_tags(),
+        drift: vec![DriftView {
+            source: "releases".into(),
+            holder: "rollback release of checkout in production (releases/checkout.json:12)".into(),
+            registry: "contoso".into(),
+            repository: "shop/checkout".into(),
+            tag: "release-1.4.1".into(),
+            recorded: digest(12),
+            actual: Some(digest(11)),
+        }],
+        refusals: vec![
+            refusal(
+                true,
+                "shop/legacy",
+                "contoso/shop/legacy: 1 of 1 tags would go, and at most 50% are allowed; raise `percent`, or keep more",
+            ),
+            refusal(
+                false,
+                "shop/checkout",
+                "contoso/shop/checkout: 3 of 17 tags would go, and at most 10% are allowed (would hold if every policy said `enforce`)",
+            ),
+        ],
+        summary: SummaryView {
+            tags: 18,
+            expired: 4,
+            retained: 3,
+            protected: 9,
+            undecided: 1,
+            out_of_scope: 1,
+            reclaimable_bytes: 157_286_400,
+            shared_bytes: 1_073_741_824,
+            unknown_bytes_removals: 1,
+        },
+    };
+    seal(&mut document);
+    document
+}

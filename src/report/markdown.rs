@@ -106,12 +106,12 @@ fn lines(most: usize, total: usize, rows: impl Iterator<Item = String>) -> Strin
         shown += 1;
     }
     if total > shown {
-        out.push_str(&format!("\n… and {} more in the JSON.\n", count((total - shown) as u64)));
+        out.extend(["\n… and ", &count((total - shown) as u64), " more in the JSON.\n"]);
     }
     out
 }
 
-fn row<const N: usize>(cells: [String; N]) -> String {
+fn row<const N: usize>(cells: &[String; N]) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
@@ -134,7 +134,7 @@ fn head(document: &PlanDocument) -> String {
         ("all tags", summary.tags),
     ];
     let rows: Vec<String> =
-        verdicts.iter().map(|(verdict, number)| row([(*verdict).to_owned(), count(*number)])).collect();
+        verdicts.iter().map(|(verdict, number)| row(&[(*verdict).to_owned(), count(*number)])).collect();
     format!(
         "## Tagwarden plan\n\n**{}**\n\n{}\n\n| verdict | tags |\n| :-- | --: |\n{}\n| reclaimable | {} |\n| shared | {} |\n\n{}\n",
         words(&occasion(document)),
@@ -188,7 +188,7 @@ fn registry(registry: &RegistryView) -> String {
         Some(obstacle) => format!("**impossible**: {}", words(obstacle)),
         None => code(&registry.removal),
     };
-    row([
+    row(&[
         format!("{} ({})", code(&registry.name), words(&registry.kind)),
         code(&registry.endpoint),
         words(&registry.identity),
@@ -207,18 +207,18 @@ fn sources(document: &PlanDocument) -> String {
 fn source(document: &PlanDocument, source: &SourceView) -> String {
     let state = match &source.error {
         Some(error) => format!("**{}**: {}", words(&source.state), words(error)),
-        None => words(&[&[source.state.clone()], source.notes.as_slice()].concat().join("; ")),
+        None => words(&[std::slice::from_ref(&source.state), source.notes.as_slice()].concat().join("; ")),
     };
     let evidence = source.as_of.map_or_else(String::new, |time| {
         format!("{} ({} old)", minute(time), age(document.created_at.duration_since(time).as_secs()))
     });
-    row([code(&source.name), words(&source.kind), state, count(source.claims), evidence])
+    row(&[code(&source.name), words(&source.kind), state, count(source.claims), evidence])
 }
 
 fn policies(document: &PlanDocument) -> String {
     let header = "| policy | mode | lets go | owner | what for | file | revision |\n| :-- | :-- | --: | :-- | :-- | :-- | :-- |\n";
     let rows = document.policies.iter().map(|policy| {
-        row([
+        row(&[
             code(&policy.name),
             words(&policy.mode),
             count(policy.expired),
@@ -259,7 +259,7 @@ fn removal(document: &PlanDocument, removal: &RemovalView) -> String {
         || "unknown".to_owned(),
         |time| format!("{} ({})", time.strftime("%Y-%m-%d"), words(&removal.dated_by)),
     );
-    row([
+    row(&[
         code(&removal.name()),
         code(&short(&removal.digest)),
         time,
@@ -276,7 +276,8 @@ fn staying(document: &PlanDocument) -> String {
         return String::new();
     }
     let header = "A tag counts once for each kind of reason.\n\n| reason to stay | tags |\n| :-- | --: |\n";
-    let rows = kinds_of_reason(document).into_iter().map(|(kind, number)| row([kind.to_owned(), count(number)]) + "\n");
+    let rows =
+        kinds_of_reason(document).into_iter().map(|(kind, number)| row(&[kind.to_owned(), count(number)]) + "\n");
     section("Why the others stay", &(header.to_owned() + &rows.collect::<String>()))
 }
 
@@ -290,7 +291,7 @@ fn protected(document: &PlanDocument) -> String {
     let rows = groups.values().flatten().map(|(kept, reason, others)| {
         let others = if *others == 0 { String::new() } else { format!(" (and {} more)", count(*others as u64)) };
         let digest = kept.digest.as_deref().map_or_else(|| "unread".to_owned(), |digest| code(&short(digest)));
-        row([code(&kept.name()), digest, words(&reason.map(ReasonView::sentence).unwrap_or_default()) + &others])
+        row(&[code(&kept.name()), digest, words(&reason.map(ReasonView::sentence).unwrap_or_default()) + &others])
     });
     let table = header.to_owned() + &lines(MOST_PROTECTED, total, rows);
     String::from("\n") + &folded(&format!("{} protected: by whom", counted(total as u64, "tag")), &table)
@@ -302,7 +303,7 @@ fn undecided(document: &PlanDocument) -> String {
         return String::new();
     }
     let header = "| tag | what is missing |\n| :-- | :-- |\n";
-    let rows = kept_as(document, "undecided").map(|kept| row([code(&kept.name()), words(&missing(kept))]));
+    let rows = kept_as(document, "undecided").map(|kept| row(&[code(&kept.name()), words(&missing(kept))]));
     let table = header.to_owned() + &lines(MOST_UNDECIDED, total, rows);
     String::from("\n") + &folded(&format!("{} undecided, so kept: why", counted(total as u64, "tag")), &table)
 }
@@ -344,7 +345,7 @@ fn undoing() -> String {
 
 fn foot(document: &PlanDocument) -> String {
     let steps: Vec<String> = next_steps(document).iter().map(|step| format!("- {}\n", words(step))).collect();
-    let facts = row([
+    let facts = row(&[
         code(&document.id),
         minute(document.created_at),
         minute(document.expires_at),

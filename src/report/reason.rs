@@ -12,7 +12,7 @@ use crate::domain::{ClaimMatch, Holder, Locked, Miss, Reason, Undated};
 #[expect(missing_docs, reason = "the variants and fields are those of `domain::Reason`, documented there")]
 pub enum ReasonView {
     NotSelected {},
-    Claimed { source: String, by: String, reference: String, digest: Option<String>, holder: HolderView },
+    Claimed { source: String, by: String, reference: String, digest: Option<String>, holder: Box<HolderView> },
     Locked { on: String, lock: String },
     ChildOfKept { index: String },
     CompanionOfKept { subject: String },
@@ -93,7 +93,7 @@ impl From<&Reason> for ReasonView {
                     by: by.to_owned(),
                     reference: claimed.reference.to_string(),
                     digest: digest.map(ToString::to_string),
-                    holder: HolderView::from(&*claimed.holder),
+                    holder: Box::new(HolderView::from(&*claimed.holder)),
                 }
             }
             Reason::Locked { on, lock } => Self::Locked { on: locked(*on).to_owned(), lock: lock.label().to_owned() },
@@ -218,11 +218,10 @@ impl HolderView {
         match self {
             Self::Release { service, environment, status, .. } => {
                 let mut words = String::from(if status == "rollback" { "rollback release" } else { "release" });
-                if let Some(service) = service {
-                    words.push_str(&format!(" of {service}"));
-                }
-                if let Some(environment) = environment {
-                    words.push_str(&format!(" in {environment}"));
+                for (before, name) in [(" of ", service), (" in ", environment)] {
+                    if let Some(name) = name {
+                        words.extend([before, name]);
+                    }
                 }
                 words
             }

@@ -101,7 +101,7 @@ pub(super) fn freed(document: &PlanDocument) -> String {
     );
     if summary.unknown_bytes_removals > 0 {
         let removals = counted(summary.unknown_bytes_removals, "removal");
-        words.push_str(&format!(" The bytes of {removals} cannot be known and are not counted."));
+        words.extend([" The bytes of ", &removals, " cannot be known and are not counted."]);
     }
     words
 }

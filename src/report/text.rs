@@ -244,7 +244,7 @@ fn how_held(reason: &ReasonView) -> String {
         ("drifted-tag", Some(recorded)) => format!("by its tag; DRIFT: it recorded {}", short(recorded)),
         _ => "by its tag".to_owned(),
     };
-    match holder {
+    match &**holder {
         HolderView::Release { file, line, .. } | HolderView::File { file, line } => format!("{what}, {file}:{line}"),
         HolderView::Workload { container, .. } if !container.is_empty() => format!("{what}, container {container}"),
         HolderView::Workload { .. } => what,

@@ -106,9 +106,9 @@ fn long_lists_are_cut_and_say_so() {
 fn markdown_fits_into_a_comment_however_long_the_plan_is() {
     let mut document = plan();
     document.removals = (0..50_000).map(|number| removal(number, &format!("candidate-{number}"))).collect();
-    document.kept =
-        (0..5_000).map(|n| kept(n, &format!("t{n}"), "protected", plan().kept[0].reasons.clone())).collect();
-    document.kept.extend((0..5_000).map(|n| kept(n, &format!("u{n}"), "undecided", plan().kept[12].reasons.clone())));
+    let (held, open) = (plan().kept[0].reasons.clone(), plan().kept[12].reasons.clone());
+    document.kept = (0..5_000).map(|n| kept(n, &format!("t{n}"), "protected", held.clone())).collect();
+    document.kept.extend((0..5_000).map(|n| kept(n, &format!("u{n}"), "undecided", open.clone())));
     document.drift = vec![document.drift[0].clone(); 5_000];
     document.refusals = vec![document.refusals[0].clone(); 60];
     document.registries = vec![document.registries[0].clone(); 500];

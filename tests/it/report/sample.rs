@@ -64,7 +64,7 @@ pub(crate) fn claim(by: &str, digest: Option<String>, holder: HolderView) -> Rea
         HolderView::Workload { .. } => "aks-prod",
     };
     let reference = "contoso.azurecr.io/shop/checkout:release-1.4.2".into();
-    ReasonView::Claimed { source: source.into(), by: by.into(), reference, digest, holder }
+    ReasonView::Claimed { source: source.into(), by: by.into(), reference, digest, holder: Box::new(holder) }
 }
 
 fn release(status: &str, keep_until: Option<&str>) -> HolderView {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::untag::closure;
 use super::{AfterFailure, Applied, Order, Site, after_failure, intent};
 use crate::domain::{Digest, Outcome, Removal, RemovalMethod, Repository, Skip, TagName};
-use crate::registry::{RawManifest, RegistryErrorKind, Removed};
+use crate::registry::{RawManifest, Removed};
 use crate::store::{JournalId, StoreError};
 
 /// Carries out all orders of one repository, manifest by manifest: indexes before what they contain, images before
@@ -169,9 +169,7 @@ async fn delete(site: &Site<'_>, digest: &Digest) -> Result<Outcome, crate::regi
         }
         Ok(Removed::AlreadyGone) => Ok(Outcome::Skipped(Skip::Gone)),
         Err(error) => {
-            if error.kind != RegistryErrorKind::Locked {
-                site.brake.failed(&error);
-            }
+            site.brake.failed(&error);
             Err(error)
         }
     }

@@ -273,8 +273,11 @@ impl Brake {
         self.failures.store(0, Ordering::Relaxed);
     }
 
-    /// What a refused removal says about those that would come next.
+    /// What a refused removal says about those that would come next. A lock speaks only of the one tag that has it.
     fn failed(&self, error: &RegistryError) {
+        if error.kind == RegistryErrorKind::Locked {
+            return;
+        }
         if matches!(error.kind, RegistryErrorKind::Unsupported | RegistryErrorKind::Denied) {
             self.stop(format!("the registry refused a removal: {}", error.message));
         } else if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_FAILURES_IN_A_ROW {

@@ -49,8 +49,8 @@ pub(super) async fn resolve(
                 return Ok(Some(digest));
             }
         }
-        404 => return Ok(None),
-        405 | 501 => {}
+        // A HEAD has no words by which a registry's own 404 could be told from that of something in between.
+        404 | 405 | 501 => {}
         _ => return Err(answer.refusal()),
     }
     let answer = http.read(&grant, Ask::get(url, MANIFESTS, MANIFEST_LIMIT), Redirects::Registry).await?;
@@ -58,7 +58,7 @@ pub(super) async fn resolve(
         return Ok(None);
     }
     if answer.status != StatusCode::OK {
-        return Err(answer.refusal());
+        return Err(no_word_of_it(&answer));
     }
     match content_digest(&answer)? {
         Some(digest) if wire::is_manifest_of(&digest, &answer.body) => Ok(Some(digest)),
@@ -91,8 +91,7 @@ pub(super) async fn has_manifest(
     let answer = http.read(&grant, Ask::head(url, MANIFESTS), Redirects::Registry).await?;
     match answer.status.as_u16() {
         200 => Ok(true),
-        404 => Ok(false),
-        405 | 501 => manifest(http, repository, digest).await.map(|found| found.is_some()),
+        404 | 405 | 501 => manifest(http, repository, digest).await.map(|found| found.is_some()),
         _ => Err(answer.refusal()),
     }
 }
@@ -110,7 +109,7 @@ pub(super) async fn manifest(
         return Ok(None);
     }
     if answer.status != StatusCode::OK {
-        return Err(answer.refusal());
+        return Err(no_word_of_it(&answer));
     }
     if !wire::is_manifest_of(digest, &answer.body) {
         return Err(mismatch(&answer, digest));
@@ -135,6 +134,11 @@ pub(super) async fn config_created(
         return Err(mismatch(&answer, config));
     }
     wire::config_created(&answer.body).map_err(|why| answer.malformed(&why))
+}
+
+/// A 404 that is not the registry's own says nothing about what is there.
+fn no_word_of_it(answer: &Answer) -> RegistryError {
+    if answer.status == StatusCode::NOT_FOUND { answer.error(RegistryErrorKind::Malformed) } else { answer.refusal() }
 }
 
 fn mismatch(answer: &Answer, digest: &Digest) -> RegistryError {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::untag::closure;
-use super::{AfterFailure, Applied, Order, Site, after_failure, intent};
+use super::{AfterFailure, Applied, MOST_TRIES, Order, Site, after_failure, intent};
 use crate::domain::{Digest, Outcome, Removal, RemovalMethod, Repository, Skip, TagName};
 use crate::registry::{RawManifest, Removed};
 use crate::store::{JournalId, StoreError};
@@ -79,7 +79,8 @@ impl Holders {
 
 /// One manifest with all its tags.
 async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec<Applied>, StoreError> {
-    let (manifest, tags_before) = match ready(site, digest, &orders).await {
+    let _turn = site.turn().await;
+    let Ready { manifest, mut tags } = match ready(site, digest, &orders).await {
         Ok(ready) => ready,
         Err(outcome) => {
             let mut applied = Vec::new();
@@ -89,13 +90,33 @@ async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec
             return Ok(applied);
         }
     };
-    let mut intents: Vec<(JournalId, Order)> = Vec::new();
-    for order in orders {
-        let intent = intent(&order, manifest.media_type.clone());
-        intents.push((site.hands.store.intend(site.hands.run, &intent, &manifest, site.now()).await?, order));
+    // Somebody else removed these; the manifest goes on behalf of the others.
+    let (orders, gone): (Vec<Order>, Vec<Order>) =
+        orders.into_iter().partition(|order| tags.contains(&order.removal.tag));
+    let mut noted = Vec::new();
+    for order in gone {
+        noted.push(site.note(order, Outcome::Skipped(Skip::Gone)).await?);
     }
-    let outcome = delete(site, digest).await;
-    let mut applied = Vec::new();
+    let mut intents: Vec<(JournalId, Order)> = Vec::new();
+    for order in &orders {
+        let intent = intent(order, manifest.media_type.clone());
+        let id = site.hands.store.intend(site.hands.run, &intent, &manifest, site.now()).await?;
+        intents.push((id, order.clone()));
+    }
+    let mut outcome = delete(site, digest).await;
+    for _ in 1..MOST_TRIES {
+        if !matches!(&outcome, Err(error) if error.kind == RegistryErrorKind::Throttled) {
+            break;
+        }
+        outcome = match ready(site, digest, &orders).await {
+            Ok(ready) => {
+                tags = ready.tags;
+                delete(site, digest).await
+            }
+            Err(outcome) => Ok(outcome),
+        };
+    }
+    let mut applied = noted;
     for (id, order) in intents {
         let outcome = match &outcome {
             Ok(outcome) => outcome.clone(),
@@ -113,13 +134,20 @@ async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec
         applied.push(Applied { removal: order.removal, outcome });
     }
     if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Done(_))) {
-        repair(site, &manifest, &tags_before, &applied).await?;
+        repair(site, &manifest, &tags, &applied).await?;
     }
     Ok(applied)
 }
 
-/// The manifest and the repository's tags of now, if everything about it still is as it was decided on.
-async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order]) -> Result<(RawManifest, Vec<TagName>), Outcome> {
+/// What a removal begins with.
+struct Ready {
+    manifest: RawManifest,
+    /// The repository's tags of now.
+    tags: Vec<TagName>,
+}
+
+/// Makes sure that everything about a manifest still is as it was decided on.
+async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order]) -> Result<Ready, Outcome> {
     if let Some(skip) = site.stopped() {
         return Err(Outcome::Skipped(skip));
     }
@@ -141,6 +169,9 @@ async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order]) -> Result<(Ra
     let name = &site.repository.name;
     // Tags that came since are looked at one by one; those known to be elsewhere are not, see `repair`.
     let tags = site.target.reader.tags(name).await.map_err(unread)?;
+    if !tags.iter().any(|tag| ordered.contains(tag)) {
+        return Err(Outcome::Skipped(Skip::Gone));
+    }
     for tag in &tags {
         if ordered.contains(tag) {
             if !is_at(site, tag, digest).await.map_err(unread)? {
@@ -151,7 +182,7 @@ async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order]) -> Result<(Ra
         }
     }
     match site.manifest(digest).await {
-        Ok(Some(manifest)) => Ok((manifest, tags)),
+        Ok(Some(manifest)) => Ok(Ready { manifest, tags }),
         Ok(None) => Err(Outcome::Skipped(Skip::Gone)),
         Err(error) => Err(unread(error)),
     }
@@ -167,7 +198,13 @@ async fn delete(site: &Site<'_>, digest: &Digest) -> Result<Outcome, crate::regi
             site.brake.succeeded();
             Ok(Outcome::Done(evidence))
         }
+        Ok(Removed::AlreadyGone) if site.target.reader.has_manifest(&site.repository.name, digest).await? => {
+            let why = "the registry said that there is no such manifest, and has it".to_owned();
+            site.brake.stop(why.clone());
+            Ok(Outcome::Failed(why))
+        }
         Ok(Removed::AlreadyGone) => Ok(Outcome::Skipped(Skip::Gone)),
+        Err(error) if error.kind == RegistryErrorKind::Throttled => Err(error),
         Err(error) => {
             site.brake.failed(&error);
             Err(error)
@@ -189,7 +226,12 @@ async fn repair(
     };
     let ordered: BTreeSet<&TagName> = applied.iter().map(|applied| &applied.removal.tag).collect();
     let lost = before.iter().filter(|tag| !ordered.contains(tag) && after.binary_search(tag).is_err());
-    site.put_back(manifest, lost.collect()).await
+    let lost = site.put_back(manifest, &lost.cloned().collect::<Vec<_>>()).await?;
+    if !lost.is_empty() {
+        let lost: Vec<&str> = lost.iter().map(TagName::as_str).collect();
+        site.brake.stop(format!("tags went with {} and could not be put back: {}", manifest.digest, lost.join(", ")));
+    }
+    Ok(())
 }
 
 fn log(site: &Site<'_>, removal: &Removal, outcome: &Outcome) {

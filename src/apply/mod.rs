@@ -14,11 +14,11 @@ use std::sync::{Arc, OnceLock};
 
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use uuid::Uuid;
 
 use crate::domain::{
-    Action, Digest, Intent, Outcome, RegistryName, Removal, RemovalMethod, Repository, RepositoryName, Skip,
+    Action, Digest, Intent, Outcome, RegistryName, Removal, RemovalMethod, Repository, RepositoryName, Skip, TagName,
 };
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistryWriter};
 use crate::store::{Store, StoreError};
@@ -31,6 +31,9 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Failures in a row after which a registry is left alone for the rest of a run.
 const MOST_FAILURES_IN_A_ROW: u32 = 8;
+
+/// How often a removal is tried that the registry puts off because it has too much to do. It says itself how long to wait.
+const MOST_TRIES: usize = 20;
 
 /// A registry that may be changed.
 #[derive(Clone)]
@@ -124,16 +127,19 @@ async fn registry(
         brake.stop(format!("registry {name} is not in the settings"));
         return skip_all(hands, &brake, repositories.into_values().flatten().collect()).await;
     };
+    let turns = Semaphore::new(target.reader.settings().concurrency.max(1));
     let work = repositories.into_iter().map(|(repository_name, orders)| {
-        let (brake, empty) = (&brake, Repository::empty(repository_name.clone()));
+        let (brake, turns, empty) = (&brake, &turns, Repository::empty(repository_name.clone()));
         let name = &name;
         async move {
             let repository = inventory.repository(name, &repository_name).unwrap_or(&empty);
-            let site = Site { hands, target, brake, repository };
-            match target.reader.settings().removal {
+            let site = Site { hands, target, brake, turns, repository };
+            let applied = match target.reader.settings().removal {
                 RemovalMethod::Untag => untag::repository(&site, orders).await,
                 RemovalMethod::DeleteManifest => manifest::repository(&site, orders).await,
-            }
+            };
+            // The other repositories must not go on without a journal either.
+            applied.inspect_err(|error| brake.stop(error.message.clone()))
         }
     });
     let results: Vec<Result<Vec<Applied>, StoreError>> =
@@ -183,6 +189,8 @@ struct Site<'a> {
     hands: &'a Hands,
     target: &'a Target,
     brake: &'a Brake,
+    /// One for each removal at once, so that none waits between its last look and its request.
+    turns: &'a Semaphore,
     repository: &'a Repository,
 }
 
@@ -193,6 +201,11 @@ impl Site<'_> {
 
     fn registry(&self) -> &RegistryName {
         &self.target.reader.settings().name
+    }
+
+    /// Waits for a turn. Nothing closes the turns; without one, there is only more haste.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
     }
 
     /// Why no further removal may begin here.
@@ -214,10 +227,11 @@ impl Site<'_> {
         Ok(Applied { removal: order.removal, outcome })
     }
 
-    /// Marks the registry as one that destroys, and puts a destroyed manifest back under every tag that it had.
+    /// Puts a manifest back under tags that it had, and gives those that did not come back.
     ///
     /// Only tags that name nothing now are put back; a tag that somebody pushed meanwhile is theirs.
-    async fn put_back(&self, manifest: &RawManifest, tags: Vec<&crate::domain::TagName>) -> Result<(), StoreError> {
+    async fn put_back(&self, manifest: &RawManifest, tags: &[TagName]) -> Result<Vec<TagName>, StoreError> {
+        let mut lost = Vec::new();
         for tag in tags {
             let intent = Intent {
                 action: Action::Restore,
@@ -229,13 +243,17 @@ impl Site<'_> {
                 policy: None,
                 proof: "[]".to_owned(),
             };
-            if !matches!(self.target.reader.resolve(&self.repository.name, tag).await, Ok(None)) {
+            // Where the registry does not say, the put is tried: what is asked for now was there a moment ago.
+            if let Ok(Some(_)) = self.target.reader.resolve(&self.repository.name, tag).await {
                 continue;
             }
             let id = self.hands.store.intend(self.hands.run, &intent, manifest, self.now()).await?;
-            let outcome = match self.target.writer.put_tag(&self.repository.name, tag, manifest).await {
+            let outcome = match restore::put(self.target, &intent, manifest).await {
                 Ok(()) => Outcome::Done(String::new()),
-                Err(error) => Outcome::Failed(error.message),
+                Err(error) => {
+                    lost.push(tag.clone());
+                    Outcome::Failed(error.message)
+                }
             };
             tracing::warn!(
                 registry = %self.registry(), repository = %self.repository.name, %tag, digest = %manifest.digest,
@@ -243,7 +261,7 @@ impl Site<'_> {
             );
             self.hands.store.settle(id, &outcome, self.now()).await?;
         }
-        Ok(())
+        Ok(lost)
     }
 }
 
@@ -256,9 +274,10 @@ struct Brake {
 
 impl Brake {
     fn stop(&self, why: String) {
-        tracing::warn!(why, "no further removals in this registry");
-        // The first reason stands.
-        let _ = self.why.set(why);
+        self.why.get_or_init(|| {
+            tracing::warn!(why, "no further removals in this registry");
+            why
+        });
     }
 
     fn reason(&self, hands: &Hands) -> Option<Skip> {
@@ -279,7 +298,7 @@ impl Brake {
             return;
         }
         if matches!(error.kind, RegistryErrorKind::Unsupported | RegistryErrorKind::Denied) {
-            self.stop(format!("the registry refused a removal: {}", error.message));
+            self.stop(format!("the registry refused: {}", error.message));
         } else if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_FAILURES_IN_A_ROW {
             self.stop(format!("{MOST_FAILURES_IN_A_ROW} removals in a row failed, the last one: {}", error.message));
         }

@@ -1,10 +1,10 @@
 //! Putting tags back, byte for byte.
 
 use crate::domain::{Action, Intent, Outcome, Skip};
-use crate::registry::{RawManifest, RegistryError};
-use crate::store::{JournalEntry, StoreError};
+use crate::registry::{RawManifest, RegistryError, RegistryErrorKind};
+use crate::store::{JournalEntry, StoreError, StoreErrorKind};
 
-use super::{Hands, Target};
+use super::{Hands, MOST_TRIES, Target};
 
 /// What came of putting one tag back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,14 @@ async fn one(hands: &Hands, entry: &JournalEntry) -> Result<Restored, StoreError
         Err(error) => return note(hands, intent, Outcome::Failed(error.message), false).await,
         Ok(None) => {}
     }
-    let manifest = hands.store.manifest_of(entry).await?;
+    let manifest = match hands.store.manifest_of(entry).await {
+        Ok(manifest) => manifest,
+        // One that is damaged keeps none of the others from coming back.
+        Err(error) if matches!(error.kind, StoreErrorKind::Missing | StoreErrorKind::Corrupt) => {
+            return note(hands, intent, Outcome::Failed(error.message), false).await;
+        }
+        Err(error) => return Err(error),
+    };
     let id = hands.store.intend(hands.run, &intent, &manifest, (hands.clock)()).await?;
     let outcome = match put(target, &intent, &manifest).await {
         Ok(()) => Outcome::Done(String::new()),
@@ -71,12 +78,26 @@ async fn one(hands: &Hands, entry: &JournalEntry) -> Result<Restored, StoreError
 }
 
 /// Puts it, and looks whether it is there: an answer alone is no proof.
-async fn put(target: &Target, intent: &Intent, manifest: &RawManifest) -> Result<(), RegistryError> {
-    target.writer.put_tag(&intent.repository, &intent.tag, manifest).await?;
-    match target.reader.resolve(&intent.repository, &intent.tag).await? {
+///
+/// A put that the registry puts off is tried again, as long as nobody else has pushed the tag.
+pub(super) async fn put(target: &Target, intent: &Intent, manifest: &RawManifest) -> Result<(), RegistryError> {
+    let (repository, tag) = (&intent.repository, &intent.tag);
+    let mut tries = 1;
+    let there = loop {
+        let put = target.writer.put_tag(repository, tag, manifest).await;
+        let there = target.reader.resolve(repository, tag).await;
+        match (put, there) {
+            (Ok(()), there) => break there?,
+            // It says that it failed, and did it.
+            (Err(_), Ok(Some(now))) if now == manifest.digest => break Some(now),
+            (Err(error), Ok(None)) if error.kind == RegistryErrorKind::Throttled && tries < MOST_TRIES => tries += 1,
+            (Err(error), _) => return Err(error),
+        }
+    };
+    match there {
         Some(now) if now == manifest.digest => Ok(()),
         _ => Err(RegistryError {
-            kind: crate::registry::RegistryErrorKind::DigestMismatch,
+            kind: RegistryErrorKind::DigestMismatch,
             message: "the registry took the manifest, and the tag does not name it".to_owned(),
         }),
     }

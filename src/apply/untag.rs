@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use futures::stream::{self, StreamExt as _};
 
-use super::{AfterFailure, Applied, Order, Site, after_failure, intent};
+use super::{AfterFailure, Applied, MOST_TRIES, Order, Site, after_failure, intent};
 use crate::domain::{Digest, Outcome, Removal, RemovalMethod, Repository, Skip, TagName};
-use crate::registry::Removed;
+use crate::registry::{RegistryErrorKind, Removed};
 use crate::store::StoreError;
 
 /// Carries out all orders of one repository.
@@ -22,17 +22,18 @@ pub(super) async fn repository(site: &Site<'_>, orders: Vec<Order>) -> Result<Ve
     let mut images = images.into_iter();
     let mut applied = Vec::new();
     for order in images.by_ref() {
-        let done = one(site, order).await?;
+        let mut done = one(site, order, Trust::Look).await?;
         let removed = matches!(done.outcome, Outcome::Done(_));
-        let removal = done.removal.clone();
+        if removed && let Some(why) = verify_survival(site, &done.removal).await? {
+            done.outcome = Outcome::Failed(why);
+        }
         applied.push(done);
         if removed {
-            verify_survival(site, &removal).await?;
             break;
         }
     }
     let at_once = site.target.reader.settings().concurrency.max(1);
-    let mut rest = stream::iter(images.map(|order| one(site, order))).buffer_unordered(at_once);
+    let mut rest = stream::iter(images.map(|order| one(site, order, Trust::Answers))).buffer_unordered(at_once);
     while let Some(done) = rest.next().await {
         applied.push(done?);
     }
@@ -47,8 +48,18 @@ fn staying_digests(repository: &Repository, orders: &[Order]) -> BTreeSet<Digest
     repository.tags.iter().filter(|tag| !going.contains(&tag.name)).filter_map(|tag| tag.digest.clone()).collect()
 }
 
+/// Whether a registry's word that a tag is removed is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// It is: an earlier one was true.
+    Answers,
+    /// The tag is looked at.
+    Look,
+}
+
 /// One removal, from intent to outcome.
-async fn one(site: &Site<'_>, order: Order) -> Result<Applied, StoreError> {
+async fn one(site: &Site<'_>, order: Order, trust: Trust) -> Result<Applied, StoreError> {
+    let _turn = site.turn().await;
     if let Some(skip) = site.stopped() {
         return site.note(order, Outcome::Skipped(skip)).await;
     }
@@ -68,37 +79,74 @@ async fn one(site: &Site<'_>, order: Order) -> Result<Applied, StoreError> {
             return site.note(order, Outcome::Failed(why)).await;
         }
     };
-    let Removal { repository, tag, digest, .. } = &order.removal;
     let intent = intent(&order, manifest.media_type.clone());
     let id = site.hands.store.intend(site.hands.run, &intent, &manifest, site.now()).await?;
-    let outcome = match site.target.reader.resolve(repository, tag).await {
-        Ok(Some(now)) if now == *digest => match site.target.writer.untag(repository, tag).await {
-            Ok(Removed::Done(evidence)) => {
-                site.brake.succeeded();
-                Outcome::Done(evidence)
-            }
-            Ok(Removed::AlreadyGone) => Outcome::Skipped(Skip::Gone),
-            Err(error) => {
-                site.brake.failed(&error);
-                match after_failure(site, &order, error).await {
-                    AfterFailure::Known(outcome) => outcome,
-                    AfterFailure::Unknown(why) => {
-                        let why = format!("{why}; settled at the next start");
-                        return Ok(Applied { removal: order.removal, outcome: Outcome::Failed(why) });
-                    }
-                }
-            }
-        },
-        Ok(Some(to)) => Outcome::Skipped(Skip::Moved { to }),
-        Ok(None) => Outcome::Skipped(Skip::Gone),
-        Err(error) => {
-            site.brake.failed(&error);
-            Outcome::Failed(format!("the tag could not be read again: {}", error.message))
+    let outcome = match untag(site, &order, trust).await {
+        AfterFailure::Known(outcome) => outcome,
+        AfterFailure::Unknown(why) => {
+            let outcome = Outcome::Failed(format!("{why}; settled at the next start"));
+            return Ok(Applied { removal: order.removal, outcome });
         }
     };
     site.hands.store.settle(id, &outcome, site.now()).await?;
     log(site, &order.removal, &outcome);
     Ok(Applied { removal: order.removal, outcome })
+}
+
+/// Looks at the tag and removes it. A tag cannot be removed on the condition that it has not moved, so the look comes
+/// right before each request, and again after each pause.
+async fn untag(site: &Site<'_>, order: &Order, trust: Trust) -> AfterFailure {
+    let Removal { repository, tag, digest, .. } = &order.removal;
+    let mut tries = 1;
+    loop {
+        match site.target.reader.resolve(repository, tag).await {
+            Ok(Some(now)) if now == *digest => {}
+            Ok(Some(to)) => return AfterFailure::Known(Outcome::Skipped(Skip::Moved { to })),
+            Ok(None) => return AfterFailure::Known(Outcome::Skipped(Skip::Gone)),
+            Err(error) => {
+                site.brake.failed(&error);
+                let why = format!("the tag could not be read again: {}", error.message);
+                return AfterFailure::Known(Outcome::Failed(why));
+            }
+        }
+        return match site.target.writer.untag(repository, tag).await {
+            Ok(Removed::Done(evidence)) => {
+                site.brake.succeeded();
+                if trust == Trust::Look {
+                    confirmed(site, order, Outcome::Done(evidence)).await
+                } else {
+                    AfterFailure::Known(Outcome::Done(evidence))
+                }
+            }
+            Ok(Removed::AlreadyGone) => confirmed(site, order, Outcome::Skipped(Skip::Gone)).await,
+            Err(error) if error.kind == RegistryErrorKind::Throttled && tries < MOST_TRIES => {
+                if let Some(skip) = site.stopped() {
+                    return AfterFailure::Known(Outcome::Skipped(skip));
+                }
+                tries += 1;
+                continue;
+            }
+            Err(error) => {
+                site.brake.failed(&error);
+                after_failure(site, order, error).await
+            }
+        };
+    }
+}
+
+/// The outcome that the registry gave, unless the tag is still there all the same.
+async fn confirmed(site: &Site<'_>, order: &Order, outcome: Outcome) -> AfterFailure {
+    let Removal { repository, tag, digest, .. } = &order.removal;
+    match site.target.reader.resolve(repository, tag).await {
+        Ok(Some(now)) if now == *digest => {
+            let said =
+                if matches!(outcome, Outcome::Done(_)) { "that it removed the tag" } else { "that the tag is gone" };
+            let why = format!("the registry said {said}, and {repository}:{tag} is still there");
+            site.brake.stop(why.clone());
+            AfterFailure::Unknown(why)
+        }
+        _ => AfterFailure::Known(outcome),
+    }
 }
 
 fn log(site: &Site<'_>, removal: &Removal, outcome: &Outcome) {
@@ -113,28 +161,36 @@ fn log(site: &Site<'_>, removal: &Removal, outcome: &Outcome) {
     }
 }
 
-/// After the first untag in a repository: is the manifest still there? Some registries delete it with a tag.
-async fn verify_survival(site: &Site<'_>, removal: &Removal) -> Result<(), StoreError> {
+/// After the first untag in a repository: is the manifest still there? Some registries delete it with a tag. Says so then,
+/// and what became of the tags.
+async fn verify_survival(site: &Site<'_>, removal: &Removal) -> Result<Option<String>, StoreError> {
     let digest = &removal.digest;
     match site.target.reader.has_manifest(&site.repository.name, digest).await {
-        Ok(true) => Ok(()),
+        Ok(true) => Ok(None),
         Err(error) => {
             let why = format!("it could not be seen whether a manifest survived its untag: {}", error.message);
             site.brake.stop(why);
-            Ok(())
+            Ok(None)
         }
         Ok(false) => {
             let why = format!(
                 "an untag in {} destroyed the manifest {digest}: this registry deletes manifests with their tags",
                 site.repository.name
             );
-            site.brake.stop(why);
+            site.brake.stop(why.clone());
             site.hands.store.mark_destroys(site.registry(), site.now()).await?;
             let journaled = site.hands.store.last_removal(&removal.registry, &removal.repository, &removal.tag).await?;
-            let Some(entry) = journaled else { return Ok(()) };
+            let Some(entry) = journaled else { return Ok(Some(why)) };
             let manifest = site.hands.store.manifest_of(&entry).await?;
             let tags = site.repository.tags.iter().filter(|tag| tag.digest.as_ref() == Some(digest));
-            site.put_back(&manifest, tags.map(|tag| &tag.name).collect()).await
+            let tags: Vec<TagName> = tags.map(|tag| tag.name.clone()).collect();
+            let lost = site.put_back(&manifest, &tags).await?;
+            Ok(Some(if lost.is_empty() {
+                format!("{why}; it was put back under every tag that it had")
+            } else {
+                let lost: Vec<&str> = lost.iter().map(TagName::as_str).collect();
+                format!("{why}; it could not be put back as {}: see `tagwarden runs show`", lost.join(", "))
+            }))
         }
     }
 }
@@ -161,7 +217,7 @@ async fn companions_last(
             return Ok(());
         }
         for order in free {
-            applied.push(one(site, order).await?);
+            applied.push(one(site, order, Trust::Answers).await?);
         }
         companions = bound;
     }

@@ -96,7 +96,7 @@ impl DistributionReader {
     /// Asks to delete `reference`, which must be one that cannot exist, and gives the status.
     async fn probe(&self, repository: &RepositoryName, reference: &str) -> Result<StatusCode, RegistryError> {
         let url = self.http.url(&format!("/v2/{repository}/manifests/{reference}"));
-        let answer = self.http.send(&Grant::Delete(repository.clone()), &Ask::delete(url)).await?;
+        let answer = self.http.send(&Grant::Delete(repository.clone()), &Ask::probe(url)).await?;
         match answer.status.as_u16() {
             // Some registries take any deletion for done, existing or not.
             200 | 202 | 204 | 404 | 400 | 405 | 401 | 403 => Ok(answer.status),

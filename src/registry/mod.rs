@@ -126,7 +126,8 @@ pub enum RegistryErrorKind {
     Unsupported,
     /// It is locked or immutable.
     Locked,
-    /// Too many requests, even after waiting (429).
+    /// Too many requests (429, or 503 with `Retry-After`). A removal or a put was not processed then; the wait that the
+    /// registry wished for is over, and what it rests on should be looked at before the next try.
     Throttled,
     /// The registry failed (5xx), or answered with another status than expected.
     Status(u16),

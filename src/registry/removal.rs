@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 
 use super::auth::Grant;
 use super::http::RegistryHttp;
-use super::transport::{Answer, Ask, ERROR_LIMIT, Patience};
+use super::transport::{Answer, Ask, ERROR_LIMIT, Patience, Repeat};
 use super::{RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, pull};
 use crate::domain::{Digest, RepositoryName, TagName};
 
@@ -58,7 +58,7 @@ impl RegistryWriter for DistributionWriter {
         let ask = Ask {
             method: Method::PUT,
             content: Some((manifest.media_type.clone(), manifest.bytes.clone())),
-            repeatable: false,
+            repeat: Repeat::LookFirst,
             ..Ask::get(self.http.url(&format!("/v2/{repository}/manifests/{tag}")), "*/*", ERROR_LIMIT)
         };
         let answer = self.http.send(&Grant::Push(repository.clone()), &ask).await?;
@@ -90,6 +90,7 @@ impl RegistryWriter for DistributionWriter {
 /// What came of a deletion.
 fn removed(answer: &Answer) -> Result<Removed, RegistryError> {
     match answer.status.as_u16() {
+        200 | 202 | 204 if answer.looks_like_a_page() => Err(answer.malformed("no registry answers a deletion so")),
         200 | 202 | 204 => Ok(Removed::Done(evidence(answer))),
         404 if answer.is_absence() => Ok(Removed::AlreadyGone),
         409 | 412 | 423 => Err(answer.error(RegistryErrorKind::Locked)),

@@ -54,14 +54,26 @@ pub(super) struct Ask {
     pub(super) limit: usize,
     /// Content to send, with its type.
     pub(super) content: Option<(Arc<str>, Arc<[u8]>)>,
-    /// Whether doing it twice is doing it once, so that it may be retried although it was perhaps processed.
-    pub(super) repeatable: bool,
+    /// When it may be sent once more.
+    pub(super) repeat: Repeat,
+}
+
+/// When a request that went wrong may be sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// Always: doing it twice is doing it once.
+    Safe,
+    /// Where it was certainly not processed.
+    Unprocessed,
+    /// Never, because what it rests on may have changed in the pause: whoever asked must look again first. Throttled, it
+    /// comes back after the pause that the registry wished for.
+    LookFirst,
 }
 
 impl Ask {
     /// A GET of at most `limit` bytes.
     pub(super) fn get(url: Url, accept: &'static str, limit: usize) -> Self {
-        Self { method: Method::GET, url, accept, limit, content: None, repeatable: true }
+        Self { method: Method::GET, url, accept, limit, content: None, repeat: Repeat::Safe }
     }
 
     /// A HEAD.
@@ -69,9 +81,14 @@ impl Ask {
         Self { method: Method::HEAD, ..Self::get(url, accept, 0) }
     }
 
+    /// A DELETE of what cannot exist.
+    pub(super) fn probe(url: Url) -> Self {
+        Self { repeat: Repeat::Unprocessed, ..Self::delete(url) }
+    }
+
     /// A DELETE.
     pub(super) fn delete(url: Url) -> Self {
-        Self { method: Method::DELETE, repeatable: false, ..Self::get(url, "*/*", ERROR_LIMIT) }
+        Self { method: Method::DELETE, repeat: Repeat::LookFirst, ..Self::get(url, "*/*", ERROR_LIMIT) }
     }
 
     /// The request in words, without its query: that of a storage host is a signature.
@@ -119,6 +136,7 @@ impl Answer {
             StatusCode::NOT_FOUND => RegistryErrorKind::NotFound,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RegistryErrorKind::Denied,
             StatusCode::TOO_MANY_REQUESTS => RegistryErrorKind::Throttled,
+            StatusCode::SERVICE_UNAVAILABLE if self.headers.contains_key(RETRY_AFTER) => RegistryErrorKind::Throttled,
             status => RegistryErrorKind::Status(status.as_u16()),
         };
         self.error(kind)
@@ -163,7 +181,7 @@ impl Answer {
         }
     }
 
-    fn looks_like_a_page(&self) -> bool {
+    pub(super) fn looks_like_a_page(&self) -> bool {
         self.header(CONTENT_TYPE.as_str()).is_some_and(|value| value.contains("html"))
             || self.body.trim_ascii_start().starts_with(b"<")
     }
@@ -263,6 +281,10 @@ impl Transport {
                 self.failed_in_a_row.fetch_add(1, Ordering::Relaxed);
                 return outcome.map_err(|cut| cut.error);
             };
+            if ask.repeat == Repeat::LookFirst {
+                tokio::time::sleep(pause).await;
+                return outcome.map_err(|cut| cut.error);
+            }
             tracing::debug!(request = ask.words(), pause_ms = pause.as_millis(), "trying again");
             self.retries.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(pause).await;
@@ -327,13 +349,16 @@ struct Wish {
 /// Whether a request should be tried again. What may have been processed already is only repeated where that is safe.
 fn wish(ask: &Ask, outcome: &Result<Answer, Cut>) -> Option<Wish> {
     match outcome {
-        Err(cut) => (cut.passing && (ask.repeatable || cut.unsent)).then_some(Wish { after: None, throttled: false }),
+        Err(cut) => {
+            let safe = ask.repeat == Repeat::Safe || ask.repeat == Repeat::Unprocessed && cut.unsent;
+            (cut.passing && safe).then_some(Wish { after: None, throttled: false })
+        }
         Ok(answer) => {
             let after = retry_after(&answer.headers);
             match answer.status.as_u16() {
                 429 => Some(Wish { after, throttled: true }),
                 503 if after.is_some() => Some(Wish { after, throttled: true }),
-                408 | 500 | 502 | 503 | 504 if ask.repeatable => Some(Wish { after, throttled: false }),
+                408 | 500 | 502 | 503 | 504 if ask.repeat == Repeat::Safe => Some(Wish { after, throttled: false }),
                 _ => None,
             }
         }
@@ -437,7 +462,7 @@ mod tests {
             let error = RegistryError { kind: RegistryErrorKind::Connection, message: String::new() };
             Err(Cut { error, unsent, passing: true })
         };
-        let (get, delete) = (Ask::get(url.clone(), "*/*", 0), Ask::delete(url));
+        let (get, delete) = (Ask::get(url.clone(), "*/*", 0), Ask::probe(url));
         for (outcome, of_get, of_delete) in [
             (answer(200, None), false, false),
             (answer(401, None), false, false),

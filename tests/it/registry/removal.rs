@@ -123,7 +123,7 @@ async fn what_comes_of_a_removal() {
 }
 
 #[tokio::test]
-async fn a_removal_that_was_only_throttled_is_repeated() {
+async fn a_removal_that_was_only_throttled_comes_back_to_be_looked_at_again() {
     let server = MockServer::start().await;
     let busy = |status| refusal(status, "TOOMANYREQUESTS").insert_header("retry-after", "0");
     for status in [429, 503] {
@@ -132,7 +132,12 @@ async fn a_removal_that_was_only_throttled_is_repeated() {
     }
     let done = ResponseTemplate::new(202).insert_header("x-ms-correlation-request-id", "c-1");
     answer(&server, "DELETE", "/v2/app/manifests/v1", done).await;
-    let removed = writer(&server).untag(&name("app"), &tag("v1")).await.unwrap();
+    let writer = writer(&server);
+    for _ in [429, 503] {
+        let error = writer.untag(&name("app"), &tag("v1")).await.unwrap_err();
+        assert_eq!(error.kind, RegistryErrorKind::Throttled, "the tag may have moved in the pause");
+    }
+    let removed = writer.untag(&name("app"), &tag("v1")).await.unwrap();
     assert_eq!(removed, Removed::Done("x-ms-correlation-request-id: c-1".into()));
 }
 

@@ -12,7 +12,7 @@ use crate::store::{JournalEntry, Store, StoreError};
 /// Settles what an earlier run left open, and gives the entries with the outcome found.
 ///
 /// A tag that is gone was removed; one that is still at its digest was not. Where a registry cannot say, the entry stays
-/// open until the next start.
+/// open until the next start; so does one so young that the registry may still be about to do what was asked of it.
 ///
 /// # Errors
 /// When the journal could not be read or written.
@@ -22,7 +22,8 @@ pub async fn settle(
     now: Timestamp,
 ) -> Result<Vec<(JournalEntry, Outcome)>, StoreError> {
     let mut settled = Vec::new();
-    for entry in store.unsettled().await? {
+    // The last first: of several intents about one tag, that one was carried out.
+    for entry in store.unsettled().await?.into_iter().rev() {
         let intent = &entry.intent;
         let Some(reader) = readers.get(&intent.registry) else {
             tracing::warn!(registry = %intent.registry, tag = %intent.tag, "cannot settle: no such registry in the settings");
@@ -36,15 +37,23 @@ pub async fn settle(
                 continue;
             }
         };
+        let young = now.duration_since(entry.intended_at).unsigned_abs() < reader.settings().timeout;
         let outcome = match (intent.action, found) {
+            (Action::Remove(_), None) if removed_later(store, &entry).await? => {
+                Outcome::Skipped(Skip::Settled("a later run removed the tag".to_owned()))
+            }
             (Action::Remove(_), None) => Outcome::Done("found gone at the next start".to_owned()),
-            (Action::Remove(_), Some(now)) if now == intent.digest => {
+            (Action::Remove(_), Some(found)) if found == intent.digest => {
+                if young {
+                    continue;
+                }
                 Outcome::Skipped(Skip::Settled("the tag is still there at its digest".to_owned()))
             }
-            (Action::Restore, Some(now)) if now == intent.digest => {
+            (Action::Restore, Some(found)) if found == intent.digest => {
                 Outcome::Done("found put back at the next start".to_owned())
             }
-            (_, Some(to)) => Outcome::Skipped(Skip::Moved { to }),
+            (Action::Remove(_) | Action::Restore, Some(to)) => Outcome::Skipped(Skip::Moved { to }),
+            (Action::Restore, None) if young => continue,
             (Action::Restore, None) => Outcome::Skipped(Skip::Settled("the tag is not there".to_owned())),
         };
         store.settle(entry.id, &outcome, now).await?;
@@ -53,4 +62,11 @@ pub async fn settle(
         settled.push((entry, outcome));
     }
     Ok(settled)
+}
+
+/// Whether the journal has a later removal of the same tag that was done: then this one was not.
+async fn removed_later(store: &Store, entry: &JournalEntry) -> Result<bool, StoreError> {
+    let intent = &entry.intent;
+    let last = store.last_removal(&intent.registry, &intent.repository, &intent.tag).await?;
+    Ok(last.is_some_and(|last| last.id > entry.id))
 }

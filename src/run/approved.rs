@@ -123,9 +123,18 @@ pub(super) fn shrink(
     let impossible = |registry: &str| {
         decision.document.registries.iter().find(|view| view.name == registry).and_then(|view| view.obstacle.clone())
     };
+    // Fewer tags than then may be left, or a greater share of them.
+    let too_many = |index: usize| {
+        let view = decision.document.removals.get(index)?;
+        let mut refusals = decision.document.refusals.iter();
+        refusals.find(|refusal| {
+            matches!(&*refusal.kind, "leave-limit" | "percent-limit") && refusal.binding && refusal.covers(view)
+        })
+    };
     let (mut orders, mut skipped) = (Vec::new(), Vec::new());
     for (view, removal) in approved.removals.iter().zip(removals) {
-        let found = now.get(&view.name()).and_then(|index| decision.plan.removals.get(*index));
+        let index = now.get(&view.name()).copied();
+        let found = index.and_then(|index| decision.plan.removals.get(index));
         let order = |removal: &Removal| Order { removal: removal.clone(), proof: proof(view) };
         let skip = if !view.enforce {
             Skip::DryRun
@@ -136,10 +145,13 @@ pub(super) fn shrink(
         } else {
             match found {
                 Some(now) if now.digest != removal.digest => Skip::Moved { to: now.digest.clone() },
-                Some(now) if now.enforce => {
-                    orders.push(order(now));
-                    continue;
-                }
+                Some(now) if now.enforce => match index.and_then(too_many) {
+                    Some(refusal) => Skip::Refused(refusal.message.clone()),
+                    None => {
+                        orders.push(order(now));
+                        continue;
+                    }
+                },
                 Some(_) => Skip::DryRun,
                 None => why_not(view, decision),
             }

@@ -15,11 +15,11 @@ use crate::apply::{self, Applied, Clock, Hands, Order, Restored, Target};
 use crate::config::{self, Mode, Settings};
 use crate::domain::{
     Action, Claims, ImageReference, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle,
-    RepositoryName, Rules, TagName, Verdict,
+    RepositoryName, Rules, Skip, TagName, Verdict,
 };
 use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
-use crate::registry::{self, Progress, RegistryReader, Scope};
+use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
 use crate::report::{self, Basis, PlanDocument, RemovalView};
 use crate::sources;
 use crate::store::{JournalEntry, Lease, NewRun, RunEnd, RunKind, RunRecord, Store, StoreErrorKind};
@@ -45,6 +45,7 @@ pub struct House {
     /// Becomes true when no further removal may begin.
     pub stop: watch::Receiver<bool>,
     readers: BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
+    patience: Patience,
 }
 
 /// What was read and decided for one time.
@@ -88,8 +89,14 @@ impl RestoreEnded {
     /// How it ended.
     #[must_use]
     pub fn outcome(&self) -> RunOutcome {
-        let failed = self.restored.iter().any(|restored| matches!(restored.outcome, Outcome::Failed(_)));
-        if failed { RunOutcome::Failed } else { RunOutcome::Done }
+        let any = |what: fn(&Outcome) -> bool| self.restored.iter().any(|restored| what(&restored.outcome));
+        if any(|outcome| matches!(outcome, Outcome::Skipped(Skip::Interrupted))) {
+            RunOutcome::Interrupted
+        } else if any(|outcome| matches!(outcome, Outcome::Failed(_))) {
+            RunOutcome::Failed
+        } else {
+            RunOutcome::Done
+        }
     }
 }
 
@@ -137,12 +144,26 @@ impl House {
         clock: Clock,
         stop: watch::Receiver<bool>,
     ) -> Result<Self, RunError> {
+        Self::open_with((settings, policies), by, clock, stop, Patience::default()).await
+    }
+
+    /// The same, with another patience for registries that fail.
+    ///
+    /// # Errors
+    /// As [`House::open`].
+    pub async fn open_with(
+        (settings, policies): (Settings, PolicySet),
+        by: String,
+        clock: Clock,
+        stop: watch::Receiver<bool>,
+        patience: Patience,
+    ) -> Result<Self, RunError> {
         let mut readers = BTreeMap::new();
         for settings in &settings.registries {
-            readers.insert(settings.name.clone(), registry::reader(settings.clone())?);
+            readers.insert(settings.name.clone(), registry::reader(settings.clone(), patience)?);
         }
         let store = Store::open(&settings.state).await?;
-        Ok(Self { settings, policies, store, by, clock, stop, readers })
+        Ok(Self { settings, policies, store, by, clock, stop, readers, patience })
     }
 
     /// Closes the state.
@@ -443,7 +464,8 @@ impl House {
         let mut targets = BTreeMap::new();
         for settings in &self.settings.registries {
             if let Some(reader) = self.readers.get(&settings.name) {
-                let target = Target { reader: Arc::clone(reader), writer: registry::writer(settings.clone())? };
+                let target =
+                    Target { reader: Arc::clone(reader), writer: registry::writer(settings.clone(), self.patience)? };
                 targets.insert(settings.name.clone(), target);
             }
         }
@@ -482,7 +504,7 @@ impl House {
             }
             Err(error) => {
                 let code = error.exit_code();
-                let label = if matches!(error, RunError::Refused(_)) { "refused" } else { "error" };
+                let label = if code == RunOutcome::Refused.exit_code() { "refused" } else { "error" };
                 // The failure itself is what the caller must hear of, also where the record cannot be written.
                 if let Err(second) = self.end(run, label, code, "{}".to_owned(), Some(error.to_string())).await {
                     tracing::error!(%run, error = %second, "the end of the run could not be recorded");
@@ -512,9 +534,12 @@ fn ended(run: Uuid, document: PlanDocument, applied: Vec<Applied>, by_refusals: 
         let mut left = removable.clone().peekable();
         left.peek().is_some() && left.all(|removal| document.refused(removal).is_some())
     };
-    let outcome = if by_refusals && !document.refusals.is_empty() || !by_refusals && all_refused() {
+    let any = |what: fn(&Outcome) -> bool| applied.iter().any(|applied| what(&applied.outcome));
+    let outcome = if any(|outcome| matches!(outcome, Outcome::Skipped(Skip::Interrupted))) {
+        RunOutcome::Interrupted
+    } else if by_refusals && !document.refusals.is_empty() || !by_refusals && all_refused() {
         RunOutcome::Refused
-    } else if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Failed(_))) {
+    } else if any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Skipped(Skip::Stopped(_)))) {
         RunOutcome::Failed
     } else if document.evidence_missing() {
         RunOutcome::EvidenceMissing

@@ -185,6 +185,7 @@ async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> 
 fn exit(ended: &Ended) -> u8 {
     match ended.outcome {
         run::RunOutcome::Done => {}
+        run::RunOutcome::Interrupted => say("interrupted: what had not begun was left as it is"),
         run::RunOutcome::Refused => {
             say("refused: an enforcing run would leave out what the refusals in the report cover");
         }

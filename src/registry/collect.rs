@@ -8,6 +8,7 @@ use futures::{StreamExt, future, stream};
 use super::auth::host_and_port;
 use super::distribution::DistributionReader;
 use super::removal::DistributionWriter;
+use super::transport::Patience;
 use super::{ContentCache, RegistryError, RegistryKind, RegistryReader, RegistrySettings, RegistryWriter};
 use crate::domain::{GapAt, Inventory, Registry, RegistryName, RemovalAbility, RepositoryName};
 
@@ -43,9 +44,9 @@ const REPOSITORIES_AT_ONCE: usize = 8;
 ///
 /// # Errors
 /// When its settings cannot work, such as a CA file that cannot be read.
-pub fn reader(settings: RegistrySettings) -> Result<Arc<dyn RegistryReader>, RegistryError> {
+pub fn reader(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn RegistryReader>, RegistryError> {
     match settings.kind {
-        RegistryKind::Distribution => Ok(Arc::new(DistributionReader::new(settings)?)),
+        RegistryKind::Distribution => Ok(Arc::new(DistributionReader::with_patience(settings, patience)?)),
     }
 }
 
@@ -53,9 +54,9 @@ pub fn reader(settings: RegistrySettings) -> Result<Arc<dyn RegistryReader>, Reg
 ///
 /// # Errors
 /// As [`reader`].
-pub fn writer(settings: RegistrySettings) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
+pub fn writer(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
     match settings.kind {
-        RegistryKind::Distribution => Ok(Arc::new(DistributionWriter::new(settings)?)),
+        RegistryKind::Distribution => Ok(Arc::new(DistributionWriter::with_patience(settings, patience)?)),
     }
 }
 

@@ -12,6 +12,8 @@ use crate::store::{StoreError, StoreErrorKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunOutcome {
+    /// Somebody stopped it before it was through.
+    Interrupted,
     /// A limit or an obstacle refused removals that would be enforced, or a plan could not be applied.
     Refused,
     /// Some removals failed.
@@ -86,6 +88,7 @@ impl RunOutcome {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Done => 0,
+            Self::Interrupted => 1,
             Self::Refused => 3,
             Self::Failed => 4,
             Self::EvidenceMissing => 5,
@@ -97,6 +100,7 @@ impl RunOutcome {
     pub fn label(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Interrupted => "interrupted",
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::EvidenceMissing => "evidence-missing",

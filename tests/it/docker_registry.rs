@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tagwarden::domain::{GapAt, RemovalAbility, RemovalMethod, RemovalObstacle, RepositoryName};
 use tagwarden::registry::{
-    Auth, DistributionReader, DistributionWriter, RegistryErrorKind, RegistryReader, RegistrySettings, RegistryWriter,
-    Removed, Scope, collect, reader,
+    Auth, DistributionReader, DistributionWriter, Patience, RegistryErrorKind, RegistryReader, RegistrySettings,
+    RegistryWriter, Removed, Scope, collect, reader,
 };
 
 use crate::registry::{name, quick, settings, tag};
@@ -62,7 +62,7 @@ async fn everything_in_it_is_read_and_little_is_asked_again() {
     let (registry, settings) = running(Setup::default()).await;
     let pushed = fill(&registry).await;
     let cache = Memory::default();
-    let readers = [reader(settings.clone()).unwrap()];
+    let readers = [reader(settings.clone(), Patience::default()).unwrap()];
     let inventory = collect(&readers, &Scope::All, &cache, &()).await;
     assert!(!inventory.has_gaps(), "{inventory:?}");
     let found = inventory.registries[0].repository("shop/api").unwrap();
@@ -78,7 +78,7 @@ async fn everything_in_it_is_read_and_little_is_asked_again() {
     // there is a referrers API (2.8 has none).
     assert_eq!(readers[0].requests().total, 3 + 4 + 2 * 2 + 1 + 1);
 
-    let again = [reader(settings).unwrap()];
+    let again = [reader(settings, Patience::default()).unwrap()];
     assert_eq!(collect(&again, &Scope::All, &cache, &()).await, inventory);
     assert_eq!(again[0].requests().total, 3 + 4 + 1);
 }
@@ -145,7 +145,7 @@ async fn a_password_opens_it_and_a_wrong_one_is_a_gap() {
     fill(&registry).await;
     let basic = |password: &str| Auth::Basic { username: USER.into(), password: password.into() };
     let inventory_as = async |auth| {
-        let reader = reader(RegistrySettings { auth, ..anonymous.clone() }).unwrap();
+        let reader = reader(RegistrySettings { auth, ..anonymous.clone() }, Patience::default()).unwrap();
         collect(&[reader], &Scope::All, &Memory::default(), &()).await.registries.remove(0)
     };
 

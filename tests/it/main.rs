@@ -14,3 +14,4 @@ mod settings;
 mod sources;
 mod store;
 mod support;
+mod walk;

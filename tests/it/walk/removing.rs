@@ -1,0 +1,253 @@
+//! Registries that fail while tags are removed, and tags that change under the hand.
+
+use http::Method;
+use tagwarden::demo::registry::{AuthMode, Fault, FaultKind, TagDeletion};
+
+use super::*;
+
+/// Faults that are there once the plan is made, the exit code, what came of each of [`GOING`], and a phrase of it.
+type Row = (&'static str, Vec<Fault>, u8, [&'static str; 4], &'static str);
+
+fn rows(walk: &Walk) -> Vec<Row> {
+    let on = |method: Method, tag: &str, what| Fault::on(&format!("manifests/{tag}"), what).method(method);
+    let delete = |tag: &str, what| vec![on(Method::DELETE, tag, what)];
+    let busy = |retry_after| FaultKind::TooManyRequests { retry_after };
+    let elsewhere = walk.digest("shop/api", "candidate-6");
+    let moves = move |tag: &'static str| {
+        let elsewhere = elsewhere.clone();
+        FaultKind::before_request(move |content| assert!(content.move_tag("shop/api", tag, &elsewhere)))
+    };
+    let no_such = FaultKind::Status {
+        status: 404,
+        headers: Vec::new(),
+        body: r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"unknown"}]}"#.into(),
+    };
+    let stops = ["failed", "stopped", "stopped", "stopped"];
+    vec![
+        ("busy once", delete("candidate-1", busy(None)).into_iter().map(|f| f.times(1)).collect(), 0, ["done"; 4], ""),
+        ("busy at all", delete("candidate", busy(None)).into_iter().map(|f| f.times(6)).collect(), 0, ["done"; 4], ""),
+        (
+            "busy for a second",
+            delete("candidate-2", busy(Some(1))).into_iter().map(|f| f.times(1)).collect(),
+            0,
+            ["done"; 4],
+            "",
+        ),
+        ("busy for an hour", delete("candidate-3", busy(Some(3600))), 4, ["done", "done", "failed", "done"], "429"),
+        ("busy for good", delete("candidate-3", busy(None)), 4, ["done", "done", "failed", "done"], "429"),
+        ("500", delete("candidate-3", FaultKind::status(500)), 4, ["done", "done", "failed", "done"], "500"),
+        ("500 for all", delete("candidate", FaultKind::status(500)), 4, ["failed"; 4], "500"),
+        ("500, and did it", delete("candidate-3", FaultKind::HandledButStatus(500)), 0, ["done"; 4], "although"),
+        ("403, and did it", delete("candidate-3", FaultKind::HandledButStatus(502)), 0, ["done"; 4], "although"),
+        (
+            "hangs up",
+            delete("candidate-3", FaultKind::HangUp { handled: false }),
+            4,
+            ["done", "done", "failed", "done"],
+            "",
+        ),
+        (
+            "hangs up, and did it",
+            delete("candidate-3", FaultKind::HangUp { handled: true }),
+            0,
+            ["done"; 4],
+            "although",
+        ),
+        ("cut, and did it", delete("candidate-3", FaultKind::CutBody), 0, ["done"; 4], ""),
+        ("401", delete("candidate-1", FaultKind::status(401)), 4, stops, "auth"),
+        ("403", delete("candidate-1", FaultKind::status(403)), 4, stops, "auth"),
+        ("405", delete("candidate-1", FaultKind::status(405)), 4, stops, "405"),
+        ("locked", delete("candidate-1", FaultKind::status(423)), 0, ["locked", "done", "done", "done"], "locked"),
+        ("says it is gone", delete("candidate-1", no_such.clone()), 4, stops, "is still there"),
+        (
+            "says it is gone, later",
+            delete("candidate-3", no_such),
+            4,
+            ["done", "done", "failed", "done"],
+            "is still there",
+        ),
+        ("says it did it", delete("candidate-1", FaultKind::status(202)), 4, stops, "is still there"),
+        ("a page", delete("candidate-3", FaultKind::HtmlPage), 4, ["done", "done", "failed", "done"], "web page"),
+        (
+            "second look 500",
+            vec![on(Method::HEAD, "candidate-3", FaultKind::status(500)).after(1)],
+            4,
+            ["done", "done", "failed", "done"],
+            "could not be read again",
+        ),
+        (
+            "second look 401",
+            vec![on(Method::HEAD, "candidate-1", FaultKind::status(401)).after(1)],
+            4,
+            stops,
+            "could not be read again",
+        ),
+        (
+            "moved before the second look",
+            vec![on(Method::HEAD, "candidate-3", moves("candidate-3")).after(1)],
+            0,
+            ["done", "done", "moved", "done"],
+            "has moved to",
+        ),
+        (
+            "moved before the first look",
+            vec![on(Method::HEAD, "candidate-3", moves("candidate-3")).times(1)],
+            0,
+            ["done", "done", "moved", "done"],
+            "has moved to",
+        ),
+        (
+            "moved while the registry was busy",
+            vec![
+                on(Method::DELETE, "candidate-3", moves("candidate-3")).times(1),
+                on(Method::DELETE, "candidate-3", busy(None)).times(1),
+            ],
+            0,
+            ["done", "done", "moved", "done"],
+            "has moved to",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn what_fails_is_told_and_journaled_as_it_is() {
+    let count = rows(&Walk::new().await).len();
+    for number in 0..count {
+        let walk = Walk::new().await;
+        let (name, faults, code, labels, phrase) = rows(&walk).remove(number);
+        let plan = walk.plan().await;
+        faults.into_iter().for_each(|fault| walk.registry.inject(fault));
+        let came = walk.apply(&plan).await;
+        assert_eq!((came.code, came.labels()), (code, labels.to_vec()), "{name}: {}", came.text);
+        assert!(came.text.contains(phrase), "{name}: {}", came.text);
+        // Whatever the registry did with what it left open is settled later.
+        walk.registry.clear_faults();
+        walk.pass(1);
+        walk.plan().await;
+        walk.audit(Some(&plan)).await;
+        assert!(walk.journal().await.iter().all(|entry| entry.outcome.is_some()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn many_failures_in_a_row_end_it() {
+    let walk = Walk::new().await;
+    for number in 7..=30 {
+        walk.put("shop/api", &format!("candidate-{number}"), &image(&format!("candidate-{number}"), 200 + number));
+    }
+    let plan = walk.plan().await;
+    walk.registry.inject(Fault::on("manifests/candidate", FaultKind::status(500)).method(Method::DELETE));
+    let came = walk.apply(&plan).await;
+    let count = |label: &str| came.tags.values().filter(|found| *found == label).count();
+    assert_eq!((came.code, count("failed"), count("stopped")), (4, 8, 20), "{}", came.text);
+}
+
+/// What cannot be seen: a tag that moves after the last look goes with what it then named. The manifest that it then
+/// named stays in the registry, and the journal has the digest at which it was seen.
+#[tokio::test]
+async fn a_tag_that_moves_in_the_instant_of_its_removal() {
+    let walk = Walk::new().await;
+    let plan = walk.plan().await;
+    let fresh = walk.digest("shop/api", "candidate-6");
+    let to = fresh.clone();
+    let moves = FaultKind::before_request(move |content| assert!(content.move_tag("shop/api", "candidate-3", &to)));
+    walk.registry.inject(Fault::on("manifests/candidate-3", moves).method(Method::DELETE));
+    let came = walk.apply(&plan).await;
+    assert_eq!(came.labels(), ["done"; 4]);
+    assert!(walk.registry.manifest("shop/api", &fresh).is_some());
+    let restored = walk.restore(&came.run()).await.unwrap();
+    assert_eq!(restored.restored.len(), 4);
+    assert_eq!(walk.registry.tags("shop/api")["candidate-3"], walk.digest("shop/api", "candidate-3"));
+}
+
+#[tokio::test]
+async fn a_new_tag_on_the_same_digest_is_nobodys_business() {
+    let walk = Walk::new().await;
+    let plan = walk.plan().await;
+    let digest = walk.digest("shop/api", "candidate-1");
+    assert!(walk.registry.move_tag("shop/api", "stable", &digest));
+    let came = walk.apply(&plan).await;
+    assert_eq!((came.code, came.labels()), (0, vec!["done"; 4]), "{}", came.text);
+    assert_eq!(walk.registry.tags("shop/api")["stable"], digest);
+}
+
+/// Registries in which nothing can be removed: the plan says so and refuses, and so does applying it.
+#[tokio::test]
+async fn a_registry_that_cannot_remove_says_so_in_the_plan() {
+    let basic = AuthMode::Basic { user: "ci".into(), password: "secret".into() };
+    let denied = vec![tagwarden::demo::registry::Action::Delete];
+    let signed = "auth = { kind = \"basic\", username = \"ci\", password_file = \"password\" }";
+    let usual = Options::default;
+    let cases = [
+        ("read-only", Options { read_only: true, ..usual() }, "", "delet"),
+        ("refuses tags", Options { tag_deletion: TagDeletion::Refuses, ..usual() }, "", "delete a tag alone"),
+        (
+            "refuses all",
+            Options { tag_deletion: TagDeletion::Refuses, manifest_deletion: false, ..usual() },
+            "",
+            "delet",
+        ),
+        ("may not", Options { auth: basic, denied, ..usual() }, signed, "may not"),
+    ];
+    for (name, options, lines, phrase) in cases {
+        let walk = Walk::with(options, "").await;
+        fs::write(walk.path("password"), "secret").unwrap();
+        walk.settings("enforce", lines, "");
+        let planned = walk.try_plan().await.unwrap();
+        let kinds: Vec<&str> = planned.document.refusals.iter().map(|refusal| &*refusal.kind).collect();
+        assert_eq!(kinds, ["removal-impossible"], "{name}");
+        assert_eq!(planned.outcome.exit_code(), 3, "{name}");
+        assert_eq!(planned.document.removals.len(), 4, "{name}: a refusal hides nothing");
+        let message = &planned.document.refusals[0].message;
+        assert!(message.contains(phrase), "{name}: {message}");
+        let came = walk.apply(&planned.document).await;
+        assert_eq!((came.code, came.labels()), (3, vec!["refused"; 4]), "{name}: {}", came.text);
+        let came = walk.run().await;
+        assert_eq!((came.code, came.labels()), (3, vec!["-"; 4]), "{name}: {}", came.text);
+        assert_eq!(walk.left(), GOING, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_lost_its_deletions_between_plan_and_apply() {
+    let walk = Walk::new().await;
+    let plan = walk.plan().await;
+    walk.registry.inject(Fault::on("manifests/", FaultKind::status(405)).method(Method::DELETE));
+    let came = walk.apply(&plan).await;
+    assert_eq!(came.labels(), ["refused"; 4], "{}", came.text);
+}
+
+#[tokio::test]
+async fn a_registry_that_destroys_is_stopped_at_the_first() {
+    let walk = Walk::with(Options { tag_deletion: TagDeletion::Destroys, ..Options::default() }, "").await;
+    let shared = walk.digest("shop/api", "candidate-1");
+    assert!(walk.registry.move_tag("shop/api", "pinned", &shared));
+    walk.remember();
+    let plan = walk.plan().await;
+    let came = walk.apply(&plan).await;
+    let count = |label: &str| came.tags.values().filter(|found| *found == label).count();
+    assert_eq!((came.code, count("failed"), count("stopped")), (4, 1, 3), "{}", came.text);
+    assert!(came.text.contains("it was put back under every tag that it had"), "{}", came.text);
+    assert_eq!(walk.tags(), *walk.before.lock().unwrap(), "all is there again");
+
+    let again = walk.try_plan().await.unwrap();
+    assert_eq!(again.outcome.exit_code(), 3);
+    assert!(again.document.refusals[0].message.contains("destroy"), "{:?}", again.document.refusals);
+    let came = walk.apply(&again.document).await;
+    assert_eq!((came.code, came.labels()), (3, vec!["refused"; 4]), "{}", came.text);
+}
+
+#[tokio::test]
+async fn a_registry_that_destroys_and_does_not_take_back_is_told_so() {
+    let walk = Walk::with(Options { tag_deletion: TagDeletion::Destroys, ..Options::default() }, "").await;
+    let plan = walk.plan().await;
+    walk.registry.inject(Fault::on("manifests/candidate", FaultKind::status(500)).method(Method::PUT));
+    let came = walk.apply(&plan).await;
+    let count = |label: &str| came.tags.values().filter(|found| *found == label).count();
+    assert_eq!((came.code, count("failed"), count("stopped")), (4, 1, 3), "{}", came.text);
+    assert!(came.text.contains("could not be put back as candidate-"), "{}", came.text);
+    walk.registry.clear_faults();
+    let restored = walk.restore(&came.run()).await.unwrap();
+    assert_eq!((restored.restored.len(), restored.outcome().exit_code()), (1, 0));
+    assert_eq!(walk.left(), GOING);
+}

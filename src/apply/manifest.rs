@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::untag::closure;
 use super::{AfterFailure, Applied, MOST_TRIES, Order, Site, after_failure, intent};
 use crate::domain::{Digest, Outcome, Removal, RemovalMethod, Repository, Skip, TagName};
-use crate::registry::{RawManifest, Removed};
+use crate::registry::{RawManifest, RegistryErrorKind, Removed};
 use crate::store::{JournalId, StoreError};
 
 /// Carries out all orders of one repository, manifest by manifest: indexes before what they contain, images before

@@ -108,14 +108,15 @@ pub fn load(
     file: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Settings, PolicySet), RunError> {
-    let (settings, policies) = match config::load(file, environment) {
+    let environment: Vec<(String, String)> = environment.into_iter().collect();
+    let (settings, policies) = match config::load(file, environment.iter().cloned()) {
         Ok(settings) => {
             let policies = policy_file::load(&settings.policies);
             (settings, policies.map_err(|error| RunError::Invalid(error.diagnostics))?)
         }
         Err(error) => {
             // The policies are looked at all the same, so that every problem is told at once.
-            let policies = config::policies_path(file).map(|path| policy_file::load(&path));
+            let policies = config::policies_path(file, &environment).map(|path| policy_file::load(&path));
             let others = policies.and_then(Result::err).map(|error| error.diagnostics).unwrap_or_default();
             return Err(RunError::Invalid(error.diagnostics.into_iter().chain(others).collect()));
         }

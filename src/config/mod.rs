@@ -165,11 +165,16 @@ pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>
     }
 }
 
-/// The policies that a settings file names, as far as can be said of one with problems; for telling theirs too.
+/// The policies that settings name, as far as can be said of settings with problems; for telling theirs too.
 #[must_use]
-pub fn policies_path(path: &Path) -> Option<PathBuf> {
+pub fn policies_path(path: &Path, environment: &[(String, String)]) -> Option<PathBuf> {
     let root: toml::Table = std::fs::read_to_string(path).ok()?.parse().ok()?;
-    let named = root.get("policies").map_or(Some("policies"), toml::Value::as_str)?;
+    let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("policies"));
+    let set = environment.iter().find(|(name, value)| is_it(name) && !value.is_empty());
+    let named = match set {
+        Some((_, value)) => value,
+        None => root.get("policies").map_or(Some("policies"), toml::Value::as_str)?,
+    };
     Some(path.parent().unwrap_or(Path::new("")).join(named))
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 use tagwarden::domain::{GapAt, RemovalAbility, RemovalMethod, RemovalObstacle, RepositoryName};
 use tagwarden::registry::{
     Auth, DistributionReader, DistributionWriter, Patience, RegistryErrorKind, RegistryReader, RegistrySettings,
@@ -11,6 +11,7 @@ use tagwarden::registry::{
 };
 
 use crate::registry::{name, quick, settings, tag};
+use crate::support::certificate::{Certified, certified};
 use crate::support::content::{self, Content};
 use crate::support::docker_registry::{DockerRegistry, PASSWORD, Setup, USER};
 use crate::support::memory::Memory;
@@ -171,14 +172,8 @@ async fn a_password_opens_it_and_a_wrong_one_is_a_gap() {
 
 #[tokio::test]
 async fn a_ca_file_makes_a_private_certificate_trusted() {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = params.self_signed(&ca_key).unwrap();
-    let issuer = Issuer::new(params, ca_key);
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let tls = Some((certificate.pem(), key.serialize_pem()));
+    let Certified { authority, certificate, key } = certified();
+    let tls = Some((certificate, key));
     let (registry, untrusting) = running(Setup { tls, ..Setup::default() }).await;
     fill(&registry).await;
 
@@ -190,7 +185,7 @@ async fn a_ca_file_makes_a_private_certificate_trusted() {
     let file = folder.path().join("ca.pem");
     let other_key = KeyPair::generate().unwrap();
     let other = CertificateParams::new(vec!["other.example".into()]).unwrap().self_signed(&other_key).unwrap();
-    fs::write(&file, other.pem() + &ca.pem()).unwrap();
+    fs::write(&file, other.pem() + &authority).unwrap();
     let trusting = RegistrySettings { ca_file: Some(file.clone()), ..untrusting.clone() };
     let readers: [Arc<dyn RegistryReader>; 1] = [Arc::new(read_by(&trusting))];
     let inventory = collect(&readers, &Scope::All, &Memory::default(), &()).await;

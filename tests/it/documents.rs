@@ -11,7 +11,7 @@ const README: &str = include_str!("../../README.md");
 const EVIDENCE: &str = include_str!("../../docs/evidence.md");
 
 /// The code blocks of a document, by the file that the text before them names in backticks first.
-fn blocks<'a>(document: &'a str, language: &str) -> Vec<(&'a str, &'a str)> {
+pub(crate) fn blocks<'a>(document: &'a str, language: &str) -> Vec<(&'a str, &'a str)> {
     let fence = format!("```{language}\n");
     let mut found = Vec::new();
     for (at, _) in document.match_indices(&fence) {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -34,7 +34,7 @@ pub(crate) struct Setup {
 pub(crate) struct DockerRegistry {
     pub(crate) endpoint: Url,
     /// Its files, removed when it is dropped.
-    _folder: TempDir,
+    folder: TempDir,
     client: reqwest::Client,
     login: bool,
     process: Child,
@@ -68,7 +68,7 @@ impl DockerRegistry {
             .arg("serve")
             .arg(&config)
             .env_clear()
-            .stdout(Stdio::null())
+            .stdout(fs::File::create(folder.path().join("access")).unwrap())
             .stderr(fs::File::create(folder.path().join("log")).unwrap())
             .spawn()
         {
@@ -85,7 +85,7 @@ impl DockerRegistry {
             if let Ok(answer) = client.get(endpoint.join("/v2/").unwrap()).send().await
                 && answer.headers().get("x-mark").is_some_and(|value| value == mark.as_str())
             {
-                return Some(Self { endpoint, _folder: folder, client, login: setup.login, process });
+                return Some(Self { endpoint, folder, client, login: setup.login, process });
             }
             if process.try_wait().unwrap().is_some() {
                 return None;
@@ -95,6 +95,17 @@ impl DockerRegistry {
         let _ = process.kill();
         let _ = process.wait();
         None
+    }
+
+    /// Its access log: one line for each request that was answered.
+    pub(crate) fn access_log(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.folder.path().join("access")).unwrap();
+        log.lines().filter(|line| line.contains(" /v2/")).map(str::to_owned).collect()
+    }
+
+    /// Its host as image references write it: `127.0.0.1:<port>`.
+    pub(crate) fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.endpoint.port().unwrap())
     }
 
     /// Puts a blob into a repository.

@@ -1,5 +1,7 @@
 //! What several tests need: registries to talk to and content to put there.
 
+pub(crate) mod certificate;
 pub(crate) mod content;
 pub(crate) mod docker_registry;
 pub(crate) mod memory;
+pub(crate) mod skopeo;

@@ -248,7 +248,7 @@ async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunErr
             DataFormat::Text => report::explanation(document, registry, repository, tag),
             DataFormat::Json => report::explanation_json(document, registry, repository, tag).map(|json| pretty(&json)),
         };
-        let missing = document.evidence_missing();
+        let missing = unread(document);
         let found = found.ok_or_else(|| {
             let gaps = document.registries.iter().flat_map(|registry| &registry.gaps);
             let why: Vec<String> = gaps.map(|gap| format!("; {} could not be read: {}", gap.at, gap.message)).collect();
@@ -258,9 +258,22 @@ async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunErr
     };
     let done = interruptible(&house, explained).await;
     house.close().await;
-    let (found, evidence_missing) = done?;
+    let (found, missing) = done?;
     print(&found);
-    Ok(if evidence_missing { run::RunOutcome::EvidenceMissing.exit_code() } else { 0 })
+    missing.iter().for_each(|missing| say(missing));
+    Ok(if missing.is_empty() { 0 } else { run::RunOutcome::EvidenceMissing.exit_code() })
+}
+
+/// What could not be read, each with the cause, which an explanation of a single tag has no room for.
+fn unread(document: &PlanDocument) -> Vec<String> {
+    let failed = document.sources.iter().filter_map(|source| {
+        source.error.as_ref().map(|error| format!("evidence is missing: source {} failed: {error}", source.name))
+    });
+    let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().map(move |gap| (registry, gap)));
+    let gaps = gaps.map(|(registry, gap)| {
+        format!("evidence is missing: {}: {} could not be read: {}", registry.name, gap.at, gap.message)
+    });
+    failed.chain(gaps).collect()
 }
 
 async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {

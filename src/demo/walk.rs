@@ -39,12 +39,17 @@ const HOW_MANY: usize = 4;
 /// When the folder is somebody else's, or anything of the walk fails.
 pub async fn demo(demo: Demo<'_>) -> Result<(), RunError> {
     let say = demo.narrate;
-    let folder = own_folder(demo.folder).map_err(|error| RunError::Output(error.to_string()))?;
+    let folder = demo.folder.unwrap_or(Path::new("tagwarden-demo"));
     let unwritable = |error: io::Error| RunError::Output(format!("cannot write to {}: {error}", folder.display()));
+    if is_foreign(folder).map_err(unwritable)? {
+        let message = format!("{} has other files in it; choose an empty folder with `--folder`", folder.display());
+        return Err(RunError::Usage(message));
+    }
+    clear(folder).map_err(unwritable)?;
     let sample = Sample::at((demo.clock)());
     let registry = EmbeddedRegistry::start(Options::default()).await.map_err(unwritable)?;
     sample.fill(&registry);
-    sample.write_folder(&folder, &registry.url()).map_err(unwritable)?;
+    sample.write_folder(folder, &registry.url()).map_err(unwritable)?;
     say(&format!(
         "This is an embedded sample: a made-up company's registry with {} tags, on {} in this process.\n\
          Everything else is real: settings, policies and release records in {}, and all requests over HTTP.\n",
@@ -55,7 +60,7 @@ pub async fn demo(demo: Demo<'_>) -> Result<(), RunError> {
 
     let loaded = run::load(&folder.join("tagwarden.toml"), std::iter::empty())?;
     let house = House::open(loaded, demo.by.clone(), demo.clock.clone(), demo.stop.clone()).await?;
-    let played = play(&house, &folder, say).await;
+    let played = play(&house, folder, say).await;
     house.close().await;
     played?;
 
@@ -180,15 +185,13 @@ fn is_claimed(reasons: &[ReasonView]) -> bool {
     reasons.iter().any(|reason| matches!(reason, ReasonView::Claimed { .. }))
 }
 
-/// The demo's folder, new or its own of an earlier time, without the state of that time: it was about another registry.
-fn own_folder(folder: Option<&Path>) -> io::Result<PathBuf> {
-    let folder = folder.unwrap_or(Path::new("tagwarden-demo"));
-    let ours = folder.join(MARK).exists();
-    let taken = folder.exists() && fs::read_dir(folder)?.next().is_some();
-    if taken && !ours {
-        let message = format!("{} has other files in it; choose an empty folder with `--folder`", folder.display());
-        return Err(io::Error::other(message));
-    }
+/// Whether a folder has files that the demo did not leave there.
+fn is_foreign(folder: &Path) -> io::Result<bool> {
+    Ok(folder.exists() && !folder.join(MARK).exists() && fs::read_dir(folder)?.next().is_some())
+}
+
+/// Makes the folder, or takes away the state of an earlier time from it: that was about another registry.
+fn clear(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder.join("reports"))?;
     fs::write(folder.join(MARK), "left by `tagwarden demo`, which may overwrite what is here\n")?;
     for name in ["tagwarden.db", "tagwarden.db-wal", "tagwarden.db-shm", "tagwarden.db.lock"] {
@@ -197,5 +200,5 @@ fn own_folder(folder: Option<&Path>) -> io::Result<PathBuf> {
             _ => {}
         }
     }
-    Ok(folder.to_owned())
+    Ok(())
 }

@@ -36,16 +36,16 @@ pub fn open(text: &str) -> Result<PlanDocument, Broken> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// It is no JSON.
-    #[error("it is no JSON: {0}")]
+    #[error("the plan is no JSON: {0}")]
     NotJson(String),
     /// It is another kind of document.
-    #[error("its schema is `{0}`, and this version reads `{SCHEMA}`")]
+    #[error("the plan's schema is `{0}`, and this version reads `{SCHEMA}`")]
     OtherSchema(String),
     /// It lacks what a plan has.
-    #[error("it is no plan: {0}")]
+    #[error("this is no plan: {0}")]
     NotAPlan(String),
     /// It was changed after it was made.
-    #[error("it was edited: it says that it is {says}, and its content is {is}; make a new plan instead")]
+    #[error("the plan was edited: it says that it is {says}, and its content is {is}; make a new plan instead")]
     Edited {
         /// The id in it.
         says: String,

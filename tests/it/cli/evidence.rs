@@ -40,7 +40,8 @@ async fn a_source_that_fails_keeps_everything_and_exits_with_five() {
         assert!(done.out.contains(why), "{why:?} is not told:\n{:#}", plan["sources"]);
         assert!(done.err.contains("evidence is missing"), "{}", done.err);
         let done = desk.run("explain contoso/shop/api:c-1").await.exits(5);
-        assert!(done.out.contains("undecided"), "{}", done.out);
+        assert!(done.out.contains("something needed to be sure is missing"), "{}", done.out);
+        assert!(done.err.contains("source releases failed: ") && done.err.contains(why), "{}", done.err);
     }
     std::fs::remove_file(desk.path("releases/api.json")).unwrap();
     desk.run("run").await.exits(5);

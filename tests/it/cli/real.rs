@@ -151,7 +151,7 @@ async fn a_registry_that_cannot_untag_is_told_and_nothing_changes() {
 
 #[tokio::test]
 async fn whole_manifests_go_and_come_back_byte_for_byte() {
-    let Shop { registry, mut desk, twice, index } = shop(true).await;
+    let Shop { registry, desk, twice, index } = shop(true).await;
     let text =
         desk.read("tagwarden.toml").replace("\n[sources.releases]", "removal = \"manifest\"\n\n[sources.releases]");
     desk.write("tagwarden.toml", &format!("mode = \"approved\"\n{text}"));

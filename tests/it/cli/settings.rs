@@ -41,7 +41,7 @@ async fn every_problem_of_every_file_is_told_at_once() {
             "`untag` must be a whole number",
             "old.yaml:4:14",
             "did you mean `newest`?",
-            "twice.yaml:3:5",
+            "`name` is written twice",
         ] {
             assert!(done.err.contains(expected), "{command} does not tell {expected:?}:\n{}", done.err);
         }

@@ -14,6 +14,7 @@ use tokio::process::Command;
 
 mod demo;
 mod evidence;
+mod lessons;
 mod network;
 mod readme;
 mod real;

@@ -260,7 +260,9 @@ async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunErr
     house.close().await;
     let (found, missing) = done?;
     print(&found);
-    missing.iter().for_each(|missing| say(missing));
+    for words in &missing {
+        say(words);
+    }
     Ok(if missing.is_empty() { 0 } else { run::RunOutcome::EvidenceMissing.exit_code() })
 }
 

@@ -44,7 +44,9 @@ impl Desk {
     /// With these files.
     fn with(files: &[(&str, &str)]) -> Self {
         let desk = Self::new();
-        files.iter().for_each(|(name, text)| desk.write(name, text));
+        for (name, text) in files {
+            desk.write(name, text);
+        }
         desk
     }
 

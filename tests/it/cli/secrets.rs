@@ -43,7 +43,7 @@ fn bearer() -> AuthMode {
 /// What must not be seen: the password, what basic authentication makes of it, and each token that was handed out.
 fn secrets() -> Vec<String> {
     let encoded = STANDARD.encode(format!("{USER}:{PASSWORD}"));
-    let tokens = (0..200).map(|count| Digest::of(format!("{PASSWORD}\n{count}").as_bytes()).hex().to_owned());
+    let tokens = (0..200).map(|count| Digest::of(format!("{PASSWORD}\n{count}").as_bytes()).hex());
     [PASSWORD.to_owned(), encoded].into_iter().chain(tokens).collect()
 }
 

@@ -10,6 +10,7 @@ mod name;
 mod plan;
 mod policy;
 mod reference;
+mod text;
 mod verdict;
 
 pub use claim::{Claim, Claims, Holder, Release, ReleaseStatus, SourceAnswer, SourceState};
@@ -26,4 +27,5 @@ pub use policy::{
     VersionPart,
 };
 pub use reference::{ImageReference, InvalidReference};
+pub use text::SharedText;
 pub use verdict::{ClaimMatch, Claimed, Date, Locked, Miss, Reason, TagAt, TagVerdict, Undated, Verdict};

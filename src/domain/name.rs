@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::SharedText;
+
 /// A text that is no such name. Shows the text and the rule it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no {what}: {rule}")]
@@ -18,10 +20,10 @@ pub struct InvalidName {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $name:ident($text:ty), $what:literal, $rule:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name($text);
 
         impl $name {
             /// The name as text.
@@ -66,21 +68,21 @@ macro_rules! name {
 
 name!(
     /// A registry's name in the settings, such as `contoso`.
-    RegistryName,
+    RegistryName(SharedText),
     "registry name",
     "letters, digits, `-`, `_` and `.`, at most 64",
     is_label
 );
 name!(
     /// A policy's name in its file.
-    PolicyName,
+    PolicyName(SharedText),
     "policy name",
     "letters, digits, `-`, `_` and `.`, at most 64",
     is_label
 );
 name!(
     /// A source's name in the settings, such as `aks-prod`.
-    SourceName,
+    SourceName(SharedText),
     "source name",
     "letters, digits, `-`, `_` and `.`, at most 64",
     is_label
@@ -89,7 +91,7 @@ name!(
     /// A repository inside its registry, such as `shop/api`, without the host.
     ///
     /// The grammar is that of the OCI distribution specification: lower-case path segments joined by `/`.
-    RepositoryName,
+    RepositoryName(SharedText),
     "repository name",
     "lower-case path segments of letters and digits joined by `.`, `_`, `__` or dashes, at most 255 characters",
     is_repository
@@ -99,7 +101,7 @@ name!(
     ///
     /// The grammar is that of the OCI distribution specification: at most 128 of `[A-Za-z0-9_.-]`, not starting with
     /// `.` or `-`.
-    TagName,
+    TagName(Arc<str>),
     "tag",
     "at most 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`",
     is_tag

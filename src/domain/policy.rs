@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use regex::Regex;
 
-use super::{PolicyName, RegistryName};
+use super::{PolicyName, RegistryName, SharedText};
 
 /// One policy, validated.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ pub enum TagSelector {
 pub struct Globs {
     include: GlobSet,
     exclude: GlobSet,
-    included: Vec<Arc<str>>,
+    included: Vec<SharedText>,
     written: Vec<String>,
 }
 
@@ -101,11 +101,11 @@ pub enum KeepRule {
         /// How many of them.
         count: NonZeroU32,
     },
-    /// The highest versions of each of the newest so many version lines.
+    /// So many distinct images of each version line, the highest versions first; every line counts.
     NewestPer {
         /// What makes a version line.
         version: VersionPart,
-        /// How many images of each line.
+        /// How many distinct images of each line.
         count: NonZeroU32,
     },
     /// Tags that the globs match.
@@ -118,7 +118,7 @@ pub struct Span {
     /// How long.
     pub duration: SignedDuration,
     /// As written.
-    pub written: Arc<str>,
+    pub written: SharedText,
 }
 
 /// A calendar period. Weeks are ISO weeks.
@@ -271,7 +271,7 @@ impl Globs {
 
     /// The first glob that matches, as written, unless an exclusion does.
     #[must_use]
-    pub fn matching(&self, text: &str) -> Option<&Arc<str>> {
+    pub fn matching(&self, text: &str) -> Option<&SharedText> {
         if self.exclude.is_match(text) {
             return None;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Digest, GapAt, Holder, Lock, Period, PolicyName, SourceName, TagName, VersionPart};
+use super::{Digest, GapAt, Holder, Lock, Period, PolicyName, SharedText, SourceName, TagName, VersionPart};
 
 /// What is decided about one tag. Every tag of the inventory has exactly one.
 ///
@@ -103,7 +103,7 @@ pub enum Reason {
         /// The policy.
         policy: PolicyName,
         /// The rule's duration as written.
-        within: Arc<str>,
+        within: SharedText,
         /// When it leaves that window.
         until: Timestamp,
     },
@@ -136,7 +136,7 @@ pub enum Reason {
         /// The policy.
         policy: PolicyName,
         /// The glob as written.
-        glob: Arc<str>,
+        glob: SharedText,
     },
     /// A rule needs its time, and it has none that can be trusted.
     Undated {
@@ -193,7 +193,7 @@ pub enum Miss {
         /// Its age in seconds.
         age_seconds: i64,
         /// The rule's duration as written.
-        within: Arc<str>,
+        within: SharedText,
     },
     /// It is not the newest of a kept period.
     Bucket {

@@ -12,7 +12,7 @@ use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 use tagwarden::domain::{RemovalAbility, RemovalMethod};
-use tagwarden::registry::{Auth, RegistryKind, RegistrySettings, Scope, collect, reader};
+use tagwarden::registry::{Auth, Patience, RegistryKind, RegistrySettings, Scope, collect, reader};
 use tagwarden::store::Store;
 
 const REPOSITORIES: usize = 4;
@@ -38,7 +38,7 @@ async fn measure(referrers_api: bool) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let store = Store::open(&folder.path().join("state.db")).await?;
     for plan in ["first", "second"] {
-        let reader = reader(settings(&registry)?)?;
+        let reader = reader(settings(&registry)?, Patience::default())?;
         let mut inventory = collect(&[Arc::clone(&reader)], &Scope::All, &store, &()).await;
         store.observe(&mut inventory, now()?).await?;
         let read = reader.requests().total;

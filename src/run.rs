@@ -293,7 +293,7 @@ impl House {
             self.settle_if_alone().await?;
             let decision = self.decide(&Scope::All, at, progress).await?;
             self.save(run, &decision.document).await?;
-            Ok(ended(run, decision.document, Vec::new(), true))
+            Ok(ended(run, decision.document, Vec::new(), Refusals::All))
         };
         self.finish(run, walked.await).await
     }
@@ -320,7 +320,7 @@ impl House {
                     applied = apply::apply(&self.hands(run)?, orders, &decision.inventory).await?;
                 }
             }
-            Ok(ended(run, decision.document, applied, true))
+            Ok(ended(run, decision.document, applied, Refusals::Binding))
         };
         self.finish(run, walked.await).await
     }
@@ -345,7 +345,7 @@ impl House {
             applied.extend(apply::apply(&hands, orders, &decision.inventory).await?);
             applied.sort_by_cached_key(|applied| name(&applied.removal));
             let evidence_missing = decision.document.evidence_missing();
-            let mut ended = ended(run, approved, applied, false);
+            let mut ended = ended(run, approved, applied, Refusals::OfEverything);
             if ended.outcome == RunOutcome::Done && evidence_missing {
                 ended.outcome = RunOutcome::EvidenceMissing;
             }
@@ -528,17 +528,33 @@ impl House {
     }
 }
 
-/// How a run ended: refusals count where `by_refusals`, since applying a plan only skips what it refuses.
-fn ended(run: Uuid, document: PlanDocument, applied: Vec<Applied>, by_refusals: bool) -> Ended {
+/// Which refusals make a run one that was refused.
+#[derive(Debug, Clone, Copy)]
+enum Refusals {
+    /// Every one, also of what only would go if all policies said `enforce`: a plan is for looking ahead.
+    All,
+    /// Those that stop what would really be removed. A trial policy over its limit is no failure of every night's run.
+    Binding,
+    /// Those that leave nothing to apply: a plan's other removals are what was approved.
+    OfEverything,
+}
+
+/// How a run ended.
+fn ended(run: Uuid, document: PlanDocument, applied: Vec<Applied>, refusals: Refusals) -> Ended {
     let removable = document.removals.iter().filter(|removal| removal.enforce);
     let all_refused = || {
         let mut left = removable.clone().peekable();
         left.peek().is_some() && left.all(|removal| document.refused(removal).is_some())
     };
     let any = |what: fn(&Outcome) -> bool| applied.iter().any(|applied| what(&applied.outcome));
+    let refused = match refusals {
+        Refusals::All => !document.refusals.is_empty(),
+        Refusals::Binding => document.refusals.iter().any(|refusal| refusal.binding),
+        Refusals::OfEverything => all_refused(),
+    };
     let outcome = if any(|outcome| matches!(outcome, Outcome::Skipped(Skip::Interrupted))) {
         RunOutcome::Interrupted
-    } else if by_refusals && !document.refusals.is_empty() || !by_refusals && all_refused() {
+    } else if refused {
         RunOutcome::Refused
     } else if any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Skipped(Skip::Stopped(_)))) {
         RunOutcome::Failed

@@ -145,13 +145,13 @@ pub(super) fn shrink(
         } else {
             match found {
                 Some(now) if now.digest != removal.digest => Skip::Moved { to: now.digest.clone() },
-                Some(now) if now.enforce => match index.and_then(too_many) {
-                    Some(refusal) => Skip::Refused(refusal.message.clone()),
-                    None => {
+                Some(now) if now.enforce => {
+                    let Some(refusal) = index.and_then(too_many) else {
                         orders.push(order(now));
                         continue;
-                    }
-                },
+                    };
+                    Skip::Refused(refusal.message.clone())
+                }
                 Some(_) => Skip::DryRun,
                 None => why_not(view, decision),
             }

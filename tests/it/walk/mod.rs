@@ -12,6 +12,7 @@ mod removing;
 mod restoring;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -279,14 +280,14 @@ impl Came {
                         Outcome::Skipped(skip) => (skip.label(), skip.to_string()),
                         Outcome::Done(words) | Outcome::Failed(words) => (applied.outcome.label(), words.clone()),
                     };
-                    text.push_str(&format!("{name} {label}: {words}\n"));
+                    writeln!(text, "{name} {label}: {words}").unwrap();
                     assert!(tags.insert(name, label.to_owned()).is_none(), "one outcome for each tag");
                 }
                 for gap in ended.document.registries.iter().flat_map(|registry| &registry.gaps) {
-                    text.push_str(&format!("gap {}: {}\n", gap.at, gap.message));
+                    writeln!(text, "gap {}: {}", gap.at, gap.message).unwrap();
                 }
                 for refusal in &ended.document.refusals {
-                    text.push_str(&format!("refusal {}: {}\n", refusal.kind, refusal.message));
+                    writeln!(text, "refusal {}: {}", refusal.kind, refusal.message).unwrap();
                 }
                 Self { code: ended.outcome.exit_code(), tags, text, ended: Some(ended) }
             }

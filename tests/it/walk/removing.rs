@@ -116,7 +116,9 @@ async fn what_fails_is_told_and_journaled_as_it_is() {
         let walk = Walk::new().await;
         let (name, faults, code, labels, phrase) = rows(&walk).remove(number);
         let plan = walk.plan().await;
-        faults.into_iter().for_each(|fault| walk.registry.inject(fault));
+        for fault in faults {
+            walk.registry.inject(fault);
+        }
         let came = walk.apply(&plan).await;
         assert_eq!((came.code, came.labels()), (code, labels.to_vec()), "{name}: {}", came.text);
         assert!(came.text.contains(phrase), "{name}: {}", came.text);

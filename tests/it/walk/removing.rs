@@ -38,7 +38,7 @@ fn rows(walk: &Walk) -> Vec<Row> {
         ("500", delete("candidate-3", FaultKind::status(500)), 4, ["done", "done", "failed", "done"], "500"),
         ("500 for all", delete("candidate", FaultKind::status(500)), 4, ["failed"; 4], "500"),
         ("500, and did it", delete("candidate-3", FaultKind::HandledButStatus(500)), 0, ["done"; 4], "although"),
-        ("403, and did it", delete("candidate-3", FaultKind::HandledButStatus(502)), 0, ["done"; 4], "although"),
+        ("502, and did it", delete("candidate-3", FaultKind::HandledButStatus(502)), 0, ["done"; 4], "although"),
         (
             "hangs up",
             delete("candidate-3", FaultKind::HangUp { handled: false }),

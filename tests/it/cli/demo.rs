@@ -27,7 +27,9 @@ async fn the_demo_plays_the_whole_job_and_leaves_its_files() {
     assert_eq!(plan["summary"]["tags"].as_u64().unwrap(), count(&plan, "removals") + count(&plan, "kept"));
     let rows = desk.read("sample/reports/plan.csv");
     assert!(rows.lines().count() as u64 > plan["summary"]["tags"].as_u64().unwrap(), "a row for each tag");
-    for (name, start) in [("plan.md", "## Tagwarden"), ("plan.html", "<!doctype html>"), ("plan.txt", "Tagwarden: ")] {
+    for (name, start) in
+        [("plan.md", "## Tagwarden"), ("plan.html", "<!doctype html>"), ("plan.txt", "Plan for approval")]
+    {
         let text = desk.read(&format!("sample/reports/{name}"));
         assert!(text.to_lowercase().starts_with(&start.to_lowercase()), "{name}: {}", &text[..100]);
     }

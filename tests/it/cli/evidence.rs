@@ -95,7 +95,8 @@ async fn data_is_on_stdout_and_words_are_on_stderr() {
         let written = desk.read(name);
         assert!(written.contains("shop/api") && written.ends_with('\n'), "{name} is whole:\n{written}");
         let printed = desk.run(&format!("plan --format {format}")).await.exits(0).out;
-        assert_eq!(printed.lines().next(), written.lines().next(), "{name}");
+        // The beginning, because the first line of a text may go on with the time.
+        assert_eq!(printed.get(..12), written.get(..12), "{name}");
     }
     assert_eq!(desk.json("a.json"), done.json());
     let hidden = super::files(desk.folder.path())

@@ -1,6 +1,5 @@
 //! What people and scripts read, and that nothing from outside can speak through it.
 
-#[path = "report/sample.rs"]
 mod sample;
 
 use std::collections::BTreeSet;

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{GlobBuilder, GlobMatcher};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use regex::Regex;
@@ -70,10 +70,18 @@ pub enum TagSelector {
 /// A list of globs, those with `!` taking away what the others gave.
 #[derive(Debug, Clone)]
 pub struct Globs {
-    include: GlobSet,
-    exclude: GlobSet,
-    included: Vec<SharedText>,
+    include: Vec<(Pattern, SharedText)>,
+    exclude: Vec<Pattern>,
     written: Vec<String>,
+}
+
+/// One glob, compiled.
+#[derive(Debug, Clone)]
+enum Pattern {
+    /// Plain text with one star in it, as most globs are: comparing its ends is much cheaper than a search.
+    OneStar { start: Box<str>, end: Box<str> },
+    /// Any other.
+    Glob(GlobMatcher),
 }
 
 /// What a policy keeps.
@@ -243,39 +251,29 @@ impl Globs {
     /// # Errors
     /// The position of the first glob that does not compile, with what is wrong with it.
     pub fn new<S: AsRef<str>>(globs: &[S]) -> Result<Self, (usize, globset::Error)> {
-        let (mut include, mut exclude) = (GlobSetBuilder::new(), GlobSetBuilder::new());
-        let mut included = Vec::new();
+        let (mut include, mut exclude) = (Vec::new(), Vec::new());
         for (index, written) in globs.iter().enumerate() {
             let written = written.as_ref();
-            if let Some(rest) = written.strip_prefix('!') {
-                exclude.add(glob(rest).map_err(|error| (index, error))?);
-            } else {
-                include.add(glob(written).map_err(|error| (index, error))?);
-                included.push(written.into());
+            let pattern = |text| Pattern::new(text).map_err(|error| (index, error));
+            match written.strip_prefix('!') {
+                Some(rest) => exclude.push(pattern(rest)?),
+                None => include.push((pattern(written)?, written.into())),
             }
         }
-        Ok(Self {
-            include: include.build().map_err(|error| (0, error))?,
-            exclude: exclude.build().map_err(|error| (0, error))?,
-            included,
-            written: globs.iter().map(|glob| glob.as_ref().to_owned()).collect(),
-        })
+        Ok(Self { include, exclude, written: globs.iter().map(|glob| glob.as_ref().to_owned()).collect() })
     }
 
     /// Whether a glob matches and no exclusion does.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        let text = Candidate::new(text);
-        self.include.is_match_candidate(&text) && !self.exclude.is_match_candidate(&text)
+        self.matching(text).is_some()
     }
 
     /// The first glob that matches, as written, unless an exclusion does.
     #[must_use]
     pub fn matching(&self, text: &str) -> Option<&SharedText> {
-        if self.exclude.is_match(text) {
-            return None;
-        }
-        self.include.matches(text).first().map(|&index| &self.included[index])
+        let (_, written) = self.include.iter().find(|(pattern, _)| pattern.matches(text))?;
+        (!self.exclude.iter().any(|pattern| pattern.matches(text))).then_some(written)
     }
 
     /// The globs as written.
@@ -285,6 +283,42 @@ impl Globs {
     }
 }
 
-fn glob(text: &str) -> Result<Glob, globset::Error> {
-    GlobBuilder::new(text).literal_separator(true).build()
+impl Pattern {
+    fn new(text: &str) -> Result<Self, globset::Error> {
+        let glob = GlobBuilder::new(text).literal_separator(true).build()?;
+        Ok(match text.split_once('*') {
+            Some((start, end)) if !format!("{start}{end}").contains(['*', '?', '[', ']', '{', '}', '\\']) => {
+                Self::OneStar { start: start.into(), end: end.into() }
+            }
+            _ => Self::Glob(glob.compile_matcher()),
+        })
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::OneStar { start, end } => {
+                let middle = text.strip_prefix(&**start).and_then(|rest| rest.strip_suffix(&**end));
+                middle.is_some_and(|middle| !middle.contains('/'))
+            }
+            Self::Glob(glob) => glob.is_match(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn one_star_matches_what_the_glob_does(start in "[a./!,-]{0,3}", end in "[a./!,-]{0,3}", text in "[a./!,-]{0,7}") {
+            let written = format!("{start}*{end}");
+            let pattern = Pattern::new(&written).unwrap();
+            prop_assert!(matches!(pattern, Pattern::OneStar { .. }));
+            let glob = GlobBuilder::new(&written).literal_separator(true).build().unwrap().compile_matcher();
+            prop_assert_eq!(pattern.matches(&text), glob.is_match(&text));
+        }
+    }
 }

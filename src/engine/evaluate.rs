@@ -155,21 +155,27 @@ fn locks(repository: &Repository, graph: &Graph<'_>, found: &mut Found) {
     }
 }
 
-/// What was found so far about the tags of one repository.
-pub(super) struct Found {
-    reasons: Vec<(u32, Reason)>,
-    stays: Vec<bool>,
+/// What was found so far about the tags of one repository, by position.
+pub(super) struct Found(Vec<FoundOfTag>);
+
+#[derive(Clone, Default)]
+struct FoundOfTag {
+    reasons: Vec<Reason>,
+    stays: bool,
 }
 
 impl Found {
     fn new(tags: usize) -> Self {
-        Self { reasons: Vec::with_capacity(tags + tags / 2), stays: vec![false; tags] }
+        Self(vec![FoundOfTag::default(); tags])
     }
 
     /// Adds a reason for a tag; one that does not speak for expiry makes it stay.
     pub(super) fn say(&mut self, tag: u32, reason: Reason) {
-        self.stays[index(tag)] |= reason.speaks_for() != Verdict::Expired;
-        self.reasons.push((tag, reason));
+        let found = &mut self.0[index(tag)];
+        found.stays |= reason.speaks_for() != Verdict::Expired;
+        // Most tags have one reason, some two, and all of them are kept until the plan is made: no room for more.
+        found.reasons.reserve_exact(1);
+        found.reasons.push(reason);
     }
 
     fn say_everywhere(&mut self, reason: &Reason) {
@@ -178,12 +184,12 @@ impl Found {
 
     /// All tags, by position.
     pub(super) fn tags(&self) -> Range<u32> {
-        0..u32::try_from(self.stays.len()).expect("a repository has fewer than 2^32 tags")
+        0..u32::try_from(self.0.len()).expect("a repository has fewer than 2^32 tags")
     }
 
     /// Whether anything found makes a tag stay.
     pub(super) fn stays(&self, tag: u32) -> bool {
-        self.stays[index(tag)]
+        self.0[index(tag)].stays
     }
 
     /// The tags that stay by what was found.
@@ -194,26 +200,20 @@ impl Found {
     /// The tags that policies let go, whatever else holds them, by policy in the order of names.
     pub(super) fn let_go(&self) -> BTreeMap<PolicyName, Vec<u32>> {
         let mut by_policy: BTreeMap<PolicyName, Vec<u32>> = BTreeMap::new();
-        for (tag, reason) in &self.reasons {
+        for (tag, reason) in (0..).zip(&self.0).flat_map(|(tag, found)| found.reasons.iter().map(move |r| (tag, r))) {
             if let Reason::LetGo { policy, .. } = reason {
-                by_policy.entry(policy.clone()).or_default().push(*tag);
+                by_policy.entry(policy.clone()).or_default().push(tag);
             }
         }
         by_policy
     }
 
     /// One verdict for each tag, its reasons in order and each once.
-    fn into_verdicts(mut self, first: TagAt, verdicts: &mut Vec<TagVerdict>) {
-        let tags = self.tags();
-        self.reasons.sort();
-        self.reasons.dedup();
-        let mut reasons = self.reasons.into_iter().peekable();
-        let mut gathered = Vec::new();
-        for tag in tags {
-            gathered.extend(std::iter::from_fn(|| Some(reasons.next_if(|found| found.0 == tag)?.1)));
-            let verdict = gathered.iter().map(Reason::speaks_for).min().unwrap_or(Verdict::OutOfScope);
-            let mut reasons = Vec::with_capacity(gathered.len());
-            reasons.append(&mut gathered);
+    fn into_verdicts(self, first: TagAt, verdicts: &mut Vec<TagVerdict>) {
+        for (tag, FoundOfTag { mut reasons, .. }) in (0..).zip(self.0) {
+            reasons.sort_unstable();
+            reasons.dedup();
+            let verdict = reasons.iter().map(Reason::speaks_for).min().unwrap_or(Verdict::OutOfScope);
             verdicts.push(TagVerdict { at: TagAt { tag, ..first }, verdict, reasons });
         }
     }

@@ -2,10 +2,9 @@
 
 use std::cell::OnceCell;
 use std::cmp::Reverse;
-use std::collections::HashSet;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, civil};
 
 use super::bucket::{Bucket, bucket, bucket_text};
 use super::evaluate::Found;
@@ -40,7 +39,15 @@ pub(super) fn weigh(
             }
         }
         Keep::Rules(rules) => {
-            let group = Group { policy, selected, timezone, now, times: OnceCell::new(), versions: OnceCell::new() };
+            let group = Group {
+                policy,
+                selected,
+                timezone,
+                now,
+                times: OnceCell::new(),
+                days: OnceCell::new(),
+                versions: OnceCell::new(),
+            };
             let rules: Vec<Rule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
             let mut misses = Vec::with_capacity(rules.len());
             for (position, one) in selected.iter().enumerate() {
@@ -98,6 +105,7 @@ struct Group<'a> {
     timezone: &'a TimeZone,
     now: Timestamp,
     times: OnceCell<Ranking<u32, Timestamp>>,
+    days: OnceCell<Vec<Option<civil::Date>>>,
     versions: OnceCell<Vec<Option<Version>>>,
 }
 
@@ -112,7 +120,7 @@ enum Rule<'a> {
 enum TimeRule<'a> {
     Newest { count: u32 },
     Within(&'a Span),
-    Bucketed { period: Period, count: u32, kept: HashSet<(u32, Bucket)>, ranking: Ranking<(u32, Bucket), Timestamp> },
+    Bucketed { period: Period, count: u32, kept: Vec<(u32, Bucket)>, ranking: Ranking<(u32, Bucket), Timestamp> },
 }
 
 impl<'a> Group<'a> {
@@ -123,6 +131,14 @@ impl<'a> Group<'a> {
                     .iter()
                     .filter_map(|one| Some((one.group, one.candidate.image?, one.candidate.date.timestamp()?))),
             )
+        })
+    }
+
+    /// The day of each selected tag.
+    fn days(&self) -> &[Option<civil::Date>] {
+        self.days.get_or_init(|| {
+            let day = |time| self.timezone.to_datetime(time).date();
+            self.selected.iter().map(|one| one.candidate.date.timestamp().map(day)).collect()
         })
     }
 
@@ -143,12 +159,12 @@ impl<'a> Group<'a> {
     /// The last `count` periods of each group that have an image. An image stands in each period in which one of its
     /// tags was pushed; were it to stand only in that of its newest, removing that tag would move it into another.
     fn buckets(&self, period: Period, count: u32) -> Rule<'a> {
-        let entries = self.selected.iter().filter_map(|one| {
+        let entries = self.selected.iter().zip(self.days()).filter_map(|(one, day)| {
             let (image, time) = (one.candidate.image?, one.candidate.date.timestamp()?);
-            Some(((one.group, bucket(period, self.day(time))), image, time))
+            Some(((one.group, bucket(period, (*day)?)), image, time))
         });
         let ranking = Ranking::new(entries);
-        let mut kept = HashSet::new();
+        let mut kept = Vec::new();
         let (mut group, mut left) = (None, count);
         for line in ranking.places.chunk_by(|a, b| a.0 == b.0).rev().map(|line| line[0].0) {
             if group.replace(line.0) != Some(line.0) {
@@ -156,14 +172,11 @@ impl<'a> Group<'a> {
             }
             if left > 0 {
                 left -= 1;
-                kept.insert(line);
+                kept.push(line);
             }
         }
+        kept.reverse();
         Rule::ByTime(TimeRule::Bucketed { period, count, kept, ranking })
-    }
-
-    fn day(&self, time: Timestamp) -> jiff::civil::Date {
-        self.timezone.to_datetime(time).date()
     }
 
     fn version_lines(&self, part: VersionPart, count: u32) -> Rule<'a> {
@@ -183,7 +196,9 @@ impl<'a> Group<'a> {
         let policy = || self.policy.name.clone();
         match rule {
             Rule::ByTime(rule) => match one.candidate.date {
-                Date::Pushed(time) | Date::Created(time) | Date::FirstSeen(time) => self.weigh_time(rule, one, time),
+                Date::Pushed(time) | Date::Created(time) | Date::FirstSeen(time) => {
+                    self.weigh_time(rule, position, one, time)
+                }
                 Date::Unknown(why) => Weighed::Keeps(Reason::Undated { policy: policy(), why }),
             },
             Rule::ByVersion { part, count, ranking, order } => {
@@ -206,7 +221,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn weigh_time(&self, rule: &TimeRule<'_>, one: &Selected<'_>, own: Timestamp) -> Weighed {
+    fn weigh_time(&self, rule: &TimeRule<'_>, position: usize, one: &Selected<'_>, own: Timestamp) -> Weighed {
         let policy = || self.policy.name.clone();
         match rule {
             &TimeRule::Newest { count } => {
@@ -229,9 +244,12 @@ impl<'a> Group<'a> {
                 }
             }
             TimeRule::Bucketed { period, count, kept, ranking } => {
-                let (period, count, day) = (*period, *count, self.day(own));
+                let (period, count) = (*period, *count);
+                let Some(day) = self.days()[position] else { return Weighed::Misses(Miss::Bucket { period, count }) };
                 let line = (one.group, bucket(period, day));
-                if kept.contains(&line) && ranking.rank(line, ranking.value(line, one.candidate.image, own)) == 1 {
+                if kept.binary_search(&line).is_ok()
+                    && ranking.rank(line, ranking.value(line, one.candidate.image, own)) == 1
+                {
                     let bucket = bucket_text(period, day);
                     Weighed::Keeps(Reason::KeptBucket { policy: policy(), period, bucket, count })
                 } else {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::companion::companion_subject;
-use super::plan::Expired;
+use super::plan::{first_repository, policies};
 use crate::domain::{
     Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, RegistryName, Removal, RemovalAbility,
-    RepositoryName, Rules, Scope,
+    RepositoryName, Rules, Scope, TagVerdict,
 };
 
 /// Removals, in all and those that would be enforced.
@@ -53,10 +53,10 @@ struct Counts<'a> {
 pub(super) fn refusals(
     rules: &Rules,
     inventory: &Inventory,
-    expired: &[Expired<'_>],
+    expired: &[&TagVerdict],
     removals: &[Removal],
 ) -> Vec<Refusal> {
-    let counts = count(expired, removals);
+    let counts = count(inventory, expired, removals);
     let policy_limits: HashMap<&PolicyName, PolicyLimits> =
         rules.policies.iter().map(|policy| (&policy.name, policy.limits)).collect();
     let limits_of = |policy: &PolicyName| policy_limits.get(policy).copied().unwrap_or_default();
@@ -92,36 +92,37 @@ pub(super) fn refusals(
     found
 }
 
-fn count<'a>(expired: &[Expired<'a>], mut removals: &'a [Removal]) -> Counts<'a> {
+fn count<'a>(inventory: &'a Inventory, mut expired: &[&'a TagVerdict], mut removals: &[Removal]) -> Counts<'a> {
     let mut counts = Counts::default();
-    for here in expired.chunk_by(Expired::is_beside) {
-        let (going, elsewhere) = removals.split_at(here.len());
-        removals = elsewhere;
-        let (registry, repository) = (&going[0].registry, &going[0].repository);
-        let tags = here[0].repository.tags.iter().filter(|tag| companion_subject(&tag.name).is_none());
+    while let Some((registry, repository, count)) = first_repository(inventory, expired) {
+        let (here, going);
+        (here, expired) = expired.split_at(count);
+        (going, removals) = removals.split_at(count);
+        let tags = repository.tags.iter().filter(|tag| companion_subject(&tag.name).is_none());
+        let (registry, repository) = (&registry.name, &repository.name);
         let there = counts.repositories.entry((registry, repository)).or_default();
         there.1 = u32::try_from(tags.count()).unwrap_or(u32::MAX);
         let of_registry = counts.registries.entry(registry).or_default();
-        let mut policies: Vec<(&PolicyName, Count, Count)> = Vec::new();
-        for (expired, removal) in here.iter().zip(going) {
+        let mut by_policy: Vec<(&PolicyName, Count, Count)> = Vec::new();
+        for (found, removal) in here.iter().zip(going) {
             let itself = removal.companion_of.is_none();
             counts.run.add(removal.enforce);
             of_registry.add(removal.enforce);
             if itself {
                 there.0.add(removal.enforce);
             }
-            for policy in expired.policies() {
-                let at = policies.iter().position(|known| known.0 == policy).unwrap_or(policies.len());
-                if at == policies.len() {
-                    policies.push((policy, Count::default(), Count::default()));
+            for policy in policies(found) {
+                let at = by_policy.iter().position(|known| known.0 == policy).unwrap_or(by_policy.len());
+                if at == by_policy.len() {
+                    by_policy.push((policy, Count::default(), Count::default()));
                 }
-                policies[at].1.add(removal.enforce);
+                by_policy[at].1.add(removal.enforce);
                 if itself {
-                    policies[at].2.add(removal.enforce);
+                    by_policy[at].2.add(removal.enforce);
                 }
             }
         }
-        for (policy, count, own) in policies {
+        for (policy, count, own) in by_policy {
             counts.policies.entry(policy).or_default().merge(count);
             counts.policies_there.insert((policy, (registry, repository)), own);
         }

@@ -22,61 +22,65 @@ use crate::domain::{
 #[must_use]
 pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Timestamp) -> Plan {
     let policies: HashMap<&PolicyName, &Policy> = rules.policies.iter().map(|policy| (&policy.name, policy)).collect();
-    let expired = verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired);
-    let mut expired: Vec<Expired<'_>> = expired.filter_map(|found| locate(inventory, found)).collect();
-    expired.sort_by(|a, b| a.key().cmp(&b.key()));
-    let mut removals: Vec<Removal> = expired.iter().map(|expired| removal(expired, &policies, now)).collect();
-    hold_dependents(&expired, &mut removals, &[]);
+    let goes = |found: &&TagVerdict| found.verdict == Verdict::Expired && locate(inventory, found).is_some();
+    let mut expired: Vec<&TagVerdict> = verdicts.tags.iter().filter(goes).collect();
+    expired.sort_by(|a, b| name(inventory, a).cmp(&name(inventory, b)));
+    let mut removals = Vec::with_capacity(expired.len());
+    removals
+        .extend(expired.iter().filter_map(|found| Some(removal(found, &locate(inventory, found)?, &policies, now))));
+    hold_dependents(inventory, &expired, &mut removals, &[]);
     let refusals = refusals(rules, inventory, &expired, &removals);
-    hold_dependents(&expired, &mut removals, &refusals);
+    hold_dependents(inventory, &expired, &mut removals, &refusals);
     Plan { removals, refusals }
 }
 
-/// An expired tag with the facts at its place.
-pub(super) struct Expired<'a> {
-    found: &'a TagVerdict,
+/// The facts at the place of an expired tag.
+struct Place<'a> {
     registry: &'a Registry,
-    pub(super) repository: &'a Repository,
+    repository: &'a Repository,
     tag: &'a Tag,
     digest: &'a Digest,
     policy: &'a PolicyName,
 }
 
-impl<'a> Expired<'a> {
-    fn key(&self) -> impl Ord + '_ {
-        (&self.registry.name, &self.repository.name, &self.tag.name, self.found.at)
-    }
-
-    /// The policies that let it go, by name.
-    pub(super) fn policies(&self) -> impl Iterator<Item = &'a PolicyName> {
-        policies(self.found)
-    }
-
-    /// Whether another stands in the same repository.
-    pub(super) fn is_beside(&self, other: &Self) -> bool {
-        let place = |at: TagAt| (at.registry, at.repository);
-        place(self.found.at) == place(other.found.at)
-    }
+/// Those facts; nothing where the verdict is not of this inventory, or the tag let go by nobody.
+fn locate<'a>(inventory: &'a Inventory, found: &'a TagVerdict) -> Option<Place<'a>> {
+    let registry = inventory.registries.get(index(found.at.registry))?;
+    let repository = registry.repositories.get(index(found.at.repository))?;
+    let tag = repository.tags.get(index(found.at.tag))?;
+    let (digest, policy) = (tag.digest.as_ref()?, policies(found).min()?);
+    Some(Place { registry, repository, tag, digest, policy })
 }
 
-fn policies(found: &TagVerdict) -> impl Iterator<Item = &PolicyName> {
+/// What an expired tag stands in the plan by.
+fn name<'a>(inventory: &'a Inventory, found: &'a TagVerdict) -> impl Ord + use<'a> {
+    let Place { registry, repository, tag, .. } = locate(inventory, found)?;
+    Some((&registry.name, &repository.name, &tag.name, found.at))
+}
+
+/// The repository of the first of some expired tags, and how many of them stand in it.
+pub(super) fn first_repository<'a>(
+    inventory: &'a Inventory,
+    expired: &[&TagVerdict],
+) -> Option<(&'a Registry, &'a Repository, usize)> {
+    let first = expired.first()?.at;
+    let registry = inventory.registries.get(index(first.registry))?;
+    let repository = registry.repositories.get(index(first.repository))?;
+    let place = |at: TagAt| (at.registry, at.repository);
+    let count = expired.iter().take_while(|found| place(found.at) == place(first)).count();
+    Some((registry, repository, count))
+}
+
+/// The policies that let a tag go, by name.
+pub(super) fn policies(found: &TagVerdict) -> impl Iterator<Item = &PolicyName> {
     found.reasons.iter().filter_map(|reason| match reason {
         Reason::LetGo { policy, .. } | Reason::CompanionOfExpired { policy, .. } => Some(policy),
         _ => None,
     })
 }
 
-/// The facts about an expired tag; nothing where the verdict is not of this inventory, or let go by nobody.
-fn locate<'a>(inventory: &'a Inventory, found: &'a TagVerdict) -> Option<Expired<'a>> {
-    let registry = inventory.registries.get(index(found.at.registry))?;
-    let repository = registry.repositories.get(index(found.at.repository))?;
-    let tag = repository.tags.get(index(found.at.tag))?;
-    let (digest, policy) = (tag.digest.as_ref()?, policies(found).min()?);
-    Some(Expired { found, registry, repository, tag, digest, policy })
-}
-
-fn removal(expired: &Expired<'_>, policies: &HashMap<&PolicyName, &Policy>, now: Timestamp) -> Removal {
-    let Expired { found, registry, repository, tag, digest, policy } = *expired;
+fn removal(found: &TagVerdict, place: &Place<'_>, policies: &HashMap<&PolicyName, &Policy>, now: Timestamp) -> Removal {
+    let Place { registry, repository, tag, digest, policy } = *place;
     let companion_of = found.reasons.iter().find_map(|reason| match reason {
         Reason::CompanionOfExpired { subject, .. } => Some((**subject).clone()),
         _ => None,
@@ -90,7 +94,7 @@ fn removal(expired: &Expired<'_>, policies: &HashMap<&PolicyName, &Policy>, now:
         digest: digest.clone(),
         policy: policy.clone(),
         method: registry.removal,
-        enforce: companion_of.is_some() || expired.policies().all(enforced),
+        enforce: companion_of.is_some() || self::policies(found).all(enforced),
         date: date(repository, tag, now),
         companion_of,
     }
@@ -98,7 +102,12 @@ fn removal(expired: &Expired<'_>, policies: &HashMap<&PolicyName, &Policy>, now:
 
 /// Takes `enforce` from what hangs on a tag that will not really go: by being a dry run, or by a policy's refusal.
 /// (Refusals of a repository or more cover all that could hang on each other.)
-fn hold_dependents(mut expired: &[Expired<'_>], mut removals: &mut [Removal], refusals: &[Refusal]) {
+fn hold_dependents(
+    inventory: &Inventory,
+    mut expired: &[&TagVerdict],
+    mut removals: &mut [Removal],
+    refusals: &[Refusal],
+) {
     let (mut anywhere, mut somewhere) = (HashSet::new(), HashSet::new());
     for refusal in refusals.iter().filter(|refusal| refusal.binding) {
         match &refusal.scope {
@@ -111,19 +120,15 @@ fn hold_dependents(mut expired: &[Expired<'_>], mut removals: &mut [Removal], re
             Scope::Run | Scope::Registry(_) | Scope::Repository(..) => {}
         }
     }
-    let refused = |expired: &Expired<'_>| {
-        let (registry, repository) = (&expired.registry.name, &expired.repository.name);
-        let here = |policy| somewhere.contains(&(policy, registry, repository));
-        expired.policies().any(|policy| anywhere.contains(policy) || here(policy))
-    };
-    while let Some(first) = expired.first() {
-        let count = expired.iter().take_while(|expired| expired.is_beside(first)).count();
+    while let Some((registry, repository, count)) = first_repository(inventory, expired) {
         let (here, elsewhere) = expired.split_at(count);
         let (going, others) = removals.split_at_mut(count);
         (expired, removals) = (elsewhere, others);
-        let refused: Vec<bool> = here.iter().map(refused).collect();
         if going.iter().any(|removal| removal.enforce) {
-            hold_in_repository(first.registry.removal, first.repository, going, &refused);
+            let refused =
+                |policy| anywhere.contains(policy) || somewhere.contains(&(policy, &registry.name, &repository.name));
+            let refused: Vec<bool> = here.iter().map(|found| policies(found).any(refused)).collect();
+            hold_in_repository(registry.removal, repository, going, &refused);
         }
     }
 }

@@ -37,7 +37,7 @@ pub struct Removal {
     /// The time by which it was judged.
     pub date: Date,
     /// The image that it accompanies, where it is a signature or the like: it may only go after that image's tags.
-    pub companion_of: Option<Digest>,
+    pub companion_of: Option<Box<Digest>>,
 }
 
 /// Why an enforcing run would not do what the plan lists.

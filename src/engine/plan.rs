@@ -1,5 +1,6 @@
 //! From verdicts to removals and what stands against them.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
@@ -10,8 +11,8 @@ use super::date::date;
 use super::graph::{Graph, Node, Ties, index};
 use super::limits::refusals;
 use crate::domain::{
-    Digest, Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, Registry, Removal, RemovalMethod,
-    Repository, Rules, Scope, Tag, TagAt, TagVerdict, Verdict,
+    Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, Registry, Removal, RemovalMethod, Repository,
+    Rules, Scope, TagAt, TagVerdict, Verdict,
 };
 
 /// The removals that follow from the verdicts on an inventory, and the limits that forbid them.
@@ -22,40 +23,31 @@ use crate::domain::{
 #[must_use]
 pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Timestamp) -> Plan {
     let policies: HashMap<&PolicyName, &Policy> = rules.policies.iter().map(|policy| (&policy.name, policy)).collect();
-    let goes = |found: &&TagVerdict| found.verdict == Verdict::Expired && locate(inventory, found).is_some();
-    let mut expired: Vec<&TagVerdict> = verdicts.tags.iter().filter(goes).collect();
-    expired.sort_by(|a, b| name(inventory, a).cmp(&name(inventory, b)));
+    let mut expired: Vec<&TagVerdict> =
+        verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).collect();
+    expired.sort_by(|a, b| by_name(inventory, a.at, b.at));
     let mut removals = Vec::with_capacity(expired.len());
-    removals
-        .extend(expired.iter().filter_map(|found| Some(removal(found, &locate(inventory, found)?, &policies, now))));
+    expired.retain(|found| {
+        let removal = removal(inventory, found, &policies, now);
+        let goes = removal.is_some();
+        removals.extend(removal);
+        goes
+    });
     hold_dependents(inventory, &expired, &mut removals, &[]);
     let refusals = refusals(rules, inventory, &expired, &removals);
     hold_dependents(inventory, &expired, &mut removals, &refusals);
     Plan { removals, refusals }
 }
 
-/// The facts at the place of an expired tag.
-struct Place<'a> {
-    registry: &'a Registry,
-    repository: &'a Repository,
-    tag: &'a Tag,
-    digest: &'a Digest,
-    policy: &'a PolicyName,
-}
-
-/// Those facts; nothing where the verdict is not of this inventory, or the tag let go by nobody.
-fn locate<'a>(inventory: &'a Inventory, found: &'a TagVerdict) -> Option<Place<'a>> {
-    let registry = inventory.registries.get(index(found.at.registry))?;
-    let repository = registry.repositories.get(index(found.at.repository))?;
-    let tag = repository.tags.get(index(found.at.tag))?;
-    let (digest, policy) = (tag.digest.as_ref()?, policies(found).min()?);
-    Some(Place { registry, repository, tag, digest, policy })
-}
-
-/// What an expired tag stands in the plan by.
-fn name<'a>(inventory: &'a Inventory, found: &'a TagVerdict) -> impl Ord + use<'a> {
-    let Place { registry, repository, tag, .. } = locate(inventory, found)?;
-    Some((&registry.name, &repository.name, &tag.name, found.at))
+/// The order of the plan: by name, whatever the order of the inventory.
+fn by_name(inventory: &Inventory, a: TagAt, b: TagAt) -> Ordering {
+    let registry = |at: TagAt| inventory.registries.get(index(at.registry));
+    let repository = |at: TagAt| registry(at)?.repositories.get(index(at.repository));
+    let tag = |at: TagAt| Some(&repository(at)?.tags.get(index(at.tag))?.name);
+    let place = |at: TagAt| (registry(at).map(|there| &there.name), repository(at).map(|there| &there.name));
+    let beside = (a.registry, a.repository) == (b.registry, b.repository);
+    let places = if beside { Ordering::Equal } else { place(a).cmp(&place(b)) };
+    places.then_with(|| tag(a).cmp(&tag(b))).then(a.cmp(&b))
 }
 
 /// The repository of the first of some expired tags, and how many of them stand in it.
@@ -79,14 +71,23 @@ pub(super) fn policies(found: &TagVerdict) -> impl Iterator<Item = &PolicyName> 
     })
 }
 
-fn removal(found: &TagVerdict, place: &Place<'_>, policies: &HashMap<&PolicyName, &Policy>, now: Timestamp) -> Removal {
-    let Place { registry, repository, tag, digest, policy } = *place;
+/// The removal of an expired tag; nothing where the verdict is not of this inventory, or the tag let go by nobody.
+fn removal(
+    inventory: &Inventory,
+    found: &TagVerdict,
+    modes: &HashMap<&PolicyName, &Policy>,
+    now: Timestamp,
+) -> Option<Removal> {
+    let registry = inventory.registries.get(index(found.at.registry))?;
+    let repository = registry.repositories.get(index(found.at.repository))?;
+    let tag = repository.tags.get(index(found.at.tag))?;
+    let (digest, policy) = (tag.digest.as_ref()?, policies(found).min()?);
     let companion_of = found.reasons.iter().find_map(|reason| match reason {
-        Reason::CompanionOfExpired { subject, .. } => Some((**subject).clone()),
+        Reason::CompanionOfExpired { subject, .. } => Some(subject.clone()),
         _ => None,
     });
-    let enforced = |name| policies.get(name).is_some_and(|policy| policy.mode == PolicyMode::Enforce);
-    Removal {
+    let enforced = |name| modes.get(name).is_some_and(|policy| policy.mode == PolicyMode::Enforce);
+    Some(Removal {
         at: found.at,
         registry: registry.name.clone(),
         repository: repository.name.clone(),
@@ -94,10 +95,10 @@ fn removal(found: &TagVerdict, place: &Place<'_>, policies: &HashMap<&PolicyName
         digest: digest.clone(),
         policy: policy.clone(),
         method: registry.removal,
-        enforce: companion_of.is_some() || self::policies(found).all(enforced),
+        enforce: companion_of.is_some() || policies(found).all(enforced),
         date: date(repository, tag, now),
         companion_of,
-    }
+    })
 }
 
 /// Takes `enforce` from what hangs on a tag that will not really go: by being a dry run, or by a policy's refusal.
@@ -147,7 +148,7 @@ fn hold_in_repository(method: RemovalMethod, repository: &Repository, going: &mu
     let is_kept = |node: Node| kept[index(node)];
     for (removal, _) in going.iter_mut().zip(refused).filter(|(_, refused)| !**refused) {
         let Some(node) = graph.of_tag(removal.at.tag) else { continue };
-        let image = removal.companion_of.as_ref().and_then(|subject| graph.node(subject));
+        let image = removal.companion_of.as_deref().and_then(|subject| graph.node(subject));
         let hangs = graph.parents(node).chain(graph.subject(node)).chain(image).any(is_kept);
         let goes_along = whole_manifests && is_kept(node);
         removal.enforce &= !(hangs || goes_along);

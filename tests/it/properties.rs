@@ -385,7 +385,7 @@ proptest! {
             method: registry.removal,
             enforce: false,
             date: tagwarden::engine::date(repository, tag, now()),
-            companion_of: tagwarden::engine::companion_subject(&tag.name),
+            companion_of: tagwarden::engine::companion_subject(&tag.name).map(Box::new),
         });
         plan.removals.sort_by_key(|removal| removal.at);
         prop_assert!(!world.findings(&verdicts, &plan).is_empty());

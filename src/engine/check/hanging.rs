@@ -22,7 +22,7 @@ pub(super) fn look(
         if let Some(by) = after.holds(one.removal) {
             findings.push(Finding::Held { image: one.image.clone(), by });
         }
-        let Some(subject) = &one.removal.companion_of else { continue };
+        let Some(subject) = one.removal.companion_of.as_deref() else { continue };
         let name = format!("{}-{}", subject.algorithm(), &subject.hex()[..64]);
         if !one.tag.name.as_str().starts_with(&name) {
             findings.push(Finding::Differs { image: one.image.clone(), what: "the image that it accompanies" });
@@ -112,7 +112,7 @@ impl<'a> After<'a> {
     fn holds(&self, removal: &Removal) -> Option<String> {
         let manifest = self.repository.manifests.get(&removal.digest);
         let subject = manifest.and_then(|manifest| manifest.subject.as_ref());
-        let mut images = [subject, removal.companion_of.as_ref()].into_iter().flatten();
+        let mut images = [subject, removal.companion_of.as_deref()].into_iter().flatten();
         if self.contained.contains(&removal.digest) {
             Some("an index that stays contains its image".to_owned())
         } else if let Some(image) = images.find(|image| self.kept.contains(*image)) {
@@ -143,7 +143,7 @@ fn reached<'a>(repository: &'a Repository, going: &'a [Going<'a>]) -> HashSet<&'
     }
     let mut hanging = referrers(repository);
     for one in going {
-        if let Some(subject) = &one.removal.companion_of {
+        if let Some(subject) = one.removal.companion_of.as_deref() {
             hanging.entry(subject).or_default().push(one.digest);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Finding, accompanies};
-use crate::domain::{Inventory, Plan, PolicyName, RemovalAbility, Rules, Scope, TagAt};
+use crate::domain::{Inventory, Plan, PolicyName, Removal, RemovalAbility, Rules, Scope, TagAt};
 
 /// Looks whether each limit that is passed is refused, and nothing else is.
 pub(super) fn look(
@@ -38,24 +38,26 @@ fn passed(
     owners: &HashMap<TagAt, Vec<&PolicyName>>,
     enforced: bool,
 ) -> BTreeSet<(Scope, &'static str)> {
-    let removals = || plan.removals.iter().filter(move |removal| removal.enforce || !enforced);
+    let owners = |removal: &Removal| owners.get(&removal.at).map_or(&[][..], Vec::as_slice);
+    let removals: Vec<&Removal> = plan.removals.iter().filter(|removal| removal.enforce || !enforced).collect();
     let mut counts: BTreeMap<Scope, u64> = BTreeMap::new();
     let mut alone: BTreeMap<Scope, u64> = BTreeMap::new();
-    for removal in removals() {
-        let (registry, repository) = (&removal.registry, &removal.repository);
+    let alike =
+        |a: &&Removal, b: &&Removal| a.registry == b.registry && a.repository == b.repository && owners(a) == owners(b);
+    for alike in removals.chunk_by(alike) {
+        let (registry, repository) = (&alike[0].registry, &alike[0].repository);
         let mut scopes = vec![Scope::Run, Scope::Registry(registry.clone())];
         let mut local = vec![Scope::Repository(registry.clone(), repository.clone())];
-        for &policy in owners.get(&removal.at).into_iter().flatten() {
+        for &policy in owners(alike[0]) {
             scopes.push(Scope::Policy(policy.clone()));
             local.push(Scope::PolicyInRepository(policy.clone(), registry.clone(), repository.clone()));
         }
         for scope in scopes {
-            *counts.entry(scope).or_default() += 1;
+            *counts.entry(scope).or_default() += alike.len() as u64;
         }
-        if !accompanies(&removal.tag) {
-            for scope in local {
-                *alone.entry(scope).or_default() += 1;
-            }
+        let own = alike.iter().filter(|removal| !accompanies(&removal.tag)).count();
+        for scope in local.into_iter().filter(|_| own > 0) {
+            *alone.entry(scope).or_default() += own as u64;
         }
     }
     let mut tags: HashMap<(&str, &str), u64> = HashMap::new();

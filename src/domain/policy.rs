@@ -318,12 +318,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_star_matches_what_the_glob_does(start in "[a./!,-]{0,3}", end in "[a./!,-]{0,3}", text in "[a./!,-]{0,7}") {
+        fn one_star_matches_what_the_glob_does(
+            start in "[a./!,-]{0,3}", middle in "[a./!,-]{0,2}", end in "[a./!,-]{0,3}", other in "[a./!,-]{0,7}",
+        ) {
             let written = format!("{start}*{end}");
             let pattern = Pattern::new(&written).unwrap();
-            prop_assert!(matches!(pattern, Pattern::OneStar { .. }));
+            let by_ends = matches!(pattern, Pattern::OneStar { .. });
+            prop_assert!(by_ends);
             let glob = GlobBuilder::new(&written).literal_separator(true).build().unwrap().compile_matcher();
-            prop_assert_eq!(pattern.matches(&text), glob.is_match(&text));
+            for text in [format!("{start}{middle}{end}"), format!("{start}{other}"), format!("{other}{end}"), other] {
+                prop_assert_eq!(pattern.matches(&text), glob.is_match(&text), "{}", text);
+            }
         }
     }
 }

@@ -96,7 +96,7 @@ fn removal(view: &RemovalView) -> Option<Removal> {
         enforce: view.enforce,
         date: view.dated_at.map_or(Date::Unknown(Undated::Missing), Date::Created),
         companion_of: match &view.companion_of {
-            Some(digest) => Some(digest.parse().ok()?),
+            Some(digest) => Some(Box::new(digest.parse().ok()?)),
             None => None,
         },
     })

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use crate::domain::{Date, Digest, Repository, Tag, Undated};
+use crate::domain::{Date, Digest, Gap, GapAt, Repository, Tag, Undated};
 
 /// 2013-01-01T00:00:00Z. There were no container images before; what says so is a reproducible build or a zero value.
 const FIRST_POSSIBLE: Timestamp = Timestamp::constant(1_356_998_400, 0);
@@ -40,11 +40,16 @@ fn judge(time: Timestamp, now: Timestamp) -> Result<Timestamp, Undated> {
     }
 }
 
-/// What the image says of its creation; an index that says nothing is as new as the newest image in it.
+/// What the image says of its creation; an index that says nothing is as new as the newest image in it, if all of them
+/// could be asked. A gap says otherwise: the unread one may be the newest.
 fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<Timestamp, Undated> {
     let manifest = repository.manifests.get(digest).ok_or(Undated::Missing)?;
     if let Some(own) = manifest.created_at {
         return judge(own, now);
+    }
+    let unread = |gap: &Gap| matches!(&gap.at, GapAt::Created(unread) if unread == digest);
+    if manifest.children.is_empty() || repository.gaps.iter().any(unread) {
+        return Err(Undated::Missing);
     }
     let mut newest = Err(Undated::Missing);
     let mut seen = HashSet::from([digest]);
@@ -67,5 +72,48 @@ fn later(a: Result<Timestamp, Undated>, b: Result<Timestamp, Undated>) -> Result
         (Ok(a), Ok(b)) => Ok(a.max(b)),
         (Ok(time), Err(_)) | (Err(_), Ok(time)) => Ok(time),
         (Err(a), Err(b)) => Err(a.max(b)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Manifest;
+
+    fn manifest(created_at: Option<Timestamp>, children: Vec<Digest>) -> Manifest {
+        Manifest {
+            media_type: "application/vnd.oci.image.index.v1+json".into(),
+            size: 1,
+            config: None,
+            blobs: [].into(),
+            children,
+            subject: None,
+            created_at,
+            lock: None,
+        }
+    }
+
+    #[test]
+    fn an_index_with_an_unread_image_is_not_dated_by_the_others() {
+        let [created, seen, now] = ["2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", "2026-11-23T12:00:00Z"]
+            .map(|text| text.parse::<Timestamp>().unwrap());
+        let [index, read, unread] = ["index", "read", "unread"].map(|name| Digest::of(name.as_bytes()));
+        let gap = |digest: &Digest| Gap { at: GapAt::Created(digest.clone()), kind: "http-500", message: "".into() };
+        let mut repository = Repository::empty("shop/api".parse().unwrap());
+        repository.manifests.insert(index.clone(), manifest(None, vec![read.clone(), unread.clone()]));
+        repository.manifests.insert(read.clone(), manifest(Some(created), vec![]));
+        repository.manifests.insert(unread.clone(), manifest(None, vec![]));
+        let name = "latest".parse().unwrap();
+        let mut tag = Tag { name, digest: Some(index.clone()), pushed_at: None, first_seen: None, lock: None };
+
+        repository.gaps = vec![gap(&unread)];
+        assert_eq!(date(&repository, &tag, now), Date::Created(created), "the gap of another says nothing of it");
+        repository.gaps.push(gap(&index));
+        assert_eq!(date(&repository, &tag, now), Date::Unknown(Undated::Missing));
+        tag.first_seen = Some(seen);
+        assert_eq!(date(&repository, &tag, now), Date::FirstSeen(seen));
+        repository.manifests.insert(index, manifest(Some(created), vec![read, unread]));
+        tag.first_seen = None;
+        assert_eq!(date(&repository, &tag, now), Date::Created(created), "its own word is whole");
     }
 }

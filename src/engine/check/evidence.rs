@@ -51,7 +51,7 @@ impl<'a> Evidence<'a> {
                 self.claim_inside(repository, one.digest),
             ];
             let by = held.into_iter().flatten();
-            findings.extend(by.map(|by| Finding::Held { image: one.image.clone(), by }));
+            findings.extend(by.map(|by| Finding::Held { image: one.image(), by }));
         }
     }
 

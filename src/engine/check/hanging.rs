@@ -1,6 +1,6 @@
 //! Indexes, referrers and companions, seen from a removal.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::evidence::Evidence;
 use super::{Finding, Going, accompanies, image};
@@ -20,16 +20,16 @@ pub(super) fn look(
     let reached = reached(repository, going);
     for one in going {
         if let Some(by) = after.holds(one.removal) {
-            findings.push(Finding::Held { image: one.image.clone(), by });
+            findings.push(Finding::Held { image: one.image(), by });
         }
         let Some(subject) = one.removal.companion_of.as_deref() else { continue };
         let name = format!("{}-{}", subject.algorithm(), &subject.hex()[..64]);
         if !one.tag.name.as_str().starts_with(&name) {
-            findings.push(Finding::Differs { image: one.image.clone(), what: "the image that it accompanies" });
+            findings.push(Finding::Differs { image: one.image(), what: "the image that it accompanies" });
         }
         if !reached.contains(subject) || !repository.manifests.contains_key(subject) {
             let by = format!("no removed tag leads to its image {subject}");
-            findings.push(Finding::Held { image: one.image.clone(), by });
+            findings.push(Finding::Held { image: one.image(), by });
         }
     }
 }
@@ -38,7 +38,7 @@ pub(super) fn look(
 pub(super) fn look_enforced(
     inventory: &Inventory,
     plan: &Plan,
-    owners: &HashMap<TagAt, Vec<&PolicyName>>,
+    owners: &BTreeMap<TagAt, Vec<&PolicyName>>,
     findings: &mut Vec<Finding>,
 ) {
     let binding = plan.refusals.iter().filter(|refusal| refusal.binding).map(|refusal| &refusal.scope);

@@ -10,7 +10,7 @@ pub(super) fn look(
     rules: &Rules,
     inventory: &Inventory,
     plan: &Plan,
-    owners: &HashMap<TagAt, Vec<&PolicyName>>,
+    owners: &BTreeMap<TagAt, Vec<&PolicyName>>,
     findings: &mut Vec<Finding>,
 ) {
     let said: BTreeMap<_, bool> =
@@ -35,7 +35,7 @@ fn passed(
     rules: &Rules,
     inventory: &Inventory,
     plan: &Plan,
-    owners: &HashMap<TagAt, Vec<&PolicyName>>,
+    owners: &BTreeMap<TagAt, Vec<&PolicyName>>,
     enforced: bool,
 ) -> BTreeSet<(Scope, &'static str)> {
     let owners = |removal: &Removal| owners.get(&removal.at).map_or(&[][..], Vec::as_slice);

@@ -9,7 +9,7 @@ mod limits;
 mod rules;
 mod version;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use jiff::Timestamp;
@@ -109,7 +109,7 @@ pub fn check(
     let mut findings = Vec::new();
     table(inventory, verdicts, &mut findings);
     listing(plan, verdicts, &mut findings);
-    let mut owners: HashMap<TagAt, Vec<&PolicyName>> = HashMap::new();
+    let mut owners: BTreeMap<TagAt, Vec<&PolicyName>> = BTreeMap::new();
     for (position, registry) in (0..).zip(&inventory.registries) {
         let evidence = evidence::Evidence::new(registry, claims);
         let mut removals: HashMap<u32, Vec<&Removal>> = HashMap::new();
@@ -141,7 +141,12 @@ struct Going<'a> {
     removal: &'a Removal,
     tag: &'a Tag,
     digest: &'a Digest,
-    image: String,
+}
+
+impl Going<'_> {
+    fn image(&self) -> String {
+        image(self.removal)
+    }
 }
 
 fn image(removal: &Removal) -> String {
@@ -180,8 +185,8 @@ fn table(inventory: &Inventory, verdicts: &Verdicts, findings: &mut Vec<Finding>
 
 fn listing(plan: &Plan, verdicts: &Verdicts, findings: &mut Vec<Finding>) {
     let expired = verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).map(|found| found.at);
-    let mut open: HashSet<TagAt> = expired.collect();
-    let mut seen = HashSet::new();
+    let mut open: BTreeSet<TagAt> = expired.collect();
+    let mut seen = BTreeSet::new();
     for removal in &plan.removals {
         if !seen.insert(removal.at) {
             findings.push(Finding::Repeated { image: image(removal) });
@@ -208,9 +213,8 @@ fn facts<'a>(
     now: Timestamp,
     findings: &mut Vec<Finding>,
 ) -> Option<Going<'a>> {
-    let image = image(removal);
     let Some(tag) = repository.tags.get(removal.at.tag as usize) else {
-        findings.push(Finding::Unfounded { image });
+        findings.push(Finding::Unfounded { image: image(removal) });
         return None;
     };
     let same_name =
@@ -223,9 +227,9 @@ fn facts<'a>(
         ("whether it is a companion", removal.companion_of.is_some() == accompanies(&tag.name)),
     ];
     for (what, _) in right.iter().filter(|(_, right)| !right) {
-        findings.push(Finding::Differs { image: image.clone(), what });
+        findings.push(Finding::Differs { image: image(removal), what });
     }
-    Some(Going { removal, tag, digest: tag.digest.as_ref()?, image })
+    Some(Going { removal, tag, digest: tag.digest.as_ref()? })
 }
 
 impl fmt::Display for Finding {

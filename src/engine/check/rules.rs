@@ -21,9 +21,9 @@ pub(super) fn look<'a>(
     going: &[Going<'a>],
     now: Timestamp,
     findings: &mut Vec<Finding>,
-) -> HashMap<TagAt, Vec<&'a PolicyName>> {
-    let mut owners: HashMap<TagAt, Vec<&PolicyName>> = HashMap::new();
-    let mut dry: HashSet<TagAt> = HashSet::new();
+) -> BTreeMap<TagAt, Vec<&'a PolicyName>> {
+    let mut owners: BTreeMap<TagAt, Vec<&PolicyName>> = BTreeMap::new();
+    let mut dry: BTreeSet<TagAt> = BTreeSet::new();
     for policy in rules.policies.iter().filter(|policy| speaks_of(policy, registry, repository)) {
         let members = members(policy, repository, now);
         let kept = kept(policy, &members, &rules.timezone, now);
@@ -32,7 +32,7 @@ pub(super) fn look<'a>(
             owners.entry(one.removal.at).or_default().push(&policy.name);
             if kept.contains(&one.removal.at.tag) {
                 let by = format!("policy {} keeps it", policy.name);
-                findings.push(Finding::Held { image: one.image.clone(), by });
+                findings.push(Finding::Held { image: one.image(), by });
             }
             if policy.mode == PolicyMode::DryRun {
                 dry.insert(one.removal.at);
@@ -45,7 +45,7 @@ pub(super) fn look<'a>(
             owners.insert(at, vec![&one.removal.policy]);
             continue;
         }
-        let image = || one.image.clone();
+        let image = || one.image();
         match owners.get(&at).and_then(|owners| owners.iter().min()) {
             None => findings.push(Finding::Held { image: image(), by: "no policy selects it".to_owned() }),
             Some(first) if **first != one.removal.policy => {

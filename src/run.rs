@@ -1,7 +1,7 @@
 //! The whole walk, from settings to report: this file alone knows the order of it.
 //!
 //! [`House::open`] gets ready, [`House::decide`] reads and decides, [`House::plan`], [`House::run`] and [`House::apply`]
-//! are what the commands do with that, [`House::restore`] takes it back. All of them leave an audit record.
+//! are what the commands do with that, [`House::restore_run`] takes it back. All of them leave an audit record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -13,7 +13,7 @@ pub const SCHEMA: &str = "tagwarden.plan/1";
 pub struct PlanDocument {
     /// Always [`SCHEMA`].
     pub schema: String,
-    /// `sha256:` over the rest of the document; see [`super::seal`].
+    /// `sha256:` over the rest of the document; see [`super::seal()`].
     pub id: String,
     /// When the plan was made.
     pub created_at: Timestamp,

@@ -18,7 +18,8 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use uuid::Uuid;
 
 use crate::domain::{
-    Action, Digest, Intent, Outcome, RegistryName, Removal, RemovalMethod, Repository, RepositoryName, Skip, TagName,
+    Action, Digest, Intent, Inventory, Outcome, RegistryName, Removal, RemovalMethod, Repository, RepositoryName, Skip,
+    TagName,
 };
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistryWriter};
 use crate::store::{Store, StoreError};
@@ -77,40 +78,23 @@ pub struct Applied {
     pub outcome: Outcome,
 }
 
-/// Does the orders of one run, registry by registry at once. `repositories` gives the inventory that they were decided
-/// on.
+/// Does the orders of one run, registry by registry at once. `inventory` is what they were decided on.
 ///
 /// Results are in the order of the orders.
 ///
 /// # Errors
 /// When the journal could not be written. Nothing further is removed then; what was begun is settled at the next start.
-pub async fn apply(
-    hands: &Hands,
-    orders: Vec<Order>,
-    repositories: &dyn Inventories,
-) -> Result<Vec<Applied>, StoreError> {
+pub async fn apply(hands: &Hands, orders: Vec<Order>, inventory: &Inventory) -> Result<Vec<Applied>, StoreError> {
     let mut by_registry: BTreeMap<RegistryName, BTreeMap<RepositoryName, Vec<Order>>> = BTreeMap::new();
     for order in orders {
         let registry = by_registry.entry(order.removal.registry.clone()).or_default();
         registry.entry(order.removal.repository.clone()).or_default().push(order);
     }
-    let registries = by_registry.into_iter().map(|(name, orders)| registry(hands, name, orders, repositories));
+    let registries = by_registry.into_iter().map(|(name, orders)| registry(hands, name, orders, inventory));
     let done = futures::future::try_join_all(registries).await?;
     let mut applied: Vec<Applied> = done.into_iter().flatten().collect();
     applied.sort_by_key(|applied| applied.removal.at);
     Ok(applied)
-}
-
-/// Where orders find the repository that they were decided on.
-pub trait Inventories: Send + Sync {
-    /// The repository as it was read.
-    fn repository(&self, registry: &RegistryName, repository: &RepositoryName) -> Option<&Repository>;
-}
-
-impl Inventories for crate::domain::Inventory {
-    fn repository(&self, registry: &RegistryName, repository: &RepositoryName) -> Option<&Repository> {
-        self.registry(registry.as_str())?.repository(repository.as_str())
-    }
 }
 
 /// Repositories of one registry that are worked on at once.
@@ -120,7 +104,7 @@ async fn registry(
     hands: &Hands,
     name: RegistryName,
     repositories: BTreeMap<RepositoryName, Vec<Order>>,
-    inventory: &dyn Inventories,
+    inventory: &Inventory,
 ) -> Result<Vec<Applied>, StoreError> {
     let brake = Brake::default();
     let Some(target) = hands.targets.get(&name) else {
@@ -132,7 +116,9 @@ async fn registry(
         let (brake, turns, empty) = (&brake, &turns, Repository::empty(repository_name.clone()));
         let name = &name;
         async move {
-            let repository = inventory.repository(name, &repository_name).unwrap_or(&empty);
+            let found =
+                inventory.registry(name.as_str()).and_then(|registry| registry.repository(repository_name.as_str()));
+            let repository = found.unwrap_or(&empty);
             let site = Site { hands, target, brake, turns, repository };
             let applied = match target.reader.settings().removal {
                 RemovalMethod::Untag => untag::repository(&site, orders).await,

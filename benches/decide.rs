@@ -14,8 +14,8 @@ use std::time::Duration;
 use criterion::Criterion;
 use jiff::{SignedDuration, Timestamp};
 use tagwarden::domain::{
-    Blob, Claim, Claims, Digest, Holder, ImageReference, Inventory, Limits, Manifest, Registry, RemovalAbility,
-    RemovalMethod, Repository, Rules, SourceAnswer, SourceState, Tag,
+    Blob, Claim, Claims, Depth, Digest, Holder, ImageReference, Inventory, Limits, Manifest, Registry, RemovalAbility,
+    Repository, Rules, SourceAnswer, SourceState, Tag,
 };
 use tagwarden::engine::{check, evaluate, plan, reclaim};
 use tagwarden::policy_file;
@@ -60,6 +60,7 @@ fn manifest(media_type: &Arc<str>, blobs: &Arc<[Blob]>, children: Vec<Digest>) -
         subject: None,
         created_at: None,
         lock: None,
+        depth: Depth::Whole,
     }
 }
 
@@ -112,15 +113,10 @@ fn repository(number: u32, now: Timestamp) -> Repository {
 
 fn world(now: Timestamp) -> (Rules, Inventory, Claims) {
     let registry = Registry {
-        name: "contoso".parse().expect("a name"),
-        kind: "acr",
-        endpoint: "https://contoso.azurecr.io".into(),
         hosts: vec!["contoso.azurecr.io".into()],
-        identity: "bench".into(),
-        removal: RemovalMethod::Untag,
         ability: RemovalAbility::Able,
         repositories: (0..REPOSITORIES).map(|number| repository(number, now)).collect(),
-        gaps: Vec::new(),
+        ..Registry::empty("contoso".parse().expect("a name"), "acr")
     };
     let mut inventory = Inventory { registries: vec![registry] };
     inventory.sort();
@@ -152,6 +148,7 @@ fn world(now: Timestamp) -> (Rules, Inventory, Claims) {
         policies: policy_file::parse("bench.yaml", POLICIES).unwrap_or_else(|problems| panic!("{problems:?}")),
         limits: Limits::default(),
         timezone: jiff::tz::TimeZone::get("Europe/London").expect("a zone"),
+        undo_window: std::time::Duration::from_hours(24 * 7),
     };
     (rules, inventory, claims)
 }

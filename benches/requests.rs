@@ -5,14 +5,13 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
-use tagwarden::domain::{RemovalAbility, RemovalMethod};
-use tagwarden::registry::{Auth, Patience, RegistryKind, RegistrySettings, Scope, collect, reader};
+use tagwarden::domain::RemovalAbility;
+use tagwarden::registry::{Patience, RegistryKind, RegistrySettings, Scope, collect, reader};
 use tagwarden::store::Store;
 
 const REPOSITORIES: usize = 4;
@@ -43,7 +42,7 @@ async fn measure(referrers_api: bool) -> Result<(), Box<dyn Error>> {
         store.observe(&mut inventory, now()?).await?;
         let read = reader.requests().total;
         assert_eq!((inventory.tag_count(), inventory.has_gaps()), (REPOSITORIES * TAGS, false));
-        assert_eq!(reader.removal_ability(&"app-0".parse()?).await, RemovalAbility::Able);
+        assert_eq!(reader.removal_ability(&["app-0".parse()?]).await.registry, RemovalAbility::Able);
         let probes = reader.requests().total - read;
         report(referrers_api, plan, read, probes);
     }
@@ -91,17 +90,5 @@ fn now() -> Result<Timestamp, jiff::Error> {
 }
 
 fn settings(registry: &EmbeddedRegistry) -> Result<RegistrySettings, Box<dyn Error>> {
-    Ok(RegistrySettings {
-        name: "bench".parse()?,
-        kind: RegistryKind::Distribution,
-        endpoint: registry.url().parse()?,
-        aliases: Vec::new(),
-        auth: Auth::Anonymous,
-        ca_file: None,
-        removal: RemovalMethod::Untag,
-        concurrency: 8,
-        timeout: Duration::from_secs(30),
-        token_hosts: Vec::new(),
-        repositories: Vec::new(),
-    })
+    Ok(RegistrySettings::of("bench".parse()?, RegistryKind::Distribution, registry.url().parse()?))
 }

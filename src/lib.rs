@@ -4,6 +4,7 @@
 //! through them.
 
 pub mod apply;
+pub mod azure;
 pub mod cli;
 pub mod config;
 pub mod demo;
@@ -15,3 +16,4 @@ pub mod report;
 pub mod run;
 pub mod sources;
 pub mod store;
+pub mod transport;

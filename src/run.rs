@@ -181,6 +181,7 @@ impl House {
             policies: self.policies.policies.clone(),
             limits: self.settings.limits,
             timezone: self.settings.schedule.timezone.clone(),
+            undo_window: self.settings.undo_window,
         }
     }
 
@@ -263,22 +264,26 @@ impl House {
 
     /// Finds out whether removals are possible, only where there is something to remove.
     async fn ask_abilities(&self, inventory: &mut Inventory, verdicts: &Verdicts) -> Result<(), RunError> {
-        let mut first_expired: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut expired: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for verdict in verdicts.tags.iter().filter(|verdict| verdict.verdict == Verdict::Expired) {
-            first_expired.entry(verdict.at.registry).or_insert(verdict.at.repository);
+            expired.entry(verdict.at.registry).or_default().insert(verdict.at.repository);
         }
-        for (registry, repository) in first_expired {
+        for (registry, repositories) in expired {
             let Some(found) = inventory.registries.get_mut(registry as usize) else { continue };
-            let Some(repository) = found.repositories.get(repository as usize) else { continue };
             let Some(reader) = self.readers.get(&found.name) else { continue };
+            let named = repositories.into_iter().filter_map(|at| found.repositories.get(at as usize));
+            let named: Vec<RepositoryName> = named.map(|repository| repository.name.clone()).collect();
             let destroys = match found.removal {
                 crate::domain::RemovalMethod::Untag => self.store.destroys(&found.name).await?,
                 crate::domain::RemovalMethod::DeleteManifest => None,
             };
-            found.ability = match destroys {
-                Some(since) => RemovalAbility::Impossible(RemovalObstacle::Destroys { since }),
-                None => reader.removal_ability(&repository.name).await,
+            let ability = match destroys {
+                Some(since) => RemovalAbility::Impossible(RemovalObstacle::Destroys { since }).into(),
+                None => reader.removal_ability(&named).await,
             };
+            found.ability = ability.registry;
+            found.obstacles = ability.obstacles;
+            found.clock_ahead = reader.clock().map(|theirs| theirs.duration_since(self.now()));
         }
         Ok(())
     }

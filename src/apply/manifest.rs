@@ -189,12 +189,12 @@ async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order]) -> Result<Rea
 }
 
 async fn is_at(site: &Site<'_>, tag: &TagName, digest: &Digest) -> Result<bool, crate::registry::RegistryError> {
-    Ok(site.target.reader.resolve(&site.repository.name, tag).await?.as_ref() == Some(digest))
+    Ok(site.target.reader.resolve(&site.repository.name, tag).await?.is_some_and(|now| now.digest == *digest))
 }
 
 async fn delete(site: &Site<'_>, digest: &Digest) -> Result<Outcome, crate::registry::RegistryError> {
     match site.target.writer.delete_manifest(&site.repository.name, digest).await {
-        Ok(Removed::Done(evidence)) => {
+        Ok(Removed::Done { evidence, .. }) => {
             site.brake.succeeded();
             Ok(Outcome::Done(evidence))
         }

@@ -306,8 +306,8 @@ async fn after_failure(site: &Site<'_>, order: &Order, error: RegistryError) -> 
     }
     match site.target.reader.resolve(&removal.repository, &removal.tag).await {
         Ok(None) => AfterFailure::Known(Outcome::Done(format!("the tag is gone, although: {}", error.message))),
-        Ok(Some(digest)) if digest == removal.digest => AfterFailure::Known(Outcome::Failed(error.message)),
-        Ok(Some(digest)) => AfterFailure::Known(Outcome::Skipped(Skip::Moved { to: digest })),
+        Ok(Some(now)) if now.digest == removal.digest => AfterFailure::Known(Outcome::Failed(error.message)),
+        Ok(Some(now)) => AfterFailure::Known(Outcome::Skipped(Skip::Moved { to: now.digest })),
         Err(second) => {
             AfterFailure::Unknown(format!("{}; then looking at the tag failed: {}", error.message, second.message))
         }

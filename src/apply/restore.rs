@@ -52,11 +52,11 @@ async fn one(hands: &Hands, entry: &JournalEntry) -> Result<Restored, StoreError
         return note(hands, intent, Outcome::Skipped(Skip::Interrupted), false).await;
     }
     match target.reader.resolve(&removed.repository, &removed.tag).await {
-        Ok(Some(now)) if now == removed.digest => {
+        Ok(Some(now)) if now.digest == removed.digest => {
             let seen = Skip::Settled("the tag is there already, at that digest".to_owned());
             return note(hands, intent, Outcome::Skipped(seen), true).await;
         }
-        Ok(Some(to)) => return note(hands, intent, Outcome::Skipped(Skip::Moved { to }), false).await,
+        Ok(Some(now)) => return note(hands, intent, Outcome::Skipped(Skip::Moved { to: now.digest }), false).await,
         Err(error) => return note(hands, intent, Outcome::Failed(error.message), false).await,
         Ok(None) => {}
     }
@@ -89,13 +89,13 @@ pub(super) async fn put(target: &Target, intent: &Intent, manifest: &RawManifest
         match (put, there) {
             (Ok(()), there) => break there?,
             // It says that it failed, and did it.
-            (Err(_), Ok(Some(now))) if now == manifest.digest => break Some(now),
+            (Err(_), Ok(Some(now))) if now.digest == manifest.digest => break Some(now),
             (Err(error), Ok(None)) if error.kind == RegistryErrorKind::Throttled && tries < MOST_TRIES => tries += 1,
             (Err(error), _) => return Err(error),
         }
     };
     match there {
-        Some(now) if now == manifest.digest => Ok(()),
+        Some(now) if now.digest == manifest.digest => Ok(()),
         _ => Err(RegistryError {
             kind: RegistryErrorKind::DigestMismatch,
             message: "the registry took the manifest, and the tag does not name it".to_owned(),

@@ -30,7 +30,7 @@ pub async fn settle(
             continue;
         };
         let found = match reader.resolve(&intent.repository, &intent.tag).await {
-            Ok(found) => found,
+            Ok(found) => found.map(|now| now.digest),
             Err(error) => {
                 tracing::warn!(registry = %intent.registry, repository = %intent.repository, tag = %intent.tag,
                     error = error.message, "cannot settle yet");

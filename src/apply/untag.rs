@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::stream::{self, StreamExt as _};
 
 use super::{AfterFailure, Applied, MOST_TRIES, Order, Site, after_failure, intent};
-use crate::domain::{Digest, Outcome, Removal, RemovalMethod, Repository, Skip, TagName};
+use crate::domain::{Digest, Outcome, Removal, RemovalMethod, Repository, Skip, TagName, TagNow};
 use crate::registry::{RegistryErrorKind, Removed};
 use crate::store::StoreError;
 
@@ -100,8 +100,11 @@ async fn untag(site: &Site<'_>, order: &Order, trust: Trust) -> AfterFailure {
     let mut tries = 1;
     loop {
         match site.target.reader.resolve(repository, tag).await {
-            Ok(Some(now)) if now == *digest => {}
-            Ok(Some(to)) => return AfterFailure::Known(Outcome::Skipped(Skip::Moved { to })),
+            Ok(Some(now)) => {
+                if let Some(skip) = unlike(site, &order.removal, &now) {
+                    return AfterFailure::Known(Outcome::Skipped(skip));
+                }
+            }
             Ok(None) => return AfterFailure::Known(Outcome::Skipped(Skip::Gone)),
             Err(error) => {
                 site.brake.failed(&error);
@@ -110,8 +113,11 @@ async fn untag(site: &Site<'_>, order: &Order, trust: Trust) -> AfterFailure {
             }
         }
         return match site.target.writer.untag(repository, tag).await {
-            Ok(Removed::Done(evidence)) => {
+            Ok(Removed::Done { evidence, named }) => {
                 site.brake.succeeded();
+                if let Some(moved) = named.filter(|named| named != digest) {
+                    return put_right(site, order, &moved, &evidence).await;
+                }
                 if trust == Trust::Look {
                     confirmed(site, order, Outcome::Done(evidence)).await
                 } else {
@@ -134,11 +140,50 @@ async fn untag(site: &Site<'_>, order: &Order, trust: Trust) -> AfterFailure {
     }
 }
 
+/// What speaks against removing a tag, in what is so of it now: it moved, somebody pushed the same image to it again, or
+/// it was locked.
+fn unlike(site: &Site<'_>, removal: &Removal, now: &TagNow) -> Option<Skip> {
+    if now.digest != removal.digest {
+        return Some(Skip::Moved { to: now.digest.clone() });
+    }
+    if let Some(lock) = now.lock {
+        return Some(Skip::Locked(format!("the tag has a {} lock", lock.label())));
+    }
+    let then = site.repository.tag(removal.tag.as_str()).and_then(|tag| tag.pushed_at);
+    match (then, now.pushed_at) {
+        (Some(then), Some(now)) if now > then => {
+            Some(Skip::Kept(format!("the same image was pushed to it again, at {now}")))
+        }
+        _ => None,
+    }
+}
+
+/// The tag moved in the instant of its removal, and the registry tells where to: it gets that image back.
+async fn put_right(site: &Site<'_>, order: &Order, moved: &Digest, evidence: &str) -> AfterFailure {
+    let Removal { repository, tag, digest, .. } = &order.removal;
+    let what = format!("the tag moved from {digest} to {moved} in the instant of its removal ({evidence})");
+    let manifest = match site.target.reader.manifest(repository, moved).await {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => return AfterFailure::Known(Outcome::Failed(format!("{what}, and that manifest is not there"))),
+        Err(error) => {
+            let why = format!("{what}, and it could not be put back: {}", error.message);
+            return AfterFailure::Known(Outcome::Failed(why));
+        }
+    };
+    match site.put_back(&manifest, std::slice::from_ref(tag)).await {
+        Ok(lost) if lost.is_empty() => AfterFailure::Known(Outcome::Skipped(Skip::Moved { to: moved.clone() })),
+        Ok(_) => AfterFailure::Known(Outcome::Failed(format!(
+            "{what}, and it could not be put back: push {moved} to {repository}:{tag} again"
+        ))),
+        Err(error) => AfterFailure::Unknown(format!("{what}; {}", error.message)),
+    }
+}
+
 /// The outcome that the registry gave, unless the tag is still there all the same.
 async fn confirmed(site: &Site<'_>, order: &Order, outcome: Outcome) -> AfterFailure {
     let Removal { repository, tag, digest, .. } = &order.removal;
     match site.target.reader.resolve(repository, tag).await {
-        Ok(Some(now)) if now == *digest => {
+        Ok(Some(now)) if now.digest == *digest => {
             let said =
                 if matches!(outcome, Outcome::Done(_)) { "that it removed the tag" } else { "that the tag is gone" };
             let why = format!("the registry said {said}, and {repository}:{tag} is still there");

@@ -36,6 +36,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// How long a plan may be applied.
     pub plan_ttl: Duration,
+    /// For how long a removal is to be undoable.
+    pub undo_window: Duration,
     /// When the daemon runs.
     pub schedule: Schedule,
     /// The registries, by name; never empty.
@@ -116,6 +118,8 @@ impl Mode {
 }
 
 const MODES: [(&str, Mode); 3] = [("dry-run", Mode::DryRun), ("approved", Mode::Approved), ("enforce", Mode::Enforce)];
+/// For how long a removal is to be undoable, unless the settings say otherwise.
+const UNDO_WINDOW: Duration = Duration::from_hours(7 * 24);
 /// Where the settings are looked for, in this order.
 const PLACES: [&str; 2] = ["tagwarden.toml", "/etc/tagwarden/tagwarden.toml"];
 
@@ -191,6 +195,9 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
     let plan_ttl = fields
         .get("plan_ttl")
         .map_or(Some(Duration::from_hours(24)), |node| read::duration("plan_ttl", node, &mut reading.problems));
+    let undo_window = fields
+        .get("undo_window")
+        .map_or(Some(UNDO_WINDOW), |node| read::duration("undo_window", node, &mut reading.problems));
     let schedule = fields
         .get("schedule")
         .map_or(Some(Schedule { cron: None, timezone: TimeZone::UTC }), |node| schedule(node, reading));
@@ -207,6 +214,7 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
         state: reading.folder.join(state?),
         listen: listen?,
         plan_ttl: plan_ttl?,
+        undo_window: undo_window?,
         schedule: schedule?,
         registries,
         sources,

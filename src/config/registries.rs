@@ -10,9 +10,9 @@ use super::auth;
 use super::reading::Reading;
 use crate::domain::{RegistryName, RemovalMethod, RepositoryName};
 use crate::policy_file::{Entry, Fields, Node, Place, read};
-use crate::registry::{Auth, RegistryKind, RegistrySettings};
+use crate::registry::{Auth, Rates, RegistryKind, RegistrySettings};
 
-const KINDS: [(&str, RegistryKind); 1] = [("distribution", RegistryKind::Distribution)];
+const KINDS: [(&str, RegistryKind); 2] = [("acr", RegistryKind::Acr), ("distribution", RegistryKind::Distribution)];
 const REMOVALS: [(&str, RemovalMethod); 2] =
     [("untag", RemovalMethod::Untag), ("manifest", RemovalMethod::DeleteManifest)];
 const ENDPOINT_HELP: &str = "write scheme and host, such as `https://contoso.azurecr.io`";
@@ -87,6 +87,9 @@ fn registry(entry: &Entry, reading: &mut Reading) -> Option<RegistrySettings> {
         timeout: timeout?,
         token_hosts: token_hosts?,
         repositories: repositories?,
+        rates: Rates::default(),
+        resource: None,
+        accepts_retention: false,
     })
 }
 

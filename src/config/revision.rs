@@ -30,6 +30,7 @@ fn registry(settings: &RegistrySettings) -> Value {
         Auth::Basic { username, .. } => ("basic", Some(username)),
         Auth::Token(_) => ("token", None),
         Auth::DockerConfig(_) => ("docker-config", None),
+        Auth::Entra(_) => ("entra", None),
     };
     json!({
         "name": settings.name.as_str(),

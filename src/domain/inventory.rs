@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{Digest, RegistryName, RepositoryName, TagName};
+use super::{Digest, Particulars, RegistryName, RepositoryName, TagName};
 
 /// Everything that was read from the registries, sorted by name at every level.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +32,15 @@ pub struct Registry {
     pub removal: RemovalMethod,
     /// Whether that can be done.
     pub ability: RemovalAbility,
+    /// The repositories in which it cannot although `ability` says it can, for one because permissions are given by
+    /// repository.
+    pub obstacles: BTreeMap<RepositoryName, RemovalObstacle>,
+    /// What the cloud says of the registry itself; nothing where it was not asked. Where asking failed there is a gap.
+    pub particulars: Option<Particulars>,
+    /// Whether the settings accept that the registry deletes untagged manifests sooner than the undo window ends.
+    pub accepts_retention: bool,
+    /// How much the registry's clock is ahead of ours; nothing where it did not say.
+    pub clock_ahead: Option<SignedDuration>,
     /// Its repositories, by name.
     pub repositories: Vec<Repository>,
     /// What could not be read of the registry as a whole.
@@ -66,7 +75,10 @@ pub enum RemovalObstacle {
     /// It refuses deletions of any kind.
     DeletesDisabled,
     /// The credentials do not allow it.
-    Denied,
+    Denied {
+        /// What is missing, and what to do about it.
+        message: String,
+    },
     /// An untag there destroyed the manifest; it was marked at that time.
     Destroys {
         /// When that was seen.
@@ -128,6 +140,32 @@ pub struct Manifest {
     pub created_at: Option<Timestamp>,
     /// A lock on the manifest.
     pub lock: Option<Lock>,
+    /// How much of it was read.
+    pub depth: Depth,
+}
+
+/// How much of a manifest was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// Its bytes: everything is known.
+    Whole,
+    /// What the registry lists of it: type and lock. Its configuration, its blobs and its subject are unknown; it is no
+    /// index.
+    Listed {
+        /// Bytes of the image by the registry's account, shared layers included; nothing where it does not say.
+        image_size: Option<u64>,
+    },
+}
+
+/// What is so of one tag right now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagNow {
+    /// The digest that it names.
+    pub digest: Digest,
+    /// When the registry says that it was last pushed or moved.
+    pub pushed_at: Option<Timestamp>,
+    /// A lock on it.
+    pub lock: Option<Lock>,
 }
 
 /// A blob in a registry's store.
@@ -166,6 +204,8 @@ pub struct Gap {
 pub enum GapAt {
     /// Whether there are more repositories.
     Catalogue,
+    /// What the registry itself does with what is untagged, and what else the cloud says of it.
+    Particulars,
     /// Whether there are more tags in the repository.
     TagList,
     /// A listed tag that the registry then did not know: it vanished meanwhile, or names nothing.
@@ -189,7 +229,7 @@ impl Gap {
     pub fn blocks_repository(&self) -> bool {
         match self.at {
             GapAt::TagList | GapAt::Tag(_) | GapAt::Manifest(_) | GapAt::Referrers(_) => true,
-            GapAt::Catalogue | GapAt::VanishedTag(_) | GapAt::Created(_) => false,
+            GapAt::Catalogue | GapAt::Particulars | GapAt::VanishedTag(_) | GapAt::Created(_) => false,
         }
     }
 }
@@ -198,6 +238,7 @@ impl fmt::Display for GapAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Catalogue => f.write_str("the list of repositories"),
+            Self::Particulars => f.write_str("the registry's own settings"),
             Self::TagList => f.write_str("the list of tags"),
             Self::VanishedTag(tag) | Self::Tag(tag) => write!(f, "tag {tag}"),
             Self::Manifest(digest) => write!(f, "manifest {digest}"),
@@ -266,6 +307,26 @@ impl Inventory {
 }
 
 impl Registry {
+    /// A registry of which only the name and the kind are known yet.
+    #[must_use]
+    pub fn empty(name: RegistryName, kind: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            endpoint: String::new(),
+            hosts: Vec::new(),
+            identity: String::new(),
+            removal: RemovalMethod::Untag,
+            ability: RemovalAbility::NotAsked,
+            obstacles: BTreeMap::new(),
+            particulars: None,
+            accepts_retention: false,
+            clock_ahead: None,
+            repositories: Vec::new(),
+            gaps: Vec::new(),
+        }
+    }
+
     /// The repository of that name (the list is sorted).
     #[must_use]
     pub fn repository(&self, name: &str) -> Option<&Repository> {

@@ -7,6 +7,7 @@ mod digest;
 mod inventory;
 mod journal;
 mod name;
+mod particulars;
 mod plan;
 mod policy;
 mod reference;
@@ -16,11 +17,12 @@ mod verdict;
 pub use claim::{Claim, Claims, Holder, Release, ReleaseStatus, SourceAnswer, SourceState};
 pub use digest::{Digest, InvalidDigest};
 pub use inventory::{
-    Blob, Gap, GapAt, Inventory, Lock, Manifest, Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository,
-    Tag,
+    Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, Registry, RemovalAbility, RemovalMethod, RemovalObstacle,
+    Repository, Tag, TagNow,
 };
 pub use journal::{Action, Intent, Outcome, Skip};
 pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName, TagName};
+pub use particulars::{AfterDays, Particulars, PermissionMode, Sku};
 pub use plan::{Drift, Plan, Reclaim, Refusal, RefusalReason, Removal, Scope};
 pub use policy::{
     Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector, Span, TagSelector,

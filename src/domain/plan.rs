@@ -5,6 +5,7 @@ use super::{
     SourceName, TagAt, TagName,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The removals that follow from the verdicts, and what stands against them. Sorted; leaves no choice to who applies it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,6 +96,20 @@ pub enum RefusalReason {
     },
     /// The registry cannot remove tags.
     Impossible(RemovalObstacle),
+    /// The registry itself deletes untagged manifests before the undo window ends.
+    Retention {
+        /// Days after which it deletes them; nothing where it was asked and did not say.
+        days: Option<u32>,
+        /// For how long an untag is to be undoable.
+        undo_window: Duration,
+    },
+    /// What the registry does with untagged manifests could not be read.
+    ParticularsUnread,
+    /// The registry's clock and ours differ by too much for ages to be trusted.
+    Clock {
+        /// Seconds by which the registry's is ahead; negative where it is behind.
+        ahead_seconds: i64,
+    },
 }
 
 /// What removing a plan's tags would free, once the registry collects it.
@@ -154,6 +169,9 @@ impl RefusalReason {
             Self::Percent { .. } => "percent-limit",
             Self::Leave { .. } => "leave-limit",
             Self::Impossible(_) => "removal-impossible",
+            Self::Retention { .. } => "untagged-retention",
+            Self::ParticularsUnread => "registry-settings-unread",
+            Self::Clock { .. } => "clock",
         }
     }
 }

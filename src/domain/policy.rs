@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use globset::{GlobBuilder, GlobMatcher};
 use jiff::SignedDuration;
@@ -188,6 +189,8 @@ pub struct Rules {
     pub limits: Limits,
     /// The time zone in which days, weeks, months and years are cut.
     pub timezone: TimeZone,
+    /// For how long an untag is to be undoable.
+    pub undo_window: Duration,
 }
 
 impl Policy {

@@ -78,7 +78,7 @@ fn later(a: Result<Timestamp, Undated>, b: Result<Timestamp, Undated>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Manifest;
+    use crate::domain::{Depth, Manifest};
 
     fn manifest(created_at: Option<Timestamp>, children: Vec<Digest>) -> Manifest {
         Manifest {
@@ -90,6 +90,7 @@ mod tests {
             subject: None,
             created_at,
             lock: None,
+            depth: Depth::Whole,
         }
     }
 

@@ -19,9 +19,9 @@ use url::Url;
 
 use super::challenge::{self, Challenge};
 use super::credentials::{DockerConfig, Stored};
-use super::transport::{Answer, Ask, ERROR_LIMIT, Transport};
 use super::{Auth, RegistryError, RegistryErrorKind, RegistrySettings};
 use crate::domain::{RegistryName, RepositoryName};
+use crate::transport::{Answer, Ask, ERROR_LIMIT, Transport};
 
 /// What a request must be allowed to do. Each gets a token of its own, so that reading never carries more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -129,6 +129,7 @@ impl SignIn {
             (Auth::Anonymous, _) => "anonymous".into(),
             (Auth::Basic { username, .. }, _) => format!("user {username}"),
             (Auth::Token(_), _) => "the bearer of a token".into(),
+            (Auth::Entra(_), _) => "an identity of Entra ID".into(),
             (Auth::DockerConfig(_), Some(Login::Password { username, .. })) => {
                 format!("user {username}, by the docker configuration")
             }
@@ -197,6 +198,9 @@ impl SignIn {
                         Login::Password { username: username.clone(), password: password.clone() }
                     }
                     Auth::Token(token) => Login::Token(token.clone()),
+                    Auth::Entra(_) => {
+                        return Err(self.denied("is to be signed in to with Entra ID, which its kind does not take"));
+                    }
                     Auth::DockerConfig(file) => {
                         let config = DockerConfig { file: file.clone(), helpers: None, patience: self.helper_patience };
                         match config.credentials(&host_and_port(&self.endpoint)).await? {
@@ -372,22 +376,12 @@ fn lifetime(reply: &WireToken, answer: &Answer) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::RemovalMethod;
     use crate::registry::RegistryKind;
 
     fn sign_in(endpoint: &str, token_hosts: &[&str]) -> SignIn {
         SignIn::new(&RegistrySettings {
-            name: "contoso".parse().unwrap(),
-            kind: RegistryKind::Distribution,
-            endpoint: endpoint.parse().unwrap(),
-            aliases: Vec::new(),
-            auth: Auth::Anonymous,
-            ca_file: None,
-            removal: RemovalMethod::Untag,
-            concurrency: 1,
-            timeout: Duration::from_secs(1),
             token_hosts: token_hosts.iter().map(|&host| host.to_owned()).collect(),
-            repositories: Vec::new(),
+            ..RegistrySettings::of("contoso".parse().unwrap(), RegistryKind::Distribution, endpoint.parse().unwrap())
         })
     }
 

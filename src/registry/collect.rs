@@ -8,9 +8,9 @@ use futures::{StreamExt, future, stream};
 use super::auth::host_and_port;
 use super::distribution::DistributionReader;
 use super::removal::DistributionWriter;
-use super::transport::Patience;
 use super::{ContentCache, RegistryError, RegistryKind, RegistryReader, RegistrySettings, RegistryWriter};
-use crate::domain::{GapAt, Inventory, Registry, RegistryName, RemovalAbility, RepositoryName};
+use crate::domain::{GapAt, Inventory, Registry, RegistryName, RepositoryName};
+use crate::transport::Patience;
 
 /// What to read of the registries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,7 +46,9 @@ const REPOSITORIES_AT_ONCE: usize = 8;
 /// When its settings cannot work, such as a CA file that cannot be read.
 pub fn reader(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn RegistryReader>, RegistryError> {
     match settings.kind {
-        RegistryKind::Distribution => Ok(Arc::new(DistributionReader::with_patience(settings, patience)?)),
+        RegistryKind::Acr | RegistryKind::Distribution => {
+            Ok(Arc::new(DistributionReader::with_patience(settings, patience)?))
+        }
     }
 }
 
@@ -56,7 +58,9 @@ pub fn reader(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn 
 /// As [`reader`].
 pub fn writer(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
     match settings.kind {
-        RegistryKind::Distribution => Ok(Arc::new(DistributionWriter::with_patience(settings, patience)?)),
+        RegistryKind::Acr | RegistryKind::Distribution => {
+            Ok(Arc::new(DistributionWriter::with_patience(settings, patience)?))
+        }
     }
 }
 
@@ -99,6 +103,13 @@ async fn registry(
             }
         },
     };
+    let particulars = match reader.particulars().await {
+        Ok(particulars) => particulars,
+        Err(error) => {
+            gaps.push(error.gap(GapAt::Particulars));
+            None
+        }
+    };
     progress.found(name, names.len());
     let repositories = stream::iter(names)
         .map(|repository| async move {
@@ -110,15 +121,15 @@ async fn registry(
         .collect()
         .await;
     Registry {
-        name: name.clone(),
-        kind: settings.kind.label(),
         endpoint: settings.endpoint.as_str().trim_end_matches('/').to_owned(),
         hosts: hosts(settings),
         identity: reader.identity(),
         removal: settings.removal,
-        ability: RemovalAbility::NotAsked,
+        particulars,
+        accepts_retention: settings.accepts_retention,
         repositories,
         gaps,
+        ..Registry::empty(name.clone(), settings.kind.label())
     }
 }
 

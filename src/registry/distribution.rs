@@ -11,15 +11,15 @@ use uuid::Uuid;
 use super::auth::Grant;
 use super::contents::{Reading, ReferrersApi};
 use super::http::RegistryHttp;
-use super::transport::{Ask, Patience};
 use super::{
-    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings, Requests,
-    paging, pull,
+    Ability, Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
+    Requests, paging, pull,
 };
 use crate::domain::{
     Digest, Gap, GapAt, InvalidName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName, Tag,
-    TagName,
+    TagName, TagNow,
 };
+use crate::transport::{Ask, Patience};
 
 /// Reads a registry by the distribution API.
 #[derive(Debug)]
@@ -117,13 +117,13 @@ impl DistributionReader {
                         400 | 405 => RemovalObstacle::DeletesDisabled,
                         _ => RemovalObstacle::NoUntag,
                     },
-                    401 | 403 => RemovalObstacle::Denied,
+                    401 | 403 => denied(),
                     _ => return Ok(RemovalAbility::Able),
                 }
             }
             RemovalMethod::DeleteManifest => match self.probe(repository, &by_digest).await?.as_u16() {
                 400 | 405 => RemovalObstacle::DeletesDisabled,
-                401 | 403 => RemovalObstacle::Denied,
+                401 | 403 => denied(),
                 _ => return Ok(RemovalAbility::Able),
             },
         };
@@ -216,8 +216,9 @@ impl RegistryReader for DistributionReader {
         Ok(names)
     }
 
-    async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<Digest>, RegistryError> {
-        pull::resolve(&self.http, repository, tag).await
+    async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagNow>, RegistryError> {
+        let digest = pull::resolve(&self.http, repository, tag).await?;
+        Ok(digest.map(|digest| TagNow { digest, pushed_at: None, lock: None }))
     }
 
     async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError> {
@@ -238,15 +239,20 @@ impl RegistryReader for DistributionReader {
     /// (74 random bits beside the time) behind a prefix that nobody pushes, and the digest is the SHA-256 of such a UUID,
     /// content that nobody stored. A registry that does delete by tag finds no such tag; one that cannot says so before
     /// it looks; and no registry has a deletion by pattern or prefix that the name could trigger.
-    async fn removal_ability(&self, repository: &RepositoryName) -> RemovalAbility {
-        match self.ability(repository).await {
+    async fn removal_ability(&self, repositories: &[RepositoryName]) -> Ability {
+        let Some(repository) = repositories.first() else { return RemovalAbility::NotAsked.into() };
+        let ability = match self.ability(repository).await {
             Ok(ability) => ability,
-            Err(error) if error.kind == RegistryErrorKind::Denied => {
-                RemovalAbility::Impossible(RemovalObstacle::Denied)
-            }
+            Err(error) if error.kind == RegistryErrorKind::Denied => RemovalAbility::Impossible(denied()),
             Err(error) => RemovalAbility::Impossible(RemovalObstacle::Unclear { message: error.message }),
-        }
+        };
+        ability.into()
     }
+}
+
+fn denied() -> RemovalObstacle {
+    let message = "the credentials may not delete here; grant deletion to them, then plan again".to_owned();
+    RemovalObstacle::Denied { message }
 }
 
 fn invalid(list: &url::Url, error: &InvalidName) -> RegistryError {

@@ -6,8 +6,8 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::auth::{Grant, SignIn};
-use super::transport::{Answer, Ask, Patience, Transport};
 use super::{RegistryError, RegistryErrorKind, RegistrySettings, Requests};
+use crate::transport::{Answer, Ask, Patience, Peer, Transport};
 
 /// Where a redirect may lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,13 @@ impl RegistryHttp {
                 ),
             });
         }
+        let peer = Peer {
+            name: format!("registry `{}`", settings.name),
+            ca_file: settings.ca_file.clone(),
+            timeout: settings.timeout,
+        };
         Ok(Self {
-            transport: Transport::new(&settings, patience)?,
+            transport: Transport::new(&peer, patience)?,
             sign_in: SignIn::new(&settings),
             permits: Semaphore::new(settings.concurrency.max(1)),
             settings,
@@ -156,11 +161,8 @@ fn is_redirect(status: StatusCode) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::domain::RemovalMethod;
-    use crate::registry::{Auth, RegistryKind};
+    use crate::registry::RegistryKind;
 
     #[test]
     fn redirects_lead_where_nothing_is_lost() {
@@ -176,19 +178,8 @@ mod tests {
         ];
         for (endpoint, to, within, anywhere) in cases {
             let endpoint: Url = endpoint.parse().unwrap();
-            let settings = RegistrySettings {
-                name: "test".parse().unwrap(),
-                kind: RegistryKind::Distribution,
-                endpoint: endpoint.clone(),
-                aliases: Vec::new(),
-                auth: Auth::Anonymous,
-                ca_file: None,
-                removal: RemovalMethod::Untag,
-                concurrency: 1,
-                timeout: Duration::from_secs(1),
-                token_hosts: Vec::new(),
-                repositories: Vec::new(),
-            };
+            let name = "test".parse().unwrap();
+            let settings = RegistrySettings::of(name, RegistryKind::Distribution, endpoint.clone());
             let http = RegistryHttp::new(settings, Patience::default()).unwrap();
             let to: Url = to.parse().unwrap();
             assert_eq!(http.may_follow(&endpoint, &to, Redirects::Registry), within, "{endpoint} -> {to}");

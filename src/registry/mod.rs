@@ -13,22 +13,27 @@ mod http;
 mod paging;
 mod pull;
 mod removal;
-mod transport;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use secrecy::SecretString;
 
-use crate::domain::{Digest, Gap, RegistryName, RemovalAbility, RemovalMethod, Repository, RepositoryName, TagName};
+use crate::azure;
+use crate::domain::{
+    Digest, Gap, Particulars, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName,
+    TagName, TagNow,
+};
 
+pub use crate::transport::{Patience, RequestError as RegistryError, RequestErrorKind as RegistryErrorKind, Requests};
 pub use collect::{Progress, Scope, collect, hosts, reader, writer};
 pub use distribution::DistributionReader;
 pub use removal::DistributionWriter;
-pub use transport::Patience;
 pub use wire::{Child, ParsedManifest, parse};
 
 /// One registry as the settings give it, secrets already read.
@@ -57,32 +62,73 @@ pub struct RegistrySettings {
     pub token_hosts: Vec<String>,
     /// The repositories to read where the registry does not list them itself; empty means to ask it.
     pub repositories: Vec<RepositoryName>,
+    /// Most requests a minute, by kind of operation; nothing where only the registry itself sets a pace.
+    pub rates: Rates,
+    /// The registry as a resource of Azure, where it may be asked about itself.
+    pub resource: Option<azure::RegistryResource>,
+    /// Whether the registry may delete untagged manifests sooner than the undo window ends.
+    pub accepts_retention: bool,
+}
+
+/// Most requests a minute to a registry, by kind of operation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// GET and HEAD.
+    pub read: Option<u32>,
+    /// PUT, PATCH and POST.
+    pub write: Option<u32>,
+    /// DELETE.
+    pub delete: Option<u32>,
+}
+
+impl RegistrySettings {
+    /// The settings of a registry of which only this much is said.
+    #[must_use]
+    pub fn of(name: RegistryName, kind: RegistryKind, endpoint: url::Url) -> Self {
+        Self {
+            name,
+            kind,
+            endpoint,
+            aliases: Vec::new(),
+            auth: Auth::Anonymous,
+            ca_file: None,
+            removal: RemovalMethod::Untag,
+            concurrency: kind.concurrency(),
+            timeout: Duration::from_secs(30),
+            token_hosts: Vec::new(),
+            repositories: Vec::new(),
+            rates: Rates::default(),
+            resource: None,
+            accepts_retention: false,
+        }
+    }
 }
 
 impl RegistryKind {
+    /// Requests in flight at once, unless the settings say otherwise.
+    #[must_use]
+    pub fn concurrency(self) -> usize {
+        match self {
+            Self::Acr => 16,
+            Self::Distribution => 8,
+        }
+    }
+
     /// The label used in settings and reports.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
+            Self::Acr => "acr",
             Self::Distribution => "distribution",
         }
     }
 }
 
-/// How many requests a reader has made since it was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Requests {
-    /// All requests, those for tokens and repeated ones included.
-    pub total: u64,
-    /// Those that repeated one that had failed.
-    pub retries: u64,
-    /// Answers that asked to slow down.
-    pub throttled: u64,
-}
-
 /// The dialects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegistryKind {
+    /// Azure Container Registry.
+    Acr,
     /// The OCI distribution API: distribution, zot, Harbor's registry, and most others.
     Distribution,
 }
@@ -103,42 +149,9 @@ pub enum Auth {
     Token(SecretString),
     /// What `docker login` left: `$DOCKER_CONFIG/config.json` or the file given, with its credential helpers.
     DockerConfig(PathBuf),
-}
-
-/// What went wrong with a registry. Messages name the registry and the request, never a secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct RegistryError {
-    /// The class of it.
-    pub kind: RegistryErrorKind,
-    /// What happened, where, and what to do next.
-    pub message: String,
-}
-
-/// The classes of failures that callers treat differently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RegistryErrorKind {
-    /// The thing asked for is not there (404).
-    NotFound,
-    /// Signing in failed, or what was signed in may not do this (401, 403).
-    Denied,
-    /// The registry does not do this (400 or 405 on a deletion).
-    Unsupported,
-    /// It is locked or immutable.
-    Locked,
-    /// Too many requests (429, or 503 with `Retry-After`). A removal or a put was not processed then; the wait that the
-    /// registry wished for is over, and what it rests on should be looked at before the next try.
-    Throttled,
-    /// The registry failed (5xx), or answered with another status than expected.
-    Status(u16),
-    /// The connection failed, was cut, or took too long.
-    Connection,
-    /// The answer could not be understood, or was cut.
-    Malformed,
-    /// Content does not have the digest that it was asked for by.
-    DigestMismatch,
-    /// The settings of this registry cannot work (a CA file that cannot be read, say).
-    Settings,
+    /// As an identity of Microsoft Entra ID, whose token the registry exchanges for its own. Only where the registry is
+    /// Azure's.
+    Entra(azure::Credential),
 }
 
 /// A manifest as it is on the wire, verified against its digest.
@@ -164,8 +177,13 @@ pub struct Catalogue {
 /// What came of asking a registry to remove something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removed {
-    /// It is done. The text is what the registry gave as evidence, such as a correlation id; often empty.
-    Done(String),
+    /// It is done.
+    Done {
+        /// What the registry gave as evidence, such as a correlation id; often empty.
+        evidence: String,
+        /// The digest that the tag named in the instant of its removal, where the registry tells.
+        named: Option<Digest>,
+    },
     /// There was nothing to remove any more.
     AlreadyGone,
 }
@@ -212,11 +230,11 @@ pub trait RegistryReader: Send + Sync {
     /// When the list could not be read whole.
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError>;
 
-    /// The digest that a tag names right now; nothing if there is no such tag.
+    /// What is so of a tag right now; nothing if there is no such tag.
     ///
     /// # Errors
     /// When the registry did not say.
-    async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<Digest>, RegistryError>;
+    async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagNow>, RegistryError>;
 
     /// Whether a manifest is there right now (asked of the registry, never of a cache).
     ///
@@ -234,11 +252,41 @@ pub trait RegistryReader: Send + Sync {
         digest: &Digest,
     ) -> Result<Option<RawManifest>, RegistryError>;
 
-    /// Whether tags can be removed here in the way the settings choose, found out without removing anything.
+    /// Whether tags can be removed from these repositories (never none) in the way the settings choose, found out
+    /// without removing anything.
     ///
-    /// The distribution dialect asks to delete a tag (or a manifest) that cannot exist, a fresh random name, and reads
-    /// the refusal: 404 says that deleting works, 400 and 405 that it does not.
-    async fn removal_ability(&self, repository: &RepositoryName) -> RemovalAbility;
+    /// The distribution dialect asks in one of them to delete a tag (or a manifest) that cannot exist, a fresh random
+    /// name, and reads the refusal: 404 says that deleting works, 400 and 405 that it does not. Azure Container Registry
+    /// says in its tokens what they are good for, repository by repository.
+    async fn removal_ability(&self, repositories: &[RepositoryName]) -> Ability;
+
+    /// What the cloud around the registry says of it; nothing where nobody can be asked.
+    ///
+    /// # Errors
+    /// When it should have been told and was not.
+    async fn particulars(&self) -> Result<Option<Particulars>, RegistryError> {
+        Ok(None)
+    }
+
+    /// The time by the registry's own clock, as far as it told it in an answer; nothing where its clock does not matter.
+    fn clock(&self) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// Whether tags can be removed from some repositories of a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ability {
+    /// In general.
+    pub registry: RemovalAbility,
+    /// The repositories in which it is otherwise.
+    pub obstacles: BTreeMap<RepositoryName, RemovalObstacle>,
+}
+
+impl From<RemovalAbility> for Ability {
+    fn from(registry: RemovalAbility) -> Self {
+        Self { registry, obstacles: BTreeMap::new() }
+    }
 }
 
 /// Changes a registry. Only the walks that a person told to enforce hold one.
@@ -266,23 +314,4 @@ pub trait RegistryWriter: Send + Sync {
         tag: &TagName,
         manifest: &RawManifest,
     ) -> Result<(), RegistryError>;
-}
-
-impl RegistryErrorKind {
-    /// The label used in gaps, the audit record and metrics.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::NotFound => "not-found",
-            Self::Denied => "denied",
-            Self::Unsupported => "unsupported",
-            Self::Locked => "locked",
-            Self::Throttled => "throttled",
-            Self::Status(_) => "status",
-            Self::Connection => "connection",
-            Self::Malformed => "malformed",
-            Self::DigestMismatch => "digest-mismatch",
-            Self::Settings => "settings",
-        }
-    }
 }

@@ -8,8 +8,8 @@ use url::Url;
 
 use super::auth::Grant;
 use super::http::{Redirects, RegistryHttp};
-use super::transport::{Answer, Ask};
 use super::{RegistryError, RegistryErrorKind};
+use crate::transport::{Answer, Ask};
 
 /// Page sizes, the preferred one first. The specification lets a registry refuse a size that it finds too large.
 const PAGE_SIZES: [usize; 2] = [1000, 100];

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::auth::Grant;
 use super::http::{Redirects, RegistryHttp};
 use super::paging::{self, List};
-use super::transport::{Answer, Ask};
 use super::{RawManifest, RegistryError, RegistryErrorKind, wire};
 use crate::domain::{Digest, RepositoryName, TagName};
+use crate::transport::{Answer, Ask};
 
 /// Every type of manifest in use. Without the right one a registry converts, or answers 404.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \

@@ -5,9 +5,9 @@ use http::{Method, StatusCode};
 
 use super::auth::Grant;
 use super::http::RegistryHttp;
-use super::transport::{Answer, Ask, ERROR_LIMIT, Patience, Repeat};
 use super::{RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, pull};
 use crate::domain::{Digest, RepositoryName, TagName};
+use crate::transport::{Answer, Ask, ERROR_LIMIT, Patience, Repeat};
 
 /// Changes a registry by the distribution API.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl RegistryWriter for DistributionWriter {
 fn removed(answer: &Answer) -> Result<Removed, RegistryError> {
     match answer.status.as_u16() {
         200 | 202 | 204 if answer.looks_like_a_page() => Err(answer.malformed("no registry answers a deletion so")),
-        200 | 202 | 204 => Ok(Removed::Done(evidence(answer))),
+        200 | 202 | 204 => Ok(Removed::Done { evidence: evidence(answer), named: None }),
         404 if answer.is_absence() => Ok(Removed::AlreadyGone),
         409 | 412 | 423 => Err(answer.error(RegistryErrorKind::Locked)),
         400 | 403 | 405 if names_a_lock(answer) => Err(answer.error(RegistryErrorKind::Locked)),

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
 use super::RawManifest;
-use crate::domain::{Blob, Digest, Manifest};
+use crate::domain::{Blob, Depth, Digest, Manifest};
 
 /// A manifest understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,22 +34,6 @@ pub struct Child {
     /// Whether it is an image or an index of images, so that its age is the index's age. Attestations that build tools
     /// put beside the images are not.
     pub image: bool,
-}
-
-/// One error of a registry's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct WireError {
-    /// Such as `MANIFEST_UNKNOWN`.
-    #[serde(default)]
-    pub(super) code: String,
-    /// In the registry's words.
-    #[serde(default, deserialize_with = "nullable")]
-    pub(super) message: String,
-}
-
-#[derive(Deserialize)]
-struct WireErrors {
-    errors: Vec<WireError>,
 }
 
 #[derive(Deserialize)]
@@ -139,11 +123,6 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) 
     Option::deserialize(input).map(Option::unwrap_or_default)
 }
 
-/// The first error of an answer, if it has the form of the OCI distribution specification.
-pub(super) fn first_error(body: &[u8]) -> Option<WireError> {
-    serde_json::from_slice::<WireErrors>(body).ok()?.errors.into_iter().next()
-}
-
 /// The names in a page of the catalogue.
 pub(super) fn catalogue_page(body: &[u8]) -> Result<Vec<String>, String> {
     serde_json::from_slice::<WireCatalogue>(body).map(|page| page.repositories).map_err(|error| error.to_string())
@@ -207,6 +186,7 @@ pub fn parse(raw: &RawManifest) -> Result<ParsedManifest, String> {
         subject,
         created_at,
         lock: None,
+        depth: Depth::Whole,
     };
     Ok(ParsedManifest { manifest, children, dated_by })
 }

@@ -1,5 +1,7 @@
 //! Numbers and refusals in words.
 
+use std::time::Duration;
+
 use crate::domain::{Refusal, RefusalReason, RemovalObstacle, Scope};
 
 /// Seconds as the largest one or two units: `20 days`, `5 hours`, `1 year 30 days`.
@@ -100,7 +102,7 @@ pub fn obstacle(obstacle: &RemovalObstacle) -> String {
         RemovalObstacle::DeletesDisabled => "this registry refuses deletions; enable them there \
             (distribution: `storage.delete.enabled: true`), then plan again"
             .to_owned(),
-        RemovalObstacle::Denied => "the credentials may not delete here; grant deletion to them, then plan again".to_owned(),
+        RemovalObstacle::Denied { message } => message.clone(),
         RemovalObstacle::Destroys { since } => format!(
             "an untag on {} destroyed the manifest in this registry, so nothing more is untagged there; \
             look at `tagwarden runs`, and set `removal = \"manifest\"` if that is what you want",
@@ -110,6 +112,19 @@ pub fn obstacle(obstacle: &RemovalObstacle) -> String {
             format!("it could not be found out whether this registry can remove tags: {message}")
         }
     }
+}
+
+fn retention(days: Option<u32>, undo_window: Duration) -> String {
+    let does = match days {
+        None => "it does not say what it does with untagged manifests".to_owned(),
+        Some(0) => "it deletes untagged manifests at once".to_owned(),
+        Some(days) => format!("it deletes untagged manifests after {days} days"),
+    };
+    format!(
+        "{does}, and an untag is to be undoable for {}; switch its retention policy off or make it longer, lower \
+         `undo_window`, or write `accept = [\"untagged-retention\"]` in the registry's settings",
+        humantime::format_duration(undo_window)
+    )
 }
 
 /// What a refusal is, and what to do next.
@@ -137,6 +152,17 @@ pub fn refusal_message(refusal: &Refusal) -> String {
             format!("{left} tags would be left, and {allowed} must be; keep more, or lower `leave`")
         }
         RefusalReason::Impossible(why) => obstacle(why),
+        RefusalReason::Retention { days, undo_window } => retention(*days, *undo_window),
+        RefusalReason::ParticularsUnread => {
+            "its own settings could not be read, so what it does with untagged manifests \
+            is not known; see the registry's gaps"
+                .to_owned()
+        }
+        RefusalReason::Clock { ahead_seconds } => {
+            let seconds = ahead_seconds.saturating_abs();
+            let side = if *ahead_seconds < 0 { "behind" } else { "ahead of" };
+            format!("its clock is {} {side} this machine's; put right whichever is wrong", age(seconds))
+        }
     };
     let note = if refusal.binding { "" } else { " (would hold if every policy said `enforce`)" };
     format!("{place}: {what}{note}")

@@ -88,10 +88,10 @@ async fn everything_in_it_is_read_and_little_is_asked_again() {
 async fn with_deletion_enabled_it_deletes_by_digest_but_does_not_untag() {
     let (registry, settings) = running(Setup { delete: true, ..Setup::default() }).await;
     let pushed = fill(&registry).await;
-    let ability = read_by(&settings).removal_ability(&repository()).await;
+    let ability = read_by(&settings).removal_ability(&[repository()]).await.registry;
     assert_eq!(ability, RemovalAbility::Impossible(RemovalObstacle::NoUntag));
     let by_manifest = RegistrySettings { removal: RemovalMethod::DeleteManifest, ..settings.clone() };
-    assert_eq!(read_by(&by_manifest).removal_ability(&repository()).await, RemovalAbility::Able);
+    assert_eq!(read_by(&by_manifest).removal_ability(&[repository()]).await.registry, RemovalAbility::Able);
 
     let writer = written_by(&settings);
     let error = writer.untag(&repository(), &tag("v1")).await.unwrap_err();
@@ -100,7 +100,7 @@ async fn with_deletion_enabled_it_deletes_by_digest_but_does_not_untag() {
 
     let raw = read_by(&settings).manifest(&repository(), &pushed.old.digest).await.unwrap().unwrap();
     let removed = writer.delete_manifest(&repository(), &pushed.old.digest).await.unwrap();
-    assert!(matches!(removed, Removed::Done(_)), "{removed:?}");
+    assert!(matches!(removed, Removed::Done { .. }), "{removed:?}");
     assert_eq!(registry.pull_manifest("shop/api", "v1").await, None);
     assert_eq!(registry.pull_manifest("shop/api", "stable").await, None, "all tags of it go");
     let reader = read_by(&settings);
@@ -120,7 +120,7 @@ async fn with_deletion_disabled_nothing_can_be_removed() {
     fill(&registry).await;
     for removal in [RemovalMethod::Untag, RemovalMethod::DeleteManifest] {
         let settings = RegistrySettings { removal, ..settings.clone() };
-        let ability = read_by(&settings).removal_ability(&repository()).await;
+        let ability = read_by(&settings).removal_ability(&[repository()]).await.registry;
         assert_eq!(ability, RemovalAbility::Impossible(RemovalObstacle::DeletesDisabled), "{removal:?}");
     }
 }

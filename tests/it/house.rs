@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 
 /// The rooms, the lowest first: each may import those before it.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 15] = [
     "domain",
     "engine",
     "policy_file",
+    "transport",
+    "azure",
     "registry",
     "sources",
     "store",

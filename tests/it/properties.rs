@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tagwarden::domain::{
-    Blob, Claim, Claims, Digest, Gap, GapAt, Globs, Holder, Inventory, Keep, KeepRule, Limits, Lock, Manifest, Period,
-    Plan, Policy, PolicyLimits, PolicyMode, Reason, Registry, RemovalAbility, RemovalMethod, RemovalObstacle,
+    Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Globs, Holder, Inventory, Keep, KeepRule, Limits, Lock, Manifest,
+    Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Registry, RemovalAbility, RemovalMethod, RemovalObstacle,
     Repository, Rules, Selector, SourceAnswer, SourceState, Span, Tag, TagName, TagSelector, Verdict, VersionPart,
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
@@ -102,6 +103,7 @@ fn manifest() -> impl Strategy<Value = Manifest> {
             subject,
             created_at,
             lock,
+            depth: Depth::Whole,
         },
     )
 }
@@ -141,15 +143,12 @@ fn registry(name: &'static str) -> impl Strategy<Value = Registry> {
     let removal = select(vec![RemovalMethod::Untag, RemovalMethod::DeleteManifest]);
     let able = select(vec![RemovalAbility::Able, RemovalAbility::Impossible(RemovalObstacle::NoUntag)]);
     (repositories, removal, able).prop_map(move |(repositories, removal, ability)| Registry {
-        name: name.parse().unwrap(),
-        kind: "distribution",
         endpoint: format!("https://{name}.example"),
         hosts: vec![format!("{name}.example")],
-        identity: "anonymous".into(),
         removal,
         ability,
         repositories,
-        gaps: Vec::new(),
+        ..Registry::empty(name.parse().unwrap(), "distribution")
     })
 }
 
@@ -236,6 +235,7 @@ fn world() -> impl Strategy<Value = World> {
                 policies: [Some(a), b, c].into_iter().flatten().collect(),
                 limits: Limits { untag, percent, leave },
                 timezone: TimeZone::get("Europe/London").unwrap(),
+                undo_window: Duration::from_hours(24 * 7),
             },
             inventory: Inventory { registries },
             claims: Claims { sources },

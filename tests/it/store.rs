@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan as _};
 use tagwarden::domain::{
-    Action, Digest, Gap, GapAt, Intent, Inventory, Outcome, Registry, RemovalAbility, RemovalMethod, Repository, Skip,
-    Tag,
+    Action, Digest, Gap, GapAt, Intent, Inventory, Outcome, Registry, RemovalMethod, Repository, Skip, Tag,
 };
 use tagwarden::registry::{ContentCache as _, RawManifest};
 use tagwarden::store::{JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
@@ -287,15 +286,8 @@ fn inventory(tags: &[(&str, Option<&str>, bool)], complete: bool) -> Inventory {
     }
     Inventory {
         registries: vec![Registry {
-            name: "contoso".parse().unwrap(),
-            kind: "distribution",
-            endpoint: "https://contoso.azurecr.io".into(),
-            hosts: vec![],
-            identity: String::new(),
-            removal: RemovalMethod::Untag,
-            ability: RemovalAbility::NotAsked,
             repositories: vec![repository],
-            gaps: vec![],
+            ..Registry::empty("contoso".parse().unwrap(), "distribution")
         }],
     }
 }

@@ -8,8 +8,8 @@ mod signing_in;
 
 use std::time::Duration;
 
-use tagwarden::domain::{Gap, GapAt, RemovalMethod, Repository, RepositoryName, TagName};
-use tagwarden::registry::{Auth, DistributionReader, Patience, RegistryKind, RegistryReader, RegistrySettings};
+use tagwarden::domain::{Gap, GapAt, Repository, RepositoryName, TagName};
+use tagwarden::registry::{DistributionReader, Patience, RegistryKind, RegistryReader, RegistrySettings};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -18,19 +18,8 @@ use crate::support::memory::Memory;
 
 /// Settings for a registry there, without credentials.
 pub(crate) fn settings(endpoint: &str) -> RegistrySettings {
-    RegistrySettings {
-        name: "test".parse().unwrap(),
-        kind: RegistryKind::Distribution,
-        endpoint: endpoint.parse().unwrap(),
-        aliases: Vec::new(),
-        auth: Auth::Anonymous,
-        ca_file: None,
-        removal: RemovalMethod::Untag,
-        concurrency: 4,
-        timeout: Duration::from_secs(30),
-        token_hosts: Vec::new(),
-        repositories: Vec::new(),
-    }
+    let settings = RegistrySettings::of("test".parse().unwrap(), RegistryKind::Distribution, endpoint.parse().unwrap());
+    RegistrySettings { concurrency: 4, ..settings }
 }
 
 /// Patience that does not keep a test waiting.

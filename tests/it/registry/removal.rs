@@ -25,15 +25,20 @@ async fn ability(removal: RemovalMethod, by_tag: ResponseTemplate, by_digest: Re
     Mock::given(method("DELETE")).and(path_regex(BY_DIGEST)).respond_with(by_digest).mount(&server).await;
     let settings = RegistrySettings { removal, ..settings(&server.uri()) };
     let reader = DistributionReader::with_patience(settings, quick()).unwrap();
-    let ability = reader.removal_ability(&name("app")).await;
+    let ability = reader.removal_ability(&[name("app")]).await.registry;
     let asked = seen(&server).await;
     assert!(asked.iter().all(|request| request.starts_with("GET /v2/") || request.starts_with("DELETE ")), "{asked:?}");
     ability
 }
 
+fn denied() -> RemovalObstacle {
+    let message = "the credentials may not delete here; grant deletion to them, then plan again".to_owned();
+    RemovalObstacle::Denied { message }
+}
+
 #[tokio::test]
 async fn a_registry_says_by_its_refusal_whether_it_can_untag() {
-    use RemovalObstacle::{DeletesDisabled, Denied, NoUntag};
+    use RemovalObstacle::{DeletesDisabled, NoUntag};
     let cases = [
         (refusal(404, "MANIFEST_UNKNOWN"), refusal(500, ""), None),
         (refusal(404, "TAG_UNKNOWN"), refusal(500, ""), None),
@@ -42,8 +47,8 @@ async fn a_registry_says_by_its_refusal_whether_it_can_untag() {
         (refusal(405, "UNSUPPORTED"), refusal(404, "MANIFEST_UNKNOWN"), Some(NoUntag)),
         (refusal(405, "UNSUPPORTED"), refusal(405, "UNSUPPORTED"), Some(DeletesDisabled)),
         (refusal(400, "UNSUPPORTED"), refusal(400, "UNSUPPORTED"), Some(DeletesDisabled)),
-        (refusal(401, "UNAUTHORIZED"), refusal(500, ""), Some(Denied)),
-        (refusal(403, "DENIED"), refusal(500, ""), Some(Denied)),
+        (refusal(401, "UNAUTHORIZED"), refusal(500, ""), Some(denied())),
+        (refusal(403, "DENIED"), refusal(500, ""), Some(denied())),
     ];
     for (by_tag, by_digest, obstacle) in cases {
         let expected = obstacle.map_or(RemovalAbility::Able, RemovalAbility::Impossible);
@@ -57,12 +62,12 @@ async fn a_registry_says_by_its_refusal_whether_it_can_untag() {
 
 #[tokio::test]
 async fn a_registry_says_by_its_refusal_whether_it_can_delete() {
-    use RemovalObstacle::{DeletesDisabled, Denied};
+    use RemovalObstacle::DeletesDisabled;
     let never = || refusal(500, "");
     for (by_digest, obstacle) in [
         (refusal(404, "MANIFEST_UNKNOWN"), None),
         (refusal(405, "UNSUPPORTED"), Some(DeletesDisabled)),
-        (refusal(403, "DENIED"), Some(Denied)),
+        (refusal(403, "DENIED"), Some(denied())),
     ] {
         let expected = obstacle.map_or(RemovalAbility::Able, RemovalAbility::Impossible);
         assert_eq!(ability(RemovalMethod::DeleteManifest, never(), by_digest).await, expected);
@@ -74,7 +79,7 @@ async fn no_two_probes_name_the_same() {
     let server = MockServer::start().await;
     let reader = DistributionReader::with_patience(settings(&server.uri()), quick()).unwrap();
     for _ in 0..20 {
-        reader.removal_ability(&name("app")).await;
+        reader.removal_ability(&[name("app")]).await.registry;
     }
     let mut probes: Vec<_> = seen(&server).await.into_iter().filter(|request| request.starts_with("DELETE")).collect();
     assert_eq!(probes.len(), 20);
@@ -86,7 +91,7 @@ async fn no_two_probes_name_the_same() {
 #[tokio::test]
 async fn what_comes_of_a_removal() {
     use RegistryErrorKind::{Denied, Locked, NotFound, Status, Throttled, Unsupported};
-    let done = || Ok(Removed::Done(String::new()));
+    let done = || Ok(Removed::Done { evidence: String::new(), named: None });
     let page = ResponseTemplate::new(404).set_body_string("404 page not found");
     let cases = [
         (ResponseTemplate::new(202), done()),
@@ -138,7 +143,7 @@ async fn a_removal_that_was_only_throttled_comes_back_to_be_looked_at_again() {
         assert_eq!(error.kind, RegistryErrorKind::Throttled, "the tag may have moved in the pause");
     }
     let removed = writer.untag(&name("app"), &tag("v1")).await.unwrap();
-    assert_eq!(removed, Removed::Done("x-ms-correlation-request-id: c-1".into()));
+    assert_eq!(removed, Removed::Done { evidence: "x-ms-correlation-request-id: c-1".into(), named: None });
 }
 
 #[tokio::test]

@@ -130,7 +130,10 @@ async fn a_scope_that_the_registry_asks_for_is_added() {
         .mount(&server)
         .await;
     answer(&server, "HEAD", "/v2/app/manifests/v1", refusal()).await;
-    assert_eq!(reader(&server, ada()).resolve(&name("app"), &tag("v1")).await, Ok(Some(digest)));
+    assert_eq!(
+        reader(&server, ada()).resolve(&name("app"), &tag("v1")).await.map(|now| now.map(|now| now.digest)),
+        Ok(Some(digest))
+    );
 }
 
 #[tokio::test]

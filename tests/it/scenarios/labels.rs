@@ -74,6 +74,7 @@ impl<'a> Labels<'a> {
             Reason::SourceFailed { source } => format!("source-failed({source})"),
             Reason::Gap { at, .. } => match &**at {
                 GapAt::Catalogue => "gap(catalogue)".into(),
+                GapAt::Particulars => "gap(particulars)".into(),
                 GapAt::TagList => "gap(tag-list)".into(),
                 GapAt::VanishedTag(_) => "gap(vanished)".into(),
                 GapAt::Tag(tag) => format!("gap(tag,{tag})"),
@@ -110,6 +111,10 @@ pub(super) fn refusal(refusal: &Refusal) -> String {
         RefusalReason::Percent { found, tags, allowed } => format!("{found}/{tags} of at most {allowed}%"),
         RefusalReason::Leave { left, allowed } => format!("{left} left of at least {allowed}"),
         RefusalReason::Impossible(_) => "impossible".into(),
+        RefusalReason::Retention { days: Some(days), .. } => format!("purged after {days}d"),
+        RefusalReason::Retention { days: None, .. } => "purged at an unknown time".into(),
+        RefusalReason::ParticularsUnread => "particulars unread".into(),
+        RefusalReason::Clock { ahead_seconds } => format!("clock {ahead_seconds}s ahead"),
     };
     let binding = if refusal.binding { "binding" } else { "not binding" };
     format!("{scope}: {why}, {binding}")

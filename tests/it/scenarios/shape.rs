@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tagwarden::domain::{
-    Blob, Claim, Claims, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Registry, RemovalAbility,
-    RemovalMethod, RemovalObstacle, Repository, Rules, SourceAnswer, SourceState, Tag,
+    Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Registry,
+    RemovalAbility, RemovalMethod, RemovalObstacle, Repository, Rules, SourceAnswer, SourceState, Tag,
 };
 use tagwarden::policy_file;
 
@@ -194,7 +195,8 @@ impl Scenario {
         let (mut inventory, mut claims) = (Inventory { registries }, Claims { sources });
         inventory.sort();
         claims.sort();
-        let rules = Rules { policies, limits: Limits { untag, percent, leave }, timezone };
+        let undo_window = Duration::from_hours(24 * 7);
+        let rules = Rules { policies, limits: Limits { untag, percent, leave }, timezone, undo_window };
         Stage { rules, inventory, claims, now, bytes: !self.bytes.is_empty(), names }
     }
 }
@@ -234,11 +236,8 @@ impl Scene<'_> {
     fn registry(&self, name: &str, shape: &RegistryShape, there: &BTreeMap<String, RepositoryShape>) -> Registry {
         let hosts = if shape.hosts.is_empty() { vec![format!("{name}.example")] } else { shape.hosts.clone() };
         Registry {
-            name: name.parse().unwrap(),
-            kind: "distribution",
             endpoint: format!("https://{}", hosts[0]),
             hosts,
-            identity: "anonymous".into(),
             removal: match shape.removal.as_str() {
                 "" | "untag" => RemovalMethod::Untag,
                 "manifest" => RemovalMethod::DeleteManifest,
@@ -251,6 +250,7 @@ impl Scene<'_> {
             },
             repositories: there.iter().map(|(name, shape)| self.repository(name, shape)).collect(),
             gaps: shape.gaps.iter().map(|gap| self.gap(gap)).collect(),
+            ..Registry::empty(name.parse().unwrap(), "distribution")
         }
     }
 
@@ -314,6 +314,7 @@ impl Scene<'_> {
             subject: shape.subject.as_ref().map(digest),
             created_at: shape.created.as_ref().map(|time| self.time(time)),
             lock: shape.lock.as_deref().map(lock),
+            depth: Depth::Whole,
         }
     }
 

@@ -1,8 +1,12 @@
-//! Requests and answers, with patience: everything about HTTP that needs no credentials of its own.
+//! Requests and answers, with patience: everything about HTTP that needs no credentials of its own, for registries as for
+//! the clouds around them.
+
+mod error;
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +18,20 @@ use jiff::fmt::rfc2822;
 use reqwest::redirect;
 use url::Url;
 
-use super::{RegistryError, RegistryErrorKind, RegistrySettings, Requests, wire};
+use error::first_error;
+
+pub use error::{RequestError, RequestErrorKind};
+
+/// Whom requests go to.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// What it is called in messages, such as ``registry `contoso` ``.
+    pub(crate) name: String,
+    /// A PEM file with further certificate authorities to trust.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// How long one request may take.
+    pub(crate) timeout: Duration,
+}
 
 /// How long a failing request is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,27 +57,38 @@ impl Default for Patience {
     }
 }
 
+/// How many requests were made so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// All requests, those for tokens and repeated ones included.
+    pub total: u64,
+    /// Those that repeated one that had failed.
+    pub retries: u64,
+    /// Answers that asked to slow down.
+    pub throttled: u64,
+}
+
 /// So many requests in a row that failed in spite of all patience mean that the registry is down: until something
 /// succeeds again, nothing more is retried. Thousands of tags would otherwise each wait their turn to fail.
 const DOWN_AFTER: u64 = 8;
 
 /// One request, without what signs it.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) accept: &'static str,
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) accept: &'static str,
     /// Most bytes that the answer's body may have.
-    pub(super) limit: usize,
+    pub(crate) limit: usize,
     /// Content to send, with its type.
-    pub(super) content: Option<(Arc<str>, Arc<[u8]>)>,
+    pub(crate) content: Option<(Arc<str>, Arc<[u8]>)>,
     /// When it may be sent once more.
-    pub(super) repeat: Repeat,
+    pub(crate) repeat: Repeat,
 }
 
 /// When a request that went wrong may be sent once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
+pub(crate) enum Repeat {
     /// Always: doing it twice is doing it once.
     Safe,
     /// Where it was certainly not processed.
@@ -72,27 +100,27 @@ pub(super) enum Repeat {
 
 impl Ask {
     /// A GET of at most `limit` bytes.
-    pub(super) fn get(url: Url, accept: &'static str, limit: usize) -> Self {
+    pub(crate) fn get(url: Url, accept: &'static str, limit: usize) -> Self {
         Self { method: Method::GET, url, accept, limit, content: None, repeat: Repeat::Safe }
     }
 
     /// A HEAD.
-    pub(super) fn head(url: Url, accept: &'static str) -> Self {
+    pub(crate) fn head(url: Url, accept: &'static str) -> Self {
         Self { method: Method::HEAD, ..Self::get(url, accept, 0) }
     }
 
     /// A DELETE of what cannot exist.
-    pub(super) fn probe(url: Url) -> Self {
+    pub(crate) fn probe(url: Url) -> Self {
         Self { repeat: Repeat::Unprocessed, ..Self::delete(url) }
     }
 
     /// A DELETE.
-    pub(super) fn delete(url: Url) -> Self {
+    pub(crate) fn delete(url: Url) -> Self {
         Self { method: Method::DELETE, repeat: Repeat::LookFirst, ..Self::get(url, "*/*", ERROR_LIMIT) }
     }
 
     /// The request in words, without its query: that of a storage host is a signature.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         let mut url = self.url.clone();
         url.set_query(None);
         url.set_fragment(None);
@@ -101,51 +129,51 @@ impl Ask {
 }
 
 /// Bodies of answers that only carry an error are short.
-pub(super) const ERROR_LIMIT: usize = 1 << 20;
+pub(crate) const ERROR_LIMIT: usize = 1 << 20;
 
 /// An answer, read whole.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
     /// The request in words, for errors.
-    pub(super) asked: String,
+    pub(crate) asked: String,
 }
 
 impl Answer {
     /// A header as text.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
     /// The first error code that the registry gave, such as `MANIFEST_UNKNOWN`.
-    pub(super) fn code(&self) -> Option<String> {
-        wire::first_error(&self.body).map(|error| error.code)
+    pub(crate) fn code(&self) -> Option<String> {
+        first_error(&self.body).map(|error| error.code)
     }
 
     /// Whether this is a registry's own 404: with an error of the OCI form, or without any words at all. A page of a
     /// proxy or of a web server says nothing about what the registry holds.
-    pub(super) fn is_absence(&self) -> bool {
-        self.status == StatusCode::NOT_FOUND && (self.body.is_empty() || wire::first_error(&self.body).is_some())
+    pub(crate) fn is_absence(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND && (self.body.is_empty() || first_error(&self.body).is_some())
     }
 
     /// This answer as the error that it is.
-    pub(super) fn refusal(&self) -> RegistryError {
+    pub(crate) fn refusal(&self) -> RequestError {
         let kind = match self.status {
-            StatusCode::NOT_FOUND => RegistryErrorKind::NotFound,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RegistryErrorKind::Denied,
-            StatusCode::TOO_MANY_REQUESTS => RegistryErrorKind::Throttled,
-            StatusCode::SERVICE_UNAVAILABLE if self.headers.contains_key(RETRY_AFTER) => RegistryErrorKind::Throttled,
-            status => RegistryErrorKind::Status(status.as_u16()),
+            StatusCode::NOT_FOUND => RequestErrorKind::NotFound,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RequestErrorKind::Denied,
+            StatusCode::TOO_MANY_REQUESTS => RequestErrorKind::Throttled,
+            StatusCode::SERVICE_UNAVAILABLE if self.headers.contains_key(RETRY_AFTER) => RequestErrorKind::Throttled,
+            status => RequestErrorKind::Status(status.as_u16()),
         };
         self.error(kind)
     }
 
     /// This answer as an error of that kind: the request, the status, the registry's words and what to do next.
-    pub(super) fn error(&self, kind: RegistryErrorKind) -> RegistryError {
+    pub(crate) fn error(&self, kind: RequestErrorKind) -> RequestError {
         let mut message = format!("{} answered {}", self.asked, self.status);
-        match wire::first_error(&self.body) {
+        match first_error(&self.body) {
             Some(error) => {
                 let _ = write!(message, " ({}", error.code);
                 if !error.message.is_empty() {
@@ -157,21 +185,21 @@ impl Answer {
             None => {}
         }
         message.push_str(match kind {
-            RegistryErrorKind::Denied => "; check the registry's `auth` and what that identity may do",
-            RegistryErrorKind::Throttled => "; lower the registry's `concurrency`, or run when it is less busy",
-            RegistryErrorKind::Status(500..) => "; run again when the registry is well",
-            RegistryErrorKind::Status(300..400) => "; set `endpoint` to the address that it redirects to",
+            RequestErrorKind::Denied => "; check the registry's `auth` and what that identity may do",
+            RequestErrorKind::Throttled => "; lower the registry's `concurrency`, or run when it is less busy",
+            RequestErrorKind::Status(500..) => "; run again when the registry is well",
+            RequestErrorKind::Status(300..400) => "; set `endpoint` to the address that it redirects to",
             _ => "",
         });
-        RegistryError { kind, message }
+        RequestError { kind, message }
     }
 
     /// An error about the content of an answer that arrived well.
-    pub(super) fn malformed(&self, why: &str) -> RegistryError {
+    pub(crate) fn malformed(&self, why: &str) -> RequestError {
         let page =
             if self.looks_like_a_page() { "; it is a web page: is a proxy or a login page in between?" } else { "" };
-        RegistryError {
-            kind: RegistryErrorKind::Malformed,
+        RequestError {
+            kind: RequestErrorKind::Malformed,
             message: format!(
                 "{} answered {} with what cannot be understood: {}{page}",
                 self.asked,
@@ -181,7 +209,7 @@ impl Answer {
         }
     }
 
-    pub(super) fn looks_like_a_page(&self) -> bool {
+    pub(crate) fn looks_like_a_page(&self) -> bool {
         self.header(CONTENT_TYPE.as_str()).is_some_and(|value| value.contains("html"))
             || self.body.trim_ascii_start().starts_with(b"<")
     }
@@ -192,9 +220,9 @@ fn plain(text: &str) -> String {
     text.chars().take(300).map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
-/// Sends requests to one registry and to the hosts that it refers to. Follows no redirect by itself.
+/// Sends requests to one server and to the hosts that it refers to. Follows no redirect by itself.
 #[derive(Debug)]
-pub(super) struct Transport {
+pub(crate) struct Transport {
     client: reqwest::Client,
     timeout: Duration,
     patience: Patience,
@@ -206,7 +234,7 @@ pub(super) struct Transport {
 
 /// A request that got no answer.
 struct Cut {
-    error: RegistryError,
+    error: RequestError,
     /// No connection came about, so nothing can have been processed.
     unsent: bool,
     /// Whether trying again could help.
@@ -214,18 +242,18 @@ struct Cut {
 }
 
 impl Transport {
-    pub(super) fn new(settings: &RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
+    pub(crate) fn new(peer: &Peer, patience: Patience) -> Result<Self, RequestError> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("tagwarden/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .referer(false)
-            .connect_timeout(settings.timeout.min(Duration::from_secs(10)));
-        if let Some(path) = &settings.ca_file {
-            let wrong = |why: String| RegistryError {
-                kind: RegistryErrorKind::Settings,
+            .connect_timeout(peer.timeout.min(Duration::from_secs(10)));
+        if let Some(path) = &peer.ca_file {
+            let wrong = |why: String| RequestError {
+                kind: RequestErrorKind::Settings,
                 message: format!(
-                    "registry `{}`: ca_file {} {why}; give a PEM file with one or more certificates",
-                    settings.name,
+                    "{}: ca_file {} {why}; give a PEM file with one or more certificates",
+                    peer.name,
                     path.display()
                 ),
             };
@@ -237,13 +265,13 @@ impl Transport {
             }
             builder = builder.tls_certs_merge(certificates);
         }
-        let client = builder.build().map_err(|error| RegistryError {
-            kind: RegistryErrorKind::Settings,
-            message: format!("registry `{}`: no HTTP client can be made: {}", settings.name, chain(&error)),
+        let client = builder.build().map_err(|error| RequestError {
+            kind: RequestErrorKind::Settings,
+            message: format!("{}: no HTTP client can be made: {}", peer.name, chain(&error)),
         })?;
         Ok(Self {
             client,
-            timeout: settings.timeout,
+            timeout: peer.timeout,
             patience,
             total: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -253,7 +281,7 @@ impl Transport {
     }
 
     /// How many requests were made so far.
-    pub(super) fn requests(&self) -> Requests {
+    pub(crate) fn requests(&self) -> Requests {
         Requests {
             total: self.total.load(Ordering::Relaxed),
             retries: self.retries.load(Ordering::Relaxed),
@@ -262,7 +290,7 @@ impl Transport {
     }
 
     /// Sends a request, again where that is safe and could help, and gives the last answer, whatever its status.
-    pub(super) async fn send(&self, ask: &Ask, authorization: Option<&HeaderValue>) -> Result<Answer, RegistryError> {
+    pub(crate) async fn send(&self, ask: &Ask, authorization: Option<&HeaderValue>) -> Result<Answer, RequestError> {
         let mut pauses = Pauses::new(self.patience);
         loop {
             self.total.fetch_add(1, Ordering::Relaxed);
@@ -308,8 +336,8 @@ impl Transport {
             Cut {
                 unsent: error.is_connect(),
                 passing: !error.is_builder(),
-                error: RegistryError {
-                    kind: RegistryErrorKind::Connection,
+                error: RequestError {
+                    kind: RequestErrorKind::Connection,
                     message: format!("{} {what}: {}", ask.words(), chain(&error.without_url())),
                 },
             }
@@ -321,8 +349,8 @@ impl Transport {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| cut("was cut in the answer", error))? {
             if body.len() + chunk.len() > ask.limit.max(ERROR_LIMIT) {
-                let error = RegistryError {
-                    kind: RegistryErrorKind::Malformed,
+                let error = RequestError {
+                    kind: RequestErrorKind::Malformed,
                     message: format!("{} answered with more than {} bytes", ask.words(), ask.limit.max(ERROR_LIMIT)),
                 };
                 return Err(Cut { error, unsent: false, passing: false });
@@ -411,7 +439,7 @@ impl Pauses {
 }
 
 /// An error with its causes, which reqwest leaves out of its own words.
-pub(super) fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -459,7 +487,7 @@ mod tests {
             })
         };
         let cut = |unsent| {
-            let error = RegistryError { kind: RegistryErrorKind::Connection, message: String::new() };
+            let error = RequestError { kind: RequestErrorKind::Connection, message: String::new() };
             Err(Cut { error, unsent, passing: true })
         };
         let (get, delete) = (Ask::get(url.clone(), "*/*", 0), Ask::probe(url));

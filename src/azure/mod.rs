@@ -1,0 +1,54 @@
+//! Azure around the registries: its clouds, tokens of Microsoft Entra ID, and Azure Resource Manager (ARM).
+//!
+//! `credential` signs in and gives tokens, `arm` asks the resource manager, `registry` understands what that says of a
+//! container registry. What is in a registry is none of this room's business.
+
+mod credential;
+mod registry;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+pub use credential::{Credential, Identity};
+pub use registry::RegistryResource;
+
+/// A cloud of Azure, with the addresses of its services.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cloud {
+    /// The public one.
+    #[default]
+    Public,
+    /// Azure operated by 21Vianet.
+    China,
+    /// Azure Government.
+    UsGov,
+}
+
+/// Where Azure's services are, and how to reach them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The cloud.
+    pub cloud: Cloud,
+    /// The resource manager instead of the cloud's own.
+    pub resource_manager: Option<Url>,
+    /// The authority that gives tokens instead of the cloud's own; https only.
+    pub authority: Option<Url>,
+    /// A PEM file with further certificate authorities to trust.
+    pub ca_file: Option<PathBuf>,
+    /// How long one request may take; nothing means half a minute.
+    pub timeout: Option<Duration>,
+}
+
+impl Cloud {
+    /// The label used in settings: `public`, `china`, `usgov`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::China => "china",
+            Self::UsGov => "usgov",
+        }
+    }
+}

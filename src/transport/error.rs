@@ -1,0 +1,88 @@
+//! What went wrong with a request, and the words that servers have for it.
+
+use serde::{Deserialize, Deserializer};
+
+/// What went wrong with a request. Messages name the request and whom it went to, never a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RequestError {
+    /// The class of it.
+    pub kind: RequestErrorKind,
+    /// What happened, where, and what to do next.
+    pub message: String,
+}
+
+/// The classes of failures that callers treat differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestErrorKind {
+    /// The thing asked for is not there (404).
+    NotFound,
+    /// Signing in failed, or what was signed in may not do this (401, 403).
+    Denied,
+    /// The server does not do this (400 or 405 on a deletion).
+    Unsupported,
+    /// It is locked or immutable.
+    Locked,
+    /// Too many requests (429, or 503 with `Retry-After`). A removal or a put was not processed then; the wait that the
+    /// registry wished for is over, and what it rests on should be looked at before the next try.
+    Throttled,
+    /// The server failed (5xx), or answered with another status than expected.
+    Status(u16),
+    /// The connection failed, was cut, or took too long.
+    Connection,
+    /// The answer could not be understood, or was cut.
+    Malformed,
+    /// Content does not have the digest that it was asked for by.
+    DigestMismatch,
+    /// The settings cannot work (a CA file that cannot be read, say).
+    Settings,
+}
+
+/// One error of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct WireError {
+    /// Such as `MANIFEST_UNKNOWN`.
+    #[serde(default)]
+    pub(crate) code: String,
+    /// In the server's words.
+    #[serde(default, deserialize_with = "nullable")]
+    pub(crate) message: String,
+}
+
+/// The forms of errors: a list in the OCI distribution specification, a single one in Azure Resource Manager.
+#[derive(Deserialize)]
+struct WireErrors {
+    #[serde(default)]
+    errors: Vec<WireError>,
+    error: Option<WireError>,
+}
+
+/// The first error of an answer, if it has one of the known forms.
+pub(crate) fn first_error(body: &[u8]) -> Option<WireError> {
+    let wire: WireErrors = serde_json::from_slice(body).ok()?;
+    wire.errors.into_iter().next().or(wire.error)
+}
+
+/// Servers write `null` where they mean nothing.
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
+    Option::deserialize(input).map(Option::unwrap_or_default)
+}
+
+impl RequestErrorKind {
+    /// The label used in gaps, the audit record and metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::Denied => "denied",
+            Self::Unsupported => "unsupported",
+            Self::Locked => "locked",
+            Self::Throttled => "throttled",
+            Self::Status(_) => "status",
+            Self::Connection => "connection",
+            Self::Malformed => "malformed",
+            Self::DigestMismatch => "digest-mismatch",
+            Self::Settings => "settings",
+        }
+    }
+}

@@ -208,6 +208,8 @@ pub enum GapAt {
     Particulars,
     /// Whether there are more tags in the repository.
     TagList,
+    /// Whether there are more manifests in the repository: among them may be an index that holds any of its images.
+    ManifestList,
     /// A listed tag that the registry then did not know: it vanished meanwhile, or names nothing.
     VanishedTag(TagName),
     /// What a tag names.
@@ -228,7 +230,7 @@ impl Gap {
     #[must_use]
     pub fn blocks_repository(&self) -> bool {
         match self.at {
-            GapAt::TagList | GapAt::Tag(_) | GapAt::Manifest(_) | GapAt::Referrers(_) => true,
+            GapAt::TagList | GapAt::ManifestList | GapAt::Tag(_) | GapAt::Manifest(_) | GapAt::Referrers(_) => true,
             GapAt::Catalogue | GapAt::Particulars | GapAt::VanishedTag(_) | GapAt::Created(_) => false,
         }
     }
@@ -240,6 +242,7 @@ impl fmt::Display for GapAt {
             Self::Catalogue => f.write_str("the list of repositories"),
             Self::Particulars => f.write_str("the registry's own settings"),
             Self::TagList => f.write_str("the list of tags"),
+            Self::ManifestList => f.write_str("the list of manifests"),
             Self::VanishedTag(tag) | Self::Tag(tag) => write!(f, "tag {tag}"),
             Self::Manifest(digest) => write!(f, "manifest {digest}"),
             Self::Created(digest) => write!(f, "creation time of {digest}"),

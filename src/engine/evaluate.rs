@@ -125,7 +125,7 @@ impl RegistryScope<'_> {
                     let tags = graph.node(digest).into_iter().flat_map(|node| graph.tags(node));
                     tags.for_each(|tag| found.say(tag, reason(gap)));
                 }
-                GapAt::Catalogue | GapAt::Particulars | GapAt::TagList | GapAt::Created(_) => {}
+                GapAt::Catalogue | GapAt::Particulars | GapAt::TagList | GapAt::ManifestList | GapAt::Created(_) => {}
             }
         }
         for (tag, facts) in (0..).zip(&repository.tags) {

@@ -28,6 +28,8 @@ use crate::transport::{Answer, Ask, ERROR_LIMIT, Transport};
 pub(super) enum Grant {
     /// List the repositories.
     Catalogue,
+    /// List what a repository holds, without reading any of it.
+    List(RepositoryName),
     /// Read a repository.
     Pull(RepositoryName),
     /// Remove from a repository.
@@ -41,7 +43,7 @@ impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Catalogue => f.write_str("registry:catalog:*"),
-            Self::Pull(name) => write!(f, "repository:{name}:pull"),
+            Self::List(name) | Self::Pull(name) => write!(f, "repository:{name}:pull"),
             Self::Delete(name) => write!(f, "repository:{name}:pull,delete"),
             Self::Push(name) => write!(f, "repository:{name}:pull,push"),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, future, stream};
 
+use super::acr::{AcrReader, AcrWriter};
 use super::auth::host_and_port;
 use super::distribution::DistributionReader;
 use super::removal::DistributionWriter;
@@ -46,9 +47,8 @@ const REPOSITORIES_AT_ONCE: usize = 8;
 /// When its settings cannot work, such as a CA file that cannot be read.
 pub fn reader(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn RegistryReader>, RegistryError> {
     match settings.kind {
-        RegistryKind::Acr | RegistryKind::Distribution => {
-            Ok(Arc::new(DistributionReader::with_patience(settings, patience)?))
-        }
+        RegistryKind::Acr => Ok(Arc::new(AcrReader::new(settings, patience)?)),
+        RegistryKind::Distribution => Ok(Arc::new(DistributionReader::with_patience(settings, patience)?)),
     }
 }
 
@@ -58,9 +58,8 @@ pub fn reader(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn 
 /// As [`reader`].
 pub fn writer(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
     match settings.kind {
-        RegistryKind::Acr | RegistryKind::Distribution => {
-            Ok(Arc::new(DistributionWriter::with_patience(settings, patience)?))
-        }
+        RegistryKind::Acr => Ok(Arc::new(AcrWriter::new(settings, patience)?)),
+        RegistryKind::Distribution => Ok(Arc::new(DistributionWriter::with_patience(settings, patience)?)),
     }
 }
 

@@ -138,7 +138,8 @@ impl Reading<'_> {
         Seen { digest, look, manifest, referrers, gaps }
     }
 
-    async fn parsed(&self, digest: &Digest) -> Result<Option<ParsedManifest>, RegistryError> {
+    /// A manifest by its digest, from the cache or the registry; nothing where the registry does not have it.
+    pub(super) async fn parsed(&self, digest: &Digest) -> Result<Option<ParsedManifest>, RegistryError> {
         let raw = if let Some(raw) = self.cache.manifest(digest).await {
             raw
         } else {

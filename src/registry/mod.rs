@@ -3,6 +3,7 @@
 //! Reading and changing are different traits: whoever only plans holds no [`RegistryWriter`]. One file for each dialect;
 //! [`collect()`] walks a registry through its reader and turns every failure into a gap.
 
+mod acr;
 mod auth;
 mod challenge;
 mod collect;
@@ -31,6 +32,7 @@ use crate::domain::{
 };
 
 pub use crate::transport::{Patience, RequestError as RegistryError, RequestErrorKind as RegistryErrorKind, Requests};
+pub use acr::{AcrReader, AcrWriter};
 pub use collect::{Progress, Scope, collect, hosts, reader, writer};
 pub use distribution::DistributionReader;
 pub use removal::DistributionWriter;

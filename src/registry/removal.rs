@@ -55,40 +55,47 @@ impl RegistryWriter for DistributionWriter {
         tag: &TagName,
         manifest: &RawManifest,
     ) -> Result<(), RegistryError> {
-        let ask = Ask {
-            method: Method::PUT,
-            content: Some((manifest.media_type.clone(), manifest.bytes.clone())),
-            repeat: Repeat::LookFirst,
-            ..Ask::get(self.http.url(&format!("/v2/{repository}/manifests/{tag}")), "*/*", ERROR_LIMIT)
-        };
-        let answer = self.http.send(&Grant::Push(repository.clone()), &ask).await?;
-        if answer.status != StatusCode::CREATED {
-            return Err(match answer.status.as_u16() {
-                409 | 412 | 423 => answer.error(RegistryErrorKind::Locked),
-                400 | 405 if names_a_lock(&answer) => answer.error(RegistryErrorKind::Locked),
-                _ => answer.refusal(),
-            });
-        }
-        let stored = match pull::content_digest(&answer)? {
-            Some(digest) => Some(digest),
-            None => pull::resolve(&self.http, repository, tag).await?,
-        };
-        if stored.as_ref() == Some(&manifest.digest) {
-            return Ok(());
-        }
-        let stored = stored.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
-        Err(RegistryError {
-            kind: RegistryErrorKind::DigestMismatch,
-            message: format!(
-                "{} stored {stored} instead of {}; look at the tag by hand",
-                answer.asked, manifest.digest
-            ),
-        })
+        put_tag(&self.http, repository, tag, manifest).await
     }
 }
 
+/// Puts a manifest under a tag by the distribution API, and sees that it was stored under its own digest.
+pub(super) async fn put_tag(
+    http: &RegistryHttp,
+    repository: &RepositoryName,
+    tag: &TagName,
+    manifest: &RawManifest,
+) -> Result<(), RegistryError> {
+    let ask = Ask {
+        method: Method::PUT,
+        content: Some((manifest.media_type.clone(), manifest.bytes.clone())),
+        repeat: Repeat::LookFirst,
+        ..Ask::get(http.url(&format!("/v2/{repository}/manifests/{tag}")), "*/*", ERROR_LIMIT)
+    };
+    let answer = http.send(&Grant::Push(repository.clone()), &ask).await?;
+    if answer.status != StatusCode::CREATED {
+        return Err(match answer.status.as_u16() {
+            409 | 412 | 423 => answer.error(RegistryErrorKind::Locked),
+            400 | 405 if names_a_lock(&answer) => answer.error(RegistryErrorKind::Locked),
+            _ => answer.refusal(),
+        });
+    }
+    let stored = match pull::content_digest(&answer)? {
+        Some(digest) => Some(digest),
+        None => pull::resolve(http, repository, tag).await?,
+    };
+    if stored.as_ref() == Some(&manifest.digest) {
+        return Ok(());
+    }
+    let stored = stored.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
+    Err(RegistryError {
+        kind: RegistryErrorKind::DigestMismatch,
+        message: format!("{} stored {stored} instead of {}; look at the tag by hand", answer.asked, manifest.digest),
+    })
+}
+
 /// What came of a deletion.
-fn removed(answer: &Answer) -> Result<Removed, RegistryError> {
+pub(super) fn removed(answer: &Answer) -> Result<Removed, RegistryError> {
     match answer.status.as_u16() {
         200 | 202 | 204 if answer.looks_like_a_page() => Err(answer.malformed("no registry answers a deletion so")),
         200 | 202 | 204 => Ok(Removed::Done { evidence: evidence(answer), named: None }),

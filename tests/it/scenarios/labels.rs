@@ -76,6 +76,7 @@ impl<'a> Labels<'a> {
                 GapAt::Catalogue => "gap(catalogue)".into(),
                 GapAt::Particulars => "gap(particulars)".into(),
                 GapAt::TagList => "gap(tag-list)".into(),
+                GapAt::ManifestList => "gap(manifest-list)".into(),
                 GapAt::VanishedTag(_) => "gap(vanished)".into(),
                 GapAt::Tag(tag) => format!("gap(tag,{tag})"),
                 GapAt::Manifest(digest) => format!("gap(manifest,{})", of(digest)),

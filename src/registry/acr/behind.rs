@@ -1,0 +1,173 @@
+//! What is behind the tags: mostly what the registry lists, and a manifest's own bytes only where something needs them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+
+use super::reader::{AcrReader, understood};
+use super::wire::{WireManifest, WireOneManifest};
+use crate::domain::{Depth, Digest, Gap, GapAt, Lock, Manifest, RepositoryName, Tag};
+use crate::registry::contents::Reading;
+use crate::registry::{ContentCache, RegistryError, RegistryErrorKind};
+
+/// A manifest as it is listed.
+pub(super) struct Row {
+    digest: Digest,
+    media_type: Option<Arc<str>>,
+    image_size: Option<u64>,
+    lock: Option<Lock>,
+    nature: Nature,
+}
+
+/// What the registry's list tells of a manifest's contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nature {
+    /// An image for one platform: it lists no other manifests and refers to none.
+    Image,
+    /// Something that may refer to an image, but lists none: an artifact.
+    Artifact,
+    /// An index, or something that may be one.
+    Index,
+}
+
+impl AcrReader {
+    /// The manifests behind the tags, and everything that may hold one of them.
+    pub(super) async fn behind(
+        &self,
+        repository: &RepositoryName,
+        tags: &[Tag],
+        rows: Vec<Row>,
+        cache: &dyn ContentCache,
+    ) -> (BTreeMap<Digest, Manifest>, Vec<Gap>) {
+        let tagged: BTreeSet<&Digest> = tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
+        let mut rows: HashMap<Digest, Row> = rows.into_iter().map(|row| (row.digest.clone(), row)).collect();
+        // Pushed between the two lists, or hidden from one of them.
+        let unlisted: Vec<Digest> =
+            tagged.iter().filter(|digest| !rows.contains_key(**digest)).map(|&digest| digest.clone()).collect();
+        let found: Vec<_> = stream::iter(unlisted)
+            .map(|digest| async move {
+                let row = self.row(repository, &digest).await;
+                (digest, row)
+            })
+            .buffer_unordered(self.http.settings.concurrency.max(1))
+            .collect()
+            .await;
+        let mut gaps = Vec::new();
+        for (digest, found) in found {
+            match found {
+                Ok(row) => {
+                    rows.insert(digest, row);
+                }
+                Err(error) => gaps.push(error.gap(GapAt::Manifest(digest))),
+            }
+        }
+        let needed = rows.values().filter(|row| match row.nature {
+            Nature::Image => false,
+            Nature::Artifact => tagged.contains(&row.digest),
+            // Tagged or not: a workload may run an index by its digest, and so hold a tagged image in it.
+            Nature::Index => true,
+        });
+        let needed: Vec<Digest> = needed.map(|row| row.digest.clone()).collect();
+        let reading = Reading { http: &self.http, referrers: &self.referrers, repository, cache };
+        let reading = &reading;
+        let read: Vec<_> = stream::iter(needed)
+            .map(|digest| async move {
+                let parsed = reading.parsed(&digest).await;
+                (digest, parsed)
+            })
+            .buffer_unordered(self.http.settings.concurrency.max(1))
+            .collect()
+            .await;
+        let mut manifests: BTreeMap<Digest, Manifest> = BTreeMap::new();
+        let mut children: BTreeSet<Digest> = BTreeSet::new();
+        for (digest, parsed) in read {
+            let row = rows.get(&digest);
+            match parsed {
+                Ok(Some(parsed)) => {
+                    children.extend(parsed.manifest.children.iter().cloned());
+                    let lock = row.and_then(|row| row.lock);
+                    manifests.insert(digest, Manifest { lock, created_at: None, ..parsed.manifest });
+                }
+                // Deleted since it was listed. What tags still name it say so themselves.
+                Ok(None) if !tagged.contains(&digest) => {}
+                Ok(None) => gaps.push(gone(repository, &digest).gap(GapAt::Manifest(digest))),
+                Err(error) => gaps.push(error.gap(GapAt::Manifest(digest))),
+            }
+        }
+        for (digest, row) in rows {
+            let wanted = tagged.contains(&digest) || children.contains(&digest);
+            if wanted && row.nature == Nature::Image {
+                manifests.entry(digest).or_insert_with(|| listed(row));
+            }
+        }
+        (manifests, gaps)
+    }
+
+    /// What the registry says of one manifest.
+    async fn row(&self, name: &RepositoryName, digest: &Digest) -> Result<Row, RegistryError> {
+        let path = format!("/acr/v1/{name}/_manifests/{digest}");
+        let Some(answer) = self.metadata(name, &path).await? else { return Err(gone(name, digest)) };
+        let wire: WireOneManifest = understood(&answer)?;
+        row(&wire.manifest, &mut Vec::new()).map_err(|why| answer.malformed(&why))
+    }
+}
+
+/// A listed manifest in the domain's words. `types` holds the media types met so far, each once.
+pub(super) fn row(wire: &WireManifest, types: &mut Vec<Arc<str>>) -> Result<Row, String> {
+    let digest = wire.digest.parse().map_err(|error: crate::domain::InvalidDigest| error.to_string())?;
+    let media_type = wire.media_type.as_deref().map(|text| {
+        types.iter().find(|known| ***known == *text).cloned().unwrap_or_else(|| {
+            let new: Arc<str> = text.into();
+            types.push(Arc::clone(&new));
+            new
+        })
+    });
+    let nature = nature(wire.media_type.as_deref(), wire.config_media_type.as_deref());
+    Ok(Row { digest, media_type, image_size: wire.image_size, lock: wire.lock(), nature })
+}
+
+/// What a manifest is by the types that the registry lists. A type that is not known may be anything.
+fn nature(media_type: Option<&str>, config: Option<&str>) -> Nature {
+    let image_config = config.is_none_or(|config| {
+        matches!(config, "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json")
+    });
+    match media_type {
+        Some(
+            "application/vnd.docker.distribution.manifest.v2+json"
+            | "application/vnd.docker.distribution.manifest.v1+prettyjws"
+            | "application/vnd.docker.distribution.manifest.v1+json",
+        ) => Nature::Image,
+        Some("application/vnd.oci.image.manifest.v1+json") if image_config => Nature::Image,
+        Some(
+            "application/vnd.oci.image.manifest.v1+json"
+            | "application/vnd.oci.artifact.manifest.v1+json"
+            | "application/vnd.cncf.oras.artifact.manifest.v1+json",
+        ) => Nature::Artifact,
+        _ => Nature::Index,
+    }
+}
+
+fn listed(row: Row) -> Manifest {
+    Manifest {
+        media_type: row.media_type.unwrap_or_else(|| "".into()),
+        size: 0,
+        config: None,
+        blobs: Arc::new([]),
+        children: Vec::new(),
+        subject: None,
+        created_at: None,
+        lock: row.lock,
+        depth: Depth::Listed { image_size: row.image_size },
+    }
+}
+
+fn gone(repository: &RepositoryName, digest: &Digest) -> RegistryError {
+    RegistryError {
+        kind: RegistryErrorKind::NotFound,
+        message: format!(
+            "{repository}: a tag names {digest}, but there is no such manifest; push the image again, or remove the tag by \
+             hand"
+        ),
+    }
+}

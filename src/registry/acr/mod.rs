@@ -1,0 +1,26 @@
+//! The dialect of Azure Container Registry (ACR): tags and manifests listed in bulk with their times and locks, and tags
+//! removed alone.
+//!
+//! Wire facts are those of its data plane of api-version 2021-07-01 and of recorded traffic; no api-version is sent, as
+//! Azure's own tools send none.
+
+mod behind;
+mod list;
+mod reader;
+mod wire;
+mod writer;
+
+use crate::domain::{RepositoryName, TagName};
+
+pub use reader::AcrReader;
+pub use writer::AcrWriter;
+
+/// The path of a repository's attributes.
+fn repository_path(repository: &RepositoryName) -> String {
+    format!("/acr/v1/{repository}")
+}
+
+/// The path of one tag.
+fn tag_path(repository: &RepositoryName, tag: &TagName) -> String {
+    format!("/acr/v1/{repository}/_tags/{tag}")
+}

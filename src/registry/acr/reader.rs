@@ -1,0 +1,344 @@
+//! Reading: the lists of tags and manifests, and a manifest's own bytes only where something needs them.
+
+use async_trait::async_trait;
+use futures::future;
+use http::StatusCode;
+
+use super::behind::row;
+use super::list::{self, List, Listed};
+use super::wire::{WireManifest, WireManifests, WireOneTag, WireRepository, WireTag, WireTags};
+use super::{repository_path, tag_path};
+use crate::domain::{Digest, Gap, GapAt, RemovalAbility, Repository, RepositoryName, Tag, TagName, TagNow};
+use crate::registry::auth::Grant;
+use crate::registry::contents::ReferrersApi;
+use crate::registry::http::{Redirects, RegistryHttp};
+use crate::registry::{
+    Ability, Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
+    Requests, pull, wire,
+};
+use crate::transport::{Answer, Ask, Patience};
+
+/// Reads an Azure Container Registry.
+#[derive(Debug)]
+pub struct AcrReader {
+    pub(super) http: RegistryHttp,
+    pub(super) referrers: ReferrersApi,
+}
+
+impl AcrReader {
+    /// A reader by these settings; nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the settings cannot work, such as a CA file that cannot be read.
+    pub fn new(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
+        let http = RegistryHttp::new(settings, patience)?;
+        Ok(Self { http, referrers: ReferrersApi::default() })
+    }
+
+    /// A metadata document; nothing where the registry says that there is no such thing.
+    pub(super) async fn metadata(
+        &self,
+        repository: &RepositoryName,
+        path: &str,
+    ) -> Result<Option<Answer>, RegistryError> {
+        let ask = Ask::get(self.http.url(path), "application/json", METADATA_LIMIT);
+        let answer = self.http.read(&Grant::List(repository.clone()), ask, Redirects::Registry).await?;
+        match answer.status {
+            StatusCode::OK => Ok(Some(answer)),
+            _ if answer.is_absence() => Ok(None),
+            StatusCode::NOT_FOUND => Err(answer.error(RegistryErrorKind::Malformed)),
+            _ => Err(answer.refusal()),
+        }
+    }
+
+    async fn attributes(&self, name: &RepositoryName) -> Result<Option<WireRepository>, RegistryError> {
+        let Some(answer) = self.metadata(name, &repository_path(name)).await? else { return Ok(None) };
+        understood(&answer).map(Some)
+    }
+
+    async fn tag_list(&self, name: &RepositoryName) -> Result<Option<Listed<WireTag>>, RegistryError> {
+        let list = List {
+            path: format!("/acr/v1/{name}/_tags"),
+            grant: Grant::List(name.clone()),
+            read: |body| serde_json::from_slice::<WireTags>(body).map(|page| page.tags),
+            key: |tag: &WireTag| &tag.name,
+        };
+        list::all(&self.http, &list).await
+    }
+
+    async fn manifest_list(&self, name: &RepositoryName) -> Result<Option<Listed<WireManifest>>, RegistryError> {
+        let list = List {
+            path: format!("/acr/v1/{name}/_manifests"),
+            grant: Grant::List(name.clone()),
+            read: |body| serde_json::from_slice::<WireManifests>(body).map(|page| page.manifests),
+            key: |manifest: &WireManifest| &manifest.digest,
+        };
+        list::all(&self.http, &list).await
+    }
+
+    /// Compares what was read with the registry's own count, once more where they differ: something may have been pushed
+    /// meanwhile.
+    async fn compare(&self, counts: Option<&WireRepository>, name: &RepositoryName, read: Counts) -> Vec<Gap> {
+        let Some(first) = counts else { return Vec::new() };
+        if read.differ(first).is_empty() {
+            return Vec::new();
+        }
+        match self.attributes(name).await {
+            Ok(Some(now)) => {
+                read.differ(&now).into_iter().map(|(at, said, read)| uncounted(name, at, said, read)).collect()
+            }
+            Ok(None) => Vec::new(),
+            Err(error) => vec![error.gap(GapAt::TagList)],
+        }
+    }
+}
+
+/// Most bytes of a metadata document about one thing.
+const METADATA_LIMIT: usize = 1 << 20;
+
+/// How many tags and manifests were read.
+#[derive(Clone, Copy)]
+struct Counts {
+    tags: usize,
+    manifests: usize,
+}
+
+impl Counts {
+    /// The lists that differ from the registry's count, with its count and what was read.
+    fn differ(self, said: &WireRepository) -> Vec<(GapAt, u64, usize)> {
+        [(GapAt::TagList, said.tag_count, self.tags), (GapAt::ManifestList, said.manifest_count, self.manifests)]
+            .into_iter()
+            .filter_map(|(at, said, read)| said.filter(|said| *said != read as u64).map(|said| (at, said, read)))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl RegistryReader for AcrReader {
+    fn settings(&self) -> &RegistrySettings {
+        &self.http.settings
+    }
+
+    fn identity(&self) -> String {
+        self.http.identity()
+    }
+
+    fn requests(&self) -> Requests {
+        self.http.requests()
+    }
+
+    async fn catalogue(&self) -> Result<Catalogue, RegistryError> {
+        let named = &self.http.settings.repositories;
+        if !named.is_empty() {
+            return Ok(Catalogue { repositories: named.clone(), gaps: Vec::new() });
+        }
+        let list = List {
+            path: "/acr/v1/_catalog".to_owned(),
+            grant: Grant::Catalogue,
+            read: |body| wire::catalogue_page(body).map(Some).map_err(serde::de::Error::custom),
+            key: |name: &String| name,
+        };
+        let Listed { mut items, mut trouble } = list::all(&self.http, &list)
+            .await
+            .map_err(unlisted)?
+            .unwrap_or(Listed { items: Vec::new(), trouble: None });
+        // The list has been cut without a word, so its end is asked for.
+        while let (None, Some(last)) = (&trouble, items.last()) {
+            match list::beyond(&self.http, &list, last).await {
+                Ok(more) if more.is_empty() => break,
+                Ok(more) if more.iter().any(|name| items.contains(name)) => {
+                    trouble = Some(RegistryError {
+                        kind: RegistryErrorKind::Malformed,
+                        message: format!(
+                            "{}: the list of repositories begins anew after its end",
+                            self.http.url("/acr/v1/_catalog")
+                        ),
+                    });
+                }
+                Ok(more) => items.extend(more),
+                Err(error) => trouble = Some(error),
+            }
+        }
+        let mut catalogue = Catalogue::default();
+        catalogue.gaps.extend(trouble.map(|error| error.gap(GapAt::Catalogue)));
+        for text in items {
+            match text.parse() {
+                Ok(name) => catalogue.repositories.push(name),
+                Err(error) => catalogue.gaps.push(invalid(&self.http, "the catalogue", &error).gap(GapAt::Catalogue)),
+            }
+        }
+        Ok(catalogue)
+    }
+
+    async fn repository(&self, name: &RepositoryName, cache: &dyn ContentCache) -> Repository {
+        let mut repository = Repository::empty(name.clone());
+        let (attributes, tags, manifests) =
+            future::join3(self.attributes(name), self.tag_list(name), self.manifest_list(name)).await;
+        let mut gaps = Vec::new();
+        let attributes = attributes.unwrap_or_else(|error| {
+            // Without them nobody knows whether the repository is locked.
+            gaps.push(error.gap(GapAt::TagList));
+            None
+        });
+        let tags = heard(tags, GapAt::TagList, &mut gaps);
+        let manifests = heard(manifests, GapAt::ManifestList, &mut gaps);
+        let (Some(tags), Some(manifests)) = (tags, manifests) else {
+            let named = self.http.settings.repositories.contains(name);
+            if gaps.is_empty() && (attributes.is_some() || named) {
+                gaps.push(unknown(name, named).gap(GapAt::TagList));
+            }
+            repository.gaps = gaps;
+            return repository;
+        };
+        repository.lock = attributes.as_ref().and_then(WireRepository::lock);
+        let read = Counts { tags: tags.len(), manifests: manifests.len() };
+        for wire in tags {
+            let pushed_at = wire.pushed_at();
+            let lock = wire.lock();
+            let name: TagName = match wire.name.parse() {
+                Ok(name) => name,
+                Err(error) => {
+                    gaps.push(invalid(&self.http, &format!("the tags of {name}"), &error).gap(GapAt::TagList));
+                    continue;
+                }
+            };
+            let digest = wire.digest.as_deref().and_then(|text| text.parse().ok());
+            if digest.is_none() {
+                gaps.push(digestless(&repository.name, &name).gap(GapAt::Tag(name.clone())));
+            }
+            repository.tags.push(Tag { name, digest, pushed_at, first_seen: None, lock });
+        }
+        repository.tags.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut types = Vec::new();
+        let mut rows = Vec::with_capacity(manifests.len());
+        for wire in manifests {
+            match row(&wire, &mut types) {
+                Ok(row) => rows.push(row),
+                Err(why) => gaps.push(
+                    RegistryError {
+                        kind: RegistryErrorKind::Malformed,
+                        message: format!("the manifests of {name} list what cannot be understood: {why}"),
+                    }
+                    .gap(GapAt::ManifestList),
+                ),
+            }
+        }
+        if gaps.is_empty() {
+            gaps = self.compare(attributes.as_ref(), name, read).await;
+        }
+        let (behind, missing) = self.behind(name, &repository.tags, rows, cache).await;
+        repository.manifests = behind;
+        gaps.extend(missing);
+        repository.gaps = gaps;
+        repository.gaps.sort();
+        repository
+    }
+
+    async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
+        let Some(Listed { items, trouble }) = self.tag_list(repository).await? else { return Ok(Vec::new()) };
+        if let Some(error) = trouble {
+            return Err(error);
+        }
+        let names = items.iter().map(|tag| {
+            tag.name.parse().map_err(|error| invalid(&self.http, &format!("the tags of {repository}"), &error))
+        });
+        let mut names: Vec<TagName> = names.collect::<Result<_, _>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagNow>, RegistryError> {
+        let Some(answer) = self.metadata(repository, &tag_path(repository, tag)).await? else { return Ok(None) };
+        let wire: WireOneTag = understood(&answer)?;
+        let digest = wire.tag.digest.as_deref().ok_or_else(|| answer.malformed("the tag has no digest"))?;
+        let digest =
+            digest.parse().map_err(|error: crate::domain::InvalidDigest| answer.malformed(&error.to_string()))?;
+        if wire.tag.name != tag.as_str() {
+            return Err(answer.malformed("it is about another tag"));
+        }
+        Ok(Some(TagNow { digest, pushed_at: wire.tag.pushed_at(), lock: wire.tag.lock() }))
+    }
+
+    async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError> {
+        let path = format!("/acr/v1/{repository}/_manifests/{digest}");
+        Ok(self.metadata(repository, &path).await?.is_some())
+    }
+
+    async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<RawManifest>, RegistryError> {
+        pull::manifest(&self.http, repository, digest).await
+    }
+
+    async fn removal_ability(&self, repositories: &[RepositoryName]) -> Ability {
+        let _ = repositories;
+        Ability::from(RemovalAbility::Able)
+    }
+}
+
+pub(super) fn understood<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, RegistryError> {
+    serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&error.to_string()))
+}
+
+/// A list's items; what is wrong with it becomes a gap. Nothing where it could not be read or there is no repository.
+fn heard<T>(listed: Result<Option<Listed<T>>, RegistryError>, at: GapAt, gaps: &mut Vec<Gap>) -> Option<Vec<T>> {
+    match listed {
+        Ok(Some(Listed { items, trouble })) => {
+            gaps.extend(trouble.map(|error| error.gap(at)));
+            Some(items)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            gaps.push(error.gap(at));
+            None
+        }
+    }
+}
+
+fn uncounted(repository: &RepositoryName, at: GapAt, said: u64, read: usize) -> Gap {
+    let what = if at == GapAt::TagList { "tags" } else { "manifests" };
+    RegistryError {
+        kind: RegistryErrorKind::Malformed,
+        message: format!(
+            "{repository}: the registry counts {said} {what} and lists {read}; some may be hidden (`listEnabled` false), \
+             or the list is not complete. Run again; if it stays so, look for hidden ones by hand"
+        ),
+    }
+    .gap(at)
+}
+
+fn digestless(repository: &RepositoryName, tag: &TagName) -> RegistryError {
+    RegistryError {
+        kind: RegistryErrorKind::Malformed,
+        message: format!("{repository}:{tag} is listed without a digest that can be understood"),
+    }
+}
+
+fn unknown(repository: &RepositoryName, named: bool) -> RegistryError {
+    let why = if named {
+        "it stands in the registry's `repositories`: is it spelled right?"
+    } else {
+        "the registry has its attributes, and says of its lists that there is no such repository"
+    };
+    RegistryError { kind: RegistryErrorKind::NotFound, message: format!("{repository} could not be listed; {why}") }
+}
+
+fn invalid(http: &RegistryHttp, what: &str, error: &crate::domain::InvalidName) -> RegistryError {
+    RegistryError {
+        kind: RegistryErrorKind::Malformed,
+        message: format!("registry `{}` lists in {what} a name that is not allowed: {error}", http.settings.name),
+    }
+}
+
+/// A catalogue that may not be read is no reason to give up: repositories can be named.
+fn unlisted(mut error: RegistryError) -> RegistryError {
+    if error.kind == RegistryErrorKind::Denied {
+        error.message.push_str(
+            "; grant the identity the role Container Registry Repository Catalog Lister, or name the repositories in the \
+             registry's `repositories`",
+        );
+    }
+    error
+}

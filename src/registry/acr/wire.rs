@@ -1,0 +1,185 @@
+//! What Azure Container Registry says, in its own shapes. Every field may be missing: services differ by version.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use crate::domain::Lock;
+
+/// A page of tags.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireTags {
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) tags: Option<Vec<WireTag>>,
+}
+
+/// The answer about one tag.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireOneTag {
+    pub(super) tag: WireTag,
+}
+
+/// One tag.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WireTag {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) digest: Option<String>,
+    #[serde(default)]
+    last_update_time: Option<String>,
+    #[serde(default)]
+    created_time: Option<String>,
+    #[serde(default)]
+    changeable_attributes: Option<WireAttributes>,
+}
+
+/// A page of manifests.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireManifests {
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) manifests: Option<Vec<WireManifest>>,
+}
+
+/// The answer about one manifest.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireOneManifest {
+    pub(super) manifest: WireManifest,
+}
+
+/// One manifest. Its `tags` are not read: the list is cut after a few.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WireManifest {
+    pub(super) digest: String,
+    #[serde(default)]
+    pub(super) image_size: Option<u64>,
+    #[serde(default)]
+    pub(super) media_type: Option<String>,
+    #[serde(default)]
+    pub(super) config_media_type: Option<String>,
+    #[serde(default)]
+    changeable_attributes: Option<WireAttributes>,
+}
+
+/// A repository.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WireRepository {
+    #[serde(default)]
+    pub(super) tag_count: Option<u64>,
+    #[serde(default)]
+    pub(super) manifest_count: Option<u64>,
+    #[serde(default)]
+    changeable_attributes: Option<WireAttributes>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireAttributes {
+    #[serde(default)]
+    delete_enabled: Option<bool>,
+    #[serde(default)]
+    write_enabled: Option<bool>,
+}
+
+/// A list may be missing, which is an error, or `null`, which is an empty one.
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(input).map(|list| Some(list.unwrap_or_default()))
+}
+
+impl WireTag {
+    /// When it was last pushed or moved. Nothing where that is missing or no time.
+    pub(super) fn pushed_at(&self) -> Option<Timestamp> {
+        let text = self.last_update_time.as_deref().or(self.created_time.as_deref())?;
+        text.parse().ok()
+    }
+
+    pub(super) fn lock(&self) -> Option<Lock> {
+        lock(self.changeable_attributes)
+    }
+}
+
+impl WireManifest {
+    pub(super) fn lock(&self) -> Option<Lock> {
+        lock(self.changeable_attributes)
+    }
+}
+
+impl WireRepository {
+    pub(super) fn lock(&self) -> Option<Lock> {
+        lock(self.changeable_attributes)
+    }
+}
+
+/// Either attribute alone blocks deletion. What is not said is not locked: the service leaves attributes out where they
+/// are not supported.
+fn lock(attributes: Option<WireAttributes>) -> Option<Lock> {
+    let WireAttributes { delete_enabled, write_enabled } = attributes?;
+    match (delete_enabled, write_enabled) {
+        (Some(false), Some(false)) => Some(Lock::DeleteAndWrite),
+        (Some(false), _) => Some(Lock::Delete),
+        (_, Some(false)) => Some(Lock::Write),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_read_with_whatever_fields_there_are() {
+        let cases = [
+            (
+                r#"{"name":"a","lastUpdateTime":"2022-07-08T21:58:45.1880796Z"}"#,
+                Some("2022-07-08T21:58:45.1880796Z"),
+                None,
+            ),
+            (r#"{"name":"a","lastUpdateTime":"2022-07-08T21:58:45Z"}"#, Some("2022-07-08T21:58:45Z"), None),
+            (
+                r#"{"name":"a","lastUpdateTime":"2021-12-31T00:05:09.172007Z"}"#,
+                Some("2021-12-31T00:05:09.172007Z"),
+                None,
+            ),
+            (
+                r#"{"name":"a","lastUpdateTime":"2021-12-31T00:05:09.1Z","createdTime":"2020-01-01T00:00:00Z"}"#,
+                Some("2021-12-31T00:05:09.1Z"),
+                None,
+            ),
+            (r#"{"name":"a","createdTime":"2020-01-01T00:00:00Z"}"#, Some("2020-01-01T00:00:00Z"), None),
+            (r#"{"name":"a","lastUpdateTime":"soon","createdTime":"2020-01-01T00:00:00Z"}"#, None, None),
+            (r#"{"name":"a"}"#, None, None),
+            (r#"{"name":"a","changeableAttributes":null}"#, None, None),
+            (r#"{"name":"a","changeableAttributes":{}}"#, None, None),
+            (r#"{"name":"a","changeableAttributes":{"deleteEnabled":true,"writeEnabled":true}}"#, None, None),
+            (
+                r#"{"name":"a","changeableAttributes":{"deleteEnabled":false,"writeEnabled":true}}"#,
+                None,
+                Some(Lock::Delete),
+            ),
+            (
+                r#"{"name":"a","changeableAttributes":{"deleteEnabled":true,"writeEnabled":false}}"#,
+                None,
+                Some(Lock::Write),
+            ),
+            (
+                r#"{"name":"a","changeableAttributes":{"deleteEnabled":false,"writeEnabled":false,"x":1}}"#,
+                None,
+                Some(Lock::DeleteAndWrite),
+            ),
+        ];
+        for (json, pushed_at, lock) in cases {
+            let tag: WireTag = serde_json::from_str(json).unwrap();
+            assert_eq!(tag.pushed_at(), pushed_at.map(|text| text.parse().unwrap()), "{json}");
+            assert_eq!(tag.lock(), lock, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_null_or_empty_but_never_missing() {
+        let tags = |json| serde_json::from_str::<WireTags>(json).unwrap().tags.map(|tags| tags.len());
+        assert_eq!(tags(r#"{"registry":"r","imageName":"a","tags":null}"#), Some(0));
+        assert_eq!(tags(r#"{"tags":[{"name":"a"}]}"#), Some(1));
+        assert_eq!(tags(r#"{"registry":"r"}"#), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! Changing: a tag is removed alone, and put back by the distribution API.
+
+use async_trait::async_trait;
+
+use super::tag_path;
+use crate::domain::{Digest, RepositoryName, TagName};
+use crate::registry::auth::Grant;
+use crate::registry::http::RegistryHttp;
+use crate::registry::{
+    RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, removal,
+};
+use crate::transport::{Ask, Patience};
+
+/// The digest that a removed tag named. Undocumented, so nothing is concluded from its absence.
+const NAMED: &str = "x-ms-int-docker-content-digest";
+
+/// Changes an Azure Container Registry.
+#[derive(Debug)]
+pub struct AcrWriter {
+    http: RegistryHttp,
+}
+
+impl AcrWriter {
+    /// A writer by these settings; nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the settings cannot work, such as a CA file that cannot be read.
+    pub fn new(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
+        Ok(Self { http: RegistryHttp::new(settings, patience)? })
+    }
+}
+
+#[async_trait]
+impl RegistryWriter for AcrWriter {
+    async fn untag(&self, repository: &RepositoryName, tag: &TagName) -> Result<Removed, RegistryError> {
+        let url = self.http.url(&tag_path(repository, tag));
+        let answer = self.http.send(&Grant::Delete(repository.clone()), &Ask::delete(url)).await?;
+        let removed = removal::removed(&answer)?;
+        Ok(match removed {
+            Removed::Done { evidence, .. } => {
+                let named = answer.header(NAMED).and_then(|text| text.trim().parse().ok());
+                Removed::Done { evidence, named }
+            }
+            Removed::AlreadyGone => Removed::AlreadyGone,
+        })
+    }
+
+    /// Never: here a tag can be removed alone, and a manifest would take all its tags along.
+    async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Removed, RegistryError> {
+        Err(RegistryError {
+            kind: RegistryErrorKind::Unsupported,
+            message: format!(
+                "registry `{}` removes tags alone; {digest} of {repository} is not deleted. Leave `removal` out of its \
+                 settings",
+                self.http.settings.name
+            ),
+        })
+    }
+
+    async fn put_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &TagName,
+        manifest: &RawManifest,
+    ) -> Result<(), RegistryError> {
+        removal::put_tag(&self.http, repository, tag, manifest).await
+    }
+}

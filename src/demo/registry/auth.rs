@@ -205,7 +205,8 @@ fn unauthorized(message: &str) -> Failure {
     Failure::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
 }
 
-fn basic(authorization: &str) -> Option<(String, String)> {
+/// The user and the password of a header.
+pub(super) fn basic(authorization: &str) -> Option<(String, String)> {
     let decoded = String::from_utf8(STANDARD.decode(authorization.strip_prefix("Basic ")?).ok()?).ok()?;
     decoded.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
 }

@@ -68,17 +68,23 @@ impl Route {
         name.parse::<RepositoryName>().is_ok().then_some(route)
     }
 
-    /// What a request to it must be allowed to do.
-    pub(super) fn needs(&self, method: &Method, query: &Query) -> Vec<Access> {
-        let name = match self {
-            Self::Ping => return Vec::new(),
-            Self::Catalog => return vec![Access::catalog()],
+    /// The repository that it is about.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Ping | Self::Catalog => None,
             Self::Tags { name }
             | Self::Manifest { name, .. }
             | Self::Blob { name, .. }
             | Self::StartUpload { name }
             | Self::Upload { name, .. }
-            | Self::Referrers { name, .. } => name,
+            | Self::Referrers { name, .. } => Some(name),
+        }
+    }
+
+    /// What a request to it must be allowed to do.
+    pub(super) fn needs(&self, method: &Method, query: &Query) -> Vec<Access> {
+        let Some(name) = self.name() else {
+            return if *self == Self::Catalog { vec![Access::catalog()] } else { Vec::new() };
         };
         let mut needed = Access::of_method(name, method);
         if matches!(self, Self::StartUpload { .. }) {
@@ -115,7 +121,7 @@ impl Route {
 }
 
 fn catalog(call: &Call<'_>, options: &Options, content: &Content) -> Result<Response, Failure> {
-    let after = |last| content.repositories_after(last);
+    let after = |last| content.repositories_after(last).map(|(name, _)| name);
     let Page { rows, link } = page(after, |name| (*name).to_owned(), (call.path, call.query), options.page_size)?;
     Ok(linked(json_response(StatusCode::OK, "application/json", &json!({ "repositories": rows })), link))
 }
@@ -211,6 +217,10 @@ fn put_manifest(
             Failure::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", "manifest invalid").detail(json!(detail))
         }
         ManifestError::DigestMismatch(actual) => Failure::digest_invalid(actual.to_string()),
+        ManifestError::SoftDeleted(digest) => {
+            let message = format!("the manifest {digest} is soft-deleted: restore it instead");
+            Failure::new(StatusCode::CONFLICT, "CONFLICT", message)
+        }
         ManifestError::Unknown(missing) => {
             let missing: Vec<String> = missing.iter().map(Digest::to_string).collect();
             let message = "blob unknown to registry";

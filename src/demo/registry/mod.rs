@@ -1,8 +1,8 @@
 //! A registry in memory, bound to loopback only, that real clients push to and pull from.
 //!
 //! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
-//! and `distribution` (with `uploads`) the dialect that it speaks. This file puts them together for each request, so that
-//! another dialect can stand beside the first one on the same content, rules and faults.
+//! and `distribution` (with `uploads`) and `acr` are the dialects that it speaks, on the same content, rules and faults.
+//! This file puts them together for each request.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,10 +14,12 @@ use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request as HttpRequest, State as Shared};
 use axum::http::{HeaderValue, Method, StatusCode, header, request};
 use axum::response::{IntoResponse, Response};
+use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use self::acr::Acr;
 use self::answer::Query;
 use self::auth::{Guard, Tokens};
 use self::distribution::{Call, Route};
@@ -26,6 +28,7 @@ use self::uploads::Uploads;
 use super::image::Image;
 use crate::domain::Digest;
 
+mod acr;
 mod answer;
 mod auth;
 mod content;
@@ -33,8 +36,9 @@ mod distribution;
 mod faults;
 mod uploads;
 
+pub use acr::{AcrOptions, Admin, Identity, Limits, Permission, Rate, ScopedUser};
 pub use auth::{Action, AuthMode};
-pub use content::{Content, Freed, Manifest, ManifestError, Reference};
+pub use content::{Attributes, Child, Content, Freed, Manifest, ManifestError, Order, Reference, Rules, Tag, Target};
 pub use faults::{Fault, FaultKind};
 
 /// How an embedded registry behaves.
@@ -42,6 +46,8 @@ pub use faults::{Fault, FaultKind};
 pub struct Options {
     /// The port on 127.0.0.1; 0 takes a free one.
     pub port: u16,
+    /// What it speaks.
+    pub dialect: Dialect,
     /// What deleting a tag does.
     pub tag_deletion: TagDeletion,
     /// Whether manifests can be deleted by digest.
@@ -56,6 +62,24 @@ pub struct Options {
     pub denied: Vec<Action>,
     /// Whether it refuses all that would change it.
     pub read_only: bool,
+}
+
+/// What a registry speaks.
+#[derive(Debug, Clone, Default)]
+pub enum Dialect {
+    /// What the OCI distribution specification has, as distribution answers it.
+    #[default]
+    Distribution,
+    /// That, and beside it the interface of Azure Container Registry.
+    Acr(Box<AcrOptions>),
+}
+
+impl Dialect {
+    /// The dialect of Azure Container Registry.
+    #[must_use]
+    pub fn acr(options: AcrOptions) -> Self {
+        Self::Acr(Box::new(options))
+    }
 }
 
 /// What deleting a tag does.
@@ -74,6 +98,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             port: 0,
+            dialect: Dialect::Distribution,
             tag_deletion: TagDeletion::Untags,
             manifest_deletion: true,
             referrers_api: true,
@@ -108,6 +133,7 @@ pub struct EmbeddedRegistry {
 
 #[derive(Debug)]
 struct Served {
+    url: String,
     host: String,
     options: Options,
     state: Mutex<State>,
@@ -118,6 +144,7 @@ struct State {
     content: Content,
     uploads: Uploads,
     tokens: Tokens,
+    acr: Option<Acr>,
     faults: Faults,
     requests: Vec<Request>,
 }
@@ -130,7 +157,12 @@ impl EmbeddedRegistry {
     pub async fn start(options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, options.port))).await?;
         let host = listener.local_addr()?.to_string();
-        let served = Arc::new(Served { host, options, state: Mutex::default() });
+        let mut state = State::default();
+        if let Dialect::Acr(acr) = &options.dialect {
+            state.content.set_rules(acr.rules());
+            state.acr = Some(Acr::new(acr));
+        }
+        let served = Arc::new(Served { url: format!("http://{host}"), host, options, state: Mutex::new(state) });
         let router = Router::new().fallback(handle).with_state(Arc::clone(&served));
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
@@ -144,7 +176,7 @@ impl EmbeddedRegistry {
     /// Its address: `http://127.0.0.1:<port>`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.served.host)
+        self.served.url.clone()
     }
 
     /// Its host as image references write it: `127.0.0.1:<port>`.
@@ -216,7 +248,40 @@ impl EmbeddedRegistry {
 
     /// Ends all bearer tokens that were given out.
     pub fn expire_tokens(&self) {
-        self.served.state().tokens.expire();
+        let state = &mut *self.served.state();
+        state.tokens.expire();
+        if let Some(acr) = &mut state.acr {
+            acr.expire_tokens();
+        }
+    }
+
+    /// Makes time pass for what it holds and for the tokens that it gave out, not for its `Date`, and does what is due
+    /// by then. Only where it speaks ACR, as the following four.
+    pub fn pass_time(&self, time: SignedDuration) {
+        self.acr(|acr| acr.pass_time(time));
+        // Whoever looks next finds done what is due.
+        drop(self.served.state());
+    }
+
+    /// Sets by how much its `Date` header is ahead.
+    pub fn set_date_skew(&self, skew: SignedDuration) {
+        self.acr(|acr| acr.set_date_skew(skew));
+    }
+
+    /// Switches between roles for the registry (RBAC mode) and for repositories (ABAC mode), which ends all tokens.
+    pub fn set_abac(&self, abac: bool) {
+        self.acr(|acr| acr.set_abac(abac));
+    }
+
+    /// Sets the rates that are enforced, from full buckets on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.acr(|acr| acr.set_limits(limits));
+    }
+
+    fn acr(&self, change: impl FnOnce(&mut Acr)) {
+        if let Some(acr) = &mut self.served.state().acr {
+            change(acr);
+        }
     }
 
     /// The requests that were answered, in the order of the answers.
@@ -233,27 +298,36 @@ impl EmbeddedRegistry {
 
 impl Served {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(now) = state.acr.as_ref().map(Acr::now) {
+            state.content.set_now(now);
+        }
+        state
     }
 
     /// Answers a request as if nothing was wrong with this registry.
     fn answer(&self, parts: &request::Parts, body: Bytes) -> Response {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let guard = Guard { mode: &self.options.auth, denied: &self.options.denied, host: &self.host };
+        let path = percent_decode(parts.uri.path());
+        let (method, headers) = (&parts.method, &parts.headers);
+        let call = Call { method, path: parts.uri.path(), query: &query, headers, body };
         let state = &mut *self.state();
-        if parts.uri.path() == "/token" {
-            let form = Query::parse(&String::from_utf8_lossy(&body));
-            return guard.token(&parts.method, authorization, &query, &form, &mut state.tokens);
+        if let Some(acr) = &mut state.acr {
+            let realm = (self.url.as_str(), self.host.as_str());
+            return acr.answer(call, &path, realm, &self.options, (&mut state.content, &mut state.uploads));
         }
-        let Some(route) = Route::parse(&percent_decode(parts.uri.path())) else {
+        let guard = Guard { mode: &self.options.auth, denied: &self.options.denied, host: &self.host };
+        if parts.uri.path() == "/token" {
+            let form = Query::parse(&String::from_utf8_lossy(&call.body));
+            return guard.token(method, authorization, &query, &form, &mut state.tokens);
+        }
+        let Some(route) = Route::parse(&path) else {
             return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
         };
-        if let Err(failure) = guard.admit(authorization, &route.needs(&parts.method, &query), &state.tokens) {
+        if let Err(failure) = guard.admit(authorization, &route.needs(method, &query), &state.tokens) {
             return failure.into_response();
         }
-        let (method, path, headers) = (&parts.method, parts.uri.path(), &parts.headers);
-        let call = Call { method, path, query: &query, headers, body };
         route.answer(call, &self.options, &mut state.content, &mut state.uploads)
     }
 }
@@ -284,6 +358,9 @@ async fn handle(Shared(served): Shared<Arc<Served>>, request: HttpRequest) -> Re
     }
     let version = header::HeaderName::from_static("docker-distribution-api-version");
     response.headers_mut().insert(version, HeaderValue::from_static("registry/2.0"));
+    if let Some(acr) = &served.state().acr {
+        acr.finish(&mut response);
+    }
     let authorization_present = parts.headers.contains_key(header::AUTHORIZATION);
     let answered = Request { method: parts.method, path, status: response.status().as_u16(), authorization_present };
     served.state().requests.push(answered);

@@ -5,43 +5,56 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use axum::body::Bytes;
-use serde::Deserialize;
+use jiff::Timestamp;
 
+use self::after::Afterlife;
+use self::repository::Repository;
 use crate::demo::blob::Blob;
 use crate::demo::image::Image;
 use crate::domain::Digest;
+
+mod after;
+mod dated;
+mod manifest;
+mod repository;
+
+pub(super) use after::RestoreError;
+pub use after::Rules;
+pub use dated::Order;
+pub use manifest::{Child, Manifest};
+pub use repository::Tag;
 
 /// Everything that a registry holds.
 #[derive(Debug, Default)]
 pub struct Content {
     blobs: BTreeMap<Digest, Blob>,
     repositories: BTreeMap<String, Repository>,
+    now: Timestamp,
+    pub(super) after: Afterlife,
 }
 
-#[derive(Debug, Default)]
-struct Repository {
-    tags: BTreeMap<String, Digest>,
-    manifests: BTreeMap<Digest, Manifest>,
-    /// The manifests that refer to a manifest, which need not be there itself.
-    referrers: BTreeMap<Digest, BTreeSet<Digest>>,
-    blobs: BTreeSet<Digest>,
+/// What may be done with a tag, a manifest or a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// It may be deleted.
+    pub delete: bool,
+    /// It may be written to. What may not be written to may not be deleted either.
+    pub write: bool,
+    /// It may be pulled.
+    pub read: bool,
+    /// It is in lists.
+    pub list: bool,
 }
 
-/// A manifest as it was pushed.
-#[derive(Debug, Clone)]
-pub struct Manifest {
-    /// Its media type.
-    pub media_type: String,
-    /// Its exact bytes.
-    pub bytes: Bytes,
-    /// The manifest that it refers to.
-    pub subject: Option<Digest>,
-    /// The type of artifact that it is: its `artifactType`, else its configuration's media type.
-    pub artifact_type: Option<String>,
-    /// Its annotations.
-    pub annotations: BTreeMap<String, String>,
-    blobs: Vec<Digest>,
-    children: Vec<Digest>,
+/// What has attributes in a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The repository itself.
+    Repository,
+    /// A tag.
+    Tag(&'a str),
+    /// A manifest.
+    Manifest(&'a Digest),
 }
 
 /// Why a manifest was not taken.
@@ -53,6 +66,8 @@ pub enum ManifestError {
     DigestMismatch(Digest),
     /// Blobs or manifests that it names are not in the repository.
     Unknown(Vec<Digest>),
+    /// It was deleted, and can be restored, but not pushed.
+    SoftDeleted(Digest),
 }
 
 /// What garbage collection removed.
@@ -75,20 +90,40 @@ pub enum Reference {
     Digest(Digest),
 }
 
+impl Default for Attributes {
+    fn default() -> Self {
+        Self { delete: true, write: true, read: true, list: true }
+    }
+}
+
+impl Attributes {
+    /// Whether it may be deleted: a lock on writing is one on deleting, too.
+    #[must_use]
+    pub fn deletable(self) -> bool {
+        self.delete && self.write
+    }
+}
+
 impl Content {
     /// The names of the repositories, in order.
     pub fn repositories(&self) -> impl Iterator<Item = &str> {
-        self.repositories_after("")
+        self.repositories_after("").map(|(name, _)| name)
     }
 
-    /// The names of the repositories that come after `last` in order.
-    pub(super) fn repositories_after(&self, last: &str) -> impl Iterator<Item = &str> {
-        after(&self.repositories, last)
+    /// The repositories whose names come after `last` in order.
+    pub(super) fn repositories_after(&self, last: &str) -> impl Iterator<Item = (&str, &Repository)> {
+        let range = self.repositories.range::<str, _>((Bound::Excluded(last), Bound::Unbounded));
+        range.map(|(name, repository)| (name.as_str(), repository))
+    }
+
+    pub(super) fn repository(&self, name: &str) -> Option<&Repository> {
+        self.repositories.get(name)
     }
 
     /// The names of a repository's tags that come after `last` in order.
-    pub(super) fn tags_after(&self, repository: &str, last: &str) -> impl Iterator<Item = &str> {
-        self.repositories.get(repository).into_iter().flat_map(move |found| after(&found.tags, last))
+    pub(super) fn tags_after<'a>(&'a self, repository: &str, last: &'a str) -> impl Iterator<Item = &'a str> {
+        let found = self.repositories.get(repository).into_iter();
+        found.flat_map(move |found| found.tags.after(Order::Name, Some(last))).map(|(name, _)| &**name)
     }
 
     /// Whether there is such a repository.
@@ -100,7 +135,14 @@ impl Content {
     /// The tags of a repository, in order; none where there is no such repository.
     #[must_use]
     pub fn tags(&self, repository: &str) -> BTreeMap<String, Digest> {
-        self.repositories.get(repository).map(|found| found.tags.clone()).unwrap_or_default()
+        let tags = self.repositories.get(repository).into_iter().flat_map(|found| found.tags.iter());
+        tags.map(|(name, tag)| (name.to_string(), tag.digest.clone())).collect()
+    }
+
+    /// A tag.
+    #[must_use]
+    pub fn tag(&self, repository: &str, tag: &str) -> Option<&Tag> {
+        self.repositories.get(repository)?.tags.get(tag)
     }
 
     /// The digest that a reference names, if its manifest is there.
@@ -108,10 +150,10 @@ impl Content {
     pub fn resolve(&self, repository: &str, reference: &Reference) -> Option<Digest> {
         let repository = self.repositories.get(repository)?;
         let digest = match reference {
-            Reference::Tag(tag) => repository.tags.get(tag)?,
+            Reference::Tag(tag) => &repository.tags.get(tag.as_str())?.digest,
             Reference::Digest(digest) => digest,
         };
-        repository.manifests.contains_key(digest).then(|| digest.clone())
+        repository.manifests.contains(digest).then(|| digest.clone())
     }
 
     /// A manifest of a repository.
@@ -122,7 +164,7 @@ impl Content {
 
     /// The manifests of a repository, by digest.
     pub fn manifests(&self, repository: &str) -> impl Iterator<Item = (&Digest, &Manifest)> {
-        self.repositories.get(repository).into_iter().flat_map(|found| &found.manifests)
+        self.repositories.get(repository).into_iter().flat_map(|found| found.manifests.iter())
     }
 
     /// The manifests of a repository that refer to `subject`, by digest.
@@ -145,14 +187,54 @@ impl Content {
     /// Bytes in the registry's store: each blob once, and each repository's manifests.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
-        let manifests = self.repositories.values().flat_map(|repository| repository.manifests.values());
-        self.blobs.values().map(Blob::length).sum::<u64>() + manifests.map(|m| m.bytes.len() as u64).sum::<u64>()
+        let manifests = self.repositories.values().flat_map(|repository| repository.manifests.iter());
+        let manifests = manifests.map(|(_, manifest)| manifest.bytes.len() as u64);
+        self.blobs.values().map(Blob::length).sum::<u64>() + manifests.sum::<u64>()
+    }
+
+    /// Sets the time at which everything happens that happens from now on, and does what is due until then. A registry
+    /// with a clock sets it before each request and each look at its content, so that what is put in the past comes
+    /// after this in the same look.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
+        self.do_what_is_due();
+    }
+
+    /// The time at which things happen.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Dates a tag. False if there is no such tag.
+    pub fn date_tag(&mut self, repository: &str, tag: &str, created: Timestamp, updated: Timestamp) -> bool {
+        let Some(found) = self.repositories.get_mut(repository) else { return false };
+        let Some((name, old)) = found.tags.get_key_value(tag).map(|(name, tag)| (name.clone(), tag.clone())) else {
+            return false;
+        };
+        found.tags.insert(name, Tag { created, updated, ..old });
+        true
+    }
+
+    /// What may be done with something, to be changed. Nothing where it is not there.
+    pub fn attributes_mut(&mut self, repository: &str, target: Target<'_>) -> Option<&mut Attributes> {
+        let found = self.repositories.get_mut(repository)?;
+        match target {
+            Target::Repository => Some(&mut found.attributes),
+            Target::Tag(tag) => found.tags.get_mut(tag).map(|tag| &mut tag.attributes),
+            Target::Manifest(digest) => found.manifests.get_mut(digest).map(|manifest| &mut manifest.attributes),
+        }
     }
 
     /// Stores a blob in a repository, which is made where it is new.
     pub fn put_blob(&mut self, repository: &str, blob: &Blob) {
         self.blobs.entry(blob.digest().clone()).or_insert_with(|| blob.clone());
-        self.repositories.entry(repository.to_owned()).or_default().blobs.insert(blob.digest().clone());
+        self.repository_mut(repository).blobs.insert(blob.digest().clone());
+    }
+
+    fn repository_mut(&mut self, name: &str) -> &mut Repository {
+        let now = self.now;
+        self.repositories.entry(name.to_owned()).or_insert_with(|| Repository::new(now))
     }
 
     /// Makes a blob of one repository one of another as well. False if the first does not have it.
@@ -166,7 +248,8 @@ impl Content {
     ///
     /// # Errors
     /// When it is no manifest, not the one that its digest names, or names what the repository does not have (a
-    /// `subject` may be missing, as the distribution specification wants it).
+    /// `subject` may be missing, as the distribution specification wants it), or when it was deleted and is kept to be
+    /// restored.
     pub fn put_manifest(
         &mut self,
         repository: &str,
@@ -179,22 +262,22 @@ impl Content {
             Reference::Digest(digest) if digest.is_of(&bytes) => digest.clone(),
             Reference::Digest(_) => return Err(ManifestError::DigestMismatch(Digest::of(&bytes))),
         };
-        let manifest = Manifest::read(media_type, bytes)?;
+        if self.after.holds(repository, &digest) {
+            return Err(ManifestError::SoftDeleted(digest));
+        }
+        let mut manifest = Manifest::read(media_type, bytes, self.now)?;
         let known = self.repositories.get(repository);
         let blobs = manifest.blobs.iter().filter(|blob| !known.is_some_and(|known| known.blobs.contains(*blob)));
-        let children = manifest.children.iter();
-        let children = children.filter(|child| !known.is_some_and(|known| known.manifests.contains_key(*child)));
+        let children = manifest.children.iter().map(|child| &child.digest);
+        let children = children.filter(|child| !known.is_some_and(|known| known.manifests.contains(*child)));
         let missing: Vec<Digest> = blobs.chain(children).cloned().collect();
         if !missing.is_empty() {
             return Err(ManifestError::Unknown(missing));
         }
-        let known = self.repositories.entry(repository.to_owned()).or_default();
-        if let Some(subject) = &manifest.subject {
-            known.referrers.entry(subject.clone()).or_default().insert(digest.clone());
-        }
-        known.manifests.insert(digest.clone(), manifest);
+        manifest.measure(|blob| self.blobs.get(blob), |child| known?.manifests.get(child));
+        self.repository_mut(repository).put_manifest(&digest, manifest);
         if let Reference::Tag(tag) = reference {
-            known.tags.insert(tag.clone(), digest.clone());
+            self.move_tag(repository, tag, &digest);
         }
         Ok(digest)
     }
@@ -202,7 +285,7 @@ impl Content {
     /// Stores an image with all that it needs, under a tag or only by its digest. What is there already is shared.
     ///
     /// # Panics
-    /// If the image is not what its digest says, which no builder makes.
+    /// If the image is not what its digest says, which no builder makes, or is one that was deleted and can be restored.
     pub fn put_image(&mut self, repository: &str, tag: Option<&str>, image: &Image) {
         for blob in &image.blobs {
             self.put_blob(repository, blob);
@@ -218,28 +301,52 @@ impl Content {
 
     /// Points a tag, new or old, at a manifest of the repository. False if there is no such manifest.
     pub fn move_tag(&mut self, repository: &str, tag: &str, digest: &Digest) -> bool {
+        let now = self.now;
         let Some(found) = self.repositories.get_mut(repository) else { return false };
-        let known = found.manifests.contains_key(digest);
-        if known {
-            found.tags.insert(tag.to_owned(), digest.clone());
-        }
-        known
+        let Some(left) = found.point(tag, digest, now) else { return false };
+        self.lost_its_tags(repository, left);
+        true
     }
 
     /// Removes a tag and leaves its manifest. False if there is no such tag.
     pub fn delete_tag(&mut self, repository: &str, tag: &str) -> bool {
-        self.repositories.get_mut(repository).is_some_and(|found| found.tags.remove(tag).is_some())
+        let Some(found) = self.repositories.get_mut(repository) else { return false };
+        let Some((removed, left)) = found.untag(tag) else { return false };
+        self.after.keep_tag(repository, tag, &removed, self.now);
+        self.lost_its_tags(repository, left);
+        true
     }
 
     /// Removes a manifest and every tag that names it. False if there is no such manifest.
     pub fn delete_manifest(&mut self, repository: &str, digest: &Digest) -> bool {
+        let now = self.now;
         let Some(found) = self.repositories.get_mut(repository) else { return false };
-        let Some(manifest) = found.manifests.remove(digest) else { return false };
-        found.tags.retain(|_, named| named != digest);
-        if let Some(referrers) = manifest.subject.and_then(|subject| found.referrers.get_mut(&subject)) {
-            referrers.remove(digest);
+        let Some((manifest, tags)) = found.remove(digest) else { return false };
+        let hanging = match self.after.rules.referrers_follow {
+            true => found.referrers.get(digest).cloned().unwrap_or_default(),
+            false => BTreeSet::new(),
+        };
+        let empty = found.manifests.len() == 0;
+        for (name, tag) in &tags {
+            self.after.keep_tag(repository, name, tag, now);
+        }
+        self.after.keep_manifest(repository, digest, manifest, now);
+        for referrer in hanging {
+            self.delete_manifest(repository, &referrer);
+        }
+        if empty && self.after.rules.empty_repositories_go {
+            self.repositories.remove(repository);
         }
         true
+    }
+
+    /// Removes a repository with all that is in it.
+    pub fn delete_repository(&mut self, repository: &str) {
+        let digests: Vec<Digest> = self.manifests(repository).map(|(digest, _)| digest.clone()).collect();
+        for digest in &digests {
+            self.delete_manifest(repository, digest);
+        }
+        self.repositories.remove(repository);
     }
 
     /// Removes manifests that no tag holds, directly, through an index, or as a referrer of one that is held; then the
@@ -249,15 +356,14 @@ impl Content {
         for repository in self.repositories.values_mut() {
             let held = repository.held();
             repository.referrers.values_mut().for_each(|referrers| referrers.retain(|digest| held.contains(digest)));
-            repository.manifests.retain(|digest, manifest| {
-                let keep = held.contains(digest);
-                if !keep {
+            let loose = repository.manifests.iter().map(|(digest, _)| digest).filter(|digest| !held.contains(*digest));
+            for digest in loose.cloned().collect::<Vec<_>>() {
+                if let Some((manifest, _)) = repository.remove(&digest) {
                     freed.manifests += 1;
                     freed.bytes += manifest.bytes.len() as u64;
                 }
-                keep
-            });
-            repository.blobs = repository.manifests.values().flat_map(|manifest| manifest.blobs.clone()).collect();
+            }
+            repository.blobs = repository.manifests.iter().flat_map(|(_, manifest)| manifest.blobs.clone()).collect();
         }
         let named: BTreeSet<&Digest> = self.repositories.values().flat_map(|repository| &repository.blobs).collect();
         self.blobs.retain(|digest, blob| {
@@ -269,77 +375,6 @@ impl Content {
             keep
         });
         freed
-    }
-}
-
-impl Repository {
-    /// The manifests that stay: those of tags, their children, their referrers, to any depth.
-    fn held(&self) -> BTreeSet<Digest> {
-        let mut held = BTreeSet::new();
-        let mut open: Vec<&Digest> = self.tags.values().collect();
-        while let Some(digest) = open.pop() {
-            let Some(manifest) = self.manifests.get(digest) else { continue };
-            if held.insert(digest.clone()) {
-                open.extend(&manifest.children);
-                open.extend(self.referrers.get(digest).into_iter().flatten());
-            }
-        }
-        held
-    }
-}
-
-fn after<'a, T>(map: &'a BTreeMap<String, T>, last: &str) -> impl Iterator<Item = &'a str> + use<'a, T> {
-    map.range::<str, _>((Bound::Excluded(last), Bound::Unbounded)).map(|(name, _)| name.as_str())
-}
-
-/// The parts of manifests and indexes of every kind that a registry looks at.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Shape {
-    media_type: Option<String>,
-    config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-    subject: Option<Descriptor>,
-    artifact_type: Option<String>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    #[serde(default)]
-    media_type: String,
-    digest: String,
-    #[serde(default)]
-    urls: Vec<String>,
-}
-
-impl Descriptor {
-    fn digest(&self) -> Result<Digest, ManifestError> {
-        self.digest.parse().map_err(|error: crate::domain::InvalidDigest| ManifestError::Invalid(error.to_string()))
-    }
-}
-
-impl Manifest {
-    fn read(media_type: &str, bytes: Bytes) -> Result<Self, ManifestError> {
-        let shape: Shape = serde_json::from_slice(&bytes).map_err(|error| ManifestError::Invalid(error.to_string()))?;
-        if let Some(own) = shape.media_type.filter(|own| own != media_type) {
-            return Err(ManifestError::Invalid(format!("its mediaType is {own}, its Content-Type {media_type}")));
-        }
-        let stored = shape.config.iter().chain(&shape.layers).filter(|descriptor| descriptor.urls.is_empty());
-        Ok(Self {
-            media_type: media_type.to_owned(),
-            blobs: stored.map(Descriptor::digest).collect::<Result<_, _>>()?,
-            children: shape.manifests.iter().map(Descriptor::digest).collect::<Result<_, _>>()?,
-            subject: shape.subject.as_ref().map(Descriptor::digest).transpose()?,
-            artifact_type: shape.artifact_type.or_else(|| shape.config.map(|config| config.media_type)),
-            annotations: shape.annotations,
-            bytes,
-        })
     }
 }
 

@@ -1,0 +1,170 @@
+//! Changing: locks, untagging, deleting, pushing where a lock allows it, and bringing back what was deleted.
+
+use axum::body::Bytes;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::super::answer::{Failure, Query};
+use super::super::content::{Attributes, Content, RestoreError, Target};
+use super::json_answer;
+use super::lists::{manifest_unknown, name_unknown, tag_unknown, time};
+use crate::domain::{Digest, TagName};
+
+const UNTAGGED_DIGEST: HeaderName = HeaderName::from_static("x-ms-int-docker-content-digest");
+
+/// `PATCH`: sets those of the four attributes that the body names. False where there is nothing of that name.
+pub(super) fn set_attributes(
+    content: &mut Content,
+    name: &str,
+    target: Target<'_>,
+    body: &Bytes,
+) -> Result<bool, Failure> {
+    let invalid =
+        || Failure::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", "the attributes are no JSON object of booleans");
+    let body: Value = serde_json::from_slice(body).map_err(|_| invalid())?;
+    let Some(attributes) = content.attributes_mut(name, target) else { return Ok(false) };
+    let Attributes { delete, write, read, list } = attributes;
+    for (key, attribute) in
+        [("deleteEnabled", delete), ("writeEnabled", write), ("readEnabled", read), ("listEnabled", list)]
+    {
+        match body.get(key) {
+            None | Some(Value::Null) => {}
+            Some(Value::Bool(value)) => *attribute = *value,
+            Some(_) => return Err(invalid()),
+        }
+    }
+    Ok(true)
+}
+
+/// `DELETE /acr/v1/{repository}/_tags/{tag}`: the tag goes, and its manifest stays.
+pub(super) fn untag(content: &mut Content, name: &str, tag: &str) -> Result<Response, Failure> {
+    let found = content.tag(name, tag).ok_or_else(tag_unknown)?;
+    let digest = found.digest.clone();
+    let manifest = content.manifest(name, &digest).is_none_or(|manifest| manifest.attributes.deletable());
+    if !(found.attributes.deletable() && manifest && repository_of(content, name).deletable()) {
+        return Err(disallowed());
+    }
+    content.delete_tag(name, tag);
+    let digest = HeaderValue::try_from(digest.to_string()).expect("a digest is plain text");
+    Ok((StatusCode::ACCEPTED, [(UNTAGGED_DIGEST, digest)]).into_response())
+}
+
+/// `DELETE /v2/{repository}/manifests/{digest}`: the manifest goes with all its tags and referrers.
+pub(super) fn delete_manifest(content: &mut Content, name: &str, written: &str) -> Result<Response, Failure> {
+    let Ok(digest) = written.parse::<Digest>() else {
+        let message = "A manifest can only be deleted by digest.";
+        return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message));
+    };
+    if content.manifest(name, &digest).is_none() {
+        return Err(manifest_unknown(written));
+    }
+    if !repository_of(content, name).deletable() || !is_deletable(content, name, &digest) {
+        return Err(disallowed());
+    }
+    content.delete_manifest(name, &digest);
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+/// Whether neither the manifest nor any tag of it is locked.
+fn is_deletable(content: &Content, name: &str, digest: &Digest) -> bool {
+    content.manifest(name, digest).is_none_or(|manifest| {
+        let mut tags = manifest.tags.iter().filter_map(|tag| content.tag(name, tag));
+        manifest.attributes.deletable() && tags.all(|tag| tag.attributes.deletable())
+    })
+}
+
+/// `DELETE /acr/v1/{repository}`: all that is in it goes.
+pub(super) fn delete_repository(content: &mut Content, name: &str) -> Result<Response, Failure> {
+    if content.repository(name).is_none() {
+        return Err(name_unknown(name));
+    }
+    let tags: Vec<String> = content.tags(name).into_keys().collect();
+    let digests: Vec<Digest> = content.manifests(name).map(|(digest, _)| digest.clone()).collect();
+    let locked = digests.iter().any(|digest| !is_deletable(content, name, digest));
+    if locked || !repository_of(content, name).deletable() {
+        return Err(disallowed());
+    }
+    content.delete_repository(name);
+    let digests: Vec<String> = digests.iter().map(Digest::to_string).collect();
+    Ok(json_answer(StatusCode::ACCEPTED, &json!({ "manifestsDeleted": digests, "tagsDeleted": tags })))
+}
+
+/// Lets a manifest be put, unless the repository or the tag that it moves is locked.
+pub(super) fn may_put(content: &Content, name: &str, written: &str) -> Result<(), Failure> {
+    let tag = content.tag(name, written).is_none_or(|tag| tag.attributes.write);
+    if tag && repository_of(content, name).write { Ok(()) } else { Err(disallowed()) }
+}
+
+/// Lets blobs be pushed, unless the repository is locked.
+pub(super) fn may_push(content: &Content, name: &str) -> Result<(), Failure> {
+    if repository_of(content, name).write { Ok(()) } else { Err(disallowed()) }
+}
+
+/// Lets a manifest, or where none is named a blob, be pulled, unless reading is switched off.
+pub(super) fn may_pull(content: &Content, name: &str, reference: Option<&str>) -> Result<(), Failure> {
+    let tag = reference.and_then(|written| content.tag(name, written));
+    let digest = tag.map(|tag| tag.digest.clone()).or_else(|| reference?.parse().ok());
+    let manifest = digest.and_then(|digest| content.manifest(name, &digest));
+    let read = tag.is_none_or(|tag| tag.attributes.read)
+        && manifest.is_none_or(|manifest| manifest.attributes.read)
+        && repository_of(content, name).read;
+    if read { Ok(()) } else { Err(disallowed()) }
+}
+
+fn repository_of(content: &Content, name: &str) -> Attributes {
+    content.repository(name).map(|found| found.attributes).unwrap_or_default()
+}
+
+fn disallowed() -> Failure {
+    let message = "The operation is disallowed on this registry, repository or image.";
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "REGISTRY_DISALLOWED_OPERATION", message)
+}
+
+/// `GET /acr/v1/_deleted/_catalog`.
+pub(super) fn deleted_catalog(content: &Content) -> Response {
+    let names: Vec<&str> = content.after.bins().map(|(name, _)| name).collect();
+    json_answer(StatusCode::OK, &json!({ "repositories": names }))
+}
+
+/// `GET /acr/v1/_deleted/{repository}/_tags`.
+pub(super) fn deleted_tags(content: &Content, name: &str, host: &str) -> Result<Response, Failure> {
+    let bin = content.after.bin_of(name).ok_or_else(|| name_unknown(name))?;
+    let row = |((tag, digest), deleted): (&(String, Digest), &jiff::Timestamp)| json!({ "tag": tag, "digest": digest.to_string(), "deletedAt": time(*deleted) });
+    let rows: Vec<Value> = bin.tags.iter().map(row).collect();
+    Ok(json_answer(StatusCode::OK, &json!({ "registry": host, "imageName": name, "tags": rows })))
+}
+
+/// `GET /acr/v1/_deleted/{repository}/_manifests`.
+pub(super) fn deleted_manifests(content: &Content, name: &str, host: &str) -> Result<Response, Failure> {
+    let bin = content.after.bin_of(name).ok_or_else(|| name_unknown(name))?;
+    let rows = bin.manifests.iter().map(|(digest, (manifest, deleted))| {
+        json!({ "digest": digest.to_string(), "imageSize": manifest.image_size, "mediaType": manifest.media_type,
+                "createdTime": time(manifest.created), "lastUpdateTime": time(manifest.updated),
+                "deletedAt": time(*deleted) })
+    });
+    let rows: Vec<Value> = rows.collect();
+    Ok(json_answer(StatusCode::OK, &json!({ "registry": host, "imageName": name, "manifests": rows })))
+}
+
+/// `POST /acr/v1/_deleted/{repository}/_manifests/{digest}?force=` with `{"tag"}`.
+pub(super) fn restore(
+    content: &mut Content,
+    name: &str,
+    digest: &Digest,
+    query: &Query,
+    body: &Bytes,
+) -> Result<Response, Failure> {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let tag = body["tag"].as_str().filter(|tag| tag.parse::<TagName>().is_ok());
+    let tag = tag.ok_or_else(|| Failure::new(StatusCode::BAD_REQUEST, "TAG_INVALID", "no tag to restore it under"))?;
+    let force = query.get("force").is_some_and(|force| force.eq_ignore_ascii_case("true"));
+    content.restore(name, digest, tag, force).map_err(|error| match error {
+        RestoreError::Unknown => manifest_unknown(&digest.to_string()),
+        RestoreError::TagTaken => {
+            let message = format!("the tag \"{tag}\" is in use; restore with force=true to move it");
+            Failure::new(StatusCode::CONFLICT, "CONFLICT", message)
+        }
+    })?;
+    Ok(StatusCode::ACCEPTED.into_response())
+}

@@ -1,0 +1,220 @@
+//! Reading: lists, page by page, and the details of repositories, tags and manifests, in the fields that ACR has.
+
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::super::answer::{Failure, Query, linked};
+use super::super::content::{Attributes, Content, Manifest, Order, Tag};
+use super::{Acr, json_answer};
+use crate::domain::Digest;
+
+/// The rows on a page where a client does not say, and the most that it gets.
+const DEFAULT_PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1000;
+
+/// One page of a list: how long it may be, where it starts, and in which order.
+pub(super) struct Paging<'a> {
+    wanted: usize,
+    last: Option<&'a str>,
+    order: Order,
+    /// As the client wrote it; the `Link` repeats it.
+    orderby: &'a str,
+}
+
+impl<'a> Paging<'a> {
+    pub(super) fn read(query: &'a Query, most: usize) -> Result<Self, Failure> {
+        let wanted = match query.get("n").filter(|n| !n.is_empty()).map(str::parse::<usize>) {
+            None | Some(Ok(0)) => DEFAULT_PAGE,
+            Some(Ok(n)) => n,
+            Some(Err(_)) => {
+                let invalid = "invalid number of results requested";
+                return Err(Failure::new(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", invalid));
+            }
+        };
+        let orderby = query.get("orderby").unwrap_or_default();
+        let order = match orderby {
+            "timeasc" => Order::OldestFirst,
+            "timedesc" => Order::NewestFirst,
+            _ => Order::Name,
+        };
+        let last = query.get("last").filter(|last| !last.is_empty());
+        Ok(Self { wanted: wanted.min(LARGEST_PAGE).min(most), last, order, orderby })
+    }
+
+    /// The rows of the page, and the `Link` to the next one: `digest` is not in it, as it is not in the real one's.
+    fn take<T>(
+        &self,
+        mut rows: impl Iterator<Item = T>,
+        name: impl Fn(&T) -> String,
+        path: &str,
+    ) -> (Vec<T>, Option<HeaderValue>) {
+        let page: Vec<T> = rows.by_ref().take(self.wanted).collect();
+        let more = rows.next().is_some();
+        let link = page.last().filter(|_| more).map(|row| {
+            let mut query = url::form_urlencoded::Serializer::new(String::new());
+            query.append_pair("last", &name(row)).append_pair("n", &self.wanted.to_string());
+            query.append_pair("orderby", self.orderby);
+            let link = format!("<{path}?{}>; rel=\"next\"", query.finish());
+            HeaderValue::try_from(link).expect("an encoded query is plain text")
+        });
+        (page, link)
+    }
+}
+
+/// `GET /acr/v1/_catalog` and `/v2/_catalog`.
+pub(super) fn catalog(content: &Content, paging: &Paging<'_>, path: &str) -> Response {
+    let listed = content.repositories_after(paging.last.unwrap_or_default());
+    // Blobs alone, of a push that is under way, make no repository.
+    let listed = listed.filter(|(_, repository)| repository.attributes.list && repository.manifests.len() > 0);
+    let (rows, link) = paging.take(listed.map(|(name, _)| name), |name| (*name).to_owned(), path);
+    let rows = if rows.is_empty() { Value::Null } else { json!(rows) };
+    linked(json_answer(StatusCode::OK, &json!({ "repositories": rows })), link)
+}
+
+impl Acr {
+    /// `GET /acr/v1/{repository}`.
+    pub(super) fn repository(&self, content: &Content, name: &str, host: &str) -> Result<Response, Failure> {
+        let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
+        let body = json!({
+            "registry": host, "imageName": name, "createdTime": time(found.created),
+            "lastUpdateTime": time(found.updated), "manifestCount": found.manifests.len(),
+            "tagCount": found.tags.len(), "changeableAttributes": attributes(found.attributes),
+        });
+        Ok(json_answer(StatusCode::OK, &body))
+    }
+
+    /// `GET /acr/v1/{repository}/_tags`.
+    pub(super) fn tags(
+        &self,
+        content: &Content,
+        name: &str,
+        (paging, query): (&Paging<'_>, &Query),
+        host: &str,
+    ) -> Result<Response, Failure> {
+        let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
+        let wanted = query.get("digest").filter(|digest| !digest.is_empty());
+        let wanted = wanted.map(super::super::distribution::digest).transpose()?;
+        let rows = found.tags.after(paging.order, paging.last).filter(|(_, tag)| tag.attributes.list);
+        let rows = rows.filter(|(_, tag)| wanted.as_ref().is_none_or(|digest| tag.digest == *digest));
+        let path = format!("/acr/v1/{}/_tags", encoded(name));
+        let (rows, link) = paging.take(rows, |(name, _)| name.to_string(), &path);
+        let tags: Vec<Value> = rows.into_iter().map(|(name, tag)| tag_fields(name, tag)).collect();
+        Ok(linked(json_answer(StatusCode::OK, &json!({ "registry": host, "imageName": name, "tags": tags })), link))
+    }
+
+    /// `GET /v2/{repository}/tags/list`.
+    pub(super) fn tag_names(&self, content: &Content, name: &str, paging: &Paging<'_>) -> Result<Response, Failure> {
+        let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
+        let rows = found.tags.after(paging.order, paging.last).filter(|(_, tag)| tag.attributes.list);
+        let path = format!("/v2/{name}/tags/list");
+        let (rows, link) = paging.take(rows.map(|(name, _)| &**name), |name: &&str| (*name).to_owned(), &path);
+        Ok(linked(json_answer(StatusCode::OK, &json!({ "name": name, "tags": rows })), link))
+    }
+
+    /// `GET /acr/v1/{repository}/_tags/{tag}`.
+    pub(super) fn tag(&self, content: &Content, name: &str, tag: &str, host: &str) -> Result<Response, Failure> {
+        let found = content.tag(name, tag).ok_or_else(tag_unknown)?;
+        let body = json!({ "registry": host, "imageName": name, "tag": tag_fields(tag, found) });
+        Ok(json_answer(StatusCode::OK, &body))
+    }
+
+    /// `GET /acr/v1/{repository}/_manifests`.
+    pub(super) fn manifests(
+        &self,
+        content: &Content,
+        name: &str,
+        paging: &Paging<'_>,
+        host: &str,
+    ) -> Result<Response, Failure> {
+        let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
+        let last = paging.last.map(super::super::distribution::digest).transpose()?;
+        let rows = found.manifests.after(paging.order, last.as_ref()).filter(|(_, row)| row.attributes.list);
+        let path = format!("/acr/v1/{}/_manifests", encoded(name));
+        let (rows, link) = paging.take(rows, |(digest, _)| digest.to_string(), &path);
+        let fields = |(digest, manifest)| self.manifest_fields(content, name, digest, manifest);
+        let rows: Vec<Value> = rows.into_iter().map(fields).collect();
+        let body = json!({ "registry": host, "imageName": name, "manifests": rows });
+        Ok(linked(json_answer(StatusCode::OK, &body), link))
+    }
+
+    /// `GET /acr/v1/{repository}/_manifests/{digest}`, which alone tells what an index lists.
+    pub(super) fn manifest(
+        &self,
+        content: &Content,
+        name: &str,
+        digest: &Digest,
+        host: &str,
+    ) -> Result<Response, Failure> {
+        let found = content.manifest(name, digest).ok_or_else(|| manifest_unknown(&digest.to_string()))?;
+        let mut fields = self.manifest_fields(content, name, digest, found);
+        if !found.children.is_empty() {
+            let children = found.children.iter().map(|child| {
+                let mut fields = json!({ "digest": child.digest.to_string() });
+                put(&mut fields, "architecture", child.architecture.as_ref());
+                put(&mut fields, "os", child.os.as_ref());
+                fields
+            });
+            fields["references"] = children.collect();
+        }
+        let body = json!({ "registry": host, "imageName": name, "manifest": fields });
+        Ok(json_answer(StatusCode::OK, &body))
+    }
+
+    fn manifest_fields(&self, content: &Content, name: &str, digest: &Digest, manifest: &Manifest) -> Value {
+        let mut fields = json!({
+            "digest": digest.to_string(), "imageSize": manifest.image_size, "createdTime": time(manifest.created),
+            "lastUpdateTime": time(manifest.updated), "mediaType": manifest.media_type,
+            "changeableAttributes": attributes(manifest.attributes),
+        });
+        put(&mut fields, "architecture", manifest.architecture.as_ref());
+        put(&mut fields, "os", manifest.os.as_ref());
+        let listed = |tag: &&str| content.tag(name, tag).is_some_and(|tag| tag.attributes.list);
+        let tags = manifest.tags.iter().map(|tag| &**tag).filter(listed);
+        let tags: Vec<&str> = tags.take(self.options.tags_per_manifest).collect();
+        put(&mut fields, "tags", Some(tags).filter(|tags| !tags.is_empty()));
+        fields
+    }
+}
+
+fn tag_fields(name: &str, tag: &Tag) -> Value {
+    json!({
+        "name": name, "digest": tag.digest.to_string(), "createdTime": time(tag.created),
+        "lastUpdateTime": time(tag.updated), "signed": false, "changeableAttributes": attributes(tag.attributes),
+    })
+}
+
+fn attributes(attributes: Attributes) -> Value {
+    let Attributes { delete, write, read, list } = attributes;
+    json!({ "deleteEnabled": delete, "writeEnabled": write, "readEnabled": read, "listEnabled": list })
+}
+
+/// Sets a field that is there only where there is something to say.
+fn put(fields: &mut Value, name: &str, value: Option<impl serde::Serialize>) {
+    if let Some(value) = value {
+        fields[name] = json!(value);
+    }
+}
+
+/// Times have up to seven digits after the second, without zeros at the end.
+pub(super) fn time(time: Timestamp) -> String {
+    super::to_100_nanoseconds(time).to_string()
+}
+
+fn encoded(name: &str) -> String {
+    url::form_urlencoded::byte_serialize(name.as_bytes()).collect()
+}
+
+pub(super) fn tag_unknown() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "TAG_UNKNOWN", "the specified tag does not exist")
+}
+
+pub(super) fn name_unknown(name: &str) -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", format!("repository \"{name}\" is not found"))
+}
+
+pub(super) fn manifest_unknown(reference: &str) -> Failure {
+    let message = format!("manifest tagged by \"{reference}\" is not found");
+    Failure::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message).detail(json!({ "Tag": reference }))
+}

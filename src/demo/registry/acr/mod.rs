@@ -1,0 +1,339 @@
+//! The dialect of Azure Container Registry: its own interface under `/acr/v1` and `/oauth2`, beside that of distribution.
+//!
+//! It follows what is known of the real one from recorded traffic, its documentation and its clients' source; where
+//! nothing is known, it does the stricter thing.
+
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use uuid::Uuid;
+
+use self::jwt::Key;
+use self::limits::{Buckets, Passage, per_second};
+use self::lists::Paging;
+use self::route::Route;
+use self::sign_in::Realm;
+use super::Options;
+use super::answer::{Failure, Query, json_response};
+use super::content::{Content, Rules, Target};
+use super::distribution::{self, Call};
+use super::uploads::Uploads;
+use crate::apply::Clock;
+
+mod changes;
+mod jwt;
+mod limits;
+mod lists;
+mod permission;
+mod route;
+mod sign_in;
+
+pub use limits::{Limits, Rate};
+pub use permission::{Admin, Identity, Permission, ScopedUser};
+
+/// How a registry that speaks ACR is set up. Its sign-in takes the place of [`super::AuthMode`].
+#[derive(Clone)]
+pub struct AcrOptions {
+    /// What time it is: that of pushes, of tokens, and of the `Date` header.
+    pub clock: Clock,
+    /// The administrator, who may do everything; nobody by default.
+    pub admin: Option<Admin>,
+    /// Who may exchange an Entra token for one of the registry.
+    pub identities: Vec<Identity>,
+    /// The registry's own users, each with a scope map.
+    pub scoped_users: Vec<ScopedUser>,
+    /// Whether everyone may pull and list tags, with a token that is given to everyone.
+    pub anonymous_pull: bool,
+    /// Whether roles are given for repositories (ABAC mode): then each identity has what its `repositories` say, and
+    /// scopes with a wildcard are not heard.
+    pub abac: bool,
+    /// How long refresh tokens are good for; three hours by default.
+    pub refresh_lifetime: SignedDuration,
+    /// How long access tokens are good for; an hour by default.
+    pub access_lifetime: SignedDuration,
+    /// Whether access tokens spell `type`, `name` and `actions` in lower case, as some versions of the service do.
+    pub lower_case_claims: bool,
+    /// The most tags that the list of manifests shows of one; 10 by default.
+    pub tags_per_manifest: usize,
+    /// The rates that are enforced; none by default.
+    pub limits: Limits,
+    /// After how many days a manifest without tags is deleted; 0 deletes it at once.
+    pub retention_days: Option<u16>,
+    /// For how many days what was deleted can be restored.
+    pub soft_delete_days: Option<u16>,
+    /// By how much the `Date` header is ahead of the clock.
+    pub date_skew: SignedDuration,
+}
+
+impl AcrOptions {
+    /// A registry with that clock, into which nobody can sign in yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            admin: None,
+            identities: Vec::new(),
+            scoped_users: Vec::new(),
+            anonymous_pull: false,
+            abac: false,
+            refresh_lifetime: SignedDuration::from_hours(3),
+            access_lifetime: SignedDuration::from_mins(60),
+            lower_case_claims: false,
+            tags_per_manifest: 10,
+            limits: Limits::default(),
+            retention_days: None,
+            soft_delete_days: None,
+            date_skew: SignedDuration::ZERO,
+        }
+    }
+
+    /// The same with an administrator.
+    #[must_use]
+    pub fn admin(self, user: &str, password: &str) -> Self {
+        Self { admin: Some(Admin { user: user.to_owned(), password: password.to_owned() }), ..self }
+    }
+
+    /// The same with one more identity.
+    #[must_use]
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identities.push(identity);
+        self
+    }
+
+    pub(super) fn rules(&self) -> Rules {
+        Rules {
+            empty_repositories_go: true,
+            referrers_follow: true,
+            retention_days: self.retention_days,
+            soft_delete_days: self.soft_delete_days,
+        }
+    }
+}
+
+impl std::fmt::Debug for AcrOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AcrOptions").field("abac", &self.abac).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// What a running registry that speaks ACR knows besides its content.
+#[derive(Debug)]
+pub(super) struct Acr {
+    options: AcrOptions,
+    abac: bool,
+    /// All tokens are signed with it, so that another one ends them all.
+    key: Key,
+    buckets: Buckets,
+    /// Time that was made to pass.
+    passed: SignedDuration,
+    date_skew: SignedDuration,
+}
+
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
+const REMAINING: HeaderName = HeaderName::from_static("x-ms-ratelimit-remaining-calls-per-second");
+/// What is said to remain where nothing is limited: enough for everyone.
+const UNLIMITED: u32 = 9_999_999;
+
+impl Acr {
+    pub(super) fn new(options: &AcrOptions) -> Self {
+        Self {
+            abac: options.abac,
+            key: Key::random(),
+            buckets: Buckets::new(options.limits),
+            passed: SignedDuration::ZERO,
+            date_skew: options.date_skew,
+            options: options.clone(),
+        }
+    }
+
+    /// The registry's time.
+    pub(super) fn now(&self) -> Timestamp {
+        to_100_nanoseconds((self.options.clock)() + self.passed)
+    }
+
+    pub(super) fn pass_time(&mut self, time: SignedDuration) {
+        self.passed += time;
+    }
+
+    pub(super) fn set_date_skew(&mut self, skew: SignedDuration) {
+        self.date_skew = skew;
+    }
+
+    /// Switches the permission mode, which ends all tokens.
+    pub(super) fn set_abac(&mut self, abac: bool) {
+        self.abac = abac;
+        self.expire_tokens();
+    }
+
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.buckets = Buckets::new(limits);
+    }
+
+    pub(super) fn expire_tokens(&mut self) {
+        self.key = Key::random();
+    }
+
+    /// Answers a request as if nothing was wrong with this registry.
+    pub(super) fn answer(
+        &mut self,
+        call: Call<'_>,
+        decoded: &str,
+        realm: (&str, &str),
+        options: &Options,
+        (content, uploads): (&mut Content, &mut Uploads),
+    ) -> Response {
+        let passage = self.buckets.pass(call.method, decoded);
+        let told = *call.method == Method::DELETE || decoded.starts_with("/oauth2/");
+        let remaining = match passage {
+            Some(Passage::Open { remaining }) => Some(remaining),
+            Some(Passage::Closed { .. }) => Some(0),
+            None => told.then_some(UNLIMITED),
+        };
+        let mut response = match passage {
+            Some(Passage::Closed { retry_after }) => too_many_requests(retry_after),
+            _ => {
+                let answered = self.admitted(call, decoded, realm, options, (content, uploads));
+                answered.unwrap_or_else(IntoResponse::into_response)
+            }
+        };
+        if let Some(remaining) = remaining {
+            let value = HeaderValue::try_from(per_second(remaining)).expect("a number is plain text");
+            response.headers_mut().insert(REMAINING, value);
+        }
+        response
+    }
+
+    fn admitted(
+        &self,
+        call: Call<'_>,
+        decoded: &str,
+        (url, host): (&str, &str),
+        options: &Options,
+        (content, uploads): (&mut Content, &mut Uploads),
+    ) -> Result<Response, Failure> {
+        let realm = Realm { url, host };
+        let authorization = call.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let form = || Query::parse(&String::from_utf8_lossy(&call.body));
+        match decoded {
+            "/oauth2/exchange" => return Ok(self.exchange(call.method, &form(), realm)),
+            "/oauth2/token" => {
+                return Ok(self.token(call.method, authorization, (call.query, &form()), &options.denied, realm));
+            }
+            _ => {}
+        }
+        let Some(route) = Route::parse(decoded) else {
+            return Ok((StatusCode::NOT_FOUND, "404 page not found\n").into_response());
+        };
+        self.admit(authorization, &route.needs(call.method, call.query.get("from")), &options.denied, realm)?;
+        self.route(&route, call, host, options, (content, uploads))
+    }
+
+    /// Answers a request that may be answered.
+    fn route(
+        &self,
+        route: &Route,
+        call: Call<'_>,
+        host: &str,
+        options: &Options,
+        (content, uploads): (&mut Content, &mut Uploads),
+    ) -> Result<Response, Failure> {
+        let paging = || Paging::read(call.query, options.page_size);
+        let reads = matches!(*call.method, Method::GET | Method::HEAD);
+        if !reads && options.read_only {
+            return Err(Failure::unsupported());
+        }
+        match (route, call.method) {
+            (Route::Catalog, _) if reads => Ok(lists::catalog(content, &paging()?, "/acr/v1/_catalog")),
+            (Route::Repository { name }, _) if reads => self.repository(content, name, host),
+            (Route::Repository { name }, &Method::PATCH) => {
+                changes::set_attributes(content, name, Target::Repository, &call.body)?;
+                self.repository(content, name, host)
+            }
+            (Route::Repository { name }, &Method::DELETE) => changes::delete_repository(content, name),
+            (Route::Tags { name }, _) if reads => self.tags(content, name, (&paging()?, call.query), host),
+            (Route::Tag { name, tag }, _) if reads => self.tag(content, name, tag, host),
+            (Route::Tag { name, tag }, &Method::PATCH) => {
+                changes::set_attributes(content, name, Target::Tag(tag), &call.body)?;
+                self.tag(content, name, tag, host)
+            }
+            (Route::Tag { name, tag }, &Method::DELETE) => changes::untag(content, name, tag),
+            (Route::Manifests { name }, _) if reads => self.manifests(content, name, &paging()?, host),
+            (Route::Manifest { name, digest }, _) if reads => {
+                self.manifest(content, name, &distribution::digest(digest)?, host)
+            }
+            (Route::Manifest { name, digest }, &Method::PATCH) => {
+                let digest = distribution::digest(digest)?;
+                changes::set_attributes(content, name, Target::Manifest(&digest), &call.body)?;
+                self.manifest(content, name, &digest, host)
+            }
+            (Route::DeletedCatalog, _) if reads => Ok(changes::deleted_catalog(content)),
+            (Route::DeletedTags { name }, _) if reads => changes::deleted_tags(content, name, host),
+            (Route::DeletedManifests { name }, _) if reads => changes::deleted_manifests(content, name, host),
+            (Route::DeletedManifest { name, digest }, &Method::POST) => {
+                changes::restore(content, name, &distribution::digest(digest)?, call.query, &call.body)
+            }
+            (Route::Distribution(route), _) => self.distribution(route, call, options, (content, uploads)),
+            _ => Err(Failure::unsupported()),
+        }
+    }
+
+    /// The routes of distribution, where ACR answers some of them in its own way.
+    fn distribution(
+        &self,
+        route: &distribution::Route,
+        call: Call<'_>,
+        options: &Options,
+        (content, uploads): (&mut Content, &mut Uploads),
+    ) -> Result<Response, Failure> {
+        use distribution::Route as Plain;
+        let paging = || Paging::read(call.query, options.page_size);
+        let reads = matches!(*call.method, Method::GET | Method::HEAD);
+        match route {
+            Plain::Catalog if reads => return Ok(lists::catalog(content, &paging()?, "/v2/_catalog")),
+            Plain::Tags { name } if reads => return self.tag_names(content, name, &paging()?),
+            Plain::Manifest { name, reference } => match *call.method {
+                Method::DELETE => return changes::delete_manifest(content, name, reference),
+                Method::PUT => changes::may_put(content, name, reference)?,
+                _ => {
+                    changes::may_pull(content, name, Some(reference))?;
+                    let known = content.tag(name, reference).is_some()
+                        || reference.parse().is_ok_and(|digest| content.manifest(name, &digest).is_some());
+                    if !known {
+                        return Err(lists::manifest_unknown(reference));
+                    }
+                }
+            },
+            Plain::Blob { name, .. } if reads => changes::may_pull(content, name, None)?,
+            Plain::StartUpload { name } | Plain::Upload { name, .. } => changes::may_push(content, name)?,
+            _ => {}
+        }
+        Ok(route.answer(call, options, content, uploads))
+    }
+
+    /// The headers that every answer has.
+    pub(super) fn finish(&self, response: &mut Response) {
+        let id = HeaderValue::try_from(Uuid::now_v7().to_string()).expect("a UUID is plain text");
+        response.headers_mut().insert(CORRELATION_ID, id);
+        let date = ((self.options.clock)() + self.date_skew).to_zoned(TimeZone::UTC);
+        let date = HeaderValue::try_from(date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        response.headers_mut().insert(header::DATE, date.expect("a date is plain text"));
+    }
+}
+
+fn too_many_requests(retry_after: u64) -> Response {
+    let message = "too many requests, please wait before retrying";
+    let mut response = Failure::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", message).into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
+    response
+}
+
+fn json_answer(status: StatusCode, body: &Value) -> Response {
+    json_response(status, "application/json; charset=utf-8", body)
+}
+
+/// The registry knows times to a tenth of a microsecond.
+fn to_100_nanoseconds(time: Timestamp) -> Timestamp {
+    time - SignedDuration::from_nanos(i64::from(time.subsec_nanosecond().rem_euclid(100)))
+}

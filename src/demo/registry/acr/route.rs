@@ -1,0 +1,146 @@
+//! The paths of ACR's own interface, and what a request to each must be allowed to do.
+
+use axum::http::Method;
+
+use super::super::distribution;
+use super::permission::{Need, Permission};
+use crate::domain::RepositoryName;
+
+/// What a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route {
+    Catalog,
+    Repository { name: String },
+    Tags { name: String },
+    Tag { name: String, tag: String },
+    Manifests { name: String },
+    Manifest { name: String, digest: String },
+    DeletedCatalog,
+    DeletedTags { name: String },
+    DeletedManifests { name: String },
+    DeletedManifest { name: String, digest: String },
+    Distribution(distribution::Route),
+}
+
+impl Route {
+    /// The route of a decoded path.
+    pub(super) fn parse(path: &str) -> Option<Self> {
+        let Some(rest) = path.strip_prefix("/acr/v1/") else {
+            return distribution::Route::parse(path).map(Self::Distribution);
+        };
+        match rest {
+            "_catalog" => return Some(Self::Catalog),
+            "_deleted/_catalog" => return Some(Self::DeletedCatalog),
+            _ => {}
+        }
+        // No part of a repository's name starts with `_`, so that its end is the first part that does.
+        let (name, route) = match rest.strip_prefix("_deleted/") {
+            Some(rest) => {
+                let (name, kind, last) = split(rest);
+                let route = match (kind, last) {
+                    ("_tags", None) => Self::DeletedTags { name: name.to_owned() },
+                    ("_manifests", None) => Self::DeletedManifests { name: name.to_owned() },
+                    ("_manifests", Some(digest)) => Self::DeletedManifest { name: name.to_owned(), digest },
+                    _ => return None,
+                };
+                (name, route)
+            }
+            None => {
+                let (name, kind, last) = split(rest);
+                let route = match (kind, last) {
+                    ("", None) => Self::Repository { name: name.to_owned() },
+                    ("_tags", None) => Self::Tags { name: name.to_owned() },
+                    ("_tags", Some(tag)) => Self::Tag { name: name.to_owned(), tag },
+                    ("_manifests", None) => Self::Manifests { name: name.to_owned() },
+                    ("_manifests", Some(digest)) => Self::Manifest { name: name.to_owned(), digest },
+                    _ => return None,
+                };
+                (name, route)
+            }
+        };
+        name.parse::<RepositoryName>().is_ok().then_some(route)
+    }
+
+    /// What a request to it must be allowed to do: any of the inner lists will do, and the first is asked for.
+    pub(super) fn needs(&self, method: &Method, from: Option<&str>) -> Vec<Vec<Need>> {
+        use Permission::{
+            Catalog, Delete, DeletedCatalog, DeletedRead, DeletedRestore, MetadataRead, MetadataWrite, Pull, Push,
+        };
+        let all = |name: &str, needed: &[Permission]| {
+            vec![needed.iter().map(|permission| Need::repository(name, *permission)).collect::<Vec<_>>()]
+        };
+        match self {
+            Self::Distribution(distribution::Route::Ping) => vec![Vec::new()],
+            Self::Catalog | Self::Distribution(distribution::Route::Catalog) => vec![vec![Need::registry(Catalog)]],
+            Self::DeletedCatalog => vec![vec![Need::registry(DeletedCatalog)]],
+            Self::Repository { name }
+            | Self::Tags { name }
+            | Self::Tag { name, .. }
+            | Self::Manifests { name }
+            | Self::Manifest { name, .. } => match *method {
+                Method::DELETE => all(name, &[Delete]),
+                Method::GET | Method::HEAD => all(name, &[MetadataRead]),
+                _ => all(name, &[MetadataWrite]),
+            },
+            Self::DeletedTags { name } | Self::DeletedManifests { name } => all(name, &[DeletedRead]),
+            Self::DeletedManifest { name, .. } => all(name, &[DeletedRead, DeletedRestore]),
+            Self::Distribution(distribution::Route::Tags { name }) => {
+                [all(name, &[MetadataRead]), all(name, &[Pull])].concat()
+            }
+            Self::Distribution(route) => {
+                let name = route.name().unwrap_or_default();
+                match *method {
+                    Method::GET | Method::HEAD => all(name, &[Pull]),
+                    Method::DELETE => all(name, &[Delete]),
+                    _ => {
+                        let mut needed = all(name, &[Pull, Push]);
+                        needed[0].extend(from.map(|from| Need::repository(from, Pull)));
+                        needed
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A name, the `_tags` or `_manifests` after it, and what follows that.
+fn split(rest: &str) -> (&str, &str, Option<String>) {
+    match rest.split_once("/_") {
+        None => (rest, "", None),
+        Some((name, after)) => {
+            let start = name.len() + 1;
+            match after.split_once('/') {
+                None => (name, &rest[start..], None),
+                Some((kind, last)) => (name, &rest[start..=start + kind.len()], Some(last.to_owned())),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_read_whatever_a_repository_is_called() {
+        let name = || "shop/api".to_owned();
+        for (path, route) in [
+            ("/acr/v1/_catalog", Some(Route::Catalog)),
+            ("/acr/v1/shop/api", Some(Route::Repository { name: name() })),
+            ("/acr/v1/shop/api/_tags", Some(Route::Tags { name: name() })),
+            ("/acr/v1/shop/api/_tags/v1", Some(Route::Tag { name: name(), tag: "v1".into() })),
+            ("/acr/v1/shop/api/_tags/_manifests", Some(Route::Tag { name: name(), tag: "_manifests".into() })),
+            ("/acr/v1/shop/api/_manifests", Some(Route::Manifests { name: name() })),
+            ("/acr/v1/shop/api/_manifests/x:y", Some(Route::Manifest { name: name(), digest: "x:y".into() })),
+            ("/acr/v1/_deleted/_catalog", Some(Route::DeletedCatalog)),
+            ("/acr/v1/_deleted/shop/api/_tags", Some(Route::DeletedTags { name: name() })),
+            ("/acr/v1/shop/api/_what", None),
+            ("/acr/v1/_what", None),
+            ("/acr/v1/", None),
+            ("/acr/v2/shop", None),
+            ("/v2/", Some(Route::Distribution(distribution::Route::Ping))),
+        ] {
+            assert_eq!(Route::parse(path), route, "{path}");
+        }
+    }
+}

@@ -24,6 +24,7 @@ use self::answer::Query;
 use self::auth::{Guard, Tokens};
 use self::distribution::{Call, Route};
 use self::faults::Faults;
+use self::tls::TlsListener;
 use self::uploads::Uploads;
 use super::image::Image;
 use crate::domain::Digest;
@@ -34,12 +35,14 @@ mod auth;
 mod content;
 mod distribution;
 mod faults;
+mod tls;
 mod uploads;
 
 pub use acr::{AcrOptions, Admin, Identity, Limits, Permission, Rate, ScopedUser};
 pub use auth::{Action, AuthMode};
 pub use content::{Attributes, Child, Content, Freed, Manifest, ManifestError, Order, Reference, Rules, Tag, Target};
 pub use faults::{Fault, FaultKind};
+pub use tls::Tls;
 
 /// How an embedded registry behaves.
 #[derive(Debug, Clone)]
@@ -48,6 +51,8 @@ pub struct Options {
     pub port: u16,
     /// What it speaks.
     pub dialect: Dialect,
+    /// What it serves https with; plain http where nothing is given.
+    pub tls: Option<Tls>,
     /// What deleting a tag does.
     pub tag_deletion: TagDeletion,
     /// Whether manifests can be deleted by digest.
@@ -99,6 +104,7 @@ impl Default for Options {
         Self {
             port: 0,
             dialect: Dialect::Distribution,
+            tls: None,
             tag_deletion: TagDeletion::Untags,
             manifest_deletion: true,
             referrers_api: true,
@@ -153,7 +159,7 @@ impl EmbeddedRegistry {
     /// Starts an empty registry on 127.0.0.1.
     ///
     /// # Errors
-    /// When the port cannot be bound.
+    /// When the port cannot be bound, or the certificate or its key is none.
     pub async fn start(options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, options.port))).await?;
         let host = listener.local_addr()?.to_string();
@@ -162,18 +168,28 @@ impl EmbeddedRegistry {
             state.content.set_rules(acr.rules());
             state.acr = Some(Acr::new(acr));
         }
-        let served = Arc::new(Served { url: format!("http://{host}"), host, options, state: Mutex::new(state) });
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let tls = options.tls.clone();
+        let served = Arc::new(Served { url: format!("{scheme}://{host}"), host, options, state: Mutex::new(state) });
         let router = Router::new().fallback(handle).with_state(Arc::clone(&served));
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(async move {
-            let until = async move { drop(stopped.await) };
-            // Serving never fails: axum retries what goes wrong with a single connection.
-            let _served = axum::serve(listener, router).with_graceful_shutdown(until).await;
-        });
+        let until = async move { drop(stopped.await) };
+        // Serving never fails: axum retries what goes wrong with a single connection.
+        let serving = match tls {
+            None => tokio::spawn(async move {
+                let _served = axum::serve(listener, router).with_graceful_shutdown(until).await;
+            }),
+            Some(tls) => {
+                let listener = TlsListener::new(listener, &tls)?;
+                tokio::spawn(async move {
+                    let _served = axum::serve(listener, router).with_graceful_shutdown(until).await;
+                })
+            }
+        };
         Ok(Self { served, stop: Some(stop), serving: Some(serving) })
     }
 
-    /// Its address: `http://127.0.0.1:<port>`.
+    /// Its address: `http://127.0.0.1:<port>`, or `https` where it has a certificate.
     #[must_use]
     pub fn url(&self) -> String {
         self.served.url.clone()

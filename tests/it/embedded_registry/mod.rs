@@ -6,8 +6,10 @@ use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::{Image, ImageSpec, media_type};
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 
+mod acr;
 mod auth;
 mod faults;
+mod foreign_clients;
 mod protocol;
 mod skopeo;
 

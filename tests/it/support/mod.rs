@@ -1,6 +1,8 @@
 //! What several tests need: registries to talk to and content to put there.
 
+pub(crate) mod acr;
 pub(crate) mod certificate;
+pub(crate) mod clients;
 pub(crate) mod content;
 pub(crate) mod docker_registry;
 pub(crate) mod memory;

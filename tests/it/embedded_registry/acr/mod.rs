@@ -1,0 +1,1 @@
+//! What the embedded registry does where it speaks ACR.

@@ -75,7 +75,7 @@ fn repository(number: u32, now: Timestamp) -> Repository {
         tags.push(Tag {
             name: name.parse().expect("a tag"),
             digest: Some(digest),
-            pushed_at: Some(now - SignedDuration::from_hours(age_hours.into())),
+            pushed_at: Some((now - SignedDuration::from_hours(age_hours.into())).into()),
             first_seen: None,
             lock: None,
         });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Digest, Particulars, RegistryName, RepositoryName, TagName};
+use super::{Digest, Moment, Particulars, RegistryName, RepositoryName, TagName};
 
 /// Everything that was read from the registries, sorted by name at every level.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -114,9 +114,9 @@ pub struct Tag {
     /// The digest that it named, or nothing where that could not be read (there is a gap then).
     pub digest: Option<Digest>,
     /// When the registry says that it was last pushed or moved.
-    pub pushed_at: Option<Timestamp>,
+    pub pushed_at: Option<Moment>,
     /// When Tagwarden first saw it at this digest, unless that was at the first look at the repository.
-    pub first_seen: Option<Timestamp>,
+    pub first_seen: Option<Moment>,
     /// A lock on the tag.
     pub lock: Option<Lock>,
 }
@@ -137,7 +137,7 @@ pub struct Manifest {
     /// The manifest that it refers to (OCI 1.1 `subject`), which makes it a referrer.
     pub subject: Option<Digest>,
     /// When the image says it was created, unjudged.
-    pub created_at: Option<Timestamp>,
+    pub created_at: Option<Moment>,
     /// A lock on the manifest.
     pub lock: Option<Lock>,
     /// How much of it was read.
@@ -343,6 +343,14 @@ impl Repository {
     #[must_use]
     pub fn empty(name: RepositoryName) -> Self {
         Self { name, tags: Vec::new(), manifests: BTreeMap::new(), gaps: Vec::new(), lock: None }
+    }
+
+    /// Gives back the memory that reading it piece by piece left unused, which is up to half of all.
+    pub fn compact(&mut self) {
+        self.tags.shrink_to_fit();
+        self.gaps.shrink_to_fit();
+        // Made in one go from a sorted list, a map's nodes are full.
+        self.manifests = std::mem::take(&mut self.manifests).into_iter().collect();
     }
 
     /// The tag of that name (the list is sorted).

@@ -6,10 +6,12 @@ mod claim;
 mod digest;
 mod inventory;
 mod journal;
+mod moment;
 mod name;
 mod particulars;
 mod plan;
 mod policy;
+mod reasons;
 mod reference;
 mod text;
 mod verdict;
@@ -21,6 +23,7 @@ pub use inventory::{
     Repository, Tag, TagNow,
 };
 pub use journal::{Action, Intent, Outcome, Skip};
+pub use moment::Moment;
 pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName, TagName};
 pub use particulars::{AfterDays, Particulars, PermissionMode, Sku};
 pub use plan::{Drift, Plan, Reclaim, Refusal, RefusalReason, Removal, Scope};
@@ -28,6 +31,7 @@ pub use policy::{
     Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector, Span, TagSelector,
     VersionPart,
 };
+pub use reasons::Reasons;
 pub use reference::{ImageReference, InvalidReference};
 pub use text::SharedText;
 pub use verdict::{ClaimMatch, Claimed, Date, Locked, Miss, Reason, TagAt, TagVerdict, Undated, Verdict};

@@ -3,9 +3,9 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use super::SharedText;
+use super::text::ShortText;
 
 /// A text that is no such name. Shows the text and the rule it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +101,7 @@ name!(
     ///
     /// The grammar is that of the OCI distribution specification: at most 128 of `[A-Za-z0-9_.-]`, not starting with
     /// `.` or `-`.
-    TagName(Arc<str>),
+    TagName(ShortText),
     "tag",
     "at most 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`",
     is_tag

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Digest, GapAt, Holder, Lock, Period, PolicyName, SharedText, SourceName, TagName, VersionPart};
+use super::{Digest, GapAt, Holder, Lock, Period, PolicyName, Reasons, SharedText, SourceName, TagName, VersionPart};
 
 /// What is decided about one tag. Every tag of the inventory has exactly one.
 ///
@@ -42,7 +42,7 @@ pub struct TagVerdict {
     /// What is decided.
     pub verdict: Verdict,
     /// Everything that speaks for or against it. Never empty.
-    pub reasons: Vec<Reason>,
+    pub reasons: Reasons,
 }
 
 /// One thing that speaks for or against a tag.

@@ -17,11 +17,11 @@ const FIRST_POSSIBLE: Timestamp = Timestamp::constant(1_356_998_400, 0);
 #[must_use]
 pub fn date(repository: &Repository, tag: &Tag, now: Timestamp) -> Date {
     if let Some(pushed) = tag.pushed_at {
-        return judge(pushed, now).map_or_else(Date::Unknown, Date::Pushed);
+        return judge(pushed.timestamp(), now).map_or_else(Date::Unknown, Date::Pushed);
     }
     let created = tag.digest.as_ref().map_or(Err(Undated::Missing), |digest| created(repository, digest, now));
     let Some(seen) = tag.first_seen else { return created.map_or_else(Date::Unknown, Date::Created) };
-    match (judge(seen, now), created) {
+    match (judge(seen.timestamp(), now), created) {
         (Err(future @ Undated::Future(_)), _) => Date::Unknown(future),
         (Ok(seen), Ok(created)) if created < seen => Date::FirstSeen(seen),
         (_, Ok(created)) => Date::Created(created),
@@ -45,7 +45,7 @@ fn judge(time: Timestamp, now: Timestamp) -> Result<Timestamp, Undated> {
 fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<Timestamp, Undated> {
     let manifest = repository.manifests.get(digest).ok_or(Undated::Missing)?;
     if let Some(own) = manifest.created_at {
-        return judge(own, now);
+        return judge(own.timestamp(), now);
     }
     let unread = |gap: &Gap| matches!(&gap.at, GapAt::Created(unread) if unread == digest);
     if manifest.children.is_empty() || repository.gaps.iter().any(unread) {
@@ -61,7 +61,7 @@ fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<T
         let Some(manifest) = repository.manifests.get(child) else { continue };
         open.extend(&manifest.children);
         if let Some(created) = manifest.created_at {
-            newest = later(newest, judge(created, now));
+            newest = later(newest, judge(created.timestamp(), now));
         }
     }
     newest
@@ -88,7 +88,7 @@ mod tests {
             blobs: [].into(),
             children,
             subject: None,
-            created_at,
+            created_at: created_at.map(Into::into),
             lock: None,
             depth: Depth::Whole,
         }
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(date(&repository, &tag, now), Date::Created(created), "the gap of another says nothing of it");
         repository.gaps.push(gap(&index));
         assert_eq!(date(&repository, &tag, now), Date::Unknown(Undated::Missing));
-        tag.first_seen = Some(seen);
+        tag.first_seen = Some(seen.into());
         assert_eq!(date(&repository, &tag, now), Date::FirstSeen(seen));
         repository.manifests.insert(index, manifest(Some(created), vec![read, unread]));
         tag.first_seen = None;

@@ -14,8 +14,8 @@ use super::keep::weigh;
 use super::protect::protect;
 use super::select::{Candidate, select, speaks_of};
 use crate::domain::{
-    Claims, Drift, Gap, GapAt, Inventory, Locked, Policy, PolicyName, Reason, Registry, Repository, Rules, SourceName,
-    TagAt, TagName, TagVerdict, Verdict,
+    Claims, Drift, Gap, GapAt, Inventory, Locked, Policy, PolicyName, Reason, Reasons, Registry, Repository, Rules,
+    SourceName, TagAt, TagName, TagVerdict, Verdict,
 };
 
 /// Most gaps of other tags that each tag of a repository names. Beyond, only its own are added: one is enough to stay,
@@ -160,7 +160,7 @@ pub(super) struct Found(Vec<FoundOfTag>);
 
 #[derive(Clone, Default)]
 struct FoundOfTag {
-    reasons: Vec<Reason>,
+    reasons: Reasons,
     stays: bool,
 }
 
@@ -173,8 +173,6 @@ impl Found {
     pub(super) fn say(&mut self, tag: u32, reason: Reason) {
         let found = &mut self.0[index(tag)];
         found.stays |= reason.speaks_for() != Verdict::Expired;
-        // Most tags have one reason, some two, and all of them are kept until the plan is made: no room for more.
-        found.reasons.reserve_exact(1);
         found.reasons.push(reason);
     }
 
@@ -211,8 +209,7 @@ impl Found {
     /// One verdict for each tag, its reasons in order and each once.
     fn into_verdicts(self, first: TagAt, verdicts: &mut Vec<TagVerdict>) {
         for (tag, FoundOfTag { mut reasons, .. }) in (0..).zip(self.0) {
-            reasons.sort_unstable();
-            reasons.dedup();
+            reasons.sort();
             let verdict = reasons.iter().map(Reason::speaks_for).min().unwrap_or(Verdict::OutOfScope);
             verdicts.push(TagVerdict { at: TagAt { tag, ..first }, verdict, reasons });
         }

@@ -112,7 +112,8 @@ async fn registry(
     progress.found(name, names.len());
     let repositories = stream::iter(names)
         .map(|repository| async move {
-            let read = reader.repository(&repository, cache).await;
+            let mut read = reader.repository(&repository, cache).await;
+            read.compact();
             progress.read(name, &repository, read.tags.len());
             read
         })

@@ -109,7 +109,7 @@ impl Reading<'_> {
             Ok(Some(mut parsed)) => {
                 if let Some(config) = parsed.dated_by.as_ref().filter(|_| look.dated) {
                     match self.created_at(config).await {
-                        Ok(created_at) => parsed.manifest.created_at = created_at,
+                        Ok(created_at) => parsed.manifest.created_at = created_at.map(Into::into),
                         Err(error) => gaps.push(error.gap(GapAt::Created(digest.clone()))),
                     }
                 }

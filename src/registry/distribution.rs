@@ -188,15 +188,14 @@ impl RegistryReader for DistributionReader {
                 return repository;
             }
         };
-        let read: Vec<(Tag, Option<Gap>)> = stream::iter(names)
-            .map(|tag| self.tag(name, tag))
-            .buffer_unordered(self.http.settings.concurrency.max(1))
-            .collect()
-            .await;
-        for (tag, gap) in read {
+        repository.tags.reserve_exact(names.len());
+        let mut read =
+            stream::iter(names).map(|tag| self.tag(name, tag)).buffer_unordered(self.http.settings.concurrency.max(1));
+        while let Some((tag, gap)) = read.next().await {
             repository.tags.push(tag);
             repository.gaps.extend(gap);
         }
+        drop(read);
         let tagged: BTreeSet<Digest> = repository.tags.iter().filter_map(|tag| tag.digest.clone()).collect();
         let reading = Reading { http: &self.http, referrers: &self.referrers, repository: name, cache };
         let contents = reading.contents(tagged).await;

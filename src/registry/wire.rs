@@ -184,7 +184,7 @@ pub fn parse(raw: &RawManifest) -> Result<ParsedManifest, String> {
         blobs: blobs(&wire)?,
         children: children.iter().map(|child| child.digest.clone()).collect(),
         subject,
-        created_at,
+        created_at: created_at.map(Into::into),
         lock: None,
         depth: Depth::Whole,
     };

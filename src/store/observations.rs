@@ -137,10 +137,10 @@ fn compare(
         let digest = digest.to_string();
         match record {
             Some(record) if record.digest == digest => {
-                tag.first_seen = (!record.at_first_look).then_some(record.first_seen);
+                tag.first_seen = (!record.at_first_look).then(|| record.first_seen.into());
             }
             _ => {
-                tag.first_seen = (!first).then_some(now);
+                tag.first_seen = (!first).then(|| now.into());
                 changes.seen.push([tag.name.to_string(), digest]);
             }
         }

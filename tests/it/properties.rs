@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tagwarden::domain::{
-    Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Globs, Holder, Inventory, Keep, KeepRule, Limits, Lock, Manifest,
+    Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Globs, Holder, Inventory, Keep, KeepRule, Limits, Lock, Manifest, Moment,
     Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Registry, RemovalAbility, RemovalMethod, RemovalObstacle,
     Repository, Rules, Selector, SourceAnswer, SourceState, Span, Tag, TagName, TagSelector, Verdict, VersionPart,
 };
@@ -58,12 +58,12 @@ impl World {
     }
 }
 
-fn time() -> impl Strategy<Value = Option<Timestamp>> {
+fn time() -> impl Strategy<Value = Option<Moment>> {
     // Few enough values that ties are common; hours, so that buckets have several.
     prop_oneof![
         1 => Just(None),
-        8 => (0..60i64).prop_map(|step| Some(now() - SignedDuration::from_hours(step * 11))),
-        1 => select(vec![Some(Timestamp::UNIX_EPOCH), Some(now() + SignedDuration::from_hours(1))]),
+        8 => (0..60i64).prop_map(|step| Some((now() - SignedDuration::from_hours(step * 11)).into())),
+        1 => select(vec![Timestamp::UNIX_EPOCH, now() + SignedDuration::from_hours(1)]).prop_map(|time| Some(time.into())),
     ]
 }
 
@@ -392,7 +392,7 @@ proptest! {
         // Nor does it help that the verdict says so too: the facts do not.
         let forged = verdicts.tags.iter_mut().find(|found| found.at == at).unwrap();
         forged.verdict = Verdict::Expired;
-        forged.reasons = vec![Reason::LetGo { policy: "one".parse().unwrap(), misses: Box::default() }];
+        forged.reasons = Reason::LetGo { policy: "one".parse().unwrap(), misses: Box::default() }.into();
         let findings = world.findings(&verdicts, &plan);
         prop_assert!(!findings.is_empty());
     }

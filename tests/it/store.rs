@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan as _};
 use tagwarden::domain::{
-    Action, Digest, Gap, GapAt, Intent, Inventory, Outcome, Registry, RemovalMethod, Repository, Skip, Tag,
+    Action, Digest, Gap, GapAt, Intent, Inventory, Moment, Outcome, Registry, RemovalMethod, Repository, Skip, Tag,
 };
 use tagwarden::registry::{ContentCache as _, RawManifest};
 use tagwarden::store::{JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
@@ -276,7 +276,7 @@ fn inventory(tags: &[(&str, Option<&str>, bool)], complete: bool) -> Inventory {
         .map(|(name, digest, pushed)| Tag {
             name: name.parse().unwrap(),
             digest: digest.map(|text| Digest::of(text.as_bytes())),
-            pushed_at: pushed.then(noon),
+            pushed_at: pushed.then(|| noon().into()),
             first_seen: None,
             lock: None,
         })
@@ -341,7 +341,11 @@ async fn tags_are_first_seen_when_they_appear_or_move() {
     for (now, complete, tags, expected) in looks {
         let mut inventory = inventory(tags, complete);
         store.observe(&mut inventory, at(now)).await.unwrap();
-        let seen: Vec<_> = inventory.registries[0].repositories[0].tags.iter().map(|tag| tag.first_seen).collect();
+        let seen: Vec<_> = inventory.registries[0].repositories[0]
+            .tags
+            .iter()
+            .map(|tag| tag.first_seen.map(Moment::timestamp))
+            .collect();
         assert_eq!(seen, expected.iter().map(|time| time.map(at)).collect::<Vec<_>>(), "at {now}");
     }
 }

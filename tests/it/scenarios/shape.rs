@@ -286,12 +286,12 @@ impl Scene<'_> {
             TagShape::Short(text) => {
                 let (image, pushed) = text.split_once(' ').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
                 tag.digest = Some(self.names.digest(image));
-                tag.pushed_at = pushed.map(|time| self.time(time));
+                tag.pushed_at = pushed.map(|time| self.time(time).into());
             }
             TagShape::Long(long) => {
                 tag.digest = long.image.as_ref().map(|image| self.names.digest(image));
-                tag.pushed_at = long.pushed.as_ref().map(|time| self.time(time));
-                tag.first_seen = long.seen.as_ref().map(|time| self.time(time));
+                tag.pushed_at = long.pushed.as_ref().map(|time| self.time(time).into());
+                tag.first_seen = long.seen.as_ref().map(|time| self.time(time).into());
                 tag.lock = long.lock.as_deref().map(lock);
             }
         }
@@ -312,7 +312,7 @@ impl Scene<'_> {
             blobs: shape.blobs.iter().map(blob).collect(),
             children: shape.children.iter().map(digest).collect(),
             subject: shape.subject.as_ref().map(digest),
-            created_at: shape.created.as_ref().map(|time| self.time(time)),
+            created_at: shape.created.as_ref().map(|time| self.time(time).into()),
             lock: shape.lock.as_deref().map(lock),
             depth: Depth::Whole,
         }

@@ -33,6 +33,8 @@ pub enum StoreErrorKind {
     Ambiguous,
     /// Something that should be in it is not.
     Missing,
+    /// What was to be written breaks a rule of its tables, such as an entry of a run that there is not.
+    Rule,
     /// Reading or writing failed in another way.
     Io,
 }
@@ -51,6 +53,7 @@ impl StoreErrorKind {
             Self::NewerSchema => "newer-schema",
             Self::Ambiguous => "ambiguous",
             Self::Missing => "missing",
+            Self::Rule => "rule",
             Self::Io => "io",
         }
     }
@@ -66,6 +69,7 @@ impl StoreErrorKind {
             Self::ReadOnly => "make the file and its folder writable for this user",
             Self::NewerSchema => "use a Tagwarden at least as new as the one that wrote it",
             Self::Ambiguous | Self::Missing => "`tagwarden runs` lists what there is",
+            Self::Rule => "this is a fault in tagwarden; please report it",
             Self::Io => "the log of the system may say more",
         }
     }
@@ -95,6 +99,7 @@ fn classify(error: &sqlx::Error) -> StoreErrorKind {
                 11 | 26 => StoreErrorKind::Corrupt,
                 13 => StoreErrorKind::Full,
                 14 => StoreErrorKind::Open,
+                19 => StoreErrorKind::Rule,
                 _ => StoreErrorKind::Io,
             }
         }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::group::Entry;
 use super::{Store, StoreError, StoreErrorKind, Write, stored};
 use crate::domain::{Action, Digest, Intent, Outcome, RegistryName, RemovalMethod, RepositoryName, Skip, TagName};
 use crate::registry::RawManifest;
@@ -25,6 +26,9 @@ pub struct JournalEntry {
     /// What came of it and when; nothing where that is not settled yet.
     pub outcome: Option<(Outcome, Timestamp)>,
 }
+
+/// What is done when something is noted that was not done.
+pub(super) const NOTE: &str = "journal what was not done";
 
 /// A query for entries, with the columns of [`Row`].
 macro_rules! select_entries {
@@ -73,17 +77,7 @@ impl Store {
             let what = format_args!("the manifest given for {} is another one", intent.digest);
             return Err(self.error(StoreErrorKind::Corrupt, what));
         }
-        let doing = "journal an intent";
-        let mut write = self.write_durably().await?;
-        sqlx::query("INSERT OR REPLACE INTO journaled_manifests (digest, bytes) VALUES (?1, ?2)")
-            .bind(intent.digest.to_string())
-            .bind(&*manifest.bytes)
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(|error| self.fault(doing, &error))?;
-        let id = self.insert(&mut write, doing, run, intent, None, now).await?;
-        write.commit(doing).await?;
-        Ok(id)
+        self.enter(Entry::Intent { run, intent: intent.clone(), manifest: manifest.clone(), now }).await
     }
 
     /// Writes down what came of an intent. Durable when it returns.
@@ -91,25 +85,7 @@ impl Store {
     /// # Errors
     /// When it could not be written, there is no such entry, or it is settled already.
     pub async fn settle(&self, id: JournalId, outcome: &Outcome, now: Timestamp) -> Result<(), StoreError> {
-        let doing = "journal an outcome";
-        let mut write = self.write_durably().await?;
-        let (skip, detail) = columns(outcome);
-        let done = sqlx::query(
-            "UPDATE journal SET outcome = ?2, skip = ?3, detail = ?4, settled_at = ?5 WHERE id = ?1 AND outcome IS NULL",
-        )
-        .bind(id.0)
-        .bind(outcome.label())
-        .bind(skip)
-        .bind(detail)
-        .bind(stored(now))
-        .execute(&mut *write.transaction)
-        .await
-        .map_err(|error| self.fault(doing, &error))?;
-        if done.rows_affected() == 0 {
-            let what = format_args!("cannot {doing}: journal entry {} is settled already, or was never made", id.0);
-            return Err(self.error(StoreErrorKind::Missing, what));
-        }
-        write.commit(doing).await
+        self.enter(Entry::Outcome { id, outcome: outcome.clone(), now }).await.map(drop)
     }
 
     /// Writes down something planned that was never begun, with why. Durable when it returns.
@@ -123,8 +99,7 @@ impl Store {
         outcome: &Outcome,
         now: Timestamp,
     ) -> Result<JournalId, StoreError> {
-        let mut ids = self.note_all(run, &[(intent, outcome)], now).await?;
-        Ok(ids.remove(0))
+        self.enter(Entry::Note { run, intent: intent.clone(), outcome: outcome.clone(), now }).await
     }
 
     /// Does what [`Store::note`] does for many at once, in one write.
@@ -137,13 +112,12 @@ impl Store {
         notes: &[(&Intent, &Outcome)],
         now: Timestamp,
     ) -> Result<Vec<JournalId>, StoreError> {
-        let doing = "journal what was not done";
         let mut write = self.write_durably().await?;
         let mut ids = Vec::with_capacity(notes.len());
         for (intent, outcome) in notes {
-            ids.push(self.insert(&mut write, doing, run, intent, Some(outcome), now).await?);
+            ids.push(self.insert(&mut write, NOTE, run, intent, Some(outcome), now).await?);
         }
-        write.commit(doing).await?;
+        write.commit(NOTE).await?;
         Ok(ids)
     }
 
@@ -208,7 +182,60 @@ impl Store {
         Ok(RawManifest { digest: digest.clone(), media_type, bytes: bytes.into() })
     }
 
-    async fn insert(
+    /// An intent with its manifest, as a part of a write.
+    pub(super) async fn write_intent(
+        &self,
+        write: &mut Write<'_>,
+        run: Uuid,
+        intent: &Intent,
+        manifest: &RawManifest,
+        now: Timestamp,
+    ) -> Result<JournalId, StoreError> {
+        let doing = "journal an intent";
+        let id = self.insert(write, doing, run, intent, None, now).await?;
+        // Many tags have the same manifest. One that is there already is written again only where it was damaged.
+        sqlx::query(
+            "INSERT INTO journaled_manifests (digest, bytes) VALUES (?1, ?2)
+             ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes WHERE bytes IS NOT excluded.bytes",
+        )
+        .bind(intent.digest.to_string())
+        .bind(&*manifest.bytes)
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.fault(doing, &error))?;
+        Ok(id)
+    }
+
+    /// What came of an intent, as a part of a write.
+    pub(super) async fn write_outcome(
+        &self,
+        write: &mut Write<'_>,
+        id: JournalId,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<JournalId, StoreError> {
+        let doing = "journal an outcome";
+        let (skip, detail) = columns(outcome);
+        let done = sqlx::query(
+            "UPDATE journal SET outcome = ?2, skip = ?3, detail = ?4, settled_at = ?5 WHERE id = ?1 AND outcome IS NULL",
+        )
+        .bind(id.0)
+        .bind(outcome.label())
+        .bind(skip)
+        .bind(detail)
+        .bind(stored(now))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.fault(doing, &error))?;
+        if done.rows_affected() == 0 {
+            let what = format_args!("cannot {doing}: journal entry {} is settled already, or was never made", id.0);
+            return Err(self.error(StoreErrorKind::Missing, what));
+        }
+        Ok(id)
+    }
+
+    /// One row of the journal, as a part of a write.
+    pub(super) async fn insert(
         &self,
         write: &mut Write<'_>,
         doing: &str,

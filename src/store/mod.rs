@@ -2,10 +2,12 @@
 //!
 //! Two connections write. One waits until the disk has what it wrote, for what must never be lost (runs, plans, the
 //! journal, marks); the other does not, for what can be read again (cache, observations). A write of either kind is one
-//! transaction that begins as a writer, so that it never fails half-way for want of the lock.
+//! transaction that begins as a writer, so that it never fails half-way for want of the lock. Journal entries that
+//! callers make at the same time share one.
 
 mod cache;
 mod error;
+mod group;
 mod journal;
 mod lease;
 mod observations;
@@ -22,6 +24,7 @@ use jiff::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::mpsc;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use journal::{JournalEntry, JournalId};
@@ -51,6 +54,8 @@ struct Inner {
     /// Taken before either connection writes, because SQLite lets one write at a time and polls for its turn.
     writing: tokio::sync::Mutex<()>,
     pending: Mutex<cache::Pending>,
+    /// To the task that writes the journal for all.
+    journal: mpsc::Sender<group::Waiting>,
 }
 
 /// A write under way.
@@ -87,13 +92,14 @@ impl Store {
                 .test_before_acquire(false)
                 .connect_lazy_with(options.clone().synchronous(synchronous))
         };
-        let store = Self(Arc::new(Inner {
+        let store = Self(Arc::new_cyclic(|inner| Inner {
             path: path.to_owned(),
             durable: pool(1, SqliteSynchronous::Full),
             relaxed: pool(1, SqliteSynchronous::Normal),
             readers: pool(4, SqliteSynchronous::Normal),
             writing: tokio::sync::Mutex::default(),
             pending: Mutex::default(),
+            journal: group::start(inner.clone()),
         }));
         store.migrate().await?;
         Ok(store)
@@ -279,5 +285,62 @@ mod tests {
         let error = Store::open_with(&path, unwritable).await.unwrap_err();
         assert_eq!(error.kind, StoreErrorKind::ReadOnly, "{error}");
         assert_eq!(Store::open(&path).await.unwrap().runs(1000).await.unwrap().len() as u128, recorded);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_every_entry_of_a_write_and_loses_none_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tagwarden.db");
+        let store = Store::open_with(&path, |options| options.pragma("max_page_count", "120")).await.unwrap();
+        let run = uuid::Uuid::from_u128(1);
+        let begun = NewRun {
+            id: run,
+            kind: RunKind::Run,
+            mode: "enforce".into(),
+            started_at: Timestamp::UNIX_EPOCH,
+            by: String::new(),
+            version: String::new(),
+            approved_by: None,
+            ticket: None,
+        };
+        store.begin_run(&begun).await.unwrap();
+        let bytes: Arc<[u8]> = b"{}".as_slice().into();
+        let manifest = crate::registry::RawManifest {
+            digest: crate::domain::Digest::of(&bytes),
+            media_type: "application/json".into(),
+            bytes,
+        };
+        let intent = |number: usize| crate::domain::Intent {
+            action: crate::domain::Action::Restore,
+            registry: "contoso".parse().unwrap(),
+            repository: "shop/api".parse().unwrap(),
+            tag: format!("t-{number}").parse().unwrap(),
+            digest: manifest.digest.clone(),
+            media_type: Arc::clone(&manifest.media_type),
+            policy: None,
+            proof: "x".repeat(3000),
+        };
+        let write = async |number| (number, store.intend(run, &intent(number), &manifest, Timestamp::UNIX_EPOCH).await);
+        let (mut there, mut failed) = (Vec::new(), 0);
+        for start in (0..).step_by(16) {
+            for (number, written) in futures::future::join_all((start..start + 16).map(write)).await {
+                match written {
+                    Ok(_) => there.push(format!("t-{number}")),
+                    Err(error) => {
+                        assert_eq!(error.kind, StoreErrorKind::Full, "{error}");
+                        failed += 1;
+                    }
+                }
+            }
+            if failed > 0 {
+                break;
+            }
+        }
+        assert!(failed > 1, "those that shared the write failed together: {failed}");
+        let mut journaled: Vec<String> =
+            store.journal(run).await.unwrap().iter().map(|e| e.intent.tag.to_string()).collect();
+        journaled.sort();
+        there.sort();
+        assert_eq!(journaled, there);
     }
 }

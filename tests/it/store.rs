@@ -10,7 +10,7 @@ use tagwarden::domain::{
     Action, Digest, Gap, GapAt, Intent, Inventory, Moment, Outcome, Registry, RemovalMethod, Repository, Skip, Tag,
 };
 use tagwarden::registry::{ContentCache as _, RawManifest};
-use tagwarden::store::{JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
+use tagwarden::store::{JournalEntry, JournalId, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
 use uuid::Uuid;
 
 fn at(text: &str) -> Timestamp {
@@ -421,6 +421,92 @@ fn one_process_at_a_time_has_the_lease() {
     let _lease = Lease::take(&state, "apply").unwrap();
     let error = Lease::take(&state, "x").unwrap_err();
     assert!(error.message.contains("in use by apply;"), "nothing is left of the longer text: {error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn entries_made_at_once_are_each_durable_and_a_bad_one_fails_alone() {
+    let (folder, store) = fresh().await;
+    let run = new_run(1, noon());
+    store.begin_run(&run).await.unwrap();
+    let images: Vec<RawManifest> = (0..7).map(|number| manifest(&format!("image {number}"))).collect();
+    let settled = store.intend(run.id, &intent("settled", &images[0]), &images[0], noon()).await.unwrap();
+    store.settle(settled, &Outcome::Done(String::new()), noon()).await.unwrap();
+    let tasks: Vec<_> = (0..600)
+        .map(|number: usize| {
+            let (store, image, run) = (store.clone(), images[number % 7].clone(), run.id);
+            tokio::spawn(async move {
+                if number % 100 == 50 {
+                    let error = store.settle(settled, &Outcome::Done("again".into()), noon()).await.unwrap_err();
+                    assert_eq!(error.kind, StoreErrorKind::Missing);
+                    let nowhere = Uuid::from_u128(9);
+                    let error = store.intend(nowhere, &intent("bad", &image), &image, noon()).await.unwrap_err();
+                    assert_eq!(error.kind, StoreErrorKind::Rule, "there is no such run: {error}");
+                    return None;
+                }
+                let intent = intent(&format!("c-{number}"), &image);
+                let id = store.intend(run, &intent, &image, noon()).await.unwrap();
+                match number % 3 {
+                    0 => store.settle(id, &Outcome::Done(number.to_string()), noon()).await.unwrap(),
+                    1 => drop(store.note(run, &intent, &Outcome::Skipped(Skip::Gone), noon()).await.unwrap()),
+                    _ => {}
+                }
+                Some((id, number))
+            })
+        })
+        .collect();
+    let done = futures::future::join_all(tasks).await;
+    // What was acknowledged is in the file, whatever becomes of the store.
+    let copy = Store::open(&folder.path().join("tagwarden.db")).await.unwrap();
+    let journal = copy.journal(run.id).await.unwrap();
+    let acknowledged: Vec<(JournalId, usize)> = done.into_iter().filter_map(Result::unwrap).collect();
+    assert_eq!(acknowledged.len(), 594);
+    for (id, number) in &acknowledged {
+        let entry = journal.iter().find(|entry| entry.id == *id).unwrap();
+        assert_eq!(entry.intent.tag.as_str(), format!("c-{number}"));
+        let outcome = (number % 3 == 0).then(|| (Outcome::Done(number.to_string()), noon()));
+        assert_eq!(entry.outcome, outcome);
+        assert_eq!(copy.manifest_of(entry).await.unwrap(), images[number % 7]);
+    }
+    let notes = acknowledged.iter().filter(|(_, number)| number % 3 == 1).count();
+    assert_eq!(journal.len(), 1 + acknowledged.len() + notes, "nothing is there twice");
+}
+
+#[tokio::test]
+async fn whoever_is_cancelled_while_writing_leaves_the_journal_whole() {
+    use futures::FutureExt as _;
+    let (_folder, store) = fresh().await;
+    let run = new_run(1, noon());
+    store.begin_run(&run).await.unwrap();
+    let image = manifest("{}");
+    for number in 0..40 {
+        let (cancelled, kept) = (intent(&format!("x-{number}"), &image), intent(&format!("k-{number}"), &image));
+        let mut first = Box::pin(store.intend(run.id, &cancelled, &image, noon()));
+        assert!(first.as_mut().now_or_never().is_none(), "it waits for the disk");
+        // At another point each time.
+        for _ in 0..number {
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        store.intend(run.id, &kept, &image, noon()).await.unwrap();
+    }
+    let journal = store.journal(run.id).await.unwrap();
+    let tags: Vec<&str> = journal.iter().map(|entry| entry.intent.tag.as_str()).collect();
+    let mut once = tags.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), tags.len(), "nothing is there twice: {tags:?}");
+    assert!((0..40).all(|number| tags.contains(&format!("k-{number}").as_str())), "{tags:?}");
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_entries() {
+    let (_folder, store) = fresh().await;
+    let run = new_run(1, noon());
+    store.begin_run(&run).await.unwrap();
+    let image = manifest("{}");
+    store.clone().close().await;
+    store.intend(run.id, &intent("c-1", &image), &image, noon()).await.unwrap_err();
+    store.intend(run.id, &intent("c-2", &image), &image, noon()).await.unwrap_err();
 }
 
 /// The other half of the next test: journals without end, naming each entry once it is acknowledged.

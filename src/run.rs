@@ -52,13 +52,13 @@ pub struct House {
 #[derive(Debug)]
 pub struct Decision {
     /// What the registries hold.
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
     /// What the sources say.
     pub claims: Claims,
     /// The verdict on every tag.
-    pub verdicts: Verdicts,
+    pub verdicts: Arc<Verdicts>,
     /// What follows.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// All of it as people and scripts read it.
     pub document: PlanDocument,
 }
@@ -228,7 +228,8 @@ impl House {
         if !findings.is_empty() {
             return Err(RunError::Check(findings));
         }
-        let reclaim = engine::reclaim(&inventory, &claims, &verdicts, &plan);
+        let reclaim = Arc::new(engine::reclaim(&inventory, &claims, &verdicts, &plan));
+        let (inventory, verdicts, plan) = (Arc::new(inventory), Arc::new(verdicts), Arc::new(plan));
         let document = report::document(&Basis {
             rules: &rules,
             mode: self.settings.mode.label(),
@@ -495,8 +496,9 @@ impl House {
     }
 
     async fn save(&self, run: Uuid, document: &PlanDocument) -> Result<(), RunError> {
-        let text = serde_json::to_string(document).map_err(|error| RunError::Usage(error.to_string()))?;
-        Ok(self.store.save_plan(run, &document.id, &text).await?)
+        let whole = document.clone();
+        let write = move |out: &mut dyn std::io::Write| serde_json::to_writer(out, &whole).map_err(Into::into);
+        Ok(self.store.save_plan_as(run, &document.id, write).await?)
     }
 
     /// Records how a run ended, whichever way it did.
@@ -546,10 +548,9 @@ enum Refusals {
 
 /// How a run ended.
 fn ended(run: Uuid, document: PlanDocument, applied: Vec<Applied>, refusals: Refusals) -> Ended {
-    let removable = document.removals.iter().filter(|removal| removal.enforce);
     let all_refused = || {
-        let mut left = removable.clone().peekable();
-        left.peek().is_some() && left.all(|removal| document.refused(removal).is_some())
+        let mut left = document.removals.iter().filter(|removal| removal.enforce).peekable();
+        left.peek().is_some() && left.all(|removal| document.refused(&removal).is_some())
     };
     let any = |what: fn(&Outcome) -> bool| applied.iter().any(|applied| what(&applied.outcome));
     let refused = match refusals {
@@ -580,7 +581,7 @@ fn enforceable(decision: &Decision) -> Vec<Order> {
         .iter()
         .zip(views)
         .filter(|(removal, view)| removal.enforce && decision.document.refused(view).is_none());
-    fit.map(|(removal, view)| Order { removal: removal.clone(), proof: proof(view) }).collect()
+    fit.map(|(removal, view)| Order { removal: removal.clone(), proof: proof(&view) }).collect()
 }
 
 fn proof(view: &RemovalView) -> String {

@@ -97,9 +97,6 @@ pub async fn apply(hands: &Hands, orders: Vec<Order>, inventory: &Inventory) -> 
     Ok(applied)
 }
 
-/// Repositories of one registry that are worked on at once.
-const REPOSITORIES_AT_ONCE: usize = 4;
-
 async fn registry(
     hands: &Hands,
     name: RegistryName,
@@ -111,7 +108,10 @@ async fn registry(
         brake.stop(format!("registry {name} is not in the settings"));
         return skip_all(hands, &brake, repositories.into_values().flatten().collect()).await;
     };
-    let turns = Semaphore::new(target.reader.settings().concurrency.max(1));
+    // As many repositories as removals at once: the first removal of each goes alone, and where there are thousands of
+    // repositories, most are first ones.
+    let at_once = target.reader.settings().concurrency.max(1);
+    let turns = Semaphore::new(at_once);
     let work = repositories.into_iter().map(|(repository_name, orders)| {
         let (brake, turns, empty) = (&brake, &turns, Repository::empty(repository_name.clone()));
         let name = &name;
@@ -128,8 +128,7 @@ async fn registry(
             applied.inspect_err(|error| brake.stop(error.message.clone()))
         }
     });
-    let results: Vec<Result<Vec<Applied>, StoreError>> =
-        stream::iter(work).buffer_unordered(REPOSITORIES_AT_ONCE).collect().await;
+    let results: Vec<Result<Vec<Applied>, StoreError>> = stream::iter(work).buffer_unordered(at_once).collect().await;
     results.into_iter().collect::<Result<Vec<_>, _>>().map(|parts| parts.into_iter().flatten().collect())
 }
 

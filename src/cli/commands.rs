@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::output::{color, print, say, write_file};
+use super::output::{color, print, print_as, say, write_file};
 use super::progress::Bar;
 use super::{
     ApplyArgs, Cli, Command, DataFormat, DemoArgs, ExplainArgs, PlanArgs, RestoreArgs, RunArgs, RunsArgs, RunsCommand,
@@ -212,11 +212,11 @@ fn formats(files: &[std::path::PathBuf]) -> Result<Vec<(&Path, Format)>, RunErro
 
 fn show(document: &PlanDocument, format: Format, files: &[(&Path, Format)]) -> Result<(), RunError> {
     for (file, format) in files {
-        write_file(file, &report::render(document, *format))
+        write_file(file, |out| report::write(document, *format, out))
             .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
         say(&format!("wrote {}", file.display()));
     }
-    print(&report::render(document, format));
+    print_as(|out| report::write(document, format, out));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Where words and data go.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 
 use tracing_subscriber::EnvFilter;
@@ -9,8 +9,13 @@ use super::Command;
 
 /// Prints data to stdout. A reader that has seen enough (`| head`) is no failure.
 pub(super) fn print(data: &str) {
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout.write_all(data.as_bytes()).and_then(|()| stdout.flush())
+    print_as(|out| out.write_all(data.as_bytes()));
+}
+
+/// The same for data that is written piece by piece.
+pub(super) fn print_as(data: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    if let Err(error) = data(&mut stdout).and_then(|()| stdout.flush())
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         say(&format!("cannot print: {error}"));
@@ -54,10 +59,13 @@ pub(super) fn start_logs(command: &Command) {
 ///
 /// # Errors
 /// When the folder cannot be written to.
-pub(super) fn write_file(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write_file(path: &Path, data: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".tagwarden-").tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
+    let mut buffered = io::BufWriter::new(&mut file);
+    data(&mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
     file.as_file().sync_all()?;
     share(file.as_file())?;
     file.persist(path).map_err(|error| error.error)?;

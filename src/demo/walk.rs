@@ -157,15 +157,15 @@ fn tell(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
     }
     say("would go, for example:");
     let mut repositories = Vec::new();
-    for removal in &plan.removals {
-        if repositories.len() < HOW_MANY && !repositories.contains(&&removal.repository) {
-            repositories.push(&removal.repository);
+    for removal in plan.removals.iter() {
+        if repositories.len() < HOW_MANY && !repositories.contains(&removal.repository) {
+            repositories.push(removal.repository.clone());
             say(&format!("  {}: {}", removal.name(), sentence(&removal.reasons)));
         }
     }
     say("stays, for example:");
     let mut kinds = Vec::new();
-    for kept in &plan.kept {
+    for kept in plan.kept.iter() {
         let Some(reason) = kept.reasons.first() else { continue };
         if kinds.len() < 2 * HOW_MANY && !kinds.contains(&reason.kind()) {
             kinds.push(reason.kind());

@@ -1,5 +1,7 @@
 //! From decisions to the document that people and scripts read.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,11 +10,12 @@ use super::document::{
     DriftView, GapView, KeptView, LimitsView, PlanDocument, PolicyView, RefusalView, RegistryView, RemovalView, SCHEMA,
     SourceView, SummaryView,
 };
+use super::listing::{Listing, Make};
 use super::reason::{HolderView, ReasonView};
 use super::{obstacle, refusal_message, seal};
 use crate::domain::{
-    Claims, Date, Drift, Gap, Inventory, Plan, Policy, Reclaim, Refusal, Registry, RemovalAbility, Rules, Scope,
-    SourceAnswer, SourceState, TagAt, TagVerdict, Verdict,
+    Claims, Date, Drift, Gap, Inventory, Plan, Policy, PolicyName, Reason, Reclaim, Refusal, Registry, Removal,
+    RemovalAbility, Repository, Rules, Scope, SourceAnswer, SourceState, Tag, TagVerdict, Verdict,
 };
 use crate::engine::{self, Verdicts};
 
@@ -26,15 +29,15 @@ pub struct Basis<'a> {
     /// The revision of the settings.
     pub settings: &'a str,
     /// What was read.
-    pub inventory: &'a Inventory,
+    pub inventory: &'a Arc<Inventory>,
     /// What was claimed.
     pub claims: &'a Claims,
     /// What was decided.
-    pub verdicts: &'a Verdicts,
+    pub verdicts: &'a Arc<Verdicts>,
     /// What follows from it.
-    pub plan: &'a Plan,
+    pub plan: &'a Arc<Plan>,
     /// What that would free.
-    pub reclaim: &'a Reclaim,
+    pub reclaim: &'a Arc<Reclaim>,
     /// The time now.
     pub created_at: Timestamp,
     /// The time that was decided for.
@@ -49,8 +52,15 @@ pub struct Basis<'a> {
 #[must_use]
 pub fn document(basis: &Basis) -> PlanDocument {
     let Basis { rules, inventory, plan, .. } = basis;
-    let removals = removals(basis);
-    let kept = kept(basis);
+    let facts = Facts {
+        inventory: Arc::clone(inventory),
+        verdicts: Arc::clone(basis.verdicts),
+        plan: Arc::clone(plan),
+        reclaim: Arc::clone(basis.reclaim),
+        evaluated_at: basis.evaluated_at,
+    };
+    let removals = Listing::made(Removals(facts.clone()));
+    let kept = Listing::made(Kept::new(facts));
     let mut document = PlanDocument {
         schema: SCHEMA.to_owned(),
         id: String::new(),
@@ -64,7 +74,7 @@ pub fn document(basis: &Basis) -> PlanDocument {
         limits: LimitsView { untag: rules.limits.untag, percent: rules.limits.percent, leave: rules.limits.leave },
         registries: inventory.registries.iter().map(registry).collect(),
         sources: basis.claims.sources.iter().map(source).collect(),
-        policies: policies(rules, &removals),
+        policies: policies(rules, basis.verdicts),
         drift: basis.verdicts.drift.iter().map(drift).collect(),
         refusals: plan.refusals.iter().map(refusal).collect(),
         summary: summary(basis),
@@ -73,6 +83,65 @@ pub fn document(basis: &Basis) -> PlanDocument {
     };
     seal(&mut document);
     document
+}
+
+/// The policy by which a reason lets a tag go.
+fn lets_go(reason: &Reason) -> Option<&PolicyName> {
+    match reason {
+        Reason::LetGo { policy, .. } | Reason::CompanionOfExpired { policy, .. } => Some(policy),
+        _ => None,
+    }
+}
+
+/// What the views of tags are made from.
+#[derive(Clone)]
+struct Facts {
+    inventory: Arc<Inventory>,
+    verdicts: Arc<Verdicts>,
+    plan: Arc<Plan>,
+    reclaim: Arc<Reclaim>,
+    evaluated_at: Timestamp,
+}
+
+/// The tags that go.
+struct Removals(Facts);
+
+impl Make<RemovalView> for Removals {
+    fn count(&self) -> usize {
+        self.0.plan.removals.len()
+    }
+
+    fn make(&self, position: usize) -> Option<RemovalView> {
+        let removal = self.0.plan.removals.get(position)?;
+        let reclaimable_bytes = self.0.reclaim.removals.get(position).copied().flatten();
+        Some(removal_view(&self.0, removal, reclaimable_bytes))
+    }
+}
+
+/// The tags that stay.
+struct Kept {
+    facts: Facts,
+    /// Where their verdicts are.
+    positions: Vec<u32>,
+}
+
+impl Kept {
+    fn new(facts: Facts) -> Self {
+        let stays = |found: &TagVerdict| found.verdict != Verdict::Expired && tag_of(&facts, found).is_some();
+        let positions = (0..).zip(&facts.verdicts.tags).filter(|(_, found)| stays(found)).map(|(at, _)| at).collect();
+        Self { facts, positions }
+    }
+}
+
+impl Make<KeptView> for Kept {
+    fn count(&self) -> usize {
+        self.positions.len()
+    }
+
+    fn make(&self, position: usize) -> Option<KeptView> {
+        let verdict = self.facts.verdicts.tags.get(*self.positions.get(position)? as usize)?;
+        kept_view(&self.facts, verdict)
+    }
 }
 
 fn registry(registry: &Registry) -> RegistryView {
@@ -119,10 +188,16 @@ fn source(answer: &SourceAnswer) -> SourceView {
     }
 }
 
-fn policies(rules: &Rules, removals: &[RemovalView]) -> Vec<PolicyView> {
+fn policies(rules: &Rules, verdicts: &Verdicts) -> Vec<PolicyView> {
     let mut policies: Vec<&Policy> = rules.policies.iter().collect();
     policies.sort_by(|a, b| a.name.cmp(&b.name));
-    let expired = |name: &str| removals.iter().filter(|removal| removal.policies().any(|by| by == name)).count();
+    let mut expired: BTreeMap<&PolicyName, u64> = BTreeMap::new();
+    for found in verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired) {
+        let mut by: Vec<&PolicyName> = found.reasons.iter().filter_map(lets_go).collect();
+        by.sort();
+        by.dedup();
+        by.into_iter().for_each(|policy| *expired.entry(policy).or_default() += 1);
+    }
     policies
         .into_iter()
         .map(|policy| PolicyView {
@@ -132,57 +207,46 @@ fn policies(rules: &Rules, removals: &[RemovalView]) -> Vec<PolicyView> {
             description: policy.description.clone(),
             file: policy.file.to_string(),
             revision: policy.revision.to_string(),
-            expired: expired(policy.name.as_str()) as u64,
+            expired: expired.get(&policy.name).copied().unwrap_or_default(),
         })
         .collect()
 }
 
-fn removals(basis: &Basis) -> Vec<RemovalView> {
-    let verdict_at = |at: TagAt| basis.verdicts.tags.binary_search_by_key(&at, |verdict| verdict.at).ok();
-    let reclaimed = basis.reclaim.removals.iter().copied().chain(std::iter::repeat(None));
-    basis
-        .plan
-        .removals
-        .iter()
-        .zip(reclaimed)
-        .map(|(removal, reclaimable_bytes)| {
-            let reasons = verdict_at(removal.at).map(|found| reasons(&basis.verdicts.tags[found])).unwrap_or_default();
-            let dated_at = removal.date.timestamp();
-            RemovalView {
-                registry: removal.registry.to_string(),
-                repository: removal.repository.to_string(),
-                tag: removal.tag.to_string(),
-                digest: removal.digest.to_string(),
-                policy: removal.policy.to_string(),
-                enforce: removal.enforce,
-                method: removal.method.label().to_owned(),
-                companion_of: removal.companion_of.as_ref().map(ToString::to_string),
-                pushed_at: match removal.date {
-                    Date::Pushed(time) => Some(time),
-                    _ => None,
-                },
-                dated_at,
-                dated_by: removal.date.label().to_owned(),
-                age_seconds: dated_at.map(|time| basis.evaluated_at.duration_since(time).as_secs()),
-                reclaimable_bytes,
-                reasons,
-            }
-        })
-        .collect()
-}
-
-fn kept(basis: &Basis) -> Vec<KeptView> {
-    basis.verdicts.tags.iter().filter_map(|verdict| kept_tag(basis, verdict)).collect()
-}
-
-fn kept_tag(basis: &Basis, verdict: &TagVerdict) -> Option<KeptView> {
-    if verdict.verdict == Verdict::Expired {
-        return None;
+fn removal_view(facts: &Facts, removal: &Removal, reclaimable_bytes: Option<u64>) -> RemovalView {
+    let found = facts.verdicts.tags.binary_search_by_key(&removal.at, |verdict| verdict.at).ok();
+    let reasons = found.map(|found| reasons(&facts.verdicts.tags[found])).unwrap_or_default();
+    let dated_at = removal.date.timestamp();
+    RemovalView {
+        registry: removal.registry.to_string(),
+        repository: removal.repository.to_string(),
+        tag: removal.tag.to_string(),
+        digest: removal.digest.to_string(),
+        policy: removal.policy.to_string(),
+        enforce: removal.enforce,
+        method: removal.method.label().to_owned(),
+        companion_of: removal.companion_of.as_ref().map(ToString::to_string),
+        pushed_at: match removal.date {
+            Date::Pushed(time) => Some(time),
+            _ => None,
+        },
+        dated_at,
+        dated_by: removal.date.label().to_owned(),
+        age_seconds: dated_at.map(|time| facts.evaluated_at.duration_since(time).as_secs()),
+        reclaimable_bytes,
+        reasons,
     }
-    let registry = basis.inventory.registries.get(verdict.at.registry as usize)?;
+}
+
+/// The tag that a verdict is about.
+fn tag_of<'a>(facts: &'a Facts, verdict: &TagVerdict) -> Option<(&'a Registry, &'a Repository, &'a Tag)> {
+    let registry = facts.inventory.registries.get(verdict.at.registry as usize)?;
     let repository = registry.repositories.get(verdict.at.repository as usize)?;
-    let tag = repository.tags.get(verdict.at.tag as usize)?;
-    let date = engine::date(repository, tag, basis.evaluated_at);
+    Some((registry, repository, repository.tags.get(verdict.at.tag as usize)?))
+}
+
+fn kept_view(facts: &Facts, verdict: &TagVerdict) -> Option<KeptView> {
+    let (registry, repository, tag) = tag_of(facts, verdict)?;
+    let date = engine::date(repository, tag, facts.evaluated_at);
     Some(KeptView {
         registry: registry.name.to_string(),
         repository: repository.name.to_string(),

@@ -1,6 +1,7 @@
 //! The plan as one row for each tag, for a spreadsheet.
 
 use std::borrow::Cow;
+use std::io;
 
 use super::{PlanDocument, ReasonView};
 
@@ -25,11 +26,18 @@ const HEADER: [&str; 12] = [
 /// empty for what stays; its `policy` lists all that have a say in it.
 #[must_use]
 pub fn csv(document: &PlanDocument) -> String {
-    let mut out = String::new();
-    row(&mut out, &HEADER.map(Cow::Borrowed));
-    for removal in &document.removals {
+    let mut out = Vec::new();
+    // Writing to memory cannot fail.
+    let _ = write_csv(document, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Writes what [`csv`] gives, row by row.
+pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io::Result<()> {
+    row(out, &HEADER.map(Cow::Borrowed))?;
+    for removal in document.removals.iter() {
         row(
-            &mut out,
+            out,
             &[
                 defused(&removal.registry),
                 defused(&removal.repository),
@@ -44,14 +52,14 @@ pub fn csv(document: &PlanDocument) -> String {
                 number(removal.reclaimable_bytes),
                 defused(&sentences(&removal.reasons)),
             ],
-        );
+        )?;
     }
-    for kept in &document.kept {
+    for kept in document.kept.iter() {
         let mut policies: Vec<&str> = kept.reasons.iter().filter_map(ReasonView::policy).collect();
         policies.dedup();
         let age = kept.dated_at.map(|time| document.evaluated_at.duration_since(time).as_secs());
         row(
-            &mut out,
+            out,
             &[
                 defused(&kept.registry),
                 defused(&kept.repository),
@@ -66,9 +74,9 @@ pub fn csv(document: &PlanDocument) -> String {
                 "".into(),
                 defused(&sentences(&kept.reasons)),
             ],
-        );
+        )?;
     }
-    out
+    Ok(())
 }
 
 fn sentences(reasons: &[ReasonView]) -> String {
@@ -88,18 +96,20 @@ fn defused(text: &str) -> Cow<'_, str> {
     }
 }
 
-fn row(out: &mut String, cells: &[Cow<'_, str>]) {
+fn row(out: &mut dyn io::Write, cells: &[Cow<'_, str>]) -> io::Result<()> {
+    let mut row = String::new();
     for (position, cell) in cells.iter().enumerate() {
         if position > 0 {
-            out.push(',');
+            row.push(',');
         }
         if cell.contains([',', '"', '\r', '\n']) {
-            out.push('"');
-            out.push_str(&cell.replace('"', "\"\""));
-            out.push('"');
+            row.push('"');
+            row.push_str(&cell.replace('"', "\"\""));
+            row.push('"');
         } else {
-            out.push_str(cell);
+            row.push_str(cell);
         }
     }
-    out.push_str("\r\n");
+    row.push_str("\r\n");
+    out.write_all(row.as_bytes())
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ReasonView;
+use super::{Listing, ReasonView};
 
 /// The `schema` of a [`PlanDocument`].
 pub const SCHEMA: &str = "tagwarden.plan/1";
@@ -36,9 +36,9 @@ pub struct PlanDocument {
     /// The policies applied.
     pub policies: Vec<PolicyView>,
     /// The tags that go.
-    pub removals: Vec<RemovalView>,
+    pub removals: Listing<RemovalView>,
     /// The tags that stay.
-    pub kept: Vec<KeptView>,
+    pub kept: Listing<KeptView>,
     /// Records whose tag is not at their digest.
     pub drift: Vec<DriftView>,
     /// What stands against the removals.

@@ -1,5 +1,7 @@
 //! Everything known about one tag.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -11,10 +13,9 @@ use super::words::{age, bytes};
 use super::{DriftView, HolderView, KeptView, PlanDocument, ReasonView, RefusalView, RemovalView};
 
 /// One tag of a plan, whichever way it went.
-#[derive(Clone, Copy)]
 enum Tag<'a> {
-    Goes(&'a RemovalView),
-    Stays(&'a KeptView),
+    Goes(Cow<'a, RemovalView>),
+    Stays(Cow<'a, KeptView>),
 }
 
 impl<'a> Tag<'a> {
@@ -22,35 +23,35 @@ impl<'a> Tag<'a> {
         document.removals.iter().map(Self::Goes).chain(document.kept.iter().map(Self::Stays))
     }
 
-    fn place(self) -> (&'a str, &'a str, &'a str) {
+    fn place(&self) -> (&str, &str, &str) {
         match self {
             Self::Goes(removal) => (&removal.registry, &removal.repository, &removal.tag),
             Self::Stays(kept) => (&kept.registry, &kept.repository, &kept.tag),
         }
     }
 
-    fn digest(self) -> Option<&'a str> {
+    fn digest(&self) -> Option<&str> {
         match self {
             Self::Goes(removal) => Some(&removal.digest),
             Self::Stays(kept) => kept.digest.as_deref(),
         }
     }
 
-    fn verdict(self) -> &'a str {
+    fn verdict(&self) -> &str {
         match self {
             Self::Goes(_) => "expired",
             Self::Stays(kept) => &kept.verdict,
         }
     }
 
-    fn dated(self) -> (Option<Timestamp>, &'a str) {
+    fn dated(&self) -> (Option<Timestamp>, &str) {
         match self {
             Self::Goes(removal) => (removal.dated_at, &removal.dated_by),
             Self::Stays(kept) => (kept.dated_at, &kept.dated_by),
         }
     }
 
-    fn reasons(self) -> &'a [ReasonView] {
+    fn reasons(&self) -> &[ReasonView] {
         match self {
             Self::Goes(removal) => &removal.reasons,
             Self::Stays(kept) => &kept.reasons,
@@ -76,7 +77,7 @@ fn explained<'a>(document: &'a PlanDocument, place: (&str, &str, &str)) -> Optio
     let drift = document.drift.iter();
     let drift =
         drift.filter(|drift| (&*drift.registry, &*drift.repository, &*drift.tag) == (registry, repository, name));
-    let refusals = match tag {
+    let refusals = match &tag {
         Tag::Goes(removal) => document.refusals.iter().filter(|refusal| refusal.covers(removal)).collect(),
         Tag::Stays(_) => Vec::new(),
     };
@@ -89,10 +90,10 @@ fn explained<'a>(document: &'a PlanDocument, place: (&str, &str, &str)) -> Optio
 pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, tag: &str) -> Option<String> {
     let found = explained(document, (registry, repository, tag))?;
     let mut out = String::new();
-    line(&mut out, 0, &format!("{registry}/{repository}:{tag} {}", decided(document, found.tag)));
+    line(&mut out, 0, &format!("{registry}/{repository}:{tag} {}", decided(document, &found.tag)));
     line(&mut out, 1, &format!("digest: {}", found.tag.digest().unwrap_or("could not be read")));
-    line(&mut out, 1, &format!("time:   {}", dated(document, found.tag)));
-    if let Tag::Goes(removal) = found.tag {
+    line(&mut out, 1, &format!("time:   {}", dated(document, &found.tag)));
+    if let Tag::Goes(removal) = &found.tag {
         let size = match removal.reclaimable_bytes {
             Some(number) => format!("{} reclaimable once the registry collects it", bytes(number)),
             None => "how much can be reclaimed cannot be known".to_owned(),
@@ -115,7 +116,7 @@ pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, ta
             }
         }
     }
-    if let Tag::Stays(kept) = found.tag {
+    if let Tag::Stays(kept) = &found.tag {
         prospects(&mut out, kept);
     }
     around(&mut out, &found);
@@ -131,7 +132,7 @@ fn claim(out: &mut String, reference: Option<&String>, holder: &HolderView) {
     }
 }
 
-fn decided(document: &PlanDocument, tag: Tag<'_>) -> String {
+fn decided(document: &PlanDocument, tag: &Tag<'_>) -> String {
     match tag {
         Tag::Stays(kept) => match kept.verdict.as_str() {
             "protected" => "stays: it is protected".to_owned(),
@@ -153,7 +154,7 @@ fn decided(document: &PlanDocument, tag: Tag<'_>) -> String {
     }
 }
 
-fn dated(document: &PlanDocument, tag: Tag<'_>) -> String {
+fn dated(document: &PlanDocument, tag: &Tag<'_>) -> String {
     let (time, by) = tag.dated();
     let Some(time) = time else { return "none that can be trusted".to_owned() };
     let what = match by {
@@ -271,7 +272,7 @@ pub fn explanation_json(document: &PlanDocument, registry: &str, repository: &st
         let (registry, repository, tag) = other.place();
         json!({ "registry": registry, "repository": repository, "tag": tag, "verdict": other.verdict() })
     });
-    let (standing, goes_when) = match found.tag {
+    let (standing, goes_when) = match &found.tag {
         Tag::Goes(removal) => (Some(Standing::of(document, removal).label()), Vec::new()),
         Tag::Stays(kept) => (None, endings(kept)),
     };

@@ -1,6 +1,9 @@
 //! The formats of a report.
 
-use super::{PlanDocument, csv, html, markdown, text};
+use std::io;
+
+use super::csv::write_csv;
+use super::{PlanDocument, html, markdown, text};
 
 /// How a plan can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,19 +53,27 @@ impl Format {
 /// The document in a format, ending in a line break.
 #[must_use]
 pub fn render(document: &PlanDocument, format: Format) -> String {
-    match format {
-        Format::Text => text(document),
-        Format::Json => json(document),
-        Format::Markdown => markdown(document),
-        Format::Html => html(document),
-        Format::Csv => csv(document),
+    let mut out = Vec::new();
+    match write(document, format, &mut out) {
+        Ok(()) => String::from_utf8_lossy(&out).into_owned(),
+        // Cannot be: memory takes all, and the shape has string keys only. Text that is no plan is what `apply` refuses.
+        Err(error) => format!("the plan could not be written as {}: {error}\n", format.label()),
     }
 }
 
-fn json(document: &PlanDocument) -> String {
-    match serde_json::to_string_pretty(document) {
-        Ok(json) => json + "\n",
-        // Cannot be: the shape has string keys only. Text that is no plan is what `apply` then refuses.
-        Err(error) => format!("the plan could not be written as JSON: {error}\n"),
+/// Writes the document in a format, ending in a line break. The formats that list every tag need no memory for that.
+///
+/// # Errors
+/// When it cannot be written there.
+pub fn write(document: &PlanDocument, format: Format, out: &mut dyn io::Write) -> io::Result<()> {
+    match format {
+        Format::Text => out.write_all(text(document).as_bytes()),
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, document)?;
+            out.write_all(b"\n")
+        }
+        Format::Markdown => out.write_all(markdown(document).as_bytes()),
+        Format::Html => out.write_all(html(document).as_bytes()),
+        Format::Csv => write_csv(document, out),
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use super::reason::{minute, short};
-use super::tally::{Standing, freed, next_steps, occasion, size, why_it_goes};
+use super::tally::{Standing, freed, kept_as, next_steps, occasion, size, why_it_goes};
 use super::text::drift_words;
 use super::words::{age, bytes, clip, count, plain};
 use super::{KeptView, PlanDocument, ReasonView, RemovalView};
@@ -84,13 +84,8 @@ struct Staying {
 /// content policy allows its own style and script by their hashes and nothing else.
 #[must_use]
 pub fn html(document: &PlanDocument) -> String {
-    let mut kept: Vec<&KeptView> = document.kept.iter().collect();
-    kept.sort_by_key(|kept| match kept.verdict.as_str() {
-        "protected" => 0,
-        "undecided" => 1,
-        "retained" => 2,
-        _ => 3,
-    });
+    let order = ["protected", "undecided", "retained", "out-of-scope"];
+    let kept = order.into_iter().flat_map(|verdict| kept_as(document, verdict));
     let page = Page {
         document,
         style: STYLE,
@@ -107,13 +102,16 @@ pub fn html(document: &PlanDocument) -> String {
                 "Removals by repository",
                 document.removals.iter().map(|r| format!("{}/{}", r.registry, r.repository)),
             ),
-            chart("Removals by policy", document.removals.iter().flat_map(|r| r.policies().map(str::to_owned))),
+            chart(
+                "Removals by policy",
+                document.removals.iter().flat_map(|r| r.policies().map(str::to_owned).collect::<Vec<_>>()),
+            ),
         ],
         drift: document.drift.iter().map(drift_words).collect(),
-        removals: document.removals.iter().take(MOST_REMOVALS).map(|removal| going(document, removal)).collect(),
+        removals: document.removals.iter().take(MOST_REMOVALS).map(|removal| going(document, &removal)).collect(),
         more_removals: document.removals.len().saturating_sub(MOST_REMOVALS),
-        kept: kept.iter().take(MOST_KEPT).map(|kept| staying(document, kept)).collect(),
-        more_kept: kept.len().saturating_sub(MOST_KEPT),
+        kept: kept.take(MOST_KEPT).map(|kept| staying(document, &kept)).collect(),
+        more_kept: document.kept.len().saturating_sub(MOST_KEPT),
     };
     // Writing into a string cannot fail; should it ever, the page says so instead of being half a page.
     let page =

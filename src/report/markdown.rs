@@ -2,7 +2,8 @@
 
 use super::reason::{minute, short};
 use super::tally::{
-    Standing, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size, why_it_goes,
+    Held, Standing, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size,
+    why_it_goes,
 };
 use super::text::drift_words;
 use super::words::{age, bytes, clip, count, counted, plain};
@@ -249,7 +250,7 @@ fn removals(document: &PlanDocument, most: usize) -> String {
     let title = format!("{} would go", counted(document.removals.len() as u64, "tag"));
     let frame = section("Removals", &folded(&title, header)).len()
         + "\n… and 18,446,744,073,709,551,615 more in the JSON.\n".len();
-    let rows = document.removals.iter().map(|removal| self::removal(document, removal));
+    let rows = document.removals.iter().map(|removal| self::removal(document, &removal));
     let table = lines(most.saturating_sub(frame), document.removals.len(), rows);
     section("Removals", &folded(&title, &(header.to_owned() + &table)))
 }
@@ -282,16 +283,20 @@ fn staying(document: &PlanDocument) -> String {
 }
 
 fn protected(document: &PlanDocument) -> String {
-    let groups = by_holder(document);
-    let total = groups.values().map(Vec::len).sum();
+    let (groups, total) = by_holder(document, MOST_PROTECTED);
     if total == 0 {
         return String::new();
     }
     let header = "| tag | digest | who holds it |\n| :-- | :-- | :-- |\n";
-    let rows = groups.values().flatten().map(|(kept, reason, others)| {
+    let rows = groups.values().flatten().map(|held| {
+        let Held { kept, others, .. } = held;
         let others = if *others == 0 { String::new() } else { format!(" (and {} more)", count(*others as u64)) };
         let digest = kept.digest.as_deref().map_or_else(|| "unread".to_owned(), |digest| code(&short(digest)));
-        row(&[code(&kept.name()), digest, words(&reason.map(ReasonView::sentence).unwrap_or_default()) + &others])
+        row(&[
+            code(&kept.name()),
+            digest,
+            words(&held.reason().map(ReasonView::sentence).unwrap_or_default()) + &others,
+        ])
     });
     let table = header.to_owned() + &lines(MOST_PROTECTED, total, rows);
     String::from("\n") + &folded(&format!("{} protected: by whom", counted(total as u64, "tag")), &table)
@@ -303,19 +308,19 @@ fn undecided(document: &PlanDocument) -> String {
         return String::new();
     }
     let header = "| tag | what is missing |\n| :-- | :-- |\n";
-    let rows = kept_as(document, "undecided").map(|kept| row(&[code(&kept.name()), words(&missing(kept))]));
+    let rows = kept_as(document, "undecided").map(|kept| row(&[code(&kept.name()), words(&missing(&kept))]));
     let table = header.to_owned() + &lines(MOST_UNDECIDED, total, rows);
     String::from("\n") + &folded(&format!("{} undecided, so kept: why", counted(total as u64, "tag")), &table)
 }
 
 /// Commands that only read, for the first removal.
 fn by_hand(document: &PlanDocument) -> String {
-    let Some(removal) = document.removals.first() else { return String::new() };
+    let Some(removal) = document.removals.get(0) else { return String::new() };
     let registry = document.registries.iter().find(|registry| registry.name == removal.registry);
     let Some(registry) = registry else { return String::new() };
     let endpoint = registry.endpoint.trim_end_matches('/');
     let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
-    let RemovalView { repository, tag, digest, .. } = removal;
+    let RemovalView { repository, tag, digest, .. } = &*removal;
     let pasteable =
         |text: &str| text.len() <= MOST_WORDS && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:".contains(c));
     if ![endpoint, repository.as_str(), tag.as_str(), digest.as_str()].into_iter().all(pasteable) {

@@ -8,6 +8,7 @@ mod document;
 mod explain;
 mod format;
 mod html;
+mod listing;
 mod markdown;
 mod outlook;
 mod reason;
@@ -23,8 +24,9 @@ pub use document::{
     SourceView, SummaryView,
 };
 pub use explain::{explanation, explanation_json};
-pub use format::{Format, render};
+pub use format::{Format, render, write};
 pub use html::html;
+pub use listing::Listing;
 pub use markdown::markdown;
 pub use reason::{HolderView, MissView, ReasonView};
 pub use seal::{Broken, open, seal};

@@ -1,5 +1,6 @@
 //! What every rendering counts and groups alike.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::reason::{minute, short};
@@ -45,8 +46,8 @@ pub(super) struct Standings {
 
 pub(super) fn standings(document: &PlanDocument) -> Standings {
     let mut found = Standings::default();
-    for removal in &document.removals {
-        match Standing::of(document, removal) {
+    for removal in document.removals.iter() {
+        match Standing::of(document, &removal) {
             Standing::Enforced => found.enforced += 1,
             Standing::Reported => found.reported += 1,
             Standing::Refused => found.refused += 1,
@@ -187,14 +188,14 @@ pub(super) fn size(removal: &RemovalView) -> String {
 }
 
 /// The kept tags with one verdict.
-pub(super) fn kept_as<'a>(document: &'a PlanDocument, verdict: &'a str) -> impl Iterator<Item = &'a KeptView> {
+pub(super) fn kept_as<'a>(document: &'a PlanDocument, verdict: &'a str) -> impl Iterator<Item = Cow<'a, KeptView>> {
     document.kept.iter().filter(move |kept| kept.verdict == verdict)
 }
 
 /// How many kept tags have each kind of reason to stay, the most frequent first. A tag counts once for each kind.
 pub(super) fn kinds_of_reason(document: &PlanDocument) -> Vec<(&'static str, u64)> {
     let mut kinds: BTreeMap<&'static str, u64> = BTreeMap::new();
-    for kept in &document.kept {
+    for kept in document.kept.iter() {
         let mut found: Vec<&'static str> = kept.reasons.iter().filter_map(staying).collect();
         found.sort_unstable();
         found.dedup();
@@ -249,18 +250,36 @@ fn hold(reason: &ReasonView) -> Option<String> {
     }
 }
 
-/// A protected tag, the first reason that holds it, and how many more do.
-type Held<'a> = (&'a KeptView, Option<&'a ReasonView>, usize);
+/// A protected tag, and how many more reasons hold it than the first.
+pub(super) struct Held<'a> {
+    pub(super) kept: Cow<'a, KeptView>,
+    first: Option<usize>,
+    pub(super) others: usize,
+}
 
-/// The protected tags, each once, under its first holder.
-pub(super) fn by_holder(document: &PlanDocument) -> BTreeMap<String, Vec<Held<'_>>> {
-    let mut groups: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for kept in kept_as(document, "protected") {
-        let mut holds = kept.reasons.iter().filter_map(|reason| Some((reason, hold(reason)?)));
-        let (first, group) = holds.next().unzip();
-        groups.entry(group.unwrap_or_default()).or_default().push((kept, first, holds.count()));
+impl Held<'_> {
+    /// The first reason that holds it.
+    pub(super) fn reason(&self) -> Option<&ReasonView> {
+        self.kept.reasons.get(self.first?)
     }
-    groups
+}
+
+/// The protected tags, each once, under its first holder: as many of each holder as a report may show, and how many
+/// there are in all.
+pub(super) fn by_holder(document: &PlanDocument, most: usize) -> (BTreeMap<String, Vec<Held<'_>>>, usize) {
+    let mut groups: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    let mut total = 0;
+    for kept in kept_as(document, "protected") {
+        let mut holds = (0..).zip(&kept.reasons).filter_map(|(at, reason)| Some((at, hold(reason)?)));
+        let (first, group) = holds.next().unzip();
+        let others = holds.count();
+        total += 1;
+        let group = groups.entry(group.unwrap_or_default()).or_default();
+        if group.len() < most {
+            group.push(Held { kept, first, others });
+        }
+    }
+    (groups, total)
 }
 
 /// The sentences of what is missing about an undecided tag.

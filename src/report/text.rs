@@ -193,10 +193,10 @@ fn removals(out: &mut String, document: &PlanDocument) {
             removal.name(),
             short(&removal.digest),
             removal.age_seconds.map_or_else(|| "unknown".to_owned(), age),
-            size(removal),
+            size(&removal),
             removal.policy.clone(),
-            Standing::of(document, removal).label().to_owned(),
-            why_it_goes(removal),
+            Standing::of(document, &removal).label().to_owned(),
+            why_it_goes(&removal),
         ]
     });
     columns(out, &["tag", "digest", "age", "size", "policy", "standing", "why"], &[3], rows);
@@ -213,8 +213,8 @@ fn staying(out: &mut String, document: &PlanDocument) {
 }
 
 fn protected(out: &mut String, document: &PlanDocument) {
-    let groups = by_holder(document);
-    if groups.is_empty() {
+    let (groups, total) = by_holder(document, MOST_PROTECTED);
+    if total == 0 {
         return;
     }
     heading(out, "Protected, by who holds it");
@@ -224,14 +224,14 @@ fn protected(out: &mut String, document: &PlanDocument) {
             break;
         }
         line(out, 1, holder);
-        for (kept, reason, others) in tags.iter().take(MOST_PROTECTED - shown) {
-            let others = if *others == 0 { String::new() } else { format!(" (and {others} more)") };
-            let how = reason.map(how_held).unwrap_or_default();
-            line(out, 2, &format!("{}: {how}{others}", kept.name()));
+        for held in tags.iter().take(MOST_PROTECTED - shown) {
+            let others = if held.others == 0 { String::new() } else { format!(" (and {} more)", held.others) };
+            let how = held.reason().map(how_held).unwrap_or_default();
+            line(out, 2, &format!("{}: {how}{others}", held.kept.name()));
             shown += 1;
         }
     }
-    more(out, groups.values().map(Vec::len).sum(), shown);
+    more(out, total, shown);
 }
 
 /// How a reason holds a tag, below a heading that says who does.
@@ -258,7 +258,7 @@ fn undecided(out: &mut String, document: &PlanDocument) {
     }
     heading(out, "Undecided: something is missing, so they stay");
     for kept in kept_as(document, "undecided").take(MOST_UNDECIDED) {
-        line(out, 1, &format!("{}: {}", kept.name(), missing(kept)));
+        line(out, 1, &format!("{}: {}", kept.name(), missing(&kept)));
     }
     more(out, total, MOST_UNDECIDED);
 }

@@ -78,7 +78,7 @@ pub(super) fn admit(
 /// [`RunError::Refused`] where one names what can be no image.
 pub(super) fn removals(plan: &PlanDocument) -> Result<Vec<Removal>, RunError> {
     let refused = |view: &RemovalView| RunError::Refused(format!("the plan names {}, which is no image", view.name()));
-    plan.removals.iter().map(|view| removal(view).ok_or_else(|| refused(view))).collect()
+    plan.removals.iter().map(|view| removal(&view).ok_or_else(|| refused(&view))).collect()
 }
 
 fn removal(view: &RemovalView) -> Option<Removal> {
@@ -128,17 +128,17 @@ pub(super) fn shrink(
         let view = decision.document.removals.get(index)?;
         let mut refusals = decision.document.refusals.iter();
         refusals.find(|refusal| {
-            matches!(&*refusal.kind, "leave-limit" | "percent-limit") && refusal.binding && refusal.covers(view)
+            matches!(&*refusal.kind, "leave-limit" | "percent-limit") && refusal.binding && refusal.covers(&view)
         })
     };
     let (mut orders, mut skipped) = (Vec::new(), Vec::new());
     for (view, removal) in approved.removals.iter().zip(removals) {
         let index = now.get(&view.name()).copied();
         let found = index.and_then(|index| decision.plan.removals.get(index));
-        let order = |removal: &Removal| Order { removal: removal.clone(), proof: proof(view) };
+        let order = |removal: &Removal| Order { removal: removal.clone(), proof: proof(&view) };
         let skip = if !view.enforce {
             Skip::DryRun
-        } else if let Some(refusal) = approved.refused(view) {
+        } else if let Some(refusal) = approved.refused(&view) {
             Skip::Refused(refusal.message.clone())
         } else if let Some(obstacle) = impossible(&view.registry) {
             Skip::Refused(obstacle)
@@ -153,7 +153,7 @@ pub(super) fn shrink(
                     Skip::Refused(refusal.message.clone())
                 }
                 Some(_) => Skip::DryRun,
-                None => why_not(view, decision),
+                None => why_not(&view, decision),
             }
         };
         skipped.push((order(removal), skip));

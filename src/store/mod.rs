@@ -11,6 +11,7 @@ mod group;
 mod journal;
 mod lease;
 mod observations;
+mod pack;
 mod runs;
 
 use std::fs::OpenOptions;

@@ -1,8 +1,11 @@
 //! The audit record of runs, and the plans they made.
 
+use std::io;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::pack::pack;
 use super::{Store, StoreError, StoreErrorKind, stored};
 use crate::domain::RegistryName;
 
@@ -143,11 +146,25 @@ impl Store {
     /// # Errors
     /// When it could not be written.
     pub async fn save_plan(&self, run: Uuid, plan_id: &str, document: &str) -> Result<(), StoreError> {
+        let document = document.to_owned();
+        self.save_plan_as(run, plan_id, move |out| out.write_all(document.as_bytes())).await
+    }
+
+    /// The same for a document that is written piece by piece.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn save_plan_as(
+        &self,
+        run: Uuid,
+        plan_id: &str,
+        document: impl FnOnce(&mut dyn io::Write) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), StoreError> {
         let doing = "keep a plan";
-        let bytes = document.as_bytes().to_vec();
-        let packed = tokio::task::spawn_blocking(move || miniz_oxide::deflate::compress_to_vec_zlib(&bytes, 6))
-            .await
-            .map_err(|error| self.error(StoreErrorKind::Io, format_args!("cannot {doing}: {error}")))?;
+        let failed =
+            |error: &dyn std::fmt::Display| self.error(StoreErrorKind::Io, format_args!("cannot {doing}: {error}"));
+        let packed = tokio::task::spawn_blocking(move || pack(document)).await;
+        let packed = packed.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         let mut write = self.write_durably().await?;
         sqlx::query("INSERT OR REPLACE INTO plans (run, plan_id, document) VALUES (?1, ?2, ?3)")
             .bind(run.to_string())

@@ -14,9 +14,9 @@ use tagwarden::report::{
 #[test]
 fn the_sample_has_every_kind_of_reason() {
     let document = plan();
-    let reasons =
-        document.removals.iter().flat_map(|r| &r.reasons).chain(document.kept.iter().flat_map(|k| &k.reasons));
-    let kinds: BTreeSet<&str> = reasons.map(ReasonView::kind).collect();
+    let going = document.removals.iter().flat_map(|removal| removal.into_owned().reasons);
+    let reasons = going.chain(document.kept.iter().flat_map(|kept| kept.into_owned().reasons));
+    let kinds: BTreeSet<&str> = reasons.map(|reason| reason.kind()).collect();
     assert_eq!(kinds.len(), 20, "{kinds:?}");
 }
 
@@ -71,8 +71,10 @@ fn the_end_says_what_can_be_done() {
     assert!(last(&|_| ()).contains("To remove 2 tags") && last(&|_| ()).contains("until 2026-11-24 03:00 UTC"));
     assert!(last(&|plan| plan.mode = "dry-run".into()).contains("the mode is dry-run"));
     assert!(last(&|plan| plan.hypothetical = true).contains("without `--at`"));
-    assert!(last(&|plan| plan.removals.clear()).contains("nothing to apply"));
-    assert!(last(&|plan| plan.removals.iter_mut().for_each(|r| r.enforce = false)).contains("cannot be applied"));
+    assert!(last(&|plan| plan.removals.hold().clear()).contains("nothing to apply"));
+    assert!(
+        last(&|plan| plan.removals.hold().iter_mut().for_each(|r| r.enforce = false)).contains("cannot be applied")
+    );
     let refused_whole = |plan: &mut PlanDocument| {
         plan.refusals[0].registry = None;
         plan.refusals[0].repository = None;
@@ -105,9 +107,9 @@ fn long_lists_are_cut_and_say_so() {
 fn markdown_fits_into_a_comment_however_long_the_plan_is() {
     let mut document = plan();
     document.removals = (0..50_000).map(|number| removal(number, &format!("candidate-{number}"))).collect();
-    let (held, open) = (plan().kept[0].reasons.clone(), plan().kept[12].reasons.clone());
+    let (held, open) = (plan().kept.hold()[0].reasons.clone(), plan().kept.hold()[12].reasons.clone());
     document.kept = (0..5_000).map(|n| kept(n, &format!("t{n}"), "protected", held.clone())).collect();
-    document.kept.extend((0..5_000).map(|n| kept(n, &format!("u{n}"), "undecided", open.clone())));
+    document.kept.hold().extend((0..5_000).map(|n| kept(n, &format!("u{n}"), "undecided", open.clone())));
     document.drift = vec![document.drift[0].clone(); 5_000];
     document.refusals = vec![document.refusals[0].clone(); 60];
     document.registries = vec![document.registries[0].clone(); 500];
@@ -120,8 +122,8 @@ fn markdown_fits_into_a_comment_however_long_the_plan_is() {
     assert_eq!(whole.matches("<details>").count(), whole.matches("</details>").count());
 
     // Words that grow when they are made inert, everywhere at once.
-    document.removals.truncate(50);
-    document.kept.truncate(50);
+    document.removals.hold().truncate(50);
+    document.kept.hold().truncate(50);
     every_string(&mut document, &|text| text.push_str(&"#@|<".repeat(2_000)));
     assert!(markdown(&document).chars().count() < 60_000);
 }
@@ -130,7 +132,7 @@ fn markdown_fits_into_a_comment_however_long_the_plan_is() {
 fn a_short_markdown_has_all_and_is_not_cut() {
     let whole = markdown(&plan());
     assert!(!whole.contains("more in the JSON"));
-    for removal in &plan().removals {
+    for removal in plan().removals.iter() {
         assert!(whole.contains(&removal.tag));
     }
 }
@@ -248,7 +250,7 @@ fn a_spreadsheet_runs_nothing() {
         }
     }
     let mut document = plan();
-    document.removals[0].tag = "a,\"b\"\nc".into();
+    document.removals.hold()[0].tag = "a,\"b\"\nc".into();
     assert!(csv(&document).contains(",\"a,\"\"b\"\"\nc\","));
 }
 
@@ -353,8 +355,8 @@ fn edits(value: &Value) -> Vec<Value> {
 /// A plan in which nothing is there twice, so that one of everything suffices.
 fn small() -> PlanDocument {
     let mut document = plan();
-    document.removals.truncate(2);
-    document.kept.truncate(1);
+    document.removals.hold().truncate(2);
+    document.kept.hold().truncate(1);
     document.policies.truncate(2);
     seal(&mut document);
     document
@@ -376,7 +378,7 @@ fn any_edit_breaks_the_seal() {
 fn a_renumbered_id_does_not_help() {
     let mut document = small();
     let id = document.id.clone();
-    document.removals[0].tag = "latest".into();
+    document.removals.hold()[0].tag = "latest".into();
     assert!(matches!(
         open(&serde_json::to_string(&document).unwrap()),
         Err(Broken::Edited { says, is }) if says == id && is != id

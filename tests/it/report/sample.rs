@@ -275,8 +275,8 @@ pub(crate) fn plan() -> PlanDocument {
         registries: vec![registry()],
         sources: sources(),
         policies: policies(),
-        removals: removals(),
-        kept: kept_tags(),
+        removals: removals().into(),
+        kept: kept_tags().into(),
         drift: vec![DriftView {
             source: "releases".into(),
             holder: "rollback release of checkout in production (releases/checkout.json:12)".into(),

@@ -1,0 +1,170 @@
+//! How many journaled removals a second an enforcing run makes where the registry sets no rate, and what the journal
+//! alone would take for them.
+//!
+//! The registry is the embedded one, over HTTP on loopback and in the same process, so its own work counts as well. The
+//! state lies in the folder for temporary files; `TMPDIR` moves it to another disk. `cargo bench --bench apply`.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{TryStreamExt as _, stream};
+use jiff::Timestamp;
+use tagwarden::apply::{Hands, Order, Target, apply};
+use tagwarden::demo::blob::Blob;
+use tagwarden::demo::image::ImageSpec;
+use tagwarden::demo::registry::{EmbeddedRegistry, Options};
+use tagwarden::domain::{Action, Date, Intent, Inventory, Outcome, Removal, RemovalMethod, TagAt};
+use tagwarden::registry::{
+    Auth, ContentCache as _, Patience, RegistryKind, RegistrySettings, Scope, collect, reader, writer,
+};
+use tagwarden::store::{NewRun, RunKind, Store};
+use uuid::Uuid;
+
+const REMOVALS: usize = 20_000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    println!(
+        "{:>12} {:>12} {:>10} {:>10} {:>22}",
+        "repositories", "concurrency", "removals", "removals/s", "journal alone, pairs/s"
+    );
+    for (repositories, concurrency) in [(1, 8), (400, 8), (400, 32)] {
+        runtime.block_on(measure(repositories, concurrency))?;
+    }
+    Ok(())
+}
+
+async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn Error>> {
+    let registry = EmbeddedRegistry::start(Options::default()).await?;
+    fill(&registry, repositories)?;
+    let folder = tempfile::tempdir()?;
+    let store = Store::open(&folder.path().join("state.db")).await?;
+    let settings = settings(&registry, concurrency)?;
+    let reader = reader(settings.clone(), Patience::default())?;
+    let inventory = collect(&[Arc::clone(&reader)], &Scope::All, &store, &()).await;
+    let target = Target { reader, writer: writer(settings.clone(), Patience::default())? };
+    let hands = Hands {
+        store: store.clone(),
+        run: begin(&store, 1).await?,
+        targets: BTreeMap::from([(settings.name, target)]),
+        clock: Arc::new(|| Timestamp::UNIX_EPOCH),
+        stop: tokio::sync::watch::channel(false).1,
+    };
+    let orders = orders(&inventory)?;
+    assert_eq!(orders.len(), REMOVALS);
+
+    let start = Instant::now();
+    let applied = apply(&hands, orders.clone(), &inventory).await?;
+    let whole = start.elapsed();
+    assert!(applied.iter().all(|applied| matches!(applied.outcome, Outcome::Done(_))), "some were not removed");
+
+    let run = begin(&store, 2).await?;
+    let start = Instant::now();
+    stream::iter(orders.iter().map(Ok))
+        .try_for_each_concurrent(concurrency, |order| journal(&store, run, order))
+        .await?;
+    let alone = start.elapsed();
+    println!("{repositories:>12} {concurrency:>12} {REMOVALS:>10} {:>10} {:>22}", per_second(whole), per_second(alone));
+    store.close().await;
+    registry.stop().await;
+    Ok(())
+}
+
+/// What one removal writes: its intent, and what came of it.
+async fn journal(store: &Store, run: Uuid, order: &Order) -> Result<(), Box<dyn Error>> {
+    let removal = &order.removal;
+    let manifest = store.manifest(&removal.digest).await.ok_or("its manifest was read before")?;
+    let intent = Intent {
+        action: Action::Remove(removal.method),
+        registry: removal.registry.clone(),
+        repository: removal.repository.clone(),
+        tag: removal.tag.clone(),
+        digest: removal.digest.clone(),
+        media_type: manifest.media_type.clone(),
+        policy: Some(removal.policy.to_string()),
+        proof: order.proof.clone(),
+    };
+    let id = store.intend(run, &intent, &manifest, Timestamp::UNIX_EPOCH).await?;
+    Ok(store.settle(id, &Outcome::Done(String::new()), Timestamp::UNIX_EPOCH).await?)
+}
+
+fn per_second(time: Duration) -> u128 {
+    REMOVALS as u128 * 1_000_000 / time.as_micros().max(1)
+}
+
+/// Every tag of the inventory.
+fn orders(inventory: &Inventory) -> Result<Vec<Order>, Box<dyn Error>> {
+    let mut orders = Vec::with_capacity(REMOVALS);
+    let policy: tagwarden::domain::PolicyName = "all-go".parse()?;
+    for (number, registry) in (0..).zip(&inventory.registries) {
+        for (place, repository) in (0..).zip(&registry.repositories) {
+            for (position, tag) in (0..).zip(&repository.tags) {
+                let removal = Removal {
+                    at: TagAt { registry: number, repository: place, tag: position },
+                    registry: registry.name.clone(),
+                    repository: repository.name.clone(),
+                    tag: tag.name.clone(),
+                    digest: tag.digest.clone().ok_or("all were read")?,
+                    policy: policy.clone(),
+                    method: RemovalMethod::Untag,
+                    enforce: true,
+                    date: Date::Created(Timestamp::UNIX_EPOCH),
+                    companion_of: None,
+                };
+                let proof = r#"[{"kind":"let-go","policy":"all-go","misses":[{"rule":"newest","rank":12,"count":5}]}]"#;
+                orders.push(Order { removal, proof: proof.to_owned() });
+            }
+        }
+    }
+    Ok(orders)
+}
+
+async fn begin(store: &Store, number: u128) -> Result<Uuid, Box<dyn Error>> {
+    let id = Uuid::from_u128(number);
+    let run = NewRun {
+        id,
+        kind: RunKind::Run,
+        mode: "enforce".into(),
+        started_at: Timestamp::UNIX_EPOCH,
+        by: "bench".into(),
+        version: String::new(),
+        approved_by: None,
+        ticket: None,
+    };
+    store.begin_run(&run).await?;
+    Ok(id)
+}
+
+/// Ten tags on each image.
+fn fill(registry: &EmbeddedRegistry, repositories: usize) -> Result<(), Box<dyn Error>> {
+    let created = "2025-11-23T06:00:00Z".parse()?;
+    let tags = REMOVALS / repositories;
+    for repository in 0..repositories {
+        let name = format!("app-{repository}");
+        for digest in 0..tags / 10 {
+            let image = ImageSpec::new(created, &[Blob::of(format!("{name} {digest}"))]).build();
+            for tag in 0..10 {
+                registry.put_image(&name, &format!("build-{}", digest * 10 + tag), &image);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn settings(registry: &EmbeddedRegistry, concurrency: usize) -> Result<RegistrySettings, Box<dyn Error>> {
+    Ok(RegistrySettings {
+        name: "bench".parse()?,
+        kind: RegistryKind::Distribution,
+        endpoint: registry.url().parse()?,
+        aliases: Vec::new(),
+        auth: Auth::Anonymous,
+        ca_file: None,
+        removal: RemovalMethod::Untag,
+        concurrency,
+        timeout: Duration::from_secs(30),
+        token_hosts: Vec::new(),
+        repositories: Vec::new(),
+    })
+}

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::{TryStreamExt as _, stream};
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 use tagwarden::domain::{Action, Date, Intent, Inventory, Outcome, Removal, RemovalMethod, TagAt};
 use tagwarden::registry::{
-    Auth, ContentCache as _, Patience, RegistryKind, RegistrySettings, Scope, collect, reader, writer,
+    ContentCache as _, Patience, RegistryKind, RegistrySettings, Scope, collect, reader, writer,
 };
 use tagwarden::store::{NewRun, RunKind, Store};
 use uuid::Uuid;
@@ -154,17 +154,6 @@ fn fill(registry: &EmbeddedRegistry, repositories: usize) -> Result<(), Box<dyn 
 }
 
 fn settings(registry: &EmbeddedRegistry, concurrency: usize) -> Result<RegistrySettings, Box<dyn Error>> {
-    Ok(RegistrySettings {
-        name: "bench".parse()?,
-        kind: RegistryKind::Distribution,
-        endpoint: registry.url().parse()?,
-        aliases: Vec::new(),
-        auth: Auth::Anonymous,
-        ca_file: None,
-        removal: RemovalMethod::Untag,
-        concurrency,
-        timeout: Duration::from_secs(30),
-        token_hosts: Vec::new(),
-        repositories: Vec::new(),
-    })
+    let settings = RegistrySettings::of("bench".parse()?, RegistryKind::Distribution, registry.url().parse()?);
+    Ok(RegistrySettings { concurrency, ..settings })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::stream::{self, StreamExt as _};
 
 use super::{AfterFailure, Applied, MOST_TRIES, Order, Site, after_failure, intent};
-use crate::domain::{Digest, Outcome, Removal, RemovalMethod, Repository, Skip, TagName, TagNow};
+use crate::domain::{Digest, Moment, Outcome, Removal, RemovalMethod, Repository, Skip, TagName, TagNow};
 use crate::registry::{RegistryErrorKind, Removed};
 use crate::store::StoreError;
 
@@ -149,7 +149,7 @@ fn unlike(site: &Site<'_>, removal: &Removal, now: &TagNow) -> Option<Skip> {
     if let Some(lock) = now.lock {
         return Some(Skip::Locked(format!("the tag has a {} lock", lock.label())));
     }
-    let then = site.repository.tag(removal.tag.as_str()).and_then(|tag| tag.pushed_at);
+    let then = site.repository.tag(removal.tag.as_str()).and_then(|tag| tag.pushed_at).map(Moment::timestamp);
     match (then, now.pushed_at) {
         (Some(then), Some(now)) if now > then => {
             Some(Skip::Kept(format!("the same image was pushed to it again, at {now}")))

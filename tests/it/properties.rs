@@ -9,9 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tagwarden::domain::{
-    Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Globs, Holder, Inventory, Keep, KeepRule, Limits, Lock, Manifest, Moment,
-    Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Registry, RemovalAbility, RemovalMethod, RemovalObstacle,
-    Repository, Rules, Selector, SourceAnswer, SourceState, Span, Tag, TagName, TagSelector, Verdict, VersionPart,
+    Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Globs, Holder, Inventory, Keep, KeepRule, Limits, Lock, Manifest,
+    Moment, Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Registry, RemovalAbility, RemovalMethod,
+    RemovalObstacle, Repository, Rules, Selector, SourceAnswer, SourceState, Span, Tag, TagName, TagSelector, Verdict,
+    VersionPart,
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
 

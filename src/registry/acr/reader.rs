@@ -8,7 +8,7 @@ use super::behind::row;
 use super::list::{self, List, Listed};
 use super::wire::{WireManifest, WireManifests, WireOneTag, WireRepository, WireTag, WireTags};
 use super::{repository_path, tag_path};
-use crate::domain::{Digest, Gap, GapAt, RemovalAbility, Repository, RepositoryName, Tag, TagName, TagNow};
+use crate::domain::{Digest, Gap, GapAt, Moment, RemovalAbility, Repository, RepositoryName, Tag, TagName, TagNow};
 use crate::registry::auth::Grant;
 use crate::registry::contents::ReferrersApi;
 use crate::registry::http::{Redirects, RegistryHttp};
@@ -193,7 +193,7 @@ impl RegistryReader for AcrReader {
         repository.lock = attributes.as_ref().and_then(WireRepository::lock);
         let read = Counts { tags: tags.len(), manifests: manifests.len() };
         for wire in tags {
-            let pushed_at = wire.pushed_at();
+            let pushed_at = wire.pushed_at().map(Moment::from);
             let lock = wire.lock();
             let name: TagName = match wire.name.parse() {
                 Ok(name) => name,

@@ -1,5 +1,6 @@
 //! One binary for all integration tests: linking it once is what takes the time.
 
+mod acr;
 mod cli;
 mod commands;
 mod docker_registry;

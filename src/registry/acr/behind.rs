@@ -123,22 +123,28 @@ pub(super) fn row(wire: &WireManifest, types: &mut Vec<Arc<str>>) -> Result<Row,
             new
         })
     });
-    let nature = nature(wire.media_type.as_deref(), wire.config_media_type.as_deref());
+    let nature = nature(wire.media_type.as_deref(), wire.config_media_type.as_deref(), wire.has_platform());
     Ok(Row { digest, media_type, image_size: wire.image_size, lock: wire.lock(), nature })
 }
 
-/// What a manifest is by the types that the registry lists. A type that is not known may be anything.
-fn nature(media_type: Option<&str>, config: Option<&str>) -> Nature {
-    let image_config = config.is_none_or(|config| {
-        matches!(config, "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json")
-    });
+/// What a manifest is by the types that the registry lists. A type that is not known may be anything, and an OCI image
+/// manifest carries all kinds of things: it is an image if its configuration is one, or the registry found a platform in
+/// it (not every version of the service lists both).
+fn nature(media_type: Option<&str>, config: Option<&str>, platform: bool) -> Nature {
+    let image = match config {
+        Some(config) => matches!(
+            config,
+            "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json"
+        ),
+        None => platform,
+    };
     match media_type {
         Some(
             "application/vnd.docker.distribution.manifest.v2+json"
             | "application/vnd.docker.distribution.manifest.v1+prettyjws"
             | "application/vnd.docker.distribution.manifest.v1+json",
         ) => Nature::Image,
-        Some("application/vnd.oci.image.manifest.v1+json") if image_config => Nature::Image,
+        Some("application/vnd.oci.image.manifest.v1+json") if image => Nature::Image,
         Some(
             "application/vnd.oci.image.manifest.v1+json"
             | "application/vnd.oci.artifact.manifest.v1+json"
@@ -169,5 +175,33 @@ fn gone(repository: &RepositoryName, digest: &Digest) -> RegistryError {
             "{repository}: a tag names {digest}, but there is no such manifest; push the image again, or remove the tag by \
              hand"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_tell_what_need_not_be_pulled() {
+        const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+        const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
+        const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+        for (media_type, config, platform, expected) in [
+            (Some(DOCKER), None, false, Nature::Image),
+            (Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), None, false, Nature::Image),
+            (Some(OCI), Some(CONFIG), false, Nature::Image),
+            (Some(OCI), None, true, Nature::Image),
+            (Some(OCI), None, false, Nature::Artifact),
+            (Some(OCI), Some("application/vnd.oci.empty.v1+json"), true, Nature::Artifact),
+            (Some(OCI), Some("application/vnd.cncf.helm.config.v1+json"), false, Nature::Artifact),
+            (Some("application/vnd.cncf.oras.artifact.manifest.v1+json"), None, false, Nature::Artifact),
+            (Some("application/vnd.oci.image.index.v1+json"), None, false, Nature::Index),
+            (Some("application/vnd.docker.distribution.manifest.list.v2+json"), None, false, Nature::Index),
+            (Some("application/vnd.example.v9+json"), Some(CONFIG), true, Nature::Index),
+            (None, None, true, Nature::Index),
+        ] {
+            assert_eq!(nature(media_type, config, platform), expected, "{media_type:?} {config:?} {platform}");
+        }
     }
 }

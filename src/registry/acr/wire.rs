@@ -58,6 +58,8 @@ pub(super) struct WireManifest {
     #[serde(default)]
     pub(super) config_media_type: Option<String>,
     #[serde(default)]
+    architecture: Option<String>,
+    #[serde(default)]
     changeable_attributes: Option<WireAttributes>,
 }
 
@@ -100,6 +102,11 @@ impl WireTag {
 }
 
 impl WireManifest {
+    /// Whether the registry names a platform, which it does of images alone.
+    pub(super) fn has_platform(&self) -> bool {
+        self.architecture.as_deref().is_some_and(|name| !name.is_empty())
+    }
+
     pub(super) fn lock(&self) -> Option<Lock> {
         lock(self.changeable_attributes)
     }

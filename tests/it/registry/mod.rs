@@ -46,7 +46,7 @@ async fn read(server: &MockServer) -> Repository {
 }
 
 /// What the gaps are at, with their kinds.
-fn gaps(gaps: &[Gap]) -> Vec<(GapAt, &'static str)> {
+pub(crate) fn gaps(gaps: &[Gap]) -> Vec<(GapAt, &'static str)> {
     gaps.iter().map(|gap| (gap.at.clone(), gap.kind)).collect()
 }
 

@@ -1,0 +1,65 @@
+//! The dialect of Azure Container Registry: against the embedded one, and against answers as they were recorded.
+
+mod reading;
+mod shapes;
+mod tags;
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use tagwarden::demo::blob::Blob;
+use tagwarden::demo::image::{Image, ImageSpec};
+use tagwarden::demo::registry::EmbeddedRegistry;
+use tagwarden::domain::Repository;
+use tagwarden::registry::{AcrReader, AcrWriter, Auth, RegistryKind, RegistryReader as _, RegistrySettings};
+
+use crate::registry::{name, quick};
+use crate::support::acr::ADMIN;
+use crate::support::memory::Memory;
+
+/// Settings by which the administrator signs in.
+fn settings(url: &str) -> RegistrySettings {
+    let settings = RegistrySettings::of("contoso".parse().unwrap(), RegistryKind::Acr, url.parse().unwrap());
+    let auth = Auth::Basic { username: ADMIN.0.into(), password: ADMIN.1.into() };
+    RegistrySettings { auth, concurrency: 4, ..settings }
+}
+
+fn reader(url: &str) -> AcrReader {
+    AcrReader::new(settings(url), quick()).unwrap()
+}
+
+fn writer(url: &str) -> AcrWriter {
+    AcrWriter::new(settings(url), quick()).unwrap()
+}
+
+/// Reads the repository `app` with a fresh reader and cache.
+async fn read(registry: &EmbeddedRegistry) -> Repository {
+    reader(&registry.url()).repository(&name("app"), &Memory::default()).await
+}
+
+/// An image of its own.
+fn image(seed: &str) -> Image {
+    let created: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    ImageSpec::new(created, &[Blob::layer(seed, 1000)]).build()
+}
+
+/// Puts an image under a tag that was pushed so many days before the registry's now.
+fn put(registry: &EmbeddedRegistry, tag: &str, image: &Image, days: i64) {
+    registry.content(|content| {
+        content.put_image("app", Some(tag), image);
+        let then = content.now() - SignedDuration::from_hours(24 * days);
+        assert!(content.date_tag("app", tag, then, then));
+    });
+}
+
+/// The requests so far without those for tokens, each kind of path with how often it was asked.
+fn asked(registry: &EmbeddedRegistry) -> BTreeMap<String, usize> {
+    let mut asked = BTreeMap::new();
+    for request in registry.requests() {
+        let path = request.path.split('?').next().unwrap().to_owned();
+        if !path.starts_with("/oauth2/") && path != "/v2/" {
+            *asked.entry(format!("{} {path}", request.method)).or_default() += 1;
+        }
+    }
+    asked
+}

@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
+use serde_json::Value;
 
 use super::answer::Failure;
 use super::content::Content;
@@ -62,6 +63,10 @@ pub enum FaultKind {
     LinkLoop,
     /// The answer's `Link` points there.
     ForeignLink(String),
+    /// A list brings that many rows and no `Link`, as if that were all.
+    CutShort(usize),
+    /// It is not handled: a firewall lets nobody in from there.
+    Firewall,
     /// It is not handled, and answered 429.
     TooManyRequests {
         /// Seconds in `Retry-After`.
@@ -131,6 +136,10 @@ impl FaultKind {
                 )
                     .into_response(),
             ),
+            Self::Firewall => {
+                let message = "client with IP '127.0.0.1' is not allowed access";
+                Some(Failure::new(StatusCode::FORBIDDEN, "DENIED", message).into_response())
+            }
             Self::TooManyRequests { retry_after } => {
                 let mut response =
                     Failure::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many requests").into_response();
@@ -164,6 +173,11 @@ impl FaultKind {
             }
             Self::LinkLoop => with_link(response, path),
             Self::ForeignLink(url) => with_link(response, url),
+            Self::CutShort(rows) => {
+                let (mut parts, bytes) = take_apart(response).await;
+                parts.headers.remove(header::LINK);
+                Response::from_parts(parts, Body::from(cut_short(&bytes, *rows)))
+            }
             _ => response,
         }
     }
@@ -174,6 +188,13 @@ async fn take_apart(response: Response) -> (axum::http::response::Parts, Bytes) 
     parts.headers.remove(header::CONTENT_LENGTH);
     let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
     (parts, bytes)
+}
+
+/// The same JSON object with no list longer than that many rows.
+fn cut_short(bytes: &Bytes, rows: usize) -> Bytes {
+    let Ok(Value::Object(mut object)) = serde_json::from_slice::<Value>(bytes) else { return bytes.clone() };
+    object.values_mut().filter_map(Value::as_array_mut).for_each(|list| list.truncate(rows));
+    Bytes::from(Value::Object(object).to_string())
 }
 
 fn with_link(mut response: Response, target: &str) -> Response {
@@ -248,6 +269,8 @@ impl fmt::Debug for FaultKind {
             Self::Delay(_) => "delay",
             Self::LinkLoop => "Link loop",
             Self::ForeignLink(_) => "foreign Link",
+            Self::CutShort(_) => "list cut short",
+            Self::Firewall => "firewall",
             Self::TooManyRequests { .. } => "too many requests",
             Self::BeforeRequest(_) => "change of content",
         })

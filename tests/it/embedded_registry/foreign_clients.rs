@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::{Format, Image, index};
 use tagwarden::demo::registry::{Dialect, EmbeddedRegistry, Options, Tls};
 
@@ -62,7 +63,7 @@ fn check(saw: &Value, images: &[Image]) {
         assert_eq!(manifests[&image.digest.to_string()], json!([tag]));
     }
     assert_eq!(manifests[&images[2].children[0].digest.to_string()], json!([]), "a child has no tag");
-    let size = images[1].bytes.len() as u64 + images[1].blobs.iter().map(|blob| blob.length()).sum::<u64>();
+    let size = images[1].bytes.len() as u64 + images[1].blobs.iter().map(Blob::length).sum::<u64>();
     assert_eq!(saw["v1"], json!([images[1].digest.to_string(), "amd64", "linux", size]));
     assert_eq!(saw["locked"], json!([false, false, true, true]), "a lock does not date a tag anew");
     assert_eq!(saw["delete_locked"], "405 REGISTRY_DISALLOWED_OPERATION");

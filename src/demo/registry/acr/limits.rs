@@ -96,17 +96,13 @@ impl Bucket {
     fn take(&mut self, now: Instant) -> Passage {
         self.level = self.most.min(self.level + now.saturating_duration_since(self.at));
         self.at = now;
-        match self.level.checked_sub(self.each) {
-            Some(left) => {
-                self.level = left;
-                let remaining = left.as_nanos() / self.each.as_nanos().max(1);
-                Passage::Open { remaining: u32::try_from(remaining).unwrap_or(u32::MAX) }
-            }
-            None => {
-                let wait = self.each.saturating_sub(self.level);
-                Passage::Closed { retry_after: wait.as_secs() + u64::from(wait.subsec_nanos() > 0) }
-            }
-        }
+        let Some(left) = self.level.checked_sub(self.each) else {
+            let wait = self.each.saturating_sub(self.level);
+            return Passage::Closed { retry_after: wait.as_secs() + u64::from(wait.subsec_nanos() > 0) };
+        };
+        self.level = left;
+        let remaining = left.as_nanos() / self.each.as_nanos().max(1);
+        Passage::Open { remaining: u32::try_from(remaining).unwrap_or(u32::MAX) }
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::answer::{Failure, Query, linked};
 use super::super::content::{Attributes, Content, Manifest, Order, Tag};
-use super::{Acr, json_answer};
+use super::json_answer;
 use crate::domain::Digest;
 
 /// The rows on a page where a client does not say, and the most that it gets.
@@ -73,109 +73,105 @@ pub(super) fn catalog(content: &Content, paging: &Paging<'_>, path: &str) -> Res
     linked(json_answer(StatusCode::OK, &json!({ "repositories": rows })), link)
 }
 
-impl Acr {
-    /// `GET /acr/v1/{repository}`.
-    pub(super) fn repository(&self, content: &Content, name: &str, host: &str) -> Result<Response, Failure> {
-        let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
-        let body = json!({
-            "registry": host, "imageName": name, "createdTime": time(found.created),
-            "lastUpdateTime": time(found.updated), "manifestCount": found.manifests.len(),
-            "tagCount": found.tags.len(), "changeableAttributes": attributes(found.attributes),
+/// `GET /acr/v1/{repository}`.
+pub(super) fn repository(content: &Content, name: &str, host: &str) -> Result<Response, Failure> {
+    let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
+    let body = json!({
+        "registry": host, "imageName": name, "createdTime": time(found.created),
+        "lastUpdateTime": time(found.updated), "manifestCount": found.manifests.len(),
+        "tagCount": found.tags.len(), "changeableAttributes": attributes(found.attributes),
+    });
+    Ok(json_answer(StatusCode::OK, &body))
+}
+
+/// `GET /acr/v1/{repository}/_tags`.
+pub(super) fn tags(
+    content: &Content,
+    name: &str,
+    (paging, query): (&Paging<'_>, &Query),
+    host: &str,
+) -> Result<Response, Failure> {
+    let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
+    let wanted = query.get("digest").filter(|digest| !digest.is_empty());
+    let wanted = wanted.map(super::super::distribution::digest).transpose()?;
+    let rows = found.tags.after(paging.order, paging.last).filter(|(_, tag)| tag.attributes.list);
+    let rows = rows.filter(|(_, tag)| wanted.as_ref().is_none_or(|digest| tag.digest == *digest));
+    let path = format!("/acr/v1/{}/_tags", encoded(name));
+    let (rows, link) = paging.take(rows, |(name, _)| name.to_string(), &path);
+    let tags: Vec<Value> = rows.into_iter().map(|(name, tag)| tag_fields(name, tag)).collect();
+    Ok(linked(json_answer(StatusCode::OK, &json!({ "registry": host, "imageName": name, "tags": tags })), link))
+}
+
+/// `GET /v2/{repository}/tags/list`.
+pub(super) fn tag_names(content: &Content, name: &str, paging: &Paging<'_>) -> Result<Response, Failure> {
+    let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
+    let rows = found.tags.after(paging.order, paging.last).filter(|(_, tag)| tag.attributes.list);
+    let path = format!("/v2/{name}/tags/list");
+    let (rows, link) = paging.take(rows.map(|(name, _)| &**name), |name: &&str| (*name).to_owned(), &path);
+    Ok(linked(json_answer(StatusCode::OK, &json!({ "name": name, "tags": rows })), link))
+}
+
+/// `GET /acr/v1/{repository}/_tags/{tag}`.
+pub(super) fn tag(content: &Content, name: &str, tag: &str, host: &str) -> Result<Response, Failure> {
+    let found = content.tag(name, tag).ok_or_else(tag_unknown)?;
+    let body = json!({ "registry": host, "imageName": name, "tag": tag_fields(tag, found) });
+    Ok(json_answer(StatusCode::OK, &body))
+}
+
+/// `GET /acr/v1/{repository}/_manifests`.
+pub(super) fn manifests(
+    content: &Content,
+    name: &str,
+    paging: &Paging<'_>,
+    (host, most_tags): (&str, usize),
+) -> Result<Response, Failure> {
+    let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
+    let last = paging.last.map(super::super::distribution::digest).transpose()?;
+    let rows = found.manifests.after(paging.order, last.as_ref()).filter(|(_, row)| row.attributes.list);
+    let path = format!("/acr/v1/{}/_manifests", encoded(name));
+    let (rows, link) = paging.take(rows, |(digest, _)| digest.to_string(), &path);
+    let fields = |(digest, manifest)| manifest_fields(content, name, (digest, manifest), most_tags);
+    let rows: Vec<Value> = rows.into_iter().map(fields).collect();
+    let body = json!({ "registry": host, "imageName": name, "manifests": rows });
+    Ok(linked(json_answer(StatusCode::OK, &body), link))
+}
+
+/// `GET /acr/v1/{repository}/_manifests/{digest}`, which alone tells what an index lists.
+pub(super) fn manifest(
+    content: &Content,
+    name: &str,
+    digest: &Digest,
+    (host, most_tags): (&str, usize),
+) -> Result<Response, Failure> {
+    let found = content.manifest(name, digest).ok_or_else(|| manifest_unknown(&digest.to_string()))?;
+    let mut fields = manifest_fields(content, name, (digest, found), most_tags);
+    if !found.children.is_empty() {
+        let children = found.children.iter().map(|child| {
+            let mut fields = json!({ "digest": child.digest.to_string() });
+            put(&mut fields, "architecture", child.architecture.as_ref());
+            put(&mut fields, "os", child.os.as_ref());
+            fields
         });
-        Ok(json_answer(StatusCode::OK, &body))
+        fields["references"] = children.collect();
     }
+    let body = json!({ "registry": host, "imageName": name, "manifest": fields });
+    Ok(json_answer(StatusCode::OK, &body))
+}
 
-    /// `GET /acr/v1/{repository}/_tags`.
-    pub(super) fn tags(
-        &self,
-        content: &Content,
-        name: &str,
-        (paging, query): (&Paging<'_>, &Query),
-        host: &str,
-    ) -> Result<Response, Failure> {
-        let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
-        let wanted = query.get("digest").filter(|digest| !digest.is_empty());
-        let wanted = wanted.map(super::super::distribution::digest).transpose()?;
-        let rows = found.tags.after(paging.order, paging.last).filter(|(_, tag)| tag.attributes.list);
-        let rows = rows.filter(|(_, tag)| wanted.as_ref().is_none_or(|digest| tag.digest == *digest));
-        let path = format!("/acr/v1/{}/_tags", encoded(name));
-        let (rows, link) = paging.take(rows, |(name, _)| name.to_string(), &path);
-        let tags: Vec<Value> = rows.into_iter().map(|(name, tag)| tag_fields(name, tag)).collect();
-        Ok(linked(json_answer(StatusCode::OK, &json!({ "registry": host, "imageName": name, "tags": tags })), link))
-    }
-
-    /// `GET /v2/{repository}/tags/list`.
-    pub(super) fn tag_names(&self, content: &Content, name: &str, paging: &Paging<'_>) -> Result<Response, Failure> {
-        let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
-        let rows = found.tags.after(paging.order, paging.last).filter(|(_, tag)| tag.attributes.list);
-        let path = format!("/v2/{name}/tags/list");
-        let (rows, link) = paging.take(rows.map(|(name, _)| &**name), |name: &&str| (*name).to_owned(), &path);
-        Ok(linked(json_answer(StatusCode::OK, &json!({ "name": name, "tags": rows })), link))
-    }
-
-    /// `GET /acr/v1/{repository}/_tags/{tag}`.
-    pub(super) fn tag(&self, content: &Content, name: &str, tag: &str, host: &str) -> Result<Response, Failure> {
-        let found = content.tag(name, tag).ok_or_else(tag_unknown)?;
-        let body = json!({ "registry": host, "imageName": name, "tag": tag_fields(tag, found) });
-        Ok(json_answer(StatusCode::OK, &body))
-    }
-
-    /// `GET /acr/v1/{repository}/_manifests`.
-    pub(super) fn manifests(
-        &self,
-        content: &Content,
-        name: &str,
-        paging: &Paging<'_>,
-        host: &str,
-    ) -> Result<Response, Failure> {
-        let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
-        let last = paging.last.map(super::super::distribution::digest).transpose()?;
-        let rows = found.manifests.after(paging.order, last.as_ref()).filter(|(_, row)| row.attributes.list);
-        let path = format!("/acr/v1/{}/_manifests", encoded(name));
-        let (rows, link) = paging.take(rows, |(digest, _)| digest.to_string(), &path);
-        let fields = |(digest, manifest)| self.manifest_fields(content, name, digest, manifest);
-        let rows: Vec<Value> = rows.into_iter().map(fields).collect();
-        let body = json!({ "registry": host, "imageName": name, "manifests": rows });
-        Ok(linked(json_answer(StatusCode::OK, &body), link))
-    }
-
-    /// `GET /acr/v1/{repository}/_manifests/{digest}`, which alone tells what an index lists.
-    pub(super) fn manifest(
-        &self,
-        content: &Content,
-        name: &str,
-        digest: &Digest,
-        host: &str,
-    ) -> Result<Response, Failure> {
-        let found = content.manifest(name, digest).ok_or_else(|| manifest_unknown(&digest.to_string()))?;
-        let mut fields = self.manifest_fields(content, name, digest, found);
-        if !found.children.is_empty() {
-            let children = found.children.iter().map(|child| {
-                let mut fields = json!({ "digest": child.digest.to_string() });
-                put(&mut fields, "architecture", child.architecture.as_ref());
-                put(&mut fields, "os", child.os.as_ref());
-                fields
-            });
-            fields["references"] = children.collect();
-        }
-        let body = json!({ "registry": host, "imageName": name, "manifest": fields });
-        Ok(json_answer(StatusCode::OK, &body))
-    }
-
-    fn manifest_fields(&self, content: &Content, name: &str, digest: &Digest, manifest: &Manifest) -> Value {
-        let mut fields = json!({
-            "digest": digest.to_string(), "imageSize": manifest.image_size, "createdTime": time(manifest.created),
-            "lastUpdateTime": time(manifest.updated), "mediaType": manifest.media_type,
-            "changeableAttributes": attributes(manifest.attributes),
-        });
-        put(&mut fields, "architecture", manifest.architecture.as_ref());
-        put(&mut fields, "os", manifest.os.as_ref());
-        let listed = |tag: &&str| content.tag(name, tag).is_some_and(|tag| tag.attributes.list);
-        let tags = manifest.tags.iter().map(|tag| &**tag).filter(listed);
-        let tags: Vec<&str> = tags.take(self.options.tags_per_manifest).collect();
-        put(&mut fields, "tags", Some(tags).filter(|tags| !tags.is_empty()));
-        fields
-    }
+/// The fields of a manifest, `most_tags` of its tags among them.
+fn manifest_fields(content: &Content, name: &str, (digest, manifest): (&Digest, &Manifest), most_tags: usize) -> Value {
+    let mut fields = json!({
+        "digest": digest.to_string(), "imageSize": manifest.image_size, "createdTime": time(manifest.created),
+        "lastUpdateTime": time(manifest.updated), "mediaType": manifest.media_type,
+        "changeableAttributes": attributes(manifest.attributes),
+    });
+    put(&mut fields, "architecture", manifest.architecture.as_ref());
+    put(&mut fields, "os", manifest.os.as_ref());
+    let listed = |tag: &&str| content.tag(name, tag).is_some_and(|tag| tag.attributes.list);
+    let tags = manifest.tags.iter().map(|tag| &**tag).filter(listed);
+    let tags: Vec<&str> = tags.take(most_tags).collect();
+    put(&mut fields, "tags", Some(tags).filter(|tags| !tags.is_empty()));
+    fields
 }
 
 fn tag_fields(name: &str, tag: &Tag) -> Value {

@@ -191,12 +191,11 @@ impl Acr {
             Some(Passage::Closed { .. }) => Some(0),
             None => told.then_some(UNLIMITED),
         };
-        let mut response = match passage {
-            Some(Passage::Closed { retry_after }) => too_many_requests(retry_after),
-            _ => {
-                let answered = self.admitted(call, decoded, realm, options, (content, uploads));
-                answered.unwrap_or_else(IntoResponse::into_response)
-            }
+        let mut response = if let Some(Passage::Closed { retry_after }) = passage {
+            too_many_requests(retry_after)
+        } else {
+            let answered = self.admitted(call, decoded, realm, options, (content, uploads));
+            answered.unwrap_or_else(IntoResponse::into_response)
         };
         if let Some(remaining) = remaining {
             let value = HeaderValue::try_from(per_second(remaining)).expect("a number is plain text");
@@ -240,33 +239,34 @@ impl Acr {
         (content, uploads): (&mut Content, &mut Uploads),
     ) -> Result<Response, Failure> {
         let paging = || Paging::read(call.query, options.page_size);
+        let told = (host, self.options.tags_per_manifest);
         let reads = matches!(*call.method, Method::GET | Method::HEAD);
         if !reads && options.read_only {
             return Err(Failure::unsupported());
         }
         match (route, call.method) {
             (Route::Catalog, _) if reads => Ok(lists::catalog(content, &paging()?, "/acr/v1/_catalog")),
-            (Route::Repository { name }, _) if reads => self.repository(content, name, host),
+            (Route::Repository { name }, _) if reads => lists::repository(content, name, host),
             (Route::Repository { name }, &Method::PATCH) => {
                 changes::set_attributes(content, name, Target::Repository, &call.body)?;
-                self.repository(content, name, host)
+                lists::repository(content, name, host)
             }
             (Route::Repository { name }, &Method::DELETE) => changes::delete_repository(content, name),
-            (Route::Tags { name }, _) if reads => self.tags(content, name, (&paging()?, call.query), host),
-            (Route::Tag { name, tag }, _) if reads => self.tag(content, name, tag, host),
+            (Route::Tags { name }, _) if reads => lists::tags(content, name, (&paging()?, call.query), host),
+            (Route::Tag { name, tag }, _) if reads => lists::tag(content, name, tag, host),
             (Route::Tag { name, tag }, &Method::PATCH) => {
                 changes::set_attributes(content, name, Target::Tag(tag), &call.body)?;
-                self.tag(content, name, tag, host)
+                lists::tag(content, name, tag, host)
             }
             (Route::Tag { name, tag }, &Method::DELETE) => changes::untag(content, name, tag),
-            (Route::Manifests { name }, _) if reads => self.manifests(content, name, &paging()?, host),
+            (Route::Manifests { name }, _) if reads => lists::manifests(content, name, &paging()?, told),
             (Route::Manifest { name, digest }, _) if reads => {
-                self.manifest(content, name, &distribution::digest(digest)?, host)
+                lists::manifest(content, name, &distribution::digest(digest)?, told)
             }
             (Route::Manifest { name, digest }, &Method::PATCH) => {
                 let digest = distribution::digest(digest)?;
                 changes::set_attributes(content, name, Target::Manifest(&digest), &call.body)?;
-                self.manifest(content, name, &digest, host)
+                lists::manifest(content, name, &digest, told)
             }
             (Route::DeletedCatalog, _) if reads => Ok(changes::deleted_catalog(content)),
             (Route::DeletedTags { name }, _) if reads => changes::deleted_tags(content, name, host),
@@ -274,42 +274,9 @@ impl Acr {
             (Route::DeletedManifest { name, digest }, &Method::POST) => {
                 changes::restore(content, name, &distribution::digest(digest)?, call.query, &call.body)
             }
-            (Route::Distribution(route), _) => self.distribution(route, call, options, (content, uploads)),
+            (Route::Distribution(route), _) => distribute(route, call, options, (content, uploads)),
             _ => Err(Failure::unsupported()),
         }
-    }
-
-    /// The routes of distribution, where ACR answers some of them in its own way.
-    fn distribution(
-        &self,
-        route: &distribution::Route,
-        call: Call<'_>,
-        options: &Options,
-        (content, uploads): (&mut Content, &mut Uploads),
-    ) -> Result<Response, Failure> {
-        use distribution::Route as Plain;
-        let paging = || Paging::read(call.query, options.page_size);
-        let reads = matches!(*call.method, Method::GET | Method::HEAD);
-        match route {
-            Plain::Catalog if reads => return Ok(lists::catalog(content, &paging()?, "/v2/_catalog")),
-            Plain::Tags { name } if reads => return self.tag_names(content, name, &paging()?),
-            Plain::Manifest { name, reference } => match *call.method {
-                Method::DELETE => return changes::delete_manifest(content, name, reference),
-                Method::PUT => changes::may_put(content, name, reference)?,
-                _ => {
-                    changes::may_pull(content, name, Some(reference))?;
-                    let known = content.tag(name, reference).is_some()
-                        || reference.parse().is_ok_and(|digest| content.manifest(name, &digest).is_some());
-                    if !known {
-                        return Err(lists::manifest_unknown(reference));
-                    }
-                }
-            },
-            Plain::Blob { name, .. } if reads => changes::may_pull(content, name, None)?,
-            Plain::StartUpload { name } | Plain::Upload { name, .. } => changes::may_push(content, name)?,
-            _ => {}
-        }
-        Ok(route.answer(call, options, content, uploads))
     }
 
     /// The headers that every answer has.
@@ -320,6 +287,38 @@ impl Acr {
         let date = HeaderValue::try_from(date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
         response.headers_mut().insert(header::DATE, date.expect("a date is plain text"));
     }
+}
+
+/// The routes of distribution, where ACR answers some of them in its own way.
+fn distribute(
+    route: &distribution::Route,
+    call: Call<'_>,
+    options: &Options,
+    (content, uploads): (&mut Content, &mut Uploads),
+) -> Result<Response, Failure> {
+    use distribution::Route as Plain;
+    let paging = || Paging::read(call.query, options.page_size);
+    let reads = matches!(*call.method, Method::GET | Method::HEAD);
+    match route {
+        Plain::Catalog if reads => return Ok(lists::catalog(content, &paging()?, "/v2/_catalog")),
+        Plain::Tags { name } if reads => return lists::tag_names(content, name, &paging()?),
+        Plain::Manifest { name, reference } => match *call.method {
+            Method::DELETE => return changes::delete_manifest(content, name, reference),
+            Method::PUT => changes::may_put(content, name, reference)?,
+            _ => {
+                changes::may_pull(content, name, Some(reference))?;
+                let known = content.tag(name, reference).is_some()
+                    || reference.parse().is_ok_and(|digest| content.manifest(name, &digest).is_some());
+                if !known {
+                    return Err(lists::manifest_unknown(reference));
+                }
+            }
+        },
+        Plain::Blob { name, .. } if reads => changes::may_pull(content, name, None)?,
+        Plain::StartUpload { name } | Plain::Upload { name, .. } => changes::may_push(content, name)?,
+        _ => {}
+    }
+    Ok(route.answer(call, options, content, uploads))
 }
 
 fn too_many_requests(retry_after: u64) -> Response {

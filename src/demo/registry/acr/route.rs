@@ -34,29 +34,19 @@ impl Route {
             _ => {}
         }
         // No part of a repository's name starts with `_`, so that its end is the first part that does.
-        let (name, route) = match rest.strip_prefix("_deleted/") {
-            Some(rest) => {
-                let (name, kind, last) = split(rest);
-                let route = match (kind, last) {
-                    ("_tags", None) => Self::DeletedTags { name: name.to_owned() },
-                    ("_manifests", None) => Self::DeletedManifests { name: name.to_owned() },
-                    ("_manifests", Some(digest)) => Self::DeletedManifest { name: name.to_owned(), digest },
-                    _ => return None,
-                };
-                (name, route)
-            }
-            None => {
-                let (name, kind, last) = split(rest);
-                let route = match (kind, last) {
-                    ("", None) => Self::Repository { name: name.to_owned() },
-                    ("_tags", None) => Self::Tags { name: name.to_owned() },
-                    ("_tags", Some(tag)) => Self::Tag { name: name.to_owned(), tag },
-                    ("_manifests", None) => Self::Manifests { name: name.to_owned() },
-                    ("_manifests", Some(digest)) => Self::Manifest { name: name.to_owned(), digest },
-                    _ => return None,
-                };
-                (name, route)
-            }
+        let (deleted, rest) = rest.strip_prefix("_deleted/").map_or((false, rest), |rest| (true, rest));
+        let (name, kind, last) = split(rest);
+        let owned = name.to_owned();
+        let route = match (deleted, kind, last) {
+            (false, "", None) => Self::Repository { name: owned },
+            (false, "_tags", None) => Self::Tags { name: owned },
+            (false, "_tags", Some(tag)) => Self::Tag { name: owned, tag },
+            (false, "_manifests", None) => Self::Manifests { name: owned },
+            (false, "_manifests", Some(digest)) => Self::Manifest { name: owned, digest },
+            (true, "_tags", None) => Self::DeletedTags { name: owned },
+            (true, "_manifests", None) => Self::DeletedManifests { name: owned },
+            (true, "_manifests", Some(digest)) => Self::DeletedManifest { name: owned, digest },
+            _ => return None,
         };
         name.parse::<RepositoryName>().is_ok().then_some(route)
     }

@@ -64,14 +64,10 @@ impl Acr {
             .iter()
             .map(|need| json!({ "Type": need.kind, "Name": need.name, "Action": need.permission.label() }))
             .collect();
-        let mut challenge = format!("Bearer realm=\"{}/oauth2/token\",service=\"{}\"", realm.url, realm.host);
-        if !needed.is_empty() {
-            challenge += &format!(",scope=\"{}\"", scope(needed));
-        }
-        if let Some(problem) = problem {
-            challenge += &format!(",error=\"{problem}\"");
-        }
-        let failure = unauthorized().challenge(challenge);
+        let base = format!("Bearer realm=\"{}/oauth2/token\",service=\"{}\"", realm.url, realm.host);
+        let scope = if needed.is_empty() { String::new() } else { format!(",scope=\"{}\"", scope(needed)) };
+        let problem = problem.map(|problem| format!(",error=\"{problem}\"")).unwrap_or_default();
+        let failure = unauthorized().challenge(base + &scope + &problem);
         Err(if detail.is_empty() { failure } else { failure.detail(Value::Array(detail)) })
     }
 
@@ -174,9 +170,10 @@ impl Acr {
         if granted.is_empty() {
             return None;
         }
-        Some(match self.options.lower_case_claims {
-            true => json!({ "type": kind, "name": name, "actions": granted }),
-            false => json!({ "Type": kind, "Name": name, "Actions": granted }),
+        Some(if self.options.lower_case_claims {
+            json!({ "type": kind, "name": name, "actions": granted })
+        } else {
+            json!({ "Type": kind, "Name": name, "Actions": granted })
         })
     }
 

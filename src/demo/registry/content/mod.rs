@@ -35,6 +35,7 @@ pub struct Content {
 
 /// What may be done with a tag, a manifest or a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "Azure has these four, each of which can be switched by itself")]
 pub struct Attributes {
     /// It may be deleted.
     pub delete: bool,
@@ -303,7 +304,10 @@ impl Content {
     pub fn move_tag(&mut self, repository: &str, tag: &str, digest: &Digest) -> bool {
         let now = self.now;
         let Some(found) = self.repositories.get_mut(repository) else { return false };
-        let Some(left) = found.point(tag, digest, now) else { return false };
+        if !found.manifests.contains(digest) {
+            return false;
+        }
+        let left = found.point(tag, digest, now);
         self.lost_its_tags(repository, left);
         true
     }
@@ -322,10 +326,8 @@ impl Content {
         let now = self.now;
         let Some(found) = self.repositories.get_mut(repository) else { return false };
         let Some((manifest, tags)) = found.remove(digest) else { return false };
-        let hanging = match self.after.rules.referrers_follow {
-            true => found.referrers.get(digest).cloned().unwrap_or_default(),
-            false => BTreeSet::new(),
-        };
+        let referrers = found.referrers.get(digest).filter(|_| self.after.rules.referrers_follow);
+        let hanging = referrers.cloned().unwrap_or_default();
         let empty = found.manifests.len() == 0;
         for (name, tag) in &tags {
             self.after.keep_tag(repository, name, tag, now);

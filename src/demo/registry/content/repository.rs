@@ -40,6 +40,9 @@ pub(in crate::demo::registry) struct Repository {
     pub(super) blobs: BTreeSet<Digest>,
 }
 
+/// A manifest that was removed, and the tags that went with it.
+pub(super) type Removed = (Manifest, Vec<(Arc<str>, Tag)>);
+
 impl Repository {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
@@ -59,6 +62,7 @@ impl Repository {
             manifest.created = old.created;
             manifest.attributes = old.attributes;
             manifest.tags = old.tags;
+            manifest.untagged = old.untagged;
         }
         self.updated = manifest.updated;
         if let Some(subject) = &manifest.subject {
@@ -67,11 +71,8 @@ impl Repository {
         self.manifests.insert(digest.clone(), manifest);
     }
 
-    /// Points a tag, new or old, at a manifest. Nothing if there is no such manifest; else what lost its last tag.
-    pub(super) fn point(&mut self, name: &str, digest: &Digest, now: Timestamp) -> Option<Option<Digest>> {
-        if !self.manifests.contains(digest) {
-            return None;
-        }
+    /// Points a tag, new or old, at a manifest that is here, and says which one lost its last tag by that.
+    pub(super) fn point(&mut self, name: &str, digest: &Digest, now: Timestamp) -> Option<Digest> {
         let old = self.tags.get_key_value(name).map(|(name, tag)| (Arc::clone(name), tag.clone()));
         let left = old.as_ref().and_then(|(name, tag)| self.leave(name, &tag.digest));
         let (name, created, attributes) = match old {
@@ -81,7 +82,7 @@ impl Repository {
         self.manifests.get_mut(digest)?.tags.insert(Arc::clone(&name));
         self.tags.insert(name, Tag { digest: digest.clone(), created, updated: now, attributes });
         self.updated = now;
-        Some(left.filter(|left| left != digest))
+        left.filter(|left| left != digest)
     }
 
     /// Removes a tag, and says which manifest lost its last one by that.
@@ -99,7 +100,7 @@ impl Repository {
     }
 
     /// Removes a manifest and every tag that names it.
-    pub(super) fn remove(&mut self, digest: &Digest) -> Option<(Manifest, Vec<(Arc<str>, Tag)>)> {
+    pub(super) fn remove(&mut self, digest: &Digest) -> Option<Removed> {
         let manifest = self.manifests.remove(digest)?;
         let tags = manifest.tags.iter().filter_map(|name| Some((Arc::clone(name), self.tags.remove(&**name)?)));
         let tags = tags.collect();

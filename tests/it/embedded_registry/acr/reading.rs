@@ -71,7 +71,7 @@ async fn manifests_are_told_with_exactly_their_fields() {
         let wanted = digest.digest.to_string();
         body["manifests"].as_array().unwrap().iter().find(|row| row["digest"] == wanted.as_str()).unwrap().clone()
     };
-    let size = |image: &Image| image.bytes.len() as u64 + image.blobs.iter().map(|blob| blob.length()).sum::<u64>();
+    let size = |image: &Image| image.bytes.len() as u64 + image.blobs.iter().map(Blob::length).sum::<u64>();
     let child = &list.children[0];
     let fields = json!({
         "digest": child.digest.to_string(), "imageSize": size(child), "createdTime": at, "lastUpdateTime": at,

@@ -1,10 +1,31 @@
 //! Signing in to Microsoft Entra ID.
 
+use std::collections::HashMap;
+use std::error::Error;
+use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::process::Output;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
 
-use secrecy::SecretString;
+use async_trait::async_trait;
+use azure_core::cloud::CustomConfiguration;
+use azure_core::credentials::{Secret, TokenCredential};
+use azure_core::error::ErrorKind;
+use azure_core::http::{ClientMethodOptions, ClientOptions, HttpClient, RetryOptions, Transport as AzureTransport};
+use azure_identity::{
+    AzureCliCredential, AzureCliCredentialOptions, ClientAssertion, ClientAssertionCredential,
+    ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions, Executor,
+    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::Surroundings;
+use super::authority::{Authority, failed};
+use crate::transport::{Patience, Peer, RequestError, RequestErrorKind, Transport, plain};
 
 /// As whom to sign in.
 #[derive(Debug, Clone)]
@@ -14,13 +35,14 @@ pub enum Identity {
         /// Which one, where several are assigned; nothing means the system's own.
         client_id: Option<String>,
     },
-    /// The identity of a Kubernetes service account, federated with Entra ID.
+    /// The identity of a Kubernetes service account, federated with Entra ID. The settings fill in what the webhook of
+    /// workload identity put into the environment; what is then still missing fails the sign-in.
     Workload {
-        /// The application; nothing means what `AZURE_CLIENT_ID` says.
+        /// The application.
         client_id: Option<String>,
-        /// The tenant; nothing means what `AZURE_TENANT_ID` says.
+        /// The tenant.
         tenant_id: Option<String>,
-        /// The file with the account's token; nothing means what `AZURE_FEDERATED_TOKEN_FILE` says.
+        /// The file with the account's token.
         token_file: Option<PathBuf>,
     },
     /// An application with a secret.
@@ -46,4 +68,259 @@ pub struct Credential {
     pub identity: Identity,
     /// In which cloud.
     pub surroundings: Surroundings,
+}
+
+/// Tokens of one identity, kept and renewed five minutes before their end.
+#[derive(Debug)]
+pub struct Tokens {
+    credential: Credential,
+    client: Arc<dyn HttpClient>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    source: Arc<dyn TokenCredential>,
+    /// The last failure, by scope. Whoever waited for it while it failed shares it instead of failing as slowly again.
+    failed: HashMap<String, (Instant, RequestError)>,
+    /// Tokens of the Azure CLI, which `azure_identity` does not keep.
+    kept: HashMap<String, (Instant, SecretString)>,
+}
+
+/// The Azure CLI gives tokens that are good for at least five more minutes.
+const KEEP_OF_CLI: Duration = Duration::from_mins(4);
+
+impl Credential {
+    /// As whom, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let id = |id: &Option<String>| id.clone().unwrap_or_else(|| "unknown".into());
+        match &self.identity {
+            Identity::Managed { client_id: Some(client_id) } => format!("managed identity {client_id}"),
+            Identity::Managed { client_id: None } => "the managed identity of this machine".into(),
+            Identity::Workload { client_id, tenant_id, .. } => {
+                format!("workload identity {} of tenant {}", id(client_id), id(tenant_id))
+            }
+            Identity::ClientSecret { tenant_id, client_id, .. } => {
+                format!("application {client_id} of tenant {tenant_id}")
+            }
+            Identity::AzureCli { tenant_id: None } => "the account of `az login`".into(),
+            Identity::AzureCli { tenant_id: Some(tenant) } => format!("the account of `az login` in tenant {tenant}"),
+        }
+    }
+
+    /// What gives tokens of this identity. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the settings cannot work: an id that is none or missing, a CA file that cannot be read.
+    pub fn connect(&self, patience: Patience) -> Result<Tokens, RequestError> {
+        let peer = Peer {
+            name: format!("the authority for {}", self.words()),
+            ca_file: self.surroundings.ca_file.clone(),
+            timeout: self.surroundings.timeout(),
+        };
+        let transport = match self.identity {
+            Identity::Managed { .. } => Transport::direct(&peer, patience),
+            _ => Transport::new(&peer, patience),
+        }?;
+        self.connect_by(Arc::new(Authority { transport, patience, whom: self.words() }))
+    }
+
+    pub(super) fn connect_by(&self, client: Arc<dyn HttpClient>) -> Result<Tokens, RequestError> {
+        let source = self.source(&client)?;
+        let state = Mutex::new(State { source, failed: HashMap::new(), kept: HashMap::new() });
+        Ok(Tokens { credential: self.clone(), client, state })
+    }
+
+    /// The credential of `azure_identity`, with an empty cache.
+    fn source(&self, client: &Arc<dyn HttpClient>) -> Result<Arc<dyn TokenCredential>, RequestError> {
+        let client_options = self.client_options(client);
+        let missing = |what: &str, key: &str, variable: &str| {
+            let advice = format!("set `{key}`, or run where {variable} is set");
+            failed(&self.words(), RequestErrorKind::Settings, &format!("{what} is not known"), &advice)
+        };
+        let source = match &self.identity {
+            Identity::Managed { client_id } => {
+                let user_assigned_id = client_id.clone().map(UserAssignedId::ClientId);
+                ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
+                    user_assigned_id,
+                    client_options,
+                }))
+                .map(|source| source as Arc<dyn TokenCredential>)
+            }
+            Identity::Workload { client_id, tenant_id, token_file } => {
+                let client_id = client_id.clone().ok_or_else(|| missing("its id", "client_id", "AZURE_CLIENT_ID"))?;
+                let tenant = tenant_id.clone().ok_or_else(|| missing("its tenant", "tenant_id", "AZURE_TENANT_ID"))?;
+                let path = token_file
+                    .clone()
+                    .ok_or_else(|| missing("its token file", "token_file", "AZURE_FEDERATED_TOKEN_FILE"))?;
+                let assertion = TokenFile { path, whom: self.words() };
+                let options = ClientAssertionCredentialOptions { client_options };
+                ClientAssertionCredential::new(tenant, client_id, assertion, Some(options)).map(|source| source as _)
+            }
+            Identity::ClientSecret { tenant_id, client_id, secret } => {
+                let secret = Secret::new(secret.expose_secret().to_owned());
+                let options = ClientSecretCredentialOptions { client_options };
+                ClientSecretCredential::new(tenant_id, client_id.clone(), secret, Some(options))
+                    .map(|source| source as _)
+            }
+            Identity::AzureCli { tenant_id } => AzureCliCredential::new(Some(AzureCliCredentialOptions {
+                subscription: None,
+                tenant_id: tenant_id.clone(),
+                executor: Some(Arc::new(Deadline(self.surroundings.timeout()))),
+            }))
+            .map(|source| source as _),
+        };
+        source.map_err(|error| failed(&self.words(), RequestErrorKind::Settings, &plain(&error.to_string()), ""))
+    }
+
+    /// Our transport, our authority, and no retries but ours.
+    fn client_options(&self, client: &Arc<dyn HttpClient>) -> ClientOptions {
+        let surroundings = &self.surroundings;
+        let own = surroundings.authority.as_ref().map(|url| url.as_str().to_owned());
+        let mut cloud = CustomConfiguration::default();
+        cloud.authority_host = own.unwrap_or_else(|| surroundings.cloud.authority().to_owned());
+        ClientOptions {
+            transport: Some(AzureTransport::new(client.clone())),
+            retry: RetryOptions::none(),
+            cloud: Some(Arc::new(cloud.into())),
+            ..ClientOptions::default()
+        }
+    }
+}
+
+impl Tokens {
+    /// As whom, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        self.credential.words()
+    }
+
+    /// A token for a scope such as `https://containerregistry.azure.net/.default`: one that is kept while it is good for
+    /// five more minutes, else a new one. However many ask at once, the authority is asked once.
+    ///
+    /// # Errors
+    /// When the authority refused or could not be reached.
+    pub async fn token(&self, scope: &str) -> Result<SecretString, RequestError> {
+        self.renewed(scope, None).await
+    }
+
+    /// A token for a scope, but not the one that a service refused (401) although its time is not over.
+    ///
+    /// # Errors
+    /// When the authority refused or could not be reached.
+    pub async fn token_instead_of(&self, scope: &str, refused: &SecretString) -> Result<SecretString, RequestError> {
+        self.renewed(scope, Some(refused)).await
+    }
+
+    async fn renewed(&self, scope: &str, refused: Option<&SecretString>) -> Result<SecretString, RequestError> {
+        let asked = Instant::now();
+        let mut state = self.state.lock().await;
+        if let Some((_, error)) = state.failed.get(scope).filter(|(at, _)| *at >= asked) {
+            return Err(error.clone());
+        }
+        let mut answer = self.fetch(scope, &mut state).await;
+        let is_refused = |token: &SecretString| refused.is_some_and(|it| it.expose_secret() == token.expose_secret());
+        if answer.as_ref().is_ok_and(is_refused) {
+            state.kept.remove(scope);
+            state.source = self.credential.source(&self.client)?;
+            answer = self.fetch(scope, &mut state).await;
+        }
+        match &answer {
+            Ok(_) => drop(state.failed.remove(scope)),
+            Err(error) => drop(state.failed.insert(scope.to_owned(), (Instant::now(), error.clone()))),
+        }
+        answer
+    }
+
+    async fn fetch(&self, scope: &str, state: &mut State) -> Result<SecretString, RequestError> {
+        let cli = matches!(self.credential.identity, Identity::AzureCli { .. });
+        if let Some((_, token)) = state.kept.get(scope).filter(|(at, _)| at.elapsed() < KEEP_OF_CLI) {
+            return Ok(token.clone());
+        }
+        let token = state.source.get_token(&[scope], None).await.map_err(|error| self.credential.explain(&error))?;
+        let token = SecretString::from(token.token.secret().to_owned());
+        if cli {
+            state.kept.insert(scope.to_owned(), (Instant::now(), token.clone()));
+        }
+        Ok(token)
+    }
+}
+
+impl Credential {
+    /// An error of `azure_identity` in our words.
+    fn explain(&self, error: &azure_core::Error) -> RequestError {
+        if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<RequestError>()) {
+            return error.clone();
+        }
+        let last = causes(error).last().map(ToString::to_string).unwrap_or_default();
+        let line = last.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        let failed = |kind, what: &str, advice| failed(&self.words(), kind, what, advice);
+        match &self.identity {
+            // What the Azure CLI printed, if it was no token.
+            Identity::AzureCli { .. } if innermost(error) == Some(&ErrorKind::Credential) => {
+                if line.ends_with("not found on PATH") {
+                    failed(RequestErrorKind::Settings, "there is no `az` on the path", "install the Azure CLI")
+                } else {
+                    failed(RequestErrorKind::Denied, &plain(line), "run `az login`, then try again")
+                }
+            }
+            // Its words could hold parts of a token.
+            _ => failed(RequestErrorKind::Malformed, "the answer with the token is not understood", ""),
+        }
+    }
+}
+
+/// An error and what caused it, down to the first.
+fn causes(error: &azure_core::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn Error + 'static)), |error: &&(dyn Error + 'static)| (*error).source())
+}
+
+/// The kind of the innermost error of `azure_core`.
+fn innermost(error: &azure_core::Error) -> Option<&ErrorKind> {
+    causes(error).filter_map(|cause| cause.downcast_ref::<azure_core::Error>()).last().map(azure_core::Error::kind)
+}
+
+/// The token of a Kubernetes service account. It is replaced long before its end, so it is read each time it is needed,
+/// about once an hour; the reader of `azure_identity` would remember it for ten minutes.
+struct TokenFile {
+    path: PathBuf,
+    whom: String,
+}
+
+impl fmt::Debug for TokenFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TokenFile").field(&self.path).finish()
+    }
+}
+
+#[async_trait]
+impl ClientAssertion for TokenFile {
+    async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
+        let read = tokio::fs::read_to_string(&self.path).await.map(|text| text.trim().to_owned());
+        let problem = match read {
+            Ok(token) if !token.is_empty() => return Ok(token),
+            Ok(_) => "is empty".to_owned(),
+            Err(error) => format!("cannot be read: {error}"),
+        };
+        let what = format!("the token file {} {problem}", self.path.display());
+        let advice = "is the pod's service account set up for workload identity?";
+        let error = failed(&self.whom, RequestErrorKind::Settings, &what, advice);
+        Err(azure_core::Error::new(ErrorKind::Credential, error))
+    }
+}
+
+/// Runs the Azure CLI, for so long and no longer.
+#[derive(Debug)]
+struct Deadline(Duration);
+
+#[async_trait]
+impl Executor for Deadline {
+    async fn run(&self, program: &OsStr, args: &[&OsStr]) -> io::Result<Output> {
+        let mut command = tokio::process::Command::new(program);
+        let output = command.args(args).stdin(std::process::Stdio::null()).kill_on_drop(true).output();
+        tokio::time::timeout(self.0, output).await.unwrap_or_else(|_| {
+            Err(io::Error::other(format!("`az` gave no answer in {}", humantime::format_duration(self.0))))
+        })
+    }
 }

@@ -170,8 +170,8 @@ impl Answer {
         self.error(kind)
     }
 
-    /// This answer as an error of that kind: the request, the status, the registry's words and what to do next.
-    pub(crate) fn error(&self, kind: RequestErrorKind) -> RequestError {
+    /// The request, the status and the other side's words.
+    pub(crate) fn told(&self) -> String {
         let mut message = format!("{} answered {}", self.asked, self.status);
         match first_error(&self.body) {
             Some(error) => {
@@ -184,6 +184,12 @@ impl Answer {
             None if self.looks_like_a_page() => message.push_str(", with a web page, not in a registry's words"),
             None => {}
         }
+        message
+    }
+
+    /// This answer as an error of that kind: what was told, and what to do next.
+    pub(crate) fn error(&self, kind: RequestErrorKind) -> RequestError {
+        let mut message = self.told();
         message.push_str(match kind {
             RequestErrorKind::Denied => "; check the registry's `auth` and what that identity may do",
             RequestErrorKind::Throttled => "; lower the registry's `concurrency`, or run when it is less busy",
@@ -216,7 +222,7 @@ impl Answer {
 }
 
 /// Somebody else's words, fit for one line: at most 300 characters, no control characters.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().take(300).map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
@@ -243,7 +249,16 @@ struct Cut {
 
 impl Transport {
     pub(crate) fn new(peer: &Peer, patience: Patience) -> Result<Self, RequestError> {
-        let mut builder = reqwest::Client::builder()
+        Self::built(peer, patience, reqwest::Client::builder())
+    }
+
+    /// One that no proxy stands in the way of, for what answers on this machine or on its link only.
+    pub(crate) fn direct(peer: &Peer, patience: Patience) -> Result<Self, RequestError> {
+        Self::built(peer, patience, reqwest::Client::builder().no_proxy())
+    }
+
+    fn built(peer: &Peer, patience: Patience, builder: reqwest::ClientBuilder) -> Result<Self, RequestError> {
+        let mut builder = builder
             .user_agent(concat!("tagwarden/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .referer(false)
@@ -291,10 +306,16 @@ impl Transport {
 
     /// Sends a request, again where that is safe and could help, and gives the last answer, whatever its status.
     pub(crate) async fn send(&self, ask: &Ask, authorization: Option<&HeaderValue>) -> Result<Answer, RequestError> {
+        let headers = authorization.map(|value| (AUTHORIZATION, value.clone()));
+        self.send_with(ask, &headers.into_iter().collect()).await
+    }
+
+    /// Sends a request with headers of its own, otherwise like [`Self::send`].
+    pub(crate) async fn send_with(&self, ask: &Ask, headers: &HeaderMap) -> Result<Answer, RequestError> {
         let mut pauses = Pauses::new(self.patience);
         loop {
             self.total.fetch_add(1, Ordering::Relaxed);
-            let outcome = self.once(ask, authorization).await;
+            let outcome = self.once(ask, headers).await;
             let Some(wish) = wish(ask, &outcome) else {
                 if outcome.is_ok() {
                     self.failed_in_a_row.store(0, Ordering::Relaxed);
@@ -319,15 +340,13 @@ impl Transport {
         }
     }
 
-    async fn once(&self, ask: &Ask, authorization: Option<&HeaderValue>) -> Result<Answer, Cut> {
+    async fn once(&self, ask: &Ask, headers: &HeaderMap) -> Result<Answer, Cut> {
         let mut request = self
             .client
             .request(ask.method.clone(), ask.url.clone())
             .timeout(self.timeout)
-            .header(ACCEPT, HeaderValue::from_static(ask.accept));
-        if let Some(value) = authorization {
-            request = request.header(AUTHORIZATION, value.clone());
-        }
+            .header(ACCEPT, HeaderValue::from_static(ask.accept))
+            .headers(headers.clone());
         if let Some((content_type, bytes)) = &ask.content {
             request = request.header(CONTENT_TYPE, &**content_type).body(bytes.to_vec());
         }

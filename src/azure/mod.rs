@@ -3,6 +3,7 @@
 //! `credential` signs in and gives tokens, `arm` asks the resource manager, `registry` understands what that says of a
 //! container registry. What is in a registry is none of this room's business.
 
+mod arm;
 mod authority;
 mod credential;
 mod registry;
@@ -12,10 +13,13 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use url::Url;
+use url::{Host, Url};
 
+use crate::transport::{RequestError, RequestErrorKind};
+
+pub use arm::Arm;
 pub use credential::{Credential, Identity, Tokens};
-pub use registry::RegistryResource;
+pub use registry::{RegistryResource, particulars, usage};
 
 /// A cloud of Azure, with the addresses of its services.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,7 +101,28 @@ impl Cloud {
 }
 
 impl Surroundings {
+    /// The resource manager that is meant. Tokens go there, so it is encrypted or on this machine.
+    fn resource_manager(&self) -> Result<Url, RequestError> {
+        let own = Url::parse(self.cloud.resource_manager()).expect("the addresses of clouds are constants that parse");
+        let url = self.resource_manager.clone().unwrap_or(own);
+        if url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url) {
+            return Ok(url);
+        }
+        let message = format!("{url} would get tokens unencrypted; write `resource_manager = \"https://…\"`");
+        Err(RequestError { kind: RequestErrorKind::Settings, message })
+    }
+
     fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(Duration::from_secs(30))
+    }
+}
+
+/// Whether an address is on this machine, by what it says.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
     }
 }

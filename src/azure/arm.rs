@@ -1,0 +1,150 @@
+//! Asking Azure Resource Manager.
+
+use std::collections::BTreeSet;
+
+use http::StatusCode;
+use http::header::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::{Credential, Tokens};
+use crate::transport::{Answer, Ask, Patience, Peer, RequestError, RequestErrorKind, Transport};
+
+/// Azure Resource Manager, asked as one identity. Only ever reads.
+#[derive(Debug)]
+pub struct Arm {
+    transport: Transport,
+    tokens: Tokens,
+    endpoint: Url,
+    scope: &'static str,
+}
+
+/// One page of a list. The last one has no link, or an empty one.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WirePage<T> {
+    value: Vec<T>,
+    next_link: Option<String>,
+}
+
+/// Most bytes of one answer.
+const LARGEST: usize = 64 << 20;
+/// Most pages of one list: more than anyone has, and an end to a list that has none.
+const MOST_PAGES: usize = 10_000;
+
+impl Arm {
+    /// The resource manager of an identity's cloud. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the settings cannot work: an id that is none, a CA file that cannot be read, an address without encryption
+    /// that is not on this machine.
+    pub fn new(credential: &Credential, patience: Patience) -> Result<Self, RequestError> {
+        let surroundings = &credential.surroundings;
+        let endpoint = surroundings.resource_manager()?;
+        let peer = Peer {
+            name: "Azure Resource Manager".into(),
+            ca_file: surroundings.ca_file.clone(),
+            timeout: surroundings.timeout(),
+        };
+        Ok(Self {
+            transport: Transport::new(&peer, patience)?,
+            tokens: credential.connect(patience)?,
+            endpoint,
+            scope: surroundings.cloud.resource_manager_scope(),
+        })
+    }
+
+    /// As whom it is asked, in words.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        self.tokens.words()
+    }
+
+    /// One resource, by its path, such as `/subscriptions/…/resourceGroups/…`.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be seen, or the answer is not understood.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, api_version: &str) -> Result<T, RequestError> {
+        let answer = self.ask(self.url(path, api_version)).await?;
+        serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&error.to_string()))
+    }
+
+    /// All of a list, page by page. A list that cannot be read to its end is an error, never a part of it.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; also when a page leads to another server, which would get the token, or to a page already read.
+    pub async fn list<T: DeserializeOwned>(&self, path: &str, api_version: &str) -> Result<Vec<T>, RequestError> {
+        let mut url = self.url(path, api_version);
+        let mut read = BTreeSet::new();
+        let mut all = Vec::new();
+        loop {
+            let answer = self.ask(url.clone()).await?;
+            let page: WirePage<T> =
+                serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&error.to_string()))?;
+            all.extend(page.value);
+            read.insert(url);
+            let Some(link) = page.next_link.filter(|link| !link.is_empty()) else { return Ok(all) };
+            url = self.next(&link, &answer)?;
+            if read.contains(&url) || read.len() >= MOST_PAGES {
+                return Err(answer.malformed("its `nextLink` leads in a circle"));
+            }
+        }
+    }
+
+    fn url(&self, path: &str, api_version: &str) -> Url {
+        let mut url = self.endpoint.clone();
+        url.set_path(path);
+        url.query_pairs_mut().append_pair("api-version", api_version);
+        url
+    }
+
+    /// The address of the next page, if it is on the same server.
+    fn next(&self, link: &str, answer: &Answer) -> Result<Url, RequestError> {
+        let url = self.endpoint.join(link).map_err(|_| answer.malformed("its `nextLink` is no address"))?;
+        if url.origin() != self.endpoint.origin() || !url.username().is_empty() || url.password().is_some() {
+            let host = url.host_str().unwrap_or_default();
+            return Err(answer.malformed(&format!("its `nextLink` leads to another server, {host}")));
+        }
+        Ok(url)
+    }
+
+    async fn ask(&self, url: Url) -> Result<Answer, RequestError> {
+        let ask = Ask::get(url, "application/json", LARGEST);
+        let token = self.tokens.token(self.scope).await?;
+        let mut answer = self.transport.send(&ask, Some(&bearer(&token)?)).await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            let token = self.tokens.token_instead_of(self.scope, &token).await?;
+            answer = self.transport.send(&ask, Some(&bearer(&token)?)).await?;
+        }
+        if answer.status == StatusCode::OK { Ok(answer) } else { Err(self.refused(&answer)) }
+    }
+
+    fn refused(&self, answer: &Answer) -> RequestError {
+        let kind = answer.refusal().kind;
+        let whom = self.identity();
+        let advice = match kind {
+            RequestErrorKind::Denied if answer.status == StatusCode::UNAUTHORIZED => {
+                format!("; the token of {whom} is not accepted: check its tenant, and the cloud")
+            }
+            RequestErrorKind::Denied => format!("; give {whom} the role `Reader` there, and wait some minutes"),
+            RequestErrorKind::NotFound => {
+                format!("; check subscription and resource group, and that {whom} has the role `Reader` there")
+            }
+            RequestErrorKind::Throttled => "; run when the subscription is less busy".into(),
+            RequestErrorKind::Status(500..) => "; run again when Azure Resource Manager is well".into(),
+            _ => String::new(),
+        };
+        RequestError { kind, message: format!("{}{advice}", answer.told()) }
+    }
+}
+
+fn bearer(token: &SecretString) -> Result<HeaderValue, RequestError> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| RequestError {
+        kind: RequestErrorKind::Malformed,
+        message: "the token for Azure Resource Manager does not fit into a header".into(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}

@@ -123,6 +123,9 @@ pub struct Reclaim {
     pub reclaimable_bytes: u64,
     /// Bytes of blobs of removed manifests that something kept needs too.
     pub shared_bytes: u64,
+    /// Whether a registry that something goes from did not show the blobs of all its manifests: the bytes there are then
+    /// those of whole images by its own account, however much of them is shared.
+    pub estimated: bool,
 }
 
 /// A record that names a tag and a digest, where the tag no longer is at that digest.

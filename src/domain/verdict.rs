@@ -162,6 +162,14 @@ pub enum Reason {
         /// The gap's label.
         kind: &'static str,
     },
+    /// A source claims a bare digest that no manifest has. It may be that of an image's configuration, and what the
+    /// configuration of this one is was not read.
+    MaybeClaimed {
+        /// The source.
+        source: SourceName,
+        /// The first such digest that it claims.
+        digest: Box<Digest>,
+    },
     /// The policy selects it and no rule of the policy keeps it.
     LetGo {
         /// The policy.
@@ -338,7 +346,7 @@ impl Reason {
             | Self::KeptMatching { .. }
             | Self::Undated { .. }
             | Self::NotAVersion { .. } => Verdict::Retained,
-            Self::SourceFailed { .. } | Self::Gap { .. } => Verdict::Undecided,
+            Self::SourceFailed { .. } | Self::Gap { .. } | Self::MaybeClaimed { .. } => Verdict::Undecided,
             Self::LetGo { .. } | Self::CompanionOfExpired { .. } => Verdict::Expired,
         }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::evaluate::Found;
 use super::graph::{Graph, Node};
 use crate::domain::{
-    Claim, ClaimMatch, Claimed, Claims, Digest, Drift, GapAt, Reason, Registry, Repository, SourceAnswer, SourceName,
-    TagName,
+    Claim, ClaimMatch, Claimed, Claims, Depth, Digest, Drift, GapAt, Inventory, Reason, Registry, Repository,
+    SourceAnswer, SourceName, TagName,
 };
 
 /// A claim with its source and the text that it is shown by.
@@ -164,6 +164,36 @@ impl<'a> ClaimIndex<'a> {
             let image = &told.claim.image;
             if let (Some(_), Some(_), Some(path)) = (&image.host, &image.digest, &image.repository) {
                 drift.push(told.drift(registry, &Repository::empty(path.clone()), None));
+            }
+        }
+    }
+}
+
+/// For each source that covers a registry and claims a bare digest that no manifest has, anywhere: what that says of
+/// images whose configuration was not read. (A digest with a name before it is a manifest's: runtimes give an image's
+/// id, the digest of its configuration, without a name.)
+pub(super) fn unplaced(inventory: &Inventory, registry: &Registry, claims: &Claims) -> Vec<Reason> {
+    let manifests = || inventory.registries.iter().flat_map(|registry| &registry.repositories);
+    let known = |digest: &Digest| manifests().any(|repository| repository.manifests.contains_key(digest));
+    let covering = claims.sources.iter().filter(|source| source.covers(&registry.name));
+    let reason = |source: &SourceAnswer| {
+        let bare = source.claims().iter().filter(|claim| claim.image.repository.is_none());
+        let digest = bare.filter_map(|claim| claim.image.digest.as_ref()).filter(|digest| !known(digest)).min()?;
+        Some(Reason::MaybeClaimed { source: source.name.clone(), digest: digest.clone().into() })
+    };
+    covering.filter_map(reason).collect()
+}
+
+/// Says of every tag whose image's configuration is unknown, or that of an image inside its index, that it may be claimed.
+pub(super) fn may_be_claimed(unplaced: &[Reason], graph: &Graph<'_>, found: &mut Found) {
+    if unplaced.is_empty() {
+        return;
+    }
+    let listed = |&node: &Node| graph.manifest(node).is_some_and(|manifest| manifest.depth != Depth::Whole);
+    for node in graph.nodes().filter(listed) {
+        for place in std::iter::once(node).chain(graph.ancestors(node)) {
+            for tag in graph.tags(place) {
+                unplaced.iter().for_each(|reason| found.say(tag, reason.clone()));
             }
         }
     }

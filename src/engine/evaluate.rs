@@ -6,7 +6,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 
 use super::Verdicts;
-use super::claims::{ClaimIndex, texts};
+use super::claims::{ClaimIndex, may_be_claimed, texts, unplaced};
 use super::companion::{Companion, companions};
 use super::date::date;
 use super::graph::{Graph, index};
@@ -41,6 +41,7 @@ pub fn evaluate(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Time
             now,
             policies: policies.iter().copied().filter(|policy| policy.covers(&registry.name)).collect(),
             claims: ClaimIndex::new(registry, claims, &texts),
+            unplaced: unplaced(inventory, registry, claims),
             failed: claims
                 .sources
                 .iter()
@@ -70,6 +71,7 @@ struct RegistryScope<'a> {
     now: Timestamp,
     policies: Vec<&'a Policy>,
     claims: ClaimIndex<'a>,
+    unplaced: Vec<Reason>,
     failed: Vec<&'a SourceName>,
 }
 
@@ -84,6 +86,7 @@ impl RegistryScope<'_> {
         for source in &self.failed {
             found.say_everywhere(&Reason::SourceFailed { source: (*source).clone() });
         }
+        may_be_claimed(&self.unplaced, &graph, &mut found);
         let claimed = self.claims.reach(self.registry, repository, &graph, &mut found, &mut verdicts.drift);
         protect(repository, &graph, &companions, &claimed, self.registry.removal, &mut found);
         found.into_verdicts(first, &mut verdicts.tags);

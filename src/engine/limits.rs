@@ -1,13 +1,17 @@
 //! How much may go at once. A limit refuses; it never picks.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use super::companion::companion_subject;
 use super::plan::{first_repository, policies};
 use crate::domain::{
-    Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, RegistryName, Removal, RemovalAbility,
-    RepositoryName, Rules, Scope, TagVerdict,
+    AfterDays, GapAt, Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, Registry, RegistryName,
+    Removal, RemovalAbility, RemovalMethod, RepositoryName, Rules, Scope, TagVerdict,
 };
+
+/// By how much a registry's clock may differ from ours before ages by its times mean nothing.
+const CLOCKS_MAY_DIFFER: Duration = Duration::from_mins(2);
 
 /// Removals, in all and those that would be enforced.
 #[derive(Clone, Copy, Default)]
@@ -46,6 +50,8 @@ struct Counts<'a> {
     policies: BTreeMap<&'a PolicyName, Count>,
     registries: BTreeMap<&'a RegistryName, Count>,
     repositories: BTreeMap<Place<'a>, (Count, u32)>,
+    /// The same with the companions.
+    places: BTreeMap<Place<'a>, Count>,
     policies_there: BTreeMap<(&'a PolicyName, Place<'a>), Count>,
 }
 
@@ -81,11 +87,15 @@ pub(super) fn refusals(
         found.extend(count.refuse(scope(), too_few(tags, leave)));
     }
     for registry in &inventory.registries {
-        if let (RemovalAbility::Impossible(obstacle), Some(count)) =
-            (&registry.ability, counts.registries.get(&registry.name))
-        {
-            let any = |found: u32| (found > 0).then(|| RefusalReason::Impossible(obstacle.clone()));
-            found.extend(count.refuse(Scope::Registry(registry.name.clone()), any));
+        if let Some(count) = counts.registries.get(&registry.name) {
+            let any = |why| count.refuse(Scope::Registry(registry.name.clone()), if_any(why));
+            found.extend(against(registry, rules.undo_window).filter_map(any));
+        }
+        for (repository, obstacle) in &registry.obstacles {
+            if let Some(count) = counts.places.get(&(&registry.name, repository)) {
+                let scope = Scope::Repository(registry.name.clone(), repository.clone());
+                found.extend(count.refuse(scope, if_any(RefusalReason::Impossible(obstacle.clone()))));
+            }
         }
     }
     found.sort_by(|a, b| a.scope.cmp(&b.scope));
@@ -102,12 +112,11 @@ fn count<'a>(inventory: &'a Inventory, mut expired: &[&'a TagVerdict], mut remov
         let (registry, repository) = (&registry.name, &repository.name);
         let there = counts.repositories.entry((registry, repository)).or_default();
         there.1 = u32::try_from(tags.count()).unwrap_or(u32::MAX);
-        let of_registry = counts.registries.entry(registry).or_default();
+        let mut all = Count::default();
         let mut by_policy: Vec<(&PolicyName, Count, Count)> = Vec::new();
         for (found, removal) in here.iter().zip(going) {
             let itself = removal.companion_of.is_none();
-            counts.run.add(removal.enforce);
-            of_registry.add(removal.enforce);
+            all.add(removal.enforce);
             if itself {
                 there.0.add(removal.enforce);
             }
@@ -122,12 +131,55 @@ fn count<'a>(inventory: &'a Inventory, mut expired: &[&'a TagVerdict], mut remov
                 }
             }
         }
+        counts.run.merge(all);
+        counts.registries.entry(registry).or_default().merge(all);
+        counts.places.entry((registry, repository)).or_default().merge(all);
         for (policy, count, own) in by_policy {
             counts.policies.entry(policy).or_default().merge(count);
             counts.policies_there.insert((policy, (registry, repository)), own);
         }
     }
     counts
+}
+
+/// What forbids any removal from a registry.
+fn against(registry: &Registry, undo_window: Duration) -> impl Iterator<Item = RefusalReason> {
+    let impossible = match &registry.ability {
+        RemovalAbility::Impossible(obstacle) => Some(RefusalReason::Impossible(obstacle.clone())),
+        RemovalAbility::Able | RemovalAbility::NotAsked => None,
+    };
+    let unread = registry.gaps.iter().any(|gap| gap.at == GapAt::Particulars);
+    let ahead = registry.clock_ahead.filter(|ahead| ahead.unsigned_abs() > CLOCKS_MAY_DIFFER);
+    [
+        impossible,
+        retention(registry, undo_window),
+        unread.then_some(RefusalReason::ParticularsUnread),
+        ahead.map(|ahead| RefusalReason::Clock { ahead_seconds: ahead.as_secs() }),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Whether the registry deletes what is untagged before the undo window ends. Its policy passes over some manifests
+/// (those of OCI types and locked ones, says its documentation); nothing rests on that here.
+fn retention(registry: &Registry, undo_window: Duration) -> Option<RefusalReason> {
+    if registry.removal != RemovalMethod::Untag || registry.accepts_retention {
+        return None;
+    }
+    let days = match registry.particulars.as_ref()?.untagged_retention {
+        AfterDays::Days(days) if days_long(days) < undo_window => Some(days),
+        AfterDays::Unread => None,
+        AfterDays::Days(_) | AfterDays::Off => return None,
+    };
+    Some(RefusalReason::Retention { days, undo_window })
+}
+
+fn days_long(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 24 * 60 * 60)
+}
+
+fn if_any(why: RefusalReason) -> impl Fn(u32) -> Option<RefusalReason> {
+    move |found| (found > 0).then(|| why.clone())
 }
 
 fn over(allowed: u32) -> impl Fn(u32) -> Option<RefusalReason> {

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::Verdicts;
 use super::graph::{Graph, Node, Ties, index};
 use crate::domain::{
-    Claims, Digest, Gap, GapAt, Inventory, Manifest, Plan, Reclaim, Registry, RegistryName, Repository, SourceAnswer,
-    TagAt, TagVerdict, Verdict,
+    Claims, Depth, Digest, Gap, GapAt, Inventory, Manifest, Plan, Reclaim, Registry, RegistryName, Repository,
+    SourceAnswer, TagAt, TagVerdict, Verdict,
 };
 
 /// The bytes that each removal of a plan would free once the registry collects what nothing needs any more.
@@ -14,6 +14,9 @@ use crate::domain::{
 /// Blobs are counted over all repositories of a registry, which stores each of them once, and so are manifests. Where
 /// anything of a registry could not be read, nothing is said of its bytes: what was not read may share them. Manifests
 /// that no tag reached in the first place are not freed by removing tags, so they count as kept.
+///
+/// Where manifests were only listed, their images count as wholes, each digest once: that is too much by what they share
+/// among each other and with what stays, and the figure says that it is estimated.
 #[must_use]
 pub fn reclaim(inventory: &Inventory, claims: &Claims, verdicts: &Verdicts, plan: &Plan) -> Reclaim {
     let positions: HashMap<TagAt, usize> =
@@ -59,6 +62,7 @@ fn count(
 ) {
     let mut freed: HashMap<&Digest, Freed> = HashMap::new();
     let mut gone: HashMap<u32, HashSet<&Digest>> = HashMap::new();
+    let mut unsized_removals: HashSet<usize> = HashSet::new();
     for there in verdicts.chunk_by(|a, b| a.at.repository == b.at.repository) {
         let position = there[0].at.repository;
         let Some(repository) = registry.repositories.get(index(position)) else { continue };
@@ -80,6 +84,9 @@ fn count(
                 let goes = !std::mem::replace(&mut settled[index(node)], true);
                 if let (true, Some(manifest)) = (goes, graph.manifest(node)) {
                     gone.insert(graph.digest(node));
+                    if manifest.depth == (Depth::Listed { image_size: None }) {
+                        unsized_removals.insert(removal);
+                    }
                     for (digest, size) in stored(graph.digest(node), manifest) {
                         freed.entry(digest).or_insert(Freed { size, removal, shared: false });
                     }
@@ -98,7 +105,13 @@ fn count(
             }
         }
     }
-    for Freed { size, removal, shared } in freed.into_values() {
+    let manifests = || registry.repositories.iter().flat_map(|repository| repository.manifests.values());
+    result.estimated |= !gone.is_empty() && manifests().any(|manifest| manifest.depth != Depth::Whole);
+    for &removal in &unsized_removals {
+        result.removals[removal] = None;
+    }
+    for Freed { size, removal, shared } in freed.into_values().filter(|blob| !unsized_removals.contains(&blob.removal))
+    {
         let sum = if shared { &mut result.shared_bytes } else { &mut result.reclaimable_bytes };
         *sum = sum.saturating_add(size);
         if let (false, Some(bytes)) = (shared, &mut result.removals[removal]) {
@@ -112,7 +125,12 @@ fn is_claimed(graph: &Graph<'_>, node: Node, claimed: &HashSet<&Digest>) -> bool
     claimed.contains(graph.digest(node)) || config.is_some_and(|config| claimed.contains(config))
 }
 
-/// What a registry stores for a manifest: its own bytes, its configuration and its layers.
+/// What a registry stores for a manifest: its own bytes, its configuration and its layers. Of one that was only listed,
+/// all of that in one piece.
 fn stored<'a>(digest: &'a Digest, manifest: &'a Manifest) -> impl Iterator<Item = (&'a Digest, u64)> {
-    std::iter::once((digest, manifest.size)).chain(manifest.blobs.iter().map(|blob| (&blob.digest, blob.size)))
+    let own = match manifest.depth {
+        Depth::Whole => manifest.size,
+        Depth::Listed { image_size } => image_size.unwrap_or(0),
+    };
+    std::iter::once((digest, own)).chain(manifest.blobs.iter().map(|blob| (&blob.digest, blob.size)))
 }

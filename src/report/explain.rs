@@ -198,7 +198,7 @@ impl Group {
             | ReasonView::KeptMatching { .. }
             | ReasonView::Undated { .. }
             | ReasonView::NotAVersion { .. } => Self::Keeps,
-            ReasonView::SourceFailed { .. } | ReasonView::Gap { .. } => Self::Missing,
+            ReasonView::SourceFailed { .. } | ReasonView::Gap { .. } | ReasonView::MaybeClaimed { .. } => Self::Missing,
             ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => Self::LetsGo,
         }
     }

@@ -56,6 +56,11 @@ fn ending(reason: &ReasonView) -> Option<String> {
         ReasonView::NotAVersion { policy } => format!("policy {policy} no longer selects it, or not by version"),
         ReasonView::SourceFailed { source } => format!("source {source} answers and does not claim it"),
         ReasonView::Gap { at, .. } => format!("{at} can be read, and then shows no reason to stay"),
+        ReasonView::MaybeClaimed { source, digest } => format!(
+            "source {source} names an image with {}, or no longer claims it: it may stand for any image whose \
+             configuration was not read",
+            short(digest)
+        ),
         ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
     })
 }

@@ -29,6 +29,7 @@ pub enum ReasonView {
     NotAVersion { policy: String },
     SourceFailed { source: String },
     Gap { at: String, failure: String },
+    MaybeClaimed { source: String, digest: String },
     LetGo { policy: String, misses: Vec<MissView> },
     CompanionOfExpired { subject: String, policy: String },
 }
@@ -136,6 +137,9 @@ impl From<&Reason> for ReasonView {
             Reason::NotAVersion { policy } => Self::NotAVersion { policy: policy.to_string() },
             Reason::SourceFailed { source } => Self::SourceFailed { source: source.to_string() },
             Reason::Gap { at, kind } => Self::Gap { at: at.to_string(), failure: (*kind).to_owned() },
+            Reason::MaybeClaimed { source, digest } => {
+                Self::MaybeClaimed { source: source.to_string(), digest: digest.to_string() }
+            }
             Reason::LetGo { policy, misses } => {
                 Self::LetGo { policy: policy.to_string(), misses: misses.iter().map(MissView::from).collect() }
             }
@@ -277,6 +281,7 @@ impl ReasonView {
             Self::NotAVersion { .. } => "not-a-version",
             Self::SourceFailed { .. } => "source-failed",
             Self::Gap { .. } => "gap",
+            Self::MaybeClaimed { .. } => "maybe-claimed",
             Self::LetGo { .. } => "let-go",
             Self::CompanionOfExpired { .. } => "companion-of-expired",
         }
@@ -345,6 +350,11 @@ impl ReasonView {
             }
             Self::SourceFailed { source } => format!("source {source} failed and could have protected it"),
             Self::Gap { at, failure } => format!("{at} could not be read ({failure})"),
+            Self::MaybeClaimed { source, digest } => format!(
+                "{source} claims {} without a name, which no manifest has: it may be the configuration of this image, \
+                 which was not read",
+                short(digest)
+            ),
             Self::LetGo { policy, misses } if misses.is_empty() => format!("policy {policy} keeps none"),
             Self::LetGo { policy, misses } => {
                 let misses: Vec<String> = misses.iter().map(MissView::words).collect();

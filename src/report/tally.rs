@@ -229,6 +229,7 @@ fn staying(reason: &ReasonView) -> Option<&'static str> {
         ReasonView::NotAVersion { .. } => "is no version",
         ReasonView::SourceFailed { .. } => "a source failed",
         ReasonView::Gap { .. } => "something could not be read",
+        ReasonView::MaybeClaimed { .. } => "a source claims a digest that may be this image's configuration",
         ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
     })
 }
@@ -284,6 +285,9 @@ pub(super) fn by_holder(document: &PlanDocument, most: usize) -> (BTreeMap<Strin
 
 /// The sentences of what is missing about an undecided tag.
 pub(super) fn missing(kept: &KeptView) -> String {
-    let gaps = kept.reasons.iter().filter(|r| matches!(r, ReasonView::SourceFailed { .. } | ReasonView::Gap { .. }));
+    let is_missing = |reason: &&ReasonView| {
+        matches!(reason, ReasonView::SourceFailed { .. } | ReasonView::Gap { .. } | ReasonView::MaybeClaimed { .. })
+    };
+    let gaps = kept.reasons.iter().filter(is_missing);
     gaps.map(ReasonView::sentence).collect::<Vec<_>>().join("; ")
 }

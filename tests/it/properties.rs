@@ -9,14 +9,15 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tagwarden::domain::{
-    Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Globs, Holder, Inventory, Keep, KeepRule, Limits, Lock, Manifest,
-    Moment, Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Registry, RemovalAbility, RemovalMethod,
-    RemovalObstacle, Repository, Rules, Selector, SourceAnswer, SourceState, Span, Tag, TagName, TagSelector, Verdict,
-    VersionPart,
+    AfterDays, Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Globs, Holder, Inventory, Keep, KeepRule, Limits, Lock,
+    Manifest, Moment, Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Refusal, Registry, RemovalAbility,
+    RemovalMethod, RemovalObstacle, Repository, Rules, Scope, Selector, SourceAnswer, SourceState, Span, Tag, TagName,
+    TagSelector, Verdict, VersionPart,
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
 
 use crate::scenarios::apply;
+use crate::scenarios::shape::particulars;
 
 /// Everything a decision is made of.
 #[derive(Debug, Clone)]
@@ -109,6 +110,21 @@ fn manifest() -> impl Strategy<Value = Manifest> {
     )
 }
 
+/// What a registry that only lists an image says of it.
+fn listed() -> impl Strategy<Value = Manifest> {
+    (prop::option::of(200..300u64), rarely_locked()).prop_map(|(image_size, lock)| Manifest {
+        media_type: "application/vnd.docker.distribution.manifest.v2+json".into(),
+        size: 0,
+        config: None,
+        blobs: [].into(),
+        children: Vec::new(),
+        subject: None,
+        created_at: None,
+        lock,
+        depth: Depth::Listed { image_size },
+    })
+}
+
 fn gap() -> impl Strategy<Value = Gap> {
     let at = prop_oneof![
         Just(GapAt::Catalogue),
@@ -128,7 +144,8 @@ fn rarely_gaps() -> impl Strategy<Value = Vec<Gap>> {
 
 fn repository(name: &'static str) -> impl Strategy<Value = Repository> {
     let tags = prop::collection::vec(tag(), 0..14);
-    let manifests = prop::collection::btree_map((0..IMAGES).prop_map(digest), manifest(), 0..12);
+    let manifests =
+        prop::collection::btree_map((0..IMAGES).prop_map(digest), prop_oneof![4 => manifest(), 1 => listed()], 0..12);
     (tags, manifests, rarely_gaps()).prop_map(move |(tags, manifests, gaps)| {
         let mut repository = Repository::empty(name.parse().unwrap());
         let tags: HashMap<String, Tag> = tags.into_iter().collect();
@@ -143,7 +160,22 @@ fn registry(name: &'static str) -> impl Strategy<Value = Registry> {
     let repositories = (repository("app"), repository("lib/core")).prop_map(|(a, b)| vec![a, b]);
     let removal = select(vec![RemovalMethod::Untag, RemovalMethod::DeleteManifest]);
     let able = select(vec![RemovalAbility::Able, RemovalAbility::Impossible(RemovalObstacle::NoUntag)]);
-    (repositories, removal, able).prop_map(move |(repositories, removal, ability)| Registry {
+    let denied = || RemovalObstacle::Denied { message: "no right".into() };
+    let obstacles = prop::bool::weighted(0.2)
+        .prop_map(move |denies| denies.then(|| ("app".parse().unwrap(), denied())).into_iter().collect());
+    let retention = select(vec![None, None, Some("off"), Some("unread"), Some("0"), Some("6"), Some("7")]);
+    let unread = prop::bool::weighted(0.1).prop_map(|unread| {
+        let gap = Gap { at: GapAt::Particulars, kind: "http-403", message: "".into() };
+        unread.then_some(gap).into_iter().collect()
+    });
+    let clock = select(vec![None, Some(0), Some(120), Some(121), Some(-120), Some(-121)]);
+    let itself = (obstacles, retention, prop::bool::weighted(0.3), unread, clock);
+    (repositories, removal, able, itself).prop_map(move |(repositories, removal, ability, itself)| Registry {
+        obstacles: itself.0,
+        particulars: itself.1.map(particulars),
+        accepts_retention: itself.2,
+        gaps: itself.3,
+        clock_ahead: itself.4.map(SignedDuration::from_secs),
         endpoint: format!("https://{name}.example"),
         hosts: vec![format!("{name}.example")],
         removal,
@@ -202,6 +234,17 @@ fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
 }
 
 fn claim() -> impl Strategy<Value = Claim> {
+    prop_oneof![9 => named_claim(), 1 => nameless_claim()]
+}
+
+fn nameless_claim() -> impl Strategy<Value = Claim> {
+    prop_oneof![0..IMAGES, 100..104u8, Just(250)].prop_map(|image| Claim {
+        image: digest(image).to_string().parse().unwrap(),
+        holder: Arc::new(Holder::File { path: "values.yaml".into(), line: 9 }),
+    })
+}
+
+fn named_claim() -> impl Strategy<Value = Claim> {
     let place = select(vec!["contoso.example/app", "app", "fabrikam.example/lib/core", "ghcr.io/app"]);
     let digests = prop_oneof![(0..IMAGES).prop_map(digest), (100..104u8).prop_map(digest)];
     (place, prop::option::of(tag_name()), prop::option::of(digests), 0..3u32).prop_map(|(place, tag, digest, line)| {
@@ -354,6 +397,32 @@ proptest! {
             Plan { removals: plan.removals.into_iter().filter(|removal| removal.enforce).collect(), refusals: vec![] };
         apply(&mut half.inventory, &enforced_plan);
         prop_assert!(half.goes().0.is_subset(&all.difference(&enforced).cloned().collect()));
+    }
+
+    #[test]
+    fn nothing_goes_for_good_from_a_registry_that_forbids_it(world in world()) {
+        let (_, plan) = world.decide();
+        for removal in plan.removals.iter().filter(|removal| removal.enforce) {
+            let registry = &world.inventory.registries[removal.at.registry as usize];
+            let days = registry.particulars.as_ref().map(|found| found.untagged_retention);
+            let purged = match days {
+                Some(AfterDays::Unread) => true,
+                Some(AfterDays::Days(days)) => days < 7,
+                Some(AfterDays::Off) | None => false,
+            };
+            let forbids = purged && removal.method == RemovalMethod::Untag && !registry.accepts_retention
+                || registry.gaps.iter().any(|gap| gap.at == GapAt::Particulars)
+                || registry.clock_ahead.is_some_and(|ahead| ahead.abs() > SignedDuration::from_secs(120))
+                || registry.obstacles.contains_key(&removal.repository)
+                || registry.ability != RemovalAbility::Able;
+            let covers = |scope: &Scope| match scope {
+                Scope::Registry(name) => *name == registry.name,
+                Scope::Repository(name, repository) => *name == registry.name && *repository == removal.repository,
+                _ => false,
+            };
+            let refused = |refusal: &Refusal| refusal.binding && covers(&refusal.scope);
+            prop_assert!(!forbids || plan.refusals.iter().any(refused), "{removal:?}");
+        }
     }
 
     #[test]

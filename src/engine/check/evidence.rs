@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Finding, Going};
-use crate::domain::{Claim, Claims, Digest, Gap, GapAt, Registry, Repository, SourceAnswer, TagName};
+use crate::domain::{Claim, Claims, Depth, Digest, Gap, GapAt, Inventory, Registry, Repository, SourceAnswer, TagName};
 
 /// What speaks against removals in one registry.
 pub(super) struct Evidence<'a> {
@@ -11,21 +11,29 @@ pub(super) struct Evidence<'a> {
     failed: Option<String>,
     tags: HashMap<(&'a str, &'a TagName), Vec<&'a Claim>>,
     pub(super) digests: HashSet<&'a Digest>,
+    /// A claimed digest that may be any unread configuration's.
+    loose: Option<&'a Digest>,
 }
 
 impl<'a> Evidence<'a> {
-    pub(super) fn new(registry: &'a Registry, claims: &'a Claims) -> Self {
+    pub(super) fn new(inventory: &Inventory, registry: &'a Registry, claims: &'a Claims) -> Self {
         let covering = || claims.sources.iter().filter(|source| source.covers(&registry.name));
         let mut tags: HashMap<_, Vec<&Claim>> = HashMap::new();
-        let mut digests = HashSet::new();
+        let (mut digests, mut nameless) = (HashSet::new(), HashSet::new());
         for claim in covering().flat_map(SourceAnswer::claims) {
             digests.extend(&claim.image.digest);
+            if claim.image.repository.is_none() {
+                nameless.extend(&claim.image.digest);
+            }
             if let (Some(path), Some(tag)) = (&claim.image.repository, &claim.image.tag) {
                 tags.entry((path.as_str(), tag)).or_default().push(claim);
             }
         }
         let failed = covering().find(|source| source.failed()).map(|source| format!("source {} failed", source.name));
-        Self { registry, failed, tags, digests }
+        for repository in inventory.registries.iter().flat_map(|registry| &registry.repositories) {
+            nameless.retain(|digest| !repository.manifests.contains_key(*digest));
+        }
+        Self { registry, failed, tags, digests, loose: nameless.into_iter().next() }
     }
 
     pub(super) fn look(&self, repository: &Repository, going: &[Going<'_>], findings: &mut Vec<Finding>) {
@@ -75,6 +83,9 @@ impl<'a> Evidence<'a> {
             let config = manifest.and_then(|manifest| manifest.config.as_ref());
             if let Some(claimed) = [Some(next), config].into_iter().flatten().find(|d| self.digests.contains(*d)) {
                 return Some(format!("a claim on {claimed}"));
+            }
+            if let (Some(Depth::Listed { .. }), Some(loose)) = (manifest.map(|manifest| manifest.depth), self.loose) {
+                return Some(format!("perhaps a claim on {loose}"));
             }
             open.extend(manifest.into_iter().flat_map(|manifest| &manifest.children));
         }

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Finding, accompanies};
-use crate::domain::{Inventory, Plan, PolicyName, Removal, RemovalAbility, Rules, Scope, TagAt};
+use crate::domain::{
+    AfterDays, GapAt, Inventory, Plan, PolicyName, Registry, Removal, RemovalAbility, RemovalMethod, Rules, Scope,
+    TagAt,
+};
 
 /// Looks whether each limit that is passed is refused, and nothing else is.
 pub(super) fn look(
@@ -47,6 +50,7 @@ fn passed(
     for alike in removals.chunk_by(alike) {
         let (registry, repository) = (&alike[0].registry, &alike[0].repository);
         let mut scopes = vec![Scope::Run, Scope::Registry(registry.clone())];
+        scopes.push(Scope::Repository(registry.clone(), repository.clone()));
         let mut local = vec![Scope::Repository(registry.clone(), repository.clone())];
         for &policy in owners(alike[0]) {
             scopes.push(Scope::Policy(policy.clone()));
@@ -61,18 +65,17 @@ fn passed(
         }
     }
     let mut tags: HashMap<(&str, &str), u64> = HashMap::new();
-    let mut impossible = Vec::new();
+    let mut forbidden: BTreeSet<(Scope, &'static str)> = BTreeSet::new();
     for registry in &inventory.registries {
-        if matches!(registry.ability, RemovalAbility::Impossible(_)) {
-            impossible.push(&registry.name);
-        }
+        forbidden.extend(of_registry(registry, rules.undo_window.as_secs_f64()));
         for repository in &registry.repositories {
             let own = repository.tags.iter().filter(|tag| !accompanies(&tag.name)).count();
             tags.insert((registry.name.as_str(), repository.name.as_str()), own as u64);
         }
     }
     let limits_of = |policy: &PolicyName| rules.policies.iter().find(|p| p.name == *policy).map(|p| p.limits);
-    let mut passed = BTreeSet::new();
+    let mut passed = forbidden;
+    passed.retain(|(scope, _)| counts.contains_key(scope));
     for (scope, count) in counts {
         match &scope {
             Scope::Run if count > u64::from(rules.limits.untag) => {
@@ -82,9 +85,6 @@ fn passed(
                 if limits_of(policy).and_then(|limits| limits.untag).is_some_and(|untag| count > u64::from(untag)) =>
             {
                 passed.insert((scope, "untag-limit"));
-            }
-            Scope::Registry(registry) if impossible.contains(&registry) => {
-                passed.insert((scope, "removal-impossible"));
             }
             _ => {}
         }
@@ -106,4 +106,38 @@ fn passed(
         }
     }
     passed
+}
+
+/// What forbids removals from a registry, or from repositories of it, whatever their number.
+fn of_registry(registry: &Registry, undo_seconds: f64) -> BTreeSet<(Scope, &'static str)> {
+    let whole = Scope::Registry(registry.name.clone());
+    let mut found: BTreeSet<(Scope, &'static str)> = BTreeSet::new();
+    if let RemovalAbility::Impossible(_) = registry.ability {
+        found.insert((whole.clone(), "removal-impossible"));
+    }
+    for repository in registry.obstacles.keys() {
+        found.insert((Scope::Repository(registry.name.clone(), repository.clone()), "removal-impossible"));
+    }
+    if let (RemovalMethod::Untag, false, Some(said)) =
+        (registry.removal, registry.accepts_retention, &registry.particulars)
+    {
+        let too_soon = match said.untagged_retention {
+            AfterDays::Off => false,
+            AfterDays::Unread => true,
+            AfterDays::Days(days) => f64::from(days) * 86_400.0 < undo_seconds,
+        };
+        if too_soon {
+            found.insert((whole.clone(), "untagged-retention"));
+        }
+    }
+    for gap in &registry.gaps {
+        if let GapAt::Particulars = gap.at {
+            found.insert((whole.clone(), "registry-settings-unread"));
+        }
+    }
+    let seconds = registry.clock_ahead.map_or(0.0, |ahead| ahead.as_secs_f64());
+    if !(-120.0..=120.0).contains(&seconds) {
+        found.insert((whole, "clock"));
+    }
+    found
 }

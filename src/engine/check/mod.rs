@@ -111,7 +111,7 @@ pub fn check(
     listing(plan, verdicts, &mut findings);
     let mut owners: BTreeMap<TagAt, Vec<&PolicyName>> = BTreeMap::new();
     for (position, registry) in (0..).zip(&inventory.registries) {
-        let evidence = evidence::Evidence::new(registry, claims);
+        let evidence = evidence::Evidence::new(inventory, registry, claims);
         let mut removals: HashMap<u32, Vec<&Removal>> = HashMap::new();
         for removal in plan.removals.iter().filter(|removal| removal.at.registry == position) {
             removals.entry(removal.at.repository).or_default().push(removal);

@@ -83,6 +83,7 @@ impl<'a> Labels<'a> {
                 GapAt::Created(digest) => format!("gap(created,{})", of(digest)),
                 GapAt::Referrers(digest) => format!("gap(referrers,{})", of(digest)),
             },
+            Reason::MaybeClaimed { source, digest } => format!("maybe-claimed({source},{})", of(digest)),
             Reason::LetGo { policy, .. } => format!("let-go({policy})"),
             Reason::CompanionOfExpired { subject, policy } => {
                 format!("companion-of-expired({},{policy})", of(subject))

@@ -4,7 +4,7 @@
 //! most of it.
 
 mod labels;
-mod shape;
+pub(crate) mod shape;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -89,7 +89,8 @@ fn lines(stage: &Stage, verdicts: &Verdicts, plan: &Plan) -> Vec<String> {
             let bytes = bytes.map_or("unknown".to_owned(), |bytes| bytes.to_string());
             lines.push(format!("bytes {} {bytes}", labels.image(removal.at)));
         }
-        lines.push(format!("bytes {} reclaimable, {} shared", bytes.reclaimable_bytes, bytes.shared_bytes));
+        let about = if bytes.estimated { "about " } else { "" };
+        lines.push(format!("bytes {about}{} reclaimable, {} shared", bytes.reclaimable_bytes, bytes.shared_bytes));
     }
     lines
 }

@@ -9,8 +9,9 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tagwarden::domain::{
-    Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Registry,
-    RemovalAbility, RemovalMethod, RemovalObstacle, Repository, Rules, SourceAnswer, SourceState, Tag,
+    AfterDays, Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Particulars,
+    PermissionMode, Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, Rules, Sku, SourceAnswer,
+    SourceState, Tag,
 };
 use tagwarden::policy_file;
 
@@ -69,6 +70,13 @@ struct RegistryShape {
     hosts: Vec<String>,
     removal: String,
     impossible: bool,
+    /// Repositories in which nothing can be removed.
+    obstacles: Vec<String>,
+    /// What the registry does with untagged manifests: `off`, `unread`, or days. Without it, nobody was asked.
+    retention: Option<String>,
+    accepts_retention: bool,
+    /// Seconds by which its clock is ahead.
+    clock_ahead: Option<i64>,
     gaps: Vec<String>,
     repositories: BTreeMap<String, RepositoryShape>,
 }
@@ -113,6 +121,8 @@ struct ManifestShape {
     size: u64,
     /// `layer 100`: its name and its bytes.
     blobs: Vec<String>,
+    /// Only listed, not read: the image's bytes by the registry's account, or `unknown`.
+    listed: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -222,6 +232,7 @@ impl Scene<'_> {
         let (what, of) = text.split_once(' ').unwrap_or((text, ""));
         let at = match what {
             "catalogue" => GapAt::Catalogue,
+            "particulars" => GapAt::Particulars,
             "tag-list" => GapAt::TagList,
             "vanished" => GapAt::VanishedTag(of.parse().unwrap()),
             "tag" => GapAt::Tag(of.parse().unwrap()),
@@ -248,6 +259,14 @@ impl Scene<'_> {
             } else {
                 RemovalAbility::Able
             },
+            obstacles: shape
+                .obstacles
+                .iter()
+                .map(|name| (name.parse().unwrap(), RemovalObstacle::Denied { message: "no right".into() }))
+                .collect(),
+            particulars: shape.retention.as_deref().map(particulars),
+            accepts_retention: shape.accepts_retention,
+            clock_ahead: shape.clock_ahead.map(SignedDuration::from_secs),
             repositories: there.iter().map(|(name, shape)| self.repository(name, shape)).collect(),
             gaps: shape.gaps.iter().map(|gap| self.gap(gap)).collect(),
             ..Registry::empty(name.parse().unwrap(), "distribution")
@@ -314,7 +333,10 @@ impl Scene<'_> {
             subject: shape.subject.as_ref().map(digest),
             created_at: shape.created.as_ref().map(|time| self.time(time).into()),
             lock: shape.lock.as_deref().map(lock),
-            depth: Depth::Whole,
+            depth: match &shape.listed {
+                None => Depth::Whole,
+                Some(bytes) => Depth::Listed { image_size: bytes.parse().ok() },
+            },
         }
     }
 
@@ -338,6 +360,25 @@ impl Scene<'_> {
             registries: registries.map(|names| names.iter().map(|name| name.parse().unwrap()).collect()),
             state,
         }
+    }
+}
+
+/// An Azure registry with that retention policy.
+pub(crate) fn particulars(retention: &str) -> Particulars {
+    Particulars {
+        subscription: "00000000-0000-0000-0000-000000000001".into(),
+        resource_group: "rg".into(),
+        resource: "contoso".into(),
+        sku: Some(Sku::Premium),
+        untagged_retention: match retention {
+            "off" => AfterDays::Off,
+            "unread" => AfterDays::Unread,
+            days => AfterDays::Days(days.parse().unwrap()),
+        },
+        soft_delete: AfterDays::Off,
+        permissions: Some(PermissionMode::Registry),
+        replicas: Vec::new(),
+        stored_bytes: None,
     }
 }
 

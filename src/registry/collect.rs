@@ -89,11 +89,19 @@ async fn registry(
     let settings = reader.settings();
     let name = &settings.name;
     let mut gaps = Vec::new();
+    // First, because the service tier says how fast the rest may go.
+    let particulars = match reader.particulars().await {
+        Ok(particulars) => particulars,
+        Err(error) => {
+            gaps.push(error.gap(GapAt::Particulars));
+            None
+        }
+    };
     let names: BTreeSet<RepositoryName> = match scope {
         Scope::Only(only) => only.get(name).cloned().unwrap_or_default(),
         Scope::All => match reader.catalogue().await {
             Ok(catalogue) => {
-                gaps = catalogue.gaps;
+                gaps.extend(catalogue.gaps);
                 catalogue.repositories.into_iter().collect()
             }
             Err(error) => {
@@ -101,13 +109,6 @@ async fn registry(
                 BTreeSet::new()
             }
         },
-    };
-    let particulars = match reader.particulars().await {
-        Ok(particulars) => particulars,
-        Err(error) => {
-            gaps.push(error.gap(GapAt::Particulars));
-            None
-        }
     };
     progress.found(name, names.len());
     let repositories = stream::iter(names)

@@ -8,13 +8,16 @@ use super::behind::row;
 use super::list::{self, List, Listed};
 use super::wire::{WireManifest, WireManifests, WireOneTag, WireRepository, WireTag, WireTags};
 use super::{repository_path, tag_path};
-use crate::domain::{Digest, Gap, GapAt, Moment, RemovalAbility, Repository, RepositoryName, Tag, TagName, TagNow};
+use crate::azure::{self, Arm};
+use crate::domain::{
+    Digest, Gap, GapAt, Moment, Particulars, RemovalAbility, Repository, RepositoryName, Tag, TagName, TagNow,
+};
 use crate::registry::auth::Grant;
 use crate::registry::contents::ReferrersApi;
 use crate::registry::http::{Redirects, RegistryHttp};
 use crate::registry::{
     Ability, Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
-    Requests, pull, wire,
+    Requests, hosts, pull, wire,
 };
 use crate::transport::{Answer, Ask, Patience};
 
@@ -22,6 +25,8 @@ use crate::transport::{Answer, Ask, Patience};
 #[derive(Debug)]
 pub struct AcrReader {
     pub(super) http: RegistryHttp,
+    /// Whom to ask about the registry itself, where the settings say where it is.
+    arm: Option<Arm>,
     pub(super) referrers: ReferrersApi,
 }
 
@@ -31,8 +36,9 @@ impl AcrReader {
     /// # Errors
     /// When the settings cannot work, such as a CA file that cannot be read.
     pub fn new(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
+        let arm = settings.resource.as_ref().map(|resource| Arm::new(&resource.credential, patience)).transpose()?;
         let http = RegistryHttp::new(settings, patience)?;
-        Ok(Self { http, referrers: ReferrersApi::default() })
+        Ok(Self { http, arm, referrers: ReferrersApi::default() })
     }
 
     /// A metadata document; nothing where the registry says that there is no such thing.
@@ -270,6 +276,11 @@ impl RegistryReader for AcrReader {
         digest: &Digest,
     ) -> Result<Option<RawManifest>, RegistryError> {
         pull::manifest(&self.http, repository, digest).await
+    }
+
+    async fn particulars(&self) -> Result<Option<Particulars>, RegistryError> {
+        let (Some(arm), Some(resource)) = (&self.arm, &self.http.settings.resource) else { return Ok(None) };
+        azure::particulars(arm, resource, &hosts(&self.http.settings)).await.map(Some)
     }
 
     async fn removal_ability(&self, repositories: &[RepositoryName]) -> Ability {

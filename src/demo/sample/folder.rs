@@ -8,6 +8,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::super::registry::Admin;
 use super::{API, BEFORE, KEPT_UNTIL, KEPT_UNTIL_PAST, LIVE, PINNED, REGISTRY, RELEASES, STAGED, Sample, WEB, WORKER};
 
 const POLICIES: [(&str, &str); 3] = [
@@ -17,22 +18,29 @@ const POLICIES: [(&str, &str); 3] = [
 ];
 const README: &str = include_str!("files/README.md");
 
+/// Where the password is that the settings name.
+const PASSWORD_FILE: &str = "registry-password";
+
 /// Another name of the registry, which the deployments use.
 const ALIAS: &str = "images.sample.example";
 
 impl Sample {
     /// Writes settings, policies, evidence and a README for the sample in a registry at `endpoint`
-    /// (`http://127.0.0.1:<port>`). What else is in the folder stays; files of the same names are replaced.
+    /// (`http://127.0.0.1:<port>`), which speaks ACR and asks `admin` to sign in where one is given, and is a plain one
+    /// that everyone may use where not. What else is in the folder stays; files of the same names are replaced.
     ///
     /// # Errors
     /// When a folder or file cannot be written.
-    pub fn write_folder(&self, folder: &Path, endpoint: &str) -> io::Result<()> {
+    pub fn write_folder(&self, folder: &Path, endpoint: &str, admin: Option<&Admin>) -> io::Result<()> {
         let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host).trim_end_matches('/');
         for name in ["policies", "releases", "deploy"] {
             fs::create_dir_all(folder.join(name))?;
         }
         fs::write(folder.join("README.md"), README.replace("{endpoint}", endpoint).replace("{host}", host))?;
-        fs::write(folder.join("tagwarden.toml"), settings(endpoint))?;
+        fs::write(folder.join("tagwarden.toml"), settings(endpoint, admin))?;
+        if let Some(admin) = admin {
+            fs::write(folder.join(PASSWORD_FILE), &admin.password)?;
+        }
         for (name, text) in POLICIES {
             fs::write(folder.join("policies").join(name), text)?;
         }
@@ -111,7 +119,13 @@ impl Sample {
     }
 }
 
-fn settings(endpoint: &str) -> String {
+fn settings(endpoint: &str, admin: Option<&Admin>) -> String {
+    let (kind, auth) = match admin {
+        None => ("distribution", r#"{ kind = "anonymous" }"#.to_owned()),
+        Some(Admin { user, .. }) => {
+            ("acr", format!(r#"{{ kind = "basic", username = "{user}", password_file = "{PASSWORD_FILE}" }}"#))
+        }
+    };
     format!(
         r#"# Settings for the sample that `tagwarden demo` shows. The registry is embedded in that process.
 mode     = "approved"             # nothing is removed but by `tagwarden apply` of a plan that someone has read
@@ -124,10 +138,10 @@ cron     = "0 3 * * *"
 timezone = "Europe/London"
 
 [registries.{REGISTRY}]
-kind     = "distribution"
+kind     = "{kind}"
 endpoint = "{endpoint}"
 aliases  = ["{ALIAS}"]
-auth     = {{ kind = "anonymous" }}
+auth     = {auth}
 
 [sources.releases]
 kind     = "release-records"

@@ -34,6 +34,7 @@ struct Push {
     /// Nothing for a referrer, which only its subject leads to.
     tag: Option<String>,
     image: Image,
+    at: Timestamp,
 }
 
 const API: &str = "shop/api";
@@ -96,11 +97,14 @@ impl Sample {
         sample
     }
 
-    /// Puts everything into a registry. Where that has no referrers API, the referrers stay without a way to find them,
+    /// Puts everything into a registry, each push at its time. Where the registry has no referrers API, the referrers stay without a way to find them,
     /// as they do when a registry loses that API.
     pub fn fill(&self, registry: &EmbeddedRegistry) {
         registry.content(|content| {
-            for push in &self.pushes {
+            let mut pushes: Vec<&Push> = self.pushes.iter().collect();
+            pushes.sort_by_key(|push| push.at);
+            for push in pushes {
+                content.set_now(push.at);
                 content.put_image(push.repository, push.tag.as_deref(), &push.image);
             }
         });
@@ -125,14 +129,14 @@ impl Sample {
         self.now - SignedDuration::from_hours(24 * days + hours)
     }
 
-    fn push(&mut self, repository: &'static str, tag: impl Into<String>, image: &Image) {
+    fn push(&mut self, at: Timestamp, repository: &'static str, tag: impl Into<String>, image: &Image) {
         let tag = tag.into();
         self.tags.insert((repository, tag.clone()), image.digest.clone());
-        self.pushes.push(Push { repository, tag: Some(tag), image: image.clone() });
+        self.pushes.push(Push { repository, tag: Some(tag), image: image.clone(), at });
     }
 
-    fn sign(&mut self, repository: &'static str, image: &Image) {
-        self.push(repository, companion_tag(&image.digest, ".sig"), &signature(&image.digest, repository));
+    fn sign(&mut self, at: Timestamp, repository: &'static str, image: &Image) {
+        self.push(at, repository, companion_tag(&image.digest, ".sig"), &signature(&image.digest, repository));
     }
 
     /// The tag of a candidate of that age; candidates are built four hours before the time of day of `now`.
@@ -154,13 +158,13 @@ impl Sample {
             let updates = Blob::layer(&format!("usr/lib/updates-{week}"), 900_000 + 70_000 * week.unsigned_abs());
             newest = vec![system, updates];
             let image = ImageSpec::new(created, &newest).build();
-            self.push(BASE, format!("12-{}", day(created)), &image);
+            self.push(created, BASE, format!("12-{}", day(created)), &image);
             if week == 0 {
-                self.push(BASE, "12", &image);
-                self.push(BASE, "latest", &image);
+                self.push(created, BASE, "12", &image);
+                self.push(created, BASE, "latest", &image);
                 // An older client pushed this one, and kept the tag that stands in for a referrers API.
                 let sbom = sbom(&image, BASE);
-                self.push(BASE, companion_tag(&image.digest, ""), &index(Format::Oci, &[sbom]));
+                self.push(created, BASE, companion_tag(&image.digest, ""), &index(Format::Oci, &[sbom]));
             }
         }
         newest
@@ -170,28 +174,28 @@ impl Sample {
         let mut candidates = BTreeMap::new();
         for days in (0..36).rev() {
             let image = self.service("api", Format::Oci, bases, days, 4);
-            self.push(API, self.candidate(days), &image);
+            self.push(self.ago(days, 4), API, self.candidate(days), &image);
             candidates.insert(days, image);
             if days % 7 == 2 {
                 let second = self.service("api", Format::Oci, bases, days, 1);
-                self.push(API, format!("candidate-{}.2", day(self.ago(days, 1))), &second);
+                self.push(self.ago(days, 1), API, format!("candidate-{}.2", day(self.ago(days, 1))), &second);
             }
         }
         for days in RELEASES {
-            self.push(API, self.release(days), &candidates[&days]);
+            self.push(self.ago(days - 1, 0), API, self.release(days), &candidates[&days]);
         }
         for days in [17, BEFORE, LIVE, SIGNED_AND_OLD] {
-            self.sign(API, &candidates[&days]);
+            self.sign(self.ago(days, 4), API, &candidates[&days]);
         }
         // `prod` was at the release before when its record was written.
-        self.push(API, "prod", &candidates[&LIVE]);
-        self.push(API, "rollback", &candidates[&BEFORE]);
-        self.push(API, "stable", &candidates[&BEFORE]);
+        self.push(self.ago(LIVE - 1, 0), API, "prod", &candidates[&LIVE]);
+        self.push(self.ago(LIVE - 1, 0), API, "rollback", &candidates[&BEFORE]);
+        self.push(self.ago(BEFORE - 2, 0), API, "stable", &candidates[&BEFORE]);
         self.branch(API, "main", bases, (1..45).step_by(3));
         self.branch(API, "hotfix", bases, [40, 33, 16, 6]);
         for (number, days) in [(398, 33), (402, 21), (405, 15), (411, 9), (413, 4), (414, 1)] {
             let image = self.service("api-pr", Format::Oci, bases, days, 8);
-            self.push(API, format!("pr-{number}"), &image);
+            self.push(self.ago(days, 8), API, format!("pr-{number}"), &image);
         }
     }
 
@@ -204,37 +208,38 @@ impl Sample {
         };
         for (version, days) in VERSIONS {
             let image = build(self.ago(days, 7), version);
-            self.push(WEB, version, &image);
+            let at = self.ago(days, 7);
+            self.push(at, WEB, version, &image);
             if matches!(version, "v1.1.0" | "v1.2.1" | "v1.4.1") {
-                self.push(WEB, format!("arm64-{version}"), &image.children[1]);
+                self.push(at, WEB, format!("arm64-{version}"), &image.children[1]);
             }
             if version == "v2.0.0" {
-                self.push(WEB, "prod", &image);
-                self.sign(WEB, &image);
-                self.pushes.push(Push { repository: WEB, tag: None, image: sbom(&image, WEB) });
+                self.push(self.ago(days - 1, 0), WEB, "prod", &image);
+                self.sign(at, WEB, &image);
+                self.pushes.push(Push { repository: WEB, tag: None, image: sbom(&image, WEB), at });
             }
         }
         for days in (2..34).step_by(4) {
             let image = build(self.ago(days, 9), &format!("main-{days}"));
-            self.push(WEB, format!("main-{}", commit(WEB, "main", days)), &image);
+            self.push(self.ago(days, 9), WEB, format!("main-{}", commit(WEB, "main", days)), &image);
         }
     }
 
     fn worker(&mut self, bases: &[Blob]) {
         for days in (0..33).step_by(3) {
             let image = self.service("worker", Format::Docker, bases, days, 4);
-            self.push(WORKER, self.candidate(days), &image);
+            self.push(self.ago(days, 4), WORKER, self.candidate(days), &image);
             if days == 9 {
-                self.push(WORKER, "prod", &image);
+                self.push(self.ago(days - 1, 0), WORKER, "prod", &image);
             }
         }
         for (region, days) in [("westeurope", 19), ("northeurope", 2), ("eastus", 8)] {
             let image = self.service(&format!("worker-{region}"), Format::Docker, bases, days, 3);
-            self.push(WORKER, format!("canary-{region}"), &image);
+            self.push(self.ago(days, 3), WORKER, format!("canary-{region}"), &image);
         }
         for (number, days) in [(77, 44), (80, 30), (81, 25), (84, 12), (86, 5), (87, 2)] {
             let image = self.service("worker-pr", Format::Docker, bases, days, 8);
-            self.push(WORKER, format!("pr-{number}"), &image);
+            self.push(self.ago(days, 8), WORKER, format!("pr-{number}"), &image);
         }
     }
 
@@ -243,9 +248,9 @@ impl Sample {
             let created = self.ago(days, 2);
             let data = Blob::layer(&format!("data/night-{days}"), 350_000);
             let image = ImageSpec::new(created, &[bases, &[data]].concat()).build();
-            self.push(NIGHTLY, format!("nightly-{}", day(created)), &image);
+            self.push(created, NIGHTLY, format!("nightly-{}", day(created)), &image);
             if days == 0 {
-                self.push(NIGHTLY, "latest", &image);
+                self.push(created, NIGHTLY, "latest", &image);
             }
         }
     }
@@ -255,10 +260,11 @@ impl Sample {
         for minor in 0..6 {
             let layer = Blob::layer(&format!("bin/tool-1.{minor}"), 2_000_000 + 10_000 * minor);
             let image = ImageSpec::new(Timestamp::UNIX_EPOCH, &[layer]).build();
-            self.push(TOOLS, format!("1.{minor}"), &image);
+            // What the image cannot say, a registry that dates pushes can.
+            self.push(self.ago(260 - 40 * minor.cast_signed(), 0), TOOLS, format!("1.{minor}"), &image);
         }
         let image = ImageSpec::new(self.ago(-400, 0), &[Blob::layer("bin/tool-1.6", 2_100_000)]).build();
-        self.push(TOOLS, "1.6", &image);
+        self.push(self.ago(20, 0), TOOLS, "1.6", &image);
     }
 
     fn charts(&mut self) {
@@ -279,14 +285,15 @@ impl Sample {
         for (age, version) in (0..).zip(versions) {
             let days = 207 - 17 * age;
             let archive = Blob::layer(&format!("shop-{version}.tgz"), 30_000);
-            self.push(CHARTS, version, &helm_chart("shop", version, self.ago(days, 0), archive));
+            let at = self.ago(days, 0);
+            self.push(at, CHARTS, version, &helm_chart("shop", version, at, archive));
         }
     }
 
     fn labs(&mut self, bases: &[Blob]) {
         for (tag, days) in [("try-1", 400), ("try-2", 380), ("anna", 200), ("demo-friday", 90), ("latest", 30)] {
             let image = self.service(&format!("labs-{tag}"), Format::Oci, bases, days, 0);
-            self.push(LABS, tag, &image);
+            self.push(self.ago(days, 0), LABS, tag, &image);
         }
     }
 
@@ -294,7 +301,7 @@ impl Sample {
         for days in ages {
             let image =
                 self.service(&format!("{branch}{}", repository.replace('/', "-")), Format::Oci, bases, days, 10);
-            self.push(repository, format!("{branch}-{}", commit(repository, branch, days)), &image);
+            self.push(self.ago(days, 10), repository, format!("{branch}-{}", commit(repository, branch, days)), &image);
         }
     }
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use super::super::registry::Admin;
 use super::*;
 use crate::domain::ImageReference;
 
@@ -43,7 +44,7 @@ fn the_sample_holds_at_any_time_of_day_and_year() {
 fn the_files_are_well_formed_and_every_record_names_what_is_there() {
     let sample = Sample::at(now());
     let folder = tempfile::tempdir().unwrap();
-    sample.write_folder(folder.path(), "http://127.0.0.1:5000").unwrap();
+    sample.write_folder(folder.path(), "http://127.0.0.1:5000", None).unwrap();
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
     let files = |name: &str| -> Vec<_> {
         let entries = std::fs::read_dir(folder.path().join(name)).unwrap();
@@ -53,6 +54,7 @@ fn the_files_are_well_formed_and_every_record_names_what_is_there() {
     let settings: toml::Table = read("tagwarden.toml").parse().unwrap();
     assert_eq!(settings["mode"].as_str(), Some("approved"));
     assert_eq!(settings["registries"][REGISTRY]["endpoint"].as_str(), Some("http://127.0.0.1:5000"));
+    assert_eq!(settings["registries"][REGISTRY]["kind"].as_str(), Some("distribution"));
     assert!(!read("README.md").contains(['{', '}']), "every placeholder is filled in");
     for policies in files("policies") {
         let policies: serde_json::Value = serde_saphyr::from_str(&policies).unwrap();
@@ -81,4 +83,28 @@ fn the_files_are_well_formed_and_every_record_names_what_is_there() {
         }
     }
     assert_eq!(drifted, 1, "`prod` moved since it was recorded");
+}
+
+#[test]
+fn for_a_registry_that_speaks_acr_the_settings_say_how_to_sign_in() {
+    let admin = Admin { user: "sample".into(), password: "made up".into() };
+    let folder = tempfile::tempdir().unwrap();
+    Sample::at(now()).write_folder(folder.path(), "http://127.0.0.1:5000", Some(&admin)).unwrap();
+    let settings: toml::Table = std::fs::read_to_string(folder.path().join("tagwarden.toml")).unwrap().parse().unwrap();
+    let registry = &settings["registries"][REGISTRY];
+    assert_eq!((registry["kind"].as_str(), registry["auth"]["username"].as_str()), (Some("acr"), Some("sample")));
+    let file = folder.path().join(registry["auth"]["password_file"].as_str().unwrap());
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "made up");
+}
+
+#[test]
+fn every_push_is_in_the_past_and_none_comes_before_its_image() {
+    let sample = Sample::at(now());
+    assert!(sample.pushes.iter().all(|push| push.at < now() && push.at > sample.ago(500, 0)));
+    let at = |repository: &str, tag: &str| {
+        let wanted = |push: &&Push| push.repository == repository && push.tag.as_deref() == Some(tag);
+        sample.pushes.iter().find(wanted).unwrap().at
+    };
+    assert!(at(API, &sample.release(LIVE)) > at(API, &sample.candidate(LIVE)), "promoted after it was built");
+    assert_eq!(at(WEB, "v1.0.0"), sample.ago(300, 7));
 }

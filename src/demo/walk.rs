@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use super::registry::{EmbeddedRegistry, Options};
+use super::registry::{AcrOptions, Admin, Dialect, EmbeddedRegistry, Options};
 use super::sample::Sample;
 use crate::apply::Clock;
-use crate::domain::Outcome;
+use crate::domain::{Digest, Outcome};
 use crate::report::{self, Format, PlanDocument, ReasonView};
 use crate::run::{self, Approval, House, RunError};
 
@@ -49,7 +50,7 @@ pub async fn demo(demo: Demo<'_>) -> Result<(), RunError> {
     let sample = Sample::at((demo.clock)());
     let registry = EmbeddedRegistry::start(Options::default()).await.map_err(unwritable)?;
     sample.fill(&registry);
-    sample.write_folder(folder, &registry.url()).map_err(unwritable)?;
+    sample.write_folder(folder, &registry.url(), None).map_err(unwritable)?;
     say(&format!(
         "This is an embedded sample: a made-up company's registry with {} tags, on {} in this process.\n\
          Everything else is real: settings, policies and release records in {}, and all requests over HTTP.\n",
@@ -75,14 +76,35 @@ pub async fn demo(demo: Demo<'_>) -> Result<(), RunError> {
             registry.host(),
             config = config.display()
         ));
+        let (azure, admin) = azure_registry(&sample, &demo.clock).await.map_err(unwritable)?;
+        say(&format!(
+            "\nThe same content as Azure Container Registry serves it, for other tools, is at {url} until then, too.\n\
+             Sign in as {user} with the password {password}, which is made up for this time:\n  \
+             curl --user {user}:{password} {url}/acr/v1/shop/api/_tags",
+            url = azure.url(),
+            user = admin.user,
+            password = admin.password,
+        ));
         let mut stop = demo.stop.clone();
         // An error means that nobody is left who could say stop; then there is nobody to serve either.
         let _ = stop.wait_for(|stopped| *stopped).await;
+        azure.stop().await;
     } else {
         say("The registry is gone now; `tagwarden demo --serve` keeps it up to play with.");
     }
     registry.stop().await;
     Ok(())
+}
+
+/// The sample in a registry that speaks ACR, and who may do everything in it, with a password that is made up.
+async fn azure_registry(sample: &Sample, clock: &Clock) -> io::Result<(EmbeddedRegistry, Admin)> {
+    let password = Digest::of(format!("{}{}", Uuid::now_v7(), Uuid::now_v7()).as_bytes()).hex()[..20].to_owned();
+    let admin = Admin { user: "sample".to_owned(), password };
+    let options = AcrOptions { admin: Some(admin.clone()), ..AcrOptions::new(clock.clone()) };
+    let options = Options { dialect: Dialect::acr(options), ..Options::default() };
+    let registry = EmbeddedRegistry::start(options).await?;
+    sample.fill(&registry);
+    Ok((registry, admin))
 }
 
 async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<(), RunError> {

@@ -79,6 +79,17 @@ async fn served_it_stays_up_until_it_is_told_to_stop() {
             let done = desk.run(words).await.exits(0);
             assert!(!done.out.is_empty());
         }
+        let azure = loop {
+            let line = lines.next_line().await.unwrap().expect("it tells of the other one");
+            if let Some(words) = line.trim().strip_prefix("curl --user ") {
+                break words.to_owned();
+            }
+        };
+        let (login, url) = azure.split_once(' ').unwrap();
+        let (user, password) = login.split_once(':').unwrap();
+        let asked = reqwest::Client::builder().no_proxy().build().unwrap().get(url);
+        let tags: Value = asked.basic_auth(user, Some(password)).send().await.unwrap().json().await.unwrap();
+        assert_eq!(tags["imageName"], "shop/api", "{tags}");
         let plan = desk.run(&format!("{} --format json", words[0])).await.exits(0).json();
         assert!(count(&plan, "kept") > 100, "{}", plan["summary"]);
         let pid = serving.id().unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures::{TryStreamExt as _, stream};
 use jiff::Timestamp;
-use tagwarden::apply::{Hands, Order, Target, apply};
+use tagwarden::apply::{Hands, Order, Proof, Target, apply};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
@@ -23,6 +23,7 @@ use tagwarden::store::{NewRun, RunKind, Store};
 use uuid::Uuid;
 
 const REMOVALS: usize = 20_000;
+const PROOF: &str = r#"[{"kind":"let-go","policy":"all-go","misses":[{"rule":"newest","rank":12,"count":5}]}]"#;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -84,7 +85,7 @@ async fn journal(store: &Store, run: Uuid, order: &Order) -> Result<(), Box<dyn 
         digest: removal.digest.clone(),
         media_type: manifest.media_type.clone(),
         policy: Some(removal.policy.to_string()),
-        proof: order.proof.clone(),
+        proof: PROOF.to_owned(),
     };
     let id = store.intend(run, &intent, &manifest, Timestamp::UNIX_EPOCH).await?;
     Ok(store.settle(id, &Outcome::Done(String::new()), Timestamp::UNIX_EPOCH).await?)
@@ -113,8 +114,7 @@ fn orders(inventory: &Inventory) -> Result<Vec<Order>, Box<dyn Error>> {
                     date: Date::Created(Timestamp::UNIX_EPOCH),
                     companion_of: None,
                 };
-                let proof = r#"[{"kind":"let-go","policy":"all-go","misses":[{"rule":"newest","rank":12,"count":5}]}]"#;
-                orders.push(Order { removal, proof: proof.to_owned() });
+                orders.push(Order { removal, proof: Proof::Written(PROOF.into()) });
             }
         }
     }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::apply::{self, Applied, Clock, Hands, Order, Restored, Target};
+use crate::apply::{self, Applied, Clock, Hands, Order, Proof, Restored, Target};
 use crate::config::{self, Mode, Settings};
 use crate::domain::{
     Action, Claims, ImageReference, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle,
@@ -20,7 +20,7 @@ use crate::domain::{
 use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
 use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
-use crate::report::{self, Basis, PlanDocument, RemovalView};
+use crate::report::{self, Basis, PlanDocument};
 use crate::sources;
 use crate::store::{JournalEntry, Lease, NewRun, RunEnd, RunKind, RunRecord, Store, StoreErrorKind};
 
@@ -581,11 +581,8 @@ fn enforceable(decision: &Decision) -> Vec<Order> {
         .iter()
         .zip(views)
         .filter(|(removal, view)| removal.enforce && decision.document.refused(view).is_none());
-    fit.map(|(removal, view)| Order { removal: removal.clone(), proof: proof(&view) }).collect()
-}
-
-fn proof(view: &RemovalView) -> String {
-    serde_json::to_string(&view.reasons).unwrap_or_default()
+    let proof = || Proof::Decided(Arc::clone(&decision.verdicts));
+    fit.map(|(removal, _)| Order { removal: removal.clone(), proof: proof() }).collect()
 }
 
 fn name(removal: &crate::domain::Removal) -> String {

@@ -19,9 +19,11 @@ use uuid::Uuid;
 
 use crate::domain::{
     Action, Digest, Intent, Inventory, Outcome, RegistryName, Removal, RemovalMethod, Repository, RepositoryName, Skip,
-    TagName,
+    TagAt, TagName,
 };
+use crate::engine::Verdicts;
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistryWriter};
+use crate::report::ReasonView;
 use crate::store::{Store, StoreError};
 
 pub use restore::{Restored, restore};
@@ -65,8 +67,30 @@ pub struct Hands {
 pub struct Order {
     /// The removal.
     pub removal: Removal,
-    /// Its reasons as JSON text, for the journal.
-    pub proof: String,
+    /// Its reasons, for the journal.
+    pub proof: Proof,
+}
+
+/// The reasons of a removal, as far as they are needed already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// As JSON text.
+    Written(Box<str>),
+    /// Those of its verdict: their text is made when it is journaled, so that not all of them are held at once.
+    Decided(Arc<Verdicts>),
+}
+
+impl Proof {
+    /// The reasons as JSON text, where they are those of that tag.
+    fn text(&self, at: TagAt) -> String {
+        match self {
+            Self::Written(text) => text.to_string(),
+            Self::Decided(verdicts) => {
+                let reasons = verdicts.at(at).into_iter().flat_map(|found| &found.reasons).map(ReasonView::from);
+                serde_json::to_string(&reasons.collect::<Vec<_>>()).unwrap_or_default()
+            }
+        }
+    }
 }
 
 /// What came of an order.
@@ -165,7 +189,7 @@ fn intent(order: &Order, media_type: Arc<str>) -> Intent {
         digest: order.removal.digest.clone(),
         media_type,
         policy: Some(order.removal.policy.to_string()),
-        proof: order.proof.clone(),
+        proof: order.proof.text(order.removal.at),
     }
 }
 

@@ -13,7 +13,7 @@ enum Few {
     #[default]
     None,
     One(Reason),
-    Many(Box<Vec<Reason>>),
+    Many(Vec<Reason>),
 }
 
 impl Reasons {
@@ -21,7 +21,7 @@ impl Reasons {
     pub fn push(&mut self, reason: Reason) {
         self.0 = match std::mem::take(&mut self.0) {
             Few::None => Few::One(reason),
-            Few::One(first) => Few::Many(Box::new(vec![first, reason])),
+            Few::One(first) => Few::Many(vec![first, reason]),
             Few::Many(mut reasons) => {
                 reasons.reserve_exact(1);
                 reasons.push(reason);

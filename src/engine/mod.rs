@@ -28,7 +28,7 @@ pub use evaluate::evaluate;
 pub use plan::plan;
 pub use reclaim::reclaim;
 
-use crate::domain::{Drift, TagVerdict};
+use crate::domain::{Drift, TagAt, TagVerdict};
 
 /// What is decided about an inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,4 +37,12 @@ pub struct Verdicts {
     pub tags: Vec<TagVerdict>,
     /// The records that name a tag and a digest which no longer belong together.
     pub drift: Vec<Drift>,
+}
+
+impl Verdicts {
+    /// The verdict on the tag that stands there.
+    #[must_use]
+    pub fn at(&self, at: TagAt) -> Option<&TagVerdict> {
+        self.tags.get(self.tags.binary_search_by_key(&at, |verdict| verdict.at).ok()?)
+    }
 }

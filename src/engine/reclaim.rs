@@ -19,8 +19,9 @@ use crate::domain::{
 /// among each other and with what stays, and the figure says that it is estimated.
 #[must_use]
 pub fn reclaim(inventory: &Inventory, claims: &Claims, verdicts: &Verdicts, plan: &Plan) -> Reclaim {
-    let positions: HashMap<TagAt, usize> =
+    let mut positions: Vec<(TagAt, usize)> =
         plan.removals.iter().zip(0..).map(|(removal, at)| (removal.at, at)).collect();
+    positions.sort_unstable();
     let mut result = Reclaim { removals: vec![None; plan.removals.len()], ..Reclaim::default() };
     for there in verdicts.tags.chunk_by(|a, b| a.at.registry == b.at.registry) {
         let Some(registry) = inventory.registries.get(index(there[0].at.registry)) else { continue };
@@ -56,7 +57,7 @@ struct Freed {
 fn count(
     registry: &Registry,
     verdicts: &[TagVerdict],
-    positions: &HashMap<TagAt, usize>,
+    positions: &[(TagAt, usize)],
     claimed: &HashSet<&Digest>,
     result: &mut Reclaim,
 ) {
@@ -66,8 +67,8 @@ fn count(
     for there in verdicts.chunk_by(|a, b| a.at.repository == b.at.repository) {
         let position = there[0].at.repository;
         let Some(repository) = registry.repositories.get(index(position)) else { continue };
-        let going =
-            |found: &TagVerdict| positions.get(&found.at).copied().filter(|_| found.verdict == Verdict::Expired);
+        let position_of = |at| Some(positions[positions.binary_search_by_key(&at, |&(at, _)| at).ok()?].1);
+        let going = |found: &TagVerdict| position_of(found.at).filter(|_| found.verdict == Verdict::Expired);
         if !there.iter().any(|found| going(found).is_some()) {
             continue;
         }

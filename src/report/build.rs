@@ -196,7 +196,9 @@ fn policies(rules: &Rules, verdicts: &Verdicts) -> Vec<PolicyView> {
         let mut by: Vec<&PolicyName> = found.reasons.iter().filter_map(lets_go).collect();
         by.sort();
         by.dedup();
-        by.into_iter().for_each(|policy| *expired.entry(policy).or_default() += 1);
+        for policy in by {
+            *expired.entry(policy).or_default() += 1;
+        }
     }
     policies
         .into_iter()
@@ -213,8 +215,7 @@ fn policies(rules: &Rules, verdicts: &Verdicts) -> Vec<PolicyView> {
 }
 
 fn removal_view(facts: &Facts, removal: &Removal, reclaimable_bytes: Option<u64>) -> RemovalView {
-    let found = facts.verdicts.tags.binary_search_by_key(&removal.at, |verdict| verdict.at).ok();
-    let reasons = found.map(|found| reasons(&facts.verdicts.tags[found])).unwrap_or_default();
+    let reasons = facts.verdicts.at(removal.at).map(reasons).unwrap_or_default();
     let dated_at = removal.date.timestamp();
     RemovalView {
         registry: removal.registry.to_string(),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{Decision, RunError, proof};
-use crate::apply::Order;
+use super::{Decision, RunError};
+use crate::apply::{Order, Proof};
 use crate::config::{Mode, Settings};
 use crate::domain::{Date, Removal, RemovalMethod, Skip, TagAt, Undated};
 use crate::policy_file::PolicySet;
@@ -190,4 +190,8 @@ fn why_not(view: &RemovalView, decision: &Decision) -> Skip {
             Skip::Kept(sentences.join("; "))
         }
     }
+}
+
+fn proof(view: &RemovalView) -> Proof {
+    Proof::Written(serde_json::to_string(&view.reasons).unwrap_or_default().into())
 }

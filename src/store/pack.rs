@@ -64,7 +64,7 @@ mod tests {
     fn what_is_packed_comes_back_at_every_size() {
         for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 17] {
             // Text that repeats, and bytes that hardly do.
-            let mixed = |at: usize| if at % 3 == 0 { 7 } else { (at * at >> 5) as u8 };
+            let mixed = |at: usize| if at.is_multiple_of(3) { 7 } else { ((at * at) >> 5).to_le_bytes()[0] };
             let bytes: Vec<u8> = (0..size).map(mixed).collect();
             let packed = pack(|out| bytes.chunks(1000).try_for_each(|part| out.write_all(part))).unwrap();
             assert_eq!(miniz_oxide::inflate::decompress_to_vec_zlib(&packed).unwrap(), bytes, "{size}");

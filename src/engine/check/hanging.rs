@@ -1,10 +1,10 @@
 //! Indexes, referrers and companions, seen from a removal.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::evidence::Evidence;
-use super::{Finding, Going, accompanies, image};
-use crate::domain::{Digest, Inventory, Plan, PolicyName, Registry, Removal, RemovalMethod, Repository, Scope, TagAt};
+use super::{Finding, Going, Owners, accompanies, image};
+use crate::domain::{Digest, Inventory, Plan, Registry, Removal, RemovalMethod, Repository, Scope};
 
 /// Looks whether removals would leave something behind that they belong to.
 pub(super) fn look(
@@ -35,18 +35,13 @@ pub(super) fn look(
 }
 
 /// The same for those removals alone that would really be done.
-pub(super) fn look_enforced(
-    inventory: &Inventory,
-    plan: &Plan,
-    owners: &BTreeMap<TagAt, Vec<&PolicyName>>,
-    findings: &mut Vec<Finding>,
-) {
+pub(super) fn look_enforced(inventory: &Inventory, plan: &Plan, owners: &Owners<'_>, findings: &mut Vec<Finding>) {
     let binding = plan.refusals.iter().filter(|refusal| refusal.binding).map(|refusal| &refusal.scope);
     let refused: BTreeSet<&Scope> = binding.collect();
     let mut really: HashMap<(u32, u32), Vec<&Removal>> = HashMap::new();
     for removal in plan.removals.iter().filter(|removal| removal.enforce) {
         let (registry, repository) = (&removal.registry, &removal.repository);
-        let of_policies = owners.get(&removal.at).into_iter().flatten().flat_map(|&policy| {
+        let of_policies = owners.get(removal.at).iter().flat_map(|&policy| {
             let here = Scope::PolicyInRepository(policy.clone(), registry.clone(), repository.clone());
             [Scope::Policy(policy.clone()), here]
         });

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Finding, accompanies};
+use super::{Finding, Owners, accompanies};
 use crate::domain::{
     AfterDays, GapAt, Inventory, Plan, PolicyName, Registry, Removal, RemovalAbility, RemovalMethod, Rules, Scope,
-    TagAt,
 };
 
 /// Looks whether each limit that is passed is refused, and nothing else is.
@@ -13,7 +12,7 @@ pub(super) fn look(
     rules: &Rules,
     inventory: &Inventory,
     plan: &Plan,
-    owners: &BTreeMap<TagAt, Vec<&PolicyName>>,
+    owners: &Owners<'_>,
     findings: &mut Vec<Finding>,
 ) {
     let said: BTreeMap<_, bool> =
@@ -38,10 +37,10 @@ fn passed(
     rules: &Rules,
     inventory: &Inventory,
     plan: &Plan,
-    owners: &BTreeMap<TagAt, Vec<&PolicyName>>,
+    owners: &Owners<'_>,
     enforced: bool,
 ) -> BTreeSet<(Scope, &'static str)> {
-    let owners = |removal: &Removal| owners.get(&removal.at).map_or(&[][..], Vec::as_slice);
+    let owners = |removal: &Removal| owners.get(removal.at);
     let removals: Vec<&Removal> = plan.removals.iter().filter(|removal| removal.enforce || !enforced).collect();
     let mut counts: BTreeMap<Scope, u64> = BTreeMap::new();
     let mut alone: BTreeMap<Scope, u64> = BTreeMap::new();

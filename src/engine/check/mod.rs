@@ -9,7 +9,7 @@ mod limits;
 mod rules;
 mod version;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use jiff::Timestamp;
@@ -96,6 +96,31 @@ pub enum Finding {
     },
 }
 
+/// The policies that let each removal go, by name. There are many removals, and few lists of policies.
+#[derive(Default)]
+struct Owners<'a> {
+    lists: Vec<Vec<&'a PolicyName>>,
+    /// Which list is whose, in order.
+    of: Vec<(TagAt, usize)>,
+}
+
+impl<'a> Owners<'a> {
+    /// Adds those of one removal; removals come in their order.
+    fn add(&mut self, (at, policies): (TagAt, Vec<&'a PolicyName>)) {
+        let known = self.lists.iter().rposition(|list| *list == policies);
+        let list = known.unwrap_or(self.lists.len());
+        if known.is_none() {
+            self.lists.push(policies);
+        }
+        self.of.push((at, list));
+    }
+
+    fn get(&self, at: TagAt) -> &[&'a PolicyName] {
+        let found = self.of.binary_search_by_key(&at, |&(at, _)| at).ok();
+        found.map_or(&[], |found| &self.lists[self.of[found].1])
+    }
+}
+
 /// Everything in verdicts and plan that the facts do not bear out; nothing if all is well.
 #[must_use]
 pub fn check(
@@ -109,7 +134,7 @@ pub fn check(
     let mut findings = Vec::new();
     table(inventory, verdicts, &mut findings);
     listing(plan, verdicts, &mut findings);
-    let mut owners: BTreeMap<TagAt, Vec<&PolicyName>> = BTreeMap::new();
+    let mut owners = Owners::default();
     for (position, registry) in (0..).zip(&inventory.registries) {
         let evidence = evidence::Evidence::new(inventory, registry, claims);
         let mut removals: HashMap<u32, Vec<&Removal>> = HashMap::new();
@@ -124,7 +149,9 @@ pub fn check(
                 .collect();
             evidence.look(repository, &going, &mut findings);
             hanging::look(registry, repository, &going, &evidence, &mut findings);
-            owners.extend(rules::look(rules, registry, repository, &going, now, &mut findings));
+            for one in rules::look(rules, registry, repository, &going, now, &mut findings) {
+                owners.add(one);
+            }
         }
         let nowhere = removals.into_values().flatten();
         findings.extend(nowhere.map(|removal| Finding::Unfounded { image: image(removal) }));

@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// An error answer: `{"errors":[{"code","message","detail"}]}`.
@@ -59,8 +60,9 @@ impl IntoResponse for Failure {
     }
 }
 
-pub(super) fn json_response(status: StatusCode, content_type: &'static str, body: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, content_type)], body.to_string()).into_response()
+pub(super) fn json_response(status: StatusCode, content_type: &'static str, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("what is answered has only texts for keys");
+    (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
 }
 
 /// The parameters of a request, in their order.

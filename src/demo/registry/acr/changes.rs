@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::super::answer::{Failure, Query};
 use super::super::content::{Attributes, Content, RestoreError, Target};
+use super::bodies::time;
 use super::json_answer;
-use super::lists::{manifest_unknown, name_unknown, tag_unknown, time};
+use super::lists::{manifest_unknown, name_unknown, tag_unknown};
 use crate::domain::{Digest, TagName};
 
 const UNTAGGED_DIGEST: HeaderName = HeaderName::from_static("x-ms-int-docker-content-digest");

@@ -2,11 +2,11 @@
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::answer::{Failure, Query, linked};
-use super::super::content::{Attributes, Content, Manifest, Order, Tag};
+use super::super::content::{Content, Order};
+use super::bodies::{AttributesBody, Body, Envelope, ManifestBody, TagBody, time};
 use super::json_answer;
 use crate::domain::Digest;
 
@@ -79,7 +79,7 @@ pub(super) fn repository(content: &Content, name: &str, host: &str) -> Result<Re
     let body = json!({
         "registry": host, "imageName": name, "createdTime": time(found.created),
         "lastUpdateTime": time(found.updated), "manifestCount": found.manifests.len(),
-        "tagCount": found.tags.len(), "changeableAttributes": attributes(found.attributes),
+        "tagCount": found.tags.len(), "changeableAttributes": AttributesBody::from(found.attributes),
     });
     Ok(json_answer(StatusCode::OK, &body))
 }
@@ -98,8 +98,8 @@ pub(super) fn tags(
     let rows = rows.filter(|(_, tag)| wanted.as_ref().is_none_or(|digest| tag.digest == *digest));
     let path = format!("/acr/v1/{}/_tags", encoded(name));
     let (rows, link) = paging.take(rows, |(name, _)| name.to_string(), &path);
-    let tags: Vec<Value> = rows.into_iter().map(|(name, tag)| tag_fields(name, tag)).collect();
-    Ok(linked(json_answer(StatusCode::OK, &json!({ "registry": host, "imageName": name, "tags": tags })), link))
+    let tags = rows.into_iter().map(|(name, tag)| TagBody::new(name, tag)).collect();
+    Ok(linked(enveloped(host, name, Body::Tags(tags)), link))
 }
 
 /// `GET /v2/{repository}/tags/list`.
@@ -114,8 +114,7 @@ pub(super) fn tag_names(content: &Content, name: &str, paging: &Paging<'_>) -> R
 /// `GET /acr/v1/{repository}/_tags/{tag}`.
 pub(super) fn tag(content: &Content, name: &str, tag: &str, host: &str) -> Result<Response, Failure> {
     let found = content.tag(name, tag).ok_or_else(tag_unknown)?;
-    let body = json!({ "registry": host, "imageName": name, "tag": tag_fields(tag, found) });
-    Ok(json_answer(StatusCode::OK, &body))
+    Ok(enveloped(host, name, Body::Tag(TagBody::new(tag, found))))
 }
 
 /// `GET /acr/v1/{repository}/_manifests`.
@@ -130,10 +129,8 @@ pub(super) fn manifests(
     let rows = found.manifests.after(paging.order, last.as_ref()).filter(|(_, row)| row.attributes.list);
     let path = format!("/acr/v1/{}/_manifests", encoded(name));
     let (rows, link) = paging.take(rows, |(digest, _)| digest.to_string(), &path);
-    let fields = |(digest, manifest)| manifest_fields(content, name, (digest, manifest), most_tags);
-    let rows: Vec<Value> = rows.into_iter().map(fields).collect();
-    let body = json!({ "registry": host, "imageName": name, "manifests": rows });
-    Ok(linked(json_answer(StatusCode::OK, &body), link))
+    let rows = rows.into_iter().map(|row| ManifestBody::new(content, name, row, most_tags)).collect();
+    Ok(linked(enveloped(host, name, Body::Manifests(rows)), link))
 }
 
 /// `GET /acr/v1/{repository}/_manifests/{digest}`, which alone tells what an index lists.
@@ -144,58 +141,12 @@ pub(super) fn manifest(
     (host, most_tags): (&str, usize),
 ) -> Result<Response, Failure> {
     let found = content.manifest(name, digest).ok_or_else(|| manifest_unknown(&digest.to_string()))?;
-    let mut fields = manifest_fields(content, name, (digest, found), most_tags);
-    if !found.children.is_empty() {
-        let children = found.children.iter().map(|child| {
-            let mut fields = json!({ "digest": child.digest.to_string() });
-            put(&mut fields, "architecture", child.architecture.as_ref());
-            put(&mut fields, "os", child.os.as_ref());
-            fields
-        });
-        fields["references"] = children.collect();
-    }
-    let body = json!({ "registry": host, "imageName": name, "manifest": fields });
-    Ok(json_answer(StatusCode::OK, &body))
+    let body = ManifestBody::new(content, name, (digest, found), most_tags).with_children(&found.children);
+    Ok(enveloped(host, name, Body::Manifest(body)))
 }
 
-/// The fields of a manifest, `most_tags` of its tags among them.
-fn manifest_fields(content: &Content, name: &str, (digest, manifest): (&Digest, &Manifest), most_tags: usize) -> Value {
-    let mut fields = json!({
-        "digest": digest.to_string(), "imageSize": manifest.image_size, "createdTime": time(manifest.created),
-        "lastUpdateTime": time(manifest.updated), "mediaType": manifest.media_type,
-        "changeableAttributes": attributes(manifest.attributes),
-    });
-    put(&mut fields, "architecture", manifest.architecture.as_ref());
-    put(&mut fields, "os", manifest.os.as_ref());
-    let listed = |tag: &&str| content.tag(name, tag).is_some_and(|tag| tag.attributes.list);
-    let tags = manifest.tags.iter().map(|tag| &**tag).filter(listed);
-    let tags: Vec<&str> = tags.take(most_tags).collect();
-    put(&mut fields, "tags", Some(tags).filter(|tags| !tags.is_empty()));
-    fields
-}
-
-fn tag_fields(name: &str, tag: &Tag) -> Value {
-    json!({
-        "name": name, "digest": tag.digest.to_string(), "createdTime": time(tag.created),
-        "lastUpdateTime": time(tag.updated), "signed": false, "changeableAttributes": attributes(tag.attributes),
-    })
-}
-
-fn attributes(attributes: Attributes) -> Value {
-    let Attributes { delete, write, read, list } = attributes;
-    json!({ "deleteEnabled": delete, "writeEnabled": write, "readEnabled": read, "listEnabled": list })
-}
-
-/// Sets a field that is there only where there is something to say.
-fn put(fields: &mut Value, name: &str, value: Option<impl serde::Serialize>) {
-    if let Some(value) = value {
-        fields[name] = json!(value);
-    }
-}
-
-/// Times have up to seven digits after the second, without zeros at the end.
-pub(super) fn time(time: Timestamp) -> String {
-    super::to_100_nanoseconds(time).to_string()
+fn enveloped(registry: &str, image_name: &str, body: Body<'_>) -> Response {
+    json_answer(StatusCode::OK, &Envelope { registry, image_name, body })
 }
 
 fn encoded(name: &str) -> String {

@@ -7,7 +7,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde::Serialize;
 use uuid::Uuid;
 
 use self::jwt::Key;
@@ -22,6 +22,7 @@ use super::distribution::{self, Call};
 use super::uploads::Uploads;
 use crate::apply::Clock;
 
+mod bodies;
 mod changes;
 mod jwt;
 mod limits;
@@ -328,7 +329,7 @@ fn too_many_requests(retry_after: u64) -> Response {
     response
 }
 
-fn json_answer(status: StatusCode, body: &Value) -> Response {
+fn json_answer(status: StatusCode, body: &impl Serialize) -> Response {
     json_response(status, "application/json; charset=utf-8", body)
 }
 

@@ -1,0 +1,135 @@
+//! What bodies have in them: exactly the fields of the real registry, absent where those are absent.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::super::content::{Attributes, Child, Content, Manifest, Tag};
+use super::to_100_nanoseconds;
+use crate::domain::Digest;
+
+/// Something of a repository, with the registry and the repository that it is of.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Envelope<'a> {
+    pub(super) registry: &'a str,
+    pub(super) image_name: &'a str,
+    #[serde(flatten)]
+    pub(super) body: Body<'a>,
+}
+
+/// The one other field of an envelope.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Body<'a> {
+    Tags(Vec<TagBody<'a>>),
+    Tag(TagBody<'a>),
+    Manifests(Vec<ManifestBody<'a>>),
+    Manifest(ManifestBody<'a>),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TagBody<'a> {
+    name: &'a str,
+    digest: String,
+    created_time: String,
+    last_update_time: String,
+    signed: bool,
+    changeable_attributes: AttributesBody,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ManifestBody<'a> {
+    digest: String,
+    image_size: u64,
+    created_time: String,
+    last_update_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    architecture: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    os: Option<&'a str>,
+    media_type: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<&'a str>,
+    changeable_attributes: AttributesBody,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    references: Vec<ChildBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct ChildBody<'a> {
+    digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    architecture: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    os: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "Azure has these four, each of which can be switched by itself")]
+pub(super) struct AttributesBody {
+    delete_enabled: bool,
+    write_enabled: bool,
+    read_enabled: bool,
+    list_enabled: bool,
+}
+
+impl From<Attributes> for AttributesBody {
+    fn from(Attributes { delete, write, read, list }: Attributes) -> Self {
+        Self { delete_enabled: delete, write_enabled: write, read_enabled: read, list_enabled: list }
+    }
+}
+
+impl<'a> TagBody<'a> {
+    pub(super) fn new(name: &'a str, tag: &Tag) -> Self {
+        Self {
+            name,
+            digest: tag.digest.to_string(),
+            created_time: time(tag.created),
+            last_update_time: time(tag.updated),
+            signed: false,
+            changeable_attributes: tag.attributes.into(),
+        }
+    }
+}
+
+impl<'a> ManifestBody<'a> {
+    /// A manifest as the list of them has it, with no more than `most_tags` of its tags.
+    pub(super) fn new(
+        content: &Content,
+        repository: &str,
+        (digest, manifest): (&Digest, &'a Manifest),
+        most_tags: usize,
+    ) -> Self {
+        let listed = |tag: &&str| content.tag(repository, tag).is_some_and(|tag| tag.attributes.list);
+        Self {
+            digest: digest.to_string(),
+            image_size: manifest.image_size,
+            created_time: time(manifest.created),
+            last_update_time: time(manifest.updated),
+            architecture: manifest.architecture.as_deref(),
+            os: manifest.os.as_deref(),
+            media_type: &manifest.media_type,
+            tags: manifest.tags.iter().map(|tag| &**tag).filter(listed).take(most_tags).collect(),
+            changeable_attributes: manifest.attributes.into(),
+            references: Vec::new(),
+        }
+    }
+
+    /// The same with what it lists, which only a look at a single manifest tells.
+    pub(super) fn with_children(self, children: &'a [Child]) -> Self {
+        let child = |child: &'a Child| ChildBody {
+            digest: child.digest.to_string(),
+            architecture: child.architecture.as_deref(),
+            os: child.os.as_deref(),
+        };
+        Self { references: children.iter().map(child).collect(), ..self }
+    }
+}
+
+/// Times have up to seven digits after the second, without zeros at the end.
+pub(super) fn time(time: Timestamp) -> String {
+    to_100_nanoseconds(time).to_string()
+}

@@ -152,7 +152,8 @@ async fn an_identity_that_may_do_less_gets_a_token_that_says_less() {
 #[tokio::test]
 async fn wildcards_count_only_where_roles_are_for_the_registry() {
     let all = Identity::new("ci", ENTRA_TOKEN, Permission::ALL)
-        .in_repository("a", [Permission::MetadataRead, Permission::Delete]);
+        .in_repository("a", [Permission::MetadataRead, Permission::Delete])
+        .in_repository("*", Permission::ALL);
     let registry = start(AcrOptions::new(clock()).identity(all)).await;
     registry.put_image("a", "v1", &image("one"));
     registry.put_image("b", "v1", &image("one"));

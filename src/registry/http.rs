@@ -56,7 +56,7 @@ impl RegistryHttp {
             timeout: settings.timeout,
         };
         Ok(Self {
-            transport: Transport::new(&peer, patience)?,
+            transport: Transport::new(&peer, patience)?.paced(&settings.endpoint, settings.rates),
             sign_in: SignIn::new(&settings),
             permits: Semaphore::new(settings.concurrency.max(1)),
             settings,

@@ -31,7 +31,9 @@ use crate::domain::{
     TagName, TagNow,
 };
 
-pub use crate::transport::{Patience, RequestError as RegistryError, RequestErrorKind as RegistryErrorKind, Requests};
+pub use crate::transport::{
+    Patience, Rates, RequestError as RegistryError, RequestErrorKind as RegistryErrorKind, Requests,
+};
 pub use acr::{AcrReader, AcrWriter};
 pub use collect::{Progress, Scope, collect, hosts, reader, writer};
 pub use distribution::DistributionReader;
@@ -70,17 +72,6 @@ pub struct RegistrySettings {
     pub resource: Option<azure::RegistryResource>,
     /// Whether the registry may delete untagged manifests sooner than the undo window ends.
     pub accepts_retention: bool,
-}
-
-/// Most requests a minute to a registry, by kind of operation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rates {
-    /// GET and HEAD.
-    pub read: Option<u32>,
-    /// PUT, PATCH and POST.
-    pub write: Option<u32>,
-    /// DELETE.
-    pub delete: Option<u32>,
 }
 
 impl RegistrySettings {

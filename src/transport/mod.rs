@@ -2,25 +2,32 @@
 //! the clouds around them.
 
 mod error;
+mod pace;
+mod retry;
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ACCEPT, AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use reqwest::redirect;
+use tokio::time::Instant;
 use url::Url;
 
 use error::first_error;
+use pace::Pace;
+use retry::{Pauses, Wish, wish};
 
 pub use error::{RequestError, RequestErrorKind};
+pub(crate) use pace::Operation;
+pub use pace::Rates;
 
 /// Whom requests go to.
 #[derive(Debug, Clone)]
@@ -42,7 +49,8 @@ pub struct Patience {
     pub first: Duration,
     /// The longest pause that the registry did not ask for.
     pub longest: Duration,
-    /// Most waiting for one request, `Retry-After` included.
+    /// Most waiting for one request, `Retry-After` included. A registry whose minute is used up may ask for all of the
+    /// next one, and of the one after that.
     pub total: Duration,
 }
 
@@ -52,7 +60,7 @@ impl Default for Patience {
             retries: 5,
             first: Duration::from_millis(500),
             longest: Duration::from_secs(20),
-            total: Duration::from_mins(2),
+            total: Duration::from_mins(10),
         }
     }
 }
@@ -236,6 +244,28 @@ pub(crate) struct Transport {
     retries: AtomicU64,
     throttled: AtomicU64,
     failed_in_a_row: AtomicU64,
+    home: Option<Home>,
+}
+
+/// The server itself, apart from the hosts that it refers to.
+#[derive(Debug)]
+struct Home {
+    endpoint: Url,
+    pace: Pace,
+    /// The last `Date` of an answer, and when it arrived.
+    date: Mutex<Option<(Timestamp, Instant)>>,
+}
+
+impl Home {
+    /// A page of a cache tells the time at which it was stored.
+    fn note_date(&self, headers: &HeaderMap) {
+        if headers.contains_key(AGE) {
+            return;
+        }
+        if let Some(date) = date(headers) {
+            *self.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, Instant::now()));
+        }
+    }
 }
 
 /// A request that got no answer.
@@ -292,7 +322,35 @@ impl Transport {
             retries: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
             failed_in_a_row: AtomicU64::new(0),
+            home: None,
         })
+    }
+
+    /// The same for requests to one server, at a pace: at most so many a minute, and as it wishes itself. What goes to
+    /// other hosts is not counted.
+    pub(crate) fn paced(self, endpoint: &Url, chosen: Rates) -> Self {
+        let home = Home { endpoint: endpoint.clone(), pace: Pace::new(chosen), date: Mutex::default() };
+        Self { home: Some(home), ..self }
+    }
+
+    /// Sets the rates that the server documents. Those that somebody chose stand above them.
+    pub(crate) fn document(&self, rates: Rates) {
+        if let Some(home) = &self.home {
+            home.pace.document(rates);
+        }
+    }
+
+    /// Waits until a request of that kind may go to the server, and reserves its place for the next that is sent.
+    pub(crate) async fn reserve(&self, operation: Operation) {
+        if let Some(home) = &self.home {
+            home.pace.of(operation).reserve().await;
+        }
+    }
+
+    /// The time by the server's own clock, as far as it told it.
+    pub(crate) fn clock(&self) -> Option<Timestamp> {
+        let (date, arrived) = (*self.home.as_ref()?.date.lock().unwrap_or_else(PoisonError::into_inner))?;
+        date.checked_add(arrived.elapsed()).ok()
     }
 
     /// How many requests were made so far.
@@ -305,6 +363,8 @@ impl Transport {
     }
 
     /// Sends a request, again where that is safe and could help, and gives the last answer, whatever its status.
+    ///
+    /// A server that throttles one request is asked nothing of that kind until the pause is over that it wished for.
     pub(crate) async fn send(&self, ask: &Ask, authorization: Option<&HeaderValue>) -> Result<Answer, RequestError> {
         let headers = authorization.map(|value| (AUTHORIZATION, value.clone()));
         self.send_with(ask, &headers.into_iter().collect()).await
@@ -314,9 +374,24 @@ impl Transport {
     pub(crate) async fn send_with(&self, ask: &Ask, headers: &HeaderMap) -> Result<Answer, RequestError> {
         let mut pauses = Pauses::new(self.patience);
         loop {
+            let home = self.home.as_ref().filter(|home| home.endpoint.origin() == ask.url.origin());
+            let pass = match home {
+                Some(home) => Some(home.pace.lane(ask).enter().await),
+                None => None,
+            };
             self.total.fetch_add(1, Ordering::Relaxed);
             let outcome = self.once(ask, headers).await;
-            let Some(wish) = wish(ask, &outcome) else {
+            let wish = wish(ask, &outcome);
+            if let (Some(home), Ok(answer)) = (home, &outcome) {
+                home.note_date(&answer.headers);
+            }
+            if let (Some(pass), Ok(answer)) = (pass, &outcome) {
+                match wish.filter(|wish| wish.throttled) {
+                    Some(wish) => pass.throttled(self.common_pause(wish)),
+                    None => pass.answered(remaining_calls(&answer.headers)),
+                }
+            }
+            let Some(wish) = wish else {
                 if outcome.is_ok() {
                     self.failed_in_a_row.store(0, Ordering::Relaxed);
                 }
@@ -338,6 +413,13 @@ impl Transport {
             self.retries.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// For how long all requests of a kind pause when one is throttled. Nobody waits for what is past all patience: each
+    /// is then refused by itself.
+    fn common_pause(&self, wish: Wish) -> Option<Duration> {
+        let after = wish.after.filter(|after| *after <= self.patience.total)?;
+        Some(after + retry::jitter(self.patience.first))
     }
 
     async fn once(&self, ask: &Ask, headers: &HeaderMap) -> Result<Answer, Cut> {
@@ -385,76 +467,14 @@ impl Transport {
     }
 }
 
-/// That a request be tried again, and when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Wish {
-    /// How long the other side asked to wait.
-    after: Option<Duration>,
-    throttled: bool,
+/// The `Date` of an answer.
+pub(crate) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    Some(rfc2822::parse(headers.get(DATE)?.to_str().ok()?.trim()).ok()?.timestamp())
 }
 
-/// Whether a request should be tried again. What may have been processed already is only repeated where that is safe.
-fn wish(ask: &Ask, outcome: &Result<Answer, Cut>) -> Option<Wish> {
-    match outcome {
-        Err(cut) => {
-            let safe = ask.repeat == Repeat::Safe || ask.repeat == Repeat::Unprocessed && cut.unsent;
-            (cut.passing && safe).then_some(Wish { after: None, throttled: false })
-        }
-        Ok(answer) => {
-            let after = retry_after(&answer.headers);
-            match answer.status.as_u16() {
-                429 => Some(Wish { after, throttled: true }),
-                503 if after.is_some() => Some(Wish { after, throttled: true }),
-                408 | 500 | 502 | 503 | 504 if ask.repeat == Repeat::Safe => Some(Wish { after, throttled: false }),
-                _ => None,
-            }
-        }
-    }
-}
-
-/// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3). A date counts from the answer's own `Date`, so that two
-/// clocks need not agree; without one it says nothing.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: HeaderName| headers.get(name)?.to_str().ok();
-    let wanted = text(RETRY_AFTER)?.trim();
-    if let Ok(seconds) = wanted.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let then = rfc2822::parse(wanted).ok()?.timestamp();
-    let now = rfc2822::parse(text(DATE)?.trim()).ok()?.timestamp();
-    Some(Duration::try_from(then.duration_since(now)).unwrap_or_default())
-}
-
-/// The pauses of one request.
-struct Pauses {
-    backoff: ExponentialBackoff,
-    longest: Duration,
-    left: Duration,
-}
-
-impl Pauses {
-    fn new(patience: Patience) -> Self {
-        let backoff = ExponentialBuilder::new()
-            .with_jitter()
-            .with_min_delay(patience.first)
-            .with_max_delay(patience.longest)
-            .with_max_times(patience.retries)
-            .build();
-        Self { backoff, longest: patience.longest, left: patience.total }
-    }
-
-    /// How long to wait before the next try; nothing when patience is at its end. What was asked for is never cut short,
-    /// and the drawn pause on top of it keeps many waiting requests from coming back in the same instant.
-    fn next(&mut self, wish: Wish) -> Option<Duration> {
-        let drawn = match self.backoff.next() {
-            Some(drawn) => drawn,
-            None if wish.throttled => self.longest,
-            None => return None,
-        };
-        let pause = wish.after.unwrap_or_default().checked_add(drawn)?;
-        self.left = self.left.checked_sub(pause)?;
-        Some(pause)
-    }
+/// What Azure Container Registry says of the calls that remain, in most answers of its token service and to deletions.
+fn remaining_calls(headers: &HeaderMap) -> Option<f64> {
+    headers.get("x-ms-ratelimit-remaining-calls-per-second")?.to_str().ok()?.trim().parse().ok()
 }
 
 /// An error with its causes, which reqwest leaves out of its own words.
@@ -466,92 +486,4 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date_by_the_servers_own_clock() {
-        let seconds = |n| Some(Duration::from_secs(n));
-        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
-        let cases = [
-            (vec![], None),
-            (vec![("retry-after", "7")], seconds(7)),
-            (vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT"), date], seconds(30)),
-            (vec![("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT"), date], seconds(0)),
-            (vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], None),
-            (vec![("retry-after", "soon")], None),
-            (vec![("retry-after", "-1")], None),
-        ];
-        for (pairs, expected) in cases {
-            assert_eq!(retry_after(&headers(&pairs)), expected, "{pairs:?}");
-        }
-    }
-
-    #[test]
-    fn only_what_is_safe_is_repeated() {
-        let url: Url = "https://registry.example/v2/".parse().unwrap();
-        let answer = |status, after: Option<&str>| {
-            Ok(Answer {
-                status: StatusCode::from_u16(status).unwrap(),
-                headers: after.map(|after| headers(&[("retry-after", after)])).unwrap_or_default(),
-                body: Vec::new(),
-                asked: String::new(),
-            })
-        };
-        let cut = |unsent| {
-            let error = RequestError { kind: RequestErrorKind::Connection, message: String::new() };
-            Err(Cut { error, unsent, passing: true })
-        };
-        let (get, delete) = (Ask::get(url.clone(), "*/*", 0), Ask::probe(url));
-        for (outcome, of_get, of_delete) in [
-            (answer(200, None), false, false),
-            (answer(401, None), false, false),
-            (answer(404, None), false, false),
-            (answer(408, None), true, false),
-            (answer(429, None), true, true),
-            (answer(500, None), true, false),
-            (answer(502, Some("1")), true, false),
-            (answer(503, None), true, false),
-            (answer(503, Some("1")), true, true),
-            (answer(504, None), true, false),
-            (cut(true), true, true),
-            (cut(false), true, false),
-        ] {
-            assert_eq!(wish(&get, &outcome).is_some(), of_get, "GET {:?}", outcome.as_ref().ok());
-            assert_eq!(wish(&delete, &outcome).is_some(), of_delete, "DELETE {:?}", outcome.as_ref().ok());
-        }
-    }
-
-    #[test]
-    fn patience_ends() {
-        let patience = Patience {
-            retries: 3,
-            first: Duration::from_millis(10),
-            longest: Duration::from_millis(40),
-            total: Duration::from_mins(1),
-        };
-        let failing = Wish { after: None, throttled: false };
-        let mut pauses = Pauses::new(patience);
-        assert_eq!(std::iter::from_fn(|| pauses.next(failing)).count(), 3);
-
-        let asked = Wish { after: Some(Duration::from_secs(25)), throttled: true };
-        let mut pauses = Pauses::new(patience);
-        assert!(pauses.next(asked).is_some_and(|pause| pause >= Duration::from_secs(25)));
-        assert!(pauses.next(asked).is_some());
-        assert_eq!(pauses.next(asked), None);
-
-        let throttled = Wish { after: None, throttled: true };
-        let mut pauses = Pauses::new(patience);
-        let tries = std::iter::from_fn(|| pauses.next(throttled)).count();
-        assert!((1000..2000).contains(&tries), "only the total bounds throttling: {tries}");
-        let forever = Wish { after: Some(Duration::MAX), throttled: true };
-        assert_eq!(Pauses::new(patience).next(forever), None);
-    }
 }

@@ -1,0 +1,367 @@
+//! How fast a server is asked: a lane for each kind of operation, in which requests go in the order in which they came.
+//!
+//! Azure Container Registry documents its limits as token buckets for each kind of operation, by the minute
+//! (<https://learn.microsoft.com/azure/container-registry/container-registry-skus>), and tells in a header of some
+//! answers what remains of them. What is decided here rests on [`State`], to which the time is an argument.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::Method;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::time::Instant;
+
+use super::Ask;
+
+/// Most requests a minute to a registry, by kind of operation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// GET and HEAD.
+    pub read: Option<u32>,
+    /// PUT, PATCH and POST.
+    pub write: Option<u32>,
+    /// DELETE.
+    pub delete: Option<u32>,
+}
+
+/// The kinds of operations that registries count apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// GET and HEAD.
+    Read,
+    /// PUT, PATCH and POST.
+    Write,
+    /// DELETE.
+    Delete,
+    /// Whatever is asked of the token service of a container registry of Azure.
+    OAuth,
+}
+
+impl Operation {
+    fn of(ask: &Ask) -> Self {
+        match ask.method {
+            _ if ask.url.path().starts_with("/oauth2/") => Self::OAuth,
+            Method::GET | Method::HEAD => Self::Read,
+            Method::DELETE => Self::Delete,
+            _ => Self::Write,
+        }
+    }
+}
+
+/// The lanes to one server.
+#[derive(Debug)]
+pub(super) struct Pace {
+    lanes: [Lane; 4],
+}
+
+impl Pace {
+    /// Lanes that keep to the rates that somebody chose, whatever the server documents.
+    pub(super) fn new(chosen: Rates) -> Self {
+        let lane = |operation, chosen: Option<u32>| Lane {
+            turn: AsyncMutex::default(),
+            changed: Notify::new(),
+            state: Mutex::new(State::new(operation, chosen.map(positive))),
+        };
+        Self {
+            lanes: [
+                lane(Operation::Read, chosen.read),
+                lane(Operation::Write, chosen.write),
+                lane(Operation::Delete, chosen.delete),
+                lane(Operation::OAuth, None),
+            ],
+        }
+    }
+
+    /// Sets the rates that the server documents. Those that somebody chose stand above them.
+    pub(super) fn document(&self, rates: Rates) {
+        for (lane, rate) in self.lanes.iter().zip([rates.read, rates.write, rates.delete, None]) {
+            lane.state().documented = rate.map(positive);
+            lane.changed.notify_one();
+        }
+    }
+
+    pub(super) fn lane(&self, ask: &Ask) -> &Lane {
+        self.of(Operation::of(ask))
+    }
+
+    pub(super) fn of(&self, operation: Operation) -> &Lane {
+        match operation {
+            Operation::Read => &self.lanes[0],
+            Operation::Write => &self.lanes[1],
+            Operation::Delete => &self.lanes[2],
+            Operation::OAuth => &self.lanes[3],
+        }
+    }
+}
+
+/// The way of one kind of operation to one server.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Held by whoever is at the front. The lock is fair, and whoever gives up waiting lets go of it.
+    turn: AsyncMutex<()>,
+    /// That the one at the front should look again.
+    changed: Notify,
+    state: Mutex<State>,
+}
+
+/// That a request may go; it is on its way as long as this is held.
+#[derive(Debug)]
+pub(super) struct Pass<'a>(&'a Lane);
+
+impl Lane {
+    /// Waits until a request may go.
+    pub(super) async fn enter(&self) -> Pass<'_> {
+        self.wait(State::admit).await;
+        Pass(self)
+    }
+
+    /// Waits until a request may go, and reserves that for one that [`Self::enter`]s later.
+    pub(super) async fn reserve(&self) {
+        self.wait(State::reserve).await;
+    }
+
+    async fn wait(&self, step: fn(&mut State, Instant) -> Next) {
+        let _turn = self.turn.lock().await;
+        loop {
+            let next = step(&mut self.state(), Instant::now());
+            match next {
+                Next::Go => return,
+                Next::Answer => self.changed.notified().await,
+                Next::At(time) => tokio::select! {
+                    () = tokio::time::sleep_until(time) => {}
+                    () = self.changed.notified() => {}
+                },
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass<'_> {
+    /// An answer came, and said so many calls a second remain.
+    pub(super) fn answered(&self, remaining: Option<f64>) {
+        self.0.state().answered(remaining, Instant::now());
+        self.0.changed.notify_one();
+    }
+
+    /// An answer asked to slow down, for so long if it said.
+    pub(super) fn throttled(&self, pause: Option<Duration>) {
+        self.0.state().throttled(pause, Instant::now());
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.on_their_way -= 1;
+        drop(state);
+        self.0.changed.notify_one();
+    }
+}
+
+/// A rate that leads somewhere.
+fn positive(rate: u32) -> f64 {
+    f64::from(rate.max(1))
+}
+
+/// What the one at the front does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Go,
+    /// Wait until then, or until something changes.
+    At(Instant),
+    /// Wait for an answer to another request.
+    Answer,
+}
+
+#[derive(Debug)]
+struct State {
+    operation: Operation,
+    /// What somebody chose, in requests a minute.
+    chosen: Option<f64>,
+    /// What the server documents, in requests a minute.
+    documented: Option<f64>,
+    told: Told,
+    /// Requests of the last minute, where they may come in bursts.
+    sent: VecDeque<Instant>,
+    /// When the next request is due, where they are spread.
+    due: Option<Instant>,
+    /// Whether the server throttled although its limit was kept: then it counts by less than a minute.
+    strict: bool,
+    /// Nothing goes before that.
+    closed: Option<Instant>,
+    on_their_way: usize,
+    /// Most requests on their way. It starts at one where nothing is known of the limit and after each pause, and grows
+    /// with each answer, so that many that wait do not run into the same limit at once.
+    window: usize,
+    /// Requests that may go because their place was reserved.
+    reserved: usize,
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+/// How much of a limit is used.
+const SHARE: f64 = 0.97;
+/// How long spread requests may have been held up and still catch up.
+const CATCH_UP: Duration = Duration::from_millis(250);
+/// A window of so many is none.
+const WIDE: usize = 64;
+
+impl State {
+    fn new(operation: Operation, chosen: Option<f64>) -> Self {
+        Self {
+            operation,
+            chosen,
+            documented: None,
+            told: Told::default(),
+            sent: VecDeque::new(),
+            due: None,
+            strict: false,
+            closed: None,
+            on_their_way: 0,
+            window: if operation == Operation::Delete { 1 } else { usize::MAX },
+            reserved: 0,
+        }
+    }
+
+    fn admit(&mut self, now: Instant) -> Next {
+        if let Some(until) = self.closed.filter(|until| *until > now) {
+            return Next::At(until);
+        }
+        if self.on_their_way >= self.window {
+            return Next::Answer;
+        }
+        if self.reserved > 0 {
+            self.reserved -= 1;
+        } else if let Err(until) = self.take(now) {
+            return Next::At(until);
+        }
+        self.on_their_way += 1;
+        Next::Go
+    }
+
+    fn reserve(&mut self, now: Instant) -> Next {
+        if let Some(until) = self.closed.filter(|until| *until > now) {
+            return Next::At(until);
+        }
+        if self.on_their_way >= self.window {
+            return Next::Answer;
+        }
+        match self.take(now) {
+            Ok(()) => {
+                self.reserved += 1;
+                Next::Go
+            }
+            Err(until) => Next::At(until),
+        }
+    }
+
+    /// Counts one request, or tells when it may be counted.
+    fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        let Some(rate) = self.rate() else { return Ok(()) };
+        if self.operation == Operation::Read && !self.strict {
+            return self.take_of_a_minute(rate, now);
+        }
+        let each = MINUTE.div_f64(rate * SHARE);
+        let due = self.due.unwrap_or(now);
+        let early = CATCH_UP.saturating_sub(each);
+        if due > now + early {
+            return Err(due - early);
+        }
+        self.due = Some(due.max(now) + each);
+        Ok(())
+    }
+
+    /// No minute, wherever it begins, has more than the share of the rate.
+    fn take_of_a_minute(&mut self, rate: f64, now: Instant) -> Result<(), Instant> {
+        while self.sent.front().is_some_and(|at| now.saturating_duration_since(*at) >= MINUTE) {
+            self.sent.pop_front();
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a positive u32")]
+        let most = ((rate * SHARE) as usize).max(1);
+        if self.sent.len() >= most {
+            return Err(self.sent[self.sent.len() - most] + MINUTE);
+        }
+        self.sent.push_back(now);
+        Ok(())
+    }
+
+    /// Requests a minute. Somebody's choice is theirs to make; what the server documents holds only as far as its own
+    /// answers agree, because others may share the limit.
+    fn rate(&self) -> Option<f64> {
+        let told = if self.operation == Operation::Read { None } else { self.told.calls_a_minute() };
+        Some(match (self.chosen, self.documented, told) {
+            (Some(chosen), _, Some(_)) => (chosen * self.told.caution()).max(LEAST.min(chosen)),
+            (None, Some(documented), Some(told)) => documented.min(told).max(LEAST),
+            (None, None, Some(told)) => told.max(LEAST),
+            (chosen, documented, None) => chosen.or(documented)?,
+        })
+    }
+
+    fn answered(&mut self, remaining: Option<f64>, now: Instant) {
+        if let Some(remaining) = remaining {
+            self.told.note(remaining, now);
+        }
+        self.window = if self.window < WIDE { self.window + 1 } else { usize::MAX };
+    }
+
+    fn throttled(&mut self, pause: Option<Duration>, now: Instant) {
+        self.strict = true;
+        self.window = 1;
+        self.reserved = 0;
+        if let Some(until) = pause.and_then(|pause| now.checked_add(pause)) {
+            self.closed = self.closed.max(Some(until));
+            self.due = self.due.max(self.closed);
+        }
+    }
+}
+
+/// What the server told of the calls that remain.
+///
+/// Recorded answers of token services said 166.65 (9,999 / 60) and those to deletions 8.0 (480 / 60): it is what remains
+/// of the minute's calls, by the second. The largest value of the last minute is next to the rate by which the bucket
+/// fills up.
+#[derive(Debug, Default)]
+struct Told {
+    /// Values that no later one reaches, the largest and oldest first.
+    largest: VecDeque<(Instant, f64)>,
+    present: f64,
+}
+
+/// Calls a minute that are made even where nothing remains: to see when something does.
+const LEAST: f64 = 12.0;
+
+impl Told {
+    fn note(&mut self, value: f64, now: Instant) {
+        if !value.is_finite() || value < 0.0 {
+            return;
+        }
+        while self.largest.back().is_some_and(|(_, known)| *known <= value) {
+            self.largest.pop_back();
+        }
+        self.largest.push_back((now, value));
+        while self.largest.len() > 1 && now.saturating_duration_since(self.largest[0].0) > MINUTE {
+            self.largest.pop_front();
+        }
+        self.present = value;
+    }
+
+    fn calls_a_minute(&self) -> Option<f64> {
+        Some(self.largest.front()?.1 * 60.0 * self.caution())
+    }
+
+    /// The part of a rate that is left to use: less than all of it where less than half of the calls remain.
+    fn caution(&self) -> f64 {
+        match self.largest.front() {
+            Some((_, largest)) if *largest > 0.0 => (2.0 * self.present / largest).min(1.0),
+            Some(_) => 0.0,
+            None => 1.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

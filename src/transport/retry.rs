@@ -1,0 +1,178 @@
+//! When a request is sent once more, and after which pause.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use jiff::fmt::rfc2822;
+
+use super::{Answer, Ask, Cut, Patience, Repeat, date};
+
+/// That a request be tried again, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// How long the other side asked to wait.
+    pub(super) after: Option<Duration>,
+    pub(super) throttled: bool,
+}
+
+/// Whether a request should be tried again. What may have been processed already is only repeated where that is safe.
+pub(super) fn wish(ask: &Ask, outcome: &Result<Answer, Cut>) -> Option<Wish> {
+    match outcome {
+        Err(cut) => {
+            let safe = ask.repeat == Repeat::Safe || ask.repeat == Repeat::Unprocessed && cut.unsent;
+            (cut.passing && safe).then_some(Wish { after: None, throttled: false })
+        }
+        Ok(answer) => {
+            let after = retry_after(&answer.headers);
+            match answer.status.as_u16() {
+                429 => Some(Wish { after, throttled: true }),
+                503 if after.is_some() => Some(Wish { after, throttled: true }),
+                408 | 500 | 502 | 503 | 504 if ask.repeat == Repeat::Safe => Some(Wish { after, throttled: false }),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3). A date counts from the answer's own `Date`, so that two
+/// clocks need not agree; without one it says nothing.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok();
+    let wanted = text(RETRY_AFTER)?.trim();
+    if let Ok(seconds) = wanted.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = rfc2822::parse(wanted).ok()?.timestamp();
+    Some(Duration::try_from(then.duration_since(date(headers)?)).unwrap_or_default())
+}
+
+/// A random part of so much.
+pub(super) fn jitter(most: Duration) -> Duration {
+    let mut drawn = ExponentialBuilder::new().with_jitter().with_min_delay(most).build();
+    drawn.next().unwrap_or_default().saturating_sub(most)
+}
+
+/// The pauses of one request.
+pub(super) struct Pauses {
+    backoff: ExponentialBackoff,
+    longest: Duration,
+    left: Duration,
+}
+
+impl Pauses {
+    pub(super) fn new(patience: Patience) -> Self {
+        let backoff = ExponentialBuilder::new()
+            .with_jitter()
+            .with_min_delay(patience.first)
+            .with_max_delay(patience.longest)
+            .with_max_times(patience.retries)
+            .build();
+        Self { backoff, longest: patience.longest, left: patience.total }
+    }
+
+    /// How long to wait before the next try; nothing when patience is at its end. What was asked for is never cut short,
+    /// and the drawn pause on top of it keeps many waiting requests from coming back in the same instant.
+    pub(super) fn next(&mut self, wish: Wish) -> Option<Duration> {
+        let drawn = match self.backoff.next() {
+            Some(drawn) => drawn,
+            None if wish.throttled => self.longest,
+            None => return None,
+        };
+        let pause = wish.after.unwrap_or_default().checked_add(drawn)?;
+        self.left = self.left.checked_sub(pause)?;
+        Some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use url::Url;
+
+    use super::super::{RequestError, RequestErrorKind};
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_by_the_servers_own_clock() {
+        let seconds = |n| Some(Duration::from_secs(n));
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let cases = [
+            (vec![], None),
+            (vec![("retry-after", "7")], seconds(7)),
+            (vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT"), date], seconds(30)),
+            (vec![("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT"), date], seconds(0)),
+            (vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], None),
+            (vec![("retry-after", "soon")], None),
+            (vec![("retry-after", "-1")], None),
+        ];
+        for (pairs, expected) in cases {
+            assert_eq!(retry_after(&headers(&pairs)), expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_safe_is_repeated() {
+        let url: Url = "https://registry.example/v2/".parse().unwrap();
+        let answer = |status, after: Option<&str>| {
+            Ok(Answer {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers: after.map(|after| headers(&[("retry-after", after)])).unwrap_or_default(),
+                body: Vec::new(),
+                asked: String::new(),
+            })
+        };
+        let cut = |unsent| {
+            let error = RequestError { kind: RequestErrorKind::Connection, message: String::new() };
+            Err(Cut { error, unsent, passing: true })
+        };
+        let (get, delete) = (Ask::get(url.clone(), "*/*", 0), Ask::probe(url));
+        for (outcome, of_get, of_delete) in [
+            (answer(200, None), false, false),
+            (answer(401, None), false, false),
+            (answer(404, None), false, false),
+            (answer(408, None), true, false),
+            (answer(429, None), true, true),
+            (answer(500, None), true, false),
+            (answer(502, Some("1")), true, false),
+            (answer(503, None), true, false),
+            (answer(503, Some("1")), true, true),
+            (answer(504, None), true, false),
+            (cut(true), true, true),
+            (cut(false), true, false),
+        ] {
+            assert_eq!(wish(&get, &outcome).is_some(), of_get, "GET {:?}", outcome.as_ref().ok());
+            assert_eq!(wish(&delete, &outcome).is_some(), of_delete, "DELETE {:?}", outcome.as_ref().ok());
+        }
+    }
+
+    #[test]
+    fn patience_ends() {
+        let patience = Patience {
+            retries: 3,
+            first: Duration::from_millis(10),
+            longest: Duration::from_millis(40),
+            total: Duration::from_mins(1),
+        };
+        let failing = Wish { after: None, throttled: false };
+        let mut pauses = Pauses::new(patience);
+        assert_eq!(std::iter::from_fn(|| pauses.next(failing)).count(), 3);
+
+        let asked = Wish { after: Some(Duration::from_secs(25)), throttled: true };
+        let mut pauses = Pauses::new(patience);
+        assert!(pauses.next(asked).is_some_and(|pause| pause >= Duration::from_secs(25)));
+        assert!(pauses.next(asked).is_some());
+        assert_eq!(pauses.next(asked), None);
+
+        let throttled = Wish { after: None, throttled: true };
+        let mut pauses = Pauses::new(patience);
+        let tries = std::iter::from_fn(|| pauses.next(throttled)).count();
+        assert!((1000..2000).contains(&tries), "only the total bounds throttling: {tries}");
+        let forever = Wish { after: Some(Duration::MAX), throttled: true };
+        assert_eq!(Pauses::new(patience).next(forever), None);
+    }
+}

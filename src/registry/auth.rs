@@ -17,7 +17,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio::time::Instant;
 use url::Url;
 
-use super::challenge::{self, Challenge};
+use super::challenge::{self, Challenge, TokenHosts, host_and_port};
 use super::credentials::{DockerConfig, Stored};
 use super::{Auth, RegistryError, RegistryErrorKind, RegistrySettings};
 use crate::domain::{RegistryName, RepositoryName};
@@ -28,7 +28,7 @@ use crate::transport::{Answer, Ask, ERROR_LIMIT, Transport};
 pub(super) enum Grant {
     /// List the repositories.
     Catalogue,
-    /// List what a repository holds, without reading any of it.
+    /// List what is in a repository, with its particulars. Only Azure Container Registry sets it apart from reading.
     List(RepositoryName),
     /// Read a repository.
     Pull(RepositoryName),
@@ -64,7 +64,7 @@ enum Login {
 pub(super) struct SignIn {
     registry: RegistryName,
     endpoint: Url,
-    token_hosts: Vec<String>,
+    token_hosts: TokenHosts,
     auth: Auth,
     helper_patience: Duration,
     login: OnceCell<Login>,
@@ -103,20 +103,12 @@ struct WireToken {
     issued_at: Option<String>,
 }
 
-/// Registries whose token service has another host, by their own documentation.
-const KNOWN_TOKEN_HOSTS: [(&str, &str); 4] = [
-    ("registry-1.docker.io", "auth.docker.io"),
-    ("index.docker.io", "auth.docker.io"),
-    ("docker.io", "auth.docker.io"),
-    ("registry.gitlab.com", "gitlab.com"),
-];
-
 impl SignIn {
     pub(super) fn new(settings: &RegistrySettings) -> Self {
         Self {
             registry: settings.name.clone(),
             endpoint: settings.endpoint.clone(),
-            token_hosts: settings.token_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            token_hosts: TokenHosts::of(settings),
             auth: settings.auth.clone(),
             helper_patience: settings.timeout,
             login: OnceCell::new(),
@@ -178,7 +170,7 @@ impl SignIn {
             return Ok(None);
         }
         *self.asked.lock().await = Some(Asks::For(challenge.clone()));
-        let Challenge::Bearer { realm, service, scope } = challenge else {
+        let Challenge::Bearer { realm, service, scope, .. } = challenge else {
             return Ok(self.basic(login)?.filter(|basic| Some(basic) != used));
         };
         let slot = self.slot(grant);
@@ -277,7 +269,7 @@ impl SignIn {
         service: Option<&str>,
     ) -> Result<HeaderValue, RegistryError> {
         let login = self.login().await?;
-        let realm = self.realm(realm, matches!(login, Login::Anonymous))?;
+        let realm = self.token_hosts.admit(realm, matches!(login, Login::Anonymous))?;
         let scopes = [Some(grant.to_string()), slot.further.clone()];
         let mut parameters: Vec<(&str, String)> = Vec::new();
         parameters.extend(service.map(|service| ("service", service.to_owned())));
@@ -316,49 +308,9 @@ impl SignIn {
         Ok(header)
     }
 
-    /// The address of the token service, if the challenge may be followed there.
-    ///
-    /// A challenge is a word of the registry, and must not be able to send somebody else's credentials wherever it
-    /// likes. They go to the registry's own host (by https whatever the port: the certificate tells the host; by http to
-    /// the same port only), to the hosts of well-known registries' token services, and to those in the settings.
-    fn realm(&self, realm: &str, anonymous: bool) -> Result<Url, RegistryError> {
-        let url: Url =
-            realm.parse().map_err(|_| self.denied("sends to a token service whose address cannot be understood"))?;
-        let host = host_and_port(&url);
-        match url.scheme() {
-            "https" => {}
-            "http" if self.endpoint.scheme() == "http" => {}
-            scheme => {
-                return Err(self.denied(&format!(
-                    "is read by {} and sends to a token service at {host} by {scheme}, which anyone on the way could read",
-                    self.endpoint.scheme()
-                )));
-            }
-        }
-        let (own, theirs) = (self.endpoint.host_str().unwrap_or_default(), url.host_str().unwrap_or_default());
-        let same_host = own == theirs
-            && (url.scheme() == "https" || url.port_or_known_default() == self.endpoint.port_or_known_default());
-        let known = url.scheme() == "https" && KNOWN_TOKEN_HOSTS.contains(&(own, theirs));
-        let listed = self.token_hosts.iter().any(|listed| *listed == host || listed == theirs);
-        if anonymous || same_host || known || listed {
-            return Ok(url);
-        }
-        Err(self.denied(&format!(
-            "at {} sends to a token service on another host, {host}; its credentials are not handed to that unless \
-             `token_hosts = [\"{host}\"]` stands in its settings",
-            host_and_port(&self.endpoint)
-        )))
-    }
-
     fn denied(&self, what: &str) -> RegistryError {
         RegistryError { kind: RegistryErrorKind::Denied, message: format!("registry `{}` {what}", self.registry) }
     }
-}
-
-/// A URL's host, with its port where that is not the scheme's own.
-pub(super) fn host_and_port(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
-    url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
 }
 
 /// For how long from now a token is used: what is left of its life by the server's own clock (a minute where it does
@@ -378,50 +330,6 @@ fn lifetime(reply: &WireToken, answer: &Answer) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::RegistryKind;
-
-    fn sign_in(endpoint: &str, token_hosts: &[&str]) -> SignIn {
-        SignIn::new(&RegistrySettings {
-            token_hosts: token_hosts.iter().map(|&host| host.to_owned()).collect(),
-            ..RegistrySettings::of("contoso".parse().unwrap(), RegistryKind::Distribution, endpoint.parse().unwrap())
-        })
-    }
-
-    #[test]
-    fn credentials_go_to_hosts_that_may_have_them() {
-        let cases = [
-            ("https://r.example", "https://r.example/token", true),
-            ("https://r.example", "https://r.example:8443/token", true),
-            ("https://r.example:5000", "https://r.example/token", true),
-            ("https://r.example", "http://r.example/token", false),
-            ("https://r.example", "https://auth.r.example/token", false),
-            ("https://r.example", "https://r.example.evil.example/token", false),
-            ("https://r.example", "https://r.example@evil.example/token", false),
-            ("https://r.example", "file:///token", false),
-            ("https://r.example", "/token", false),
-            ("http://r.example:5000", "http://r.example:5000/token", true),
-            ("http://r.example:5000", "http://r.example:5001/token", false),
-            ("http://r.example:5000", "https://r.example:5001/token", true),
-            ("https://registry-1.docker.io", "https://auth.docker.io/token", true),
-            ("https://registry-1.docker.io", "http://auth.docker.io/token", false),
-            ("https://r.example", "https://auth.docker.io/token", false),
-            ("https://r.example", "https://listed.example/token", true),
-            ("https://r.example", "https://listed.example:8443/token", true),
-            ("https://r.example", "https://ported.example:8443/token", true),
-            ("https://r.example", "https://ported.example/token", false),
-        ];
-        for (endpoint, realm, allowed) in cases {
-            let sign_in = sign_in(endpoint, &["Listed.example", "ported.example:8443"]);
-            assert_eq!(sign_in.realm(realm, false).is_ok(), allowed, "{endpoint} -> {realm}");
-        }
-        let anonymous = sign_in("https://r.example", &[]);
-        assert!(anonymous.realm("https://auth.other.example/token", true).is_ok());
-        assert!(anonymous.realm("http://r.example/token", true).is_err());
-        let error = anonymous.realm("https://evil.example/token", false).unwrap_err();
-        for part in ["contoso", "r.example", "evil.example", "token_hosts"] {
-            assert!(error.message.contains(part), "{}", error.message);
-        }
-    }
 
     #[test]
     fn a_token_is_renewed_before_it_ends() {

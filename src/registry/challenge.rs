@@ -1,6 +1,10 @@
-//! What a 401 asks for: the `WWW-Authenticate` header of RFC 9110, section 11.6.1.
+//! What a 401 asks for, the `WWW-Authenticate` header of RFC 9110, section 11.6.1, and where that may be followed.
 
 use http::header::{HeaderMap, WWW_AUTHENTICATE};
+use url::Url;
+
+use super::{RegistryError, RegistryErrorKind, RegistrySettings};
+use crate::domain::RegistryName;
 
 /// A way to sign in that a registry offers and that is understood here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +17,8 @@ pub(super) enum Challenge {
         service: Option<String>,
         /// What the token must be good for.
         scope: Option<String>,
+        /// What was wrong with the token that was sent (RFC 6750, section 3.1), such as `insufficient_scope`.
+        error: Option<String>,
     },
     /// User name and password with each request.
     Basic,
@@ -29,7 +35,12 @@ pub(super) fn offered(headers: &HeaderMap) -> Option<Challenge> {
             };
             if scheme.eq_ignore_ascii_case("bearer") {
                 if let Some(realm) = parameter("realm") {
-                    return Some(Challenge::Bearer { realm, service: parameter("service"), scope: parameter("scope") });
+                    return Some(Challenge::Bearer {
+                        realm,
+                        service: parameter("service"),
+                        scope: parameter("scope"),
+                        error: parameter("error"),
+                    });
                 }
             } else if scheme.eq_ignore_ascii_case("basic") {
                 basic = Some(Challenge::Basic);
@@ -37,6 +48,77 @@ pub(super) fn offered(headers: &HeaderMap) -> Option<Challenge> {
         }
     }
     basic
+}
+
+/// Which token services may be handed the credentials of a registry.
+#[derive(Debug)]
+pub(super) struct TokenHosts {
+    registry: RegistryName,
+    endpoint: Url,
+    listed: Vec<String>,
+}
+
+/// Registries whose token service has another host, by their own documentation.
+const KNOWN_TOKEN_HOSTS: [(&str, &str); 4] = [
+    ("registry-1.docker.io", "auth.docker.io"),
+    ("index.docker.io", "auth.docker.io"),
+    ("docker.io", "auth.docker.io"),
+    ("registry.gitlab.com", "gitlab.com"),
+];
+
+impl TokenHosts {
+    pub(super) fn of(settings: &RegistrySettings) -> Self {
+        Self {
+            registry: settings.name.clone(),
+            endpoint: settings.endpoint.clone(),
+            listed: settings.token_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        }
+    }
+
+    /// The address of the token service, if the challenge may be followed there.
+    ///
+    /// # Errors
+    /// Where it may not. A challenge is a word of the registry, and must not be able to send somebody else's credentials wherever it
+    /// likes. They go to the registry's own host (by https whatever the port: the certificate tells the host; by http to
+    /// the same port only), to the hosts of well-known registries' token services, and to those in the settings.
+    pub(super) fn admit(&self, realm: &str, anonymous: bool) -> Result<Url, RegistryError> {
+        let url: Url =
+            realm.parse().map_err(|_| self.denied("sends to a token service whose address cannot be understood"))?;
+        let host = host_and_port(&url);
+        match url.scheme() {
+            "https" => {}
+            "http" if self.endpoint.scheme() == "http" => {}
+            scheme => {
+                return Err(self.denied(&format!(
+                    "is read by {} and sends to a token service at {host} by {scheme}, which anyone on the way could read",
+                    self.endpoint.scheme()
+                )));
+            }
+        }
+        let (own, theirs) = (self.endpoint.host_str().unwrap_or_default(), url.host_str().unwrap_or_default());
+        let same_host = own == theirs
+            && (url.scheme() == "https" || url.port_or_known_default() == self.endpoint.port_or_known_default());
+        let known = url.scheme() == "https" && KNOWN_TOKEN_HOSTS.contains(&(own, theirs));
+        let listed = self.listed.iter().any(|listed| *listed == host || listed == theirs);
+        if anonymous || same_host || known || listed {
+            return Ok(url);
+        }
+        Err(self.denied(&format!(
+            "at {} sends to a token service on another host, {host}; its credentials are not handed to that unless \
+             `token_hosts = [\"{host}\"]` stands in its settings",
+            host_and_port(&self.endpoint)
+        )))
+    }
+
+    fn denied(&self, what: &str) -> RegistryError {
+        RegistryError { kind: RegistryErrorKind::Denied, message: format!("registry `{}` {what}", self.registry) }
+    }
+}
+
+/// A URL's host, with its port where that is not the scheme's own.
+pub(super) fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+    url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
 }
 
 type Scheme = (String, Vec<(String, String)>);
@@ -106,6 +188,7 @@ fn parameter_value(text: &str) -> (String, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::RegistryKind;
 
     fn offer(values: &[&str]) -> Option<Challenge> {
         let mut headers = HeaderMap::new();
@@ -116,7 +199,12 @@ mod tests {
     }
 
     fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
-        Challenge::Bearer { realm: realm.into(), service: service.map(Into::into), scope: scope.map(Into::into) }
+        Challenge::Bearer {
+            realm: realm.into(),
+            service: service.map(Into::into),
+            scope: scope.map(Into::into),
+            error: None,
+        }
     }
 
     #[test]
@@ -151,6 +239,49 @@ mod tests {
         ];
         for (values, expected) in cases {
             assert_eq!(offer(values), *expected, "{values:?}");
+        }
+    }
+
+    fn hosts(endpoint: &str, token_hosts: &[&str]) -> TokenHosts {
+        TokenHosts::of(&RegistrySettings {
+            token_hosts: token_hosts.iter().map(|&host| host.to_owned()).collect(),
+            ..RegistrySettings::of("contoso".parse().unwrap(), RegistryKind::Distribution, endpoint.parse().unwrap())
+        })
+    }
+
+    #[test]
+    fn credentials_go_to_hosts_that_may_have_them() {
+        let cases = [
+            ("https://r.example", "https://r.example/token", true),
+            ("https://r.example", "https://r.example:8443/token", true),
+            ("https://r.example:5000", "https://r.example/token", true),
+            ("https://r.example", "http://r.example/token", false),
+            ("https://r.example", "https://auth.r.example/token", false),
+            ("https://r.example", "https://r.example.evil.example/token", false),
+            ("https://r.example", "https://r.example@evil.example/token", false),
+            ("https://r.example", "file:///token", false),
+            ("https://r.example", "/token", false),
+            ("http://r.example:5000", "http://r.example:5000/token", true),
+            ("http://r.example:5000", "http://r.example:5001/token", false),
+            ("http://r.example:5000", "https://r.example:5001/token", true),
+            ("https://registry-1.docker.io", "https://auth.docker.io/token", true),
+            ("https://registry-1.docker.io", "http://auth.docker.io/token", false),
+            ("https://r.example", "https://auth.docker.io/token", false),
+            ("https://r.example", "https://listed.example/token", true),
+            ("https://r.example", "https://listed.example:8443/token", true),
+            ("https://r.example", "https://ported.example:8443/token", true),
+            ("https://r.example", "https://ported.example/token", false),
+        ];
+        for (endpoint, realm, allowed) in cases {
+            let hosts = hosts(endpoint, &["Listed.example", "ported.example:8443"]);
+            assert_eq!(hosts.admit(realm, false).is_ok(), allowed, "{endpoint} -> {realm}");
+        }
+        let anonymous = hosts("https://r.example", &[]);
+        assert!(anonymous.admit("https://auth.other.example/token", true).is_ok());
+        assert!(anonymous.admit("http://r.example/token", true).is_err());
+        let error = anonymous.admit("https://evil.example/token", false).unwrap_err();
+        for part in ["contoso", "r.example", "evil.example", "token_hosts"] {
+            assert!(error.message.contains(part), "{}", error.message);
         }
     }
 

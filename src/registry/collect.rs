@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt, future, stream};
 
 use super::acr::{AcrReader, AcrWriter};
-use super::auth::host_and_port;
+use super::challenge::host_and_port;
 use super::distribution::DistributionReader;
 use super::removal::DistributionWriter;
 use super::{ContentCache, RegistryError, RegistryKind, RegistryReader, RegistrySettings, RegistryWriter};

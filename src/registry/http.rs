@@ -1,13 +1,19 @@
 //! Signed requests to one registry: at most so many at once, a fresh token after a 401, redirects followed with care.
 
+use std::collections::BTreeMap;
+
+use futures::{StreamExt as _, stream};
 use http::StatusCode;
-use http::header::LOCATION;
+use http::header::{HeaderValue, LOCATION};
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use super::acr::AcrSignIn;
 use super::auth::{Grant, SignIn};
-use super::{RegistryError, RegistryErrorKind, RegistrySettings, Requests};
-use crate::transport::{Answer, Ask, Patience, Peer, Transport};
+use super::{Rates, RegistryError, RegistryErrorKind, RegistryKind, RegistrySettings, Requests};
+use crate::domain::RepositoryName;
+use crate::transport::{Answer, Ask, Operation, Patience, Peer, Transport};
 
 /// Where a redirect may lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +31,16 @@ const MOST_REDIRECTS: usize = 5;
 pub(super) struct RegistryHttp {
     pub(super) settings: RegistrySettings,
     transport: Transport,
-    sign_in: SignIn,
+    sign_in: Signing,
     permits: Semaphore,
+}
+
+/// How a registry is signed in to, by its kind.
+#[derive(Debug)]
+enum Signing {
+    /// As the distribution token specification has it.
+    Distribution(SignIn),
+    Acr(AcrSignIn),
 }
 
 impl RegistryHttp {
@@ -57,7 +71,10 @@ impl RegistryHttp {
         };
         Ok(Self {
             transport: Transport::new(&peer, patience)?.paced(&settings.endpoint, settings.rates),
-            sign_in: SignIn::new(&settings),
+            sign_in: match settings.kind {
+                RegistryKind::Acr => Signing::Acr(AcrSignIn::new(&settings, patience)),
+                RegistryKind::Distribution => Signing::Distribution(SignIn::new(&settings)),
+            },
             permits: Semaphore::new(settings.concurrency.max(1)),
             settings,
         })
@@ -71,7 +88,51 @@ impl RegistryHttp {
     }
 
     pub(super) fn identity(&self) -> String {
-        self.sign_in.identity()
+        match &self.sign_in {
+            Signing::Distribution(sign_in) => sign_in.identity(),
+            Signing::Acr(sign_in) => sign_in.identity(),
+        }
+    }
+
+    /// Tells which repositories are about to be asked about: they share tokens where each must be named in them.
+    pub(super) fn announce(&self, repositories: &[RepositoryName]) {
+        if let Signing::Acr(sign_in) = &self.sign_in {
+            sign_in.announce(repositories);
+        }
+    }
+
+    /// For each repository, whether the identity may do something there as far as its tokens say, such as
+    /// `Grant::Delete`. Nothing but tokens is asked for. Of a registry whose tokens do not say, everything is allowed.
+    pub(super) async fn granted(
+        &self,
+        grant: fn(RepositoryName) -> Grant,
+        repositories: &[RepositoryName],
+    ) -> BTreeMap<RepositoryName, Result<(), RegistryError>> {
+        self.announce(repositories);
+        let asked = repositories.iter().map(|name| async move {
+            let granted = async {
+                let _place = self.place().await?;
+                self.header(&grant(name.clone())).await.map(drop)
+            };
+            (name.clone(), granted.await)
+        });
+        stream::iter(asked).buffer_unordered(self.settings.concurrency.max(1)).collect().await
+    }
+
+    /// Sets the rates that the registry documents. Those in the settings stand above them.
+    pub(super) fn set_rates(&self, rates: Rates) {
+        self.transport.document(rates);
+    }
+
+    /// Waits until something may be deleted at the registry's pace, and reserves the place for the next deletion. Whoever
+    /// looks at a tag before deleting it calls this before looking, or the look would be old when its turn comes.
+    pub(super) async fn reserve_deletion(&self) {
+        self.transport.reserve(Operation::Delete).await;
+    }
+
+    /// The time by the registry's own clock, as far as it told it.
+    pub(super) fn clock(&self) -> Option<Timestamp> {
+        self.transport.clock()
     }
 
     pub(super) fn requests(&self) -> Requests {
@@ -142,13 +203,26 @@ impl RegistryHttp {
         })
     }
 
+    async fn header(&self, grant: &Grant) -> Result<Option<HeaderValue>, RegistryError> {
+        match &self.sign_in {
+            Signing::Distribution(sign_in) => sign_in.header(&self.transport, grant).await,
+            Signing::Acr(sign_in) => sign_in.header(&self.transport, grant).await,
+        }
+    }
+
     async fn signed(&self, grant: &Grant, ask: &Ask) -> Result<Answer, RegistryError> {
-        let signature = self.sign_in.header(&self.transport, grant).await?;
+        let signature = self.header(grant).await?;
         let answer = self.transport.send(ask, signature.as_ref()).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        match self.sign_in.renewed(&self.transport, grant, signature.as_ref(), &answer).await? {
+        let renewed = match &self.sign_in {
+            Signing::Distribution(sign_in) => {
+                sign_in.renewed(&self.transport, grant, signature.as_ref(), &answer).await
+            }
+            Signing::Acr(sign_in) => sign_in.renewed(&self.transport, grant, signature.as_ref(), &answer).await,
+        }?;
+        match renewed {
             Some(signature) => self.transport.send(ask, Some(&signature)).await,
             None => Ok(answer),
         }

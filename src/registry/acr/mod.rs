@@ -6,13 +6,18 @@
 
 mod behind;
 mod list;
+mod rates;
 mod reader;
+mod sign_in;
+mod token;
 mod wire;
 mod writer;
 
 use crate::domain::{RepositoryName, TagName};
 
+pub(super) use rates::documented;
 pub use reader::AcrReader;
+pub(super) use sign_in::AcrSignIn;
 pub use writer::AcrWriter;
 
 /// The path of a repository's attributes.

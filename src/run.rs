@@ -323,7 +323,7 @@ impl House {
             if enforce {
                 let orders = enforceable(&decision);
                 if !orders.is_empty() {
-                    applied = apply::apply(&self.hands(run)?, orders, &decision.inventory).await?;
+                    applied = apply::apply(&self.hands(run, &decision.inventory)?, orders, &decision.inventory).await?;
                 }
             }
             Ok(ended(run, decision.document, applied, Refusals::Binding))
@@ -346,7 +346,7 @@ impl House {
             self.save(run, &approved).await?;
             let decision = self.decide(&approved::scope(&removals), None, progress).await?;
             let (orders, skipped) = approved::shrink(&approved, &removals, &decision);
-            let hands = self.hands(run)?;
+            let hands = self.hands(run, &decision.inventory)?;
             let mut applied = apply::note_all(&hands, skipped).await?;
             applied.extend(apply::apply(&hands, orders, &decision.inventory).await?);
             applied.sort_by_cached_key(|applied| name(&applied.removal));
@@ -394,7 +394,7 @@ impl House {
 
     async fn restore(&self, entries: Vec<JournalEntry>) -> Result<RestoreEnded, RunError> {
         let run = self.begin(RunKind::Restore, &Approval::default()).await?;
-        let restored = match self.hands(run) {
+        let restored = match self.hands(run, &Inventory::default()) {
             Ok(hands) => apply::restore(&hands, entries).await.map_err(RunError::from),
             Err(error) => Err(error),
         };
@@ -467,13 +467,18 @@ impl House {
         Ok(Lease::take(&self.settings.state, &holder)?)
     }
 
-    fn hands(&self, run: Uuid) -> Result<Hands, RunError> {
+    /// What it takes to change the registries, at the pace of the service tiers that `inventory` tells.
+    fn hands(&self, run: Uuid, inventory: &Inventory) -> Result<Hands, RunError> {
         let mut targets = BTreeMap::new();
         for settings in &self.settings.registries {
             if let Some(reader) = self.readers.get(&settings.name) {
-                let target =
-                    Target { reader: Arc::clone(reader), writer: registry::writer(settings.clone(), self.patience)? };
-                targets.insert(settings.name.clone(), target);
+                let writer = registry::writer(settings.clone(), self.patience)?;
+                let particulars =
+                    inventory.registry(settings.name.as_str()).and_then(|found| found.particulars.as_ref());
+                if let Some(sku) = particulars.and_then(|particulars| particulars.sku) {
+                    writer.keep_to(sku);
+                }
+                targets.insert(settings.name.clone(), Target { reader: Arc::clone(reader), writer });
             }
         }
         Ok(Hands { store: self.store.clone(), run, targets, clock: Arc::clone(&self.clock), stop: self.stop.clone() })

@@ -99,6 +99,7 @@ async fn untag(site: &Site<'_>, order: &Order, trust: Trust) -> AfterFailure {
     let Removal { repository, tag, digest, .. } = &order.removal;
     let mut tries = 1;
     loop {
+        site.target.writer.ready().await;
         match site.target.reader.resolve(repository, tag).await {
             Ok(Some(now)) => {
                 if let Some(skip) = unlike(site, &order.removal, &now) {

@@ -109,12 +109,13 @@ impl RegistryHttp {
         repositories: &[RepositoryName],
     ) -> BTreeMap<RepositoryName, Result<(), RegistryError>> {
         self.announce(repositories);
-        let asked = repositories.iter().map(|name| async move {
+        let asked = repositories.iter().cloned().map(|name| async move {
             let granted = async {
                 let _place = self.place().await?;
                 self.header(&grant(name.clone())).await.map(drop)
             };
-            (name.clone(), granted.await)
+            let granted = granted.await;
+            (name, granted)
         });
         stream::iter(asked).buffer_unordered(self.settings.concurrency.max(1)).collect().await
     }

@@ -28,7 +28,7 @@ use secrecy::SecretString;
 use crate::azure;
 use crate::domain::{
     Digest, Gap, Particulars, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName,
-    TagName, TagNow,
+    Sku, TagName, TagNow,
 };
 
 pub use crate::transport::{
@@ -285,6 +285,14 @@ impl From<RemovalAbility> for Ability {
 /// Changes a registry. Only the walks that a person told to enforce hold one.
 #[async_trait]
 pub trait RegistryWriter: Send + Sync {
+    /// Keeps to the request rates of a service tier from now on, where the registry has such tiers and the settings say
+    /// nothing else.
+    fn keep_to(&self, _sku: Sku) {}
+
+    /// Waits until the registry's pace allows the next removal. Whoever looks at a tag before removing it waits first, or
+    /// the look would be old when its turn comes.
+    async fn ready(&self) {}
+
     /// Removes one tag and leaves its manifest.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ mod writer;
 
 use crate::domain::{RepositoryName, TagName};
 
-pub(super) use rates::documented;
+use rates::documented;
 pub use reader::AcrReader;
 pub(super) use sign_in::AcrSignIn;
 pub use writer::AcrWriter;

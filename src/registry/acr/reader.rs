@@ -1,16 +1,20 @@
 //! Reading: the lists of tags and manifests, and a manifest's own bytes only where something needs them.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use futures::future;
 use http::StatusCode;
+use jiff::Timestamp;
 
 use super::behind::row;
 use super::list::{self, List, Listed};
 use super::wire::{WireManifest, WireManifests, WireOneTag, WireRepository, WireTag, WireTags};
-use super::{repository_path, tag_path};
+use super::{documented, repository_path, tag_path};
 use crate::azure::{self, Arm};
 use crate::domain::{
-    Digest, Gap, GapAt, Moment, Particulars, RemovalAbility, Repository, RepositoryName, Tag, TagName, TagNow,
+    Digest, Gap, GapAt, Moment, Particulars, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Tag, TagName,
+    TagNow,
 };
 use crate::registry::auth::Grant;
 use crate::registry::contents::ReferrersApi;
@@ -136,6 +140,7 @@ impl RegistryReader for AcrReader {
     async fn catalogue(&self) -> Result<Catalogue, RegistryError> {
         let named = &self.http.settings.repositories;
         if !named.is_empty() {
+            self.http.announce(named);
             return Ok(Catalogue { repositories: named.clone(), gaps: Vec::new() });
         }
         let list = List {
@@ -173,6 +178,7 @@ impl RegistryReader for AcrReader {
                 Err(error) => catalogue.gaps.push(invalid(&self.http, "the catalogue", &error).gap(GapAt::Catalogue)),
             }
         }
+        self.http.announce(&catalogue.repositories);
         Ok(catalogue)
     }
 
@@ -280,12 +286,33 @@ impl RegistryReader for AcrReader {
 
     async fn particulars(&self) -> Result<Option<Particulars>, RegistryError> {
         let (Some(arm), Some(resource)) = (&self.arm, &self.http.settings.resource) else { return Ok(None) };
-        azure::particulars(arm, resource, &hosts(&self.http.settings)).await.map(Some)
+        let particulars = azure::particulars(arm, resource, &hosts(&self.http.settings)).await?;
+        if let Some(sku) = particulars.sku {
+            self.http.set_rates(documented(sku));
+        }
+        Ok(Some(particulars))
     }
 
     async fn removal_ability(&self, repositories: &[RepositoryName]) -> Ability {
-        let _ = repositories;
-        Ability::from(RemovalAbility::Able)
+        let granted = self.http.granted(Grant::Delete, repositories).await;
+        let refused: BTreeMap<RepositoryName, RemovalObstacle> =
+            granted.into_iter().filter_map(|(name, granted)| Some((name, obstacle(granted.err()?)))).collect();
+        match refused.values().next() {
+            None => RemovalAbility::Able.into(),
+            Some(first) if refused.len() == repositories.len() => RemovalAbility::Impossible(first.clone()).into(),
+            Some(_) => Ability { registry: RemovalAbility::Able, obstacles: refused },
+        }
+    }
+
+    fn clock(&self) -> Option<Timestamp> {
+        self.http.clock()
+    }
+}
+
+fn obstacle(error: RegistryError) -> RemovalObstacle {
+    match error.kind {
+        RegistryErrorKind::Denied => RemovalObstacle::Denied { message: error.message },
+        _ => RemovalObstacle::Unclear { message: error.message },
     }
 }
 

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::tag_path;
-use crate::domain::{Digest, RepositoryName, TagName};
+use super::{documented, tag_path};
+use crate::domain::{Digest, RepositoryName, Sku, TagName};
 use crate::registry::auth::Grant;
 use crate::registry::http::RegistryHttp;
 use crate::registry::{
@@ -32,6 +32,14 @@ impl AcrWriter {
 
 #[async_trait]
 impl RegistryWriter for AcrWriter {
+    fn keep_to(&self, sku: Sku) {
+        self.http.set_rates(documented(sku));
+    }
+
+    async fn ready(&self) {
+        self.http.reserve_deletion().await;
+    }
+
     async fn untag(&self, repository: &RepositoryName, tag: &TagName) -> Result<Removed, RegistryError> {
         let url = self.http.url(&tag_path(repository, tag));
         let answer = self.http.send(&Grant::Delete(repository.clone()), &Ask::delete(url)).await?;

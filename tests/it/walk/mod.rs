@@ -4,6 +4,7 @@
 //! other: what is missing was planned, at that digest, and is journaled; what is journaled as done is missing.
 
 mod applying;
+mod azure;
 mod killed;
 mod manifests;
 mod reading;
@@ -57,6 +58,8 @@ type Tags = BTreeMap<(String, String), Digest>;
 struct Walk {
     registry: EmbeddedRegistry,
     folder: TempDir,
+    /// Its kind in the settings, with how to sign in.
+    kind: &'static str,
     now: Arc<Mutex<Timestamp>>,
     stop: Arc<watch::Sender<bool>>,
     /// What the registry held before anything was removed.
@@ -91,18 +94,16 @@ impl Walk {
     /// The same with those options, and with further lines in the registry's settings.
     async fn with(options: Options, registry_lines: &str) -> Self {
         let registry = EmbeddedRegistry::start(options).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let walk = Self {
-            registry,
-            folder,
-            now: Arc::new(Mutex::new(noon())),
-            stop: Arc::new(watch::Sender::new(false)),
-            before: Mutex::default(),
-        };
+        let walk = Self::at(registry, "kind = \"distribution\"", Arc::new(Mutex::new(noon())));
         walk.settings("approved", registry_lines, "");
         walk.policies(POLICIES);
         walk.fill();
         walk
+    }
+
+    fn at(registry: EmbeddedRegistry, kind: &'static str, now: Arc<Mutex<Timestamp>>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { registry, folder, kind, now, stop: Arc::new(watch::Sender::new(false)), before: Mutex::default() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -113,7 +114,8 @@ impl Walk {
         let endpoint = self.registry.url();
         let text = format!(
             "mode = \"{mode}\"\npolicies = \"policies.yaml\"\nstate = \"sqlite:tagwarden.db\"\n[limits]\npercent = 100\n\
-             [registries.main]\nkind = \"distribution\"\nendpoint = \"{endpoint}\"\n{registry_lines}\n{rest}\n"
+             [registries.main]\n{}\nendpoint = \"{endpoint}\"\n{registry_lines}\n{rest}\n",
+            self.kind
         );
         fs::write(self.path("tagwarden.toml"), text).unwrap();
     }

@@ -155,7 +155,10 @@ fn group(resource: &RegistryResource) -> String {
 
 /// The registry by its login server, which may be called otherwise than the resource.
 async fn find(arm: &Arm, resource: &RegistryResource, hosts: &[String]) -> Result<WireRegistry, RequestError> {
-    let registries: Vec<WireRegistry> = arm.list(&group(resource), VERSION).await?;
+    let registries = match arm.list::<WireRegistry>(&group(resource), VERSION).await {
+        Err(error) if error.kind == RequestErrorKind::Denied => by_name(arm, resource, hosts).await.ok_or(error)?,
+        listed => listed?,
+    };
     let servers: Vec<String> =
         registries.iter().map(|registry| registry.login_server().unwrap_or_default().to_owned()).collect();
     let is_meant = |registry: &WireRegistry| {
@@ -175,6 +178,18 @@ async fn find(arm: &Arm, resource: &RegistryResource, hosts: &[String]) -> Resul
             ),
         }
     })
+}
+
+/// The registry by the name that its hosts begin with, for an identity that may see it alone and not its resource group.
+/// A name is of letters and digits; with a domain name label, a hyphen and a hash stand behind it.
+async fn by_name(arm: &Arm, resource: &RegistryResource, hosts: &[String]) -> Option<Vec<WireRegistry>> {
+    let mut names: Vec<&str> = hosts.iter().filter_map(|host| host.split(['.', '-', ':']).next()).collect();
+    names.dedup();
+    let mut seen = Vec::new();
+    for name in names {
+        seen.extend(arm.get(&format!("{}/{name}", group(resource)), VERSION).await.ok());
+    }
+    (!seen.is_empty()).then_some(seen)
 }
 
 fn is_same_host(server: &str, host: &str) -> bool {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::layers::fold;
+use super::azure;
 use super::reading::Reading;
+use crate::azure::{Credential, Surroundings};
 use crate::policy_file::{Fields, Node, Place, Value, read};
 use crate::registry::Auth;
 
@@ -15,17 +16,22 @@ enum Kind {
     Basic,
     Token,
     DockerConfig,
+    Entra(azure::Kind),
 }
 
-const KINDS: [(&str, Kind); 4] = [
+const KINDS: [(&str, Kind); 8] = [
     ("anonymous", Kind::Anonymous),
     ("basic", Kind::Basic),
     ("token", Kind::Token),
     ("docker-config", Kind::DockerConfig),
+    ("managed-identity", Kind::Entra(azure::Kind::Managed)),
+    ("workload-identity", Kind::Entra(azure::Kind::Workload)),
+    ("client-secret", Kind::Entra(azure::Kind::ClientSecret)),
+    ("azure-cli", Kind::Entra(azure::Kind::AzureCli)),
 ];
 
-/// How to sign in to the registry of that name.
-pub(super) fn auth(registry: &str, node: &Node, reading: &mut Reading) -> Option<Auth> {
+/// How to sign in to a registry; `path` is where its variables start, as in `REGISTRIES__CONTOSO`.
+pub(super) fn auth(path: &str, node: &Node, surroundings: &Surroundings, reading: &mut Reading) -> Option<Auth> {
     if let Value::Text(word) = &node.value {
         let words: Vec<&str> = KINDS.iter().map(|(word, _)| *word).collect();
         let meant = read::nearest(word, &words).unwrap_or("anonymous");
@@ -44,29 +50,31 @@ pub(super) fn auth(registry: &str, node: &Node, reading: &mut Reading) -> Option
             let username = reading
                 .required(&mut fields, "username", at)
                 .and_then(|node| read::text("username", node, &mut reading.problems));
-            let password = secret(registry, &mut fields, "password", "password_file", reading);
+            let password = secret(path, &mut fields, "password", "password_file", reading);
             username.zip(password).map(|(username, password)| Auth::Basic { username: username.to_owned(), password })
         }
-        Kind::Token => secret(registry, &mut fields, "token", "token_file", reading).map(Auth::Token),
+        Kind::Token => secret(path, &mut fields, "token", "token_file", reading).map(Auth::Token),
         Kind::DockerConfig => {
             let path = fields.get("path");
             docker_config(path, at, reading).map(Auth::DockerConfig)
         }
+        Kind::Entra(kind) => azure::identity(kind, path, &mut fields, reading)
+            .map(|identity| Auth::Entra(Credential { identity, surroundings: surroundings.clone() })),
     };
     fields.finish(|_| None, &mut reading.problems);
     auth
 }
 
-/// A secret from the file that `file_key` names, or from the environment under `key`.
-fn secret(
-    registry: &str,
+/// A secret from the file that `file_key` names, or from the environment under `key`, at `path`.
+pub(super) fn secret(
+    path: &str,
     fields: &mut Fields<'_>,
     key: &'static str,
     file_key: &'static str,
     reading: &mut Reading,
 ) -> Option<SecretString> {
     let (inline, file) = (fields.get(key), fields.get(file_key));
-    let variable = format!("TAGWARDEN__REGISTRIES__{}__AUTH__{}", fold(registry), key).to_uppercase();
+    let variable = format!("TAGWARDEN__{path}__AUTH__{key}").to_uppercase();
     let help = format!("name a file that holds it: {file_key} = \"…\", or set {variable}");
     match (inline.map(|node| (&node.value, &node.at)), file) {
         (Some((Value::Text(secret), Place::Variable(_))), None) => Some(secret.as_str().into()),

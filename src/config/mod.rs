@@ -1,6 +1,7 @@
 //! Settings: `tagwarden.toml` and the environment to [`Settings`], with every problem told at once, at its place.
 
 mod auth;
+mod azure;
 mod layers;
 mod reading;
 mod registries;
@@ -202,7 +203,8 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
         .get("schedule")
         .map_or(Some(Schedule { cron: None, timezone: TimeZone::UTC }), |node| schedule(node, reading));
     let registries_node = fields.get("registries");
-    let registries = registries::registries(registries_node, reading);
+    let azure = fields.get("azure").and_then(|node| azure::azure(node, reading)).unwrap_or_default();
+    let registries = registries::registries(registries_node, &azure, reading);
     let names = registries_named(registries_node);
     let sources = sources::sources(fields.get("sources"), &names, reading);
     let limits = fields.get("limits").map_or(Some(Limits::default()), |node| limits(node, reading));
@@ -237,6 +239,7 @@ fn hint(key: &str) -> Option<&'static str> {
         "dry_run" | "dryrun" | "enforce" => Some("write `mode = \"dry-run\"`, `\"approved\"` or `\"enforce\"`"),
         "cron" | "timezone" => Some("it belongs below `[schedule]`"),
         "untag" | "percent" | "leave" => Some("it belongs below `[limits]`"),
+        "cloud" | "resource_manager" | "authority" => Some("it belongs below `[azure]`"),
         _ => None,
     }
 }

@@ -22,6 +22,11 @@ impl Reading<'_> {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The same, to keep.
+    pub(super) fn owned_variable(&self, name: &str) -> Option<String> {
+        self.variable(name).map(str::to_owned)
+    }
+
     /// The value of a key that must be there; `at` is where it is missed.
     pub(super) fn required<'a>(&mut self, fields: &mut Fields<'a>, key: &'static str, at: &Place) -> Option<&'a Node> {
         let node = fields.get(key);

@@ -7,9 +7,11 @@ use std::time::Duration;
 use url::{Host, Url};
 
 use super::auth;
+use super::azure::{self, Azure};
+use super::layers::fold;
 use super::reading::Reading;
 use crate::domain::{RegistryName, RemovalMethod, RepositoryName};
-use crate::policy_file::{Entry, Fields, Node, Place, read};
+use crate::policy_file::{Entry, Fields, Node, Place, Problems, read};
 use crate::registry::{Auth, Rates, RegistryKind, RegistrySettings};
 
 const KINDS: [(&str, RegistryKind); 2] = [("acr", RegistryKind::Acr), ("distribution", RegistryKind::Distribution)];
@@ -18,7 +20,7 @@ const REMOVALS: [(&str, RemovalMethod); 2] =
 const ENDPOINT_HELP: &str = "write scheme and host, such as `https://contoso.azurecr.io`";
 
 /// All registries, by name. None at all is a problem.
-pub(super) fn registries(node: Option<&Node>, reading: &mut Reading) -> Vec<RegistrySettings> {
+pub(super) fn registries(node: Option<&Node>, azure: &Azure, reading: &mut Reading) -> Vec<RegistrySettings> {
     let mut read: Vec<RegistrySettings> = Vec::new();
     let mut hosts = BTreeMap::new();
     let entries = node.map_or(Some(&[][..]), |node| reading.tables("registries", node));
@@ -27,7 +29,7 @@ pub(super) fn registries(node: Option<&Node>, reading: &mut Reading) -> Vec<Regi
         reading.problems.add(&Place::Whole, "no registries").help("add `[registries.NAME]` with `kind` and `endpoint`");
     }
     for entry in entries {
-        if let Some(settings) = registry(entry, reading) {
+        if let Some(settings) = registry(entry, azure, reading) {
             note_shared_hosts(&settings, &entry.at, &mut hosts, reading);
             read.push(settings);
         }
@@ -36,7 +38,7 @@ pub(super) fn registries(node: Option<&Node>, reading: &mut Reading) -> Vec<Regi
     read
 }
 
-fn registry(entry: &Entry, reading: &mut Reading) -> Option<RegistrySettings> {
+fn registry(entry: &Entry, azure: &Azure, reading: &mut Reading) -> Option<RegistrySettings> {
     let name: Option<RegistryName> = read::name(&entry.key, &entry.at, &mut reading.problems);
     let mut fields = Fields::of(&entry.node, "registry", &mut reading.problems)?;
     let kind = reading
@@ -47,14 +49,20 @@ fn registry(entry: &Entry, reading: &mut Reading) -> Option<RegistrySettings> {
     let token_hosts = fields.get("token_hosts").map_or(Some(Vec::new()), |node| hosts("token_hosts", node, reading));
     let repositories = fields.get("repositories").map_or(Some(Vec::new()), |node| repositories(node, reading));
     let auth_node = fields.get("auth");
-    let auth = auth_node.map_or(Some(Auth::Anonymous), |node| auth::auth(&entry.key, node, reading));
+    let path = format!("REGISTRIES__{}", fold(&entry.key));
+    let auth = auth_node
+        .map_or(Some(Auth::Anonymous), |node| auth::auth(&path, node, &azure.surroundings, reading))
+        .filter(|auth| may_sign_in(auth, kind, fields.key_at("auth"), reading));
+    let resource = azure::resource(&mut fields, kind, auth.as_ref(), azure, &entry.at, reading);
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
-    let removal = fields
-        .get("removal")
-        .map_or(Some(RemovalMethod::Untag), |node| read::choice("removal", node, &REMOVALS, &mut reading.problems));
-    let concurrency = fields
-        .get("concurrency")
-        .map_or(Some(8), |node| read::whole("concurrency", node, 1..=256, &mut reading.problems));
+    let removal = fields.get("removal").map_or(Some(RemovalMethod::Untag), |node| removal(node, kind, reading));
+    let accepts_retention = fields.get("accept").map_or(Some(false), |node| accepts_retention(node, kind, reading));
+    let rates = fields.get("rates").map_or(Some(Rates::default()), |node| rates(node, reading));
+    let concurrency = match fields.get("concurrency") {
+        Some(node) => read::whole("concurrency", node, 1..=256, &mut reading.problems)
+            .and_then(|number| usize::try_from(number).ok()),
+        None => kind.map(RegistryKind::concurrency),
+    };
     let timeout = fields
         .get("timeout")
         .map_or(Some(Duration::from_secs(30)), |node| read::duration("timeout", node, &mut reading.problems));
@@ -63,7 +71,22 @@ fn registry(entry: &Entry, reading: &mut Reading) -> Option<RegistrySettings> {
     let at = fields.key_at("endpoint");
     fields.finish(hint, &mut reading.problems);
 
-    let (endpoint, auth) = (endpoint?, auth?);
+    let (endpoint, kind) = (endpoint?, kind?);
+    if kind == RegistryKind::Acr && endpoint.scheme() != "https" && !is_loopback(&endpoint) {
+        reading
+            .problems
+            .add(at, "Azure Container Registry answers at `https://` only")
+            .help("write endpoint = \"https://NAME.azurecr.io\"");
+        return None;
+    }
+    if kind == RegistryKind::Distribution && is_of_azure(&endpoint) {
+        reading.warnings.push(format!(
+            "registry `{}` is an Azure Container Registry: with kind = \"distribution\" the times of its pushes and its \
+             locks are not read, and nothing can be untagged; write kind = \"acr\"",
+            entry.key
+        ));
+    }
+    let auth = auth?;
     if endpoint.scheme() == "http"
         && !matches!(auth, Auth::Anonymous)
         && !is_loopback(&endpoint)
@@ -77,20 +100,82 @@ fn registry(entry: &Entry, reading: &mut Reading) -> Option<RegistrySettings> {
     }
     Some(RegistrySettings {
         name: name?,
-        kind: kind?,
+        kind,
         endpoint,
         aliases: aliases?,
         auth,
         ca_file: ca_file.map_or(Some(None), |file| file.map(Some))?,
         removal: removal?,
-        concurrency: usize::try_from(concurrency?).ok()?,
+        concurrency: concurrency?,
         timeout: timeout?,
         token_hosts: token_hosts?,
         repositories: repositories?,
-        rates: Rates::default(),
-        resource: None,
-        accepts_retention: false,
+        rates: rates?,
+        resource,
+        accepts_retention: accepts_retention?,
     })
+}
+
+/// Identities of Entra ID are for Azure's registries.
+fn may_sign_in(auth: &Auth, kind: Option<RegistryKind>, at: &Place, reading: &mut Reading) -> bool {
+    let Auth::Entra(credential) = auth else { return true };
+    if kind != Some(RegistryKind::Distribution) {
+        return true;
+    }
+    let label = azure::label(&credential.identity);
+    let problem = format!("`{label}` signs in to Azure Container Registries only");
+    reading
+        .problems
+        .add(at, problem)
+        .help("write kind = \"acr\" if it is one, or sign in by `basic`, `token` or `docker-config`");
+    false
+}
+
+fn removal(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -> Option<RemovalMethod> {
+    let removal = read::choice("removal", node, &REMOVALS, &mut reading.problems)?;
+    if removal == RemovalMethod::DeleteManifest && kind == Some(RegistryKind::Acr) {
+        reading.problems.add(&node.at, "Azure Container Registry can untag, so manifests are not deleted there").help(
+            "leave `removal` out; the registry's own retention policy deletes manifests that lost their last tag",
+        );
+        return None;
+    }
+    Some(removal)
+}
+
+/// What a person accepts by name although it could make an undo impossible.
+fn accepts_retention(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -> Option<bool> {
+    const KNOWN: [&str; 1] = ["untagged-retention"];
+    let (texts, mut sound) = read::texts("accept", node, &mut reading.problems)?;
+    for (text, at) in texts {
+        if !KNOWN.contains(&&*text) {
+            let (message, help) = read::unknown("entry of `accept`", &text, "", &KNOWN);
+            reading.problems.add(&at, message).help(help);
+            sound = false;
+        } else if kind == Some(RegistryKind::Distribution) {
+            let problem = format!("`{text}` can only be accepted of Azure Container Registries");
+            reading.problems.add(&at, problem).help("leave `accept` out");
+            sound = false;
+        }
+    }
+    sound.then_some(true)
+}
+
+fn rates(node: &Node, reading: &mut Reading) -> Option<Rates> {
+    let mut fields = Fields::of(node, "table of rates", &mut reading.problems)?;
+    let problems = &mut reading.problems;
+    let mut rate = |key, problems: &mut Problems| match fields.get(key) {
+        Some(node) => read::whole(key, node, 1..=u32::MAX, problems).map(Some),
+        None => Some(None),
+    };
+    let (read, write, delete) = (rate("read", problems), rate("write", problems), rate("delete", problems));
+    fields.finish(|_| None, problems);
+    Some(Rates { read: read?, write: write?, delete: delete? })
+}
+
+/// Whether an address is that of an Azure Container Registry, by its domain.
+fn is_of_azure(endpoint: &Url) -> bool {
+    let host = endpoint.host_str().unwrap_or_default();
+    [".azurecr.io", ".azurecr.cn", ".azurecr.us"].iter().any(|domain| host.ends_with(domain))
 }
 
 /// The word for a kind in the settings.
@@ -102,6 +187,12 @@ fn hint(key: &str) -> Option<&'static str> {
     match key {
         "url" | "host" | "address" | "server" | "login_server" => Some("the address of a registry is its `endpoint`"),
         "username" | "password" | "password_file" | "token" | "token_file" => Some("it belongs into `auth = { … }`"),
+        "rate" | "rate_limit" | "rps" => {
+            Some("most requests a minute are `rates = { read = …, write = …, delete = … }`")
+        }
+        "subscription_id" | "tenant_id" | "client_id" => {
+            Some("the subscription is `subscription`; ids of a sign-in belong into `auth = { … }`")
+        }
         "insecure" | "tls_verify" | "skip_tls_verify" => {
             Some("certificates are always checked: name a certificate authority with `ca_file`")
         }
@@ -175,7 +266,7 @@ fn host_of(text: &str) -> Option<String> {
     url.host_str().filter(|host| !host.is_empty()).map(|_| text.to_ascii_lowercase())
 }
 
-fn ca_file(node: &Node, reading: &mut Reading) -> Option<std::path::PathBuf> {
+pub(super) fn ca_file(node: &Node, reading: &mut Reading) -> Option<std::path::PathBuf> {
     let written = read::text("ca_file", node, &mut reading.problems)?;
     let path = reading.folder.join(written);
     let problem = match std::fs::read_to_string(&path) {
@@ -187,7 +278,7 @@ fn ca_file(node: &Node, reading: &mut Reading) -> Option<std::path::PathBuf> {
     None
 }
 
-fn is_loopback(endpoint: &Url) -> bool {
+pub(super) fn is_loopback(endpoint: &Url) -> bool {
     match endpoint.host() {
         Some(Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
         Some(Host::Ipv6(ip)) => IpAddr::from(ip).is_loopback(),

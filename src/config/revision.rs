@@ -1,14 +1,16 @@
 //! What the settings decide, as one hash: a plan holds only while it is the same.
 
 use serde_json::{Value, json};
+use url::Url;
 
 use super::Settings;
+use crate::azure::{Credential, Identity};
 use crate::domain::{Digest, RegistryName, RepositoryName};
 use crate::registry::{Auth, RegistrySettings};
 use crate::sources::{SourceKind, SourceSettings};
 
-/// The hash of all settings that decide what stays and what goes: registries, sources, limits and the time zone, but
-/// neither secrets nor how fast or when things are done.
+/// The hash of all settings that decide what stays and what goes: registries, sources, limits, undo window and the time
+/// zone, but neither secrets nor how fast or when things are done.
 pub(super) fn revision(settings: &Settings) -> String {
     let deciding = json!({
         "registries": settings.registries.iter().map(registry).collect::<Vec<_>>(),
@@ -18,6 +20,7 @@ pub(super) fn revision(settings: &Settings) -> String {
             "percent": settings.limits.percent,
             "leave": settings.limits.leave,
         },
+        "undo_window": settings.undo_window.as_secs(),
         "timezone": settings.schedule.timezone.iana_name(),
     });
     // Objects of serde_json are sorted by key, so the same settings are the same text.
@@ -27,11 +30,19 @@ pub(super) fn revision(settings: &Settings) -> String {
 fn registry(settings: &RegistrySettings) -> Value {
     let (auth, user) = match &settings.auth {
         Auth::Anonymous => ("anonymous", None),
-        Auth::Basic { username, .. } => ("basic", Some(username)),
+        Auth::Basic { username, .. } => ("basic", Some(json!(username))),
         Auth::Token(_) => ("token", None),
         Auth::DockerConfig(_) => ("docker-config", None),
-        Auth::Entra(_) => ("entra", None),
+        Auth::Entra(credential) => ("entra", Some(identity(credential))),
     };
+    let resource = settings.resource.as_ref().map(|resource| {
+        json!({
+            "subscription": resource.subscription,
+            "resource_group": resource.resource_group,
+            "resource_manager": resource.credential.surroundings.resource_manager.as_ref().map(Url::as_str),
+            "asked_as": identity(&resource.credential),
+        })
+    });
     json!({
         "name": settings.name.as_str(),
         "kind": super::registries::label(settings.kind),
@@ -40,7 +51,26 @@ fn registry(settings: &RegistrySettings) -> Value {
         "auth": auth,
         "user": user,
         "removal": settings.removal.label(),
+        "resource": resource,
+        "accepts_retention": settings.accepts_retention,
         "repositories": settings.repositories.iter().map(RepositoryName::as_str).collect::<Vec<_>>(),
+    })
+}
+
+/// Who signs in, and where.
+fn identity(credential: &Credential) -> Value {
+    let (client, tenant) = match &credential.identity {
+        Identity::Managed { client_id } => (client_id.as_ref(), None),
+        Identity::Workload { client_id, tenant_id, .. } => (client_id.as_ref(), tenant_id.as_ref()),
+        Identity::ClientSecret { client_id, tenant_id, .. } => (Some(client_id), Some(tenant_id)),
+        Identity::AzureCli { tenant_id } => (None, tenant_id.as_ref()),
+    };
+    json!({
+        "kind": super::azure::label(&credential.identity),
+        "client": client,
+        "tenant": tenant,
+        "cloud": credential.surroundings.cloud.label(),
+        "authority": credential.surroundings.authority.as_ref().map(Url::as_str),
     })
 }
 

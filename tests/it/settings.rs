@@ -42,12 +42,12 @@ fn load_in(folder: &Path, text: &str, environment: &[(&str, &str)]) -> Result<Se
     config::load(&file, environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
 }
 
-fn load(text: &str, environment: &[(&str, &str)]) -> Settings {
+pub(crate) fn load(text: &str, environment: &[(&str, &str)]) -> Settings {
     let folder = folder();
     load_in(folder.path(), text, environment).unwrap_or_else(|error| panic!("{}", render(&error.diagnostics, false)))
 }
 
-fn revision(text: &str) -> String {
+pub(crate) fn revision(text: &str) -> String {
     load(text, &[]).revision
 }
 
@@ -345,14 +345,21 @@ fn the_reference_is_true() {
     load(shown, &[]);
     let folder = folder();
     let wrong = "x = 1\n[schedule]\nx = 1\n[limits]\nx = 1\n[registries.a]\nx = 1\nauth = { kind = \"basic\", x = 1 }\n\
-                 [sources.a]\nkind = \"release-records\"\nx = 1\n";
+                 [sources.a]\nkind = \"release-records\"\nx = 1\n[registries.b]\nrates = { x = 1 }\n\
+                 auth = { kind = \"workload-identity\", x = 1 }\n[azure]\nx = 1\n\
+                 auth = { kind = \"client-secret\", x = 1 }\n";
     let error = load_in(folder.path(), wrong, &[]).unwrap_err();
     let known = error.diagnostics.iter().filter_map(|problem| problem.help.as_ref()?.strip_prefix("known: "));
     let keys: Vec<&str> = known.flat_map(|keys| keys.split(", ")).map(|key| key.trim_matches('`')).collect();
     assert!(keys.len() > 25, "{keys:?}");
     for key in keys {
-        let spellings =
-            [format!("{key}`"), format!("`{key}."), format!("[{key}."), format!("__{}`", key.to_uppercase())];
+        let spellings = [
+            format!("{key}`"),
+            format!("{key} = "),
+            format!("`{key}."),
+            format!("[{key}."),
+            format!("__{}`", key.to_uppercase()),
+        ];
         assert!(spellings.iter().any(|spelling| text.contains(spelling)), "docs/settings.md does not name `{key}`");
     }
 }

@@ -1,6 +1,7 @@
 //! What several tests need: registries to talk to and content to put there.
 
 pub(crate) mod acr;
+pub(crate) mod azure;
 pub(crate) mod certificate;
 pub(crate) mod clients;
 pub(crate) mod content;

@@ -1,0 +1,223 @@
+//! `[azure]`, the identities of Entra ID, and where a registry is a resource of Azure.
+
+use url::Url;
+
+use super::auth::secret;
+use super::reading::Reading;
+use super::registries::{ca_file, is_loopback};
+use crate::azure::{Cloud, Credential, Identity, RegistryResource, Surroundings};
+use crate::policy_file::{Fields, Node, Place, read};
+use crate::registry::{Auth, RegistryKind};
+
+const CLOUDS: [(&str, Cloud); 3] = [("public", Cloud::Public), ("china", Cloud::China), ("usgov", Cloud::UsGov)];
+
+/// The kinds of identities of Entra ID.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Managed,
+    Workload,
+    ClientSecret,
+    AzureCli,
+}
+
+const KINDS: [(&str, Kind); 4] = [
+    ("managed-identity", Kind::Managed),
+    ("workload-identity", Kind::Workload),
+    ("client-secret", Kind::ClientSecret),
+    ("azure-cli", Kind::AzureCli),
+];
+
+/// The word for an identity's kind in the settings.
+pub(super) fn label(identity: &Identity) -> &'static str {
+    match identity {
+        Identity::Managed { .. } => "managed-identity",
+        Identity::Workload { .. } => "workload-identity",
+        Identity::ClientSecret { .. } => "client-secret",
+        Identity::AzureCli { .. } => "azure-cli",
+    }
+}
+
+/// `[azure]`.
+#[derive(Default)]
+pub(super) struct Azure {
+    pub(super) surroundings: Surroundings,
+    /// Who asks the resource manager, if it is not the identity of each registry.
+    identity: Option<Identity>,
+}
+
+/// `[azure]`, as far as it can be read.
+pub(super) fn azure(node: &Node, reading: &mut Reading) -> Option<Azure> {
+    let mut fields = Fields::of(node, "`[azure]` table", &mut reading.problems)?;
+    let cloud = fields.get("cloud").map(|node| read::choice("cloud", node, &CLOUDS, &mut reading.problems));
+    let resource_manager = fields.get("resource_manager").map(|node| address("resource_manager", node, true, reading));
+    let authority = fields.get("authority").map(|node| address("authority", node, false, reading));
+    let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
+    let identity = fields.get("auth").map(|node| own_identity(node, reading));
+    fields.finish(hint, &mut reading.problems);
+    Some(Azure {
+        surroundings: Surroundings {
+            cloud: cloud.flatten().unwrap_or_default(),
+            resource_manager: resource_manager.flatten(),
+            authority: authority.flatten(),
+            ca_file: ca_file.flatten(),
+            timeout: None,
+        },
+        identity: identity.flatten(),
+    })
+}
+
+fn hint(key: &str) -> Option<&'static str> {
+    match key {
+        "subscription" | "resource_group" => Some("it belongs to a registry, below `[registries.NAME]`"),
+        "tenant_id" | "client_id" | "secret_file" | "secret" => Some("it belongs into `auth = { … }`"),
+        "environment" => Some("the cloud is `cloud = \"public\"`, `\"china\"` or `\"usgov\"`"),
+        _ => None,
+    }
+}
+
+/// The address of a service of Azure. Tokens and secrets go there, so it is encrypted, or on this machine where that is
+/// allowed.
+fn address(key: &str, node: &Node, or_loopback: bool, reading: &mut Reading) -> Option<Url> {
+    let problems = &mut reading.problems;
+    let written = read::text(key, node, problems)?;
+    let url = Url::parse(written).ok().filter(|url| {
+        let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let open = url.username().is_empty() && url.password().is_none();
+        let safe = url.scheme() == "https" || or_loopback && url.scheme() == "http" && is_loopback(url);
+        url.host().is_some() && plain && open && safe
+    });
+    if url.is_none() {
+        // The text is not shown: it may hold a password.
+        problems
+            .add(&node.at, format!("`{key}` must be `https://` and a host, without path and credentials"))
+            .help("leave it out to use the cloud's own");
+    }
+    url
+}
+
+/// `auth = { kind = … }` of `[azure]`.
+fn own_identity(node: &Node, reading: &mut Reading) -> Option<Identity> {
+    let mut fields = Fields::of(node, "sign-in", &mut reading.problems)?;
+    let at = fields.at();
+    let kind = reading
+        .required(&mut fields, "kind", at)
+        .and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems))?;
+    let identity = identity(kind, "AZURE", &mut fields, reading);
+    fields.finish(|_| None, &mut reading.problems);
+    identity
+}
+
+/// An identity of that kind from its keys; `path` is where its variables start. What the webhook of workload identity
+/// sets in a pod fills in what is not written.
+pub(super) fn identity(kind: Kind, path: &str, fields: &mut Fields<'_>, reading: &mut Reading) -> Option<Identity> {
+    let at = fields.at();
+    let mut id = |key: &'static str, reading: &mut Reading| fields.get(key).map(|node| id(key, node, reading));
+    match kind {
+        Kind::Managed => {
+            let client_id = id("client_id", reading);
+            Some(Identity::Managed { client_id: client_id.map_or(Some(None), |id| id.map(Some))? })
+        }
+        Kind::Workload => {
+            let client_id = id("client_id", reading).unwrap_or_else(|| reading.owned_variable("AZURE_CLIENT_ID"));
+            let tenant_id = id("tenant_id", reading).unwrap_or_else(|| reading.owned_variable("AZURE_TENANT_ID"));
+            let token_file = match fields.get("token_file") {
+                Some(node) => Some(reading.folder.join(read::text("token_file", node, &mut reading.problems)?)),
+                None => reading.variable("AZURE_FEDERATED_TOKEN_FILE").map(Into::into),
+            };
+            Some(Identity::Workload { client_id, tenant_id, token_file })
+        }
+        Kind::ClientSecret => {
+            let tenant_id =
+                reading.required(fields, "tenant_id", at).and_then(|node| self::id("tenant_id", node, reading));
+            let client_id =
+                reading.required(fields, "client_id", at).and_then(|node| self::id("client_id", node, reading));
+            let secret = secret(path, fields, "secret", "secret_file", reading);
+            Some(Identity::ClientSecret { tenant_id: tenant_id?, client_id: client_id?, secret: secret? })
+        }
+        Kind::AzureCli => {
+            let tenant_id = id("tenant_id", reading);
+            Some(Identity::AzureCli { tenant_id: tenant_id.map_or(Some(None), |id| id.map(Some))? })
+        }
+    }
+}
+
+/// The id of an application, a tenant or a subscription. Tenants also go by the name of a domain.
+fn id(key: &str, node: &Node, reading: &mut Reading) -> Option<String> {
+    let written = read::text(key, node, &mut reading.problems)?;
+    let is_domain = written.contains('.')
+        && written
+            .split('.')
+            .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'));
+    let is_id = uuid::Uuid::try_parse(written).is_ok() && written.len() == 36;
+    if is_id || key == "tenant_id" && is_domain {
+        return Some(written.to_ascii_lowercase());
+    }
+    let what = match key {
+        "tenant_id" => "the tenant's id, or one of its domains",
+        "subscription" => "the subscription's id, not its name",
+        _ => "the client id (application id), not a name, an object id or a resource id",
+    };
+    let problem = format!("`{key}` is no id: {}", node.value.describe());
+    reading.problems.add(&node.at, problem).help(format!("write {what}, such as 00000000-0000-0000-0000-000000000000"));
+    None
+}
+
+/// Where a registry of that kind, signed in to that way, is a resource of Azure, if that is said; `at` is the registry.
+/// What is said and cannot be is a problem.
+pub(super) fn resource(
+    fields: &mut Fields<'_>,
+    kind: Option<RegistryKind>,
+    auth: Option<&Auth>,
+    azure: &Azure,
+    at: &Place,
+    reading: &mut Reading,
+) -> Option<RegistryResource> {
+    let (subscription, group) = (fields.get("subscription"), fields.get("resource_group"));
+    if let (Some(first), Some(RegistryKind::Distribution)) = (subscription.or(group), kind) {
+        let problem = "only Azure Container Registries have a subscription and a resource group";
+        reading.problems.add(&first.at, problem).help("write kind = \"acr\", or leave both out");
+        return None;
+    }
+    let (subscription, group) = match (subscription, group) {
+        (None, None) => return None,
+        (Some(subscription), Some(group)) => (subscription, group),
+        (one, _) => {
+            let (there, missing) =
+                if one.is_some() { ("subscription", "resource_group") } else { ("resource_group", "subscription") };
+            reading
+                .problems
+                .add(fields.key_at(there), format!("`{there}` without `{missing}`"))
+                .help("give both, so that Azure can be asked about the registry, or neither");
+            return None;
+        }
+    };
+    let subscription = id("subscription", subscription, reading);
+    let resource_group = resource_group(group, reading);
+    let identity = match (&azure.identity, auth) {
+        (Some(identity), _) => identity.clone(),
+        (None, Some(Auth::Entra(credential))) => credential.identity.clone(),
+        // Told where the sign-in is.
+        (None, None) => return None,
+        (None, Some(_)) => {
+            reading
+                .problems
+                .add(at, "nobody to ask Azure about the registry as: its own sign-in is not one of Entra ID")
+                .help("add `auth = { kind = \"managed-identity\" }` or the like below `[azure]`, or leave out `subscription` and `resource_group`");
+            return None;
+        }
+    };
+    let credential = Credential { identity, surroundings: azure.surroundings.clone() };
+    Some(RegistryResource { subscription: subscription?, resource_group: resource_group?, credential })
+}
+
+/// The name of a resource group: letters, digits, and some signs, no full stop at the end.
+fn resource_group(node: &Node, reading: &mut Reading) -> Option<String> {
+    let written = read::text("resource_group", node, &mut reading.problems)?;
+    let legal = |c: char| c.is_alphanumeric() || "-_.()".contains(c);
+    if written.chars().all(legal) && !written.ends_with('.') && written.chars().count() <= 90 {
+        return Some(written.to_owned());
+    }
+    let problem = format!("`resource_group` is no name of one: {}", node.value.describe());
+    reading.problems.add(&node.at, problem).help("write its name alone, such as `rg-registries`");
+    None
+}

@@ -279,20 +279,25 @@ struct Cut {
 
 impl Transport {
     pub(crate) fn new(peer: &Peer, patience: Patience) -> Result<Self, RequestError> {
-        Self::built(peer, patience, reqwest::Client::builder())
+        Self::built(peer, patience, reqwest::Client::builder(), Duration::from_secs(10))
     }
 
-    /// One that no proxy stands in the way of, for what answers on this machine or on its link only.
+    /// One that no proxy stands in the way of, for what answers on this machine or on its link only: soon, or never.
     pub(crate) fn direct(peer: &Peer, patience: Patience) -> Result<Self, RequestError> {
-        Self::built(peer, patience, reqwest::Client::builder().no_proxy())
+        Self::built(peer, patience, reqwest::Client::builder().no_proxy(), Duration::from_secs(2))
     }
 
-    fn built(peer: &Peer, patience: Patience, builder: reqwest::ClientBuilder) -> Result<Self, RequestError> {
+    fn built(
+        peer: &Peer,
+        patience: Patience,
+        builder: reqwest::ClientBuilder,
+        connect: Duration,
+    ) -> Result<Self, RequestError> {
         let mut builder = builder
             .user_agent(concat!("tagwarden/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .referer(false)
-            .connect_timeout(peer.timeout.min(Duration::from_secs(10)));
+            .connect_timeout(peer.timeout.min(connect));
         if let Some(path) = &peer.ca_file {
             let wrong = |why: String| RequestError {
                 kind: RequestErrorKind::Settings,

@@ -358,6 +358,7 @@ fn the_reference_is_true() {
             format!("{key} = "),
             format!("`{key}."),
             format!("[{key}."),
+            format!("[{key}]"),
             format!("__{}`", key.to_uppercase()),
         ];
         assert!(spellings.iter().any(|spelling| text.contains(spelling)), "docs/settings.md does not name `{key}`");

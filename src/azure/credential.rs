@@ -126,7 +126,7 @@ impl Credential {
         self.connect_by(Arc::new(Authority { transport, patience, whom: self.words() }))
     }
 
-    pub(super) fn connect_by(&self, client: Arc<dyn HttpClient>) -> Result<Tokens, RequestError> {
+    pub(crate) fn connect_by(&self, client: Arc<dyn HttpClient>) -> Result<Tokens, RequestError> {
         let source = self.source(&client)?;
         let state = Mutex::new(State { source, failed: HashMap::new(), kept: HashMap::new() });
         Ok(Tokens { credential: self.clone(), client, state })

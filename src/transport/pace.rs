@@ -188,6 +188,8 @@ struct State {
     told: Told,
     /// Requests of the last minute, where they may come in bursts.
     sent: VecDeque<Instant>,
+    /// When the last request went while no rate was known.
+    last: Option<Instant>,
     /// When the next request is due, where they are spread.
     due: Option<Instant>,
     /// Whether the server throttled although its limit was kept: then it counts by less than a minute.
@@ -218,6 +220,7 @@ impl State {
             documented: None,
             told: Told::default(),
             sent: VecDeque::new(),
+            last: None,
             due: None,
             strict: false,
             closed: None,
@@ -261,12 +264,15 @@ impl State {
 
     /// Counts one request, or tells when it may be counted.
     fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        let Some(rate) = self.rate() else { return Ok(()) };
+        let Some(rate) = self.rate() else {
+            self.last = Some(now);
+            return Ok(());
+        };
         if self.operation == Operation::Read && !self.strict {
             return self.take_of_a_minute(rate, now);
         }
         let each = MINUTE.div_f64(rate * SHARE);
-        let due = self.due.unwrap_or(now);
+        let due = self.due.or(self.last.map(|last| last + each)).unwrap_or(now);
         let early = CATCH_UP.saturating_sub(each);
         if due > now + early {
             return Err(due - early);

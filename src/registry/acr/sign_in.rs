@@ -271,13 +271,13 @@ impl AcrSignIn {
         if let Some(refused) = slot.take_if(|access| Some(&access.header) == used) {
             self.forget_refresh(refused.generation).await;
             self.refresh(transport, login, (&realm, &name)).await?;
-            let narrow = matches!(
-                challenge::offered(&refusal.headers),
-                Some(Challenge::Bearer { error: Some(error), .. }) if error == "insufficient_scope"
-            );
+            let narrow = match challenge::offered(&refusal.headers) {
+                Some(Challenge::Bearer { error: Some(error), .. }) => error == "insufficient_scope",
+                _ => refused.since.elapsed() < FRESH,
+            };
             if let Some((_, action)) = in_repository(grant)
                 && wildcard
-                && (narrow || refused.since.elapsed() < FRESH)
+                && narrow
             {
                 self.known().without_wildcard.push(action);
             }
@@ -654,3 +654,6 @@ fn first(scope: &str) -> String {
         more => format!("{first} and {more} more"),
     }
 }
+
+#[cfg(test)]
+mod tests;

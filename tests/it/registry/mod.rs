@@ -1,5 +1,6 @@
 //! The distribution dialect, request by request, against registries that behave and registries that do not.
 
+mod acr_sign_in;
 mod contents;
 mod failures;
 mod lists;

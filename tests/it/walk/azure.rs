@@ -78,7 +78,7 @@ async fn what_changes_between_plan_and_removal_stays() {
                 walk.remember();
             },
             0,
-            ["done", "kept", "done", "done"],
+            ["done", "moved", "done", "done"],
             "candidate-2",
         ),
         (

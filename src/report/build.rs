@@ -7,15 +7,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::document::{
-    DriftView, GapView, KeptView, LimitsView, PlanDocument, PolicyView, RefusalView, RegistryView, RemovalView, SCHEMA,
-    SourceView, SummaryView,
+    DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RegistryView,
+    RemovalView, SCHEMA, SourceView, SummaryView,
 };
 use super::listing::{Listing, Make};
+use super::particulars::{ParticularsView, undo_seconds, verify};
 use super::reason::{HolderView, ReasonView};
 use super::{obstacle, refusal_message, seal};
 use crate::domain::{
     Claims, Date, Drift, Gap, Inventory, Plan, Policy, PolicyName, Reason, Reclaim, Refusal, Registry, Removal,
-    RemovalAbility, Repository, Rules, Scope, SourceAnswer, SourceState, Tag, TagVerdict, Verdict,
+    RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer, SourceState, Tag,
+    TagVerdict, Verdict,
 };
 use crate::engine::{self, Verdicts};
 
@@ -72,7 +74,7 @@ pub fn document(basis: &Basis) -> PlanDocument {
         hypothetical: basis.hypothetical,
         settings: basis.settings.to_owned(),
         limits: LimitsView { untag: rules.limits.untag, percent: rules.limits.percent, leave: rules.limits.leave },
-        registries: inventory.registries.iter().map(registry).collect(),
+        registries: inventory.registries.iter().map(|found| registry(found, rules.undo_window)).collect(),
         sources: basis.claims.sources.iter().map(source).collect(),
         policies: policies(rules, basis.verdicts),
         drift: basis.verdicts.drift.iter().map(drift).collect(),
@@ -144,7 +146,7 @@ impl Make<KeptView> for Kept {
     }
 }
 
-fn registry(registry: &Registry) -> RegistryView {
+fn registry(registry: &Registry, undo_window: Duration) -> RegistryView {
     let own = registry.gaps.iter().map(|found| gap(None, found));
     let inner = registry
         .repositories
@@ -160,10 +162,19 @@ fn registry(registry: &Registry) -> RegistryView {
             RemovalAbility::Impossible(why) => Some(obstacle(why)),
             RemovalAbility::Able | RemovalAbility::NotAsked => None,
         },
+        obstacles: registry.obstacles.iter().map(refused_there).collect(),
+        particulars: registry.particulars.as_ref().map(ParticularsView::from),
+        accepted: registry.accepts_retention.then(|| "untagged-retention".to_owned()).into_iter().collect(),
+        clock_ahead_seconds: registry.clock_ahead.map(|ahead| ahead.as_secs()),
+        undo_seconds: undo_seconds(registry, undo_window),
         repositories: registry.repositories.len() as u64,
         tags: registry.repositories.iter().map(|repository| repository.tags.len() as u64).sum(),
         gaps: own.chain(inner).collect(),
     }
+}
+
+fn refused_there((repository, why): (&RepositoryName, &RemovalObstacle)) -> ObstacleView {
+    ObstacleView { repository: repository.to_string(), message: obstacle(why) }
 }
 
 fn gap(repository: Option<String>, gap: &Gap) -> GapView {
@@ -234,8 +245,14 @@ fn removal_view(facts: &Facts, removal: &Removal, reclaimable_bytes: Option<u64>
         dated_by: removal.date.label().to_owned(),
         age_seconds: dated_at.map(|time| facts.evaluated_at.duration_since(time).as_secs()),
         reclaimable_bytes,
+        verify: verify_by_hand(&facts.inventory, removal),
         reasons,
     }
+}
+
+fn verify_by_hand(inventory: &Inventory, removal: &Removal) -> Vec<String> {
+    let registry = inventory.registries.get(removal.at.registry as usize);
+    registry.map(|registry| verify(registry, removal)).unwrap_or_default()
 }
 
 /// The tag that a verdict is about.
@@ -306,5 +323,6 @@ fn summary(basis: &Basis) -> SummaryView {
         reclaimable_bytes: basis.reclaim.reclaimable_bytes,
         shared_bytes: basis.reclaim.shared_bytes,
         unknown_bytes_removals: basis.reclaim.removals.iter().filter(|bytes| bytes.is_none()).count() as u64,
+        bytes: if basis.reclaim.estimated { "estimated" } else { "exact" }.to_owned(),
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use super::{PlanDocument, ReasonView};
 
-const HEADER: [&str; 12] = [
+const HEADER: [&str; 13] = [
     "registry",
     "repository",
     "tag",
@@ -17,13 +17,14 @@ const HEADER: [&str; 12] = [
     "dated_by",
     "age_seconds",
     "reclaimable_bytes",
+    "bytes",
     "reasons",
 ];
 
 /// The plan as CSV (RFC 4180, lines end in CRLF): first what goes, then what stays.
 ///
-/// A cell that a spreadsheet would take for a formula begins with an apostrophe. `enforce` and `reclaimable_bytes` are
-/// empty for what stays; its `policy` lists all that have a say in it.
+/// A cell that a spreadsheet would take for a formula begins with an apostrophe. `enforce`, `reclaimable_bytes` and
+/// `bytes` (`exact` or `estimated`) are empty for what stays; its `policy` lists all that have a say in it.
 #[must_use]
 pub fn csv(document: &PlanDocument) -> String {
     let mut out = Vec::new();
@@ -50,6 +51,7 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
                 defused(&removal.dated_by),
                 number(removal.age_seconds),
                 number(removal.reclaimable_bytes),
+                removal.reclaimable_bytes.map_or("", |_| document.summary.bytes.as_str()).into(),
                 defused(&sentences(&removal.reasons)),
             ],
         )?;
@@ -71,6 +73,7 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
                 number(kept.dated_at),
                 defused(&kept.dated_by),
                 number(age),
+                "".into(),
                 "".into(),
                 defused(&sentences(&kept.reasons)),
             ],

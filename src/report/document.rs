@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::particulars::ParticularsView;
 use super::{Listing, ReasonView};
 
 /// The `schema` of a [`PlanDocument`].
@@ -73,12 +74,31 @@ pub struct RegistryView {
     pub removal: String,
     /// Why that is impossible there and what can be done; nothing where it is possible or was not asked.
     pub obstacle: Option<String>,
+    /// The repositories in which it is impossible although it is possible elsewhere, by name.
+    pub obstacles: Vec<ObstacleView>,
+    /// What the cloud says of the registry itself; nothing where it was not asked or did not answer.
+    pub particulars: Option<ParticularsView>,
+    /// What the settings accept of it by name, such as `untagged-retention`.
+    pub accepted: Vec<String>,
+    /// By how many seconds its clock is ahead of ours; nothing where it did not say.
+    pub clock_ahead_seconds: Option<i64>,
+    /// For how many seconds an untag there can surely be undone; nothing where that is not known.
+    pub undo_seconds: Option<u64>,
     /// How many repositories were read.
     pub repositories: u64,
     /// How many tags were read.
     pub tags: u64,
     /// What could not be read.
     pub gaps: Vec<GapView>,
+}
+
+/// A repository from which nothing can be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObstacleView {
+    /// Its name.
+    pub repository: String,
+    /// Why, and what can be done.
+    pub message: String,
 }
 
 /// Something that could not be read.
@@ -161,6 +181,8 @@ pub struct RemovalView {
     pub age_seconds: Option<i64>,
     /// Bytes that only this plan's removals use, counted once; nothing where that cannot be known.
     pub reclaimable_bytes: Option<u64>,
+    /// Commands for a POSIX shell that show its tag and manifest by hand; they only read.
+    pub verify: Vec<String>,
     /// Everything found for and against it.
     pub reasons: Vec<ReasonView>,
 }
@@ -208,7 +230,8 @@ pub struct DriftView {
 /// Why an enforcing run would not do what the plan lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalView {
-    /// `untag-limit`, `percent-limit`, `leave-limit` or `removal-impossible`.
+    /// `untag-limit`, `percent-limit`, `leave-limit`, `removal-impossible`, `untagged-retention`,
+    /// `registry-settings-unread` or `clock`.
     pub kind: String,
     /// The policy it covers, if it is a policy's.
     pub policy: Option<String>,
@@ -243,6 +266,9 @@ pub struct SummaryView {
     pub shared_bytes: u64,
     /// Removals whose bytes cannot be known.
     pub unknown_bytes_removals: u64,
+    /// Whether all these bytes are `exact` or `estimated`: by the registry's own sizes of whole images, with what they
+    /// share counted more than once.
+    pub bytes: String,
 }
 
 impl PlanDocument {
@@ -257,6 +283,14 @@ impl PlanDocument {
     pub fn evidence_missing(&self) -> bool {
         self.sources.iter().any(|source| source.state == "failed")
             || self.registries.iter().any(|registry| !registry.gaps.is_empty())
+    }
+}
+
+impl SummaryView {
+    /// Whether its bytes are estimated.
+    #[must_use]
+    pub fn estimated(&self) -> bool {
+        self.bytes == "estimated"
     }
 }
 

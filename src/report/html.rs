@@ -7,11 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
+use super::particulars::facts;
 use super::reason::{minute, short};
-use super::tally::{Standing, freed, kept_as, next_steps, occasion, size, why_it_goes};
+use super::tally::{Standing, by_hand, freed, kept_as, next_steps, occasion, size, why_it_goes};
 use super::text::drift_words;
 use super::words::{age, bytes, clip, count, plain};
-use super::{KeptView, PlanDocument, ReasonView, RemovalView};
+use super::{KeptView, PlanDocument, ReasonView, RegistryView, RemovalView};
 
 /// The rows of the two long tables; a browser opens these many without effort.
 const MOST_REMOVALS: usize = 100_000;
@@ -36,6 +37,8 @@ struct Page<'a> {
     steps: Vec<String>,
     charts: Vec<Chart>,
     drift: Vec<String>,
+    facts: Vec<(String, String)>,
+    by_hand: Vec<String>,
     removals: Vec<Going>,
     more_removals: usize,
     kept: Vec<Staying>,
@@ -108,6 +111,8 @@ pub fn html(document: &PlanDocument) -> String {
             ),
         ],
         drift: document.drift.iter().map(drift_words).collect(),
+        facts: document.registries.iter().flat_map(of_registry).collect(),
+        by_hand: by_hand(document).iter().map(|command| plain(command)).collect(),
         removals: document.removals.iter().take(MOST_REMOVALS).map(|removal| going(document, &removal)).collect(),
         more_removals: document.removals.len().saturating_sub(MOST_REMOVALS),
         kept: kept.take(MOST_KEPT).map(|kept| staying(document, &kept)).collect(),
@@ -133,9 +138,21 @@ fn cards(document: &PlanDocument) -> Vec<(&'static str, String)> {
         ("retained", count(summary.retained)),
         ("undecided", count(summary.undecided)),
         ("out of scope", count(summary.out_of_scope)),
-        ("reclaimable", bytes(summary.reclaimable_bytes)),
+        (
+            if summary.estimated() { "reclaimable at most, estimated" } else { "reclaimable" },
+            bytes(summary.reclaimable_bytes),
+        ),
         ("shared, stays", bytes(summary.shared_bytes)),
     ]
+}
+
+/// A registry's name with each thing to know of it.
+fn of_registry(registry: &RegistryView) -> impl Iterator<Item = (String, String)> {
+    let denied = registry
+        .obstacles
+        .iter()
+        .map(|obstacle| format!("nothing can be removed from {}: {}", obstacle.repository, obstacle.message));
+    facts(registry).into_iter().chain(denied).map(|fact| (plain(&registry.name), plain(&fact)))
 }
 
 fn chart(title: &'static str, labels: impl Iterator<Item = String>) -> Chart {

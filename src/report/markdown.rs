@@ -1,8 +1,9 @@
 //! The plan as Markdown, for a change ticket or a comment on a pull request.
 
+use super::particulars::{facts, period};
 use super::reason::{minute, short};
 use super::tally::{
-    Held, Standing, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size,
+    self, Held, Standing, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size,
     why_it_goes,
 };
 use super::text::drift_words;
@@ -17,6 +18,8 @@ const MOST_WORDS: usize = 600;
 /// Most bytes of each list. What the others leave is the removals'.
 const MOST_REGISTRIES: usize = 4_000;
 const MOST_GAPS: usize = 4_000;
+const MOST_FACTS: usize = 2_000;
+const MOST_BY_HAND: usize = 4_000;
 const MOST_SOURCES: usize = 4_000;
 const MOST_POLICIES: usize = 6_000;
 const MOST_REFUSALS: usize = 4_000;
@@ -37,9 +40,15 @@ pub fn markdown(document: &PlanDocument) -> String {
         drift(document),
     ]
     .concat();
-    let after =
-        [staying(document), protected(document), undecided(document), by_hand(document), undoing(), foot(document)]
-            .concat();
+    let after = [
+        staying(document),
+        protected(document),
+        undecided(document),
+        by_hand(document),
+        undoing(document),
+        foot(document),
+    ]
+    .concat();
     let rest = MOST.saturating_sub(before.len() + after.len());
     [before, removals(document, rest), after].concat()
 }
@@ -137,10 +146,11 @@ fn head(document: &PlanDocument) -> String {
     let rows: Vec<String> =
         verdicts.iter().map(|(verdict, number)| row(&[(*verdict).to_owned(), count(*number)])).collect();
     format!(
-        "## Tagwarden plan\n\n**{}**\n\n{}\n\n| verdict | tags |\n| :-- | --: |\n{}\n| reclaimable | {} |\n| shared | {} |\n\n{}\n",
+        "## Tagwarden plan\n\n**{}**\n\n{}\n\n| verdict | tags |\n| :-- | --: |\n{}\n| reclaimable | {}{} |\n| shared | {} |\n\n{}\n",
         words(&occasion(document)),
         words(&headline(document)),
         rows.join("\n"),
+        if summary.estimated() { "about " } else { "" },
         bytes(summary.reclaimable_bytes),
         bytes(summary.shared_bytes),
         words(&freed(document)),
@@ -165,6 +175,11 @@ fn registries(document: &PlanDocument) -> String {
         "| registry | endpoint | read as | repositories | tags | removal |\n| :-- | :-- | :-- | --: | --: | :-- |\n";
     let mut out =
         section("Registries", &(header.to_owned() + &lines(MOST_REGISTRIES, document.registries.len(), rows)));
+    let facts: Vec<String> = document.registries.iter().flat_map(facts_of).collect();
+    if !facts.is_empty() {
+        out.push('\n');
+        out.push_str(&lines(MOST_FACTS, facts.len(), facts.into_iter()));
+    }
     let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().map(move |gap| (registry, gap)));
     let number = gaps.clone().count();
     if number > 0 {
@@ -182,6 +197,15 @@ fn registries(document: &PlanDocument) -> String {
         ));
     }
     out
+}
+
+fn facts_of(registry: &RegistryView) -> Vec<String> {
+    let name = code(&registry.name);
+    let denied = registry.obstacles.iter().map(|obstacle| {
+        let place = code(&format!("{}/{}", registry.name, obstacle.repository));
+        format!("- {place}: **nothing can be removed**: {}", words(&obstacle.message))
+    });
+    facts(registry).iter().map(|fact| format!("- {name}: {}", words(fact))).chain(denied).collect()
 }
 
 fn registry(registry: &RegistryView) -> String {
@@ -313,11 +337,30 @@ fn undecided(document: &PlanDocument) -> String {
     String::from("\n") + &folded(&format!("{} undecided, so kept: why", counted(total as u64, "tag")), &table)
 }
 
+/// The Azure CLI's commands, which pull nothing, for the first removal of each repository.
+fn by_azure_cli(document: &PlanDocument) -> String {
+    let fits =
+        |command: &String| command.len() <= MOST_WORDS && !command.contains(|c: char| c == '`' || c.is_control());
+    let commands = tally::by_hand(document).into_iter().filter(fits).filter(|command| command.starts_with("az "));
+    let mut block = String::new();
+    for command in commands {
+        if block.len() + command.len() < MOST_BY_HAND {
+            block.extend([command.as_str(), "\n"]);
+        }
+    }
+    let intro = "These only read, and pull nothing; sign in with `az login` first. They show digest, times and locks of the \
+                 first removal of each repository, and of its manifest. The JSON has them for each removal.";
+    section("To verify by hand", &format!("{intro}\n\n```sh\n{block}```\n"))
+}
+
 /// Commands that only read, for the first removal.
 fn by_hand(document: &PlanDocument) -> String {
     let Some(removal) = document.removals.get(0) else { return String::new() };
     let registry = document.registries.iter().find(|registry| registry.name == removal.registry);
     let Some(registry) = registry else { return String::new() };
+    if registry.kind == "acr" {
+        return by_azure_cli(document);
+    }
     let endpoint = registry.endpoint.trim_end_matches('/');
     let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
     let RemovalView { repository, tag, digest, .. } = &*removal;
@@ -340,11 +383,27 @@ fn by_hand(document: &PlanDocument) -> String {
     )
 }
 
-fn undoing() -> String {
+fn undoing(document: &PlanDocument) -> String {
+    let known = document.registries.iter().filter_map(|registry| {
+        let period = match registry.undo_seconds? {
+            0 => "not at all for sure".to_owned(),
+            seconds => format!("for {}", period(seconds)),
+        };
+        Some(format!("- {}: {period} after each removal", code(&registry.name)))
+    });
+    let known: Vec<String> = known.collect();
     section(
         "To undo",
-        "`tagwarden runs` shows what each run did; `tagwarden restore --run ID` puts all of its tags back at their digests, \
-         and `tagwarden restore IMAGE` one. That works as long as the registry has not collected the manifests.\n",
+        &format!(
+            "`tagwarden runs` shows what each run did; `tagwarden restore --run ID` puts all of its tags back at their \
+             digests, and `tagwarden restore IMAGE` one. That works as long as the registry has not collected the \
+             manifests.\n{}",
+            if known.is_empty() {
+                String::new()
+            } else {
+                format!("\n{}", lines(MOST_FACTS, known.len(), known.into_iter()))
+            }
+        ),
     )
 }
 

@@ -11,6 +11,7 @@ mod html;
 mod listing;
 mod markdown;
 mod outlook;
+mod particulars;
 mod reason;
 mod seal;
 mod tally;
@@ -20,14 +21,15 @@ mod words;
 pub use build::{Basis, document};
 pub use csv::csv;
 pub use document::{
-    DriftView, GapView, KeptView, LimitsView, PlanDocument, PolicyView, RefusalView, RegistryView, RemovalView, SCHEMA,
-    SourceView, SummaryView,
+    DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RegistryView,
+    RemovalView, SCHEMA, SourceView, SummaryView,
 };
 pub use explain::{explanation, explanation_json};
 pub use format::{Format, render, write};
 pub use html::html;
 pub use listing::Listing;
 pub use markdown::markdown;
+pub use particulars::{AfterDaysView, ParticularsView};
 pub use reason::{HolderView, MissView, ReasonView};
 pub use seal::{Broken, open, seal};
 pub use text::text;

@@ -1,7 +1,7 @@
 //! What every rendering counts and groups alike.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::reason::{minute, short};
 use super::words::{bytes, count, counted};
@@ -80,9 +80,10 @@ pub(super) fn headline(document: &PlanDocument) -> String {
         number => format!(", {} of unknown size", count(number)),
     };
     format!(
-        "{}: {} would go ({} reclaimable{unknown}), {} protected, {} retained, {} undecided, {} out of scope",
+        "{}: {} would go ({}{} reclaimable{unknown}), {} protected, {} retained, {} undecided, {} out of scope",
         counted(summary.tags, "tag"),
         count(summary.expired),
+        if summary.estimated() { "about " } else { "" },
         bytes(summary.reclaimable_bytes),
         count(summary.protected),
         count(summary.retained),
@@ -94,12 +95,19 @@ pub(super) fn headline(document: &PlanDocument) -> String {
 /// What removing the tags frees, and what it does not.
 pub(super) fn freed(document: &PlanDocument) -> String {
     let summary = &document.summary;
-    let mut words = format!(
-        "Untagging frees nothing by itself. {} are used only by what goes and can be reclaimed once the registry \
-         collects them; {} are shared with what stays.",
-        bytes(summary.reclaimable_bytes),
-        bytes(summary.shared_bytes),
-    );
+    let (reclaimable, shared) = (bytes(summary.reclaimable_bytes), bytes(summary.shared_bytes));
+    let mut words = if summary.estimated() {
+        format!(
+            "Untagging frees nothing by itself. About {reclaimable} by the registry's own sizes, shared layers counted \
+             more than once, is the most that can be reclaimed once the registry collects what goes; not counted are \
+             {shared} of images that stay elsewhere."
+        )
+    } else {
+        format!(
+            "Untagging frees nothing by itself. {reclaimable} are used only by what goes and can be reclaimed once the \
+             registry collects them; {shared} are shared with what stays."
+        )
+    };
     if summary.unknown_bytes_removals > 0 {
         let removals = counted(summary.unknown_bytes_removals, "removal");
         words.extend([" The bytes of ", &removals, " cannot be known and are not counted."]);
@@ -180,6 +188,17 @@ pub(super) fn why_it_goes(removal: &RemovalView) -> String {
         })
         .collect();
     parts.join("; ")
+}
+
+/// Most repositories for which [`by_hand`] gives commands.
+const MOST_BY_HAND: usize = 20;
+
+/// The commands by which to see for oneself: of the first removal of each repository, as far as the first removals go.
+pub(super) fn by_hand(document: &PlanDocument) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let removals = document.removals.iter().take(1_000);
+    let first = removals.filter(|removal| seen.insert((removal.registry.clone(), removal.repository.clone())));
+    first.take(MOST_BY_HAND).flat_map(|removal| removal.verify.clone()).collect()
 }
 
 /// How many bytes a removal makes reclaimable, in words.

@@ -2,9 +2,11 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::particulars::facts;
 use super::reason::{minute, short};
 use super::tally::{
-    Standing, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size, why_it_goes,
+    Standing, by_hand, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size,
+    why_it_goes,
 };
 use super::words::{age, count, counted, plain};
 use super::{HolderView, PlanDocument, ReasonView, RegistryView, SourceView};
@@ -29,6 +31,7 @@ pub fn text(document: &PlanDocument) -> String {
     refusals(&mut out, document);
     drift(&mut out, document);
     removals(&mut out, document);
+    verifying(&mut out, document);
     staying(&mut out, document);
     protected(&mut out, document);
     undecided(&mut out, document);
@@ -91,12 +94,19 @@ fn registry_lines(out: &mut String, registry: &RegistryView) {
     let repositories = if registry.repositories == 1 { "repository" } else { "repositories" };
     let held = format!("{tags} in {} {repositories}", count(registry.repositories));
     line(out, 1, &format!("{name} ({kind}, {endpoint}), read as {identity}: {held}"));
+    for fact in facts(registry) {
+        line(out, 2, &fact);
+    }
     if registry.removal == "manifest" {
         line(out, 2, "removal = \"manifest\": a manifest is deleted when all its tags go together");
     }
     if let Some(obstacle) = &registry.obstacle {
         line(out, 2, &format!("NOTHING CAN BE REMOVED: {obstacle}"));
     }
+    for obstacle in registry.obstacles.iter().take(MOST_GAPS) {
+        line(out, 2, &format!("NOTHING CAN BE REMOVED from {}: {}", obstacle.repository, obstacle.message));
+    }
+    more(out, registry.obstacles.len(), MOST_GAPS);
     for gap in registry.gaps.iter().take(MOST_GAPS) {
         let place = gap.repository.as_ref().map(|repository| format!("{repository}: ")).unwrap_or_default();
         line(out, 2, &format!("UNREAD: {place}{} ({}): {}", gap.at, gap.kind, gap.message));
@@ -201,6 +211,17 @@ fn removals(out: &mut String, document: &PlanDocument) {
     });
     columns(out, &["tag", "digest", "age", "size", "policy", "standing", "why"], &[3], rows);
     more(out, document.removals.len(), MOST_REMOVALS);
+}
+
+fn verifying(out: &mut String, document: &PlanDocument) {
+    let commands = by_hand(document);
+    if commands.is_empty() {
+        return;
+    }
+    heading(out, "To see it by hand: the first of each repository, the others in the JSON (these only read)");
+    for command in commands {
+        line(out, 1, &command);
+    }
 }
 
 fn staying(out: &mut String, document: &PlanDocument) {

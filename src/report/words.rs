@@ -116,14 +116,14 @@ pub fn obstacle(obstacle: &RemovalObstacle) -> String {
 
 fn retention(days: Option<u32>, undo_window: Duration) -> String {
     let does = match days {
-        None => "it does not say what it does with untagged manifests".to_owned(),
-        Some(0) => "it deletes untagged manifests at once".to_owned(),
-        Some(days) => format!("it deletes untagged manifests after {days} days"),
+        None => "it did not say whether it deletes untagged manifests by itself".to_owned(),
+        Some(0) => "it deletes untagged manifests by itself at once".to_owned(),
+        Some(days) => format!("it deletes untagged manifests by itself after {}", plural(days.into(), "day")),
     };
+    let window = age(i64::try_from(undo_window.as_secs()).unwrap_or(i64::MAX));
     format!(
-        "{does}, and an untag is to be undoable for {}; switch its retention policy off or make it longer, lower \
-         `undo_window`, or write `accept = [\"untagged-retention\"]` in the registry's settings",
-        humantime::format_duration(undo_window)
+        "{does}, and an untag is to be undoable for {window}; switch its retention policy for untagged manifests off or \
+         make it longer, lower `undo_window`, or write `accept = [\"untagged-retention\"]` in the registry's settings"
     )
 }
 
@@ -154,14 +154,18 @@ pub fn refusal_message(refusal: &Refusal) -> String {
         RefusalReason::Impossible(why) => obstacle(why),
         RefusalReason::Retention { days, undo_window } => retention(*days, *undo_window),
         RefusalReason::ParticularsUnread => {
-            "its own settings could not be read, so what it does with untagged manifests \
-            is not known; see the registry's gaps"
+            "its own settings could not be read, so whether it deletes untagged manifests by itself is not known; \
+             look at what could not be read of it, and give the identity that asks the role Reader on it"
                 .to_owned()
         }
         RefusalReason::Clock { ahead_seconds } => {
             let seconds = ahead_seconds.saturating_abs();
             let side = if *ahead_seconds < 0 { "behind" } else { "ahead of" };
-            format!("its clock is {} {side} this machine's; put right whichever is wrong", age(seconds))
+            format!(
+                "its clock is {} {side} this machine's, so no tag's age can be trusted; put right whichever is wrong, then \
+                 plan again",
+                age(seconds)
+            )
         }
     };
     let note = if refusal.binding { "" } else { " (would hold if every policy said `enforce`)" };

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use tagwarden::report::{
-    DriftView, GapView, HolderView, KeptView, LimitsView, MissView, PlanDocument, PolicyView, ReasonView, RefusalView,
-    RegistryView, RemovalView, SCHEMA, SourceView, SummaryView, seal,
+    AfterDaysView, DriftView, GapView, HolderView, KeptView, LimitsView, MissView, ObstacleView, ParticularsView,
+    PlanDocument, PolicyView, ReasonView, RefusalView, RegistryView, RemovalView, SCHEMA, SourceView, SummaryView,
+    seal,
 };
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -37,6 +38,9 @@ pub(crate) fn removal(number: u32, tag: &str) -> RemovalView {
         dated_by: "pushed".into(),
         age_seconds: Some(53 * 86_400 - 7 * 3_600),
         reclaimable_bytes: Some(52_428_800),
+        verify: vec![format!(
+            "az acr repository show --name contoso --subscription '00 1' --image shop/checkout:{tag}"
+        )],
         reasons: vec![let_go(vec![
             MissView::Newest { rank: 12, count: 5 },
             MissView::Within { age_seconds: 52 * 86_400, within: "14d".into() },
@@ -190,6 +194,7 @@ fn kept_tags() -> Vec<KeptView> {
                 vec![
                     ReasonView::SourceFailed { source: "aks-staging".into() },
                     ReasonView::Gap { at: "tag shop/checkout:candidate-9".into(), failure: "http-500".into() },
+                    ReasonView::MaybeClaimed { source: "aks-staging".into(), digest: digest(98) },
                     let_go(Vec::new()),
                 ],
             )
@@ -201,11 +206,29 @@ fn kept_tags() -> Vec<KeptView> {
 fn registry() -> RegistryView {
     RegistryView {
         name: "contoso".into(),
-        kind: "distribution".into(),
+        kind: "acr".into(),
         endpoint: "https://contoso.azurecr.io".into(),
-        identity: "user reader".into(),
+        identity: "managed identity of this machine".into(),
         removal: "untag".into(),
         obstacle: None,
+        obstacles: vec![ObstacleView {
+            repository: "shop/vendor".into(),
+            message: "the token may not delete here; grant Container Registry Repository Contributor".into(),
+        }],
+        particulars: Some(ParticularsView {
+            subscription: "00000000-0000-0000-0000-000000000001".into(),
+            resource_group: "rg-registry".into(),
+            resource: "contoso".into(),
+            sku: Some("premium".into()),
+            permissions: Some("rbac-abac".into()),
+            untagged_retention: AfterDaysView { state: "on".into(), days: Some(3) },
+            soft_delete: AfterDaysView { state: "off".into(), days: None },
+            replicas: vec!["northeurope".into(), "westus2".into()],
+            stored_bytes: Some(1_099_511_627_776),
+        }),
+        accepted: vec!["untagged-retention".into()],
+        clock_ahead_seconds: Some(-1),
+        undo_seconds: Some(3 * 86_400),
         repositories: 2,
         tags: 18,
         gaps: vec![GapView {
@@ -308,6 +331,7 @@ pub(crate) fn plan() -> PlanDocument {
             reclaimable_bytes: 157_286_400,
             shared_bytes: 1_073_741_824,
             unknown_bytes_removals: 1,
+            bytes: "exact".into(),
         },
     };
     seal(&mut document);

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::apply::{self, Applied, Clock, Hands, Order, Proof, Restored, Target};
+use crate::apply::{self, Applied, Clock, Hands, Order, Proof, Target};
 use crate::config::{self, Mode, Settings};
 use crate::domain::{
     Action, Claims, ImageReference, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle,
@@ -24,11 +24,13 @@ use crate::report::{self, Basis, PlanDocument};
 use crate::sources;
 use crate::store::{JournalEntry, Lease, NewRun, RunEnd, RunKind, RunRecord, Store, StoreErrorKind};
 
+mod aftermath;
 mod approved;
 mod outcome;
 mod record;
 
-pub use outcome::{RunError, RunOutcome};
+pub use aftermath::Aftermath;
+pub use outcome::{RestoreEnded, RunError, RunOutcome};
 
 /// Everything that a run needs, ready.
 pub struct House {
@@ -72,32 +74,10 @@ pub struct Ended {
     pub document: PlanDocument,
     /// What was done or skipped; empty for a dry run.
     pub applied: Vec<Applied>,
+    /// The registries from which something was removed.
+    pub aftermath: Vec<Aftermath>,
     /// How it ended.
     pub outcome: RunOutcome,
-}
-
-/// A restore that ended.
-#[derive(Debug)]
-pub struct RestoreEnded {
-    /// The run's id.
-    pub run: Uuid,
-    /// What came of each tag.
-    pub restored: Vec<Restored>,
-}
-
-impl RestoreEnded {
-    /// How it ended.
-    #[must_use]
-    pub fn outcome(&self) -> RunOutcome {
-        let any = |what: fn(&Outcome) -> bool| self.restored.iter().any(|restored| what(&restored.outcome));
-        if any(|outcome| matches!(outcome, Outcome::Skipped(Skip::Interrupted))) {
-            RunOutcome::Interrupted
-        } else if any(|outcome| matches!(outcome, Outcome::Failed(_))) {
-            RunOutcome::Failed
-        } else {
-            RunOutcome::Done
-        }
-    }
 }
 
 /// Reads settings and policies, and tells every problem of both.
@@ -326,7 +306,8 @@ impl House {
                     applied = apply::apply(&self.hands(run, &decision.inventory)?, orders, &decision.inventory).await?;
                 }
             }
-            Ok(ended(run, decision.document, applied, Refusals::Binding))
+            let aftermath = self.aftermath(&decision, &applied).await;
+            Ok(Ended { aftermath, ..ended(run, decision.document, applied, Refusals::Binding) })
         };
         self.finish(run, walked.await).await
     }
@@ -350,8 +331,9 @@ impl House {
             let mut applied = apply::note_all(&hands, skipped).await?;
             applied.extend(apply::apply(&hands, orders, &decision.inventory).await?);
             applied.sort_by_cached_key(|applied| name(&applied.removal));
+            let aftermath = self.aftermath(&decision, &applied).await;
             let evidence_missing = decision.document.evidence_missing();
-            let mut ended = ended(run, approved, applied, Refusals::OfEverything);
+            let mut ended = Ended { aftermath, ..ended(run, approved, applied, Refusals::OfEverything) };
             if ended.outcome == RunOutcome::Done && evidence_missing {
                 ended.outcome = RunOutcome::EvidenceMissing;
             }
@@ -574,7 +556,7 @@ fn ended(run: Uuid, document: PlanDocument, applied: Vec<Applied>, refusals: Ref
     } else {
         RunOutcome::Done
     };
-    Ended { run, document, applied, outcome }
+    Ended { run, document, applied, aftermath: Vec::new(), outcome }
 }
 
 /// The removals that may really be done: all their policies enforce, and no refusal covers them.

@@ -295,7 +295,7 @@ async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
                 DataFormat::Text => results::run_text(&record, &journal),
                 DataFormat::Json => {
                     let mut value = results::run_json(&record);
-                    value["journal"] = results::journal_json(&journal);
+                    value["journal"] = results::journal_json(&record, &journal);
                     pretty(&value)
                 }
             }

@@ -1,13 +1,15 @@
 //! What was done, as text and JSON. Writing to a `String` cannot fail, so those results are dropped.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
 
 use crate::apply::Restored;
-use crate::domain::{Intent, Outcome};
+use crate::domain::{Action, Intent, Outcome};
 use crate::report;
-use crate::run::{Ended, RestoreEnded};
+use crate::run::{Aftermath, Ended, RestoreEnded};
 use crate::store::{JournalEntry, RunRecord};
 
 /// One line for each removal, and the counts.
@@ -30,6 +32,16 @@ pub(super) fn applied_text(ended: &Ended) -> String {
     );
     if count("done") > 0 {
         let _ = writeln!(out, "to undo: tagwarden restore --run {}", ended.run);
+    }
+    for found in &ended.aftermath {
+        let Aftermath { registry, undo_seconds, stored_before, stored_after } = found;
+        if let Some(seconds) = undo_seconds {
+            let within = report::age(i64::try_from(*seconds).unwrap_or(i64::MAX));
+            let _ = writeln!(out, "{registry}: each removal can be undone for {within}");
+        }
+        if let (Some(before), Some(after)) = (stored_before, stored_after) {
+            let _ = writeln!(out, "{registry}: {}", stored_words(*before, *after));
+        }
     }
     out
 }
@@ -57,7 +69,18 @@ pub(super) fn applied_json(ended: &Ended) -> Value {
         "plan": ended.document.id,
         "outcome": ended.outcome.label(),
         "removals": applied,
+        "registries": ended.aftermath.iter().map(Aftermath::json).collect::<Map<_, _>>(),
     })
+}
+
+/// What the registry itself says of its size before and after, and what that means.
+fn stored_words(before: u64, after: u64) -> String {
+    let reclaimed = match before.checked_sub(after) {
+        None | Some(0) => "nothing reclaimed so far".to_owned(),
+        Some(reclaimed) => format!("{} reclaimed so far", report::bytes(reclaimed)),
+    };
+    let (before, after) = (report::bytes(before), report::bytes(after));
+    format!("{before} stored before, {after} after: {reclaimed} (measured by the registry, which lags)")
 }
 
 pub(super) fn restored_text(ended: &RestoreEnded) -> String {
@@ -106,7 +129,7 @@ pub(super) fn runs_text(runs: &[RunRecord]) -> String {
         let (outcome, removed) = match &record.end {
             None => ("unfinished".to_owned(), String::new()),
             Some(end) => {
-                let summary: Value = serde_json::from_str(&end.summary).unwrap_or_default();
+                let summary = summary(record);
                 let done = ["removed", "restored"].iter().find_map(|key| summary[key].as_u64());
                 (end.outcome.clone(), done.map(report::count).unwrap_or_default())
             }
@@ -140,7 +163,7 @@ pub(super) fn run_json(record: &RunRecord) -> Value {
         "outcome": end.map(|end| &end.outcome),
         "exit_code": end.map(|end| end.exit_code),
         "error": end.and_then(|end| end.error.as_ref()),
-        "summary": end.and_then(|end| serde_json::from_str::<Value>(&end.summary).ok()),
+        "summary": end.map(|_| summary(record)),
         "plan": record.plan_id,
     })
 }
@@ -171,7 +194,21 @@ pub(super) fn run_text(record: &RunRecord, journal: &[JournalEntry]) -> String {
             let _ = writeln!(out, "{label:<8} {value}");
         }
     }
+    let summary = summary(record);
+    if let Some(bytes) = summary["plan"]["reclaimable_bytes"].as_u64() {
+        let about = if summary["plan"]["bytes"] == "estimated" { "about " } else { "" };
+        let _ = writeln!(out, "bytes    {about}{} reclaimable by the whole plan, as computed", report::bytes(bytes));
+    }
+    for (registry, found) in summary["registries"].as_object().into_iter().flatten() {
+        let stored = |key: &str| found[key].as_u64();
+        if let (Some(before), Some(after)) = (stored("stored_bytes_before"), stored("stored_bytes_after")) {
+            let _ = writeln!(out, "stored   {registry}: {}", stored_words(before, after));
+        }
+    }
     for entry in journal {
+        let until = undo_until(&summary, entry).map_or_else(String::new, |until| {
+            format!(" (can be undone until {})", until.strftime("%Y-%m-%d %H:%M UTC"))
+        });
         let intent = &entry.intent;
         let (label, words) = match &entry.outcome {
             Some((outcome, _)) => (outcome.label(), outcome_words(outcome)),
@@ -179,7 +216,7 @@ pub(super) fn run_text(record: &RunRecord, journal: &[JournalEntry]) -> String {
         };
         let _ = writeln!(
             out,
-            "{} {label:<8} {:<15} {}/{}:{} {} {words}",
+            "{} {label:<8} {:<15} {}/{}:{} {} {words}{until}",
             entry.intended_at.strftime("%Y-%m-%d %H:%M:%S"),
             intent.action.label(),
             intent.registry,
@@ -191,7 +228,20 @@ pub(super) fn run_text(record: &RunRecord, journal: &[JournalEntry]) -> String {
     out
 }
 
-pub(super) fn journal_json(journal: &[JournalEntry]) -> Value {
+/// The counts and sums of a run's record.
+fn summary(record: &RunRecord) -> Value {
+    record.end.as_ref().and_then(|end| serde_json::from_str(&end.summary).ok()).unwrap_or_default()
+}
+
+/// Until when a removal can surely be undone; nothing where it was none, or that was not known then.
+fn undo_until(summary: &Value, entry: &JournalEntry) -> Option<Timestamp> {
+    let (Action::Remove(_), Some((Outcome::Done(_), at))) = (entry.intent.action, &entry.outcome) else { return None };
+    let seconds = summary["registries"][entry.intent.registry.as_str()]["undo_seconds"].as_u64()?;
+    at.checked_add(Duration::from_secs(seconds)).ok()
+}
+
+pub(super) fn journal_json(record: &RunRecord, journal: &[JournalEntry]) -> Value {
+    let summary = summary(record);
     journal
         .iter()
         .map(|entry| {
@@ -199,6 +249,7 @@ pub(super) fn journal_json(journal: &[JournalEntry]) -> Value {
             value["intended_at"] = json!(entry.intended_at);
             value["settled_at"] = json!(entry.outcome.as_ref().map(|(_, at)| at));
             add_outcome(&mut value, entry.outcome.as_ref().map(|(outcome, _)| outcome));
+            value["undo_until"] = json!(undo_until(&summary, entry));
             value
         })
         .collect()
@@ -224,7 +275,15 @@ fn add_outcome(value: &mut Value, outcome: Option<&Outcome>) {
         _ => None,
     };
     value["skip"] = json!(skip);
-    value["detail"] = json!(outcome.map(outcome_words));
+    let words = outcome.map(outcome_words);
+    value["correlation_id"] = json!(words.as_deref().and_then(correlation_id));
+    value["detail"] = json!(words);
+}
+
+/// The id by which a registry's own log knows the request, where its answer gave one.
+fn correlation_id(words: &str) -> Option<&str> {
+    let (_, id) = words.split_once("-request-id: ")?;
+    id.split([' ', ',', ';', ')']).next().filter(|id| !id.is_empty())
 }
 
 fn outcome_words(outcome: &Outcome) -> String {
@@ -232,5 +291,88 @@ fn outcome_words(outcome: &Outcome) -> String {
         Outcome::Done(evidence) => evidence.clone(),
         Outcome::Skipped(skip) => skip.to_string(),
         Outcome::Failed(error) => error.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{Digest, RemovalMethod, Skip};
+    use crate::store::{NewRun, RunEnd, RunKind};
+
+    fn record(summary: &str) -> RunRecord {
+        let at: Timestamp = "2026-11-23T03:00:00Z".parse().unwrap();
+        let run = NewRun {
+            id: Uuid::nil(),
+            kind: RunKind::Run,
+            mode: "enforce".into(),
+            started_at: at,
+            by: "ada@here".into(),
+            version: "0.1.0".into(),
+            approved_by: None,
+            ticket: None,
+        };
+        let end = RunEnd { ended_at: at, outcome: "done".into(), exit_code: 0, summary: summary.into(), error: None };
+        RunRecord { run, plan_id: None, end: Some(end) }
+    }
+
+    fn entry(action: Action, outcome: Outcome) -> JournalEntry {
+        let intent = Intent {
+            action,
+            registry: "contoso".parse().unwrap(),
+            repository: "shop/api".parse().unwrap(),
+            tag: "v1".parse().unwrap(),
+            digest: Digest::of(b"x"),
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            policy: None,
+            proof: "[]".into(),
+        };
+        let at: Timestamp = "2026-11-23T03:00:01Z".parse().unwrap();
+        JournalEntry {
+            id: crate::store::JournalId(1),
+            run: Uuid::nil(),
+            intent,
+            intended_at: at,
+            outcome: Some((outcome, at)),
+        }
+    }
+
+    #[test]
+    fn a_run_shows_ids_and_sizes_and_until_when_each_removal_can_be_undone() {
+        let untag = Action::Remove(RemovalMethod::Untag);
+        let journal = [
+            entry(untag, Outcome::Done("x-ms-correlation-request-id: 5f2b-11".into())),
+            entry(untag, Outcome::Skipped(Skip::Gone)),
+            entry(untag, Outcome::Failed("500 (x-ms-correlation-request-id: 77, gave up)".into())),
+            entry(Action::Restore, Outcome::Done(String::new())),
+        ];
+        let record = record(
+            r#"{"plan": {"reclaimable_bytes": 44238000000, "bytes": "estimated"}, "registries": {"contoso":
+            {"undo_seconds": 604800, "stored_bytes_before": 2147483648, "stored_bytes_after": 1073741824}}}"#,
+        );
+        let text = run_text(&record, &journal);
+        for words in [
+            "bytes    about 41.2 GiB reclaimable by the whole plan, as computed\n",
+            "stored   contoso: 2.0 GiB stored before, 1.0 GiB after: 1.0 GiB reclaimed so far (measured by the registry, which lags)\n",
+            "x-ms-correlation-request-id: 5f2b-11 (can be undone until 2026-11-30 03:00 UTC)\n",
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert_eq!(text.matches("can be undone").count(), 1, "{text}");
+        let json = journal_json(&record, &journal);
+        let seen = |key: &str| json.as_array().unwrap().iter().map(|entry| entry[key].clone()).collect::<Vec<_>>();
+        assert_eq!(seen("correlation_id"), [json!("5f2b-11"), Value::Null, json!("77"), Value::Null]);
+        assert_eq!(seen("undo_until"), [json!("2026-11-30T03:00:01Z"), Value::Null, Value::Null, Value::Null]);
+    }
+
+    #[test]
+    fn what_was_not_known_is_not_told() {
+        let journal = [entry(Action::Remove(RemovalMethod::Untag), Outcome::Done(String::new()))];
+        for summary in ["{}", "", r#"{"registries": {"contoso": {"undo_seconds": null}}}"#] {
+            let text = run_text(&record(summary), &journal);
+            assert!(!text.contains("undone") && !text.contains("stored") && !text.contains("bytes"), "{text}");
+        }
     }
 }

@@ -112,6 +112,10 @@ pub(super) fn scope(removals: &[Removal]) -> Scope {
     Scope::Only(only)
 }
 
+/// The refusals of now that hold for a plan approved before. Those of numbers in all were looked at with the plan.
+const NOT_WHAT_IT_WAS: [&str; 6] =
+    ["leave-limit", "percent-limit", "removal-impossible", "untagged-retention", "registry-settings-unread", "clock"];
+
 /// What of an approved plan still follows from the evidence of now, and what does not, with the reason.
 pub(super) fn shrink(
     approved: &PlanDocument,
@@ -123,13 +127,11 @@ pub(super) fn shrink(
     let impossible = |registry: &str| {
         decision.document.registries.iter().find(|view| view.name == registry).and_then(|view| view.obstacle.clone())
     };
-    // Fewer tags than then may be left, or a greater share of them.
-    let too_many = |index: usize| {
+    // Fewer tags than then may be left, or a greater share of them; and the registry itself may not be what it was.
+    let forbidden = |index: usize| {
         let view = decision.document.removals.get(index)?;
         let mut refusals = decision.document.refusals.iter();
-        refusals.find(|refusal| {
-            matches!(&*refusal.kind, "leave-limit" | "percent-limit") && refusal.binding && refusal.covers(&view)
-        })
+        refusals.find(|refusal| NOT_WHAT_IT_WAS.contains(&&*refusal.kind) && refusal.binding && refusal.covers(&view))
     };
     let (mut orders, mut skipped) = (Vec::new(), Vec::new());
     for (view, removal) in approved.removals.iter().zip(removals) {
@@ -146,7 +148,7 @@ pub(super) fn shrink(
             match found {
                 Some(now) if now.digest != removal.digest => Skip::Moved { to: now.digest.clone() },
                 Some(now) if now.enforce => {
-                    let Some(refusal) = index.and_then(too_many) else {
+                    let Some(refusal) = index.and_then(forbidden) else {
                         orders.push(order(now));
                         continue;
                     };

@@ -1,8 +1,11 @@
 //! How runs end, and with which exit code.
 
 use serde::Serialize;
+use uuid::Uuid;
 
+use crate::apply::Restored;
 use crate::config::ConfigError;
+use crate::domain::{Outcome, Skip};
 use crate::engine::Finding;
 use crate::policy_file::Diagnostic;
 use crate::registry::RegistryError;
@@ -22,6 +25,30 @@ pub enum RunOutcome {
     EvidenceMissing,
     /// All was done.
     Done,
+}
+
+/// A restore that ended.
+#[derive(Debug)]
+pub struct RestoreEnded {
+    /// The run's id.
+    pub run: Uuid,
+    /// What came of each tag.
+    pub restored: Vec<Restored>,
+}
+
+impl RestoreEnded {
+    /// How it ended.
+    #[must_use]
+    pub fn outcome(&self) -> RunOutcome {
+        let any = |what: fn(&Outcome) -> bool| self.restored.iter().any(|restored| what(&restored.outcome));
+        if any(|outcome| matches!(outcome, Outcome::Skipped(Skip::Interrupted))) {
+            RunOutcome::Interrupted
+        } else if any(|outcome| matches!(outcome, Outcome::Failed(_))) {
+            RunOutcome::Failed
+        } else {
+            RunOutcome::Done
+        }
+    }
 }
 
 /// What keeps a run from coming to its end.

@@ -1,6 +1,6 @@
 //! What the audit record says of a run.
 
-use super::Ended;
+use super::{Aftermath, Ended};
 use crate::apply::Restored;
 use crate::config::Mode;
 use crate::domain::Outcome;
@@ -14,6 +14,7 @@ pub(super) fn counts(ended: &Ended) -> String {
         "removed": count("done"),
         "skipped": count("skipped"),
         "failed": count("failed"),
+        "registries": ended.aftermath.iter().map(Aftermath::json).collect::<serde_json::Map<_, _>>(),
     })
     .to_string()
 }

@@ -10,7 +10,7 @@ use crate::registry::RawManifest;
 
 /// The number of an entry; later entries have higher ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JournalId(i64);
+pub struct JournalId(pub(crate) i64);
 
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use tagwarden::config::Settings;
 use tagwarden::{config, policy_file, registry, sources};
 
 const README: &str = include_str!("../../README.md");
+const ACR: &str = include_str!("../../docs/acr.md");
 const EVIDENCE: &str = include_str!("../../docs/evidence.md");
 
 /// The code blocks of a document, by the file that the text before them names in backticks first.
@@ -86,5 +87,73 @@ async fn the_evidence_in_the_documents_is_understood() {
         &format!("api:release-2026.46@{digest}"),
     ] {
         assert!(seen.contains(&format!("registry.contoso.example/shop/{image}")), "{image} is not in {seen:?}");
+    }
+}
+
+#[test]
+fn what_was_said_to_another_purge_can_be_said_here() {
+    let policies = blocks(ACR, "yaml");
+    assert_eq!(policies.len(), 3);
+    for (named, text) in policies {
+        let read = policy_file::parse(named, text);
+        assert!(read.is_ok(), "{named}: {read:?}\n{text}");
+    }
+    // What is written inside the table's cells stands for itself as well.
+    for inline in [
+        r#"select: { repositories: ["shop/api"], pattern: 'dev-.*' }"#,
+        r#"select: { tags: ["*"] }"#,
+        "keep: [{ within: 7d }]",
+        "keep: [{ newest: 3 }, { within: 7d }]",
+        "keep: [{ newest: 10 }]",
+    ] {
+        assert!(ACR.contains(&format!("`{inline}`")), "{inline} is not in the page");
+        let rest = if inline.starts_with("select") { "keep: none" } else { r#"select: { tags: ["*"] }"# };
+        let policy = format!("policies:\n  - name: inline\n    {inline}\n    {rest}\n");
+        assert!(policy_file::parse("inline.yaml", &policy).is_ok(), "{policy}");
+    }
+}
+
+/// The flags of `acr purge` as of its latest source; each has a row.
+#[test]
+fn no_flag_of_another_purge_is_passed_over() {
+    let table: Vec<&str> = ACR.lines().filter(|line| line.starts_with("| ")).collect();
+    for flag in [
+        "ago",
+        "concurrency",
+        "config",
+        "dry-run",
+        "filter",
+        "filter-timeout-seconds",
+        "include-locked",
+        "keep",
+        "max-tags",
+        "max-untagged-manifests",
+        "min-tags",
+        "min-untagged-manifests",
+        "password",
+        "registry",
+        "repository-page-size",
+        "untagged",
+        "untagged-only",
+        "username",
+        "verbose",
+    ] {
+        let ends = [format!("`--{flag}`"), format!("`--{flag} ")];
+        let first = |row: &&&str| row.split(" | ").next().is_some_and(|cell| ends.iter().any(|end| cell.contains(end)));
+        assert!(table.iter().any(|row| first(&row)), "--{flag} has no row");
+    }
+}
+
+#[test]
+fn a_role_in_the_documents_may_read_and_delete_and_nothing_else() {
+    let (_, role) = blocks(ACR, "json")[0];
+    let role: serde_json::Value = serde_json::from_str(role).unwrap();
+    let actions: Vec<&str> =
+        role["DataActions"].as_array().unwrap().iter().filter_map(|action| action.as_str()).collect();
+    assert_eq!(actions.len(), 4);
+    for action in actions {
+        assert!(action.ends_with("/read") || action.ends_with("/delete"), "{action}");
+        let condition = format!("!(ActionMatches{{'{action}'}})");
+        assert!(ACR.contains(&condition), "the condition does not narrow {action}");
     }
 }

@@ -74,6 +74,7 @@ fn examples_are_read() {
     branch-builds (branches.yaml)
     canaries (canary-and-regions.yaml)
     candidate-builds (candidates-and-releases.yaml)
+    dev-builds (from-acr-purge.yaml)
     main-builds (branches.yaml)
     nightly-builds (nightly.yaml)
     pull-requests (pull-requests.yaml)

@@ -192,8 +192,8 @@ pub(super) fn may_be_claimed(unplaced: &[Reason], graph: &Graph<'_>, found: &mut
     let listed = |&node: &Node| graph.manifest(node).is_some_and(|manifest| manifest.depth != Depth::Whole);
     for node in graph.nodes().filter(listed) {
         for place in std::iter::once(node).chain(graph.ancestors(node)) {
-            for tag in graph.tags(place) {
-                unplaced.iter().for_each(|reason| found.say(tag, reason.clone()));
+            for (tag, reason) in graph.tags(place).flat_map(|tag| unplaced.iter().map(move |reason| (tag, reason))) {
+                found.say(tag, reason.clone());
             }
         }
     }

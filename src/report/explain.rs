@@ -95,6 +95,9 @@ pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, ta
     line(&mut out, 1, &format!("time:   {}", dated(document, &found.tag)));
     if let Tag::Goes(removal) = &found.tag {
         let size = match removal.reclaimable_bytes {
+            Some(number) if document.summary.estimated() => {
+                format!("about {} by the registry's own account, once it collects it", bytes(number))
+            }
             Some(number) => format!("{} reclaimable once the registry collects it", bytes(number)),
             None => "how much can be reclaimed cannot be known".to_owned(),
         };

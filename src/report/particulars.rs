@@ -75,7 +75,10 @@ pub(super) fn undo_seconds(registry: &Registry, undo_window: Duration) -> Option
 pub(super) fn facts(registry: &RegistryView) -> Vec<String> {
     let mut facts = Vec::new();
     match &registry.particulars {
-        Some(found) => facts.extend([resource(found), untagged(found, registry), bin(found)].into_iter().flatten()),
+        Some(found) => {
+            facts.extend([resource(found), untagged(found, registry)]);
+            facts.extend(bin(found));
+        }
         None if registry.kind == "acr" && !registry.gaps.iter().any(GapView::is_of_particulars) => facts.push(
             "whether it deletes untagged manifests by itself was not asked: name its `subscription` and \
              `resource_group` in the settings"
@@ -101,7 +104,7 @@ impl GapView {
     }
 }
 
-fn resource(found: &ParticularsView) -> Option<String> {
+fn resource(found: &ParticularsView) -> String {
     let ParticularsView { subscription, resource_group, resource, sku, permissions, replicas, stored_bytes, .. } =
         found;
     let mut words = format!("{resource} in resource group {resource_group} of subscription {subscription}");
@@ -118,10 +121,10 @@ fn resource(found: &ParticularsView) -> Option<String> {
     if let Some(stored) = stored_bytes {
         words.extend([", ", &bytes(*stored), " stored"]);
     }
-    Some(words)
+    words
 }
 
-fn untagged(found: &ParticularsView, registry: &RegistryView) -> Option<String> {
+fn untagged(found: &ParticularsView, registry: &RegistryView) -> String {
     let AfterDaysView { state, days } = &found.untagged_retention;
     let mut words = match (state.as_str(), days) {
         ("off", _) => "it keeps untagged manifests".to_owned(),
@@ -132,7 +135,7 @@ fn untagged(found: &ParticularsView, registry: &RegistryView) -> Option<String> 
     if state != "off" && registry.accepted.iter().any(|accepted| accepted == "untagged-retention") {
         words.push_str(", which the settings accept");
     }
-    Some(words)
+    words
 }
 
 fn bin(found: &ParticularsView) -> Option<String> {

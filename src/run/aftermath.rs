@@ -164,6 +164,13 @@ mod tests {
         );
     }
 
+    /// The daemon runs it in a task of its own.
+    #[test]
+    fn a_run_can_move_between_threads() {
+        fn can_move<T: Send>(_: T) {}
+        let _ = |house: &House| can_move(house.run(&()));
+    }
+
     #[test]
     fn a_registry_that_grew_meanwhile_has_reclaimed_nothing_that_is_known() {
         let found = |stored_before, stored_after| {

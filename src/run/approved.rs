@@ -197,3 +197,115 @@ fn why_not(view: &RemovalView, decision: &Decision) -> Skip {
 fn proof(view: &RemovalView) -> Proof {
     Proof::Written(serde_json::to_string(&view.reasons).unwrap_or_default().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::domain::{
+        AfterDays, Claims, Depth, Digest, Gap, GapAt, Inventory, Limits, Manifest, Particulars, Registry,
+        RemovalObstacle, Repository, Rules, Tag,
+    };
+    use crate::report::{self, Basis};
+    use crate::{engine, policy_file};
+
+    /// What is decided about a registry with one old tag, after `change`.
+    fn decided(change: impl FnOnce(&mut Registry)) -> Decision {
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let policy = "policies:\n  - { name: old, select: { tags: ['*'] }, keep: none, mode: enforce }\n";
+        let rules = Rules {
+            policies: policy_file::parse("old.yaml", policy).unwrap(),
+            limits: Limits { untag: 10, percent: 100, leave: 0 },
+            timezone: TimeZone::UTC,
+            undo_window: Duration::from_hours(24),
+        };
+        let mut repository = Repository::empty("app".parse().unwrap());
+        let digest = Digest::of(b"image");
+        let manifest = Manifest {
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            size: 1,
+            config: None,
+            blobs: [].into(),
+            children: Vec::new(),
+            subject: None,
+            created_at: None,
+            lock: None,
+            depth: Depth::Whole,
+        };
+        repository.manifests.insert(digest.clone(), manifest);
+        let name = "v1".parse().unwrap();
+        repository.tags.push(Tag { name, digest: Some(digest), pushed_at: None, first_seen: None, lock: None });
+        let mut registry =
+            Registry { repositories: vec![repository], ..Registry::empty("contoso".parse().unwrap(), "acr") };
+        change(&mut registry);
+        let (inventory, claims) = (Inventory { registries: vec![registry] }, Claims::default());
+        let inventory = Arc::new(inventory);
+        let verdicts = Arc::new(engine::evaluate(&rules, &inventory, &claims, now));
+        let plan = Arc::new(engine::plan(&rules, &inventory, &verdicts, now));
+        let reclaim = Arc::new(engine::reclaim(&inventory, &claims, &verdicts, &plan));
+        let document = report::document(&Basis {
+            rules: &rules,
+            mode: "approved",
+            settings: "sha256:0",
+            inventory: &inventory,
+            claims: &claims,
+            verdicts: &verdicts,
+            plan: &plan,
+            reclaim: &reclaim,
+            created_at: now,
+            evaluated_at: now,
+            hypothetical: false,
+            valid_for: Duration::from_hours(24),
+        });
+        Decision { inventory, claims, verdicts, plan, document }
+    }
+
+    fn retention(registry: &mut Registry, days: u32) {
+        registry.particulars = Some(Particulars {
+            subscription: "s".into(),
+            resource_group: "g".into(),
+            resource: "contoso".into(),
+            sku: None,
+            untagged_retention: AfterDays::Days(days),
+            soft_delete: AfterDays::Off,
+            permissions: None,
+            replicas: Vec::new(),
+            stored_bytes: None,
+        });
+    }
+
+    fn unread(registry: &mut Registry) {
+        registry.gaps.push(Gap { at: GapAt::Particulars, kind: "http-403", message: "".into() });
+    }
+
+    fn denied(registry: &mut Registry) {
+        let why = RemovalObstacle::Denied { message: "may not delete".into() };
+        registry.obstacles.insert("app".parse().unwrap(), why);
+    }
+
+    /// Nothing that a registry has become since the plan was approved is passed over.
+    #[test]
+    fn a_registry_that_is_not_what_it_was_keeps_what_was_approved() {
+        let approved = decided(|_| ()).document;
+        let removals = removals(&approved).unwrap();
+        let skipped = |change: fn(&mut Registry)| {
+            let (orders, skipped) = shrink(&approved, &removals, &decided(change));
+            assert_eq!(orders.len() + skipped.len(), 1);
+            skipped.into_iter().map(|(_, skip)| skip.to_string()).next().unwrap_or_default()
+        };
+        assert_eq!(skipped(|_| ()), "");
+        assert_eq!(skipped(|registry| retention(registry, 1)), "");
+        for (told, words) in [
+            (skipped(|registry| retention(registry, 0)), "deletes untagged manifests by itself at once"),
+            (skipped(|registry| registry.clock_ahead = Some(jiff::SignedDuration::from_secs(121))), "its clock is"),
+            (skipped(unread), "could not be read"),
+            (skipped(denied), "may not delete"),
+        ] {
+            assert!(told.starts_with("refused: ") && told.contains(words), "{told}");
+        }
+    }
+}

@@ -30,11 +30,12 @@ pub(super) fn line(ended: &Ended, mode: Mode, policies: usize) -> String {
     let done = ended.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count();
     let what = if ended.applied.is_empty() && mode != Mode::Enforce { "dry run" } else { "run" };
     format!(
-        "{what} {} of {policies} policies: {} tags, {} would go ({} reclaimable), {} protected, {} retained, {} undecided, \
+        "{what} {} of {policies} policies: {} tags, {} would go ({}{} reclaimable), {} protected, {} retained, {} undecided, \
          {done} removed",
         ended.run,
         report::count(summary.tags),
         report::count(summary.expired),
+        if summary.estimated() { "about " } else { "" },
         report::bytes(summary.reclaimable_bytes),
         report::count(summary.protected),
         report::count(summary.retained),

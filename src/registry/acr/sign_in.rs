@@ -4,21 +4,23 @@
 //! What a token is good for stands in it, and is looked at before it is used: the registry gives less than it was asked
 //! for without a word.
 
-use std::collections::HashMap;
+mod ask;
+
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::StatusCode;
 use http::header::HeaderValue;
-use http::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio::time::Instant;
 use url::Url;
 
+use self::ask::{UNTOLD, usable, wire};
 use super::token::Claims;
 use crate::azure;
 use crate::domain::RepositoryName;
@@ -58,7 +60,7 @@ enum Login {
     Refresh(SecretString),
     Token(SecretString),
     Entra {
-        tokens: azure::Tokens,
+        tokens: Box<azure::Tokens>,
         scope: &'static str,
     },
 }
@@ -100,7 +102,7 @@ struct Known {
     /// Whether the registry gives permissions by repository.
     by_repository: bool,
     /// The actions for which it gives no token that is good for all repositories.
-    without_wildcard: Vec<Action>,
+    without_wildcard: HashSet<Action>,
     /// Repositories that were announced, each with those that share its tokens.
     batches: HashMap<RepositoryName, Arc<[RepositoryName]>>,
     /// As whom, as far as a token says it.
@@ -116,22 +118,10 @@ enum Action {
     Push,
 }
 
-#[derive(Deserialize)]
-struct WireTokens {
-    refresh_token: Option<String>,
-    access_token: Option<String>,
-    token: Option<String>,
-    expires_in: Option<u64>,
-}
-
 /// Repositories that share a token where each must be named; `acr-cli` takes as many.
 const BATCH: usize = 10;
-/// Tokens are renewed so long before they end.
-const EARLY: Duration = Duration::from_mins(5);
 /// A token that is refused so soon after it was given has not ended: it was never good for what it is needed for.
 const FRESH: Duration = Duration::from_mins(1);
-/// The life of a token that does not tell.
-const UNTOLD: Duration = Duration::from_mins(1);
 /// The user that comes with a refresh token for its password.
 const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 const CATALOGUE: &str = "registry:catalog:*";
@@ -247,7 +237,9 @@ impl AcrSignIn {
             };
             match (self.lacks(&access, grant), in_repository(grant)) {
                 (None, _) => return Ok(Some(access.header)),
-                (Some(_), Some((_, action))) if wildcard => self.known().without_wildcard.push(action),
+                (Some(_), Some((_, action))) if wildcard => {
+                    self.known().without_wildcard.insert(action);
+                }
                 (Some(error), _) => return Err(error),
             }
         }
@@ -279,7 +271,7 @@ impl AcrSignIn {
                 && wildcard
                 && narrow
             {
-                self.known().without_wildcard.push(action);
+                self.known().without_wildcard.insert(action);
             }
         }
         drop(slot);
@@ -324,18 +316,13 @@ impl AcrSignIn {
             return None;
         }
         let mut message = format!("registry `{}`: {} may not ", self.settings.name, self.identity());
-        let _ = match in_repository(grant) {
-            None => write!(message, "list the repositories (`{CATALOGUE}`)"),
-            Some(_) => {
-                let actions: Vec<String> = missing.iter().map(|action| format!("`{action}`")).collect();
-                let given = claims.given(kind, name);
-                write!(
-                    message,
-                    "{} in the repository `{name}`: its token is good for {given} there",
-                    actions.join(", ")
-                )
-            }
-        };
+        if in_repository(grant).is_some() {
+            let actions: Vec<String> = missing.iter().map(|action| format!("`{action}`")).collect();
+            let (actions, given) = (actions.join(", "), claims.given(kind, name));
+            let _ = write!(message, "{actions} in the repository `{name}`: its token is good for {given} there");
+        } else {
+            let _ = write!(message, "list the repositories (`{CATALOGUE}`)");
+        }
         let _ = write!(message, "; {}", self.advice(grant));
         Some(RegistryError { kind: RegistryErrorKind::Denied, message })
     }
@@ -367,7 +354,7 @@ impl AcrSignIn {
                     Auth::Anonymous => return Ok(Login::Anonymous),
                     Auth::Token(token) => return Ok(Login::Token(token.clone())),
                     Auth::Entra(credential) => {
-                        let tokens = credential.connect(self.patience)?;
+                        let tokens = Box::new(credential.connect(self.patience)?);
                         return Ok(Login::Entra { tokens, scope: credential.surroundings.cloud.registry_scope() });
                     }
                     Auth::Basic { username, password } => {
@@ -488,100 +475,12 @@ impl AcrSignIn {
             (words, _) => words,
         };
         let mut known = self.known();
-        known.by_repository = registry.is_some_and(|claims| claims.by_repository);
-        known.without_wildcard.clear();
+        let by_repository = registry.is_some_and(|claims| claims.by_repository);
+        if known.by_repository != by_repository {
+            known.by_repository = by_repository;
+            known.without_wildcard.clear();
+        }
         known.identity = identity;
-    }
-
-    async fn exchange(
-        &self,
-        transport: &Transport,
-        (realm, name): (&Url, &str),
-        entra: &SecretString,
-    ) -> Result<Answer, RegistryError> {
-        let mut url = realm.clone();
-        url.set_path("/oauth2/exchange");
-        url.set_query(None);
-        let form = [("grant_type", "access_token"), ("service", name), ("access_token", entra.expose_secret())];
-        Ok(hushed(transport.send(&post(url, &form), None).await?, entra))
-    }
-
-    /// An access token of these scopes; nothing where name and password come with each request instead.
-    async fn fetch(
-        &self,
-        transport: &Transport,
-        login: &Login,
-        service: (&Url, &str),
-        refresh: Option<Refresh>,
-        scope: &str,
-    ) -> Result<Option<Access>, RegistryError> {
-        let mut refresh = refresh;
-        let mut answer = self.ask(transport, login, service, refresh.as_ref(), scope).await?;
-        if let (StatusCode::UNAUTHORIZED, Login::Entra { .. }, Some(refused)) = (answer.status, login, &refresh) {
-            self.forget_refresh(refused.generation).await;
-            refresh = self.refresh(transport, login, service).await?;
-            answer = self.ask(transport, login, service, refresh.as_ref(), scope).await?;
-        }
-        if answer.status == StatusCode::NOT_FOUND && matches!(login, Login::Password { .. }) {
-            *self.service.lock().await = Some(Service::Basic);
-            return Ok(None);
-        }
-        if answer.status != StatusCode::OK {
-            let mut error = answer.refusal();
-            error.message = format!(
-                "registry `{}` gives {} no token for `{}`: {}",
-                self.settings.name,
-                self.identity(),
-                first(scope),
-                error.message
-            );
-            if error.kind == RegistryErrorKind::Denied && matches!(login, Login::Refresh(_)) {
-                error.message.push_str("; a refresh token is good for three hours: run `az acr login` again");
-            }
-            return Err(error);
-        }
-        let wire = wire(&answer)?;
-        let token = wire.access_token.or(wire.token).filter(|token| !token.is_empty());
-        let token = token.ok_or_else(|| answer.malformed("no `access_token` in it"))?;
-        let claims = Claims::of(&token);
-        let told = claims.as_ref().and_then(|claims| claims.life(date(&answer.headers)));
-        let life = told.or(wire.expires_in.map(Duration::from_secs)).unwrap_or(UNTOLD);
-        let now = Instant::now();
-        Ok(Some(Access {
-            header: self.bearer(&token)?,
-            since: now,
-            until: now + usable(life),
-            claims,
-            generation: refresh.map_or(0, |refresh| refresh.generation),
-        }))
-    }
-
-    async fn ask(
-        &self,
-        transport: &Transport,
-        login: &Login,
-        (realm, name): (&Url, &str),
-        refresh: Option<&Refresh>,
-        scope: &str,
-    ) -> Result<Answer, RegistryError> {
-        let common = [("service", name), ("scope", scope)];
-        match (refresh, login) {
-            (Some(refresh), _) => {
-                let own = [("grant_type", "refresh_token"), ("refresh_token", refresh.token.expose_secret())];
-                let answer = transport.send(&post(realm.clone(), &[common, own].concat()), None).await?;
-                Ok(hushed(answer, &refresh.token))
-            }
-            (None, Login::Password { password, .. }) => {
-                let mut url = realm.clone();
-                url.query_pairs_mut().extend_pairs(common);
-                let ask = Ask::get(url, "application/json", ERROR_LIMIT);
-                Ok(hushed(transport.send(&ask, self.basic(login)?.as_ref()).await?, password))
-            }
-            (None, _) => {
-                let form = [&common[..], &[("grant_type", "password")]].concat();
-                transport.send(&post(realm.clone(), &form), None).await
-            }
-        }
     }
 
     fn slot(&self, scope: &str) -> Slot {
@@ -616,42 +515,6 @@ impl AcrSignIn {
         })?;
         value.set_sensitive(true);
         Ok(value)
-    }
-}
-
-/// A refusal without its words where they repeat a secret that was sent.
-fn hushed(mut answer: Answer, secret: &SecretString) -> Answer {
-    let secret = secret.expose_secret().as_bytes();
-    if answer.status != StatusCode::OK && answer.body.windows(secret.len().max(1)).any(|part| part == secret) {
-        answer.body.clear();
-    }
-    answer
-}
-
-/// The tokens in an answer. What is not understood is not quoted: it could hold one.
-fn wire(answer: &Answer) -> Result<WireTokens, RegistryError> {
-    serde_json::from_slice(&answer.body).map_err(|_| answer.malformed("no token as JSON"))
-}
-
-/// A form, sent again where that could help: asking twice for a token is no more than asking once.
-fn post(url: Url, form: &[(&str, &str)]) -> Ask {
-    let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    let content = ("application/x-www-form-urlencoded".into(), form.into_bytes().into());
-    Ask { method: Method::POST, content: Some(content), ..Ask::get(url, "application/json", ERROR_LIMIT) }
-}
-
-/// For how long a token is used.
-fn usable(life: Duration) -> Duration {
-    life.min(Duration::from_hours(24)).saturating_sub(EARLY.min(life / 4))
-}
-
-/// The first of several scopes, and how many follow.
-fn first(scope: &str) -> String {
-    let mut scopes = scope.split(' ');
-    let first = scopes.next().unwrap_or_default();
-    match scopes.count() {
-        0 => first.to_owned(),
-        more => format!("{first} and {more} more"),
     }
 }
 

@@ -27,6 +27,7 @@ const PATIENCE: Patience = Patience {
 
 /// A registry, as far as signing in goes.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 struct World {
     by_repository: bool,
     wildcards: bool,
@@ -195,7 +196,7 @@ impl Site {
         let peer = Peer { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
         let transport = Transport::new(&peer, PATIENCE).unwrap().paced(&endpoint, crate::transport::Rates::default());
         if let Auth::Entra(credential) = &sign_in.settings.auth {
-            let tokens = credential.connect_by(Arc::new(Entra::default())).unwrap();
+            let tokens = Box::new(credential.connect_by(Arc::new(Entra::default())).unwrap());
             let scope = credential.surroundings.cloud.registry_scope();
             sign_in.login.set(Login::Entra { tokens, scope }).unwrap();
         }
@@ -358,6 +359,21 @@ async fn lives_are_counted_by_the_registrys_clock() {
     for (life, used) in [(3600, 3300), (3 * 3600, 3 * 3600 - 300), (60, 45), (0, 0), (u64::MAX, 86_100)] {
         assert_eq!(usable(Duration::from_secs(life)).as_secs(), used, "{life}");
     }
+}
+
+#[tokio::test]
+async fn tokens_that_have_ended_when_they_come_are_used_once() {
+    let site = Site::entra(|world| {
+        (world.refresh_life, world.access_life, world.wildcards) = (-1, -1, false);
+    })
+    .await;
+    for repository in ["a", "b"] {
+        let grant = list(repository);
+        assert!(
+            tokio::time::timeout(Duration::from_secs(20), site.header(&grant)).await.is_ok_and(|header| header.is_ok())
+        );
+    }
+    assert_eq!(site.seen().len(), 1 + 4 + 2, "ping, both scopes with an exchange each, then what is honoured");
 }
 
 #[tokio::test]

@@ -39,8 +39,8 @@ pub(super) struct RegistryHttp {
 #[derive(Debug)]
 enum Signing {
     /// As the distribution token specification has it.
-    Distribution(SignIn),
-    Acr(AcrSignIn),
+    Distribution(Box<SignIn>),
+    Acr(Box<AcrSignIn>),
 }
 
 impl RegistryHttp {
@@ -72,8 +72,8 @@ impl RegistryHttp {
         Ok(Self {
             transport: Transport::new(&peer, patience)?.paced(&settings.endpoint, settings.rates),
             sign_in: match settings.kind {
-                RegistryKind::Acr => Signing::Acr(AcrSignIn::new(&settings, patience)),
-                RegistryKind::Distribution => Signing::Distribution(SignIn::new(&settings)),
+                RegistryKind::Acr => Signing::Acr(Box::new(AcrSignIn::new(&settings, patience))),
+                RegistryKind::Distribution => Signing::Distribution(Box::new(SignIn::new(&settings))),
             },
             permits: Semaphore::new(settings.concurrency.max(1)),
             settings,

@@ -57,6 +57,10 @@ fn jwt(claims: &Value) -> String {
     format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
+fn dated(body: &Value) -> ResponseTemplate {
+    ResponseTemplate::new(200).insert_header(DATE, NOW.1).set_body_json(body)
+}
+
 impl Respond for Registry {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         let mut world = self.0.lock().unwrap();
@@ -89,7 +93,7 @@ impl Respond for Registry {
                 if world.by_repository {
                     claims["aad_identity"] = json!("someone");
                 }
-                world.answer(&json!({ "refresh_token": jwt(&claims) }))
+                dated(&json!({ "refresh_token": jwt(&claims) }))
             }
             "/oauth2/token" => {
                 if field("grant_type") == "refresh_token" {
@@ -102,11 +106,11 @@ impl Respond for Registry {
                 }
                 world.given += 1;
                 if world.opaque {
-                    return world.answer(&json!({ "access_token": format!("opaque-{}", world.given) }));
+                    return dated(&json!({ "access_token": format!("opaque-{}", world.given) }));
                 }
                 let access: Vec<Value> = field("scope").split(' ').filter_map(|scope| world.access(scope)).collect();
                 let claims = json!({ "jti": world.given, "exp": NOW.0 + world.access_life, "access": access });
-                world.answer(&json!({ "access_token": jwt(&claims) }))
+                dated(&json!({ "access_token": jwt(&claims) }))
             }
             _ => ResponseTemplate::new(200),
         }
@@ -114,10 +118,6 @@ impl Respond for Registry {
 }
 
 impl World {
-    fn answer(&self, body: &Value) -> ResponseTemplate {
-        ResponseTemplate::new(200).insert_header(DATE, NOW.1).set_body_json(body)
-    }
-
     fn access(&self, scope: &str) -> Option<Value> {
         let (name, asked) = scope.rsplit_once(':')?;
         let (kind, name) = name.split_once(':')?;

@@ -21,15 +21,16 @@ use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
 use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
 use crate::report::{self, Basis, PlanDocument};
-use crate::sources;
 use crate::store::{JournalEntry, Lease, NewRun, RunEnd, RunKind, RunRecord, Store, StoreErrorKind};
 
 mod aftermath;
 mod approved;
+mod evidence;
 mod outcome;
 mod record;
 
 pub use aftermath::Aftermath;
+use evidence::Remember;
 pub use outcome::{RestoreEnded, RunError, RunOutcome};
 
 /// Everything that a run needs, ready.
@@ -200,7 +201,8 @@ impl House {
         let readers: Vec<_> = self.readers.values().cloned().collect();
         let mut inventory = registry::collect(&readers, scope, &self.store, progress).await;
         self.store.observe(&mut inventory, now).await?;
-        let claims = self.gather(now, evaluated_at).await;
+        let remember = if *scope == Scope::All && at.is_none() { Remember::Yes } else { Remember::No };
+        let claims = self.gather(now, evaluated_at, remember).await?;
         let verdicts = engine::evaluate(&rules, &inventory, &claims, evaluated_at);
         self.ask_abilities(&mut inventory, &verdicts).await?;
         let plan = engine::plan(&rules, &inventory, &verdicts, evaluated_at);
@@ -225,22 +227,6 @@ impl House {
             valid_for: self.settings.plan_ttl,
         });
         Ok(Decision { inventory, claims, verdicts, plan, document })
-    }
-
-    async fn gather(&self, now: Timestamp, at: Timestamp) -> Claims {
-        let hosts: Vec<(RegistryName, Vec<String>)> = self
-            .settings
-            .registries
-            .iter()
-            .map(|settings| (settings.name.clone(), registry::hosts(settings)))
-            .collect();
-        let sources = self.settings.sources.iter().map(|settings| {
-            let covered = |name: &RegistryName| settings.registries.as_ref().is_none_or(|names| names.contains(name));
-            let of_these: Vec<String> =
-                hosts.iter().filter(|(name, _)| covered(name)).flat_map(|(_, hosts)| hosts.clone()).collect();
-            (settings.clone(), sources::source(settings, &of_these))
-        });
-        sources::gather(sources.collect(), &hosts, now, at).await
     }
 
     /// Finds out whether removals are possible, only where there is something to remove.

@@ -10,7 +10,7 @@ use super::output::{color, print, print_as, say, write_file};
 use super::progress::Bar;
 use super::{
     ApplyArgs, Cli, Command, DataFormat, DemoArgs, ExplainArgs, PlanArgs, RestoreArgs, RunArgs, RunsArgs, RunsCommand,
-    results,
+    SourcesArgs, SourcesCommand, results,
 };
 use crate::apply::Clock;
 use crate::config;
@@ -29,6 +29,7 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::Apply(args) => apply(config, &args).await,
         Command::Run(args) => run_now(config, &args).await,
         Command::Explain(args) => explain(config, &args).await,
+        Command::Sources(args) => sources(config, &args).await,
         Command::Runs(args) => runs(config, &args).await,
         Command::Restore(args) => restore(config, &args).await,
         Command::Schema => {
@@ -276,6 +277,30 @@ fn unread(document: &PlanDocument) -> Vec<String> {
         format!("evidence is missing: {}: {} could not be read: {}", registry.name, gap.at, gap.message)
     });
     failed.chain(gaps).collect()
+}
+
+async fn sources(config: Option<&Path>, args: &SourcesArgs) -> Result<u8, RunError> {
+    let house = open(config).await?;
+    if let Some(SourcesCommand::Accept { name }) = &args.command {
+        let accepted = house.accept_source(name).await;
+        house.close().await;
+        print(&format!("source {name} is believed again, with {}\n", report::counted(accepted?, "claim")));
+        return Ok(0);
+    }
+    let bar = Bar::new();
+    let decision = interruptible(&house, house.sources(&bar)).await;
+    drop(bar);
+    house.close().await;
+    let document = decision?.document;
+    match args.format {
+        DataFormat::Text => print(&report::sources_text(&document)),
+        DataFormat::Json => {
+            let sources = serde_json::to_value(&document.sources);
+            print(&pretty(&sources.map_err(|error| RunError::Output(error.to_string()))?));
+        }
+    }
+    let failed = document.sources.iter().any(|source| source.error.is_some());
+    Ok(if failed { run::RunOutcome::EvidenceMissing.exit_code() } else { 0 })
 }
 
 async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {

@@ -41,6 +41,8 @@ enum Command {
     Run(RunArgs),
     /// Say why a tag stays or goes
     Explain(ExplainArgs),
+    /// Tell of each source its state, its claims and what it protects right now; or accept an answer that was doubted
+    Sources(SourcesArgs),
     /// List the audit record, or show one run
     Runs(RunsArgs),
     /// Put back tags that were removed
@@ -108,6 +110,24 @@ struct ExplainArgs {
     /// Decide as of that time
     #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
+struct SourcesArgs {
+    #[command(subcommand)]
+    command: Option<SourcesCommand>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    format: DataFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum SourcesCommand {
+    /// Believe a source that claimed less than half of what it claimed before
+    Accept {
+        /// The source's name in the settings
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]

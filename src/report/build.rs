@@ -16,8 +16,8 @@ use super::reason::{HolderView, ReasonView};
 use super::{obstacle, refusal_message, seal};
 use crate::domain::{
     Claims, Date, Drift, Gap, Inventory, Plan, Policy, PolicyName, Reason, Reclaim, Refusal, Registry, Removal,
-    RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer, SourceState, Tag,
-    TagVerdict, Verdict,
+    RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer, SourceName, SourceState,
+    Tag, TagVerdict, Verdict,
 };
 use crate::engine::{self, Verdicts};
 
@@ -75,7 +75,7 @@ pub fn document(basis: &Basis) -> PlanDocument {
         settings: basis.settings.to_owned(),
         limits: LimitsView { untag: rules.limits.untag, percent: rules.limits.percent, leave: rules.limits.leave },
         registries: inventory.registries.iter().map(|found| registry(found, rules.undo_window)).collect(),
-        sources: basis.claims.sources.iter().map(source).collect(),
+        sources: sources(basis),
         policies: policies(rules, basis.verdicts),
         drift: basis.verdicts.drift.iter().map(drift).collect(),
         refusals: plan.refusals.iter().map(refusal).collect(),
@@ -181,12 +181,35 @@ fn gap(repository: Option<String>, gap: &Gap) -> GapView {
     GapView { repository, at: gap.at.to_string(), kind: gap.kind.to_owned(), message: gap.message.to_string() }
 }
 
-fn source(answer: &SourceAnswer) -> SourceView {
+fn sources(basis: &Basis) -> Vec<SourceView> {
+    let mut protected: BTreeMap<&SourceName, u64> = BTreeMap::new();
+    for found in &basis.verdicts.tags {
+        let mut by: Vec<&SourceName> = found.reasons.iter().filter_map(protects).collect();
+        by.sort();
+        by.dedup();
+        for source in by {
+            *protected.entry(source).or_default() += 1;
+        }
+    }
+    let of = |answer: &SourceAnswer| protected.get(&answer.name).copied().unwrap_or_default();
+    basis.claims.sources.iter().map(|answer| source(answer, of(answer))).collect()
+}
+
+/// The source whose claim a reason is.
+fn protects(reason: &Reason) -> Option<&SourceName> {
+    match reason {
+        Reason::Claimed(claimed) => Some(&claimed.source),
+        _ => None,
+    }
+}
+
+fn source(answer: &SourceAnswer, protects: u64) -> SourceView {
     let view = SourceView {
         name: answer.name.to_string(),
         kind: answer.kind.to_owned(),
         state: "answered".to_owned(),
         claims: answer.claims().len() as u64,
+        protects,
         as_of: None,
         error: None,
         notes: Vec::new(),

@@ -125,6 +125,8 @@ pub struct SourceView {
     pub state: String,
     /// How many claims it made.
     pub claims: u64,
+    /// How many tags it protects right now.
+    pub protects: u64,
     /// The time of its evidence.
     pub as_of: Option<Timestamp>,
     /// Why it failed.

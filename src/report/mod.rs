@@ -32,5 +32,5 @@ pub use markdown::markdown;
 pub use particulars::{AfterDaysView, ParticularsView};
 pub use reason::{HolderView, MissView, ReasonView};
 pub use seal::{Broken, open, seal};
-pub use text::text;
-pub use words::{age, bytes, count, obstacle, refusal_message};
+pub use text::{sources_text, text};
+pub use words::{age, bytes, count, counted, obstacle, refusal_message};

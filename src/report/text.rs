@@ -114,6 +114,14 @@ fn registry_lines(out: &mut String, registry: &RegistryView) {
     more(out, registry.gaps.len(), MOST_GAPS);
 }
 
+/// The sources of a plan, each with its state, its claims and what it protects.
+#[must_use]
+pub fn sources_text(document: &PlanDocument) -> String {
+    let mut out = String::new();
+    sources(&mut out, document);
+    out.trim_start().to_owned()
+}
+
 fn sources(out: &mut String, document: &PlanDocument) {
     heading(out, "Sources");
     if document.sources.is_empty() {
@@ -138,7 +146,8 @@ fn source_words(document: &PlanDocument, source: &SourceView) -> String {
         let seconds = document.created_at.duration_since(time).as_secs();
         format!(", as of {} ({} old)", minute(time), age(seconds))
     });
-    format!("{name} ({kind}): {state}, {claims}{evidence}")
+    let protects = counted(source.protects, "tag");
+    format!("{name} ({kind}): {state}, {claims}, protects {protects}{evidence}")
 }
 
 fn policies(out: &mut String, document: &PlanDocument) {

@@ -54,7 +54,8 @@ pub fn count(number: u64) -> String {
 }
 
 /// `1 tag`, `12,430 tags`.
-pub(super) fn counted(number: u64, what: &str) -> String {
+#[must_use]
+pub fn counted(number: u64, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{} {what}s", count(number)) }
 }
 

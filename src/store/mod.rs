@@ -13,6 +13,7 @@ mod lease;
 mod observations;
 mod pack;
 mod runs;
+mod sources;
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -31,6 +32,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use journal::{JournalEntry, JournalId};
 pub use lease::Lease;
 pub use runs::{NewRun, RunEnd, RunKind, RunRecord};
+pub use sources::LastAnswer;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 

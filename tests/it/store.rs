@@ -357,7 +357,7 @@ async fn a_state_that_cannot_be_used_says_why_and_is_left_alone() {
     std::fs::write(path("text.db"), "these are minutes of a meeting").unwrap();
     meddle_into(&path("other.db"), "CREATE TABLE songs (title TEXT)").await;
     Store::open(&path("newer.db")).await.unwrap().close().await;
-    meddle(&path("newer.db"), "UPDATE _sqlx_migrations SET version = 999").await;
+    meddle(&path("newer.db"), "UPDATE _sqlx_migrations SET version = 998 + version").await;
     Store::open(&path("damaged.db")).await.unwrap().close().await;
     let mut bytes = std::fs::read(path("damaged.db")).unwrap();
     let middle = bytes.len() / 2;

@@ -125,3 +125,41 @@ async fn a_reader_that_has_seen_enough_is_no_failure() {
         assert!(!said.contains("cannot print") && !said.contains("panicked"), "{words}: {said}");
     }
 }
+
+#[tokio::test]
+async fn a_source_that_suddenly_says_much_less_is_doubted_until_a_person_accepts_it() {
+    let (registry, desk) = shop().await;
+    let host = registry.host().to_owned();
+    let records = |tags: &[u8]| {
+        let records: Vec<String> =
+            tags.iter().map(|tag| format!("{{\"image\": \"{host}/shop/api:c-{tag}\"}}")).collect();
+        desk.write("releases/api.json", &format!("[{}]", records.join(", ")));
+    };
+    desk.run("sources accept nobody").await.exits(2);
+    records(&[1, 2, 3, 4]);
+    let listed = desk.run("sources --format json").await.exits(0).json();
+    assert_eq!((&listed[0]["claims"], &listed[0]["protects"]), (&4.into(), &4.into()), "{listed:#}");
+    desk.run("sources accept releases").await.exits(2);
+
+    records(&[2]);
+    for command in ["run", "plan", "sources"] {
+        let done = desk.run(command).await.exits(5);
+        assert!(done.out.contains("it makes 1 claim, after 4 on"), "{}", done.out);
+        assert!(done.out.contains("`tagwarden sources accept releases`"), "{}", done.out);
+    }
+    assert_eq!(tags(&registry, "shop/api").len(), 4, "nothing goes while it is doubted");
+    records(&[2, 3]);
+    desk.run("plan").await.exits(0);
+    records(&[]);
+    desk.run("plan").await.exits(5);
+    desk.run("sources accept releases").await.exits(2);
+
+    records(&[1, 2, 3, 4]);
+    desk.run("plan").await.exits(0);
+    records(&[2]);
+    desk.run("plan").await.exits(5);
+    let done = desk.run("sources accept releases").await.exits(0);
+    assert_eq!(done.out, "source releases is believed again, with 1 claim\n");
+    desk.run("run").await.exits(0);
+    assert_eq!(tags(&registry, "shop/api"), ["c-2", "c-3", "c-4"]);
+}

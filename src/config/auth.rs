@@ -59,7 +59,7 @@ pub(super) fn auth(path: &str, node: &Node, surroundings: &Surroundings, reading
             docker_config(path, at, reading).map(Auth::DockerConfig)
         }
         Kind::Entra(kind) => azure::identity(kind, path, &mut fields, reading)
-            .map(|identity| Auth::Entra(Credential { identity, surroundings: surroundings.clone() })),
+            .map(|identity| Auth::Entra(Box::new(Credential { identity, surroundings: surroundings.clone() }))),
     };
     fields.finish(|_| None, &mut reading.problems);
     auth

@@ -144,7 +144,7 @@ pub enum Auth {
     DockerConfig(PathBuf),
     /// As an identity of Microsoft Entra ID, whose token the registry exchanges for its own. Only where the registry is
     /// Azure's.
-    Entra(azure::Credential),
+    Entra(Box<azure::Credential>),
 }
 
 /// A manifest as it is on the wire, verified against its digest.

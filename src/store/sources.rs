@@ -39,10 +39,10 @@ impl Store {
                 .fetch_all(&self.0.readers)
                 .await
                 .map_err(|error| self.fault(doing, &error))?;
-        rows.into_iter().map(|row| self.last_answer(row)).collect()
+        rows.iter().map(|row| self.last_answer(row)).collect()
     }
 
-    fn last_answer(&self, row: Row) -> Result<(SourceName, LastAnswer), StoreError> {
+    fn last_answer(&self, row: &Row) -> Result<(SourceName, LastAnswer), StoreError> {
         let corrupt = |what: &str| {
             let what = format_args!("the record of source {} has {what} that cannot be understood", row.source);
             self.error(StoreErrorKind::Corrupt, what)

@@ -79,7 +79,7 @@ async fn no_two_probes_name_the_same() {
     let server = MockServer::start().await;
     let reader = DistributionReader::with_patience(settings(&server.uri()), quick()).unwrap();
     for _ in 0..20 {
-        reader.removal_ability(&[name("app")]).await.registry;
+        reader.removal_ability(&[name("app")]).await;
     }
     let mut probes: Vec<_> = seen(&server).await.into_iter().filter(|request| request.starts_with("DELETE")).collect();
     assert_eq!(probes.len(), 20);

@@ -206,7 +206,7 @@ impl Site {
     async fn entra(change: impl FnOnce(&mut World)) -> Self {
         let identity = azure::Identity::Managed { client_id: None };
         let credential = azure::Credential { identity, surroundings: azure::Surroundings::default() };
-        Self::new(Auth::Entra(credential), change).await
+        Self::new(Auth::Entra(Box::new(credential)), change).await
     }
 
     async fn header(&self, grant: &Grant) -> Result<String, RegistryError> {

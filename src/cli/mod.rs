@@ -56,7 +56,7 @@ struct DemoArgs {
     /// Where to leave settings, policies, evidence and reports [default: ./tagwarden-demo]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
-    /// Keep the sample registry up afterwards, to play with, and one that speaks Azure Container Registry's API
+    /// Keep the sample registry up afterwards, to play with
     #[arg(long)]
     serve: bool,
 }

@@ -57,6 +57,7 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut Reading) -> Option<Regis
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
     let removal = fields.get("removal").map_or(Some(RemovalMethod::Untag), |node| removal(node, kind, reading));
     let accepts_retention = fields.get("accept").map_or(Some(false), |node| accepts_retention(node, kind, reading));
+    let exact_bytes = fields.get("bytes").map_or(Some(false), |node| exact_bytes(node, kind, reading));
     let rates = fields.get("rates").map_or(Some(Rates::default()), |node| rates(node, reading));
     let concurrency = match fields.get("concurrency") {
         Some(node) => read::whole("concurrency", node, 1..=256, &mut reading.problems)
@@ -113,6 +114,7 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut Reading) -> Option<Regis
         rates: rates?,
         resource,
         accepts_retention: accepts_retention?,
+        exact_bytes: exact_bytes?,
     })
 }
 
@@ -158,6 +160,18 @@ fn accepts_retention(node: &Node, kind: Option<RegistryKind>, reading: &mut Read
         }
     }
     sound.then_some(true)
+}
+
+/// Whether bytes are to be exact, at the price of pulling every manifest once.
+fn exact_bytes(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -> Option<bool> {
+    let exact = read::choice("bytes", node, &[("exact", true), ("estimated", false)], &mut reading.problems)?;
+    if kind == Some(RegistryKind::Distribution) {
+        let problem =
+            "`bytes` is for Azure Container Registries: elsewhere every manifest is read, and bytes are exact";
+        reading.problems.add(&node.at, problem).help("leave `bytes` out");
+        return None;
+    }
+    Some(exact)
 }
 
 fn rates(node: &Node, reading: &mut Reading) -> Option<Rates> {

@@ -53,6 +53,8 @@ fn registry(settings: &RegistrySettings) -> Value {
         "removal": settings.removal.label(),
         "resource": resource,
         "accepts_retention": settings.accepts_retention,
+        // What is known of images by it decides what a claim of a bare digest may mean.
+        "exact_bytes": settings.exact_bytes,
         "repositories": settings.repositories.iter().map(RepositoryName::as_str).collect::<Vec<_>>(),
     })
 }

@@ -48,12 +48,12 @@ pub async fn demo(demo: Demo<'_>) -> Result<(), RunError> {
     }
     clear(folder).map_err(unwritable)?;
     let sample = Sample::at((demo.clock)());
-    let registry = EmbeddedRegistry::start(Options::default()).await.map_err(unwritable)?;
-    sample.fill(&registry);
-    sample.write_folder(folder, &registry.url(), None).map_err(unwritable)?;
+    let (registry, admin) = azure_registry(&sample, &demo.clock).await.map_err(unwritable)?;
+    sample.write_folder(folder, &registry.url(), Some(&admin)).map_err(unwritable)?;
     say(&format!(
-        "This is an embedded sample: a made-up company's registry with {} tags, on {} in this process.\n\
-         Everything else is real: settings, policies and release records in {}, and all requests over HTTP.\n",
+        "This is an embedded sample: a made-up company's registry with {} tags, on {} in this process,\n\
+         which speaks as Azure Container Registry does. Everything else is real: settings, policies and release records\n\
+         in {}, and all requests over HTTP.\n",
         sample.tag_count(),
         registry.url(),
         folder.display()
@@ -69,26 +69,20 @@ pub async fn demo(demo: Demo<'_>) -> Result<(), RunError> {
     let config = folder.join("tagwarden.toml");
     if demo.serve {
         say(&format!(
-            "The registry stays up at {} until you press Ctrl-C. In another terminal:\n  \
-             tagwarden plan --config {config}\n  tagwarden runs --config {config}\n  \
-             skopeo list-tags --tls-verify=false docker://{}/shop/api",
-            registry.url(),
-            registry.host(),
-            config = config.display()
-        ));
-        let (azure, admin) = azure_registry(&sample, &demo.clock).await.map_err(unwritable)?;
-        say(&format!(
-            "\nThe same content as Azure Container Registry serves it, for other tools, is at {url} until then, too.\n\
-             Sign in as {user} with the password {password}, which is made up for this time:\n  \
-             curl --user {user}:{password} {url}/acr/v1/shop/api/_tags",
-            url = azure.url(),
+            "The registry stays up at {url} until you press Ctrl-C. In another terminal:\n  \
+             tagwarden plan --config {config}\n  tagwarden runs --config {config}\n\
+             Other tools sign in as {user} with the password {password}, which is made up for this time:\n  \
+             curl --user {user}:{password} {url}/acr/v1/shop/api/_tags\n  \
+             skopeo list-tags --tls-verify=false --creds {user}:{password} docker://{host}/shop/api",
+            url = registry.url(),
+            host = registry.host(),
             user = admin.user,
             password = admin.password,
+            config = config.display()
         ));
         let mut stop = demo.stop.clone();
         // An error means that nobody is left who could say stop; then there is nobody to serve either.
         let _ = stop.wait_for(|stopped| *stopped).await;
-        azure.stop().await;
     } else {
         say("The registry is gone now; `tagwarden demo --serve` keeps it up to play with.");
     }
@@ -125,6 +119,13 @@ async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Resu
         write(&format!("plan.{extension}"), &report::render(plan, format))?;
     }
     say(&format!("written as text, JSON, Markdown, HTML and CSV to {}", reports.display()));
+
+    if let Some(removal) = plan.removals.iter().find(|removal| !removal.verify.is_empty()) {
+        say(&format!("\n── look for yourself: what the ticket says of {} ──", removal.name()));
+        for command in &removal.verify {
+            say(&format!("  {command}"));
+        }
+    }
 
     if let Some(kept) = plan.kept.iter().find(|kept| is_claimed(&kept.reasons) && kept.verdict == "protected") {
         say(&format!("\n── explain {} ──", kept.name()));
@@ -163,10 +164,11 @@ async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Resu
 fn tell(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
     let summary = &plan.summary;
     say(&format!(
-        "{} tags: {} would go ({} reclaimable, {} shared with what stays), {} protected, {} retained, {} undecided, \
+        "{} tags: {} would go ({}{} reclaimable, {} shared with what stays), {} protected, {} retained, {} undecided, \
          {} out of scope",
         report::count(summary.tags),
         report::count(summary.expired),
+        if summary.estimated() { "about " } else { "" },
         report::bytes(summary.reclaimable_bytes),
         report::bytes(summary.shared_bytes),
         report::count(summary.protected),

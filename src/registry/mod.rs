@@ -72,6 +72,9 @@ pub struct RegistrySettings {
     pub resource: Option<azure::RegistryResource>,
     /// Whether the registry may delete untagged manifests sooner than the undo window ends.
     pub accepts_retention: bool,
+    /// Whether manifests that a list tells enough of are pulled all the same, for the bytes of their layers. Only where
+    /// a dialect has such lists; the others always pull.
+    pub exact_bytes: bool,
 }
 
 impl RegistrySettings {
@@ -93,6 +96,7 @@ impl RegistrySettings {
             rates: Rates::default(),
             resource: None,
             accepts_retention: false,
+            exact_bytes: false,
         }
     }
 }

@@ -57,8 +57,8 @@ fn ending(reason: &ReasonView) -> Option<String> {
         ReasonView::SourceFailed { source } => format!("source {source} answers and does not claim it"),
         ReasonView::Gap { at, .. } => format!("{at} can be read, and then shows no reason to stay"),
         ReasonView::MaybeClaimed { source, digest } => format!(
-            "source {source} names an image with {}, or no longer claims it: it may stand for any image whose \
-             configuration was not read",
+            "source {source} names an image with {}, or no longer claims it; or the registry's settings say `bytes = \
+             \"exact\"`: it may stand for any image whose manifest was not read",
             short(digest)
         ),
         ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,

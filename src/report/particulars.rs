@@ -163,9 +163,7 @@ pub(super) fn verify(registry: &Registry, removal: &Removal) -> Vec<String> {
         return vec![format!("skopeo inspect --raw {} | sha256sum", quoted(&image))];
     }
     let found = registry.particulars.as_ref();
-    // A login server with a hyphen has a hash behind it, which a registry's name cannot have.
-    let first = host.split(['.', '-', ':']).next().unwrap_or_default();
-    let name = quoted(found.map_or(first, |found| &found.resource));
+    let name = quoted(found.map_or_else(|| name_at(registry, host), |found| &found.resource));
     let of = found.map_or_else(String::new, |found| format!(" --subscription {}", quoted(&found.subscription)));
     vec![
         format!("az acr repository show --name {name}{of} --image {}", quoted(&format!("{repository}:{tag}"))),
@@ -174,6 +172,14 @@ pub(super) fn verify(registry: &Registry, removal: &Removal) -> Vec<String> {
             quoted(&format!("{repository}@{digest}"))
         ),
     ]
+}
+
+/// The name of a registry in Azure by its login server, else as the settings call it: the first part of an address of
+/// another domain tells nothing.
+fn name_at<'a>(registry: &'a Registry, host: &'a str) -> &'a str {
+    let labels = [".azurecr.io", ".azurecr.cn", ".azurecr.us"].iter().find_map(|domain| host.strip_suffix(domain));
+    // A login server with a hyphen has a hash behind it, which a registry's name cannot have.
+    labels.and_then(|labels| labels.split(['.', '-']).next()).unwrap_or(registry.name.as_str())
 }
 
 /// A word of a command line as a POSIX shell reads it back.

@@ -352,7 +352,7 @@ impl ReasonView {
             Self::Gap { at, failure } => format!("{at} could not be read ({failure})"),
             Self::MaybeClaimed { source, digest } => format!(
                 "{source} claims {} without a name, which no manifest has: it may be the configuration of this image, \
-                 which was not read",
+                 which was not read (`bytes = \"exact\"` for the registry reads it)",
                 short(digest)
             ),
             Self::LetGo { policy, misses } if misses.is_empty() => format!("policy {policy} keeps none"),

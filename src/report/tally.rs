@@ -99,8 +99,11 @@ pub(super) fn freed(document: &PlanDocument) -> String {
     let mut words = if summary.estimated() {
         format!(
             "Untagging frees nothing by itself. About {reclaimable} by the registry's own sizes, shared layers counted \
-             more than once, is the most that can be reclaimed once the registry collects what goes; not counted are \
-             {shared} of images that stay elsewhere."
+             more than once, is the most that can be reclaimed once the registry collects what goes.{}",
+            match summary.shared_bytes {
+                0 => String::new(),
+                _ => format!(" {shared} of images that also stay elsewhere are not counted."),
+            }
         )
     } else {
         format!(

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use clap::error::ErrorKind;
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/acr.md",
     "docs/evidence.md",
     "docs/policies.md",
     "docs/registries.md",

@@ -9,6 +9,8 @@ use tagwarden::{config, policy_file, registry, sources};
 
 const README: &str = include_str!("../../README.md");
 const ACR: &str = include_str!("../../docs/acr.md");
+const SETTINGS: &str = include_str!("../../docs/settings.md");
+const REGISTRIES: &str = include_str!("../../docs/registries.md");
 const EVIDENCE: &str = include_str!("../../docs/evidence.md");
 
 /// The code blocks of a document, by the file that the text before them names in backticks first.
@@ -51,11 +53,8 @@ async fn the_first_plan_of_the_readme_can_be_copied() {
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["tagwarden.toml", "policies/candidates.yaml", "releases/shop.json"]);
     write(folder.path(), &files);
-    let login = r#"{"auths": {"registry.contoso.example": {"auth": "YWRhOm9wZW4="}}}"#;
-    write(folder.path(), &[(".docker/config.json", login)]);
 
-    let home = ("HOME".to_owned(), folder.path().to_str().unwrap().to_owned());
-    let settings = config::load(&folder.path().join("tagwarden.toml"), [home]).unwrap();
+    let settings = config::load(&folder.path().join("tagwarden.toml"), []).unwrap();
     let policies = policy_file::load(&settings.policies).unwrap();
     assert_eq!(policies.policies.len(), 1);
     assert!(config::cross_check(&settings, &policies).is_empty());
@@ -87,6 +86,78 @@ async fn the_evidence_in_the_documents_is_understood() {
         &format!("api:release-2026.46@{digest}"),
     ] {
         assert!(seen.contains(&format!("registry.contoso.example/shop/{image}")), "{image} is not in {seen:?}");
+    }
+}
+
+/// The environment of a pod with a federated service account, in a home with a login.
+fn environment(folder: &Path) -> Vec<(String, String)> {
+    let home = folder.to_str().unwrap();
+    let set = [
+        ("HOME", home),
+        ("AZURE_CLIENT_ID", "22222222-2222-2222-2222-222222222222"),
+        ("AZURE_TENANT_ID", "11111111-1111-1111-1111-111111111111"),
+        ("AZURE_FEDERATED_TOKEN_FILE", &format!("{home}/token")),
+    ];
+    set.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+}
+
+/// A line of settings that is commented out, as if it was not.
+fn uncommented(line: &str) -> &str {
+    let bare = line.strip_prefix("# ").unwrap_or(line);
+    if bare.split(' ').next().is_some_and(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_')) {
+        bare
+    } else {
+        line
+    }
+}
+
+#[test]
+fn settings_in_the_documents_load_and_what_is_commented_out_in_them_too() {
+    let files = [
+        (".docker/config.json", "{}"),
+        ("token", "t"),
+        ("registry-password", "p"),
+        ("secret", "s"),
+        ("company-ca.pem", "-----BEGIN CERTIFICATE-----"),
+    ];
+    let mut seen = 0;
+    for document in [ACR, SETTINGS, REGISTRIES] {
+        for (_, text) in blocks(document, "toml") {
+            let whole: String = text.lines().flat_map(|line| [uncommented(line), "\n"]).collect();
+            for text in [text, &whole] {
+                let folder = tempfile::tempdir().unwrap();
+                write(folder.path(), &files);
+                write(folder.path(), &[("tagwarden.toml", text)]);
+                let loaded = config::load(&folder.path().join("tagwarden.toml"), environment(folder.path()));
+                assert!(loaded.is_ok(), "{:?}\n{text}", loaded.err().map(|error| error.diagnostics));
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 8, "{seen}");
+}
+
+#[test]
+fn every_way_to_sign_in_of_the_documents_loads() {
+    let inline = |text: &str| text.starts_with("{ kind = ") && text.ends_with('}');
+    let ways: Vec<String> = ACR
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(|text| inline(text))
+        .map(|text| {
+            text.replace("_file = \"…\"", "_file = \"secret\"").replace('…', "33333333-3333-3333-3333-333333333333")
+        })
+        .collect();
+    assert_eq!(ways.len(), 6, "{ways:?}");
+    for way in ways {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &[("secret", "s"), (".docker/config.json", "{}"), ("token", "t")]);
+        let text =
+            format!("[registries.contoso]\nkind = \"acr\"\nendpoint = \"https://contoso.azurecr.io\"\nauth = {way}\n");
+        write(folder.path(), &[("tagwarden.toml", &text)]);
+        let loaded = config::load(&folder.path().join("tagwarden.toml"), environment(folder.path()));
+        assert!(loaded.is_ok(), "{way}: {:?}", loaded.err().map(|error| error.diagnostics));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -39,7 +39,7 @@ impl Sample {
         fs::write(folder.join("README.md"), README.replace("{endpoint}", endpoint).replace("{host}", host))?;
         fs::write(folder.join("tagwarden.toml"), settings(endpoint, admin))?;
         if let Some(admin) = admin {
-            fs::write(folder.join(PASSWORD_FILE), &admin.password)?;
+            write_secret(&folder.join(PASSWORD_FILE), &admin.password)?;
         }
         for (name, text) in POLICIES {
             fs::write(folder.join("policies").join(name), text)?;
@@ -119,12 +119,25 @@ impl Sample {
     }
 }
 
+/// A file that nobody else of this machine can read.
+fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(secret.as_bytes())
+}
+
 fn settings(endpoint: &str, admin: Option<&Admin>) -> String {
     let (kind, auth) = match admin {
-        None => ("distribution", r#"{ kind = "anonymous" }"#.to_owned()),
-        Some(Admin { user, .. }) => {
-            ("acr", format!(r#"{{ kind = "basic", username = "{user}", password_file = "{PASSWORD_FILE}" }}"#))
-        }
+        None => ("distribution", "{ kind = \"anonymous\" }".to_owned()),
+        Some(Admin { user, .. }) => (
+            "acr",
+            format!(
+                "{{ kind = \"basic\", username = \"{user}\", password_file = \"{PASSWORD_FILE}\" }}\n\
+                 bytes    = \"exact\"              # every manifest is pulled once, so that bytes are those of layers"
+            ),
+        ),
     };
     format!(
         r#"# Settings for the sample that `tagwarden demo` shows. The registry is embedded in that process.

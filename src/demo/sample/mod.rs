@@ -12,7 +12,7 @@ use super::image::{
     AMD64, Format, Image, ImageSpec, Platform, artifact, companion_tag, helm_chart, index, media_type, multi_arch,
     signature,
 };
-use super::registry::EmbeddedRegistry;
+use super::registry::{EmbeddedRegistry, Target};
 use crate::domain::Digest;
 
 mod folder;
@@ -57,6 +57,8 @@ const STAGED: i64 = 20;
 const KEPT_UNTIL: i64 = 26;
 const KEPT_UNTIL_PAST: i64 = 28;
 const SIGNED_AND_OLD: i64 = 30;
+/// One that a person has locked against deletion.
+const LOCKED: i64 = 22;
 /// A candidate of `shop/worker` that a record names by digest only.
 const PINNED: i64 = 21;
 
@@ -97,8 +99,12 @@ impl Sample {
         sample
     }
 
-    /// Puts everything into a registry, each push at its time. Where the registry has no referrers API, the referrers stay without a way to find them,
-    /// as they do when a registry loses that API.
+    /// Puts everything into a registry, each push at its time, and locks what is locked, which only a registry with
+    /// locks heeds. Where the registry has no referrers API, the referrers stay without a way to find them, as they do
+    /// when a registry loses that API.
+    ///
+    /// # Panics
+    /// If the sample lacks the tag that it locks.
     pub fn fill(&self, registry: &EmbeddedRegistry) {
         registry.content(|content| {
             let mut pushes: Vec<&Push> = self.pushes.iter().collect();
@@ -107,6 +113,8 @@ impl Sample {
                 content.set_now(push.at);
                 content.put_image(push.repository, push.tag.as_deref(), &push.image);
             }
+            let locked = content.attributes_mut(API, Target::Tag(&self.candidate(LOCKED)));
+            locked.expect("the sample has the tag that it locks").delete = false;
         });
     }
 

@@ -62,7 +62,9 @@ impl AcrReader {
                 Err(error) => gaps.push(error.gap(GapAt::Manifest(digest))),
             }
         }
+        let exact = self.http.settings.exact_bytes;
         let needed = rows.values().filter(|row| match row.nature {
+            _ if exact => true,
             Nature::Image => false,
             Nature::Artifact => tagged.contains(&row.digest),
             // Tagged or not: a workload may run an index by its digest, and so hold a tagged image in it.

@@ -4,10 +4,10 @@ use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::{self, Format};
 use tagwarden::demo::registry::{Attributes, Fault, FaultKind, Target};
 use tagwarden::domain::{Depth, GapAt, Lock};
-use tagwarden::registry::RegistryReader as _;
+use tagwarden::registry::{AcrReader, RegistryReader as _, RegistrySettings};
 
-use super::{asked, image, put, read, reader};
-use crate::registry::{gaps, name, tag};
+use super::{asked, image, put, read, reader, settings};
+use crate::registry::{gaps, name, quick, tag};
 use crate::support::acr::{everything_allowed, start};
 use crate::support::memory::Memory;
 
@@ -77,6 +77,29 @@ async fn what_an_index_holds_is_read_once() {
     registry.clear_requests();
     assert_eq!(reader.repository(&name("app"), &cache).await, repository);
     assert!(!asked(&registry).contains_key(&pulled));
+}
+
+#[tokio::test]
+async fn exact_bytes_take_one_pull_for_each_manifest_once() {
+    let registry = start(everything_allowed()).await;
+    let untagged = image("untagged");
+    put(&registry, "v1", &image("one"), 5);
+    put(&registry, "v2", &image("one"), 5);
+    put(&registry, "v3", &image("two"), 5);
+    registry.content(|content| content.put_image("app", None, &untagged));
+    let settings = RegistrySettings { exact_bytes: true, ..settings(&registry.url()) };
+    let reader = AcrReader::new(settings, quick()).unwrap();
+    let cache = Memory::default();
+    let repository = reader.repository(&name("app"), &cache).await;
+    assert_eq!((repository.gaps.len(), repository.manifests.len()), (0, 3));
+    assert!(repository.manifests.values().all(|manifest| manifest.depth == Depth::Whole && manifest.config.is_some()));
+    assert!(repository.manifests.contains_key(&untagged.digest), "its layers are in the registry, too");
+    let pulls = |path: &String| path.starts_with("GET /v2/app/");
+    assert_eq!(asked(&registry).into_keys().filter(pulls).count(), 3);
+    assert!(asked(&registry).iter().all(|(path, times)| !pulls(path) || *times == 1), "{:?}", asked(&registry));
+    registry.clear_requests();
+    assert_eq!(reader.repository(&name("app"), &cache).await, repository);
+    assert_eq!(asked(&registry).into_keys().filter(pulls).count(), 0, "kept by their digests");
 }
 
 #[tokio::test]

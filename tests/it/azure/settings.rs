@@ -122,6 +122,15 @@ fn rates_and_what_is_accepted() {
 }
 
 #[test]
+fn bytes_are_estimated_unless_every_manifest_is_to_be_pulled() {
+    let exact = |text: &str| load(text, &[]).registries[0].exact_bytes;
+    assert!(!exact(ACR) && !exact(&format!("{ACR}bytes = \"estimated\"\n")));
+    let settings = load(&format!("{ACR}bytes = \"exact\"\n"), &[]);
+    assert!(settings.registries[0].exact_bytes);
+    assert_ne!(settings.revision, load(ACR, &[]).revision, "it decides what a bare digest may mean");
+}
+
+#[test]
 fn a_registry_of_azure_by_another_kind_is_pointed_out() {
     let warnings = |endpoint: &str| {
         let text = format!("[registries.contoso]\nkind = \"distribution\"\nendpoint = \"{endpoint}\"\n");

@@ -12,6 +12,7 @@ use tagwarden::demo::registry::EmbeddedRegistry;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+mod azure;
 mod demo;
 mod evidence;
 mod lessons;

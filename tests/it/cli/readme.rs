@@ -1,14 +1,15 @@
 //! The first five minutes, as the README tells them, typed as they stand.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use tagwarden::demo::registry::{AuthMode, EmbeddedRegistry, Options};
+use jiff::{SignedDuration, Timestamp};
+use tagwarden::demo::registry::{AcrOptions, EmbeddedRegistry};
 
-use super::{Desk, fill, tags};
+use super::azure::az_that_says;
+use super::{Desk, image, tags};
 use crate::documents::blocks;
+use crate::support::acr::{ENTRA_TOKEN, clock, everything_allowed, start};
 
 const README: &str = include_str!("../../../README.md");
-const HOST: &str = "registry.contoso.example";
+const HOST: &str = "contoso.azurecr.io";
 
 /// The commands of the block that has this one in it, without their comments.
 fn commands(of: &str) -> Vec<String> {
@@ -19,23 +20,25 @@ fn commands(of: &str) -> Vec<String> {
     lines.map(|line| line.strip_prefix("tagwarden ").unwrap().to_owned()).collect()
 }
 
+/// Pushes an image of its own so many days ago.
+fn push(registry: &EmbeddedRegistry, repository: &str, tag: &str, days: i64) {
+    let then: Timestamp = clock()() - SignedDuration::from_hours(24 * days);
+    registry.content(|content| {
+        content.put_image(repository, Some(tag), &image(&format!("{repository}-{tag}"), "2024-01-01"));
+        assert!(content.date_tag(repository, tag, then, then));
+    });
+}
+
 #[tokio::test]
 async fn the_first_five_minutes_go_as_told() {
-    let auth = AuthMode::Basic { user: "anna".into(), password: "open:sesame".into() };
-    let registry = EmbeddedRegistry::start(Options { auth, ..Options::default() }).await.unwrap();
-    fill(&registry, "shop/web", "candidate", 10);
+    let registry = start(AcrOptions { admin: None, ..everything_allowed() }).await;
     for number in 1..=10 {
-        let tag = format!("candidate-{}", 40 + number);
-        registry.put_image("shop/api", &tag, &super::image(&tag, &format!("2024-02-{number:02}")));
+        push(&registry, "shop/web", &format!("candidate-{number}"), 100 - number);
+        push(&registry, "shop/api", &format!("candidate-{}", 40 + number), 100 - number);
     }
-    registry.put_image("shop/api", "prod", &super::image("prod", "2024-01-01"));
-    let desk = Desk::new();
-    let login = format!(
-        "{{\"auths\": {{\"{}\": {{\"auth\": \"{}\"}}}}}}",
-        registry.host(),
-        STANDARD.encode("anna:open:sesame")
-    );
-    desk.write(".docker/config.json", &login);
+    push(&registry, "shop/api", "prod", 200);
+    let mut desk = Desk::new();
+    az_that_says(&mut desk, ENTRA_TOKEN);
     let here = |text: &str| text.replace(&format!("https://{HOST}"), &registry.url()).replace(HOST, registry.host());
     for language in ["toml", "yaml", "json"] {
         for (name, text) in blocks(README, language) {

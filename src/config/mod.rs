@@ -2,6 +2,7 @@
 
 mod auth;
 mod azure;
+mod kubernetes;
 mod layers;
 mod reading;
 mod registries;

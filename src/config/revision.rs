@@ -7,7 +7,7 @@ use super::Settings;
 use crate::azure::{Credential, Identity};
 use crate::domain::{Digest, RegistryName, RepositoryName};
 use crate::registry::{Auth, RegistrySettings};
-use crate::sources::{SourceKind, SourceSettings};
+use crate::sources::{Access, KubernetesSettings, SourceKind, SourceSettings};
 
 /// The hash of all settings that decide what stays and what goes: registries, sources, limits, undo window and the time
 /// zone, but neither secrets nor how fast or when things are done.
@@ -77,18 +77,42 @@ fn identity(credential: &Credential) -> Value {
 }
 
 fn source(settings: &SourceSettings) -> Value {
-    let mut paths = match &settings.kind {
-        SourceKind::ReleaseRecords(files) | SourceKind::ImageReferences(files) => files.globs.clone(),
+    let asked = match &settings.kind {
+        SourceKind::ReleaseRecords(files) | SourceKind::ImageReferences(files) => sorted(&files.globs),
+        SourceKind::Kubernetes(cluster) => kubernetes(cluster),
     };
-    paths.sort();
     let registries = settings.registries.as_ref();
     json!({
         "name": settings.name.as_str(),
         "kind": settings.kind.label(),
-        "paths": paths,
+        "asked": asked,
         "registries": registries.map(|names| names.iter().map(RegistryName::as_str).collect::<Vec<_>>()),
         "max_age": settings.max_age.map(|age| age.as_secs()),
         "allow_empty": settings.allow_empty,
         "min_claims": settings.min_claims,
+    })
+}
+
+fn sorted(texts: &[String]) -> Value {
+    let mut texts = texts.to_vec();
+    texts.sort();
+    json!(texts)
+}
+
+/// What is asked of which cluster; as whom and how fast may change.
+fn kubernetes(settings: &KubernetesSettings) -> Value {
+    let context = match &settings.access {
+        Access::Kubeconfig { files, context } => json!({ "files": files, "context": context }),
+        Access::ServiceAccount { .. } => Value::Null,
+    };
+    let custom = settings.custom.iter().map(|custom| {
+        let paths: Vec<String> = custom.paths.iter().map(ToString::to_string).collect();
+        json!([custom.group, custom.version, custom.kind, sorted(&paths), custom.optional]).to_string()
+    });
+    json!({
+        "cluster": context,
+        "namespaces": sorted(&settings.namespaces),
+        "helm": settings.helm.label(),
+        "custom": sorted(&custom.collect::<Vec<_>>()),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::kubernetes;
 use super::reading::Reading;
 use crate::domain::RegistryName;
 use crate::policy_file::{Entry, Fields, Node, read};
@@ -10,9 +11,10 @@ use crate::sources::{FileSet, SourceKind, SourceSettings};
 /// How a source of a kind is read from its own keys.
 type Kind = for<'a> fn(&mut Fields<'a>, &'a Entry, &mut Reading) -> Option<SourceKind>;
 
-const KINDS: [(&str, Kind); 2] = [
+const KINDS: [(&str, Kind); 3] = [
     ("release-records", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ReleaseRecords)),
     ("image-references", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ImageReferences)),
+    ("kubernetes", |fields, entry, reading| kubernetes::kubernetes(fields, entry, reading).map(SourceKind::Kubernetes)),
 ];
 
 /// All sources, by name. None at all is allowed, with a warning.

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
 use super::image_references::ImageReferences;
+use super::kubernetes::Kubernetes;
 use super::release_records::ReleaseRecords;
 use super::{Answer, Source, SourceError, SourceKind, SourceSettings};
 use crate::domain::{Claim, Claims, ImageReference, RegistryName, SourceAnswer, SourceState};
@@ -24,6 +25,9 @@ pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
     match &settings.kind {
         SourceKind::ReleaseRecords(files) => Box::new(ReleaseRecords::new(files.clone())),
         SourceKind::ImageReferences(files) => Box::new(ImageReferences::new(files.clone(), hosts.to_vec())),
+        SourceKind::Kubernetes(kind) => {
+            Box::new(Kubernetes::new((**kind).clone(), hosts.to_vec(), settings.allow_empty))
+        }
     }
 }
 

@@ -98,7 +98,7 @@ fn read_all(files: &FileSet, hosts: &KnownHosts) -> Result<Answer, SourceError> 
 }
 
 /// Everything in one text: whole references anywhere, and split ones where it reads as JSON or YAML.
-fn read_text(text: &str, format: Option<Format>, hosts: &KnownHosts) -> Findings {
+pub(super) fn read_text(text: &str, format: Option<Format>, hosts: &KnownHosts) -> Findings {
     let mut findings = Findings::default();
     for (line, sighting) in hosts.scan(text) {
         findings.add(line, sighting);

@@ -4,6 +4,7 @@ mod document;
 mod files;
 mod gather;
 mod image_references;
+mod kubernetes;
 mod reference_scan;
 mod release_records;
 mod split_references;
@@ -18,6 +19,9 @@ use crate::domain::{Claim, RegistryName, SourceName};
 
 pub use gather::{gather, source};
 pub use image_references::ImageReferences;
+pub use kubernetes::{
+    Access, CustomResource, FieldPath, Helm, InvalidPath, Kubernetes, KubernetesSettings, kubernetes_rights,
+};
 pub use release_records::ReleaseRecords;
 
 /// One source as the settings give it.
@@ -46,6 +50,8 @@ pub enum SourceKind {
     ReleaseRecords(FileSet),
     /// Image references in any text files.
     ImageReferences(FileSet),
+    /// A Kubernetes cluster.
+    Kubernetes(Box<KubernetesSettings>),
 }
 
 /// Files by glob, relative to a folder.
@@ -95,6 +101,7 @@ impl SourceKind {
         match self {
             Self::ReleaseRecords(_) => "release-records",
             Self::ImageReferences(_) => "image-references",
+            Self::Kubernetes(_) => "kubernetes",
         }
     }
 }

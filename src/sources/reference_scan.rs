@@ -45,6 +45,11 @@ impl KnownHosts {
         self.pattern.as_ref().and_then(|pattern| pattern.find(text)).is_some_and(|found| found.start() == 0)
     }
 
+    /// Whether one of the hosts and a slash stand anywhere in a text.
+    pub(super) fn stand_in(&self, text: &str) -> bool {
+        self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(text))
+    }
+
     /// Every reference to one of the hosts, with its line from 1.
     pub(super) fn scan(&self, text: &str) -> Vec<(u32, Sighting)> {
         let Some(pattern) = &self.pattern else { return Vec::new() };

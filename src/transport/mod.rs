@@ -23,11 +23,12 @@ use url::Url;
 
 use error::first_error;
 use pace::Pace;
-use retry::{Pauses, Wish, wish};
+use retry::wish;
 
 pub use error::{RequestError, RequestErrorKind};
 pub(crate) use pace::Operation;
 pub use pace::Rates;
+pub(crate) use retry::{Pauses, Wish, wish_of};
 
 /// Whom requests go to.
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
 use jiff::fmt::rfc2822;
 
@@ -10,10 +11,10 @@ use super::{Answer, Ask, Cut, Patience, Repeat, date};
 
 /// That a request be tried again, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(crate) struct Wish {
     /// How long the other side asked to wait.
-    pub(super) after: Option<Duration>,
-    pub(super) throttled: bool,
+    pub(crate) after: Option<Duration>,
+    pub(crate) throttled: bool,
 }
 
 /// Whether a request should be tried again. What may have been processed already is only repeated where that is safe.
@@ -23,15 +24,18 @@ pub(super) fn wish(ask: &Ask, outcome: &Result<Answer, Cut>) -> Option<Wish> {
             let safe = ask.repeat == Repeat::Safe || ask.repeat == Repeat::Unprocessed && cut.unsent;
             (cut.passing && safe).then_some(Wish { after: None, throttled: false })
         }
-        Ok(answer) => {
-            let after = retry_after(&answer.headers);
-            match answer.status.as_u16() {
-                429 => Some(Wish { after, throttled: true }),
-                503 if after.is_some() => Some(Wish { after, throttled: true }),
-                408 | 500 | 502 | 503 | 504 if ask.repeat == Repeat::Safe => Some(Wish { after, throttled: false }),
-                _ => None,
-            }
-        }
+        Ok(answer) => wish_of(answer.status, &answer.headers, ask.repeat == Repeat::Safe),
+    }
+}
+
+/// Whether a request with that answer should be tried again; `safe` says that doing it twice is doing it once.
+pub(crate) fn wish_of(status: StatusCode, headers: &HeaderMap, safe: bool) -> Option<Wish> {
+    let after = retry_after(headers);
+    match status.as_u16() {
+        429 => Some(Wish { after, throttled: true }),
+        503 if after.is_some() => Some(Wish { after, throttled: true }),
+        408 | 500 | 502 | 503 | 504 if safe => Some(Wish { after, throttled: false }),
+        _ => None,
     }
 }
 
@@ -54,14 +58,14 @@ pub(super) fn jitter(most: Duration) -> Duration {
 }
 
 /// The pauses of one request.
-pub(super) struct Pauses {
+pub(crate) struct Pauses {
     backoff: ExponentialBackoff,
     longest: Duration,
     left: Duration,
 }
 
 impl Pauses {
-    pub(super) fn new(patience: Patience) -> Self {
+    pub(crate) fn new(patience: Patience) -> Self {
         let backoff = ExponentialBuilder::new()
             .with_jitter()
             .with_min_delay(patience.first)
@@ -73,7 +77,7 @@ impl Pauses {
 
     /// How long to wait before the next try; nothing when patience is at its end. What was asked for is never cut short,
     /// and the drawn pause on top of it keeps many waiting requests from coming back in the same instant.
-    pub(super) fn next(&mut self, wish: Wish) -> Option<Duration> {
+    pub(crate) fn next(&mut self, wish: Wish) -> Option<Duration> {
         let drawn = match self.backoff.next() {
             Some(drawn) => drawn,
             None if wish.throttled => self.longest,
@@ -87,7 +91,6 @@ impl Pauses {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
     use url::Url;
 
     use super::super::{RequestError, RequestErrorKind};

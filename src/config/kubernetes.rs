@@ -1,0 +1,136 @@
+//! `[sources.<name>]` of the kind `kubernetes`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reading::Reading;
+use crate::policy_file::{Entry, Fields, Node, read};
+use crate::sources::{Access, CustomResource, FieldPath, Helm, KubernetesSettings};
+
+const HELM: [(&str, Helm); 3] = [("if-allowed", Helm::IfAllowed), ("always", Helm::Always), ("never", Helm::Never)];
+
+/// Where a pod finds its service account (Kubernetes: "Accessing the Kubernetes API from a Pod").
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// A cluster by its keys. It is called by its context, else by the name of the source.
+pub(super) fn kubernetes(
+    fields: &mut Fields<'_>,
+    entry: &Entry,
+    reading: &mut Reading,
+) -> Option<Box<KubernetesSettings>> {
+    let context = fields.get("context").map(|node| read::text("context", node, &mut reading.problems));
+    let context = context.map_or(Some(None), |text| text.map(|text| Some(text.to_owned())));
+    let file = fields.get("kubeconfig").map(|node| read::text("kubeconfig", node, &mut reading.problems));
+    let file = file.map_or(Some(None), |text| text.map(|text| Some(reading.folder.join(text))));
+    let namespaces = fields.get("namespaces").map_or(Some(Vec::new()), |node| namespaces(node, reading));
+    let helm = fields
+        .get("helm")
+        .map_or(Some(Helm::default()), |node| read::choice("helm", node, &HELM, &mut reading.problems));
+    let custom = fields.get("custom").map_or(Some(Vec::new()), |node| custom(node, reading));
+    let timeout = fields
+        .get("timeout")
+        .map_or(Some(Duration::from_secs(30)), |node| read::duration("timeout", node, &mut reading.problems));
+    let context = context?;
+    Some(Box::new(KubernetesSettings {
+        cluster: context.clone().unwrap_or_else(|| entry.key.clone()),
+        access: access(file?, context, reading),
+        namespaces: namespaces?,
+        helm: helm?,
+        custom: custom?,
+        timeout: timeout?,
+    }))
+}
+
+/// A context without a file is one of those that `kubectl` would find; without both it is the pod's own account.
+fn access(file: Option<PathBuf>, context: Option<String>, reading: &Reading) -> Access {
+    match (file, &context) {
+        (Some(file), _) => Access::Kubeconfig { files: vec![file], context },
+        (None, Some(_)) => {
+            let named = reading.variable("KUBECONFIG").map(|list| std::env::split_paths(list).collect::<Vec<_>>());
+            let home = reading.variable("HOME").map(PathBuf::from).unwrap_or_default();
+            let files = named.unwrap_or_else(|| vec![home.join(".kube/config")]);
+            let files = files.into_iter().filter(|file| !file.as_os_str().is_empty()).collect();
+            Access::Kubeconfig { files, context }
+        }
+        (None, None) => Access::ServiceAccount {
+            server: reading.variable("KUBERNETES_SERVICE_HOST").map(|host| {
+                let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+                let port = reading.variable("KUBERNETES_SERVICE_PORT").unwrap_or("443");
+                format!("https://{host}:{port}")
+            }),
+            folder: SERVICE_ACCOUNT.into(),
+        },
+    }
+}
+
+/// Names of namespaces: labels of DNS (RFC 1123). They become part of a path.
+fn namespaces(node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
+    let (texts, mut sound) = read::texts("namespaces", node, &mut reading.problems)?;
+    let mut names = Vec::new();
+    for (text, at) in texts {
+        if !is_dns_name(&text, false) {
+            let problem = format!("`{text}` is no name of a namespace");
+            reading.problems.add(&at, problem).help("write whole names; leave `namespaces` out to read all of them");
+            sound = false;
+        }
+        names.push(text);
+    }
+    names.sort();
+    names.dedup();
+    sound.then_some(names)
+}
+
+fn is_dns_name(text: &str, dots: bool) -> bool {
+    let label = |label: &str| {
+        let inside = label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        !label.is_empty() && label.len() <= 63 && inside && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if dots { text.split('.').all(label) } else { label(text) }
+}
+
+fn custom(node: &Node, reading: &mut Reading) -> Option<Vec<CustomResource>> {
+    let nodes = read::list("custom", node, &mut reading.problems)?;
+    let read: Vec<Option<CustomResource>> = nodes.iter().map(|node| custom_resource(node, reading)).collect();
+    read.into_iter().collect()
+}
+
+fn custom_resource(node: &Node, reading: &mut Reading) -> Option<CustomResource> {
+    let mut fields = Fields::of(node, "custom resource", &mut reading.problems)?;
+    let at = fields.at();
+    let mut word = |key: &'static str, legal: fn(&str) -> bool, reading: &mut Reading| {
+        let node = reading.required(&mut fields, key, at)?;
+        let text = read::text(key, node, &mut reading.problems)?;
+        if legal(text) {
+            return Some(text.to_owned());
+        }
+        let help = "write group, version and kind as the `apiVersion` and `kind` of its objects have them";
+        reading.problems.add(&node.at, format!("`{text}` is no {key} of an API")).help(help);
+        None
+    };
+    let group = word("group", |text| is_dns_name(text, true), reading);
+    let version = word("version", |text| is_dns_name(text, false), reading);
+    let kind = word("kind", |text| text.bytes().all(|b| b.is_ascii_alphanumeric()), reading);
+    let paths = reading.required(&mut fields, "paths", at).and_then(|node| paths(node, reading));
+    let optional =
+        fields.get("optional").map_or(Some(false), |node| read::boolean("optional", node, &mut reading.problems));
+    fields.finish(
+        |key| (key == "plural" || key == "resource").then_some("write its `kind`; the cluster says the rest"),
+        &mut reading.problems,
+    );
+    Some(CustomResource { group: group?, version: version?, kind: kind?, paths: paths?, optional: optional? })
+}
+
+fn paths(node: &Node, reading: &mut Reading) -> Option<Vec<FieldPath>> {
+    let (texts, mut sound) = read::texts("paths", node, &mut reading.problems)?;
+    let mut paths = Vec::new();
+    for (text, at) in texts {
+        match text.parse::<FieldPath>() {
+            Ok(path) => paths.push(path),
+            Err(error) => {
+                reading.problems.add(&at, error.to_string());
+                sound = false;
+            }
+        }
+    }
+    sound.then_some(paths)
+}

@@ -1,0 +1,298 @@
+//! Asking one API server: sign-in, patience, and its refusals in words.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, USER_AGENT};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use jiff::Timestamp;
+use kube::client::{AuthError, Body, ClientBuilder};
+use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::super::SourceError;
+use crate::transport::{Patience, Pauses, Wish, chain, date, plain, wish_of};
+
+/// How to reach a cluster, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// As kubeconfig files say, the first that says something first.
+    Kubeconfig {
+        /// The files.
+        files: Vec<PathBuf>,
+        /// The context in them; nothing means the current one.
+        context: Option<String>,
+    },
+    /// As the service account of the pod that this runs in.
+    ServiceAccount {
+        /// Address of the API server, by the pod's environment; nothing where this runs in no pod.
+        server: Option<String>,
+        /// The folder with `token` and `ca.crt`.
+        folder: PathBuf,
+    },
+}
+
+/// Most bytes of one answer: a page of 500 objects is some megabytes, and no object is larger than three.
+const LARGEST: usize = 256 << 20;
+
+/// One API server, asked as one identity. Only ever reads.
+pub(super) struct Cluster {
+    access: Access,
+    timeout: Duration,
+    patience: Patience,
+    /// Grows with each sign-in.
+    client: tokio::sync::Mutex<(u64, Client)>,
+    date: Mutex<Option<Timestamp>>,
+}
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// Nothing where no answer came.
+    pub(super) status: Option<StatusCode>,
+    pub(super) error: SourceError,
+}
+
+impl From<Refusal> for SourceError {
+    fn from(refusal: Refusal) -> Self {
+        refusal.error
+    }
+}
+
+/// What a server says of an error.
+#[derive(Deserialize)]
+struct WireStatus {
+    message: Option<String>,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Cluster {
+    /// Signs in as far as that can be done without asking the server.
+    pub(super) async fn connect(access: Access, timeout: Duration, patience: Patience) -> Result<Self, SourceError> {
+        let client = sign_in(access.clone(), timeout).await?;
+        Ok(Self { access, timeout, patience, client: tokio::sync::Mutex::new((0, client)), date: Mutex::default() })
+    }
+
+    /// The time by the server's own clock when it answered first.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        *self.date.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A GET, its answer read as JSON.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
+        self.ask(Method::GET, path, "").await
+    }
+
+    /// A POST that changes nothing, and may be repeated like a GET: an access review.
+    pub(super) async fn review<T: DeserializeOwned>(&self, path: &str, content: &str) -> Result<T, Refusal> {
+        self.ask(Method::POST, path, content).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, content: &str) -> Result<T, Refusal> {
+        let asked = format!("{method} {}", path.split('?').next().unwrap_or_default());
+        let answer = self.send(&method, path, content, &asked).await?;
+        if !answer.status.is_success() {
+            return Err(refusal(&asked, &answer));
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| Refusal {
+            status: Some(answer.status),
+            error: SourceError {
+                kind: "malformed",
+                message: format!("{asked} was answered with what cannot be understood: {}", plain(&error.to_string())),
+            },
+        })
+    }
+
+    async fn send(&self, method: &Method, path: &str, content: &str, asked: &str) -> Result<Answer, Refusal> {
+        let mut pauses = Pauses::new(self.patience);
+        let mut renewed = false;
+        loop {
+            let (generation, client) = self.client.lock().await.clone();
+            let outcome = match tokio::time::timeout(self.timeout, once(&client, method, path, content)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Cut {
+                    message: format!("took longer than {}", humantime::format_duration(self.timeout)),
+                    passing: true,
+                }),
+            };
+            let wish = match &outcome {
+                Ok(answer) if answer.status == StatusCode::UNAUTHORIZED && !renewed => {
+                    renewed = true;
+                    self.renew(generation).await?;
+                    continue;
+                }
+                Ok(answer) => wish_of(answer.status, &answer.headers, true),
+                Err(cut) => cut.passing.then_some(Wish { after: None, throttled: false }),
+            };
+            if let Some(pause) = wish.and_then(|wish| pauses.next(wish)) {
+                tracing::debug!(request = asked, pause_ms = pause.as_millis(), "trying again");
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            let answer = outcome.map_err(|cut| Refusal {
+                status: None,
+                error: SourceError {
+                    kind: "unreachable",
+                    message: format!(
+                        "{asked}: {}; check that the API server of this cluster is up and can be reached from here",
+                        cut.message
+                    ),
+                },
+            })?;
+            let mut seen = self.date.lock().unwrap_or_else(PoisonError::into_inner);
+            *seen = seen.or_else(|| date(&answer.headers));
+            return Ok(answer);
+        }
+    }
+
+    /// Signs in once more: reads the token file again, runs the credential plugin again. Once for all who were refused
+    /// with the same sign-in.
+    async fn renew(&self, generation: u64) -> Result<(), Refusal> {
+        let mut client = self.client.lock().await;
+        if client.0 == generation {
+            let fresh = sign_in(self.access.clone(), self.timeout).await;
+            let fresh = fresh.map_err(|error| Refusal { status: Some(StatusCode::UNAUTHORIZED), error })?;
+            *client = (generation + 1, fresh);
+        }
+        Ok(())
+    }
+}
+
+/// A request that got no answer.
+struct Cut {
+    message: String,
+    /// Whether trying again could help.
+    passing: bool,
+}
+
+async fn once(client: &Client, method: &Method, path: &str, content: &str) -> Result<Answer, Cut> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, concat!("tagwarden/", env!("CARGO_PKG_VERSION")));
+    if !content.is_empty() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    let request = request
+        .body(Body::from(content.as_bytes().to_vec()))
+        .map_err(|error| Cut { message: format!("no such request can be made: {error}"), passing: false })?;
+    let response = client.send(request).await.map_err(|error| match error {
+        kube::Error::Auth(error) => Cut { message: auth_words(&error), passing: false },
+        error => Cut { message: format!("got no answer: {}", chain(&error)), passing: true },
+    })?;
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, LARGEST).collect().await.map_err(|error| {
+        let too_large = error.is::<http_body_util::LengthLimitError>();
+        Cut { message: format!("was cut in the answer: {}", chain(&*error)), passing: !too_large }
+    })?;
+    Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes().into() })
+}
+
+/// Reads the settings of a cluster and makes a client of them. Credential plugins run here, which may take a while.
+async fn sign_in(access: Access, timeout: Duration) -> Result<Client, SourceError> {
+    let mut config = match access {
+        Access::Kubeconfig { files, context } => kubeconfig(files, context).await?,
+        Access::ServiceAccount { server, folder } => service_account(server, &folder)?,
+    };
+    // Our own patience is the one that counts.
+    config.default_retry = false;
+    config.connect_timeout = Some(timeout.min(Duration::from_secs(10)));
+    let runtime = tokio::runtime::Handle::current();
+    let client = tokio::task::spawn_blocking(move || {
+        let _inside = runtime.enter();
+        ClientBuilder::try_from(config).map(ClientBuilder::build)
+    });
+    let client = client.await.map_err(|_| super::super::gather::panicked())?;
+    client.map_err(|error| {
+        let words = match &error {
+            kube::Error::Auth(error) => auth_words(error),
+            error => chain(error),
+        };
+        unusable(format!("no client for this cluster can be made: {words}"))
+    })
+}
+
+async fn kubeconfig(files: Vec<PathBuf>, context: Option<String>) -> Result<Config, SourceError> {
+    let shown = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
+    let mut merged = Kubeconfig::default();
+    for file in files {
+        let read = Kubeconfig::read_from(&file).and_then(|next| merged.merge(next));
+        merged = read.map_err(|error| unusable(format!("kubeconfig {}: {}", file.display(), chain(&error))))?;
+    }
+    for named in &mut merged.auth_infos {
+        // Nobody is there to answer a question.
+        if let Some(exec) = named.auth_info.as_mut().and_then(|info| info.exec.as_mut()) {
+            exec.interactive_mode = Some(ExecInteractiveMode::Never);
+        }
+    }
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(merged, &options).await;
+    config.map_err(|error| unusable(format!("kubeconfig {shown}: {}; check `context`", chain(&error))))
+}
+
+fn service_account(server: Option<String>, folder: &std::path::Path) -> Result<Config, SourceError> {
+    let server = server.ok_or_else(|| {
+        unusable("this runs in no pod, so there is no service account; give `kubeconfig` or `context`".to_owned())
+    })?;
+    let address = server.parse().map_err(|error| unusable(format!("`{server}` is no address: {error}")))?;
+    let mut config = Config::new(address);
+    for (name, what) in [("token", "the token"), ("ca.crt", "the certificate authority")] {
+        let path = folder.join(name);
+        std::fs::metadata(&path).map_err(|error| {
+            let path = path.display();
+            unusable(format!(
+                "{what} of the service account cannot be read at {path}: {error}; does the pod say `automountServiceAccountToken: false`?"
+            ))
+        })?;
+    }
+    config.root_cert_file = Some(folder.join("ca.crt"));
+    config.auth_info.token_file = Some(folder.join("token").display().to_string());
+    Ok(config)
+}
+
+/// The words of a failing sign-in, without the output and the arguments of a credential plugin, which may be secret.
+fn auth_words(error: &AuthError) -> String {
+    match error {
+        AuthError::AuthExecRun { cmd, out, .. } => {
+            let program = cmd.split_whitespace().next().unwrap_or_default().trim_matches('"');
+            format!("the credential plugin `{program}` failed ({}); run it by hand to see why", out.status)
+        }
+        AuthError::AuthExecParse(_) => "what the credential plugin printed is no credential".to_owned(),
+        error => format!("signing in failed: {}", chain(error)),
+    }
+}
+
+fn unusable(message: String) -> SourceError {
+    SourceError { kind: "settings", message }
+}
+
+/// A refusal in words, with what to do.
+fn refusal(asked: &str, answer: &Answer) -> Refusal {
+    let status = answer.status;
+    let said = serde_json::from_slice::<WireStatus>(&answer.body).ok().and_then(|said| said.message);
+    let said = said.map(|said| format!(" ({})", plain(&said))).unwrap_or_default();
+    let (kind, advice) = match status.as_u16() {
+        401 => ("denied", "; the credentials of this source are not accepted, renewed ones neither: check them"),
+        403 => {
+            ("denied", "; apply deploy/kubernetes/rbac.yaml, and bind its ClusterRole to whom this source signs in as")
+        }
+        410 => ("expired", "; the list takes longer than the server keeps it: ask when the server is less busy"),
+        429 => ("throttled", "; run when the API server is less busy"),
+        500..=599 => ("status", "; run again when the API server is well"),
+        300..=399 => ("status", "; give the address that it redirects to"),
+        _ => ("status", ""),
+    };
+    let message = format!("{asked} was answered with {status}{said}{advice}");
+    Refusal { status: Some(status), error: SourceError { kind, message } }
+}

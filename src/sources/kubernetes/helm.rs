@@ -1,0 +1,139 @@
+//! Helm's releases: what a rollback would bring back.
+//!
+//! Helm 3 keeps each revision in a secret of the type `helm.sh/release.v1`: JSON, packed with gzip, in base64, and that
+//! once more in base64 as every value of a secret (Helm's `pkg/storage/driver/util.go`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use miniz_oxide::inflate::decompress_to_vec_with_limit;
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::super::document::{Format, Node, Value, parse};
+use super::super::image_references::read_text;
+use super::super::reference_scan::KnownHosts;
+use super::found::{Found, Object};
+use super::images::{Seen, pod_images, written};
+use super::objects::{Reading, Stand, WireMeta};
+use crate::domain::ImageReference;
+
+/// Helm's own selector for its secrets.
+pub(super) const LABELS: &str = "owner=helm";
+const TYPE: &str = "helm.sh/release.v1";
+/// Most bytes of one release, unpacked. Packed it fits into a secret, which is a megabyte.
+const LARGEST: usize = 64 << 20;
+
+/// A secret of Helm.
+#[derive(Deserialize)]
+pub(super) struct WireSecret {
+    pub(super) metadata: WireMeta,
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    data: BTreeMap<String, String>,
+}
+
+/// What of a release says something about images. Its chart and its values do not: the manifest is what came of them.
+#[derive(Deserialize)]
+struct WireRelease {
+    name: String,
+    version: i64,
+    #[serde(default)]
+    manifest: String,
+    #[serde(default)]
+    hooks: Option<Vec<WireHook>>,
+}
+
+#[derive(Deserialize)]
+struct WireHook {
+    #[serde(default)]
+    manifest: String,
+}
+
+/// Notes the images of the release that a secret holds.
+pub(super) fn note(secret: &WireSecret, hosts: &KnownHosts, found: &mut Found) {
+    if secret.kind != TYPE {
+        return;
+    }
+    let mut reading = Reading::of(&secret.metadata, "Helm release", Stand::Kept, hosts, found);
+    let release = match release(secret) {
+        Ok(release) => release,
+        Err(what) => return reading.note("", Seen::Problem(what)),
+    };
+    let name = format!("{} revision {}", release.name, release.version);
+    reading.object = Object { name, ..reading.object.clone() };
+    let hooks = release.hooks.unwrap_or_default();
+    for manifest in std::iter::once(release.manifest).chain(hooks.into_iter().map(|hook| hook.manifest)) {
+        note_manifest(&manifest, &mut reading);
+    }
+}
+
+fn release(secret: &WireSecret) -> Result<WireRelease, String> {
+    let unread = |why: &str| format!("this release cannot be read: {why}; delete it if nobody will go back to it");
+    let outer = secret.data.get("release").ok_or_else(|| unread("it has no `release`"))?;
+    let inner = STANDARD.decode(outer).map_err(|_| unread("it is no base64"))?;
+    let packed = STANDARD.decode(inner.trim_ascii()).map_err(|_| unread("it is no base64 inside"))?;
+    let bytes = if packed.starts_with(&[0x1f, 0x8b]) { gunzip(&packed).map_err(unread)? } else { packed };
+    serde_json::from_slice(&bytes).map_err(|error| unread(&error.to_string()))
+}
+
+/// Unpacks gzip (RFC 1952) of one member, as Helm writes it.
+fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    const CUT: &str = "its gzip ends too soon";
+    let flags = *bytes.get(3).ok_or(CUT)?;
+    let mut rest = bytes.get(10..).ok_or(CUT)?;
+    if flags & 4 != 0 {
+        let [low, high, ..] = rest else { return Err(CUT) };
+        rest = rest.get(2 + usize::from(u16::from_le_bytes([*low, *high]))..).ok_or(CUT)?;
+    }
+    // A file name, then a comment, each up to a zero.
+    for flag in [8, 16] {
+        if flags & flag != 0 {
+            let end = rest.iter().position(|byte| *byte == 0).ok_or(CUT)?;
+            rest = &rest[end + 1..];
+        }
+    }
+    if flags & 2 != 0 {
+        rest = rest.get(2..).ok_or(CUT)?;
+    }
+    decompress_to_vec_with_limit(rest, LARGEST).map_err(|_| "its gzip is broken, or larger than 64 MiB")
+}
+
+/// Images of pod specifications, and whatever else names one of our hosts.
+fn note_manifest(manifest: &str, reading: &mut Reading<'_>) {
+    let documents = match parse(manifest, Format::Yaml) {
+        Ok(documents) => documents,
+        Err(problem) => {
+            let what = format!("line {} of its manifest: {}", problem.line, problem.message);
+            return reading.note("", Seen::Problem(what));
+        }
+    };
+    let mut told = BTreeSet::new();
+    for document in &documents {
+        let document = json(document);
+        pod_images(&document, &mut |container, image| {
+            let seen = written(image, reading.hosts);
+            if let Seen::Image(image) = &seen {
+                told.insert(image.clone());
+            }
+            reading.note(container, seen);
+        });
+    }
+    let sighted = read_text(manifest, Some(Format::Yaml), reading.hosts).references;
+    let more: BTreeSet<ImageReference> = sighted.into_iter().map(|(image, _)| image).collect();
+    for image in more.difference(&told) {
+        reading.note("", Seen::Image(image.clone()));
+    }
+}
+
+/// The same value without lines, and with every scalar as text: nothing but texts is asked for.
+fn json(node: &Node) -> Json {
+    match &node.value {
+        Value::Null => Json::Null,
+        Value::Literal(text) | Value::Text(text) => Json::String(text.clone()),
+        Value::List(nodes) => nodes.iter().map(json).collect(),
+        Value::Map(entries) => Json::Object(entries.iter().map(|(_, key, value)| (key.clone(), json(value))).collect()),
+    }
+}

@@ -1,0 +1,183 @@
+//! What is listed, whether that is allowed, and lists page by page.
+
+use std::collections::HashSet;
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use url::form_urlencoded;
+
+use super::super::SourceError;
+use super::client::{Cluster, Refusal};
+use super::found::Found;
+use super::objects::{Stand, WirePage};
+
+/// A resource that this source lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Resource {
+    /// The API group; empty for the core.
+    pub(super) group: String,
+    pub(super) version: String,
+    pub(super) plural: String,
+    pub(super) kind: String,
+    pub(super) namespaced: bool,
+}
+
+/// Group, version, plural and kind of every built-in resource with images in it, and whether it is kept to go back to.
+pub(super) const WORKLOADS: [(&str, &str, &str, &str, Stand); 10] = [
+    ("", "v1", "pods", "Pod", Stand::Current),
+    ("", "v1", "replicationcontrollers", "ReplicationController", Stand::Current),
+    ("", "v1", "podtemplates", "PodTemplate", Stand::Current),
+    ("apps", "v1", "deployments", "Deployment", Stand::Current),
+    ("apps", "v1", "replicasets", "ReplicaSet", Stand::Kept),
+    ("apps", "v1", "statefulsets", "StatefulSet", Stand::Current),
+    ("apps", "v1", "daemonsets", "DaemonSet", Stand::Current),
+    ("apps", "v1", "controllerrevisions", "ControllerRevision", Stand::Kept),
+    ("batch", "v1", "jobs", "Job", Stand::Kept),
+    ("batch", "v1", "cronjobs", "CronJob", Stand::Current),
+];
+
+/// The secrets that Helm keeps its releases in.
+pub(super) fn secrets() -> Resource {
+    Resource::of("", "v1", "secrets", "Secret")
+}
+
+impl Resource {
+    pub(super) fn of(group: &str, version: &str, plural: &str, kind: &str) -> Self {
+        let [group, version, plural, kind] = [group, version, plural, kind].map(str::to_owned);
+        Self { group, version, plural, kind, namespaced: true }
+    }
+
+    /// Where it is listed.
+    fn path(&self, namespace: Option<&str>) -> String {
+        let root = root(&self.group, &self.version);
+        let namespace = namespace.filter(|_| self.namespaced);
+        let namespace = namespace.map(|namespace| format!("/namespaces/{namespace}")).unwrap_or_default();
+        format!("{root}{namespace}/{}", self.plural)
+    }
+
+    /// It with its group, as rules of roles and `kubectl` write it.
+    fn words(&self) -> String {
+        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+    }
+}
+
+/// The path of one version of an API group.
+pub(super) fn root(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
+}
+
+/// What a review says.
+#[derive(Deserialize)]
+struct WireReview {
+    status: Option<WireReviewStatus>,
+}
+
+#[derive(Deserialize)]
+struct WireReviewStatus {
+    allowed: bool,
+}
+
+/// What is missing to list a resource, in words; nothing where it may be listed, or where reviews cannot be asked for:
+/// then the list itself is refused.
+pub(super) async fn missing(
+    cluster: &Cluster,
+    resource: &Resource,
+    namespace: Option<&str>,
+) -> Result<Option<String>, SourceError> {
+    let mut attributes = json!({ "verb": "list", "group": resource.group, "resource": resource.plural });
+    let namespace = namespace.filter(|_| resource.namespaced);
+    if let Some(namespace) = namespace {
+        attributes["namespace"] = namespace.into();
+    }
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": { "resourceAttributes": attributes },
+    });
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let answer: WireReview = match cluster.review(path, &review.to_string()).await {
+        Ok(answer) => answer,
+        Err(Refusal { status: Some(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND), .. }) => return Ok(None),
+        Err(refusal) => return Err(refusal.error),
+    };
+    if answer.status.is_some_and(|status| status.allowed) {
+        return Ok(None);
+    }
+    let place = namespace.map_or("all namespaces".to_owned(), |namespace| format!("namespace {namespace}"));
+    Ok(Some(format!("list {} in {place}", resource.words())))
+}
+
+/// How often a list that the server no longer keeps is begun anew.
+const MOST_RESTARTS: usize = 3;
+
+/// What to ask of a list.
+pub(super) struct Query<'a> {
+    pub(super) resource: &'a Resource,
+    pub(super) namespace: Option<&'a str>,
+    /// Objects on a page.
+    pub(super) page: usize,
+    /// A label selector; empty for all.
+    pub(super) labels: &'static str,
+}
+
+/// Reads a list to its end. One that the server no longer keeps is begun anew, and what was read of it forgotten. What
+/// is only a part is never given.
+pub(super) async fn list<T: DeserializeOwned>(
+    cluster: &Cluster,
+    query: &Query<'_>,
+    mut note: impl FnMut(T, &mut Found),
+) -> Result<Found, Refusal> {
+    let path = query.resource.path(query.namespace);
+    let mut restarts = 0;
+    'anew: loop {
+        let mut found = Found::default();
+        let mut next: Option<String> = None;
+        let mut seen = HashSet::new();
+        loop {
+            let page: WirePage<T> = match cluster.get(&address(&path, query, next.as_deref())).await {
+                Ok(page) => page,
+                Err(refusal) if next.is_some() && refusal.status == Some(StatusCode::GONE) => {
+                    restarts += 1;
+                    if restarts > MOST_RESTARTS {
+                        return Err(refusal);
+                    }
+                    tracing::debug!(list = path, "the server no longer keeps it; beginning anew");
+                    continue 'anew;
+                }
+                Err(refusal) => return Err(refusal),
+            };
+            if !page.kind.ends_with("List") {
+                return Err(odd(&path, &format!("it is a `{}`, not a list", page.kind)));
+            }
+            page.items.into_iter().flatten().for_each(|item| note(item, &mut found));
+            next = page.metadata.next.filter(|next| !next.is_empty());
+            match &next {
+                None => return Ok(found),
+                Some(token) if !seen.insert(token.clone()) => {
+                    return Err(odd(&path, "its pages lead in a circle"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+fn odd(path: &str, what: &str) -> Refusal {
+    let message = format!("GET {path} was answered with what cannot be understood: {what}");
+    Refusal { status: Some(StatusCode::OK), error: SourceError { kind: "malformed", message } }
+}
+
+/// Without a `resourceVersion`: with one, a server may ignore the limit, or answer from a cache that is behind.
+fn address(path: &str, query: &Query<'_>, next: Option<&str>) -> String {
+    let mut text = form_urlencoded::Serializer::new(String::new());
+    text.append_pair("limit", &query.page.to_string());
+    if !query.labels.is_empty() {
+        text.append_pair("labelSelector", query.labels);
+    }
+    if let Some(next) = next {
+        text.append_pair("continue", next);
+    }
+    format!("{path}?{}", text.finish())
+}

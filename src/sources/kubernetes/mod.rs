@@ -1,0 +1,339 @@
+//! A Kubernetes cluster: what runs, what would run if it were scaled up or its hour came, and what a rollback needs.
+//!
+//! Everything is listed in pages and read into few fields; only who uses which image is held. Whatever fails, fails all
+//! of it, since part of an answer would be an image without protection.
+
+mod client;
+mod custom;
+mod found;
+mod helm;
+mod images;
+mod list;
+mod objects;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use http::StatusCode;
+use jiff::Timestamp;
+
+use super::reference_scan::KnownHosts;
+use super::{Answer, Source, SourceError, told};
+use crate::transport::Patience;
+use client::{Cluster, Refusal};
+use found::Found;
+use helm::WireSecret;
+use list::{Query, Resource, WORKLOADS, list, missing};
+use objects::{Reading, Stand, WireObject};
+
+pub use client::Access;
+pub use custom::{CustomResource, FieldPath, InvalidPath};
+
+/// A cluster as the settings give it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubernetesSettings {
+    /// What it is called in reports.
+    pub cluster: String,
+    /// How to reach it, and as whom.
+    pub access: Access,
+    /// The namespaces that are read; none means all.
+    pub namespaces: Vec<String>,
+    /// Whether Helm's releases are read.
+    pub helm: Helm,
+    /// Custom resources with images in them.
+    pub custom: Vec<CustomResource>,
+    /// How long one request may take.
+    pub timeout: Duration,
+}
+
+/// Whether Helm's releases are read, which takes the right to list secrets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Helm {
+    /// Where that is allowed; where not, a note says so.
+    #[default]
+    IfAllowed,
+    /// Always: without the right this source fails.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Helm {
+    /// The label used in settings.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::IfAllowed => "if-allowed",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// One cluster.
+#[derive(Debug)]
+pub struct Kubernetes {
+    settings: KubernetesSettings,
+    hosts: Vec<String>,
+    /// Whether a namespace that is named may have nothing in it.
+    allow_empty: bool,
+    patience: Patience,
+}
+
+/// API group and resource of everything built-in that is listed, in all of which the one verb needed is `list`; `helm`
+/// adds what Helm's releases take.
+#[must_use]
+pub fn kubernetes_rights(helm: bool) -> Vec<(&'static str, &'static str)> {
+    let workloads = WORKLOADS.iter().map(|(group, _, plural, ..)| (*group, *plural));
+    workloads.chain(helm.then_some(("", "secrets"))).collect()
+}
+
+/// Lists that are read at once: an API server has others to serve.
+const LISTS_AT_ONCE: usize = 4;
+/// Objects on a page, as `kubectl` asks for them.
+const PAGE: usize = 500;
+/// The same of secrets, which may have a megabyte each, and of custom resources.
+const LARGE_PAGE: usize = 25;
+
+impl Kubernetes {
+    /// A cluster whose images count for registries known by `hosts`.
+    #[must_use]
+    pub fn new(settings: KubernetesSettings, hosts: Vec<String>, allow_empty: bool) -> Self {
+        Self::with_patience(settings, hosts, allow_empty, Patience::default())
+    }
+
+    /// The same, with another patience for what fails.
+    #[must_use]
+    pub fn with_patience(
+        settings: KubernetesSettings,
+        hosts: Vec<String>,
+        allow_empty: bool,
+        patience: Patience,
+    ) -> Self {
+        Self { settings, hosts, allow_empty, patience }
+    }
+
+    /// The namespaces to ask for, one after the other; nothing stands for all at once.
+    fn scopes(&self) -> Vec<Option<&str>> {
+        let named: Vec<Option<&str>> = self.settings.namespaces.iter().map(|name| Some(&**name)).collect();
+        if named.is_empty() { vec![None] } else { named }
+    }
+
+    async fn read(&self) -> Result<Answer, SourceError> {
+        let KubernetesSettings { access, timeout, .. } = &self.settings;
+        let cluster = Cluster::connect(access.clone(), *timeout, self.patience).await?;
+        let mut notes = Vec::new();
+        let mut custom = Vec::new();
+        for wanted in &self.settings.custom {
+            match custom::discover(&cluster, wanted).await? {
+                Some(resource) => custom.push((resource, wanted)),
+                None => notes.push(format!("this cluster has no {} in {}", wanted.kind, wanted.group)),
+            }
+        }
+        let workloads =
+            WORKLOADS.map(|(group, version, plural, kind, stand)| (Resource::of(group, version, plural, kind), stand));
+        let helm = self.check_rights(&cluster, &workloads, &custom, &mut notes).await?;
+        let hosts = KnownHosts::new(&self.hosts);
+        let found = self.lists(&cluster, &workloads, &custom, helm, &hosts).await?;
+        self.check_namespaces(&found)?;
+        if !found.problems.is_empty() {
+            let problems = told(found.problems.iter().cloned().collect()).join("\n");
+            let message = format!(
+                "{problems}\neach may be meant to be an image of ours: correct or delete the object, or read custom \
+                 resources at other `paths`"
+            );
+            return Err(SourceError { kind: "malformed", message });
+        }
+        let claims = found.claims(&self.settings.cluster);
+        notes.extend(told(found.notes.into_iter().collect()));
+        Ok(Answer { claims, as_of: cluster.date(), notes })
+    }
+
+    /// Asks for every right before the work, so that all that is missing is told at once. Gives whether Helm's releases
+    /// are to be read.
+    async fn check_rights(
+        &self,
+        cluster: &Cluster,
+        workloads: &[(Resource, Stand)],
+        custom: &[(Resource, &CustomResource)],
+        notes: &mut Vec<String>,
+    ) -> Result<bool, SourceError> {
+        let needed = workloads.iter().map(|(resource, _)| resource);
+        let needed = needed.chain(custom.iter().map(|(resource, _)| resource));
+        let mut denied = self.denied(cluster, needed).await?;
+        let mut helm = self.settings.helm != Helm::Never;
+        if helm {
+            let secrets = list::secrets();
+            let more = self.denied(cluster, std::iter::once(&secrets)).await?;
+            match self.settings.helm {
+                Helm::Always => denied.extend(more),
+                _ if more.is_empty() => {}
+                _ => {
+                    helm = false;
+                    notes.push(helm_note());
+                }
+            }
+        }
+        if denied.is_empty() {
+            return Ok(helm);
+        }
+        let message = format!(
+            "it may not {}; apply deploy/kubernetes/rbac.yaml (for secrets rbac-helm.yaml, too; custom resources need a \
+             rule of their own), and bind its ClusterRole to whom this source signs in as",
+            told(denied).join(", ")
+        );
+        Err(SourceError { kind: "denied", message })
+    }
+
+    /// What is missing to list those resources.
+    async fn denied<'r>(
+        &self,
+        cluster: &Cluster,
+        resources: impl Iterator<Item = &'r Resource>,
+    ) -> Result<Vec<String>, SourceError> {
+        let scopes = self.scopes();
+        let reviews: Vec<_> = resources
+            .flat_map(|resource| scopes.iter().map(move |scope| (resource, *scope)))
+            .map(|(resource, scope)| missing(cluster, resource, scope))
+            .collect();
+        let missing: Vec<Option<String>> = stream::iter(reviews).buffered(LISTS_AT_ONCE).try_collect().await?;
+        Ok(missing.into_iter().flatten().collect())
+    }
+
+    /// Reads all lists, some at once.
+    async fn lists(
+        &self,
+        cluster: &Cluster,
+        workloads: &[(Resource, Stand)],
+        custom: &[(Resource, &CustomResource)],
+        helm: bool,
+        hosts: &KnownHosts,
+    ) -> Result<Found, SourceError> {
+        let secrets = list::secrets();
+        let mut lists: Vec<BoxFuture<'_, Result<Found, SourceError>>> = Vec::new();
+        for namespace in self.scopes() {
+            for (resource, stand) in workloads {
+                lists.push(Box::pin(workload_list(cluster, resource, namespace, *stand, hosts)));
+            }
+            if helm {
+                lists.push(Box::pin(self.helm_list(cluster, &secrets, namespace, hosts)));
+            }
+        }
+        for (resource, wanted) in custom {
+            lists.push(Box::pin(self.custom_lists(cluster, resource, wanted, hosts)));
+        }
+        let all = stream::iter(lists).buffer_unordered(LISTS_AT_ONCE);
+        all.try_fold(Found::default(), |mut all, found| async move {
+            all.merge(found);
+            Ok(all)
+        })
+        .await
+    }
+
+    /// Helm's releases. Where no review could tell that they are forbidden, the list does.
+    async fn helm_list(
+        &self,
+        cluster: &Cluster,
+        secrets: &Resource,
+        namespace: Option<&str>,
+        hosts: &KnownHosts,
+    ) -> Result<Found, SourceError> {
+        let query = Query { resource: secrets, namespace, page: LARGE_PAGE, labels: helm::LABELS };
+        let read = list(cluster, &query, |secret: WireSecret, found| helm::note(&secret, hosts, found)).await;
+        match read {
+            Err(Refusal { status: Some(StatusCode::FORBIDDEN), .. }) if self.settings.helm == Helm::IfAllowed => {
+                let mut found = Found::default();
+                found.notes.insert(helm_note());
+                Ok(found)
+            }
+            read => Ok(read?),
+        }
+    }
+
+    /// All objects of a custom kind. Paths that lead to nothing in any of them are a mistake.
+    async fn custom_lists(
+        &self,
+        cluster: &Cluster,
+        resource: &Resource,
+        wanted: &CustomResource,
+        hosts: &KnownHosts,
+    ) -> Result<Found, SourceError> {
+        let scopes = if resource.namespaced { self.scopes() } else { vec![None] };
+        let mut all = Found::default();
+        let (mut objects, mut images) = (0, 0);
+        for namespace in scopes {
+            let query = Query { resource, namespace, page: LARGE_PAGE, labels: "" };
+            let read = list(cluster, &query, |object: custom::WireAny, found| {
+                objects += 1;
+                let mut reading = Reading::of(&object.metadata, &resource.kind, Stand::Current, hosts, found);
+                images += object.note(&wanted.paths, &mut reading);
+            });
+            all.merge(read.await?);
+        }
+        if objects > 0 && images == 0 {
+            let paths = wanted.paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "none of the {objects} objects of the kind {} has an image at {paths}; correct its `paths`",
+                wanted.kind
+            );
+            return Err(SourceError { kind: "empty", message });
+        }
+        Ok(all)
+    }
+
+    /// A namespace that does not exist is answered with empty lists, so one without anything is taken for misspelt.
+    fn check_namespaces(&self, found: &Found) -> Result<(), SourceError> {
+        let empty: Vec<&str> = self
+            .settings
+            .namespaces
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !found.objects.contains_key(*name))
+            .collect();
+        if empty.is_empty() || self.allow_empty {
+            return Ok(());
+        }
+        let message = format!(
+            "nothing at all is in {}: is it misspelt in `namespaces`? If it may be empty, write `allow_empty = true`",
+            empty.join(", ")
+        );
+        Err(SourceError { kind: "empty", message })
+    }
+}
+
+/// One list of built-in workloads. Cron jobs were `batch/v1beta1` before Kubernetes 1.21.
+async fn workload_list(
+    cluster: &Cluster,
+    resource: &Resource,
+    namespace: Option<&str>,
+    stand: Stand,
+    hosts: &KnownHosts,
+) -> Result<Found, SourceError> {
+    let note = |object: WireObject, found: &mut Found| {
+        Reading::of(&object.metadata, &resource.kind, stand, hosts, found).workload(&object);
+    };
+    let query = Query { resource, namespace, page: PAGE, labels: "" };
+    match list(cluster, &query, note).await {
+        Err(Refusal { status: Some(StatusCode::NOT_FOUND), .. }) if resource.kind == "CronJob" => {
+            let older = Resource { version: "v1beta1".to_owned(), ..resource.clone() };
+            Ok(list(cluster, &Query { resource: &older, ..query }, note).await?)
+        }
+        read => Ok(read?),
+    }
+}
+
+fn helm_note() -> String {
+    "Helm's releases were not read, because listing secrets is not allowed: an image that only a rollback of Helm would \
+     bring back is not protected; apply deploy/kubernetes/rbac-helm.yaml, or write `helm = \"never\"`"
+        .to_owned()
+}
+
+#[async_trait]
+impl Source for Kubernetes {
+    /// The time of the evidence is that of the API server's first answer, by its own clock.
+    async fn ask(&self, _now: Timestamp) -> Result<Answer, SourceError> {
+        self.read().await
+    }
+}

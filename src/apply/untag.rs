@@ -172,7 +172,7 @@ async fn put_right(site: &Site<'_>, order: &Order, moved: &Digest, evidence: &st
         }
     };
     match site.put_back(&manifest, std::slice::from_ref(tag)).await {
-        Ok(lost) if lost.is_empty() => AfterFailure::Known(Outcome::Skipped(Skip::Moved { to: moved.clone() })),
+        Ok(lost) if lost.is_empty() => AfterFailure::Known(Outcome::Skipped(Skip::PutBack(what))),
         Ok(_) => AfterFailure::Known(Outcome::Failed(format!(
             "{what}, and it could not be put back: push {moved} to {repository}:{tag} again"
         ))),
@@ -208,8 +208,12 @@ fn log(site: &Site<'_>, removal: &Removal, outcome: &Outcome) {
 }
 
 /// After the first untag in a repository: is the manifest still there? Some registries delete it with a tag. Says so then,
-/// and what became of the tags.
+/// and what became of the tags. Where the settings accept that the registry's retention policy deletes untagged
+/// manifests, one that is gone says nothing about untags.
 async fn verify_survival(site: &Site<'_>, removal: &Removal) -> Result<Option<String>, StoreError> {
+    if site.target.reader.settings().accepts_retention {
+        return Ok(None);
+    }
     let digest = &removal.digest;
     match site.target.reader.has_manifest(&site.repository.name, digest).await {
         Ok(true) => Ok(None),

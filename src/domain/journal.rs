@@ -64,6 +64,8 @@ pub enum Skip {
     DryRun,
     /// A refusal of the plan covers it. The text is the refusal's.
     Refused(String),
+    /// It moved in the instant of its removal, and was put back to what it had moved to. The text says both.
+    PutBack(String),
     /// Earlier removals showed that the registry destroys what it should only untag.
     Stopped(String),
     /// The run was told to stop before this one's turn.
@@ -107,6 +109,7 @@ impl Skip {
             Self::Locked(_) => "locked",
             Self::DryRun => "policy-dry-run",
             Self::Refused(_) => "refused",
+            Self::PutBack(_) => "put-back",
             Self::Stopped(_) => "stopped",
             Self::Interrupted => "interrupted",
             Self::Settled(_) => "settled",
@@ -123,6 +126,7 @@ impl fmt::Display for Skip {
             Self::Locked(why) => write!(f, "it is locked now: {why}"),
             Self::DryRun => f.write_str("a policy that lets it go says `mode: dry-run`"),
             Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::PutBack(what) => write!(f, "put back: {what}"),
             Self::Stopped(why) => write!(f, "stopped: {why}"),
             Self::Interrupted => f.write_str("the run was interrupted before its turn"),
             Self::Settled(seen) => write!(f, "settled after an interruption: {seen}"),

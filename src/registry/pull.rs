@@ -145,11 +145,15 @@ fn mismatch(answer: &Answer, digest: &Digest) -> RegistryError {
     RegistryError {
         kind: RegistryErrorKind::DigestMismatch,
         message: format!(
-            "{} answered with {} bytes that are not {digest}: they are {}; the registry's storage or something on the \
-             way is broken",
+            "{} answered with {} bytes that are not {digest}: they are {}; {}",
             answer.asked,
             answer.body.len(),
-            Digest::of(&answer.body)
+            Digest::of(&answer.body),
+            if answer.looks_like_a_page() {
+                "it is a web page: is a proxy or a login page in between?"
+            } else {
+                "the registry's storage or something on the way is broken"
+            }
         ),
     }
 }

@@ -162,10 +162,18 @@ fn applying(document: &PlanDocument, found: Standings) -> String {
             counted(found.enforced, "tag")
         );
     }
+    let removing = counted(found.enforced, "tag");
+    // Whether it is `run` that prints this the document does not know; its results follow then.
+    let intro = if document.mode == "enforce" {
+        format!(
+            "`tagwarden run` removes what its own plan lists, {removing} of this one. To remove them by approval instead"
+        )
+    } else {
+        format!("To remove {removing}, exactly these or fewer")
+    };
     format!(
-        "To remove {}, exactly these or fewer: have plan {} approved, and until {} run `tagwarden apply plan.json` on the \
-         file that `--out plan.json` wrote.",
-        counted(found.enforced, "tag"),
+        "{intro}: have plan {} approved, and until {} run `tagwarden apply plan.json` on the file that `--out plan.json` \
+         wrote.",
         document.id,
         minute(document.expires_at)
     )

@@ -326,9 +326,12 @@ fn columns(outcome: &Outcome) -> (Option<&'static str>, Option<String>) {
     };
     let detail = match skip {
         Skip::Moved { to } => Some(to.to_string()),
-        Skip::Kept(text) | Skip::Locked(text) | Skip::Refused(text) | Skip::Stopped(text) | Skip::Settled(text) => {
-            Some(text.clone())
-        }
+        Skip::Kept(text)
+        | Skip::Locked(text)
+        | Skip::Refused(text)
+        | Skip::Stopped(text)
+        | Skip::Settled(text)
+        | Skip::PutBack(text) => Some(text.clone()),
         Skip::Gone | Skip::DryRun | Skip::Interrupted => None,
     };
     (Some(skip.label()), detail)
@@ -350,6 +353,7 @@ fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option<Outcome> {
         "policy-dry-run" => Skip::DryRun,
         "refused" => Skip::Refused(detail),
         "stopped" => Skip::Stopped(detail),
+        "put-back" => Skip::PutBack(detail),
         "interrupted" => Skip::Interrupted,
         "settled" => Skip::Settled(detail),
         _ => return None,

@@ -103,8 +103,8 @@ fn moved() -> Vec<Row> {
                 walk.registry.inject(Fault::on("_tags/candidate-2", moves).method(Method::DELETE).times(1));
             },
             0,
-            ["done", "moved", "done", "done"],
-            "has moved to",
+            ["done", "put-back", "done", "done"],
+            "in the instant of its removal (x-ms-correlation-request-id",
         ),
         (
             "the same image pushed again",

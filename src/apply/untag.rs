@@ -1,12 +1,14 @@
 //! Removals that take the tag alone.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
+use tokio::sync::OnceCell;
 
 use super::{AfterFailure, Applied, MOST_TRIES, Order, Site, after_failure, intent};
 use crate::domain::{Digest, Moment, Outcome, Removal, RemovalMethod, Repository, Skip, TagName, TagNow};
-use crate::registry::{RegistryErrorKind, Removed};
+use crate::registry::{RawManifest, RegistryErrorKind, Removed};
 use crate::store::StoreError;
 
 /// Carries out all orders of one repository.
@@ -18,11 +20,17 @@ pub(super) async fn repository(site: &Site<'_>, orders: Vec<Order>) -> Result<Ve
         orders.into_iter().partition(|order| order.removal.companion_of.is_some());
     // An image that loses all its tags anyway is the one on which a surprise would do least harm.
     let staying = staying_digests(site.repository, &images);
-    images.sort_by_key(|order| staying.contains(&order.removal.digest));
+    // The tags of an image one after the other, so that its manifest is fetched once and held no longer than needed.
+    images.sort_by_cached_key(|order| {
+        let digest = order.removal.digest.clone();
+        (staying.contains(&digest), digest)
+    });
     let mut images = images.into_iter();
+    let mut manifests = Manifests::default();
     let mut applied = Vec::new();
     for order in images.by_ref() {
-        let mut done = one(site, order, Trust::Look).await?;
+        let manifest = manifests.of(&order.removal.digest);
+        let mut done = one(site, order, &manifest, Trust::Look).await?;
         let removed = matches!(done.outcome, Outcome::Done(_));
         if removed && let Some(why) = verify_survival(site, &done.removal).await? {
             done.outcome = Outcome::Failed(why);
@@ -32,8 +40,13 @@ pub(super) async fn repository(site: &Site<'_>, orders: Vec<Order>) -> Result<Ve
             break;
         }
     }
-    let at_once = site.target.reader.settings().concurrency.max(1);
-    let mut rest = stream::iter(images.map(|order| one(site, order, Trust::Answers))).buffer_unordered(at_once);
+    // Twice as many as have a turn at once: the others fetch their manifests meanwhile, or write down what came of them.
+    let at_once = 2 * site.target.reader.settings().concurrency.max(1);
+    let rest = images.map(|order| {
+        let manifest = manifests.of(&order.removal.digest);
+        async move { one(site, order, &manifest, Trust::Answers).await }
+    });
+    let mut rest = stream::iter(rest).buffer_unordered(at_once);
     while let Some(done) = rest.next().await {
         applied.push(done?);
     }
@@ -57,9 +70,24 @@ enum Trust {
     Look,
 }
 
+/// A manifest that is fetched by the first removal that needs it.
+type FetchedOnce = Arc<OnceCell<Option<RawManifest>>>;
+
+/// The manifest of the digest that removals were at last.
+#[derive(Default)]
+struct Manifests(Option<(Digest, FetchedOnce)>);
+
+impl Manifests {
+    fn of(&mut self, digest: &Digest) -> FetchedOnce {
+        match &self.0 {
+            Some((last, fetched)) if last == digest => Arc::clone(fetched),
+            _ => Arc::clone(&self.0.insert((digest.clone(), FetchedOnce::default())).1),
+        }
+    }
+}
+
 /// One removal, from intent to outcome.
-async fn one(site: &Site<'_>, order: Order, trust: Trust) -> Result<Applied, StoreError> {
-    let _turn = site.turn().await;
+async fn one(site: &Site<'_>, order: Order, fetched: &FetchedOnce, trust: Trust) -> Result<Applied, StoreError> {
     if let Some(skip) = site.stopped() {
         return site.note(order, Outcome::Skipped(skip)).await;
     }
@@ -67,7 +95,7 @@ async fn one(site: &Site<'_>, order: Order, trust: Trust) -> Result<Applied, Sto
         let why = "it was decided as a removal by manifest, and the settings now say `untag`".to_owned();
         return site.note(order, Outcome::Skipped(Skip::Stopped(why))).await;
     }
-    let manifest = match site.manifest(&order.removal.digest).await {
+    let manifest = match fetched.get_or_try_init(|| site.manifest(&order.removal.digest)).await {
         Ok(Some(manifest)) => manifest,
         Ok(None) => {
             let why = "its manifest is not there, so the removal could not be undone".to_owned();
@@ -79,9 +107,16 @@ async fn one(site: &Site<'_>, order: Order, trust: Trust) -> Result<Applied, Sto
             return site.note(order, Outcome::Failed(why)).await;
         }
     };
+    let turn = site.turn().await;
+    // It may have been long in coming.
+    if let Some(skip) = site.stopped() {
+        return site.note(order, Outcome::Skipped(skip)).await;
+    }
     let intent = intent(&order, manifest.media_type.clone());
-    let id = site.hands.store.intend(site.hands.run, &intent, &manifest, site.now()).await?;
-    let outcome = match untag(site, &order, trust).await {
+    let id = site.hands.store.intend(site.hands.run, &intent, manifest, site.now()).await?;
+    let outcome = untag(site, &order, trust).await;
+    drop(turn);
+    let outcome = match outcome {
         AfterFailure::Known(outcome) => outcome,
         AfterFailure::Unknown(why) => {
             let outcome = Outcome::Failed(format!("{why}; settled at the next start"));
@@ -267,7 +302,7 @@ async fn companions_last(
             return Ok(());
         }
         for order in free {
-            applied.push(one(site, order, Trust::Answers).await?);
+            applied.push(one(site, order, &FetchedOnce::default(), Trust::Answers).await?);
         }
         companions = bound;
     }

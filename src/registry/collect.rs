@@ -39,7 +39,7 @@ impl Progress for () {
 
 /// Repositories of one registry that are read at once. Requests are bounded by the registry's own `concurrency`; this
 /// bounds what is held in memory half read.
-const REPOSITORIES_AT_ONCE: usize = 8;
+const REPOSITORIES_AT_ONCE: usize = 16;
 
 /// The reader for a registry, by its kind.
 ///

@@ -106,7 +106,8 @@ impl RegistryKind {
     #[must_use]
     pub fn concurrency(self) -> usize {
         match self {
-            Self::Acr => 16,
+            // What the service recommends at most for deletions (Azure/acr-cli, `maxPoolSize`).
+            Self::Acr => 32,
             Self::Distribution => 8,
         }
     }

@@ -55,9 +55,11 @@ pub enum Broken {
 }
 
 fn hash(document: &PlanDocument) -> String {
-    let mut writer = HashWriter(Sha256::new());
-    match serde_json::to_writer(&mut writer, document) {
-        Ok(()) => format!("sha256:{}", hex(&writer.0.finalize())),
+    // JSON is written in small pieces, and hashed in large ones.
+    let mut writer = io::BufWriter::with_capacity(16 << 10, HashWriter(Sha256::new()));
+    let written = serde_json::to_writer(&mut writer, document).map_err(io::Error::from);
+    match written.and_then(|()| writer.into_inner().map_err(io::IntoInnerError::into_error)) {
+        Ok(HashWriter(hash)) => format!("sha256:{}", hex(&hash.finalize())),
         // Neither the shape (string keys only) nor the writer can fail; an id that matches nothing is the safe answer.
         Err(error) => format!("unsealed:{error}"),
     }

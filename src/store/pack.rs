@@ -6,8 +6,9 @@ use miniz_oxide::deflate::core::{CompressorOxide, create_comp_flags_from_zip_par
 use miniz_oxide::deflate::stream::deflate;
 use miniz_oxide::{MZFlush, MZStatus};
 
-/// How hard it tries, of ten.
-const LEVEL: i32 = 6;
+/// How hard it tries, of ten. Digests do not pack and everything else repeats at once, so that more effort takes several
+/// times as long for little.
+const LEVEL: i32 = 1;
 
 /// How much is packed at once, and how much room there is for what comes of it.
 const CHUNK: usize = 64 << 10;

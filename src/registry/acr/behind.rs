@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 
+use super::list;
 use super::reader::{AcrReader, understood};
 use super::wire::{WireManifest, WireOneManifest};
 use crate::domain::{Depth, Digest, Gap, GapAt, Lock, Manifest, RepositoryName, Tag};
@@ -12,7 +13,8 @@ use crate::registry::contents::Reading;
 use crate::registry::{ContentCache, RegistryError, RegistryErrorKind};
 
 /// A manifest as it is listed.
-pub(super) struct Row {
+#[derive(Debug)]
+pub(super) struct ListedManifest {
     digest: Digest,
     media_type: Option<Arc<str>>,
     image_size: Option<u64>,
@@ -31,17 +33,25 @@ enum Nature {
     Index,
 }
 
+impl list::Row for ListedManifest {
+    type Key = Digest;
+
+    fn key(&self) -> &Digest {
+        &self.digest
+    }
+}
+
 impl AcrReader {
     /// The manifests behind the tags, and everything that may hold one of them.
     pub(super) async fn behind(
         &self,
         repository: &RepositoryName,
         tags: &[Tag],
-        rows: Vec<Row>,
+        rows: Vec<ListedManifest>,
         cache: &dyn ContentCache,
     ) -> (BTreeMap<Digest, Manifest>, Vec<Gap>) {
         let tagged: BTreeSet<&Digest> = tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
-        let mut rows: HashMap<Digest, Row> = rows.into_iter().map(|row| (row.digest.clone(), row)).collect();
+        let mut rows: HashMap<Digest, ListedManifest> = rows.into_iter().map(|row| (row.digest.clone(), row)).collect();
         // Pushed between the two lists, or hidden from one of them.
         let unlisted: Vec<Digest> =
             tagged.iter().filter(|digest| !rows.contains_key(**digest)).map(|&digest| digest.clone()).collect();
@@ -107,7 +117,7 @@ impl AcrReader {
     }
 
     /// What the registry says of one manifest.
-    async fn row(&self, name: &RepositoryName, digest: &Digest) -> Result<Row, RegistryError> {
+    async fn row(&self, name: &RepositoryName, digest: &Digest) -> Result<ListedManifest, RegistryError> {
         let path = format!("/acr/v1/{name}/_manifests/{digest}");
         let Some(answer) = self.metadata(name, &path).await? else { return Err(gone(name, digest)) };
         let wire: WireOneManifest = understood(&answer)?;
@@ -116,7 +126,7 @@ impl AcrReader {
 }
 
 /// A listed manifest in the domain's words. `types` holds the media types met so far, each once.
-pub(super) fn row(wire: &WireManifest, types: &mut Vec<Arc<str>>) -> Result<Row, String> {
+pub(super) fn row(wire: &WireManifest, types: &mut Vec<Arc<str>>) -> Result<ListedManifest, String> {
     let digest = wire.digest.parse().map_err(|error: crate::domain::InvalidDigest| error.to_string())?;
     let media_type = wire.media_type.as_deref().map(|text| {
         types.iter().find(|known| ***known == *text).cloned().unwrap_or_else(|| {
@@ -126,7 +136,7 @@ pub(super) fn row(wire: &WireManifest, types: &mut Vec<Arc<str>>) -> Result<Row,
         })
     });
     let nature = nature(wire.media_type.as_deref(), wire.config_media_type.as_deref(), wire.has_platform());
-    Ok(Row { digest, media_type, image_size: wire.image_size, lock: wire.lock(), nature })
+    Ok(ListedManifest { digest, media_type, image_size: wire.image_size, lock: wire.lock(), nature })
 }
 
 /// What a manifest is by the types that the registry lists. A type that is not known may be anything, and an OCI image
@@ -156,7 +166,7 @@ fn nature(media_type: Option<&str>, config: Option<&str>, platform: bool) -> Nat
     }
 }
 
-fn listed(row: Row) -> Manifest {
+fn listed(row: ListedManifest) -> Manifest {
     Manifest {
         media_type: row.media_type.unwrap_or_else(|| "".into()),
         size: 0,

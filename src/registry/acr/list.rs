@@ -1,6 +1,8 @@
 //! The lists of Azure Container Registry, page by page.
 
 use std::collections::HashSet;
+use std::fmt::Display;
+use std::hash::Hash;
 
 use http::StatusCode;
 use url::Url;
@@ -11,103 +13,193 @@ use crate::registry::{RegistryError, RegistryErrorKind, paging};
 use crate::transport::{Answer, Ask};
 
 /// The most that the service gives on a page; it gives as many where more are asked for.
-const PAGE: usize = 1000;
+pub(super) const PAGE: usize = 1000;
 /// Most bytes of a page.
 const PAGE_LIMIT: usize = 64 << 20;
 /// More pages than this are no list but a loop that keeps inventing names.
 const MOST_PAGES: usize = 20_000;
 
+/// What is listed.
+pub(super) trait Row {
+    /// The name by which the service goes on after it.
+    type Key: Clone + Eq + Ord + Hash + Display + Send + Sync;
+
+    fn key(&self) -> &Self::Key;
+}
+
+/// What is listed and cannot be understood.
+#[derive(Debug)]
+pub(super) struct Odd {
+    /// Its name, as far as it has one.
+    pub(super) name: String,
+    /// What is wrong with it.
+    pub(super) why: String,
+}
+
+/// What a page holds; no list at all (as opposed to an empty one) is a fault.
+pub(super) type Page<T> = Result<Option<Vec<Result<T, Odd>>>, serde_json::Error>;
+
 /// What to list.
-pub(super) struct List<T> {
+pub(super) struct List<'a, T> {
     /// Its path, such as `/acr/v1/shop/api/_tags`.
     pub(super) path: String,
     /// What it takes to read it.
     pub(super) grant: Grant,
-    /// The items of a page; none at all (as opposed to an empty list) is a fault.
-    pub(super) read: fn(&[u8]) -> Result<Option<Vec<T>>, serde_json::Error>,
-    /// The name by which the service goes on after an item.
-    pub(super) key: fn(&T) -> &str,
+    /// Understands a page. What comes of it is small: the words of a page are not held until the last one is there.
+    pub(super) read: Box<dyn Fn(&[u8]) -> Page<T> + Send + Sync + 'a>,
 }
 
 /// A list as far as it could be read.
 #[derive(Debug)]
 pub(super) struct Listed<T> {
-    /// The items, each once.
-    pub(super) items: Vec<T>,
+    /// Its rows, each once.
+    pub(super) rows: Vec<T>,
+    /// What else is in it, each once.
+    pub(super) odd: Vec<Odd>,
     /// Why that may not be all.
     pub(super) trouble: Option<RegistryError>,
 }
 
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self { rows: Vec::new(), odd: Vec::new(), trouble: None }
+    }
+}
+
+impl<T> Listed<T> {
+    /// How many it has.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len() + self.odd.len()
+    }
+}
+
+/// Where a walk through a list begins, and in which order it goes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Way<'a> {
+    /// Begins after this one.
+    pub(super) after: Option<&'a str>,
+    /// The service's word for the order; nothing is by name.
+    pub(super) order: Option<&'static str>,
+}
+
+/// What came of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Took {
+    /// It brought something new.
+    New,
+    /// It brought nothing new.
+    Nothing,
+    /// No further page is wanted.
+    Enough,
+}
+
+/// How a walk ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The registry does not know the repository.
+    Unknown,
+    /// There is no further page, or none is wanted.
+    Reached,
+}
+
 /// Reads a list to its end. Nothing where the registry does not know the repository.
+///
+/// # Errors
+/// When not even the first page could be read.
+pub(super) async fn all<T: Row>(http: &RegistryHttp, list: &List<'_, T>) -> Result<Option<Listed<T>>, RegistryError> {
+    let mut listed = Listed::default();
+    let mut known: HashSet<T::Key> = HashSet::new();
+    let mut known_odd: HashSet<String> = HashSet::new();
+    let walked = walk(http, list, Way::default(), |page| {
+        let before = listed.len();
+        for row in page {
+            match row {
+                Ok(row) if known.insert(row.key().clone()) => listed.rows.push(row),
+                Err(odd) if known_odd.insert(odd.name.clone()) => listed.odd.push(odd),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        if listed.len() > before { Took::New } else { Took::Nothing }
+    });
+    match walked.await {
+        Ok(End::Unknown) => Ok(None),
+        Ok(End::Reached) => Ok(Some(listed)),
+        Err(error) if listed.len() == 0 => Err(error),
+        Err(error) => Ok(Some(Listed { trouble: Some(error), ..listed })),
+    }
+}
+
+/// Goes through a list page by page, as long as `take` wants more.
 ///
 /// Of a `Link` only `last` is taken: the service's own address of the next page leaves parameters out. Whether there is
 /// a next page is told by the `Link` and never by the length of a page; only a page that is exactly full is asked on
 /// without one, because lists have been cut without a word.
 ///
 /// # Errors
-/// When not even the first page could be read.
-pub(super) async fn all<T>(http: &RegistryHttp, list: &List<T>) -> Result<Option<Listed<T>>, RegistryError> {
-    let mut answer = page(http, list, None).await?;
+/// When a page could not be read, or it cannot be the whole list that was read.
+pub(super) async fn walk<T: Row>(
+    http: &RegistryHttp,
+    list: &List<'_, T>,
+    way: Way<'_>,
+    mut take: impl FnMut(Vec<Result<T, Odd>>) -> Took,
+) -> Result<End, RegistryError> {
+    let mut answer = page(http, list, way, PAGE).await?;
     if answer.is_absence() && answer.code().as_deref() == Some("NAME_UNKNOWN") {
-        return Ok(None);
+        return Ok(End::Unknown);
     }
-    if answer.status != StatusCode::OK {
-        return Err(answer.refusal());
-    }
-    let mut listed = Listed { items: Vec::new(), trouble: None };
-    let mut known: HashSet<String> = HashSet::new();
     let mut visited: HashSet<String> = HashSet::new();
     loop {
-        let items = match (list.read)(&answer.body) {
-            Ok(Some(items)) => items,
-            Ok(None) => return failed(listed, answer.malformed("the list is not in it")),
-            Err(error) => return failed(listed, answer.malformed(&error.to_string())),
-        };
-        let (count, before) = (items.len(), known.len());
-        listed.items.extend(items.into_iter().filter(|item| known.insert((list.key)(item).to_owned())));
-        let new = known.len() > before;
-        let own = listed.items.last().map(|item| (list.key)(item).to_owned());
+        let rows = understood(list, &answer)?;
+        let count = rows.len();
+        let own = rows.last().map(|row| match row {
+            Ok(row) => row.key().to_string(),
+            Err(odd) => odd.name.clone(),
+        });
+        let took = take(rows);
         let last = match paging::next_link(&answer.headers) {
-            Some(link) if new => match last_in(http, &link) {
-                Ok(last) => last.or(own),
-                Err(why) => return failed(listed, trouble(&answer, &why)),
-            },
-            Some(_) => {
-                let why = "a page brought nothing new and yet has a `Link` to a next one";
-                return failed(listed, trouble(&answer, why));
-            }
-            None if count == PAGE && new => own,
-            None => return Ok(Some(listed)),
+            _ if took == Took::Enough => return Ok(End::Reached),
+            Some(link) if took == Took::New => last_in(http, &link).map_err(|why| trouble(&answer, &why))?.or(own),
+            Some(_) => return Err(trouble(&answer, "a page brought nothing new and yet has a `Link` to a next one")),
+            None if count == PAGE && took == Took::New => own,
+            None => return Ok(End::Reached),
         };
         let Some(last) = last else {
-            return failed(listed, trouble(&answer, "an empty page has a `Link` to a next one"));
+            return Err(trouble(&answer, "an empty page has a `Link` to a next one"));
         };
         if visited.len() >= MOST_PAGES || !visited.insert(last.clone()) {
-            return failed(listed, trouble(&answer, "its `Link` leads in a circle"));
+            return Err(trouble(&answer, "its `Link` leads in a circle"));
         }
-        answer = match page(http, list, Some(&last)).await {
-            Ok(answer) if answer.status == StatusCode::OK => answer,
-            Ok(answer) => return failed(listed, answer.refusal()),
-            Err(error) => return failed(listed, error),
-        };
+        answer = page(http, list, Way { after: Some(&last), ..way }, PAGE).await?;
     }
 }
 
-/// What a list has after the end that it gave; honest ones have nothing.
-pub(super) async fn beyond<T>(http: &RegistryHttp, list: &List<T>, last: &str) -> Result<Vec<T>, RegistryError> {
-    let answer = page(http, list, Some(last)).await?;
+/// What a list begins with on that way, at most so many rows.
+pub(super) async fn some<T: Row>(
+    http: &RegistryHttp,
+    list: &List<'_, T>,
+    way: Way<'_>,
+    most: usize,
+) -> Result<Vec<Result<T, Odd>>, RegistryError> {
+    understood(list, &page(http, list, way, most).await?)
+}
+
+fn understood<T>(list: &List<'_, T>, answer: &Answer) -> Result<Vec<Result<T, Odd>>, RegistryError> {
     if answer.status != StatusCode::OK {
         return Err(answer.refusal());
     }
     match (list.read)(&answer.body) {
-        Ok(items) => Ok(items.unwrap_or_default()),
+        Ok(Some(rows)) => Ok(rows),
+        Ok(None) => Err(answer.malformed("the list is not in it")),
         Err(error) => Err(answer.malformed(&error.to_string())),
     }
 }
 
-async fn page<T>(http: &RegistryHttp, list: &List<T>, last: Option<&str>) -> Result<Answer, RegistryError> {
+async fn page<T>(http: &RegistryHttp, list: &List<'_, T>, way: Way<'_>, most: usize) -> Result<Answer, RegistryError> {
     let mut url = http.url(&list.path);
-    url.query_pairs_mut().append_pair("n", &PAGE.to_string()).extend_pairs(last.map(|last| ("last", last)));
+    url.query_pairs_mut()
+        .append_pair("n", &most.to_string())
+        .extend_pairs(way.after.map(|last| ("last", last)))
+        .extend_pairs(way.order.map(|order| ("orderby", order)));
     http.read(&list.grant, Ask::get(url, "application/json", PAGE_LIMIT), Redirects::Registry).await
 }
 
@@ -120,13 +212,6 @@ fn last_in(http: &RegistryHttp, link: &str) -> Result<Option<String>, String> {
         return Err(format!("its `Link` to the next page leads elsewhere, to {origin}, and is not followed"));
     }
     Ok(url.query_pairs().find(|(key, _)| key == "last").map(|(_, last)| last.into_owned()))
-}
-
-fn failed<T>(listed: Listed<T>, error: RegistryError) -> Result<Option<Listed<T>>, RegistryError> {
-    if listed.items.is_empty() {
-        return Err(error);
-    }
-    Ok(Some(Listed { trouble: Some(error), ..listed }))
 }
 
 fn trouble(answer: &Answer, why: &str) -> RegistryError {

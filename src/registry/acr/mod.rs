@@ -9,6 +9,7 @@ mod list;
 mod rates;
 mod reader;
 mod sign_in;
+mod split;
 mod token;
 mod wire;
 mod writer;

@@ -1,14 +1,16 @@
 //! Reading: the lists of tags and manifests, and a manifest's own bytes only where something needs them.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::future;
 use http::StatusCode;
 use jiff::Timestamp;
 
-use super::behind::row;
-use super::list::{self, List, Listed};
+use super::behind::{ListedManifest, row};
+use super::list::{self, List, Listed, Odd, PAGE, Row, Way};
+use super::split::{self, Timed};
 use super::wire::{WireManifest, WireManifests, WireOneTag, WireRepository, WireTag, WireTags};
 use super::{documented, repository_path, tag_path};
 use crate::azure::{self, Arm};
@@ -66,23 +68,54 @@ impl AcrReader {
         understood(&answer).map(Some)
     }
 
-    async fn tag_list(&self, name: &RepositoryName) -> Result<Option<Listed<WireTag>>, RegistryError> {
-        let list = List {
+    fn tag_list(&self, name: &RepositoryName) -> List<'static, Tag> {
+        List {
             path: format!("/acr/v1/{name}/_tags"),
             grant: Grant::List(name.clone()),
-            read: |body| serde_json::from_slice::<WireTags>(body).map(|page| page.tags),
-            key: |tag: &WireTag| &tag.name,
-        };
+            read: Box::new(|body| {
+                let tags = serde_json::from_slice::<WireTags>(body)?.tags;
+                Ok(tags.map(|tags| tags.into_iter().map(listed_tag).collect()))
+            }),
+        }
+    }
+
+    fn manifest_list(&self, name: &RepositoryName) -> List<'static, ListedManifest> {
+        let types = Mutex::new(Vec::new());
+        List {
+            path: format!("/acr/v1/{name}/_manifests"),
+            grant: Grant::List(name.clone()),
+            read: Box::new(move |body| {
+                let manifests = serde_json::from_slice::<WireManifests>(body)?.manifests;
+                let mut types = types.lock().unwrap_or_else(PoisonError::into_inner);
+                let listed = |wire: WireManifest| row(&wire, &mut types).map_err(|why| Odd { name: wire.digest, why });
+                Ok(manifests.map(|manifests| manifests.into_iter().map(listed).collect()))
+            }),
+        }
+    }
+
+    /// The tags of a repository that has so many by the registry's count.
+    async fn all_tags(&self, name: &RepositoryName, count: Option<u64>) -> Result<Option<Listed<Tag>>, RegistryError> {
+        let list = self.tag_list(name);
+        if let Some(count) = split::is_long(count)
+            && let Some(rows) = split::from_both_ends(&self.http, &list, count).await
+        {
+            return Ok(Some(Listed { rows, ..Listed::default() }));
+        }
         list::all(&self.http, &list).await
     }
 
-    async fn manifest_list(&self, name: &RepositoryName) -> Result<Option<Listed<WireManifest>>, RegistryError> {
-        let list = List {
-            path: format!("/acr/v1/{name}/_manifests"),
-            grant: Grant::List(name.clone()),
-            read: |body| serde_json::from_slice::<WireManifests>(body).map(|page| page.manifests),
-            key: |manifest: &WireManifest| &manifest.digest,
-        };
+    /// The manifests of a repository that has so many by the registry's count.
+    async fn all_manifests(
+        &self,
+        name: &RepositoryName,
+        count: Option<u64>,
+    ) -> Result<Option<Listed<ListedManifest>>, RegistryError> {
+        let list = self.manifest_list(name);
+        if let Some(count) = split::is_long(count)
+            && let Some(rows) = split::in_parts(&self.http, &list, count).await
+        {
+            return Ok(Some(Listed { rows, ..Listed::default() }));
+        }
         list::all(&self.http, &list).await
     }
 
@@ -146,18 +179,19 @@ impl RegistryReader for AcrReader {
         let list = List {
             path: "/acr/v1/_catalog".to_owned(),
             grant: Grant::Catalogue,
-            read: |body| wire::catalogue_page(body).map(Some).map_err(serde::de::Error::custom),
-            key: |name: &String| name,
+            read: Box::new(|body| {
+                let names: Vec<String> = wire::catalogue_page(body).map_err(serde::de::Error::custom)?;
+                Ok(Some(names.into_iter().map(listed_name).collect()))
+            }),
         };
-        let Listed { mut items, mut trouble } = list::all(&self.http, &list)
-            .await
-            .map_err(unlisted)?
-            .unwrap_or(Listed { items: Vec::new(), trouble: None });
+        let Listed { mut rows, mut odd, mut trouble } =
+            list::all(&self.http, &list).await.map_err(unlisted)?.unwrap_or_default();
         // The list has been cut without a word, so its end is asked for.
-        while let (None, Some(last)) = (&trouble, items.last()) {
-            match list::beyond(&self.http, &list, last).await {
+        while let (None, Some(last)) = (&trouble, rows.last()) {
+            let way = Way { after: Some(last.as_str()), ..Way::default() };
+            match list::some(&self.http, &list, way, PAGE).await {
                 Ok(more) if more.is_empty() => break,
-                Ok(more) if more.iter().any(|name| items.contains(name)) => {
+                Ok(more) if more.iter().flatten().any(|name| rows.contains(name)) => {
                     trouble = Some(RegistryError {
                         kind: RegistryErrorKind::Malformed,
                         message: format!(
@@ -166,32 +200,43 @@ impl RegistryReader for AcrReader {
                         ),
                     });
                 }
-                Ok(more) => items.extend(more),
+                Ok(more) => {
+                    let before = rows.len();
+                    for name in more {
+                        match name {
+                            Ok(name) => rows.push(name),
+                            Err(name) => odd.push(name),
+                        }
+                    }
+                    if rows.len() == before {
+                        break;
+                    }
+                }
                 Err(error) => trouble = Some(error),
             }
         }
-        let mut catalogue = Catalogue::default();
+        let mut catalogue = Catalogue { repositories: rows, gaps: Vec::new() };
         catalogue.gaps.extend(trouble.map(|error| error.gap(GapAt::Catalogue)));
-        for text in items {
-            match text.parse() {
-                Ok(name) => catalogue.repositories.push(name),
-                Err(error) => catalogue.gaps.push(invalid(&self.http, "the catalogue", &error).gap(GapAt::Catalogue)),
-            }
-        }
+        catalogue.gaps.extend(odd.iter().map(|odd| invalid(&self.http, "the catalogue", odd).gap(GapAt::Catalogue)));
         self.http.announce(&catalogue.repositories);
         Ok(catalogue)
     }
 
     async fn repository(&self, name: &RepositoryName, cache: &dyn ContentCache) -> Repository {
         let mut repository = Repository::empty(name.clone());
-        let (attributes, tags, manifests) =
-            future::join3(self.attributes(name), self.tag_list(name), self.manifest_list(name)).await;
         let mut gaps = Vec::new();
-        let attributes = attributes.unwrap_or_else(|error| {
+        // First, because their counts tell how the lists are best read.
+        let attributes = self.attributes(name).await.unwrap_or_else(|error| {
             // Without them nobody knows whether the repository is locked.
             gaps.push(error.gap(GapAt::TagList));
             None
         });
+        let counts = attributes.as_ref();
+        let (tags, manifests) = future::join(
+            self.all_tags(name, counts.and_then(|counts| counts.tag_count)),
+            self.all_manifests(name, counts.and_then(|counts| counts.manifest_count)),
+        )
+        .await;
         let tags = heard(tags, GapAt::TagList, &mut gaps);
         let manifests = heard(manifests, GapAt::ManifestList, &mut gaps);
         let (Some(tags), Some(manifests)) = (tags, manifests) else {
@@ -204,37 +249,17 @@ impl RegistryReader for AcrReader {
         };
         repository.lock = attributes.as_ref().and_then(WireRepository::lock);
         let read = Counts { tags: tags.len(), manifests: manifests.len() };
-        for wire in tags {
-            let pushed_at = wire.pushed_at().map(Moment::from);
-            let lock = wire.lock();
-            let name: TagName = match wire.name.parse() {
-                Ok(name) => name,
-                Err(error) => {
-                    gaps.push(invalid(&self.http, &format!("the tags of {name}"), &error).gap(GapAt::TagList));
-                    continue;
-                }
-            };
-            let digest = wire.digest.as_deref().and_then(|text| text.parse().ok());
-            if digest.is_none() {
-                gaps.push(digestless(&repository.name, &name).gap(GapAt::Tag(name.clone())));
-            }
-            repository.tags.push(Tag { name, digest, pushed_at, first_seen: None, lock });
-        }
-        repository.tags.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut types = Vec::new();
-        let mut rows = Vec::with_capacity(manifests.len());
-        for wire in manifests {
-            match row(&wire, &mut types) {
-                Ok(row) => rows.push(row),
-                Err(why) => gaps.push(
-                    RegistryError {
-                        kind: RegistryErrorKind::Malformed,
-                        message: format!("the manifests of {name} list what cannot be understood: {why}"),
-                    }
-                    .gap(GapAt::ManifestList),
-                ),
-            }
-        }
+        let what = format!("the tags of {name}");
+        gaps.extend(tags.odd.iter().map(|odd| invalid(&self.http, &what, odd).gap(GapAt::TagList)));
+        repository.tags = tags.rows;
+        let unnamed = repository.tags.iter().filter(|tag| tag.digest.is_none());
+        gaps.extend(unnamed.map(|tag| digestless(name, &tag.name).gap(GapAt::Tag(tag.name.clone()))));
+        repository.tags.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        gaps.extend(manifests.odd.iter().map(|odd| {
+            let message = format!("the manifests of {name} list what cannot be understood: {}", odd.why);
+            RegistryError { kind: RegistryErrorKind::Malformed, message }.gap(GapAt::ManifestList)
+        }));
+        let rows = manifests.rows;
         if gaps.is_empty() {
             gaps = self.compare(attributes.as_ref(), name, read).await;
         }
@@ -247,14 +272,14 @@ impl RegistryReader for AcrReader {
     }
 
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
-        let Some(Listed { items, trouble }) = self.tag_list(repository).await? else { return Ok(Vec::new()) };
-        if let Some(error) = trouble {
+        let listed = list::all(&self.http, &self.tag_list(repository)).await?.unwrap_or_default();
+        if let Some(error) = listed.trouble {
             return Err(error);
         }
-        let names = items.iter().map(|tag| {
-            tag.name.parse().map_err(|error| invalid(&self.http, &format!("the tags of {repository}"), &error))
-        });
-        let mut names: Vec<TagName> = names.collect::<Result<_, _>>()?;
+        if let Some(odd) = listed.odd.first() {
+            return Err(invalid(&self.http, &format!("the tags of {repository}"), odd));
+        }
+        let mut names: Vec<TagName> = listed.rows.into_iter().map(|tag| tag.name).collect();
         names.sort();
         Ok(names)
     }
@@ -320,19 +345,58 @@ pub(super) fn understood<T: serde::de::DeserializeOwned>(answer: &Answer) -> Res
     serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&error.to_string()))
 }
 
-/// A list's items; what is wrong with it becomes a gap. Nothing where it could not be read or there is no repository.
-fn heard<T>(listed: Result<Option<Listed<T>>, RegistryError>, at: GapAt, gaps: &mut Vec<Gap>) -> Option<Vec<T>> {
+/// A list; what is wrong with it becomes a gap. Nothing where it could not be read or there is no repository.
+fn heard<T>(listed: Result<Option<Listed<T>>, RegistryError>, at: GapAt, gaps: &mut Vec<Gap>) -> Option<Listed<T>> {
     match listed {
-        Ok(Some(Listed { items, trouble })) => {
-            gaps.extend(trouble.map(|error| error.gap(at)));
-            Some(items)
+        Ok(listed) => {
+            let mut listed = listed?;
+            gaps.extend(listed.trouble.take().map(|error| error.gap(at)));
+            Some(listed)
         }
-        Ok(None) => None,
         Err(error) => {
             gaps.push(error.gap(at));
             None
         }
     }
+}
+
+impl Row for Tag {
+    type Key = TagName;
+
+    fn key(&self) -> &TagName {
+        &self.name
+    }
+}
+
+impl Timed for Tag {
+    fn time(&self) -> Option<Moment> {
+        self.pushed_at
+    }
+}
+
+fn listed_tag(wire: WireTag) -> Result<Tag, Odd> {
+    let pushed_at = wire.pushed_at().map(Moment::from);
+    let (lock, digest) = (wire.lock(), wire.digest.as_deref().and_then(|text| text.parse().ok()));
+    match wire.name.parse() {
+        Ok(name) => Ok(Tag { name, digest, pushed_at, first_seen: None, lock }),
+        Err(error) => Err(odd_name(wire.name, &error)),
+    }
+}
+
+impl Row for RepositoryName {
+    type Key = Self;
+
+    fn key(&self) -> &Self {
+        self
+    }
+}
+
+fn listed_name(name: String) -> Result<RepositoryName, Odd> {
+    name.parse().map_err(|error| odd_name(name, &error))
+}
+
+fn odd_name(name: String, error: &crate::domain::InvalidName) -> Odd {
+    Odd { name, why: error.to_string() }
 }
 
 fn uncounted(repository: &RepositoryName, at: GapAt, said: u64, read: usize) -> Gap {
@@ -363,10 +427,10 @@ fn unknown(repository: &RepositoryName, named: bool) -> RegistryError {
     RegistryError { kind: RegistryErrorKind::NotFound, message: format!("{repository} could not be listed; {why}") }
 }
 
-fn invalid(http: &RegistryHttp, what: &str, error: &crate::domain::InvalidName) -> RegistryError {
+fn invalid(http: &RegistryHttp, what: &str, odd: &Odd) -> RegistryError {
     RegistryError {
         kind: RegistryErrorKind::Malformed,
-        message: format!("registry `{}` lists in {what} a name that is not allowed: {error}", http.settings.name),
+        message: format!("registry `{}` lists in {what} a name that is not allowed: {}", http.settings.name, odd.why),
     }
 }
 

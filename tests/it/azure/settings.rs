@@ -27,7 +27,7 @@ fn identity(auth: &str, environment: &[(&str, &str)]) -> Identity {
 fn little_is_needed() {
     let settings = load(ACR, &[]);
     let [contoso] = settings.registries.as_slice() else { panic!("{settings:?}") };
-    assert_eq!((contoso.kind, contoso.concurrency), (RegistryKind::Acr, 16));
+    assert_eq!((contoso.kind, contoso.concurrency), (RegistryKind::Acr, 32));
     assert_eq!(contoso.rates, Rates::default());
     assert!(contoso.resource.is_none() && !contoso.accepts_retention);
     assert_eq!(settings.undo_window, Duration::from_hours(7 * 24));

@@ -33,6 +33,8 @@ struct WirePage<T> {
 const LARGEST: usize = 64 << 20;
 /// Most pages of one list: more than anyone has, and an end to a list that has none.
 const MOST_PAGES: usize = 10_000;
+/// The codes that say that no resource of a type can be there.
+const UNKNOWN_THERE: [&str; 2] = ["MissingSubscriptionRegistration", "InvalidResourceType"];
 
 impl Arm {
     /// The resource manager of an identity's cloud. Nothing is asked yet.
@@ -76,11 +78,52 @@ impl Arm {
     /// # Errors
     /// As [`Self::get`]; also when a page leads to another server, which would get the token, or to a page already read.
     pub async fn list<T: DeserializeOwned>(&self, path: &str, api_version: &str) -> Result<Vec<T>, RequestError> {
+        let url = self.url(path, api_version);
+        let first = self.ask(url.clone()).await?;
+        self.pages(url, first).await
+    }
+
+    /// The same, of what a filter (`$filter`) selects.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn list_where<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        api_version: &str,
+        filter: &str,
+    ) -> Result<Vec<T>, RequestError> {
         let mut url = self.url(path, api_version);
+        url.query_pairs_mut().append_pair("$filter", filter);
+        let first = self.ask(url.clone()).await?;
+        self.pages(url, first).await
+    }
+
+    /// All of a list, or nothing where such resources are not known there: the subscription has not registered their
+    /// provider, or this cloud does not offer their type
+    /// (<https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/common-deployment-errors>).
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn list_if_known<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        api_version: &str,
+    ) -> Result<Option<Vec<T>>, RequestError> {
+        let url = self.url(path, api_version);
+        let first = self.send(url.clone()).await?;
+        if first.status.is_client_error() && first.code().is_some_and(|code| UNKNOWN_THERE.contains(&&*code)) {
+            return Ok(None);
+        }
+        let first = self.granted(first)?;
+        self.pages(url, first).await.map(Some)
+    }
+
+    /// What is on a list's first page and on all that follow it.
+    async fn pages<T: DeserializeOwned>(&self, mut url: Url, mut answer: Answer) -> Result<Vec<T>, RequestError> {
         let mut read = BTreeSet::new();
         let mut all = Vec::new();
         loop {
-            let answer = self.ask(url.clone()).await?;
             let page: WirePage<T> =
                 serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&error.to_string()))?;
             all.extend(page.value);
@@ -90,6 +133,7 @@ impl Arm {
             if read.contains(&url) || read.len() >= MOST_PAGES {
                 return Err(answer.malformed("its `nextLink` leads in a circle"));
             }
+            answer = self.ask(url.clone()).await?;
         }
     }
 
@@ -111,13 +155,24 @@ impl Arm {
     }
 
     async fn ask(&self, url: Url) -> Result<Answer, RequestError> {
+        let answer = self.send(url).await?;
+        self.granted(answer)
+    }
+
+    /// The answer, whatever it is.
+    async fn send(&self, url: Url) -> Result<Answer, RequestError> {
         let ask = Ask::get(url, "application/json", LARGEST);
         let token = self.tokens.token(self.scope).await?;
-        let mut answer = self.transport.send(&ask, Some(&bearer(&token)?)).await?;
-        if answer.status == StatusCode::UNAUTHORIZED {
-            let token = self.tokens.token_instead_of(self.scope, &token).await?;
-            answer = self.transport.send(&ask, Some(&bearer(&token)?)).await?;
+        let answer = self.transport.send(&ask, Some(&bearer(&token)?)).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
         }
+        let token = self.tokens.token_instead_of(self.scope, &token).await?;
+        self.transport.send(&ask, Some(&bearer(&token)?)).await
+    }
+
+    /// The answer, if it is what was asked for.
+    fn granted(&self, answer: Answer) -> Result<Answer, RequestError> {
         if answer.status == StatusCode::OK { Ok(answer) } else { Err(self.refused(&answer)) }
     }
 

@@ -65,7 +65,7 @@ pub(super) fn auth(path: &str, node: &Node, surroundings: &Surroundings, reading
     auth
 }
 
-/// A secret from the file that `file_key` names, or from the environment under `key`, at `path`.
+/// A secret of a sign-in, whose registry's or cloud's variables start with `path`.
 pub(super) fn secret(
     path: &str,
     fields: &mut Fields<'_>,
@@ -73,8 +73,19 @@ pub(super) fn secret(
     file_key: &'static str,
     reading: &mut Reading,
 ) -> Option<SecretString> {
+    secret_at(&format!("{path}__AUTH"), fields, key, file_key, reading)
+}
+
+/// A secret from the file that `file_key` names, or from the environment under `key`, in the table at `path`.
+pub(super) fn secret_at(
+    path: &str,
+    fields: &mut Fields<'_>,
+    key: &'static str,
+    file_key: &'static str,
+    reading: &mut Reading,
+) -> Option<SecretString> {
     let (inline, file) = (fields.get(key), fields.get(file_key));
-    let variable = format!("TAGWARDEN__{path}__AUTH__{key}").to_uppercase();
+    let variable = format!("TAGWARDEN__{path}__{key}").to_uppercase();
     let help = format!("name a file that holds it: {file_key} = \"…\", or set {variable}");
     match (inline.map(|node| (&node.value, &node.at)), file) {
         (Some((Value::Text(secret), Place::Variable(_))), None) => Some(secret.as_str().into()),
@@ -88,7 +99,7 @@ pub(super) fn secret(
         }
         (None, Some(file)) => secret_file(file_key, file, reading),
         (None, None) => {
-            reading.problems.add(fields.at(), format!("a sign-in without `{file_key}`")).help(help);
+            reading.problems.add(fields.at(), format!("a {} without `{file_key}`", fields.what())).help(help);
             None
         }
     }

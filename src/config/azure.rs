@@ -8,6 +8,7 @@ use super::registries::{ca_file, is_loopback};
 use crate::azure::{Cloud, Credential, Identity, RegistryResource, Surroundings};
 use crate::policy_file::{Fields, Node, Place, read};
 use crate::registry::{Auth, RegistryKind};
+use crate::sources::AzureScope;
 
 const CLOUDS: [(&str, Cloud); 3] = [("public", Cloud::Public), ("china", Cloud::China), ("usgov", Cloud::UsGov)];
 
@@ -41,7 +42,7 @@ pub(super) fn label(identity: &Identity) -> &'static str {
 #[derive(Default)]
 pub(super) struct Azure {
     pub(super) surroundings: Surroundings,
-    /// Who asks the resource manager, if it is not the identity of each registry.
+    /// Who asks the resource manager. Of a registry its own identity does where there is none.
     identity: Option<Identity>,
 }
 
@@ -208,6 +209,39 @@ pub(super) fn resource(
     };
     let credential = Credential { identity, surroundings: azure.surroundings.clone() };
     Some(RegistryResource { subscription: subscription?, resource_group: resource_group?, credential })
+}
+
+/// Where in Azure a source looks, as the identity of `[azure]`; `at` is the source.
+pub(super) fn scope(fields: &mut Fields<'_>, at: &Place, reading: &mut Reading) -> Option<AzureScope> {
+    let subscriptions = reading.required(fields, "subscriptions", at).and_then(|node| {
+        let nodes = read::list("subscriptions", node, &mut reading.problems)?;
+        all(nodes.iter().map(|node| id("subscription", node, reading)).collect())
+    });
+    let groups = fields.get("resource_groups").map(|node| {
+        let nodes = read::list("resource_groups", node, &mut reading.problems)?;
+        all(nodes.iter().map(|node| resource_group(node, reading)).collect())
+    });
+    let identity = reading.azure.identity.clone();
+    if identity.is_none() {
+        reading
+            .problems
+            .add(at, "nobody to ask Azure as")
+            .help("add `auth = { kind = \"managed-identity\" }` or the like below `[azure]`");
+    }
+    let surroundings = reading.azure.surroundings.clone();
+    Some(AzureScope {
+        subscriptions: subscriptions?,
+        resource_groups: groups.map_or(Some(Vec::new()), |groups| groups)?,
+        credential: Credential { identity: identity?, surroundings },
+    })
+}
+
+/// All of them in order, each once; nothing if one is missing.
+fn all(texts: Vec<Option<String>>) -> Option<Vec<String>> {
+    let mut texts = texts.into_iter().collect::<Option<Vec<String>>>()?;
+    texts.sort_by_key(|text| text.to_lowercase());
+    texts.dedup_by(|one, other| one.eq_ignore_ascii_case(other));
+    Some(texts)
 }
 
 /// The name of a resource group: letters, digits, and some signs, no full stop at the end.

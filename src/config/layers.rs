@@ -181,7 +181,7 @@ fn value_node(value: Spanned<DeValue<'_>>) -> Node {
 pub(super) fn without_secrets(text: &str) -> String {
     const SECRETS: [&str; 2] = [
         // A value behind a key that sounds like a secret, unless it only names a file.
-        r#"(?i)\b(?:[\w-]*(?:pass|passw|secret|token|pwd|credential)[\w-]*)["']?\s*[=:]\s*("""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^,}\s#]+)"#,
+        r#"(?i)\b(?:[\w-]*(?:pass|passw|secret|token|pwd|credential)[\w-]*|value)["']?\s*[=:]\s*("""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^,}\s#]+)"#,
         // User and password in a URL.
         r#"://([^/@\s"']+)@"#,
     ];

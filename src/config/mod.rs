@@ -8,6 +8,7 @@ mod reading;
 mod registries;
 mod revision;
 mod sources;
+mod workloads;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -156,6 +157,7 @@ pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>
         folder: path.parent().map(Path::to_owned).unwrap_or_default(),
         environment: &environment,
         problems: Problems::of_toml(&path.display().to_string(), &shown),
+        azure: azure::Azure::default(),
         warnings: layers::unread(&environment),
     };
     let settings = layers::layered(&text, &environment, &mut reading.problems)
@@ -207,6 +209,7 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
     let azure = fields.get("azure").and_then(|node| azure::azure(node, reading)).unwrap_or_default();
     let registries = registries::registries(registries_node, &azure, reading);
     let names = registries_named(registries_node);
+    reading.azure = azure;
     let sources = sources::sources(fields.get("sources"), &names, reading);
     let limits = fields.get("limits").map_or(Some(Limits::default()), |node| limits(node, reading));
     fields.finish(hint, &mut reading.problems);

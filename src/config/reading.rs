@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::azure::Azure;
 use super::layers::fold;
 use crate::policy_file::{Entry, Fields, Node, Place, Problems, Value};
 
@@ -11,6 +12,8 @@ pub(super) struct Reading<'e> {
     pub(super) folder: PathBuf,
     pub(super) environment: &'e [(String, String)],
     pub(super) problems: Problems,
+    /// `[azure]`, once it is read.
+    pub(super) azure: Azure,
     /// What a person should know although nothing is wrong.
     pub(super) warnings: Vec<String>,
 }

@@ -7,7 +7,7 @@ use super::Settings;
 use crate::azure::{Credential, Identity};
 use crate::domain::{Digest, RegistryName, RepositoryName};
 use crate::registry::{Auth, RegistrySettings};
-use crate::sources::{Access, KubernetesSettings, SourceKind, SourceSettings};
+use crate::sources::{Access, DocumentFormat, KubernetesSettings, SourceKind, SourceSettings};
 
 /// The hash of all settings that decide what stays and what goes: registries, sources, limits, undo window and the time
 /// zone, but neither secrets nor how fast or when things are done.
@@ -76,16 +76,35 @@ fn identity(credential: &Credential) -> Value {
     })
 }
 
-fn source(settings: &SourceSettings) -> Value {
-    let asked = match &settings.kind {
-        SourceKind::ReleaseRecords(files) | SourceKind::ImageReferences(files) => sorted(&files.globs),
+/// What a source reads, and as whom.
+fn reads(kind: &SourceKind) -> Value {
+    match kind {
+        SourceKind::ReleaseRecords(files) | SourceKind::ImageReferences(files) => {
+            json!({ "paths": sorted(&files.globs) })
+        }
         SourceKind::Kubernetes(cluster) => kubernetes(cluster),
-    };
+        SourceKind::HttpReferences(document) => json!({
+            "url": document.url.as_str(),
+            "header": document.header.as_ref().map(|header| header.name.as_str()),
+            "format": document.format.map(DocumentFormat::label),
+            "paths": document.paths.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }),
+        SourceKind::Docker(socket) => json!({ "socket": socket.path.display().to_string() }),
+        SourceKind::Azure(_, scope) => json!({
+            "subscriptions": scope.subscriptions,
+            "resource_groups": scope.resource_groups,
+            "resource_manager": scope.credential.surroundings.resource_manager.as_ref().map(Url::as_str),
+            "asked_as": identity(&scope.credential),
+        }),
+    }
+}
+
+fn source(settings: &SourceSettings) -> Value {
     let registries = settings.registries.as_ref();
     json!({
         "name": settings.name.as_str(),
         "kind": settings.kind.label(),
-        "asked": asked,
+        "reads": reads(&settings.kind),
         "registries": registries.map(|names| names.iter().map(RegistryName::as_str).collect::<Vec<_>>()),
         "max_age": settings.max_age.map(|age| age.as_secs()),
         "allow_empty": settings.allow_empty,

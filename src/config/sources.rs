@@ -4,17 +4,25 @@ use std::time::Duration;
 
 use super::kubernetes;
 use super::reading::Reading;
+use super::workloads;
 use crate::domain::RegistryName;
 use crate::policy_file::{Entry, Fields, Node, read};
-use crate::sources::{FileSet, SourceKind, SourceSettings};
+use crate::sources::{AzureService, FileSet, SourceKind, SourceSettings};
 
 /// How a source of a kind is read from its own keys.
 type Kind = for<'a> fn(&mut Fields<'a>, &'a Entry, &mut Reading) -> Option<SourceKind>;
 
-const KINDS: [(&str, Kind); 3] = [
+const KINDS: [(&str, Kind); 8] = [
     ("release-records", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ReleaseRecords)),
     ("image-references", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ImageReferences)),
     ("kubernetes", |fields, entry, reading| kubernetes::kubernetes(fields, entry, reading).map(SourceKind::Kubernetes)),
+    ("references-http", workloads::references_http),
+    ("docker", workloads::docker),
+    ("container-apps", |fields, entry, reading| workloads::azure(AzureService::ContainerApps, fields, entry, reading)),
+    ("container-instances", |fields, entry, reading| {
+        workloads::azure(AzureService::ContainerInstances, fields, entry, reading)
+    }),
+    ("app-service", |fields, entry, reading| workloads::azure(AzureService::AppService, fields, entry, reading)),
 ];
 
 /// All sources, by name. None at all is allowed, with a warning.
@@ -47,6 +55,12 @@ fn source(entry: &Entry, registries: &[RegistryName], reading: &mut Reading) -> 
     let deadline = fields
         .get("deadline")
         .map_or(Some(Duration::from_mins(2)), |node| read::duration("deadline", node, &mut reading.problems));
+    if kind.as_ref().is_some_and(SourceKind::is_live) && max_age.is_some() {
+        reading
+            .problems
+            .add(fields.key_at("max_age"), "`max_age` of what is asked directly, whose answer is always of this moment")
+            .help("leave `max_age` out; how long the answer may take is the `deadline`");
+    }
     if allow_empty == Some(true) && min_claims.is_some() {
         reading
             .problems
@@ -70,6 +84,11 @@ fn source(entry: &Entry, registries: &[RegistryName], reading: &mut Reading) -> 
 fn hint(key: &str) -> Option<&'static str> {
     match key {
         "path" | "file" | "files" | "glob" | "globs" => Some("the files are named by `paths = [\"…\"]`"),
+        "subscription" | "subscription_id" => Some("write `subscriptions = [\"…\"]`"),
+        "resource_group" => Some("write `resource_groups = [\"…\"]`"),
+        "auth" => Some(
+            "who asks Azure is `auth = { … }` below `[azure]`; a web address is asked with `header = { name = \"…\", value_file = \"…\" }`",
+        ),
         "timeout" => Some("the time that a source may take is its `deadline`"),
         _ => None,
     }

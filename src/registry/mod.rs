@@ -37,6 +37,7 @@ pub use crate::transport::{
 pub use acr::{AcrReader, AcrWriter};
 pub use collect::{Progress, Scope, collect, hosts, reader, writer};
 pub use distribution::DistributionReader;
+pub(crate) use paging::next_link;
 pub use removal::DistributionWriter;
 pub use wire::{Child, ParsedManifest, parse};
 

@@ -156,7 +156,7 @@ fn trouble(answer: &Answer, why: &str) -> RegistryError {
 }
 
 /// The target of the link with the relation `next` in all `Link` headers.
-pub(super) fn next_link(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn next_link(headers: &HeaderMap) -> Option<String> {
     headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
 }
 

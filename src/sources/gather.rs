@@ -7,11 +7,15 @@ use futures::FutureExt as _;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
+use super::azure::AzureWorkloads;
+use super::docker::Docker;
 use super::image_references::ImageReferences;
 use super::kubernetes::Kubernetes;
+use super::references_http::HttpReferences;
 use super::release_records::ReleaseRecords;
 use super::{Answer, Source, SourceError, SourceKind, SourceSettings};
 use crate::domain::{Claim, Claims, ImageReference, RegistryName, SourceAnswer, SourceState};
+use crate::transport::Patience;
 
 /// Evidence may be this much ahead of our clock.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -27,6 +31,13 @@ pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
         SourceKind::ImageReferences(files) => Box::new(ImageReferences::new(files.clone(), hosts.to_vec())),
         SourceKind::Kubernetes(kind) => {
             Box::new(Kubernetes::new((**kind).clone(), hosts.to_vec(), settings.allow_empty))
+        }
+        SourceKind::HttpReferences(document) => {
+            Box::new(HttpReferences::new(document.clone(), hosts.to_vec(), Patience::default()))
+        }
+        SourceKind::Docker(socket) => Box::new(Docker::new(socket.clone(), Patience::default())),
+        SourceKind::Azure(service, scope) => {
+            Box::new(AzureWorkloads::new(*service, scope.clone(), Patience::default()))
         }
     }
 }

@@ -1,11 +1,15 @@
 //! What the world outside says about images: one trait, one file for each kind of source, and [`gather()`].
 
+mod azure;
+mod docker;
 mod document;
+mod field_path;
 mod files;
 mod gather;
 mod image_references;
 mod kubernetes;
 mod reference_scan;
+mod references_http;
 mod release_records;
 mod split_references;
 
@@ -17,11 +21,13 @@ use jiff::Timestamp;
 
 use crate::domain::{Claim, RegistryName, SourceName};
 
+pub use azure::{AzureScope, AzureService, AzureWorkloads};
+pub use docker::{Docker, DockerSocket};
+pub use field_path::{FieldPath, InvalidPath};
 pub use gather::{gather, source};
 pub use image_references::ImageReferences;
-pub use kubernetes::{
-    Access, CustomResource, FieldPath, Helm, InvalidPath, Kubernetes, KubernetesSettings, kubernetes_rights,
-};
+pub use kubernetes::{Access, CustomResource, Helm, Kubernetes, KubernetesSettings, kubernetes_rights};
+pub use references_http::{DocumentFormat, HttpReferences, SecretHeader, WebDocument};
 pub use release_records::ReleaseRecords;
 
 /// One source as the settings give it.
@@ -52,6 +58,12 @@ pub enum SourceKind {
     ImageReferences(FileSet),
     /// A Kubernetes cluster.
     Kubernetes(Box<KubernetesSettings>),
+    /// Image references in what an address answers.
+    HttpReferences(WebDocument),
+    /// The containers of a host.
+    Docker(DockerSocket),
+    /// A service of Azure.
+    Azure(AzureService, AzureScope),
 }
 
 /// Files by glob, relative to a folder.
@@ -95,6 +107,12 @@ pub trait Source: Send + Sync {
 }
 
 impl SourceKind {
+    /// Whether whoever knows is asked directly, so that the answer is of this moment and has no age.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Docker(_) | Self::Azure(..))
+    }
+
     /// The label used in settings and reports.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -102,6 +120,9 @@ impl SourceKind {
             Self::ReleaseRecords(_) => "release-records",
             Self::ImageReferences(_) => "image-references",
             Self::Kubernetes(_) => "kubernetes",
+            Self::HttpReferences(_) => "references-http",
+            Self::Docker(_) => "docker",
+            Self::Azure(service, _) => service.label(),
         }
     }
 }

@@ -8,7 +8,7 @@ mod retry;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -286,6 +286,23 @@ impl Transport {
     /// One that no proxy stands in the way of, for what answers on this machine or on its link only: soon, or never.
     pub(crate) fn direct(peer: &Peer, patience: Patience) -> Result<Self, RequestError> {
         Self::built(peer, patience, reqwest::Client::builder().no_proxy(), Duration::from_secs(2))
+    }
+
+    /// One whose requests all go to a socket of this machine, whatever host they name.
+    #[cfg(unix)]
+    pub(crate) fn to_socket(peer: &Peer, patience: Patience, socket: &Path) -> Result<Self, RequestError> {
+        let builder = reqwest::Client::builder().no_proxy().unix_socket(socket);
+        Self::built(peer, patience, builder, Duration::from_secs(2))
+    }
+
+    /// There are no such sockets on this system.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(unix))]
+    pub(crate) fn to_socket(peer: &Peer, _: Patience, _: &Path) -> Result<Self, RequestError> {
+        let message = format!("{}: this system has no such sockets", peer.name);
+        Err(RequestError { kind: RequestErrorKind::Settings, message })
     }
 
     fn built(

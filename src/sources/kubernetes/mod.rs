@@ -29,7 +29,7 @@ use list::{Query, Resource, WORKLOADS, list, missing};
 use objects::{Reading, Stand, WireObject};
 
 pub use client::Access;
-pub use custom::{CustomResource, FieldPath, InvalidPath};
+pub use custom::CustomResource;
 
 /// A cluster as the settings give it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,12 @@
 //! Release evidence from files, and what becomes of sources that fail.
 
+mod azure;
+mod docker;
 mod files;
 mod gather;
 mod records;
 mod references;
+mod web;
 
 use std::path::Path;
 

@@ -230,6 +230,8 @@ pub(crate) struct Resources {
     pub(crate) single: BTreeMap<String, Value>,
     /// Paths that the identity may not read.
     pub(crate) denied: BTreeSet<String>,
+    /// Paths that are answered with an error: status and code.
+    pub(crate) errors: BTreeMap<String, (u16, &'static str)>,
     /// Versions that are refused.
     pub(crate) refused_versions: BTreeSet<String>,
     /// How many entries a page of a list has.
@@ -304,6 +306,9 @@ async fn manager(State(state): State<Manager>, request: Request<Body>) -> Respon
     if resources.denied.contains(&path) {
         let message = format!("The client 'x' does not have authorization to perform an action over scope '{path}'.");
         return arm_error(403, "AuthorizationFailed", &message);
+    }
+    if let Some((status, code)) = resources.errors.get(&path) {
+        return arm_error(*status, code, "It is not to be had.");
     }
     if let Some(found) = resources.single.get(&path) {
         return answer(200, &[], shown(found, &version).to_string());

@@ -133,7 +133,7 @@ async fn what_could_not_be_asked_is_a_refusal_that_says_what_to_do() {
             },
             "`Reader`",
         ),
-        ("another resource group", |resources| drop(resources.lists.clear()), "resource group"),
+        ("another resource group", |resources| resources.lists.clear(), "resource group"),
         (
             "a link to elsewhere",
             |resources| {

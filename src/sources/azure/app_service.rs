@@ -1,0 +1,116 @@
+//! Azure App Service and Functions: web and function apps with their deployment slots and sidecars.
+//!
+//! Lists of apps do not tell the configuration reliably, so that of every app and slot is read by itself.
+
+use futures::future::try_join_all;
+use futures::try_join;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::fx_version::{FxVersion, compose_images};
+use super::scope::{Asking, Place};
+use super::{Found, Owner, Resource, WireContainer};
+use crate::transport::{RequestError, RequestErrorKind};
+
+const VERSION: &str = "2024-11-01";
+const SITES: &str = "Microsoft.Web/sites";
+pub(super) const TYPES: [&str; 1] = [SITES];
+/// Where an app says what it runs, by its system.
+const FX_VERSIONS: [&str; 2] = ["linuxFxVersion", "windowsFxVersion"];
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireSite {
+    /// Whether it runs on Linux.
+    #[serde(default)]
+    reserved: Option<bool>,
+    /// The Container Apps environment that it runs in, if it does.
+    #[serde(default)]
+    managed_environment_id: Option<String>,
+}
+
+/// Everything in one place.
+pub(super) async fn read(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
+    let sites = asking.all::<WireSite>(place, SITES, VERSION).await?;
+    let found = try_join_all(sites.iter().map(|site| with_slots(asking, site))).await?;
+    Ok(found.into_iter().fold(Found::default(), Found::with))
+}
+
+async fn with_slots(asking: &Asking, site: &Resource<WireSite>) -> Result<Found, RequestError> {
+    // Functions in a Container Apps environment have neither slots nor sidecars
+    // (<https://learn.microsoft.com/azure/azure-functions/functions-container-apps-hosting>).
+    let in_environment = site.properties.as_ref().and_then(|properties| properties.managed_environment_id.as_ref());
+    if in_environment.is_some_and(|id| !id.is_empty()) {
+        return configuration(asking, site, "app").await;
+    }
+    let slots = async { asking.list::<Resource<WireSite>>(&format!("{}/slots", site.id), VERSION).await };
+    let (own, slots) = try_join!(one(asking, site, "app"), slots)?;
+    let of_slots = try_join_all(slots.iter().map(|slot| one(asking, slot, "deployment slot"))).await?;
+    Ok(of_slots.into_iter().fold(own, Found::with))
+}
+
+/// An app or a slot: what it runs, and beside it.
+async fn one(asking: &Asking, site: &Resource<WireSite>, kind: &'static str) -> Result<Found, RequestError> {
+    let (own, beside) = try_join!(configuration(asking, site, kind), sidecars(asking, site, kind))?;
+    Ok(own.with(beside))
+}
+
+async fn configuration(asking: &Asking, site: &Resource<WireSite>, kind: &'static str) -> Result<Found, RequestError> {
+    let path = format!("{}/config/web", site.id);
+    let web: Resource<Map<String, Value>> = asking.get(&path, VERSION).await?;
+    let owner = Owner::of(kind, &site.id);
+    let mut found = Found::default();
+    let properties = web.properties.unwrap_or_default();
+    let told: Vec<&Value> = FX_VERSIONS.iter().filter_map(|key| properties.get(*key)).collect();
+    if told.is_empty() {
+        found.problem(&owner, "its configuration does not tell what it runs (`linuxFxVersion`)");
+    }
+    for value in told {
+        match value {
+            Value::Null => {}
+            Value::String(text) => found.fx_version(&owner, text),
+            other => found.problem(&owner, format_args!("what it runs is told as {other}, which is no text")),
+        }
+    }
+    Ok(found)
+}
+
+/// The containers of an app that has several. They count whether the app is set to use them or not.
+async fn sidecars(asking: &Asking, site: &Resource<WireSite>, kind: &'static str) -> Result<Found, RequestError> {
+    let path = format!("{}/sitecontainers", site.id);
+    let listed: Result<Vec<Resource<WireContainer>>, RequestError> = asking.list(&path, VERSION).await;
+    let on_linux = site.properties.as_ref().is_none_or(|properties| properties.reserved != Some(false));
+    let containers = match listed {
+        // There are none on Windows, and asking may be refused for that reason.
+        Err(error) if !on_linux && means_none(error.kind) => Vec::new(),
+        listed => listed?,
+    };
+    let owner = Owner::of(kind, &site.id);
+    let mut found = Found::default();
+    for container in containers {
+        let name = container.id.rsplit('/').next().unwrap_or_default();
+        let image = container.properties.and_then(|properties| properties.image);
+        found.image(&owner, name, image.as_deref());
+    }
+    Ok(found)
+}
+
+fn means_none(kind: RequestErrorKind) -> bool {
+    matches!(kind, RequestErrorKind::NotFound | RequestErrorKind::Status(400 | 405 | 409))
+}
+
+impl Found {
+    /// The images that an app is set to run.
+    fn fx_version(&mut self, owner: &Owner, text: &str) {
+        match FxVersion::read(text) {
+            Ok(FxVersion::NoImage) => {}
+            Ok(FxVersion::Unset) => self.notes.push(format!("{owner} is to run a container, but names no image")),
+            Ok(FxVersion::Image(image)) => self.image(owner, "", Some(image)),
+            Ok(FxVersion::Compose(yaml)) => match compose_images(&yaml) {
+                Ok(images) => images.iter().for_each(|(name, image)| self.image(owner, name, Some(image))),
+                Err(what) => self.problem(owner, what),
+            },
+            Err(what) => self.problem(owner, what),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Azure Container Apps: apps with every revision that is kept, jobs with their executions, session pools.
+
+use futures::future::try_join_all;
+use futures::try_join;
+use serde::Deserialize;
+
+use super::scope::{Asking, Place};
+use super::{Found, Owner, Resource, WireContainer};
+use crate::transport::RequestError;
+
+const VERSION: &str = "2025-07-01";
+const APPS: &str = "Microsoft.App/containerApps";
+const JOBS: &str = "Microsoft.App/jobs";
+const POOLS: &str = "Microsoft.App/sessionPools";
+pub(super) const TYPES: [&str; 3] = [APPS, JOBS, POOLS];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireTemplated {
+    #[serde(default)]
+    template: Option<WireTemplate>,
+    /// How an execution stands.
+    #[serde(default)]
+    status: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireTemplate {
+    #[serde(default)]
+    containers: Option<Vec<WireContainer>>,
+    #[serde(default)]
+    init_containers: Option<Vec<WireContainer>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WirePool {
+    #[serde(default)]
+    container_type: Option<String>,
+    #[serde(default)]
+    custom_container_template: Option<WireTemplate>,
+}
+
+/// Everything in one place.
+pub(super) async fn read(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
+    let (apps, jobs, pools) = try_join!(apps(asking, place), jobs(asking, place), pools(asking, place))?;
+    Ok(apps.with(jobs).with(pools))
+}
+
+/// Apps with their latest template and all revisions. An inactive one can be activated again, which is how people roll
+/// back.
+async fn apps(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
+    let apps = asking.all::<WireTemplated>(place, APPS, VERSION).await?;
+    let revisions = try_join_all(apps.iter().map(|app| children(asking, app, "revisions"))).await?;
+    let mut found = Found::default();
+    for app in apps {
+        let template = app.properties.and_then(|properties| properties.template);
+        found.template(&Owner::of("container app", &app.id), template.as_ref());
+    }
+    for revision in revisions.into_iter().flatten() {
+        let template = revision.properties.and_then(|properties| properties.template);
+        found.template(&Owner::of("revision", &revision.id), template.as_ref());
+    }
+    Ok(found)
+}
+
+/// Jobs, whether they ever ran or not, with the executions that are still remembered: one may have been started with
+/// other images than those of its job.
+async fn jobs(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
+    let jobs = asking.all::<WireTemplated>(place, JOBS, VERSION).await?;
+    let executions = try_join_all(jobs.iter().map(|job| children(asking, job, "executions"))).await?;
+    let mut found = Found::default();
+    for job in jobs {
+        let template = job.properties.and_then(|properties| properties.template);
+        found.template(&Owner::of("job", &job.id), template.as_ref());
+    }
+    for execution in executions.into_iter().flatten() {
+        // One that has ended does not begin again, so it need not tell what it ran.
+        let ended = execution.properties.as_ref().is_some_and(WireTemplated::has_ended);
+        let template = execution.properties.and_then(|properties| properties.template);
+        if template.is_some() || !ended {
+            found.template(&Owner::of("job execution", &execution.id), template.as_ref());
+        }
+    }
+    Ok(found)
+}
+
+/// Session pools. Only those of custom containers name images; the others run code in images of the service's own.
+async fn pools(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
+    let mut found = Found::default();
+    for pool in asking.all::<WirePool>(place, POOLS, VERSION).await? {
+        let owner = Owner::of("session pool", &pool.id);
+        let (kind, template) = pool
+            .properties
+            .map_or((None, None), |properties| (properties.container_type, properties.custom_container_template));
+        let own_images = kind.is_some_and(|kind| !kind.eq_ignore_ascii_case("CustomContainer"));
+        if template.is_some() || !own_images {
+            found.template(&owner, template.as_ref());
+        }
+    }
+    Ok(found)
+}
+
+async fn children(
+    asking: &Asking,
+    resource: &Resource<WireTemplated>,
+    what: &str,
+) -> Result<Vec<Resource<WireTemplated>>, RequestError> {
+    asking.list(&format!("{}/{what}", resource.id), VERSION).await
+}
+
+impl WireTemplated {
+    fn has_ended(&self) -> bool {
+        let ends = ["Succeeded", "Failed", "Stopped", "Degraded"];
+        self.status.as_ref().is_some_and(|status| ends.iter().any(|end| end.eq_ignore_ascii_case(status)))
+    }
+}
+
+impl Found {
+    /// The images of a template. One without containers is not understood.
+    fn template(&mut self, owner: &Owner, template: Option<&WireTemplate>) {
+        let containers = template.and_then(|template| template.containers.as_deref()).unwrap_or_default();
+        if containers.is_empty() {
+            return self.problem(owner, "it has no containers in its template");
+        }
+        let first = template.and_then(|template| template.init_containers.as_deref()).unwrap_or_default();
+        for container in containers.iter().chain(first) {
+            self.image(owner, container.name.as_deref().unwrap_or_default(), container.image.as_deref());
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Azure Container Instances: container groups, running or stopped, and the profiles that others are made from.
+
+use futures::future::try_join_all;
+use futures::try_join;
+use serde::Deserialize;
+
+use super::scope::{Asking, Place};
+use super::{Found, Owner, Resource};
+use crate::transport::RequestError;
+
+/// The stable version that knows profiles.
+const VERSION: &str = "2025-09-01";
+const GROUPS: &str = "Microsoft.ContainerInstance/containerGroups";
+const PROFILES: &str = "Microsoft.ContainerInstance/containerGroupProfiles";
+pub(super) const TYPES: [&str; 2] = [GROUPS, PROFILES];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireGroup {
+    #[serde(default)]
+    containers: Option<Vec<WireContainer>>,
+    #[serde(default)]
+    init_containers: Option<Vec<WireContainer>>,
+}
+
+#[derive(Deserialize)]
+struct WireContainer {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    properties: Option<WireProperties>,
+}
+
+#[derive(Deserialize)]
+struct WireProperties {
+    #[serde(default)]
+    image: Option<String>,
+}
+
+/// Everything in one place.
+pub(super) async fn read(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
+    let (groups, profiles) =
+        try_join!(asking.all::<WireGroup>(place, GROUPS, VERSION), asking.all::<WireGroup>(place, PROFILES, VERSION))?;
+    // Whoever is made from a profile may be bound to an earlier revision of it.
+    let earlier = try_join_all(profiles.iter().map(|profile| revisions(asking, profile))).await?;
+    let mut found = Found::default();
+    for group in groups {
+        found.group(&Owner::of("container group", &group.id), group.properties);
+    }
+    for profile in profiles.into_iter().chain(earlier.into_iter().flatten()) {
+        found.group(&Owner::of("container group profile", &profile.id), profile.properties);
+    }
+    Ok(found)
+}
+
+async fn revisions(asking: &Asking, profile: &Resource<WireGroup>) -> Result<Vec<Resource<WireGroup>>, RequestError> {
+    asking.list(&format!("{}/revisions", profile.id), VERSION).await
+}
+
+impl Found {
+    /// The images of a group. One without containers is not understood.
+    fn group(&mut self, owner: &Owner, group: Option<WireGroup>) {
+        let (containers, first) = group.map_or((None, None), |group| (group.containers, group.init_containers));
+        let containers = containers.unwrap_or_default();
+        if containers.is_empty() {
+            return self.problem(owner, "it has no containers");
+        }
+        for container in containers.into_iter().chain(first.unwrap_or_default()) {
+            let image = container.properties.and_then(|properties| properties.image);
+            self.image(owner, container.name.as_deref().unwrap_or_default(), image.as_deref());
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Making sure that a list is all there is.
+//!
+//! Azure Resource Manager leaves out of its lists what the identity may not read, without a word: an identity without any
+//! role reads an empty list. And the list of a service has been seen empty while its apps ran. So the permission is proved
+//! first, and each list is held against the resource manager's own index of resources.
+
+use std::collections::BTreeSet;
+
+use globset::GlobBuilder;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::de::IgnoredAny;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::{AzureScope, Resource};
+use crate::azure::Arm;
+use crate::sources::SourceError;
+use crate::transport::{RequestError, RequestErrorKind};
+
+/// Versions of the resource manager's own interface.
+const SUBSCRIPTIONS: &str = "2022-12-01";
+const RESOURCES: &str = "2021-04-01";
+const PERMISSIONS: &str = "2022-04-01";
+
+/// Requests under way at once: little beside what the resource manager grants each identity
+/// (<https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling>).
+const AT_ONCE: usize = 8;
+
+/// The resource manager, asked for a few things at a time.
+pub(super) struct Asking {
+    arm: Arm,
+    permits: Semaphore,
+}
+
+/// A subscription, or a resource group in one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its path in the resource manager.
+    path: String,
+}
+
+/// An entry of the resource manager's own index.
+#[derive(Deserialize)]
+struct WireEntry {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WirePermission {
+    #[serde(default)]
+    actions: Vec<String>,
+    #[serde(default)]
+    not_actions: Vec<String>,
+}
+
+impl Asking {
+    pub(super) fn new(arm: Arm) -> Self {
+        Self { arm, permits: Semaphore::new(AT_ONCE) }
+    }
+
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, RequestError> {
+        // Nothing closes the semaphore; if something did, it would be a failure like any other.
+        self.permits.acquire().await.map_err(|_| RequestError {
+            kind: RequestErrorKind::Connection,
+            message: "Azure Resource Manager is not asked any more".into(),
+        })
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, version: &str) -> Result<T, RequestError> {
+        let _permit = self.permit().await?;
+        self.arm.get(path, version).await
+    }
+
+    /// What belongs to a resource, to the end of the list.
+    pub(super) async fn list<T: DeserializeOwned>(&self, path: &str, version: &str) -> Result<Vec<T>, RequestError> {
+        let _permit = self.permit().await?;
+        self.arm.list(path, version).await
+    }
+
+    /// All resources of a type in a place. What the service's list leaves out and the index knows is asked for by name.
+    pub(super) async fn all<P: DeserializeOwned>(
+        &self,
+        place: &Place,
+        kind: &str,
+        version: &str,
+    ) -> Result<Vec<Resource<P>>, RequestError> {
+        // The index first: what comes meanwhile is in the list, and what goes is not there when asked for.
+        let index = {
+            let _permit = self.permit().await?;
+            let filter = format!("resourceType eq '{kind}'");
+            let index: Vec<WireEntry> =
+                self.arm.list_where(&format!("{}/resources", place.path), RESOURCES, &filter).await?;
+            index
+        };
+        let listed = {
+            let _permit = self.permit().await?;
+            self.arm.list_if_known::<Resource<P>>(&format!("{}/providers/{kind}", place.path), version).await?
+        };
+        let mut all = listed.unwrap_or_default();
+        let there: BTreeSet<String> = all.iter().map(|resource| resource.id.to_lowercase()).collect();
+        let known = index.into_iter().filter(|entry| entry.kind.eq_ignore_ascii_case(kind));
+        for missing in known.filter(|entry| !there.contains(&entry.id.to_lowercase())) {
+            match self.get(&missing.id, version).await {
+                Ok(resource) => all.push(resource),
+                Err(error) if error.kind == RequestErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Where to look. Every subscription and every resource group of the settings is there, or it is an error.
+pub(super) async fn places(asking: &Asking, scope: &AzureScope) -> Result<Vec<Place>, SourceError> {
+    let mut places = Vec::new();
+    if scope.resource_groups.is_empty() {
+        for subscription in &scope.subscriptions {
+            let path = format!("/subscriptions/{subscription}");
+            asking.get::<IgnoredAny>(&path, SUBSCRIPTIONS).await?;
+            places.push(Place { path });
+        }
+        return Ok(places);
+    }
+    let mut used = BTreeSet::new();
+    for group in &scope.resource_groups {
+        for subscription in &scope.subscriptions {
+            let path = format!("/subscriptions/{subscription}/resourceGroups/{group}");
+            match asking.get::<IgnoredAny>(&path, RESOURCES).await {
+                Ok(_) => {
+                    places.push(Place { path });
+                    used.extend([group, subscription]);
+                }
+                Err(error) if error.kind == RequestErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    let missing = |what: String| SourceError { kind: "missing", message: what };
+    if let Some(group) = scope.resource_groups.iter().find(|group| !used.contains(group)) {
+        let message = format!("resource group `{group}` is in none of the subscriptions; correct `resource_groups`");
+        return Err(missing(message));
+    }
+    if let Some(id) = scope.subscriptions.iter().find(|id| !used.contains(id)) {
+        let message = format!("subscription {id} has none of the resource groups; correct `subscriptions`");
+        return Err(missing(message));
+    }
+    Ok(places)
+}
+
+/// That the identity may read all resources of these types in a place, and not only some of them.
+pub(super) async fn prove_readable(asking: &Asking, place: &Place, types: &[&str]) -> Result<(), SourceError> {
+    let path = format!("{}/providers/Microsoft.Authorization/permissions", place.path);
+    let permissions: Vec<WirePermission> = asking.list(&path, PERMISSIONS).await?;
+    let lacking: Vec<String> = types
+        .iter()
+        .map(|kind| format!("{kind}/read"))
+        .filter(|action| !permissions.iter().any(|permission| permission.grants(action)))
+        .collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} may not do {} on all of {}, so lists would leave out what it cannot see; give it the role `Reader` there, \
+         and wait some minutes",
+        asking.arm.identity(),
+        lacking.join(", "),
+        place.path
+    );
+    Err(SourceError { kind: "denied", message })
+}
+
+impl WirePermission {
+    /// Whether one role grants an action: some pattern of it matches, and no exception
+    /// (<https://learn.microsoft.com/azure/role-based-access-control/role-definitions>).
+    fn grants(&self, action: &str) -> bool {
+        let matches = |pattern: &String| {
+            GlobBuilder::new(pattern).case_insensitive(true).build().map(|glob| glob.compile_matcher().is_match(action))
+        };
+        // What cannot be read as a pattern grants nothing, and excepts everything.
+        self.actions.iter().any(|pattern| matches(pattern).unwrap_or(false))
+            && !self.not_actions.iter().any(|pattern| matches(pattern).unwrap_or(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_grants_what_it_names_and_does_not_except() {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        for (actions, not_actions, granted) in [
+            (&["*/read"][..], &[][..], true),
+            (&["*"], &["Microsoft.Authorization/*/write"], true),
+            (&["microsoft.app/CONTAINERAPPS/read"], &[], true),
+            (&["Microsoft.App/*"], &[], true),
+            (&["Microsoft.App/*/write", "Microsoft.App/jobs/read"], &[], false),
+            (&["Microsoft.App/containerApps/revisions/read"], &[], false),
+            (&["*/read"], &["Microsoft.App/containerApps/*"], false),
+            (&["*/read"], &["[a"], false),
+            (&["[a"], &[], false),
+            (&[], &[], false),
+        ] {
+            let role = WirePermission { actions: owned(actions), not_actions: owned(not_actions) };
+            assert_eq!(role.grants("Microsoft.App/containerApps/read"), granted, "{actions:?} {not_actions:?}");
+        }
+    }
+}

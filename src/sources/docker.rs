@@ -1,0 +1,204 @@
+//! The containers of one host, running or stopped, by the API of Docker's Engine, which Podman speaks as well
+//! (<https://docs.docker.com/reference/api/engine/>).
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::{Answer, Source, SourceError, files, told};
+use crate::domain::{Claim, Digest, Holder, ImageReference};
+use crate::transport::{Ask, Patience, Peer, RequestErrorKind, Transport};
+
+/// Where a host's engine listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerSocket {
+    /// The Unix socket.
+    pub path: PathBuf,
+    /// How long one request may take.
+    pub timeout: Duration,
+}
+
+/// The containers of the host whose engine listens at a socket.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    socket: DockerSocket,
+    patience: Patience,
+}
+
+/// A container of the list. Podman's that were made without an image have neither name nor id of one.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WireContainer {
+    id: String,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    /// What it was made from: a reference, or an id where that names something else by now.
+    image: String,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+    /// The manifest of its platform, where the engine keeps indexes.
+    #[serde(default)]
+    image_manifest_descriptor: Option<WireDescriptor>,
+}
+
+#[derive(Deserialize)]
+struct WireDescriptor {
+    digest: String,
+}
+
+/// An image of the host.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WireImage {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+}
+
+impl Docker {
+    /// Asks that engine, anew each time it is asked.
+    #[must_use]
+    pub fn new(socket: DockerSocket, patience: Patience) -> Self {
+        Self { socket, patience }
+    }
+
+    /// Whether somebody listens, before patience is spent on it.
+    #[cfg(unix)]
+    async fn knock(&self) -> Result<(), SourceError> {
+        use std::io::ErrorKind;
+        let path = self.socket.path.display();
+        let Err(error) = tokio::net::UnixStream::connect(&self.socket.path).await else { return Ok(()) };
+        let (kind, advice) = match error.kind() {
+            ErrorKind::NotFound => {
+                ("missing", "start Docker, or Podman's `podman.socket`, or name its socket with `socket`")
+            }
+            ErrorKind::PermissionDenied => {
+                ("denied", "add this user to the group of the socket, which for Docker means to trust it like root")
+            }
+            ErrorKind::ConnectionRefused => ("connection", "nobody listens there: start Docker, or Podman's service"),
+            _ => ("connection", "check that this is the socket of Docker or Podman"),
+        };
+        Err(SourceError { kind, message: format!("{path} cannot be reached: {error}; {advice}") })
+    }
+
+    #[cfg(not(unix))]
+    async fn knock(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    async fn list<T: DeserializeOwned>(&self, transport: &Transport, path: &str) -> Result<Vec<T>, SourceError> {
+        let limit = usize::try_from(files::LARGEST).unwrap_or(usize::MAX);
+        let url = Url::parse(&format!("http://localhost{path}")).expect("the paths asked for are constants that parse");
+        let answer = transport.send(&Ask::get(url, "application/json", limit), None).await?;
+        if answer.status != StatusCode::OK {
+            let error = answer.refusal();
+            let advice = match error.kind {
+                RequestErrorKind::Denied => "let whatever stands before the socket pass `GET` of containers and images",
+                _ => "check that this is the socket of Docker or Podman, and that it is well",
+            };
+            let message = format!("{}: {}; {advice}", self.socket.path.display(), answer.told());
+            return Err(SourceError { kind: error.kind.label(), message });
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&error.to_string()).into())
+    }
+}
+
+#[async_trait]
+impl Source for Docker {
+    async fn ask(&self, _now: Timestamp) -> Result<Answer, SourceError> {
+        self.knock().await?;
+        let peer = Peer { name: "the engine".into(), ca_file: None, timeout: self.socket.timeout };
+        let transport = Transport::to_socket(&peer, self.patience, &self.socket.path)?;
+        // The containers first: what they need is among the images that are asked for then.
+        let containers: Vec<WireContainer> = self.list(&transport, "/containers/json?all=true").await?;
+        let images: Vec<WireImage> = self.list(&transport, "/images/json").await?;
+        let images: HashMap<&str, &WireImage> = images.iter().map(|image| (hex(&image.id), image)).collect();
+        let place = self.socket.path.display().to_string();
+        let mut answer = Answer::default();
+        let mut problems = Vec::new();
+        for container in &containers {
+            let name = container.names.iter().flatten().next().map_or("", |name| name.trim_start_matches('/'));
+            let name = if name.is_empty() { container.id.get(..12).unwrap_or(&container.id) } else { name };
+            if container.image.is_empty() && hex(&container.image_id).is_empty() {
+                answer.notes.push(format!("container {name} was made from no image"));
+                continue;
+            }
+            match references(container, images.get(hex(&container.image_id)).copied()) {
+                Ok(references) => {
+                    let holder = Arc::new(holder(&place, name));
+                    let claim = |image| Claim { image, holder: Arc::clone(&holder) };
+                    answer.claims.extend(references.into_iter().map(claim));
+                }
+                Err(what) => problems.push(format!("container {name}: {what}")),
+            }
+        }
+        if problems.is_empty() {
+            answer.notes.sort();
+            answer.notes = told(answer.notes);
+            return Ok(answer);
+        }
+        problems.sort();
+        Err(SourceError { kind: "malformed", message: told(problems).join("\n") })
+    }
+}
+
+fn holder(place: &str, name: &str) -> Holder {
+    Holder::Workload {
+        place: place.to_owned(),
+        namespace: String::new(),
+        kind: "container".to_owned(),
+        name: name.to_owned(),
+        container: String::new(),
+    }
+}
+
+/// The value of an id, with its algorithm or without, as older versions of Podman write it.
+fn hex(id: &str) -> &str {
+    id.strip_prefix("sha256:").unwrap_or(id)
+}
+
+/// Everything that a container's image goes by: what it was made from, the tags and digests that the host knows the image
+/// by, and its id, which is the digest of its configuration or of its manifest, depending on how the host stores images.
+///
+/// The id comes with a name wherever there is one, so that it says nothing of images of other names.
+fn references(container: &WireContainer, image: Option<&WireImage>) -> Result<BTreeSet<ImageReference>, String> {
+    let id = hex(&container.image_id);
+    let mut found = BTreeSet::new();
+    // People may have named the image by its id, or by the beginning of it.
+    if !container.image.is_empty() && (id.is_empty() || !id.starts_with(hex(&container.image))) {
+        found.insert(read(&container.image)?);
+    }
+    let tags = image.iter().flat_map(|image| image.repo_tags.iter().flatten());
+    let digests = image.iter().flat_map(|image| image.repo_digests.iter().flatten());
+    for text in tags.chain(digests).filter(|text| !text.starts_with("<none>")) {
+        found.insert(read(text)?);
+    }
+    let mut names: BTreeSet<ImageReference> = found
+        .iter()
+        .filter(|reference| reference.repository.is_some())
+        .map(|reference| ImageReference { tag: None, digest: None, ..reference.clone() })
+        .collect();
+    if names.is_empty() {
+        names.insert(ImageReference { host: None, repository: None, tag: None, digest: None });
+    }
+    let manifest = container.image_manifest_descriptor.as_ref().map(|descriptor| hex(&descriptor.digest));
+    for text in manifest.into_iter().chain(Some(id)).filter(|text| !text.is_empty()) {
+        let digest: Digest = format!("sha256:{text}").parse().map_err(|error| format!("its image: {error}"))?;
+        found.extend(names.iter().map(|name| ImageReference { digest: Some(digest.clone()), ..name.clone() }));
+    }
+    Ok(found)
+}
+
+fn read(text: &str) -> Result<ImageReference, String> {
+    text.parse().map_err(|error| format!("its image: {error}"))
+}

@@ -230,6 +230,9 @@ impl HolderView {
                 words
             }
             Self::File { file, .. } => file.clone(),
+            Self::Workload { place, namespace, workload, name, .. } if namespace.is_empty() => {
+                format!("{place}: {workload}/{name}")
+            }
             Self::Workload { place, namespace, workload, name, .. } => {
                 format!("{place}: {namespace}/{workload}/{name}")
             }

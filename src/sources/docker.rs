@@ -15,7 +15,7 @@ use url::Url;
 
 use super::{Answer, Source, SourceError, files, told};
 use crate::domain::{Claim, Digest, Holder, ImageReference};
-use crate::transport::{Ask, Patience, Peer, RequestErrorKind, Transport};
+use crate::transport::{Ask, Patience, Peer, RequestError, RequestErrorKind, Transport};
 
 /// Where a host's engine listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,17 +99,23 @@ impl Docker {
     async fn list<T: DeserializeOwned>(&self, transport: &Transport, path: &str) -> Result<Vec<T>, SourceError> {
         let limit = usize::try_from(files::LARGEST).unwrap_or(usize::MAX);
         let url = Url::parse(&format!("http://localhost{path}")).expect("the paths asked for are constants that parse");
-        let answer = transport.send(&Ask::get(url, "application/json", limit), None).await?;
+        let here = |error: RequestError, advice: &str| SourceError {
+            kind: error.kind.label(),
+            message: format!("{}: {}{advice}", self.socket.path.display(), error.message),
+        };
+        let sent = transport.send(&Ask::get(url, "application/json", limit), None).await;
+        let answer = sent.map_err(|error| here(error, "; check that Docker or Podman is well"))?;
         if answer.status != StatusCode::OK {
-            let error = answer.refusal();
-            let advice = match error.kind {
-                RequestErrorKind::Denied => "let whatever stands before the socket pass `GET` of containers and images",
-                _ => "check that this is the socket of Docker or Podman, and that it is well",
+            let kind = answer.refusal().kind;
+            let advice = match kind {
+                RequestErrorKind::Denied => {
+                    "; let whatever stands before the socket pass `GET` of containers and images"
+                }
+                _ => "; check that this is the socket of Docker or Podman, and that it is well",
             };
-            let message = format!("{}: {}; {advice}", self.socket.path.display(), answer.told());
-            return Err(SourceError { kind: error.kind.label(), message });
+            return Err(here(RequestError { kind, message: answer.told() }, advice));
         }
-        serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&error.to_string()).into())
+        serde_json::from_slice(&answer.body).map_err(|error| here(answer.malformed(&error.to_string()), ""))
     }
 }
 

@@ -125,7 +125,11 @@ impl HttpReferences {
             let own = url.origin() == self.document.url.origin();
             let nothing = HeaderMap::new();
             let ask = Ask::get(url.clone(), ACCEPT, limit);
-            let answer = transport.send_with(&ask, if own { header } else { &nothing }).await?;
+            let sent = transport.send_with(&ask, if own { header } else { &nothing }).await;
+            let answer = sent.map_err(|error| SourceError {
+                kind: error.kind.label(),
+                message: format!("{}; check `url`, network, proxy and `ca_file`", error.message),
+            })?;
             if !matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return self.read(answer, &url);
             }

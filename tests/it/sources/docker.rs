@@ -24,7 +24,7 @@ const PATIENCE: Patience = Patience {
 };
 
 /// A socket at which an engine answers with these containers and images.
-fn engine(containers: Value, images: Value) -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn engine(containers: Value, images: Value) -> (tempfile::TempDir, PathBuf) {
     let (folder, path) = place();
     let answer = move |uri: Uri| async move {
         let body = match uri.to_string().trim_start_matches("http://localhost") {
@@ -178,7 +178,7 @@ async fn an_answer_that_is_cut_is_none() {
     });
     let error = ask(&path).await.unwrap_err();
     assert_eq!(error.kind, "connection");
-    assert!(error.message.contains("was cut in the answer"), "{error}");
+    assert!(error.message.contains("was cut in the answer") && error.message.contains("docker.sock"), "{error}");
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! Release evidence from files, and what becomes of sources that fail.
 
-mod azure;
-mod docker;
+pub(crate) mod azure;
+pub(crate) mod docker;
 mod files;
 mod gather;
 mod records;
 mod references;
+mod settings;
 mod web;
 
 use std::path::Path;

@@ -11,6 +11,7 @@ mod reading;
 mod refused;
 mod removing;
 mod restoring;
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -11,6 +11,8 @@ const README: &str = include_str!("../../README.md");
 const ACR: &str = include_str!("../../docs/acr.md");
 const SETTINGS: &str = include_str!("../../docs/settings.md");
 const REGISTRIES: &str = include_str!("../../docs/registries.md");
+const AZURE_WORKLOADS: &str = include_str!("../../docs/azure-workloads.md");
+const ADDRESSES: &str = include_str!("../../docs/addresses-and-hosts.md");
 const EVIDENCE: &str = include_str!("../../docs/evidence.md");
 
 /// The code blocks of a document, by the file that the text before them names in backticks first.
@@ -159,6 +161,28 @@ fn every_way_to_sign_in_of_the_documents_loads() {
         let loaded = config::load(&folder.path().join("tagwarden.toml"), environment(folder.path()));
         assert!(loaded.is_ok(), "{way}: {:?}", loaded.err().map(|error| error.diagnostics));
     }
+}
+
+#[test]
+fn the_sources_in_the_documents_can_be_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = "[registries.contoso]\nkind = \"distribution\"\nendpoint = \"https://registry.contoso.example\"\n";
+    let written: String =
+        [AZURE_WORKLOADS, ADDRESSES].iter().flat_map(|page| blocks(page, "toml")).map(|(_, text)| text).collect();
+    let files = [("tagwarden.toml", &*format!("{registry}{written}")), ("cmdb-authorization", "Bearer x\n")];
+    write(folder.path(), &files);
+    let settings = config::load(&folder.path().join("tagwarden.toml"), []).unwrap();
+    let mut kinds: Vec<&str> = settings.sources.iter().map(|source| source.kind.label()).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["app-service", "container-apps", "container-instances", "docker", "references-http"]);
+}
+
+#[test]
+fn the_role_for_workloads_reads_and_nothing_else() {
+    let (_, role) = blocks(AZURE_WORKLOADS, "json")[0];
+    let role: serde_json::Value = serde_json::from_str(role).unwrap();
+    let actions = role["Actions"].as_array().unwrap();
+    assert!(actions.len() > 10 && actions.iter().all(|action| action.as_str().unwrap().ends_with("/read")), "{role}");
 }
 
 #[test]

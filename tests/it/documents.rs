@@ -5,6 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use tagwarden::config::Settings;
+use tagwarden::sources::SourceKind;
 use tagwarden::{config, policy_file, registry, sources};
 
 const README: &str = include_str!("../../README.md");
@@ -13,6 +14,7 @@ const SETTINGS: &str = include_str!("../../docs/settings.md");
 const REGISTRIES: &str = include_str!("../../docs/registries.md");
 const AZURE_WORKLOADS: &str = include_str!("../../docs/azure-workloads.md");
 const ADDRESSES: &str = include_str!("../../docs/addresses-and-hosts.md");
+const KUBERNETES: &str = include_str!("../../docs/kubernetes.md");
 const EVIDENCE: &str = include_str!("../../docs/evidence.md");
 
 /// The code blocks of a document, by the file that the text before them names in backticks first.
@@ -41,7 +43,8 @@ async fn claimed(settings: &Settings) -> Vec<String> {
     let now: Timestamp = "2026-11-23T06:00:00Z".parse().unwrap();
     let hosts = registry::hosts(&settings.registries[0]);
     let mut claimed = Vec::new();
-    for source in &settings.sources {
+    let files = |kind: &SourceKind| !matches!(kind, SourceKind::Kubernetes(_));
+    for source in settings.sources.iter().filter(|source| files(&source.kind)) {
         let answer = sources::source(source, &hosts).ask(now).await.unwrap();
         claimed.extend(answer.claims.iter().map(|claim| claim.image.to_string()));
     }
@@ -183,6 +186,20 @@ fn the_role_for_workloads_reads_and_nothing_else() {
     let role: serde_json::Value = serde_json::from_str(role).unwrap();
     let actions = role["Actions"].as_array().unwrap();
     assert!(actions.len() > 10 && actions.iter().all(|action| action.as_str().unwrap().ends_with("/read")), "{role}");
+}
+
+#[test]
+fn the_clusters_in_the_documents_are_understood() {
+    let registry = "[registries.contoso]\nkind = \"distribution\"\nendpoint = \"https://registry.contoso.example\"\n";
+    let sources: String = blocks(KUBERNETES, "toml").into_iter().map(|(_, text)| text).collect();
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &[("tagwarden.toml", &*format!("{registry}{sources}"))]);
+    let settings = config::load(&folder.path().join("tagwarden.toml"), []).unwrap();
+    let clusters = settings.sources.iter().filter_map(|source| match &source.kind {
+        SourceKind::Kubernetes(cluster) => Some((cluster.cluster.as_str(), cluster.custom.len())),
+        _ => None,
+    });
+    assert_eq!(clusters.collect::<Vec<_>>(), [("aks-prod", 0), ("aks-shop", 4), ("cluster", 0)]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use tagwarden::config::{self, ConfigError, Mode, Settings};
 use tagwarden::policy_file::{self, render};
 use tagwarden::registry::Auth;
-use tagwarden::sources::SourceKind;
+use tagwarden::sources::{Access, Helm, KubernetesSettings, SourceKind};
 
 const LEAST: &str = "[registries.contoso]\nkind = \"distribution\"\nendpoint = \"https://contoso.example\"\n";
 
@@ -274,6 +274,53 @@ fn settings_that_decide_change_the_revision() {
     }
 }
 
+/// The cluster of a source with these keys.
+fn cluster(keys: &str, environment: &[(&str, &str)]) -> KubernetesSettings {
+    let settings = load(&format!("{LEAST}[sources.aks]\nkind = \"kubernetes\"\n{keys}"), environment);
+    let SourceKind::Kubernetes(cluster) = &settings.sources[0].kind else { panic!("{settings:?}") };
+    (**cluster).clone()
+}
+
+#[test]
+fn a_cluster_is_reached_by_kubeconfig_or_as_the_pod() {
+    let pod = [("KUBERNETES_SERVICE_HOST", "fd00::1"), ("KUBERNETES_SERVICE_PORT", "6443")];
+    let found = cluster("", &pod);
+    assert_eq!((&*found.cluster, found.helm, found.namespaces.len()), ("aks", Helm::IfAllowed, 0));
+    let Access::ServiceAccount { server, folder } = found.access else { panic!() };
+    assert_eq!(server.as_deref(), Some("https://[fd00::1]:6443"));
+    assert_eq!(folder, Path::new("/var/run/secrets/kubernetes.io/serviceaccount"));
+
+    let files = |keys: &str, environment: &[(&str, &str)]| match cluster(keys, environment).access {
+        Access::Kubeconfig { files, .. } => files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
+        other @ Access::ServiceAccount { .. } => panic!("{other:?}"),
+    };
+    assert_eq!(files("context = \"prod\"", &[("HOME", "/home/ada")]), ["/home/ada/.kube/config"]);
+    assert_eq!(files("context = \"prod\"", &[("HOME", "/home/ada"), ("KUBECONFIG", "/a::/b")]), ["/a", "/b"]);
+    assert_eq!(files("kubeconfig = \"/k\"", &[("KUBECONFIG", "/a")]), ["/k"]);
+    assert!(files("kubeconfig = \"k\"", &[])[0].ends_with("/k"));
+    assert_eq!(cluster("kubeconfig = \"k\"\ncontext = \"prod\"", &[]).cluster, "prod");
+}
+
+#[test]
+fn what_is_asked_of_a_cluster_decides() {
+    let of = |keys: &str| revision(&format!("{LEAST}[sources.aks]\nkind = \"kubernetes\"\ncontext = \"prod\"\n{keys}"));
+    let rollout = |more: &str, paths: &str| {
+        format!("custom = [{{ group = \"a.io\", version = \"v1\", kind = \"R\", paths = [{paths}]{more} }}]")
+    };
+    let full = of(&rollout("", "\"a\", \"b\""));
+    assert_eq!(full, of(&rollout("", "\"b\", \".a\"")));
+    assert_eq!(full, of(&format!("timeout = \"9s\"\n{}", rollout("", "\"a\", \"b\""))));
+    for changed in [
+        String::new(),
+        rollout("", "\"a\""),
+        rollout(", optional = true", "\"a\", \"b\""),
+        format!("helm = \"never\"\n{}", rollout("", "\"a\", \"b\"")),
+        format!("namespaces = [\"shop\"]\n{}", rollout("", "\"a\", \"b\"")),
+    ] {
+        assert_ne!(full, of(&changed), "{changed}");
+    }
+}
+
 #[test]
 fn policies_must_name_registries_that_are_there() {
     let folder = folder();
@@ -345,7 +392,8 @@ fn the_reference_is_true() {
     load(shown, &[]);
     let folder = folder();
     let wrong = "x = 1\n[schedule]\nx = 1\n[limits]\nx = 1\n[registries.a]\nx = 1\nauth = { kind = \"basic\", x = 1 }\n\
-                 [sources.a]\nkind = \"release-records\"\nx = 1\n[registries.b]\nrates = { x = 1 }\n\
+                 [sources.a]\nkind = \"release-records\"\nx = 1\n[sources.b]\nkind = \"kubernetes\"\nx = 1\n\
+                 custom = [{ x = 1 }]\n[registries.b]\nrates = { x = 1 }\n\
                  auth = { kind = \"workload-identity\", x = 1 }\n[azure]\nx = 1\n\
                  auth = { kind = \"client-secret\", x = 1 }\n";
     let error = load_in(folder.path(), wrong, &[]).unwrap_err();

@@ -264,9 +264,8 @@ fn service_account(server: Option<String>, folder: &std::path::Path) -> Result<C
 /// The words of a failing sign-in, without the output and the arguments of a credential plugin, which may be secret.
 fn auth_words(error: &AuthError) -> String {
     match error {
-        AuthError::AuthExecRun { cmd, out, .. } => {
-            let program = cmd.split_whitespace().next().unwrap_or_default().trim_matches('"');
-            format!("the credential plugin `{program}` failed ({}); run it by hand to see why", out.status)
+        AuthError::AuthExecRun { out, .. } => {
+            format!("the credential plugin failed ({}); run `kubectl` with this context to see why", out.status)
         }
         AuthError::AuthExecParse(_) => "what the credential plugin printed is no credential".to_owned(),
         error => format!("signing in failed: {}", chain(error)),

@@ -272,7 +272,7 @@ impl Kubernetes {
             });
             all.merge(read.await?);
         }
-        if objects > 0 && images == 0 {
+        if objects > 0 && images == 0 && all.problems.is_empty() {
             let paths = wanted.paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let message = format!(
                 "none of the {objects} objects of the kind {} has an image at {paths}; correct its `paths`",

@@ -4,6 +4,7 @@ pub(crate) mod azure;
 pub(crate) mod docker;
 mod files;
 mod gather;
+mod kubernetes;
 mod records;
 mod references;
 mod settings;

@@ -134,9 +134,9 @@ impl Entra {
 }
 
 /// Connections over TLS. One that fails its handshake is dropped, as servers do.
-struct Tls {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
+pub(crate) struct Tls {
+    pub(crate) listener: TcpListener,
+    pub(crate) acceptor: TlsAcceptor,
 }
 
 impl Listener for Tls {

@@ -6,5 +6,6 @@ pub(crate) mod certificate;
 pub(crate) mod clients;
 pub(crate) mod content;
 pub(crate) mod docker_registry;
+pub(crate) mod kubernetes;
 pub(crate) mod memory;
 pub(crate) mod skopeo;

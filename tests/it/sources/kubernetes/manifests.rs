@@ -1,0 +1,125 @@
+//! What stands in `deploy/kubernetes` fits what is asked of an API server, and is what an API server accepts.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tagwarden::sources::{SourceKind, kubernetes_rights};
+use tagwarden::{config, policy_file};
+
+const RBAC: &str = include_str!("../../../../deploy/kubernetes/rbac.yaml");
+const RBAC_HELM: &str = include_str!("../../../../deploy/kubernetes/rbac-helm.yaml");
+const CRON_JOB: &str = include_str!("../../../../deploy/kubernetes/cronjob.yaml");
+
+/// The documents of a manifest.
+fn documents(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).unwrap()
+}
+
+/// A document as its kind; a key that the API does not know is missing when it is written again.
+fn typed<T: DeserializeOwned + Serialize>(document: &Value) -> T {
+    let read: T = serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{error}: {document}"));
+    let again = serde_json::to_value(&read).unwrap();
+    same(document, &again, "");
+    read
+}
+
+/// Everything of the one is in the other; an empty map or list may be left out.
+fn same(one: &Value, other: &Value, at: &str) {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            for (key, value) in one {
+                same(value, other.get(key).unwrap_or(&Value::Null), &format!("{at}.{key}"));
+            }
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            one.iter().zip(other).for_each(|(one, other)| same(one, other, &format!("{at}[]")));
+        }
+        _ => assert_eq!(one, other, "{at} is not known to the API"),
+    }
+}
+
+/// Every document is of a known kind, with nothing but known keys.
+#[test]
+fn every_manifest_is_what_the_api_knows() {
+    let mut kinds = BTreeSet::new();
+    for document in [RBAC, RBAC_HELM, CRON_JOB].into_iter().flat_map(documents) {
+        let kind = document["kind"].as_str().unwrap().to_owned();
+        match kind.as_str() {
+            "Namespace" => drop(typed::<Namespace>(&document)),
+            "ServiceAccount" => drop(typed::<ServiceAccount>(&document)),
+            "ClusterRole" => drop(typed::<ClusterRole>(&document)),
+            "ClusterRoleBinding" => drop(typed::<ClusterRoleBinding>(&document)),
+            "ConfigMap" => drop(typed::<ConfigMap>(&document)),
+            "PersistentVolumeClaim" => drop(typed::<PersistentVolumeClaim>(&document)),
+            "CronJob" => drop(typed::<CronJob>(&document)),
+            other => panic!("nobody checks a {other}"),
+        }
+        kinds.insert(kind);
+    }
+    assert_eq!(kinds.len(), 7);
+}
+
+/// Group, resource and verb of every rule of the cluster roles.
+fn rules(text: &str) -> BTreeSet<(String, String, String)> {
+    let roles = documents(text).into_iter().filter(|document| document["kind"] == "ClusterRole");
+    let rules = roles.flat_map(|role| typed::<ClusterRole>(&role).rules.unwrap());
+    let mut all = BTreeSet::new();
+    for rule in rules {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                for verb in &rule.verbs {
+                    assert!(all.insert((group.clone(), resource.clone(), verb.clone())), "{resource} stands twice");
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn the_roles_allow_what_is_asked_and_nothing_else() {
+    let needed = |helm: bool| -> BTreeSet<(String, String, String)> {
+        let rights = kubernetes_rights(helm).into_iter();
+        rights.map(|(group, resource)| (group.to_owned(), resource.to_owned(), "list".to_owned())).collect()
+    };
+    assert_eq!(rules(RBAC), needed(false));
+    assert_eq!(&rules(RBAC) | &rules(RBAC_HELM), needed(true));
+    for text in [RBAC, RBAC_HELM] {
+        for binding in documents(text).iter().filter(|document| document["kind"] == "ClusterRoleBinding") {
+            let binding: ClusterRoleBinding = typed(binding);
+            let role = documents(text).into_iter().find(|document| document["kind"] == "ClusterRole").unwrap();
+            assert_eq!(role["metadata"]["name"], *binding.role_ref.name);
+            let subject = &binding.subjects.unwrap()[0];
+            assert_eq!((&*subject.name, subject.namespace.as_deref()), ("tagwarden", Some("tagwarden")));
+        }
+    }
+}
+
+#[test]
+fn the_settings_and_policies_of_the_cron_job_are_sound() {
+    let all = documents(CRON_JOB);
+    let map: ConfigMap = typed(&all[0]);
+    let data = map.data.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    std::fs::write(folder.path().join("tagwarden.toml"), &data["tagwarden.toml"]).unwrap();
+    std::fs::write(folder.path().join("policies/candidates.yaml"), &data["candidates.yaml"]).unwrap();
+    let settings = config::load(&folder.path().join("tagwarden.toml"), []).unwrap();
+    let policies = policy_file::load(&settings.policies).unwrap();
+    assert!(config::cross_check(&settings, &policies).is_empty());
+    assert!(matches!(settings.sources[0].kind, SourceKind::Kubernetes(_)));
+
+    let job: CronJob = typed(all.last().unwrap());
+    let pod = job.spec.unwrap().job_template.spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.service_account_name.as_deref(), Some("tagwarden"));
+    let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
+    let volumes = pod.volumes.unwrap();
+    assert!(mounts.iter().all(|mount| volumes.iter().any(|volume| volume.name == mount.name)));
+    let items = volumes[0].config_map.as_ref().unwrap().items.as_ref().unwrap();
+    assert_eq!(items.iter().map(|item| &item.key).collect::<BTreeSet<_>>(), data.keys().collect());
+}

@@ -437,10 +437,9 @@ fn invalid(http: &RegistryHttp, what: &str, odd: &Odd) -> RegistryError {
 /// A catalogue that may not be read is no reason to give up: repositories can be named.
 fn unlisted(mut error: RegistryError) -> RegistryError {
     if error.kind == RegistryErrorKind::Denied {
-        error.message.push_str(
-            "; grant the identity the role Container Registry Repository Catalog Lister, or name the repositories in the \
-             registry's `repositories`",
-        );
+        error
+            .message
+            .push_str("; if it may do all but list the repositories, name them in the registry's `repositories`");
     }
     error
 }

@@ -315,7 +315,7 @@ impl AcrSignIn {
         if missing.is_empty() {
             return None;
         }
-        let mut message = format!("registry `{}`: {} may not ", self.settings.name, self.identity());
+        let mut message = format!("{} may not ", self.identity());
         if in_repository(grant).is_some() {
             let actions: Vec<String> = missing.iter().map(|action| format!("`{action}`")).collect();
             let (actions, given) = (actions.join(", "), claims.given(kind, name));

@@ -84,6 +84,11 @@ fn the_commands_for_a_reviewer_only_read() {
             format!("az acr manifest show-metadata --registry contoso --name shop/api@{digest}"),
         ]
     );
+    for address in ["https://images.company.example:8443", "http://127.0.0.1:5000", "https://not-azurecr.io"] {
+        let elsewhere = decided(|inventory| inventory.registries[0].endpoint = address.into());
+        let verify = elsewhere.removals.get(0).unwrap().verify.clone();
+        assert_eq!(verify, by_host, "as the settings call it: {address} is nobody's name");
+    }
     let named = decided(|inventory| {
         let mut found = particulars("off");
         found.resource = "it's mine".into();

@@ -70,8 +70,12 @@ impl AcrSignIn {
                 first(scope),
                 error.message
             );
-            if error.kind == RegistryErrorKind::Denied && matches!(login, Login::Refresh(_)) {
-                error.message.push_str("; a refresh token is good for three hours: run `az acr login` again");
+            if error.kind == RegistryErrorKind::Denied {
+                error.message.push_str(match login {
+                    Login::Refresh(_) => "; a refresh token is good for three hours: run `az acr login` again",
+                    Login::Password { .. } => "; is the password still good, and the admin user or the token enabled?",
+                    _ => "",
+                });
             }
             return Err(error);
         }

@@ -16,7 +16,7 @@ async fn as_az(options: AcrOptions, lines: &str) -> Azure {
 async fn without_the_right_to_delete_plan_and_run_say_which_role() {
     let azure = as_az(options().identity(cleaner(READING)), CLI).await;
     let done = azure.run("plan").await.exits(3);
-    for words in ["c-1", "may not `delete`", "AcrDelete", "Next: "] {
+    for words in ["c-1", "may not `delete`", "AcrDelete", "NOTHING CAN BE REMOVED: application cleaner"] {
         assert!(done.out.contains(words), "{words} is missing in:\n{}", done.out);
     }
     azure.settings("enforce", CLI, "");

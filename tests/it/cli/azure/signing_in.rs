@@ -35,7 +35,7 @@ fn clean(azure: &Azure, done: &[Done]) {
 }
 
 /// The whole walk, logged as much as can be.
-async fn walked(mut azure: Azure, between: impl FnOnce(&Azure)) {
+async fn walked(mut azure: Azure, between: impl FnOnce(&Azure)) -> Azure {
     azure.desk.set("TAGWARDEN_LOG", "trace");
     let before = azure.registry.tags("shop/api");
     let mut done = vec![azure.run("check").await.exits(0)];
@@ -49,6 +49,7 @@ async fn walked(mut azure: Azure, between: impl FnOnce(&Azure)) {
     assert_eq!(azure.registry.tags("shop/api")["c-1"], before["c-1"]);
     done.push(azure.run("runs --format json").await.exits(0));
     clean(&azure, &done);
+    azure
 }
 
 fn entra_registry() -> AcrOptions {
@@ -123,9 +124,10 @@ async fn as_a_managed_identity_of_a_container_app() {
 async fn as_whoever_did_az_login() {
     let mut azure = Azure::with(entra_registry(), "auth = { kind = \"azure-cli\" }").await;
     az_that_says(&mut azure.desk, "token-of-az");
-    let asked = azure.desk.path("secret/answer.json.asked");
-    walked(azure, |_| ()).await;
-    drop(asked);
+    let azure = walked(azure, |_| ()).await;
+    let asked = azure.desk.read("secret/answer.json.asked");
+    let narrow = "account get-access-token -o json --scope https://containerregistry.azure.net/.default";
+    assert!(asked.lines().all(|line| line == narrow), "{asked}");
 }
 
 #[tokio::test]
@@ -195,7 +197,8 @@ async fn a_wrong_secret_is_told_and_not_shown() {
     azure.desk.set("TAGWARDEN_LOG", "trace");
     azure.desk.write("secret/password", SECRET);
     let done = azure.run("plan").await.exits(5);
-    assert!(done.out.contains("UNREAD") && done.err.contains("contoso"), "{}{}", done.out, done.err);
+    assert!(done.out.contains("UNREAD") && done.out.contains("is the password still good"), "{}", done.out);
+    assert!(!done.out.contains("the role"), "no role would help: {}", done.out);
     clean(&azure, &[done]);
     // Somebody whom the directory knows and the registry does not.
     let auth = "auth = { kind = \"azure-cli\" }";

@@ -99,10 +99,14 @@ impl Asking {
             let _permit = self.permit().await?;
             self.arm.list_if_known::<Resource<P>>(&format!("{}/providers/{kind}", place.path), version).await?
         };
-        let mut all = listed.unwrap_or_default();
+        let known: Vec<WireEntry> = index.into_iter().filter(|entry| entry.kind.eq_ignore_ascii_case(kind)).collect();
+        let mut all = match listed {
+            Some(listed) => listed,
+            None if known.is_empty() => return Ok(Vec::new()),
+            None => return Err(contradiction(place, kind, known.len())),
+        };
         let there: BTreeSet<String> = all.iter().map(|resource| resource.id.to_lowercase()).collect();
-        let known = index.into_iter().filter(|entry| entry.kind.eq_ignore_ascii_case(kind));
-        for missing in known.filter(|entry| !there.contains(&entry.id.to_lowercase())) {
+        for missing in known.iter().filter(|entry| !there.contains(&entry.id.to_lowercase())) {
             match self.get(&missing.id, version).await {
                 Ok(resource) => all.push(resource),
                 Err(error) if error.kind == RequestErrorKind::NotFound => {}
@@ -111,6 +115,16 @@ impl Asking {
         }
         Ok(all)
     }
+}
+
+/// A type that is not known there and has resources there.
+fn contradiction(place: &Place, kind: &str, count: usize) -> RequestError {
+    let message = format!(
+        "Azure's index has {count} resources of type {kind} in {}, and asked for them it does not know the type; run again, \
+         and if that stays, tell whoever looks after Tagwarden",
+        place.path
+    );
+    RequestError { kind: RequestErrorKind::Malformed, message }
 }
 
 /// Where to look. Every subscription and every resource group of the settings is there, or it is an error.

@@ -10,6 +10,7 @@ use crate::support::azure::{CLIENT, SECRET, TENANT};
 
 const APPS: &str = "Microsoft.App/containerApps";
 const JOBS: &str = "Microsoft.App/jobs";
+const GROUPS: &str = "Microsoft.ContainerInstance/containerGroups";
 const SITES: &str = "Microsoft.Web/sites";
 
 /// What is asked for evidence.
@@ -120,19 +121,16 @@ async fn a_source_that_cannot_see_everything_keeps_everything() {
         ("apps", |world| refuse(world, format!("{}/revisions", id(APPS, "api"))), "`Reader`"),
         ("apps", |world| refuse(world, format!("{}/executions", id(JOBS, "nightly"))), "`Reader`"),
         ("apps", |world| refuse(world, format!("/subscriptions/{SUBSCRIPTION}/providers/{JOBS}")), "`Reader`"),
-        (
-            "instances",
-            |world| {
-                refuse(
-                    world,
-                    format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.ContainerInstance/containerGroups"),
-                )
-            },
-            "`Reader`",
-        ),
+        ("instances", |world| refuse(world, format!("/subscriptions/{SUBSCRIPTION}/providers/{GROUPS}")), "`Reader`"),
         ("sites", |world| refuse(world, format!("{}/slots/staging/config/web", id(SITES, "web"))), "`Reader`"),
         ("sites", |world| refuse(world, format!("{}/sitecontainers", id(SITES, "web"))), "`Reader`"),
-        ("host", |world| fs::remove_file(world.engine.path().join("docker.sock")).unwrap(), "start Docker"),
+        (
+            "host",
+            |world| {
+                fs::remove_file(world.engine.path().join("docker.sock")).unwrap();
+            },
+            "start Docker",
+        ),
     ];
     for (source, fails, words) in rows {
         let world = World::new().await;
@@ -157,6 +155,20 @@ async fn a_source_that_cannot_see_everything_keeps_everything() {
     free(&world);
     let came = world.walk.run().await;
     assert_eq!((came.code, came.labels()), (0, vec!["done"; 4]), "{}", came.text);
+}
+
+/// A host stores images as it unpacked them: all that is left of one that was tagged anew is its configuration.
+#[tokio::test]
+async fn an_image_id_protects_what_has_that_configuration() {
+    let walk = Walk::new().await;
+    let manifest: Value = serde_json::from_slice(&image("candidate-3", 97).bytes).unwrap();
+    let config = &manifest["config"]["digest"];
+    let containers = json!([{ "Id": "c1", "Names": ["/old"], "Image": "local/other:1", "ImageID": config }]);
+    let images = json!([{ "Id": config, "RepoTags": ["local/other:1"], "RepoDigests": [] }]);
+    let (_folder, socket) = engine(containers, images);
+    walk.settings("enforce", "", &format!("[sources.host]\nkind = \"docker\"\nsocket = \"{}\"", socket.display()));
+    let came = walk.run().await;
+    assert_eq!((came.code, came.labels()), (0, vec!["done", "done", "-", "done"]), "{}", came.text);
 }
 
 fn refuse(world: &World, path: String) {

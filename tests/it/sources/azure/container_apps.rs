@@ -61,6 +61,8 @@ async fn everything_that_could_start_again_is_claimed() {
     assert_eq!(estate.claims(ContainerApps).await, expected, "throttled");
 }
 
+type Break = Box<dyn FnOnce(&Estate)>;
+
 #[tokio::test]
 async fn what_is_not_told_in_full_fails_the_source() {
     let denied = |path: String| move |estate: &Estate| estate.deny(path);
@@ -71,7 +73,6 @@ async fn what_is_not_told_in_full_fails_the_source() {
             estate.change(|resources| drop(resources.single.insert(path, page)));
         }
     };
-    type Break = Box<dyn FnOnce(&Estate)>;
     let rows: Vec<(Break, &str)> = vec![
         (Box::new(denied(subscription.clone())), "give"),
         (Box::new(denied(format!("{subscription}/resources"))), "role `Reader`"),

@@ -61,6 +61,14 @@ async fn a_provider_that_is_not_registered_has_no_workloads() {
         });
         assert!(estate.ask(ContainerInstances).await.unwrap().claims.is_empty());
     }
+    // Unless there are some.
+    let estate = shop().await;
+    estate.change(|resources| {
+        let path = format!("/subscriptions/{SUBSCRIPTION}/providers/{APPS}");
+        resources.errors.insert(path, (404, "InvalidResourceType"));
+        resources.errors.insert(id(APPS, "api"), (404, "InvalidResourceType"));
+    });
+    estate.fails(ContainerApps, "index has 1 resources of type Microsoft.App/containerApps").await;
     let estate = Estate::new().await;
     estate.change(|resources| {
         let path = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Web/sites");

@@ -29,14 +29,14 @@ pub(super) struct Found {
     pub(super) uses: HashSet<Use>,
     /// What the cluster keeps to go back to, or from what is over.
     pub(super) kept: HashSet<Use>,
-    /// The controller of an object, where it has one.
+    /// The controller of an object, where it has one; those of pods stand in their uses already.
     pub(super) controllers: HashMap<Object, Object>,
     /// What could not be understood: each of these may be an image without protection.
     pub(super) problems: BTreeSet<String>,
     /// What a person should know although it protects nothing.
     pub(super) notes: BTreeSet<String>,
-    /// How many objects were read in each namespace.
-    pub(super) objects: HashMap<String, usize>,
+    /// The namespaces of all objects that were read.
+    pub(super) namespaces: HashSet<String>,
 }
 
 /// A pod belongs to a replica set that belongs to a deployment that may belong to something else; no further.
@@ -50,41 +50,44 @@ impl Found {
         self.controllers.extend(other.controllers);
         self.problems.extend(other.problems);
         self.notes.extend(other.notes);
-        for (namespace, count) in other.objects {
-            *self.objects.entry(namespace).or_default() += count;
-        }
-    }
-
-    /// What people know an object by: the last of its controllers.
-    fn known_as<'a>(&'a self, object: &'a Object) -> &'a Object {
-        let next = |object: &&'a Object| self.controllers.get(*object);
-        std::iter::successors(Some(object), next).take(MOST_CONTROLLERS).last().unwrap_or(object)
+        self.namespaces.extend(other.namespaces);
     }
 
     /// The claims of all of it. What a controller uses right now is told once, as its own; what is only kept to go back
     /// to is told as what keeps it, such as a replica set.
-    pub(super) fn claims(&self, cluster: &str) -> Vec<Claim> {
-        let mut told: HashSet<(&ImageReference, &Object, &str)> = HashSet::with_capacity(self.uses.len());
-        for one in &self.uses {
-            told.insert((&one.image, self.known_as(&one.object), &one.container));
-        }
-        let current = |one: &&Use| !told.contains(&(&one.image, self.known_as(&one.object), &*one.container));
-        let kept: Vec<&Use> = self.kept.iter().filter(current).collect();
-        let mut holders: HashMap<(&Object, &str), Arc<Holder>> = HashMap::new();
-        let kept = kept.into_iter().map(|one| (&one.image, &one.object, &*one.container));
-        let mut claims = Vec::with_capacity(told.len());
-        for (image, object, container) in told.iter().copied().chain(kept) {
-            let holder = holders.entry((object, container)).or_insert_with(|| {
+    pub(super) fn claims(self, cluster: &str) -> Vec<Claim> {
+        let Self { uses, kept, controllers, .. } = self;
+        let current: HashSet<Use> =
+            uses.into_iter().map(|one| Use { object: known_as(&controllers, one.object), ..one }).collect();
+        let only_kept = |one: &Use| {
+            let object = known_as(&controllers, one.object.clone());
+            !current.contains(&Use { object, ..one.clone() })
+        };
+        let kept: Vec<Use> = kept.into_iter().filter(only_kept).collect();
+        let mut holders: HashMap<(Object, String), Arc<Holder>> = HashMap::new();
+        let claim = |Use { image, object, container }| {
+            let holder = holders.entry((object, container)).or_insert_with_key(|(object, container)| {
                 Arc::new(Holder::Workload {
                     place: cluster.to_owned(),
                     namespace: object.namespace.clone(),
                     kind: object.kind.clone(),
                     name: object.name.clone(),
-                    container: container.to_owned(),
+                    container: container.clone(),
                 })
             });
-            claims.push(Claim { image: image.clone(), holder: Arc::clone(holder) });
-        }
-        claims
+            Claim { image, holder: Arc::clone(holder) }
+        };
+        current.into_iter().chain(kept).map(claim).collect()
     }
+}
+
+/// What people know an object by: the last of its controllers.
+fn known_as(controllers: &HashMap<Object, Object>, mut object: Object) -> Object {
+    for _ in 0..MOST_CONTROLLERS {
+        match controllers.get(&object) {
+            Some(controller) => object = controller.clone(),
+            None => break,
+        }
+    }
+    object
 }

@@ -146,8 +146,8 @@ impl Kubernetes {
             );
             return Err(SourceError { kind: "malformed", message });
         }
+        notes.extend(told(found.notes.iter().cloned().collect()));
         let claims = found.claims(&self.settings.cluster);
-        notes.extend(told(found.notes.into_iter().collect()));
         Ok(Answer { claims, as_of: cluster.date(), notes })
     }
 
@@ -290,7 +290,7 @@ impl Kubernetes {
             .namespaces
             .iter()
             .map(String::as_str)
-            .filter(|name| !found.objects.contains_key(*name))
+            .filter(|name| !found.namespaces.contains(*name))
             .collect();
         if empty.is_empty() || self.allow_empty {
             return Ok(());

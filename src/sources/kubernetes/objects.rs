@@ -168,7 +168,8 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// Begins to read an object of that kind, and notes its controller.
+    /// Begins to read an object of that kind, and notes its controller. A pod is its controller's from the beginning:
+    /// of pods there are too many to hold each.
     pub(super) fn of(
         meta: &WireMeta,
         kind: &str,
@@ -176,14 +177,21 @@ impl<'a> Reading<'a> {
         hosts: &'a KnownHosts,
         found: &'a mut Found,
     ) -> Reading<'a> {
-        let object = Object { namespace: meta.namespace.clone(), kind: kind.to_owned(), name: meta.name.clone() };
+        let mut object = Object { namespace: meta.namespace.clone(), kind: kind.to_owned(), name: meta.name.clone() };
         // A static pod belongs to its node, which is no workload.
         let controller = meta.owner_references.iter().find(|owner| owner.controller == Some(true));
         if let Some(owner) = controller.filter(|owner| owner.kind != "Node") {
             let (kind, name) = (owner.kind.clone(), owner.name.clone());
-            found.controllers.insert(object.clone(), Object { namespace: meta.namespace.clone(), kind, name });
+            let owner = Object { namespace: meta.namespace.clone(), kind, name };
+            if object.kind == "Pod" {
+                object = owner;
+            } else {
+                found.controllers.insert(object.clone(), owner);
+            }
         }
-        *found.objects.entry(meta.namespace.clone()).or_default() += 1;
+        if !found.namespaces.contains(&meta.namespace) {
+            found.namespaces.insert(meta.namespace.clone());
+        }
         Reading { object, stand, hosts, found }
     }
 

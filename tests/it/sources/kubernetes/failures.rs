@@ -32,6 +32,7 @@ fn status(code: u16, headers: &[(&'static str, &'static str)]) -> Fault {
 #[tokio::test]
 async fn what_passes_is_waited_for_and_what_stays_fails_all_of_it() {
     type Wrong = Box<dyn FnOnce(&mut World)>;
+    type Case = (&'static str, Wrong, Result<(), (&'static str, &'static str)>);
     let wrong = |path: &'static str, times: usize, fault: Fault| -> Wrong {
         Box::new(move |world| {
             world.most = Some(2);
@@ -39,7 +40,7 @@ async fn what_passes_is_waited_for_and_what_stays_fails_all_of_it() {
         })
     };
     let gone = || Fault::Status(410, Vec::new(), fixture("error_410_expired_continue"));
-    let cases: Vec<(&str, Wrong, Result<(), (&str, &str)>)> = vec![
+    let cases: Vec<Case> = vec![
         ("throttled once", wrong("pods", 2, status(429, &[("retry-after", "0")])), Ok(())),
         ("throttled for an hour", wrong("pods", 1, status(429, &[("retry-after", "3600")])), Err(("throttled", "429"))),
         ("unwell twice", wrong("jobs", 2, status(500, &[])), Ok(())),

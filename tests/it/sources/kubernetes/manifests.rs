@@ -67,9 +67,9 @@ fn every_manifest_is_what_the_api_knows() {
 /// Group, resource and verb of every rule of the cluster roles.
 fn rules(text: &str) -> BTreeSet<(String, String, String)> {
     let roles = documents(text).into_iter().filter(|document| document["kind"] == "ClusterRole");
-    let rules = roles.flat_map(|role| typed::<ClusterRole>(&role).rules.unwrap());
+    let granted = roles.flat_map(|role| typed::<ClusterRole>(&role).rules.unwrap());
     let mut all = BTreeSet::new();
-    for rule in rules {
+    for rule in granted {
         for group in rule.api_groups.iter().flatten() {
             for resource in rule.resources.iter().flatten() {
                 for verb in &rule.verbs {

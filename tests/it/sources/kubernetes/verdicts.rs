@@ -34,7 +34,7 @@ fn pod_spec(list: &str, image: &str) -> Value {
     spec
 }
 
-fn object(kind: &str, spec: Value) -> Value {
+fn object(kind: &str, spec: &Value) -> Value {
     let metadata = json!({"namespace": "shop", "name": "it"});
     match kind {
         "ControllerRevision" => {
@@ -50,7 +50,7 @@ fn object(kind: &str, spec: Value) -> Value {
 }
 
 fn running(image_id: &str) -> Value {
-    let mut pod = object("Pod", pod_spec("containers", "ghcr.io/other/thing:1"));
+    let mut pod = object("Pod", &pod_spec("containers", "ghcr.io/other/thing:1"));
     pod["status"] =
         json!({"containerStatuses": [{"name": "it", "image": "ghcr.io/other/thing:1", "imageID": image_id}]});
     pod
@@ -90,7 +90,7 @@ async fn staying(objects: Vec<Value>) -> Vec<String> {
 #[tokio::test]
 async fn what_is_used_anywhere_stays() {
     const V1: &str = "contoso.azurecr.io/team/shop/api:v1";
-    let by_spec = |kind: &str, list: &str, image: &str| object(kind, pod_spec(list, image));
+    let by_spec = |kind: &str, list: &str, image: &str| object(kind, &pod_spec(list, image));
     let mut cases: Vec<(String, Value, Vec<&str>)> = Vec::new();
     for kind in [
         "Pod",

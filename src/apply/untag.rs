@@ -1,6 +1,6 @@
 //! Removals that take the tag alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
@@ -21,10 +21,11 @@ pub(super) async fn repository(site: &Site<'_>, orders: Vec<Order>) -> Result<Ve
     // An image that loses all its tags anyway is the one on which a surprise would do least harm.
     let staying = staying_digests(site.repository, &images);
     // The tags of an image one after the other, so that its manifest is fetched once and held no longer than needed.
-    images.sort_by_cached_key(|order| {
-        let digest = order.removal.digest.clone();
-        (staying.contains(&digest), digest)
-    });
+    let mut firsts = HashMap::new();
+    for (position, order) in images.iter().enumerate() {
+        firsts.entry(order.removal.digest.clone()).or_insert(position);
+    }
+    images.sort_by_key(|order| (staying.contains(&order.removal.digest), firsts.get(&order.removal.digest).copied()));
     let mut images = images.into_iter();
     let mut manifests = Manifests::default();
     let mut applied = Vec::new();

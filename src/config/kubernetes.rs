@@ -120,7 +120,8 @@ fn custom_resource(node: &Node, reading: &mut Reading) -> Option<CustomResource>
     Some(CustomResource { group: group?, version: version?, kind: kind?, paths: paths?, optional: optional? })
 }
 
-fn paths(node: &Node, reading: &mut Reading) -> Option<Vec<FieldPath>> {
+/// The paths of fields that a key lists.
+pub(super) fn paths(node: &Node, reading: &mut Reading) -> Option<Vec<FieldPath>> {
     let (texts, mut sound) = read::texts("paths", node, &mut reading.problems)?;
     let mut paths = Vec::new();
     for (text, at) in texts {

@@ -7,7 +7,7 @@ use super::Settings;
 use crate::azure::{Credential, Identity};
 use crate::domain::{Digest, RegistryName, RepositoryName};
 use crate::registry::{Auth, RegistrySettings};
-use crate::sources::{Access, DocumentFormat, KubernetesSettings, SourceKind, SourceSettings};
+use crate::sources::{Access, DocumentFormat, FieldPath, KubernetesSettings, SourceKind, SourceSettings};
 
 /// The hash of all settings that decide what stays and what goes: registries, sources, limits, undo window and the time
 /// zone, but neither secrets nor how fast or when things are done.
@@ -87,7 +87,7 @@ fn reads(kind: &SourceKind) -> Value {
             "url": document.url.as_str(),
             "header": document.header.as_ref().map(|header| header.name.as_str()),
             "format": document.format.map(DocumentFormat::label),
-            "paths": document.paths.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "paths": document.paths.iter().map(FieldPath::keys).collect::<Vec<_>>(),
         }),
         SourceKind::Docker(socket) => json!({ "socket": socket.path.display().to_string() }),
         SourceKind::Azure(_, scope) => json!({
@@ -125,7 +125,7 @@ fn kubernetes(settings: &KubernetesSettings) -> Value {
         Access::ServiceAccount { .. } => Value::Null,
     };
     let custom = settings.custom.iter().map(|custom| {
-        let paths: Vec<String> = custom.paths.iter().map(ToString::to_string).collect();
+        let paths: Vec<String> = custom.paths.iter().map(FieldPath::keys).collect();
         json!([custom.group, custom.version, custom.kind, sorted(&paths), custom.optional]).to_string()
     });
     json!({

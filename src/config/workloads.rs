@@ -7,12 +7,12 @@ use http::HeaderName;
 use url::Url;
 
 use super::auth::secret_at;
-use super::azure;
 use super::layers::fold;
 use super::reading::Reading;
 use super::registries::{ca_file, is_loopback};
+use super::{azure, kubernetes};
 use crate::policy_file::{Entry, Fields, Node, read};
-use crate::sources::{AzureService, DockerSocket, DocumentFormat, FieldPath, SecretHeader, SourceKind, WebDocument};
+use crate::sources::{AzureService, DockerSocket, DocumentFormat, SecretHeader, SourceKind, WebDocument};
 
 const FORMATS: [(&str, DocumentFormat); 3] =
     [("json", DocumentFormat::Json), ("yaml", DocumentFormat::Yaml), ("text", DocumentFormat::Text)];
@@ -68,7 +68,7 @@ pub(super) fn references_http<'a>(
             reading.problems.add(&node.at, "running text has no fields").help("leave `paths` out, or correct `format`");
             return None;
         }
-        paths(node, reading)
+        kubernetes::paths(node, reading)
     });
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
     let timeout = fields
@@ -123,23 +123,4 @@ fn header(name: &str, node: &Node, reading: &mut Reading) -> Option<SecretHeader
     let value = secret_at(&format!("SOURCES__{name}__HEADER"), &mut fields, "value", "value_file", reading);
     fields.finish(|_| None, &mut reading.problems);
     Some(SecretHeader { name: named?, value: value? })
-}
-
-fn paths(node: &Node, reading: &mut Reading) -> Option<Vec<FieldPath>> {
-    let (texts, mut sound) = read::texts("paths", node, &mut reading.problems)?;
-    let mut paths = Vec::new();
-    for (text, at) in texts {
-        match text.parse() {
-            Ok(path) => paths.push(path),
-            Err(error) => {
-                let error: crate::sources::InvalidPath = error;
-                reading
-                    .problems
-                    .add(&at, error.to_string())
-                    .help("write keys with full stops between them: `items[].image`");
-                sound = false;
-            }
-        }
-    }
-    sound.then_some(paths)
 }

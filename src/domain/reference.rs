@@ -177,8 +177,11 @@ fn is_host_label(label: &str) -> bool {
 impl fmt::Display for ImageReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut started = false;
-        if let Some(host) = &self.host {
-            write!(f, "{host}/")?;
+        match &self.host {
+            // Read again, such a name would be the start of a path.
+            Some(host) if !is_host(host) => write!(f, "{host}:443/")?,
+            Some(host) => write!(f, "{host}/")?,
+            None => {}
         }
         if let Some(repository) = &self.repository {
             write!(f, "{repository}")?;

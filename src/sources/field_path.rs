@@ -47,6 +47,12 @@ impl fmt::Display for FieldPath {
 }
 
 impl FieldPath {
+    /// The same for every way to write it: `items.image` for `$.items[*].image`.
+    #[must_use]
+    pub fn keys(&self) -> String {
+        self.keys.join(".")
+    }
+
     /// Everything at the end of the path, lists taken apart.
     pub(super) fn find<'n>(&self, document: &'n Node) -> Vec<&'n Node> {
         let mut found = Vec::new();

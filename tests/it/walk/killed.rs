@@ -77,9 +77,9 @@ impl Moments {
 }
 
 async fn killed_and_restored(settings: &str) {
-    let (walk, plan, file) = many(settings, 52).await;
+    let (walk, plan, file) = many(settings, 102).await;
     let whole = walk.whole();
-    assert_eq!(plan.removals.len(), 154);
+    assert_eq!(plan.removals.len(), 304);
     let mut moments = Moments(20_261_123);
     let mut in_the_middle = 0;
     for round in 0..ROUNDS {
@@ -114,7 +114,7 @@ async fn killed_and_restored(settings: &str) {
     assert!(journal.iter().all(|entry| entry.outcome.is_some()));
     let done: Vec<&JournalEntry> =
         journal.iter().filter(|entry| matches!(entry.outcome, Some((Outcome::Done(_), _)))).collect();
-    assert_eq!(done.len(), 154);
+    assert_eq!(done.len(), 304);
 
     let runs: std::collections::BTreeSet<String> = done.iter().map(|entry| entry.run.to_string()).collect();
     assert!(runs.len() > 5, "{runs:?}");

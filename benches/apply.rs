@@ -114,7 +114,7 @@ fn orders(inventory: &Inventory) -> Result<Vec<Order>, Box<dyn Error>> {
                     date: Date::Created(Timestamp::UNIX_EPOCH),
                     companion_of: None,
                 };
-                orders.push(Order { removal, proof: Proof::Written(PROOF.into()) });
+                orders.push(Order { removal: removal.into(), proof: Proof::Written(PROOF.into()) });
             }
         }
     }

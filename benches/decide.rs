@@ -55,7 +55,7 @@ fn manifest(media_type: &Arc<str>, blobs: &Arc<[Blob]>, children: Vec<Digest>) -
         media_type: Arc::clone(media_type),
         size: 1000,
         config: None,
-        blobs: Arc::clone(blobs),
+        blobs: blobs.to_vec().into(),
         children,
         subject: None,
         created_at: None,

@@ -555,7 +555,7 @@ fn enforceable(decision: &Decision) -> Vec<Order> {
         .zip(views)
         .filter(|(removal, view)| removal.enforce && decision.document.refused(view).is_none());
     let proof = || Proof::Decided(Arc::clone(&decision.verdicts));
-    fit.map(|(removal, _)| Order { removal: removal.clone(), proof: proof() }).collect()
+    fit.map(|(removal, _)| Order { removal: Arc::clone(removal), proof: proof() }).collect()
 }
 
 fn name(removal: &crate::domain::Removal) -> String {

@@ -65,7 +65,7 @@ impl Holders {
     /// still there.
     fn hold(&self, repository: &Repository, digest: &Digest, orders: &[Order]) -> bool {
         let held = |wanted: &Digest| self.0.get(wanted).is_some_and(|roots| roots.iter().any(|root| root != digest));
-        let subject = repository.manifests.get(digest).and_then(|manifest| manifest.subject.as_ref());
+        let subject = repository.manifests.get(digest).and_then(|manifest| manifest.subject.as_deref());
         let images = orders.iter().filter_map(|order| order.removal.companion_of.as_deref());
         held(digest) || images.chain(subject).any(held)
     }

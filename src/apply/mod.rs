@@ -65,8 +65,8 @@ pub struct Hands {
 /// One removal to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// The removal.
-    pub removal: Removal,
+    /// The removal, as the plan has it.
+    pub removal: Arc<Removal>,
     /// Its reasons, for the journal.
     pub proof: Proof,
 }
@@ -96,8 +96,8 @@ impl Proof {
 /// What came of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// The removal.
-    pub removal: Removal,
+    /// The removal, as the plan has it.
+    pub removal: Arc<Removal>,
     /// What came of it.
     pub outcome: Outcome,
 }

@@ -132,7 +132,7 @@ async fn one(site: &Site<'_>, order: Order, fetched: &FetchedOnce, trust: Trust)
 /// Looks at the tag and removes it. A tag cannot be removed on the condition that it has not moved, so the look comes
 /// right before each request, and again after each pause.
 async fn untag(site: &Site<'_>, order: &Order, trust: Trust) -> AfterFailure {
-    let Removal { repository, tag, digest, .. } = &order.removal;
+    let Removal { repository, tag, digest, .. } = &*order.removal;
     let mut tries = 1;
     loop {
         site.target.writer.ready().await;
@@ -197,7 +197,7 @@ fn unlike(site: &Site<'_>, removal: &Removal, now: &TagNow) -> Option<Skip> {
 
 /// The tag moved in the instant of its removal, and the registry tells where to: it gets that image back.
 async fn put_right(site: &Site<'_>, order: &Order, moved: &Digest, evidence: &str) -> AfterFailure {
-    let Removal { repository, tag, digest, .. } = &order.removal;
+    let Removal { repository, tag, digest, .. } = &*order.removal;
     let what = format!("the tag moved from {digest} to {moved} in the instant of its removal ({evidence})");
     let manifest = match site.target.reader.manifest(repository, moved).await {
         Ok(Some(manifest)) => manifest,
@@ -218,7 +218,7 @@ async fn put_right(site: &Site<'_>, order: &Order, moved: &Digest, evidence: &st
 
 /// The outcome that the registry gave, unless the tag is still there all the same.
 async fn confirmed(site: &Site<'_>, order: &Order, outcome: Outcome) -> AfterFailure {
-    let Removal { repository, tag, digest, .. } = &order.removal;
+    let Removal { repository, tag, digest, .. } = &*order.removal;
     match site.target.reader.resolve(repository, tag).await {
         Ok(Some(now)) if now.digest == *digest => {
             let said =

@@ -121,7 +121,8 @@ pub struct Tag {
     pub lock: Option<Lock>,
 }
 
-/// One manifest as it was read.
+/// One manifest as it was read. There are as many as tags, and most of them were only listed: what only a whole one has
+/// takes little room where it is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// As the registry or the manifest itself says.
@@ -129,13 +130,13 @@ pub struct Manifest {
     /// Bytes of the manifest itself.
     pub size: u64,
     /// The digest of an image's configuration.
-    pub config: Option<Digest>,
+    pub config: Option<Box<Digest>>,
     /// The blobs it needs and the registry stores (configuration and layers; no foreign layers).
-    pub blobs: Arc<[Blob]>,
+    pub blobs: Box<[Blob]>,
     /// The manifests that it lists, where it is an index.
     pub children: Vec<Digest>,
     /// The manifest that it refers to (OCI 1.1 `subject`), which makes it a referrer.
-    pub subject: Option<Digest>,
+    pub subject: Option<Box<Digest>>,
     /// When the image says it was created, unjudged.
     pub created_at: Option<Moment>,
     /// A lock on the manifest.

@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// One for each expired tag, by registry, repository and tag.
-    pub removals: Vec<Removal>,
+    pub removals: Vec<Arc<Removal>>,
     /// What stands against them.
     pub refusals: Vec<Refusal>,
 }

@@ -218,7 +218,7 @@ mod tests {
             ("registry-1.docker.io/bitnami/redis", "docker.io/bitnami/redis:latest"),
             ("contoso.azurecr.io/shop/api:v1", "contoso.azurecr.io/shop/api:v1"),
             ("Contoso.AzureCR.io/shop/api:V1", "contoso.azurecr.io/shop/api:V1"),
-            ("Registry/shop/api", "registry/shop/api:latest"),
+            ("Registry/shop/api", "registry:443/shop/api:latest"),
             ("contoso.azurecr.io/shop/api@#", "contoso.azurecr.io/shop/api@#"),
             ("contoso.azurecr.io/shop/api:v1@#", "contoso.azurecr.io/shop/api:v1@#"),
             ("contoso.azurecr.io:443/api:v1", "contoso.azurecr.io/api:v1"),

@@ -131,7 +131,7 @@ impl<'a> ClaimIndex<'a> {
         }
         for node in graph.nodes() {
             let direct = self.by_digest.get(graph.digest(node));
-            let config = graph.manifest(node).and_then(|manifest| self.by_digest.get(manifest.config.as_ref()?));
+            let config = graph.manifest(node).and_then(|manifest| self.by_digest.get(manifest.config.as_deref()?));
             if direct.is_none() && config.is_none() {
                 continue;
             }
@@ -204,6 +204,6 @@ pub(super) fn may_be_claimed(unplaced: &[Reason], graph: &Graph<'_>, found: &mut
 fn still_at(graph: &Graph<'_>, actual: &Digest, recorded: &Digest) -> bool {
     let (Some(tag), recorded_node) = (graph.node(actual), graph.node(recorded)) else { return false };
     let has_config =
-        |node: Node| graph.manifest(node).is_some_and(|manifest| manifest.config.as_ref() == Some(recorded));
+        |node: Node| graph.manifest(node).is_some_and(|manifest| manifest.config.as_deref() == Some(recorded));
     actual == recorded || recorded_node.is_some_and(|node| graph.holds(tag, node)) || has_config(tag)
 }

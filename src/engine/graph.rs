@@ -73,7 +73,7 @@ impl<'a> Graph<'a> {
         let (mut children, mut referrers) = (Vec::new(), Vec::new());
         for (node, manifest) in (0..).zip(repository.manifests.values()) {
             children.extend(manifest.children.iter().map(|child| (node, graph.add(child))));
-            referrers.extend(manifest.subject.iter().map(|subject| (graph.add(subject), node)));
+            referrers.extend(manifest.subject.as_deref().into_iter().map(|subject| (graph.add(subject), node)));
         }
         graph.children = Edges::new(children);
         graph.parents = graph.children.reversed();
@@ -134,7 +134,7 @@ impl<'a> Graph<'a> {
 
     /// The image that a node's manifest refers to.
     pub(super) fn subject(&self, node: Node) -> Option<Node> {
-        self.node(self.manifest(node)?.subject.as_ref()?)
+        self.node(self.manifest(node)?.subject.as_deref()?)
     }
 
     /// The indexes that list a node.

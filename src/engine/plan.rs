@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -36,7 +37,7 @@ pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Time
     hold_dependents(inventory, &expired, &mut removals, &[]);
     let refusals = refusals(rules, inventory, &expired, &removals);
     hold_dependents(inventory, &expired, &mut removals, &refusals);
-    Plan { removals, refusals }
+    Plan { removals: removals.into_iter().map(Arc::new).collect(), refusals }
 }
 
 /// The order of the plan: by name, whatever the order of the inventory.

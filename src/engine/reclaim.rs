@@ -122,7 +122,7 @@ fn count(
 }
 
 fn is_claimed(graph: &Graph<'_>, node: Node, claimed: &HashSet<&Digest>) -> bool {
-    let config = graph.manifest(node).and_then(|manifest| manifest.config.as_ref());
+    let config = graph.manifest(node).and_then(|manifest| manifest.config.as_deref());
     claimed.contains(graph.digest(node)) || config.is_some_and(|config| claimed.contains(config))
 }
 

@@ -166,14 +166,14 @@ pub fn parse(raw: &RawManifest) -> Result<ParsedManifest, String> {
     if !understood {
         return Err("it has none of the fields of a manifest".into());
     }
-    let config = wire.config.as_ref().map(digest_of).transpose()?;
-    let subject = wire.subject.as_ref().map(digest_of).transpose()?;
+    let config = wire.config.as_ref().map(digest_of).transpose()?.map(Box::new);
+    let subject = wire.subject.as_ref().map(digest_of).transpose()?.map(Box::new);
     let children = wire.manifests.iter().flatten().map(child).collect::<Result<Vec<_>, _>>()?;
     let annotated = wire.annotations.created.as_deref().and_then(time);
     let created_at = annotated.or_else(|| wire.history.first().and_then(history_created));
     let dated_by = match (&wire.config, &config) {
         (Some(wire), Some(digest)) if created_at.is_none() => {
-            wire.media_type.as_deref().is_some_and(|kind| IMAGE_CONFIGS.contains(&kind)).then(|| digest.clone())
+            wire.media_type.as_deref().is_some_and(|kind| IMAGE_CONFIGS.contains(&kind)).then(|| (**digest).clone())
         }
         _ => None,
     };
@@ -206,7 +206,7 @@ fn child(descriptor: &WireDescriptor) -> Result<Child, String> {
 
 /// The blobs that the registry must store for this manifest, each once. Foreign layers lie elsewhere. Schema 1 does not
 /// say how long its layers are; they count as nothing, so that no byte is promised that may not come back.
-fn blobs(wire: &WireManifest) -> Result<Arc<[Blob]>, String> {
+fn blobs(wire: &WireManifest) -> Result<Box<[Blob]>, String> {
     let mut blobs = Vec::new();
     let mut seen = HashSet::new();
     let stored = wire.config.iter().chain(wire.layers.iter().flatten()).chain(wire.blobs.iter().flatten());
@@ -334,7 +334,7 @@ mod tests {
         })))
         .unwrap();
         assert_eq!(parsed.dated_by, Some(config.clone()));
-        assert_eq!(parsed.manifest.config, Some(config.clone()));
+        assert_eq!(parsed.manifest.config.as_deref(), Some(&config));
         assert_eq!(*parsed.manifest.blobs, [Blob { digest: config, size: 10 }, Blob { digest: layer, size: 20 }]);
     }
 

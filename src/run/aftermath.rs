@@ -99,7 +99,7 @@ mod tests {
             date: Date::Unknown(Undated::Missing),
             companion_of: None,
         };
-        Applied { removal, outcome }
+        Applied { removal: removal.into(), outcome }
     }
 
     fn view(name: &str, stored_bytes: Option<u64>, undo_seconds: Option<u64>) -> RegistryView {

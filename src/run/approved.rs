@@ -1,6 +1,7 @@
 //! An approved plan, read back: whether it may be applied, and what of it still holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -76,9 +77,9 @@ pub(super) fn admit(
 ///
 /// # Errors
 /// [`RunError::Refused`] where one names what can be no image.
-pub(super) fn removals(plan: &PlanDocument) -> Result<Vec<Removal>, RunError> {
+pub(super) fn removals(plan: &PlanDocument) -> Result<Vec<Arc<Removal>>, RunError> {
     let refused = |view: &RemovalView| RunError::Refused(format!("the plan names {}, which is no image", view.name()));
-    plan.removals.iter().map(|view| removal(&view).ok_or_else(|| refused(&view))).collect()
+    plan.removals.iter().map(|view| removal(&view).map(Arc::new).ok_or_else(|| refused(&view))).collect()
 }
 
 fn removal(view: &RemovalView) -> Option<Removal> {
@@ -103,7 +104,7 @@ fn removal(view: &RemovalView) -> Option<Removal> {
 }
 
 /// The repositories that a plan removes from: only those are read again.
-pub(super) fn scope(removals: &[Removal]) -> Scope {
+pub(super) fn scope(removals: &[Arc<Removal>]) -> Scope {
     let mut only = BTreeMap::new();
     for removal in removals {
         let repositories: &mut BTreeSet<_> = only.entry(removal.registry.clone()).or_default();
@@ -119,7 +120,7 @@ const NOT_WHAT_IT_WAS: [&str; 6] =
 /// What of an approved plan still follows from the evidence of now, and what does not, with the reason.
 pub(super) fn shrink(
     approved: &PlanDocument,
-    removals: &[Removal],
+    removals: &[Arc<Removal>],
     decision: &Decision,
 ) -> (Vec<Order>, Vec<(Order, Skip)>) {
     let now: BTreeMap<String, usize> =
@@ -137,7 +138,7 @@ pub(super) fn shrink(
     for (view, removal) in approved.removals.iter().zip(removals) {
         let index = now.get(&view.name()).copied();
         let found = index.and_then(|index| decision.plan.removals.get(index));
-        let order = |removal: &Removal| Order { removal: removal.clone(), proof: proof(&view) };
+        let order = |removal: &Arc<Removal>| Order { removal: Arc::clone(removal), proof: proof(&view) };
         let skip = if !view.enforce {
             Skip::DryRun
         } else if let Some(refusal) = approved.refused(&view) {
@@ -200,7 +201,6 @@ fn proof(view: &RemovalView) -> Proof {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use jiff::tz::TimeZone;

@@ -52,7 +52,7 @@ impl World {
     /// The expired tags by name, and those of them that would really be removed.
     fn goes(&self) -> (BTreeSet<String>, BTreeSet<String>) {
         let (_, plan) = self.decide();
-        let name = |removal: &tagwarden::domain::Removal| {
+        let name = |removal: &Arc<tagwarden::domain::Removal>| {
             format!("{}/{}:{}", removal.registry, removal.repository, removal.tag)
         };
         let enforced = plan.removals.iter().filter(|removal| removal.enforce).map(name).collect();
@@ -99,10 +99,10 @@ fn manifest() -> impl Strategy<Value = Manifest> {
         |(children, subject, config, blobs, created_at, lock)| Manifest {
             media_type: "application/vnd.oci.image.manifest.v1+json".into(),
             size: 7,
-            config,
+            config: config.map(Box::new),
             blobs: blobs.into(),
             children,
-            subject,
+            subject: subject.map(Box::new),
             created_at,
             lock,
             depth: Depth::Whole,
@@ -456,7 +456,7 @@ proptest! {
             enforce: false,
             date: tagwarden::engine::date(repository, tag, now()),
             companion_of: tagwarden::engine::companion_subject(&tag.name).map(Box::new),
-        });
+        }.into());
         plan.removals.sort_by_key(|removal| removal.at);
         prop_assert!(!world.findings(&verdicts, &plan).is_empty());
         // Nor does it help that the verdict says so too: the facts do not.
@@ -475,16 +475,16 @@ proptest! {
         }
         let at = which.index(plan.removals.len());
         match how {
-            0 => plan.removals[at].digest = Digest::of(b"another"),
+            0 => Arc::make_mut(&mut plan.removals[at]).digest = Digest::of(b"another"),
             1 => plan.removals.insert(at, plan.removals[at].clone()),
             2 => drop(plan.removals.remove(at)),
-            3 => plan.removals[at].tag = "renamed".parse::<TagName>().unwrap(),
+            3 => Arc::make_mut(&mut plan.removals[at]).tag = "renamed".parse::<TagName>().unwrap(),
             4 => {
                 let other = match plan.removals[at].method {
                     RemovalMethod::Untag => RemovalMethod::DeleteManifest,
                     RemovalMethod::DeleteManifest => RemovalMethod::Untag,
                 };
-                plan.removals[at].method = other;
+                Arc::make_mut(&mut plan.removals[at]).method = other;
             }
             _ => {
                 if plan.refusals.is_empty() {
@@ -504,7 +504,8 @@ proptest! {
         if reported.is_empty() {
             return Ok(());
         }
-        plan.removals[reported[which.index(reported.len())]].enforce = true;
+        let at = reported[which.index(reported.len())];
+        Arc::make_mut(&mut plan.removals[at]).enforce = true;
         prop_assert!(!world.findings(&verdicts, &plan).is_empty());
     }
 }

@@ -80,7 +80,7 @@ impl<'a> Evidence<'a> {
                 continue;
             }
             let manifest = repository.manifests.get(next);
-            let config = manifest.and_then(|manifest| manifest.config.as_ref());
+            let config = manifest.and_then(|manifest| manifest.config.as_deref());
             if let Some(claimed) = [Some(next), config].into_iter().flatten().find(|d| self.digests.contains(*d)) {
                 return Some(format!("a claim on {claimed}"));
             }

@@ -84,7 +84,7 @@ impl<'a> After<'a> {
         let staying = (0..).zip(&repository.tags).filter(|(position, _)| !gone.contains(position));
         let mut open: Vec<&Digest> = staying.filter_map(|(_, tag)| tag.digest.as_ref()).collect();
         for (digest, manifest) in &repository.manifests {
-            if claimed(digest) || manifest.config.as_ref().is_some_and(&claimed) {
+            if claimed(digest) || manifest.config.as_deref().is_some_and(&claimed) {
                 open.push(digest);
             }
         }
@@ -98,7 +98,7 @@ impl<'a> After<'a> {
             if let Some(manifest) = repository.manifests.get(digest) {
                 contained.extend(&manifest.children);
                 open.extend(&manifest.children);
-                open.extend(manifest.subject.iter().filter(|_| whole_manifests));
+                open.extend(manifest.subject.as_deref().into_iter().filter(|_| whole_manifests));
             }
         }
         Self { repository, whole_manifests, kept, contained }
@@ -106,7 +106,7 @@ impl<'a> After<'a> {
 
     fn holds(&self, removal: &Removal) -> Option<String> {
         let manifest = self.repository.manifests.get(&removal.digest);
-        let subject = manifest.and_then(|manifest| manifest.subject.as_ref());
+        let subject = manifest.and_then(|manifest| manifest.subject.as_deref());
         let mut images = [subject, removal.companion_of.as_deref()].into_iter().flatten();
         if self.contained.contains(&removal.digest) {
             Some("an index that stays contains its image".to_owned())
@@ -123,7 +123,7 @@ impl<'a> After<'a> {
 fn referrers(repository: &Repository) -> HashMap<&Digest, Vec<&Digest>> {
     let mut referrers: HashMap<&Digest, Vec<&Digest>> = HashMap::new();
     for (digest, manifest) in &repository.manifests {
-        if let Some(subject) = &manifest.subject {
+        if let Some(subject) = manifest.subject.as_deref() {
             referrers.entry(subject).or_default().push(digest);
         }
     }

@@ -41,7 +41,8 @@ fn passed(
     enforced: bool,
 ) -> BTreeSet<(Scope, &'static str)> {
     let owners = |removal: &Removal| owners.get(removal.at);
-    let removals: Vec<&Removal> = plan.removals.iter().filter(|removal| removal.enforce || !enforced).collect();
+    let removals: Vec<&Removal> =
+        plan.removals.iter().map(|removal| &**removal).filter(|removal| removal.enforce || !enforced).collect();
     let mut counts: BTreeMap<Scope, u64> = BTreeMap::new();
     let mut alone: BTreeMap<Scope, u64> = BTreeMap::new();
     let alike =

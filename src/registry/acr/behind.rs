@@ -171,7 +171,7 @@ fn listed(row: ListedManifest) -> Manifest {
         media_type: row.media_type.unwrap_or_else(|| "".into()),
         size: 0,
         config: None,
-        blobs: Arc::new([]),
+        blobs: [].into(),
         children: Vec::new(),
         subject: None,
         created_at: None,

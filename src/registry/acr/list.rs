@@ -39,14 +39,17 @@ pub(super) struct Odd {
 /// What a page holds; no list at all (as opposed to an empty one) is a fault.
 pub(super) type Page<T> = Result<Option<Vec<Result<T, Odd>>>, serde_json::Error>;
 
+/// Understands a page. What comes of it is small: the words of a page are not held until the last one is there.
+type Read<'a, T> = Box<dyn Fn(&[u8]) -> Page<T> + Send + Sync + 'a>;
+
 /// What to list.
 pub(super) struct List<'a, T> {
     /// Its path, such as `/acr/v1/shop/api/_tags`.
     pub(super) path: String,
     /// What it takes to read it.
     pub(super) grant: Grant,
-    /// Understands a page. What comes of it is small: the words of a page are not held until the last one is there.
-    pub(super) read: Box<dyn Fn(&[u8]) -> Page<T> + Send + Sync + 'a>,
+    /// Understands a page.
+    pub(super) read: Read<'a, T>,
 }
 
 /// A list as far as it could be read.
@@ -156,20 +159,20 @@ pub(super) async fn walk<T: Row>(
             Err(odd) => odd.name.clone(),
         });
         let took = take(rows);
-        let last = match paging::next_link(&answer.headers) {
+        let after = match paging::next_link(&answer.headers) {
             _ if took == Took::Enough => return Ok(End::Reached),
             Some(link) if took == Took::New => last_in(http, &link).map_err(|why| trouble(&answer, &why))?.or(own),
             Some(_) => return Err(trouble(&answer, "a page brought nothing new and yet has a `Link` to a next one")),
             None if count == PAGE && took == Took::New => own,
             None => return Ok(End::Reached),
         };
-        let Some(last) = last else {
+        let Some(after) = after else {
             return Err(trouble(&answer, "an empty page has a `Link` to a next one"));
         };
-        if visited.len() >= MOST_PAGES || !visited.insert(last.clone()) {
+        if visited.len() >= MOST_PAGES || !visited.insert(after.clone()) {
             return Err(trouble(&answer, "its `Link` leads in a circle"));
         }
-        answer = page(http, list, Way { after: Some(&last), ..way }, PAGE).await?;
+        answer = page(http, list, Way { after: Some(&after), ..way }, PAGE).await?;
     }
 }
 

@@ -68,34 +68,9 @@ impl AcrReader {
         understood(&answer).map(Some)
     }
 
-    fn tag_list(&self, name: &RepositoryName) -> List<'static, Tag> {
-        List {
-            path: format!("/acr/v1/{name}/_tags"),
-            grant: Grant::List(name.clone()),
-            read: Box::new(|body| {
-                let tags = serde_json::from_slice::<WireTags>(body)?.tags;
-                Ok(tags.map(|tags| tags.into_iter().map(listed_tag).collect()))
-            }),
-        }
-    }
-
-    fn manifest_list(&self, name: &RepositoryName) -> List<'static, ListedManifest> {
-        let types = Mutex::new(Vec::new());
-        List {
-            path: format!("/acr/v1/{name}/_manifests"),
-            grant: Grant::List(name.clone()),
-            read: Box::new(move |body| {
-                let manifests = serde_json::from_slice::<WireManifests>(body)?.manifests;
-                let mut types = types.lock().unwrap_or_else(PoisonError::into_inner);
-                let listed = |wire: WireManifest| row(&wire, &mut types).map_err(|why| Odd { name: wire.digest, why });
-                Ok(manifests.map(|manifests| manifests.into_iter().map(listed).collect()))
-            }),
-        }
-    }
-
     /// The tags of a repository that has so many by the registry's count.
     async fn all_tags(&self, name: &RepositoryName, count: Option<u64>) -> Result<Option<Listed<Tag>>, RegistryError> {
-        let list = self.tag_list(name);
+        let list = tag_list(name);
         if let Some(count) = split::is_long(count)
             && let Some(rows) = split::from_both_ends(&self.http, &list, count).await
         {
@@ -110,7 +85,7 @@ impl AcrReader {
         name: &RepositoryName,
         count: Option<u64>,
     ) -> Result<Option<Listed<ListedManifest>>, RegistryError> {
-        let list = self.manifest_list(name);
+        let list = manifest_list(name);
         if let Some(count) = split::is_long(count)
             && let Some(rows) = split::in_parts(&self.http, &list, count).await
         {
@@ -180,8 +155,8 @@ impl RegistryReader for AcrReader {
             path: "/acr/v1/_catalog".to_owned(),
             grant: Grant::Catalogue,
             read: Box::new(|body| {
-                let names: Vec<String> = wire::catalogue_page(body).map_err(serde::de::Error::custom)?;
-                Ok(Some(names.into_iter().map(listed_name).collect()))
+                let page: Vec<String> = wire::catalogue_page(body).map_err(serde::de::Error::custom)?;
+                Ok(Some(page.into_iter().map(listed_name).collect()))
             }),
         };
         let Listed { mut rows, mut odd, mut trouble } =
@@ -272,7 +247,7 @@ impl RegistryReader for AcrReader {
     }
 
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
-        let listed = list::all(&self.http, &self.tag_list(repository)).await?.unwrap_or_default();
+        let listed = list::all(&self.http, &tag_list(repository)).await?.unwrap_or_default();
         if let Some(error) = listed.trouble {
             return Err(error);
         }
@@ -357,6 +332,33 @@ fn heard<T>(listed: Result<Option<Listed<T>>, RegistryError>, at: GapAt, gaps: &
             gaps.push(error.gap(at));
             None
         }
+    }
+}
+
+/// All tags of a repository.
+fn tag_list(name: &RepositoryName) -> List<'static, Tag> {
+    List {
+        path: format!("/acr/v1/{name}/_tags"),
+        grant: Grant::List(name.clone()),
+        read: Box::new(|body| {
+            let tags = serde_json::from_slice::<WireTags>(body)?.tags;
+            Ok(tags.map(|tags| tags.into_iter().map(listed_tag).collect()))
+        }),
+    }
+}
+
+/// All manifests of a repository.
+fn manifest_list(name: &RepositoryName) -> List<'static, ListedManifest> {
+    let types = Mutex::new(Vec::new());
+    List {
+        path: format!("/acr/v1/{name}/_manifests"),
+        grant: Grant::List(name.clone()),
+        read: Box::new(move |body| {
+            let manifests = serde_json::from_slice::<WireManifests>(body)?.manifests;
+            let mut types = types.lock().unwrap_or_else(PoisonError::into_inner);
+            let listed = |wire: WireManifest| row(&wire, &mut types).map_err(|why| Odd { name: wire.digest, why });
+            Ok(manifests.map(|manifests| manifests.into_iter().map(listed).collect()))
+        }),
     }
 }
 

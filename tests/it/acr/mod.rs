@@ -1,5 +1,6 @@
 //! The dialect of Azure Container Registry: against the embedded one, and against answers as they were recorded.
 
+mod long;
 mod reading;
 mod shapes;
 mod tags;

@@ -113,7 +113,7 @@ async fn an_index_without_a_tag_is_read_too_and_a_signature_is_told_from_an_imag
     put(&registry, "sbom", &signature, 5);
     let repository = read(&registry).await;
     assert_eq!(repository.manifests[&index.digest].children, std::slice::from_ref(&child.digest));
-    assert_eq!(repository.manifests[&signature.digest].subject, Some(child.digest));
+    assert_eq!(repository.manifests[&signature.digest].subject.as_deref(), Some(&child.digest));
 }
 
 #[tokio::test]

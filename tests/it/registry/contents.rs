@@ -179,8 +179,8 @@ async fn referrers_and_theirs_are_found_through_the_api() {
     answer(&server, "GET", &route(&signature), referrers(&[])).await;
     let repository = read(&server).await;
     assert!(repository.gaps.is_empty(), "{:?}", repository.gaps);
-    assert_eq!(repository.manifests[&sbom.digest].subject, Some(subject.digest.clone()));
-    assert_eq!(repository.manifests[&signature.digest].subject, Some(sbom.digest.clone()));
+    assert_eq!(repository.manifests[&sbom.digest].subject.as_deref(), Some(&subject.digest));
+    assert_eq!(repository.manifests[&signature.digest].subject.as_deref(), Some(&sbom.digest));
     let questions = seen(&server).await.into_iter().filter(|request| request.contains("/referrers/")).count();
     assert_eq!(questions, 3, "each digest once, without paging parameters");
 }
@@ -201,7 +201,7 @@ async fn without_the_api_fallback_tags_tell_and_nobody_asks_twice() {
         Mock::given(method("GET")).and(path_regex("/referrers/")).respond_with(unknown).mount(&server).await;
         let repository = read(&server).await;
         assert!(repository.gaps.is_empty(), "{:?}", repository.gaps);
-        assert_eq!(repository.manifests[&signature.digest].subject, Some(subject.digest.clone()));
+        assert_eq!(repository.manifests[&signature.digest].subject.as_deref(), Some(&subject.digest));
         let questions = seen(&server).await.into_iter().filter(|request| request.contains("/referrers/")).count();
         assert_eq!(questions, 1, "{status}");
     }

@@ -327,10 +327,10 @@ impl Scene<'_> {
         Manifest {
             media_type: format!("application/vnd.oci.image.{media_type}.v1+json").into(),
             size: shape.size,
-            config: shape.config.as_ref().map(digest),
+            config: shape.config.as_ref().map(digest).map(Box::new),
             blobs: shape.blobs.iter().map(blob).collect(),
             children: shape.children.iter().map(digest).collect(),
-            subject: shape.subject.as_ref().map(digest),
+            subject: shape.subject.as_ref().map(digest).map(Box::new),
             created_at: shape.created.as_ref().map(|time| self.time(time).into()),
             lock: shape.lock.as_deref().map(lock),
             depth: match &shape.listed {

@@ -10,6 +10,7 @@ pub mod config;
 pub mod demo;
 pub mod domain;
 pub mod engine;
+pub mod http;
 pub mod policy_file;
 pub mod registry;
 pub mod report;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 
 /// The rooms, the lowest first: each may import those before it.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 18] = [
     "domain",
     "engine",
     "policy_file",
@@ -19,6 +19,9 @@ const ROOMS: [&str; 15] = [
     "config",
     "apply",
     "run",
+    "notify",
+    "http",
+    "daemon",
     "demo",
     "cli",
     "main",

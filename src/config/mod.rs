@@ -7,6 +7,7 @@ mod layers;
 mod reading;
 mod registries;
 mod revision;
+mod schedule;
 mod sources;
 mod workloads;
 
@@ -15,14 +16,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use croner::parser::{CronParser, Seconds, Year};
-use jiff::tz::TimeZone;
-
 use crate::domain::{Limits, RegistryName};
 use crate::policy_file::{Diagnostic, Fields, Node, PolicySet, Problems, Value, read};
 use crate::registry::RegistrySettings;
 use crate::sources::SourceSettings;
 use reading::Reading;
+
+pub use schedule::{Freeze, Hold, Missed, Schedule, Window};
 
 /// Everything that a person sets but the policies, validated and with its secrets read.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct Settings {
     pub undo_window: Duration,
     /// When the daemon runs.
     pub schedule: Schedule,
+    /// For how long what was recorded is kept.
+    pub records: Records,
     /// The registries, by name; never empty.
     pub registries: Vec<RegistrySettings>,
     /// The sources, by name.
@@ -68,13 +70,19 @@ pub enum Mode {
     Enforce,
 }
 
-/// When the daemon runs, and where days begin.
-#[derive(Debug, Clone)]
-pub struct Schedule {
-    /// A cron expression of five fields, or a nickname such as `@daily`; nothing means only by hand.
-    pub cron: Option<String>,
-    /// The time zone of the schedule and of the buckets of keep rules.
-    pub timezone: TimeZone,
+/// For how long what was recorded is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Records {
+    /// Runs and the journal. A removal that is no longer journaled cannot be undone by a command.
+    pub keep: Duration,
+    /// The plans of runs, which say of each tag why it stayed or went.
+    pub plans: Duration,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { keep: Duration::from_hours(400 * 24), plans: Duration::from_hours(30 * 24) }
+    }
 }
 
 /// Why there are no settings: every problem at once.
@@ -202,9 +210,8 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
     let undo_window = fields
         .get("undo_window")
         .map_or(Some(UNDO_WINDOW), |node| read::duration("undo_window", node, &mut reading.problems));
-    let schedule = fields
-        .get("schedule")
-        .map_or(Some(Schedule { cron: None, timezone: TimeZone::UTC }), |node| schedule(node, reading));
+    let schedule = fields.get("schedule").map_or(Some(Schedule::default()), |node| schedule::schedule(node, reading));
+    let records = fields.get("records").map_or(Some(Records::default()), |node| records(node, undo_window, reading));
     let registries_node = fields.get("registries");
     let azure = fields.get("azure").and_then(|node| azure::azure(node, reading)).unwrap_or_default();
     let registries = registries::registries(registries_node, &azure, reading);
@@ -222,6 +229,7 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
         plan_ttl: plan_ttl?,
         undo_window: undo_window?,
         schedule: schedule?,
+        records: records?,
         registries,
         sources,
         limits: limits?,
@@ -241,7 +249,7 @@ fn registries_named(node: Option<&Node>) -> Vec<RegistryName> {
 fn hint(key: &str) -> Option<&'static str> {
     match key {
         "dry_run" | "dryrun" | "enforce" => Some("write `mode = \"dry-run\"`, `\"approved\"` or `\"enforce\"`"),
-        "cron" | "timezone" => Some("it belongs below `[schedule]`"),
+        "cron" | "timezone" | "missed" | "jitter" | "window" | "freeze" => Some("it belongs below `[schedule]`"),
         "untag" | "percent" | "leave" => Some("it belongs below `[limits]`"),
         "cloud" | "resource_manager" | "authority" => Some("it belongs below `[azure]`"),
         _ => None,
@@ -273,45 +281,23 @@ fn listen(node: &Node, reading: &mut Reading) -> Option<SocketAddr> {
     address
 }
 
-fn schedule(node: &Node, reading: &mut Reading) -> Option<Schedule> {
-    let mut fields = Fields::of(node, "schedule", &mut reading.problems)?;
-    let cron = fields.get("cron").map(|node| cron(node, reading));
-    let timezone = fields.get("timezone").map_or(Some(TimeZone::UTC), |node| timezone(node, reading));
+fn records(node: &Node, undo_window: Option<Duration>, reading: &mut Reading) -> Option<Records> {
+    let default = Records::default();
+    let mut fields = Fields::of(node, "records table", &mut reading.problems)?;
+    let keep_node = fields.get("keep");
+    let keep = keep_node.map_or(Some(default.keep), |node| read::duration("keep", node, &mut reading.problems));
+    let plans =
+        fields.get("plans").map_or(Some(default.plans), |node| read::duration("plans", node, &mut reading.problems));
     fields.finish(|_| None, &mut reading.problems);
-    Some(Schedule { cron: cron.map_or(Some(None), |cron| cron.map(Some))?, timezone: timezone? })
-}
-
-fn cron(node: &Node, reading: &mut Reading) -> Option<String> {
-    const HELP: &str = "five fields: minute, hour, day, month, weekday, such as `0 3 * * *`; or `@daily`";
-    let written = read::text("cron", node, &mut reading.problems)?.trim();
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    let problem = match parser.parse(written) {
-        Err(error) => Some(format!("`cron` cannot be understood: {error}")),
-        // From an arbitrary day on: what never comes then never comes.
-        Ok(cron) => {
-            let start = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-            cron.find_next_occurrence(&start, true).err().map(|_| "`cron` names a time that never comes".to_owned())
-        }
-    };
-    match problem {
-        Some(problem) => {
-            reading.problems.add(&node.at, problem).help(HELP);
-            None
-        }
-        None => Some(written.to_owned()),
+    if let (Some(keep), Some(undo_window)) = (keep, undo_window)
+        && keep < undo_window
+    {
+        let at = keep_node.map_or(&node.at, |node| &node.at);
+        let help = "what is to be undoable for so long must be recorded for as long";
+        reading.problems.add(at, "`keep` is shorter than `undo_window`").help(help);
+        return None;
     }
-}
-
-fn timezone(node: &Node, reading: &mut Reading) -> Option<TimeZone> {
-    let written = read::text("timezone", node, &mut reading.problems)?;
-    let zone = TimeZone::get(written).ok().filter(|zone| zone.iana_name().is_some());
-    if zone.is_none() {
-        reading
-            .problems
-            .add(&node.at, format!("`{written}` is no time zone that this system knows"))
-            .help("write an IANA name, such as `Europe/London` or `UTC`");
-    }
-    zone
+    Some(Records { keep: keep?, plans: plans? })
 }
 
 fn limits(node: &Node, reading: &mut Reading) -> Option<Limits> {

@@ -3,6 +3,7 @@
 //! Everything here is what the field calls it; what a registry or a file calls it differently is translated at the edge.
 
 mod claim;
+mod cron;
 mod digest;
 mod inventory;
 mod journal;
@@ -17,6 +18,7 @@ mod text;
 mod verdict;
 
 pub use claim::{Claim, Claims, Holder, Release, ReleaseStatus, SourceAnswer, SourceState};
+pub use cron::{Cron, InvalidCron};
 pub use digest::{Digest, InvalidDigest};
 pub use inventory::{
     Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, Registry, RemovalAbility, RemovalMethod, RemovalObstacle,

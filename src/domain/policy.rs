@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use regex::Regex;
 
-use super::{PolicyName, RegistryName, SharedText};
+use super::{Cron, PolicyName, RegistryName, SharedText};
 
 /// One policy, validated.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Policy {
     pub mode: PolicyMode,
     /// Its own limits.
     pub limits: PolicyLimits,
+    /// When the daemon lets it remove; nothing means whenever the settings' own schedule says.
+    pub schedule: Option<Cron>,
     /// The file it stands in, relative to the policies folder.
     pub file: Arc<str>,
     /// The content hash of that file, `sha256:…`.

@@ -114,6 +114,7 @@ fn policy<'a>(
         .and_then(|node| keep(node, problems));
     let mode = fields.get("mode").map_or(Some(PolicyMode::default()), |node| mode(node, problems));
     let limits = fields.get("limits").map_or(Some(PolicyLimits::default()), |node| limits(node, problems));
+    let schedule = fields.get("schedule").map(|node| read::cron("schedule", node, problems));
     fields.finish(policy_hint, problems);
     let policy = Policy {
         name: name?,
@@ -124,6 +125,7 @@ fn policy<'a>(
         keep: keep?,
         mode: mode?,
         limits: limits?,
+        schedule: flat(schedule)?,
         file: Arc::clone(&origin.file),
         revision: Arc::clone(&origin.revision),
     };
@@ -163,6 +165,7 @@ fn policy_hint(key: &str) -> Option<&'static str> {
         }
         _ if RULES.contains(&key) => Some("it belongs under `keep:`, as `- ` and the rule"),
         "untag" | "percent" => Some("it belongs under `limits:`"),
+        "cron" => Some("a policy's own times are `schedule: \"0 3 * * 0\"`"),
         _ => None,
     }
 }

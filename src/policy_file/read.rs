@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::diagnostic::Problems;
 use super::tree::{Entry, Node, Place, Value, shorten};
-use crate::domain::InvalidName;
+use crate::domain::{Cron, InvalidName};
 
 /// The keys of a map while they are read. Keys that nobody asked for are unknown.
 pub(crate) struct Fields<'a> {
@@ -275,4 +275,15 @@ fn parse_duration(written: &str) -> Result<Duration, (&'static str, &'static str
         Err(humantime::DurationError::NumberOverflow) => Err(TOO_LONG),
         Err(_) => Err(("is no duration", HELP)),
     }
+}
+
+/// When something happens again and again.
+pub(crate) fn cron(key: &str, node: &Node, problems: &mut Problems) -> Option<Cron> {
+    const HELP: &str = "five fields: minute, hour, day, month, weekday, such as `0 3 * * *`; or `@daily`";
+    let written = text(key, node, problems)?;
+    let cron: Result<Cron, _> = written.parse();
+    if let Err(error) = &cron {
+        problems.add(&node.at, format!("`{key}` {error}")).help(HELP);
+    }
+    cron.ok()
 }

@@ -38,6 +38,13 @@ pub struct PolicyShape {
     pub mode: Option<ModeShape>,
     /// Limits for this policy alone, below those of the settings. Above a limit the run refuses; it does not pick.
     pub limits: Option<LimitsShape>,
+    /// When the daemon lets it remove, instead of the schedule of the settings: five fields (minute, hour, day, month,
+    /// weekday), or a nickname such as `@weekly`.
+    #[schemars(
+        regex(pattern = r"^\s*(@(yearly|annually|monthly|weekly|daily|hourly)|\S+(\s+\S+){4})\s*$"),
+        example = &"0 3 * * 0"
+    )]
+    pub schedule: Option<String>,
 }
 
 /// Which tags a policy speaks of. What is left out means all.

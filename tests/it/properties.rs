@@ -227,6 +227,7 @@ fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
             keep,
             mode: if enforce { PolicyMode::Enforce } else { PolicyMode::DryRun },
             limits: PolicyLimits { untag, percent },
+            schedule: None,
             file: "policies.yaml".into(),
             revision: "sha256:0".into(),
         },

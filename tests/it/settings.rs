@@ -7,6 +7,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 use tagwarden::config::{self, ConfigError, Mode, Settings};
+use tagwarden::domain::Cron;
 use tagwarden::policy_file::{self, render};
 use tagwarden::registry::Auth;
 use tagwarden::sources::{Access, Helm, KubernetesSettings, SourceKind};
@@ -94,7 +95,7 @@ fn little_is_needed() {
 #[test]
 fn the_example_is_read() {
     let settings = config::load(Path::new("examples/tagwarden.toml"), []).unwrap();
-    assert_eq!(settings.schedule.cron.as_deref(), Some("0 3 * * *"));
+    assert_eq!(settings.schedule.cron.as_ref().map(Cron::as_str), Some("0 3 * * *"));
     assert_eq!(settings.schedule.timezone.iana_name(), Some("Europe/London"));
     assert_eq!(settings.sources.len(), 2);
     assert!(
@@ -179,7 +180,7 @@ untag = 10
     assert_eq!(settings.mode, Mode::Approved);
     assert_eq!((settings.limits.untag, settings.limits.leave, settings.limits.percent), (20, 3, 50));
     assert_eq!(settings.plan_ttl.as_secs(), 7200);
-    assert_eq!(settings.schedule.cron.as_deref(), Some("@weekly"));
+    assert_eq!(settings.schedule.cron.as_ref().map(Cron::as_str), Some("@weekly"));
     let names: Vec<&str> = settings.registries.iter().map(|registry| registry.name.as_str()).collect();
     assert_eq!(names, ["Contoso-EU", "fabrikam"]);
     let contoso = &settings.registries[0];

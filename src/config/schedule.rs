@@ -1,0 +1,358 @@
+//! `[schedule]`: when the daemon runs, and when nothing may be removed.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::civil::{Date, Weekday};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+
+use super::reading::Reading;
+use crate::domain::Cron;
+use crate::policy_file::{Fields, Node, Place, Value, read};
+
+/// When the daemon runs, when it may remove, and where days begin.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// When runs begin; nothing means only by hand, or by the schedules of policies.
+    pub cron: Option<Cron>,
+    /// The time zone of the schedules, of window and freezes, and of the buckets of keep rules.
+    pub timezone: TimeZone,
+    /// What becomes of runs whose time passed while nothing could run.
+    pub missed: Missed,
+    /// Runs begin up to so much later than their time, each machine always by the same time.
+    pub jitter: Duration,
+    /// When removals may be made; nothing means at any time.
+    pub window: Option<Window>,
+    /// When none may be made, in spite of the window.
+    pub freezes: Vec<Freeze>,
+}
+
+/// What becomes of runs whose time passed while nothing could run: the machine slept, or the daemon was stopped or busy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Missed {
+    /// However many there were, one is made up for as soon as possible.
+    #[default]
+    Once,
+    /// They are left out; the next one comes at its time.
+    Skip,
+}
+
+/// Days and hours at which removals may be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// From Monday on: whether the hours may begin on that day.
+    days: [bool; 7],
+    /// Minutes of the day.
+    from: u32,
+    /// Minutes of the day; where it is not after `from`, of the next day.
+    to: u32,
+    written: String,
+}
+
+/// Days on which nothing is removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freeze {
+    /// The first day.
+    pub from: Date,
+    /// The last day.
+    pub to: Date,
+    /// What for.
+    pub reason: String,
+}
+
+/// Why removals are held back, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// It is not the time of the window.
+    Window {
+        /// The window, as written.
+        window: String,
+        /// When it opens.
+        opens: Option<Timestamp>,
+        /// The zone of that time, for words.
+        timezone: TimeZone,
+    },
+    /// A freeze.
+    Freeze {
+        /// What for.
+        reason: String,
+        /// Its last day.
+        last: Date,
+    },
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            cron: None,
+            timezone: TimeZone::UTC,
+            missed: Missed::default(),
+            jitter: Duration::ZERO,
+            window: None,
+            freezes: Vec::new(),
+        }
+    }
+}
+
+impl Schedule {
+    /// Why nothing may be removed at that time; nothing where it may.
+    #[must_use]
+    pub fn hold(&self, at: Timestamp) -> Option<Hold> {
+        let today = at.to_zoned(self.timezone.clone()).date();
+        // Of several, the one that lasts longest.
+        let freeze =
+            self.freezes.iter().filter(|freeze| (freeze.from..=freeze.to).contains(&today)).max_by_key(|f| f.to);
+        if let Some(freeze) = freeze {
+            return Some(Hold::Freeze { reason: freeze.reason.clone(), last: freeze.to });
+        }
+        let window = self.window.as_ref()?;
+        if self.openings(window, at).any(|(from, to)| from <= at && at < to) {
+            return None;
+        }
+        let opens = self.openings(window, at).map(|(from, _)| from).find(|from| *from > at);
+        let (window, timezone) = (window.written.clone(), self.timezone.clone());
+        Some(Hold::Window { window, opens, timezone })
+    }
+
+    /// The first time after `at` at which removals that may be made now may no longer be made, and why; nothing where
+    /// that is more than eight days away.
+    #[must_use]
+    pub fn closes(&self, at: Timestamp) -> Option<(Timestamp, Hold)> {
+        let ends = self.window.iter().flat_map(|window| self.openings(window, at)).map(|(_, to)| to);
+        let freezes = self.freezes.iter().filter_map(|freeze| self.minute_of(freeze.from, 0));
+        let mut ends: Vec<Timestamp> = ends.chain(freezes).filter(|end| *end > at).collect();
+        ends.sort();
+        // Where one opening leads into the next, its end is none.
+        ends.into_iter().find_map(|end| Some((end, self.hold(end)?)))
+    }
+
+    /// The times at which a window is open, from the day before to eight days after, in order.
+    fn openings<'a>(
+        &'a self,
+        window: &'a Window,
+        around: Timestamp,
+    ) -> impl Iterator<Item = (Timestamp, Timestamp)> + 'a {
+        let today = around.to_zoned(self.timezone.clone()).date();
+        let days = (-1..=8).filter_map(move |offset: i64| today.checked_add(offset.days()).ok());
+        let days = days.filter(|day| window.days[usize::from(day.weekday().to_monday_zero_offset().unsigned_abs())]);
+        days.filter_map(|day| {
+            let last = if window.to <= window.from { day.tomorrow().ok()? } else { day };
+            Some((self.minute_of(day, window.from)?, self.minute_of(last, window.to)?))
+        })
+    }
+
+    /// A minute of a day; where clocks leave it out, the first one after it.
+    fn minute_of(&self, day: Date, minute: u32) -> Option<Timestamp> {
+        let (day, minute) = if minute == 24 * 60 { (day.tomorrow().ok()?, 0) } else { (day, minute) };
+        let time = day.at(i8::try_from(minute / 60).ok()?, i8::try_from(minute % 60).ok()?, 0, 0);
+        Some(self.timezone.to_ambiguous_zoned(time).compatible().ok()?.timestamp())
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Window { window, opens: Some(opens), timezone } => {
+                let opens = opens.to_zoned(timezone.clone());
+                write!(f, "outside the window {window}, which opens {}", opens.strftime("%a %Y-%m-%d %H:%M %Z"))
+            }
+            Self::Window { window, opens: None, .. } => write!(f, "outside the window {window}"),
+            Self::Freeze { reason, last } => write!(f, "frozen until the end of {last}: {reason}"),
+        }
+    }
+}
+
+impl Missed {
+    /// The label used in settings.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+const MISSED: [(&str, Missed); 2] = [("once", Missed::Once), ("skip", Missed::Skip)];
+const DAYS: [(&str, Weekday); 7] = [
+    ("mon", Weekday::Monday),
+    ("tue", Weekday::Tuesday),
+    ("wed", Weekday::Wednesday),
+    ("thu", Weekday::Thursday),
+    ("fri", Weekday::Friday),
+    ("sat", Weekday::Saturday),
+    ("sun", Weekday::Sunday),
+];
+const WINDOW_HELP: &str = "write window = { days = [\"mon-fri\"], hours = \"22:00-05:00\" }";
+const FREEZE_HELP: &str = "write freeze = [{ from = \"2026-12-20\", to = \"2027-01-06\", reason = \"peak season\" }]";
+/// A run that comes so much later than its time is another day's.
+const MOST_JITTER: Duration = Duration::from_hours(12);
+
+pub(super) fn schedule(node: &Node, reading: &mut Reading) -> Option<Schedule> {
+    let mut fields = Fields::of(node, "schedule", &mut reading.problems)?;
+    let cron = fields.get("cron").map(|node| read::cron("cron", node, &mut reading.problems));
+    let timezone = fields.get("timezone").map_or(Some(TimeZone::UTC), |node| timezone(node, reading));
+    let missed = fields
+        .get("missed")
+        .map_or(Some(Missed::default()), |node| read::choice("missed", node, &MISSED, &mut reading.problems));
+    let jitter = fields.get("jitter").map_or(Some(Duration::ZERO), |node| jitter(node, reading));
+    let window = fields.get("window").map(|node| window(node, reading));
+    let freezes = fields.get("freeze").map_or(Some(Vec::new()), |node| freezes(node, reading));
+    let hint = |key: &str| match key {
+        "days" | "hours" => Some(WINDOW_HELP),
+        "freezes" => Some(FREEZE_HELP),
+        _ => None,
+    };
+    fields.finish(hint, &mut reading.problems);
+    Some(Schedule {
+        cron: written(cron)?,
+        timezone: timezone?,
+        missed: missed?,
+        jitter: jitter?,
+        window: written(window)?,
+        freezes: freezes?,
+    })
+}
+
+/// Nothing if what was written could not be read.
+#[expect(clippy::option_option, reason = "the outer nothing is `wrong`, the inner one `not written`")]
+fn written<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+    value.map_or(Some(None), |read| read.map(Some))
+}
+
+fn timezone(node: &Node, reading: &mut Reading) -> Option<TimeZone> {
+    let written = read::text("timezone", node, &mut reading.problems)?;
+    let zone = TimeZone::get(written).ok().filter(|zone| zone.iana_name().is_some());
+    if zone.is_none() {
+        reading
+            .problems
+            .add(&node.at, format!("`{written}` is no time zone that this system knows"))
+            .help("write an IANA name, such as `Europe/London` or `UTC`");
+    }
+    zone
+}
+
+fn jitter(node: &Node, reading: &mut Reading) -> Option<Duration> {
+    let jitter = read::duration("jitter", node, &mut reading.problems)?;
+    if jitter > MOST_JITTER {
+        reading
+            .problems
+            .add(&node.at, "`jitter` is more than twelve hours")
+            .help("write a few minutes, such as \"5m\"");
+        return None;
+    }
+    Some(jitter)
+}
+
+fn window(node: &Node, reading: &mut Reading) -> Option<Window> {
+    let mut fields = Fields::of(node, "window", &mut reading.problems)?;
+    let (days_node, hours_node) = (fields.get("days"), fields.get("hours"));
+    let days = days_node.map_or(Some(([true; 7], "every day".to_owned())), |node| days(node, reading));
+    let hours = hours_node.map_or(Some((0, 24 * 60, "all day".to_owned())), |node| hours(node, reading));
+    if days_node.is_none() && hours_node.is_none() {
+        reading.problems.add(&node.at, "`window` is empty").help(WINDOW_HELP);
+    }
+    fields.finish(|_| None, &mut reading.problems);
+    let ((days, on), (from, to, between)) = (days?, hours?);
+    Some(Window { days, from, to, written: format!("{on} {between}") })
+}
+
+fn days(node: &Node, reading: &mut Reading) -> Option<([bool; 7], String)> {
+    let (texts, sound) = read::texts("days", node, &mut reading.problems)?;
+    let (mut days, mut sound) = ([false; 7], sound);
+    for (text, at) in &texts {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (Some(first), Some(last)) = (day(first, at, reading), day(last, at, reading)) else {
+            sound = false;
+            continue;
+        };
+        // From Friday to Monday is four days.
+        for offset in 0..=(7 + last - first) % 7 {
+            days[(first + offset) % 7] = true;
+        }
+    }
+    let written: Vec<&str> = texts.iter().map(|(text, _)| text.trim()).collect();
+    sound.then(|| (days, written.join(", ")))
+}
+
+/// The position of a day in the week.
+fn day(text: &str, at: &Place, reading: &mut Reading) -> Option<usize> {
+    let word = text.trim().to_ascii_lowercase();
+    let found = DAYS.iter().position(|(name, _)| word.starts_with(name) && word_of_day(name, &word));
+    if found.is_none() {
+        reading
+            .problems
+            .add(at, format!("`{}` is no day of the week", text.trim()))
+            .help("write `mon`, `sat-sun` or `mon-fri`");
+    }
+    found
+}
+
+/// Whether that is a day's name, short or in full.
+fn word_of_day(short: &str, word: &str) -> bool {
+    const FULL: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+    word == short || FULL.iter().any(|full| full.starts_with(short) && *full == word)
+}
+
+fn hours(node: &Node, reading: &mut Reading) -> Option<(u32, u32, String)> {
+    let text = read::text("hours", node, &mut reading.problems)?.trim();
+    let minutes = |time: &str| {
+        let (hour, minute) = time.trim().split_once(':')?;
+        let two = |text: &str| (text.len() == 2).then(|| text.parse::<u32>().ok()).flatten();
+        let (hour, minute) = (two(hour)?, two(minute)?);
+        (minute < 60 && hour * 60 + minute <= 24 * 60).then_some(hour * 60 + minute)
+    };
+    let read = text.split_once('-').and_then(|(from, to)| Some((minutes(from)?, minutes(to)?)));
+    match read {
+        Some((from, to)) if from != to && from != 24 * 60 => Some((from, to, text.to_owned())),
+        Some(_) => {
+            let help = "for the whole day leave `hours` out; the end is not part of it";
+            reading.problems.add(&node.at, "`hours` begin and end at the same time").help(help);
+            None
+        }
+        None => {
+            let help = "write hours = \"22:00-05:00\"; they may go past midnight";
+            reading.problems.add(&node.at, "`hours` must be two times of a day").help(help);
+            None
+        }
+    }
+}
+
+fn freezes(node: &Node, reading: &mut Reading) -> Option<Vec<Freeze>> {
+    let Value::List(nodes) = &node.value else {
+        let message = format!("`freeze` must be a list of tables, not {}", node.value.describe());
+        reading.problems.add(&node.at, message).help(FREEZE_HELP);
+        return None;
+    };
+    let freezes: Vec<Option<Freeze>> = nodes.iter().map(|node| freeze(node, reading)).collect();
+    freezes.into_iter().collect()
+}
+
+fn freeze(node: &Node, reading: &mut Reading) -> Option<Freeze> {
+    let mut fields = Fields::of(node, "freeze", &mut reading.problems)?;
+    let from = reading.required(&mut fields, "from", &node.at);
+    let to = reading.required(&mut fields, "to", &node.at);
+    let reason = reading.required(&mut fields, "reason", &node.at);
+    fields.finish(|_| None, &mut reading.problems);
+    let from = from.and_then(|node| date("from", node, reading));
+    let to = to.and_then(|node| date("to", node, reading));
+    let reason = reason.and_then(|node| read::text("reason", node, &mut reading.problems));
+    let (from, to, reason) = (from?, to?, reason?);
+    if to < from {
+        reading.problems.add(&node.at, "this freeze ends before it begins").help("`to` is its last day");
+        return None;
+    }
+    Some(Freeze { from, to, reason: reason.trim().to_owned() })
+}
+
+fn date(key: &str, node: &Node, reading: &mut Reading) -> Option<Date> {
+    let text = read::text(key, node, &mut reading.problems)?;
+    // What is more than a day would be cut down to one by the parser, unsaid.
+    let date = (text.trim().len() == 10).then(|| text.trim().parse().ok()).flatten();
+    if date.is_none() {
+        let help = format!("write {key} = \"2026-12-20\"; days begin and end in the time zone of the schedule");
+        reading.problems.add(&node.at, format!("`{key}` must be a day")).help(help);
+    }
+    date
+}

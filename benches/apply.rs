@@ -52,6 +52,7 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
         targets: BTreeMap::from([(settings.name, target)]),
         clock: Arc::new(|| Timestamp::UNIX_EPOCH),
         stop: tokio::sync::watch::channel(false).1,
+        until: None,
     };
     let orders = orders(&inventory)?;
     assert_eq!(orders.len(), REMOVALS);

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod azure;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod domain;
 pub mod engine;

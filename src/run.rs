@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::apply::{self, Applied, Clock, Hands, Order, Proof, Target};
-use crate::config::{self, Mode, Settings};
+use crate::config::{self, Settings};
 use crate::domain::{
     Action, Claims, ImageReference, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle,
     RepositoryName, Rules, Skip, TagName, Verdict,
@@ -21,17 +21,19 @@ use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
 use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
 use crate::report::{self, Basis, PlanDocument};
-use crate::store::{JournalEntry, Lease, NewRun, RunEnd, RunKind, RunRecord, Store, StoreErrorKind};
+use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, RunRecord, Store, StoreErrorKind};
 
 mod aftermath;
 mod approved;
 mod evidence;
 mod outcome;
 mod record;
+mod turn;
 
 pub use aftermath::Aftermath;
 use evidence::Remember;
 pub use outcome::{RestoreEnded, RunError, RunOutcome};
+pub use turn::{Due, Turn};
 
 /// Everything that a run needs, ready.
 pub struct House {
@@ -77,6 +79,10 @@ pub struct Ended {
     pub applied: Vec<Applied>,
     /// The registries from which something was removed.
     pub aftermath: Vec<Aftermath>,
+    /// What it went by besides its settings.
+    pub circumstances: Circumstances,
+    /// How many removals wait for the turn of a policy with a schedule of its own.
+    pub not_due: u64,
     /// How it ended.
     pub outcome: RunOutcome,
 }
@@ -113,6 +119,8 @@ pub struct Approval {
     pub approved_by: Option<String>,
     /// In which change ticket.
     pub ticket: Option<String>,
+    /// Why it is applied in spite of a window or a freeze.
+    pub despite: Option<String>,
 }
 
 impl House {
@@ -140,11 +148,26 @@ impl House {
         stop: watch::Receiver<bool>,
         patience: Patience,
     ) -> Result<Self, RunError> {
+        let store = Store::open(&settings.state).await?;
+        Self::with((settings, policies), store, by, clock, stop, patience)
+    }
+
+    /// The same with a state that is open already.
+    ///
+    /// # Errors
+    /// When a registry's settings cannot work.
+    pub fn with(
+        (settings, policies): (Settings, PolicySet),
+        store: Store,
+        by: String,
+        clock: Clock,
+        stop: watch::Receiver<bool>,
+        patience: Patience,
+    ) -> Result<Self, RunError> {
         let mut readers = BTreeMap::new();
         for settings in &settings.registries {
             readers.insert(settings.name.clone(), registry::reader(settings.clone(), patience)?);
         }
-        let store = Store::open(&settings.state).await?;
         Ok(Self { settings, policies, store, by, clock, stop, readers, patience })
     }
 
@@ -195,9 +218,20 @@ impl House {
         at: Option<Timestamp>,
         progress: &dyn Progress,
     ) -> Result<Decision, RunError> {
+        self.decide_due(scope, at, &Due::All, progress).await
+    }
+
+    /// The same where only some policies may remove.
+    async fn decide_due(
+        &self,
+        scope: &Scope,
+        at: Option<Timestamp>,
+        due: &Due,
+        progress: &dyn Progress,
+    ) -> Result<Decision, RunError> {
         let now = self.now();
         let evaluated_at = at.unwrap_or(now);
-        let rules = self.rules();
+        let rules = due.of(self.rules());
         let readers: Vec<_> = self.readers.values().cloned().collect();
         let mut inventory = registry::collect(&readers, scope, &self.store, progress).await;
         self.store.observe(&mut inventory, now).await?;
@@ -213,7 +247,8 @@ impl House {
         let reclaim = Arc::new(engine::reclaim(&inventory, &claims, &verdicts, &plan));
         let (inventory, verdicts, plan) = (Arc::new(inventory), Arc::new(verdicts), Arc::new(plan));
         let document = report::document(&Basis {
-            rules: &rules,
+            // As they are written: a policy that is not due is none that only tries.
+            rules: &self.rules(),
             mode: self.settings.mode.label(),
             settings: &self.settings.revision,
             inventory: &inventory,
@@ -260,7 +295,7 @@ impl House {
     /// # Errors
     /// See [`RunError`].
     pub async fn plan(&self, at: Option<Timestamp>, progress: &dyn Progress) -> Result<Ended, RunError> {
-        let run = self.begin(RunKind::Plan, &Approval::default()).await?;
+        let run = self.begin(RunKind::Plan, &Approval::default(), &self.policies_gone_by()).await?;
         let walked = async {
             self.settle_if_alone().await?;
             let decision = self.decide(&Scope::All, at, progress).await?;
@@ -270,56 +305,31 @@ impl House {
         self.finish(run, walked.await).await
     }
 
-    /// One whole run, as the daemon does it: removes only where settings and policies both say `enforce`.
-    ///
-    /// # Errors
-    /// See [`RunError`].
-    pub async fn run(&self, progress: &dyn Progress) -> Result<Ended, RunError> {
-        let run = self.begin(RunKind::Run, &Approval::default()).await?;
-        let walked = async {
-            let enforce = self.settings.mode == Mode::Enforce;
-            let lease = if enforce { Some(self.lease("run")?) } else { None };
-            match &lease {
-                Some(lease) => self.settle(lease).await?,
-                None => self.settle_if_alone().await?,
-            }
-            let decision = self.decide(&Scope::All, None, progress).await?;
-            self.save(run, &decision.document).await?;
-            let mut applied = Vec::new();
-            if enforce {
-                let orders = enforceable(&decision);
-                if !orders.is_empty() {
-                    applied = apply::apply(&self.hands(run, &decision.inventory)?, orders, &decision.inventory).await?;
-                }
-            }
-            let aftermath = self.aftermath(&decision, &applied).await;
-            Ok(Ended { aftermath, ..ended(run, decision.document, applied, Refusals::Binding) })
-        };
-        self.finish(run, walked.await).await
-    }
-
     /// Applies an approved plan, exactly or less.
     ///
     /// # Errors
     /// [`RunError::Refused`] when the plan may not be applied at all; see [`RunError`] for the rest.
     pub async fn apply(&self, text: &str, approval: &Approval, progress: &dyn Progress) -> Result<Ended, RunError> {
-        let run = self.begin(RunKind::Apply, approval).await?;
+        let circumstances = Circumstances { despite: approval.despite.clone(), ..self.policies_gone_by() };
+        let run = self.begin(RunKind::Apply, approval, &circumstances).await?;
         let walked = async {
             let approved = report::open(text).map_err(|broken| RunError::Refused(broken.to_string()))?;
             approved::admit(&approved, &self.settings, &self.policies, self.now())?;
+            approved::admit_now(&self.settings, approval.despite.as_deref(), self.now())?;
             let removals = approved::removals(&approved)?;
             let lease = self.lease("apply")?;
             self.settle(&lease).await?;
             self.save(run, &approved).await?;
             let decision = self.decide(&approved::scope(&removals), None, progress).await?;
             let (orders, skipped) = approved::shrink(&approved, &removals, &decision);
-            let hands = self.hands(run, &decision.inventory)?;
+            let mut hands = self.hands(run, &decision.inventory)?;
+            hands.until = self.until(approval.despite.as_deref());
             let mut applied = apply::note_all(&hands, skipped).await?;
             applied.extend(apply::apply(&hands, orders, &decision.inventory).await?);
             applied.sort_by_cached_key(|applied| name(&applied.removal));
             let aftermath = self.aftermath(&decision, &applied).await;
             let evidence_missing = decision.document.evidence_missing();
-            let mut ended = Ended { aftermath, ..ended(run, approved, applied, Refusals::OfEverything) };
+            let mut ended = Ended { aftermath, circumstances, ..ended(run, approved, applied, Refusals::OfEverything) };
             if ended.outcome == RunOutcome::Done && evidence_missing {
                 ended.outcome = RunOutcome::EvidenceMissing;
             }
@@ -361,7 +371,7 @@ impl House {
     }
 
     async fn restore(&self, entries: Vec<JournalEntry>) -> Result<RestoreEnded, RunError> {
-        let run = self.begin(RunKind::Restore, &Approval::default()).await?;
+        let run = self.begin(RunKind::Restore, &Approval::default(), &Circumstances::default()).await?;
         let restored = match self.hands(run, &Inventory::default()) {
             Ok(hands) => apply::restore(&hands, entries).await.map_err(RunError::from),
             Err(error) => Err(error),
@@ -430,7 +440,11 @@ impl House {
         self.decide(&Scope::Only(only), at, &()).await
     }
 
-    fn lease(&self, command: &str) -> Result<Lease, RunError> {
+    /// Takes the right to change registries.
+    ///
+    /// # Errors
+    /// When another process has it, or the state cannot be used.
+    pub fn lease(&self, command: &str) -> Result<Lease, RunError> {
         let holder = format!("{command} by {}, process {}, since {}", self.by, std::process::id(), self.now());
         Ok(Lease::take(&self.settings.state, &holder)?)
     }
@@ -449,10 +463,11 @@ impl House {
                 targets.insert(settings.name.clone(), Target { reader: Arc::clone(reader), writer });
             }
         }
-        Ok(Hands { store: self.store.clone(), run, targets, clock: Arc::clone(&self.clock), stop: self.stop.clone() })
+        let (store, clock, stop) = (self.store.clone(), Arc::clone(&self.clock), self.stop.clone());
+        Ok(Hands { store, run, targets, clock, stop, until: None })
     }
 
-    async fn begin(&self, kind: RunKind, approval: &Approval) -> Result<Uuid, RunError> {
+    async fn begin(&self, kind: RunKind, approval: &Approval, circumstances: &Circumstances) -> Result<Uuid, RunError> {
         let id = Uuid::now_v7();
         let run = NewRun {
             id,
@@ -464,7 +479,7 @@ impl House {
             approved_by: approval.approved_by.clone(),
             ticket: approval.ticket.clone(),
         };
-        self.store.begin_run(&run).await?;
+        self.store.begin_run_under(&run, circumstances).await?;
         Ok(id)
     }
 
@@ -485,7 +500,11 @@ impl House {
             }
             Err(error) => {
                 let code = error.exit_code();
-                let label = if code == RunOutcome::Refused.exit_code() { "refused" } else { "error" };
+                let label = match &error {
+                    RunError::Interrupted => RunOutcome::Interrupted.label(),
+                    _ if code == RunOutcome::Refused.exit_code() => RunOutcome::Refused.label(),
+                    _ => "error",
+                };
                 // The failure itself is what the caller must hear of, also where the record cannot be written.
                 if let Err(second) = self.end(run, label, code, "{}".to_owned(), Some(error.to_string())).await {
                     tracing::error!(%run, error = %second, "the end of the run could not be recorded");
@@ -542,7 +561,8 @@ fn ended(run: Uuid, document: PlanDocument, applied: Vec<Applied>, refusals: Ref
     } else {
         RunOutcome::Done
     };
-    Ended { run, document, applied, aftermath: Vec::new(), outcome }
+    let (aftermath, circumstances) = (Vec::new(), Circumstances::default());
+    Ended { run, document, applied, aftermath, circumstances, not_due: 0, outcome }
 }
 
 /// The removals that may really be done: all their policies enforce, and no refusal covers them.

@@ -60,6 +60,17 @@ pub struct Hands {
     pub clock: Clock,
     /// Becomes true when no further removal may begin.
     pub stop: watch::Receiver<bool>,
+    /// From when on none may begin, either.
+    pub until: Option<Until>,
+}
+
+/// The end of the time in which removals may be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Until {
+    /// That end.
+    pub at: Timestamp,
+    /// What is so from then on.
+    pub why: String,
 }
 
 /// One removal to be done.
@@ -293,7 +304,10 @@ impl Brake {
         match self.why.get() {
             Some(why) => Some(Skip::Stopped(why.clone())),
             None if *hands.stop.borrow() => Some(Skip::Interrupted),
-            None => None,
+            None => {
+                let over = hands.until.as_ref().filter(|until| (hands.clock)() >= until.at)?;
+                Some(Skip::HeldBack(over.why.clone()))
+            }
         }
     }
 

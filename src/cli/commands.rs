@@ -17,7 +17,7 @@ use crate::config;
 use crate::demo::Demo;
 use crate::policy_file;
 use crate::report::{self, Format, PlanDocument};
-use crate::run::{self, Approval, Ended, House, RunError};
+use crate::run::{self, Approval, Ended, House, RunError, Turn};
 
 /// Runs one command and gives its exit code.
 pub(super) async fn dispatch(cli: Cli) -> u8 {
@@ -28,6 +28,8 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::Plan(args) => plan(config, &args).await,
         Command::Apply(args) => apply(config, &args).await,
         Command::Run(args) => run_now(config, &args).await,
+        Command::Serve => super::serve::serve(config).await,
+        Command::Schedule(args) => super::schedule::schedule(config, &args),
         Command::Explain(args) => explain(config, &args).await,
         Command::Sources(args) => sources(config, &args).await,
         Command::Runs(args) => runs(config, &args).await,
@@ -56,18 +58,18 @@ fn report_error(error: &RunError) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a way in: the one place where commands read the clock")]
-fn clock() -> Clock {
+pub(super) fn clock() -> Clock {
     Arc::new(Timestamp::now)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a way in: settings come from the file and the environment")]
-fn environment() -> impl Iterator<Item = (String, String)> {
+pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Who runs this: `user@host`.
 #[expect(clippy::disallowed_methods, reason = "a way in: the audit record names the user")]
-fn by() -> String {
+pub(super) fn by() -> String {
     let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|host| host.trim().to_owned());
     let host = host.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_else(|| "unknown host".to_owned());
@@ -84,7 +86,7 @@ async fn open(config: Option<&Path>) -> Result<House, RunError> {
 }
 
 /// Becomes true at the first SIGINT or SIGTERM; the removal in flight is finished, no other begins.
-fn stop() -> watch::Receiver<bool> {
+pub(super) fn stop() -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         if signalled().await {
@@ -171,13 +173,17 @@ async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> 
     let formats = formats(&args.out)?;
     let house = open(config).await?;
     let bar = Bar::new();
-    let ended = house.run(&bar).await;
+    let turn = Turn { despite: args.despite_freeze.clone(), ..Turn::default() };
+    let ended = house.run_turn(turn, &bar).await;
     drop(bar);
     house.close().await;
     let ended = ended?;
     show(&ended.document, args.format.into(), &formats)?;
     if !ended.applied.is_empty() {
         say(results::applied_text(&ended).trim_end());
+    }
+    if let Some(why) = &ended.circumstances.held_back {
+        say(&format!("nothing was removed: {why}; `--despite-freeze REASON` removes all the same"));
     }
     Ok(exit(&ended))
 }
@@ -225,7 +231,11 @@ async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> 
     let text = std::fs::read_to_string(&args.plan)
         .map_err(|error| RunError::Usage(format!("cannot read {}: {error}", args.plan.display())))?;
     let house = open(config).await?;
-    let approval = Approval { approved_by: args.approved_by.clone(), ticket: args.ticket.clone() };
+    let approval = Approval {
+        approved_by: args.approved_by.clone(),
+        ticket: args.ticket.clone(),
+        despite: args.despite_freeze.clone(),
+    };
     let bar = Bar::new();
     let ended = house.apply(&text, &approval, &bar).await;
     drop(bar);
@@ -316,10 +326,12 @@ async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
         Some(RunsCommand::Show { id }) => {
             let record = house.run_record(id).await?;
             let journal = house.store.journal(record.run.id).await?;
+            let circumstances = house.store.circumstances(record.run.id).await?;
             match args.format {
-                DataFormat::Text => results::run_text(&record, &journal),
+                DataFormat::Text => results::run_text(&record, &circumstances, &journal),
                 DataFormat::Json => {
                     let mut value = results::run_json(&record);
+                    value["circumstances"] = results::circumstances_json(&circumstances);
                     value["journal"] = results::journal_json(&record, &journal);
                     pretty(&value)
                 }
@@ -347,6 +359,6 @@ async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunErr
     Ok(ended.outcome().exit_code())
 }
 
-fn pretty(value: &serde_json::Value) -> String {
+pub(super) fn pretty(value: &serde_json::Value) -> String {
     format!("{value:#}\n")
 }

@@ -4,6 +4,8 @@ mod commands;
 mod output;
 mod progress;
 mod results;
+mod schedule;
+mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,7 +27,8 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 unexpected failure, 2 usage, settings or policy error, 3 refused, \
-    4 some removals failed, 5 evidence missing. Logs go to stderr; TAGWARDEN_LOG sets how much (`info`, `debug`).";
+    4 some removals failed, 5 evidence missing. Logs go to stderr; TAGWARDEN_LOG sets how much (`info`, `debug`), \
+    TAGWARDEN_LOG_FORMAT=json that each line is an object.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -39,6 +42,10 @@ enum Command {
     Apply(ApplyArgs),
     /// One whole run now, as the daemon would do it; removes only where settings and policy both say `enforce`
     Run(RunArgs),
+    /// The daemon: runs by the schedule, takes up edits of policies, shows what it does; until SIGTERM
+    Serve,
+    /// Tell when the daemon runs next, and what would be held back
+    Schedule(ScheduleArgs),
     /// Say why a tag stays or goes
     Explain(ExplainArgs),
     /// Tell of each source its state, its claims and what it protects right now; or accept an answer that was doubted
@@ -82,6 +89,19 @@ struct RunArgs {
     /// Also write the report to a file, in the format of its extension; repeatable
     #[arg(long, value_name = "FILE")]
     out: Vec<PathBuf>,
+    /// Remove although a window or a freeze holds removals back; the reason goes into the audit record
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    despite_freeze: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ScheduleArgs {
+    /// How many runs to tell of
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    count: u16,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    format: DataFormat,
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +115,9 @@ struct ApplyArgs {
     /// The change ticket, for the audit record
     #[arg(long, value_name = "REF")]
     ticket: Option<String>,
+    /// Apply it although a window or a freeze holds removals back; the reason goes into the audit record
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    despite_freeze: Option<String>,
     /// What to print
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
@@ -207,6 +230,12 @@ fn time(text: &str) -> Result<Timestamp, String> {
         .map_err(|_| "expected a time such as 2026-12-24T03:00:00Z, or a day such as 2026-12-24".to_owned())?;
     let start = day.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| error.to_string())?;
     Ok(start.timestamp())
+}
+
+/// A reason that says something.
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("say why".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// The definition of all commands and flags, for completion and for checking the documentation.

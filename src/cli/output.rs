@@ -34,11 +34,12 @@ pub(super) fn color() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Sends logs to stderr: warnings by default, and what is done one by one where something is done.
-#[expect(clippy::disallowed_methods, reason = "a way in: TAGWARDEN_LOG is read here and nowhere else")]
+/// Sends logs to stderr: warnings by default, and what is done one by one where something is done. Lines for people,
+/// or objects where `TAGWARDEN_LOG_FORMAT` says `json`; the journal of systemd has the time already.
+#[expect(clippy::disallowed_methods, reason = "a way in: how logs are written is read here and nowhere else")]
 pub(super) fn start_logs(command: &Command) {
     let default = match command {
-        Command::Run(_) => "warn,tagwarden=info",
+        Command::Run(_) | Command::Serve => "warn,tagwarden=info",
         _ => "warn",
     };
     let wanted = std::env::var("TAGWARDEN_LOG").unwrap_or_default();
@@ -47,12 +48,18 @@ pub(super) fn start_logs(command: &Command) {
         say(&format!("TAGWARDEN_LOG is no log filter ({error}); using `{default}`"));
         EnvFilter::new(default)
     });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(color())
-        .with_target(false)
-        .init();
+    let format = std::env::var("TAGWARDEN_LOG_FORMAT").unwrap_or_default();
+    if !["", "text", "json"].contains(&&*format) {
+        say(&format!("TAGWARDEN_LOG_FORMAT is `text` or `json`, not `{format}`; using `text`"));
+    }
+    // <https://www.freedesktop.org/software/systemd/man/systemd.exec.html>, `$JOURNAL_STREAM`.
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some() && !io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    match (&*format, journal) {
+        ("json", _) => logs.json().flatten_event(true).init(),
+        (_, true) => logs.with_ansi(false).without_time().init(),
+        (_, false) => logs.with_ansi(color()).init(),
+    }
 }
 
 /// Writes a file whole or not at all.

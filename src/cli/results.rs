@@ -10,7 +10,7 @@ use crate::apply::Restored;
 use crate::domain::{Action, Intent, Outcome};
 use crate::report;
 use crate::run::{Aftermath, Ended, RestoreEnded};
-use crate::store::{JournalEntry, RunRecord};
+use crate::store::{Circumstances, JournalEntry, RunRecord};
 
 /// One line for each removal, and the counts.
 pub(super) fn applied_text(ended: &Ended) -> String {
@@ -168,7 +168,19 @@ pub(super) fn run_json(record: &RunRecord) -> Value {
     })
 }
 
-pub(super) fn run_text(record: &RunRecord, journal: &[JournalEntry]) -> String {
+/// What a run went by besides its settings.
+pub(super) fn circumstances_json(circumstances: &Circumstances) -> Value {
+    let Circumstances { revision, commit, due, held_back, despite } = circumstances;
+    json!({
+        "policies_revision": revision,
+        "policies_commit": commit,
+        "due": due,
+        "held_back": held_back,
+        "despite": despite,
+    })
+}
+
+pub(super) fn run_text(record: &RunRecord, circumstances: &Circumstances, journal: &[JournalEntry]) -> String {
     let run = &record.run;
     let mut out = format!(
         "run      {}\ncommand  {} in mode {}\nby       {} with tagwarden {}\nstarted  {}\n",
@@ -188,7 +200,17 @@ pub(super) fn run_text(record: &RunRecord, journal: &[JournalEntry]) -> String {
         }
         None => out.push_str("ended    not yet, or it was killed\n"),
     }
-    let words = [("plan", &record.plan_id), ("approved", &run.approved_by), ("ticket", &run.ticket)];
+    let Circumstances { revision, commit, due, held_back, despite } = circumstances;
+    let words = [
+        ("plan", &record.plan_id),
+        ("approved", &run.approved_by),
+        ("ticket", &run.ticket),
+        ("policies", revision),
+        ("commit", commit),
+        ("due", due),
+        ("held", held_back),
+        ("despite", despite),
+    ];
     for (label, value) in words {
         if let Some(value) = value {
             let _ = writeln!(out, "{label:<8} {value}");
@@ -352,7 +374,7 @@ mod tests {
             r#"{"plan": {"reclaimable_bytes": 44238000000, "bytes": "estimated"}, "registries": {"contoso":
             {"undo_seconds": 604800, "stored_bytes_before": 2147483648, "stored_bytes_after": 1073741824}}}"#,
         );
-        let text = run_text(&record, &journal);
+        let text = run_text(&record, &Circumstances::default(), &journal);
         for words in [
             "bytes    about 41.2 GiB reclaimable by the whole plan, as computed\n",
             "stored   contoso: 2.0 GiB stored before, 1.0 GiB after: 1.0 GiB reclaimed so far (measured by the registry, which lags)\n",
@@ -371,7 +393,7 @@ mod tests {
     fn what_was_not_known_is_not_told() {
         let journal = [entry(Action::Remove(RemovalMethod::Untag), Outcome::Done(String::new()))];
         for summary in ["{}", "", r#"{"registries": {"contoso": {"undo_seconds": null}}}"#] {
-            let text = run_text(&record(summary), &journal);
+            let text = run_text(&record(summary), &Circumstances::default(), &journal);
             assert!(!text.contains("undone") && !text.contains("stored") && !text.contains("bytes"), "{text}");
         }
     }

@@ -214,7 +214,7 @@ pub(super) fn unread(environment: &[(String, String)]) -> Vec<String> {
         .iter()
         .filter(|(name, _)| {
             let rest = name.split_at_checked(PREFIX.len() + 1).filter(|(prefix, _)| *prefix == "TAGWARDEN_");
-            rest.is_some_and(|(_, rest)| !rest.starts_with('_') && rest != "LOG" && rest != "CONFIG")
+            rest.is_some_and(|(_, rest)| !rest.starts_with('_') && !["LOG", "LOG_FORMAT", "CONFIG"].contains(&rest))
         })
         .map(|(name, _)| {
             format!("{name} is not read: settings in the environment have two underscores, `TAGWARDEN__…`")

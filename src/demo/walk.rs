@@ -134,7 +134,7 @@ async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Resu
 
     say("\n── apply: exactly that plan, or less ────────────────────────────");
     let sealed = report::render(plan, Format::Json);
-    let approval = Approval { approved_by: Some("the demo".to_owned()), ticket: None };
+    let approval = Approval { approved_by: Some("the demo".to_owned()), ..Approval::default() };
     let applied = house.apply(&sealed, &approval, &()).await?;
     let count = |label: &str| applied.applied.iter().filter(|one| one.outcome.label() == label).count();
     say(&format!("{} tags removed, {} skipped, {} failed", count("done"), count("skipped"), count("failed")));

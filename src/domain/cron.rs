@@ -82,7 +82,7 @@ fn next(pattern: &croner::Cron, after: Timestamp, zone: &TimeZone) -> Option<Tim
         match pattern.find_next_occurrence(&from.to_zoned(zone.clone()), false) {
             Ok(next) if next.timestamp() > after => return Some(next.timestamp()),
             Ok(_) => from = from.checked_add(1.second()).ok()?,
-            Err(_) => from = from.checked_add(24.hours()).ok()?,
+            Err(_) => from = from.checked_add(23.hours()).ok()?,
         }
     }
     None

@@ -19,6 +19,17 @@ pub struct PolicySet {
     pub files: Vec<(String, String)>,
     /// Each registry that a policy names, with the place where it does.
     pub registries: Vec<(RegistryName, Diagnostic)>,
+    /// The git commit of their folder, where it is a checkout. Edits since do not show in it, but in the revision.
+    pub commit: Option<String>,
+}
+
+impl PolicySet {
+    /// The hash over all files with their names, `sha256:…`.
+    #[must_use]
+    pub fn revision(&self) -> String {
+        let lines: String = self.files.iter().map(|(name, revision)| format!("{revision} {name}\n")).collect();
+        Digest::of(lines.as_bytes()).to_string()
+    }
 }
 
 /// Why there are no policies: every problem of every file.
@@ -95,7 +106,7 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     }
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     files.sort();
-    Ok(PolicySet { policies, files, registries })
+    Ok(PolicySet { policies, files, registries, commit: super::checkout::commit(path) })
 }
 
 /// Policies of one name in different files; inside a file they are noted when it is read.

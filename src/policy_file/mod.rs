@@ -3,6 +3,7 @@
 //! A file is read into a tree of values with places first; what they mean is decided in a second step, which goes on
 //! after each problem. Nothing is guessed: what is not exactly one of the things that can be written is a problem.
 
+mod checkout;
 mod diagnostic;
 mod language;
 mod load;

@@ -73,6 +73,20 @@ pub(super) fn admit(
     Ok(())
 }
 
+/// Whether plans may be applied at this time.
+///
+/// # Errors
+/// [`RunError::Refused`] outside the window and in a freeze, unless a person gave a reason.
+pub(super) fn admit_now(settings: &Settings, despite: Option<&str>, now: Timestamp) -> Result<(), RunError> {
+    match settings.schedule.hold(now) {
+        Some(hold) if despite.is_none() => Err(RunError::Refused(format!(
+            "removals are held back, {hold}; wait, or give a reason to apply it all the same with \
+             `--despite-freeze REASON`"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The removals of an approved plan, in its order.
 ///
 /// # Errors

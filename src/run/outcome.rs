@@ -75,6 +75,9 @@ pub enum RunError {
     /// The plan may not be applied.
     #[error("refused: {0}")]
     Refused(String),
+    /// It ended by a fault of ours. What it left open is settled at the next start.
+    #[error("{0}")]
+    Failed(String),
     /// Our own check found fault with our own plan. Nothing was done.
     #[error("the plan contradicts itself, which is a fault in tagwarden: {}; nothing was done; please report it",
         .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
@@ -89,7 +92,7 @@ impl RunError {
             Self::Invalid(_) | Self::Registry(_) | Self::Usage(_) => 2,
             Self::Refused(_) => 3,
             Self::Store(error) if error.kind == StoreErrorKind::Leased => 3,
-            Self::Store(_) | Self::Check(_) | Self::Interrupted | Self::Output(_) => 1,
+            Self::Store(_) | Self::Check(_) | Self::Interrupted | Self::Output(_) | Self::Failed(_) => 1,
         }
     }
 

@@ -331,6 +331,7 @@ fn columns(outcome: &Outcome) -> (Option<&'static str>, Option<String>) {
         | Skip::Refused(text)
         | Skip::Stopped(text)
         | Skip::Settled(text)
+        | Skip::HeldBack(text)
         | Skip::PutBack(text) => Some(text.clone()),
         Skip::Gone | Skip::DryRun | Skip::Interrupted => None,
     };
@@ -354,6 +355,7 @@ fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option<Outcome> {
         "refused" => Skip::Refused(detail),
         "stopped" => Skip::Stopped(detail),
         "put-back" => Skip::PutBack(detail),
+        "held-back" => Skip::HeldBack(detail),
         "interrupted" => Skip::Interrupted,
         "settled" => Skip::Settled(detail),
         _ => return None,

@@ -20,7 +20,19 @@ impl Lease {
     /// # Errors
     /// When another process has it (the message quotes that holder), or the lock file cannot be used.
     pub fn take(state_path: &Path, holder: &str) -> Result<Self, StoreError> {
-        let path = lock_path(state_path);
+        Self::take_file(lock_path(state_path, ".lock"), state_path, holder)
+    }
+
+    /// Takes the lease of the daemon: the right to go by the schedule of the state at that path. It is another one, so
+    /// that a person can apply and restore beside a daemon that waits.
+    ///
+    /// # Errors
+    /// As [`Lease::take`].
+    pub fn take_daemon(state_path: &Path, holder: &str) -> Result<Self, StoreError> {
+        Self::take_file(lock_path(state_path, ".daemon.lock"), state_path, holder)
+    }
+
+    fn take_file(path: PathBuf, state_path: &Path, holder: &str) -> Result<Self, StoreError> {
         let unusable = |error: io::Error| {
             let what = format_args!("cannot use its lock file {}: {error}", path.display());
             StoreError::new(StoreErrorKind::Open, state_path, what)
@@ -44,8 +56,8 @@ impl Lease {
 }
 
 /// The lock file beside a state: `<state>.lock`.
-fn lock_path(state_path: &Path) -> PathBuf {
+fn lock_path(state_path: &Path, ending: &str) -> PathBuf {
     let mut name = state_path.as_os_str().to_owned();
-    name.push(".lock");
+    name.push(ending);
     name.into()
 }

@@ -6,6 +6,7 @@
 //! callers make at the same time share one.
 
 mod cache;
+mod circumstances;
 mod error;
 mod group;
 mod journal;
@@ -14,6 +15,7 @@ mod observations;
 mod pack;
 mod runs;
 mod sources;
+mod tidy;
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -28,11 +30,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::mpsc;
 
+pub use circumstances::Circumstances;
 pub use error::{StoreError, StoreErrorKind};
 pub use journal::{JournalEntry, JournalId};
 pub use lease::Lease;
 pub use runs::{NewRun, RunEnd, RunKind, RunRecord};
 pub use sources::LastAnswer;
+pub use tidy::KeepSince;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::pack::pack;
-use super::{Store, StoreError, StoreErrorKind, stored};
+use super::{Circumstances, Store, StoreError, StoreErrorKind, stored};
 use crate::domain::RegistryName;
 
 /// A run that begins.
@@ -121,6 +121,14 @@ impl Store {
     /// # Errors
     /// When it could not be recorded; the run must not go on then.
     pub async fn begin_run(&self, run: &NewRun) -> Result<(), StoreError> {
+        self.begin_run_under(run, &Circumstances::default()).await
+    }
+
+    /// The same, with what the run goes by besides its settings.
+    ///
+    /// # Errors
+    /// As [`Store::begin_run`].
+    pub async fn begin_run_under(&self, run: &NewRun, circumstances: &Circumstances) -> Result<(), StoreError> {
         let doing = "record the beginning of a run";
         let mut write = self.write_durably().await?;
         sqlx::query(
@@ -138,6 +146,9 @@ impl Store {
         .execute(&mut *write.transaction)
         .await
         .map_err(|error| self.fault(doing, &error))?;
+        if *circumstances != Circumstances::default() {
+            write.note(run.id, circumstances).await.map_err(|error| self.fault(doing, &error))?;
+        }
         write.commit(doing).await
     }
 
@@ -269,24 +280,6 @@ impl Store {
         found.map(|run| self.read(&run)).transpose()
     }
 
-    /// Forgets plan documents of runs that ended before `keep_runs_since`, and those of the runs themselves that changed
-    /// nothing. What was done to a tag, or tried, stays for ever, and so do the manifests to undo it.
-    ///
-    /// # Errors
-    /// When it could not be done; nothing is forgotten then.
-    pub async fn prune(&self, keep_runs_since: Timestamp) -> Result<(), StoreError> {
-        let doing = "forget old runs";
-        let since = stored(keep_runs_since);
-        let mut write = self.write_durably().await?;
-        for statement in FORGET_OLD_RUNS {
-            let done = sqlx::query(statement).bind(&since).execute(&mut *write.transaction).await;
-            done.map_err(|error| self.fault(doing, &error))?;
-        }
-        let done = sqlx::query(FORGET_UNJOURNALED_MANIFESTS).execute(&mut *write.transaction).await;
-        done.map_err(|error| self.fault(doing, &error))?;
-        write.commit(doing).await
-    }
-
     /// Remembers that an untag in that registry destroyed a manifest. The first time counts. Durable when it returns.
     ///
     /// # Errors
@@ -361,14 +354,3 @@ impl Store {
         })
     }
 }
-
-/// In order; `?1` is the time since when runs are kept whole.
-const FORGET_OLD_RUNS: [&str; 3] = [
-    "DELETE FROM plans WHERE run IN (SELECT id FROM runs WHERE ended_at < ?1)",
-    "DELETE FROM journal WHERE run IN (SELECT id FROM runs WHERE ended_at < ?1)
-     AND NOT EXISTS (SELECT 1 FROM journal AS other WHERE other.run = journal.run AND other.outcome IS NOT 'skipped')",
-    "DELETE FROM runs WHERE ended_at < ?1 AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.run = runs.id)",
-];
-
-const FORGET_UNJOURNALED_MANIFESTS: &str =
-    "DELETE FROM journaled_manifests WHERE digest NOT IN (SELECT digest FROM journal)";

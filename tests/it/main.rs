@@ -4,6 +4,7 @@ mod acr;
 mod azure;
 mod cli;
 mod commands;
+mod daemon;
 mod docker_registry;
 mod documents;
 mod embedded_registry;

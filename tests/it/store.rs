@@ -10,7 +10,7 @@ use tagwarden::domain::{
     Action, Digest, Gap, GapAt, Intent, Inventory, Moment, Outcome, Registry, RemovalMethod, Repository, Skip, Tag,
 };
 use tagwarden::registry::{ContentCache as _, RawManifest};
-use tagwarden::store::{JournalEntry, JournalId, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
+use tagwarden::store::{JournalEntry, JournalId, KeepSince, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
 use uuid::Uuid;
 
 fn at(text: &str) -> Timestamp {
@@ -164,14 +164,18 @@ async fn the_journal_keeps_exact_manifests() {
 async fn pruning_never_takes_a_way_back() {
     let (_folder, store) = fresh().await;
     let (old, new) = (noon() - 900.hours(), noon());
+    // Whether the run is still there, and whether its plan is.
+    let (long_ago, done) = (noon() - 9000.hours(), || Some(Outcome::Done(String::new())));
     let outcomes = [
-        (Some(Outcome::Done(String::new())), old, true),
-        (Some(Outcome::Failed("500".into())), old, true),
-        (Some(Outcome::Skipped(Skip::DryRun)), old, false),
-        (None, old, true),
-        (Some(Outcome::Skipped(Skip::DryRun)), new, true),
+        (done(), long_ago, false, false),
+        (None, long_ago, true, false),
+        (done(), old, true, false),
+        (Some(Outcome::Failed("500".into())), old, true, false),
+        (Some(Outcome::Skipped(Skip::DryRun)), old, true, false),
+        (None, old, true, false),
+        (Some(Outcome::Skipped(Skip::DryRun)), new, true, true),
     ];
-    for (number, (outcome, ended_at, _)) in outcomes.iter().enumerate() {
+    for (number, (outcome, ended_at, _, _)) in outcomes.iter().enumerate() {
         let run = new_run(number as u128, *ended_at);
         let image = manifest(&number.to_string());
         store.begin_run(&run).await.unwrap();
@@ -185,8 +189,9 @@ async fn pruning_never_takes_a_way_back() {
     let killed = new_run(9, old);
     store.begin_run(&killed).await.unwrap();
 
-    store.prune(noon() - 1.hour()).await.unwrap();
-    for (number, (_, ended_at, stays)) in outcomes.iter().enumerate() {
+    let since = KeepSince { runs: noon() - 8000.hours(), plans: noon() - 1.hour() };
+    store.prune(since).await.unwrap();
+    for (number, (_, ended_at, stays, planned)) in outcomes.iter().enumerate() {
         let run = new_run(number as u128, *ended_at);
         assert_eq!(store.run(&run.id.to_string()).await.unwrap().is_some(), *stays, "run {number}");
         let entries = store.journal(run.id).await.unwrap();
@@ -194,7 +199,7 @@ async fn pruning_never_takes_a_way_back() {
         for entry in entries {
             assert_eq!(&*store.manifest_of(&entry).await.unwrap().bytes, number.to_string().as_bytes());
         }
-        assert_eq!(store.plan_document(run.id).await.unwrap().is_some(), *ended_at == new, "run {number}");
+        assert_eq!(store.plan_document(run.id).await.unwrap().is_some(), *planned, "run {number}");
     }
     assert!(store.run(&killed.id.to_string()).await.unwrap().is_some(), "a killed run is evidence");
 }

@@ -1,0 +1,89 @@
+//! `tagwarden schedule`: when the daemon runs next, and what would be held back.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::commands::{by, clock, environment, pretty};
+use super::output::print;
+use super::{DataFormat, ScheduleArgs};
+use crate::config::{self, Settings};
+use crate::daemon::{Timetable, host, next_runs, timetable};
+use crate::http::NextRun;
+use crate::run::{self, RunError};
+
+pub(super) fn schedule(config: Option<&Path>, args: &ScheduleArgs) -> Result<u8, RunError> {
+    let file = config::find(config)?;
+    let (settings, policies) = run::load(&file, environment())?;
+    let (now, by) = (clock()(), by());
+    let table = timetable(&settings.schedule, &policies.policies, host(&by));
+    let next = next_runs(&settings, &policies, host(&by), now, args.count.into());
+    match args.format {
+        DataFormat::Text => print(&text(&table, &settings, &next)),
+        DataFormat::Json => print(&pretty(&as_json(&table, &settings, &next, now))),
+    }
+    Ok(0)
+}
+
+fn text(table: &Timetable, settings: &Settings, next: &[NextRun]) -> String {
+    let mut out = String::new();
+    let zone = table.timezone.iana_name().unwrap_or("UTC");
+    for line in &table.lines {
+        let _ = write!(out, "{} {zone} (`{}`): {}", line.cron.describe(), line.cron, table.words(&line.policies));
+        let _ = match line.delay.as_secs() {
+            0 => writeln!(out),
+            delay => writeln!(out, ", {delay} seconds later on this machine"),
+        };
+    }
+    let timed: usize = table.lines.iter().map(|line| line.policies.len()).sum();
+    if table.lines.is_empty() {
+        let _ = writeln!(
+            out,
+            "no schedule, neither in {} nor in a policy: nothing runs by itself",
+            settings.file.display()
+        );
+        return out;
+    }
+    if timed < table.policies {
+        let without = table.policies - timed;
+        let _ = writeln!(out, "{without} of {} policies have no schedule and never have a turn", table.policies);
+    }
+    let _ = writeln!(out, "missed runs: {}\n", settings.schedule.missed.label());
+    for run in next {
+        let at = run.at.to_zoned(table.timezone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string();
+        let _ = match &run.held_back {
+            Some(why) => writeln!(out, "{at}  {}; removes nothing: {why}", run.what),
+            None => writeln!(out, "{at}  {}", run.what),
+        };
+    }
+    out
+}
+
+fn as_json(table: &Timetable, settings: &Settings, next: &[NextRun], now: Timestamp) -> Value {
+    let lines = table.lines.iter().map(|line| {
+        json!({
+            "cron": line.cron.as_str(),
+            "in_words": line.cron.describe(),
+            "delay_seconds": line.delay.as_secs(),
+            "policies": line.policies.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+        })
+    });
+    let next = next.iter().map(|run| {
+        json!({
+            "at": run.at,
+            "local": run.at.to_zoned(table.timezone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+            "what": run.what,
+            "held_back": run.held_back,
+        })
+    });
+    json!({
+        "now": now,
+        "timezone": table.timezone.iana_name(),
+        "missed": settings.schedule.missed.label(),
+        "schedules": lines.collect::<Vec<_>>(),
+        "held_back_now": settings.schedule.hold(now).map(|hold| hold.to_string()),
+        "next": next.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,221 @@
+//! What is due: pure, and from nothing but the schedules, what was looked after and the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::{Missed, Schedule};
+use crate::domain::{Cron, Digest, Policy, PolicyName};
+
+/// When which policies have their turn.
+#[derive(Debug, Clone)]
+pub struct Timetable {
+    /// The zone by whose clocks it goes.
+    pub timezone: TimeZone,
+    /// What becomes of missed runs.
+    pub missed: Missed,
+    /// Its lines, by cron expression.
+    pub lines: Vec<Line>,
+    /// How many policies there are, those that are never due included.
+    pub policies: usize,
+}
+
+/// The policies of one schedule.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// When.
+    pub cron: Cron,
+    /// By how much later, so that not all machines begin at once.
+    pub delay: SignedDuration,
+    /// Whose turn it is; never empty.
+    pub policies: BTreeSet<PolicyName>,
+}
+
+/// What is to be done about the schedules now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DueNow {
+    /// The policies whose turn it is; empty where it is nobody's.
+    pub policies: BTreeSet<PolicyName>,
+    /// Up to which time each schedule is looked after once these had their turn.
+    pub handled: BTreeMap<String, Timestamp>,
+    /// What a person should know.
+    pub notes: Vec<Note>,
+}
+
+/// Something odd about a schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// Its runs since then were missed, and are made up for by one now.
+    MadeUpFor {
+        /// The schedule.
+        schedule: String,
+        /// The first of them.
+        since: Timestamp,
+    },
+    /// Its runs since then were missed, and are left out.
+    LeftOut {
+        /// The schedule.
+        schedule: String,
+        /// The first of them.
+        since: Timestamp,
+    },
+    /// It was looked after at a time that has not come yet: the clock was set back.
+    ClockSetBack {
+        /// The schedule.
+        schedule: String,
+        /// That time.
+        handled_until: Timestamp,
+    },
+}
+
+/// A run to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coming {
+    /// When.
+    pub at: Timestamp,
+    /// Whose turn it is.
+    pub policies: BTreeSet<PolicyName>,
+}
+
+/// A run that begins by so much after its time was missed: the minute of a tick and a little more are nothing.
+const LATE: SignedDuration = SignedDuration::from_mins(10);
+
+/// Clocks that are set go back by less; what is further in the future was written by a clock that was wrong.
+const SET_BACK: SignedDuration = SignedDuration::from_hours(1);
+
+/// The timetable of a schedule and of the policies that have one of their own. `host` decides the delay of this machine.
+#[must_use]
+pub fn timetable(schedule: &Schedule, policies: &[Policy], host: &str) -> Timetable {
+    let mut lines: BTreeMap<&str, Line> = BTreeMap::new();
+    for policy in policies {
+        let Some(cron) = policy.schedule.as_ref().or(schedule.cron.as_ref()) else { continue };
+        let line = lines.entry(cron.as_str()).or_insert_with(|| {
+            let delay = delay(schedule, host, cron);
+            Line { cron: cron.clone(), delay, policies: BTreeSet::new() }
+        });
+        line.policies.insert(policy.name.clone());
+    }
+    Timetable {
+        timezone: schedule.timezone.clone(),
+        missed: schedule.missed,
+        lines: lines.into_values().collect(),
+        policies: policies.len(),
+    }
+}
+
+/// A delay below the jitter: always the same on one machine, and different on others.
+fn delay(schedule: &Schedule, host: &str, cron: &Cron) -> SignedDuration {
+    let jitter = schedule.jitter.as_secs();
+    let hash = Digest::of(format!("{host}\n{cron}").as_bytes()).to_string();
+    let number = hash.get(hash.len().saturating_sub(12)..).and_then(|end| u64::from_str_radix(end, 16).ok());
+    let seconds = number.unwrap_or_default().checked_rem(jitter).unwrap_or_default();
+    SignedDuration::from_secs(i64::try_from(seconds).unwrap_or_default())
+}
+
+impl Timetable {
+    /// The name by which a line is remembered.
+    #[must_use]
+    pub fn key(&self, line: &Line) -> String {
+        format!("{} {}", line.cron, self.timezone.iana_name().unwrap_or("UTC"))
+    }
+
+    /// Policies in words, such as `all policies`.
+    #[must_use]
+    pub fn words(&self, policies: &BTreeSet<PolicyName>) -> String {
+        let names: Vec<&str> = policies.iter().map(PolicyName::as_str).collect();
+        match names.as_slice() {
+            _ if names.len() == self.policies => "all policies".to_owned(),
+            [one] => format!("policy {one}"),
+            few if few.len() <= 3 => format!("policies {}", few.join(", ")),
+            many => format!("{} of {} policies", many.len(), self.policies),
+        }
+    }
+
+    /// The next runs after `now`, the earliest first, at most `count`.
+    #[must_use]
+    pub fn next(&self, now: Timestamp, count: usize) -> Vec<Coming> {
+        let mut coming: BTreeMap<Timestamp, BTreeSet<PolicyName>> = BTreeMap::new();
+        for line in &self.lines {
+            let mut after = now.checked_sub(line.delay).unwrap_or(now);
+            for _ in 0..count {
+                let Some(next) = line.cron.next(after, &self.timezone) else { break };
+                let at = next.checked_add(line.delay).unwrap_or(next);
+                coming.entry(at).or_default().extend(line.policies.iter().cloned());
+                after = next;
+            }
+        }
+        coming.into_iter().take(count).map(|(at, policies)| Coming { at, policies }).collect()
+    }
+}
+
+/// What is due at `now`, where each schedule was looked after up to the time in `handled`.
+///
+/// A schedule that is not in there begins now: nothing is made up for from before it was written. However many times of
+/// a schedule have passed, they are one turn.
+#[must_use]
+pub fn due(table: &Timetable, handled: &BTreeMap<String, Timestamp>, now: Timestamp) -> DueNow {
+    let mut due = DueNow::default();
+    for line in &table.lines {
+        let schedule = table.key(line);
+        let until = match handled.get(&schedule) {
+            None => now,
+            Some(&last) if last.duration_since(now) > SET_BACK => {
+                due.notes.push(Note::ClockSetBack { schedule: schedule.clone(), handled_until: last });
+                now
+            }
+            Some(&last) => turn(table, line, &schedule, last, now, &mut due),
+        };
+        due.handled.insert(schedule, until);
+    }
+    due
+}
+
+/// Whether a line that was looked after until `last` has its turn, and until when it is looked after then.
+fn turn(
+    table: &Timetable,
+    line: &Line,
+    schedule: &str,
+    last: Timestamp,
+    now: Timestamp,
+    due: &mut DueNow,
+) -> Timestamp {
+    // Everything of this line is later by its delay, so for it the time is earlier.
+    let now = now.checked_sub(line.delay).unwrap_or(now);
+    let Some(first) = line.cron.next(last, &table.timezone).filter(|first| *first <= now) else { return last };
+    let recently = now.checked_sub(LATE).unwrap_or(now);
+    let schedule = schedule.to_owned();
+    let missed = first < recently;
+    let in_time = !missed || line.cron.next(recently, &table.timezone).is_some_and(|at| at <= now);
+    if in_time || table.missed == Missed::Once {
+        due.policies.extend(line.policies.iter().cloned());
+    }
+    match table.missed {
+        Missed::Once if !in_time => due.notes.push(Note::MadeUpFor { schedule, since: first }),
+        Missed::Skip if missed => due.notes.push(Note::LeftOut { schedule, since: first }),
+        Missed::Once | Missed::Skip => {}
+    }
+    now
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::MadeUpFor { schedule, since: time }
+        | Self::LeftOut { schedule, since: time }
+        | Self::ClockSetBack { schedule, handled_until: time }) = self;
+        let time = time.strftime("%Y-%m-%d %H:%M UTC");
+        match self {
+            Self::MadeUpFor { .. } => {
+                write!(f, "schedule `{schedule}` missed its time since {time}: made up for now, once")
+            }
+            Self::LeftOut { .. } => {
+                write!(f, "schedule `{schedule}` missed its time since {time}: left out, as `missed` says")
+            }
+            Self::ClockSetBack { .. } => write!(
+                f,
+                "the clock was set back: schedule `{schedule}` was looked after until {time}, which is to come; it goes \
+                 on from now"
+            ),
+        }
+    }
+}

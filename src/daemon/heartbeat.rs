@@ -1,0 +1,61 @@
+//! The heartbeat: one job a minute that says that a minute has passed, and nothing else.
+//!
+//! The scheduler computes the times of zoned jobs once, starts a job although the last one still runs, and can fall
+//! silent when it lags. So it is trusted with nothing but this: what is due is decided elsewhere, ticks that nobody
+//! takes are dropped, and a silent scheduler is replaced.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+
+/// At the beginning of each minute.
+const EACH_MINUTE: &str = "0 * * * * *";
+
+/// A scheduler that was silent for so long has stopped.
+const SILENT: Duration = Duration::from_secs(200);
+
+/// Sends a tick at the beginning of each minute, until nobody takes them any more.
+///
+/// # Errors
+/// When no scheduler can be started.
+pub async fn beat(ticks: mpsc::Sender<()>) -> Result<(), JobSchedulerError> {
+    let start = Instant::now();
+    let last = Arc::new(AtomicU64::new(0));
+    let mut scheduler = scheduler(&ticks, start, &last).await?;
+    loop {
+        let looked = tokio::time::timeout(SILENT / 4, ticks.closed()).await;
+        if looked.is_ok() {
+            return scheduler.shutdown().await;
+        }
+        let silent = start.elapsed().saturating_sub(Duration::from_secs(last.load(Ordering::Relaxed)));
+        if silent > SILENT {
+            tracing::warn!(seconds = silent.as_secs(), "the scheduler fell silent and is started anew");
+            if let Err(error) = scheduler.shutdown().await {
+                tracing::debug!(%error, "the silent scheduler did not stop");
+            }
+            last.store(start.elapsed().as_secs(), Ordering::Relaxed);
+            scheduler = self::scheduler(&ticks, start, &last).await?;
+        }
+    }
+}
+
+async fn scheduler(
+    ticks: &mpsc::Sender<()>,
+    start: Instant,
+    last: &Arc<AtomicU64>,
+) -> Result<JobScheduler, JobSchedulerError> {
+    let (ticks, last) = (ticks.clone(), Arc::clone(last));
+    let scheduler = JobScheduler::new().await?;
+    let job = Job::new(EACH_MINUTE, move |_, _| {
+        last.store(start.elapsed().as_secs(), Ordering::Relaxed);
+        // Whoever still is at the last tick needs no further one.
+        let _ = ticks.try_send(());
+    })?;
+    scheduler.add(job).await?;
+    scheduler.start().await?;
+    Ok(scheduler)
+}

@@ -1,0 +1,472 @@
+//! The loop of the daemon.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch as watched};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::due::{Timetable, due, timetable};
+use super::rules::{self, Rules};
+use super::watch::{self, Watch};
+use super::{Daemon, Events, Start, host, next_runs, policy_state, systemd};
+use crate::config::Mode;
+use crate::http::{self, Board, Doing, PolicyProblem, Site};
+use crate::run::{Due, Ended, House, RunError, Turn};
+use crate::store::{KeepSince, Lease, RunKind, Store, StoreError, StoreErrorKind};
+
+/// Whoever edits files changes several within so much time.
+const QUIET: Duration = Duration::from_millis(300);
+/// The removal in flight may take so long when the daemon is told to stop. systemd waits for 90 seconds.
+const STOP_WITHIN: Duration = Duration::from_secs(75);
+/// Requests that are being answered then may take so long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How often it looks at itself where no watchdog says how often.
+const SELDOM: Duration = Duration::from_secs(60);
+/// So many runs to come are shown.
+const SHOWN: usize = 10;
+
+/// The daemon while it lives.
+struct Living {
+    start: Start,
+    rules: Rules,
+    table: Timetable,
+    store: Store,
+    board: Arc<Board>,
+    stop: watched::Receiver<bool>,
+    /// Up to which time each schedule was looked after.
+    handled: BTreeMap<String, Timestamp>,
+    running: Option<Running>,
+    /// What is wrong with the settings, and with the policies, since they were last sound.
+    problems: Problems,
+    /// Why the state cannot be written.
+    unready: Option<StoreErrorKind>,
+    /// Whether it was told that a run waits for another process.
+    told_to_wait: bool,
+    pruned_at: Option<Timestamp>,
+    tidy: bool,
+    changed: mpsc::Sender<()>,
+    watch: Option<Watch>,
+}
+
+/// A run that goes on.
+struct Running {
+    task: JoinHandle<Result<Ended, RunError>>,
+    began_at: Timestamp,
+    what: String,
+}
+
+/// Edits that cannot be gone by.
+#[derive(Default)]
+struct Problems {
+    settings: Option<PolicyProblem>,
+    policies: Option<PolicyProblem>,
+}
+
+impl Daemon {
+    /// Lives until it is told to stop: then the removal in flight is finished and recorded, and nothing else begins.
+    pub async fn live(self, events: Events) {
+        let Events { mut ticks, mut reload, mut stop } = events;
+        let (changed, mut changes) = mpsc::channel(1);
+        let Self { start, rules, store, board, listener, address, handled, _lease: lease } = self;
+        let (hush, hushed) = watched::channel(false);
+        let site = Site {
+            board: Arc::clone(&board),
+            store: store.clone(),
+            settings: Arc::new(rules.settings.clone()),
+            clock: Arc::clone(&start.clock),
+        };
+        let mut pages = tokio::spawn(http::serve(listener, site, hushed));
+        let table = timetable(&rules.settings.schedule, &rules.policies.policies, host(&start.by));
+        let mut living = Living {
+            start,
+            rules,
+            table,
+            store,
+            board,
+            stop: stop.clone(),
+            handled,
+            running: None,
+            problems: Problems::default(),
+            unready: None,
+            told_to_wait: false,
+            pruned_at: None,
+            tidy: false,
+            changed,
+            watch: None,
+        };
+        living.begin(address).await;
+
+        let mut alive = tokio::time::interval(systemd::watchdog().unwrap_or(SELDOM));
+        alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Nobody tells of the pages more than once that they are gone.
+        let mut pages_up = true;
+        let mut look_at: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                biased;
+                told = stop.wait_for(|stop| *stop) => {
+                    // Where nobody is left who could tell, nobody would ever stop it.
+                    drop(told);
+                    break;
+                }
+                _ = alive.tick() => systemd::alive(),
+                came = living.run_ended() => living.note(came),
+                Some(()) = reload.recv() => living.reload(),
+                Some(()) = changes.recv() => look_at = Some(Instant::now() + QUIET),
+                () = sleep_until(look_at), if look_at.is_some() => {
+                    look_at = None;
+                    living.look_at_policies();
+                }
+                Some(()) = ticks.recv() => living.tick().await,
+                came = &mut pages, if pages_up => {
+                    pages_up = false;
+                    tracing::error!(?came, "status page, health and metrics are gone; the schedule is gone by all the same");
+                }
+            }
+            living.show();
+        }
+
+        living.end().await;
+        // Only now: whoever asks meanwhile is told that it stops.
+        hush.send_replace(true);
+        if pages_up && tokio::time::timeout(ANSWER_WITHIN, &mut pages).await.is_err() {
+            pages.abort();
+        }
+        if living.running.is_none() {
+            living.store.clone().close().await;
+        }
+        drop(lease);
+        tracing::info!("stopped");
+    }
+}
+
+/// At that time; never, where there is none.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Living {
+    fn now(&self) -> Timestamp {
+        (self.start.clock)()
+    }
+
+    async fn begin(&mut self, address: SocketAddr) {
+        let now = self.now();
+        self.watch_policies();
+        // Whether the state can be written is known only once it was.
+        let new = |line| (self.table.key(line), now);
+        let mut handled: BTreeMap<String, Timestamp> = self.table.lines.iter().map(new).collect();
+        handled.extend(self.handled.iter().map(|(key, until)| (key.clone(), *until)));
+        self.remember(handled).await;
+        self.settle();
+        self.show();
+        let settings = &self.rules.settings;
+        tracing::info!(
+            "listening on http://{address}, mode {}, {} policies of revision {}",
+            settings.mode.label(),
+            self.rules.policies.policies.len(),
+            self.rules.policies.revision(),
+        );
+        for warning in &settings.warnings {
+            tracing::warn!("{warning}");
+        }
+        if self.table.lines.is_empty() {
+            tracing::warn!("no schedule, neither in the settings nor in a policy: nothing runs by itself");
+        }
+        systemd::ready();
+    }
+
+    /// Looks, beside everything else, what became of what a crash left open.
+    fn settle(&self) {
+        let Ok(house) = self.house() else { return };
+        tokio::spawn(async move {
+            match house.settle_open().await {
+                Ok(()) | Err(RunError::Interrupted) => {}
+                Err(error) => tracing::warn!("what an interrupted run left open could not be settled: {error}"),
+            }
+        });
+    }
+
+    fn house(&self) -> Result<House, RunError> {
+        let loaded = (self.rules.with_present_secrets(&self.start.environment), self.rules.policies.clone());
+        let Start { by, clock, patience, .. } = &self.start;
+        House::with(loaded, self.store.clone(), by.clone(), Arc::clone(clock), self.stop.clone(), *patience)
+    }
+
+    /// A minute has passed.
+    async fn tick(&mut self) {
+        self.look_at_policies();
+        if self.running.is_some() {
+            return;
+        }
+        let now = self.now();
+        self.prune(now).await;
+        let due = due(&self.table, &self.handled, now);
+        let removes = self.rules.settings.mode == Mode::Enforce && self.rules.settings.schedule.hold(now).is_none();
+        let lease = if removes && !due.policies.is_empty() {
+            match self.lease(now) {
+                Some(lease) => Some(lease),
+                None => return,
+            }
+        } else {
+            None
+        };
+        if (due.handled != self.handled || self.unready.is_some()) && !self.remember(due.handled).await {
+            return;
+        }
+        for note in &due.notes {
+            tracing::warn!("{note}");
+        }
+        if !due.policies.is_empty() {
+            let what = self.table.words(&due.policies);
+            let all = due.policies.len() == self.table.policies;
+            let policies = if all { Due::All } else { Due::Only(due.policies) };
+            self.run(now, what, Turn { due: policies, despite: None, lease, tidy: self.tidy });
+        }
+    }
+
+    /// The right to change registries; nothing where the run must be put off.
+    fn lease(&mut self, now: Timestamp) -> Option<Lease> {
+        let holder = format!("serve by {}, process {}, since {now}", self.start.by, std::process::id());
+        match Lease::take(&self.rules.settings.state, &holder) {
+            Ok(lease) => {
+                self.told_to_wait = false;
+                Some(lease)
+            }
+            Err(error) if error.kind == StoreErrorKind::Leased => {
+                if !std::mem::replace(&mut self.told_to_wait, true) {
+                    tracing::warn!("a run is due and put off until another one is over: {error}");
+                }
+                None
+            }
+            Err(error) => {
+                self.cannot_write(&error);
+                None
+            }
+        }
+    }
+
+    /// Remembers up to when the schedules were looked after, and with that finds out whether the state can be written.
+    async fn remember(&mut self, handled: BTreeMap<String, Timestamp>) -> bool {
+        match self.store.note_handled(&handled).await {
+            Ok(()) => {
+                self.handled = handled;
+                if self.unready.take().is_some() {
+                    tracing::info!("the state can be written again");
+                }
+                true
+            }
+            Err(error) => {
+                self.cannot_write(&error);
+                false
+            }
+        }
+    }
+
+    fn cannot_write(&mut self, error: &StoreError) {
+        if self.unready.replace(error.kind) != Some(error.kind) {
+            let kind = error.kind.label();
+            tracing::error!(kind, "nothing can be recorded, so nothing runs; the next minute tries again: {error}");
+        }
+    }
+
+    fn run(&mut self, now: Timestamp, what: String, turn: Turn) {
+        match self.house() {
+            Ok(house) => {
+                self.tidy = false;
+                tracing::debug!(what, "a run begins");
+                let task = tokio::spawn(async move { house.run_turn(turn, &()).await });
+                self.running = Some(Running { task, began_at: now, what });
+            }
+            Err(error) => tracing::error!("no run is possible: {error}"),
+        }
+    }
+
+    /// What came of the run that goes on; never, where none does.
+    async fn run_ended(&mut self) -> Result<Ended, RunError> {
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        match (&mut running.task).await {
+            Ok(came) => came,
+            Err(panicked) => Err(RunError::Failed(format!("a run ended by a fault in tagwarden: {panicked}"))),
+        }
+    }
+
+    fn note(&mut self, came: Result<Ended, RunError>) {
+        let Some(running) = self.running.take() else { return };
+        match &came {
+            Ok(_) => {}
+            Err(RunError::Interrupted) => tracing::info!("the run was interrupted before it removed anything"),
+            Err(RunError::Store(error)) => self.cannot_write(error),
+            Err(error) => tracing::error!(exit_code = error.exit_code(), "a run failed: {error}"),
+        }
+        self.board.run_ended(RunKind::Run, running.began_at, self.now(), &came);
+    }
+
+    /// Once a day, forgets what has been kept for long enough.
+    async fn prune(&mut self, now: Timestamp) {
+        let fresh = |at: Timestamp| at <= now && now.duration_since(at).as_hours() < 24;
+        if self.pruned_at.is_some_and(fresh) || self.unready.is_some() {
+            return;
+        }
+        let records = self.rules.settings.records;
+        let before = |keep: Duration| now.checked_sub(keep).unwrap_or(Timestamp::MIN);
+        match self.store.prune(KeepSince { runs: before(records.keep), plans: before(records.plans) }).await {
+            Ok(()) => {
+                self.pruned_at = Some(now);
+                self.tidy = true;
+            }
+            Err(error) => self.cannot_write(&error),
+        }
+    }
+
+    /// Takes up policies that changed, where they can be gone by.
+    fn look_at_policies(&mut self) {
+        match self.rules.changed_policies() {
+            Ok(None) => {
+                if self.problems.policies.take().is_some() {
+                    tracing::info!("the policies are again those that are gone by");
+                }
+            }
+            Ok(Some(policies)) => {
+                self.rules.policies = policies;
+                self.problems.policies = None;
+                self.take_up("policies");
+            }
+            Err(diagnostics) => {
+                let since = self.now();
+                tell_once(&mut self.problems.policies, since, "policies", rules::lines(&diagnostics));
+            }
+        }
+    }
+
+    /// Reads settings and policies again.
+    fn reload(&mut self) {
+        systemd::reloading();
+        match rules::load(&self.start.file, &self.start.environment) {
+            Ok(mut rules) => {
+                let before = &self.rules.settings;
+                for (key, same) in [
+                    ("listen", rules.settings.listen == before.listen),
+                    ("state", rules.settings.state == before.state),
+                ] {
+                    if !same {
+                        tracing::warn!("`{key}` has changed in the settings, which only a restart can take up");
+                    }
+                }
+                rules.settings.listen = before.listen;
+                rules.settings.state.clone_from(&before.state);
+                self.rules = rules;
+                self.problems = Problems::default();
+                self.take_up("settings and policies");
+            }
+            Err(error) => {
+                let text = match error.diagnostics() {
+                    [] => error.to_string(),
+                    diagnostics => rules::lines(diagnostics),
+                };
+                let since = self.now();
+                tell_once(&mut self.problems.settings, since, "settings and policies", text);
+            }
+        }
+        self.watch_policies();
+        systemd::ready();
+    }
+
+    fn take_up(&mut self, what: &str) {
+        let policies = &self.rules.policies;
+        self.table = timetable(&self.rules.settings.schedule, &policies.policies, host(&self.start.by));
+        let state = policy_state(policies, self.now());
+        tracing::info!(
+            revision = state.revision,
+            commit = state.commit.as_deref().unwrap_or("none"),
+            "{what} were read: mode {}, {} policies",
+            self.rules.settings.mode.label(),
+            state.count
+        );
+        self.board.update(|status| status.policies = state);
+    }
+
+    fn watch_policies(&mut self) {
+        let path = &self.rules.settings.policies;
+        if self.watch.as_ref().is_some_and(|watch| watch.path == *path) {
+            return;
+        }
+        self.watch = watch::watch(path, self.changed.clone())
+            .inspect_err(|error| {
+                tracing::warn!(%error, "edits of policies are not noticed at once, but within a minute");
+            })
+            .ok();
+    }
+
+    /// Shows where it is in its work.
+    fn show(&self) {
+        let now = self.now();
+        let Rules { settings, policies, .. } = &self.rules;
+        let next = next_runs(settings, policies, host(&self.start.by), now, SHOWN);
+        let held_back = super::held_back(settings, &policies.policies, |_| true, now);
+        let doing = match &self.running {
+            Some(running) => Doing::Run { kind: RunKind::Run, since: running.began_at, what: running.what.clone() },
+            None => Doing::Nothing,
+        };
+        let problem = self.problems.settings.as_ref().or(self.problems.policies.as_ref()).cloned();
+        systemd::status(&self.words(&doing, next.first(), problem.as_ref()));
+        self.board.update(|status| {
+            status.ready = self.unready.is_none();
+            (status.doing, status.next, status.held_back) = (doing, next, held_back);
+            status.policies.problem = problem;
+        });
+    }
+
+    /// The same on one line.
+    fn words(&self, doing: &Doing, next: Option<&http::NextRun>, problem: Option<&PolicyProblem>) -> String {
+        let at =
+            |time: Timestamp| time.to_zoned(self.table.timezone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string();
+        let mut words = match (doing, next) {
+            (Doing::Run { since, what, .. }, _) => format!("Run of {what} since {}", at(*since)),
+            (Doing::Stopping, _) => "Stopping".to_owned(),
+            (Doing::Nothing, Some(next)) => format!("Next run {}: {}", at(next.at), next.what),
+            (Doing::Nothing, None) => "No schedule".to_owned(),
+        };
+        if let Some(kind) = self.unready {
+            words.push_str(&format!("; the state cannot be written ({})", kind.label()));
+        }
+        if let Some(problem) = problem {
+            let first = problem.text.lines().next().unwrap_or_default();
+            words.push_str(&format!("; an edit cannot be gone by: {first}"));
+        }
+        words
+    }
+
+    /// Waits for what it was at.
+    async fn end(&mut self) {
+        systemd::stopping();
+        self.board.update(|status| status.doing = Doing::Stopping);
+        systemd::status("Stopping");
+        if self.running.is_none() {
+            return;
+        }
+        tracing::info!("stopping: the removal in flight is finished, no further one begins");
+        match tokio::time::timeout(STOP_WITHIN, self.run_ended()).await {
+            Ok(came) => self.note(came),
+            Err(_) => tracing::warn!("a run did not end in time; what it left open is settled at the next start"),
+        }
+    }
+}
+
+/// Tells of an edit that cannot be gone by, unless it was told of.
+fn tell_once(problem: &mut Option<PolicyProblem>, since: Timestamp, what: &str, text: String) {
+    if problem.as_ref().is_some_and(|known| known.text == text) {
+        return;
+    }
+    tracing::error!("the {what} were edited and cannot be gone by; those of before are kept to:\n{text}");
+    let since = problem.as_ref().map_or(since, |known| known.since);
+    *problem = Some(PolicyProblem { since, text });
+}

@@ -1,0 +1,191 @@
+//! The daemon: it waits, does what is due, takes up edits, and shows itself.
+//!
+//! [`Daemon::open`] gets ready, [`Daemon::live`] is the loop. Ticks, reloads and the stop come from outside, so that all
+//! of it can be tried at any time of any clock. One thing is done at a time: a run is a task of its own, and none begins
+//! while another goes on.
+
+mod due;
+pub mod heartbeat;
+mod live;
+mod rules;
+mod systemd;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch as watched};
+
+use crate::apply::Clock;
+use crate::config::{Mode, Settings};
+use crate::domain::{Policy, PolicyMode, PolicyName};
+use crate::http::{Board, Doing, NextRun, PolicyState, Status};
+use crate::policy_file::PolicySet;
+use crate::registry::Patience;
+use crate::run::RunError;
+use crate::store::{Lease, Store};
+
+pub use due::{Coming, DueNow, Line, Note, Timetable, due, timetable};
+use rules::Rules;
+
+/// What a daemon starts from.
+#[derive(Clone)]
+pub struct Start {
+    /// The settings file.
+    pub file: PathBuf,
+    /// The environment, which overrides it.
+    pub environment: Vec<(String, String)>,
+    /// Who runs it: `user@host`.
+    pub by: String,
+    /// The time.
+    pub clock: Clock,
+    /// How long registries that fail are borne with.
+    pub patience: Patience,
+}
+
+/// What happens to a daemon.
+pub struct Events {
+    /// A minute has passed.
+    pub ticks: mpsc::Receiver<()>,
+    /// Settings and policies are to be read again.
+    pub reload: mpsc::Receiver<()>,
+    /// Becomes true when it is to end.
+    pub stop: watched::Receiver<bool>,
+}
+
+/// A daemon, ready to live.
+pub struct Daemon {
+    start: Start,
+    rules: Rules,
+    store: Store,
+    board: Arc<Board>,
+    listener: TcpListener,
+    address: SocketAddr,
+    handled: BTreeMap<String, Timestamp>,
+    _lease: Lease,
+}
+
+/// What keeps a daemon from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Settings, policies or the state cannot be used.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Nothing can be heard at its address.
+    #[error("cannot listen on {address}: {error}; `listen` in the settings says where")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+impl DaemonError {
+    /// The label used in logs.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "run",
+            Self::Listen { .. } => "listen",
+        }
+    }
+}
+
+impl Daemon {
+    /// Reads settings and policies, takes the daemon's lease, opens the state, and listens.
+    ///
+    /// # Errors
+    /// When any of that is impossible. Where another daemon has the state, the error says which, and since when.
+    pub async fn open(start: Start) -> Result<Self, DaemonError> {
+        let now = (start.clock)();
+        let rules = rules::load(&start.file, &start.environment)?;
+        let holder = format!("serve by {}, process {}, since {now}", start.by, std::process::id());
+        let lease = Lease::take_daemon(&rules.settings.state, &holder).map_err(RunError::from)?;
+        let store = Store::open(&rules.settings.state).await.map_err(RunError::from)?;
+        let handled = store.handled().await.map_err(RunError::from)?;
+        let address = rules.settings.listen;
+        let deaf = |error| DaemonError::Listen { address, error };
+        let listener = TcpListener::bind(address).await.map_err(deaf)?;
+        let address = listener.local_addr().map_err(deaf)?;
+        let board = Arc::new(Board::new(Status {
+            started_at: now,
+            ready: false,
+            doing: Doing::Nothing,
+            next: Vec::new(),
+            held_back: None,
+            policies: policy_state(&rules.policies, now),
+        }));
+        Ok(Self { start, rules, store, board, listener, address, handled, _lease: lease })
+    }
+
+    /// What it shows of itself.
+    #[must_use]
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a person should know although nothing is wrong.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.rules.settings.warnings
+    }
+}
+
+fn policy_state(policies: &PolicySet, loaded_at: Timestamp) -> PolicyState {
+    PolicyState {
+        revision: policies.revision(),
+        commit: policies.commit.clone(),
+        loaded_at,
+        count: policies.policies.len(),
+        problem: None,
+    }
+}
+
+/// The host of `user@host`.
+#[must_use]
+pub fn host(by: &str) -> &str {
+    by.rsplit_once('@').map_or(by, |(_, host)| host)
+}
+
+/// The next runs, the earliest first, with what holds each back.
+#[must_use]
+pub fn next_runs(settings: &Settings, policies: &PolicySet, host: &str, now: Timestamp, count: usize) -> Vec<NextRun> {
+    let table = timetable(&settings.schedule, &policies.policies, host);
+    let coming = table.next(now, count).into_iter();
+    coming
+        .map(|Coming { at, policies: names }| NextRun {
+            at,
+            what: table.words(&names),
+            held_back: held_back(settings, &policies.policies, |name| names.contains(name), at),
+        })
+        .collect()
+}
+
+/// Why a run of those policies at that time removes nothing.
+fn held_back(
+    settings: &Settings,
+    policies: &[Policy],
+    has_turn: impl Fn(&PolicyName) -> bool,
+    at: Timestamp,
+) -> Option<String> {
+    let enforces = |policy: &Policy| policy.mode == PolicyMode::Enforce && has_turn(&policy.name);
+    match settings.mode {
+        Mode::DryRun => Some("mode `dry-run` of the settings: nothing is ever removed".to_owned()),
+        Mode::Approved => Some("mode `approved` of the settings: only `tagwarden apply` removes".to_owned()),
+        Mode::Enforce if !policies.iter().any(enforces) => {
+            Some("mode `dry-run` of every policy whose turn it is".to_owned())
+        }
+        Mode::Enforce => settings.schedule.hold(at).map(|hold| hold.to_string()),
+    }
+}

@@ -1,0 +1,183 @@
+//! One whole run: what of it may remove, and what holds it back.
+
+use std::collections::BTreeSet;
+
+use super::{Approval, Decision, Ended, House, Refusals, RunError, ended, enforceable};
+use crate::apply::{self, Until};
+use crate::config::Mode;
+use crate::domain::{PolicyMode, PolicyName, Rules};
+use crate::registry::{Progress, Scope};
+use crate::store::{Circumstances, Lease, RunKind};
+
+/// What a run is to do.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The policies that may remove.
+    pub due: Due,
+    /// Why window and freezes do not hold it back: what a person gave as the reason.
+    pub despite: Option<String>,
+    /// The lease, where it was taken already.
+    pub lease: Option<Lease>,
+    /// Whether what the registries no longer hold is forgotten, too.
+    pub tidy: bool,
+}
+
+/// The policies that may remove in a run. All of them are evaluated in every run, and keep in every run what they keep.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Due {
+    /// All.
+    #[default]
+    All,
+    /// Only these: a tag that another policy lets go, too, waits for that one's turn.
+    Only(BTreeSet<PolicyName>),
+}
+
+impl Due {
+    fn includes(&self, policy: &PolicyName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(policy),
+        }
+    }
+
+    /// The names, where they are not all.
+    #[must_use]
+    pub fn names(&self) -> Option<String> {
+        match self {
+            Self::All => None,
+            Self::Only(names) => Some(names.iter().map(PolicyName::as_str).collect::<Vec<_>>().join(", ")),
+        }
+    }
+
+    /// The rules with every policy that is not due reduced to a trial, so that neither what it lets go nor its limits
+    /// count for what is removed now.
+    pub(super) fn of(&self, mut rules: Rules) -> Rules {
+        for policy in &mut rules.policies {
+            if !self.includes(&policy.name) {
+                policy.mode = PolicyMode::DryRun;
+            }
+        }
+        rules
+    }
+}
+
+impl House {
+    /// One whole run of all policies; removes only where settings and policies both say `enforce`.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn run(&self, progress: &dyn Progress) -> Result<Ended, RunError> {
+        self.run_turn(Turn::default(), progress).await
+    }
+
+    /// The same, of the policies that are due. What a window or a freeze holds back is only reported.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn run_turn(&self, turn: Turn, progress: &dyn Progress) -> Result<Ended, RunError> {
+        let Turn { due, despite, lease, tidy } = turn;
+        let held_back = self.held_back(despite.as_deref());
+        let circumstances =
+            Circumstances { due: due.names(), held_back: held_back.clone(), despite, ..self.policies_gone_by() };
+        let run = self.begin(RunKind::Run, &Approval::default(), &circumstances).await?;
+        let walked = async {
+            let enforce = self.settings.mode == Mode::Enforce && held_back.is_none();
+            let lease = match lease {
+                None if enforce => Some(self.lease("run")?),
+                lease => lease,
+            };
+            let decide = async {
+                match &lease {
+                    Some(lease) => self.settle(lease).await?,
+                    None => self.settle_if_alone().await?,
+                }
+                self.decide_due(&Scope::All, None, &due, progress).await
+            };
+            let decision = self.unless_stopped(decide).await?;
+            self.save(run, &decision.document).await?;
+            let mut applied = Vec::new();
+            if enforce {
+                let orders = enforceable(&decision);
+                if !orders.is_empty() {
+                    let mut hands = self.hands(run, &decision.inventory)?;
+                    hands.until = self.until(circumstances.despite.as_deref());
+                    applied = apply::apply(&hands, orders, &decision.inventory).await?;
+                }
+            }
+            let aftermath = self.aftermath(&decision, &applied).await;
+            if tidy {
+                self.tidy(&decision).await;
+            }
+            let not_due = self.not_due(&decision);
+            let ended = ended(run, decision.document, applied, Refusals::Binding);
+            Ok(Ended { aftermath, circumstances, not_due, ..ended })
+        };
+        self.finish(run, walked.await).await
+    }
+
+    /// Why nothing would be removed now although the settings enforce; nothing where they do not, or nothing holds it
+    /// back.
+    pub(super) fn held_back(&self, despite: Option<&str>) -> Option<String> {
+        let removes = self.settings.mode == Mode::Enforce && despite.is_none();
+        self.settings.schedule.hold(self.now()).filter(|_| removes).map(|hold| hold.to_string())
+    }
+
+    /// When no further removal may begin.
+    pub(super) fn until(&self, despite: Option<&str>) -> Option<Until> {
+        let (at, hold) = self.settings.schedule.closes(self.now()).filter(|_| despite.is_none())?;
+        Some(Until { at, why: hold.to_string() })
+    }
+
+    /// The policies that this house goes by, for the record.
+    pub(super) fn policies_gone_by(&self) -> Circumstances {
+        let (revision, commit) = (Some(self.policies.revision()), self.policies.commit.clone());
+        Circumstances { revision, commit, ..Circumstances::default() }
+    }
+
+    /// How many removals only wait for the turn of a policy that enforces.
+    fn not_due(&self, decision: &Decision) -> u64 {
+        let policies = &self.policies.policies;
+        let enforces = |name: &str| {
+            policies.iter().any(|policy| policy.name.as_str() == name && policy.mode == PolicyMode::Enforce)
+        };
+        let waits = |removal: &_| {
+            let removal: &crate::report::RemovalView = removal;
+            !removal.enforce && removal.policies().all(enforces)
+        };
+        decision.document.removals.iter().filter(|removal| waits(removal)).count() as u64
+    }
+
+    /// What could not be forgotten now is forgotten another day.
+    async fn tidy(&self, decision: &Decision) {
+        let gone_since = self.now().checked_sub(self.settings.records.keep).unwrap_or(jiff::Timestamp::MIN);
+        if let Err(error) = self.store.tidy(&decision.inventory, self.now(), gone_since).await {
+            tracing::warn!(%error, kind = error.kind.label(), "the state could not be tidied up");
+        }
+    }
+
+    /// What only reads, until it is done or somebody stops it.
+    pub(super) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, RunError>>,
+    ) -> Result<T, RunError> {
+        let mut stop = self.stop.clone();
+        let stopped = async move {
+            // Where nobody is left who could stop it, nobody does.
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = stopped => Err(RunError::Interrupted),
+        }
+    }
+
+    /// Settles what an interrupted run left open, unless another process is at it.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub async fn settle_open(&self) -> Result<(), RunError> {
+        self.unless_stopped(self.settle_if_alone()).await
+    }
+}

@@ -109,7 +109,8 @@ pub(super) fn secret_at(
 const LARGEST: usize = 64 * 1024;
 const SECRET_HELP: &str = "it holds the secret and nothing else";
 
-fn secret_file(key: &str, node: &Node, reading: &mut Reading) -> Option<SecretString> {
+/// A secret from the file that a key names.
+pub(super) fn secret_file(key: &str, node: &Node, reading: &mut Reading) -> Option<SecretString> {
     let written = read::text(key, node, &mut reading.problems)?;
     let path = reading.folder.join(written);
     let (problem, help) = match std::fs::read(&path) {

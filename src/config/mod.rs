@@ -4,6 +4,7 @@ mod auth;
 mod azure;
 mod kubernetes;
 mod layers;
+mod listen;
 mod reading;
 mod registries;
 mod revision;
@@ -15,6 +16,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use secrecy::SecretString;
 
 use crate::domain::{Limits, RegistryName};
 use crate::policy_file::{Diagnostic, Fields, Node, PolicySet, Problems, Value, read};
@@ -37,6 +40,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// Where the status page listens.
     pub listen: SocketAddr,
+    /// What whoever asks the status page must show, for everything but health; nothing means that nobody is asked.
+    pub listen_token: Option<SecretString>,
     /// How long a plan may be applied.
     pub plan_ttl: Duration,
     /// For how long a removal is to be undoable.
@@ -202,8 +207,7 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
     let policies =
         fields.get("policies").map_or(Some("policies"), |node| read::text("policies", node, &mut reading.problems));
     let state = fields.get("state").map_or(Some("tagwarden.db"), |node| state(node, reading));
-    let listen =
-        fields.get("listen").map_or(Some(SocketAddr::from(([127, 0, 0, 1], 9464))), |node| listen(node, reading));
+    let listen = listen::listen(&mut fields, reading);
     let plan_ttl = fields
         .get("plan_ttl")
         .map_or(Some(Duration::from_hours(24)), |node| read::duration("plan_ttl", node, &mut reading.problems));
@@ -225,7 +229,8 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
         mode: mode?,
         policies: reading.folder.join(policies?),
         state: reading.folder.join(state?),
-        listen: listen?,
+        listen: listen.as_ref()?.address,
+        listen_token: listen?.token,
         plan_ttl: plan_ttl?,
         undo_window: undo_window?,
         schedule: schedule?,
@@ -267,18 +272,6 @@ fn state<'a>(node: &'a Node, reading: &mut Reading) -> Option<&'a str> {
             .help("write state = \"sqlite:tagwarden.db\"");
     }
     path
-}
-
-fn listen(node: &Node, reading: &mut Reading) -> Option<SocketAddr> {
-    let written = read::text("listen", node, &mut reading.problems)?;
-    let address = written.parse().ok();
-    if address.is_none() {
-        reading
-            .problems
-            .add(&node.at, "`listen` must be an IP address and a port")
-            .help("write listen = \"127.0.0.1:9464\"");
-    }
-    address
 }
 
 fn records(node: &Node, undo_window: Option<Duration>, reading: &mut Reading) -> Option<Records> {

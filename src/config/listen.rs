@@ -1,0 +1,65 @@
+//! Where the status page listens, and who may look at it.
+
+use std::net::SocketAddr;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::auth::secret_file;
+use super::reading::Reading;
+use crate::policy_file::{Fields, Node, read};
+
+/// Only this machine, unless the settings say otherwise.
+const DEFAULT: ([u8; 4], u16) = ([127, 0, 0, 1], 9464);
+
+/// Shorter tokens are guessed.
+const SHORTEST_TOKEN: usize = 16;
+
+pub(super) struct Listen {
+    pub(super) address: SocketAddr,
+    pub(super) token: Option<SecretString>,
+}
+
+pub(super) fn listen(fields: &mut Fields<'_>, reading: &mut Reading) -> Option<Listen> {
+    let place = fields.get("listen");
+    let address = place.map_or(Some(SocketAddr::from(DEFAULT)), |node| address(node, reading));
+    let file = fields.get("listen_token_file");
+    let token = file.map_or(Some(None), |node| token(node, reading).map(Some));
+    if let (Some(node), Some(address), None) = (place, address, file)
+        && !address.ip().to_canonical().is_loopback()
+    {
+        reading
+            .problems
+            .add(&node.at, format!("`listen` is open to other machines at {address}, and nobody is asked for a token"))
+            .help("name a file with a token, listen_token_file = \"…\"; or listen on 127.0.0.1 behind a proxy that signs in");
+    }
+    Some(Listen { address: address?, token: token? })
+}
+
+fn address(node: &Node, reading: &mut Reading) -> Option<SocketAddr> {
+    let written = read::text("listen", node, &mut reading.problems)?;
+    let address = written.parse().ok();
+    if address.is_none() {
+        reading
+            .problems
+            .add(&node.at, "`listen` must be an IP address and a port")
+            .help("write listen = \"127.0.0.1:9464\"");
+    }
+    address
+}
+
+/// What a header can carry, and nobody guesses.
+fn token(node: &Node, reading: &mut Reading) -> Option<SecretString> {
+    let token = secret_file("listen_token_file", node, reading)?;
+    let text = token.expose_secret();
+    if text.len() < SHORTEST_TOKEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        reading
+            .problems
+            .add(
+                &node.at,
+                format!("the token must be at least {SHORTEST_TOKEN} letters, digits and signs, without spaces"),
+            )
+            .help("make one with `openssl rand -hex 32`");
+        return None;
+    }
+    Some(token)
+}

@@ -27,6 +27,30 @@ pub struct JournalEntry {
     pub outcome: Option<(Outcome, Timestamp)>,
 }
 
+/// Which entries of the journal are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JournalOf {
+    /// All.
+    Everything,
+    /// Those of one run.
+    Run(Uuid),
+    /// Those of one repository.
+    Repository(RegistryName, RepositoryName),
+}
+
+/// How many entries of a run came to the same.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct JournalCount {
+    /// The label of the [`Action`].
+    pub action: String,
+    /// The label of the [`Outcome`]; nothing where it is not settled yet.
+    pub outcome: Option<String>,
+    /// The label of the [`Skip`], where it was skipped.
+    pub skip: Option<String>,
+    /// How many.
+    pub count: i64,
+}
+
 /// What is done when something is noted that was not done.
 pub(super) const NOTE: &str = "journal what was not done";
 
@@ -137,6 +161,53 @@ impl Store {
     pub async fn journal(&self, run: Uuid) -> Result<Vec<JournalEntry>, StoreError> {
         let rows = sqlx::query_as(select_entries!("WHERE run = ?1 ORDER BY id")).bind(run.to_string());
         self.entries(rows.fetch_all(&self.0.readers).await)
+    }
+
+    /// A page of entries, the latest first: those before `before`, or the last of all.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn journal_page(
+        &self,
+        of: &JournalOf,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<JournalEntry>, StoreError> {
+        let before = before.unwrap_or(i64::MAX);
+        let rows = match of {
+            JournalOf::Everything => {
+                sqlx::query_as(select_entries!("WHERE id < ?1 ORDER BY id DESC LIMIT ?2")).bind(before).bind(limit)
+            }
+            JournalOf::Run(run) => {
+                sqlx::query_as(select_entries!("WHERE id < ?1 AND run = ?3 ORDER BY id DESC LIMIT ?2"))
+                    .bind(before)
+                    .bind(limit)
+                    .bind(run.to_string())
+            }
+            JournalOf::Repository(registry, repository) => sqlx::query_as(select_entries!(
+                "WHERE id < ?1 AND registry = ?3 AND repository = ?4 ORDER BY id DESC LIMIT ?2"
+            ))
+            .bind(before)
+            .bind(limit)
+            .bind(registry.as_str())
+            .bind(repository.as_str()),
+        };
+        self.entries(rows.fetch_all(&self.0.readers).await)
+    }
+
+    /// What the entries of a run came to.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn journal_counts(&self, run: Uuid) -> Result<Vec<JournalCount>, StoreError> {
+        sqlx::query_as(
+            "SELECT action, outcome, skip, count(*) AS count FROM journal WHERE run = ?1
+             GROUP BY action, outcome, skip ORDER BY action, outcome, skip",
+        )
+        .bind(run.to_string())
+        .fetch_all(&self.0.readers)
+        .await
+        .map_err(|error| self.fault("count what a run did", &error))
     }
 
     /// The last removal of a tag that was done.
@@ -304,6 +375,14 @@ impl Store {
             intended_at: self.read(&row.intended_at)?,
             outcome,
         })
+    }
+}
+
+impl JournalId {
+    /// The number itself, by which pages of the journal go on.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        self.0
     }
 }
 

@@ -32,8 +32,9 @@ use tokio::sync::mpsc;
 
 pub use circumstances::Circumstances;
 pub use error::{StoreError, StoreErrorKind};
-pub use journal::{JournalEntry, JournalId};
+pub use journal::{JournalCount, JournalEntry, JournalId, JournalOf};
 pub use lease::Lease;
+pub use pack::Unpacker;
 pub use runs::{NewRun, RunEnd, RunKind, RunRecord};
 pub use sources::LastAnswer;
 pub use tidy::KeepSince;

@@ -1,10 +1,12 @@
 //! Plans as they are kept: zlib, packed while they are written.
 
 use std::io;
+use std::sync::Arc;
 
 use miniz_oxide::deflate::core::{CompressorOxide, create_comp_flags_from_zip_params};
 use miniz_oxide::deflate::stream::deflate;
-use miniz_oxide::{MZFlush, MZStatus};
+use miniz_oxide::inflate::stream::{InflateState, inflate};
+use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
 /// How hard it tries, of ten. Digests do not pack and everything else repeats at once, so that more effort takes several
 /// times as long for little.
@@ -57,8 +59,48 @@ impl io::Write for Packer {
     }
 }
 
+/// A packed plan, unpacked while it is read. A clone goes on from the same place, so that one kept at some place leads
+/// back there without reading what comes before.
+#[derive(Clone)]
+pub struct Unpacker {
+    packed: Arc<Vec<u8>>,
+    at: usize,
+    state: Box<InflateState>,
+}
+
+impl Unpacker {
+    pub(super) fn new(packed: Vec<u8>) -> Self {
+        Self { packed: Arc::new(packed), at: 0, state: InflateState::new_boxed(DataFormat::Zlib) }
+    }
+}
+
+impl io::Read for Unpacker {
+    /// # Errors
+    /// When what was packed is damaged.
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let step = inflate(&mut self.state, &self.packed[self.at..], room, MZFlush::None);
+            self.at += step.bytes_consumed;
+            match step.status {
+                Ok(MZStatus::StreamEnd) => return Ok(step.bytes_written),
+                Ok(_) | Err(MZError::Buf) if step.bytes_written > 0 || room.is_empty() => return Ok(step.bytes_written),
+                Ok(_) if step.bytes_consumed > 0 => {}
+                _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "the packed plan is damaged")),
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Unpacker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Unpacker at {} of {}", self.at, self.packed.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     #[test]
@@ -69,6 +111,20 @@ mod tests {
             let bytes: Vec<u8> = (0..size).map(mixed).collect();
             let packed = pack(|out| bytes.chunks(1000).try_for_each(|part| out.write_all(part))).unwrap();
             assert_eq!(miniz_oxide::inflate::decompress_to_vec_zlib(&packed).unwrap(), bytes, "{size}");
+
+            let mut unpacker = Unpacker::new(packed.clone());
+            let mut start = vec![0; size / 3];
+            unpacker.read_exact(&mut start).unwrap();
+            let mut again = unpacker.clone();
+            for rest in [&mut unpacker, &mut again] {
+                let mut whole = start.clone();
+                rest.read_to_end(&mut whole).unwrap();
+                assert_eq!(whole, bytes, "{size}");
+            }
+            for cut in [packed.len() / 2, packed.len() - 5] {
+                let read = Unpacker::new(packed[..cut].to_vec()).read_to_end(&mut Vec::new());
+                assert!(read.is_err(), "{size} cut at {cut}");
+            }
         }
         assert!(pack(|_| Err(io::Error::other("no"))).is_err());
     }

@@ -5,7 +5,7 @@ use std::io;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::pack::pack;
+use super::pack::{Unpacker, pack};
 use super::{Circumstances, Store, StoreError, StoreErrorKind, stored};
 use crate::domain::RegistryName;
 
@@ -225,6 +225,24 @@ impl Store {
         rows.into_iter().map(|row| self.run_record(row)).collect()
     }
 
+    /// The runs before one, or the last of all; newest first.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn runs_before(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
+        let Some(before) = before else { return self.runs(limit).await };
+        let rows: Vec<Row> = sqlx::query_as(select_runs!(
+            "WHERE (started_at, id) < (SELECT started_at, id FROM runs WHERE id = ?1)
+             ORDER BY started_at DESC, id DESC LIMIT ?2"
+        ))
+        .bind(before.to_string())
+        .bind(limit)
+        .fetch_all(&self.0.readers)
+        .await
+        .map_err(|error| self.fault("read the runs", &error))?;
+        rows.into_iter().map(|row| self.run_record(row)).collect()
+    }
+
     /// The run whose id begins so.
     ///
     /// # Errors
@@ -265,6 +283,19 @@ impl Store {
         let damaged =
             |why| self.error(StoreErrorKind::Corrupt, format_args!("the plan of run {run} is damaged: {why}"));
         document.map(Some).map_err(damaged)
+    }
+
+    /// The plan of a run as its JSON document, to be read piece by piece; the plan of a large registry is long.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn plan_reader(&self, run: Uuid) -> Result<Option<Unpacker>, StoreError> {
+        let packed: Option<Vec<u8>> = sqlx::query_scalar("SELECT document FROM plans WHERE run = ?1")
+            .bind(run.to_string())
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(|error| self.fault("read a plan", &error))?;
+        Ok(packed.map(Unpacker::new))
     }
 
     /// The first run that kept the plan of that id.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -33,6 +33,7 @@ mod turn;
 pub use aftermath::Aftermath;
 use evidence::Remember;
 pub use outcome::{RestoreEnded, RunError, RunOutcome};
+pub use record::RegistryCounts;
 pub use turn::{Due, Turn};
 
 /// Everything that a run needs, ready.
@@ -51,6 +52,7 @@ pub struct House {
     pub stop: watch::Receiver<bool>,
     readers: BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
     patience: Patience,
+    asked: Mutex<record::Asked>,
 }
 
 /// What was read and decided for one time.
@@ -79,6 +81,8 @@ pub struct Ended {
     pub applied: Vec<Applied>,
     /// The registries from which something was removed.
     pub aftermath: Vec<Aftermath>,
+    /// What it found and asked for, by registry.
+    pub by_registry: BTreeMap<String, RegistryCounts>,
     /// What it went by besides its settings.
     pub circumstances: Circumstances,
     /// How many removals wait for the turn of a policy with a schedule of its own.
@@ -168,7 +172,7 @@ impl House {
         for settings in &settings.registries {
             readers.insert(settings.name.clone(), registry::reader(settings.clone(), patience)?);
         }
-        Ok(Self { settings, policies, store, by, clock, stop, readers, patience })
+        Ok(Self { settings, policies, store, by, clock, stop, readers, patience, asked: Mutex::default() })
     }
 
     /// Closes the state.
@@ -460,6 +464,7 @@ impl House {
                 if let Some(sku) = particulars.and_then(|particulars| particulars.sku) {
                     writer.keep_to(sku);
                 }
+                self.note_writer(&settings.name, &writer);
                 targets.insert(settings.name.clone(), Target { reader: Arc::clone(reader), writer });
             }
         }
@@ -492,7 +497,8 @@ impl House {
     /// Records how a run ended, whichever way it did.
     async fn finish(&self, run: Uuid, walked: Result<Ended, RunError>) -> Result<Ended, RunError> {
         match walked {
-            Ok(ended) => {
+            Ok(mut ended) => {
+                ended.by_registry = record::by_registry(&ended.document, &self.requested());
                 let outcome = ended.outcome;
                 tracing::info!("{}", record::line(&ended, self.settings.mode, self.policies.policies.len()));
                 self.end(run, outcome.label(), outcome.exit_code(), record::counts(&ended), None).await?;
@@ -561,8 +567,8 @@ fn ended(run: Uuid, document: PlanDocument, applied: Vec<Applied>, refusals: Ref
     } else {
         RunOutcome::Done
     };
-    let (aftermath, circumstances) = (Vec::new(), Circumstances::default());
-    Ended { run, document, applied, aftermath, circumstances, not_due: 0, outcome }
+    let (aftermath, by_registry, circumstances) = (Vec::new(), BTreeMap::new(), Circumstances::default());
+    Ended { run, document, applied, aftermath, by_registry, circumstances, not_due: 0, outcome }
 }
 
 /// The removals that may really be done: all their policies enforce, and no refusal covers them.

@@ -291,6 +291,11 @@ impl From<RemovalAbility> for Ability {
 /// Changes a registry. Only the walks that a person told to enforce hold one.
 #[async_trait]
 pub trait RegistryWriter: Send + Sync {
+    /// How many requests it has made so far; nothing counted by default.
+    fn requests(&self) -> Requests {
+        Requests::default()
+    }
+
     /// Keeps to the request rates of a service tier from now on, where the registry has such tiers and the settings say
     /// nothing else.
     fn keep_to(&self, _sku: Sku) {}

@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 
 use super::auth::Grant;
 use super::http::RegistryHttp;
-use super::{RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, pull};
+use super::{RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, Requests, pull};
 use crate::domain::{Digest, RepositoryName, TagName};
 use crate::transport::{Answer, Ask, ERROR_LIMIT, Patience, Repeat};
 
@@ -41,6 +41,10 @@ impl DistributionWriter {
 
 #[async_trait]
 impl RegistryWriter for DistributionWriter {
+    fn requests(&self) -> Requests {
+        self.http.requests()
+    }
+
     async fn untag(&self, repository: &RepositoryName, tag: &TagName) -> Result<Removed, RegistryError> {
         self.delete(repository, tag.as_str()).await
     }

@@ -424,7 +424,8 @@ pub(super) fn periods(rule: &str) -> &str {
 }
 
 /// A digest's first twelve digits with its algorithm.
-pub(super) fn short(digest: &str) -> String {
+#[must_use]
+pub fn short(digest: &str) -> String {
     match digest.split_once(':') {
         Some((algorithm, hex)) if hex.len() > 12 && hex.is_char_boundary(12) => format!("{algorithm}:{}", &hex[..12]),
         _ => digest.to_owned(),
@@ -432,7 +433,8 @@ pub(super) fn short(digest: &str) -> String {
 }
 
 /// A time to the minute.
-pub(super) fn minute(time: Timestamp) -> String {
+#[must_use]
+pub fn minute(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 

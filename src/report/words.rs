@@ -61,7 +61,8 @@ pub fn counted(number: u64, what: &str) -> String {
 
 /// Text from outside as one line that cannot steer a terminal or turn around the reading direction: line breaks become
 /// spaces, other control and direction characters become U+FFFD.
-pub(super) fn plain(text: &str) -> String {
+#[must_use]
+pub fn plain(text: &str) -> String {
     text.trim()
         .chars()
         .map(|found| match found {
@@ -74,7 +75,8 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// At most that many bytes of a text, with an ellipsis where some is left out.
-pub(super) fn clip(text: &str, most: usize) -> String {
+#[must_use]
+pub fn clip(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
     }

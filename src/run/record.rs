@@ -1,16 +1,110 @@
 //! What the audit record says of a run.
 
-use super::{Aftermath, Ended};
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Aftermath, Ended, House};
 use crate::apply::Restored;
 use crate::config::Mode;
-use crate::domain::Outcome;
-use crate::report;
+use crate::domain::{Outcome, RegistryName};
+use crate::registry::{RegistryWriter, Requests};
+use crate::report::{self, PlanDocument, SummaryView};
+
+/// What a run found in one registry, and what it asked for there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryCounts {
+    /// The tags by verdict. Bytes are reclaimable ones; what is shared is known of a plan as a whole only.
+    #[serde(flatten)]
+    pub found: SummaryView,
+    /// How many of those that go, go only on paper: some policy says `dry-run`, or a refusal covers them.
+    pub held_back: u64,
+    /// The requests that the run made there.
+    #[serde(skip)]
+    pub requests: Requests,
+}
+
+/// The requests that earlier runs of a house made, and whoever else than its readers makes some.
+#[derive(Default)]
+pub(super) struct Asked {
+    before: BTreeMap<RegistryName, Requests>,
+    writers: Vec<(RegistryName, Arc<dyn RegistryWriter>)>,
+}
+
+impl House {
+    /// Remembers whoever changes a registry, so that its requests count.
+    pub(super) fn note_writer(&self, registry: &RegistryName, writer: &Arc<dyn RegistryWriter>) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.writers.push((registry.clone(), Arc::clone(writer)));
+    }
+
+    /// The requests since this was asked the last time.
+    pub(super) fn requested(&self) -> BTreeMap<RegistryName, Requests> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let now: BTreeMap<_, _> =
+            self.readers.iter().map(|(registry, reader)| (registry.clone(), reader.requests())).collect();
+        let before = std::mem::replace(&mut asked.before, now.clone());
+        let mut found: BTreeMap<_, _> = now
+            .into_iter()
+            .map(|(registry, now)| {
+                let earlier = before.get(&registry).copied().unwrap_or_default();
+                (registry, now.since(earlier))
+            })
+            .collect();
+        for (registry, writer) in asked.writers.drain(..) {
+            let sum = found.entry(registry).or_default();
+            *sum = sum.and(writer.requests());
+        }
+        found
+    }
+}
+
+/// What was found in each registry.
+pub(super) fn by_registry(
+    document: &PlanDocument,
+    requested: &BTreeMap<RegistryName, Requests>,
+) -> BTreeMap<String, RegistryCounts> {
+    let mut counts: BTreeMap<String, RegistryCounts> = BTreeMap::new();
+    for registry in &document.registries {
+        let requests = requested.iter().find(|(name, _)| name.as_str() == registry.name);
+        let found = SummaryView { bytes: document.summary.bytes.clone(), ..SummaryView::default() };
+        let requests = requests.map(|(_, requests)| *requests).unwrap_or_default();
+        counts.insert(registry.name.clone(), RegistryCounts { found, held_back: 0, requests });
+    }
+    for removal in document.removals.iter() {
+        let Some(counts) = counts.get_mut(&removal.registry) else { continue };
+        counts.found.tags += 1;
+        counts.found.expired += 1;
+        match removal.reclaimable_bytes {
+            Some(bytes) => counts.found.reclaimable_bytes += bytes,
+            None => counts.found.unknown_bytes_removals += 1,
+        }
+        counts.held_back += u64::from(!removal.enforce || document.refused(&removal).is_some());
+    }
+    for kept in document.kept.iter() {
+        let Some(RegistryCounts { found, .. }) = counts.get_mut(&kept.registry) else { continue };
+        found.tags += 1;
+        match kept.verdict.as_str() {
+            "retained" => found.retained += 1,
+            "protected" => found.protected += 1,
+            "undecided" => found.undecided += 1,
+            _ => found.out_of_scope += 1,
+        }
+    }
+    counts
+}
 
 /// The counts of a run for its record, as JSON.
 pub(super) fn counts(ended: &Ended) -> String {
     let count = |label: &str| ended.applied.iter().filter(|applied| applied.outcome.label() == label).count();
     serde_json::json!({
         "plan": ended.document.summary,
+        "hypothetical": ended.document.hypothetical,
+        "by_registry": ended.by_registry,
+        "sources": ended.document.sources,
+        "refusals": ended.document.refusals,
+        "gaps": ended.document.registries.iter().map(|registry| registry.gaps.len()).sum::<usize>(),
         "removed": count("done"),
         "skipped": count("skipped"),
         "failed": count("failed"),

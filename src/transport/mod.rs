@@ -75,6 +75,35 @@ pub struct Requests {
     pub retries: u64,
     /// Answers that asked to slow down.
     pub throttled: u64,
+    /// Those that were answered with each class of status, in the order of [`Requests::STATUSES`].
+    pub statuses: [u64; 5],
+}
+
+impl Requests {
+    /// The classes of statuses; `none` is for requests that got no answer.
+    pub const STATUSES: [&str; 5] = ["none", "2xx", "3xx", "4xx", "5xx"];
+
+    /// Each number with what `change` makes of it and of that of others.
+    fn with(self, other: Self, change: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            total: change(self.total, other.total),
+            retries: change(self.retries, other.retries),
+            throttled: change(self.throttled, other.throttled),
+            statuses: std::array::from_fn(|class| change(self.statuses[class], other.statuses[class])),
+        }
+    }
+
+    /// Those since an earlier count.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        self.with(earlier, u64::saturating_sub)
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        self.with(other, u64::saturating_add)
+    }
 }
 
 /// So many requests in a row that failed in spite of all patience mean that the registry is down: until something
@@ -244,6 +273,8 @@ pub(crate) struct Transport {
     total: AtomicU64,
     retries: AtomicU64,
     throttled: AtomicU64,
+    /// By class, in the order of [`Requests::STATUSES`].
+    statuses: [AtomicU64; 5],
     failed_in_a_row: AtomicU64,
     home: Option<Home>,
 }
@@ -344,6 +375,7 @@ impl Transport {
             total: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
+            statuses: std::array::from_fn(|_| AtomicU64::new(0)),
             failed_in_a_row: AtomicU64::new(0),
             home: None,
         })
@@ -382,6 +414,7 @@ impl Transport {
             total: self.total.load(Ordering::Relaxed),
             retries: self.retries.load(Ordering::Relaxed),
             throttled: self.throttled.load(Ordering::Relaxed),
+            statuses: std::array::from_fn(|class| self.statuses[class].load(Ordering::Relaxed)),
         }
     }
 
@@ -404,6 +437,8 @@ impl Transport {
             };
             self.total.fetch_add(1, Ordering::Relaxed);
             let outcome = self.once(ask, headers).await;
+            let class = outcome.as_ref().map_or(0, |answer| usize::from(answer.status.as_u16() / 100).clamp(2, 5) - 1);
+            self.statuses[class].fetch_add(1, Ordering::Relaxed);
             let wish = wish(ask, &outcome);
             if let (Some(home), Ok(answer)) = (home, &outcome) {
                 home.note_date(&answer.headers);

@@ -7,7 +7,7 @@ use crate::domain::{Digest, RepositoryName, Sku, TagName};
 use crate::registry::auth::Grant;
 use crate::registry::http::RegistryHttp;
 use crate::registry::{
-    RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, removal,
+    RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, Requests, removal,
 };
 use crate::transport::{Ask, Patience};
 
@@ -32,6 +32,10 @@ impl AcrWriter {
 
 #[async_trait]
 impl RegistryWriter for AcrWriter {
+    fn requests(&self) -> Requests {
+        self.http.requests()
+    }
+
     fn keep_to(&self, sku: Sku) {
         self.http.set_rates(documented(sku));
     }

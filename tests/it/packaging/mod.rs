@@ -1,0 +1,4 @@
+//! What is shipped around the binary: units, image, manifests, chart. Each is judged by those who will read it: systemd,
+//! a linter of Dockerfiles, the types of the Kubernetes API, Helm.
+
+mod systemd;

@@ -26,12 +26,14 @@ use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, 
 mod aftermath;
 mod approved;
 mod evidence;
+mod fixtures;
 mod outcome;
 mod record;
 mod turn;
 
 pub use aftermath::Aftermath;
 use evidence::Remember;
+pub use fixtures::test_policies;
 pub use outcome::{RestoreEnded, RunError, RunOutcome};
 pub use record::RegistryCounts;
 pub use turn::{Due, Turn};

@@ -10,7 +10,7 @@ use super::output::{color, print, print_as, say, write_file};
 use super::progress::Bar;
 use super::{
     ApplyArgs, Cli, Command, DataFormat, DemoArgs, ExplainArgs, PlanArgs, RestoreArgs, RunArgs, RunsArgs, RunsCommand,
-    SourcesArgs, SourcesCommand, results,
+    SourcesArgs, SourcesCommand, policy_work, results,
 };
 use crate::apply::Clock;
 use crate::config;
@@ -34,8 +34,9 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::Sources(args) => sources(config, &args).await,
         Command::Runs(args) => runs(config, &args).await,
         Command::Restore(args) => restore(config, &args).await,
-        Command::Schema => {
-            print(&pretty(&policy_file::schema()));
+        Command::Test(args) => policy_work::test(config, &args, environment()),
+        Command::Schema(args) => {
+            policy_work::schema(&args);
             Ok(0)
         }
     };

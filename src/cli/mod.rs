@@ -2,6 +2,7 @@
 
 mod commands;
 mod output;
+mod policy_work;
 mod progress;
 mod results;
 mod schedule;
@@ -54,8 +55,10 @@ enum Command {
     Runs(RunsArgs),
     /// Put back tags that were removed
     Restore(RestoreArgs),
+    /// Run the tests that live beside the policies (`*.test.yaml`); reaches nothing outside
+    Test(policy_work::TestArgs),
     /// Print the JSON schema of policy files
-    Schema,
+    Schema(policy_work::SchemaArgs),
 }
 
 #[derive(Debug, Args)]

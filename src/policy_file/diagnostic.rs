@@ -83,8 +83,9 @@ fn visible(text: &str, span: &Range<usize>) -> Range<usize> {
     let floor = |at: usize| (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let (start, end) = (floor(span.start), floor(span.end));
     if start < end {
-        let trimmed = text[start..end].trim_end();
-        return start..start + trimmed.len().max(1).min(end - start);
+        let (whole, trimmed) = (&text[start..end], text[start..end].trim_end());
+        let first = whole.chars().next().map_or(0, char::len_utf8);
+        return start..start + trimmed.len().max(first);
     }
     let line = text[start..].lines().next().unwrap_or_default();
     start..start + line.trim_end().len()

@@ -135,7 +135,7 @@ fn find(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
     let mut found = Vec::new();
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => {
-            collect(path, 0, &mut found, problems);
+            collect(path, 0, is_policy_file, &mut found, problems);
             if found.is_empty() && problems.is_empty() {
                 let mut problem = Diagnostic::of(path.display().to_string(), "no policies in this folder");
                 problem.help("put `*.yaml` files there, or set `policies` to another file or folder");
@@ -153,7 +153,36 @@ fn find(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
     found
 }
 
-fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>, problems: &mut Vec<Diagnostic>) {
+/// The fixtures of a path, sorted: the file itself, the one beside a policy file, or all of a folder.
+pub(super) fn find_fixtures(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let name = file_name(path);
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => collect(path, 0, is_fixture, &mut found, problems),
+        Ok(_) if is_fixture(&name) => found.push(path.to_owned()),
+        Ok(_) => {
+            let stem = name.rsplit_once('.').map_or(&*name, |(stem, _)| stem);
+            let beside = ["yaml", "yml"].map(|ending| path.with_file_name(format!("{stem}.test.{ending}")));
+            found.extend(beside.into_iter().filter(|path| path.exists()));
+        }
+        Err(error) => problems.push(Diagnostic::of(path.display().to_string(), format!("cannot be read: {error}"))),
+    }
+    if found.is_empty() && problems.is_empty() {
+        let mut problem = Diagnostic::of(path.display().to_string(), "no tests of policies here");
+        problem.help("put them beside the policies: those of `shop.yaml` into `shop.test.yaml`");
+        problems.push(problem);
+    }
+    found.sort();
+    found
+}
+
+fn collect(
+    folder: &Path,
+    depth: usize,
+    wanted: fn(&str) -> bool,
+    found: &mut Vec<PathBuf>,
+    problems: &mut Vec<Diagnostic>,
+) {
     let mut fail = |path: &Path, problem: String| problems.push(Diagnostic::of(path.display().to_string(), problem));
     if depth > DEEPEST {
         return fail(folder, format!("more than {DEEPEST} folders deep, or a link to itself"));
@@ -170,8 +199,8 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>, problems: &mut
         }
         // Follows links: a mounted ConfigMap is nothing but links.
         match fs::metadata(&path) {
-            Ok(meta) if meta.is_dir() => collect(&path, depth + 1, found, problems),
-            Ok(_) | Err(_) if is_policy_file(&name) => found.push(path),
+            Ok(meta) if meta.is_dir() => collect(&path, depth + 1, wanted, found, problems),
+            Ok(_) | Err(_) if wanted(&name) => found.push(path),
             Ok(_) | Err(_) => {}
         }
     }
@@ -182,13 +211,15 @@ fn file_name(path: &Path) -> String {
 }
 
 fn is_policy_file(name: &str) -> bool {
-    match name.to_ascii_lowercase().rsplit_once('.') {
-        Some((stem, "yaml" | "yml")) => !matches!(stem.rsplit_once('.'), Some((_, "test"))),
-        _ => false,
-    }
+    matches!(name.to_ascii_lowercase().rsplit_once('.'), Some((_, "yaml" | "yml"))) && !is_fixture(name)
 }
 
-fn text_of(path: &Path) -> Result<String, String> {
+fn is_fixture(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [".test.yaml", ".test.yml"].iter().any(|ending| name.ends_with(ending))
+}
+
+pub(super) fn text_of(path: &Path) -> Result<String, String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err("is no plain file".into());

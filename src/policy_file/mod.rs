@@ -5,6 +5,8 @@
 
 mod checkout;
 mod diagnostic;
+mod fixture;
+pub mod fixture_shapes;
 mod language;
 mod load;
 mod lower;
@@ -18,10 +20,11 @@ use crate::domain::{Digest, Policy};
 
 pub(crate) use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, render};
+pub use fixture::{Expectation, Fixture, FixtureTest, fixture, fixtures};
 pub use load::{PolicyError, PolicySet, load};
 use lower::{Origin, Placed};
 pub(crate) use read::Fields;
-pub use schema::schema;
+pub use schema::{schema, tests_schema};
 pub(crate) use tree::{Entry, Node, Place, Value};
 
 /// The policies of one file. `file` is what it is called in messages and in [`Policy::file`].

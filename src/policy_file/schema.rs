@@ -2,9 +2,10 @@
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform as _};
-use schemars::{JsonSchema as _, Schema};
+use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
+use super::fixture_shapes::FixtureFile;
 use super::shapes::PolicyFile;
 
 /// The JSON schema (2020-12) of policy files.
@@ -13,10 +14,27 @@ use super::shapes::PolicyFile;
 /// [`parse`](super::parse) alone.
 #[must_use]
 pub fn schema() -> Value {
-    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<PolicyFile>();
+    schema_of::<PolicyFile>(&example())
+}
+
+/// The JSON schema (2020-12) of fixtures.
+#[must_use]
+pub fn tests_schema() -> Value {
+    schema_of::<FixtureFile>(&json!({ "tests": [{
+        "name": "a candidate goes two weeks after its push",
+        "repository": "shop/api",
+        "tags": {
+            "candidate-1": { "pushed": "20d", "expect": "expired" },
+            "candidate-2": { "pushed": "3d", "expect": "retained", "because": "kept-within" },
+        },
+    }]}))
+}
+
+fn schema_of<T: JsonSchema>(example: &Value) -> Value {
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>();
     RecursiveTransform(without_null).transform(&mut schema);
-    schema.insert("title".to_owned(), json!(PolicyFile::schema_name()));
-    schema.insert("examples".to_owned(), json!([example()]));
+    schema.insert("title".to_owned(), json!(T::schema_name()));
+    schema.insert("examples".to_owned(), json!([example]));
     schema.to_value()
 }
 

@@ -15,6 +15,7 @@ mod particulars;
 mod reason;
 mod seal;
 mod tally;
+mod tested;
 mod text;
 mod words;
 
@@ -32,5 +33,6 @@ pub use markdown::markdown;
 pub use particulars::{AfterDaysView, ParticularsView};
 pub use reason::{HolderView, MissView, ReasonView, minute, short};
 pub use seal::{Broken, open, seal};
+pub use tested::{TestedFile, TestedTag, TestedView, tested_text};
 pub use text::{sources_text, text};
 pub use words::{age, bytes, clip, count, counted, obstacle, plain, refusal_message};

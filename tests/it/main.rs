@@ -11,6 +11,7 @@ mod embedded_registry;
 mod house;
 mod packaging;
 mod policy_files;
+mod policy_work;
 mod properties;
 mod registry;
 mod report;

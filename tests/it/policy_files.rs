@@ -72,6 +72,7 @@ fn examples_are_read() {
     let shown: Vec<String> = set.policies.iter().map(|policy| format!("{} ({})", policy.name, policy.file)).collect();
     insta::assert_snapshot!(shown.join("\n"), @r##"
     branch-builds (branches.yaml)
+    builds-behind (stable-and-rollback.yaml)
     canaries (canary-and-regions.yaml)
     candidate-builds (candidates-and-releases.yaml)
     dev-builds (from-acr-purge.yaml)
@@ -325,6 +326,13 @@ fn places_are_right(text: &str) {
         assert!(problem.line >= 1 && problem.column >= 1, "{problem:?}");
     }
     assert!(!render(&problems, false).is_empty());
+}
+
+/// White space that takes several bytes is underlined whole.
+#[test]
+fn wide_white_space_has_a_place() {
+    places_are_right("\u{2000}");
+    places_are_right("policies: \u{2000}");
 }
 
 proptest! {

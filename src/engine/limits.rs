@@ -1,6 +1,7 @@
 //! How much may go at once. A limit refuses; it never picks.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::companion::companion_subject;
@@ -60,7 +61,7 @@ pub(super) fn refusals(
     rules: &Rules,
     inventory: &Inventory,
     expired: &[&TagVerdict],
-    removals: &[Removal],
+    removals: &[Arc<Removal>],
 ) -> Vec<Refusal> {
     let counts = count(inventory, expired, removals);
     let policy_limits: HashMap<&PolicyName, PolicyLimits> =
@@ -102,7 +103,7 @@ pub(super) fn refusals(
     found
 }
 
-fn count<'a>(inventory: &'a Inventory, mut expired: &[&'a TagVerdict], mut removals: &[Removal]) -> Counts<'a> {
+fn count<'a>(inventory: &'a Inventory, mut expired: &[&'a TagVerdict], mut removals: &[Arc<Removal>]) -> Counts<'a> {
     let mut counts = Counts::default();
     while let Some((registry, repository, count)) = first_repository(inventory, expired) {
         let (here, going);

@@ -31,13 +31,13 @@ pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Time
     expired.retain(|found| {
         let removal = removal(inventory, found, &policies, now);
         let goes = removal.is_some();
-        removals.extend(removal);
+        removals.extend(removal.map(Arc::new));
         goes
     });
     hold_dependents(inventory, &expired, &mut removals, &[]);
     let refusals = refusals(rules, inventory, &expired, &removals);
     hold_dependents(inventory, &expired, &mut removals, &refusals);
-    Plan { removals: removals.into_iter().map(Arc::new).collect(), refusals }
+    Plan { removals, refusals }
 }
 
 /// The order of the plan: by name, whatever the order of the inventory.
@@ -107,7 +107,7 @@ fn removal(
 fn hold_dependents(
     inventory: &Inventory,
     mut expired: &[&TagVerdict],
-    mut removals: &mut [Removal],
+    mut removals: &mut [Arc<Removal>],
     refusals: &[Refusal],
 ) {
     let (mut anywhere, mut somewhere) = (HashSet::new(), HashSet::new());
@@ -135,7 +135,7 @@ fn hold_dependents(
     }
 }
 
-fn hold_in_repository(method: RemovalMethod, repository: &Repository, going: &mut [Removal], refused: &[bool]) {
+fn hold_in_repository(method: RemovalMethod, repository: &Repository, going: &mut [Arc<Removal>], refused: &[bool]) {
     let held = going.iter().zip(refused).filter(|(removal, refused)| !removal.enforce || **refused);
     let held: Vec<u32> = held.map(|(removal, _)| removal.at.tag).collect();
     if held.is_empty() {
@@ -152,6 +152,8 @@ fn hold_in_repository(method: RemovalMethod, repository: &Repository, going: &mu
         let image = removal.companion_of.as_deref().and_then(|subject| graph.node(subject));
         let hangs = graph.parents(node).chain(graph.subject(node)).chain(image).any(is_kept);
         let goes_along = whole_manifests && is_kept(node);
-        removal.enforce &= !(hangs || goes_along);
+        if removal.enforce && (hangs || goes_along) {
+            Arc::make_mut(removal).enforce = false;
+        }
     }
 }

@@ -15,29 +15,40 @@ const LEVEL: i32 = 1;
 /// How much is packed at once, and how much room there is for what comes of it.
 const CHUNK: usize = 64 << 10;
 
-/// What `write` writes, packed. What it writes is never held whole.
-pub(super) fn pack(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result<Vec<u8>> {
+/// Bytes after which a part is handed on.
+const PART: usize = 256 << 10;
+
+/// Packs what `write` writes, and hands it on in parts. Neither is ever held whole.
+pub(super) fn pack(
+    write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    take: impl FnMut(Vec<u8>) -> io::Result<()>,
+) -> io::Result<()> {
     let flags = create_comp_flags_from_zip_params(LEVEL, 15, 0);
-    let packer = Packer { compressor: Box::new(CompressorOxide::new(flags)), packed: Vec::new(), room: vec![0; CHUNK] };
+    let compressor = Box::new(CompressorOxide::new(flags));
+    let packer = Packer { compressor, packed: Vec::with_capacity(PART + CHUNK), room: vec![0; CHUNK], take };
     let mut out = io::BufWriter::with_capacity(CHUNK, packer);
     write(&mut out)?;
     let mut packer = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     packer.push(&[], MZFlush::Finish)?;
-    Ok(packer.packed)
+    (packer.take)(packer.packed)
 }
 
-struct Packer {
+struct Packer<F> {
     compressor: Box<CompressorOxide>,
     packed: Vec<u8>,
     room: Vec<u8>,
+    take: F,
 }
 
-impl Packer {
+impl<F: FnMut(Vec<u8>) -> io::Result<()>> Packer<F> {
     fn push(&mut self, mut bytes: &[u8], flush: MZFlush) -> io::Result<()> {
         loop {
             let step = deflate(&mut self.compressor, bytes, &mut self.room, flush);
             bytes = &bytes[step.bytes_consumed..];
             self.packed.extend_from_slice(&self.room[..step.bytes_written]);
+            if self.packed.len() >= PART {
+                (self.take)(std::mem::replace(&mut self.packed, Vec::with_capacity(PART + CHUNK)))?;
+            }
             match step.status {
                 Ok(MZStatus::StreamEnd) => return Ok(()),
                 Ok(_) if bytes.is_empty() && flush == MZFlush::None => return Ok(()),
@@ -48,7 +59,7 @@ impl Packer {
     }
 }
 
-impl io::Write for Packer {
+impl<F: FnMut(Vec<u8>) -> io::Result<()>> io::Write for Packer<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.push(bytes, MZFlush::None)?;
         Ok(bytes.len())
@@ -105,11 +116,17 @@ mod tests {
 
     #[test]
     fn what_is_packed_comes_back_at_every_size() {
-        for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 17] {
+        for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 17, 5 * PART] {
             // Text that repeats, and bytes that hardly do.
             let mixed = |at: usize| if at.is_multiple_of(3) { 7 } else { ((at * at) >> 5).to_le_bytes()[0] };
             let bytes: Vec<u8> = (0..size).map(mixed).collect();
-            let packed = pack(|out| bytes.chunks(1000).try_for_each(|part| out.write_all(part))).unwrap();
+            let mut packed = Vec::new();
+            let keep = |part: Vec<u8>| {
+                assert!(part.len() < PART + CHUNK);
+                packed.extend(part);
+                Ok(())
+            };
+            pack(|out| bytes.chunks(1000).try_for_each(|part| out.write_all(part)), keep).unwrap();
             assert_eq!(miniz_oxide::inflate::decompress_to_vec_zlib(&packed).unwrap(), bytes, "{size}");
 
             let mut unpacker = Unpacker::new(packed.clone());
@@ -126,6 +143,7 @@ mod tests {
                 assert!(read.is_err(), "{size} cut at {cut}");
             }
         }
-        assert!(pack(|_| Err(io::Error::other("no"))).is_err());
+        assert!(pack(|_| Err(io::Error::other("no")), |_| Ok(())).is_err());
+        assert!(pack(|_| Ok(()), |_| Err(io::Error::other("no"))).is_err());
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::pack::{Unpacker, pack};
@@ -174,16 +175,30 @@ impl Store {
         let doing = "keep a plan";
         let failed =
             |error: &dyn std::fmt::Display| self.error(StoreErrorKind::Io, format_args!("cannot {doing}: {error}"));
-        let packed = tokio::task::spawn_blocking(move || pack(document)).await;
-        let packed = packed.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let run = run.to_string();
         let mut write = self.write_durably().await?;
-        sqlx::query("INSERT OR REPLACE INTO plans (run, plan_id, document) VALUES (?1, ?2, ?3)")
-            .bind(run.to_string())
+        sqlx::query("INSERT OR REPLACE INTO plans (run, plan_id) VALUES (?1, ?2)")
+            .bind(&run)
             .bind(plan_id)
-            .bind(packed)
             .execute(&mut *write.transaction)
             .await
             .map_err(|error| self.fault(doing, &error))?;
+        let (sender, mut parts) = mpsc::channel(1);
+        let packing = tokio::task::spawn_blocking(move || {
+            pack(document, |part| sender.blocking_send(part).map_err(|_| io::ErrorKind::BrokenPipe.into()))
+        });
+        let mut number = 0;
+        while let Some(part) = parts.recv().await {
+            sqlx::query("INSERT INTO plan_parts (run, part, bytes) VALUES (?1, ?2, ?3)")
+                .bind(&run)
+                .bind(number)
+                .bind(part)
+                .execute(&mut *write.transaction)
+                .await
+                .map_err(|error| self.fault(doing, &error))?;
+            number += 1_i64;
+        }
+        packing.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         write.commit(doing).await
     }
 
@@ -269,11 +284,7 @@ impl Store {
     /// # Errors
     /// When it could not be read.
     pub async fn plan_document(&self, run: Uuid) -> Result<Option<String>, StoreError> {
-        let packed: Option<Vec<u8>> = sqlx::query_scalar("SELECT document FROM plans WHERE run = ?1")
-            .bind(run.to_string())
-            .fetch_optional(&self.0.readers)
-            .await
-            .map_err(|error| self.fault("read a plan", &error))?;
+        let packed = self.packed_plan(run).await?;
         let Some(packed) = packed else { return Ok(None) };
         let unpacked = tokio::task::spawn_blocking(move || {
             let bytes = miniz_oxide::inflate::decompress_to_vec_zlib(&packed).map_err(|error| error.to_string())?;
@@ -290,12 +301,16 @@ impl Store {
     /// # Errors
     /// When it could not be read.
     pub async fn plan_reader(&self, run: Uuid) -> Result<Option<Unpacker>, StoreError> {
-        let packed: Option<Vec<u8>> = sqlx::query_scalar("SELECT document FROM plans WHERE run = ?1")
+        Ok(self.packed_plan(run).await?.map(Unpacker::new))
+    }
+
+    async fn packed_plan(&self, run: Uuid) -> Result<Option<Vec<u8>>, StoreError> {
+        let parts: Vec<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM plan_parts WHERE run = ?1 ORDER BY part")
             .bind(run.to_string())
-            .fetch_optional(&self.0.readers)
+            .fetch_all(&self.0.readers)
             .await
             .map_err(|error| self.fault("read a plan", &error))?;
-        Ok(packed.map(Unpacker::new))
+        Ok((!parts.is_empty()).then(|| parts.concat()))
     }
 
     /// The first run that kept the plan of that id.

@@ -1,6 +1,7 @@
 //! What is behind the tags: mostly what the registry lists, and a manifest's own bytes only where something needs them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
@@ -47,14 +48,14 @@ impl AcrReader {
         &self,
         repository: &RepositoryName,
         tags: &[Tag],
-        rows: Vec<ListedManifest>,
+        mut rows: Vec<ListedManifest>,
         cache: &dyn ContentCache,
     ) -> (BTreeMap<Digest, Manifest>, Vec<Gap>) {
         let tagged: BTreeSet<&Digest> = tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
-        let mut rows: HashMap<Digest, ListedManifest> = rows.into_iter().map(|row| (row.digest.clone(), row)).collect();
+        rows.sort_unstable_by(by_digest);
         // Pushed between the two lists, or hidden from one of them.
         let unlisted: Vec<Digest> =
-            tagged.iter().filter(|digest| !rows.contains_key(**digest)).map(|&digest| digest.clone()).collect();
+            tagged.iter().filter(|digest| row_of(&rows, digest).is_none()).map(|&digest| digest.clone()).collect();
         let found: Vec<_> = stream::iter(unlisted)
             .map(|digest| async move {
                 let row = self.row(repository, &digest).await;
@@ -66,14 +67,13 @@ impl AcrReader {
         let mut gaps = Vec::new();
         for (digest, found) in found {
             match found {
-                Ok(row) => {
-                    rows.insert(digest, row);
-                }
+                Ok(row) => rows.push(row),
                 Err(error) => gaps.push(error.gap(GapAt::Manifest(digest))),
             }
         }
+        rows.sort_unstable_by(by_digest);
         let exact = self.http.settings.exact_bytes;
-        let needed = rows.values().filter(|row| match row.nature {
+        let needed = rows.iter().filter(|row| match row.nature {
             _ if exact => true,
             Nature::Image => false,
             Nature::Artifact => tagged.contains(&row.digest),
@@ -94,7 +94,7 @@ impl AcrReader {
         let mut manifests: BTreeMap<Digest, Manifest> = BTreeMap::new();
         let mut children: BTreeSet<Digest> = BTreeSet::new();
         for (digest, parsed) in read {
-            let row = rows.get(&digest);
+            let row = row_of(&rows, &digest);
             match parsed {
                 Ok(Some(parsed)) => {
                     children.extend(parsed.manifest.children.iter().cloned());
@@ -107,12 +107,14 @@ impl AcrReader {
                 Err(error) => gaps.push(error.gap(GapAt::Manifest(digest))),
             }
         }
-        for (digest, row) in rows {
-            let wanted = tagged.contains(&digest) || children.contains(&digest);
-            if wanted && row.nature == Nature::Image {
-                manifests.entry(digest).or_insert_with(|| listed(row));
-            }
-        }
+        rows.retain(|row| {
+            let wanted = tagged.contains(&row.digest) || children.contains(&row.digest);
+            wanted && row.nature == Nature::Image && !manifests.contains_key(&row.digest)
+        });
+        rows.shrink_to_fit();
+        let listed = rows.into_iter().map(|row| (row.digest.clone(), listed(row)));
+        let manifests =
+            if manifests.is_empty() { listed.collect() } else { manifests.into_iter().chain(listed).collect() };
         (manifests, gaps)
     }
 
@@ -123,6 +125,15 @@ impl AcrReader {
         let wire: WireOneManifest = understood(&answer)?;
         row(&wire.manifest, &mut Vec::new()).map_err(|why| answer.malformed(&why))
     }
+}
+
+fn by_digest(a: &ListedManifest, b: &ListedManifest) -> Ordering {
+    a.digest.cmp(&b.digest)
+}
+
+/// The row of a digest among some in the order of their digests.
+fn row_of<'r>(rows: &'r [ListedManifest], digest: &Digest) -> Option<&'r ListedManifest> {
+    rows.binary_search_by(|row| row.digest.cmp(digest)).ok().and_then(|at| rows.get(at))
 }
 
 /// A listed manifest in the domain's words. `types` holds the media types met so far, each once.

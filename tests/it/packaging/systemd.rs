@@ -78,8 +78,19 @@ fn a_run_is_as_shut_in_as_the_daemon() {
     let sandbox = |unit| {
         let mut keys = keys(unit);
         for own in [
-            "Description", "Type", "NotifyAccess", "ExecStart", "ExecReload", "WatchdogSec", "TimeoutStartSec", "Restart",
-            "RestartSec", "RestartPreventExitStatus", "StartLimitIntervalSec", "StartLimitBurst", "WantedBy",
+            "Description",
+            "Type",
+            "NotifyAccess",
+            "ExecStart",
+            "ExecReload",
+            "WatchdogSec",
+            "TimeoutStartSec",
+            "Restart",
+            "RestartSec",
+            "RestartPreventExitStatus",
+            "StartLimitIntervalSec",
+            "StartLimitBurst",
+            "WantedBy",
         ] {
             keys.remove(own);
         }

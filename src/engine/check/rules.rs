@@ -64,7 +64,7 @@ pub(super) fn look<'a>(
 struct Member<'a> {
     position: u32,
     name: &'a str,
-    version: Option<Read>,
+    version: Option<Box<Read>>,
     digest: Option<&'a Digest>,
     time: Option<Timestamp>,
 }
@@ -107,7 +107,7 @@ fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> B
         groups.entry(group).or_default().push(Member {
             position,
             name,
-            version: version.filter(|_| by_version).and_then(read),
+            version: version.filter(|_| by_version).and_then(read).map(Box::new),
             digest: tag.digest.as_ref(),
             time: date(repository, tag, now).timestamp(),
         });

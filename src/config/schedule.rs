@@ -262,8 +262,11 @@ fn days(node: &Node, reading: &mut Reading) -> Option<([bool; 7], String)> {
     let (texts, sound) = read::texts("days", node, &mut reading.problems)?;
     let (mut days, mut sound) = ([false; 7], sound);
     for (text, at) in &texts {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (Some(first), Some(last)) = (day(first, at, reading), day(last, at, reading)) else {
+        let range = match text.split_once('-') {
+            Some((first, last)) => day(first, at, reading).zip(day(last, at, reading)),
+            None => day(text, at, reading).map(|day| (day, day)),
+        };
+        let Some((first, last)) = range else {
             sound = false;
             continue;
         };

@@ -100,6 +100,9 @@ impl Daemon {
             watch: None,
         };
         living.begin(address).await;
+        // What was missed while nothing lived waits for no minute to pass.
+        living.tick().await;
+        living.show();
 
         let mut alive = tokio::time::interval(systemd::watchdog().unwrap_or(SELDOM));
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -109,18 +112,14 @@ impl Daemon {
         loop {
             tokio::select! {
                 biased;
-                told = stop.wait_for(|stop| *stop) => {
-                    // Where nobody is left who could tell, nobody would ever stop it.
-                    drop(told);
-                    break;
-                }
+                () = told(&mut stop) => break,
                 _ = alive.tick() => systemd::alive(),
                 came = living.run_ended() => living.note(came),
-                Some(()) = reload.recv() => living.reload(),
+                Some(()) = reload.recv() => living.reload().await,
                 Some(()) = changes.recv() => look_at = Some(Instant::now() + QUIET),
                 () = sleep_until(look_at), if look_at.is_some() => {
                     look_at = None;
-                    living.look_at_policies();
+                    living.look_at_policies().await;
                 }
                 Some(()) = ticks.recv() => living.tick().await,
                 came = &mut pages, if pages_up => {
@@ -145,6 +144,12 @@ impl Daemon {
     }
 }
 
+/// Until it is told to stop, or nobody is left who could tell it, so that nothing ever would stop it.
+async fn told(stop: &mut watched::Receiver<bool>) {
+    // Either way.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 /// At that time; never, where there is none.
 async fn sleep_until(at: Option<Instant>) {
     match at {
@@ -162,10 +167,7 @@ impl Living {
         let now = self.now();
         self.watch_policies();
         // Whether the state can be written is known only once it was.
-        let new = |line| (self.table.key(line), now);
-        let mut handled: BTreeMap<String, Timestamp> = self.table.lines.iter().map(new).collect();
-        handled.extend(self.handled.iter().map(|(key, until)| (key.clone(), *until)));
-        self.remember(handled).await;
+        self.remember_new_lines(now).await;
         self.settle();
         self.show();
         let settings = &self.rules.settings;
@@ -203,7 +205,7 @@ impl Living {
 
     /// A minute has passed.
     async fn tick(&mut self) {
-        self.look_at_policies();
+        self.look_at_policies().await;
         if self.running.is_some() {
             return;
         }
@@ -271,6 +273,15 @@ impl Living {
         }
     }
 
+    /// A schedule that is new is looked after from now on, and what is no longer one not forgotten before the next tick:
+    /// an edit may be taken back.
+    async fn remember_new_lines(&mut self, now: Timestamp) {
+        let mut handled: BTreeMap<String, Timestamp> =
+            self.table.lines.iter().map(|line| (self.table.key(line), now)).collect();
+        handled.extend(self.handled.iter().map(|(key, until)| (key.clone(), *until)));
+        self.remember(handled).await;
+    }
+
     fn cannot_write(&mut self, error: &StoreError) {
         if self.unready.replace(error.kind) != Some(error.kind) {
             let kind = error.kind.label();
@@ -328,7 +339,7 @@ impl Living {
     }
 
     /// Takes up policies that changed, where they can be gone by.
-    fn look_at_policies(&mut self) {
+    async fn look_at_policies(&mut self) {
         match self.rules.changed_policies() {
             Ok(None) => {
                 if self.problems.policies.take().is_some() {
@@ -338,7 +349,7 @@ impl Living {
             Ok(Some(policies)) => {
                 self.rules.policies = policies;
                 self.problems.policies = None;
-                self.take_up("policies");
+                self.take_up("policies").await;
             }
             Err(diagnostics) => {
                 let since = self.now();
@@ -348,7 +359,7 @@ impl Living {
     }
 
     /// Reads settings and policies again.
-    fn reload(&mut self) {
+    async fn reload(&mut self) {
         systemd::reloading();
         match rules::load(&self.start.file, &self.start.environment) {
             Ok(mut rules) => {
@@ -365,7 +376,7 @@ impl Living {
                 rules.settings.state.clone_from(&before.state);
                 self.rules = rules;
                 self.problems = Problems::default();
-                self.take_up("settings and policies");
+                self.take_up("settings and policies").await;
             }
             Err(error) => {
                 let text = match error.diagnostics() {
@@ -380,7 +391,7 @@ impl Living {
         systemd::ready();
     }
 
-    fn take_up(&mut self, what: &str) {
+    async fn take_up(&mut self, what: &str) {
         let policies = &self.rules.policies;
         self.table = timetable(&self.rules.settings.schedule, &policies.policies, host(&self.start.by));
         let state = policy_state(policies, self.now());
@@ -392,6 +403,7 @@ impl Living {
             state.count
         );
         self.board.update(|status| status.policies = state);
+        self.remember_new_lines(self.now()).await;
     }
 
     fn watch_policies(&mut self) {

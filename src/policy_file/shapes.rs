@@ -41,7 +41,7 @@ pub struct PolicyShape {
     /// When the daemon lets it remove, instead of the schedule of the settings: five fields (minute, hour, day, month,
     /// weekday), or a nickname such as `@weekly`.
     #[schemars(
-        regex(pattern = r"^\s*(@(yearly|annually|monthly|weekly|daily|hourly)|\S+(\s+\S+){4})\s*$"),
+        regex(pattern = r"^\s*(@[A-Za-z]+|\S+(\s+\S+){4})\s*$"),
         example = &"0 3 * * 0"
     )]
     pub schedule: Option<String>,

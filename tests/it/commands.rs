@@ -5,11 +5,12 @@ use std::path::Path;
 
 use clap::error::ErrorKind;
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "docs/acr.md",
+    "docs/daemon.md",
     "docs/evidence.md",
     "docs/policies.md",
     "docs/registries.md",

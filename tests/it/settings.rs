@@ -392,7 +392,7 @@ fn the_reference_is_true() {
     let shown = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     load(shown, &[]);
     let folder = folder();
-    let wrong = "x = 1\n[schedule]\nx = 1\n[limits]\nx = 1\n[registries.a]\nx = 1\nauth = { kind = \"basic\", x = 1 }\n\
+    let wrong = "x = 1\n[schedule]\nx = 1\nwindow = { x = 1 }\nfreeze = [{ x = 1 }]\n[records]\nx = 1\n[limits]\nx = 1\n[registries.a]\nx = 1\nauth = { kind = \"basic\", x = 1 }\n\
                  [sources.a]\nkind = \"release-records\"\nx = 1\n[sources.b]\nkind = \"kubernetes\"\nx = 1\n\
                  custom = [{ x = 1 }]\n[registries.b]\nrates = { x = 1 }\n\
                  auth = { kind = \"workload-identity\", x = 1 }\n[azure]\nx = 1\n\

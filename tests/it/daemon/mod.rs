@@ -2,6 +2,9 @@
 
 mod due;
 mod holding;
+mod living;
+#[cfg(unix)]
+mod real;
 mod records;
 
 use jiff::Timestamp;

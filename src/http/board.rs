@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::metrics::Metrics;
+use super::views::RunCounts;
 use crate::run::{Ended, RunError};
-use crate::store::RunKind;
+use crate::store::{RunKind, RunRecord};
 
 /// Where the daemon is in its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,13 +82,18 @@ pub struct PolicyProblem {
 #[derive(Debug)]
 pub struct Board {
     status: watch::Sender<Status>,
+    metrics: Metrics,
 }
 
 impl Board {
     /// A board that shows `status`.
     #[must_use]
     pub fn new(status: Status) -> Self {
-        Self { status: watch::Sender::new(status) }
+        let metrics = Metrics::new();
+        if status.policies.problem.is_some() {
+            metrics.policies_failed();
+        }
+        Self { status: watch::Sender::new(status), metrics }
     }
 
     /// What it shows now.
@@ -95,14 +102,29 @@ impl Board {
         self.status.borrow().clone()
     }
 
-    /// Changes what it shows.
+    /// Changes what it shows. A problem of the policies that is not the one shown before counts as one more.
     pub fn update(&self, change: impl FnOnce(&mut Status)) {
-        self.status.send_modify(change);
+        self.status.send_modify(|status| {
+            let before = status.policies.problem.clone();
+            change(status);
+            if status.policies.problem.is_some() && status.policies.problem != before {
+                self.metrics.policies_failed();
+            }
+        });
     }
 
     /// Notes what came of a run.
     pub fn run_ended(&self, kind: RunKind, began_at: Timestamp, ended_at: Timestamp, came: &Result<Ended, RunError>) {
-        let outcome = came.as_ref().map_or_else(|error| error.exit_code(), |ended| ended.outcome.exit_code());
-        tracing::debug!(kind = kind.label(), %began_at, %ended_at, outcome, "a run ended");
+        self.metrics.run_ended(kind, ended_at.duration_since(began_at).as_secs_f64().max(0.0), ended_at, came);
+    }
+
+    /// Notes what earlier processes left on record.
+    pub(super) fn recall(&self, recent: &[(RunRecord, RunCounts)]) {
+        self.metrics.recall(recent);
+    }
+
+    /// All numbers as of now.
+    pub(super) fn metrics(&self) -> String {
+        self.metrics.text(&self.status.borrow())
     }
 }

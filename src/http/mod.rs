@@ -1,17 +1,37 @@
 //! The status page, health, metrics and the API, over HTTP. Nothing here changes anything.
+//!
+//! Pages are made from the record, the board and the plan of a run, which [`plan`] reads piece by piece. They need no
+//! script and nothing from anywhere else; `guard` says so to the browser, and who may look.
 
+mod api;
+mod assets;
 mod board;
+mod chart;
+mod guard;
+mod metrics;
+mod pages;
+mod plan;
+mod problem;
+mod shown;
+mod split;
+mod views;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tower_http::compression::CompressionLayer;
 
 use crate::apply::Clock;
 use crate::config::Settings;
 use crate::store::Store;
+use plan::Plans;
 
 pub use board::{Board, Doing, NextRun, PolicyProblem, PolicyState, Status};
 
@@ -28,18 +48,86 @@ pub struct Site {
     pub clock: Clock,
 }
 
+/// A site and the plans that are open in it.
+#[derive(Clone)]
+struct App {
+    site: Site,
+    plans: Arc<Plans>,
+}
+
 /// Answers requests until `stop` becomes true, and those that were begun even then.
 ///
 /// # Errors
 /// When nothing can be accepted any more.
 pub async fn serve(listener: TcpListener, site: Site, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    match views::recent(&site.store).await {
+        Ok(recent) => site.board.recall(&recent),
+        Err(problem) => tracing::warn!(error = problem.message, "what earlier runs left on record could not be read"),
+    }
+    let plans = Arc::new(Plans::new(site.store.clone()));
+    let router = routes(App { site, plans: Arc::clone(&plans) });
     let stopped = async move {
         // A sender that is gone stops nothing less.
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    axum::serve(listener, routes(site)).with_graceful_shutdown(stopped).await
+    tokio::select! {
+        served = axum::serve(listener, router).with_graceful_shutdown(stopped).into_future() => served,
+        () = plans.let_go() => Ok(()),
+    }
 }
 
-fn routes(site: Site) -> Router {
-    Router::new().route("/healthz", get(|| async { "ok\n" })).with_state(site)
+fn routes(app: App) -> Router {
+    let api = Router::new()
+        .route("/openapi.json", get(api::openapi))
+        .route("/status", get(api::status))
+        .route("/runs", get(api::runs))
+        .route("/runs/{id}", get(api::run))
+        .route("/runs/{id}/plan", get(api::plan))
+        .route("/runs/{id}/tags", get(api::tags))
+        .route("/runs/{id}/removals", get(api::removals_of_run))
+        .route("/removals", get(api::removals))
+        .route("/sources", get(api::sources))
+        .route("/registries", get(api::registries))
+        .route("/registries/{registry}", get(api::registry))
+        .route("/registries/{registry}/{*repository}", get(api::repository))
+        .fallback(|| async { problem::Problem::missing("there is no such address; /api/v1/openapi.json lists all") });
+    Router::new()
+        .route("/", get(pages::home))
+        .route("/runs", get(pages::runs))
+        .route("/runs/{id}", get(pages::run))
+        .route("/registries/{registry}", get(pages::registry))
+        .route("/registries/{registry}/{*repository}", get(pages::repository))
+        .route("/assets/{hash}/{name}", get(assets::asset))
+        .route("/metrics", get(numbers))
+        .route("/readyz", get(ready))
+        .nest("/api/v1", api)
+        .fallback(pages::missing)
+        .layer(CompressionLayer::new())
+        .route("/healthz", get(|| async { "ok\n" }))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), guard::guard))
+        .with_state(app)
+}
+
+async fn numbers(State(app): State<App>) -> Response {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.site.board.metrics()).into_response()
+}
+
+/// Whether it does its work. Anybody may ask, so that no name and no path is told.
+async fn ready(State(app): State<App>) -> Response {
+    let status = app.site.board.status();
+    let not_ready = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    if status.doing == Doing::Stopping {
+        return not_ready("stopping\n");
+    }
+    if !status.ready {
+        let starting = status.policies.problem.is_none();
+        return not_ready(if starting { "starting\n" } else { "no policies to go by: the log says what is wrong\n" });
+    }
+    match app.site.store.runs(1).await {
+        Ok(_) => "ready\n".into_response(),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            not_ready("the state cannot be read: the log says why\n")
+        }
+    }
 }

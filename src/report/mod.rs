@@ -34,5 +34,6 @@ pub use particulars::{AfterDaysView, ParticularsView};
 pub use reason::{HolderView, MissView, ReasonView, minute, short};
 pub use seal::{Broken, open, seal};
 pub use tested::{TestedFile, TestedTag, TestedView, tested_text};
+pub use tally::why_it_goes;
 pub use text::{sources_text, text};
 pub use words::{age, bytes, clip, count, counted, obstacle, plain, refusal_message};

@@ -184,7 +184,8 @@ fn is_are(number: u64, what: &str) -> String {
 }
 
 /// The rules that let a tag go, without the policy's name where there is only one.
-pub(super) fn why_it_goes(removal: &RemovalView) -> String {
+#[must_use]
+pub fn why_it_goes(removal: &RemovalView) -> String {
     let several = removal.policies().nth(1).is_some();
     let parts: Vec<String> = removal
         .reasons

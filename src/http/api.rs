@@ -1,0 +1,336 @@
+//! The API: `/api/v1`, JSON, read-only. `schema/openapi.json` describes it.
+
+use std::io::Read as _;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::App;
+use super::board::{Doing, Status};
+use super::plan::{Opened, VERDICTS, Wanted, blocking};
+use super::problem::Problem;
+use super::views::{EntryView, RunCounts, RunView, TagView, recent, standing};
+use crate::domain::{RegistryName, RepositoryName};
+use crate::store::{JournalOf, RunRecord};
+
+type Answer<T> = Result<T, Problem>;
+
+/// The description of the API.
+const OPENAPI: &str = include_str!("../../schema/openapi.json");
+
+/// Most of anything that one answer lists.
+const MOST: u32 = 1000;
+
+/// What stands behind the `?` of an address.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: serde::de::DeserializeOwned> FromRequestParts<App> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut http::request::Parts, app: &App) -> Answer<Self> {
+        let query = Query::from_request_parts(parts, app).await;
+        query.map(|Query(query)| Self(query)).map_err(|error| Problem::bad(error.body_text()))
+    }
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Paging {
+    limit: Option<u32>,
+    before: Option<String>,
+}
+
+/// Which tags of a plan are wanted.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub(super) struct TagQuery {
+    pub(super) verdict: Option<String>,
+    pub(super) search: Option<String>,
+    /// From one on.
+    pub(super) page: Option<u64>,
+    pub(super) limit: Option<u32>,
+    /// On pages: from which entry of the journal on.
+    pub(super) before: Option<i64>,
+}
+
+impl TagQuery {
+    /// What is wanted, of one repository or of all.
+    pub(super) fn wanted(&self, repository: Option<(String, String)>) -> Answer<Wanted> {
+        let verdict = match self.verdict.as_deref().filter(|verdict| !verdict.is_empty()) {
+            None => None,
+            Some(label) => {
+                let known = VERDICTS.iter().position(|verdict| *verdict == label);
+                let unknown = || Problem::bad(format!("no verdict `{label}`; there are {}", VERDICTS.join(", ")));
+                Some(known.ok_or_else(unknown)?)
+            }
+        };
+        let search = self.search.as_deref().unwrap_or_default().to_ascii_lowercase();
+        Ok(Wanted { verdict, repository, words: search.split_whitespace().map(str::to_owned).collect() })
+    }
+
+    pub(super) fn limit(&self, default: u32) -> Answer<u32> {
+        limit(self.limit, default)
+    }
+
+    /// The number of the page, from one on.
+    pub(super) fn number(&self) -> u64 {
+        self.page.unwrap_or(1).max(1)
+    }
+}
+
+fn limit(wanted: Option<u32>, default: u32) -> Answer<u32> {
+    match wanted.unwrap_or(default) {
+        limit @ 1..=MOST => Ok(limit),
+        other => Err(Problem::bad(format!("`limit` is {other}, and must be 1 to {MOST}"))),
+    }
+}
+
+pub(super) async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+pub(super) async fn status(State(app): State<App>) -> Json<Value> {
+    let status = app.site.board.status();
+    let now = (app.site.clock)();
+    Json(status_json(&status, app.site.settings.mode.label(), now))
+}
+
+fn status_json(status: &Status, mode: &str, now: Timestamp) -> Value {
+    let doing = match &status.doing {
+        Doing::Nothing => json!({ "state": "waiting" }),
+        Doing::Run { kind, since, what } => {
+            json!({ "state": "running", "kind": kind.label(), "since": since, "what": what })
+        }
+        Doing::Stopping => json!({ "state": "stopping" }),
+    };
+    let next = status.next.iter().map(|run| json!({ "at": run.at, "what": run.what, "held_back": run.held_back }));
+    let problem = status.policies.problem.as_ref();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "mode": mode,
+        "now": now,
+        "started_at": status.started_at,
+        "ready": status.ready,
+        "doing": doing,
+        "next": next.collect::<Vec<_>>(),
+        "held_back": status.held_back,
+        "policies": {
+            "revision": status.policies.revision,
+            "commit": status.policies.commit,
+            "loaded_at": status.policies.loaded_at,
+            "count": status.policies.count,
+            "problem": problem.map(|problem| json!({ "since": problem.since, "text": problem.text })),
+        },
+    })
+}
+
+pub(super) async fn runs(State(app): State<App>, Asked(paging): Asked<Paging>) -> Answer<Json<Value>> {
+    let limit = limit(paging.limit, 50)?;
+    let before = paging.before.as_deref().map(run_id).transpose()?;
+    let records = app.site.store.runs_before(before, limit).await?;
+    let next = records.last().filter(|_| records.len() == limit as usize).map(|record| record.run.id.to_string());
+    let runs: Vec<RunView> = records.iter().map(RunView::of).collect();
+    Ok(Json(json!({ "runs": runs, "next": next })))
+}
+
+pub(super) async fn run(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Value>> {
+    let record = record(&app, &id).await?;
+    let counts = RunCounts::of(&record);
+    let journal = app.site.store.journal_counts(record.run.id).await?;
+    let journal = journal.iter().map(
+        |found| json!({ "action": found.action, "outcome": found.outcome, "skip": found.skip, "count": found.count }),
+    );
+    let mut view = json!(RunView::with(&record, &counts));
+    view["registries"] = json!(counts.by_registry);
+    view["aftermath"] = json!(counts.registries);
+    view["sources"] = json!(counts.sources);
+    view["refusals"] = json!(counts.refusals);
+    view["journal"] = journal.collect();
+    Ok(Json(view))
+}
+
+/// The plan of a run, as it was made. It is sent while it is unpacked.
+pub(super) async fn plan(State(app): State<App>, Path(id): Path<String>) -> Answer<Response> {
+    let record = record(&app, &id).await?;
+    let reader = app.site.store.plan_reader(record.run.id).await?;
+    let mut reader = reader.ok_or_else(|| no_plan(&record))?;
+    let (send, receive) = mpsc::channel(4);
+    tokio::task::spawn_blocking(move || {
+        let mut room = vec![0; 64 << 10];
+        loop {
+            let piece = reader.read(&mut room).map(|read| Bytes::copy_from_slice(&room[..read]));
+            let last = !piece.as_ref().is_ok_and(|piece| !piece.is_empty());
+            // Whoever hangs up wants no more of it.
+            if send.blocking_send(piece).is_err() || last {
+                return;
+            }
+        }
+    });
+    let pieces = futures::stream::unfold(receive, |mut receive| async {
+        let piece = receive.recv().await?;
+        Some((piece, receive))
+    });
+    Ok(([(CONTENT_TYPE, "application/json")], Body::from_stream(pieces)).into_response())
+}
+
+pub(super) async fn tags(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Asked(query): Asked<TagQuery>,
+) -> Answer<Json<Value>> {
+    let record = record(&app, &id).await?;
+    let plan = app.plans.of(record.run.id).await?.ok_or_else(|| no_plan(&record))?;
+    tags_json(plan, &query, None).await.map(Json)
+}
+
+async fn tags_json(
+    plan: std::sync::Arc<Opened>,
+    query: &TagQuery,
+    repository: Option<(String, String)>,
+) -> Answer<Value> {
+    let (wanted, limit, number) = (query.wanted(repository)?, query.limit(100)?, query.number());
+    let skip = (number - 1).saturating_mul(limit.into());
+    let found = blocking(move || {
+        let found = plan.tags(&wanted, skip, limit as usize)?;
+        let tags: Vec<TagView> = found.tags.into_iter().map(|tag| TagView::of(tag, &plan.document)).collect();
+        Ok((tags, found.total))
+    });
+    let (tags, total) = found.await?;
+    Ok(json!({ "tags": tags, "total": total, "page": number, "limit": limit }))
+}
+
+pub(super) async fn removals_of_run(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Asked(paging): Asked<Paging>,
+) -> Answer<Json<Value>> {
+    let record = record(&app, &id).await?;
+    entries(&app, &JournalOf::Run(record.run.id), &paging).await
+}
+
+pub(super) async fn removals(State(app): State<App>, Asked(paging): Asked<Paging>) -> Answer<Json<Value>> {
+    entries(&app, &JournalOf::Everything, &paging).await
+}
+
+async fn entries(app: &App, of: &JournalOf, paging: &Paging) -> Answer<Json<Value>> {
+    let limit = limit(paging.limit, 100)?;
+    let number =
+        |text: &str| text.parse().map_err(|_| Problem::bad(format!("`before` is no number of an entry: {text}")));
+    let before = paging.before.as_deref().map(number).transpose()?;
+    let found = app.site.store.journal_page(of, before, limit).await?;
+    let next = found.last().filter(|_| found.len() == limit as usize).map(|entry| entry.id.number());
+    let entries: Vec<EntryView> = found.iter().map(EntryView::of).collect();
+    Ok(Json(json!({ "entries": entries, "next": next })))
+}
+
+pub(super) async fn sources(State(app): State<App>) -> Answer<Json<Value>> {
+    let recent = recent(&app.site.store).await?;
+    let standing = standing(&recent);
+    let sources = standing.map(|(_, counts)| counts.sources.clone()).unwrap_or_default();
+    Ok(Json(json!({ "run": standing.map(|(record, _)| record.run.id.to_string()), "sources": sources })))
+}
+
+pub(super) async fn registries(State(app): State<App>) -> Answer<Json<Value>> {
+    let recent = recent(&app.site.store).await?;
+    let standing = standing(&recent);
+    let registries: Vec<Value> = app
+        .site
+        .settings
+        .registries
+        .iter()
+        .map(|settings| {
+            let found = standing.and_then(|(_, counts)| counts.by_registry.get(settings.name.as_str()));
+            json!({
+                "name": settings.name.as_str(),
+                "endpoint": settings.endpoint.as_str(),
+                "removal": settings.removal.label(),
+                "found": found,
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "run": standing.map(|(record, _)| record.run.id.to_string()), "registries": registries })))
+}
+
+pub(super) async fn registry(State(app): State<App>, Path(registry): Path<String>) -> Answer<Json<Value>> {
+    let (record, plan) = current(&app).await?;
+    known_registry(&app, &plan, &registry)?;
+    let repositories: Vec<Value> = plan
+        .repositories
+        .iter()
+        .filter(|((of, _), _)| *of == registry)
+        .map(|((_, repository), found)| {
+            let counts: serde_json::Map<_, _> = VERDICTS
+                .iter()
+                .zip(found.counts)
+                .map(|(verdict, count)| ((*verdict).to_owned(), count.into()))
+                .collect();
+            json!({ "repository": repository, "tags": counts, "reclaimable_bytes": found.reclaimable_bytes })
+        })
+        .collect();
+    Ok(Json(json!({ "run": record.run.id.to_string(), "registry": registry, "repositories": repositories })))
+}
+
+pub(super) async fn repository(
+    State(app): State<App>,
+    Path((registry, repository)): Path<(String, String)>,
+    Asked(query): Asked<TagQuery>,
+) -> Answer<Json<Value>> {
+    let of = journal_of(&registry, &repository)?;
+    let (record, plan) = current(&app).await?;
+    let mut found = tags_json(plan, &query, Some((registry.clone(), repository.clone()))).await?;
+    let history = app.site.store.journal_page(&of, None, 100).await?;
+    if found["total"] == 0 && query.verdict.is_none() && query.search.is_none() && history.is_empty() {
+        return Err(Problem::missing(format!("the last run saw no repository {registry}/{repository} with tags")));
+    }
+    found["run"] = json!(record.run.id.to_string());
+    found["history"] = history.iter().map(|entry| json!(EntryView::of(entry))).collect();
+    Ok(Json(found))
+}
+
+/// The journal of a repository, if the names are such.
+pub(super) fn journal_of(registry: &str, repository: &str) -> Answer<JournalOf> {
+    let wrong = |what: &str, name: &str| Problem::missing(format!("`{name}` is no name of a {what}"));
+    let registry: RegistryName = registry.parse().map_err(|_| wrong("registry", registry))?;
+    let repository: RepositoryName = repository.parse().map_err(|_| wrong("repository", repository))?;
+    Ok(JournalOf::Repository(registry, repository))
+}
+
+/// That the settings or the last run know a registry.
+pub(super) fn known_registry(app: &App, plan: &Opened, registry: &str) -> Answer<()> {
+    let configured = app.site.settings.registries.iter().any(|settings| settings.name.as_str() == registry);
+    let read = plan.document.registries.iter().any(|view| view.name == registry);
+    if configured || read { Ok(()) } else { Err(Problem::missing(format!("no registry `{registry}`"))) }
+}
+
+/// The run that says how things stand, and its plan.
+pub(super) async fn current(app: &App) -> Answer<(RunRecord, std::sync::Arc<Opened>)> {
+    let recent = recent(&app.site.store).await?;
+    let none = || Problem::missing("no run has looked at everything yet; `tagwarden run` does, or the schedule will");
+    let (record, _) = standing(&recent).ok_or_else(none)?;
+    let plan = app.plans.of(record.run.id).await?.ok_or_else(none)?;
+    Ok((record.clone(), plan))
+}
+
+/// The record of the run whose id begins so.
+pub(super) async fn record(app: &App, id: &str) -> Answer<RunRecord> {
+    let is_id = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    let found = if !id.is_empty() && id.bytes().all(is_id) { app.site.store.run(id).await? } else { None };
+    found.ok_or_else(|| Problem::missing(format!("no run `{id}`; /runs lists them")))
+}
+
+fn no_plan(record: &RunRecord) -> Problem {
+    Problem::missing(format!("run {} made no plan, or it is not kept any more", record.run.id))
+}
+
+pub(super) fn run_id(text: &str) -> Answer<Uuid> {
+    text.parse().map_err(|_| Problem::bad(format!("`before` is no id of a run: {text}")))
+}

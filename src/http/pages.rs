@@ -1,0 +1,507 @@
+//! The pages, made here whole: they need no script.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::{Html, IntoResponse, Response};
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::App;
+use super::api::{self, Asked, TagQuery};
+use super::assets::FOLDER;
+use super::board::Doing;
+use super::chart::{Chart, Point, chart};
+use super::plan::{Counts, VERDICTS, blocking};
+use super::problem::Problem;
+use super::shown::{EntryRow, RunRow, TagList, When, escaped, repository_link};
+use super::views::{EntryView, RunCounts, RunView, TagView, recent, shows_all, standing};
+use crate::report::{SourceView, SummaryView, age, bytes, clip, count, plain, short};
+use crate::store::{JournalOf, RunRecord};
+
+type Page = Result<Html<String>, Unshown>;
+
+/// How many rows a page of a table has.
+const ROWS: u32 = 100;
+
+/// Why a page cannot be shown, as a page.
+pub(super) struct Unshown(Frame, Problem);
+
+/// What all pages have around them.
+pub(super) struct Frame {
+    title: String,
+    assets: &'static str,
+    version: &'static str,
+    mode: &'static str,
+    now: When,
+    /// What is wrong with an edit of the policies, since when.
+    policy_problem: Option<(When, String)>,
+    held_back: Option<String>,
+}
+
+impl Frame {
+    fn new(app: &App, title: &str) -> Self {
+        let (status, now) = (app.site.board.status(), (app.site.clock)());
+        Self {
+            title: title.to_owned(),
+            assets: &FOLDER,
+            version: env!("CARGO_PKG_VERSION"),
+            mode: app.site.settings.mode.label(),
+            now: When::of(now, now),
+            policy_problem: status.policies.problem.map(|problem| (When::of(problem.since, now), problem.text)),
+            held_back: status.held_back,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "site/home.html")]
+struct Home {
+    frame: Frame,
+    doing: String,
+    next: Vec<(When, String, Option<String>)>,
+    policies: String,
+    loaded: When,
+    runs: Vec<RunRow>,
+    stands: Option<Stands>,
+    chart: Option<Chart>,
+    points: Vec<(String, String, String)>,
+}
+
+/// How things stand, by the last run that looked at everything.
+struct Stands {
+    run: String,
+    when: When,
+    cards: Vec<Card>,
+    registries: Vec<RegistryRow>,
+    sources: Vec<SourceRow>,
+    refusals: Vec<String>,
+    gaps: u64,
+}
+
+/// One number, large.
+struct Card {
+    number: String,
+    label: String,
+    link: Option<String>,
+}
+
+struct RegistryRow {
+    name: String,
+    link: String,
+    endpoint: String,
+    /// Tags, those that go, protected, undecided, retained, out of scope; nothing where it was not read.
+    found: Option<[String; 6]>,
+    held_back: String,
+    reclaimable: String,
+}
+
+struct SourceRow {
+    name: String,
+    kind: String,
+    answered: bool,
+    claims: String,
+    protects: String,
+    as_of: Option<When>,
+    words: String,
+}
+
+pub(super) async fn home(State(app): State<App>) -> Page {
+    let frame = Frame::new(&app, "Tagwarden");
+    let now = (app.site.clock)();
+    let status = app.site.board.status();
+    let recent = match recent(&app.site.store).await {
+        Ok(recent) => recent,
+        Err(problem) => return Err(Unshown(frame, problem)),
+    };
+    let points: Vec<Point> = recent
+        .iter()
+        .rev()
+        .filter(|(record, counts)| shows_all(record, counts) || counts.reclaimed_bytes().is_some())
+        .filter_map(|(record, counts)| {
+            let reclaimable = counts.plan.as_ref()?.reclaimable_bytes;
+            Some(Point { at: record.run.started_at, reclaimable, reclaimed: counts.reclaimed_bytes() })
+        })
+        .collect();
+    let doing = match &status.doing {
+        Doing::Nothing if status.ready => "Waiting for the next run.".to_owned(),
+        Doing::Nothing => "Not ready yet.".to_owned(),
+        Doing::Run { kind, since, what } => {
+            format!("A {} over {what} is under way, since {}.", kind.label(), When::of(*since, now).distance)
+        }
+        Doing::Stopping => "Stopping: what was begun is finished first.".to_owned(),
+    };
+    let policies = &status.policies;
+    let commit = policies.commit.as_ref().map(|commit| format!(", commit {}", clip(commit, 15))).unwrap_or_default();
+    shown(&Home {
+        doing,
+        next: status.next.iter().map(|run| (When::of(run.at, now), run.what.clone(), run.held_back.clone())).collect(),
+        policies: format!("{}, revision {}{commit}", count(policies.count as u64), short(&policies.revision)),
+        loaded: When::of(policies.loaded_at, now),
+        runs: recent.iter().take(10).map(|(record, counts)| RunRow::of(&RunView::with(record, counts), now)).collect(),
+        stands: standing(&recent).map(|(record, counts)| stands(&app, record, counts, now)),
+        chart: chart(&points),
+        points: points.iter().rev().take(30).map(numbers).collect(),
+        frame,
+    })
+}
+
+fn numbers(point: &Point) -> (String, String, String) {
+    let measured = point.reclaimed.map_or_else(|| "not measured".to_owned(), bytes);
+    (crate::report::minute(point.at), bytes(point.reclaimable), measured)
+}
+
+fn stands(app: &App, record: &RunRecord, counts: &RunCounts, now: Timestamp) -> Stands {
+    let configured = app.site.settings.registries.iter().map(|settings| RegistryRow {
+        name: settings.name.to_string(),
+        link: format!("/registries/{}", escaped(settings.name.as_str())),
+        endpoint: settings.endpoint.to_string().trim_end_matches('/').to_owned(),
+        found: counts.by_registry.get(settings.name.as_str()).map(|found| {
+            let found = &found.found;
+            [found.tags, found.expired, found.protected, found.undecided, found.retained, found.out_of_scope].map(count)
+        }),
+        held_back: counts
+            .by_registry
+            .get(settings.name.as_str())
+            .map_or_else(String::new, |found| count(found.held_back)),
+        reclaimable: counts
+            .by_registry
+            .get(settings.name.as_str())
+            .map_or_else(String::new, |found| size(&found.found)),
+    });
+    let id = record.run.id.to_string();
+    Stands {
+        cards: counts.plan.as_ref().map(|summary| cards(summary, &format!("/runs/{id}"))).unwrap_or_default(),
+        run: id,
+        when: When::of(record.run.started_at, now),
+        registries: configured.collect(),
+        sources: counts.sources.iter().map(|source| source_row(source, now)).collect(),
+        refusals: counts.refusals.iter().map(|refusal| refusal.message.clone()).collect(),
+        gaps: counts.gaps,
+    }
+}
+
+fn source_row(source: &SourceView, now: Timestamp) -> SourceRow {
+    let words = source.error.iter().chain(&source.notes).map(|words| plain(words)).collect::<Vec<_>>().join("; ");
+    SourceRow {
+        name: source.name.clone(),
+        kind: source.kind.clone(),
+        answered: source.state == "answered",
+        claims: count(source.claims),
+        protects: count(source.protects),
+        as_of: source.as_of.map(|at| When::of(at, now)),
+        words,
+    }
+}
+
+fn size(summary: &SummaryView) -> String {
+    let about = if summary.estimated() && summary.reclaimable_bytes > 0 { "about " } else { "" };
+    format!("{about}{}", bytes(summary.reclaimable_bytes))
+}
+
+fn cards(summary: &SummaryView, run: &str) -> Vec<Card> {
+    let by_verdict = [summary.expired, summary.protected, summary.undecided, summary.retained, summary.out_of_scope];
+    let all = Card { number: count(summary.tags), label: "tags".to_owned(), link: Some(format!("{run}#tags")) };
+    let verdicts = VERDICTS.iter().zip(by_verdict).map(|(verdict, number)| Card {
+        number: count(number),
+        label: if *verdict == "expired" { "would go" } else { verdict }.to_owned(),
+        link: Some(format!("{run}?verdict={verdict}#tags")),
+    });
+    let bytes = Card { number: size(summary), label: "reclaimable".to_owned(), link: None };
+    std::iter::once(all).chain(verdicts).chain([bytes]).collect()
+}
+
+#[derive(Template)]
+#[template(path = "site/runs.html")]
+struct Runs {
+    frame: Frame,
+    runs: Vec<RunRow>,
+    next: Option<String>,
+    first: bool,
+}
+
+/// From which run on the list is wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Before {
+    before: Option<String>,
+}
+
+pub(super) async fn runs(State(app): State<App>, Asked(query): Asked<Before>) -> Page {
+    let frame = Frame::new(&app, "Runs");
+    let now = (app.site.clock)();
+    let read = async {
+        let before = query.before.as_deref().map(api::run_id).transpose()?;
+        Ok(app.site.store.runs_before(before, ROWS).await?)
+    };
+    let records = match read.await {
+        Ok(records) => records,
+        Err(problem) => return Err(Unshown(frame, problem)),
+    };
+    let next = records.last().filter(|_| records.len() == ROWS as usize).map(|record| record.run.id.to_string());
+    let runs = records.iter().map(|record| RunRow::of(&RunView::of(record), now)).collect();
+    shown(&Runs { frame, runs, next, first: query.before.is_none() })
+}
+
+#[derive(Template)]
+#[template(path = "site/run.html")]
+struct Run {
+    frame: Frame,
+    run: RunRow,
+    facts: Vec<(&'static str, String)>,
+    cards: Vec<Card>,
+    refusals: Vec<String>,
+    unread: Vec<String>,
+    sources: Vec<SourceRow>,
+    policies: Vec<(String, String, String, String)>,
+    journal: Vec<String>,
+    history: Vec<EntryRow>,
+    more_history: Option<String>,
+    has_plan: bool,
+    list: Option<TagList>,
+}
+
+pub(super) async fn run(State(app): State<App>, Path(id): Path<String>, Asked(query): Asked<TagQuery>) -> Page {
+    let frame = Frame::new(&app, "Run");
+    match run_page(&app, &id, &query).await {
+        Ok(page) => shown(&Run { frame, ..page }),
+        Err(problem) => Err(Unshown(frame, problem)),
+    }
+}
+
+async fn run_page(app: &App, id: &str, query: &TagQuery) -> Result<Run, Problem> {
+    let now = (app.site.clock)();
+    let record = api::record(app, id).await?;
+    let counts = RunCounts::of(&record);
+    let view = RunView::with(&record, &counts);
+    let store = &app.site.store;
+    let journal = store.journal_counts(record.run.id).await?;
+    let entries = store.journal_page(&JournalOf::Run(record.run.id), query.before, ROWS).await?;
+    let more_history = entries.last().filter(|_| entries.len() == ROWS as usize).map(|entry| entry.id.to_string());
+    let (mut unread, mut policies, mut list) = (Vec::new(), Vec::new(), None);
+    if let Some(plan) = app.plans.of(record.run.id).await? {
+        for registry in &plan.document.registries {
+            unread.extend(registry.gaps.iter().map(|gap| {
+                let repository = gap.repository.as_ref().map(|name| format!("/{name}")).unwrap_or_default();
+                plain(&format!("{}{repository}: {} ({}): {}", registry.name, gap.at, gap.kind, gap.message))
+            }));
+        }
+        policies = plan
+            .document
+            .policies
+            .iter()
+            .map(|policy| {
+                let what = policy.description.clone().unwrap_or_default();
+                (policy.name.clone(), policy.mode.clone(), count(policy.expired), what)
+            })
+            .collect();
+        list = Some(tag_list(plan, query, None).await?);
+    }
+    Ok(Run {
+        frame: Frame::new(app, "Run"),
+        facts: facts(&view),
+        cards: counts.plan.as_ref().map(|summary| cards(summary, "")).unwrap_or_default(),
+        refusals: counts.refusals.iter().map(|refusal| refusal.message.clone()).collect(),
+        unread,
+        sources: counts.sources.iter().map(|source| source_row(source, now)).collect(),
+        policies,
+        journal: journal
+            .iter()
+            .map(|found| {
+                let outcome = found.outcome.as_deref().unwrap_or("not settled yet");
+                let skip = found.skip.as_ref().map(|skip| format!(" ({skip})")).unwrap_or_default();
+                format!("{}: {} {outcome}{skip}", found.action, count(found.count.try_into().unwrap_or_default()))
+            })
+            .collect(),
+        history: entries.iter().map(|entry| EntryRow::of(EntryView::of(entry), now)).collect(),
+        more_history,
+        has_plan: list.is_some(),
+        list,
+        run: RunRow::of(&view, now),
+    })
+}
+
+fn facts(run: &RunView) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("Mode", run.mode.clone()), ("Started by", run.by.clone()), ("Version", run.version.clone())];
+    let optional = [
+        ("Took", run.seconds.map(age)),
+        ("Approved by", run.approved_by.clone()),
+        ("Ticket", run.ticket.clone()),
+        ("Plan", run.plan_id.clone()),
+        ("Reclaimed, as the registries say", run.reclaimed_bytes.map(bytes)),
+    ];
+    facts.extend(optional.into_iter().filter_map(|(label, value)| Some((label, plain(&value?)))));
+    facts
+}
+
+async fn tag_list(
+    plan: std::sync::Arc<super::plan::Opened>,
+    query: &TagQuery,
+    repository: Option<(String, String)>,
+) -> Result<TagList, Problem> {
+    let counts: Counts = match &repository {
+        Some(name) => plan.repositories.get(name).map(|found| found.counts).unwrap_or_default(),
+        None => plan.counts,
+    };
+    let show_place = repository.is_none();
+    let (wanted, limit) = (query.wanted(repository)?, query.limit(ROWS)?);
+    let skip = (query.number() - 1).saturating_mul(limit.into());
+    let found = blocking(move || {
+        let found = plan.tags(&wanted, skip, limit as usize)?;
+        let tags: Vec<TagView> = found.tags.into_iter().map(|tag| TagView::of(tag, &plan.document)).collect();
+        Ok((tags, found.total))
+    });
+    let (tags, total) = found.await?;
+    Ok(TagList { show_place, ..TagList::of(tags, total, query, limit, &counts) })
+}
+
+#[derive(Template)]
+#[template(path = "site/registry.html")]
+struct Registry {
+    frame: Frame,
+    name: String,
+    endpoint: String,
+    run: String,
+    when: When,
+    /// Name, link, counts by verdict, bytes.
+    repositories: Vec<(String, String, [String; 5], String)>,
+    range: String,
+    search: String,
+    previous: Option<u64>,
+    next: Option<u64>,
+}
+
+pub(super) async fn registry(State(app): State<App>, Path(name): Path<String>, Asked(query): Asked<TagQuery>) -> Page {
+    let frame = Frame::new(&app, &name);
+    match registry_page(&app, name, &query).await {
+        Ok(page) => shown(&Registry { frame, ..page }),
+        Err(problem) => Err(Unshown(frame, problem)),
+    }
+}
+
+async fn registry_page(app: &App, name: String, query: &TagQuery) -> Result<Registry, Problem> {
+    let (record, plan) = api::current(app).await?;
+    api::known_registry(app, &plan, &name)?;
+    let search = query.search.clone().unwrap_or_default();
+    let fits = |repository: &str| search.to_ascii_lowercase().split_whitespace().all(|word| repository.contains(word));
+    let all: Vec<_> =
+        plan.repositories.iter().filter(|((registry, repository), _)| *registry == name && fits(repository)).collect();
+    let (rows, number) = (ROWS as usize, query.number());
+    let first = usize::try_from((number - 1).saturating_mul(u64::from(ROWS))).unwrap_or(usize::MAX);
+    let repositories: Vec<_> = all
+        .iter()
+        .skip(first)
+        .take(rows)
+        .map(|((registry, repository), found)| {
+            let size = if found.reclaimable_bytes == 0 { String::new() } else { bytes(found.reclaimable_bytes) };
+            (plain(repository), repository_link(registry, repository), found.counts.map(count), size)
+        })
+        .collect();
+    let last = first.saturating_add(repositories.len());
+    let endpoint = plan.document.registries.iter().find(|view| view.name == name).map(|view| view.endpoint.clone());
+    Ok(Registry {
+        frame: Frame::new(app, &name),
+        endpoint: endpoint.unwrap_or_default(),
+        name,
+        run: record.run.id.to_string(),
+        when: When::of(record.run.started_at, (app.site.clock)()),
+        range: match repositories.len() {
+            0 => "none".to_owned(),
+            _ => format!("{} to {} of {}", count(first as u64 + 1), count(last as u64), count(all.len() as u64)),
+        },
+        previous: (number > 1).then(|| number - 1),
+        next: (last < all.len() && !repositories.is_empty()).then(|| number + 1),
+        repositories,
+        search,
+    })
+}
+
+#[derive(Template)]
+#[template(path = "site/repository.html")]
+struct Repository {
+    frame: Frame,
+    name: String,
+    registry: String,
+    registry_link: String,
+    run: String,
+    when: When,
+    reclaimable: String,
+    list: TagList,
+    history: Vec<EntryRow>,
+    more_history: Option<String>,
+}
+
+pub(super) async fn repository(
+    State(app): State<App>,
+    Path((registry, repository)): Path<(String, String)>,
+    Asked(query): Asked<TagQuery>,
+) -> Page {
+    let frame = Frame::new(&app, &format!("{registry}/{repository}"));
+    match repository_page(&app, registry, repository, &query).await {
+        Ok(page) => shown(&Repository { frame, ..page }),
+        Err(problem) => Err(Unshown(frame, problem)),
+    }
+}
+
+async fn repository_page(
+    app: &App,
+    registry: String,
+    repository: String,
+    query: &TagQuery,
+) -> Result<Repository, Problem> {
+    let now = (app.site.clock)();
+    let of = api::journal_of(&registry, &repository)?;
+    let (record, plan) = api::current(app).await?;
+    let name = (registry, repository);
+    let found = plan.repositories.get(&name).cloned();
+    let entries = app.site.store.journal_page(&of, query.before, ROWS).await?;
+    if found.is_none() && entries.is_empty() {
+        return Err(Problem::missing(format!("the last run saw no repository {}/{} with tags", name.0, name.1)));
+    }
+    let list = tag_list(plan, query, Some(name.clone())).await?;
+    Ok(Repository {
+        frame: Frame::new(app, &name.1),
+        registry_link: format!("/registries/{}", escaped(&name.0)),
+        registry: name.0,
+        name: name.1,
+        run: record.run.id.to_string(),
+        when: When::of(record.run.started_at, now),
+        reclaimable: bytes(found.map(|found| found.reclaimable_bytes).unwrap_or_default()),
+        list,
+        more_history: entries.last().filter(|_| entries.len() == ROWS as usize).map(|entry| entry.id.to_string()),
+        history: entries.iter().map(|entry| EntryRow::of(EntryView::of(entry), now)).collect(),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "site/problem.html")]
+struct Unfound<'a> {
+    frame: &'a Frame,
+    status: String,
+    message: String,
+}
+
+pub(super) async fn missing(State(app): State<App>) -> Unshown {
+    Unshown(Frame::new(&app, "Not there"), Problem::missing("there is no such page"))
+}
+
+fn shown(page: &impl Template) -> Page {
+    // Writing into a string does not fail; if it ever does, a short page is better than half of one.
+    Ok(Html(page.render().unwrap_or_else(|error| format!("<!doctype html><title>Tagwarden</title><p>{error}</p>"))))
+}
+
+impl IntoResponse for Unshown {
+    fn into_response(self) -> Response {
+        let Self(frame, problem) = self;
+        let status = problem.status;
+        let page = Unfound { frame: &frame, status: status_words(status), message: problem.message };
+        match shown(&page) {
+            Ok(page) => (status, page).into_response(),
+            Err(_) => status.into_response(),
+        }
+    }
+}
+
+fn status_words(status: StatusCode) -> String {
+    status.canonical_reason().unwrap_or("It did not work").to_owned()
+}

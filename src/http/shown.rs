@@ -1,0 +1,246 @@
+//! Views in the words and links of pages.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use url::form_urlencoded;
+
+use super::api::TagQuery;
+use super::plan::{Counts, VERDICTS};
+use super::views::{EntryView, RunView, TagView};
+use crate::report::{age, bytes, clip, count, minute, plain, short};
+
+/// A time, in words and for the browser.
+#[derive(Debug, Clone)]
+pub(super) struct When {
+    /// As RFC 3339.
+    pub(super) exact: String,
+    pub(super) minute: String,
+    /// How long ago, or in how long.
+    pub(super) distance: String,
+}
+
+impl When {
+    pub(super) fn of(at: Timestamp, now: Timestamp) -> Self {
+        let seconds = now.duration_since(at).as_secs();
+        let distance = match seconds {
+            0.. => format!("{} ago", age(seconds)),
+            _ => format!("in {}", age(-seconds)),
+        };
+        Self { exact: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), minute: minute(at), distance }
+    }
+}
+
+/// A run in a table.
+pub(super) struct RunRow {
+    pub(super) id: String,
+    pub(super) what: String,
+    pub(super) began: When,
+    pub(super) took: String,
+    pub(super) outcome: String,
+    /// The class of style of its outcome.
+    pub(super) mark: &'static str,
+    pub(super) tags: String,
+    pub(super) would_go: String,
+    pub(super) undecided: String,
+    pub(super) reclaimable: String,
+    pub(super) removed: String,
+    pub(super) error: Option<String>,
+}
+
+impl RunRow {
+    pub(super) fn of(run: &RunView, now: Timestamp) -> Self {
+        let number = |pick: fn(&crate::report::SummaryView) -> u64| {
+            run.tags.as_ref().map_or_else(String::new, |summary| count(pick(summary)))
+        };
+        let reclaimable = run.tags.as_ref().map_or_else(String::new, |summary| {
+            let about = if summary.estimated() && summary.reclaimable_bytes > 0 { "about " } else { "" };
+            format!("{about}{}", bytes(summary.reclaimable_bytes))
+        });
+        let mut removed = count(if run.kind == "restore" { run.restored } else { run.removed });
+        if run.failed > 0 {
+            removed += &format!(", {} failed", count(run.failed));
+        }
+        Self {
+            id: run.id.clone(),
+            what: format!("{}{}", run.kind, if run.hypothetical { " for another time" } else { "" }),
+            began: When::of(run.started_at, now),
+            took: run.seconds.map_or_else(|| "-".to_owned(), age),
+            outcome: run.outcome.clone(),
+            mark: match run.exit_code {
+                Some(0) => "good",
+                None => "dim",
+                Some(3 | 5) => "warn",
+                Some(_) => "bad",
+            },
+            tags: number(|summary| summary.tags),
+            would_go: number(|summary| summary.expired),
+            undecided: number(|summary| summary.undecided),
+            reclaimable,
+            removed,
+            error: run.error.as_deref().map(|error| clip(&plain(error), 400)),
+        }
+    }
+}
+
+/// A tag in a table.
+pub(super) struct TagRow {
+    pub(super) place: String,
+    pub(super) link: String,
+    pub(super) tag: String,
+    pub(super) digest: String,
+    pub(super) verdict: String,
+    pub(super) standing: Option<&'static str>,
+    pub(super) policy: Option<String>,
+    pub(super) age: String,
+    pub(super) dated: String,
+    pub(super) size: String,
+    pub(super) why: String,
+    /// The reasons after the first.
+    pub(super) more: Vec<String>,
+}
+
+impl TagRow {
+    pub(super) fn of(tag: TagView) -> Self {
+        let mut why = tag.why.iter().map(|why| plain(why));
+        Self {
+            place: plain(&format!("{}/{}", tag.registry, tag.repository)),
+            link: repository_link(&tag.registry, &tag.repository),
+            tag: plain(&tag.tag),
+            digest: tag.digest.as_deref().map_or_else(|| "unread".to_owned(), short),
+            verdict: tag.verdict,
+            standing: tag.standing,
+            policy: tag.policy,
+            age: tag.age_seconds.map_or_else(|| "unknown".to_owned(), age),
+            dated: tag.dated_at.map_or_else(String::new, |at| format!("{} {}", tag.dated_by, minute(at))),
+            size: tag.reclaimable_bytes.map_or_else(String::new, bytes),
+            why: why.next().unwrap_or_default(),
+            more: why.collect(),
+        }
+    }
+}
+
+/// A page of tags with the way to the others.
+pub(super) struct TagList {
+    pub(super) rows: Vec<TagRow>,
+    /// `101 to 200 of 12,430`.
+    pub(super) range: String,
+    pub(super) search: String,
+    /// Label, number of tags, whether it is chosen.
+    pub(super) verdicts: Vec<(&'static str, String, bool)>,
+    /// Whether anything is looked for.
+    pub(super) narrowed: bool,
+    pub(super) previous: Option<String>,
+    pub(super) next: Option<String>,
+    pub(super) show_place: bool,
+}
+
+impl TagList {
+    pub(super) fn of(tags: Vec<TagView>, total: u64, query: &TagQuery, limit: u32, counts: &Counts) -> Self {
+        let (number, limit) = (query.number(), u64::from(limit));
+        let first = (number - 1).saturating_mul(limit);
+        let last = first + tags.len() as u64;
+        let to = |page: u64| {
+            let mut link = form_urlencoded::Serializer::new(String::new());
+            for (key, value) in [("verdict", &query.verdict), ("search", &query.search)] {
+                if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+                    link.append_pair(key, value);
+                }
+            }
+            format!("?{}#tags", link.append_pair("page", &page.to_string()).finish())
+        };
+        let chosen = query.verdict.as_deref().unwrap_or_default();
+        let search = query.search.clone().unwrap_or_default();
+        Self {
+            range: match tags.len() {
+                0 => "none".to_owned(),
+                _ => format!("{} to {} of {}", count(first + 1), count(last), count(total)),
+            },
+            narrowed: !search.is_empty() || !chosen.is_empty(),
+            search,
+            verdicts: VERDICTS.iter().zip(counts).map(|(label, n)| (*label, count(*n), *label == chosen)).collect(),
+            previous: (number > 1).then(|| to(number - 1)),
+            next: (last < total && !tags.is_empty()).then(|| to(number + 1)),
+            rows: tags.into_iter().map(TagRow::of).collect(),
+            show_place: true,
+        }
+    }
+}
+
+/// An entry of the journal in a table.
+pub(super) struct EntryRow {
+    pub(super) run: String,
+    pub(super) action: &'static str,
+    pub(super) place: String,
+    pub(super) link: String,
+    pub(super) tag: String,
+    pub(super) digest: String,
+    pub(super) policy: String,
+    pub(super) began: When,
+    pub(super) outcome: &'static str,
+    pub(super) mark: &'static str,
+    pub(super) detail: String,
+}
+
+impl EntryRow {
+    pub(super) fn of(entry: EntryView, now: Timestamp) -> Self {
+        Self {
+            place: plain(&format!("{}/{}", entry.registry, entry.repository)),
+            link: repository_link(&entry.registry, &entry.repository),
+            run: entry.run,
+            action: entry.action,
+            tag: plain(&entry.tag),
+            digest: short(&entry.digest),
+            policy: entry.policy.unwrap_or_default(),
+            began: When::of(entry.intended_at, now),
+            outcome: entry.outcome.unwrap_or("not settled yet"),
+            mark: match entry.outcome {
+                Some("done") => "good",
+                Some("failed") => "bad",
+                _ => "warn",
+            },
+            detail: entry.detail.map_or_else(String::new, |detail| clip(&plain(&detail), 400)),
+        }
+    }
+}
+
+pub(super) fn repository_link(registry: &str, repository: &str) -> String {
+    format!("/registries/{}/{}", escaped(registry), escaped(repository))
+}
+
+/// A text as part of a path; slashes stay.
+pub(super) fn escaped(text: &str) -> impl fmt::Display + '_ {
+    struct Escaped<'a>(&'a str);
+    impl fmt::Display for Escaped<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            for byte in self.0.bytes() {
+                match byte {
+                    b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                        write!(f, "{}", char::from(byte))?;
+                    }
+                    byte => write!(f, "%{byte:02X}")?,
+                }
+            }
+            Ok(())
+        }
+    }
+    Escaped(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_cannot_be_left() {
+        assert_eq!(repository_link("contoso", "shop/api"), "/registries/contoso/shop/api");
+        assert_eq!(repository_link("a?b", "\"><script>#é"), "/registries/a%3Fb/%22%3E%3Cscript%3E%23%C3%A9");
+    }
+
+    #[test]
+    fn times_are_told_from_now() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let at = |seconds| When::of(Timestamp::from_second(1_000_000 + seconds).unwrap(), now).distance;
+        assert_eq!([at(-7200), at(0), at(90)], ["2 hours ago", "0 seconds ago", "in 1 minute"]);
+    }
+}

@@ -12,6 +12,7 @@ pub mod demo;
 pub mod domain;
 pub mod engine;
 pub mod http;
+pub mod notify;
 pub mod policy_file;
 pub mod registry;
 pub mod report;

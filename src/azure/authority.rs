@@ -40,6 +40,7 @@ impl Authority {
             limit: ERROR_LIMIT,
             content: content(request),
             repeat: Repeat::Safe,
+            secret_path: false,
         };
         let answer = self.patiently(&ask, &headers(request)).await.map_err(|error| match error.kind {
             RequestErrorKind::Connection => self.failed(error.kind, &error.message, unreachable(&ask)),

@@ -8,16 +8,18 @@ use tokio::sync::watch;
 
 use super::output::{color, print, print_as, say, write_file};
 use super::progress::Bar;
+use super::telling::Telling;
 use super::{
-    ApplyArgs, Cli, Command, DataFormat, DemoArgs, ExplainArgs, PlanArgs, RestoreArgs, RunArgs, RunsArgs, RunsCommand,
-    SourcesArgs, SourcesCommand, policy_work, results,
+    ApplyArgs, Cli, Command, DataFormat, DemoArgs, ExplainArgs, NotifyArgs, NotifyCommand, PlanArgs, RestoreArgs,
+    RunArgs, RunsArgs, RunsCommand, SourcesArgs, SourcesCommand, health, policy_work, results, telling,
 };
 use crate::apply::Clock;
-use crate::config;
+use crate::config::{self, Settings};
 use crate::demo::Demo;
-use crate::policy_file;
+use crate::policy_file::{self, PolicySet};
 use crate::report::{self, Format, PlanDocument};
 use crate::run::{self, Approval, Ended, House, RunError, Turn};
+use crate::store::RunKind;
 
 /// Runs one command and gives its exit code.
 pub(super) async fn dispatch(cli: Cli) -> u8 {
@@ -34,6 +36,8 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::Sources(args) => sources(config, &args).await,
         Command::Runs(args) => runs(config, &args).await,
         Command::Restore(args) => restore(config, &args).await,
+        Command::Notify(NotifyArgs { command: NotifyCommand::Test { name } }) => telling::test(config, &name).await,
+        Command::Health(args) => health::health(config, &args).await,
         Command::Test(args) => policy_work::test(config, &args, environment()),
         Command::Schema(args) => {
             policy_work::schema(&args);
@@ -78,11 +82,19 @@ pub(super) fn by() -> String {
 }
 
 async fn open(config: Option<&Path>) -> Result<House, RunError> {
-    let file = config::find(config)?;
-    let loaded = run::load(&file, environment())?;
+    open_loaded(load(config)?).await
+}
+
+/// Settings and policies, with the warnings about them said.
+fn load(config: Option<&Path>) -> Result<(Settings, PolicySet), RunError> {
+    let loaded = run::load(&config::find(config)?, environment())?;
     for warning in &loaded.0.warnings {
         say(&format!("warning: {warning}"));
     }
+    Ok(loaded)
+}
+
+async fn open_loaded(loaded: (Settings, PolicySet)) -> Result<House, RunError> {
     House::open(loaded, by(), clock(), stop()).await
 }
 
@@ -172,21 +184,31 @@ async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, RunError> {
 
 async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> {
     let formats = formats(&args.out)?;
-    let house = open(config).await?;
-    let bar = Bar::new();
-    let turn = Turn { despite: args.despite_freeze.clone(), ..Turn::default() };
-    let ended = house.run_turn(turn, &bar).await;
-    drop(bar);
-    house.close().await;
-    let ended = ended?;
-    show(&ended.document, args.format.into(), &formats)?;
-    if !ended.applied.is_empty() {
-        say(results::applied_text(&ended).trim_end());
-    }
-    if let Some(why) = &ended.circumstances.held_back {
-        say(&format!("nothing was removed: {why}; `--despite-freeze REASON` removes all the same"));
-    }
-    Ok(exit(&ended))
+    let loaded = load(config)?;
+    let telling = Telling::start(&loaded.0);
+    let came = async {
+        let house = open_loaded(loaded).await?;
+        let bar = Bar::new();
+        let turn = Turn { despite: args.despite_freeze.clone(), ..Turn::default() };
+        let ended = house.run_turn(turn, &bar).await;
+        drop(bar);
+        house.close().await;
+        ended
+    };
+    let came = came.await;
+    telling.run_ended(RunKind::Run, &came);
+    let shown = came.and_then(|ended| {
+        show(&ended.document, args.format.into(), &formats)?;
+        if !ended.applied.is_empty() {
+            say(results::applied_text(&ended).trim_end());
+        }
+        if let Some(why) = &ended.circumstances.held_back {
+            say(&format!("nothing was removed: {why}; `--despite-freeze REASON` removes all the same"));
+        }
+        Ok(exit(&ended))
+    });
+    telling.finish().await;
+    shown
 }
 
 /// Says the exit code's reason on stderr, so that a script's log explains itself.
@@ -231,22 +253,32 @@ fn show(document: &PlanDocument, format: Format, files: &[(&Path, Format)]) -> R
 async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> {
     let text = std::fs::read_to_string(&args.plan)
         .map_err(|error| RunError::Usage(format!("cannot read {}: {error}", args.plan.display())))?;
-    let house = open(config).await?;
     let approval = Approval {
         approved_by: args.approved_by.clone(),
         ticket: args.ticket.clone(),
         despite: args.despite_freeze.clone(),
     };
-    let bar = Bar::new();
-    let ended = house.apply(&text, &approval, &bar).await;
-    drop(bar);
-    house.close().await;
-    let ended = ended?;
-    match args.format {
-        DataFormat::Text => print(&results::applied_text(&ended)),
-        DataFormat::Json => print(&pretty(&results::applied_json(&ended))),
-    }
-    Ok(exit(&ended))
+    let loaded = load(config)?;
+    let telling = Telling::start(&loaded.0);
+    let came = async {
+        let house = open_loaded(loaded).await?;
+        let bar = Bar::new();
+        let ended = house.apply(&text, &approval, &bar).await;
+        drop(bar);
+        house.close().await;
+        ended
+    };
+    let came = came.await;
+    telling.run_ended(RunKind::Apply, &came);
+    let shown = came.map(|ended| {
+        match args.format {
+            DataFormat::Text => print(&results::applied_text(&ended)),
+            DataFormat::Json => print(&pretty(&results::applied_json(&ended))),
+        }
+        exit(&ended)
+    });
+    telling.finish().await;
+    shown
 }
 
 async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunError> {

@@ -1,18 +1,22 @@
 //! The commands, as people and scripts call them. Data goes to stdout, words to stderr.
 
 mod commands;
+mod health;
 mod output;
 mod policy_work;
 mod progress;
 mod results;
 mod schedule;
 mod serve;
+mod telling;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use url::Url;
 
 use crate::report::Format;
 
@@ -57,6 +61,10 @@ enum Command {
     Restore(RestoreArgs),
     /// Run the tests that live beside the policies (`*.test.yaml`); reaches nothing outside
     Test(policy_work::TestArgs),
+    /// Try out how people are told of runs
+    Notify(NotifyArgs),
+    /// Ask the daemon on this machine whether it is well: exit code 0 or 1
+    Health(HealthArgs),
     /// Print the JSON schema of policy files
     Schema(policy_work::SchemaArgs),
 }
@@ -194,6 +202,34 @@ struct RestoreArgs {
     /// What to print
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
+}
+
+#[derive(Debug, Args)]
+struct NotifyArgs {
+    #[command(subcommand)]
+    command: NotifyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum NotifyCommand {
+    /// Send a test message
+    Test {
+        /// The name in the settings, as in [notify.NAME]
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct HealthArgs {
+    /// Ask whether it goes by its schedule (/readyz), not only whether it is alive (/healthz)
+    #[arg(long, conflicts_with = "url")]
+    ready: bool,
+    /// The address to ask [default: that of `listen` in the settings]
+    #[arg(long, value_name = "URL")]
+    url: Option<Url>,
+    /// How long to wait for an answer
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

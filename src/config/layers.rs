@@ -179,11 +179,13 @@ fn value_node(value: Spanned<DeValue<'_>>) -> Node {
 
 /// The text with everything that looks like a secret struck out, byte for byte, so that no message can show one.
 pub(super) fn without_secrets(text: &str) -> String {
-    const SECRETS: [&str; 2] = [
+    const SECRETS: [&str; 3] = [
         // A value behind a key that sounds like a secret, unless it only names a file.
         r#"(?i)\b(?:[\w-]*(?:pass|passw|secret|token|pwd|credential)[\w-]*|value)["']?\s*[=:]\s*("""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^,}\s#]+)"#,
         // User and password in a URL.
         r#"://([^/@\s"']+)@"#,
+        // The address of a webhook: whoever knows it can write there.
+        r#"(?m)^\s*\[notify\.[^\n]*\n(?:(?:[^\[\n][^\n]*)?\n)*?[ \t]*url\s*=\s*("[^"\n]*"?|'[^'\n]*'?)"#,
     ];
     let mut shown = text.to_owned();
     for pattern in SECRETS {

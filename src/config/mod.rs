@@ -5,6 +5,7 @@ mod azure;
 mod kubernetes;
 mod layers;
 mod listen;
+mod notify;
 mod reading;
 mod registries;
 mod revision;
@@ -13,7 +14,7 @@ mod sources;
 mod workloads;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::domain::{Limits, RegistryName};
 use crate::policy_file::{Diagnostic, Fields, Node, PolicySet, Problems, Value, read};
 use crate::registry::RegistrySettings;
 use crate::sources::SourceSettings;
+pub use notify::{Channel, Email, Encryption, NotifySettings, Occasion, Template};
 use reading::Reading;
 
 pub use schedule::{Freeze, Hold, Missed, Schedule, Window};
@@ -56,6 +58,8 @@ pub struct Settings {
     pub sources: Vec<SourceSettings>,
     /// The limits of every run.
     pub limits: Limits,
+    /// Who is told of runs, by name.
+    pub notify: Vec<NotifySettings>,
     /// The hash over the settings that decide what stays and what goes, `sha256:…`. The same settings written
     /// differently have the same.
     pub revision: String,
@@ -136,6 +140,8 @@ impl Mode {
 const MODES: [(&str, Mode); 3] = [("dry-run", Mode::DryRun), ("approved", Mode::Approved), ("enforce", Mode::Enforce)];
 /// For how long a removal is to be undoable, unless the settings say otherwise.
 const UNDO_WINDOW: Duration = Duration::from_hours(7 * 24);
+/// Where the daemon listens, unless the settings say otherwise.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 /// Where the settings are looked for, in this order.
 const PLACES: [&str; 2] = ["tagwarden.toml", "/etc/tagwarden/tagwarden.toml"];
 
@@ -199,6 +205,27 @@ pub fn policies_path(path: &Path, environment: &[(String, String)]) -> Option<Pa
     Some(path.parent().unwrap_or(Path::new("")).join(named))
 }
 
+/// Where the daemon of these settings listens, whatever else is wrong with them.
+///
+/// # Errors
+/// When the file cannot be read, or `listen` is no address.
+pub fn listen_address(path: &Path, environment: &[(String, String)]) -> Result<SocketAddr, ConfigError> {
+    let wrong = |what: String| ConfigError::of(path, what);
+    let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("listen"));
+    let set = environment.iter().find(|(name, value)| is_it(name) && !value.is_empty());
+    let written = if let Some((_, value)) = set {
+        Some(value.clone())
+    } else {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|error| wrong(format!("the settings cannot be read: {error}")))?;
+        let root: toml::Table = text.parse().map_err(|_| wrong("no valid TOML".to_owned()))?;
+        root.get("listen").and_then(toml::Value::as_str).map(str::to_owned)
+    };
+    let parse =
+        |written: String| written.parse().map_err(|_| wrong("`listen` must be an IP address and a port".into()));
+    written.map_or(Ok(LISTEN), parse)
+}
+
 fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings> {
     let mut fields = Fields::of(root, "settings file", &mut reading.problems)?;
     let mode = fields
@@ -223,6 +250,7 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
     reading.azure = azure;
     let sources = sources::sources(fields.get("sources"), &names, reading);
     let limits = fields.get("limits").map_or(Some(Limits::default()), |node| limits(node, reading));
+    let notify = notify::channels(fields.get("notify"), reading);
     fields.finish(hint, &mut reading.problems);
     Some(Settings {
         file: path.to_owned(),
@@ -238,6 +266,7 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
         registries,
         sources,
         limits: limits?,
+        notify,
         revision: String::new(),
         warnings: Vec::new(),
     })

@@ -122,6 +122,8 @@ pub(crate) struct Ask {
     pub(crate) content: Option<(Arc<str>, Arc<[u8]>)>,
     /// When it may be sent once more.
     pub(crate) repeat: Repeat,
+    /// Whether the path itself is a secret, as that of a webhook is: then no message shows it.
+    pub(crate) secret_path: bool,
 }
 
 /// When a request that went wrong may be sent once more.
@@ -139,7 +141,7 @@ pub(crate) enum Repeat {
 impl Ask {
     /// A GET of at most `limit` bytes.
     pub(crate) fn get(url: Url, accept: &'static str, limit: usize) -> Self {
-        Self { method: Method::GET, url, accept, limit, content: None, repeat: Repeat::Safe }
+        Self { method: Method::GET, url, accept, limit, content: None, repeat: Repeat::Safe, secret_path: false }
     }
 
     /// A HEAD.
@@ -162,6 +164,9 @@ impl Ask {
         let mut url = self.url.clone();
         url.set_query(None);
         url.set_fragment(None);
+        if self.secret_path {
+            return format!("{} {}/…", self.method, url.origin().ascii_serialization());
+        }
         format!("{} {url}", self.method)
     }
 }

@@ -1,0 +1,48 @@
+//! Telling of runs that commands do, and trying out how it is told.
+
+use std::path::Path;
+
+use super::commands::{by, clock, environment};
+use super::output::print;
+use crate::apply::Clock;
+use crate::config::{self, Mode, Settings};
+use crate::notify::{self, GRACE, Notifier, RunNews};
+use crate::run::{Ended, RunError};
+use crate::store::RunKind;
+
+/// Tells of one run, as the settings say.
+pub(super) struct Telling {
+    notifier: Notifier,
+    mode: Mode,
+    clock: Clock,
+}
+
+impl Telling {
+    pub(super) fn start(settings: &Settings) -> Self {
+        let clock = clock();
+        Self { notifier: Notifier::start(&settings.notify, &settings.state, &clock), mode: settings.mode, clock }
+    }
+
+    /// Begins to tell what came of it; the rest of the command need not wait.
+    pub(super) fn run_ended(&self, kind: RunKind, came: &Result<Ended, RunError>) {
+        self.notifier.run_ended(RunNews::of(kind, came, self.mode, &by(), (self.clock)()));
+    }
+
+    /// Waits for what is still being sent, though not for long.
+    pub(super) async fn finish(self) {
+        self.notifier.finish(GRACE).await;
+    }
+}
+
+/// Sends a test message to one of those that the settings name.
+pub(super) async fn test(config: Option<&Path>, name: &str) -> Result<u8, RunError> {
+    let settings = config::load(&config::find(config)?, environment())?;
+    let Some(one) = settings.notify.iter().find(|one| one.name == name) else {
+        let known: Vec<&str> = settings.notify.iter().map(|one| one.name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(RunError::Usage(format!("the settings have no [notify.{name}]; there is: {known}")));
+    };
+    notify::test(one, &by(), (clock())()).await.map_err(|error| RunError::Output(error.to_string()))?;
+    print(&format!("sent a test message to {name} ({})\n", one.channel.label()));
+    Ok(0)
+}

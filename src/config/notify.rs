@@ -1,0 +1,414 @@
+//! `[notify.<name>]`: who is told of runs, and of what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::auth::secret_at;
+use super::layers::fold;
+use super::reading::Reading;
+use super::registries::{ca_file, is_loopback};
+use crate::policy_file::{Entry, Fields, Node, Place, read};
+
+/// Somebody who is told of runs.
+#[derive(Debug, Clone)]
+pub struct NotifySettings {
+    /// The name in the settings.
+    pub name: String,
+    /// Of what they are told.
+    pub on: BTreeSet<Occasion>,
+    /// How they are reached.
+    pub channel: Channel,
+    /// After how long the same problem is told again.
+    pub repeat_after: Duration,
+    /// How long one try to reach them may take.
+    pub timeout: Duration,
+    /// A PEM file with further certificate authorities to trust.
+    pub ca_file: Option<PathBuf>,
+    /// What the text of a message is made from; nothing means the built-in one.
+    pub template: Option<Template>,
+}
+
+/// What somebody may be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Occasion {
+    /// Tags were removed.
+    Removed,
+    /// A limit or an obstacle refused removals, or a plan could not be applied.
+    Refused,
+    /// A run could not be done, or some removals failed.
+    Failed,
+    /// A source or a registry could not be read whole.
+    EvidenceMissing,
+    /// A run was good again after a problem that was told.
+    Recovered,
+    /// Any run.
+    Always,
+}
+
+/// How somebody is reached. Addresses of webhooks are secrets: whoever knows one can write there.
+#[derive(Debug, Clone)]
+pub enum Channel {
+    /// JSON of our own, signed.
+    Webhook {
+        /// The address.
+        url: SecretString,
+        /// The key of the signature.
+        secret: SecretString,
+    },
+    /// An incoming webhook of Slack.
+    Slack {
+        /// The address.
+        url: SecretString,
+    },
+    /// A webhook of a workflow in Microsoft Teams.
+    Teams {
+        /// The address.
+        url: SecretString,
+    },
+    /// E-mail through SMTP.
+    Email(Email),
+}
+
+/// How e-mail is sent.
+#[derive(Debug, Clone)]
+pub struct Email {
+    /// The SMTP server.
+    pub server: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether the connection is encrypted.
+    pub encryption: Encryption,
+    /// As whom to sign in there.
+    pub login: Option<(String, SecretString)>,
+    /// Who sends, as `Name <address>` or an address.
+    pub from: String,
+    /// Who receives; never empty.
+    pub to: Vec<String>,
+}
+
+/// Whether a connection to an SMTP server is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// It becomes so with STARTTLS, or nothing is sent.
+    StartTls,
+    /// From the first byte.
+    Tls,
+    /// Not at all; on this machine only.
+    None,
+}
+
+/// The text of messages with placeholders, such as `{title}`; `{{` and `}}` are braces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Value(&'static str),
+}
+
+impl Template {
+    /// The placeholders that there are.
+    pub const PLACEHOLDERS: [&str; 18] = [
+        "title",
+        "text",
+        "run",
+        "kind",
+        "mode",
+        "outcome",
+        "by",
+        "at",
+        "tags",
+        "expired",
+        "protected",
+        "retained",
+        "undecided",
+        "removed",
+        "skipped",
+        "failed",
+        "reclaimable",
+        "problems",
+    ];
+
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// What is wrong with it, with the line, from 1.
+    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+        let mut pieces = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        let line = |rest: &str| text[..text.len() - rest.len()].matches('\n').count() + 1;
+        while let Some(at) = rest.find(['{', '}']) {
+            plain.push_str(&rest[..at]);
+            rest = &rest[at..];
+            if let Some(after) = rest.strip_prefix("{{") {
+                plain.push('{');
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix("}}") {
+                plain.push('}');
+                rest = after;
+            } else if rest.starts_with('}') {
+                return Err((line(rest), "`}` that closes nothing; a brace itself is `}}`".to_owned()));
+            } else {
+                let Some((word, after)) = rest[1..].split_once('}') else {
+                    return Err((line(rest), "`{` that nothing closes; a brace itself is `{{`".to_owned()));
+                };
+                let known = Self::PLACEHOLDERS.into_iter().find(|known| *known == word.trim());
+                let Some(known) = known else {
+                    let (message, help) = read::unknown("placeholder", word.trim(), "", &Self::PLACEHOLDERS);
+                    return Err((line(rest), format!("{message}; {help}")));
+                };
+                pieces.push(Piece::Text(std::mem::take(&mut plain)));
+                pieces.push(Piece::Value(known));
+                rest = after;
+            }
+        }
+        plain.push_str(rest);
+        pieces.push(Piece::Text(plain));
+        Ok(Self { pieces })
+    }
+
+    /// The text, with those values in the place of the placeholders.
+    #[must_use]
+    pub fn fill(&self, values: &BTreeMap<&'static str, String>) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Value(name) => values.get(name).cloned().unwrap_or_default(),
+        };
+        self.pieces.iter().map(piece).collect()
+    }
+}
+
+impl Occasion {
+    /// The label used in settings and messages.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::EvidenceMissing => "evidence-missing",
+            Self::Recovered => "recovered",
+            Self::Always => "always",
+        }
+    }
+}
+
+impl Channel {
+    /// The label used in settings.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Webhook { .. } => "webhook",
+            Self::Slack { .. } => "slack",
+            Self::Teams { .. } => "teams",
+            Self::Email(_) => "email",
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Webhook,
+    Slack,
+    Teams,
+    Email,
+}
+
+const KINDS: [(&str, Kind); 4] =
+    [("webhook", Kind::Webhook), ("slack", Kind::Slack), ("teams", Kind::Teams), ("email", Kind::Email)];
+const OCCASIONS: [(&str, Occasion); 6] = [
+    ("removed", Occasion::Removed),
+    ("refused", Occasion::Refused),
+    ("failed", Occasion::Failed),
+    ("evidence-missing", Occasion::EvidenceMissing),
+    ("recovered", Occasion::Recovered),
+    ("always", Occasion::Always),
+];
+const ENCRYPTIONS: [(&str, Encryption); 3] =
+    [("starttls", Encryption::StartTls), ("tls", Encryption::Tls), ("none", Encryption::None)];
+/// More text than any message should be.
+const LARGEST_TEMPLATE: usize = 16 * 1024;
+
+/// Everybody who is told of runs, by name. Usually nobody.
+pub(super) fn channels(node: Option<&Node>, reading: &mut Reading) -> Vec<NotifySettings> {
+    let entries = node.and_then(|node| reading.tables("notify", node)).unwrap_or_default();
+    let mut read: Vec<NotifySettings> = entries.iter().filter_map(|entry| one(entry, reading)).collect();
+    read.sort_by(|a, b| a.name.cmp(&b.name));
+    read
+}
+
+fn one(entry: &Entry, reading: &mut Reading) -> Option<NotifySettings> {
+    let mut fields = Fields::of(&entry.node, "notification", &mut reading.problems)?;
+    let kind = reading
+        .required(&mut fields, "kind", &entry.at)
+        .and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
+    let on = fields.get("on").map_or_else(
+        || Some(OCCASIONS.map(|(_, occasion)| occasion).into_iter().filter(|on| *on != Occasion::Always).collect()),
+        |node| occasions(node, reading),
+    );
+    let repeat_after = fields
+        .get("repeat_after")
+        .map_or(Some(Duration::from_hours(24)), |node| read::duration("repeat_after", node, &mut reading.problems));
+    let timeout = fields
+        .get("timeout")
+        .map_or(Some(Duration::from_secs(15)), |node| read::duration("timeout", node, &mut reading.problems));
+    let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
+    let template = fields.get("template").map(|node| template(node, reading));
+    let path = format!("NOTIFY__{}", fold(&entry.key));
+    let channel = kind.and_then(|kind| match kind {
+        Kind::Webhook => {
+            let url = address(&path, &mut fields, reading);
+            let secret = secret_at(&path, &mut fields, "secret", "secret_file", reading);
+            Some(Channel::Webhook { url: url?, secret: secret? })
+        }
+        Kind::Slack => Some(Channel::Slack { url: address(&path, &mut fields, reading)? }),
+        Kind::Teams => Some(Channel::Teams { url: address(&path, &mut fields, reading)? }),
+        Kind::Email => email(&path, &mut fields, &entry.at, reading).map(Channel::Email),
+    });
+    // Without a kind its keys are unknown; telling them all so would hide what is wrong.
+    if kind.is_some() {
+        fields.finish(hint, &mut reading.problems);
+    }
+    Some(NotifySettings {
+        name: entry.key.clone(),
+        on: on?,
+        channel: channel?,
+        repeat_after: repeat_after?,
+        timeout: timeout?,
+        ca_file: ca_file.map_or(Some(None), |file| file.map(Some))?,
+        template: template.map_or(Some(None), |template| template.map(Some))?,
+    })
+}
+
+fn hint(key: &str) -> Option<&'static str> {
+    match key {
+        "password" | "password_file" | "username" | "server" | "from" | "to" => Some("that is for `kind = \"email\"`"),
+        "secret" | "secret_file" => Some("only `kind = \"webhook\"` is signed"),
+        "url" | "url_file" => Some("e-mail goes to `server`"),
+        "events" | "when" | "occasions" => Some("of what to tell is `on = [\"failed\", …]`"),
+        _ => None,
+    }
+}
+
+fn occasions(node: &Node, reading: &mut Reading) -> Option<BTreeSet<Occasion>> {
+    let (texts, mut sound) = read::texts("on", node, &mut reading.problems)?;
+    let words: Vec<&str> = OCCASIONS.iter().map(|(word, _)| *word).collect();
+    let mut found = BTreeSet::new();
+    for (text, at) in texts {
+        if let Some((_, occasion)) = OCCASIONS.iter().find(|(word, _)| *word == text) {
+            found.insert(*occasion);
+        } else {
+            let (message, help) = read::unknown("occasion", &text, "", &words);
+            reading.problems.add(&at, message).help(help);
+            sound = false;
+        }
+    }
+    sound.then_some(found)
+}
+
+/// The address of a webhook, from a file or the environment. No message shows it.
+fn address(path: &str, fields: &mut Fields<'_>, reading: &mut Reading) -> Option<SecretString> {
+    let secret = secret_at(path, fields, "url", "url_file", reading)?;
+    let url = Url::parse(secret.expose_secret().trim()).ok();
+    let safe = |url: &Url| url.scheme() == "https" || url.scheme() == "http" && is_loopback(url);
+    if url.filter(|url| url.host().is_some() && safe(url)).is_some() {
+        return Some(secret.expose_secret().trim().into());
+    }
+    let key = if fields.get("url_file").is_some() { "url_file" } else { "url" };
+    reading
+        .problems
+        .add(fields.key_at(key), "the address must begin with `https://`; on this machine `http://` will do")
+        .help("it is one line, and nothing else is in the file");
+    None
+}
+
+fn template(node: &Node, reading: &mut Reading) -> Option<Template> {
+    let written = read::text("template", node, &mut reading.problems)?;
+    let read = std::fs::read_to_string(reading.folder.join(written));
+    let (problem, help) = match read {
+        Ok(text) if text.len() > LARGEST_TEMPLATE => {
+            (format!("`{written}` is too large"), "a message is a few lines; at most 16 KiB".to_owned())
+        }
+        Ok(text) => match Template::parse(&text) {
+            Ok(template) => return Some(template),
+            Err((line, why)) => (format!("{written}:{line}: {why}"), "docs/notifications.md has them all".to_owned()),
+        },
+        Err(error) => {
+            (format!("`{written}` cannot be read: {error}"), "paths are relative to the settings file".to_owned())
+        }
+    };
+    reading.problems.add(&node.at, problem).help(help);
+    None
+}
+
+fn email(path: &str, fields: &mut Fields<'_>, at: &Place, reading: &mut Reading) -> Option<Email> {
+    let server = reading
+        .required(fields, "server", at)
+        .and_then(|node| Some((read::text("server", node, &mut reading.problems)?, &node.at)));
+    let encryption = fields
+        .get("tls")
+        .map_or(Some(Encryption::StartTls), |node| read::choice("tls", node, &ENCRYPTIONS, &mut reading.problems));
+    let usual = match encryption {
+        Some(Encryption::Tls) => 465,
+        Some(Encryption::None) => 25,
+        Some(Encryption::StartTls) | None => 587,
+    };
+    let port = fields
+        .get("port")
+        .map_or(Some(usual), |node| read::whole("port", node, 1..=u32::from(u16::MAX), &mut reading.problems));
+    let login =
+        fields.get("username").map(|node| read::text("username", node, &mut reading.problems)).map(|username| {
+            let password = secret_at(path, fields, "password", "password_file", reading);
+            Some((username?.to_owned(), password?))
+        });
+    let from = reading.required(fields, "from", at).and_then(|node| mailbox("from", node, reading));
+    let to = reading.required(fields, "to", at).and_then(|node| {
+        let list = read::list("to", node, &mut reading.problems)?;
+        let read: Vec<String> = list.iter().filter_map(|node| mailbox("to", node, reading)).collect();
+        (read.len() == list.len()).then_some(read)
+    });
+    let (server, server_at) = server?;
+    if encryption == Some(Encryption::None) && !is_here(server) {
+        reading
+            .problems
+            .add(server_at, "e-mail would go over the network unencrypted")
+            .help("leave `tls` out, or write tls = \"tls\" for a server that begins encrypted");
+        return None;
+    }
+    Some(Email {
+        server: server.to_owned(),
+        port: u16::try_from(port?).ok()?,
+        encryption: encryption?,
+        login: login.map_or(Some(None), |login| login.map(Some))?,
+        from: from?,
+        to: to?,
+    })
+}
+
+fn is_here(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Far from all that RFC 5321 says: enough to see what was never meant as an address.
+fn mailbox(key: &str, node: &Node, reading: &mut Reading) -> Option<String> {
+    let written = read::text(key, node, &mut reading.problems)?;
+    let address = written.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')).map_or(written, |(_, inner)| inner);
+    let sound = address.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty());
+    if !sound || written.contains(['\r', '\n']) || address.contains([' ', '<', '>']) {
+        reading
+            .problems
+            .add(&node.at, format!("`{key}` has what is no address"))
+            .help("write `ops@contoso.example`, or `Tagwarden <tagwarden@contoso.example>`");
+        return None;
+    }
+    Some(written.to_owned())
+}

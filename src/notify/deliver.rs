@@ -1,0 +1,227 @@
+//! Sending one message: over HTTP, or through SMTP.
+
+use std::fmt::Write as _;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::Method;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use lettre::message::header::{HeaderName as MailHeader, HeaderValue as MailValue};
+use lettre::message::{Mailbox, Message as Mail};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use sha2::Sha256;
+use url::Url;
+
+use super::message::Message;
+use crate::config::{Channel, Email, Encryption, NotifySettings};
+use crate::transport::{Ask, ERROR_LIMIT, Patience, Pauses, Peer, Repeat, Transport, Wish, chain, plain};
+
+/// Why a message did not arrive. No address of a webhook is in it, and no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct NotifyError {
+    /// The class of it.
+    pub kind: NotifyErrorKind,
+    /// What happened, where, and what to do next.
+    pub message: String,
+}
+
+/// The classes of failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotifyErrorKind {
+    /// It could not be reached, or took too long.
+    Unreachable,
+    /// It answered, and would not take the message.
+    Refused,
+    /// The settings cannot work.
+    Settings,
+}
+
+impl NotifyErrorKind {
+    /// The label used in logs and metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::Settings => "settings",
+        }
+    }
+}
+
+/// The header with time and signature, `t=<seconds since 1970>,v1=<signature>`.
+const SIGNATURE: HeaderName = HeaderName::from_static("tagwarden-signature");
+
+/// HMAC-SHA256 over `<timestamp>.<body>` as lower-case hexadecimal digits; the timestamp is seconds since 1970.
+#[must_use]
+pub fn signature(secret: &[u8], timestamp: i64, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of every length");
+    mac.update(timestamp.to_string().as_bytes());
+    mac.update(b".");
+    mac.update(body);
+    mac.finalize().into_bytes().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Sends a message, again for as long as patience lasts.
+pub(super) async fn deliver(
+    settings: &NotifySettings,
+    message: &Message,
+    now: Timestamp,
+    patience: Patience,
+) -> Result<(), NotifyError> {
+    let nothing = HeaderMap::new();
+    match &settings.channel {
+        Channel::Webhook { url, secret } => {
+            let body = message.json();
+            let signed = signed(settings, secret, now, &body)?;
+            post(settings, url, &body, &signed, patience).await
+        }
+        Channel::Slack { url } => post(settings, url, &message.slack(), &nothing, patience).await,
+        Channel::Teams { url } => post(settings, url, &message.teams(), &nothing, patience).await,
+        Channel::Email(email) => mail(settings, email, message, now, patience).await,
+    }
+}
+
+fn signed(
+    settings: &NotifySettings,
+    secret: &SecretString,
+    now: Timestamp,
+    body: &Value,
+) -> Result<HeaderMap, NotifyError> {
+    let signature = signature(secret.expose_secret().as_bytes(), now.as_second(), body.to_string().as_bytes());
+    let value = HeaderValue::from_str(&format!("t={},v1={signature}", now.as_second()));
+    let value = value.map_err(|error| unusable(settings, &error.to_string()))?;
+    Ok(HeaderMap::from_iter([(SIGNATURE, value)]))
+}
+
+async fn post(
+    settings: &NotifySettings,
+    url: &SecretString,
+    body: &Value,
+    headers: &HeaderMap,
+    patience: Patience,
+) -> Result<(), NotifyError> {
+    let url = Url::parse(url.expose_secret()).map_err(|error| unusable(settings, &error.to_string()))?;
+    let peer = Peer {
+        name: format!("notify.{}", settings.name),
+        ca_file: settings.ca_file.clone(),
+        timeout: settings.timeout,
+    };
+    let transport = Transport::new(&peer, patience).map_err(|error| unusable(settings, &error.message))?;
+    let ask = Ask {
+        method: Method::POST,
+        content: Some(("application/json".into(), body.to_string().into_bytes().into())),
+        // A message twice is better than none.
+        repeat: Repeat::Safe,
+        secret_path: true,
+        ..Ask::get(url, "*/*", ERROR_LIMIT)
+    };
+    let answer = transport.send_with(&ask, headers).await.map_err(|error| NotifyError {
+        kind: NotifyErrorKind::Unreachable,
+        message: format!("notify.{}: {}; check its address, network and proxy", settings.name, error.message),
+    })?;
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    // Only a word, such as Slack's `no_service`: longer texts may repeat the address.
+    let word = std::str::from_utf8(&answer.body).map(str::trim).unwrap_or_default();
+    let is_word = word.len() <= 40 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == ' ');
+    let word = if is_word && !word.is_empty() { format!(" ({word})") } else { String::new() };
+    Err(NotifyError {
+        kind: NotifyErrorKind::Refused,
+        message: format!(
+            "notify.{}: {} answered {}{word}; check that the address is still the one that was given out",
+            settings.name, answer.asked, answer.status
+        ),
+    })
+}
+
+async fn mail(
+    settings: &NotifySettings,
+    email: &Email,
+    message: &Message,
+    now: Timestamp,
+    patience: Patience,
+) -> Result<(), NotifyError> {
+    let mail = letter(settings, email, message, now)?;
+    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&email.server)
+        .port(email.port)
+        .timeout(Some(settings.timeout))
+        .tls(encryption(settings, email)?);
+    if let Some((username, password)) = &email.login {
+        builder = builder.credentials(Credentials::new(username.clone(), password.expose_secret().to_owned()));
+    }
+    if let Some((_, host)) = email.from.trim_end_matches('>').rsplit_once('@') {
+        builder = builder.hello_name(ClientId::Domain(host.to_owned()));
+    }
+    let transport = builder.build();
+    let mut pauses = Pauses::new(patience);
+    loop {
+        let Err(error) = transport.send(mail.clone()).await else { return Ok(()) };
+        let kind = if error.is_permanent() { NotifyErrorKind::Refused } else { NotifyErrorKind::Unreachable };
+        let passing = kind == NotifyErrorKind::Unreachable && !error.is_client();
+        let pause = if passing { pauses.next(Wish { after: None, throttled: false }) } else { None };
+        let Some(pause) = pause else {
+            let message = format!(
+                "notify.{}: {}:{} did not take the message: {}; check server, `tls` and who signs in",
+                settings.name,
+                email.server,
+                email.port,
+                plain(&chain(&error))
+            );
+            return Err(NotifyError { kind, message });
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn encryption(settings: &NotifySettings, email: &Email) -> Result<Tls, NotifyError> {
+    if email.encryption == Encryption::None {
+        return Ok(Tls::None);
+    }
+    let mut parameters = TlsParameters::builder(email.server.clone());
+    if let Some(path) = &settings.ca_file {
+        let wrong = |why: &str| unusable(settings, &format!("ca_file {} {why}", path.display()));
+        let pem = std::fs::read(path).map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+        let authority = Certificate::from_pem(&pem).map_err(|error| wrong(&format!("is not understood: {error}")))?;
+        parameters = parameters.add_root_certificate(authority);
+    }
+    let parameters = parameters.build().map_err(|error| unusable(settings, &chain(&error)))?;
+    Ok(match email.encryption {
+        Encryption::Tls => Tls::Wrapper(parameters),
+        Encryption::StartTls | Encryption::None => Tls::Required(parameters),
+    })
+}
+
+fn letter(settings: &NotifySettings, email: &Email, message: &Message, now: Timestamp) -> Result<Mail, NotifyError> {
+    let mailbox = |text: &str| {
+        text.parse::<Mailbox>().map_err(|error| unusable(settings, &format!("`{text}` is no address: {error}")))
+    };
+    let from = mailbox(&email.from)?;
+    let id = format!("<{}@{}>", message.id, from.email.domain());
+    let mut builder = Mail::builder().from(from).subject(message.title.clone()).date(now.into()).message_id(Some(id));
+    for to in &email.to {
+        builder = builder.to(mailbox(to)?);
+    }
+    let mut mail = builder
+        .header(lettre::message::header::ContentType::TEXT_PLAIN)
+        .body(format!("{}\n", message.text))
+        .map_err(|error| unusable(settings, &error.to_string()))?;
+    // RFC 3834: so that no holiday notice comes back.
+    let name = MailHeader::new_from_ascii_str("Auto-Submitted");
+    mail.headers_mut().insert_raw(MailValue::new(name, "auto-generated".to_owned()));
+    Ok(mail)
+}
+
+fn unusable(settings: &NotifySettings, why: &str) -> NotifyError {
+    let message = format!("notify.{}: {why}; correct its settings", settings.name);
+    NotifyError { kind: NotifyErrorKind::Settings, message }
+}

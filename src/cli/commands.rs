@@ -184,7 +184,10 @@ async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, RunError> {
 
 async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> {
     let formats = formats(&args.out)?;
-    let loaded = load(config)?;
+    let loaded = match load(config) {
+        Ok(loaded) => loaded,
+        Err(error) => return Err(telling::not_begun(config, error).await),
+    };
     let telling = Telling::start(&loaded.0);
     let came = async {
         let house = open_loaded(loaded).await?;
@@ -196,7 +199,7 @@ async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> 
         ended
     };
     let came = came.await;
-    telling.run_ended(RunKind::Run, &came);
+    telling.run_ended(RunKind::Run, came.as_ref());
     let shown = came.and_then(|ended| {
         show(&ended.document, args.format.into(), &formats)?;
         if !ended.applied.is_empty() {
@@ -269,7 +272,7 @@ async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> 
         ended
     };
     let came = came.await;
-    telling.run_ended(RunKind::Apply, &came);
+    telling.run_ended(RunKind::Apply, came.as_ref());
     let shown = came.map(|ended| {
         match args.format {
             DataFormat::Text => print(&results::applied_text(&ended)),

@@ -24,7 +24,7 @@ impl Telling {
     }
 
     /// Begins to tell what came of it; the rest of the command need not wait.
-    pub(super) fn run_ended(&self, kind: RunKind, came: &Result<Ended, RunError>) {
+    pub(super) fn run_ended(&self, kind: RunKind, came: Result<&Ended, &RunError>) {
         self.notifier.run_ended(RunNews::of(kind, came, self.mode, &by(), (self.clock)()));
     }
 
@@ -32,6 +32,16 @@ impl Telling {
     pub(super) async fn finish(self) {
         self.notifier.finish(GRACE).await;
     }
+}
+
+/// Tells that a run could not even begin, where the settings themselves can be read, and gives the error back.
+pub(super) async fn not_begun(config: Option<&Path>, error: RunError) -> RunError {
+    let settings = config::find(config).and_then(|file| config::load(&file, environment()));
+    let Ok(settings) = settings else { return error };
+    let telling = Telling::start(&settings);
+    telling.run_ended(RunKind::Run, Err(&error));
+    telling.finish().await;
+    error
 }
 
 /// Sends a test message to one of those that the settings name.

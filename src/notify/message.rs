@@ -271,7 +271,7 @@ mod tests {
     fn every_placeholder_has_a_value() {
         let news = RunNews::of(
             RunKind::Run,
-            &Err(crate::run::RunError::Interrupted),
+            Err(&crate::run::RunError::Interrupted),
             Mode::Enforce,
             "anna@host",
             Timestamp::UNIX_EPOCH,

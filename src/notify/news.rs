@@ -73,7 +73,7 @@ pub struct Counts {
 impl RunNews {
     /// What came of a run that ended at `at`.
     #[must_use]
-    pub fn of(kind: RunKind, came: &Result<Ended, RunError>, mode: Mode, by: &str, at: Timestamp) -> Self {
+    pub fn of(kind: RunKind, came: Result<&Ended, &RunError>, mode: Mode, by: &str, at: Timestamp) -> Self {
         let news = Self {
             run: None,
             kind,

@@ -9,6 +9,7 @@ mod docker_registry;
 mod documents;
 mod embedded_registry;
 mod house;
+mod notify;
 mod packaging;
 mod policy_files;
 mod policy_work;

@@ -26,6 +26,7 @@ use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, 
 mod aftermath;
 mod approved;
 mod evidence;
+mod explained;
 mod fixtures;
 mod outcome;
 mod record;
@@ -33,6 +34,7 @@ mod turn;
 
 pub use aftermath::Aftermath;
 use evidence::Remember;
+pub use explained::{Named, Recalled};
 pub use fixtures::test_policies;
 pub use outcome::{RestoreEnded, RunError, RunOutcome};
 pub use record::RegistryCounts;

@@ -10,8 +10,8 @@ use super::output::{color, print, print_as, say, write_file};
 use super::progress::Bar;
 use super::telling::Telling;
 use super::{
-    ApplyArgs, Cli, Command, DataFormat, DemoArgs, ExplainArgs, NotifyArgs, NotifyCommand, PlanArgs, RestoreArgs,
-    RunArgs, RunsArgs, RunsCommand, SourcesArgs, SourcesCommand, health, policy_work, results, telling,
+    ApplyArgs, Cli, Command, DataFormat, DemoArgs, NotifyArgs, NotifyCommand, PlanArgs, RestoreArgs, RunArgs, RunsArgs,
+    RunsCommand, SourcesArgs, SourcesCommand, explain, health, policy_work, results, telling,
 };
 use crate::apply::Clock;
 use crate::config::{self, Settings};
@@ -32,7 +32,7 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::Run(args) => run_now(config, &args).await,
         Command::Serve => super::serve::serve(config).await,
         Command::Schedule(args) => super::schedule::schedule(config, &args),
-        Command::Explain(args) => explain(config, &args).await,
+        Command::Explain(args) => explain::explain(config, &args).await,
         Command::Sources(args) => sources(config, &args).await,
         Command::Runs(args) => runs(config, &args).await,
         Command::Restore(args) => restore(config, &args).await,
@@ -81,7 +81,7 @@ pub(super) fn by() -> String {
     format!("{}@{host}", user.unwrap_or_else(|| "unknown".to_owned()))
 }
 
-async fn open(config: Option<&Path>) -> Result<House, RunError> {
+pub(super) async fn open(config: Option<&Path>) -> Result<House, RunError> {
     open_loaded(load(config)?).await
 }
 
@@ -132,7 +132,10 @@ async fn signalled() -> bool {
 }
 
 /// Runs what only reads until it is done or somebody interrupts it.
-async fn interruptible<T>(house: &House, work: impl Future<Output = Result<T, RunError>>) -> Result<T, RunError> {
+pub(super) async fn interruptible<T>(
+    house: &House,
+    work: impl Future<Output = Result<T, RunError>>,
+) -> Result<T, RunError> {
     let mut stop = house.stop.clone();
     tokio::select! {
         done = work => done,
@@ -282,47 +285,6 @@ async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> 
     });
     telling.finish().await;
     shown
-}
-
-async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunError> {
-    let house = open(config).await?;
-    let explained = async {
-        let (registry, repository, tag) = house.find_image(&args.image)?;
-        let decision = house.decide_repository(&registry, &repository, args.at).await?;
-        let document = &decision.document;
-        let (registry, repository, tag) = (registry.as_str(), repository.as_str(), tag.as_str());
-        let found = match args.format {
-            DataFormat::Text => report::explanation(document, registry, repository, tag),
-            DataFormat::Json => report::explanation_json(document, registry, repository, tag).map(|json| pretty(&json)),
-        };
-        let missing = unread(document);
-        let found = found.ok_or_else(|| {
-            let gaps = document.registries.iter().flat_map(|registry| &registry.gaps);
-            let why: Vec<String> = gaps.map(|gap| format!("; {} could not be read: {}", gap.at, gap.message)).collect();
-            RunError::Usage(format!("{registry} has no tag {repository}:{tag} right now{}", why.concat()))
-        })?;
-        Ok((found, missing))
-    };
-    let done = interruptible(&house, explained).await;
-    house.close().await;
-    let (found, missing) = done?;
-    print(&found);
-    for words in &missing {
-        say(words);
-    }
-    Ok(if missing.is_empty() { 0 } else { run::RunOutcome::EvidenceMissing.exit_code() })
-}
-
-/// What could not be read, each with the cause, which an explanation of a single tag has no room for.
-fn unread(document: &PlanDocument) -> Vec<String> {
-    let failed = document.sources.iter().filter_map(|source| {
-        source.error.as_ref().map(|error| format!("evidence is missing: source {} failed: {error}", source.name))
-    });
-    let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().map(move |gap| (registry, gap)));
-    let gaps = gaps.map(|(registry, gap)| {
-        format!("evidence is missing: {}: {} could not be read: {}", registry.name, gap.at, gap.message)
-    });
-    failed.chain(gaps).collect()
 }
 
 async fn sources(config: Option<&Path>, args: &SourcesArgs) -> Result<u8, RunError> {

@@ -1,6 +1,7 @@
 //! The commands, as people and scripts call them. Data goes to stdout, words to stderr.
 
 mod commands;
+mod explain;
 mod health;
 mod output;
 mod policy_work;
@@ -51,8 +52,8 @@ enum Command {
     Serve,
     /// Tell when the daemon runs next, and what would be held back
     Schedule(ScheduleArgs),
-    /// Say why a tag stays or goes
-    Explain(ExplainArgs),
+    /// Say why a tag stays or goes, and when; of a repository, all tags on a timeline
+    Explain(explain::ExplainArgs),
     /// Tell of each source its state, its claims and what it protects right now; or accept an answer that was doubted
     Sources(SourcesArgs),
     /// List the audit record, or show one run
@@ -132,18 +133,6 @@ struct ApplyArgs {
     /// What to print
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
-}
-
-#[derive(Debug, Args)]
-struct ExplainArgs {
-    /// The image: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG with a registry's name in the settings
-    image: String,
-    /// What to print
-    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
-    format: DataFormat,
-    /// Decide as of that time
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    at: Option<Timestamp>,
 }
 
 #[derive(Debug, Args)]

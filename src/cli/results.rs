@@ -231,23 +231,27 @@ pub(super) fn run_text(record: &RunRecord, circumstances: &Circumstances, journa
         let until = undo_until(&summary, entry).map_or_else(String::new, |until| {
             format!(" (can be undone until {})", until.strftime("%Y-%m-%d %H:%M UTC"))
         });
-        let intent = &entry.intent;
-        let (label, words) = match &entry.outcome {
-            Some((outcome, _)) => (outcome.label(), outcome_words(outcome)),
-            None => ("open", "begun, and not known yet how it ended; the next run finds out".to_owned()),
-        };
-        let _ = writeln!(
-            out,
-            "{} {label:<8} {:<15} {}/{}:{} {} {words}{until}",
-            entry.intended_at.strftime("%Y-%m-%d %H:%M:%S"),
-            intent.action.label(),
-            intent.registry,
-            intent.repository,
-            intent.tag,
-            intent.digest.short(),
-        );
+        let _ = writeln!(out, "{}{until}", entry_line(entry));
     }
     out
+}
+
+/// What was done about one tag, and how it ended.
+pub(super) fn entry_line(entry: &JournalEntry) -> String {
+    let intent = &entry.intent;
+    let (label, words) = match &entry.outcome {
+        Some((outcome, _)) => (outcome.label(), outcome_words(outcome)),
+        None => ("open", "begun, and not known yet how it ended; the next run finds out".to_owned()),
+    };
+    format!(
+        "{} {label:<8} {:<15} {}/{}:{} {} {words}",
+        entry.intended_at.strftime("%Y-%m-%d %H:%M:%S"),
+        intent.action.label(),
+        intent.registry,
+        intent.repository,
+        intent.tag,
+        intent.digest.short(),
+    )
 }
 
 /// The counts and sums of a run's record.

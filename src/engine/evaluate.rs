@@ -93,14 +93,7 @@ impl RegistryScope<'_> {
     }
 
     fn weigh_policies(&self, repository: &Repository, graph: &Graph<'_>, companions: &[Companion], found: &mut Found) {
-        let mut candidates = Vec::with_capacity(repository.tags.len());
-        let mut skip = companions.iter().map(|companion| companion.tag).peekable();
-        for (tag, facts) in (0..).zip(&repository.tags) {
-            if skip.next_if_eq(&tag).is_none() {
-                let date = date(repository, facts, self.now);
-                candidates.push(Candidate { tag, name: &facts.name, image: graph.of_tag(tag), date });
-            }
-        }
+        let candidates = candidates(repository, graph, companions, self.now);
         let mut spoken_of = vec![false; repository.tags.len()];
         for policy in self.policies.iter().filter(|policy| speaks_of(policy, self.registry, repository)) {
             let selected = select(policy, &candidates);
@@ -141,6 +134,24 @@ impl RegistryScope<'_> {
             }
         }
     }
+}
+
+/// The tags that policies may speak of, in order.
+pub(super) fn candidates<'a>(
+    repository: &'a Repository,
+    graph: &Graph<'_>,
+    companions: &[Companion],
+    now: Timestamp,
+) -> Vec<Candidate<'a>> {
+    let mut candidates = Vec::with_capacity(repository.tags.len());
+    let mut skip = companions.iter().map(|companion| companion.tag).peekable();
+    for (tag, facts) in (0..).zip(&repository.tags) {
+        if skip.next_if_eq(&tag).is_none() {
+            let date = date(repository, facts, now);
+            candidates.push(Candidate { tag, name: &facts.name, image: graph.of_tag(tag), date });
+        }
+    }
+    candidates
 }
 
 fn locks(repository: &Repository, graph: &Graph<'_>, found: &mut Found) {

@@ -14,8 +14,11 @@ use super::version::{Line, Version};
 use crate::domain::{Date, Globs, Keep, KeepRule, Miss, Period, Policy, Reason, Span, VersionPart};
 
 /// What one rule says of one tag.
-enum Weighed {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Weighed {
+    /// It keeps it, and this is the reason.
     Keeps(Reason),
+    /// It does not, by that much.
     Misses(Miss),
 }
 
@@ -39,15 +42,7 @@ pub(super) fn weigh(
             }
         }
         Keep::Rules(rules) => {
-            let group = Group {
-                policy,
-                selected,
-                timezone,
-                now,
-                times: OnceCell::new(),
-                days: OnceCell::new(),
-                versions: OnceCell::new(),
-            };
+            let group = Group::new(policy, selected, timezone, now);
             let rules: Vec<Rule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
             let mut misses = Vec::with_capacity(rules.len());
             for (position, one) in selected.iter().enumerate() {
@@ -65,6 +60,28 @@ pub(super) fn weigh(
             }
         }
     }
+}
+
+/// What every rule of a policy says of every selected tag of one repository, in the rules' order. Without rules there is
+/// only the word that stands for them: `all` keeps, `none` says nothing.
+pub(super) fn weigh_each(
+    policy: &Policy,
+    selected: &[Selected<'_>],
+    timezone: &TimeZone,
+    now: Timestamp,
+) -> Vec<Vec<Weighed>> {
+    let rules = match &policy.keep {
+        Keep::All => {
+            let all = Weighed::Keeps(Reason::KeptAll { policy: policy.name.clone() });
+            return selected.iter().map(|_| vec![all.clone()]).collect();
+        }
+        Keep::None => return selected.iter().map(|_| Vec::new()).collect(),
+        Keep::Rules(rules) => rules,
+    };
+    let group = Group::new(policy, selected, timezone, now);
+    let rules: Vec<Rule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
+    let each = |(position, one)| rules.iter().map(|rule| group.weigh(rule, position, one)).collect();
+    selected.iter().enumerate().map(each).collect()
 }
 
 /// Images in lines, each with one value: the highest that any of its tags gives it. So all tags of an image share its
@@ -124,6 +141,11 @@ enum TimeRule<'a> {
 }
 
 impl<'a> Group<'a> {
+    fn new(policy: &'a Policy, selected: &'a [Selected<'a>], timezone: &'a TimeZone, now: Timestamp) -> Self {
+        let (times, days, versions) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { policy, selected, timezone, now, times, days, versions }
+    }
+
     fn times(&self) -> &Ranking<u32, Timestamp> {
         self.times.get_or_init(|| {
             Ranking::new(

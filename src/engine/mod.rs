@@ -1,7 +1,8 @@
 //! Decisions. Pure and synchronous: no IO, no clock, no randomness; equal inputs give equal outputs.
 //!
 //! [`evaluate()`] gives every tag its verdict, [`plan()`] the removals that follow and what stands against them, [`check()`]
-//! looks at both with other eyes, and [`reclaim()`] says what would be freed. All are total: an inventory that contradicts
+//! looks at both with other eyes, and [`reclaim()`] says what would be freed. [`weighing()`] tells rule by rule how it came
+//! to that, and [`outlooks()`] what time alone will make of it. All are total: an inventory that contradicts
 //! itself, with cycles and missing parts, gives verdicts like any other.
 //!
 //! Deliberately absent: any way to reach a registry, and any rule that removes a tag because something is missing.
@@ -15,18 +16,23 @@ mod evaluate;
 mod graph;
 mod keep;
 mod limits;
+mod outlook;
 mod plan;
 mod protect;
 mod reclaim;
 mod select;
 mod version;
+mod weighing;
 
 pub use check::{Finding, check};
 pub use companion::companion_subject;
 pub use date::date;
 pub use evaluate::evaluate;
+pub use keep::Weighed;
+pub use outlook::{Outlook, claims_left, outlooks};
 pub use plan::plan;
 pub use reclaim::reclaim;
+pub use weighing::{Selects, TagWeighed, Weighing, group_of, weighing};
 
 use crate::domain::{Drift, TagAt, TagVerdict};
 

@@ -10,7 +10,7 @@ use super::reason::minute;
 use super::tally::Standing;
 use super::text::{drift_words, heading, line};
 use super::words::{age, bytes};
-use super::{DriftView, HolderView, KeptView, PlanDocument, ReasonView, RefusalView, RemovalView};
+use super::{DriftView, HolderView, KeptView, PlanDocument, ReasonView, RefusalView, RemovalView, WeighedView};
 
 /// One tag of a plan, whichever way it went.
 enum Tag<'a> {
@@ -88,7 +88,24 @@ fn explained<'a>(document: &'a PlanDocument, place: (&str, &str, &str)) -> Optio
 /// does not know the tag.
 #[must_use]
 pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, tag: &str) -> Option<String> {
-    let found = explained(document, (registry, repository, tag))?;
+    told(document, (registry, repository, tag), None)
+}
+
+/// The same with what each rule of each policy says of it, and what time alone will make of it.
+#[must_use]
+pub fn explanation_by_rule(
+    document: &PlanDocument,
+    registry: &str,
+    repository: &str,
+    tag: &str,
+    weighed: &WeighedView,
+) -> Option<String> {
+    told(document, (registry, repository, tag), Some(weighed))
+}
+
+fn told(document: &PlanDocument, place: (&str, &str, &str), weighed: Option<&WeighedView>) -> Option<String> {
+    let (registry, repository, tag) = place;
+    let found = explained(document, place)?;
     let mut out = String::new();
     line(&mut out, 0, &format!("{registry}/{repository}:{tag} {}", decided(document, &found.tag)));
     line(&mut out, 1, &format!("digest: {}", found.tag.digest().unwrap_or("could not be read")));
@@ -106,6 +123,9 @@ pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, ta
     if document.hypothetical {
         line(&mut out, 1, &format!("WHAT IF: evaluated as of {}, given by hand", minute(document.evaluated_at)));
     }
+    if let Some(weighed) = weighed {
+        rule_by_rule(&mut out, weighed);
+    }
     for group in Group::ALL {
         let mut reasons = found.tag.reasons().iter().filter(|reason| Group::of(reason) == group).peekable();
         if reasons.peek().is_some() {
@@ -122,8 +142,26 @@ pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, ta
     if let Tag::Stays(kept) = &found.tag {
         prospects(&mut out, kept);
     }
+    let outlook = weighed.map(|weighed| weighed.outlook.sentences()).unwrap_or_default();
+    if !outlook.is_empty() {
+        heading(&mut out, "By time alone, with everything else as it is now");
+    }
+    for (at, sentence) in outlook.iter().enumerate() {
+        line(&mut out, 1 + usize::from(at > 0), sentence);
+    }
     around(&mut out, &found);
     Some(out)
+}
+
+/// What each policy, and each of its rules, says of the tag.
+fn rule_by_rule(out: &mut String, weighed: &WeighedView) {
+    heading(out, "Policies, rule by rule");
+    for policy in &weighed.policies {
+        line(out, 1, &policy.headline());
+        for rule in &policy.rules {
+            line(out, 2, &rule.line());
+        }
+    }
 }
 
 fn claim(out: &mut String, reference: Option<&String>, holder: &HolderView) {
@@ -261,7 +299,22 @@ fn around(out: &mut String, found: &Explained<'_>) {
     }
 }
 
-/// The same as data: `tagwarden.explanation/1`.
+/// The same as data, with `policies` and `outlook`.
+#[must_use]
+pub fn explanation_by_rule_json(
+    document: &PlanDocument,
+    registry: &str,
+    repository: &str,
+    tag: &str,
+    weighed: &WeighedView,
+) -> Option<Value> {
+    let mut value = explanation_json(document, registry, repository, tag)?;
+    value["policies"] = json!(weighed.policies);
+    value["outlook"] = json!(weighed.outlook);
+    Some(value)
+}
+
+/// An explanation as data: `tagwarden.explanation/1`.
 #[must_use]
 pub fn explanation_json(document: &PlanDocument, registry: &str, repository: &str, tag: &str) -> Option<Value> {
     let found = explained(document, (registry, repository, tag))?;

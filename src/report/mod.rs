@@ -17,6 +17,8 @@ mod seal;
 mod tally;
 mod tested;
 mod text;
+mod timeline;
+mod weighed;
 mod words;
 
 pub use build::{Basis, document};
@@ -25,7 +27,7 @@ pub use document::{
     DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RegistryView,
     RemovalView, SCHEMA, SourceView, SummaryView,
 };
-pub use explain::{explanation, explanation_json};
+pub use explain::{explanation, explanation_by_rule, explanation_by_rule_json, explanation_json};
 pub use format::{Format, render, write};
 pub use html::html;
 pub use listing::Listing;
@@ -36,4 +38,6 @@ pub use seal::{Broken, open, seal};
 pub use tested::{TestedFile, TestedTag, TestedView, tested_text};
 pub use tally::why_it_goes;
 pub use text::{sources_text, text};
+pub use timeline::{TimelineCut, TimelineGroup, TimelineTag, TimelineView, recorded_timeline, timeline, timeline_text};
+pub use weighed::{CutView, OutlookView, PolicyWeighedView, RuleWeighedView, WeighedView, weighed};
 pub use words::{age, bytes, clip, count, counted, obstacle, plain, refusal_message};

@@ -8,6 +8,7 @@ mod daemon;
 mod docker_registry;
 mod documents;
 mod embedded_registry;
+mod explain;
 mod house;
 mod notify;
 mod packaging;

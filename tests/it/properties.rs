@@ -21,15 +21,15 @@ use crate::scenarios::shape::particulars;
 
 /// Everything a decision is made of.
 #[derive(Debug, Clone)]
-struct World {
-    rules: Rules,
-    inventory: Inventory,
-    claims: Claims,
+pub(crate) struct World {
+    pub(crate) rules: Rules,
+    pub(crate) inventory: Inventory,
+    pub(crate) claims: Claims,
 }
 
 const IMAGES: u8 = 10;
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
 
@@ -269,7 +269,7 @@ fn source(name: &'static str) -> impl Strategy<Value = SourceAnswer> {
     })
 }
 
-fn world() -> impl Strategy<Value = World> {
+pub(crate) fn world() -> impl Strategy<Value = World> {
     let registries = (registry("contoso"), registry("fabrikam")).prop_map(|(a, b)| vec![a, b]);
     let sources = (source("aks"), source("releases")).prop_map(|(a, b)| vec![a, b]);
     let policies = (policy("one"), prop::option::of(policy("three")), prop::option::of(policy("two")));

@@ -1,0 +1,216 @@
+//! What time alone will make of tags, all else being as it is.
+//!
+//! A decision changes with time only at certain instants: when a `within` window ends, when a record's `keep_until` is
+//! past, and when a time that lies in the future comes. Between two instants of the last kind more time only lets go, so
+//! the instant at which a tag goes is found by halving. What is told is what [`evaluate()`] itself says of that instant.
+
+use std::collections::HashSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::evaluate::evaluate;
+use crate::domain::{
+    Claim, Claims, Holder, Inventory, KeepRule, Reasons, Repository, Rules, SourceState, TagAt, Verdict,
+};
+
+/// What time alone does to a tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outlook {
+    /// It has expired already.
+    Expired,
+    /// It expires.
+    At {
+        /// The first whole second at which it has.
+        at: Timestamp,
+        /// What is found for and against it then.
+        reasons: Reasons,
+    },
+    /// It never does.
+    Never,
+    /// It would take too long to find out.
+    Untold,
+}
+
+/// Most times that everything is decided again: an answer should come while somebody waits for it.
+const EVALUATIONS: usize = 400;
+
+/// What time alone will make of the tags that are asked for, if nothing is pushed, released or unlocked meanwhile.
+///
+/// It decides about the whole inventory again and again: give it one of the repositories that are asked for.
+#[must_use]
+pub fn outlooks(
+    rules: &Rules,
+    inventory: &Inventory,
+    claims: &Claims,
+    now: Timestamp,
+    asked: &[TagAt],
+) -> Vec<Outlook> {
+    let (ends, turns) = instants(rules, inventory, claims, now);
+    let mut search = Search { rules, inventory, claims, left: EVALUATIONS, found: vec![Outlook::Never; asked.len()] };
+    let mut waiting: Vec<Asked> = asked.iter().copied().enumerate().collect();
+    search.settle(now, &mut waiting, |_| Outlook::Expired);
+    let mut from = 0;
+    for turn in turns.iter().copied().chain([Timestamp::MAX]) {
+        let to = ends.partition_point(|end| *end < turn);
+        search.segment(&ends[from..to], &mut waiting);
+        from = to;
+    }
+    search.found
+}
+
+/// A tag that is asked for, with its place in the answer.
+type Asked = (usize, TagAt);
+
+struct Search<'a> {
+    rules: &'a Rules,
+    inventory: &'a Inventory,
+    claims: &'a Claims,
+    left: usize,
+    found: Vec<Outlook>,
+}
+
+impl Search<'_> {
+    /// Takes those that have expired at a time out of `waiting`, and notes what that means for them.
+    fn settle(&mut self, at: Timestamp, waiting: &mut Vec<Asked>, outlook: impl Fn(Reasons) -> Outlook) {
+        let (gone, rest) = self.split(at, std::mem::take(waiting));
+        *waiting = rest;
+        for ((place, _), reasons) in gone {
+            self.found[place] = outlook(reasons);
+        }
+    }
+
+    /// Those that have expired at a time, with the reasons, and the others. Beyond the last evaluation that may be
+    /// spent, everything is left untold.
+    fn split(&mut self, at: Timestamp, asked: Vec<Asked>) -> (Vec<(Asked, Reasons)>, Vec<Asked>) {
+        if asked.is_empty() {
+            return (Vec::new(), asked);
+        }
+        let Some(left) = self.left.checked_sub(1) else {
+            for (place, _) in asked {
+                self.found[place] = Outlook::Untold;
+            }
+            return (Vec::new(), Vec::new());
+        };
+        self.left = left;
+        let claims = claims_left(self.claims, at);
+        let verdicts = evaluate(self.rules, self.inventory, &claims, at);
+        let (mut gone, mut rest) = (Vec::new(), Vec::new());
+        for one in asked {
+            match verdicts.at(one.1).filter(|found| found.verdict == Verdict::Expired) {
+                Some(found) => gone.push((one, found.reasons.clone())),
+                None => rest.push(one),
+            }
+        }
+        (gone, rest)
+    }
+
+    /// Goes through instants between which nothing comes back.
+    fn segment(&mut self, ends: &[Timestamp], waiting: &mut Vec<Asked>) {
+        let Some(&last) = ends.last() else { return };
+        let (gone, rest) = self.split(last, std::mem::take(waiting));
+        *waiting = rest;
+        self.halve(ends, gone);
+    }
+
+    /// Finds the first instant at which each has expired, of those that have at the last one.
+    fn halve(&mut self, ends: &[Timestamp], gone: Vec<(Asked, Reasons)>) {
+        let Some((&last, before)) = ends.split_last().filter(|_| !gone.is_empty()) else { return };
+        if before.is_empty() {
+            for ((place, _), reasons) in gone {
+                self.found[place] = Outlook::At { at: last, reasons };
+            }
+            return;
+        }
+        let (early, late) = ends.split_at(ends.len() / 2);
+        let middle = early[early.len() - 1];
+        let (sooner, _) = self.split(middle, gone.iter().map(|(one, _)| *one).collect());
+        let places: HashSet<usize> = sooner.iter().map(|((place, _), _)| *place).collect();
+        let is_later = |place: usize| !places.contains(&place) && self.found[place] != Outlook::Untold;
+        let later = gone.into_iter().filter(|((place, _), _)| is_later(*place)).collect();
+        self.halve(early, sooner);
+        self.halve(late, later);
+    }
+}
+
+/// The instants after now at which a decision may change, in whole seconds, sorted; and those of them at which something
+/// may come back.
+fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestamp) -> (Vec<Timestamp>, Vec<Timestamp>) {
+    let spans: Vec<SignedDuration> = rules
+        .policies
+        .iter()
+        .flat_map(|policy| policy.keep.rules())
+        .filter_map(|rule| match rule {
+            KeepRule::Within(span) => Some(span.duration),
+            _ => None,
+        })
+        .collect();
+    let (mut ends, mut turns) = (Vec::new(), Vec::new());
+    let repositories = inventory.registries.iter().flat_map(|registry| &registry.repositories);
+    for moment in repositories.flat_map(moments) {
+        if moment > now {
+            turns.extend(not_before(moment));
+        }
+        ends.extend(spans.iter().filter_map(|span| after(moment.checked_add(*span).ok()?)));
+    }
+    for source in &claims.sources {
+        let untils: Vec<Option<Timestamp>> = source.claims().iter().map(until).collect();
+        let over: Vec<Timestamp> = untils.iter().flatten().filter_map(|until| after(*until)).collect();
+        // With the last of its claims a source has nothing to say, which counts as no answer.
+        if over.len() == untils.len() {
+            turns.extend(over.iter().max());
+        }
+        ends.extend(over);
+    }
+    turns.retain(|turn| *turn > now);
+    ends.extend(&turns);
+    ends.retain(|end| *end > now);
+    for list in [&mut ends, &mut turns] {
+        list.sort();
+        list.dedup();
+    }
+    (ends, turns)
+}
+
+/// Every time that the age of a tag may rest on.
+fn moments(repository: &Repository) -> impl Iterator<Item = Timestamp> {
+    let tags = repository.tags.iter().flat_map(|tag| [tag.pushed_at, tag.first_seen]);
+    let images = repository.manifests.values().map(|manifest| manifest.created_at);
+    tags.chain(images).flatten().map(|moment| moment.timestamp())
+}
+
+/// The first whole second after a time.
+fn after(time: Timestamp) -> Option<Timestamp> {
+    Timestamp::from_second(time.as_nanosecond().div_euclid(1_000_000_000).try_into().ok()?)
+        .and_then(|second| second.checked_add(SignedDuration::from_secs(1)))
+        .ok()
+}
+
+/// The first whole second that is not before a time.
+fn not_before(time: Timestamp) -> Option<Timestamp> {
+    after(time.checked_sub(SignedDuration::from_nanos(1)).ok()?)
+}
+
+/// Until when a claim counts, where its record says so.
+fn until(claim: &Claim) -> Option<Timestamp> {
+    match &*claim.holder {
+        Holder::Release(release) => release.keep_until,
+        Holder::File { .. } | Holder::Workload { .. } => None,
+    }
+}
+
+/// The claims that still count at a later time: those of records whose `keep_until` is past are over. A source that is
+/// left with none counts as failed, as it would when it is asked then.
+#[must_use]
+pub fn claims_left(claims: &Claims, at: Timestamp) -> Claims {
+    let mut left = claims.clone();
+    for source in &mut left.sources {
+        let SourceState::Answered { claims, .. } = &mut source.state else { continue };
+        let before = claims.len();
+        claims.retain(|claim| until(claim).is_none_or(|until| until >= at));
+        if claims.is_empty() && before > 0 {
+            let message = "every record of it is past its `keep_until`".into();
+            source.state = SourceState::Failed { kind: "empty", message };
+        }
+    }
+    left
+}

@@ -1,0 +1,298 @@
+//! The tags of a repository, newest first, with where the keep rules cut.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::reason::minute;
+use super::text::{heading, line};
+use super::weighed::{cut, dated, group_text, rule_text};
+use super::words::{count, counted, plain};
+use super::{CutView, PlanDocument, ReasonView};
+use crate::domain::{Claims, Inventory, Keep, RegistryName, RepositoryName, Rules, TagAt, Verdict};
+use crate::engine::{self, Outlook, Selects, TagWeighed, Verdicts, Weighed, Weighing};
+
+/// Most tags of a group that the text shows.
+const MOST_TAGS: usize = 200;
+
+/// A repository's tags on a timeline: `tagwarden.timeline/1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineView {
+    /// `tagwarden.timeline/1`.
+    pub schema: String,
+    /// The time for which it was decided.
+    pub evaluated_at: Timestamp,
+    /// The registry.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// The tags by policy and group. A tag that several policies select stands in each.
+    pub groups: Vec<TimelineGroup>,
+}
+
+/// What one policy counts together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineGroup {
+    /// The policy; nothing for tags that no policy selects, or where a record does not tell.
+    pub policy: Option<String>,
+    /// `dry-run` or `enforce`.
+    pub mode: Option<String>,
+    /// What its `keep` says.
+    pub keep: Vec<String>,
+    /// The names of `group_by`, each with its value.
+    pub group: BTreeMap<String, String>,
+    /// The tags, newest first; those without a time come first.
+    pub tags: Vec<TimelineTag>,
+    /// Where the rules cut, the latest first.
+    pub cuts: Vec<TimelineCut>,
+}
+
+/// One tag on the timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineTag {
+    /// The tag.
+    pub tag: String,
+    /// The digest that it names, where that could be read.
+    pub digest: Option<String>,
+    /// The time by which it is judged.
+    pub dated_at: Option<Timestamp>,
+    /// What that time is.
+    pub dated_by: String,
+    /// What is decided about it.
+    pub verdict: String,
+    /// The rules of this policy that keep it.
+    pub kept_by: Vec<String>,
+    /// When time alone makes it go.
+    pub goes_at: Option<Timestamp>,
+    /// What speaks for the verdict.
+    pub reasons: Vec<ReasonView>,
+}
+
+/// Where a keep rule cuts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineCut {
+    /// The rule, as a policy file writes it.
+    pub rule: String,
+    /// Where.
+    #[serde(flatten)]
+    pub cut: CutView,
+}
+
+/// The timeline of a repository that was read and decided about; nothing where it has no tags.
+#[must_use]
+pub fn timeline(
+    rules: &Rules,
+    inventory: &Inventory,
+    claims: &Claims,
+    verdicts: &Verdicts,
+    now: Timestamp,
+    place: (&RegistryName, &RepositoryName),
+) -> Option<TimelineView> {
+    let at = inventory.registries.iter().position(|registry| registry.name == *place.0)?;
+    let registry = &inventory.registries[at];
+    let inside = registry.repositories.iter().position(|repository| repository.name == *place.1)?;
+    let repository = &registry.repositories[inside];
+    if repository.tags.is_empty() {
+        return None;
+    }
+    let first = TagAt { registry: u32::try_from(at).ok()?, repository: u32::try_from(inside).ok()?, tag: 0 };
+    let places: Vec<TagAt> = (0..).zip(&repository.tags).map(|(tag, _)| TagAt { tag, ..first }).collect();
+    let outlooks = engine::outlooks(rules, inventory, claims, now, &places);
+    let row = |tag: u32, kept_by: Vec<String>| {
+        let facts = repository.tags.get(tag as usize)?;
+        let found = verdicts.at(TagAt { tag, ..first })?;
+        let date = dated(repository, tag, now);
+        Some(TimelineTag {
+            tag: facts.name.to_string(),
+            digest: facts.digest.as_ref().map(ToString::to_string),
+            dated_at: date.timestamp(),
+            dated_by: date.label().to_owned(),
+            verdict: found.verdict.label().to_owned(),
+            kept_by,
+            goes_at: match outlooks.get(tag as usize) {
+                Some(Outlook::At { at, .. }) => Some(*at),
+                _ => None,
+            },
+            reasons: found.reasons.iter().filter(|one| one.speaks_for() == found.verdict).map(Into::into).collect(),
+        })
+    };
+    let weighing = engine::weighing(rules, registry, repository, now);
+    let mut groups = Vec::new();
+    for weighing in weighing.iter().filter(|weighing| weighing.selects == Selects::Repository) {
+        for (group, peers) in in_groups(weighing, |tag| repository.tags.get(tag as usize).map(|tag| tag.name.as_str()))
+        {
+            let tags = peers.iter().filter_map(|peer| row(peer.tag, kept_by(weighing, peer))).collect();
+            let rules = weighing.policy.keep.rules().iter().enumerate();
+            let cuts = rules.filter_map(|(at, rule)| {
+                let cut = cut(rule, at, &peers, repository, now)?;
+                Some(TimelineCut { rule: rule_text(rule), cut })
+            });
+            groups.push(sorted(TimelineGroup {
+                policy: Some(weighing.policy.name.to_string()),
+                mode: Some(weighing.policy.mode.label().to_owned()),
+                keep: keep_text(&weighing.policy.keep),
+                group,
+                tags,
+                cuts: cuts.collect(),
+            }));
+        }
+    }
+    let selected: std::collections::HashSet<u32> =
+        weighing.iter().flat_map(|weighing| &weighing.tags).map(|tag| tag.tag).collect();
+    let others = places.iter().filter(|at| !selected.contains(&at.tag));
+    let others: Vec<TimelineTag> = others.filter_map(|at| row(at.tag, Vec::new())).collect();
+    groups.extend((!others.is_empty()).then(|| sorted(loose(others))));
+    Some(TimelineView {
+        schema: SCHEMA.to_owned(),
+        evaluated_at: now,
+        registry: registry.name.to_string(),
+        repository: repository.name.to_string(),
+        groups,
+    })
+}
+
+const SCHEMA: &str = "tagwarden.timeline/1";
+
+/// Tags of no policy.
+fn loose(tags: Vec<TimelineTag>) -> TimelineGroup {
+    TimelineGroup { policy: None, mode: None, keep: Vec::new(), group: BTreeMap::new(), tags, cuts: Vec::new() }
+}
+
+/// The timeline of a repository by a plan that was recorded: every tag, without the rules' cuts, of which a plan keeps no
+/// record. Nothing where the plan does not know the repository.
+#[must_use]
+pub fn recorded_timeline(document: &PlanDocument, registry: &str, repository: &str) -> Option<TimelineView> {
+    let here = |of: &str, at: &str| of == registry && at == repository;
+    let gone = document.removals.iter().filter(|one| here(&one.registry, &one.repository)).map(|one| TimelineTag {
+        tag: one.tag.clone(),
+        digest: Some(one.digest.clone()),
+        dated_at: one.dated_at,
+        dated_by: one.dated_by.clone(),
+        verdict: Verdict::Expired.label().to_owned(),
+        kept_by: Vec::new(),
+        goes_at: None,
+        reasons: one.reasons.clone(),
+    });
+    let kept = document.kept.iter().filter(|one| here(&one.registry, &one.repository)).map(|one| TimelineTag {
+        tag: one.tag.clone(),
+        digest: one.digest.clone(),
+        dated_at: one.dated_at,
+        dated_by: one.dated_by.clone(),
+        verdict: one.verdict.clone(),
+        kept_by: Vec::new(),
+        goes_at: None,
+        reasons: one.reasons.clone(),
+    });
+    let tags: Vec<TimelineTag> = gone.chain(kept).collect();
+    (!tags.is_empty()).then(|| TimelineView {
+        schema: SCHEMA.to_owned(),
+        evaluated_at: document.evaluated_at,
+        registry: registry.to_owned(),
+        repository: repository.to_owned(),
+        groups: vec![sorted(loose(tags))],
+    })
+}
+
+type Peers<'a> = BTreeMap<BTreeMap<String, String>, Vec<&'a TagWeighed>>;
+
+/// What a policy counts together.
+fn in_groups<'a, 'n>(weighing: &'a Weighing<'_>, name: impl Fn(u32) -> Option<&'n str>) -> Peers<'a> {
+    let mut groups = Peers::new();
+    for tag in &weighing.tags {
+        let group = name(tag.tag).map(|name| engine::group_of(weighing.policy, name)).unwrap_or_default();
+        groups.entry(group.into_iter().collect()).or_default().push(tag);
+    }
+    groups
+}
+
+fn kept_by(weighing: &Weighing<'_>, tag: &TagWeighed) -> Vec<String> {
+    let texts = keep_text(&weighing.policy.keep);
+    let keeps = tag.rules.iter().zip(texts).filter(|(said, _)| matches!(said, Weighed::Keeps(_)));
+    keeps.map(|(_, text)| text).collect()
+}
+
+fn keep_text(keep: &Keep) -> Vec<String> {
+    match keep {
+        Keep::All => vec!["all".to_owned()],
+        Keep::None => vec!["none".to_owned()],
+        Keep::Rules(rules) => rules.iter().map(rule_text).collect(),
+    }
+}
+
+/// Newest first, cuts as well.
+fn sorted(mut group: TimelineGroup) -> TimelineGroup {
+    let newest = |tag: &TimelineTag| std::cmp::Reverse(tag.dated_at.unwrap_or(Timestamp::MAX));
+    group.tags.sort_by(|a, b| (newest(a), &a.tag).cmp(&(newest(b), &b.tag)));
+    group.cuts.sort_by(|a, b| (b.cut.at, &a.rule).cmp(&(a.cut.at, &b.rule)));
+    group
+}
+
+/// The timeline for the terminal.
+#[must_use]
+pub fn timeline_text(view: &TimelineView) -> String {
+    let mut out = String::new();
+    line(&mut out, 0, &format!("{}/{} on {}, newest first", view.registry, view.repository, minute(view.evaluated_at)));
+    for group in &view.groups {
+        let mut title = match (&group.policy, &group.mode) {
+            (Some(policy), Some(mode)) => format!("policy {policy} ({mode}), keep {}", group.keep.join(", ")),
+            _ if view.groups.len() == 1 => "all tags".to_owned(),
+            _ => "of no policy".to_owned(),
+        };
+        if !group.group.is_empty() {
+            title += &format!(", group {}", group_text(&group.group));
+        }
+        heading(&mut out, &title);
+        tags(&mut out, group);
+    }
+    if view.groups.iter().flat_map(|group| &group.tags).any(|tag| tag.goes_at.is_some()) {
+        heading(
+            &mut out,
+            "`goes` tells what time alone will do, if nothing is pushed, released, claimed or locked before.",
+        );
+    }
+    out
+}
+
+fn tags(out: &mut String, group: &TimelineGroup) {
+    let widest = group.tags.iter().take(MOST_TAGS).map(|tag| tag.tag.len()).max().unwrap_or_default();
+    let mut cuts = group.cuts.iter().peekable();
+    // A rule cuts below the last tag that it keeps, or that is as old as its window.
+    let below = |cut: &CutView, tag: &TimelineTag| tag.dated_at.is_some_and(|time| time < cut.at);
+    for tag in group.tags.iter().take(MOST_TAGS) {
+        while let Some(found) = cuts.next_if(|found| below(&found.cut, tag)) {
+            line(out, 1, &cut_line(found));
+        }
+        let time = tag.dated_at.map_or_else(|| format!("{:<20}", "no time"), minute);
+        let mut words = format!("{time}  {:<widest$}  {:<12}", plain(&tag.tag), tag.verdict);
+        let retained = tag.verdict == Verdict::Retained.label() && !tag.kept_by.is_empty();
+        let why = match tag.reasons.first().filter(|_| !retained) {
+            Some(reason) => reason.sentence(),
+            None => tag.kept_by.join(", "),
+        };
+        words += &format!("  {why}");
+        if let Some(goes) = tag.goes_at {
+            words += &format!("; goes {}", minute(goes));
+        }
+        line(out, 1, words.trim_end());
+    }
+    if group.tags.len() > MOST_TAGS {
+        let left = count((group.tags.len() - MOST_TAGS) as u64);
+        line(
+            out,
+            1,
+            &format!("and {left} older ones: `--format json` lists all of {}", counted(group.tags.len() as u64, "tag")),
+        );
+        return;
+    }
+    for found in cuts {
+        line(out, 1, &cut_line(found));
+    }
+}
+
+fn cut_line(found: &TimelineCut) -> String {
+    match &found.cut.tag {
+        Some(tag) => format!("──── {} cuts here, after {tag}", found.rule),
+        None => format!("──── {} cuts here, at {}", found.rule, minute(found.cut.at)),
+    }
+}

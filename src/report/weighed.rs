@@ -1,0 +1,268 @@
+//! One tag, rule by rule, and what time alone will make of it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::reason::minute;
+use super::{MissView, ReasonView};
+use crate::domain::{Claims, Date, Inventory, Keep, KeepRule, Reason, Repository, Rules, TagAt, TagSelector};
+use crate::engine::{self, Outlook, Selects, TagWeighed, Weighed, Weighing};
+
+/// How one tag was weighed, and what time alone will make of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeighedView {
+    /// What each policy makes of it, by name of policy.
+    pub policies: Vec<PolicyWeighedView>,
+    /// What time alone will make of it.
+    pub outlook: OutlookView,
+}
+
+/// What one policy makes of one tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyWeighedView {
+    /// The policy.
+    pub policy: String,
+    /// `dry-run` or `enforce`.
+    pub mode: String,
+    /// The file it stands in.
+    pub file: String,
+    /// Whether it selects the tag.
+    pub selects: bool,
+    /// What of its selector does not fit: `registries`, `repositories`, `tags` or `pattern`.
+    pub unfit: Option<String>,
+    /// The group that the tag is counted in: the names of `group_by`, each with its value.
+    pub group: BTreeMap<String, String>,
+    /// What each rule says of it, in order.
+    pub rules: Vec<RuleWeighedView>,
+}
+
+/// What one keep rule says of one tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleWeighedView {
+    /// The rule, as a policy file writes it.
+    pub rule: String,
+    /// Whether it keeps the tag.
+    pub keeps: bool,
+    /// How, or by how much it missed, in words.
+    pub words: String,
+    /// Where the rule cuts, in this group.
+    pub cut: Option<CutView>,
+}
+
+/// Where a keep rule cuts: what is older goes by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutView {
+    /// The time of the last tag that it keeps, or of the window's beginning.
+    pub at: Timestamp,
+    /// That last tag; nothing where the rule cuts at a time.
+    pub tag: Option<String>,
+}
+
+/// What time alone will make of a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutlookView {
+    /// `expired` already, `expires` at a time, `never` by time alone, or `untold`: it would take too long to find out.
+    pub kind: String,
+    /// The first second at which it has expired.
+    pub at: Option<Timestamp>,
+    /// What is found for and against it then.
+    pub reasons: Vec<ReasonView>,
+}
+
+/// How the tag that stands there was weighed.
+#[must_use]
+pub fn weighed(
+    rules: &Rules,
+    inventory: &Inventory,
+    claims: &Claims,
+    now: Timestamp,
+    at: TagAt,
+) -> Option<WeighedView> {
+    let registry = inventory.registries.get(at.registry as usize)?;
+    let repository = registry.repositories.get(at.repository as usize)?;
+    let name = repository.tags.get(at.tag as usize)?.name.as_str();
+    let weighing = engine::weighing(rules, registry, repository, now);
+    let policies = weighing.iter().map(|weighing| policy_weighed(weighing, repository, at.tag, name, now)).collect();
+    let outlook = engine::outlooks(rules, inventory, claims, now, &[at]).pop().unwrap_or(Outlook::Untold);
+    Some(WeighedView { policies, outlook: OutlookView::from(&outlook) })
+}
+
+fn policy_weighed(
+    weighing: &Weighing<'_>,
+    repository: &Repository,
+    tag: u32,
+    name: &str,
+    now: Timestamp,
+) -> PolicyWeighedView {
+    let found = weighing.tags.iter().find(|weighed| weighed.tag == tag);
+    let unfit = match (weighing.selects, found) {
+        (_, Some(_)) => None,
+        (Selects::Repository, None) => Some(match weighing.policy.select.tags {
+            TagSelector::Pattern(_) => "pattern",
+            TagSelector::All | TagSelector::Globs(_) => "tags",
+        }),
+        (Selects::OtherRepositories, None) => Some("repositories"),
+        (Selects::OtherRegistries, None) => Some("registries"),
+    };
+    let group = if found.is_some() { engine::group_of(weighing.policy, name) } else { Vec::new() };
+    let rules = found.map(|found| rules_weighed(weighing, found, repository, &group, now)).unwrap_or_default();
+    PolicyWeighedView {
+        policy: weighing.policy.name.to_string(),
+        mode: weighing.policy.mode.label().to_owned(),
+        file: weighing.policy.file.to_string(),
+        selects: found.is_some(),
+        unfit: unfit.map(str::to_owned),
+        group: group.into_iter().collect(),
+        rules,
+    }
+}
+
+fn rules_weighed(
+    weighing: &Weighing<'_>,
+    found: &TagWeighed,
+    repository: &Repository,
+    group: &[(String, String)],
+    now: Timestamp,
+) -> Vec<RuleWeighedView> {
+    let name = |tag: &TagWeighed| repository.tags.get(tag.tag as usize).map(|tag| tag.name.as_str());
+    let of_group = |tag: &&TagWeighed| name(tag).is_some_and(|name| engine::group_of(weighing.policy, name) == group);
+    let peers: Vec<&TagWeighed> = weighing.tags.iter().filter(of_group).collect();
+    let said = found.rules.iter().enumerate().map(|(at, said)| {
+        let (keeps, words) = match said {
+            Weighed::Keeps(reason) => (true, keeps_words(reason)),
+            Weighed::Misses(miss) => (false, MissView::from(miss).words()),
+        };
+        let rule = weighing.policy.keep.rules().get(at);
+        let cut = rule.and_then(|rule| cut(rule, at, &peers, repository, now));
+        RuleWeighedView { rule: rule.map_or_else(|| "all".to_owned(), rule_text), keeps, words, cut }
+    });
+    let said: Vec<RuleWeighedView> = said.collect();
+    match weighing.policy.keep {
+        Keep::None => {
+            vec![RuleWeighedView { rule: "none".to_owned(), keeps: false, words: "keeps none".to_owned(), cut: None }]
+        }
+        Keep::All | Keep::Rules(_) => said,
+    }
+}
+
+/// Where a rule that goes by time cuts among the tags of a group.
+pub(super) fn cut(
+    rule: &KeepRule,
+    position: usize,
+    peers: &[&TagWeighed],
+    repository: &Repository,
+    now: Timestamp,
+) -> Option<CutView> {
+    match rule {
+        KeepRule::Within(span) => Some(CutView { at: now.checked_sub(span.duration).ok()?, tag: None }),
+        KeepRule::Newest(_) | KeepRule::Bucketed { .. } => {
+            let kept = peers.iter().filter(|peer| {
+                matches!(
+                    peer.rules.get(position),
+                    Some(Weighed::Keeps(Reason::KeptNewest { .. } | Reason::KeptBucket { .. }))
+                )
+            });
+            let dated = kept.filter_map(|peer| {
+                let tag = repository.tags.get(peer.tag as usize)?;
+                Some((engine::date(repository, tag, now).timestamp()?, &tag.name))
+            });
+            let (at, tag) = dated.min()?;
+            Some(CutView { at, tag: Some(tag.to_string()) })
+        }
+        KeepRule::NewestPer { .. } | KeepRule::Matching(_) => None,
+    }
+}
+
+/// Why a rule keeps, without the policy that the line stands under.
+fn keeps_words(reason: &Reason) -> String {
+    let view = ReasonView::from(reason);
+    let sentence = view.sentence();
+    let policy = view.policy().map(|policy| format!("policy {policy} ")).unwrap_or_default();
+    let rest = sentence.strip_prefix(&policy).unwrap_or(&sentence);
+    rest.strip_prefix("keeps ").unwrap_or(rest).to_owned()
+}
+
+/// A rule as a policy file writes it.
+pub(super) fn rule_text(rule: &KeepRule) -> String {
+    match rule {
+        KeepRule::Newest(count) => format!("newest: {count}"),
+        KeepRule::Within(span) => format!("within: {}", span.written),
+        KeepRule::Bucketed { period, count } => format!("{}: {count}", period.rule()),
+        KeepRule::NewestPer { version, count } => {
+            format!("newest_per: {{ version: {}, count: {count} }}", version.label())
+        }
+        KeepRule::Matching(globs) => {
+            let globs: Vec<String> = globs.written().iter().map(|glob| format!("\"{glob}\"")).collect();
+            format!("matching: [{}]", globs.join(", "))
+        }
+    }
+}
+
+impl From<&Outlook> for OutlookView {
+    fn from(outlook: &Outlook) -> Self {
+        let (kind, at, reasons) = match outlook {
+            Outlook::Expired => ("expired", None, Vec::new()),
+            Outlook::At { at, reasons } => ("expires", Some(*at), reasons.iter().map(ReasonView::from).collect()),
+            Outlook::Never => ("never", None, Vec::new()),
+            Outlook::Untold => ("untold", None, Vec::new()),
+        };
+        Self { kind: kind.to_owned(), at, reasons }
+    }
+}
+
+impl OutlookView {
+    /// What time alone will make of it, as sentences; none where it has expired already.
+    #[must_use]
+    pub fn sentences(&self) -> Vec<String> {
+        match (self.kind.as_str(), self.at) {
+            ("expires", Some(at)) => {
+                let mut sentences = vec![format!(
+                    "it goes on {}, unless something is pushed, released, claimed or locked before",
+                    minute(at)
+                )];
+                sentences.extend(self.reasons.iter().map(|reason| format!("then {}", reason.sentence())));
+                sentences
+            }
+            ("never", _) => vec!["time alone never makes it go".to_owned()],
+            ("untold", _) => vec!["it would take too long to find out".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl PolicyWeighedView {
+    /// What it does with the tag, on one line.
+    pub(super) fn headline(&self) -> String {
+        match &self.unfit {
+            Some(unfit) => format!("{} does not select it, by its `{unfit}`", self.policy),
+            None if self.group.is_empty() => format!("{} ({}) selects it", self.policy, self.mode),
+            None => format!("{} ({}) selects it, in the group {}", self.policy, self.mode, group_text(&self.group)),
+        }
+    }
+}
+
+impl RuleWeighedView {
+    /// What it says of the tag, on one line.
+    pub(super) fn line(&self) -> String {
+        let sign = if self.keeps { "keeps it" } else { "lets it go" };
+        let cut = match &self.cut {
+            Some(CutView { at, tag: Some(tag) }) => format!("; cuts after {tag} of {}", minute(*at)),
+            Some(CutView { at, tag: None }) => format!("; cuts at {}", minute(*at)),
+            None => String::new(),
+        };
+        format!("{}  {sign}: {}{cut}", self.rule, self.words)
+    }
+}
+
+/// `branch=main, arch=arm`.
+pub(super) fn group_text(group: &BTreeMap<String, String>) -> String {
+    group.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The time by which a tag is judged, for views.
+pub(super) fn dated(repository: &Repository, tag: u32, now: Timestamp) -> Date {
+    let tag = repository.tags.get(tag as usize);
+    tag.map_or(Date::Unknown(crate::domain::Undated::Missing), |tag| engine::date(repository, tag, now))
+}

@@ -1,0 +1,195 @@
+//! Rule by rule, and on a timeline, from facts that a fixture states.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tagwarden::domain::{Limits, Miss, PolicyName, Reason, Rules, TagAt};
+use tagwarden::engine::{Weighed, evaluate, plan, reclaim, weighing};
+use tagwarden::policy_file::{fixture, parse};
+use tagwarden::report::{
+    Basis, PlanDocument, TimelineView, WeighedView, document, explanation_by_rule, explanation_by_rule_json,
+    recorded_timeline, timeline, timeline_text, weighed,
+};
+
+use crate::properties::{now, world};
+
+/// A repository with its policies, decided about.
+struct Stage {
+    document: PlanDocument,
+    timeline: TimelineView,
+    weighed: Vec<(String, WeighedView)>,
+}
+
+fn stage(policies: &str, test: &str) -> Stage {
+    let test = format!("tests:\n  - name: one\n    repository: shop/api\n    tags:\n{test}");
+    let fixture = fixture(Path::new("policies/versions.test.yaml"), &test).unwrap();
+    let test = &fixture.tests[0];
+    let policies = parse("shop.yaml", &format!("policies:\n{policies}")).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let rules = Rules {
+        policies,
+        limits: Limits { percent: 100, ..Limits::default() },
+        timezone: test.timezone.clone(),
+        undo_window: Duration::ZERO,
+    };
+    let (inventory, claims) = test.facts("contoso".parse().unwrap());
+    let verdicts = evaluate(&rules, &inventory, &claims, test.now);
+    let plan = plan(&rules, &inventory, &verdicts, test.now);
+    let reclaim = Arc::new(reclaim(&inventory, &claims, &verdicts, &plan));
+    let (inventory, verdicts, plan) = (Arc::new(inventory), Arc::new(verdicts), Arc::new(plan));
+    let document = document(&Basis {
+        rules: &rules,
+        mode: "dry-run",
+        settings: "sha256:0",
+        inventory: &inventory,
+        claims: &claims,
+        verdicts: &verdicts,
+        plan: &plan,
+        reclaim: &reclaim,
+        created_at: test.now,
+        evaluated_at: test.now,
+        hypothetical: false,
+        valid_for: Duration::from_hours(24),
+    });
+    let place = (&inventory.registries[0].name, &inventory.registries[0].repositories[0].name);
+    let timeline = timeline(&rules, &inventory, &claims, &verdicts, test.now, place).unwrap();
+    let tags = &inventory.registries[0].repositories[0].tags;
+    let weighed = (0..).zip(tags).map(|(at, tag)| {
+        let place = TagAt { registry: 0, repository: 0, tag: at };
+        (tag.name.to_string(), weighed(&rules, &inventory, &claims, test.now, place).unwrap())
+    });
+    let weighed = weighed.collect();
+    Stage { document, timeline, weighed }
+}
+
+impl Stage {
+    fn explain(&self, tag: &str) -> String {
+        let weighed = &self.weighed.iter().find(|(name, _)| name == tag).unwrap().1;
+        explanation_by_rule(&self.document, "contoso", "shop/api", tag, weighed).unwrap()
+    }
+}
+
+const POLICIES: &str = r#"
+  - name: branch-builds
+    select: { repositories: ["shop/**"], pattern: '(?<branch>[a-z]+)-\d+' }
+    group_by: [branch]
+    keep: [{ newest: 3 }, { within: 14d }, { weekly: 2 }]
+    mode: enforce
+  - { name: releases, select: { tags: ["release-*"] }, keep: all }
+  - { name: elsewhere, select: { repositories: ["tools/**"] }, keep: none }
+  - name: versions
+    select: { tags: ["v*"] }
+    keep: [{ newest_per: { version: minor, count: 1 } }, { matching: ["*-lts"] }]
+"#;
+
+const TAGS: &str = "
+      main-9: { pushed: 1d }
+      main-8: { pushed: 3d }
+      main-7: { pushed: 6d }
+      main-6: { pushed: 8d }
+      main-5: { pushed: 16d }
+      main-4: { pushed: 30d, claimed: tag }
+      dev-1: { pushed: 90d }
+      dev-2: {}
+      v1.2.3: { pushed: 90d }
+      v1.2.4: { pushed: 80d }
+      release-1: { pushed: 500d, lock: write, expect: protected }
+      other: { pushed: 500d }
+";
+
+#[test]
+fn a_tag_is_explained_rule_by_rule() {
+    let stage = stage(POLICIES, TAGS);
+    let mut told = String::new();
+    for tag in ["main-6", "main-5", "main-4", "dev-2", "v1.2.3", "release-1", "other"] {
+        let _ = writeln!(told, "{}=====", stage.explain(tag));
+    }
+    insta::assert_snapshot!(told);
+    let weighed = &stage.weighed.iter().find(|(name, _)| name == "main-6").unwrap().1;
+    let json = explanation_by_rule_json(&stage.document, "contoso", "shop/api", "main-6", weighed).unwrap();
+    assert_eq!(json["outlook"]["kind"], "expires");
+    assert_eq!(json["outlook"]["at"], "2026-01-07T12:00:01Z");
+    assert_eq!(json["policies"][0]["group"]["branch"], "main");
+    assert_eq!(json["policies"][0]["rules"][0]["cut"]["tag"], "main-7");
+    assert_eq!(json["policies"][1]["unfit"], "repositories");
+}
+
+#[test]
+fn a_repository_is_a_timeline_with_cuts() {
+    let stage = stage(POLICIES, TAGS);
+    let text = timeline_text(&stage.timeline);
+    let recorded = recorded_timeline(&stage.document, "contoso", "shop/api").unwrap();
+    insta::assert_snapshot!(format!("{text}=====\n{}", timeline_text(&recorded)));
+    assert_eq!(recorded_timeline(&stage.document, "contoso", "shop/web"), None);
+    let json = serde_json::to_value(&stage.timeline).unwrap();
+    assert_eq!(json["schema"], "tagwarden.timeline/1");
+    assert_eq!(json["groups"][1]["cuts"][2]["rule"], "within: 14d");
+    assert_eq!(json["groups"][1]["cuts"][2]["at"], "2025-12-18T12:00:00Z");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What is told rule by rule is what was decided by: the same reasons to keep, and let go where none keeps.
+    #[test]
+    fn rule_by_rule_is_what_decides(world in world()) {
+        let verdicts = evaluate(&world.rules, &world.inventory, &world.claims, now());
+        for (r, registry) in (0..).zip(&world.inventory.registries) {
+            for (p, repository) in (0..).zip(&registry.repositories) {
+                let mut told: Vec<Vec<Reason>> = vec![Vec::new(); repository.tags.len()];
+                for weighing in weighing(&world.rules, registry, repository, now()) {
+                    for tag in &weighing.tags {
+                        told[tag.tag as usize].extend(reasons(&weighing.policy.name, &tag.rules));
+                    }
+                }
+                for (tag, mut told) in (0..).zip(told) {
+                    let found = verdicts.at(TagAt { registry: r, repository: p, tag }).unwrap();
+                    let by_policies = found.reasons.iter().filter(|reason| is_of_a_policy(reason));
+                    told.sort();
+                    told.dedup();
+                    let mut decided: Vec<Reason> = by_policies.cloned().collect();
+                    decided.dedup();
+                    prop_assert_eq!(told, decided);
+                }
+            }
+        }
+    }
+}
+
+fn reasons(policy: &PolicyName, rules: &[Weighed]) -> Vec<Reason> {
+    let keeps: Vec<Reason> = rules
+        .iter()
+        .filter_map(|rule| match rule {
+            Weighed::Keeps(reason) => Some(reason.clone()),
+            Weighed::Misses(_) => None,
+        })
+        .collect();
+    if !keeps.is_empty() {
+        return keeps;
+    }
+    let misses: Box<[Miss]> = rules
+        .iter()
+        .filter_map(|rule| match rule {
+            Weighed::Misses(miss) => Some(miss.clone()),
+            Weighed::Keeps(_) => None,
+        })
+        .collect();
+    vec![Reason::LetGo { policy: policy.clone(), misses }]
+}
+
+fn is_of_a_policy(reason: &Reason) -> bool {
+    matches!(
+        reason,
+        Reason::KeptAll { .. }
+            | Reason::KeptNewest { .. }
+            | Reason::KeptWithin { .. }
+            | Reason::KeptBucket { .. }
+            | Reason::KeptVersion { .. }
+            | Reason::KeptMatching { .. }
+            | Reason::Undated { .. }
+            | Reason::NotAVersion { .. }
+            | Reason::LetGo { .. }
+    )
+}

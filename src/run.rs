@@ -25,20 +25,25 @@ use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, 
 
 mod aftermath;
 mod approved;
+mod compare;
 mod evidence;
 mod explained;
 mod fixtures;
 mod outcome;
 mod record;
 mod turn;
+mod recorded;
+mod remarks;
 
 pub use aftermath::Aftermath;
+pub use compare::Facts;
 use evidence::Remember;
 pub use explained::{Named, Recalled};
 pub use fixtures::test_policies;
 pub use outcome::{RestoreEnded, RunError, RunOutcome};
 pub use record::RegistryCounts;
 pub use turn::{Due, Turn};
+pub use remarks::{against, recorded_remarks};
 
 /// Everything that a run needs, ready.
 pub struct House {

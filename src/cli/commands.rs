@@ -11,7 +11,7 @@ use super::progress::Bar;
 use super::telling::Telling;
 use super::{
     ApplyArgs, Cli, Command, DataFormat, DemoArgs, NotifyArgs, NotifyCommand, PlanArgs, RestoreArgs, RunArgs, RunsArgs,
-    RunsCommand, SourcesArgs, SourcesCommand, explain, health, policy_work, results, telling,
+    RunsCommand, SourcesArgs, SourcesCommand, diff, explain, health, policy_work, results, telling,
 };
 use crate::apply::Clock;
 use crate::config::{self, Settings};
@@ -26,7 +26,7 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
     let config = cli.config.as_deref();
     let done = match cli.command {
         Command::Demo(args) => demo(&args).await,
-        Command::Check => check(config),
+        Command::Check(args) => policy_work::check(config, &args).await,
         Command::Plan(args) => plan(config, &args).await,
         Command::Apply(args) => apply(config, &args).await,
         Command::Run(args) => run_now(config, &args).await,
@@ -38,6 +38,8 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::Restore(args) => restore(config, &args).await,
         Command::Notify(NotifyArgs { command: NotifyCommand::Test { name } }) => telling::test(config, &name).await,
         Command::Health(args) => health::health(config, &args).await,
+        Command::Diff(args) => diff::diff(config, &args, environment()).await,
+        Command::Inventory(args) => diff::inventory(config, &args).await,
         Command::Test(args) => policy_work::test(config, &args, environment()),
         Command::Schema(args) => {
             policy_work::schema(&args);
@@ -148,28 +150,6 @@ async fn demo(args: &DemoArgs) -> Result<u8, RunError> {
     let folder = args.folder.as_deref();
     let (clock, by, stop) = (clock(), by(), stop());
     crate::demo::demo(Demo { folder, serve: args.serve, clock, by, stop, narrate: &narrate }).await?;
-    Ok(0)
-}
-
-fn check(config: Option<&Path>) -> Result<u8, RunError> {
-    let file = config::find(config)?;
-    let (settings, policies) = run::load(&file, environment())?;
-    for warning in &settings.warnings {
-        say(&format!("warning: {warning}"));
-    }
-    let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
-    print(&format!(
-        "{} is sound: mode {}, {}, {}, {}\n",
-        file.display(),
-        settings.mode.label(),
-        counted(settings.registries.len(), "registry", "registries"),
-        counted(settings.sources.len(), "source", "sources"),
-        counted(policies.policies.len(), "policy", "policies"),
-    ));
-    for policy in &policies.policies {
-        let description = policy.description.as_deref().unwrap_or("no description");
-        print(&format!("  {} ({}, {}): {description}\n", policy.name, policy.mode.label(), policy.file));
-    }
     Ok(0)
 }
 

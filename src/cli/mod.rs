@@ -1,6 +1,7 @@
 //! The commands, as people and scripts call them. Data goes to stdout, words to stderr.
 
 mod commands;
+mod diff;
 mod explain;
 mod health;
 mod output;
@@ -40,8 +41,9 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 unexpected failure, 2 usage, set
 enum Command {
     /// Show the whole job on an embedded sample registry: nothing to install, nothing to configure
     Demo(DemoArgs),
-    /// Check settings and policies and tell every problem; reaches nothing outside
-    Check,
+    /// Check settings and policies and tell every problem, and what of the policies is hardly meant; reaches nothing
+    /// outside
+    Check(policy_work::CheckArgs),
     /// Decide about every tag and report; nothing is removed
     Plan(PlanArgs),
     /// Apply an approved plan, exactly or less
@@ -60,6 +62,10 @@ enum Command {
     Runs(RunsArgs),
     /// Put back tags that were removed
     Restore(RestoreArgs),
+    /// Say what an edit of policies changes, on the real inventory or on a recorded one
+    Diff(diff::DiffArgs),
+    /// Record what registries and sources say, for `diff --inventory`
+    Inventory(diff::InventoryArgs),
     /// Run the tests that live beside the policies (`*.test.yaml`); reaches nothing outside
     Test(policy_work::TestArgs),
     /// Try out how people are told of runs

@@ -3,13 +3,25 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::DataFormat;
-use super::output::print;
-use crate::policy_file;
-use crate::report;
+use super::commands::{clock, environment, pretty};
+use super::output::{print, say};
+use crate::config::{self, Settings};
+use crate::policy_file::{self, Diagnostic, PolicySet, Remark, Severity};
+use crate::report::{self, TestedFile};
 use crate::run::{self, RunError};
-use crate::{config, report::TestedFile};
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Exit with 2 where there is a warning
+    #[arg(long)]
+    strict: bool,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    format: DataFormat,
+}
 
 #[derive(Debug, Args)]
 pub(super) struct TestArgs {
@@ -27,6 +39,64 @@ pub(super) struct SchemaArgs {
     tests: bool,
 }
 
+/// Checks settings and policies, by themselves and against the last plan in the state.
+pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8, RunError> {
+    let file = config::find(config)?;
+    let (settings, policies) = run::load(&file, environment())?;
+    for warning in &settings.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    let mut remarks = policy_file::remarks(&policies, clock()());
+    match run::recorded_remarks(&settings, &policies).await {
+        Ok(recorded) => remarks.extend(recorded),
+        Err(error) => say(&format!("warning: the policies are not held against the last plan: {error}")),
+    }
+    for remark in &remarks {
+        say(&format!("{}: {}", remark.severity.label(), remark.diagnostic));
+    }
+    match args.format {
+        DataFormat::Text => print(&sound(&file, &settings, &policies)),
+        DataFormat::Json => {
+            let remarks: Vec<Value> = remarks.iter().map(remark_json).collect();
+            print(&pretty(&json!({ "schema": "tagwarden.check/1", "remarks": remarks })));
+        }
+    }
+    let warned = remarks.iter().any(|remark| remark.severity == Severity::Warning);
+    Ok(if args.strict && (warned || !settings.warnings.is_empty()) { 2 } else { 0 })
+}
+
+fn remark_json(remark: &Remark) -> Value {
+    let Diagnostic { file, line, column, message, help, .. } = &remark.diagnostic;
+    json!({
+        "severity": remark.severity.label(),
+        "kind": remark.kind,
+        "policy": remark.policy,
+        "file": file,
+        "line": line,
+        "column": column,
+        "message": message,
+        "help": help,
+    })
+}
+
+/// That settings and policies can be used, and what they are.
+fn sound(file: &Path, settings: &Settings, policies: &PolicySet) -> String {
+    let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    let mut out = format!(
+        "{} is sound: mode {}, {}, {}, {}\n",
+        file.display(),
+        settings.mode.label(),
+        counted(settings.registries.len(), "registry", "registries"),
+        counted(settings.sources.len(), "source", "sources"),
+        counted(policies.policies.len(), "policy", "policies"),
+    );
+    for policy in &policies.policies {
+        let description = policy.description.as_deref().unwrap_or("no description");
+        out += &format!("  {} ({}, {}): {description}\n", policy.name, policy.mode.label(), policy.file);
+    }
+    out
+}
+
 /// Runs the tests beside the policies.
 pub(super) fn test(
     config: Option<&Path>,
@@ -41,8 +111,7 @@ pub(super) fn test(
     match args.format {
         DataFormat::Text => print(&report::tested_text(&tested)),
         DataFormat::Json => {
-            let json = serde_json::json!({ "schema": "tagwarden.tests/1", "files": tested });
-            print(&format!("{json:#}\n"));
+            print(&pretty(&json!({ "schema": "tagwarden.tests/1", "files": tested })));
         }
     }
     let passed = |file: &TestedFile| file.tests.iter().all(|test| test.passed);
@@ -50,7 +119,7 @@ pub(super) fn test(
 }
 
 /// Where the settings have their policies. Without settings, where they are by default: tests need nothing else.
-fn policies_of_the_settings(
+pub(super) fn policies_of_the_settings(
     config: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<PathBuf, RunError> {
@@ -73,5 +142,5 @@ fn policies_of_the_settings(
 /// Prints a JSON schema.
 pub(super) fn schema(args: &SchemaArgs) {
     let schema = if args.tests { policy_file::tests_schema() } else { policy_file::schema() };
-    print(&format!("{schema:#}\n"));
+    print(&pretty(&schema));
 }

@@ -157,6 +157,7 @@ impl RunNews {
             RunError::Invalid(_) => (Some(Occasion::Failed), "settings"),
             RunError::Usage(_) => (Some(Occasion::Failed), "usage"),
             RunError::Output(_) => (Some(Occasion::Failed), "output"),
+            RunError::Failed(_) => (Some(Occasion::Failed), "failed"),
             RunError::Check(_) => (Some(Occasion::Failed), "check"),
         };
         let diagnostics = error.diagnostics();

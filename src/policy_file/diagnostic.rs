@@ -59,6 +59,16 @@ impl Diagnostic {
         }
     }
 
+    /// The same place, with something to say of it.
+    pub(crate) fn called(&self, message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..self.clone() }
+    }
+
+    /// The same, with what to do about it.
+    pub(crate) fn saying(&self, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self.called(message) }
+    }
+
     /// Says what to do about it.
     pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(help.into());

@@ -21,6 +21,17 @@ pub struct PolicySet {
     pub registries: Vec<(RegistryName, Diagnostic)>,
     /// The git commit of their folder, where it is a checkout. Edits since do not show in it, but in the revision.
     pub commit: Option<String>,
+    /// Where each policy stands, for what is to be said of it.
+    pub places: BTreeMap<PolicyName, Places>,
+}
+
+/// Where a policy and its rules stand; the messages are empty.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Its name.
+    pub name: Diagnostic,
+    /// Each of its keep rules, in order.
+    pub rules: Vec<Diagnostic>,
 }
 
 impl PolicySet {
@@ -92,8 +103,11 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     }
     note_namesakes(&mut read);
     let (mut diagnostics, mut policies, mut registries) = (unread, Vec::new(), Vec::new());
+    let mut places = BTreeMap::new();
     for (problems, placed) in read {
-        for Placed { policy, registries: named, .. } in placed {
+        for Placed { policy, registries: named, name, rules } in placed {
+            let rules = rules.iter().map(|at| problems.diagnostic(at, "")).collect();
+            places.insert(policy.name.clone(), Places { name: problems.diagnostic(&name, ""), rules });
             let message = format!("named by policy `{}`", policy.name);
             registries.extend(named.into_iter().map(|(name, at)| (name, problems.diagnostic(&at, message.as_str()))));
             policies.push(policy);
@@ -106,7 +120,7 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     }
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     files.sort();
-    Ok(PolicySet { policies, files, registries, commit: super::checkout::commit(path) })
+    Ok(PolicySet { policies, files, registries, commit: super::checkout::commit(path), places })
 }
 
 /// Policies of one name in different files; inside a file they are noted when it is read.

@@ -36,6 +36,8 @@ pub(super) struct Placed {
     pub(super) name: Place,
     /// Where each registry that it names stands.
     pub(super) registries: Vec<(RegistryName, Place)>,
+    /// Where each of its keep rules stands, in order.
+    pub(super) rules: Vec<Place>,
 }
 
 /// All policies of a file that could be understood; the problems say what could not.
@@ -110,8 +112,8 @@ fn policy<'a>(
     let group_by = fields
         .get("group_by")
         .map_or(Some(Vec::new()), |node| groups(node, select.as_ref().map(|selector| &selector.tags), problems));
-    let keep = required(&mut fields, "keep", "to keep nothing write `keep: none`", problems)
-        .and_then(|node| keep(node, problems));
+    let keep_node = required(&mut fields, "keep", "to keep nothing write `keep: none`", problems);
+    let keep = keep_node.and_then(|node| keep(node, problems));
     let mode = fields.get("mode").map_or(Some(PolicyMode::default()), |node| mode(node, problems));
     let limits = fields.get("limits").map_or(Some(PolicyLimits::default()), |node| limits(node, problems));
     let schedule = fields.get("schedule").map(|node| read::cron("schedule", node, problems));
@@ -131,7 +133,11 @@ fn policy<'a>(
     };
     let at = name_at.unwrap_or(&node.at).clone();
     let registries = named_registries(&policy, select_node);
-    Some(Placed { policy, name: at, registries })
+    let rules = match keep_node.map(|node| &node.value) {
+        Some(Value::List(rules)) => rules.iter().map(|rule| rule.at.clone()).collect(),
+        _ => Vec::new(),
+    };
+    Some(Placed { policy, name: at, registries, rules })
 }
 
 /// The registries of a policy, each with its place in the list that it was read from.

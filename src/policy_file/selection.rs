@@ -4,7 +4,7 @@ use globset::GlobBuilder;
 use regex::Regex;
 
 use super::diagnostic::Problems;
-use super::language::{Extent, Names, extent};
+use super::language::{Extent, Language, Names, extent};
 use super::read;
 use super::tree::{Node, shorten};
 use crate::domain::Globs;
@@ -78,6 +78,15 @@ fn globs(key: &str, node: &Node, names: Names, problems: &mut Problems) -> Optio
         }
         Extent::Every | Extent::Some => Globs::new(&texts).ok(),
     }
+}
+
+/// The texts that globs match, for a look at them beside others. Nothing where one does not compile.
+pub(super) fn language(globs: &Globs) -> Option<Language> {
+    let (exclude, include): (Vec<&String>, _) = globs.written().iter().partition(|glob| glob.starts_with('!'));
+    let expressions = |globs: &[&String]| -> Option<Vec<String>> {
+        globs.iter().map(|glob| expression(glob.strip_prefix('!').unwrap_or(glob)).ok()).collect()
+    };
+    Some(Language { include: expressions(&include)?, exclude: expressions(&exclude)? })
 }
 
 /// The regular expression that a glob stands for, compiled as [`Globs`] does.

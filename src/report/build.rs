@@ -316,7 +316,7 @@ fn drift(drift: &Drift) -> DriftView {
     }
 }
 
-fn refusal(refusal: &Refusal) -> RefusalView {
+pub(super) fn refusal(refusal: &Refusal) -> RefusalView {
     let (policy, registry, repository) = match &refusal.scope {
         Scope::Run => (None, None, None),
         Scope::Registry(registry) => (None, Some(registry), None),

@@ -55,7 +55,7 @@ pub fn markdown(document: &PlanDocument) -> String {
 
 /// Words from outside as inert text: one line, cut short, without a meaning in Markdown or HTML. An `@` or `#` gets a
 /// zero-width space behind it, since mentions and references are looked for after everything else was rendered.
-fn words(text: &str) -> String {
+pub(super) fn words(text: &str) -> String {
     let text = clip(&plain(text), MOST_WORDS);
     let mut out = String::with_capacity(text.len() + 8);
     let mut before = ' ';
@@ -95,7 +95,7 @@ fn harmless(found: char) -> bool {
 }
 
 /// A name as code where it can be nothing else than a name, otherwise as inert text.
-fn code(name: &str) -> String {
+pub(super) fn code(name: &str) -> String {
     if !name.is_empty() && name.trim() == name && name.len() <= MOST_WORDS && name.chars().all(harmless) {
         format!("`{name}`")
     } else {
@@ -104,7 +104,7 @@ fn code(name: &str) -> String {
 }
 
 /// Lines up to a number of bytes, and how many are left out.
-fn lines(most: usize, total: usize, rows: impl Iterator<Item = String>) -> String {
+pub(super) fn lines(most: usize, total: usize, rows: impl Iterator<Item = String>) -> String {
     let mut out = String::new();
     let mut shown = 0;
     for row in rows {
@@ -125,7 +125,7 @@ fn row<const N: usize>(cells: &[String; N]) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
-fn folded(title: &str, content: &str) -> String {
+pub(super) fn folded(title: &str, content: &str) -> String {
     format!("<details><summary>{title}</summary>\n\n{content}\n</details>\n")
 }
 

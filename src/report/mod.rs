@@ -4,6 +4,8 @@
 
 mod build;
 mod csv;
+mod difference;
+mod difference_text;
 mod document;
 mod explain;
 mod format;
@@ -21,8 +23,11 @@ mod timeline;
 mod weighed;
 mod words;
 
+use build::refusal as refusal_view;
 pub use build::{Basis, document};
 pub use csv::csv;
+pub use difference::{DifferenceSummary, DifferenceView, PolicyDifference, Side, TagDifference, difference};
+pub use difference_text::{difference_markdown, difference_text};
 pub use document::{
     DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RegistryView,
     RemovalView, SCHEMA, SourceView, SummaryView,

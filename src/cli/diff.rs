@@ -1,0 +1,135 @@
+//! `diff` and `inventory`: what an edit of policies changes, on the real inventory or on a recorded one.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::commands::{interruptible, open, pretty};
+use super::output::{print, say, write_file};
+use super::policy_work::policies_of_the_settings;
+use super::progress::Bar;
+use crate::domain::Policy;
+use crate::policy_file;
+use crate::report::{self, DifferenceView};
+use crate::run::{Facts, RunError, RunOutcome};
+
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// The policies to compare with: a file or a folder, such as those of the main branch
+    #[arg(long, value_name = "OLD_POLICIES")]
+    against: PathBuf,
+    /// The new policies [default: those of the settings]
+    #[arg(long, value_name = "PATH")]
+    policies: Option<PathBuf>,
+    /// Reach nothing outside: take what `tagwarden inventory` recorded
+    #[arg(long, value_name = "FILE")]
+    inventory: Option<PathBuf>,
+    /// Decide as of that time
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
+    at: Option<Timestamp>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
+    format: DiffFormat,
+    /// Exit with 1 where anything goes that did not, comes back, or would now really be removed
+    #[arg(long)]
+    exit_code: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DiffFormat {
+    Text,
+    Json,
+    Markdown,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InventoryArgs {
+    /// Where to write it [default: stdout]
+    #[arg(long, value_name = "FILE.json")]
+    out: Option<PathBuf>,
+}
+
+/// Says what an edit of policies changes.
+pub(super) async fn diff(
+    config: Option<&Path>,
+    args: &DiffArgs,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<u8, RunError> {
+    let old = policies(&args.against)?;
+    let view = match &args.inventory {
+        Some(file) => {
+            let path = match &args.policies {
+                Some(path) => path.clone(),
+                None => policies_of_the_settings(config, environment)?,
+            };
+            recorded(file)?.compare(old, policies(&path)?, args.at)
+        }
+        None => {
+            let new = args.policies.as_deref().map(policies).transpose()?;
+            let house = open(config).await?;
+            let bar = Bar::new();
+            let facts = interruptible(&house, house.facts(args.at, &bar)).await;
+            drop(bar);
+            let new = new.unwrap_or_else(|| house.policies.policies.clone());
+            house.close().await;
+            facts?.compare(old, new, args.at)
+        }
+    };
+    print(&match args.format {
+        DiffFormat::Text => report::difference_text(&view),
+        DiffFormat::Markdown => report::difference_markdown(&view),
+        DiffFormat::Json => pretty(&serde_json::json!(view)),
+    });
+    Ok(exit(args, &view))
+}
+
+fn exit(args: &DiffArgs, view: &DifferenceView) -> u8 {
+    if args.exit_code && view.changes() {
+        return 1;
+    }
+    if view.evidence_missing {
+        say("evidence is missing: a source or a registry could not be read, so some tags are undecided");
+        return RunOutcome::EvidenceMissing.exit_code();
+    }
+    0
+}
+
+fn policies(path: &Path) -> Result<Vec<Policy>, RunError> {
+    match policy_file::load(path) {
+        Ok(set) => Ok(set.policies),
+        Err(error) => Err(RunError::Invalid(error.diagnostics)),
+    }
+}
+
+fn recorded(file: &Path) -> Result<Facts, RunError> {
+    let usage = |error: String| RunError::Usage(format!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| usage(format!("cannot be read: {error}")))?;
+    let again = |error| format!("is no recorded inventory: {error}; record one with `tagwarden inventory --out FILE`");
+    Facts::from_json(&text).map_err(|error| usage(again(error)))
+}
+
+/// Records what registries and sources say, for `diff --inventory`.
+pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Result<u8, RunError> {
+    let house = open(config).await?;
+    let bar = Bar::new();
+    let facts = interruptible(&house, house.facts(None, &bar)).await;
+    drop(bar);
+    house.close().await;
+    let facts = facts?;
+    let text = facts.to_json()?;
+    match &args.out {
+        Some(file) => {
+            write_file(file, |out| out.write_all(text.as_bytes()))
+                .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
+            say(&format!("wrote {}", file.display()));
+        }
+        None => print(&text),
+    }
+    let failed = facts.claims.sources.iter().any(crate::domain::SourceAnswer::failed);
+    if failed || facts.inventory.has_gaps() {
+        say("evidence is missing: a source or a registry could not be read; the record says which");
+        return Ok(RunOutcome::EvidenceMissing.exit_code());
+    }
+    Ok(0)
+}

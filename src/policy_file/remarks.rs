@@ -1,0 +1,251 @@
+//! What is sound and yet hardly meant: policies that never let anything go, rules without an effect, policies that
+//! others make pointless, and those that speak of the same tags.
+
+use jiff::Timestamp;
+
+use super::diagnostic::Diagnostic;
+use super::language::{Language, Names, Relation, relation};
+use super::load::{Places, PolicySet};
+use super::selection::language;
+use crate::domain::{Globs, Keep, KeepRule, Policy, RegistryName, TagSelector};
+
+/// 2013-01-01T00:00:00Z: there were no container images before, so nothing is older.
+const FIRST_IMAGES: Timestamp = Timestamp::constant(1_356_998_400, 0);
+/// So many images of one group are more than a repository has.
+const ENDLESS: u32 = 100_000;
+
+/// Something to be said of a policy that is sound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// How much it matters.
+    pub severity: Severity,
+    /// A label for scripts, such as `never-expires`.
+    pub kind: &'static str,
+    /// The policy.
+    pub policy: String,
+    /// What it is, where, and what to do about it.
+    pub diagnostic: Diagnostic,
+}
+
+/// How much a remark matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It is hardly what was meant.
+    Warning,
+    /// It may well be meant.
+    Note,
+}
+
+impl Severity {
+    /// `warning` or `note`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// What is to be said of policies by what stands in them alone, by place. What would take too long to find out is not
+/// said.
+#[must_use]
+pub fn remarks(set: &PolicySet, now: Timestamp) -> Vec<Remark> {
+    let policies: Vec<Looked<'_>> = set.policies.iter().filter_map(|policy| Looked::at(policy, set, now)).collect();
+    let mut found = Vec::new();
+    for policy in &policies {
+        policy.alone(&mut found);
+    }
+    for (at, policy) in policies.iter().enumerate() {
+        for other in policies.iter().skip(at + 1) {
+            together(policy, other, &mut found);
+        }
+    }
+    found.sort_by(|a, b| place(a).cmp(&place(b)));
+    found
+}
+
+fn place(remark: &Remark) -> (&str, usize, usize, &str) {
+    let Diagnostic { file, line, column, message, .. } = &remark.diagnostic;
+    (file, *line, *column, message)
+}
+
+/// A policy with what was seen of it.
+struct Looked<'a> {
+    policy: &'a Policy,
+    places: &'a Places,
+    tags: Option<Language>,
+    repositories: Option<Language>,
+    /// The position of the rule that keeps everything.
+    endless: Option<(usize, String)>,
+}
+
+impl<'a> Looked<'a> {
+    fn at(policy: &'a Policy, set: &'a PolicySet, now: Timestamp) -> Option<Self> {
+        let tags = match &policy.select.tags {
+            TagSelector::All => Some(everything()),
+            TagSelector::Globs(globs) => language(globs),
+            TagSelector::Pattern(pattern) => {
+                Some(Language { include: vec![pattern.as_str().to_owned()], exclude: Vec::new() })
+            }
+        };
+        let repositories = policy.select.repositories.as_ref().map_or_else(|| Some(everything()), language);
+        let mut looked = Self { policy, places: set.places.get(&policy.name)?, tags, repositories, endless: None };
+        let mut rules = policy.keep.rules().iter().enumerate();
+        looked.endless = rules.find_map(|(at, rule)| Some((at, looked.keeps_everything(rule, now)?)));
+        Some(looked)
+    }
+
+    /// Why a rule keeps everything that the policy selects, if it does.
+    fn keeps_everything(&self, rule: &KeepRule, now: Timestamp) -> Option<String> {
+        match rule {
+            KeepRule::Newest(count) if count.get() >= ENDLESS => {
+                Some(format!("`newest: {count}` are more images than a repository has"))
+            }
+            KeepRule::NewestPer { count, .. } if count.get() >= ENDLESS => {
+                Some(format!("`count: {count}` are more images than a version line has"))
+            }
+            KeepRule::Within(span) if now.checked_sub(span.duration).is_ok_and(|start| start > FIRST_IMAGES) => None,
+            KeepRule::Within(span) => {
+                Some(format!("`within: {}` is longer than there have been container images", span.written))
+            }
+            KeepRule::Matching(globs) => {
+                let inside = self.tags_beside(globs).is_some_and(|relation| !relation.only_first);
+                inside.then(|| "its `matching` matches every tag that it selects".to_owned())
+            }
+            KeepRule::Newest(_) | KeepRule::NewestPer { .. } | KeepRule::Bucketed { .. } => None,
+        }
+    }
+
+    fn tags_beside(&self, globs: &Globs) -> Option<Relation> {
+        relation(Names::Tags, self.tags.as_ref()?, &language(globs)?)
+    }
+
+    /// Whether nothing that it selects can ever go, and why, in a word.
+    fn lets_nothing_go(&self) -> Option<&'static str> {
+        match (&self.policy.keep, &self.endless) {
+            (Keep::All, _) => Some("keeps all"),
+            (_, Some(_)) => Some("never lets anything go"),
+            _ => None,
+        }
+    }
+
+    fn remark(&self, severity: Severity, kind: &'static str, diagnostic: Diagnostic) -> Remark {
+        Remark { severity, kind, policy: self.policy.name.to_string(), diagnostic }
+    }
+
+    fn rule_place(&self, at: usize) -> &Diagnostic {
+        self.places.rules.get(at).unwrap_or(&self.places.name)
+    }
+
+    fn alone(&self, found: &mut Vec<Remark>) {
+        if let Some((at, why)) = &self.endless {
+            let message = format!("policy `{}` never lets anything go: {why}", self.policy.name);
+            let diagnostic = self.rule_place(*at).saying(message, "if that is meant, write `keep: all`");
+            found.push(self.remark(Severity::Warning, "never-expires", diagnostic));
+            return;
+        }
+        let rules = self.policy.keep.rules();
+        for (at, rule) in rules.iter().enumerate() {
+            let why = match rule {
+                KeepRule::Matching(globs) if self.tags_beside(globs).is_some_and(|found| !found.both) => {
+                    Some("it matches no tag that this policy selects".to_owned())
+                }
+                rule => rules.iter().enumerate().find_map(|(other_at, other)| {
+                    let covered = covers(other, rule) && (!covers(rule, other) || other_at < at);
+                    (other_at != at && covered).then(|| "another rule here keeps all that it keeps".to_owned())
+                }),
+            };
+            if let Some(why) = why {
+                let diagnostic =
+                    self.rule_place(at).saying(format!("this rule has no effect: {why}"), "remove it, or correct it");
+                found.push(self.remark(Severity::Warning, "rule-without-effect", diagnostic));
+            }
+        }
+    }
+}
+
+fn everything() -> Language {
+    Language { include: vec!["^(?s:.*)$".to_owned()], exclude: Vec::new() }
+}
+
+/// Whether a rule surely keeps all that another keeps, by being the same kind with more of it.
+fn covers(rule: &KeepRule, other: &KeepRule) -> bool {
+    match (rule, other) {
+        (KeepRule::Newest(a), KeepRule::Newest(b)) => a >= b,
+        (KeepRule::Within(a), KeepRule::Within(b)) => a.duration >= b.duration,
+        (KeepRule::Bucketed { period, count }, KeepRule::Bucketed { period: of, count: b }) => {
+            period == of && count >= b
+        }
+        (KeepRule::NewestPer { version, count }, KeepRule::NewestPer { version: of, count: b }) => {
+            version == of && count >= b
+        }
+        _ => false,
+    }
+}
+
+/// What is to be said of two policies that speak of the same tags.
+fn together(a: &Looked<'_>, b: &Looked<'_>, found: &mut Vec<Remark>) {
+    let Some(lies) = selections(a, b) else { return };
+    if !lies.both {
+        return;
+    }
+    for (inner, outer, inside) in [(a, b, !lies.only_first), (b, a, !lies.only_second)] {
+        if let Some(why) = outer.lets_nothing_go()
+            && inside
+            && inner.lets_nothing_go().is_none()
+        {
+            let (name, other) = (&inner.policy.name, &outer.policy.name);
+            let message =
+                format!("policy `{name}` lets nothing go: policy `{other}` {why}, and selects all that this one does");
+            let mut diagnostic =
+                inner.places.name.saying(message, "a keep anywhere wins: narrow the other policy, or remove this one");
+            diagnostic.also(outer.places.name.called("the other policy"));
+            found.push(inner.remark(Severity::Warning, "shadowed", diagnostic));
+        }
+    }
+    if a.lets_nothing_go().is_some() || b.lets_nothing_go().is_some() {
+        return;
+    }
+    let modes = a.policy.mode != b.policy.mode;
+    let keeps = format!("{:?}", a.policy.keep) != format!("{:?}", b.policy.keep);
+    let consequence = match (modes, keeps) {
+        (true, _) => "what both let go is only reported, since a removal needs all of them to say `enforce`",
+        (false, true) => "such a tag stays if either keeps it",
+        (false, false) => return,
+    };
+    let message =
+        format!("policies `{}` and `{}` may select the same tags: {consequence}", a.policy.name, b.policy.name);
+    let mut diagnostic = a.places.name.saying(message, "if that is not meant, let the selectors exclude each other");
+    diagnostic.also(b.places.name.called("the other policy"));
+    found.push(a.remark(Severity::Note, "overlap", diagnostic));
+}
+
+/// How the selections of two policies lie to each other, as far as that can be told.
+fn selections(a: &Looked<'_>, b: &Looked<'_>) -> Option<Relation> {
+    let registries = registries(a.policy.select.registries.as_deref(), b.policy.select.registries.as_deref());
+    if !registries.both {
+        return Some(registries);
+    }
+    let repositories = relation(Names::Repositories, a.repositories.as_ref()?, b.repositories.as_ref()?)?;
+    let tags = relation(Names::Tags, a.tags.as_ref()?, b.tags.as_ref()?)?;
+    let all = [registries, repositories, tags];
+    Some(Relation {
+        both: all.iter().all(|one| one.both),
+        only_first: all.iter().any(|one| one.only_first),
+        only_second: all.iter().any(|one| one.only_second),
+    })
+}
+
+fn registries(a: Option<&[RegistryName]>, b: Option<&[RegistryName]>) -> Relation {
+    match (a, b) {
+        (None, None) => Relation { both: true, only_first: false, only_second: false },
+        (None, Some(_)) => Relation { both: true, only_first: true, only_second: false },
+        (Some(_), None) => Relation { both: true, only_first: false, only_second: true },
+        (Some(a), Some(b)) => Relation {
+            both: a.iter().any(|name| b.contains(name)),
+            only_first: a.iter().any(|name| !b.contains(name)),
+            only_second: b.iter().any(|name| !a.contains(name)),
+        },
+    }
+}

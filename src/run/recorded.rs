@@ -1,0 +1,445 @@
+//! What was read, as a file: `tagwarden.inventory/1`. It holds what a decision about tags needs, so that policies can be
+//! tried on a real inventory where the registry cannot be reached, such as in a pull request.
+//!
+//! Not in it: blobs, and what the registries themselves do. Nothing can be applied by it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use super::compare::Facts;
+use crate::domain::{
+    Claim, Claims, Depth, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Registry, Release,
+    ReleaseStatus, RemovalMethod, Repository, SourceAnswer, SourceState, Tag,
+};
+use crate::report::HolderView;
+
+/// The `schema` of a recorded inventory.
+const SCHEMA: &str = "tagwarden.inventory/1";
+
+#[derive(Serialize, Deserialize)]
+struct Recorded {
+    schema: String,
+    recorded_at: Timestamp,
+    timezone: String,
+    limits: RecordedLimits,
+    registries: Vec<RecordedRegistry>,
+    sources: Vec<RecordedSource>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedLimits {
+    untag: u32,
+    percent: u32,
+    leave: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedRegistry {
+    name: String,
+    kind: String,
+    endpoint: String,
+    hosts: Vec<String>,
+    removal: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<RecordedGap>,
+    repositories: Vec<RecordedRepository>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedRepository {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<RecordedGap>,
+    tags: Vec<RecordedTag>,
+    manifests: BTreeMap<String, RecordedManifest>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedTag {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pushed_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_seen: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedManifest {
+    media_type: String,
+    size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    config: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    children: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock: Option<String>,
+    /// Whether the registry only listed it, so that its configuration and its subject are unknown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    listed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedGap {
+    /// What is missing: `catalogue`, `particulars`, `tag-list`, `manifest-list`, `vanished-tag`, `tag`, `manifest`,
+    /// `created` or `referrers`.
+    at: String,
+    /// Of which tag or digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
+    kind: String,
+    message: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedSource {
+    name: String,
+    kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    registries: Option<Vec<String>>,
+    /// Why it failed; nothing where it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<RecordedFailure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    as_of: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    claims: Vec<RecordedClaim>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedFailure {
+    kind: String,
+    message: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedClaim {
+    image: String,
+    holder: HolderView,
+}
+
+/// What was read, as the text of a file.
+///
+/// # Errors
+/// Never, but for memory.
+pub(super) fn write(facts: &Facts) -> Result<String, serde_json::Error> {
+    let Limits { untag, percent, leave } = facts.limits;
+    let recorded = Recorded {
+        schema: SCHEMA.to_owned(),
+        recorded_at: facts.read_at,
+        timezone: facts.timezone.iana_name().unwrap_or("UTC").to_owned(),
+        limits: RecordedLimits { untag, percent, leave },
+        registries: facts.inventory.registries.iter().map(RecordedRegistry::from).collect(),
+        sources: facts.claims.sources.iter().map(RecordedSource::from).collect(),
+    };
+    serde_json::to_string(&recorded).map(|text| text + "\n")
+}
+
+/// Reads what was recorded.
+///
+/// # Errors
+/// What is wrong with the text, in words.
+pub(super) fn read(text: &str) -> Result<Facts, String> {
+    let recorded: Recorded = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if recorded.schema != SCHEMA {
+        return Err(format!("its schema is `{}`, and this version reads `{SCHEMA}`", recorded.schema));
+    }
+    let mut labels = Labels::default();
+    let RecordedLimits { untag, percent, leave } = recorded.limits;
+    let registries: Result<_, String> = recorded.registries.into_iter().map(|one| one.read(&mut labels)).collect();
+    let sources: Result<_, String> = recorded.sources.into_iter().map(|one| one.read(&mut labels)).collect();
+    let (mut inventory, mut claims) = (Inventory { registries: registries? }, Claims { sources: sources? });
+    inventory.sort();
+    claims.sort();
+    Ok(Facts {
+        inventory,
+        claims,
+        read_at: recorded.recorded_at,
+        timezone: TimeZone::get(&recorded.timezone).map_err(in_words)?,
+        limits: Limits { untag, percent, leave },
+        recorded: true,
+    })
+}
+
+/// Labels that live as long as the process, each made once: what reads a file ends soon after.
+#[derive(Default)]
+struct Labels(BTreeSet<&'static str>);
+
+impl Labels {
+    fn of(&mut self, text: &str) -> &'static str {
+        if let Some(label) = self.0.get(text) {
+            return label;
+        }
+        let label: &'static str = Box::leak(text.to_owned().into_boxed_str());
+        self.0.insert(label);
+        label
+    }
+}
+
+fn in_words(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(in_words)
+}
+
+fn some<T: std::str::FromStr<Err: std::fmt::Display>>(text: Option<&str>) -> Result<Option<T>, String> {
+    text.map(parsed).transpose()
+}
+
+fn lock(label: Option<&str>) -> Result<Option<Lock>, String> {
+    let known = [Lock::Delete, Lock::Write, Lock::DeleteAndWrite];
+    let of = |label: &str| known.into_iter().find(|lock| lock.label() == label);
+    label.map(|label| of(label).ok_or_else(|| format!("unknown lock `{label}`"))).transpose()
+}
+
+fn label(lock: Option<Lock>) -> Option<String> {
+    lock.map(|lock| lock.label().to_owned())
+}
+
+impl From<&Registry> for RecordedRegistry {
+    fn from(registry: &Registry) -> Self {
+        Self {
+            name: registry.name.to_string(),
+            kind: registry.kind.to_owned(),
+            endpoint: registry.endpoint.clone(),
+            hosts: registry.hosts.clone(),
+            removal: registry.removal.label().to_owned(),
+            gaps: registry.gaps.iter().map(RecordedGap::from).collect(),
+            repositories: registry.repositories.iter().map(RecordedRepository::from).collect(),
+        }
+    }
+}
+
+impl RecordedRegistry {
+    fn read(self, labels: &mut Labels) -> Result<Registry, String> {
+        let removal = [RemovalMethod::Untag, RemovalMethod::DeleteManifest];
+        let removal = removal.into_iter().find(|method| method.label() == self.removal);
+        let repositories: Result<_, String> = self.repositories.into_iter().map(|one| one.read(labels)).collect();
+        let gaps: Result<_, String> = self.gaps.into_iter().map(|one| one.read(labels)).collect();
+        Ok(Registry {
+            endpoint: self.endpoint,
+            hosts: self.hosts,
+            removal: removal.ok_or_else(|| format!("unknown removal `{}`", self.removal))?,
+            repositories: repositories?,
+            gaps: gaps?,
+            ..Registry::empty(parsed(&self.name)?, labels.of(&self.kind))
+        })
+    }
+}
+
+impl From<&Repository> for RecordedRepository {
+    fn from(repository: &Repository) -> Self {
+        let manifests = repository.manifests.iter();
+        Self {
+            name: repository.name.to_string(),
+            lock: label(repository.lock),
+            gaps: repository.gaps.iter().map(RecordedGap::from).collect(),
+            tags: repository.tags.iter().map(RecordedTag::from).collect(),
+            manifests: manifests.map(|(digest, one)| (digest.to_string(), RecordedManifest::from(one))).collect(),
+        }
+    }
+}
+
+impl RecordedRepository {
+    fn read(self, labels: &mut Labels) -> Result<Repository, String> {
+        let tags: Result<_, String> = self.tags.into_iter().map(RecordedTag::read).collect();
+        let gaps: Result<_, String> = self.gaps.into_iter().map(|one| one.read(labels)).collect();
+        let manifests = self.manifests.into_iter().map(|(digest, one)| Ok((parsed::<Digest>(&digest)?, one.read()?)));
+        Ok(Repository {
+            name: parsed(&self.name)?,
+            tags: tags?,
+            manifests: manifests.collect::<Result<_, String>>()?,
+            gaps: gaps?,
+            lock: lock(self.lock.as_deref())?,
+        })
+    }
+}
+
+impl From<&Tag> for RecordedTag {
+    fn from(tag: &Tag) -> Self {
+        Self {
+            name: tag.name.to_string(),
+            digest: tag.digest.as_ref().map(ToString::to_string),
+            pushed_at: tag.pushed_at.map(|time| time.timestamp()),
+            first_seen: tag.first_seen.map(|time| time.timestamp()),
+            lock: label(tag.lock),
+        }
+    }
+}
+
+impl RecordedTag {
+    fn read(self) -> Result<Tag, String> {
+        Ok(Tag {
+            name: parsed(&self.name)?,
+            digest: some(self.digest.as_deref())?,
+            pushed_at: self.pushed_at.map(Into::into),
+            first_seen: self.first_seen.map(Into::into),
+            lock: lock(self.lock.as_deref())?,
+        })
+    }
+}
+
+impl From<&Manifest> for RecordedManifest {
+    fn from(manifest: &Manifest) -> Self {
+        Self {
+            media_type: manifest.media_type.to_string(),
+            size: manifest.size,
+            config: manifest.config.as_ref().map(ToString::to_string),
+            children: manifest.children.iter().map(ToString::to_string).collect(),
+            subject: manifest.subject.as_ref().map(ToString::to_string),
+            created_at: manifest.created_at.map(|time| time.timestamp()),
+            lock: label(manifest.lock),
+            listed: manifest.depth != Depth::Whole,
+        }
+    }
+}
+
+impl RecordedManifest {
+    fn read(self) -> Result<Manifest, String> {
+        Ok(Manifest {
+            media_type: self.media_type.into(),
+            size: self.size,
+            config: some::<Digest>(self.config.as_deref())?.map(Box::new),
+            blobs: [].into(),
+            children: self.children.iter().map(|digest| parsed(digest)).collect::<Result<_, _>>()?,
+            subject: some::<Digest>(self.subject.as_deref())?.map(Box::new),
+            created_at: self.created_at.map(Into::into),
+            lock: lock(self.lock.as_deref())?,
+            depth: if self.listed { Depth::Listed { image_size: None } } else { Depth::Whole },
+        })
+    }
+}
+
+impl From<&Gap> for RecordedGap {
+    fn from(gap: &Gap) -> Self {
+        let (at, of) = match &gap.at {
+            GapAt::Catalogue => ("catalogue", None),
+            GapAt::Particulars => ("particulars", None),
+            GapAt::TagList => ("tag-list", None),
+            GapAt::ManifestList => ("manifest-list", None),
+            GapAt::VanishedTag(tag) => ("vanished-tag", Some(tag.to_string())),
+            GapAt::Tag(tag) => ("tag", Some(tag.to_string())),
+            GapAt::Manifest(digest) => ("manifest", Some(digest.to_string())),
+            GapAt::Created(digest) => ("created", Some(digest.to_string())),
+            GapAt::Referrers(digest) => ("referrers", Some(digest.to_string())),
+        };
+        Self { at: at.to_owned(), of, kind: gap.kind.to_owned(), message: gap.message.to_string() }
+    }
+}
+
+impl RecordedGap {
+    fn read(self, labels: &mut Labels) -> Result<Gap, String> {
+        let of = self.of.as_deref().unwrap_or_default();
+        let at = match self.at.as_str() {
+            "catalogue" => GapAt::Catalogue,
+            "particulars" => GapAt::Particulars,
+            "tag-list" => GapAt::TagList,
+            "manifest-list" => GapAt::ManifestList,
+            "vanished-tag" => GapAt::VanishedTag(parsed(of)?),
+            "tag" => GapAt::Tag(parsed(of)?),
+            "manifest" => GapAt::Manifest(parsed(of)?),
+            "created" => GapAt::Created(parsed(of)?),
+            "referrers" => GapAt::Referrers(parsed(of)?),
+            // What is missing must never go missing.
+            other => return Err(format!("unknown gap `{other}`")),
+        };
+        Ok(Gap { at, kind: labels.of(&self.kind), message: self.message.into() })
+    }
+}
+
+impl From<&SourceAnswer> for RecordedSource {
+    fn from(source: &SourceAnswer) -> Self {
+        let claim =
+            |claim: &Claim| RecordedClaim { image: claim.image.to_string(), holder: HolderView::from(&*claim.holder) };
+        let (failure, as_of) = match &source.state {
+            SourceState::Answered { as_of, .. } => (None, *as_of),
+            SourceState::Failed { kind, message } => {
+                (Some(RecordedFailure { kind: (*kind).to_owned(), message: message.to_string() }), None)
+            }
+        };
+        let registries = source.registries.as_ref();
+        Self {
+            name: source.name.to_string(),
+            kind: source.kind.to_owned(),
+            registries: registries.map(|names| names.iter().map(ToString::to_string).collect()),
+            failure,
+            as_of,
+            claims: source.claims().iter().map(claim).collect(),
+        }
+    }
+}
+
+impl RecordedSource {
+    fn read(self, labels: &mut Labels) -> Result<SourceAnswer, String> {
+        let state = match self.failure {
+            Some(failure) => SourceState::Failed { kind: labels.of(&failure.kind), message: failure.message.into() },
+            None => {
+                let claims = self.claims.into_iter().map(RecordedClaim::read).collect::<Result<_, _>>()?;
+                SourceState::Answered { claims, as_of: self.as_of, notes: Vec::new() }
+            }
+        };
+        let registries = self.registries.map(|names| names.iter().map(|name| parsed(name)).collect());
+        Ok(SourceAnswer {
+            name: parsed(&self.name)?,
+            kind: labels.of(&self.kind),
+            registries: registries.transpose()?,
+            state,
+        })
+    }
+}
+
+impl RecordedClaim {
+    fn read(self) -> Result<Claim, String> {
+        let holder = match self.holder {
+            HolderView::File { file, line } => Holder::File { path: file, line },
+            HolderView::Workload { place, namespace, workload, name, container } => {
+                Holder::Workload { place, namespace, kind: workload, name, container }
+            }
+            HolderView::Release {
+                file,
+                line,
+                service,
+                environment,
+                owner,
+                approved_by,
+                build,
+                branch,
+                released_at,
+                status,
+                keep_until,
+            } => Holder::Release(Release {
+                path: file,
+                line,
+                service,
+                environment,
+                owner,
+                approved_by,
+                build,
+                branch,
+                released_at,
+                status: match status.as_str() {
+                    "active" => ReleaseStatus::Active,
+                    "rollback" => ReleaseStatus::Rollback,
+                    other => return Err(format!("unknown status `{other}` of a release")),
+                },
+                keep_until,
+            }),
+        };
+        Ok(Claim { image: parsed(&self.image)?, holder: Arc::new(holder) })
+    }
+}

@@ -1,0 +1,159 @@
+//! What the last recorded plan says of policies: which of them select nothing, and which never have their way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::RunError;
+use crate::config::Settings;
+use crate::domain::{Policy, TagSelector};
+use crate::policy_file::{PolicySet, Remark, Severity};
+use crate::report::{PlanDocument, ReasonView};
+use crate::store::{RunKind, Store};
+
+/// Most runs that are looked through for a plan of everything.
+const RUNS: u32 = 50;
+
+/// What is to be said of policies by the last plan in the state; nothing where there is no state, or no plan in it.
+/// Reaches nothing outside.
+///
+/// # Errors
+/// When there is a state and it cannot be read.
+pub async fn recorded_remarks(settings: &Settings, policies: &PolicySet) -> Result<Vec<Remark>, RunError> {
+    if !settings.state.exists() {
+        return Ok(Vec::new());
+    }
+    let store = Store::open(&settings.state).await?;
+    let last = last_plan(&store).await;
+    store.close().await;
+    Ok(last?.map(|document| against(policies, &document)).unwrap_or_default())
+}
+
+async fn last_plan(store: &Store) -> Result<Option<PlanDocument>, RunError> {
+    for record in store.runs(RUNS).await? {
+        if !matches!(record.run.kind, RunKind::Plan | RunKind::Run) || record.plan_id.is_none() {
+            continue;
+        }
+        // A plan of another version may be of another shape: there is nothing to be said by it.
+        let text = store.plan_document(record.run.id).await?;
+        if let Some(document) = text.and_then(|text| serde_json::from_str(&text).ok()) {
+            return Ok(Some(document));
+        }
+    }
+    Ok(None)
+}
+
+/// What is to be said of policies by a plan that was made of everything.
+#[must_use]
+pub fn against(set: &PolicySet, document: &PlanDocument) -> Vec<Remark> {
+    let seen = Seen::of(document);
+    let mut remarks: Vec<Remark> = set.policies.iter().filter_map(|policy| seen.remark(policy, set)).collect();
+    remarks.sort_by(|a, b| (&a.diagnostic.file, a.diagnostic.line).cmp(&(&b.diagnostic.file, b.diagnostic.line)));
+    remarks
+}
+
+/// What a plan shows of the tags and of what policies did with them.
+struct Seen {
+    when: String,
+    registries: BTreeSet<String>,
+    repositories: BTreeSet<(String, String)>,
+    tags: Vec<(String, String, String)>,
+    /// By policy: how many tags it let go that stay, and the policies that kept all of those.
+    vetoed: BTreeMap<String, (u64, BTreeSet<String>)>,
+    /// The policies with their revisions that some tag went by.
+    effective: BTreeSet<String>,
+    revisions: BTreeMap<String, String>,
+}
+
+impl Seen {
+    fn of(document: &PlanDocument) -> Self {
+        let mut seen = Self {
+            when: document.evaluated_at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            registries: document.registries.iter().map(|registry| registry.name.clone()).collect(),
+            repositories: BTreeSet::new(),
+            tags: Vec::new(),
+            vetoed: BTreeMap::new(),
+            effective: BTreeSet::new(),
+            revisions: document.policies.iter().map(|one| (one.name.clone(), one.revision.clone())).collect(),
+        };
+        for gone in document.removals.iter() {
+            seen.effective.extend(gone.policies().map(str::to_owned));
+            seen.add(&gone.registry, &gone.repository, &gone.tag);
+        }
+        for kept in document.kept.iter() {
+            seen.add(&kept.registry, &kept.repository, &kept.tag);
+            seen.add_vetoes(&kept.verdict, &kept.reasons);
+        }
+        seen
+    }
+
+    fn add(&mut self, registry: &str, repository: &str, tag: &str) {
+        self.repositories.insert((registry.to_owned(), repository.to_owned()));
+        self.tags.push((registry.to_owned(), repository.to_owned(), tag.to_owned()));
+    }
+
+    /// Notes who kept what others let go. What stays for another reason is no policy's doing.
+    fn add_vetoes(&mut self, verdict: &str, reasons: &[ReasonView]) {
+        let lets_go = |reason: &&ReasonView| matches!(reason, ReasonView::LetGo { .. });
+        let keepers: BTreeSet<String> =
+            reasons.iter().filter(|reason| !lets_go(reason)).filter_map(|one| Some(one.policy()?.to_owned())).collect();
+        for policy in reasons.iter().filter(lets_go).filter_map(ReasonView::policy) {
+            if verdict != "retained" {
+                self.effective.insert(policy.to_owned());
+                continue;
+            }
+            let (count, by) = self.vetoed.entry(policy.to_owned()).or_insert_with(|| (0, keepers.clone()));
+            *count += 1;
+            by.retain(|keeper| keepers.contains(keeper));
+        }
+    }
+
+    fn remark(&self, policy: &Policy, set: &PolicySet) -> Option<Remark> {
+        let place = &set.places.get(&policy.name)?.name;
+        let name = policy.name.as_str();
+        let warning =
+            |kind, diagnostic| Some(Remark { severity: Severity::Warning, kind, policy: name.to_owned(), diagnostic });
+        if let Some((what, help)) = self.unmatched(policy) {
+            let message = format!("policy `{name}` selects nothing: {what} (plan of {})", self.when);
+            return warning("selects-nothing", place.saying(message, help));
+        }
+        let same = self.revisions.get(name).is_some_and(|revision| **revision == *policy.revision);
+        let (count, by) = self.vetoed.get(name).filter(|_| same && !self.effective.contains(name))?;
+        let keeper = by.first()?;
+        let message = format!(
+            "policy `{name}` has no effect: policy `{keeper}` kept each of the {count} tags that it let go (plan of {})",
+            self.when
+        );
+        warning("shadowed", place.saying(message, "a keep anywhere wins: narrow the other policy, or remove this one"))
+    }
+
+    /// What of a selector matched nothing, and what to do about it.
+    fn unmatched(&self, policy: &Policy) -> Option<(String, String)> {
+        if self.tags.is_empty() {
+            return None;
+        }
+        let covers = |registry: &String| registry.parse().is_ok_and(|name| policy.covers(&name));
+        if !self.registries.iter().any(covers) {
+            return Some(("no registry is one that it names".to_owned(), "correct `registries`".to_owned()));
+        }
+        let globs = policy.select.repositories.as_ref();
+        let speaks_of =
+            |registry: &String, name: &String| covers(registry) && globs.is_none_or(|globs| globs.matches(name));
+        if !self.repositories.iter().any(|(registry, name)| speaks_of(registry, name)) {
+            let some: Vec<&str> = self.repositories.iter().take(3).map(|(_, name)| name.as_str()).collect();
+            let what = format!("none of {} repositories is one that it names", self.repositories.len());
+            return Some((what, format!("correct `repositories`; there are, for example, {}", some.join(", "))));
+        }
+        let selects = |tag: &str| match &policy.select.tags {
+            TagSelector::All => true,
+            TagSelector::Globs(globs) => globs.matches(tag),
+            TagSelector::Pattern(pattern) => pattern.is_match(tag),
+        };
+        let mut tags = self.tags.iter().filter(|(registry, repository, _)| speaks_of(registry, repository)).peekable();
+        let some: Vec<&str> = tags.clone().take(3).map(|(_, _, tag)| tag.as_str()).collect();
+        let count = tags.clone().count();
+        tags.all(|(_, _, tag)| !selects(tag)).then(|| {
+            let key = if matches!(policy.select.tags, TagSelector::Pattern(_)) { "pattern" } else { "tags" };
+            let what = format!("none of the {count} tags of its repositories fits its `{key}`");
+            (what, format!("correct `{key}`; there are, for example, {}", some.join(", ")))
+        })
+    }
+}

@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn times_are_told_from_now() {
         let now = Timestamp::from_second(1_000_000).unwrap();
-        let at = |seconds| When::of(Timestamp::from_second(1_000_000 + seconds).unwrap(), now).distance;
+        let at = |seconds: i64| When::of(Timestamp::from_second(1_000_000 + seconds).unwrap(), now).distance;
         assert_eq!([at(-7200), at(0), at(90)], ["2 hours ago", "0 seconds ago", "in 1 minute"]);
     }
 }

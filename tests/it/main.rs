@@ -12,6 +12,7 @@ mod explain;
 mod house;
 mod notify;
 mod packaging;
+mod http;
 mod policy_files;
 mod policy_work;
 mod properties;

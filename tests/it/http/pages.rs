@@ -1,0 +1,210 @@
+//! The pages: whole, self-contained, and with everything from outside as text.
+
+use jiff::ToSpan as _;
+use tagwarden::http::{Doing, PolicyProblem};
+use tagwarden::store::{RunEnd, RunKind};
+
+use super::world::{HOSTILE, World, begun, noon, plan, record, run_id};
+
+async fn world() -> World {
+    let world = World::new().await;
+    let store = &world.site.store;
+    for number in 1..=4 {
+        record(store, number, plan(150), noon() - (96 - i64::try_from(number).unwrap() * 24).hours()).await;
+    }
+    let failed = begun(5, RunKind::Apply, noon());
+    store.begin_run(&failed).await.unwrap();
+    let error = Some(HOSTILE.to_owned());
+    let end = RunEnd { ended_at: noon(), outcome: "error".into(), exit_code: 1, summary: "{}".into(), error };
+    store.finish_run(failed.id, &end).await.unwrap();
+    world.site.board.update(|status| {
+        status.held_back = Some(HOSTILE.into());
+        status.next[0].held_back = Some(HOSTILE.into());
+        status.doing = Doing::Run { kind: RunKind::Run, since: noon(), what: HOSTILE.into() };
+        status.policies.problem = Some(PolicyProblem { since: noon(), text: format!("policies/a.yaml:3: {HOSTILE}") });
+    });
+    world
+}
+
+fn addresses() -> Vec<String> {
+    let run = run_id(4);
+    [
+        "/".to_owned(),
+        "/runs".to_owned(),
+        format!("/runs/{run}"),
+        format!("/runs/{}", run_id(5)),
+        format!("/runs/{run}?verdict=protected&search=api&page=1"),
+        format!("/runs/{run}?search=%3C%2Ftd%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%27"),
+        "/registries/contoso".to_owned(),
+        "/registries/contoso?search=%22%3E%3Cscript%3E&page=7".to_owned(),
+        "/registries/contoso/shop/part-000".to_owned(),
+        "/%22%3E%3Cscript%3Ealert(1)".to_owned(),
+        "/runs/%3Cscript%3E".to_owned(),
+        "/registries/%3Cscript%3E/%3Cscript%3E".to_owned(),
+    ]
+    .into()
+}
+
+/// Elements that have no end tag.
+const VOID: [&str; 8] = ["meta", "link", "img", "br", "input", "line", "rect", "!doctype"];
+
+/// Every tag of a page closes what was opened, every attribute is quoted, and only the known elements are there.
+fn well_formed(page: &str) -> Result<(), String> {
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = page;
+    while let Some(start) = rest.find('<') {
+        if rest[..start].contains('>') {
+            return Err(format!("a stray `>` in {}", &rest[..start]));
+        }
+        rest = &rest[start + 1..];
+        let (mut quoted, mut end) = (false, None);
+        for (at, byte) in rest.bytes().enumerate() {
+            match byte {
+                b'"' => quoted = !quoted,
+                b'>' if !quoted => {
+                    end = Some(at);
+                    break;
+                }
+                b'<' => return Err(format!("a `<` within a tag: {}", &rest[..at.min(80)])),
+                _ => {}
+            }
+        }
+        let tag = &rest[..end.ok_or("a tag without an end")?];
+        rest = &rest[tag.len() + 1..];
+        if let Some(name) = tag.strip_prefix('/') {
+            let last = open.pop();
+            if last != Some(name) {
+                return Err(format!("</{name}> closes {last:?}"));
+            }
+            continue;
+        }
+        let name = tag.split([' ', '/']).next().unwrap_or_default();
+        if tag.matches('=').count() > tag.matches("=\"").count() + tag.matches('?').count() * 3 {
+            return Err(format!("an attribute without quotes: {tag}"));
+        }
+        if tag
+            .split('"')
+            .step_by(2)
+            .any(|outside| outside.split(' ').any(|word| word.starts_with("on") || word == "style="))
+        {
+            return Err(format!("script or style within: {tag}"));
+        }
+        if !VOID.contains(&name) && !tag.ends_with('/') {
+            open.push(name);
+        }
+    }
+    if open.is_empty() { Ok(()) } else { Err(format!("never closed: {open:?}")) }
+}
+
+#[test]
+fn what_is_not_well_formed_is_seen() {
+    for bad in ["<p>", "<p></b></p>", "<p onload=\"x\"></p>", "<p a=b></p>", "<p><b></p></b>", "<p style=\"x\"></p>"] {
+        assert!(well_formed(bad).is_err(), "{bad}");
+    }
+    well_formed("<!doctype html><p a=\"b\">x<br></p>").unwrap();
+}
+
+#[tokio::test]
+async fn pages_are_whole_and_take_nothing_as_markup() {
+    let world = world().await;
+    for address in addresses() {
+        let answer = world.get(&address).await;
+        let page = &answer.body;
+        assert_eq!(answer.header("content-type"), "text/html; charset=utf-8", "{address}");
+        well_formed(page).unwrap_or_else(|error| panic!("{address}: {error}\n{page}"));
+        assert_eq!(page.matches("<script").count(), 1, "{address}: only its own\n{page}");
+        assert!(!page.contains("alert(1)</script>") && !page.contains("<style"), "{address}");
+        assert!(!page.contains("://") || no_links_elsewhere(page), "{address}");
+        assert!(page.contains("<title>") && page.contains("lang=\"en\"") && page.contains("id=\"main\""), "{address}");
+        assert!(
+            page.contains("role=\"alert\"") && page.contains("policies/a.yaml:3"),
+            "{address}: it is loud everywhere"
+        );
+    }
+}
+
+/// Whether nothing that a browser follows leads to another host.
+fn no_links_elsewhere(page: &str) -> bool {
+    ["href=\"", "src=\"", "action=\"", "url("].iter().all(|start| {
+        page.match_indices(start).all(|(at, _)| {
+            let target = page[at + start.len()..].split(['"', ')']).next().unwrap();
+            (target.starts_with('/') && !target.starts_with("//")) || target.starts_with(['#', '?'])
+        })
+    })
+}
+
+#[tokio::test]
+async fn links_lead_somewhere() {
+    let world = world().await;
+    let mut seen = std::collections::BTreeSet::new();
+    let mut left = vec!["/".to_owned()];
+    while let Some(address) = left.pop() {
+        let bare = address.split('#').next().unwrap().to_owned();
+        if !seen.insert(bare.clone()) {
+            continue;
+        }
+        let answer = world.get(&bare).await;
+        assert_eq!(answer.status, 200, "{bare}");
+        if !answer.header("content-type").starts_with("text/html") {
+            continue;
+        }
+        for start in ["href=\"", "src=\""] {
+            for (at, _) in answer.body.match_indices(start) {
+                let target = answer.body[at + start.len()..].split('"').next().unwrap().replace("&#38;", "&");
+                let path = bare.split('?').next().unwrap();
+                left.push(if target.starts_with('/') { target } else { format!("{path}{target}") });
+            }
+        }
+    }
+    assert!(seen.len() > 12, "{seen:?}");
+    assert!(seen.iter().any(|address| address.ends_with("site.css")), "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_first_page_says_how_things_stand() {
+    let world = world().await;
+    let page = world.get("/").await.body;
+    for words in
+        ["is under way", "2026-11-24 03:00 UTC", "(in 15 hours)", "aks-prod", "failed", "15.0 MiB", "<svg", "1 gaps"]
+    {
+        assert!(page.contains(words), "no {words} in\n{page}");
+    }
+    let empty = World::new().await.get("/").await.body;
+    well_formed(&empty).unwrap();
+    assert!(empty.contains("No run has looked at everything yet"), "{empty}");
+}
+
+#[tokio::test]
+async fn a_run_and_a_repository_tell_why_of_each_tag() {
+    let world = world().await;
+    let run = run_id(4);
+    let page = world.get(&format!("/runs/{run}?verdict=protected&search=api-1")).await.body;
+    assert!(page.contains("release-000001") && page.contains("Deployment") && !page.contains("candidate-0"), "{page}");
+    assert!(page.contains("value=\"api-1\"") && page.contains("value=\"protected\" selected"), "{page}");
+    let page = world.get(&format!("/runs/{run}?page=2")).await.body;
+    assert!(
+        page.contains("101 to 150 of 150") && page.contains("rel=\"prev\"") && !page.contains("rel=\"next\""),
+        "{page}"
+    );
+    let page = world.get("/registries/contoso/shop/part-000").await.body;
+    for words in ["candidate-000003", "refused", "Removals and restores", "the tag is gone already"] {
+        assert!(page.contains(words), "no {words} in\n{page}");
+    }
+}
+
+#[tokio::test]
+async fn style_and_script_are_kept_by_their_content() {
+    let world = world().await;
+    let page = world.get("/").await.body;
+    let (start, end) = (page.find("/assets/").unwrap(), page.find("/site.css").unwrap());
+    let folder = &page[start..end];
+    for (name, kind) in [("site.css", "text/css"), ("site.js", "text/javascript"), ("icon.svg", "image/svg+xml")] {
+        let answer = world.get(&format!("{folder}/{name}")).await;
+        assert_eq!(answer.status, 200);
+        assert!(
+            answer.header("content-type").starts_with(kind) && answer.header("cache-control").contains("immutable")
+        );
+        assert!(!answer.body.contains("url(") && !answer.body.contains("@import"), "{name}");
+        assert_eq!(world.get(&format!("/assets/0000/{name}")).await.status, 404);
+    }
+}

@@ -1,0 +1,36 @@
+# syntax=docker/dockerfile:1
+# One static binary, certificate authorities and time zones; no shell, no package manager, nobody to be root.
+# docs/container.md says how to run it.
+
+ARG RUST=1.95
+FROM rust:${RUST}-alpine AS build
+# hadolint ignore=DL3018
+RUN apk add --no-cache build-base ca-certificates linux-headers tzdata
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked --bin tagwarden \
+    && install -D -m 0755 target/release/tagwarden /out/usr/local/bin/tagwarden
+# All that the last stage will have, and the proof that the binary needs no more.
+RUN install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt \
+    && install -d /out/etc/tagwarden /out/usr/share \
+    && cp -R /usr/share/zoneinfo /out/usr/share/zoneinfo \
+    && install -d -m 1777 /out/tmp \
+    && install -d -m 0700 /state \
+    && chroot /out /usr/local/bin/tagwarden --version
+
+FROM scratch
+LABEL org.opencontainers.image.title="Tagwarden" \
+      org.opencontainers.image.description="Retention and cleanup daemon for container image tags" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+COPY --from=build /out/ /
+COPY --from=build --chown=65532:65532 --chmod=0700 /state /var/lib/tagwarden
+# Who it was, in the audit record.
+ENV USER=tagwarden
+USER 65532:65532
+WORKDIR /var/lib/tagwarden
+VOLUME ["/var/lib/tagwarden"]
+HEALTHCHECK --interval=30s --timeout=6s --start-period=30s --retries=3 CMD ["/usr/local/bin/tagwarden", "health"]
+ENTRYPOINT ["/usr/local/bin/tagwarden"]
+CMD ["serve"]

@@ -333,6 +333,8 @@ pub(super) fn ended(number: u128, document: PlanDocument) -> Ended {
             stored_after: Some(4 << 30),
         }],
         by_registry: BTreeMap::from([("contoso".to_owned(), counts)]),
+        circumstances: tagwarden::store::Circumstances::default(),
+        not_due: 0,
         outcome: RunOutcome::Done,
     }
 }

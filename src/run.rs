@@ -20,7 +20,7 @@ use crate::domain::{
 use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
 use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
-use crate::report::{self, Basis, PlanDocument};
+use crate::report::{self, Basis, PlanDocument, RunView};
 use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, RunRecord, Store, StoreErrorKind};
 
 mod aftermath;
@@ -28,6 +28,7 @@ mod approved;
 mod compare;
 mod evidence;
 mod explained;
+mod findings;
 mod fixtures;
 mod outcome;
 mod record;
@@ -259,6 +260,8 @@ impl House {
         }
         let reclaim = Arc::new(engine::reclaim(&inventory, &claims, &verdicts, &plan));
         let (inventory, verdicts, plan) = (Arc::new(inventory), Arc::new(verdicts), Arc::new(plan));
+        let whole = *scope == Scope::All;
+        let findings = findings::findings(&self.readers, &inventory, &claims, &verdicts, whole).await;
         let document = report::document(&Basis {
             // As they are written: a policy that is not due is none that only tries.
             rules: &self.rules(),
@@ -269,6 +272,7 @@ impl House {
             verdicts: &verdicts,
             plan: &plan,
             reclaim: &reclaim,
+            findings: &findings,
             created_at: now,
             evaluated_at,
             hypothetical: at.is_some(),
@@ -412,6 +416,20 @@ impl House {
             found => found?,
         };
         found.ok_or_else(|| RunError::Usage(format!("no run {id}; `tagwarden runs` lists them")))
+    }
+
+    /// The run whose id begins so with everything it did, and its plan where that is still kept.
+    ///
+    /// # Errors
+    /// When none or several begin so, or the state cannot be read.
+    pub async fn run_report(&self, id: &str) -> Result<(RunView, Option<PlanDocument>), RunError> {
+        let record = self.run_record(id).await?;
+        let journal = self.store.journal(record.run.id).await?;
+        let plan = self.store.plan_document(record.run.id).await?;
+        // A plan of another version is no reason not to show what was done.
+        let plan = plan.and_then(|plan| serde_json::from_str(&plan).ok());
+        let circumstances = self.store.circumstances(record.run.id).await?;
+        Ok((RunView::new(&record, &journal).under(circumstances), plan))
     }
 
     /// The registry, repository and tag that an image reference or `REGISTRY/REPOSITORY:TAG` names.

@@ -227,12 +227,21 @@ fn formats(files: &[std::path::PathBuf]) -> Result<Vec<(&Path, Format)>, RunErro
 }
 
 fn show(document: &PlanDocument, format: Format, files: &[(&Path, Format)]) -> Result<(), RunError> {
+    write_all(files, |format, out| report::write(document, format, out))?;
+    print_as(|out| report::write(document, format, out));
+    Ok(())
+}
+
+/// Writes a report into each file, in its format.
+fn write_all(
+    files: &[(&Path, Format)],
+    write: impl Fn(Format, &mut dyn std::io::Write) -> std::io::Result<()>,
+) -> Result<(), RunError> {
     for (file, format) in files {
-        write_file(file, |out| report::write(document, *format, out))
+        write_file(file, |out| write(*format, out))
             .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
         say(&format!("wrote {}", file.display()));
     }
-    print_as(|out| report::write(document, format, out));
     Ok(())
 }
 
@@ -292,32 +301,32 @@ async fn sources(config: Option<&Path>, args: &SourcesArgs) -> Result<u8, RunErr
 }
 
 async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
-    let house = open(config).await?;
-    let text = match &args.command {
+    let format = args.format.into();
+    match &args.command {
         None => {
-            let runs = house.store.runs(args.limit).await?;
-            match args.format {
-                DataFormat::Text => results::runs_text(&runs),
-                DataFormat::Json => pretty(&runs.iter().map(results::run_json).collect()),
-            }
-        }
-        Some(RunsCommand::Show { id }) => {
-            let record = house.run_record(id).await?;
-            let journal = house.store.journal(record.run.id).await?;
-            let circumstances = house.store.circumstances(record.run.id).await?;
-            match args.format {
-                DataFormat::Text => results::run_text(&record, &circumstances, &journal),
-                DataFormat::Json => {
-                    let mut value = results::run_json(&record);
-                    value["circumstances"] = results::circumstances_json(&circumstances);
-                    value["journal"] = results::journal_json(&record, &journal);
-                    pretty(&value)
+            let house = open(config).await?;
+            let runs = house.store.runs(args.limit).await;
+            house.close().await;
+            let runs = runs?;
+            match format {
+                Format::Text => print(&results::runs_text(&runs)),
+                Format::Json => print(&pretty(&results::runs_json(&runs))),
+                other => {
+                    return Err(RunError::Usage(format!("the list of runs is text or json, not {}", other.label())));
                 }
             }
         }
-    };
-    house.close().await;
-    print(&text);
+        Some(RunsCommand::Show { id, out }) => {
+            let files = formats(out)?;
+            let house = open(config).await?;
+            let shown = house.run_report(id).await;
+            house.close().await;
+            let (view, plan) = shown?;
+            let write = |format, out: &mut dyn std::io::Write| report::write_run(&view, plan.as_ref(), format, out);
+            write_all(&files, write)?;
+            print_as(|out| write(format, out));
+        }
+    }
     Ok(0)
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::commands::{interruptible, open, pretty};
 use super::output::{print, say};
 use super::{DataFormat, results};
-use crate::report::{self, PlanDocument};
+use crate::report::{self, EntryView, PlanDocument, RunView};
 use crate::run::{House, Named, Recalled, RunError, RunOutcome};
 
 #[derive(Debug, Args)]
@@ -105,7 +105,7 @@ fn done(recalled: &Recalled, named: &Named) -> String {
     let mut out = String::from("\nWhat that run did\n");
     let before = out.len();
     for entry in recalled.done(named) {
-        let _ = writeln!(out, "  {}", results::entry_line(entry));
+        let _ = writeln!(out, "  {}", report::entry_text(&EntryView::new(entry, None)));
     }
     if out.len() == before {
         out.push_str("  nothing\n");
@@ -115,8 +115,8 @@ fn done(recalled: &Recalled, named: &Named) -> String {
 
 fn with_run(mut value: Value, recalled: &Recalled, named: &Named) -> Value {
     let entries: Vec<_> = recalled.done(named).cloned().collect();
-    value["run"] = results::run_json(&recalled.record);
-    value["journal"] = results::journal_json(&recalled.record, &entries);
+    value["run"] = results::runs_json(std::slice::from_ref(&recalled.record))[0].take();
+    value["journal"] = json!(RunView::new(&recalled.record, &entries).journal);
     value
 }
 

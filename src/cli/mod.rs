@@ -163,9 +163,9 @@ enum SourcesCommand {
 struct RunsArgs {
     #[command(subcommand)]
     command: Option<RunsCommand>,
-    /// What to print
-    #[arg(long, value_enum, default_value_t = DataFormat::Text, global = true)]
-    format: DataFormat,
+    /// What to print; the list is text or json only
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text, global = true)]
+    format: ReportFormat,
     /// How many to list
     #[arg(long, default_value_t = 30)]
     limit: u32,
@@ -177,6 +177,9 @@ enum RunsCommand {
     Show {
         /// The run's id, or its beginning
         id: String,
+        /// Also write the report to a file, in the format of its extension (json, md, html, csv, txt); repeatable
+        #[arg(long, value_name = "FILE")]
+        out: Vec<PathBuf>,
     },
 }
 

@@ -13,7 +13,7 @@ use super::document::{
 use super::listing::{Listing, Make};
 use super::particulars::{ParticularsView, undo_seconds, verify};
 use super::reason::{HolderView, ReasonView};
-use super::{obstacle, refusal_message, seal};
+use super::{FindingView, obstacle, refusal_message, seal};
 use crate::domain::{
     Claims, Date, Drift, Gap, Inventory, Plan, Policy, PolicyName, Reason, Reclaim, Refusal, Registry, Removal,
     RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer, SourceName, SourceState,
@@ -40,6 +40,8 @@ pub struct Basis<'a> {
     pub plan: &'a Arc<Plan>,
     /// What that would free.
     pub reclaim: &'a Arc<Reclaim>,
+    /// What a person should look at.
+    pub findings: &'a [FindingView],
     /// The time now.
     pub created_at: Timestamp,
     /// The time that was decided for.
@@ -78,6 +80,7 @@ pub fn document(basis: &Basis) -> PlanDocument {
         sources: sources(basis),
         policies: policies(rules, basis.verdicts),
         drift: basis.verdicts.drift.iter().map(drift).collect(),
+        findings: basis.findings.to_vec(),
         refusals: plan.refusals.iter().map(refusal).collect(),
         summary: summary(basis),
         removals,

@@ -1,9 +1,9 @@
-//! The plan as one row for each tag, for a spreadsheet.
+//! A plan or a run as one row for each tag, for a spreadsheet.
 
 use std::borrow::Cow;
 use std::io;
 
-use super::{PlanDocument, ReasonView};
+use super::{PlanDocument, ReasonView, RunView};
 
 const HEADER: [&str; 13] = [
     "registry",
@@ -76,6 +76,54 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
                 "".into(),
                 "".into(),
                 defused(&sentences(&kept.reasons)),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+const RUN_HEADER: [&str; 14] = [
+    "run",
+    "time",
+    "action",
+    "registry",
+    "repository",
+    "tag",
+    "digest",
+    "policy",
+    "outcome",
+    "skip",
+    "detail",
+    "undo_until",
+    "approved_by",
+    "ticket",
+];
+
+/// Writes a run, a row for each entry of its journal; one that has none is written as its plan.
+pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mut dyn io::Write) -> io::Result<()> {
+    if let (true, Some(plan)) = (run.journal.is_empty(), plan) {
+        return write_csv(plan, out);
+    }
+    let or_nothing = |text: &Option<String>| defused(text.as_deref().unwrap_or_default()).into_owned();
+    row(out, &RUN_HEADER.map(Cow::Borrowed))?;
+    for entry in &run.journal {
+        row(
+            out,
+            &[
+                defused(&run.id),
+                entry.intended_at.to_string().into(),
+                defused(&entry.action),
+                defused(&entry.registry),
+                defused(&entry.repository),
+                defused(&entry.tag),
+                defused(&entry.digest),
+                or_nothing(&entry.policy).into(),
+                defused(entry.outcome_label()),
+                or_nothing(&entry.skip).into(),
+                defused(entry.words()),
+                number(entry.undo_until),
+                or_nothing(&run.approved_by).into(),
+                or_nothing(&run.ticket).into(),
             ],
         )?;
     }

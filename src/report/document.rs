@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::particulars::ParticularsView;
-use super::{Listing, ReasonView};
+use super::{FindingView, Listing, ReasonView};
 
 /// The `schema` of a [`PlanDocument`].
 pub const SCHEMA: &str = "tagwarden.plan/1";
@@ -42,6 +42,9 @@ pub struct PlanDocument {
     pub kept: Listing<KeptView>,
     /// Records whose tag is not at their digest.
     pub drift: Vec<DriftView>,
+    /// Drift and orphans, warnings first: to be looked at, with no consequence for the removals.
+    #[serde(default)]
+    pub findings: Vec<FindingView>,
     /// What stands against the removals.
     pub refusals: Vec<RefusalView>,
     /// The counts.

@@ -1,4 +1,4 @@
-//! The plan as one page for a browser, with nothing outside itself.
+//! A plan or a run as one page for a browser, with nothing outside itself.
 
 use std::collections::HashMap;
 
@@ -9,40 +9,84 @@ use sha2::{Digest as _, Sha256};
 
 use super::particulars::facts;
 use super::reason::{minute, short};
-use super::tally::{Standing, by_hand, freed, kept_as, next_steps, occasion, size, why_it_goes};
-use super::text::drift_words;
+use super::tally::{
+    Standing, UNDO, by_age, by_hand, dated, freed, kept_as, next_steps, occasion, size, undo_periods, validity,
+    why_it_goes,
+};
 use super::words::{age, bytes, clip, count, plain};
-use super::{KeptView, PlanDocument, ReasonView, RegistryView, RemovalView};
+use super::{
+    EntryView, FindingView, KeptView, PlanDocument, PolicyView, ReasonView, RegistryView, RemovalView, RunView,
+    SourceView,
+};
 
-/// The rows of the two long tables; a browser opens these many without effort.
+/// The rows of the long tables; a browser opens these many without effort.
 const MOST_REMOVALS: usize = 100_000;
 const MOST_KEPT: usize = 20_000;
+const MOST_FINDINGS: usize = 5_000;
 const MOST_BARS: usize = 15;
 
 const STYLE: &str = include_str!("../../templates/report.css");
 const SCRIPT: &str = include_str!("../../templates/report.js");
 
+/// The page of a plan, of a run, or of a run with its plan.
 #[derive(askama::Template)]
 #[template(path = "report.html")]
 struct Page<'a> {
-    document: &'a PlanDocument,
+    title: String,
     style: &'static str,
     style_hash: String,
     script: &'static str,
     script_hash: String,
-    made: String,
+    ran: Option<Ran>,
+    plan: Option<Planned<'a>>,
+}
+
+/// A run and what it did.
+struct Ran {
+    title: String,
+    id: String,
+    cards: Vec<(&'static str, String)>,
+    facts: Vec<(String, String)>,
+    rows: Vec<Done>,
+    more: usize,
+    undo: String,
+}
+
+/// One entry of the journal.
+struct Done {
+    time: String,
+    action: String,
+    outcome: String,
+    name: String,
+    digest: String,
+    policy: String,
+    detail: String,
+    until: String,
+}
+
+struct Planned<'a> {
+    document: &'a PlanDocument,
+    validity: String,
     occasion: String,
     freed: String,
     cards: Vec<(&'static str, String)>,
     steps: Vec<String>,
     charts: Vec<Chart>,
-    drift: Vec<String>,
+    /// Each with whether it is a warning.
+    findings: Vec<(&'a FindingView, bool)>,
+    more_findings: usize,
     facts: Vec<(String, String)>,
+    /// Each with the time and age of its evidence.
+    sources: Vec<(&'a SourceView, String)>,
+    /// Each with its revision in short.
+    policies: Vec<(&'a PolicyView, String)>,
     by_hand: Vec<String>,
     removals: Vec<Going>,
     more_removals: usize,
     kept: Vec<Staying>,
     more_kept: usize,
+    undo: &'static str,
+    undo_periods: Vec<(&'a str, String)>,
 }
 
 struct Chart {
@@ -65,6 +109,7 @@ struct Bar {
 struct Going {
     name: String,
     digest: String,
+    time: String,
     age_seconds: i64,
     age: String,
     bytes: i128,
@@ -87,41 +132,87 @@ struct Staying {
 /// content policy allows its own style and script by their hashes and nothing else.
 #[must_use]
 pub fn html(document: &PlanDocument) -> String {
-    let order = ["protected", "undecided", "retained", "out-of-scope"];
-    let kept = order.into_iter().flat_map(|verdict| kept_as(document, verdict));
+    page(format!("Tagwarden plan {}", minute(document.created_at)), None, Some(document))
+}
+
+/// A run as such a page, with its plan where that is still kept.
+pub(super) fn run_html(run: &RunView, plan: Option<&PlanDocument>) -> String {
+    page(format!("Tagwarden run {}", minute(run.started_at)), Some(ran(run)), plan)
+}
+
+fn page(title: String, ran: Option<Ran>, plan: Option<&PlanDocument>) -> String {
     let page = Page {
-        document,
+        title,
         style: STYLE,
         style_hash: hash(STYLE),
         script: SCRIPT,
         script_hash: hash(SCRIPT),
-        made: minute(document.created_at),
-        occasion: occasion(document),
-        freed: freed(document),
-        cards: cards(document),
-        steps: next_steps(document),
-        charts: vec![
-            chart(
-                "Removals by repository",
-                document.removals.iter().map(|r| format!("{}/{}", r.registry, r.repository)),
-            ),
-            chart(
-                "Removals by policy",
-                document.removals.iter().flat_map(|r| r.policies().map(str::to_owned).collect::<Vec<_>>()),
-            ),
-        ],
-        drift: document.drift.iter().map(drift_words).collect(),
-        facts: document.registries.iter().flat_map(of_registry).collect(),
-        by_hand: by_hand(document).iter().map(|command| plain(command)).collect(),
-        removals: document.removals.iter().take(MOST_REMOVALS).map(|removal| going(document, &removal)).collect(),
-        more_removals: document.removals.len().saturating_sub(MOST_REMOVALS),
-        kept: kept.take(MOST_KEPT).map(|kept| staying(document, &kept)).collect(),
-        more_kept: document.kept.len().saturating_sub(MOST_KEPT),
+        ran,
+        plan: plan.map(planned),
     };
     // Writing into a string cannot fail; should it ever, the page says so instead of being half a page.
     let page =
         page.render().unwrap_or_else(|error| format!("<!doctype html><p>The report could not be written: {error}"));
     page + "\n"
+}
+
+fn planned(document: &PlanDocument) -> Planned<'_> {
+    let order = ["protected", "undecided", "retained", "out-of-scope"];
+    let kept = order.into_iter().flat_map(|verdict| kept_as(document, verdict));
+    let findings = document.findings.iter().take(MOST_FINDINGS);
+    Planned {
+        document,
+        validity: validity(document),
+        occasion: occasion(document),
+        freed: freed(document),
+        cards: cards(document),
+        steps: next_steps(document),
+        charts: charts(document),
+        findings: findings.map(|found| (found, found.severity == "warning")).collect(),
+        more_findings: document.findings.len().saturating_sub(MOST_FINDINGS),
+        facts: document.registries.iter().flat_map(of_registry).collect(),
+        sources: document.sources.iter().map(|source| (source, evidence(document, source))).collect(),
+        policies: document.policies.iter().map(|policy| (policy, short(&policy.revision))).collect(),
+        by_hand: by_hand(document).iter().map(|command| plain(command)).collect(),
+        removals: document.removals.iter().take(MOST_REMOVALS).map(|removal| going(document, &removal)).collect(),
+        more_removals: document.removals.len().saturating_sub(MOST_REMOVALS),
+        kept: kept.take(MOST_KEPT).map(|kept| staying(document, &kept)).collect(),
+        more_kept: document.kept.len().saturating_sub(MOST_KEPT),
+        undo: UNDO,
+        undo_periods: undo_periods(document),
+    }
+}
+
+fn ran(run: &RunView) -> Ran {
+    let number =
+        |label: &str| count(run.journal.iter().filter(|entry| entry.outcome.as_deref() == Some(label)).count() as u64);
+    let restored = run.command == "restore";
+    Ran {
+        title: plain(&run.headline()),
+        id: run.id.clone(),
+        cards: vec![
+            (if restored { "restored" } else { "removed" }, number("done")),
+            ("skipped", number("skipped")),
+            ("failed", number("failed")),
+        ],
+        facts: run.facts().into_iter().map(|(what, value)| (what.to_owned(), plain(&value))).collect(),
+        rows: run.journal.iter().take(MOST_REMOVALS).map(done).collect(),
+        more: run.journal.len().saturating_sub(MOST_REMOVALS),
+        undo: run.undo(),
+    }
+}
+
+fn done(entry: &EntryView) -> Done {
+    Done {
+        time: entry.intended_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        action: entry.action.clone(),
+        outcome: entry.outcome_label().to_owned(),
+        name: plain(&entry.name()),
+        digest: short(&entry.digest),
+        policy: plain(entry.policy.as_deref().unwrap_or_default()),
+        detail: clip(&plain(entry.detail.as_deref().unwrap_or_default()), 1_000),
+        until: entry.undo_until.map(minute).unwrap_or_default(),
+    }
 }
 
 /// How a content policy names an inline style or script.
@@ -155,15 +246,30 @@ fn of_registry(registry: &RegistryView) -> impl Iterator<Item = (String, String)
     facts(registry).into_iter().chain(denied).map(|fact| (plain(&registry.name), plain(&fact)))
 }
 
-fn chart(title: &'static str, labels: impl Iterator<Item = String>) -> Chart {
-    const WIDEST: u64 = 170;
+fn charts(document: &PlanDocument) -> Vec<Chart> {
+    let repositories = document.removals.iter().map(|removal| format!("{}/{}", removal.registry, removal.repository));
+    let policies = document.removals.iter().flat_map(|r| r.policies().map(str::to_owned).collect::<Vec<_>>());
+    let ages = by_age(document).into_iter().map(|(name, number)| (name.to_owned(), number));
+    vec![
+        chart("Removals by repository", &most_first(repositories)),
+        chart("Removals by policy", &most_first(policies)),
+        chart("Removals by age", &ages.collect::<Vec<_>>()),
+    ]
+}
+
+fn most_first(labels: impl Iterator<Item = String>) -> Vec<(String, u64)> {
     let mut numbers: HashMap<String, u64> = HashMap::new();
     for label in labels {
         *numbers.entry(label).or_default() += 1;
     }
     let mut numbers: Vec<(String, u64)> = numbers.into_iter().collect();
     numbers.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let most = numbers.first().map_or(1, |found| found.1.max(1));
+    numbers
+}
+
+fn chart(title: &'static str, numbers: &[(String, u64)]) -> Chart {
+    const WIDEST: u64 = 170;
+    let most = numbers.iter().map(|(_, number)| *number).max().unwrap_or(1).max(1);
     let bars: Vec<Bar> = numbers
         .iter()
         .take(MOST_BARS)
@@ -178,10 +284,18 @@ fn chart(title: &'static str, labels: impl Iterator<Item = String>) -> Chart {
     Chart { title, height: bars.len() * 22 + 4, more: numbers.len() - bars.len(), bars }
 }
 
+/// The time of a source's evidence, and how old it is.
+fn evidence(document: &PlanDocument, source: &SourceView) -> String {
+    source.as_of.map_or_else(String::new, |time| {
+        format!("{} ({} old)", minute(time), age(document.created_at.duration_since(time).as_secs()))
+    })
+}
+
 fn going(document: &PlanDocument, removal: &RemovalView) -> Going {
     Going {
         name: plain(&removal.name()),
         digest: short(&removal.digest),
+        time: plain(&dated(removal)),
         age_seconds: removal.age_seconds.unwrap_or(-1),
         age: removal.age_seconds.map_or_else(|| "unknown".to_owned(), age),
         bytes: removal.reclaimable_bytes.map_or(-1, i128::from),

@@ -1,14 +1,17 @@
 //! The plan as Markdown, for a change ticket or a comment on a pull request.
 
-use super::particulars::{facts, period};
+mod ran;
+
+use super::particulars::facts;
 use super::reason::{minute, short};
 use super::tally::{
-    self, Held, Standing, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size,
-    why_it_goes,
+    self, Held, Standing, UNDO, by_holder, dated, freed, headline, kept_as, kinds_of_reason, missing, next_steps,
+    occasion, size, undo_periods, why_it_goes,
 };
-use super::text::drift_words;
 use super::words::{age, bytes, clip, count, counted, plain};
 use super::{PlanDocument, ReasonView, RegistryView, RemovalView, SourceView};
+
+pub(super) use ran::run_markdown;
 
 /// Most bytes of the whole, so that it is always below the 65,536 characters of a comment on GitHub.
 const MOST: usize = 59_900;
@@ -23,23 +26,16 @@ const MOST_BY_HAND: usize = 4_000;
 const MOST_SOURCES: usize = 4_000;
 const MOST_POLICIES: usize = 6_000;
 const MOST_REFUSALS: usize = 4_000;
-const MOST_DRIFT: usize = 4_000;
+const MOST_FINDINGS: usize = 4_000;
 const MOST_PROTECTED: usize = 8_000;
 const MOST_UNDECIDED: usize = 5_000;
 
 /// The plan with all that a reviewer asks, below 60,000 characters however long it is: lists are folded, and cut with a
-/// word on how much was left out. Nothing from outside can break a table, bring in HTML or notify anybody.
+/// word on how much was left out. Nothing from outside can break a table, bring in HTML or notify anybody. `taken` bytes
+/// are left for what comes before it.
 #[must_use]
-pub fn markdown(document: &PlanDocument) -> String {
-    let before = [
-        head(document),
-        refusals(document),
-        registries(document),
-        sources(document),
-        policies(document),
-        drift(document),
-    ]
-    .concat();
+pub(super) fn markdown(document: &PlanDocument, taken: usize) -> String {
+    let before = [head(document), refusals(document), basis(document)].concat();
     let after = [
         staying(document),
         protected(document),
@@ -49,8 +45,13 @@ pub fn markdown(document: &PlanDocument) -> String {
         foot(document),
     ]
     .concat();
-    let rest = MOST.saturating_sub(before.len() + after.len());
+    let rest = MOST.saturating_sub(taken + before.len() + after.len());
     [before, removals(document, rest), after].concat()
+}
+
+/// What a plan rests on, and what is odd about that.
+fn basis(document: &PlanDocument) -> String {
+    [registries(document), sources(document), policies(document), findings(document)].concat()
 }
 
 /// Words from outside as inert text: one line, cut short, without a meaning in Markdown or HTML. An `@` or `#` gets a
@@ -224,7 +225,7 @@ fn registry(registry: &RegistryView) -> String {
 }
 
 fn sources(document: &PlanDocument) -> String {
-    let header = "| source | kind | state | claims | evidence of |\n| :-- | :-- | :-- | --: | :-- |\n";
+    let header = "| source | kind | state | claims | protects | evidence of |\n| :-- | :-- | :-- | --: | --: | :-- |\n";
     let rows = document.sources.iter().map(|source| self::source(document, source));
     section("Sources", &(header.to_owned() + &lines(MOST_SOURCES, document.sources.len(), rows)))
 }
@@ -237,7 +238,7 @@ fn source(document: &PlanDocument, source: &SourceView) -> String {
     let evidence = source.as_of.map_or_else(String::new, |time| {
         format!("{} ({} old)", minute(time), age(document.created_at.duration_since(time).as_secs()))
     });
-    row(&[code(&source.name), words(&source.kind), state, count(source.claims), evidence])
+    row(&[code(&source.name), words(&source.kind), state, count(source.claims), count(source.protects), evidence])
 }
 
 fn policies(document: &PlanDocument) -> String {
@@ -256,13 +257,14 @@ fn policies(document: &PlanDocument) -> String {
     section("Policies", &(header.to_owned() + &lines(MOST_POLICIES, document.policies.len(), rows)))
 }
 
-fn drift(document: &PlanDocument) -> String {
-    if document.drift.is_empty() {
+fn findings(document: &PlanDocument) -> String {
+    if document.findings.is_empty() {
         return String::new();
     }
-    let rows = document.drift.iter().map(|drift| format!("- {}", words(&drift_words(drift))));
-    let intro = "Tags that are no longer at the digest on record; both are protected.\n\n";
-    section("Drift", &(intro.to_owned() + &lines(MOST_DRIFT, document.drift.len(), rows)))
+    let mark = |severity: &str| if severity == "warning" { "**warning**" } else { "info" };
+    let rows = document.findings.iter().map(|found| format!("- {}: {}", mark(&found.severity), words(&found.message)));
+    let intro = "To be looked at; nothing is removed or refused because of them.\n\n";
+    section("Drift and orphans", &(intro.to_owned() + &lines(MOST_FINDINGS, document.findings.len(), rows)))
 }
 
 fn removals(document: &PlanDocument, most: usize) -> String {
@@ -280,14 +282,10 @@ fn removals(document: &PlanDocument, most: usize) -> String {
 }
 
 fn removal(document: &PlanDocument, removal: &RemovalView) -> String {
-    let time = removal.dated_at.map_or_else(
-        || "unknown".to_owned(),
-        |time| format!("{} ({})", time.strftime("%Y-%m-%d"), words(&removal.dated_by)),
-    );
     row(&[
         code(&removal.name()),
         code(&short(&removal.digest)),
-        time,
+        words(&dated(removal)),
         removal.age_seconds.map_or_else(|| "unknown".to_owned(), age),
         size(removal),
         code(&removal.policy),
@@ -384,27 +382,10 @@ fn by_hand(document: &PlanDocument) -> String {
 }
 
 fn undoing(document: &PlanDocument) -> String {
-    let known = document.registries.iter().filter_map(|registry| {
-        let period = match registry.undo_seconds? {
-            0 => "not at all for sure".to_owned(),
-            seconds => format!("for {}", period(seconds)),
-        };
-        Some(format!("- {}: {period} after each removal", code(&registry.name)))
-    });
-    let known: Vec<String> = known.collect();
-    section(
-        "To undo",
-        &format!(
-            "`tagwarden runs` shows what each run did; `tagwarden restore --run ID` puts all of its tags back at their \
-             digests, and `tagwarden restore IMAGE` one. That works as long as the registry has not collected the \
-             manifests.\n{}",
-            if known.is_empty() {
-                String::new()
-            } else {
-                format!("\n{}", lines(MOST_FACTS, known.len(), known.into_iter()))
-            }
-        ),
-    )
+    let known = undo_periods(document);
+    let rows = known.iter().map(|(registry, period)| format!("- {}: {period}", code(registry)));
+    let periods = if known.is_empty() { String::new() } else { format!("\n{}", lines(MOST_FACTS, known.len(), rows)) };
+    section("To undo", &format!("{UNDO}\n{periods}"))
 }
 
 fn foot(document: &PlanDocument) -> String {

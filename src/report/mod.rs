@@ -8,12 +8,14 @@ mod difference;
 mod difference_text;
 mod document;
 mod explain;
+mod findings;
 mod format;
 mod html;
 mod listing;
 mod markdown;
 mod outlook;
 mod particulars;
+mod ran;
 mod reason;
 mod seal;
 mod tally;
@@ -33,11 +35,12 @@ pub use document::{
     RemovalView, SCHEMA, SourceView, SummaryView,
 };
 pub use explain::{explanation, explanation_by_rule, explanation_by_rule_json, explanation_json};
+pub use findings::{FindingKind, FindingView};
 pub use format::{Format, render, write};
 pub use html::html;
 pub use listing::Listing;
-pub use markdown::markdown;
 pub use particulars::{AfterDaysView, ParticularsView};
+pub use ran::{EntryView, RunView, correlation_id, entry_text, outcome_words, run_text, stored_words, write_run};
 pub use reason::{HolderView, MissView, ReasonView, minute, short};
 pub use seal::{Broken, open, seal};
 pub use tested::{TestedFile, TestedTag, TestedView, tested_text};
@@ -46,3 +49,10 @@ pub use text::{sources_text, text};
 pub use timeline::{TimelineCut, TimelineGroup, TimelineTag, TimelineView, recorded_timeline, timeline, timeline_text};
 pub use weighed::{CutView, OutlookView, PolicyWeighedView, RuleWeighedView, WeighedView, weighed};
 pub use words::{age, bytes, clip, count, counted, obstacle, plain, refusal_message};
+
+/// A plan as Markdown for a change ticket, below 60,000 characters however long it is: lists are folded, and cut with a
+/// word on how much was left out. Nothing from outside can break a table, bring in HTML or notify anybody.
+#[must_use]
+pub fn markdown(document: &PlanDocument) -> String {
+    markdown::markdown(document, 0)
+}

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::particulars::period;
 use super::reason::{minute, short};
 use super::words::{bytes, count, counted};
 use super::{KeptView, PlanDocument, ReasonView, RemovalView};
@@ -216,6 +217,67 @@ pub(super) fn by_hand(document: &PlanDocument) -> Vec<String> {
 /// How many bytes a removal makes reclaimable, in words.
 pub(super) fn size(removal: &RemovalView) -> String {
     removal.reclaimable_bytes.map_or_else(|| "unknown".to_owned(), bytes)
+}
+
+/// The time of a removal and what kind of time that is: `2026-10-01 (pushed)`.
+pub(super) fn dated(removal: &RemovalView) -> String {
+    let time = removal.dated_at.map(|time| format!("{} ({})", time.strftime("%Y-%m-%d"), removal.dated_by));
+    time.unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Which plan it is and until when it may be applied.
+pub(super) fn validity(document: &PlanDocument) -> String {
+    format!(
+        "Plan {}, made {}, not valid any more after {}",
+        document.id,
+        minute(document.created_at),
+        minute(document.expires_at)
+    )
+}
+
+/// How everything is taken back.
+pub(super) const UNDO: &str = "`tagwarden runs` shows what each run did; `tagwarden restore --run ID` puts all of its \
+    tags back at their digests, `tagwarden restore --repository REGISTRY/REPOSITORY` those of a repository, and \
+    `tagwarden restore IMAGE` one. `--dry-run` says what would come back. That works as long as the registry has not \
+    collected the manifests.";
+
+/// For how long each registry lets removals be undone, where that is known.
+pub(super) fn undo_periods(document: &PlanDocument) -> Vec<(&str, String)> {
+    let known = document.registries.iter().filter_map(|registry| {
+        let period = match registry.undo_seconds? {
+            0 => "not at all for sure after each removal".to_owned(),
+            seconds => format!("for {} after each removal", period(seconds)),
+        };
+        Some((registry.name.as_str(), period))
+    });
+    known.collect()
+}
+
+/// The bounds of the classes of age, in days, and what each is called.
+const AGES: [(i64, &str); 6] = [
+    (7, "under 7 days"),
+    (30, "7 to 30 days"),
+    (90, "30 to 90 days"),
+    (180, "90 to 180 days"),
+    (365, "180 to 365 days"),
+    (i64::MAX, "a year and more"),
+];
+
+/// How many removals are how old, the youngest class first. Classes with none are left out.
+pub(super) fn by_age(document: &PlanDocument) -> Vec<(&'static str, u64)> {
+    let mut numbers = [0_u64; AGES.len()];
+    let mut unknown = 0;
+    for removal in document.removals.iter() {
+        match removal.age_seconds {
+            None => unknown += 1,
+            Some(seconds) => {
+                let class = AGES.iter().position(|(days, _)| seconds / 86_400 < *days).unwrap_or(AGES.len() - 1);
+                numbers[class] += 1;
+            }
+        }
+    }
+    let classes = AGES.iter().map(|(_, name)| *name).zip(numbers).chain([("of unknown age", unknown)]);
+    classes.filter(|(_, number)| *number > 0).collect()
 }
 
 /// The kept tags with one verdict.

@@ -5,8 +5,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::particulars::facts;
 use super::reason::{minute, short};
 use super::tally::{
-    Standing, by_hand, by_holder, freed, headline, kept_as, kinds_of_reason, missing, next_steps, occasion, size,
-    why_it_goes,
+    Standing, UNDO, by_hand, by_holder, dated, freed, headline, kept_as, kinds_of_reason, missing, next_steps,
+    occasion, size, undo_periods, validity, why_it_goes,
 };
 use super::words::{age, count, counted, plain};
 use super::{HolderView, PlanDocument, ReasonView, RegistryView, SourceView};
@@ -15,7 +15,7 @@ const MOST_GAPS: usize = 20;
 const MOST_REMOVALS: usize = 200;
 const MOST_PROTECTED: usize = 100;
 const MOST_UNDECIDED: usize = 50;
-const MOST_DRIFT: usize = 50;
+const MOST_FINDINGS: usize = 50;
 const MOST_REFUSALS: usize = 50;
 
 /// The plan as a person reads it from top to bottom: what it is, what it rests on, what goes, what stays, what next.
@@ -25,16 +25,18 @@ pub fn text(document: &PlanDocument) -> String {
     line(&mut out, 0, &occasion(document));
     line(&mut out, 0, &headline(document));
     line(&mut out, 0, &freed(document));
+    line(&mut out, 0, &validity(document));
     registries(&mut out, document);
     sources(&mut out, document);
     policies(&mut out, document);
     refusals(&mut out, document);
-    drift(&mut out, document);
+    findings(&mut out, document);
     removals(&mut out, document);
     verifying(&mut out, document);
     staying(&mut out, document);
     protected(&mut out, document);
     undecided(&mut out, document);
+    undoing(&mut out, document);
     heading(&mut out, "What next");
     for step in next_steps(document) {
         line(&mut out, 1, &step);
@@ -159,9 +161,10 @@ fn policies(out: &mut String, document: &PlanDocument) {
             count(policy.expired),
             policy.owner.clone().unwrap_or_default(),
             policy.file.clone(),
+            short(&policy.revision),
         ]
     });
-    columns(out, &["policy", "mode", "lets go", "owner", "file"], &[2], rows);
+    columns(out, &["policy", "mode", "lets go", "owner", "file", "revision"], &[2], rows);
 }
 
 fn refusals(out: &mut String, document: &PlanDocument) {
@@ -175,15 +178,15 @@ fn refusals(out: &mut String, document: &PlanDocument) {
     more(out, document.refusals.len(), MOST_REFUSALS);
 }
 
-fn drift(out: &mut String, document: &PlanDocument) {
-    if document.drift.is_empty() {
+fn findings(out: &mut String, document: &PlanDocument) {
+    if document.findings.is_empty() {
         return;
     }
-    heading(out, "Drift: tags that are no longer at the digest on record (both are protected)");
-    for drift in document.drift.iter().take(MOST_DRIFT) {
-        line(out, 1, &drift_words(drift));
+    heading(out, "Drift and orphans (to be looked at; nothing is removed or refused because of them)");
+    for found in document.findings.iter().take(MOST_FINDINGS) {
+        line(out, 1, &format!("{}: {}", found.severity, found.message));
     }
-    more(out, document.drift.len(), MOST_DRIFT);
+    more(out, document.findings.len(), MOST_FINDINGS);
 }
 
 /// One record that no longer fits, in words.
@@ -211,6 +214,7 @@ fn removals(out: &mut String, document: &PlanDocument) {
         vec![
             removal.name(),
             short(&removal.digest),
+            dated(&removal),
             removal.age_seconds.map_or_else(|| "unknown".to_owned(), age),
             size(&removal),
             removal.policy.clone(),
@@ -218,7 +222,7 @@ fn removals(out: &mut String, document: &PlanDocument) {
             why_it_goes(&removal),
         ]
     });
-    columns(out, &["tag", "digest", "age", "size", "policy", "standing", "why"], &[3], rows);
+    columns(out, &["tag", "digest", "time", "age", "size", "policy", "standing", "why"], &[4], rows);
     more(out, document.removals.len(), MOST_REMOVALS);
 }
 
@@ -262,6 +266,14 @@ fn protected(out: &mut String, document: &PlanDocument) {
         }
     }
     more(out, total, shown);
+}
+
+fn undoing(out: &mut String, document: &PlanDocument) {
+    heading(out, "To undo");
+    line(out, 1, UNDO);
+    for (registry, period) in undo_periods(document) {
+        line(out, 1, &format!("{registry}: {period}"));
+    }
 }
 
 /// How a reason holds a tag, below a heading that says who does.

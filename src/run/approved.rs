@@ -270,6 +270,7 @@ mod tests {
             verdicts: &verdicts,
             plan: &plan,
             reclaim: &reclaim,
+            findings: &[],
             created_at: now,
             evaluated_at: now,
             hypothetical: false,

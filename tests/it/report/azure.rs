@@ -39,6 +39,7 @@ fn decided(change: impl FnOnce(&mut Inventory)) -> PlanDocument {
         verdicts: &verdicts,
         plan: &decided,
         reclaim: &freed,
+        findings: &[],
         created_at: stage.now,
         evaluated_at: stage.now,
         hypothetical: false,

@@ -111,7 +111,7 @@ fn markdown_fits_into_a_comment_however_long_the_plan_is() {
     let (held, open) = (plan().kept.hold()[0].reasons.clone(), plan().kept.hold()[12].reasons.clone());
     document.kept = (0..5_000).map(|n| kept(n, &format!("t{n}"), "protected", held.clone())).collect();
     document.kept.hold().extend((0..5_000).map(|n| kept(n, &format!("u{n}"), "undecided", open.clone())));
-    document.drift = vec![document.drift[0].clone(); 5_000];
+    document.findings = vec![document.findings[0].clone(); 5_000];
     document.refusals = vec![document.refusals[0].clone(); 60];
     document.registries = vec![document.registries[0].clone(); 500];
     document.sources = vec![document.sources[0].clone(); 500];

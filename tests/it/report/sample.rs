@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use tagwarden::report::{
-    AfterDaysView, DriftView, GapView, HolderView, KeptView, LimitsView, MissView, ObstacleView, ParticularsView,
-    PlanDocument, PolicyView, ReasonView, RefusalView, RegistryView, RemovalView, SCHEMA, SourceView, SummaryView,
-    seal,
+    AfterDaysView, DriftView, FindingKind, FindingView, GapView, HolderView, KeptView, LimitsView, MissView,
+    ObstacleView, ParticularsView, PlanDocument, PolicyView, ReasonView, RefusalView, RegistryView, RemovalView,
+    SCHEMA, SourceView, SummaryView, seal,
 };
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -277,6 +277,33 @@ fn policies() -> Vec<PolicyView> {
     vec![view("candidates", "enforce", 4), view("everything-else", "dry-run", 1), view("releases-stay", "dry-run", 0)]
 }
 
+/// One finding of each kind.
+fn findings() -> Vec<FindingView> {
+    let finding = |kind, tag: &str, actual: Option<u32>, holder: &str| {
+        let found = FindingView {
+            severity: String::new(),
+            kind: String::new(),
+            registry: "contoso".into(),
+            repository: "shop/checkout".into(),
+            tag: Some(tag.into()),
+            digest: Some(digest(12)),
+            actual: actual.map(digest),
+            source: "releases".into(),
+            holder: holder.into(),
+            message: String::new(),
+        };
+        FindingView::worded(kind, found)
+    };
+    let workload = "aks-prod: shop/Deployment/checkout, container web and 3 more";
+    vec![
+        finding(FindingKind::Drift, "release-1.4.1", Some(11), "rollback release of checkout in production"),
+        finding(FindingKind::ImageGone, "release-1.3.9", None, workload),
+        finding(FindingKind::NoTagLeft, "release-1.3.8", None, workload),
+        finding(FindingKind::TagGone, "release-1.3.7", None, "release of checkout in production"),
+        finding(FindingKind::LastTag, "candidate-9", None, workload),
+    ]
+}
+
 /// The plan, sealed.
 pub(crate) fn plan() -> PlanDocument {
     let refusal = |binding, repository: &str, message: &str| RefusalView {
@@ -311,6 +338,7 @@ pub(crate) fn plan() -> PlanDocument {
             recorded: digest(12),
             actual: Some(digest(11)),
         }],
+        findings: findings(),
         refusals: vec![
             refusal(
                 true,

@@ -1,0 +1,73 @@
+//! A run as Markdown: what it was, what it did, how to take it back, and what it rested on.
+
+use super::{MOST, basis, code, folded, lines, markdown, row, section, words};
+use crate::report::reason::{minute, short};
+use crate::report::words::{count, counted};
+use crate::report::{EntryView, PlanDocument, RunView};
+
+const MOST_NOT_DONE: usize = 12_000;
+const MOST_FACTS: usize = 4_000;
+const HEADER: &str = "| time | what | tag | digest | policy | outcome | can be undone until |\n\
+                      | :-- | :-- | :-- | :-- | :-- | :-- | :-- |\n";
+
+/// A run with what a ticket needs of it, below 60,000 characters. One that did nothing shows its plan whole.
+pub(in crate::report) fn run_markdown(run: &RunView, plan: Option<&PlanDocument>) -> String {
+    let head = head(run);
+    match plan {
+        Some(plan) if run.journal.is_empty() => head + "\n" + &markdown(plan, MOST_FACTS),
+        plan => {
+            let basis = plan.map(basis).unwrap_or_default();
+            let before = [head, not_done(run)].concat();
+            let after = [section("To undo", &format!("{}\n", run.undo())), basis].concat();
+            let rest = MOST.saturating_sub(before.len() + after.len());
+            [before, done(run, rest), after].concat()
+        }
+    }
+}
+
+fn head(run: &RunView) -> String {
+    let facts = run.facts();
+    let rows = facts.iter().map(|(what, value)| row(&[(*what).to_owned(), words(value)]));
+    let mut out =
+        format!("## {}\n\n| | |\n| :-- | :-- |\n{}", words(&run.headline()), lines(MOST_FACTS, facts.len(), rows));
+    if !run.journal.is_empty() {
+        let word = if run.command == "restore" { "restored" } else { "removed" };
+        let [done, skipped, failed] = ["done", "skipped", "failed"].map(|label| count(run.number(label)));
+        out.push_str(&format!("\n**{done} {word}, {skipped} skipped, {failed} failed**\n"));
+    }
+    out
+}
+
+fn table(entries: &[&EntryView], most: usize) -> String {
+    let rows = entries.iter().map(|entry| {
+        row(&[
+            entry.intended_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            code(&entry.action),
+            code(&entry.name()),
+            code(&short(&entry.digest)),
+            code(entry.policy.as_deref().unwrap_or_default()),
+            format!("**{}** {}", words(entry.outcome_label()), words(entry.words())),
+            entry.undo_until.map(minute).unwrap_or_default(),
+        ])
+    });
+    HEADER.to_owned() + &lines(most, entries.len(), rows)
+}
+
+/// What was skipped, failed or is still open, each with why.
+fn not_done(run: &RunView) -> String {
+    let entries: Vec<&EntryView> = run.journal.iter().filter(|entry| entry.outcome_label() != "done").collect();
+    if entries.is_empty() {
+        return String::new();
+    }
+    section("Not done, and why", &table(&entries, MOST_NOT_DONE))
+}
+
+fn done(run: &RunView, most: usize) -> String {
+    let entries: Vec<&EntryView> = run.journal.iter().filter(|entry| entry.outcome_label() == "done").collect();
+    if entries.is_empty() {
+        return String::new();
+    }
+    let title = counted(entries.len() as u64, "tag");
+    let frame = section("Done", &folded(&title, HEADER)).len() + 60;
+    section("Done", &folded(&title, &table(&entries, most.saturating_sub(frame))))
+}

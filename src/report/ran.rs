@@ -1,0 +1,446 @@
+//! A run that is past: who, when, with whose approval, and what came of each tag.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::csv::write_run_csv;
+use super::html::run_html;
+use super::markdown::run_markdown;
+use super::reason::minute;
+use super::words::{bytes, count, plain};
+use super::{Format, PlanDocument};
+use crate::domain::{Action, Outcome};
+use crate::store::{Circumstances, JournalEntry, RunRecord};
+
+/// A run as people and scripts read it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunView {
+    /// Its id.
+    pub id: String,
+    /// `plan`, `run`, `apply` or `restore`.
+    pub command: String,
+    /// The mode then in force.
+    pub mode: String,
+    /// Who started it.
+    pub by: String,
+    /// The version of Tagwarden.
+    pub version: String,
+    /// Who approved the plan, where that was said or signed.
+    pub approved_by: Option<String>,
+    /// The change ticket.
+    pub ticket: Option<String>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended; nothing where it still runs or was killed.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended, such as `done` or `refused`.
+    pub outcome: Option<String>,
+    /// The exit code that belongs to that.
+    pub exit_code: Option<u8>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// Counts and sums.
+    pub summary: Option<Value>,
+    /// The id of the plan that it made or applied.
+    pub plan: Option<String>,
+    /// What it went by besides its settings.
+    pub circumstances: CircumstancesView,
+    /// What was done to each tag, or not.
+    pub journal: Vec<EntryView>,
+}
+
+/// What a run went by besides its settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct CircumstancesView {
+    /// The hash over all policy files.
+    pub policies_revision: Option<String>,
+    /// The git commit of their folder, where it is a checkout.
+    pub policies_commit: Option<String>,
+    /// The policies whose turn it was, where it was not that of all.
+    pub due: Option<String>,
+    /// Why it removed nothing although settings and policies say `enforce`.
+    pub held_back: Option<String>,
+    /// Why a person let it remove all the same.
+    pub despite: Option<String>,
+}
+
+/// What was done to one tag, or why not.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EntryView {
+    /// `untag`, `delete-manifest` or `restore`.
+    pub action: String,
+    /// The registry.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// Its digest.
+    pub digest: String,
+    /// The media type of the manifest behind it.
+    pub media_type: String,
+    /// The policy that let it go.
+    pub policy: Option<String>,
+    /// Why, as the plan gave it.
+    pub reasons: Value,
+    /// When it was written down.
+    pub intended_at: Timestamp,
+    /// When its outcome was.
+    pub settled_at: Option<Timestamp>,
+    /// `done`, `skipped` or `failed`; nothing where it is not known yet.
+    pub outcome: Option<String>,
+    /// Why it was skipped, as a label.
+    pub skip: Option<String>,
+    /// The id by which the registry's own log knows the request.
+    pub correlation_id: Option<String>,
+    /// What was said of the outcome.
+    pub detail: Option<String>,
+    /// Until when it can surely be undone, where that was known.
+    pub undo_until: Option<Timestamp>,
+}
+
+impl RunView {
+    /// The record of a run with its journal.
+    #[must_use]
+    pub fn new(record: &RunRecord, journal: &[JournalEntry]) -> Self {
+        let (run, end) = (&record.run, record.end.as_ref());
+        let summary = end.map(|end| serde_json::from_str(&end.summary).unwrap_or_default());
+        Self {
+            id: run.id.to_string(),
+            command: run.kind.label().to_owned(),
+            mode: run.mode.clone(),
+            by: run.by.clone(),
+            version: run.version.clone(),
+            approved_by: run.approved_by.clone(),
+            ticket: run.ticket.clone(),
+            started_at: run.started_at,
+            ended_at: end.map(|end| end.ended_at),
+            outcome: end.map(|end| end.outcome.clone()),
+            exit_code: end.map(|end| end.exit_code),
+            error: end.and_then(|end| end.error.clone()),
+            journal: journal.iter().map(|entry| EntryView::new(entry, undo_until(summary.as_ref(), entry))).collect(),
+            summary,
+            plan: record.plan_id.clone(),
+            circumstances: CircumstancesView::default(),
+        }
+    }
+
+    /// The same, with what it went by besides its settings.
+    #[must_use]
+    pub fn under(self, circumstances: Circumstances) -> Self {
+        let Circumstances { revision, commit, due, held_back, despite } = circumstances;
+        let circumstances =
+            CircumstancesView { policies_revision: revision, policies_commit: commit, due, held_back, despite };
+        Self { circumstances, ..self }
+    }
+
+    /// What it was, in one line.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let outcome = self.outcome.as_deref().unwrap_or("not ended, or killed");
+        format!("Tagwarden {} in mode {}: {outcome}", self.command, self.mode)
+    }
+
+    /// How many tags came out so.
+    #[must_use]
+    pub fn number(&self, outcome: &str) -> u64 {
+        self.journal.iter().filter(|entry| entry.outcome_label() == outcome).count() as u64
+    }
+
+    /// Everything to know of it but the tags, in order.
+    #[must_use]
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        let ended = match (self.ended_at, &self.outcome, self.exit_code) {
+            (Some(at), Some(outcome), Some(code)) => format!("{at}: {outcome} (exit code {code})"),
+            _ => "not yet, or it was killed".to_owned(),
+        };
+        let mut facts = vec![
+            ("run", self.id.clone()),
+            ("command", format!("{} in mode {}", self.command, self.mode)),
+            ("by", format!("{} with tagwarden {}", self.by, self.version)),
+            ("started", self.started_at.to_string()),
+            ("ended", ended),
+        ];
+        let went_by = &self.circumstances;
+        let said = [
+            ("error", &self.error),
+            ("plan", &self.plan),
+            ("approved", &self.approved_by),
+            ("ticket", &self.ticket),
+            ("policies", &went_by.policies_revision),
+            ("commit", &went_by.policies_commit),
+            ("due", &went_by.due),
+            ("held", &went_by.held_back),
+            ("despite", &went_by.despite),
+        ];
+        facts.extend(said.into_iter().filter_map(|(what, value)| Some((what, value.clone()?))));
+        let Some(summary) = &self.summary else { return facts };
+        if let Some(reclaimable) = summary["plan"]["reclaimable_bytes"].as_u64() {
+            let about = if summary["plan"]["bytes"] == "estimated" { "about " } else { "" };
+            facts.push(("bytes", format!("{about}{} reclaimable by the whole plan, as computed", bytes(reclaimable))));
+        }
+        for (registry, found) in summary["registries"].as_object().into_iter().flatten() {
+            let stored = |key: &str| found[key].as_u64();
+            if let (Some(before), Some(after)) = (stored("stored_bytes_before"), stored("stored_bytes_after")) {
+                facts.push(("stored", format!("{registry}: {}", stored_words(before, after))));
+            }
+        }
+        facts
+    }
+
+    /// How it is taken back, or that there is nothing to take back.
+    #[must_use]
+    pub fn undo(&self) -> String {
+        let mut removed = self.journal.iter().filter(|entry| entry.was_removed()).peekable();
+        if removed.peek().is_none() {
+            return "It removed nothing, so there is nothing to undo.".to_owned();
+        }
+        let first = removed.filter_map(|entry| entry.undo_until).min();
+        let until = match first {
+            Some(until) => format!("The first removal can surely be undone until {}.", minute(until)),
+            None => "Until when that is possible is not known: until the registry collects the manifests.".to_owned(),
+        };
+        format!(
+            "`tagwarden restore --run {}` puts its tags back at their digests; with `--dry-run` it says what would come \
+             back and what cannot. {until}",
+            self.id
+        )
+    }
+}
+
+impl EntryView {
+    /// One entry of the journal.
+    #[must_use]
+    pub fn new(entry: &JournalEntry, undo_until: Option<Timestamp>) -> Self {
+        let JournalEntry { intent, intended_at, outcome, .. } = entry;
+        let detail = outcome.as_ref().map(|(outcome, _)| outcome_words(outcome));
+        Self {
+            action: intent.action.label().to_owned(),
+            registry: intent.registry.to_string(),
+            repository: intent.repository.to_string(),
+            tag: intent.tag.to_string(),
+            digest: intent.digest.to_string(),
+            media_type: intent.media_type.to_string(),
+            policy: intent.policy.clone(),
+            reasons: serde_json::from_str(&intent.proof).unwrap_or_default(),
+            intended_at: *intended_at,
+            settled_at: outcome.as_ref().map(|(_, at)| *at),
+            outcome: outcome.as_ref().map(|(outcome, _)| outcome.label().to_owned()),
+            skip: match outcome {
+                Some((Outcome::Skipped(skip), _)) => Some(skip.label().to_owned()),
+                _ => None,
+            },
+            correlation_id: detail.as_deref().and_then(correlation_id).map(str::to_owned),
+            detail,
+            undo_until,
+        }
+    }
+
+    /// `registry/repository:tag`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}:{}", self.registry, self.repository, self.tag)
+    }
+
+    /// The outcome's label, `open` where there is none yet.
+    #[must_use]
+    pub fn outcome_label(&self) -> &str {
+        self.outcome.as_deref().unwrap_or("open")
+    }
+
+    /// What was said of the outcome, or that it is not known yet.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        match &self.outcome {
+            Some(_) => self.detail.as_deref().unwrap_or_default(),
+            None => "begun, and not known yet how it ended; the next run finds out",
+        }
+    }
+
+    fn was_removed(&self) -> bool {
+        self.action != Action::Restore.label() && self.outcome.as_deref() == Some("done")
+    }
+}
+
+/// Until when a removal can surely be undone; nothing where it was none, or that was not known then.
+fn undo_until(summary: Option<&Value>, entry: &JournalEntry) -> Option<Timestamp> {
+    let (Action::Remove(_), Some((Outcome::Done(_), at))) = (entry.intent.action, &entry.outcome) else { return None };
+    let seconds = summary?["registries"][entry.intent.registry.as_str()]["undo_seconds"].as_u64()?;
+    at.checked_add(Duration::from_secs(seconds)).ok()
+}
+
+/// What the registry itself says of its size before and after, and what that means.
+#[must_use]
+pub fn stored_words(before: u64, after: u64) -> String {
+    let reclaimed = match before.checked_sub(after) {
+        None | Some(0) => "nothing reclaimed so far".to_owned(),
+        Some(reclaimed) => format!("{} reclaimed so far", bytes(reclaimed)),
+    };
+    let (before, after) = (bytes(before), bytes(after));
+    format!("{before} stored before, {after} after: {reclaimed} (measured by the registry, which lags)")
+}
+
+/// The id by which a registry's own log knows the request, where its answer gave one.
+#[must_use]
+pub fn correlation_id(words: &str) -> Option<&str> {
+    let (_, id) = words.split_once("-request-id: ")?;
+    id.split([' ', ',', ';', ')']).next().filter(|id| !id.is_empty())
+}
+
+/// What was said of an outcome.
+#[must_use]
+pub fn outcome_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done(evidence) => evidence.clone(),
+        Outcome::Skipped(skip) => skip.to_string(),
+        Outcome::Failed(error) => error.clone(),
+    }
+}
+
+/// What was done about one tag, in a line.
+#[must_use]
+pub fn entry_text(entry: &EntryView) -> String {
+    plain(&format!(
+        "{} {:<8} {:<15} {} {} {}",
+        entry.intended_at.strftime("%Y-%m-%d %H:%M:%S"),
+        entry.outcome_label(),
+        entry.action,
+        entry.name(),
+        super::reason::short(&entry.digest),
+        entry.words(),
+    ))
+}
+
+/// A run for the terminal: what it was, then a line for each tag.
+#[must_use]
+pub fn run_text(run: &RunView) -> String {
+    let mut out = String::new();
+    for (label, value) in run.facts() {
+        let _ = writeln!(out, "{label:<8} {}", plain(&value));
+    }
+    for entry in &run.journal {
+        let until =
+            entry.undo_until.map_or_else(String::new, |until| format!(" (can be undone until {})", minute(until)));
+        let _ = writeln!(out, "{}{until}", entry_text(entry));
+    }
+    if !run.journal.is_empty() {
+        let word = if run.command == "restore" { "restored" } else { "removed" };
+        let [done, skipped, failed] = ["done", "skipped", "failed"].map(|label| count(run.number(label)));
+        let _ = writeln!(out, "{done} {word}, {skipped} skipped, {failed} failed");
+        let _ = writeln!(out, "{}", run.undo());
+    }
+    out
+}
+
+/// Writes a run in a format, ending in a line break; `plan` is the plan that it made or applied, where that is still
+/// kept.
+///
+/// # Errors
+/// When it cannot be written there.
+pub fn write_run(
+    run: &RunView,
+    plan: Option<&PlanDocument>,
+    format: Format,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
+    match format {
+        Format::Text => out.write_all(run_text(run).as_bytes()),
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, run)?;
+            out.write_all(b"\n")
+        }
+        Format::Markdown => out.write_all(run_markdown(run, plan).as_bytes()),
+        Format::Html => out.write_all(run_html(run, plan).as_bytes()),
+        Format::Csv => write_run_csv(run, plan, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{Digest, Intent, RemovalMethod, Skip};
+    use crate::store::{NewRun, RunEnd, RunKind};
+
+    fn record(summary: &str) -> RunRecord {
+        let at: Timestamp = "2026-11-23T03:00:00Z".parse().unwrap();
+        let run = NewRun {
+            id: Uuid::nil(),
+            kind: RunKind::Run,
+            mode: "enforce".into(),
+            started_at: at,
+            by: "ada@here".into(),
+            version: "0.1.0".into(),
+            approved_by: None,
+            ticket: None,
+        };
+        let end = RunEnd { ended_at: at, outcome: "done".into(), exit_code: 0, summary: summary.into(), error: None };
+        RunRecord { run, plan_id: None, end: Some(end) }
+    }
+
+    fn entry(action: Action, outcome: Outcome) -> JournalEntry {
+        let intent = Intent {
+            action,
+            registry: "contoso".parse().unwrap(),
+            repository: "shop/api".parse().unwrap(),
+            tag: "v1".parse().unwrap(),
+            digest: Digest::of(b"x"),
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            policy: None,
+            proof: "[]".into(),
+        };
+        let at: Timestamp = "2026-11-23T03:00:01Z".parse().unwrap();
+        JournalEntry {
+            id: crate::store::JournalId(1),
+            run: Uuid::nil(),
+            intent,
+            intended_at: at,
+            outcome: Some((outcome, at)),
+        }
+    }
+
+    #[test]
+    fn a_run_shows_ids_and_sizes_and_until_when_each_removal_can_be_undone() {
+        let untag = Action::Remove(RemovalMethod::Untag);
+        let journal = [
+            entry(untag, Outcome::Done("x-ms-correlation-request-id: 5f2b-11".into())),
+            entry(untag, Outcome::Skipped(Skip::Gone)),
+            entry(untag, Outcome::Failed("500 (x-ms-correlation-request-id: 77, gave up)".into())),
+            entry(Action::Restore, Outcome::Done(String::new())),
+        ];
+        let record = record(
+            r#"{"plan": {"reclaimable_bytes": 44238000000, "bytes": "estimated"}, "registries": {"contoso":
+            {"undo_seconds": 604800, "stored_bytes_before": 2147483648, "stored_bytes_after": 1073741824}}}"#,
+        );
+        let view = RunView::new(&record, &journal);
+        let text = run_text(&view);
+        for words in [
+            "bytes    about 41.2 GiB reclaimable by the whole plan, as computed\n",
+            "stored   contoso: 2.0 GiB stored before, 1.0 GiB after: 1.0 GiB reclaimed so far (measured by the registry, which lags)\n",
+            "x-ms-correlation-request-id: 5f2b-11 (can be undone until 2026-11-30 03:00 UTC)\n",
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert_eq!(text.matches("can be undone").count(), 1, "{text}");
+        let json = json!(view.journal);
+        let seen = |key: &str| json.as_array().unwrap().iter().map(|entry| entry[key].clone()).collect::<Vec<_>>();
+        assert_eq!(seen("correlation_id"), [json!("5f2b-11"), Value::Null, json!("77"), Value::Null]);
+        assert_eq!(seen("undo_until"), [json!("2026-11-30T03:00:01Z"), Value::Null, Value::Null, Value::Null]);
+    }
+
+    #[test]
+    fn what_was_not_known_is_not_told() {
+        let journal = [entry(Action::Remove(RemovalMethod::Untag), Outcome::Done(String::new()))];
+        for summary in ["{}", "", r#"{"registries": {"contoso": {"undo_seconds": null}}}"#] {
+            let text = run_text(&RunView::new(&record(summary), &journal));
+            assert!(!text.contains("undone") && !text.contains("stored") && !text.contains("bytes"), "{text}");
+        }
+    }
+}

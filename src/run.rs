@@ -30,11 +30,14 @@ mod evidence;
 mod explained;
 mod findings;
 mod fixtures;
+mod folder;
 mod outcome;
 mod record;
-mod turn;
 mod recorded;
 mod remarks;
+mod restoring;
+mod signature;
+mod turn;
 
 pub use aftermath::Aftermath;
 pub use compare::Facts;
@@ -45,6 +48,8 @@ pub use outcome::{RestoreEnded, RunError, RunOutcome};
 pub use record::RegistryCounts;
 pub use turn::{Due, Turn};
 pub use remarks::{against, recorded_remarks};
+pub use restoring::{Restorable, ToRestore};
+pub use signature::signature_beside;
 
 /// Everything that a run needs, ready.
 pub struct House {
@@ -135,6 +140,22 @@ pub struct Approval {
     pub ticket: Option<String>,
     /// Why it is applied in spite of a window or a freeze.
     pub despite: Option<String>,
+    /// The text of a signature of the plan's file, by minisign or SSH.
+    pub signature: Option<String>,
+}
+
+impl Approval {
+    /// The same with the name of whoever signed, which counts more than what was said.
+    fn signed(&self, signer: &Result<Option<String>, RunError>) -> Self {
+        let mut approval = self.clone();
+        if let Ok(Some(signer)) = signer {
+            approval.approved_by = Some(match &self.approved_by {
+                Some(said) if said != signer => format!("{said} (signed by {signer})"),
+                _ => signer.clone(),
+            });
+        }
+        approval
+    }
 }
 
 impl House {
@@ -327,18 +348,22 @@ impl House {
     /// # Errors
     /// [`RunError::Refused`] when the plan may not be applied at all; see [`RunError`] for the rest.
     pub async fn apply(&self, text: &str, approval: &Approval, progress: &dyn Progress) -> Result<Ended, RunError> {
+        let signer = signature::signer(&self.settings.approvals, text.as_bytes(), approval.signature.as_deref());
         let circumstances = Circumstances { despite: approval.despite.clone(), ..self.policies_gone_by() };
-        let run = self.begin(RunKind::Apply, approval, &circumstances).await?;
+        let run = self.begin(RunKind::Apply, &approval.signed(&signer), &circumstances).await?;
         let walked = async {
             let approved = report::open(text).map_err(|broken| RunError::Refused(broken.to_string()))?;
+            signer?;
             approved::admit(&approved, &self.settings, &self.policies, self.now())?;
             approved::admit_now(&self.settings, approval.despite.as_deref(), self.now())?;
             let removals = approved::removals(&approved)?;
             let lease = self.lease("apply")?;
             self.settle(&lease).await?;
+            let earlier = self.earlier(&approved.id).await?;
             self.save(run, &approved).await?;
             let decision = self.decide(&approved::scope(&removals), None, progress).await?;
-            let (orders, skipped) = approved::shrink(&approved, &removals, &decision);
+            let (orders, skipped) = approved::shrink(&approved, &removals, &decision, &earlier);
+            approved::hold_to_limits(&orders, &decision, &self.rules())?;
             let mut hands = self.hands(run, &decision.inventory)?;
             hands.until = self.until(approval.despite.as_deref());
             let mut applied = apply::note_all(&hands, skipped).await?;
@@ -353,57 +378,6 @@ impl House {
             Ok(ended)
         };
         self.finish(run, walked.await).await
-    }
-
-    /// Puts back the tags that a run removed.
-    ///
-    /// # Errors
-    /// When there is no such run, or the state cannot be used.
-    pub async fn restore_run(&self, id: &str) -> Result<RestoreEnded, RunError> {
-        let lease = self.lease("restore")?;
-        self.settle(&lease).await?;
-        let record = self.run_record(id).await?;
-        let journal = self.store.journal(record.run.id).await?;
-        let mut removed: Vec<JournalEntry> = journal.into_iter().filter(was_removed).collect();
-        // Last removed, first back: what others hang on comes first.
-        removed.reverse();
-        self.restore(removed).await
-    }
-
-    /// Puts back one tag as its last removal found it.
-    ///
-    /// # Errors
-    /// When Tagwarden never removed it, or the state cannot be used.
-    pub async fn restore_image(&self, image: &str) -> Result<RestoreEnded, RunError> {
-        let lease = self.lease("restore")?;
-        self.settle(&lease).await?;
-        let (registry, repository, tag) = self.find_image(image)?;
-        let entry = self.store.last_removal(&registry, &repository, &tag).await?;
-        let entry = entry.ok_or_else(|| {
-            RunError::Usage(format!(
-                "tagwarden has not removed {registry}/{repository}:{tag}, as far as this state knows"
-            ))
-        })?;
-        self.restore(vec![entry]).await
-    }
-
-    async fn restore(&self, entries: Vec<JournalEntry>) -> Result<RestoreEnded, RunError> {
-        let run = self.begin(RunKind::Restore, &Approval::default(), &Circumstances::default()).await?;
-        let restored = match self.hands(run, &Inventory::default()) {
-            Ok(hands) => apply::restore(&hands, entries).await.map_err(RunError::from),
-            Err(error) => Err(error),
-        };
-        let restored = restored.map(|restored| RestoreEnded { run, restored });
-        let (label, code, error) = match &restored {
-            Ok(ended) => (ended.outcome().label(), ended.outcome().exit_code(), None),
-            Err(error) => ("error", error.exit_code(), Some(error.to_string())),
-        };
-        let summary = match &restored {
-            Ok(ended) => record::restore_counts(&ended.restored),
-            Err(_) => "{}".to_owned(),
-        };
-        self.end(run, label, code, summary, error).await?;
-        restored
     }
 
     /// The record of the run whose id begins so.
@@ -497,6 +471,18 @@ impl House {
         }
         let (store, clock, stop) = (self.store.clone(), Arc::clone(&self.clock), self.stop.clone());
         Ok(Hands { store, run, targets, clock, stop, until: None })
+    }
+
+    /// What was removed by earlier applications of a plan, by name and with the run.
+    async fn earlier(&self, plan: &str) -> Result<BTreeMap<String, Uuid>, RunError> {
+        let mut removed = BTreeMap::new();
+        for record in self.store.applications(plan).await? {
+            approved::admit_again(plan, &record)?;
+            for entry in self.store.journal(record.run.id).await?.iter().filter(|entry| was_removed(entry)) {
+                removed.insert(entry.intent.name(), record.run.id);
+            }
+        }
+        Ok(removed)
     }
 
     async fn begin(&self, kind: RunKind, approval: &Approval, circumstances: &Circumstances) -> Result<Uuid, RunError> {
@@ -615,6 +601,7 @@ fn name(removal: &crate::domain::Removal) -> String {
     format!("{}/{}:{}", removal.registry, removal.repository, removal.tag)
 }
 
+/// Whether an entry is of a removal that was done.
 fn was_removed(entry: &JournalEntry) -> bool {
     matches!(entry.intent.action, Action::Remove(_)) && matches!(entry.outcome, Some((Outcome::Done(_), _)))
 }

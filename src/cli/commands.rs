@@ -13,12 +13,12 @@ use super::{
     ApplyArgs, Cli, Command, DataFormat, DemoArgs, NotifyArgs, NotifyCommand, PlanArgs, RestoreArgs, RunArgs, RunsArgs,
     RunsCommand, SourcesArgs, SourcesCommand, diff, explain, health, policy_work, results, telling,
 };
-use crate::apply::Clock;
+use crate::apply::{Clock, Outlook};
 use crate::config::{self, Settings};
 use crate::demo::Demo;
 use crate::policy_file::{self, PolicySet};
 use crate::report::{self, Format, PlanDocument};
-use crate::run::{self, Approval, Ended, House, RunError, Turn};
+use crate::run::{self, Approval, Ended, House, RunError, ToRestore, Turn};
 use crate::store::RunKind;
 
 /// Runs one command and gives its exit code.
@@ -248,12 +248,20 @@ fn write_all(
 async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> {
     let text = std::fs::read_to_string(&args.plan)
         .map_err(|error| RunError::Usage(format!("cannot read {}: {error}", args.plan.display())))?;
+    let loaded = load(config)?;
+    // One that lies beside the plan counts where somebody's signature does.
+    let wanted = !loaded.0.approvals.signers.is_empty();
+    let file = args.signature.clone().or_else(|| run::signature_beside(&args.plan).filter(|_| wanted));
+    let signature = file.map(|file| {
+        std::fs::read_to_string(&file)
+            .map_err(|error| RunError::Usage(format!("cannot read {}: {error}", file.display())))
+    });
     let approval = Approval {
         approved_by: args.approved_by.clone(),
         ticket: args.ticket.clone(),
         despite: args.despite_freeze.clone(),
+        signature: signature.transpose()?,
     };
-    let loaded = load(config)?;
     let telling = Telling::start(&loaded.0);
     let came = async {
         let house = open_loaded(loaded).await?;
@@ -332,11 +340,26 @@ async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
 
 async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunError> {
     let house = open(config).await?;
-    let ended = match (&args.what.run, &args.what.image) {
-        (Some(run), _) => house.restore_run(run).await,
-        (None, Some(image)) => house.restore_image(image).await,
-        (None, None) => Err(RunError::Usage("name a run with `--run ID`, or an image".to_owned())),
-    };
+    let what = match (&args.what.run, &args.what.repository, &args.what.image) {
+        (Some(run), _, _) => Ok(ToRestore::Run(run.clone())),
+        (_, Some(name), _) => Ok(ToRestore::Repository { name: name.clone(), since: args.since }),
+        (_, _, Some(image)) => Ok(ToRestore::Image(image.clone())),
+        _ => {
+            Err(RunError::Usage("name a run with `--run ID`, a repository with `--repository`, or an image".to_owned()))
+        }
+    }?;
+    if args.dry_run {
+        let foreseen = house.foresee_restore(&what).await;
+        house.close().await;
+        let foreseen = foreseen?;
+        match args.format {
+            DataFormat::Text => print(&results::foreseen_text(&foreseen)),
+            DataFormat::Json => print(&pretty(&results::foreseen_json(&foreseen))),
+        }
+        let lost = foreseen.iter().any(|one| matches!(one.foreseen.outlook, Outlook::Impossible(_)));
+        return Ok(if lost { run::RunOutcome::Failed.exit_code() } else { 0 });
+    }
+    let ended = house.restore(&what).await;
     house.close().await;
     let ended = ended?;
     match args.format {

@@ -136,6 +136,9 @@ struct ApplyArgs {
     /// Apply it although a window or a freeze holds removals back; the reason goes into the audit record
     #[arg(long, value_name = "REASON", value_parser = reason)]
     despite_freeze: Option<String>,
+    /// The plan's signature by minisign or SSH [default: PLAN.json.minisig, then PLAN.json.sig]
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
     /// What to print
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
@@ -189,6 +192,9 @@ struct RestoreWhat {
     /// All tags that this run removed
     #[arg(long, value_name = "ID")]
     run: Option<String>,
+    /// All tags that were removed from this repository and are not back: REGISTRY/REPOSITORY
+    #[arg(long, value_name = "REGISTRY/REPOSITORY")]
+    repository: Option<String>,
     /// One tag: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG
     image: Option<String>,
 }
@@ -197,6 +203,12 @@ struct RestoreWhat {
 struct RestoreArgs {
     #[command(flatten)]
     what: RestoreWhat,
+    /// Of a repository only what was removed since then
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "repository")]
+    since: Option<Timestamp>,
+    /// Only say what would come back, until when, and what cannot and why
+    #[arg(long)]
+    dry_run: bool,
     /// What to print
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,

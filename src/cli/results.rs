@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use crate::apply::Restored;
+use crate::apply::{Foreseen, Restored};
 use crate::domain::{Intent, Outcome};
 use crate::report::{self, RunView};
-use crate::run::{Aftermath, Ended, RestoreEnded};
+use crate::run::{Aftermath, Ended, Restorable, RestoreEnded};
 use crate::store::RunRecord;
 
 /// One line for each removal, and the counts.
@@ -90,6 +90,42 @@ pub(super) fn restored_text(ended: &RestoreEnded) -> String {
         ended.run
     );
     out
+}
+
+/// One line for each removal, and how many would come back.
+pub(super) fn foreseen_text(foreseen: &[Restorable]) -> String {
+    let mut out = String::new();
+    for Restorable { foreseen: Foreseen { entry, outlook }, undo_until } in foreseen {
+        let until = undo_until
+            .map_or_else(String::new, |until| format!(" (surely until {})", until.strftime("%Y-%m-%d %H:%M UTC")));
+        let intent = &entry.intent;
+        let _ = writeln!(out, "{} {} {}{until}", intent.name(), intent.digest.short(), outlook.words());
+    }
+    let count = |label: &str| foreseen.iter().filter(|one| one.foreseen.outlook.label() == label).count() as u64;
+    let _ = writeln!(
+        out,
+        "{} would come back, {} may, {} cannot, {} left as they are, {} not known; nothing was changed",
+        report::count(count("returns")),
+        report::count(count("doubtful")),
+        report::count(count("impossible")),
+        report::count(count("already-there") + count("moved")),
+        report::count(count("unknown")),
+    );
+    out
+}
+
+pub(super) fn foreseen_json(foreseen: &[Restorable]) -> Value {
+    let json = |one: &Restorable| {
+        let Foreseen { entry, outlook } = &one.foreseen;
+        let mut value = intent_json(&entry.intent);
+        value["removed_at"] = json!(entry.outcome.as_ref().map(|(_, at)| at));
+        value["run"] = json!(entry.run.to_string());
+        value["outlook"] = json!(outlook.label());
+        value["detail"] = json!(outlook.words());
+        value["undo_until"] = json!(one.undo_until);
+        value
+    };
+    json!({ "foreseen": foreseen.iter().map(json).collect::<Vec<_>>() })
 }
 
 pub(super) fn restored_json(ended: &RestoreEnded) -> Value {

@@ -1,5 +1,6 @@
 //! Settings: `tagwarden.toml` and the environment to [`Settings`], with every problem told at once, at its place.
 
+mod approvals;
 mod auth;
 mod azure;
 mod kubernetes;
@@ -25,6 +26,7 @@ use crate::policy_file::{Diagnostic, Fields, Node, PolicySet, Problems, Value, r
 use crate::registry::RegistrySettings;
 use crate::sources::SourceSettings;
 pub use notify::{Channel, Email, Encryption, NotifySettings, Occasion, Template};
+pub use approvals::{Approvals, Signer, SignerKey};
 use reading::Reading;
 
 pub use schedule::{Freeze, Hold, Missed, Schedule, Window};
@@ -60,6 +62,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Who is told of runs, by name.
     pub notify: Vec<NotifySettings>,
+    /// Who may approve plans, and where approved plans lie.
+    pub approvals: Approvals,
     /// The hash over the settings that decide what stays and what goes, `sha256:…`. The same settings written
     /// differently have the same.
     pub revision: String,
@@ -251,6 +255,8 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
     let sources = sources::sources(fields.get("sources"), &names, reading);
     let limits = fields.get("limits").map_or(Some(Limits::default()), |node| limits(node, reading));
     let notify = notify::channels(fields.get("notify"), reading);
+    let approvals =
+        fields.get("approvals").map_or(Some(Approvals::default()), |node| approvals::approvals(node, reading));
     fields.finish(hint, &mut reading.problems);
     Some(Settings {
         file: path.to_owned(),
@@ -267,6 +273,7 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
         sources,
         limits: limits?,
         notify,
+        approvals: approvals?,
         revision: String::new(),
         warnings: Vec::new(),
     })
@@ -285,6 +292,7 @@ fn hint(key: &str) -> Option<&'static str> {
         "dry_run" | "dryrun" | "enforce" => Some("write `mode = \"dry-run\"`, `\"approved\"` or `\"enforce\"`"),
         "cron" | "timezone" | "missed" | "jitter" | "window" | "freeze" => Some("it belongs below `[schedule]`"),
         "untag" | "percent" | "leave" => Some("it belongs below `[limits]`"),
+        "require_signature" | "signers" => Some("it belongs below `[approvals]`"),
         "cloud" | "resource_manager" | "authority" => Some("it belongs below `[azure]`"),
         _ => None,
     }

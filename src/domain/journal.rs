@@ -76,6 +76,14 @@ pub enum Skip {
     Settled(String),
 }
 
+impl Intent {
+    /// `registry/repository:tag`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}:{}", self.registry, self.repository, self.tag)
+    }
+}
+
 impl Action {
     /// The label used in the journal: `untag`, `delete-manifest`, `restore`.
     #[must_use]

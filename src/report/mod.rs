@@ -40,7 +40,7 @@ pub use format::{Format, render, write};
 pub use html::html;
 pub use listing::Listing;
 pub use particulars::{AfterDaysView, ParticularsView};
-pub use ran::{EntryView, RunView, correlation_id, entry_text, outcome_words, run_text, stored_words, write_run};
+pub use ran::{EntryView, RunView, correlation_id, entry_text, outcome_words, run_text, stored_words, undo_until, write_run};
 pub use reason::{HolderView, MissView, ReasonView, minute, short};
 pub use seal::{Broken, open, seal};
 pub use tested::{TestedFile, TestedTag, TestedView, tested_text};

@@ -123,7 +123,10 @@ impl RunView {
             outcome: end.map(|end| end.outcome.clone()),
             exit_code: end.map(|end| end.exit_code),
             error: end.and_then(|end| end.error.clone()),
-            journal: journal.iter().map(|entry| EntryView::new(entry, undo_until(summary.as_ref(), entry))).collect(),
+            journal: journal
+                .iter()
+                .map(|entry| EntryView::new(entry, undo_until_by(summary.as_ref(), entry)))
+                .collect(),
             summary,
             plan: record.plan_id.clone(),
             circumstances: CircumstancesView::default(),
@@ -267,8 +270,14 @@ impl EntryView {
     }
 }
 
-/// Until when a removal can surely be undone; nothing where it was none, or that was not known then.
-fn undo_until(summary: Option<&Value>, entry: &JournalEntry) -> Option<Timestamp> {
+/// Until when a removal of a run can surely be undone; nothing where it was none, or that was not known then.
+#[must_use]
+pub fn undo_until(record: &RunRecord, entry: &JournalEntry) -> Option<Timestamp> {
+    let summary: Value = serde_json::from_str(&record.end.as_ref()?.summary).ok()?;
+    undo_until_by(Some(&summary), entry)
+}
+
+fn undo_until_by(summary: Option<&Value>, entry: &JournalEntry) -> Option<Timestamp> {
     let (Action::Remove(_), Some((Outcome::Done(_), at))) = (entry.intent.action, &entry.outcome) else { return None };
     let seconds = summary?["registries"][entry.intent.registry.as_str()]["undo_seconds"].as_u64()?;
     at.checked_add(Duration::from_secs(seconds)).ok()

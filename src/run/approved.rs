@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
-use super::{Decision, RunError};
+use super::{Decision, RunError, RunOutcome};
 use crate::apply::{Order, Proof};
 use crate::config::{Mode, Settings};
-use crate::domain::{Date, Removal, RemovalMethod, Skip, TagAt, Undated};
+use crate::domain::{Date, Removal, RemovalMethod, Rules, Skip, TagAt, Undated};
 use crate::policy_file::PolicySet;
 use crate::registry::Scope;
 use crate::report::{PlanDocument, ReasonView, RemovalView};
+use crate::store::RunRecord;
 
 /// Whether a plan may be applied here and now at all.
 ///
@@ -29,6 +31,12 @@ pub(super) fn admit(
             "{} says `mode = \"dry-run\"`, in which nothing is ever removed; set `approved` or `enforce`",
             settings.file.display()
         ));
+    }
+    if plan.mode == Mode::DryRun.label() {
+        return refused(
+            "the plan was made in mode `dry-run`, in which nothing is removed: it is a report; make a new one"
+                .to_owned(),
+        );
     }
     if plan.hypothetical {
         return refused(format!("the plan was made for {} by `--at`, to look at only", plan.evaluated_at));
@@ -87,6 +95,20 @@ pub(super) fn admit_now(settings: &Settings, despite: Option<&str>, now: Timesta
     }
 }
 
+/// Whether a plan that a run applied or began to may be applied again: only what a run left undone against its will.
+///
+/// # Errors
+/// [`RunError::Refused`] where that run did all that it was to do.
+pub(super) fn admit_again(plan: &str, record: &RunRecord) -> Result<(), RunError> {
+    let Some(end) = record.end.as_ref().filter(|end| end.outcome == RunOutcome::Done.label()) else { return Ok(()) };
+    Err(RunError::Refused(format!(
+        "plan {plan} was applied already, by run {} on {}; what it skipped stays, and what was put back since stays; make a \
+         new one",
+        record.run.id,
+        end.ended_at.strftime("%Y-%m-%d %H:%M UTC")
+    )))
+}
+
 /// The removals of an approved plan, in its order.
 ///
 /// # Errors
@@ -131,11 +153,13 @@ pub(super) fn scope(removals: &[Arc<Removal>]) -> Scope {
 const NOT_WHAT_IT_WAS: [&str; 6] =
     ["leave-limit", "percent-limit", "removal-impossible", "untagged-retention", "registry-settings-unread", "clock"];
 
-/// What of an approved plan still follows from the evidence of now, and what does not, with the reason.
+/// What of an approved plan still follows from the evidence of now, and what does not, with the reason. `earlier` is what
+/// the plan removed before, by name: what is there again was put back.
 pub(super) fn shrink(
     approved: &PlanDocument,
     removals: &[Arc<Removal>],
     decision: &Decision,
+    earlier: &BTreeMap<String, Uuid>,
 ) -> (Vec<Order>, Vec<(Order, Skip)>) {
     let now: BTreeMap<String, usize> =
         decision.document.removals.iter().enumerate().map(|(index, view)| (view.name(), index)).collect();
@@ -157,6 +181,10 @@ pub(super) fn shrink(
             Skip::DryRun
         } else if let Some(refusal) = approved.refused(&view) {
             Skip::Refused(refusal.message.clone())
+        } else if let Some(run) = earlier.get(&view.name()).filter(|_| found.is_some()) {
+            Skip::Refused(format!(
+                "run {run} removed it by this plan already, and it was put back since; make a new plan"
+            ))
         } else if let Some(obstacle) = impossible(&view.registry) {
             Skip::Refused(obstacle)
         } else {
@@ -176,6 +204,36 @@ pub(super) fn shrink(
         skipped.push((order(removal), skip));
     }
     (orders, skipped)
+}
+
+/// Makes sure that no more is removed than the settings and each policy allow in one run. A plan that was made here never
+/// asks for more, because what a limit refuses is skipped: this is for one that somebody made otherwise.
+///
+/// # Errors
+/// [`RunError::Refused`], and then nothing may be removed.
+pub(super) fn hold_to_limits(orders: &[Order], decision: &Decision, rules: &Rules) -> Result<(), RunError> {
+    let views: BTreeMap<String, usize> =
+        decision.document.removals.iter().enumerate().map(|(index, view)| (view.name(), index)).collect();
+    let mut by_policy: BTreeMap<String, usize> = BTreeMap::new();
+    for order in orders {
+        let view = views.get(&super::name(&order.removal)).and_then(|index| decision.document.removals.get(*index));
+        for policy in view.iter().flat_map(|view| view.policies()) {
+            *by_policy.entry(policy.to_owned()).or_default() += 1;
+        }
+    }
+    let of_policies = rules.policies.iter().filter_map(|policy| {
+        Some((format!("policy {}", policy.name), policy.limits.untag?, *by_policy.get(policy.name.as_str())?))
+    });
+    let whole = std::iter::once(("one run".to_owned(), rules.limits.untag, orders.len()));
+    for (whose, allowed, found) in whole.chain(of_policies) {
+        if found > usize::try_from(allowed).unwrap_or(usize::MAX) {
+            return Err(RunError::Refused(format!(
+                "the plan asks for {found} removals, and the limit of {whose} is {allowed}; no plan made here does that; \
+                 make a new one"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Why a removal that was approved is no longer decided.
@@ -308,7 +366,7 @@ mod tests {
         let approved = decided(|_| ()).document;
         let removals = removals(&approved).unwrap();
         let skipped = |change: fn(&mut Registry)| {
-            let (orders, skipped) = shrink(&approved, &removals, &decided(change));
+            let (orders, skipped) = shrink(&approved, &removals, &decided(change), &BTreeMap::new());
             assert_eq!(orders.len() + skipped.len(), 1);
             skipped.into_iter().map(|(_, skip)| skip.to_string()).next().unwrap_or_default()
         };

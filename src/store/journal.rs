@@ -230,6 +230,28 @@ impl Store {
         Ok(self.entries(rows.fetch_all(&self.0.readers).await)?.pop())
     }
 
+    /// The last removals of a repository's tags, of those that were not put back since; `since` leaves out earlier ones.
+    /// The last one first.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn removals_from(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        since: Option<Timestamp>,
+    ) -> Result<Vec<JournalEntry>, StoreError> {
+        let rows = sqlx::query_as(select_entries!(
+            "WHERE id IN (SELECT max(id) FROM journal WHERE registry = ?1 AND repository = ?2 AND outcome = 'done'
+                          GROUP BY tag)
+             AND action <> 'restore' AND settled_at >= ?3 ORDER BY id DESC"
+        ))
+        .bind(registry.as_str())
+        .bind(repository.as_str())
+        .bind(since.map(stored).unwrap_or_default());
+        self.entries(rows.fetch_all(&self.0.readers).await)
+    }
+
     /// The exact manifest behind a journaled tag, with the media type that the tag had.
     ///
     /// # Errors

@@ -326,6 +326,34 @@ impl Store {
         found.map(|run| self.read(&run)).transpose()
     }
 
+    /// The runs that applied the plan of that id or began to, in order. One that was refused before it began is none.
+    ///
+    /// # Errors
+    /// When they could not be read. The plan must not be applied then.
+    pub async fn applications(&self, plan_id: &str) -> Result<Vec<RunRecord>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(select_runs!("WHERE plan_id = ?1 AND kind = 'apply' ORDER BY id"))
+            .bind(plan_id)
+            .fetch_all(&self.0.readers)
+            .await
+            .map_err(|error| self.fault("look for applications of a plan", &error))?;
+        rows.into_iter().map(|row| self.run_record(row)).collect()
+    }
+
+    /// Whether a plan with that ticket was refused before in these very words.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn was_refused(&self, ticket: &str, error: &str) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM runs WHERE kind = 'apply' AND outcome = 'refused' AND ticket = ?1 AND error = ?2)",
+        )
+        .bind(ticket)
+        .bind(error)
+        .fetch_one(&self.0.readers)
+        .await
+        .map_err(|error| self.fault("look for refused plans", &error))
+    }
+
     /// Remembers that an untag in that registry destroyed a manifest. The first time counts. Durable when it returns.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! One binary for all integration tests: linking it once is what takes the time.
 
 mod acr;
+mod approvals;
 mod azure;
 mod cli;
 mod commands;

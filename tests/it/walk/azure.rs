@@ -11,7 +11,7 @@ const KIND: &str = "kind = \"acr\"\nauth = { kind = \"basic\", username = \"cont
 
 impl Walk {
     /// An Azure registry with [`GOING`] and what stays, in mode `approved`.
-    async fn azure(change: impl FnOnce(AcrOptions) -> AcrOptions) -> Self {
+    pub(crate) async fn azure(change: impl FnOnce(AcrOptions) -> AcrOptions) -> Self {
         let now = Arc::new(Mutex::new(noon()));
         let theirs = Arc::clone(&now);
         let options = AcrOptions::new(Arc::new(move || *theirs.lock().unwrap())).admin(ADMIN.0, ADMIN.1);
@@ -28,7 +28,7 @@ impl Walk {
     }
 
     /// Pushes an image of its own so many days before now.
-    fn push(&self, tag: &str, days: i64) {
+    pub(crate) fn push(&self, tag: &str, days: i64) {
         self.registry.content(|content| {
             content.put_image("shop/api", Some(tag), &image(tag, days));
             let then = content.now() - SignedDuration::from_hours(24 * days);

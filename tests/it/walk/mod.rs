@@ -51,17 +51,17 @@ const POLICIES: &str = r#"policies:
 "#;
 
 /// The candidates that [`POLICIES`] lets go, of those that [`Walk::fill`] makes.
-const GOING: [&str; 4] = ["candidate-1", "candidate-2", "candidate-3", "candidate-4"];
+pub(crate) const GOING: [&str; 4] = ["candidate-1", "candidate-2", "candidate-3", "candidate-4"];
 
-type Tags = BTreeMap<(String, String), Digest>;
+pub(crate) type Tags = BTreeMap<(String, String), Digest>;
 
 /// A registry, a folder with settings, and the time.
-struct Walk {
-    registry: EmbeddedRegistry,
+pub(crate) struct Walk {
+    pub(crate) registry: EmbeddedRegistry,
     folder: TempDir,
     /// Its kind in the settings, with how to sign in.
     kind: &'static str,
-    now: Arc<Mutex<Timestamp>>,
+    pub(crate) now: Arc<Mutex<Timestamp>>,
     stop: Arc<watch::Sender<bool>>,
     /// What the registry held before anything was removed.
     before: Mutex<Tags>,
@@ -69,31 +69,31 @@ struct Walk {
 
 /// How a step ended: its exit code, what came of each tag, and the words of it.
 #[derive(Debug)]
-struct Came {
-    code: u8,
+pub(crate) struct Came {
+    pub(crate) code: u8,
     /// `repository:tag` and the label of its outcome, with the skip's own label where it was skipped.
-    tags: BTreeMap<String, String>,
-    text: String,
-    ended: Option<Ended>,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) text: String,
+    pub(crate) ended: Option<Ended>,
 }
 
-fn noon() -> Timestamp {
+pub(crate) fn noon() -> Timestamp {
     "2026-11-20T12:00:00Z".parse().unwrap()
 }
 
 /// An image of its own, created so many days before [`noon`].
-fn image(name: &str, days_old: i64) -> Image {
+pub(crate) fn image(name: &str, days_old: i64) -> Image {
     ImageSpec::new(noon() - (days_old * 24).hours(), &[Blob::layer("base", 4000), Blob::layer(name, 300)]).build()
 }
 
 impl Walk {
     /// A registry with [`GOING`] and what stays, in mode `approved`.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Options::default(), "").await
     }
 
     /// The same with those options, and with further lines in the registry's settings.
-    async fn with(options: Options, registry_lines: &str) -> Self {
+    pub(crate) async fn with(options: Options, registry_lines: &str) -> Self {
         let registry = EmbeddedRegistry::start(options).await.unwrap();
         let walk = Self::at(registry, "kind = \"distribution\"", Arc::new(Mutex::new(noon())));
         walk.settings("approved", registry_lines, "");
@@ -102,16 +102,16 @@ impl Walk {
         walk
     }
 
-    fn at(registry: EmbeddedRegistry, kind: &'static str, now: Arc<Mutex<Timestamp>>) -> Self {
+    pub(crate) fn at(registry: EmbeddedRegistry, kind: &'static str, now: Arc<Mutex<Timestamp>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { registry, folder, kind, now, stop: Arc::new(watch::Sender::new(false)), before: Mutex::default() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn settings(&self, mode: &str, registry_lines: &str, rest: &str) {
+    pub(crate) fn settings(&self, mode: &str, registry_lines: &str, rest: &str) {
         let endpoint = self.registry.url();
         let text = format!(
             "mode = \"{mode}\"\npolicies = \"policies.yaml\"\nstate = \"sqlite:tagwarden.db\"\n[limits]\npercent = 100\n\
@@ -121,28 +121,28 @@ impl Walk {
         fs::write(self.path("tagwarden.toml"), text).unwrap();
     }
 
-    fn policies(&self, text: &str) {
+    pub(crate) fn policies(&self, text: &str) {
         fs::write(self.path("policies.yaml"), text).unwrap();
     }
 
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         for number in 1..=6 {
             self.put("shop/api", &format!("candidate-{number}"), &image(&format!("candidate-{number}"), 100 - number));
         }
         self.put("shop/api", "release-1", &image("release-1", 50));
     }
 
-    fn put(&self, repository: &str, tag: &str, image: &Image) {
+    pub(crate) fn put(&self, repository: &str, tag: &str, image: &Image) {
         self.registry.put_image(repository, tag, image);
         self.remember();
     }
 
     /// From here on, what is held now is what must not be lost.
-    fn remember(&self) {
+    pub(crate) fn remember(&self) {
         *self.before.lock().unwrap() = self.tags();
     }
 
-    fn tags(&self) -> Tags {
+    pub(crate) fn tags(&self) -> Tags {
         self.registry.content(|content| {
             let mut found = Tags::new();
             for repository in content.repositories() {
@@ -155,52 +155,52 @@ impl Walk {
     }
 
     /// The tags of [`GOING`] that the registry still has.
-    fn left(&self) -> Vec<&'static str> {
+    pub(crate) fn left(&self) -> Vec<&'static str> {
         let tags = self.registry.tags("shop/api");
         GOING.into_iter().filter(|tag| tags.contains_key(*tag)).collect()
     }
 
-    fn digest(&self, repository: &str, tag: &str) -> Digest {
+    pub(crate) fn digest(&self, repository: &str, tag: &str) -> Digest {
         self.before.lock().unwrap()[&(repository.to_owned(), tag.to_owned())].clone()
     }
 
-    fn pass(&self, hours: i64) {
+    pub(crate) fn pass(&self, hours: i64) {
         let mut now = self.now.lock().unwrap();
         *now += hours.hours();
     }
 
-    async fn open(&self) -> Result<House, RunError> {
+    pub(crate) async fn open(&self) -> Result<House, RunError> {
         let loaded = run::load(&self.path("tagwarden.toml"), std::iter::empty())?;
         let now = Arc::clone(&self.now);
         let clock: tagwarden::apply::Clock = Arc::new(move || *now.lock().unwrap());
         House::open_with(loaded, "tester@here".into(), clock, self.stop.subscribe(), PATIENCE).await
     }
 
-    async fn try_plan(&self) -> Result<Ended, RunError> {
+    pub(crate) async fn try_plan(&self) -> Result<Ended, RunError> {
         let house = self.open().await?;
         let ended = house.plan(None, &()).await;
         house.close().await;
         ended
     }
 
-    async fn plan(&self) -> PlanDocument {
+    pub(crate) async fn plan(&self) -> PlanDocument {
         self.try_plan().await.unwrap().document
     }
 
-    async fn apply(&self, plan: &PlanDocument) -> Came {
+    pub(crate) async fn apply(&self, plan: &PlanDocument) -> Came {
         let came = self.apply_text(&report::render(plan, Format::Json)).await;
         self.audit(Some(plan)).await;
         came
     }
 
-    async fn apply_text(&self, plan: &str) -> Came {
+    pub(crate) async fn apply_text(&self, plan: &str) -> Came {
         let house = self.open().await.unwrap();
         let ended = house.apply(plan, &Approval::default(), &()).await;
         house.close().await;
         Came::of(ended)
     }
 
-    async fn run(&self) -> Came {
+    pub(crate) async fn run(&self) -> Came {
         let house = self.open().await.unwrap();
         let ended = house.run(&()).await;
         house.close().await;
@@ -209,14 +209,14 @@ impl Walk {
         came
     }
 
-    async fn restore(&self, run: &str) -> Result<RestoreEnded, RunError> {
+    pub(crate) async fn restore(&self, run: &str) -> Result<RestoreEnded, RunError> {
         let house = self.open().await?;
         let ended = house.restore_run(run).await;
         house.close().await;
         ended
     }
 
-    async fn journal(&self) -> Vec<JournalEntry> {
+    pub(crate) async fn journal(&self) -> Vec<JournalEntry> {
         let house = self.open().await.unwrap();
         let mut entries = Vec::new();
         for record in house.store.runs(10_000).await.unwrap() {
@@ -228,7 +228,7 @@ impl Walk {
     }
 
     /// The last run's kind, label and exit code as recorded.
-    async fn recorded(&self) -> (RunKind, String, u8) {
+    pub(crate) async fn recorded(&self) -> (RunKind, String, u8) {
         let house = self.open().await.unwrap();
         let runs = house.store.runs(100).await.unwrap();
         let record = runs.into_iter().max_by_key(|record| record.run.id).unwrap();
@@ -238,7 +238,7 @@ impl Walk {
     }
 
     /// Holds the registry against the journal and the plan.
-    async fn audit(&self, plan: Option<&PlanDocument>) {
+    pub(crate) async fn audit(&self, plan: Option<&PlanDocument>) {
         let (before, now) = (self.before.lock().unwrap().clone(), self.tags());
         audit(&before, &now, &self.journal().await, plan);
     }
@@ -272,7 +272,7 @@ fn audit(before: &Tags, now: &Tags, journal: &[JournalEntry], plan: Option<&Plan
 }
 
 impl Came {
-    fn of(ended: Result<Ended, RunError>) -> Self {
+    pub(crate) fn of(ended: Result<Ended, RunError>) -> Self {
         match ended {
             Ok(ended) => {
                 let mut tags = BTreeMap::new();
@@ -299,11 +299,11 @@ impl Came {
     }
 
     /// The labels of [`GOING`], in order.
-    fn labels(&self) -> Vec<&str> {
+    pub(crate) fn labels(&self) -> Vec<&str> {
         GOING.iter().map(|tag| self.tags.get(&format!("shop/api:{tag}")).map_or("-", String::as_str)).collect()
     }
 
-    fn run(&self) -> String {
+    pub(crate) fn run(&self) -> String {
         self.ended.as_ref().unwrap().run.to_string()
     }
 }

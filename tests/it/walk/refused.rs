@@ -120,16 +120,6 @@ async fn another_process_holds_the_state() {
 }
 
 #[tokio::test]
-async fn the_same_plan_applied_twice_finds_all_gone() {
-    let walk = Walk::new().await;
-    let plan = walk.plan().await;
-    let first = walk.apply(&plan).await;
-    assert_eq!((first.code, first.labels()), (0, vec!["done"; 4]), "{}", first.text);
-    let second = walk.apply(&plan).await;
-    assert_eq!((second.code, second.labels()), (0, vec!["gone"; 4]), "{}", second.text);
-}
-
-#[tokio::test]
 async fn a_journal_that_cannot_be_written_ends_all_removing() {
     let walk = Walk::new().await;
     let plan = walk.plan().await;

@@ -1,0 +1,138 @@
+//! `[approvals]`: who may approve plans, and where approved plans lie.
+
+use std::path::PathBuf;
+
+use super::reading::Reading;
+use crate::policy_file::{Fields, Node, read};
+
+/// Who may approve plans, and where approved plans lie.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Approvals {
+    /// Whether a plan is applied only with a signature of one of `signers`.
+    pub require_signature: bool,
+    /// Whose signatures count, in the order of the file.
+    pub signers: Vec<Signer>,
+    /// The folder whose plans are approved by lying there.
+    pub folder: Option<PathBuf>,
+}
+
+/// Somebody whose signature counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signer {
+    /// The name for the audit record.
+    pub name: String,
+    /// The public key.
+    pub key: SignerKey,
+}
+
+/// A public key of either kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SignerKey {
+    /// A key of minisign.
+    Minisign(minisign_verify::PublicKey),
+    /// A key of OpenSSH: ed25519 or ecdsa-sha2-nistp256, also those that live on a security key.
+    Ssh(Box<ssh_key::PublicKey>),
+}
+
+/// `[approvals]`.
+pub(super) fn approvals(node: &Node, reading: &mut Reading) -> Option<Approvals> {
+    let mut fields = Fields::of(node, "`[approvals]` table", &mut reading.problems)?;
+    let required = fields
+        .get("require_signature")
+        .map_or(Some(false), |node| read::boolean("require_signature", node, &mut reading.problems));
+    let signers = fields.get("signers").map_or(Some(Vec::new()), |node| signers(node, reading));
+    let folder = fields.get("folder").map(|node| read::text("folder", node, &mut reading.problems));
+    if required == Some(true) && signers.as_ref().is_some_and(Vec::is_empty) {
+        reading
+            .problems
+            .add(fields.key_at("require_signature"), "`require_signature` without `signers`: no plan could be applied")
+            .help("name whose signatures count: signers = [{ name = \"…\", ssh = \"ssh-ed25519 …\" }]");
+    }
+    fields.finish(hint, &mut reading.problems);
+    let folder = match folder {
+        None => None,
+        Some(folder) => Some(reading.folder.join(folder?)),
+    };
+    Some(Approvals { require_signature: required?, signers: signers?, folder })
+}
+
+fn hint(key: &str) -> Option<&'static str> {
+    match key {
+        "keys" | "signer" | "approvers" => Some("write `signers = [{ name = \"…\", minisign = \"RW…\" }]`"),
+        "path" | "directory" => Some("write `folder = \"…\"`"),
+        _ => None,
+    }
+}
+
+fn signers(node: &Node, reading: &mut Reading) -> Option<Vec<Signer>> {
+    let nodes = read::list("signers", node, &mut reading.problems)?;
+    let read: Vec<Option<Signer>> = nodes.iter().map(|node| signer(node, reading)).collect();
+    for (position, found) in read.iter().enumerate() {
+        let Some(found) = found else { continue };
+        let before = read[..position].iter().flatten();
+        let same = before.clone().find(|other| other.key == found.key);
+        if let Some(other) = same.filter(|other| other.name != found.name) {
+            let message = format!("`{}` and `{}` have the same key", other.name, found.name);
+            reading.problems.add(&nodes[position].at, message).help("a signature must say who signed");
+        }
+    }
+    read.into_iter().collect()
+}
+
+fn signer(node: &Node, reading: &mut Reading) -> Option<Signer> {
+    let mut fields = Fields::of(node, "signer", &mut reading.problems)?;
+    let at = fields.at();
+    let name = reading
+        .required(&mut fields, "name", at)
+        .and_then(|node| read::text("name", node, &mut reading.problems))
+        .map(str::to_owned);
+    let (minisign, ssh) = (fields.get("minisign"), fields.get("ssh"));
+    let key = match (minisign, ssh) {
+        (Some(node), None) => {
+            read::text("minisign", node, &mut reading.problems).and_then(|text| told(minisign_key(text), node, reading))
+        }
+        (None, Some(node)) => {
+            read::text("ssh", node, &mut reading.problems).and_then(|text| told(ssh_key(text), node, reading))
+        }
+        _ => {
+            if !fields.misspelt("minisign") && !fields.misspelt("ssh") {
+                reading
+                    .problems
+                    .add(at, "a signer has one public key: `minisign` or `ssh`")
+                    .help("somebody with two keys is two entries with the same name");
+            }
+            None
+        }
+    };
+    fields.finish(|_| None, &mut reading.problems);
+    Some(Signer { name: name?, key: key? })
+}
+
+fn told(key: Result<SignerKey, String>, node: &Node, reading: &mut Reading) -> Option<SignerKey> {
+    match key {
+        Ok(key) => Some(key),
+        Err(problem) => {
+            reading.problems.add(&node.at, problem);
+            None
+        }
+    }
+}
+
+fn minisign_key(text: &str) -> Result<SignerKey, String> {
+    minisign_verify::PublicKey::from_base64(text.trim()).map(SignerKey::Minisign).map_err(|_| {
+        "this is no public key of minisign: it is the second line of `minisign.pub`, which begins with `RW`".to_owned()
+    })
+}
+
+fn ssh_key(text: &str) -> Result<SignerKey, String> {
+    let key = ssh_key::PublicKey::from_openssh(text.trim()).map_err(|_| {
+        "this is no public key of OpenSSH: it is the line in `id_ed25519.pub`, such as `ssh-ed25519 AAAA…`".to_owned()
+    })?;
+    match key.algorithm() {
+        ssh_key::Algorithm::Ed25519
+        | ssh_key::Algorithm::SkEd25519
+        | ssh_key::Algorithm::SkEcdsaSha2NistP256
+        | ssh_key::Algorithm::Ecdsa { curve: ssh_key::EcdsaCurve::NistP256 } => Ok(SignerKey::Ssh(Box::new(key))),
+        other => Err(format!("keys of type {other} are not supported; use ssh-ed25519 or ecdsa-sha2-nistp256")),
+    }
+}

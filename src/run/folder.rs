@@ -1,0 +1,93 @@
+//! The folder of approved plans: what lies there is applied once.
+
+use std::path::{Path, PathBuf};
+
+use super::{Approval, Ended, House, RunError, approved, signature};
+use crate::registry::Progress;
+use crate::report;
+use crate::store::RunRecord;
+
+impl House {
+    /// Applies the plans in the folder of the settings' `[approvals]` that were not applied yet, by name, and gives what
+    /// came of each of those. A plan's signature lies beside it, as `PLAN.json.minisig` or `PLAN.json.sig`; its file's
+    /// name without `.json` is the ticket in the audit record.
+    ///
+    /// A plan is known by its id: once it was begun it is not begun again, unless it was interrupted. One that was refused
+    /// is tried again only where the reason has changed, so that a plan which lies there for long is recorded once.
+    ///
+    /// # Errors
+    /// When there is no such folder or the state cannot be read; what became of a single plan is in its own result.
+    pub async fn apply_folder(
+        &self,
+        progress: &dyn Progress,
+    ) -> Result<Vec<(PathBuf, Result<Ended, RunError>)>, RunError> {
+        let Some(folder) = &self.settings.approvals.folder else { return Ok(Vec::new()) };
+        let mut came = Vec::new();
+        for file in plans(folder)? {
+            if *self.stop.borrow() {
+                break;
+            }
+            let Some((text, approval)) = self.due(&file).await? else { continue };
+            let ended = self.apply(&text, &approval, progress).await;
+            came.push((file, ended));
+        }
+        Ok(came)
+    }
+
+    /// A plan file's text and approval, where there is something to do about it.
+    async fn due(&self, file: &Path) -> Result<Option<(String, Approval)>, RunError> {
+        let (Some(text), Ok(signature)) = (read(file), signature_of(file)) else { return Ok(None) };
+        let ticket = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let verdict = match report::open(&text) {
+            Err(broken) => Err(RunError::Refused(broken.to_string())),
+            Ok(plan) => {
+                if self.store.applications(&plan.id).await?.iter().any(|record| !was_interrupted(record)) {
+                    return Ok(None);
+                }
+                signature::signer(&self.settings.approvals, text.as_bytes(), signature.as_deref())
+                    .and_then(|_| approved::admit(&plan, &self.settings, &self.policies, self.now()))
+            }
+        };
+        if let Err(refusal) = verdict
+            && self.store.was_refused(&ticket, &refusal.to_string()).await?
+        {
+            return Ok(None);
+        }
+        Ok(Some((text, Approval { approved_by: None, ticket: Some(ticket), signature, despite: None })))
+    }
+}
+
+/// The plan files of a folder, by name.
+fn plans(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
+    let failed = |error: std::io::Error| {
+        RunError::Usage(format!("the folder of approved plans, {}, cannot be read: {error}", folder.display()))
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "json") && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A plan file's text. One that cannot be read may be being written: the next time will tell.
+fn read(file: &Path) -> Option<String> {
+    let read = std::fs::read_to_string(file);
+    if let Err(error) = &read {
+        tracing::warn!(file = %file.display(), %error, "an approved plan could not be read");
+    }
+    read.ok()
+}
+
+fn signature_of(plan: &Path) -> Result<Option<String>, ()> {
+    let Some(file) = signature::signature_beside(plan) else { return Ok(None) };
+    read(&file).map(Some).ok_or(())
+}
+
+/// Whether a run was stopped or killed before it was through.
+fn was_interrupted(record: &RunRecord) -> bool {
+    record.end.as_ref().is_none_or(|end| end.outcome == super::RunOutcome::Interrupted.label())
+}

@@ -1,0 +1,46 @@
+//! Plans that somebody approved: once, by whom, and no more than that.
+
+mod folder;
+mod replayed;
+mod signed;
+
+use ssh_key::private::{Ed25519Keypair, KeypairData};
+use ssh_key::{HashAlg, LineEnding, PrivateKey};
+use tagwarden::run::Approval;
+
+use crate::walk::{Came, Walk};
+
+/// A key that is the same in every test.
+pub(crate) fn key(seed: u8) -> PrivateKey {
+    PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])), "").unwrap()
+}
+
+/// What `ssh-keygen -Y sign -n NAMESPACE` writes.
+pub(crate) fn sign(key: &PrivateKey, namespace: &str, plan: &str) -> String {
+    let signature = key.sign(namespace, HashAlg::Sha512, plan.as_bytes()).unwrap();
+    signature.to_pem(LineEnding::LF).unwrap()
+}
+
+/// `[approvals]` with Ada, whose key is of seed 1.
+pub(crate) fn approvals(more: &str) -> String {
+    let ada = key(1).public_key().to_openssh().unwrap();
+    format!("[approvals]\nsigners = [{{ name = \"Ada\", ssh = \"{ada}\" }}]\n{more}\n")
+}
+
+impl Walk {
+    /// Applies a plan as somebody approved it.
+    pub(crate) async fn apply_as(&self, plan: &str, approval: &Approval) -> Came {
+        let house = self.open().await.unwrap();
+        let ended = house.apply(plan, approval, &()).await;
+        house.close().await;
+        Came::of(ended)
+    }
+
+    /// Who approved the last run, and its ticket.
+    pub(crate) async fn approved_by(&self) -> (Option<String>, Option<String>) {
+        let house = self.open().await.unwrap();
+        let record = house.store.runs(1).await.unwrap().remove(0);
+        house.close().await;
+        (record.run.approved_by, record.run.ticket)
+    }
+}

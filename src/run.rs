@@ -14,14 +14,14 @@ use uuid::Uuid;
 use crate::apply::{self, Applied, Clock, Hands, Order, Proof, Target};
 use crate::config::{self, Settings};
 use crate::domain::{
-    Action, Claims, ImageReference, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle,
-    RepositoryName, Rules, Skip, TagName, Verdict,
+    Action, Claims, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName, Rules,
+    Skip, Verdict,
 };
 use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
 use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
-use crate::report::{self, Basis, PlanDocument, RunView};
-use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, RunRecord, Store, StoreErrorKind};
+use crate::report::{self, Basis, PlanDocument};
+use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
 
 mod aftermath;
 mod approved;
@@ -31,6 +31,7 @@ mod explained;
 mod findings;
 mod fixtures;
 mod folder;
+mod named;
 mod outcome;
 mod record;
 mod recorded;
@@ -46,10 +47,10 @@ pub use explained::{Named, Recalled};
 pub use fixtures::test_policies;
 pub use outcome::{RestoreEnded, RunError, RunOutcome};
 pub use record::RegistryCounts;
-pub use turn::{Due, Turn};
 pub use remarks::{against, recorded_remarks};
 pub use restoring::{Restorable, ToRestore};
 pub use signature::signature_beside;
+pub use turn::{Due, Turn};
 
 /// Everything that a run needs, ready.
 pub struct House {
@@ -378,57 +379,6 @@ impl House {
             Ok(ended)
         };
         self.finish(run, walked.await).await
-    }
-
-    /// The record of the run whose id begins so.
-    ///
-    /// # Errors
-    /// When none or several begin so, or the state cannot be read.
-    pub async fn run_record(&self, id: &str) -> Result<RunRecord, RunError> {
-        let found = match self.store.run(id).await {
-            Err(error) if error.kind == StoreErrorKind::Ambiguous => return Err(RunError::Usage(error.to_string())),
-            found => found?,
-        };
-        found.ok_or_else(|| RunError::Usage(format!("no run {id}; `tagwarden runs` lists them")))
-    }
-
-    /// The run whose id begins so with everything it did, and its plan where that is still kept.
-    ///
-    /// # Errors
-    /// When none or several begin so, or the state cannot be read.
-    pub async fn run_report(&self, id: &str) -> Result<(RunView, Option<PlanDocument>), RunError> {
-        let record = self.run_record(id).await?;
-        let journal = self.store.journal(record.run.id).await?;
-        let plan = self.store.plan_document(record.run.id).await?;
-        // A plan of another version is no reason not to show what was done.
-        let plan = plan.and_then(|plan| serde_json::from_str(&plan).ok());
-        let circumstances = self.store.circumstances(record.run.id).await?;
-        Ok((RunView::new(&record, &journal).under(circumstances), plan))
-    }
-
-    /// The registry, repository and tag that an image reference or `REGISTRY/REPOSITORY:TAG` names.
-    ///
-    /// # Errors
-    /// When it names none of the configured registries, or no tag.
-    pub fn find_image(&self, image: &str) -> Result<(RegistryName, RepositoryName, TagName), RunError> {
-        let usage = |why: String| RunError::Usage(format!("`{image}`: {why}"));
-        for settings in &self.settings.registries {
-            let by_name = image.strip_prefix(settings.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
-            let reference: ImageReference = by_name
-                .unwrap_or(image)
-                .parse()
-                .map_err(|error: crate::domain::InvalidReference| usage(error.to_string()))?;
-            let here = by_name.is_some() && reference.host.is_none()
-                || reference.host.is_some() && reference.may_name_registry(&registry::hosts(settings))
-                || reference.host.is_none() && self.settings.registries.len() == 1;
-            if here {
-                let repository = reference.repository.ok_or_else(|| usage("it names no repository".to_owned()))?;
-                let tag = reference.tag.ok_or_else(|| usage("it names no tag".to_owned()))?;
-                return Ok((settings.name.clone(), repository, tag));
-            }
-        }
-        let known: Vec<String> = self.settings.registries.iter().flat_map(registry::hosts).collect();
-        Err(usage(format!("no configured registry is meant by it; known hosts: {}", known.join(", "))))
     }
 
     /// Decides about one repository, to explain a tag of it.

@@ -183,7 +183,6 @@ pub(super) fn runs_json(runs: &[RunRecord]) -> Value {
     runs.iter().map(json).collect()
 }
 
-
 /// The counts and sums of a run's record.
 fn summary(record: &RunRecord) -> Value {
     record.end.as_ref().and_then(|end| serde_json::from_str(&end.summary).ok()).unwrap_or_default()

@@ -25,8 +25,8 @@ use crate::domain::{Limits, RegistryName};
 use crate::policy_file::{Diagnostic, Fields, Node, PolicySet, Problems, Value, read};
 use crate::registry::RegistrySettings;
 use crate::sources::SourceSettings;
-pub use notify::{Channel, Email, Encryption, NotifySettings, Occasion, Template};
 pub use approvals::{Approvals, Signer, SignerKey};
+pub use notify::{Channel, Email, Encryption, NotifySettings, Occasion, Template};
 use reading::Reading;
 
 pub use schedule::{Freeze, Hold, Missed, Schedule, Window};

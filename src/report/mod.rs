@@ -40,11 +40,14 @@ pub use format::{Format, render, write};
 pub use html::html;
 pub use listing::Listing;
 pub use particulars::{AfterDaysView, ParticularsView};
-pub use ran::{EntryView, RunView, correlation_id, entry_text, outcome_words, run_text, stored_words, undo_until, write_run};
+pub use ran::{
+    CircumstancesView, EntryView, RunView, correlation_id, entry_text, outcome_words, run_text, stored_words,
+    undo_until, write_run,
+};
 pub use reason::{HolderView, MissView, ReasonView, minute, short};
 pub use seal::{Broken, open, seal};
-pub use tested::{TestedFile, TestedTag, TestedView, tested_text};
 pub use tally::why_it_goes;
+pub use tested::{TestedFile, TestedTag, TestedView, tested_text};
 pub use text::{sources_text, text};
 pub use timeline::{TimelineCut, TimelineGroup, TimelineTag, TimelineView, recorded_timeline, timeline, timeline_text};
 pub use weighed::{CutView, OutlookView, PolicyWeighedView, RuleWeighedView, WeighedView, weighed};

@@ -2,6 +2,7 @@
 
 mod folder;
 mod replayed;
+mod settings;
 mod signed;
 
 use ssh_key::private::{Ed25519Keypair, KeypairData};

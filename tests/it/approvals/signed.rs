@@ -43,7 +43,7 @@ async fn the_signature_counts_more_than_what_was_said() {
     walk.settings("approved", "", &approvals(""));
     let plan = report::render(&walk.plan().await, Format::Json);
     let signature = Some(sign(&key(1), "tagwarden", &plan));
-    let approval = Approval { approved_by: Some("Bob".into()), ticket: Some("CHG-7".into()), signature };
+    let approval = Approval { approved_by: Some("Bob".into()), ticket: Some("CHG-7".into()), despite: None, signature };
     let came = walk.apply_as(&plan, &approval).await;
     assert_eq!(came.code, 0, "{}", came.text);
     assert_eq!(walk.approved_by().await, (Some("Bob (signed by Ada)".into()), Some("CHG-7".into())));

@@ -64,6 +64,10 @@ async fn a_plan_is_applied_exactly_and_taken_back() {
     assert_eq!(registry.tags("shop/api"), before);
 
     desk.set("TAGWARDEN__MODE", "approved");
+    let done = desk.run("apply plan.json").await.exits(3);
+    assert!(done.err.contains("made in mode `dry-run`"), "{}", done.err);
+    desk.run("plan --out plan.json").await.exits(0);
+    let plan = desk.json("plan.json");
     let done = desk.run("apply plan.json --approved-by anna --ticket CHG-1 --format json").await.exits(0);
     let applied = done.json();
     assert_eq!(names(&applied, "removals"), GOING);
@@ -80,7 +84,7 @@ async fn a_plan_is_applied_exactly_and_taken_back() {
     assert!(shown["by"].as_str().unwrap().starts_with("anna@"), "{}", shown["by"]);
     assert_eq!(shown["journal"].as_array().unwrap().len(), 4);
     let listed = desk.run("runs").await.exits(0).out;
-    assert_eq!(listed.matches("approved").count() + listed.matches("dry-run").count(), 3, "{listed}");
+    assert_eq!(listed.matches("approved").count() + listed.matches("dry-run").count(), 5, "{listed}");
     assert_eq!(desk.run("runs --format json --limit 1").await.exits(0).json().as_array().unwrap().len(), 1);
 
     let done = desk.run(&format!("restore {}/shop/api:candidate-2", registry.host())).await.exits(0);

@@ -48,6 +48,7 @@ fn stage(policies: &str, test: &str) -> Stage {
         verdicts: &verdicts,
         plan: &plan,
         reclaim: &reclaim,
+        findings: &[],
         created_at: test.now,
         evaluated_at: test.now,
         hypothetical: false,

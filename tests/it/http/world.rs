@@ -235,6 +235,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         removals: removals.into(),
         kept: kept.into(),
         drift: Vec::new(),
+        findings: Vec::new(),
         refusals: vec![RefusalView {
             kind: "percent-limit".into(),
             policy: None,

@@ -7,7 +7,7 @@ use tagwarden::demo::registry::{AcrOptions, Attributes, Dialect, Fault, FaultKin
 use super::*;
 use crate::support::acr::ADMIN;
 
-const KIND: &str = "kind = \"acr\"\nauth = { kind = \"basic\", username = \"contoso\", password_file = \"password\" }\nconcurrency = 4";
+pub(crate) const KIND: &str = "kind = \"acr\"\nauth = { kind = \"basic\", username = \"contoso\", password_file = \"password\" }\nconcurrency = 4";
 
 impl Walk {
     /// An Azure registry with [`GOING`] and what stays, in mode `approved`.

@@ -4,7 +4,8 @@
 //! other: what is missing was planned, at that digest, and is journaled; what is journaled as done is missing.
 
 mod applying;
-mod azure;
+pub(crate) mod azure;
+mod foreseeing;
 mod killed;
 mod manifests;
 mod reading;
@@ -162,6 +163,10 @@ impl Walk {
 
     pub(crate) fn digest(&self, repository: &str, tag: &str) -> Digest {
         self.before.lock().unwrap()[&(repository.to_owned(), tag.to_owned())].clone()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        *self.now.lock().unwrap()
     }
 
     pub(crate) fn pass(&self, hours: i64) {

@@ -172,10 +172,10 @@ impl Living {
         self.show();
         let settings = &self.rules.settings;
         tracing::info!(
-            "listening on http://{address}, mode {}, {} policies of revision {}",
+            revision = self.rules.policies.revision(),
+            "listening on http://{address}, mode {}, policies: {}",
             settings.mode.label(),
             self.rules.policies.policies.len(),
-            self.rules.policies.revision(),
         );
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
@@ -398,7 +398,7 @@ impl Living {
         tracing::info!(
             revision = state.revision,
             commit = state.commit.as_deref().unwrap_or("none"),
-            "{what} were read: mode {}, {} policies",
+            "{what} were read: mode {}, policies: {}",
             self.rules.settings.mode.label(),
             state.count
         );

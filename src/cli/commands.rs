@@ -101,11 +101,16 @@ async fn open_loaded(loaded: (Settings, PolicySet)) -> Result<House, RunError> {
 }
 
 /// Becomes true at the first SIGINT or SIGTERM; the removal in flight is finished, no other begins.
-pub(super) fn stop() -> watch::Receiver<bool> {
+fn stop() -> watch::Receiver<bool> {
+    stop_saying(|| say("stopping: no further removal begins"))
+}
+
+/// The same, with other words for it.
+pub(super) fn stop_saying(words: impl FnOnce() + Send + 'static) -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         if signalled().await {
-            say("stopping: no further removal begins");
+            words();
             // Nobody listens any more if the run has ended meanwhile.
             let _ = sender.send(true);
         }

@@ -11,6 +11,7 @@ use super::output::print;
 use super::{DataFormat, ScheduleArgs};
 use crate::config::{self, Settings};
 use crate::daemon::{Timetable, host, next_runs, timetable};
+use crate::domain::PolicyName;
 use crate::http::NextRun;
 use crate::run::{self, RunError};
 
@@ -67,7 +68,7 @@ fn as_json(table: &Timetable, settings: &Settings, next: &[NextRun], now: Timest
             "cron": line.cron.as_str(),
             "in_words": line.cron.describe(),
             "delay_seconds": line.delay.as_secs(),
-            "policies": line.policies.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+            "policies": line.policies.iter().map(PolicyName::as_str).collect::<Vec<_>>(),
         })
     });
     let next = next.iter().map(|run| {

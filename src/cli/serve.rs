@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::sync::{mpsc, watch};
 
-use super::commands::{by, clock, environment, stop};
+use super::commands::{by, clock, environment, stop_saying};
 use super::output::say;
 use crate::config;
 use crate::daemon::{Daemon, DaemonError, Events, Start, heartbeat};
@@ -15,7 +15,7 @@ use crate::run::RunError;
 pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
     let (ask, reload) = mpsc::channel(1);
     // From here on no signal ends the process any more.
-    let mut stop = stop();
+    let mut stop = stop_saying(|| tracing::info!("told to stop"));
     hang_ups(ask)?;
     let file = config::find(config)?;
     let (by, environment, clock) = (by(), environment().collect(), clock());

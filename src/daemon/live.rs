@@ -1,6 +1,7 @@
 //! The loop of the daemon.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(75);
 /// Requests that are being answered then may take so long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How often it looks at itself where no watchdog says how often.
-const SELDOM: Duration = Duration::from_secs(60);
+const SELDOM: Duration = Duration::from_mins(1);
 /// So many runs to come are shown.
 const SHOWN: usize = 10;
 
@@ -71,7 +72,7 @@ impl Daemon {
     /// Lives until it is told to stop: then the removal in flight is finished and recorded, and nothing else begins.
     pub async fn live(self, events: Events) {
         let Events { mut ticks, mut reload, mut stop } = events;
-        let (changed, mut changes) = mpsc::channel(1);
+        let (changed, mut edits) = mpsc::channel(1);
         let Self { start, rules, store, board, listener, address, handled, _lease: lease } = self;
         let (hush, hushed) = watched::channel(false);
         let site = Site {
@@ -114,9 +115,9 @@ impl Daemon {
                 biased;
                 () = told(&mut stop) => break,
                 _ = alive.tick() => systemd::alive(),
-                came = living.run_ended() => living.note(came),
+                came = living.run_ended() => living.note(&came),
                 Some(()) = reload.recv() => living.reload().await,
-                Some(()) = changes.recv() => look_at = Some(Instant::now() + QUIET),
+                Some(()) = edits.recv() => look_at = Some(Instant::now() + QUIET),
                 () = sleep_until(look_at), if look_at.is_some() => {
                     look_at = None;
                     living.look_at_policies().await;
@@ -168,7 +169,6 @@ impl Living {
         self.watch_policies();
         // Whether the state can be written is known only once it was.
         self.remember_new_lines(now).await;
-        self.settle();
         self.show();
         let settings = &self.rules.settings;
         tracing::info!(
@@ -186,8 +186,12 @@ impl Living {
         systemd::ready();
     }
 
-    /// Looks, beside everything else, what became of what a crash left open.
-    fn settle(&self) {
+    /// Looks, beside everything else, what became of what a crash left open. What was begun just before it is still too
+    /// young for that, so this is tried again.
+    async fn settle(&self) {
+        if self.store.unsettled().await.is_ok_and(|open| open.is_empty()) {
+            return;
+        }
         let Ok(house) = self.house() else { return };
         tokio::spawn(async move {
             match house.settle_open().await {
@@ -232,6 +236,8 @@ impl Living {
             let all = due.policies.len() == self.table.policies;
             let policies = if all { Due::All } else { Due::Only(due.policies) };
             self.run(now, what, Turn { due: policies, despite: None, lease, tidy: self.tidy });
+        } else {
+            self.settle().await;
         }
     }
 
@@ -310,15 +316,15 @@ impl Living {
         }
     }
 
-    fn note(&mut self, came: Result<Ended, RunError>) {
+    fn note(&mut self, came: &Result<Ended, RunError>) {
         let Some(running) = self.running.take() else { return };
-        match &came {
+        match came {
             Ok(_) => {}
             Err(RunError::Interrupted) => tracing::info!("the run was interrupted before it removed anything"),
             Err(RunError::Store(error)) => self.cannot_write(error),
             Err(error) => tracing::error!(exit_code = error.exit_code(), "a run failed: {error}"),
         }
-        self.board.run_ended(RunKind::Run, running.began_at, self.now(), &came);
+        self.board.run_ended(RunKind::Run, running.began_at, self.now(), came);
     }
 
     /// Once a day, forgets what has been kept for long enough.
@@ -448,11 +454,11 @@ impl Living {
             (Doing::Nothing, None) => "No schedule".to_owned(),
         };
         if let Some(kind) = self.unready {
-            words.push_str(&format!("; the state cannot be written ({})", kind.label()));
+            let _ = write!(words, "; the state cannot be written ({})", kind.label());
         }
         if let Some(problem) = problem {
             let first = problem.text.lines().next().unwrap_or_default();
-            words.push_str(&format!("; an edit cannot be gone by: {first}"));
+            let _ = write!(words, "; an edit cannot be gone by: {first}");
         }
         words
     }
@@ -466,9 +472,10 @@ impl Living {
             return;
         }
         tracing::info!("stopping: the removal in flight is finished, no further one begins");
-        match tokio::time::timeout(STOP_WITHIN, self.run_ended()).await {
-            Ok(came) => self.note(came),
-            Err(_) => tracing::warn!("a run did not end in time; what it left open is settled at the next start"),
+        if let Ok(came) = tokio::time::timeout(STOP_WITHIN, self.run_ended()).await {
+            self.note(&came);
+        } else {
+            tracing::warn!("a run did not end in time; what it left open is settled at the next start");
         }
     }
 }

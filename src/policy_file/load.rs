@@ -38,8 +38,8 @@ impl PolicySet {
     /// The hash over all files with their names, `sha256:…`.
     #[must_use]
     pub fn revision(&self) -> String {
-        let lines: String = self.files.iter().map(|(name, revision)| format!("{revision} {name}\n")).collect();
-        Digest::of(lines.as_bytes()).to_string()
+        let lines: Vec<String> = self.files.iter().map(|(name, revision)| format!("{revision} {name}")).collect();
+        Digest::of(lines.join("\n").as_bytes()).to_string()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the audit record says of a run.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -140,10 +141,10 @@ pub(super) fn line(ended: &Ended, mode: Mode, policies: usize) -> String {
         report::count(summary.undecided),
     );
     if ended.not_due > 0 {
-        line.push_str(&format!(", {} wait for the schedule of their policy", report::count(ended.not_due)));
+        let _ = write!(line, ", {} wait for the schedule of their policy", report::count(ended.not_due));
     }
     if let Some(why) = held_back {
-        line.push_str(&format!("; removals are held back, {why}"));
+        let _ = write!(line, "; removals are held back, {why}");
     }
     line
 }

@@ -20,7 +20,7 @@ impl Lease {
     /// # Errors
     /// When another process has it (the message quotes that holder), or the lock file cannot be used.
     pub fn take(state_path: &Path, holder: &str) -> Result<Self, StoreError> {
-        Self::take_file(lock_path(state_path, ".lock"), state_path, holder)
+        Self::take_file(&lock_path(state_path, ".lock"), state_path, holder)
     }
 
     /// Takes the lease of the daemon: the right to go by the schedule of the state at that path. It is another one, so
@@ -29,15 +29,15 @@ impl Lease {
     /// # Errors
     /// As [`Lease::take`].
     pub fn take_daemon(state_path: &Path, holder: &str) -> Result<Self, StoreError> {
-        Self::take_file(lock_path(state_path, ".daemon.lock"), state_path, holder)
+        Self::take_file(&lock_path(state_path, ".daemon.lock"), state_path, holder)
     }
 
-    fn take_file(path: PathBuf, state_path: &Path, holder: &str) -> Result<Self, StoreError> {
+    fn take_file(path: &Path, state_path: &Path, holder: &str) -> Result<Self, StoreError> {
         let unusable = |error: io::Error| {
             let what = format_args!("cannot use its lock file {}: {error}", path.display());
             StoreError::new(StoreErrorKind::Open, state_path, what)
         };
-        let mut file = private().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
+        let mut file = private().read(true).write(true).create(true).truncate(false).open(path).map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -55,7 +55,7 @@ impl Lease {
     }
 }
 
-/// The lock file beside a state: `<state>.lock`.
+/// A lock file beside a state: `<state>.lock`.
 fn lock_path(state_path: &Path, ending: &str) -> PathBuf {
     let mut name = state_path.as_os_str().to_owned();
     name.push(ending);

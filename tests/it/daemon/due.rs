@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use tagwarden::daemon::{DueNow, Note, Timetable, due, timetable};
-use tagwarden::domain::{Cron, InvalidCron, Policy};
+use tagwarden::domain::{Cron, InvalidCron, Policy, PolicyName};
 use tagwarden::policy_file;
 
 use super::at;
@@ -49,7 +49,7 @@ fn ticked(table: &Timetable, from: &str, to: &str, sleeps: impl Fn(Timestamp) ->
         }
         let found: DueNow = due(table, &handled, now);
         if !found.policies.is_empty() {
-            let names: Vec<&str> = found.policies.iter().map(|name| name.as_str()).collect();
+            let names: Vec<&str> = found.policies.iter().map(PolicyName::as_str).collect();
             let names = if names == ["a"] { String::new() } else { format!(" {}", names.join(" ")) };
             runs.push(format!("{}{names}", now.strftime("%d %H:%M")));
         }

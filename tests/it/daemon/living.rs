@@ -79,7 +79,7 @@ impl World {
         let endpoint = self.registry.url();
         let text = format!(
             "mode = \"{mode}\"\nlisten = \"127.0.0.1:0\"\n[schedule]\n{schedule}\n[limits]\npercent = 100\n\
-             [registries.main]\nkind = \"distribution\"\nendpoint = \"{endpoint}\"\n"
+             [registries.main]\nkind = \"distribution\"\nendpoint = \"{endpoint}\"\ntimeout = \"3s\"\n"
         );
         fs::write(self.path("tagwarden.toml"), text).unwrap();
     }

@@ -125,7 +125,8 @@ async fn killed_reloaded_and_told_to_stop() {
     let (done, _, open) = journal(&world.path("tagwarden.db")).await;
     assert!(done <= gone && gone <= done + open, "{gone} gone, {done} recorded as done, {open} begun");
 
-    // What was left open is settled at the start, long before the next minute.
+    // What was left open is settled at the start, once the registry can no longer be about to do it: after a timeout.
+    tokio::time::sleep(Duration::from_millis(3100)).await;
     let mut second = Process::start(&world).await;
     let settled = async || {
         for _ in 0..500 {
@@ -206,4 +207,47 @@ fn the_schedule_is_told_in_words_and_as_data() {
     assert_eq!(json["schedules"][0]["cron"], "0 3 * * *");
     assert_eq!(json["held_back_now"], "frozen until the end of 9000-01-01: a long one");
     assert!(!folder.path().join("tagwarden.db").exists(), "nothing is touched");
+}
+
+/// A freeze holds for whoever removes by hand, too, unless a reason is given, which is recorded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_freeze_holds_by_hand_and_gives_way_to_a_reason() {
+    let freeze = "freeze = [{ from = 2020-01-01, to = 9000-01-01, reason = \"a long one\" }]";
+    let world = World::new(freeze).await;
+    let commit = "12".repeat(20);
+    fs::create_dir(world.path(".git")).unwrap();
+    fs::write(world.path(".git/HEAD"), &commit).unwrap();
+    let run = async |words: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tagwarden"));
+        let output = command.args(words).current_dir(world.folder.path()).output().await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, _, words) = run(&["run", "--out", "plan.json"]).await;
+    assert_eq!((code, world.tags()), (Some(0), 7), "{words}");
+    assert!(words.contains("nothing was removed: frozen until the end of 9000-01-01: a long one"), "{words}");
+    assert!(words.contains("dry run ") && words.contains("removals are held back"), "{words}");
+
+    let (code, _, words) = run(&["apply", "plan.json"]).await;
+    assert_eq!((code, world.tags()), (Some(3), 7), "{words}");
+    assert!(words.contains("frozen until") && words.contains("--despite-freeze"), "{words}");
+    assert_eq!(run(&["run", "--despite-freeze", " "]).await.0, Some(2), "a reason says something");
+
+    let (code, _, words) = run(&["run", "--despite-freeze", "CVE-2026-1"]).await;
+    assert_eq!((code, world.tags()), (Some(0), 2), "{words}");
+    world.registry.put_image("shop/api", "candidate-1", &image("candidate-1", 99));
+    let (code, _, words) = run(&["apply", "plan.json", "--despite-freeze", "CVE-2026-2"]).await;
+    assert_eq!((code, world.tags()), (Some(0), 2), "{words}");
+
+    let runs = world.runs().await;
+    let despite: Vec<Option<&str>> = runs.iter().map(|(_, found)| found.despite.as_deref()).collect();
+    assert_eq!(despite, [None, None, Some("CVE-2026-1"), Some("CVE-2026-2")]);
+    assert!(runs.iter().all(|(_, found)| found.commit.as_ref() == Some(&commit)));
+    let id = runs[2].0.run.id.to_string();
+    let (_, text, _) = run(&["runs", "show", &id]).await;
+    assert!(text.contains(&format!("commit   {commit}\n")) && text.contains("despite  CVE-2026-1\n"), "{text}");
+    let (_, json, _) = run(&["runs", "show", &runs[0].0.run.id.to_string(), "--format", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["circumstances"]["held_back"], "frozen until the end of 9000-01-01: a long one");
+    assert_eq!(json["circumstances"]["policies_commit"], commit.as_str());
 }

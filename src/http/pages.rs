@@ -16,7 +16,7 @@ use super::plan::{Counts, VERDICTS, blocking};
 use super::problem::Problem;
 use super::shown::{EntryRow, RunRow, TagList, When, escaped, repository_link};
 use super::views::{EntryView, RunCounts, RunView, TagView, recent, shows_all, standing};
-use crate::report::{SourceView, SummaryView, age, bytes, clip, count, plain, short};
+use crate::report::{SourceView, SummaryView, age, bytes, clip, count, counted, plain, short};
 use crate::store::{JournalOf, RunRecord};
 
 type Page = Result<Html<String>, Unshown>;
@@ -76,7 +76,8 @@ struct Stands {
     registries: Vec<RegistryRow>,
     sources: Vec<SourceRow>,
     refusals: Vec<String>,
-    gaps: u64,
+    /// How much could not be read; nothing where all could.
+    gaps: Option<String>,
 }
 
 /// One number, large.
@@ -127,7 +128,7 @@ pub(super) async fn home(State(app): State<App>) -> Page {
         Doing::Nothing if status.ready => "Waiting for the next run.".to_owned(),
         Doing::Nothing => "Not ready yet.".to_owned(),
         Doing::Run { kind, since, what } => {
-            format!("A {} over {what} is under way, since {}.", kind.label(), When::of(*since, now).distance)
+            format!("A {} over {what} is under way, begun {}.", kind.label(), When::of(*since, now).distance)
         }
         Doing::Stopping => "Stopping: what was begun is finished first.".to_owned(),
     };
@@ -177,7 +178,7 @@ fn stands(app: &App, record: &RunRecord, counts: &RunCounts, now: Timestamp) -> 
         registries: configured.collect(),
         sources: counts.sources.iter().map(|source| source_row(source, now)).collect(),
         refusals: counts.refusals.iter().map(|refusal| refusal.message.clone()).collect(),
-        gaps: counts.gaps,
+        gaps: (counts.gaps > 0).then(|| counted(counts.gaps, "gap")),
     }
 }
 

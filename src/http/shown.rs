@@ -24,7 +24,8 @@ impl When {
     pub(super) fn of(at: Timestamp, now: Timestamp) -> Self {
         let seconds = now.duration_since(at).as_secs();
         let distance = match seconds {
-            0.. => format!("{} ago", age(seconds)),
+            0..60 => "just now".to_owned(),
+            60.. => format!("{} ago", age(seconds)),
             _ => format!("in {}", age(-seconds)),
         };
         Self { exact: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), minute: minute(at), distance }
@@ -241,6 +242,6 @@ mod tests {
     fn times_are_told_from_now() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let at = |seconds: i64| When::of(Timestamp::from_second(1_000_000 + seconds).unwrap(), now).distance;
-        assert_eq!([at(-7200), at(0), at(90)], ["2 hours ago", "0 seconds ago", "in 1 minute"]);
+        assert_eq!([at(-7200), at(0), at(90)], ["2 hours ago", "just now", "in 1 minute"]);
     }
 }

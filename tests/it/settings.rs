@@ -413,3 +413,18 @@ fn the_reference_is_true() {
         assert!(spellings.iter().any(|spelling| text.contains(spelling)), "docs/settings.md does not name `{key}`");
     }
 }
+
+#[test]
+fn other_machines_may_look_with_a_token() {
+    let folder = folder();
+    fs::write(folder.path().join("token"), "0123456789abcdef\n").unwrap();
+    let settings = |text: &str| load_in(folder.path(), &format!("{text}\n{LEAST}"), &[]);
+    let token = settings("listen = \"0.0.0.0:9464\"\nlisten_token_file = \"token\"").unwrap().listen_token;
+    assert_eq!(token.unwrap().expose_secret(), "0123456789abcdef");
+    for here in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        assert!(settings(&format!("listen = \"{here}\"")).unwrap().listen_token.is_none(), "{here}");
+    }
+    for elsewhere in ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "[fe80::1]:1", "[::ffff:10.0.0.1]:1"] {
+        assert!(settings(&format!("listen = \"{elsewhere}\"")).is_err(), "{elsewhere}");
+    }
+}

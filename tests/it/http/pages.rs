@@ -46,7 +46,7 @@ fn addresses() -> Vec<String> {
 }
 
 /// Elements that have no end tag.
-const VOID: [&str; 8] = ["meta", "link", "img", "br", "input", "line", "rect", "!doctype"];
+const VOID: [&str; 6] = ["meta", "link", "img", "br", "input", "!doctype"];
 
 /// Every tag of a page closes what was opened, every attribute is quoted, and only the known elements are there.
 fn well_formed(page: &str) -> Result<(), String> {
@@ -79,7 +79,8 @@ fn well_formed(page: &str) -> Result<(), String> {
             continue;
         }
         let name = tag.split([' ', '/']).next().unwrap_or_default();
-        if tag.matches('=').count() > tag.matches("=\"").count() + tag.matches('?').count() * 3 {
+        let outside = || tag.split('"').step_by(2);
+        if outside().any(|part| part.trim_end_matches('=').contains('=')) || tag.ends_with('=') {
             return Err(format!("an attribute without quotes: {tag}"));
         }
         if tag
@@ -165,7 +166,7 @@ async fn the_first_page_says_how_things_stand() {
     let world = world().await;
     let page = world.get("/").await.body;
     for words in
-        ["is under way", "2026-11-24 03:00 UTC", "(in 15 hours)", "aks-prod", "failed", "15.0 MiB", "<svg", "1 gaps"]
+        ["is under way", "2026-11-24 03:00 UTC", "(in 15 hours)", "aks-prod", "failed", "15.0 MiB", "<svg", "1 gap<"]
     {
         assert!(page.contains(words), "no {words} in\n{page}");
     }
@@ -179,7 +180,7 @@ async fn a_run_and_a_repository_tell_why_of_each_tag() {
     let world = world().await;
     let run = run_id(4);
     let page = world.get(&format!("/runs/{run}?verdict=protected&search=api-1")).await.body;
-    assert!(page.contains("release-000001") && page.contains("Deployment") && !page.contains("candidate-0"), "{page}");
+    assert!(page.contains("release-000001") && page.contains("Deployment") && !page.contains("mark expired"), "{page}");
     assert!(page.contains("value=\"api-1\"") && page.contains("value=\"protected\" selected"), "{page}");
     let page = world.get(&format!("/runs/{run}?page=2")).await.body;
     assert!(

@@ -5,43 +5,14 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tagwarden::sources::{SourceKind, kubernetes_rights};
 use tagwarden::{config, policy_file};
+
+use crate::support::manifests::{documents, typed};
 
 const RBAC: &str = include_str!("../../../../deploy/kubernetes/rbac.yaml");
 const RBAC_HELM: &str = include_str!("../../../../deploy/kubernetes/rbac-helm.yaml");
 const CRON_JOB: &str = include_str!("../../../../deploy/kubernetes/cronjob.yaml");
-
-/// The documents of a manifest.
-fn documents(text: &str) -> Vec<Value> {
-    serde_saphyr::from_multiple(text).unwrap()
-}
-
-/// A document as its kind; a key that the API does not know is missing when it is written again.
-fn typed<T: DeserializeOwned + Serialize>(document: &Value) -> T {
-    let read: T = serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{error}: {document}"));
-    let again = serde_json::to_value(&read).unwrap();
-    same(document, &again, "");
-    read
-}
-
-/// Everything of the one is in the other; an empty map or list may be left out.
-fn same(one: &Value, other: &Value, at: &str) {
-    match (one, other) {
-        (Value::Object(one), Value::Object(other)) => {
-            for (key, value) in one {
-                same(value, other.get(key).unwrap_or(&Value::Null), &format!("{at}.{key}"));
-            }
-        }
-        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
-            one.iter().zip(other).for_each(|(one, other)| same(one, other, &format!("{at}[]")));
-        }
-        _ => assert_eq!(one, other, "{at} is not known to the API"),
-    }
-}
 
 /// Every document is of a known kind, with nothing but known keys.
 #[test]

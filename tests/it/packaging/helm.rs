@@ -1,0 +1,195 @@
+//! The chart, rendered and linted by Helm's own code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use serde_json::{Value, json};
+use tagwarden::sources::kubernetes_rights;
+use tagwarden::{config, policy_file};
+
+use super::kubernetes::{check_pods, check_probes};
+use crate::support::clients;
+use crate::support::manifests::{documents, typed};
+
+/// What Helm makes of the chart.
+async fn helm(values: &Value) -> Value {
+    clients::run("helm_chart.py", &["deploy/helm/tagwarden", &values.to_string()], Path::new("/")).await
+}
+
+/// The documents that Helm renders, by kind and name, all of them known to the API.
+async fn rendered(mut values: Value) -> BTreeMap<String, Value> {
+    values["image"]["repository"] = json!("registry.contoso.example/platform/tagwarden");
+    let saw = helm(&values).await;
+    assert!(saw["error"].is_null(), "{saw:#}");
+    let serious = |message: &&Value| message["severity"].as_i64().unwrap() > 1;
+    let messages: Vec<&Value> = saw["lint"]["messages"].as_array().unwrap().iter().filter(serious).collect();
+    assert!(messages.is_empty() && saw["lint"]["errors"] == json!([]), "{saw:#}");
+    assert_eq!(saw["app_version"], env!("CARGO_PKG_VERSION"));
+    let mut found = BTreeMap::new();
+    for (file, text) in saw["rendered"].as_object().unwrap() {
+        if file.ends_with("NOTES.txt") {
+            continue;
+        }
+        for document in documents(text.as_str().unwrap()).into_iter().filter(|document| !document.is_null()) {
+            let kind = document["kind"].as_str().unwrap();
+            match kind {
+                "ServiceAccount" => drop(typed::<ServiceAccount>(&document)),
+                "ClusterRole" => drop(typed::<ClusterRole>(&document)),
+                "ClusterRoleBinding" => drop(typed::<ClusterRoleBinding>(&document)),
+                "ConfigMap" => drop(typed::<ConfigMap>(&document)),
+                "PersistentVolumeClaim" => drop(typed::<PersistentVolumeClaim>(&document)),
+                "Deployment" => drop(typed::<Deployment>(&document)),
+                "Service" => drop(typed::<Service>(&document)),
+                "NetworkPolicy" => drop(typed::<NetworkPolicy>(&document)),
+                "ServiceMonitor" => {}
+                other => panic!("nobody checks a {other}"),
+            }
+            let name = document["metadata"]["name"].as_str().unwrap();
+            assert!(found.insert(format!("{kind} {name}"), document).is_none());
+        }
+    }
+    found
+}
+
+fn deployment(rendered: &BTreeMap<String, Value>) -> Deployment {
+    typed(&rendered["Deployment nightly-tagwarden"])
+}
+
+/// Group and resource of every rule, all of them only listed.
+fn listed(rendered: &BTreeMap<String, Value>) -> BTreeSet<(String, String)> {
+    let role: ClusterRole = typed(&rendered["ClusterRole platform-nightly-tagwarden-read-workloads"]);
+    let mut all = BTreeSet::new();
+    for rule in role.rules.unwrap() {
+        assert_eq!(rule.verbs, ["list"]);
+        for group in rule.api_groups.iter().flatten() {
+            all.extend(rule.resources.iter().flatten().map(|resource| (group.clone(), resource.clone())));
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_stands_in_the_values_is_sound() {
+    let rendered = rendered(json!({})).await;
+    let kinds: Vec<&str> = rendered.keys().map(|name| name.split(' ').next().unwrap()).collect();
+    let expected = [
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ConfigMap",
+        "ConfigMap",
+        "Deployment",
+        "PersistentVolumeClaim",
+        "ServiceAccount",
+    ];
+    assert_eq!(kinds, expected);
+    let pod = check_pods(&deployment(&rendered));
+    assert!(check_probes(&pod));
+    let needed = |helm: bool| -> BTreeSet<(String, String)> {
+        let rights = kubernetes_rights(helm).into_iter();
+        rights.map(|(group, resource)| (group.to_owned(), resource.to_owned())).collect()
+    };
+    assert_eq!(listed(&rendered), needed(false));
+    assert_eq!(listed(&self::rendered(json!({ "rbac": { "helmReleases": true } })).await), needed(true));
+
+    // As the container sees it: settings, environment, policies.
+    let folder = tempfile::tempdir().unwrap();
+    let map: ConfigMap = typed(&rendered["ConfigMap nightly-tagwarden"]);
+    let file = folder.path().join("tagwarden.toml");
+    std::fs::write(&file, &map.data.unwrap()["tagwarden.toml"]).unwrap();
+    let environment = pod.containers[0].env.clone().unwrap();
+    let environment = environment.into_iter().map(|variable| (variable.name, variable.value.unwrap()));
+    let settings = config::load(&file, environment).unwrap();
+    let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
+    assert!(mounts.iter().any(|mount| settings.state.starts_with(&mount.mount_path)));
+    assert!(mounts.iter().any(|mount| settings.policies == Path::new(&mount.mount_path)));
+    assert!(settings.listen.ip().is_loopback());
+    let map: ConfigMap = typed(&rendered["ConfigMap nightly-tagwarden-policies"]);
+    for (name, text) in map.data.unwrap() {
+        policy_file::parse(&name, &text).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_exposed_page_has_a_token_and_is_probed_over_http() {
+    let secret = json!({ "existingSecret": "tagwarden", "status": { "expose": true, "port": 8080, "serviceMonitor": { "enabled": true } },
+        "networkPolicy": { "enabled": true } });
+    let rendered = rendered(secret).await;
+    let pod = check_pods(&deployment(&rendered));
+    assert!(!check_probes(&pod));
+    let container = &pod.containers[0];
+    let variable = |name: &str| {
+        let found = container.env.as_ref().unwrap().iter().find(|variable| variable.name == name);
+        found.and_then(|variable| variable.value.clone()).unwrap_or_default()
+    };
+    assert_eq!(variable("TAGWARDEN__LISTEN"), "0.0.0.0:8080");
+    let mounts = container.volume_mounts.as_ref().unwrap();
+    let secrets = mounts.iter().find(|mount| mount.name == "secrets").unwrap();
+    assert_eq!(variable("TAGWARDEN__LISTEN_TOKEN_FILE"), format!("{}/listen-token", secrets.mount_path));
+    let paths: Vec<String> = [&container.startup_probe, &container.liveness_probe, &container.readiness_probe]
+        .map(|probe| probe.as_ref().unwrap().http_get.as_ref().unwrap().path.clone().unwrap())
+        .to_vec();
+    assert_eq!(paths, ["/healthz", "/healthz", "/readyz"]);
+    let service: Service = typed(&rendered["Service nightly-tagwarden"]);
+    assert_eq!(service.spec.unwrap().ports.unwrap()[0].port, 8080);
+    let policy: NetworkPolicy = typed(&rendered["NetworkPolicy nightly-tagwarden"]);
+    assert_eq!(policy.spec.unwrap().ingress.unwrap().len(), 1);
+    assert_eq!(
+        rendered["ServiceMonitor nightly-tagwarden"]["spec"]["endpoints"][0]["authorization"]["credentials"]["name"],
+        "tagwarden"
+    );
+}
+
+#[tokio::test]
+async fn what_can_be_chosen_ends_where_it_should() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let client = "22222222-2222-2222-2222-222222222222";
+    let rendered = rendered(json!({
+        "image": { "digest": digest },
+        "imagePullSecrets": [{ "name": "pull" }],
+        "workloadIdentity": { "clientId": client },
+        "persistence": { "enabled": false },
+        "rbac": { "extraRules": [{ "apiGroups": ["argoproj.io"], "resources": ["rollouts"], "verbs": ["list"] }] },
+        "env": [{ "name": "HTTPS_PROXY", "value": "http://proxy.example:3128" }],
+        "podLabels": { "team": "platform" }, "podAnnotations": { "a": "b" }, "priorityClassName": "low",
+        "nodeSelector": { "kubernetes.io/arch": "amd64" }, "tolerations": [{ "operator": "Exists" }],
+        "affinity": { "nodeAffinity": {} }, "networkPolicy": { "enabled": true },
+        "policies": { "one.yaml": "policies: []\n", "two.yml": "# :\n" },
+    }))
+    .await;
+    let deployment = deployment(&rendered);
+    let labels = deployment.spec.as_ref().unwrap().template.metadata.as_ref().unwrap().labels.clone().unwrap();
+    assert_eq!((labels["azure.workload.identity/use"].as_str(), labels["team"].as_str()), ("true", "platform"));
+    let pod = check_pods(&deployment);
+    assert!(pod.containers[0].image.as_ref().unwrap().ends_with(&format!("/tagwarden@{digest}")));
+    assert!(!rendered.keys().any(|name| name.starts_with("PersistentVolumeClaim")));
+    let account: ServiceAccount = typed(&rendered["ServiceAccount nightly-tagwarden"]);
+    assert_eq!(account.metadata.annotations.unwrap()["azure.workload.identity/client-id"], client);
+    assert!(listed(&rendered).contains(&("argoproj.io".to_owned(), "rollouts".to_owned())));
+    let policy: NetworkPolicy = typed(&rendered["NetworkPolicy nightly-tagwarden"]);
+    assert!(policy.spec.unwrap().ingress.unwrap_or_default().is_empty());
+    let map: ConfigMap = typed(&rendered["ConfigMap nightly-tagwarden-policies"]);
+    assert_eq!(map.data.unwrap().len(), 2);
+}
+
+/// Values that would make something else of it than was meant are refused, with their place.
+#[tokio::test]
+async fn values_that_cannot_be_meant_are_refused() {
+    for (values, told) in [
+        (json!({}), "/image/repository"),
+        (json!({ "image": { "repository": "r", "digest": "sha256:1" } }), "/image/digest"),
+        (json!({ "image": { "repository": "r" }, "status": { "expose": true } }), "/existingSecret"),
+        (json!({ "image": { "repository": "r" }, "replicas": 2 }), "replicas"),
+        (json!({ "image": { "repository": "r" }, "policies": { "notes.txt": "x" } }), "notes.txt"),
+        (
+            json!({ "image": { "repository": "r" }, "workloadIdentity": { "clientId": "me" } }),
+            "/workloadIdentity/clientId",
+        ),
+    ] {
+        let saw = helm(&values).await;
+        assert!(saw["error"].as_str().unwrap_or_default().contains(told), "{values}: {saw}");
+    }
+}

@@ -20,7 +20,7 @@ const POLICIES: &str =
     "policies:\n  - { name: old, select: { tags: ['candidate-*'] }, keep: [{ newest: 1 }], mode: enforce }\n";
 
 /// A registry with two candidates, of which one goes, and a folder with settings that tell `ops` at that address.
-async fn desk(url: &str) -> (EmbeddedRegistry, TempDir) {
+pub(super) async fn desk(url: &str) -> (EmbeddedRegistry, TempDir) {
     let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
     for day in 1..=2 {
         let created: Timestamp = format!("2024-01-0{day}T12:00:00Z").parse().unwrap();
@@ -40,7 +40,7 @@ async fn desk(url: &str) -> (EmbeddedRegistry, TempDir) {
     (registry, folder)
 }
 
-async fn tagwarden(folder: &Path, words: &str) -> (i32, String, String) {
+pub(super) async fn tagwarden(folder: &Path, words: &str) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tagwarden"));
     command.args(words.split_whitespace()).current_dir(folder).env_clear().env("USER", "anna");
     let Output { status, stdout, stderr } = command.env("TAGWARDEN_LOG", "debug").output().await.unwrap();

@@ -19,6 +19,7 @@ use crate::settings::load;
 
 mod commands;
 mod mail;
+mod news;
 mod settings;
 mod shapes;
 

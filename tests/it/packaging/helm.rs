@@ -15,15 +15,31 @@ use super::kubernetes::{check_pods, check_probes};
 use crate::support::clients;
 use crate::support::manifests::{documents, typed};
 
+const EXAMPLE: &str = include_str!("../../../deploy/helm/example-values.yaml");
+
 /// What Helm makes of the chart.
 async fn helm(values: &Value) -> Value {
     clients::run("helm_chart.py", &["deploy/helm/tagwarden", &values.to_string()], Path::new("/")).await
 }
 
-/// The documents that Helm renders, by kind and name, all of them known to the API.
-async fn rendered(mut values: Value) -> BTreeMap<String, Value> {
-    values["image"]["repository"] = json!("registry.contoso.example/platform/tagwarden");
-    let saw = helm(&values).await;
+/// The values of the example, and over them others.
+fn over_example(values: Value) -> Value {
+    fn lay(over: Value, under: &mut Value) {
+        match (over, under) {
+            (Value::Object(over), Value::Object(under)) => {
+                over.into_iter().for_each(|(key, value)| lay(value, under.entry(key).or_insert(Value::Null)));
+            }
+            (over, under) => *under = over,
+        }
+    }
+    let mut all = documents(EXAMPLE).remove(0);
+    lay(values, &mut all);
+    all
+}
+
+/// The documents that Helm renders of the example with these values, by kind and name, all of them known to the API.
+async fn rendered(values: Value) -> BTreeMap<String, Value> {
+    let saw = helm(&over_example(values)).await;
     assert!(saw["error"].is_null(), "{saw:#}");
     let serious = |message: &&Value| message["severity"].as_i64().unwrap() > 1;
     let messages: Vec<&Value> = saw["lint"]["messages"].as_array().unwrap().iter().filter(serious).collect();
@@ -73,7 +89,7 @@ fn listed(rendered: &BTreeMap<String, Value>) -> BTreeSet<(String, String)> {
 }
 
 #[tokio::test]
-async fn what_stands_in_the_values_is_sound() {
+async fn the_example_is_sound() {
     let rendered = rendered(json!({})).await;
     let kinds: Vec<&str> = rendered.keys().map(|name| name.split(' ').next().unwrap()).collect();
     let expected = [
@@ -157,7 +173,7 @@ async fn what_can_be_chosen_ends_where_it_should() {
         "podLabels": { "team": "platform" }, "podAnnotations": { "a": "b" }, "priorityClassName": "low",
         "nodeSelector": { "kubernetes.io/arch": "amd64" }, "tolerations": [{ "operator": "Exists" }],
         "affinity": { "nodeAffinity": {} }, "networkPolicy": { "enabled": true },
-        "policies": { "one.yaml": "policies: []\n", "two.yml": "# :\n" },
+        "policies": { "two.yml": "# :\n" },
     }))
     .await;
     let deployment = deployment(&rendered);
@@ -178,16 +194,16 @@ async fn what_can_be_chosen_ends_where_it_should() {
 /// Values that would make something else of it than was meant are refused, with their place.
 #[tokio::test]
 async fn values_that_cannot_be_meant_are_refused() {
+    assert!(helm(&over_example(json!({}))).await["error"].is_null());
     for (values, told) in [
         (json!({}), "/image/repository"),
-        (json!({ "image": { "repository": "r", "digest": "sha256:1" } }), "/image/digest"),
-        (json!({ "image": { "repository": "r" }, "status": { "expose": true } }), "/existingSecret"),
-        (json!({ "image": { "repository": "r" }, "replicas": 2 }), "replicas"),
-        (json!({ "image": { "repository": "r" }, "policies": { "notes.txt": "x" } }), "notes.txt"),
-        (
-            json!({ "image": { "repository": "r" }, "workloadIdentity": { "clientId": "me" } }),
-            "/workloadIdentity/clientId",
-        ),
+        (json!({}), "/settings"),
+        (json!({}), "/policies"),
+        (over_example(json!({ "image": { "digest": "sha256:1" } })), "/image/digest"),
+        (over_example(json!({ "status": { "expose": true } })), "/existingSecret"),
+        (over_example(json!({ "replicas": 2 })), "replicas"),
+        (over_example(json!({ "policies": { "notes.txt": "x" } })), "notes.txt"),
+        (over_example(json!({ "workloadIdentity": { "clientId": "me" } })), "/workloadIdentity/clientId"),
     ] {
         let saw = helm(&values).await;
         assert!(saw["error"].as_str().unwrap_or_default().contains(told), "{values}: {saw}");

@@ -56,7 +56,7 @@ struct Seen {
     registries: BTreeSet<String>,
     repositories: BTreeSet<(String, String)>,
     tags: Vec<(String, String, String)>,
-    /// By policy: how many tags it let go that stay, and the policies that kept all of those.
+    /// By policy: how many tags it let go that other policies kept, and those of them that kept all of these.
     vetoed: BTreeMap<String, (u64, BTreeSet<String>)>,
     /// The policies with their revisions that some tag went by.
     effective: BTreeSet<String>,
@@ -80,7 +80,7 @@ impl Seen {
         }
         for kept in document.kept.iter() {
             seen.add(&kept.registry, &kept.repository, &kept.tag);
-            seen.add_vetoes(&kept.verdict, &kept.reasons);
+            seen.add_vetoes(&kept.reasons);
         }
         seen
     }
@@ -90,13 +90,13 @@ impl Seen {
         self.tags.push((registry.to_owned(), repository.to_owned(), tag.to_owned()));
     }
 
-    /// Notes who kept what others let go. What stays for another reason is no policy's doing.
-    fn add_vetoes(&mut self, verdict: &str, reasons: &[ReasonView]) {
+    /// Notes who kept what others let go. What no policy kept, but something else, is no policy's doing.
+    fn add_vetoes(&mut self, reasons: &[ReasonView]) {
         let lets_go = |reason: &&ReasonView| matches!(reason, ReasonView::LetGo { .. });
         let keepers: BTreeSet<String> =
             reasons.iter().filter(|reason| !lets_go(reason)).filter_map(|one| Some(one.policy()?.to_owned())).collect();
         for policy in reasons.iter().filter(lets_go).filter_map(ReasonView::policy) {
-            if verdict != "retained" {
+            if keepers.is_empty() {
                 self.effective.insert(policy.to_owned());
                 continue;
             }

@@ -104,7 +104,9 @@ const TAGS: &str = "
 ";
 
 fn edited(old: &str, new: &str, tags: &str) -> DifferenceView {
-    let text = format!("tests:\n  - name: one\n    repository: shop/api\n    tags:\n{tags}");
+    let text = format!(
+        "tests:\n  - name: one\n    repository: shop/api\n    tags:\n      z: {{ expect: out-of-scope }}\n{tags}"
+    );
     let fixture = fixture(Path::new("policies/versions.test.yaml"), &text).unwrap();
     let (inventory, claims) = fixture.tests[0].facts("contoso".parse().unwrap());
     let facts = Facts {

@@ -35,6 +35,7 @@ pub struct PolicyShape {
     /// What stays. A tag stays if any rule keeps it.
     pub keep: KeepShape,
     /// Whether what it lets go may really be removed, where the settings enforce, too. Default: dry-run.
+    #[schemars(default = "dry_run", example = &"enforce")]
     pub mode: Option<ModeShape>,
     /// Limits for this policy alone, below those of the settings. Above a limit the run refuses; it does not pick.
     pub limits: Option<LimitsShape>,
@@ -178,4 +179,8 @@ pub struct LimitsShape {
     /// Most removals of this policy per repository, in percent of its tags.
     #[schemars(range(min = 1, max = 100), example = 30)]
     pub percent: Option<u32>,
+}
+
+fn dry_run() -> &'static str {
+    "dry-run"
 }

@@ -5,18 +5,15 @@ use std::path::Path;
 
 use clap::error::ErrorKind;
 
-const DOCUMENTS: [&str; 10] = [
-    "README.md",
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "docs/acr.md",
-    "docs/daemon.md",
-    "docs/evidence.md",
-    "docs/policies.md",
-    "docs/registries.md",
-    "docs/settings.md",
-    "docs/undo.md",
-];
+/// All documents, relative to the root.
+fn documents() -> Vec<String> {
+    let folder = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap();
+    let docs = folder.map(|entry| format!("docs/{}", entry.unwrap().file_name().into_string().unwrap()));
+    let mut names: Vec<String> = docs.filter(|name| name.ends_with(".md")).collect();
+    names.extend(["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned));
+    names.sort();
+    names
+}
 
 /// The command lines of a document: those in code blocks, and those in the text, which may leave out what they need.
 fn commands(document: &str) -> (Vec<&str>, Vec<&str>) {
@@ -32,8 +29,8 @@ fn commands(document: &str) -> (Vec<&str>, Vec<&str>) {
 fn every_command_in_the_documents_exists() {
     let mut unknown = Vec::new();
     let mut seen = 0;
-    for name in DOCUMENTS {
-        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    for name in documents() {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name)).unwrap();
         let (whole, mentioned) = commands(&text);
         let whole = whole.into_iter().map(|line| (line, false));
         for (line, partial) in whole.chain(mentioned.into_iter().map(|line| (line, true))) {

@@ -1,5 +1,6 @@
 //! What of a run is worth telling.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tagwarden::domain::{Date, Digest, Outcome, Removal, RemovalMethod, Skip, Tag
 use tagwarden::notify::RunNews;
 use tagwarden::report::PlanDocument;
 use tagwarden::run::{Ended, RunError, RunOutcome};
-use tagwarden::store::{RunKind, StoreError, StoreErrorKind};
+use tagwarden::store::{Circumstances, RunKind, StoreError, StoreErrorKind};
 
 use super::commands::{desk, tagwarden};
 use super::{noon, received, tell, told, with};
@@ -77,7 +78,16 @@ async fn a_run_tells_what_came_of_it() {
         let applied =
             outcomes.into_iter().enumerate().map(|(at, outcome)| applied(&format!("v{at}"), outcome)).collect();
         let run = "01935c1e-4b1c-7d6a-8a3b-5d1f0c2e9b77".parse().unwrap();
-        let ended = Ended { run, document: document.clone(), applied, aftermath: Vec::new(), outcome };
+        let ended = Ended {
+            run,
+            document: document.clone(),
+            applied,
+            aftermath: Vec::new(),
+            by_registry: BTreeMap::new(),
+            circumstances: Circumstances::default(),
+            not_due: 0,
+            outcome,
+        };
         let news = RunNews::of(RunKind::Run, Ok(&ended), Mode::Enforce, "anna@host", noon());
         assert_eq!(news.occasions.keys().copied().collect::<Vec<_>>(), expected, "{outcome:?}");
         assert_eq!((news.whole, news.exit_code), (whole, outcome.exit_code()));

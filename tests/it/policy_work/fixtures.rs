@@ -5,9 +5,11 @@ use std::path::Path;
 
 use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
-use tagwarden::policy_file::{fixture, render, tests_schema};
+use tagwarden::policy_file::{fixture, render, schema, tests_schema};
 use tagwarden::report::{ReasonView, TestedFile, tested_text};
 use tagwarden::run::{RunError, test_policies};
+
+use crate::documents::blocks;
 
 const POLICIES: &str = r#"
 policies:
@@ -169,4 +171,55 @@ fn the_schema_file_is_up_to_date() {
     let text = fs::read_to_string("schema/tests.json").unwrap();
     let written: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(written, tests_schema(), "write the output of `tagwarden schema --tests` to schema/tests.json");
+}
+
+/// The reference names every key, and the test that it shows passes with the policy of the README.
+#[test]
+fn the_reference_is_true() {
+    let text = fs::read_to_string("docs/policy-work.md").unwrap();
+    let shown = blocks(&text, "yaml");
+    let policies = blocks(include_str!("../../../README.md"), "yaml");
+    let folder = folder(&[("candidates.yaml", policies[0].1), ("candidates.test.yaml", shown[0].1)]);
+    let tested = test_policies(folder.path()).unwrap_or_else(|error| panic!("{}", render(error.diagnostics(), false)));
+    assert!(tested[0].tests[0].passed, "{}", tested_text(&tested));
+    let schema = tests_schema();
+    let maps = [&schema["properties"], &schema["$defs"]["Test"]["properties"], &schema["$defs"]["Tag"]["properties"]];
+    for key in maps.into_iter().flat_map(|map| map.as_object().unwrap().keys()) {
+        let named = [format!("`{key}`"), format!("`{key}:")].iter().any(|word| text.contains(word));
+        assert!(named, "docs/policy-work.md does not name `{key}`");
+    }
+}
+
+/// Editors complete what the schemas describe: every key and every word has its description.
+#[test]
+fn everything_in_the_schemas_is_described() {
+    for schema in [schema(), tests_schema()] {
+        let mut bare = Vec::new();
+        undescribed("", &schema, &mut bare);
+        assert!(bare.is_empty(), "without a description: {bare:?}");
+    }
+    assert_eq!(schema()["$defs"]["Policy"]["properties"]["mode"]["default"], "dry-run");
+    assert_eq!(tests_schema()["properties"]["timezone"]["default"], "UTC");
+}
+
+fn undescribed(path: &str, schema: &Value, bare: &mut Vec<String>) {
+    let described = |schema: &Value| schema["description"].is_string();
+    for (key, inner) in schema["properties"].as_object().into_iter().flatten() {
+        let of_type = inner["$ref"].is_string();
+        if !described(inner) && !of_type {
+            bare.push(format!("{path}/{key}"));
+        }
+        undescribed(&format!("{path}/{key}"), inner, bare);
+    }
+    for (at, option) in schema["oneOf"].as_array().into_iter().flatten().enumerate() {
+        if !described(option) {
+            bare.push(format!("{path}/oneOf/{at}"));
+        }
+    }
+    for (name, inner) in schema["$defs"].as_object().into_iter().flatten() {
+        if !described(inner) {
+            bare.push(format!("{path}/{name}"));
+        }
+        undescribed(&format!("{path}/{name}"), inner, bare);
+    }
 }

@@ -1,7 +1,9 @@
 "use strict";
-// Without this script every row is there. With it long tables show a piece at a time, so that they stay quick.
+// Without this script every row is there. With it long tables show a piece at a time, so that they stay quick; until they
+// do, their rows are hidden, because laying out all of them is what takes the time.
 const PIECE = 500;
-for (const table of document.querySelectorAll("table.rows")) {
+document.documentElement.className = "scripted";
+const enliven = (table) => {
   const body = table.tBodies[0];
   let rows = Array.from(body.rows);
   let matching = rows;
@@ -61,4 +63,6 @@ for (const table of document.querySelectorAll("table.rows")) {
   addEventListener("beforeprint", () => { body.replaceChildren(...matching); more.hidden = true; });
   addEventListener("afterprint", show);
   show();
-}
+  table.classList.add("ready");
+};
+addEventListener("DOMContentLoaded", () => document.querySelectorAll("table.rows").forEach(enliven));

@@ -88,7 +88,7 @@ impl FindingView {
                 format!("{name} is now at {now}; {source} recorded {digest}: {holder}. Both images are kept")
             }
             FindingKind::ImageGone if self.digest.is_some() => {
-                format!("{registry}/{repository}@{digest} is not in the registry, and is used: {holder} ({source})")
+                format!("{name}@{digest} is not in the registry, and is used: {holder} ({source})")
             }
             FindingKind::ImageGone => format!("{name} is not in the registry, and is used: {holder} ({source})"),
             FindingKind::NoTagLeft => format!(

@@ -17,6 +17,7 @@ use super::watch::{self, Watch};
 use super::{Daemon, Events, Start, host, next_runs, policy_state, systemd};
 use crate::config::Mode;
 use crate::http::{self, Board, Doing, PolicyProblem, Site};
+use crate::notify::{self, Notifier, RunNews};
 use crate::run::{Due, Ended, House, RunError, Turn};
 use crate::store::{KeepSince, Lease, RunKind, Store, StoreError, StoreErrorKind};
 
@@ -26,6 +27,8 @@ const QUIET: Duration = Duration::from_millis(300);
 const STOP_WITHIN: Duration = Duration::from_secs(75);
 /// Requests that are being answered then may take so long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// What came of the last run may take so long to be told.
+const TELL_WITHIN: Duration = Duration::from_secs(5);
 /// How often it looks at itself where no watchdog says how often.
 const SELDOM: Duration = Duration::from_mins(1);
 /// So many runs to come are shown.
@@ -48,15 +51,22 @@ struct Living {
     unready: Option<StoreErrorKind>,
     /// Whether it was told that a run waits for another process.
     told_to_wait: bool,
+    /// What was told of the folder of approved plans, where it cannot be read.
+    told_of_folder: Option<String>,
     pruned_at: Option<Timestamp>,
     tidy: bool,
     changed: mpsc::Sender<()>,
     watch: Option<Watch>,
+    notifier: Notifier,
 }
 
-/// A run that goes on.
+/// What came of a run.
+type Came = Result<Ended, RunError>;
+
+/// A run that goes on, or several approved plans that are applied one after the other.
 struct Running {
-    task: JoinHandle<Result<Ended, RunError>>,
+    kind: RunKind,
+    task: JoinHandle<Vec<Came>>,
     began_at: Timestamp,
     what: String,
 }
@@ -83,6 +93,7 @@ impl Daemon {
         };
         let mut pages = tokio::spawn(http::serve(listener, site, hushed));
         let table = timetable(&rules.settings.schedule, &rules.policies.policies, host(&start.by));
+        let notifier = Notifier::start(&rules.settings.notify, &rules.settings.state, &start.clock);
         let mut living = Living {
             start,
             rules,
@@ -95,10 +106,12 @@ impl Daemon {
             problems: Problems::default(),
             unready: None,
             told_to_wait: false,
+            told_of_folder: None,
             pruned_at: None,
             tidy: false,
             changed,
             watch: None,
+            notifier,
         };
         living.begin(address).await;
         // What was missed while nothing lived waits for no minute to pass.
@@ -137,8 +150,9 @@ impl Daemon {
         if pages_up && tokio::time::timeout(ANSWER_WITHIN, &mut pages).await.is_err() {
             pages.abort();
         }
+        living.notifier.finish(TELL_WITHIN).await;
         if living.running.is_none() {
-            living.store.clone().close().await;
+            living.store.close().await;
         }
         drop(lease);
         tracing::info!("stopped");
@@ -236,8 +250,51 @@ impl Living {
             let all = due.policies.len() == self.table.policies;
             let policies = if all { Due::All } else { Due::Only(due.policies) };
             self.run(now, what, Turn { due: policies, despite: None, lease, tidy: self.tidy });
-        } else {
+        } else if !self.apply_approved(now).await {
             self.settle().await;
+        }
+    }
+
+    /// Applies what lies in the folder of approved plans and is not applied yet. Gives whether there is such a plan.
+    async fn apply_approved(&mut self, now: Timestamp) -> bool {
+        let settings = &self.rules.settings;
+        let removes = settings.mode != Mode::DryRun && settings.schedule.hold(now).is_none();
+        if !removes || settings.approvals.folder.is_none() || self.unready.is_some() {
+            return false;
+        }
+        let Ok(house) = self.house() else { return false };
+        match house.approved_plans().await {
+            Ok(plans) => {
+                self.told_of_folder = None;
+                if plans.is_empty() {
+                    return false;
+                }
+                // Each takes it for itself; where another process has it, none is begun.
+                if self.lease(now).is_none() {
+                    return true;
+                }
+                let what = if plans.len() == 1 {
+                    "an approved plan".into()
+                } else {
+                    format!("{} approved plans", plans.len())
+                };
+                let task = tokio::spawn(async move {
+                    match house.apply_folder(&()).await {
+                        Ok(came) => came.into_iter().map(|(_, came)| came).collect(),
+                        Err(error) => vec![Err(error)],
+                    }
+                });
+                self.running = Some(Running { kind: RunKind::Apply, task, began_at: now, what });
+                true
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.told_of_folder.as_ref() != Some(&error) {
+                    tracing::error!("no approved plan can be applied: {error}");
+                    self.told_of_folder = Some(error);
+                }
+                false
+            }
         }
     }
 
@@ -300,31 +357,39 @@ impl Living {
             Ok(house) => {
                 self.tidy = false;
                 tracing::debug!(what, "a run begins");
-                let task = tokio::spawn(async move { house.run_turn(turn, &()).await });
-                self.running = Some(Running { task, began_at: now, what });
+                let task = tokio::spawn(async move { vec![house.run_turn(turn, &()).await] });
+                self.running = Some(Running { kind: RunKind::Run, task, began_at: now, what });
             }
             Err(error) => tracing::error!("no run is possible: {error}"),
         }
     }
 
     /// What came of the run that goes on; never, where none does.
-    async fn run_ended(&mut self) -> Result<Ended, RunError> {
+    async fn run_ended(&mut self) -> Vec<Came> {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         match (&mut running.task).await {
             Ok(came) => came,
-            Err(panicked) => Err(RunError::Failed(format!("a run ended by a fault in tagwarden: {panicked}"))),
+            Err(panicked) => vec![Err(RunError::Failed(format!("a run ended by a fault in tagwarden: {panicked}")))],
         }
     }
 
-    fn note(&mut self, came: &Result<Ended, RunError>) {
+    fn note(&mut self, all: &[Came]) {
         let Some(running) = self.running.take() else { return };
-        match came {
-            Ok(_) => {}
-            Err(RunError::Interrupted) => tracing::info!("the run was interrupted before it removed anything"),
-            Err(RunError::Store(error)) => self.cannot_write(error),
-            Err(error) => tracing::error!(exit_code = error.exit_code(), "a run failed: {error}"),
+        let now = self.now();
+        for came in all {
+            match came {
+                Ok(_) => {}
+                Err(RunError::Interrupted) => tracing::info!("the run was interrupted before it removed anything"),
+                Err(RunError::Store(error)) if error.kind == StoreErrorKind::Leased => {
+                    tracing::warn!("put off until another run is over: {error}");
+                }
+                Err(RunError::Store(error)) => self.cannot_write(error),
+                Err(error) => tracing::error!(exit_code = error.exit_code(), "a run failed: {error}"),
+            }
+            self.board.run_ended(running.kind, running.began_at, now, came);
+            let (mode, by) = (self.rules.settings.mode, &self.start.by);
+            self.notifier.run_ended(RunNews::of(running.kind, came.as_ref(), mode, by, now));
         }
-        self.board.run_ended(RunKind::Run, running.began_at, self.now(), came);
     }
 
     /// Once a day, forgets what has been kept for long enough.
@@ -381,6 +446,9 @@ impl Living {
                 rules.settings.listen = before.listen;
                 rules.settings.state.clone_from(&before.state);
                 self.rules = rules;
+                let Rules { settings, .. } = &self.rules;
+                let next = Notifier::start(&settings.notify, &settings.state, &self.start.clock);
+                tokio::spawn(std::mem::replace(&mut self.notifier, next).finish(notify::GRACE));
                 self.problems = Problems::default();
                 self.take_up("settings and policies").await;
             }
@@ -431,7 +499,7 @@ impl Living {
         let next = next_runs(settings, policies, host(&self.start.by), now, SHOWN);
         let held_back = super::held_back(settings, &policies.policies, |_| true, now);
         let doing = match &self.running {
-            Some(running) => Doing::Run { kind: RunKind::Run, since: running.began_at, what: running.what.clone() },
+            Some(running) => Doing::Run { kind: running.kind, since: running.began_at, what: running.what.clone() },
             None => Doing::Nothing,
         };
         let problem = self.problems.settings.as_ref().or(self.problems.policies.as_ref()).cloned();

@@ -21,17 +21,32 @@ impl House {
         &self,
         progress: &dyn Progress,
     ) -> Result<Vec<(PathBuf, Result<Ended, RunError>)>, RunError> {
-        let Some(folder) = &self.settings.approvals.folder else { return Ok(Vec::new()) };
         let mut came = Vec::new();
-        for file in plans(folder)? {
+        for file in self.approved_plans().await? {
             if *self.stop.borrow() {
                 break;
             }
+            // What came before may have taken long.
             let Some((text, approval)) = self.due(&file).await? else { continue };
             let ended = self.apply(&text, &approval, progress).await;
             came.push((file, ended));
         }
         Ok(came)
+    }
+
+    /// The plan files in that folder about which there is something to do, by name.
+    ///
+    /// # Errors
+    /// As [`House::apply_folder`].
+    pub async fn approved_plans(&self) -> Result<Vec<PathBuf>, RunError> {
+        let Some(folder) = &self.settings.approvals.folder else { return Ok(Vec::new()) };
+        let mut files = Vec::new();
+        for file in plans(folder)? {
+            if self.due(&file).await?.is_some() {
+                files.push(file);
+            }
+        }
+        Ok(files)
     }
 
     /// A plan file's text and approval, where there is something to do about it.

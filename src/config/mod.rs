@@ -290,6 +290,7 @@ fn registries_named(node: Option<&Node>) -> Vec<RegistryName> {
 fn hint(key: &str) -> Option<&'static str> {
     match key {
         "dry_run" | "dryrun" | "enforce" => Some("write `mode = \"dry-run\"`, `\"approved\"` or `\"enforce\"`"),
+        "listen_token" => Some("name a file that holds it: listen_token_file = \"…\""),
         "cron" | "timezone" | "missed" | "jitter" | "window" | "freeze" => Some("it belongs below `[schedule]`"),
         "untag" | "percent" | "leave" => Some("it belongs below `[limits]`"),
         "require_signature" | "signers" => Some("it belongs below `[approvals]`"),

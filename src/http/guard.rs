@@ -35,7 +35,11 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     } else {
         match admit(app.site.settings.listen_token.as_ref(), request.uri(), request.headers()) {
             Ok(()) => next.run(request).await,
-            Err(refusal) => refusal,
+            Err(problem) if problem.status == StatusCode::UNAUTHORIZED => {
+                let ask = [(WWW_AUTHENTICATE, "Basic realm=\"Tagwarden\", charset=\"UTF-8\"")];
+                (ask, problem).into_response()
+            }
+            Err(problem) => problem.into_response(),
         }
     };
     let fixed = [
@@ -56,7 +60,7 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     response
 }
 
-fn admit(token: Option<&SecretString>, uri: &Uri, headers: &HeaderMap) -> Result<(), Response> {
+fn admit(token: Option<&SecretString>, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(token) = token else {
         // Without a token only this machine is answered. A page of somebody else's whose name was made to lead here
         // still says its own name.
@@ -70,20 +74,18 @@ fn admit(token: Option<&SecretString>, uri: &Uri, headers: &HeaderMap) -> Result
             message: "without a token only `localhost` and IP addresses are answered; behind a proxy, set \
                       `listen_token_file` and let the proxy send the token"
                 .to_owned(),
-        }
-        .into_response());
+        });
     };
     let shown = headers.get(AUTHORIZATION).and_then(|value| shown(value.to_str().ok()?));
     if shown.is_some_and(|shown| same(&shown, token.expose_secret())) {
         return Ok(());
     }
-    let problem = Problem {
+    Err(Problem {
         status: StatusCode::UNAUTHORIZED,
         kind: "token",
         message: "send the token of `listen_token_file` as `Authorization: Bearer …`; in a browser it is the password"
             .to_owned(),
-    };
-    Err(([(WWW_AUTHENTICATE, "Basic realm=\"Tagwarden\", charset=\"UTF-8\"")], problem).into_response())
+    })
 }
 
 /// Whether a name with or without a port is that of this machine, or no name at all.

@@ -19,13 +19,8 @@ use super::views::{EntryView, RunCounts, RunView, TagView, recent, shows_all, st
 use crate::report::{SourceView, SummaryView, age, bytes, clip, count, counted, plain, short};
 use crate::store::{JournalOf, RunRecord};
 
-type Page = Result<Html<String>, Unshown>;
-
 /// How many rows a page of a table has.
 const ROWS: u32 = 100;
-
-/// Why a page cannot be shown, as a page.
-pub(super) struct Unshown(Frame, Problem);
 
 /// What all pages have around them.
 pub(super) struct Frame {
@@ -62,7 +57,7 @@ struct Home {
     next: Vec<(When, String, Option<String>)>,
     policies: String,
     loaded: When,
-    runs: Vec<RunRow>,
+    rows: Vec<RunRow>,
     stands: Option<Stands>,
     chart: Option<Chart>,
     points: Vec<(String, String, String)>,
@@ -107,14 +102,14 @@ struct SourceRow {
     words: String,
 }
 
-pub(super) async fn home(State(app): State<App>) -> Page {
-    let frame = Frame::new(&app, "Tagwarden");
+pub(super) async fn home(State(app): State<App>) -> Response {
+    shown(&app, "Tagwarden", home_page(&app).await)
+}
+
+async fn home_page(app: &App) -> Result<Home, Problem> {
     let now = (app.site.clock)();
     let status = app.site.board.status();
-    let recent = match recent(&app.site.store).await {
-        Ok(recent) => recent,
-        Err(problem) => return Err(Unshown(frame, problem)),
-    };
+    let recent = recent(&app.site.store).await?;
     let points: Vec<Point> = recent
         .iter()
         .rev()
@@ -134,16 +129,16 @@ pub(super) async fn home(State(app): State<App>) -> Page {
     };
     let policies = &status.policies;
     let commit = policies.commit.as_ref().map(|commit| format!(", commit {}", clip(commit, 15))).unwrap_or_default();
-    shown(&Home {
+    Ok(Home {
+        frame: Frame::new(app, "Tagwarden"),
         doing,
         next: status.next.iter().map(|run| (When::of(run.at, now), run.what.clone(), run.held_back.clone())).collect(),
         policies: format!("{}, revision {}{commit}", count(policies.count as u64), short(&policies.revision)),
         loaded: When::of(policies.loaded_at, now),
-        runs: recent.iter().take(10).map(|(record, counts)| RunRow::of(&RunView::with(record, counts), now)).collect(),
-        stands: standing(&recent).map(|(record, counts)| stands(&app, record, counts, now)),
+        rows: recent.iter().take(10).map(|(record, counts)| RunRow::of(&RunView::with(record, counts), now)).collect(),
+        stands: standing(&recent).map(|(record, counts)| stands(app, record, counts, now)),
         chart: chart(&points),
         points: points.iter().rev().take(30).map(numbers).collect(),
-        frame,
     })
 }
 
@@ -216,7 +211,7 @@ fn cards(summary: &SummaryView, run: &str) -> Vec<Card> {
 #[template(path = "site/runs.html")]
 struct Runs {
     frame: Frame,
-    runs: Vec<RunRow>,
+    rows: Vec<RunRow>,
     next: Option<String>,
     first: bool,
 }
@@ -228,27 +223,27 @@ pub(super) struct Before {
     before: Option<String>,
 }
 
-pub(super) async fn runs(State(app): State<App>, Asked(query): Asked<Before>) -> Page {
-    let frame = Frame::new(&app, "Runs");
+pub(super) async fn runs(State(app): State<App>, Asked(query): Asked<Before>) -> Response {
+    shown(&app, "Runs", runs_page(&app, &query).await)
+}
+
+async fn runs_page(app: &App, query: &Before) -> Result<Runs, Problem> {
     let now = (app.site.clock)();
-    let read = async {
-        let before = query.before.as_deref().map(api::run_id).transpose()?;
-        Ok(app.site.store.runs_before(before, ROWS).await?)
-    };
-    let records = match read.await {
-        Ok(records) => records,
-        Err(problem) => return Err(Unshown(frame, problem)),
-    };
-    let next = records.last().filter(|_| records.len() == ROWS as usize).map(|record| record.run.id.to_string());
-    let runs = records.iter().map(|record| RunRow::of(&RunView::of(record), now)).collect();
-    shown(&Runs { frame, runs, next, first: query.before.is_none() })
+    let before = query.before.as_deref().map(api::run_id).transpose()?;
+    let records = app.site.store.runs_before(before, ROWS).await?;
+    Ok(Runs {
+        frame: Frame::new(app, "Runs"),
+        first: before.is_none(),
+        next: records.last().filter(|_| records.len() == ROWS as usize).map(|record| record.run.id.to_string()),
+        rows: records.iter().map(|record| RunRow::of(&RunView::of(record), now)).collect(),
+    })
 }
 
 #[derive(Template)]
 #[template(path = "site/run.html")]
 struct Run {
     frame: Frame,
-    run: RunRow,
+    row: RunRow,
     facts: Vec<(&'static str, String)>,
     cards: Vec<Card>,
     refusals: Vec<String>,
@@ -262,12 +257,8 @@ struct Run {
     list: Option<TagList>,
 }
 
-pub(super) async fn run(State(app): State<App>, Path(id): Path<String>, Asked(query): Asked<TagQuery>) -> Page {
-    let frame = Frame::new(&app, "Run");
-    match run_page(&app, &id, &query).await {
-        Ok(page) => shown(&Run { frame, ..page }),
-        Err(problem) => Err(Unshown(frame, problem)),
-    }
+pub(super) async fn run(State(app): State<App>, Path(id): Path<String>, Asked(query): Asked<TagQuery>) -> Response {
+    shown(&app, "Run", run_page(&app, &id, &query).await)
 }
 
 async fn run_page(app: &App, id: &str, query: &TagQuery) -> Result<Run, Problem> {
@@ -318,7 +309,7 @@ async fn run_page(app: &App, id: &str, query: &TagQuery) -> Result<Run, Problem>
         more_history,
         has_plan: list.is_some(),
         list,
-        run: RunRow::of(&view, now),
+        row: RunRow::of(&view, now),
     })
 }
 
@@ -372,17 +363,17 @@ struct Registry {
     next: Option<u64>,
 }
 
-pub(super) async fn registry(State(app): State<App>, Path(name): Path<String>, Asked(query): Asked<TagQuery>) -> Page {
-    let frame = Frame::new(&app, &name);
-    match registry_page(&app, name, &query).await {
-        Ok(page) => shown(&Registry { frame, ..page }),
-        Err(problem) => Err(Unshown(frame, problem)),
-    }
+pub(super) async fn registry(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Asked(query): Asked<TagQuery>,
+) -> Response {
+    shown(&app, &name, registry_page(&app, &name, &query).await)
 }
 
-async fn registry_page(app: &App, name: String, query: &TagQuery) -> Result<Registry, Problem> {
+async fn registry_page(app: &App, name: &str, query: &TagQuery) -> Result<Registry, Problem> {
     let (record, plan) = api::current(app).await?;
-    api::known_registry(app, &plan, &name)?;
+    api::known_registry(app, &plan, name)?;
     let search = query.search.clone().unwrap_or_default();
     let fits = |repository: &str| search.to_ascii_lowercase().split_whitespace().all(|word| repository.contains(word));
     let all: Vec<_> =
@@ -401,9 +392,9 @@ async fn registry_page(app: &App, name: String, query: &TagQuery) -> Result<Regi
     let last = first.saturating_add(repositories.len());
     let endpoint = plan.document.registries.iter().find(|view| view.name == name).map(|view| view.endpoint.clone());
     Ok(Registry {
-        frame: Frame::new(app, &name),
+        frame: Frame::new(app, name),
         endpoint: endpoint.unwrap_or_default(),
-        name,
+        name: name.to_owned(),
         run: record.run.id.to_string(),
         when: When::of(record.run.started_at, (app.site.clock)()),
         range: match repositories.len() {
@@ -436,12 +427,8 @@ pub(super) async fn repository(
     State(app): State<App>,
     Path((registry, repository)): Path<(String, String)>,
     Asked(query): Asked<TagQuery>,
-) -> Page {
-    let frame = Frame::new(&app, &format!("{registry}/{repository}"));
-    match repository_page(&app, registry, repository, &query).await {
-        Ok(page) => shown(&Repository { frame, ..page }),
-        Err(problem) => Err(Unshown(frame, problem)),
-    }
+) -> Response {
+    shown(&app, &repository, repository_page(&app, registry, repository.clone(), &query).await)
 }
 
 async fn repository_page(
@@ -476,33 +463,31 @@ async fn repository_page(
 
 #[derive(Template)]
 #[template(path = "site/problem.html")]
-struct Unfound<'a> {
-    frame: &'a Frame,
-    status: String,
+struct Unfound {
+    frame: Frame,
+    status: &'static str,
     message: String,
 }
 
-pub(super) async fn missing(State(app): State<App>) -> Unshown {
-    Unshown(Frame::new(&app, "Not there"), Problem::missing("there is no such page"))
+pub(super) async fn missing(State(app): State<App>) -> Response {
+    shown::<Unfound>(&app, "Not there", Err(Problem::missing("there is no such page")))
 }
 
-fn shown(page: &impl Template) -> Page {
-    // Writing into a string does not fail; if it ever does, a short page is better than half of one.
-    Ok(Html(page.render().unwrap_or_else(|error| format!("<!doctype html><title>Tagwarden</title><p>{error}</p>"))))
-}
-
-impl IntoResponse for Unshown {
-    fn into_response(self) -> Response {
-        let Self(frame, problem) = self;
-        let status = problem.status;
-        let page = Unfound { frame: &frame, status: status_words(status), message: problem.message };
-        match shown(&page) {
-            Ok(page) => (status, page).into_response(),
-            Err(_) => status.into_response(),
+/// A page, or why there is none, as a page.
+fn shown<T: Template>(app: &App, title: &str, made: Result<T, Problem>) -> Response {
+    let (status, page) = match made {
+        Ok(page) => (StatusCode::OK, page.render()),
+        Err(Problem { status, message, .. }) => {
+            let words = status.canonical_reason().unwrap_or("It did not work");
+            (status, Unfound { frame: Frame::new(app, title), status: words, message }.render())
+        }
+    };
+    match page {
+        Ok(page) => (status, Html(page)).into_response(),
+        // Writing into a string does not fail.
+        Err(error) => {
+            let message = format!("the page could not be written: {error}");
+            Problem { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "page", message }.into_response()
         }
     }
-}
-
-fn status_words(status: StatusCode) -> String {
-    status.canonical_reason().unwrap_or("It did not work").to_owned()
 }

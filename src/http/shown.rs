@@ -58,10 +58,8 @@ impl RunRow {
             let about = if summary.estimated() && summary.reclaimable_bytes > 0 { "about " } else { "" };
             format!("{about}{}", bytes(summary.reclaimable_bytes))
         });
-        let mut removed = count(if run.kind == "restore" { run.restored } else { run.removed });
-        if run.failed > 0 {
-            removed += &format!(", {} failed", count(run.failed));
-        }
+        let done = count(if run.kind == "restore" { run.restored } else { run.removed });
+        let removed = if run.failed > 0 { format!("{done}, {} failed", count(run.failed)) } else { done };
         Self {
             id: run.id.clone(),
             what: format!("{}{}", run.kind, if run.hypothetical { " for another time" } else { "" }),

@@ -30,8 +30,8 @@ fn check(path: &str, answer: &Value) {
     let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
     compiler.enable_format_assertions();
     compiler.add_resource("schema.json", text).unwrap();
-    let compiled = compiler.compile("schema.json", &mut schemas).unwrap();
-    if let Err(error) = schemas.validate(answer, compiled) {
+    let schema = compiler.compile("schema.json", &mut schemas).unwrap();
+    if let Err(error) = schemas.validate(answer, schema) {
         panic!("{path}: {error:#}\n{answer:#}");
     }
 }

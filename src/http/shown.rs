@@ -146,6 +146,9 @@ impl TagList {
                     link.append_pair(key, value);
                 }
             }
+            if query.limit.is_some() {
+                link.append_pair("limit", &limit.to_string());
+            }
             format!("?{}#tags", link.append_pair("page", &page.to_string()).finish())
         };
         let chosen = query.verdict.as_deref().unwrap_or_default();

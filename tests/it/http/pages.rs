@@ -187,6 +187,10 @@ async fn a_run_and_a_repository_tell_why_of_each_tag() {
         page.contains("101 to 150 of 150") && page.contains("rel=\"prev\"") && !page.contains("rel=\"next\""),
         "{page}"
     );
+    let page = world.get(&format!("/runs/{run}?limit=20&verdict=retained&page=2")).await.body;
+    for link in ["?verdict=retained&#38;limit=20&#38;page=1#tags", "?verdict=retained&#38;limit=20&#38;page=3#tags"] {
+        assert!(page.contains(link), "no {link} in\n{page}");
+    }
     let page = world.get("/registries/contoso/shop/part-000").await.body;
     for words in ["candidate-000003", "refused", "Removals and restores", "the tag is gone already"] {
         assert!(page.contains(words), "no {words} in\n{page}");

@@ -253,3 +253,33 @@ async fn a_registry_that_destroys_and_does_not_take_back_is_told_so() {
     assert_eq!((restored.restored.len(), restored.outcome().exit_code()), (1, 0));
     assert_eq!(walk.left(), GOING);
 }
+
+/// What the daemon's pages and metrics are made from.
+#[tokio::test]
+async fn each_run_counts_what_it_found_and_asked() {
+    let walk = Walk::new().await;
+    walk.settings("enforce", "", "");
+    let busy = Fault::on("manifests/candidate-2", FaultKind::TooManyRequests { retry_after: None });
+    walk.registry.inject(busy.method(Method::DELETE).times(1));
+    let house = walk.open().await.unwrap();
+    let first = house.run(&()).await.unwrap();
+    let second = house.run(&()).await.unwrap();
+    let found = |ended: &Ended| {
+        let counts = &ended.by_registry["main"];
+        (counts.found.tags, counts.found.expired, counts.found.retained, counts.held_back)
+    };
+    assert_eq!((found(&first), found(&second)), ((7, 4, 3, 0), (3, 0, 3, 0)));
+    let reclaimable = |ended: &Ended| ended.by_registry["main"].found.reclaimable_bytes;
+    assert_eq!((reclaimable(&first), reclaimable(&second)), (first.document.summary.reclaimable_bytes, 0));
+    let [asked, again] = [&first, &second].map(|ended| ended.by_registry["main"].requests);
+    assert_eq!(asked.throttled, 1, "{asked:?}");
+    assert_eq!(again.throttled, 0, "each run counts its own: {again:?}");
+    for asked in [asked, again] {
+        assert!(asked.total > 0 && asked.total == asked.statuses.iter().sum::<u64>(), "{asked:?}");
+    }
+    let record = house.store.run(&first.run.to_string()).await.unwrap().unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&record.end.unwrap().summary).unwrap();
+    assert_eq!(summary["by_registry"]["main"]["expired"], 4, "{summary}");
+    assert_eq!(summary["sources"], serde_json::json!([]));
+    house.close().await;
+}

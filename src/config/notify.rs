@@ -320,7 +320,7 @@ fn address(path: &str, fields: &mut Fields<'_>, reading: &mut Reading) -> Option
     let secret = secret_at(path, fields, "url", "url_file", reading)?;
     let url = Url::parse(secret.expose_secret().trim()).ok();
     let safe = |url: &Url| url.scheme() == "https" || url.scheme() == "http" && is_loopback(url);
-    if url.filter(|url| url.host().is_some() && safe(url)).is_some() {
+    if url.is_some_and(|url| url.host().is_some() && safe(&url)) {
         return Some(secret.expose_secret().trim().into());
     }
     let key = if fields.get("url_file").is_some() { "url_file" } else { "url" };

@@ -58,6 +58,9 @@ impl NotifyErrorKind {
 const SIGNATURE: HeaderName = HeaderName::from_static("tagwarden-signature");
 
 /// HMAC-SHA256 over `<timestamp>.<body>` as lower-case hexadecimal digits; the timestamp is seconds since 1970.
+///
+/// # Panics
+/// Never: HMAC takes keys of every length.
 #[must_use]
 pub fn signature(secret: &[u8], timestamp: i64, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of every length");

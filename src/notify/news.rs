@@ -102,8 +102,7 @@ impl RunNews {
             occasions.insert(Occasion::Removed, String::new());
         }
         let failed = ended.applied.iter().filter_map(|applied| match &applied.outcome {
-            Outcome::Failed(why) => Some((&applied.removal, why)),
-            Outcome::Skipped(Skip::Stopped(why)) => Some((&applied.removal, why)),
+            Outcome::Failed(why) | Outcome::Skipped(Skip::Stopped(why)) => Some((&applied.removal, why)),
             Outcome::Done(_) | Outcome::Skipped(_) => None,
         });
         let mut where_failed = BTreeSet::new();

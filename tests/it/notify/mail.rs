@@ -28,17 +28,17 @@ async fn server(tls: Option<&Certified>, recipient: &'static str) -> (u16, Heard
         let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).unwrap();
         TlsAcceptor::from(Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap()))
     });
-    let hears = Arc::clone(&heard);
+    let log = Arc::clone(&heard);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             match &acceptor {
                 // Whoever does not trust the certificate goes away.
                 Some(acceptor) => {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        converse(stream, recipient, &hears).await;
+                        converse(stream, recipient, &log).await;
                     }
                 }
-                None => converse(stream, recipient, &hears).await,
+                None => converse(stream, recipient, &log).await,
             }
         }
     });

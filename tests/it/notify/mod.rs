@@ -23,6 +23,9 @@ mod news;
 mod settings;
 mod shapes;
 
+/// What is to be told, each with what tells one problem from another.
+type Occasions<'a> = [(Occasion, &'a str)];
+
 /// Short enough that a fault for good is over at once.
 const PATIENCE: Patience = Patience {
     retries: 2,
@@ -32,7 +35,7 @@ const PATIENCE: Patience = Patience {
 };
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn noon() -> Timestamp {
     "2026-11-20T12:00:00Z".parse().unwrap()
@@ -83,7 +86,7 @@ fn good() -> RunNews {
 }
 
 /// One with that to tell.
-fn with(occasions: &[(Occasion, &str)]) -> RunNews {
+fn with(occasions: &Occasions) -> RunNews {
     let mut news = good();
     news.occasions = occasions.iter().map(|(occasion, apart)| (*occasion, (*apart).to_owned())).collect();
     if news.occasions.contains_key(&Occasion::Removed) {
@@ -120,12 +123,12 @@ async fn tell(settings: &[NotifySettings], folder: &Path, at: Timestamp, news: R
 async fn a_problem_is_told_once_and_again_after_a_while() {
     use Occasion::{EvidenceMissing, Failed, Removed};
     let (server, url) = hook(ResponseTemplate::new(200)).await;
-    let aks: &[(Occasion, &str)] = &[(EvidenceMissing, "aks")];
-    let other: &[(Occasion, &str)] = &[(EvidenceMissing, "vault")];
-    let both: &[(Occasion, &str)] = &[(EvidenceMissing, "aks"), (Failed, "shop/api")];
-    let removed: &[(Occasion, &str)] = &[(Removed, "")];
-    let removed_and_aks: &[(Occasion, &str)] = &[(Removed, ""), (EvidenceMissing, "aks")];
-    let steps: &[(i64, &[(Occasion, &str)], &str)] = &[
+    let aks: &Occasions = &[(EvidenceMissing, "aks")];
+    let other: &Occasions = &[(EvidenceMissing, "vault")];
+    let both: &Occasions = &[(EvidenceMissing, "aks"), (Failed, "shop/api")];
+    let removed: &Occasions = &[(Removed, "")];
+    let removed_and_aks: &Occasions = &[(Removed, ""), (EvidenceMissing, "aks")];
+    let steps: &[(i64, &Occasions, &str)] = &[
         (0, &[], ""),
         (1, aks, "evidence-missing"),
         (2, aks, ""),
@@ -163,7 +166,7 @@ async fn a_problem_is_told_once_and_again_after_a_while() {
 #[tokio::test]
 async fn everybody_is_told_what_they_asked_for() {
     use Occasion::{EvidenceMissing, Failed, Refused, Removed};
-    let all: &[(Occasion, &str)] = &[(Removed, ""), (Refused, "a"), (Failed, "b"), (EvidenceMissing, "c")];
+    let all: &Occasions = &[(Removed, ""), (Refused, "a"), (Failed, "b"), (EvidenceMissing, "c")];
     for (on, occasions, expected) in [
         ("", all, "removed,refused,failed,evidence-missing"),
         ("on = [\"removed\"]", all, "removed"),

@@ -15,6 +15,9 @@ use tagwarden::store::{Circumstances, RunKind, StoreError, StoreErrorKind};
 use super::commands::{desk, tagwarden};
 use super::{noon, received, tell, told, with};
 
+/// A plan, what came of its removals, how the run ended; and what of it is told, and whether it went through.
+type Case<'a> = (&'a PlanDocument, Vec<Outcome>, RunOutcome, &'a [Occasion], bool);
+
 fn applied(tag: &str, outcome: Outcome) -> Applied {
     let removal = Removal {
         at: TagAt { registry: 0, repository: 0, tag: 0 },
@@ -46,11 +49,13 @@ fn failed_source(document: &mut PlanDocument) {
 /// A plan as the binary makes it, ended in different ways.
 #[tokio::test]
 async fn a_run_tells_what_came_of_it() {
-    let (_registry, folder) = desk("https://hooks.contoso.example/x").await;
+    let (registry, folder) = desk("https://hooks.contoso.example/x").await;
     let settings = fs::read_to_string(folder.path().join("tagwarden.toml")).unwrap();
-    let source = "[sources.aks]\nkind = \"image-references\"\npaths = [\"*.txt\"]\nallow_empty = true\n";
+    let source = "[sources.aks]\nkind = \"image-references\"\npaths = [\"evidence/*.txt\"]\n";
     fs::write(folder.path().join("tagwarden.toml"), format!("{settings}{source}")).unwrap();
-    fs::write(folder.path().join("nothing.txt"), "an image of nobody here: registry.example/a:1\n").unwrap();
+    let image = format!("{}/shop/api:candidate-2\n", registry.url().trim_start_matches("http://"));
+    fs::create_dir(folder.path().join("evidence")).unwrap();
+    fs::write(folder.path().join("evidence/running.txt"), image).unwrap();
     let (code, out, err) = tagwarden(folder.path(), "plan --format json").await;
     assert_eq!(code, 0, "{err}");
     let good: PlanDocument = serde_json::from_str(&out).unwrap();
@@ -58,7 +63,7 @@ async fn a_run_tells_what_came_of_it() {
     failed_source(&mut missing);
     let done = || Outcome::Done(String::new());
     let failed = || Outcome::Failed("the registry said no".to_owned());
-    let cases: [(&PlanDocument, Vec<Outcome>, RunOutcome, &[Occasion], bool); 7] = [
+    let cases: [Case; 7] = [
         (&good, vec![], RunOutcome::Done, &[], true),
         (&good, vec![done(), done()], RunOutcome::Done, &[Occasion::Removed], true),
         (&good, vec![Outcome::Skipped(Skip::Gone)], RunOutcome::Done, &[], true),

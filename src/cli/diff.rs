@@ -57,24 +57,21 @@ pub(super) async fn diff(
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<u8, RunError> {
     let old = policies(&args.against)?;
-    let view = match &args.inventory {
-        Some(file) => {
-            let path = match &args.policies {
-                Some(path) => path.clone(),
-                None => policies_of_the_settings(config, environment)?,
-            };
-            recorded(file)?.compare(old, policies(&path)?, args.at)
-        }
-        None => {
-            let new = args.policies.as_deref().map(policies).transpose()?;
-            let house = open(config).await?;
-            let bar = Bar::new();
-            let facts = interruptible(&house, house.facts(args.at, &bar)).await;
-            drop(bar);
-            let new = new.unwrap_or_else(|| house.policies.policies.clone());
-            house.close().await;
-            facts?.compare(old, new, args.at)
-        }
+    let view = if let Some(file) = &args.inventory {
+        let path = match &args.policies {
+            Some(path) => path.clone(),
+            None => policies_of_the_settings(config, environment)?,
+        };
+        recorded(file)?.compare(old, policies(&path)?, args.at)
+    } else {
+        let new = args.policies.as_deref().map(policies).transpose()?;
+        let house = open(config).await?;
+        let bar = Bar::new();
+        let facts = interruptible(&house, house.facts(args.at, &bar)).await;
+        drop(bar);
+        let new = new.unwrap_or_else(|| house.policies.policies.clone());
+        house.close().await;
+        facts?.compare(old, new, args.at)
     };
     print(&match args.format {
         DiffFormat::Text => report::difference_text(&view),

@@ -1,5 +1,6 @@
 //! What people do with policies before they are let loose: check, test, schema.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -92,7 +93,7 @@ fn sound(file: &Path, settings: &Settings, policies: &PolicySet) -> String {
     );
     for policy in &policies.policies {
         let description = policy.description.as_deref().unwrap_or("no description");
-        out += &format!("  {} ({}, {}): {description}\n", policy.name, policy.mode.label(), policy.file);
+        let _ = writeln!(out, "  {} ({}, {}): {description}", policy.name, policy.mode.label(), policy.file);
     }
     out
 }

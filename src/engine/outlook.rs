@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::evaluate::evaluate;
 use crate::domain::{
-    Claim, Claims, Holder, Inventory, KeepRule, Reasons, Repository, Rules, SourceState, TagAt, Verdict,
+    Claim, Claims, Holder, Inventory, KeepRule, Moment, Reasons, Repository, Rules, SourceState, TagAt, Verdict,
 };
 
 /// What time alone does to a tag.
@@ -31,8 +31,9 @@ pub enum Outlook {
     Untold,
 }
 
-/// Most times that everything is decided again: an answer should come while somebody waits for it.
-const EVALUATIONS: usize = 400;
+/// So many tags are decided about again at most, in all, and so often: an answer should come while somebody waits for it.
+const WORK: usize = 4_000_000;
+const EVALUATIONS: std::ops::RangeInclusive<usize> = 32..=400;
 
 /// What time alone will make of the tags that are asked for, if nothing is pushed, released or unlocked meanwhile.
 ///
@@ -46,7 +47,8 @@ pub fn outlooks(
     asked: &[TagAt],
 ) -> Vec<Outlook> {
     let (ends, turns) = instants(rules, inventory, claims, now);
-    let mut search = Search { rules, inventory, claims, left: EVALUATIONS, found: vec![Outlook::Never; asked.len()] };
+    let left = (WORK / inventory.tag_count().max(1)).clamp(*EVALUATIONS.start(), *EVALUATIONS.end());
+    let mut search = Search { rules, inventory, claims, left, found: vec![Outlook::Never; asked.len()] };
     let mut waiting: Vec<Asked> = asked.iter().copied().enumerate().collect();
     search.settle(now, &mut waiting, |_| Outlook::Expired);
     let mut from = 0;
@@ -175,7 +177,7 @@ fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestam
 fn moments(repository: &Repository) -> impl Iterator<Item = Timestamp> {
     let tags = repository.tags.iter().flat_map(|tag| [tag.pushed_at, tag.first_seen]);
     let images = repository.manifests.values().map(|manifest| manifest.created_at);
-    tags.chain(images).flatten().map(|moment| moment.timestamp())
+    tags.chain(images).flatten().map(Moment::timestamp)
 }
 
 /// The first whole second after a time.

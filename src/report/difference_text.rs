@@ -105,7 +105,7 @@ fn sums(view: &DifferenceView) -> String {
         count(sums.enforced_after)
     );
     if sums.stays_otherwise > 0 {
-        text += &format!(" {} for another reason than before.", stay(sums.stays_otherwise));
+        let _ = write!(text, " {} for another reason than before.", stay(sums.stays_otherwise));
     }
     text
 }

@@ -81,10 +81,10 @@ fn failure(out: &mut String, file: &str, test: &TestedView) {
     for tag in &test.tags {
         let mut expected = tag.expected.clone();
         if let Some(by) = &tag.by {
-            expected += &format!(" by {by}");
+            expected.extend([" by ", by]);
         }
         if !tag.because.is_empty() {
-            expected += &format!(" ({})", tag.because.join(", "));
+            expected.extend([" (", &tag.because.join(", "), ")"]);
         }
         let reasons = tag.reasons.iter().filter(|_| !tag.passed);
         let why: Vec<String> = reasons.map(|reason| plain(&reason.sentence())).collect();

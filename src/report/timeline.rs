@@ -240,7 +240,7 @@ pub fn timeline_text(view: &TimelineView) -> String {
             _ => "of no policy".to_owned(),
         };
         if !group.group.is_empty() {
-            title += &format!(", group {}", group_text(&group.group));
+            title.extend([", group ", &group_text(&group.group)]);
         }
         heading(&mut out, &title);
         tags(&mut out, group);
@@ -270,9 +270,9 @@ fn tags(out: &mut String, group: &TimelineGroup) {
             Some(reason) => reason.sentence(),
             None => tag.kept_by.join(", "),
         };
-        words += &format!("  {why}");
+        words.extend(["  ", &why]);
         if let Some(goes) = tag.goes_at {
-            words += &format!("; goes {}", minute(goes));
+            words.extend(["; goes ", &minute(goes)]);
         }
         line(out, 1, words.trim_end());
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::Facts;
 use crate::domain::{
-    Claim, Claims, Depth, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Registry, Release,
+    Claim, Claims, Depth, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Moment, Registry, Release,
     ReleaseStatus, RemovalMethod, Repository, SourceAnswer, SourceState, Tag,
 };
 use crate::report::HolderView;
@@ -21,7 +21,7 @@ use crate::report::HolderView;
 const SCHEMA: &str = "tagwarden.inventory/1";
 
 #[derive(Serialize, Deserialize)]
-struct Recorded {
+struct InventoryFile {
     schema: String,
     recorded_at: Timestamp,
     timezone: String,
@@ -137,7 +137,7 @@ struct RecordedClaim {
 /// Never, but for memory.
 pub(super) fn write(facts: &Facts) -> Result<String, serde_json::Error> {
     let Limits { untag, percent, leave } = facts.limits;
-    let recorded = Recorded {
+    let recorded = InventoryFile {
         schema: SCHEMA.to_owned(),
         recorded_at: facts.read_at,
         timezone: facts.timezone.iana_name().unwrap_or("UTC").to_owned(),
@@ -153,7 +153,7 @@ pub(super) fn write(facts: &Facts) -> Result<String, serde_json::Error> {
 /// # Errors
 /// What is wrong with the text, in words.
 pub(super) fn read(text: &str) -> Result<Facts, String> {
-    let recorded: Recorded = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let recorded: InventoryFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if recorded.schema != SCHEMA {
         return Err(format!("its schema is `{}`, and this version reads `{SCHEMA}`", recorded.schema));
     }
@@ -275,8 +275,8 @@ impl From<&Tag> for RecordedTag {
         Self {
             name: tag.name.to_string(),
             digest: tag.digest.as_ref().map(ToString::to_string),
-            pushed_at: tag.pushed_at.map(|time| time.timestamp()),
-            first_seen: tag.first_seen.map(|time| time.timestamp()),
+            pushed_at: tag.pushed_at.map(Moment::timestamp),
+            first_seen: tag.first_seen.map(Moment::timestamp),
             lock: label(tag.lock),
         }
     }
@@ -302,7 +302,7 @@ impl From<&Manifest> for RecordedManifest {
             config: manifest.config.as_ref().map(ToString::to_string),
             children: manifest.children.iter().map(ToString::to_string).collect(),
             subject: manifest.subject.as_ref().map(ToString::to_string),
-            created_at: manifest.created_at.map(|time| time.timestamp()),
+            created_at: manifest.created_at.map(Moment::timestamp),
             lock: label(manifest.lock),
             listed: manifest.depth != Depth::Whole,
         }
@@ -386,12 +386,11 @@ impl From<&SourceAnswer> for RecordedSource {
 
 impl RecordedSource {
     fn read(self, labels: &mut Labels) -> Result<SourceAnswer, String> {
-        let state = match self.failure {
-            Some(failure) => SourceState::Failed { kind: labels.of(&failure.kind), message: failure.message.into() },
-            None => {
-                let claims = self.claims.into_iter().map(RecordedClaim::read).collect::<Result<_, _>>()?;
-                SourceState::Answered { claims, as_of: self.as_of, notes: Vec::new() }
-            }
+        let state = if let Some(failure) = self.failure {
+            SourceState::Failed { kind: labels.of(&failure.kind), message: failure.message.into() }
+        } else {
+            let claims = self.claims.into_iter().map(RecordedClaim::read).collect::<Result<_, _>>()?;
+            SourceState::Answered { claims, as_of: self.as_of, notes: Vec::new() }
         };
         let registries = self.registries.map(|names| names.iter().map(|name| parsed(name)).collect());
         Ok(SourceAnswer {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tagwarden::domain::{Depth, Inventory, Limits, Policy, Registry, Rules, SourceState};
 use tagwarden::engine::{evaluate, plan};
 use tagwarden::policy_file::{fixture, parse};
-use tagwarden::report::{DifferenceView, difference_markdown, difference_text};
+use tagwarden::report::{DifferenceView, TagDifference, difference_markdown, difference_text};
 use tagwarden::run::Facts;
 
 use crate::properties::{World, now, world};
@@ -74,7 +74,7 @@ proptest! {
         let view = facts.compare(old.clone(), new.clone(), None);
         let by = |policies: Vec<Policy>| goes(&Rules { policies, ..world.rules.clone() }, &facts);
         let (before, after) = (by(old.clone()), by(new));
-        let names = |tags: &[tagwarden::report::TagDifference]| tags.iter().map(|tag| tag.name()).collect::<BTreeSet<_>>();
+        let names = |tags: &[TagDifference]| tags.iter().map(TagDifference::name).collect::<BTreeSet<_>>();
         prop_assert_eq!(names(&view.goes), &after - &before);
         prop_assert_eq!(names(&view.comes_back), &before - &after);
         prop_assert!(names(&view.enforced).is_subset(&(&before & &after)));

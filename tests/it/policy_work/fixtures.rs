@@ -29,7 +29,9 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn tested(test: &str) -> Vec<TestedFile> {
     let folder = folder(&[("p.yaml", POLICIES), ("p.test.yaml", test)]);
     let mut tested = test_policies(folder.path()).unwrap_or_else(|error| panic!("{:#?}", error.diagnostics()));
-    tested.iter_mut().for_each(|file| file.file = "p.test.yaml".into());
+    for file in &mut tested {
+        file.file = "p.test.yaml".into();
+    }
     tested
 }
 

@@ -135,7 +135,7 @@ fn faults_are_told() {
     for text in texts {
         let folder = folder(&[("p.yaml", POLICIES), ("p.test.yaml", text)]);
         let error = test_policies(&folder.path().join("p.yaml")).expect_err(text);
-        told += &format!("{text}\n--\n{}\n\n", problems(&error, folder.path()));
+        told.extend([text, "\n--\n", &problems(&error, folder.path()), "\n\n"]);
     }
     insta::assert_snapshot!(told);
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::domain::{Digest, RegistryName};
-use crate::registry::RegistryReader;
+use crate::domain::{Digest, RegistryName, RepositoryName};
+use crate::registry::{RegistryError, RegistryReader};
 use crate::store::{JournalEntry, Store, StoreError, StoreErrorKind};
 
 /// A removal, and what putting its tag back would come to.
@@ -110,22 +110,35 @@ async fn outlook(
         Ok(false) => {}
         Err(error) => return Ok(Outlook::Unknown(error.message)),
     }
-    for child in children(&manifest.bytes) {
-        match reader.has_manifest(&removed.repository, &child).await {
-            Ok(true) => {}
-            Ok(false) => {
-                return Ok(Outlook::Impossible(format!(
-                    "the registry has collected {child}, which is in it; put that back or push it first"
-                )));
-            }
-            Err(error) => return Ok(Outlook::Unknown(error.message)),
-        }
+    match lost(&**reader, &removed.repository, &manifest.bytes).await {
+        Ok(None) => {}
+        Ok(Some(child)) => return Ok(Outlook::Impossible(without(&child))),
+        Err(error) => return Ok(Outlook::Unknown(error.message)),
     }
     Ok(Outlook::Doubtful(
         "the registry has collected its manifest, which is put again from the journal; that works only while its layers \
          and configuration are there"
             .to_owned(),
     ))
+}
+
+/// The first manifest that an index lists and the registry no longer has.
+pub(super) async fn lost(
+    reader: &dyn RegistryReader,
+    repository: &RepositoryName,
+    manifest: &[u8],
+) -> Result<Option<Digest>, RegistryError> {
+    for child in children(manifest) {
+        if !reader.has_manifest(repository, &child).await? {
+            return Ok(Some(child));
+        }
+    }
+    Ok(None)
+}
+
+/// Why an index cannot come back without one of its images.
+pub(super) fn without(child: &Digest) -> String {
+    format!("the registry has collected {child}, which is in it; put that back or push it first")
 }
 
 /// The manifests that an index lists; none of anything else.

@@ -4,6 +4,7 @@ use crate::domain::{Action, Intent, Outcome, Skip};
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind};
 use crate::store::{JournalEntry, StoreError, StoreErrorKind};
 
+use super::foresee::{lost, without};
 use super::{Hands, MOST_TRIES, Target};
 
 /// What came of putting one tag back.
@@ -71,7 +72,7 @@ async fn one(hands: &Hands, entry: &JournalEntry) -> Result<Restored, StoreError
     let id = hands.store.intend(hands.run, &intent, &manifest, (hands.clock)()).await?;
     let outcome = match put(target, &intent, &manifest).await {
         Ok(()) => Outcome::Done(String::new()),
-        Err(error) => Outcome::Failed(explain(&error)),
+        Err(error) => Outcome::Failed(explain(target, &intent, &manifest, &error).await),
     };
     hands.store.settle(id, &outcome, (hands.clock)()).await?;
     Ok(Restored { intent, outcome, already_there: false })
@@ -103,7 +104,11 @@ pub(super) async fn put(target: &Target, intent: &Intent, manifest: &RawManifest
     }
 }
 
-fn explain(error: &RegistryError) -> String {
+/// What kept a tag from coming back: for an index the image in it that is gone, else the registry's own words.
+async fn explain(target: &Target, intent: &Intent, manifest: &RawManifest, error: &RegistryError) -> String {
+    if let Ok(Some(child)) = lost(&*target.reader, &intent.repository, &manifest.bytes).await {
+        return format!("{}: {}", error.message, without(&child));
+    }
     format!(
         "{}; if the registry has collected the image's blobs or manifests since, it cannot come back from here: push the \
          image again",

@@ -70,11 +70,9 @@ pub struct FindingView {
 impl FindingView {
     /// The finding with its severity and its sentence, which follow from the rest of it.
     #[must_use]
-    pub fn worded(kind: FindingKind, mut found: Self) -> Self {
-        found.kind = kind.label().to_owned();
-        found.severity = kind.severity().to_owned();
-        found.message = found.sentence(kind);
-        found
+    pub fn worded(kind: FindingKind, found: Self) -> Self {
+        let message = found.sentence(kind);
+        Self { kind: kind.label().to_owned(), severity: kind.severity().to_owned(), message, ..found }
     }
 
     fn sentence(&self, kind: FindingKind) -> String {

@@ -1,6 +1,6 @@
 //! The way back: which removals are meant, what putting them back would come to, and putting them back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -71,11 +71,10 @@ impl House {
     /// When nothing of the kind was removed, or the state cannot be read.
     pub async fn foresee_restore(&self, what: &ToRestore) -> Result<Vec<Restorable>, RunError> {
         let entries = self.removals(what).await?;
-        let mut runs: BTreeMap<Uuid, _> = BTreeMap::new();
-        for entry in &entries {
-            if !runs.contains_key(&entry.run) {
-                runs.insert(entry.run, self.store.run(&entry.run.to_string()).await?);
-            }
+        let ids: BTreeSet<Uuid> = entries.iter().map(|entry| entry.run).collect();
+        let mut runs = BTreeMap::new();
+        for id in ids {
+            runs.insert(id, self.store.run(&id.to_string()).await?);
         }
         let foreseen = apply::foresee(&self.store, &self.readers, entries).await?;
         let restorable = |foreseen: Foreseen| {
@@ -123,8 +122,8 @@ impl House {
     fn find_repository(&self, name: &str) -> Result<(RegistryName, RepositoryName), RunError> {
         let here = self.settings.registries.iter().find_map(|settings| {
             let hosts = registry::hosts(settings);
-            let names = std::iter::once(settings.name.as_str()).chain(hosts.iter().map(String::as_str));
-            let path = names.filter_map(|own| name.strip_prefix(own)?.strip_prefix('/')).next()?;
+            let mut names = std::iter::once(settings.name.as_str()).chain(hosts.iter().map(String::as_str));
+            let path = names.find_map(|own| name.strip_prefix(own)?.strip_prefix('/'))?;
             Some((settings.name.clone(), path.parse().ok()?))
         });
         here.ok_or_else(|| {

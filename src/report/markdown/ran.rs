@@ -33,7 +33,7 @@ fn head(run: &RunView) -> String {
     if !run.journal.is_empty() {
         let word = if run.command == "restore" { "restored" } else { "removed" };
         let [done, skipped, failed] = ["done", "skipped", "failed"].map(|label| count(run.number(label)));
-        out.push_str(&format!("\n**{done} {word}, {skipped} skipped, {failed} failed**\n"));
+        out.extend(["\n**", &done, " ", word, ", ", &skipped, " skipped, ", &failed, " failed**\n"]);
     }
     out
 }

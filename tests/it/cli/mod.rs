@@ -24,6 +24,7 @@ mod real;
 mod removal;
 mod secrets;
 mod settings;
+mod tickets;
 
 /// A folder to work in, with a home of its own and nothing of this machine's environment.
 struct Desk {

@@ -97,7 +97,7 @@ fn run(number: usize, words: &str) -> RunView {
         reasons: serde_json::Value::Null,
         intended_at: at,
         settled_at: Some(at),
-        outcome: Some(if number % 3 == 0 { "failed" } else { "done" }.into()),
+        outcome: Some(if number.is_multiple_of(3) { "failed" } else { "done" }.into()),
         skip: None,
         correlation_id: None,
         detail: Some(words.into()),

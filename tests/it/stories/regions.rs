@@ -60,11 +60,12 @@ fn fill(registry: &EmbeddedRegistry, name: &str, stale: usize, recorded: usize) 
 #[tokio::test]
 async fn six_hundred_and_twenty_go_and_each_decision_is_told() {
     let others = [region().await, region().await];
-    let more: String = ["eus", "sea"]
+    let more = ["eus", "sea"]
         .iter()
         .zip(&others)
         .map(|(name, registry)| format!("[registries.{name}]\n{KIND}\nendpoint = \"{}\"\n", registry.url()))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let walk = house(POLICIES, &more).await;
     let registries = [&walk.registry, &others[0], &others[1]];
     let evidence: Vec<Value> = REGIONS

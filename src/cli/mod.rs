@@ -204,7 +204,7 @@ struct RestoreArgs {
     #[command(flatten)]
     what: RestoreWhat,
     /// Of a repository only what was removed since then
-    #[arg(long, value_name = "TIME", value_parser = time, requires = "repository")]
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["run", "image"])]
     since: Option<Timestamp>,
     /// Only say what would come back, until when, and what cannot and why
     #[arg(long)]

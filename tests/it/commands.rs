@@ -21,7 +21,8 @@ fn commands(document: &str) -> (Vec<&str>, Vec<&str>) {
     let blocks = blocks.filter(|line| line.starts_with("tagwarden "));
     let without_comment = blocks.map(|line| line.split(" #").next().unwrap_or_default().trim());
     let spans = document.split('`').skip(1).step_by(2);
-    let spans = spans.filter(|span| span.split_whitespace().next() == Some("tagwarden"));
+    // Its bare name is no command.
+    let spans = spans.filter(|span| span.starts_with("tagwarden "));
     (without_comment.collect(), spans.collect())
 }
 

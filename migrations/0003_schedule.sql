@@ -7,11 +7,11 @@ CREATE TABLE schedules (
 -- What a run went by besides its settings.
 CREATE TABLE circumstances (
     run        TEXT PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
-    revision   TEXT,                          -- of all policy files
+    revision   TEXT,                         -- of all policy files
     git_commit TEXT,                         -- of their folder, where it is a checkout
-    due        TEXT,                          -- the policies that could remove, by name; nothing: all
-    held_back  TEXT,                          -- why nothing was removed although settings and policies enforce
-    despite    TEXT                           -- why a person had it removed in spite of that
+    due        TEXT,                         -- the policies that could remove, by name; nothing: all
+    held_back  TEXT,                         -- why nothing was removed although settings and policies enforce
+    despite    TEXT                          -- why a person had it removed in spite of that
 ) STRICT;
 
 -- Since when a repository is no longer listed; nothing: it was there at the last look.

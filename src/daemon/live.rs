@@ -58,6 +58,8 @@ struct Living {
     changed: mpsc::Sender<()>,
     watch: Option<Watch>,
     notifier: Notifier,
+    /// What systemd was told last.
+    told: String,
 }
 
 /// What came of a run.
@@ -112,6 +114,7 @@ impl Daemon {
             changed,
             watch: None,
             notifier,
+            told: String::new(),
         };
         living.begin(address).await;
         // What was missed while nothing lived waits for no minute to pass.
@@ -245,14 +248,16 @@ impl Living {
         for note in &due.notes {
             tracing::warn!("{note}");
         }
-        if !due.policies.is_empty() {
-            let what = self.table.words(&due.policies);
-            let all = due.policies.len() == self.table.policies;
-            let policies = if all { Due::All } else { Due::Only(due.policies) };
-            self.run(now, what, Turn { due: policies, despite: None, lease, tidy: self.tidy });
-        } else if !self.apply_approved(now).await {
-            self.settle().await;
+        if due.policies.is_empty() {
+            if !self.apply_approved(now).await {
+                self.settle().await;
+            }
+            return;
         }
+        let what = self.table.words(&due.policies);
+        let all = due.policies.len() == self.table.policies;
+        let policies = if all { Due::All } else { Due::Only(due.policies) };
+        self.run(now, what, Turn { due: policies, despite: None, lease, tidy: self.tidy });
     }
 
     /// Applies what lies in the folder of approved plans and is not applied yet. Gives whether there is such a plan.
@@ -493,7 +498,7 @@ impl Living {
     }
 
     /// Shows where it is in its work.
-    fn show(&self) {
+    fn show(&mut self) {
         let now = self.now();
         let Rules { settings, policies, .. } = &self.rules;
         let next = next_runs(settings, policies, host(&self.start.by), now, SHOWN);
@@ -503,7 +508,11 @@ impl Living {
             None => Doing::Nothing,
         };
         let problem = self.problems.settings.as_ref().or(self.problems.policies.as_ref()).cloned();
-        systemd::status(&self.words(&doing, next.first(), problem.as_ref()));
+        let words = self.words(&doing, next.first(), problem.as_ref());
+        if words != self.told {
+            systemd::status(&words);
+            self.told = words;
+        }
         self.board.update(|status| {
             status.ready = self.unready.is_none();
             (status.doing, status.next, status.held_back) = (doing, next, held_back);

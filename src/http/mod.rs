@@ -1,6 +1,6 @@
 //! The status page, health, metrics and the API, over HTTP. Nothing here changes anything.
 //!
-//! Pages are made from the record, the board and the plan of a run, which [`plan`] reads piece by piece. They need no
+//! Pages are made from the record, the board and the plan of a run, which `plan` reads piece by piece. They need no
 //! script and nothing from anywhere else; `guard` says so to the browser, and who may look.
 
 mod api;

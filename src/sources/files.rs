@@ -124,6 +124,8 @@ impl<'a> Walk<'a> {
 
     fn start(mut self, base: &Path) -> Result<Vec<Found>, SourceError> {
         let path = base.join(self.folder);
+        // The settings may be named without a folder, and so may what is beside them.
+        let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path };
         match fs::canonicalize(&path) {
             Ok(real) => self.folder(&path, self.folder, &mut vec![real])?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

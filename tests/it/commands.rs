@@ -8,8 +8,9 @@ use clap::error::ErrorKind;
 /// All documents, relative to the root.
 fn documents() -> Vec<String> {
     let folder = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap();
-    let docs = folder.map(|entry| format!("docs/{}", entry.unwrap().file_name().into_string().unwrap()));
-    let mut names: Vec<String> = docs.filter(|name| name.ends_with(".md")).collect();
+    let docs = folder.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let mut names: Vec<String> =
+        docs.map(|path| format!("docs/{}", path.file_name().unwrap().to_str().unwrap())).collect();
     names.extend(["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned));
     names.sort();
     names

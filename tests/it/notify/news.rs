@@ -51,11 +51,10 @@ fn failed_source(document: &mut PlanDocument) {
 async fn a_run_tells_what_came_of_it() {
     let (registry, folder) = desk("https://hooks.contoso.example/x").await;
     let settings = fs::read_to_string(folder.path().join("tagwarden.toml")).unwrap();
-    let source = "[sources.aks]\nkind = \"image-references\"\npaths = [\"evidence/*.txt\"]\n";
+    let source = "[sources.aks]\nkind = \"image-references\"\npaths = [\"*.txt\"]\n";
     fs::write(folder.path().join("tagwarden.toml"), format!("{settings}{source}")).unwrap();
     let image = format!("{}/shop/api:candidate-2\n", registry.url().trim_start_matches("http://"));
-    fs::create_dir(folder.path().join("evidence")).unwrap();
-    fs::write(folder.path().join("evidence/running.txt"), image).unwrap();
+    fs::write(folder.path().join("running.txt"), image).unwrap();
     let (code, out, err) = tagwarden(folder.path(), "plan --format json").await;
     assert_eq!(code, 0, "{err}");
     let good: PlanDocument = serde_json::from_str(&out).unwrap();

@@ -131,7 +131,7 @@ impl Daemon {
                 biased;
                 () = told(&mut stop) => break,
                 _ = alive.tick() => systemd::alive(),
-                came = living.run_ended() => living.note(&came),
+                came = living.run_ended() => living.go_on(&came).await,
                 Some(()) = reload.recv() => living.reload().await,
                 Some(()) = edits.recv() => look_at = Some(Instant::now() + QUIET),
                 () = sleep_until(look_at), if look_at.is_some() => {
@@ -375,6 +375,15 @@ impl Living {
         match (&mut running.task).await {
             Ok(came) => came,
             Err(panicked) => vec![Err(RunError::Failed(format!("a run ended by a fault in tagwarden: {panicked}")))],
+        }
+    }
+
+    /// After a run it is the turn of approved plans: where runs come every minute, no tick would be theirs.
+    async fn go_on(&mut self, came: &[Came]) {
+        let scheduled = self.running.as_ref().is_some_and(|running| running.kind == RunKind::Run);
+        self.note(came);
+        if scheduled {
+            self.apply_approved(self.now()).await;
         }
     }
 

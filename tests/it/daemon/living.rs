@@ -38,7 +38,7 @@ pub(super) struct World {
 }
 
 /// A daemon that lives in a task.
-struct Alive {
+pub(super) struct Alive {
     board: Arc<Board>,
     ticks: mpsc::Sender<()>,
     reload: mpsc::Sender<()>,
@@ -89,11 +89,11 @@ impl World {
         fs::write(self.path("policies/p.yaml"), text).unwrap();
     }
 
-    fn set(&self, time: &str) {
+    pub(super) fn set(&self, time: &str) {
         *self.now.lock().unwrap() = at(time);
     }
 
-    fn start(&self) -> Start {
+    pub(super) fn start(&self) -> Start {
         let now = Arc::clone(&self.now);
         Start {
             file: self.path("tagwarden.toml"),
@@ -104,7 +104,7 @@ impl World {
         }
     }
 
-    async fn wake(&self) -> Alive {
+    pub(super) async fn wake(&self) -> Alive {
         let daemon = Daemon::open(self.start()).await.unwrap();
         let board = daemon.board();
         assert!(!board.status().ready, "not before it lives");
@@ -150,14 +150,14 @@ impl World {
 
 impl Alive {
     /// A minute passes, and what is due is done.
-    async fn tick(&self) {
+    pub(super) async fn tick(&self) {
         self.ticks.send(()).await.unwrap();
         // The second one is taken once the first one was dealt with.
         self.ticks.send(()).await.unwrap();
         self.until(|status| status.doing == Doing::Nothing).await;
     }
 
-    async fn until(&self, what: impl Fn(&Status) -> bool) -> Status {
+    pub(super) async fn until(&self, what: impl Fn(&Status) -> bool) -> Status {
         for _ in 0..4000 {
             let status = self.board.status();
             if what(&status) && self.ticks.capacity() == 1 {
@@ -168,7 +168,7 @@ impl Alive {
         panic!("it never came to that: {:?}", self.board.status());
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.stop.send_replace(true);
         self.task.await.unwrap();
     }

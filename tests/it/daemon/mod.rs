@@ -1,5 +1,6 @@
 //! The daemon: what is due when, what is held back, and how it lives and ends.
 
+mod approved;
 mod due;
 mod holding;
 mod living;

@@ -56,6 +56,7 @@ fn the_image_is_bare_and_nobody_is_root() {
     let mut start = entry.clone();
     start.extend(exec(argument(&stage, "CMD")));
     assert_eq!(start, ["/usr/local/bin/tagwarden", "serve"]);
+    assert!(tagwarden::cli::command().try_get_matches_from(&start).is_ok());
     let check = exec(check);
     assert!(tagwarden::cli::command().try_get_matches_from(&check).is_ok(), "{check:?}");
     assert_eq!(check[0], entry[0]);

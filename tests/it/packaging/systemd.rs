@@ -120,7 +120,7 @@ fn the_units_call_what_there_is() {
     let daemon = keys(DAEMON);
     let run = keys(RUN);
     assert!(daemon["ExecStart"][0].contains(" serve --config "));
-    for line in [daemon["ExecReload"][0], run["ExecStart"][0]] {
+    for line in [daemon["ExecStart"][0], daemon["ExecReload"][0], run["ExecStart"][0]] {
         let words: Vec<&str> = line.split_whitespace().collect();
         let parsed = tagwarden::cli::command().try_get_matches_from(&words);
         assert!(parsed.is_ok(), "{line}: {parsed:?}");

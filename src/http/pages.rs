@@ -14,7 +14,7 @@ use super::board::Doing;
 use super::chart::{Chart, Point, chart};
 use super::plan::{Counts, VERDICTS, blocking};
 use super::problem::Problem;
-use super::shown::{EntryRow, RunRow, TagList, When, escaped, repository_link};
+use super::shown::{EntryRow, RunRow, TagList, When, escaped, page_link, repository_link};
 use super::views::{EntryView, RunCounts, RunView, TagView, recent, shows_all, standing};
 use crate::report::{SourceView, SummaryView, age, bytes, clip, count, counted, plain, short};
 use crate::store::{JournalOf, RunRecord};
@@ -359,8 +359,8 @@ struct Registry {
     repositories: Vec<(String, String, [String; 5], String)>,
     range: String,
     search: String,
-    previous: Option<u64>,
-    next: Option<u64>,
+    previous: Option<String>,
+    next: Option<String>,
 }
 
 pub(super) async fn registry(
@@ -401,8 +401,8 @@ async fn registry_page(app: &App, name: &str, query: &TagQuery) -> Result<Regist
             0 => "none".to_owned(),
             _ => format!("{} to {} of {}", count(first as u64 + 1), count(last as u64), count(all.len() as u64)),
         },
-        previous: (number > 1).then(|| number - 1),
-        next: (last < all.len() && !repositories.is_empty()).then(|| number + 1),
+        previous: (number > 1).then(|| page_link(query, None, number - 1)),
+        next: (last < all.len() && !repositories.is_empty()).then(|| page_link(query, None, number + 1)),
         repositories,
         search,
     })

@@ -134,23 +134,26 @@ pub(super) struct TagList {
     pub(super) show_place: bool,
 }
 
+/// The link to another page of what a query asks for.
+pub(super) fn page_link(query: &TagQuery, limit: Option<u64>, page: u64) -> String {
+    let mut link = form_urlencoded::Serializer::new(String::new());
+    for (key, value) in [("verdict", &query.verdict), ("search", &query.search)] {
+        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+            link.append_pair(key, value);
+        }
+    }
+    if let Some(limit) = limit {
+        link.append_pair("limit", &limit.to_string());
+    }
+    format!("?{}", link.append_pair("page", &page.to_string()).finish())
+}
+
 impl TagList {
     pub(super) fn of(tags: Vec<TagView>, total: u64, query: &TagQuery, limit: u32, counts: &Counts) -> Self {
         let (number, limit) = (query.number(), u64::from(limit));
         let first = (number - 1).saturating_mul(limit);
         let last = first + tags.len() as u64;
-        let to = |page: u64| {
-            let mut link = form_urlencoded::Serializer::new(String::new());
-            for (key, value) in [("verdict", &query.verdict), ("search", &query.search)] {
-                if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-                    link.append_pair(key, value);
-                }
-            }
-            if query.limit.is_some() {
-                link.append_pair("limit", &limit.to_string());
-            }
-            format!("?{}#tags", link.append_pair("page", &page.to_string()).finish())
-        };
+        let to = |page: u64| format!("{}#tags", page_link(query, query.limit.is_some().then_some(limit), page));
         let chosen = query.verdict.as_deref().unwrap_or_default();
         let search = query.search.clone().unwrap_or_default();
         Self {
@@ -237,6 +240,12 @@ mod tests {
     fn paths_cannot_be_left() {
         assert_eq!(repository_link("contoso", "shop/api"), "/registries/contoso/shop/api");
         assert_eq!(repository_link("a?b", "\"><script>#é"), "/registries/a%3Fb/%22%3E%3Cscript%3E%23%C3%A9");
+    }
+
+    #[test]
+    fn what_is_looked_for_stays_whole_in_a_link() {
+        let query = TagQuery { search: Some("a&b \"".into()), ..TagQuery::default() };
+        assert_eq!(page_link(&query, Some(50), 2), "?search=a%26b+%22&limit=50&page=2");
     }
 
     #[test]

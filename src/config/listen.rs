@@ -1,10 +1,13 @@
 //! Where the status page listens, and who may look at it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::ConfigError;
 use super::auth::secret_file;
+use super::layers;
 use super::reading::Reading;
 use crate::policy_file::{Fields, Node, read};
 
@@ -33,6 +36,27 @@ pub(super) fn listen(fields: &mut Fields<'_>, reading: &mut Reading) -> Option<L
             .help("name a file with a token, listen_token_file = \"…\"; or listen on 127.0.0.1 behind a proxy that signs in");
     }
     Some(Listen { address: address?, token: token? })
+}
+
+/// Where the daemon of these settings listens, whatever else is wrong with them.
+///
+/// # Errors
+/// When the file cannot be read, or `listen` is no address.
+pub fn listen_address(path: &Path, environment: &[(String, String)]) -> Result<SocketAddr, ConfigError> {
+    let wrong = |what: String| ConfigError::of(path, what);
+    let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("listen"));
+    let set = environment.iter().find(|(name, value)| is_it(name) && !value.is_empty());
+    let written = if let Some((_, value)) = set {
+        Some(value.clone())
+    } else {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|error| wrong(format!("the settings cannot be read: {error}")))?;
+        let root: toml::Table = text.parse().map_err(|_| wrong("no valid TOML".to_owned()))?;
+        root.get("listen").and_then(toml::Value::as_str).map(str::to_owned)
+    };
+    let parse =
+        |written: String| written.parse().map_err(|_| wrong("`listen` must be an IP address and a port".into()));
+    written.map_or(Ok(SocketAddr::from(DEFAULT)), parse)
 }
 
 fn address(node: &Node, reading: &mut Reading) -> Option<SocketAddr> {

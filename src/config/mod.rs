@@ -15,7 +15,7 @@ mod sources;
 mod workloads;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::policy_file::{Diagnostic, Fields, Node, PolicySet, Problems, Value, r
 use crate::registry::RegistrySettings;
 use crate::sources::SourceSettings;
 pub use approvals::{Approvals, Signer, SignerKey};
+pub use listen::listen_address;
 pub use notify::{Channel, Email, Encryption, NotifySettings, Occasion, Template};
 use reading::Reading;
 
@@ -144,8 +145,6 @@ impl Mode {
 const MODES: [(&str, Mode); 3] = [("dry-run", Mode::DryRun), ("approved", Mode::Approved), ("enforce", Mode::Enforce)];
 /// For how long a removal is to be undoable, unless the settings say otherwise.
 const UNDO_WINDOW: Duration = Duration::from_hours(7 * 24);
-/// Where the daemon listens, unless the settings say otherwise.
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 /// Where the settings are looked for, in this order.
 const PLACES: [&str; 2] = ["tagwarden.toml", "/etc/tagwarden/tagwarden.toml"];
 
@@ -207,27 +206,6 @@ pub fn policies_path(path: &Path, environment: &[(String, String)]) -> Option<Pa
         None => root.get("policies").map_or(Some("policies"), toml::Value::as_str)?,
     };
     Some(path.parent().unwrap_or(Path::new("")).join(named))
-}
-
-/// Where the daemon of these settings listens, whatever else is wrong with them.
-///
-/// # Errors
-/// When the file cannot be read, or `listen` is no address.
-pub fn listen_address(path: &Path, environment: &[(String, String)]) -> Result<SocketAddr, ConfigError> {
-    let wrong = |what: String| ConfigError::of(path, what);
-    let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("listen"));
-    let set = environment.iter().find(|(name, value)| is_it(name) && !value.is_empty());
-    let written = if let Some((_, value)) = set {
-        Some(value.clone())
-    } else {
-        let text = std::fs::read_to_string(path);
-        let text = text.map_err(|error| wrong(format!("the settings cannot be read: {error}")))?;
-        let root: toml::Table = text.parse().map_err(|_| wrong("no valid TOML".to_owned()))?;
-        root.get("listen").and_then(toml::Value::as_str).map(str::to_owned)
-    };
-    let parse =
-        |written: String| written.parse().map_err(|_| wrong("`listen` must be an IP address and a port".into()));
-    written.map_or(Ok(LISTEN), parse)
 }
 
 fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings> {

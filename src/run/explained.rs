@@ -2,22 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Decision, House, RunError};
-use crate::domain::{ImageReference, RegistryName, RepositoryName, TagAt, TagName};
-use crate::registry;
+use super::{Decision, House, Named, RunError};
+use crate::domain::TagAt;
 use crate::report::{self, PlanDocument, TimelineView, WeighedView};
 use crate::store::{JournalEntry, RunRecord};
-
-/// A repository, or one tag of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
-    /// The registry.
-    pub registry: RegistryName,
-    /// The repository.
-    pub repository: RepositoryName,
-    /// The tag, where one is named.
-    pub tag: Option<TagName>,
-}
 
 /// A run of the past: what it decided, and what it did.
 #[derive(Debug)]
@@ -31,31 +19,6 @@ pub struct Recalled {
 }
 
 impl House {
-    /// The repository, or the tag, that an image reference or `REGISTRY/REPOSITORY[:TAG]` names.
-    ///
-    /// # Errors
-    /// When it names none of the configured registries.
-    pub fn find_named(&self, text: &str) -> Result<Named, RunError> {
-        let usage = |why: String| RunError::Usage(format!("`{text}`: {why}"));
-        for settings in &self.settings.registries {
-            let by_name = text.strip_prefix(settings.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
-            let reference =
-                ImageReference::as_written(by_name.unwrap_or(text)).map_err(|error| usage(error.problem))?;
-            let here = by_name.is_some() && reference.host.is_none()
-                || reference.host.is_some() && reference.may_name_registry(&registry::hosts(settings))
-                || reference.host.is_none() && self.settings.registries.len() == 1;
-            if here {
-                if reference.tag.is_none() && reference.digest.is_some() {
-                    return Err(usage("it names a digest; name a tag or a repository".to_owned()));
-                }
-                let repository = reference.repository.ok_or_else(|| usage("it names no repository".to_owned()))?;
-                return Ok(Named { registry: settings.name.clone(), repository, tag: reference.tag });
-            }
-        }
-        let known: Vec<String> = self.settings.registries.iter().flat_map(registry::hosts).collect();
-        Err(usage(format!("no configured registry is meant by it; known hosts: {}", known.join(", "))))
-    }
-
     /// What each rule says of a tag that was decided about, and what time alone will make of it.
     #[must_use]
     pub fn weighed(&self, decision: &Decision, named: &Named) -> Option<WeighedView> {

@@ -1,10 +1,23 @@
 //! What people name: a run by the beginning of its id, a tag by a reference.
 
+use std::str::FromStr as _;
+
 use super::{House, RunError};
 use crate::domain::{ImageReference, RegistryName, RepositoryName, TagName};
 use crate::registry;
 use crate::report::{PlanDocument, RunView};
 use crate::store::{RunRecord, StoreErrorKind};
+
+/// A repository, or one tag of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The registry.
+    pub registry: RegistryName,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag, where one is named.
+    pub tag: Option<TagName>,
+}
 
 impl House {
     /// The record of the run whose id begins so.
@@ -33,28 +46,39 @@ impl House {
         Ok((RunView::new(&record, &journal).under(circumstances), plan))
     }
 
-    /// The registry, repository and tag that an image reference or `REGISTRY/REPOSITORY:TAG` names.
+    /// The repository, or the tag, that an image reference or `REGISTRY/REPOSITORY[:TAG]` names.
     ///
     /// # Errors
-    /// When it names none of the configured registries, or no tag.
-    pub fn find_image(&self, image: &str) -> Result<(RegistryName, RepositoryName, TagName), RunError> {
-        let usage = |why: String| RunError::Usage(format!("`{image}`: {why}"));
+    /// When it names none of the configured registries.
+    pub fn find_named(&self, text: &str) -> Result<Named, RunError> {
+        let usage = |why: String| RunError::Usage(format!("`{text}`: {why}"));
         for settings in &self.settings.registries {
-            let by_name = image.strip_prefix(settings.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
-            let reference: ImageReference = by_name
-                .unwrap_or(image)
-                .parse()
-                .map_err(|error: crate::domain::InvalidReference| usage(error.to_string()))?;
+            let by_name = text.strip_prefix(settings.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
+            let reference =
+                ImageReference::as_written(by_name.unwrap_or(text)).map_err(|error| usage(error.problem))?;
             let here = by_name.is_some() && reference.host.is_none()
                 || reference.host.is_some() && reference.may_name_registry(&registry::hosts(settings))
                 || reference.host.is_none() && self.settings.registries.len() == 1;
             if here {
+                if reference.tag.is_none() && reference.digest.is_some() {
+                    return Err(usage("it names a digest; name a tag or a repository".to_owned()));
+                }
                 let repository = reference.repository.ok_or_else(|| usage("it names no repository".to_owned()))?;
-                let tag = reference.tag.ok_or_else(|| usage("it names no tag".to_owned()))?;
-                return Ok((settings.name.clone(), repository, tag));
+                return Ok(Named { registry: settings.name.clone(), repository, tag: reference.tag });
             }
         }
         let known: Vec<String> = self.settings.registries.iter().flat_map(registry::hosts).collect();
         Err(usage(format!("no configured registry is meant by it; known hosts: {}", known.join(", "))))
+    }
+
+    /// The registry, repository and tag that an image reference or `REGISTRY/REPOSITORY:TAG` names; `latest` where it has
+    /// no tag.
+    ///
+    /// # Errors
+    /// When it names none of the configured registries, or a digest alone.
+    pub fn find_image(&self, image: &str) -> Result<(RegistryName, RepositoryName, TagName), RunError> {
+        let Named { registry, repository, tag } = self.find_named(image)?;
+        let latest = || TagName::from_str("latest").map_err(|error| RunError::Usage(format!("`{image}`: {error}")));
+        Ok((registry, repository, tag.map_or_else(latest, Ok)?))
     }
 }

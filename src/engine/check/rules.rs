@@ -28,6 +28,8 @@ pub(super) fn look<'a>(
         let members = members(policy, repository, now);
         let kept = kept(policy, &members, &rules.timezone, now);
         let selected: HashSet<u32> = members.values().flatten().map(|member| member.position).collect();
+        // There may be a hundred thousand of them.
+        drop(members);
         for one in going.iter().filter(|one| selected.contains(&one.removal.at.tag)) {
             owners.entry(one.removal.at).or_default().push(&policy.name);
             if kept.contains(&one.removal.at.tag) {

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::domain::{Limits, RegistryName};
+use crate::domain::{Limits, Policy, RegistryName};
 use crate::policy_file::{Diagnostic, Fields, Node, PolicySet, Problems, Value, read};
 use crate::registry::RegistrySettings;
 use crate::sources::SourceSettings;
@@ -326,6 +326,27 @@ fn limits(node: &Node, reading: &mut Reading) -> Option<Limits> {
 /// What is wrong between settings and policies: registries that policies name and nobody configured.
 #[must_use]
 pub fn cross_check(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
+    let mut problems = unknown_registries(settings, policies);
+    problems.extend(graces_too_short(settings, policies));
+    problems
+}
+
+/// The policies that would delete a manifest while its untag is still to be undoable.
+fn graces_too_short(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
+    let too_short = |policy: &Policy| {
+        let after = policy.delete_manifest_after.as_ref()?;
+        if after.duration.unsigned_abs() >= settings.undo_window {
+            return None;
+        }
+        let window = humantime::format_duration(settings.undo_window);
+        let message = format!("`after {}` is sooner than the `undo_window` of {window} ends", after.written);
+        let help = format!("wait at least that long, or shorten `undo_window` in {}", settings.file.display());
+        Some(policies.places.get(&policy.name)?.then.as_ref()?.saying(message, help))
+    };
+    policies.policies.iter().filter_map(too_short).collect()
+}
+
+fn unknown_registries(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
     let known: Vec<&str> = settings.registries.iter().map(|registry| registry.name.as_str()).collect();
     let unknown = policies.registries.iter().filter(|(name, _)| !known.contains(&name.as_str()));
     unknown

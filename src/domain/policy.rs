@@ -26,6 +26,8 @@ pub struct Policy {
     pub group_by: Vec<String>,
     /// What stays.
     pub keep: Keep,
+    /// How long after its last tag was removed a manifest is deleted as well; nothing means never.
+    pub delete_manifest_after: Option<Span>,
     /// Whether what it lets go may really be removed.
     pub mode: PolicyMode,
     /// Its own limits.

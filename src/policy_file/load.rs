@@ -32,6 +32,8 @@ pub struct Places {
     pub name: Diagnostic,
     /// Each of its keep rules, in order.
     pub rules: Vec<Diagnostic>,
+    /// What it says comes after an untag, if it does.
+    pub then: Option<Diagnostic>,
 }
 
 impl PolicySet {
@@ -105,9 +107,10 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     let (mut diagnostics, mut policies, mut registries) = (unread, Vec::new(), Vec::new());
     let mut places = BTreeMap::new();
     for (problems, placed) in read {
-        for Placed { policy, registries: named, name, rules } in placed {
+        for Placed { policy, registries: named, name, rules, then } in placed {
             let rules = rules.iter().map(|at| problems.diagnostic(at, "")).collect();
-            places.insert(policy.name.clone(), Places { name: problems.diagnostic(&name, ""), rules });
+            let then = then.map(|at| problems.diagnostic(&at, ""));
+            places.insert(policy.name.clone(), Places { name: problems.diagnostic(&name, ""), rules, then });
             let message = format!("named by policy `{}`", policy.name);
             registries.extend(named.into_iter().map(|(name, at)| (name, problems.diagnostic(&at, message.as_str()))));
             policies.push(policy);

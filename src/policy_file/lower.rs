@@ -21,6 +21,7 @@ const VERSIONS: [(&str, VersionPart); 3] =
 const RULES: [&str; 8] = ["newest", "within", "daily", "weekly", "monthly", "yearly", "newest_per", "matching"];
 const SELECT_HELP: &str = "to select every tag write `select: { tags: [\"*\"] }`";
 const RULE_HELP: &str = "write it as `- newest: 5`";
+const THEN_HELP: &str = "write `then: { delete_manifest: after 14d }`, or leave it out: nothing is deleted then";
 const KEEP_HELP: &str = "write `keep: all`, `keep: none`, or a list of rules such as `- newest: 5`";
 
 /// The file that a policy stands in, for its record.
@@ -38,6 +39,8 @@ pub(super) struct Placed {
     pub(super) registries: Vec<(RegistryName, Place)>,
     /// Where each of its keep rules stands, in order.
     pub(super) rules: Vec<Place>,
+    /// Where it says what comes after an untag, if it does.
+    pub(super) then: Option<Place>,
 }
 
 /// All policies of a file that could be understood; the problems say what could not.
@@ -114,6 +117,8 @@ fn policy<'a>(
         .map_or(Some(Vec::new()), |node| groups(node, select.as_ref().map(|selector| &selector.tags), problems));
     let keep_node = required(&mut fields, "keep", "to keep nothing write `keep: none`", problems);
     let keep = keep_node.and_then(|node| keep(node, problems));
+    let then_node = fields.get("then");
+    let then = then_node.map(|node| then(node, problems));
     let mode = fields.get("mode").map_or(Some(PolicyMode::default()), |node| mode(node, problems));
     let limits = fields.get("limits").map_or(Some(PolicyLimits::default()), |node| limits(node, problems));
     let schedule = fields.get("schedule").map(|node| read::cron("schedule", node, problems));
@@ -125,6 +130,7 @@ fn policy<'a>(
         select: select?,
         group_by: group_by?,
         keep: keep?,
+        delete_manifest_after: flat(then)?,
         mode: mode?,
         limits: limits?,
         schedule: flat(schedule)?,
@@ -137,7 +143,8 @@ fn policy<'a>(
         Some(Value::List(rules)) => rules.iter().map(|rule| rule.at.clone()).collect(),
         _ => Vec::new(),
     };
-    Some(Placed { policy, name: at, registries, rules })
+    let then = then_node.map(|node| node.at.clone());
+    Some(Placed { policy, name: at, registries, rules, then })
 }
 
 /// The registries of a policy, each with its place in the list that it was read from.
@@ -171,6 +178,7 @@ fn policy_hint(key: &str) -> Option<&'static str> {
         }
         _ if RULES.contains(&key) => Some("it belongs under `keep:`, as `- ` and the rule"),
         "untag" | "percent" => Some("it belongs under `limits:`"),
+        "delete_manifest" | "delete" | "purge" => Some("manifests go by `then: { delete_manifest: after 14d }`"),
         "cron" => Some("a policy's own times are `schedule: \"0 3 * * 0\"`"),
         _ => None,
     }
@@ -341,7 +349,7 @@ fn keep_rule(entry: &Entry, problems: &mut Problems) -> Option<KeepRule> {
     };
     match &*entry.key {
         "newest" => count("newest", node, problems).map(KeepRule::Newest),
-        "within" => span(node, problems).map(KeepRule::Within),
+        "within" => span("within", node, problems).map(KeepRule::Within),
         "daily" => bucketed(Period::Day, problems),
         "weekly" => bucketed(Period::Week, problems),
         "monthly" => bucketed(Period::Month, problems),
@@ -373,10 +381,38 @@ fn count(rule: &str, node: &Node, problems: &mut Problems) -> Option<NonZeroU32>
     read::whole(rule, node, 1..=u32::MAX, problems).and_then(NonZeroU32::new)
 }
 
-fn span(node: &Node, problems: &mut Problems) -> Option<Span> {
-    let duration = read::duration("within", node, problems)?;
-    let written = read::text("within", node, problems)?;
+fn span(key: &str, node: &Node, problems: &mut Problems) -> Option<Span> {
+    let duration = read::duration(key, node, problems)?;
+    let written = read::text(key, node, problems)?;
     Some(Span { duration: SignedDuration::try_from(duration).ok()?, written: written.trim().into() })
+}
+
+/// How long after the last untag a manifest is deleted.
+fn then(node: &Node, problems: &mut Problems) -> Option<Span> {
+    const KEY: &str = "delete_manifest";
+    if !matches!(&node.value, Value::Map(entries) if !entries.is_empty()) {
+        problems
+            .add(&node.at, format!("`then` must say what comes after an untag, not {}", node.value.describe()))
+            .help(THEN_HELP);
+        return None;
+    }
+    let mut fields = Fields::of(node, "policy's `then`", problems)?;
+    let after = fields.get(KEY);
+    if after.is_none() && !fields.misspelt(KEY) {
+        problems.add(fields.at(), "`then` without `delete_manifest`").help(THEN_HELP);
+    }
+    fields.finish(|_| None, problems);
+    let after = after?;
+    let grace = match &after.value {
+        Value::Text(text) => text.trim().strip_prefix("after ").map(|rest| Value::Text(rest.to_owned())),
+        _ => None,
+    };
+    let Some(value) = grace else {
+        let message = format!("`{KEY}` must be `after` and a time, not {}", after.value.describe());
+        problems.add(&after.at, message).help(THEN_HELP);
+        return None;
+    };
+    span(KEY, &Node { at: after.at.clone(), value }, problems)
 }
 
 fn newest_per(node: &Node, problems: &mut Problems) -> Option<KeepRule> {

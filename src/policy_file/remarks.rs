@@ -139,6 +139,11 @@ impl<'a> Looked<'a> {
     }
 
     fn alone(&self, found: &mut Vec<Remark>) {
+        if let (Some(why), Some(then)) = (self.lets_nothing_go(), &self.places.then) {
+            let message = format!("`then` has no effect: policy `{}` {why}", self.policy.name);
+            let diagnostic = then.saying(message, "leave it out: manifests are deleted only after their untags");
+            found.push(self.remark(Severity::Warning, "then-without-effect", diagnostic));
+        }
         if let Some((at, why)) = &self.endless {
             let message = format!("policy `{}` never lets anything go: {why}", self.policy.name);
             let diagnostic = self.rule_place(*at).saying(message, "if that is meant, write `keep: all`");

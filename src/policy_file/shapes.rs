@@ -34,6 +34,8 @@ pub struct PolicyShape {
     pub group_by: Option<Vec<String>>,
     /// What stays. A tag stays if any rule keeps it.
     pub keep: KeepShape,
+    /// What comes after an untag. Default: nothing, so that every untag can be undone while the manifest is there.
+    pub then: Option<ThenShape>,
     /// Whether what it lets go may really be removed, where the settings enforce, too. Default: dry-run.
     #[schemars(default = "dry_run", example = &"enforce")]
     pub mode: Option<ModeShape>,
@@ -157,6 +159,19 @@ pub enum VersionShape {
     Minor,
     /// 1.2.3 with its pre-releases
     Patch,
+}
+
+/// What comes after an untag.
+#[derive(JsonSchema)]
+#[schemars(rename = "Then", deny_unknown_fields)]
+pub struct ThenShape {
+    /// A manifest is deleted so long after Tagwarden removed its last tag, if nothing tags, claims, contains or refers to
+    /// it by then: `after 14d`.
+    #[schemars(
+        regex(pattern = r"^\s*after ([0-9]+\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|wks?|w|years?|yrs?|y)\s*)+$"),
+        example = &"after 14d"
+    )]
+    pub delete_manifest: String,
 }
 
 /// Whether what a policy lets go may really be removed.

@@ -106,6 +106,7 @@ policies:
       - yearly: 3
       - newest_per: { version: minor, count: 2 }
       - matching: ["*-lts", "!x-lts"]
+    then: { delete_manifest: after 1d 12h }
     mode: enforce
     limits: { untag: 200, percent: 30 }
   - name: least
@@ -122,6 +123,8 @@ fn everything_that_can_be_written_is_read() {
     assert_eq!(everything.owner.as_deref(), Some("platform@contoso.example"));
     assert_eq!(everything.group_by, ["branch"]);
     assert_eq!(everything.mode, PolicyMode::Enforce);
+    let grace = everything.delete_manifest_after.as_ref().unwrap();
+    assert_eq!((grace.duration.as_hours(), &*grace.written), (36, "1d 12h"));
     assert_eq!(everything.limits, PolicyLimits { untag: Some(200), percent: Some(30) });
     assert_eq!(&*everything.file, "whole.yaml");
     assert_eq!(*everything.revision, *Digest::of(WHOLE.as_bytes()).to_string());
@@ -137,6 +140,7 @@ fn everything_that_can_be_written_is_read() {
     assert!(matches!(least.keep, Keep::None));
     assert!(matches!(least.select.tags, TagSelector::All));
     assert!(least.select.repositories.is_none());
+    assert_eq!(least.delete_manifest_after, None);
     assert_eq!((least.mode, least.limits), (PolicyMode::DryRun, PolicyLimits::default()));
     assert_eq!(Schema::new().accepts(WHOLE), Some(true));
 }

@@ -225,6 +225,7 @@ fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
             select: Selector { registries, repositories: None, tags },
             group_by,
             keep,
+            delete_manifest_after: None,
             mode: if enforce { PolicyMode::Enforce } else { PolicyMode::DryRun },
             limits: PolicyLimits { untag, percent },
             schedule: None,

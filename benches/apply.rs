@@ -17,7 +17,7 @@ use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 use tagwarden::domain::{Action, Date, Intent, Inventory, Outcome, Removal, RemovalMethod, TagAt};
 use tagwarden::registry::{
-    ContentCache as _, Patience, RegistryKind, RegistrySettings, Scope, collect, reader, writer,
+    ContentCache as _, LookFor, Patience, RegistryKind, RegistrySettings, Scope, collect, reader, writer,
 };
 use tagwarden::store::{NewRun, RunKind, Store};
 use uuid::Uuid;
@@ -44,7 +44,7 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
     let store = Store::open(&folder.path().join("state.db")).await?;
     let settings = settings(&registry, concurrency)?;
     let reader = reader(settings.clone(), Patience::default())?;
-    let inventory = collect(&[Arc::clone(&reader)], &Scope::All, &store, &()).await;
+    let inventory = collect(&[Arc::clone(&reader)], &Scope::All, &LookFor::new(), &store, &()).await;
     let target = Target { reader, writer: writer(settings.clone(), Patience::default())? };
     let hands = Hands {
         store: store.clone(),

@@ -11,7 +11,7 @@ use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 use tagwarden::domain::RemovalAbility;
-use tagwarden::registry::{Patience, RegistryKind, RegistrySettings, Scope, collect, reader};
+use tagwarden::registry::{LookFor, Patience, RegistryKind, RegistrySettings, Scope, collect, reader};
 use tagwarden::store::Store;
 
 const REPOSITORIES: usize = 4;
@@ -38,7 +38,7 @@ async fn measure(referrers_api: bool) -> Result<(), Box<dyn Error>> {
     let store = Store::open(&folder.path().join("state.db")).await?;
     for plan in ["first", "second"] {
         let reader = reader(settings(&registry)?, Patience::default())?;
-        let mut inventory = collect(&[Arc::clone(&reader)], &Scope::All, &store, &()).await;
+        let mut inventory = collect(&[Arc::clone(&reader)], &Scope::All, &LookFor::new(), &store, &()).await;
         store.observe(&mut inventory, now()?).await?;
         let read = reader.requests().total;
         assert_eq!((inventory.tag_count(), inventory.has_gaps()), (REPOSITORIES * TAGS, false));

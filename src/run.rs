@@ -19,7 +19,7 @@ use crate::domain::{
 };
 use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
-use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
+use crate::registry::{self, LookFor, Patience, Progress, RegistryReader, Scope};
 use crate::report::{self, Basis, PlanDocument};
 use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
 
@@ -270,7 +270,7 @@ impl House {
         let evaluated_at = at.unwrap_or(now);
         let rules = due.of(self.rules());
         let readers: Vec<_> = self.readers.values().cloned().collect();
-        let mut inventory = registry::collect(&readers, scope, &self.store, progress).await;
+        let mut inventory = registry::collect(&readers, scope, &LookFor::new(), &self.store, progress).await;
         self.store.observe(&mut inventory, now).await?;
         let remember = if *scope == Scope::All && at.is_none() { Remember::Yes } else { Remember::No };
         let claims = self.gather(now, evaluated_at, remember).await?;

@@ -41,6 +41,8 @@ pub struct Registry {
     pub accepts_retention: bool,
     /// How much the registry's clock is ahead of ours; nothing where it did not say.
     pub clock_ahead: Option<SignedDuration>,
+    /// Whether every manifest was listed, tagged or not: only then can it be known that no index holds one.
+    pub lists_untagged: bool,
     /// Its repositories, by name.
     pub repositories: Vec<Repository>,
     /// What could not be read of the registry as a whole.
@@ -100,6 +102,9 @@ pub struct Repository {
     pub tags: Vec<Tag>,
     /// Every manifest that was read: those of the tags, their children to any depth, and their referrers.
     pub manifests: BTreeMap<Digest, Manifest>,
+    /// Those of the manifests that were looked for by their digest (see `registry::LookFor`) that are there; when the
+    /// registry says that they last changed. They stand in `manifests`, too.
+    pub untagged: BTreeMap<Digest, Option<Timestamp>>,
     /// What could not be read here.
     pub gaps: Vec<Gap>,
     /// A lock on the whole repository.
@@ -167,6 +172,17 @@ pub struct TagNow {
     pub pushed_at: Option<Timestamp>,
     /// A lock on it.
     pub lock: Option<Lock>,
+}
+
+/// What is so of one manifest right now, by its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestNow {
+    /// Tags that name it. A registry may cut the list, but an empty one is empty.
+    pub tags: Vec<TagName>,
+    /// A lock on it.
+    pub lock: Option<Lock>,
+    /// When the registry says that it last changed.
+    pub changed_at: Option<Timestamp>,
 }
 
 /// A blob in a registry's store.
@@ -326,6 +342,7 @@ impl Registry {
             particulars: None,
             accepts_retention: false,
             clock_ahead: None,
+            lists_untagged: false,
             repositories: Vec::new(),
             gaps: Vec::new(),
         }
@@ -343,7 +360,14 @@ impl Repository {
     /// A repository of which nothing is known yet.
     #[must_use]
     pub fn empty(name: RepositoryName) -> Self {
-        Self { name, tags: Vec::new(), manifests: BTreeMap::new(), gaps: Vec::new(), lock: None }
+        Self {
+            name,
+            tags: Vec::new(),
+            manifests: BTreeMap::new(),
+            untagged: BTreeMap::new(),
+            gaps: Vec::new(),
+            lock: None,
+        }
     }
 
     /// Gives back the memory that reading it piece by piece left unused, which is up to half of all.

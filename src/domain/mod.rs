@@ -21,8 +21,8 @@ pub use claim::{Claim, Claims, Holder, Release, ReleaseStatus, SourceAnswer, Sou
 pub use cron::{Cron, InvalidCron};
 pub use digest::{Digest, InvalidDigest};
 pub use inventory::{
-    Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, Registry, RemovalAbility, RemovalMethod, RemovalObstacle,
-    Repository, Tag, TagNow,
+    Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, ManifestNow, Registry, RemovalAbility, RemovalMethod,
+    RemovalObstacle, Repository, Tag, TagNow,
 };
 pub use journal::{Action, Intent, Outcome, Skip};
 pub use moment::Moment;

@@ -9,8 +9,8 @@ use super::acr::{AcrReader, AcrWriter};
 use super::challenge::host_and_port;
 use super::distribution::DistributionReader;
 use super::removal::DistributionWriter;
-use super::{ContentCache, RegistryError, RegistryKind, RegistryReader, RegistrySettings, RegistryWriter};
-use crate::domain::{GapAt, Inventory, Registry, RegistryName, RepositoryName};
+use super::{ContentCache, LookFor, RegistryError, RegistryKind, RegistryReader, RegistrySettings, RegistryWriter};
+use crate::domain::{Digest, GapAt, Inventory, Registry, RegistryName, RepositoryName};
 use crate::transport::Patience;
 
 /// What to read of the registries.
@@ -41,6 +41,9 @@ impl Progress for () {
 /// bounds what is held in memory half read.
 const REPOSITORIES_AT_ONCE: usize = 16;
 
+/// Nothing to look for.
+static NOTHING: BTreeSet<Digest> = BTreeSet::new();
+
 /// The reader for a registry, by its kind.
 ///
 /// # Errors
@@ -63,10 +66,12 @@ pub fn writer(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn 
     }
 }
 
-/// Reads the registries, all at once. Never fails: what could not be read is a gap.
+/// Reads the registries, all at once. Never fails: what could not be read is a gap. What to look for in a repository
+/// that is not read is not found.
 pub async fn collect(
     readers: &[Arc<dyn RegistryReader>],
     scope: &Scope,
+    look_for: &LookFor,
     cache: &dyn ContentCache,
     progress: &dyn Progress,
 ) -> Inventory {
@@ -74,7 +79,7 @@ pub async fn collect(
         Scope::All => true,
         Scope::Only(only) => only.contains_key(&reader.settings().name),
     });
-    let registries = future::join_all(wanted.map(|reader| registry(&**reader, scope, cache, progress))).await;
+    let registries = future::join_all(wanted.map(|reader| registry(&**reader, scope, look_for, cache, progress))).await;
     let mut inventory = Inventory { registries };
     inventory.sort();
     inventory
@@ -83,6 +88,7 @@ pub async fn collect(
 async fn registry(
     reader: &dyn RegistryReader,
     scope: &Scope,
+    look_for: &LookFor,
     cache: &dyn ContentCache,
     progress: &dyn Progress,
 ) -> Registry {
@@ -113,7 +119,8 @@ async fn registry(
     progress.found(name, names.len());
     let repositories = stream::iter(names)
         .map(|repository| async move {
-            let mut read = reader.repository(&repository, cache).await;
+            let look_for = look_for.get(&(name.clone(), repository.clone())).unwrap_or(&NOTHING);
+            let mut read = reader.repository(&repository, look_for, cache).await;
             read.compact();
             progress.read(name, &repository, read.tags.len());
             read
@@ -128,6 +135,7 @@ async fn registry(
         removal: settings.removal,
         particulars,
         accepts_retention: settings.accepts_retention,
+        lists_untagged: reader.lists_untagged(),
         repositories,
         gaps,
         ..Registry::empty(name.clone(), settings.kind.label())

@@ -16,8 +16,8 @@ use super::{
     Requests, paging, pull,
 };
 use crate::domain::{
-    Digest, Gap, GapAt, InvalidName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName, Tag,
-    TagName, TagNow,
+    Digest, Gap, GapAt, InvalidName, ManifestNow, RemovalAbility, RemovalMethod, RemovalObstacle, Repository,
+    RepositoryName, Tag, TagName, TagNow,
 };
 use crate::transport::{Ask, Patience};
 
@@ -176,7 +176,8 @@ impl RegistryReader for DistributionReader {
         Ok(catalogue)
     }
 
-    async fn repository(&self, name: &RepositoryName, cache: &dyn ContentCache) -> Repository {
+    /// What no tag leads to is not listed by this API, so there is nothing to look for.
+    async fn repository(&self, name: &RepositoryName, _: &BTreeSet<Digest>, cache: &dyn ContentCache) -> Repository {
         let mut repository = Repository::empty(name.clone());
         let names = match self.tag_names(name).await {
             Ok((names, gaps)) => {
@@ -222,6 +223,25 @@ impl RegistryReader for DistributionReader {
 
     async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError> {
         pull::has_manifest(&self.http, repository, digest).await
+    }
+
+    async fn manifest_now(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<ManifestNow>, RegistryError> {
+        Err(RegistryError {
+            kind: RegistryErrorKind::Unsupported,
+            message: format!(
+                "registry `{}` speaks the distribution API, which has no question for the tags of a manifest, so it is \
+                 not known whether a tag names {digest} of {repository}",
+                self.http.settings.name
+            ),
+        })
+    }
+
+    async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, RegistryError> {
+        pull::all_referrers(&self.http, repository, digest).await
     }
 
     async fn manifest(

@@ -16,7 +16,7 @@ mod pull;
 mod removal;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +27,8 @@ use secrecy::SecretString;
 
 use crate::azure;
 use crate::domain::{
-    Digest, Gap, Particulars, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName,
-    Sku, TagName, TagNow,
+    Digest, Gap, ManifestNow, Particulars, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository,
+    RepositoryName, Sku, TagName, TagNow,
 };
 
 pub use crate::transport::{
@@ -173,6 +173,9 @@ pub struct Catalogue {
     pub gaps: Vec<Gap>,
 }
 
+/// Manifests to be read although no tag may lead to them, by repository.
+pub type LookFor = BTreeMap<(RegistryName, RepositoryName), BTreeSet<Digest>>;
+
 /// What came of asking a registry to remove something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removed {
@@ -220,8 +223,22 @@ pub trait RegistryReader: Send + Sync {
     /// When not even the first page could be read. Later failures are gaps of the catalogue.
     async fn catalogue(&self) -> Result<Catalogue, RegistryError>;
 
+    /// Whether [`RegistryReader::repository`] lists every manifest, tagged or not, and so finds those that are looked
+    /// for and every index that may hold them.
+    fn lists_untagged(&self) -> bool {
+        false
+    }
+
     /// Everything about one repository: tags, manifests, children, referrers. Failures become its gaps.
-    async fn repository(&self, name: &RepositoryName, cache: &dyn ContentCache) -> Repository;
+    ///
+    /// Where untagged manifests are listed, those to look for are read, too, and so is whatever may refer to them. One
+    /// that is not listed is not there, which is no failure.
+    async fn repository(
+        &self,
+        name: &RepositoryName,
+        look_for: &BTreeSet<Digest>,
+        cache: &dyn ContentCache,
+    ) -> Repository;
 
     /// The names of all tags that a repository has right now, sorted.
     ///
@@ -240,6 +257,24 @@ pub trait RegistryReader: Send + Sync {
     /// # Errors
     /// When the registry did not say.
     async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError>;
+
+    /// What is so of a manifest right now, the tags that name it above all; nothing if there is no such manifest.
+    ///
+    /// # Errors
+    /// When the registry did not say, or [`RegistryErrorKind::Unsupported`] where it cannot: the distribution API has no
+    /// question for the tags of a manifest.
+    async fn manifest_now(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<ManifestNow>, RegistryError>;
+
+    /// What refers to a manifest right now: all of it, and asked of the registry, never of a cache.
+    ///
+    /// # Errors
+    /// When the list could not be read whole, or [`RegistryErrorKind::Unsupported`] where the registry does not know the
+    /// question: nobody can say then that nothing refers to it.
+    async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, RegistryError>;
 
     /// A manifest's exact bytes, verified; nothing if there is no such manifest.
     ///
@@ -326,4 +361,10 @@ pub trait RegistryWriter: Send + Sync {
         tag: &TagName,
         manifest: &RawManifest,
     ) -> Result<(), RegistryError>;
+
+    /// Puts a manifest by its digest, without a tag, byte for byte and by its own media type.
+    ///
+    /// # Errors
+    /// As [`RegistryWriter::put_tag`].
+    async fn put_manifest(&self, repository: &RepositoryName, manifest: &RawManifest) -> Result<(), RegistryError>;
 }

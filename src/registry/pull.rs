@@ -166,6 +166,29 @@ pub(super) enum Referrers {
     Unsupported,
 }
 
+/// All manifests that refer to one.
+///
+/// # Errors
+/// When the list could not be read whole, or the registry does not know the question.
+pub(super) async fn all_referrers(
+    http: &RegistryHttp,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Vec<Digest>, RegistryError> {
+    match referrers(http, repository, digest).await? {
+        Referrers::Listed(_, Some(error)) => Err(error),
+        Referrers::Listed(digests, None) => Ok(digests),
+        Referrers::Unsupported => Err(RegistryError {
+            kind: RegistryErrorKind::Unsupported,
+            message: format!(
+                "registry `{}` does not list what refers to a manifest (OCI distribution 1.1), so it is not known whether \
+                 anything refers to {digest} of {repository}",
+                http.settings.name
+            ),
+        }),
+    }
+}
+
 /// The manifests that refer to one. A 404, 400 or 405 says that the registry has no such API, unless it is about the
 /// repository.
 pub(super) async fn referrers(

@@ -31,12 +31,6 @@ impl DistributionWriter {
     pub fn with_patience(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
         Ok(Self { http: RegistryHttp::new(settings, patience)? })
     }
-
-    async fn delete(&self, repository: &RepositoryName, reference: &str) -> Result<Removed, RegistryError> {
-        let url = self.http.url(&format!("/v2/{repository}/manifests/{reference}"));
-        let answer = self.http.send(&Grant::Delete(repository.clone()), &Ask::delete(url)).await?;
-        removed(&answer)
-    }
 }
 
 #[async_trait]
@@ -46,11 +40,11 @@ impl RegistryWriter for DistributionWriter {
     }
 
     async fn untag(&self, repository: &RepositoryName, tag: &TagName) -> Result<Removed, RegistryError> {
-        self.delete(repository, tag.as_str()).await
+        delete(&self.http, repository, tag.as_str()).await
     }
 
     async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Removed, RegistryError> {
-        self.delete(repository, &digest.to_string()).await
+        delete(&self.http, repository, &digest.to_string()).await
     }
 
     async fn put_tag(
@@ -61,6 +55,21 @@ impl RegistryWriter for DistributionWriter {
     ) -> Result<(), RegistryError> {
         put_tag(&self.http, repository, tag, manifest).await
     }
+
+    async fn put_manifest(&self, repository: &RepositoryName, manifest: &RawManifest) -> Result<(), RegistryError> {
+        put_manifest(&self.http, repository, manifest).await
+    }
+}
+
+/// Deletes by the distribution API: a manifest by its digest, with every tag that names it, or a tag by its name.
+pub(super) async fn delete(
+    http: &RegistryHttp,
+    repository: &RepositoryName,
+    reference: &str,
+) -> Result<Removed, RegistryError> {
+    let url = http.url(&format!("/v2/{repository}/manifests/{reference}"));
+    let answer = http.send(&Grant::Delete(repository.clone()), &Ask::delete(url)).await?;
+    removed(&answer)
 }
 
 /// Puts a manifest under a tag by the distribution API, and sees that it was stored under its own digest.
@@ -70,31 +79,57 @@ pub(super) async fn put_tag(
     tag: &TagName,
     manifest: &RawManifest,
 ) -> Result<(), RegistryError> {
-    let ask = Ask {
-        method: Method::PUT,
-        content: Some((manifest.media_type.clone(), manifest.bytes.clone())),
-        repeat: Repeat::LookFirst,
-        ..Ask::get(http.url(&format!("/v2/{repository}/manifests/{tag}")), "*/*", ERROR_LIMIT)
-    };
-    let answer = http.send(&Grant::Push(repository.clone()), &ask).await?;
-    if answer.status != StatusCode::CREATED {
-        return Err(match answer.status.as_u16() {
-            409 | 412 | 423 => answer.error(RegistryErrorKind::Locked),
-            400 | 405 if names_a_lock(&answer) => answer.error(RegistryErrorKind::Locked),
-            _ => answer.refusal(),
-        });
-    }
+    let answer = put(http, repository, tag.as_str(), manifest).await?;
     let stored = match pull::content_digest(&answer)? {
         Some(digest) => Some(digest),
         None => pull::resolve(http, repository, tag).await?,
     };
+    stored_as_itself(&answer, stored, manifest)
+}
+
+/// Puts a manifest by its digest, without a tag, and sees that it is there.
+pub(super) async fn put_manifest(
+    http: &RegistryHttp,
+    repository: &RepositoryName,
+    manifest: &RawManifest,
+) -> Result<(), RegistryError> {
+    let answer = put(http, repository, &manifest.digest.to_string(), manifest).await?;
+    let stored = match pull::content_digest(&answer)? {
+        Some(digest) => Some(digest),
+        None => pull::has_manifest(http, repository, &manifest.digest).await?.then(|| manifest.digest.clone()),
+    };
+    stored_as_itself(&answer, stored, manifest)
+}
+
+async fn put(
+    http: &RegistryHttp,
+    repository: &RepositoryName,
+    reference: &str,
+    manifest: &RawManifest,
+) -> Result<Answer, RegistryError> {
+    let ask = Ask {
+        method: Method::PUT,
+        content: Some((manifest.media_type.clone(), manifest.bytes.clone())),
+        repeat: Repeat::LookFirst,
+        ..Ask::get(http.url(&format!("/v2/{repository}/manifests/{reference}")), "*/*", ERROR_LIMIT)
+    };
+    let answer = http.send(&Grant::Push(repository.clone()), &ask).await?;
+    match answer.status.as_u16() {
+        201 => Ok(answer),
+        409 | 412 | 423 => Err(answer.error(RegistryErrorKind::Locked)),
+        400 | 405 if names_a_lock(&answer) => Err(answer.error(RegistryErrorKind::Locked)),
+        _ => Err(answer.refusal()),
+    }
+}
+
+fn stored_as_itself(answer: &Answer, stored: Option<Digest>, manifest: &RawManifest) -> Result<(), RegistryError> {
     if stored.as_ref() == Some(&manifest.digest) {
         return Ok(());
     }
     let stored = stored.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
     Err(RegistryError {
         kind: RegistryErrorKind::DigestMismatch,
-        message: format!("{} stored {stored} instead of {}; look at the tag by hand", answer.asked, manifest.digest),
+        message: format!("{} stored {stored} instead of {}; look at it by hand", answer.asked, manifest.digest),
     })
 }
 

@@ -10,7 +10,7 @@ use super::recorded;
 use super::{House, RunError};
 use crate::domain::{Claims, Inventory, Limits, Policy, Rules};
 use crate::engine;
-use crate::registry::{self, Progress, Scope};
+use crate::registry::{self, LookFor, Progress, Scope};
 use crate::report::{self, DifferenceView, Side};
 
 /// What was read at one time: all that a decision about tags needs.
@@ -38,7 +38,7 @@ impl House {
     pub async fn facts(&self, at: Option<Timestamp>, progress: &dyn Progress) -> Result<Facts, RunError> {
         let now = self.now();
         let readers: Vec<_> = self.readers.values().cloned().collect();
-        let mut inventory = registry::collect(&readers, &Scope::All, &self.store, progress).await;
+        let mut inventory = registry::collect(&readers, &Scope::All, &LookFor::new(), &self.store, progress).await;
         self.store.observe(&mut inventory, now).await?;
         let claims = self.gather(now, at.unwrap_or(now), Remember::No).await?;
         Ok(Facts {

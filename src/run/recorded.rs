@@ -261,11 +261,11 @@ impl RecordedRepository {
         let gaps: Result<_, String> = self.gaps.into_iter().map(|one| one.read(labels)).collect();
         let manifests = self.manifests.into_iter().map(|(digest, one)| Ok((parsed::<Digest>(&digest)?, one.read()?)));
         Ok(Repository {
-            name: parsed(&self.name)?,
             tags: tags?,
             manifests: manifests.collect::<Result<_, String>>()?,
             gaps: gaps?,
             lock: lock(self.lock.as_deref())?,
+            ..Repository::empty(parsed(&self.name)?)
         })
     }
 }

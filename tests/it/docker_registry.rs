@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rcgen::{CertificateParams, KeyPair};
 use tagwarden::domain::{GapAt, RemovalAbility, RemovalMethod, RemovalObstacle, RepositoryName};
 use tagwarden::registry::{
-    Auth, DistributionReader, DistributionWriter, Patience, RegistryErrorKind, RegistryReader, RegistrySettings,
-    RegistryWriter, Removed, Scope, collect, reader,
+    Auth, DistributionReader, DistributionWriter, LookFor, Patience, RegistryErrorKind, RegistryReader,
+    RegistrySettings, RegistryWriter, Removed, Scope, collect, reader,
 };
 
 use crate::registry::{name, quick, settings, tag};
@@ -64,7 +64,7 @@ async fn everything_in_it_is_read_and_little_is_asked_again() {
     let pushed = fill(&registry).await;
     let cache = Memory::default();
     let readers = [reader(settings.clone(), Patience::default()).unwrap()];
-    let inventory = collect(&readers, &Scope::All, &cache, &()).await;
+    let inventory = collect(&readers, &Scope::All, &LookFor::new(), &cache, &()).await;
     assert!(!inventory.has_gaps(), "{inventory:?}");
     let found = inventory.registries[0].repository("shop/api").unwrap();
     let tags: Vec<_> = found.tags.iter().map(|tag| (tag.name.as_str(), tag.digest.clone().unwrap())).collect();
@@ -80,7 +80,7 @@ async fn everything_in_it_is_read_and_little_is_asked_again() {
     assert_eq!(readers[0].requests().total, 3 + 4 + 2 * 2 + 1 + 1);
 
     let again = [reader(settings, Patience::default()).unwrap()];
-    assert_eq!(collect(&again, &Scope::All, &cache, &()).await, inventory);
+    assert_eq!(collect(&again, &Scope::All, &LookFor::new(), &cache, &()).await, inventory);
     assert_eq!(again[0].requests().total, 3 + 4 + 1);
 }
 
@@ -147,7 +147,7 @@ async fn a_password_opens_it_and_a_wrong_one_is_a_gap() {
     let basic = |password: &str| Auth::Basic { username: USER.into(), password: password.into() };
     let inventory_as = async |auth| {
         let reader = reader(RegistrySettings { auth, ..anonymous.clone() }, Patience::default()).unwrap();
-        collect(&[reader], &Scope::All, &Memory::default(), &()).await.registries.remove(0)
+        collect(&[reader], &Scope::All, &LookFor::new(), &Memory::default(), &()).await.registries.remove(0)
     };
 
     let read = inventory_as(basic(PASSWORD)).await;
@@ -188,7 +188,7 @@ async fn a_ca_file_makes_a_private_certificate_trusted() {
     fs::write(&file, other.pem() + &authority).unwrap();
     let trusting = RegistrySettings { ca_file: Some(file.clone()), ..untrusting.clone() };
     let readers: [Arc<dyn RegistryReader>; 1] = [Arc::new(read_by(&trusting))];
-    let inventory = collect(&readers, &Scope::All, &Memory::default(), &()).await;
+    let inventory = collect(&readers, &Scope::All, &LookFor::new(), &Memory::default(), &()).await;
     assert!(!inventory.has_gaps(), "{inventory:?}");
     assert_eq!(inventory.tag_count(), 4);
 

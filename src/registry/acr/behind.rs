@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 
-use super::list;
 use super::reader::{AcrReader, understood};
 use super::wire::{WireManifest, WireOneManifest};
+use super::{list, manifest_path};
 use crate::domain::{Depth, Digest, Gap, GapAt, Lock, Manifest, RepositoryName, Tag};
 use crate::registry::contents::Reading;
 use crate::registry::{ContentCache, RegistryError, RegistryErrorKind};
@@ -120,9 +120,10 @@ impl AcrReader {
 
     /// What the registry says of one manifest.
     async fn row(&self, name: &RepositoryName, digest: &Digest) -> Result<ListedManifest, RegistryError> {
-        let path = format!("/acr/v1/{name}/_manifests/{digest}");
-        let Some(answer) = self.metadata(name, &path).await? else { return Err(gone(name, digest)) };
-        let wire: WireOneManifest = understood(&answer)?;
+        let Some(answer) = self.metadata(name, &manifest_path(name, digest)).await? else {
+            return Err(gone(name, digest));
+        };
+        let wire: WireOneManifest<WireManifest> = understood(&answer)?;
         row(&wire.manifest, &mut Vec::new()).map_err(|why| answer.malformed(&why))
     }
 }

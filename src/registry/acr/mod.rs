@@ -1,5 +1,5 @@
 //! The dialect of Azure Container Registry (ACR): tags and manifests listed in bulk with their times and locks, and tags
-//! removed alone.
+//! removed alone, manifests by their digests.
 //!
 //! Wire facts are those of its data plane of api-version 2021-07-01 and of recorded traffic; no api-version is sent, as
 //! Azure's own tools send none.
@@ -14,7 +14,7 @@ mod token;
 mod wire;
 mod writer;
 
-use crate::domain::{RepositoryName, TagName};
+use crate::domain::{Digest, RepositoryName, TagName};
 
 use rates::documented;
 pub use reader::AcrReader;
@@ -29,4 +29,9 @@ fn repository_path(repository: &RepositoryName) -> String {
 /// The path of one tag.
 fn tag_path(repository: &RepositoryName, tag: &TagName) -> String {
     format!("/acr/v1/{repository}/_tags/{tag}")
+}
+
+/// The path of what the registry says of one manifest.
+fn manifest_path(repository: &RepositoryName, digest: &Digest) -> String {
+    format!("/acr/v1/{repository}/_manifests/{digest}")
 }

@@ -1,6 +1,6 @@
 //! Reading: the lists of tags and manifests, and a manifest's own bytes only where something needs them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -11,12 +11,14 @@ use jiff::Timestamp;
 use super::behind::{ListedManifest, row};
 use super::list::{self, List, Listed, Odd, PAGE, Row, Way};
 use super::split::{self, Timed};
-use super::wire::{WireManifest, WireManifests, WireOneTag, WireRepository, WireTag, WireTags};
-use super::{documented, repository_path, tag_path};
+use super::wire::{
+    WireManifest, WireManifestNow, WireManifests, WireOneManifest, WireOneTag, WireRepository, WireTag, WireTags,
+};
+use super::{documented, manifest_path, repository_path, tag_path};
 use crate::azure::{self, Arm};
 use crate::domain::{
-    Digest, Gap, GapAt, Moment, Particulars, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Tag, TagName,
-    TagNow,
+    Digest, Gap, GapAt, InvalidName, ManifestNow, Moment, Particulars, RemovalAbility, RemovalObstacle, Repository,
+    RepositoryName, Tag, TagName, TagNow,
 };
 use crate::registry::auth::Grant;
 use crate::registry::contents::ReferrersApi;
@@ -197,7 +199,16 @@ impl RegistryReader for AcrReader {
         Ok(catalogue)
     }
 
-    async fn repository(&self, name: &RepositoryName, cache: &dyn ContentCache) -> Repository {
+    fn lists_untagged(&self) -> bool {
+        true
+    }
+
+    async fn repository(
+        &self,
+        name: &RepositoryName,
+        _look_for: &BTreeSet<Digest>,
+        cache: &dyn ContentCache,
+    ) -> Repository {
         let mut repository = Repository::empty(name.clone());
         let mut gaps = Vec::new();
         // First, because their counts tell how the lists are best read.
@@ -272,8 +283,30 @@ impl RegistryReader for AcrReader {
     }
 
     async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError> {
-        let path = format!("/acr/v1/{repository}/_manifests/{digest}");
-        Ok(self.metadata(repository, &path).await?.is_some())
+        Ok(self.metadata(repository, &manifest_path(repository, digest)).await?.is_some())
+    }
+
+    async fn manifest_now(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<ManifestNow>, RegistryError> {
+        let Some(answer) = self.metadata(repository, &manifest_path(repository, digest)).await? else {
+            return Ok(None);
+        };
+        let WireOneManifest { manifest } = understood::<WireOneManifest<WireManifestNow>>(&answer)?;
+        if manifest.digest != digest.to_string() {
+            return Err(answer.malformed("it is about another manifest"));
+        }
+        // What is no name of a tag still is one to the registry.
+        let tags = manifest.tags.iter().flatten().map(|name| name.parse()).collect::<Result<_, InvalidName>>();
+        let tags =
+            tags.map_err(|error| answer.malformed(&format!("a tag of it has no name that is allowed: {error}")))?;
+        Ok(Some(ManifestNow { tags, lock: manifest.lock(), changed_at: manifest.changed_at() }))
+    }
+
+    async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, RegistryError> {
+        pull::all_referrers(&self.http, repository, digest).await
     }
 
     async fn manifest(

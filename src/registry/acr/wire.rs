@@ -42,8 +42,22 @@ pub(super) struct WireManifests {
 
 /// The answer about one manifest.
 #[derive(Debug, Deserialize)]
-pub(super) struct WireOneManifest {
-    pub(super) manifest: WireManifest,
+pub(super) struct WireOneManifest<T> {
+    pub(super) manifest: T,
+}
+
+/// What matters of one manifest before it is deleted.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WireManifestNow {
+    pub(super) digest: String,
+    /// Some of its tags; none only where it has none. The key is missing then.
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) tags: Option<Vec<String>>,
+    #[serde(default)]
+    last_update_time: Option<String>,
+    #[serde(default)]
+    changeable_attributes: Option<WireAttributes>,
 }
 
 /// One manifest. Its `tags` are not read: the list is cut after a few.
@@ -94,6 +108,17 @@ impl WireTag {
     pub(super) fn pushed_at(&self) -> Option<Timestamp> {
         let text = self.last_update_time.as_deref().or(self.created_time.as_deref())?;
         text.parse().ok()
+    }
+
+    pub(super) fn lock(&self) -> Option<Lock> {
+        lock(self.changeable_attributes)
+    }
+}
+
+impl WireManifestNow {
+    /// When it last changed. Its creation says nothing of that.
+    pub(super) fn changed_at(&self) -> Option<Timestamp> {
+        self.last_update_time.as_deref()?.parse().ok()
     }
 
     pub(super) fn lock(&self) -> Option<Lock> {

@@ -1,4 +1,4 @@
-//! Changing: a tag is removed alone, and put back by the distribution API.
+//! Changing: a tag is removed alone; manifests are deleted, and all is put back, by the distribution API.
 
 use async_trait::async_trait;
 
@@ -6,9 +6,7 @@ use super::{documented, tag_path};
 use crate::domain::{Digest, RepositoryName, Sku, TagName};
 use crate::registry::auth::Grant;
 use crate::registry::http::RegistryHttp;
-use crate::registry::{
-    RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, Requests, removal,
-};
+use crate::registry::{RawManifest, RegistryError, RegistrySettings, RegistryWriter, Removed, Requests, removal};
 use crate::transport::{Ask, Patience};
 
 /// The digest that a removed tag named. Undocumented, so nothing is concluded from its absence.
@@ -57,16 +55,9 @@ impl RegistryWriter for AcrWriter {
         })
     }
 
-    /// Never: here a tag can be removed alone, and a manifest would take all its tags along.
+    /// The service deletes what refers to the manifest along with it, as it does the manifest's tags.
     async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Removed, RegistryError> {
-        Err(RegistryError {
-            kind: RegistryErrorKind::Unsupported,
-            message: format!(
-                "registry `{}` removes tags alone; {digest} of {repository} is not deleted. Leave `removal` out of its \
-                 settings",
-                self.http.settings.name
-            ),
-        })
+        removal::delete(&self.http, repository, &digest.to_string()).await
     }
 
     async fn put_tag(
@@ -76,5 +67,9 @@ impl RegistryWriter for AcrWriter {
         manifest: &RawManifest,
     ) -> Result<(), RegistryError> {
         removal::put_tag(&self.http, repository, tag, manifest).await
+    }
+
+    async fn put_manifest(&self, repository: &RepositoryName, manifest: &RawManifest) -> Result<(), RegistryError> {
+        removal::put_manifest(&self.http, repository, manifest).await
     }
 }

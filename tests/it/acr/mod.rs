@@ -5,7 +5,7 @@ mod reading;
 mod shapes;
 mod tags;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tagwarden::demo::blob::Blob;
@@ -35,7 +35,7 @@ fn writer(url: &str) -> AcrWriter {
 
 /// Reads the repository `app` with a fresh reader and cache.
 async fn read(registry: &EmbeddedRegistry) -> Repository {
-    reader(&registry.url()).repository(&name("app"), &Memory::default()).await
+    reader(&registry.url()).repository(&name("app"), &BTreeSet::new(), &Memory::default()).await
 }
 
 /// An image of its own.

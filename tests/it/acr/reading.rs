@@ -1,5 +1,7 @@
 //! What a plan reads, and what it leaves alone.
 
+use std::collections::BTreeSet;
+
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::{self, Format};
 use tagwarden::demo::registry::{Attributes, Fault, FaultKind, Target};
@@ -66,7 +68,7 @@ async fn what_an_index_holds_is_read_once() {
     put(&registry, "amd64", &children[0], 5);
     let cache = Memory::default();
     let reader = reader(&registry.url());
-    let repository = reader.repository(&name("app"), &cache).await;
+    let repository = reader.repository(&name("app"), &BTreeSet::new(), &cache).await;
     assert_eq!(repository.gaps, []);
     let digests: Vec<_> = children.iter().map(|child| child.digest.clone()).collect();
     assert_eq!(repository.manifests[&index.digest].children, digests);
@@ -75,7 +77,7 @@ async fn what_an_index_holds_is_read_once() {
     let pulled = format!("GET /v2/app/manifests/{}", index.digest);
     assert_eq!(asked(&registry)[&pulled], 1);
     registry.clear_requests();
-    assert_eq!(reader.repository(&name("app"), &cache).await, repository);
+    assert_eq!(reader.repository(&name("app"), &BTreeSet::new(), &cache).await, repository);
     assert!(!asked(&registry).contains_key(&pulled));
 }
 
@@ -90,7 +92,7 @@ async fn exact_bytes_take_one_pull_for_each_manifest_once() {
     let settings = RegistrySettings { exact_bytes: true, ..settings(&registry.url()) };
     let reader = AcrReader::new(settings, quick()).unwrap();
     let cache = Memory::default();
-    let repository = reader.repository(&name("app"), &cache).await;
+    let repository = reader.repository(&name("app"), &BTreeSet::new(), &cache).await;
     assert_eq!((repository.gaps.len(), repository.manifests.len()), (0, 3));
     assert!(repository.manifests.values().all(|manifest| manifest.depth == Depth::Whole && manifest.config.is_some()));
     assert!(repository.manifests.contains_key(&untagged.digest), "its layers are in the registry, too");
@@ -98,7 +100,7 @@ async fn exact_bytes_take_one_pull_for_each_manifest_once() {
     assert_eq!(asked(&registry).into_keys().filter(pulls).count(), 3);
     assert!(asked(&registry).iter().all(|(path, times)| !pulls(path) || *times == 1), "{:?}", asked(&registry));
     registry.clear_requests();
-    assert_eq!(reader.repository(&name("app"), &cache).await, repository);
+    assert_eq!(reader.repository(&name("app"), &BTreeSet::new(), &cache).await, repository);
     assert_eq!(asked(&registry).into_keys().filter(pulls).count(), 0, "kept by their digests");
 }
 
@@ -208,7 +210,7 @@ async fn a_repository_that_vanished_is_empty_and_one_that_was_named_is_a_gap() {
     let named = tagwarden::registry::RegistrySettings { repositories: vec![name("app")], ..settings };
     let reader = tagwarden::registry::AcrReader::new(named, crate::registry::quick()).unwrap();
     assert_eq!(reader.catalogue().await.unwrap().repositories, [name("app")]);
-    let gap = &reader.repository(&name("app"), &Memory::default()).await.gaps[0];
+    let gap = &reader.repository(&name("app"), &BTreeSet::new(), &Memory::default()).await.gaps[0];
     assert!(gap.message.contains("spelled"), "{}", gap.message);
 }
 

@@ -1,5 +1,7 @@
 //! Answers in shapes that real services gave, and some that they should not give.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use tagwarden::domain::{Depth, Digest, GapAt, Repository};
 use tagwarden::registry::{AcrReader, Auth, RegistryReader as _, RegistrySettings};
@@ -44,7 +46,7 @@ async fn serving(tags: ResponseTemplate, manifests: ResponseTemplate) -> MockSer
 
 async fn read(server: &MockServer) -> Repository {
     let settings = RegistrySettings { auth: Auth::Anonymous, ..super::settings(&server.uri()) };
-    AcrReader::new(settings, quick()).unwrap().repository(&name("app"), &Memory::default()).await
+    AcrReader::new(settings, quick()).unwrap().repository(&name("app"), &BTreeSet::new(), &Memory::default()).await
 }
 
 fn tags(names: &[(&str, u8)]) -> Value {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tagwarden::domain::{GapAt, RemovalAbility};
-use tagwarden::registry::{RegistryReader, Scope, collect, hosts};
+use tagwarden::registry::{LookFor, RegistryReader, Scope, collect, hosts};
 use wiremock::matchers::{method, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -27,11 +27,11 @@ async fn one_request_per_tag_and_two_per_new_digest() {
     serve_blobs(&server, &[&old_config, &new_config]).await;
     let cache = Memory::default();
     let one: Arc<dyn RegistryReader> = Arc::new(reader(&server));
-    let inventory = collect(std::slice::from_ref(&one), &Scope::All, &cache, &()).await;
+    let inventory = collect(std::slice::from_ref(&one), &Scope::All, &LookFor::new(), &cache, &()).await;
     assert!(!inventory.has_gaps(), "{inventory:?}");
     // Ping, catalogue, list; 3 tags; 2 digests twice; one question for the referrers API.
     assert_eq!(one.requests().total, 3 + 3 + 2 * 2 + 1);
-    assert_eq!(collect(std::slice::from_ref(&one), &Scope::All, &cache, &()).await, inventory);
+    assert_eq!(collect(std::slice::from_ref(&one), &Scope::All, &LookFor::new(), &cache, &()).await, inventory);
     assert_eq!(one.requests().total, 11 + 2 + 3, "the second time: catalogue, list, and one per tag");
     assert_eq!((one.requests().retries, one.requests().throttled), (0, 0));
 }
@@ -43,7 +43,7 @@ async fn an_inventory_says_whose_it_is() {
     let list = ok_json(&json!({"tags": null}));
     Mock::given(method("GET")).and(path_regex("/tags/list$")).respond_with(list).mount(&server).await;
     let readers: Vec<Arc<dyn RegistryReader>> = vec![Arc::new(reader(&server))];
-    let all = collect(&readers, &Scope::All, &Memory::default(), &()).await;
+    let all = collect(&readers, &Scope::All, &LookFor::new(), &Memory::default(), &()).await;
     let registry = &all.registries[0];
     assert_eq!((registry.kind, registry.identity.as_str()), ("distribution", "anonymous"));
     assert_eq!((registry.endpoint.as_str(), &registry.ability), (server.uri().as_str(), &RemovalAbility::NotAsked));
@@ -52,9 +52,14 @@ async fn an_inventory_says_whose_it_is() {
     assert_eq!(found, ["a", "b"]);
 
     let only = BTreeMap::from([("test".parse().unwrap(), BTreeSet::from([name("c")]))]);
-    let some = collect(&readers, &Scope::Only(only), &Memory::default(), &()).await;
+    let some = collect(&readers, &Scope::Only(only), &LookFor::new(), &Memory::default(), &()).await;
     assert_eq!(some.registries[0].repositories[0].name, name("c"));
-    assert!(collect(&readers, &Scope::Only(BTreeMap::new()), &Memory::default(), &()).await.registries.is_empty());
+    assert!(
+        collect(&readers, &Scope::Only(BTreeMap::new()), &LookFor::new(), &Memory::default(), &())
+            .await
+            .registries
+            .is_empty()
+    );
 
     let mut aliased = settings("https://R.example:443");
     aliased.aliases = vec!["Images.Example:5000".into(), "r.example".into()];

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tagwarden::domain::GapAt;
-use tagwarden::registry::{DistributionReader, Patience, RegistryErrorKind, RegistryReader, Scope, collect};
+use tagwarden::registry::{DistributionReader, LookFor, Patience, RegistryErrorKind, RegistryReader, Scope, collect};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use wiremock::matchers::{method, path};
@@ -273,7 +273,7 @@ async fn no_more_requests_are_in_flight_than_allowed() {
     tokio::spawn(async move { axum::serve(listener, registry).await });
     let one: Arc<dyn RegistryReader> =
         Arc::new(DistributionReader::with_patience(settings(&endpoint), quick()).unwrap());
-    let inventory = collect(std::slice::from_ref(&one), &Scope::All, &Memory::default(), &()).await;
+    let inventory = collect(std::slice::from_ref(&one), &Scope::All, &LookFor::new(), &Memory::default(), &()).await;
     assert_eq!(inventory.tag_count(), 150);
     assert_eq!(usize::try_from(one.requests().total).unwrap(), all.load(Ordering::SeqCst));
     let most = most.load(Ordering::SeqCst);

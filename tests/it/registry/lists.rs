@@ -1,5 +1,6 @@
 //! The catalogue and tag lists: pages, links, names, and what is no list.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
@@ -176,6 +177,7 @@ async fn a_repository_without_tags_is_empty_and_an_unread_one_is_a_gap() {
     let mut listed = settings(&server.uri());
     listed.repositories = vec![name("app")];
     let reader = DistributionReader::with_patience(listed, quick()).unwrap();
-    let repository = reader.repository(&name("app"), &crate::support::memory::Memory::default()).await;
+    let repository =
+        reader.repository(&name("app"), &BTreeSet::new(), &crate::support::memory::Memory::default()).await;
     assert_eq!(gaps(&repository.gaps), [(GapAt::TagList, "not-found")]);
 }

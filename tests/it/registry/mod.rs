@@ -7,6 +7,7 @@ mod lists;
 mod removal;
 mod signing_in;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tagwarden::domain::{Gap, GapAt, Repository, RepositoryName, TagName};
@@ -43,7 +44,7 @@ fn reader(server: &MockServer) -> DistributionReader {
 
 /// Reads the repository `app` of a server with a fresh reader and cache.
 async fn read(server: &MockServer) -> Repository {
-    reader(server).repository(&name("app"), &Memory::default()).await
+    reader(server).repository(&name("app"), &BTreeSet::new(), &Memory::default()).await
 }
 
 /// What the gaps are at, with their kinds.

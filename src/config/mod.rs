@@ -270,7 +270,7 @@ fn hint(key: &str) -> Option<&'static str> {
         "dry_run" | "dryrun" | "enforce" => Some("write `mode = \"dry-run\"`, `\"approved\"` or `\"enforce\"`"),
         "listen_token" => Some("name a file that holds it: listen_token_file = \"…\""),
         "cron" | "timezone" | "missed" | "jitter" | "window" | "freeze" => Some("it belongs below `[schedule]`"),
-        "untag" | "percent" | "leave" => Some("it belongs below `[limits]`"),
+        "untag" | "percent" | "leave" | "delete" => Some("it belongs below `[limits]`"),
         "require_signature" | "signers" => Some("it belongs below `[approvals]`"),
         "cloud" | "resource_manager" | "authority" => Some("it belongs below `[azure]`"),
         _ => None,
@@ -319,8 +319,9 @@ fn limits(node: &Node, reading: &mut Reading) -> Option<Limits> {
     let untag = limit("untag", default.untag, u32::MAX, problems);
     let percent = limit("percent", default.percent, 100, problems);
     let leave = limit("leave", default.leave, u32::MAX, problems);
+    let delete = limit("delete", default.delete, u32::MAX, problems);
     fields.finish(|_| None, problems);
-    Some(Limits { untag: untag?, percent: percent?, leave: leave? })
+    Some(Limits { untag: untag?, percent: percent?, leave: leave?, delete: delete? })
 }
 
 /// What is wrong between settings and policies: registries that policies name and nobody configured.

@@ -4,6 +4,7 @@
 
 mod claim;
 mod cron;
+mod deletion;
 mod digest;
 mod inventory;
 mod journal;
@@ -19,6 +20,7 @@ mod verdict;
 
 pub use claim::{Claim, Claims, Holder, Release, ReleaseStatus, SourceAnswer, SourceState};
 pub use cron::{Cron, InvalidCron};
+pub use deletion::{Along, Deletion, Deletions, Role, Stay, TakenTag, Untagged};
 pub use digest::{Digest, InvalidDigest};
 pub use inventory::{
     Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, ManifestNow, Registry, RemovalAbility, RemovalMethod,

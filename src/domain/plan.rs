@@ -1,8 +1,8 @@
 //! What a run would remove, what forbids it, and what that would free.
 
 use super::{
-    Date, Digest, Holder, ImageReference, PolicyName, RegistryName, RemovalMethod, RemovalObstacle, RepositoryName,
-    SourceName, TagAt, TagName,
+    Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName, RegistryName, RemovalMethod,
+    RemovalObstacle, RepositoryName, SourceName, TagAt, TagName,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,8 @@ pub struct Plan {
     pub removals: Vec<Arc<Removal>>,
     /// What stands against them.
     pub refusals: Vec<Refusal>,
+    /// The second step: what becomes of manifests that were untagged before.
+    pub deletions: Deletions,
 }
 
 /// One tag to be removed, at the digest it must still have then.
@@ -94,6 +96,13 @@ pub enum RefusalReason {
         /// Fewest allowed.
         allowed: u32,
     },
+    /// More manifests than `delete` allows.
+    Delete {
+        /// Manifests found, with what goes along.
+        found: u32,
+        /// Manifests allowed.
+        allowed: u32,
+    },
     /// The registry cannot remove tags.
     Impossible(RemovalObstacle),
     /// The registry itself deletes untagged manifests before the undo window ends.
@@ -161,6 +170,33 @@ impl Scope {
             }
         }
     }
+
+    /// Whether the deletion of an untagged manifest falls under it.
+    #[must_use]
+    pub fn covers_deletion(&self, deletion: &Deletion) -> bool {
+        let there = |registry: &RegistryName, repository: &RepositoryName| {
+            *registry == deletion.registry && *repository == deletion.repository
+        };
+        match self {
+            Self::Run => true,
+            Self::Registry(registry) => *registry == deletion.registry,
+            Self::Policy(policy) => deletion.policies.contains(policy),
+            Self::PolicyInRepository(policy, registry, repository) => {
+                deletion.policies.contains(policy) && there(registry, repository)
+            }
+            Self::Repository(registry, repository) => there(registry, repository),
+        }
+    }
+}
+
+impl Plan {
+    /// What keeps a deletion from being done: a binding refusal of deletions, or one of removals that covers its place or
+    /// policies.
+    #[must_use]
+    pub fn refuses(&self, deletion: &Deletion) -> Option<&Refusal> {
+        let all = self.deletions.refusals.iter().chain(&self.refusals);
+        all.into_iter().find(|refusal| refusal.binding && refusal.scope.covers_deletion(deletion))
+    }
 }
 
 impl RefusalReason {
@@ -171,6 +207,7 @@ impl RefusalReason {
             Self::Untag { .. } => "untag-limit",
             Self::Percent { .. } => "percent-limit",
             Self::Leave { .. } => "leave-limit",
+            Self::Delete { .. } => "delete-limit",
             Self::Impossible(_) => "removal-impossible",
             Self::Retention { .. } => "untagged-retention",
             Self::ParticularsUnread => "registry-settings-unread",

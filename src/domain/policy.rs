@@ -176,11 +176,13 @@ pub struct Limits {
     pub percent: u32,
     /// Fewest tags that a repository is left with.
     pub leave: u32,
+    /// Most manifests that are deleted in one run, with all that goes along.
+    pub delete: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { untag: 1000, percent: 50, leave: 1 }
+        Self { untag: 1000, percent: 50, leave: 1, delete: 1000 }
     }
 }
 

@@ -7,7 +7,7 @@ use super::evaluate::Found;
 use super::graph::{Graph, Node};
 use crate::domain::{
     Claim, ClaimMatch, Claimed, Claims, Depth, Digest, Drift, GapAt, Inventory, Reason, Registry, Repository,
-    SourceAnswer, SourceName, TagName,
+    SourceAnswer, SourceName, Stay, TagName,
 };
 
 /// A claim with its source and the text that it is shown by.
@@ -26,6 +26,15 @@ impl Told<'_> {
             reference: Arc::clone(self.text),
             holder: Arc::clone(&self.claim.holder),
         }))
+    }
+
+    /// The same as a reason for which an untagged manifest stays.
+    pub(super) fn stay(self) -> Stay {
+        Stay::Claimed {
+            source: self.source.clone(),
+            reference: Arc::clone(self.text),
+            holder: Arc::clone(&self.claim.holder),
+        }
     }
 
     fn drift(self, registry: &Registry, repository: &Repository, actual: Option<Digest>) -> Drift {
@@ -150,6 +159,26 @@ impl<'a> ClaimIndex<'a> {
             }
         }
         claimed
+    }
+
+    /// The claims on tags of a repository, by name alone, and on digests, in order.
+    pub(super) fn on<'b>(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        tags: impl Iterator<Item = &'b TagName>,
+        digests: impl Iterator<Item = &'b Digest>,
+    ) -> Vec<Told<'a>> {
+        let path = repository.name.as_str();
+        let paths = [Some(path), path.strip_prefix("library/")];
+        let here: Vec<&ByTag<'a>> = paths.into_iter().flatten().filter_map(|path| self.by_path.get(path)).collect();
+        let named = tags.flat_map(|tag| here.iter().filter_map(move |by_tag| by_tag.get(tag))).flatten();
+        let named = named.filter(|told| told.claim.image.names(&registry.hosts, &repository.name));
+        let digests = digests.filter_map(|digest| self.by_digest.get(digest)).flatten();
+        let mut found: Vec<Told<'a>> = named.chain(digests).copied().collect();
+        found.sort_by(|a, b| (a.source, a.claim).cmp(&(b.source, b.claim)));
+        found.dedup_by(|a, b| (a.source, a.claim) == (b.source, b.claim));
+        found
     }
 
     /// The records of repositories that the registry no longer has, where its list of repositories is whole. A record

@@ -137,6 +137,11 @@ impl<'a> Graph<'a> {
         self.node(self.manifest(node)?.subject.as_deref()?)
     }
 
+    /// The manifests that a node lists.
+    pub(super) fn children(&self, node: Node) -> impl Iterator<Item = Node> {
+        self.children.of(node)
+    }
+
     /// The indexes that list a node.
     pub(super) fn parents(&self, node: Node) -> impl Iterator<Item = Node> {
         self.parents.of(node)

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::companion::companion_subject;
 use super::plan::{first_repository, policies};
 use crate::domain::{
-    AfterDays, GapAt, Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, Registry, RegistryName,
-    Removal, RemovalAbility, RemovalMethod, RepositoryName, Rules, Scope, TagVerdict,
+    AfterDays, Deletions, GapAt, Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, Registry,
+    RegistryName, Removal, RemovalAbility, RemovalMethod, RepositoryName, Rules, Scope, TagVerdict,
 };
 
 /// By how much a registry's clock may differ from ours before ages by its times mean nothing.
@@ -67,7 +67,7 @@ pub(super) fn refusals(
     let policy_limits: HashMap<&PolicyName, PolicyLimits> =
         rules.policies.iter().map(|policy| (&policy.name, policy.limits)).collect();
     let limits_of = |policy: &PolicyName| policy_limits.get(policy).copied().unwrap_or_default();
-    let Limits { untag, percent, leave } = rules.limits;
+    let Limits { untag, percent, leave, .. } = rules.limits;
 
     let mut found: Vec<Refusal> = Vec::new();
     found.extend(counts.run.refuse(Scope::Run, over(untag)));
@@ -94,6 +94,38 @@ pub(super) fn refusals(
         }
         for (repository, obstacle) in &registry.obstacles {
             if let Some(count) = counts.places.get(&(&registry.name, repository)) {
+                let scope = Scope::Repository(registry.name.clone(), repository.clone());
+                found.extend(count.refuse(scope, if_any(RefusalReason::Impossible(obstacle.clone()))));
+            }
+        }
+    }
+    found.sort_by(|a, b| a.scope.cmp(&b.scope));
+    found
+}
+
+/// What stands against deleting untagged manifests, in order.
+#[must_use]
+pub fn refuse_deletions(rules: &Rules, inventory: &Inventory, deletions: &Deletions) -> Vec<Refusal> {
+    let mut run = Count::default();
+    let mut registries: BTreeMap<&RegistryName, Count> = BTreeMap::new();
+    let mut places: BTreeMap<Place<'_>, Count> = BTreeMap::new();
+    for deletion in deletions.going() {
+        let mut count = Count::default();
+        (0..=deletion.along.len()).for_each(|_| count.add(deletion.enforce));
+        run.merge(count);
+        registries.entry(&deletion.registry).or_default().merge(count);
+        places.entry((&deletion.registry, &deletion.repository)).or_default().merge(count);
+    }
+    let allowed = rules.limits.delete;
+    let too_many = |found| (found > allowed).then_some(RefusalReason::Delete { found, allowed });
+    let mut found: Vec<Refusal> = run.refuse(Scope::Run, too_many).into_iter().collect();
+    for registry in &inventory.registries {
+        if let Some(count) = registries.get(&registry.name) {
+            let any = |why| count.refuse(Scope::Registry(registry.name.clone()), if_any(why));
+            found.extend(against(registry, rules.undo_window).filter_map(any));
+        }
+        for (repository, obstacle) in &registry.obstacles {
+            if let Some(count) = places.get(&(&registry.name, repository)) {
                 let scope = Scope::Repository(registry.name.clone(), repository.clone());
                 found.extend(count.refuse(scope, if_any(RefusalReason::Impossible(obstacle.clone()))));
             }

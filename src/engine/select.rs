@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use regex::Regex;
 
 use super::graph::Node;
-use crate::domain::{Date, KeepRule, Policy, Registry, Repository, TagName, TagSelector};
+use crate::domain::{Date, KeepRule, Policy, Registry, RegistryName, Repository, RepositoryName, TagName, TagSelector};
 
 /// A tag that policies may speak of: one of its own, no signature or the like.
 pub(super) struct Candidate<'a> {
@@ -36,6 +36,18 @@ const VERSION: &str = "version";
 pub(super) fn speaks_of(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
     let globs = policy.select.repositories.as_ref();
     policy.covers(&registry.name) && globs.is_none_or(|globs| globs.matches(repository.name.as_str()))
+}
+
+/// Whether a policy speaks of a tag by its name.
+pub(super) fn selects(policy: &Policy, registry: &RegistryName, repository: &RepositoryName, tag: &TagName) -> bool {
+    let globs = policy.select.repositories.as_ref();
+    policy.covers(registry)
+        && globs.is_none_or(|globs| globs.matches(repository.as_str()))
+        && match &policy.select.tags {
+            TagSelector::All => true,
+            TagSelector::Globs(globs) => globs.matches(tag.as_str()),
+            TagSelector::Pattern(pattern) => pattern.is_match(tag.as_str()),
+        }
 }
 
 /// The candidates of one repository that a policy selects, in order.

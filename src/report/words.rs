@@ -154,6 +154,10 @@ pub fn refusal_message(refusal: &Refusal) -> String {
         RefusalReason::Leave { left, allowed } => {
             format!("{left} tags would be left, and {allowed} must be; keep more, or lower `leave`")
         }
+        RefusalReason::Delete { found, allowed } => format!(
+            "{found} manifests would be deleted, and at most {allowed} may be; raise `delete` in the limits, or wait longer \
+             in some policies"
+        ),
         RefusalReason::Impossible(why) => obstacle(why),
         RefusalReason::Retention { days, undo_window } => retention(*days, *undo_window),
         RefusalReason::ParticularsUnread => {

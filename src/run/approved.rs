@@ -291,7 +291,7 @@ mod tests {
         let policy = "policies:\n  - { name: old, select: { tags: ['*'] }, keep: none, mode: enforce }\n";
         let rules = Rules {
             policies: policy_file::parse("old.yaml", policy).unwrap(),
-            limits: Limits { untag: 10, percent: 100, leave: 0 },
+            limits: Limits { untag: 10, percent: 100, leave: 0, ..Limits::default() },
             timezone: TimeZone::UTC,
             undo_window: Duration::from_hours(24),
         };

@@ -136,7 +136,7 @@ struct RecordedClaim {
 /// # Errors
 /// Never, but for memory.
 pub(super) fn write(facts: &Facts) -> Result<String, serde_json::Error> {
-    let Limits { untag, percent, leave } = facts.limits;
+    let Limits { untag, percent, leave, .. } = facts.limits;
     let recorded = InventoryFile {
         schema: SCHEMA.to_owned(),
         recorded_at: facts.read_at,
@@ -169,7 +169,7 @@ pub(super) fn read(text: &str) -> Result<Facts, String> {
         claims,
         read_at: recorded.recorded_at,
         timezone: TimeZone::get(&recorded.timezone).map_err(in_words)?,
-        limits: Limits { untag, percent, leave },
+        limits: Limits { untag, percent, leave, ..Limits::default() },
         recorded: true,
     })
 }

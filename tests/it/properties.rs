@@ -279,7 +279,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         let mut world = World {
             rules: Rules {
                 policies: [Some(a), b, c].into_iter().flatten().collect(),
-                limits: Limits { untag, percent, leave },
+                limits: Limits { untag, percent, leave, ..Limits::default() },
                 timezone: TimeZone::get("Europe/London").unwrap(),
                 undo_window: Duration::from_hours(24 * 7),
             },
@@ -396,7 +396,7 @@ proptest! {
         let (all, enforced) = world.goes();
         let mut half = world.clone();
         let enforced_plan =
-            Plan { removals: plan.removals.into_iter().filter(|removal| removal.enforce).collect(), refusals: vec![] };
+            Plan { removals: plan.removals.into_iter().filter(|removal| removal.enforce).collect(), refusals: vec![], ..Plan::default() };
         apply(&mut half.inventory, &enforced_plan);
         prop_assert!(half.goes().0.is_subset(&all.difference(&enforced).cloned().collect()));
     }

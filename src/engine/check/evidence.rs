@@ -7,12 +7,12 @@ use crate::domain::{Claim, Claims, Depth, Digest, Gap, GapAt, Inventory, Registr
 
 /// What speaks against removals in one registry.
 pub(super) struct Evidence<'a> {
-    registry: &'a Registry,
-    failed: Option<String>,
+    pub(super) registry: &'a Registry,
+    pub(super) failed: Option<String>,
     tags: HashMap<(&'a str, &'a TagName), Vec<&'a Claim>>,
     pub(super) digests: HashSet<&'a Digest>,
     /// A claimed digest that may be any unread configuration's.
-    loose: Option<&'a Digest>,
+    pub(super) loose: Option<&'a Digest>,
 }
 
 impl<'a> Evidence<'a> {
@@ -63,7 +63,7 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    fn claim_on_tag(&self, repository: &Repository, tag: &TagName) -> Option<String> {
+    pub(super) fn claim_on_tag(&self, repository: &Repository, tag: &TagName) -> Option<String> {
         let path = repository.name.as_str();
         let paths = [path, path.strip_prefix("library/").unwrap_or(path)];
         let mut claims = paths.iter().filter_map(|path| self.tags.get(&(*path, tag))).flatten();

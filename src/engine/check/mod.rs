@@ -3,6 +3,7 @@
 //! It shares no deciding code with `evaluate` and `plan`: only the date of a tag and the matching of globs. It works the
 //! other way round, from each removal to everything that could forbid it, and asks nothing of a tag that stays.
 
+mod deletions;
 mod evidence;
 mod hanging;
 mod limits;
@@ -20,6 +21,8 @@ use crate::domain::{
     Claims, Digest, Inventory, Plan, PolicyName, Registry, Removal, Repository, Rules, Scope, Tag, TagAt, TagName,
     Verdict,
 };
+
+pub use deletions::check_deletions;
 
 /// Something in verdicts or a plan that cannot be right. It is a fault of this program, and whoever finds it removes
 /// nothing.

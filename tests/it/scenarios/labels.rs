@@ -2,7 +2,7 @@
 
 use super::shape::{Names, Stage};
 use tagwarden::domain::{
-    ClaimMatch, Drift, GapAt, Inventory, Locked, Reason, Refusal, RefusalReason, Scope, TagAt, Undated,
+    ClaimMatch, Deletion, Drift, GapAt, Inventory, Locked, Reason, Refusal, RefusalReason, Scope, Stay, TagAt, Undated,
 };
 
 pub(super) struct Labels<'a> {
@@ -91,6 +91,61 @@ impl<'a> Labels<'a> {
         }
     }
 
+    /// Where an untagged manifest is, and what becomes of it by whose word.
+    pub(super) fn deletion(&self, deletion: &Deletion) -> String {
+        let Deletion { registry, repository, digest, policies, .. } = deletion;
+        let mut line = format!("deletion {repository}@{}", self.names.of(digest));
+        if self.inventory.registries.len() > 1 {
+            line = format!("deletion {registry}/{repository}@{}", self.names.of(digest));
+        }
+        if deletion.goes() {
+            let policies: Vec<&str> = policies.iter().map(|name| name.as_str()).collect();
+            line += &format!(" by {}", policies.join("+"));
+            let along =
+                |along: &tagwarden::domain::Along| format!(" {}({})", along.role.label(), self.names.of(&along.digest));
+            line.extend(deletion.along.iter().map(along));
+            line.push_str(if deletion.enforce { " -> deleted" } else { " -> reported" });
+        } else {
+            line += " stays";
+            line.extend(deletion.stays.iter().map(|stay| format!(" {}", self.stay(stay))));
+        }
+        line
+    }
+
+    fn stay(&self, stay: &Stay) -> String {
+        let label = stay.label();
+        let of = |digest| self.names.of(digest);
+        match stay {
+            Stay::NotListed | Stay::Gap(_) => label.to_owned(),
+            Stay::SourceFailed(source) => format!("{label}({source})"),
+            Stay::Tagged(tag) | Stay::Accompanied(tag) | Stay::PutBack(tag) | Stay::Unrecorded(tag) => {
+                format!("{label}({})", self.names.short(tag.as_str()))
+            }
+            Stay::Claimed { source, reference, .. } => {
+                let (path, digest) = reference.rsplit_once('@').unwrap_or(("", reference));
+                match digest.parse() {
+                    Ok(digest) if path.is_empty() => format!("{label}({source},{{{}}})", self.names.of(&digest)),
+                    Ok(digest) => format!("{label}({source},{path}@{})", self.names.of(&digest)),
+                    Err(_) => format!("{label}({source},{reference})"),
+                }
+            }
+            Stay::MaybeClaimed { source, digest } => format!("{label}({source},{})", of(digest)),
+            Stay::Locked { on, lock } => {
+                let on = match on {
+                    Locked::Tag => "tag",
+                    Locked::Manifest => "manifest",
+                    Locked::Repository => "repository",
+                };
+                format!("{label}-{on}({})", lock.label())
+            }
+            Stay::Contained(digest) | Stay::ReferredTo(digest) | Stay::RefersTo(digest) => {
+                format!("{label}({})", of(digest))
+            }
+            Stay::PolicyGone(policy) | Stay::PolicySilent(policy) => format!("{label}({policy})"),
+            Stay::NotSelected(policy, tag) => format!("{label}({policy},{tag})"),
+        }
+    }
+
     pub(super) fn drift(&self, drift: &Drift) -> String {
         let tag = drift.reference.tag.as_ref().unwrap();
         let recorded = drift.reference.digest.as_ref().map(|digest| self.names.of(digest)).unwrap();
@@ -112,6 +167,7 @@ pub(super) fn refusal(refusal: &Refusal) -> String {
         RefusalReason::Untag { found, allowed } => format!("{found} of at most {allowed}"),
         RefusalReason::Percent { found, tags, allowed } => format!("{found}/{tags} of at most {allowed}%"),
         RefusalReason::Leave { left, allowed } => format!("{left} left of at least {allowed}"),
+        RefusalReason::Delete { found, allowed } => format!("{found} manifests of at most {allowed}"),
         RefusalReason::Impossible(_) => "impossible".into(),
         RefusalReason::Retention { days: Some(days), .. } => format!("purged after {days}d"),
         RefusalReason::Retention { days: None, .. } => "purged at an unknown time".into(),

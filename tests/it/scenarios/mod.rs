@@ -11,8 +11,8 @@ use std::path::Path;
 
 use labels::{Labels, refusal};
 use shape::{Scenario, Stage};
-use tagwarden::domain::{Inventory, Plan, Verdict};
-use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
+use tagwarden::domain::{Deletions, Inventory, Plan, Verdict};
+use tagwarden::engine::{self, Verdicts, check, evaluate, plan, reclaim};
 
 #[test]
 fn every_scenario_gives_its_table() {
@@ -55,7 +55,44 @@ fn played(name: &str, stage: &Stage) -> Vec<String> {
     let more: Vec<_> = again.tags.iter().filter(|found| found.verdict == Verdict::Expired).collect();
     assert!(more.is_empty(), "{name}: planning again after applying removes more: {more:?}");
 
-    lines(stage, &verdicts, &plan)
+    let mut lines = lines(stage, &verdicts, &plan);
+    lines.extend(deletions(name, stage));
+    lines
+}
+
+/// What becomes of untagged manifests, a line for each whose time is over.
+fn deletions(name: &str, stage: &Stage) -> Vec<String> {
+    let Stage { rules, claims, untagged, others, now, .. } = stage;
+    let decide = |inventory: &Inventory| {
+        let mut found = engine::deletions(rules, inventory, claims, untagged, others, *now);
+        let findings = engine::check_deletions(rules, inventory, claims, untagged, others, &found, *now);
+        assert!(findings.is_empty(), "{name}: {findings:#?}");
+        found.refusals = engine::refuse_deletions(rules, inventory, &found);
+        found
+    };
+    let found = decide(&stage.inventory);
+    let mut after = stage.inventory.clone();
+    delete(&mut after, &found);
+    let more: Vec<_> = decide(&after).going().cloned().collect();
+    assert!(more.is_empty(), "{name}: deciding again after deleting deletes more: {more:?}");
+
+    let labels = Labels::new(stage);
+    let mut lines: Vec<String> = found.due.iter().map(|one| labels.deletion(one)).collect();
+    lines.extend((found.waiting > 0).then(|| format!("deletion {} waiting", found.waiting)));
+    lines.extend(found.refusals.iter().map(|one| format!("deletion refused {}", refusal(one))));
+    lines
+}
+
+/// Takes the manifests that go out of an inventory.
+fn delete(inventory: &mut Inventory, deletions: &Deletions) {
+    for deletion in deletions.going() {
+        let registry = inventory.registries.iter_mut().find(|one| one.name == deletion.registry).unwrap();
+        let repository = registry.repositories.iter_mut().find(|one| one.name == deletion.repository).unwrap();
+        for digest in std::iter::once(&deletion.digest).chain(deletion.along.iter().map(|along| &along.digest)) {
+            assert!(repository.manifests.remove(digest).is_some(), "deleted twice: {digest}");
+            repository.untagged.remove(digest);
+        }
+    }
 }
 
 /// Takes the tags of a plan out of an inventory, as applying it would.

@@ -1,7 +1,7 @@
 //! How a scenario is written, and what it becomes.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tagwarden::domain::{
     AfterDays, Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Particulars,
-    PermissionMode, Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, Rules, Sku, SourceAnswer,
-    SourceState, Tag,
+    PermissionMode, Registry, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName,
+    Rules, Sku, SourceAnswer, SourceState, Tag, TakenTag, Untagged,
 };
 use tagwarden::policy_file;
 
@@ -47,6 +47,9 @@ pub(crate) struct Scenario {
     drift: Vec<String>,
     #[serde(default)]
     bytes: Vec<String>,
+    /// A line for each untagged manifest whose time is over, for what waits, and for what is refused of that.
+    #[serde(default)]
+    deletions: Vec<String>,
 }
 
 /// As generous as can be, so that a scenario about something else needs no limits.
@@ -56,11 +59,12 @@ struct Bounds {
     untag: u32,
     percent: u32,
     leave: u32,
+    delete: u32,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { untag: 1000, percent: 100, leave: 0 }
+        Self { untag: 1000, percent: 100, leave: 0, delete: 1000 }
     }
 }
 
@@ -78,6 +82,8 @@ struct RegistryShape {
     /// Seconds by which its clock is ahead.
     clock_ahead: Option<i64>,
     gaps: Vec<String>,
+    /// It does not list what has no tag.
+    hides_untagged: bool,
     repositories: BTreeMap<String, RepositoryShape>,
 }
 
@@ -92,6 +98,12 @@ struct RepositoryShape {
     manifests: BTreeMap<String, ManifestShape>,
     /// Images that are named and were not read.
     absent: Vec<String>,
+    /// The images that Tagwarden took tags from: `tag policy+policy 20d`, with `back` where it was put back since.
+    untagged: BTreeMap<String, Vec<String>>,
+    /// Images whose time is not asked about that it took tags from as well.
+    others: Vec<String>,
+    /// When the registry says that an untagged image was last changed.
+    changed: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +150,8 @@ pub(crate) struct Stage {
     pub(crate) rules: Rules,
     pub(crate) inventory: Inventory,
     pub(crate) claims: Claims,
+    pub(crate) untagged: Vec<Untagged>,
+    pub(crate) others: BTreeSet<(RegistryName, RepositoryName, Digest)>,
     pub(crate) now: Timestamp,
     pub(crate) bytes: bool,
     pub(crate) names: Names,
@@ -181,7 +195,9 @@ impl Scenario {
     pub(crate) fn expected(&self) -> Vec<String> {
         let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut lines: Vec<String> = self.expect.lines().map(plain).filter(|line| !line.is_empty()).collect();
-        for (word, more) in [("refused", &self.refusals), ("drift", &self.drift), ("bytes", &self.bytes)] {
+        for (word, more) in
+            [("refused", &self.refusals), ("drift", &self.drift), ("bytes", &self.bytes), ("deletion", &self.deletions)]
+        {
             lines.extend(more.iter().map(|line| format!("{word} {}", plain(line))));
         }
         lines
@@ -194,7 +210,7 @@ impl Scenario {
         let policies = policy_file::parse(name, &format!("policies:\n  {list}"))
             .unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
         let timezone = self.timezone.as_ref().map_or(TimeZone::UTC, |zone| TimeZone::get(zone).unwrap());
-        let Bounds { untag, percent, leave } = self.limits;
+        let Bounds { untag, percent, leave, delete } = self.limits;
         let scene = Scene { now, names: &names };
         let mut registries: Vec<Registry> =
             self.registries.iter().map(|(name, shape)| scene.registry(name, shape, &shape.repositories)).collect();
@@ -206,8 +222,20 @@ impl Scenario {
         inventory.sort();
         claims.sort();
         let undo_window = Duration::from_hours(24 * 7);
-        let rules = Rules { policies, limits: Limits { untag, percent, leave }, timezone, undo_window };
-        Stage { rules, inventory, claims, now, bytes: !self.bytes.is_empty(), names }
+        let rules = Rules { policies, limits: Limits { untag, percent, leave, delete }, timezone, undo_window };
+        let mut everywhere: Vec<(&str, &BTreeMap<String, RepositoryShape>)> =
+            self.registries.iter().map(|(name, shape)| (name.as_str(), &shape.repositories)).collect();
+        everywhere.push(("contoso", &self.repositories));
+        let (mut untagged, mut others) = (Vec::new(), BTreeSet::new());
+        for (registry, (repository, shape)) in
+            everywhere.iter().flat_map(|(name, there)| there.iter().map(move |one| (*name, one)))
+        {
+            let place =
+                || -> (RegistryName, RepositoryName) { (registry.parse().unwrap(), repository.parse().unwrap()) };
+            untagged.extend(shape.untagged.iter().map(|(image, tags)| scene.untagged(place(), image, tags, shape)));
+            others.extend(shape.others.iter().map(|image| (place().0, place().1, names.digest(image))));
+        }
+        Stage { rules, inventory, claims, untagged, others, now, bytes: !self.bytes.is_empty(), names }
     }
 }
 
@@ -269,6 +297,7 @@ impl Scene<'_> {
             clock_ahead: shape.clock_ahead.map(SignedDuration::from_secs),
             repositories: there.iter().map(|(name, shape)| self.repository(name, shape)).collect(),
             gaps: shape.gaps.iter().map(|gap| self.gap(gap)).collect(),
+            lists_untagged: !shape.hides_untagged,
             ..Registry::empty(name.parse().unwrap(), "distribution")
         }
     }
@@ -286,11 +315,44 @@ impl Scene<'_> {
         let children = shape.manifests.values().flat_map(|manifest| &manifest.children);
         let mut named: Vec<Digest> = children.map(|child| self.names.digest(child)).collect();
         named.extend(repository.tags.iter().filter_map(|tag| tag.digest.clone()));
+        named.extend(shape.untagged.keys().map(|image| self.names.digest(image)));
         let absent: Vec<Digest> = shape.absent.iter().map(|name| self.names.digest(name)).collect();
         for digest in named.into_iter().filter(|digest| !absent.contains(digest)) {
             repository.manifests.entry(digest).or_insert_with(|| self.manifest(&ManifestShape::default()));
         }
+        for image in shape.untagged.keys().chain(shape.changed.keys()) {
+            let digest = self.names.digest(image);
+            if repository.manifests.contains_key(&digest) {
+                repository.untagged.insert(digest, shape.changed.get(image).map(|time| self.time(time)));
+            }
+        }
         repository
+    }
+
+    fn untagged(
+        &self,
+        (registry, repository): (RegistryName, RepositoryName),
+        image: &str,
+        tags: &[String],
+        shape: &RepositoryShape,
+    ) -> Untagged {
+        let taken = |text: &String| {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let [name, policies, age, rest @ ..] = &words[..] else { panic!("a taken tag is a tag, a policy, a time") };
+            TakenTag {
+                name: self.names.long(name, "-").parse().expect(name),
+                at: self.time(age),
+                policies: policies.split('+').filter(|name| *name != "?").map(|name| name.parse().unwrap()).collect(),
+                put_back: rest == ["back"],
+            }
+        };
+        let known = shape.manifests.get(image);
+        let manifest = Manifest {
+            depth: Depth::Whole,
+            ..known.map_or_else(|| self.manifest(&ManifestShape::default()), |shape| self.manifest(shape))
+        };
+        let digest = self.names.digest(image);
+        Untagged { registry, repository, digest, tags: tags.iter().map(taken).collect(), manifest: Some(manifest) }
     }
 
     fn tag(&self, name: &str, shape: &TagShape) -> Tag {

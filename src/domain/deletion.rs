@@ -1,0 +1,210 @@
+//! The second step: manifests that Tagwarden took the last tags from, and whether they may be deleted.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{
+    Digest, GapAt, Holder, Lock, Locked, Manifest, PolicyName, Refusal, RegistryName, RepositoryName, SourceName,
+    TagName,
+};
+
+/// A manifest that Tagwarden took tags from, as the journal tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untagged {
+    /// The registry.
+    pub registry: RegistryName,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// Its digest.
+    pub digest: Digest,
+    /// The tags that were taken from it, by name; never empty.
+    pub tags: Vec<TakenTag>,
+    /// What its bytes say, which the journal keeps; nothing where they were not asked for, or are damaged.
+    pub manifest: Option<Manifest>,
+}
+
+/// A tag that Tagwarden took from a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenTag {
+    /// Its name.
+    pub name: TagName,
+    /// When it was removed.
+    pub at: Timestamp,
+    /// The policies that let it go, by name; empty where the record of it cannot be understood.
+    pub policies: Vec<PolicyName>,
+    /// Whether Tagwarden has put it back since: if it is gone again, somebody else removed it.
+    pub put_back: bool,
+}
+
+/// An untagged manifest whose grace is over: it goes, or there is a reason for which it stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    /// The registry.
+    pub registry: RegistryName,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// Its digest.
+    pub digest: Digest,
+    /// The tag that it lost last.
+    pub tag: TagName,
+    /// When that was.
+    pub untagged_at: Timestamp,
+    /// When its grace was over.
+    pub due_at: Timestamp,
+    /// The policies that have it deleted, by name; all of them must.
+    pub policies: Vec<PolicyName>,
+    /// Whether all of them say `enforce`.
+    pub enforce: bool,
+    /// What goes along, in the order in which it goes: the images of an index, then what refers to them; empty where it
+    /// stays.
+    pub along: Vec<Along>,
+    /// Bytes that only it and what goes along need; nothing where that cannot be known.
+    pub bytes: Option<u64>,
+    /// Why it stays, in order; empty where it goes.
+    pub stays: Vec<Stay>,
+}
+
+/// What becomes of the manifests that Tagwarden took the last tags from, where a policy has them deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deletions {
+    /// Those whose grace is over, by registry, repository and digest.
+    pub due: Vec<Deletion>,
+    /// How many wait for the end of theirs.
+    pub waiting: u64,
+    /// When the first of these ends.
+    pub next_at: Option<Timestamp>,
+    /// The registries with such manifests that do not list what has no tag, by name: nothing is deleted there.
+    pub unlisted: Vec<RegistryName>,
+    /// What stands against deleting.
+    pub refusals: Vec<Refusal>,
+}
+
+/// A manifest that goes with another one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Along {
+    /// As what; the images come before what refers to them.
+    pub role: Role,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// As what a manifest goes with another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// An index that goes lists it.
+    Child,
+    /// It refers to something that goes: a signature, an attestation, an SBOM.
+    Referrer,
+}
+
+/// Why an untagged manifest is not deleted although its grace is over.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stay {
+    /// The registry does not list manifests without tags, so nobody knows whether an index holds it.
+    NotListed,
+    /// A source that could have claimed it failed.
+    SourceFailed(SourceName),
+    /// Something about its repository could not be read.
+    Gap(Box<GapAt>),
+    /// It has a tag.
+    Tagged(TagName),
+    /// A source claims it, an image in it, or a tag that it had.
+    Claimed {
+        /// The source.
+        source: SourceName,
+        /// The reference as the source gave it, in normal form.
+        reference: Arc<str>,
+        /// Who holds the claim.
+        holder: Arc<Holder>,
+    },
+    /// A source claims a bare digest that no manifest has: perhaps that of the configuration of an image in it.
+    MaybeClaimed {
+        /// The source.
+        source: SourceName,
+        /// That digest.
+        digest: Digest,
+    },
+    /// The registry has locked it, an image in it, or its repository.
+    Locked {
+        /// What carries the lock.
+        on: Locked,
+        /// Which lock.
+        lock: Lock,
+    },
+    /// An index that stays lists it.
+    Contained(Digest),
+    /// Something that stays refers to it.
+    ReferredTo(Digest),
+    /// A signature or the like of it has a tag.
+    Accompanied(TagName),
+    /// It is a signature or the like of an image that stays.
+    RefersTo(Digest),
+    /// Tagwarden put this tag back since, and somebody else removed it.
+    PutBack(TagName),
+    /// The record of the removal of this tag cannot be understood.
+    Unrecorded(TagName),
+    /// The policy that let it go is gone.
+    PolicyGone(PolicyName),
+    /// The policy that let this tag go does not select it any more.
+    NotSelected(PolicyName, TagName),
+    /// The policy, which selects a tag that it had, says nothing of deleting.
+    PolicySilent(PolicyName),
+}
+
+impl Deletion {
+    /// Whether nothing keeps it.
+    #[must_use]
+    pub fn goes(&self) -> bool {
+        self.stays.is_empty()
+    }
+}
+
+impl Deletions {
+    /// Those that go.
+    pub fn going(&self) -> impl Iterator<Item = &Deletion> {
+        self.due.iter().filter(|deletion| deletion.goes())
+    }
+
+    /// Counts one that waits.
+    pub fn wait(&mut self, until: Timestamp) {
+        self.waiting += 1;
+        self.next_at = Some(self.next_at.map_or(until, |next| next.min(until)));
+    }
+}
+
+impl Role {
+    /// The label used in reports: `child` or `referrer`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Child => "child",
+            Self::Referrer => "referrer",
+        }
+    }
+}
+
+impl Stay {
+    /// The label used in reports.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NotListed => "not-listed",
+            Self::SourceFailed(_) => "source-failed",
+            Self::Gap(_) => "gap",
+            Self::Tagged(_) => "tagged",
+            Self::Claimed { .. } => "claimed",
+            Self::MaybeClaimed { .. } => "maybe-claimed",
+            Self::Locked { .. } => "locked",
+            Self::Contained(_) => "contained",
+            Self::ReferredTo(_) => "referred-to",
+            Self::Accompanied(_) => "accompanied",
+            Self::RefersTo(_) => "refers-to",
+            Self::PutBack(_) => "put-back",
+            Self::Unrecorded(_) => "unrecorded",
+            Self::PolicyGone(_) => "policy-gone",
+            Self::NotSelected(..) => "not-selected",
+            Self::PolicySilent(_) => "policy-silent",
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Untagged manifests that would be deleted, looked at once more, each by itself.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::Finding;
+use super::evidence::Evidence;
+use crate::domain::{
+    Claims, Deletion, Deletions, Depth, Digest, Gap, Inventory, Manifest, PolicyMode, RegistryName, Repository,
+    RepositoryName, Rules, TagName, Untagged,
+};
+
+/// Everything in deletions that the facts do not bear out; nothing if all is well.
+#[must_use]
+pub fn check_deletions(
+    rules: &Rules,
+    inventory: &Inventory,
+    claims: &Claims,
+    untagged: &[Untagged],
+    others: &BTreeSet<(RegistryName, RepositoryName, Digest)>,
+    deletions: &Deletions,
+    now: Timestamp,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let known: HashMap<Place<'_>, &Untagged> =
+        untagged.iter().map(|one| ((&one.registry, &one.repository, &one.digest), one)).collect();
+    let mut last: Option<(&RegistryName, Evidence<'_>)> = None;
+    let mut around: Option<Around<'_>> = None;
+    let mut going: HashSet<Place<'_>> = HashSet::new();
+    for deletion in deletions.going() {
+        let place = |digest| (&deletion.registry, &deletion.repository, digest);
+        let along = deletion.along.iter().map(|along| &along.digest);
+        going.extend(along.chain([&deletion.digest]).map(place));
+    }
+    for deletion in deletions.going() {
+        let mut held = |by: String| findings.push(Finding::Held { image: image(deletion), by });
+        let known = known.get(&(&deletion.registry, &deletion.repository, &deletion.digest)).copied();
+        let registry = inventory.registry(deletion.registry.as_str());
+        let repository = registry.and_then(|registry| registry.repository(deletion.repository.as_str()));
+        let (Some(known), Some(registry), Some(repository)) = (known, registry, repository) else {
+            findings.push(Finding::Unfounded { image: image(deletion) });
+            continue;
+        };
+        if last.as_ref().is_none_or(|(name, _)| **name != registry.name) {
+            last = Some((&registry.name, Evidence::new(inventory, registry, claims)));
+        }
+        if around.as_ref().is_none_or(|around| !std::ptr::eq(around.repository, repository)) {
+            around = Some(Around::new(repository));
+        }
+        let (Some((_, evidence)), Some(around)) = (&last, &around) else { continue };
+        if !registry.lists_untagged {
+            held("its registry hides what has no tag".to_owned());
+        }
+        evidence.failed.iter().cloned().for_each(&mut held);
+        let unread = registry.gaps.iter().chain(&repository.gaps).find(|gap| Gap::blocks_repository(gap));
+        unread.iter().for_each(|gap| held(format!("unread: {}", gap.at)));
+        for tag in &known.tags {
+            evidence.claim_on_tag(repository, &tag.name).into_iter().for_each(&mut held);
+            if tag.put_back {
+                held(format!("its tag {} was put back", tag.name));
+            }
+        }
+        if repository.lock.is_some() {
+            held("a lock on its repository".to_owned());
+        }
+        by_policies(rules, known, deletion, repository, now, &mut held);
+        let gone = |digest: &Digest| going.contains(&(&deletion.registry, &deletion.repository, digest));
+        let along = deletion.along.iter().map(|along| &along.digest);
+        for digest in std::iter::once(&deletion.digest).chain(along) {
+            let itself = *digest == deletion.digest;
+            let own = known.manifest.as_ref().filter(|_| itself);
+            let Some(manifest) = own.or_else(|| repository.manifests.get(digest)) else {
+                held(format!("{digest} was not read"));
+                continue;
+            };
+            around.look(evidence, digest, manifest, own.is_some(), &gone, &mut held);
+            let apart = (registry.name.clone(), repository.name.clone(), digest.clone());
+            if !itself && (others.contains(&apart) || !around.hangs(digest, &gone)) {
+                held(format!("{digest} does not hang on what goes"));
+            }
+        }
+    }
+    findings
+}
+
+/// A manifest by its names.
+type Place<'a> = (&'a RegistryName, &'a RepositoryName, &'a Digest);
+
+fn image(deletion: &Deletion) -> String {
+    format!("{}/{}@{}", deletion.registry, deletion.repository, deletion.digest)
+}
+
+/// What the policies, of then and of now, say of the time.
+fn by_policies(
+    rules: &Rules,
+    known: &Untagged,
+    deletion: &Deletion,
+    repository: &Repository,
+    now: Timestamp,
+    held: &mut impl FnMut(String),
+) {
+    let changed = repository.untagged.get(&deletion.digest).copied().flatten();
+    let Some(last) = known.tags.iter().map(|tag| tag.at).chain(changed).max() else {
+        return held("nobody knows when it was untagged".to_owned());
+    };
+    for name in deletion.policies.iter().chain(known.tags.iter().flat_map(|tag| &tag.policies)) {
+        let policy = rules.policies.iter().find(|policy| policy.name == *name);
+        let after = policy.and_then(|policy| policy.delete_manifest_after.as_ref());
+        match after.map(|after| now.duration_since(last) >= after.duration) {
+            None => held(format!("policy {name} does not say so")),
+            Some(false) => held(format!("the time of policy {name} is not over")),
+            Some(true) => {}
+        }
+        if deletion.enforce && policy.is_none_or(|policy| policy.mode != PolicyMode::Enforce) {
+            held(format!("policy {name} does not enforce"));
+        }
+    }
+    if known.tags.iter().any(|tag| tag.policies.is_empty()) {
+        held("nobody knows which policy let one of its tags go".to_owned());
+    }
+}
+
+/// What tags, lists and refers to each manifest of a repository.
+struct Around<'a> {
+    repository: &'a Repository,
+    tags: HashMap<&'a Digest, &'a TagName>,
+    /// The tags that are named after a digest, by the beginning of their names.
+    named: HashMap<&'a str, &'a TagName>,
+    holders: HashMap<&'a Digest, Vec<&'a Digest>>,
+    referrers: HashMap<&'a Digest, Vec<&'a Digest>>,
+}
+
+/// How long the beginning of such a tag is: algorithm, dash, 64 hex digits.
+const NAMED_BY: usize = "sha256-".len() + 64;
+
+impl<'a> Around<'a> {
+    fn new(repository: &'a Repository) -> Self {
+        let (mut holders, mut referrers) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
+        for (digest, manifest) in &repository.manifests {
+            manifest.children.iter().for_each(|child| holders.entry(child).or_default().push(digest));
+            manifest.subject.iter().for_each(|subject| referrers.entry(&**subject).or_default().push(digest));
+        }
+        let tags = repository.tags.iter();
+        let named = tags.clone().filter_map(|tag| Some((tag.name.as_str().get(..NAMED_BY)?, &tag.name))).collect();
+        let tags = tags.filter_map(|tag| Some((tag.digest.as_ref()?, &tag.name))).collect();
+        Self { repository, tags, named, holders, referrers }
+    }
+
+    /// What tags, claims, locks, contains or refers to a manifest that goes.
+    fn look(
+        &self,
+        evidence: &Evidence<'_>,
+        digest: &Digest,
+        manifest: &Manifest,
+        whole: bool,
+        gone: &impl Fn(&Digest) -> bool,
+        held: &mut impl FnMut(String),
+    ) {
+        let hex = digest.hex();
+        let name = format!("{}-{}", digest.algorithm(), hex.get(..64).unwrap_or(&hex));
+        for tag in self.tags.get(digest).into_iter().chain(self.named.get(name.as_str())) {
+            held(format!("tag {tag} of {digest}"));
+        }
+        let manifests = &self.repository.manifests;
+        if manifests.get(digest).is_some_and(|listed| listed.lock.is_some()) {
+            held(format!("a lock on {digest}"));
+        }
+        let holders = self.holders.get(digest).into_iter().chain(self.referrers.get(digest)).flatten();
+        holders.filter(|holder| !gone(holder)).for_each(|holder| held(format!("{holder} holds {digest}")));
+        let mut open: Vec<(&Digest, Option<&Manifest>, bool)> = vec![(digest, Some(manifest), whole)];
+        let mut seen = HashSet::new();
+        while let Some((next, facts, whole)) = open.pop() {
+            if !seen.insert(next) {
+                continue;
+            }
+            let config = facts.and_then(|facts| facts.config.as_deref());
+            for claimed in [Some(next), config].into_iter().flatten().filter(|digest| evidence.digests.contains(digest))
+            {
+                held(format!("a claim on {claimed}"));
+            }
+            let whole = whole || facts.is_some_and(|facts| facts.depth == Depth::Whole);
+            if let (false, Some(loose)) = (whole, evidence.loose) {
+                held(format!("perhaps a claim on {loose}"));
+            }
+            let children = facts.into_iter().flat_map(|facts| &facts.children);
+            open.extend(children.map(|child| (child, manifests.get(child), false)));
+        }
+    }
+
+    /// Whether a manifest is listed by something that goes, or refers to something that does.
+    fn hangs(&self, digest: &Digest, gone: &impl Fn(&Digest) -> bool) -> bool {
+        let listed = self.holders.get(digest).into_iter().flatten().any(|index| gone(index));
+        let subject = self.repository.manifests.get(digest).and_then(|facts| facts.subject.as_deref());
+        listed || subject.is_some_and(gone)
+    }
+}

@@ -66,6 +66,7 @@ async fn everything_in_it_is_read_and_little_is_asked_again() {
     let readers = [reader(settings.clone(), Patience::default()).unwrap()];
     let inventory = collect(&readers, &Scope::All, &LookFor::new(), &cache, &()).await;
     assert!(!inventory.has_gaps(), "{inventory:?}");
+    assert!(!inventory.registries[0].lists_untagged);
     let found = inventory.registries[0].repository("shop/api").unwrap();
     let tags: Vec<_> = found.tags.iter().map(|tag| (tag.name.as_str(), tag.digest.clone().unwrap())).collect();
     let expected = [("multi", &pushed.both), ("stable", &pushed.old), ("v1", &pushed.old), ("v2", &pushed.new)];
@@ -110,6 +111,11 @@ async fn with_deletion_enabled_it_deletes_by_digest_but_does_not_untag() {
     let again = writer.delete_manifest(&repository(), &pushed.old.digest).await.unwrap();
     assert_eq!(again, Removed::AlreadyGone);
 
+    writer.put_manifest(&repository(), &raw).await.unwrap();
+    assert_eq!(reader.manifest(&repository(), &pushed.old.digest).await, Ok(Some(raw.clone())));
+    assert_eq!(reader.resolve(&repository(), &tag("v1")).await, Ok(None), "without a tag");
+    let error = reader.referrers(&repository(), &pushed.old.digest).await.unwrap_err();
+    assert_eq!(error.kind, RegistryErrorKind::Unsupported, "{error}");
     writer.put_tag(&repository(), &tag("v1"), &raw).await.unwrap();
     assert_eq!(registry.pull_manifest("shop/api", "v1").await, Some(pushed.old), "byte for byte, by the same type");
 }

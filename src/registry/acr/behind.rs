@@ -2,9 +2,10 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 
 use super::reader::{AcrReader, understood};
 use super::wire::{WireManifest, WireOneManifest};
@@ -42,13 +43,44 @@ impl list::Row for ListedManifest {
     }
 }
 
+/// Manifests that are looked for by their digest, with when those that were met last changed: aside, because a list may
+/// have a hundred thousand rows, and these are few.
+#[derive(Debug)]
+pub(super) struct Sought<'a> {
+    digests: &'a BTreeSet<Digest>,
+    met: Mutex<BTreeMap<Digest, Option<Timestamp>>>,
+}
+
+impl<'a> Sought<'a> {
+    pub(super) fn new(digests: &'a BTreeSet<Digest>) -> Self {
+        Self { digests, met: Mutex::default() }
+    }
+
+    /// Notes when a manifest last changed, if it is one of these.
+    pub(super) fn meet(&self, row: &ListedManifest, changed_at: impl FnOnce() -> Option<Timestamp>) {
+        if self.digests.contains(&row.digest) {
+            let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+            met.insert(row.digest.clone(), changed_at());
+        }
+    }
+
+    /// Those that are among these manifests.
+    pub(super) fn among(self, manifests: &BTreeMap<Digest, Manifest>) -> BTreeMap<Digest, Option<Timestamp>> {
+        let mut met = self.met.into_inner().unwrap_or_else(PoisonError::into_inner);
+        met.retain(|digest, _| manifests.contains_key(digest));
+        met
+    }
+}
+
 impl AcrReader {
-    /// The manifests behind the tags, and everything that may hold one of them.
+    /// The manifests behind the tags and those that are sought, and everything that may hold one of them or refer to one
+    /// that is sought.
     pub(super) async fn behind(
         &self,
         repository: &RepositoryName,
         tags: &[Tag],
         mut rows: Vec<ListedManifest>,
+        sought: &Sought<'_>,
         cache: &dyn ContentCache,
     ) -> (BTreeMap<Digest, Manifest>, Vec<Gap>) {
         let tagged: BTreeSet<&Digest> = tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
@@ -58,7 +90,7 @@ impl AcrReader {
             tagged.iter().filter(|digest| row_of(&rows, digest).is_none()).map(|&digest| digest.clone()).collect();
         let found: Vec<_> = stream::iter(unlisted)
             .map(|digest| async move {
-                let row = self.row(repository, &digest).await;
+                let row = self.row(repository, &digest, sought).await;
                 (digest, row)
             })
             .buffer_unordered(self.http.settings.concurrency.max(1))
@@ -76,7 +108,8 @@ impl AcrReader {
         let needed = rows.iter().filter(|row| match row.nature {
             _ if exact => true,
             Nature::Image => false,
-            Nature::Artifact => tagged.contains(&row.digest),
+            // One without a tag matters only to what it may refer to, when that is to be deleted.
+            Nature::Artifact => tagged.contains(&row.digest) || !sought.digests.is_empty(),
             // Tagged or not: a workload may run an index by its digest, and so hold a tagged image in it.
             Nature::Index => true,
         });
@@ -108,7 +141,8 @@ impl AcrReader {
             }
         }
         rows.retain(|row| {
-            let wanted = tagged.contains(&row.digest) || children.contains(&row.digest);
+            let digest = &row.digest;
+            let wanted = tagged.contains(digest) || children.contains(digest) || sought.digests.contains(digest);
             wanted && row.nature == Nature::Image && !manifests.contains_key(&row.digest)
         });
         rows.shrink_to_fit();
@@ -119,12 +153,19 @@ impl AcrReader {
     }
 
     /// What the registry says of one manifest.
-    async fn row(&self, name: &RepositoryName, digest: &Digest) -> Result<ListedManifest, RegistryError> {
+    async fn row(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        sought: &Sought<'_>,
+    ) -> Result<ListedManifest, RegistryError> {
         let Some(answer) = self.metadata(name, &manifest_path(name, digest)).await? else {
             return Err(gone(name, digest));
         };
         let wire: WireOneManifest<WireManifest> = understood(&answer)?;
-        row(&wire.manifest, &mut Vec::new()).map_err(|why| answer.malformed(&why))
+        let row = row(&wire.manifest, &mut Vec::new()).map_err(|why| answer.malformed(&why))?;
+        sought.meet(&row, || wire.manifest.changed_at());
+        Ok(row)
     }
 }
 

@@ -8,7 +8,7 @@ use futures::future;
 use http::StatusCode;
 use jiff::Timestamp;
 
-use super::behind::{ListedManifest, row};
+use super::behind::{ListedManifest, Sought, row};
 use super::list::{self, List, Listed, Odd, PAGE, Row, Way};
 use super::split::{self, Timed};
 use super::wire::{
@@ -86,8 +86,9 @@ impl AcrReader {
         &self,
         name: &RepositoryName,
         count: Option<u64>,
+        sought: &Sought<'_>,
     ) -> Result<Option<Listed<ListedManifest>>, RegistryError> {
-        let list = manifest_list(name);
+        let list = manifest_list(name, sought);
         if let Some(count) = split::is_long(count)
             && let Some(rows) = split::in_parts(&self.http, &list, count).await
         {
@@ -206,7 +207,7 @@ impl RegistryReader for AcrReader {
     async fn repository(
         &self,
         name: &RepositoryName,
-        _look_for: &BTreeSet<Digest>,
+        look_for: &BTreeSet<Digest>,
         cache: &dyn ContentCache,
     ) -> Repository {
         let mut repository = Repository::empty(name.clone());
@@ -218,9 +219,10 @@ impl RegistryReader for AcrReader {
             None
         });
         let counts = attributes.as_ref();
+        let sought = Sought::new(look_for);
         let (tags, manifests) = future::join(
             self.all_tags(name, counts.and_then(|counts| counts.tag_count)),
-            self.all_manifests(name, counts.and_then(|counts| counts.manifest_count)),
+            self.all_manifests(name, counts.and_then(|counts| counts.manifest_count), &sought),
         )
         .await;
         let tags = heard(tags, GapAt::TagList, &mut gaps);
@@ -249,7 +251,8 @@ impl RegistryReader for AcrReader {
         if gaps.is_empty() {
             gaps = self.compare(attributes.as_ref(), name, read).await;
         }
-        let (behind, missing) = self.behind(name, &repository.tags, rows, cache).await;
+        let (behind, missing) = self.behind(name, &repository.tags, rows, &sought, cache).await;
+        repository.untagged = sought.among(&behind);
         repository.manifests = behind;
         gaps.extend(missing);
         repository.gaps = gaps;
@@ -380,8 +383,8 @@ fn tag_list(name: &RepositoryName) -> List<'static, Tag> {
     }
 }
 
-/// All manifests of a repository.
-fn manifest_list(name: &RepositoryName) -> List<'static, ListedManifest> {
+/// All manifests of a repository. Those that are sought are met on the way.
+fn manifest_list<'a>(name: &RepositoryName, sought: &'a Sought<'_>) -> List<'a, ListedManifest> {
     let types = Mutex::new(Vec::new());
     List {
         path: format!("/acr/v1/{name}/_manifests"),
@@ -389,7 +392,13 @@ fn manifest_list(name: &RepositoryName) -> List<'static, ListedManifest> {
         read: Box::new(move |body| {
             let manifests = serde_json::from_slice::<WireManifests>(body)?.manifests;
             let mut types = types.lock().unwrap_or_else(PoisonError::into_inner);
-            let listed = |wire: WireManifest| row(&wire, &mut types).map_err(|why| Odd { name: wire.digest, why });
+            let listed = |wire: WireManifest| match row(&wire, &mut types) {
+                Ok(row) => {
+                    sought.meet(&row, || wire.changed_at());
+                    Ok(row)
+                }
+                Err(why) => Err(Odd { name: wire.digest, why }),
+            };
             Ok(manifests.map(|manifests| manifests.into_iter().map(listed).collect()))
         }),
     }

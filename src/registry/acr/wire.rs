@@ -74,6 +74,8 @@ pub(super) struct WireManifest {
     #[serde(default)]
     architecture: Option<String>,
     #[serde(default)]
+    last_update_time: Option<String>,
+    #[serde(default)]
     changeable_attributes: Option<WireAttributes>,
 }
 
@@ -116,9 +118,8 @@ impl WireTag {
 }
 
 impl WireManifestNow {
-    /// When it last changed. Its creation says nothing of that.
     pub(super) fn changed_at(&self) -> Option<Timestamp> {
-        self.last_update_time.as_deref()?.parse().ok()
+        changed_at(self.last_update_time.as_deref())
     }
 
     pub(super) fn lock(&self) -> Option<Lock> {
@@ -132,6 +133,10 @@ impl WireManifest {
         self.architecture.as_deref().is_some_and(|name| !name.is_empty())
     }
 
+    pub(super) fn changed_at(&self) -> Option<Timestamp> {
+        changed_at(self.last_update_time.as_deref())
+    }
+
     pub(super) fn lock(&self) -> Option<Lock> {
         lock(self.changeable_attributes)
     }
@@ -141,6 +146,11 @@ impl WireRepository {
     pub(super) fn lock(&self) -> Option<Lock> {
         lock(self.changeable_attributes)
     }
+}
+
+/// When a manifest last changed. Nothing where that is missing or no time: its creation says nothing of that.
+fn changed_at(updated: Option<&str>) -> Option<Timestamp> {
+    updated?.parse().ok()
 }
 
 /// Either attribute alone blocks deletion. What is not said is not locked: the service leaves attributes out where they

@@ -1,12 +1,16 @@
 //! Lists that are long enough to be read from several places at once, and what makes that be given up.
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 use tagwarden::demo::registry::{Attributes, EmbeddedRegistry, Fault, FaultKind, Target};
 use tagwarden::domain::{GapAt, Repository};
+use tagwarden::registry::RegistryReader as _;
 
-use super::{image, read};
-use crate::registry::{gaps, tag};
+use super::{image, read, reader};
+use crate::registry::{gaps, name, tag};
 use crate::support::acr::{everything_allowed, start};
+use crate::support::memory::Memory;
 
 const TAGS: usize = 4500;
 
@@ -99,6 +103,12 @@ async fn digests_are_read_in_parts_and_in_one_where_a_part_is_short() {
     let whole = read(&registry).await;
     assert_eq!((whole.manifests.len(), lists(&registry)), (3000, 8), "those that a tag names, in eight parts");
     assert_eq!(whole.gaps, []);
+    registry.clear_requests();
+    let sought: BTreeSet<_> = images[2998..3002].iter().map(|image| image.digest.clone()).collect();
+    let reader = reader(&registry.url());
+    let looked = reader.repository(&name("app"), &sought, &Memory::default()).await;
+    assert_eq!((looked.manifests.len(), lists(&registry)), (3002, 8));
+    assert_eq!(looked.untagged.keys().cloned().collect::<BTreeSet<_>>(), sought);
     registry.clear_requests();
     registry.inject(Fault::on("/_manifests?", FaultKind::CutShort(5)).after(3).times(1));
     assert_eq!(read(&registry).await, whole);

@@ -4,6 +4,7 @@ mod long;
 mod reading;
 mod shapes;
 mod tags;
+mod untagged;
 
 use std::collections::{BTreeMap, BTreeSet};
 

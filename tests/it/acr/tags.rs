@@ -1,7 +1,5 @@
 //! Removing tags and putting them back.
 
-use std::collections::BTreeMap;
-
 use tagwarden::demo::registry::{Attributes, Fault, FaultKind, Target};
 use tagwarden::registry::{RegistryErrorKind, RegistryReader as _, RegistryWriter as _, Removed};
 
@@ -46,25 +44,6 @@ async fn locks_of_any_kind_hold() {
             }
         }
     }
-}
-
-#[tokio::test]
-async fn a_manifest_goes_by_its_digest_with_the_tags_that_it_has() {
-    let registry = start(everything_allowed()).await;
-    let (one, two) = (image("one"), image("two"));
-    put(&registry, "v1", &one, 2);
-    put(&registry, "v2", &two, 2);
-    let writer = writer(&registry.url());
-    let Ok(Removed::Done { evidence, named }) = writer.delete_manifest(&name("app"), &one.digest).await else {
-        panic!()
-    };
-    assert!(evidence.starts_with("x-ms-correlation-request-id: "), "{evidence}");
-    assert_eq!(named, None);
-    assert_eq!(registry.tags("app").into_keys().collect::<Vec<_>>(), ["v2"]);
-    assert!(registry.manifest("app", &one.digest).is_none());
-    assert_eq!(writer.delete_manifest(&name("app"), &one.digest).await, Ok(Removed::AlreadyGone));
-    let expected = BTreeMap::from([(format!("DELETE /v2/app/manifests/{}", one.digest), 2)]);
-    assert_eq!(asked(&registry), expected);
 }
 
 #[tokio::test]

@@ -183,6 +183,53 @@ async fn a_manifest_is_put_back_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn a_manifest_is_put_by_its_digest_and_seen_to_be_there() {
+    let content = image(&config("", "x"), &[]);
+    let manifest =
+        RawManifest { digest: content.digest.clone(), media_type: IMAGE.into(), bytes: content.bytes.clone().into() };
+    let other = image(&config("", "y"), &[]).digest;
+    let created = |digest: &str| ResponseTemplate::new(201).insert_header("docker-content-digest", digest);
+    let there = || ResponseTemplate::new(200);
+    let gone = || refusal(404, "MANIFEST_UNKNOWN");
+    for (reply, look, expected) in [
+        (created(&content.digest.to_string()), gone(), None),
+        (created(&other.to_string()), there(), Some(RegistryErrorKind::DigestMismatch)),
+        // A registry that does not say under which digest is asked.
+        (ResponseTemplate::new(201), there(), None),
+        (ResponseTemplate::new(201), gone(), Some(RegistryErrorKind::DigestMismatch)),
+        (ResponseTemplate::new(202), there(), Some(RegistryErrorKind::Status(202))),
+        (refusal(400, "MANIFEST_BLOB_UNKNOWN"), there(), Some(RegistryErrorKind::Status(400))),
+        (refusal(403, "DENIED"), there(), Some(RegistryErrorKind::Denied)),
+        (refusal(409, "CONFLICT"), there(), Some(RegistryErrorKind::Locked)),
+    ] {
+        let server = MockServer::start().await;
+        let route = format!("/v2/app/manifests/{}", content.digest);
+        answer(&server, "PUT", &route, reply).await;
+        answer(&server, "HEAD", &route, look.clone()).await;
+        answer(&server, "GET", &route, look).await;
+        let put = writer(&server).put_manifest(&name("app"), &manifest).await;
+        assert_eq!(put.err().map(|error| error.kind), expected);
+        let requests = server.received_requests().await.unwrap();
+        let sent: Vec<_> = requests.iter().filter(|request| request.method.as_str() == "PUT").collect();
+        assert_eq!(sent.len(), 1);
+        let kind = sent[0].headers["content-type"].to_str().unwrap();
+        assert_eq!((sent[0].body.as_slice(), kind), (&*content.bytes, IMAGE));
+    }
+}
+
+#[tokio::test]
+async fn the_tags_of_a_manifest_are_not_told_by_this_api() {
+    let server = MockServer::start().await;
+    let reader = DistributionReader::with_patience(settings(&server.uri()), quick()).unwrap();
+    let digest = image(&config("", "x"), &[]).digest;
+    let error = reader.manifest_now(&name("app"), &digest).await.unwrap_err();
+    assert_eq!(error.kind, RegistryErrorKind::Unsupported);
+    assert!(error.message.contains("not known whether a tag names"), "{error}");
+    assert!(!reader.lists_untagged());
+    assert_eq!(seen(&server).await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn removing_and_putting_back_get_tokens_of_their_own() {
     let server = MockServer::start().await;
     let realm = format!("Bearer realm=\"{}/token\"", server.uri());

@@ -3,6 +3,7 @@
 //! Nothing is chosen here. What comes in is a list of [`Order`]s that were decided elsewhere; all that may happen to one
 //! of them here is that it is skipped. Whatever cannot be journaled is not done.
 
+mod delete;
 mod foresee;
 mod manifest;
 mod restore;
@@ -27,6 +28,7 @@ use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RegistryRea
 use crate::report::ReasonView;
 use crate::store::{Store, StoreError};
 
+pub use delete::{DeleteOrder, Deleted, delete, note_deletions};
 pub use foresee::{Foreseen, Outlook, foresee};
 pub use restore::{Restored, restore};
 pub use settle::settle;

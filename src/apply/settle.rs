@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::{Action, Outcome, RegistryName, Skip};
-use crate::registry::RegistryReader;
+use crate::domain::{Action, Digest, Intent, Outcome, RegistryName, Skip};
+use crate::registry::{RegistryError, RegistryReader};
 use crate::store::{JournalEntry, Store, StoreError};
 
 /// Settles what an earlier run left open, and gives the entries with the outcome found.
 ///
-/// A tag that is gone was removed; one that is still at its digest was not. Where a registry cannot say, the entry stays
+/// A tag that is gone was removed; one that is still at its digest was not. So it is with a manifest that was deleted. Where a registry cannot say, the entry stays
 /// open until the next start; so does one so young that the registry may still be about to do what was asked of it.
 ///
 /// # Errors
@@ -29,8 +29,8 @@ pub async fn settle(
             tracing::warn!(registry = %intent.registry, tag = %intent.tag, "cannot settle: no such registry in the settings");
             continue;
         };
-        let found = match reader.resolve(&intent.repository, &intent.tag).await {
-            Ok(found) => found.map(|now| now.digest),
+        let found = match there(&**reader, intent).await {
+            Ok(found) => found,
             Err(error) => {
                 tracing::warn!(registry = %intent.registry, repository = %intent.repository, tag = %intent.tag,
                     error = error.message, "cannot settle yet");
@@ -52,6 +52,11 @@ pub async fn settle(
             (Action::Restore, Some(found)) if found == intent.digest => {
                 Outcome::Done("found put back at the next start".to_owned())
             }
+            (Action::DeleteUntagged, None) => Outcome::Done("found gone at the next start".to_owned()),
+            (Action::DeleteUntagged, Some(_)) if young => continue,
+            (Action::DeleteUntagged, Some(_)) => {
+                Outcome::Skipped(Skip::Settled("the manifest is still there".to_owned()))
+            }
             (Action::Remove(_) | Action::Restore, Some(to)) => Outcome::Skipped(Skip::Moved { to }),
             (Action::Restore, None) if young => continue,
             (Action::Restore, None) => Outcome::Skipped(Skip::Settled("the tag is not there".to_owned())),
@@ -62,6 +67,15 @@ pub async fn settle(
         settled.push((entry, outcome));
     }
     Ok(settled)
+}
+
+/// The digest that an intent's tag names now; for the deletion of a manifest, its own where it is still there.
+async fn there(reader: &dyn RegistryReader, intent: &Intent) -> Result<Option<Digest>, RegistryError> {
+    if intent.action == Action::DeleteUntagged {
+        let there = reader.has_manifest(&intent.repository, &intent.digest).await?;
+        return Ok(there.then(|| intent.digest.clone()));
+    }
+    Ok(reader.resolve(&intent.repository, &intent.tag).await?.map(|now| now.digest))
 }
 
 /// Whether the journal has a later removal of the same tag that was done: then this one was not.

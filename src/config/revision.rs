@@ -19,6 +19,7 @@ pub(super) fn revision(settings: &Settings) -> String {
             "untag": settings.limits.untag,
             "percent": settings.limits.percent,
             "leave": settings.limits.leave,
+            "delete": settings.limits.delete,
         },
         "undo_window": settings.undo_window.as_secs(),
         "timezone": settings.schedule.timezone.iana_name(),

@@ -26,13 +26,15 @@ pub struct Intent {
     pub proof: String,
 }
 
-/// What is done to a tag.
+/// What is done to a tag, or to a manifest that lost its tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// It is removed, by that method.
     Remove(RemovalMethod),
     /// It is put back.
     Restore,
+    /// The manifest, untagged long ago, is deleted. The tag is the last that it had, or that what it goes along with had.
+    DeleteUntagged,
 }
 
 /// What came of an intent.
@@ -85,13 +87,14 @@ impl Intent {
 }
 
 impl Action {
-    /// The label used in the journal: `untag`, `delete-manifest`, `restore`.
+    /// The label used in the journal: `untag`, `delete-manifest`, `restore`, `delete-untagged`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::Remove(RemovalMethod::Untag) => "untag",
             Self::Remove(RemovalMethod::DeleteManifest) => "delete-manifest",
             Self::Restore => "restore",
+            Self::DeleteUntagged => "delete-untagged",
         }
     }
 }

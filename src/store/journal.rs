@@ -210,6 +210,36 @@ impl Store {
         .map_err(|error| self.fault("count what a run did", &error))
     }
 
+    /// One entry by its number.
+    ///
+    /// # Errors
+    /// When it could not be read, or there is none.
+    pub async fn entry_of(&self, id: JournalId) -> Result<JournalEntry, StoreError> {
+        let rows = sqlx::query_as(select_entries!("WHERE id = ?1")).bind(id.0);
+        let entry = self.entries(rows.fetch_all(&self.0.readers).await)?.pop();
+        entry.ok_or_else(|| self.error(StoreErrorKind::Missing, format_args!("there is no journal entry {id}")))
+    }
+
+    /// The last deletion of a manifest in a repository that was done, if any.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn last_deletion(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<JournalEntry>, StoreError> {
+        let rows = sqlx::query_as(select_entries!(
+            "WHERE digest = ?3 AND registry = ?1 AND repository = ?2 AND outcome = 'done' AND action = 'delete-untagged'
+             ORDER BY id DESC LIMIT 1"
+        ))
+        .bind(registry.as_str())
+        .bind(repository.as_str())
+        .bind(digest.to_string());
+        Ok(self.entries(rows.fetch_all(&self.0.readers).await)?.pop())
+    }
+
     /// The last removal of a tag that was done.
     ///
     /// # Errors
@@ -221,8 +251,8 @@ impl Store {
         tag: &TagName,
     ) -> Result<Option<JournalEntry>, StoreError> {
         let rows = sqlx::query_as(select_entries!(
-            "WHERE registry = ?1 AND repository = ?2 AND tag = ?3 AND outcome = 'done' AND action <> 'restore'
-             ORDER BY id DESC LIMIT 1"
+            "WHERE registry = ?1 AND repository = ?2 AND tag = ?3 AND outcome = 'done'
+             AND action IN ('untag', 'delete-manifest') ORDER BY id DESC LIMIT 1"
         ))
         .bind(registry.as_str())
         .bind(repository.as_str())
@@ -243,7 +273,7 @@ impl Store {
     ) -> Result<Vec<JournalEntry>, StoreError> {
         let rows = sqlx::query_as(select_entries!(
             "WHERE id IN (SELECT max(id) FROM journal WHERE registry = ?1 AND repository = ?2 AND outcome = 'done'
-                          GROUP BY tag)
+                          AND action <> 'delete-untagged' GROUP BY tag)
              AND action <> 'restore' AND settled_at >= ?3 ORDER BY id DESC"
         ))
         .bind(registry.as_str())
@@ -415,7 +445,12 @@ impl std::fmt::Display for JournalId {
 }
 
 fn action(label: &str) -> Option<Action> {
-    let all = [Action::Remove(RemovalMethod::Untag), Action::Remove(RemovalMethod::DeleteManifest), Action::Restore];
+    let all = [
+        Action::Remove(RemovalMethod::Untag),
+        Action::Remove(RemovalMethod::DeleteManifest),
+        Action::Restore,
+        Action::DeleteUntagged,
+    ];
     all.into_iter().find(|action| action.label() == label)
 }
 

@@ -16,6 +16,7 @@ mod pack;
 mod runs;
 mod sources;
 mod tidy;
+mod untagged;
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};

@@ -298,7 +298,8 @@ impl Site<'_> {
             if let Some(lock) = seen.lock {
                 return Ok(Outcome::Skipped(Skip::Locked(format!("it has a {} lock", lock.label()))));
             }
-            if seen.changed_at > now.repository.untagged.get(&one.digest).copied().flatten() {
+            let then = now.repository.untagged.get(&one.digest).copied().flatten();
+            if one.role.is_none() && seen.changed_at.zip(then).is_some_and(|(seen, then)| seen > then) {
                 return kept("it was changed meanwhile".to_owned());
             }
             // Registries delete what refers to a manifest with it, so all of that must be meant to go.

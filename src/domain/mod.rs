@@ -14,6 +14,7 @@ mod particulars;
 mod plan;
 mod policy;
 mod reasons;
+mod reclaim;
 mod reference;
 mod text;
 mod verdict;
@@ -30,12 +31,13 @@ pub use journal::{Action, Intent, Outcome, Skip};
 pub use moment::Moment;
 pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName, TagName};
 pub use particulars::{AfterDays, Particulars, PermissionMode, Sku};
-pub use plan::{Drift, Plan, Reclaim, Refusal, RefusalReason, Removal, Scope};
+pub use plan::{Drift, Plan, Refusal, RefusalReason, Removal, Scope};
 pub use policy::{
     Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector, Span, TagSelector,
     VersionPart,
 };
 pub use reasons::Reasons;
+pub use reclaim::{Bytes, Reclaim, ReclaimSum, RegistryReclaim};
 pub use reference::{ImageReference, InvalidReference};
 pub use text::SharedText;
 pub use verdict::{ClaimMatch, Claimed, Date, Locked, Miss, Reason, TagAt, TagVerdict, Undated, Verdict};

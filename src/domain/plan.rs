@@ -1,4 +1,4 @@
-//! What a run would remove, what forbids it, and what that would free.
+//! What a run would remove, and what forbids it.
 
 use super::{
     Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName, RegistryName, RemovalMethod,
@@ -119,22 +119,6 @@ pub enum RefusalReason {
         /// Seconds by which the registry's is ahead; negative where it is behind.
         ahead_seconds: i64,
     },
-}
-
-/// What removing a plan's tags would free, once the registry collects it.
-///
-/// A blob counts once, for the first removal in the plan's order whose manifest needs it, so the parts add up.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reclaim {
-    /// For each removal of the plan, bytes that only removed manifests need; nothing where that cannot be known.
-    pub removals: Vec<Option<u64>>,
-    /// Their sum.
-    pub reclaimable_bytes: u64,
-    /// Bytes of blobs of removed manifests that something kept needs too.
-    pub shared_bytes: u64,
-    /// Whether a registry that something goes from did not show the blobs of all its manifests: the bytes there are then
-    /// those of whole images by its own account, however much of them is shared.
-    pub estimated: bool,
 }
 
 /// A record that names a tag and a digest, where the tag no longer is at that digest.

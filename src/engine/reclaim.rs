@@ -1,36 +1,61 @@
 //! What removing a plan's tags would free, blob by blob.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Verdicts;
 use super::graph::{Graph, Node, Ties, index};
 use crate::domain::{
-    Claims, Depth, Digest, Gap, GapAt, Inventory, Manifest, Plan, Reclaim, Registry, RegistryName, Repository,
-    SourceAnswer, TagAt, TagVerdict, Verdict,
+    Bytes, Claims, Depth, Digest, Gap, GapAt, Inventory, Manifest, Plan, Reclaim, ReclaimSum, Registry, RegistryName,
+    RegistryReclaim, Repository, RepositoryName, SourceAnswer, TagAt, TagVerdict, Verdict,
 };
 
-/// The bytes that each removal of a plan would free once the registry collects what nothing needs any more.
+/// The bytes that each removal of a plan would free once the registry collects what nothing needs any more, and those
+/// that it would not, because something kept needs them.
 ///
 /// Blobs are counted over all repositories of a registry, which stores each of them once, and so are manifests. Where
 /// anything of a registry could not be read, nothing is said of its bytes: what was not read may share them. Manifests
 /// that no tag reached in the first place are not freed by removing tags, so they count as kept.
 ///
 /// Where manifests were only listed, their images count as wholes, each digest once: that is too much by what they share
-/// among each other and with what stays, and the figure says that it is estimated.
+/// among each other and with what stays, and the registry's figures say that they are estimated.
 #[must_use]
 pub fn reclaim(inventory: &Inventory, claims: &Claims, verdicts: &Verdicts, plan: &Plan) -> Reclaim {
     let mut positions: Vec<(TagAt, usize)> =
         plan.removals.iter().zip(0..).map(|(removal, at)| (removal.at, at)).collect();
     positions.sort_unstable();
-    let mut result = Reclaim { removals: vec![None; plan.removals.len()], ..Reclaim::default() };
+    let mut removals = vec![None; plan.removals.len()];
+    let mut estimated = HashSet::new();
     for there in verdicts.tags.chunk_by(|a, b| a.at.registry == b.at.registry) {
         let Some(registry) = inventory.registries.get(index(there[0].at.registry)) else { continue };
         if wholly_read(registry) {
             let claimed = claimed(claims, &registry.name);
-            count(registry, there, &positions, &claimed, &mut result);
+            count(registry, there, &positions, &claimed, &mut removals);
+            let manifests = || registry.repositories.iter().flat_map(|repository| repository.manifests.values());
+            if manifests().any(|manifest| manifest.depth != Depth::Whole) {
+                estimated.insert(&registry.name);
+            }
         }
     }
-    result
+    Reclaim { registries: sums(plan, &removals, &estimated), removals }
+}
+
+/// The bytes of the removals by registry and repository.
+fn sums(plan: &Plan, removals: &[Option<Bytes>], estimated: &HashSet<&RegistryName>) -> Vec<RegistryReclaim> {
+    let mut sums: BTreeMap<&RegistryName, BTreeMap<&RepositoryName, ReclaimSum>> = BTreeMap::new();
+    let mut from = 0;
+    for there in plan.removals.chunk_by(|a, b| a.registry == b.registry && a.repository == b.repository) {
+        let here = removals[from..from + there.len()].iter().map(|bytes| ReclaimSum::from(*bytes));
+        from += there.len();
+        let sum = sums.entry(&there[0].registry).or_default().entry(&there[0].repository).or_default();
+        *sum = here.fold(*sum, ReclaimSum::and);
+    }
+    let of_registry =
+        |(registry, repositories): (&RegistryName, BTreeMap<&RepositoryName, ReclaimSum>)| RegistryReclaim {
+            registry: registry.clone(),
+            estimated: estimated.contains(registry),
+            repositories: repositories.into_iter().map(|(repository, sum)| (repository.clone(), sum)).collect(),
+        };
+    sums.into_iter().map(of_registry).collect()
 }
 
 fn wholly_read(registry: &Registry) -> bool {
@@ -47,11 +72,13 @@ fn claimed<'a>(claims: &'a Claims, registry: &RegistryName) -> HashSet<&'a Diges
     sources.flat_map(SourceAnswer::claims).filter_map(|claim| claim.image.digest.as_ref()).collect()
 }
 
-/// A blob of a manifest that goes.
-struct Freed {
+/// A blob of the image of a tag that goes.
+struct Needed {
     size: u64,
+    /// The first removal whose image needs it.
     removal: usize,
-    shared: bool,
+    /// Whether something kept needs it too.
+    stays: bool,
 }
 
 fn count(
@@ -59,9 +86,9 @@ fn count(
     verdicts: &[TagVerdict],
     positions: &[(TagAt, usize)],
     claimed: &HashSet<&Digest>,
-    result: &mut Reclaim,
+    removals: &mut [Option<Bytes>],
 ) {
-    let mut freed: HashMap<&Digest, Freed> = HashMap::new();
+    let mut blobs: HashMap<&Digest, Needed> = HashMap::new();
     let mut gone: HashMap<u32, HashSet<&Digest>> = HashMap::new();
     let mut unsized_removals: HashSet<usize> = HashSet::new();
     for there in verdicts.chunk_by(|a, b| a.at.repository == b.at.repository) {
@@ -76,23 +103,26 @@ fn count(
         let staying =
             there.iter().filter(|found| going(found).is_none()).filter_map(|found| graph.of_tag(found.at.tag));
         let claimed = graph.nodes().filter(|&node| is_claimed(&graph, node, claimed));
-        let mut settled = graph.reach(staying.chain(claimed), Ties::Down);
+        let kept = graph.reach(staying.chain(claimed), Ties::Down);
+        let mut seen = vec![false; kept.len()];
         let gone = gone.entry(position).or_default();
         for found in there {
             let Some(removal) = going(found) else { continue };
-            result.removals[removal] = Some(0);
+            removals[removal] = Some(Bytes::default());
             graph.spread(graph.of_tag(found.at.tag), Ties::Down, |node| {
-                let goes = !std::mem::replace(&mut settled[index(node)], true);
-                if let (true, Some(manifest)) = (goes, graph.manifest(node)) {
-                    gone.insert(graph.digest(node));
+                let is_new = !std::mem::replace(&mut seen[index(node)], true);
+                if let (true, Some(manifest)) = (is_new, graph.manifest(node)) {
+                    if !kept[index(node)] {
+                        gone.insert(graph.digest(node));
+                    }
                     if manifest.depth == (Depth::Listed { image_size: None }) {
                         unsized_removals.insert(removal);
                     }
                     for (digest, size) in stored(graph.digest(node), manifest) {
-                        freed.entry(digest).or_insert(Freed { size, removal, shared: false });
+                        blobs.entry(digest).or_insert(Needed { size, removal, stays: false });
                     }
                 }
-                goes
+                is_new
             });
         }
     }
@@ -101,22 +131,18 @@ fn count(
         for (digest, manifest) in &repository.manifests {
             if gone.is_none_or(|gone| !gone.contains(digest)) {
                 for (digest, _) in stored(digest, manifest) {
-                    freed.entry(digest).and_modify(|blob| blob.shared = true);
+                    blobs.entry(digest).and_modify(|blob| blob.stays = true);
                 }
             }
         }
     }
-    let manifests = || registry.repositories.iter().flat_map(|repository| repository.manifests.values());
-    result.estimated |= !gone.is_empty() && manifests().any(|manifest| manifest.depth != Depth::Whole);
-    for &removal in &unsized_removals {
-        result.removals[removal] = None;
+    for removal in unsized_removals {
+        removals[removal] = None;
     }
-    for Freed { size, removal, shared } in freed.into_values().filter(|blob| !unsized_removals.contains(&blob.removal))
-    {
-        let sum = if shared { &mut result.shared_bytes } else { &mut result.reclaimable_bytes };
-        *sum = sum.saturating_add(size);
-        if let (false, Some(bytes)) = (shared, &mut result.removals[removal]) {
-            *bytes = bytes.saturating_add(size);
+    for Needed { size, removal, stays } in blobs.into_values() {
+        if let Some(bytes) = &mut removals[removal] {
+            let part = if stays { &mut bytes.shared } else { &mut bytes.exclusive };
+            *part = part.saturating_add(size);
         }
     }
 }

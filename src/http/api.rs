@@ -273,7 +273,14 @@ pub(super) async fn registry(State(app): State<App>, Path(registry): Path<String
                 .zip(found.counts)
                 .map(|(verdict, count)| ((*verdict).to_owned(), count.into()))
                 .collect();
-            json!({ "repository": repository, "tags": counts, "reclaimable_bytes": found.reclaimable_bytes })
+            json!({
+                "repository": repository,
+                "tags": counts,
+                "reclaimable_bytes": found.reclaimable_bytes,
+                "shared_bytes": found.shared_bytes,
+                "unknown_bytes_removals": found.unknown_removals,
+                "bytes": plan.document.bytes_label(&registry),
+            })
         })
         .collect();
     Ok(Json(json!({ "run": record.run.id.to_string(), "registry": registry, "repositories": repositories })))

@@ -40,6 +40,8 @@ pub(super) struct Metrics {
     last_good_run: Gauges<1>,
     tags: Gauges<2>,
     reclaimable: Gauges<1>,
+    shared: Gauges<1>,
+    unknown_bytes: Gauges<1>,
     gaps: Gauges<1>,
     refusals: Gauge,
     removals: Counters<2>,
@@ -93,6 +95,18 @@ impl Metrics {
                 ours,
                 "reclaimable_bytes",
                 "Bytes that only tags that go use, at the last run",
+                Family::default()
+            ),
+            shared: register!(
+                ours,
+                "shared_bytes",
+                "Bytes of images of tags that go that something kept uses too, at the last run",
+                Family::default()
+            ),
+            unknown_bytes: register!(
+                ours,
+                "unknown_bytes_removals",
+                "Tags that go whose bytes cannot be known, at the last run",
                 Family::default()
             ),
             gaps: register!(ours, "registry_gaps", "What could not be read at the last run", Family::default()),
@@ -237,7 +251,8 @@ impl Metrics {
 
     fn found(&self, by_registry: &BTreeMap<String, RegistryCounts>, sources: &[SourceView]) {
         // Registries and sources that the settings have no more are told no more.
-        for gauges in [&self.reclaimable, &self.gaps, &self.source_up, &self.source_claims] {
+        let by_name = [&self.reclaimable, &self.shared, &self.unknown_bytes, &self.gaps, &self.source_up];
+        for gauges in by_name.into_iter().chain([&self.source_claims]) {
             gauges.clear();
         }
         self.source_protects.clear();
@@ -256,7 +271,14 @@ impl Metrics {
                 let labels = [("registry", registry.clone()), ("verdict", verdict.to_owned())];
                 self.tags.get_or_create(&labels).set(number(count));
             }
-            self.reclaimable.get_or_create(&[("registry", registry.clone())]).set(number(found.reclaimable_bytes));
+            let bytes = [
+                (&self.reclaimable, found.reclaimable_bytes),
+                (&self.shared, found.shared_bytes),
+                (&self.unknown_bytes, found.unknown_bytes_removals),
+            ];
+            for (gauges, found) in bytes {
+                gauges.get_or_create(&[("registry", registry.clone())]).set(number(found));
+            }
         }
         for source in sources {
             let labels = [("source", source.name.clone())];

@@ -12,11 +12,11 @@ use super::api::{self, Asked, TagQuery};
 use super::assets::FOLDER;
 use super::board::Doing;
 use super::chart::{Chart, Point, chart};
-use super::plan::{Counts, VERDICTS, blocking};
+use super::plan::{Counts, OfRepository, VERDICTS, blocking};
 use super::problem::Problem;
 use super::shown::{EntryRow, RunRow, TagList, When, escaped, page_link, repository_link};
 use super::views::{EntryView, RunCounts, RunView, TagView, recent, shows_all, standing};
-use crate::report::{SourceView, SummaryView, age, bytes, clip, count, counted, plain, short};
+use crate::report::{PlanDocument, SourceView, SummaryView, age, bytes, clip, count, counted, plain, short};
 use crate::store::{JournalOf, RunRecord};
 
 /// How many rows a page of a table has.
@@ -90,6 +90,7 @@ struct RegistryRow {
     found: Option<[String; 6]>,
     held_back: String,
     reclaimable: String,
+    shared: String,
 }
 
 struct SourceRow {
@@ -160,10 +161,13 @@ fn stands(app: &App, record: &RunRecord, counts: &RunCounts, now: Timestamp) -> 
             .by_registry
             .get(settings.name.as_str())
             .map_or_else(String::new, |found| count(found.held_back)),
-        reclaimable: counts
+        reclaimable: counts.by_registry.get(settings.name.as_str()).map_or_else(String::new, |counts| {
+            reclaimable(&counts.found) + &unknown(counts.found.unknown_bytes_removals)
+        }),
+        shared: counts
             .by_registry
             .get(settings.name.as_str())
-            .map_or_else(String::new, |found| size(&found.found)),
+            .map_or_else(String::new, |counts| bytes(counts.found.shared_bytes)),
     });
     let id = record.run.id.to_string();
     Stands {
@@ -190,9 +194,14 @@ fn source_row(source: &SourceView, now: Timestamp) -> SourceRow {
     }
 }
 
-fn size(summary: &SummaryView) -> String {
+fn reclaimable(summary: &SummaryView) -> String {
     let about = if summary.estimated() && summary.reclaimable_bytes > 0 { "about " } else { "" };
     format!("{about}{}", bytes(summary.reclaimable_bytes))
+}
+
+/// How many removals the bytes do not tell of.
+fn unknown(removals: u64) -> String {
+    if removals == 0 { String::new() } else { format!(" and {} of unknown size", count(removals)) }
 }
 
 fn cards(summary: &SummaryView, run: &str) -> Vec<Card> {
@@ -203,8 +212,13 @@ fn cards(summary: &SummaryView, run: &str) -> Vec<Card> {
         label: if *verdict == "expired" { "would go" } else { verdict }.to_owned(),
         link: Some(format!("{run}?verdict={verdict}#tags")),
     });
-    let bytes = Card { number: size(summary), label: "reclaimable".to_owned(), link: None };
-    std::iter::once(all).chain(verdicts).chain([bytes]).collect()
+    let label = match summary.unknown_bytes_removals {
+        0 => "reclaimable".to_owned(),
+        removals => format!("reclaimable, without {} of unknown size", counted(removals, "removal")),
+    };
+    let reclaimable = Card { number: reclaimable(summary), label, link: None };
+    let shared = Card { number: bytes(summary.shared_bytes), label: "shared, stays".to_owned(), link: None };
+    std::iter::once(all).chain(verdicts).chain([reclaimable, shared]).collect()
 }
 
 #[derive(Template)]
@@ -355,8 +369,8 @@ struct Registry {
     endpoint: String,
     run: String,
     when: When,
-    /// Name, link, counts by verdict, bytes.
-    repositories: Vec<(String, String, [String; 5], String)>,
+    /// Name, link, counts by verdict, reclaimable and shared bytes.
+    repositories: Vec<(String, String, [String; 5], [String; 2])>,
     range: String,
     search: String,
     previous: Option<String>,
@@ -385,8 +399,8 @@ async fn registry_page(app: &App, name: &str, query: &TagQuery) -> Result<Regist
         .skip(first)
         .take(rows)
         .map(|((registry, repository), found)| {
-            let size = if found.reclaimable_bytes == 0 { String::new() } else { bytes(found.reclaimable_bytes) };
-            (plain(repository), repository_link(registry, repository), found.counts.map(count), size)
+            let sizes = sizes(&plan.document, registry, found);
+            (plain(repository), repository_link(registry, repository), found.counts.map(count), sizes)
         })
         .collect();
     let last = first.saturating_add(repositories.len());
@@ -408,6 +422,16 @@ async fn registry_page(app: &App, name: &str, query: &TagQuery) -> Result<Regist
     })
 }
 
+/// What a repository could free, and what of it stays because something kept uses it; nothing where nothing goes.
+fn sizes(document: &PlanDocument, registry: &str, found: &OfRepository) -> [String; 2] {
+    if found.counts[0] == 0 {
+        return [String::new(), String::new()];
+    }
+    let about = if document.bytes_label(registry) == "estimated" { "about " } else { "" };
+    let unknown = unknown(found.unknown_removals);
+    [format!("{about}{}{unknown}", bytes(found.reclaimable_bytes)), format!("{about}{}", bytes(found.shared_bytes))]
+}
+
 #[derive(Template)]
 #[template(path = "site/repository.html")]
 struct Repository {
@@ -418,6 +442,7 @@ struct Repository {
     run: String,
     when: When,
     reclaimable: String,
+    shared: String,
     list: TagList,
     history: Vec<EntryRow>,
     more_history: Option<String>,
@@ -446,6 +471,7 @@ async fn repository_page(
     if found.is_none() && entries.is_empty() {
         return Err(Problem::missing(format!("the last run saw no repository {}/{} with tags", name.0, name.1)));
     }
+    let [reclaimable, shared] = sizes(&plan.document, &name.0, &found.unwrap_or_default());
     let list = tag_list(plan, query, Some(name.clone())).await?;
     Ok(Repository {
         frame: Frame::new(app, &name.1),
@@ -454,7 +480,8 @@ async fn repository_page(
         name: name.1,
         run: record.run.id.to_string(),
         when: When::of(record.run.started_at, now),
-        reclaimable: bytes(found.map(|found| found.reclaimable_bytes).unwrap_or_default()),
+        reclaimable,
+        shared,
         list,
         more_history: entries.last().filter(|_| entries.len() == ROWS as usize).map(|entry| entry.id.to_string()),
         history: entries.iter().map(|entry| EntryRow::of(EntryView::of(entry), now)).collect(),

@@ -40,6 +40,10 @@ pub(super) type Counts = [u64; 5];
 pub(super) struct OfRepository {
     pub(super) counts: Counts,
     pub(super) reclaimable_bytes: u64,
+    /// Bytes of images of removed tags that stay, because something kept uses them.
+    pub(super) shared_bytes: u64,
+    /// Tags that go whose bytes cannot be known.
+    pub(super) unknown_removals: u64,
     /// The marks after which its tags stand.
     marks: Vec<usize>,
 }
@@ -105,6 +109,7 @@ struct Glance<'a> {
     #[serde(borrow)]
     verdict: Option<Cow<'a, str>>,
     reclaimable_bytes: Option<u64>,
+    shared_bytes: Option<u64>,
 }
 
 impl Glance<'_> {
@@ -157,6 +162,9 @@ impl Opened {
                 let found: &mut OfRepository = repositories.entry(name).or_default();
                 found.counts[verdict] += 1;
                 found.reclaimable_bytes += glance.reclaimable_bytes.unwrap_or_default();
+                found.shared_bytes += glance.shared_bytes.unwrap_or_default();
+                let is_unknown = list == List::Removals && glance.reclaimable_bytes.is_none();
+                found.unknown_removals += u64::from(is_unknown);
                 if found.marks.last() != Some(&number) {
                     found.marks.push(number);
                 }

@@ -94,6 +94,8 @@ pub(super) struct TagRow {
     pub(super) age: String,
     pub(super) dated: String,
     pub(super) size: String,
+    /// Nothing where there is nothing to tell.
+    pub(super) shared: Option<String>,
     pub(super) why: String,
     /// The reasons after the first.
     pub(super) more: Vec<String>,
@@ -101,6 +103,7 @@ pub(super) struct TagRow {
 
 impl TagRow {
     pub(super) fn of(tag: TagView) -> Self {
+        let goes = tag.verdict == VERDICTS[0];
         let mut why = tag.why.iter().map(|why| plain(why));
         Self {
             place: plain(&format!("{}/{}", tag.registry, tag.repository)),
@@ -112,7 +115,8 @@ impl TagRow {
             policy: tag.policy,
             age: tag.age_seconds.map_or_else(|| "unknown".to_owned(), age),
             dated: tag.dated_at.map_or_else(String::new, |at| format!("{} {}", tag.dated_by, minute(at))),
-            size: tag.reclaimable_bytes.map_or_else(String::new, bytes),
+            size: tag.reclaimable_bytes.map_or_else(|| if goes { "unknown" } else { "" }.to_owned(), bytes),
+            shared: tag.shared_bytes.filter(|shared| *shared > 0).map(bytes),
             why: why.next().unwrap_or_default(),
             more: why.collect(),
         }

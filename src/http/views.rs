@@ -126,6 +126,7 @@ pub(super) struct TagView {
     pub(super) dated_by: String,
     pub(super) age_seconds: Option<i64>,
     pub(super) reclaimable_bytes: Option<u64>,
+    pub(super) shared_bytes: Option<u64>,
     pub(super) why: Vec<String>,
     pub(super) reasons: Vec<ReasonView>,
 }
@@ -152,6 +153,7 @@ impl TagView {
                 dated_by: found.dated_by,
                 age_seconds: found.age_seconds,
                 reclaimable_bytes: found.reclaimable_bytes,
+                shared_bytes: found.shared_bytes,
                 reasons: found.reasons,
             },
             Tag::Stays(found) => Self {
@@ -167,6 +169,7 @@ impl TagView {
                 dated_at: found.dated_at,
                 dated_by: found.dated_by,
                 reclaimable_bytes: None,
+                shared_bytes: None,
                 reasons: found.reasons,
             },
         }

@@ -13,9 +13,10 @@ use super::document::{
 use super::listing::{Listing, Make};
 use super::particulars::{ParticularsView, undo_seconds, verify};
 use super::reason::{HolderView, ReasonView};
+use super::storage::{label, storage};
 use super::{FindingView, obstacle, refusal_message, seal};
 use crate::domain::{
-    Claims, Date, Drift, Gap, Inventory, Plan, Policy, PolicyName, Reason, Reclaim, Refusal, Registry, Removal,
+    Bytes, Claims, Date, Drift, Gap, Inventory, Plan, Policy, PolicyName, Reason, Reclaim, Refusal, Registry, Removal,
     RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer, SourceName, SourceState,
     Tag, TagVerdict, Verdict,
 };
@@ -82,6 +83,7 @@ pub fn document(basis: &Basis) -> PlanDocument {
         drift: basis.verdicts.drift.iter().map(drift).collect(),
         findings: basis.findings.to_vec(),
         refusals: plan.refusals.iter().map(refusal).collect(),
+        storage: storage(basis.reclaim, &inventory.registries),
         summary: summary(basis),
         removals,
         kept,
@@ -118,8 +120,8 @@ impl Make<RemovalView> for Removals {
 
     fn make(&self, position: usize) -> Option<RemovalView> {
         let removal = self.0.plan.removals.get(position)?;
-        let reclaimable_bytes = self.0.reclaim.removals.get(position).copied().flatten();
-        Some(removal_view(&self.0, removal, reclaimable_bytes))
+        let bytes = self.0.reclaim.removals.get(position).copied().flatten();
+        Some(removal_view(&self.0, removal, bytes))
     }
 }
 
@@ -251,7 +253,7 @@ fn policies(rules: &Rules, verdicts: &Verdicts) -> Vec<PolicyView> {
         .collect()
 }
 
-fn removal_view(facts: &Facts, removal: &Removal, reclaimable_bytes: Option<u64>) -> RemovalView {
+fn removal_view(facts: &Facts, removal: &Removal, bytes: Option<Bytes>) -> RemovalView {
     let reasons = facts.verdicts.at(removal.at).map(reasons).unwrap_or_default();
     let dated_at = removal.date.timestamp();
     RemovalView {
@@ -270,7 +272,8 @@ fn removal_view(facts: &Facts, removal: &Removal, reclaimable_bytes: Option<u64>
         dated_at,
         dated_by: removal.date.label().to_owned(),
         age_seconds: dated_at.map(|time| facts.evaluated_at.duration_since(time).as_secs()),
-        reclaimable_bytes,
+        reclaimable_bytes: bytes.map(|bytes| bytes.exclusive),
+        shared_bytes: bytes.map(|bytes| bytes.shared),
         verify: verify_by_hand(&facts.inventory, removal),
         reasons,
     }
@@ -339,6 +342,7 @@ pub(super) fn refusal(refusal: &Refusal) -> RefusalView {
 
 fn summary(basis: &Basis) -> SummaryView {
     let count = |wanted: Verdict| basis.verdicts.tags.iter().filter(|tag| tag.verdict == wanted).count() as u64;
+    let sum = basis.reclaim.sum();
     SummaryView {
         tags: basis.verdicts.tags.len() as u64,
         expired: count(Verdict::Expired),
@@ -346,9 +350,9 @@ fn summary(basis: &Basis) -> SummaryView {
         protected: count(Verdict::Protected),
         undecided: count(Verdict::Undecided),
         out_of_scope: count(Verdict::OutOfScope),
-        reclaimable_bytes: basis.reclaim.reclaimable_bytes,
-        shared_bytes: basis.reclaim.shared_bytes,
-        unknown_bytes_removals: basis.reclaim.removals.iter().filter(|bytes| bytes.is_none()).count() as u64,
-        bytes: if basis.reclaim.estimated { "estimated" } else { "exact" }.to_owned(),
+        reclaimable_bytes: sum.bytes.exclusive,
+        shared_bytes: sum.bytes.shared,
+        unknown_bytes_removals: sum.unknown,
+        bytes: label(basis.reclaim.estimated()),
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use super::{PlanDocument, ReasonView, RunView};
 
-const HEADER: [&str; 13] = [
+const HEADER: [&str; 14] = [
     "registry",
     "repository",
     "tag",
@@ -19,12 +19,14 @@ const HEADER: [&str; 13] = [
     "reclaimable_bytes",
     "bytes",
     "reasons",
+    // Later ones come last, so that whoever goes by positions finds the others where they were.
+    "shared_bytes",
 ];
 
 /// The plan as CSV (RFC 4180, lines end in CRLF): first what goes, then what stays.
 ///
-/// A cell that a spreadsheet would take for a formula begins with an apostrophe. `enforce`, `reclaimable_bytes` and
-/// `bytes` (`exact` or `estimated`) are empty for what stays; its `policy` lists all that have a say in it.
+/// A cell that a spreadsheet would take for a formula begins with an apostrophe. `enforce`, `reclaimable_bytes`, `bytes`
+/// (`exact` or `estimated`) and `shared_bytes` are empty for what stays; its `policy` lists all that have a say in it.
 #[must_use]
 pub fn csv(document: &PlanDocument) -> String {
     let mut out = Vec::new();
@@ -51,8 +53,9 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
                 defused(&removal.dated_by),
                 number(removal.age_seconds),
                 number(removal.reclaimable_bytes),
-                removal.reclaimable_bytes.map_or("", |_| document.summary.bytes.as_str()).into(),
+                removal.reclaimable_bytes.map_or("", |_| document.bytes_label(&removal.registry)).into(),
                 defused(&sentences(&removal.reasons)),
+                number(removal.shared_bytes),
             ],
         )?;
     }
@@ -76,6 +79,7 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
                 "".into(),
                 "".into(),
                 defused(&sentences(&kept.reasons)),
+                "".into(),
             ],
         )?;
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::particulars::ParticularsView;
-use super::{FindingView, Listing, ReasonView};
+use super::{FindingView, Listing, ReasonView, StorageView};
 
 /// The `schema` of a [`PlanDocument`].
 pub const SCHEMA: &str = "tagwarden.plan/1";
@@ -47,6 +47,9 @@ pub struct PlanDocument {
     pub findings: Vec<FindingView>,
     /// What stands against the removals.
     pub refusals: Vec<RefusalView>,
+    /// What it would free, by registry and repository, where something goes; nothing in plans of an older version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub storage: Vec<StorageView>,
     /// The counts.
     pub summary: SummaryView,
 }
@@ -184,8 +187,13 @@ pub struct RemovalView {
     pub dated_by: String,
     /// Its age by that time.
     pub age_seconds: Option<i64>,
-    /// Bytes that only this plan's removals use, counted once; nothing where that cannot be known.
+    /// The exclusive bytes: those that only images use that go with this plan, each counted for the first removal that
+    /// needs it; nothing where that cannot be known.
     pub reclaimable_bytes: Option<u64>,
+    /// Bytes of its image that stay, because something kept uses them too, counted in the same way; nothing where that
+    /// cannot be known, and in plans of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_bytes: Option<u64>,
     /// Commands for a POSIX shell that show its tag and manifest by hand; they only read.
     pub verify: Vec<String>,
     /// Everything found for and against it.
@@ -265,14 +273,15 @@ pub struct SummaryView {
     pub undecided: u64,
     /// Those that no policy selects.
     pub out_of_scope: u64,
-    /// Bytes of blobs that only removed manifests use, once the registry collects them.
+    /// The exclusive bytes: those that only images use that go with this plan. They are free once the registry collects
+    /// them.
     pub reclaimable_bytes: u64,
-    /// Bytes of blobs of removed manifests that something kept uses too.
+    /// Bytes of images of removed tags that stay, because something kept uses them too.
     pub shared_bytes: u64,
     /// Removals whose bytes cannot be known.
     pub unknown_bytes_removals: u64,
-    /// Whether all these bytes are `exact` or `estimated`: by the registry's own sizes of whole images, with what they
-    /// share counted more than once.
+    /// Whether all these bytes are `exact` or some of them `estimated`: by a registry's own sizes of whole images, with
+    /// what they share counted more than once.
     pub bytes: String,
 }
 

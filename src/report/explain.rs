@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::outlook::endings;
 use super::reason::minute;
+use super::storage::removal_words;
 use super::tally::Standing;
 use super::text::{drift_words, heading, line};
-use super::words::{age, bytes};
+use super::words::age;
 use super::{DriftView, HolderView, KeptView, PlanDocument, ReasonView, RefusalView, RemovalView, WeighedView};
 
 /// One tag of a plan, whichever way it went.
@@ -111,13 +112,7 @@ fn told(document: &PlanDocument, place: (&str, &str, &str), weighed: Option<&Wei
     line(&mut out, 1, &format!("digest: {}", found.tag.digest().unwrap_or("could not be read")));
     line(&mut out, 1, &format!("time:   {}", dated(document, &found.tag)));
     if let Tag::Goes(removal) = &found.tag {
-        let size = match removal.reclaimable_bytes {
-            Some(number) if document.summary.estimated() => {
-                format!("about {} by the registry's own account, once it collects it", bytes(number))
-            }
-            Some(number) => format!("{} reclaimable once the registry collects it", bytes(number)),
-            None => "how much can be reclaimed cannot be known".to_owned(),
-        };
+        let size = removal_words(removal, document.bytes_label(&removal.registry) == "estimated");
         line(&mut out, 1, &format!("size:   {size}"));
     }
     if document.hypothetical {

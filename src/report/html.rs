@@ -9,20 +9,22 @@ use sha2::{Digest as _, Sha256};
 
 use super::particulars::facts;
 use super::reason::{minute, short};
+use super::storage::{cells, largest, storage_words};
 use super::tally::{
     Standing, UNDO, by_age, by_hand, dated, freed, kept_as, next_steps, occasion, size, undo_periods, validity,
     why_it_goes,
 };
 use super::words::{age, bytes, clip, count, plain};
 use super::{
-    EntryView, FindingView, KeptView, PlanDocument, PolicyView, ReasonView, RegistryView, RemovalView, RunView,
-    SourceView,
+    EntryView, FindingView, KeptView, PlanDocument, PolicyView, ReasonView, RegistryView, RemovalView,
+    RepositoryStorageView, RunView, SourceView, StorageView,
 };
 
 /// The rows of the long tables; a browser opens these many without effort.
 const MOST_REMOVALS: usize = 100_000;
 const MOST_KEPT: usize = 20_000;
 const MOST_FINDINGS: usize = 5_000;
+const MOST_REPOSITORIES: usize = 20_000;
 const MOST_BARS: usize = 15;
 
 const STYLE: &str = include_str!("../../templates/report.css");
@@ -81,6 +83,10 @@ struct Planned<'a> {
     /// Each with its revision in short.
     policies: Vec<(&'a PolicyView, String)>,
     by_hand: Vec<String>,
+    /// What each registry could free.
+    storage: Vec<(String, String)>,
+    repositories: Vec<Freeing>,
+    more_repositories: usize,
     removals: Vec<Going>,
     more_removals: usize,
     kept: Vec<Staying>,
@@ -117,6 +123,15 @@ struct Going {
     policy: String,
     standing: &'static str,
     why: String,
+}
+
+/// What a repository could free: words, and the numbers to sort them by.
+struct Freeing {
+    name: String,
+    removals: (u64, String),
+    exclusive: (u64, String),
+    shared: (u64, String),
+    unknown: (u64, String),
 }
 
 struct Staying {
@@ -160,6 +175,7 @@ fn planned(document: &PlanDocument) -> Planned<'_> {
     let order = ["protected", "undecided", "retained", "out-of-scope"];
     let kept = order.into_iter().flat_map(|verdict| kept_as(document, verdict));
     let findings = document.findings.iter().take(MOST_FINDINGS);
+    let repositories = largest(document);
     Planned {
         document,
         validity: validity(document),
@@ -173,6 +189,9 @@ fn planned(document: &PlanDocument) -> Planned<'_> {
         facts: document.registries.iter().flat_map(of_registry).collect(),
         sources: document.sources.iter().map(|source| (source, evidence(document, source))).collect(),
         policies: document.policies.iter().map(|policy| (policy, short(&policy.revision))).collect(),
+        storage: document.storage.iter().map(|found| (plain(&found.registry), storage_words(found))).collect(),
+        more_repositories: repositories.len().saturating_sub(MOST_REPOSITORIES),
+        repositories: repositories.into_iter().take(MOST_REPOSITORIES).map(freeing).collect(),
         by_hand: by_hand(document).iter().map(|command| plain(command)).collect(),
         removals: document.removals.iter().take(MOST_REMOVALS).map(|removal| going(document, &removal)).collect(),
         more_removals: document.removals.len().saturating_sub(MOST_REMOVALS),
@@ -303,6 +322,18 @@ fn going(document: &PlanDocument, removal: &RemovalView) -> Going {
         policy: plain(&removal.policy),
         standing: Standing::of(document, removal).label(),
         why: plain(&why_it_goes(removal)),
+    }
+}
+
+fn freeing(found: (&StorageView, &RepositoryStorageView)) -> Freeing {
+    let [name, removals, exclusive, shared, unknown] = cells(found);
+    let (_, found) = found;
+    Freeing {
+        name: plain(&name),
+        removals: (found.removals, removals),
+        exclusive: (found.exclusive_bytes, exclusive),
+        shared: (found.shared_bytes, shared),
+        unknown: (found.unknown_removals, unknown),
     }
 }
 

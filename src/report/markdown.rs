@@ -4,6 +4,7 @@ mod ran;
 
 use super::particulars::facts;
 use super::reason::{minute, short};
+use super::storage::{cells, largest, storage_words};
 use super::tally::{
     self, Held, Standing, UNDO, by_holder, dated, freed, headline, kept_as, kinds_of_reason, missing, next_steps,
     occasion, size, undo_periods, why_it_goes,
@@ -27,6 +28,8 @@ const MOST_SOURCES: usize = 4_000;
 const MOST_POLICIES: usize = 6_000;
 const MOST_REFUSALS: usize = 4_000;
 const MOST_FINDINGS: usize = 4_000;
+const MOST_STORAGE: usize = 2_000;
+const MOST_REPOSITORIES: usize = 10;
 const MOST_PROTECTED: usize = 8_000;
 const MOST_UNDECIDED: usize = 5_000;
 
@@ -37,6 +40,7 @@ const MOST_UNDECIDED: usize = 5_000;
 pub(super) fn markdown(document: &PlanDocument, taken: usize) -> String {
     let before = [head(document), refusals(document), basis(document)].concat();
     let after = [
+        storage(document),
         staying(document),
         protected(document),
         undecided(document),
@@ -292,6 +296,25 @@ fn removal(document: &PlanDocument, removal: &RemovalView) -> String {
         Standing::of(document, removal).label().to_owned(),
         words(&why_it_goes(removal)),
     ])
+}
+
+/// What would be free, by registry, and the repositories with the most of it.
+fn storage(document: &PlanDocument) -> String {
+    if document.storage.is_empty() {
+        return String::new();
+    }
+    let registries =
+        document.storage.iter().map(|found| format!("- {}: {}", code(&found.registry), storage_words(found)));
+    let registries = lines(MOST_STORAGE, document.storage.len(), registries);
+    let header =
+        "| repository | removals | reclaimable | shared | of unknown size |\n| :-- | --: | --: | --: | --: |\n";
+    let largest = largest(document);
+    let rows = largest.iter().take(MOST_REPOSITORIES).map(|found| {
+        let [name, numbers @ ..] = cells(*found);
+        format!("| {} | {} |", code(&name), numbers.join(" | "))
+    });
+    let table = header.to_owned() + &lines(MOST_STORAGE, largest.len(), rows);
+    section("What that frees once the registry collects it", &format!("{registries}\n{table}"))
 }
 
 fn staying(document: &PlanDocument) -> String {

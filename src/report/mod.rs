@@ -18,6 +18,7 @@ mod particulars;
 mod ran;
 mod reason;
 mod seal;
+mod storage;
 mod tally;
 mod tested;
 mod text;
@@ -46,6 +47,7 @@ pub use ran::{
 };
 pub use reason::{HolderView, MissView, ReasonView, minute, short};
 pub use seal::{Broken, open, seal};
+pub use storage::{RepositoryStorageView, StorageView};
 pub use tally::why_it_goes;
 pub use tested::{TestedFile, TestedTag, TestedView, tested_text};
 pub use text::{sources_text, text};

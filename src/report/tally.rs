@@ -103,7 +103,7 @@ pub(super) fn freed(document: &PlanDocument) -> String {
              more than once, is the most that can be reclaimed once the registry collects what goes.{}",
             match summary.shared_bytes {
                 0 => String::new(),
-                _ => format!(" {shared} of images that also stay elsewhere are not counted."),
+                _ => format!(" {shared} of images that stay, because something kept uses them, are not counted."),
             }
         )
     } else {

@@ -4,6 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::particulars::facts;
 use super::reason::{minute, short};
+use super::storage::{cells, largest, storage_words};
 use super::tally::{
     Standing, UNDO, by_hand, by_holder, dated, freed, headline, kept_as, kinds_of_reason, missing, next_steps,
     occasion, size, undo_periods, validity, why_it_goes,
@@ -17,6 +18,7 @@ const MOST_PROTECTED: usize = 100;
 const MOST_UNDECIDED: usize = 50;
 const MOST_FINDINGS: usize = 50;
 const MOST_REFUSALS: usize = 50;
+const MOST_REPOSITORIES: usize = 20;
 
 /// The plan as a person reads it from top to bottom: what it is, what it rests on, what goes, what stays, what next.
 #[must_use]
@@ -32,6 +34,7 @@ pub fn text(document: &PlanDocument) -> String {
     refusals(&mut out, document);
     findings(&mut out, document);
     removals(&mut out, document);
+    storage(&mut out, document);
     verifying(&mut out, document);
     staying(&mut out, document);
     protected(&mut out, document);
@@ -224,6 +227,23 @@ fn removals(out: &mut String, document: &PlanDocument) {
     });
     columns(out, &["tag", "digest", "time", "age", "size", "policy", "standing", "why"], &[4], rows);
     more(out, document.removals.len(), MOST_REMOVALS);
+}
+
+fn storage(out: &mut String, document: &PlanDocument) {
+    if document.storage.is_empty() {
+        return;
+    }
+    heading(out, "What that frees once the registry collects it");
+    for found in &document.storage {
+        line(out, 1, &format!("{}: {}", found.registry, storage_words(found)));
+    }
+    let largest = largest(document);
+    let rows = largest.iter().take(MOST_REPOSITORIES).map(|found| cells(*found).to_vec());
+    columns(out, &["repository", "removals", "reclaimable", "shared", "of unknown size"], &[1, 2, 3, 4], rows);
+    let left = largest.len().saturating_sub(MOST_REPOSITORIES);
+    if left > 0 {
+        line(out, 1, &format!("and {} more with less: `--out plan.html` lists all", count(left as u64)));
+    }
 }
 
 fn verifying(out: &mut String, document: &PlanDocument) {

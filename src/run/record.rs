@@ -16,7 +16,7 @@ use crate::report::{self, PlanDocument, SummaryView};
 /// What a run found in one registry, and what it asked for there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryCounts {
-    /// The tags by verdict. Bytes are reclaimable ones; what is shared is known of a plan as a whole only.
+    /// The tags by verdict, and the bytes of those that go.
     #[serde(flatten)]
     pub found: SummaryView,
     /// How many of those that go, go only on paper: some policy says `dry-run`, or a refusal covers them.
@@ -69,7 +69,7 @@ pub(super) fn by_registry(
     let mut counts: BTreeMap<String, RegistryCounts> = BTreeMap::new();
     for registry in &document.registries {
         let requests = requested.iter().find(|(name, _)| name.as_str() == registry.name);
-        let found = SummaryView { bytes: document.summary.bytes.clone(), ..SummaryView::default() };
+        let found = SummaryView { bytes: document.bytes_label(&registry.name).to_owned(), ..SummaryView::default() };
         let requests = requests.map(|(_, requests)| *requests).unwrap_or_default();
         counts.insert(registry.name.clone(), RegistryCounts { found, held_back: 0, requests });
     }
@@ -81,6 +81,7 @@ pub(super) fn by_registry(
             Some(bytes) => counts.found.reclaimable_bytes += bytes,
             None => counts.found.unknown_bytes_removals += 1,
         }
+        counts.found.shared_bytes += removal.shared_bytes.unwrap_or_default();
         counts.held_back += u64::from(!removal.enforce || document.refused(&removal).is_some());
     }
     for kept in document.kept.iter() {

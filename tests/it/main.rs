@@ -17,6 +17,7 @@ mod packaging;
 mod policy_files;
 mod policy_work;
 mod properties;
+mod reclaim;
 mod registry;
 mod report;
 mod reports;

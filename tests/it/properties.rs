@@ -38,7 +38,7 @@ fn digest(image: u8) -> Digest {
 }
 
 impl World {
-    fn decide(&self) -> (Verdicts, Plan) {
+    pub(crate) fn decide(&self) -> (Verdicts, Plan) {
         let verdicts = evaluate(&self.rules, &self.inventory, &self.claims, now());
         let plan = plan(&self.rules, &self.inventory, &verdicts, now());
         (verdicts, plan)
@@ -428,14 +428,6 @@ proptest! {
     }
 
     #[test]
-    fn bytes_add_up(world in world()) {
-        let (verdicts, plan) = world.decide();
-        let bytes = reclaim(&world.inventory, &world.claims, &verdicts, &plan);
-        prop_assert_eq!(bytes.removals.len(), plan.removals.len());
-        prop_assert_eq!(bytes.removals.iter().flatten().sum::<u64>(), bytes.reclaimable_bytes);
-    }
-
-    #[test]
     fn other_eyes_see_a_kept_tag_removed(world in world(), which in any::<Index>()) {
         let (mut verdicts, mut plan) = world.decide();
         let kept: Vec<usize> =
@@ -513,10 +505,10 @@ proptest! {
 }
 
 /// An order that a number gives.
-struct Shuffle(u64);
+pub(crate) struct Shuffle(pub(crate) u64);
 
 impl Shuffle {
-    fn shuffle<T>(&mut self, list: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
         for end in (1..list.len()).rev() {
             self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let pick = usize::try_from(self.0 >> 33).unwrap_or(0) % (end + 1);

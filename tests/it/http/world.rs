@@ -178,7 +178,8 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         dated_at: dated(number),
         dated_by: "pushed".into(),
         age_seconds: Some(i64::try_from(number % 900).unwrap() * 3600),
-        reclaimable_bytes: Some(1 << 20),
+        reclaimable_bytes: (number % 100 != 13).then_some(1 << 20),
+        shared_bytes: (number % 100 != 13).then_some(1 << 10),
         verify: vec![format!("skopeo inspect docker://contoso.example/{}", repository(number))],
         reasons: vec![ReasonView::LetGo { policy: "candidate-builds".into(), misses: Vec::new() }],
     });
@@ -206,9 +207,9 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         protected: count("protected"),
         undecided: 0,
         out_of_scope: count("out-of-scope"),
-        reclaimable_bytes: (removals.len() as u64) << 20,
-        shared_bytes: 0,
-        unknown_bytes_removals: 0,
+        reclaimable_bytes: removals.iter().filter_map(|removal| removal.reclaimable_bytes).sum(),
+        shared_bytes: removals.iter().filter_map(|removal| removal.shared_bytes).sum(),
+        unknown_bytes_removals: removals.iter().filter(|removal| removal.reclaimable_bytes.is_none()).count() as u64,
         bytes: "exact".into(),
     };
     let mut document = PlanDocument {
@@ -236,6 +237,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         kept: kept.into(),
         drift: Vec::new(),
         findings: Vec::new(),
+        storage: Vec::new(),
         refusals: vec![RefusalView {
             kind: "percent-limit".into(),
             policy: None,
@@ -320,7 +322,7 @@ pub(super) fn ended(number: u128, document: PlanDocument) -> Ended {
         Applied { removal: removal("candidate-000013"), outcome: Outcome::Skipped(Skip::Gone) },
         Applied { removal: removal("candidate-000023"), outcome: Outcome::Failed("refused".into()) },
     ];
-    let found = SummaryView { shared_bytes: 0, ..document.summary.clone() };
+    let found = document.summary.clone();
     let requests = Requests { total: 12, retries: 2, throttled: 1, statuses: [1, 8, 0, 2, 1] };
     let counts = RegistryCounts { found, held_back: 1, requests };
     Ended {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tagwarden::report::{
     AfterDaysView, DriftView, FindingKind, FindingView, GapView, HolderView, KeptView, LimitsView, MissView,
     ObstacleView, ParticularsView, PlanDocument, PolicyView, ReasonView, RefusalView, RegistryView, RemovalView,
-    SCHEMA, SourceView, SummaryView, seal,
+    RepositoryStorageView, SCHEMA, SourceView, StorageView, SummaryView, seal,
 };
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -38,6 +38,7 @@ pub(crate) fn removal(number: u32, tag: &str) -> RemovalView {
         dated_by: "pushed".into(),
         age_seconds: Some(53 * 86_400 - 7 * 3_600),
         reclaimable_bytes: Some(52_428_800),
+        shared_bytes: Some(1_048_576),
         verify: vec![format!(
             "az acr repository show --name contoso --subscription '00 1' --image shop/checkout:{tag}"
         )],
@@ -97,6 +98,16 @@ fn workload(container: &str) -> HolderView {
     }
 }
 
+fn in_repository(repository: &str, removals: u64, known: u64, unknown_removals: u64) -> RepositoryStorageView {
+    RepositoryStorageView {
+        repository: repository.into(),
+        removals,
+        exclusive_bytes: known * 52_428_800,
+        shared_bytes: known * 1_048_576,
+        unknown_removals,
+    }
+}
+
 fn removals() -> Vec<RemovalView> {
     let versions = vec![
         MissView::Bucket { period: "weekly".into(), count: 4 },
@@ -107,7 +118,13 @@ fn removals() -> Vec<RemovalView> {
     let companion = ReasonView::CompanionOfExpired { subject: digest(1), policy: policy() };
     vec![
         removal(1, "candidate-41"),
-        RemovalView { enforce: false, reclaimable_bytes: None, reasons: both, ..removal(2, "candidate-42") },
+        RemovalView {
+            enforce: false,
+            reclaimable_bytes: None,
+            shared_bytes: None,
+            reasons: both,
+            ..removal(2, "candidate-42")
+        },
         RemovalView {
             companion_of: Some(digest(1)),
             reasons: vec![companion],
@@ -339,6 +356,15 @@ pub(crate) fn plan() -> PlanDocument {
             actual: Some(digest(11)),
         }],
         findings: findings(),
+        storage: vec![StorageView {
+            registry: "contoso".into(),
+            exclusive_bytes: 157_286_400,
+            shared_bytes: 3_145_728,
+            unknown_removals: 1,
+            bytes: "exact".into(),
+            stored_bytes: Some(2_199_023_255_552),
+            repositories: vec![in_repository("shop/checkout", 3, 2, 1), in_repository("shop/legacy", 1, 1, 0)],
+        }],
         refusals: vec![
             refusal(
                 true,
@@ -359,7 +385,7 @@ pub(crate) fn plan() -> PlanDocument {
             undecided: 1,
             out_of_scope: 1,
             reclaimable_bytes: 157_286_400,
-            shared_bytes: 1_073_741_824,
+            shared_bytes: 3_145_728,
             unknown_bytes_removals: 1,
             bytes: "exact".into(),
         },

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use labels::{Labels, refusal};
 use shape::{Scenario, Stage};
-use tagwarden::domain::{Deletions, Inventory, Plan, Verdict};
+use tagwarden::domain::{Bytes, Deletions, Inventory, Plan, Verdict};
 use tagwarden::engine::{self, Verdicts, check, evaluate, plan, reclaim};
 
 #[test]
@@ -123,11 +123,16 @@ fn lines(stage: &Stage, verdicts: &Verdicts, plan: &Plan) -> Vec<String> {
     if stage.bytes {
         let bytes = reclaim(&stage.inventory, &stage.claims, verdicts, plan);
         for (removal, bytes) in plan.removals.iter().zip(&bytes.removals) {
-            let bytes = bytes.map_or("unknown".to_owned(), |bytes| bytes.to_string());
+            let bytes = bytes.map_or("unknown".to_owned(), |bytes| format!("{} + {}", bytes.exclusive, bytes.shared));
             lines.push(format!("bytes {} {bytes}", labels.image(removal.at)));
         }
-        let about = if bytes.estimated { "about " } else { "" };
-        lines.push(format!("bytes {about}{} reclaimable, {} shared", bytes.reclaimable_bytes, bytes.shared_bytes));
+        for registry in &bytes.registries {
+            let about = if registry.estimated { "about " } else { "" };
+            let Bytes { exclusive, shared } = registry.sum().bytes;
+            let unknown = registry.sum().unknown;
+            let name = &registry.registry;
+            lines.push(format!("bytes {name}: {about}{exclusive} reclaimable, {shared} shared, {unknown} unknown"));
+        }
     }
     lines
 }

@@ -1,0 +1,174 @@
+//! The bytes of a plan, held against a count that is made in another way, whatever the facts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use tagwarden::domain::{Bytes, Depth, Digest, Inventory, Manifest, Plan, Reclaim, ReclaimSum, Registry, SourceState};
+use tagwarden::engine::reclaim;
+
+use crate::properties::{Shuffle, World, world};
+use crate::scenarios::apply;
+
+/// A world in which nearly everything was read, and a digest has the same size wherever it stands.
+fn read_world() -> impl Strategy<Value = World> {
+    let unsized_images = prop_oneof![4 => Just(BTreeSet::new()), 1 => prop::collection::btree_set(0..12usize, 1..3)];
+    (world(), any::<bool>(), unsized_images).prop_map(|(mut world, listed, unsized_images)| {
+        for registry in &mut world.inventory.registries {
+            registry.gaps.clear();
+            for repository in &mut registry.repositories {
+                repository.gaps.clear();
+                let named: Vec<Digest> = repository.tags.iter().filter_map(|tag| tag.digest.clone()).collect();
+                for tag in &mut repository.tags {
+                    tag.digest.get_or_insert_with(|| Digest::of(b"unread"));
+                }
+                for digest in named.into_iter().chain([Digest::of(b"unread")]) {
+                    repository.manifests.entry(digest).or_insert_with(plain);
+                }
+                for (position, manifest) in repository.manifests.values_mut().enumerate() {
+                    if let Depth::Listed { image_size } = &mut manifest.depth {
+                        *image_size = if unsized_images.contains(&position) { None } else { Some(7) };
+                    }
+                    if !listed {
+                        manifest.depth = Depth::Whole;
+                        manifest.size = 7;
+                    }
+                }
+            }
+        }
+        world
+    })
+}
+
+fn plain() -> Manifest {
+    Manifest {
+        media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+        size: 7,
+        config: None,
+        blobs: [].into(),
+        children: Vec::new(),
+        subject: None,
+        created_at: None,
+        lock: None,
+        depth: Depth::Whole,
+    }
+}
+
+/// The digests that a repository's tags or claims lead to.
+fn reached(world: &World, inventory: &Inventory, registry: usize, repository: usize) -> BTreeSet<Digest> {
+    let registry = &inventory.registries[registry];
+    let repository = &registry.repositories[repository];
+    let sources = world.claims.sources.iter().filter(|source| {
+        source.registries.as_ref().is_none_or(|registries| registries.iter().any(|name| *name == registry.name))
+    });
+    let claimed: BTreeSet<&Digest> = sources
+        .flat_map(|source| match &source.state {
+            SourceState::Answered { claims, .. } => claims.as_slice(),
+            SourceState::Failed { .. } => &[],
+        })
+        .filter_map(|claim| claim.image.digest.as_ref())
+        .collect();
+    let is_claimed = |(digest, manifest): &(&Digest, &Manifest)| {
+        claimed.contains(digest) || manifest.config.as_deref().is_some_and(|config| claimed.contains(config))
+    };
+    let by_claim = repository.manifests.iter().filter(is_claimed).map(|(digest, _)| digest.clone());
+    let by_tag = repository.tags.iter().filter_map(|tag| tag.digest.clone());
+    let mut open: Vec<Digest> = by_tag.chain(by_claim).collect();
+    let mut found = BTreeSet::new();
+    while let Some(digest) = open.pop() {
+        let refers = |(_, other): &(&Digest, &Manifest)| other.subject.as_deref() == Some(&digest);
+        let referrers = repository.manifests.iter().filter(refers).map(|(digest, _)| digest.clone());
+        if found.insert(digest.clone()) {
+            let children = repository.manifests.get(&digest).into_iter().flat_map(|manifest| manifest.children.clone());
+            open.extend(children.chain(referrers));
+        }
+    }
+    found
+}
+
+/// What a registry stores for some of its manifests.
+fn stored<'a>(manifests: impl IntoIterator<Item = (&'a Digest, &'a Manifest)>) -> BTreeMap<Digest, u64> {
+    let blobs = manifests.into_iter().flat_map(|(digest, manifest)| {
+        let blobs = manifest.blobs.iter().map(|blob| (blob.digest.clone(), blob.size));
+        blobs.chain([(digest.clone(), 7)])
+    });
+    blobs.collect()
+}
+
+/// The bytes of a registry, counted from its end: what is there now, and what could be there without the tags.
+fn counted(world: &World, plan: &Plan, registry: usize) -> Bytes {
+    let mut after = world.inventory.clone();
+    apply(&mut after, plan);
+    let Registry { repositories, .. } = &world.inventory.registries[registry];
+    let (mut staying, mut images) = (BTreeMap::new(), BTreeMap::new());
+    for (position, repository) in repositories.iter().enumerate() {
+        let before = reached(world, &world.inventory, registry, position);
+        let still = reached(world, &after, registry, position);
+        let goes = |digest: &Digest| before.contains(digest) && !still.contains(digest);
+        staying.extend(stored(repository.manifests.iter().filter(|(digest, _)| !goes(digest))));
+        let mut only = world.clone();
+        only.claims.sources.clear();
+        let at = |tag: usize| {
+            plan.removals.iter().any(|removal| {
+                let place = removal.at;
+                (place.registry as usize, place.repository as usize, place.tag as usize) == (registry, position, tag)
+            })
+        };
+        let mut tag = 0..;
+        only.inventory.registries[registry].repositories[position].tags.retain(|_| tag.next().is_some_and(at));
+        let removed = reached(&only, &only.inventory, registry, position);
+        images.extend(stored(repository.manifests.iter().filter(|(digest, _)| removed.contains(*digest))));
+    }
+    let sum = |stays: bool| {
+        let such = images.iter().filter(|(digest, _)| staying.contains_key(*digest) == stays);
+        such.map(|(_, size)| size).sum()
+    };
+    Bytes { exclusive: sum(false), shared: sum(true) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn bytes_are_those_that_another_count_finds(world in read_world()) {
+        let (verdicts, plan) = world.decide();
+        let bytes = reclaim(&world.inventory, &world.claims, &verdicts, &plan);
+        for found in bytes.registries.iter().filter(|found| found.sum().unknown == 0) {
+            let at = world.inventory.registries.iter().position(|registry| registry.name == found.registry).unwrap();
+            prop_assert_eq!(found.sum().bytes, counted(&world, &plan, at), "{:#?}", plan.removals);
+        }
+    }
+
+    #[test]
+    fn parts_add_up(world in prop_oneof![world(), read_world()]) {
+        let (verdicts, plan) = world.decide();
+        let bytes = reclaim(&world.inventory, &world.claims, &verdicts, &plan);
+        prop_assert_eq!(bytes.removals.len(), plan.removals.len());
+        let all = bytes.removals.iter().copied().map(ReclaimSum::from);
+        prop_assert_eq!(all.fold(ReclaimSum::default(), ReclaimSum::and), bytes.sum());
+        prop_assert_eq!(bytes.sum().removals, plan.removals.len() as u64);
+        prop_assert!(bytes.registries.is_sorted_by(|a, b| a.registry < b.registry));
+        for registry in &bytes.registries {
+            prop_assert!(registry.repositories.is_sorted_by(|a, b| a.0 < b.0));
+            for (repository, sum) in &registry.repositories {
+                let there = plan.removals.iter().zip(&bytes.removals);
+                let there = there.filter(|(at, _)| at.registry == registry.registry && at.repository == *repository);
+                let there = there.map(|(_, bytes)| ReclaimSum::from(*bytes));
+                prop_assert_eq!(there.fold(ReclaimSum::default(), ReclaimSum::and), *sum);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_go_by_tags_and_not_by_the_order_of_a_list(world in read_world(), seed in any::<u64>()) {
+        let (verdicts, plan) = world.decide();
+        let bytes = reclaim(&world.inventory, &world.claims, &verdicts, &plan);
+        let mut other = plan.clone();
+        Shuffle(seed).shuffle(&mut other.removals);
+        let found = reclaim(&world.inventory, &world.claims, &verdicts, &other);
+        let by_tag = |plan: &Plan, bytes: &Reclaim| -> BTreeMap<_, _> {
+            plan.removals.iter().map(|removal| removal.at).zip(bytes.removals.clone()).collect()
+        };
+        prop_assert_eq!(by_tag(&other, &found), by_tag(&plan, &bytes));
+        prop_assert_eq!(found.registries, bytes.registries);
+    }
+}

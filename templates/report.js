@@ -2,7 +2,14 @@
 // Without this script every row is there. With it long tables show a piece at a time, so that they stay quick; until they
 // do, their rows are hidden, because laying out all of them is what takes the time.
 const PIECE = 500;
+// More than this many rows of a table browsers fail to print.
+const PAPER = 5000;
 document.documentElement.className = "scripted";
+// Where rows are blocks of their own each cell says what it is.
+const label = (table, rows) => {
+  const names = Array.from(table.tHead.rows[0].cells, (th) => th.textContent);
+  for (const row of rows) for (const cell of row.cells) cell.dataset.label ??= names[cell.cellIndex];
+};
 const enliven = (table) => {
   const body = table.tBodies[0];
   let rows = Array.from(body.rows);
@@ -19,9 +26,11 @@ const enliven = (table) => {
   more.type = "button";
   more.className = "more";
   const show = () => {
-    body.replaceChildren(...matching.slice(0, shown));
+    const piece = matching.slice(0, shown);
+    label(table, piece);
+    body.replaceChildren(...piece);
     const number = (count) => count.toLocaleString("en");
-    told.textContent = matching.length === rows.length ? `${number(rows.length)} rows` : `${number(matching.length)} of ${number(rows.length)} rows`;
+    told.textContent = matching.length === rows.length ? `${number(rows.length)} rows` : `${number(matching.length)} of ${number(rows.length)} rows: “${filter.value.trim()}”`;
     const left = matching.length - shown;
     more.hidden = left <= 0;
     more.textContent = `Show ${number(Math.min(left, 10 * PIECE))} more of ${number(left)}`;
@@ -60,9 +69,15 @@ const enliven = (table) => {
     });
   }
   // On paper there is nothing to click.
-  addEventListener("beforeprint", () => { body.replaceChildren(...matching); more.hidden = true; });
+  addEventListener("beforeprint", () => {
+    body.replaceChildren(...matching.slice(0, PAPER));
+    if (matching.length > PAPER) told.append(`; the first ${PAPER.toLocaleString("en")} are printed, the CSV and the JSON have all`);
+  });
   addEventListener("afterprint", show);
   show();
   table.classList.add("ready");
 };
-addEventListener("DOMContentLoaded", () => document.querySelectorAll("table.rows").forEach(enliven));
+addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("table.rows").forEach(enliven);
+  document.querySelectorAll("table:not(.rows)").forEach((table) => label(table, table.tBodies[0].rows));
+});

@@ -1,10 +1,17 @@
 //! The distribution dialect against the real distribution 2.8.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
-use tagwarden::domain::{GapAt, RemovalAbility, RemovalMethod, RemovalObstacle, RepositoryName};
+use serde_json::Value;
+use tagwarden::domain::{
+    Bytes, Claims, GapAt, Limits, ReclaimSum, RemovalAbility, RemovalMethod, RemovalObstacle, RepositoryName, Rules,
+};
+use tagwarden::engine::{evaluate, plan, reclaim};
+use tagwarden::policy_file;
 use tagwarden::registry::{
     Auth, DistributionReader, DistributionWriter, LookFor, Patience, RegistryErrorKind, RegistryReader,
     RegistrySettings, RegistryWriter, Removed, Scope, collect, reader,
@@ -206,4 +213,108 @@ async fn a_ca_file_makes_a_private_certificate_trusted() {
     }
     fs::remove_file(&file).unwrap();
     assert!(DistributionReader::new(trusting).unwrap_err().message.contains("cannot be read"));
+}
+
+/// What an image needs, by the registry's own files: its manifest, and all that it names.
+fn needed(files: &BTreeMap<String, Vec<u8>>, digest: &str, found: &mut BTreeSet<String>) {
+    if !found.insert(digest.to_owned()) {
+        return;
+    }
+    let Ok(manifest) = serde_json::from_slice::<Value>(&files[digest]) else { return };
+    let list = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
+    for named in list("manifests").iter().chain(&list("layers")).chain([&manifest["config"]]) {
+        if let Some(digest) = named["digest"].as_str() {
+            needed(files, digest, found);
+        }
+    }
+}
+
+/// Layers large and small, shared within and between repositories, one of them with what stays elsewhere.
+async fn fill_with_shared_layers(registry: &DockerRegistry) {
+    let [base, common, kept] =
+        [("base", 5_000), ("common", 3_000), ("kept", 700)].map(|(name, times)| content::layer(&name.repeat(times)));
+    let images = [
+        ("lib/core", "old-1", vec![&base, &kept]),
+        ("lib/core", "new", vec![&base]),
+        ("shop/api", "old-1", vec![&base, &common]),
+        ("shop/api", "old-2", vec![&base, &common]),
+        ("shop/api", "new", vec![&base, &kept]),
+        ("shop/web", "old-1", vec![&common, &base]),
+        ("shop/web", "", vec![&common]),
+        ("shop/web", "", vec![&base]),
+    ];
+    let mut children = Vec::new();
+    for (number, (repository, tag, shared)) in images.iter().enumerate() {
+        let own = content::layer(&format!("{number}").repeat(100 + 10 * number));
+        let config = content::config("2024-01-01T00:00:00Z", &number.to_string());
+        for blob in shared.iter().copied().chain([&own, &config]) {
+            registry.push_blob(repository, blob).await;
+        }
+        let layers: Vec<&Content> = shared.iter().copied().chain([&own]).collect();
+        let image = content::image(&config, &layers);
+        let digest = image.digest.to_string();
+        registry.push_manifest(repository, if tag.is_empty() { &digest } else { tag }, &image).await;
+        if (*repository, *tag) == ("shop/api", "old-2") {
+            registry.push_manifest(repository, "old-3", &image).await;
+        }
+        if tag.is_empty() {
+            children.push(image);
+        }
+    }
+    let index = content::index(&children.iter().collect::<Vec<_>>());
+    registry.push_manifest("shop/web", "old-multi", &index).await;
+}
+
+#[tokio::test]
+async fn exclusive_bytes_are_those_that_its_own_garbage_collection_frees() {
+    let (registry, settings) = running(Setup { delete: true, ..Setup::default() }).await;
+    fill_with_shared_layers(&registry).await;
+    let read = |files: BTreeMap<String, std::path::PathBuf>| -> BTreeMap<String, Vec<u8>> {
+        files.into_iter().map(|(digest, path)| (digest, fs::read(path).unwrap())).collect()
+    };
+    let before = read(registry.files());
+
+    let settings = RegistrySettings { removal: RemovalMethod::DeleteManifest, ..settings };
+    let readers: [Arc<dyn RegistryReader>; 1] = [Arc::new(read_by(&settings))];
+    let inventory = collect(&readers, &Scope::All, &Memory::default(), &()).await;
+    let policy = "policies:\n  - { name: old, select: { tags: [\"old*\"] }, keep: none, mode: enforce }\n";
+    let rules = Rules {
+        policies: policy_file::parse("old.yaml", policy).unwrap(),
+        limits: Limits::default(),
+        timezone: jiff::tz::TimeZone::UTC,
+        undo_window: Duration::ZERO,
+    };
+    let now = "2026-11-23T12:00:00Z".parse().unwrap();
+    let claims = Claims::default();
+    let verdicts = evaluate(&rules, &inventory, &claims, now);
+    let planned = plan(&rules, &inventory, &verdicts, now);
+    assert_eq!(planned.removals.len(), 6);
+    let bytes = reclaim(&inventory, &claims, &verdicts, &planned);
+
+    let writer = written_by(&settings);
+    for removal in &planned.removals {
+        writer.delete_manifest(&removal.repository, &removal.digest).await.unwrap();
+    }
+    registry.collect_garbage();
+    let after = read(registry.files());
+
+    let mut seen = BTreeSet::new();
+    let mut by_repository: BTreeMap<RepositoryName, ReclaimSum> = BTreeMap::new();
+    for (removal, found) in planned.removals.iter().zip(&bytes.removals) {
+        let mut image = BTreeSet::new();
+        needed(&before, &removal.digest.to_string(), &mut image);
+        let mut counted = Bytes::default();
+        for digest in image.difference(&seen) {
+            let part = if after.contains_key(digest) { &mut counted.shared } else { &mut counted.exclusive };
+            *part += before[digest].len() as u64;
+        }
+        seen.extend(image);
+        assert_eq!(*found, Some(counted), "{}:{}", removal.repository, removal.tag);
+        let sum = by_repository.entry(removal.repository.clone()).or_default();
+        *sum = sum.and(Some(counted).into());
+    }
+    assert_eq!(bytes.registries[0].repositories, by_repository.into_iter().collect::<Vec<_>>());
+    let size = |files: &BTreeMap<String, Vec<u8>>| files.values().map(|bytes| bytes.len() as u64).sum::<u64>();
+    assert_eq!(bytes.sum().bytes.exclusive, size(&before) - size(&after), "what is gone from its disk");
+    assert!(bytes.sum().bytes.shared > 20_000 && !bytes.estimated());
 }

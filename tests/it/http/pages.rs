@@ -195,6 +195,18 @@ async fn a_run_and_a_repository_tell_why_of_each_tag() {
     for words in ["candidate-000003", "refused", "Removals and restores", "the tag is gone already"] {
         assert!(page.contains(words), "no {words} in\n{page}");
     }
+    let bytes = ["13.0 MiB and 2 of unknown size", "13.0 KiB"];
+    for words in bytes.into_iter().chain(["unknown</td>", "1.0 KiB shared, stay"]) {
+        assert!(page.contains(words), "no {words} in\n{page}");
+    }
+    let page = world.get("/registries/contoso").await.body;
+    for words in bytes {
+        assert!(page.contains(words), "no {words} in\n{page}");
+    }
+    let page = world.get("/").await.body;
+    for words in bytes.into_iter().chain(["reclaimable, without 2 removals of unknown size"]) {
+        assert!(page.contains(words), "no {words} in\n{page}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod azure;
 mod sample;
+mod storage;
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
 //! A real registry: Debian's `docker-registry` (distribution 2.8) on loopback, with a store of its own.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
@@ -101,6 +102,23 @@ impl DockerRegistry {
     pub(crate) fn access_log(&self) -> Vec<String> {
         let log = fs::read_to_string(self.folder.path().join("access")).unwrap();
         log.lines().filter(|line| line.contains(" /v2/")).map(str::to_owned).collect()
+    }
+
+    /// The files in which it holds its content, by digest.
+    pub(crate) fn files(&self) -> BTreeMap<String, PathBuf> {
+        let folder = |path: PathBuf| fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        let blobs = folder(self.folder.path().join("store/docker/registry/v2/blobs/sha256")).flat_map(folder);
+        let named = blobs.map(|blob| (format!("sha256:{}", blob.file_name().unwrap().display()), blob.join("data")));
+        named.filter(|(_, data)| data.exists()).collect()
+    }
+
+    /// Its own garbage collection, manifests without a tag included.
+    pub(crate) fn collect_garbage(&self) {
+        let config = self.folder.path().join("config.yml");
+        let mut collection = Command::new("docker-registry");
+        collection.args(["garbage-collect", "--delete-untagged"]).arg(config).env_clear();
+        let done = collection.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// Its host as image references write it: `127.0.0.1:<port>`.

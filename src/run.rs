@@ -11,21 +11,22 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::apply::{self, Applied, Clock, Hands, Order, Proof, Target};
+use crate::apply::{self, Applied, Clock, Deleted, Hands, Order, Proof, Target};
 use crate::config::{self, Settings};
 use crate::domain::{
-    Action, Claims, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName, Rules,
+    Action, Claims, Deletions, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName, Rules,
     Skip, Verdict,
 };
 use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
-use crate::registry::{self, LookFor, Patience, Progress, RegistryReader, Scope};
+use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
 use crate::report::{self, Basis, PlanDocument};
 use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
 
 mod aftermath;
 mod approved;
 mod compare;
+mod deletions;
 mod evidence;
 mod explained;
 mod findings;
@@ -96,6 +97,8 @@ pub struct Ended {
     pub document: PlanDocument,
     /// What was done or skipped; empty for a dry run.
     pub applied: Vec<Applied>,
+    /// What was deleted of what was untagged before, or not; empty for a dry run.
+    pub deleted: Vec<Deleted>,
     /// The registries from which something was removed.
     pub aftermath: Vec<Aftermath>,
     /// What it found and asked for, by registry.
@@ -270,14 +273,18 @@ impl House {
         let evaluated_at = at.unwrap_or(now);
         let rules = due.of(self.rules());
         let readers: Vec<_> = self.readers.values().cloned().collect();
-        let mut inventory = registry::collect(&readers, scope, &LookFor::new(), &self.store, progress).await;
+        let considered = self.considered(scope, &rules, evaluated_at).await?;
+        let mut inventory = registry::collect(&readers, scope, &considered.look_for, &self.store, progress).await;
         self.store.observe(&mut inventory, now).await?;
         let remember = if *scope == Scope::All && at.is_none() { Remember::Yes } else { Remember::No };
         let claims = self.gather(now, evaluated_at, remember).await?;
         let verdicts = engine::evaluate(&rules, &inventory, &claims, evaluated_at);
-        self.ask_abilities(&mut inventory, &verdicts).await?;
-        let plan = engine::plan(&rules, &inventory, &verdicts, evaluated_at);
-        let findings = engine::check(&rules, &inventory, &claims, &verdicts, &plan, evaluated_at);
+        let mut deletions = considered.decide(&rules, &inventory, &claims, evaluated_at);
+        self.ask_abilities(&mut inventory, &verdicts, &deletions).await?;
+        deletions.refusals = engine::refuse_deletions(&rules, &inventory, &deletions);
+        let plan = Plan { deletions, ..engine::plan(&rules, &inventory, &verdicts, evaluated_at) };
+        let mut findings = engine::check(&rules, &inventory, &claims, &verdicts, &plan, evaluated_at);
+        findings.extend(considered.check(&rules, &inventory, &claims, &plan.deletions, evaluated_at));
         if !findings.is_empty() {
             return Err(RunError::Check(findings));
         }
@@ -305,10 +312,22 @@ impl House {
     }
 
     /// Finds out whether removals are possible, only where there is something to remove.
-    async fn ask_abilities(&self, inventory: &mut Inventory, verdicts: &Verdicts) -> Result<(), RunError> {
+    async fn ask_abilities(
+        &self,
+        inventory: &mut Inventory,
+        verdicts: &Verdicts,
+        deletions: &Deletions,
+    ) -> Result<(), RunError> {
         let mut expired: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for verdict in verdicts.tags.iter().filter(|verdict| verdict.verdict == Verdict::Expired) {
             expired.entry(verdict.at.registry).or_default().insert(verdict.at.repository);
+        }
+        for (registry, found) in (0..).zip(&inventory.registries) {
+            let here = deletions.going().filter(|deletion| deletion.registry == found.name);
+            let named: BTreeSet<&RepositoryName> = here.map(|deletion| &deletion.repository).collect();
+            for (repository, _) in (0..).zip(&found.repositories).filter(|(_, one)| named.contains(&one.name)) {
+                expired.entry(registry).or_default().insert(repository);
+            }
         }
         for (registry, repositories) in expired {
             let Some(found) = inventory.registries.get_mut(registry as usize) else { continue };
@@ -340,7 +359,7 @@ impl House {
             self.settle_if_alone().await?;
             let decision = self.decide(&Scope::All, at, progress).await?;
             self.save(run, &decision.document).await?;
-            Ok(ended(run, decision.document, Vec::new(), Refusals::All))
+            Ok(ended(run, decision.document, Vec::new(), Vec::new(), Refusals::All))
         };
         self.finish(run, walked.await).await
     }
@@ -363,17 +382,23 @@ impl House {
             self.settle(&lease).await?;
             let earlier = self.earlier(&approved.id).await?;
             self.save(run, &approved).await?;
-            let decision = self.decide(&approved::scope(&removals), None, progress).await?;
+            let mut scope = approved::scope(&removals);
+            deletions::scope(&approved, &mut scope)?;
+            let decision = self.decide(&scope, None, progress).await?;
             let (orders, skipped) = approved::shrink(&approved, &removals, &decision, &earlier);
             approved::hold_to_limits(&orders, &decision, &self.rules())?;
+            let (deletions, not_deleted) = deletions::shrink(&approved, &decision);
+            deletions::hold_to_limit(&deletions, &self.rules())?;
             let mut hands = self.hands(run, &decision.inventory)?;
             hands.until = self.until(approval.despite.as_deref());
+            let mut deleted = apply::note_deletions(&hands, not_deleted).await?;
+            deleted.extend(apply::delete(&hands, deletions).await?);
             let mut applied = apply::note_all(&hands, skipped).await?;
             applied.extend(apply::apply(&hands, orders, &decision.inventory).await?);
             applied.sort_by_cached_key(|applied| name(&applied.removal));
             let aftermath = self.aftermath(&decision, &applied).await;
             let evidence_missing = decision.document.evidence_missing();
-            let mut ended = Ended { aftermath, circumstances, ..ended(run, approved, applied, Refusals::OfEverything) };
+            let mut ended = Ended { aftermath, circumstances, ..ended(run, approved, applied, deleted, Refusals::OfEverything) };
             if ended.outcome == RunOutcome::Done && evidence_missing {
                 ended.outcome = RunOutcome::EvidenceMissing;
             }
@@ -509,15 +534,26 @@ enum Refusals {
 }
 
 /// How a run ended.
-fn ended(run: Uuid, document: PlanDocument, applied: Vec<Applied>, refusals: Refusals) -> Ended {
+fn ended(
+    run: Uuid,
+    document: PlanDocument,
+    applied: Vec<Applied>,
+    deleted: Vec<Deleted>,
+    refusals: Refusals,
+) -> Ended {
     let all_refused = || {
         let mut left = document.removals.iter().filter(|removal| removal.enforce).peekable();
-        left.peek().is_some() && left.all(|removal| document.refused(&removal).is_some())
+        let mut deletions = document.deletions.going().filter(|deletion| deletion.enforce).peekable();
+        (left.peek().is_some() || deletions.peek().is_some())
+            && left.all(|removal| document.refused(&removal).is_some())
+            && deletions.all(|deletion| deletion.refused.is_some())
     };
-    let any = |what: fn(&Outcome) -> bool| applied.iter().any(|applied| what(&applied.outcome));
+    let outcomes = || applied.iter().map(|one| &one.outcome).chain(deleted.iter().map(|one| &one.outcome));
+    let any = |what: fn(&Outcome) -> bool| outcomes().any(what);
+    let mut against = document.refusals.iter().chain(&document.deletions.refusals);
     let refused = match refusals {
-        Refusals::All => !document.refusals.is_empty(),
-        Refusals::Binding => document.refusals.iter().any(|refusal| refusal.binding),
+        Refusals::All => against.next().is_some(),
+        Refusals::Binding => against.any(|refusal| refusal.binding),
         Refusals::OfEverything => all_refused(),
     };
     let outcome = if any(|outcome| matches!(outcome, Outcome::Skipped(Skip::Interrupted))) {
@@ -532,7 +568,7 @@ fn ended(run: Uuid, document: PlanDocument, applied: Vec<Applied>, refusals: Ref
         RunOutcome::Done
     };
     let (aftermath, by_registry, circumstances) = (Vec::new(), BTreeMap::new(), Circumstances::default());
-    Ended { run, document, applied, aftermath, by_registry, circumstances, not_due: 0, outcome }
+    Ended { run, document, applied, deleted, aftermath, by_registry, circumstances, not_due: 0, outcome }
 }
 
 /// The removals that may really be done: all their policies enforce, and no refusal covers them.

@@ -59,10 +59,19 @@ pub struct Deletion {
     /// What goes along, in the order in which it goes: the images of an index, then what refers to them; empty where it
     /// stays.
     pub along: Vec<Along>,
-    /// Bytes that only it and what goes along need; nothing where that cannot be known.
-    pub bytes: Option<u64>,
+    /// What that frees; nothing where it cannot be known, or where it stays.
+    pub freed: Option<Freed>,
     /// Why it stays, in order; empty where it goes.
     pub stays: Vec<Stay>,
+}
+
+/// Bytes that only a manifest and what goes along with it need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freed {
+    /// How many.
+    pub bytes: u64,
+    /// Whether the registry did not show the blobs of all its manifests: these are then whole images by its own account.
+    pub estimated: bool,
 }
 
 /// What becomes of the manifests that Tagwarden took the last tags from, where a policy has them deleted.

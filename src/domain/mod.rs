@@ -21,7 +21,7 @@ mod verdict;
 
 pub use claim::{Claim, Claims, Holder, Release, ReleaseStatus, SourceAnswer, SourceState};
 pub use cron::{Cron, InvalidCron};
-pub use deletion::{Along, Deletion, Deletions, Role, Stay, TakenTag, Untagged};
+pub use deletion::{Along, Deletion, Deletions, Freed, Role, Stay, TakenTag, Untagged};
 pub use digest::{Digest, InvalidDigest};
 pub use inventory::{
     Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, ManifestNow, Registry, RemovalAbility, RemovalMethod,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::claims::{ClaimIndex, texts, unplaced};
+use super::freed::freed;
 use super::companion::{companion_subject, companions};
 use super::grace::{Grace, grace, speaks, voices};
 use super::graph::{Graph, Node, index};
@@ -50,6 +51,7 @@ pub fn deletions(
         }
     }
     found.due.sort_by(|a, b| key(a).cmp(&key(b)));
+    freed(inventory, &mut found.due);
     found
 }
 
@@ -230,7 +232,7 @@ impl Site<'_, '_> {
         let rules = self.ground.rules;
         let mut stays = Vec::new();
         for tag in &untagged.tags {
-            if tag.policies.is_empty() {
+            if tag.policies.is_empty() && !tag.put_back {
                 stays.push(Stay::Unrecorded(tag.name.clone()));
             }
             for name in &tag.policies {
@@ -374,7 +376,7 @@ impl Site<'_, '_> {
             policies: voices.into_iter().cloned().collect(),
             enforce,
             along: going.map(|node| self.along_of(node, along, taken)).unwrap_or_default(),
-            bytes: None,
+            freed: None,
             stays,
         })
     }

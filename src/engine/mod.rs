@@ -14,6 +14,7 @@ mod companion;
 mod date;
 mod deletions;
 mod evaluate;
+mod freed;
 mod grace;
 mod graph;
 mod keep;

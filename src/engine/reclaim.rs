@@ -58,7 +58,7 @@ fn sums(plan: &Plan, removals: &[Option<Bytes>], estimated: &HashSet<&RegistryNa
     sums.into_iter().map(of_registry).collect()
 }
 
-fn wholly_read(registry: &Registry) -> bool {
+pub(super) fn wholly_read(registry: &Registry) -> bool {
     let hides = |gap: &Gap| gap.blocks_repository() || gap.at == GapAt::Catalogue;
     let read = |repository: &Repository| {
         let mut named = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
@@ -154,7 +154,7 @@ fn is_claimed(graph: &Graph<'_>, node: Node, claimed: &HashSet<&Digest>) -> bool
 
 /// What a registry stores for a manifest: its own bytes, its configuration and its layers. Of one that was only listed,
 /// all of that in one piece.
-fn stored<'a>(digest: &'a Digest, manifest: &'a Manifest) -> impl Iterator<Item = (&'a Digest, u64)> {
+pub(super) fn stored<'a>(digest: &'a Digest, manifest: &'a Manifest) -> impl Iterator<Item = (&'a Digest, u64)> {
     let own = match manifest.depth {
         Depth::Whole => manifest.size,
         Depth::Listed { image_size } => image_size.unwrap_or(0),

@@ -14,9 +14,9 @@ use super::listing::{Listing, Make};
 use super::particulars::{ParticularsView, undo_seconds, verify};
 use super::reason::{HolderView, ReasonView};
 use super::storage::{label, storage};
-use super::{FindingView, obstacle, refusal_message, seal};
+use super::{DeletionsView, FindingView, obstacle, refusal_message, seal};
 use crate::domain::{
-    Bytes, Claims, Date, Drift, Gap, Inventory, Plan, Policy, PolicyName, Reason, Reclaim, Refusal, Registry, Removal,
+    Bytes, Claims, Date, Drift, Gap, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, Refusal, Registry, Removal,
     RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer, SourceName, SourceState,
     Tag, TagVerdict, Verdict,
 };
@@ -76,13 +76,14 @@ pub fn document(basis: &Basis) -> PlanDocument {
         evaluated_at: basis.evaluated_at,
         hypothetical: basis.hypothetical,
         settings: basis.settings.to_owned(),
-        limits: LimitsView { untag: rules.limits.untag, percent: rules.limits.percent, leave: rules.limits.leave },
+        limits: limits(rules),
         registries: inventory.registries.iter().map(|found| registry(found, rules.undo_window)).collect(),
         sources: sources(basis),
         policies: policies(rules, basis.verdicts),
         drift: basis.verdicts.drift.iter().map(drift).collect(),
         findings: basis.findings.to_vec(),
         refusals: plan.refusals.iter().map(refusal).collect(),
+        deletions: DeletionsView::of(plan),
         storage: storage(basis.reclaim, &inventory.registries),
         summary: summary(basis),
         removals,
@@ -90,6 +91,11 @@ pub fn document(basis: &Basis) -> PlanDocument {
     };
     seal(&mut document);
     document
+}
+
+fn limits(rules: &Rules) -> LimitsView {
+    let Limits { untag, percent, leave, delete } = rules.limits;
+    LimitsView { untag, percent, leave, delete }
 }
 
 /// The policy by which a reason lets a tag go.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::particulars::ParticularsView;
-use super::{FindingView, Listing, ReasonView, StorageView};
+use super::{DeletionsView, FindingView, Listing, ReasonView, StorageView};
 
 /// The `schema` of a [`PlanDocument`].
 pub const SCHEMA: &str = "tagwarden.plan/1";
@@ -47,6 +47,9 @@ pub struct PlanDocument {
     pub findings: Vec<FindingView>,
     /// What stands against the removals.
     pub refusals: Vec<RefusalView>,
+    /// The second step: untagged manifests that go, or stay.
+    #[serde(default, skip_serializing_if = "DeletionsView::is_empty")]
+    pub deletions: DeletionsView,
     /// What it would free, by registry and repository, where something goes; nothing in plans of an older version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub storage: Vec<StorageView>,
@@ -63,6 +66,9 @@ pub struct LimitsView {
     pub percent: u32,
     /// Fewest tags that a repository is left with.
     pub leave: u32,
+    /// Most manifests that one run deletes.
+    #[serde(default)]
+    pub delete: u32,
 }
 
 /// One registry that was read.

@@ -4,6 +4,7 @@
 
 mod build;
 mod csv;
+mod deletion;
 mod difference;
 mod difference_text;
 mod document;
@@ -29,6 +30,7 @@ mod words;
 use build::refusal as refusal_view;
 pub use build::{Basis, document};
 pub use csv::csv;
+pub use deletion::{AlongView, DeletionView, DeletionsView, StayView};
 pub use difference::{DifferenceSummary, DifferenceView, PolicyDifference, Side, TagDifference, difference};
 pub use difference_text::{difference_markdown, difference_text};
 pub use document::{

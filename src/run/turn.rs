@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Approval, Decision, Ended, House, Refusals, RunError, ended, enforceable};
+use super::{Approval, Decision, Ended, House, Refusals, RunError, deletions, ended, enforceable};
 use crate::apply::{self, Until};
 use crate::config::Mode;
 use crate::domain::{PolicyMode, PolicyName, Rules};
@@ -95,12 +95,14 @@ impl House {
             };
             let decision = self.unless_stopped(decide).await?;
             self.save(run, &decision.document).await?;
-            let mut applied = Vec::new();
+            let (mut applied, mut deleted) = (Vec::new(), Vec::new());
             if enforce {
-                let orders = enforceable(&decision);
-                if !orders.is_empty() {
+                let (orders, deletions) = (enforceable(&decision), deletions::enforceable(&decision));
+                if !orders.is_empty() || !deletions.is_empty() {
                     let mut hands = self.hands(run, &decision.inventory)?;
                     hands.until = self.until(circumstances.despite.as_deref());
+                    // First, while the evidence is as fresh as can be: they are the ones that cannot be taken back for sure.
+                    deleted = apply::delete(&hands, deletions).await?;
                     applied = apply::apply(&hands, orders, &decision.inventory).await?;
                 }
             }
@@ -109,7 +111,7 @@ impl House {
                 self.tidy(&decision).await;
             }
             let not_due = self.not_due(&decision);
-            let ended = ended(run, decision.document, applied, Refusals::Binding);
+            let ended = ended(run, decision.document, applied, deleted, Refusals::Binding);
             Ok(Ended { aftermath, circumstances, not_due, ..ended })
         };
         self.finish(run, walked.await).await

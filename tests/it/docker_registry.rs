@@ -276,7 +276,7 @@ async fn exclusive_bytes_are_those_that_its_own_garbage_collection_frees() {
 
     let settings = RegistrySettings { removal: RemovalMethod::DeleteManifest, ..settings };
     let readers: [Arc<dyn RegistryReader>; 1] = [Arc::new(read_by(&settings))];
-    let inventory = collect(&readers, &Scope::All, &Memory::default(), &()).await;
+    let inventory = collect(&readers, &Scope::All, &BTreeMap::new(), &Memory::default(), &()).await;
     let policy = "policies:\n  - { name: old, select: { tags: [\"old*\"] }, keep: none, mode: enforce }\n";
     let rules = Rules {
         policies: policy_file::parse("old.yaml", policy).unwrap(),

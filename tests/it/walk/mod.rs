@@ -5,6 +5,7 @@
 
 mod applying;
 pub(crate) mod azure;
+mod deleting;
 mod foreseeing;
 mod killed;
 mod manifests;
@@ -256,6 +257,9 @@ fn audit(before: &Tags, now: &Tags, journal: &[JournalEntry], plan: Option<&Plan
         let intent = &entry.intent;
         let place = (intent.repository.to_string(), intent.tag.to_string());
         let Some((Outcome::Done(_), _)) = &entry.outcome else { continue };
+        if intent.action == Action::DeleteUntagged {
+            continue;
+        }
         if intent.action == Action::Restore {
             gone.remove(&place);
             continue;

@@ -1,0 +1,176 @@
+//! The second step over Azure Container Registry: manifests that were untagged long enough ago are deleted, with what
+//! hangs on them, or stay for a reason.
+
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
+use tagwarden::demo::image::{self, Platform, companion_tag};
+use tagwarden::demo::registry::{Attributes, Fault, FaultKind, Target};
+use tagwarden::report::DeletionsView;
+
+use super::*;
+
+const THEN: &str = r#"policies:
+  - name: candidates
+    select: { tags: ["candidate-*"] }
+    keep: [{ newest: 2 }]
+    then: { delete_manifest: after 8d }
+    mode: enforce
+  - name: releases
+    select: { tags: ["release-*"] }
+    keep: all
+"#;
+
+/// The repository of everything here.
+const REPOSITORY: &str = "shop/api";
+
+impl Walk {
+    /// An enforcing Azure registry in which [`GOING`] were untagged, nine days ago.
+    async fn untagged() -> Self {
+        let walk = Self::azure(|options| options).await;
+        walk.policies(THEN);
+        walk.settings("enforce", "", "");
+        let came = walk.run().await;
+        assert_eq!((came.code, came.labels()), (0, vec!["done"; 4]), "{}", came.text);
+        assert_eq!(walk.deletions(&came).waiting, 0, "nothing was untagged before");
+        walk.pass(9 * 24);
+        walk
+    }
+
+    fn deletions(&self, came: &Came) -> DeletionsView {
+        came.ended.as_ref().unwrap_or_else(|| panic!("{}", came.text)).document.deletions.clone()
+    }
+
+    fn manifests(&self) -> BTreeSet<Digest> {
+        self.registry.content(|content| content.manifests(REPOSITORY).map(|(digest, _)| digest.clone()).collect())
+    }
+
+    /// What came of each manifest in a run, by the image's name and by the journal: both must say the same, and what is
+    /// done must be missing.
+    async fn deleted(&self, came: &Came, names: &[(&str, &Digest)]) -> Vec<String> {
+        let ended = came.ended.as_ref().unwrap_or_else(|| panic!("{}", came.text));
+        let name = |digest: &Digest| {
+            let tags = self.before.lock().unwrap();
+            let tag = tags.iter().find(|(_, at)| *at == digest).map(|((_, tag), _)| tag.clone());
+            let given = names.iter().find(|(_, known)| *known == digest).map(|(name, _)| (*name).to_owned());
+            given.or(tag).unwrap_or_else(|| digest.to_string())
+        };
+        let label = |outcome: &Outcome| match outcome {
+            Outcome::Skipped(skip) => skip.label().to_owned(),
+            other => other.label().to_owned(),
+        };
+        let mut told: Vec<String> =
+            ended.deleted.iter().map(|one| format!("{} {}", name(&one.digest), label(&one.outcome))).collect();
+        told.sort();
+        let there = self.manifests();
+        let mut journaled = Vec::new();
+        for entry in self.journal().await.iter().filter(|entry| entry.run == ended.run) {
+            if entry.intent.action == Action::DeleteUntagged {
+                let (outcome, _) = entry.outcome.as_ref().expect("everything is settled");
+                journaled.push(format!("{} {}", name(&entry.intent.digest), label(outcome)));
+                if matches!(outcome, Outcome::Done(_)) {
+                    assert!(!there.contains(&entry.intent.digest), "journaled as deleted, and still there");
+                }
+            }
+        }
+        journaled.sort();
+        assert_eq!(told, journaled);
+        told
+    }
+}
+
+#[tokio::test]
+async fn what_was_untagged_goes_when_its_time_is_over() {
+    let walk = Walk::azure(|options| options).await;
+    walk.policies(THEN);
+    walk.settings("enforce", "", "");
+    walk.run().await;
+    let before = walk.manifests();
+    walk.pass(7 * 24);
+    let early = walk.run().await;
+    let waiting = walk.deletions(&early);
+    assert_eq!((early.code, waiting.waiting, waiting.due.len()), (0, 4, 0), "{waiting:?}");
+    assert_eq!(waiting.next_at, Some(noon() + SignedDuration::from_hours(8 * 24)));
+    assert_eq!(walk.manifests(), before);
+
+    walk.pass(25);
+    let dry = walk.plan().await;
+    assert_eq!((dry.deletions.manifests(), walk.manifests()), (4, before.clone()), "a plan deletes nothing");
+    let came = walk.run().await;
+    let done: Vec<String> = GOING.iter().map(|tag| format!("{tag} done")).collect();
+    assert_eq!((came.code, walk.deleted(&came, &[]).await), (0, done), "{}", came.text);
+    let left: BTreeSet<Digest> = walk.tags().into_values().collect();
+    assert_eq!(walk.manifests(), left, "what has a tag is what is left");
+
+    let again = walk.run().await;
+    assert!(walk.deletions(&again).is_empty(), "{:?}", walk.deletions(&again));
+    walk.audit(None).await;
+}
+
+#[tokio::test]
+async fn an_index_goes_with_its_images_and_what_refers_to_it() {
+    let walk = Walk::azure(|options| options).await;
+    walk.policies(THEN);
+    let layers = |platform: &Platform| vec![Blob::layer(&format!("{platform:?}"), 300)];
+    let index = image::multi_arch(noon(), layers);
+    let sbom = image::artifact("sbom", ("sbom.json", Blob::layer("sbom", 10)), Some(&index), &[]);
+    let signature = image::artifact("signature", ("sig", Blob::layer("sig", 10)), Some(&sbom), &[]);
+    let cosign = image::signature(&index.digest, "contoso/shop/api");
+    walk.registry.content(|content| {
+        content.put_image(REPOSITORY, Some("candidate-0"), &index);
+        content.put_image(REPOSITORY, None, &sbom);
+        content.put_image(REPOSITORY, None, &signature);
+        content.put_image(REPOSITORY, Some(&companion_tag(&index.digest, "sig")), &cosign);
+        let then = content.now() - SignedDuration::from_hours(24 * 200);
+        assert!(content.date_tag(REPOSITORY, "candidate-0", then, then));
+    });
+    walk.remember();
+    walk.settings("enforce", "", "");
+    walk.run().await;
+    let before = walk.manifests().len();
+    walk.pass(9 * 24);
+    let came = walk.run().await;
+    let children = index.children.len();
+    let deleted = walk.deleted(&came, &[("sbom", &sbom.digest), ("sbom-signature", &signature.digest)]).await;
+    assert_eq!(deleted.len(), 4 + 1 + children + 3, "{deleted:?}");
+    assert!(deleted.iter().all(|one| one.ends_with(" done")), "{deleted:?}");
+    assert_eq!(walk.manifests().len(), before - deleted.len());
+    let again = walk.run().await;
+    assert!(walk.deletions(&again).is_empty(), "{:?}", walk.deletions(&again));
+    walk.audit(None).await;
+}
+
+/// What happens between decision and deletion, and what comes of candidate-2.
+#[tokio::test]
+async fn what_happens_meanwhile_keeps_it() {
+    let undeletable = || Attributes { delete: false, ..Attributes::default() };
+    let rows: Vec<(&str, FaultKind, &str)> = vec![
+        ("tagged", FaultKind::before_request(|content| {
+            let digest = image("candidate-2", 98).digest;
+            assert!(content.move_tag(REPOSITORY, "wanted", &digest));
+        }), "kept"),
+        ("locked", FaultKind::before_request(move |content| {
+            let digest = image("candidate-2", 98).digest;
+            *content.attributes_mut(REPOSITORY, Target::Manifest(&digest)).unwrap() = undeletable();
+        }), "locked"),
+        ("referred to", FaultKind::before_request(|content| {
+            let found = image("candidate-2", 98);
+            let sbom = image::artifact("sbom", ("sbom.json", Blob::layer("sbom", 10)), Some(&found), &[]);
+            content.put_image(REPOSITORY, None, &sbom);
+        }), "kept"),
+        ("gone", FaultKind::before_request(|content| {
+            let digest = image("candidate-2", 98).digest;
+            assert!(content.delete_manifest(REPOSITORY, &digest));
+        }), "gone"),
+    ];
+    for (what, meanwhile, label) in rows {
+        let walk = Walk::untagged().await;
+        let digest = walk.digest(REPOSITORY, "candidate-2");
+        walk.registry.inject(Fault::on(&format!("_manifests/{digest}"), meanwhile).times(1));
+        let came = walk.run().await;
+        let mut expected: Vec<String> = GOING.iter().map(|tag| format!("{tag} done")).collect();
+        expected[1] = format!("candidate-2 {label}");
+        let deleted = walk.deleted(&came, &[]).await;
+        assert_eq!((came.code, deleted), (0, expected), "{what}: {}", came.text);
+    }
+}

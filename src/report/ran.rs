@@ -12,6 +12,7 @@ use super::csv::write_run_csv;
 use super::html::run_html;
 use super::markdown::run_markdown;
 use super::reason::minute;
+use super::storage::parts;
 use super::words::{bytes, count, plain};
 use super::{Format, PlanDocument};
 use crate::domain::{Action, Outcome};
@@ -186,6 +187,15 @@ impl RunView {
         if let Some(reclaimable) = summary["plan"]["reclaimable_bytes"].as_u64() {
             let about = if summary["plan"]["bytes"] == "estimated" { "about " } else { "" };
             facts.push(("bytes", format!("{about}{} reclaimable by the whole plan, as computed", bytes(reclaimable))));
+        }
+        for (registry, found) in summary["by_registry"].as_object().into_iter().flatten() {
+            let number = |key: &str| found[key].as_u64().unwrap_or_default();
+            if number("expired") > 0 {
+                let unknown = number("unknown_bytes_removals");
+                let (exclusive, shared) = (number("reclaimable_bytes"), number("shared_bytes"));
+                let words = parts(exclusive, shared, unknown, found["bytes"] == "estimated");
+                facts.push(("bytes", format!("{registry}: {words}, as computed")));
+            }
         }
         for (registry, found) in summary["registries"].as_object().into_iter().flatten() {
             let stored = |key: &str| found[key].as_u64();
@@ -425,19 +435,23 @@ mod tests {
             entry(Action::Restore, Outcome::Done(String::new())),
         ];
         let record = record(
-            r#"{"plan": {"reclaimable_bytes": 44238000000, "bytes": "estimated"}, "registries": {"contoso":
+            r#"{"plan": {"reclaimable_bytes": 44238000000, "bytes": "estimated"}, "by_registry": {"contoso":
+            {"expired": 3, "reclaimable_bytes": 1073741824, "shared_bytes": 1024, "unknown_bytes_removals": 2,
+            "bytes": "estimated"}, "other": {"expired": 0}}, "registries": {"contoso":
             {"undo_seconds": 604800, "stored_bytes_before": 2147483648, "stored_bytes_after": 1073741824}}}"#,
         );
         let view = RunView::new(&record, &journal);
         let text = run_text(&view);
         for words in [
             "bytes    about 41.2 GiB reclaimable by the whole plan, as computed\n",
+            "bytes    contoso: about 1.0 GiB reclaimable, about 1.0 KiB shared with what stays, 2 removals of unknown size, as computed\n",
             "stored   contoso: 2.0 GiB stored before, 1.0 GiB after: 1.0 GiB reclaimed so far (measured by the registry, which lags)\n",
             "x-ms-correlation-request-id: 5f2b-11 (can be undone until 2026-11-30 03:00 UTC)\n",
         ] {
             assert!(text.contains(words), "{text}");
         }
         assert_eq!(text.matches("can be undone").count(), 1, "{text}");
+        assert!(!text.contains("other:"), "nothing goes from it: {text}");
         let json = json!(view.journal);
         let seen = |key: &str| json.as_array().unwrap().iter().map(|entry| entry[key].clone()).collect::<Vec<_>>();
         assert_eq!(seen("correlation_id"), [json!("5f2b-11"), Value::Null, json!("77"), Value::Null]);

@@ -102,19 +102,24 @@ impl PlanDocument {
     }
 }
 
-/// One registry in a line: `contoso: about 1.0 GiB reclaimable, 20.0 MiB shared with what stays; 1.9 TiB stored now`.
+/// One registry in a line: `about 1.0 GiB reclaimable, about 20.0 MiB shared with what stays; 1.9 TiB stored now`.
 pub(super) fn storage_words(found: &StorageView) -> String {
     let stored = found.stored_bytes.map_or_else(String::new, |stored| format!("; {} stored now", bytes(stored)));
     if found.unknown_removals == found.removals() {
         return format!("how much can be reclaimed cannot be known, because something could not be read{stored}");
     }
-    let about = if found.estimated() { "about " } else { "" };
-    let unknown = match found.unknown_removals {
+    let StorageView { exclusive_bytes, shared_bytes, unknown_removals, .. } = found;
+    parts(*exclusive_bytes, *shared_bytes, *unknown_removals, found.estimated()) + &stored
+}
+
+/// Exclusive bytes, shared bytes and removals of unknown size, in words.
+pub(super) fn parts(exclusive: u64, shared: u64, unknown: u64, estimated: bool) -> String {
+    let about = if estimated { "about " } else { "" };
+    let unknown = match unknown {
         0 => String::new(),
         number => format!(", {} of unknown size", counted(number, "removal")),
     };
-    let (exclusive, shared) = (bytes(found.exclusive_bytes), bytes(found.shared_bytes));
-    format!("{about}{exclusive} reclaimable, {about}{shared} shared with what stays{unknown}{stored}")
+    format!("{about}{} reclaimable, {about}{} shared with what stays{unknown}", bytes(exclusive), bytes(shared))
 }
 
 /// The repositories of all registries, each with its registry, those with the most exclusive bytes first.

@@ -57,9 +57,11 @@ fn plain() -> Manifest {
 fn reached(world: &World, inventory: &Inventory, registry: usize, repository: usize) -> BTreeSet<Digest> {
     let registry = &inventory.registries[registry];
     let repository = &registry.repositories[repository];
-    let sources = world.claims.sources.iter().filter(|source| {
-        source.registries.as_ref().is_none_or(|registries| registries.iter().any(|name| *name == registry.name))
-    });
+    let sources = world
+        .claims
+        .sources
+        .iter()
+        .filter(|source| source.registries.as_ref().is_none_or(|registries| registries.contains(&registry.name)));
     let claimed: BTreeSet<&Digest> = sources
         .flat_map(|source| match &source.state {
             SourceState::Answered { claims, .. } => claims.as_slice(),

@@ -13,8 +13,9 @@ use super::sample::{plan, removal};
 /// A plan over many repositories of two registries, one of which only tells the sizes of whole images.
 fn wide() -> PlanDocument {
     let mut document = plan();
-    let place =
-        |number: u32| (if number % 7 == 0 { "fabrikam" } else { "contoso" }, format!("shop/part-{:02}", number % 40));
+    let place = |number: u32| {
+        (if number.is_multiple_of(7) { "fabrikam" } else { "contoso" }, format!("shop/part-{:02}", number % 40))
+    };
     let removals = (0..400).map(|number| {
         let mut removal = removal(number, &format!("candidate-{number}"));
         let (registry, repository) = place(number);

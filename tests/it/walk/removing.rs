@@ -271,6 +271,11 @@ async fn each_run_counts_what_it_found_and_asked() {
     assert_eq!((found(&first), found(&second)), ((7, 4, 3, 0), (3, 0, 3, 0)));
     let reclaimable = |ended: &Ended| ended.by_registry["main"].found.reclaimable_bytes;
     assert_eq!((reclaimable(&first), reclaimable(&second)), (first.document.summary.reclaimable_bytes, 0));
+    let (found, whole) = (&first.by_registry["main"].found, &first.document.summary);
+    assert_eq!((found.shared_bytes, found.bytes.as_str()), (whole.shared_bytes, "exact"));
+    assert!(found.shared_bytes > 4000, "the base layer stays: {found:?}");
+    let [there] = first.document.storage.as_slice() else { panic!("{:?}", first.document.storage) };
+    assert_eq!((there.exclusive_bytes, there.shared_bytes), (whole.reclaimable_bytes, whole.shared_bytes));
     let [asked, again] = [&first, &second].map(|ended| ended.by_registry["main"].requests);
     assert_eq!(asked.throttled, 1, "{asked:?}");
     assert_eq!(again.throttled, 0, "each run counts its own: {again:?}");

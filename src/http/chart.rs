@@ -15,6 +15,8 @@ pub(super) struct Point {
     pub(super) at: Timestamp,
     /// What only tags that go use.
     pub(super) reclaimable: u64,
+    /// Of the same images, what stays because something kept uses it.
+    pub(super) shared: u64,
     /// What a registry stored less afterwards; nothing where that was not measured.
     pub(super) reclaimed: Option<u64>,
 }
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     fn point(day: i64, reclaimable: u64, reclaimed: Option<u64>) -> Point {
-        Point { at: Timestamp::from_second(day * 86_400).unwrap(), reclaimable, reclaimed }
+        Point { at: Timestamp::from_second(day * 86_400).unwrap(), reclaimable, shared: 0, reclaimed }
     }
 
     #[test]

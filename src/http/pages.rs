@@ -60,7 +60,7 @@ struct Home {
     rows: Vec<RunRow>,
     stands: Option<Stands>,
     chart: Option<Chart>,
-    points: Vec<(String, String, String)>,
+    points: Vec<[String; 4]>,
 }
 
 /// How things stand, by the last run that looked at everything.
@@ -116,8 +116,13 @@ async fn home_page(app: &App) -> Result<Home, Problem> {
         .rev()
         .filter(|(record, counts)| shows_all(record, counts) || counts.reclaimed_bytes().is_some())
         .filter_map(|(record, counts)| {
-            let reclaimable = counts.plan.as_ref()?.reclaimable_bytes;
-            Some(Point { at: record.run.started_at, reclaimable, reclaimed: counts.reclaimed_bytes() })
+            let summary = counts.plan.as_ref()?;
+            Some(Point {
+                at: record.run.started_at,
+                reclaimable: summary.reclaimable_bytes,
+                shared: summary.shared_bytes,
+                reclaimed: counts.reclaimed_bytes(),
+            })
         })
         .collect();
     let doing = match &status.doing {
@@ -143,9 +148,9 @@ async fn home_page(app: &App) -> Result<Home, Problem> {
     })
 }
 
-fn numbers(point: &Point) -> (String, String, String) {
+fn numbers(point: &Point) -> [String; 4] {
     let measured = point.reclaimed.map_or_else(|| "not measured".to_owned(), bytes);
-    (crate::report::minute(point.at), bytes(point.reclaimable), measured)
+    [crate::report::minute(point.at), bytes(point.reclaimable), bytes(point.shared), measured]
 }
 
 fn stands(app: &App, record: &RunRecord, counts: &RunCounts, now: Timestamp) -> Stands {

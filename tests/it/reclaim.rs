@@ -69,10 +69,12 @@ fn reached(world: &World, inventory: &Inventory, registry: usize, repository: us
         })
         .filter_map(|claim| claim.image.digest.as_ref())
         .collect();
-    let is_claimed = |(digest, manifest): &(&Digest, &Manifest)| {
-        claimed.contains(digest) || manifest.config.as_deref().is_some_and(|config| claimed.contains(config))
+    let is_claimed = |(_, manifest): &(&Digest, &Manifest)| {
+        manifest.config.as_deref().is_some_and(|config| claimed.contains(config))
     };
-    let by_claim = repository.manifests.iter().filter(is_claimed).map(|(digest, _)| digest.clone());
+    let by_config = repository.manifests.iter().filter(is_claimed).map(|(digest, _)| digest.clone());
+    // Of one that was not read there may be referrers all the same.
+    let by_claim = claimed.iter().copied().cloned().chain(by_config);
     let by_tag = repository.tags.iter().filter_map(|tag| tag.digest.clone());
     let mut open: Vec<Digest> = by_tag.chain(by_claim).collect();
     let mut found = BTreeSet::new();

@@ -14,8 +14,8 @@ use uuid::Uuid;
 use crate::apply::{self, Applied, Clock, Deleted, Hands, Order, Proof, Target};
 use crate::config::{self, Settings};
 use crate::domain::{
-    Action, Claims, Deletions, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName, Rules,
-    Skip, Verdict,
+    Action, Claims, Deletions, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName,
+    Rules, Verdict,
 };
 use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
@@ -27,6 +27,7 @@ mod aftermath;
 mod approved;
 mod compare;
 mod deletions;
+mod ended;
 mod evidence;
 mod explained;
 mod findings;
@@ -43,6 +44,7 @@ mod turn;
 
 pub use aftermath::Aftermath;
 pub use compare::Facts;
+use ended::{Refusals, ended};
 use evidence::Remember;
 pub use explained::Recalled;
 pub use fixtures::test_policies;
@@ -398,7 +400,8 @@ impl House {
             applied.sort_by_cached_key(|applied| name(&applied.removal));
             let aftermath = self.aftermath(&decision, &applied).await;
             let evidence_missing = decision.document.evidence_missing();
-            let mut ended = Ended { aftermath, circumstances, ..ended(run, approved, applied, deleted, Refusals::OfEverything) };
+            let mut ended =
+                Ended { aftermath, circumstances, ..ended(run, approved, applied, deleted, Refusals::OfEverything) };
             if ended.outcome == RunOutcome::Done && evidence_missing {
                 ended.outcome = RunOutcome::EvidenceMissing;
             }
@@ -520,55 +523,6 @@ impl House {
         let end = RunEnd { ended_at: self.now(), outcome: outcome.to_owned(), exit_code, summary, error };
         Ok(self.store.finish_run(run, &end).await?)
     }
-}
-
-/// Which refusals make a run one that was refused.
-#[derive(Debug, Clone, Copy)]
-enum Refusals {
-    /// Every one, also of what only would go if all policies said `enforce`: a plan is for looking ahead.
-    All,
-    /// Those that stop what would really be removed. A trial policy over its limit is no failure of every night's run.
-    Binding,
-    /// Those that leave nothing to apply: a plan's other removals are what was approved.
-    OfEverything,
-}
-
-/// How a run ended.
-fn ended(
-    run: Uuid,
-    document: PlanDocument,
-    applied: Vec<Applied>,
-    deleted: Vec<Deleted>,
-    refusals: Refusals,
-) -> Ended {
-    let all_refused = || {
-        let mut left = document.removals.iter().filter(|removal| removal.enforce).peekable();
-        let mut deletions = document.deletions.going().filter(|deletion| deletion.enforce).peekable();
-        (left.peek().is_some() || deletions.peek().is_some())
-            && left.all(|removal| document.refused(&removal).is_some())
-            && deletions.all(|deletion| deletion.refused.is_some())
-    };
-    let outcomes = || applied.iter().map(|one| &one.outcome).chain(deleted.iter().map(|one| &one.outcome));
-    let any = |what: fn(&Outcome) -> bool| outcomes().any(what);
-    let mut against = document.refusals.iter().chain(&document.deletions.refusals);
-    let refused = match refusals {
-        Refusals::All => against.next().is_some(),
-        Refusals::Binding => against.any(|refusal| refusal.binding),
-        Refusals::OfEverything => all_refused(),
-    };
-    let outcome = if any(|outcome| matches!(outcome, Outcome::Skipped(Skip::Interrupted))) {
-        RunOutcome::Interrupted
-    } else if refused {
-        RunOutcome::Refused
-    } else if any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Skipped(Skip::Stopped(_)))) {
-        RunOutcome::Failed
-    } else if document.evidence_missing() {
-        RunOutcome::EvidenceMissing
-    } else {
-        RunOutcome::Done
-    };
-    let (aftermath, by_registry, circumstances) = (Vec::new(), BTreeMap::new(), Circumstances::default());
-    Ended { run, document, applied, deleted, aftermath, by_registry, circumstances, not_due: 0, outcome }
 }
 
 /// The removals that may really be done: all their policies enforce, and no refusal covers them.

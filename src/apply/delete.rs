@@ -10,7 +10,8 @@ use futures::stream::{self, StreamExt as _};
 
 use super::{Brake, Hands, MOST_TRIES, Target};
 use crate::domain::{
-    Action, Along, Deletion, Digest, Gap, Intent, Outcome, RegistryName, Repository, RepositoryName, Role, Skip, TagName,
+    Action, Along, Deletion, Digest, Gap, Intent, Outcome, RegistryName, Repository, RepositoryName, Role, Skip,
+    TagName,
 };
 use crate::engine::companion_subject;
 use crate::registry::{ContentCache as _, RawManifest, RegistryError, RegistryErrorKind, Removed};
@@ -196,7 +197,8 @@ impl Site<'_> {
                 Ok(None) => {}
                 Err(error) => {
                     self.brake.failed(&error);
-                    let why = format!("{} could not be read, so it could not be put back: {}", one.digest, error.message);
+                    let why =
+                        format!("{} could not be read, so it could not be put back: {}", one.digest, error.message);
                     outcome = Some(Outcome::Failed(why));
                 }
             }
@@ -262,7 +264,9 @@ impl Site<'_> {
     async fn after(&self, one: &One, error: RegistryError) -> (Outcome, bool) {
         self.brake.failed(&error);
         match self.target.reader.has_manifest(self.repository, &one.digest).await {
-            Ok(true) if error.kind == RegistryErrorKind::Locked => (Outcome::Skipped(Skip::Locked(error.message)), true),
+            Ok(true) if error.kind == RegistryErrorKind::Locked => {
+                (Outcome::Skipped(Skip::Locked(error.message)), true)
+            }
             Ok(true) => (Outcome::Failed(error.message), true),
             Ok(false) => (Outcome::Done(format!("it is gone, although: {}", error.message)), true),
             Err(second) => {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::claims::{ClaimIndex, texts, unplaced};
-use super::freed::freed;
 use super::companion::{companion_subject, companions};
+use super::freed::freed;
 use super::grace::{Grace, grace, speaks, voices};
 use super::graph::{Graph, Node, index};
 use crate::domain::{

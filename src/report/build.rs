@@ -16,9 +16,9 @@ use super::reason::{HolderView, ReasonView};
 use super::storage::{label, storage};
 use super::{DeletionsView, FindingView, obstacle, refusal_message, seal};
 use crate::domain::{
-    Bytes, Claims, Date, Drift, Gap, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, Refusal, Registry, Removal,
-    RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer, SourceName, SourceState,
-    Tag, TagVerdict, Verdict,
+    Bytes, Claims, Date, Drift, Gap, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, Refusal, Registry,
+    Removal, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer, SourceName,
+    SourceState, Tag, TagVerdict, Verdict,
 };
 use crate::engine::{self, Verdicts};
 

@@ -116,7 +116,8 @@ impl DeletionsView {
         let going = self.going().count() as u64;
         if going > 0 {
             let along = self.manifests() - going;
-            let with = if along > 0 { format!(", with {} more that hang on them", count(along)) } else { String::new() };
+            let with =
+                if along > 0 { format!(", with {} more that hang on them", count(along)) } else { String::new() };
             let known: u64 = self.going().filter_map(|one| one.bytes).sum();
             let about = if self.going().any(|one| one.bytes_are == "estimated") { "about " } else { "" };
             let unknown = self.going().filter(|one| one.bytes.is_none()).count() as u64;
@@ -134,8 +135,14 @@ impl DeletionsView {
         if self.waiting > 0 {
             let next = self.next_at.map(|at| format!(", the first until {}", at.strftime("%Y-%m-%d %H:%M UTC")));
             let next = next.unwrap_or_default();
-            said.push(format!("{} for the end of the time that policies give{next}",
-                if self.waiting == 1 { "1 untagged manifest waits".to_owned() } else { format!("{} untagged manifests wait", count(self.waiting)) }));
+            said.push(format!(
+                "{} for the end of the time that policies give{next}",
+                if self.waiting == 1 {
+                    "1 untagged manifest waits".to_owned()
+                } else {
+                    format!("{} untagged manifests wait", count(self.waiting))
+                }
+            ));
         }
         if !self.unlisted.is_empty() {
             said.push(format!(
@@ -217,7 +224,9 @@ impl From<&Stay> for StayView {
 
 fn message(stay: &Stay) -> String {
     match stay {
-        Stay::NotListed => "the registry does not list what has no tag, and any of it may be an index that holds it".into(),
+        Stay::NotListed => {
+            "the registry does not list what has no tag, and any of it may be an index that holds it".into()
+        }
         Stay::SourceFailed(source) => format!("source {source} failed, and could have claimed it"),
         Stay::Gap(at) => format!("{at} could not be read"),
         Stay::Tagged(tag) => format!("tag {tag} names it"),

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::{Decision, House, RunError};
 use crate::apply::DeleteOrder;
 use crate::domain::{
-    Action, Claims, Deletion, Deletions, Digest, Inventory, Manifest, PolicyName, RegistryName, RepositoryName, Rules, Skip,
-    Untagged,
+    Action, Claims, Deletion, Deletions, Digest, Inventory, Manifest, PolicyName, RegistryName, RepositoryName, Rules,
+    Skip, Untagged,
 };
 use crate::engine::{self, Finding, Grace};
 use crate::registry::{self, LookFor, Scope};
@@ -31,13 +31,7 @@ pub(super) struct Considered {
 
 impl Considered {
     /// What becomes of them.
-    pub(super) fn decide(
-        &self,
-        rules: &Rules,
-        inventory: &Inventory,
-        claims: &Claims,
-        now: Timestamp,
-    ) -> Deletions {
+    pub(super) fn decide(&self, rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestamp) -> Deletions {
         let decided = engine::deletions(rules, inventory, claims, &self.untagged, &self.others, now);
         let next_at = [self.found.next_at, decided.next_at].into_iter().flatten().min();
         Deletions {
@@ -174,10 +168,7 @@ pub(super) fn enforceable(decision: &Decision) -> Vec<DeleteOrder> {
 }
 
 fn order(deletion: &Deletion, proof: &DeletionView) -> DeleteOrder {
-    DeleteOrder {
-        deletion: Arc::new(deletion.clone()),
-        proof: serde_json::to_string(proof).unwrap_or_default().into(),
-    }
+    DeleteOrder { deletion: Arc::new(deletion.clone()), proof: serde_json::to_string(proof).unwrap_or_default().into() }
 }
 
 /// The repositories that an approved plan deletes from.
@@ -199,7 +190,8 @@ pub(super) fn scope(approved: &PlanDocument, scope: &mut Scope) -> Result<(), Ru
 pub(super) fn shrink(approved: &PlanDocument, decision: &Decision) -> (Vec<DeleteOrder>, Vec<(DeleteOrder, Skip)>) {
     let key = |view: &DeletionView| (view.registry.clone(), view.repository.clone(), view.digest.clone());
     let views = decision.document.deletions.due.iter();
-    let now: HashMap<_, _> = views.zip(&decision.plan.deletions.due).map(|(view, found)| (key(view), (view, found))).collect();
+    let now: HashMap<_, _> =
+        views.zip(&decision.plan.deletions.due).map(|(view, found)| (key(view), (view, found))).collect();
     let (mut orders, mut skipped) = (Vec::new(), Vec::new());
     for view in approved.deletions.going() {
         let Some((now, deletion)) = now.get(&key(view)).copied() else {

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::Finding;
 use super::evidence::Evidence;
+use super::{Finding, accompanies};
 use crate::domain::{
     Claims, Deletion, Deletions, Depth, Digest, Gap, Inventory, Manifest, PolicyMode, RegistryName, Repository,
     RepositoryName, Rules, TagName, Untagged,
@@ -142,7 +142,8 @@ impl<'a> Around<'a> {
             manifest.subject.iter().for_each(|subject| referrers.entry(&**subject).or_default().push(digest));
         }
         let tags = repository.tags.iter();
-        let named = tags.clone().filter_map(|tag| Some((tag.name.as_str().get(..NAMED_BY)?, &tag.name))).collect();
+        let named = tags.clone().filter(|tag| accompanies(&tag.name));
+        let named = named.filter_map(|tag| Some((tag.name.as_str().get(..NAMED_BY)?, &tag.name))).collect();
         let tags = tags.filter_map(|tag| Some((tag.digest.as_ref()?, &tag.name))).collect();
         Self { repository, tags, named, holders, referrers }
     }

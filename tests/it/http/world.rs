@@ -221,7 +221,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         evaluated_at: noon(),
         hypothetical: false,
         settings: "sha256:1".into(),
-        limits: LimitsView { untag: 1000, percent: 50, leave: 1 },
+        limits: LimitsView { untag: 1000, percent: 50, leave: 1, delete: 1000 },
         registries: vec![registry(tags as u64)],
         sources: sources(),
         policies: vec![PolicyView {
@@ -238,6 +238,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         drift: Vec::new(),
         findings: Vec::new(),
         storage: Vec::new(),
+        deletions: tagwarden::report::DeletionsView::default(),
         refusals: vec![RefusalView {
             kind: "percent-limit".into(),
             policy: None,
@@ -329,6 +330,7 @@ pub(super) fn ended(number: u128, document: PlanDocument) -> Ended {
         run: run_id(number),
         document,
         applied,
+        deleted: Vec::new(),
         aftermath: vec![Aftermath {
             registry: "contoso".parse().unwrap(),
             undo_seconds: Some(7),

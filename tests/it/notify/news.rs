@@ -86,6 +86,7 @@ async fn a_run_tells_what_came_of_it() {
             run,
             document: document.clone(),
             applied,
+            deleted: Vec::new(),
             aftermath: Vec::new(),
             by_registry: BTreeMap::new(),
             circumstances: Circumstances::default(),

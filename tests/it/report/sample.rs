@@ -340,7 +340,7 @@ pub(crate) fn plan() -> PlanDocument {
         evaluated_at: time("2026-11-23T03:00:00Z"),
         hypothetical: false,
         settings: digest(600),
-        limits: LimitsView { untag: 1000, percent: 50, leave: 1 },
+        limits: LimitsView { untag: 1000, percent: 50, leave: 1, delete: 1000 },
         registries: vec![registry()],
         sources: sources(),
         policies: policies(),
@@ -365,6 +365,7 @@ pub(crate) fn plan() -> PlanDocument {
             stored_bytes: Some(2_199_023_255_552),
             repositories: vec![in_repository("shop/checkout", 3, 2, 1), in_repository("shop/legacy", 1, 1, 0)],
         }],
+        deletions: tagwarden::report::DeletionsView::default(),
         refusals: vec![
             refusal(
                 true,

@@ -30,14 +30,23 @@ impl Walk {
         let walk = Self::azure(|options| options).await;
         walk.policies(THEN);
         walk.settings("enforce", "", "");
-        let came = walk.run().await;
+        let came = walk.enforce().await;
         assert_eq!((came.code, came.labels()), (0, vec!["done"; 4]), "{}", came.text);
-        assert_eq!(walk.deletions(&came).waiting, 0, "nothing was untagged before");
+        assert_eq!(walk.second_step(&came).waiting, 0, "nothing was untagged before");
         walk.pass(9 * 24);
         walk
     }
 
-    fn deletions(&self, came: &Came) -> DeletionsView {
+    /// One run, and then the books: several runs make up what is missing.
+    async fn enforce(&self) -> Came {
+        let house = self.open().await.unwrap();
+        let ended = house.run(&()).await;
+        house.close().await;
+        self.audit(None).await;
+        Came::of(ended)
+    }
+
+    fn second_step(&self, came: &Came) -> DeletionsView {
         came.ended.as_ref().unwrap_or_else(|| panic!("{}", came.text)).document.deletions.clone()
     }
 
@@ -84,11 +93,11 @@ async fn what_was_untagged_goes_when_its_time_is_over() {
     let walk = Walk::azure(|options| options).await;
     walk.policies(THEN);
     walk.settings("enforce", "", "");
-    walk.run().await;
+    walk.enforce().await;
     let before = walk.manifests();
     walk.pass(7 * 24);
-    let early = walk.run().await;
-    let waiting = walk.deletions(&early);
+    let early = walk.enforce().await;
+    let waiting = walk.second_step(&early);
     assert_eq!((early.code, waiting.waiting, waiting.due.len()), (0, 4, 0), "{waiting:?}");
     assert_eq!(waiting.next_at, Some(noon() + SignedDuration::from_hours(8 * 24)));
     assert_eq!(walk.manifests(), before);
@@ -96,14 +105,14 @@ async fn what_was_untagged_goes_when_its_time_is_over() {
     walk.pass(25);
     let dry = walk.plan().await;
     assert_eq!((dry.deletions.manifests(), walk.manifests()), (4, before.clone()), "a plan deletes nothing");
-    let came = walk.run().await;
+    let came = walk.enforce().await;
     let done: Vec<String> = GOING.iter().map(|tag| format!("{tag} done")).collect();
     assert_eq!((came.code, walk.deleted(&came, &[]).await), (0, done), "{}", came.text);
     let left: BTreeSet<Digest> = walk.tags().into_values().collect();
     assert_eq!(walk.manifests(), left, "what has a tag is what is left");
 
-    let again = walk.run().await;
-    assert!(walk.deletions(&again).is_empty(), "{:?}", walk.deletions(&again));
+    let again = walk.enforce().await;
+    assert!(walk.second_step(&again).is_empty(), "{:?}", walk.second_step(&again));
     walk.audit(None).await;
 }
 
@@ -120,23 +129,23 @@ async fn an_index_goes_with_its_images_and_what_refers_to_it() {
         content.put_image(REPOSITORY, Some("candidate-0"), &index);
         content.put_image(REPOSITORY, None, &sbom);
         content.put_image(REPOSITORY, None, &signature);
-        content.put_image(REPOSITORY, Some(&companion_tag(&index.digest, "sig")), &cosign);
+        content.put_image(REPOSITORY, Some(&companion_tag(&index.digest, ".sig")), &cosign);
         let then = content.now() - SignedDuration::from_hours(24 * 200);
         assert!(content.date_tag(REPOSITORY, "candidate-0", then, then));
     });
     walk.remember();
     walk.settings("enforce", "", "");
-    walk.run().await;
+    walk.enforce().await;
     let before = walk.manifests().len();
     walk.pass(9 * 24);
-    let came = walk.run().await;
+    let came = walk.enforce().await;
     let children = index.children.len();
     let deleted = walk.deleted(&came, &[("sbom", &sbom.digest), ("sbom-signature", &signature.digest)]).await;
     assert_eq!(deleted.len(), 4 + 1 + children + 3, "{deleted:?}");
     assert!(deleted.iter().all(|one| one.ends_with(" done")), "{deleted:?}");
     assert_eq!(walk.manifests().len(), before - deleted.len());
-    let again = walk.run().await;
-    assert!(walk.deletions(&again).is_empty(), "{:?}", walk.deletions(&again));
+    let again = walk.enforce().await;
+    assert!(walk.second_step(&again).is_empty(), "{:?}", walk.second_step(&again));
     walk.audit(None).await;
 }
 
@@ -145,29 +154,45 @@ async fn an_index_goes_with_its_images_and_what_refers_to_it() {
 async fn what_happens_meanwhile_keeps_it() {
     let undeletable = || Attributes { delete: false, ..Attributes::default() };
     let rows: Vec<(&str, FaultKind, &str)> = vec![
-        ("tagged", FaultKind::before_request(|content| {
-            let digest = image("candidate-2", 98).digest;
-            assert!(content.move_tag(REPOSITORY, "wanted", &digest));
-        }), "kept"),
-        ("locked", FaultKind::before_request(move |content| {
-            let digest = image("candidate-2", 98).digest;
-            *content.attributes_mut(REPOSITORY, Target::Manifest(&digest)).unwrap() = undeletable();
-        }), "locked"),
-        ("referred to", FaultKind::before_request(|content| {
-            let found = image("candidate-2", 98);
-            let sbom = image::artifact("sbom", ("sbom.json", Blob::layer("sbom", 10)), Some(&found), &[]);
-            content.put_image(REPOSITORY, None, &sbom);
-        }), "kept"),
-        ("gone", FaultKind::before_request(|content| {
-            let digest = image("candidate-2", 98).digest;
-            assert!(content.delete_manifest(REPOSITORY, &digest));
-        }), "gone"),
+        (
+            "tagged",
+            FaultKind::before_request(|content| {
+                let digest = image("candidate-2", 98).digest;
+                assert!(content.move_tag(REPOSITORY, "wanted", &digest));
+            }),
+            "kept",
+        ),
+        (
+            "locked",
+            FaultKind::before_request(move |content| {
+                let digest = image("candidate-2", 98).digest;
+                *content.attributes_mut(REPOSITORY, Target::Manifest(&digest)).unwrap() = undeletable();
+            }),
+            "locked",
+        ),
+        (
+            "referred to",
+            FaultKind::before_request(|content| {
+                let found = image("candidate-2", 98);
+                let sbom = image::artifact("sbom", ("sbom.json", Blob::layer("sbom", 10)), Some(&found), &[]);
+                content.put_image(REPOSITORY, None, &sbom);
+            }),
+            "kept",
+        ),
+        (
+            "gone",
+            FaultKind::before_request(|content| {
+                let digest = image("candidate-2", 98).digest;
+                assert!(content.delete_manifest(REPOSITORY, &digest));
+            }),
+            "gone",
+        ),
     ];
     for (what, meanwhile, label) in rows {
         let walk = Walk::untagged().await;
         let digest = walk.digest(REPOSITORY, "candidate-2");
         walk.registry.inject(Fault::on(&format!("_manifests/{digest}"), meanwhile).times(1));
-        let came = walk.run().await;
+        let came = walk.enforce().await;
         let mut expected: Vec<String> = GOING.iter().map(|tag| format!("{tag} done")).collect();
         expected[1] = format!("candidate-2 {label}");
         let deleted = walk.deleted(&came, &[]).await;

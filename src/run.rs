@@ -113,6 +113,13 @@ pub struct Ended {
     pub outcome: RunOutcome,
 }
 
+impl Ended {
+    /// What came of everything that was to be removed or deleted.
+    pub fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
+        self.applied.iter().map(|one| &one.outcome).chain(self.deleted.iter().map(|one| &one.outcome))
+    }
+}
+
 /// Reads settings and policies, and tells every problem of both.
 ///
 /// # Errors

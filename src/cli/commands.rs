@@ -190,7 +190,7 @@ async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> 
     telling.run_ended(RunKind::Run, came.as_ref());
     let shown = came.and_then(|ended| {
         show(&ended.document, args.format.into(), &formats)?;
-        if !ended.applied.is_empty() {
+        if ended.outcomes().next().is_some() {
             say(results::applied_text(&ended).trim_end());
         }
         if let Some(why) = &ended.circumstances.held_back {

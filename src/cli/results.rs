@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::apply::{Foreseen, Restored};
-use crate::domain::{Intent, Outcome};
+use crate::domain::{Intent, Outcome, Role};
 use crate::report::{self, RunView};
 use crate::run::{Aftermath, Ended, Restorable, RestoreEnded};
 use crate::store::RunRecord;
@@ -19,16 +19,32 @@ pub(super) fn applied_text(ended: &Ended) -> String {
         let words = report::outcome_words(&applied.outcome);
         let _ = writeln!(out, "{:<8} {name} {} {words}", applied.outcome.label(), removal.digest.short());
     }
-    let count = |label: &str| ended.applied.iter().filter(|applied| applied.outcome.label() == label).count() as u64;
+    for one in &ended.deleted {
+        let deletion = &one.deletion;
+        let name = format!("{}/{}@{}", deletion.registry, deletion.repository, one.digest.short());
+        let what = match one.role {
+            Some(role) => format!("{} of what was {}", role.label(), deletion.tag),
+            None => format!("was {}", deletion.tag),
+        };
+        let label = if matches!(one.outcome, Outcome::Done(_)) { "deleted" } else { one.outcome.label() };
+        let _ = writeln!(out, "{label:<8} {name} ({what}) {}", report::outcome_words(&one.outcome));
+    }
+    let count = |label: &str| ended.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
+    let removed = ended.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count() as u64;
+    let deleted = if ended.deleted.is_empty() {
+        String::new()
+    } else {
+        format!("{} deleted, ", report::counted(count("done") - removed, "untagged manifest"))
+    };
     let _ = writeln!(
         out,
-        "{} removed, {} skipped, {} failed (run {})",
-        report::count(count("done")),
+        "{} removed, {deleted}{} skipped, {} failed (run {})",
+        report::count(removed),
         report::count(count("skipped")),
         report::count(count("failed")),
         ended.run
     );
-    if count("done") > 0 {
+    if removed > 0 {
         let _ = writeln!(out, "to undo: tagwarden restore --run {}", ended.run);
     }
     for found in &ended.aftermath {
@@ -62,11 +78,26 @@ pub(super) fn applied_json(ended: &Ended) -> Value {
             value
         })
         .collect();
+    let deleted = ended.deleted.iter().map(|one| {
+        let deletion = &one.deletion;
+        let mut value = json!({
+            "registry": deletion.registry.as_str(),
+            "repository": deletion.repository.as_str(),
+            "digest": one.digest.to_string(),
+            "of": deletion.digest.to_string(),
+            "role": one.role.map(Role::label),
+            "tag": deletion.tag.as_str(),
+            "policies": deletion.policies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        });
+        add_outcome(&mut value, Some(&one.outcome));
+        value
+    });
     json!({
         "run": ended.run.to_string(),
         "plan": ended.document.id,
         "outcome": ended.outcome.label(),
         "removals": applied,
+        "deletions": deleted.collect::<Vec<_>>(),
         "registries": ended.aftermath.iter().map(Aftermath::json).collect::<Map<_, _>>(),
     })
 }

@@ -324,27 +324,38 @@ fn limits(node: &Node, reading: &mut Reading) -> Option<Limits> {
     Some(Limits { untag: untag?, percent: percent?, leave: leave?, delete: delete? })
 }
 
-/// What is wrong between settings and policies: registries that policies name and nobody configured.
+/// What is wrong between settings and policies: registries that policies name and nobody configured, and times after which
+/// manifests would be deleted that do not fit the settings' own.
 #[must_use]
 pub fn cross_check(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
     let mut problems = unknown_registries(settings, policies);
-    problems.extend(graces_too_short(settings, policies));
+    problems.extend(unfit_graces(settings, policies));
     problems
 }
 
-/// The policies that would delete a manifest while its untag is still to be undoable.
-fn graces_too_short(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
-    let too_short = |policy: &Policy| {
+/// The policies that would delete a manifest while its untag is still to be undoable, or when nobody knows of it any more.
+fn unfit_graces(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
+    let unfit = |policy: &Policy| {
         let after = policy.delete_manifest_after.as_ref()?;
-        if after.duration.unsigned_abs() >= settings.undo_window {
+        let (time, file) = (after.duration.unsigned_abs(), settings.file.display());
+        let (message, help) = if time < settings.undo_window {
+            let window = humantime::format_duration(settings.undo_window);
+            (
+                format!("`after {}` is sooner than the `undo_window` of {window} ends", after.written),
+                format!("wait at least that long, or shorten `undo_window` in {file}"),
+            )
+        } else if time >= settings.records.keep {
+            let keep = humantime::format_duration(settings.records.keep);
+            (
+                format!("`after {}` never comes: what was untagged is forgotten after {keep}", after.written),
+                format!("wait less long, or keep records longer: `records.keep` in {file}"),
+            )
+        } else {
             return None;
-        }
-        let window = humantime::format_duration(settings.undo_window);
-        let message = format!("`after {}` is sooner than the `undo_window` of {window} ends", after.written);
-        let help = format!("wait at least that long, or shorten `undo_window` in {}", settings.file.display());
+        };
         Some(policies.places.get(&policy.name)?.then.as_ref()?.saying(message, help))
     };
-    policies.policies.iter().filter_map(too_short).collect()
+    policies.policies.iter().filter_map(unfit).collect()
 }
 
 fn unknown_registries(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {

@@ -116,7 +116,7 @@ enum Piece {
 
 impl Template {
     /// The placeholders that there are.
-    pub const PLACEHOLDERS: [&str; 18] = [
+    pub const PLACEHOLDERS: [&str; 19] = [
         "title",
         "text",
         "run",
@@ -131,6 +131,7 @@ impl Template {
         "retained",
         "undecided",
         "removed",
+        "deleted",
         "skipped",
         "failed",
         "reclaimable",

@@ -45,6 +45,7 @@ pub(super) struct Metrics {
     gaps: Gauges<1>,
     refusals: Gauge,
     removals: Counters<2>,
+    deletions: Counters<2>,
     reclaimed: Counters<1>,
     requests: Counters<2>,
     retries: Counters<1>,
@@ -112,6 +113,12 @@ impl Metrics {
             gaps: register!(ours, "registry_gaps", "What could not be read at the last run", Family::default()),
             refusals: register!(ours, "refusals", "Refusals that stopped removals of the last run", Gauge::default()),
             removals: register!(ours, "removals", "Removals by what came of them", Family::default()),
+            deletions: register!(
+                ours,
+                "manifest_deletions",
+                "Deletions of manifests that were untagged before, by what came of them",
+                Family::default()
+            ),
             reclaimed: register!(
                 ours,
                 "reclaimed_bytes",
@@ -188,6 +195,11 @@ impl Metrics {
             let labels = [("registry", registry), ("outcome", applied.outcome.label().to_owned())];
             self.removals.get_or_create(&labels).inc();
         }
+        for one in &ended.deleted {
+            let registry = one.deletion.registry.to_string();
+            let labels = [("registry", registry), ("outcome", one.outcome.label().to_owned())];
+            self.deletions.get_or_create(&labels).inc();
+        }
         for after in &ended.aftermath {
             if let Some(bytes) = after.reclaimed() {
                 self.reclaimed.get_or_create(&[("registry", after.registry.to_string())]).inc_by(bytes);
@@ -195,7 +207,8 @@ impl Metrics {
         }
         if matches!(kind, RunKind::Plan | RunKind::Run) && !ended.document.hypothetical {
             self.found(&ended.by_registry, &ended.document.sources);
-            self.refusals.set(number(ended.document.refusals.iter().filter(|refusal| refusal.binding).count()));
+            let refusals = ended.document.refusals.iter().chain(&ended.document.deletions.refusals);
+            self.refusals.set(number(refusals.filter(|refusal| refusal.binding).count()));
             for registry in &ended.document.registries {
                 self.gaps.get_or_create(&[("registry", registry.name.clone())]).set(number(registry.gaps.len()));
             }

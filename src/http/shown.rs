@@ -59,7 +59,9 @@ impl RunRow {
             format!("{about}{}", bytes(summary.reclaimable_bytes))
         });
         let done = count(if run.kind == "restore" { run.restored } else { run.removed });
-        let removed = if run.failed > 0 { format!("{done}, {} failed", count(run.failed)) } else { done };
+        let deleted = if run.deleted > 0 { format!(", {} deleted", count(run.deleted)) } else { String::new() };
+        let failed = if run.failed > 0 { format!(", {} failed", count(run.failed)) } else { String::new() };
+        let removed = format!("{done}{deleted}{failed}");
         Self {
             id: run.id.clone(),
             what: format!("{}{}", run.kind, if run.hypothetical { " for another time" } else { "" }),

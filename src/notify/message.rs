@@ -136,6 +136,9 @@ impl Message {
         ];
         if let Some(counts) = &self.news.counts {
             facts.push(fact("Removed", &report::count(counts.removed)));
+            if counts.deleted > 0 {
+                facts.push(fact("Deleted", &report::count(counts.deleted)));
+            }
             facts.push(fact("Undecided", &report::count(counts.undecided)));
         }
         json!({
@@ -171,6 +174,7 @@ fn title(news: &RunNews, due: &BTreeSet<Occasion>) -> String {
         RunKind::Restore => "a restore",
     };
     let removed = news.counts.map_or(0, |counts| counts.removed);
+    let deleted = news.counts.map_or(0, |counts| counts.deleted);
     let failed = news.counts.map_or(0, |counts| counts.failed);
     let is = |occasion| due.contains(&occasion);
     let told = if is(Occasion::Failed) && news.counts.is_some() {
@@ -185,6 +189,8 @@ fn title(news: &RunNews, due: &BTreeSet<Occasion>) -> String {
         "runs are good again".to_owned()
     } else if removed > 0 {
         format!("{} removed", report::counted(removed, "tag"))
+    } else if deleted > 0 {
+        format!("{} deleted", report::counted(deleted, "untagged manifest"))
     } else {
         format!("{what} ended: {}", news.outcome)
     };
@@ -206,8 +212,12 @@ fn text(news: &RunNews) -> String {
 }
 
 fn numbers(counts: &Counts) -> String {
+    let deleted = match counts.deleted {
+        0 => String::new(),
+        deleted => format!(" {} deleted,", report::counted(deleted, "untagged manifest")),
+    };
     format!(
-        "{}: {} removed, {} skipped, {} failed; {} expired ({}{} reclaimable), {} protected, {} retained, {} undecided.",
+        "{}: {} removed,{deleted} {} skipped, {} failed; {} expired ({}{} reclaimable), {} protected, {} retained, {} undecided.",
         report::counted(counts.tags, "tag"),
         report::count(counts.removed),
         report::count(counts.skipped),
@@ -240,6 +250,7 @@ fn values(news: &RunNews, title: &str) -> BTreeMap<&'static str, String> {
         ("retained", number(|counts| counts.retained)),
         ("undecided", number(|counts| counts.undecided)),
         ("removed", number(|counts| counts.removed)),
+        ("deleted", number(|counts| counts.deleted)),
         ("skipped", number(|counts| counts.skipped)),
         ("failed", number(|counts| counts.failed)),
         (

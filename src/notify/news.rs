@@ -60,6 +60,8 @@ pub struct Counts {
     pub out_of_scope: u64,
     /// Removals that were done.
     pub removed: u64,
+    /// Manifests, untagged before, that were deleted.
+    pub deleted: u64,
     /// Removals that no longer fitted.
     pub skipped: u64,
     /// Removals that failed.
@@ -98,7 +100,7 @@ impl RunNews {
         let counts = counts(ended);
         let mut occasions = BTreeMap::new();
         let mut problems = Vec::new();
-        if counts.removed > 0 {
+        if counts.removed > 0 || counts.deleted > 0 {
             occasions.insert(Occasion::Removed, String::new());
         }
         let failed = ended.applied.iter().filter_map(|applied| match &applied.outcome {
@@ -110,11 +112,19 @@ impl RunNews {
             where_failed.insert(format!("{}/{}", removal.registry, removal.repository));
             problems.push(format!("{}/{}:{}: {why}", removal.registry, removal.repository, removal.tag));
         }
+        for one in &ended.deleted {
+            if let Outcome::Failed(why) | Outcome::Skipped(Skip::Stopped(why)) = &one.outcome {
+                let place = format!("{}/{}", one.deletion.registry, one.deletion.repository);
+                problems.push(format!("{place}@{}: {why}", one.digest.short()));
+                where_failed.insert(place);
+            }
+        }
         if !where_failed.is_empty() {
             occasions.insert(Occasion::Failed, told_apart(where_failed));
         }
         if ended.outcome == RunOutcome::Refused {
-            let refusals = || document.refusals.iter().filter(|refusal| refusal.binding || self.kind == RunKind::Plan);
+            let all = || document.refusals.iter().chain(&document.deletions.refusals);
+            let refusals = || all().filter(|refusal| refusal.binding || self.kind == RunKind::Plan);
             problems.extend(refusals().map(|refusal| format!("refused: {}", refusal.message)));
             let apart = refusals().map(|it| format!("{}/{:?}/{:?}", it.kind, it.policy, it.repository)).collect();
             occasions.insert(Occasion::Refused, told_apart(apart));
@@ -176,10 +186,9 @@ impl RunNews {
 
 fn counts(ended: &Ended) -> Counts {
     let summary = &ended.document.summary;
-    let count = |label: &str| {
-        let such = ended.applied.iter().filter(|applied| applied.outcome.label() == label).count();
-        u64::try_from(such).unwrap_or(u64::MAX)
-    };
+    let number = |such: usize| u64::try_from(such).unwrap_or(u64::MAX);
+    let count = |label: &str| number(ended.outcomes().filter(|outcome| outcome.label() == label).count());
+    let deleted = number(ended.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count());
     Counts {
         tags: summary.tags,
         expired: summary.expired,
@@ -187,7 +196,8 @@ fn counts(ended: &Ended) -> Counts {
         retained: summary.retained,
         undecided: summary.undecided,
         out_of_scope: summary.out_of_scope,
-        removed: count("done"),
+        removed: count("done") - deleted,
+        deleted,
         skipped: count("skipped"),
         failed: count("failed"),
         reclaimable_bytes: summary.reclaimable_bytes,

@@ -27,6 +27,7 @@ const HEADER: [&str; 14] = [
 ///
 /// A cell that a spreadsheet would take for a formula begins with an apostrophe. `enforce`, `reclaimable_bytes`, `bytes`
 /// (`exact` or `estimated`) and `shared_bytes` are empty for what stays; its `policy` lists all that have a say in it.
+/// Last come manifests that were untagged before, by the tag that they lost last: `delete-untagged` or `keep-untagged`.
 #[must_use]
 pub fn csv(document: &PlanDocument) -> String {
     let mut out = Vec::new();
@@ -79,6 +80,27 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
                 "".into(),
                 "".into(),
                 defused(&sentences(&kept.reasons)),
+                "".into(),
+            ],
+        )?;
+    }
+    for found in document.deletions.shown() {
+        row(
+            out,
+            &[
+                defused(&found.registry),
+                defused(&found.repository),
+                defused(&found.tag),
+                defused(&found.digest),
+                if found.goes { "delete-untagged" } else { "keep-untagged" }.into(),
+                defused(&found.policies.join("; ")),
+                found.would_be_done().to_string().into(),
+                found.untagged_at.to_string().into(),
+                "untagged".into(),
+                document.evaluated_at.duration_since(found.untagged_at).as_secs().to_string().into(),
+                number(found.bytes),
+                found.bytes.map_or("", |_| &*found.bytes_are).into(),
+                defused(&found.words()),
                 "".into(),
             ],
         )?;

@@ -103,6 +103,11 @@ impl DeletionsView {
         self.due.iter().filter(|one| !one.goes)
     }
 
+    /// All of them, those that go first.
+    pub fn shown(&self) -> impl Iterator<Item = &DeletionView> {
+        self.going().chain(self.staying())
+    }
+
     /// How many manifests go, with all that goes along.
     #[must_use]
     pub fn manifests(&self) -> u64 {

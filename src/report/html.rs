@@ -16,7 +16,7 @@ use super::tally::{
 };
 use super::words::{age, bytes, clip, count, plain};
 use super::{
-    EntryView, FindingView, KeptView, PlanDocument, PolicyView, ReasonView, RegistryView, RemovalView,
+    DeletionView, EntryView, FindingView, KeptView, PlanDocument, PolicyView, ReasonView, RegistryView, RemovalView,
     RepositoryStorageView, RunView, SourceView, StorageView,
 };
 
@@ -85,6 +85,10 @@ struct Planned<'a> {
     by_hand: Vec<String>,
     /// What each registry could free.
     storage: Vec<(String, String)>,
+    /// What there is to say of the second step.
+    deletions: Vec<String>,
+    deleting: Vec<Deleting>,
+    more_deleting: usize,
     repositories: Vec<Freeing>,
     more_repositories: usize,
     removals: Vec<Going>,
@@ -134,6 +138,18 @@ struct Freeing {
     exclusive: (u64, String),
     shared: (u64, String),
     unknown: (u64, String),
+}
+
+/// An untagged manifest whose grace is over.
+struct Deleting {
+    name: String,
+    tag: String,
+    untagged: String,
+    along: String,
+    bytes: i128,
+    size: String,
+    policies: String,
+    standing: String,
 }
 
 struct Staying {
@@ -192,6 +208,9 @@ fn planned(document: &PlanDocument) -> Planned<'_> {
         sources: document.sources.iter().map(|source| (source, evidence(document, source))).collect(),
         policies: document.policies.iter().map(|policy| (policy, short(&policy.revision))).collect(),
         storage: document.storage.iter().map(|found| (plain(&found.registry), storage_words(found))).collect(),
+        deletions: document.deletions.sentences().iter().map(|words| plain(words)).collect(),
+        deleting: document.deletions.shown().take(MOST_REMOVALS).map(deleting).collect(),
+        more_deleting: document.deletions.due.len().saturating_sub(MOST_REMOVALS),
         more_repositories: repositories.len().saturating_sub(MOST_REPOSITORIES),
         repositories: repositories.into_iter().take(MOST_REPOSITORIES).map(freeing).collect(),
         by_hand: by_hand(document).iter().map(|command| plain(command)).collect(),
@@ -205,17 +224,17 @@ fn planned(document: &PlanDocument) -> Planned<'_> {
 }
 
 fn ran(run: &RunView) -> Ran {
-    let number =
-        |label: &str| count(run.journal.iter().filter(|entry| entry.outcome.as_deref() == Some(label)).count() as u64);
     let restored = run.command == "restore";
+    let mut cards = vec![
+        (if restored { "restored" } else { "removed" }, count(run.number("done"))),
+        ("skipped", count(run.number("skipped"))),
+        ("failed", count(run.number("failed"))),
+    ];
+    cards.extend((run.deleted() > 0).then(|| ("manifests deleted", count(run.deleted()))));
     Ran {
         title: plain(&run.headline()),
         id: run.id.clone(),
-        cards: vec![
-            (if restored { "restored" } else { "removed" }, number("done")),
-            ("skipped", number("skipped")),
-            ("failed", number("failed")),
-        ],
+        cards,
         facts: run.facts().into_iter().map(|(what, value)| (what.to_owned(), plain(&value))).collect(),
         rows: run.journal.iter().take(MOST_REMOVALS).map(done).collect(),
         more: run.journal.len().saturating_sub(MOST_REMOVALS),
@@ -338,6 +357,20 @@ fn freeing(found: (&StorageView, &RepositoryStorageView)) -> Freeing {
         exclusive: (found.exclusive_bytes, exclusive),
         shared: (found.shared_bytes, shared),
         unknown: (found.unknown_removals, unknown),
+    }
+}
+
+fn deleting(found: &DeletionView) -> Deleting {
+    let about = if found.bytes_are == "estimated" { "about " } else { "" };
+    Deleting {
+        name: plain(&found.name()),
+        tag: plain(&found.tag),
+        untagged: minute(found.untagged_at),
+        along: found.along_words(),
+        bytes: found.bytes.map_or(-1, i128::from),
+        size: found.bytes.map_or_else(String::new, |number| format!("{about}{}", bytes(number))),
+        policies: plain(&found.policies.join(", ")),
+        standing: clip(&plain(&found.words()), 1_000),
     }
 }
 

@@ -30,6 +30,7 @@ const MOST_REFUSALS: usize = 4_000;
 const MOST_FINDINGS: usize = 4_000;
 const MOST_STORAGE: usize = 2_000;
 const MOST_REPOSITORIES: usize = 10;
+const MOST_DELETIONS: usize = 8_000;
 const MOST_PROTECTED: usize = 8_000;
 const MOST_UNDECIDED: usize = 5_000;
 
@@ -41,6 +42,7 @@ pub(super) fn markdown(document: &PlanDocument, taken: usize) -> String {
     let before = [head(document), refusals(document), basis(document)].concat();
     let after = [
         storage(document),
+        deletions(document),
         staying(document),
         protected(document),
         undecided(document),
@@ -172,6 +174,37 @@ fn refusals(document: &PlanDocument) -> String {
     });
     let intro = "None of what a refusal covers is removed, not even a part of it.\n\n";
     section("Refusals", &(intro.to_owned() + &lines(MOST_REFUSALS, document.refusals.len(), rows)))
+}
+
+fn deletions(document: &PlanDocument) -> String {
+    let found = &document.deletions;
+    if found.is_empty() {
+        return String::new();
+    }
+    let mut out = found.sentences().iter().map(|sentence| format!("- {}\n", words(sentence))).collect::<String>();
+    let refusals = found.refusals.iter().map(|refusal| {
+        let mark = if refusal.binding { "**refused**" } else { "would be refused" };
+        format!("- {mark} ({}): {}\n", code(&refusal.kind), words(&refusal.message))
+    });
+    out.extend(refusals);
+    if !found.due.is_empty() {
+        let header = "| manifest | last tag | untagged | with it | policies | what becomes of it |\n\
+                      | :-- | :-- | :-- | :-- | :-- | :-- |\n";
+        let rows = found.shown().map(|one| {
+            row(&[
+                code(&one.name()),
+                code(&one.tag),
+                minute(one.untagged_at),
+                one.along_words(),
+                words(&one.policies.join(", ")),
+                words(&one.words()),
+            ])
+        });
+        let table = header.to_owned() + &lines(MOST_DELETIONS, found.due.len(), rows);
+        out.push('\n');
+        out.push_str(&folded(&counted(found.due.len() as u64, "manifest"), &table));
+    }
+    section("Manifests untagged before", &out)
 }
 
 fn registries(document: &PlanDocument) -> String {

@@ -13,7 +13,7 @@ use super::html::run_html;
 use super::markdown::run_markdown;
 use super::reason::minute;
 use super::storage::parts;
-use super::words::{bytes, count, plain};
+use super::words::{bytes, count, counted, plain};
 use super::{Format, PlanDocument};
 use crate::domain::{Action, Outcome};
 use crate::store::{Circumstances, JournalEntry, RunRecord};
@@ -73,7 +73,8 @@ pub struct CircumstancesView {
 /// What was done to one tag, or why not.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EntryView {
-    /// `untag`, `delete-manifest` or `restore`.
+    /// `untag`, `delete-manifest`, `restore` or `delete-untagged`: the tag is then the last that the manifest had, or that
+    /// what it went along with had.
     pub action: String,
     /// The registry.
     pub registry: String,
@@ -153,7 +154,15 @@ impl RunView {
     /// How many tags came out so.
     #[must_use]
     pub fn number(&self, outcome: &str) -> u64 {
-        self.journal.iter().filter(|entry| entry.outcome_label() == outcome).count() as u64
+        let tags = self.journal.iter().filter(|entry| !entry.is_deletion());
+        tags.filter(|entry| entry.outcome_label() == outcome).count() as u64
+    }
+
+    /// How many manifests were deleted that had been untagged before.
+    #[must_use]
+    pub fn deleted(&self) -> u64 {
+        let deletions = self.journal.iter().filter(|entry| entry.is_deletion());
+        deletions.filter(|entry| entry.outcome_label() == "done").count() as u64
     }
 
     /// Everything to know of it but the tags, in order.
@@ -210,8 +219,22 @@ impl RunView {
     #[must_use]
     pub fn undo(&self) -> String {
         let mut removed = self.journal.iter().filter(|entry| entry.was_removed()).peekable();
+        let deleted = match self.deleted() {
+            0 => String::new(),
+            number => format!(
+                " {} that had been untagged before {} deleted: an image comes back by `tagwarden restore IMAGE` only while \
+                 the registry still has its layers.",
+                counted(number, "manifest"),
+                if number == 1 { "was" } else { "were" }
+            ),
+        };
         if removed.peek().is_none() {
-            return "It removed nothing, so there is nothing to undo.".to_owned();
+            let nothing = "It removed nothing, so there is nothing to undo.".to_owned();
+            return if deleted.is_empty() {
+                nothing
+            } else {
+                format!("It removed no tag, so there is none to put back.{deleted}")
+            };
         }
         let first = removed.filter_map(|entry| entry.undo_until).min();
         let until = match first {
@@ -220,7 +243,7 @@ impl RunView {
         };
         format!(
             "`tagwarden restore --run {}` puts its tags back at their digests; with `--dry-run` it says what would come \
-             back and what cannot. {until}",
+             back and what cannot. {until}{deleted}",
             self.id
         )
     }
@@ -275,8 +298,13 @@ impl EntryView {
         }
     }
 
+    fn is_deletion(&self) -> bool {
+        self.action == Action::DeleteUntagged.label()
+    }
+
     fn was_removed(&self) -> bool {
-        self.action != Action::Restore.label() && self.outcome.as_deref() == Some("done")
+        let tag = self.action != Action::Restore.label() && !self.is_deletion();
+        tag && self.outcome.as_deref() == Some("done")
     }
 }
 

@@ -150,20 +150,22 @@ fn applying(document: &PlanDocument, found: Standings) -> String {
     if document.hypothetical {
         return "This plan cannot be applied: its time was given by hand. Plan again without `--at`.".to_owned();
     }
-    if document.removals.is_empty() {
+    let deletions =
+        document.deletions.going().filter(|one| one.would_be_done()).map(|one| 1 + one.along.len() as u64).sum();
+    if document.removals.is_empty() && document.deletions.going().next().is_none() {
         return "Nothing would go, so there is nothing to apply.".to_owned();
     }
-    if found.enforced == 0 {
+    if found.enforced == 0 && deletions == 0 {
         return "This plan cannot be applied: nothing in it is both enforced and allowed.".to_owned();
     }
     if document.mode == "dry-run" {
         return format!(
             "This plan cannot be applied: the mode is dry-run. With `mode = \"approved\"` in the settings, a new plan \
              like this one would remove {}.",
-            counted(found.enforced, "tag")
+            removing(found.enforced, deletions)
         );
     }
-    let removing = counted(found.enforced, "tag");
+    let removing = removing(found.enforced, deletions);
     // Whether it is `run` that prints this the document does not know; its results follow then.
     let intro = if document.mode == "enforce" {
         format!(
@@ -178,6 +180,15 @@ fn applying(document: &PlanDocument, found: Standings) -> String {
         document.id,
         minute(document.expires_at)
     )
+}
+
+/// What an enforcing run would do, in words.
+fn removing(tags: u64, manifests: u64) -> String {
+    match (tags, manifests) {
+        (tags, 0) => counted(tags, "tag"),
+        (0, manifests) => counted(manifests, "untagged manifest"),
+        (tags, manifests) => format!("{} and {}", counted(tags, "tag"), counted(manifests, "untagged manifest")),
+    }
 }
 
 fn is_are(number: u64, what: &str) -> String {

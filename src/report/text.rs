@@ -19,6 +19,7 @@ const MOST_UNDECIDED: usize = 50;
 const MOST_FINDINGS: usize = 50;
 const MOST_REFUSALS: usize = 50;
 const MOST_REPOSITORIES: usize = 20;
+const MOST_DELETIONS: usize = 100;
 
 /// The plan as a person reads it from top to bottom: what it is, what it rests on, what goes, what stays, what next.
 #[must_use]
@@ -35,6 +36,7 @@ pub fn text(document: &PlanDocument) -> String {
     findings(&mut out, document);
     removals(&mut out, document);
     storage(&mut out, document);
+    deletions(&mut out, document);
     verifying(&mut out, document);
     staying(&mut out, document);
     protected(&mut out, document);
@@ -179,6 +181,27 @@ fn refusals(out: &mut String, document: &PlanDocument) {
         line(out, 1, &format!("{}{}", if refusal.binding { "!! " } else { "" }, refusal.message));
     }
     more(out, document.refusals.len(), MOST_REFUSALS);
+}
+
+fn deletions(out: &mut String, document: &PlanDocument) {
+    let found = &document.deletions;
+    if found.is_empty() {
+        return;
+    }
+    heading(out, "Manifests untagged before");
+    for words in found.sentences() {
+        line(out, 1, &words);
+    }
+    for refusal in &found.refusals {
+        line(out, 1, &format!("{}{}", if refusal.binding { "!! " } else { "" }, refusal.message));
+    }
+    for one in found.shown().take(MOST_DELETIONS) {
+        let along = one.along_words();
+        let along = if along.is_empty() { along } else { format!(", with {along}") };
+        let (name, tag, since) = (one.name(), &one.tag, minute(one.untagged_at));
+        line(out, 1, &format!("{name} (was {tag}, untagged {since}{along}): {}", one.words()));
+    }
+    more(out, found.due.len(), MOST_DELETIONS);
 }
 
 fn findings(out: &mut String, document: &PlanDocument) {

@@ -99,7 +99,8 @@ pub(super) fn by_registry(
 
 /// The counts of a run for its record, as JSON.
 pub(super) fn counts(ended: &Ended) -> String {
-    let count = |label: &str| ended.applied.iter().filter(|applied| applied.outcome.label() == label).count();
+    let count = |label: &str| ended.outcomes().filter(|outcome| outcome.label() == label).count();
+    let deleted = ended.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count();
     serde_json::json!({
         "plan": ended.document.summary,
         "hypothetical": ended.document.hypothetical,
@@ -107,7 +108,8 @@ pub(super) fn counts(ended: &Ended) -> String {
         "sources": ended.document.sources,
         "refusals": ended.document.refusals,
         "gaps": ended.document.registries.iter().map(|registry| registry.gaps.len()).sum::<usize>(),
-        "removed": count("done"),
+        "removed": count("done") - deleted,
+        "deleted": deleted,
         "skipped": count("skipped"),
         "failed": count("failed"),
         "not_due": ended.not_due,
@@ -126,9 +128,13 @@ pub(super) fn restore_counts(restored: &[Restored]) -> String {
 pub(super) fn line(ended: &Ended, mode: Mode, policies: usize) -> String {
     let summary = &ended.document.summary;
     let done = ended.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count();
+    let deleted = ended.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count();
     let held_back = ended.circumstances.held_back.as_deref();
-    let what =
-        if ended.applied.is_empty() && (mode != Mode::Enforce || held_back.is_some()) { "dry run" } else { "run" };
+    let what = if ended.outcomes().next().is_none() && (mode != Mode::Enforce || held_back.is_some()) {
+        "dry run"
+    } else {
+        "run"
+    };
     let mut line = format!(
         "{what} {} of {policies} {}: {} tags, {} would go ({}{} reclaimable), {}, {} retained, {} undecided, {done} removed",
         ended.run,
@@ -141,6 +147,9 @@ pub(super) fn line(ended: &Ended, mode: Mode, policies: usize) -> String {
         report::count(summary.retained),
         report::count(summary.undecided),
     );
+    if deleted > 0 {
+        let _ = write!(line, ", {} deleted", report::counted(deleted as u64, "untagged manifest"));
+    }
     if ended.not_due > 0 {
         let _ = write!(line, ", {} wait for the schedule of their policy", report::count(ended.not_due));
     }

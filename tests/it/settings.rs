@@ -343,6 +343,33 @@ fn policies_must_name_registries_that_are_there() {
 }
 
 #[test]
+fn manifests_are_deleted_only_while_that_fits_the_settings() {
+    let folder = folder();
+    let file = folder.path().join("p.yaml");
+    let problems = |after: &str, settings: &str| {
+        let settings = load_in(folder.path(), &format!("{settings}\n{LEAST}"), &[]).unwrap();
+        let then = format!("then: {{ delete_manifest: after {after} }}");
+        let text = format!("policies:\n  - name: a\n    select: {{ tags: ['*'] }}\n    keep: none\n    {then}\n");
+        fs::write(&file, text).unwrap();
+        let problems = config::cross_check(&settings, &policy_file::load(&file).unwrap());
+        let here = format!("{}/", folder.path().display());
+        problems.iter().map(|problem| problem.to_string().replace(&here, "")).collect::<Vec<String>>()
+    };
+    assert_eq!(problems("7d", ""), [""; 0]);
+    assert_eq!(
+        problems("6d", ""),
+        [
+            "p.yaml:5:11: `after 6d` is sooner than the `undo_window` of 7days ends (wait at least that long, or shorten \
+             `undo_window` in tagwarden.toml)"
+        ]
+    );
+    assert_eq!(problems("6d", "undo_window = \"2d\""), [""; 0]);
+    let late = problems("20d", "records = { keep = \"15d\" }");
+    assert_eq!(late.len(), 1, "{late:?}");
+    assert!(late[0].contains("never comes: what was untagged is forgotten after 15days"), "{late:?}");
+}
+
+#[test]
 fn the_file_is_found_or_missed_with_words() {
     let folder = folder();
     let missing = folder.path().join("nowhere.toml");

@@ -33,7 +33,11 @@ fn head(run: &RunView) -> String {
     if !run.journal.is_empty() {
         let word = if run.command == "restore" { "restored" } else { "removed" };
         let [done, skipped, failed] = ["done", "skipped", "failed"].map(|label| count(run.number(label)));
-        out.extend(["\n**", &done, " ", word, ", ", &skipped, " skipped, ", &failed, " failed**\n"]);
+        let deleted = match run.deleted() {
+            0 => String::new(),
+            number => format!(", {} deleted", counted(number, "untagged manifest")),
+        };
+        out.extend(["\n**", &done, " ", word, &deleted, ", ", &skipped, " skipped, ", &failed, " failed**\n"]);
     }
     out
 }
@@ -67,7 +71,7 @@ fn done(run: &RunView, most: usize) -> String {
     if entries.is_empty() {
         return String::new();
     }
-    let title = counted(entries.len() as u64, "tag");
+    let title = counted(entries.len() as u64, if run.deleted() > 0 { "entry" } else { "tag" });
     let frame = section("Done", &folded(&title, HEADER)).len() + 60;
     section("Done", &folded(&title, &table(&entries, most.saturating_sub(frame))))
 }

@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan as _};
-use tagwarden::apply::Applied;
+use tagwarden::apply::{Applied, Deleted};
 use tagwarden::config::{self, Settings};
-use tagwarden::domain::{Action, Date, Digest, Intent, Outcome, Removal, RemovalMethod, Skip, TagAt, Undated};
+use tagwarden::domain::{
+    Action, Date, Deletion, Digest, Intent, Outcome, Removal, RemovalMethod, Skip, TagAt, Undated,
+};
 use tagwarden::http::{Board, Doing, NextRun, PolicyState, Site, Status, serve};
 use tagwarden::registry::{RawManifest, Requests};
 use tagwarden::report::{
@@ -330,7 +332,7 @@ pub(super) fn ended(number: u128, document: PlanDocument) -> Ended {
         run: run_id(number),
         document,
         applied,
-        deleted: Vec::new(),
+        deleted: vec![deleted()],
         aftermath: vec![Aftermath {
             registry: "contoso".parse().unwrap(),
             undo_seconds: Some(7),
@@ -391,4 +393,23 @@ pub(super) async fn record(store: &Store, number: u128, document: PlanDocument, 
         error: None,
     };
     store.finish_run(ended.run, &end).await.unwrap();
+}
+
+/// A manifest, untagged before, that was deleted.
+fn deleted() -> Deleted {
+    let digest = Digest::of(b"untagged");
+    let deletion = Deletion {
+        registry: "contoso".parse().unwrap(),
+        repository: "shop/api".parse().unwrap(),
+        digest: digest.clone(),
+        tag: "candidate-000001".parse().unwrap(),
+        untagged_at: Timestamp::UNIX_EPOCH,
+        due_at: Timestamp::UNIX_EPOCH,
+        policies: vec!["candidates".parse().unwrap()],
+        enforce: true,
+        along: Vec::new(),
+        freed: None,
+        stays: Vec::new(),
+    };
+    Deleted { deletion: deletion.into(), digest, role: None, outcome: Outcome::Done(String::new()) }
 }

@@ -75,6 +75,7 @@ fn good() -> RunNews {
             retained: 11_700,
             undecided: 0,
             out_of_scope: 0,
+            deleted: 0,
             removed: 0,
             skipped: 3,
             failed: 0,

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use sample::{claim, kept, let_go, plan, removal};
 use serde_json::Value;
 use tagwarden::report::{
-    Broken, Format, HolderView, MissView, PlanDocument, ReasonView, csv, explanation, explanation_json, html, markdown,
-    open, render, seal, text,
+    Broken, DeletionsView, Format, HolderView, MissView, PlanDocument, ReasonView, csv, explanation, explanation_json,
+    html, markdown, open, render, seal, text,
 };
 
 #[test]
@@ -66,7 +66,7 @@ fn an_explanation_is_data_too() {
 #[test]
 fn the_end_says_what_can_be_done() {
     let last = |change: &dyn Fn(&mut PlanDocument)| {
-        let mut document = plan();
+        let mut document = PlanDocument { deletions: DeletionsView::default(), ..plan() };
         change(&mut document);
         text(&document).lines().last().unwrap().trim().to_owned()
     };
@@ -74,6 +74,16 @@ fn the_end_says_what_can_be_done() {
     assert!(last(&|plan| plan.mode = "dry-run".into()).contains("the mode is dry-run"));
     assert!(last(&|plan| plan.hypothetical = true).contains("without `--at`"));
     assert!(last(&|plan| plan.removals.hold().clear()).contains("nothing to apply"));
+    let only_deletions = |plan: &mut PlanDocument| {
+        plan.removals.hold().clear();
+        plan.deletions = sample::plan().deletions;
+    };
+    assert!(last(&only_deletions).contains("To remove 4 untagged manifests"), "{}", last(&only_deletions));
+    let on_trial = |plan: &mut PlanDocument| {
+        only_deletions(plan);
+        plan.deletions.due[0].enforce = false;
+    };
+    assert!(last(&on_trial).contains("nothing in it is both enforced and allowed"));
     assert!(
         last(&|plan| plan.removals.hold().iter_mut().for_each(|r| r.enforce = false)).contains("cannot be applied")
     );
@@ -102,7 +112,11 @@ fn long_lists_are_cut_and_say_so() {
     assert!(text.contains("and 1,034 more: `--out plan.csv` lists all"), "{text}");
     assert!(text.contains("and 400 more: `--out plan.csv` lists all"), "{text}");
     assert!(text.contains("and 27 more: `--out plan.csv` lists all"), "{text}");
-    assert_eq!(csv(&document).lines().count(), 1 + 1234 + 577);
+    assert_eq!(
+        csv(&document).lines().count(),
+        1 + 1234 + 577 + 2,
+        "a line for each tag, and for each manifest whose time is over"
+    );
 }
 
 #[test]

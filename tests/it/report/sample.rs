@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use tagwarden::report::{
-    AfterDaysView, DriftView, FindingKind, FindingView, GapView, HolderView, KeptView, LimitsView, MissView,
-    ObstacleView, ParticularsView, PlanDocument, PolicyView, ReasonView, RefusalView, RegistryView, RemovalView,
-    RepositoryStorageView, SCHEMA, SourceView, StorageView, SummaryView, seal,
+    AfterDaysView, AlongView, DeletionView, DeletionsView, DriftView, FindingKind, FindingView, GapView, HolderView,
+    KeptView, LimitsView, MissView, ObstacleView, ParticularsView, PlanDocument, PolicyView, ReasonView, RefusalView,
+    RegistryView, RemovalView, RepositoryStorageView, SCHEMA, SourceView, StayView, StorageView, SummaryView, seal,
 };
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -365,7 +365,7 @@ pub(crate) fn plan() -> PlanDocument {
             stored_bytes: Some(2_199_023_255_552),
             repositories: vec![in_repository("shop/checkout", 3, 2, 1), in_repository("shop/legacy", 1, 1, 0)],
         }],
-        deletions: tagwarden::report::DeletionsView::default(),
+        deletions: deletions(),
         refusals: vec![
             refusal(
                 true,
@@ -393,4 +393,45 @@ pub(crate) fn plan() -> PlanDocument {
     };
     seal(&mut document);
     document
+}
+
+/// Two manifests untagged before: one goes with what hangs on it, one stays.
+fn deletions() -> DeletionsView {
+    let one = DeletionView {
+        registry: "contoso".into(),
+        repository: "shop/api".into(),
+        digest: format!("sha256:{}", "1d".repeat(32)),
+        tag: "candidate-17".into(),
+        untagged_at: time("2026-11-01T03:00:00Z"),
+        due_at: time("2026-11-15T03:00:00Z"),
+        policies: vec!["candidate-builds".into()],
+        enforce: true,
+        goes: true,
+        along: vec![
+            AlongView { role: "child".into(), digest: format!("sha256:{}", "2d".repeat(32)) },
+            AlongView { role: "child".into(), digest: format!("sha256:{}", "3d".repeat(32)) },
+            AlongView { role: "referrer".into(), digest: format!("sha256:{}", "4d".repeat(32)) },
+        ],
+        bytes: Some(3 << 20),
+        bytes_are: "estimated".into(),
+        refused: None,
+        stays: Vec::new(),
+    };
+    let message = "aks-prod claims contoso.example/shop/api:candidate-18: Deployment shop/api in aks-prod".into();
+    let staying = DeletionView {
+        digest: format!("sha256:{}", "5d".repeat(32)),
+        tag: "candidate-18".into(),
+        goes: false,
+        along: Vec::new(),
+        bytes: None,
+        stays: vec![StayView { kind: "claimed".into(), message }],
+        ..one.clone()
+    };
+    DeletionsView {
+        due: vec![one, staying],
+        waiting: 3,
+        next_at: Some(time("2026-11-25T03:00:00Z")),
+        unlisted: vec!["fabrikam".into()],
+        refusals: Vec::new(),
+    }
 }

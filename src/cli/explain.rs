@@ -60,7 +60,14 @@ async fn now(house: &House, args: &ExplainArgs) -> Result<(String, Vec<String>),
         };
         return Ok((found, missing));
     };
-    let weighed = house.weighed(&decision, &named).ok_or_else(|| not_there(document, &named))?;
+    let Some(weighed) = house.weighed(&decision, &named) else {
+        let gone = house.gone(&decision, &named).await?.ok_or_else(|| not_there(document, &named))?;
+        let found = match args.format {
+            DataFormat::Text => gone.text(),
+            DataFormat::Json => pretty(&json!(gone)),
+        };
+        return Ok((found, missing));
+    };
     let (registry, repository, tag) = (registry.as_str(), repository.as_str(), tag.as_str());
     let found = match args.format {
         DataFormat::Text => report::explanation_by_rule(document, registry, repository, tag, &weighed),

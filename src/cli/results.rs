@@ -186,7 +186,10 @@ pub(super) fn runs_text(runs: &[RunRecord]) -> String {
             Some(end) => {
                 let summary = summary(record);
                 let done = ["removed", "restored"].iter().find_map(|key| summary[key].as_u64());
-                (end.outcome.clone(), done.map(report::count).unwrap_or_default())
+                let done = done.map(report::count).unwrap_or_default();
+                let deleted = summary["deleted"].as_u64().filter(|deleted| *deleted > 0);
+                let deleted = deleted.map(|deleted| format!(", {} deleted", report::count(deleted)));
+                (end.outcome.clone(), done + &deleted.unwrap_or_default())
             }
         };
         table.add_row([

@@ -11,6 +11,7 @@ mod document;
 mod explain;
 mod findings;
 mod format;
+mod gone;
 mod html;
 mod listing;
 mod markdown;
@@ -40,6 +41,7 @@ pub use document::{
 pub use explain::{explanation, explanation_by_rule, explanation_by_rule_json, explanation_json};
 pub use findings::{FindingKind, FindingView};
 pub use format::{Format, render, write};
+pub use gone::GoneView;
 pub use html::html;
 pub use listing::Listing;
 pub use particulars::{AfterDaysView, ParticularsView};

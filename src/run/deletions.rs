@@ -127,6 +127,30 @@ impl House {
         Ok(considered)
     }
 
+    /// Until when an untagged manifest surely stays; nothing where no policy has it deleted.
+    pub(super) async fn grace(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, RunError> {
+        if !self.readers.get(registry).is_some_and(|reader| reader.lists_untagged()) {
+            return Ok(None);
+        }
+        let (rules, mut until) = (self.rules(), None);
+        let mut visit = |untagged: Untagged, _| {
+            if untagged.repository == *repository && untagged.digest == *digest {
+                until = match engine::grace(&rules, &untagged, None, now) {
+                    Grace::NotAsked => None,
+                    Grace::Until(at) | Grace::Over(at) => Some(at),
+                };
+            }
+        };
+        self.store.untagged(registry, &mut visit).await?;
+        Ok(until)
+    }
+
     /// What the bytes say that the journal keeps of a manifest; nothing where they are damaged.
     async fn journaled(&self, entry: &JournalEntry) -> Result<Option<Manifest>, RunError> {
         match self.store.manifest_of(entry).await {

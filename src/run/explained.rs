@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{Decision, House, Named, RunError};
-use crate::domain::TagAt;
-use crate::report::{self, PlanDocument, TimelineView, WeighedView};
+use crate::domain::{Digest, RegistryName, RepositoryName, TagAt};
+use crate::report::{self, GoneView, PlanDocument, TimelineView, WeighedView, minute};
 use crate::store::{JournalEntry, RunRecord};
 
 /// A run of the past: what it decided, and what it did.
@@ -33,6 +33,44 @@ impl House {
         let Decision { inventory, claims, verdicts, document, .. } = decision;
         let place = (&named.registry, &named.repository);
         report::timeline(&self.rules(), inventory, claims, verdicts, document.evaluated_at, place)
+    }
+
+    /// What is known of a tag that is not there: how Tagwarden removed it, and what becomes of its manifest. Nothing where
+    /// it did not.
+    ///
+    /// # Errors
+    /// When the state or the registry cannot be read.
+    pub async fn gone(&self, decision: &Decision, named: &Named) -> Result<Option<GoneView>, RunError> {
+        let (Named { registry, repository, tag: Some(tag) }, now) = (named, decision.document.evaluated_at) else {
+            return Ok(None);
+        };
+        let Some(entry) = self.store.last_removal(registry, repository, tag).await? else { return Ok(None) };
+        let digest = &entry.intent.digest;
+        let due = decision.document.deletions.due.iter().find(|due| due.digest == digest.to_string());
+        let manifest = if let Some(due) = due {
+            format!("may be deleted since {}: it {}", minute(due.due_at), due.words())
+        } else if let Some(deleted) = self.store.last_deletion(registry, repository, digest).await? {
+            let at = deleted.outcome.as_ref().map(|(_, at)| minute(*at)).unwrap_or_default();
+            format!("was deleted {at}, in run {}", deleted.run)
+        } else if !self.has_manifest(registry, repository, digest).await? {
+            "is not in the registry any more, and Tagwarden did not delete it".to_owned()
+        } else {
+            match self.grace(registry, repository, digest, now).await? {
+                Some(until) => format!("stays until {} at least, and then goes if nothing uses it", minute(until)),
+                None => "is still there, and no policy has it deleted".to_owned(),
+            }
+        };
+        Ok(Some(GoneView::new(&entry, manifest)))
+    }
+
+    async fn has_manifest(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, RunError> {
+        let Some(reader) = self.readers.get(registry) else { return Ok(false) };
+        Ok(reader.has_manifest(repository, digest).await?)
     }
 
     /// What a run of the past decided and did.

@@ -199,3 +199,29 @@ async fn what_happens_meanwhile_keeps_it() {
         assert_eq!((came.code, deleted), (0, expected), "{what}: {}", came.text);
     }
 }
+
+/// What `explain` says of a tag that was removed, from its removal to the deletion of its manifest.
+#[tokio::test]
+async fn a_tag_that_was_removed_is_explained() {
+    let walk = Walk::azure(|options| options).await;
+    walk.policies(THEN);
+    walk.settings("enforce", "", "");
+    let explained = async |tag: &str| {
+        let house = walk.open().await.unwrap();
+        let named = house.find_named(&format!("main/{REPOSITORY}:{tag}")).unwrap();
+        let decision = house.decide_repository(&named.registry, &named.repository, None).await.unwrap();
+        let gone = house.gone(&decision, &named).await.unwrap();
+        house.close().await;
+        gone.map(|gone| gone.text())
+    };
+    assert_eq!(explained("candidate-1").await, None, "never removed");
+    let first = walk.enforce().await;
+    let words = explained("candidate-1").await.unwrap();
+    assert!(words.contains(&first.run()) && words.contains("stays until 2026-11-28 12:00 UTC at least"), "{words}");
+    assert!(words.contains("newest: 2") || words.contains("candidates"), "{words}");
+    walk.pass(9 * 24);
+    assert!(explained("candidate-1").await.unwrap().contains("may be deleted since 2026-11-28"), "{words}");
+    let second = walk.enforce().await;
+    let words = explained("candidate-1").await.unwrap();
+    assert!(words.contains(&format!("was deleted 2026-11-29 12:00 UTC, in run {}", second.run())), "{words}");
+}

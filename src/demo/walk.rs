@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::SignedDuration;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ use super::registry::{AcrOptions, Admin, Dialect, EmbeddedRegistry, Options};
 use super::sample::Sample;
 use crate::apply::Clock;
 use crate::domain::{Digest, Outcome};
-use crate::report::{self, Format, PlanDocument, ReasonView};
+use crate::report::{self, Format, KeptView, PlanDocument, ReasonView};
 use crate::run::{self, Approval, House, RunError};
 
 /// What the demo is told.
@@ -34,7 +35,7 @@ pub struct Demo<'a> {
 const MARK: &str = ".tagwarden-demo";
 const HOW_MANY: usize = 4;
 
-/// Plays the whole job: plan, report, explain, apply, plan again, restore.
+/// Plays the whole job: plan, report, explain, apply, plan again, restore, and a look at what comes two weeks later.
 ///
 /// # Errors
 /// When the folder is somebody else's, or anything of the walk fails.
@@ -129,7 +130,7 @@ async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Resu
 
     if let Some(kept) = plan.kept.iter().find(|kept| is_claimed(&kept.reasons) && kept.verdict == "protected") {
         say(&format!("\n── explain {} ──", kept.name()));
-        say(report::explanation(plan, &kept.registry, &kept.repository, &kept.tag).unwrap_or_default().trim_end());
+        say(explained(house, &kept).await?.trim_end());
     }
 
     say("\n── apply: exactly that plan, or less ────────────────────────────");
@@ -157,7 +158,30 @@ async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Resu
         }
         say(&format!("all of them would come back with: tagwarden restore --run {}", applied.run));
     }
+
+    let later = house.plan((house.clock)().checked_add(IN_TWO_WEEKS).ok(), &()).await?;
+    say("\n── in fifteen days: the second step ─────────────────────────────");
+    say(
+        "Untags free nothing. Policy candidate-builds has what it untagged deleted two weeks later, if nothing uses it:",
+    );
+    for words in later.document.deletions.sentences() {
+        say(&format!("  {words}"));
+    }
     Ok(())
+}
+
+/// More than the time after which the sample's policy has manifests deleted.
+const IN_TWO_WEEKS: SignedDuration = SignedDuration::from_hours(15 * 24);
+
+/// Why a tag stays, rule by rule.
+async fn explained(house: &House, kept: &KeptView) -> Result<String, RunError> {
+    let named = house.find_named(&kept.name())?;
+    let decision = house.decide_repository(&named.registry, &named.repository, None).await?;
+    let (registry, repository, tag) = (&kept.registry, &kept.repository, &kept.tag);
+    let weighed = house.weighed(&decision, &named);
+    let found =
+        weighed.and_then(|one| report::explanation_by_rule(&decision.document, registry, repository, tag, &one));
+    Ok(found.unwrap_or_default())
 }
 
 /// The plan in a screenful; the reports have all of it.

@@ -24,6 +24,8 @@ async fn the_demo_plays_the_whole_job_and_leaves_its_files() {
         "── apply",
         "planned again: 0 more would be removed",
         "── restore",
+        "── in fifteen days",
+        "untagged manifests would be deleted",
     ] {
         assert!(done.out.contains(part), "{part:?} is missing in:\n{}", done.out);
     }
@@ -50,7 +52,7 @@ async fn the_demo_plays_the_whole_job_and_leaves_its_files() {
     assert!(checked.out.contains("is sound") && checked.err.is_empty(), "{checked:?}");
     let runs = desk.run(&format!("runs {config} --format json")).await.exits(0).json();
     let commands: Vec<&Value> = runs.as_array().unwrap().iter().map(|run| &run["command"]).collect();
-    assert_eq!(commands, ["restore", "plan", "apply", "plan"]);
+    assert_eq!(commands, ["plan", "restore", "plan", "apply", "plan"]);
     desk.run("demo --folder sample").await.exits(0);
 }
 

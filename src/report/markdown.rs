@@ -30,7 +30,7 @@ const MOST_REFUSALS: usize = 4_000;
 const MOST_FINDINGS: usize = 4_000;
 const MOST_STORAGE: usize = 2_000;
 const MOST_REPOSITORIES: usize = 10;
-const MOST_DELETIONS: usize = 8_000;
+const MOST_DELETIONS: usize = 5_000;
 const MOST_PROTECTED: usize = 8_000;
 const MOST_UNDECIDED: usize = 5_000;
 
@@ -184,9 +184,9 @@ fn deletions(document: &PlanDocument) -> String {
     let mut out = found.sentences().iter().map(|sentence| format!("- {}\n", words(sentence))).collect::<String>();
     let refusals = found.refusals.iter().map(|refusal| {
         let mark = if refusal.binding { "**refused**" } else { "would be refused" };
-        format!("- {mark} ({}): {}\n", code(&refusal.kind), words(&refusal.message))
+        format!("- {mark} ({}): {}", code(&refusal.kind), words(&refusal.message))
     });
-    out.extend(refusals);
+    out.push_str(&lines(MOST_FACTS, found.refusals.len(), refusals));
     if !found.due.is_empty() {
         let header = "| manifest | last tag | untagged | with it | policies | what becomes of it |\n\
                       | :-- | :-- | :-- | :-- | :-- | :-- |\n";

@@ -131,9 +131,12 @@ fn markdown_fits_into_a_comment_however_long_the_plan_is() {
     document.registries = vec![document.registries[0].clone(); 500];
     document.sources = vec![document.sources[0].clone(); 500];
     document.policies = vec![document.policies[0].clone(); 500];
+    document.deletions.due = vec![document.deletions.due[0].clone(); 5_000];
+    document.deletions.refusals = vec![document.refusals[0].clone(); 500];
+    document.deletions.unlisted = (0..500).map(|number| format!("registry-{number}")).collect();
     let whole = markdown(&document);
     assert!(whole.chars().count() < 60_000, "{}", whole.chars().count());
-    assert_eq!(whole.matches("more in the JSON.").count(), 11, "{whole}");
+    assert_eq!(whole.matches("more in the JSON.").count(), 13, "{whole}");
     assert!(whole.contains("| `contoso/shop/checkout:candidate-0` |"));
     assert_eq!(whole.matches("<details>").count(), whole.matches("</details>").count());
 

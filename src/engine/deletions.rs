@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::claims::{ClaimIndex, texts, unplaced};
+use super::claims::{ClaimIndex, Told, texts, unplaced};
 use super::companion::{companion_subject, companions};
 use super::freed::freed;
 use super::grace::{Grace, grace, speaks, voices};
@@ -202,7 +202,7 @@ impl Site<'_, '_> {
             untagged.tags.iter().map(|tag| &tag.name),
             digests.chain(configs),
         );
-        stays.extend(claimed.into_iter().take(MOST_NAMED).map(|told| told.stay()));
+        stays.extend(claimed.into_iter().take(MOST_NAMED).map(Told::stay));
         let unread = within.iter().any(|&inner| {
             let known = Some(inner) == node && untagged.manifest.is_some();
             !known && self.graph.manifest(inner).is_none_or(|manifest| manifest.depth != Depth::Whole)
@@ -318,7 +318,7 @@ impl Site<'_, '_> {
         // What something else holds as well stays, and then holds what hangs on it.
         loop {
             let goes = |node: &Node| going.contains(node) || along.contains(node);
-            let bound: Vec<Node> = along
+            let bound: BTreeSet<Node> = along
                 .iter()
                 .copied()
                 .filter(|&node| {
@@ -331,9 +331,7 @@ impl Site<'_, '_> {
             if bound.is_empty() {
                 return along;
             }
-            bound.iter().for_each(|node| {
-                along.remove(node);
-            });
+            along.retain(|node| !bound.contains(node));
         }
     }
 

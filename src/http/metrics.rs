@@ -113,12 +113,7 @@ impl Metrics {
             gaps: register!(ours, "registry_gaps", "What could not be read at the last run", Family::default()),
             refusals: register!(ours, "refusals", "Refusals that stopped removals of the last run", Gauge::default()),
             removals: register!(ours, "removals", "Removals by what came of them", Family::default()),
-            deletions: register!(
-                ours,
-                "manifest_deletions",
-                "Deletions of manifests that were untagged before, by what came of them",
-                Family::default()
-            ),
+            deletions: register!(ours, "manifest_deletions", "Deletions of untagged manifests", Family::default()),
             reclaimed: register!(
                 ours,
                 "reclaimed_bytes",

@@ -181,7 +181,8 @@ fn deletions(document: &PlanDocument) -> String {
     if found.is_empty() {
         return String::new();
     }
-    let mut out = found.sentences().iter().map(|sentence| format!("- {}\n", words(sentence))).collect::<String>();
+    let sentences = found.sentences();
+    let mut out = lines(MOST_FACTS, sentences.len(), sentences.iter().map(|sentence| format!("- {}", words(sentence))));
     let refusals = found.refusals.iter().map(|refusal| {
         let mark = if refusal.binding { "**refused**" } else { "would be refused" };
         format!("- {mark} ({}): {}", code(&refusal.kind), words(&refusal.message))

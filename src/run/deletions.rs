@@ -107,7 +107,9 @@ impl House {
                 }
             };
             self.store.untagged(name, &mut visit).await?;
-            waits.into_iter().for_each(|until| considered.found.wait(until));
+            for until in waits {
+                considered.found.wait(until);
+            }
             let touched: BTreeSet<RepositoryName> = due.iter().map(|(one, _)| one.repository.clone()).collect();
             considered.others.extend(others.into_iter().filter(|(_, repository, _)| touched.contains(repository)));
             for (mut untagged, entries) in due {

@@ -54,7 +54,9 @@ pub fn check_deletions(
         }
         evidence.failed.iter().cloned().for_each(&mut held);
         let unread = registry.gaps.iter().chain(&repository.gaps).find(|gap| Gap::blocks_repository(gap));
-        unread.iter().for_each(|gap| held(format!("unread: {}", gap.at)));
+        if let Some(gap) = unread {
+            held(format!("unread: {}", gap.at));
+        }
         for tag in &known.tags {
             evidence.claim_on_tag(repository, &tag.name).into_iter().for_each(&mut held);
             if tag.put_back {

@@ -14,8 +14,8 @@ use tagwarden::domain::{
 use tagwarden::http::{Board, Doing, NextRun, PolicyState, Site, Status, serve};
 use tagwarden::registry::{RawManifest, Requests};
 use tagwarden::report::{
-    GapView, KeptView, LimitsView, PlanDocument, PolicyView, ReasonView, RefusalView, RegistryView, RemovalView,
-    SCHEMA, SourceView, SummaryView, seal,
+    DeletionsView, GapView, KeptView, LimitsView, PlanDocument, PolicyView, ReasonView, RefusalView, RegistryView,
+    RemovalView, SCHEMA, SourceView, SummaryView, seal,
 };
 use tagwarden::run::{Aftermath, Ended, RegistryCounts, RunOutcome};
 use tagwarden::store::{NewRun, RunEnd, RunKind, Store};
@@ -226,21 +226,13 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         limits: LimitsView { untag: 1000, percent: 50, leave: 1, delete: 1000 },
         registries: vec![registry(tags as u64)],
         sources: sources(),
-        policies: vec![PolicyView {
-            name: "candidate-builds".into(),
-            mode: "enforce".into(),
-            owner: None,
-            description: Some("Candidate builds go two weeks after their last push.".into()),
-            file: "policies/shop.yaml".into(),
-            revision: "sha256:2".into(),
-            expired: removals.len() as u64,
-        }],
+        policies: vec![policy(removals.len() as u64)],
         removals: removals.into(),
         kept: kept.into(),
         drift: Vec::new(),
         findings: Vec::new(),
         storage: Vec::new(),
-        deletions: tagwarden::report::DeletionsView::default(),
+        deletions: DeletionsView::default(),
         refusals: vec![RefusalView {
             kind: "percent-limit".into(),
             policy: None,
@@ -393,6 +385,18 @@ pub(super) async fn record(store: &Store, number: u128, document: PlanDocument, 
         error: None,
     };
     store.finish_run(ended.run, &end).await.unwrap();
+}
+
+fn policy(expired: u64) -> PolicyView {
+    PolicyView {
+        name: "candidate-builds".into(),
+        mode: "enforce".into(),
+        owner: None,
+        description: Some("Candidate builds go two weeks after their last push.".into()),
+        file: "policies/shop.yaml".into(),
+        revision: "sha256:2".into(),
+        expired,
+    }
 }
 
 /// A manifest, untagged before, that was deleted.

@@ -99,8 +99,8 @@ impl<'a> Labels<'a> {
             line = format!("deletion {registry}/{repository}@{}", self.names.of(digest));
         }
         if deletion.goes() {
-            let policies: Vec<&str> = policies.iter().map(|name| name.as_str()).collect();
-            line += &format!(" by {}", policies.join("+"));
+            let policies: Vec<&str> = policies.iter().map(tagwarden::domain::PolicyName::as_str).collect();
+            line.extend([" by ", &policies.join("+")]);
             let along =
                 |along: &tagwarden::domain::Along| format!(" {}({})", along.role.label(), self.names.of(&along.digest));
             line.extend(deletion.along.iter().map(along));

@@ -32,7 +32,7 @@ impl Walk {
         walk.settings("enforce", "", "");
         let came = walk.enforce().await;
         assert_eq!((came.code, came.labels()), (0, vec!["done"; 4]), "{}", came.text);
-        assert_eq!(walk.second_step(&came).waiting, 0, "nothing was untagged before");
+        assert_eq!(Walk::second_step(&came).waiting, 0, "nothing was untagged before");
         walk.pass(9 * 24);
         walk
     }
@@ -46,7 +46,7 @@ impl Walk {
         Came::of(ended)
     }
 
-    fn second_step(&self, came: &Came) -> DeletionsView {
+    fn second_step(came: &Came) -> DeletionsView {
         came.ended.as_ref().unwrap_or_else(|| panic!("{}", came.text)).document.deletions.clone()
     }
 
@@ -97,7 +97,7 @@ async fn what_was_untagged_goes_when_its_time_is_over() {
     let before = walk.manifests();
     walk.pass(7 * 24);
     let early = walk.enforce().await;
-    let waiting = walk.second_step(&early);
+    let waiting = Walk::second_step(&early);
     assert_eq!((early.code, waiting.waiting, waiting.due.len()), (0, 4, 0), "{waiting:?}");
     assert_eq!(waiting.next_at, Some(noon() + SignedDuration::from_hours(8 * 24)));
     assert_eq!(walk.manifests(), before);
@@ -112,7 +112,7 @@ async fn what_was_untagged_goes_when_its_time_is_over() {
     assert_eq!(walk.manifests(), left, "what has a tag is what is left");
 
     let again = walk.enforce().await;
-    assert!(walk.second_step(&again).is_empty(), "{:?}", walk.second_step(&again));
+    assert!(Walk::second_step(&again).is_empty(), "{:?}", Walk::second_step(&again));
     walk.audit(None).await;
 }
 
@@ -145,7 +145,7 @@ async fn an_index_goes_with_its_images_and_what_refers_to_it() {
     assert!(deleted.iter().all(|one| one.ends_with(" done")), "{deleted:?}");
     assert_eq!(walk.manifests().len(), before - deleted.len());
     let again = walk.enforce().await;
-    assert!(walk.second_step(&again).is_empty(), "{:?}", walk.second_step(&again));
+    assert!(Walk::second_step(&again).is_empty(), "{:?}", Walk::second_step(&again));
     walk.audit(None).await;
 }
 

@@ -1,21 +1,30 @@
 //! The second step: deleting manifests that were untagged long ago, and what hangs on them.
 //!
-//! Right before the first one of a repository it is read again, and each is looked at by itself before it goes. What is
-//! not as it was decided on stays.
+//! Right before the first one of a repository it is read again, and once more whenever that is a minute ago. Each is looked
+//! at by itself before it goes. What is not as it was decided on stays.
+//!
+//! A manifest is journaled with everything that goes along before the first of these goes: a registry may delete what
+//! refers to a manifest with it, and after a crash the journal must know what is left over.
+
+mod now;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Brake, Hands, MOST_TRIES, Target};
 use crate::domain::{
-    Action, Along, Deletion, Digest, Gap, Intent, Outcome, RegistryName, Repository, RepositoryName, Role, Skip,
-    TagName,
+    Action, Along, Deletion, Digest, Gap, Intent, Outcome, RegistryName, RepositoryName, Role, Skip,
 };
-use crate::engine::companion_subject;
-use crate::registry::{ContentCache as _, RawManifest, RegistryError, RegistryErrorKind, Removed};
+use crate::registry::{self, ContentCache as _, RawManifest, RegistryError, RegistryErrorKind, Removed};
 use crate::store::{JournalId, StoreError};
+use now::Now;
+
+/// How long a look at a whole repository holds. An index that somebody pushes tells nothing to what it lists, so it is
+/// only seen by looking at all of them.
+const LOOK_HOLDS: SignedDuration = SignedDuration::from_mins(1);
 
 /// A deletion to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,157 +131,228 @@ struct One {
     role: Option<Role>,
 }
 
-impl Site<'_> {
-    /// Deletes indexes before what they contain, and images before what refers to them.
-    async fn repository(&self, orders: Vec<DeleteOrder>) -> Result<Vec<Deleted>, StoreError> {
-        let mut ones: HashMap<Digest, One> = HashMap::new();
+/// What is still to be done in a repository, what was begun, and what came of the rest.
+#[derive(Default)]
+struct Work {
+    /// What is to be deleted.
+    ones: HashMap<Digest, One>,
+    /// What is journaled and has no outcome yet.
+    begun: HashMap<Digest, Begun>,
+    done: Vec<Deleted>,
+}
+
+/// A manifest that is journaled and has no outcome yet.
+struct Begun {
+    id: JournalId,
+    /// What it refers to, by its own bytes.
+    subject: Option<Digest>,
+}
+
+/// What came of one manifest, as far as the registry says.
+enum Fate {
+    Known(Outcome),
+    /// The registry does not say: the entry stays open until the next start. The text says why.
+    Open(String),
+}
+
+impl Fate {
+    fn kept(why: String) -> Self {
+        Self::Known(Outcome::Skipped(Skip::Kept(why)))
+    }
+
+    /// Whether the manifest is not there any more.
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Known(Outcome::Done(_) | Outcome::Skipped(Skip::Gone)))
+    }
+}
+
+impl Work {
+    fn new(orders: Vec<DeleteOrder>) -> Self {
+        let mut work = Self::default();
         for DeleteOrder { deletion, proof } in orders {
             let along = deletion.along.iter().map(|Along { role, digest }| (digest, Some(*role)));
             for (digest, role) in std::iter::once((&deletion.digest, None)).chain(along) {
                 let (deletion, proof) = (Arc::clone(&deletion), proof.clone());
-                ones.insert(digest.clone(), One { deletion, proof, digest: digest.clone(), role });
+                work.ones.insert(digest.clone(), One { deletion, proof, digest: digest.clone(), role });
             }
         }
-        let mut queue: Vec<Digest> = ones.keys().cloned().collect();
-        queue.sort_by_key(|digest| (ones[digest].role, digest.clone()));
-        let mut done = Vec::new();
-        let mut now = match self.read(&queue).await {
-            Ok(now) => now,
-            Err(skip) => {
-                for digest in queue {
-                    done.push(self.note(ones[&digest].clone(), Outcome::Skipped(skip.clone())).await?);
-                }
-                return Ok(done);
-            }
-        };
+        work
+    }
+
+    /// What goes along with a manifest, unless it goes along itself.
+    fn along(&self, one: &One) -> Vec<One> {
+        let along = one.deletion.along.iter().filter(|_| one.role.is_none());
+        along.filter_map(|along| self.ones.get(&along.digest).cloned()).collect()
+    }
+}
+
+impl Site<'_> {
+    /// Deletes indexes before what they contain, and images before what refers to them.
+    async fn repository(&self, orders: Vec<DeleteOrder>) -> Result<Vec<Deleted>, StoreError> {
+        let mut work = Work::new(orders);
+        let meant: BTreeSet<Digest> = work.ones.keys().cloned().collect();
+        let mut queue: Vec<Digest> = meant.iter().cloned().collect();
+        queue.sort_by_key(|digest| (work.ones[digest].role, digest.clone()));
         let (mut queue, mut passed) = (VecDeque::from(queue), 0);
+        let mut now = match self.read(&meant, None).await {
+            Ok(now) => now,
+            Err(skip) => return self.leave(work, queue, skip).await,
+        };
         while let Some(digest) = queue.pop_front() {
-            let Some(one) = ones.get(&digest) else { continue };
+            let Some(one) = work.ones.get(&digest) else { continue };
             // One waits for whatever contains it and for what it refers to; if they wait for each other, all of them stay.
-            if passed <= queue.len() && now.above(one).any(|above| ones.contains_key(above)) {
+            if passed <= queue.len() && now.above(one).any(|above| work.ones.contains_key(above)) {
                 queue.push_back(digest);
                 passed += 1;
                 continue;
             }
             passed = 0;
-            let Some(one) = ones.remove(&digest) else { continue };
-            let referrers = now.referrers_among(&digest, &mut ones);
-            let deleted = self.with_referrers(one, referrers, &now).await?;
-            for one in &deleted {
-                if matches!(one.outcome, Outcome::Done(_) | Outcome::Skipped(Skip::Gone)) {
-                    now.gone.insert(one.digest.clone());
-                }
+            if self.now().duration_since(now.at) >= LOOK_HOLDS {
+                now = match self.read(&meant, Some(now)).await {
+                    Ok(now) => now,
+                    Err(skip) => {
+                        queue.push_front(digest);
+                        return self.leave(work, queue, skip).await;
+                    }
+                };
             }
-            done.extend(deleted);
+            let Some(one) = work.ones.remove(&digest) else { continue };
+            self.with_referrers(&mut work, one, &mut now).await?;
         }
-        Ok(done)
+        Ok(work.done)
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.hands.clock)()
     }
 
     /// What is so of the repository now.
-    async fn read(&self, digests: &[Digest]) -> Result<Now, Skip> {
+    async fn read(&self, meant: &BTreeSet<Digest>, before: Option<Now>) -> Result<Now, Skip> {
         if let Some(skip) = self.brake.reason(self.hands) {
             return Err(skip);
         }
-        let meant: BTreeSet<Digest> = digests.iter().cloned().collect();
-        let repository = self.target.reader.repository(self.repository, &meant, &self.hands.store).await;
+        let at = self.now();
+        let repository = self.target.reader.repository(self.repository, meant, &self.hands.store).await;
         let unread = repository.gaps.iter().find(|gap| Gap::blocks_repository(gap));
         match unread {
             Some(gap) => Err(Skip::Kept(format!("{} could not be read again: {}", gap.at, gap.message))),
-            None => Ok(Now::new(repository, meant)),
+            None => Ok(Now::new(repository, at, before)),
         }
     }
 
-    /// One manifest and what refers to it, which a registry may delete by itself then: so all of it is journaled first.
-    async fn with_referrers(&self, one: One, referrers: Vec<One>, now: &Now) -> Result<Vec<Deleted>, StoreError> {
-        let against = self.brake.reason(self.hands).or_else(|| now.keeps(&one).map(Skip::Kept));
-        let mut begun: Vec<(JournalId, One)> = Vec::new();
-        let mut outcome = against.map(Outcome::Skipped);
-        for one in std::iter::once(&one).chain(&referrers) {
-            if outcome.is_some() {
-                break;
+    /// Leaves all that is not done for one reason.
+    async fn leave(&self, mut work: Work, queue: VecDeque<Digest>, skip: Skip) -> Result<Vec<Deleted>, StoreError> {
+        for digest in queue {
+            if let Some(one) = work.ones.remove(&digest) {
+                self.end(&mut work, one, Fate::Known(Outcome::Skipped(skip.clone()))).await?;
             }
-            match self.manifest(&one.digest).await {
-                Ok(Some(manifest)) => begun.push((self.intend(one, &manifest).await?, one.clone())),
-                Ok(None) if one.role.is_none() || begun.is_empty() => outcome = Some(Outcome::Skipped(Skip::Gone)),
-                Ok(None) => {}
+        }
+        Ok(work.done)
+    }
+
+    /// One manifest and what refers to it, which a registry may delete by itself then.
+    async fn with_referrers(&self, work: &mut Work, one: One, now: &mut Now) -> Result<(), StoreError> {
+        let referrers = now.referrers_among(&one.digest, &mut work.ones);
+        let digests: BTreeSet<Digest> =
+            referrers.iter().chain(std::iter::once(&one)).map(|one| one.digest.clone()).collect();
+        let fate = if let Some(above) = now.perhaps_gone_above(&one) {
+            Some(Fate::Open(format!("it is not known what came of {above}, which it hangs on")))
+        } else {
+            let against = self.brake.reason(self.hands).or_else(|| now.keeps(&one, &digests));
+            against.map(|skip| Fate::Known(Outcome::Skipped(skip)))
+        };
+        let fate = match fate {
+            Some(fate) => Some(fate),
+            None => self.begin(work, &one, &referrers).await?,
+        };
+        let fate = match fate {
+            Some(fate) => fate,
+            None => self.delete(&one, &work.begun, now).await,
+        };
+        now.note(&one.digest, &fate);
+        self.end(work, one, fate).await?;
+        for referrer in referrers {
+            let subject = now.subject(&referrer.digest).cloned();
+            let fate = match subject {
+                Some(subject) if now.gone.contains(&subject) => self.delete(&referrer, &work.begun, now).await,
+                Some(subject) if now.unknown.contains(&subject) => {
+                    Fate::Open(format!("it is not known what came of {subject}, which it refers to"))
+                }
+                _ => Fate::kept("what it refers to stays".to_owned()),
+            };
+            now.note(&referrer.digest, &fate);
+            self.end(work, referrer, fate).await?;
+        }
+        Ok(())
+    }
+
+    /// Journals a manifest and all that goes with it, with their bytes, or says what came of it instead.
+    async fn begin(&self, work: &mut Work, one: &One, referrers: &[One]) -> Result<Option<Fate>, StoreError> {
+        let along = work.along(one);
+        for member in std::iter::once(one).chain(referrers).chain(&along) {
+            if work.begun.contains_key(&member.digest) {
+                continue;
+            }
+            let unread = |why: String| Fate::Known(Outcome::Failed(why));
+            let digest = &member.digest;
+            let manifest = match self.manifest(digest).await {
+                Ok(Some(manifest)) => manifest,
+                Ok(None) if member.digest == one.digest => return Ok(Some(Fate::Known(Outcome::Skipped(Skip::Gone)))),
+                Ok(None) => continue,
                 Err(error) => {
                     self.brake.failed(&error);
-                    let why =
-                        format!("{} could not be read, so it could not be put back: {}", one.digest, error.message);
-                    outcome = Some(Outcome::Failed(why));
-                }
-            }
-        }
-        let outcome = match outcome {
-            Some(outcome) => Ok(outcome),
-            None => self.delete(&one, now).await,
-        };
-        let mut done = vec![self.end(&mut begun, one, outcome).await?];
-        let gone = |deleted: &Deleted| matches!(deleted.outcome, Outcome::Done(_) | Outcome::Skipped(Skip::Gone));
-        for referrer in referrers {
-            let subject = now.subject(&referrer.digest);
-            let outcome = if !done.iter().any(|one| gone(one) && Some(&one.digest) == subject) {
-                Ok(Outcome::Skipped(Skip::Kept("what it refers to stays".to_owned())))
-            } else {
-                match self.delete(&referrer, now).await {
-                    Ok(Outcome::Skipped(Skip::Gone)) => {
-                        Ok(Outcome::Done("the registry deleted it with what it refers to".to_owned()))
-                    }
-                    outcome => outcome,
+                    let why = format!("{digest} could not be read, so it could not be put back: {}", error.message);
+                    return Ok(Some(unread(why)));
                 }
             };
-            done.push(self.end(&mut begun, referrer, outcome).await?);
+            let subject = match registry::parse(&manifest) {
+                Ok(parsed) => parsed.manifest.subject.map(|subject| *subject),
+                Err(why) => return Ok(Some(unread(format!("{digest} could not be understood: {why}")))),
+            };
+            let intent = intent(&member.deletion, digest, Arc::clone(&manifest.media_type), &member.proof);
+            let id = self.hands.store.intend(self.hands.run, &intent, &manifest, self.now()).await?;
+            work.begun.insert(digest.clone(), Begun { id, subject });
         }
-        Ok(done)
-    }
-
-    async fn intend(&self, one: &One, manifest: &RawManifest) -> Result<JournalId, StoreError> {
-        let intent = intent(&one.deletion, &one.digest, Arc::clone(&manifest.media_type), &one.proof);
-        self.hands.store.intend(self.hands.run, &intent, manifest, (self.hands.clock)()).await
-    }
-
-    async fn note(&self, one: One, outcome: Outcome) -> Result<Deleted, StoreError> {
-        self.end(&mut Vec::new(), one, Ok(outcome)).await
+        Ok(None)
     }
 
     /// Journals what came of one. Where the registry does not say, the entry stays open until the next start.
-    async fn end(
-        &self,
-        begun: &mut Vec<(JournalId, One)>,
-        one: One,
-        outcome: Result<Outcome, RegistryError>,
-    ) -> Result<Deleted, StoreError> {
-        let (store, now) = (&self.hands.store, &self.hands.clock);
-        let id = begun.iter().find(|(_, begun)| begun.digest == one.digest).map(|(id, _)| *id);
-        let (outcome, known) = match outcome {
-            Ok(outcome) => (outcome, true),
-            Err(error) => self.after(&one, error).await,
-        };
-        match id {
-            Some(id) if known => store.settle(id, &outcome, now()).await?,
-            Some(_) => {}
-            None => {
-                let intent = intent(&one.deletion, &one.digest, "".into(), &one.proof);
-                store.note(self.hands.run, &intent, &outcome, now()).await?;
+    async fn end(&self, work: &mut Work, one: One, fate: Fate) -> Result<(), StoreError> {
+        let store = &self.hands.store;
+        let begun = work.begun.remove(&one.digest);
+        let outcome = match (begun, fate) {
+            (Some(Begun { id, .. }), Fate::Known(outcome)) => {
+                store.settle(id, &outcome, self.now()).await?;
+                outcome
             }
-        }
+            (Some(_), Fate::Open(why)) => Outcome::Failed(format!("{why}; settled at the next start")),
+            (None, fate) => {
+                let outcome = match fate {
+                    Fate::Known(outcome) => outcome,
+                    Fate::Open(why) => Outcome::Failed(why),
+                };
+                let intent = intent(&one.deletion, &one.digest, "".into(), &one.proof);
+                store.note(self.hands.run, &intent, &outcome, self.now()).await?;
+                outcome
+            }
+        };
         self.log(&one, &outcome);
-        Ok(Deleted { deletion: one.deletion, digest: one.digest, role: one.role, outcome })
+        work.done.push(Deleted { deletion: one.deletion, digest: one.digest, role: one.role, outcome });
+        Ok(())
     }
 
-    /// What came of a request that failed, and whether that is known: the registry is asked what is so now.
-    async fn after(&self, one: &One, error: RegistryError) -> (Outcome, bool) {
+    /// What came of a request that failed: the registry is asked what is so now.
+    async fn after(&self, one: &One, error: RegistryError) -> Fate {
         self.brake.failed(&error);
         match self.target.reader.has_manifest(self.repository, &one.digest).await {
             Ok(true) if error.kind == RegistryErrorKind::Locked => {
-                (Outcome::Skipped(Skip::Locked(error.message)), true)
+                Fate::Known(Outcome::Skipped(Skip::Locked(error.message)))
             }
-            Ok(true) => (Outcome::Failed(error.message), true),
-            Ok(false) => (Outcome::Done(format!("it is gone, although: {}", error.message)), true),
-            Err(second) => {
-                let why = format!("{}; then looking at it failed: {}", error.message, second.message);
-                (Outcome::Failed(format!("{why}; settled at the next start")), false)
-            }
+            // The request may still be on its way.
+            Ok(true) if error.kind == RegistryErrorKind::Connection => Fate::Open(error.message),
+            Ok(true) => Fate::Known(Outcome::Failed(error.message)),
+            Ok(false) => Fate::Known(Outcome::Done(format!("it is gone, although: {}", error.message))),
+            Err(second) => Fate::Open(format!("{}; then looking at it failed: {}", error.message, second.message)),
         }
     }
 
@@ -284,54 +364,112 @@ impl Site<'_> {
         self.target.reader.manifest(self.repository, digest).await
     }
 
+    async fn delete(&self, one: &One, begun: &HashMap<Digest, Begun>, now: &Now) -> Fate {
+        let fate = match self.try_to(one, begun, now).await {
+            Ok(fate) => fate,
+            Err(error) => self.after(one, error).await,
+        };
+        match fate {
+            // It was there a moment ago, when it was journaled.
+            Fate::Known(Outcome::Skipped(Skip::Gone)) if one.role.is_some() && begun.contains_key(&one.digest) => {
+                Fate::Known(Outcome::Done("it went with what it hangs on".to_owned()))
+            }
+            fate => fate,
+        }
+    }
+
     /// Looks at the manifest and deletes it. The looks come right before each request.
-    async fn delete(&self, one: &One, now: &Now) -> Result<Outcome, RegistryError> {
+    async fn try_to(&self, one: &One, begun: &HashMap<Digest, Begun>, now: &Now) -> Result<Fate, RegistryError> {
         let Target { reader, writer } = self.target;
-        let kept = |why: String| Ok(Outcome::Skipped(Skip::Kept(why)));
         for _ in 0..MOST_TRIES {
             writer.ready().await;
             if let Some(skip) = self.brake.reason(self.hands) {
-                return Ok(Outcome::Skipped(skip));
+                return Ok(Fate::Known(Outcome::Skipped(skip)));
             }
+            if let Some(skip) = self.refers_to(one, begun, now).await? {
+                return Ok(Fate::Known(Outcome::Skipped(skip)));
+            }
+            if let Some(skip) = self.referred_to(&one.digest, begun).await? {
+                return Ok(Fate::Known(Outcome::Skipped(skip)));
+            }
+            // Last of all, because a tag is what comes most easily.
             let Some(seen) = reader.manifest_now(self.repository, &one.digest).await? else {
-                return Ok(Outcome::Skipped(Skip::Gone));
+                return Ok(Fate::Known(Outcome::Skipped(Skip::Gone)));
             };
             if let Some(tag) = seen.tags.first() {
-                return kept(format!("tag {tag} names it"));
+                return Ok(Fate::kept(format!("tag {tag} names it")));
             }
             if let Some(lock) = seen.lock {
-                return Ok(Outcome::Skipped(Skip::Locked(format!("it has a {} lock", lock.label()))));
+                return Ok(Fate::Known(Outcome::Skipped(Skip::Locked(format!("it has a {} lock", lock.label())))));
             }
-            let then = now.repository.untagged.get(&one.digest).copied().flatten();
-            if one.role.is_none() && seen.changed_at.zip(then).is_some_and(|(seen, then)| seen > then) {
-                return kept("it was changed meanwhile".to_owned());
-            }
-            // Registries delete what refers to a manifest with it, so all of that must be meant to go.
-            let referrers = reader.referrers(self.repository, &one.digest).await?;
-            if let Some(other) = referrers.iter().find(|digest| !now.meant.contains(digest)) {
-                return kept(format!("{other} refers to it, and is not to be deleted"));
+            // Whatever was known when its time was reckoned lies before the end of that time.
+            let known = now.changed_at(&one.digest).map_or(one.deletion.due_at, |then| then.min(one.deletion.due_at));
+            if one.role.is_none() && seen.changed_at.is_some_and(|seen| seen > known) {
+                return Ok(Fate::kept("it was changed meanwhile".to_owned()));
             }
             match writer.delete_manifest(self.repository, &one.digest).await {
                 Ok(Removed::Done { evidence, .. }) => {
                     self.brake.succeeded();
                     return self.confirmed(one, evidence).await;
                 }
-                Ok(Removed::AlreadyGone) => return Ok(Outcome::Skipped(Skip::Gone)),
+                Ok(Removed::AlreadyGone) => return Ok(Fate::Known(Outcome::Skipped(Skip::Gone))),
                 Err(error) if error.kind == RegistryErrorKind::Throttled => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Outcome::Failed("the registry puts deletions off again and again".to_owned()))
+        Ok(Fate::Known(Outcome::Failed("the registry puts deletions off again and again".to_owned())))
+    }
+
+    /// Why a manifest stays as what refers to something that stays. A list may not say that an image refers to anything,
+    /// but its bytes do.
+    async fn refers_to(
+        &self,
+        one: &One,
+        begun: &HashMap<Digest, Begun>,
+        now: &Now,
+    ) -> Result<Option<Skip>, RegistryError> {
+        let subject = begun.get(&one.digest).and_then(|begun| begun.subject.as_ref());
+        let Some(subject) = subject.filter(|subject| !now.gone.contains(*subject)) else { return Ok(None) };
+        let there = self.target.reader.has_manifest(self.repository, subject).await?;
+        Ok(there.then(|| Skip::Kept(format!("{subject}, which it refers to, stays"))))
+    }
+
+    /// Why a manifest stays because of what refers to it, directly or not. Registries delete all of that with it, so all
+    /// of it must be meant to go, be journaled, and have neither tag nor lock.
+    async fn referred_to(&self, digest: &Digest, begun: &HashMap<Digest, Begun>) -> Result<Option<Skip>, RegistryError> {
+        let reader = &self.target.reader;
+        let (mut seen, mut open) = (BTreeSet::new(), vec![digest.clone()]);
+        while let Some(next) = open.pop() {
+            for referrer in reader.referrers(self.repository, &next).await? {
+                if !seen.insert(referrer.clone()) {
+                    continue;
+                }
+                if !begun.contains_key(&referrer) {
+                    return Ok(Some(Skip::Kept(format!("{referrer} refers to it, and is not to be deleted"))));
+                }
+                let Some(facts) = reader.manifest_now(self.repository, &referrer).await? else { continue };
+                if let Some(tag) = facts.tags.first() {
+                    return Ok(Some(Skip::Kept(format!("tag {tag} names {referrer}, which refers to it"))));
+                }
+                if let Some(lock) = facts.lock {
+                    let why = format!("{referrer}, which refers to it, has a {} lock", lock.label());
+                    return Ok(Some(Skip::Locked(why)));
+                }
+                open.push(referrer);
+            }
+        }
+        Ok(None)
     }
 
     /// An answer alone is no proof.
-    async fn confirmed(&self, one: &One, evidence: String) -> Result<Outcome, RegistryError> {
+    async fn confirmed(&self, one: &One, evidence: String) -> Result<Fate, RegistryError> {
         if self.target.reader.has_manifest(self.repository, &one.digest).await? {
             let why = format!("the registry said that it deleted {}, and it is still there", one.digest);
             self.brake.stop(why.clone());
-            return Ok(Outcome::Failed(why));
+            // It may only be late.
+            return Ok(Fate::Open(why));
         }
-        Ok(Outcome::Done(evidence))
+        Ok(Fate::Known(Outcome::Done(evidence)))
     }
 
     fn log(&self, one: &One, outcome: &Outcome) {
@@ -346,78 +484,5 @@ impl Site<'_> {
                 tracing::error!(%registry, %repository, %digest, %tag, error, "could not delete an untagged manifest");
             }
         }
-    }
-}
-
-/// A repository as it is right before something is deleted from it.
-struct Now {
-    repository: Repository,
-    /// Everything that is to go.
-    meant: BTreeSet<Digest>,
-    /// What went.
-    gone: BTreeSet<Digest>,
-    tags: HashMap<Digest, TagName>,
-    indexes: HashMap<Digest, Vec<Digest>>,
-    referrers: HashMap<Digest, Vec<Digest>>,
-}
-
-impl Now {
-    fn new(repository: Repository, meant: BTreeSet<Digest>) -> Self {
-        let (mut indexes, mut referrers) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
-        for (digest, manifest) in &repository.manifests {
-            for child in &manifest.children {
-                indexes.entry(child.clone()).or_default().push(digest.clone());
-            }
-            if let Some(subject) = manifest.subject.as_deref() {
-                referrers.entry(subject.clone()).or_default().push(digest.clone());
-            }
-        }
-        let tags = repository.tags.iter().filter_map(|tag| Some((tag.digest.clone()?, tag.name.clone()))).collect();
-        Self { repository, meant, gone: BTreeSet::new(), tags, indexes, referrers }
-    }
-
-    fn subject(&self, digest: &Digest) -> Option<&Digest> {
-        self.repository.manifests.get(digest)?.subject.as_deref()
-    }
-
-    /// What must go before a manifest, as far as it is there: the indexes that list it and what it refers to.
-    fn above<'a>(&'a self, one: &'a One) -> impl Iterator<Item = &'a Digest> {
-        let accompanied = companion_subject(&one.deletion.tag).filter(|_| one.role.is_none());
-        let accompanied = accompanied.and_then(|subject| self.meant.get(&subject).or_else(|| self.key_of(&subject)));
-        let indexes = self.indexes.get(&one.digest).into_iter().flatten();
-        let there = |digest: &&Digest| !self.gone.contains(*digest) && self.repository.manifests.contains_key(*digest);
-        indexes.chain(self.subject(&one.digest)).chain(accompanied).filter(there)
-    }
-
-    fn key_of(&self, digest: &Digest) -> Option<&Digest> {
-        self.repository.manifests.get_key_value(digest).map(|(digest, _)| digest)
-    }
-
-    /// Takes out of `ones` what refers to a manifest, directly or not, in the order in which it goes.
-    fn referrers_among(&self, digest: &Digest, ones: &mut HashMap<Digest, One>) -> Vec<One> {
-        let (mut found, mut open): (Vec<One>, _) = (Vec::new(), vec![digest.clone()]);
-        while let Some(next) = open.pop() {
-            for referrer in self.referrers.get(&next).into_iter().flatten() {
-                if let Some(one) = ones.remove(referrer) {
-                    open.push(one.digest.clone());
-                    found.push(one);
-                }
-            }
-        }
-        found
-    }
-
-    /// Why a manifest stays now.
-    fn keeps(&self, one: &One) -> Option<String> {
-        let digest = &one.digest;
-        if let Some(tag) = self.tags.get(digest) {
-            return Some(format!("tag {tag} names it"));
-        }
-        if let Some(above) = self.above(one).next() {
-            return Some(format!("{above}, which lists it or which it refers to, stays"));
-        }
-        let mut referrers = self.referrers.get(digest).into_iter().flatten();
-        let other = referrers.find(|referrer| !self.meant.contains(*referrer) && !self.gone.contains(*referrer))?;
-        Some(format!("{other} refers to it, and is not to be deleted"))
     }
 }

@@ -15,9 +15,7 @@ use futures::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Brake, Hands, MOST_TRIES, Target};
-use crate::domain::{
-    Action, Along, Deletion, Digest, Gap, Intent, Outcome, RegistryName, RepositoryName, Role, Skip,
-};
+use crate::domain::{Action, Along, Deletion, Digest, Gap, Intent, Outcome, RegistryName, RepositoryName, Role, Skip};
 use crate::registry::{self, ContentCache as _, RawManifest, RegistryError, RegistryErrorKind, Removed};
 use crate::store::{JournalId, StoreError};
 use now::Now;
@@ -436,7 +434,11 @@ impl Site<'_> {
 
     /// Why a manifest stays because of what refers to it, directly or not. Registries delete all of that with it, so all
     /// of it must be meant to go, be journaled, and have neither tag nor lock.
-    async fn referred_to(&self, digest: &Digest, begun: &HashMap<Digest, Begun>) -> Result<Option<Skip>, RegistryError> {
+    async fn referred_to(
+        &self,
+        digest: &Digest,
+        begun: &HashMap<Digest, Begun>,
+    ) -> Result<Option<Skip>, RegistryError> {
         let reader = &self.target.reader;
         let (mut seen, mut open) = (BTreeSet::new(), vec![digest.clone()]);
         while let Some(next) = open.pop() {

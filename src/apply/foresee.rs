@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use crate::domain::{Digest, RegistryName, RepositoryName};
-use crate::registry::{RegistryError, RegistryReader};
+use super::again::{self, Unread};
+use crate::domain::{Digest, RegistryName};
+use crate::registry::RegistryReader;
 use crate::store::{JournalEntry, Store, StoreError, StoreErrorKind};
 
 /// A removal, and what putting its tag back would come to.
@@ -110,40 +109,21 @@ async fn outlook(
         Ok(false) => {}
         Err(error) => return Ok(Outlook::Unknown(error.message)),
     }
-    match lost(&**reader, &removed.repository, &manifest.bytes).await {
-        Ok(None) => {}
-        Ok(Some(child)) => return Ok(Outlook::Impossible(without(&child))),
-        Err(error) => return Ok(Outlook::Unknown(error.message)),
+    let within = match again::within(store, &**reader, removed, &manifest.bytes).await {
+        Ok(within) => within,
+        Err(Unread::Registry(error)) => return Ok(Outlook::Unknown(error.message)),
+        Err(Unread::Store(error)) => return Err(error),
+    };
+    if let Some(child) = within.lost {
+        return Ok(Outlook::Impossible(again::without(&child)));
     }
-    Ok(Outlook::Doubtful(
-        "the registry has collected its manifest, which is put again from the journal; that works only while its layers \
-         and configuration are there"
-            .to_owned(),
-    ))
-}
-
-/// The first manifest that an index lists and the registry no longer has.
-pub(super) async fn lost(
-    reader: &dyn RegistryReader,
-    repository: &RepositoryName,
-    manifest: &[u8],
-) -> Result<Option<Digest>, RegistryError> {
-    for child in children(manifest) {
-        if !reader.has_manifest(repository, &child).await? {
-            return Ok(Some(child));
+    let why = match again::deletion_since(store, entry).await? {
+        Some(deletion) => {
+            let also = again::referrers(store, entry, &within.kept).await?.len() + within.kept.len();
+            let also = if also > 0 { format!(", with {also} more that went along") } else { String::new() };
+            format!("{}; it is put again from the journal{also}", again::deleted(&deletion))
         }
-    }
-    Ok(None)
-}
-
-/// Why an index cannot come back without one of its images.
-pub(super) fn without(child: &Digest) -> String {
-    format!("the registry has collected {child}, which is in it; put that back or push it first")
-}
-
-/// The manifests that an index lists; none of anything else.
-fn children(manifest: &[u8]) -> Vec<Digest> {
-    let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
-    let listed = manifest["manifests"].as_array().into_iter().flatten();
-    listed.filter_map(|child| child["digest"].as_str()?.parse().ok()).collect()
+        None => "the registry has collected its manifest, which is put again from the journal".to_owned(),
+    };
+    Ok(Outlook::Doubtful(format!("{why}; that works only while its layers and configuration are there")))
 }

@@ -3,6 +3,7 @@
 //! Nothing is chosen here. What comes in is a list of [`Order`]s that were decided elsewhere; all that may happen to one
 //! of them here is that it is skipped. Whatever cannot be journaled is not done.
 
+mod again;
 mod delete;
 mod foresee;
 mod manifest;

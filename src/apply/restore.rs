@@ -4,13 +4,13 @@ use crate::domain::{Action, Intent, Outcome, Skip};
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind};
 use crate::store::{JournalEntry, StoreError, StoreErrorKind};
 
-use super::foresee::{lost, without};
+use super::again::{self, Unread, Within};
 use super::{Hands, MOST_TRIES, Target};
 
-/// What came of putting one tag back.
+/// What came of putting one tag back, or a manifest that went along with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
-    /// The tag, its digest, and where it belongs.
+    /// The tag, its digest, and where it belongs; for a manifest put by its digest, the tag is that of what it belongs to.
     pub intent: Intent,
     /// What came of it.
     pub outcome: Outcome,
@@ -21,7 +21,8 @@ pub struct Restored {
 /// Puts back the tags of journaled removals.
 ///
 /// A tag that somebody pushed again meanwhile is left alone. What fails is tried once more after the others, because an
-/// index can only come back after the images in it.
+/// index can only come back after the images in it. What Tagwarden deleted with a manifest comes back with it, by its
+/// digest: the images of an index before it, what referred to it afterwards.
 ///
 /// # Errors
 /// When the journal could not be read or written.
@@ -29,7 +30,7 @@ pub async fn restore(hands: &Hands, entries: Vec<JournalEntry>) -> Result<Vec<Re
     let mut restored = Vec::new();
     let mut again = Vec::new();
     for entry in entries {
-        let done = one(hands, &entry).await?;
+        let done = one(hands, &entry, &mut restored).await?;
         if matches!(done.outcome, Outcome::Failed(_)) {
             again.push(entry);
         } else {
@@ -37,12 +38,14 @@ pub async fn restore(hands: &Hands, entries: Vec<JournalEntry>) -> Result<Vec<Re
         }
     }
     for entry in again {
-        restored.push(one(hands, &entry).await?);
+        let done = one(hands, &entry, &mut restored).await?;
+        restored.push(done);
     }
     Ok(restored)
 }
 
-async fn one(hands: &Hands, entry: &JournalEntry) -> Result<Restored, StoreError> {
+/// Puts back one tag; what comes back along with it is added to `along`.
+async fn one(hands: &Hands, entry: &JournalEntry, along: &mut Vec<Restored>) -> Result<Restored, StoreError> {
     let removed = &entry.intent;
     let intent = Intent { action: Action::Restore, policy: None, ..removed.clone() };
     let Some(target) = hands.targets.get(&removed.registry) else {
@@ -69,13 +72,91 @@ async fn one(hands: &Hands, entry: &JournalEntry) -> Result<Restored, StoreError
         }
         Err(error) => return Err(error),
     };
+    let within = match again::within(&hands.store, &*target.reader, removed, &manifest.bytes).await {
+        Ok(within) => within,
+        Err(Unread::Registry(error)) => return note(hands, intent, Outcome::Failed(error.message), false).await,
+        Err(Unread::Store(error)) => return Err(error),
+    };
+    for child in &within.kept {
+        let child = put_along(hands, target, removed, child).await?;
+        if let Outcome::Failed(why) = &child.outcome {
+            let why = format!("{}, which is in it, could not be put back: {why}", child.intent.digest);
+            return note(hands, intent, Outcome::Failed(why), false).await;
+        }
+        along.push(child);
+    }
     let id = hands.store.intend(hands.run, &intent, &manifest, (hands.clock)()).await?;
+    let deletion = again::deletion_since(&hands.store, entry).await?;
     let outcome = match put(target, &intent, &manifest).await {
         Ok(()) => Outcome::Done(String::new()),
-        Err(error) => Outcome::Failed(explain(target, &intent, &manifest, &error).await),
+        Err(error) => Outcome::Failed(explain(&error, &within, deletion.as_ref())),
+    };
+    hands.store.settle(id, &outcome, (hands.clock)()).await?;
+    if deletion.is_some() && matches!(outcome, Outcome::Done(_)) {
+        for referrer in again::referrers(&hands.store, entry, &within.kept).await? {
+            along.extend(put_referrer(hands, target, removed, &referrer).await?);
+        }
+    }
+    Ok(Restored { intent, outcome, already_there: false })
+}
+
+/// Puts what referred to a manifest that is back, with the images in it where it is an index.
+async fn put_referrer(
+    hands: &Hands,
+    target: &Target,
+    place: &Intent,
+    referrer: &RawManifest,
+) -> Result<Vec<Restored>, StoreError> {
+    // What the registry does not say is found out by trying.
+    if let Ok(true) = target.reader.has_manifest(&place.repository, &referrer.digest).await {
+        return Ok(Vec::new());
+    }
+    let within = match again::within(&hands.store, &*target.reader, place, &referrer.bytes).await {
+        Err(Unread::Store(error)) => return Err(error),
+        within => within.unwrap_or_default(),
+    };
+    let mut put = Vec::new();
+    for manifest in within.kept.iter().chain([referrer]) {
+        put.push(put_along(hands, target, place, manifest).await?);
+    }
+    Ok(put)
+}
+
+/// Puts a manifest by its digest, because what is put back under a tag needs it or was accompanied by it.
+async fn put_along(
+    hands: &Hands,
+    target: &Target,
+    place: &Intent,
+    manifest: &RawManifest,
+) -> Result<Restored, StoreError> {
+    let (digest, media_type) = (manifest.digest.clone(), manifest.media_type.clone());
+    let intent = Intent { action: Action::RestoreManifest, policy: None, digest, media_type, ..place.clone() };
+    let id = hands.store.intend(hands.run, &intent, manifest, (hands.clock)()).await?;
+    let outcome = match put_by_digest(target, &intent, manifest).await {
+        Ok(()) => Outcome::Done(String::new()),
+        Err(error) => Outcome::Failed(format!("{}; {PUSH_AGAIN}", error.message)),
     };
     hands.store.settle(id, &outcome, (hands.clock)()).await?;
     Ok(Restored { intent, outcome, already_there: false })
+}
+
+/// Puts it by its digest, and looks whether it is there.
+async fn put_by_digest(target: &Target, intent: &Intent, manifest: &RawManifest) -> Result<(), RegistryError> {
+    let mut tries = 1;
+    loop {
+        let put = target.writer.put_manifest(&intent.repository, manifest).await;
+        let there = target.reader.has_manifest(&intent.repository, &manifest.digest).await;
+        match (put, there) {
+            // It may say that it failed, and have done it.
+            (_, Ok(true)) => return Ok(()),
+            (Err(error), Ok(false)) if error.kind == RegistryErrorKind::Throttled && tries < MOST_TRIES => tries += 1,
+            (Err(error), _) | (Ok(()), Err(error)) => return Err(error),
+            (Ok(()), Ok(false)) => {
+                let message = "the registry took the manifest, and does not have it".to_owned();
+                return Err(RegistryError { kind: RegistryErrorKind::DigestMismatch, message });
+            }
+        }
+    }
 }
 
 /// Puts it, and looks whether it is there: an answer alone is no proof.
@@ -104,16 +185,16 @@ pub(super) async fn put(target: &Target, intent: &Intent, manifest: &RawManifest
     }
 }
 
+const PUSH_AGAIN: &str = "if the registry has collected the image's blobs or manifests since, it cannot come back from here: push the image \
+     again";
+
 /// What kept a tag from coming back: for an index the image in it that is gone, else the registry's own words.
-async fn explain(target: &Target, intent: &Intent, manifest: &RawManifest, error: &RegistryError) -> String {
-    if let Ok(Some(child)) = lost(&*target.reader, &intent.repository, &manifest.bytes).await {
-        return format!("{}: {}", error.message, without(&child));
+fn explain(error: &RegistryError, within: &Within, deletion: Option<&JournalEntry>) -> String {
+    if let Some(child) = &within.lost {
+        return format!("{}: {}", error.message, again::without(child));
     }
-    format!(
-        "{}; if the registry has collected the image's blobs or manifests since, it cannot come back from here: push the \
-         image again",
-        error.message
-    )
+    let deleted = deletion.map_or_else(String::new, |deletion| format!("; {}", again::deleted(deletion)));
+    format!("{}{deleted}; {PUSH_AGAIN}", error.message)
 }
 
 async fn note(hands: &Hands, intent: Intent, outcome: Outcome, already_there: bool) -> Result<Restored, StoreError> {

@@ -11,8 +11,9 @@ use crate::store::{JournalEntry, Store, StoreError};
 
 /// Settles what an earlier run left open, and gives the entries with the outcome found.
 ///
-/// A tag that is gone was removed; one that is still at its digest was not. So it is with a manifest that was deleted. Where a registry cannot say, the entry stays
-/// open until the next start; so does one so young that the registry may still be about to do what was asked of it.
+/// A tag that is gone was removed; one that is still at its digest was not. So it is with a manifest that was deleted or
+/// put by its digest. Where a registry cannot say, the entry stays open until the next start; so does one so young that
+/// the registry may still be about to do what was asked of it.
 ///
 /// # Errors
 /// When the journal could not be read or written.
@@ -49,7 +50,7 @@ pub async fn settle(
                 }
                 Outcome::Skipped(Skip::Settled("the tag is still there at its digest".to_owned()))
             }
-            (Action::Restore, Some(found)) if found == intent.digest => {
+            (Action::Restore | Action::RestoreManifest, Some(found)) if found == intent.digest => {
                 Outcome::Done("found put back at the next start".to_owned())
             }
             (Action::DeleteUntagged, None) => Outcome::Done("found gone at the next start".to_owned()),
@@ -57,8 +58,11 @@ pub async fn settle(
             (Action::DeleteUntagged, Some(_)) => {
                 Outcome::Skipped(Skip::Settled("the manifest is still there".to_owned()))
             }
-            (Action::Remove(_) | Action::Restore, Some(to)) => Outcome::Skipped(Skip::Moved { to }),
-            (Action::Restore, None) if young => continue,
+            (Action::Remove(_) | Action::Restore | Action::RestoreManifest, Some(to)) => {
+                Outcome::Skipped(Skip::Moved { to })
+            }
+            (Action::Restore | Action::RestoreManifest, None) if young => continue,
+            (Action::RestoreManifest, None) => Outcome::Skipped(Skip::Settled("the manifest is not there".to_owned())),
             (Action::Restore, None) => Outcome::Skipped(Skip::Settled("the tag is not there".to_owned())),
         };
         store.settle(entry.id, &outcome, now).await?;
@@ -69,9 +73,9 @@ pub async fn settle(
     Ok(settled)
 }
 
-/// The digest that an intent's tag names now; for the deletion of a manifest, its own where it is still there.
+/// The digest that an intent's tag names now; for what is done to a manifest by its digest, that digest where it is there.
 async fn there(reader: &dyn RegistryReader, intent: &Intent) -> Result<Option<Digest>, RegistryError> {
-    if intent.action == Action::DeleteUntagged {
+    if matches!(intent.action, Action::DeleteUntagged | Action::RestoreManifest) {
         let there = reader.has_manifest(&intent.repository, &intent.digest).await?;
         return Ok(there.then(|| intent.digest.clone()));
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::apply::{Foreseen, Restored};
-use crate::domain::{Intent, Outcome, Role};
+use crate::domain::{Action, Intent, Outcome, Role};
 use crate::report::{self, RunView};
 use crate::run::{Aftermath, Ended, Restorable, RestoreEnded};
 use crate::store::RunRecord;
@@ -106,7 +106,8 @@ pub(super) fn restored_text(ended: &RestoreEnded) -> String {
     let mut out = String::new();
     for restored in &ended.restored {
         let Restored { intent, outcome, .. } = restored;
-        let name = format!("{}/{}:{}", intent.registry, intent.repository, intent.tag);
+        let by_digest = intent.action == Action::RestoreManifest;
+        let name = if by_digest { format!("{}, with it", intent.name()) } else { intent.name() };
         let words = report::outcome_words(outcome);
         let label = if matches!(outcome, Outcome::Done(_)) { "restored" } else { outcome.label() };
         let _ = writeln!(out, "{label:<8} {name} {} {words}", intent.digest.short());

@@ -33,6 +33,9 @@ pub enum Action {
     Remove(RemovalMethod),
     /// It is put back.
     Restore,
+    /// A manifest that was deleted is put again by its digest, because what is put back under the tag contains it, or
+    /// because it refers to that.
+    RestoreManifest,
     /// The manifest, untagged long ago, is deleted. The tag is the last that it had, or that what it goes along with had.
     DeleteUntagged,
 }
@@ -87,13 +90,14 @@ impl Intent {
 }
 
 impl Action {
-    /// The label used in the journal: `untag`, `delete-manifest`, `restore`, `delete-untagged`.
+    /// The label used in the journal: `untag`, `delete-manifest`, `restore`, `restore-manifest`, `delete-untagged`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::Remove(RemovalMethod::Untag) => "untag",
             Self::Remove(RemovalMethod::DeleteManifest) => "delete-manifest",
             Self::Restore => "restore",
+            Self::RestoreManifest => "restore-manifest",
             Self::DeleteUntagged => "delete-untagged",
         }
     }

@@ -15,7 +15,7 @@ use super::reason::minute;
 use super::storage::parts;
 use super::words::{bytes, count, counted, plain};
 use super::{Format, PlanDocument};
-use crate::domain::{Action, Outcome};
+use crate::domain::{Action, Outcome, RemovalMethod};
 use crate::store::{Circumstances, JournalEntry, RunRecord};
 
 /// A run as people and scripts read it.
@@ -73,8 +73,8 @@ pub struct CircumstancesView {
 /// What was done to one tag, or why not.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EntryView {
-    /// `untag`, `delete-manifest`, `restore` or `delete-untagged`: the tag is then the last that the manifest had, or that
-    /// what it went along with had.
+    /// `untag`, `delete-manifest`, `restore`, `restore-manifest` or `delete-untagged`. With the last two the tag is the last
+    /// that the manifest had, or that what it hangs on had.
     pub action: String,
     /// The registry.
     pub registry: String,
@@ -303,8 +303,8 @@ impl EntryView {
     }
 
     fn was_removed(&self) -> bool {
-        let tag = self.action != Action::Restore.label() && !self.is_deletion();
-        tag && self.outcome.as_deref() == Some("done")
+        let tag = [Action::Remove(RemovalMethod::Untag), Action::Remove(RemovalMethod::DeleteManifest)];
+        tag.iter().any(|action| self.action == action.label()) && self.outcome.as_deref() == Some("done")
     }
 }
 

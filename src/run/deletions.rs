@@ -14,7 +14,7 @@ use crate::domain::{
 use crate::engine::{self, Finding, Grace};
 use crate::registry::{self, LookFor, Scope};
 use crate::report::{DeletionView, PlanDocument, ReasonView};
-use crate::store::{JournalEntry, StoreErrorKind};
+use crate::store::{JournalEntry, StoreErrorKind, Told};
 
 /// What the journal says of untagged manifests, before the registries are read.
 #[derive(Default)]
@@ -92,11 +92,14 @@ impl House {
                 continue;
             }
             let (mut due, mut others, mut waits) = (Vec::new(), Vec::new(), Vec::new());
-            let mut visit = |untagged: Untagged, entries| {
-                if within.is_some_and(|repositories| !repositories.contains(&untagged.repository)) {
+            let mut visit = |told: Told| {
+                let (Told::Untagged { untagged: Untagged { repository, digest, .. }, .. }
+                | Told::Held { repository, digest }) = &told;
+                if within.is_some_and(|repositories| !repositories.contains(repository)) {
                     return;
                 }
-                let other = (untagged.registry.clone(), untagged.repository.clone(), untagged.digest.clone());
+                let other = (name.clone(), repository.clone(), digest.clone());
+                let Told::Untagged { untagged, entries } = told else { return others.push(other) };
                 match engine::grace(rules, &untagged, None, now) {
                     Grace::Over(_) => due.push((untagged, entries)),
                     Grace::NotAsked => others.push(other),
@@ -141,8 +144,11 @@ impl House {
             return Ok(None);
         }
         let (rules, mut until) = (self.rules(), None);
-        let mut visit = |untagged: Untagged, _| {
-            if untagged.repository == *repository && untagged.digest == *digest {
+        let mut visit = |told: Told| {
+            if let Told::Untagged { untagged, .. } = told
+                && untagged.repository == *repository
+                && untagged.digest == *digest
+            {
                 until = match engine::grace(&rules, &untagged, None, now) {
                     Grace::NotAsked => None,
                     Grace::Until(at) | Grace::Over(at) => Some(at),

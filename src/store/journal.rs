@@ -240,6 +240,29 @@ impl Store {
         Ok(self.entries(rows.fetch_all(&self.0.readers).await)?.pop())
     }
 
+    /// The deletions of manifests that were done under a tag since an entry, in order: those of the manifest that lost it
+    /// and of what went along.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn deletions_under(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &TagName,
+        since: JournalId,
+    ) -> Result<Vec<JournalEntry>, StoreError> {
+        let rows = sqlx::query_as(select_entries!(
+            "WHERE registry = ?1 AND repository = ?2 AND tag = ?3 AND outcome = 'done' AND action = 'delete-untagged'
+             AND id > ?4 ORDER BY id"
+        ))
+        .bind(registry.as_str())
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .bind(since.0);
+        self.entries(rows.fetch_all(&self.0.readers).await)
+    }
+
     /// The last removal of a tag that was done.
     ///
     /// # Errors
@@ -273,7 +296,7 @@ impl Store {
     ) -> Result<Vec<JournalEntry>, StoreError> {
         let rows = sqlx::query_as(select_entries!(
             "WHERE id IN (SELECT max(id) FROM journal WHERE registry = ?1 AND repository = ?2 AND outcome = 'done'
-                          AND action <> 'delete-untagged' GROUP BY tag)
+                          AND action NOT IN ('delete-untagged', 'restore-manifest') GROUP BY tag)
              AND action <> 'restore' AND settled_at >= ?3 ORDER BY id DESC"
         ))
         .bind(registry.as_str())
@@ -449,6 +472,7 @@ fn action(label: &str) -> Option<Action> {
         Action::Remove(RemovalMethod::Untag),
         Action::Remove(RemovalMethod::DeleteManifest),
         Action::Restore,
+        Action::RestoreManifest,
         Action::DeleteUntagged,
     ];
     all.into_iter().find(|action| action.label() == label)

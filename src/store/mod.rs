@@ -39,6 +39,7 @@ pub use pack::Unpacker;
 pub use runs::{NewRun, RunEnd, RunKind, RunRecord};
 pub use sources::LastAnswer;
 pub use tidy::KeepSince;
+pub use untagged::Told;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 

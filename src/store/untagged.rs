@@ -1,6 +1,6 @@
 //! What the journal tells of manifests that tags were taken from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
@@ -8,6 +8,25 @@ use jiff::Timestamp;
 use super::journal::JournalId;
 use super::{Store, StoreError};
 use crate::domain::{Action, Digest, RegistryName, RemovalMethod, RepositoryName, Skip, TagName, TakenTag, Untagged};
+
+/// What the journal tells of a manifest that Tagwarden took tags from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It is there by the journal's word, without its tags.
+    Untagged {
+        /// The manifest, each of its tags with the first of its policies only.
+        untagged: Untagged,
+        /// The entries of its tags, in the same order; they have all of their policies.
+        entries: Vec<JournalId>,
+    },
+    /// Something about it is not settled, or all of its tags were put back: it is no business of anybody's deletion.
+    Held {
+        /// The repository.
+        repository: RepositoryName,
+        /// Its digest.
+        digest: Digest,
+    },
+}
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -20,83 +39,79 @@ struct Row {
     skip: Option<String>,
     policy: Option<String>,
     settled_at: Option<String>,
+    /// Whether it is a deletion that was not done while that of something it hangs on was.
+    parted: bool,
 }
 
-/// What the journal says of one digest in one repository.
+/// The entries of one digest in one repository.
 #[derive(Default)]
-struct Told {
-    /// The last that was done to each tag at this digest.
+struct Lines {
+    repository: String,
+    digest: String,
+    /// The last that was done to each tag at this digest since it was deleted, if it ever was.
     tags: BTreeMap<String, Row>,
-    /// The last word on its deletion.
-    deletion: Option<Row>,
+    /// The last deletion since then that left it behind, when what it hung on went.
+    left_over: Option<Row>,
     /// Whether something was begun of which nobody knows yet what came of it.
     open: bool,
 }
 
+/// In this order only one digest is held at a time. What was begun to be deleted with another manifest is looked up
+/// among the deletions under that one's tag in the same run.
+const ENTRIES: &str = "
+    SELECT id, repository, tag, digest, action, outcome, skip, policy, settled_at,
+           CASE WHEN action = 'delete-untagged' AND outcome <> 'done' THEN EXISTS (
+               SELECT 1 FROM journal AS other
+               WHERE other.registry = journal.registry AND other.repository = journal.repository
+                 AND other.tag = journal.tag AND other.run = journal.run AND other.digest <> journal.digest
+                 AND other.action = 'delete-untagged' AND (other.outcome = 'done' OR other.skip = 'gone')
+           ) ELSE 0 END AS parted
+    FROM journal
+    WHERE registry = ?1 AND (outcome = 'done' OR outcome IS NULL OR action = 'delete-untagged')
+    ORDER BY repository, digest, id";
+
 impl Store {
-    /// Goes through the manifests of a registry that Tagwarden took tags from and did not delete, repository by
-    /// repository: to `visit` each with the journal's entries for its tags, in the same order. Each tag has the first of
-    /// its policies only; the entry has all of them.
-    ///
-    /// One of which something is not settled yet is left out, and so is one of which every tag was put back.
+    /// Goes through the manifests of a registry that Tagwarden took tags from and did not delete, by repository and
+    /// digest, and tells `visit` of each.
     ///
     /// # Errors
     /// When the journal could not be read.
     pub async fn untagged(
         &self,
         registry: &RegistryName,
-        visit: &mut (dyn FnMut(Untagged, Vec<JournalId>) + Send),
+        visit: &mut (dyn FnMut(Told) + Send),
     ) -> Result<(), StoreError> {
-        // In the order of an index, so that only one repository is held at a time.
-        let query = "SELECT id, repository, tag, digest, action, outcome, skip, policy, settled_at FROM journal
-                     WHERE registry = ?1 AND (outcome = 'done' OR outcome IS NULL OR action = 'delete-untagged')
-                     ORDER BY repository, tag, id";
-        let mut rows = sqlx::query_as::<_, Row>(query).bind(registry.as_str()).fetch(&self.0.readers);
+        let mut rows = sqlx::query_as::<_, Row>(ENTRIES).bind(registry.as_str()).fetch(&self.0.readers);
         let fault = |error: sqlx::Error| self.fault("read what was untagged", &error);
-        let (mut repository, mut told) = (String::new(), HashMap::<String, Told>::new());
+        let mut lines = Lines::default();
         while let Some(row) = rows.try_next().await.map_err(fault)? {
-            if row.repository != repository {
-                self.tell(registry, &repository, std::mem::take(&mut told), visit)?;
-                repository.clone_from(&row.repository);
+            if row.repository != lines.repository || row.digest != lines.digest {
+                let next = Lines { repository: row.repository.clone(), digest: row.digest.clone(), ..Lines::default() };
+                self.tell(registry, std::mem::replace(&mut lines, next))?.into_iter().for_each(&mut *visit);
             }
-            let of_digest = told.entry(row.digest.clone()).or_default();
-            if row.outcome.is_none() {
-                of_digest.open = true;
-            } else if row.action == Action::DeleteUntagged.label() {
-                let later = of_digest.deletion.as_ref().is_none_or(|known| known.id < row.id);
-                of_digest.deletion = of_digest.deletion.take().filter(|_| !later).or(Some(row));
-            } else {
-                of_digest.tags.insert(row.tag.clone(), row);
-            }
+            lines.add(row);
         }
-        self.tell(registry, &repository, told, visit)
+        self.tell(registry, lines)?.into_iter().for_each(visit);
+        Ok(())
     }
 
-    fn tell(
-        &self,
-        registry: &RegistryName,
-        repository: &str,
-        told: HashMap<String, Told>,
-        visit: &mut (dyn FnMut(Untagged, Vec<JournalId>) + Send),
-    ) -> Result<(), StoreError> {
-        if told.is_empty() {
-            return Ok(());
+    /// What the entries of a digest say of it; nothing where it is not there without tags by our doing.
+    fn tell(&self, registry: &RegistryName, lines: Lines) -> Result<Option<Told>, StoreError> {
+        let taken: Vec<&Row> =
+            if lines.tags.is_empty() { lines.left_over.iter().collect() } else { lines.tags.values().collect() };
+        let destroyed = taken.iter().any(|row| row.action == Action::Remove(RemovalMethod::DeleteManifest).label());
+        if !lines.open && (taken.is_empty() || destroyed) {
+            return Ok(None);
         }
-        let repository: RepositoryName = self.read(repository)?;
-        let told: BTreeMap<String, Told> = told.into_iter().filter(|(_, told)| !told.open).collect();
-        for (digest, told) in told {
-            let (mut tags, mut ids) = (Vec::new(), Vec::new());
-            for row in told.taken() {
-                tags.push(self.taken(&row)?);
-                ids.push(JournalId(row.id));
-            }
-            if tags.iter().any(|tag| !tag.put_back) {
-                let digest: Digest = self.read(&digest)?;
-                let (registry, repository) = (registry.clone(), repository.clone());
-                visit(Untagged { registry, repository, digest, tags, manifest: None }, ids);
-            }
-        }
-        Ok(())
+        let (repository, digest) = (self.read(&lines.repository)?, self.read(&lines.digest)?);
+        let entries = taken.iter().map(|row| JournalId(row.id)).collect();
+        let tags = taken.iter().map(|row| self.taken(row)).collect::<Result<Vec<TakenTag>, _>>()?;
+        Ok(Some(if lines.open || tags.iter().all(|tag| tag.put_back) {
+            Told::Held { repository, digest }
+        } else {
+            let registry = registry.clone();
+            Told::Untagged { untagged: Untagged { registry, repository, digest, tags, manifest: None }, entries }
+        }))
     }
 
     fn taken(&self, row: &Row) -> Result<TakenTag, StoreError> {
@@ -110,19 +125,24 @@ impl Store {
     }
 }
 
-impl Told {
-    /// The entries of its tags since it was deleted, if it ever was; none where it is not there by our doing. What was
-    /// begun to be deleted with another one and is still there stands under that one's tag.
-    fn taken(self) -> Vec<Row> {
-        let deleted = self.deletion.as_ref().filter(|row| row.is_finished()).map_or(0, |row| row.id);
-        let mut since: Vec<Row> = self.tags.into_values().filter(|row| row.id > deleted).collect();
-        if since.iter().any(|row| row.action == Action::Remove(RemovalMethod::DeleteManifest).label()) {
-            return Vec::new();
+impl Lines {
+    /// One more entry, later than the others.
+    fn add(&mut self, row: Row) {
+        if row.outcome.is_none() {
+            self.open = true;
+        } else if row.action == Action::DeleteUntagged.label() {
+            if row.is_finished() {
+                self.tags.clear();
+                self.left_over = None;
+            } else if row.parted && row.is_left_over() {
+                self.left_over = Some(row);
+            }
+        } else if row.action == Action::RestoreManifest.label() {
+            // Wanted again, and by no tag's word.
+            self.left_over = None;
+        } else {
+            self.tags.insert(row.tag.clone(), row);
         }
-        if since.is_empty() {
-            since.extend(self.deletion.filter(Row::is_left_over));
-        }
-        since
     }
 }
 

@@ -43,9 +43,10 @@ impl Now {
             }
         }
         let named = repository.tags.iter().filter_map(|tag| Some((tag.digest.clone()?, tag.name.clone())));
-        let companions = repository.tags.iter().filter_map(|tag| {
-            Some((companion_name(&companion_subject(&tag.name)?), tag.name.clone()))
-        });
+        let companions = repository
+            .tags
+            .iter()
+            .filter_map(|tag| Some((companion_name(&companion_subject(&tag.name)?), tag.name.clone())));
         let (tags, companions) = (named.collect(), companions.collect());
         let (gone, unknown) = before.map_or_else(Default::default, |before| (before.gone, before.unknown));
         Self { at, gone, unknown, repository, tags, companions, indexes, referrers }

@@ -48,6 +48,7 @@ pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8,
         say(&format!("warning: {warning}"));
     }
     let mut remarks = policy_file::remarks(&policies, clock()());
+    remarks.extend(config::remarks(&settings, &policies));
     match run::recorded_remarks(&settings, &policies).await {
         Ok(recorded) => remarks.extend(recorded),
         Err(error) => say(&format!("warning: the policies are not held against the last plan: {error}")),

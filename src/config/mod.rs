@@ -3,6 +3,7 @@
 mod approvals;
 mod auth;
 mod azure;
+mod cross;
 mod kubernetes;
 mod layers;
 mod listen;
@@ -21,11 +22,12 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::domain::{Limits, Policy, RegistryName};
-use crate::policy_file::{Diagnostic, Fields, Node, PolicySet, Problems, Value, read};
+use crate::domain::{Limits, RegistryName};
+use crate::policy_file::{Diagnostic, Fields, Node, Problems, Value, read};
 use crate::registry::RegistrySettings;
 use crate::sources::SourceSettings;
 pub use approvals::{Approvals, Signer, SignerKey};
+pub use cross::{cross_check, remarks};
 pub use listen::listen_address;
 pub use notify::{Channel, Email, Encryption, NotifySettings, Occasion, Template};
 use reading::Reading;
@@ -322,52 +324,4 @@ fn limits(node: &Node, reading: &mut Reading) -> Option<Limits> {
     let delete = limit("delete", default.delete, u32::MAX, problems);
     fields.finish(|_| None, problems);
     Some(Limits { untag: untag?, percent: percent?, leave: leave?, delete: delete? })
-}
-
-/// What is wrong between settings and policies: registries that policies name and nobody configured, and times after which
-/// manifests would be deleted that do not fit the settings' own.
-#[must_use]
-pub fn cross_check(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
-    let mut problems = unknown_registries(settings, policies);
-    problems.extend(unfit_graces(settings, policies));
-    problems
-}
-
-/// The policies that would delete a manifest while its untag is still to be undoable, or when nobody knows of it any more.
-fn unfit_graces(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
-    let unfit = |policy: &Policy| {
-        let after = policy.delete_manifest_after.as_ref()?;
-        let (time, file) = (after.duration.unsigned_abs(), settings.file.display());
-        let (message, help) = if time < settings.undo_window {
-            let window = humantime::format_duration(settings.undo_window);
-            (
-                format!("`after {}` is sooner than the `undo_window` of {window} ends", after.written),
-                format!("wait at least that long, or shorten `undo_window` in {file}"),
-            )
-        } else if time >= settings.records.keep {
-            let keep = humantime::format_duration(settings.records.keep);
-            (
-                format!("`after {}` never comes: what was untagged is forgotten after {keep}", after.written),
-                format!("wait less long, or keep records longer: `records.keep` in {file}"),
-            )
-        } else {
-            return None;
-        };
-        Some(policies.places.get(&policy.name)?.then.as_ref()?.saying(message, help))
-    };
-    policies.policies.iter().filter_map(unfit).collect()
-}
-
-fn unknown_registries(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
-    let known: Vec<&str> = settings.registries.iter().map(|registry| registry.name.as_str()).collect();
-    let unknown = policies.registries.iter().filter(|(name, _)| !known.contains(&name.as_str()));
-    unknown
-        .map(|(name, place)| {
-            let (message, help) = read::unknown("registry", name.as_str(), "", &known);
-            let mut problem = place.clone();
-            problem.message = format!("{message}; {}", place.message);
-            problem.help = Some(format!("{help}, from {}", settings.file.display()));
-            problem
-        })
-        .collect()
 }

@@ -103,6 +103,15 @@ impl RegistrySettings {
 }
 
 impl RegistryKind {
+    /// Whether it lists manifests that have no tag: only then can it be known that no index holds one.
+    #[must_use]
+    pub fn lists_untagged(self) -> bool {
+        match self {
+            Self::Acr => true,
+            Self::Distribution => false,
+        }
+    }
+
     /// Requests in flight at once, unless the settings say otherwise.
     #[must_use]
     pub fn concurrency(self) -> usize {
@@ -226,7 +235,7 @@ pub trait RegistryReader: Send + Sync {
     /// Whether [`RegistryReader::repository`] lists every manifest, tagged or not, and so finds those that are looked
     /// for and every index that may hold them.
     fn lists_untagged(&self) -> bool {
-        false
+        self.settings().kind.lists_untagged()
     }
 
     /// Everything about one repository: tags, manifests, children, referrers. Failures become its gaps.

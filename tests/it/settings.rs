@@ -367,6 +367,19 @@ fn manifests_are_deleted_only_while_that_fits_the_settings() {
     let late = problems("20d", "records = { keep = \"15d\" }");
     assert_eq!(late.len(), 1, "{late:?}");
     assert!(late[0].contains("never comes: what was untagged is forgotten after 15days"), "{late:?}");
+
+    // Nothing is ever deleted where what has no tag is not listed.
+    let settings = load_in(folder.path(), LEAST, &[]).unwrap();
+    let policies = policy_file::load(&file).unwrap();
+    let remarks: Vec<String> =
+        config::remarks(&settings, &policies).iter().map(|remark| remark.diagnostic.message.clone()).collect();
+    let acr = LEAST.replace("distribution", "acr");
+    let settings = load_in(folder.path(), &acr, &[]).unwrap();
+    assert_eq!(config::remarks(&settings, &policies).len(), 0);
+    assert_eq!(
+        remarks,
+        ["`then` has no effect: what has no tag is not listed in contoso, so nothing is ever deleted there"]
+    );
 }
 
 #[test]

@@ -200,10 +200,6 @@ impl RegistryReader for AcrReader {
         Ok(catalogue)
     }
 
-    fn lists_untagged(&self) -> bool {
-        true
-    }
-
     async fn repository(
         &self,
         name: &RepositoryName,

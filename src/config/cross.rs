@@ -1,0 +1,75 @@
+//! Settings and policies held against each other.
+
+use super::Settings;
+use crate::domain::Policy;
+use crate::policy_file::{Diagnostic, PolicySet, Remark, Severity, read};
+
+/// What is wrong between settings and policies: registries that policies name and nobody configured, and times after which
+/// manifests would be deleted that do not fit the settings' own.
+#[must_use]
+pub fn cross_check(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
+    let mut problems = unknown_registries(settings, policies);
+    problems.extend(unfit_graces(settings, policies));
+    problems
+}
+
+/// The policies that would delete a manifest while its untag is still to be undoable, or when nobody knows of it any more.
+fn unfit_graces(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
+    let unfit = |policy: &Policy| {
+        let after = policy.delete_manifest_after.as_ref()?;
+        let (time, file) = (after.duration.unsigned_abs(), settings.file.display());
+        let (message, help) = if time < settings.undo_window {
+            let window = humantime::format_duration(settings.undo_window);
+            (
+                format!("`after {}` is sooner than the `undo_window` of {window} ends", after.written),
+                format!("wait at least that long, or shorten `undo_window` in {file}"),
+            )
+        } else if time >= settings.records.keep {
+            let keep = humantime::format_duration(settings.records.keep);
+            (
+                format!("`after {}` never comes: what was untagged is forgotten after {keep}", after.written),
+                format!("wait less long, or keep records longer: `records.keep` in {file}"),
+            )
+        } else {
+            return None;
+        };
+        Some(policies.places.get(&policy.name)?.then.as_ref()?.saying(message, help))
+    };
+    policies.policies.iter().filter_map(unfit).collect()
+}
+
+fn unknown_registries(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
+    let known: Vec<&str> = settings.registries.iter().map(|registry| registry.name.as_str()).collect();
+    let unknown = policies.registries.iter().filter(|(name, _)| !known.contains(&name.as_str()));
+    unknown
+        .map(|(name, place)| {
+            let (message, help) = read::unknown("registry", name.as_str(), "", &known);
+            let mut problem = place.clone();
+            problem.message = format!("{message}; {}", place.message);
+            problem.help = Some(format!("{help}, from {}", settings.file.display()));
+            problem
+        })
+        .collect()
+}
+
+/// What is sound and hardly meant: policies that would have manifests deleted where none ever is.
+#[must_use]
+pub fn remarks(settings: &Settings, policies: &PolicySet) -> Vec<Remark> {
+    let in_vain = |policy: &Policy| {
+        policy.delete_manifest_after.as_ref()?;
+        let covered: Vec<_> = settings.registries.iter().filter(|registry| policy.covers(&registry.name)).collect();
+        if covered.is_empty() || covered.iter().any(|registry| registry.kind.lists_untagged()) {
+            return None;
+        }
+        let names: Vec<&str> = covered.iter().map(|registry| registry.name.as_str()).collect();
+        let message = format!(
+            "`then` has no effect: what has no tag is not listed in {}, so nothing is ever deleted there",
+            names.join(", ")
+        );
+        let help = "leave it out, and let the registry collect what has no tag";
+        let diagnostic = policies.places.get(&policy.name)?.then.as_ref()?.saying(message, help);
+        let policy = policy.name.to_string();
+        Some(Remark { severity: Severity::Warning, kind: "then-without-effect", policy, diagnostic })
+    };
+    policies.policies.iter().filter_map(in_vain).collect()
+}

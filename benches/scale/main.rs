@@ -7,7 +7,8 @@
 //! - `shapes`: repositories x tags, such as `1x100000,2000x200`;
 //! - `per-image`: tags that share an image, such as `1,10`;
 //! - `delay`: milliseconds by which every answer is late, such as `0,20`;
-//! - `commands`: of `plan`, `json`, `run`, `purge-list`, `purge-2`, `purge-32`;
+//! - `commands`: of `plan`, `json`, `run`, `purge-list`, `purge-2`, `purge-32`; `delete` is a second run, which deletes what
+//!   the first one untagged, and `plan-delete` the plan of it;
 //! - `rate`: deletions a minute that the registry lets through, in a bucket of a minute; 0 is any number;
 //! - `binary`: another build to compare with.
 
@@ -38,6 +39,9 @@ const POLICIES: &str = "policies:
     mode: enforce
     limits: { untag: 1000000, percent: 100 }
 ";
+
+/// The same, with the second step two seconds later.
+const THEN: &str = "    then: { delete_manifest: after 2s }\n";
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -118,14 +122,21 @@ impl Case<'_> {
             let (registry, age) = runtime.block_on(self.registry())?;
             self.fill(&registry, &age)?;
             let deletions = Arc::new(Mutex::new(Vec::new()));
-            registry.inject(Fault::on("/_tags/", noting(&deletions)).method(Method::DELETE));
+            let deletes = matches!(command.as_str(), "delete" | "plan-delete");
+            let removed = if deletes { "/manifests/" } else { "/_tags/" };
+            registry.inject(Fault::on(removed, noting(&deletions)).method(Method::DELETE));
             if self.delay > 0 {
                 registry.inject(Fault::on("", FaultKind::Delay(Duration::from_millis(self.delay))));
             }
             let folder = tempfile::tempdir()?;
-            fs::write(folder.path().join("policies.yaml"), POLICIES)?;
+            fs::write(folder.path().join("policies.yaml"), POLICIES.to_owned() + if deletes { THEN } else { "" })?;
             fs::write(folder.path().join("password"), PASSWORD)?;
             fs::write(folder.path().join("tagwarden.toml"), self.settings(&registry))?;
+            if deletes {
+                watch(self.process("run", &registry)?.current_dir(folder.path()), folder.path())?;
+                thread::sleep(Duration::from_secs(3));
+                registry.clear_requests();
+            }
             let mut process = self.process(command, &registry)?;
             let (peak, seconds, code) = watch(process.current_dir(folder.path()), folder.path())?;
             println!(
@@ -186,8 +197,8 @@ impl Case<'_> {
             "kind = \"distribution\"\nauth = { kind = \"anonymous\" }\nconcurrency = 32\n".to_owned()
         };
         format!(
-            "mode = \"enforce\"\npolicies = \"policies.yaml\"\nstate = \"sqlite:state.db\"\n\
-             [limits]\nuntag = 1000000\npercent = 100\n[registries.bench]\nendpoint = \"{}\"\n{kind}",
+            "mode = \"enforce\"\npolicies = \"policies.yaml\"\nstate = \"sqlite:state.db\"\nundo_window = \"1s\"\n\
+             [limits]\nuntag = 1000000\npercent = 100\ndelete = 1000000\n[registries.bench]\nendpoint = \"{}\"\n{kind}",
             registry.url()
         )
     }
@@ -197,7 +208,12 @@ impl Case<'_> {
             let mut process = Command::new(&self.setup.binary);
             // A line for each removal goes there.
             process.env("TAGWARDEN_LOG", "error").stderr(Stdio::null());
-            process.args(if command == "json" { vec!["plan", "--format", "json"] } else { vec![command] });
+            process.args(match command {
+                "json" => vec!["plan", "--format", "json"],
+                "plan-delete" => vec!["plan"],
+                "delete" => vec!["run"],
+                command => vec![command],
+            });
             return Ok(process);
         };
         let mut process = Command::new(std::env::current_exe()?);

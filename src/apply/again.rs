@@ -66,14 +66,15 @@ pub(super) async fn within(
     Ok(found)
 }
 
-/// What referred to a manifest and was deleted with it, each after what it refers to. `entry` is the removal of its tag.
+/// What referred to a manifest or to an image in it and was deleted with it, each after what it refers to. `entry` is the
+/// removal of its tag.
 ///
 /// # Errors
 /// When the journal could not be read.
 pub(super) async fn referrers(
     store: &Store,
     entry: &JournalEntry,
-    kept: &[RawManifest],
+    manifest: &[u8],
 ) -> Result<Vec<RawManifest>, StoreError> {
     let Intent { registry, repository, tag, digest, .. } = &entry.intent;
     let mut left: BTreeMap<Digest, RawManifest> = BTreeMap::new();
@@ -82,7 +83,13 @@ pub(super) async fn referrers(
             left.insert(manifest.digest.clone(), manifest);
         }
     }
-    let mut back: BTreeSet<Digest> = kept.iter().map(|child| child.digest.clone()).chain([digest.clone()]).collect();
+    let mut back: BTreeSet<Digest> = children(manifest).chain([digest.clone()]).collect();
+    // Images may be back from an earlier try.
+    let mut open: Vec<Digest> = back.iter().cloned().collect();
+    while let Some(next) = open.pop() {
+        let inner = left.get(&next).into_iter().flat_map(|index| children(&index.bytes));
+        open.extend(inner.filter(|child| back.insert(child.clone())));
+    }
     left.retain(|digest, _| !back.contains(digest));
     let mut found = Vec::new();
     loop {

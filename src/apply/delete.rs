@@ -363,14 +363,14 @@ impl Site<'_> {
     }
 
     async fn delete(&self, one: &One, begun: &HashMap<Digest, Begun>, now: &Now) -> Fate {
-        let fate = match self.try_to(one, begun, now).await {
-            Ok(fate) => fate,
-            Err(error) => self.after(one, error).await,
-        };
+        let fate = self.try_to(one, begun, now).await.unwrap_or_else(|error| {
+            self.brake.failed(&error);
+            Fate::Known(Outcome::Failed(format!("it could not be looked at: {}", error.message)))
+        });
+        let subject = begun.get(&one.digest).and_then(|begun| begun.subject.as_ref());
         match fate {
-            // It was there a moment ago, when it was journaled.
-            Fate::Known(Outcome::Skipped(Skip::Gone)) if one.role.is_some() && begun.contains_key(&one.digest) => {
-                Fate::Known(Outcome::Done("it went with what it hangs on".to_owned()))
+            Fate::Known(Outcome::Skipped(Skip::Gone)) if subject.is_some_and(|subject| now.gone.contains(subject)) => {
+                Fate::Known(Outcome::Done("it went with what it refers to".to_owned()))
             }
             fate => fate,
         }
@@ -408,11 +408,11 @@ impl Site<'_> {
             match writer.delete_manifest(self.repository, &one.digest).await {
                 Ok(Removed::Done { evidence, .. }) => {
                     self.brake.succeeded();
-                    return self.confirmed(one, evidence).await;
+                    return Ok(self.confirmed(one, evidence).await);
                 }
                 Ok(Removed::AlreadyGone) => return Ok(Fate::Known(Outcome::Skipped(Skip::Gone))),
                 Err(error) if error.kind == RegistryErrorKind::Throttled => {}
-                Err(error) => return Err(error),
+                Err(error) => return Ok(self.after(one, error).await),
             }
         }
         Ok(Fate::Known(Outcome::Failed("the registry puts deletions off again and again".to_owned())))
@@ -464,14 +464,17 @@ impl Site<'_> {
     }
 
     /// An answer alone is no proof.
-    async fn confirmed(&self, one: &One, evidence: String) -> Result<Fate, RegistryError> {
-        if self.target.reader.has_manifest(self.repository, &one.digest).await? {
-            let why = format!("the registry said that it deleted {}, and it is still there", one.digest);
-            self.brake.stop(why.clone());
-            // It may only be late.
-            return Ok(Fate::Open(why));
+    async fn confirmed(&self, one: &One, evidence: String) -> Fate {
+        match self.target.reader.has_manifest(self.repository, &one.digest).await {
+            Ok(false) => Fate::Known(Outcome::Done(evidence)),
+            Ok(true) => {
+                let why = format!("the registry said that it deleted {}, and it is still there", one.digest);
+                self.brake.stop(why.clone());
+                // It may only be late.
+                Fate::Open(why)
+            }
+            Err(error) => self.after(one, error).await,
         }
-        Ok(Fate::Known(Outcome::Done(evidence)))
     }
 
     fn log(&self, one: &One, outcome: &Outcome) {

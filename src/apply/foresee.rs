@@ -119,7 +119,7 @@ async fn outlook(
     }
     let why = match again::deletion_since(store, entry).await? {
         Some(deletion) => {
-            let also = again::referrers(store, entry, &within.kept).await?.len() + within.kept.len();
+            let also = again::referrers(store, entry, &manifest.bytes).await?.len() + within.kept.len();
             let also = if also > 0 { format!(", with {also} more that went along") } else { String::new() };
             format!("{}; it is put again from the journal{also}", again::deleted(&deletion))
         }

@@ -77,7 +77,8 @@ async fn one(hands: &Hands, entry: &JournalEntry, along: &mut Vec<Restored>) -> 
         Err(Unread::Registry(error)) => return note(hands, intent, Outcome::Failed(error.message), false).await,
         Err(Unread::Store(error)) => return Err(error),
     };
-    for child in &within.kept {
+    // Where one is lost the others would be put for nothing.
+    for child in within.kept.iter().filter(|_| within.lost.is_none()) {
         let child = put_along(hands, target, removed, child).await?;
         if let Outcome::Failed(why) = &child.outcome {
             let why = format!("{}, which is in it, could not be put back: {why}", child.intent.digest);
@@ -93,7 +94,7 @@ async fn one(hands: &Hands, entry: &JournalEntry, along: &mut Vec<Restored>) -> 
     };
     hands.store.settle(id, &outcome, (hands.clock)()).await?;
     if deletion.is_some() && matches!(outcome, Outcome::Done(_)) {
-        for referrer in again::referrers(&hands.store, entry, &within.kept).await? {
+        for referrer in again::referrers(&hands.store, entry, &manifest.bytes).await? {
             along.extend(put_referrer(hands, target, removed, &referrer).await?);
         }
     }

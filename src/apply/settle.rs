@@ -43,7 +43,9 @@ pub async fn settle(
             (Action::Remove(_), None) if removed_later(store, &entry).await? => {
                 Outcome::Skipped(Skip::Settled("a later run removed the tag".to_owned()))
             }
-            (Action::Remove(_), None) => Outcome::Done("found gone at the next start".to_owned()),
+            (Action::Remove(_) | Action::DeleteUntagged, None) => {
+                Outcome::Done("found gone at the next start".to_owned())
+            }
             (Action::Remove(_), Some(found)) if found == intent.digest => {
                 if young {
                     continue;
@@ -53,15 +55,13 @@ pub async fn settle(
             (Action::Restore | Action::RestoreManifest, Some(found)) if found == intent.digest => {
                 Outcome::Done("found put back at the next start".to_owned())
             }
-            (Action::DeleteUntagged, None) => Outcome::Done("found gone at the next start".to_owned()),
-            (Action::DeleteUntagged, Some(_)) if young => continue,
+            (Action::DeleteUntagged, Some(_)) | (Action::Restore | Action::RestoreManifest, None) if young => continue,
             (Action::DeleteUntagged, Some(_)) => {
                 Outcome::Skipped(Skip::Settled("the manifest is still there".to_owned()))
             }
             (Action::Remove(_) | Action::Restore | Action::RestoreManifest, Some(to)) => {
                 Outcome::Skipped(Skip::Moved { to })
             }
-            (Action::Restore | Action::RestoreManifest, None) if young => continue,
             (Action::RestoreManifest, None) => Outcome::Skipped(Skip::Settled("the manifest is not there".to_owned())),
             (Action::Restore, None) => Outcome::Skipped(Skip::Settled("the tag is not there".to_owned())),
         };

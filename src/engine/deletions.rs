@@ -340,17 +340,24 @@ impl Site<'_, '_> {
         self.graph.parents(node).chain(self.graph.subject(node)).any(|holder| goes(&holder))
     }
 
-    /// Whether a manifest that was never judged by itself may go with another one: nobody has tagged, claimed or locked it.
+    /// Whether a manifest that was never judged by itself may go with another one: nobody has tagged, claimed or locked it,
+    /// nor claimed or locked an image in it.
     fn is_free(&self, node: Node, held: &dyn Fn(&Digest) -> bool) -> bool {
         let digest = self.graph.digest(node);
-        let Some(manifest) = self.graph.manifest(node) else { return false };
+        if held(digest) || self.graph.manifest(node).is_none() {
+            return false;
+        }
         let ground = self.ground;
-        let digests = std::iter::once(digest).chain(manifest.config.as_deref());
+        let within = self.within(node);
+        let manifests = || within.iter().map(|&inner| self.graph.manifest(inner));
+        let configs = manifests().filter_map(|manifest| manifest?.config.as_deref());
+        let digests = within.iter().map(|&inner| self.graph.digest(inner)).chain(configs);
         let claimed = ground.claims.on(ground.registry, self.repository, std::iter::empty(), digests);
-        let perhaps = manifest.depth != Depth::Whole && !ground.unplaced.is_empty();
-        !held(digest)
-            && manifest.lock.is_none()
-            && claimed.is_empty()
+        let unread = manifests().any(|manifest| manifest.is_none_or(|manifest| manifest.depth != Depth::Whole));
+        let locked = manifests().flatten().any(|manifest| manifest.lock.is_some());
+        let perhaps = unread && !ground.unplaced.is_empty();
+        claimed.is_empty()
+            && !locked
             && !perhaps
             && self.graph.tags(node).next().is_none()
             && !self.accompanied.contains_key(digest)

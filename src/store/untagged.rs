@@ -87,16 +87,16 @@ impl Store {
         while let Some(row) = rows.try_next().await.map_err(fault)? {
             if row.repository != lines.repository || row.digest != lines.digest {
                 let next = Lines { repository: row.repository.clone(), digest: row.digest.clone(), ..Lines::default() };
-                self.tell(registry, std::mem::replace(&mut lines, next))?.into_iter().for_each(&mut *visit);
+                self.tell(registry, &std::mem::replace(&mut lines, next))?.into_iter().for_each(&mut *visit);
             }
             lines.add(row);
         }
-        self.tell(registry, lines)?.into_iter().for_each(visit);
+        self.tell(registry, &lines)?.into_iter().for_each(visit);
         Ok(())
     }
 
     /// What the entries of a digest say of it; nothing where it is not there without tags by our doing.
-    fn tell(&self, registry: &RegistryName, lines: Lines) -> Result<Option<Told>, StoreError> {
+    fn tell(&self, registry: &RegistryName, lines: &Lines) -> Result<Option<Told>, StoreError> {
         let taken: Vec<&Row> =
             if lines.tags.is_empty() { lines.left_over.iter().collect() } else { lines.tags.values().collect() };
         let destroyed = taken.iter().any(|row| row.action == Action::Remove(RemovalMethod::DeleteManifest).label());

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::evidence::Evidence;
 use super::{Finding, accompanies};
 use crate::domain::{
-    Claims, Deletion, Deletions, Depth, Digest, Gap, Inventory, Manifest, PolicyMode, RegistryName, Repository,
-    RepositoryName, Rules, TagName, Untagged,
+    Claims, Deletion, Deletions, Depth, Digest, Gap, GapAt, Inventory, Manifest, Policy, PolicyMode, RegistryName,
+    Repository, RepositoryName, Rules, TagName, TagSelector, Untagged,
 };
+use crate::engine::companion::companion_subject;
 
 /// Everything in deletions that the facts do not bear out; nothing if all is well.
 #[must_use]
@@ -23,7 +24,7 @@ pub fn check_deletions(
     now: Timestamp,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let known: HashMap<Place<'_>, &Untagged> =
+    let untagged: HashMap<Place<'_>, &Untagged> =
         untagged.iter().map(|one| ((&one.registry, &one.repository, &one.digest), one)).collect();
     let mut last: Option<(&RegistryName, Evidence<'_>)> = None;
     let mut around: Option<Around<'_>> = None;
@@ -35,7 +36,7 @@ pub fn check_deletions(
     }
     for deletion in deletions.going() {
         let mut held = |by: String| findings.push(Finding::Held { image: image(deletion), by });
-        let known = known.get(&(&deletion.registry, &deletion.repository, &deletion.digest)).copied();
+        let known = untagged.get(&(&deletion.registry, &deletion.repository, &deletion.digest)).copied();
         let registry = inventory.registry(deletion.registry.as_str());
         let repository = registry.and_then(|registry| registry.repository(deletion.repository.as_str()));
         let (Some(known), Some(registry), Some(repository)) = (known, registry, repository) else {
@@ -53,7 +54,8 @@ pub fn check_deletions(
             held("its registry hides what has no tag".to_owned());
         }
         evidence.failed.iter().cloned().for_each(&mut held);
-        let unread = registry.gaps.iter().chain(&repository.gaps).find(|gap| Gap::blocks_repository(gap));
+        let hides = |gap: &&Gap| gap.blocks_repository() || matches!(gap.at, GapAt::VanishedTag(_));
+        let unread = registry.gaps.iter().chain(&repository.gaps).find(hides);
         if let Some(gap) = unread {
             held(format!("unread: {}", gap.at));
         }
@@ -81,6 +83,14 @@ pub fn check_deletions(
             if !itself && (others.contains(&apart) || !around.hangs(digest, &gone)) {
                 held(format!("{digest} does not hang on what goes"));
             }
+            if !itself && untagged.contains_key(&(&deletion.registry, &deletion.repository, digest)) {
+                held(format!("{digest} is to be judged by itself"));
+            }
+            let named = known.tags.iter().filter(|_| itself).filter_map(|tag| companion_subject(&tag.name));
+            let subjects = manifest.subject.as_deref().cloned().into_iter().chain(named);
+            for subject in subjects.filter(|one| repository.manifests.contains_key(one) && !gone(one)) {
+                held(format!("{subject}, which {digest} refers to"));
+            }
         }
     }
     findings
@@ -106,7 +116,10 @@ fn by_policies(
     let Some(last) = known.tags.iter().map(|tag| tag.at).chain(changed).max() else {
         return held("nobody knows when it was untagged".to_owned());
     };
-    for name in deletion.policies.iter().chain(known.tags.iter().flat_map(|tag| &tag.policies)) {
+    let then = known.tags.iter().flat_map(|tag| &tag.policies);
+    let own = || known.tags.iter().filter(|tag| !accompanies(&tag.name));
+    let now_too = rules.policies.iter().filter(|policy| own().any(|tag| selects(policy, known, &tag.name)));
+    for name in deletion.policies.iter().chain(then).chain(now_too.map(|policy| &policy.name)) {
         let policy = rules.policies.iter().find(|policy| policy.name == *name);
         let after = policy.and_then(|policy| policy.delete_manifest_after.as_ref());
         match after.map(|after| now.duration_since(last) >= after.duration) {
@@ -118,9 +131,25 @@ fn by_policies(
             held(format!("policy {name} does not enforce"));
         }
     }
+    for (tag, name) in own().flat_map(|tag| tag.policies.iter().map(move |name| (tag, name))) {
+        let policy = rules.policies.iter().find(|policy| policy.name == *name);
+        if policy.is_some_and(|policy| !selects(policy, known, &tag.name)) {
+            held(format!("policy {name} does not select {} any more", tag.name));
+        }
+    }
     if known.tags.iter().any(|tag| tag.policies.is_empty()) {
         held("nobody knows which policy let one of its tags go".to_owned());
     }
+}
+
+fn selects(policy: &Policy, known: &Untagged, tag: &TagName) -> bool {
+    let here = policy.select.repositories.as_ref().is_none_or(|globs| globs.matches(known.repository.as_str()));
+    let named = match &policy.select.tags {
+        TagSelector::All => true,
+        TagSelector::Globs(globs) => globs.matches(tag.as_str()),
+        TagSelector::Pattern(pattern) => pattern.is_match(tag.as_str()),
+    };
+    policy.covers(&known.registry) && here && named
 }
 
 /// What tags, lists and refers to each manifest of a repository.
@@ -166,9 +195,6 @@ impl<'a> Around<'a> {
             held(format!("tag {tag} of {digest}"));
         }
         let manifests = &self.repository.manifests;
-        if manifests.get(digest).is_some_and(|listed| listed.lock.is_some()) {
-            held(format!("a lock on {digest}"));
-        }
         let holders = self.holders.get(digest).into_iter().chain(self.referrers.get(digest)).flatten();
         holders.filter(|holder| !gone(holder)).for_each(|holder| held(format!("{holder} holds {digest}")));
         let mut open: Vec<(&Digest, Option<&Manifest>, bool)> = vec![(digest, Some(manifest), whole)];
@@ -176,6 +202,9 @@ impl<'a> Around<'a> {
         while let Some((next, facts, whole)) = open.pop() {
             if !seen.insert(next) {
                 continue;
+            }
+            if manifests.get(next).is_some_and(|listed| listed.lock.is_some()) {
+                held(format!("a lock on {next}"));
             }
             let config = facts.and_then(|facts| facts.config.as_deref());
             for claimed in [Some(next), config].into_iter().flatten().filter(|digest| evidence.digests.contains(digest))

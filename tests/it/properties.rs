@@ -27,13 +27,13 @@ pub(crate) struct World {
     pub(crate) claims: Claims,
 }
 
-const IMAGES: u8 = 10;
+pub(crate) const IMAGES: u8 = 10;
 
 pub(crate) fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
 
-fn digest(image: u8) -> Digest {
+pub(crate) fn digest(image: u8) -> Digest {
     Digest::of(&[image])
 }
 
@@ -73,7 +73,7 @@ fn rarely_locked() -> impl Strategy<Value = Option<Lock>> {
     prop_oneof![19 => Just(None), 1 => select(vec![Some(Lock::Delete), Some(Lock::Write)])]
 }
 
-fn tag_name() -> impl Strategy<Value = String> {
+pub(crate) fn tag_name() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => (select(vec!["main", "dev", "rel"]), 0..6u8).prop_map(|(branch, n)| format!("{branch}-{n}")),
         3 => (0..3u8, 0..3u8, select(vec!["", "-rc.1", "-rc.02"])).prop_map(|(a, b, pre)| format!("v1.{a}.{b}{pre}")),
@@ -125,7 +125,7 @@ fn listed() -> impl Strategy<Value = Manifest> {
     })
 }
 
-fn gap() -> impl Strategy<Value = Gap> {
+pub(crate) fn gap() -> impl Strategy<Value = Gap> {
     let at = prop_oneof![
         Just(GapAt::Catalogue),
         Just(GapAt::TagList),
@@ -201,7 +201,7 @@ fn rule() -> impl Strategy<Value = KeepRule> {
     ]
 }
 
-fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
+pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
     let tags = prop_oneof![
         Just((TagSelector::All, vec![])),
         select(vec!["main-*", "v*", "*-*"])
@@ -235,7 +235,7 @@ fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
     )
 }
 
-fn claim() -> impl Strategy<Value = Claim> {
+pub(crate) fn claim() -> impl Strategy<Value = Claim> {
     prop_oneof![9 => named_claim(), 1 => nameless_claim()]
 }
 

@@ -10,7 +10,7 @@ use super::*;
 
 const ROUNDS: u64 = 24;
 
-fn command(walk: &Walk, arguments: &[&str]) -> Command {
+pub(super) fn command(walk: &Walk, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tagwarden"));
     command.args(arguments).arg("--config").arg(walk.path("tagwarden.toml"));
     command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -18,7 +18,7 @@ fn command(walk: &Walk, arguments: &[&str]) -> Command {
 }
 
 /// Waits without holding up the registry, which answers on the same threads.
-async fn ended(child: &mut Child) -> std::process::ExitStatus {
+pub(super) async fn ended(child: &mut Child) -> std::process::ExitStatus {
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
@@ -30,7 +30,7 @@ async fn ended(child: &mut Child) -> std::process::ExitStatus {
 impl Walk {
     /// The binary goes by the real clock, so the steps in between do, too.
     #[expect(clippy::disallowed_methods, reason = "the binary under test reads the clock")]
-    fn real_time(&self) {
+    pub(super) fn real_time(&self) {
         *self.now.lock().unwrap() = Timestamp::now();
     }
 
@@ -67,10 +67,10 @@ async fn many(settings: &str, per_repository: i64) -> (Walk, PlanDocument, PathB
 }
 
 /// A small generator, so that the moments are the same each time.
-struct Moments(u64);
+pub(super) struct Moments(pub(super) u64);
 
 impl Moments {
-    fn next(&mut self, below: u64) -> u64 {
+    pub(super) fn next(&mut self, below: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % below
     }

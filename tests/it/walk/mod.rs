@@ -257,7 +257,7 @@ fn audit(before: &Tags, now: &Tags, journal: &[JournalEntry], plan: Option<&Plan
         let intent = &entry.intent;
         let place = (intent.repository.to_string(), intent.tag.to_string());
         let Some((Outcome::Done(_), _)) = &entry.outcome else { continue };
-        if intent.action == Action::DeleteUntagged {
+        if matches!(intent.action, Action::DeleteUntagged | Action::RestoreManifest) {
             continue;
         }
         if intent.action == Action::Restore {

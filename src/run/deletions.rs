@@ -227,9 +227,7 @@ pub(super) fn shrink(approved: &PlanDocument, decision: &Decision) -> (Vec<Delet
     let (mut orders, mut skipped) = (Vec::new(), Vec::new());
     for view in approved.deletions.going() {
         let Some((now, deletion)) = now.get(&key(view)).copied() else {
-            // It stands in no inventory of now: tagged again, put back, or gone.
-            let kept = Skip::Kept("it is gone, has a tag again, or its time is not over any more".to_owned());
-            skipped.extend(recalled(view).map(|deletion| (order(&deletion, view), kept)));
+            skipped.extend(recalled(view).map(|deletion| (order(&deletion, view), why_not(&deletion, decision))));
             continue;
         };
         let more = now.along.iter().find(|along| !view.along.contains(along));
@@ -248,6 +246,24 @@ pub(super) fn shrink(approved: &PlanDocument, decision: &Decision) -> (Vec<Delet
         skipped.push((order(deletion, view), skip));
     }
     (orders, skipped)
+}
+
+/// Why a manifest that was approved to be deleted is no longer one to be decided about.
+fn why_not(deletion: &Deletion, decision: &Decision) -> Skip {
+    let registry = decision.inventory.registry(deletion.registry.as_str());
+    let Some(found) = registry.and_then(|registry| registry.repository(deletion.repository.as_str())) else {
+        return Skip::Gone;
+    };
+    if let Some(tag) = found.tags.iter().find(|tag| tag.digest.as_ref() == Some(&deletion.digest)) {
+        return Skip::Kept(format!("tag {} names it", tag.name));
+    }
+    match found.gaps.iter().find(|gap| gap.blocks_repository()) {
+        Some(gap) => Skip::Kept(format!("{} could not be read: {}", gap.at, gap.message)),
+        None if found.untagged.contains_key(&deletion.digest) => {
+            Skip::Kept("it was touched since, so its time is not over any more".to_owned())
+        }
+        None => Skip::Kept("it is gone, was put back meanwhile, or no policy has it deleted any more".to_owned()),
+    }
 }
 
 /// A deletion as an approved plan has it, for the record of what was not done.

@@ -93,7 +93,8 @@ impl Store {
         let size = prepare_file(path)?;
         let options = SqliteConnectOptions::new().filename(path).foreign_keys(true).busy_timeout(BUSY);
         examine(path, size, &options).await?;
-        let options = adjust(options.journal_mode(SqliteJournalMode::Wal));
+        // A container may have no folder for what is sorted meanwhile.
+        let options = adjust(options.journal_mode(SqliteJournalMode::Wal).pragma("temp_store", "memory"));
         let pool = |size, synchronous| {
             SqlitePoolOptions::new()
                 .max_connections(size)

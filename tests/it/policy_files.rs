@@ -78,6 +78,7 @@ fn examples_are_read() {
     dev-builds (from-acr-purge.yaml)
     main-builds (branches.yaml)
     nightly-builds (nightly.yaml)
+    preview-builds (two-steps.yaml)
     pull-requests (pull-requests.yaml)
     region-tests (canary-and-regions.yaml)
     releases-stay (candidates-and-releases.yaml)

@@ -31,7 +31,7 @@ async fn a_plan_that_was_applied_is_not_applied_again() {
 async fn the_rest_of_a_plan_may_follow_but_nothing_twice() {
     let walk = Walk::new().await;
     let plan = walk.plan().await;
-    walk.registry.inject(Fault::on("manifests/candidate-2", FaultKind::status(403)).method(Method::DELETE));
+    walk.registry.inject(Fault::on("manifests/candidate-2", FaultKind::status(500)).method(Method::DELETE));
     let first = walk.apply(&plan).await;
     assert_eq!((first.code, first.labels()), (4, vec!["done", "failed", "done", "done"]), "{}", first.text);
     walk.registry.clear_faults();

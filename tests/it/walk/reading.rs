@@ -101,7 +101,7 @@ async fn an_index_hidden_by_a_proxy_still_holds_its_images() {
 
 #[tokio::test]
 async fn tokens_that_end_in_the_middle_are_renewed() {
-    for lifetime in [Duration::from_mins(1), Duration::from_millis(1)] {
+    for lifetime in [Duration::from_mins(1), Duration::from_millis(20)] {
         let auth = tagwarden::demo::registry::AuthMode::Bearer {
             user: "ci".into(),
             password: "secret".into(),

@@ -193,12 +193,17 @@ impl DeletionView {
         self.goes && self.enforce && self.refused.is_none()
     }
 
+    /// Why it stays, in words; empty where it goes.
+    #[must_use]
+    pub fn reasons(&self) -> String {
+        self.stays.iter().map(|stay| stay.message.as_str()).collect::<Vec<_>>().join("; ")
+    }
+
     /// What becomes of it, in words.
     #[must_use]
     pub fn words(&self) -> String {
-        let reasons = || self.stays.iter().map(|stay| stay.message.as_str()).collect::<Vec<_>>().join("; ");
         match &self.refused {
-            _ if !self.goes => format!("stays: {}", reasons()),
+            _ if !self.goes => format!("stays: {}", self.reasons()),
             Some(why) => format!("refused: {why}"),
             None if !self.enforce => "only reported: a policy says `dry-run`".to_owned(),
             None => "goes".to_owned(),

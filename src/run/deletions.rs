@@ -236,7 +236,7 @@ pub(super) fn shrink(approved: &PlanDocument, decision: &Decision) -> (Vec<Delet
         } else if let Some(why) = view.refused.as_ref().or(now.refused.as_ref()) {
             Skip::Refused(why.clone())
         } else if !now.goes {
-            Skip::Kept(now.words())
+            Skip::Kept(now.reasons())
         } else if let Some(more) = more {
             Skip::Kept(format!("{} would go along, which the plan does not say", more.digest))
         } else {

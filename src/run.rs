@@ -15,7 +15,7 @@ use crate::apply::{self, Applied, Clock, Deleted, Hands, Order, Proof, Target};
 use crate::config::{self, Settings};
 use crate::domain::{
     Action, Claims, Deletions, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName,
-    Rules, Verdict,
+    Rules, Untagged, Verdict,
 };
 use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
@@ -86,6 +86,8 @@ pub struct Decision {
     pub verdicts: Arc<Verdicts>,
     /// What follows.
     pub plan: Arc<Plan>,
+    /// Manifests that Tagwarden untagged and somebody else deleted since.
+    pub collected: Vec<Untagged>,
     /// All of it as people and scripts read it.
     pub document: PlanDocument,
 }
@@ -317,7 +319,8 @@ impl House {
             hypothetical: at.is_some(),
             valid_for: self.settings.plan_ttl,
         });
-        Ok(Decision { inventory, claims, verdicts, plan, document })
+        let collected = if *scope == Scope::All { considered.collected(&inventory) } else { Vec::new() };
+        Ok(Decision { inventory, claims, verdicts, plan, collected, document })
     }
 
     /// Finds out whether removals are possible, only where there is something to remove.

@@ -334,7 +334,7 @@ mod tests {
             hypothetical: false,
             valid_for: Duration::from_hours(24),
         });
-        Decision { inventory, claims, verdicts, plan, document }
+        Decision { inventory, claims, verdicts, plan, collected: Vec::new(), document }
     }
 
     fn retention(registry: &mut Registry, days: u32) {

@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{Decision, House, RunError};
 use crate::apply::DeleteOrder;
 use crate::domain::{
-    Action, Claims, Deletion, Deletions, Digest, Inventory, Manifest, PolicyName, RegistryName, RepositoryName, Rules,
-    Skip, Untagged,
+    Action, Claims, Deletion, Deletions, Digest, Intent, Inventory, Manifest, Outcome, PolicyName, RegistryName,
+    RepositoryName, Rules, Skip, Untagged,
 };
 use crate::engine::{self, Finding, Grace};
 use crate::registry::{self, LookFor, Scope};
@@ -52,6 +53,19 @@ impl Considered {
         now: Timestamp,
     ) -> Vec<Finding> {
         engine::check_deletions(rules, inventory, claims, &self.untagged, &self.others, deletions, now)
+    }
+
+    /// Those that somebody else deleted: they are not listed where everything is. Of an inventory of everything; a registry
+    /// may delete a repository with its last manifest.
+    pub(super) fn collected(&self, inventory: &Inventory) -> Vec<Untagged> {
+        let gone = |one: &&Untagged| {
+            let registry = inventory.registry(one.registry.as_str()).filter(|registry| registry.lists_untagged);
+            registry.is_some_and(|registry| match registry.repository(one.repository.as_str()) {
+                Some(found) => found.gaps.is_empty() && !found.manifests.contains_key(&one.digest),
+                None => registry.gaps.is_empty(),
+            })
+        };
+        self.untagged.iter().filter(gone).cloned().collect()
     }
 
     /// Keeps in mind what is to be read: each manifest, the images in it, and what it refers to or accompanies.
@@ -130,6 +144,32 @@ impl House {
             }
         }
         Ok(considered)
+    }
+
+    /// Journals what somebody else deleted, so that it is not looked for again and again.
+    pub(super) async fn note_collected(&self, run: Uuid, collected: &[Untagged]) -> Result<(), RunError> {
+        let gone = Outcome::Skipped(Skip::Gone);
+        let intents: Vec<Intent> = collected
+            .iter()
+            .filter_map(|one| {
+                let last = one.tags.iter().max_by_key(|tag| tag.at)?;
+                Some(Intent {
+                    action: Action::DeleteUntagged,
+                    registry: one.registry.clone(),
+                    repository: one.repository.clone(),
+                    tag: last.name.clone(),
+                    digest: one.digest.clone(),
+                    media_type: "".into(),
+                    policy: last.policies.first().map(ToString::to_string),
+                    proof: "[]".to_owned(),
+                })
+            })
+            .collect();
+        let notes: Vec<(&Intent, &Outcome)> = intents.iter().map(|intent| (intent, &gone)).collect();
+        if !notes.is_empty() {
+            self.store.note_all(run, &notes, self.now()).await?;
+        }
+        Ok(())
     }
 
     /// Until when an untagged manifest surely stays; nothing where no policy has it deleted.

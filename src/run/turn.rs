@@ -97,6 +97,7 @@ impl House {
             self.save(run, &decision.document).await?;
             let (mut applied, mut deleted) = (Vec::new(), Vec::new());
             if enforce {
+                self.note_collected(run, &decision.collected).await?;
                 let (orders, deletions) = (enforceable(&decision), deletions::enforceable(&decision));
                 if !orders.is_empty() || !deletions.is_empty() {
                     let mut hands = self.hands(run, &decision.inventory)?;

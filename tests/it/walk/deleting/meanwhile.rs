@@ -406,3 +406,35 @@ async fn what_others_touched_is_theirs_or_waits_anew() {
     assert_eq!(walk.deleted(&late, &[]).await, ["candidate-3 done"]);
     assert!(walk.manifests().contains(&put_back) && !walk.manifests().contains(&pushed));
 }
+
+/// What somebody else collected is noted once, and not looked for again.
+#[tokio::test]
+async fn what_somebody_else_deleted_is_noted_once() {
+    let by_digest = |walk: &Walk| {
+        for digest in GOING.map(|tag| walk.digest(REPOSITORY, tag)) {
+            walk.registry.content(|content| assert!(content.delete_manifest(REPOSITORY, &digest)));
+        }
+    };
+    let with_the_repository = |walk: &Walk| {
+        walk.registry.content(|content| content.delete_repository(REPOSITORY));
+        walk.remember();
+    };
+    for (what, deleted) in [("one by one", &by_digest as &dyn Fn(&Walk)), ("all", &with_the_repository)] {
+        let walk = Walk::untagged().await;
+        deleted(&walk);
+        noted_once(&walk, what).await;
+    }
+}
+
+async fn noted_once(walk: &Walk, what: &str) {
+    for notes in [4, 0] {
+        let house = walk.open().await.unwrap();
+        let came = Came::of(house.run(&()).await);
+        house.close().await;
+        assert_eq!((came.code, Walk::second_step(&came)), (0, DeletionsView::default()), "{what}: {}", came.text);
+        let journal = walk.journal().await;
+        let run = came.ended.as_ref().unwrap().run;
+        let gone = journal.iter().filter(|entry| entry.run == run);
+        assert_eq!(gone.filter(|entry| entry.intent.action == Action::DeleteUntagged).count(), notes);
+    }
+}

@@ -93,7 +93,13 @@ impl House {
             let mut policies = rules.policies.iter().filter(|policy| policy.delete_manifest_after.is_some());
             policies.any(|policy| policy.covers(name))
         };
-        for (name, reader) in self.readers.iter().filter(|(name, _)| deletes(name)) {
+        for (name, reader) in &self.readers {
+            // Always, so that a change is noticed when it comes and not when somebody first asks.
+            let address = reader.settings().endpoint.as_str();
+            let since = self.store.at_address_since(name, address, self.now()).await?;
+            if !deletes(name) {
+                continue;
+            }
             let within = match scope {
                 Scope::All => None,
                 Scope::Only(only) => match only.get(name) {
@@ -114,6 +120,10 @@ impl House {
                 }
                 let other = (name.clone(), repository.clone(), digest.clone());
                 let Told::Untagged { untagged, entries } = told else { return others.push(other) };
+                // At another address it was another registry's.
+                if since.is_some_and(|since| untagged.tags.iter().any(|tag| tag.at < since)) {
+                    return others.push(other);
+                }
                 match engine::grace(rules, &untagged, None, now) {
                     Grace::Over(_) => due.push((untagged, entries)),
                     Grace::NotAsked => others.push(other),

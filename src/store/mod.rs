@@ -5,6 +5,7 @@
 //! transaction that begins as a writer, so that it never fails half-way for want of the lock. Journal entries that
 //! callers make at the same time share one.
 
+mod addresses;
 mod cache;
 mod circumstances;
 mod error;

@@ -438,3 +438,20 @@ async fn noted_once(walk: &Walk, what: &str) {
         assert_eq!(gone.filter(|entry| entry.intent.action == Action::DeleteUntagged).count(), notes);
     }
 }
+
+/// What was untagged at another address under the same name was another registry's.
+#[tokio::test]
+async fn what_was_untagged_elsewhere_is_not_ours() {
+    let walk = Walk::untagged().await;
+    let before = walk.manifests();
+    let settings = fs::read_to_string(walk.path("tagwarden.toml")).unwrap();
+    let other = settings.replace("127.0.0.1", "localhost");
+    assert_ne!(settings, other);
+    // There (it wants no credentials of ours) and back: what is untagged from then on is not what was before.
+    for (settings, code) in [(&other, 5), (&settings, 0)] {
+        fs::write(walk.path("tagwarden.toml"), settings).unwrap();
+        let came = walk.enforce().await;
+        assert_eq!((came.code, Walk::second_step(&came).manifests()), (code, 0), "{}", came.text);
+    }
+    assert_eq!(walk.manifests(), before);
+}

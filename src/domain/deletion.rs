@@ -54,7 +54,7 @@ pub struct Deletion {
     pub due_at: Timestamp,
     /// The policies that have it deleted, by name; all of them must.
     pub policies: Vec<PolicyName>,
-    /// Whether all of them say `enforce`.
+    /// Whether all of them say `enforce`, and so do those of everything that it hangs on.
     pub enforce: bool,
     /// What goes along, in the order in which it goes: the images of an index, then what refers to them; empty where it
     /// stays.
@@ -116,8 +116,6 @@ pub enum Stay {
     SourceFailed(SourceName),
     /// Something about its repository could not be read.
     Gap(Box<GapAt>),
-    /// It has a tag.
-    Tagged(TagName),
     /// A source claims it, an image in it, or a tag that it had.
     Claimed {
         /// The source.
@@ -201,7 +199,6 @@ impl Stay {
             Self::NotListed => "not-listed",
             Self::SourceFailed(_) => "source-failed",
             Self::Gap(_) => "gap",
-            Self::Tagged(_) => "tagged",
             Self::Claimed { .. } => "claimed",
             Self::MaybeClaimed { .. } => "maybe-claimed",
             Self::Locked { .. } => "locked",

@@ -9,9 +9,9 @@ use super::claims::{ClaimIndex, Told, texts, unplaced};
 use super::companion::{companion_subject, companions};
 use super::freed::freed;
 use super::grace::{Grace, grace, speaks, voices};
-use super::graph::{Graph, Node, index};
+use super::graph::{Graph, Node, Ties, index};
 use crate::domain::{
-    Along, Claims, Deletion, Deletions, Depth, Digest, Gap, GapAt, Inventory, Locked, Policy, PolicyMode, Reason,
+    Along, Claims, Deletion, Deletions, Depth, Digest, Gap, GapAt, Inventory, Locked, PolicyMode, PolicyName, Reason,
     Registry, RegistryName, Repository, RepositoryName, Role, Rules, SourceName, Stay, TagName, Untagged,
 };
 
@@ -113,7 +113,7 @@ impl<'a> RegistryGround<'a> {
             }
             // Tagged again, it is judged by its tags.
             let node = site.graph.node(digest);
-            if node.is_some_and(|node| site.tags(node).next().is_some()) {
+            if node.is_some_and(|node| site.graph.tags(node).next().is_some()) {
                 continue;
             }
             let children = untagged.manifest.iter().flat_map(|manifest| &manifest.children);
@@ -150,10 +150,29 @@ impl<'a> RegistryGround<'a> {
                 break along;
             }
         };
+        // What only goes on paper still holds what hangs on it and what it refers to, and so takes that along first.
+        let on_paper = looked.iter().filter(|one| one.stays.is_empty() && !self.enforces(one.untagged));
+        let held = site.graph.reach(on_paper.filter_map(|one| one.node), Ties::DownAndToSubjects);
+        let mut looked: Vec<(bool, Looked<'_>)> = looked
+            .into_iter()
+            .map(|one| (self.enforces(one.untagged) && one.node.is_none_or(|node| !held[index(node)]), one))
+            .collect();
+        looked.sort_by_key(|(enforce, _)| *enforce);
         let mut taken = BTreeSet::new();
-        for one in looked {
-            found.due.extend(site.deletion(one, &along, &mut taken));
+        for (enforce, one) in looked {
+            found.due.extend(site.deletion(one, enforce, &along, &mut taken));
         }
+    }
+}
+
+impl RegistryGround<'_> {
+    /// Whether all policies with a say enforce.
+    fn enforces(&self, untagged: &Untagged) -> bool {
+        let enforced = |name: &PolicyName| {
+            let mut policies = self.rules.policies.iter();
+            policies.any(|policy| policy.name == *name && policy.mode == PolicyMode::Enforce)
+        };
+        voices(self.rules, untagged).into_iter().all(enforced)
     }
 }
 
@@ -217,9 +236,6 @@ impl Site<'_, '_> {
         }
         let locks = within.iter().filter_map(|&inner| self.graph.manifest(inner)?.lock);
         stays.extend(locks.take(1).map(|lock| Stay::Locked { on: Locked::Manifest, lock }));
-        if let Some(node) = node {
-            stays.extend(self.tags(node).take(MOST_NAMED).map(Stay::Tagged));
-        }
         let accompanied = self.accompanied.get(&untagged.digest).into_iter().flatten();
         stays.extend(accompanied.filter_map(|&tag| self.tag(tag)).map(Stay::Accompanied));
         stays.sort();
@@ -265,10 +281,6 @@ impl Site<'_, '_> {
 
     fn tag(&self, position: u32) -> Option<TagName> {
         self.repository.tags.get(index(position)).map(|tag| tag.name.clone())
-    }
-
-    fn tags(&self, node: Node) -> impl Iterator<Item = TagName> {
-        self.graph.tags(node).filter_map(|tag| self.tag(tag))
     }
 
     /// The images that a manifest refers to or accompanies.
@@ -363,13 +375,15 @@ impl Site<'_, '_> {
             && !self.accompanied.contains_key(digest)
     }
 
-    fn deletion(&self, looked: Looked<'_>, along: &BTreeSet<Node>, taken: &mut BTreeSet<Node>) -> Option<Deletion> {
+    fn deletion(
+        &self,
+        looked: Looked<'_>,
+        enforce: bool,
+        along: &BTreeSet<Node>,
+        taken: &mut BTreeSet<Node>,
+    ) -> Option<Deletion> {
         let Looked { untagged, node, due_at, stays } = looked;
         let last = untagged.tags.iter().max_by(|a, b| (a.at, &b.name).cmp(&(b.at, &a.name)))?;
-        let rules = self.ground.rules;
-        let voices = voices(rules, untagged);
-        let enforced = |policy: &Policy| policy.mode == PolicyMode::Enforce;
-        let enforce = voices.iter().all(|&name| rules.policies.iter().any(|one| one.name == *name && enforced(one)));
         let going = node.filter(|_| stays.is_empty());
         Some(Deletion {
             registry: untagged.registry.clone(),
@@ -378,7 +392,7 @@ impl Site<'_, '_> {
             tag: last.name.clone(),
             untagged_at: last.at,
             due_at,
-            policies: voices.into_iter().cloned().collect(),
+            policies: voices(self.ground.rules, untagged).into_iter().cloned().collect(),
             enforce,
             along: going.map(|node| self.along_of(node, along, taken)).unwrap_or_default(),
             freed: None,

@@ -41,7 +41,7 @@ pub struct DeletionView {
     pub due_at: Timestamp,
     /// The policies that have it deleted.
     pub policies: Vec<String>,
-    /// Whether all of them say `enforce`.
+    /// Whether all of them say `enforce`, and so do those of everything that it hangs on.
     pub enforce: bool,
     /// Whether it goes.
     pub goes: bool,
@@ -239,7 +239,6 @@ fn message(stay: &Stay) -> String {
         }
         Stay::SourceFailed(source) => format!("source {source} failed, and could have claimed it"),
         Stay::Gap(at) => format!("{at} could not be read"),
-        Stay::Tagged(tag) => format!("tag {tag} names it"),
         Stay::Claimed { source, reference, holder } => {
             format!("{source} claims {reference}: {}", HolderView::from(&**holder).words())
         }

@@ -28,11 +28,13 @@ pub fn check_deletions(
         untagged.iter().map(|one| ((&one.registry, &one.repository, &one.digest), one)).collect();
     let mut last: Option<(&RegistryName, Evidence<'_>)> = None;
     let mut around: Option<Around<'_>> = None;
-    let mut going: HashSet<Place<'_>> = HashSet::new();
+    // Of what goes, and of what really goes: a trial takes nothing away that something else hangs on.
+    let (mut going, mut really): (HashSet<Place<'_>>, HashSet<Place<'_>>) = Default::default();
     for deletion in deletions.going() {
         let place = |digest| (&deletion.registry, &deletion.repository, digest);
-        let along = deletion.along.iter().map(|along| &along.digest);
-        going.extend(along.chain([&deletion.digest]).map(place));
+        let all = deletion.along.iter().map(|along| &along.digest).chain([&deletion.digest]).map(place);
+        really.extend(all.clone().filter(|_| deletion.enforce));
+        going.extend(all);
     }
     for deletion in deletions.going() {
         let mut held = |by: String| findings.push(Finding::Held { image: image(deletion), by });
@@ -69,7 +71,8 @@ pub fn check_deletions(
             held("a lock on its repository".to_owned());
         }
         by_policies(rules, known, deletion, repository, now, &mut held);
-        let gone = |digest: &Digest| going.contains(&(&deletion.registry, &deletion.repository, digest));
+        let goes = if deletion.enforce { &really } else { &going };
+        let gone = |digest: &Digest| goes.contains(&(&deletion.registry, &deletion.repository, digest));
         let along = deletion.along.iter().map(|along| &along.digest);
         for digest in std::iter::once(&deletion.digest).chain(along) {
             let itself = *digest == deletion.digest;

@@ -118,7 +118,7 @@ impl<'a> Labels<'a> {
         match stay {
             Stay::NotListed | Stay::Gap(_) => label.to_owned(),
             Stay::SourceFailed(source) => format!("{label}({source})"),
-            Stay::Tagged(tag) | Stay::Accompanied(tag) | Stay::PutBack(tag) | Stay::Unrecorded(tag) => {
+            Stay::Accompanied(tag) | Stay::PutBack(tag) | Stay::Unrecorded(tag) => {
                 format!("{label}({})", self.names.short(tag.as_str()))
             }
             Stay::Claimed { source, reference, .. } => {

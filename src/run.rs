@@ -21,7 +21,9 @@ use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
 use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
 use crate::report::{self, Basis, PlanDocument};
-use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
+use crate::store::{
+    Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreError, StoreErrorKind, UntagExperience,
+};
 
 mod aftermath;
 mod approved;
@@ -347,7 +349,7 @@ impl House {
             let named = repositories.into_iter().filter_map(|at| found.repositories.get(at as usize));
             let named: Vec<RepositoryName> = named.map(|repository| repository.name.clone()).collect();
             let destroys = match found.removal {
-                crate::domain::RemovalMethod::Untag => self.store.destroys(&found.name).await?,
+                crate::domain::RemovalMethod::Untag => self.destroyed_since(&found.name, &found.endpoint).await?,
                 crate::domain::RemovalMethod::DeleteManifest => None,
             };
             let ability = match destroys {
@@ -359,6 +361,14 @@ impl House {
             found.clock_ahead = reader.clock().map(|theirs| theirs.duration_since(self.now()));
         }
         Ok(())
+    }
+
+    /// The first time that an untag at that endpoint destroyed a manifest, or by an older mark, which has only the name.
+    async fn destroyed_since(&self, name: &RegistryName, endpoint: &str) -> Result<Option<Timestamp>, StoreError> {
+        match self.store.untag_experience(endpoint).await? {
+            Some(known) if known.what == UntagExperience::ManifestDestroyed => Ok(Some(known.since)),
+            _ => self.store.destroys(name).await,
+        }
     }
 
     /// One dry run.

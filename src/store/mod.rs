@@ -9,6 +9,7 @@ mod addresses;
 mod cache;
 mod circumstances;
 mod error;
+mod experience;
 mod group;
 mod journal;
 mod lease;
@@ -34,6 +35,7 @@ use tokio::sync::mpsc;
 
 pub use circumstances::Circumstances;
 pub use error::{StoreError, StoreErrorKind};
+pub use experience::{DeletionAnswer, Experience, REFUSAL_BELIEVED, UntagExperience};
 pub use journal::{JournalCount, JournalEntry, JournalId, JournalOf};
 pub use lease::Lease;
 pub use pack::Unpacker;

@@ -10,6 +10,7 @@ mod deletions;
 mod docker_registry;
 mod documents;
 mod embedded_registry;
+mod experience;
 mod explain;
 mod house;
 mod http;

@@ -311,7 +311,7 @@ impl Brake {
             None if *hands.stop.borrow() => Some(Skip::Interrupted),
             None => {
                 let over = hands.until.as_ref().filter(|until| (hands.clock)() >= until.at)?;
-                Some(Skip::HeldBack(over.why.clone()))
+                Some(Skip::Blocked(over.why.clone()))
             }
         }
     }

@@ -193,7 +193,7 @@ async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> 
         if ended.outcomes().next().is_some() {
             say(results::applied_text(&ended).trim_end());
         }
-        if let Some(why) = &ended.circumstances.held_back {
+        if let Some(why) = &ended.circumstances.blocked_by {
             say(&format!("nothing was removed: {why}; `--despite-freeze REASON` removes all the same"));
         }
         Ok(exit(&ended))

@@ -54,7 +54,7 @@ fn text(table: &Timetable, settings: &Settings, next: &[NextRun]) -> String {
     let _ = writeln!(out, "missed runs: {}\n", settings.schedule.missed.label());
     for run in next {
         let at = run.at.to_zoned(table.timezone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string();
-        let _ = match &run.held_back {
+        let _ = match &run.blocked_by {
             Some(why) => writeln!(out, "{at}  {}; removes nothing: {why}", run.what),
             None => writeln!(out, "{at}  {}", run.what),
         };
@@ -76,7 +76,7 @@ fn as_json(table: &Timetable, settings: &Settings, next: &[NextRun], now: Timest
             "at": run.at,
             "local": run.at.to_zoned(table.timezone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
             "what": run.what,
-            "held_back": run.held_back,
+            "held_back": run.blocked_by,
         })
     });
     json!({
@@ -84,7 +84,7 @@ fn as_json(table: &Timetable, settings: &Settings, next: &[NextRun], now: Timest
         "timezone": table.timezone.iana_name(),
         "missed": settings.schedule.missed.label(),
         "schedules": lines.collect::<Vec<_>>(),
-        "held_back_now": settings.schedule.hold(now).map(|hold| hold.to_string()),
+        "held_back_now": settings.schedule.blocked_by(now).map(|block| block.to_string()),
         "next": next.collect::<Vec<_>>(),
     })
 }

@@ -32,7 +32,7 @@ pub use listen::listen_address;
 pub use notify::{Channel, Email, Encryption, NotifySettings, Occasion, Template};
 use reading::Reading;
 
-pub use schedule::{Freeze, Hold, Missed, Schedule, Window};
+pub use schedule::{Freeze, Missed, RemovalBlock, Schedule, Window};
 
 /// Everything that a person sets but the policies, validated and with its secrets read.
 #[derive(Debug, Clone)]

@@ -61,9 +61,9 @@ pub struct Freeze {
     pub reason: String,
 }
 
-/// Why removals are held back, and until when.
+/// A window or freeze that blocks removals, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hold {
+pub enum RemovalBlock {
     /// It is not the time of the window.
     Window {
         /// The window, as written.
@@ -96,15 +96,15 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// Why nothing may be removed at that time; nothing where it may.
+    /// Returns what blocks removals at that time, or `None` if they are allowed.
     #[must_use]
-    pub fn hold(&self, at: Timestamp) -> Option<Hold> {
+    pub fn blocked_by(&self, at: Timestamp) -> Option<RemovalBlock> {
         let today = at.to_zoned(self.timezone.clone()).date();
         // Of several, the one that lasts longest.
         let freeze =
             self.freezes.iter().filter(|freeze| (freeze.from..=freeze.to).contains(&today)).max_by_key(|f| f.to);
         if let Some(freeze) = freeze {
-            return Some(Hold::Freeze { reason: freeze.reason.clone(), last: freeze.to });
+            return Some(RemovalBlock::Freeze { reason: freeze.reason.clone(), last: freeze.to });
         }
         let window = self.window.as_ref()?;
         if self.openings(window, at).any(|(from, to)| from <= at && at < to) {
@@ -112,19 +112,19 @@ impl Schedule {
         }
         let opens = self.openings(window, at).map(|(from, _)| from).find(|from| *from > at);
         let (window, timezone) = (window.written.clone(), self.timezone.clone());
-        Some(Hold::Window { window, opens, timezone })
+        Some(RemovalBlock::Window { window, opens, timezone })
     }
 
     /// The first time after `at` at which removals that may be made now may no longer be made, and why; nothing where
     /// that is more than eight days away.
     #[must_use]
-    pub fn closes(&self, at: Timestamp) -> Option<(Timestamp, Hold)> {
+    pub fn closes(&self, at: Timestamp) -> Option<(Timestamp, RemovalBlock)> {
         let ends = self.window.iter().flat_map(|window| self.openings(window, at)).map(|(_, to)| to);
         let freezes = self.freezes.iter().filter_map(|freeze| self.minute_of(freeze.from, 0));
         let mut ends: Vec<Timestamp> = ends.chain(freezes).filter(|end| *end > at).collect();
         ends.sort();
         // Where one opening leads into the next, its end is none.
-        ends.into_iter().find_map(|end| Some((end, self.hold(end)?)))
+        ends.into_iter().find_map(|end| Some((end, self.blocked_by(end)?)))
     }
 
     /// The times at which a window is open, from the day before to eight days after, in order.
@@ -150,7 +150,7 @@ impl Schedule {
     }
 }
 
-impl fmt::Display for Hold {
+impl fmt::Display for RemovalBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Window { window, opens: Some(opens), timezone } => {

@@ -233,7 +233,8 @@ impl Living {
         let now = self.now();
         self.prune(now).await;
         let due = due(&self.table, &self.handled, now);
-        let removes = self.rules.settings.mode == Mode::Enforce && self.rules.settings.schedule.hold(now).is_none();
+        let removes =
+            self.rules.settings.mode == Mode::Enforce && self.rules.settings.schedule.blocked_by(now).is_none();
         let lease = if removes && !due.policies.is_empty() {
             match self.lease(now) {
                 Some(lease) => Some(lease),
@@ -263,7 +264,7 @@ impl Living {
     /// Applies what lies in the folder of approved plans and is not applied yet. Gives whether there is such a plan.
     async fn apply_approved(&mut self, now: Timestamp) -> bool {
         let settings = &self.rules.settings;
-        let removes = settings.mode != Mode::DryRun && settings.schedule.hold(now).is_none();
+        let removes = settings.mode != Mode::DryRun && settings.schedule.blocked_by(now).is_none();
         if !removes || settings.approvals.folder.is_none() || self.unready.is_some() {
             return false;
         }
@@ -511,7 +512,7 @@ impl Living {
         let now = self.now();
         let Rules { settings, policies, .. } = &self.rules;
         let next = next_runs(settings, policies, host(&self.start.by), now, SHOWN);
-        let held_back = super::held_back(settings, &policies.policies, |_| true, now);
+        let blocked_by = super::blocked_by(settings, &policies.policies, |_| true, now);
         let doing = match &self.running {
             Some(running) => Doing::Run { kind: running.kind, since: running.began_at, what: running.what.clone() },
             None => Doing::Nothing,
@@ -524,7 +525,7 @@ impl Living {
         }
         self.board.update(|status| {
             status.ready = self.unready.is_none();
-            (status.doing, status.next, status.held_back) = (doing, next, held_back);
+            (status.doing, status.next, status.blocked_by) = (doing, next, blocked_by);
             status.policies.problem = problem;
         });
     }

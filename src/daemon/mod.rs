@@ -117,7 +117,7 @@ impl Daemon {
             ready: false,
             doing: Doing::Nothing,
             next: Vec::new(),
-            held_back: None,
+            blocked_by: None,
             policies: policy_state(&rules.policies, now),
         }));
         Ok(Self { start, rules, store, board, listener, address, handled, _lease: lease })
@@ -167,13 +167,13 @@ pub fn next_runs(settings: &Settings, policies: &PolicySet, host: &str, now: Tim
         .map(|Coming { at, policies: names }| NextRun {
             at,
             what: table.words(&names),
-            held_back: held_back(settings, &policies.policies, |name| names.contains(name), at),
+            blocked_by: blocked_by(settings, &policies.policies, |name| names.contains(name), at),
         })
         .collect()
 }
 
 /// Why a run of those policies at that time removes nothing.
-fn held_back(
+fn blocked_by(
     settings: &Settings,
     policies: &[Policy],
     has_turn: impl Fn(&PolicyName) -> bool,
@@ -186,6 +186,6 @@ fn held_back(
         Mode::Enforce if !policies.iter().any(enforces) => {
             Some("mode `dry-run` of every policy whose turn it is".to_owned())
         }
-        Mode::Enforce => settings.schedule.hold(at).map(|hold| hold.to_string()),
+        Mode::Enforce => settings.schedule.blocked_by(at).map(|block| block.to_string()),
     }
 }

@@ -74,7 +74,7 @@ pub enum Skip {
     /// Earlier removals showed that the registry destroys what it should only untag.
     Stopped(String),
     /// The time in which removals may be made was over before its turn. The text says which.
-    HeldBack(String),
+    Blocked(String),
     /// The run was told to stop before this one's turn.
     Interrupted,
     /// Something else took it back or never began it, found out at the next start. The text says what was seen.
@@ -128,7 +128,7 @@ impl Skip {
             Self::Refused(_) => "refused",
             Self::PutBack(_) => "put-back",
             Self::Stopped(_) => "stopped",
-            Self::HeldBack(_) => "held-back",
+            Self::Blocked(_) => "held-back",
             Self::Interrupted => "interrupted",
             Self::Settled(_) => "settled",
         }
@@ -146,7 +146,7 @@ impl fmt::Display for Skip {
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::PutBack(what) => write!(f, "put back: {what}"),
             Self::Stopped(why) => write!(f, "stopped: {why}"),
-            Self::HeldBack(why) => write!(f, "held back: {why}"),
+            Self::Blocked(why) => write!(f, "held back: {why}"),
             Self::Interrupted => f.write_str("the run was interrupted before its turn"),
             Self::Settled(seen) => write!(f, "settled after an interruption: {seen}"),
         }

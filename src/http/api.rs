@@ -112,7 +112,7 @@ fn status_json(status: &Status, mode: &str, now: Timestamp) -> Value {
         }
         Doing::Stopping => json!({ "state": "stopping" }),
     };
-    let next = status.next.iter().map(|run| json!({ "at": run.at, "what": run.what, "held_back": run.held_back }));
+    let next = status.next.iter().map(|run| json!({ "at": run.at, "what": run.what, "held_back": run.blocked_by }));
     let problem = status.policies.problem.as_ref();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -122,7 +122,7 @@ fn status_json(status: &Status, mode: &str, now: Timestamp) -> Value {
         "ready": status.ready,
         "doing": doing,
         "next": next.collect::<Vec<_>>(),
-        "held_back": status.held_back,
+        "held_back": status.blocked_by,
         "policies": {
             "revision": status.policies.revision,
             "commit": status.policies.commit,

@@ -20,7 +20,7 @@ pub struct Status {
     /// The next runs, the earliest first.
     pub next: Vec<NextRun>,
     /// Why runs remove nothing right now, such as a freeze.
-    pub held_back: Option<String>,
+    pub blocked_by: Option<String>,
     /// The policies that it goes by.
     pub policies: PolicyState,
 }
@@ -51,7 +51,7 @@ pub struct NextRun {
     /// What it goes over, such as `all policies`.
     pub what: String,
     /// Why it will remove nothing, if so: the mode of the settings, a window, a freeze.
-    pub held_back: Option<String>,
+    pub blocked_by: Option<String>,
 }
 
 /// The policies that the daemon goes by.

@@ -59,7 +59,7 @@ pub(super) struct Metrics {
     policies_problem: Gauge,
     policy_failures: Counter,
     next_run: Gauges<1>,
-    held_back: Gauge,
+    blocked_by: Gauge,
     ready: Gauge,
     running: Gauge,
     start: Gauge,
@@ -157,7 +157,7 @@ impl Metrics {
                 Counter::default()
             ),
             next_run: register!(ours, "next_run_timestamp_seconds", "When the next run is due", Family::default()),
-            held_back: register!(ours, "held_back", "1: runs remove nothing right now", Gauge::default()),
+            blocked_by: register!(ours, "held_back", "1: runs remove nothing right now", Gauge::default()),
             ready: register!(ours, "ready", "1: it goes by its schedule", Gauge::default()),
             running: register!(ours, "running", "1: a run is under way", Gauge::default()),
             start: register!(registry, "process_start_time_seconds", "When the process started", Gauge::default()),
@@ -243,7 +243,7 @@ impl Metrics {
         for next in status.next.iter().rev() {
             self.next_run.get_or_create(&[("what", next.what.clone())]).set(next.at.as_second());
         }
-        self.held_back.set(status.held_back.is_some().into());
+        self.blocked_by.set(status.blocked_by.is_some().into());
         self.ready.set((status.ready && status.doing != Doing::Stopping).into());
         self.running.set(matches!(status.doing, Doing::Run { .. }).into());
         self.start.set(status.started_at.as_second());

@@ -31,7 +31,7 @@ pub(super) struct Frame {
     now: When,
     /// What is wrong with an edit of the policies, since when.
     policy_problem: Option<(When, String)>,
-    held_back: Option<String>,
+    blocked_by: Option<String>,
 }
 
 impl Frame {
@@ -44,7 +44,7 @@ impl Frame {
             mode: app.site.settings.mode.label(),
             now: When::of(now, now),
             policy_problem: status.policies.problem.map(|problem| (When::of(problem.since, now), problem.text)),
-            held_back: status.held_back,
+            blocked_by: status.blocked_by,
         }
     }
 }
@@ -88,7 +88,7 @@ struct RegistryRow {
     endpoint: String,
     /// Tags, those that go, protected, undecided, retained, out of scope; nothing where it was not read.
     found: Option<[String; 6]>,
-    held_back: String,
+    reported_only: String,
     reclaimable: String,
     shared: String,
 }
@@ -138,7 +138,7 @@ async fn home_page(app: &App) -> Result<Home, Problem> {
     Ok(Home {
         frame: Frame::new(app, "Tagwarden"),
         doing,
-        next: status.next.iter().map(|run| (When::of(run.at, now), run.what.clone(), run.held_back.clone())).collect(),
+        next: status.next.iter().map(|run| (When::of(run.at, now), run.what.clone(), run.blocked_by.clone())).collect(),
         policies: format!("{}, revision {}{commit}", count(policies.count as u64), short(&policies.revision)),
         loaded: When::of(policies.loaded_at, now),
         rows: recent.iter().take(10).map(|(record, counts)| RunRow::of(&RunView::with(record, counts), now)).collect(),
@@ -162,10 +162,10 @@ fn stands(app: &App, record: &RunRecord, counts: &RunCounts, now: Timestamp) -> 
             let found = &found.found;
             [found.tags, found.expired, found.protected, found.undecided, found.retained, found.out_of_scope].map(count)
         }),
-        held_back: counts
+        reported_only: counts
             .by_registry
             .get(settings.name.as_str())
-            .map_or_else(String::new, |found| count(found.held_back)),
+            .map_or_else(String::new, |found| count(found.reported_only)),
         reclaimable: counts.by_registry.get(settings.name.as_str()).map_or_else(String::new, |counts| {
             reclaimable(&counts.found) + &unknown(counts.found.unknown_bytes_removals)
         }),

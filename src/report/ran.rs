@@ -65,7 +65,8 @@ pub struct CircumstancesView {
     /// The policies whose turn it was, where it was not that of all.
     pub due: Option<String>,
     /// Why it removed nothing although settings and policies say `enforce`.
-    pub held_back: Option<String>,
+    #[serde(rename = "held_back")]
+    pub blocked_by: Option<String>,
     /// Why a person let it remove all the same.
     pub despite: Option<String>,
 }
@@ -138,9 +139,9 @@ impl RunView {
     /// The same, with what it went by besides its settings.
     #[must_use]
     pub fn under(self, circumstances: Circumstances) -> Self {
-        let Circumstances { revision, commit, due, held_back, despite } = circumstances;
+        let Circumstances { revision, commit, due, blocked_by, despite } = circumstances;
         let circumstances =
-            CircumstancesView { policies_revision: revision, policies_commit: commit, due, held_back, despite };
+            CircumstancesView { policies_revision: revision, policies_commit: commit, due, blocked_by, despite };
         Self { circumstances, ..self }
     }
 
@@ -188,7 +189,7 @@ impl RunView {
             ("policies", &went_by.policies_revision),
             ("commit", &went_by.policies_commit),
             ("due", &went_by.due),
-            ("held", &went_by.held_back),
+            ("held", &went_by.blocked_by),
             ("despite", &went_by.despite),
         ];
         facts.extend(said.into_iter().filter_map(|(what, value)| Some((what, value.clone()?))));

@@ -86,9 +86,9 @@ pub(super) fn admit(
 /// # Errors
 /// [`RunError::Refused`] outside the window and in a freeze, unless a person gave a reason.
 pub(super) fn admit_now(settings: &Settings, despite: Option<&str>, now: Timestamp) -> Result<(), RunError> {
-    match settings.schedule.hold(now) {
-        Some(hold) if despite.is_none() => Err(RunError::Refused(format!(
-            "removals are held back, {hold}; wait, or give a reason to apply it all the same with \
+    match settings.schedule.blocked_by(now) {
+        Some(block) if despite.is_none() => Err(RunError::Refused(format!(
+            "removals are held back, {block}; wait, or give a reason to apply it all the same with \
              `--despite-freeze REASON`"
         ))),
         _ => Ok(()),

@@ -19,8 +19,9 @@ pub struct RegistryCounts {
     /// The tags by verdict, and the bytes of those that go.
     #[serde(flatten)]
     pub found: SummaryView,
-    /// How many of those that go, go only on paper: some policy says `dry-run`, or a refusal covers them.
-    pub held_back: u64,
+    /// How many of those that go are only reported: some policy says `dry-run`, or a refusal covers them.
+    #[serde(rename = "held_back")]
+    pub reported_only: u64,
     /// The requests that the run made there.
     #[serde(skip)]
     pub requests: Requests,
@@ -71,7 +72,7 @@ pub(super) fn by_registry(
         let requests = requested.iter().find(|(name, _)| name.as_str() == registry.name);
         let found = SummaryView { bytes: document.bytes_label(&registry.name).to_owned(), ..SummaryView::default() };
         let requests = requests.map(|(_, requests)| *requests).unwrap_or_default();
-        counts.insert(registry.name.clone(), RegistryCounts { found, held_back: 0, requests });
+        counts.insert(registry.name.clone(), RegistryCounts { found, reported_only: 0, requests });
     }
     for removal in document.removals.iter() {
         let Some(counts) = counts.get_mut(&removal.registry) else { continue };
@@ -82,7 +83,7 @@ pub(super) fn by_registry(
             None => counts.found.unknown_bytes_removals += 1,
         }
         counts.found.shared_bytes += removal.shared_bytes.unwrap_or_default();
-        counts.held_back += u64::from(!removal.enforce || document.refused(&removal).is_some());
+        counts.reported_only += u64::from(!removal.enforce || document.refused(&removal).is_some());
     }
     for kept in document.kept.iter() {
         let Some(RegistryCounts { found, .. }) = counts.get_mut(&kept.registry) else { continue };
@@ -113,7 +114,7 @@ pub(super) fn counts(ended: &Ended) -> String {
         "skipped": count("skipped"),
         "failed": count("failed"),
         "not_due": ended.not_due,
-        "held_back": ended.circumstances.held_back,
+        "held_back": ended.circumstances.blocked_by,
         "registries": ended.aftermath.iter().map(Aftermath::json).collect::<serde_json::Map<_, _>>(),
     })
     .to_string()
@@ -129,8 +130,8 @@ pub(super) fn line(ended: &Ended, mode: Mode, policies: usize) -> String {
     let summary = &ended.document.summary;
     let done = ended.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count();
     let deleted = ended.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count();
-    let held_back = ended.circumstances.held_back.as_deref();
-    let what = if ended.outcomes().next().is_none() && (mode != Mode::Enforce || held_back.is_some()) {
+    let blocked_by = ended.circumstances.blocked_by.as_deref();
+    let what = if ended.outcomes().next().is_none() && (mode != Mode::Enforce || blocked_by.is_some()) {
         "dry run"
     } else {
         "run"
@@ -153,7 +154,7 @@ pub(super) fn line(ended: &Ended, mode: Mode, policies: usize) -> String {
     if ended.not_due > 0 {
         let _ = write!(line, ", {} wait for the schedule of their policy", report::count(ended.not_due));
     }
-    if let Some(why) = held_back {
+    if let Some(why) = blocked_by {
         let _ = write!(line, "; removals are held back, {why}");
     }
     line

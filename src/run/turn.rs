@@ -76,12 +76,12 @@ impl House {
     /// See [`RunError`].
     pub async fn run_turn(&self, turn: Turn, progress: &dyn Progress) -> Result<Ended, RunError> {
         let Turn { due, despite, lease, tidy } = turn;
-        let held_back = self.held_back(despite.as_deref());
+        let blocked_by = self.blocked_by(despite.as_deref());
         let circumstances =
-            Circumstances { due: due.names(), held_back: held_back.clone(), despite, ..self.policies_gone_by() };
+            Circumstances { due: due.names(), blocked_by: blocked_by.clone(), despite, ..self.policies_gone_by() };
         let run = self.begin(RunKind::Run, &Approval::default(), &circumstances).await?;
         let walked = async {
-            let enforce = self.settings.mode == Mode::Enforce && held_back.is_none();
+            let enforce = self.settings.mode == Mode::Enforce && blocked_by.is_none();
             let lease = match lease {
                 None if enforce => Some(self.lease("run")?),
                 lease => lease,
@@ -118,17 +118,16 @@ impl House {
         self.finish(run, walked.await).await
     }
 
-    /// Why nothing would be removed now although the settings enforce; nothing where they do not, or nothing holds it
-    /// back.
-    pub(super) fn held_back(&self, despite: Option<&str>) -> Option<String> {
+    /// The window or freeze that blocks removals now; `None` where there is none, or the settings do not enforce.
+    pub(super) fn blocked_by(&self, despite: Option<&str>) -> Option<String> {
         let removes = self.settings.mode == Mode::Enforce && despite.is_none();
-        self.settings.schedule.hold(self.now()).filter(|_| removes).map(|hold| hold.to_string())
+        self.settings.schedule.blocked_by(self.now()).filter(|_| removes).map(|block| block.to_string())
     }
 
     /// When no further removal may begin.
     pub(super) fn until(&self, despite: Option<&str>) -> Option<Until> {
-        let (at, hold) = self.settings.schedule.closes(self.now()).filter(|_| despite.is_none())?;
-        Some(Until { at, why: hold.to_string() })
+        let (at, block) = self.settings.schedule.closes(self.now()).filter(|_| despite.is_none())?;
+        Some(Until { at, why: block.to_string() })
     }
 
     /// The policies that this house goes by, for the record.

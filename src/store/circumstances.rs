@@ -17,7 +17,7 @@ pub struct Circumstances {
     /// The policies that can remove in it, by name, where those are not all.
     pub due: Option<String>,
     /// Why nothing is removed although settings and policies enforce, such as a freeze.
-    pub held_back: Option<String>,
+    pub blocked_by: Option<String>,
     /// Why a person has it removed in spite of that.
     pub despite: Option<String>,
 }
@@ -35,8 +35,8 @@ impl Store {
                 .fetch_optional(&self.0.readers)
                 .await
                 .map_err(|error| self.fault("read what a run went by", &error))?;
-        let (revision, commit, due, held_back, despite) = row.unwrap_or_default();
-        Ok(Circumstances { revision, commit, due, held_back, despite })
+        let (revision, commit, due, blocked_by, despite) = row.unwrap_or_default();
+        Ok(Circumstances { revision, commit, due, blocked_by, despite })
     }
 
     /// Up to which time each schedule was looked after.
@@ -75,7 +75,7 @@ impl Store {
 
 impl Write<'_> {
     pub(super) async fn note(&mut self, run: Uuid, circumstances: &Circumstances) -> Result<(), sqlx::Error> {
-        let Circumstances { revision, commit, due, held_back, despite } = circumstances;
+        let Circumstances { revision, commit, due, blocked_by, despite } = circumstances;
         sqlx::query(
             "INSERT INTO circumstances (run, revision, git_commit, due, held_back, despite)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -84,7 +84,7 @@ impl Write<'_> {
         .bind(revision)
         .bind(commit)
         .bind(due)
-        .bind(held_back)
+        .bind(blocked_by)
         .bind(despite)
         .execute(&mut *self.transaction)
         .await

@@ -491,7 +491,7 @@ fn columns(outcome: &Outcome) -> (Option<&'static str>, Option<String>) {
         | Skip::Refused(text)
         | Skip::Stopped(text)
         | Skip::Settled(text)
-        | Skip::HeldBack(text)
+        | Skip::Blocked(text)
         | Skip::PutBack(text) => Some(text.clone()),
         Skip::Gone | Skip::DryRun | Skip::Interrupted => None,
     };
@@ -515,7 +515,7 @@ fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option<Outcome> {
         "refused" => Skip::Refused(detail),
         "stopped" => Skip::Stopped(detail),
         "put-back" => Skip::PutBack(detail),
-        "held-back" => Skip::HeldBack(detail),
+        "held-back" => Skip::Blocked(detail),
         "interrupted" => Skip::Interrupted,
         "settled" => Skip::Settled(detail),
         _ => return None,

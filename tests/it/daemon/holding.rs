@@ -14,7 +14,7 @@ fn schedule(lines: &str) -> Schedule {
 }
 
 fn is_open(schedule: &Schedule, time: &str) -> bool {
-    schedule.hold(at(time)).is_none()
+    schedule.blocked_by(at(time)).is_none()
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_window_past_midnight_belongs_to_the_day_it_begins() {
     ] {
         assert_eq!(is_open(&nights, time), open, "{time}");
     }
-    let words = |time: &str| nights.hold(at(time)).unwrap().to_string();
+    let words = |time: &str| nights.blocked_by(at(time)).unwrap().to_string();
     assert_eq!(
         words("2026-11-28T12:00:00Z"),
         "outside the window mon-fri 22:00-05:00, which opens Mon 2026-11-30 22:00 UTC"
@@ -41,7 +41,7 @@ fn a_window_past_midnight_belongs_to_the_day_it_begins() {
     let closes = |schedule: &Schedule, time: &str| {
         schedule
             .closes(at(time))
-            .map(|(end, hold)| (end.to_string(), hold.to_string().split(',').next().unwrap().to_owned()))
+            .map(|(end, block)| (end.to_string(), block.to_string().split(',').next().unwrap().to_owned()))
     };
     let window = "outside the window mon-fri 22:00-05:00".to_owned();
     assert_eq!(closes(&nights, "2026-11-23T23:00:00Z"), Some(("2026-11-24T05:00:00Z".into(), window)));
@@ -101,8 +101,8 @@ fn a_freeze_holds_from_its_first_to_its_last_day() {
     ] {
         assert_eq!(is_open(&frozen, time), open, "{time}");
     }
-    let hold = frozen.hold(at("2026-12-24T12:00:00Z")).unwrap();
-    assert_eq!(hold.to_string(), "frozen until the end of 2027-01-06: peak season");
+    let block = frozen.blocked_by(at("2026-12-24T12:00:00Z")).unwrap();
+    assert_eq!(block.to_string(), "frozen until the end of 2027-01-06: peak season");
 }
 
 /// What is closed from a time on is held back at that time, for any hour of two years.
@@ -114,11 +114,11 @@ fn what_closes_is_closed() {
     );
     let (mut now, end): (Timestamp, Timestamp) = (at("2026-01-01T00:00:00Z"), at("2028-01-01T00:00:00Z"));
     while now < end {
-        if schedule.hold(now).is_none() {
-            let (closes, hold) = schedule.closes(now).expect("it closes within days");
-            assert!(closes > now && schedule.hold(closes) == Some(hold), "{now} closes {closes}");
+        if schedule.blocked_by(now).is_none() {
+            let (closes, block) = schedule.closes(now).expect("it closes within days");
+            assert!(closes > now && schedule.blocked_by(closes) == Some(block), "{now} closes {closes}");
             let before = closes - jiff::SignedDuration::from_secs(1);
-            assert!(schedule.hold(before).is_none(), "{now}: still open at {before}");
+            assert!(schedule.blocked_by(before).is_none(), "{now}: still open at {before}");
         }
         now += jiff::SignedDuration::from_mins(47);
     }

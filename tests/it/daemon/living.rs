@@ -181,7 +181,7 @@ async fn what_is_due_runs_once_and_what_a_restart_missed_is_made_up_for_once() {
     let world = World::new(NIGHTLY).await;
     let alive = world.wake().await;
     let next = alive.board.status().next;
-    assert_eq!((next[0].at, &*next[0].what, &next[0].held_back), (at("2026-11-20T03:00:00Z"), "all policies", &None));
+    assert_eq!((next[0].at, &*next[0].what, &next[0].blocked_by), (at("2026-11-20T03:00:00Z"), "all policies", &None));
     alive.tick().await;
     assert!(world.runs().await.is_empty(), "before its time");
     world.set("2026-11-20T03:00:01Z");
@@ -213,20 +213,20 @@ async fn a_freeze_holds_back_a_run_that_says_so_in_its_record() {
     let alive = world.wake().await;
     let why = "frozen until the end of 2026-11-20: peak season";
     let status = alive.board.status();
-    assert_eq!(status.held_back.as_deref(), Some(why));
-    let held: Vec<bool> = status.next.iter().map(|next| next.held_back.is_some()).take(2).collect();
+    assert_eq!(status.blocked_by.as_deref(), Some(why));
+    let held: Vec<bool> = status.next.iter().map(|next| next.blocked_by.is_some()).take(2).collect();
     assert_eq!(held, [true, false]);
     world.set("2026-11-20T03:00:00Z");
     alive.tick().await;
     assert_eq!(world.came().await, [("done".to_owned(), 0)]);
     assert_eq!(world.tags(), 7);
     let (record, circumstances) = world.runs().await.remove(0);
-    assert_eq!(circumstances.held_back.as_deref(), Some(why));
+    assert_eq!(circumstances.blocked_by.as_deref(), Some(why));
     assert!(record.end.unwrap().summary.contains("peak season"));
     world.set("2026-11-21T03:00:00Z");
     alive.tick().await;
     assert_eq!((world.came().await[1].clone(), world.tags()), (("done".to_owned(), 5), 2));
-    assert_eq!(alive.board.status().held_back, None);
+    assert_eq!(alive.board.status().blocked_by, None);
     alive.end().await;
 }
 
@@ -294,7 +294,7 @@ async fn a_reload_takes_up_settings_or_keeps_those_of_before() {
     assert_eq!(alive.board.status().next[0].at, at("2026-11-20T03:00:00Z"), "edited settings wait to be read");
     alive.reload.send(()).await.unwrap();
     let status = alive.until(|status| status.next[0].at == at("2026-11-20T05:00:00Z")).await;
-    assert!(status.held_back.unwrap().contains("dry-run"));
+    assert!(status.blocked_by.unwrap().contains("dry-run"));
 
     let text = fs::read_to_string(world.path("tagwarden.toml")).unwrap();
     fs::write(world.path("tagwarden.toml"), text.replace("dry-run", "dryrun")).unwrap();

@@ -118,7 +118,7 @@ async fn what_a_run_went_by_and_when_schedules_were_looked_after_come_back() {
         revision: Some("sha256:1".into()),
         commit: Some("2".repeat(40)),
         due: Some("a, b".into()),
-        held_back: Some("frozen".into()),
+        blocked_by: Some("frozen".into()),
         despite: None,
     };
     store.begin_run_under(&new_run(1, noon()), &circumstances).await.unwrap();

@@ -76,7 +76,7 @@ async fn edits_that_cannot_be_gone_by_are_counted_once_each() {
     let problem = |text: &str| Some(PolicyProblem { since: noon(), text: text.to_owned() });
     for text in ["a", "a", "b"] {
         world.site.board.update(|status| status.policies.problem = problem(text));
-        world.site.board.update(|status| status.held_back = Some("a freeze".into()));
+        world.site.board.update(|status| status.blocked_by = Some("a freeze".into()));
     }
     let found = lines(&world).await;
     for line in ["tagwarden_policy_load_failures_total 2", "tagwarden_policies_problem 1", "tagwarden_held_back 1"] {

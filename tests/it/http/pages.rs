@@ -18,8 +18,8 @@ async fn world() -> World {
     let end = RunEnd { ended_at: noon(), outcome: "error".into(), exit_code: 1, summary: "{}".into(), error };
     store.finish_run(failed.id, &end).await.unwrap();
     world.site.board.update(|status| {
-        status.held_back = Some(HOSTILE.into());
-        status.next[0].held_back = Some(HOSTILE.into());
+        status.blocked_by = Some(HOSTILE.into());
+        status.next[0].blocked_by = Some(HOSTILE.into());
         status.doing = Doing::Run { kind: RunKind::Run, since: noon(), what: HOSTILE.into() };
         status.policies.problem = Some(PolicyProblem { since: noon(), text: format!("policies/a.yaml:3: {HOSTILE}") });
     });

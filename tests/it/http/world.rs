@@ -50,8 +50,8 @@ pub(super) fn status() -> Status {
         started_at: noon(),
         ready: true,
         doing: Doing::Nothing,
-        next: vec![NextRun { at: noon() + 15.hours(), what: "all policies".into(), held_back: None }],
-        held_back: None,
+        next: vec![NextRun { at: noon() + 15.hours(), what: "all policies".into(), blocked_by: None }],
+        blocked_by: None,
         policies: PolicyState {
             revision: "sha256:0123456789abcdef0123".into(),
             commit: Some("cafe".into()),
@@ -319,7 +319,7 @@ pub(super) fn ended(number: u128, document: PlanDocument) -> Ended {
     ];
     let found = document.summary.clone();
     let requests = Requests { total: 12, retries: 2, throttled: 1, statuses: [1, 8, 0, 2, 1] };
-    let counts = RegistryCounts { found, held_back: 1, requests };
+    let counts = RegistryCounts { found, reported_only: 1, requests };
     Ended {
         run: run_id(number),
         document,

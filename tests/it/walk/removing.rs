@@ -266,7 +266,7 @@ async fn each_run_counts_what_it_found_and_asked() {
     let second = house.run(&()).await.unwrap();
     let found = |ended: &Ended| {
         let counts = &ended.by_registry["main"];
-        (counts.found.tags, counts.found.expired, counts.found.retained, counts.held_back)
+        (counts.found.tags, counts.found.expired, counts.found.retained, counts.reported_only)
     };
     assert_eq!((found(&first), found(&second)), ((7, 4, 3, 0), (3, 0, 3, 0)));
     let reclaimable = |ended: &Ended| ended.by_registry["main"].found.reclaimable_bytes;

@@ -371,7 +371,7 @@ async fn nothing_is_deleted_before_its_turn() {
     let ended = house.run_turn(despite, &()).await.unwrap();
     house.close().await;
     assert_eq!(ended.deleted.len(), 4);
-    assert!(ended.deleted.iter().all(|one| !matches!(one.outcome, Outcome::Skipped(Skip::HeldBack(_)))));
+    assert!(ended.deleted.iter().all(|one| !matches!(one.outcome, Outcome::Skipped(Skip::Blocked(_)))));
 }
 
 /// A tag that Tagwarden put back and somebody else removed: it is not ours to delete. One that somebody pushed again

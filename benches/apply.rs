@@ -87,6 +87,8 @@ async fn journal(store: &Store, run: Uuid, order: &Order) -> Result<(), Box<dyn 
         media_type: manifest.media_type.clone(),
         policy: Some(removal.policy.to_string()),
         proof: PROOF.to_owned(),
+        endpoint: None,
+        date: None,
     };
     let id = store.intend(run, &intent, &manifest, Timestamp::UNIX_EPOCH).await?;
     Ok(store.settle(id, &Outcome::Done(String::new()), Timestamp::UNIX_EPOCH).await?)

@@ -142,7 +142,8 @@ fn world(now: Timestamp) -> (Rules, Inventory, Claims) {
         tag: None,
         digest: Some(digest("version", n % REPOSITORIES, n / 500)),
     };
-    let mut claims = Claims { sources: vec![source("records", &by_tag), source("aks", &by_digest)] };
+    let mut claims =
+        Claims { sources: vec![source("records", &by_tag), source("aks", &by_digest)], ..Claims::default() };
     claims.sort();
     let rules = Rules {
         policies: policy_file::parse("bench.yaml", POLICIES).unwrap_or_else(|problems| panic!("{problems:?}")),

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -35,6 +36,8 @@ mod explained;
 mod findings;
 mod fixtures;
 mod folder;
+mod holds;
+mod interruption;
 mod named;
 mod outcome;
 mod record;
@@ -50,6 +53,8 @@ use ended::{Refusals, ended};
 use evidence::Remember;
 pub use explained::Recalled;
 pub use fixtures::test_policies;
+pub use holds::{HoldRequest, HoldSet, HoldUntil};
+pub use interruption::Stopped;
 pub use named::Named;
 pub use outcome::{RestoreEnded, RunError, RunOutcome};
 pub use record::RegistryCounts;
@@ -72,6 +77,8 @@ pub struct House {
     pub clock: Clock,
     /// Becomes true when no further removal may begin.
     pub stop: watch::Receiver<bool>,
+    /// How long `restore` and `hold` wait for a running enforcement to stop.
+    pub wait: Duration,
     readers: BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
     patience: Patience,
     asked: Mutex<record::Asked>,
@@ -115,6 +122,8 @@ pub struct Ended {
     pub not_due: u64,
     /// How it ended.
     pub outcome: RunOutcome,
+    /// Who interrupted it, where it was not a signal to its process.
+    pub interrupted_by: Option<String>,
 }
 
 impl Ended {
@@ -221,7 +230,8 @@ impl House {
         for settings in &settings.registries {
             readers.insert(settings.name.clone(), registry::reader(settings.clone(), patience)?);
         }
-        Ok(Self { settings, policies, store, by, clock, stop, readers, patience, asked: Mutex::default() })
+        let (wait, asked) = (interruption::WAIT, Mutex::default());
+        Ok(Self { settings, policies, store, by, clock, stop, wait, readers, patience, asked })
     }
 
     /// Closes the state.
@@ -401,18 +411,21 @@ impl House {
             approved::admit_now(&self.settings, approval.despite.as_deref(), self.now())?;
             let removals = approved::removals(&approved)?;
             let lease = self.lease("apply")?;
+            let requests = self.stop_requests(true);
             self.settle(&lease).await?;
             let earlier = self.earlier(&approved.id).await?;
             self.save(run, &approved).await?;
             let mut scope = approved::scope(&removals);
             deletions::scope(&approved, &mut scope)?;
-            let decision = self.decide(&scope, None, progress).await?;
+            let decide = self.decide(&scope, None, progress);
+            let decision = requests.name(self.unless(requests.stop.clone(), decide).await)?;
             let (orders, skipped) = approved::shrink(&approved, &removals, &decision, &earlier);
             approved::hold_to_limits(&orders, &decision, &self.rules())?;
             let (deletions, not_deleted) = deletions::shrink(&approved, &decision);
             deletions::hold_to_limit(&deletions, &self.rules())?;
             let mut hands = self.hands(run, &decision.inventory)?;
             hands.until = self.until(approval.despite.as_deref());
+            hands.stop = requests.stop.clone();
             let mut deleted = apply::note_deletions(&hands, not_deleted).await?;
             deleted.extend(apply::delete(&hands, deletions).await?);
             let mut applied = apply::note_all(&hands, skipped).await?;
@@ -425,7 +438,7 @@ impl House {
             if ended.outcome == RunOutcome::Done && evidence_missing {
                 ended.outcome = RunOutcome::EvidenceMissing;
             }
-            Ok(ended)
+            Ok(self.name_interrupter(&requests, ended).await)
         };
         self.finish(run, walked.await).await
     }
@@ -513,13 +526,14 @@ impl House {
                 ended.by_registry = record::by_registry(&ended.document, &self.requested());
                 let outcome = ended.outcome;
                 tracing::info!("{}", record::line(&ended, self.settings.mode, self.policies.policies.len()));
-                self.end(run, outcome.label(), outcome.exit_code(), record::counts(&ended), None).await?;
+                let why = ended.interrupted_by.as_ref().map(|by| format!("interrupted by {by}"));
+                self.end(run, outcome.label(), outcome.exit_code(), record::counts(&ended), why).await?;
                 Ok(ended)
             }
             Err(error) => {
                 let code = error.exit_code();
                 let label = match &error {
-                    RunError::Interrupted => RunOutcome::Interrupted.label(),
+                    RunError::Interrupted | RunError::InterruptedBy(_) => RunOutcome::Interrupted.label(),
                     _ if code == RunOutcome::Refused.exit_code() => RunOutcome::Refused.label(),
                     _ => "error",
                 };

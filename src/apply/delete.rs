@@ -91,7 +91,7 @@ pub async fn note_deletions(hands: &Hands, skipped: Vec<(DeleteOrder, Skip)>) ->
     let mut noted = Vec::new();
     for (order, skip) in skipped {
         let DeleteOrder { deletion, proof } = order;
-        let intent = intent(&deletion, &deletion.digest, "".into(), &proof);
+        let intent = intent(hands, &deletion, &deletion.digest, "".into(), &proof);
         let outcome = Outcome::Skipped(skip);
         hands.store.note(hands.run, &intent, &outcome, (hands.clock)()).await?;
         noted.push(Deleted { digest: deletion.digest.clone(), deletion, role: None, outcome });
@@ -99,16 +99,18 @@ pub async fn note_deletions(hands: &Hands, skipped: Vec<(DeleteOrder, Skip)>) ->
     Ok(noted)
 }
 
-fn intent(deletion: &Deletion, digest: &Digest, media_type: Arc<str>, proof: &str) -> Intent {
+fn intent(hands: &Hands, deletion: &Deletion, digest: &Digest, media_type: Arc<str>, proof: &str) -> Intent {
     Intent {
         action: Action::DeleteUntagged,
         registry: deletion.registry.clone(),
+        endpoint: hands.address(&deletion.registry),
         repository: deletion.repository.clone(),
         tag: deletion.tag.clone(),
         digest: digest.clone(),
         media_type,
         policy: deletion.policies.first().map(ToString::to_string),
         proof: proof.to_owned(),
+        date: None,
     }
 }
 
@@ -307,8 +309,11 @@ impl Site<'_> {
                 Ok(parsed) => parsed.manifest.subject.map(|subject| *subject),
                 Err(why) => return Ok(Some(unread(format!("{digest} could not be understood: {why}")))),
             };
-            let intent = intent(&member.deletion, digest, Arc::clone(&manifest.media_type), &member.proof);
-            let id = self.hands.store.intend(self.hands.run, &intent, &manifest, self.now()).await?;
+            let intent = intent(self.hands, &member.deletion, digest, Arc::clone(&manifest.media_type), &member.proof);
+            let id = match self.hands.intend(&intent, &manifest).await? {
+                Ok(id) => id,
+                Err(skip) => return Ok(Some(Fate::Known(Outcome::Skipped(skip)))),
+            };
             work.begun.insert(digest.clone(), Begun { id, subject });
         }
         Ok(None)
@@ -329,7 +334,7 @@ impl Site<'_> {
                     Fate::Known(outcome) => outcome,
                     Fate::Open(why) => Outcome::Failed(why),
                 };
-                let intent = intent(&one.deletion, &one.digest, "".into(), &one.proof);
+                let intent = intent(self.hands, &one.deletion, &one.digest, "".into(), &one.proof);
                 store.note(self.hands.run, &intent, &outcome, self.now()).await?;
                 outcome
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::again::{self, Unread};
 use crate::domain::{Digest, RegistryName};
 use crate::registry::RegistryReader;
-use crate::store::{JournalEntry, Store, StoreError, StoreErrorKind};
+use crate::store::{JournalEntry, JournalId, Store, StoreError, StoreErrorKind};
 
 /// A removal, and what putting its tag back would come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,8 @@ impl Outlook {
     }
 }
 
-/// Says of each removal what putting its tag back would come to. Only reads.
+/// Says of each removal what putting its tag back would come to. Only reads. `impossible` names those that cannot be put
+/// back, with the reason.
 ///
 /// # Errors
 /// When the state could not be read.
@@ -73,10 +74,14 @@ pub async fn foresee(
     store: &Store,
     readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
     entries: Vec<JournalEntry>,
+    impossible: &BTreeMap<JournalId, String>,
 ) -> Result<Vec<Foreseen>, StoreError> {
     let mut foreseen = Vec::with_capacity(entries.len());
     for entry in entries {
-        let outlook = outlook(store, readers, &entry).await?;
+        let outlook = match impossible.get(&entry.id) {
+            Some(why) => Outlook::Impossible(why.clone()),
+            None => outlook(store, readers, &entry).await?,
+        };
         foreseen.push(Foreseen { entry, outlook });
     }
     Ok(foreseen)

@@ -99,9 +99,14 @@ async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec
     }
     let mut intents: Vec<(JournalId, Order)> = Vec::new();
     for order in &orders {
-        let intent = intent(order, manifest.media_type.clone());
-        let id = site.hands.store.intend(site.hands.run, &intent, &manifest, site.now()).await?;
-        intents.push((id, order.clone()));
+        let intent = intent(site.hands, order, manifest.media_type.clone());
+        match site.hands.intend(&intent, &manifest).await? {
+            Ok(id) => intents.push((id, order.clone())),
+            Err(skip) => {
+                noted.extend(leave(site, intents, &orders, skip).await?);
+                return Ok(noted);
+            }
+        }
     }
     let mut outcome = delete(site, digest).await;
     for _ in 1..MOST_TRIES {
@@ -135,6 +140,25 @@ async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec
     }
     if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Done(_))) {
         repair(site, &manifest, &tags, &applied).await?;
+    }
+    Ok(applied)
+}
+
+/// Leaves a manifest with all its tags, of which some are journaled already.
+async fn leave(
+    site: &Site<'_>,
+    begun: Vec<(JournalId, Order)>,
+    orders: &[Order],
+    skip: Skip,
+) -> Result<Vec<Applied>, StoreError> {
+    let outcome = Outcome::Skipped(skip);
+    let mut applied = Vec::new();
+    for order in orders.iter().skip(begun.len()) {
+        applied.push(site.note(order.clone(), outcome.clone()).await?);
+    }
+    for (id, order) in begun {
+        site.hands.store.settle(id, &outcome, site.now()).await?;
+        applied.push(Applied { removal: order.removal, outcome: outcome.clone() });
     }
     Ok(applied)
 }

@@ -24,14 +24,15 @@ use crate::domain::{
     Action, Digest, Intent, Inventory, Outcome, RegistryName, Removal, RemovalMethod, Repository, RepositoryName, Skip,
     TagAt, TagName,
 };
-use crate::engine::Verdicts;
+use crate::engine::{Verdicts, date};
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistryWriter};
 use crate::report::ReasonView;
-use crate::store::{Store, StoreError};
+use crate::store::{JournalId, Restoring, Store, StoreError, StoreErrorKind};
 
 pub use delete::{DeleteOrder, Deleted, delete, note_deletions};
 pub use foresee::{Foreseen, Outlook, foresee};
-pub use restore::{Restored, restore};
+use restore::{FirstLook, Put};
+pub use restore::{HoldFor, Restored, restore};
 pub use settle::settle;
 
 /// The time, as the ways in read it.
@@ -67,6 +68,24 @@ pub struct Hands {
     pub stop: watch::Receiver<bool>,
     /// From when on none may begin, either.
     pub until: Option<Until>,
+}
+
+impl Hands {
+    /// The address of a registry that may be changed.
+    fn address(&self, registry: &RegistryName) -> Option<Arc<str>> {
+        self.targets.get(registry).map(|target| target.reader.settings().address().into())
+    }
+
+    /// Journals an intent, or returns why it may not be carried out: a hold covers it, or somebody asks for no more
+    /// removals.
+    async fn intend(&self, intent: &Intent, manifest: &RawManifest) -> Result<Result<JournalId, Skip>, StoreError> {
+        match self.store.intend(self.run, intent, manifest, (self.clock)()).await {
+            Ok(id) => Ok(Ok(id)),
+            Err(error) if error.kind == StoreErrorKind::Held => Ok(Err(Skip::Held(error.message))),
+            Err(error) if error.kind == StoreErrorKind::Interrupted => Ok(Err(Skip::Interrupted)),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The end of the time in which removals may be made.
@@ -185,7 +204,7 @@ pub async fn note_all(hands: &Hands, skipped: Vec<(Order, Skip)>) -> Result<Vec<
     let entries: Vec<(Order, Intent, Outcome)> = skipped
         .into_iter()
         .map(|(order, skip)| {
-            let intent = intent(&order, "".into());
+            let intent = intent(hands, &order, "".into());
             (order, intent, Outcome::Skipped(skip))
         })
         .collect();
@@ -196,16 +215,18 @@ pub async fn note_all(hands: &Hands, skipped: Vec<(Order, Skip)>) -> Result<Vec<
     Ok(entries.into_iter().map(|(order, _, outcome)| Applied { removal: order.removal, outcome }).collect())
 }
 
-fn intent(order: &Order, media_type: Arc<str>) -> Intent {
+fn intent(hands: &Hands, order: &Order, media_type: Arc<str>) -> Intent {
     Intent {
         action: Action::Remove(order.removal.method),
         registry: order.removal.registry.clone(),
+        endpoint: hands.address(&order.removal.registry),
         repository: order.removal.repository.clone(),
         tag: order.removal.tag.clone(),
         digest: order.removal.digest.clone(),
         media_type,
         policy: Some(order.removal.policy.to_string()),
         proof: order.proof.text(order.removal.at),
+        date: Some(order.removal.date),
     }
 }
 
@@ -248,43 +269,57 @@ impl Site<'_> {
     }
 
     async fn note(&self, order: Order, outcome: Outcome) -> Result<Applied, StoreError> {
-        self.hands.store.note(self.hands.run, &intent(&order, "".into()), &outcome, self.now()).await?;
+        self.hands.store.note(self.hands.run, &intent(self.hands, &order, "".into()), &outcome, self.now()).await?;
         Ok(Applied { removal: order.removal, outcome })
     }
 
     /// Puts a manifest back under tags that it had, and gives those that did not come back.
     ///
-    /// Only tags that name nothing now are put back; a tag that somebody pushed meanwhile is theirs.
+    /// Only tags that name nothing now are put back; a tag that somebody pushed meanwhile is theirs. A tag that was at the
+    /// manifest when this was decided counts by the time that it had then.
     async fn put_back(&self, manifest: &RawManifest, tags: &[TagName]) -> Result<Vec<TagName>, StoreError> {
         let mut lost = Vec::new();
         for tag in tags {
             let intent = Intent {
                 action: Action::Restore,
                 registry: self.registry().clone(),
+                endpoint: self.hands.address(self.registry()),
                 repository: self.repository.name.clone(),
                 tag: tag.clone(),
                 digest: manifest.digest.clone(),
                 media_type: Arc::clone(&manifest.media_type),
                 policy: None,
                 proof: "[]".to_owned(),
+                date: None,
             };
+            let before =
+                self.repository.tag(tag.as_str()).filter(|facts| facts.digest.as_ref() == Some(&manifest.digest));
+            let original = before.map(|facts| date(self.repository, facts, self.now()).into());
+            let restoring = Restoring { original, hold: None };
+            let id = self.hands.store.intend_restore(self.hands.run, &intent, manifest, restoring, self.now()).await?;
             // Where the registry does not say, the put is tried: what is asked for now was there a moment ago.
-            if let Ok(Some(_)) = self.target.reader.resolve(&self.repository.name, tag).await {
-                continue;
-            }
-            let id = self.hands.store.intend(self.hands.run, &intent, manifest, self.now()).await?;
-            let outcome = match restore::put(self.target, &intent, manifest).await {
-                Ok(()) => Outcome::Done(String::new()),
-                Err(error) => {
+            let (outcome, left_at) = match restore::put(self.target, &intent, manifest, FirstLook::IfPossible).await {
+                Put::Done(left_at) => (Outcome::Done(String::new()), left_at),
+                Put::There => (Outcome::Skipped(Skip::Settled("the tag is there already".to_owned())), None),
+                Put::Moved(to) => (Outcome::Skipped(Skip::Moved { to }), None),
+                Put::Failed(error) => {
                     lost.push(tag.clone());
-                    Outcome::Failed(error.message)
+                    (Outcome::Failed(error.message), None)
+                }
+                Put::Unknown(why) => {
+                    tracing::warn!(
+                        registry = %self.registry(), repository = %self.repository.name, %tag, why,
+                        "could not see whether a tag was put back; the next run finds out"
+                    );
+                    lost.push(tag.clone());
+                    continue;
                 }
             };
             tracing::warn!(
                 registry = %self.registry(), repository = %self.repository.name, %tag, digest = %manifest.digest,
                 outcome = outcome.label(), "put back a tag that a removal of another one had taken along"
             );
-            self.hands.store.settle(id, &outcome, self.now()).await?;
+            self.hands.store.settle_restore(id, &outcome, left_at, self.now()).await?;
         }
         Ok(lost)
     }

@@ -1,8 +1,13 @@
 //! Putting tags back, byte for byte.
 
-use crate::domain::{Action, Intent, Outcome, Skip};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::{Action, Digest, Hold, HoldOrigin, Intent, Original, Outcome, Skip};
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind};
-use crate::store::{JournalEntry, StoreError, StoreErrorKind};
+use crate::store::{JournalEntry, JournalId, Restoring, StoreError, StoreErrorKind};
 
 use super::again::{self, Unread, Within};
 use super::{Hands, MOST_TRIES, Target};
@@ -18,19 +23,41 @@ pub struct Restored {
     pub already_there: bool,
 }
 
+/// A hold on everything that is put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldFor {
+    /// Who restores: `user@host`.
+    pub by: String,
+    /// How long it lasts.
+    pub duration: Duration,
+}
+
 /// Puts back the tags of journaled removals.
 ///
 /// A tag that somebody pushed again meanwhile is left alone. What fails is tried once more after the others, because an
 /// index can only come back after the images in it. What Tagwarden deleted with a manifest comes back with it, by its
 /// digest: the images of an index before it, what referred to it afterwards.
 ///
+/// Each tag counts by the time that it had when it was removed, and is held as `hold` says; both are in the state before
+/// the tag is put. `impossible` names entries that cannot be put back, with the reason.
+///
 /// # Errors
 /// When the journal could not be read or written.
-pub async fn restore(hands: &Hands, entries: Vec<JournalEntry>) -> Result<Vec<Restored>, StoreError> {
+pub async fn restore(
+    hands: &Hands,
+    entries: Vec<JournalEntry>,
+    hold: Option<&HoldFor>,
+    impossible: &BTreeMap<JournalId, String>,
+) -> Result<Vec<Restored>, StoreError> {
     let mut restored = Vec::new();
     let mut again = Vec::new();
     for entry in entries {
-        let done = one(hands, &entry, &mut restored).await?;
+        if let Some(why) = impossible.get(&entry.id) {
+            let intent = intent(hands, &entry);
+            restored.push(note(hands, intent, Outcome::Failed(why.clone()), false).await?);
+            continue;
+        }
+        let done = one(hands, &entry, hold, &mut restored).await?;
         if matches!(done.outcome, Outcome::Failed(_)) {
             again.push(entry);
         } else {
@@ -38,16 +65,28 @@ pub async fn restore(hands: &Hands, entries: Vec<JournalEntry>) -> Result<Vec<Re
         }
     }
     for entry in again {
-        let done = one(hands, &entry, &mut restored).await?;
+        let done = one(hands, &entry, hold, &mut restored).await?;
         restored.push(done);
     }
     Ok(restored)
 }
 
-/// Puts back one tag; what comes back along with it is added to `along`.
-async fn one(hands: &Hands, entry: &JournalEntry, along: &mut Vec<Restored>) -> Result<Restored, StoreError> {
+/// The intent to put back what an entry removed.
+fn intent(hands: &Hands, entry: &JournalEntry) -> Intent {
     let removed = &entry.intent;
-    let intent = Intent { action: Action::Restore, policy: None, ..removed.clone() };
+    let endpoint = hands.address(&removed.registry);
+    Intent { action: Action::Restore, policy: None, date: None, endpoint, ..removed.clone() }
+}
+
+/// Puts back one tag; what comes back along with it is added to `along`.
+async fn one(
+    hands: &Hands,
+    entry: &JournalEntry,
+    hold: Option<&HoldFor>,
+    along: &mut Vec<Restored>,
+) -> Result<Restored, StoreError> {
+    let removed = &entry.intent;
+    let intent = intent(hands, entry);
     let Some(target) = hands.targets.get(&removed.registry) else {
         let why = format!("registry {} is not in the settings", removed.registry);
         return note(hands, intent, Outcome::Skipped(Skip::Stopped(why)), false).await;
@@ -56,10 +95,7 @@ async fn one(hands: &Hands, entry: &JournalEntry, along: &mut Vec<Restored>) -> 
         return note(hands, intent, Outcome::Skipped(Skip::Interrupted), false).await;
     }
     match target.reader.resolve(&removed.repository, &removed.tag).await {
-        Ok(Some(now)) if now.digest == removed.digest => {
-            let seen = Skip::Settled("the tag is there already, at that digest".to_owned());
-            return note(hands, intent, Outcome::Skipped(seen), true).await;
-        }
+        Ok(Some(now)) if now.digest == removed.digest => return note(hands, intent, there(), true).await,
         Ok(Some(now)) => return note(hands, intent, Outcome::Skipped(Skip::Moved { to: now.digest }), false).await,
         Err(error) => return note(hands, intent, Outcome::Failed(error.message), false).await,
         Ok(None) => {}
@@ -86,19 +122,57 @@ async fn one(hands: &Hands, entry: &JournalEntry, along: &mut Vec<Restored>) -> 
         }
         along.push(child);
     }
-    let id = hands.store.intend(hands.run, &intent, &manifest, (hands.clock)()).await?;
     let deletion = again::deletion_since(&hands.store, entry).await?;
-    let outcome = match put(target, &intent, &manifest).await {
-        Ok(()) => Outcome::Done(String::new()),
-        Err(error) => Outcome::Failed(explain(&error, &within, deletion.as_ref())),
+    let now = (hands.clock)();
+    let restoring = Restoring {
+        original: Some(entry.intent.date.map_or(Original::Unknown, Original::from)),
+        hold: hold.and_then(|hold| held(hands, &intent, hold, now)),
     };
-    hands.store.settle(id, &outcome, (hands.clock)()).await?;
+    let id = hands.store.intend_restore(hands.run, &intent, &manifest, restoring, now).await?;
+    let mut left_at = None;
+    let outcome = match put(target, &intent, &manifest, FirstLook::Needed).await {
+        Put::Done(time) => {
+            left_at = time;
+            Outcome::Done(String::new())
+        }
+        Put::There => there(),
+        Put::Moved(to) => Outcome::Skipped(Skip::Moved { to }),
+        Put::Failed(error) => Outcome::Failed(explain(&error, &within, deletion.as_ref())),
+        // The tag may still come: it stays held, and the entry open.
+        Put::Unknown(why) => {
+            let outcome = Outcome::Failed(format!("{why}; settled at the next start"));
+            return Ok(Restored { intent, outcome, already_there: false });
+        }
+    };
+    hands.store.settle_restore(id, &outcome, left_at, (hands.clock)()).await?;
     if deletion.is_some() && matches!(outcome, Outcome::Done(_)) {
         for referrer in again::referrers(&hands.store, entry, &manifest.bytes).await? {
             along.extend(put_referrer(hands, target, removed, &referrer).await?);
         }
     }
-    Ok(Restored { intent, outcome, already_there: false })
+    let already_there = outcome == there();
+    Ok(Restored { intent, outcome, already_there })
+}
+
+/// The outcome for a tag that is as it was to be.
+fn there() -> Outcome {
+    Outcome::Skipped(Skip::Settled("the tag is there already, at that digest".to_owned()))
+}
+
+/// The hold on a tag that is about to be put back.
+fn held(hands: &Hands, intent: &Intent, hold: &HoldFor, now: Timestamp) -> Option<Hold> {
+    Some(Hold {
+        registry: intent.registry.clone(),
+        endpoint: intent.endpoint.clone()?,
+        repository: intent.repository.clone(),
+        tag: intent.tag.clone(),
+        digest: Some(intent.digest.clone()),
+        reason: format!("restored in run {}", hands.run),
+        by: hold.by.clone(),
+        since: now,
+        until: now.checked_add(hold.duration).unwrap_or(Timestamp::MAX),
+        origin: HoldOrigin::Restore,
+    })
 }
 
 /// Puts what referred to a manifest that is back, with the images in it where it is an index.
@@ -160,29 +234,67 @@ async fn put_by_digest(target: &Target, intent: &Intent, manifest: &RawManifest)
     }
 }
 
-/// Puts it, and looks whether it is there: an answer alone is no proof.
+/// What came of putting a tag.
+pub(super) enum Put {
+    /// It is there now. The registry's own time of it, where it tells one.
+    Done(Option<Timestamp>),
+    /// It was there already at that digest, so nothing was put.
+    There,
+    /// Somebody else's push is what the tag names.
+    Moved(Digest),
+    /// It is not there.
+    Failed(RegistryError),
+    /// It is not known whether it will be there. The text says why.
+    Unknown(String),
+}
+
+/// Whether a tag is only put after a look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FirstLook {
+    /// It is: without a look nothing is put.
+    Needed,
+    /// If the registry answers: it was seen to be gone a moment ago.
+    IfPossible,
+}
+
+/// Puts a tag, and looks whether it is there: an answer alone is no proof.
 ///
-/// A put that the registry puts off is tried again, as long as nobody else has pushed the tag.
-pub(super) async fn put(target: &Target, intent: &Intent, manifest: &RawManifest) -> Result<(), RegistryError> {
+/// A push of somebody else must not be overwritten, and the registry has no way to put a tag only if it is not there. So the
+/// look comes after every wait, right before each request. A put that the registry puts off is tried again.
+pub(super) async fn put(target: &Target, intent: &Intent, manifest: &RawManifest, first: FirstLook) -> Put {
     let (repository, tag) = (&intent.repository, &intent.tag);
     let mut tries = 1;
-    let there = loop {
+    loop {
+        target.writer.ready_to_put().await;
+        match target.reader.resolve(repository, tag).await {
+            Ok(None) => {}
+            Ok(Some(now)) if now.digest == manifest.digest && tries > 1 => return Put::Done(now.pushed_at),
+            Ok(Some(now)) if now.digest == manifest.digest => return Put::There,
+            Ok(Some(now)) => return Put::Moved(now.digest),
+            Err(_) if first == FirstLook::IfPossible && tries == 1 => {}
+            Err(error) => return Put::Failed(error),
+        }
         let put = target.writer.put_tag(repository, tag, manifest).await;
         let there = target.reader.resolve(repository, tag).await;
-        match (put, there) {
-            (Ok(()), there) => break there?,
-            // It says that it failed, and did it.
-            (Err(_), Ok(Some(now))) if now.digest == manifest.digest => break Some(now),
-            (Err(error), Ok(None)) if error.kind == RegistryErrorKind::Throttled && tries < MOST_TRIES => tries += 1,
-            (Err(error), _) => return Err(error),
-        }
-    };
-    match there {
-        Some(now) if now.digest == manifest.digest => Ok(()),
-        _ => Err(RegistryError {
-            kind: RegistryErrorKind::DigestMismatch,
-            message: "the registry took the manifest, and the tag does not name it".to_owned(),
-        }),
+        return match (put, there) {
+            // It may say that it failed, and have done it.
+            (_, Ok(Some(now))) if now.digest == manifest.digest => Put::Done(now.pushed_at),
+            (_, Ok(Some(now))) => Put::Moved(now.digest),
+            (Err(error), Ok(None)) if error.kind == RegistryErrorKind::Throttled && tries < MOST_TRIES => {
+                tries += 1;
+                continue;
+            }
+            // The request may still be on its way.
+            (Err(error), Ok(None)) if error.kind == RegistryErrorKind::Connection => Put::Unknown(error.message),
+            (Err(error), Ok(None)) => Put::Failed(error),
+            (Ok(()), Ok(None)) => {
+                Put::Unknown("the registry took the manifest, and the tag does not name it".to_owned())
+            }
+            (Ok(()), Err(error)) => Put::Unknown(format!("looking at the tag failed: {}", error.message)),
+            (Err(error), Err(second)) => {
+                Put::Unknown(format!("{}; then looking at the tag failed: {}", error.message, second.message))
+            }
+        };
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::{Action, Digest, Intent, Outcome, RegistryName, Skip};
+use crate::domain::{Action, Intent, Outcome, RegistryName, Skip, TagNow};
 use crate::registry::{RegistryError, RegistryReader};
 use crate::store::{JournalEntry, Store, StoreError};
 
@@ -30,6 +30,11 @@ pub async fn settle(
             tracing::warn!(registry = %intent.registry, tag = %intent.tag, "cannot settle: no such registry in the settings");
             continue;
         };
+        if intent.endpoint.as_deref().is_some_and(|endpoint| endpoint != reader.settings().address()) {
+            tracing::warn!(registry = %intent.registry, tag = %intent.tag, was = intent.endpoint.as_deref(),
+                is = reader.settings().address(), "cannot settle: it was begun at another address");
+            continue;
+        }
         let found = match there(&**reader, intent).await {
             Ok(found) => found,
             Err(error) => {
@@ -39,7 +44,8 @@ pub async fn settle(
             }
         };
         let young = now.duration_since(entry.intended_at).unsigned_abs() < reader.settings().timeout;
-        let outcome = match (intent.action, found) {
+        let left_at = found.as_ref().and_then(|found| found.pushed_at);
+        let outcome = match (intent.action, found.map(|found| found.digest)) {
             (Action::Remove(_), None) if removed_later(store, &entry).await? => {
                 Outcome::Skipped(Skip::Settled("a later run removed the tag".to_owned()))
             }
@@ -65,7 +71,7 @@ pub async fn settle(
             (Action::RestoreManifest, None) => Outcome::Skipped(Skip::Settled("the manifest is not there".to_owned())),
             (Action::Restore, None) => Outcome::Skipped(Skip::Settled("the tag is not there".to_owned())),
         };
-        store.settle(entry.id, &outcome, now).await?;
+        store.settle_restore(entry.id, &outcome, left_at, now).await?;
         tracing::warn!(run = %entry.run, registry = %intent.registry, repository = %intent.repository, tag = %intent.tag,
             outcome = outcome.label(), "settled what an interrupted run left open");
         settled.push((entry, outcome));
@@ -73,13 +79,13 @@ pub async fn settle(
     Ok(settled)
 }
 
-/// The digest that an intent's tag names now; for what is done to a manifest by its digest, that digest where it is there.
-async fn there(reader: &dyn RegistryReader, intent: &Intent) -> Result<Option<Digest>, RegistryError> {
+/// What is so of an intent's tag now; for what is done to a manifest by its digest, only that digest where it is there.
+async fn there(reader: &dyn RegistryReader, intent: &Intent) -> Result<Option<TagNow>, RegistryError> {
     if matches!(intent.action, Action::DeleteUntagged | Action::RestoreManifest) {
         let there = reader.has_manifest(&intent.repository, &intent.digest).await?;
-        return Ok(there.then(|| intent.digest.clone()));
+        return Ok(there.then(|| TagNow { digest: intent.digest.clone(), pushed_at: None, lock: None }));
     }
-    Ok(reader.resolve(&intent.repository, &intent.tag).await?.map(|now| now.digest))
+    reader.resolve(&intent.repository, &intent.tag).await
 }
 
 /// Whether the journal has a later removal of the same tag that was done: then this one was not.

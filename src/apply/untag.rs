@@ -113,8 +113,11 @@ async fn one(site: &Site<'_>, order: Order, fetched: &FetchedOnce, trust: Trust)
     if let Some(skip) = site.stopped() {
         return site.note(order, Outcome::Skipped(skip)).await;
     }
-    let intent = intent(&order, manifest.media_type.clone());
-    let id = site.hands.store.intend(site.hands.run, &intent, manifest, site.now()).await?;
+    let intent = intent(site.hands, &order, manifest.media_type.clone());
+    let id = match site.hands.intend(&intent, manifest).await? {
+        Ok(id) => id,
+        Err(skip) => return site.note(order, Outcome::Skipped(skip)).await,
+    };
     let outcome = untag(site, &order, trust).await;
     drop(turn);
     let outcome = match outcome {

@@ -11,7 +11,7 @@ use super::progress::Bar;
 use super::telling::Telling;
 use super::{
     ApplyArgs, Cli, Command, DataFormat, DemoArgs, NotifyArgs, NotifyCommand, PlanArgs, RestoreArgs, RunArgs, RunsArgs,
-    RunsCommand, SourcesArgs, SourcesCommand, diff, explain, health, policy_work, results, telling,
+    RunsCommand, SourcesArgs, SourcesCommand, diff, explain, health, hold, policy_work, results, telling,
 };
 use crate::apply::{Clock, Outlook};
 use crate::config::{self, Settings};
@@ -36,6 +36,9 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::Sources(args) => sources(config, &args).await,
         Command::Runs(args) => runs(config, &args).await,
         Command::Restore(args) => restore(config, &args).await,
+        Command::Hold(args) => hold::hold(config, &args).await,
+        Command::Holds(args) => hold::holds(config, &args).await,
+        Command::Unhold(args) => hold::unhold(config, &args).await,
         Command::Notify(NotifyArgs { command: NotifyCommand::Test { name } }) => telling::test(config, &name).await,
         Command::Health(args) => health::health(config, &args).await,
         Command::Diff(args) => diff::diff(config, &args, environment()).await,
@@ -206,7 +209,10 @@ async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> 
 fn exit(ended: &Ended) -> u8 {
     match ended.outcome {
         run::RunOutcome::Done => {}
-        run::RunOutcome::Interrupted => say("interrupted: what had not begun was left as it is"),
+        run::RunOutcome::Interrupted => {
+            let by = ended.interrupted_by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+            say(&format!("interrupted{by}: what had not begun was left as it is"));
+        }
         run::RunOutcome::Refused => {
             say("refused: an enforcing run would leave out what the refusals in the report cover");
         }
@@ -364,11 +370,12 @@ async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunErr
         let lost = foreseen.iter().any(|one| matches!(one.foreseen.outlook, Outlook::Impossible(_)));
         return Ok(if lost { run::RunOutcome::Failed.exit_code() } else { 0 });
     }
-    let ended = house.restore(&what).await;
+    let hold = (!args.no_hold).then(|| args.hold_for.unwrap_or(house.settings.undo_window));
+    let ended = house.restore_for(&what, hold).await;
     house.close().await;
     let ended = ended?;
     match args.format {
-        DataFormat::Text => print(&results::restored_text(&ended)),
+        DataFormat::Text => print(&results::restored_text(&ended, hold)),
         DataFormat::Json => print(&pretty(&results::restored_json(&ended))),
     }
     Ok(ended.outcome().exit_code())

@@ -4,6 +4,7 @@ mod commands;
 mod diff;
 mod explain;
 mod health;
+mod hold;
 mod output;
 mod policy_work;
 mod progress;
@@ -60,8 +61,14 @@ enum Command {
     Sources(SourcesArgs),
     /// List the audit record, or show one run
     Runs(RunsArgs),
-    /// Put back tags that were removed
+    /// Put back tags that were removed, and hold them
     Restore(RestoreArgs),
+    /// Protect a tag, and the image that it has, until a time, whatever the policies say
+    Hold(hold::HoldArgs),
+    /// List the holds in force
+    Holds(hold::HoldsArgs),
+    /// End the holds on a tag
+    Unhold(hold::UnholdArgs),
     /// Say what an edit of policies changes, on the real inventory or on a recorded one
     Diff(diff::DiffArgs),
     /// Record what registries and sources say, for `diff --inventory`
@@ -209,6 +216,12 @@ struct RestoreArgs {
     /// Only say what would come back, until when, and what cannot and why
     #[arg(long)]
     dry_run: bool,
+    /// Hold what is put back for so long [default: `undo_window` of the settings]
+    #[arg(long = "for", value_name = "TIME", value_parser = hold::duration)]
+    hold_for: Option<Duration>,
+    /// Do not hold what is put back
+    #[arg(long, conflicts_with = "hold_for")]
+    no_hold: bool,
     /// What to print
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,

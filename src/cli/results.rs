@@ -1,6 +1,7 @@
 //! What was done, as text and JSON. Writing to a `String` cannot fail, so those results are dropped.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -102,7 +103,7 @@ pub(super) fn applied_json(ended: &Ended) -> Value {
     })
 }
 
-pub(super) fn restored_text(ended: &RestoreEnded) -> String {
+pub(super) fn restored_text(ended: &RestoreEnded, hold: Option<Duration>) -> String {
     let mut out = String::new();
     for restored in &ended.restored {
         let Restored { intent, outcome, .. } = restored;
@@ -121,6 +122,16 @@ pub(super) fn restored_text(ended: &RestoreEnded) -> String {
         report::count(count("failed")),
         ended.run
     );
+    if count("done") > 0 {
+        let _ = match hold {
+            Some(hold) => writeln!(
+                out,
+                "what was restored is held for {} and counts by its original time; `tagwarden holds` lists it",
+                report::age(i64::try_from(hold.as_secs()).unwrap_or(i64::MAX))
+            ),
+            None => writeln!(out, "what was restored is not held, and counts by its original time"),
+        };
+    }
     out
 }
 
@@ -186,8 +197,10 @@ pub(super) fn runs_text(runs: &[RunRecord]) -> String {
             None => ("unfinished".to_owned(), String::new()),
             Some(end) => {
                 let summary = summary(record);
-                let done = ["removed", "restored"].iter().find_map(|key| summary[key].as_u64());
-                let done = done.map(report::count).unwrap_or_default();
+                let removed = summary["removed"].as_u64().map(report::count);
+                let restored =
+                    || summary["restored"].as_u64().map(|number| format!("{} restored", report::count(number)));
+                let done = removed.or_else(restored).unwrap_or_default();
                 let deleted = summary["deleted"].as_u64().filter(|deleted| *deleted > 0);
                 let deleted = deleted.map(|deleted| format!(", {} deleted", report::count(deleted)));
                 (end.outcome.clone(), done + &deleted.unwrap_or_default())

@@ -236,7 +236,7 @@ impl Living {
         let removes =
             self.rules.settings.mode == Mode::Enforce && self.rules.settings.schedule.blocked_by(now).is_none();
         let lease = if removes && !due.policies.is_empty() {
-            match self.lease(now) {
+            match self.lease(now).await {
                 Some(lease) => Some(lease),
                 None => return,
             }
@@ -276,7 +276,7 @@ impl Living {
                     return false;
                 }
                 // Each takes it for itself; where another process has it, none is begun.
-                if self.lease(now).is_none() {
+                if self.lease(now).await.is_none() {
                     return true;
                 }
                 let what = if plans.len() == 1 {
@@ -304,8 +304,14 @@ impl Living {
         }
     }
 
-    /// The right to change registries; nothing where the run must be put off.
-    fn lease(&mut self, now: Timestamp) -> Option<Lease> {
+    /// The right to change registries; nothing where the run must be put off. Whoever asks for no more removals comes first.
+    async fn lease(&mut self, now: Timestamp) -> Option<Lease> {
+        if let Ok(Some(by)) = self.store.asked_to_stop(now).await {
+            if !std::mem::replace(&mut self.told_to_wait, true) {
+                tracing::warn!("a run is due and put off: {by} asks for no more removals");
+            }
+            return None;
+        }
         let holder = format!("serve by {}, process {}, since {now}", self.start.by, std::process::id());
         match Lease::take(&self.rules.settings.state, &holder) {
             Ok(lease) => {
@@ -394,7 +400,9 @@ impl Living {
         for came in all {
             match came {
                 Ok(_) => {}
-                Err(RunError::Interrupted) => tracing::info!("the run was interrupted before it removed anything"),
+                Err(error @ (RunError::Interrupted | RunError::InterruptedBy(_))) => {
+                    tracing::info!("run ended: {error}")
+                }
                 Err(RunError::Store(error)) if error.kind == StoreErrorKind::Leased => {
                     tracing::warn!("put off until another run is over: {error}");
                 }

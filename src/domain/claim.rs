@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{ImageReference, RegistryName, SourceName};
+use super::{Hold, ImageReference, RegistryName, SourceName};
 
-/// The answers of all configured sources, by name.
+/// The answers of all configured sources, by name, and the holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
     /// One answer for each configured source, sorted by name.
     pub sources: Vec<SourceAnswer>,
+    /// The holds, sorted. Those that are over protect nothing.
+    pub holds: Vec<Arc<Hold>>,
 }
 
 /// What one source said, or why it said nothing.
@@ -81,6 +83,15 @@ pub enum Holder {
         /// The container in it, or empty.
         container: String,
     },
+    /// A hold on a tag.
+    Hold {
+        /// Who set it.
+        by: String,
+        /// The reason that was given.
+        reason: String,
+        /// When it ends.
+        until: Timestamp,
+    },
 }
 
 /// A release record that still protects.
@@ -147,6 +158,8 @@ impl Claims {
     /// Puts everything in its canonical order.
     pub fn sort(&mut self) {
         self.sources.sort_by(|a, b| a.name.cmp(&b.name));
+        self.holds.sort();
+        self.holds.dedup();
         for source in &mut self.sources {
             if let SourceState::Answered { claims, .. } = &mut source.state {
                 claims.sort();

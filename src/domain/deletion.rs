@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Digest, GapAt, Holder, Lock, Locked, Manifest, PolicyName, Refusal, RegistryName, RepositoryName, SourceName,
+    Digest, GapAt, Hold, Holder, Lock, Locked, Manifest, PolicyName, Refusal, RegistryName, RepositoryName, SourceName,
     TagName,
 };
 
@@ -116,6 +116,8 @@ pub enum Stay {
     SourceFailed(SourceName),
     /// Something about its repository could not be read.
     Gap(Box<GapAt>),
+    /// A hold protects it, an image in it, or a tag that it had.
+    Held(Arc<Hold>),
     /// A source claims it, an image in it, or a tag that it had.
     Claimed {
         /// The source.
@@ -199,6 +201,7 @@ impl Stay {
             Self::NotListed => "not-listed",
             Self::SourceFailed(_) => "source-failed",
             Self::Gap(_) => "gap",
+            Self::Held(_) => "held",
             Self::Claimed { .. } => "claimed",
             Self::MaybeClaimed { .. } => "maybe-claimed",
             Self::Locked { .. } => "locked",

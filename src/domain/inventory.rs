@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Digest, Moment, Particulars, RegistryName, RepositoryName, TagName};
+use super::{Digest, Moment, Original, Particulars, RegistryName, RepositoryName, TagName};
 
 /// Everything that was read from the registries, sorted by name at every level.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub struct Repository {
     pub name: RepositoryName,
     /// Its tags, by name.
     pub tags: Vec<Tag>,
+    /// The tags that were restored and count by the time that they had before.
+    pub originals: BTreeMap<TagName, Original>,
     /// Every manifest that was read: those of the tags, their children to any depth, and their referrers.
     pub manifests: BTreeMap<Digest, Manifest>,
     /// Those of the manifests that were looked for by their digest (see `registry::LookFor`) that are there; when the
@@ -363,6 +365,7 @@ impl Repository {
         Self {
             name,
             tags: Vec::new(),
+            originals: BTreeMap::new(),
             manifests: BTreeMap::new(),
             untagged: BTreeMap::new(),
             gaps: Vec::new(),

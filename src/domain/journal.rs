@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Digest, RegistryName, RemovalMethod, RepositoryName, TagName};
+use super::{Date, Digest, RegistryName, RemovalMethod, RepositoryName, TagName};
 
 /// Something that is about to be done to a tag. It is journaled before it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Intent {
     pub action: Action,
     /// The registry.
     pub registry: RegistryName,
+    /// Its address, as in [`Registry::endpoint`](super::Registry::endpoint); `None` in entries of older versions.
+    pub endpoint: Option<Arc<str>>,
     /// The repository.
     pub repository: RepositoryName,
     /// The tag.
@@ -24,6 +26,8 @@ pub struct Intent {
     pub policy: Option<String>,
     /// The reasons as the plan gave them, as JSON text; the proof of a removal.
     pub proof: String,
+    /// The time by which a tag that is removed was judged; `None` where none is, and in entries of older versions.
+    pub date: Option<Date>,
 }
 
 /// What is done to a tag, or to a manifest that lost its tags.
@@ -63,6 +67,8 @@ pub enum Skip {
     Gone,
     /// Deciding again, with the evidence of now, keeps it. The text says why.
     Kept(String),
+    /// A hold was set on the tag or its digest since it was decided. The text is the hold's.
+    Held(String),
     /// The registry has locked it meanwhile.
     Locked(String),
     /// A policy that lets it go says `dry-run`.
@@ -123,6 +129,7 @@ impl Skip {
             Self::Moved { .. } => "moved",
             Self::Gone => "gone",
             Self::Kept(_) => "kept",
+            Self::Held(_) => "held",
             Self::Locked(_) => "locked",
             Self::DryRun => "policy-dry-run",
             Self::Refused(_) => "refused",
@@ -141,6 +148,7 @@ impl fmt::Display for Skip {
             Self::Moved { to } => write!(f, "the tag has moved to {to}"),
             Self::Gone => f.write_str("the tag is gone already"),
             Self::Kept(why) => write!(f, "it stays now: {why}"),
+            Self::Held(hold) => write!(f, "it is held: {hold}"),
             Self::Locked(why) => write!(f, "it is locked now: {why}"),
             Self::DryRun => f.write_str("a policy that lets it go says `mode: dry-run`"),
             Self::Refused(why) => write!(f, "refused: {why}"),

@@ -6,10 +6,12 @@ mod claim;
 mod cron;
 mod deletion;
 mod digest;
+mod hold;
 mod inventory;
 mod journal;
 mod moment;
 mod name;
+mod original;
 mod particulars;
 mod plan;
 mod policy;
@@ -23,6 +25,7 @@ pub use claim::{Claim, Claims, Holder, Release, ReleaseStatus, SourceAnswer, Sou
 pub use cron::{Cron, InvalidCron};
 pub use deletion::{Along, Deletion, Deletions, Freed, Role, Stay, TakenTag, Untagged};
 pub use digest::{Digest, InvalidDigest};
+pub use hold::{Held, HeldBy, Hold, HoldOrigin};
 pub use inventory::{
     Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, ManifestNow, Registry, RemovalAbility, RemovalMethod,
     RemovalObstacle, Repository, Tag, TagNow,
@@ -30,6 +33,7 @@ pub use inventory::{
 pub use journal::{Action, Intent, Outcome, Skip};
 pub use moment::Moment;
 pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName, TagName};
+pub use original::{DateOrigin, Original};
 pub use particulars::{AfterDays, Particulars, PermissionMode, Sku};
 pub use plan::{Drift, Plan, Refusal, RefusalReason, Removal, Scope};
 pub use policy::{

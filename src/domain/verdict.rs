@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Digest, GapAt, Holder, Lock, Period, PolicyName, Reasons, SharedText, SourceName, TagName, VersionPart};
+use super::{
+    DateOrigin, Digest, GapAt, Held, Holder, Lock, Period, PolicyName, Reasons, SharedText, SourceName, TagName,
+    VersionPart,
+};
 
 /// What is decided about one tag. Every tag of the inventory has exactly one.
 ///
@@ -50,6 +53,8 @@ pub struct TagVerdict {
 pub enum Reason {
     /// No policy selects the tag.
     NotSelected,
+    /// A hold protects it.
+    Held(Box<Held>),
     /// A source claims it.
     Claimed(Box<Claimed>),
     /// The registry has locked it.
@@ -274,6 +279,8 @@ pub enum Date {
     Created(Timestamp),
     /// When Tagwarden first saw the tag at this digest, which is later than the image's own word or all there is.
     FirstSeen(Timestamp),
+    /// The time that a restored tag had when it was removed, and who said it.
+    Original(Timestamp, DateOrigin),
     /// There is none that can be trusted.
     Unknown(Undated),
 }
@@ -287,6 +294,8 @@ pub enum Undated {
     TooEarly(Timestamp),
     /// It says one that has not come yet.
     Future(Timestamp),
+    /// It was restored, and the time that it had before is not known.
+    Restored,
 }
 
 impl Date {
@@ -294,18 +303,19 @@ impl Date {
     #[must_use]
     pub fn timestamp(self) -> Option<Timestamp> {
         match self {
-            Self::Pushed(time) | Self::Created(time) | Self::FirstSeen(time) => Some(time),
+            Self::Pushed(time) | Self::Created(time) | Self::FirstSeen(time) | Self::Original(time, _) => Some(time),
             Self::Unknown(_) => None,
         }
     }
 
-    /// The label used in reports: `pushed`, `created`, `first-seen`, `unknown`.
+    /// The label used in reports: `pushed`, `created`, `first-seen`, `original`, `unknown`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::Pushed(_) => "pushed",
             Self::Created(_) => "created",
             Self::FirstSeen(_) => "first-seen",
+            Self::Original(..) => "original",
             Self::Unknown(_) => "unknown",
         }
     }
@@ -331,7 +341,8 @@ impl Reason {
     pub fn speaks_for(&self) -> Verdict {
         match self {
             Self::NotSelected => Verdict::OutOfScope,
-            Self::Claimed(_)
+            Self::Held(_)
+            | Self::Claimed(_)
             | Self::Locked { .. }
             | Self::ChildOfKept { .. }
             | Self::CompanionOfKept { .. }

@@ -4,18 +4,25 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use crate::domain::{Date, Digest, Gap, GapAt, Repository, Tag, Undated};
+use crate::domain::{Date, Digest, Gap, GapAt, Original, Repository, Tag, Undated};
 
 /// 2013-01-01T00:00:00Z. There were no container images before; what says so is a reproducible build or a zero value.
 const FIRST_POSSIBLE: Timestamp = Timestamp::constant(1_356_998_400, 0);
 
 /// The time by which a tag is judged at `now`.
 ///
-/// The registry's own push time, else the later of the image's creation and the first sight of the tag at its digest. A
+/// For a restored tag, the time that it had before. Otherwise the registry's own push time, else the later of the image's creation and the first sight of the tag at its digest. A
 /// time in the future makes the tag undated even beside an earlier one: some clock was wrong, and nobody knows by how
 /// much.
 #[must_use]
 pub fn date(repository: &Repository, tag: &Tag, now: Timestamp) -> Date {
+    match repository.originals.get(&tag.name) {
+        Some(Original::At(at, origin)) => {
+            return judge(at.timestamp(), now).map_or_else(Date::Unknown, |at| Date::Original(at, *origin));
+        }
+        Some(Original::Unknown) => return Date::Unknown(Undated::Restored),
+        None => {}
+    }
     if let Some(pushed) = tag.pushed_at {
         return judge(pushed.timestamp(), now).map_or_else(Date::Unknown, Date::Pushed);
     }

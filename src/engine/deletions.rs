@@ -10,6 +10,7 @@ use super::companion::{companion_subject, companions};
 use super::freed::freed;
 use super::grace::{Grace, grace, speaks, voices};
 use super::graph::{Graph, Node, Ties, index};
+use super::holds::HoldIndex;
 use crate::domain::{
     Along, Claims, Deletion, Deletions, Depth, Digest, Gap, GapAt, Inventory, Locked, PolicyMode, PolicyName, Reason,
     Registry, RegistryName, Repository, RepositoryName, Role, Rules, SourceName, Stay, TagName, Untagged,
@@ -44,7 +45,8 @@ pub fn deletions(
         let mut ground: Option<RegistryGround<'_>> = None;
         for repository in &registry.repositories {
             let Some(here) = by_place.get(&(&registry.name, &repository.name)) else { continue };
-            let ground = ground.get_or_insert_with(|| RegistryGround::new(rules, inventory, registry, claims, &texts));
+            let ground =
+                ground.get_or_insert_with(|| RegistryGround::new(rules, inventory, registry, claims, &texts, now));
             let apart =
                 |digest: &Digest| others.contains(&(registry.name.clone(), repository.name.clone(), digest.clone()));
             ground.judge(repository, here, &apart, now, &mut found);
@@ -64,6 +66,7 @@ struct RegistryGround<'a> {
     rules: &'a Rules,
     registry: &'a Registry,
     claims: ClaimIndex<'a>,
+    holds: HoldIndex<'a>,
     unplaced: Vec<(SourceName, Digest)>,
     failed: Vec<&'a SourceName>,
 }
@@ -75,6 +78,7 @@ impl<'a> RegistryGround<'a> {
         registry: &'a Registry,
         claims: &'a Claims,
         texts: &'a [Arc<str>],
+        now: Timestamp,
     ) -> Self {
         let unplaced = unplaced(inventory, registry, claims).into_iter().filter_map(|reason| match reason {
             Reason::MaybeClaimed { source, digest } => Some((source, *digest)),
@@ -85,6 +89,7 @@ impl<'a> RegistryGround<'a> {
             rules,
             registry,
             claims: ClaimIndex::new(registry, claims, texts),
+            holds: HoldIndex::new(registry, claims, now),
             unplaced: unplaced.collect(),
             failed: failed.map(|source| &source.name).collect(),
         }
@@ -215,12 +220,11 @@ impl Site<'_, '_> {
         let config = untagged.manifest.as_ref().and_then(|manifest| manifest.config.as_deref());
         let digests = within.iter().map(|&node| self.graph.digest(node)).chain(std::iter::once(&untagged.digest));
         let configs = within.iter().filter_map(|&node| self.graph.manifest(node)?.config.as_deref()).chain(config);
-        let claimed = ground.claims.on(
-            ground.registry,
-            self.repository,
-            untagged.tags.iter().map(|tag| &tag.name),
-            digests.chain(configs),
-        );
+        let digests: Vec<&Digest> = digests.chain(configs).collect();
+        let tags = || untagged.tags.iter().map(|tag| &tag.name);
+        let held = ground.holds.on(&self.repository.name, tags(), digests.iter().copied());
+        stays.extend(held.into_iter().take(MOST_NAMED).map(|hold| Stay::Held(Arc::clone(hold))));
+        let claimed = ground.claims.on(ground.registry, self.repository, tags(), digests.iter().copied());
         stays.extend(claimed.into_iter().take(MOST_NAMED).map(Told::stay));
         let unread = within.iter().any(|&inner| {
             let known = Some(inner) == node && untagged.manifest.is_some();
@@ -364,11 +368,14 @@ impl Site<'_, '_> {
         let manifests = || within.iter().map(|&inner| self.graph.manifest(inner));
         let configs = manifests().filter_map(|manifest| manifest?.config.as_deref());
         let digests = within.iter().map(|&inner| self.graph.digest(inner)).chain(configs);
-        let claimed = ground.claims.on(ground.registry, self.repository, std::iter::empty(), digests);
+        let digests: Vec<&Digest> = digests.collect();
+        let held_here = ground.holds.on(&self.repository.name, std::iter::empty(), digests.iter().copied());
+        let claimed = ground.claims.on(ground.registry, self.repository, std::iter::empty(), digests.into_iter());
         let unread = manifests().any(|manifest| manifest.is_none_or(|manifest| manifest.depth != Depth::Whole));
         let locked = manifests().flatten().any(|manifest| manifest.lock.is_some());
         let perhaps = unread && !ground.unplaced.is_empty();
         claimed.is_empty()
+            && held_here.is_empty()
             && !locked
             && !perhaps
             && self.graph.tags(node).next().is_none()

@@ -10,6 +10,7 @@ use super::claims::{ClaimIndex, may_be_claimed, texts, unplaced};
 use super::companion::{Companion, companions};
 use super::date::date;
 use super::graph::{Graph, index};
+use super::holds::HoldIndex;
 use super::keep::weigh;
 use super::protect::protect;
 use super::select::{Candidate, select, speaks_of};
@@ -41,6 +42,7 @@ pub fn evaluate(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Time
             now,
             policies: policies.iter().copied().filter(|policy| policy.covers(&registry.name)).collect(),
             claims: ClaimIndex::new(registry, claims, &texts),
+            holds: HoldIndex::new(registry, claims, now),
             unplaced: unplaced(inventory, registry, claims),
             failed: claims
                 .sources
@@ -71,6 +73,7 @@ struct RegistryScope<'a> {
     now: Timestamp,
     policies: Vec<&'a Policy>,
     claims: ClaimIndex<'a>,
+    holds: HoldIndex<'a>,
     unplaced: Vec<Reason>,
     failed: Vec<&'a SourceName>,
 }
@@ -87,7 +90,8 @@ impl RegistryScope<'_> {
             found.say_everywhere(&Reason::SourceFailed { source: (*source).clone() });
         }
         may_be_claimed(&self.unplaced, &graph, &mut found);
-        let claimed = self.claims.reach(self.registry, repository, &graph, &mut found, &mut verdicts.drift);
+        let mut claimed = self.claims.reach(self.registry, repository, &graph, &mut found, &mut verdicts.drift);
+        claimed.extend(self.holds.reach(self.registry, repository, &graph, &mut found, &mut verdicts.drift));
         protect(repository, &graph, &companions, &claimed, self.registry.removal, &mut found);
         found.into_verdicts(first, &mut verdicts.tags);
     }

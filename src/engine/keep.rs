@@ -218,7 +218,7 @@ impl<'a> Group<'a> {
         let policy = || self.policy.name.clone();
         match rule {
             Rule::ByTime(rule) => match one.candidate.date {
-                Date::Pushed(time) | Date::Created(time) | Date::FirstSeen(time) => {
+                Date::Pushed(time) | Date::Created(time) | Date::FirstSeen(time) | Date::Original(time, _) => {
                     self.weigh_time(rule, position, one, time)
                 }
                 Date::Unknown(why) => Weighed::Keeps(Reason::Undated { policy: policy(), why }),

@@ -17,6 +17,7 @@ mod evaluate;
 mod freed;
 mod grace;
 mod graph;
+mod holds;
 mod keep;
 mod limits;
 mod outlook;

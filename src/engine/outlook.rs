@@ -1,7 +1,7 @@
 //! What time alone will make of tags, all else being as it is.
 //!
 //! A decision changes with time only at certain instants: when a `within` window ends, when a record's `keep_until` is
-//! past, and when a time that lies in the future comes. Between two instants of the last kind more time only lets go, so
+//! past, when a hold ends, and when a time that lies in the future comes. Between two instants of the last kind more time only lets go, so
 //! the instant at which a tag goes is found by halving. What is told is what [`evaluate()`] itself says of that instant.
 
 use std::collections::HashSet;
@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::evaluate::evaluate;
 use crate::domain::{
-    Claim, Claims, Holder, Inventory, KeepRule, Moment, Reasons, Repository, Rules, SourceState, TagAt, Verdict,
+    Claim, Claims, Holder, Inventory, KeepRule, Moment, Original, Reasons, Repository, Rules, SourceState, TagAt,
+    Verdict,
 };
 
 /// What time alone does to a tag.
@@ -163,6 +164,7 @@ fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestam
         }
         ends.extend(over);
     }
+    ends.extend(claims.holds.iter().filter_map(|hold| not_before(hold.until)));
     turns.retain(|turn| *turn > now);
     ends.extend(&turns);
     ends.retain(|end| *end > now);
@@ -177,7 +179,11 @@ fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestam
 fn moments(repository: &Repository) -> impl Iterator<Item = Timestamp> {
     let tags = repository.tags.iter().flat_map(|tag| [tag.pushed_at, tag.first_seen]);
     let images = repository.manifests.values().map(|manifest| manifest.created_at);
-    tags.chain(images).flatten().map(Moment::timestamp)
+    let originals = repository.originals.values().map(|original| match original {
+        Original::At(at, _) => Some(*at),
+        Original::Unknown => None,
+    });
+    tags.chain(images).chain(originals).flatten().map(Moment::timestamp)
 }
 
 /// The first whole second after a time.
@@ -196,7 +202,7 @@ fn not_before(time: Timestamp) -> Option<Timestamp> {
 fn until(claim: &Claim) -> Option<Timestamp> {
     match &*claim.holder {
         Holder::Release(release) => release.keep_until,
-        Holder::File { .. } | Holder::Workload { .. } => None,
+        Holder::File { .. } | Holder::Workload { .. } | Holder::Hold { .. } => None,
     }
 }
 

@@ -19,6 +19,7 @@ use super::plan::{Opened, VERDICTS, Wanted, blocking};
 use super::problem::Problem;
 use super::views::{EntryView, RunCounts, RunView, TagView, recent, standing};
 use crate::domain::{RegistryName, RepositoryName};
+use crate::report::HoldView;
 use crate::store::{JournalOf, RunRecord};
 
 type Answer<T> = Result<T, Problem>;
@@ -230,6 +231,12 @@ async fn entries(app: &App, of: &JournalOf, paging: &Paging) -> Answer<Json<Valu
     let next = found.last().filter(|_| found.len() == limit as usize).map(|entry| entry.id.number());
     let entries: Vec<EntryView> = found.iter().map(EntryView::of).collect();
     Ok(Json(json!({ "entries": entries, "next": next })))
+}
+
+pub(super) async fn holds(State(app): State<App>) -> Answer<Json<Value>> {
+    let holds = app.site.store.holds((app.site.clock)()).await?;
+    let holds: Vec<HoldView> = holds.iter().map(HoldView::from).collect();
+    Ok(Json(json!({ "holds": holds })))
 }
 
 pub(super) async fn sources(State(app): State<App>) -> Answer<Json<Value>> {

@@ -86,6 +86,7 @@ fn routes(app: App) -> Router {
         .route("/runs/{id}/tags", get(api::tags))
         .route("/runs/{id}/removals", get(api::removals_of_run))
         .route("/removals", get(api::removals))
+        .route("/holds", get(api::holds))
         .route("/sources", get(api::sources))
         .route("/registries", get(api::registries))
         .route("/registries/{registry}", get(api::registry))

@@ -16,6 +16,7 @@ use super::plan::{Counts, OfRepository, VERDICTS, blocking};
 use super::problem::Problem;
 use super::shown::{EntryRow, RunRow, TagList, When, escaped, page_link, repository_link};
 use super::views::{EntryView, RunCounts, RunView, TagView, recent, shows_all, standing};
+use crate::domain::Hold;
 use crate::report::{PlanDocument, SourceView, SummaryView, age, bytes, clip, count, counted, plain, short};
 use crate::store::{JournalOf, RunRecord};
 
@@ -59,6 +60,8 @@ struct Home {
     loaded: When,
     rows: Vec<RunRow>,
     stands: Option<Stands>,
+    holds: Vec<HoldRow>,
+    more_holds: Option<String>,
     chart: Option<Chart>,
     points: Vec<[String; 4]>,
 }
@@ -93,6 +96,16 @@ struct RegistryRow {
     shared: String,
 }
 
+struct HoldRow {
+    name: String,
+    link: String,
+    digest: String,
+    until: When,
+    by: String,
+    since: When,
+    reason: String,
+}
+
 struct SourceRow {
     name: String,
     kind: String,
@@ -111,6 +124,7 @@ async fn home_page(app: &App) -> Result<Home, Problem> {
     let now = (app.site.clock)();
     let status = app.site.board.status();
     let recent = recent(&app.site.store).await?;
+    let holds = app.site.store.holds(now).await?;
     let points: Vec<Point> = recent
         .iter()
         .rev()
@@ -143,6 +157,8 @@ async fn home_page(app: &App) -> Result<Home, Problem> {
         loaded: When::of(policies.loaded_at, now),
         rows: recent.iter().take(10).map(|(record, counts)| RunRow::of(&RunView::with(record, counts), now)).collect(),
         stands: standing(&recent).map(|(record, counts)| stands(app, record, counts, now)),
+        holds: holds.iter().take(ROWS as usize).map(|hold| hold_row(hold, now)).collect(),
+        more_holds: Some(holds.len().saturating_sub(ROWS as usize) as u64).filter(|more| *more > 0).map(count),
         chart: chart(&points),
         points: points.iter().rev().take(30).map(numbers).collect(),
     })
@@ -183,6 +199,18 @@ fn stands(app: &App, record: &RunRecord, counts: &RunCounts, now: Timestamp) -> 
         sources: counts.sources.iter().map(|source| source_row(source, now)).collect(),
         refusals: counts.refusals.iter().map(|refusal| refusal.message.clone()).collect(),
         gaps: (counts.gaps > 0).then(|| counted(counts.gaps, "gap")),
+    }
+}
+
+fn hold_row(hold: &Hold, now: Timestamp) -> HoldRow {
+    HoldRow {
+        name: plain(&hold.name()),
+        link: repository_link(hold.registry.as_str(), hold.repository.as_str()),
+        digest: hold.digest.as_ref().map_or_else(|| "none".to_owned(), |digest| short(&digest.to_string())),
+        until: When::of(hold.until, now),
+        by: plain(&hold.by),
+        since: When::of(hold.since, now),
+        reason: clip(&plain(&hold.reason), 400),
     }
 }
 

@@ -58,7 +58,7 @@ impl RunRow {
             let about = if summary.estimated() && summary.reclaimable_bytes > 0 { "about " } else { "" };
             format!("{about}{}", bytes(summary.reclaimable_bytes))
         });
-        let done = count(if run.kind == "restore" { run.restored } else { run.removed });
+        let done = if run.kind == "restore" { format!("{} restored", count(run.restored)) } else { count(run.removed) };
         let deleted = if run.deleted > 0 { format!(", {} deleted", count(run.deleted)) } else { String::new() };
         let failed = if run.failed > 0 { format!(", {} failed", count(run.failed)) } else { String::new() };
         let removed = format!("{done}{deleted}{failed}");

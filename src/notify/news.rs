@@ -158,7 +158,7 @@ impl RunNews {
 
     fn without(self, error: &RunError) -> Self {
         let (occasion, apart) = match error {
-            RunError::Interrupted => (None, "interrupted"),
+            RunError::Interrupted | RunError::InterruptedBy(_) => (None, "interrupted"),
             RunError::Refused(_) => (Some(Occasion::Refused), "refused"),
             RunError::Store(error) if error.kind == StoreErrorKind::Leased => (Some(Occasion::Refused), "leased"),
             RunError::Store(error) => (Some(Occasion::Failed), error.kind.label()),

@@ -12,8 +12,9 @@ use super::load::{self, PolicyError};
 use super::read::{self, Fields};
 use super::tree::{self, Entry, Node, Place, Value};
 use crate::domain::{
-    Claim, Claims, Depth, Digest, Holder, ImageReference, Inventory, Lock, Manifest, PolicyName, Registry,
-    RegistryName, Repository, RepositoryName, SourceAnswer, SourceName, SourceState, Tag, TagName, Verdict,
+    Claim, Claims, DateOrigin, Depth, Digest, Hold, HoldOrigin, Holder, ImageReference, Inventory, Lock, Manifest,
+    Original, PolicyName, Registry, RegistryName, Repository, RepositoryName, SourceAnswer, SourceName, SourceState,
+    Tag, TagName, Verdict,
 };
 
 /// The time of a fixture that names none: 2026-01-01T12:00:00Z.
@@ -30,8 +31,9 @@ const LOCKS: [(&str, Lock); 3] =
 const CLAIMED: [(&str, ClaimedBy); 2] = [("tag", ClaimedBy::Tag), ("digest", ClaimedBy::Digest)];
 const EVIDENCE: [(&str, Evidence); 2] = [("complete", Evidence::Complete), ("missing", Evidence::Missing)];
 /// The labels of reasons, as reports have them.
-pub(super) const REASONS: [&str; 14] = [
+pub(super) const REASONS: [&str; 15] = [
     "not-selected",
+    "held",
     "claimed",
     "locked",
     "kept-all",
@@ -77,6 +79,8 @@ pub struct FixtureTest {
     pub repository: Repository,
     /// What a source claims.
     pub claims: Vec<Claim>,
+    /// The tags that are held, each with the end of its hold.
+    pub holds: Vec<(TagName, Timestamp)>,
     /// Whether a source failed.
     pub evidence_missing: bool,
     /// What should become of the tags, in the order of the file.
@@ -130,10 +134,29 @@ impl FixtureTest {
             let message = "the test says `evidence: missing`".into();
             sources.push(answer("missing", SourceState::Failed { kind: "fixture", message }));
         }
-        let (mut inventory, mut claims) = (Inventory { registries: vec![registry] }, Claims { sources });
+        let holds = self.holds.iter().map(|(tag, until)| Arc::new(self.hold(&registry, tag, *until))).collect();
+        let (mut inventory, mut claims) = (Inventory { registries: vec![registry] }, Claims { sources, holds });
         inventory.sort();
         claims.sort();
         (inventory, claims)
+    }
+}
+
+impl FixtureTest {
+    /// A hold on a tag, as a person sets it.
+    fn hold(&self, registry: &Registry, tag: &TagName, until: Timestamp) -> Hold {
+        Hold {
+            registry: registry.name.clone(),
+            endpoint: Arc::from(registry.endpoint.as_str()),
+            repository: self.repository.name.clone(),
+            tag: tag.clone(),
+            digest: self.repository.tag(tag.as_str()).and_then(|facts| facts.digest.clone()),
+            reason: "the test says `held`".to_owned(),
+            by: "fixture".to_owned(),
+            since: self.now,
+            until,
+            origin: HoldOrigin::Person,
+        }
     }
 }
 
@@ -255,6 +278,7 @@ fn test(node: &Node, file: &str, now: Timestamp, timezone: &TimeZone, problems: 
         registry: registry.flatten(),
         repository: Repository::empty(repository.unwrap_or_else(|| unread("unread"))),
         claims: Vec::new(),
+        holds: Vec::new(),
         evidence_missing: matches!(evidence, Some(Evidence::Missing)),
         expected: Vec::new(),
     };
@@ -316,6 +340,8 @@ fn tag(entry: &Entry, file: &str, test: &mut FixtureTest, problems: &mut Problem
     let mut fields = Fields::of(&entry.node, "tag", problems)?;
     let image = fields.get("image").map(|node| read::text("image", node, problems));
     let pushed = fields.get("pushed").map(|node| pushed(node, test.now, problems));
+    let restored = fields.get("restored").map(|node| restored(node, test.now, problems));
+    let held = fields.get("held").map(|node| held(node, test.now, problems));
     let lock = fields.get("lock").map(|node| read::choice("lock", node, &LOCKS, problems));
     let claimed = fields.get("claimed").map(|node| read::choice("claimed", node, &CLAIMED, problems));
     let expect = fields.get("expect").map(|node| read::choice("expect", node, &VERDICTS, problems));
@@ -330,6 +356,7 @@ fn tag(entry: &Entry, file: &str, test: &mut FixtureTest, problems: &mut Problem
         "age" | "pushed_at" | "created" => Some("write `pushed: 20d`, or a time"),
         "digest" => Some("name images by short words: `image: a`; tags of one word are tags of one image"),
         "locked" => Some("write `lock: delete`"),
+        "hold" | "holds" => Some("write `held: 14d`, how long it is still held"),
         "verdict" | "expected" => Some("write `expect: expired`"),
         "reason" | "reasons" => Some("write `because: kept-newest`"),
         "policy" => Some("write `by:` and the policy's name"),
@@ -338,6 +365,12 @@ fn tag(entry: &Entry, file: &str, test: &mut FixtureTest, problems: &mut Problem
     fields.finish(hint, problems);
     let (image, pushed, lock, claimed) = (flat(image)?, flat(pushed)?, flat(lock)?, flat(claimed)?);
     let (expect, by, because) = (flat(expect)?, flat(by)?, flat(because)?);
+    let (restored, held) = (flat(restored)?, flat(held)?);
+    if restored.is_some() {
+        let original = pushed.map_or(Original::Unknown, |at| Original::At(at.into(), DateOrigin::Pushed));
+        test.repository.originals.insert(name.clone(), original);
+    }
+    test.holds.extend(held.map(|until| (name.clone(), until)));
 
     let digest = Digest::of(image.map_or_else(|| format!("tag {name}"), |image| format!("image {image}")).as_bytes());
     test.repository.manifests.entry(digest.clone()).or_insert_with(manifest);
@@ -357,7 +390,7 @@ fn tag(entry: &Entry, file: &str, test: &mut FixtureTest, problems: &mut Problem
     test.repository.tags.push(Tag {
         name,
         digest: Some(digest),
-        pushed_at: pushed.map(Into::into),
+        pushed_at: restored.or(pushed).map(Into::into),
         first_seen: None,
         lock,
     });
@@ -426,13 +459,33 @@ fn time_of(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(|| day(text).map(|day| day.timestamp()))
 }
 
-/// A time, or how long before now.
-fn pushed(node: &Node, now: Timestamp, problems: &mut Problems) -> Option<Timestamp> {
+/// When a tag was put back: a time, or how long before now.
+fn restored(node: &Node, now: Timestamp, problems: &mut Problems) -> Option<Timestamp> {
+    before("restored", node, now, problems)
+}
+
+/// When a hold ends: a time, or how long after now.
+fn held(node: &Node, now: Timestamp, problems: &mut Problems) -> Option<Timestamp> {
     if let Value::Text(text) = &node.value
         && let Some(time) = time_of(text)
     {
         return Some(time);
     }
-    let age = SignedDuration::try_from(read::duration("pushed", node, problems)?).ok()?;
+    let rest = SignedDuration::try_from(read::duration("held", node, problems)?).ok()?;
+    now.checked_add(rest).ok()
+}
+
+/// A time, or how long before now.
+fn pushed(node: &Node, now: Timestamp, problems: &mut Problems) -> Option<Timestamp> {
+    before("pushed", node, now, problems)
+}
+
+fn before(key: &str, node: &Node, now: Timestamp, problems: &mut Problems) -> Option<Timestamp> {
+    if let Value::Text(text) = &node.value
+        && let Some(time) = time_of(text)
+    {
+        return Some(time);
+    }
+    let age = SignedDuration::try_from(read::duration(key, node, problems)?).ok()?;
     now.checked_sub(age).ok()
 }

@@ -60,6 +60,12 @@ pub struct TagShape {
     /// When it was pushed: how long before now (`20d`, `36h`), a time, or a day. Without it the tag has no time.
     #[schemars(length(min = 1), example = &"20d")]
     pub pushed: Option<String>,
+    /// When it was put back: how long before now, a time, or a day. It counts by `pushed`, its original time.
+    #[schemars(length(min = 1), example = &"1h")]
+    pub restored: Option<String>,
+    /// How long it is still held (`14d`), or until which time or day.
+    #[schemars(length(min = 1), example = &"14d")]
+    pub held: Option<String>,
     /// A word for the image that it names. Tags of one word are tags of one image. Default: an image of its own.
     #[schemars(length(min = 1), example = &"a")]
     pub image: Option<String>,
@@ -143,6 +149,8 @@ pub enum BecauseShape {
 pub enum ReasonShape {
     /// No policy selects it.
     NotSelected,
+    /// It is held.
+    Held,
     /// A source claims it.
     Claimed,
     /// The registry has locked it.

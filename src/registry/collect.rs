@@ -129,7 +129,7 @@ async fn registry(
         .collect()
         .await;
     Registry {
-        endpoint: settings.endpoint.as_str().trim_end_matches('/').to_owned(),
+        endpoint: settings.address().to_owned(),
         hosts: hosts(settings),
         identity: reader.identity(),
         removal: settings.removal,

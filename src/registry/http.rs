@@ -131,6 +131,11 @@ impl RegistryHttp {
         self.transport.reserve(Operation::Delete).await;
     }
 
+    /// Waits until the pace of pushes allows one, and reserves that.
+    pub(super) async fn reserve_push(&self) {
+        self.transport.reserve(Operation::Write).await;
+    }
+
     /// The time by the registry's own clock, as far as it told it.
     pub(super) fn clock(&self) -> Option<Timestamp> {
         self.transport.clock()

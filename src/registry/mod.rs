@@ -79,6 +79,12 @@ pub struct RegistrySettings {
 }
 
 impl RegistrySettings {
+    /// Its address as the inventory, the journal and holds have it: the endpoint without a slash at its end.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.endpoint.as_str().trim_end_matches('/')
+    }
+
     /// The settings of a registry of which only this much is said.
     #[must_use]
     pub fn of(name: RegistryName, kind: RegistryKind, endpoint: url::Url) -> Self {
@@ -347,6 +353,9 @@ pub trait RegistryWriter: Send + Sync {
     /// Waits until the registry's pace allows the next removal. Whoever looks at a tag before removing it waits first, or
     /// the look would be old when its turn comes.
     async fn ready(&self) {}
+
+    /// Waits until the registry's pace allows the next push, for the same reason.
+    async fn ready_to_put(&self) {}
 
     /// Removes one tag and leaves its manifest.
     ///

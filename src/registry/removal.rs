@@ -39,6 +39,10 @@ impl RegistryWriter for DistributionWriter {
         self.http.requests()
     }
 
+    async fn ready_to_put(&self) {
+        self.http.reserve_push().await;
+    }
+
     async fn untag(&self, repository: &RepositoryName, tag: &TagName) -> Result<Removed, RegistryError> {
         delete(&self.http, repository, tag.as_str()).await
     }

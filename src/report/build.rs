@@ -14,11 +14,11 @@ use super::listing::{Listing, Make};
 use super::particulars::{ParticularsView, undo_seconds, verify};
 use super::reason::{HolderView, ReasonView};
 use super::storage::{label, storage};
-use super::{DeletionsView, FindingView, obstacle, refusal_message, seal};
+use super::{DeletionsView, FindingView, HoldView, obstacle, refusal_message, seal};
 use crate::domain::{
-    Bytes, Claims, Date, Drift, Gap, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, Refusal, Registry,
-    Removal, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer, SourceName,
-    SourceState, Tag, TagVerdict, Verdict,
+    Bytes, Claims, Date, Drift, Gap, Hold, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, Refusal,
+    Registry, Removal, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer,
+    SourceName, SourceState, Tag, TagVerdict, Verdict,
 };
 use crate::engine::{self, Verdicts};
 
@@ -82,6 +82,7 @@ pub fn document(basis: &Basis) -> PlanDocument {
         policies: policies(rules, basis.verdicts),
         drift: basis.verdicts.drift.iter().map(drift).collect(),
         findings: basis.findings.to_vec(),
+        holds: holds(basis),
         refusals: plan.refusals.iter().map(refusal).collect(),
         deletions: DeletionsView::of(plan),
         storage: storage(basis.reclaim, &inventory.registries),
@@ -91,6 +92,14 @@ pub fn document(basis: &Basis) -> PlanDocument {
     };
     seal(&mut document);
     document
+}
+
+/// The holds in force on the registries that were read.
+fn holds(basis: &Basis) -> Vec<HoldView> {
+    let registries = &basis.inventory.registries;
+    let here = |hold: &Hold| registries.iter().any(|registry| *registry.endpoint == *hold.endpoint);
+    let holds = basis.claims.holds.iter().filter(|hold| hold.is_in_force(basis.evaluated_at) && here(hold));
+    holds.map(|hold| HoldView::from(&**hold)).collect()
 }
 
 fn limits(rules: &Rules) -> LimitsView {

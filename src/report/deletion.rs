@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::RefusalView;
 use super::build::refusal;
 use super::reason::{HolderView, short};
 use super::words::{bytes, count, counted};
+use super::{HoldView, RefusalView};
 use crate::domain::{Deletion, Deletions, Plan, Role, Stay};
 
 /// The second step of a plan: what becomes of manifests that Tagwarden untagged before.
@@ -239,6 +239,7 @@ fn message(stay: &Stay) -> String {
         }
         Stay::SourceFailed(source) => format!("source {source} failed, and could have claimed it"),
         Stay::Gap(at) => format!("{at} could not be read"),
+        Stay::Held(hold) => format!("tag {} is {}", hold.tag, HoldView::from(&**hold).words()),
         Stay::Claimed { source, reference, holder } => {
             format!("{source} claims {reference}: {}", HolderView::from(&**holder).words())
         }

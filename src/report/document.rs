@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::particulars::ParticularsView;
-use super::{DeletionsView, FindingView, Listing, ReasonView, StorageView};
+use super::{DeletionsView, FindingView, HoldView, Listing, ReasonView, StorageView};
 
 /// The `schema` of a [`PlanDocument`].
 pub const SCHEMA: &str = "tagwarden.plan/1";
@@ -45,6 +45,9 @@ pub struct PlanDocument {
     /// Drift and orphans, warnings first: to be looked at, with no consequence for the removals.
     #[serde(default)]
     pub findings: Vec<FindingView>,
+    /// The holds in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<HoldView>,
     /// What stands against the removals.
     pub refusals: Vec<RefusalView>,
     /// The second step: untagged manifests that go, or stay.
@@ -189,7 +192,8 @@ pub struct RemovalView {
     pub pushed_at: Option<Timestamp>,
     /// The time by which it was judged.
     pub dated_at: Option<Timestamp>,
-    /// What that time is: `pushed`, `created`, `first-seen` or `unknown`.
+    /// What that time is: `pushed`, `created`, `first-seen`, `original` (of a restored tag, from before it was removed) or
+    /// `unknown`.
     pub dated_by: String,
     /// Its age by that time.
     pub age_seconds: Option<i64>,
@@ -221,7 +225,8 @@ pub struct KeptView {
     pub verdict: String,
     /// The time by which it was judged.
     pub dated_at: Option<Timestamp>,
-    /// What that time is: `pushed`, `created`, `first-seen` or `unknown`.
+    /// What that time is: `pushed`, `created`, `first-seen`, `original` (of a restored tag, from before it was removed) or
+    /// `unknown`.
     pub dated_by: String,
     /// Everything found for and against it.
     pub reasons: Vec<ReasonView>,

@@ -197,6 +197,7 @@ fn dated(document: &PlanDocument, tag: &Tag<'_>) -> String {
         "pushed" => "its last push, says the registry",
         "created" => "the image's creation, says the image",
         "first-seen" => "when Tagwarden first saw the tag at this digest",
+        "original" => "its original time, from before it was restored",
         other => other,
     };
     let seconds = document.evaluated_at.duration_since(time).as_secs();
@@ -219,7 +220,8 @@ impl Group {
     fn of(reason: &ReasonView) -> Self {
         match reason {
             ReasonView::NotSelected {} => Self::OutOfScope,
-            ReasonView::Claimed { .. }
+            ReasonView::Held { .. }
+            | ReasonView::Claimed { .. }
             | ReasonView::Locked { .. }
             | ReasonView::ChildOfKept { .. }
             | ReasonView::CompanionOfKept { .. }

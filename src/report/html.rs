@@ -93,6 +93,9 @@ struct Planned<'a> {
     more_repositories: usize,
     removals: Vec<Going>,
     more_removals: usize,
+    /// Each as the cells of its row.
+    holds: Vec<[String; 6]>,
+    more_holds: usize,
     kept: Vec<Staying>,
     more_kept: usize,
     undo: &'static str,
@@ -216,6 +219,8 @@ fn planned(document: &PlanDocument) -> Planned<'_> {
         by_hand: by_hand(document).iter().map(|command| plain(command)).collect(),
         removals: document.removals.iter().take(MOST_REMOVALS).map(|removal| going(document, &removal)).collect(),
         more_removals: document.removals.len().saturating_sub(MOST_REMOVALS),
+        holds: document.holds.iter().take(MOST_KEPT).map(|hold| hold.cells().map(|cell| plain(&cell))).collect(),
+        more_holds: document.holds.len().saturating_sub(MOST_KEPT),
         kept: kept.take(MOST_KEPT).map(|kept| staying(document, &kept)).collect(),
         more_kept: document.kept.len().saturating_sub(MOST_KEPT),
         undo: UNDO,

@@ -2,6 +2,7 @@
 
 mod ran;
 
+use super::holds::HEADINGS;
 use super::particulars::facts;
 use super::reason::{minute, short};
 use super::storage::{cells, largest, storage_words};
@@ -31,6 +32,7 @@ const MOST_FINDINGS: usize = 4_000;
 const MOST_STORAGE: usize = 2_000;
 const MOST_REPOSITORIES: usize = 10;
 const MOST_DELETIONS: usize = 5_000;
+const MOST_HOLDS: usize = 3_000;
 const MOST_PROTECTED: usize = 8_000;
 const MOST_UNDECIDED: usize = 5_000;
 
@@ -43,6 +45,7 @@ pub(super) fn markdown(document: &PlanDocument, taken: usize) -> String {
     let after = [
         storage(document),
         deletions(document),
+        holds(document),
         staying(document),
         protected(document),
         undecided(document),
@@ -303,6 +306,20 @@ fn findings(document: &PlanDocument) -> String {
     let rows = document.findings.iter().map(|found| format!("- {}: {}", mark(&found.severity), words(&found.message)));
     let intro = "To be looked at; nothing is removed or refused because of them.\n\n";
     section("Drift and orphans", &(intro.to_owned() + &lines(MOST_FINDINGS, document.findings.len(), rows)))
+}
+
+fn holds(document: &PlanDocument) -> String {
+    if document.holds.is_empty() {
+        return String::new();
+    }
+    let header = format!("{}{}", row(&HEADINGS.map(str::to_owned)), "| :-- | :-- | :-- | :-- | :-- | :-- |\n");
+    let rows = document.holds.iter().map(|hold| {
+        let [tag, digest, until, by, since, reason] = hold.cells();
+        row(&[code(&tag), code(&digest), until, words(&by), since, words(&reason)])
+    });
+    let table = lines(MOST_HOLDS, document.holds.len(), rows);
+    let title = format!("{} held, whatever the policies say", counted(document.holds.len() as u64, "tag"));
+    section("Holds", &folded(&title, &(header + &table)))
 }
 
 fn removals(document: &PlanDocument, most: usize) -> String {

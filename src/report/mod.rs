@@ -12,6 +12,7 @@ mod explain;
 mod findings;
 mod format;
 mod gone;
+mod holds;
 mod html;
 mod listing;
 mod markdown;
@@ -42,6 +43,7 @@ pub use explain::{explanation, explanation_by_rule, explanation_by_rule_json, ex
 pub use findings::{FindingKind, FindingView};
 pub use format::{Format, render, write};
 pub use gone::GoneView;
+pub use holds::{HoldView, holds_text};
 pub use html::html;
 pub use listing::Listing;
 pub use particulars::{AfterDaysView, ParticularsView};

@@ -20,6 +20,9 @@ pub(super) fn endings(kept: &KeptView) -> Vec<String> {
 fn ending(reason: &ReasonView) -> Option<String> {
     Some(match reason {
         ReasonView::NotSelected {} => "a policy selects it".to_owned(),
+        ReasonView::Held { tag, until, .. } => {
+            format!("the hold on tag {tag} ends: on {}, or by `tagwarden unhold`", minute(*until))
+        }
         ReasonView::Claimed { source, holder, .. } => released(source, holder),
         ReasonView::Locked { on, .. } => format!("somebody unlocks the {on} in the registry; Tagwarden never does"),
         ReasonView::ChildOfKept { index } => format!("the index {} goes or no longer contains it", short(index)),
@@ -75,6 +78,7 @@ fn released(source: &str, holder: &HolderView) -> String {
             format!("{} is past, or the record is retired or gone (source {source})", minute(*until))
         }
         HolderView::Release { .. } => format!("the record is retired or gone: {} (source {source})", holder.words()),
+        HolderView::Hold { .. } => format!("the hold ends: {}", holder.words()),
         HolderView::File { .. } => format!("{} no longer names it (source {source})", holder.words()),
         HolderView::Workload { .. } => format!("{} no longer uses it (source {source})", holder.words()),
     }

@@ -155,7 +155,9 @@ impl RunView {
     /// How many tags came out so.
     #[must_use]
     pub fn number(&self, outcome: &str) -> u64 {
-        let tags = self.journal.iter().filter(|entry| !entry.is_deletion());
+        // What another command than `restore` put back was a repair, and no removal.
+        let counts = |entry: &&EntryView| !entry.is_deletion() && (self.command == "restore" || !entry.is_restore());
+        let tags = self.journal.iter().filter(counts);
         tags.filter(|entry| entry.outcome_label() == outcome).count() as u64
     }
 
@@ -303,6 +305,10 @@ impl EntryView {
         self.action == Action::DeleteUntagged.label()
     }
 
+    fn is_restore(&self) -> bool {
+        [Action::Restore, Action::RestoreManifest].iter().any(|action| self.action == action.label())
+    }
+
     fn was_removed(&self) -> bool {
         let tag = [Action::Remove(RemovalMethod::Untag), Action::Remove(RemovalMethod::DeleteManifest)];
         tag.iter().any(|action| self.action == action.label()) && self.outcome.as_deref() == Some("done")
@@ -443,6 +449,8 @@ mod tests {
             media_type: "application/vnd.oci.image.manifest.v1+json".into(),
             policy: None,
             proof: "[]".into(),
+            endpoint: None,
+            date: None,
         };
         let at: Timestamp = "2026-11-23T03:00:01Z".parse().unwrap();
         JournalEntry {

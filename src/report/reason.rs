@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::holds::held_words;
 use super::words::{age, ordinal};
-use crate::domain::{ClaimMatch, Holder, Locked, Miss, Reason, Undated};
+use crate::domain::{ClaimMatch, Held, HeldBy, Holder, Locked, Miss, Reason, Undated};
 
 /// One thing that speaks for or against a tag. The variants are those of [`Reason`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,26 +13,98 @@ use crate::domain::{ClaimMatch, Holder, Locked, Miss, Reason, Undated};
 #[expect(missing_docs, reason = "the variants and fields are those of `domain::Reason`, documented there")]
 pub enum ReasonView {
     NotSelected {},
-    Claimed { source: String, by: String, reference: String, digest: Option<String>, holder: Box<HolderView> },
-    Locked { on: String, lock: String },
-    ChildOfKept { index: String },
-    CompanionOfKept { subject: String },
-    CompanionOfUnknown { subject: String },
-    SubjectOfKept { referrer: String },
-    SharesManifest { tag: String },
-    KeptAll { policy: String },
-    KeptNewest { policy: String, rank: u32, count: u32 },
-    KeptWithin { policy: String, within: String, until: Timestamp },
-    KeptBucket { policy: String, rule: String, bucket: String, count: u32 },
-    KeptVersion { policy: String, version: String, line: String, rank: u32, count: u32 },
-    KeptMatching { policy: String, glob: String },
-    Undated { policy: String, why: String, time: Option<Timestamp> },
-    NotAVersion { policy: String },
-    SourceFailed { source: String },
-    Gap { at: String, failure: String },
-    MaybeClaimed { source: String, digest: String },
-    LetGo { policy: String, misses: Vec<MissView> },
-    CompanionOfExpired { subject: String, policy: String },
+    Held {
+        by: String,
+        tag: String,
+        digest: Option<String>,
+        reason: String,
+        held_by: String,
+        until: Timestamp,
+        origin: String,
+    },
+    Claimed {
+        source: String,
+        by: String,
+        reference: String,
+        digest: Option<String>,
+        holder: Box<HolderView>,
+    },
+    Locked {
+        on: String,
+        lock: String,
+    },
+    ChildOfKept {
+        index: String,
+    },
+    CompanionOfKept {
+        subject: String,
+    },
+    CompanionOfUnknown {
+        subject: String,
+    },
+    SubjectOfKept {
+        referrer: String,
+    },
+    SharesManifest {
+        tag: String,
+    },
+    KeptAll {
+        policy: String,
+    },
+    KeptNewest {
+        policy: String,
+        rank: u32,
+        count: u32,
+    },
+    KeptWithin {
+        policy: String,
+        within: String,
+        until: Timestamp,
+    },
+    KeptBucket {
+        policy: String,
+        rule: String,
+        bucket: String,
+        count: u32,
+    },
+    KeptVersion {
+        policy: String,
+        version: String,
+        line: String,
+        rank: u32,
+        count: u32,
+    },
+    KeptMatching {
+        policy: String,
+        glob: String,
+    },
+    Undated {
+        policy: String,
+        why: String,
+        time: Option<Timestamp>,
+    },
+    NotAVersion {
+        policy: String,
+    },
+    SourceFailed {
+        source: String,
+    },
+    Gap {
+        at: String,
+        failure: String,
+    },
+    MaybeClaimed {
+        source: String,
+        digest: String,
+    },
+    LetGo {
+        policy: String,
+        misses: Vec<MissView>,
+    },
+    CompanionOfExpired {
+        subject: String,
+        policy: String,
+    },
 }
 
 /// By how much a tag missed a keep rule. The variants are those of [`Miss`].
@@ -75,12 +148,18 @@ pub enum HolderView {
         name: String,
         container: String,
     },
+    Hold {
+        by: String,
+        reason: String,
+        until: Timestamp,
+    },
 }
 
 impl From<&Reason> for ReasonView {
     fn from(reason: &Reason) -> Self {
         match reason {
             Reason::NotSelected => Self::NotSelected {},
+            Reason::Held(held) => Self::held(held),
             Reason::Claimed(claimed) => {
                 let (by, digest) = match &claimed.by {
                     ClaimMatch::Tag => ("tag", None),
@@ -131,6 +210,7 @@ impl From<&Reason> for ReasonView {
                     Undated::Missing => ("missing", None),
                     Undated::TooEarly(time) => ("before-2013", Some(*time)),
                     Undated::Future(time) => ("future", Some(*time)),
+                    Undated::Restored => ("restored", None),
                 };
                 Self::Undated { policy: policy.to_string(), why: why.to_owned(), time }
             }
@@ -183,6 +263,7 @@ impl From<&Holder> for HolderView {
                 keep_until: release.keep_until,
             },
             Holder::File { path, line } => Self::File { file: path.clone(), line: *line },
+            Holder::Hold { by, reason, until } => Self::Hold { by: by.clone(), reason: reason.clone(), until: *until },
             Holder::Workload { place, namespace, kind, name, container } => Self::Workload {
                 place: place.clone(),
                 namespace: namespace.clone(),
@@ -209,6 +290,7 @@ impl HolderView {
         match self {
             Self::Release { file, line, .. } => format!("{} ({})", self.group(), place(file, *line)),
             Self::File { file, line } => place(file, *line),
+            Self::Hold { by, reason, until } => held_words(by, *until, reason),
             Self::Workload { container, .. } if !container.is_empty() => {
                 format!("{}, container {container}", self.group())
             }
@@ -230,6 +312,7 @@ impl HolderView {
                 words
             }
             Self::File { file, .. } => file.clone(),
+            Self::Hold { by, .. } => format!("hold of {by}"),
             Self::Workload { place, namespace, workload, name, .. } if namespace.is_empty() => {
                 format!("{place}: {workload}/{name}")
             }
@@ -262,11 +345,31 @@ fn place(file: &str, line: u32) -> String {
 }
 
 impl ReasonView {
+    fn held(held: &Held) -> Self {
+        let Held { by, hold } = held;
+        let (by, inside) = match by {
+            HeldBy::Tag => ("tag", None),
+            HeldBy::DriftedTag => ("drifted-tag", None),
+            HeldBy::Digest => ("digest", None),
+            HeldBy::IndexContains(digest) => ("index-contains", Some(digest)),
+        };
+        Self::Held {
+            by: by.to_owned(),
+            tag: hold.tag.to_string(),
+            digest: inside.or(hold.digest.as_ref()).map(ToString::to_string),
+            reason: hold.reason.clone(),
+            held_by: hold.by.clone(),
+            until: hold.until,
+            origin: hold.origin.label().to_owned(),
+        }
+    }
+
     /// The label, as in the JSON's `kind`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NotSelected {} => "not-selected",
+            Self::Held { .. } => "held",
             Self::Claimed { .. } => "claimed",
             Self::Locked { .. } => "locked",
             Self::ChildOfKept { .. } => "child-of-kept",
@@ -313,6 +416,17 @@ impl ReasonView {
     pub fn sentence(&self) -> String {
         match self {
             Self::NotSelected {} => "no policy selects it".to_owned(),
+            Self::Held { by, tag, digest, reason, held_by, until, .. } => {
+                let words = held_words(held_by, *until, reason);
+                match (by.as_str(), digest.as_deref().map(short)) {
+                    ("digest", _) => format!("its image is {words} (tag {tag})"),
+                    ("index-contains", Some(digest)) => {
+                        format!("{digest}, which this index contains, is {words} (tag {tag})")
+                    }
+                    ("drifted-tag", Some(digest)) => format!("{words}; DRIFT: the tag was at {digest} then"),
+                    _ => words,
+                }
+            }
             Self::Claimed { source, by, reference, digest, holder } => {
                 claimed(source, by, reference, digest.as_deref(), holder)
             }
@@ -387,6 +501,7 @@ fn claimed(source: &str, by: &str, reference: &str, digest: Option<&str>, holder
 
 fn undated(policy: &str, why: &str, time: Option<Timestamp>) -> String {
     let what = match (why, time) {
+        ("restored", _) => "it was restored and its time from before is not known".to_owned(),
         ("before-2013", Some(time)) => format!("its image claims to be from {}, which is no real time", minute(time)),
         ("future", Some(time)) => format!("its time lies in the future ({})", minute(time)),
         _ => "neither the registry nor the image gives it a time".to_owned(),

@@ -316,6 +316,7 @@ pub(super) fn kinds_of_reason(document: &PlanDocument) -> Vec<(&'static str, u64
 fn staying(reason: &ReasonView) -> Option<&'static str> {
     Some(match reason {
         ReasonView::NotSelected {} => "no policy selects it",
+        ReasonView::Held { .. } => "held",
         ReasonView::Claimed { .. } => "a source claims it",
         ReasonView::Locked { .. } => "the registry has locked it",
         ReasonView::ChildOfKept { .. } => "part of an index that stays",
@@ -345,6 +346,7 @@ fn hold(reason: &ReasonView) -> Option<String> {
             let group = holder.group();
             Some(if group.starts_with(source.as_str()) { group } else { format!("{source}: {group}") })
         }
+        ReasonView::Held { held_by, .. } => Some(format!("hold of {held_by}")),
         ReasonView::Locked { .. }
         | ReasonView::ChildOfKept { .. }
         | ReasonView::CompanionOfKept { .. }

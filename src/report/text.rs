@@ -2,6 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::holds::HEADINGS;
 use super::particulars::facts;
 use super::reason::{minute, short};
 use super::storage::{cells, largest, storage_words};
@@ -20,6 +21,7 @@ const MOST_FINDINGS: usize = 50;
 const MOST_REFUSALS: usize = 50;
 const MOST_REPOSITORIES: usize = 20;
 const MOST_DELETIONS: usize = 100;
+const MOST_HOLDS: usize = 100;
 
 /// The plan as a person reads it from top to bottom: what it is, what it rests on, what goes, what stays, what next.
 #[must_use]
@@ -38,6 +40,7 @@ pub fn text(document: &PlanDocument) -> String {
     storage(&mut out, document);
     deletions(&mut out, document);
     verifying(&mut out, document);
+    held(&mut out, document);
     staying(&mut out, document);
     protected(&mut out, document);
     undecided(&mut out, document);
@@ -311,6 +314,19 @@ fn protected(out: &mut String, document: &PlanDocument) {
     more(out, total, shown);
 }
 
+fn held(out: &mut String, document: &PlanDocument) {
+    if document.holds.is_empty() {
+        return;
+    }
+    heading(out, "Holds: these stay whatever the policies say");
+    let rows = document.holds.iter().take(MOST_HOLDS).map(|hold| hold.cells().to_vec());
+    columns(out, &HEADINGS, &[], rows);
+    let left = document.holds.len().saturating_sub(MOST_HOLDS);
+    if left > 0 {
+        line(out, 1, &format!("and {} more: `tagwarden holds` lists all", count(left as u64)));
+    }
+}
+
 fn undoing(out: &mut String, document: &PlanDocument) {
     heading(out, "To undo");
     line(out, 1, UNDO);
@@ -332,7 +348,7 @@ fn how_held(reason: &ReasonView) -> String {
     match &**holder {
         HolderView::Release { file, line, .. } | HolderView::File { file, line } => format!("{what}, {file}:{line}"),
         HolderView::Workload { container, .. } if !container.is_empty() => format!("{what}, container {container}"),
-        HolderView::Workload { .. } => what,
+        HolderView::Workload { .. } | HolderView::Hold { .. } => what,
     }
 }
 

@@ -172,6 +172,8 @@ impl House {
                     media_type: "".into(),
                     policy: last.policies.first().map(ToString::to_string),
                     proof: "[]".to_owned(),
+                    endpoint: self.address(&one.registry),
+                    date: None,
                 })
             })
             .collect();

@@ -56,5 +56,16 @@ pub(super) fn ended(
         RunOutcome::Done
     };
     let (aftermath, by_registry, circumstances) = (Vec::new(), BTreeMap::new(), Circumstances::default());
-    Ended { run, document, applied, deleted, aftermath, by_registry, circumstances, not_due: 0, outcome }
+    Ended {
+        run,
+        document,
+        applied,
+        deleted,
+        aftermath,
+        by_registry,
+        circumstances,
+        not_due: 0,
+        outcome,
+        interrupted_by: None,
+    }
 }

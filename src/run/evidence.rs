@@ -1,6 +1,8 @@
 //! What the sources say, and whether it can be believed: a source that suddenly claims much less than the last time was
 //! more likely asked in the wrong way than emptied.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::{Decision, House, RunError};
@@ -33,6 +35,7 @@ impl House {
             (settings.clone(), sources::source(settings, &of_these))
         });
         let mut claims = sources::gather(sources.collect(), &hosts, now, at).await;
+        claims.holds = self.store.holds(at).await?.into_iter().map(Arc::new).collect();
         let before = self.store.last_answers().await?;
         for answer in &mut claims.sources {
             if !matches!(answer.state, SourceState::Answered { .. }) {

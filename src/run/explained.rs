@@ -44,7 +44,7 @@ impl House {
         let (Named { registry, repository, tag: Some(tag) }, now) = (named, decision.document.evaluated_at) else {
             return Ok(None);
         };
-        let Some(entry) = self.store.last_removal(registry, repository, tag).await? else { return Ok(None) };
+        let Some(entry) = self.last_removal(registry, repository, tag).await? else { return Ok(None) };
         let digest = &entry.intent.digest;
         let due = decision.document.deletions.due.iter().find(|due| due.digest == digest.to_string());
         let manifest = if let Some(due) = due {

@@ -69,6 +69,9 @@ pub enum RunError {
     /// Somebody stopped it.
     #[error("interrupted; nothing was removed")]
     Interrupted,
+    /// Another command asked it to stop before it removed anything.
+    #[error("interrupted by {0}; nothing was removed")]
+    InterruptedBy(String),
     /// A report could not be written.
     #[error("{0}")]
     Output(String),
@@ -92,7 +95,12 @@ impl RunError {
             Self::Invalid(_) | Self::Registry(_) | Self::Usage(_) => 2,
             Self::Refused(_) => 3,
             Self::Store(error) if error.kind == StoreErrorKind::Leased => 3,
-            Self::Store(_) | Self::Check(_) | Self::Interrupted | Self::Output(_) | Self::Failed(_) => 1,
+            Self::Store(_)
+            | Self::Check(_)
+            | Self::Interrupted
+            | Self::InterruptedBy(_)
+            | Self::Output(_)
+            | Self::Failed(_) => 1,
         }
     }
 

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::Facts;
 use crate::domain::{
-    Claim, Claims, Depth, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Moment, Registry, Release,
-    ReleaseStatus, RemovalMethod, Repository, SourceAnswer, SourceState, Tag,
+    Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Moment, Original,
+    Registry, Release, ReleaseStatus, RemovalMethod, Repository, SourceAnswer, SourceState, Tag,
 };
-use crate::report::HolderView;
+use crate::report::{HoldView, HolderView};
 
 /// The `schema` of a recorded inventory.
 const SCHEMA: &str = "tagwarden.inventory/1";
@@ -28,6 +28,8 @@ struct InventoryFile {
     limits: RecordedLimits,
     registries: Vec<RecordedRegistry>,
     sources: Vec<RecordedSource>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<HoldView>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,8 +71,19 @@ struct RecordedTag {
     pushed_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_seen: Option<Timestamp>,
+    /// For a restored tag, the time that it counts by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    original: Option<RecordedOriginal>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lock: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedOriginal {
+    /// Nothing: it is not known.
+    at: Option<Timestamp>,
+    /// `pushed`, `created` or `first-seen`.
+    by: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,6 +157,7 @@ pub(super) fn write(facts: &Facts) -> Result<String, serde_json::Error> {
         limits: RecordedLimits { untag, percent, leave },
         registries: facts.inventory.registries.iter().map(RecordedRegistry::from).collect(),
         sources: facts.claims.sources.iter().map(RecordedSource::from).collect(),
+        holds: facts.claims.holds.iter().map(|hold| HoldView::from(&**hold)).collect(),
     };
     serde_json::to_string(&recorded).map(|text| text + "\n")
 }
@@ -161,7 +175,9 @@ pub(super) fn read(text: &str) -> Result<Facts, String> {
     let RecordedLimits { untag, percent, leave } = recorded.limits;
     let registries: Result<_, String> = recorded.registries.into_iter().map(|one| one.read(&mut labels)).collect();
     let sources: Result<_, String> = recorded.sources.into_iter().map(|one| one.read(&mut labels)).collect();
-    let (mut inventory, mut claims) = (Inventory { registries: registries? }, Claims { sources: sources? });
+    let holds = recorded.holds.iter().map(|view| view.hold().map(Arc::new)).collect::<Result<Vec<_>, String>>();
+    let (mut inventory, mut claims) =
+        (Inventory { registries: registries? }, Claims { sources: sources?, holds: holds? });
     inventory.sort();
     claims.sort();
     Ok(Facts {
@@ -249,7 +265,7 @@ impl From<&Repository> for RecordedRepository {
             name: repository.name.to_string(),
             lock: label(repository.lock),
             gaps: repository.gaps.iter().map(RecordedGap::from).collect(),
-            tags: repository.tags.iter().map(RecordedTag::from).collect(),
+            tags: repository.tags.iter().map(|tag| RecordedTag::of(tag, repository.originals.get(&tag.name))).collect(),
             manifests: manifests.map(|(digest, one)| (digest.to_string(), RecordedManifest::from(one))).collect(),
         }
     }
@@ -257,11 +273,14 @@ impl From<&Repository> for RecordedRepository {
 
 impl RecordedRepository {
     fn read(self, labels: &mut Labels) -> Result<Repository, String> {
+        let originals = self.tags.iter().filter_map(|tag| Some((parsed(&tag.name), tag.original.as_ref()?.read())));
+        let originals: Result<_, String> = originals.map(|(name, original)| Ok((name?, original?))).collect();
         let tags: Result<_, String> = self.tags.into_iter().map(RecordedTag::read).collect();
         let gaps: Result<_, String> = self.gaps.into_iter().map(|one| one.read(labels)).collect();
         let manifests = self.manifests.into_iter().map(|(digest, one)| Ok((parsed::<Digest>(&digest)?, one.read()?)));
         Ok(Repository {
             tags: tags?,
+            originals: originals?,
             manifests: manifests.collect::<Result<_, String>>()?,
             gaps: gaps?,
             lock: lock(self.lock.as_deref())?,
@@ -270,19 +289,18 @@ impl RecordedRepository {
     }
 }
 
-impl From<&Tag> for RecordedTag {
-    fn from(tag: &Tag) -> Self {
+impl RecordedTag {
+    fn of(tag: &Tag, original: Option<&Original>) -> Self {
         Self {
             name: tag.name.to_string(),
             digest: tag.digest.as_ref().map(ToString::to_string),
             pushed_at: tag.pushed_at.map(Moment::timestamp),
             first_seen: tag.first_seen.map(Moment::timestamp),
+            original: original.map(RecordedOriginal::from),
             lock: label(tag.lock),
         }
     }
-}
 
-impl RecordedTag {
     fn read(self) -> Result<Tag, String> {
         Ok(Tag {
             name: parsed(&self.name)?,
@@ -290,6 +308,26 @@ impl RecordedTag {
             pushed_at: self.pushed_at.map(Into::into),
             first_seen: self.first_seen.map(Into::into),
             lock: lock(self.lock.as_deref())?,
+        })
+    }
+}
+
+impl From<&Original> for RecordedOriginal {
+    fn from(original: &Original) -> Self {
+        match original {
+            Original::At(at, by) => Self { at: Some(at.timestamp()), by: Some(by.label().to_owned()) },
+            Original::Unknown => Self { at: None, by: None },
+        }
+    }
+}
+
+impl RecordedOriginal {
+    fn read(&self) -> Result<Original, String> {
+        let by = self.by.as_deref().map(|by| DateOrigin::of_label(by).ok_or_else(|| format!("unknown origin `{by}`")));
+        Ok(match (self.at, by.transpose()?) {
+            (Some(at), Some(by)) => Original::At(at.into(), by),
+            // What is half said is not known.
+            _ => Original::Unknown,
         })
     }
 }
@@ -406,6 +444,7 @@ impl RecordedClaim {
     fn read(self) -> Result<Claim, String> {
         let holder = match self.holder {
             HolderView::File { file, line } => Holder::File { path: file, line },
+            HolderView::Hold { by, reason, until } => Holder::Hold { by, reason, until },
             HolderView::Workload { place, namespace, workload, name, container } => {
                 Holder::Workload { place, namespace, kind: workload, name, container }
             }

@@ -1,16 +1,17 @@
 //! The way back: which removals are meant, what putting them back would come to, and putting them back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Approval, House, RestoreEnded, RunError, record, was_removed};
-use crate::apply::{self, Foreseen};
-use crate::domain::{Inventory, RegistryName, RepositoryName};
+use crate::apply::{self, Foreseen, HoldFor};
+use crate::domain::{Inventory, RegistryName, RepositoryName, TagName};
 use crate::registry;
 use crate::report;
-use crate::store::{Circumstances, JournalEntry, RunKind};
+use crate::store::{Circumstances, JournalEntry, JournalId, RunKind};
 
 /// What is to be put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,15 +55,24 @@ impl House {
         self.restore(&ToRestore::Image(image.to_owned())).await
     }
 
-    /// Puts tags back.
+    /// Puts tags back, and holds them for as long as the settings want a removal to be undoable.
     ///
     /// # Errors
     /// When nothing of the kind was removed, or the state cannot be used.
     pub async fn restore(&self, what: &ToRestore) -> Result<RestoreEnded, RunError> {
-        let lease = self.lease("restore")?;
+        self.restore_for(what, Some(self.settings.undo_window)).await
+    }
+
+    /// The same with a hold of another length, or none. A running enforcement is asked to stop before its next removal.
+    ///
+    /// # Errors
+    /// As [`House::restore`].
+    pub async fn restore_for(&self, what: &ToRestore, hold: Option<Duration>) -> Result<RestoreEnded, RunError> {
+        let lease = self.lease_after_stop("restore").await?;
         self.settle(&lease).await?;
         let entries = self.removals(what).await?;
-        self.put_back(entries).await
+        let hold = hold.map(|duration| HoldFor { by: self.by.clone(), duration });
+        self.put_back(entries, hold.as_ref()).await
     }
 
     /// What putting tags back would come to. Changes nothing and leaves no record.
@@ -76,7 +86,8 @@ impl House {
         for id in ids {
             runs.insert(id, self.store.run(&id.to_string()).await?);
         }
-        let foreseen = apply::foresee(&self.store, &self.readers, entries).await?;
+        let impossible = self.elsewhere(&entries).await?;
+        let foreseen = apply::foresee(&self.store, &self.readers, entries, &impossible).await?;
         let restorable = |foreseen: Foreseen| {
             let record = runs.get(&foreseen.entry.run).and_then(Option::as_ref);
             let undo_until = record.and_then(|record| report::undo_until(record, &foreseen.entry));
@@ -95,7 +106,9 @@ impl House {
             }
             ToRestore::Repository { name, since } => {
                 let (registry, repository) = self.find_repository(name)?;
-                let removed = self.store.removals_from(&registry, &repository, *since).await?;
+                let mut removed = self.store.removals_from(&registry, &repository, *since).await?;
+                let elsewhere = self.elsewhere(&removed).await?;
+                removed.retain(|entry| !elsewhere.contains_key(&entry.id));
                 if removed.is_empty() {
                     let since = since.map_or_else(String::new, |since| format!(" since {since}"));
                     return Err(RunError::Usage(format!(
@@ -107,7 +120,7 @@ impl House {
             }
             ToRestore::Image(image) => {
                 let (registry, repository, tag) = self.find_image(image)?;
-                let entry = self.store.last_removal(&registry, &repository, &tag).await?;
+                let entry = self.last_removal(&registry, &repository, &tag).await?;
                 let unknown = || {
                     RunError::Usage(format!(
                         "tagwarden has not removed {registry}/{repository}:{tag}, as far as this state knows"
@@ -116,6 +129,51 @@ impl House {
                 Ok(vec![entry.ok_or_else(unknown)?])
             }
         }
+    }
+
+    /// The last removal of a tag from the registry at its present address; if there is none, the last from another address.
+    pub(super) async fn last_removal(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &TagName,
+    ) -> Result<Option<JournalEntry>, RunError> {
+        let mut removals = self.store.removals_of(registry, repository, tag).await?;
+        let elsewhere = self.elsewhere(&removals).await?;
+        let here = removals.iter().position(|entry| !elsewhere.contains_key(&entry.id)).unwrap_or_default();
+        Ok((!removals.is_empty()).then(|| removals.swap_remove(here)))
+    }
+
+    /// Why entries are of another registry, although one of that name is in the settings: its address has changed. Entries of
+    /// older versions do not say where they were made; they count as made at the address that the state knew then.
+    pub(super) async fn elsewhere(&self, entries: &[JournalEntry]) -> Result<BTreeMap<JournalId, String>, RunError> {
+        let mut since: BTreeMap<&RegistryName, Option<Timestamp>> = BTreeMap::new();
+        let mut found = BTreeMap::new();
+        for entry in entries {
+            let registry = &entry.intent.registry;
+            let Some(reader) = self.readers.get(registry) else { continue };
+            let address = reader.settings().address();
+            let was = match entry.intent.endpoint.as_deref() {
+                Some(was) if was == address => continue,
+                Some(was) => format!("at {was}"),
+                None => {
+                    if !since.contains_key(registry) {
+                        let endpoint = reader.settings().endpoint.as_str();
+                        since.insert(registry, self.store.at_address_since(registry, endpoint, self.now()).await?);
+                    }
+                    match since.get(registry).copied().flatten() {
+                        Some(since) if entry.intended_at < since => "at another address".to_owned(),
+                        _ => continue,
+                    }
+                }
+            };
+            let why = format!(
+                "the tag was removed when registry {registry} was {was}, and it is {address} now; name the registry of \
+                 then in the settings to put it back there"
+            );
+            found.insert(entry.id, why);
+        }
+        Ok(found)
     }
 
     /// The registry and repository that `REGISTRY/REPOSITORY` names, or `HOST/REPOSITORY`.
@@ -135,10 +193,11 @@ impl House {
         })
     }
 
-    async fn put_back(&self, entries: Vec<JournalEntry>) -> Result<RestoreEnded, RunError> {
+    async fn put_back(&self, entries: Vec<JournalEntry>, hold: Option<&HoldFor>) -> Result<RestoreEnded, RunError> {
+        let impossible = self.elsewhere(&entries).await?;
         let run = self.begin(RunKind::Restore, &Approval::default(), &Circumstances::default()).await?;
         let restored = match self.hands(run, &Inventory::default()) {
-            Ok(hands) => apply::restore(&hands, entries).await.map_err(RunError::from),
+            Ok(hands) => apply::restore(&hands, entries, hold, &impossible).await.map_err(RunError::from),
             Err(error) => Err(error),
         };
         let restored = restored.map(|restored| RestoreEnded { run, restored });

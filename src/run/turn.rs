@@ -86,6 +86,7 @@ impl House {
                 None if enforce => Some(self.lease("run")?),
                 lease => lease,
             };
+            let requests = self.stop_requests(enforce);
             let decide = async {
                 match &lease {
                     Some(lease) => self.settle(lease).await?,
@@ -93,7 +94,7 @@ impl House {
                 }
                 self.decide_due(&Scope::All, None, &due, progress).await
             };
-            let decision = self.unless_stopped(decide).await?;
+            let decision = requests.name(self.unless(requests.stop.clone(), decide).await)?;
             self.save(run, &decision.document).await?;
             let (mut applied, mut deleted) = (Vec::new(), Vec::new());
             if enforce {
@@ -102,6 +103,7 @@ impl House {
                 if !orders.is_empty() || !deletions.is_empty() {
                     let mut hands = self.hands(run, &decision.inventory)?;
                     hands.until = self.until(circumstances.despite.as_deref());
+                    hands.stop = requests.stop.clone();
                     // First, while the evidence is as fresh as can be: they are the ones that cannot be taken back for sure.
                     deleted = apply::delete(&hands, deletions).await?;
                     applied = apply::apply(&hands, orders, &decision.inventory).await?;
@@ -113,7 +115,8 @@ impl House {
             }
             let not_due = self.not_due(&decision);
             let ended = ended(run, decision.document, applied, deleted, Refusals::Binding);
-            Ok(Ended { aftermath, circumstances, not_due, ..ended })
+            let ended = Ended { aftermath, circumstances, not_due, ..ended };
+            Ok(self.name_interrupter(&requests, ended).await)
         };
         self.finish(run, walked.await).await
     }
@@ -162,7 +165,15 @@ impl House {
         &self,
         work: impl Future<Output = Result<T, RunError>>,
     ) -> Result<T, RunError> {
-        let mut stop = self.stop.clone();
+        self.unless(self.stop.clone(), work).await
+    }
+
+    /// The same with another signal.
+    pub(super) async fn unless<T>(
+        &self,
+        mut stop: tokio::sync::watch::Receiver<bool>,
+        work: impl Future<Output = Result<T, RunError>>,
+    ) -> Result<T, RunError> {
         let stopped = async move {
             // Where nobody is left who could stop it, nobody does.
             if stop.wait_for(|stop| *stop).await.is_err() {

@@ -63,7 +63,7 @@ pub async fn gather(
         let SourceSettings { name, kind, registries, .. } = settings;
         SourceAnswer { name, kind: kind.label(), registries, state }
     });
-    let mut claims = Claims { sources: join_all(answers).await };
+    let mut claims = Claims { sources: join_all(answers).await, ..Claims::default() };
     claims.sort();
     claims
 }

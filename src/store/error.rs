@@ -21,6 +21,10 @@ pub enum StoreErrorKind {
     Locked,
     /// Another process holds the lease.
     Leased,
+    /// A hold covers what was to be removed. The message is the hold's alone.
+    Held,
+    /// Somebody asks for no more removals. The message is who.
+    Interrupted,
     /// It is damaged, or something in it is not what its digest says.
     Corrupt,
     /// The disk is full.
@@ -47,6 +51,8 @@ impl StoreErrorKind {
             Self::Open => "open",
             Self::Locked => "locked",
             Self::Leased => "leased",
+            Self::Held => "held",
+            Self::Interrupted => "interrupted",
             Self::Corrupt => "corrupt",
             Self::Full => "full",
             Self::ReadOnly => "read-only",
@@ -64,6 +70,8 @@ impl StoreErrorKind {
             Self::Open => "check `state` in the settings and the rights on its folder",
             Self::Locked => "another process is writing to it; try again when that has ended",
             Self::Leased => "wait until it has ended",
+            Self::Held => "`tagwarden holds` lists what is held",
+            Self::Interrupted => "run again later",
             Self::Corrupt => "it was left as it is: put back a copy, or move it away to start with an empty one",
             Self::Full => "make room on that disk and try again",
             Self::ReadOnly => "make the file and its folder writable for this user",

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Inner, JournalId, Store, StoreError, StoreErrorKind};
+use super::{Inner, JournalId, Restoring, Store, StoreError, StoreErrorKind};
 use crate::domain::{Intent, Outcome};
 use crate::registry::RawManifest;
 
@@ -20,10 +20,10 @@ const MOST_AT_ONCE: usize = 256;
 /// One thing to be written to the journal.
 #[derive(Debug)]
 pub(super) enum Entry {
-    /// What is about to be done, with the manifest that undoes it.
-    Intent { run: Uuid, intent: Intent, manifest: RawManifest, now: Timestamp },
-    /// What came of it.
-    Outcome { id: JournalId, outcome: Outcome, now: Timestamp },
+    /// What is about to be done, with the manifest that undoes it and what a restore leaves beside it.
+    Intent { run: Uuid, intent: Intent, manifest: RawManifest, restoring: Box<Restoring>, now: Timestamp },
+    /// What came of it, and since when a restored tag is there by the registry's own time.
+    Outcome { id: JournalId, outcome: Outcome, left_at: Option<Timestamp>, now: Timestamp },
     /// What was never begun.
     Note { run: Uuid, intent: Intent, outcome: Outcome, now: Timestamp },
 }
@@ -80,18 +80,21 @@ impl Store {
         let mut answers = Vec::with_capacity(group.len());
         for entry in group {
             let written = match entry {
-                Entry::Intent { run, intent, manifest, now } => {
-                    self.write_intent(&mut write, *run, intent, manifest, *now).await
+                Entry::Intent { run, intent, manifest, restoring, now } => {
+                    self.write_intent(&mut write, *run, intent, manifest, restoring, *now).await
                 }
-                Entry::Outcome { id, outcome, now } => self.write_outcome(&mut write, *id, outcome, *now).await,
+                Entry::Outcome { id, outcome, left_at, now } => {
+                    self.write_outcome(&mut write, *id, outcome, *left_at, *now).await
+                }
                 Entry::Note { run, intent, outcome, now } => {
                     self.insert(&mut write, super::journal::NOTE, *run, intent, Some(outcome), *now).await
                 }
             };
             answers.push(match written {
-                // SQLite takes back the one statement that breaks a rule of a table, or finds nothing to change. After
-                // any other failure the transaction may be gone, so nothing more may be written as a part of it.
-                Err(error) if matches!(error.kind, StoreErrorKind::Rule | StoreErrorKind::Missing) => Err(error),
+                // SQLite takes back the one statement that breaks a rule of a table, or finds nothing to change; what a
+                // hold covers was not written. After any other failure the transaction may be gone, so nothing more may
+                // be written as a part of it.
+                Err(error) if concerns_one(error.kind) => Err(error),
                 Err(error) => return Err(error),
                 Ok(id) => Ok(id),
             });
@@ -99,4 +102,10 @@ impl Store {
         write.commit("write the journal").await?;
         Ok(answers)
     }
+}
+
+/// Whether a failure concerns the one entry alone, so that the others of its write go on.
+fn concerns_one(kind: StoreErrorKind) -> bool {
+    use StoreErrorKind::{Held, Interrupted, Missing, Rule};
+    matches!(kind, Rule | Missing | Held | Interrupted)
 }

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::columns::{action, columns, date, date_columns, outcome};
 use super::group::Entry;
-use super::{Store, StoreError, StoreErrorKind, Write, stored};
-use crate::domain::{Action, Digest, Intent, Outcome, RegistryName, RemovalMethod, RepositoryName, Skip, TagName};
+use super::{Restoring, Store, StoreError, StoreErrorKind, Write, stored};
+use crate::domain::{Digest, Intent, Outcome, RegistryName, RepositoryName, TagName};
 use crate::registry::RawManifest;
 
 /// The number of an entry; later entries have higher ones.
@@ -41,11 +42,11 @@ pub enum JournalOf {
 /// How many entries of a run came to the same.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct JournalCount {
-    /// The label of the [`Action`].
+    /// The label of the [`Action`](crate::domain::Action).
     pub action: String,
     /// The label of the [`Outcome`]; nothing where it is not settled yet.
     pub outcome: Option<String>,
-    /// The label of the [`Skip`], where it was skipped.
+    /// The label of the [`Skip`](crate::domain::Skip), where it was skipped.
     pub skip: Option<String>,
     /// How many.
     pub count: i64,
@@ -59,7 +60,7 @@ macro_rules! select_entries {
     ($rest:literal) => {
         concat!(
             "SELECT id, run, action, registry, repository, tag, digest, media_type, policy, proof, intended_at, ",
-            "outcome, skip, detail, settled_at FROM journal ",
+            "outcome, skip, detail, settled_at, endpoint, dated_at, dated_by FROM journal ",
             $rest
         )
     };
@@ -82,6 +83,9 @@ struct Row {
     skip: Option<String>,
     detail: Option<String>,
     settled_at: Option<String>,
+    endpoint: Option<String>,
+    dated_at: Option<String>,
+    dated_by: Option<String>,
 }
 
 impl Store {
@@ -89,7 +93,9 @@ impl Store {
     /// it be done.
     ///
     /// # Errors
-    /// When the manifest is not the one that the intent names, or it could not be written. It must not be done then.
+    /// When the manifest is not the one that the intent names, or it could not be written; for a removal also where a hold
+    /// covers it ([`StoreErrorKind::Held`]) or somebody asks for no more removals ([`StoreErrorKind::Interrupted`]). It must
+    /// not be done then.
     pub async fn intend(
         &self,
         run: Uuid,
@@ -97,11 +103,28 @@ impl Store {
         manifest: &RawManifest,
         now: Timestamp,
     ) -> Result<JournalId, StoreError> {
+        self.intend_restore(run, intent, manifest, Restoring::default(), now).await
+    }
+
+    /// Does what [`Store::intend`] does before a tag is put back, and writes down in the same write what the tag is to
+    /// count by and the hold on it.
+    ///
+    /// # Errors
+    /// When the manifest is not the one that the intent names, or it could not be written. The tag must not be put then.
+    pub async fn intend_restore(
+        &self,
+        run: Uuid,
+        intent: &Intent,
+        manifest: &RawManifest,
+        restoring: Restoring,
+        now: Timestamp,
+    ) -> Result<JournalId, StoreError> {
         if !intent.digest.is_of(&manifest.bytes) {
             let what = format_args!("the manifest given for {} is another one", intent.digest);
             return Err(self.error(StoreErrorKind::Corrupt, what));
         }
-        self.enter(Entry::Intent { run, intent: intent.clone(), manifest: manifest.clone(), now }).await
+        let (intent, manifest, restoring) = (intent.clone(), manifest.clone(), Box::new(restoring));
+        self.enter(Entry::Intent { run, intent, manifest, restoring, now }).await
     }
 
     /// Writes down what came of an intent. Durable when it returns.
@@ -109,7 +132,22 @@ impl Store {
     /// # Errors
     /// When it could not be written, there is no such entry, or it is settled already.
     pub async fn settle(&self, id: JournalId, outcome: &Outcome, now: Timestamp) -> Result<(), StoreError> {
-        self.enter(Entry::Outcome { id, outcome: outcome.clone(), now }).await.map(drop)
+        self.settle_restore(id, outcome, None, now).await
+    }
+
+    /// Does what [`Store::settle`] does for a tag that was put back. `left_at` is the registry's own time of it now, where it
+    /// tells one: as long as the tag keeps it, nobody pushed it again.
+    ///
+    /// # Errors
+    /// As [`Store::settle`].
+    pub async fn settle_restore(
+        &self,
+        id: JournalId,
+        outcome: &Outcome,
+        left_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.enter(Entry::Outcome { id, outcome: outcome.clone(), left_at, now }).await.map(drop)
     }
 
     /// Writes down something planned that was never begun, with why. Durable when it returns.
@@ -283,6 +321,26 @@ impl Store {
         Ok(self.entries(rows.fetch_all(&self.0.readers).await)?.pop())
     }
 
+    /// The removals of a tag that were done, the last one first: at most fifty.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn removals_of(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &TagName,
+    ) -> Result<Vec<JournalEntry>, StoreError> {
+        let rows = sqlx::query_as(select_entries!(
+            "WHERE registry = ?1 AND repository = ?2 AND tag = ?3 AND outcome = 'done'
+             AND action IN ('untag', 'delete-manifest') ORDER BY id DESC LIMIT 50"
+        ))
+        .bind(registry.as_str())
+        .bind(repository.as_str())
+        .bind(tag.as_str());
+        self.entries(rows.fetch_all(&self.0.readers).await)
+    }
+
     /// The last removals of a repository's tags, of those that were not put back since; `since` leaves out earlier ones.
     /// The last one first.
     ///
@@ -335,10 +393,13 @@ impl Store {
         run: Uuid,
         intent: &Intent,
         manifest: &RawManifest,
+        restoring: &Restoring,
         now: Timestamp,
     ) -> Result<JournalId, StoreError> {
         let doing = "journal an intent";
+        self.permit(write, intent, &manifest.bytes, now).await?;
         let id = self.insert(write, doing, run, intent, None, now).await?;
+        self.write_restoring(write, id, intent, restoring, now).await?;
         // Many tags have the same manifest. One that is there already is written again only where it was damaged.
         sqlx::query(
             "INSERT INTO journaled_manifests (digest, bytes) VALUES (?1, ?2)
@@ -358,6 +419,7 @@ impl Store {
         write: &mut Write<'_>,
         id: JournalId,
         outcome: &Outcome,
+        left_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<JournalId, StoreError> {
         let doing = "journal an outcome";
@@ -377,6 +439,7 @@ impl Store {
             let what = format_args!("cannot {doing}: journal entry {} is settled already, or was never made", id.0);
             return Err(self.error(StoreErrorKind::Missing, what));
         }
+        self.settle_restoring(write, id, outcome, left_at).await?;
         Ok(id)
     }
 
@@ -391,10 +454,11 @@ impl Store {
         now: Timestamp,
     ) -> Result<JournalId, StoreError> {
         let (skip, detail) = outcome.map(columns).unwrap_or_default();
+        let (dated_at, dated_by) = intent.date.map(date_columns).unwrap_or_default();
         let done = sqlx::query(
             "INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, policy, proof, intended_at,
-                                  outcome, skip, detail, settled_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                                  outcome, skip, detail, settled_at, endpoint, dated_at, dated_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )
         .bind(run.to_string())
         .bind(intent.action.label())
@@ -410,6 +474,9 @@ impl Store {
         .bind(skip)
         .bind(detail)
         .bind(outcome.map(|_| stored(now)))
+        .bind(intent.endpoint.as_deref())
+        .bind(dated_at)
+        .bind(dated_by)
         .execute(&mut *write.transaction)
         .await
         .map_err(|error| self.fault(doing, &error))?;
@@ -434,6 +501,8 @@ impl Store {
             }
             (Some(_), None) => return Err(strange("time")),
         };
+        let dated_at = row.dated_at.as_deref().map(|at| self.read(at)).transpose()?;
+        let date = date(dated_at, row.dated_by.as_deref()).map_err(|_| strange("date"))?;
         Ok(JournalEntry {
             id: JournalId(row.id),
             run: self.read(&row.run)?,
@@ -446,6 +515,8 @@ impl Store {
                 media_type: row.media_type.into(),
                 policy: row.policy,
                 proof: row.proof,
+                endpoint: row.endpoint.map(Into::into),
+                date,
             },
             intended_at: self.read(&row.intended_at)?,
             outcome,
@@ -465,59 +536,4 @@ impl std::fmt::Display for JournalId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
-}
-
-fn action(label: &str) -> Option<Action> {
-    let all = [
-        Action::Remove(RemovalMethod::Untag),
-        Action::Remove(RemovalMethod::DeleteManifest),
-        Action::Restore,
-        Action::RestoreManifest,
-        Action::DeleteUntagged,
-    ];
-    all.into_iter().find(|action| action.label() == label)
-}
-
-/// What of an outcome goes into the columns `skip` and `detail`.
-fn columns(outcome: &Outcome) -> (Option<&'static str>, Option<String>) {
-    let Outcome::Skipped(skip) = outcome else {
-        let (Outcome::Done(text) | Outcome::Failed(text)) = outcome else { return (None, None) };
-        return (None, Some(text.clone()));
-    };
-    let detail = match skip {
-        Skip::Moved { to } => Some(to.to_string()),
-        Skip::Kept(text)
-        | Skip::Locked(text)
-        | Skip::Refused(text)
-        | Skip::Stopped(text)
-        | Skip::Settled(text)
-        | Skip::Blocked(text)
-        | Skip::PutBack(text) => Some(text.clone()),
-        Skip::Gone | Skip::DryRun | Skip::Interrupted => None,
-    };
-    (Some(skip.label()), detail)
-}
-
-/// The way back from [`columns`].
-fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option<Outcome> {
-    let skip = match (label, skip) {
-        ("done", None) => return Some(Outcome::Done(detail)),
-        ("failed", None) => return Some(Outcome::Failed(detail)),
-        ("skipped", Some(skip)) => skip,
-        _ => return None,
-    };
-    Some(Outcome::Skipped(match skip {
-        "moved" => Skip::Moved { to: detail.parse().ok()? },
-        "gone" => Skip::Gone,
-        "kept" => Skip::Kept(detail),
-        "locked" => Skip::Locked(detail),
-        "policy-dry-run" => Skip::DryRun,
-        "refused" => Skip::Refused(detail),
-        "stopped" => Skip::Stopped(detail),
-        "put-back" => Skip::PutBack(detail),
-        "held-back" => Skip::Blocked(detail),
-        "interrupted" => Skip::Interrupted,
-        "settled" => Skip::Settled(detail),
-        _ => return None,
-    }))
 }

@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{StoreError, StoreErrorKind, private};
 
@@ -32,27 +33,65 @@ impl Lease {
         Self::take_file(&lock_path(state_path, ".daemon.lock"), state_path, holder)
     }
 
+    /// Who has the lease of the state at that path, in words, or `None`.
+    ///
+    /// # Errors
+    /// When the lock file cannot be used.
+    pub fn holder(state_path: &Path) -> Result<Option<String>, StoreError> {
+        let path = lock_path(state_path, ".lock");
+        let unusable = |error: io::Error| {
+            let what = format_args!("cannot use its lock file {}: {error}", path.display());
+            StoreError::new(StoreErrorKind::Open, state_path, what)
+        };
+        let file = match private().read(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unusable(error)),
+        };
+        // For an instant this keeps others from the lease, see `PROBES`.
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(words(file))),
+            Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
+    }
+
     fn take_file(path: &Path, state_path: &Path, holder: &str) -> Result<Self, StoreError> {
         let unusable = |error: io::Error| {
             let what = format_args!("cannot use its lock file {}: {error}", path.display());
             StoreError::new(StoreErrorKind::Open, state_path, what)
         };
         let mut file = private().read(true).write(true).create(true).truncate(false).open(path).map_err(unusable)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let read = file.take(1000).read_to_string(&mut text);
-                let holder = if read.is_ok() && !text.trim().is_empty() { text.trim() } else { "another process" };
-                let what = format_args!("it is in use by {holder}");
-                return Err(StoreError::new(StoreErrorKind::Leased, state_path, what));
+        let mut probes = PROBES;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if probes > 0 => {
+                    probes -= 1;
+                    std::thread::sleep(PROBE);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let what = format_args!("it is in use by {}", words(file));
+                    return Err(StoreError::new(StoreErrorKind::Leased, state_path, what));
+                }
+                Err(TryLockError::Error(error)) => return Err(unusable(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(unusable)?;
         file.write_all(holder.as_bytes()).and_then(|()| file.sync_data()).map_err(unusable)?;
         Ok(Self { _file: file })
     }
+}
+
+/// So often a lock that is taken is tried again, after so much time each: somebody may only look who has it.
+const PROBES: u32 = 3;
+const PROBE: Duration = Duration::from_millis(2);
+
+/// Who has a lease, as the holder wrote it.
+fn words(file: File) -> String {
+    let mut text = String::new();
+    let read = file.take(1000).read_to_string(&mut text);
+    if read.is_ok() && !text.trim().is_empty() { text.trim().to_owned() } else { "another process".to_owned() }
 }
 
 /// A lock file beside a state: `<state>.lock`.

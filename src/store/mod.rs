@@ -8,13 +8,17 @@
 mod addresses;
 mod cache;
 mod circumstances;
+mod columns;
 mod error;
 mod experience;
 mod group;
+mod holds;
+mod interruptions;
 mod journal;
 mod lease;
 mod observations;
 mod pack;
+mod restored;
 mod runs;
 mod sources;
 mod tidy;
@@ -36,9 +40,11 @@ use tokio::sync::mpsc;
 pub use circumstances::Circumstances;
 pub use error::{StoreError, StoreErrorKind};
 pub use experience::{DeletionAnswer, Experience, REFUSAL_BELIEVED, UntagExperience};
+pub use interruptions::InterruptionId;
 pub use journal::{JournalCount, JournalEntry, JournalId, JournalOf};
 pub use lease::Lease;
 pub use pack::Unpacker;
+pub use restored::Restoring;
 pub use runs::{NewRun, RunEnd, RunKind, RunRecord};
 pub use sources::LastAnswer;
 pub use tidy::KeepSince;
@@ -332,6 +338,8 @@ mod tests {
             digest: manifest.digest.clone(),
             media_type: Arc::clone(&manifest.media_type),
             policy: None,
+            endpoint: None,
+            date: None,
             proof: "x".repeat(3000),
         };
         let write = async |number| (number, store.intend(run, &intent(number), &manifest, Timestamp::UNIX_EPOCH).await);

@@ -24,7 +24,8 @@ struct Changes {
 }
 
 impl Store {
-    /// Records the tags of an inventory and fills in when each was first seen at its digest.
+    /// Records the tags of an inventory and fills in when each was first seen at its digest, and by which time restored
+    /// ones count.
     ///
     /// Of the tags that are there at the first look at a repository nobody knows for how long, so they get no time. An
     /// incomplete list of tags is no first look, and forgets no tag. Tags with a push time need no record. Each
@@ -35,8 +36,13 @@ impl Store {
     pub async fn observe(&self, inventory: &mut Inventory, now: Timestamp) -> Result<(), StoreError> {
         self.flush_cache().await;
         for registry in &mut inventory.registries {
+            let restored = self.has_restored(&registry.endpoint).await?;
             for repository in &mut registry.repositories {
                 self.observe_repository(&registry.name, repository, now).await?;
+                if restored {
+                    let complete = !repository.gaps.iter().any(|gap| gap.at == GapAt::TagList);
+                    self.fill_originals(&registry.endpoint, repository, complete, now).await?;
+                }
             }
         }
         Ok(())

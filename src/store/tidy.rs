@@ -17,13 +17,14 @@ pub struct KeepSince {
 }
 
 /// In order; `?1` is the time since when runs are kept. What is not settled yet is evidence, and stays.
-const FORGET_RUNS: [&str; 3] = [
+const FORGET_RUNS: [&str; 4] = [
     "DELETE FROM journal WHERE run IN (SELECT id FROM runs WHERE coalesce(ended_at, started_at) < ?1)
      AND NOT EXISTS (SELECT 1 FROM journal AS other WHERE other.run = journal.run AND other.outcome IS NULL)",
     "DELETE FROM plans WHERE run IN (SELECT id FROM runs WHERE coalesce(ended_at, started_at) < ?1)
      AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.run = plans.run)",
     "DELETE FROM runs WHERE coalesce(ended_at, started_at) < ?1
      AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.run = runs.id)",
+    "DELETE FROM holds WHERE coalesce(ended_at, until) < ?1",
 ];
 
 const FORGET_PLANS: &str = "DELETE FROM plans WHERE run IN (SELECT id FROM runs WHERE ended_at < ?1)";

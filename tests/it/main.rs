@@ -12,6 +12,7 @@ mod documents;
 mod embedded_registry;
 mod experience;
 mod explain;
+mod held;
 mod house;
 mod http;
 mod notify;

@@ -9,10 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tagwarden::domain::{
-    AfterDays, Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Globs, Holder, Inventory, Keep, KeepRule, Limits, Lock,
-    Manifest, Moment, Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Refusal, Registry, RemovalAbility,
-    RemovalMethod, RemovalObstacle, Repository, Rules, Scope, Selector, SourceAnswer, SourceState, Span, Tag, TagName,
-    TagSelector, Verdict, VersionPart,
+    AfterDays, Blob, Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Globs, Hold, HoldOrigin, Holder, Inventory,
+    Keep, KeepRule, Limits, Lock, Manifest, Moment, Original, Period, Plan, Policy, PolicyLimits, PolicyMode, Reason,
+    Refusal, Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, Rules, Scope, Selector,
+    SourceAnswer, SourceState, Span, Tag, TagName, TagSelector, Verdict, VersionPart,
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
 
@@ -146,12 +146,16 @@ fn repository(name: &'static str) -> impl Strategy<Value = Repository> {
     let tags = prop::collection::vec(tag(), 0..14);
     let manifests =
         prop::collection::btree_map((0..IMAGES).prop_map(digest), prop_oneof![4 => manifest(), 1 => listed()], 0..12);
-    (tags, manifests, rarely_gaps()).prop_map(move |(tags, manifests, gaps)| {
+    let originals = prop::collection::btree_map(tag_name().prop_map(|name| name.parse().unwrap()), original(), 0..3);
+    (tags, manifests, rarely_gaps(), originals).prop_map(move |(tags, manifests, gaps, originals)| {
         let mut repository = Repository::empty(name.parse().unwrap());
         let tags: HashMap<String, Tag> = tags.into_iter().collect();
         repository.tags = tags.into_values().collect();
         repository.manifests = manifests;
         repository.gaps = gaps;
+        repository.originals = originals;
+        let there: BTreeSet<&TagName> = repository.tags.iter().map(|tag| &tag.name).collect();
+        repository.originals.retain(|tag, _| there.contains(tag));
         repository
     })
 }
@@ -259,6 +263,32 @@ fn named_claim() -> impl Strategy<Value = Claim> {
     })
 }
 
+/// A hold on a tag and mostly its digest, mostly in force, mostly on a registry that is there.
+pub(crate) fn hold() -> impl Strategy<Value = Arc<Hold>> {
+    let place = select(vec!["https://contoso.example", "https://fabrikam.example", "https://gone.example"]);
+    let hours = select(vec![-1i64, 0, 1, 300]);
+    (place, select(vec!["app", "lib/core"]), tag_name(), prop::option::of((0..IMAGES).prop_map(digest)), hours)
+        .prop_map(|(endpoint, repository, tag, digest, hours)| {
+            Arc::new(Hold {
+                registry: "contoso".parse().unwrap(),
+                endpoint: endpoint.into(),
+                repository: repository.parse().unwrap(),
+                tag: tag.parse().unwrap(),
+                digest,
+                reason: "incident".into(),
+                by: "ada@here".into(),
+                since: now() - SignedDuration::from_hours(9),
+                until: now() + SignedDuration::from_hours(hours),
+                origin: HoldOrigin::Person,
+            })
+        })
+}
+
+/// What a restored tag counts by.
+fn original() -> impl Strategy<Value = Original> {
+    time().prop_map(|time| time.map_or(Original::Unknown, |time| Original::At(time, DateOrigin::Created)))
+}
+
 fn source(name: &'static str) -> impl Strategy<Value = SourceAnswer> {
     let claims = prop::collection::vec(claim(), 0..3);
     let registries = prop_oneof![2 => Just(None), 1 => Just(Some(vec!["fabrikam".parse().unwrap()]))];
@@ -275,21 +305,24 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
     let sources = (source("aks"), source("releases")).prop_map(|(a, b)| vec![a, b]);
     let policies = (policy("one"), prop::option::of(policy("three")), prop::option::of(policy("two")));
     let limits = (0..12u32, 0..=100u32, 0..3u32);
-    (registries, sources, policies, limits).prop_map(|(registries, sources, (a, b, c), (untag, percent, leave))| {
-        let mut world = World {
-            rules: Rules {
-                policies: [Some(a), b, c].into_iter().flatten().collect(),
-                limits: Limits { untag, percent, leave, ..Limits::default() },
-                timezone: TimeZone::get("Europe/London").unwrap(),
-                undo_window: Duration::from_hours(24 * 7),
-            },
-            inventory: Inventory { registries },
-            claims: Claims { sources },
-        };
-        world.inventory.sort();
-        world.claims.sort();
-        world
-    })
+    let evidence = (sources, prop::collection::vec(hold(), 0..3));
+    (registries, evidence, policies, limits).prop_map(
+        |(registries, (sources, holds), (a, b, c), (untag, percent, leave))| {
+            let mut world = World {
+                rules: Rules {
+                    policies: [Some(a), b, c].into_iter().flatten().collect(),
+                    limits: Limits { untag, percent, leave, ..Limits::default() },
+                    timezone: TimeZone::get("Europe/London").unwrap(),
+                    undo_window: Duration::from_hours(24 * 7),
+                },
+                inventory: Inventory { registries },
+                claims: Claims { sources, holds },
+            };
+            world.inventory.sort();
+            world.claims.sort();
+            world
+        },
+    )
 }
 
 proptest! {
@@ -322,6 +355,7 @@ proptest! {
         let mut order = Shuffle(seed);
         order.shuffle(&mut other.rules.policies);
         order.shuffle(&mut other.claims.sources);
+        order.shuffle(&mut other.claims.holds);
         for source in &mut other.claims.sources {
             if let SourceState::Answered { claims, .. } = &mut source.state {
                 order.shuffle(claims);
@@ -353,6 +387,14 @@ proptest! {
         if let SourceState::Answered { claims, .. } = &mut more.claims.sources[0].state {
             claims.push(claim);
         }
+        more.claims.sort();
+        prop_assert!(more.goes().0.is_subset(&world.goes().0));
+    }
+
+    #[test]
+    fn a_hold_more_never_expires_more(world in world(), hold in hold()) {
+        let mut more = world.clone();
+        more.claims.holds.push(hold);
         more.claims.sort();
         prop_assert!(more.goes().0.is_subset(&world.goes().0));
     }

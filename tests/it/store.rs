@@ -36,6 +36,8 @@ fn intent(tag: &str, manifest: &RawManifest) -> Intent {
         media_type: manifest.media_type.clone(),
         policy: Some("candidate-builds".into()),
         proof: r#"[{"kind":"let-go"}]"#.into(),
+        endpoint: None,
+        date: None,
     }
 }
 

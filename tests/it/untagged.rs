@@ -64,6 +64,8 @@ async fn told(entries: &[&str]) -> Vec<String> {
             media_type: manifest.media_type.clone(),
             policy: Some("candidates".into()),
             proof: "[]".into(),
+            endpoint: None,
+            date: None,
         };
         let run = Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0000 | run.parse::<u128>().unwrap());
         match outcome(came) {

@@ -46,7 +46,7 @@ pub fn check_deletions(
             continue;
         };
         if last.as_ref().is_none_or(|(name, _)| **name != registry.name) {
-            last = Some((&registry.name, Evidence::new(inventory, registry, claims)));
+            last = Some((&registry.name, Evidence::new(inventory, registry, claims, now)));
         }
         if around.as_ref().is_none_or(|around| !std::ptr::eq(around.repository, repository)) {
             around = Some(Around::new(repository));
@@ -61,7 +61,11 @@ pub fn check_deletions(
         if let Some(gap) = unread {
             held(format!("unread: {}", gap.at));
         }
+        let (held_tags, held_digests) = evidence.held(repository);
         for tag in &known.tags {
+            if held_tags.contains(&tag.name) {
+                held(format!("a hold on {}", tag.name));
+            }
             evidence.claim_on_tag(repository, &tag.name).into_iter().for_each(&mut held);
             if tag.put_back {
                 held(format!("its tag {} was put back", tag.name));
@@ -81,7 +85,7 @@ pub fn check_deletions(
                 held(format!("{digest} was not read"));
                 continue;
             };
-            around.look(evidence, digest, manifest, own.is_some(), &gone, &mut held);
+            around.look((evidence, &held_digests), digest, manifest, own.is_some(), &gone, &mut held);
             let apart = (registry.name.clone(), repository.name.clone(), digest.clone());
             if !itself && (others.contains(&apart) || !around.hangs(digest, &gone)) {
                 held(format!("{digest} does not hang on what goes"));
@@ -185,7 +189,7 @@ impl<'a> Around<'a> {
     /// What tags, claims, locks, contains or refers to a manifest that goes.
     fn look(
         &self,
-        evidence: &Evidence<'_>,
+        (evidence, held_digests): (&Evidence<'_>, &HashSet<&Digest>),
         digest: &Digest,
         manifest: &Manifest,
         whole: bool,
@@ -208,6 +212,9 @@ impl<'a> Around<'a> {
             }
             if manifests.get(next).is_some_and(|listed| listed.lock.is_some()) {
                 held(format!("a lock on {next}"));
+            }
+            if held_digests.contains(next) {
+                held(format!("a hold on {next}"));
             }
             let config = facts.and_then(|facts| facts.config.as_deref());
             for claimed in [Some(next), config].into_iter().flatten().filter(|digest| evidence.digests.contains(digest))

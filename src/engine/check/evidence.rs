@@ -2,8 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
+use jiff::Timestamp;
+
 use super::{Finding, Going};
-use crate::domain::{Claim, Claims, Depth, Digest, Gap, GapAt, Inventory, Registry, Repository, SourceAnswer, TagName};
+use crate::domain::{
+    Claim, Claims, Depth, Digest, Gap, GapAt, Hold, Inventory, Registry, Repository, RepositoryName, SourceAnswer,
+    TagName,
+};
+
+/// The held tags and the held digests of one repository.
+pub(super) type HeldHere<'a> = (HashSet<&'a TagName>, HashSet<&'a Digest>);
 
 /// What speaks against removals in one registry.
 pub(super) struct Evidence<'a> {
@@ -11,12 +19,14 @@ pub(super) struct Evidence<'a> {
     pub(super) failed: Option<String>,
     tags: HashMap<(&'a str, &'a TagName), Vec<&'a Claim>>,
     pub(super) digests: HashSet<&'a Digest>,
+    /// The holds in force, by repository.
+    holds: HashMap<&'a RepositoryName, Vec<&'a Hold>>,
     /// A claimed digest that may be any unread configuration's.
     pub(super) loose: Option<&'a Digest>,
 }
 
 impl<'a> Evidence<'a> {
-    pub(super) fn new(inventory: &Inventory, registry: &'a Registry, claims: &'a Claims) -> Self {
+    pub(super) fn new(inventory: &Inventory, registry: &'a Registry, claims: &'a Claims, now: Timestamp) -> Self {
         let covering = || claims.sources.iter().filter(|source| source.covers(&registry.name));
         let mut tags: HashMap<_, Vec<&Claim>> = HashMap::new();
         let (mut digests, mut nameless) = (HashSet::new(), HashSet::new());
@@ -33,7 +43,13 @@ impl<'a> Evidence<'a> {
         for repository in inventory.registries.iter().flat_map(|registry| &registry.repositories) {
             nameless.retain(|digest| !repository.manifests.contains_key(*digest));
         }
-        Self { registry, failed, tags, digests, loose: nameless.into_iter().next() }
+        let mut holds: HashMap<_, Vec<&Hold>> = HashMap::new();
+        for hold in &claims.holds {
+            if hold.until > now && hold.endpoint.as_ref() == registry.endpoint.as_str() {
+                holds.entry(&hold.repository).or_default().push(hold);
+            }
+        }
+        Self { registry, failed, tags, digests, holds, loose: nameless.into_iter().next() }
     }
 
     pub(super) fn look(&self, repository: &Repository, going: &[Going<'_>], findings: &mut Vec<Finding>) {
@@ -46,6 +62,7 @@ impl<'a> Evidence<'a> {
                 _ => None,
             })
             .collect();
+        let held_here = self.held(repository);
         for one in going {
             let manifest = repository.manifests.get(one.digest);
             let held = [
@@ -57,6 +74,7 @@ impl<'a> Evidence<'a> {
                 manifest.and_then(|manifest| manifest.lock).map(|_| "a lock on its manifest".to_owned()),
                 self.claim_on_tag(repository, &one.tag.name),
                 self.claim_inside(repository, one.digest),
+                hold_on(&held_here, repository, &one.tag.name, one.digest),
             ];
             let by = held.into_iter().flatten();
             findings.extend(by.map(|by| Finding::Held { image: one.image(), by }));
@@ -69,6 +87,12 @@ impl<'a> Evidence<'a> {
         let mut claims = paths.iter().filter_map(|path| self.tags.get(&(*path, tag))).flatten();
         let claim = claims.find(|claim| claim.image.names(&self.registry.hosts, &repository.name))?;
         Some(format!("a claim on {}", claim.image))
+    }
+
+    /// The held tags and digests of a repository.
+    pub(super) fn held(&self, repository: &Repository) -> HeldHere<'a> {
+        let holds = || self.holds.get(&repository.name).into_iter().flatten();
+        (holds().map(|hold| &hold.tag).collect(), holds().filter_map(|hold| hold.digest.as_ref()).collect())
     }
 
     /// A claimed digest in an image, or anywhere in an index: a manifest's or a configuration's.
@@ -91,4 +115,22 @@ impl<'a> Evidence<'a> {
         }
         None
     }
+}
+
+/// A hold on a tag, or on a digest anywhere in its image.
+fn hold_on(held: &HeldHere<'_>, repository: &Repository, tag: &TagName, digest: &Digest) -> Option<String> {
+    let (tags, digests) = held;
+    if tags.contains(tag) {
+        return Some(format!("a hold on {tag}"));
+    }
+    let mut seen = HashSet::new();
+    let mut open = if digests.is_empty() { Vec::new() } else { vec![digest] };
+    while let Some(next) = open.pop() {
+        if digests.contains(next) {
+            return Some(format!("a hold on {next}"));
+        }
+        let inner = repository.manifests.get(next).into_iter().flat_map(|manifest| &manifest.children);
+        open.extend(inner.filter(|child| seen.insert(*child)));
+    }
+    None
 }

@@ -15,7 +15,8 @@ pub(super) fn look(
     findings: &mut Vec<Finding>,
 ) {
     let positions: HashSet<u32> = going.iter().map(|one| one.removal.at.tag).collect();
-    let claimed = |digest: &Digest| evidence.digests.contains(digest);
+    let (_, held) = evidence.held(repository);
+    let claimed = |digest: &Digest| evidence.digests.contains(digest) || held.contains(digest);
     let after = After::new(registry.removal, repository, &positions, claimed);
     let reached = reached(repository, going);
     for one in going {

@@ -139,7 +139,7 @@ pub fn check(
     listing(plan, verdicts, &mut findings);
     let mut owners = Owners::default();
     for (position, registry) in (0..).zip(&inventory.registries) {
-        let evidence = evidence::Evidence::new(inventory, registry, claims);
+        let evidence = evidence::Evidence::new(inventory, registry, claims, now);
         let mut removals: HashMap<u32, Vec<&Removal>> = HashMap::new();
         for removal in plan.removals.iter().filter(|removal| removal.at.registry == position) {
             removals.entry(removal.at.repository).or_default().push(removal);

@@ -42,6 +42,10 @@ impl RegistryWriter for AcrWriter {
         self.http.reserve_deletion().await;
     }
 
+    async fn ready_to_put(&self) {
+        self.http.reserve_push().await;
+    }
+
     async fn untag(&self, repository: &RepositoryName, tag: &TagName) -> Result<Removed, RegistryError> {
         let url = self.http.url(&tag_path(repository, tag));
         let answer = self.http.send(&Grant::Delete(repository.clone()), &Ask::delete(url)).await?;

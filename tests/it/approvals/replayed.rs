@@ -3,6 +3,7 @@
 use http::Method;
 use tagwarden::demo::registry::{Fault, FaultKind};
 use tagwarden::report::{self, Format};
+use tagwarden::run::ToRestore;
 
 use super::*;
 use crate::walk::GOING;
@@ -36,7 +37,8 @@ async fn the_rest_of_a_plan_may_follow_but_nothing_twice() {
     assert_eq!((first.code, first.labels()), (4, vec!["done", "failed", "done", "done"]), "{}", first.text);
     walk.registry.clear_faults();
     let house = walk.open().await.unwrap();
-    house.restore_image("main/shop/api:candidate-3").await.unwrap();
+    // A hold would keep it anyway.
+    house.restore_for(&ToRestore::Image("main/shop/api:candidate-3".into()), None).await.unwrap();
     house.close().await;
     let second = walk.apply(&plan).await;
     assert_eq!(second.labels(), ["gone", "done", "refused", "gone"], "{}", second.text);

@@ -51,6 +51,7 @@ async fn every_address_is_described_and_answers_so() {
         ("/runs/{id}/tags", format!("/runs/{id}/tags?limit=200")),
         ("/runs/{id}/removals", format!("/runs/{id}/removals")),
         ("/removals", "/removals?limit=2".to_owned()),
+        ("/holds", "/holds".to_owned()),
         ("/sources", "/sources".to_owned()),
         ("/registries", "/registries".to_owned()),
         ("/registries/{registry}", "/registries/contoso".to_owned()),

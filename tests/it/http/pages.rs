@@ -4,7 +4,7 @@ use jiff::ToSpan as _;
 use tagwarden::http::{Doing, PolicyProblem};
 use tagwarden::store::{RunEnd, RunKind};
 
-use super::world::{HOSTILE, World, begun, noon, plan, record, run_id};
+use super::world::{HOSTILE, World, begun, hold, noon, plan, record, run_id};
 
 async fn world() -> World {
     let world = World::new().await;
@@ -17,6 +17,7 @@ async fn world() -> World {
     let error = Some(HOSTILE.to_owned());
     let end = RunEnd { ended_at: noon(), outcome: "error".into(), exit_code: 1, summary: "{}".into(), error };
     store.finish_run(failed.id, &end).await.unwrap();
+    store.hold(&hold(HOSTILE)).await.unwrap();
     world.site.board.update(|status| {
         status.blocked_by = Some(HOSTILE.into());
         status.next[0].blocked_by = Some(HOSTILE.into());
@@ -224,4 +225,19 @@ async fn style_and_script_are_kept_by_their_content() {
         assert!(!answer.body.contains("url(") && !answer.body.contains("@import"), "{name}");
         assert_eq!(world.get(&format!("/assets/0000/{name}")).await.status, 404);
     }
+}
+
+#[tokio::test]
+async fn holds_are_shown_until_they_are_over() {
+    let world = World::new().await;
+    world.site.store.hold(&hold("incident 42")).await.unwrap();
+    let home = world.get("/").await.body;
+    assert!(home.contains("candidate-41") && home.contains("incident 42") && home.contains("ada@here"), "{home}");
+    let json = world.get("/api/v1/holds").await.json();
+    assert_eq!((json["holds"][0]["tag"].as_str(), json["holds"][0]["digest"].is_null()), (Some("candidate-41"), true));
+    let over = tagwarden::domain::Hold { until: noon(), ..hold("over") };
+    let ended = world.site.store.end_holds(&over.endpoint, &over.repository, &over.tag, "bob@here", noon()).await;
+    assert_eq!(ended.unwrap(), 1);
+    world.site.store.hold(&over).await.unwrap();
+    assert!(!world.get("/").await.body.contains("candidate-41"));
 }

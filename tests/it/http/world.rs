@@ -233,6 +233,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         findings: Vec::new(),
         storage: Vec::new(),
         deletions: DeletionsView::default(),
+        holds: Vec::new(),
         refusals: vec![RefusalView {
             kind: "percent-limit".into(),
             policy: None,
@@ -334,6 +335,7 @@ pub(super) fn ended(number: u128, document: PlanDocument) -> Ended {
         by_registry: BTreeMap::from([("contoso".to_owned(), counts)]),
         circumstances: tagwarden::store::Circumstances::default(),
         not_due: 0,
+        interrupted_by: None,
         outcome: RunOutcome::Done,
     }
 }
@@ -373,6 +375,8 @@ pub(super) async fn record(store: &Store, number: u128, document: PlanDocument, 
             media_type: Arc::clone(&manifest.media_type),
             policy: Some("candidate-builds".into()),
             proof: "[]".into(),
+            endpoint: None,
+            date: None,
         };
         let id = store.intend(ended.run, &intent, &manifest, started_at).await.unwrap();
         store.settle(id, &applied.outcome, started_at).await.unwrap();
@@ -385,6 +389,22 @@ pub(super) async fn record(store: &Store, number: u128, document: PlanDocument, 
         error: None,
     };
     store.finish_run(ended.run, &end).await.unwrap();
+}
+
+/// A hold for a day.
+pub(super) fn hold(reason: &str) -> tagwarden::domain::Hold {
+    tagwarden::domain::Hold {
+        registry: "contoso".parse().unwrap(),
+        endpoint: "https://contoso.example".into(),
+        repository: "shop/api".parse().unwrap(),
+        tag: "candidate-41".parse().unwrap(),
+        digest: None,
+        reason: reason.to_owned(),
+        by: "ada@here".into(),
+        since: noon(),
+        until: noon() + 24.hours(),
+        origin: tagwarden::domain::HoldOrigin::Person,
+    }
 }
 
 fn policy(expired: u64) -> PolicyView {

@@ -91,6 +91,7 @@ async fn a_run_tells_what_came_of_it() {
             by_registry: BTreeMap::new(),
             circumstances: Circumstances::default(),
             not_due: 0,
+            interrupted_by: None,
             outcome,
         };
         let news = RunNews::of(RunKind::Run, Ok(&ended), Mode::Enforce, "anna@host", noon());

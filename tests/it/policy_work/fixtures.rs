@@ -102,6 +102,16 @@ fn a_test_is_decided_as_a_run_would_be() {
          \x20     b5: { pushed: 30d, image: y, expect: protected }\n\
          \x20     b6: { pushed: 30d, lock: write, expect: protected, because: locked }\n\
          \x20     b7: { expect: retained, because: undated }\n\
+         \x20 - name: holds and restored tags\n\
+         \x20   repository: shop/api\n\
+         \x20   now: 2026-11-23T12:00:00Z\n\
+         \x20   tags:\n\
+         \x20     b0: { pushed: 20d, expect: retained, because: kept-newest }\n\
+         \x20     b1: { pushed: 30d, restored: 1h, expect: expired }\n\
+         \x20     b2: { restored: 1h, expect: retained, because: undated }\n\
+         \x20     b3: { pushed: 30d, held: 14d, image: z, expect: protected, because: held }\n\
+         \x20     b4: { pushed: 30d, image: z, expect: protected, because: held }\n\
+         \x20     b5: { pushed: 30d, held: 2026-11-23, expect: expired }\n\
          \x20 - name: a source is silent\n\
          \x20   repository: shop/api\n\
          \x20   evidence: missing\n\

@@ -66,6 +66,7 @@ pub(crate) fn claim(by: &str, digest: Option<String>, holder: HolderView) -> Rea
     let source = match &holder {
         HolderView::Release { .. } => "releases",
         HolderView::File { .. } => "helm",
+        HolderView::Hold { .. } => "hold",
         HolderView::Workload { .. } => "aks-prod",
     };
     let reference = "contoso.azurecr.io/shop/checkout:release-1.4.2".into();
@@ -366,6 +367,7 @@ pub(crate) fn plan() -> PlanDocument {
             repositories: vec![in_repository("shop/checkout", 3, 2, 1), in_repository("shop/legacy", 1, 1, 0)],
         }],
         deletions: deletions(),
+        holds: Vec::new(),
         refusals: vec![
             refusal(
                 true,

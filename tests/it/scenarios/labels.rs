@@ -2,7 +2,8 @@
 
 use super::shape::{Names, Stage};
 use tagwarden::domain::{
-    ClaimMatch, Deletion, Drift, GapAt, Inventory, Locked, Reason, Refusal, RefusalReason, Scope, Stay, TagAt, Undated,
+    ClaimMatch, Deletion, Drift, GapAt, HeldBy, Inventory, Locked, Reason, Refusal, RefusalReason, Scope, Stay, TagAt,
+    Undated,
 };
 
 pub(super) struct Labels<'a> {
@@ -31,6 +32,15 @@ impl<'a> Labels<'a> {
         let of = |digest| self.names.of(digest);
         match reason {
             Reason::NotSelected => "not-selected".into(),
+            Reason::Held(held) => {
+                let tag = &held.hold.tag;
+                match &held.by {
+                    HeldBy::Tag => "held".into(),
+                    HeldBy::DriftedTag => "held-drifted".into(),
+                    HeldBy::Digest => format!("held-digest({tag})"),
+                    HeldBy::IndexContains(digest) => format!("held-inside({tag},{})", of(digest)),
+                }
+            }
             Reason::Claimed(claimed) => {
                 let source = &claimed.source;
                 match &claimed.by {
@@ -67,6 +77,7 @@ impl<'a> Labels<'a> {
                     Undated::Missing => "missing",
                     Undated::TooEarly(_) => "too-early",
                     Undated::Future(_) => "future",
+                    Undated::Restored => "restored",
                 };
                 format!("undated({policy},{why})")
             }
@@ -118,6 +129,7 @@ impl<'a> Labels<'a> {
         match stay {
             Stay::NotListed | Stay::Gap(_) => label.to_owned(),
             Stay::SourceFailed(source) => format!("{label}({source})"),
+            Stay::Held(hold) => format!("{label}({})", hold.tag),
             Stay::Accompanied(tag) | Stay::PutBack(tag) | Stay::Unrecorded(tag) => {
                 format!("{label}({})", self.names.short(tag.as_str()))
             }

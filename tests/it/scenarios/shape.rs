@@ -9,9 +9,9 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tagwarden::domain::{
-    AfterDays, Blob, Claim, Claims, Depth, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Particulars,
-    PermissionMode, Registry, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName,
-    Rules, Sku, SourceAnswer, SourceState, Tag, TakenTag, Untagged,
+    AfterDays, Blob, Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Hold, HoldOrigin, Holder, Inventory, Limits,
+    Lock, Manifest, Original, Particulars, PermissionMode, Registry, RegistryName, RemovalAbility, RemovalMethod,
+    RemovalObstacle, Repository, RepositoryName, Rules, Sku, SourceAnswer, SourceState, Tag, TakenTag, Untagged,
 };
 use tagwarden::policy_file;
 
@@ -39,6 +39,9 @@ pub(crate) struct Scenario {
     registries: BTreeMap<String, RegistryShape>,
     #[serde(default)]
     sources: BTreeMap<String, SourceShape>,
+    /// `registry/repository:tag +14d`: until when, and `@image` after the tag for its digest then.
+    #[serde(default)]
+    holds: Vec<String>,
     /// A line for each tag: its place, its verdict, its reasons. Runs of blanks count as one.
     expect: String,
     #[serde(default)]
@@ -119,6 +122,8 @@ struct LongTag {
     image: Option<String>,
     pushed: Option<String>,
     seen: Option<String>,
+    /// It was restored, and had this time before; `unknown` where nobody knows it.
+    original: Option<String>,
     lock: Option<String>,
 }
 
@@ -218,7 +223,8 @@ impl Scenario {
             registries.push(scene.registry("contoso", &self.registry, &self.repositories));
         }
         let sources = self.sources.iter().map(|(name, shape)| scene.source(name, shape)).collect();
-        let (mut inventory, mut claims) = (Inventory { registries }, Claims { sources });
+        let holds = self.holds.iter().map(|text| scene.hold(text, &registries)).collect();
+        let (mut inventory, mut claims) = (Inventory { registries }, Claims { sources, holds });
         inventory.sort();
         claims.sort();
         let undo_window = Duration::from_hours(24 * 7);
@@ -308,6 +314,11 @@ impl Scene<'_> {
         repository.gaps = shape.gaps.iter().map(|gap| self.gap(gap)).collect();
         for (name, shape) in &shape.tags {
             repository.tags.push(self.tag(name, shape));
+            if let TagShape::Long(LongTag { original: Some(original), .. }) = shape {
+                let at = || Original::At(self.time(original).into(), DateOrigin::Pushed);
+                let original = if original == "unknown" { Original::Unknown } else { at() };
+                repository.originals.insert(name.parse().unwrap(), original);
+            }
         }
         for (name, manifest) in &shape.manifests {
             repository.manifests.insert(self.names.digest(name), self.manifest(manifest));
@@ -400,6 +411,28 @@ impl Scene<'_> {
                 Some(bytes) => Depth::Listed { image_size: bytes.parse().ok() },
             },
         }
+    }
+
+    /// A hold on a tag of a registry at its address.
+    fn hold(&self, text: &str, registries: &[Registry]) -> Arc<Hold> {
+        let (image, until) = text.split_once(' ').expect("a hold is an image and its end");
+        let (place, tag) = image.split_once(':').expect("a tag");
+        let (registry, repository) = place.split_once('/').expect("a registry and a repository");
+        let (tag, digest) =
+            tag.split_once('@').map_or((tag, None), |(tag, image)| (tag, Some(self.names.digest(image))));
+        let endpoint = registries.iter().find(|one| one.name.as_str() == registry).map(|one| one.endpoint.as_str());
+        Arc::new(Hold {
+            registry: registry.parse().unwrap(),
+            endpoint: endpoint.unwrap_or("https://elsewhere.example").into(),
+            repository: repository.parse().unwrap(),
+            tag: tag.parse().unwrap(),
+            digest,
+            reason: "incident".into(),
+            by: "ada@here".into(),
+            since: self.now,
+            until: self.time(until),
+            origin: HoldOrigin::Person,
+        })
     }
 
     fn source(&self, name: &str, shape: &SourceShape) -> SourceAnswer {

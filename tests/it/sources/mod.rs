@@ -63,7 +63,7 @@ fn shown(claims: &[Claim]) -> Vec<String> {
         .map(|claim| match &*claim.holder {
             Holder::Release(release) => format!("{} {}", release.line, claim.image),
             Holder::File { line, .. } => format!("{line} {}", claim.image),
-            Holder::Workload { .. } => panic!("no workload here"),
+            Holder::Workload { .. } | Holder::Hold { .. } => panic!("neither a workload nor a hold here"),
         })
         .map(|text| text.replace(D, "D").replace(E, "E").replace("contoso.azurecr.io/", "~/"))
         .collect();

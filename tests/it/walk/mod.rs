@@ -7,6 +7,7 @@ mod applying;
 pub(crate) mod azure;
 mod deleting;
 mod foreseeing;
+mod holds;
 mod killed;
 mod manifests;
 mod reading;

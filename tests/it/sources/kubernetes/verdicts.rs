@@ -69,7 +69,7 @@ async fn staying(objects: Vec<Value>) -> Vec<String> {
     let stage = scenario.stage("cluster");
     let answered = SourceState::Answered { claims: answer.claims, as_of: None, notes: Vec::new() };
     let source = SourceAnswer { name: "aks".parse().unwrap(), kind: "kubernetes", registries: None, state: answered };
-    let mut claims = Claims { sources: vec![source] };
+    let mut claims = Claims { sources: vec![source], ..Claims::default() };
     claims.sort();
     let verdicts = evaluate(&stage.rules, &stage.inventory, &claims, stage.now);
     let mut staying: Vec<String> = verdicts

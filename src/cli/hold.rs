@@ -1,0 +1,126 @@
+//! `hold`, `holds` and `unhold`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::DataFormat;
+use super::commands::{open, pretty};
+use super::output::{print, say};
+use crate::report::{self, HoldView};
+use crate::run::{HoldRequest, HoldSet, HoldUntil, RunError, Stopped};
+
+/// How long a hold lasts where nothing is said.
+const DEFAULT: Duration = Duration::from_hours(14 * 24);
+
+#[derive(Debug, Args)]
+pub(super) struct HoldArgs {
+    /// The image: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG with a registry's name in the settings
+    image: String,
+    /// How long, such as 36h or 30d [default: 14d]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "until")]
+    hold_for: Option<Duration>,
+    /// Until when, such as 2026-12-24T12:00:00Z or 2026-12-24
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
+    until: Option<Timestamp>,
+    /// Why; reports show it
+    #[arg(long, value_name = "TEXT", value_parser = super::reason)]
+    reason: String,
+    /// Hold the name although there is no such tag, or it cannot be looked up
+    #[arg(long)]
+    anyway: bool,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    format: DataFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HoldsArgs {
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    format: DataFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UnholdArgs {
+    /// The image: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG with a registry's name in the settings
+    image: String,
+}
+
+/// A duration with its unit. `M` and bare numbers are refused: `30M` may be meant for minutes or months.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    if text.contains('M') {
+        return Err("write a duration such as `36h`, `14d` or `2weeks`; `M` is ambiguous".to_owned());
+    }
+    match humantime::parse_duration(text.trim()) {
+        Ok(duration) if duration.is_zero() => Err("the duration must not be zero".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("invalid duration: {error}; write one such as `36h`, `14d` or `2weeks`")),
+    }
+}
+
+/// Sets a hold.
+pub(super) async fn hold(config: Option<&Path>, args: &HoldArgs) -> Result<u8, RunError> {
+    let house = open(config).await?;
+    let until = args.until.map_or_else(|| HoldUntil::For(args.hold_for.unwrap_or(DEFAULT)), HoldUntil::At);
+    let (image, reason) = (args.image.clone(), args.reason.clone());
+    let set = house.hold(&HoldRequest { image, until, reason, anyway: args.anyway }).await;
+    house.close().await;
+    let HoldSet { hold, earlier, stopped } = set?;
+    let view = HoldView::from(&hold);
+    match &stopped {
+        Stopped::None => {}
+        Stopped::Run(holder) => say(&format!("stopped: {holder}; the next run decides with this hold")),
+        Stopped::NotYet(holder) => say(&format!(
+            "not stopped yet: {holder}; it leaves this tag and image alone, and may still remove what hangs on them"
+        )),
+    }
+    if earlier {
+        say("an earlier hold lasts longer and stays as it is; `tagwarden unhold` ends it");
+    }
+    match args.format {
+        DataFormat::Text => print(&format!("{} {}\n", report::plain(&view.name()), report::plain(&view.words()))),
+        DataFormat::Json => print(&pretty(&json!(view))),
+    }
+    Ok(0)
+}
+
+/// Lists the holds in force.
+pub(super) async fn holds(config: Option<&Path>, args: &HoldsArgs) -> Result<u8, RunError> {
+    let house = open(config).await?;
+    let holds = house.holds().await;
+    house.close().await;
+    let views: Vec<HoldView> = holds?.iter().map(HoldView::from).collect();
+    match args.format {
+        DataFormat::Text => print(&report::holds_text(&views)),
+        DataFormat::Json => print(&pretty(&json!({ "schema": "tagwarden.holds/1", "holds": views }))),
+    }
+    Ok(0)
+}
+
+/// Ends the holds on a tag.
+pub(super) async fn unhold(config: Option<&Path>, args: &UnholdArgs) -> Result<u8, RunError> {
+    let house = open(config).await?;
+    let ended = house.unhold(&args.image).await;
+    house.close().await;
+    let (name, _) = ended?;
+    print(&format!("{} is no longer held\n", report::plain(&name)));
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit_and_are_never_months() {
+        assert_eq!(duration("14d"), Ok(Duration::from_hours(14 * 24)));
+        assert_eq!(duration(" 90min "), Ok(Duration::from_mins(90)));
+        for text in ["", "14", "0s", "1M", "-3d", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! From holds to the tags that they protect.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::evaluate::Found;
+use super::graph::{Graph, Node};
+use crate::domain::{
+    Claims, Digest, Drift, Held, HeldBy, Hold, Holder, ImageReference, Reason, Registry, Repository, RepositoryName,
+    SourceName, TagName,
+};
+
+/// The holds that are in force in one registry, by repository.
+#[derive(Default)]
+pub(super) struct HoldIndex<'a>(HashMap<&'a RepositoryName, Vec<&'a Arc<Hold>>>);
+
+impl<'a> HoldIndex<'a> {
+    /// Those on the registry at its endpoint, whatever its name was when they were set.
+    pub(super) fn new(registry: &Registry, claims: &'a Claims, now: Timestamp) -> Self {
+        let mut found = Self::default();
+        for hold in claims.holds.iter().filter(|hold| *hold.endpoint == *registry.endpoint && hold.is_in_force(now)) {
+            found.0.entry(&hold.repository).or_default().push(hold);
+        }
+        found
+    }
+
+    /// Says of every tag of a repository which holds protect it, and which tags have moved since. Returns the nodes of held
+    /// digests.
+    pub(super) fn reach(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        graph: &Graph<'_>,
+        found: &mut Found,
+        drift: &mut Vec<Drift>,
+    ) -> Vec<Node> {
+        let Some(holds) = self.0.get(&repository.name) else { return Vec::new() };
+        let tags: HashMap<&TagName, u32> = repository.tags.iter().map(|tag| &tag.name).zip(0..).collect();
+        let mut held = Vec::new();
+        for &hold in holds {
+            let own = tags.get(&hold.tag).copied();
+            let actual = own.and_then(|own| repository.tags.get(own as usize)?.digest.as_ref());
+            let moved = hold.digest.is_some() && actual != hold.digest.as_ref();
+            if let Some(own) = own {
+                found.say(own, reason(hold, if moved && actual.is_some() { HeldBy::DriftedTag } else { HeldBy::Tag }));
+            }
+            if moved {
+                drift.push(drifted(hold, registry, actual));
+            }
+            let Some(node) = hold.digest.as_ref().and_then(|digest| graph.node(digest)) else { continue };
+            held.push(node);
+            for tag in graph.tags(node).filter(|tag| Some(*tag) != own) {
+                found.say(tag, reason(hold, HeldBy::Digest));
+            }
+            for tag in graph.ancestors(node).into_iter().flat_map(|index| graph.tags(index)) {
+                found.say(tag, reason(hold, HeldBy::IndexContains(graph.digest(node).clone())));
+            }
+        }
+        held
+    }
+
+    /// The holds on tags of a repository, by name alone, and on digests, in order.
+    pub(super) fn on<'b>(
+        &self,
+        repository: &RepositoryName,
+        tags: impl Iterator<Item = &'b TagName>,
+        digests: impl Iterator<Item = &'b Digest>,
+    ) -> Vec<&'a Arc<Hold>> {
+        let Some(holds) = self.0.get(repository) else { return Vec::new() };
+        let (tags, digests): (BTreeSet<&TagName>, BTreeSet<&Digest>) = (tags.collect(), digests.collect());
+        let covers = |hold: &Hold| {
+            tags.contains(&hold.tag) || hold.digest.as_ref().is_some_and(|digest| digests.contains(digest))
+        };
+        holds.iter().copied().filter(|hold| covers(hold)).collect()
+    }
+}
+
+fn reason(hold: &Arc<Hold>, by: HeldBy) -> Reason {
+    Reason::Held(Box::new(Held { by, hold: Arc::clone(hold) }))
+}
+
+/// The drift of a held tag from the digest that it had.
+fn drifted(hold: &Hold, registry: &Registry, actual: Option<&Digest>) -> Drift {
+    let Hold { repository, tag, digest, by, reason, until, .. } = hold;
+    Drift {
+        source: source(),
+        holder: Arc::new(Holder::Hold { by: by.clone(), reason: reason.clone(), until: *until }),
+        reference: ImageReference {
+            host: registry.hosts.first().cloned(),
+            repository: Some(repository.clone()),
+            tag: Some(tag.clone()),
+            digest: digest.clone(),
+        },
+        registry: registry.name.clone(),
+        repository: repository.clone(),
+        actual: actual.cloned(),
+    }
+}
+
+/// The name under which the drift of held tags is reported.
+fn source() -> SourceName {
+    "hold".parse().expect("it is a valid name")
+}

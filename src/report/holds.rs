@@ -1,0 +1,127 @@
+//! Holds as people and scripts read them.
+
+use std::sync::Arc;
+
+use comfy_table::{Table, presets};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::reason::{minute, short};
+use super::words::plain;
+use crate::domain::{Hold, HoldOrigin};
+
+/// A hold on a tag, and on the digest that it had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldView {
+    /// The registry's name in the settings when the hold was set.
+    pub registry: String,
+    /// The registry's address.
+    pub endpoint: String,
+    /// The repository.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// The digest that it had; `null` if there was no such tag.
+    pub digest: Option<String>,
+    /// The reason that was given.
+    pub reason: String,
+    /// Who set it.
+    pub by: String,
+    /// When it was set.
+    pub since: Timestamp,
+    /// When it ends.
+    pub until: Timestamp,
+    /// `person`, or `restore` for what a restore put back.
+    pub origin: String,
+}
+
+impl From<&Hold> for HoldView {
+    fn from(hold: &Hold) -> Self {
+        Self {
+            registry: hold.registry.to_string(),
+            endpoint: hold.endpoint.to_string(),
+            repository: hold.repository.to_string(),
+            tag: hold.tag.to_string(),
+            digest: hold.digest.as_ref().map(ToString::to_string),
+            reason: hold.reason.clone(),
+            by: hold.by.clone(),
+            since: hold.since,
+            until: hold.until,
+            origin: hold.origin.label().to_owned(),
+        }
+    }
+}
+
+impl HoldView {
+    /// Reads the hold back.
+    ///
+    /// # Errors
+    /// What is invalid in it.
+    pub fn hold(&self) -> Result<Hold, String> {
+        let words = |error: &dyn std::fmt::Display| format!("invalid hold on {}: {error}", self.name());
+        let origin = [HoldOrigin::Person, HoldOrigin::Restore].into_iter().find(|one| one.label() == self.origin);
+        Ok(Hold {
+            registry: self.registry.parse().map_err(|error| words(&error))?,
+            endpoint: Arc::from(self.endpoint.as_str()),
+            repository: self.repository.parse().map_err(|error| words(&error))?,
+            tag: self.tag.parse().map_err(|error| words(&error))?,
+            digest: match &self.digest {
+                Some(digest) => Some(digest.parse().map_err(|error| words(&error))?),
+                None => None,
+            },
+            reason: self.reason.clone(),
+            by: self.by.clone(),
+            since: self.since,
+            until: self.until,
+            origin: origin
+                .ok_or_else(|| format!("invalid hold on {}: unknown origin `{}`", self.name(), self.origin))?,
+        })
+    }
+
+    /// `registry/repository:tag`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}:{}", self.registry, self.repository, self.tag)
+    }
+
+    /// Who holds it until when and why, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        held_words(&self.by, self.until, &self.reason)
+    }
+
+    /// The cells of a table: tag, digest, end, who, since when, reason.
+    #[must_use]
+    pub fn cells(&self) -> [String; 6] {
+        [
+            self.name(),
+            self.digest.as_deref().map_or_else(|| "none".to_owned(), short),
+            minute(self.until),
+            self.by.clone(),
+            minute(self.since),
+            self.reason.clone(),
+        ]
+    }
+}
+
+/// The headings of [`HoldView::cells`].
+pub(super) const HEADINGS: [&str; 6] = ["tag", "digest", "until", "held by", "since", "reason"];
+
+/// Who holds something until when and why.
+pub(super) fn held_words(by: &str, until: Timestamp, reason: &str) -> String {
+    format!("held until {} by {by}: {reason}", minute(until))
+}
+
+/// The holds for the terminal.
+#[must_use]
+pub fn holds_text(holds: &[HoldView]) -> String {
+    if holds.is_empty() {
+        return "no holds\n".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(HEADINGS.map(str::to_uppercase));
+    for hold in holds {
+        table.add_row(hold.cells().map(|cell| plain(&cell)));
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}

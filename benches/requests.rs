@@ -10,7 +10,6 @@ use jiff::{SignedDuration, Timestamp};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
-use tagwarden::domain::RemovalAbility;
 use tagwarden::registry::{LookFor, Patience, RegistryKind, RegistrySettings, Scope, collect, reader};
 use tagwarden::store::Store;
 
@@ -23,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{REPOSITORIES} repositories of {TAGS} tags over {DIGESTS} digests each\n");
     println!(
         "{:<22} {:>6} {:>9} {:>8} {:>11} {:>8}",
-        "registry", "plan", "requests", "per tag", "per digest", "probes"
+        "registry", "plan", "requests", "per tag", "per digest", "product"
     );
     for referrers_api in [false, true] {
         runtime.block_on(measure(referrers_api))?;
@@ -42,9 +41,9 @@ async fn measure(referrers_api: bool) -> Result<(), Box<dyn Error>> {
         store.observe(&mut inventory, now()?).await?;
         let read = reader.requests().total;
         assert_eq!((inventory.tag_count(), inventory.has_gaps()), (REPOSITORIES * TAGS, false));
-        assert_eq!(reader.removal_ability(&["app-0".parse()?]).await.registry, RemovalAbility::Able);
-        let probes = reader.requests().total - read;
-        report(referrers_api, plan, read, probes);
+        assert_eq!(reader.product().await, None);
+        let recognising = reader.requests().total - read;
+        report(referrers_api, plan, read, recognising);
     }
     store.close().await;
     registry.stop().await;
@@ -52,14 +51,14 @@ async fn measure(referrers_api: bool) -> Result<(), Box<dyn Error>> {
 }
 
 /// Requests are what the lists take, one for each tag, and the rest: that is for digests.
-fn report(referrers_api: bool, plan: &str, read: u64, probes: u64) {
+fn report(referrers_api: bool, plan: &str, read: u64, recognising: u64) {
     let tags = (REPOSITORIES * TAGS) as u64;
     let digests = (REPOSITORIES * DIGESTS) as u64;
     let lists = 1 + REPOSITORIES as u64;
     let behind_tags = read.saturating_sub(tags + lists);
     let name = if referrers_api { "with referrers API" } else { "without referrers API" };
     println!(
-        "{name:<22} {plan:>6} {read:>9} {:>8} {:>11} {probes:>8}",
+        "{name:<22} {plan:>6} {read:>9} {:>8} {:>11} {recognising:>8}",
         hundredths(read, tags),
         hundredths(behind_tags, digests)
     );

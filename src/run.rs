@@ -14,18 +14,14 @@ use uuid::Uuid;
 
 use crate::apply::{self, Applied, Clock, Deleted, Hands, Order, Proof, Target};
 use crate::config::{self, Settings};
-use crate::domain::{
-    Action, Claims, Deletions, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName,
-    Rules, Untagged, Verdict,
-};
+use crate::domain::{Action, Claims, Inventory, Outcome, Plan, RegistryName, RepositoryName, Rules, Untagged};
 use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
 use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
 use crate::report::{self, Basis, PlanDocument};
-use crate::store::{
-    Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreError, StoreErrorKind, UntagExperience,
-};
+use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
 
+mod ability;
 mod aftermath;
 mod approved;
 mod compare;
@@ -42,11 +38,13 @@ mod named;
 mod outcome;
 mod record;
 mod recorded;
+mod registries;
 mod remarks;
 mod restoring;
 mod signature;
 mod turn;
 
+use ability::Purpose;
 pub use aftermath::Aftermath;
 pub use compare::Facts;
 use ended::{Refusals, ended};
@@ -58,6 +56,7 @@ pub use interruption::Stopped;
 pub use named::Named;
 pub use outcome::{RestoreEnded, RunError, RunOutcome};
 pub use record::RegistryCounts;
+pub use registries::Probe;
 pub use remarks::{against, recorded_remarks};
 pub use restoring::{Restorable, ToRestore};
 pub use signature::signature_beside;
@@ -281,15 +280,15 @@ impl House {
         at: Option<Timestamp>,
         progress: &dyn Progress,
     ) -> Result<Decision, RunError> {
-        self.decide_due(scope, at, &Due::All, progress).await
+        self.decide_due(scope, at, (&Due::All, Purpose::Report), progress).await
     }
 
-    /// The same where only some policies may remove.
+    /// The same where only some policies may remove, or where removals follow.
     async fn decide_due(
         &self,
         scope: &Scope,
         at: Option<Timestamp>,
-        due: &Due,
+        (due, purpose): (&Due, Purpose),
         progress: &dyn Progress,
     ) -> Result<Decision, RunError> {
         let now = self.now();
@@ -303,7 +302,7 @@ impl House {
         let claims = self.gather(now, evaluated_at, remember).await?;
         let verdicts = engine::evaluate(&rules, &inventory, &claims, evaluated_at);
         let mut deletions = considered.decide(&rules, &inventory, &claims, evaluated_at);
-        self.ask_abilities(&mut inventory, &verdicts, &deletions).await?;
+        self.ask_abilities(&mut inventory, &verdicts, &deletions, purpose).await?;
         deletions.refusals = engine::refuse_deletions(&rules, &inventory, &deletions);
         let plan = Plan { deletions, ..engine::plan(&rules, &inventory, &verdicts, evaluated_at) };
         let mut findings = engine::check(&rules, &inventory, &claims, &verdicts, &plan, evaluated_at);
@@ -333,52 +332,6 @@ impl House {
         });
         let collected = if *scope == Scope::All { considered.collected(&inventory) } else { Vec::new() };
         Ok(Decision { inventory, claims, verdicts, plan, collected, document })
-    }
-
-    /// Finds out whether removals are possible, only where there is something to remove.
-    async fn ask_abilities(
-        &self,
-        inventory: &mut Inventory,
-        verdicts: &Verdicts,
-        deletions: &Deletions,
-    ) -> Result<(), RunError> {
-        let mut expired: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-        for verdict in verdicts.tags.iter().filter(|verdict| verdict.verdict == Verdict::Expired) {
-            expired.entry(verdict.at.registry).or_default().insert(verdict.at.repository);
-        }
-        for (registry, found) in (0..).zip(&inventory.registries) {
-            let here = deletions.going().filter(|deletion| deletion.registry == found.name);
-            let named: BTreeSet<&RepositoryName> = here.map(|deletion| &deletion.repository).collect();
-            for (repository, _) in (0..).zip(&found.repositories).filter(|(_, one)| named.contains(&one.name)) {
-                expired.entry(registry).or_default().insert(repository);
-            }
-        }
-        for (registry, repositories) in expired {
-            let Some(found) = inventory.registries.get_mut(registry as usize) else { continue };
-            let Some(reader) = self.readers.get(&found.name) else { continue };
-            let named = repositories.into_iter().filter_map(|at| found.repositories.get(at as usize));
-            let named: Vec<RepositoryName> = named.map(|repository| repository.name.clone()).collect();
-            let destroys = match found.removal {
-                crate::domain::RemovalMethod::Untag => self.destroyed_since(&found.name, &found.endpoint).await?,
-                crate::domain::RemovalMethod::DeleteManifest => None,
-            };
-            let ability = match destroys {
-                Some(since) => RemovalAbility::Impossible(RemovalObstacle::Destroys { since }).into(),
-                None => reader.removal_ability(&named).await,
-            };
-            found.ability = ability.registry;
-            found.obstacles = ability.obstacles;
-            found.clock_ahead = reader.clock().map(|theirs| theirs.duration_since(self.now()));
-        }
-        Ok(())
-    }
-
-    /// The first time that an untag at that endpoint destroyed a manifest, or by an older mark, which has only the name.
-    async fn destroyed_since(&self, name: &RegistryName, endpoint: &str) -> Result<Option<Timestamp>, StoreError> {
-        match self.store.untag_experience(endpoint).await? {
-            Some(known) if known.what == UntagExperience::ManifestDestroyed => Ok(Some(known.since)),
-            _ => self.store.destroys(name).await,
-        }
     }
 
     /// One dry run.
@@ -417,12 +370,13 @@ impl House {
             self.save(run, &approved).await?;
             let mut scope = approved::scope(&removals);
             deletions::scope(&approved, &mut scope)?;
-            let decide = self.decide(&scope, None, progress);
+            let decide = self.decide_due(&scope, None, (&Due::All, Purpose::Enforce), progress);
             let decision = requests.name(self.unless(requests.stop.clone(), decide).await)?;
             let (orders, skipped) = approved::shrink(&approved, &removals, &decision, &earlier);
             approved::hold_to_limits(&orders, &decision, &self.rules())?;
             let (deletions, not_deleted) = deletions::shrink(&approved, &decision);
             deletions::hold_to_limit(&deletions, &self.rules())?;
+            let lacks_rights = ability::lacks_rights(&decision.inventory, &skipped, &not_deleted);
             let mut hands = self.hands(run, &decision.inventory)?;
             hands.until = self.until(approval.despite.as_deref());
             hands.stop = requests.stop.clone();
@@ -437,6 +391,9 @@ impl House {
                 Ended { aftermath, circumstances, ..ended(run, approved, applied, deleted, Refusals::OfEverything) };
             if ended.outcome == RunOutcome::Done && evidence_missing {
                 ended.outcome = RunOutcome::EvidenceMissing;
+            }
+            if lacks_rights {
+                ended.outcome = ended.outcome.min(RunOutcome::Refused);
             }
             Ok(self.name_interrupter(&requests, ended).await)
         };

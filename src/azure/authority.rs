@@ -41,6 +41,7 @@ impl Authority {
             content: content(request),
             repeat: Repeat::Safe,
             secret_path: false,
+            signs_in: true,
         };
         let answer = self.patiently(&ask, &headers(request)).await.map_err(|error| match error.kind {
             RequestErrorKind::Connection => self.failed(error.kind, &error.message, unreachable(&ask)),

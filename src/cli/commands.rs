@@ -11,7 +11,7 @@ use super::progress::Bar;
 use super::telling::Telling;
 use super::{
     ApplyArgs, Cli, Command, DataFormat, DemoArgs, NotifyArgs, NotifyCommand, PlanArgs, RestoreArgs, RunArgs, RunsArgs,
-    RunsCommand, SourcesArgs, SourcesCommand, diff, explain, health, hold, policy_work, results, telling,
+    RunsCommand, SourcesArgs, SourcesCommand, diff, explain, health, hold, policy_work, registries, results, telling,
 };
 use crate::apply::{Clock, Outlook};
 use crate::config::{self, Settings};
@@ -34,6 +34,7 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::Schedule(args) => super::schedule::schedule(config, &args),
         Command::Explain(args) => explain::explain(config, &args).await,
         Command::Sources(args) => sources(config, &args).await,
+        Command::Registries(args) => registries::registries(config, &args).await,
         Command::Runs(args) => runs(config, &args).await,
         Command::Restore(args) => restore(config, &args).await,
         Command::Hold(args) => hold::hold(config, &args).await,

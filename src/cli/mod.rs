@@ -8,6 +8,7 @@ mod hold;
 mod output;
 mod policy_work;
 mod progress;
+mod registries;
 mod results;
 mod schedule;
 mod serve;
@@ -59,6 +60,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Tell of each source its state, its claims and what it protects right now; or accept an answer that was doubted
     Sources(SourcesArgs),
+    /// Show what each registry is, can do and allows
+    Registries(registries::RegistriesArgs),
     /// List the audit record, or show one run
     Runs(RunsArgs),
     /// Put back tags that were removed, and hold them

@@ -12,11 +12,12 @@ use super::layers::fold;
 use super::reading::Reading;
 use crate::domain::{RegistryName, RemovalMethod, RepositoryName};
 use crate::policy_file::{Entry, Fields, Node, Place, Problems, read};
-use crate::registry::{Auth, Rates, RegistryKind, RegistrySettings};
+use crate::registry::{Auth, CanUntag, Rates, RegistryKind, RegistrySettings};
 
 const KINDS: [(&str, RegistryKind); 2] = [("acr", RegistryKind::Acr), ("distribution", RegistryKind::Distribution)];
 const REMOVALS: [(&str, RemovalMethod); 2] =
     [("untag", RemovalMethod::Untag), ("manifest", RemovalMethod::DeleteManifest)];
+const CAN_UNTAG: [(&str, CanUntag); 3] = [("yes", CanUntag::Yes), ("no", CanUntag::No), ("unknown", CanUntag::Unknown)];
 const ENDPOINT_HELP: &str = "write scheme and host, such as `https://contoso.azurecr.io`";
 
 /// All registries, by name. None at all is a problem.
@@ -56,6 +57,9 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut Reading) -> Option<Regis
     let resource = azure::resource(&mut fields, kind, auth.as_ref(), azure, &entry.at, reading);
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
     let removal = fields.get("removal").map_or(Some(RemovalMethod::Untag), |node| removal(node, kind, reading));
+    let can_untag = fields
+        .get("can_untag")
+        .map_or(Some(CanUntag::Unknown), |node| read::choice("can_untag", node, &CAN_UNTAG, &mut reading.problems));
     let accepts_retention = fields.get("accept").map_or(Some(false), |node| accepts_retention(node, kind, reading));
     let exact_bytes = fields.get("bytes").map_or(Some(false), |node| exact_bytes(node, kind, reading));
     let rates = fields.get("rates").map_or(Some(Rates::default()), |node| rates(node, reading));
@@ -107,6 +111,7 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut Reading) -> Option<Regis
         auth,
         ca_file: ca_file.map_or(Some(None), |file| file.map(Some))?,
         removal: removal?,
+        can_untag: can_untag?,
         concurrency: concurrency?,
         timeout: timeout?,
         token_hosts: token_hosts?,

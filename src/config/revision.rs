@@ -6,7 +6,7 @@ use url::Url;
 use super::Settings;
 use crate::azure::{Credential, Identity};
 use crate::domain::{Digest, RegistryName, RepositoryName};
-use crate::registry::{Auth, RegistrySettings};
+use crate::registry::{Auth, CanUntag, RegistrySettings};
 use crate::sources::{Access, DocumentFormat, FieldPath, KubernetesSettings, SourceKind, SourceSettings};
 
 /// The hash of all settings that decide what stays and what goes: registries, sources, limits, undo window and the time
@@ -44,7 +44,7 @@ fn registry(settings: &RegistrySettings) -> Value {
             "asked_as": identity(&resource.credential),
         })
     });
-    json!({
+    let mut revision = json!({
         "name": settings.name.as_str(),
         "kind": super::registries::label(settings.kind),
         "endpoint": settings.endpoint.as_str(),
@@ -57,7 +57,12 @@ fn registry(settings: &RegistrySettings) -> Value {
         // What is known of images by it decides what a claim of a bare digest may mean.
         "exact_bytes": settings.exact_bytes,
         "repositories": settings.repositories.iter().map(RepositoryName::as_str).collect::<Vec<_>>(),
-    })
+    });
+    // A key that is not written leaves plans valid that were approved before there was one.
+    if settings.can_untag != CanUntag::Unknown {
+        revision["can_untag"] = json!(settings.can_untag.label());
+    }
+    revision
 }
 
 /// Who signs in, and where.

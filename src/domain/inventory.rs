@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Digest, Moment, Original, Particulars, RegistryName, RepositoryName, TagName};
+use super::{
+    Digest, KnownFrom, Moment, Original, Particulars, Product, RegistryName, RemovalAbility, RemovalObstacle,
+    RepositoryName, TagName,
+};
 
 /// Everything that was read from the registries, sorted by name at every level.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,9 +35,16 @@ pub struct Registry {
     pub removal: RemovalMethod,
     /// Whether that can be done.
     pub ability: RemovalAbility,
+    /// Where `ability` is known from.
+    pub known_from: KnownFrom,
+    /// The product that it was recognised as.
+    pub product: Option<Product>,
     /// The repositories in which it cannot although `ability` says it can, for one because permissions are given by
     /// repository.
     pub obstacles: BTreeMap<RepositoryName, RemovalObstacle>,
+    /// The repositories from which the identity may not remove, as far as the registry says. Refuses nothing: where this
+    /// identity is to remove, they are `obstacles` instead.
+    pub missing_rights: BTreeMap<RepositoryName, RemovalObstacle>,
     /// What the cloud says of the registry itself; nothing where it was not asked. Where asking failed there is a gap.
     pub particulars: Option<Particulars>,
     /// Whether the settings accept that the registry deletes untagged manifests sooner than the undo window ends.
@@ -56,41 +66,6 @@ pub enum RemovalMethod {
     Untag,
     /// The manifest goes, and with it every tag it has. Chosen by a person, per registry.
     DeleteManifest,
-}
-
-/// Whether a registry can remove a tag in the chosen way, found out without removing anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RemovalAbility {
-    /// It answered as registries do that can.
-    Able,
-    /// Nobody asked: nothing there could be removed, or the registry is read only for this run.
-    NotAsked,
-    /// It cannot, for the given reason.
-    Impossible(RemovalObstacle),
-}
-
-/// Why a registry cannot remove tags.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RemovalObstacle {
-    /// It refuses to delete by tag, as distribution 2.x does (400 or 405).
-    NoUntag,
-    /// It refuses deletions of any kind.
-    DeletesDisabled,
-    /// The credentials do not allow it.
-    Denied {
-        /// What is missing, and what to do about it.
-        message: String,
-    },
-    /// An untag there destroyed the manifest; it was marked at that time.
-    Destroys {
-        /// When that was seen.
-        since: Timestamp,
-    },
-    /// Asking failed.
-    Unclear {
-        /// What happened.
-        message: String,
-    },
 }
 
 /// One repository as it was read.
@@ -340,7 +315,10 @@ impl Registry {
             identity: String::new(),
             removal: RemovalMethod::Untag,
             ability: RemovalAbility::NotAsked,
+            known_from: KnownFrom::Nowhere,
+            product: None,
             obstacles: BTreeMap::new(),
+            missing_rights: BTreeMap::new(),
             particulars: None,
             accepts_retention: false,
             clock_ahead: None,

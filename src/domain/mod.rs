@@ -2,6 +2,7 @@
 //!
 //! Everything here is what the field calls it; what a registry or a file calls it differently is translated at the edge.
 
+mod ability;
 mod claim;
 mod cron;
 mod deletion;
@@ -21,14 +22,14 @@ mod reference;
 mod text;
 mod verdict;
 
+pub use ability::{KnownFrom, Product, RemovalAbility, RemovalObstacle, UntagEffect};
 pub use claim::{Claim, Claims, Holder, Release, ReleaseStatus, SourceAnswer, SourceState};
 pub use cron::{Cron, InvalidCron};
 pub use deletion::{Along, Deletion, Deletions, Freed, Role, Stay, TakenTag, Untagged};
 pub use digest::{Digest, InvalidDigest};
 pub use hold::{Held, HeldBy, Hold, HoldOrigin};
 pub use inventory::{
-    Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, ManifestNow, Registry, RemovalAbility, RemovalMethod,
-    RemovalObstacle, Repository, Tag, TagNow,
+    Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, ManifestNow, Registry, RemovalMethod, Repository, Tag, TagNow,
 };
 pub use journal::{Action, Intent, Outcome, Skip};
 pub use moment::Moment;

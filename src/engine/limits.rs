@@ -179,7 +179,7 @@ fn count<'a>(inventory: &'a Inventory, mut expired: &[&'a TagVerdict], mut remov
 fn against(registry: &Registry, undo_window: Duration) -> impl Iterator<Item = RefusalReason> {
     let impossible = match &registry.ability {
         RemovalAbility::Impossible(obstacle) => Some(RefusalReason::Impossible(obstacle.clone())),
-        RemovalAbility::Able | RemovalAbility::NotAsked => None,
+        RemovalAbility::Able | RemovalAbility::Unknown | RemovalAbility::NotAsked => None,
     };
     let unread = registry.gaps.iter().any(|gap| gap.at == GapAt::Particulars);
     let ahead = registry.clock_ahead.filter(|ahead| ahead.unsigned_abs() > CLOCKS_MAY_DIFFER);

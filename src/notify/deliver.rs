@@ -118,7 +118,7 @@ async fn post(
         ca_file: settings.ca_file.clone(),
         timeout: settings.timeout,
     };
-    let transport = Transport::new(&peer, patience).map_err(|error| unusable(settings, &error.message))?;
+    let transport = Transport::new(&peer, patience).map_err(|error| unusable(settings, &error.message))?.changing();
     let ask = Ask {
         method: Method::POST,
         content: Some(("application/json".into(), body.to_string().into_bytes().into())),

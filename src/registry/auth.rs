@@ -38,6 +38,18 @@ pub(super) enum Grant {
     Push(RepositoryName),
 }
 
+impl Grant {
+    /// Whether a further scope that a registry asks for may be asked for beside this one. A challenge to a request that
+    /// reads may not bring about a token that can change anything.
+    fn admits(&self, scope: &str) -> bool {
+        let reads = |scope: &str| {
+            let (kind, actions) = (scope.split(':').next(), scope.rsplit(':').next().unwrap_or_default());
+            kind == Some("registry") || actions.split(',').all(|action| ["pull", "metadata_read"].contains(&action))
+        };
+        matches!(self, Self::Delete(_) | Self::Push(_)) || scope.split(' ').all(reads)
+    }
+}
+
 impl fmt::Display for Grant {
     /// As a scope of the distribution token specification.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,7 +191,7 @@ impl SignIn {
         if let Some(token) = slot.token.as_ref().filter(|token| Some(&token.header) != used) {
             return Ok(Some(token.header.clone()));
         }
-        slot.further = scope.filter(|scope| *scope != grant.to_string());
+        slot.further = scope.filter(|scope| *scope != grant.to_string() && grant.admits(scope));
         self.fetch(transport, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
     }
 
@@ -284,6 +296,7 @@ impl SignIn {
             let ask = Ask {
                 method: Method::POST,
                 content: Some(content),
+                signs_in: true,
                 ..Ask::get(realm, "application/json", ERROR_LIMIT)
             };
             (ask, None)
@@ -330,6 +343,25 @@ fn lifetime(reply: &WireToken, answer: &Answer) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reading_never_gets_a_token_that_can_change_something() {
+        let app: RepositoryName = "app".parse().unwrap();
+        for (scope, reading) in [
+            ("repository:app:pull", true),
+            ("repository:app:metadata_read", true),
+            ("registry:catalog:*", true),
+            ("repository:app:pull repository:other/app:pull", true),
+            ("repository:app:pull,push", false),
+            ("repository:app:delete", false),
+            ("repository:app:*", false),
+            ("repository:app:pull repository:app:delete", false),
+        ] {
+            assert_eq!(Grant::Pull(app.clone()).admits(scope), reading, "{scope}");
+            assert_eq!(Grant::Catalogue.admits(scope), reading, "{scope}");
+            assert!(Grant::Delete(app.clone()).admits(scope), "{scope}");
+        }
+    }
 
     #[test]
     fn a_token_is_renewed_before_it_ends() {

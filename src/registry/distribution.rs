@@ -6,20 +6,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use http::StatusCode;
-use uuid::Uuid;
 
 use super::auth::Grant;
 use super::contents::{Reading, ReferrersApi};
-use super::http::RegistryHttp;
+use super::http::{Redirects, RegistryHttp};
 use super::{
-    Ability, Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
-    Requests, paging, pull,
+    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings, Requests,
+    paging, product, pull,
 };
 use crate::domain::{
-    Digest, Gap, GapAt, InvalidName, ManifestNow, RemovalAbility, RemovalMethod, RemovalObstacle, Repository,
-    RepositoryName, Tag, TagName, TagNow,
+    Digest, Gap, GapAt, InvalidName, ManifestNow, Product, Repository, RepositoryName, Tag, TagName, TagNow,
 };
-use crate::transport::{Ask, Patience};
+use crate::transport::{Ask, ERROR_LIMIT, Patience};
 
 /// Reads a registry by the distribution API.
 #[derive(Debug)]
@@ -91,43 +89,6 @@ impl DistributionReader {
             Err(error) => (None, Some(error.gap(GapAt::Tag(name.clone())))),
         };
         (Tag { name, digest, pushed_at: None, first_seen: None, lock: None }, gap)
-    }
-
-    /// Asks to delete `reference`, which must be one that cannot exist, and gives the status.
-    async fn probe(&self, repository: &RepositoryName, reference: &str) -> Result<StatusCode, RegistryError> {
-        let url = self.http.url(&format!("/v2/{repository}/manifests/{reference}"));
-        let answer = self.http.send(&Grant::Delete(repository.clone()), &Ask::probe(url)).await?;
-        match answer.status.as_u16() {
-            // Some registries take any deletion for done, existing or not.
-            200 | 202 | 204 | 404 | 400 | 405 | 401 | 403 => Ok(answer.status),
-            _ => Err(answer.refusal()),
-        }
-    }
-
-    async fn ability(&self, repository: &RepositoryName) -> Result<RemovalAbility, RegistryError> {
-        let random = Uuid::now_v7().simple().to_string();
-        let by_digest = Digest::of(random.as_bytes()).to_string();
-        let obstacle = match self.http.settings.removal {
-            RemovalMethod::Untag => {
-                let by_tag = self.probe(repository, &format!("tagwarden-probe-{random}")).await?;
-                match by_tag.as_u16() {
-                    // A 405 can mean that nothing may be deleted or that tags may not, whatever its code says: ask about
-                    // a digest as well, to tell a person the right thing to change.
-                    400 | 405 => match self.probe(repository, &by_digest).await?.as_u16() {
-                        400 | 405 => RemovalObstacle::DeletesDisabled,
-                        _ => RemovalObstacle::NoUntag,
-                    },
-                    401 | 403 => denied(),
-                    _ => return Ok(RemovalAbility::Able),
-                }
-            }
-            RemovalMethod::DeleteManifest => match self.probe(repository, &by_digest).await?.as_u16() {
-                400 | 405 => RemovalObstacle::DeletesDisabled,
-                401 | 403 => denied(),
-                _ => return Ok(RemovalAbility::Able),
-            },
-        };
-        Ok(RemovalAbility::Impossible(obstacle))
     }
 }
 
@@ -252,26 +213,19 @@ impl RegistryReader for DistributionReader {
         pull::manifest(&self.http, repository, digest).await
     }
 
-    /// Asks to delete what cannot exist, and reads the refusal.
-    ///
-    /// Harmless, because there is nothing that the request could name: the tag is a UUID drawn for this one question
-    /// (74 random bits beside the time) behind a prefix that nobody pushes, and the digest is the SHA-256 of such a UUID,
-    /// content that nobody stored. A registry that does delete by tag finds no such tag; one that cannot says so before
-    /// it looks; and no registry has a deletion by pattern or prefix that the name could trigger.
-    async fn removal_ability(&self, repositories: &[RepositoryName]) -> Ability {
-        let Some(repository) = repositories.first() else { return RemovalAbility::NotAsked.into() };
-        let ability = match self.ability(repository).await {
-            Ok(ability) => ability,
-            Err(error) if error.kind == RegistryErrorKind::Denied => RemovalAbility::Impossible(denied()),
-            Err(error) => RemovalAbility::Impossible(RemovalObstacle::Unclear { message: error.message }),
-        };
-        ability.into()
+    /// One GET of `/v2/` without credentials, whose refusal tells most, and where that does not tell one of the list of
+    /// extensions, which zot has. Nothing where the host tells it.
+    async fn product(&self) -> Option<Product> {
+        if let Some(product) = product::of_host(&self.http.settings.endpoint) {
+            return Some(product);
+        }
+        if let Some(product) = product::of_answer(&self.http.stranger("/v2/").await.ok()?) {
+            return Some(product);
+        }
+        let ask = Ask::get(self.http.url(product::EXTENSIONS), "application/json", ERROR_LIMIT);
+        let answer = self.http.read(&Grant::Catalogue, ask, Redirects::Registry).await.ok()?;
+        product::of_extensions(&answer)
     }
-}
-
-fn denied() -> RemovalObstacle {
-    let message = "the credentials may not delete here; grant deletion to them, then plan again".to_owned();
-    RemovalObstacle::Denied { message }
 }
 
 fn invalid(list: &url::Url, error: &InvalidName) -> RegistryError {

@@ -13,7 +13,7 @@ use super::acr::AcrSignIn;
 use super::auth::{Grant, SignIn};
 use super::{Rates, RegistryError, RegistryErrorKind, RegistryKind, RegistrySettings, Requests};
 use crate::domain::RepositoryName;
-use crate::transport::{Answer, Ask, Operation, Patience, Peer, Transport};
+use crate::transport::{Answer, Ask, ERROR_LIMIT, Operation, Patience, Peer, Transport};
 
 /// Where a redirect may lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(super) struct RegistryHttp {
     transport: Transport,
     sign_in: Signing,
     permits: Semaphore,
+    /// Whether it may change the registry: only a writer's does.
+    changes: bool,
 }
 
 /// How a registry is signed in to, by its kind.
@@ -44,6 +46,8 @@ enum Signing {
 }
 
 impl RegistryHttp {
+    /// The side of a reader: it sends GET and HEAD, and what signing in needs, and refuses everything else.
+    ///
     /// # Errors
     /// When the settings cannot work; nothing is sent yet.
     pub(super) fn new(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
@@ -76,8 +80,18 @@ impl RegistryHttp {
                 RegistryKind::Distribution => Signing::Distribution(Box::new(SignIn::new(&settings))),
             },
             permits: Semaphore::new(settings.concurrency.max(1)),
+            changes: false,
             settings,
         })
+    }
+
+    /// The side of a writer, which may change the registry.
+    ///
+    /// # Errors
+    /// As [`RegistryHttp::new`].
+    pub(super) fn changing(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
+        let http = Self::new(settings, patience)?;
+        Ok(Self { transport: http.transport.changing(), changes: true, ..http })
     }
 
     /// The address of a path of the registry, such as `/v2/shop/api/tags/list`.
@@ -143,6 +157,13 @@ impl RegistryHttp {
 
     pub(super) fn requests(&self) -> Requests {
         self.transport.requests()
+    }
+
+    /// A GET without credentials, whatever the status of its answer: as a stranger the registry says what it wants, and
+    /// so what it is.
+    pub(super) async fn stranger(&self, path: &str) -> Result<Answer, RegistryError> {
+        let _place = self.place().await?;
+        self.transport.send(&Ask::get(self.url(path), "*/*", ERROR_LIMIT), None).await
     }
 
     /// Sends a request to the registry and gives its answer, whatever the status; a redirect is an answer, too.
@@ -217,6 +238,9 @@ impl RegistryHttp {
     }
 
     async fn signed(&self, grant: &Grant, ask: &Ask) -> Result<Answer, RegistryError> {
+        if !self.changes && matches!(grant, Grant::Delete(_) | Grant::Push(_)) {
+            return Err(ask.not_a_read());
+        }
         let signature = self.header(grant).await?;
         let answer = self.transport.send(ask, signature.as_ref()).await?;
         if answer.status != StatusCode::UNAUTHORIZED {

@@ -12,6 +12,8 @@ mod credentials;
 mod distribution;
 mod http;
 mod paging;
+mod probe;
+mod product;
 mod pull;
 mod removal;
 mod wire;
@@ -27,7 +29,7 @@ use secrecy::SecretString;
 
 use crate::azure;
 use crate::domain::{
-    Digest, Gap, ManifestNow, Particulars, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository,
+    Digest, Gap, ManifestNow, Particulars, Product, RegistryName, RemovalMethod, RemovalObstacle, Repository,
     RepositoryName, Sku, TagName, TagNow,
 };
 
@@ -38,6 +40,7 @@ pub use acr::{AcrReader, AcrWriter};
 pub use collect::{Progress, Scope, collect, hosts, reader, writer};
 pub use distribution::DistributionReader;
 pub(crate) use paging::next_link;
+pub use probe::Probed;
 pub use removal::DistributionWriter;
 pub use wire::{Child, ParsedManifest, parse};
 
@@ -58,6 +61,8 @@ pub struct RegistrySettings {
     pub ca_file: Option<PathBuf>,
     /// How a tag is removed.
     pub removal: RemovalMethod,
+    /// Whether the registry can delete a tag and leave its manifest, by a person's word.
+    pub can_untag: CanUntag,
     /// Requests in flight at once.
     pub concurrency: usize,
     /// How long one request may take.
@@ -96,6 +101,7 @@ impl RegistrySettings {
             auth: Auth::Anonymous,
             ca_file: None,
             removal: RemovalMethod::Untag,
+            can_untag: CanUntag::Unknown,
             concurrency: kind.concurrency(),
             timeout: Duration::from_secs(30),
             token_hosts: Vec::new(),
@@ -145,6 +151,30 @@ pub enum RegistryKind {
     Acr,
     /// The OCI distribution API: distribution, zot, Harbor's registry, and most others.
     Distribution,
+}
+
+/// Whether a registry can delete a tag and leave its manifest, as the settings say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CanUntag {
+    /// It can.
+    Yes,
+    /// It cannot.
+    No,
+    /// The settings do not say: what removals showed and what the registry tells of itself decide.
+    #[default]
+    Unknown,
+}
+
+impl CanUntag {
+    /// The word in the settings.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// How to sign in to a registry.
@@ -301,13 +331,20 @@ pub trait RegistryReader: Send + Sync {
         digest: &Digest,
     ) -> Result<Option<RawManifest>, RegistryError>;
 
-    /// Whether tags can be removed from these repositories (never none) in the way the settings choose, found out
-    /// without removing anything.
+    /// Returns the registry's product by what it says of itself in answers to GET, or `None` where it cannot be
+    /// recognised or its kind says it already.
+    async fn product(&self) -> Option<Product> {
+        None
+    }
+
+    /// Returns those of the repositories from which the identity may not remove, with what is missing, as far as the
+    /// registry says without being asked for a removal.
     ///
-    /// The distribution dialect asks in one of them to delete a tag (or a manifest) that cannot exist, a fresh random
-    /// name, and reads the refusal: 404 says that deleting works, 400 and 405 that it does not. Azure Container Registry
-    /// says in its tokens what they are good for, repository by repository.
-    async fn removal_ability(&self, repositories: &[RepositoryName]) -> Ability;
+    /// Azure Container Registry says in its tokens what they are good for, repository by repository. Other registries
+    /// say nothing, so nothing is missing there as far as is known.
+    async fn missing_rights(&self, _repositories: &[RepositoryName]) -> BTreeMap<RepositoryName, RemovalObstacle> {
+        BTreeMap::new()
+    }
 
     /// What the cloud around the registry says of it; nothing where nobody can be asked.
     ///
@@ -320,21 +357,6 @@ pub trait RegistryReader: Send + Sync {
     /// The time by the registry's own clock, as far as it told it in an answer; nothing where its clock does not matter.
     fn clock(&self) -> Option<Timestamp> {
         None
-    }
-}
-
-/// Whether tags can be removed from some repositories of a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ability {
-    /// In general.
-    pub registry: RemovalAbility,
-    /// The repositories in which it is otherwise.
-    pub obstacles: BTreeMap<RepositoryName, RemovalObstacle>,
-}
-
-impl From<RemovalAbility> for Ability {
-    fn from(registry: RemovalAbility) -> Self {
-        Self { registry, obstacles: BTreeMap::new() }
     }
 }
 
@@ -379,6 +401,14 @@ pub trait RegistryWriter: Send + Sync {
         tag: &TagName,
         manifest: &RawManifest,
     ) -> Result<(), RegistryError>;
+
+    /// Asks the registry to delete a tag or a manifest that cannot exist, and reads its answer; `None` where there is
+    /// nothing to find out, because the registry's kind is known to delete.
+    ///
+    /// For whoever asks for it on purpose: a dry run never does.
+    async fn probe(&self, _repository: &RepositoryName, _method: RemovalMethod) -> Option<Probed> {
+        None
+    }
 
     /// Puts a manifest by its digest, without a tag, byte for byte and by its own media type.
     ///

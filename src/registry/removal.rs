@@ -5,8 +5,11 @@ use http::{Method, StatusCode};
 
 use super::auth::Grant;
 use super::http::RegistryHttp;
-use super::{RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, Requests, pull};
-use crate::domain::{Digest, RepositoryName, TagName};
+use super::{
+    Probed, RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, Requests, probe,
+    pull,
+};
+use crate::domain::{Digest, RemovalMethod, RepositoryName, TagName};
 use crate::transport::{Answer, Ask, ERROR_LIMIT, Patience, Repeat};
 
 /// Changes a registry by the distribution API.
@@ -29,7 +32,7 @@ impl DistributionWriter {
     /// # Errors
     /// As [`DistributionWriter::new`].
     pub fn with_patience(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
-        Ok(Self { http: RegistryHttp::new(settings, patience)? })
+        Ok(Self { http: RegistryHttp::changing(settings, patience)? })
     }
 }
 
@@ -49,6 +52,10 @@ impl RegistryWriter for DistributionWriter {
 
     async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Removed, RegistryError> {
         delete(&self.http, repository, &digest.to_string()).await
+    }
+
+    async fn probe(&self, repository: &RepositoryName, method: RemovalMethod) -> Option<Probed> {
+        Some(probe::probe(&self.http, repository, method).await)
     }
 
     async fn put_tag(

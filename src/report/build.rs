@@ -14,7 +14,7 @@ use super::listing::{Listing, Make};
 use super::particulars::{ParticularsView, undo_seconds, verify};
 use super::reason::{HolderView, ReasonView};
 use super::storage::{label, storage};
-use super::{DeletionsView, FindingView, HoldView, obstacle, refusal_message, seal};
+use super::{DeletionsView, FindingView, HoldView, ability, notes, obstacle, refusal_message, seal};
 use crate::domain::{
     Bytes, Claims, Date, Drift, Gap, Hold, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, Refusal,
     Registry, Removal, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer,
@@ -167,6 +167,7 @@ impl Make<KeptView> for Kept {
 }
 
 fn registry(registry: &Registry, undo_window: Duration) -> RegistryView {
+    let ability = ability(registry);
     let own = registry.gaps.iter().map(|found| gap(None, found));
     let inner = registry
         .repositories
@@ -179,10 +180,12 @@ fn registry(registry: &Registry, undo_window: Duration) -> RegistryView {
         identity: registry.identity.clone(),
         removal: registry.removal.label().to_owned(),
         obstacle: match &registry.ability {
-            RemovalAbility::Impossible(why) => Some(obstacle(why)),
-            RemovalAbility::Able | RemovalAbility::NotAsked => None,
+            RemovalAbility::Impossible(_) => ability.as_ref().map(|ability| ability.message.clone()),
+            RemovalAbility::Able | RemovalAbility::Unknown | RemovalAbility::NotAsked => None,
         },
         obstacles: registry.obstacles.iter().map(refused_there).collect(),
+        ability,
+        notes: notes(registry),
         particulars: registry.particulars.as_ref().map(ParticularsView::from),
         accepted: registry.accepts_retention.then(|| "untagged-retention".to_owned()).into_iter().collect(),
         clock_ahead_seconds: registry.clock_ahead.map(|ahead| ahead.as_secs()),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::particulars::ParticularsView;
-use super::{DeletionsView, FindingView, HoldView, Listing, ReasonView, StorageView};
+use super::{AbilityView, DeletionsView, FindingView, HoldView, Listing, ReasonView, RegistryNoteView, StorageView};
 
 /// The `schema` of a [`PlanDocument`].
 pub const SCHEMA: &str = "tagwarden.plan/1";
@@ -91,6 +91,12 @@ pub struct RegistryView {
     pub obstacle: Option<String>,
     /// The repositories in which it is impossible although it is possible elsewhere, by name.
     pub obstacles: Vec<ObstacleView>,
+    /// What is known of removals there; nothing where nobody looked, and in plans of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ability: Option<AbilityView>,
+    /// What stops no plan and should be known before a run enforces it, such as missing rights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<RegistryNoteView>,
     /// What the cloud says of the registry itself; nothing where it was not asked or did not answer.
     pub particulars: Option<ParticularsView>,
     /// What the settings accept of it by name, such as `untagged-retention`.

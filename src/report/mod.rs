@@ -2,6 +2,7 @@
 //! Markdown, HTML and CSV. The document is the view world: everything in it is plain text and numbers, and nothing
 //! decides by it except `apply`, which reads it back.
 
+mod ability;
 mod build;
 mod csv;
 mod deletion;
@@ -20,6 +21,7 @@ mod outlook;
 mod particulars;
 mod ran;
 mod reason;
+mod registries;
 mod seal;
 mod storage;
 mod tally;
@@ -29,6 +31,7 @@ mod timeline;
 mod weighed;
 mod words;
 
+pub use ability::{AbilityView, ProductView, RegistryNoteView, ability, notes};
 use build::refusal as refusal_view;
 pub use build::{Basis, document};
 pub use csv::csv;
@@ -52,6 +55,7 @@ pub use ran::{
     undo_until, write_run,
 };
 pub use reason::{HolderView, MissView, ReasonView, minute, short};
+pub use registries::{ProbeView, RegistryStateView, RightsView, probe_text, registries_text};
 pub use seal::{Broken, open, seal};
 pub use storage::{RepositoryStorageView, StorageView};
 pub use tally::why_it_goes;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::words::{age, bytes};
-use super::{GapView, RegistryView};
+use super::{GapView, RegistryView, ability};
 use crate::domain::{AfterDays, GapAt, Particulars, PermissionMode, Registry, Removal, RemovalMethod};
 
 /// What Azure Resource Manager says of a registry. The fields are those of [`Particulars`].
@@ -90,6 +90,7 @@ pub(super) fn facts(registry: &RegistryView) -> Vec<String> {
         0 => "an untag there may be past undoing at once".to_owned(),
         seconds => format!("an untag there can be undone for {}", period(seconds)),
     }));
+    facts.extend(ability::facts(registry));
     facts
 }
 

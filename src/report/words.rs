@@ -105,10 +105,22 @@ pub fn obstacle(obstacle: &RemovalObstacle) -> String {
         RemovalObstacle::DeletesDisabled => "this registry refuses deletions; enable them there \
             (distribution: `storage.delete.enabled: true`), then plan again"
             .to_owned(),
+        RemovalObstacle::Setting => "the settings say that no tag can be deleted alone there (`can_untag = \"no\"`); change \
+            that, or set `removal = \"manifest\"` for it, which deletes a manifest when all its tags expire together"
+            .to_owned(),
+        RemovalObstacle::Product(product) => {
+            let version = product.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+            format!(
+                "this registry was recognised as {}{version} by {}: {}; set `removal = \"manifest\"` for it, which deletes a \
+                 manifest when all its tags expire together, or `can_untag = \"yes\"` if it is otherwise there",
+                product.name, product.sign, product.consequence
+            )
+        }
         RemovalObstacle::Denied { message } => message.clone(),
         RemovalObstacle::Destroys { since } => format!(
             "an untag on {} destroyed the manifest in this registry, so nothing more is untagged there; \
-            look at `tagwarden runs`, and set `removal = \"manifest\"` if that is what you want",
+            look at `tagwarden runs`, and set `removal = \"manifest\"` if that is what you want; \
+            `tagwarden registries forget` has it tried again, once the registry is mended",
             since.strftime("%Y-%m-%d %H:%M UTC")
         ),
         RemovalObstacle::Unclear { message } => {

@@ -123,6 +123,8 @@ mod tests {
             removal: "untag".into(),
             obstacle: None,
             obstacles: Vec::new(),
+            ability: None,
+            notes: Vec::new(),
             particulars: Some(particulars),
             accepted: Vec::new(),
             clock_ahead_seconds: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Approval, Decision, Ended, House, Refusals, RunError, deletions, ended, enforceable};
+use super::{Approval, Decision, Ended, House, Purpose, Refusals, RunError, deletions, ended, enforceable};
 use crate::apply::{self, Until};
 use crate::config::Mode;
 use crate::domain::{PolicyMode, PolicyName, Rules};
@@ -92,7 +92,8 @@ impl House {
                     Some(lease) => self.settle(lease).await?,
                     None => self.settle_if_alone().await?,
                 }
-                self.decide_due(&Scope::All, None, &due, progress).await
+                let purpose = if enforce { Purpose::Enforce } else { Purpose::Report };
+                self.decide_due(&Scope::All, None, (&due, purpose), progress).await
             };
             let decision = requests.name(self.unless(requests.stop.clone(), decide).await)?;
             self.save(run, &decision.document).await?;

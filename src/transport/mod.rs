@@ -3,6 +3,7 @@
 
 mod error;
 mod pace;
+mod reading;
 mod retry;
 
 use std::error::Error;
@@ -124,6 +125,8 @@ pub(crate) struct Ask {
     pub(crate) repeat: Repeat,
     /// Whether the path itself is a secret, as that of a webhook is: then no message shows it.
     pub(crate) secret_path: bool,
+    /// Whether it is a POST that only gets a token.
+    pub(crate) signs_in: bool,
 }
 
 /// When a request that went wrong may be sent once more.
@@ -141,7 +144,8 @@ pub(crate) enum Repeat {
 impl Ask {
     /// A GET of at most `limit` bytes.
     pub(crate) fn get(url: Url, accept: &'static str, limit: usize) -> Self {
-        Self { method: Method::GET, url, accept, limit, content: None, repeat: Repeat::Safe, secret_path: false }
+        let (content, repeat) = (None, Repeat::Safe);
+        Self { method: Method::GET, url, accept, limit, content, repeat, secret_path: false, signs_in: false }
     }
 
     /// A HEAD.
@@ -269,7 +273,8 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().take(300).map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
-/// Sends requests to one server and to the hosts that it refers to. Follows no redirect by itself.
+/// Sends requests to one server and to the hosts that it refers to. Follows no redirect by itself, and sends only what
+/// reads unless it was made by [`Transport::changing`].
 #[derive(Debug)]
 pub(crate) struct Transport {
     client: reqwest::Client,
@@ -282,6 +287,8 @@ pub(crate) struct Transport {
     statuses: [AtomicU64; 5],
     failed_in_a_row: AtomicU64,
     home: Option<Home>,
+    /// Whether more may be sent than what only reads.
+    changes: bool,
 }
 
 /// The server itself, apart from the hosts that it refers to.
@@ -383,6 +390,7 @@ impl Transport {
             statuses: std::array::from_fn(|_| AtomicU64::new(0)),
             failed_in_a_row: AtomicU64::new(0),
             home: None,
+            changes: false,
         })
     }
 
@@ -433,6 +441,9 @@ impl Transport {
 
     /// Sends a request with headers of its own, otherwise like [`Self::send`].
     pub(crate) async fn send_with(&self, ask: &Ask, headers: &HeaderMap) -> Result<Answer, RequestError> {
+        if !self.changes && !ask.only_reads() {
+            return Err(ask.not_a_read());
+        }
         let mut pauses = Pauses::new(self.patience);
         loop {
             let home = self.home.as_ref().filter(|home| home.endpoint.origin() == ask.url.origin());

@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
-use tagwarden::domain::{
-    Bytes, Claims, GapAt, Limits, ReclaimSum, RemovalAbility, RemovalMethod, RemovalObstacle, RepositoryName, Rules,
-};
+use tagwarden::domain::{Bytes, Claims, GapAt, Limits, ReclaimSum, RemovalMethod, RepositoryName, Rules};
 use tagwarden::engine::{evaluate, plan, reclaim};
 use tagwarden::policy_file;
 use tagwarden::registry::{
-    Auth, DistributionReader, DistributionWriter, LookFor, Patience, RegistryErrorKind, RegistryReader,
+    Auth, DistributionReader, DistributionWriter, LookFor, Patience, Probed, RegistryErrorKind, RegistryReader,
     RegistrySettings, RegistryWriter, Removed, Scope, collect, reader,
 };
 
@@ -96,12 +94,10 @@ async fn everything_in_it_is_read_and_little_is_asked_again() {
 async fn with_deletion_enabled_it_deletes_by_digest_but_does_not_untag() {
     let (registry, settings) = running(Setup { delete: true, ..Setup::default() }).await;
     let pushed = fill(&registry).await;
-    let ability = read_by(&settings).removal_ability(&[repository()]).await.registry;
-    assert_eq!(ability, RemovalAbility::Impossible(RemovalObstacle::NoUntag));
-    let by_manifest = RegistrySettings { removal: RemovalMethod::DeleteManifest, ..settings.clone() };
-    assert_eq!(read_by(&by_manifest).removal_ability(&[repository()]).await.registry, RemovalAbility::Able);
-
+    assert_eq!(read_by(&settings).product().await, None, "it says nothing of itself");
     let writer = written_by(&settings);
+    assert_eq!(writer.probe(&repository(), RemovalMethod::Untag).await, Some(Probed::Unsupported));
+    assert_eq!(writer.probe(&repository(), RemovalMethod::DeleteManifest).await, Some(Probed::Accepted));
     let error = writer.untag(&repository(), &tag("v1")).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Unsupported, "{error}");
     assert!(registry.pull_manifest("shop/api", "v1").await.is_some(), "nothing has gone by probing and refusing");
@@ -131,10 +127,9 @@ async fn with_deletion_enabled_it_deletes_by_digest_but_does_not_untag() {
 async fn with_deletion_disabled_nothing_can_be_removed() {
     let (registry, settings) = running(Setup::default()).await;
     fill(&registry).await;
-    for removal in [RemovalMethod::Untag, RemovalMethod::DeleteManifest] {
-        let settings = RegistrySettings { removal, ..settings.clone() };
-        let ability = read_by(&settings).removal_ability(&[repository()]).await.registry;
-        assert_eq!(ability, RemovalAbility::Impossible(RemovalObstacle::DeletesDisabled), "{removal:?}");
+    for method in [RemovalMethod::Untag, RemovalMethod::DeleteManifest] {
+        let answer = written_by(&settings).probe(&repository(), method).await;
+        assert_eq!(answer, Some(Probed::Unsupported), "{method:?}");
     }
 }
 

@@ -163,7 +163,8 @@ fn repository(name: &'static str) -> impl Strategy<Value = Repository> {
 fn registry(name: &'static str) -> impl Strategy<Value = Registry> {
     let repositories = (repository("app"), repository("lib/core")).prop_map(|(a, b)| vec![a, b]);
     let removal = select(vec![RemovalMethod::Untag, RemovalMethod::DeleteManifest]);
-    let able = select(vec![RemovalAbility::Able, RemovalAbility::Impossible(RemovalObstacle::NoUntag)]);
+    let impossible = RemovalAbility::Impossible(RemovalObstacle::NoUntag);
+    let able = select(vec![RemovalAbility::Able, RemovalAbility::Unknown, impossible]);
     let denied = || RemovalObstacle::Denied { message: "no right".into() };
     let obstacles = prop::bool::weighted(0.2)
         .prop_map(move |denies| denies.then(|| ("app".parse().unwrap(), denied())).into_iter().collect());
@@ -458,7 +459,7 @@ proptest! {
                 || registry.gaps.iter().any(|gap| gap.at == GapAt::Particulars)
                 || registry.clock_ahead.is_some_and(|ahead| ahead.abs() > SignedDuration::from_secs(120))
                 || registry.obstacles.contains_key(&removal.repository)
-                || registry.ability != RemovalAbility::Able;
+                || matches!(registry.ability, RemovalAbility::Impossible(_));
             let covers = |scope: &Scope| match scope {
                 Scope::Registry(name) => *name == registry.name,
                 Scope::Repository(name, repository) => *name == registry.name && *repository == removal.repository,

@@ -17,15 +17,15 @@ use super::wire::{
 use super::{documented, manifest_path, repository_path, tag_path};
 use crate::azure::{self, Arm};
 use crate::domain::{
-    Digest, Gap, GapAt, InvalidName, ManifestNow, Moment, Particulars, RemovalAbility, RemovalObstacle, Repository,
-    RepositoryName, Tag, TagName, TagNow,
+    Digest, Gap, GapAt, InvalidName, ManifestNow, Moment, Particulars, RemovalObstacle, Repository, RepositoryName,
+    Tag, TagName, TagNow,
 };
 use crate::registry::auth::Grant;
 use crate::registry::contents::ReferrersApi;
 use crate::registry::http::{Redirects, RegistryHttp};
 use crate::registry::{
-    Ability, Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
-    Requests, hosts, pull, wire,
+    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings, Requests,
+    hosts, pull, wire,
 };
 use crate::transport::{Answer, Ask, Patience};
 
@@ -325,15 +325,10 @@ impl RegistryReader for AcrReader {
         Ok(Some(particulars))
     }
 
-    async fn removal_ability(&self, repositories: &[RepositoryName]) -> Ability {
+    /// Asks for tokens to delete with, looks at what they are good for, and uses them for nothing.
+    async fn missing_rights(&self, repositories: &[RepositoryName]) -> BTreeMap<RepositoryName, RemovalObstacle> {
         let granted = self.http.granted(Grant::Delete, repositories).await;
-        let refused: BTreeMap<RepositoryName, RemovalObstacle> =
-            granted.into_iter().filter_map(|(name, granted)| Some((name, obstacle(granted.err()?)))).collect();
-        match refused.values().next() {
-            None => RemovalAbility::Able.into(),
-            Some(first) if refused.len() == repositories.len() => RemovalAbility::Impossible(first.clone()).into(),
-            Some(_) => Ability { registry: RemovalAbility::Able, obstacles: refused },
-        }
+        granted.into_iter().filter_map(|(name, granted)| Some((name, obstacle(granted.err()?)))).collect()
     }
 
     fn clock(&self) -> Option<Timestamp> {

@@ -24,7 +24,7 @@ impl AcrWriter {
     /// # Errors
     /// When the settings cannot work, such as a CA file that cannot be read.
     pub fn new(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
-        Ok(Self { http: RegistryHttp::new(settings, patience)? })
+        Ok(Self { http: RegistryHttp::changing(settings, patience)? })
     }
 }
 

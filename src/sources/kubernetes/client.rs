@@ -40,6 +40,9 @@ pub enum Access {
 /// Most bytes of one answer: a page of 500 objects is some megabytes, and no object is larger than three.
 const LARGEST: usize = 256 << 20;
 
+/// Where reviews are asked for.
+const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+
 /// One API server, asked as one identity. Only ever reads.
 pub(super) struct Cluster {
     access: Access,
@@ -93,9 +96,10 @@ impl Cluster {
         self.ask(Method::GET, path, "").await
     }
 
-    /// A POST that changes nothing, and may be repeated like a GET: an access review.
-    pub(super) async fn review<T: DeserializeOwned>(&self, path: &str, content: &str) -> Result<T, Refusal> {
-        self.ask(Method::POST, path, content).await
+    /// Asks whether this identity may do something (`SelfSubjectAccessReview`). A POST that changes nothing, and may be
+    /// repeated like a GET; the only one that this client sends.
+    pub(super) async fn review<T: DeserializeOwned>(&self, content: &str) -> Result<T, Refusal> {
+        self.ask(Method::POST, ACCESS_REVIEWS, content).await
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, content: &str) -> Result<T, Refusal> {

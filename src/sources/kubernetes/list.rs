@@ -96,8 +96,7 @@ pub(super) async fn missing(
         "kind": "SelfSubjectAccessReview",
         "spec": { "resourceAttributes": attributes },
     });
-    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    let answer: WireReview = match cluster.review(path, &review.to_string()).await {
+    let answer: WireReview = match cluster.review(&review.to_string()).await {
         Ok(answer) => answer,
         Err(Refusal { status: Some(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND), .. }) => return Ok(None),
         Err(refusal) => return Err(refusal.error),

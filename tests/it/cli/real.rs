@@ -111,13 +111,20 @@ async fn shop(delete: bool) -> Shop {
 
 const ALL_OF_API: [&str; 6] = ["candidate-1", "candidate-2", "candidate-3", "candidate-4", "candidate-5", "v1"];
 
+/// What was sent to a registry although it reads nothing.
+fn changes(registry: &DockerRegistry) -> Vec<String> {
+    let reads = |line: &String| ["\"GET ", "\"HEAD "].iter().any(|method| line.contains(method));
+    registry.access_log().into_iter().filter(|line| !reads(line)).collect()
+}
+
 #[tokio::test]
-async fn a_registry_that_cannot_untag_is_told_and_nothing_changes() {
+async fn on_the_first_evening_nothing_is_asked_of_a_registry_that_cannot_untag() {
     let Shop { registry, mut desk, .. } = shop(true).await;
     desk.set("TAGWARDEN__MODE", "enforce");
+    let pushed = changes(&registry).len();
     let outs = "--out p/a.json --out p/b.md --out p/c.html --out p/d.csv --out p/e.txt";
     fs::create_dir(desk.path("p")).unwrap();
-    let done = desk.run(&format!("plan --format json {outs}")).await.exits(3);
+    let done = desk.run(&format!("plan --format json {outs}")).await.exits(0);
     let plan = done.json();
     assert_eq!(files(&desk.path("p")).len(), 5);
     assert_eq!(desk.json("p/a.json"), plan);
@@ -138,6 +145,20 @@ async fn a_registry_that_cannot_untag_is_told_and_nothing_changes() {
         ]
     );
     assert_eq!(plan["registries"][0]["identity"], format!("user {USER}"));
+    assert_eq!(plan["registries"][0]["ability"]["state"], "not-known");
+    for name in ["b.md", "c.html", "e.txt"] {
+        assert!(desk.read(&format!("p/{name}")).contains("will be known at the first enforcing run"), "{name}");
+    }
+    let shown = desk.run("registries").await.exits(0).out;
+    assert!(shown.contains("not known whether this registry can delete a tag"), "{shown}");
+    assert_eq!(changes(&registry).len(), pushed, "{:?}", changes(&registry));
+
+    // Asked on purpose, it says so, and is believed from then on.
+    let probe = desk.run("registries probe contoso --format json").await.exits(3).json();
+    assert_eq!((&probe["answer"], &probe["ability"]["state"]), (&json!("unsupported"), &json!("impossible")));
+    let asked = changes(&registry)[pushed..].to_vec();
+    assert!(asked.len() == 2 && asked.iter().all(|line| line.contains("DELETE ")), "{asked:?}");
+    desk.run(&format!("plan {outs}")).await.exits(3);
     for (name, words) in [("b.md", "removal"), ("c.html", "removal"), ("e.txt", "removal = \"manifest\"")] {
         assert!(desk.read(&format!("p/{name}")).contains(words), "{name} says what can be done");
     }
@@ -146,6 +167,7 @@ async fn a_registry_that_cannot_untag_is_told_and_nothing_changes() {
     }
     desk.run("run").await.exits(3);
     desk.run("apply p/a.json").await.exits(3);
+    assert_eq!(changes(&registry).len(), pushed + 2);
     assert_eq!(listed(&registry, "shop/api").await, json!(ALL_OF_API));
 }
 
@@ -195,6 +217,8 @@ async fn whole_manifests_go_and_come_back_byte_for_byte() {
 #[tokio::test]
 async fn where_deletions_are_off_nothing_can_be_removed_either_way() {
     let Shop { registry, desk, .. } = shop(false).await;
+    desk.run("plan").await.exits(0);
+    desk.run("registries probe contoso").await.exits(3);
     for removal in ["untag", "manifest"] {
         let text = settings(&registry)
             .replace("\n[sources.releases]", &format!("removal = \"{removal}\"\n\n[sources.releases]"));

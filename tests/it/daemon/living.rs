@@ -207,6 +207,22 @@ async fn what_is_due_runs_once_and_what_a_restart_missed_is_made_up_for_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_dry_runs_only_reads() {
+    let world = World::new(NIGHTLY).await;
+    world.settings("dry-run", NIGHTLY);
+    let alive = world.wake().await;
+    world.set("2026-11-20T03:00:01Z");
+    alive.tick().await;
+    assert_eq!((world.came().await, world.tags()), (vec![("done".to_owned(), 0)], 7));
+    alive.end().await;
+    let requests = world.registry.requests();
+    let reads = |request: &tagwarden::demo::registry::Request| {
+        [http::Method::GET, http::Method::HEAD].contains(&request.method)
+    };
+    assert!(!requests.is_empty() && requests.iter().all(reads), "{requests:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_freeze_holds_back_a_run_that_says_so_in_its_record() {
     let freeze = "freeze = [{ from = 2026-11-20, to = 2026-11-20, reason = \"peak season\" }]";
     let world = World::new(&format!("{NIGHTLY}\n{freeze}")).await;

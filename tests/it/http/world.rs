@@ -257,6 +257,8 @@ fn registry(tags: u64) -> RegistryView {
         removal: "untag".into(),
         obstacle: None,
         obstacles: Vec::new(),
+        ability: None,
+        notes: Vec::new(),
         particulars: None,
         accepted: Vec::new(),
         clock_ahead_seconds: None,

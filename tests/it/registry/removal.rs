@@ -1,10 +1,10 @@
 //! Untagging, deleting, putting back, and finding out beforehand whether that will work.
 
 use serde_json::json;
-use tagwarden::domain::{RemovalAbility, RemovalMethod, RemovalObstacle};
+use tagwarden::domain::RemovalMethod;
 use tagwarden::registry::{
-    Auth, DistributionReader, DistributionWriter, RawManifest, RegistryErrorKind, RegistryReader, RegistrySettings,
-    RegistryWriter, Removed,
+    Auth, DistributionReader, DistributionWriter, Probed, RawManifest, RegistryErrorKind, RegistryReader,
+    RegistrySettings, RegistryWriter, Removed,
 };
 use wiremock::matchers::{header, method, path, path_regex, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -19,73 +19,90 @@ fn writer(server: &MockServer) -> DistributionWriter {
     DistributionWriter::with_patience(settings(&server.uri()), quick()).unwrap()
 }
 
-async fn ability(removal: RemovalMethod, by_tag: ResponseTemplate, by_digest: ResponseTemplate) -> RemovalAbility {
+/// What came of a probe, and what was asked for it.
+async fn probed(by: RemovalMethod, answer: ResponseTemplate) -> Probed {
     let server = MockServer::start().await;
-    Mock::given(method("DELETE")).and(path_regex(BY_TAG)).respond_with(by_tag).mount(&server).await;
-    Mock::given(method("DELETE")).and(path_regex(BY_DIGEST)).respond_with(by_digest).mount(&server).await;
-    let settings = RegistrySettings { removal, ..settings(&server.uri()) };
-    let reader = DistributionReader::with_patience(settings, quick()).unwrap();
-    let ability = reader.removal_ability(&[name("app")]).await.registry;
+    let place = if by == RemovalMethod::Untag { BY_TAG } else { BY_DIGEST };
+    Mock::given(method("DELETE")).and(path_regex(place)).respond_with(answer).mount(&server).await;
+    let probed = writer(&server).probe(&name("app"), by).await.unwrap();
     let asked = seen(&server).await;
-    assert!(asked.iter().all(|request| request.starts_with("GET /v2/") || request.starts_with("DELETE ")), "{asked:?}");
-    ability
-}
-
-fn denied() -> RemovalObstacle {
-    let message = "the credentials may not delete here; grant deletion to them, then plan again".to_owned();
-    RemovalObstacle::Denied { message }
+    let deletions = asked.iter().filter(|request| request.starts_with("DELETE ")).count();
+    assert!(deletions == 1 && asked.iter().all(|request| !request.starts_with("PUT")), "{asked:?}");
+    probed
 }
 
 #[tokio::test]
-async fn a_registry_says_by_its_refusal_whether_it_can_untag() {
-    use RemovalObstacle::{DeletesDisabled, NoUntag};
-    let cases = [
-        (refusal(404, "MANIFEST_UNKNOWN"), refusal(500, ""), None),
-        (refusal(404, "TAG_UNKNOWN"), refusal(500, ""), None),
-        (ResponseTemplate::new(202), refusal(500, ""), None),
-        (refusal(400, "DIGEST_INVALID"), refusal(404, "MANIFEST_UNKNOWN"), Some(NoUntag)),
-        (refusal(405, "UNSUPPORTED"), refusal(404, "MANIFEST_UNKNOWN"), Some(NoUntag)),
-        (refusal(405, "UNSUPPORTED"), refusal(405, "UNSUPPORTED"), Some(DeletesDisabled)),
-        (refusal(400, "UNSUPPORTED"), refusal(400, "UNSUPPORTED"), Some(DeletesDisabled)),
-        (refusal(401, "UNAUTHORIZED"), refusal(500, ""), Some(denied())),
-        (refusal(403, "DENIED"), refusal(500, ""), Some(denied())),
-    ];
-    for (by_tag, by_digest, obstacle) in cases {
-        let expected = obstacle.map_or(RemovalAbility::Able, RemovalAbility::Impossible);
-        assert_eq!(ability(RemovalMethod::Untag, by_tag, by_digest).await, expected);
-    }
-    let unclear = ability(RemovalMethod::Untag, refusal(500, "UNKNOWN"), refusal(404, "")).await;
-    assert!(
-        matches!(&unclear, RemovalAbility::Impossible(RemovalObstacle::Unclear { message }) if message.contains("500"))
-    );
-}
-
-#[tokio::test]
-async fn a_registry_says_by_its_refusal_whether_it_can_delete() {
-    use RemovalObstacle::DeletesDisabled;
-    let never = || refusal(500, "");
-    for (by_digest, obstacle) in [
-        (refusal(404, "MANIFEST_UNKNOWN"), None),
-        (refusal(405, "UNSUPPORTED"), Some(DeletesDisabled)),
-        (refusal(403, "DENIED"), Some(denied())),
-    ] {
-        let expected = obstacle.map_or(RemovalAbility::Able, RemovalAbility::Impossible);
-        assert_eq!(ability(RemovalMethod::DeleteManifest, never(), by_digest).await, expected);
+async fn a_probe_reads_what_the_registry_itself_says() {
+    let page = ResponseTemplate::new(404).set_body_raw("<html>Not Found</html>", "text/html");
+    for by in [RemovalMethod::Untag, RemovalMethod::DeleteManifest] {
+        assert_eq!(probed(by, refusal(404, "MANIFEST_UNKNOWN")).await, Probed::Accepted);
+        assert_eq!(probed(by, refusal(405, "UNSUPPORTED")).await, Probed::Unsupported);
+        assert_eq!(probed(by, refusal(400, "DIGEST_INVALID")).await, Probed::Unsupported);
+        for denied in [refusal(401, "UNAUTHORIZED"), refusal(403, "DENIED")] {
+            assert!(matches!(probed(by, denied).await, Probed::Denied { .. }));
+        }
+        for unclear in [
+            page.clone(),
+            ResponseTemplate::new(404).set_body_string("404 page not found"),
+            ResponseTemplate::new(404),
+            ResponseTemplate::new(202),
+            ResponseTemplate::new(403).set_body_raw("<html>blocked</html>", "text/html"),
+            refusal(500, "UNKNOWN"),
+        ] {
+            assert!(matches!(probed(by, unclear).await, Probed::Unclear { .. }));
+        }
     }
 }
 
 #[tokio::test]
 async fn no_two_probes_name_the_same() {
     let server = MockServer::start().await;
-    let reader = DistributionReader::with_patience(settings(&server.uri()), quick()).unwrap();
+    let writer = writer(&server);
     for _ in 0..20 {
-        reader.removal_ability(&[name("app")]).await;
+        writer.probe(&name("app"), RemovalMethod::Untag).await;
     }
     let mut probes: Vec<_> = seen(&server).await.into_iter().filter(|request| request.starts_with("DELETE")).collect();
     assert_eq!(probes.len(), 20);
     probes.sort();
     probes.dedup();
     assert_eq!(probes.len(), 20);
+}
+
+/// Products say what they are to a GET without credentials, and to nothing else.
+#[tokio::test]
+async fn products_are_recognised_without_asking_for_harm() {
+    let challenge = |value: &str| ResponseTemplate::new(401).insert_header("www-authenticate", value);
+    let extensions = |release: &str| {
+        let url = format!("https://github.com/project-zot/zot/blob/{release}/pkg/extensions/_zot.md");
+        ok_json(&json!({ "extensions": [{ "name": "_zot", "url": url, "endpoints": [] }] }))
+    };
+    let plain = || ok_json(&json!({})).insert_header("docker-distribution-api-version", "registry/2.0");
+    let harbor = "Bearer realm=\"https://harbor.example/service/token\",service=\"harbor-registry\"";
+    for (base, discovered, expected) in [
+        (
+            plain().insert_header("gitlab-container-registry-version", "v4.5.0-gitlab"),
+            None,
+            Some("GitLab container registry"),
+        ),
+        (challenge(harbor), None, Some("Harbor")),
+        (plain().insert_header("x-jfrog-version", "Artifactory/7.90.1 79001900"), None, Some("JFrog Artifactory")),
+        (plain().insert_header("server", "Nexus/3.70.1-02 (OSS)"), None, Some("Sonatype Nexus")),
+        (plain(), Some(extensions("v2.1.5")), Some("zot")),
+        (plain(), Some(ResponseTemplate::new(200).set_body_raw("<html>", "text/html")), None),
+        (plain(), None, None),
+        (ResponseTemplate::new(503), None, None),
+    ] {
+        let server = MockServer::start().await;
+        Mock::given(path("/v2/")).respond_with(base).mount(&server).await;
+        if let Some(discovered) = discovered {
+            Mock::given(path("/v2/_oci/ext/discover")).respond_with(discovered).mount(&server).await;
+        }
+        let reader = DistributionReader::with_patience(settings(&server.uri()), quick()).unwrap();
+        let found = reader.product().await;
+        assert_eq!(found.map(|product| product.name), expected);
+        let asked = seen(&server).await;
+        assert!(asked.iter().all(|request| request.starts_with("GET ")), "{asked:?}");
+    }
 }
 
 #[tokio::test]

@@ -233,6 +233,8 @@ fn registry() -> RegistryView {
             repository: "shop/vendor".into(),
             message: "the token may not delete here; grant Container Registry Repository Contributor".into(),
         }],
+        ability: None,
+        notes: Vec::new(),
         particulars: Some(ParticularsView {
             subscription: "00000000-0000-0000-0000-000000000001".into(),
             resource_group: "rg-registry".into(),

@@ -10,6 +10,7 @@ mod foreseeing;
 mod holds;
 mod killed;
 mod manifests;
+mod only_reads;
 mod reading;
 mod refused;
 mod removing;

@@ -1,7 +1,7 @@
 //! Registries that fail while tags are removed, and tags that change under the hand.
 
 use http::Method;
-use tagwarden::demo::registry::{AuthMode, Fault, FaultKind, TagDeletion};
+use tagwarden::demo::registry::{Fault, FaultKind, TagDeletion};
 
 use super::*;
 
@@ -173,41 +173,77 @@ async fn a_new_tag_on_the_same_digest_is_nobodys_business() {
     assert_eq!(walk.registry.tags("shop/api")["stable"], digest);
 }
 
-/// Registries in which nothing can be removed: the plan says so and refuses, and so does applying it.
+/// Registries in which nothing can be removed. Nobody asks them to before a person wants to know; then plans say so and
+/// refuse, and so does applying one.
 #[tokio::test]
-async fn a_registry_that_cannot_remove_says_so_in_the_plan() {
-    let basic = AuthMode::Basic { user: "ci".into(), password: "secret".into() };
-    let denied = vec![tagwarden::demo::registry::Action::Delete];
-    let signed = "auth = { kind = \"basic\", username = \"ci\", password_file = \"password\" }";
+async fn a_registry_that_cannot_remove_says_so_when_it_was_asked() {
     let usual = Options::default;
     let cases = [
-        ("read-only", Options { read_only: true, ..usual() }, "", "delet"),
-        ("refuses tags", Options { tag_deletion: TagDeletion::Refuses, ..usual() }, "", "delete a tag alone"),
-        (
-            "refuses all",
-            Options { tag_deletion: TagDeletion::Refuses, manifest_deletion: false, ..usual() },
-            "",
-            "delet",
-        ),
-        ("may not", Options { auth: basic, denied, ..usual() }, signed, "may not"),
+        ("read-only", Options { read_only: true, ..usual() }, "delet"),
+        ("refuses tags", Options { tag_deletion: TagDeletion::Refuses, ..usual() }, "delete a tag alone"),
+        ("refuses all", Options { tag_deletion: TagDeletion::Refuses, manifest_deletion: false, ..usual() }, "delet"),
     ];
-    for (name, options, lines, phrase) in cases {
+    for (name, options, phrase) in cases {
         let walk = Walk::with(options, "").await;
-        fs::write(walk.path("password"), "secret").unwrap();
-        walk.settings("enforce", lines, "");
+        walk.settings("enforce", "", "");
+        let planned = walk.try_plan().await.unwrap();
+        let state = |planned: &Ended| planned.document.registries[0].ability.clone().unwrap();
+        assert_eq!((planned.outcome.exit_code(), &*state(&planned).state), (0, "not-known"), "{name}");
+        assert!(state(&planned).message.contains("will be known at the first enforcing run"), "{name}");
+
+        let house = walk.open().await.unwrap();
+        let probe = house.probe("main", None).await.unwrap();
+        house.close().await;
+        assert_eq!((&*probe.view.answer, probe.outcome.exit_code()), ("unsupported", 3), "{name}");
         let planned = walk.try_plan().await.unwrap();
         let kinds: Vec<&str> = planned.document.refusals.iter().map(|refusal| &*refusal.kind).collect();
         assert_eq!(kinds, ["removal-impossible"], "{name}");
-        assert_eq!(planned.outcome.exit_code(), 3, "{name}");
+        assert_eq!((planned.outcome.exit_code(), &*state(&planned).known_from), (3, "answer"), "{name}");
         assert_eq!(planned.document.removals.len(), 4, "{name}: a refusal hides nothing");
         let message = &planned.document.refusals[0].message;
         assert!(message.contains(phrase), "{name}: {message}");
+        walk.registry.clear_requests();
         let came = walk.apply(&planned.document).await;
         assert_eq!((came.code, came.labels()), (3, vec!["refused"; 4]), "{name}: {}", came.text);
         let came = walk.run().await;
         assert_eq!((came.code, came.labels()), (3, vec!["-"; 4]), "{name}: {}", came.text);
+        assert!(walk.registry.requests().iter().all(|request| request.method != Method::DELETE), "{name}");
         assert_eq!(walk.left(), GOING, "{name}");
+
+        // Upgraded meanwhile: a person says so, or a week passes.
+        let house = walk.open().await.unwrap();
+        assert!(house.forget_registry("main").await.unwrap());
+        house.close().await;
+        assert_eq!(walk.try_plan().await.unwrap().outcome.exit_code(), 0, "{name}");
+        let house = walk.open().await.unwrap();
+        house.probe("main", None).await.unwrap();
+        house.close().await;
+        assert_eq!(walk.try_plan().await.unwrap().outcome.exit_code(), 3, "{name}");
+        walk.pass(7 * 24);
+        let planned = walk.try_plan().await.unwrap();
+        assert_eq!((planned.outcome.exit_code(), &*state(&planned).state), (0, "not-known"), "{name}");
     }
+}
+
+/// What a person says counts, except where it would lose an image every night.
+#[tokio::test]
+async fn the_settings_say_whether_a_registry_can_untag() {
+    let walk = Walk::new().await;
+    let of = async |lines: &str| {
+        walk.settings("approved", lines, "");
+        let planned = walk.try_plan().await.unwrap();
+        let ability = planned.document.registries[0].ability.clone().unwrap();
+        (planned.outcome.exit_code(), ability.state, ability.known_from)
+    };
+    let expected = |code, state: &str, from: &str| (code, state.to_owned(), from.to_owned());
+    assert_eq!(of("can_untag = \"yes\"").await, expected(0, "able", "settings"));
+    assert_eq!(of("can_untag = \"no\"").await, expected(3, "impossible", "settings"));
+    assert_eq!(of("can_untag = \"unknown\"").await, expected(0, "not-known", "nowhere"));
+    let house = walk.open().await.unwrap();
+    let what = tagwarden::store::UntagExperience::ManifestDestroyed;
+    house.store.record_untag_experience(&walk.registry.url(), what, walk.now()).await.unwrap();
+    house.close().await;
+    assert_eq!(of("can_untag = \"yes\"").await, expected(3, "impossible", "removals"));
 }
 
 #[tokio::test]
@@ -216,7 +252,8 @@ async fn a_registry_that_lost_its_deletions_between_plan_and_apply() {
     let plan = walk.plan().await;
     walk.registry.inject(Fault::on("manifests/", FaultKind::status(405)).method(Method::DELETE));
     let came = walk.apply(&plan).await;
-    assert_eq!(came.labels(), ["refused"; 4], "{}", came.text);
+    assert_ne!(came.code, 0, "{}", came.text);
+    assert_eq!(walk.left(), GOING, "{}", came.text);
 }
 
 #[tokio::test]

@@ -142,7 +142,8 @@ pub(super) fn wire(answer: &Answer) -> Result<WireTokens, RegistryError> {
 fn post(url: Url, form: &[(&str, &str)]) -> Ask {
     let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
     let content = ("application/x-www-form-urlencoded".into(), form.into_bytes().into());
-    Ask { method: Method::POST, content: Some(content), ..Ask::get(url, "application/json", ERROR_LIMIT) }
+    let ask = Ask::get(url, "application/json", ERROR_LIMIT);
+    Ask { method: Method::POST, content: Some(content), signs_in: true, ..ask }
 }
 
 /// For how long a token is used.

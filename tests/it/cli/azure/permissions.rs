@@ -13,15 +13,36 @@ async fn as_az(options: AcrOptions, lines: &str) -> Azure {
 }
 
 #[tokio::test]
-async fn without_the_right_to_delete_plan_and_run_say_which_role() {
+async fn without_the_right_to_delete_a_plan_notes_the_role_and_a_run_is_refused() {
     let azure = as_az(options().identity(cleaner(READING)), CLI).await;
-    let done = azure.run("plan").await.exits(3);
-    for words in ["c-1", "may not `delete`", "AcrDelete", "NOTHING CAN BE REMOVED: application cleaner"] {
-        assert!(done.out.contains(words), "{words} is missing in:\n{}", done.out);
+    let words = ["c-1", "may not `delete`", "AcrDelete", "missing rights: application cleaner"];
+    for file in ["plan.txt", "plan.md", "plan.html"] {
+        azure.run(&format!("plan --out {file}")).await.exits(0);
+        let report = azure.desk.read(file);
+        for words in words {
+            // Markdown quotes with backslashes, HTML with entities.
+            let word = words.split('`').next().unwrap();
+            assert!(report.contains(word), "{words} is missing in {file}:\n{report}");
+        }
     }
-    azure.settings("enforce", CLI, "");
+    let plan = azure.run("plan --format json --out plan.json").await.exits(0).json();
+    assert_eq!((&plan["refusals"], &plan["registries"][0]["notes"][0]["kind"]), (&json!([]), &json!("missing-rights")));
+    let registries = azure.run("registries --format json").await.exits(0).json();
+    assert_eq!(registries[0]["rights"]["state"], "missing", "{registries}");
+    azure.run("registries probe contoso").await.exits(3);
+    let reads = |request: &tagwarden::demo::registry::Request| {
+        let token = ["/oauth2/token", "/oauth2/exchange"].contains(&request.path.as_str());
+        [Method::GET, Method::HEAD].contains(&request.method) || request.method == Method::POST && token
+    };
+    assert!(azure.registry.requests().iter().all(reads), "{:?}", azure.registry.requests());
     azure.registry.clear_requests();
-    azure.run("run").await.exits(3);
+    // Approved for whoever has the rights; this identity has not.
+    let done = azure.run("apply plan.json").await.exits(3);
+    assert!(done.out.contains("AcrDelete"), "{}", done.out);
+    azure.settings("enforce", CLI, "");
+    azure.run("plan").await.exits(0);
+    let done = azure.run("run").await.exits(3);
+    assert!(done.out.contains("NOTHING CAN BE REMOVED: application cleaner"), "{}", done.out);
     assert_eq!((azure.deletions(), azure.registry.tags("shop/api").len()), (0, 5));
 }
 
@@ -32,12 +53,12 @@ async fn where_roles_are_by_repository_the_others_go_on() {
     for number in 1..=5 {
         azure.push("shop/web", &format!("c-{number}"), 100 - number);
     }
-    let plan = azure.run("plan --format json").await.exits(3).json();
-    assert_eq!(plan["removals"].as_array().unwrap().len(), 6);
-    let refusals = plan["refusals"].as_array().unwrap();
-    assert_eq!(refusals.len(), 1, "{refusals:?}");
-    assert_eq!((&refusals[0]["kind"], &refusals[0]["repository"]), (&json!("removal-impossible"), &json!("shop/web")));
-    let message = refusals[0]["message"].as_str().unwrap();
+    let plan = azure.run("plan --format json").await.exits(0).json();
+    assert_eq!((plan["removals"].as_array().unwrap().len(), &plan["refusals"]), (6, &json!([])));
+    let notes = plan["registries"][0]["notes"].as_array().unwrap();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert_eq!((&notes[0]["kind"], &notes[0]["repository"]), (&json!("missing-rights"), &json!("shop/web")));
+    let message = notes[0]["message"].as_str().unwrap();
     assert!(message.contains("Container Registry Repository Contributor"), "{message}");
 
     azure.settings("enforce", CLI, "");

@@ -1,0 +1,96 @@
+//! `tagwarden registries`: what each registry is, can do and allows, and the question that is asked on request only.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+
+use super::DataFormat;
+use super::commands::{interruptible, open, pretty};
+use super::output::print;
+use crate::domain::RepositoryName;
+use crate::report;
+use crate::run::{RunError, RunOutcome};
+
+#[derive(Debug, Args)]
+pub(super) struct RegistriesArgs {
+    #[command(subcommand)]
+    command: Option<RegistriesCommand>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text, global = true)]
+    format: DataFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum RegistriesCommand {
+    /// Ask a registry to delete something that cannot exist
+    ///
+    /// Sends one deletion of a fresh random name, two where it refuses, reads the answer and remembers it for later plans.
+    /// Nothing can be deleted by it; whoever watches the registry sees it.
+    Probe {
+        /// The registry's name in the settings
+        name: String,
+        /// The repository to ask in [default: the first by name]
+        #[arg(long, value_name = "NAME")]
+        repository: Option<String>,
+    },
+    /// Forget what removals showed of a registry
+    ///
+    /// For a registry that was upgraded or mended: what it refused or destroyed before is tried again, with one tag.
+    Forget {
+        /// The registry's name in the settings
+        name: String,
+    },
+}
+
+pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> Result<u8, RunError> {
+    match &args.command {
+        None => list(config, args.format).await,
+        Some(RegistriesCommand::Probe { name, repository }) => {
+            let repository = repository.as_deref().map(str::parse::<RepositoryName>).transpose();
+            let repository = repository.map_err(|error| RunError::Usage(format!("--repository: {error}")))?;
+            probe(config, name, repository, args.format).await
+        }
+        Some(RegistriesCommand::Forget { name }) => {
+            let house = open(config).await?;
+            let forgotten = house.forget_registry(name).await;
+            house.close().await;
+            let words = if forgotten? { "forgot what removals showed of" } else { "nothing was remembered of" };
+            print(&format!("{words} registry {name}\n"));
+            Ok(0)
+        }
+    }
+}
+
+async fn list(config: Option<&Path>, format: DataFormat) -> Result<u8, RunError> {
+    let house = open(config).await?;
+    let registries = interruptible(&house, house.registries()).await;
+    house.close().await;
+    let registries = registries?;
+    match format {
+        DataFormat::Text => print(&report::registries_text(&registries)),
+        DataFormat::Json => print(&pretty(&json(&registries)?)),
+    }
+    let unread = registries.iter().any(|registry| registry.error.is_some());
+    Ok(if unread { RunOutcome::EvidenceMissing.exit_code() } else { 0 })
+}
+
+async fn probe(
+    config: Option<&Path>,
+    name: &str,
+    repository: Option<RepositoryName>,
+    format: DataFormat,
+) -> Result<u8, RunError> {
+    let house = open(config).await?;
+    let probe = interruptible(&house, house.probe(name, repository)).await;
+    house.close().await;
+    let probe = probe?;
+    match format {
+        DataFormat::Text => print(&report::probe_text(&probe.view)),
+        DataFormat::Json => print(&pretty(&json(&probe.view)?)),
+    }
+    Ok(probe.outcome.exit_code())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<serde_json::Value, RunError> {
+    serde_json::to_value(value).map_err(|error| RunError::Output(error.to_string()))
+}

@@ -1,0 +1,127 @@
+//! Asking a registry, on request only, to delete what cannot exist, and reading its answer.
+//!
+//! Harmless, because there is nothing that the request could name: the tag is a UUID drawn for this one question (74
+//! random bits beside the time) behind a prefix that nobody pushes, and the digest is the SHA-256 of such a UUID, content that nobody stored. No registry has a
+//! deletion by pattern or prefix that the name could trigger. It is a DELETE all the same: whoever watches the registry
+//! sees it, so no dry run sends one.
+
+use uuid::Uuid;
+
+use super::auth::Grant;
+use super::http::RegistryHttp;
+use super::{RegistryError, RegistryErrorKind};
+use crate::domain::{Digest, RemovalMethod, RepositoryName};
+use crate::transport::{Answer, Ask};
+
+/// How a registry answered the deletion of something that cannot exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probed {
+    /// It looked for it and says, in the words of the distribution specification, that there is no such thing: it
+    /// deletes in this way. What a deletion by tag leaves of the manifest is not known by that.
+    Accepted,
+    /// It refuses such deletions.
+    Unsupported,
+    /// The credentials may not.
+    Denied {
+        /// The registry's answer, and what to do.
+        message: String,
+    },
+    /// Its answer proves nothing.
+    Unclear {
+        /// The answer, and why it proves nothing.
+        message: String,
+    },
+}
+
+/// Asks for a deletion by tag or by digest in one repository.
+pub(super) async fn probe(http: &RegistryHttp, repository: &RepositoryName, method: RemovalMethod) -> Probed {
+    let random = Uuid::now_v7().simple().to_string();
+    let reference = match method {
+        RemovalMethod::Untag => format!("tagwarden-probe-{random}"),
+        RemovalMethod::DeleteManifest => Digest::of(random.as_bytes()).to_string(),
+    };
+    let url = http.url(&format!("/v2/{repository}/manifests/{reference}"));
+    match http.send(&Grant::Delete(repository.clone()), &Ask::probe(url)).await {
+        Ok(answer) => read(&answer),
+        Err(RegistryError { kind: RegistryErrorKind::Denied, message }) => Probed::Denied { message },
+        Err(RegistryError { message, .. }) => Probed::Unclear { message },
+    }
+}
+
+/// Only the registry's own words prove something: a web page, a text or an empty body may come from anything in between.
+fn read(answer: &Answer) -> Probed {
+    let unclear = |why: &str| Probed::Unclear { message: format!("{}{why}", answer.told()) };
+    let code = answer.code().filter(|code| is_code(code));
+    match (answer.status.as_u16(), code.as_deref()) {
+        (404, Some("MANIFEST_UNKNOWN" | "TAG_UNKNOWN")) => Probed::Accepted,
+        (404, Some(_)) => unclear(", which says nothing of deletions by tag"),
+        (400 | 405, Some(_)) => Probed::Unsupported,
+        (401 | 403, _) if !answer.looks_like_a_page() => {
+            Probed::Denied { message: answer.error(RegistryErrorKind::Denied).message }
+        }
+        (200..=299, _) => unclear(" to the deletion of what does not exist, so its word proves nothing"),
+        (400..=499, _) => unclear(", not in a registry's own words: is a proxy in between?"),
+        _ => unclear(""),
+    }
+}
+
+/// Whether it is an error code as the distribution specification wants them: capital letters and underscores.
+fn is_code(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn only_a_registrys_own_words_prove_something() {
+        let oci = |code: &str| format!("{{\"errors\":[{{\"code\":\"{code}\",\"message\":\"m\"}}]}}");
+        let page = "<html><body>404 Not Found</body></html>".to_owned();
+        for (status, body, expected) in [
+            (404, oci("MANIFEST_UNKNOWN"), "accepted"),
+            (404, oci("TAG_UNKNOWN"), "accepted"),
+            (404, oci("NAME_UNKNOWN"), "unclear"),
+            (404, "404 page not found\n".into(), "unclear"),
+            (404, page.clone(), "unclear"),
+            (404, String::new(), "unclear"),
+            (404, "{}".into(), "unclear"),
+            (404, "{\"errors\":[{\"status\":404,\"message\":\"Not Found\"}]}".into(), "unclear"),
+            (405, "{\"errors\":[{\"status\":405,\"message\":\"m\"}]}".into(), "unclear"),
+            (405, "{\"error\":{\"code\":\"405\"}}".into(), "unclear"),
+            (405, oci("UNSUPPORTED"), "unsupported"),
+            (400, oci("DIGEST_INVALID"), "unsupported"),
+            (405, "Method Not Allowed".into(), "unclear"),
+            (405, page.clone(), "unclear"),
+            (400, String::new(), "unclear"),
+            (401, oci("UNAUTHORIZED"), "denied"),
+            (403, oci("DENIED"), "denied"),
+            (403, "forbidden".into(), "denied"),
+            (403, page.clone(), "unclear"),
+            (202, String::new(), "unclear"),
+            (200, page, "unclear"),
+            (204, String::new(), "unclear"),
+            (500, oci("UNKNOWN"), "unclear"),
+            (307, String::new(), "unclear"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+            let answer = Answer {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers,
+                body: body.clone().into_bytes(),
+                asked: "DELETE https://r.example/v2/app/manifests/x".into(),
+            };
+            let found = match read(&answer) {
+                Probed::Accepted => "accepted",
+                Probed::Unsupported => "unsupported",
+                Probed::Denied { .. } => "denied",
+                Probed::Unclear { .. } => "unclear",
+            };
+            assert_eq!(found, expected, "{status} {body}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What is known of removals in a registry, in words: whether they are possible, where that is known from, which rights
+//! are missing.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::RegistryView;
+use super::words::{count, obstacle};
+use crate::domain::{KnownFrom, Product, Registry, RemovalAbility, RemovalMethod, RemovalObstacle};
+
+/// What is known of removals in a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AbilityView {
+    /// `able`, `not-known` or `impossible`.
+    pub state: String,
+    /// Where that is known from: `settings`, `removals`, `answer`, `product`, `kind` or `nowhere`.
+    pub known_from: String,
+    /// When that removal or answer was.
+    pub known_since: Option<Timestamp>,
+    /// The product that the registry was recognised as.
+    pub product: Option<ProductView>,
+    /// The same in words, with what can be done.
+    pub message: String,
+}
+
+/// A product that a registry was recognised as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductView {
+    /// Its name, such as `Harbor`.
+    pub name: String,
+    /// Its version, where it says.
+    pub version: Option<String>,
+    /// What it was recognised by.
+    pub recognised_by: String,
+    /// What follows from it for removals.
+    pub consequence: String,
+}
+
+/// Something that stops no plan, and that a person should know before a run enforces it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryNoteView {
+    /// `missing-rights`.
+    pub kind: String,
+    /// The repository that it is about; `None` for the registry as a whole.
+    pub repository: Option<String>,
+    /// What is missing, and what to do.
+    pub message: String,
+}
+
+impl From<&Product> for ProductView {
+    fn from(product: &Product) -> Self {
+        Self {
+            name: product.name.to_owned(),
+            version: product.version.as_deref().map(str::to_owned),
+            recognised_by: product.sign.to_owned(),
+            consequence: product.consequence.to_owned(),
+        }
+    }
+}
+
+/// The view of a registry's ability; `None` where nobody looked.
+#[must_use]
+pub fn ability(registry: &Registry) -> Option<AbilityView> {
+    let state = match registry.ability {
+        RemovalAbility::NotAsked => return None,
+        RemovalAbility::Able => "able",
+        RemovalAbility::Unknown => "not-known",
+        RemovalAbility::Impossible(_) => "impossible",
+    };
+    Some(AbilityView {
+        state: state.to_owned(),
+        known_from: registry.known_from.label().to_owned(),
+        known_since: registry.known_from.at(),
+        product: registry.product.as_ref().map(ProductView::from),
+        message: message(registry),
+    })
+}
+
+/// What to know before a run enforces.
+#[must_use]
+pub fn notes(registry: &Registry) -> Vec<RegistryNoteView> {
+    let missing = registry.missing_rights.iter().map(|(repository, why)| RegistryNoteView {
+        kind: "missing-rights".to_owned(),
+        repository: Some(repository.to_string()),
+        message: obstacle(why),
+    });
+    missing.collect()
+}
+
+fn message(registry: &Registry) -> String {
+    let by_manifest = registry.removal == RemovalMethod::DeleteManifest;
+    let ask = format!("ask now with `tagwarden registries probe {}`", registry.name);
+    match (&registry.ability, registry.known_from) {
+        (RemovalAbility::Impossible(why), from) => cannot(why, from),
+        (RemovalAbility::Unknown | RemovalAbility::NotAsked, _) if by_manifest => format!(
+            "not known whether this registry deletes manifests: that will be known at the first enforcing run, or {ask}"
+        ),
+        (RemovalAbility::Unknown | RemovalAbility::NotAsked, _) => format!(
+            "not known whether this registry can delete a tag and leave its manifest: that will be known at the first \
+             enforcing run, which begins with a single tag, or {ask}"
+        ),
+        (RemovalAbility::Able, KnownFrom::Answer(at)) if by_manifest => {
+            format!("this registry deletes manifests, by its answer of {}", day(at))
+        }
+        (RemovalAbility::Able, KnownFrom::Answer(at)) => format!(
+            "this registry deletes by tag, by its answer of {}; whether the manifest stays will be known at the first \
+             enforcing run, which begins with a single tag",
+            day(at)
+        ),
+        (RemovalAbility::Able, KnownFrom::Removals(at)) => {
+            format!("this registry deletes a tag and leaves its manifest, as the removals until {} showed", day(at))
+        }
+        (RemovalAbility::Able, KnownFrom::Settings) => {
+            "this registry deletes a tag and leaves its manifest, by the word of the settings (`can_untag`)".to_owned()
+        }
+        (RemovalAbility::Able, KnownFrom::Product | KnownFrom::Kind | KnownFrom::Nowhere) => {
+            "this registry deletes a tag and leaves its manifest".to_owned()
+        }
+    }
+}
+
+fn cannot(why: &RemovalObstacle, from: KnownFrom) -> String {
+    match (why, from) {
+        (RemovalObstacle::NoUntag | RemovalObstacle::DeletesDisabled, KnownFrom::Answer(at)) => {
+            format!("{} (its answer of {}, believed for a week)", obstacle(why), day(at))
+        }
+        _ => obstacle(why),
+    }
+}
+
+fn day(at: Timestamp) -> impl std::fmt::Display {
+    at.strftime("%Y-%m-%d %H:%M UTC")
+}
+
+/// Most missing rights in a text; the JSON has all of them.
+const MOST_NOTES: usize = 5;
+
+/// The facts of removals that a plan's reader needs, one sentence each. What is as everybody expects is left out, and so
+/// is what makes removals impossible: that has a place of its own.
+pub(super) fn facts(registry: &RegistryView) -> Vec<String> {
+    let mut facts = Vec::new();
+    if let Some(ability) = registry.ability.as_ref().filter(|ability| ability.state != "impossible") {
+        facts.extend(ability.product.as_ref().map(product));
+        if ability.known_from != KnownFrom::Kind.label() && ability.known_from != KnownFrom::Product.label() {
+            facts.push(ability.message.clone());
+        }
+    }
+    let missing = registry.notes.iter().map(|note| {
+        format!(
+            "missing rights: {}; this identity can plan, and a run of it that enforces would be refused",
+            note.message
+        )
+    });
+    facts.extend(missing.take(MOST_NOTES));
+    if let Some(more) = registry.notes.len().checked_sub(MOST_NOTES).filter(|more| *more > 0) {
+        facts.push(format!("missing rights in {} more", count(more as u64)));
+    }
+    facts
+}
+
+/// A product in words.
+pub(super) fn product(found: &ProductView) -> String {
+    let version = found.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+    format!("recognised as {}{version} by {}: {}", found.name, found.recognised_by, found.consequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UntagEffect;
+
+    fn at() -> Timestamp {
+        "2026-11-23T03:00:00Z".parse().unwrap()
+    }
+
+    fn registry(ability: RemovalAbility, known_from: KnownFrom, removal: RemovalMethod) -> Registry {
+        Registry { ability, known_from, removal, ..Registry::empty("contoso".parse().unwrap(), "distribution") }
+    }
+
+    #[test]
+    fn what_is_known_says_where_from_and_what_to_do() {
+        use RemovalMethod::{DeleteManifest, Untag};
+        for (known, state, words) in [
+            (
+                registry(RemovalAbility::Unknown, KnownFrom::Nowhere, Untag),
+                "not-known",
+                &["will be known at the first enforcing run", "a single tag", "`tagwarden registries probe contoso`"][..],
+            ),
+            (
+                registry(RemovalAbility::Unknown, KnownFrom::Nowhere, DeleteManifest),
+                "not-known",
+                &["deletes manifests", "will be known at the first enforcing run"][..],
+            ),
+            (registry(RemovalAbility::Able, KnownFrom::Settings, Untag), "able", &["`can_untag`"][..]),
+            (registry(RemovalAbility::Able, KnownFrom::Removals(at()), Untag), "able", &["2026-11-23 03:00 UTC"][..]),
+            (
+                registry(RemovalAbility::Able, KnownFrom::Answer(at()), Untag),
+                "able",
+                &["2026-11-23 03:00 UTC", "whether the manifest stays will be known at the first enforcing run"][..],
+            ),
+            (
+                registry(RemovalAbility::Impossible(RemovalObstacle::NoUntag), KnownFrom::Answer(at()), Untag),
+                "impossible",
+                &["upgrade it", "removal = \"manifest\"", "2026-11-23 03:00 UTC, believed for a week"][..],
+            ),
+            (
+                registry(RemovalAbility::Impossible(RemovalObstacle::Setting), KnownFrom::Settings, Untag),
+                "impossible",
+                &["can_untag = \"no\"", "removal = \"manifest\""][..],
+            ),
+        ] {
+            let view = ability(&known).unwrap();
+            assert_eq!((view.state.as_str(), view.known_from.as_str()), (state, known.known_from.label()));
+            assert_eq!(view.known_since, known.known_from.at());
+            for word in words {
+                assert!(view.message.contains(word), "{word} in {}", view.message);
+            }
+        }
+        assert_eq!(ability(&registry(RemovalAbility::NotAsked, KnownFrom::Nowhere, Untag)), None);
+    }
+
+    #[test]
+    fn a_product_that_cannot_untag_is_named_with_its_remedy() {
+        let harbor = Product {
+            name: "Harbor",
+            version: Some("2.12".into()),
+            sign: "its challenge",
+            untag: UntagEffect::Unsupported,
+            consequence: "it refuses a deletion by tag",
+        };
+        let impossible = RemovalAbility::Impossible(RemovalObstacle::Product(harbor.clone()));
+        let found =
+            Registry { product: Some(harbor), ..registry(impossible, KnownFrom::Product, RemovalMethod::Untag) };
+        let view = ability(&found).unwrap();
+        for word in
+            ["Harbor 2.12", "its challenge", "it refuses a deletion by tag", "removal = \"manifest\"", "can_untag"]
+        {
+            assert!(view.message.contains(word), "{word} in {}", view.message);
+        }
+    }
+}

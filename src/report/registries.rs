@@ -1,0 +1,217 @@
+//! The registries of the settings: what each is, can do and allows, as text and as shapes for JSON.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::ability::{AbilityView, RegistryNoteView, product};
+use super::words::{count, plain};
+
+/// One registry as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RegistryStateView {
+    /// Its name in the settings.
+    pub name: String,
+    /// Its kind in the settings.
+    pub kind: String,
+    /// Its address.
+    pub endpoint: String,
+    /// As whom it is read.
+    pub identity: String,
+    /// How tags are removed there: `untag` or `manifest`.
+    pub removal: String,
+    /// The setting `can_untag`: `yes`, `no` or `unknown`.
+    pub can_untag: String,
+    /// Whether it can remove in that way, and where that is known from.
+    pub ability: Option<AbilityView>,
+    /// Whether it gives the times of pushes; elsewhere age rests on the image and on the first sight of a tag.
+    pub push_times: bool,
+    /// Whether it lists manifests that have no tag.
+    pub lists_untagged: bool,
+    /// Whether its locks are read.
+    pub locks: bool,
+    /// Whether the identity may remove.
+    pub rights: RightsView,
+    /// How many repositories it lists; `None` where it does not.
+    pub repositories: Option<u64>,
+    /// Why it could not be read.
+    pub error: Option<String>,
+}
+
+/// What an identity may do in a registry, as far as the registry says without being asked for a removal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RightsView {
+    /// `allowed`, `missing` (in some repository) or `not-known`.
+    pub state: String,
+    /// In how many repositories it was looked at.
+    pub asked: u64,
+    /// What is missing, by repository.
+    pub missing: Vec<RegistryNoteView>,
+}
+
+/// What came of a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProbeView {
+    /// The registry's name in the settings.
+    pub registry: String,
+    /// Its address, by which the answer is remembered.
+    pub endpoint: String,
+    /// The repository that it was asked in; `None` where none could be found out.
+    pub repository: Option<String>,
+    /// How tags are removed there: `untag` or `manifest`.
+    pub removal: String,
+    /// `accepted`, `unsupported`, `denied` or `not-known`.
+    pub answer: String,
+    /// The answer in words, where it was neither accepted nor unsupported.
+    pub message: Option<String>,
+    /// What is known now.
+    pub ability: Option<AbilityView>,
+}
+
+/// Most rights that a text lists as missing.
+const MOST_MISSING: usize = 5;
+
+/// The registries, a few lines each.
+#[must_use]
+pub fn registries_text(registries: &[RegistryStateView]) -> String {
+    let mut out = String::new();
+    for registry in registries {
+        let RegistryStateView { name, kind, endpoint, identity, .. } = registry;
+        let held = match registry.repositories {
+            Some(1) => ", 1 repository".to_owned(),
+            Some(number) => format!(", {} repositories", count(number)),
+            None => String::new(),
+        };
+        line(&mut out, 0, &format!("{name} ({kind}, {endpoint}), read as {identity}{held}"));
+        if let Some(error) = &registry.error {
+            line(&mut out, 1, &format!("UNREAD: {error}"));
+        }
+        if let Some(ability) = &registry.ability {
+            if let Some(found) = &ability.product {
+                line(&mut out, 1, &product(found));
+            }
+            let verdict = if ability.state == "impossible" { "IMPOSSIBLE: " } else { "" };
+            line(&mut out, 1, &format!("removal = \"{}\": {verdict}{}", registry.removal, ability.message));
+        }
+        let yes = |yes: bool, word: &'static str, no: &'static str| if yes { word } else { no };
+        line(
+            &mut out,
+            1,
+            &format!(
+                "push times: {}; manifests without a tag: {}; locks: {}",
+                yes(registry.push_times, "given", "not given"),
+                yes(registry.lists_untagged, "listed", "not listed"),
+                yes(registry.locks, "read", "not read")
+            ),
+        );
+        line(&mut out, 1, &rights(&registry.rights));
+        for note in registry.rights.missing.iter().take(MOST_MISSING) {
+            line(&mut out, 2, &note.message);
+        }
+    }
+    out
+}
+
+fn rights(rights: &RightsView) -> String {
+    let (asked, missing) = (count(rights.asked), count(rights.missing.len() as u64));
+    match rights.state.as_str() {
+        "allowed" => format!("rights: may remove in all of {asked} repositories that were asked about"),
+        "missing" => format!("rights: MISSING in {missing} of {asked} repositories that were asked about"),
+        _ => "rights: the registry does not say whether this identity may remove".to_owned(),
+    }
+}
+
+/// A probe in words.
+#[must_use]
+pub fn probe_text(probe: &ProbeView) -> String {
+    let what = if probe.removal == "untag" { "a tag" } else { "a manifest" };
+    let answered = match (probe.answer.as_str(), &probe.message) {
+        ("accepted", _) => format!("it would delete {what}"),
+        ("unsupported", _) => format!("it refuses to delete {what}"),
+        ("denied", Some(message)) => format!("this identity may not delete there: {message}"),
+        (_, message) => format!("not known: {}", message.as_deref().unwrap_or("its answer proves nothing")),
+    };
+    let mut out = String::new();
+    let ProbeView { registry, endpoint, repository, .. } = probe;
+    let place = repository.as_ref().map(|repository| format!(", asked in {repository}")).unwrap_or_default();
+    line(&mut out, 0, &format!("{registry} ({endpoint}){place}: {answered}"));
+    if let Some(ability) = &probe.ability {
+        line(&mut out, 1, &ability.message);
+    }
+    out
+}
+
+fn line(out: &mut String, indent: usize, words: &str) {
+    let _ = writeln!(out, "{:width$}{}", "", plain(words), width = indent * 2);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ability(state: &str) -> AbilityView {
+        AbilityView {
+            state: state.into(),
+            known_from: "nowhere".into(),
+            known_since: None,
+            product: None,
+            message: "as it is".into(),
+        }
+    }
+
+    #[test]
+    fn a_registry_says_what_it_is_can_do_and_allows() {
+        let mut registry = RegistryStateView {
+            name: "contoso".into(),
+            kind: "distribution".into(),
+            endpoint: "https://r.example".into(),
+            identity: "anonymous".into(),
+            removal: "untag".into(),
+            can_untag: "unknown".into(),
+            ability: Some(ability("not-known")),
+            push_times: false,
+            lists_untagged: false,
+            locks: false,
+            rights: RightsView { state: "not-known".into(), asked: 0, missing: Vec::new() },
+            repositories: Some(1),
+            error: None,
+        };
+        let text = registries_text(std::slice::from_ref(&registry));
+        assert_eq!(
+            text,
+            "contoso (distribution, https://r.example), read as anonymous, 1 repository\n  removal = \"untag\": as it is\n  \
+             push times: not given; manifests without a tag: not listed; locks: not read\n  \
+             rights: the registry does not say whether this identity may remove\n"
+        );
+        registry.ability = Some(ability("impossible"));
+        registry.error = Some("GET https://r.example/v2/_catalog answered 503".into());
+        registry.repositories = None;
+        let note = RegistryNoteView { kind: "missing-rights".into(), repository: None, message: "grant it".into() };
+        registry.rights = RightsView { state: "missing".into(), asked: 12, missing: vec![note] };
+        let text = registries_text(&[registry]);
+        for words in ["UNREAD: GET", "IMPOSSIBLE: as it is", "MISSING in 1 of 12", "\n    grant it"] {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_probe_says_what_was_answered_and_what_is_known_now() {
+        for (answer, message, words) in [
+            ("accepted", None, "it would delete a tag"),
+            ("unsupported", None, "it refuses to delete a tag"),
+            ("denied", Some("DELETE … answered 403"), "may not delete there: DELETE … answered 403"),
+            ("not-known", Some("DELETE … answered 404"), "not known: DELETE … answered 404"),
+        ] {
+            let text = probe_text(&ProbeView {
+                registry: "contoso".into(),
+                endpoint: "https://r.example".into(),
+                repository: Some("app".into()),
+                removal: "untag".into(),
+                answer: answer.into(),
+                message: message.map(str::to_owned),
+                ability: Some(ability("not-known")),
+            });
+            assert!(text.contains(words) && text.ends_with("\n  as it is\n"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Whether registries can remove tags, found out without sending anything that could.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::{House, RunError};
+use crate::apply::{DeleteOrder, Order};
+use crate::domain::{
+    Deletions, Inventory, KnownFrom, Product, Registry, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle,
+    RepositoryName, Skip, UntagEffect, Verdict,
+};
+use crate::engine::Verdicts;
+use crate::registry::{CanUntag, RegistryKind, RegistryReader, RegistrySettings};
+use crate::store::{DeletionAnswer, Experience, StoreError, UntagExperience};
+
+/// What a decision is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A report: rights that are missing are noted, because whoever reads may have others than whoever removes.
+    Report,
+    /// Removals by this very identity: rights that are missing refuse what needs them.
+    Enforce,
+}
+
+/// What the state and the registry itself say of removals there.
+#[derive(Debug, Default)]
+struct Known {
+    /// What untags showed, as far as it still counts.
+    untags: Option<Experience>,
+    /// The first destruction by a mark of an earlier version, which has only the registry's name.
+    marked: Option<Timestamp>,
+    by_tag: Option<(DeletionAnswer, Timestamp)>,
+    by_digest: Option<(DeletionAnswer, Timestamp)>,
+    product: Option<Product>,
+}
+
+impl House {
+    /// Finds out whether removals are possible, only where there is something to remove.
+    pub(super) async fn ask_abilities(
+        &self,
+        inventory: &mut Inventory,
+        verdicts: &Verdicts,
+        deletions: &Deletions,
+        purpose: Purpose,
+    ) -> Result<(), RunError> {
+        let mut expired: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        for verdict in verdicts.tags.iter().filter(|verdict| verdict.verdict == Verdict::Expired) {
+            expired.entry(verdict.at.registry).or_default().insert(verdict.at.repository);
+        }
+        for (registry, found) in (0..).zip(&inventory.registries) {
+            let here = deletions.going().filter(|deletion| deletion.registry == found.name);
+            let named: BTreeSet<&RepositoryName> = here.map(|deletion| &deletion.repository).collect();
+            for (repository, _) in (0..).zip(&found.repositories).filter(|(_, one)| named.contains(&one.name)) {
+                expired.entry(registry).or_default().insert(repository);
+            }
+        }
+        for (registry, repositories) in expired {
+            let Some(found) = inventory.registries.get_mut(registry as usize) else { continue };
+            let Some(reader) = self.readers.get(&found.name) else { continue };
+            let named = repositories.into_iter().filter_map(|at| found.repositories.get(at as usize));
+            let named: Vec<RepositoryName> = named.map(|repository| repository.name.clone()).collect();
+            self.ask_ability(found, &**reader, &named).await?;
+            if purpose == Purpose::Enforce {
+                enforce_rights(found, named.len());
+            }
+            found.clock_ahead = reader.clock().map(|theirs| theirs.duration_since(self.now()));
+        }
+        Ok(())
+    }
+
+    /// Fills in the ability, the product and the missing rights of one registry.
+    pub(super) async fn ask_ability(
+        &self,
+        found: &mut Registry,
+        reader: &dyn RegistryReader,
+        repositories: &[RepositoryName],
+    ) -> Result<(), StoreError> {
+        let (settings, endpoint, now) = (reader.settings(), &found.endpoint, self.now());
+        let known = Known {
+            untags: self.store.untag_experience(endpoint).await?.filter(|known| known.counts_at(now)),
+            marked: self.store.destroys(&found.name).await?,
+            by_tag: self.store.deletion_answer(endpoint, RemovalMethod::Untag, now).await?,
+            by_digest: self.store.deletion_answer(endpoint, RemovalMethod::DeleteManifest, now).await?,
+            product: reader.product().await,
+        };
+        (found.ability, found.known_from) = ability(settings, &known);
+        found.product = known.product;
+        found.missing_rights = reader.missing_rights(repositories).await;
+        Ok(())
+    }
+}
+
+/// Turns missing rights into obstacles. Where they are missing everywhere the registry as a whole has one.
+fn enforce_rights(found: &mut Registry, asked: usize) {
+    let missing = std::mem::take(&mut found.missing_rights);
+    let everywhere = missing.len() >= asked && !matches!(found.ability, RemovalAbility::Impossible(_));
+    match missing.values().next().filter(|_| everywhere).cloned() {
+        Some(first) => found.ability = RemovalAbility::Impossible(first),
+        None => found.obstacles = missing,
+    }
+}
+
+/// Returns whether something that was approved was skipped because the identity may not do it.
+pub(super) fn lacks_rights(
+    inventory: &Inventory,
+    skipped: &[(Order, Skip)],
+    not_deleted: &[(DeleteOrder, Skip)],
+) -> bool {
+    let lacks = |registry: &RegistryName, repository: &RepositoryName| {
+        let found = inventory.registry(registry.as_str());
+        found.is_some_and(|found| {
+            let whole = matches!(&found.ability, RemovalAbility::Impossible(why) if is_of_rights(why));
+            whole || found.obstacles.get(repository).is_some_and(is_of_rights)
+        })
+    };
+    let refused = |skip: &Skip| matches!(skip, Skip::Refused(_));
+    skipped.iter().any(|(order, skip)| refused(skip) && lacks(&order.removal.registry, &order.removal.repository))
+        || not_deleted
+            .iter()
+            .any(|(order, skip)| refused(skip) && lacks(&order.deletion.registry, &order.deletion.repository))
+}
+
+fn is_of_rights(why: &RemovalObstacle) -> bool {
+    matches!(why, RemovalObstacle::Denied { .. } | RemovalObstacle::Unclear { .. })
+}
+
+/// Decides whether a registry can remove tags in the way that its settings choose.
+///
+/// A destruction that was seen comes before the settings: otherwise `can_untag = "yes"` would lose an image in each run.
+/// Then the settings, what untags showed, what the registry tells of itself, and its last answer to a deletion by tag,
+/// which says nothing of the manifest behind it.
+fn ability(settings: &RegistrySettings, known: &Known) -> (RemovalAbility, KnownFrom) {
+    let impossible = RemovalAbility::Impossible;
+    let refuses_all = matches!(known.by_digest, Some((DeletionAnswer::Unsupported, _)));
+    if settings.removal == RemovalMethod::DeleteManifest {
+        return match known.by_digest {
+            Some((DeletionAnswer::Unsupported, at)) => {
+                (impossible(RemovalObstacle::DeletesDisabled), KnownFrom::Answer(at))
+            }
+            Some((DeletionAnswer::Accepted, at)) => (RemovalAbility::Able, KnownFrom::Answer(at)),
+            None => (RemovalAbility::Unknown, KnownFrom::Nowhere),
+        };
+    }
+    let destroyed = known.untags.filter(|known| known.what == UntagExperience::ManifestDestroyed);
+    if let Some(since) = destroyed.map(|known| known.since).or(known.marked) {
+        return (impossible(RemovalObstacle::Destroys { since }), KnownFrom::Removals(since));
+    }
+    match settings.can_untag {
+        CanUntag::Yes => return (RemovalAbility::Able, KnownFrom::Settings),
+        CanUntag::No => return (impossible(RemovalObstacle::Setting), KnownFrom::Settings),
+        CanUntag::Unknown => {}
+    }
+    match known.untags {
+        Some(Experience { what: UntagExperience::ManifestSurvives, last_at, .. }) => {
+            return (RemovalAbility::Able, KnownFrom::Removals(last_at));
+        }
+        Some(Experience { what: UntagExperience::Unsupported, last_at, .. }) => {
+            let obstacle = if refuses_all { RemovalObstacle::DeletesDisabled } else { RemovalObstacle::NoUntag };
+            return (impossible(obstacle), KnownFrom::Answer(last_at));
+        }
+        _ => {}
+    }
+    if settings.kind == RegistryKind::Acr {
+        return (RemovalAbility::Able, KnownFrom::Kind);
+    }
+    match known.product.as_ref().map(|product| product.untag) {
+        Some(UntagEffect::LeavesManifest) => return (RemovalAbility::Able, KnownFrom::Product),
+        Some(UntagEffect::DeletesManifest | UntagEffect::Unsupported) => {
+            let product = known.product.clone().map(RemovalObstacle::Product);
+            return (product.map_or(RemovalAbility::Unknown, impossible), KnownFrom::Product);
+        }
+        Some(UntagEffect::Unknown) | None => {}
+    }
+    match known.by_tag {
+        Some((DeletionAnswer::Accepted, at)) => (RemovalAbility::Able, KnownFrom::Answer(at)),
+        _ => (RemovalAbility::Unknown, KnownFrom::Nowhere),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(day: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + day * 86_400).unwrap()
+    }
+
+    fn settings(kind: RegistryKind, removal: RemovalMethod, can_untag: CanUntag) -> RegistrySettings {
+        let endpoint = "https://registry.example".parse().unwrap();
+        RegistrySettings { removal, can_untag, ..RegistrySettings::of("contoso".parse().unwrap(), kind, endpoint) }
+    }
+
+    fn product(untag: UntagEffect) -> Option<Product> {
+        Some(Product { name: "Example", version: None, sign: "its header", untag, consequence: "it does so" })
+    }
+
+    fn untags(what: UntagExperience) -> Known {
+        Known { untags: Some(Experience { what, since: day(1), last_at: day(2) }), ..Known::default() }
+    }
+
+    #[test]
+    fn what_is_known_best_counts() {
+        use RemovalObstacle::{DeletesDisabled, Destroys, NoUntag, Setting};
+        use UntagExperience::{ManifestDestroyed, ManifestSurvives, Unsupported};
+        let by = |kind, can_untag| settings(kind, RemovalMethod::Untag, can_untag);
+        let plain = by(RegistryKind::Distribution, CanUntag::Unknown);
+        let yes = by(RegistryKind::Distribution, CanUntag::Yes);
+        let no = by(RegistryKind::Distribution, CanUntag::No);
+        let acr = by(RegistryKind::Acr, CanUntag::Unknown);
+        let able = |from| (RemovalAbility::Able, from);
+        let cannot = |why, from| (RemovalAbility::Impossible(why), from);
+        let of_product = |untag| Known { product: product(untag), ..Known::default() };
+        let accepted = Some((DeletionAnswer::Accepted, day(3)));
+        let refused = Some((DeletionAnswer::Unsupported, day(3)));
+        let destroys = cannot(Destroys { since: day(1) }, KnownFrom::Removals(day(1)));
+        for (which, settings, known, expected) in [
+            ("nothing", &plain, Known::default(), (RemovalAbility::Unknown, KnownFrom::Nowhere)),
+            ("yes", &yes, Known::default(), able(KnownFrom::Settings)),
+            ("no", &no, untags(ManifestSurvives), cannot(Setting, KnownFrom::Settings)),
+            ("yes, and it refused", &yes, untags(Unsupported), able(KnownFrom::Settings)),
+            ("yes, and it destroyed", &yes, untags(ManifestDestroyed), destroys.clone()),
+            ("marked by name", &yes, Known { marked: Some(day(1)), ..Known::default() }, destroys.clone()),
+            ("destroyed", &acr, untags(ManifestDestroyed), destroys),
+            ("survives", &plain, untags(ManifestSurvives), able(KnownFrom::Removals(day(2)))),
+            (
+                "survives, whatever the product",
+                &plain,
+                Known { product: product(UntagEffect::DeletesManifest), ..untags(ManifestSurvives) },
+                able(KnownFrom::Removals(day(2))),
+            ),
+            ("refused", &plain, untags(Unsupported), cannot(NoUntag, KnownFrom::Answer(day(2)))),
+            (
+                "refuses all",
+                &plain,
+                Known { by_digest: refused, ..untags(Unsupported) },
+                cannot(DeletesDisabled, KnownFrom::Answer(day(2))),
+            ),
+            ("Azure's", &acr, Known::default(), able(KnownFrom::Kind)),
+            ("leaves", &plain, of_product(UntagEffect::LeavesManifest), able(KnownFrom::Product)),
+            (
+                "accepts, and its product deletes",
+                &plain,
+                Known { by_tag: accepted, ..of_product(UntagEffect::DeletesManifest) },
+                cannot(RemovalObstacle::Product(product(UntagEffect::DeletesManifest).unwrap()), KnownFrom::Product),
+            ),
+            ("some product", &plain, of_product(UntagEffect::Unknown), (RemovalAbility::Unknown, KnownFrom::Nowhere)),
+            ("accepts", &plain, Known { by_tag: accepted, ..Known::default() }, able(KnownFrom::Answer(day(3)))),
+        ] {
+            assert_eq!(ability(settings, &known), expected, "{which}");
+        }
+        let by_manifest = settings(RegistryKind::Distribution, RemovalMethod::DeleteManifest, CanUntag::No);
+        for (by_digest, expected) in [
+            (None, (RemovalAbility::Unknown, KnownFrom::Nowhere)),
+            (accepted, able(KnownFrom::Answer(day(3)))),
+            (refused, cannot(DeletesDisabled, KnownFrom::Answer(day(3)))),
+        ] {
+            let known = Known { by_digest, ..untags(ManifestDestroyed) };
+            assert_eq!(ability(&by_manifest, &known), expected);
+        }
+    }
+
+    #[test]
+    fn missing_rights_refuse_only_what_needs_them() {
+        let denied = |name: &str| RemovalObstacle::Denied { message: format!("may not in {name}") };
+        let missing = |names: &[&str]| -> BTreeMap<RepositoryName, RemovalObstacle> {
+            names.iter().map(|name| (name.parse().unwrap(), denied(name))).collect()
+        };
+        for (names, asked, whole, apart) in
+            [(&["a", "b"][..], 2, Some("a"), &[][..]), (&["b"], 2, None, &["b"]), (&[], 2, None, &[])]
+        {
+            let mut registry = Registry::empty("contoso".parse().unwrap(), "acr");
+            registry.ability = RemovalAbility::Able;
+            registry.missing_rights = missing(names);
+            enforce_rights(&mut registry, asked);
+            let expected = whole.map_or(RemovalAbility::Able, |name| RemovalAbility::Impossible(denied(name)));
+            assert_eq!((registry.ability, registry.obstacles), (expected, missing(apart)), "{names:?}");
+            assert!(registry.missing_rights.is_empty());
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What may be sent where nothing is to be changed: the one list of it for registries, clouds and sources.
+
+use http::Method;
+
+use super::{Ask, RequestError, RequestErrorKind, Transport};
+
+impl Ask {
+    /// Returns whether the request changes nothing at the other side: a GET, a HEAD, or the POST to a token service that
+    /// signing in needs.
+    ///
+    /// Kubernetes has a client of its own, which adds one operation to these (`SelfSubjectAccessReview`).
+    pub(crate) fn only_reads(&self) -> bool {
+        match self.method {
+            Method::GET | Method::HEAD => true,
+            Method::POST => self.signs_in,
+            _ => false,
+        }
+    }
+
+    /// The refusal to send it where only reading is allowed: a fault of ours, which ends before it does harm.
+    pub(crate) fn not_a_read(&self) -> RequestError {
+        let message =
+            format!("{} was not sent: only what reads may be sent here; this is a fault in tagwarden", self.words());
+        RequestError { kind: RequestErrorKind::Settings, message }
+    }
+}
+
+impl Transport {
+    /// The same for a writer, or for whoever sends messages: requests that change something may be sent, too.
+    pub(crate) fn changing(self) -> Self {
+        Self { changes: true, ..self }
+    }
+}

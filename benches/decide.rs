@@ -126,7 +126,8 @@ fn world(now: Timestamp) -> (Rules, Inventory, Claims) {
         kind: "image-references",
         registries: None,
         state: SourceState::Answered {
-            claims: (0..10_000).map(|n| Claim { image: image(n), holder: Arc::clone(&holder) }).collect(),
+            claims: (0..10_000).map(|n| Claim::new(image(n), Arc::clone(&holder))).collect(),
+            unresolved: Vec::new(),
             as_of: None,
             notes: Vec::new(),
         },

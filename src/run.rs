@@ -25,6 +25,7 @@ mod ability;
 mod aftermath;
 mod approved;
 mod compare;
+mod configurations;
 mod deletions;
 mod ended;
 mod evidence;
@@ -300,7 +301,7 @@ impl House {
         self.store.observe(&mut inventory, now).await?;
         let remember = if *scope == Scope::All && at.is_none() { Remember::Yes } else { Remember::No };
         let claims = self.gather(now, evaluated_at, remember).await?;
-        let verdicts = engine::evaluate(&rules, &inventory, &claims, evaluated_at);
+        let verdicts = self.evaluate(&rules, &mut inventory, &claims, evaluated_at).await;
         let mut deletions = considered.decide(&rules, &inventory, &claims, evaluated_at);
         self.ask_abilities(&mut inventory, &verdicts, &deletions, purpose).await?;
         deletions.refusals = engine::refuse_deletions(&rules, &inventory, &deletions);

@@ -46,7 +46,7 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut Reading) -> Option<Regis
         .required(&mut fields, "kind", &entry.at)
         .and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
     let endpoint = reading.required(&mut fields, "endpoint", &entry.at).and_then(|node| endpoint(node, reading));
-    let aliases = fields.get("aliases").map_or(Some(Vec::new()), |node| hosts("aliases", node, reading));
+    let aliases = fields.get("aliases").map_or(Some(Vec::new()), |node| aliases(node, reading));
     let token_hosts = fields.get("token_hosts").map_or(Some(Vec::new()), |node| hosts("token_hosts", node, reading));
     let repositories = fields.get("repositories").map_or(Some(Vec::new()), |node| repositories(node, reading));
     let auth_node = fields.get("auth");
@@ -258,16 +258,36 @@ fn repositories(node: &Node, reading: &mut Reading) -> Option<Vec<RepositoryName
 }
 
 fn hosts(key: &str, node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
+    const HELP: &str = "write the host as it stands in image references, such as `images.contoso.example`";
+    names((key, "that is no host", HELP), node, host_of, reading)
+}
+
+/// Other names of a registry in image references: hosts, or a host with the path under which a cache serves it.
+fn aliases(node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
+    const HELP: &str = "write it as it stands in image references: a host such as `images.contoso.example`, or for a \
+                        cache a host and a path such as `harbor.contoso.example/acr-proxy`";
+    let alias_of = |text: &str| match text.split_once('/') {
+        None => host_of(text),
+        Some((host, path)) => Some(format!("{}/{}", host_of(host)?, path.parse::<RepositoryName>().ok()?)),
+    };
+    names(("aliases", "that is neither a host nor a host with a path", HELP), node, alias_of, reading)
+}
+
+/// The entries of a list as `read` understands them, sorted. `(key, what, help)` says what is wrong with the others.
+fn names(
+    (key, what, help): (&str, &str, &'static str),
+    node: &Node,
+    read: impl Fn(&str) -> Option<String>,
+    reading: &mut Reading,
+) -> Option<Vec<String>> {
     let problems = &mut reading.problems;
     let (texts, mut sound) = read::texts(key, node, problems)?;
     let mut hosts = Vec::new();
     for (text, at) in texts {
-        if let Some(host) = host_of(&text) {
+        if let Some(host) = read(&text) {
             hosts.push(host);
         } else {
-            problems
-                .add(&at, format!("an entry of `{key}` that is no host"))
-                .help("write the host as it stands in image references, such as `images.contoso.example`");
+            problems.add(&at, format!("an entry of `{key}` {what}")).help(help);
             sound = false;
         }
     }

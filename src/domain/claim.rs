@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Hold, ImageReference, RegistryName, SourceName};
+use super::{Hold, Hosts, ImageReference, RegistryName, RepositoryName, SourceName, UnresolvedReference};
 
 /// The answers of all configured sources, by name, and the holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum SourceState {
     Answered {
         /// What it claims, sorted.
         claims: Vec<Claim>,
+        /// Its references that name repositories and leave open which image they mean, sorted.
+        unresolved: Vec<UnresolvedReference>,
         /// The time of the evidence: its own word, else the file's time.
         as_of: Option<Timestamp>,
         /// What a person should know although nothing failed, such as hosts that no registry is known by.
@@ -56,6 +58,24 @@ pub struct Claim {
     pub image: ImageReference,
     /// Who holds it.
     pub holder: Arc<Holder>,
+    /// The way in which the image was named.
+    pub naming: Naming,
+}
+
+/// The way in which a source named an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Naming {
+    /// By the reference, as it was written.
+    #[default]
+    Written,
+    /// By a text that is invalid as it stands; the reference is what it may have been meant to be.
+    Corrected,
+    /// By an image id, a bare digest of a manifest or of a configuration. The container that runs it is known, and these
+    /// are the names, without tag and digest, that its specification and the runtime give the image. Never empty.
+    Paired(Arc<[ImageReference]>),
+    /// By an image id of which no container is known. These are all names in the specification of the object that runs
+    /// it; empty where that has none.
+    Unpaired(Arc<[ImageReference]>),
 }
 
 /// Who holds a claim, with enough to find it by hand.
@@ -131,7 +151,60 @@ pub enum ReleaseStatus {
     Rollback,
 }
 
+impl Claim {
+    /// A claim on what a reference says.
+    #[must_use]
+    pub fn new(image: ImageReference, holder: Arc<Holder>) -> Self {
+        Self { image, holder, naming: Naming::Written }
+    }
+
+    /// Returns true if it names an image by an id alone: a digest that may be a configuration's. Runtimes give an image's id
+    /// without a name; with a name before it a digest is a manifest's.
+    #[must_use]
+    pub fn is_id(&self) -> bool {
+        self.image.repository.is_none() && self.image.digest.is_some()
+    }
+
+    /// The names that came with an image id; empty for other claims, and where none came.
+    #[must_use]
+    pub fn names(&self) -> &[ImageReference] {
+        match &self.naming {
+            Naming::Paired(names) | Naming::Unpaired(names) => names,
+            Naming::Written | Naming::Corrected => &[],
+        }
+    }
+
+    /// Returns true if its digest may be that of an image in `repository`, by the names that came with it. An id without
+    /// any name may be anywhere.
+    #[must_use]
+    pub fn may_mean(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> bool {
+        match self.names() {
+            [] if self.is_id() => true,
+            [] => self.image.may_mean(hosts, repository),
+            names => names.iter().any(|name| name.may_mean(hosts, repository)),
+        }
+    }
+
+    /// Returns true if it names a registry with those names, or could because it names none.
+    #[must_use]
+    pub fn may_name_registry(&self, hosts: Hosts<'_>) -> bool {
+        match self.names() {
+            [] => self.image.may_name_registry(hosts),
+            names => names.iter().any(|name| name.may_name_registry(hosts)),
+        }
+    }
+}
+
 impl SourceAnswer {
+    /// Its references that leave open which image they mean; none where it failed.
+    #[must_use]
+    pub fn unresolved(&self) -> &[UnresolvedReference] {
+        match &self.state {
+            SourceState::Answered { unresolved, .. } => unresolved,
+            SourceState::Failed { .. } => &[],
+        }
+    }
+
     /// Whether it protects the registry of that name.
     #[must_use]
     pub fn covers(&self, registry: &RegistryName) -> bool {
@@ -161,9 +234,11 @@ impl Claims {
         self.holds.sort();
         self.holds.dedup();
         for source in &mut self.sources {
-            if let SourceState::Answered { claims, .. } = &mut source.state {
+            if let SourceState::Answered { claims, unresolved, .. } = &mut source.state {
                 claims.sort();
                 claims.dedup();
+                unresolved.sort();
+                unresolved.dedup();
             }
         }
     }

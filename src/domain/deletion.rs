@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Digest, GapAt, Hold, Holder, Lock, Locked, Manifest, PolicyName, Refusal, RegistryName, RepositoryName, SourceName,
-    TagName,
+    Digest, GapAt, Hold, Holder, Lock, Locked, Manifest, MaybeClaimed, PolicyName, Refusal, RegistryName,
+    RepositoryName, SourceName, TagName, Unresolved,
 };
 
 /// A manifest that Tagwarden took tags from, as the journal tells it.
@@ -127,13 +127,10 @@ pub enum Stay {
         /// Who holds the claim.
         holder: Arc<Holder>,
     },
-    /// A source claims a bare digest that no manifest has: perhaps that of the configuration of an image in it.
-    MaybeClaimed {
-        /// The source.
-        source: SourceName,
-        /// That digest.
-        digest: Digest,
-    },
+    /// A source claims a digest that may be that of an image in it.
+    MaybeClaimed(Arc<MaybeClaimed>),
+    /// A source names its repository and leaves open which image of it.
+    UnresolvedReference(Arc<Unresolved>),
     /// The registry has locked it, an image in it, or its repository.
     Locked {
         /// What carries the lock.
@@ -203,7 +200,8 @@ impl Stay {
             Self::Gap(_) => "gap",
             Self::Held(_) => "held",
             Self::Claimed { .. } => "claimed",
-            Self::MaybeClaimed { .. } => "maybe-claimed",
+            Self::MaybeClaimed(_) => "maybe-claimed",
+            Self::UnresolvedReference(_) => "unresolved-reference",
             Self::Locked { .. } => "locked",
             Self::Contained(_) => "contained",
             Self::ReferredTo(_) => "referred-to",

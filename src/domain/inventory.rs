@@ -1,13 +1,13 @@
 //! What the registries hold, as read at one time, with what could not be read as data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Digest, KnownFrom, Moment, Original, Particulars, Product, RegistryName, RemovalAbility, RemovalObstacle,
+    Digest, Hosts, KnownFrom, Moment, Original, Particulars, Product, RegistryName, RemovalAbility, RemovalObstacle,
     RepositoryName, TagName,
 };
 
@@ -27,8 +27,11 @@ pub struct Registry {
     pub kind: &'static str,
     /// Its address, scheme included.
     pub endpoint: String,
-    /// The hosts by which image references name it (endpoint and aliases), lower case, with the port where there is one.
+    /// The names by which image references mean it (endpoint and aliases): lower-case hosts, with the port where there
+    /// is one, or such a host with the path of a cache behind it.
     pub hosts: Vec<String>,
+    /// The names of the other registries of the settings, read or not.
+    pub other_hosts: Vec<String>,
     /// As whom it was read, in words: `anonymous`, `user ci-reader`.
     pub identity: String,
     /// How a tag is removed here.
@@ -82,6 +85,9 @@ pub struct Repository {
     /// Those of the manifests that were looked for by their digest (see `registry::LookFor`) that are there; when the
     /// registry says that they last changed. They stand in `manifests`, too.
     pub untagged: BTreeMap<Digest, Option<Timestamp>>,
+    /// Those of the manifests that indexes list beside their images and for no platform, such as attestations, and that
+    /// have no tag: no container ever runs one. Only kept where manifests are listed without being read.
+    pub attached: BTreeSet<Digest>,
     /// What could not be read here.
     pub gaps: Vec<Gap>,
     /// A lock on the whole repository.
@@ -132,8 +138,8 @@ pub struct Manifest {
 pub enum Depth {
     /// Its bytes: everything is known.
     Whole,
-    /// What the registry lists of it: type and lock. Its configuration, its blobs and its subject are unknown; it is no
-    /// index.
+    /// What the registry lists of it: type and lock. Its blobs and its subject are unknown, and so is its configuration
+    /// unless that was looked for; it is no index.
     Listed {
         /// Bytes of the image by the registry's account, shared layers included; nothing where it does not say.
         image_size: Option<u64>,
@@ -212,6 +218,8 @@ pub enum GapAt {
     Manifest(Digest),
     /// When an image was created; nothing else is missing.
     Created(Digest),
+    /// Which configuration an image has; nothing else is missing.
+    Configuration(Digest),
     /// What refers to a manifest.
     Referrers(Digest),
 }
@@ -225,7 +233,11 @@ impl Gap {
     pub fn blocks_repository(&self) -> bool {
         match self.at {
             GapAt::TagList | GapAt::ManifestList | GapAt::Tag(_) | GapAt::Manifest(_) | GapAt::Referrers(_) => true,
-            GapAt::Catalogue | GapAt::Particulars | GapAt::VanishedTag(_) | GapAt::Created(_) => false,
+            GapAt::Catalogue
+            | GapAt::Particulars
+            | GapAt::VanishedTag(_)
+            | GapAt::Created(_)
+            | GapAt::Configuration(_) => false,
         }
     }
 }
@@ -240,6 +252,7 @@ impl fmt::Display for GapAt {
             Self::VanishedTag(tag) | Self::Tag(tag) => write!(f, "tag {tag}"),
             Self::Manifest(digest) => write!(f, "manifest {digest}"),
             Self::Created(digest) => write!(f, "creation time of {digest}"),
+            Self::Configuration(digest) => write!(f, "configuration of {digest}"),
             Self::Referrers(digest) => write!(f, "referrers of {digest}"),
         }
     }
@@ -254,6 +267,16 @@ impl Lock {
             Self::Write => "write",
             Self::DeleteAndWrite => "delete+write",
         }
+    }
+}
+
+impl Manifest {
+    /// Returns true if the digest of its configuration is unknown. Docker's schema 1 has none: the configuration that a
+    /// runtime makes of it is in no registry.
+    #[must_use]
+    pub fn hides_configuration(&self) -> bool {
+        self.config.is_none()
+            && (self.depth != Depth::Whole || self.media_type.contains("docker.distribution.manifest.v1+"))
     }
 }
 
@@ -312,6 +335,7 @@ impl Registry {
             kind,
             endpoint: String::new(),
             hosts: Vec::new(),
+            other_hosts: Vec::new(),
             identity: String::new(),
             removal: RemovalMethod::Untag,
             ability: RemovalAbility::NotAsked,
@@ -326,6 +350,12 @@ impl Registry {
             repositories: Vec::new(),
             gaps: Vec::new(),
         }
+    }
+
+    /// Returns the names by which image references mean it.
+    #[must_use]
+    pub fn names(&self) -> Hosts<'_> {
+        Hosts::new(&self.hosts, &self.other_hosts)
     }
 
     /// The repository of that name (the list is sorted).
@@ -346,6 +376,7 @@ impl Repository {
             originals: BTreeMap::new(),
             manifests: BTreeMap::new(),
             untagged: BTreeMap::new(),
+            attached: BTreeSet::new(),
             gaps: Vec::new(),
             lock: None,
         }
@@ -357,6 +388,12 @@ impl Repository {
         self.gaps.shrink_to_fit();
         // Made in one go from a sorted list, a map's nodes are full.
         self.manifests = std::mem::take(&mut self.manifests).into_iter().collect();
+    }
+
+    /// Returns true for the manifest of an image that a container may run, and whose configuration is unknown.
+    #[must_use]
+    pub fn hides_configuration(&self, digest: &Digest) -> bool {
+        self.manifests.get(digest).is_some_and(Manifest::hides_configuration) && !self.attached.contains(digest)
     }
 
     /// The tag of that name (the list is sorted).

@@ -8,6 +8,7 @@ mod cron;
 mod deletion;
 mod digest;
 mod hold;
+mod hosts;
 mod inventory;
 mod journal;
 mod moment;
@@ -20,14 +21,16 @@ mod reasons;
 mod reclaim;
 mod reference;
 mod text;
+mod unresolved;
 mod verdict;
 
 pub use ability::{KnownFrom, Product, RemovalAbility, RemovalObstacle, UntagEffect};
-pub use claim::{Claim, Claims, Holder, Release, ReleaseStatus, SourceAnswer, SourceState};
+pub use claim::{Claim, Claims, Holder, Naming, Release, ReleaseStatus, SourceAnswer, SourceState};
 pub use cron::{Cron, InvalidCron};
 pub use deletion::{Along, Deletion, Deletions, Freed, Role, Stay, TakenTag, Untagged};
 pub use digest::{Digest, InvalidDigest};
 pub use hold::{Held, HeldBy, Hold, HoldOrigin};
+pub use hosts::{Hosts, azure_registry};
 pub use inventory::{
     Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, ManifestNow, Registry, RemovalMethod, Repository, Tag, TagNow,
 };
@@ -45,4 +48,8 @@ pub use reasons::Reasons;
 pub use reclaim::{Bytes, Reclaim, ReclaimSum, RegistryReclaim};
 pub use reference::{ImageReference, InvalidReference};
 pub use text::SharedText;
-pub use verdict::{ClaimMatch, Claimed, Date, Locked, Miss, Reason, TagAt, TagVerdict, Undated, Verdict};
+pub use unresolved::{PathPattern, UnresolvedReference};
+pub use verdict::{
+    ClaimMatch, Claimed, Date, Doubt, Locked, MaybeClaimed, Miss, Reason, TagAt, TagVerdict, Undated, Unresolved,
+    Verdict,
+};

@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use super::{Digest, RepositoryName, TagName};
+use super::hosts::is_docker_hub;
+use super::{Digest, Hosts, RepositoryName, TagName};
 
 /// A reference to an image: `[host/]repository[:tag][@digest]`, or a bare digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,42 +32,34 @@ pub struct InvalidReference {
 }
 
 impl ImageReference {
-    /// Whether it names that repository of a registry known by `hosts` (lower case).
+    /// Returns the repositories that it may mean in a registry, or none where it means another registry.
     ///
-    /// A reference without a host names the repository of that path in *every* registry: container runtimes would read
-    /// it as Docker Hub's, but people write release records by hand, and a kept tag costs little. Docker Hub's own
-    /// short names (`nginx` for `library/nginx`) count for registries that are Docker Hub.
-    #[must_use]
-    pub fn names(&self, hosts: &[String], repository: &RepositoryName) -> bool {
-        let Some(path) = &self.repository else { return false };
-        match &self.host {
-            Some(host) => path == repository && is_known(hosts, host),
-            None => {
-                path == repository
-                    || (hosts.iter().any(|host| is_docker_hub(host))
-                        && repository.as_str().strip_prefix("library/") == Some(path.as_str()))
-            }
-        }
+    /// A reference without a host means the repository of that path in *every* registry: container runtimes would read
+    /// it as Docker Hub's, but people write release records by hand, and a kept tag costs little.
+    pub fn paths_in<'r>(&'r self, hosts: Hosts<'_>) -> impl Iterator<Item = &'r str> {
+        let path = self.repository.as_ref().map(RepositoryName::as_str);
+        let named = self.host.as_ref().zip(path).and_then(|(host, path)| hosts.path_in(host, path));
+        let without = path.filter(|_| self.host.is_none()).into_iter();
+        named.into_iter().chain(without.flat_map(move |path| hosts.paths_without_host(path).collect::<Vec<_>>()))
     }
 
-    /// Whether it names a registry known by `hosts` (lower case), or could because it names none.
+    /// Returns true if it names that repository of a registry. Docker Hub's own short names (`nginx` for `library/nginx`) count
+    /// for registries that are Docker Hub.
     #[must_use]
-    pub fn may_name_registry(&self, hosts: &[String]) -> bool {
-        self.host.as_ref().is_none_or(|host| is_known(hosts, host))
+    pub fn names(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> bool {
+        let short = || {
+            self.host.is_none()
+                && hosts.are_docker_hub()
+                && repository.as_str().strip_prefix("library/") == self.repository.as_ref().map(RepositoryName::as_str)
+        };
+        self.paths_in(hosts).any(|path| path == repository.as_str()) || self.repository.is_some() && short()
     }
-}
 
-/// Whether a registry known by `hosts` is meant by `host`. Docker Hub's hosts are one.
-fn is_known(hosts: &[String], host: &str) -> bool {
-    hosts.iter().any(|known| without_default_port(known) == host || is_docker_hub(known) && is_docker_hub(host))
-}
-
-fn is_docker_hub(host: &str) -> bool {
-    matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
-}
-
-fn without_default_port(host: &str) -> &str {
-    host.strip_suffix(":443").unwrap_or(host)
+    /// Returns true if it names a registry, or could because it names none.
+    #[must_use]
+    pub fn may_name_registry(&self, hosts: Hosts<'_>) -> bool {
+        self.host.is_none() || self.paths_in(hosts).next().is_some()
+    }
 }
 
 impl ImageReference {
@@ -139,7 +132,7 @@ fn bare_digest(text: &str) -> Option<Digest> {
 
 /// The first segment of a reference is a host if it has a dot or a port, is `localhost`, or has an upper-case letter
 /// (which no repository has), as in the reference grammar of distribution.
-fn is_host(segment: &str) -> bool {
+pub(super) fn is_host(segment: &str) -> bool {
     segment.contains(['.', ':']) || segment == "localhost" || segment.bytes().any(|b| b.is_ascii_uppercase())
 }
 
@@ -298,10 +291,17 @@ mod tests {
             ("nginx", "registry-1.docker.io", "library/nginx", true),
             ("docker.io/nginx", "registry-1.docker.io", "library/nginx", true),
             ("nginx", "contoso.azurecr.io", "library/nginx", false),
+            ("registry/shop/api:v1", "registry", "shop/api", true),
+            ("registry/shop/api:v1", "registry", "registry/shop/api", true),
+            ("registry/shop/api:v1", "registry:5000", "shop/api", false),
+            ("contoso.azurecr.io/shop/api:v1", "cache/contoso", "shop/api", false),
+            ("cache/contoso/shop/api:v1", "cache/contoso", "shop/api", true),
+            ("harbor.example/proxy/shop/api:v1", "harbor.example/proxy", "shop/api", true),
+            ("contoso.eastus2.geo.azurecr.io/api:v1", "contoso.azurecr.io", "api", true),
         ];
         for (reference, host, repository, expected) in cases {
             let reference: ImageReference = reference.parse().unwrap();
-            let named = reference.names(&[host.to_owned()], &repository.parse().unwrap());
+            let named = reference.names(Hosts::new(&[host.to_owned()], &[]), &repository.parse().unwrap());
             assert_eq!(named, expected, "{reference} on {host} and {repository}");
         }
     }

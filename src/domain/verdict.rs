@@ -167,14 +167,10 @@ pub enum Reason {
         /// The gap's label.
         kind: &'static str,
     },
-    /// A source claims a bare digest that no manifest has. It may be that of an image's configuration, and what the
-    /// configuration of this one is was not read.
-    MaybeClaimed {
-        /// The source.
-        source: SourceName,
-        /// The first such digest that it claims.
-        digest: Box<Digest>,
-    },
+    /// A source claims a digest that may be this image's.
+    MaybeClaimed(Arc<MaybeClaimed>),
+    /// A source names its repository and leaves open which image of it.
+    UnresolvedReference(Arc<Unresolved>),
     /// The policy selects it and no rule of the policy keeps it.
     LetGo {
         /// The policy.
@@ -239,6 +235,53 @@ pub struct Claimed {
     pub reference: Arc<str>,
     /// Who holds it.
     pub holder: Arc<Holder>,
+}
+
+/// A claim on a digest of which it cannot be said whether it is an image's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MaybeClaimed {
+    /// The source.
+    pub source: SourceName,
+    /// The digest that it claims.
+    pub digest: Digest,
+    /// The cause of the doubt.
+    pub doubt: Doubt,
+    /// The holder of the claim.
+    pub holder: Arc<Holder>,
+}
+
+/// The cause of a doubt about a digest being an image's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Doubt {
+    /// It is an image id that came with the name of the repository, and the image's configuration was not read.
+    Unread,
+    /// It is an image id of which no container is known, and the image's configuration was not read.
+    Unpaired,
+    /// It is a digest of another algorithm than those by which the registry knows the image.
+    Algorithm,
+}
+
+/// A reference that leaves open which image of a repository it means.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unresolved {
+    /// The source.
+    pub source: SourceName,
+    /// The text as the source has it.
+    pub text: Arc<str>,
+    /// Where it stands.
+    pub holder: Arc<Holder>,
+}
+
+impl Doubt {
+    /// The label used in reports: `configuration-unread`, `no-container`, `other-algorithm`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unread => "configuration-unread",
+            Self::Unpaired => "no-container",
+            Self::Algorithm => "other-algorithm",
+        }
+    }
 }
 
 /// How a claim reaches a tag.
@@ -357,7 +400,9 @@ impl Reason {
             | Self::KeptMatching { .. }
             | Self::Undated { .. }
             | Self::NotAVersion { .. } => Verdict::Retained,
-            Self::SourceFailed { .. } | Self::Gap { .. } | Self::MaybeClaimed { .. } => Verdict::Undecided,
+            Self::SourceFailed { .. } | Self::Gap { .. } | Self::MaybeClaimed(_) | Self::UnresolvedReference(_) => {
+                Verdict::Undecided
+            }
             Self::LetGo { .. } | Self::CompanionOfExpired { .. } => Verdict::Expired,
         }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::evaluate::Found;
 use super::graph::{Graph, Node};
 use crate::domain::{
-    Claim, ClaimMatch, Claimed, Claims, Depth, Digest, Drift, GapAt, Inventory, Reason, Registry, Repository,
-    SourceAnswer, SourceName, Stay, TagName,
+    Claim, ClaimMatch, Claimed, Claims, Digest, Drift, GapAt, Reason, Registry, Repository, SourceAnswer, SourceName,
+    Stay, TagName,
 };
 
 /// A claim with its source and the text that it is shown by.
@@ -74,10 +74,10 @@ impl<'a> ClaimIndex<'a> {
             if let Some(digest) = &claim.image.digest {
                 found.by_digest.entry(digest).or_default().push(told);
             }
-            if let (Some(path), Some(tag)) = (&claim.image.repository, &claim.image.tag)
-                && claim.image.may_name_registry(&registry.hosts)
-            {
-                found.by_path.entry(path.as_str()).or_default().entry(tag).or_default().push(told);
+            if let Some(tag) = &claim.image.tag {
+                for path in claim.image.paths_in(registry.names()) {
+                    found.by_path.entry(path).or_default().entry(tag).or_default().push(told);
+                }
             }
         }
         found
@@ -108,7 +108,7 @@ impl<'a> ClaimIndex<'a> {
         let path = repository.name.as_str();
         let short = path.strip_prefix("library/");
         for by_tag in [Some(path), short].into_iter().flatten().filter_map(|path| self.by_path.get(path)) {
-            let names = |told: &&Told<'a>| told.claim.image.names(&registry.hosts, &repository.name);
+            let names = |told: &&Told<'a>| told.claim.image.names(registry.names(), &repository.name);
             let mut there = HashSet::new();
             for (position, tag) in (0..).zip(&repository.tags) {
                 let Some(told) = by_tag.get(&tag.name) else { continue };
@@ -173,7 +173,7 @@ impl<'a> ClaimIndex<'a> {
         let paths = [Some(path), path.strip_prefix("library/")];
         let here: Vec<&ByTag<'a>> = paths.into_iter().flatten().filter_map(|path| self.by_path.get(path)).collect();
         let named = tags.flat_map(|tag| here.iter().filter_map(move |by_tag| by_tag.get(tag))).flatten();
-        let named = named.filter(|told| told.claim.image.names(&registry.hosts, &repository.name));
+        let named = named.filter(|told| told.claim.image.names(registry.names(), &repository.name));
         let digests = digests.filter_map(|digest| self.by_digest.get(digest)).flatten();
         let mut found: Vec<Told<'a>> = named.chain(digests).copied().collect();
         found.sort_by(|a, b| (a.source, a.claim).cmp(&(b.source, b.claim)));
@@ -189,40 +189,11 @@ impl<'a> ClaimIndex<'a> {
         }
         let there: HashSet<&str> = registry.repositories.iter().map(|repository| repository.name.as_str()).collect();
         let gone = self.by_path.iter().filter(|(path, _)| !there.contains(*path));
-        for told in gone.flat_map(|(_, by_tag)| by_tag.values()).flatten() {
+        let gone = gone.flat_map(|(path, by_tag)| by_tag.values().flatten().map(move |told| (path, told)));
+        for (path, told) in gone {
             let image = &told.claim.image;
-            if let (Some(_), Some(_), Some(path)) = (&image.host, &image.digest, &image.repository) {
-                drift.push(told.drift(registry, &Repository::empty(path.clone()), None));
-            }
-        }
-    }
-}
-
-/// For each source that covers a registry and claims a bare digest that no manifest has, anywhere: what that says of
-/// images whose configuration was not read. (A digest with a name before it is a manifest's: runtimes give an image's
-/// id, the digest of its configuration, without a name.)
-pub(super) fn unplaced(inventory: &Inventory, registry: &Registry, claims: &Claims) -> Vec<Reason> {
-    let manifests = || inventory.registries.iter().flat_map(|registry| &registry.repositories);
-    let known = |digest: &Digest| manifests().any(|repository| repository.manifests.contains_key(digest));
-    let covering = claims.sources.iter().filter(|source| source.covers(&registry.name));
-    let reason = |source: &SourceAnswer| {
-        let bare = source.claims().iter().filter(|claim| claim.image.repository.is_none());
-        let digest = bare.filter_map(|claim| claim.image.digest.as_ref()).filter(|digest| !known(digest)).min()?;
-        Some(Reason::MaybeClaimed { source: source.name.clone(), digest: digest.clone().into() })
-    };
-    covering.filter_map(reason).collect()
-}
-
-/// Says of every tag whose image's configuration is unknown, or that of an image inside its index, that it may be claimed.
-pub(super) fn may_be_claimed(unplaced: &[Reason], graph: &Graph<'_>, found: &mut Found) {
-    if unplaced.is_empty() {
-        return;
-    }
-    let listed = |&node: &Node| graph.manifest(node).is_some_and(|manifest| manifest.depth != Depth::Whole);
-    for node in graph.nodes().filter(listed) {
-        for place in std::iter::once(node).chain(graph.ancestors(node)) {
-            for (tag, reason) in graph.tags(place).flat_map(|tag| unplaced.iter().map(move |reason| (tag, reason))) {
-                found.say(tag, reason.clone());
+            if let (Some(_), Some(_), Ok(path)) = (&image.host, &image.digest, path.parse()) {
+                drift.push(told.drift(registry, &Repository::empty(path), None));
             }
         }
     }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::claims::{ClaimIndex, Told, texts, unplaced};
+use super::claims::{ClaimIndex, Told, texts};
 use super::companion::{companion_subject, companions};
+use super::doubts::{Doubts, DoubtsHere};
 use super::freed::freed;
 use super::grace::{Grace, grace, speaks, voices};
 use super::graph::{Graph, Node, Ties, index};
 use super::holds::HoldIndex;
 use crate::domain::{
-    Along, Claims, Deletion, Deletions, Depth, Digest, Gap, GapAt, Inventory, Locked, PolicyMode, PolicyName, Reason,
+    Along, Claims, Deletion, Deletions, Digest, Gap, GapAt, Inventory, Locked, Manifest, PolicyMode, PolicyName,
     Registry, RegistryName, Repository, RepositoryName, Role, Rules, SourceName, Stay, TagName, Untagged,
 };
 
@@ -67,7 +68,7 @@ struct RegistryGround<'a> {
     registry: &'a Registry,
     claims: ClaimIndex<'a>,
     holds: HoldIndex<'a>,
-    unplaced: Vec<(SourceName, Digest)>,
+    doubts: Doubts<'a>,
     failed: Vec<&'a SourceName>,
 }
 
@@ -80,17 +81,13 @@ impl<'a> RegistryGround<'a> {
         texts: &'a [Arc<str>],
         now: Timestamp,
     ) -> Self {
-        let unplaced = unplaced(inventory, registry, claims).into_iter().filter_map(|reason| match reason {
-            Reason::MaybeClaimed { source, digest } => Some((source, *digest)),
-            _ => None,
-        });
         let failed = claims.sources.iter().filter(|source| source.failed() && source.covers(&registry.name));
         Self {
             rules,
             registry,
             claims: ClaimIndex::new(registry, claims, texts),
             holds: HoldIndex::new(registry, claims, now),
-            unplaced: unplaced.collect(),
+            doubts: Doubts::new(inventory, registry, claims),
             failed: failed.map(|source| &source.name).collect(),
         }
     }
@@ -108,7 +105,8 @@ impl<'a> RegistryGround<'a> {
         for companion in &companions {
             accompanied.entry(&companion.subject).or_default().push(companion.tag);
         }
-        let site = Site { ground: self, repository, graph: Graph::new(repository, &companions), accompanied };
+        let graph = Graph::new(repository, &companions);
+        let site = Site { ground: self, repository, graph, accompanied, doubts: self.doubts.on(repository) };
         let mut looked: Vec<Looked<'_>> = Vec::new();
         let mut waiting = BTreeSet::new();
         for (&digest, &untagged) in untagged {
@@ -196,6 +194,7 @@ struct Site<'a, 'g> {
     graph: Graph<'g>,
     /// The tags of signatures and the like, by the image that they accompany.
     accompanied: BTreeMap<&'g Digest, Vec<u32>>,
+    doubts: DoubtsHere<'a>,
 }
 
 impl Site<'_, '_> {
@@ -226,18 +225,14 @@ impl Site<'_, '_> {
         stays.extend(held.into_iter().take(MOST_NAMED).map(|hold| Stay::Held(Arc::clone(hold))));
         let claimed = ground.claims.on(ground.registry, self.repository, tags(), digests.iter().copied());
         stays.extend(claimed.into_iter().take(MOST_NAMED).map(Told::stay));
-        let unread = within.iter().any(|&inner| {
-            let known = Some(inner) == node && untagged.manifest.is_some();
-            !known && self.graph.manifest(inner).is_none_or(|manifest| manifest.depth != Depth::Whole)
-        });
-        if unread {
-            stays.extend(
-                ground
-                    .unplaced
-                    .iter()
-                    .map(|(source, digest)| Stay::MaybeClaimed { source: source.clone(), digest: digest.clone() }),
-            );
-        }
+        let manifests: Vec<(&Digest, Option<&Manifest>)> = within
+            .iter()
+            .map(|&inner| {
+                let known = untagged.manifest.as_ref().filter(|_| Some(inner) == node);
+                (self.graph.digest(inner), known.or_else(|| self.graph.manifest(inner)))
+            })
+            .collect();
+        stays.extend(self.doubts.stays(&manifests));
         let locks = within.iter().filter_map(|&inner| self.graph.manifest(inner)?.lock);
         stays.extend(locks.take(1).map(|lock| Stay::Locked { on: Locked::Manifest, lock }));
         let accompanied = self.accompanied.get(&untagged.digest).into_iter().flatten();
@@ -371,9 +366,9 @@ impl Site<'_, '_> {
         let digests: Vec<&Digest> = digests.collect();
         let held_here = ground.holds.on(&self.repository.name, std::iter::empty(), digests.iter().copied());
         let claimed = ground.claims.on(ground.registry, self.repository, std::iter::empty(), digests.into_iter());
-        let unread = manifests().any(|manifest| manifest.is_none_or(|manifest| manifest.depth != Depth::Whole));
+        let all: Vec<_> = within.iter().map(|&inner| (self.graph.digest(inner), self.graph.manifest(inner))).collect();
         let locked = manifests().flatten().any(|manifest| manifest.lock.is_some());
-        let perhaps = unread && !ground.unplaced.is_empty();
+        let perhaps = !self.doubts.stays(&all).is_empty();
         claimed.is_empty()
             && held_here.is_empty()
             && !locked

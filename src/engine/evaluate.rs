@@ -5,18 +5,19 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
-use super::Verdicts;
-use super::claims::{ClaimIndex, may_be_claimed, texts, unplaced};
+use super::claims::{ClaimIndex, texts};
 use super::companion::{Companion, companions};
 use super::date::date;
+use super::doubts::Doubts;
 use super::graph::{Graph, index};
 use super::holds::HoldIndex;
 use super::keep::weigh;
 use super::protect::protect;
 use super::select::{Candidate, select, speaks_of};
+use super::{UnreadConfiguration, Verdicts};
 use crate::domain::{
-    Claims, Drift, Gap, GapAt, Inventory, Locked, Policy, PolicyName, Reason, Reasons, Registry, Repository, Rules,
-    SourceName, TagAt, TagName, TagVerdict, Verdict,
+    Claims, Doubt, Drift, Gap, GapAt, Inventory, Locked, Policy, PolicyName, Reason, Reasons, Registry, Repository,
+    Rules, SourceName, TagAt, TagName, TagVerdict, Verdict,
 };
 
 /// Most gaps of other tags that each tag of a repository names. Beyond, only its own are added: one is enough to stay,
@@ -34,7 +35,7 @@ pub fn evaluate(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Time
     let texts = texts(claims);
     let mut policies: Vec<&Policy> = rules.policies.iter().collect();
     policies.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut verdicts = Verdicts { tags: Vec::with_capacity(inventory.tag_count()), drift: Vec::new() };
+    let mut verdicts = Verdicts { tags: Vec::with_capacity(inventory.tag_count()), ..Verdicts::default() };
     for (position, registry) in (0..).zip(&inventory.registries) {
         let scope = RegistryScope {
             rules,
@@ -43,7 +44,7 @@ pub fn evaluate(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Time
             policies: policies.iter().copied().filter(|policy| policy.covers(&registry.name)).collect(),
             claims: ClaimIndex::new(registry, claims, &texts),
             holds: HoldIndex::new(registry, claims, now),
-            unplaced: unplaced(inventory, registry, claims),
+            doubts: Doubts::new(inventory, registry, claims),
             failed: claims
                 .sources
                 .iter()
@@ -74,7 +75,7 @@ struct RegistryScope<'a> {
     policies: Vec<&'a Policy>,
     claims: ClaimIndex<'a>,
     holds: HoldIndex<'a>,
-    unplaced: Vec<Reason>,
+    doubts: Doubts<'a>,
     failed: Vec<&'a SourceName>,
 }
 
@@ -89,10 +90,14 @@ impl RegistryScope<'_> {
         for source in &self.failed {
             found.say_everywhere(&Reason::SourceFailed { source: (*source).clone() });
         }
-        may_be_claimed(&self.unplaced, &graph, &mut found);
         let mut claimed = self.claims.reach(self.registry, repository, &graph, &mut found, &mut verdicts.drift);
         claimed.extend(self.holds.reach(self.registry, repository, &graph, &mut found, &mut verdicts.drift));
+        let doubts = self.doubts.on(repository);
+        doubts.say(&graph, &mut found);
         protect(repository, &graph, &companions, &claimed, self.registry.removal, &mut found);
+        let TagAt { registry, repository, .. } = first;
+        let unread = doubts.needed(&graph, &found).into_iter();
+        verdicts.unread.extend(unread.map(|digest| UnreadConfiguration { registry, repository, digest }));
         found.into_verdicts(first, &mut verdicts.tags);
     }
 
@@ -125,7 +130,12 @@ impl RegistryScope<'_> {
                     let tags = graph.node(digest).into_iter().flat_map(|node| graph.tags(node));
                     tags.for_each(|tag| found.say(tag, reason(gap)));
                 }
-                GapAt::Catalogue | GapAt::Particulars | GapAt::TagList | GapAt::ManifestList | GapAt::Created(_) => {}
+                GapAt::Catalogue
+                | GapAt::Particulars
+                | GapAt::TagList
+                | GapAt::ManifestList
+                | GapAt::Created(_)
+                | GapAt::Configuration(_) => {}
             }
         }
         for (tag, facts) in (0..).zip(&repository.tags) {
@@ -206,6 +216,14 @@ impl Found {
     /// Whether anything found makes a tag stay.
     pub(super) fn stays(&self, tag: u32) -> bool {
         self.0[index(tag)].stays
+    }
+
+    /// Returns true if nothing keeps a tag but image ids that may be those of configurations which were not read.
+    pub(super) fn waits_for_configurations(&self, tag: u32) -> bool {
+        let of_an_id =
+            |reason: &Reason| matches!(reason, Reason::MaybeClaimed(claimed) if claimed.doubt == Doubt::Unread);
+        let mut keeping = self.0[index(tag)].reasons.iter().filter(|reason| reason.speaks_for() != Verdict::Expired);
+        self.stays(tag) && keeping.all(of_an_id)
     }
 
     /// The tags that stay by what was found.

@@ -13,6 +13,7 @@ mod claims;
 mod companion;
 mod date;
 mod deletions;
+mod doubts;
 mod evaluate;
 mod freed;
 mod grace;
@@ -41,7 +42,7 @@ pub use plan::plan;
 pub use reclaim::reclaim;
 pub use weighing::{Selects, TagWeighed, Weighing, group_of, weighing};
 
-use crate::domain::{Drift, TagAt, TagVerdict};
+use crate::domain::{Digest, Drift, TagAt, TagVerdict};
 
 /// What is decided about an inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,6 +51,20 @@ pub struct Verdicts {
     pub tags: Vec<TagVerdict>,
     /// The records that name a tag and a digest which no longer belong together.
     pub drift: Vec<Drift>,
+    /// The manifests whose configurations would decide about tags that are undecided for want of them, in the
+    /// inventory's order. Whoever reads them, sets them in the inventory and decides again can only learn more.
+    pub unread: Vec<UnreadConfiguration>,
+}
+
+/// A listed manifest whose configuration was not read: positions of its registry and repository, and its digest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnreadConfiguration {
+    /// Position of the registry in the inventory.
+    pub registry: u32,
+    /// Position of the repository in the registry.
+    pub repository: u32,
+    /// The manifest's digest.
+    pub digest: Digest,
 }
 
 impl Verdicts {

@@ -128,7 +128,12 @@ impl FixtureTest {
             registries: None,
             state,
         };
-        let claimed = SourceState::Answered { claims: self.claims.clone(), as_of: None, notes: Vec::new() };
+        let claimed = SourceState::Answered {
+            claims: self.claims.clone(),
+            unresolved: Vec::new(),
+            as_of: None,
+            notes: Vec::new(),
+        };
         let mut sources = vec![answer("claimed", claimed)];
         if self.evidence_missing {
             let message = "the test says `evidence: missing`".into();
@@ -381,7 +386,7 @@ fn tag(entry: &Entry, file: &str, test: &mut FixtureTest, problems: &mut Problem
         };
         let image = ImageReference { host: None, repository: Some(test.repository.name.clone()), tag, digest };
         let line = u32::try_from(line).unwrap_or_default();
-        test.claims.push(Claim { image, holder: Arc::new(Holder::File { path: file.to_owned(), line }) });
+        test.claims.push(Claim::new(image, Arc::new(Holder::File { path: file.to_owned(), line })));
     }
     if let Some(verdict) = expect {
         let because = because.unwrap_or_default();

@@ -79,7 +79,13 @@ pub async fn collect(
         Scope::All => true,
         Scope::Only(only) => only.contains_key(&reader.settings().name),
     });
-    let registries = future::join_all(wanted.map(|reader| registry(&**reader, scope, look_for, cache, progress))).await;
+    let names: Vec<_> = readers.iter().map(|reader| (&reader.settings().name, hosts(reader.settings()))).collect();
+    let registries = wanted.map(|reader| {
+        let others = names.iter().filter(|(name, _)| **name != reader.settings().name);
+        let other_hosts = others.flat_map(|(_, hosts)| hosts.iter().cloned()).collect();
+        registry(&**reader, other_hosts, scope, look_for, cache, progress)
+    });
+    let registries = future::join_all(registries).await;
     let mut inventory = Inventory { registries };
     inventory.sort();
     inventory
@@ -87,6 +93,7 @@ pub async fn collect(
 
 async fn registry(
     reader: &dyn RegistryReader,
+    other_hosts: Vec<String>,
     scope: &Scope,
     look_for: &LookFor,
     cache: &dyn ContentCache,
@@ -131,6 +138,7 @@ async fn registry(
     Registry {
         endpoint: settings.address().to_owned(),
         hosts: hosts(settings),
+        other_hosts,
         identity: reader.identity(),
         removal: settings.removal,
         particulars,
@@ -142,14 +150,18 @@ async fn registry(
     }
 }
 
-/// The hosts by which image references name a registry: its endpoint's, its aliases, and all names of Docker Hub where
-/// it is that. Lower case, with the port where it is not the scheme's own.
+/// The names by which image references mean a registry: its endpoint's host, its aliases, and all names of Docker Hub
+/// where it is that. Lower case, with the port where it is not the scheme's own; an endpoint with `http` and no other
+/// port is also known with its port 80, which references have to write.
 #[must_use]
 pub fn hosts(settings: &RegistrySettings) -> Vec<String> {
     const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
     let mut hosts = vec![host_and_port(&settings.endpoint)];
     if DOCKER_HUB.contains(&hosts[0].as_str()) {
         hosts.extend(DOCKER_HUB.map(str::to_owned));
+    }
+    if settings.endpoint.scheme() == "http" && settings.endpoint.port().is_none() {
+        hosts.push(format!("{}:80", hosts[0]));
     }
     hosts.extend(settings.aliases.iter().map(|alias| alias.to_ascii_lowercase()));
     hosts.sort();

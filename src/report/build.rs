@@ -10,9 +10,10 @@ use super::document::{
     DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RegistryView,
     RemovalView, SCHEMA, SourceView, SummaryView,
 };
+use super::holder::HolderView;
 use super::listing::{Listing, Make};
 use super::particulars::{ParticularsView, undo_seconds, verify};
-use super::reason::{HolderView, ReasonView};
+use super::reason::ReasonView;
 use super::storage::{label, storage};
 use super::{DeletionsView, FindingView, HoldView, ability, notes, obstacle, refusal_message, seal};
 use crate::domain::{

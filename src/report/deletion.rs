@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::build::refusal;
-use super::reason::{HolderView, short};
+use super::holder::HolderView;
+use super::reason::{maybe_claimed, short};
 use super::words::{bytes, count, counted};
 use super::{HoldView, RefusalView};
 use crate::domain::{Deletion, Deletions, Plan, Role, Stay};
@@ -243,9 +244,16 @@ fn message(stay: &Stay) -> String {
         Stay::Claimed { source, reference, holder } => {
             format!("{source} claims {reference}: {}", HolderView::from(&**holder).words())
         }
-        Stay::MaybeClaimed { source, digest } => {
-            let digest = short(&digest.to_string());
-            format!("{source} claims {digest}, which may be the configuration of an image in it")
+        Stay::MaybeClaimed(claimed) => {
+            let (source, digest) = (claimed.source.as_str(), claimed.digest.to_string());
+            maybe_claimed(source, &digest, claimed.doubt.label(), Some(&HolderView::from(&*claimed.holder)))
+        }
+        Stay::UnresolvedReference(unresolved) => {
+            let holder = HolderView::from(&*unresolved.holder).words();
+            format!(
+                "{} has `{}`, which may mean any tag of its repository: {holder}",
+                unresolved.source, unresolved.text
+            )
         }
         Stay::Locked { on, lock } => {
             let what = match on {

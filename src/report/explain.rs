@@ -236,7 +236,10 @@ impl Group {
             | ReasonView::KeptMatching { .. }
             | ReasonView::Undated { .. }
             | ReasonView::NotAVersion { .. } => Self::Keeps,
-            ReasonView::SourceFailed { .. } | ReasonView::Gap { .. } | ReasonView::MaybeClaimed { .. } => Self::Missing,
+            ReasonView::SourceFailed { .. }
+            | ReasonView::Gap { .. }
+            | ReasonView::MaybeClaimed { .. }
+            | ReasonView::UnresolvedReference { .. } => Self::Missing,
             ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => Self::LetsGo,
         }
     }

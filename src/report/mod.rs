@@ -13,6 +13,7 @@ mod explain;
 mod findings;
 mod format;
 mod gone;
+mod holder;
 mod holds;
 mod html;
 mod listing;
@@ -46,6 +47,7 @@ pub use explain::{explanation, explanation_by_rule, explanation_by_rule_json, ex
 pub use findings::{FindingKind, FindingView};
 pub use format::{Format, render, write};
 pub use gone::GoneView;
+pub use holder::HolderView;
 pub use holds::{HoldView, holds_text};
 pub use html::html;
 pub use listing::Listing;
@@ -54,7 +56,7 @@ pub use ran::{
     CircumstancesView, EntryView, RunView, correlation_id, entry_text, outcome_words, run_text, stored_words,
     undo_until, write_run,
 };
-pub use reason::{HolderView, MissView, ReasonView, minute, short};
+pub use reason::{MissView, ReasonView, minute, short};
 pub use registries::{ProbeView, RegistryStateView, RightsView, probe_text, registries_text};
 pub use seal::{Broken, open, seal};
 pub use storage::{RepositoryStorageView, StorageView};

@@ -59,11 +59,18 @@ fn ending(reason: &ReasonView) -> Option<String> {
         ReasonView::NotAVersion { policy } => format!("policy {policy} no longer selects it, or not by version"),
         ReasonView::SourceFailed { source } => format!("source {source} answers and does not claim it"),
         ReasonView::Gap { at, .. } => format!("{at} can be read, and then shows no reason to stay"),
-        ReasonView::MaybeClaimed { source, digest } => format!(
-            "source {source} names an image with {}, or no longer claims it; or the registry's settings say `bytes = \
-             \"exact\"`: it may stand for any image whose manifest was not read",
+        ReasonView::MaybeClaimed { source, digest, doubt, .. } if doubt == "other-algorithm" => format!(
+            "source {source} no longer claims {}, or names it by the algorithm that the registry uses",
             short(digest)
         ),
+        ReasonView::MaybeClaimed { source, digest, .. } => format!(
+            "this image's configuration is read and is not {}, or source {source} no longer reports that id; the \
+             registry's setting `bytes = \"exact\"` reads every configuration",
+            short(digest)
+        ),
+        ReasonView::UnresolvedReference { source, text, holder } => {
+            format!("{} names a tag instead of `{text}`, or is deleted (source {source})", holder.words())
+        }
         ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
     })
 }

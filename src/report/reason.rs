@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::holder::HolderView;
 use super::holds::held_words;
 use super::words::{age, ordinal};
-use crate::domain::{ClaimMatch, Held, HeldBy, Holder, Locked, Miss, Reason, Undated};
+use crate::domain::{ClaimMatch, Held, HeldBy, Locked, Miss, Reason, Undated};
 
 /// One thing that speaks for or against a tag. The variants are those of [`Reason`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +97,16 @@ pub enum ReasonView {
     MaybeClaimed {
         source: String,
         digest: String,
+        #[serde(default)]
+        doubt: String,
+        /// Missing in plans of version 0.1.
+        #[serde(default)]
+        holder: Option<Box<HolderView>>,
+    },
+    UnresolvedReference {
+        source: String,
+        text: String,
+        holder: Box<HolderView>,
     },
     LetGo {
         policy: String,
@@ -117,42 +128,6 @@ pub enum MissView {
     Bucket { period: String, count: u32 },
     NewestPer { version: String, rank: u32, count: u32 },
     Matching {},
-}
-
-/// Who holds a claim. The variants are those of [`Holder`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the variants and fields are those of `domain::Holder`, documented there")]
-pub enum HolderView {
-    Release {
-        file: String,
-        line: u32,
-        service: Option<String>,
-        environment: Option<String>,
-        owner: Option<String>,
-        approved_by: Option<String>,
-        build: Option<String>,
-        branch: Option<String>,
-        released_at: Option<Timestamp>,
-        status: String,
-        keep_until: Option<Timestamp>,
-    },
-    File {
-        file: String,
-        line: u32,
-    },
-    Workload {
-        place: String,
-        namespace: String,
-        workload: String,
-        name: String,
-        container: String,
-    },
-    Hold {
-        by: String,
-        reason: String,
-        until: Timestamp,
-    },
 }
 
 impl From<&Reason> for ReasonView {
@@ -217,9 +192,17 @@ impl From<&Reason> for ReasonView {
             Reason::NotAVersion { policy } => Self::NotAVersion { policy: policy.to_string() },
             Reason::SourceFailed { source } => Self::SourceFailed { source: source.to_string() },
             Reason::Gap { at, kind } => Self::Gap { at: at.to_string(), failure: (*kind).to_owned() },
-            Reason::MaybeClaimed { source, digest } => {
-                Self::MaybeClaimed { source: source.to_string(), digest: digest.to_string() }
-            }
+            Reason::MaybeClaimed(claimed) => Self::MaybeClaimed {
+                source: claimed.source.to_string(),
+                digest: claimed.digest.to_string(),
+                doubt: claimed.doubt.label().to_owned(),
+                holder: Some(Box::new(HolderView::from(&*claimed.holder))),
+            },
+            Reason::UnresolvedReference(unresolved) => Self::UnresolvedReference {
+                source: unresolved.source.to_string(),
+                text: unresolved.text.to_string(),
+                holder: Box::new(HolderView::from(&*unresolved.holder)),
+            },
             Reason::LetGo { policy, misses } => {
                 Self::LetGo { policy: policy.to_string(), misses: misses.iter().map(MissView::from).collect() }
             }
@@ -246,102 +229,12 @@ impl From<&Miss> for MissView {
     }
 }
 
-impl From<&Holder> for HolderView {
-    fn from(holder: &Holder) -> Self {
-        match holder {
-            Holder::Release(release) => Self::Release {
-                file: release.path.clone(),
-                line: release.line,
-                service: release.service.clone(),
-                environment: release.environment.clone(),
-                owner: release.owner.clone(),
-                approved_by: release.approved_by.clone(),
-                build: release.build.clone(),
-                branch: release.branch.clone(),
-                released_at: release.released_at,
-                status: release.status.label().to_owned(),
-                keep_until: release.keep_until,
-            },
-            Holder::File { path, line } => Self::File { file: path.clone(), line: *line },
-            Holder::Hold { by, reason, until } => Self::Hold { by: by.clone(), reason: reason.clone(), until: *until },
-            Holder::Workload { place, namespace, kind, name, container } => Self::Workload {
-                place: place.clone(),
-                namespace: namespace.clone(),
-                workload: kind.clone(),
-                name: name.clone(),
-                container: container.clone(),
-            },
-        }
-    }
-}
-
 fn locked(on: Locked) -> &'static str {
     match on {
         Locked::Tag => "tag",
         Locked::Manifest => "manifest",
         Locked::Repository => "repository",
     }
-}
-
-impl HolderView {
-    /// Who it is, in words that find it by hand.
-    #[must_use]
-    pub fn words(&self) -> String {
-        match self {
-            Self::Release { file, line, .. } => format!("{} ({})", self.group(), place(file, *line)),
-            Self::File { file, line } => place(file, *line),
-            Self::Hold { by, reason, until } => held_words(by, *until, reason),
-            Self::Workload { container, .. } if !container.is_empty() => {
-                format!("{}, container {container}", self.group())
-            }
-            Self::Workload { .. } => self.group(),
-        }
-    }
-
-    /// Whom a report puts together: the same service and environment, file or workload.
-    #[must_use]
-    pub fn group(&self) -> String {
-        match self {
-            Self::Release { service, environment, status, .. } => {
-                let mut words = String::from(if status == "rollback" { "rollback release" } else { "release" });
-                for (before, name) in [(" of ", service), (" in ", environment)] {
-                    if let Some(name) = name {
-                        words.extend([before, name]);
-                    }
-                }
-                words
-            }
-            Self::File { file, .. } => file.clone(),
-            Self::Hold { by, .. } => format!("hold of {by}"),
-            Self::Workload { place, namespace, workload, name, .. } if namespace.is_empty() => {
-                format!("{place}: {workload}/{name}")
-            }
-            Self::Workload { place, namespace, workload, name, .. } => {
-                format!("{place}: {namespace}/{workload}/{name}")
-            }
-        }
-    }
-
-    /// What else a record says about a release: who stands for it and until when it counts.
-    #[must_use]
-    pub fn details(&self) -> Vec<(&'static str, String)> {
-        let Self::Release { owner, approved_by, build, branch, released_at, keep_until, .. } = self else {
-            return Vec::new();
-        };
-        let said = [
-            ("owner", owner.clone()),
-            ("approved by", approved_by.clone()),
-            ("build", build.clone()),
-            ("branch", branch.clone()),
-            ("released", released_at.map(minute)),
-            ("kept until", keep_until.map(minute)),
-        ];
-        said.into_iter().filter_map(|(what, value)| Some((what, value?))).collect()
-    }
-}
-
-fn place(file: &str, line: u32) -> String {
-    if line == 0 { file.to_owned() } else { format!("{file}:{line}") }
 }
 
 impl ReasonView {
@@ -388,6 +281,7 @@ impl ReasonView {
             Self::SourceFailed { .. } => "source-failed",
             Self::Gap { .. } => "gap",
             Self::MaybeClaimed { .. } => "maybe-claimed",
+            Self::UnresolvedReference { .. } => "unresolved-reference",
             Self::LetGo { .. } => "let-go",
             Self::CompanionOfExpired { .. } => "companion-of-expired",
         }
@@ -467,11 +361,12 @@ impl ReasonView {
             }
             Self::SourceFailed { source } => format!("source {source} failed and could have protected it"),
             Self::Gap { at, failure } => format!("{at} could not be read ({failure})"),
-            Self::MaybeClaimed { source, digest } => format!(
-                "{source} claims {} without a name, which no manifest has: it may be the configuration of this image, \
-                 which was not read (`bytes = \"exact\"` for the registry reads it)",
-                short(digest)
-            ),
+            Self::MaybeClaimed { source, digest, doubt, holder } => {
+                maybe_claimed(source, digest, doubt, holder.as_deref())
+            }
+            Self::UnresolvedReference { source, text, holder } => {
+                format!("{source} has `{text}`, which may mean any tag of its repository: {}", holder.words())
+            }
             Self::LetGo { policy, misses } if misses.is_empty() => format!("policy {policy} keeps none"),
             Self::LetGo { policy, misses } => {
                 let misses: Vec<String> = misses.iter().map(MissView::words).collect();
@@ -481,6 +376,25 @@ impl ReasonView {
                 format!("it goes with the image {}, whose last tags policy {policy} lets go", short(subject))
             }
         }
+    }
+}
+
+/// Words for a claim on a digest that may or may not be this image's.
+pub(super) fn maybe_claimed(source: &str, digest: &str, doubt: &str, holder: Option<&HolderView>) -> String {
+    let who = holder.map_or_else(|| source.to_owned(), |holder| format!("{source} ({})", holder.words()));
+    let digest = short(digest);
+    match doubt {
+        "other-algorithm" => format!(
+            "{who} uses {digest}, and the registry knows this image by a digest of another algorithm: it may be the same"
+        ),
+        "no-container" => format!(
+            "{who} reports the image id {digest} without a name: it may be the configuration of this image, which was not \
+             read"
+        ),
+        _ => format!(
+            "{who} reports the image id {digest} for this repository: it may be the configuration of this image, which \
+             was not read (a run reads at most 1,000)"
+        ),
     }
 }
 

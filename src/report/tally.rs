@@ -334,7 +334,8 @@ fn staying(reason: &ReasonView) -> Option<&'static str> {
         ReasonView::NotAVersion { .. } => "is no version",
         ReasonView::SourceFailed { .. } => "a source failed",
         ReasonView::Gap { .. } => "something could not be read",
-        ReasonView::MaybeClaimed { .. } => "a source claims a digest that may be this image's configuration",
+        ReasonView::MaybeClaimed { .. } => "a source claims a digest that may be this image's",
+        ReasonView::UnresolvedReference { .. } => "a source names its repository without a tag",
         ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
     })
 }
@@ -392,7 +393,13 @@ pub(super) fn by_holder(document: &PlanDocument, most: usize) -> (BTreeMap<Strin
 /// The sentences of what is missing about an undecided tag.
 pub(super) fn missing(kept: &KeptView) -> String {
     let is_missing = |reason: &&ReasonView| {
-        matches!(reason, ReasonView::SourceFailed { .. } | ReasonView::Gap { .. } | ReasonView::MaybeClaimed { .. })
+        matches!(
+            reason,
+            ReasonView::SourceFailed { .. }
+                | ReasonView::Gap { .. }
+                | ReasonView::MaybeClaimed { .. }
+                | ReasonView::UnresolvedReference { .. }
+        )
     };
     let gaps = kept.reasons.iter().filter(is_missing);
     gaps.map(ReasonView::sentence).collect::<Vec<_>>().join("; ")

@@ -41,6 +41,8 @@ impl House {
         let mut inventory = registry::collect(&readers, &Scope::All, &LookFor::new(), &self.store, progress).await;
         self.store.observe(&mut inventory, now).await?;
         let claims = self.gather(now, at.unwrap_or(now), Remember::No).await?;
+        // For what the policies of the settings would decide; by others some tags may stay undecided that need not.
+        self.evaluate(&self.rules(), &mut inventory, &claims, at.unwrap_or(now)).await;
         Ok(Facts {
             inventory,
             claims,

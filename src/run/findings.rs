@@ -9,8 +9,8 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 
 use crate::domain::{
-    Claim, Claims, Digest, GapAt, Holder, Inventory, Reason, Registry, RegistryName, Repository, RepositoryName,
-    SourceName, TagAt, TagName,
+    Claim, Claims, Digest, GapAt, Holder, Inventory, Naming, Reason, Registry, RegistryName, Repository,
+    RepositoryName, SourceName, TagAt, TagName,
 };
 use crate::engine::Verdicts;
 use crate::registry::RegistryReader;
@@ -26,7 +26,7 @@ const AT_ONCE: usize = 8;
 struct Used<'a> {
     /// Position of the registry.
     registry: usize,
-    repository: &'a RepositoryName,
+    repository: &'a str,
     tag: Option<&'a TagName>,
     digest: Option<&'a Digest>,
     source: &'a SourceName,
@@ -58,20 +58,25 @@ fn used<'a>(inventory: &'a Inventory, claims: &'a Claims, whole: bool) -> Holder
             if !source.covers(&registry.name) {
                 continue;
             }
-            for Claim { image, holder } in source.claims() {
+            // What a text was probably meant to be is not missed where it is not.
+            for Claim { image, holder, .. } in source.claims().iter().filter(|one| one.naming != Naming::Corrected) {
                 // Without a host it may mean another registry.
-                if !image.may_name_registry(&registry.hosts) || image.host.is_none() && inventory.registries.len() > 1 {
+                if !image.may_name_registry(registry.names()) || image.host.is_none() && inventory.registries.len() > 1
+                {
                     continue;
                 }
-                let Some(path) = &image.repository else { continue };
-                let there = [path.as_str(), &format!("library/{path}")].into_iter().find_map(|path| {
-                    registry.repository(path).filter(|repository| image.names(&registry.hosts, &repository.name))
-                });
+                let paths = || image.paths_in(registry.names());
+                let Some(path) = paths().next() else { continue };
+                let library = format!("library/{path}");
+                let named = |path: &str| {
+                    registry.repository(path).filter(|repository| image.names(registry.names(), &repository.name))
+                };
+                let there = paths().find_map(named).or_else(|| named(&library));
                 let unread = !whole || registry.gaps.iter().any(|gap| gap.at == GapAt::Catalogue);
                 if there.is_none() && unread {
                     continue;
                 }
-                let repository = there.map_or(path, |repository| &repository.name);
+                let repository = there.map_or(path, |repository| repository.name.as_str());
                 let used = Used {
                     registry: position,
                     repository,
@@ -95,11 +100,11 @@ async fn ask(
     let mut open = BTreeSet::new();
     for used in used.keys() {
         let Some(registry) = inventory.registries.get(used.registry) else { continue };
-        let (Some(digest), Some(repository)) = (used.digest, registry.repository(used.repository.as_str())) else {
+        let (Some(digest), Some(repository)) = (used.digest, registry.repository(used.repository)) else {
             continue;
         };
         if !mentions(repository, digest) {
-            open.insert((used.registry, used.repository, digest));
+            open.insert((used.registry, &repository.name, digest));
         }
     }
     let questions = open.into_iter().take(MOST_ASKED).filter_map(|(position, repository, digest)| {
@@ -170,7 +175,10 @@ impl<'a> Shown<'a> {
                 }
             }
         }
-        let unread = repository.gaps.iter().any(|gap| !matches!(gap.at, GapAt::Created(_) | GapAt::Referrers(_)));
+        let unread = repository
+            .gaps
+            .iter()
+            .any(|gap| !matches!(gap.at, GapAt::Created(_) | GapAt::Configuration(_) | GapAt::Referrers(_)));
         Self { position, repository, tags, unread }
     }
 
@@ -201,7 +209,8 @@ fn look(inventory: &Inventory, verdicts: &Verdicts, used: &Holders<'_>, asked: &
         let position = inventory.registries.iter().position(|registry| registry.name == drift.registry);
         if let (Some(registry), Some(actual)) = (position, &drift.actual) {
             let (tag, digest) = (drift.reference.tag.as_ref(), drift.reference.digest.as_ref());
-            let used = Used { registry, repository: &drift.repository, tag, digest, source: &drift.source };
+            let repository = drift.repository.as_str();
+            let used = Used { registry, repository, tag, digest, source: &drift.source };
             drifted.entry(used).or_insert((actual, Vec::new())).1.push(&drift.holder);
         }
     }
@@ -212,12 +221,12 @@ fn look(inventory: &Inventory, verdicts: &Verdicts, used: &Holders<'_>, asked: &
         }
     }
     let mut shown: Option<(usize, Option<Shown<'_>>)> = None;
-    let mut last: Option<(usize, &RepositoryName)> = None;
+    let mut last: Option<(usize, &str)> = None;
     for (used, holders) in used {
         let Some(registry) = inventory.registries.get(used.registry) else { continue };
         // The uses come repository by repository.
         if last.replace((used.registry, used.repository)) != Some((used.registry, used.repository)) {
-            let at = registry.repositories.binary_search_by(|found| found.name.cmp(used.repository)).ok();
+            let at = registry.repositories.binary_search_by(|found| found.name.as_str().cmp(used.repository)).ok();
             let there = at.and_then(|at| Some(Shown::new(at, registry.repositories.get(at)?)));
             shown = Some((used.registry, there));
         }

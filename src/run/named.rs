@@ -3,8 +3,8 @@
 use std::str::FromStr as _;
 
 use super::{House, RunError};
-use crate::domain::{ImageReference, RegistryName, RepositoryName, TagName};
-use crate::registry;
+use crate::domain::{Hosts, ImageReference, RegistryName, RepositoryName, TagName};
+use crate::registry::{self, RegistrySettings};
 use crate::report::{PlanDocument, RunView};
 use crate::store::{RunRecord, StoreErrorKind};
 
@@ -46,6 +46,12 @@ impl House {
         Ok((RunView::new(&record, &journal).under(circumstances), plan))
     }
 
+    /// The names of a registry, and those of the others.
+    fn names_of(&self, settings: &RegistrySettings) -> (Vec<String>, Vec<String>) {
+        let others = self.settings.registries.iter().filter(|other| other.name != settings.name);
+        (registry::hosts(settings), others.flat_map(registry::hosts).collect())
+    }
+
     /// The repository, or the tag, that an image reference or `REGISTRY/REPOSITORY[:TAG]` names.
     ///
     /// # Errors
@@ -56,14 +62,21 @@ impl House {
             let by_name = text.strip_prefix(settings.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
             let reference =
                 ImageReference::as_written(by_name.unwrap_or(text)).map_err(|error| usage(error.problem))?;
+            let (own, others) = self.names_of(settings);
+            // The last of two: what follows the registry's own name.
+            let path = reference.paths_in(Hosts::new(&own, &others)).last();
             let here = by_name.is_some() && reference.host.is_none()
-                || reference.host.is_some() && reference.may_name_registry(&registry::hosts(settings))
+                || reference.host.is_some() && path.is_some()
                 || reference.host.is_none() && self.settings.registries.len() == 1;
             if here {
                 if reference.tag.is_none() && reference.digest.is_some() {
                     return Err(usage("it names a digest; name a tag or a repository".to_owned()));
                 }
-                let repository = reference.repository.ok_or_else(|| usage("it names no repository".to_owned()))?;
+                let repository = match path.and_then(|path| path.parse().ok()) {
+                    Some(repository) if by_name.is_none() => Some(repository),
+                    _ => reference.repository,
+                };
+                let repository = repository.ok_or_else(|| usage("it names no repository".to_owned()))?;
                 return Ok(Named { registry: settings.name.clone(), repository, tag: reference.tag });
             }
         }

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::Facts;
 use crate::domain::{
-    Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Holder, Inventory, Limits, Lock, Manifest, Moment, Original,
-    Registry, Release, ReleaseStatus, RemovalMethod, Repository, SourceAnswer, SourceState, Tag,
+    Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Holder, ImageReference, Inventory, Limits, Lock, Manifest,
+    Moment, Naming, Original, PathPattern, Registry, Release, ReleaseStatus, RemovalMethod, Repository, SourceAnswer,
+    SourceState, Tag, UnresolvedReference,
 };
 use crate::report::{HoldView, HolderView};
 
@@ -45,6 +46,8 @@ struct RecordedRegistry {
     kind: String,
     endpoint: String,
     hosts: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    other_hosts: Vec<String>,
     removal: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<RecordedGap>,
@@ -60,6 +63,9 @@ struct RecordedRepository {
     gaps: Vec<RecordedGap>,
     tags: Vec<RecordedTag>,
     manifests: BTreeMap<String, RecordedManifest>,
+    /// Those of the manifests that indexes list for no platform.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attached: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,7 +114,7 @@ struct RecordedManifest {
 #[derive(Serialize, Deserialize)]
 struct RecordedGap {
     /// What is missing: `catalogue`, `particulars`, `tag-list`, `manifest-list`, `vanished-tag`, `tag`, `manifest`,
-    /// `created` or `referrers`.
+    /// `created`, `configuration` or `referrers`.
     at: String,
     /// Of which tag or digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,6 +136,8 @@ struct RecordedSource {
     as_of: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     claims: Vec<RecordedClaim>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unresolved: Vec<RecordedUnresolved>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -141,6 +149,22 @@ struct RecordedFailure {
 #[derive(Serialize, Deserialize)]
 struct RecordedClaim {
     image: String,
+    holder: HolderView,
+    /// The way in which the image was named, where that was not by its reference: `corrected`, `paired` or `unpaired`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    naming: Option<String>,
+    /// The names that came with an image id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedUnresolved {
+    text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    /// The literal parts of its path.
+    path: Vec<String>,
     holder: HolderView,
 }
 
@@ -234,6 +258,7 @@ impl From<&Registry> for RecordedRegistry {
             kind: registry.kind.to_owned(),
             endpoint: registry.endpoint.clone(),
             hosts: registry.hosts.clone(),
+            other_hosts: registry.other_hosts.clone(),
             removal: registry.removal.label().to_owned(),
             gaps: registry.gaps.iter().map(RecordedGap::from).collect(),
             repositories: registry.repositories.iter().map(RecordedRepository::from).collect(),
@@ -250,6 +275,7 @@ impl RecordedRegistry {
         Ok(Registry {
             endpoint: self.endpoint,
             hosts: self.hosts,
+            other_hosts: self.other_hosts,
             removal: removal.ok_or_else(|| format!("unknown removal `{}`", self.removal))?,
             repositories: repositories?,
             gaps: gaps?,
@@ -267,6 +293,7 @@ impl From<&Repository> for RecordedRepository {
             gaps: repository.gaps.iter().map(RecordedGap::from).collect(),
             tags: repository.tags.iter().map(|tag| RecordedTag::of(tag, repository.originals.get(&tag.name))).collect(),
             manifests: manifests.map(|(digest, one)| (digest.to_string(), RecordedManifest::from(one))).collect(),
+            attached: repository.attached.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -282,6 +309,7 @@ impl RecordedRepository {
             tags: tags?,
             originals: originals?,
             manifests: manifests.collect::<Result<_, String>>()?,
+            attached: self.attached.iter().map(|digest| parsed(digest)).collect::<Result<_, _>>()?,
             gaps: gaps?,
             lock: lock(self.lock.as_deref())?,
             ..Repository::empty(parsed(&self.name)?)
@@ -374,6 +402,7 @@ impl From<&Gap> for RecordedGap {
             GapAt::Tag(tag) => ("tag", Some(tag.to_string())),
             GapAt::Manifest(digest) => ("manifest", Some(digest.to_string())),
             GapAt::Created(digest) => ("created", Some(digest.to_string())),
+            GapAt::Configuration(digest) => ("configuration", Some(digest.to_string())),
             GapAt::Referrers(digest) => ("referrers", Some(digest.to_string())),
         };
         Self { at: at.to_owned(), of, kind: gap.kind.to_owned(), message: gap.message.to_string() }
@@ -392,6 +421,7 @@ impl RecordedGap {
             "tag" => GapAt::Tag(parsed(of)?),
             "manifest" => GapAt::Manifest(parsed(of)?),
             "created" => GapAt::Created(parsed(of)?),
+            "configuration" => GapAt::Configuration(parsed(of)?),
             "referrers" => GapAt::Referrers(parsed(of)?),
             // What is missing must never go missing.
             other => return Err(format!("unknown gap `{other}`")),
@@ -402,8 +432,6 @@ impl RecordedGap {
 
 impl From<&SourceAnswer> for RecordedSource {
     fn from(source: &SourceAnswer) -> Self {
-        let claim =
-            |claim: &Claim| RecordedClaim { image: claim.image.to_string(), holder: HolderView::from(&*claim.holder) };
         let (failure, as_of) = match &source.state {
             SourceState::Answered { as_of, .. } => (None, *as_of),
             SourceState::Failed { kind, message } => {
@@ -417,7 +445,8 @@ impl From<&SourceAnswer> for RecordedSource {
             registries: registries.map(|names| names.iter().map(ToString::to_string).collect()),
             failure,
             as_of,
-            claims: source.claims().iter().map(claim).collect(),
+            claims: source.claims().iter().map(RecordedClaim::from).collect(),
+            unresolved: source.unresolved().iter().map(RecordedUnresolved::from).collect(),
         }
     }
 }
@@ -428,7 +457,8 @@ impl RecordedSource {
             SourceState::Failed { kind: labels.of(&failure.kind), message: failure.message.into() }
         } else {
             let claims = self.claims.into_iter().map(RecordedClaim::read).collect::<Result<_, _>>()?;
-            SourceState::Answered { claims, as_of: self.as_of, notes: Vec::new() }
+            let unresolved = self.unresolved.into_iter().map(RecordedUnresolved::read).collect::<Result<_, _>>()?;
+            SourceState::Answered { claims, unresolved, as_of: self.as_of, notes: Vec::new() }
         };
         let registries = self.registries.map(|names| names.iter().map(|name| parsed(name)).collect());
         Ok(SourceAnswer {
@@ -440,44 +470,93 @@ impl RecordedSource {
     }
 }
 
+impl From<&Claim> for RecordedClaim {
+    fn from(claim: &Claim) -> Self {
+        let naming = match &claim.naming {
+            Naming::Written => None,
+            Naming::Corrected => Some("corrected"),
+            Naming::Paired(_) => Some("paired"),
+            Naming::Unpaired(_) => Some("unpaired"),
+        };
+        let name = |name: &ImageReference| {
+            let path = name.repository.as_ref().map(ToString::to_string).unwrap_or_default();
+            name.host.as_ref().map_or_else(|| path.clone(), |host| format!("{host}/{path}"))
+        };
+        Self {
+            image: claim.image.to_string(),
+            holder: HolderView::from(&*claim.holder),
+            naming: naming.map(str::to_owned),
+            names: claim.names().iter().map(name).collect(),
+        }
+    }
+}
+
 impl RecordedClaim {
     fn read(self) -> Result<Claim, String> {
-        let holder = match self.holder {
-            HolderView::File { file, line } => Holder::File { path: file, line },
-            HolderView::Hold { by, reason, until } => Holder::Hold { by, reason, until },
-            HolderView::Workload { place, namespace, workload, name, container } => {
-                Holder::Workload { place, namespace, kind: workload, name, container }
-            }
-            HolderView::Release {
-                file,
-                line,
-                service,
-                environment,
-                owner,
-                approved_by,
-                build,
-                branch,
-                released_at,
-                status,
-                keep_until,
-            } => Holder::Release(Release {
-                path: file,
-                line,
-                service,
-                environment,
-                owner,
-                approved_by,
-                build,
-                branch,
-                released_at,
-                status: match status.as_str() {
-                    "active" => ReleaseStatus::Active,
-                    "rollback" => ReleaseStatus::Rollback,
-                    other => return Err(format!("unknown status `{other}` of a release")),
-                },
-                keep_until,
-            }),
+        let names = self.names.iter().map(|name| ImageReference::as_written(name).map_err(in_words));
+        let names = names.collect::<Result<Vec<_>, _>>()?.into();
+        let naming = match self.naming.as_deref() {
+            None => Naming::Written,
+            Some("corrected") => Naming::Corrected,
+            Some("paired") => Naming::Paired(names),
+            Some("unpaired") => Naming::Unpaired(names),
+            Some(other) => return Err(format!("unknown naming `{other}` of a claim")),
         };
-        Ok(Claim { image: parsed(&self.image)?, holder: Arc::new(holder) })
+        Ok(Claim { image: parsed(&self.image)?, holder: Arc::new(holder(self.holder)?), naming })
     }
+}
+
+impl From<&UnresolvedReference> for RecordedUnresolved {
+    fn from(unresolved: &UnresolvedReference) -> Self {
+        let UnresolvedReference { text, host, path, holder } = unresolved;
+        let path = path.parts().map(str::to_owned).collect();
+        Self { text: text.to_string(), host: host.clone(), path, holder: HolderView::from(&**holder) }
+    }
+}
+
+impl RecordedUnresolved {
+    fn read(self) -> Result<UnresolvedReference, String> {
+        let parts: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        let (path, holder) = (PathPattern::of(&parts), Arc::new(holder(self.holder)?));
+        Ok(UnresolvedReference { text: self.text.into(), host: self.host, path, holder })
+    }
+}
+
+fn holder(view: HolderView) -> Result<Holder, String> {
+    Ok(match view {
+        HolderView::File { file, line } => Holder::File { path: file, line },
+        HolderView::Hold { by, reason, until } => Holder::Hold { by, reason, until },
+        HolderView::Workload { place, namespace, workload, name, container } => {
+            Holder::Workload { place, namespace, kind: workload, name, container }
+        }
+        HolderView::Release {
+            file,
+            line,
+            service,
+            environment,
+            owner,
+            approved_by,
+            build,
+            branch,
+            released_at,
+            status,
+            keep_until,
+        } => Holder::Release(Release {
+            path: file,
+            line,
+            service,
+            environment,
+            owner,
+            approved_by,
+            build,
+            branch,
+            released_at,
+            status: match status.as_str() {
+                "active" => ReleaseStatus::Active,
+                "rollback" => ReleaseStatus::Rollback,
+                other => return Err(format!("unknown status `{other}` of a release")),
+            },
+            keep_until,
+        }),
+    })
 }

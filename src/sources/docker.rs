@@ -13,8 +13,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use super::invalid::{Read, read};
 use super::{Answer, Source, SourceError, files, told};
-use crate::domain::{Claim, Digest, Holder, ImageReference};
+use crate::domain::{Claim, Digest, Holder, ImageReference, Naming, UnresolvedReference};
 use crate::transport::{Ask, Patience, Peer, RequestError, RequestErrorKind, Transport};
 
 /// Where a host's engine listens.
@@ -139,13 +140,10 @@ impl Source for Docker {
                 answer.notes.push(format!("container {name} was made from no image"));
                 continue;
             }
-            match references(container, images.get(hex(&container.image_id)).copied()) {
-                Ok(references) => {
-                    let holder = Arc::new(holder(&place, name));
-                    let claim = |image| Claim { image, holder: Arc::clone(&holder) };
-                    answer.claims.extend(references.into_iter().map(claim));
-                }
-                Err(what) => problems.push(format!("container {name}: {what}")),
+            let holder = Arc::new(holder(&place, name));
+            let mut found = Found { answer: &mut answer, name, holder };
+            if let Err(what) = found.references(container, images.get(hex(&container.image_id)).copied()) {
+                problems.push(format!("container {name}: {what}"));
             }
         }
         if problems.is_empty() {
@@ -173,38 +171,68 @@ fn hex(id: &str) -> &str {
     id.strip_prefix("sha256:").unwrap_or(id)
 }
 
-/// Everything that a container's image goes by: what it was made from, the tags and digests that the host knows the image
-/// by, and its id, which is the digest of its configuration or of its manifest, depending on how the host stores images.
-///
-/// The id comes with a name wherever there is one, so that it says nothing of images of other names.
-fn references(container: &WireContainer, image: Option<&WireImage>) -> Result<BTreeSet<ImageReference>, String> {
-    let id = hex(&container.image_id);
-    let mut found = BTreeSet::new();
-    // People may have named the image by its id, or by the beginning of it.
-    if !container.image.is_empty() && (id.is_empty() || !id.starts_with(hex(&container.image))) {
-        found.insert(read(&container.image)?);
-    }
-    let tags = image.iter().flat_map(|image| image.repo_tags.iter().flatten());
-    let digests = image.iter().flat_map(|image| image.repo_digests.iter().flatten());
-    for text in tags.chain(digests).filter(|text| !text.starts_with("<none>")) {
-        found.insert(read(text)?);
-    }
-    let mut names: BTreeSet<ImageReference> = found
-        .iter()
-        .filter(|reference| reference.repository.is_some())
-        .map(|reference| ImageReference { tag: None, digest: None, ..reference.clone() })
-        .collect();
-    if names.is_empty() {
-        names.insert(ImageReference { host: None, repository: None, tag: None, digest: None });
-    }
-    let manifest = container.image_manifest_descriptor.as_ref().map(|descriptor| hex(&descriptor.digest));
-    for text in manifest.into_iter().chain(Some(id)).filter(|text| !text.is_empty()) {
-        let digest: Digest = format!("sha256:{text}").parse().map_err(|error| format!("its image: {error}"))?;
-        found.extend(names.iter().map(|name| ImageReference { digest: Some(digest.clone()), ..name.clone() }));
-    }
-    Ok(found)
+/// An answer to which the claims of one container are added.
+struct Found<'a> {
+    answer: &'a mut Answer,
+    name: &'a str,
+    holder: Arc<Holder>,
 }
 
-fn read(text: &str) -> Result<ImageReference, String> {
-    text.parse().map_err(|error| format!("its image: {error}"))
+impl Found<'_> {
+    /// Adds everything that a container's image goes by: what it was made from, the tags and digests that the host knows
+    /// the image by, and its id, which is the digest of its configuration or of its manifest, depending on how the host
+    /// stores images.
+    ///
+    /// With the id go the names by which the host knows the image, so that it says nothing of images of other names.
+    ///
+    /// # Errors
+    /// When the id is not a digest.
+    fn references(&mut self, container: &WireContainer, image: Option<&WireImage>) -> Result<(), String> {
+        let id = hex(&container.image_id);
+        let mut names = BTreeSet::new();
+        // People may have named the image by its id, or by the beginning of it.
+        if !container.image.is_empty() && (id.is_empty() || !id.starts_with(hex(&container.image))) {
+            names.extend(self.text(&container.image));
+        }
+        let tags = image.iter().flat_map(|image| image.repo_tags.iter().flatten());
+        let digests = image.iter().flat_map(|image| image.repo_digests.iter().flatten());
+        for text in tags.chain(digests).filter(|text| !text.starts_with("<none>")) {
+            names.extend(self.text(text));
+        }
+        let names: Arc<[ImageReference]> = names.into_iter().collect();
+        let manifest = container.image_manifest_descriptor.as_ref().map(|descriptor| hex(&descriptor.digest));
+        for text in manifest.into_iter().chain(Some(id)).filter(|text| !text.is_empty()) {
+            let digest: Digest = format!("sha256:{text}").parse().map_err(|error| format!("its image: {error}"))?;
+            let image = ImageReference { host: None, repository: None, tag: None, digest: Some(digest) };
+            let names = Arc::clone(&names);
+            let naming = if names.is_empty() { Naming::Unpaired(names) } else { Naming::Paired(names) };
+            self.answer.claims.push(Claim { naming, ..Claim::new(image, Arc::clone(&self.holder)) });
+        }
+        Ok(())
+    }
+
+    /// Adds what a text names, and gives the name in it without tag and digest. An invalid text is told: nothing was ever
+    /// pulled by it.
+    fn text(&mut self, text: &str) -> Option<ImageReference> {
+        let holder = || Arc::clone(&self.holder);
+        let (image, naming) = match read(text) {
+            Read::Image(image) => (image, Naming::Written),
+            Read::Corrected(image, what) => {
+                self.answer.notes.push(format!("container {}: {what}", self.name));
+                (image, Naming::Corrected)
+            }
+            Read::Unresolved(host, path, what) => {
+                self.answer.notes.push(format!("container {}: {what}", self.name));
+                let unresolved = UnresolvedReference { text: text.into(), host, path, holder: holder() };
+                self.answer.unresolved.push(unresolved);
+                return None;
+            }
+            Read::Invalid(what) => {
+                self.answer.notes.push(format!("container {}: {what}", self.name));
+                return None;
+            }
+        };
+        self.answer.claims.push(Claim { naming, ..Claim::new(image.clone(), holder()) });
+        image.repository.is_some().then_some(ImageReference { tag: None, digest: None, ..image })
+    }
 }

@@ -14,7 +14,7 @@ use super::kubernetes::Kubernetes;
 use super::references_http::HttpReferences;
 use super::release_records::ReleaseRecords;
 use super::{Answer, Source, SourceError, SourceKind, SourceSettings};
-use crate::domain::{Claim, Claims, ImageReference, RegistryName, SourceAnswer, SourceState};
+use crate::domain::{Claim, Claims, Hosts, RegistryName, SourceAnswer, SourceState};
 use crate::transport::Patience;
 
 /// Evidence may be this much ahead of our clock.
@@ -95,17 +95,24 @@ fn judge(
     hosts: &[(RegistryName, Vec<String>)],
     now: Timestamp,
 ) -> Result<SourceState, SourceError> {
-    let Answer { mut claims, as_of, mut notes } = answer;
+    let Answer { mut claims, unresolved, as_of, mut notes } = answer;
     check_age(settings, as_of, now)?;
     claims.sort();
     claims.dedup();
 
     let protects = |name| settings.registries.as_ref().is_none_or(|names: &Vec<RegistryName>| names.contains(name));
-    let names_one = |image: &ImageReference, ours: bool| {
-        hosts.iter().any(|(name, hosts)| (!ours || protects(name)) && image.may_name_registry(hosts))
+    let others: Vec<Vec<String>> = hosts
+        .iter()
+        .map(|(own, _)| hosts.iter().filter(|(name, _)| name != own).flat_map(|(_, hosts)| hosts.clone()).collect())
+        .collect();
+    let names_one = |claim: &Claim, ours: bool| {
+        hosts
+            .iter()
+            .zip(&others)
+            .any(|((name, own), others)| (!ours || protects(name)) && claim.may_name_registry(Hosts::new(own, others)))
     };
-    let relevant = claims.iter().filter(|claim| names_one(&claim.image, true)).count();
-    let unknown = unknown_hosts(claims.iter().filter(|claim| !names_one(&claim.image, false)));
+    let relevant = claims.iter().filter(|claim| names_one(claim, true)).count();
+    let unknown = unknown_hosts(claims.iter().filter(|claim| !names_one(claim, false)));
 
     if relevant == 0 && !settings.allow_empty {
         let message = if claims.is_empty() {
@@ -136,7 +143,7 @@ fn judge(
             listed(&unknown)
         ));
     }
-    Ok(SourceState::Answered { claims, as_of, notes })
+    Ok(SourceState::Answered { claims, unresolved, as_of, notes })
 }
 
 fn check_age(settings: &SourceSettings, as_of: Option<Timestamp>, now: Timestamp) -> Result<(), SourceError> {

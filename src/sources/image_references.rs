@@ -87,7 +87,7 @@ fn read_all(files: &FileSet, hosts: &KnownHosts) -> Result<Answer, SourceError> 
         answer.notes.extend(findings.notes.into_iter().map(place));
         answer.claims.extend(findings.references.into_iter().map(|(image, line)| {
             let holder = Arc::new(Holder::File { path: found.shown.clone(), line });
-            Claim { image, holder }
+            Claim::new(image, holder)
         }));
     }
     if problems.is_empty() {

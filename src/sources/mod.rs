@@ -7,6 +7,7 @@ mod field_path;
 mod files;
 mod gather;
 mod image_references;
+mod invalid;
 mod kubernetes;
 mod reference_scan;
 mod references_http;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::domain::{Claim, RegistryName, SourceName};
+use crate::domain::{Claim, RegistryName, SourceName, UnresolvedReference};
 
 pub use azure::{AzureScope, AzureService, AzureWorkloads};
 pub use docker::{Docker, DockerSocket};
@@ -80,6 +81,8 @@ pub struct FileSet {
 pub struct Answer {
     /// What it claims.
     pub claims: Vec<Claim>,
+    /// Its references that name repositories and leave open which image they mean.
+    pub unresolved: Vec<UnresolvedReference>,
     /// How fresh it is, for `max_age`: by its own word, else by its files' times. Each source says which of several.
     pub as_of: Option<Timestamp>,
     /// What a person should know although nothing failed.

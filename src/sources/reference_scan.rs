@@ -1,14 +1,17 @@
 //! Finding references to known hosts in running text.
 
+use std::collections::BTreeSet;
+
 use regex::Regex;
 
-use crate::domain::ImageReference;
+use crate::domain::{Hosts, ImageReference, azure_registry};
 
-/// The hosts by which the registries are known, ready to be looked for.
+/// The names by which the registries are known, ready to be looked for.
 #[derive(Debug)]
 pub(super) struct KnownHosts {
-    hosts: Vec<String>,
-    /// Any of them up to the slash behind it; nothing where there are none.
+    names: Vec<String>,
+    /// Any of them up to the slash behind it, and every host of Azure Container Registry that one of the registries may
+    /// be known by; `None` where there are no names.
     pattern: Option<Regex>,
 }
 
@@ -24,20 +27,35 @@ pub(super) enum Sighting {
 }
 
 impl KnownHosts {
-    pub(super) fn new(hosts: &[String]) -> Self {
-        let mut hosts: Vec<String> = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-        // The longest first, so that a host with a port is not taken for the one without.
-        hosts.sort_by_key(|host| std::cmp::Reverse(host.len()));
-        let any: Vec<String> = hosts.iter().map(|host| regex::escape(host)).collect();
-        let pattern = format!("(?i)(?:{})(?::443)?/", any.join("|"));
-        let pattern = (!any.is_empty()).then(|| Regex::new(&pattern).expect("escaped hosts are a pattern"));
-        Self { hosts, pattern }
+    pub(super) fn new(names: &[String]) -> Self {
+        let mut names: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        // The longest first, so that a host with a port or a path is not taken for the one without.
+        names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+        let any = names.iter().map(|name| match name.split_once('/') {
+            Some((host, path)) => format!("{}(?::443)?/{}", regex::escape(host), regex::escape(path)),
+            None => format!("{}(?::443)?", regex::escape(name)),
+        });
+        let azure: BTreeSet<&str> = names.iter().filter_map(|name| azure_registry(name)).collect();
+        let azure = azure.iter().map(|registry| {
+            format!(r"{}(?:-[a-z0-9]+)?(?:\.[a-z0-9-]+)*\.azurecr\.(?:io|cn|us)(?::443)?", regex::escape(registry))
+        });
+        let any: Vec<String> = any.chain(azure).collect();
+        let pattern = format!("(?i)(?:{})/", any.join("|"));
+        let pattern = (!any.is_empty()).then(|| Regex::new(&pattern).expect("escaped names are a pattern"));
+        Self { names, pattern }
     }
 
-    /// Whether a text is one of the hosts, alone.
+    /// Returns true if a text is one of the names, alone.
     pub(super) fn is_host(&self, text: &str) -> bool {
         let text = text.to_ascii_lowercase();
-        self.hosts.iter().any(|host| *host == text || text.strip_suffix(":443") == Some(host))
+        let (host, path) = text.split_once('/').unwrap_or((&text, ""));
+        let inside = if path.is_empty() { "x".to_owned() } else { format!("{path}/x") };
+        Hosts::new(&self.names, &[]).path_in(host.strip_suffix(":443").unwrap_or(host), &inside) == Some("x")
+    }
+
+    /// Returns true if a host and a path mean one of the registries.
+    pub(super) fn name(&self, host: &str, path: &str) -> bool {
+        Hosts::new(&self.names, &[]).path_in(host, path).is_some()
     }
 
     /// Whether a text begins with one of the hosts and a slash.
@@ -45,9 +63,9 @@ impl KnownHosts {
         self.pattern.as_ref().and_then(|pattern| pattern.find(text)).is_some_and(|found| found.start() == 0)
     }
 
-    /// Whether one of the hosts and a slash stand anywhere in a text.
-    pub(super) fn stand_in(&self, text: &str) -> bool {
-        self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(text))
+    /// The rest of a text from the first of the names in it that has a slash behind it.
+    pub(super) fn from_name<'t>(&self, text: &'t str) -> Option<&'t str> {
+        self.pattern.as_ref()?.find(text).map(|found| &text[found.start()..])
     }
 
     /// Every reference to one of the hosts, with its line from 1.

@@ -201,7 +201,7 @@ impl HttpReferences {
         let place = |line: u32, what: &str| format!("{}:{line}: {what}", page.shown);
         let claim = |image, line| {
             let holder = Arc::new(Holder::File { path: page.shown.clone(), line });
-            Claim { image, holder }
+            Claim::new(image, holder)
         };
         if self.document.paths.is_empty() {
             let findings = read_text(&page.text, page.format, hosts);

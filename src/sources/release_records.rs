@@ -77,7 +77,7 @@ fn read_all(files: &FileSet, now: Timestamp) -> Result<Answer, SourceError> {
     let Reading { claims, problems, oldest_snapshot, newest_file } = reading;
     if problems.is_empty() {
         let as_of = [oldest_snapshot, newest_file].into_iter().flatten().min();
-        return Ok(Answer { claims, as_of, notes: Vec::new() });
+        return Ok(Answer { claims, as_of, ..Answer::default() });
     }
     Err(SourceError { kind: "malformed", message: told(problems).join("\n") })
 }
@@ -165,7 +165,7 @@ impl FileReading<'_> {
             return;
         }
         let holder = Arc::new(Holder::Release(release));
-        self.reading.claims.extend(images.into_iter().map(|image| Claim { image, holder: Arc::clone(&holder) }));
+        self.reading.claims.extend(images.into_iter().map(|image| Claim::new(image, Arc::clone(&holder))));
     }
 
     /// What a record names: its `image`, completed by a `tag` or `digest` of its own where it has them. Where those

@@ -9,6 +9,7 @@ mod daemon;
 mod deletions;
 mod docker_registry;
 mod documents;
+mod doubts;
 mod embedded_registry;
 mod experience;
 mod explain;

@@ -9,10 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tagwarden::domain::{
-    AfterDays, Blob, Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Globs, Hold, HoldOrigin, Holder, Inventory,
-    Keep, KeepRule, Limits, Lock, Manifest, Moment, Original, Period, Plan, Policy, PolicyLimits, PolicyMode, Reason,
-    Refusal, Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, Rules, Scope, Selector,
-    SourceAnswer, SourceState, Span, Tag, TagName, TagSelector, Verdict, VersionPart,
+    AfterDays, Blob, Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Globs, Hold, HoldOrigin, Holder,
+    ImageReference, Inventory, Keep, KeepRule, Limits, Lock, Manifest, Moment, Naming, Original, PathPattern, Period,
+    Plan, Policy, PolicyLimits, PolicyMode, Reason, Refusal, Registry, RemovalAbility, RemovalMethod, RemovalObstacle,
+    Repository, Rules, Scope, Selector, SourceAnswer, SourceState, Span, Tag, TagName, TagSelector,
+    UnresolvedReference, Verdict, VersionPart,
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
 
@@ -44,13 +45,13 @@ impl World {
         (verdicts, plan)
     }
 
-    fn findings(&self, verdicts: &Verdicts, plan: &Plan) -> Vec<String> {
+    pub(crate) fn findings(&self, verdicts: &Verdicts, plan: &Plan) -> Vec<String> {
         let found = check(&self.rules, &self.inventory, &self.claims, verdicts, plan, now());
         found.iter().map(ToString::to_string).collect()
     }
 
     /// The expired tags by name, and those of them that would really be removed.
-    fn goes(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+    pub(crate) fn goes(&self) -> (BTreeSet<String>, BTreeSet<String>) {
         let (_, plan) = self.decide();
         let name = |removal: &Arc<tagwarden::domain::Removal>| {
             format!("{}/{}:{}", removal.registry, removal.repository, removal.tag)
@@ -245,9 +246,32 @@ pub(crate) fn claim() -> impl Strategy<Value = Claim> {
 }
 
 fn nameless_claim() -> impl Strategy<Value = Claim> {
-    prop_oneof![0..IMAGES, 100..104u8, Just(250)].prop_map(|image| Claim {
-        image: digest(image).to_string().parse().unwrap(),
-        holder: Arc::new(Holder::File { path: "values.yaml".into(), line: 9 }),
+    let name = || select(vec!["contoso.example/app", "lib/core", "fabrikam.example/app", "mirror.example/app"]);
+    let names = prop::collection::vec(name(), 1..3).prop_map(|names| -> Arc<[ImageReference]> {
+        names.into_iter().map(|name| ImageReference::as_written(name).unwrap()).collect()
+    });
+    let naming = prop_oneof![
+        1 => Just(Naming::Written),
+        3 => names.clone().prop_map(Naming::Paired),
+        1 => names.prop_map(Naming::Unpaired),
+    ];
+    (prop_oneof![0..IMAGES, 100..104u8, Just(250)], naming)
+        .prop_map(|(image, naming)| Claim { naming, ..id(&digest(image)) })
+}
+
+pub(crate) fn id(digest: &Digest) -> Claim {
+    let holder = Holder::File { path: "values.yaml".into(), line: 9 };
+    Claim::new(digest.to_string().parse().unwrap(), Arc::new(holder))
+}
+
+pub(crate) fn unresolved() -> impl Strategy<Value = UnresolvedReference> {
+    let host = select(vec![None, Some("contoso.example"), Some("mirror.example")]);
+    let path = select(vec![&["app"][..], &["lib/", ""], &["nothing"]]);
+    (host, path).prop_map(|(host, path)| UnresolvedReference {
+        text: "${OPEN}".into(),
+        host: host.map(str::to_owned),
+        path: PathPattern::of(path),
+        holder: Arc::new(Holder::File { path: "values.yaml".into(), line: 7 }),
     })
 }
 
@@ -257,10 +281,8 @@ fn named_claim() -> impl Strategy<Value = Claim> {
     (place, prop::option::of(tag_name()), prop::option::of(digests), 0..3u32).prop_map(|(place, tag, digest, line)| {
         let tag = tag.map_or(String::new(), |tag| format!(":{tag}"));
         let digest = digest.map_or(String::new(), |digest| format!("@{digest}"));
-        Claim {
-            image: format!("{place}{tag}{digest}").parse().unwrap(),
-            holder: Arc::new(Holder::File { path: "values.yaml".into(), line }),
-        }
+        let holder = Holder::File { path: "values.yaml".into(), line };
+        Claim::new(format!("{place}{tag}{digest}").parse().unwrap(), Arc::new(holder))
     })
 }
 
@@ -292,12 +314,13 @@ fn original() -> impl Strategy<Value = Original> {
 
 fn source(name: &'static str) -> impl Strategy<Value = SourceAnswer> {
     let claims = prop::collection::vec(claim(), 0..3);
+    let open = prop_oneof![9 => Just(vec![]), 1 => prop::collection::vec(unresolved(), 1..3)];
     let registries = prop_oneof![2 => Just(None), 1 => Just(Some(vec!["fabrikam".parse().unwrap()]))];
-    (claims, registries).prop_map(move |(claims, registries)| SourceAnswer {
+    (claims, open, registries).prop_map(move |(claims, unresolved, registries)| SourceAnswer {
         name: name.parse().unwrap(),
         kind: "image-references",
         registries,
-        state: SourceState::Answered { claims, as_of: None, notes: Vec::new() },
+        state: SourceState::Answered { claims, unresolved, as_of: None, notes: Vec::new() },
     })
 }
 
@@ -358,8 +381,9 @@ proptest! {
         order.shuffle(&mut other.claims.sources);
         order.shuffle(&mut other.claims.holds);
         for source in &mut other.claims.sources {
-            if let SourceState::Answered { claims, .. } = &mut source.state {
+            if let SourceState::Answered { claims, unresolved, .. } = &mut source.state {
                 order.shuffle(claims);
+                order.shuffle(unresolved);
             }
         }
         order.shuffle(&mut other.inventory.registries);

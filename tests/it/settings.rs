@@ -205,7 +205,7 @@ timezone = "Europe/London"
 [registries.b]
 kind = "distribution"
 endpoint = "https://b.example"
-aliases = ["x.example", "y.example"]
+aliases = ["x.example/proxy", "y.example"]
 auth = { kind = "basic", username = "x", password_file = "secret" }
 [registries.a]
 kind = "distribution"
@@ -238,7 +238,7 @@ a = { kind = "distribution", endpoint = "https://A.example/", concurrency = 2, t
 [registries.b]
 kind = "distribution"
 endpoint = "https://b.example"
-aliases = ["Y.example", "x.example"]
+aliases = ["Y.example", "X.example/proxy"]
 auth = { kind = "basic", username = "x", password_file = "windows-secret" }
 removal = "untag"
 [schedule]

@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::evidence::Evidence;
+use super::evidence::{Evidence, Loose};
 use super::{Finding, accompanies};
 use crate::domain::{
-    Claims, Deletion, Deletions, Depth, Digest, Gap, GapAt, Inventory, Manifest, Policy, PolicyMode, RegistryName,
-    Repository, RepositoryName, Rules, TagName, TagSelector, Untagged,
+    Claims, Deletion, Deletions, Digest, Gap, GapAt, Inventory, Manifest, Policy, PolicyMode, RegistryName, Repository,
+    RepositoryName, Rules, TagName, TagSelector, Untagged,
 };
 use crate::engine::companion::companion_subject;
 
@@ -49,7 +49,8 @@ pub fn check_deletions(
             last = Some((&registry.name, Evidence::new(inventory, registry, claims, now)));
         }
         if around.as_ref().is_none_or(|around| !std::ptr::eq(around.repository, repository)) {
-            around = Some(Around::new(repository));
+            let loose = last.as_ref().map(|(_, evidence)| evidence.loose(repository));
+            around = loose.map(|loose| Around::new(repository, loose));
         }
         let (Some((_, evidence)), Some(around)) = (&last, &around) else { continue };
         if !registry.lists_untagged {
@@ -74,6 +75,7 @@ pub fn check_deletions(
         if repository.lock.is_some() {
             held("a lock on its repository".to_owned());
         }
+        around.loose.unresolved.iter().cloned().for_each(&mut held);
         by_policies(rules, known, deletion, repository, now, &mut held);
         let goes = if deletion.enforce { &really } else { &going };
         let gone = |digest: &Digest| goes.contains(&(&deletion.registry, &deletion.repository, digest));
@@ -85,7 +87,7 @@ pub fn check_deletions(
                 held(format!("{digest} was not read"));
                 continue;
             };
-            around.look((evidence, &held_digests), digest, manifest, own.is_some(), &gone, &mut held);
+            around.look((evidence, &held_digests), digest, manifest, &gone, &mut held);
             let apart = (registry.name.clone(), repository.name.clone(), digest.clone());
             if !itself && (others.contains(&apart) || !around.hangs(digest, &gone)) {
                 held(format!("{digest} does not hang on what goes"));
@@ -167,13 +169,14 @@ struct Around<'a> {
     named: HashMap<&'a str, &'a TagName>,
     holders: HashMap<&'a Digest, Vec<&'a Digest>>,
     referrers: HashMap<&'a Digest, Vec<&'a Digest>>,
+    loose: Loose<'a>,
 }
 
 /// How long the beginning of such a tag is: algorithm, dash, 64 hex digits.
 const NAMED_BY: usize = "sha256-".len() + 64;
 
 impl<'a> Around<'a> {
-    fn new(repository: &'a Repository) -> Self {
+    fn new(repository: &'a Repository, loose: Loose<'a>) -> Self {
         let (mut holders, mut referrers) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         for (digest, manifest) in &repository.manifests {
             manifest.children.iter().for_each(|child| holders.entry(child).or_default().push(digest));
@@ -183,7 +186,7 @@ impl<'a> Around<'a> {
         let named = tags.clone().filter(|tag| accompanies(&tag.name));
         let named = named.filter_map(|tag| Some((tag.name.as_str().get(..NAMED_BY)?, &tag.name))).collect();
         let tags = tags.filter_map(|tag| Some((tag.digest.as_ref()?, &tag.name))).collect();
-        Self { repository, tags, named, holders, referrers }
+        Self { repository, tags, named, holders, referrers, loose }
     }
 
     /// What tags, claims, locks, contains or refers to a manifest that goes.
@@ -192,7 +195,6 @@ impl<'a> Around<'a> {
         (evidence, held_digests): (&Evidence<'_>, &HashSet<&Digest>),
         digest: &Digest,
         manifest: &Manifest,
-        whole: bool,
         gone: &impl Fn(&Digest) -> bool,
         held: &mut impl FnMut(String),
     ) {
@@ -204,9 +206,9 @@ impl<'a> Around<'a> {
         let manifests = &self.repository.manifests;
         let holders = self.holders.get(digest).into_iter().chain(self.referrers.get(digest)).flatten();
         holders.filter(|holder| !gone(holder)).for_each(|holder| held(format!("{holder} holds {digest}")));
-        let mut open: Vec<(&Digest, Option<&Manifest>, bool)> = vec![(digest, Some(manifest), whole)];
+        let mut open: Vec<(&Digest, Option<&Manifest>)> = vec![(digest, Some(manifest))];
         let mut seen = HashSet::new();
-        while let Some((next, facts, whole)) = open.pop() {
+        while let Some((next, facts)) = open.pop() {
             if !seen.insert(next) {
                 continue;
             }
@@ -221,12 +223,12 @@ impl<'a> Around<'a> {
             {
                 held(format!("a claim on {claimed}"));
             }
-            let whole = whole || facts.is_some_and(|facts| facts.depth == Depth::Whole);
-            if let (false, Some(loose)) = (whole, evidence.loose) {
+            let unread = facts.is_none_or(Manifest::hides_configuration) && !self.repository.attached.contains(next);
+            if let Some(loose) = self.loose.reaches(next, config, unread) {
                 held(format!("perhaps a claim on {loose}"));
             }
             let children = facts.into_iter().flat_map(|facts| &facts.children);
-            open.extend(children.map(|child| (child, manifests.get(child), false)));
+            open.extend(children.map(|child| (child, manifests.get(child))));
         }
     }
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{Finding, Going};
 use crate::domain::{
-    Claim, Claims, Depth, Digest, Gap, GapAt, Hold, Inventory, Registry, Repository, RepositoryName, SourceAnswer,
-    TagName,
+    Claim, Claims, Digest, Gap, GapAt, Hold, Inventory, Registry, Repository, RepositoryName, SourceAnswer, TagName,
+    UnresolvedReference,
 };
 
 /// The held tags and the held digests of one repository.
@@ -21,35 +21,84 @@ pub(super) struct Evidence<'a> {
     pub(super) digests: HashSet<&'a Digest>,
     /// The holds in force, by repository.
     holds: HashMap<&'a RepositoryName, Vec<&'a Hold>>,
-    /// A claimed digest that may be any unread configuration's.
-    pub(super) loose: Option<&'a Digest>,
+    /// The claims on image ids that are no manifest's digest anywhere.
+    ids: Vec<&'a Claim>,
+    /// The claims on digests that neither a manifest nor a configuration of the registry has.
+    unplaced: Vec<&'a Claim>,
+    unresolved: Vec<&'a UnresolvedReference>,
+}
+
+/// Evidence that may speak of any image of one repository.
+pub(super) struct Loose<'a> {
+    ids: Option<&'a Digest>,
+    unplaced: Vec<&'a Digest>,
+    pub(super) unresolved: Option<String>,
 }
 
 impl<'a> Evidence<'a> {
     pub(super) fn new(inventory: &Inventory, registry: &'a Registry, claims: &'a Claims, now: Timestamp) -> Self {
         let covering = || claims.sources.iter().filter(|source| source.covers(&registry.name));
         let mut tags: HashMap<_, Vec<&Claim>> = HashMap::new();
-        let (mut digests, mut nameless) = (HashSet::new(), HashSet::new());
+        let (mut digests, mut ids) = (HashSet::new(), Vec::new());
         for claim in covering().flat_map(SourceAnswer::claims) {
             digests.extend(&claim.image.digest);
             if claim.image.repository.is_none() {
-                nameless.extend(&claim.image.digest);
+                ids.push(claim);
             }
-            if let (Some(path), Some(tag)) = (&claim.image.repository, &claim.image.tag) {
-                tags.entry((path.as_str(), tag)).or_default().push(claim);
+            if let Some(tag) = &claim.image.tag {
+                for path in claim.image.paths_in(registry.names()) {
+                    tags.entry((path, tag)).or_default().push(claim);
+                }
             }
         }
         let failed = covering().find(|source| source.failed()).map(|source| format!("source {} failed", source.name));
         for repository in inventory.registries.iter().flat_map(|registry| &registry.repositories) {
-            nameless.retain(|digest| !repository.manifests.contains_key(*digest));
+            ids.retain(|claim| {
+                claim.image.digest.as_ref().is_some_and(|digest| !repository.manifests.contains_key(digest))
+            });
         }
+        let unresolved = covering().flat_map(SourceAnswer::unresolved).collect();
         let mut holds: HashMap<_, Vec<&Hold>> = HashMap::new();
         for hold in &claims.holds {
             if hold.until > now && hold.endpoint.as_ref() == registry.endpoint.as_str() {
                 holds.entry(&hold.repository).or_default().push(hold);
             }
         }
-        Self { registry, failed, tags, digests, holds, loose: nameless.into_iter().next() }
+        let mut evidence = Self { registry, failed, tags, digests, holds, ids, unplaced: Vec::new(), unresolved };
+        evidence.look_at_algorithms(claims);
+        evidence
+    }
+
+    /// Finds the claims whose digests cannot be compared with all that the registry has.
+    fn look_at_algorithms(&mut self, claims: &'a Claims) {
+        let mut known: HashSet<&Digest> = HashSet::new();
+        let mut names: HashSet<&str> = HashSet::new();
+        for repository in &self.registry.repositories {
+            names.extend(repository.tags.iter().filter_map(|tag| Some(tag.digest.as_ref()?.algorithm())));
+            names.extend(repository.manifests.keys().map(Digest::algorithm));
+        }
+        if !self.digests.iter().any(|digest| names.iter().any(|name| *name != digest.algorithm())) {
+            return;
+        }
+        for (digest, manifest) in self.registry.repositories.iter().flat_map(|repository| &repository.manifests) {
+            known.insert(digest);
+            known.extend(manifest.config.as_deref());
+        }
+        let covering = claims.sources.iter().filter(|source| source.covers(&self.registry.name));
+        let unknown = |claim: &&Claim| claim.image.digest.as_ref().is_some_and(|digest| !known.contains(digest));
+        self.unplaced = covering.flat_map(SourceAnswer::claims).filter(unknown).collect();
+    }
+
+    /// Finds the evidence that may speak of any image of a repository.
+    pub(super) fn loose(&self, repository: &Repository) -> Loose<'a> {
+        let here = |claim: &&Claim| claim.may_mean(self.registry.names(), &repository.name);
+        let digest = |claim: &'a Claim| claim.image.digest.as_ref();
+        let unresolved = self.unresolved.iter().find(|one| one.may_mean(self.registry.names(), &repository.name));
+        Loose {
+            ids: self.ids.iter().copied().find(|claim| here(&claim)).and_then(digest),
+            unplaced: self.unplaced.iter().copied().filter(|claim| here(&claim)).filter_map(digest).collect(),
+            unresolved: unresolved.map(|one| format!("{} may mean any image of its repository", one.text)),
+        }
     }
 
     pub(super) fn look(&self, repository: &Repository, going: &[Going<'_>], findings: &mut Vec<Finding>) {
@@ -63,6 +112,7 @@ impl<'a> Evidence<'a> {
             })
             .collect();
         let held_here = self.held(repository);
+        let loose = self.loose(repository);
         for one in going {
             let manifest = repository.manifests.get(one.digest);
             let held = [
@@ -73,7 +123,8 @@ impl<'a> Evidence<'a> {
                 one.tag.lock.map(|_| "a lock on it".to_owned()),
                 manifest.and_then(|manifest| manifest.lock).map(|_| "a lock on its manifest".to_owned()),
                 self.claim_on_tag(repository, &one.tag.name),
-                self.claim_inside(repository, one.digest),
+                self.claim_inside(repository, one.digest, &loose),
+                loose.unresolved.clone(),
                 hold_on(&held_here, repository, &one.tag.name, one.digest),
             ];
             let by = held.into_iter().flatten();
@@ -85,7 +136,7 @@ impl<'a> Evidence<'a> {
         let path = repository.name.as_str();
         let paths = [path, path.strip_prefix("library/").unwrap_or(path)];
         let mut claims = paths.iter().filter_map(|path| self.tags.get(&(*path, tag))).flatten();
-        let claim = claims.find(|claim| claim.image.names(&self.registry.hosts, &repository.name))?;
+        let claim = claims.find(|claim| claim.image.names(self.registry.names(), &repository.name))?;
         Some(format!("a claim on {}", claim.image))
     }
 
@@ -96,7 +147,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// A claimed digest in an image, or anywhere in an index: a manifest's or a configuration's.
-    fn claim_inside(&self, repository: &Repository, digest: &Digest) -> Option<String> {
+    fn claim_inside(&self, repository: &Repository, digest: &Digest, loose: &Loose<'_>) -> Option<String> {
         let mut seen = HashSet::new();
         let mut open = vec![digest];
         while let Some(next) = open.pop() {
@@ -108,8 +159,9 @@ impl<'a> Evidence<'a> {
             if let Some(claimed) = [Some(next), config].into_iter().flatten().find(|d| self.digests.contains(*d)) {
                 return Some(format!("a claim on {claimed}"));
             }
-            if let (Some(Depth::Listed { .. }), Some(loose)) = (manifest.map(|manifest| manifest.depth), self.loose) {
-                return Some(format!("perhaps a claim on {loose}"));
+            let unread = repository.hides_configuration(next);
+            if let Some(claimed) = loose.reaches(next, config, unread) {
+                return Some(format!("perhaps a claim on {claimed}"));
             }
             open.extend(manifest.into_iter().flat_map(|manifest| &manifest.children));
         }
@@ -133,4 +185,15 @@ fn hold_on(held: &HeldHere<'_>, repository: &Repository, tag: &TagName, digest: 
         open.extend(inner.filter(|child| seen.insert(*child)));
     }
     None
+}
+
+impl Loose<'_> {
+    /// A claimed digest that may be that of an image, or of its configuration where that is not known.
+    pub(super) fn reaches(&self, digest: &Digest, config: Option<&Digest>, unread: bool) -> Option<&Digest> {
+        let other = |claimed: &&&Digest| {
+            claimed.algorithm() != digest.algorithm()
+                || config.is_some_and(|config| config.algorithm() != claimed.algorithm())
+        };
+        self.ids.filter(|_| unread).or_else(|| self.unplaced.iter().find(other).copied())
+    }
 }

@@ -72,6 +72,14 @@ impl<'a> Sought<'a> {
     }
 }
 
+/// Everything behind the tags of a repository.
+pub(super) struct Behind {
+    pub(super) manifests: BTreeMap<Digest, Manifest>,
+    /// Those of them that indexes list for no platform, and that have no tag.
+    pub(super) attached: BTreeSet<Digest>,
+    pub(super) gaps: Vec<Gap>,
+}
+
 impl AcrReader {
     /// The manifests behind the tags and those that are sought, and everything that may hold one of them or refer to one
     /// that is sought.
@@ -82,7 +90,7 @@ impl AcrReader {
         mut rows: Vec<ListedManifest>,
         sought: &Sought<'_>,
         cache: &dyn ContentCache,
-    ) -> (BTreeMap<Digest, Manifest>, Vec<Gap>) {
+    ) -> Behind {
         let tagged: BTreeSet<&Digest> = tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
         rows.sort_unstable_by(by_digest);
         // Pushed between the two lists, or hidden from one of them.
@@ -126,11 +134,15 @@ impl AcrReader {
             .await;
         let mut manifests: BTreeMap<Digest, Manifest> = BTreeMap::new();
         let mut children: BTreeSet<Digest> = BTreeSet::new();
+        let mut attached: BTreeSet<Digest> = BTreeSet::new();
         for (digest, parsed) in read {
             let row = row_of(&rows, &digest);
             match parsed {
                 Ok(Some(parsed)) => {
-                    children.extend(parsed.manifest.children.iter().cloned());
+                    for child in parsed.children {
+                        let set = if child.image { &mut children } else { &mut attached };
+                        set.insert(child.digest);
+                    }
                     let lock = row.and_then(|row| row.lock);
                     manifests.insert(digest, Manifest { lock, created_at: None, ..parsed.manifest });
                 }
@@ -142,14 +154,16 @@ impl AcrReader {
         }
         rows.retain(|row| {
             let digest = &row.digest;
-            let wanted = tagged.contains(digest) || children.contains(digest) || sought.digests.contains(digest);
+            let inside = children.contains(digest) || attached.contains(digest);
+            let wanted = inside || tagged.contains(digest) || sought.digests.contains(digest);
             wanted && row.nature == Nature::Image && !manifests.contains_key(&row.digest)
         });
         rows.shrink_to_fit();
         let listed = rows.into_iter().map(|row| (row.digest.clone(), listed(row)));
         let manifests =
             if manifests.is_empty() { listed.collect() } else { manifests.into_iter().chain(listed).collect() };
-        (manifests, gaps)
+        attached.retain(|digest| !children.contains(digest) && !tagged.contains(digest));
+        Behind { manifests, attached, gaps }
     }
 
     /// What the registry says of one manifest.

@@ -247,10 +247,11 @@ impl RegistryReader for AcrReader {
         if gaps.is_empty() {
             gaps = self.compare(attributes.as_ref(), name, read).await;
         }
-        let (behind, missing) = self.behind(name, &repository.tags, rows, &sought, cache).await;
-        repository.untagged = sought.among(&behind);
-        repository.manifests = behind;
-        gaps.extend(missing);
+        let behind = self.behind(name, &repository.tags, rows, &sought, cache).await;
+        repository.untagged = sought.among(&behind.manifests);
+        repository.manifests = behind.manifests;
+        repository.attached = behind.attached;
+        gaps.extend(behind.gaps);
         repository.gaps = gaps;
         repository.gaps.sort();
         repository

@@ -122,7 +122,7 @@ impl Found {
         match image.map(str::trim).filter(|image| !image.is_empty()) {
             None => self.problem(owner, format_args!("container `{container}` names no image")),
             Some(image) => match image.parse::<ImageReference>() {
-                Ok(image) => self.claims.push(Claim { image, holder: owner.holder(container) }),
+                Ok(image) => self.claims.push(Claim::new(image, owner.holder(container))),
                 Err(error) => self.problem(owner, error),
             },
         }
@@ -144,7 +144,7 @@ impl Found {
         self.problems.sort();
         self.notes.sort();
         if self.problems.is_empty() {
-            return Ok(Answer { claims: self.claims, as_of: None, notes: told(self.notes) });
+            return Ok(Answer { claims: self.claims, notes: told(self.notes), ..Answer::default() });
         }
         Err(SourceError { kind: "malformed", message: told(self.problems).join("\n") })
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::domain::{Claim, Holder, ImageReference};
+use crate::domain::{Claim, Holder, ImageReference, Naming, PathPattern, UnresolvedReference};
 
 /// An object of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,8 +17,19 @@ pub(super) struct Object {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Use {
     pub(super) image: ImageReference,
+    pub(super) naming: Naming,
     pub(super) object: Object,
     /// The container or volume; empty where that is not known.
+    pub(super) container: String,
+}
+
+/// A container of an object whose image has an open tag.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct OpenUse {
+    pub(super) text: String,
+    pub(super) host: Option<String>,
+    pub(super) path: PathPattern,
+    pub(super) object: Object,
     pub(super) container: String,
 }
 
@@ -29,6 +40,8 @@ pub(super) struct Found {
     pub(super) uses: HashSet<Use>,
     /// What the cluster keeps to go back to, or from what is over.
     pub(super) kept: HashSet<Use>,
+    /// Images of a repository whose tag is left open.
+    pub(super) open: HashSet<OpenUse>,
     /// The controller of an object, where it has one; those of pods stand in their uses already.
     pub(super) controllers: HashMap<Object, Object>,
     /// What could not be understood: each of these may be an image without protection.
@@ -47,6 +60,7 @@ impl Found {
     pub(super) fn merge(&mut self, other: Self) {
         self.uses.extend(other.uses);
         self.kept.extend(other.kept);
+        self.open.extend(other.open);
         self.controllers.extend(other.controllers);
         self.problems.extend(other.problems);
         self.notes.extend(other.notes);
@@ -55,8 +69,8 @@ impl Found {
 
     /// The claims of all of it. What a controller uses right now is told once, as its own; what is only kept to go back
     /// to is told as what keeps it, such as a replica set.
-    pub(super) fn claims(self, cluster: &str) -> Vec<Claim> {
-        let Self { uses, kept, controllers, .. } = self;
+    pub(super) fn claims(self, cluster: &str) -> (Vec<Claim>, Vec<UnresolvedReference>) {
+        let Self { uses, kept, open, controllers, .. } = self;
         let current: HashSet<Use> =
             uses.into_iter().map(|one| Use { object: known_as(&controllers, one.object), ..one }).collect();
         let only_kept = |one: &Use| {
@@ -65,7 +79,7 @@ impl Found {
         };
         let kept: Vec<Use> = kept.into_iter().filter(only_kept).collect();
         let mut holders: HashMap<(Object, String), Arc<Holder>> = HashMap::new();
-        let claim = |Use { image, object, container }| {
+        let mut holder = |object: Object, container: String| {
             let holder = holders.entry((object, container)).or_insert_with_key(|(object, container)| {
                 Arc::new(Holder::Workload {
                     place: cluster.to_owned(),
@@ -75,9 +89,18 @@ impl Found {
                     container: container.clone(),
                 })
             });
-            Claim { image, holder: Arc::clone(holder) }
+            Arc::clone(holder)
         };
-        current.into_iter().chain(kept).map(claim).collect()
+        let claims = current.into_iter().chain(kept).map(|Use { image, naming, object, container }| Claim {
+            naming,
+            ..Claim::new(image, holder(object, container))
+        });
+        let claims = claims.collect();
+        let unresolved = open.into_iter().map(|OpenUse { text, host, path, object, container }| {
+            let object = known_as(&controllers, object);
+            UnresolvedReference { text: text.into(), host, path, holder: holder(object, container) }
+        });
+        (claims, unresolved.collect())
     }
 }
 

@@ -2,17 +2,22 @@
 
 use serde_json::Value;
 
+use super::super::invalid::{Read, bare, read};
 use super::super::reference_scan::KnownHosts;
-use crate::domain::{Digest, ImageReference};
+use crate::domain::{Digest, ImageReference, PathPattern};
 
 /// What a text says of images.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Image(ImageReference),
+    /// An invalid reference, what it was probably meant to be, and what to tell about it.
+    Corrected(ImageReference, String),
+    /// A repository of ours, or several, with an open tag, and what to tell about it.
+    Unresolved(Option<String>, PathPattern, String),
     Nothing,
     /// No reference, and no image of ours whatever it is meant to be.
     Foreign(String),
-    /// No reference, and it may be meant to be an image of ours.
+    /// Something that makes the whole answer doubtful.
     Problem(String),
 }
 
@@ -21,10 +26,7 @@ pub(super) fn written(text: &str, hosts: &KnownHosts) -> Seen {
     if text.trim().is_empty() {
         return Seen::Nothing;
     }
-    match text.parse::<ImageReference>() {
-        Ok(image) => Seen::Image(image),
-        Err(error) => unread(text, error.to_string(), hosts),
-    }
+    understood(read(text), text, hosts)
 }
 
 /// The image that a runtime says it runs, by its `imageID`, else its `image`. Only a digest counts: the runtime may know
@@ -47,29 +49,54 @@ fn digest(text: &str, hosts: &KnownHosts) -> Seen {
     match ImageReference::as_written(text) {
         Ok(ImageReference { digest: None, .. }) => Seen::Nothing,
         Ok(image) => Seen::Image(ImageReference { tag: None, ..image }),
-        Err(error) => {
+        Err(_) => {
             // Whatever stands before it, a digest says which image it is.
             let last = text.rsplit(['@', '/']).next().unwrap_or_default();
             match last.parse::<Digest>() {
                 Ok(digest) => {
                     Seen::Image(ImageReference { host: None, repository: None, tag: None, digest: Some(digest) })
                 }
-                Err(_) => unread(text, error.to_string(), hosts),
+                Err(_) => match understood(read(text), text, hosts) {
+                    // A tag that the runtime knows says nothing.
+                    Seen::Image(_) | Seen::Corrected(..) => Seen::Nothing,
+                    seen => seen,
+                },
             }
         }
     }
 }
 
-/// A text that is no reference is certainly none of ours only if it begins with the host of another registry.
-fn unread(text: &str, error: String, hosts: &KnownHosts) -> Seen {
-    let text = text.trim();
-    let first = text.split_once('/').map(|(first, _)| first).unwrap_or_default();
-    let legal = |c: char| c.is_ascii_alphanumeric() || ".-:".contains(c);
-    let is_host = first.contains('.') && first.chars().all(legal);
-    if is_host && !hosts.is_host(first) && !hosts.stand_in(text) {
-        return Seen::Foreign(error);
+/// Translates what was read of a text for registries with these names.
+fn understood(found: Read, text: &str, hosts: &KnownHosts) -> Seen {
+    let ours = |host: Option<&String>, path: &str| host.is_none_or(|host| hosts.name(host, path));
+    match found {
+        Read::Image(image) => Seen::Image(image),
+        Read::Corrected(image, told) => match &image.repository {
+            Some(path) if ours(image.host.as_ref(), path.as_str()) => Seen::Corrected(image, told),
+            _ => Seen::Foreign(told),
+        },
+        Read::Unresolved(host, path, told) if host.is_none() || hosts.begin(bare(text)) => {
+            Seen::Unresolved(host, path, told)
+        }
+        // One of our names behind another one's, as caches write it.
+        Read::Unresolved(_, _, told) | Read::Invalid(told) => match hosts.from_name(text) {
+            Some(inner) => match read(inner) {
+                Read::Unresolved(host, path, _) => Seen::Unresolved(host, path, told),
+                _ => Seen::Foreign(told),
+            },
+            None => Seen::Foreign(told),
+        },
     }
-    Seen::Problem(error)
+}
+
+/// The name of an image without its tag and digest, by a text of a specification or status; `None` where it names none.
+pub(super) fn name(text: &str) -> Option<ImageReference> {
+    let name = |host, path| ImageReference { host, repository: Some(path), tag: None, digest: None };
+    match read(text) {
+        Read::Image(ImageReference { host, repository, .. })
+        | Read::Corrected(ImageReference { host, repository, .. }, _) => repository.map(|path| name(host, path)),
+        Read::Unresolved(..) | Read::Invalid(_) => None,
+    }
 }
 
 /// Goes through every pod specification inside a value, however deep, and gives each image's text with the name of its
@@ -104,7 +131,7 @@ mod tests {
     const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn hosts() -> KnownHosts {
-        KnownHosts::new(&["contoso.azurecr.io".into(), "images.contoso.example".into()])
+        KnownHosts::new(&["contoso.azurecr.io", "images.contoso.example", "harbor.example/proxy"].map(String::from))
     }
 
     /// The class of what was seen, with the image in its normal form, where `D` is the digest.
@@ -112,13 +139,15 @@ mod tests {
         match seen {
             Seen::Image(image) => image.to_string().replace(D, "D"),
             Seen::Nothing => "nothing".into(),
+            Seen::Corrected(image, _) => format!("corrected {image}"),
+            Seen::Unresolved(host, path, _) => format!("open {} {path:?}", host.unwrap_or_default()),
             Seen::Foreign(_) => "foreign".into(),
             Seen::Problem(_) => "problem".into(),
         }
     }
 
     #[test]
-    fn what_is_no_reference_is_passed_over_only_if_it_is_certainly_none_of_ours() {
+    fn an_invalid_text_counts_where_it_may_mean_an_image_of_ours() {
         let cases = [
             ("contoso.azurecr.io/shop/api:v1", "contoso.azurecr.io/shop/api:v1"),
             ("nginx", "nginx:latest"),
@@ -126,15 +155,20 @@ mod tests {
             ("contoso.azurecr.io/a:1@D", "contoso.azurecr.io/a:1@D"),
             ("", "nothing"),
             (" ", "nothing"),
-            ("contoso.azurecr.io/Shop/api:v1", "problem"),
-            ("IMAGES.contoso.example/a:", "problem"),
-            ("contoso.azurecr.io:443/Shop", "problem"),
+            ("contoso.azurecr.io/Shop/api:v1", "corrected contoso.azurecr.io/shop/api:v1"),
+            ("IMAGES.contoso.example/a:", r#"open images.contoso.example PathPattern(["a"])"#),
+            ("contoso.azurecr.io:443/Shop", "corrected contoso.azurecr.io/shop:latest"),
+            ("contoso.eastus2.geo.azurecr.io/a:${TAG}", r#"open contoso.eastus2.geo.azurecr.io PathPattern(["a"])"#),
+            ("harbor.example/proxy/a:${TAG}", r#"open harbor.example PathPattern(["proxy/a"])"#),
+            ("harbor.example/other/a:${TAG}", "foreign"),
             ("ghcr.io/Owner/api:v1", "foreign"),
-            ("ghcr.io/Owner/contoso.azurecr.io/a:${TAG}", "problem"),
-            ("${REGISTRY}/shop/api:v1", "problem"),
-            ("{{inputs.parameters.image}}", "problem"),
-            ("Shop API", "problem"),
-            ("registry.$DOMAIN/api:1", "problem"),
+            ("ghcr.io/a:${TAG}", "foreign"),
+            ("ghcr.io/Owner/contoso.azurecr.io/a:${TAG}", r#"open contoso.azurecr.io PathPattern(["a"])"#),
+            ("${REGISTRY}/shop/api:v1", "corrected shop/api:v1"),
+            ("{{inputs.parameters.image}}", "foreign"),
+            ("Shop API", "foreign"),
+            ("MyApp:latest", "corrected myapp:latest"),
+            ("registry.$DOMAIN/api:1", "corrected api:1"),
         ];
         for (text, expected) in cases {
             assert_eq!(shown(written(&text.replace('D', D), &hosts())), expected, "{text}");
@@ -159,9 +193,9 @@ mod tests {
             ("", "D", "D"),
             ("contoso.azurecr.io/a:1", "D", "D"),
             ("contoso.azurecr.io/a:1", "a", "nothing"),
-            ("contoso.azurecr.io/a@sha256:short", "", "problem"),
+            ("contoso.azurecr.io/a@sha256:short", "", r#"open contoso.azurecr.io PathPattern(["a"])"#),
             ("ghcr.io/a@sha256:short", "", "foreign"),
-            ("what is this", "", "problem"),
+            ("what is this", "", "foreign"),
         ];
         for (id, image, expected) in cases {
             let seen = reported(&id.replace('D', D), &image.replace('D', D), &hosts());

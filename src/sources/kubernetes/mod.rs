@@ -147,8 +147,8 @@ impl Kubernetes {
             return Err(SourceError { kind: "malformed", message });
         }
         notes.extend(told(found.notes.iter().cloned().collect()));
-        let claims = found.claims(&self.settings.cluster);
-        Ok(Answer { claims, as_of: cluster.date(), notes })
+        let (claims, unresolved) = found.claims(&self.settings.cluster);
+        Ok(Answer { claims, unresolved, as_of: cluster.date(), notes })
     }
 
     /// Asks for every right before the work, so that all that is missing is told at once. Gives whether Helm's releases

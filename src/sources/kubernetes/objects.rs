@@ -4,8 +4,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::super::reference_scan::KnownHosts;
-use super::found::{Found, Object, Use};
-use super::images::{Seen, pod_images, reported, written};
+use super::found::{Found, Object, OpenUse, Use};
+use super::images::{Seen, name, pod_images, reported, written};
+use crate::domain::{ImageReference, Naming};
 
 /// One page of a list.
 #[derive(Deserialize)]
@@ -197,22 +198,47 @@ impl<'a> Reading<'a> {
 
     /// Notes what was seen in a container.
     pub(super) fn note(&mut self, container: &str, seen: Seen) {
-        let Object { namespace, kind, name } = &self.object;
-        let place = || match container {
-            "" => format!("{kind} {namespace}/{name}"),
-            container => format!("{kind} {namespace}/{name}, {container}"),
-        };
+        self.note_as(container, seen, Naming::Written);
+    }
+
+    fn note_as(&mut self, container: &str, seen: Seen, naming: Naming) {
         match seen {
             Seen::Nothing => {}
-            Seen::Foreign(what) => drop(self.found.notes.insert(format!("{}: {what}", place()))),
-            Seen::Problem(what) => drop(self.found.problems.insert(format!("{}: {what}", place()))),
-            Seen::Image(image) => {
-                let one = Use { image, object: self.object.clone(), container: container.to_owned() };
-                match self.stand {
-                    Stand::Current => self.found.uses.insert(one),
-                    Stand::Kept => self.found.kept.insert(one),
-                };
+            Seen::Foreign(what) => self.tell(container, &what),
+            Seen::Problem(what) => drop(self.found.problems.insert(format!("{}: {what}", self.place(container)))),
+            Seen::Corrected(image, what) => {
+                self.tell(container, &what);
+                self.add(container, image, Naming::Corrected);
             }
+            Seen::Unresolved(host, path, what) => {
+                self.tell(container, &what);
+                let (object, container) = (self.object.clone(), container.to_owned());
+                let text = what.split('`').nth(1).unwrap_or(&what).to_owned();
+                self.found.open.insert(OpenUse { text, host, path, object, container });
+            }
+            Seen::Image(image) => self.add(container, image, naming),
+        }
+    }
+
+    fn add(&mut self, container: &str, image: ImageReference, naming: Naming) {
+        let one = Use { image, naming, object: self.object.clone(), container: container.to_owned() };
+        match self.stand {
+            Stand::Current => self.found.uses.insert(one),
+            Stand::Kept => self.found.kept.insert(one),
+        };
+    }
+
+    /// Notes what a person should know of a container.
+    fn tell(&mut self, container: &str, what: &str) {
+        let note = format!("{}: {what}", self.place(container));
+        self.found.notes.insert(note);
+    }
+
+    fn place(&self, container: &str) -> String {
+        let Object { namespace, kind, name } = &self.object;
+        match container {
+            "" => format!("{kind} {namespace}/{name}"),
+            container => format!("{kind} {namespace}/{name}, {container}"),
         }
     }
 
@@ -234,15 +260,24 @@ impl<'a> Reading<'a> {
         let Some(status) = &wire.status else { return };
         let all = [&status.containers, &status.init, &status.ephemeral];
         for status in all.into_iter().flatten() {
-            let seen = reported(&status.image_id, &status.image, self.hosts);
-            self.note(&status.name, seen);
+            self.runs(wire, &status.name, &status.image_id, &status.image);
             for mount in &status.volume_mounts {
                 if let Some(image) = mount.volume_status.as_ref().and_then(|status| status.image.as_ref()) {
-                    let seen = reported(&image.image_ref, "", self.hosts);
-                    self.note(&mount.name, seen);
+                    self.runs(wire, &mount.name, &image.image_ref, "");
                 }
             }
         }
+    }
+
+    /// Notes what the runtime says that a container or volume runs. An image id says little by itself, so the names that
+    /// the specification and the status give that container go with it.
+    fn runs(&mut self, wire: &WireObject, container: &str, image_id: &str, image: &str) {
+        let seen = reported(image_id, image, self.hosts);
+        let naming = match &seen {
+            Seen::Image(seen) if seen.repository.is_none() => naming_of(wire.spec.as_ref(), container, image),
+            _ => Naming::Written,
+        };
+        self.note_as(container, seen, naming);
     }
 
     fn spec(&mut self, spec: &WireSpec) {
@@ -257,4 +292,32 @@ impl<'a> Reading<'a> {
         let inner = [&spec.template, &spec.job_template].into_iter().flatten();
         inner.filter_map(|template| template.spec.as_ref()).for_each(|spec| self.spec(spec));
     }
+}
+
+impl WireSpec {
+    /// Name and image text of each container and image volume.
+    fn images(&self) -> impl Iterator<Item = (&str, &str)> {
+        let containers = [&self.containers, &self.init_containers, &self.ephemeral_containers].into_iter().flatten();
+        let volumes =
+            self.volumes.iter().filter_map(|volume| Some((&*volume.name, &*volume.image.as_ref()?.reference)));
+        containers.map(|container| (&*container.name, &*container.image)).chain(volumes)
+    }
+}
+
+/// The names that go with an image id: those of the container in the specification and in the status, else all of the
+/// specification.
+fn naming_of(spec: Option<&WireSpec>, container: &str, status: &str) -> Naming {
+    let images = || spec.into_iter().flat_map(WireSpec::images);
+    let names = |texts: &mut dyn Iterator<Item = &str>| -> Vec<ImageReference> {
+        let mut names: Vec<ImageReference> = texts.filter_map(name).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    let own: Vec<&str> = images().filter(|(name, _)| *name == container).map(|(_, text)| text).collect();
+    let paired = names(&mut own.iter().copied().chain([status]));
+    if !own.is_empty() && !paired.is_empty() {
+        return Naming::Paired(paired.into());
+    }
+    Naming::Unpaired(names(&mut images().map(|(_, text)| text).chain([status])).into())
 }

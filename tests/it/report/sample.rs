@@ -212,7 +212,18 @@ fn kept_tags() -> Vec<KeptView> {
                 vec![
                     ReasonView::SourceFailed { source: "aks-staging".into() },
                     ReasonView::Gap { at: "tag shop/checkout:candidate-9".into(), failure: "http-500".into() },
-                    ReasonView::MaybeClaimed { source: "aks-staging".into(), digest: digest(98) },
+                    ReasonView::MaybeClaimed {
+                        source: "aks-staging".into(),
+                        digest: digest(98),
+                        doubt: "configuration-unread".into(),
+                        holder: Some(Box::new(HolderView::Workload {
+                            place: "aks-staging".into(),
+                            namespace: "shop".into(),
+                            workload: "Pod".into(),
+                            name: "checkout-7d9f".into(),
+                            container: "app".into(),
+                        })),
+                    },
                     let_go(Vec::new()),
                 ],
             )

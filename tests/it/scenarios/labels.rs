@@ -2,8 +2,8 @@
 
 use super::shape::{Names, Stage};
 use tagwarden::domain::{
-    ClaimMatch, Deletion, Drift, GapAt, HeldBy, Inventory, Locked, Reason, Refusal, RefusalReason, Scope, Stay, TagAt,
-    Undated,
+    ClaimMatch, Deletion, Doubt, Drift, GapAt, HeldBy, Inventory, Locked, MaybeClaimed, Reason, Refusal, RefusalReason,
+    Scope, Stay, TagAt, Undated,
 };
 
 pub(super) struct Labels<'a> {
@@ -92,9 +92,11 @@ impl<'a> Labels<'a> {
                 GapAt::Tag(tag) => format!("gap(tag,{tag})"),
                 GapAt::Manifest(digest) => format!("gap(manifest,{})", of(digest)),
                 GapAt::Created(digest) => format!("gap(created,{})", of(digest)),
+                GapAt::Configuration(digest) => format!("gap(configuration,{})", of(digest)),
                 GapAt::Referrers(digest) => format!("gap(referrers,{})", of(digest)),
             },
-            Reason::MaybeClaimed { source, digest } => format!("maybe-claimed({source},{})", of(digest)),
+            Reason::MaybeClaimed(claimed) => self.maybe(claimed),
+            Reason::UnresolvedReference(unresolved) => format!("unresolved({},{})", unresolved.source, unresolved.text),
             Reason::LetGo { policy, .. } => format!("let-go({policy})"),
             Reason::CompanionOfExpired { subject, policy } => {
                 format!("companion-of-expired({},{policy})", of(subject))
@@ -123,6 +125,15 @@ impl<'a> Labels<'a> {
         line
     }
 
+    /// The source, the digest and, where that is not an image id of which nothing is known, why.
+    fn maybe(&self, MaybeClaimed { source, digest, doubt, .. }: &MaybeClaimed) -> String {
+        let digest = self.names.of(digest);
+        match doubt {
+            Doubt::Unpaired => format!("maybe-claimed({source},{digest})"),
+            Doubt::Unread | Doubt::Algorithm => format!("maybe-claimed({source},{digest},{})", doubt.label()),
+        }
+    }
+
     fn stay(&self, stay: &Stay) -> String {
         let label = stay.label();
         let of = |digest| self.names.of(digest);
@@ -141,7 +152,8 @@ impl<'a> Labels<'a> {
                     Err(_) => format!("{label}({source},{reference})"),
                 }
             }
-            Stay::MaybeClaimed { source, digest } => format!("{label}({source},{})", of(digest)),
+            Stay::MaybeClaimed(claimed) => self.maybe(claimed),
+            Stay::UnresolvedReference(unresolved) => format!("unresolved({},{})", unresolved.source, unresolved.text),
             Stay::Locked { on, lock } => {
                 let on = match on {
                     Locked::Tag => "tag",

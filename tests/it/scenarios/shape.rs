@@ -9,14 +9,15 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tagwarden::domain::{
-    AfterDays, Blob, Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Hold, HoldOrigin, Holder, Inventory, Limits,
-    Lock, Manifest, Original, Particulars, PermissionMode, Registry, RegistryName, RemovalAbility, RemovalMethod,
-    RemovalObstacle, Repository, RepositoryName, Rules, Sku, SourceAnswer, SourceState, Tag, TakenTag, Untagged,
+    AfterDays, Blob, Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Hold, HoldOrigin, Holder, ImageReference,
+    Inventory, Limits, Lock, Manifest, Naming, Original, Particulars, PathPattern, PermissionMode, Registry,
+    RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName, Rules, Sku, SourceAnswer,
+    SourceState, Tag, TakenTag, UnresolvedReference, Untagged,
 };
 use tagwarden::policy_file;
 
 /// A scenario. Images are written by short names; `{name}` stands for the digest in tags (`{app}.sig`) and claims
-/// (`shop/api@{app}`). Times are ages (`20d`), `+2d` for what has not come yet, or absolute.
+/// (`shop/api@{app}`), of the algorithm sha512 where the name begins with `long-`. Times are ages (`20d`), `+2d` for what has not come yet, or absolute.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scenario {
@@ -101,6 +102,8 @@ struct RepositoryShape {
     manifests: BTreeMap<String, ManifestShape>,
     /// Images that are named and were not read.
     absent: Vec<String>,
+    /// Those that indexes list for no platform.
+    attached: Vec<String>,
     /// The images that Tagwarden took tags from: `tag policy+policy 20d`, with `back` where it was put back since.
     untagged: BTreeMap<String, Vec<String>>,
     /// Images whose time is not asked about that it took tags from as well.
@@ -145,7 +148,11 @@ struct ManifestShape {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct SourceShape {
+    /// References. An image id is `{config}`, with ` as ` and the names of its container behind it, or ` among ` and
+    /// those of the object that runs it.
     claims: Vec<String>,
+    /// Paths with an open tag, with the host where there is one; `*` stands for a placeholder in it.
+    unresolved: Vec<String>,
     registries: Option<Vec<String>>,
     failed: Option<String>,
 }
@@ -168,7 +175,10 @@ pub(crate) struct Names(RefCell<BTreeMap<Digest, String>>);
 
 impl Names {
     fn digest(&self, name: &str) -> Digest {
-        let digest = Digest::of(name.as_bytes());
+        let mut digest = Digest::of(name.as_bytes());
+        if name.starts_with("long-") {
+            digest = format!("sha512:{0}{0}", digest.hex()).parse().unwrap();
+        }
         self.0.borrow_mut().insert(digest.clone(), name.to_owned());
         digest
     }
@@ -223,6 +233,12 @@ impl Scenario {
             registries.push(scene.registry("contoso", &self.registry, &self.repositories));
         }
         let sources = self.sources.iter().map(|(name, shape)| scene.source(name, shape)).collect();
+        let names_of = |registry: &Registry| (registry.name.clone(), registry.hosts.clone());
+        let known: Vec<_> = registries.iter().map(names_of).collect();
+        for registry in &mut registries {
+            let others = known.iter().filter(|(name, _)| *name != registry.name);
+            registry.other_hosts = others.flat_map(|(_, hosts)| hosts.clone()).collect();
+        }
         let holds = self.holds.iter().map(|text| scene.hold(text, &registries)).collect();
         let (mut inventory, mut claims) = (Inventory { registries }, Claims { sources, holds });
         inventory.sort();
@@ -327,6 +343,7 @@ impl Scene<'_> {
         let mut named: Vec<Digest> = children.map(|child| self.names.digest(child)).collect();
         named.extend(repository.tags.iter().filter_map(|tag| tag.digest.clone()));
         named.extend(shape.untagged.keys().map(|image| self.names.digest(image)));
+        repository.attached = shape.attached.iter().map(|name| self.names.digest(name)).collect();
         let absent: Vec<Digest> = shape.absent.iter().map(|name| self.names.digest(name)).collect();
         for digest in named.into_iter().filter(|digest| !absent.contains(digest)) {
             repository.manifests.entry(digest).or_insert_with(|| self.manifest(&ManifestShape::default()));
@@ -436,14 +453,33 @@ impl Scene<'_> {
     }
 
     fn source(&self, name: &str, shape: &SourceShape) -> SourceAnswer {
-        let claim = |text: &String| Claim {
-            image: self.names.long(text, ":").parse().expect(text),
-            holder: Arc::new(Holder::File { path: format!("{name}.txt"), line: 1 }),
+        let holder = || Arc::new(Holder::File { path: format!("{name}.txt"), line: 1 });
+        let names = |text: &str| -> Arc<[ImageReference]> {
+            let names = text.split_whitespace().map(|name| ImageReference::as_written(name).expect(name));
+            names.collect::<Vec<_>>().into()
+        };
+        let claim = |text: &String| {
+            let (image, naming) = match (text.split_once(" as "), text.split_once(" among ")) {
+                (Some((image, all)), _) => (image, Naming::Paired(names(all))),
+                (_, Some((image, all))) => (image, Naming::Unpaired(names(all))),
+                _ => (text.as_str(), Naming::Written),
+            };
+            let image = self.names.long(image, ":").parse().expect(text);
+            Claim { naming, ..Claim::new(image, holder()) }
+        };
+        let unresolved = |text: &String| {
+            let (host, path) = match text.split_once('/') {
+                Some((host, path)) if host.contains('.') => (Some(host.to_owned()), path),
+                _ => (None, text.as_str()),
+            };
+            let parts: Vec<&str> = path.split('*').collect();
+            UnresolvedReference { text: text.as_str().into(), host, path: PathPattern::of(&parts), holder: holder() }
         };
         let state = match &shape.failed {
             Some(message) => SourceState::Failed { kind: "unreadable", message: message.as_str().into() },
             None => SourceState::Answered {
                 claims: shape.claims.iter().map(claim).collect(),
+                unresolved: shape.unresolved.iter().map(unresolved).collect(),
                 as_of: None,
                 notes: Vec::new(),
             },

@@ -26,8 +26,8 @@ impl Source for Scripted {
         match &self.0 {
             Script::Says(images, as_of) => {
                 let holder = std::sync::Arc::new(Holder::File { path: "x".into(), line: 1 });
-                let claim = |image: &&str| Claim { image: image.parse().unwrap(), holder: holder.clone() };
-                Ok(Answer { claims: images.iter().map(claim).collect(), as_of: *as_of, notes: vec![] })
+                let claim = |image: &&str| Claim::new(image.parse().unwrap(), holder.clone());
+                Ok(Answer { claims: images.iter().map(claim).collect(), as_of: *as_of, ..Answer::default() })
             }
             Script::Fails => Err(SourceError { kind: "unreadable", message: "no such thing".into() }),
             Script::Panics => panic!("a bug"),

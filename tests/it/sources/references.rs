@@ -17,6 +17,11 @@ fn image_references_are_found_however_they_are_written() {
             &["1 images.contoso.example/api:v2", "1 ~/api:v1"],
         ),
         ("log.txt", "my-contoso.azurecr.io/api:v1 xcontoso.azurecr.io/api:v1 contoso.azurecr.io.evil/api:v1", &[]),
+        (
+            "log.txt",
+            "contoso.EastUS2.geo.azurecr.io/api:v1 contoso-dwgxg4c0.azurecr.io/api:v2 contosodev.azurecr.io/api:v3",
+            &["1 contoso-dwgxg4c0.azurecr.io/api:v2", "1 contoso.eastus2.geo.azurecr.io/api:v1"],
+        ),
         ("log.txt", "localhost:5000/api:v1 localhost:50001/api:v1 localhost/api:v1", &["1 localhost:5000/api:v1"]),
         ("log.txt", "contoso.azurecr.io contoso.azurecr.io/ contoso.azurecr.io/.", &[]),
         ("log.txt", "[contoso.azurecr.io/shop/api]", &["1 ~/shop/api:latest"]),

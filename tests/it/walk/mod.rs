@@ -8,6 +8,7 @@ pub(crate) mod azure;
 mod deleting;
 mod foreseeing;
 mod holds;
+mod image_ids;
 mod killed;
 mod manifests;
 mod only_reads;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
-use tagwarden::domain::SourceState;
+use tagwarden::domain::{Holder, SourceState};
 use tagwarden::sources::{Access, KubernetesSettings, SourceKind, SourceSettings, gather};
 
 use super::{ask, now, recorded, shown, source};
@@ -167,21 +167,62 @@ async fn a_token_that_expires_is_read_again_once() {
 }
 
 #[tokio::test]
-async fn a_text_that_may_mean_our_image_fails_the_source_and_another_is_told() {
+async fn an_invalid_text_is_told_and_fails_nothing() {
+    // The pod, its image, what is claimed for it, what is left open, and what is told.
+    type Case = (&'static str, &'static str, Option<&'static str>, Option<&'static str>, &'static str);
     let server = ApiServer::recorded().await;
     let pod = |name: &str, image: &str| json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": name}, "spec": {"containers": [{"name": "c", "image": image}]}});
-    server.world.lock().unwrap().put(vec![pod("foreign", "ghcr.io/Owner/thing"), pod("empty", "")]);
+    let cases: [Case; 10] = [
+        ("foreign", "ghcr.io/Owner/thing", None, None, "is no image reference"),
+        ("upper", "MyApp:latest", Some("myapp:latest"), None, "read as `myapp:latest`"),
+        ("ours", "contoso.azurecr.io/Shop/api:V1", Some("~/shop/api:V1"), None, "read as `contoso"),
+        ("tag", "contoso.azurecr.io/shop/api:.v1", None, Some("contoso.azurecr.io shop/api"), "every tag"),
+        ("space", "shop api", None, None, "no registry can hold it"),
+        ("nothing", "contoso.azurecr.io/", None, None, "no registry can hold it"),
+        (
+            "open",
+            "contoso.azurecr.io/shop/api:${TAG}",
+            None,
+            Some("contoso.azurecr.io shop/api"),
+            "filled in elsewhere",
+        ),
+        (
+            "region",
+            "contoso.eastus2.geo.azurecr.io/a:$(X)",
+            None,
+            Some("contoso.eastus2.geo.azurecr.io a"),
+            "elsewhere",
+        ),
+        ("any", "${IMAGE}", None, None, "names no repository"),
+        ("theirs", "ghcr.io/shop/api:${TAG}", None, None, "filled in elsewhere"),
+    ];
+    server.world.lock().unwrap().put(cases.iter().map(|(name, image, ..)| pod(name, image)).collect());
+    server.world.lock().unwrap().put(vec![pod("empty", "")]);
     let answer = ask(server.settings("")).await.unwrap();
-    assert_eq!(shown(&answer.claims), recorded());
-    assert_eq!(answer.notes.len(), 1);
-    assert!(answer.notes[0].starts_with("Pod shop/foreign, c: `ghcr.io/Owner/thing`"), "{:?}", answer.notes);
-
-    server.world.lock().unwrap().put(vec![pod("ours", "contoso.azurecr.io/Shop/api:v1"), pod("any", "${IMAGE}")]);
-    let error = ask(server.settings("")).await.unwrap_err();
-    assert_eq!(error.kind, "malformed");
-    for says in ["Pod shop/ours, c: `contoso.azurecr.io/Shop/api:v1`", "Pod shop/any, c: `${IMAGE}`"] {
-        assert!(error.message.contains(says), "{error}");
+    let claimed = cases.iter().filter_map(|(name, _, claimed, ..)| Some(format!("Pod shop/{name} c {}", (*claimed)?)));
+    let mut expected: Vec<String> = recorded().into_iter().chain(claimed).collect();
+    expected.sort();
+    assert_eq!(shown(&answer.claims), expected);
+    let mut open: Vec<String> = answer
+        .unresolved
+        .iter()
+        .map(|one| {
+            let Holder::Workload { name, container, .. } = &*one.holder else { panic!("{one:?}") };
+            let path: Vec<&str> = one.path.parts().collect();
+            format!("{name} {container} {} {} {}", one.host.as_deref().unwrap_or("-"), path.join("*"), one.text)
+        })
+        .collect();
+    open.sort();
+    let mut expected: Vec<String> =
+        cases.iter().filter_map(|(name, image, _, open, _)| Some(format!("{name} c {} {image}", (*open)?))).collect();
+    expected.sort();
+    assert_eq!(open, expected);
+    for (name, image, .., told) in cases {
+        let place = format!("Pod shop/{name}, c: `{image}`");
+        let note = answer.notes.iter().find(|note| note.starts_with(&place));
+        assert!(note.is_some_and(|note| note.contains(told)), "{place}: {:?}", answer.notes);
     }
+    assert_eq!(answer.notes.len(), cases.len());
 }
 
 #[tokio::test]

@@ -49,3 +49,22 @@ async fn ten_thousand_pods_are_as_many_claims_as_there_are_deployments() {
     assert!(shown(&answer.claims).contains(&"Deployment ns-7/app-7 app ~/team-7/app-7:v1".to_owned()));
     assert_eq!(server.world.lock().unwrap().count("/api/v1/pods?"), 20);
 }
+
+#[tokio::test]
+async fn ten_thousand_image_ids_come_with_the_names_of_their_deployments() {
+    let server = ApiServer::start().await;
+    let by_id = |number: usize| {
+        let mut pod = pod(number % 500, number);
+        pod["status"]["containerStatuses"][0]["imageID"] = DIGEST.into();
+        pod
+    };
+    {
+        let mut world = server.world.lock().unwrap();
+        world.put((0..500).map(replica_set).collect());
+        world.put((0..10_000).map(by_id).collect());
+    }
+    let answer = ask(server.settings("")).await.unwrap();
+    assert_eq!(answer.claims.len(), 1000);
+    let ids: Vec<_> = answer.claims.iter().filter(|claim| claim.is_id()).collect();
+    assert!(ids.len() == 500 && ids.iter().all(|claim| claim.names().len() == 1));
+}

@@ -1,7 +1,7 @@
 //! From a cluster to verdicts: the accidents of those who compared strings.
 
 use serde_json::{Value, json};
-use tagwarden::domain::{Claims, Digest, SourceAnswer, SourceState, Verdict};
+use tagwarden::domain::{Claim, Claims, Digest, Holder, Naming, SourceAnswer, SourceState, Verdict};
 use tagwarden::engine::evaluate;
 
 use super::ask;
@@ -60,6 +60,87 @@ fn digest(name: &str) -> String {
     Digest::of(name.as_bytes()).to_string()
 }
 
+/// A pod that reports images of its containers: list, name, image of the specification, image and id of the status.
+fn reporting(containers: &[(&str, &str, &str, &str, &str)]) -> Value {
+    let mut pod = object("Pod", &json!({}));
+    for (list, name, image, reported, id) in containers {
+        let (spec, status) = match *list {
+            "init" => ("initContainers", "initContainerStatuses"),
+            "ephemeral" => ("ephemeralContainers", "ephemeralContainerStatuses"),
+            _ => ("containers", "containerStatuses"),
+        };
+        let push = |list: &mut Value, entry: Value| match list {
+            Value::Array(entries) => entries.push(entry),
+            other => *other = json!([entry]),
+        };
+        if !image.is_empty() {
+            push(&mut pod["spec"][spec], json!({ "name": name, "image": image }));
+        }
+        push(&mut pod["status"][status], json!({ "name": name, "image": reported, "imageID": id }));
+    }
+    pod
+}
+
+/// The image ids of a pod: container, kind of pair, names.
+async fn ids(pod: Value) -> Vec<String> {
+    let server = ApiServer::start().await;
+    server.world.lock().unwrap().put(vec![pod]);
+    let answer = ask(server.settings("")).await.unwrap();
+    let line = |claim: &Claim| {
+        let Holder::Workload { container, .. } = &*claim.holder else { panic!("{claim:?}") };
+        let kind = match &claim.naming {
+            Naming::Paired(_) => "paired",
+            Naming::Unpaired(_) => "unpaired",
+            other => panic!("{other:?}"),
+        };
+        let names = claim.names().iter().map(|name| format!(" {}", name.to_string().trim_end_matches('/')));
+        format!("{container} {kind}{}", names.collect::<String>())
+    };
+    let mut lines: Vec<String> = answer.claims.iter().filter(|claim| claim.is_id()).map(line).collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test]
+async fn an_image_id_comes_with_the_names_of_its_container() {
+    const API: &str = "contoso.azurecr.io/team/shop/api:v9";
+    let id = digest("cfg");
+    let id = id.as_str();
+    for (containers, expected) in [
+        (vec![("", "a", API, API, id)], vec!["a paired contoso.azurecr.io/team/shop/api"]),
+        (vec![("", "a", API, id, id)], vec!["a paired contoso.azurecr.io/team/shop/api"]),
+        (vec![("", "a", API, id, "")], vec!["a paired contoso.azurecr.io/team/shop/api"]),
+        (vec![("", "a", API, "", &id[7..])], vec!["a paired contoso.azurecr.io/team/shop/api"]),
+        (
+            vec![("", "a", "mirror.example/x:1", API, &format!("docker://{id}"))],
+            vec!["a paired contoso.azurecr.io/team/shop/api mirror.example/x"],
+        ),
+        (
+            vec![("init", "i", API, API, id), ("ephemeral", "e", "busybox", "docker.io/library/busybox:latest", id)],
+            vec!["e paired busybox docker.io/library/busybox", "i paired contoso.azurecr.io/team/shop/api"],
+        ),
+        (
+            vec![("", "a", &format!("{API}@{}", digest("index")), id, id)],
+            vec!["a paired contoso.azurecr.io/team/shop/api"],
+        ),
+        // The specification has no such container.
+        (
+            vec![("", "a", API, "", ""), ("", "gone", "", "", id)],
+            vec!["gone unpaired contoso.azurecr.io/team/shop/api"],
+        ),
+        (vec![("", "gone", "", "", id)], vec!["gone unpaired"]),
+        // Its text says nothing.
+        (
+            vec![("", "a", API, "", ""), ("", "b", "${IMAGE}", "", id)],
+            vec!["b unpaired contoso.azurecr.io/team/shop/api"],
+        ),
+        // A name goes with the digest.
+        (vec![("", "a", API, API, &format!("contoso.azurecr.io/team/shop/api@{id}"))], vec![]),
+    ] {
+        assert_eq!(ids(reporting(&containers)).await, expected, "{containers:?}");
+    }
+}
+
 /// The tags that stay when this is all that the cluster holds.
 async fn staying(objects: Vec<Value>) -> Vec<String> {
     let server = ApiServer::start().await;
@@ -67,7 +148,8 @@ async fn staying(objects: Vec<Value>) -> Vec<String> {
     let answer = ask(server.settings("")).await.unwrap();
     let scenario: Scenario = serde_saphyr::from_str(REGISTRY).unwrap();
     let stage = scenario.stage("cluster");
-    let answered = SourceState::Answered { claims: answer.claims, as_of: None, notes: Vec::new() };
+    let answered =
+        SourceState::Answered { claims: answer.claims, unresolved: answer.unresolved, as_of: None, notes: Vec::new() };
     let source = SourceAnswer { name: "aks".parse().unwrap(), kind: "kubernetes", registries: None, state: answered };
     let mut claims = Claims { sources: vec![source], ..Claims::default() };
     claims.sort();

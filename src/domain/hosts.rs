@@ -1,0 +1,305 @@
+//! The names by which image references mean a registry.
+
+use super::ImageReference;
+use super::reference::is_host;
+
+/// The names of one registry, beside those of the other registries of the settings.
+///
+/// A name is a lower-case host, with its port where that is not the scheme's own, or such a host with a path behind it:
+/// a cache that serves the registry under that path.
+#[derive(Debug, Clone, Copy)]
+pub struct Hosts<'a> {
+    own: &'a [String],
+    others: &'a [String],
+}
+
+/// A host of Azure Container Registry.
+struct AzureHost<'h> {
+    /// Its first label: the registry's name, with a dash and a hash where the login server has a domain name label.
+    label: &'h str,
+    cloud: &'h str,
+    /// True where the label alone says which registry it is: a login server, or a regional endpoint of one.
+    exact: bool,
+}
+
+impl<'a> Hosts<'a> {
+    /// Creates the names of a registry from its own names and those of the other registries.
+    #[must_use]
+    pub fn new(own: &'a [String], others: &'a [String]) -> Self {
+        Self { own, others }
+    }
+
+    /// Returns the repository that `host` and `path` mean in this registry, or `None` where they mean another one.
+    ///
+    /// Of several names the one with the longest path counts, whichever registry has it. A host of Azure Container
+    /// Registry that no registry is known by is this registry's if its first label is the registry's name, or that name,
+    /// `-` and a suffix: Azure's names contain no `-`, so that it can only be another name of a registry called so.
+    #[must_use]
+    pub fn path_in<'p>(self, host: &str, path: &'p str) -> Option<&'p str> {
+        match (longest(self.own, host, path), longest(self.others, host, path)) {
+            (Some((own, rest)), other) if other.is_none_or(|(other, _)| own >= other) => Some(rest),
+            (None, None) if self.own.iter().any(|name| is_related(name, host)) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Returns true if `host` and `path` mean another registry of the settings.
+    #[must_use]
+    pub fn are_of_another(self, host: &str, path: &str) -> bool {
+        longest(self.others, host, path).is_some() && self.path_in(host, path).is_none()
+    }
+
+    /// Returns the repositories that a path without a host may mean: that path, and what follows the registry's own name
+    /// where that is a single word, which the grammar of references takes for the start of a path.
+    pub(super) fn paths_without_host(self, path: &str) -> impl Iterator<Item = &str> {
+        let after = |name: &String| path.strip_prefix(name.as_str())?.strip_prefix('/');
+        let inner = self.own.iter().filter(|name| !is_host(host_of(name))).find_map(after);
+        std::iter::once(path).chain(inner)
+    }
+
+    /// Returns the paths by which `host` would name `repository`: with the path of a cache before it, where the registry
+    /// is known by one there.
+    #[must_use]
+    pub fn spellings(self, host: &str, repository: &str) -> Vec<String> {
+        let own = self.own.iter().filter_map(|name| {
+            let (known, prefix) = split(name);
+            same_host(known, host)
+                .then(|| if prefix.is_empty() { repository.to_owned() } else { format!("{prefix}/{repository}") })
+        });
+        let mut found: Vec<String> = own.filter(|path| self.path_in(host, path) == Some(repository)).collect();
+        if self.path_in(host, repository) == Some(repository) {
+            found.push(repository.to_owned());
+        }
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    pub(super) fn are_docker_hub(self) -> bool {
+        self.own.iter().any(|name| is_docker_hub(name))
+    }
+}
+
+/// The host of a name, and its path or an empty text.
+fn split(name: &str) -> (&str, &str) {
+    name.split_once('/').unwrap_or((name, ""))
+}
+
+fn host_of(name: &str) -> &str {
+    split(name).0
+}
+
+/// The length of the longest path among the names that a reference begins with, and what follows it.
+fn longest<'p>(names: &[String], host: &str, path: &'p str) -> Option<(usize, &'p str)> {
+    let under = |name: &String| {
+        let (known, prefix) = split(name);
+        if !same_host(known, host) {
+            return None;
+        }
+        let rest = if prefix.is_empty() { path } else { path.strip_prefix(prefix)?.strip_prefix('/')? };
+        Some((prefix.len(), rest))
+    };
+    names.iter().filter_map(under).max_by_key(|(length, _)| *length)
+}
+
+/// Compares two hosts by the registry that they are of. Docker Hub's hosts are one, and so are the login server and the regional
+/// endpoints of an Azure registry (`NAME.REGION.geo.azurecr.io` for manifests, `NAME.REGION.data.azurecr.io` for blobs,
+/// <https://learn.microsoft.com/azure/container-registry/container-registry-geo-replication>).
+fn same_host(known: &str, host: &str) -> bool {
+    without_default_port(known) == host
+        || is_docker_hub(known) && is_docker_hub(host)
+        || azure(known).zip(azure(host)).is_some_and(|(known, host)| {
+            known.exact && host.exact && (known.label, known.cloud) == (host.label, host.cloud)
+        })
+}
+
+/// Returns true for a host of Azure Container Registry that belongs to a registry of the same name.
+fn is_related(name: &str, host: &str) -> bool {
+    let azure_name = |host| azure(host).map(|found| azure_name(found.label).to_owned());
+    let (known, prefix) = split(name);
+    prefix.is_empty() && azure_name(known).is_some_and(|known| azure_name(host) == Some(known))
+}
+
+/// The resource's name in the first label of a host, which may have a dash and a hash behind it.
+fn azure_name(label: &str) -> &str {
+    label.split('-').next().unwrap_or(label)
+}
+
+fn azure(host: &str) -> Option<AzureHost<'_>> {
+    let host = without_default_port(host);
+    let (rest, cloud) = ["io", "cn", "us"]
+        .iter()
+        .find_map(|cloud| Some((host.strip_suffix(cloud)?.strip_suffix(".azurecr.")?, *cloud)))?;
+    let labels: Vec<&str> = rest.split('.').collect();
+    let (label, exact) = match labels[..] {
+        [label] | [label, _, "geo" | "data"] => (label, true),
+        [label, ..] => (label, false),
+        [] => return None,
+    };
+    (!azure_name(label).is_empty()).then_some(AzureHost { label, cloud, exact })
+}
+
+/// The name of an Azure registry as a resource, by one of its hosts.
+#[must_use]
+pub fn azure_registry(host: &str) -> Option<&str> {
+    azure(host).map(|found| azure_name(found.label))
+}
+
+pub(super) fn is_docker_hub(host: &str) -> bool {
+    matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
+}
+
+fn without_default_port(host: &str) -> &str {
+    host.strip_suffix(":443").unwrap_or(host)
+}
+
+/// Hosts of registries that anybody may pull from. An image under such a name is nobody's own, so an image id that comes
+/// with it means nothing here.
+const PUBLIC: [&str; 29] = [
+    "cgr.dev",
+    "container-registry.oracle.com",
+    "cr.fluentbit.io",
+    "cr.l5d.io",
+    "docker.elastic.co",
+    "docker.io",
+    "gcr.io",
+    "ghcr.io",
+    "icr.io",
+    "index.docker.io",
+    "k8s.gcr.io",
+    "lscr.io",
+    "mcr.azk8s.cn",
+    "mcr.azure.cn",
+    "mcr.microsoft.com",
+    "nvcr.io",
+    "public.ecr.aws",
+    "quay.io",
+    "registry-1.docker.io",
+    "registry.access.redhat.com",
+    "registry.connect.redhat.com",
+    "registry.developers.crunchydata.com",
+    "registry.gitlab.com",
+    "registry.k8s.io",
+    "registry.opensource.zalan.do",
+    "registry.redhat.io",
+    "registry.suse.com",
+    "xpkg.crossplane.io",
+    "xpkg.upbound.io",
+];
+
+impl ImageReference {
+    /// Returns true if an image id that comes with this name may be that of an image in `repository`.
+    ///
+    /// A host that no registry is known by may be a forgotten alias: it is certainly another's only if it is a public
+    /// registry's, or if its path is not the repository's.
+    #[must_use]
+    pub fn may_mean(&self, hosts: Hosts<'_>, repository: &super::RepositoryName) -> bool {
+        let (Some(host), Some(path)) = (&self.host, &self.repository) else { return self.names(hosts, repository) };
+        match hosts.path_in(host, path.as_str()) {
+            Some(path) => path == repository.as_str(),
+            None => {
+                path == repository
+                    && !hosts.are_of_another(host, path.as_str())
+                    && PUBLIC.binary_search(&host.as_str()).is_err()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path_in(own: &[&str], others: &[&str], reference: &str) -> Option<String> {
+        let [own, others] = [own, others].map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let (host, path) = reference.split_once('/').unwrap();
+        Hosts::new(&own, &others).path_in(host, path).map(str::to_owned)
+    }
+
+    #[test]
+    fn an_azure_registry_has_its_regional_names() {
+        const OURS: &[(&str, &str)] = &[
+            ("contoso.azurecr.io", "contoso.azurecr.io"),
+            ("contoso.azurecr.io", "contoso.eastus2.geo.azurecr.io"),
+            ("contoso.azurecr.io", "contoso.westeurope.data.azurecr.io"),
+            ("contoso.azurecr.io", "contoso.privatelink.azurecr.io"),
+            ("contoso.azurecr.io", "contoso-dwgxg4c0ejf7a8gf.azurecr.io"),
+            ("contoso.azurecr.io", "contoso-dwgxg4c0ejf7a8gf.eastus2.geo.azurecr.io"),
+            ("contoso-dwgxg4c0ejf7a8gf.azurecr.io", "contoso-dwgxg4c0ejf7a8gf.eastus2.geo.azurecr.io"),
+            ("contoso-dwgxg4c0ejf7a8gf.azurecr.io", "contoso.azurecr.io"),
+            ("contoso.eastus2.geo.azurecr.io", "contoso.azurecr.io"),
+            ("contoso.azurecr.cn", "contoso.chinaeast3.geo.azurecr.cn"),
+            ("contoso.azurecr.us", "contoso.usgovvirginia.data.azurecr.us"),
+        ];
+        for (own, host) in OURS {
+            assert_eq!(path_in(&[own], &[], &format!("{host}/shop/api")).as_deref(), Some("shop/api"), "{own} {host}");
+        }
+        for (own, host) in [
+            ("contoso.azurecr.io", "contosodev.azurecr.io"),
+            ("contoso.azurecr.io", "contosodev.eastus2.geo.azurecr.io"),
+            ("contoso.azurecr.io", "dev-contoso.azurecr.io"),
+            ("contoso.azurecr.io", "contoso.azurecr.io.example"),
+            ("contoso.azurecr.io", "contoso.example"),
+            ("contoso.example", "contoso.azurecr.io"),
+            ("contoso.azurecr.io", "-contoso.azurecr.io"),
+        ] {
+            assert_eq!(path_in(&[own], &[], &format!("{host}/shop/api")), None, "{own} {host}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_another_registry_is_its_own() {
+        let (own, other) = (["contoso.azurecr.io"], ["contoso-eu.azurecr.io"]);
+        for host in ["contoso-eu.azurecr.io", "contoso-eu.westeurope.geo.azurecr.io"] {
+            assert_eq!(path_in(&own, &other, &format!("{host}/a")), None, "{host}");
+            assert_eq!(path_in(&other, &own, &format!("{host}/a")).as_deref(), Some("a"), "{host}");
+        }
+        assert_eq!(path_in(&own, &other, "contoso-us.azurecr.io/a").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn the_longest_path_of_a_cache_counts() {
+        const OWN: &[&str] = &["contoso.azurecr.io", "harbor.example/proxy", "cache.example:8443"];
+        const OTHER: &[&str] = &["harbor.example/proxy/team", "harbor.example", "cache.example:8443/other"];
+        for (reference, path) in [
+            ("harbor.example/proxy/shop/api", Some("shop/api")),
+            ("harbor.example/proxy/team/api", None),
+            ("harbor.example/proxyshop/api", None),
+            ("harbor.example/shop/api", None),
+            ("cache.example:8443/shop/api", Some("shop/api")),
+            ("cache.example:8443/other/api", None),
+            ("cache.example:8443/others/api", Some("others/api")),
+            ("cache.example/shop/api", None),
+        ] {
+            assert_eq!(path_in(OWN, OTHER, reference).as_deref(), path, "{reference}");
+        }
+    }
+
+    #[test]
+    fn an_id_may_mean_what_its_name_may() {
+        let own = ["contoso.azurecr.io", "harbor.example/proxy"].map(str::to_owned);
+        let others = ["fabrikam.example".to_owned()];
+        for (name, expected) in [
+            ("contoso.azurecr.io/shop/api", true),
+            ("contoso.eastus2.geo.azurecr.io/shop/api", true),
+            ("harbor.example/proxy/shop/api", true),
+            ("shop/api", true),
+            ("images.contoso.example/shop/api", true),
+            ("images.contoso.example/shop/web", false),
+            ("images.contoso.example/x/shop/api", false),
+            ("fabrikam.example/shop/api", false),
+            ("docker.io/shop/api", false),
+            ("mcr.microsoft.com/shop/api", false),
+            ("contoso.azurecr.io/shop/web", false),
+        ] {
+            let reference: ImageReference = name.parse().unwrap();
+            let found = reference.may_mean(Hosts::new(&own, &others), &"shop/api".parse().unwrap());
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn public_hosts_are_in_order() {
+        assert!(PUBLIC.is_sorted());
+    }
+}

@@ -1,0 +1,88 @@
+//! Properties of decisions about claims of which it cannot be said which image they mean.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use tagwarden::domain::{Claim, Doubt, ImageReference, Naming, Reason, SourceState, TagAt, Verdict};
+use tagwarden::engine::Verdicts;
+
+use crate::properties::{Shuffle, digest, id, unresolved, world};
+
+/// An image id that comes with names of others only.
+fn foreign_id() -> impl Strategy<Value = Claim> {
+    const NAMES: [&str; 4] =
+        ["docker.io/library/app", "mcr.microsoft.com/app", "mirror.example/nothing", "contoso.example/nothing"];
+    let names = prop::collection::vec(select(NAMES.to_vec()), 1..3).prop_map(|names| -> Arc<[ImageReference]> {
+        names.into_iter().map(|name| ImageReference::as_written(name).unwrap()).collect()
+    });
+    (prop_oneof![100..104u8, Just(250)], names, any::<bool>()).prop_map(|(image, names, paired)| {
+        let naming = if paired { Naming::Paired(names) } else { Naming::Unpaired(names) };
+        Claim { naming, ..id(&digest(image)) }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_open_reference_more_never_expires_more(world in world(), open in unresolved()) {
+        let mut more = world.clone();
+        if let SourceState::Answered { unresolved, .. } = &mut more.claims.sources[0].state {
+            unresolved.push(open);
+        }
+        more.claims.sort();
+        prop_assert!(more.goes().0.is_subset(&world.goes().0));
+    }
+
+    /// It changes verdicts only where it is the digest of a configuration that is known.
+    #[test]
+    fn an_image_id_with_a_foreign_name_claims_nothing_but_exact_matches(world in world(), claim in foreign_id()) {
+        let mut more = world.clone();
+        let SourceState::Answered { claims, .. } = &mut more.claims.sources[0].state else { return Ok(()) };
+        claims.push(claim.clone());
+        more.claims.sort();
+        let repositories = || more.inventory.registries.iter().flat_map(|registry| &registry.repositories);
+        let known = repositories().flat_map(|repository| repository.manifests.values());
+        let matches = known.into_iter().any(|manifest| manifest.config.as_deref() == claim.image.digest.as_ref());
+        if !matches {
+            prop_assert_eq!(more.decide().0, world.decide().0);
+        }
+    }
+
+    /// Knowing a configuration, whichever it is, only decides what was undecided for want of it; and once all
+    /// that is asked for is known, no image id with a name leaves anything undecided.
+    #[test]
+    fn configurations_that_are_read_only_decide(world in world(), seed in any::<u64>()) {
+        let (mut verdicts, _) = world.decide();
+        let (mut known, mut draw) = (world.clone(), Shuffle(seed));
+        while !verdicts.unread.is_empty() {
+            for one in &verdicts.unread {
+                let registry = &mut known.inventory.registries[one.registry as usize];
+                let repository = &mut registry.repositories[one.repository as usize];
+                let manifest = repository.manifests.get_mut(&one.digest).unwrap();
+                prop_assert!(manifest.config.is_none());
+                let mut configs: Vec<u8> = (100..106).collect();
+                draw.shuffle(&mut configs);
+                manifest.config = Some(Box::new(digest(configs[0])));
+            }
+            let next = known.decide().0;
+            for (before, after) in verdicts.tags.iter().zip(&next.tags) {
+                let waited = |reason: &Reason| matches!(reason, Reason::MaybeClaimed(one) if one.doubt == Doubt::Unread);
+                let follows = |reason: &Reason| reason.speaks_for() == Verdict::Protected;
+                let held = before.reasons.iter().any(waited) || before.reasons.iter().any(follows);
+                let decided = before.verdict == after.verdict || after.verdict == Verdict::Protected;
+                prop_assert!(decided || held, "{before:?} {after:?}");
+            }
+            verdicts = next;
+        }
+        prop_assert_eq!(known.findings(&verdicts, &known.decide().1), Vec::<String>::new());
+        let goes: BTreeSet<TagAt> = expired(&verdicts);
+        prop_assert!(expired(&world.decide().0).is_subset(&goes));
+    }
+}
+
+fn expired(verdicts: &Verdicts) -> BTreeSet<TagAt> {
+    verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).map(|found| found.at).collect()
+}

@@ -33,16 +33,19 @@ mod explained;
 mod findings;
 mod fixtures;
 mod folder;
+mod history;
 mod holds;
 mod interruption;
 mod named;
 mod outcome;
+mod pulse;
 mod record;
 mod recorded;
 mod registries;
 mod remarks;
 mod restoring;
 mod signature;
+mod size;
 mod turn;
 
 use ability::Purpose;
@@ -56,6 +59,7 @@ pub use holds::{HoldRequest, HoldSet, HoldUntil};
 pub use interruption::Stopped;
 pub use named::Named;
 pub use outcome::{RestoreEnded, RunError, RunOutcome};
+pub use pulse::TARGET as PROGRESS;
 pub use record::RegistryCounts;
 pub use registries::Probe;
 pub use remarks::{against, recorded_remarks};
@@ -82,6 +86,7 @@ pub struct House {
     readers: BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
     patience: Patience,
     asked: Mutex<record::Asked>,
+    pulse: Arc<pulse::Pulse>,
 }
 
 /// What was read and decided for one time.
@@ -230,8 +235,8 @@ impl House {
         for settings in &settings.registries {
             readers.insert(settings.name.clone(), registry::reader(settings.clone(), patience)?);
         }
-        let (wait, asked) = (interruption::WAIT, Mutex::default());
-        Ok(Self { settings, policies, store, by, clock, stop, wait, readers, patience, asked })
+        let (wait, asked, pulse) = (interruption::WAIT, Mutex::default(), Arc::default());
+        Ok(Self { settings, policies, store, by, clock, stop, wait, readers, patience, asked, pulse })
     }
 
     /// Closes the state.
@@ -297,10 +302,16 @@ impl House {
         let rules = due.of(self.rules());
         let readers: Vec<_> = self.readers.values().cloned().collect();
         let considered = self.considered(scope, &rules, evaluated_at).await?;
-        let mut inventory = registry::collect(&readers, scope, &considered.look_for, &self.store, progress).await;
+        let _beat = self.beat(None);
+        self.pulse.read(readers.iter().map(|reader| reader.settings().name.to_string()));
+        let progress = pulse::Both { pulse: &self.pulse, other: progress };
+        let mut inventory = registry::collect(&readers, scope, &considered.look_for, &self.store, &progress).await;
         self.store.observe(&mut inventory, now).await?;
         let remember = if *scope == Scope::All && at.is_none() { Remember::Yes } else { Remember::No };
+        self.pulse.gather(self.settings.sources.len());
+        self.note_tags(&inventory, now, remember).await;
         let claims = self.gather(now, evaluated_at, remember).await?;
+        self.pulse.enter(pulse::Phase::Deciding);
         let verdicts = self.evaluate(&rules, &mut inventory, &claims, evaluated_at).await;
         let mut deletions = considered.decide(&rules, &inventory, &claims, evaluated_at);
         self.ask_abilities(&mut inventory, &verdicts, &deletions, purpose).await?;
@@ -331,6 +342,7 @@ impl House {
             hypothetical: at.is_some(),
             valid_for: self.settings.plan_ttl,
         });
+        record::warn(&document);
         let collected = if *scope == Scope::All { considered.collected(&inventory) } else { Vec::new() };
         Ok(Decision { inventory, claims, verdicts, plan, collected, document })
     }
@@ -341,6 +353,7 @@ impl House {
     /// See [`RunError`].
     pub async fn plan(&self, at: Option<Timestamp>, progress: &dyn Progress) -> Result<Ended, RunError> {
         let run = self.begin(RunKind::Plan, &Approval::default(), &self.policies_gone_by()).await?;
+        let _beat = self.beat(Some(run));
         let walked = async {
             self.settle_if_alone().await?;
             let decision = self.decide(&Scope::All, at, progress).await?;
@@ -358,6 +371,7 @@ impl House {
         let signer = signature::signer(&self.settings.approvals, text.as_bytes(), approval.signature.as_deref());
         let circumstances = Circumstances { despite: approval.despite.clone(), ..self.policies_gone_by() };
         let run = self.begin(RunKind::Apply, &approval.signed(&signer), &circumstances).await?;
+        let _beat = self.beat(Some(run));
         let walked = async {
             let approved = report::open(text).map_err(|broken| RunError::Refused(broken.to_string()))?;
             signer?;
@@ -381,6 +395,7 @@ impl House {
             let mut hands = self.hands(run, &decision.inventory)?;
             hands.until = self.until(approval.despite.as_deref());
             hands.stop = requests.stop.clone();
+            self.pulse.work(pulse::Phase::Removing, orders.len() + deletions.len());
             let mut deleted = apply::note_deletions(&hands, not_deleted).await?;
             deleted.extend(apply::delete(&hands, deletions).await?);
             let mut applied = apply::note_all(&hands, skipped).await?;
@@ -467,6 +482,7 @@ impl House {
             approved_by: approval.approved_by.clone(),
             ticket: approval.ticket.clone(),
         };
+        self.note_policies(circumstances).await?;
         self.store.begin_run_under(&run, circumstances).await?;
         Ok(id)
     }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::output::{color, print, print_as, say, write_file};
+use super::inert::{Output, inert};
+use super::output::{color, print, print_as, say, say_as, write_file};
 use super::progress::Bar;
 use super::telling::Telling;
 use super::{
     ApplyArgs, Cli, Command, DataFormat, DemoArgs, NotifyArgs, NotifyCommand, PlanArgs, RestoreArgs, RunArgs, RunsArgs,
-    RunsCommand, SourcesArgs, SourcesCommand, diff, explain, health, hold, policy_work, registries, results, telling,
+    RunsCommand, SourcesArgs, SourcesCommand, diff, explain, health, hold, person, policy_work, registries, results,
+    telling,
 };
 use crate::apply::{Clock, Outlook};
 use crate::config::{self, Settings};
@@ -59,10 +61,12 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
 fn report_error(error: &RunError) {
     let diagnostics = error.diagnostics();
     if diagnostics.is_empty() {
-        say(&format!("error: {error}"));
+        // What others said may have lines of its own.
+        say(&format!("error: {}", error.to_string().replace('\n', "\n  ")));
         return;
     }
-    say(policy_file::render(diagnostics, color()).trim_end());
+    let output = if color() { Output::Colored } else { Output::Words };
+    say_as(output, policy_file::render(diagnostics, color()).trim_end());
     let problems =
         if diagnostics.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", diagnostics.len()) };
     say(&problems);
@@ -81,10 +85,7 @@ pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
 /// Who runs this: `user@host`.
 #[expect(clippy::disallowed_methods, reason = "a way in: the audit record names the user")]
 pub(super) fn by() -> String {
-    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|host| host.trim().to_owned());
-    let host = host.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_else(|| "unknown host".to_owned());
-    format!("{}@{host}", user.unwrap_or_else(|| "unknown".to_owned()))
+    person::by(|name| std::env::var(name).ok(), Path::new("/"))
 }
 
 pub(super) async fn open(config: Option<&Path>) -> Result<House, RunError> {
@@ -95,7 +96,7 @@ pub(super) async fn open(config: Option<&Path>) -> Result<House, RunError> {
 fn load(config: Option<&Path>) -> Result<(Settings, PolicySet), RunError> {
     let loaded = run::load(&config::find(config)?, environment())?;
     for warning in &loaded.0.warnings {
-        say(&format!("warning: {warning}"));
+        say(&report::plain(&format!("warning: {warning}")));
     }
     Ok(loaded)
 }
@@ -240,7 +241,7 @@ fn formats(files: &[std::path::PathBuf]) -> Result<Vec<(&Path, Format)>, RunErro
 
 fn show(document: &PlanDocument, format: Format, files: &[(&Path, Format)]) -> Result<(), RunError> {
     write_all(files, |format, out| report::write(document, format, out))?;
-    print_as(|out| report::write(document, format, out));
+    print_as(format.into(), |out| report::write(document, format, out));
     Ok(())
 }
 
@@ -344,7 +345,7 @@ async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
             let (view, plan) = shown?;
             let write = |format, out: &mut dyn std::io::Write| report::write_run(&view, plan.as_ref(), format, out);
             write_all(&files, write)?;
-            print_as(|out| write(format, out));
+            print_as(format.into(), |out| write(format, out));
         }
     }
     Ok(0)
@@ -382,6 +383,7 @@ async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunErr
     Ok(ended.outcome().exit_code())
 }
 
+/// JSON for stdout.
 pub(super) fn pretty(value: &serde_json::Value) -> String {
-    format!("{value:#}\n")
+    inert(Output::Json, &format!("{value:#}\n"))
 }

@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::commands::{interruptible, open, pretty};
-use super::output::{print, say, write_file};
+use super::inert::Output;
+use super::output::{print, print_as, say, write_file};
 use super::policy_work::policies_of_the_settings;
 use super::progress::Bar;
 use crate::domain::Policy;
@@ -121,7 +122,7 @@ pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Re
                 .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
             say(&format!("wrote {}", file.display()));
         }
-        None => print(&text),
+        None => print_as(Output::Json, |out| out.write_all(text.as_bytes())),
     }
     let failed = facts.claims.sources.iter().any(crate::domain::SourceAnswer::failed);
     if failed || facts.inventory.has_gaps() {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::commands::{interruptible, open, pretty};
 use super::output::{print, say};
 use super::{DataFormat, results};
-use crate::report::{self, EntryView, PlanDocument, RunView};
+use crate::report::{self, PlanDocument};
 use crate::run::{House, Named, Recalled, RunError, RunOutcome};
 
 #[derive(Debug, Args)]
@@ -24,7 +24,10 @@ pub(super) struct ExplainArgs {
     /// Decide as of that time
     #[arg(long, value_name = "TIME", value_parser = super::time, conflicts_with = "run")]
     at: Option<Timestamp>,
-    /// What that run decided then, and did; the run's id, or its beginning
+    /// Everything that was done to the tag or left undone: when, by whom, by which policy and why
+    #[arg(long, conflicts_with_all = ["at", "run"])]
+    history: bool,
+    /// What that run decided then, and did: its id, a unique beginning of it, or `last`
     #[arg(long, value_name = "ID")]
     run: Option<String>,
 }
@@ -33,25 +36,37 @@ pub(super) struct ExplainArgs {
 pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunError> {
     let house = open(config).await?;
     let done = match &args.run {
-        Some(run) => recalled(&house, args, run).await.map(|found| (found, Vec::new())),
+        None if args.history => interruptible(&house, history(&house, args)).await.map(|found| (found, false)),
+        Some(run) => recalled(&house, args, run).await.map(|found| (found, false)),
         None => interruptible(&house, now(&house, args)).await,
     };
     house.close().await;
     let (found, missing) = done?;
     print(&found);
-    for words in &missing {
-        say(words);
+    if !missing {
+        return Ok(0);
     }
-    Ok(if missing.is_empty() { 0 } else { RunOutcome::EvidenceMissing.exit_code() })
+    // What it is the log has said, with cause and remedy.
+    say("evidence is missing: a source or a registry could not be read, so some tags are undecided");
+    Ok(RunOutcome::EvidenceMissing.exit_code())
 }
 
-/// As it is now: the explanation, and what could not be read.
-async fn now(house: &House, args: &ExplainArgs) -> Result<(String, Vec<String>), RunError> {
+/// What became of it over the years.
+async fn history(house: &House, args: &ExplainArgs) -> Result<String, RunError> {
+    let history = house.history(&house.find_named(&args.image)?).await?;
+    Ok(match args.format {
+        DataFormat::Text => history.text(),
+        DataFormat::Json => pretty(&json!(history)),
+    })
+}
+
+/// As it is now: the explanation, and whether something could not be read.
+async fn now(house: &House, args: &ExplainArgs) -> Result<(String, bool), RunError> {
     let named = house.find_named(&args.image)?;
     let Named { registry, repository, tag } = &named;
     let decision = house.decide_repository(registry, repository, args.at).await?;
     let document = &decision.document;
-    let missing = unread(document);
+    let missing = document.evidence_missing();
     let Some(tag) = tag else {
         let view = house.timeline(&decision, &named).ok_or_else(|| not_there(document, &named))?;
         let found = match args.format {
@@ -61,19 +76,23 @@ async fn now(house: &House, args: &ExplainArgs) -> Result<(String, Vec<String>),
         return Ok((found, missing));
     };
     let Some(weighed) = house.weighed(&decision, &named) else {
-        let gone = house.gone(&decision, &named).await?.ok_or_else(|| not_there(document, &named))?;
+        let Some(gone) = house.gone(&decision, &named).await? else {
+            let history = house.history(&named).await?;
+            return Err(RunError::Usage(format!("{}; {}", not_there(document, &named), history.standing())));
+        };
         let found = match args.format {
             DataFormat::Text => gone.text(),
             DataFormat::Json => pretty(&json!(gone)),
         };
         return Ok((found, missing));
     };
+    let size = house.size(&decision, &named).await?;
     let (registry, repository, tag) = (registry.as_str(), repository.as_str(), tag.as_str());
+    let size = size.as_ref();
     let found = match args.format {
-        DataFormat::Text => report::explanation_by_rule(document, registry, repository, tag, &weighed),
-        DataFormat::Json => {
-            report::explanation_by_rule_json(document, registry, repository, tag, &weighed).map(|json| pretty(&json))
-        }
+        DataFormat::Text => report::explanation_by_rule(document, registry, repository, tag, &weighed, size),
+        DataFormat::Json => report::explanation_by_rule_json(document, registry, repository, tag, &weighed, size)
+            .map(|json| pretty(&json)),
     };
     Ok((found.ok_or_else(|| not_there(document, &named))?, missing))
 }
@@ -82,8 +101,8 @@ async fn now(house: &House, args: &ExplainArgs) -> Result<(String, Vec<String>),
 async fn recalled(house: &House, args: &ExplainArgs, run: &str) -> Result<String, RunError> {
     let named = house.find_named(&args.image)?;
     let recalled = house.recall(run).await?;
-    let document = &recalled.document;
     let (registry, repository) = (named.registry.as_str(), named.repository.as_str());
+    let Some(document) = &recalled.document else { return Ok(by_journal(&recalled, &named, args.format)) };
     let missing = || RunError::Usage(format!("run {} knew no {}", recalled.record.run.id, words(&named)));
     let Some(tag) = &named.tag else {
         let view = report::recorded_timeline(document, registry, repository).ok_or_else(missing)?;
@@ -102,6 +121,39 @@ async fn recalled(house: &House, args: &ExplainArgs, run: &str) -> Result<String
     found.ok_or_else(missing)
 }
 
+/// What the journal says where the plan is not kept any more: what was done or left undone, and why.
+fn by_journal(recalled: &Recalled, named: &Named, format: DataFormat) -> String {
+    let run = &recalled.record.run;
+    if format == DataFormat::Json {
+        let value = json!({
+            "schema": "tagwarden.explanation/1",
+            "plan": null,
+            "evaluated_at": recalled.evaluated_at(),
+            "registry": named.registry.as_str(),
+            "repository": named.repository.as_str(),
+            "tag": named.tag.as_ref().map(|tag| tag.as_str()),
+        });
+        return pretty(&with_run(value, recalled, named));
+    }
+    let mut out = format!(
+        "The plan of run {} ({}) of {} is not kept any more (`records.plans`); this is what its journal says of {}:\n",
+        run.id,
+        run.kind.label(),
+        run.started_at.strftime("%Y-%m-%d %H:%M UTC"),
+        words(named)
+    );
+    for entry in recalled.entries(named) {
+        let _ = writeln!(out, "  {}{}", report::entry_text(entry), report::by_policy(entry));
+        for reason in entry.reason_views() {
+            let _ = writeln!(out, "    {}", report::plain(&reason.sentence()));
+        }
+    }
+    if recalled.entries(named).next().is_none() {
+        out.push_str("  nothing: the run neither removed nor skipped it; what it decided stood in the plan\n");
+    }
+    out
+}
+
 fn preface(recalled: &Recalled) -> String {
     let run = &recalled.record.run;
     let time = recalled.evaluated_at().strftime("%Y-%m-%d %H:%M UTC");
@@ -111,8 +163,8 @@ fn preface(recalled: &Recalled) -> String {
 fn done(recalled: &Recalled, named: &Named) -> String {
     let mut out = String::from("\nWhat that run did\n");
     let before = out.len();
-    for entry in recalled.done(named) {
-        let _ = writeln!(out, "  {}", report::entry_text(&EntryView::new(entry, None)));
+    for entry in recalled.entries(named) {
+        let _ = writeln!(out, "  {}{}", report::entry_text(entry), report::by_policy(entry));
     }
     if out.len() == before {
         out.push_str("  nothing\n");
@@ -121,9 +173,9 @@ fn done(recalled: &Recalled, named: &Named) -> String {
 }
 
 fn with_run(mut value: Value, recalled: &Recalled, named: &Named) -> Value {
-    let entries: Vec<_> = recalled.done(named).cloned().collect();
+    let entries: Vec<_> = recalled.entries(named).collect();
     value["run"] = results::runs_json(std::slice::from_ref(&recalled.record))[0].take();
-    value["journal"] = json!(RunView::new(&recalled.record, &entries).journal);
+    value["journal"] = json!(entries);
     value
 }
 
@@ -142,16 +194,4 @@ fn not_there(document: &PlanDocument, named: &Named) -> RunError {
         Some(tag) => format!("{registry} has no tag {repository}:{tag} right now{}", why.concat()),
         None => format!("{registry} has no repository {repository} with a tag in it right now{}", why.concat()),
     })
-}
-
-/// What could not be read, each with the cause, which an explanation of a single tag has no room for.
-fn unread(document: &PlanDocument) -> Vec<String> {
-    let failed = document.sources.iter().filter_map(|source| {
-        source.error.as_ref().map(|error| format!("evidence is missing: source {} failed: {error}", source.name))
-    });
-    let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().map(move |gap| (registry, gap)));
-    let gaps = gaps.map(|(registry, gap)| {
-        format!("evidence is missing: {}: {} could not be read: {}", registry.name, gap.at, gap.message)
-    });
-    failed.chain(gaps).collect()
 }

@@ -5,7 +5,9 @@ mod diff;
 mod explain;
 mod health;
 mod hold;
+mod inert;
 mod output;
+mod person;
 mod policy_work;
 mod progress;
 mod registries;
@@ -188,7 +190,7 @@ struct RunsArgs {
 enum RunsCommand {
     /// Show one run with everything it did
     Show {
-        /// The run's id, or its beginning
+        /// The run's id, a unique beginning of it, or `last`
         id: String,
         /// Also write the report to a file, in the format of its extension (json, md, html, csv, txt); repeatable
         #[arg(long, value_name = "FILE")]
@@ -199,7 +201,7 @@ enum RunsCommand {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct RestoreWhat {
-    /// All tags that this run removed
+    /// All tags that this run removed: its id, a unique beginning of it, or `last`
     #[arg(long, value_name = "ID")]
     run: Option<String>,
     /// All tags that were removed from this repository and are not back: REGISTRY/REPOSITORY
@@ -312,7 +314,10 @@ pub fn command() -> clap::Command {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked) => return ExitCode::from(output::print_help(&asked)),
+    };
     output::start_logs(&cli.command);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -325,7 +330,7 @@ pub fn main() -> ExitCode {
     // Whatever still reads files or sockets in the background is of no use to anyone now.
     runtime.shutdown_background();
     if let Ok(code) = done {
-        return ExitCode::from(code);
+        return ExitCode::from(output::exit_code(code));
     }
     output::say("this is a fault in tagwarden; please report it with the lines above");
     ExitCode::FAILURE

@@ -2,30 +2,92 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::Command;
+use super::inert::{Inert, Output, inert};
+use crate::run::PROGRESS;
 
-/// Prints data to stdout. A reader that has seen enough (`| head`) is no failure.
+/// Whether something that was to be printed was not. Stdout is the process's own, and so is this.
+static UNPRINTED: AtomicBool = AtomicBool::new(false);
+
+/// Prints text to stdout, or JSON that is inert already. A reader that has seen enough (`| head`) is no failure.
 pub(super) fn print(data: &str) {
-    print_as(|out| out.write_all(data.as_bytes()));
+    print_as(Output::Words, |out| out.write_all(data.as_bytes()));
 }
 
-/// The same for data that is written piece by piece.
-pub(super) fn print_as(data: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
-    let mut stdout = io::BufWriter::new(io::stdout().lock());
-    if let Err(error) = data(&mut stdout).and_then(|()| stdout.flush())
+/// The same for data of a kind that is written piece by piece. A failure ends no work: [`exit_code`] tells of it.
+pub(super) fn print_as(output: Output, data: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+    let mut stdout = Inert::new(io::BufWriter::new(io::stdout().lock()), output);
+    if let Err(error) = data(&mut stdout).and_then(|()| stdout.finish())
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        say(&format!("cannot print: {error}"));
+        UNPRINTED.store(true, Ordering::Relaxed);
+        say(&format!("error: cannot write to standard output: {error}"));
+    }
+}
+
+/// The exit code of a command that ended with `code`: 1 where something could not be printed, unless a usage error (2)
+/// comes first.
+pub(super) fn exit_code(code: u8) -> u8 {
+    if code != 2 && UNPRINTED.load(Ordering::Relaxed) { 1 } else { code }
+}
+
+/// Prints the help, the version or the usage error that clap made of the arguments, and gives the exit code.
+pub(super) fn print_help(asked: &clap::Error) -> u8 {
+    let code = u8::try_from(asked.exit_code()).unwrap_or(2);
+    match asked.print() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe && code == 0 => {
+            say(&format!("error: cannot write to standard output: {error}"));
+            1
+        }
+        _ => code,
     }
 }
 
 /// Says something on stderr.
 pub(super) fn say(words: &str) {
-    // Nowhere is left to report to if stderr is closed.
-    let _ = writeln!(io::stderr().lock(), "{words}");
+    say_as(Output::Words, words);
+}
+
+/// The same for words of a kind.
+pub(super) fn say_as(output: Output, words: &str) {
+    // Nowhere is left to report to if stderr is closed or its disk is full.
+    let _ = io::stderr().lock().write_all(inert(output, &format!("{words}\n")).as_bytes());
+}
+
+/// Where logs go: stderr, whether or not that can be written. A run must not end in the middle of its removals for want
+/// of a place to tell of them; the journal has them.
+#[derive(Debug, Clone, Copy)]
+struct Log(Output);
+
+/// One event of the log.
+struct Event(Output);
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Event;
+
+    fn make_writer(&'a self) -> Event {
+        Event(self.0)
+    }
+}
+
+impl Write for Event {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        // A line break within an event begins no line that could be taken for one of its own.
+        let (event, end) = text.strip_suffix('\n').map_or((&*text, ""), |event| (event, "\n"));
+        let event = inert(self.0, event).replace('\n', "\n  | ");
+        let _ = io::stderr().lock().write_all(format!("{event}{end}").as_bytes());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Whether colours can be shown on stderr.
@@ -38,15 +100,19 @@ pub(super) fn color() -> bool {
 /// or objects where `TAGWARDEN_LOG_FORMAT` says `json`; the journal of systemd has the time already.
 #[expect(clippy::disallowed_methods, reason = "a way in: how logs are written is read here and nowhere else")]
 pub(super) fn start_logs(command: &Command) {
-    let default = match command {
+    let most = match command {
         Command::Run(_) | Command::Serve => "warn,tagwarden=info",
         _ => "warn",
     };
+    // On a terminal a bar shows the same.
+    let has_bar = !matches!(command, Command::Serve | Command::Restore(_) | Command::Explain(_));
+    let progress = if has_bar && io::stderr().is_terminal() { "off" } else { "info" };
+    let default = format!("{most},{PROGRESS}={progress}");
     let wanted = std::env::var("TAGWARDEN_LOG").unwrap_or_default();
-    let filter = EnvFilter::try_new(if wanted.is_empty() { default } else { &wanted });
+    let filter = EnvFilter::try_new(if wanted.is_empty() { &default } else { &wanted });
     let filter = filter.unwrap_or_else(|error| {
-        say(&format!("TAGWARDEN_LOG is no log filter ({error}); using `{default}`"));
-        EnvFilter::new(default)
+        say(&format!("invalid log filter in TAGWARDEN_LOG ({error}); using `{default}`"));
+        EnvFilter::new(&default)
     });
     let format = std::env::var("TAGWARDEN_LOG_FORMAT").unwrap_or_default();
     if !["", "text", "json"].contains(&&*format) {
@@ -54,11 +120,18 @@ pub(super) fn start_logs(command: &Command) {
     }
     // <https://www.freedesktop.org/software/systemd/man/systemd.exec.html>, `$JOURNAL_STREAM`.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some() && !io::stderr().is_terminal();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    match (&*format, journal) {
-        ("json", _) => logs.json().flatten_event(true).init(),
-        (_, true) => logs.with_ansi(false).without_time().init(),
-        (_, false) => logs.with_ansi(color()).init(),
+    let output = match (&*format, journal) {
+        ("json", _) => Output::Json,
+        (_, false) if color() => Output::Colored,
+        _ => Output::Words,
+    };
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Log(output)).with_target(false);
+    // Otherwise it tells on stderr that stderr cannot be written, and panics.
+    let logs = logs.log_internal_errors(false).with_ansi(output == Output::Colored);
+    match (output, journal) {
+        (Output::Json, _) => logs.json().flatten_event(true).init(),
+        (_, true) => logs.without_time().init(),
+        (_, false) => logs.init(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::commands::{clock, environment, pretty};
 use super::output::{print, say};
 use crate::config::{self, Settings};
 use crate::policy_file::{self, Diagnostic, PolicySet, Remark, Severity};
-use crate::report::{self, TestedFile};
+use crate::report::{self, TestedFile, plain};
 use crate::run::{self, RunError};
 
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8,
     let file = config::find(config)?;
     let (settings, policies) = run::load(&file, environment())?;
     for warning in &settings.warnings {
-        say(&format!("warning: {warning}"));
+        say(&plain(&format!("warning: {warning}")));
     }
     let mut remarks = policy_file::remarks(&policies, clock()());
     remarks.extend(config::remarks(&settings, &policies));
@@ -53,8 +53,10 @@ pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8,
         Ok(recorded) => remarks.extend(recorded),
         Err(error) => say(&format!("warning: the policies are not held against the last plan: {error}")),
     }
-    for remark in &remarks {
-        say(&format!("{}: {}", remark.severity.label(), remark.diagnostic));
+    let lines: Vec<String> =
+        remarks.iter().map(|remark| plain(&format!("{}: {}", remark.severity.label(), remark.diagnostic))).collect();
+    if !lines.is_empty() {
+        say(&lines.join("\n"));
     }
     match args.format {
         DataFormat::Text => print(&sound(&file, &settings, &policies)),
@@ -94,7 +96,8 @@ fn sound(file: &Path, settings: &Settings, policies: &PolicySet) -> String {
     );
     for policy in &policies.policies {
         let description = policy.description.as_deref().unwrap_or("no description");
-        let _ = writeln!(out, "  {} ({}, {}): {description}", policy.name, policy.mode.label(), policy.file);
+        let words = format!("{} ({}, {}): {description}", policy.name, policy.mode.label(), policy.file);
+        let _ = writeln!(out, "  {}", plain(&words));
     }
     out
 }

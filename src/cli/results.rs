@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::apply::{Foreseen, Restored};
 use crate::domain::{Action, Intent, Outcome, Role};
-use crate::report::{self, RunView};
+use crate::report::{self, RunView, plain};
 use crate::run::{Aftermath, Ended, Restorable, RestoreEnded};
 use crate::store::RunRecord;
 
@@ -17,7 +17,7 @@ pub(super) fn applied_text(ended: &Ended) -> String {
     for applied in &ended.applied {
         let removal = &applied.removal;
         let name = format!("{}/{}:{}", removal.registry, removal.repository, removal.tag);
-        let words = report::outcome_words(&applied.outcome);
+        let words = plain(&report::outcome_words(&applied.outcome));
         let _ = writeln!(out, "{:<8} {name} {} {words}", applied.outcome.label(), removal.digest.short());
     }
     for one in &ended.deleted {
@@ -28,7 +28,7 @@ pub(super) fn applied_text(ended: &Ended) -> String {
             None => format!("was {}", deletion.tag),
         };
         let label = if matches!(one.outcome, Outcome::Done(_)) { "deleted" } else { one.outcome.label() };
-        let _ = writeln!(out, "{label:<8} {name} ({what}) {}", report::outcome_words(&one.outcome));
+        let _ = writeln!(out, "{label:<8} {name} ({what}) {}", plain(&report::outcome_words(&one.outcome)));
     }
     let count = |label: &str| ended.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
     let removed = ended.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count() as u64;
@@ -109,7 +109,7 @@ pub(super) fn restored_text(ended: &RestoreEnded, hold: Option<Duration>) -> Str
         let Restored { intent, outcome, .. } = restored;
         let by_digest = intent.action == Action::RestoreManifest;
         let name = if by_digest { format!("{}, with it", intent.name()) } else { intent.name() };
-        let words = report::outcome_words(outcome);
+        let words = plain(&report::outcome_words(outcome));
         let label = if matches!(outcome, Outcome::Done(_)) { "restored" } else { outcome.label() };
         let _ = writeln!(out, "{label:<8} {name} {} {words}", intent.digest.short());
     }
@@ -142,7 +142,7 @@ pub(super) fn foreseen_text(foreseen: &[Restorable]) -> String {
         let until = undo_until
             .map_or_else(String::new, |until| format!(" (surely until {})", until.strftime("%Y-%m-%d %H:%M UTC")));
         let intent = &entry.intent;
-        let _ = writeln!(out, "{} {} {}{until}", intent.name(), intent.digest.short(), outlook.words());
+        let _ = writeln!(out, "{} {} {}{until}", intent.name(), intent.digest.short(), plain(&outlook.words()));
     }
     let count = |label: &str| foreseen.iter().filter(|one| one.foreseen.outlook.label() == label).count() as u64;
     let _ = writeln!(
@@ -211,7 +211,7 @@ pub(super) fn runs_text(runs: &[RunRecord]) -> String {
             record.run.kind.label().to_owned(),
             record.run.mode.clone(),
             record.run.started_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-            record.run.by.clone(),
+            plain(&record.run.by),
             outcome,
             removed,
         ]);

@@ -147,6 +147,22 @@ impl Timetable {
         }
         coming.into_iter().take(count).map(|(at, policies)| Coming { at, policies }).collect()
     }
+
+    /// When a run was due last, up to `now`; `None` where that is more than a year ago, or nothing is scheduled.
+    #[must_use]
+    pub fn last(&self, now: Timestamp) -> Option<Timestamp> {
+        // Small steps back first: a schedule of every minute has half a million times in a year.
+        let windows = [2, 60, 24 * 60, 8 * 24 * 60, 32 * 24 * 60, 366 * 24 * 60].map(SignedDuration::from_mins);
+        let of_line = |line: &Line| {
+            let end = now.checked_sub(line.delay).ok()?;
+            windows.into_iter().find_map(|window| {
+                let first = line.cron.next(end.checked_sub(window).ok()?, &self.timezone);
+                let times = std::iter::successors(first, |at| line.cron.next(*at, &self.timezone));
+                times.take_while(|at| *at <= end).last()?.checked_add(line.delay).ok()
+            })
+        };
+        self.lines.iter().filter_map(of_line).max()
+    }
 }
 
 /// What is due at `now`, where each schedule was looked after up to the time in `handled`.

@@ -432,12 +432,21 @@ impl Living {
         }
     }
 
+    /// Ends the alarm of a failed reload once its files are valid again. They are taken up when a person asks again.
+    fn look_at_failed_reload(&mut self) {
+        if self.problems.settings.is_some() && rules::load(&self.start.file, &self.start.environment).is_ok() {
+            self.problems.settings = None;
+            tracing::info!("settings and policies are valid again; SIGHUP loads edited settings");
+        }
+    }
+
     /// Takes up policies that changed, where they can be gone by.
     async fn look_at_policies(&mut self) {
+        self.look_at_failed_reload();
         match self.rules.changed_policies() {
             Ok(None) => {
                 if self.problems.policies.take().is_some() {
-                    tracing::info!("the policies are again those that are gone by");
+                    tracing::info!("policy files match the active policies again");
                 }
             }
             Ok(Some(policies)) => {
@@ -521,6 +530,7 @@ impl Living {
         let Rules { settings, policies, .. } = &self.rules;
         let next = next_runs(settings, policies, host(&self.start.by), now, SHOWN);
         let blocked_by = super::blocked_by(settings, &policies.policies, |_| true, now);
+        let last_due = self.table.last(now);
         let doing = match &self.running {
             Some(running) => Doing::Run { kind: running.kind, since: running.began_at, what: running.what.clone() },
             None => Doing::Nothing,
@@ -534,6 +544,7 @@ impl Living {
         self.board.update(|status| {
             status.ready = self.unready.is_none();
             (status.doing, status.next, status.blocked_by) = (doing, next, blocked_by);
+            status.last_due = last_due;
             status.policies.problem = problem;
         });
     }
@@ -580,7 +591,7 @@ fn tell_once(problem: &mut Option<PolicyProblem>, since: Timestamp, what: &str, 
     if problem.as_ref().is_some_and(|known| known.text == text) {
         return;
     }
-    tracing::error!("the {what} were edited and cannot be gone by; those of before are kept to:\n{text}");
+    tracing::error!("invalid {what}; keeping the previous version:\n{text}");
     let since = problem.as_ref().map_or(since, |known| known.since);
     *problem = Some(PolicyProblem { since, text });
 }

@@ -117,6 +117,7 @@ impl Daemon {
             ready: false,
             doing: Doing::Nothing,
             next: Vec::new(),
+            last_due: None,
             blocked_by: None,
             policies: policy_state(&rules.policies, now),
         }));

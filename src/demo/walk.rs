@@ -180,7 +180,7 @@ async fn explained(house: &House, kept: &KeptView) -> Result<String, RunError> {
     let (registry, repository, tag) = (&kept.registry, &kept.repository, &kept.tag);
     let weighed = house.weighed(&decision, &named);
     let found =
-        weighed.and_then(|one| report::explanation_by_rule(&decision.document, registry, repository, tag, &one));
+        weighed.and_then(|one| report::explanation_by_rule(&decision.document, registry, repository, tag, &one, None));
     Ok(found.unwrap_or_default())
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::App;
+use super::attention::attention;
 use super::board::{Doing, Status};
 use super::plan::{Opened, VERDICTS, Wanted, blocking};
 use super::problem::Problem;
@@ -102,7 +103,11 @@ pub(super) async fn openapi() -> Response {
 pub(super) async fn status(State(app): State<App>) -> Json<Value> {
     let status = app.site.board.status();
     let now = (app.site.clock)();
-    Json(status_json(&status, app.site.settings.mode.label(), now))
+    // A state that cannot be read is no reason to say nothing of the daemon.
+    let recent = recent(&app.site.store).await.unwrap_or_default();
+    let mut json = status_json(&status, app.site.settings.mode.label(), now);
+    json["attention"] = json!(attention(&status, &recent, now));
+    Json(json)
 }
 
 fn status_json(status: &Status, mode: &str, now: Timestamp) -> Value {
@@ -155,6 +160,7 @@ pub(super) async fn run(State(app): State<App>, Path(id): Path<String>) -> Answe
     view["aftermath"] = json!(counts.registries);
     view["sources"] = json!(counts.sources);
     view["refusals"] = json!(counts.refusals);
+    view["attention"] = json!(counts.attention);
     view["journal"] = journal.collect();
     Ok(Json(view))
 }
@@ -336,6 +342,10 @@ pub(super) async fn current(app: &App) -> Answer<(RunRecord, std::sync::Arc<Open
 
 /// The record of the run whose id begins so.
 pub(super) async fn record(app: &App, id: &str) -> Answer<RunRecord> {
+    if id == "last" {
+        let none = || Problem::missing("there are no runs yet");
+        return app.site.store.runs(1).await?.pop().ok_or_else(none);
+    }
     let is_id = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
     let found = if !id.is_empty() && id.bytes().all(is_id) { app.site.store.run(id).await? } else { None };
     found.ok_or_else(|| Problem::missing(format!("no run `{id}`; /runs lists them")))

@@ -19,6 +19,8 @@ pub struct Status {
     pub doing: Doing,
     /// The next runs, the earliest first.
     pub next: Vec<NextRun>,
+    /// When a run was due last by the schedule; nothing where none ever was, or nothing is scheduled.
+    pub last_due: Option<Timestamp>,
     /// Why runs remove nothing right now, such as a freeze.
     pub blocked_by: Option<String>,
     /// The policies that it goes by.

@@ -5,6 +5,7 @@
 
 mod api;
 mod assets;
+mod attention;
 mod board;
 mod chart;
 mod guard;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::App;
 use super::api::{self, Asked, TagQuery};
 use super::assets::FOLDER;
+use super::attention::attention;
 use super::board::Doing;
 use super::chart::{Chart, Point, chart};
 use super::plan::{Counts, OfRepository, VERDICTS, blocking};
@@ -17,7 +18,9 @@ use super::problem::Problem;
 use super::shown::{EntryRow, RunRow, TagList, When, escaped, page_link, repository_link};
 use super::views::{EntryView, RunCounts, RunView, TagView, recent, shows_all, standing};
 use crate::domain::Hold;
-use crate::report::{PlanDocument, SourceView, SummaryView, age, bytes, clip, count, counted, plain, short};
+use crate::report::{
+    AttentionKind, AttentionView, PlanDocument, SourceView, SummaryView, age, bytes, clip, count, counted, plain, short,
+};
 use crate::store::{JournalOf, RunRecord};
 
 /// How many rows a page of a table has.
@@ -54,6 +57,8 @@ impl Frame {
 #[template(path = "site/home.html")]
 struct Home {
     frame: Frame,
+    /// What needs attention, before everything else.
+    attention: Vec<String>,
     doing: String,
     next: Vec<(When, String, Option<String>)>,
     policies: String,
@@ -73,9 +78,6 @@ struct Stands {
     cards: Vec<Card>,
     registries: Vec<RegistryRow>,
     sources: Vec<SourceRow>,
-    refusals: Vec<String>,
-    /// How much could not be read; nothing where all could.
-    gaps: Option<String>,
 }
 
 /// One number, large.
@@ -147,10 +149,14 @@ async fn home_page(app: &App) -> Result<Home, Problem> {
         }
         Doing::Stopping => "Stopping: what was begun is finished first.".to_owned(),
     };
+    let mut urgent = attention(&status, &recent, now);
+    // All pages show an invalid edit, with its lines.
+    urgent.retain(|found| !found.is_one_of(&[AttentionKind::InvalidEdit]));
     let policies = &status.policies;
     let commit = policies.commit.as_ref().map(|commit| format!(", commit {}", clip(commit, 15))).unwrap_or_default();
     Ok(Home {
         frame: Frame::new(app, "Tagwarden"),
+        attention: urgent.iter().map(AttentionView::sentence).collect(),
         doing,
         next: status.next.iter().map(|run| (When::of(run.at, now), run.what.clone(), run.blocked_by.clone())).collect(),
         policies: format!("{}, revision {}{commit}", count(policies.count as u64), short(&policies.revision)),
@@ -197,8 +203,6 @@ fn stands(app: &App, record: &RunRecord, counts: &RunCounts, now: Timestamp) -> 
         when: When::of(record.run.started_at, now),
         registries: configured.collect(),
         sources: counts.sources.iter().map(|source| source_row(source, now)).collect(),
-        refusals: counts.refusals.iter().map(|refusal| refusal.message.clone()).collect(),
-        gaps: (counts.gaps > 0).then(|| counted(counts.gaps, "gap")),
     }
 }
 
@@ -293,6 +297,8 @@ struct Run {
     row: RunRow,
     facts: Vec<(&'static str, String)>,
     cards: Vec<Card>,
+    /// What needs attention, before everything else.
+    attention: Vec<String>,
     refusals: Vec<String>,
     unread: Vec<String>,
     sources: Vec<SourceRow>,
@@ -340,7 +346,14 @@ async fn run_page(app: &App, id: &str, query: &TagQuery) -> Result<Run, Problem>
         frame: Frame::new(app, "Run"),
         facts: facts(&view),
         cards: counts.plan.as_ref().map(|summary| cards(summary, "")).unwrap_or_default(),
-        refusals: counts.refusals.iter().map(|refusal| refusal.message.clone()).collect(),
+        attention: counts.attention.iter().map(AttentionView::sentence).collect(),
+        // Runs of an older version have no list of what needs attention.
+        refusals: counts
+            .refusals
+            .iter()
+            .filter(|_| counts.attention.is_empty())
+            .map(|one| one.message.clone())
+            .collect(),
         unread,
         sources: counts.sources.iter().map(|source| source_row(source, now)).collect(),
         policies,
@@ -367,6 +380,7 @@ fn facts(run: &RunView) -> Vec<(&'static str, String)> {
         ("Approved by", run.approved_by.clone()),
         ("Ticket", run.ticket.clone()),
         ("Plan", run.plan_id.clone()),
+        ("Fingerprint", run.fingerprint.clone()),
         ("Reclaimed, as the registries say", run.reclaimed_bytes.map(bytes)),
     ];
     facts.extend(optional.into_iter().filter_map(|(label, value)| Some((label, plain(&value?)))));

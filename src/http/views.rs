@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::{Tag, VERDICTS};
 use super::problem::Problem;
 use crate::domain::Outcome;
-use crate::report::{PlanDocument, ReasonView, RefusalView, SourceView, SummaryView};
+use crate::report::{AttentionView, PlanDocument, ReasonView, RefusalView, SourceView, SummaryView};
 use crate::run::RegistryCounts;
 use crate::store::{JournalEntry, RunRecord, Store};
 
@@ -21,6 +21,8 @@ pub(super) struct RunCounts {
     pub(super) by_registry: BTreeMap<String, RegistryCounts>,
     pub(super) sources: Vec<SourceView>,
     pub(super) refusals: Vec<RefusalView>,
+    pub(super) attention: Vec<AttentionView>,
+    pub(super) fingerprint: Option<String>,
     pub(super) gaps: u64,
     pub(super) removed: u64,
     pub(super) deleted: u64,
@@ -69,6 +71,8 @@ pub(super) struct RunView {
     pub(super) exit_code: Option<u8>,
     pub(super) error: Option<String>,
     pub(super) plan_id: Option<String>,
+    /// That of its plan; nothing for runs of an older version.
+    pub(super) fingerprint: Option<String>,
     pub(super) hypothetical: bool,
     pub(super) tags: Option<SummaryView>,
     pub(super) removed: u64,
@@ -102,6 +106,7 @@ impl RunView {
             exit_code: end.map(|end| end.exit_code),
             error: end.and_then(|end| end.error.clone()),
             plan_id: record.plan_id.clone(),
+            fingerprint: counts.fingerprint.clone(),
             hypothetical: counts.hypothetical,
             tags: counts.plan.clone(),
             removed: counts.removed,

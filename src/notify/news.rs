@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::{Mode, Occasion};
 use crate::domain::{Digest, Outcome, Skip};
-use crate::report;
+use crate::report::{self, AttentionKind, AttentionView, PlanDocument};
 use crate::run::{Ended, RunError, RunOutcome};
 use crate::store::{RunKind, StoreErrorKind};
 
@@ -125,7 +125,10 @@ impl RunNews {
         if ended.outcome == RunOutcome::Refused {
             let all = || document.refusals.iter().chain(&document.deletions.refusals);
             let refusals = || all().filter(|refusal| refusal.binding || self.kind == RunKind::Plan);
-            problems.extend(refusals().map(|refusal| format!("refused: {}", refusal.message)));
+            problems.extend(sentences(document, &[AttentionKind::Refused]));
+            if self.kind == RunKind::Plan {
+                problems.extend(sentences(document, &[AttentionKind::WouldBeRefused]));
+            }
             let apart = refusals().map(|it| format!("{}/{:?}/{:?}", it.kind, it.policy, it.repository)).collect();
             occasions.insert(Occasion::Refused, told_apart(apart));
         }
@@ -133,15 +136,13 @@ impl RunNews {
             let mut apart = BTreeSet::new();
             for source in document.sources.iter().filter(|source| source.error.is_some()) {
                 apart.insert(format!("source {}", source.name));
-                let why = source.error.as_deref().unwrap_or_default();
-                problems.push(format!("source {} failed: {why}", source.name));
             }
             for registry in &document.registries {
                 for gap in &registry.gaps {
                     apart.insert(format!("{} {} {}", registry.name, gap.at, gap.kind));
-                    problems.push(format!("{}: {} could not be read: {}", registry.name, gap.at, gap.message));
                 }
             }
+            problems.extend(sentences(document, &EVIDENCE));
             occasions.insert(Occasion::EvidenceMissing, told_apart(apart));
         }
         Self {
@@ -182,6 +183,15 @@ impl RunNews {
             ..self
         }
     }
+}
+
+/// What of a plan's evidence is missing.
+const EVIDENCE: [AttentionKind; 3] =
+    [AttentionKind::RegistryUnread, AttentionKind::SourceFailed, AttentionKind::RegistryPartlyUnread];
+
+/// What a plan needs attention for, of these kinds, in the words of its report.
+fn sentences(document: &PlanDocument, kinds: &[AttentionKind]) -> Vec<String> {
+    document.attention.iter().filter(|found| found.is_one_of(kinds)).map(AttentionView::sentence).collect()
 }
 
 fn counts(ended: &Ended) -> Counts {

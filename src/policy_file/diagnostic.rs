@@ -224,7 +224,7 @@ struct Shown<'a> {
 
 impl<'a> From<&'a Diagnostic> for Shown<'a> {
     fn from(diagnostic: &'a Diagnostic) -> Self {
-        let source = diagnostic.text.as_ref().map(|text| NamedSource::new(&diagnostic.file, Arc::clone(text)));
+        let source = diagnostic.text.as_ref().map(|text| NamedSource::new(inert(&diagnostic.file), inert(text).into()));
         let (second, elsewhere) = match diagnostic.also.as_deref() {
             Some(also) if also.file == diagnostic.file => (Some(also), Vec::new()),
             Some(also) => (None, vec![Self::from(also)]),
@@ -236,11 +236,25 @@ impl<'a> From<&'a Diagnostic> for Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = inert(&self.diagnostic.message);
         match self.source {
-            Some(_) => f.write_str(&self.diagnostic.message),
-            None => write!(f, "{}: {}", self.diagnostic.place(), self.diagnostic.message),
+            Some(_) => f.write_str(&message),
+            None => write!(f, "{}: {message}", inert(&self.diagnostic.place())),
         }
     }
+}
+
+/// A text of a file without characters that steer a terminal, each replaced by one of the same length, so that places in
+/// it stay where they are.
+fn inert(text: &str) -> String {
+    let replaced = |found: char| match (found, found.len_utf8()) {
+        ('\n' | '\t' | '\r', _) => found,
+        (_, 1) if found.is_control() => '?',
+        (_, 2) if found.is_control() => '\u{bf}',
+        ('\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}', _) => '\u{fffd}',
+        _ => found,
+    };
+    text.chars().map(replaced).collect()
 }
 
 impl std::error::Error for Shown<'_> {}

@@ -29,7 +29,7 @@ pub(super) enum Names {
 }
 
 /// Beyond this many states an expression is taken to match some.
-const MOST_STATES: usize = 20_000;
+pub(super) const MOST_STATES: usize = 20_000;
 
 /// How many of those names the expressions match together, as whole texts, after the exclusions. Expressions that do
 /// not compile, or only to something enormous, match some.
@@ -66,61 +66,8 @@ fn walk(names: Names, include: &[String], exclude: &[String]) -> Option<Extent> 
     })
 }
 
-/// The texts that some expressions match, but for those that others do.
-#[derive(Debug, Clone)]
-pub(super) struct Language {
-    pub(super) include: Vec<String>,
-    pub(super) exclude: Vec<String>,
-}
-
-/// How two sets of names lie to each other.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Relation {
-    /// Whether some name is in both.
-    pub(super) both: bool,
-    /// Whether some name is only in the first.
-    pub(super) only_first: bool,
-    /// Whether some name is only in the second.
-    pub(super) only_second: bool,
-}
-
-/// How the names of two languages lie to each other. Nothing where that would take too long to find out.
-pub(super) fn relation(names: Names, first: &Language, second: &Language) -> Option<Relation> {
-    let parts = [&first.include, &first.exclude, &second.include, &second.exclude];
-    let mut automata = parts.into_iter().map(|part| Automaton::of(part)).collect::<Option<Vec<_>>>()?;
-    let start = automata.iter_mut().map(Automaton::start).collect::<Option<Vec<_>>>()?;
-    let (mut seen, mut waiting) = (HashSet::new(), vec![(start, true)]);
-    let mut found = Relation::default();
-    while let Some((states, beginning)) = waiting.pop() {
-        if !beginning {
-            let mut ends = [false; 4];
-            for ((end, automaton), state) in ends.iter_mut().zip(&mut automata).zip(&states) {
-                *end = automaton.ends(*state)?;
-            }
-            let (first, second) = (ends[0] && !ends[1], ends[2] && !ends[3]);
-            found.both |= first && second;
-            found.only_first |= first && !second;
-            found.only_second |= second && !first;
-        }
-        if found == (Relation { both: true, only_first: true, only_second: true }) {
-            return Some(found);
-        }
-        if seen.len() > MOST_STATES {
-            return None;
-        }
-        for byte in names.alphabet(beginning) {
-            let step = |(automaton, state): (&mut Automaton, &LazyStateID)| automaton.next(*state, byte);
-            let next = automata.iter_mut().zip(&states).map(step).collect::<Option<Vec<_>>>()?;
-            if seen.insert(next.clone()) {
-                waiting.push((next, false));
-            }
-        }
-    }
-    Some(found)
-}
-
 impl Names {
-    fn alphabet(self, first: bool) -> impl Iterator<Item = u8> {
+    pub(super) fn alphabet(self, first: bool) -> impl Iterator<Item = u8> {
         (b'-'..=b'z').filter(move |byte| match (self, byte) {
             (_, b'a'..=b'z' | b'0'..=b'9') | (Self::Tags, b'A'..=b'Z' | b'_') => true,
             (_, b'-' | b'.') | (Self::Repositories, b'_' | b'/') => !first,
@@ -130,13 +77,14 @@ impl Names {
 }
 
 /// An automaton that builds its states as they are walked to.
-struct Automaton {
+#[derive(Debug)]
+pub(super) struct Automaton {
     dfa: DFA,
     cache: Cache,
 }
 
 impl Automaton {
-    fn of(expressions: &[String]) -> Option<Self> {
+    pub(super) fn of(expressions: &[String]) -> Option<Self> {
         let config = DFA::config()
             .match_kind(MatchKind::All)
             .unicode_word_boundary(true)
@@ -153,15 +101,20 @@ impl Automaton {
         Some(Self { dfa, cache })
     }
 
-    fn start(&mut self) -> Option<LazyStateID> {
+    /// The class of a byte: bytes of one class lead to the same states everywhere.
+    pub(super) fn class(&self, byte: u8) -> u8 {
+        self.dfa.byte_classes().get(byte)
+    }
+
+    pub(super) fn start(&mut self) -> Option<LazyStateID> {
         self.dfa.start_state(&mut self.cache, &start::Config::new().anchored(Anchored::Yes)).ok()
     }
 
-    fn next(&mut self, state: LazyStateID, byte: u8) -> Option<LazyStateID> {
+    pub(super) fn next(&mut self, state: LazyStateID, byte: u8) -> Option<LazyStateID> {
         self.dfa.next_state(&mut self.cache, state, byte).ok().filter(|next| !next.is_quit())
     }
 
-    fn ends(&mut self, state: LazyStateID) -> Option<bool> {
+    pub(super) fn ends(&mut self, state: LazyStateID) -> Option<bool> {
         self.dfa.next_eoi_state(&mut self.cache, state).ok().map(|end| end.is_match())
     }
 }
@@ -205,23 +158,5 @@ mod tests {
         assert_eq!(extent(Names::Tags, &list(&["v.*", "[^v].*"]), &list(&[])), Extent::Every);
         assert_eq!(extent(Names::Repositories, &list(&["Shop/.*"]), &list(&[])), Extent::None);
         assert_eq!(extent(Names::Repositories, &list(&[".*"]), &list(&[])), Extent::Every);
-    }
-
-    #[test]
-    fn two_languages_lie_to_each_other() {
-        let language = |include: &str, exclude: &[&str]| Language {
-            include: vec![format!("^(?:{include})$")],
-            exclude: exclude.iter().map(|word| format!("^(?:{word})$")).collect(),
-        };
-        let lies = |first: &Language, second: &Language| {
-            let found = relation(Names::Tags, first, second).unwrap();
-            (found.both, found.only_first, found.only_second)
-        };
-        let (v, all) = (language("v.*", &[]), language(".*", &[]));
-        assert_eq!(lies(&v, &all), (true, false, true));
-        assert_eq!(lies(&all, &language(".*", &["v.*"])), (true, true, false));
-        assert_eq!(lies(&v, &language(".*", &["v.*"])), (false, true, true));
-        assert_eq!(lies(&v, &language(".*-lts", &[])), (true, true, true));
-        assert_eq!(lies(&v, &language("v|v.+", &[])), (true, false, false));
     }
 }

@@ -17,6 +17,8 @@ pub struct PolicySet {
     pub policies: Vec<Policy>,
     /// Each file, relative to the policies folder, with the hash of its content (`sha256:…`), by name.
     pub files: Vec<(String, String)>,
+    /// The text of each file, by the hash of its content.
+    pub texts: BTreeMap<String, String>,
     /// Each registry that a policy names, with the place where it does.
     pub registries: Vec<(RegistryName, Diagnostic)>,
     /// The git commit of their folder, where it is a checkout. Edits since do not show in it, but in the revision.
@@ -86,7 +88,7 @@ const DEEPEST: usize = 16;
 pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     let mut unread = Vec::new();
     let mut read: Vec<(Problems, Vec<Placed>)> = Vec::new();
-    let mut files = Vec::new();
+    let (mut files, mut texts) = (Vec::new(), BTreeMap::new());
     for file in find(path, &mut unread) {
         let shown = file.display().to_string();
         let name = file.strip_prefix(path).ok().filter(|rest| !rest.as_os_str().is_empty());
@@ -98,6 +100,7 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
                 let origin = Origin { file: name.as_str().into(), revision: Arc::clone(&revision) };
                 let policies = super::read(&text, &origin, &mut problems);
                 files.push((name, revision.to_string()));
+                texts.insert(revision.to_string(), text);
                 read.push((problems, policies));
             }
             Err(problem) => unread.push(Diagnostic::of(shown, problem)),
@@ -123,7 +126,7 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     }
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     files.sort();
-    Ok(PolicySet { policies, files, registries, commit: super::checkout::commit(path), places })
+    Ok(PolicySet { policies, files, texts, registries, commit: super::checkout::commit(path), places })
 }
 
 /// Policies of one name in different files; inside a file they are noted when it is read.

@@ -4,10 +4,11 @@
 use jiff::Timestamp;
 
 use super::diagnostic::Diagnostic;
-use super::language::{Language, Names, Relation, relation};
+use super::language::Names;
 use super::load::{Places, PolicySet};
+use super::relation::{Language, Languages, Relation};
 use super::selection::language;
-use crate::domain::{Globs, Keep, KeepRule, Policy, RegistryName, TagSelector};
+use crate::domain::{Keep, KeepRule, Policy, RegistryName, TagSelector};
 
 /// 2013-01-01T00:00:00Z: there were no container images before, so nothing is older.
 const FIRST_IMAGES: Timestamp = Timestamp::constant(1_356_998_400, 0);
@@ -51,14 +52,23 @@ impl Severity {
 /// said.
 #[must_use]
 pub fn remarks(set: &PolicySet, now: Timestamp) -> Vec<Remark> {
-    let policies: Vec<Looked<'_>> = set.policies.iter().filter_map(|policy| Looked::at(policy, set, now)).collect();
+    let (mut tags, mut repositories) = (Languages::of(Names::Tags), Languages::of(Names::Repositories));
+    let look = |policy| Looked::at(policy, set, now, (&mut tags, &mut repositories));
+    let policies: Vec<Looked<'_>> = set.policies.iter().filter_map(look).collect();
     let mut found = Vec::new();
     for policy in &policies {
         policy.alone(&mut found);
     }
+    // Every policy is held against every other, so what is done here is done a very large number of times.
     for (at, policy) in policies.iter().enumerate() {
         for other in policies.iter().skip(at + 1) {
-            together(policy, other, &mut found);
+            let apart = |languages: &Languages, a: Option<usize>, b: Option<usize>| {
+                a.zip(b).is_some_and(|(a, b)| languages.surely_apart(a, b))
+            };
+            if !apart(&repositories, policy.repositories, other.repositories) && !apart(&tags, policy.tags, other.tags)
+            {
+                together(policy, other, (&tags, &repositories), &mut found);
+            }
         }
     }
     found.sort_by(|a, b| place(a).cmp(&place(b)));
@@ -74,14 +84,24 @@ fn place(remark: &Remark) -> (&str, usize, usize, &str) {
 struct Looked<'a> {
     policy: &'a Policy,
     places: &'a Places,
-    tags: Option<Language>,
-    repositories: Option<Language>,
+    /// The numbers of the languages of its tags and of its repositories.
+    tags: Option<usize>,
+    repositories: Option<usize>,
+    /// Of each of its rules the relation of what it matches to what the policy selects, where it has such.
+    matching: Vec<Option<Relation>>,
+    /// Its keep rules as text, to compare.
+    keeps: String,
     /// The position of the rule that keeps everything.
     endless: Option<(usize, String)>,
 }
 
 impl<'a> Looked<'a> {
-    fn at(policy: &'a Policy, set: &'a PolicySet, now: Timestamp) -> Option<Self> {
+    fn at(
+        policy: &'a Policy,
+        set: &'a PolicySet,
+        now: Timestamp,
+        (tag_languages, repository_languages): (&mut Languages, &mut Languages),
+    ) -> Option<Self> {
         let tags = match &policy.select.tags {
             TagSelector::All => Some(everything()),
             TagSelector::Globs(globs) => language(globs),
@@ -90,14 +110,25 @@ impl<'a> Looked<'a> {
             }
         };
         let repositories = policy.select.repositories.as_ref().map_or_else(|| Some(everything()), language);
-        let mut looked = Self { policy, places: set.places.get(&policy.name)?, tags, repositories, endless: None };
+        let repositories = repositories.map(|language| repository_languages.add(language));
+        let tags = tags.map(|language| tag_languages.add(language));
+        let matching = policy.keep.rules().iter().map(|rule| match rule {
+            KeepRule::Matching(globs) => {
+                let matched = tag_languages.add(language(globs)?);
+                tag_languages.relation(tags?, matched)
+            }
+            _ => None,
+        });
+        let matching = matching.collect();
+        let (places, keeps) = (set.places.get(&policy.name)?, format!("{:?}", policy.keep));
+        let mut looked = Self { policy, places, tags, repositories, matching, keeps, endless: None };
         let mut rules = policy.keep.rules().iter().enumerate();
-        looked.endless = rules.find_map(|(at, rule)| Some((at, looked.keeps_everything(rule, now)?)));
+        looked.endless = rules.find_map(|(at, rule)| Some((at, looked.keeps_everything(at, rule, now)?)));
         Some(looked)
     }
 
     /// Why a rule keeps everything that the policy selects, if it does.
-    fn keeps_everything(&self, rule: &KeepRule, now: Timestamp) -> Option<String> {
+    fn keeps_everything(&self, at: usize, rule: &KeepRule, now: Timestamp) -> Option<String> {
         match rule {
             KeepRule::Newest(count) if count.get() >= ENDLESS => {
                 Some(format!("`newest: {count}` are more images than a repository has"))
@@ -109,16 +140,16 @@ impl<'a> Looked<'a> {
             KeepRule::Within(span) => {
                 Some(format!("`within: {}` is longer than there have been container images", span.written))
             }
-            KeepRule::Matching(globs) => {
-                let inside = self.tags_beside(globs).is_some_and(|relation| !relation.only_first);
+            KeepRule::Matching(_) => {
+                let inside = self.matching(at).is_some_and(|relation| !relation.only_first);
                 inside.then(|| "its `matching` matches every tag that it selects".to_owned())
             }
             KeepRule::Newest(_) | KeepRule::NewestPer { .. } | KeepRule::Bucketed { .. } => None,
         }
     }
 
-    fn tags_beside(&self, globs: &Globs) -> Option<Relation> {
-        relation(Names::Tags, self.tags.as_ref()?, &language(globs)?)
+    fn matching(&self, rule: usize) -> Option<Relation> {
+        self.matching.get(rule).copied().flatten()
     }
 
     /// Whether nothing that it selects can ever go, and why, in a word.
@@ -153,7 +184,7 @@ impl<'a> Looked<'a> {
         let rules = self.policy.keep.rules();
         for (at, rule) in rules.iter().enumerate() {
             let why = match rule {
-                KeepRule::Matching(globs) if self.tags_beside(globs).is_some_and(|found| !found.both) => {
+                KeepRule::Matching(_) if self.matching(at).is_some_and(|found| !found.both) => {
                     Some("it matches no tag that this policy selects".to_owned())
                 }
                 rule => rules.iter().enumerate().find_map(|(other_at, other)| {
@@ -190,8 +221,8 @@ fn covers(rule: &KeepRule, other: &KeepRule) -> bool {
 }
 
 /// What is to be said of two policies that speak of the same tags.
-fn together(a: &Looked<'_>, b: &Looked<'_>, found: &mut Vec<Remark>) {
-    let Some(lies) = selections(a, b) else { return };
+fn together(a: &Looked<'_>, b: &Looked<'_>, languages: (&Languages, &Languages), found: &mut Vec<Remark>) {
+    let Some(lies) = selections(a, b, languages) else { return };
     if !lies.both {
         return;
     }
@@ -213,7 +244,7 @@ fn together(a: &Looked<'_>, b: &Looked<'_>, found: &mut Vec<Remark>) {
         return;
     }
     let modes = a.policy.mode != b.policy.mode;
-    let keeps = format!("{:?}", a.policy.keep) != format!("{:?}", b.policy.keep);
+    let keeps = a.keeps != b.keeps;
     let consequence = match (modes, keeps) {
         (true, _) => "what both let go is only reported, since a removal needs all of them to say `enforce`",
         (false, true) => "such a tag stays if either keeps it",
@@ -227,13 +258,16 @@ fn together(a: &Looked<'_>, b: &Looked<'_>, found: &mut Vec<Remark>) {
 }
 
 /// How the selections of two policies lie to each other, as far as that can be told.
-fn selections(a: &Looked<'_>, b: &Looked<'_>) -> Option<Relation> {
+fn selections(a: &Looked<'_>, b: &Looked<'_>, (tags, repositories): (&Languages, &Languages)) -> Option<Relation> {
     let registries = registries(a.policy.select.registries.as_deref(), b.policy.select.registries.as_deref());
     if !registries.both {
         return Some(registries);
     }
-    let repositories = relation(Names::Repositories, a.repositories.as_ref()?, b.repositories.as_ref()?)?;
-    let tags = relation(Names::Tags, a.tags.as_ref()?, b.tags.as_ref()?)?;
+    let repositories = repositories.relation(a.repositories?, b.repositories?)?;
+    if !repositories.both {
+        return Some(repositories);
+    }
+    let tags = tags.relation(a.tags?, b.tags?)?;
     let all = [registries, repositories, tags];
     Some(Relation {
         both: all.iter().all(|one| one.both),

@@ -4,8 +4,9 @@ use globset::GlobBuilder;
 use regex::Regex;
 
 use super::diagnostic::Problems;
-use super::language::{Extent, Language, Names, extent};
+use super::language::{Extent, Names, extent};
 use super::read;
+use super::relation::Language;
 use super::tree::{Node, shorten};
 use crate::domain::Globs;
 

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::attention::attention;
 use super::document::{
     DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RegistryView,
     RemovalView, SCHEMA, SourceView, SummaryView,
 };
+use super::fingerprint::fingerprint;
 use super::holder::HolderView;
 use super::listing::{Listing, Make};
 use super::particulars::{ParticularsView, undo_seconds, verify};
@@ -70,6 +72,7 @@ pub fn document(basis: &Basis) -> PlanDocument {
     let mut document = PlanDocument {
         schema: SCHEMA.to_owned(),
         id: String::new(),
+        fingerprint: String::new(),
         created_at: basis.created_at,
         // A time beyond the calendar cannot be: the plan then never was valid.
         expires_at: basis.created_at.checked_add(basis.valid_for).unwrap_or(basis.created_at),
@@ -78,6 +81,7 @@ pub fn document(basis: &Basis) -> PlanDocument {
         hypothetical: basis.hypothetical,
         settings: basis.settings.to_owned(),
         limits: limits(rules),
+        attention: Vec::new(),
         registries: inventory.registries.iter().map(|found| registry(found, rules.undo_window)).collect(),
         sources: sources(basis),
         policies: policies(rules, basis.verdicts),
@@ -91,6 +95,8 @@ pub fn document(basis: &Basis) -> PlanDocument {
         removals,
         kept,
     };
+    document.attention = attention(&document);
+    document.fingerprint = fingerprint(&document);
     seal(&mut document);
     document
 }

@@ -108,7 +108,7 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
     Ok(())
 }
 
-const RUN_HEADER: [&str; 14] = [
+const RUN_HEADER: [&str; 17] = [
     "run",
     "time",
     "action",
@@ -123,6 +123,9 @@ const RUN_HEADER: [&str; 14] = [
     "undo_until",
     "approved_by",
     "ticket",
+    "policy_file",
+    "policy_revision",
+    "policies_commit",
 ];
 
 /// Writes a run, a row for each entry of its journal; one that has none is written as its plan.
@@ -150,6 +153,9 @@ pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mu
                 number(entry.undo_until),
                 or_nothing(&run.approved_by).into(),
                 or_nothing(&run.ticket).into(),
+                or_nothing(&entry.policy_file).into(),
+                or_nothing(&entry.policy_revision).into(),
+                or_nothing(&entry.policies_commit).into(),
             ],
         )?;
     }
@@ -165,7 +171,12 @@ fn number<T: ToString>(value: Option<T>) -> Cow<'static, str> {
 }
 
 /// Text that no spreadsheet runs. Full-width signs count too: some spreadsheets read them as the plain ones.
+/// Nothing in it steers a terminal on which the file is shown.
 fn defused(text: &str) -> Cow<'_, str> {
+    let steers = |found: char| found.is_control() && !matches!(found, '\t' | '\r' | '\n');
+    if text.contains(steers) {
+        return defused(&text.replace(steers, "\u{fffd}")).into_owned().into();
+    }
     if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
         format!("'{text}").into()
     } else {

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::particulars::ParticularsView;
-use super::{AbilityView, DeletionsView, FindingView, HoldView, Listing, ReasonView, RegistryNoteView, StorageView};
+use super::{
+    AbilityView, AttentionView, DeletionsView, FindingView, HoldView, Listing, ReasonView, RegistryNoteView,
+    StorageView,
+};
 
 /// The `schema` of a [`PlanDocument`].
 pub const SCHEMA: &str = "tagwarden.plan/1";
@@ -16,6 +19,10 @@ pub struct PlanDocument {
     pub schema: String,
     /// `sha256:` over the rest of the document; see [`super::seal()`].
     pub id: String,
+    /// `sha256:` over what it would do; the same as that of another plan where nothing of that has changed. Empty in plans
+    /// of an older version.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub fingerprint: String,
     /// When the plan was made.
     pub created_at: Timestamp,
     /// Until when it may be applied.
@@ -30,6 +37,9 @@ pub struct PlanDocument {
     pub settings: String,
     /// The limits of the settings.
     pub limits: LimitsView,
+    /// What needs a person's attention, the most urgent first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attention: Vec<AttentionView>,
     /// The registries read.
     pub registries: Vec<RegistryView>,
     /// The sources asked.

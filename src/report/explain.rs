@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::outlook::endings;
@@ -89,7 +90,7 @@ fn explained<'a>(document: &'a PlanDocument, place: (&str, &str, &str)) -> Optio
 /// does not know the tag.
 #[must_use]
 pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, tag: &str) -> Option<String> {
-    told(document, (registry, repository, tag), None)
+    told(document, (registry, repository, tag), None, None)
 }
 
 /// The same with what each rule of each policy says of it, and what time alone will make of it.
@@ -100,11 +101,42 @@ pub fn explanation_by_rule(
     repository: &str,
     tag: &str,
     weighed: &WeighedView,
+    size: Option<&SizeView>,
 ) -> Option<String> {
-    told(document, (registry, repository, tag), Some(weighed))
+    told(document, (registry, repository, tag), Some(weighed), size)
 }
 
-fn told(document: &PlanDocument, place: (&str, &str, &str), weighed: Option<&WeighedView>) -> Option<String> {
+/// What removing a tag would free, by the count that is the best at hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SizeView {
+    /// Bytes that only what goes uses; `None` where that cannot be known.
+    pub reclaimable_bytes: Option<u64>,
+    /// Bytes of its image that something kept uses, too.
+    pub shared_bytes: Option<u64>,
+    /// The run whose plan counted them over the whole registry; `None` where they are counted in the tag's repository
+    /// alone, so that other repositories may use them, too.
+    pub counted_by: Option<String>,
+}
+
+impl SizeView {
+    fn words(&self, removal: &RemovalView, estimated: bool) -> String {
+        let Self { reclaimable_bytes, shared_bytes, counted_by } = self;
+        let counted =
+            RemovalView { reclaimable_bytes: *reclaimable_bytes, shared_bytes: *shared_bytes, ..removal.clone() };
+        let words = removal_words(&counted, estimated);
+        match counted_by {
+            Some(run) => format!("{words} (as in the plan of run {run})"),
+            None => format!("{words} (at most: counted in this repository alone; `tagwarden plan` counts in all)"),
+        }
+    }
+}
+
+fn told(
+    document: &PlanDocument,
+    place: (&str, &str, &str),
+    weighed: Option<&WeighedView>,
+    size: Option<&SizeView>,
+) -> Option<String> {
     let (registry, repository, tag) = place;
     let found = explained(document, place)?;
     let mut out = String::new();
@@ -112,7 +144,8 @@ fn told(document: &PlanDocument, place: (&str, &str, &str), weighed: Option<&Wei
     line(&mut out, 1, &format!("digest: {}", found.tag.digest().unwrap_or("could not be read")));
     line(&mut out, 1, &format!("time:   {}", dated(document, &found.tag)));
     if let Tag::Goes(removal) = &found.tag {
-        let size = removal_words(removal, document.bytes_label(&removal.registry) == "estimated");
+        let estimated = document.bytes_label(&removal.registry) == "estimated";
+        let size = size.map_or_else(|| removal_words(removal, estimated), |size| size.words(removal, estimated));
         line(&mut out, 1, &format!("size:   {size}"));
     }
     if document.hypothetical {
@@ -307,8 +340,10 @@ pub fn explanation_by_rule_json(
     repository: &str,
     tag: &str,
     weighed: &WeighedView,
+    size: Option<&SizeView>,
 ) -> Option<Value> {
     let mut value = explanation_json(document, registry, repository, tag)?;
+    value["size"] = json!(size);
     value["policies"] = json!(weighed.policies);
     value["outlook"] = json!(weighed.outlook);
     Some(value)

@@ -16,8 +16,8 @@ use super::tally::{
 };
 use super::words::{age, bytes, clip, count, plain};
 use super::{
-    DeletionView, EntryView, FindingView, KeptView, PlanDocument, PolicyView, ReasonView, RegistryView, RemovalView,
-    RepositoryStorageView, RunView, SourceView, StorageView,
+    AttentionView, DeletionView, EntryView, FindingView, KeptView, PlanDocument, PolicyView, ReasonView, RegistryView,
+    RemovalView, RepositoryStorageView, RunView, SourceView, StorageView,
 };
 
 /// The rows of the long tables; a browser opens these many without effort.
@@ -41,6 +41,8 @@ struct Page<'a> {
     script_hash: String,
     ran: Option<Ran>,
     plan: Option<Planned<'a>>,
+    /// What needs attention, before everything else.
+    attention: Vec<String>,
 }
 
 /// A run and what it did.
@@ -168,17 +170,18 @@ struct Staying {
 /// content policy allows its own style and script by their hashes and nothing else.
 #[must_use]
 pub fn html(document: &PlanDocument) -> String {
-    page(format!("Tagwarden plan {}", minute(document.created_at)), None, Some(document))
+    page(format!("Tagwarden plan {}", minute(document.created_at)), None, &document.attention, Some(document))
 }
 
 /// A run as such a page, with its plan where that is still kept.
 pub(super) fn run_html(run: &RunView, plan: Option<&PlanDocument>) -> String {
-    page(format!("Tagwarden run {}", minute(run.started_at)), Some(ran(run)), plan)
+    page(format!("Tagwarden run {}", minute(run.started_at)), Some(ran(run)), &run.attention, plan)
 }
 
-fn page(title: String, ran: Option<Ran>, plan: Option<&PlanDocument>) -> String {
+fn page(title: String, ran: Option<Ran>, attention: &[AttentionView], plan: Option<&PlanDocument>) -> String {
     let page = Page {
         title,
+        attention: attention.iter().map(AttentionView::sentence).collect(),
         style: STYLE,
         style_hash: hash(STYLE),
         script: SCRIPT,
@@ -254,7 +257,7 @@ fn done(entry: &EntryView) -> Done {
         outcome: entry.outcome_label().to_owned(),
         name: plain(&entry.name()),
         digest: short(&entry.digest),
-        policy: plain(entry.policy.as_deref().unwrap_or_default()),
+        policy: plain(&entry.policy_words()),
         detail: clip(&plain(entry.detail.as_deref().unwrap_or_default()), 1_000),
         until: entry.undo_until.map(minute).unwrap_or_default(),
     }

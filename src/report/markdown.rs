@@ -11,7 +11,7 @@ use super::tally::{
     occasion, size, undo_periods, why_it_goes,
 };
 use super::words::{age, bytes, clip, count, counted, plain};
-use super::{PlanDocument, ReasonView, RegistryView, RemovalView, SourceView};
+use super::{AttentionView, PlanDocument, ReasonView, RegistryView, RemovalView, SourceView};
 
 pub(super) use ran::run_markdown;
 
@@ -28,6 +28,7 @@ const MOST_BY_HAND: usize = 4_000;
 const MOST_SOURCES: usize = 4_000;
 const MOST_POLICIES: usize = 6_000;
 const MOST_REFUSALS: usize = 4_000;
+const MOST_ATTENTION: usize = 4_000;
 const MOST_FINDINGS: usize = 4_000;
 const MOST_STORAGE: usize = 2_000;
 const MOST_REPOSITORIES: usize = 10;
@@ -41,7 +42,9 @@ const MOST_UNDECIDED: usize = 5_000;
 /// are left for what comes before it.
 #[must_use]
 pub(super) fn markdown(document: &PlanDocument, taken: usize) -> String {
-    let before = [head(document), refusals(document), basis(document)].concat();
+    // A run's own list, which comes before, has them.
+    let urgent = if taken == 0 { needs_attention(&document.attention) } else { String::new() };
+    let before = [head(document), urgent, refusals(document), basis(document)].concat();
     let after = [
         storage(document),
         deletions(document),
@@ -165,6 +168,15 @@ fn head(document: &PlanDocument) -> String {
         bytes(summary.shared_bytes),
         words(&freed(document)),
     )
+}
+
+/// What needs attention, before everything else.
+pub(super) fn needs_attention(attention: &[AttentionView]) -> String {
+    if attention.is_empty() {
+        return String::new();
+    }
+    let rows = attention.iter().map(|found| format!("- ({}) {}", code(&found.kind), words(&found.sentence())));
+    section("Needs attention", &lines(MOST_ATTENTION, attention.len(), rows))
 }
 
 fn refusals(document: &PlanDocument) -> String {
@@ -470,7 +482,9 @@ fn foot(document: &PlanDocument) -> String {
         minute(document.expires_at),
         words(&document.mode),
         code(&short(&document.settings)),
+        code(&document.fingerprint),
     ]);
-    let header = "| plan | made | may be applied until | mode | settings |\n| :-- | :-- | :-- | :-- | :-- |\n";
+    let header = "| plan | made | may be applied until | mode | settings | fingerprint |\n\
+                  | :-- | :-- | :-- | :-- | :-- | :-- |\n";
     section("What next", &format!("{}\n{header}{facts}\n", steps.concat()))
 }

@@ -3,6 +3,7 @@
 //! decides by it except `apply`, which reads it back.
 
 mod ability;
+mod attention;
 mod build;
 mod csv;
 mod deletion;
@@ -11,8 +12,10 @@ mod difference_text;
 mod document;
 mod explain;
 mod findings;
+mod fingerprint;
 mod format;
 mod gone;
+mod history;
 mod holder;
 mod holds;
 mod html;
@@ -33,6 +36,7 @@ mod weighed;
 mod words;
 
 pub use ability::{AbilityView, ProductView, RegistryNoteView, ability, notes};
+pub use attention::{AttentionKind, AttentionView, attention};
 use build::refusal as refusal_view;
 pub use build::{Basis, document};
 pub use csv::csv;
@@ -43,18 +47,20 @@ pub use document::{
     DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RegistryView,
     RemovalView, SCHEMA, SourceView, SummaryView,
 };
-pub use explain::{explanation, explanation_by_rule, explanation_by_rule_json, explanation_json};
+pub use explain::{SizeView, explanation, explanation_by_rule, explanation_by_rule_json, explanation_json};
 pub use findings::{FindingKind, FindingView};
+pub use fingerprint::fingerprint;
 pub use format::{Format, render, write};
 pub use gone::GoneView;
+pub use history::{HistoryEntryView, HistoryView, LastSeenView};
 pub use holder::HolderView;
 pub use holds::{HoldView, holds_text};
 pub use html::html;
 pub use listing::Listing;
 pub use particulars::{AfterDaysView, ParticularsView};
 pub use ran::{
-    CircumstancesView, EntryView, RunView, correlation_id, entry_text, outcome_words, run_text, stored_words,
-    undo_until, write_run,
+    CircumstancesView, EntryView, RunView, attention_of, by_policy, correlation_id, entry_text, outcome_words,
+    run_text, stored_words, undo_until, write_run,
 };
 pub use reason::{MissView, ReasonView, minute, short};
 pub use registries::{ProbeView, RegistryStateView, RightsView, probe_text, registries_text};

@@ -13,10 +13,11 @@ use super::html::run_html;
 use super::markdown::run_markdown;
 use super::reason::minute;
 use super::storage::parts;
+use super::text::needs_attention;
 use super::words::{bytes, count, counted, plain};
-use super::{Format, PlanDocument};
+use super::{AttentionKind, AttentionView, Format, PlanDocument, ReasonView};
 use crate::domain::{Action, Outcome, RemovalMethod};
-use crate::store::{Circumstances, JournalEntry, RunRecord};
+use crate::store::{Circumstances, JournalEntry, RecordedPolicy, RunRecord};
 
 /// A run as people and scripts read it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,6 +46,8 @@ pub struct RunView {
     pub exit_code: Option<u8>,
     /// What went wrong.
     pub error: Option<String>,
+    /// What needs a person's attention, the most urgent first.
+    pub attention: Vec<AttentionView>,
     /// Counts and sums.
     pub summary: Option<Value>,
     /// The id of the plan that it made or applied.
@@ -89,6 +92,12 @@ pub struct EntryView {
     pub media_type: String,
     /// The policy that let it go.
     pub policy: Option<String>,
+    /// The file that this policy stood in; nothing for runs of an older version.
+    pub policy_file: Option<String>,
+    /// The hash of that file's content.
+    pub policy_revision: Option<String>,
+    /// The git commit of the policies folder, where it was a checkout.
+    pub policies_commit: Option<String>,
     /// Why, as the plan gave it.
     pub reasons: Value,
     /// When it was written down.
@@ -112,7 +121,8 @@ impl RunView {
     #[must_use]
     pub fn new(record: &RunRecord, journal: &[JournalEntry]) -> Self {
         let (run, end) = (&record.run, record.end.as_ref());
-        let summary = end.map(|end| serde_json::from_str(&end.summary).unwrap_or_default());
+        let summary: Option<Value> = end.map(|end| serde_json::from_str(&end.summary).unwrap_or_default());
+        let error = end.and_then(|end| end.error.clone());
         Self {
             id: run.id.to_string(),
             command: run.kind.label().to_owned(),
@@ -125,7 +135,8 @@ impl RunView {
             ended_at: end.map(|end| end.ended_at),
             outcome: end.map(|end| end.outcome.clone()),
             exit_code: end.map(|end| end.exit_code),
-            error: end.and_then(|end| end.error.clone()),
+            attention: attention_of(record, summary.as_ref()),
+            error,
             journal: journal
                 .iter()
                 .map(|entry| EntryView::new(entry, undo_until_by(summary.as_ref(), entry)))
@@ -145,11 +156,25 @@ impl RunView {
         Self { circumstances, ..self }
     }
 
+    /// The same, with the policies that it went by in each entry.
+    #[must_use]
+    pub fn by_policies(mut self, policies: &[RecordedPolicy]) -> Self {
+        let went_by = self.circumstances.clone();
+        self.journal = self.journal.into_iter().map(|entry| entry.by_policies(policies, &went_by)).collect();
+        self
+    }
+
     /// What it was, in one line.
     #[must_use]
     pub fn headline(&self) -> String {
         let outcome = self.outcome.as_deref().unwrap_or("not ended, or killed");
         format!("Tagwarden {} in mode {}: {outcome}", self.command, self.mode)
+    }
+
+    /// Whether it made a plan that is not kept any more.
+    #[must_use]
+    pub fn plan_is_gone(&self) -> bool {
+        self.plan.is_none() && self.summary.as_ref().is_some_and(|summary| summary["plan"].is_object())
     }
 
     /// How many tags came out so.
@@ -196,6 +221,12 @@ impl RunView {
         ];
         facts.extend(said.into_iter().filter_map(|(what, value)| Some((what, value.clone()?))));
         let Some(summary) = &self.summary else { return facts };
+        if self.plan_is_gone() {
+            facts.push(("plan", "not kept any more (`records.plans`); this is what the journal says".to_owned()));
+        }
+        if let Some(fingerprint) = summary["fingerprint"].as_str() {
+            facts.push(("same as", format!("plans with fingerprint {fingerprint}")));
+        }
         if let Some(reclaimable) = summary["plan"]["reclaimable_bytes"].as_u64() {
             let about = if summary["plan"]["bytes"] == "estimated" { "about " } else { "" };
             facts.push(("bytes", format!("{about}{} reclaimable by the whole plan, as computed", bytes(reclaimable))));
@@ -266,6 +297,9 @@ impl EntryView {
             digest: intent.digest.to_string(),
             media_type: intent.media_type.to_string(),
             policy: intent.policy.clone(),
+            policy_file: None,
+            policy_revision: None,
+            policies_commit: None,
             reasons: serde_json::from_str(&intent.proof).unwrap_or_default(),
             intended_at: *intended_at,
             settled_at: outcome.as_ref().map(|(_, at)| *at),
@@ -278,6 +312,40 @@ impl EntryView {
             detail,
             undo_until,
         }
+    }
+
+    /// The same, with file, revision and commit of its policy.
+    #[must_use]
+    pub fn by_policies(mut self, policies: &[RecordedPolicy], went_by: &CircumstancesView) -> Self {
+        let found = self.policy.as_ref().and_then(|name| policies.iter().find(|policy| policy.name == *name));
+        if self.policy.is_some() {
+            self.policies_commit.clone_from(&went_by.policies_commit);
+        }
+        if let Some(policy) = found {
+            self.policy_file = Some(policy.file.clone());
+            self.policy_revision = Some(policy.revision.clone());
+        }
+        self
+    }
+
+    /// The policy with its file, revision and commit, as far as they are known; empty where there is no policy.
+    #[must_use]
+    pub fn policy_words(&self) -> String {
+        let Some(policy) = &self.policy else { return String::new() };
+        let mut words = policy.clone();
+        if let (Some(file), Some(revision)) = (&self.policy_file, &self.policy_revision) {
+            let _ = write!(words, ", {file} at {}", super::reason::short(revision));
+        }
+        if let Some(commit) = &self.policies_commit {
+            let _ = write!(words, ", commit {}", super::words::clip(commit, 15));
+        }
+        words
+    }
+
+    /// Its reasons; empty where they are of a version that this one does not know.
+    #[must_use]
+    pub fn reason_views(&self) -> Vec<ReasonView> {
+        serde_json::from_value(self.reasons.clone()).unwrap_or_default()
     }
 
     /// `registry/repository:tag`.
@@ -313,6 +381,17 @@ impl EntryView {
         let tag = [Action::Remove(RemovalMethod::Untag), Action::Remove(RemovalMethod::DeleteManifest)];
         tag.iter().any(|action| self.action == action.label()) && self.outcome.as_deref() == Some("done")
     }
+}
+
+/// What a run needs attention for: what its record holds, and the error that ended it.
+#[must_use]
+pub fn attention_of(record: &RunRecord, summary: Option<&Value>) -> Vec<AttentionView> {
+    let failed = record.end.as_ref().and_then(|end| end.error.as_deref()).map(|error| {
+        let message = format!("{} {} failed: {error}", record.run.kind.label(), record.run.id);
+        AttentionView::new(AttentionKind::RunFailed, &record.run.id.to_string(), &message, None)
+    });
+    let noted = summary.and_then(|summary| serde_json::from_value(summary.get("attention")?.clone()).ok());
+    failed.into_iter().chain(noted.unwrap_or_else(Vec::new)).collect()
 }
 
 /// Until when a removal of a run can surely be undone; nothing where it was none, or that was not known then.
@@ -370,17 +449,28 @@ pub fn entry_text(entry: &EntryView) -> String {
     ))
 }
 
+/// The policy by which something was done to a tag, behind [`entry_text`].
+#[must_use]
+pub fn by_policy(entry: &EntryView) -> String {
+    let words = entry.policy_words();
+    if words.is_empty() { words } else { format!(" [policy {}]", plain(&words)) }
+}
+
 /// A run for the terminal: what it was, then a line for each tag.
 #[must_use]
 pub fn run_text(run: &RunView) -> String {
     let mut out = String::new();
+    needs_attention(&mut out, &run.attention);
+    if !out.is_empty() {
+        out = out.trim_start().to_owned() + "\n";
+    }
     for (label, value) in run.facts() {
         let _ = writeln!(out, "{label:<8} {}", plain(&value));
     }
     for entry in &run.journal {
         let until =
             entry.undo_until.map_or_else(String::new, |until| format!(" (can be undone until {})", minute(until)));
-        let _ = writeln!(out, "{}{until}", entry_text(entry));
+        let _ = writeln!(out, "{}{until}{}", entry_text(entry), by_policy(entry));
     }
     if !run.journal.is_empty() {
         let word = if run.command == "restore" { "restored" } else { "removed" };

@@ -65,7 +65,7 @@ fn hash(document: &PlanDocument) -> String {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 15])
@@ -73,7 +73,7 @@ fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-struct HashWriter(Sha256);
+pub(super) struct HashWriter(pub(super) Sha256);
 
 impl io::Write for HashWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

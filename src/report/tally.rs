@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::attention::unread_headline;
 use super::particulars::period;
 use super::reason::{minute, short};
 use super::words::{bytes, count, counted};
@@ -75,13 +76,25 @@ pub(super) fn occasion(document: &PlanDocument) -> String {
 
 /// The plan in one line.
 pub(super) fn headline(document: &PlanDocument) -> String {
+    let unread = unread_headline(document);
+    if let Some(unread) = unread.as_ref().filter(|_| document.summary.tags == 0) {
+        return format!("NOTHING WAS READ: {unread}");
+    }
+    let unread = unread.map(|unread| format!("; NOT READ: {unread}")).unwrap_or_default();
+    let mut binding = document.refusals.iter().filter(|refusal| refusal.binding);
+    let refused = binding.next().map(|first| {
+        let more = binding.count();
+        let more = if more == 0 { String::new() } else { format!(" (and {} more)", count(more as u64)) };
+        format!("; REFUSED: {}{more}", first.message)
+    });
+    let refused = refused.unwrap_or_default();
     let summary = &document.summary;
     let unknown = match summary.unknown_bytes_removals {
         0 => String::new(),
         number => format!(", {} of unknown size", count(number)),
     };
     format!(
-        "{}: {} would go ({}{} reclaimable{unknown}), {} protected, {} retained, {} undecided, {} out of scope",
+        "{}: {} would go ({}{} reclaimable{unknown}), {} protected, {} retained, {} undecided, {} out of scope{unread}{refused}",
         counted(summary.tags, "tag"),
         count(summary.expired),
         if summary.estimated() { "about " } else { "" },
@@ -239,10 +252,11 @@ pub(super) fn dated(removal: &RemovalView) -> String {
 /// Which plan it is and until when it may be applied.
 pub(super) fn validity(document: &PlanDocument) -> String {
     format!(
-        "Plan {}, made {}, not valid any more after {}",
+        "Plan {}, made {}, valid until {}; fingerprint {} (a later plan with the same fingerprint would do the same)",
         document.id,
         minute(document.created_at),
-        minute(document.expires_at)
+        minute(document.expires_at),
+        document.fingerprint
     )
 }
 

@@ -89,7 +89,7 @@ fn failure(out: &mut String, file: &str, test: &TestedView) {
         let reasons = tag.reasons.iter().filter(|_| !tag.passed);
         let why: Vec<String> = reasons.map(|reason| plain(&reason.sentence())).collect();
         let sign = if tag.passed { "" } else { "✗" };
-        table.add_row([sign, &plain(&tag.tag), &expected, &tag.verdict, &why.join("\n")]);
+        table.add_row([sign, &plain(&tag.tag), &plain(&expected), &tag.verdict, &why.join("\n")]);
     }
     for row in table.lines() {
         out.extend(["        ", row.trim_end(), "\n"]);

@@ -11,7 +11,7 @@ use super::tally::{
     occasion, size, undo_periods, validity, why_it_goes,
 };
 use super::words::{age, count, counted, plain};
-use super::{HolderView, PlanDocument, ReasonView, RegistryView, SourceView};
+use super::{AttentionView, HolderView, PlanDocument, ReasonView, RegistryView, SourceView};
 
 const MOST_GAPS: usize = 20;
 const MOST_REMOVALS: usize = 200;
@@ -22,6 +22,7 @@ const MOST_REFUSALS: usize = 50;
 const MOST_REPOSITORIES: usize = 20;
 const MOST_DELETIONS: usize = 100;
 const MOST_HOLDS: usize = 100;
+const MOST_ATTENTION: usize = 30;
 
 /// The plan as a person reads it from top to bottom: what it is, what it rests on, what goes, what stays, what next.
 #[must_use]
@@ -31,6 +32,7 @@ pub fn text(document: &PlanDocument) -> String {
     line(&mut out, 0, &headline(document));
     line(&mut out, 0, &freed(document));
     line(&mut out, 0, &validity(document));
+    needs_attention(&mut out, &document.attention);
     registries(&mut out, document);
     sources(&mut out, document);
     policies(&mut out, document);
@@ -50,6 +52,20 @@ pub fn text(document: &PlanDocument) -> String {
         line(&mut out, 1, &step);
     }
     out
+}
+
+/// What needs attention, before everything else.
+pub(super) fn needs_attention(out: &mut String, attention: &[AttentionView]) {
+    if attention.is_empty() {
+        return;
+    }
+    heading(out, "Needs attention");
+    for found in attention.iter().take(MOST_ATTENTION) {
+        line(out, 1, &format!("!! {}", found.sentence()));
+    }
+    if attention.len() > MOST_ATTENTION {
+        line(out, 1, &format!("and {} more in the JSON", count((attention.len() - MOST_ATTENTION) as u64)));
+    }
 }
 
 /// One line of words, with nothing in it that steers a terminal.

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
+use super::history::is_removed;
 use super::{Decision, House, Named, RunError};
 use crate::domain::{Digest, RegistryName, RepositoryName, TagAt};
-use crate::report::{self, GoneView, PlanDocument, TimelineView, WeighedView, minute};
+use crate::report::{self, EntryView, GoneView, PlanDocument, RunView, TimelineView, WeighedView, minute};
 use crate::store::{JournalEntry, RunRecord};
 
 /// A run of the past: what it decided, and what it did.
@@ -12,10 +13,12 @@ use crate::store::{JournalEntry, RunRecord};
 pub struct Recalled {
     /// The record of the run.
     pub record: RunRecord,
-    /// Its plan.
-    pub document: PlanDocument,
+    /// Its plan; `None` where it is not kept any more, or the run made none.
+    pub document: Option<PlanDocument>,
     /// What it did.
     pub journal: Vec<JournalEntry>,
+    /// What it did as people and scripts read it, entry by entry.
+    pub view: RunView,
 }
 
 impl House {
@@ -44,6 +47,10 @@ impl House {
         let (Named { registry, repository, tag: Some(tag) }, now) = (named, decision.document.evaluated_at) else {
             return Ok(None);
         };
+        // One that was put back, and is gone all the same, was removed by somebody else.
+        if !is_removed(&self.store.journal_of_tag(registry, repository, tag).await?) {
+            return Ok(None);
+        }
         let Some(entry) = self.last_removal(registry, repository, tag).await? else { return Ok(None) };
         let digest = &entry.intent.digest;
         let due = decision.document.deletions.due.iter().find(|due| due.digest == digest.to_string());
@@ -73,20 +80,24 @@ impl House {
         Ok(reader.has_manifest(repository, digest).await?)
     }
 
-    /// What a run of the past decided and did.
+    /// What a run of the past decided and did. Where its plan is not kept any more, the journal says what it did.
     ///
     /// # Errors
-    /// When there is no such run, it made no plan, or the state cannot be read.
+    /// When there is no such run, it made no plan and did nothing, or the state cannot be read.
     pub async fn recall(&self, id: &str) -> Result<Recalled, RunError> {
         let record = self.run_record(id).await?;
         let run = record.run.id;
         let text = self.store.plan_document(run).await?;
-        let none = || RunError::Usage(format!("run {run} has no plan: it ended before it had one, or made none"));
-        let text = text.ok_or_else(none)?;
-        let document = serde_json::from_str(&text)
-            .map_err(|error| RunError::Usage(format!("the plan of run {run} cannot be read: {error}")))?;
+        let document = text.map(|text| serde_json::from_str(&text)).transpose();
+        let document = document.map_err(|error| {
+            RunError::Usage(format!("the plan of run {run} cannot be read by this version: {error}"))
+        })?;
         let journal = self.store.journal(run).await?;
-        Ok(Recalled { record, document, journal })
+        let (view, _) = self.run_report(&run.to_string()).await?;
+        if document.is_none() && journal.is_empty() && !view.plan_is_gone() {
+            return Err(RunError::Usage(format!("run {run} ended before it had a plan, and did nothing")));
+        }
+        Ok(Recalled { record, document, journal, view })
     }
 }
 
@@ -102,18 +113,18 @@ fn place(decision: &Decision, named: &Named) -> Option<TagAt> {
 }
 
 impl Recalled {
-    /// What was done about a tag, in order.
-    pub fn done<'a>(&'a self, named: &'a Named) -> impl Iterator<Item = &'a JournalEntry> {
-        self.journal.iter().filter(|entry| {
-            entry.intent.registry == named.registry
-                && entry.intent.repository == named.repository
-                && named.tag.as_ref().is_none_or(|tag| *tag == entry.intent.tag)
-        })
-    }
-
     /// When it was decided.
     #[must_use]
     pub fn evaluated_at(&self) -> Timestamp {
-        self.document.evaluated_at
+        self.document.as_ref().map_or(self.record.run.started_at, |document| document.evaluated_at)
+    }
+
+    /// What was done about a tag, in order, as people and scripts read it.
+    pub fn entries<'a>(&'a self, named: &'a Named) -> impl Iterator<Item = &'a EntryView> {
+        self.view.journal.iter().filter(|entry| {
+            entry.registry == named.registry.as_str()
+                && entry.repository == named.repository.as_str()
+                && named.tag.as_ref().is_none_or(|tag| tag.as_str() == entry.tag)
+        })
     }
 }

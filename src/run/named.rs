@@ -8,6 +8,9 @@ use crate::registry::{self, RegistrySettings};
 use crate::report::{PlanDocument, RunView};
 use crate::store::{RunRecord, StoreErrorKind};
 
+/// The name of the last run in place of an id.
+const LAST: &str = "last";
+
 /// A repository, or one tag of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
@@ -20,11 +23,15 @@ pub struct Named {
 }
 
 impl House {
-    /// The record of the run whose id begins so.
+    /// The record of the run whose id begins so; `last` names the last run.
     ///
     /// # Errors
     /// When none or several begin so, or the state cannot be read.
     pub async fn run_record(&self, id: &str) -> Result<RunRecord, RunError> {
+        if id == LAST {
+            let none = || RunError::Usage("there are no runs yet".to_owned());
+            return self.store.runs(1).await?.pop().ok_or_else(none);
+        }
         let found = match self.store.run(id).await {
             Err(error) if error.kind == StoreErrorKind::Ambiguous => return Err(RunError::Usage(error.to_string())),
             found => found?,
@@ -43,7 +50,8 @@ impl House {
         // A plan of another version is no reason not to show what was done.
         let plan = plan.and_then(|plan| serde_json::from_str(&plan).ok());
         let circumstances = self.store.circumstances(record.run.id).await?;
-        Ok((RunView::new(&record, &journal).under(circumstances), plan))
+        let policies = self.store.policies_of(record.run.id).await?;
+        Ok((RunView::new(&record, &journal).under(circumstances).by_policies(&policies), plan))
     }
 
     /// The names of a registry, and those of the others.

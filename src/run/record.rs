@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::{Aftermath, Ended, House};
 use crate::apply::Restored;
 use crate::config::Mode;
-use crate::domain::{Outcome, RegistryName};
+use crate::domain::{Outcome, RegistryName, Skip};
 use crate::registry::{RegistryWriter, Requests};
-use crate::report::{self, PlanDocument, SummaryView};
+use crate::report::{self, AttentionKind, AttentionView, PlanDocument, SummaryView};
 
 /// What a run found in one registry, and what it asked for there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,12 +98,52 @@ pub(super) fn by_registry(
     counts
 }
 
+impl Ended {
+    /// What needs a person's attention, the most urgent first.
+    #[must_use]
+    pub fn attention(&self) -> Vec<AttentionView> {
+        let mut found = self.document.attention.clone();
+        let applied = self.applied.iter().map(|one| {
+            let removal = &one.removal;
+            (format!("{}/{}:{}", removal.registry, removal.repository, removal.tag), &one.outcome)
+        });
+        let deleted = self.deleted.iter().map(|one| {
+            let deletion = &one.deletion;
+            (format!("{}/{}@{}", deletion.registry, deletion.repository, one.digest.short()), &one.outcome)
+        });
+        let mut failed = applied.chain(deleted).filter_map(|(name, outcome)| match outcome {
+            Outcome::Failed(why) | Outcome::Skipped(Skip::Stopped(why)) => Some((name, why)),
+            Outcome::Done(_) | Outcome::Skipped(_) => None,
+        });
+        if let Some((name, why)) = failed.next() {
+            let number = 1 + failed.count() as u64;
+            let first = if number == 1 { "" } else { ", the first" };
+            let message = format!("{} not done{first}: {name}: {why}", report::counted(number, "removal"));
+            let remedy = format!("`tagwarden runs show {}` lists them; the next run tries again", self.run);
+            found.push(AttentionView::new(AttentionKind::RemovalsFailed, &name, &message, Some(remedy)));
+        }
+        found
+    }
+}
+
+/// Tells in the log what a decision rests on that is incomplete, and what is refused: each once, with cause and remedy.
+pub(super) fn warn(document: &PlanDocument) {
+    use AttentionKind::{Refused, RegistryPartlyUnread, RegistryUnread, SourceFailed};
+    let urgent =
+        |found: &&AttentionView| found.is_one_of(&[RegistryUnread, SourceFailed, RegistryPartlyUnread, Refused]);
+    for found in document.attention.iter().filter(urgent) {
+        tracing::warn!(kind = found.kind, about = found.about, "{}", found.sentence());
+    }
+}
+
 /// The counts of a run for its record, as JSON.
 pub(super) fn counts(ended: &Ended) -> String {
     let count = |label: &str| ended.outcomes().filter(|outcome| outcome.label() == label).count();
     let deleted = ended.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count();
     serde_json::json!({
         "plan": ended.document.summary,
+        "fingerprint": ended.document.fingerprint,
+        "attention": ended.attention(),
         "hypothetical": ended.document.hypothetical,
         "by_registry": ended.by_registry,
         "sources": ended.document.sources,
@@ -136,6 +176,16 @@ pub(super) fn line(ended: &Ended, mode: Mode, policies: usize) -> String {
     } else {
         "run"
     };
+    let unread: Vec<String> = ended
+        .document
+        .attention
+        .iter()
+        .filter(|found| found.is_one_of(&[AttentionKind::RegistryUnread]))
+        .map(|found| found.message.clone())
+        .collect();
+    if summary.tags == 0 && !unread.is_empty() {
+        return format!("{what} {}: nothing was read: {}", ended.run, unread.join("; "));
+    }
     let mut line = format!(
         "{what} {} of {policies} {}: {} tags, {} would go ({}{} reclaimable), {}, {} retained, {} undecided, {done} removed",
         ended.run,
@@ -153,6 +203,10 @@ pub(super) fn line(ended: &Ended, mode: Mode, policies: usize) -> String {
     }
     if ended.not_due > 0 {
         let _ = write!(line, ", {} wait for the schedule of their policy", report::count(ended.not_due));
+    }
+    let refused = ended.document.attention.iter().filter(|found| found.is_one_of(&[AttentionKind::Refused]));
+    for words in unread.iter().chain(refused.map(|found| &found.message).take(1)) {
+        let _ = write!(line, "; {words}");
     }
     if let Some(why) = blocked_by {
         let _ = write!(line, "; removals are held back, {why}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::RunError;
 use crate::config::Settings;
-use crate::domain::{Policy, TagSelector};
+use crate::domain::{Policy, RegistryName, TagSelector};
 use crate::policy_file::{PolicySet, Remark, Severity};
 use crate::report::{PlanDocument, ReasonView};
 use crate::store::{RunKind, Store};
@@ -53,9 +53,8 @@ pub fn against(set: &PolicySet, document: &PlanDocument) -> Vec<Remark> {
 /// What a plan shows of the tags and of what policies did with them.
 struct Seen {
     when: String,
-    registries: BTreeSet<String>,
-    repositories: BTreeSet<(String, String)>,
-    tags: Vec<(String, String, String)>,
+    /// The registries, and of each the repositories with their tags.
+    registries: BTreeMap<RegistryName, BTreeMap<String, Vec<String>>>,
     /// By policy: how many tags it let go that other policies kept, and those of them that kept all of these.
     vetoed: BTreeMap<String, (u64, BTreeSet<String>)>,
     /// The policies with their revisions that some tag went by.
@@ -67,9 +66,11 @@ impl Seen {
     fn of(document: &PlanDocument) -> Self {
         let mut seen = Self {
             when: document.evaluated_at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
-            registries: document.registries.iter().map(|registry| registry.name.clone()).collect(),
-            repositories: BTreeSet::new(),
-            tags: Vec::new(),
+            registries: document
+                .registries
+                .iter()
+                .filter_map(|registry| Some((registry.name.parse().ok()?, BTreeMap::new())))
+                .collect(),
             vetoed: BTreeMap::new(),
             effective: BTreeSet::new(),
             revisions: document.policies.iter().map(|one| (one.name.clone(), one.revision.clone())).collect(),
@@ -86,8 +87,13 @@ impl Seen {
     }
 
     fn add(&mut self, registry: &str, repository: &str, tag: &str) {
-        self.repositories.insert((registry.to_owned(), repository.to_owned()));
-        self.tags.push((registry.to_owned(), repository.to_owned(), tag.to_owned()));
+        let Some((_, repositories)) = self.registries.iter_mut().find(|(name, _)| name.as_str() == registry) else {
+            return;
+        };
+        match repositories.get_mut(repository) {
+            Some(tags) => tags.push(tag.to_owned()),
+            None => drop(repositories.insert(repository.to_owned(), vec![tag.to_owned()])),
+        }
     }
 
     /// Notes who kept what others let go. What no policy kept, but something else, is no policy's doing.
@@ -127,19 +133,20 @@ impl Seen {
 
     /// What of a selector matched nothing, and what to do about it.
     fn unmatched(&self, policy: &Policy) -> Option<(String, String)> {
-        if self.tags.is_empty() {
+        if self.registries.values().all(BTreeMap::is_empty) {
             return None;
         }
-        let covers = |registry: &String| registry.parse().is_ok_and(|name| policy.covers(&name));
-        if !self.registries.iter().any(covers) {
+        let mut covered = self.registries.iter().filter(|(registry, _)| policy.covers(registry)).peekable();
+        if covered.peek().is_none() {
             return Some(("no registry is one that it names".to_owned(), "correct `registries`".to_owned()));
         }
         let globs = policy.select.repositories.as_ref();
-        let speaks_of =
-            |registry: &String, name: &String| covers(registry) && globs.is_none_or(|globs| globs.matches(name));
-        if !self.repositories.iter().any(|(registry, name)| speaks_of(registry, name)) {
-            let some: Vec<&str> = self.repositories.iter().take(3).map(|(_, name)| name.as_str()).collect();
-            let what = format!("none of {} repositories is one that it names", self.repositories.len());
+        let named = covered.flat_map(|(_, repositories)| repositories);
+        let mut named = named.filter(|(name, _)| globs.is_none_or(|globs| globs.matches(name))).peekable();
+        if named.peek().is_none() {
+            let all = || self.registries.values().flat_map(BTreeMap::keys);
+            let some: Vec<&str> = all().take(3).map(String::as_str).collect();
+            let what = format!("none of {} repositories is one that it names", all().count());
             return Some((what, format!("correct `repositories`; there are, for example, {}", some.join(", "))));
         }
         let selects = |tag: &str| match &policy.select.tags {
@@ -147,13 +154,19 @@ impl Seen {
             TagSelector::Globs(globs) => globs.matches(tag),
             TagSelector::Pattern(pattern) => pattern.is_match(tag),
         };
-        let mut tags = self.tags.iter().filter(|(registry, repository, _)| speaks_of(registry, repository)).peekable();
-        let some: Vec<&str> = tags.clone().take(3).map(|(_, _, tag)| tag.as_str()).collect();
-        let count = tags.clone().count();
-        tags.all(|(_, _, tag)| !selects(tag)).then(|| {
-            let key = if matches!(policy.select.tags, TagSelector::Pattern(_)) { "pattern" } else { "tags" };
-            let what = format!("none of the {count} tags of its repositories fits its `{key}`");
-            (what, format!("correct `{key}`; there are, for example, {}", some.join(", ")))
-        })
+        let tags = named.flat_map(|(_, tags)| tags);
+        let (mut count, mut some) = (0_usize, Vec::new());
+        for tag in tags {
+            if selects(tag) {
+                return None;
+            }
+            count += 1;
+            if some.len() < 3 {
+                some.push(tag.as_str());
+            }
+        }
+        let key = if matches!(policy.select.tags, TagSelector::Pattern(_)) { "pattern" } else { "tags" };
+        let what = format!("none of the {count} tags of its repositories fits its `{key}`");
+        Some((what, format!("correct `{key}`; there are, for example, {}", some.join(", "))))
     }
 }

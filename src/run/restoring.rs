@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::pulse::Phase;
 use super::{Approval, House, RestoreEnded, RunError, record, was_removed};
 use crate::apply::{self, Foreseen, HoldFor};
 use crate::domain::{Inventory, RegistryName, RepositoryName, TagName};
@@ -196,6 +197,8 @@ impl House {
     async fn put_back(&self, entries: Vec<JournalEntry>, hold: Option<&HoldFor>) -> Result<RestoreEnded, RunError> {
         let impossible = self.elsewhere(&entries).await?;
         let run = self.begin(RunKind::Restore, &Approval::default(), &Circumstances::default()).await?;
+        let _beat = self.beat(Some(run));
+        self.pulse.work(Phase::Restoring, entries.len());
         let restored = match self.hands(run, &Inventory::default()) {
             Ok(hands) => apply::restore(&hands, entries, hold, &impossible).await.map_err(RunError::from),
             Err(error) => Err(error),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::pulse::Phase;
 use super::{Approval, Decision, Ended, House, Purpose, Refusals, RunError, deletions, ended, enforceable};
 use crate::apply::{self, Until};
 use crate::config::Mode;
@@ -80,6 +81,7 @@ impl House {
         let circumstances =
             Circumstances { due: due.names(), blocked_by: blocked_by.clone(), despite, ..self.policies_gone_by() };
         let run = self.begin(RunKind::Run, &Approval::default(), &circumstances).await?;
+        let _beat = self.beat(Some(run));
         let walked = async {
             let enforce = self.settings.mode == Mode::Enforce && blocked_by.is_none();
             let lease = match lease {
@@ -105,6 +107,7 @@ impl House {
                     let mut hands = self.hands(run, &decision.inventory)?;
                     hands.until = self.until(circumstances.despite.as_deref());
                     hands.stop = requests.stop.clone();
+                    self.pulse.work(Phase::Removing, orders.len() + deletions.len());
                     // First, while the evidence is as fresh as can be: they are the ones that cannot be taken back for sure.
                     deleted = apply::delete(&hands, deletions).await?;
                     applied = apply::apply(&hands, orders, &decision.inventory).await?;

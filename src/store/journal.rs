@@ -201,6 +201,23 @@ impl Store {
         self.entries(rows.fetch_all(&self.0.readers).await)
     }
 
+    /// Everything that was done to a tag or left undone, in order.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn journal_of_tag(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &TagName,
+    ) -> Result<Vec<JournalEntry>, StoreError> {
+        let rows = sqlx::query_as(select_entries!("WHERE registry = ?1 AND repository = ?2 AND tag = ?3 ORDER BY id"))
+            .bind(registry.as_str())
+            .bind(repository.as_str())
+            .bind(tag.as_str());
+        self.entries(rows.fetch_all(&self.0.readers).await)
+    }
+
     /// A page of entries, the latest first: those before `before`, or the last of all.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
+use super::policies::FORGET_POLICIES;
 use super::{Store, StoreError, stored};
 use crate::domain::{Digest, Inventory, Registry};
 
@@ -51,6 +52,11 @@ impl Store {
             let done = sqlx::query(statement).bind(stored(since.runs)).execute(&mut *write.transaction).await;
             done.map_err(fault)?;
         }
+        for statement in FORGET_POLICIES {
+            sqlx::query(statement).execute(&mut *write.transaction).await.map_err(fault)?;
+        }
+        let departures = sqlx::query("DELETE FROM departures WHERE missed_at < ?1").bind(stored(since.runs));
+        departures.execute(&mut *write.transaction).await.map_err(fault)?;
         sqlx::query(FORGET_UNJOURNALED_MANIFESTS).execute(&mut *write.transaction).await.map_err(fault)?;
         write.commit(doing).await
     }

@@ -1,6 +1,6 @@
 //! A run as Markdown: what it was, what it did, how to take it back, and what it rested on.
 
-use super::{MOST, basis, code, folded, lines, markdown, row, section, words};
+use super::{MOST, basis, code, folded, lines, markdown, needs_attention, row, section, words};
 use crate::report::reason::{minute, short};
 use crate::report::words::{count, counted};
 use crate::report::{EntryView, PlanDocument, RunView};
@@ -30,6 +30,7 @@ fn head(run: &RunView) -> String {
     let rows = facts.iter().map(|(what, value)| row(&[(*what).to_owned(), words(value)]));
     let mut out =
         format!("## {}\n\n| | |\n| :-- | :-- |\n{}", words(&run.headline()), lines(MOST_FACTS, facts.len(), rows));
+    out.push_str(&needs_attention(&run.attention));
     if !run.journal.is_empty() {
         let word = if run.command == "restore" { "restored" } else { "removed" };
         let [done, skipped, failed] = ["done", "skipped", "failed"].map(|label| count(run.number(label)));
@@ -49,12 +50,21 @@ fn table(entries: &[&EntryView], most: usize) -> String {
             code(&entry.action),
             code(&entry.name()),
             code(&short(&entry.digest)),
-            code(entry.policy.as_deref().unwrap_or_default()),
+            policy(entry),
             format!("**{}** {}", words(entry.outcome_label()), words(entry.words())),
             entry.undo_until.map(minute).unwrap_or_default(),
         ])
     });
     HEADER.to_owned() + &lines(most, entries.len(), rows)
+}
+
+/// The policy as code, with its file and revision.
+fn policy(entry: &EntryView) -> String {
+    let name = code(entry.policy.as_deref().unwrap_or_default());
+    match (&entry.policy_file, &entry.policy_revision) {
+        (Some(file), Some(revision)) => format!("{name} ({} at {})", code(file), code(&short(revision))),
+        _ => name,
+    }
 }
 
 /// What was skipped, failed or is still open, each with why.

@@ -12,12 +12,15 @@ use tagwarden::demo::registry::EmbeddedRegistry;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+mod audit;
 mod azure;
 mod demo;
 mod evidence;
 mod explaining;
 mod lessons;
 mod network;
+mod nights;
+mod output;
 mod policy_work;
 mod readme;
 mod real;

@@ -325,6 +325,32 @@ async fn a_reload_takes_up_settings_or_keeps_those_of_before() {
     alive.end().await;
 }
 
+/// What a SIGHUP found wrong is no alarm any more once the file is mended, whichever file it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_alarm_of_a_failed_reload_ends_when_its_files_are_mended() {
+    let world = World::new(NIGHTLY).await;
+    let alive = world.wake().await;
+    let settings = fs::read_to_string(world.path("tagwarden.toml")).unwrap();
+    let faults: [fn(&World); 3] = [
+        |world| world.policies("policies:\n  - { name: x, keep: lots }\n"),
+        |world| fs::write(world.path("tagwarden.toml"), "mode = \"enforced\"\n").unwrap(),
+        |world| {
+            world.policies("policies:\n  - { name: y, keep: lots }\n");
+            fs::write(world.path("tagwarden.toml"), "mode = \"enforced\"\n").unwrap();
+        },
+    ];
+    for fault in faults {
+        fault(&world);
+        alive.reload.send(()).await.unwrap();
+        alive.until(|status| status.policies.problem.is_some()).await;
+        fs::write(world.path("tagwarden.toml"), &settings).unwrap();
+        world.policies(POLICIES);
+        alive.tick().await;
+        assert_eq!(alive.board.status().policies.problem, None);
+    }
+    alive.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_waits_for_whoever_removes_by_hand() {
     let world = World::new(NIGHTLY).await;

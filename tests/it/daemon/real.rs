@@ -148,7 +148,7 @@ async fn killed_reloaded_and_told_to_stop() {
 
     world.settings("nonsense", "cron = \"0 3 1 1 *\"");
     second.signal("-HUP");
-    second.until(&world, "were edited and cannot be gone by").await;
+    second.until(&world, "keeping the previous version").await;
     second.until(&world, "unknown mode `nonsense`").await;
     world.settings("enforce", "cron = \"0 3 1 1 *\"");
     second.signal("-HUP");

@@ -68,7 +68,7 @@ fn stage(policies: &str, test: &str) -> Stage {
 impl Stage {
     fn explain(&self, tag: &str) -> String {
         let weighed = &self.weighed.iter().find(|(name, _)| name == tag).unwrap().1;
-        explanation_by_rule(&self.document, "contoso", "shop/api", tag, weighed).unwrap()
+        explanation_by_rule(&self.document, "contoso", "shop/api", tag, weighed, None).unwrap()
     }
 }
 
@@ -109,7 +109,7 @@ fn a_tag_is_explained_rule_by_rule() {
     }
     insta::assert_snapshot!(told);
     let weighed = &stage.weighed.iter().find(|(name, _)| name == "main-6").unwrap().1;
-    let json = explanation_by_rule_json(&stage.document, "contoso", "shop/api", "main-6", weighed).unwrap();
+    let json = explanation_by_rule_json(&stage.document, "contoso", "shop/api", "main-6", weighed, None).unwrap();
     assert_eq!(json["outlook"]["kind"], "expires");
     assert_eq!(json["outlook"]["at"], "2026-01-07T12:00:01Z");
     assert_eq!(json["policies"][0]["group"]["branch"], "main");

@@ -15,7 +15,7 @@ use tagwarden::http::{Board, Doing, NextRun, PolicyState, Site, Status, serve};
 use tagwarden::registry::{RawManifest, Requests};
 use tagwarden::report::{
     DeletionsView, GapView, KeptView, LimitsView, PlanDocument, PolicyView, ReasonView, RefusalView, RegistryView,
-    RemovalView, SCHEMA, SourceView, SummaryView, seal,
+    RemovalView, SCHEMA, SourceView, SummaryView, attention, fingerprint, seal,
 };
 use tagwarden::run::{Aftermath, Ended, RegistryCounts, RunOutcome};
 use tagwarden::store::{NewRun, RunEnd, RunKind, Store};
@@ -51,6 +51,7 @@ pub(super) fn status() -> Status {
         ready: true,
         doing: Doing::Nothing,
         next: vec![NextRun { at: noon() + 15.hours(), what: "all policies".into(), blocked_by: None }],
+        last_due: None,
         blocked_by: None,
         policies: PolicyState {
             revision: "sha256:0123456789abcdef0123".into(),
@@ -217,6 +218,8 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
     let mut document = PlanDocument {
         schema: SCHEMA.into(),
         id: String::new(),
+        fingerprint: String::new(),
+        attention: Vec::new(),
         created_at: noon(),
         expires_at: noon() + 24.hours(),
         mode: "enforce".into(),
@@ -244,6 +247,8 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         }],
         summary,
     };
+    document.attention = attention(&document);
+    document.fingerprint = fingerprint(&document);
     seal(&mut document);
     document
 }

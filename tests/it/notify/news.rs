@@ -44,6 +44,7 @@ fn failed_source(document: &mut PlanDocument) {
     }
     whole["sources"] = serde_json::json!([source]);
     *document = serde_json::from_value(whole).unwrap();
+    document.attention = tagwarden::report::attention(document);
 }
 
 /// A plan as the binary makes it, ended in different ways.

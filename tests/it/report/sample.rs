@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use tagwarden::report::{
     AfterDaysView, AlongView, DeletionView, DeletionsView, DriftView, FindingKind, FindingView, GapView, HolderView,
     KeptView, LimitsView, MissView, ObstacleView, ParticularsView, PlanDocument, PolicyView, ReasonView, RefusalView,
-    RegistryView, RemovalView, RepositoryStorageView, SCHEMA, SourceView, StayView, StorageView, SummaryView, seal,
+    RegistryView, RemovalView, RepositoryStorageView, SCHEMA, SourceView, StayView, StorageView, SummaryView,
+    attention, fingerprint, seal,
 };
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -348,6 +349,8 @@ pub(crate) fn plan() -> PlanDocument {
     let mut document = PlanDocument {
         schema: SCHEMA.into(),
         id: String::new(),
+        fingerprint: String::new(),
+        attention: Vec::new(),
         created_at: time("2026-11-23T03:00:00Z"),
         expires_at: time("2026-11-24T03:00:00Z"),
         mode: "approved".into(),
@@ -406,6 +409,8 @@ pub(crate) fn plan() -> PlanDocument {
             bytes: "exact".into(),
         },
     };
+    document.attention = attention(&document);
+    document.fingerprint = fingerprint(&document);
     seal(&mut document);
     document
 }

@@ -1,0 +1,206 @@
+//! What needs a person's attention: one list, made once, which every report, page and message shows first.
+
+use serde::{Deserialize, Serialize};
+
+use super::words::{clip, count, plain};
+use super::{FindingKind, FindingView, PlanDocument, RegistryView};
+use crate::domain::GapAt;
+
+/// Most bytes of a message.
+const MOST_WORDS: usize = 1_000;
+
+/// The kinds of what needs attention, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AttentionKind {
+    /// A run ended with an error before it was through.
+    RunFailed,
+    /// The last whole run is older than the schedule says.
+    Stale,
+    /// Edited settings or policies are invalid, so the previous ones stay in force.
+    InvalidEdit,
+    /// Nothing of a registry could be read.
+    RegistryUnread,
+    /// A source failed.
+    SourceFailed,
+    /// A part of a registry could not be read.
+    RegistryPartlyUnread,
+    /// A refusal keeps removals from being done.
+    Refused,
+    /// Removals were tried and failed.
+    RemovalsFailed,
+    /// A refusal would keep removals from being done if every policy enforced.
+    WouldBeRefused,
+    /// Something in use is not, or no longer, as it was recorded.
+    Drift,
+}
+
+impl AttentionKind {
+    /// The label used in JSON and logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::RunFailed => "run-failed",
+            Self::Stale => "stale",
+            Self::InvalidEdit => "invalid-edit",
+            Self::RegistryUnread => "registry-unread",
+            Self::SourceFailed => "source-failed",
+            Self::RegistryPartlyUnread => "registry-partly-unread",
+            Self::Refused => "refused",
+            Self::RemovalsFailed => "removals-failed",
+            Self::WouldBeRefused => "would-be-refused",
+            Self::Drift => "drift",
+        }
+    }
+}
+
+/// One thing that needs attention.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttentionView {
+    /// The label of its [`AttentionKind`].
+    pub kind: String,
+    /// The registry, source, policy or run that it is about.
+    pub about: String,
+    /// What happened and why, on one line.
+    pub message: String,
+    /// What to do about it, where the message does not say so already.
+    pub remedy: Option<String>,
+}
+
+impl AttentionView {
+    /// One thing that needs attention.
+    #[must_use]
+    pub fn new(kind: AttentionKind, about: &str, message: &str, remedy: Option<String>) -> Self {
+        Self {
+            kind: kind.label().to_owned(),
+            about: plain(about),
+            message: clip(&plain(message), MOST_WORDS),
+            remedy: remedy.map(|remedy| plain(&remedy)),
+        }
+    }
+
+    /// Whether it is of one of these kinds.
+    #[must_use]
+    pub fn is_one_of(&self, kinds: &[AttentionKind]) -> bool {
+        kinds.iter().any(|kind| kind.label() == self.kind)
+    }
+
+    /// Message and remedy on one line.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match &self.remedy {
+            Some(remedy) => format!("{}; {remedy}", self.message),
+            None => self.message.clone(),
+        }
+    }
+}
+
+/// What a plan needs attention for.
+#[must_use]
+pub fn attention(document: &PlanDocument) -> Vec<AttentionView> {
+    let (unread, partly): (Vec<_>, Vec<_>) = document
+        .registries
+        .iter()
+        .filter(|registry| !registry.gaps.is_empty())
+        .partition(|registry| is_unread(registry));
+    let mut found: Vec<AttentionView> = unread.into_iter().map(registry_unread).collect();
+    found.extend(document.sources.iter().filter_map(|source| {
+        let error = source.error.as_ref()?;
+        let remedy = format!("`tagwarden sources` asks {} again", source.name);
+        let message = format!("source {} failed: {error}", source.name);
+        Some(AttentionView::new(AttentionKind::SourceFailed, &source.name, &message, Some(remedy)))
+    }));
+    found.extend(partly.into_iter().map(registry_partly_unread));
+    for (kind, binding) in [(AttentionKind::Refused, true), (AttentionKind::WouldBeRefused, false)] {
+        let refusals = document.refusals.iter().chain(&document.deletions.refusals);
+        found.extend(refusals.filter(|refusal| refusal.binding == binding).map(|refusal| {
+            let about = refusal.policy.as_ref().or(refusal.registry.as_ref()).map_or("run", String::as_str);
+            AttentionView::new(kind, about, &format!("refused: {}", refusal.message), None)
+        }));
+    }
+    found.extend(drift(&document.findings));
+    found
+}
+
+/// Whether nothing of a registry could be read.
+pub(super) fn is_unread(registry: &RegistryView) -> bool {
+    let at = |place: &GapAt| registry.gaps.iter().filter(|gap| gap.at == place.to_string()).count() as u64;
+    if registry.repositories == 0 {
+        return at(&GapAt::Catalogue) > 0;
+    }
+    registry.tags == 0 && at(&GapAt::TagList) >= registry.repositories
+}
+
+/// The cause of it, where nothing of a registry could be read.
+pub(super) fn cause(registry: &RegistryView) -> String {
+    let place = if registry.repositories == 0 { GapAt::Catalogue } else { GapAt::TagList }.to_string();
+    let gap = registry.gaps.iter().find(|gap| gap.at == place);
+    gap.map(|gap| gap.message.clone()).unwrap_or_default()
+}
+
+fn registry_unread(registry: &RegistryView) -> AttentionView {
+    let message = format!("registry {} could not be read: {}", registry.name, cause(registry));
+    let kind = registry.gaps.first().map(|gap| gap.kind.as_str()).unwrap_or_default();
+    AttentionView::new(AttentionKind::RegistryUnread, &registry.name, &message, remedy(kind, registry))
+}
+
+fn registry_partly_unread(registry: &RegistryView) -> AttentionView {
+    let gap = &registry.gaps[0];
+    let place = gap.repository.as_ref().map(|repository| format!("{repository}: ")).unwrap_or_default();
+    let first = format!("{place}{}: {}", gap.at, gap.message);
+    let message = match registry.gaps.len() {
+        1 => format!("registry {} could be read only in part: {first}", registry.name),
+        gaps => format!(
+            "registry {} could be read only in part: {} gaps, the first: {first}",
+            registry.name,
+            count(gaps as u64)
+        ),
+    };
+    let kind = AttentionKind::RegistryPartlyUnread;
+    AttentionView::new(kind, &registry.name, &message, remedy(&gap.kind, registry))
+}
+
+/// What to do about a failure, by its label; `None` where its message says so.
+fn remedy(kind: &str, registry: &RegistryView) -> Option<String> {
+    let RegistryView { name, endpoint, identity, .. } = registry;
+    Some(match kind {
+        "denied" => format!("let `{identity}` read there, or correct `auth` of registry {name}"),
+        "connection" => format!("check that {endpoint} is right, up and reachable from this machine"),
+        "not-found" => format!("check that {endpoint} is right and is a registry"),
+        "throttled" => "run at a quieter time, or lower `concurrency` of the registry".to_owned(),
+        "status" | "malformed" | "digest-mismatch" => format!("look into the log of {endpoint}"),
+        _ => return None,
+    })
+}
+
+/// The findings that are warnings, one item for each kind.
+fn drift(findings: &[FindingView]) -> Vec<AttentionView> {
+    let kinds = [FindingKind::ImageGone, FindingKind::NoTagLeft, FindingKind::Drift];
+    let of_kind = |kind: FindingKind| {
+        let mut found = findings.iter().filter(|found| found.kind == kind.label());
+        let first = found.next()?;
+        let more = found.count() as u64;
+        let message = match more {
+            0 => first.message.clone(),
+            more => format!("{}; and {} like it", first.message, count(more)),
+        };
+        let remedy = match kind {
+            FindingKind::ImageGone => "push the image again, or correct what uses it",
+            FindingKind::NoTagLeft => "tag the image again before the registry collects it",
+            _ => "record the release again, or point the tag back",
+        };
+        Some(AttentionView::new(AttentionKind::Drift, &first.source, &message, Some(remedy.to_owned())))
+    };
+    kinds.into_iter().filter_map(of_kind).collect()
+}
+
+/// What keeps a plan from saying anything of whole registries, for its headline; `None` where all of them were read.
+pub(super) fn unread_headline(document: &PlanDocument) -> Option<String> {
+    let unread: Vec<&RegistryView> = document.registries.iter().filter(|registry| is_unread(registry)).collect();
+    let first = unread.first()?;
+    let more = match unread.len() - 1 {
+        0 => String::new(),
+        1 => " (and one other registry)".to_owned(),
+        more => format!(" (and {} other registries)", count(more as u64)),
+    };
+    Some(format!("registry {} could not be read: {}{more}", first.name, plain(&cause(first))))
+}

@@ -1,0 +1,71 @@
+//! What a plan would do, as one hash: two plans with the same fingerprint do the same.
+
+use std::io::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
+use super::PlanDocument;
+use super::seal::{HashWriter, hex};
+
+/// The hash over the sorted removals and deletions (endpoint, repository, tag, digest, method, enforced or not, policies),
+/// the kinds and scopes of refusals, and the revisions of settings and policies: `sha256:…`.
+///
+/// Reasons, holders, times and what is kept are not in it, so a plan made an hour later with the same consequences has the
+/// same fingerprint.
+#[must_use]
+pub fn fingerprint(document: &PlanDocument) -> String {
+    let endpoint = |name: &str| {
+        let found = document.registries.iter().find(|registry| registry.name == name);
+        found.map_or_else(|| name.to_owned(), |registry| registry.endpoint.clone())
+    };
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    for removal in document.removals.iter() {
+        let mut policies: Vec<&str> = removal.policies().collect();
+        policies.sort_unstable();
+        policies.dedup();
+        lines.push(vec![
+            "remove".to_owned(),
+            endpoint(&removal.registry),
+            removal.repository.clone(),
+            removal.tag.clone(),
+            removal.digest.clone(),
+            removal.method.clone(),
+            removal.enforce.to_string(),
+            policies.join(" "),
+        ]);
+    }
+    for deletion in document.deletions.going() {
+        let mut policies = deletion.policies.clone();
+        policies.sort_unstable();
+        let along: Vec<&str> = deletion.along.iter().map(|along| along.digest.as_str()).collect();
+        lines.push(vec![
+            "delete".to_owned(),
+            endpoint(&deletion.registry),
+            deletion.repository.clone(),
+            deletion.tag.clone(),
+            deletion.digest.clone(),
+            along.join(" "),
+            deletion.enforce.to_string(),
+            policies.join(" "),
+        ]);
+    }
+    for refusal in document.refusals.iter().chain(&document.deletions.refusals) {
+        let scope = [&refusal.policy, &refusal.registry, &refusal.repository];
+        let scope = scope.map(|part| part.clone().unwrap_or_default());
+        lines.push(
+            [vec!["refuse".to_owned(), refusal.kind.clone(), refusal.binding.to_string()], scope.into()].concat(),
+        );
+    }
+    let revisions =
+        document.policies.iter().map(|policy| vec!["policy".to_owned(), policy.name.clone(), policy.revision.clone()]);
+    lines.extend(revisions);
+    lines.push(vec!["settings".to_owned(), document.settings.clone()]);
+    lines.sort_unstable();
+    let mut hash = HashWriter(Sha256::new());
+    for line in lines {
+        // A list of texts as JSON: no text can be taken for two.
+        let written = serde_json::to_writer(&mut hash, &line).is_ok() && hash.write_all(b"\n").is_ok();
+        debug_assert!(written, "a hash takes everything");
+    }
+    format!("sha256:{}", hex(&hash.0.finalize()))
+}

@@ -1,0 +1,169 @@
+//! The audit months later: by whom, under which policy and why, also once the plan is gone.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tagwarden::demo::blob::Blob;
+use tagwarden::demo::image::ImageSpec;
+use tagwarden::demo::registry::{AcrOptions, EmbeddedRegistry, Options};
+use tagwarden::store::{KeepSince, Store};
+
+use super::{Desk, fill, record, settings, tags};
+use crate::support::acr::{ADMIN, clock, start};
+
+const POLICIES: &str = "policies:
+  - { name: candidates, select: { tags: [\"candidate-*\"] }, keep: [{ newest: 2 }], mode: enforce }
+";
+
+async fn shop() -> (EmbeddedRegistry, Desk) {
+    let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
+    fill(&registry, "shop/api", "candidate", 5);
+    let mut desk = Desk::with(&[
+        ("tagwarden.toml", &settings(&registry.url())),
+        ("policies/all.yaml", POLICIES),
+        ("releases/api.json", &record(&format!("{}/shop/api:candidate-5", registry.host()))),
+        (".git/HEAD", "1111111111111111111111111111111111111111\n"),
+    ]);
+    desk.set("TAGWARDEN__MODE", "enforce");
+    desk.set("TAGWARDEN__LIMITS__PERCENT", "100");
+    (registry, desk)
+}
+
+async fn drop_plans(desk: &Desk) {
+    let store = Store::open(&desk.path("tagwarden.db")).await.unwrap();
+    store.prune(KeepSince { runs: Timestamp::MIN, plans: Timestamp::MAX }).await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_journal_answers_once_the_plan_is_gone() {
+    let (registry, desk) = shop().await;
+    desk.run("run").await.exits(0);
+    assert_eq!(tags(&registry, "shop/api"), ["candidate-4", "candidate-5"]);
+    let image = "contoso/shop/api:candidate-2";
+    let with_plan = desk.run(&format!("explain --run last {image}")).await.exits(0);
+    assert!(with_plan.out.contains("has expired") && !with_plan.out.contains("not kept any more"), "{}", with_plan.out);
+    drop_plans(&desk).await;
+    desk.write("policies/all.yaml", "policies:\n  - { name: other, select: { tags: [\"x\"] }, keep: all }\n");
+
+    let done = desk.run(&format!("explain --run last {image}")).await.exits(0);
+    for words in ["is not kept any more", "done     untag", "[policy candidates, all.yaml at sha256:", "4th newest (2"]
+    {
+        assert!(done.out.contains(words), "{words:?} is missing in:\n{}", done.out);
+    }
+    let json = desk.run(&format!("explain --run last {image} --format json")).await.exits(0).json();
+    assert_eq!(json["plan"], Value::Null);
+    let entry = &json["journal"][0];
+    assert_eq!((&entry["policy"], &entry["policy_file"]), (&"candidates".into(), &"all.yaml".into()), "{json:#}");
+    assert_eq!(entry["policies_commit"], "1111111111111111111111111111111111111111");
+    let done = desk.run("explain --run last contoso/shop/api:candidate-5").await.exits(0);
+    assert!(done.out.contains("neither removed nor skipped it"), "{}", done.out);
+
+    let shown = desk.run("runs show last").await.exits(0);
+    assert!(shown.out.contains("not kept any more (`records.plans`)"), "{}", shown.out);
+    assert_eq!(shown.out.matches("[policy candidates, all.yaml at sha256:").count(), 3, "{}", shown.out);
+    let csv = desk.run("runs show last --format csv").await.exits(0);
+    assert!(csv.out.lines().nth(1).unwrap().contains(",all.yaml,sha256:"), "{}", csv.out);
+
+    // The text of the policy is there as long as the run is.
+    let store = Store::open(&desk.path("tagwarden.db")).await.unwrap();
+    let revision = entry["policy_revision"].as_str().unwrap();
+    assert_eq!(store.policy_text(revision).await.unwrap().as_deref(), Some(POLICIES));
+    store.prune(KeepSince { runs: Timestamp::MAX, plans: Timestamp::MAX }).await.unwrap();
+    assert_eq!(store.policy_text(revision).await.unwrap(), None);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_tag_has_a_history() {
+    let (registry, desk) = shop().await;
+    let image = "contoso/shop/api:candidate-1";
+    desk.run("run").await.exits(0);
+    desk.run(&format!("restore {image}")).await.exits(0);
+    let done = desk.run(&format!("explain --history {image}")).await.exits(0);
+    let places = [
+        "History of contoso/shop/api:candidate-1",
+        "untag: done",
+        "(run) by anna@",
+        "policy:   candidates, all.yaml at sha256:",
+        "commit 11111111111111",
+        "because:  policy candidates lets it go: 5th newest",
+        "restore: done",
+        "(restore) by anna@",
+        "Now: in the registry now",
+    ];
+    let found: Vec<Option<usize>> = places.iter().map(|words| done.out.find(words)).collect();
+    assert!(found.iter().all(Option::is_some) && found.is_sorted(), "{found:?} in:\n{}", done.out);
+
+    // Put back, and gone again by somebody else's hand: that is no removal of ours.
+    desk.run("plan").await;
+    registry.delete_tag("shop/api", "candidate-1");
+    let done = desk.run(&format!("explain --history {image}")).await.exits(0);
+    assert!(done.out.contains("Now: not in the registry; not removed by Tagwarden, last seen "), "{}", done.out);
+    let gone = desk.run(&format!("explain {image}")).await.exits(2);
+    assert!(gone.err.contains("not removed by Tagwarden, last seen "), "{}", gone.err);
+    desk.run("plan").await;
+    let json = desk.run(&format!("explain --history {image} --format json")).await.exits(0).json();
+    assert_eq!((&json["there"], &json["removed_by_tagwarden"]), (&false.into(), &false.into()), "{json:#}");
+    assert!(json["last_seen"]["missed_at"].is_string(), "{json:#}");
+    let done = desk.run("explain --history contoso/shop/api:candidate-2").await.exits(0);
+    assert!(done.out.contains("Now: not in the registry; Tagwarden removed it last"), "{}", done.out);
+    let done = desk.run("explain --history contoso/shop/api:never").await.exits(0);
+    assert!(done.out.contains("no whole run of this state saw it"), "{}", done.out);
+    desk.run("explain --history contoso/shop/api").await.exits(2);
+}
+
+/// Azure's registry gives push times, so nothing else is remembered of its tags.
+#[tokio::test]
+async fn a_tag_that_vanished_from_azure_was_seen_last_at_some_time() {
+    let registry = start(AcrOptions::new(clock()).admin(ADMIN.0, ADMIN.1)).await;
+    fill(&registry, "shop/api", "candidate", 3);
+    fill(&registry, "shop/old", "candidate", 1);
+    let (user, password) = AcrOptions::default().admin.unwrap_or_default();
+    let toml = format!(
+        "[registries.contoso]\nkind = \"acr\"\nendpoint = \"{}\"\n\
+         auth = {{ kind = \"basic\", username = \"{user}\", password_file = \"password\" }}\n",
+        registry.url()
+    );
+    let desk = Desk::with(&[("tagwarden.toml", &*toml), ("policies/all.yaml", POLICIES), ("password", &*password)]);
+    desk.run("plan").await.exits(0);
+    registry.delete_tag("shop/api", "candidate-1");
+    registry.delete_tag("shop/old", "candidate-1");
+    desk.run("plan").await.exits(0);
+    for image in ["shop/api:candidate-1", "shop/old:candidate-1"] {
+        let json = desk.run(&format!("explain --history contoso/{image} --format json")).await.exits(0).json();
+        let seen = &json["last_seen"];
+        assert!(seen["at"].is_string() && seen["missed_at"].is_string(), "{json:#}");
+        assert!(seen["digest"].as_str().unwrap().starts_with("sha256:"), "{json:#}");
+    }
+}
+
+/// Layers are shared across repositories and tags: `explain` gives the numbers of the plan.
+#[tokio::test]
+async fn explain_and_plan_agree_on_bytes() {
+    let (registry, desk) = shop().await;
+    let created: Timestamp = "2023-01-01T12:00:00Z".parse().unwrap();
+    let shared = Blob::layer("shared-by-two", 50_000);
+    let image = |name: &str| ImageSpec::new(created, &[shared.clone(), Blob::layer(name, 3000)]).build();
+    registry.put_image("shop/api", "candidate-0", &image("api"));
+    registry.put_image("shop/web", "stays", &image("web"));
+    let twice = ImageSpec::new(created, &[Blob::layer("twice", 7000)]).build();
+    for tag in ["candidate-00", "candidate-000"] {
+        registry.put_image("shop/api", tag, &twice);
+    }
+    let before = desk.run("explain contoso/shop/api:candidate-0").await.exits(0).out;
+    assert!(before.contains("counted in this repository alone"), "{before}");
+    let plan = desk.run("plan --format json").await.exits(0).json();
+    let mut compared = 0;
+    for removal in plan["removals"].as_array().unwrap() {
+        let image = format!("contoso/shop/api:{}", removal["tag"].as_str().unwrap());
+        let explained = desk.run(&format!("explain {image} --format json")).await.exits(0).json();
+        for key in ["reclaimable_bytes", "shared_bytes"] {
+            assert_eq!(explained["size"][key], removal[key], "{image}: {explained:#}");
+        }
+        assert!(explained["size"]["counted_by"].is_string(), "{explained:#}");
+        compared += 1;
+    }
+    assert!(compared >= 6, "{plan:#}");
+    let shares = plan["removals"].as_array().unwrap().iter().find(|one| one["tag"] == "candidate-0").unwrap();
+    assert!(shares["shared_bytes"].as_u64().unwrap() >= 50_000, "{shares:#}");
+}

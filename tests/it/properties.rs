@@ -17,8 +17,8 @@ use tagwarden::domain::{
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
 
-use crate::scenarios::apply;
 use crate::scenarios::shape::particulars;
+use crate::scenarios::{apply, forge};
 
 /// Everything a decision is made of.
 #[derive(Debug, Clone)]
@@ -503,29 +503,11 @@ proptest! {
             return Ok(());
         }
         let at = verdicts.tags[kept[which.index(kept.len())]].at;
-        let registry = &world.inventory.registries[at.registry as usize];
-        let repository = &registry.repositories[at.repository as usize];
-        let tag = &repository.tags[at.tag as usize];
-        plan.removals.push(tagwarden::domain::Removal {
-            at,
-            registry: registry.name.clone(),
-            repository: repository.name.clone(),
-            tag: tag.name.clone(),
-            digest: tag.digest.clone().unwrap_or(digest(0)),
-            policy: "one".parse().unwrap(),
-            method: registry.removal,
-            enforce: false,
-            date: tagwarden::engine::date(repository, tag, now()),
-            companion_of: tagwarden::engine::companion_subject(&tag.name).map(Box::new),
-        }.into());
-        plan.removals.sort_by_key(|removal| removal.at);
-        prop_assert!(!world.findings(&verdicts, &plan).is_empty());
+        let honest = verdicts.clone();
+        forge(&world.inventory, now(), at, "one".parse().unwrap(), &mut verdicts, &mut plan);
+        prop_assert!(!world.findings(&honest, &plan).is_empty());
         // Nor does it help that the verdict says so too: the facts do not.
-        let forged = verdicts.tags.iter_mut().find(|found| found.at == at).unwrap();
-        forged.verdict = Verdict::Expired;
-        forged.reasons = Reason::LetGo { policy: "one".parse().unwrap(), misses: Box::default() }.into();
-        let findings = world.findings(&verdicts, &plan);
-        prop_assert!(!findings.is_empty());
+        prop_assert!(!world.findings(&verdicts, &plan).is_empty());
     }
 
     #[test]

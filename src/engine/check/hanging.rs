@@ -88,6 +88,8 @@ impl<'a> After<'a> {
             if claimed(digest) || manifest.config.as_deref().is_some_and(&claimed) {
                 open.push(digest);
             }
+            // An image that was not read may be there all the same, and what refers to it is of use to whoever claims it.
+            open.extend(manifest.subject.as_deref().into_iter().filter(|subject| claimed(subject)));
         }
         let referrers = referrers(repository);
         let (mut kept, mut contained) = (HashSet::new(), HashSet::new());

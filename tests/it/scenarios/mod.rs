@@ -11,7 +11,7 @@ use std::path::Path;
 
 use labels::{Labels, refusal};
 use shape::{Scenario, Stage};
-use tagwarden::domain::{Bytes, Deletions, Inventory, Plan, Verdict};
+use tagwarden::domain::{Bytes, Deletions, Digest, Inventory, Plan, PolicyName, Reason, Removal, TagAt, Verdict};
 use tagwarden::engine::{self, Verdicts, check, evaluate, plan, reclaim};
 
 #[test]
@@ -81,6 +81,60 @@ fn deletions(name: &str, stage: &Stage) -> Vec<String> {
     lines.extend((found.waiting > 0).then(|| format!("deletion {} waiting", found.waiting)));
     lines.extend(found.refusals.iter().map(|one| format!("deletion refused {}", refusal(one))));
     lines
+}
+
+/// Nothing that a scenario keeps could be removed without the check's notice, even if the verdict said so.
+#[test]
+fn other_eyes_see_each_kept_tag_of_a_scenario_removed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut missed = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        let scenario: Scenario = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let stage = scenario.stage(&name);
+        let Stage { rules, inventory, claims, now, .. } = &stage;
+        let verdicts = evaluate(rules, inventory, claims, *now);
+        for kept in verdicts.tags.iter().filter(|found| found.verdict != Verdict::Expired) {
+            let (mut forged, mut plan) = (verdicts.clone(), plan(rules, inventory, &verdicts, *now));
+            forge(inventory, *now, kept.at, rules.policies[0].name.clone(), &mut forged, &mut plan);
+            if check(rules, inventory, claims, &forged, &plan, *now).is_empty() {
+                missed.push(format!("{name}: {}", Labels::new(&stage).image(kept.at)));
+            }
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+/// Puts the removal of a kept tag into a plan, and a verdict that fits it.
+pub(crate) fn forge(
+    inventory: &Inventory,
+    now: jiff::Timestamp,
+    at: TagAt,
+    policy: PolicyName,
+    verdicts: &mut Verdicts,
+    plan: &mut Plan,
+) {
+    let registry = &inventory.registries[at.registry as usize];
+    let repository = &registry.repositories[at.repository as usize];
+    let tag = &repository.tags[at.tag as usize];
+    let removal = Removal {
+        at,
+        registry: registry.name.clone(),
+        repository: repository.name.clone(),
+        tag: tag.name.clone(),
+        digest: tag.digest.clone().unwrap_or(Digest::of(&[0])),
+        policy: policy.clone(),
+        method: registry.removal,
+        enforce: false,
+        date: engine::date(repository, tag, now),
+        companion_of: engine::companion_subject(&tag.name).map(Box::new),
+    };
+    plan.removals.push(removal.into());
+    plan.removals.sort_by_key(|removal| removal.at);
+    let forged = verdicts.tags.iter_mut().find(|found| found.at == at).unwrap();
+    forged.verdict = Verdict::Expired;
+    forged.reasons = Reason::LetGo { policy, misses: Box::default() }.into();
 }
 
 /// Takes the manifests that go out of an inventory.

@@ -9,6 +9,8 @@ use tagwarden::demo::registry::{Fault, FaultKind};
 use super::*;
 
 const ROUNDS: u64 = 24;
+/// So many removals beyond the moment of a round are let through. All rounds together leave some of the 304.
+const BEYOND: usize = 4;
 
 pub(super) fn command(walk: &Walk, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tagwarden"));
@@ -25,6 +27,15 @@ pub(super) async fn ended(child: &mut Child) -> std::process::ExitStatus {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Runs a command to its end, which is exit code 0.
+async fn exits_well(walk: &Walk, arguments: &[&str]) {
+    let said = walk.path("said.txt");
+    let mut command = command(walk, arguments);
+    command.stderr(std::fs::File::create(&said).unwrap());
+    let status = ended(&mut command.spawn().unwrap()).await;
+    assert_eq!(status.code(), Some(0), "{arguments:?}: {}", fs::read_to_string(said).unwrap());
 }
 
 impl Walk {
@@ -81,31 +92,34 @@ async fn killed_and_restored(settings: &str) {
     let whole = walk.whole();
     assert_eq!(plan.removals.len(), 304);
     let mut moments = Moments(20_261_123);
-    let mut in_the_middle = 0;
+    let mut in_the_middle: u64 = 0;
     for round in 0..ROUNDS {
         walk.registry.clear_requests();
-        let mut child = command(&walk, &["apply", file.to_str().unwrap()]).spawn().unwrap();
         let deletions = usize::try_from(1 + moments.next(8)).unwrap();
+        // On a busy machine this process may be late to kill it. It gets no further all the same: else it could be done with
+        // the plan before the last round, and a plan that is done is not applied again.
+        let stuck = Fault::on("manifests/", FaultKind::Delay(Duration::from_hours(1))).method(Method::DELETE);
+        walk.registry.inject(stuck.after(deletions + BEYOND));
+        let mut child = command(&walk, &["apply", file.to_str().unwrap()]).spawn().unwrap();
         while walk.deletions() < deletions && child.try_wait().unwrap().is_none() {
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
         tokio::time::sleep(Duration::from_micros(moments.next(6000))).await;
-        in_the_middle += u32::from(child.try_wait().unwrap().is_none());
+        in_the_middle += u64::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         ended(&mut child).await;
+        walk.registry.clear_faults();
         walk.real_time();
         if round % 4 == 0 {
-            let status = ended(&mut command(&walk, &["plan"]).spawn().unwrap()).await;
-            assert_eq!(status.code(), Some(0), "round {round}");
+            exits_well(&walk, &["plan"]).await;
         } else {
             walk.plan().await;
         }
         walk.audit(Some(&plan)).await;
     }
-    assert!(in_the_middle > 15, "only {in_the_middle} of {ROUNDS} were killed while they removed");
+    assert_eq!(in_the_middle, ROUNDS, "each is killed while it removes");
 
-    let status = ended(&mut command(&walk, &["apply", file.to_str().unwrap()]).spawn().unwrap()).await;
-    assert_eq!(status.code(), Some(0));
+    exits_well(&walk, &["apply", file.to_str().unwrap()]).await;
     walk.real_time();
     walk.pass(1);
     walk.plan().await;
@@ -119,8 +133,7 @@ async fn killed_and_restored(settings: &str) {
     let runs: std::collections::BTreeSet<String> = done.iter().map(|entry| entry.run.to_string()).collect();
     assert!(runs.len() > 5, "{runs:?}");
     for run in runs {
-        let status = ended(&mut command(&walk, &["restore", "--run", &run]).spawn().unwrap()).await;
-        assert_eq!(status.code(), Some(0));
+        exits_well(&walk, &["restore", "--run", &run]).await;
     }
     assert!(walk.whole() == whole, "everything is back, byte for byte");
     walk.audit(None).await;

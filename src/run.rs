@@ -14,7 +14,10 @@ use uuid::Uuid;
 
 use crate::apply::{self, Applied, Clock, Deleted, Hands, Order, Proof, Target};
 use crate::config::{self, Settings};
-use crate::domain::{Action, Claims, Inventory, Outcome, Plan, RegistryName, RepositoryName, Rules, Untagged};
+use crate::domain::{
+    Action, Claims, CoverageBasis, Deletions, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle,
+    RepositoryName, Rules, Untagged, Verdict,
+};
 use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
 use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
@@ -317,6 +320,12 @@ impl House {
         self.ask_abilities(&mut inventory, &verdicts, &deletions, purpose).await?;
         deletions.refusals = engine::refuse_deletions(&rules, &inventory, &deletions);
         let plan = Plan { deletions, ..engine::plan(&rules, &inventory, &verdicts, evaluated_at) };
+        let basis = if *scope == Scope::All { CoverageBasis::Whole } else { CoverageBasis::LastWholePlan };
+        let coverage = engine::coverage(&rules, &inventory, self.store.rule_history().await?, basis);
+        if remember == Remember::Yes {
+            self.store.note_rules(&coverage, now).await?;
+        }
+        let plan = engine::hold_unmatched(&rules, &inventory, &verdicts, plan, coverage);
         let mut findings = engine::check(&rules, &inventory, &claims, &verdicts, &plan, evaluated_at);
         findings.extend(considered.check(&rules, &inventory, &claims, &plan.deletions, evaluated_at));
         if !findings.is_empty() {

@@ -1,7 +1,7 @@
 //! Settings and policies held against each other.
 
 use super::Settings;
-use crate::domain::Policy;
+use crate::domain::{Policy, RuleKey};
 use crate::policy_file::{Diagnostic, PolicySet, Remark, Severity, read};
 
 /// What is wrong between settings and policies: registries that policies name and nobody configured, and times after which
@@ -52,9 +52,39 @@ fn unknown_registries(settings: &Settings, policies: &PolicySet) -> Vec<Diagnost
         .collect()
 }
 
-/// What is sound and hardly meant: policies that would have manifests deleted where none ever is.
+/// What is sound and hardly meant: globs of repositories that begin with a registry's name, and policies that would have
+/// manifests deleted where none ever is.
 #[must_use]
 pub fn remarks(settings: &Settings, policies: &PolicySet) -> Vec<Remark> {
+    let mut found = registries_in_repositories(settings, policies);
+    found.extend(deletions_in_vain(settings, policies));
+    found
+}
+
+fn registries_in_repositories(settings: &Settings, policies: &PolicySet) -> Vec<Remark> {
+    let mut found = Vec::new();
+    for policy in &policies.policies {
+        let written = policies.places.get(&policy.name).into_iter().flat_map(|places| &places.written);
+        for ((_, glob), place) in written.filter(|((key, _), _)| *key == RuleKey::Repositories) {
+            let first = glob.strip_prefix('!').unwrap_or(glob).split_once('/').map(|(first, _)| first);
+            let named = settings.registries.iter().find(|registry| first == Some(registry.name.as_str()));
+            if named.is_none() || policy.allow_unmatched.allows(glob) {
+                continue;
+            }
+            let message = format!("`{glob}` begins with the name of a registry, and repositories stand without it");
+            let help = "leave it out; `registries` says which registries are meant";
+            found.push(Remark {
+                severity: Severity::Warning,
+                kind: "host-in-repository",
+                policy: policy.name.to_string(),
+                diagnostic: place.saying(message, help),
+            });
+        }
+    }
+    found
+}
+
+fn deletions_in_vain(settings: &Settings, policies: &PolicySet) -> Vec<Remark> {
     let in_vain = |policy: &Policy| {
         policy.delete_manifest_after.as_ref()?;
         let covered: Vec<_> = settings.registries.iter().filter(|registry| policy.covers(&registry.name)).collect();

@@ -4,6 +4,7 @@
 
 mod ability;
 mod claim;
+mod coverage;
 mod cron;
 mod deletion;
 mod digest;
@@ -26,6 +27,10 @@ mod verdict;
 
 pub use ability::{KnownFrom, Product, RemovalAbility, RemovalObstacle, UntagEffect};
 pub use claim::{Claim, Claims, Holder, Naming, Release, ReleaseStatus, SourceAnswer, SourceState};
+pub use coverage::{
+    AllowUnmatched, Coverage, CoverageBasis, RuleEffect, RuleHint, RuleHistory, RuleId, RuleKey, Slip, Unmatched,
+    UnmatchedSince,
+};
 pub use cron::{Cron, InvalidCron};
 pub use deletion::{Along, Deletion, Deletions, Freed, Role, Stay, TakenTag, Untagged};
 pub use digest::{Digest, InvalidDigest};
@@ -41,7 +46,7 @@ pub use original::{DateOrigin, Original};
 pub use particulars::{AfterDays, Particulars, PermissionMode, Sku};
 pub use plan::{Drift, Plan, Refusal, RefusalReason, Removal, Scope};
 pub use policy::{
-    Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector, Span, TagSelector,
+    Glob, Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector, Span, TagSelector,
     VersionPart,
 };
 pub use reasons::Reasons;

@@ -1,8 +1,8 @@
 //! What a run would remove, and what forbids it.
 
 use super::{
-    Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName, RegistryName, RemovalMethod,
-    RemovalObstacle, RepositoryName, SourceName, TagAt, TagName,
+    Coverage, Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName, RegistryName, RemovalMethod,
+    RemovalObstacle, RepositoryName, SourceName, TagAt, TagName, Unmatched,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
     /// The second step: what becomes of manifests that were untagged before.
     pub deletions: Deletions,
+    /// The rules that match nothing.
+    pub coverage: Coverage,
 }
 
 /// One tag to be removed, at the digest it must still have then.
@@ -119,6 +121,8 @@ pub enum RefusalReason {
         /// Seconds by which the registry's is ahead; negative where it is behind.
         ahead_seconds: i64,
     },
+    /// A rule that might have protected it matches nothing.
+    ProtectsNothing(Box<Unmatched>),
 }
 
 /// A record that names a tag and a digest, where the tag no longer is at that digest.
@@ -196,6 +200,7 @@ impl RefusalReason {
             Self::Retention { .. } => "untagged-retention",
             Self::ParticularsUnread => "registry-settings-unread",
             Self::Clock { .. } => "clock",
+            Self::ProtectsNothing(_) => "protects-nothing",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a platform owner wrote: which tags, what is kept, and how much may go at once.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use regex::Regex;
 
-use super::{Cron, PolicyName, RegistryName, SharedText};
+use super::{AllowUnmatched, Cron, PolicyName, RegistryName, RuleKey, SharedText};
 
 /// One policy, validated.
 #[derive(Debug, Clone)]
@@ -34,6 +35,10 @@ pub struct Policy {
     pub limits: PolicyLimits,
     /// When the daemon lets it remove; nothing means whenever the settings' own schedule says.
     pub schedule: Option<Cron>,
+    /// Its rules that may match nothing.
+    pub allow_unmatched: AllowUnmatched,
+    /// The line of each rule in its file, from 1, by key and text.
+    pub lines: BTreeMap<(RuleKey, String), u32>,
     /// The file it stands in, relative to the policies folder.
     pub file: Arc<str>,
     /// The content hash of that file, `sha256:…`.
@@ -78,6 +83,16 @@ pub struct Globs {
     include: Vec<(Pattern, SharedText)>,
     exclude: Vec<Pattern>,
     written: Vec<String>,
+}
+
+/// One glob of a list, by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Glob<'a> {
+    /// As written, with `!` where it excludes.
+    pub written: &'a str,
+    /// Whether it takes away.
+    pub excludes: bool,
+    pattern: &'a Pattern,
 }
 
 /// One glob, compiled.
@@ -289,6 +304,25 @@ impl Globs {
     #[must_use]
     pub fn written(&self) -> &[String] {
         &self.written
+    }
+
+    /// Each glob by itself, in the order in which they are written.
+    pub fn each(&self) -> impl Iterator<Item = Glob<'_>> {
+        let mut include = self.include.iter().map(|(pattern, _)| pattern);
+        let mut exclude = self.exclude.iter();
+        self.written.iter().filter_map(move |written| {
+            let excludes = written.starts_with('!');
+            let pattern = if excludes { exclude.next() } else { include.next() }?;
+            Some(Glob { written, excludes, pattern })
+        })
+    }
+}
+
+impl Glob<'_> {
+    /// Whether it matches a text, without a look at the others; of an exclusion, whether it takes that away.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        self.pattern.matches(text)
     }
 }
 

@@ -12,8 +12,8 @@ use super::date::date;
 use super::graph::{Graph, Node, Ties, index};
 use super::limits::refusals;
 use crate::domain::{
-    Deletions, Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, Registry, Removal, RemovalMethod,
-    Repository, Rules, Scope, TagAt, TagVerdict, Verdict,
+    Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, Registry, Removal, RemovalMethod, Repository,
+    Rules, Scope, TagAt, TagVerdict, Verdict,
 };
 
 /// The removals that follow from the verdicts on an inventory, and the limits that forbid them.
@@ -37,7 +37,7 @@ pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Time
     hold_dependents(inventory, &expired, &mut removals, &[]);
     let refusals = refusals(rules, inventory, &expired, &removals);
     hold_dependents(inventory, &expired, &mut removals, &refusals);
-    Plan { removals, refusals, deletions: Deletions::default() }
+    Plan { removals, refusals, ..Plan::default() }
 }
 
 /// The order of the plan: by name, whatever the order of the inventory.
@@ -104,7 +104,7 @@ fn removal(
 
 /// Takes `enforce` from what hangs on a tag that will not really go: by being a dry run, or by a policy's refusal.
 /// (Refusals of a repository or more cover all that could hang on each other.)
-fn hold_dependents(
+pub(super) fn hold_dependents(
     inventory: &Inventory,
     mut expired: &[&TagVerdict],
     mut removals: &mut [Arc<Removal>],

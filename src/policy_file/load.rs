@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Problems};
 use super::lower::{Origin, Placed};
-use crate::domain::{Digest, Policy, PolicyName, RegistryName};
+use crate::domain::{Digest, Policy, PolicyName, RegistryName, RuleKey};
 
 /// All policies, with the files that they stand in.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Places {
     pub name: Diagnostic,
     /// Each of its keep rules, in order.
     pub rules: Vec<Diagnostic>,
+    /// Each of its names, globs and patterns, by key and text.
+    pub written: BTreeMap<(RuleKey, String), Diagnostic>,
     /// What it says comes after an untag, if it does.
     pub then: Option<Diagnostic>,
 }
@@ -110,10 +112,12 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     let (mut diagnostics, mut policies, mut registries) = (unread, Vec::new(), Vec::new());
     let mut places = BTreeMap::new();
     for (problems, placed) in read {
-        for Placed { policy, registries: named, name, rules, then } in placed {
+        for Placed { policy, registries: named, name, rules, written, then } in placed {
             let rules = rules.iter().map(|at| problems.diagnostic(at, "")).collect();
             let then = then.map(|at| problems.diagnostic(&at, ""));
-            places.insert(policy.name.clone(), Places { name: problems.diagnostic(&name, ""), rules, then });
+            let written = written.into_iter().map(|one| ((one.key, one.written), problems.diagnostic(&one.at, "")));
+            let places_of_it = Places { name: problems.diagnostic(&name, ""), rules, written: written.collect(), then };
+            places.insert(policy.name.clone(), places_of_it);
             let message = format!("named by policy `{}`", policy.name);
             registries.extend(named.into_iter().map(|(name, at)| (name, problems.diagnostic(&at, message.as_str()))));
             policies.push(policy);

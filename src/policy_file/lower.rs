@@ -8,11 +8,12 @@ use jiff::SignedDuration;
 
 use super::diagnostic::Problems;
 use super::read::{self, Fields};
+use super::rule_places::{RulePlace, allow_unmatched, rule_places};
 use super::selection;
 use super::tree::{Entry, Node, Place, Value};
 use crate::domain::{
-    Keep, KeepRule, Period, Policy, PolicyLimits, PolicyMode, PolicyName, RegistryName, Selector, Span, TagSelector,
-    VersionPart,
+    AllowUnmatched, Keep, KeepRule, Period, Policy, PolicyLimits, PolicyMode, PolicyName, RegistryName, RuleKey,
+    Selector, Span, TagSelector, VersionPart,
 };
 
 const MODES: [(&str, PolicyMode); 2] = [("dry-run", PolicyMode::DryRun), ("enforce", PolicyMode::Enforce)];
@@ -39,6 +40,8 @@ pub(super) struct Placed {
     pub(super) registries: Vec<(RegistryName, Place)>,
     /// Where each of its keep rules stands, in order.
     pub(super) rules: Vec<Place>,
+    /// Its names, globs and patterns with their places.
+    pub(super) written: Vec<RulePlace>,
     /// Where it says what comes after an untag, if it does.
     pub(super) then: Option<Place>,
 }
@@ -122,7 +125,16 @@ fn policy<'a>(
     let mode = fields.get("mode").map_or(Some(PolicyMode::default()), |node| mode(node, problems));
     let limits = fields.get("limits").map_or(Some(PolicyLimits::default()), |node| limits(node, problems));
     let schedule = fields.get("schedule").map(|node| read::cron("schedule", node, problems));
+    let written = rule_places(select_node, keep_node);
+    let allow = fields.get("allow_unmatched");
+    let allow = allow.map_or(Some(AllowUnmatched::None), |node| allow_unmatched(node, &written, problems));
     fields.finish(policy_hint, problems);
+    let line = |rule: &RulePlace| {
+        let line = u32::try_from(problems.diagnostic(&rule.at, "").line).ok().filter(|line| *line > 0)?;
+        Some(((rule.key, rule.written.clone()), line))
+    };
+    let own_line = u32::try_from(problems.diagnostic(name_at.unwrap_or(&node.at), "").line).unwrap_or_default();
+    let own_line = ((RuleKey::Select, String::new()), own_line);
     let policy = Policy {
         name: name?,
         description,
@@ -134,6 +146,8 @@ fn policy<'a>(
         mode: mode?,
         limits: limits?,
         schedule: flat(schedule)?,
+        allow_unmatched: allow?,
+        lines: written.iter().filter_map(line).chain([own_line]).collect(),
         file: Arc::clone(&origin.file),
         revision: Arc::clone(&origin.revision),
     };
@@ -144,7 +158,7 @@ fn policy<'a>(
         _ => Vec::new(),
     };
     let then = then_node.map(|node| node.at.clone());
-    Some(Placed { policy, name: at, registries, rules, then })
+    Some(Placed { policy, name: at, registries, rules, written, then })
 }
 
 /// The registries of a policy, each with its place in the list that it was read from.

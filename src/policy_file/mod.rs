@@ -14,9 +14,11 @@ mod lower;
 pub(crate) mod read;
 mod relation;
 mod remarks;
+mod rule_places;
 mod schema;
 mod selection;
 pub mod shapes;
+mod slips;
 mod tree;
 
 use crate::domain::{Digest, Policy};

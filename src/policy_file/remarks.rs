@@ -8,7 +8,8 @@ use super::language::Names;
 use super::load::{Places, PolicySet};
 use super::relation::{Language, Languages, Relation};
 use super::selection::language;
-use crate::domain::{Keep, KeepRule, Policy, RegistryName, TagSelector};
+use super::slips::slips;
+use crate::domain::{Globs, Keep, KeepRule, Policy, RegistryName, TagSelector};
 
 /// 2013-01-01T00:00:00Z: there were no container images before, so nothing is older.
 const FIRST_IMAGES: Timestamp = Timestamp::constant(1_356_998_400, 0);
@@ -71,6 +72,7 @@ pub fn remarks(set: &PolicySet, now: Timestamp) -> Vec<Remark> {
             }
         }
     }
+    slips(set, &mut found);
     found.sort_by(|a, b| place(a).cmp(&place(b)));
     found
 }

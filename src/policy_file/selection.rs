@@ -9,6 +9,7 @@ use super::read;
 use super::relation::Language;
 use super::tree::{Node, shorten};
 use crate::domain::Globs;
+use crate::engine::expression_sign;
 
 const TAG_GRAMMAR: &str = "a tag is made of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`";
 const REPOSITORY_GRAMMAR: &str =
@@ -36,6 +37,7 @@ fn globs(key: &str, node: &Node, names: Names, problems: &mut Problems) -> Optio
     };
     let (written, mut sound) = read::texts(key, node, problems)?;
     let (mut include, mut exclude) = (Vec::new(), Vec::new());
+    let mut impossible = false;
     for (text, at) in &written {
         let (bare, list) = match text.strip_prefix('!') {
             Some(rest) => (rest, &mut exclude),
@@ -47,7 +49,14 @@ fn globs(key: &str, node: &Node, names: Names, problems: &mut Problems) -> Optio
                 sound = false;
             }
             // An exclusion that excludes nothing leaves unprotected what its author meant to keep.
+            // In another tool's dialect it is read all the same, so that `check` and every plan can name it: what it might
+            // have protected stays.
             Ok(glob) if extent(names, std::slice::from_ref(&glob), &[]) == Extent::None => {
+                if expression_sign(bare).is_some() {
+                    impossible |= !text.starts_with('!');
+                    list.push(glob);
+                    continue;
+                }
                 problems.add(at, format!("`{}` matches no {one}", shorten(text))).help(grammar);
                 sound = false;
             }
@@ -67,7 +76,7 @@ fn globs(key: &str, node: &Node, names: Names, problems: &mut Problems) -> Optio
     }
     let says_everything = texts.iter().any(|glob| matches!(*glob, "*" | "**"));
     match extent(names, &include, &exclude) {
-        Extent::None => {
+        Extent::None if !impossible => {
             problems.add(&node.at, format!("`{key}` excludes everything that it includes"));
             None
         }
@@ -77,7 +86,7 @@ fn globs(key: &str, node: &Node, names: Names, problems: &mut Problems) -> Optio
                 .help(format!("to mean everything write [\"{every}\"]"));
             None
         }
-        Extent::Every | Extent::Some => Globs::new(&texts).ok(),
+        Extent::Every | Extent::Some | Extent::None => Globs::new(&texts).ok(),
     }
 }
 

@@ -48,6 +48,19 @@ pub struct PolicyShape {
         example = &"0 3 * * 0"
     )]
     pub schedule: Option<String>,
+    /// Rules that may match nothing: `true` for all of them, or a list. Without it, an enforcing run refuses what a rule
+    /// that protects tags and never matched might have protected.
+    pub allow_unmatched: Option<AllowUnmatchedShape>,
+}
+
+/// `true`, or rules of this policy as they are written.
+#[derive(JsonSchema)]
+#[schemars(rename = "AllowUnmatched", untagged)]
+pub enum AllowUnmatchedShape {
+    /// All rules, or none.
+    Every(bool),
+    /// These rules.
+    Rules(#[schemars(length(min = 1), inner(regex(pattern = r"\S")), example = ["!hotfix-*"])] Vec<String>),
 }
 
 /// Which tags a policy speaks of. What is left out means all.

@@ -17,7 +17,7 @@ use super::listing::{Listing, Make};
 use super::particulars::{ParticularsView, undo_seconds, verify};
 use super::reason::ReasonView;
 use super::storage::{label, storage};
-use super::{DeletionsView, FindingView, HoldView, ability, notes, obstacle, refusal_message, seal};
+use super::{DeletionsView, FindingView, HoldView, UnmatchedView, ability, notes, obstacle, refusal_message, seal};
 use crate::domain::{
     Bytes, Claims, Date, Drift, Gap, Hold, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, Refusal,
     Registry, Removal, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer,
@@ -85,6 +85,7 @@ pub fn document(basis: &Basis) -> PlanDocument {
         registries: inventory.registries.iter().map(|found| registry(found, rules.undo_window)).collect(),
         sources: sources(basis),
         policies: policies(rules, basis.verdicts),
+        unmatched: UnmatchedView::all(&plan.coverage),
         drift: basis.verdicts.drift.iter().map(drift).collect(),
         findings: basis.findings.to_vec(),
         holds: holds(basis),
@@ -119,6 +120,33 @@ fn lets_go(reason: &Reason) -> Option<&PolicyName> {
     match reason {
         Reason::LetGo { policy, .. } | Reason::CompanionOfExpired { policy, .. } => Some(policy),
         _ => None,
+    }
+}
+
+/// The policy that gives a reason because it selects the tag.
+fn selects(reason: &Reason) -> Option<&PolicyName> {
+    match reason {
+        Reason::KeptAll { policy }
+        | Reason::KeptNewest { policy, .. }
+        | Reason::KeptWithin { policy, .. }
+        | Reason::KeptBucket { policy, .. }
+        | Reason::KeptVersion { policy, .. }
+        | Reason::KeptMatching { policy, .. }
+        | Reason::Undated { policy, .. }
+        | Reason::NotAVersion { policy }
+        | Reason::LetGo { policy, .. } => Some(policy),
+        Reason::NotSelected
+        | Reason::Claimed(_)
+        | Reason::Locked { .. }
+        | Reason::ChildOfKept { .. }
+        | Reason::CompanionOfKept { .. }
+        | Reason::CompanionOfUnknown { .. }
+        | Reason::SubjectOfKept { .. }
+        | Reason::SharesManifest { .. }
+        | Reason::SourceFailed { .. }
+        | Reason::Gap { .. }
+        | Reason::MaybeClaimed { .. }
+        | Reason::CompanionOfExpired { .. } => None,
     }
 }
 
@@ -255,6 +283,15 @@ fn source(answer: &SourceAnswer, protects: u64) -> SourceView {
 fn policies(rules: &Rules, verdicts: &Verdicts) -> Vec<PolicyView> {
     let mut policies: Vec<&Policy> = rules.policies.iter().collect();
     policies.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut selected: BTreeMap<&PolicyName, u64> = BTreeMap::new();
+    for found in &verdicts.tags {
+        let mut by: Vec<&PolicyName> = found.reasons.iter().filter_map(selects).collect();
+        by.sort();
+        by.dedup();
+        for policy in by {
+            *selected.entry(policy).or_default() += 1;
+        }
+    }
     let mut expired: BTreeMap<&PolicyName, u64> = BTreeMap::new();
     for found in verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired) {
         let mut by: Vec<&PolicyName> = found.reasons.iter().filter_map(lets_go).collect();
@@ -273,6 +310,7 @@ fn policies(rules: &Rules, verdicts: &Verdicts) -> Vec<PolicyView> {
             description: policy.description.clone(),
             file: policy.file.to_string(),
             revision: policy.revision.to_string(),
+            selected: Some(selected.get(&policy.name).copied().unwrap_or_default()),
             expired: expired.get(&policy.name).copied().unwrap_or_default(),
         })
         .collect()

@@ -44,7 +44,7 @@ pub struct DifferenceView {
     pub comes_back: Vec<TagDifference>,
     /// Tags that go by both, and would really be removed only by the new: their policies now all say `enforce`.
     pub enforced: Vec<TagDifference>,
-    /// What would stand against the removals by the old policies: limits alone.
+    /// What would stand against the removals by the old policies: limits and rules that protect nothing.
     pub refusals_before: Vec<RefusalView>,
     /// And by the new ones.
     pub refusals_after: Vec<RefusalView>,
@@ -166,9 +166,14 @@ fn removals(plan: &Plan) -> BTreeMap<TagAt, &Removal> {
     plan.removals.iter().map(|removal| (removal.at, &**removal)).collect()
 }
 
-/// What the limits refuse. What the registries themselves would refuse has nothing to do with an edit of policies.
+/// What limits and rules that protect nothing refuse. What the registries themselves would refuse has nothing to do with an
+/// edit of policies.
 fn limits(plan: &Plan) -> Vec<RefusalView> {
-    plan.refusals.iter().map(refusal_view).filter(|refusal| refusal.kind.ends_with("-limit")).collect()
+    plan.refusals
+        .iter()
+        .map(refusal_view)
+        .filter(|refusal| refusal.kind.ends_with("-limit") || refusal.kind == "protects-nothing")
+        .collect()
 }
 
 fn tag_difference(

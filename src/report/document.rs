@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::particulars::ParticularsView;
 use super::{
     AbilityView, AttentionView, DeletionsView, FindingView, HoldView, Listing, ReasonView, RegistryNoteView,
-    StorageView,
+    StorageView, UnmatchedView,
 };
 
 /// The `schema` of a [`PlanDocument`].
@@ -46,6 +46,9 @@ pub struct PlanDocument {
     pub sources: Vec<SourceView>,
     /// The policies applied.
     pub policies: Vec<PolicyView>,
+    /// The rules of policies that match nothing, those that refuse first; empty in plans of an older version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<UnmatchedView>,
     /// The tags that go.
     pub removals: Listing<RemovalView>,
     /// The tags that stay.
@@ -181,6 +184,9 @@ pub struct PolicyView {
     pub file: String,
     /// That file's content hash.
     pub revision: String,
+    /// How many tags it selects, signatures and the like not counted; nothing in plans of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<u64>,
     /// How many tags it lets go that do go.
     pub expired: u64,
 }
@@ -271,7 +277,7 @@ pub struct DriftView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalView {
     /// `untag-limit`, `percent-limit`, `leave-limit`, `removal-impossible`, `untagged-retention`,
-    /// `registry-settings-unread` or `clock`.
+    /// `registry-settings-unread`, `clock` or `protects-nothing`.
     pub kind: String,
     /// The policy it covers, if it is a policy's.
     pub policy: Option<String>,

@@ -63,7 +63,7 @@ pub(super) fn markdown(document: &PlanDocument, taken: usize) -> String {
 
 /// What a plan rests on, and what is odd about that.
 fn basis(document: &PlanDocument) -> String {
-    [registries(document), sources(document), policies(document), findings(document)].concat()
+    [registries(document), sources(document), policies(document), unmatched(document), findings(document)].concat()
 }
 
 /// Words from outside as inert text: one line, cut short, without a meaning in Markdown or HTML. An `@` or `#` gets a
@@ -295,11 +295,13 @@ fn source(document: &PlanDocument, source: &SourceView) -> String {
 }
 
 fn policies(document: &PlanDocument) -> String {
-    let header = "| policy | mode | lets go | owner | what for | file | revision |\n| :-- | :-- | --: | :-- | :-- | :-- | :-- |\n";
+    let header = "| policy | mode | selects | lets go | owner | what for | file | revision |\n\
+                  | :-- | :-- | --: | --: | :-- | :-- | :-- | :-- |\n";
     let rows = document.policies.iter().map(|policy| {
         row(&[
             code(&policy.name),
             words(&policy.mode),
+            policy.selected.map_or_else(|| "?".to_owned(), count),
             count(policy.expired),
             words(policy.owner.as_deref().unwrap_or_default()),
             words(policy.description.as_deref().unwrap_or_default()),
@@ -308,6 +310,15 @@ fn policies(document: &PlanDocument) -> String {
         ])
     });
     section("Policies", &(header.to_owned() + &lines(MOST_POLICIES, document.policies.len(), rows)))
+}
+
+fn unmatched(document: &PlanDocument) -> String {
+    if document.unmatched.is_empty() {
+        return String::new();
+    }
+    let mark = |refuses: bool| if refuses { "**refuses**: " } else { "" };
+    let rows = document.unmatched.iter().map(|rule| format!("- {}{}", mark(rule.refuses()), words(&rule.message)));
+    section("Rules that match nothing", &lines(MOST_POLICIES, document.unmatched.len(), rows))
 }
 
 fn findings(document: &PlanDocument) -> String {

@@ -32,6 +32,7 @@ mod tally;
 mod tested;
 mod text;
 mod timeline;
+mod unmatched;
 mod weighed;
 mod words;
 
@@ -70,6 +71,7 @@ pub use tally::why_it_goes;
 pub use tested::{TestedFile, TestedTag, TestedView, tested_text};
 pub use text::{sources_text, text};
 pub use timeline::{TimelineCut, TimelineGroup, TimelineTag, TimelineView, recorded_timeline, timeline, timeline_text};
+pub use unmatched::UnmatchedView;
 pub use weighed::{CutView, OutlookView, PolicyWeighedView, RuleWeighedView, WeighedView, weighed};
 pub use words::{age, bytes, clip, count, counted, obstacle, plain, refusal_message};
 

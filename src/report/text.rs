@@ -19,6 +19,7 @@ const MOST_PROTECTED: usize = 100;
 const MOST_UNDECIDED: usize = 50;
 const MOST_FINDINGS: usize = 50;
 const MOST_REFUSALS: usize = 50;
+const MOST_UNMATCHED: usize = 50;
 const MOST_REPOSITORIES: usize = 20;
 const MOST_DELETIONS: usize = 100;
 const MOST_HOLDS: usize = 100;
@@ -36,6 +37,7 @@ pub fn text(document: &PlanDocument) -> String {
     registries(&mut out, document);
     sources(&mut out, document);
     policies(&mut out, document);
+    unmatched(&mut out, document);
     refusals(&mut out, document);
     findings(&mut out, document);
     removals(&mut out, document);
@@ -182,13 +184,25 @@ fn policies(out: &mut String, document: &PlanDocument) {
         vec![
             policy.name.clone(),
             policy.mode.clone(),
+            policy.selected.map_or_else(|| "?".to_owned(), count),
             count(policy.expired),
             policy.owner.clone().unwrap_or_default(),
             policy.file.clone(),
             short(&policy.revision),
         ]
     });
-    columns(out, &["policy", "mode", "lets go", "owner", "file", "revision"], &[2], rows);
+    columns(out, &["policy", "mode", "selects", "lets go", "owner", "file", "revision"], &[2, 3], rows);
+}
+
+fn unmatched(out: &mut String, document: &PlanDocument) {
+    if document.unmatched.is_empty() {
+        return;
+    }
+    heading(out, "Rules that match nothing");
+    for rule in document.unmatched.iter().take(MOST_UNMATCHED) {
+        line(out, 1, &format!("{}{}", if rule.refuses() { "!! " } else { "" }, rule.message));
+    }
+    more(out, document.unmatched.len(), MOST_UNMATCHED);
 }
 
 fn refusals(out: &mut String, document: &PlanDocument) {

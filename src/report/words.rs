@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::unmatched::unmatched_words;
 use crate::domain::{Refusal, RefusalReason, RemovalObstacle, Scope};
 
 /// Seconds as the largest one or two units: `20 days`, `5 hours`, `1 year 30 days`.
@@ -185,6 +186,9 @@ pub fn refusal_message(refusal: &Refusal) -> String {
                  plan again",
                 age(seconds)
             )
+        }
+        RefusalReason::ProtectsNothing(unmatched) => {
+            format!("a rule that might have protected it matches nothing: {}", unmatched_words(unmatched))
         }
     };
     let note = if refusal.binding { "" } else { " (would hold if every policy said `enforce`)" };

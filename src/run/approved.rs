@@ -150,8 +150,15 @@ pub(super) fn scope(removals: &[Arc<Removal>]) -> Scope {
 }
 
 /// The refusals of now that hold for a plan approved before. Those of numbers in all were looked at with the plan.
-const NOT_WHAT_IT_WAS: [&str; 6] =
-    ["leave-limit", "percent-limit", "removal-impossible", "untagged-retention", "registry-settings-unread", "clock"];
+const NOT_WHAT_IT_WAS: [&str; 7] = [
+    "leave-limit",
+    "percent-limit",
+    "removal-impossible",
+    "untagged-retention",
+    "registry-settings-unread",
+    "clock",
+    "protects-nothing",
+];
 
 /// What of an approved plan still follows from the evidence of now, and what does not, with the reason. `earlier` is what
 /// the plan removed before, by name: what is there again was put back.

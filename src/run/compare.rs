@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::evidence::Remember;
 use super::recorded;
 use super::{House, RunError};
-use crate::domain::{Claims, Inventory, Limits, Policy, Rules};
+use crate::domain::{Claims, CoverageBasis, Inventory, Limits, Policy, RuleHistory, Rules};
 use crate::engine;
 use crate::registry::{self, LookFor, Progress, Scope};
 use crate::report::{self, DifferenceView, Side};
@@ -26,6 +26,8 @@ pub struct Facts {
     pub timezone: TimeZone,
     /// The limits of the settings.
     pub limits: Limits,
+    /// What earlier plans found of the rules; nothing where it comes from a file.
+    pub history: RuleHistory,
     /// Whether it comes from a file.
     pub recorded: bool,
 }
@@ -49,6 +51,7 @@ impl House {
             read_at: now,
             timezone: self.settings.schedule.timezone.clone(),
             limits: self.settings.limits,
+            history: self.store.rule_history().await?,
             recorded: false,
         })
     }
@@ -80,6 +83,8 @@ impl Facts {
         let decide = |rules| {
             let verdicts = engine::evaluate(rules, &self.inventory, &self.claims, now);
             let plan = engine::plan(rules, &self.inventory, &verdicts, now);
+            let coverage = engine::coverage(rules, &self.inventory, self.history.clone(), CoverageBasis::Whole);
+            let plan = engine::hold_unmatched(rules, &self.inventory, &verdicts, plan, coverage);
             Side { rules, verdicts, plan }
         };
         let recorded_at = self.recorded.then_some(self.read_at);

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::compare::Facts;
 use crate::domain::{
     Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Holder, ImageReference, Inventory, Limits, Lock, Manifest,
-    Moment, Naming, Original, PathPattern, Registry, Release, ReleaseStatus, RemovalMethod, Repository, SourceAnswer,
-    SourceState, Tag, UnresolvedReference,
+    Moment, Naming, Original, PathPattern, Registry, Release, ReleaseStatus, RemovalMethod, Repository, RuleHistory,
+    SourceAnswer, SourceState, Tag, UnresolvedReference,
 };
 use crate::report::{HoldView, HolderView};
 
@@ -210,6 +210,7 @@ pub(super) fn read(text: &str) -> Result<Facts, String> {
         read_at: recorded.recorded_at,
         timezone: TimeZone::get(&recorded.timezone).map_err(in_words)?,
         limits: Limits { untag, percent, leave, ..Limits::default() },
+        history: RuleHistory::default(),
         recorded: true,
     })
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::RunError;
 use crate::config::Settings;
-use crate::domain::{Policy, RegistryName, TagSelector};
+use crate::domain::{Policy, RegistryName, RuleKey, TagSelector};
 use crate::policy_file::{PolicySet, Remark, Severity};
-use crate::report::{PlanDocument, ReasonView};
+use crate::report::{PlanDocument, ReasonView, UnmatchedView};
 use crate::store::{RunKind, Store};
 
 /// Most runs that are looked through for a plan of everything.
@@ -46,8 +46,27 @@ async fn last_plan(store: &Store) -> Result<Option<PlanDocument>, RunError> {
 pub fn against(set: &PolicySet, document: &PlanDocument) -> Vec<Remark> {
     let seen = Seen::of(document);
     let mut remarks: Vec<Remark> = set.policies.iter().filter_map(|policy| seen.remark(policy, set)).collect();
+    remarks.extend(document.unmatched.iter().filter_map(|rule| unmatched(set, rule, &seen.when)));
     remarks.sort_by(|a, b| (&a.diagnostic.file, a.diagnostic.line).cmp(&(&b.diagnostic.file, b.diagnostic.line)));
     remarks
+}
+
+/// A rule that matched nothing in a plan, where it is still written so.
+fn unmatched(set: &PolicySet, rule: &UnmatchedView, when: &str) -> Option<Remark> {
+    let key = RuleKey::of(&rule.key).filter(|_| rule.state != "matched-before")?;
+    let policy = set.policies.iter().find(|policy| policy.name.as_str() == rule.policy)?;
+    let place = set.places.get(&policy.name)?.written.get(&(key, rule.rule.clone()))?;
+    if policy.allow_unmatched.allows(&rule.rule) {
+        return None;
+    }
+    let message = format!("`{}` matched nothing (plan of {when})", rule.rule);
+    let help = if rule.refuses() {
+        "an enforcing run refuses what it might have protected: correct it, or name it in `allow_unmatched`"
+    } else {
+        "correct it, or remove it"
+    };
+    let diagnostic = place.saying(message, help);
+    Some(Remark { severity: Severity::Warning, kind: "matches-nothing", policy: rule.policy.clone(), diagnostic })
 }
 
 /// What a plan shows of the tags and of what policies did with them.

@@ -21,6 +21,7 @@ mod pack;
 mod policies;
 mod restored;
 mod rosters;
+mod rules;
 mod runs;
 mod sources;
 mod tidy;

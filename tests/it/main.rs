@@ -31,5 +31,6 @@ mod sources;
 mod store;
 mod stories;
 mod support;
+mod unmatched;
 mod untagged;
 mod walk;

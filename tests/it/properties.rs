@@ -1,6 +1,6 @@
 //! What holds of every decision, whatever the facts: a small world with everything in it, made at random.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tagwarden::domain::{
-    AfterDays, Blob, Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Globs, Hold, HoldOrigin, Holder,
-    ImageReference, Inventory, Keep, KeepRule, Limits, Lock, Manifest, Moment, Naming, Original, PathPattern, Period,
-    Plan, Policy, PolicyLimits, PolicyMode, Reason, Refusal, Registry, RemovalAbility, RemovalMethod, RemovalObstacle,
-    Repository, Rules, Scope, Selector, SourceAnswer, SourceState, Span, Tag, TagName, TagSelector,
+    AfterDays, AllowUnmatched, Blob, Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Globs, Hold, HoldOrigin,
+    Holder, ImageReference, Inventory, Keep, KeepRule, Limits, Lock, Manifest, Moment, Naming, Original, PathPattern,
+    Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Refusal, Registry, RemovalAbility, RemovalMethod,
+    RemovalObstacle, Repository, Rules, Scope, Selector, SourceAnswer, SourceState, Span, Tag, TagName, TagSelector,
     UnresolvedReference, Verdict, VersionPart,
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
@@ -235,6 +235,8 @@ pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
             mode: if enforce { PolicyMode::Enforce } else { PolicyMode::DryRun },
             limits: PolicyLimits { untag, percent },
             schedule: None,
+            allow_unmatched: AllowUnmatched::None,
+            lines: BTreeMap::new(),
             file: "policies.yaml".into(),
             revision: "sha256:0".into(),
         },

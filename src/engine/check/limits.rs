@@ -15,8 +15,9 @@ pub(super) fn look(
     owners: &Owners<'_>,
     findings: &mut Vec<Finding>,
 ) {
+    let limits = plan.refusals.iter().filter(|refusal| refusal.why.label() != super::unmatched::LABEL);
     let said: BTreeMap<_, bool> =
-        plan.refusals.iter().map(|refusal| ((&refusal.scope, refusal.why.label()), refusal.binding)).collect();
+        limits.map(|refusal| ((&refusal.scope, refusal.why.label()), refusal.binding)).collect();
     let all = passed(rules, inventory, plan, owners, false);
     let really = passed(rules, inventory, plan, owners, true);
     for limit in &all {

@@ -8,6 +8,7 @@ mod evidence;
 mod hanging;
 mod limits;
 mod rules;
+mod unmatched;
 mod version;
 
 use std::collections::{BTreeSet, HashMap};
@@ -163,6 +164,7 @@ pub fn check(
     findings.extend(beyond.map(|removal| Finding::Unfounded { image: image(removal) }));
     hanging::look_enforced(inventory, plan, &owners, &mut findings);
     limits::look(rules, inventory, plan, &owners, &mut findings);
+    unmatched::look(rules, inventory, plan, &owners, &mut findings);
     findings
 }
 

@@ -22,6 +22,7 @@ mod network;
 mod nights;
 mod output;
 mod policy_work;
+mod protects_nothing;
 mod readme;
 mod real;
 mod removal;

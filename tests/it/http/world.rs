@@ -230,6 +230,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         registries: vec![registry(tags as u64)],
         sources: sources(),
         policies: vec![policy(removals.len() as u64)],
+        unmatched: Vec::new(),
         removals: removals.into(),
         kept: kept.into(),
         drift: Vec::new(),
@@ -422,6 +423,7 @@ fn policy(expired: u64) -> PolicyView {
         description: Some("Candidate builds go two weeks after their last push.".into()),
         file: "policies/shop.yaml".into(),
         revision: "sha256:2".into(),
+        selected: Some(expired),
         expired,
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
-use tagwarden::domain::{Depth, Inventory, Limits, Policy, Registry, Rules, SourceState};
+use tagwarden::domain::{Depth, Inventory, Limits, Policy, Registry, RuleHistory, Rules, SourceState};
 use tagwarden::engine::{evaluate, plan};
 use tagwarden::policy_file::{fixture, parse};
 use tagwarden::report::{DifferenceView, TagDifference, difference_markdown, difference_text};
@@ -20,6 +20,7 @@ fn facts(world: &World) -> Facts {
         read_at: now(),
         timezone: world.rules.timezone.clone(),
         limits: world.rules.limits,
+        history: RuleHistory::default(),
         recorded: false,
     }
 }
@@ -115,6 +116,7 @@ fn edited(old: &str, new: &str, tags: &str) -> DifferenceView {
         read_at: fixture.tests[0].now,
         timezone: TimeZone::UTC,
         limits: Limits::default(),
+        history: RuleHistory::default(),
         recorded: true,
     };
     facts.compare(parse("old.yaml", old).unwrap(), parse("new.yaml", new).unwrap(), None)
@@ -175,8 +177,15 @@ fn failures_are_recorded_as_failures() {
     let fixture = fixture(Path::new("policies/versions.test.yaml"), text).unwrap();
     let (inventory, claims) = fixture.tests[0].facts("contoso".parse().unwrap());
     let read_at = fixture.tests[0].now;
-    let facts =
-        Facts { inventory, claims, read_at, timezone: TimeZone::UTC, limits: Limits::default(), recorded: false };
+    let facts = Facts {
+        inventory,
+        claims,
+        read_at,
+        timezone: TimeZone::UTC,
+        limits: Limits::default(),
+        history: RuleHistory::default(),
+        recorded: false,
+    };
     let again = Facts::from_json(&facts.to_json().unwrap()).unwrap();
     assert!(again.claims.sources.iter().any(|source| matches!(source.state, SourceState::Failed { .. })));
     let view = again.compare(parse("o.yaml", OLD).unwrap(), parse("n.yaml", NEW).unwrap(), None);

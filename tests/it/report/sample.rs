@@ -5,7 +5,7 @@ use tagwarden::report::{
     AfterDaysView, AlongView, DeletionView, DeletionsView, DriftView, FindingKind, FindingView, GapView, HolderView,
     KeptView, LimitsView, MissView, ObstacleView, ParticularsView, PlanDocument, PolicyView, ReasonView, RefusalView,
     RegistryView, RemovalView, RepositoryStorageView, SCHEMA, SourceView, StayView, StorageView, SummaryView,
-    attention, fingerprint, seal,
+    UnmatchedView, attention, fingerprint, seal,
 };
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -304,9 +304,28 @@ fn policies() -> Vec<PolicyView> {
         description: Some("Candidate builds go two weeks after their last push.".into()),
         file: "policies/shop.yaml".into(),
         revision: digest(500),
+        selected: Some(expired + 2),
         expired,
     };
     vec![view("candidates", "enforce", 4), view("everything-else", "dry-run", 1), view("releases-stay", "dry-run", 0)]
+}
+
+/// A rule that refuses and one that matched before.
+fn unmatched() -> Vec<UnmatchedView> {
+    let view = |rule: &str, state: &str, message: &str| UnmatchedView {
+        policy: "releases-stay".into(),
+        key: "tags".into(),
+        rule: rule.into(),
+        file: "policies/shop.yaml".into(),
+        line: Some(7),
+        state: state.into(),
+        last_matched: (state == "matched-before").then(|| time("2026-11-20T03:00:00Z")),
+        message: message.into(),
+    };
+    let refuses = "policies/shop.yaml:7: `tags: release-.*` of policy `releases-stay`, which keeps all, matches no tag";
+    let before =
+        "policies/shop.yaml:7: `tags: hotfix-*` of policy `releases-stay`, which keeps all, matches no tag any more";
+    vec![view("release-.*", "refuses", refuses), view("hotfix-*", "matched-before", before)]
 }
 
 /// One finding of each kind.
@@ -361,6 +380,7 @@ pub(crate) fn plan() -> PlanDocument {
         registries: vec![registry()],
         sources: sources(),
         policies: policies(),
+        unmatched: unmatched(),
         removals: removals().into(),
         kept: kept_tags().into(),
         drift: vec![DriftView {

@@ -113,7 +113,7 @@ fn charts_and_tables_of_a_page_say_the_same() {
     }
     let page = html(&plan());
     let lets_go: BTreeMap<String, u64> =
-        rows(&page, "Policies").into_iter().map(|row| (row[0].0.clone(), row[2].0.parse().unwrap())).collect();
+        rows(&page, "Policies").into_iter().map(|row| (row[0].0.clone(), row[3].0.parse().unwrap())).collect();
     for (policy, number) in bars(&page, "Removals by policy") {
         assert_eq!(number, lets_go[&policy], "{policy}");
     }

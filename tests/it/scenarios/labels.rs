@@ -3,7 +3,7 @@
 use super::shape::{Names, Stage};
 use tagwarden::domain::{
     ClaimMatch, Deletion, Doubt, Drift, GapAt, HeldBy, Inventory, Locked, MaybeClaimed, Reason, Refusal, RefusalReason,
-    Scope, Stay, TagAt, Undated,
+    RuleKey, Scope, Stay, TagAt, Undated, Unmatched, UnmatchedSince,
 };
 
 pub(super) struct Labels<'a> {
@@ -197,7 +197,31 @@ pub(super) fn refusal(refusal: &Refusal) -> String {
         RefusalReason::Retention { days: None, .. } => "purged at an unknown time".into(),
         RefusalReason::ParticularsUnread => "particulars unread".into(),
         RefusalReason::Clock { ahead_seconds } => format!("clock {ahead_seconds}s ahead"),
+        RefusalReason::ProtectsNothing(unmatched) => {
+            format!(
+                "{}({}) of {} matches nothing",
+                unmatched.rule.key.label(),
+                unmatched.rule.written,
+                unmatched.rule.policy
+            )
+        }
     };
     let binding = if refusal.binding { "binding" } else { "not binding" };
     format!("{scope}: {why}, {binding}")
+}
+
+/// Which rule matches nothing, what follows, and what was meant.
+pub(super) fn unmatched(unmatched: &Unmatched) -> String {
+    let rule = &unmatched.rule;
+    let written = if rule.key == RuleKey::Select { "" } else { &*rule.written };
+    let follows = match (unmatched.refuses(), unmatched.since) {
+        (true, UnmatchedSince::LastWholePlan(_)) => "refuses by the last plan",
+        (true, _) => "refuses",
+        (false, UnmatchedSince::Matched(_)) => "matched before",
+        (false, _) => "note",
+    };
+    let better = unmatched.hint.as_ref().map(|hint| format!(", {:?} {}", hint.slip, hint.example));
+    let instead = unmatched.hint.as_ref().and_then(|hint| hint.better.as_ref());
+    let better = better.unwrap_or_default() + &instead.map(|rule| format!(" by {rule}")).unwrap_or_default();
+    format!("{} {}({written}): {follows}{better}", rule.policy, rule.key.label())
 }

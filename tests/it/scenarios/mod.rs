@@ -9,7 +9,7 @@ pub(crate) mod shape;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use labels::{Labels, refusal};
+use labels::{Labels, refusal, unmatched};
 use shape::{Scenario, Stage};
 use tagwarden::domain::{Bytes, Deletions, Digest, Inventory, Plan, PolicyName, Reason, Removal, TagAt, Verdict};
 use tagwarden::engine::{self, Verdicts, check, evaluate, plan, reclaim};
@@ -43,7 +43,7 @@ fn every_scenario_gives_its_table() {
 fn played(name: &str, stage: &Stage) -> Vec<String> {
     let Stage { rules, inventory, claims, now, .. } = stage;
     let verdicts = evaluate(rules, inventory, claims, *now);
-    let plan = plan(rules, inventory, &verdicts, *now);
+    let plan = planned(stage, &verdicts, Deletions::default());
     let findings = check(rules, inventory, claims, &verdicts, &plan, *now);
     assert!(findings.is_empty(), "{name}: {findings:#?}");
     let kept = verdicts.tags.iter().filter(|found| found.verdict != Verdict::Expired).count();
@@ -60,6 +60,14 @@ fn played(name: &str, stage: &Stage) -> Vec<String> {
     lines
 }
 
+/// The plan with what unmatched rules refuse of it.
+fn planned(stage: &Stage, verdicts: &Verdicts, deletions: Deletions) -> Plan {
+    let Stage { rules, inventory, now, .. } = stage;
+    let plan = Plan { deletions, ..plan(rules, inventory, verdicts, *now) };
+    let coverage = engine::coverage(rules, inventory, stage.history.clone(), stage.basis);
+    engine::hold_unmatched(rules, inventory, verdicts, plan, coverage)
+}
+
 /// What becomes of untagged manifests, a line for each whose time is over.
 fn deletions(name: &str, stage: &Stage) -> Vec<String> {
     let Stage { rules, claims, untagged, others, now, .. } = stage;
@@ -70,7 +78,11 @@ fn deletions(name: &str, stage: &Stage) -> Vec<String> {
         found.refusals = engine::refuse_deletions(rules, inventory, &found);
         found
     };
-    let found = decide(&stage.inventory);
+    let verdicts = evaluate(rules, &stage.inventory, claims, *now);
+    let whole = planned(stage, &verdicts, decide(&stage.inventory));
+    let findings = check(rules, &stage.inventory, claims, &verdicts, &whole, *now);
+    assert!(findings.is_empty(), "{name}: {findings:#?}");
+    let found = whole.deletions;
     let mut after = stage.inventory.clone();
     delete(&mut after, &found);
     let more: Vec<_> = decide(&after).going().cloned().collect();
@@ -173,6 +185,7 @@ fn lines(stage: &Stage, verdicts: &Verdicts, plan: &Plan) -> Vec<String> {
         lines.push(line);
     }
     lines.extend(plan.refusals.iter().map(|one| format!("refused {}", refusal(one))));
+    lines.extend(plan.coverage.unmatched.iter().map(|one| format!("unmatched {}", unmatched(one))));
     lines.extend(verdicts.drift.iter().map(|drift| format!("drift {}", labels.drift(drift))));
     if stage.bytes {
         let bytes = reclaim(&stage.inventory, &stage.claims, verdicts, plan);

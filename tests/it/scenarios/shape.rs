@@ -9,10 +9,10 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tagwarden::domain::{
-    AfterDays, Blob, Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Hold, HoldOrigin, Holder, ImageReference,
-    Inventory, Limits, Lock, Manifest, Naming, Original, Particulars, PathPattern, PermissionMode, Registry,
-    RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName, Rules, Sku, SourceAnswer,
-    SourceState, Tag, TakenTag, UnresolvedReference, Untagged,
+    AfterDays, Blob, Claim, Claims, CoverageBasis, DateOrigin, Depth, Digest, Gap, GapAt, Hold, HoldOrigin, Holder,
+    ImageReference, Inventory, Limits, Lock, Manifest, Naming, Original, Particulars, PathPattern, PermissionMode,
+    Registry, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName, RuleHistory,
+    RuleId, RuleKey, Rules, Sku, SourceAnswer, SourceState, Tag, TakenTag, UnresolvedReference, Untagged,
 };
 use tagwarden::policy_file;
 
@@ -54,6 +54,18 @@ pub(crate) struct Scenario {
     /// A line for each untagged manifest whose time is over, for what waits, and for what is refused of that.
     #[serde(default)]
     deletions: Vec<String>,
+    /// By what rules that match nothing are judged: `whole` or `last`. Without it, they are not.
+    #[serde(default)]
+    judged: Option<String>,
+    /// Rules that matched before: `policy key rule`.
+    #[serde(default)]
+    matched_before: Vec<String>,
+    /// Rules that the last whole plan found to match nothing.
+    #[serde(default)]
+    unmatched_before: Vec<String>,
+    /// A line for each rule that matches nothing.
+    #[serde(default)]
+    unmatched: Vec<String>,
 }
 
 /// As generous as can be, so that a scenario about something else needs no limits.
@@ -165,6 +177,8 @@ pub(crate) struct Stage {
     pub(crate) untagged: Vec<Untagged>,
     pub(crate) others: BTreeSet<(RegistryName, RepositoryName, Digest)>,
     pub(crate) now: Timestamp,
+    pub(crate) basis: CoverageBasis,
+    pub(crate) history: RuleHistory,
     pub(crate) bytes: bool,
     pub(crate) names: Names,
 }
@@ -210,9 +224,13 @@ impl Scenario {
     pub(crate) fn expected(&self) -> Vec<String> {
         let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut lines: Vec<String> = self.expect.lines().map(plain).filter(|line| !line.is_empty()).collect();
-        for (word, more) in
-            [("refused", &self.refusals), ("drift", &self.drift), ("bytes", &self.bytes), ("deletion", &self.deletions)]
-        {
+        for (word, more) in [
+            ("refused", &self.refusals),
+            ("drift", &self.drift),
+            ("bytes", &self.bytes),
+            ("deletion", &self.deletions),
+            ("unmatched", &self.unmatched),
+        ] {
             lines.extend(more.iter().map(|line| format!("{word} {}", plain(line))));
         }
         lines
@@ -257,8 +275,28 @@ impl Scenario {
             untagged.extend(shape.untagged.iter().map(|(image, tags)| scene.untagged(place(), image, tags, shape)));
             others.extend(shape.others.iter().map(|image| (place().0, place().1, names.digest(image))));
         }
-        Stage { rules, inventory, claims, untagged, others, now, bytes: !self.bytes.is_empty(), names }
+        let basis = match self.judged.as_deref() {
+            None => CoverageBasis::NotJudged,
+            Some("whole") => CoverageBasis::Whole,
+            Some("last") => CoverageBasis::LastWholePlan,
+            Some(other) => panic!("{name}: no such basis: {other}"),
+        };
+        let before = now - SignedDuration::from_hours(24);
+        let endpoints = || inventory.registries.iter().map(|registry| (registry.endpoint.clone(), before));
+        let history = RuleHistory {
+            matched: self.matched_before.iter().map(|line| (rule(line), endpoints().collect())).collect(),
+            unmatched: self.unmatched_before.iter().map(|line| (rule(line), before)).collect(),
+        };
+        let bytes = !self.bytes.is_empty();
+        Stage { rules, inventory, claims, untagged, others, now, basis, history, bytes, names }
     }
+}
+
+/// A rule by its policy, its key and its text.
+fn rule(line: &str) -> RuleId {
+    let words: Vec<&str> = line.splitn(3, ' ').collect();
+    let [policy, key, written] = &words[..] else { panic!("a rule is a policy, a key and a text: {line}") };
+    RuleId { policy: policy.parse().unwrap(), key: RuleKey::of(key).expect(key), written: (*written).into() }
 }
 
 struct Scene<'a> {

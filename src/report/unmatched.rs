@@ -1,0 +1,130 @@
+//! Rules that match nothing, as people and scripts read them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::reason::minute;
+use crate::domain::{Coverage, RuleEffect, RuleHint, RuleKey, Slip, Unmatched, UnmatchedSince};
+
+/// A rule of a policy that matches nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnmatchedView {
+    /// The policy.
+    pub policy: String,
+    /// The key under which it stands: `registries`, `repositories`, `tags`, `pattern`, `matching`; `select` for the whole
+    /// selector of a policy.
+    pub key: String,
+    /// Its text, with `!` where it excludes; empty for a whole selector.
+    pub rule: String,
+    /// The policy's file.
+    pub file: String,
+    /// Its line there, from 1; nothing where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// `refuses`: an enforcing run refuses what it might have protected; `matched-before`: it matched in an earlier plan,
+    /// and nothing is refused; `note`: it protects nothing by what it is.
+    pub state: String,
+    /// When it last matched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_matched: Option<Timestamp>,
+    /// What it is, where, and what to do about it.
+    pub message: String,
+}
+
+impl UnmatchedView {
+    pub(super) fn all(coverage: &Coverage) -> Vec<Self> {
+        let mut all: Vec<Self> = coverage.unmatched.iter().map(Self::of).collect();
+        all.sort_by_key(|view| (view.state != "refuses", view.state == "note"));
+        all
+    }
+
+    fn of(unmatched: &Unmatched) -> Self {
+        let Unmatched { rule, file, line, since, .. } = unmatched;
+        let last_matched = match since {
+            UnmatchedSince::Matched(at) => Some(*at),
+            UnmatchedSince::Ever | UnmatchedSince::LastWholePlan(_) => None,
+        };
+        let state = match (unmatched.refuses(), last_matched) {
+            (true, _) => "refuses",
+            (false, Some(_)) => "matched-before",
+            (false, None) => "note",
+        };
+        let whole = rule.key == RuleKey::Select;
+        Self {
+            policy: rule.policy.to_string(),
+            key: rule.key.label().to_owned(),
+            rule: if whole { String::new() } else { rule.written.to_string() },
+            file: file.to_string(),
+            line: *line,
+            state: state.to_owned(),
+            last_matched,
+            message: unmatched_words(unmatched),
+        }
+    }
+
+    /// Whether an enforcing run refuses what the rule might have protected.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        self.state == "refuses"
+    }
+}
+
+/// What a rule that matches nothing is, where it stands, and what to do about it.
+pub(super) fn unmatched_words(unmatched: &Unmatched) -> String {
+    let Unmatched { rule, effect, file, line, since, hint } = unmatched;
+    let place = line.map_or_else(|| file.to_string(), |line| format!("{file}:{line}"));
+    let policy = &rule.policy;
+    if rule.key == RuleKey::Select {
+        return format!("{place}: policy `{policy}` has never selected a tag; if none is to be expected yet, leave it");
+    }
+    let what = match effect {
+        RuleEffect::KeepsAll => "which keeps all,",
+        RuleEffect::Excludes => "an exclusion",
+        RuleEffect::Keeps => "a rule of `keep`",
+        RuleEffect::Selects => "",
+    };
+    let of = match effect {
+        RuleEffect::KeepsAll => format!("of policy `{policy}`, {what}"),
+        RuleEffect::Selects => format!("of policy `{policy}`"),
+        RuleEffect::Excludes | RuleEffect::Keeps => format!("({what}) of policy `{policy}`"),
+    };
+    let none = match rule.key {
+        RuleKey::Registries => "registry",
+        RuleKey::Repositories => "repository",
+        _ => "tag",
+    };
+    let (key, written) = (rule.key.label(), &rule.written);
+    let hint = hint.as_ref().map(hint_words).unwrap_or_default();
+    let since = match since {
+        UnmatchedSince::Ever => format!("matches no {none}"),
+        UnmatchedSince::LastWholePlan(at) => {
+            format!("matched no {none} in the last plan of everything, of {}", minute(*at))
+        }
+        UnmatchedSince::Matched(at) => {
+            return format!(
+                "{place}: `{key}: {written}` {of} matches no {none} any more; it did until {}, so nothing is refused because \
+                 of it{hint}",
+                minute(*at)
+            );
+        }
+    };
+    let allow = if unmatched.refuses() {
+        format!("; correct it, or write `allow_unmatched: [\"{written}\"]` in the policy if that is meant")
+    } else {
+        String::new()
+    };
+    format!("{place}: `{key}: {written}` {of} {since}{hint}{allow}")
+}
+
+fn hint_words(hint: &RuleHint) -> String {
+    let RuleHint { slip, example, better } = hint;
+    let why = match slip {
+        Slip::Expression => format!("it is a glob; as a regular expression it would match `{example}`"),
+        Slip::PartOfTag => format!("it fits only a part of `{example}`, and a pattern must match the whole tag"),
+        Slip::Case => format!("but for capital letters it would match `{example}`"),
+        Slip::Host => format!("without what stands before the repository it would match `{example}`"),
+        Slip::Below => format!("it names no repository that is there, but `{example}` is below it"),
+    };
+    let better = better.as_ref().map(|better| format!(": write `{better}`")).unwrap_or_default();
+    format!("; {why}{better}")
+}

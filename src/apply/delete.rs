@@ -385,7 +385,7 @@ impl Site<'_> {
     async fn try_to(&self, one: &One, begun: &HashMap<Digest, Begun>, now: &Now) -> Result<Fate, RegistryError> {
         let Target { reader, writer } = self.target;
         for _ in 0..MOST_TRIES {
-            writer.ready().await;
+            let clearance = writer.ready(self.repository).await?;
             if let Some(skip) = self.brake.reason(self.hands) {
                 return Ok(Fate::Known(Outcome::Skipped(skip)));
             }
@@ -410,13 +410,13 @@ impl Site<'_> {
             if one.role.is_none() && seen.changed_at.is_some_and(|seen| seen > known) {
                 return Ok(Fate::kept("it was changed meanwhile".to_owned()));
             }
-            match writer.delete_manifest(self.repository, &one.digest).await {
+            match writer.delete_manifest(self.repository, &one.digest, clearance).await {
                 Ok(Removed::Done { evidence, .. }) => {
                     self.brake.succeeded();
                     return Ok(self.confirmed(one, evidence).await);
                 }
                 Ok(Removed::AlreadyGone) => return Ok(Fate::Known(Outcome::Skipped(Skip::Gone))),
-                Err(error) if error.kind == RegistryErrorKind::Throttled => {}
+                Err(error) if error.wants_another_look() => {}
                 Err(error) => return Ok(self.after(one, error).await),
             }
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::untag::closure;
 use super::{AfterFailure, Applied, MOST_TRIES, Order, Site, after_failure, intent};
 use crate::domain::{Digest, Outcome, Removal, RemovalMethod, Repository, Skip, TagName};
-use crate::registry::{RawManifest, RegistryErrorKind, Removed};
+use crate::registry::{RawManifest, RegistryError, Removed};
 use crate::store::{JournalId, StoreError};
 
 /// Carries out all orders of one repository, manifest by manifest: indexes before what they contain, images before
@@ -108,18 +108,12 @@ async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec
             }
         }
     }
-    let mut outcome = delete(site, digest).await;
+    let mut outcome = delete(site, digest, &orders, &mut tags).await;
     for _ in 1..MOST_TRIES {
-        if !matches!(&outcome, Err(error) if error.kind == RegistryErrorKind::Throttled) {
+        if !matches!(&outcome, Err(error) if error.wants_another_look()) {
             break;
         }
-        outcome = match ready(site, digest, &orders).await {
-            Ok(ready) => {
-                tags = ready.tags;
-                delete(site, digest).await
-            }
-            Err(outcome) => Ok(outcome),
-        };
+        outcome = delete(site, digest, &orders, &mut tags).await;
     }
     let mut applied = noted;
     for (id, order) in intents {
@@ -186,7 +180,7 @@ async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order]) -> Result<Rea
     {
         return Err(kept(format!("tag {} has the same manifest and is not to be removed", tag.name)));
     }
-    let unread = |error: crate::registry::RegistryError| {
+    let unread = |error: RegistryError| {
         site.brake.failed(&error);
         Outcome::Failed(format!("the repository could not be read again: {}", error.message))
     };
@@ -212,12 +206,29 @@ async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order]) -> Result<Rea
     }
 }
 
-async fn is_at(site: &Site<'_>, tag: &TagName, digest: &Digest) -> Result<bool, crate::registry::RegistryError> {
+async fn is_at(site: &Site<'_>, tag: &TagName, digest: &Digest) -> Result<bool, RegistryError> {
     Ok(site.target.reader.resolve(&site.repository.name, tag).await?.is_some_and(|now| now.digest == *digest))
 }
 
-async fn delete(site: &Site<'_>, digest: &Digest) -> Result<Outcome, crate::registry::RegistryError> {
-    match site.target.writer.delete_manifest(&site.repository.name, digest).await {
+/// Looks at everything again and deletes the manifest. The looks come after every wait, right before the request.
+async fn delete(
+    site: &Site<'_>,
+    digest: &Digest,
+    orders: &[Order],
+    tags: &mut Vec<TagName>,
+) -> Result<Outcome, RegistryError> {
+    let clearance = match site.target.writer.ready(&site.repository.name).await {
+        Ok(clearance) => clearance,
+        Err(error) => {
+            site.brake.failed(&error);
+            return Ok(Outcome::Failed(error.message));
+        }
+    };
+    match ready(site, digest, orders).await {
+        Ok(ready) => *tags = ready.tags,
+        Err(outcome) => return Ok(outcome),
+    }
+    match site.target.writer.delete_manifest(&site.repository.name, digest, clearance).await {
         Ok(Removed::Done { evidence, .. }) => {
             site.brake.succeeded();
             Ok(Outcome::Done(evidence))
@@ -228,7 +239,7 @@ async fn delete(site: &Site<'_>, digest: &Digest) -> Result<Outcome, crate::regi
             Ok(Outcome::Failed(why))
         }
         Ok(Removed::AlreadyGone) => Ok(Outcome::Skipped(Skip::Gone)),
-        Err(error) if error.kind == RegistryErrorKind::Throttled => Err(error),
+        Err(error) if error.wants_another_look() => Err(error),
         Err(error) => {
             site.brake.failed(&error);
             Err(error)

@@ -360,7 +360,13 @@ impl Brake {
         if error.kind == RegistryErrorKind::Locked {
             return;
         }
-        if matches!(error.kind, RegistryErrorKind::Unsupported | RegistryErrorKind::Denied) {
+        if matches!(
+            error.kind,
+            RegistryErrorKind::Unsupported
+                | RegistryErrorKind::Denied
+                | RegistryErrorKind::Unauthenticated
+                | RegistryErrorKind::Exhausted
+        ) {
             self.stop(format!("the registry refused: {}", error.message));
         } else if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_FAILURES_IN_A_ROW {
             self.stop(format!("{MOST_FAILURES_IN_A_ROW} removals in a row failed, the last one: {}", error.message));

@@ -224,7 +224,7 @@ async fn put_by_digest(target: &Target, intent: &Intent, manifest: &RawManifest)
         match (put, there) {
             // It may say that it failed, and have done it.
             (_, Ok(true)) => return Ok(()),
-            (Err(error), Ok(false)) if error.kind == RegistryErrorKind::Throttled && tries < MOST_TRIES => tries += 1,
+            (Err(error), Ok(false)) if error.wants_another_look() && tries < MOST_TRIES => tries += 1,
             (Err(error), _) | (Ok(()), Err(error)) => return Err(error),
             (Ok(()), Ok(false)) => {
                 let message = "the registry took the manifest, and does not have it".to_owned();
@@ -265,7 +265,10 @@ pub(super) async fn put(target: &Target, intent: &Intent, manifest: &RawManifest
     let (repository, tag) = (&intent.repository, &intent.tag);
     let mut tries = 1;
     loop {
-        target.writer.ready_to_put().await;
+        let clearance = match target.writer.ready_to_put(repository).await {
+            Ok(clearance) => clearance,
+            Err(error) => return Put::Failed(error),
+        };
         match target.reader.resolve(repository, tag).await {
             Ok(None) => {}
             Ok(Some(now)) if now.digest == manifest.digest && tries > 1 => return Put::Done(now.pushed_at),
@@ -274,13 +277,13 @@ pub(super) async fn put(target: &Target, intent: &Intent, manifest: &RawManifest
             Err(_) if first == FirstLook::IfPossible && tries == 1 => {}
             Err(error) => return Put::Failed(error),
         }
-        let put = target.writer.put_tag(repository, tag, manifest).await;
+        let put = target.writer.put_tag(repository, tag, manifest, clearance).await;
         let there = target.reader.resolve(repository, tag).await;
         return match (put, there) {
             // It may say that it failed, and have done it.
             (_, Ok(Some(now))) if now.digest == manifest.digest => Put::Done(now.pushed_at),
             (_, Ok(Some(now))) => Put::Moved(now.digest),
-            (Err(error), Ok(None)) if error.kind == RegistryErrorKind::Throttled && tries < MOST_TRIES => {
+            (Err(error), Ok(None)) if error.wants_another_look() && tries < MOST_TRIES => {
                 tries += 1;
                 continue;
             }

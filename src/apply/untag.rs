@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::{AfterFailure, Applied, MOST_TRIES, Order, Site, after_failure, intent};
 use crate::domain::{Digest, Moment, Outcome, Removal, RemovalMethod, Repository, Skip, TagName, TagNow};
-use crate::registry::{RawManifest, RegistryErrorKind, Removed};
+use crate::registry::{RawManifest, Removed};
 use crate::store::StoreError;
 
 /// Carries out all orders of one repository.
@@ -138,7 +138,13 @@ async fn untag(site: &Site<'_>, order: &Order, trust: Trust) -> AfterFailure {
     let Removal { repository, tag, digest, .. } = &*order.removal;
     let mut tries = 1;
     loop {
-        site.target.writer.ready().await;
+        let clearance = match site.target.writer.ready(repository).await {
+            Ok(clearance) => clearance,
+            Err(error) => {
+                site.brake.failed(&error);
+                return AfterFailure::Known(Outcome::Failed(error.message));
+            }
+        };
         match site.target.reader.resolve(repository, tag).await {
             Ok(Some(now)) => {
                 if let Some(skip) = unlike(site, &order.removal, &now) {
@@ -152,7 +158,7 @@ async fn untag(site: &Site<'_>, order: &Order, trust: Trust) -> AfterFailure {
                 return AfterFailure::Known(Outcome::Failed(why));
             }
         }
-        return match site.target.writer.untag(repository, tag).await {
+        return match site.target.writer.untag(repository, tag, clearance).await {
             Ok(Removed::Done { evidence, named }) => {
                 site.brake.succeeded();
                 if let Some(moved) = named.filter(|named| named != digest) {
@@ -165,7 +171,7 @@ async fn untag(site: &Site<'_>, order: &Order, trust: Trust) -> AfterFailure {
                 }
             }
             Ok(Removed::AlreadyGone) => confirmed(site, order, Outcome::Skipped(Skip::Gone)).await,
-            Err(error) if error.kind == RegistryErrorKind::Throttled && tries < MOST_TRIES => {
+            Err(error) if error.wants_another_look() && tries < MOST_TRIES => {
                 if let Some(skip) = site.stopped() {
                     return AfterFailure::Known(Outcome::Skipped(skip));
                 }

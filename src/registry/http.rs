@@ -13,7 +13,7 @@ use super::acr::AcrSignIn;
 use super::auth::{Grant, SignIn};
 use super::{Rates, RegistryError, RegistryErrorKind, RegistryKind, RegistrySettings, Requests};
 use crate::domain::RepositoryName;
-use crate::transport::{Answer, Ask, ERROR_LIMIT, Operation, Patience, Peer, Transport};
+use crate::transport::{Answer, Ask, ERROR_LIMIT, Operation, Patience, Peer, Repeat, Reservation, Transport};
 
 /// Where a redirect may lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,14 @@ pub(super) enum Redirects {
 }
 
 const MOST_REDIRECTS: usize = 5;
+
+/// All that one deletion or push may have to wait for, waited for already: its turn at the registry's pace, and a token. Whoever
+/// looks at a tag before removing it gets this first, or the look would be old when the request is sent.
+#[derive(Debug)]
+pub struct Clearance {
+    place: Option<Reservation>,
+    signature: Option<HeaderValue>,
+}
 
 /// The HTTP side of one registry.
 #[derive(Debug)]
@@ -139,15 +147,51 @@ impl RegistryHttp {
         self.transport.document(rates);
     }
 
-    /// Waits until something may be deleted at the registry's pace, and reserves the place for the next deletion. Whoever
-    /// looks at a tag before deleting it calls this before looking, or the look would be old when its turn comes.
-    pub(super) async fn reserve_deletion(&self) {
-        self.transport.reserve(Operation::Delete).await;
+    /// Waits for a place for a deletion at the registry's pace, and then for a token that allows it: in that order, so
+    /// that the token is not old when it is used.
+    ///
+    /// # Errors
+    /// When there is no such token.
+    pub(super) async fn clear_deletion(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError> {
+        self.clear(Operation::Delete, &Grant::Delete(repository.clone())).await
     }
 
-    /// Waits until the pace of pushes allows one, and reserves that.
-    pub(super) async fn reserve_push(&self) {
-        self.transport.reserve(Operation::Write).await;
+    /// The same for a push.
+    ///
+    /// # Errors
+    /// As [`Self::clear_deletion`].
+    pub(super) async fn clear_push(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError> {
+        self.clear(Operation::Write, &Grant::Push(repository.clone())).await
+    }
+
+    async fn clear(&self, operation: Operation, grant: &Grant) -> Result<Clearance, RegistryError> {
+        let place = self.transport.reserve(operation).await;
+        let signature = self.header(grant).await?;
+        Ok(Clearance { place, signature })
+    }
+
+    /// Sends a deletion or a push and waits for nothing before: neither for its turn nor for a token. There are as many
+    /// places among the requests in flight as removals at once.
+    ///
+    /// # Errors
+    /// [`RegistryErrorKind::Throttled`] and [`RegistryErrorKind::Renewed`] where what it rests on must be looked at
+    /// before the next try.
+    pub(super) async fn send_cleared(
+        &self,
+        grant: &Grant,
+        ask: &Ask,
+        clearance: Clearance,
+    ) -> Result<Answer, RegistryError> {
+        let _place = self.place().await?;
+        let Clearance { place, signature } = clearance;
+        let answer = self.transport.send_reserved(ask, signature.as_ref(), place).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        match self.renewed(grant, signature.as_ref(), &answer).await? {
+            Some(_) => Err(renewed(&answer)),
+            None => Ok(answer),
+        }
     }
 
     /// The time by the registry's own clock, as far as it told it.
@@ -246,17 +290,32 @@ impl RegistryHttp {
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let renewed = match &self.sign_in {
-            Signing::Distribution(sign_in) => {
-                sign_in.renewed(&self.transport, grant, signature.as_ref(), &answer).await
-            }
-            Signing::Acr(sign_in) => sign_in.renewed(&self.transport, grant, signature.as_ref(), &answer).await,
-        }?;
-        match renewed {
+        match self.renewed(grant, signature.as_ref(), &answer).await? {
+            // Getting it may have taken long.
+            Some(_) if ask.repeat == Repeat::LookFirst => Err(renewed(&answer)),
             Some(signature) => self.transport.send(ask, Some(&signature)).await,
             None => Ok(answer),
         }
     }
+
+    /// The `Authorization` to try again with after a 401; `None` if there is none better.
+    async fn renewed(
+        &self,
+        grant: &Grant,
+        used: Option<&HeaderValue>,
+        refusal: &Answer,
+    ) -> Result<Option<HeaderValue>, RegistryError> {
+        match &self.sign_in {
+            Signing::Distribution(sign_in) => sign_in.renewed(&self.transport, grant, used, refusal).await,
+            Signing::Acr(sign_in) => sign_in.renewed(&self.transport, grant, used, refusal).await,
+        }
+    }
+}
+
+/// The refusal of a token in place of which there is a new one.
+fn renewed(refusal: &Answer) -> RegistryError {
+    let message = format!("{}; there is a new token", refusal.told());
+    RegistryError { kind: RegistryErrorKind::Renewed, message }
 }
 
 fn is_redirect(status: StatusCode) -> bool {

@@ -39,6 +39,7 @@ pub use crate::transport::{
 pub use acr::{AcrReader, AcrWriter};
 pub use collect::{Progress, Scope, collect, hosts, reader, writer};
 pub use distribution::DistributionReader;
+pub use http::Clearance;
 pub(crate) use paging::next_link;
 pub use probe::Probed;
 pub use removal::DistributionWriter;
@@ -372,24 +373,41 @@ pub trait RegistryWriter: Send + Sync {
     /// nothing else.
     fn keep_to(&self, _sku: Sku) {}
 
-    /// Waits until the registry's pace allows the next removal. Whoever looks at a tag before removing it waits first, or
-    /// the look would be old when its turn comes.
-    async fn ready(&self) {}
-
-    /// Waits until the registry's pace allows the next push, for the same reason.
-    async fn ready_to_put(&self) {}
-
-    /// Removes one tag and leaves its manifest.
+    /// Waits for everything that a removal from a repository may have to wait for: the registry's pace, then a token.
+    /// Whoever looks at a tag before removing it does this first, or the look would be old when the request is sent.
     ///
     /// # Errors
-    /// When the registry refused or failed. Whether the tag is still there must then be looked up.
-    async fn untag(&self, repository: &RepositoryName, tag: &TagName) -> Result<Removed, RegistryError>;
+    /// When there is no token that allows it, or the token service failed. Nothing was sent that removes.
+    async fn ready(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError>;
 
-    /// Deletes one manifest by digest, and with it every tag that names it.
+    /// Waits for everything that a push to a repository may have to wait for, for the same reason.
     ///
     /// # Errors
-    /// When the registry refused or failed. Whether the manifest is still there must then be looked up.
-    async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Removed, RegistryError>;
+    /// As [`RegistryWriter::ready`].
+    async fn ready_to_put(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError>;
+
+    /// Removes one tag and leaves its manifest. Sent at once and only once.
+    ///
+    /// # Errors
+    /// When the registry refused or failed. Whether the tag is still there must then be looked up. Where the error
+    /// [wants another look](RegistryError::wants_another_look), nothing was removed, and the next try needs a new clearance.
+    async fn untag(
+        &self,
+        repository: &RepositoryName,
+        tag: &TagName,
+        clearance: Clearance,
+    ) -> Result<Removed, RegistryError>;
+
+    /// Deletes one manifest by digest, and with it every tag that names it. Sent at once and only once.
+    ///
+    /// # Errors
+    /// As [`RegistryWriter::untag`].
+    async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        clearance: Clearance,
+    ) -> Result<Removed, RegistryError>;
 
     /// Puts a manifest under a tag, byte for byte and by its own media type.
     ///
@@ -400,6 +418,7 @@ pub trait RegistryWriter: Send + Sync {
         repository: &RepositoryName,
         tag: &TagName,
         manifest: &RawManifest,
+        clearance: Clearance,
     ) -> Result<(), RegistryError>;
 
     /// Asks the registry to delete a tag or a manifest that cannot exist, and reads its answer; `None` where there is

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use http::{Method, StatusCode};
 
 use super::auth::Grant;
-use super::http::RegistryHttp;
+use super::http::{Clearance, RegistryHttp};
 use super::{
     Probed, RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, Removed, Requests, probe,
     pull,
@@ -42,16 +42,30 @@ impl RegistryWriter for DistributionWriter {
         self.http.requests()
     }
 
-    async fn ready_to_put(&self) {
-        self.http.reserve_push().await;
+    async fn ready_to_put(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError> {
+        self.http.clear_push(repository).await
     }
 
-    async fn untag(&self, repository: &RepositoryName, tag: &TagName) -> Result<Removed, RegistryError> {
-        delete(&self.http, repository, tag.as_str()).await
+    async fn ready(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError> {
+        self.http.clear_deletion(repository).await
     }
 
-    async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Removed, RegistryError> {
-        delete(&self.http, repository, &digest.to_string()).await
+    async fn untag(
+        &self,
+        repository: &RepositoryName,
+        tag: &TagName,
+        clearance: Clearance,
+    ) -> Result<Removed, RegistryError> {
+        delete(&self.http, repository, tag.as_str(), clearance).await
+    }
+
+    async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        clearance: Clearance,
+    ) -> Result<Removed, RegistryError> {
+        delete(&self.http, repository, &digest.to_string(), clearance).await
     }
 
     async fn probe(&self, repository: &RepositoryName, method: RemovalMethod) -> Option<Probed> {
@@ -63,8 +77,9 @@ impl RegistryWriter for DistributionWriter {
         repository: &RepositoryName,
         tag: &TagName,
         manifest: &RawManifest,
+        clearance: Clearance,
     ) -> Result<(), RegistryError> {
-        put_tag(&self.http, repository, tag, manifest).await
+        put_tag(&self.http, repository, tag, manifest, clearance).await
     }
 
     async fn put_manifest(&self, repository: &RepositoryName, manifest: &RawManifest) -> Result<(), RegistryError> {
@@ -77,9 +92,10 @@ pub(super) async fn delete(
     http: &RegistryHttp,
     repository: &RepositoryName,
     reference: &str,
+    clearance: Clearance,
 ) -> Result<Removed, RegistryError> {
     let url = http.url(&format!("/v2/{repository}/manifests/{reference}"));
-    let answer = http.send(&Grant::Delete(repository.clone()), &Ask::delete(url)).await?;
+    let answer = http.send_cleared(&Grant::Delete(repository.clone()), &Ask::delete(url), clearance).await?;
     removed(&answer)
 }
 
@@ -89,8 +105,9 @@ pub(super) async fn put_tag(
     repository: &RepositoryName,
     tag: &TagName,
     manifest: &RawManifest,
+    clearance: Clearance,
 ) -> Result<(), RegistryError> {
-    let answer = put(http, repository, tag.as_str(), manifest).await?;
+    let answer = put(http, repository, tag.as_str(), manifest, Some(clearance)).await?;
     let stored = match pull::content_digest(&answer)? {
         Some(digest) => Some(digest),
         None => pull::resolve(http, repository, tag).await?,
@@ -104,7 +121,7 @@ pub(super) async fn put_manifest(
     repository: &RepositoryName,
     manifest: &RawManifest,
 ) -> Result<(), RegistryError> {
-    let answer = put(http, repository, &manifest.digest.to_string(), manifest).await?;
+    let answer = put(http, repository, &manifest.digest.to_string(), manifest, None).await?;
     let stored = match pull::content_digest(&answer)? {
         Some(digest) => Some(digest),
         None => pull::has_manifest(http, repository, &manifest.digest).await?.then(|| manifest.digest.clone()),
@@ -117,6 +134,7 @@ async fn put(
     repository: &RepositoryName,
     reference: &str,
     manifest: &RawManifest,
+    clearance: Option<Clearance>,
 ) -> Result<Answer, RegistryError> {
     let ask = Ask {
         method: Method::PUT,
@@ -124,7 +142,11 @@ async fn put(
         repeat: Repeat::LookFirst,
         ..Ask::get(http.url(&format!("/v2/{repository}/manifests/{reference}")), "*/*", ERROR_LIMIT)
     };
-    let answer = http.send(&Grant::Push(repository.clone()), &ask).await?;
+    let grant = Grant::Push(repository.clone());
+    let answer = match clearance {
+        Some(clearance) => http.send_cleared(&grant, &ask, clearance).await?,
+        None => http.send(&grant, &ask).await?,
+    };
     match answer.status.as_u16() {
         201 => Ok(answer),
         409 | 412 | 423 => Err(answer.error(RegistryErrorKind::Locked)),
@@ -152,7 +174,10 @@ pub(super) fn removed(answer: &Answer) -> Result<Removed, RegistryError> {
         404 if answer.is_absence() => Ok(Removed::AlreadyGone),
         409 | 412 | 423 => Err(answer.error(RegistryErrorKind::Locked)),
         400 | 403 | 405 if names_a_lock(answer) => Err(answer.error(RegistryErrorKind::Locked)),
+        // The page of a proxy or a firewall is no word of the registry's about what it removes.
+        400 | 403 | 405 if answer.looks_like_a_page() => Err(answer.malformed("a registry refuses in its own words")),
         400 | 405 => Err(answer.error(RegistryErrorKind::Unsupported)),
+        401 => Err(answer.error(RegistryErrorKind::Unauthenticated)),
         _ => Err(answer.refusal()),
     }
 }

@@ -19,6 +19,11 @@ pub enum RequestErrorKind {
     NotFound,
     /// Signing in failed, or what was signed in may not do this (401, 403).
     Denied,
+    /// The server did not accept the credentials, renewed ones included (401 to a removal).
+    Unauthenticated,
+    /// The server refused the token that a removal or a put was sent with (401), and has given a new one. What the
+    /// request rests on should be looked at before the next try.
+    Renewed,
     /// The server does not do this (400 or 405 on a deletion).
     Unsupported,
     /// It is locked or immutable.
@@ -26,6 +31,9 @@ pub enum RequestErrorKind {
     /// Too many requests (429, or 503 with `Retry-After`). A removal or a put was not processed then; the wait that the
     /// registry wished for is over, and what it rests on should be looked at before the next try.
     Throttled,
+    /// Too many requests, and the server asks for a longer pause than the run's patience allows: it should be asked
+    /// nothing more of that kind in this run.
+    Exhausted,
     /// The server failed (5xx), or answered with another status than expected.
     Status(u16),
     /// The connection failed, was cut, or took too long.
@@ -36,6 +44,25 @@ pub enum RequestErrorKind {
     DigestMismatch,
     /// The settings cannot work (a CA file that cannot be read, say).
     Settings,
+}
+
+impl RequestError {
+    /// True where a removal or a put was not processed and may be tried again after another look: the pause that the
+    /// server wished for is over, or it has given a new token.
+    #[must_use]
+    pub fn wants_another_look(&self) -> bool {
+        matches!(self.kind, RequestErrorKind::Throttled | RequestErrorKind::Renewed)
+    }
+
+    /// True where nobody knows whether the server did what it was asked: the answer was lost, cut or could not be
+    /// understood, or said that something on the way failed.
+    #[must_use]
+    pub fn leaves_doubt(&self) -> bool {
+        matches!(
+            self.kind,
+            RequestErrorKind::Connection | RequestErrorKind::Malformed | RequestErrorKind::Status(408 | 500..=599)
+        )
+    }
 }
 
 /// One error of an answer.
@@ -75,9 +102,12 @@ impl RequestErrorKind {
         match self {
             Self::NotFound => "not-found",
             Self::Denied => "denied",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Renewed => "renewed",
             Self::Unsupported => "unsupported",
             Self::Locked => "locked",
             Self::Throttled => "throttled",
+            Self::Exhausted => "exhausted",
             Self::Status(_) => "status",
             Self::Connection => "connection",
             Self::Malformed => "malformed",

@@ -23,12 +23,12 @@ use tokio::time::Instant;
 use url::Url;
 
 use error::first_error;
-use pace::Pace;
+use pace::{Pace, Pass};
 use retry::wish;
 
 pub use error::{RequestError, RequestErrorKind};
-pub(crate) use pace::Operation;
 pub use pace::Rates;
+pub(crate) use pace::{Operation, Reservation};
 pub(crate) use retry::{Pauses, Wish, wish_of};
 
 /// Whom requests go to.
@@ -238,7 +238,9 @@ impl Answer {
     pub(crate) fn error(&self, kind: RequestErrorKind) -> RequestError {
         let mut message = self.told();
         message.push_str(match kind {
-            RequestErrorKind::Denied => "; check the registry's `auth` and what that identity may do",
+            RequestErrorKind::Denied | RequestErrorKind::Unauthenticated => {
+                "; check the registry's `auth` and what that identity may do"
+            }
             RequestErrorKind::Throttled => "; lower the registry's `concurrency`, or run when it is less busy",
             RequestErrorKind::Status(500..) => "; run again when the registry is well",
             RequestErrorKind::Status(300..400) => "; set `endpoint` to the address that it redirects to",
@@ -408,10 +410,11 @@ impl Transport {
         }
     }
 
-    /// Waits until a request of that kind may go to the server, and reserves its place for the next that is sent.
-    pub(crate) async fn reserve(&self, operation: Operation) {
-        if let Some(home) = &self.home {
-            home.pace.of(operation).reserve().await;
+    /// Waits until a request of that kind may go to the server, and reserves its place. `None` where no pace is kept.
+    pub(crate) async fn reserve(&self, operation: Operation) -> Option<Reservation> {
+        match &self.home {
+            Some(home) => Some(home.pace.of(operation).reserve().await),
+            None => None,
         }
     }
 
@@ -446,39 +449,13 @@ impl Transport {
         }
         let mut pauses = Pauses::new(self.patience);
         loop {
-            let home = self.home.as_ref().filter(|home| home.endpoint.origin() == ask.url.origin());
-            let pass = match home {
+            let pass = match self.home_of(ask) {
                 Some(home) => Some(home.pace.lane(ask).enter().await),
                 None => None,
             };
-            self.total.fetch_add(1, Ordering::Relaxed);
-            let outcome = self.once(ask, headers).await;
-            let class = outcome.as_ref().map_or(0, |answer| usize::from(answer.status.as_u16() / 100).clamp(2, 5) - 1);
-            self.statuses[class].fetch_add(1, Ordering::Relaxed);
-            let wish = wish(ask, &outcome);
-            if let (Some(home), Ok(answer)) = (home, &outcome) {
-                home.note_date(&answer.headers);
-            }
-            if let (Some(pass), Ok(answer)) = (pass, &outcome) {
-                match wish.filter(|wish| wish.throttled) {
-                    Some(wish) => pass.throttled(self.common_pause(wish)),
-                    None => pass.answered(remaining_calls(&answer.headers)),
-                }
-            }
-            let Some(wish) = wish else {
-                if outcome.is_ok() {
-                    self.failed_in_a_row.store(0, Ordering::Relaxed);
-                }
-                return outcome.map_err(|cut| cut.error);
-            };
-            if wish.throttled {
-                self.throttled.fetch_add(1, Ordering::Relaxed);
-            }
-            let down = self.failed_in_a_row.load(Ordering::Relaxed) >= DOWN_AFTER;
-            let Some(pause) = (if down { None } else { pauses.next(wish) }) else {
-                self.failed_in_a_row.fetch_add(1, Ordering::Relaxed);
-                return outcome.map_err(|cut| cut.error);
-            };
+            let (outcome, wish) = self.attempt(ask, headers, pass).await;
+            let Some(wish) = wish else { return outcome.map_err(|cut| cut.error) };
+            let Some(pause) = self.pause(&mut pauses, wish) else { return self.given_up(ask, outcome, wish) };
             if ask.repeat == Repeat::LookFirst {
                 tokio::time::sleep(pause).await;
                 return outcome.map_err(|cut| cut.error);
@@ -486,6 +463,96 @@ impl Transport {
             tracing::debug!(request = ask.words(), pause_ms = pause.as_millis(), "trying again");
             self.retries.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends a request once, in the place that was reserved for it, and waits for nothing before. A pause that the
+    /// server wishes for is over when this returns.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; [`RequestErrorKind::Throttled`], with nothing sent, where the server has asked for a pause
+    /// since the place was reserved.
+    pub(crate) async fn send_reserved(
+        &self,
+        ask: &Ask,
+        authorization: Option<&HeaderValue>,
+        place: Option<Reservation>,
+    ) -> Result<Answer, RequestError> {
+        let pass = match place.map(Reservation::enter) {
+            Some(None) => {
+                let message = format!("{} was not sent: the server asked for a pause meanwhile", ask.words());
+                return Err(RequestError { kind: RequestErrorKind::Throttled, message });
+            }
+            Some(pass) => pass,
+            None => None,
+        };
+        let headers = authorization.map(|value| (AUTHORIZATION, value.clone())).into_iter().collect();
+        let (outcome, wish) = self.attempt(ask, &headers, pass).await;
+        let Some(wish) = wish else { return outcome.map_err(|cut| cut.error) };
+        let Some(pause) = self.pause(&mut Pauses::new(self.patience), wish) else {
+            return self.given_up(ask, outcome, wish);
+        };
+        tokio::time::sleep(pause).await;
+        outcome.map_err(|cut| cut.error)
+    }
+
+    /// The server itself, where a request goes to it.
+    fn home_of(&self, ask: &Ask) -> Option<&Home> {
+        self.home.as_ref().filter(|home| home.endpoint.origin() == ask.url.origin())
+    }
+
+    /// Sends a request once and counts it. The wish is that it be tried again; without one it has come to its end.
+    async fn attempt(&self, ask: &Ask, headers: &HeaderMap, pass: Option<Pass>) -> (Result<Answer, Cut>, Option<Wish>) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.once(ask, headers).await;
+        let class = outcome.as_ref().map_or(0, |answer| usize::from(answer.status.as_u16() / 100).clamp(2, 5) - 1);
+        self.statuses[class].fetch_add(1, Ordering::Relaxed);
+        let wish = wish(ask, &outcome);
+        if let (Some(home), Ok(answer)) = (self.home_of(ask), &outcome) {
+            home.note_date(&answer.headers);
+        }
+        if let (Some(pass), Ok(answer)) = (pass, &outcome) {
+            match wish.filter(|wish| wish.throttled) {
+                Some(wish) => pass.throttled(self.common_pause(wish)),
+                None => pass.answered(remaining_calls(&answer.headers)),
+            }
+        }
+        match wish {
+            Some(wish) if wish.throttled => {
+                self.throttled.fetch_add(1, Ordering::Relaxed);
+            }
+            None if outcome.is_ok() => self.failed_in_a_row.store(0, Ordering::Relaxed),
+            _ => {}
+        }
+        (outcome, wish)
+    }
+
+    /// How long to wait before a request is tried again; `None` where it has failed in spite of all patience.
+    fn pause(&self, pauses: &mut Pauses, wish: Wish) -> Option<Duration> {
+        let down = self.failed_in_a_row.load(Ordering::Relaxed) >= DOWN_AFTER;
+        let pause = if down { None } else { pauses.next(wish) };
+        if pause.is_none() {
+            self.failed_in_a_row.fetch_add(1, Ordering::Relaxed);
+        }
+        pause
+    }
+
+    /// The end of a request that patience ends for. Whoever must look first before the next try would otherwise take a
+    /// refusal that nobody waited for as one whose pause is over, and ask again at once.
+    fn given_up(&self, ask: &Ask, outcome: Result<Answer, Cut>, wish: Wish) -> Result<Answer, RequestError> {
+        match outcome {
+            Ok(answer) if wish.throttled && ask.repeat == Repeat::LookFirst => {
+                let wanted = wish.after.map_or_else(
+                    || "it throttles request after request".to_owned(),
+                    |after| {
+                        let (after, most) = (whole_seconds(after), whole_seconds(self.patience.total));
+                        format!("it asks for a pause of {after}, and a run waits {most} at most")
+                    },
+                );
+                let message = format!("{}: {wanted}; run again when it is less busy", answer.told());
+                Err(RequestError { kind: RequestErrorKind::Exhausted, message })
+            }
+            outcome => outcome.map_err(|cut| cut.error),
         }
     }
 
@@ -539,6 +606,11 @@ impl Transport {
             asked: ask.words(),
         })
     }
+}
+
+/// A time in words, such as `15m`; parts of a second are nothing that a person waits for.
+fn whole_seconds(time: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
 }
 
 /// The `Date` of an answer.

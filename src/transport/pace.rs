@@ -5,7 +5,7 @@
 //! answers what remains of them. What is decided here rests on [`State`], to which the time is an argument.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Method;
@@ -52,16 +52,18 @@ impl Operation {
 /// The lanes to one server.
 #[derive(Debug)]
 pub(super) struct Pace {
-    lanes: [Lane; 4],
+    lanes: [Arc<Lane>; 4],
 }
 
 impl Pace {
     /// Lanes that keep to the rates that somebody chose, whatever the server documents.
     pub(super) fn new(chosen: Rates) -> Self {
-        let lane = |operation, chosen: Option<u32>| Lane {
-            turn: AsyncMutex::default(),
-            changed: Notify::new(),
-            state: Mutex::new(State::new(operation, chosen.map(positive))),
+        let lane = |operation, chosen: Option<u32>| {
+            Arc::new(Lane {
+                turn: AsyncMutex::default(),
+                changed: Notify::new(),
+                state: Mutex::new(State::new(operation, chosen.map(positive))),
+            })
         };
         Self {
             lanes: [
@@ -81,11 +83,11 @@ impl Pace {
         }
     }
 
-    pub(super) fn lane(&self, ask: &Ask) -> &Lane {
+    pub(super) fn lane(&self, ask: &Ask) -> &Arc<Lane> {
         self.of(Operation::of(ask))
     }
 
-    pub(super) fn of(&self, operation: Operation) -> &Lane {
+    pub(super) fn of(&self, operation: Operation) -> &Arc<Lane> {
         match operation {
             Operation::Read => &self.lanes[0],
             Operation::Write => &self.lanes[1],
@@ -105,28 +107,60 @@ pub(super) struct Lane {
     state: Mutex<State>,
 }
 
-/// That a request may go; it is on its way as long as this is held.
+/// A request that may go; it is on its way as long as this is held.
 #[derive(Debug)]
-pub(super) struct Pass<'a>(&'a Lane);
+pub(super) struct Pass(Arc<Lane>);
+
+/// A reserved place in a lane, for a request that must not wait once what it rests on was looked at. Dropped unused, it
+/// goes to the next request.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    lane: Arc<Lane>,
+    epoch: u64,
+    entered: bool,
+}
+
+impl Reservation {
+    /// Lets the request go, or gives `None` where the server has asked for a pause since: the place is lost then.
+    pub(super) fn enter(mut self) -> Option<Pass> {
+        self.entered = true;
+        let admitted = self.lane.state().enter_reserved(self.epoch);
+        admitted.then(|| Pass(Arc::clone(&self.lane)))
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.entered {
+            self.lane.state().give_back(self.epoch);
+            self.lane.changed.notify_one();
+        }
+    }
+}
 
 impl Lane {
     /// Waits until a request may go.
-    pub(super) async fn enter(&self) -> Pass<'_> {
+    pub(super) async fn enter(self: &Arc<Self>) -> Pass {
         self.wait(State::admit).await;
-        Pass(self)
+        Pass(Arc::clone(self))
     }
 
-    /// Waits until a request may go, and reserves that for one that [`Self::enter`]s later.
-    pub(super) async fn reserve(&self) {
-        self.wait(State::reserve).await;
+    /// Waits until a request may go, and reserves its place.
+    pub(super) async fn reserve(self: &Arc<Self>) -> Reservation {
+        let epoch = self.wait(State::reserve).await;
+        Reservation { lane: Arc::clone(self), epoch, entered: false }
     }
 
-    async fn wait(&self, step: fn(&mut State, Instant) -> Next) {
+    /// Waits for a step to say that it may go, and gives the epoch in which it did.
+    async fn wait(&self, step: fn(&mut State, Instant) -> Next) -> u64 {
         let _turn = self.turn.lock().await;
         loop {
-            let next = step(&mut self.state(), Instant::now());
+            let (next, epoch) = {
+                let mut state = self.state();
+                (step(&mut state, Instant::now()), state.epoch)
+            };
             match next {
-                Next::Go => return,
+                Next::Go => return epoch,
                 Next::Answer => self.changed.notified().await,
                 Next::At(time) => tokio::select! {
                     () = tokio::time::sleep_until(time) => {}
@@ -141,7 +175,7 @@ impl Lane {
     }
 }
 
-impl Pass<'_> {
+impl Pass {
     /// An answer came, and said so many calls a second remain.
     pub(super) fn answered(&self, remaining: Option<f64>) {
         self.0.state().answered(remaining, Instant::now());
@@ -154,7 +188,7 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Pass {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.on_their_way -= 1;
@@ -200,8 +234,10 @@ struct State {
     /// Most requests on their way. It starts at one where nothing is known of the limit and after each pause, and grows
     /// with each answer, so that many that wait do not run into the same limit at once.
     window: usize,
-    /// Requests that may go because their place was reserved.
+    /// Reserved places of requests that are not on their way yet.
     reserved: usize,
+    /// The number of pauses that the server asked for. A place that was reserved before one is lost.
+    epoch: u64,
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -227,38 +263,54 @@ impl State {
             on_their_way: 0,
             window: if operation == Operation::Delete { 1 } else { usize::MAX },
             reserved: 0,
+            epoch: 0,
         }
     }
 
     fn admit(&mut self, now: Instant) -> Next {
-        if let Some(until) = self.closed.filter(|until| *until > now) {
-            return Next::At(until);
+        let next = self.next(now);
+        if next == Next::Go {
+            self.on_their_way += 1;
         }
-        if self.on_their_way >= self.window {
-            return Next::Answer;
-        }
-        if self.reserved > 0 {
-            self.reserved -= 1;
-        } else if let Err(until) = self.take(now) {
-            return Next::At(until);
-        }
-        self.on_their_way += 1;
-        Next::Go
+        next
     }
 
     fn reserve(&mut self, now: Instant) -> Next {
+        let next = self.next(now);
+        if next == Next::Go {
+            self.reserved += 1;
+        }
+        next
+    }
+
+    /// Counts a request that may go now, or says what it waits for.
+    fn next(&mut self, now: Instant) -> Next {
         if let Some(until) = self.closed.filter(|until| *until > now) {
             return Next::At(until);
         }
-        if self.on_their_way >= self.window {
+        // A reserved place counts like a request on its way: whoever holds it must not find the window full.
+        if self.on_their_way.saturating_add(self.reserved) >= self.window {
             return Next::Answer;
         }
         match self.take(now) {
-            Ok(()) => {
-                self.reserved += 1;
-                Next::Go
-            }
+            Ok(()) => Next::Go,
             Err(until) => Next::At(until),
+        }
+    }
+
+    /// Puts a request with a reserved place on its way, unless the server has asked for a pause since.
+    fn enter_reserved(&mut self, epoch: u64) -> bool {
+        if self.epoch != epoch {
+            return false;
+        }
+        self.reserved = self.reserved.saturating_sub(1);
+        self.on_their_way += 1;
+        true
+    }
+
+    fn give_back(&mut self, epoch: u64) {
+        if self.epoch == epoch {
+            self.reserved = self.reserved.saturating_sub(1);
         }
     }
 
@@ -318,6 +370,7 @@ impl State {
         self.strict = true;
         self.window = 1;
         self.reserved = 0;
+        self.epoch += 1;
         if let Some(until) = pause.and_then(|pause| now.checked_add(pause)) {
             self.closed = self.closed.max(Some(until));
             self.due = self.due.max(self.closed);

@@ -20,6 +20,7 @@ use crate::support::certificate::{Certified, certified};
 use crate::support::content::{self, Content};
 use crate::support::docker_registry::{DockerRegistry, PASSWORD, Setup, USER};
 use crate::support::memory::Memory;
+use crate::support::removal::{delete_manifest, put_tag, untag};
 
 struct Pushed {
     old: Content,
@@ -98,12 +99,12 @@ async fn with_deletion_enabled_it_deletes_by_digest_but_does_not_untag() {
     let writer = written_by(&settings);
     assert_eq!(writer.probe(&repository(), RemovalMethod::Untag).await, Some(Probed::Unsupported));
     assert_eq!(writer.probe(&repository(), RemovalMethod::DeleteManifest).await, Some(Probed::Accepted));
-    let error = writer.untag(&repository(), &tag("v1")).await.unwrap_err();
+    let error = untag(&writer, &repository(), &tag("v1")).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Unsupported, "{error}");
     assert!(registry.pull_manifest("shop/api", "v1").await.is_some(), "nothing has gone by probing and refusing");
 
     let raw = read_by(&settings).manifest(&repository(), &pushed.old.digest).await.unwrap().unwrap();
-    let removed = writer.delete_manifest(&repository(), &pushed.old.digest).await.unwrap();
+    let removed = delete_manifest(&writer, &repository(), &pushed.old.digest).await.unwrap();
     assert!(matches!(removed, Removed::Done { .. }), "{removed:?}");
     assert_eq!(registry.pull_manifest("shop/api", "v1").await, None);
     assert_eq!(registry.pull_manifest("shop/api", "stable").await, None, "all tags of it go");
@@ -111,7 +112,7 @@ async fn with_deletion_enabled_it_deletes_by_digest_but_does_not_untag() {
     assert_eq!(reader.resolve(&repository(), &tag("v1")).await, Ok(None));
     assert_eq!(reader.has_manifest(&repository(), &pushed.old.digest).await, Ok(false));
     assert_eq!(reader.has_manifest(&repository(), &pushed.new.digest).await, Ok(true));
-    let again = writer.delete_manifest(&repository(), &pushed.old.digest).await.unwrap();
+    let again = delete_manifest(&writer, &repository(), &pushed.old.digest).await.unwrap();
     assert_eq!(again, Removed::AlreadyGone);
 
     writer.put_manifest(&repository(), &raw).await.unwrap();
@@ -119,7 +120,7 @@ async fn with_deletion_enabled_it_deletes_by_digest_but_does_not_untag() {
     assert_eq!(reader.resolve(&repository(), &tag("v1")).await, Ok(None), "without a tag");
     let error = reader.referrers(&repository(), &pushed.old.digest).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Unsupported, "{error}");
-    writer.put_tag(&repository(), &tag("v1"), &raw).await.unwrap();
+    put_tag(&writer, &repository(), &tag("v1"), &raw).await.unwrap();
     assert_eq!(registry.pull_manifest("shop/api", "v1").await, Some(pushed.old), "byte for byte, by the same type");
 }
 
@@ -143,7 +144,7 @@ async fn a_manifest_whose_blobs_are_gone_is_not_put_back() {
         media_type: orphan.media_type.as_str().into(),
         bytes: orphan.bytes.into(),
     };
-    let error = written_by(&settings).put_tag(&repository(), &tag("v9"), &raw).await.unwrap_err();
+    let error = put_tag(&written_by(&settings), &repository(), &tag("v9"), &raw).await.unwrap_err();
     assert!(error.message.contains("MANIFEST_BLOB_UNKNOWN"), "{error}");
     assert_eq!(registry.pull_manifest("shop/api", "v9").await, None);
 }
@@ -288,7 +289,7 @@ async fn exclusive_bytes_are_those_that_its_own_garbage_collection_frees() {
 
     let writer = written_by(&settings);
     for removal in &planned.removals {
-        writer.delete_manifest(&removal.repository, &removal.digest).await.unwrap();
+        delete_manifest(&writer, &removal.repository, &removal.digest).await.unwrap();
     }
     registry.collect_garbage();
     let after = read(registry.files());

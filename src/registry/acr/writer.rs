@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::{documented, tag_path};
 use crate::domain::{Digest, RepositoryName, Sku, TagName};
 use crate::registry::auth::Grant;
-use crate::registry::http::RegistryHttp;
+use crate::registry::http::{Clearance, RegistryHttp};
 use crate::registry::{RawManifest, RegistryError, RegistrySettings, RegistryWriter, Removed, Requests, removal};
 use crate::transport::{Ask, Patience};
 
@@ -38,17 +38,23 @@ impl RegistryWriter for AcrWriter {
         self.http.set_rates(documented(sku));
     }
 
-    async fn ready(&self) {
-        self.http.reserve_deletion().await;
+    async fn ready(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError> {
+        self.http.clear_deletion(repository).await
     }
 
-    async fn ready_to_put(&self) {
-        self.http.reserve_push().await;
+    async fn ready_to_put(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError> {
+        self.http.clear_push(repository).await
     }
 
-    async fn untag(&self, repository: &RepositoryName, tag: &TagName) -> Result<Removed, RegistryError> {
+    async fn untag(
+        &self,
+        repository: &RepositoryName,
+        tag: &TagName,
+        clearance: Clearance,
+    ) -> Result<Removed, RegistryError> {
         let url = self.http.url(&tag_path(repository, tag));
-        let answer = self.http.send(&Grant::Delete(repository.clone()), &Ask::delete(url)).await?;
+        let grant = Grant::Delete(repository.clone());
+        let answer = self.http.send_cleared(&grant, &Ask::delete(url), clearance).await?;
         let removed = removal::removed(&answer)?;
         Ok(match removed {
             Removed::Done { evidence, .. } => {
@@ -60,8 +66,13 @@ impl RegistryWriter for AcrWriter {
     }
 
     /// The service deletes what refers to the manifest along with it, as it does the manifest's tags.
-    async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Removed, RegistryError> {
-        removal::delete(&self.http, repository, &digest.to_string()).await
+    async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        clearance: Clearance,
+    ) -> Result<Removed, RegistryError> {
+        removal::delete(&self.http, repository, &digest.to_string(), clearance).await
     }
 
     async fn put_tag(
@@ -69,8 +80,9 @@ impl RegistryWriter for AcrWriter {
         repository: &RepositoryName,
         tag: &TagName,
         manifest: &RawManifest,
+        clearance: Clearance,
     ) -> Result<(), RegistryError> {
-        removal::put_tag(&self.http, repository, tag, manifest).await
+        removal::put_tag(&self.http, repository, tag, manifest, clearance).await
     }
 
     async fn put_manifest(&self, repository: &RepositoryName, manifest: &RawManifest) -> Result<(), RegistryError> {

@@ -234,13 +234,42 @@ async fn a_place_that_was_reserved_is_not_waited_for_again() {
     let lane = pace.of(Operation::Delete);
     lane.enter().await.answered(None);
     let began = Instant::now();
-    lane.reserve().await;
+    let place = lane.reserve().await;
     assert!(began.elapsed() > Duration::from_millis(900));
     let reserved = Instant::now();
-    drop(lane.enter().await);
+    drop(place.enter());
     assert_eq!(reserved.elapsed(), Duration::ZERO);
     drop(lane.enter().await);
     assert!(reserved.elapsed() > Duration::from_millis(900), "it was one place");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reserved_place_fills_the_window_until_it_is_given_back() {
+    let pace = Pace::new(Rates::default());
+    let lane = pace.of(Operation::Delete);
+    let place = lane.reserve().await;
+    assert!(tokio::time::timeout(MINUTE, lane.reserve()).await.is_err(), "the first deletion goes alone");
+    drop(place);
+    let place = tokio::time::timeout(MINUTE, lane.reserve()).await.expect("what was not used is free again");
+    let pass = place.enter().expect("nothing was asked for meanwhile");
+    assert!(tokio::time::timeout(MINUTE, lane.enter()).await.is_err(), "it is on its way");
+    drop(pass);
+    drop(lane.enter().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_takes_back_the_places_that_were_reserved_before() {
+    let pace = Pace::new(Rates::default());
+    let lane = pace.of(Operation::Delete);
+    lane.enter().await.answered(None);
+    let (one, other) = (lane.reserve().await, lane.reserve().await);
+    let began = Instant::now();
+    one.enter().expect("nothing was asked for yet").throttled(Some(Duration::from_secs(50)));
+    assert!(other.enter().is_none(), "whoever holds it must look again after the pause");
+    let next = lane.reserve().await;
+    assert_eq!(began.elapsed(), Duration::from_secs(50));
+    assert!(next.enter().is_some());
+    drop(lane.enter().await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use tagwarden::registry::{RegistryErrorKind, RegistryReader as _, RegistryWriter
 use super::{asked, image, put, reader, writer};
 use crate::registry::{name, tag};
 use crate::support::acr::{everything_allowed, start};
+use crate::support::removal::{put_tag, untag};
 
 #[tokio::test]
 async fn a_tag_goes_alone_and_the_answer_tells_what_it_named() {
@@ -14,13 +15,13 @@ async fn a_tag_goes_alone_and_the_answer_tells_what_it_named() {
     put(&registry, "v1", &one, 2);
     put(&registry, "same", &one, 2);
     let writer = writer(&registry.url());
-    let Ok(Removed::Done { evidence, named }) = writer.untag(&name("app"), &tag("v1")).await else { panic!() };
+    let Ok(Removed::Done { evidence, named }) = untag(&writer, &name("app"), &tag("v1")).await else { panic!() };
     assert!(evidence.starts_with("x-ms-correlation-request-id: "), "{evidence}");
     assert_eq!(named, Some(one.digest.clone()));
     assert_eq!(registry.tags("app").into_keys().collect::<Vec<_>>(), ["same"]);
     assert!(registry.manifest("app", &one.digest).is_some());
-    assert_eq!(writer.untag(&name("app"), &tag("v1")).await, Ok(Removed::AlreadyGone));
-    assert_eq!(writer.untag(&name("none"), &tag("v1")).await, Ok(Removed::AlreadyGone));
+    assert_eq!(untag(&writer, &name("app"), &tag("v1")).await, Ok(Removed::AlreadyGone));
+    assert_eq!(untag(&writer, &name("none"), &tag("v1")).await, Ok(Removed::AlreadyGone));
     let deletions: Vec<String> = asked(&registry).into_keys().filter(|path| path.starts_with("DELETE")).collect();
     assert_eq!(deletions, ["DELETE /acr/v1/app/_tags/v1", "DELETE /acr/v1/none/_tags/v1"]);
 }
@@ -36,7 +37,7 @@ async fn locks_of_any_kind_hold() {
             put(&registry, "v1", &one, 2);
             let what = format!("{target:?} {attributes:?}");
             registry.content(|content| *content.attributes_mut("app", target).unwrap() = attributes);
-            let error = writer(&registry.url()).untag(&name("app"), &tag("v1")).await;
+            let error = untag(&writer(&registry.url()), &name("app"), &tag("v1")).await;
             match error {
                 Err(error) => assert_eq!(error.kind, RegistryErrorKind::Locked, "{what}"),
                 // An untag changes no manifest, so a registry may let it pass: the plan keeps such tags anyway.
@@ -53,8 +54,8 @@ async fn a_tag_comes_back_byte_for_byte() {
     put(&registry, "v1", &one, 2);
     let (reader, writer) = (reader(&registry.url()), writer(&registry.url()));
     let manifest = reader.manifest(&name("app"), &one.digest).await.unwrap().unwrap();
-    assert!(matches!(writer.untag(&name("app"), &tag("v1")).await, Ok(Removed::Done { .. })));
-    writer.put_tag(&name("app"), &tag("v1"), &manifest).await.unwrap();
+    assert!(matches!(untag(&writer, &name("app"), &tag("v1")).await, Ok(Removed::Done { .. })));
+    put_tag(&writer, &name("app"), &tag("v1"), &manifest).await.unwrap();
     assert_eq!(registry.tags("app")["v1"], one.digest);
 }
 
@@ -72,7 +73,7 @@ async fn throttling_and_failures_are_told_apart_from_locks() {
         (FaultKind::HtmlPage, RegistryErrorKind::Malformed),
     ] {
         registry.inject(Fault::on("_tags/v1", what).times(1));
-        assert_eq!(writer.untag(&name("app"), &tag("v1")).await.unwrap_err().kind, kind);
+        assert_eq!(untag(&writer, &name("app"), &tag("v1")).await.unwrap_err().kind, kind);
         registry.clear_faults();
     }
     assert_eq!(registry.tags("app").len(), 1);

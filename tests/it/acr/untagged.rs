@@ -20,6 +20,7 @@ use super::{asked, image, put, reader, settings, writer};
 use crate::registry::{gaps, name, quick, tag};
 use crate::support::acr::{everything_allowed, start};
 use crate::support::memory::Memory;
+use crate::support::removal::delete_manifest;
 
 fn sbom(subject: &Image) -> Image {
     image::artifact("application/vnd.example.sbom", ("sbom", Blob::of("x")), Some(subject), &[])
@@ -352,7 +353,7 @@ async fn a_manifest_goes_by_its_digest_with_its_tags_and_what_refers_to_it() {
     put(&registry, "v2", &two, 2);
     registry.content(|content| content.put_image("app", None, &refers));
     let writer = writer(&registry.url());
-    let Ok(Removed::Done { evidence, named }) = writer.delete_manifest(&name("app"), &one.digest).await else {
+    let Ok(Removed::Done { evidence, named }) = delete_manifest(&writer, &name("app"), &one.digest).await else {
         panic!()
     };
     assert!(evidence.starts_with("x-ms-correlation-request-id: "), "{evidence}");
@@ -361,8 +362,8 @@ async fn a_manifest_goes_by_its_digest_with_its_tags_and_what_refers_to_it() {
     assert!(registry.manifest("app", &one.digest).is_none());
     assert!(registry.manifest("app", &refers.digest).is_none());
     assert!(registry.manifest("app", &two.digest).is_some());
-    assert_eq!(writer.delete_manifest(&name("app"), &one.digest).await, Ok(Removed::AlreadyGone));
-    assert_eq!(writer.delete_manifest(&name("none"), &one.digest).await, Ok(Removed::AlreadyGone));
+    assert_eq!(delete_manifest(&writer, &name("app"), &one.digest).await, Ok(Removed::AlreadyGone));
+    assert_eq!(delete_manifest(&writer, &name("none"), &one.digest).await, Ok(Removed::AlreadyGone));
     let deletion = |repository| format!("DELETE /v2/{repository}/manifests/{}", one.digest);
     assert_eq!(asked(&registry), BTreeMap::from([(deletion("app"), 2), (deletion("none"), 1)]));
 }
@@ -377,7 +378,7 @@ async fn what_keeps_a_manifest_from_being_deleted_is_told_apart() {
         registry
     };
     let delete = async |registry: &EmbeddedRegistry| {
-        let deleted = writer(&registry.url()).delete_manifest(&name("app"), &one.digest).await;
+        let deleted = delete_manifest(&writer(&registry.url()), &name("app"), &one.digest).await;
         assert!(registry.manifest("app", &one.digest).is_some());
         deleted.map_err(|error| error.kind)
     };
@@ -415,7 +416,7 @@ async fn a_manifest_comes_back_by_its_digest_byte_for_byte_and_without_a_tag() {
         put(&registry, "v1", &image, 2);
         let (reader, writer) = (reader(&registry.url()), writer(&registry.url()));
         let manifest = reader.manifest(&name("app"), &image.digest).await.unwrap().unwrap();
-        assert!(matches!(writer.delete_manifest(&name("app"), &image.digest).await, Ok(Removed::Done { .. })));
+        assert!(matches!(delete_manifest(&writer, &name("app"), &image.digest).await, Ok(Removed::Done { .. })));
         assert_eq!(reader.manifest(&name("app"), &image.digest).await, Ok(None));
         writer.put_manifest(&name("app"), &manifest).await.unwrap();
         assert_eq!(reader.manifest(&name("app"), &image.digest).await, Ok(Some(manifest)));
@@ -432,7 +433,7 @@ async fn a_manifest_that_lies_in_the_bin_is_not_put_back() {
     put(&registry, "v1", &one, 2);
     let (reader, writer) = (reader(&registry.url()), writer(&registry.url()));
     let manifest = reader.manifest(&name("app"), &one.digest).await.unwrap().unwrap();
-    assert!(matches!(writer.delete_manifest(&name("app"), &one.digest).await, Ok(Removed::Done { .. })));
+    assert!(matches!(delete_manifest(&writer, &name("app"), &one.digest).await, Ok(Removed::Done { .. })));
     assert!(writer.put_manifest(&name("app"), &manifest).await.is_err());
     assert!(registry.manifest("app", &one.digest).is_none());
 }

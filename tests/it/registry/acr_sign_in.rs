@@ -8,12 +8,12 @@ use futures::future;
 use serde_json::{Value, json};
 use tagwarden::registry::{
     Auth, DistributionReader, DistributionWriter, RegistryErrorKind, RegistryKind, RegistryReader, RegistrySettings,
-    RegistryWriter,
 };
 use wiremock::matchers::{header, method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::{answer, name, ok_json, quick, refusal, seen, settings, tag};
+use crate::support::removal::untag;
 
 fn jwt(claims: &Value) -> String {
     format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
@@ -100,7 +100,7 @@ async fn what_the_token_does_not_allow_is_not_even_tried() {
     let server = MockServer::start().await;
     challenged(&server).await;
     token_service(&server, "delete").await;
-    let error = writer(&server).untag(&name("app"), &tag("v1")).await.unwrap_err();
+    let error = untag(&writer(&server), &name("app"), &tag("v1")).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Denied);
     for part in ["`delete`", "`app`", "AcrDelete"] {
         assert!(error.message.contains(part), "{part}: {error}");
@@ -115,7 +115,7 @@ async fn a_throttled_deletion_comes_back_after_the_pause_and_is_counted() {
     token_service(&server, "").await;
     let busy = refusal(429, "TOOMANYREQUESTS").insert_header("retry-after", "0");
     answer(&server, "DELETE", "/v2/app/manifests/v1", busy).await;
-    let error = writer(&server).untag(&name("app"), &tag("v1")).await.unwrap_err();
+    let error = untag(&writer(&server), &name("app"), &tag("v1")).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Throttled, "what it rests on is looked at again first");
     assert_eq!(seen(&server).await.iter().filter(|line| line.starts_with("DELETE")).count(), 1);
 }

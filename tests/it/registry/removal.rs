@@ -11,6 +11,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{answer, name, ok_json, quick, refusal, seen, settings, tag};
 use crate::support::content::{IMAGE, config, image};
+use crate::support::removal::{delete_manifest, put_tag, untag};
 
 const BY_TAG: &str = "^/v2/app/manifests/tagwarden-probe-[0-9a-f]{32}$";
 const BY_DIGEST: &str = "^/v2/app/manifests/sha256:[0-9a-f]{64}$";
@@ -107,9 +108,10 @@ async fn products_are_recognised_without_asking_for_harm() {
 
 #[tokio::test]
 async fn what_comes_of_a_removal() {
-    use RegistryErrorKind::{Denied, Locked, NotFound, Status, Throttled, Unsupported};
+    use RegistryErrorKind::{Denied, Exhausted, Locked, Malformed, NotFound, Status, Unauthenticated, Unsupported};
     let done = || Ok(Removed::Done { evidence: String::new(), named: None });
     let page = ResponseTemplate::new(404).set_body_string("404 page not found");
+    let firewall = |status| ResponseTemplate::new(status).set_body_raw("<html>Request blocked</html>", "text/html");
     let cases = [
         (ResponseTemplate::new(202), done()),
         (ResponseTemplate::new(200), done()),
@@ -123,10 +125,12 @@ async fn what_comes_of_a_removal() {
         (refusal(405, "DENIED"), Err(Locked)),
         (refusal(400, "TAG_IMMUTABLE"), Err(Locked)),
         (refusal(403, "DENIED"), Err(Denied)),
-        (refusal(401, "UNAUTHORIZED"), Err(Denied)),
+        (refusal(401, "UNAUTHORIZED"), Err(Unauthenticated)),
+        (firewall(403), Err(Malformed)),
+        (firewall(405), Err(Malformed)),
         (refusal(409, "CONFLICT"), Err(Locked)),
         (refusal(412, "PRECONDITION"), Err(Locked)),
-        (refusal(429, "TOOMANYREQUESTS").insert_header("retry-after", "3600"), Err(Throttled)),
+        (refusal(429, "TOOMANYREQUESTS").insert_header("retry-after", "3600"), Err(Exhausted)),
         (refusal(500, "UNKNOWN"), Err(Status(500))),
         (ResponseTemplate::new(302).insert_header("location", "/elsewhere"), Err(Status(302))),
     ];
@@ -135,9 +139,9 @@ async fn what_comes_of_a_removal() {
         let server = MockServer::start().await;
         answer(&server, "DELETE", "/v2/app/manifests/v1", reply.clone()).await;
         answer(&server, "DELETE", &format!("/v2/app/manifests/{digest}"), reply).await;
-        let untagged = writer(&server).untag(&name("app"), &tag("v1")).await;
+        let untagged = untag(&writer(&server), &name("app"), &tag("v1")).await;
         assert_eq!(untagged.map_err(|error| error.kind), expected);
-        let deleted = writer(&server).delete_manifest(&name("app"), &digest).await;
+        let deleted = delete_manifest(&writer(&server), &name("app"), &digest).await;
         assert_eq!(deleted.map_err(|error| error.kind), expected);
         let deletions = seen(&server).await.into_iter().filter(|request| request.starts_with("DELETE")).count();
         assert_eq!(deletions, 2, "none is repeated");
@@ -156,11 +160,37 @@ async fn a_removal_that_was_only_throttled_comes_back_to_be_looked_at_again() {
     answer(&server, "DELETE", "/v2/app/manifests/v1", done).await;
     let writer = writer(&server);
     for _ in [429, 503] {
-        let error = writer.untag(&name("app"), &tag("v1")).await.unwrap_err();
+        let error = untag(&writer, &name("app"), &tag("v1")).await.unwrap_err();
         assert_eq!(error.kind, RegistryErrorKind::Throttled, "the tag may have moved in the pause");
     }
-    let removed = writer.untag(&name("app"), &tag("v1")).await.unwrap();
+    let removed = untag(&writer, &name("app"), &tag("v1")).await.unwrap();
     assert_eq!(removed, Removed::Done { evidence: "x-ms-correlation-request-id: c-1".into(), named: None });
+}
+
+/// A deletion is never sent again after a 401 without another look: getting the new token may have taken long.
+#[tokio::test]
+async fn a_removal_whose_token_was_refused_comes_back_to_be_looked_at_again() {
+    let server = MockServer::start().await;
+    let realm = format!("Bearer realm=\"{}/token\"", server.uri());
+    let challenge = || refusal(401, "UNAUTHORIZED").insert_header("www-authenticate", realm.as_str());
+    answer(&server, "GET", "/v2/", challenge()).await;
+    for token in ["old", "new"] {
+        let granted = ok_json(&json!({"token": token, "expires_in": 600}));
+        Mock::given(path("/token")).respond_with(granted).up_to_n_times(1).mount(&server).await;
+    }
+    for (token, reply) in [("old", challenge()), ("new", ResponseTemplate::new(202))] {
+        let bearer = format!("Bearer {token}");
+        let with_it = Mock::given(method("DELETE")).and(header("authorization", bearer.as_str()));
+        with_it.respond_with(reply).mount(&server).await;
+    }
+    let writer = writer(&server);
+    let error = untag(&writer, &name("app"), &tag("v1")).await.unwrap_err();
+    assert_eq!(error.kind, RegistryErrorKind::Renewed, "{error}");
+    assert!(error.wants_another_look());
+    let deletions = || async { seen(&server).await.iter().filter(|line| line.starts_with("DELETE")).count() };
+    assert_eq!(deletions().await, 1, "nothing is sent again by itself");
+    assert!(untag(&writer, &name("app"), &tag("v1")).await.is_ok());
+    assert_eq!(deletions().await, 2);
 }
 
 #[tokio::test]
@@ -182,7 +212,7 @@ async fn a_manifest_is_put_back_byte_for_byte() {
     for (reply, expected) in cases {
         let server = MockServer::start().await;
         answer(&server, "PUT", "/v2/app/manifests/v1", reply).await;
-        let put = writer(&server).put_tag(&name("app"), &tag("v1"), &manifest).await;
+        let put = put_tag(&writer(&server), &name("app"), &tag("v1"), &manifest).await;
         assert_eq!(put.err().map(|error| error.kind), expected);
         let requests = server.received_requests().await.unwrap();
         let sent = requests.iter().find(|request| request.method.as_str() == "PUT").unwrap();
@@ -194,7 +224,7 @@ async fn a_manifest_is_put_back_byte_for_byte() {
         answer(&server, "PUT", "/v2/app/manifests/v1", ResponseTemplate::new(201)).await;
         let head = ResponseTemplate::new(200).insert_header("docker-content-digest", names.to_string());
         answer(&server, "HEAD", "/v2/app/manifests/v1", head).await;
-        let put = writer(&server).put_tag(&name("app"), &tag("v1"), &manifest).await;
+        let put = put_tag(&writer(&server), &name("app"), &tag("v1"), &manifest).await;
         assert_eq!(put.err().map(|error| error.kind), expected);
     }
 }
@@ -267,7 +297,7 @@ async fn removing_and_putting_back_get_tokens_of_their_own() {
     let auth = Auth::Basic { username: "ada".into(), password: "x".into() };
     let settings = RegistrySettings { auth, ..settings(&server.uri()) };
     let writer = DistributionWriter::with_patience(settings, quick()).unwrap();
-    assert!(writer.untag(&name("app"), &tag("v1")).await.is_ok());
+    assert!(untag(&writer, &name("app"), &tag("v1")).await.is_ok());
     let manifest = RawManifest { digest: content.digest, media_type: IMAGE.into(), bytes: content.bytes.into() };
-    writer.put_tag(&name("app"), &tag("v1"), &manifest).await.unwrap();
+    put_tag(&writer, &name("app"), &tag("v1"), &manifest).await.unwrap();
 }

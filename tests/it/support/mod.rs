@@ -9,4 +9,5 @@ pub(crate) mod docker_registry;
 pub(crate) mod kubernetes;
 pub(crate) mod manifests;
 pub(crate) mod memory;
+pub(crate) mod removal;
 pub(crate) mod skopeo;

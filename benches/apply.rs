@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures::{TryStreamExt as _, stream};
 use jiff::Timestamp;
-use tagwarden::apply::{Hands, Order, Proof, Target, apply};
+use tagwarden::apply::{Hands, Order, Proof, Refused, Target, apply};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
@@ -53,6 +53,8 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
         clock: Arc::new(|| Timestamp::UNIX_EPOCH),
         stop: tokio::sync::watch::channel(false).1,
         until: None,
+        waiting: Patience::default().into(),
+        refused: Refused::Wait,
     };
     let orders = orders(&inventory)?;
     assert_eq!(orders.len(), REMOVALS);

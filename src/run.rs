@@ -88,6 +88,7 @@ pub struct House {
     pub wait: Duration,
     readers: BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
     patience: Patience,
+    waiting: apply::Waiting,
     asked: Mutex<record::Asked>,
     pulse: Arc<pulse::Pulse>,
 }
@@ -238,8 +239,14 @@ impl House {
         for settings in &settings.registries {
             readers.insert(settings.name.clone(), registry::reader(settings.clone(), patience)?);
         }
-        let (wait, asked, pulse) = (interruption::WAIT, Mutex::default(), Arc::default());
-        Ok(Self { settings, policies, store, by, clock, stop, wait, readers, patience, asked, pulse })
+        let (wait, waiting, asked, pulse) = (interruption::WAIT, patience.into(), Mutex::default(), Arc::default());
+        Ok(Self { settings, policies, store, by, clock, stop, wait, readers, patience, waiting, asked, pulse })
+    }
+
+    /// The same, with another way to wait for a registry while removing.
+    #[must_use]
+    pub fn waiting(self, waiting: apply::Waiting) -> Self {
+        Self { waiting, ..self }
     }
 
     /// Closes the state.
@@ -310,6 +317,9 @@ impl House {
         let progress = pulse::Both { pulse: &self.pulse, other: progress };
         let mut inventory = registry::collect(&readers, scope, &considered.look_for, &self.store, &progress).await;
         self.store.observe(&mut inventory, now).await?;
+        for registry in &mut inventory.registries {
+            registry.refused = self.store.refused_tags(&registry.endpoint).await?;
+        }
         let remember = if *scope == Scope::All && at.is_none() { Remember::Yes } else { Remember::No };
         self.pulse.gather(self.settings.sources.len());
         self.note_tags(&inventory, now, remember).await;
@@ -464,7 +474,8 @@ impl House {
             }
         }
         let (store, clock, stop) = (self.store.clone(), Arc::clone(&self.clock), self.stop.clone());
-        Ok(Hands { store, run, targets, clock, stop, until: None })
+        let waiting = self.waiting.clone();
+        Ok(Hands { store, run, targets, clock, stop, until: None, waiting, refused: apply::Refused::Try })
     }
 
     /// What was removed by earlier applications of a plan, by name and with the run.

@@ -228,7 +228,7 @@ impl Site<'_> {
 
     /// What is so of the repository now.
     async fn read(&self, meant: &BTreeSet<Digest>, before: Option<Now>) -> Result<Now, Skip> {
-        if let Some(skip) = self.brake.reason(self.hands) {
+        if let Some(skip) = self.brake.reason_in(self.hands, self.repository) {
             return Err(skip);
         }
         let at = self.now();
@@ -258,7 +258,7 @@ impl Site<'_> {
         let fate = if let Some(above) = now.perhaps_gone_above(&one) {
             Some(Fate::Open(format!("it is not known what came of {above}, which it hangs on")))
         } else {
-            let against = self.brake.reason(self.hands).or_else(|| now.keeps(&one, &digests));
+            let against = self.brake.reason_in(self.hands, self.repository).or_else(|| now.keeps(&one, &digests));
             against.map(|skip| Fate::Known(Outcome::Skipped(skip)))
         };
         let fate = match fate {
@@ -300,7 +300,7 @@ impl Site<'_> {
                 Ok(None) if member.digest == one.digest => return Ok(Some(Fate::Known(Outcome::Skipped(Skip::Gone)))),
                 Ok(None) => continue,
                 Err(error) => {
-                    self.brake.failed(&error);
+                    self.brake.failed(self.repository, &error);
                     let why = format!("{digest} could not be read, so it could not be put back: {}", error.message);
                     return Ok(Some(unread(why)));
                 }
@@ -346,7 +346,7 @@ impl Site<'_> {
 
     /// What came of a request that failed: the registry is asked what is so now.
     async fn after(&self, one: &One, error: RegistryError) -> Fate {
-        self.brake.failed(&error);
+        self.brake.failed(self.repository, &error);
         match self.target.reader.has_manifest(self.repository, &one.digest).await {
             Ok(true) if error.kind == RegistryErrorKind::Locked => {
                 Fate::Known(Outcome::Skipped(Skip::Locked(error.message)))
@@ -369,7 +369,7 @@ impl Site<'_> {
 
     async fn delete(&self, one: &One, begun: &HashMap<Digest, Begun>, now: &Now) -> Fate {
         let fate = self.try_to(one, begun, now).await.unwrap_or_else(|error| {
-            self.brake.failed(&error);
+            self.brake.failed(self.repository, &error);
             Fate::Known(Outcome::Failed(format!("it could not be looked at: {}", error.message)))
         });
         let subject = begun.get(&one.digest).and_then(|begun| begun.subject.as_ref());
@@ -386,7 +386,7 @@ impl Site<'_> {
         let Target { reader, writer } = self.target;
         for _ in 0..MOST_TRIES {
             let clearance = writer.ready(self.repository).await?;
-            if let Some(skip) = self.brake.reason(self.hands) {
+            if let Some(skip) = self.brake.reason_in(self.hands, self.repository) {
                 return Ok(Fate::Known(Outcome::Skipped(skip)));
             }
             if let Some(skip) = self.refers_to(one, begun, now).await? {
@@ -412,7 +412,7 @@ impl Site<'_> {
             }
             match writer.delete_manifest(self.repository, &one.digest, clearance).await {
                 Ok(Removed::Done { evidence, .. }) => {
-                    self.brake.succeeded();
+                    self.brake.succeeded(self.repository);
                     return Ok(self.confirmed(one, evidence).await);
                 }
                 Ok(Removed::AlreadyGone) => return Ok(Fate::Known(Outcome::Skipped(Skip::Gone))),

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::stream::{self, StreamExt as _};
+
 use super::untag::closure;
-use super::{AfterFailure, Applied, MOST_TRIES, Order, Site, after_failure, intent};
-use crate::domain::{Digest, Outcome, Removal, RemovalMethod, Repository, Skip, TagName};
-use crate::registry::{RawManifest, RegistryError, Removed};
+use super::{Applied, MOST_TRIES, Order, Site, absence, intent};
+use crate::domain::{Action, Digest, Intent, Outcome, Removal, RemovalMethod, Repository, Skip, TagName};
+use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, Removed};
 use crate::store::{JournalId, StoreError};
 
 /// Carries out all orders of one repository, manifest by manifest: indexes before what they contain, images before
@@ -130,10 +132,21 @@ async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec
         };
         site.hands.store.settle(id, &outcome, site.now()).await?;
         log(site, &order.removal, &outcome);
+        if matches!(outcome, Outcome::Done(_)) {
+            site.refusals.removed(site.hands, &order.removal).await?;
+        }
         applied.push(Applied { removal: order.removal, outcome });
     }
-    if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Done(_))) {
-        repair(site, &manifest, &tags, &applied).await?;
+    if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Done(_)))
+        && let Some(harm) = repair(site, &manifest, &tags, &applied).await?
+    {
+        tracing::error!(registry = %site.registry(), repository = %site.repository.name, harm, "a tag that stays was lost");
+        // The tags that were to go are gone, as the journal says. The run has failed all the same.
+        for applied in &mut applied {
+            if matches!(applied.outcome, Outcome::Done(_)) {
+                applied.outcome = Outcome::Failed(harm.clone());
+            }
+        }
     }
     Ok(applied)
 }
@@ -155,6 +168,46 @@ async fn leave(
         applied.push(Applied { removal: order.removal, outcome: outcome.clone() });
     }
     Ok(applied)
+}
+
+/// What to do about a removal whose answer said that it failed: the registry is asked what is so now.
+enum AfterFailure {
+    /// This is known.
+    Known(Outcome),
+    /// The registry does not say; the intent stays open until the next start.
+    Unknown(String),
+}
+
+async fn after_failure(site: &Site<'_>, order: &Order, error: RegistryError) -> AfterFailure {
+    let removal = &order.removal;
+    let Removal { repository, tag, digest, .. } = &**removal;
+    let reader = &*site.target.reader;
+    if error.kind == RegistryErrorKind::Locked {
+        return AfterFailure::Known(Outcome::Skipped(Skip::Locked(error.message)));
+    }
+    match reader.resolve(repository, tag).await {
+        Ok(None) => match absence::tag_is_gone(reader, repository, tag, digest).await {
+            Ok(true) => AfterFailure::Known(Outcome::Done(format!("the tag is gone, although: {}", error.message))),
+            Ok(false) => AfterFailure::Unknown(format!("{}; then the repository did not answer", error.message)),
+            Err(second) => {
+                AfterFailure::Unknown(format!("{}; then looking at it failed: {}", error.message, second.message))
+            }
+        },
+        // The request may still be on its way.
+        Ok(Some(now)) if now.digest == *digest && error.kind == RegistryErrorKind::Connection => {
+            AfterFailure::Unknown(error.message)
+        }
+        Ok(Some(now)) if now.digest == *digest => {
+            if matches!(error.kind, RegistryErrorKind::Denied | RegistryErrorKind::Unsupported) {
+                site.refusals.meet(removal, &error);
+            }
+            AfterFailure::Known(Outcome::Failed(error.message))
+        }
+        Ok(Some(now)) => AfterFailure::Known(Outcome::Skipped(Skip::Moved { to: now.digest })),
+        Err(second) => {
+            AfterFailure::Unknown(format!("{}; then looking at the tag failed: {}", error.message, second.message))
+        }
+    }
 }
 
 /// What a removal begins with.
@@ -181,33 +234,40 @@ async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order]) -> Result<Rea
         return Err(kept(format!("tag {} has the same manifest and is not to be removed", tag.name)));
     }
     let unread = |error: RegistryError| {
-        site.brake.failed(&error);
+        site.failed(&error);
         Outcome::Failed(format!("the repository could not be read again: {}", error.message))
     };
-    let name = &site.repository.name;
-    // Tags that came since are looked at one by one; those known to be elsewhere are not, see `repair`.
-    let tags = site.target.reader.tags(name).await.map_err(unread)?;
+    let manifest = match site.manifest(digest).await {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => return Err(Outcome::Skipped(Skip::Gone)),
+        Err(error) => return Err(unread(error)),
+    };
+    let tags = match site.target.reader.tags(&site.repository.name).await {
+        Ok(tags) => tags,
+        Err(error) if error.kind == RegistryErrorKind::NotFound => return Err(Outcome::Skipped(Skip::Gone)),
+        Err(error) => return Err(unread(error)),
+    };
     if !tags.iter().any(|tag| ordered.contains(tag)) {
         return Err(Outcome::Skipped(Skip::Gone));
     }
-    for tag in &tags {
-        if ordered.contains(tag) {
-            if !is_at(site, tag, digest).await.map_err(unread)? {
-                return Err(kept(format!("tag {tag} has moved away from it")));
+    // All of them: the deletion takes every tag that names the manifest, also one that stays and was moved onto it since.
+    let at_once = site.target.reader.settings().concurrency.max(1);
+    let looks = stream::iter(tags.clone()).map(|tag| async move {
+        let now = site.target.reader.resolve(&site.repository.name, &tag).await;
+        now.map(|now| (tag, now.is_some_and(|now| now.digest == *digest)))
+    });
+    let mut looks = looks.buffer_unordered(at_once);
+    while let Some(look) = looks.next().await {
+        match look.map_err(unread)? {
+            (tag, false) if ordered.contains(&tag) => return Err(kept(format!("tag {tag} has moved away from it"))),
+            (tag, true) if !ordered.contains(&tag) => {
+                return Err(kept(format!("tag {tag}, which stays, names the same manifest now")));
             }
-        } else if site.repository.tag(tag.as_str()).is_none() && is_at(site, tag, digest).await.map_err(unread)? {
-            return Err(kept(format!("tag {tag} was pushed with the same manifest meanwhile")));
+            _ => {}
         }
     }
-    match site.manifest(digest).await {
-        Ok(Some(manifest)) => Ok(Ready { manifest, tags }),
-        Ok(None) => Err(Outcome::Skipped(Skip::Gone)),
-        Err(error) => Err(unread(error)),
-    }
-}
-
-async fn is_at(site: &Site<'_>, tag: &TagName, digest: &Digest) -> Result<bool, RegistryError> {
-    Ok(site.target.reader.resolve(&site.repository.name, tag).await?.is_some_and(|now| now.digest == *digest))
+    drop(looks);
+    Ok(Ready { manifest, tags })
 }
 
 /// Looks at everything again and deletes the manifest. The looks come after every wait, right before the request.
@@ -220,7 +280,7 @@ async fn delete(
     let clearance = match site.target.writer.ready(&site.repository.name).await {
         Ok(clearance) => clearance,
         Err(error) => {
-            site.brake.failed(&error);
+            site.failed(&error);
             return Ok(Outcome::Failed(error.message));
         }
     };
@@ -230,7 +290,7 @@ async fn delete(
     }
     match site.target.writer.delete_manifest(&site.repository.name, digest, clearance).await {
         Ok(Removed::Done { evidence, .. }) => {
-            site.brake.succeeded();
+            site.succeeded();
             Ok(Outcome::Done(evidence))
         }
         Ok(Removed::AlreadyGone) if site.target.reader.has_manifest(&site.repository.name, digest).await? => {
@@ -241,32 +301,65 @@ async fn delete(
         Ok(Removed::AlreadyGone) => Ok(Outcome::Skipped(Skip::Gone)),
         Err(error) if error.wants_another_look() => Err(error),
         Err(error) => {
-            site.brake.failed(&error);
+            site.failed(&error);
             Err(error)
         }
     }
 }
 
-/// Puts back tags that went along although nobody ordered it: moved onto the manifest in the moment of its deletion.
+/// Puts back tags that went along although nobody ordered it: moved onto the manifest in the moment of its deletion. What
+/// went along is journaled as removed, so that `restore` brings it back where this cannot. Returns the harm that is left.
 async fn repair(
     site: &Site<'_>,
     manifest: &RawManifest,
     before: &[TagName],
     applied: &[Applied],
-) -> Result<(), StoreError> {
-    let Ok(after) = site.target.reader.tags(&site.repository.name).await else {
-        let why = format!("it could not be seen whether other tags went with {}", manifest.digest);
-        site.brake.stop(why);
-        return Ok(());
-    };
+) -> Result<Option<String>, StoreError> {
+    let digest = &manifest.digest;
     let ordered: BTreeSet<&TagName> = applied.iter().map(|applied| &applied.removal.tag).collect();
-    let lost = before.iter().filter(|tag| !ordered.contains(tag) && after.binary_search(tag).is_err());
-    let lost = site.put_back(manifest, &lost.cloned().collect::<Vec<_>>()).await?;
-    if !lost.is_empty() {
-        let lost: Vec<&str> = lost.iter().map(TagName::as_str).collect();
-        site.brake.stop(format!("tags went with {} and could not be put back: {}", manifest.digest, lost.join(", ")));
+    let after = match site.target.reader.tags(&site.repository.name).await {
+        Ok(after) => after,
+        // A repository may go with its last manifest. Where others were there, that says nothing of them.
+        Err(error) if error.kind == RegistryErrorKind::NotFound && before.iter().all(|tag| ordered.contains(tag)) => {
+            return Ok(None);
+        }
+        Err(error) => {
+            let why = format!("it could not be seen whether other tags went with {digest}: {}", error.message);
+            site.brake.stop(why.clone());
+            return Ok(Some(why));
+        }
+    };
+    let taken = before.iter().filter(|tag| !ordered.contains(tag) && after.binary_search(tag).is_err());
+    let taken: Vec<TagName> = taken.cloned().collect();
+    for tag in &taken {
+        let intent = Intent {
+            action: Action::Remove(RemovalMethod::DeleteManifest),
+            registry: site.registry().clone(),
+            endpoint: site.hands.address(site.registry()),
+            repository: site.repository.name.clone(),
+            tag: tag.clone(),
+            digest: digest.clone(),
+            media_type: manifest.media_type.clone(),
+            policy: None,
+            proof: "[]".to_owned(),
+            date: None,
+        };
+        let outcome = Outcome::Done("it was moved onto a manifest in the instant of its deletion".to_owned());
+        site.hands.store.note(site.hands.run, &intent, &outcome, site.now()).await?;
     }
-    Ok(())
+    let lost = site.put_back(manifest, &taken).await?;
+    if lost.is_empty() {
+        return Ok(None);
+    }
+    let lost: Vec<&str> = lost.iter().map(TagName::as_str).collect();
+    let (lost, repository) = (lost.join(", "), &site.repository.name);
+    let why = format!(
+        "{repository}: tags that stay went with {digest} and could not be put back: {lost}; help: grant the right to push, \
+         then `tagwarden restore --run {}`",
+        site.hands.run
+    );
+    site.brake.stop(why.clone());
+    Ok(Some(why))
 }
 
 fn log(site: &Site<'_>, removal: &Removal, outcome: &Outcome) {

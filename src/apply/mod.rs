@@ -3,17 +3,24 @@
 //! Nothing is chosen here. What comes in is a list of [`Order`]s that were decided elsewhere; all that may happen to one
 //! of them here is that it is skipped. Whatever cannot be journaled is not done.
 
+mod absence;
 mod again;
+mod brake;
 mod delete;
+mod first;
 mod foresee;
 mod manifest;
+mod refused;
 mod restore;
 mod settle;
+mod survival;
 mod untag;
+mod waiting;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
@@ -25,21 +32,23 @@ use crate::domain::{
     TagAt, TagName,
 };
 use crate::engine::{Verdicts, date};
-use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistryWriter};
+use crate::registry::{RawManifest, RegistryError, RegistryKind, RegistryReader, RegistryWriter};
 use crate::report::ReasonView;
-use crate::store::{JournalId, Restoring, Store, StoreError, StoreErrorKind};
+use crate::store::{DeletionAnswer, JournalId, Restoring, Store, StoreError, StoreErrorKind, UntagExperience};
+use brake::Brake;
+use first::Queue;
+use refused::Refusals;
+use survival::Survival;
 
 pub use delete::{DeleteOrder, Deleted, delete, note_deletions};
 pub use foresee::{Foreseen, Outlook, foresee};
 use restore::{FirstLook, Put};
 pub use restore::{HoldFor, Restored, restore};
 pub use settle::settle;
+pub use waiting::{Sleep, Waiting};
 
 /// The time, as the ways in read it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// Failures in a row after which a registry is left alone for the rest of a run.
-const MOST_FAILURES_IN_A_ROW: u32 = 8;
 
 /// How often a removal is tried that the registry puts off because it has too much to do. It says itself how long to wait.
 const MOST_TRIES: usize = 20;
@@ -68,6 +77,19 @@ pub struct Hands {
     pub stop: watch::Receiver<bool>,
     /// From when on none may begin, either.
     pub until: Option<Until>,
+    /// How long removals wait for a registry.
+    pub waiting: Waiting,
+    /// Whether tags that a registry refused to remove wait for their next try.
+    pub refused: Refused,
+}
+
+/// What happens to tags that a registry refused to remove in earlier runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// They are skipped until their next try is due.
+    Wait,
+    /// They are tried now: a person asked for exactly these.
+    Try,
 }
 
 impl Hands {
@@ -162,33 +184,40 @@ async fn registry(
     repositories: BTreeMap<RepositoryName, Vec<Order>>,
     inventory: &Inventory,
 ) -> Result<Vec<Applied>, StoreError> {
-    let brake = Brake::default();
     let Some(target) = hands.targets.get(&name) else {
+        let brake = Brake::default();
         brake.stop(format!("registry {name} is not in the settings"));
         return skip_all(hands, &brake, repositories.into_values().flatten().collect()).await;
     };
-    // As many repositories as removals at once: the first removal of each goes alone, and where there are thousands of
-    // repositories, most are first ones.
-    let at_once = target.reader.settings().concurrency.max(1);
-    let turns = Semaphore::new(at_once);
-    let work = repositories.into_iter().map(|(repository_name, orders)| {
-        let (brake, turns, empty) = (&brake, &turns, Repository::empty(repository_name.clone()));
-        let name = &name;
-        async move {
-            let found =
-                inventory.registry(name.as_str()).and_then(|registry| registry.repository(repository_name.as_str()));
-            let repository = found.unwrap_or(&empty);
-            let site = Site { hands, target, brake, turns, repository };
-            let applied = match target.reader.settings().removal {
-                RemovalMethod::Untag => untag::repository(&site, orders).await,
-                RemovalMethod::DeleteManifest => manifest::repository(&site, orders).await,
-            };
-            // The other repositories must not go on without a journal either.
-            applied.inspect_err(|error| brake.stop(error.message.clone()))
+    let found = inventory.registry(name.as_str());
+    let course = Course::new(hands, target, found).await?;
+    let mut applied = Vec::new();
+    let mut queues = Vec::with_capacity(repositories.len());
+    let empty: Vec<Repository> = repositories.keys().map(|name| Repository::empty(name.clone())).collect();
+    for ((repository, orders), empty) in repositories.into_iter().zip(&empty) {
+        let repository = found.and_then(|registry| registry.repository(repository.as_str())).unwrap_or(empty);
+        let (orders, waiting) = course.due(orders);
+        applied.extend(note_all(hands, waiting).await?);
+        queues.push((Site { course: &course, repository }, orders));
+    }
+    let done = match target.reader.settings().removal {
+        RemovalMethod::Untag => {
+            let mut queues: Vec<Queue<'_>> =
+                queues.into_iter().map(|(site, orders)| Queue::new(site, orders)).collect();
+            first::alone(&course, &mut queues).await?;
+            course.each(queues, Queue::rest).await?
         }
-    });
-    let results: Vec<Result<Vec<Applied>, StoreError>> = stream::iter(work).buffer_unordered(at_once).collect().await;
-    results.into_iter().collect::<Result<Vec<_>, _>>().map(|parts| parts.into_iter().flatten().collect())
+        RemovalMethod::DeleteManifest => {
+            let work = |(site, orders)| async move { manifest::repository(&site, orders).await };
+            course.each(queues, work).await?
+        }
+    };
+    applied.extend(done);
+    // What was removed is journaled; not knowing more next time is no reason to call that a failure.
+    if let Err(error) = course.end().await {
+        tracing::warn!(registry = %name, %error, "could not remember what the run showed of the registry");
+    }
+    Ok(applied)
 }
 
 async fn skip_all(hands: &Hands, brake: &Brake, orders: Vec<Order>) -> Result<Vec<Applied>, StoreError> {
@@ -230,14 +259,125 @@ fn intent(hands: &Hands, order: &Order, media_type: Arc<str>) -> Intent {
     }
 }
 
-/// The place where orders are carried out: one repository of one registry.
-struct Site<'a> {
+/// The removals of one run in one registry, and what is found out on the way.
+struct Course<'a> {
     hands: &'a Hands,
     target: &'a Target,
-    brake: &'a Brake,
+    endpoint: String,
+    brake: Brake,
     /// One for each removal at once, so that none waits between its last look and its request.
-    turns: &'a Semaphore,
+    turns: Semaphore,
+    survival: Survival,
+    refusals: Refusals,
+    /// Whether a look may show the past, because the registry has replicas, or nobody knows that it has none.
+    looks_may_be_stale: bool,
+    /// Whether answers to removals named the digest that the tag had: then a look that was stale is found out.
+    names_digests: AtomicBool,
+    /// Whether the registry is known to remove: by experience, and in this run once it did.
+    able: bool,
+}
+
+impl<'a> Course<'a> {
+    /// # Errors
+    /// When the state could not be read.
+    async fn new(
+        hands: &'a Hands,
+        target: &'a Target,
+        found: Option<&crate::domain::Registry>,
+    ) -> Result<Self, StoreError> {
+        let settings = target.reader.settings();
+        let endpoint = settings.endpoint.as_str().trim_end_matches('/').to_owned();
+        let experience = hands.store.untag_experience(&endpoint).await?.map(|experience| experience.what);
+        let answer = hands.store.deletion_answer(&endpoint, settings.removal, (hands.clock)()).await?;
+        let survives = experience == Some(UntagExperience::ManifestSurvives);
+        // Where the registry's own retention may delete what is untagged, a manifest that is gone says nothing.
+        let survival = Survival::new(survives || settings.accepts_retention);
+        let replicated = match found.and_then(|registry| registry.particulars.as_ref()) {
+            Some(particulars) => !particulars.replicas.is_empty(),
+            None => settings.kind == RegistryKind::Acr,
+        };
+        Ok(Self {
+            brake: Brake::default(),
+            turns: Semaphore::new(settings.concurrency.max(1)),
+            survival,
+            refusals: Refusals::load(hands, &endpoint).await?,
+            looks_may_be_stale: replicated,
+            names_digests: AtomicBool::new(false),
+            able: matches!(answer, Some((DeletionAnswer::Accepted, _))),
+            hands,
+            target,
+            endpoint,
+        })
+    }
+
+    /// The orders whose turn it is, and those that wait because the registry refused them before.
+    fn due(&self, orders: Vec<Order>) -> (Vec<Order>, Vec<(Order, Skip)>) {
+        let now = (self.hands.clock)();
+        let (mut due, mut waiting) = (Vec::with_capacity(orders.len()), Vec::new());
+        for order in orders {
+            let refused = self.refusals.of(&order.removal).filter(|_| self.hands.refused == Refused::Wait);
+            match refused.filter(|refused| refused.holds(&order.removal.digest, now)) {
+                Some(refused) => {
+                    let why = format!("{}; its last answer: {}", refused.words(), refused.message);
+                    waiting.push((order, Skip::Postponed(why)));
+                }
+                None => due.push(order),
+            }
+        }
+        (due, waiting)
+    }
+
+    /// Works on as many repositories as removals at once: the first removal of each goes before its others, and where
+    /// there are thousands of repositories, most are first ones.
+    async fn each<T, F: Future<Output = Result<Vec<Applied>, StoreError>>>(
+        &self,
+        parts: Vec<T>,
+        work: impl Fn(T) -> F,
+    ) -> Result<Vec<Applied>, StoreError> {
+        let at_once = self.target.reader.settings().concurrency.max(1);
+        let parts = parts.into_iter().map(|part| {
+            let done = work(part);
+            // The other repositories must not go on without a journal either.
+            async move { done.await.inspect_err(|error| self.brake.stop(error.message.clone())) }
+        });
+        let results: Vec<Result<Vec<Applied>, StoreError>> =
+            stream::iter(parts).buffer_unordered(at_once).collect().await;
+        results.into_iter().collect::<Result<Vec<_>, _>>().map(|parts| parts.into_iter().flatten().collect())
+    }
+
+    /// Remembers what the run showed.
+    ///
+    /// # Errors
+    /// When the state could not be written.
+    async fn end(self) -> Result<(), StoreError> {
+        let method = self.target.reader.settings().removal;
+        let removed = self.brake.has_removed();
+        if removed {
+            let (answer, now) = (DeletionAnswer::Accepted, (self.hands.clock)());
+            self.hands.store.record_deletion_answer(&self.endpoint, method, answer, now).await?;
+        }
+        self.refusals.save(self.hands, &self.brake, self.able || removed, method).await
+    }
+
+    /// Whether a removal may be repeated whose answer was lost. Where a look may be stale, the tag that it shows may have
+    /// been pushed again after the lost request was carried out; only an answer that names the digest tells.
+    fn may_repeat(&self) -> bool {
+        !self.looks_may_be_stale || self.names_digests.load(Ordering::Relaxed)
+    }
+}
+
+/// The place where orders are carried out: one repository of one registry.
+struct Site<'a> {
+    course: &'a Course<'a>,
     repository: &'a Repository,
+}
+
+impl<'a> std::ops::Deref for Site<'a> {
+    type Target = Course<'a>;
+
+    fn deref(&self) -> &Course<'a> {
+        self.course
+    }
 }
 
 impl Site<'_> {
@@ -254,9 +394,26 @@ impl Site<'_> {
         self.turns.acquire().await.ok()
     }
 
+    /// Lets time pass, or less where the run is to stop.
+    async fn pause(&self, time: Duration) {
+        let mut stop = self.hands.stop.clone();
+        tokio::select! {
+            () = (self.hands.waiting.sleep)(time) => {}
+            Ok(_) = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
     /// Why no further removal may begin here.
     fn stopped(&self) -> Option<Skip> {
-        self.brake.reason(self.hands)
+        self.brake.reason_in(self.hands, &self.repository.name)
+    }
+
+    fn succeeded(&self) {
+        self.brake.succeeded(&self.repository.name);
+    }
+
+    fn failed(&self, error: &RegistryError) {
+        self.brake.failed(&self.repository.name, error);
     }
 
     /// The manifest that undoes a removal, from the cache or the registry.
@@ -322,77 +479,5 @@ impl Site<'_> {
             self.hands.store.settle_restore(id, &outcome, left_at, self.now()).await?;
         }
         Ok(lost)
-    }
-}
-
-/// Stops all further removals in one registry.
-#[derive(Debug, Default)]
-struct Brake {
-    why: OnceLock<String>,
-    failures: AtomicU32,
-}
-
-impl Brake {
-    fn stop(&self, why: String) {
-        self.why.get_or_init(|| {
-            tracing::warn!(why, "no further removals in this registry");
-            why
-        });
-    }
-
-    fn reason(&self, hands: &Hands) -> Option<Skip> {
-        match self.why.get() {
-            Some(why) => Some(Skip::Stopped(why.clone())),
-            None if *hands.stop.borrow() => Some(Skip::Interrupted),
-            None => {
-                let over = hands.until.as_ref().filter(|until| (hands.clock)() >= until.at)?;
-                Some(Skip::Blocked(over.why.clone()))
-            }
-        }
-    }
-
-    fn succeeded(&self) {
-        self.failures.store(0, Ordering::Relaxed);
-    }
-
-    /// What a refused removal says about those that would come next. A lock speaks only of the one tag that has it.
-    fn failed(&self, error: &RegistryError) {
-        if error.kind == RegistryErrorKind::Locked {
-            return;
-        }
-        if matches!(
-            error.kind,
-            RegistryErrorKind::Unsupported
-                | RegistryErrorKind::Denied
-                | RegistryErrorKind::Unauthenticated
-                | RegistryErrorKind::Exhausted
-        ) {
-            self.stop(format!("the registry refused: {}", error.message));
-        } else if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_FAILURES_IN_A_ROW {
-            self.stop(format!("{MOST_FAILURES_IN_A_ROW} removals in a row failed, the last one: {}", error.message));
-        }
-    }
-}
-
-/// What to do about a removal whose answer said that it failed: the registry is asked what is so now.
-enum AfterFailure {
-    /// This is known.
-    Known(Outcome),
-    /// The registry does not say; the intent stays open until the next start.
-    Unknown(String),
-}
-
-async fn after_failure(site: &Site<'_>, order: &Order, error: RegistryError) -> AfterFailure {
-    let removal = &order.removal;
-    if error.kind == RegistryErrorKind::Locked {
-        return AfterFailure::Known(Outcome::Skipped(Skip::Locked(error.message)));
-    }
-    match site.target.reader.resolve(&removal.repository, &removal.tag).await {
-        Ok(None) => AfterFailure::Known(Outcome::Done(format!("the tag is gone, although: {}", error.message))),
-        Ok(Some(now)) if now.digest == removal.digest => AfterFailure::Known(Outcome::Failed(error.message)),
-        Ok(Some(now)) => AfterFailure::Known(Outcome::Skipped(Skip::Moved { to: now.digest })),
-        Err(second) => {
-            AfterFailure::Unknown(format!("{}; then looking at the tag failed: {}", error.message, second.message))
-        }
     }
 }

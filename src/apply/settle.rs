@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::absence;
 use crate::domain::{Action, Intent, Outcome, RegistryName, Skip, TagNow};
 use crate::registry::{RegistryError, RegistryReader};
 use crate::store::{JournalEntry, Store, StoreError};
@@ -12,8 +13,9 @@ use crate::store::{JournalEntry, Store, StoreError};
 /// Settles what an earlier run left open, and gives the entries with the outcome found.
 ///
 /// A tag that is gone was removed; one that is still at its digest was not. So it is with a manifest that was deleted or
-/// put by its digest. Where a registry cannot say, the entry stays open until the next start; so does one so young that
-/// the registry may still be about to do what was asked of it.
+/// put by its digest. A 404 counts only where the repository itself answers beside it, because one may pass. Where a
+/// registry cannot say, the entry stays open until the next start; so does one so young that the registry may still be
+/// about to do what was asked of it.
 ///
 /// # Errors
 /// When the journal could not be read or written.
@@ -35,11 +37,19 @@ pub async fn settle(
                 is = reader.settings().address(), "cannot settle: it was begun at another address");
             continue;
         }
+        let unsettled = |why: &str| {
+            tracing::warn!(registry = %intent.registry, repository = %intent.repository, tag = %intent.tag, why,
+                "cannot settle yet");
+        };
         let found = match there(&**reader, intent).await {
-            Ok(found) => found,
+            Ok(Seen::At(found)) => Some(found),
+            Ok(Seen::Gone) => None,
+            Ok(Seen::NotFound) => {
+                unsettled("the registry does not find it, and its repository does not answer either");
+                continue;
+            }
             Err(error) => {
-                tracing::warn!(registry = %intent.registry, repository = %intent.repository, tag = %intent.tag,
-                    error = error.message, "cannot settle yet");
+                unsettled(&error.message);
                 continue;
             }
         };
@@ -79,13 +89,36 @@ pub async fn settle(
     Ok(settled)
 }
 
-/// What is so of an intent's tag now; for what is done to a manifest by its digest, only that digest where it is there.
-async fn there(reader: &dyn RegistryReader, intent: &Intent) -> Result<Option<TagNow>, RegistryError> {
-    if matches!(intent.action, Action::DeleteUntagged | Action::RestoreManifest) {
-        let there = reader.has_manifest(&intent.repository, &intent.digest).await?;
-        return Ok(there.then(|| TagNow { digest: intent.digest.clone(), pushed_at: None, lock: None }));
-    }
-    reader.resolve(&intent.repository, &intent.tag).await
+/// What is seen of what an intent is about.
+enum Seen {
+    /// The tag is so; what is done to a manifest by its digest is there.
+    At(TagNow),
+    /// It is gone, and its repository answers.
+    Gone,
+    /// It was not found, which may pass.
+    NotFound,
+}
+
+async fn there(reader: &dyn RegistryReader, intent: &Intent) -> Result<Seen, RegistryError> {
+    let Intent { repository, tag, digest, .. } = intent;
+    let by_digest = matches!(intent.action, Action::DeleteUntagged | Action::RestoreManifest);
+    let found = if by_digest {
+        reader.has_manifest(repository, digest).await?.then(|| TagNow {
+            digest: digest.clone(),
+            pushed_at: None,
+            lock: None,
+        })
+    } else {
+        reader.resolve(repository, tag).await?
+    };
+    let gone = match (found, intent.action) {
+        (Some(found), _) => return Ok(Seen::At(found)),
+        (None, Action::Remove(_)) => absence::tag_is_gone(reader, repository, tag, digest).await?,
+        (None, Action::DeleteUntagged) => absence::manifest_is_gone(reader, repository, digest).await?,
+        // Nothing is concluded from its absence but that it was not put, and it may be put again.
+        (None, Action::Restore | Action::RestoreManifest) => true,
+    };
+    Ok(if gone { Seen::Gone } else { Seen::NotFound })
 }
 
 /// Whether the journal has a later removal of the same tag that was done: then this one was not.

@@ -1,85 +1,26 @@
 //! Removals that take the tag alone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use futures::stream::{self, StreamExt as _};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, SemaphorePermit};
 
-use super::{AfterFailure, Applied, MOST_TRIES, Order, Site, after_failure, intent};
+use super::first::{Tags, is_gone};
+use super::{Applied, MOST_TRIES, Order, Site, absence, intent, survival};
 use crate::domain::{Digest, Moment, Outcome, Removal, RemovalMethod, Repository, Skip, TagName, TagNow};
-use crate::registry::{RawManifest, Removed};
+use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, Removed};
 use crate::store::StoreError;
 
-/// Carries out all orders of one repository.
-///
-/// The first goes alone, and then the registry is asked whether the manifest is still there. Only if it is, the others
-/// follow. Signatures and the like come last, and only if nothing any more names the image that they accompany.
-pub(super) async fn repository(site: &Site<'_>, orders: Vec<Order>) -> Result<Vec<Applied>, StoreError> {
-    let (companions, mut images): (Vec<Order>, Vec<Order>) =
-        orders.into_iter().partition(|order| order.removal.companion_of.is_some());
-    // An image that loses all its tags anyway is the one on which a surprise would do least harm.
-    let staying = staying_digests(site.repository, &images);
-    // The tags of an image one after the other, so that its manifest is fetched once and held no longer than needed.
-    let mut firsts = HashMap::new();
-    for (position, order) in images.iter().enumerate() {
-        firsts.entry(order.removal.digest.clone()).or_insert(position);
-    }
-    images.sort_by_key(|order| (staying.contains(&order.removal.digest), firsts.get(&order.removal.digest).copied()));
-    let mut images = images.into_iter();
-    let mut manifests = Manifests::default();
-    let mut applied = Vec::new();
-    for order in images.by_ref() {
-        let manifest = manifests.of(&order.removal.digest);
-        let mut done = one(site, order, &manifest, Trust::Look).await?;
-        let removed = matches!(done.outcome, Outcome::Done(_));
-        if removed && let Some(why) = verify_survival(site, &done.removal).await? {
-            done.outcome = Outcome::Failed(why);
-        }
-        applied.push(done);
-        if removed {
-            break;
-        }
-    }
-    // Twice as many as have a turn at once: the others fetch their manifests meanwhile, or write down what came of them.
-    let at_once = 2 * site.target.reader.settings().concurrency.max(1);
-    let rest = images.map(|order| {
-        let manifest = manifests.of(&order.removal.digest);
-        async move { one(site, order, &manifest, Trust::Answers).await }
-    });
-    let mut rest = stream::iter(rest).buffer_unordered(at_once);
-    while let Some(done) = rest.next().await {
-        applied.push(done?);
-    }
-    drop(rest);
-    companions_last(site, companions, &mut applied).await?;
-    Ok(applied)
-}
-
-/// The digests of tags that no order removes.
-fn staying_digests(repository: &Repository, orders: &[Order]) -> BTreeSet<Digest> {
-    let going: BTreeSet<&TagName> = orders.iter().map(|order| &order.removal.tag).collect();
-    repository.tags.iter().filter(|tag| !going.contains(&tag.name)).filter_map(|tag| tag.digest.clone()).collect()
-}
-
-/// Whether a registry's word that a tag is removed is enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trust {
-    /// It is: an earlier one was true.
-    Answers,
-    /// The tag is looked at.
-    Look,
-}
-
 /// A manifest that is fetched by the first removal that needs it.
-type FetchedOnce = Arc<OnceCell<Option<RawManifest>>>;
+pub(super) type FetchedOnce = Arc<OnceCell<Option<RawManifest>>>;
 
 /// The manifest of the digest that removals were at last.
 #[derive(Default)]
-struct Manifests(Option<(Digest, FetchedOnce)>);
+pub(super) struct Manifests(Option<(Digest, FetchedOnce)>);
 
 impl Manifests {
-    fn of(&mut self, digest: &Digest) -> FetchedOnce {
+    pub(super) fn of(&mut self, digest: &Digest) -> FetchedOnce {
         match &self.0 {
             Some((last, fetched)) if last == digest => Arc::clone(fetched),
             _ => Arc::clone(&self.0.insert((digest.clone(), FetchedOnce::default())).1),
@@ -87,8 +28,60 @@ impl Manifests {
     }
 }
 
+/// What came of a request to remove a tag.
+enum Came {
+    /// This is known.
+    Known(Outcome),
+    /// The registry does not say; the intent stays open until the next start.
+    Unknown(String),
+}
+
+impl Came {
+    fn failed(why: String) -> Self {
+        Self::Known(Outcome::Failed(why))
+    }
+
+    fn skipped(skip: Skip) -> Self {
+        Self::Known(Outcome::Skipped(skip))
+    }
+}
+
 /// One removal, from intent to outcome.
-async fn one(site: &Site<'_>, order: Order, fetched: &FetchedOnce, trust: Trust) -> Result<Applied, StoreError> {
+///
+/// As long as it is not known that the registry leaves a manifest whose last tag goes, each manifest is looked for
+/// afterwards, and the removals that may take a last tag go one by one: no more than one image can be lost.
+///
+/// # Errors
+/// When the journal could not be written.
+pub(super) async fn one(
+    site: &Site<'_>,
+    tags: &Tags,
+    order: Order,
+    fetched: &FetchedOnce,
+) -> Result<Applied, StoreError> {
+    let digest = order.removal.digest.clone();
+    let mut alone = None;
+    if !site.survival.is_known() && tags.all_go(&digest) {
+        alone = Some(site.survival.last_tag.lock().await);
+        if site.survival.is_known() {
+            alone = None;
+        }
+    }
+    let mut done = untag_one(site, order, fetched).await?;
+    let last = is_gone(&done.outcome) && tags.gone(&digest);
+    if matches!(done.outcome, Outcome::Done(_)) {
+        site.refusals.removed(site.hands, &done.removal).await?;
+        if !site.survival.is_known()
+            && let Some(why) = survival::verify(site, &done.removal, last && alone.is_some()).await?
+        {
+            done.outcome = Outcome::Failed(why);
+        }
+    }
+    drop(alone);
+    Ok(done)
+}
+
+async fn untag_one(site: &Site<'_>, order: Order, fetched: &FetchedOnce) -> Result<Applied, StoreError> {
     if let Some(skip) = site.stopped() {
         return site.note(order, Outcome::Skipped(skip)).await;
     }
@@ -103,7 +96,7 @@ async fn one(site: &Site<'_>, order: Order, fetched: &FetchedOnce, trust: Trust)
             return site.note(order, Outcome::Skipped(Skip::Kept(why))).await;
         }
         Err(error) => {
-            site.brake.failed(&error);
+            site.failed(&error);
             let why = format!("its manifest could not be read, so the removal could not be undone: {}", error.message);
             return site.note(order, Outcome::Failed(why)).await;
         }
@@ -118,11 +111,10 @@ async fn one(site: &Site<'_>, order: Order, fetched: &FetchedOnce, trust: Trust)
         Ok(id) => id,
         Err(skip) => return site.note(order, Outcome::Skipped(skip)).await,
     };
-    let outcome = untag(site, &order, trust).await;
-    drop(turn);
-    let outcome = match outcome {
-        AfterFailure::Known(outcome) => outcome,
-        AfterFailure::Unknown(why) => {
+    let came = Attempt { site, order: &order, turn, lost: None, tries: 0, renewed: false, retries: 0 }.untag().await;
+    let outcome = match came {
+        Came::Known(outcome) => outcome,
+        Came::Unknown(why) => {
             let outcome = Outcome::Failed(format!("{why}; settled at the next start"));
             return Ok(Applied { removal: order.removal, outcome });
         }
@@ -132,57 +124,256 @@ async fn one(site: &Site<'_>, order: Order, fetched: &FetchedOnce, trust: Trust)
     Ok(Applied { removal: order.removal, outcome })
 }
 
-/// Looks at the tag and removes it. A tag cannot be removed on the condition that it has not moved, so the look comes
-/// right before each request, and again after each pause.
-async fn untag(site: &Site<'_>, order: &Order, trust: Trust) -> AfterFailure {
-    let Removal { repository, tag, digest, .. } = &*order.removal;
-    let mut tries = 1;
-    loop {
-        let clearance = match site.target.writer.ready(repository).await {
-            Ok(clearance) => clearance,
-            Err(error) => {
-                site.brake.failed(&error);
-                return AfterFailure::Known(Outcome::Failed(error.message));
+/// A removal whose intent is journaled, with what came of its requests so far.
+struct Attempt<'a> {
+    site: &'a Site<'a>,
+    order: &'a Order,
+    /// The turn among the removals at once; given up in pauses, so that others go on.
+    turn: Option<SemaphorePermit<'a>>,
+    /// The last failure that left it open whether the tag was removed.
+    lost: Option<RegistryError>,
+    /// Requests that were put off.
+    tries: usize,
+    /// Whether the token was renewed for it.
+    renewed: bool,
+    /// Repetitions after a lost answer.
+    retries: usize,
+}
+
+impl Attempt<'_> {
+    /// Looks at the tag and removes it. A tag cannot be removed on the condition that it has not moved, so the look comes
+    /// after everything that can be waited for, right before each request.
+    async fn untag(mut self) -> Came {
+        let (site, removal) = (self.site, &*self.order.removal);
+        let Removal { repository, tag, .. } = removal;
+        loop {
+            let clearance = match site.target.writer.ready(repository).await {
+                Ok(clearance) => clearance,
+                Err(error) => return self.not_sent(error),
+            };
+            if let Some(skip) = site.stopped() {
+                return self.ended(skip);
             }
-        };
-        match site.target.reader.resolve(repository, tag).await {
-            Ok(Some(now)) => {
-                if let Some(skip) = unlike(site, &order.removal, &now) {
-                    return AfterFailure::Known(Outcome::Skipped(skip));
+            match site.target.reader.resolve(repository, tag).await {
+                Ok(Some(now)) => {
+                    if let Some(skip) = unlike(site, removal, &now) {
+                        return Came::skipped(skip);
+                    }
+                }
+                Ok(None) => return self.not_there().await,
+                Err(mut error) => {
+                    error.message = format!("the tag could not be read again: {}", error.message);
+                    return self.not_sent(error);
                 }
             }
-            Ok(None) => return AfterFailure::Known(Outcome::Skipped(Skip::Gone)),
-            Err(error) => {
-                site.brake.failed(&error);
-                let why = format!("the tag could not be read again: {}", error.message);
-                return AfterFailure::Known(Outcome::Failed(why));
-            }
-        }
-        return match site.target.writer.untag(repository, tag, clearance).await {
-            Ok(Removed::Done { evidence, named }) => {
-                site.brake.succeeded();
-                if let Some(moved) = named.filter(|named| named != digest) {
-                    return put_right(site, order, &moved, &evidence).await;
+            let error = match site.target.writer.untag(repository, tag, clearance).await {
+                Ok(Removed::Done { evidence, named }) => return self.done(evidence, named).await,
+                Ok(Removed::AlreadyGone) => return self.said_to_be_gone().await,
+                Err(error) => error,
+            };
+            if error.wants_another_look() {
+                let again = error.kind == RegistryErrorKind::Renewed;
+                // One new token and one more try; the registry says itself how long to wait where it is busy.
+                if again && self.renewed || !again && self.tries + 1 >= MOST_TRIES {
+                    site.failed(&error);
+                    return self.refused(error).await;
                 }
-                if trust == Trust::Look {
-                    confirmed(site, order, Outcome::Done(evidence)).await
+                if again {
+                    self.renewed = true;
                 } else {
-                    AfterFailure::Known(Outcome::Done(evidence))
+                    self.tries += 1;
                 }
-            }
-            Ok(Removed::AlreadyGone) => confirmed(site, order, Outcome::Skipped(Skip::Gone)).await,
-            Err(error) if error.wants_another_look() && tries < MOST_TRIES => {
-                if let Some(skip) = site.stopped() {
-                    return AfterFailure::Known(Outcome::Skipped(skip));
-                }
-                tries += 1;
                 continue;
             }
-            Err(error) => {
-                site.brake.failed(&error);
-                after_failure(site, order, error).await
+            if error.leaves_doubt() {
+                match self.doubtful(error).await {
+                    Some(came) => return came,
+                    None => continue,
+                }
             }
-        };
+            site.failed(&error);
+            return self.refused(error).await;
+        }
+    }
+
+    /// Nothing was sent this time.
+    fn not_sent(&self, error: RegistryError) -> Came {
+        self.site.failed(&error);
+        match &self.lost {
+            None => Came::failed(error.message),
+            Some(lost) => self.unseen(format!("{}; then {}", lost.message, error.message)),
+        }
+    }
+
+    /// No further request may be sent.
+    fn ended(&self, skip: Skip) -> Came {
+        match &self.lost {
+            None => Came::skipped(skip),
+            Some(lost) => Came::Unknown(format!("{}; then {skip}", lost.message)),
+        }
+    }
+
+    /// The tag is not there when it is looked at before a request.
+    async fn not_there(&self) -> Came {
+        match &self.lost {
+            None => Came::skipped(Skip::Gone),
+            Some(lost) => self.gone_although(lost).await,
+        }
+    }
+
+    /// The tag is not found after a request that failed: it was removed by that if it is really gone.
+    async fn gone_although(&self, error: &RegistryError) -> Came {
+        let Removal { repository, tag, digest, .. } = &*self.order.removal;
+        match absence::tag_is_gone(&*self.site.target.reader, repository, tag, digest).await {
+            Ok(true) => {
+                self.site.succeeded();
+                Came::Known(Outcome::Done(format!("the tag is gone, although: {}", error.message)))
+            }
+            Ok(false) => self.unseen(format!("{}; then the repository did not answer", error.message)),
+            Err(second) => self.unseen(format!("{}; then looking at it failed: {}", error.message, second.message)),
+        }
+    }
+
+    /// Nobody can say what came of it. Where it is not known what an untag does, nothing else follows in this run: the
+    /// manifest may be gone.
+    fn unseen(&self, why: String) -> Came {
+        if !self.site.survival.is_known() {
+            self.site.brake.stop(format!("it could not be seen what came of an untag: {why}"));
+        }
+        Came::Unknown(why)
+    }
+
+    /// The registry said that it removed the tag, and which digest that had, where it says. The first answer of each
+    /// repository is not taken on trust.
+    async fn done(mut self, evidence: String, named: Option<Digest>) -> Came {
+        let site = self.site;
+        let Removal { repository, tag, digest, .. } = &*self.order.removal;
+        if let Some(named) = named {
+            site.names_digests.store(true, Ordering::Relaxed);
+            site.succeeded();
+            if named != *digest {
+                return put_right(site, self.order, &named, &evidence).await;
+            }
+            // Proof enough, whatever a look at another replica shows.
+            return Came::Known(Outcome::Done(evidence));
+        }
+        let doubted = self.lost.is_some() || !site.brake.has_removed_from(repository);
+        if doubted && self.still_there().await {
+            let why = format!("the registry said that it removed the tag, and {repository}:{tag} is still there");
+            site.brake.stop(why.clone());
+            return Came::Unknown(why);
+        }
+        site.succeeded();
+        Came::Known(Outcome::Done(evidence))
+    }
+
+    /// The registry said that there is no such tag, which it showed a moment ago.
+    async fn said_to_be_gone(mut self) -> Came {
+        if self.still_there().await {
+            let Removal { repository, tag, .. } = &*self.order.removal;
+            let message = format!("the registry said that the tag is gone, and {repository}:{tag} is still there");
+            self.site.failed(&RegistryError { kind: RegistryErrorKind::NotFound, message: message.clone() });
+            return Came::Unknown(message);
+        }
+        match &self.lost {
+            None => Came::skipped(Skip::Gone),
+            Some(lost) => self.gone_although(lost).await,
+        }
+    }
+
+    /// Looks at the tag until it is gone or has moved, with growing pauses in which others go on: a look behind a cache
+    /// or at a replica may show the past. Returns whether it is still there at its digest when that cannot be so any more.
+    async fn still_there(&mut self) -> bool {
+        self.turn = None;
+        let site = self.site;
+        let Removal { repository, tag, digest, .. } = &*self.order.removal;
+        let mut pauses = site.hands.waiting.pauses(site.hands.waiting.stale);
+        let mut shown = false;
+        loop {
+            match site.target.reader.resolve(repository, tag).await {
+                Ok(Some(now)) if now.digest == *digest => shown = true,
+                Ok(_) => return false,
+                // What the registry said stands until something is seen that speaks against it.
+                Err(_) if !shown => return false,
+                Err(_) => {}
+            }
+            match pauses.next() {
+                Some(pause) if !*site.hands.stop.borrow() => site.pause(pause).await,
+                _ => return true,
+            }
+        }
+    }
+
+    /// A request failed in a way that leaves it open whether the tag was removed. Returns what came of it, or `None`
+    /// where the removal may be tried once more: not before the lost request can have been carried out late.
+    async fn doubtful(&mut self, error: RegistryError) -> Option<Came> {
+        let (site, waiting) = (self.site, &self.site.hands.waiting);
+        let Removal { repository, tag, digest, .. } = &*self.order.removal;
+        self.turn = None;
+        match site.target.reader.resolve(repository, tag).await {
+            Ok(None) => return Some(self.gone_although(&error).await),
+            Ok(Some(now)) if now.digest != *digest => return Some(Came::skipped(Skip::Moved { to: now.digest })),
+            Ok(Some(_)) | Err(_) => {}
+        }
+        // Another status than these is the registry's own word: it has failed, and is not about to do it.
+        let lost =
+            matches!(error.kind, RegistryErrorKind::Connection | RegistryErrorKind::Status(408 | 502 | 503 | 504));
+        let timeout = site.target.reader.settings().timeout;
+        let pause = waiting.pauses(waiting.total).nth(self.retries).unwrap_or(waiting.longest).max(timeout);
+        let spent = timeout.saturating_mul(u32::try_from(self.retries).unwrap_or(u32::MAX));
+        let patient = self.retries < self.most_retries() && spent.saturating_add(pause) <= waiting.total;
+        if !lost || !patient || !site.may_repeat() {
+            site.failed(&error);
+            return Some(self.left_in_doubt(lost, error).await);
+        }
+        let Removal { repository, tag, .. } = &*self.order.removal;
+        tracing::debug!(%repository, %tag, error = error.message, pause_ms = pause.as_millis(), "trying again");
+        self.retries += 1;
+        self.lost = Some(error);
+        site.pause(pause).await;
+        self.turn = site.turn().await;
+        None
+    }
+
+    /// Where nothing was removed yet, others wait for this one.
+    fn most_retries(&self) -> usize {
+        let most = self.site.hands.waiting.retries;
+        if self.site.brake.has_removed() { most } else { most.min(1) }
+    }
+
+    /// What is known of a removal that is given up. One whose request may still be on its way stays open.
+    async fn left_in_doubt(&self, lost: bool, error: RegistryError) -> Came {
+        let Removal { repository, tag, digest, .. } = &*self.order.removal;
+        match self.site.target.reader.resolve(repository, tag).await {
+            Ok(None) => self.gone_although(&error).await,
+            Ok(Some(now)) if now.digest != *digest => Came::skipped(Skip::Moved { to: now.digest }),
+            Ok(Some(_)) if lost => Came::Unknown(error.message),
+            Ok(Some(_)) => Came::failed(error.message),
+            Err(second) => {
+                self.unseen(format!("{}; then looking at the tag failed: {}", error.message, second.message))
+            }
+        }
+    }
+
+    /// The registry refused the removal, or put it off for too long: it is looked up whether the tag is there.
+    async fn refused(&self, error: RegistryError) -> Came {
+        let Removal { repository, tag, digest, .. } = &*self.order.removal;
+        if error.kind == RegistryErrorKind::Locked {
+            return Came::skipped(Skip::Locked(error.message));
+        }
+        match self.site.target.reader.resolve(repository, tag).await {
+            Ok(None) => self.gone_although(&error).await,
+            Ok(Some(now)) if now.digest != *digest => Came::skipped(Skip::Moved { to: now.digest }),
+            Ok(Some(_)) => {
+                if matches!(error.kind, RegistryErrorKind::Denied | RegistryErrorKind::Unsupported) {
+                    self.site.refusals.meet(&self.order.removal, &error);
+                }
+                Came::failed(error.message)
+            }
+            Err(second) => {
+                self.unseen(format!("{}; then looking at the tag failed: {}", error.message, second.message))
+            }
+        }
     }
 }
 
@@ -205,38 +396,20 @@ fn unlike(site: &Site<'_>, removal: &Removal, now: &TagNow) -> Option<Skip> {
 }
 
 /// The tag moved in the instant of its removal, and the registry tells where to: it gets that image back.
-async fn put_right(site: &Site<'_>, order: &Order, moved: &Digest, evidence: &str) -> AfterFailure {
+async fn put_right(site: &Site<'_>, order: &Order, moved: &Digest, evidence: &str) -> Came {
     let Removal { repository, tag, digest, .. } = &*order.removal;
     let what = format!("the tag moved from {digest} to {moved} in the instant of its removal ({evidence})");
     let manifest = match site.target.reader.manifest(repository, moved).await {
         Ok(Some(manifest)) => manifest,
-        Ok(None) => return AfterFailure::Known(Outcome::Failed(format!("{what}, and that manifest is not there"))),
-        Err(error) => {
-            let why = format!("{what}, and it could not be put back: {}", error.message);
-            return AfterFailure::Known(Outcome::Failed(why));
-        }
+        Ok(None) => return Came::failed(format!("{what}, and that manifest is not there")),
+        Err(error) => return Came::failed(format!("{what}, and it could not be put back: {}", error.message)),
     };
     match site.put_back(&manifest, std::slice::from_ref(tag)).await {
-        Ok(lost) if lost.is_empty() => AfterFailure::Known(Outcome::Skipped(Skip::PutBack(what))),
-        Ok(_) => AfterFailure::Known(Outcome::Failed(format!(
-            "{what}, and it could not be put back: push {moved} to {repository}:{tag} again"
-        ))),
-        Err(error) => AfterFailure::Unknown(format!("{what}; {}", error.message)),
-    }
-}
-
-/// The outcome that the registry gave, unless the tag is still there all the same.
-async fn confirmed(site: &Site<'_>, order: &Order, outcome: Outcome) -> AfterFailure {
-    let Removal { repository, tag, digest, .. } = &*order.removal;
-    match site.target.reader.resolve(repository, tag).await {
-        Ok(Some(now)) if now.digest == *digest => {
-            let said =
-                if matches!(outcome, Outcome::Done(_)) { "that it removed the tag" } else { "that the tag is gone" };
-            let why = format!("the registry said {said}, and {repository}:{tag} is still there");
-            site.brake.stop(why.clone());
-            AfterFailure::Unknown(why)
+        Ok(lost) if lost.is_empty() => Came::skipped(Skip::PutBack(what)),
+        Ok(_) => {
+            Came::failed(format!("{what}, and it could not be put back: push {moved} to {repository}:{tag} again"))
         }
-        _ => AfterFailure::Known(outcome),
+        Err(error) => Came::Unknown(format!("{what}; {}", error.message)),
     }
 }
 
@@ -252,47 +425,10 @@ fn log(site: &Site<'_>, removal: &Removal, outcome: &Outcome) {
     }
 }
 
-/// After the first untag in a repository: is the manifest still there? Some registries delete it with a tag. Says so then,
-/// and what became of the tags. Where the settings accept that the registry's retention policy deletes untagged
-/// manifests, one that is gone says nothing about untags.
-async fn verify_survival(site: &Site<'_>, removal: &Removal) -> Result<Option<String>, StoreError> {
-    if site.target.reader.settings().accepts_retention {
-        return Ok(None);
-    }
-    let digest = &removal.digest;
-    match site.target.reader.has_manifest(&site.repository.name, digest).await {
-        Ok(true) => Ok(None),
-        Err(error) => {
-            let why = format!("it could not be seen whether a manifest survived its untag: {}", error.message);
-            site.brake.stop(why);
-            Ok(None)
-        }
-        Ok(false) => {
-            let why = format!(
-                "an untag in {} destroyed the manifest {digest}: this registry deletes manifests with their tags",
-                site.repository.name
-            );
-            site.brake.stop(why.clone());
-            site.hands.store.mark_destroys(site.registry(), site.now()).await?;
-            let journaled = site.hands.store.last_removal(&removal.registry, &removal.repository, &removal.tag).await?;
-            let Some(entry) = journaled else { return Ok(Some(why)) };
-            let manifest = site.hands.store.manifest_of(&entry).await?;
-            let tags = site.repository.tags.iter().filter(|tag| tag.digest.as_ref() == Some(digest));
-            let tags: Vec<TagName> = tags.map(|tag| tag.name.clone()).collect();
-            let lost = site.put_back(&manifest, &tags).await?;
-            Ok(Some(if lost.is_empty() {
-                format!("{why}; it was put back under every tag that it had")
-            } else {
-                let lost: Vec<&str> = lost.iter().map(TagName::as_str).collect();
-                format!("{why}; it could not be put back as {}: see `tagwarden runs show`", lost.join(", "))
-            }))
-        }
-    }
-}
-
 /// A companion goes once nothing that is left names its image, directly or inside an index.
-async fn companions_last(
+pub(super) async fn companions_last(
     site: &Site<'_>,
+    tags: &Tags,
     mut companions: Vec<Order>,
     applied: &mut Vec<Applied>,
 ) -> Result<(), StoreError> {
@@ -312,7 +448,7 @@ async fn companions_last(
             return Ok(());
         }
         for order in free {
-            applied.push(one(site, order, &FetchedOnce::default(), Trust::Answers).await?);
+            applied.push(one(site, tags, order, &FetchedOnce::default()).await?);
         }
         companions = bound;
     }
@@ -321,11 +457,8 @@ async fn companions_last(
 
 /// All digests that tags not known to be gone still reach.
 fn reachable(repository: &Repository, applied: &[Applied]) -> BTreeSet<Digest> {
-    let gone: BTreeSet<&TagName> = applied
-        .iter()
-        .filter(|applied| matches!(applied.outcome, Outcome::Done(_) | Outcome::Skipped(Skip::Gone)))
-        .map(|applied| &applied.removal.tag)
-        .collect();
+    let gone: BTreeSet<&TagName> =
+        applied.iter().filter(|applied| is_gone(&applied.outcome)).map(|applied| &applied.removal.tag).collect();
     let left = repository.tags.iter().filter(|tag| !gone.contains(&tag.name));
     closure(repository, left.filter_map(|tag| tag.digest.clone()).collect())
 }

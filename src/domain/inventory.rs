@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Digest, Hosts, KnownFrom, Moment, Original, Particulars, Product, RegistryName, RemovalAbility, RemovalObstacle,
-    RepositoryName, TagName,
+    Digest, Hosts, KnownFrom, Moment, Original, Particulars, Product, RefusedTag, RegistryName, RemovalAbility,
+    RemovalObstacle, RepositoryName, TagName,
 };
 
 /// Everything that was read from the registries, sorted by name at every level.
@@ -56,6 +56,8 @@ pub struct Registry {
     pub clock_ahead: Option<SignedDuration>,
     /// Whether every manifest was listed, tagged or not: only then can it be known that no index holds one.
     pub lists_untagged: bool,
+    /// Tags that it refused to remove in earlier runs, by repository and name.
+    pub refused: Vec<RefusedTag>,
     /// Its repositories, by name.
     pub repositories: Vec<Repository>,
     /// What could not be read of the registry as a whole.
@@ -347,6 +349,7 @@ impl Registry {
             accepts_retention: false,
             clock_ahead: None,
             lists_untagged: false,
+            refused: Vec::new(),
             repositories: Vec::new(),
             gaps: Vec::new(),
         }
@@ -356,6 +359,13 @@ impl Registry {
     #[must_use]
     pub fn names(&self) -> Hosts<'_> {
         Hosts::new(&self.hosts, &self.other_hosts)
+    }
+
+    /// The refusal that a removal of the tag at that digest met in earlier runs.
+    #[must_use]
+    pub fn refusal(&self, repository: &RepositoryName, tag: &TagName, digest: &Digest) -> Option<&RefusedTag> {
+        let found = self.refused.binary_search_by(|one| (&one.repository, &one.tag).cmp(&(repository, tag))).ok()?;
+        self.refused.get(found).filter(|found| found.digest == *digest)
     }
 
     /// The repository of that name (the list is sorted).

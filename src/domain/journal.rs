@@ -77,6 +77,8 @@ pub enum Skip {
     Refused(String),
     /// It moved in the instant of its removal, and was put back to what it had moved to. The text says both.
     PutBack(String),
+    /// The registry refused to remove this one tag in earlier runs, and its next try is not due yet. The text says when.
+    Postponed(String),
     /// Earlier removals showed that the registry destroys what it should only untag.
     Stopped(String),
     /// The time in which removals may be made was over before its turn. The text says which.
@@ -134,6 +136,7 @@ impl Skip {
             Self::DryRun => "policy-dry-run",
             Self::Refused(_) => "refused",
             Self::PutBack(_) => "put-back",
+            Self::Postponed(_) => "postponed",
             Self::Stopped(_) => "stopped",
             Self::Blocked(_) => "held-back",
             Self::Interrupted => "interrupted",
@@ -153,6 +156,7 @@ impl fmt::Display for Skip {
             Self::DryRun => f.write_str("a policy that lets it go says `mode: dry-run`"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::PutBack(what) => write!(f, "put back: {what}"),
+            Self::Postponed(why) => write!(f, "postponed: {why}"),
             Self::Stopped(why) => write!(f, "stopped: {why}"),
             Self::Blocked(why) => write!(f, "held back: {why}"),
             Self::Interrupted => f.write_str("the run was interrupted before its turn"),

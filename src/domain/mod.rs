@@ -21,6 +21,7 @@ mod policy;
 mod reasons;
 mod reclaim;
 mod reference;
+mod refused;
 mod text;
 mod unresolved;
 mod verdict;
@@ -52,6 +53,7 @@ pub use policy::{
 pub use reasons::Reasons;
 pub use reclaim::{Bytes, Reclaim, ReclaimSum, RegistryReclaim};
 pub use reference::{ImageReference, InvalidReference};
+pub use refused::RefusedTag;
 pub use text::SharedText;
 pub use unresolved::{PathPattern, UnresolvedReference};
 pub use verdict::{

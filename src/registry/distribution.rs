@@ -45,14 +45,19 @@ impl DistributionReader {
 
     /// The tag list, as far as it could be read.
     async fn tag_names(&self, name: &RepositoryName) -> Result<(Vec<TagName>, Vec<Gap>), RegistryError> {
+        // The catalogue lists repositories for a while after their last tag has gone.
+        Ok(self.listed_tags(name).await?.unwrap_or_default())
+    }
+
+    /// The tags of a repository, or `None` where the registry says that it does not know it.
+    async fn listed_tags(&self, name: &RepositoryName) -> Result<Option<(Vec<TagName>, Vec<Gap>)>, RegistryError> {
         let grant = Grant::Pull(name.clone());
         let url = self.http.url(&format!("/v2/{name}/tags/list"));
         let first = paging::first(&self.http, &grant, &url, pull::TAGS).await?;
         let unknown =
             first.answer.status == StatusCode::NOT_FOUND && first.answer.code().as_deref() == Some("NAME_UNKNOWN");
         if unknown && self.http.settings.repositories.is_empty() {
-            // The catalogue lists repositories for a while after their last tag has gone.
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(None);
         }
         if unknown {
             let mut error = first.answer.refusal();
@@ -71,7 +76,7 @@ impl DistributionReader {
                 Err(error) => gaps.push(invalid(&url, &error).gap(GapAt::TagList)),
             }
         }
-        Ok((tags, gaps))
+        Ok(Some((tags, gaps)))
     }
 
     async fn tag(&self, repository: &RepositoryName, name: TagName) -> (Tag, Option<Gap>) {
@@ -169,7 +174,10 @@ impl RegistryReader for DistributionReader {
     }
 
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
-        let (mut names, gaps) = self.tag_names(repository).await?;
+        let Some((mut names, gaps)) = self.listed_tags(repository).await? else {
+            let message = format!("registry `{}` knows no repository {repository}", self.http.settings.name);
+            return Err(RegistryError { kind: RegistryErrorKind::NotFound, message });
+        };
         if let Some(gap) = gaps.into_iter().next() {
             return Err(RegistryError { kind: RegistryErrorKind::Malformed, message: gap.message.to_string() });
         }

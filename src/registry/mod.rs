@@ -289,7 +289,8 @@ pub trait RegistryReader: Send + Sync {
     /// The names of all tags that a repository has right now, sorted.
     ///
     /// # Errors
-    /// When the list could not be read whole.
+    /// When the list could not be read whole; [`RegistryErrorKind::NotFound`] where the registry says that there is no such
+    /// repository, which may pass.
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError>;
 
     /// What is so of a tag right now; nothing if there is no such tag.

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use super::attention::attention;
 use super::document::{
-    DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RegistryView,
-    RemovalView, SCHEMA, SourceView, SummaryView,
+    DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RefusedView,
+    RegistryView, RemovalView, SCHEMA, SourceView, SummaryView,
 };
 use super::fingerprint::fingerprint;
 use super::holder::HolderView;
@@ -337,9 +337,22 @@ fn removal_view(facts: &Facts, removal: &Removal, bytes: Option<Bytes>) -> Remov
         age_seconds: dated_at.map(|time| facts.evaluated_at.duration_since(time).as_secs()),
         reclaimable_bytes: bytes.map(|bytes| bytes.exclusive),
         shared_bytes: bytes.map(|bytes| bytes.shared),
+        refused_by_registry: refused(&facts.inventory, removal),
         verify: verify_by_hand(&facts.inventory, removal),
         reasons,
     }
+}
+
+fn refused(inventory: &Inventory, removal: &Removal) -> Option<RefusedView> {
+    let registry = inventory.registries.get(removal.at.registry as usize)?;
+    let refused = registry.refusal(&removal.repository, &removal.tag, &removal.digest)?;
+    Some(RefusedView {
+        times: refused.times,
+        last_at: refused.last_at,
+        next_try: refused.next_try(),
+        message: refused.message.clone(),
+        text: refused.words(),
+    })
 }
 
 fn verify_by_hand(inventory: &Inventory, removal: &Removal) -> Vec<String> {

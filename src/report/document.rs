@@ -226,10 +226,28 @@ pub struct RemovalView {
     /// cannot be known, and in plans of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared_bytes: Option<u64>,
+    /// That the registry refused to remove this one tag in earlier runs, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_by_registry: Option<RefusedView>,
     /// Commands for a POSIX shell that show its tag and manifest by hand; they only read.
     pub verify: Vec<String>,
     /// Everything found for and against it.
     pub reasons: Vec<ReasonView>,
+}
+
+/// The refusals that the removal of one tag met in earlier runs, although the registry removes others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// How many runs met it.
+    pub times: u32,
+    /// The last time.
+    pub last_at: Timestamp,
+    /// From when on an enforcing run tries again; until then it skips the tag.
+    pub next_try: Timestamp,
+    /// The registry's words of the last time.
+    pub message: String,
+    /// All of it in words.
+    pub text: String,
 }
 
 /// One tag that stays.

@@ -45,8 +45,8 @@ pub use deletion::{AlongView, DeletionView, DeletionsView, StayView};
 pub use difference::{DifferenceSummary, DifferenceView, PolicyDifference, Side, TagDifference, difference};
 pub use difference_text::{difference_markdown, difference_text};
 pub use document::{
-    DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RegistryView,
-    RemovalView, SCHEMA, SourceView, SummaryView,
+    DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RefusedView,
+    RegistryView, RemovalView, SCHEMA, SourceView, SummaryView,
 };
 pub use explain::{SizeView, explanation, explanation_by_rule, explanation_by_rule_json, explanation_json};
 pub use findings::{FindingKind, FindingView};

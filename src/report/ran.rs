@@ -17,7 +17,7 @@ use super::text::needs_attention;
 use super::words::{bytes, count, counted, plain};
 use super::{AttentionKind, AttentionView, Format, PlanDocument, ReasonView};
 use crate::domain::{Action, Outcome, RemovalMethod};
-use crate::store::{Circumstances, JournalEntry, RecordedPolicy, RunRecord};
+use crate::store::{Circumstances, JournalEntry, RecordedPolicy, RunKind, RunRecord};
 
 /// A run as people and scripts read it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -164,11 +164,23 @@ impl RunView {
         self
     }
 
-    /// What it was, in one line.
+    /// What it was, in one line. Tags that were to stay and are lost come before all else.
     #[must_use]
     pub fn headline(&self) -> String {
         let outcome = self.outcome.as_deref().unwrap_or("not ended, or killed");
-        format!("Tagwarden {} in mode {}: {outcome}", self.command, self.mode)
+        let lost = match self.lost().as_slice() {
+            [] => String::new(),
+            lost => format!("LOST: {} (went along with a removed image and could not be put back). ", lost.join(", ")),
+        };
+        format!("{lost}Tagwarden {} in mode {}: {outcome}", self.command, self.mode)
+    }
+
+    /// The tags that a removal took along although they were to stay, and that could not be put back at once.
+    #[must_use]
+    pub fn lost(&self) -> Vec<String> {
+        let removes = self.command != RunKind::Restore.label();
+        let put_back = self.journal.iter().filter(|entry| removes && entry.action == Action::Restore.label());
+        put_back.filter(|entry| entry.outcome_label() == "failed").map(EntryView::name).collect()
     }
 
     /// Whether it made a plan that is not kept any more.

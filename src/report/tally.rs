@@ -223,6 +223,7 @@ pub fn why_it_goes(removal: &RemovalView) -> String {
             ReasonView::CompanionOfExpired { subject, .. } => format!("goes with the image {}", short(subject)),
             reason => reason.sentence(),
         })
+        .chain(removal.refused_by_registry.iter().map(|refused| refused.text.clone()))
         .collect();
     parts.join("; ")
 }

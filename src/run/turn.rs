@@ -108,6 +108,7 @@ impl House {
                     hands.until = self.until(circumstances.despite.as_deref());
                     hands.stop = requests.stop.clone();
                     self.pulse.work(Phase::Removing, orders.len() + deletions.len());
+                    hands.refused = apply::Refused::Wait;
                     // First, while the evidence is as fresh as can be: they are the ones that cannot be taken back for sure.
                     deleted = apply::delete(&hands, deletions).await?;
                     applied = apply::apply(&hands, orders, &decision.inventory).await?;

@@ -37,6 +37,7 @@ pub(super) fn columns(outcome: &Outcome) -> (Option<&'static str>, Option<String
         | Skip::Held(text)
         | Skip::Locked(text)
         | Skip::Refused(text)
+        | Skip::Postponed(text)
         | Skip::Stopped(text)
         | Skip::Settled(text)
         | Skip::Blocked(text)
@@ -64,6 +65,7 @@ pub(super) fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option
         "refused" => Skip::Refused(detail),
         "stopped" => Skip::Stopped(detail),
         "put-back" => Skip::PutBack(detail),
+        "postponed" => Skip::Postponed(detail),
         "held-back" => Skip::Blocked(detail),
         "interrupted" => Skip::Interrupted,
         "settled" => Skip::Settled(detail),

@@ -250,6 +250,14 @@ fn delete_manifest(
             Some(digest) => content.delete_manifest(name, &digest),
             None => false,
         },
+        (Reference::Tag(tag), TagDeletion::DestroysLast) => {
+            let named = content.resolve(name, reference);
+            let removed = content.delete_tag(name, tag);
+            if let Some(digest) = named.filter(|digest| !content.tags(name).values().any(|other| other == digest)) {
+                content.delete_manifest(name, &digest);
+            }
+            removed
+        }
         (Reference::Tag(_), TagDeletion::Refuses) if options.manifest_deletion => {
             return Err(Failure::digest_invalid("invalid checksum digest format"));
         }

@@ -59,6 +59,13 @@ pub enum FaultKind {
     HtmlPage,
     /// It is handled after that time.
     Delay(Duration),
+    /// A deletion that is answered at once and handled after that time: meanwhile the registry shows what it deleted.
+    HandledLater {
+        /// After how long.
+        after: Duration,
+        /// Whether it is answered, as if it were done; if not, the connection is dropped.
+        answered: bool,
+    },
     /// The answer's `Link` points at the request itself.
     LinkLoop,
     /// The answer's `Link` points there.
@@ -125,7 +132,8 @@ impl FaultKind {
                 }
                 Some(response)
             }
-            Self::HangUp { handled: false } => Some(hang_up()),
+            Self::HangUp { handled: false } | Self::HandledLater { answered: false, .. } => Some(hang_up()),
+            Self::HandledLater { answered: true, .. } => Some(StatusCode::ACCEPTED.into_response()),
             Self::InvalidJson => {
                 Some(([(header::CONTENT_TYPE, "application/json")], r#"{"errors": [}, "tags": }"#).into_response())
             }
@@ -148,6 +156,14 @@ impl FaultKind {
                 }
                 Some(response)
             }
+            _ => None,
+        }
+    }
+
+    /// After how long the request is handled, if this is such a fault.
+    pub(super) fn later(&self) -> Option<Duration> {
+        match self {
+            Self::HandledLater { after, .. } => Some(*after),
             _ => None,
         }
     }
@@ -267,6 +283,7 @@ impl fmt::Debug for FaultKind {
             Self::WrongDigest => "wrong digest",
             Self::HtmlPage => "HTML page",
             Self::Delay(_) => "delay",
+            Self::HandledLater { .. } => "handled later",
             Self::LinkLoop => "Link loop",
             Self::ForeignLink(_) => "foreign Link",
             Self::CutShort(_) => "list cut short",

@@ -97,6 +97,8 @@ pub enum TagDeletion {
     Refuses,
     /// The manifest goes, and with it all its tags.
     Destroys,
+    /// The tag goes, and the manifest with its last one.
+    DestroysLast,
 }
 
 impl Default for Options {
@@ -362,8 +364,18 @@ async fn handle(Shared(served): Shared<Arc<Served>>, request: HttpRequest) -> Re
             _ => {}
         }
     }
+    let later = met.iter().find_map(FaultKind::later);
     let mut response = match met.iter().find_map(FaultKind::instead) {
-        Some(response) => response,
+        Some(response) => {
+            if let Some(time) = later {
+                let (served, parts) = (Arc::clone(&served), parts.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    served.answer(&parts, Bytes::new());
+                });
+            }
+            response
+        }
         None => match to_bytes(body, LARGEST_BODY).await {
             Ok(body) => served.answer(&parts, body),
             Err(error) => (StatusCode::BAD_REQUEST, format!("the request's body: {error}\n")).into_response(),

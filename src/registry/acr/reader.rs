@@ -258,7 +258,10 @@ impl RegistryReader for AcrReader {
     }
 
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
-        let listed = list::all(&self.http, &tag_list(repository)).await?.unwrap_or_default();
+        let Some(listed) = list::all(&self.http, &tag_list(repository)).await? else {
+            let message = format!("registry `{}` knows no repository {repository}", self.http.settings.name);
+            return Err(RegistryError { kind: RegistryErrorKind::NotFound, message });
+        };
         if let Some(error) = listed.trouble {
             return Err(error);
         }

@@ -183,6 +183,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         age_seconds: Some(i64::try_from(number % 900).unwrap() * 3600),
         reclaimable_bytes: (number % 100 != 13).then_some(1 << 20),
         shared_bytes: (number % 100 != 13).then_some(1 << 10),
+        refused_by_registry: None,
         verify: vec![format!("skopeo inspect docker://contoso.example/{}", repository(number))],
         reasons: vec![ReasonView::LetGo { policy: "candidate-builds".into(), misses: Vec::new() }],
     });

@@ -40,6 +40,7 @@ pub(crate) fn removal(number: u32, tag: &str) -> RemovalView {
         age_seconds: Some(53 * 86_400 - 7 * 3_600),
         reclaimable_bytes: Some(52_428_800),
         shared_bytes: Some(1_048_576),
+        refused_by_registry: None,
         verify: vec![format!(
             "az acr repository show --name contoso --subscription '00 1' --image shop/checkout:{tag}"
         )],

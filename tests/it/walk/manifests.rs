@@ -180,6 +180,47 @@ async fn a_kept_tag_that_moves_onto_it_in_the_instant_comes_back() {
     assert_eq!(back, 1);
 }
 
+/// A kept tag that somebody moves onto the image before it is deleted is seen, whatever the run waited for before.
+#[tokio::test]
+async fn a_kept_tag_that_was_moved_onto_it_holds_it() {
+    for after in [1, 2] {
+        let walk = by_manifest().await;
+        let plan = walk.plan().await;
+        let digest = walk.digest("shop/api", "candidate-1");
+        walk.registry.inject(Fault::on("tags/list", puts("release-1", &digest)).after(after).times(1));
+        let came = walk.apply(&plan).await;
+        assert_eq!((came.code, came.labels()), (0, vec!["kept", "done", "done", "done"]), "{after}: {}", came.text);
+        assert!(came.text.contains("tag release-1, which stays, names the same manifest now"), "{}", came.text);
+        assert_eq!(walk.registry.tags("shop/api")["release-1"], digest);
+    }
+}
+
+/// Without the right to push, what went along is lost: the run has failed, says so, and a restore brings it back later.
+#[tokio::test]
+async fn a_kept_tag_that_went_along_and_cannot_come_back_is_a_failure() {
+    let walk = by_manifest().await;
+    let plan = walk.plan().await;
+    let digest = walk.digest("shop/api", "candidate-4");
+    walk.delete_of("candidate-4", puts("release-1", &digest));
+    walk.registry.inject(Fault::on("/manifests/", FaultKind::status(403)).method(Method::PUT));
+    let came = walk.apply_text(&report::render(&plan, Format::Json)).await;
+    assert_eq!((came.code, came.labels()[3]), (4, "failed"), "{}", came.text);
+    assert!(came.text.contains("could not be put back: release-1"), "{}", came.text);
+    assert!(!walk.registry.tags("shop/api").contains_key("release-1"));
+    let house = walk.open().await.unwrap();
+    let record = house.store.run(&came.run()).await.unwrap().unwrap();
+    let journal = house.store.journal(record.run.id).await.unwrap();
+    house.close().await;
+    let view = report::RunView::new(&record, &journal);
+    assert_eq!(view.lost(), ["main/shop/api:release-1"]);
+    assert!(view.headline().contains("LOST: main/shop/api:release-1"), "{}", view.headline());
+
+    walk.registry.clear_faults();
+    let restored = walk.restore(&came.run()).await.unwrap();
+    assert_eq!(restored.outcome().exit_code(), 0, "{restored:?}");
+    assert_eq!(walk.registry.tags("shop/api")["release-1"], digest);
+}
+
 #[tokio::test]
 async fn answers_are_held_against_the_registry() {
     let gone = FaultKind::Status { status: 404, headers: Vec::new(), body: String::new() };

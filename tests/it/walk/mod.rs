@@ -6,14 +6,18 @@
 mod applying;
 pub(crate) mod azure;
 mod deleting;
+mod first;
 mod foreseeing;
 mod holds;
 mod image_ids;
 mod killed;
+mod lost;
 mod manifests;
 mod only_reads;
+mod random;
 mod reading;
 mod refused;
+mod refusing;
 mod removing;
 mod restoring;
 mod workloads;
@@ -26,6 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
+use tagwarden::apply::{Sleep, Waiting};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::{Image, ImageSpec};
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
@@ -67,6 +72,8 @@ pub(crate) struct Walk {
     /// Its kind in the settings, with how to sign in.
     kind: &'static str,
     pub(crate) now: Arc<Mutex<Timestamp>>,
+    /// The pauses that removals made; none of them takes any time.
+    pub(crate) pauses: Arc<Mutex<Vec<Duration>>>,
     stop: Arc<watch::Sender<bool>>,
     /// What the registry held before anything was removed.
     before: Mutex<Tags>,
@@ -109,7 +116,8 @@ impl Walk {
 
     pub(crate) fn at(registry: EmbeddedRegistry, kind: &'static str, now: Arc<Mutex<Timestamp>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { registry, folder, kind, now, stop: Arc::new(watch::Sender::new(false)), before: Mutex::default() }
+        let stop = Arc::new(watch::Sender::new(false));
+        Self { registry, folder, kind, now, pauses: Arc::default(), stop, before: Mutex::default() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -182,7 +190,13 @@ impl Walk {
         let loaded = run::load(&self.path("tagwarden.toml"), std::iter::empty())?;
         let now = Arc::clone(&self.now);
         let clock: tagwarden::apply::Clock = Arc::new(move || *now.lock().unwrap());
-        House::open_with(loaded, "tester@here".into(), clock, self.stop.subscribe(), PATIENCE).await
+        let house = House::open_with(loaded, "tester@here".into(), clock, self.stop.subscribe(), PATIENCE).await?;
+        let pauses = Arc::clone(&self.pauses);
+        let sleep: Sleep = Arc::new(move |time| {
+            pauses.lock().unwrap().push(time);
+            Box::pin(tokio::task::yield_now())
+        });
+        Ok(house.waiting(Waiting { sleep, ..Patience::default().into() }))
     }
 
     pub(crate) async fn try_plan(&self) -> Result<Ended, RunError> {
@@ -265,6 +279,10 @@ fn audit(before: &Tags, now: &Tags, journal: &[JournalEntry], plan: Option<&Plan
         }
         if intent.action == Action::Restore {
             gone.remove(&place);
+            continue;
+        }
+        // What went along with a manifest was not planned, and is put back or comes back by a restore.
+        if intent.policy.is_none() {
             continue;
         }
         let twice = gone.insert(place.clone(), intent.digest.clone());

@@ -1,0 +1,58 @@
+//! Whether something is really gone: a 404 may pass, so it counts only where the repository itself answers beside it.
+
+use crate::domain::{Digest, RepositoryName, TagName};
+use crate::registry::{RegistryError, RegistryErrorKind, RegistryReader};
+
+/// Returns whether a tag that was not found is really gone: the repository lists its tags without it, or its manifest is
+/// there without it, or the registry lists repositories and this one is not among them.
+///
+/// # Errors
+/// When the registry did not say.
+pub(super) async fn tag_is_gone(
+    reader: &dyn RegistryReader,
+    repository: &RepositoryName,
+    tag: &TagName,
+    digest: &Digest,
+) -> Result<bool, RegistryError> {
+    if let Some(tags) = listed(reader, repository).await? {
+        return Ok(tags.binary_search(tag).is_err());
+    }
+    if reader.has_manifest(repository, digest).await? {
+        return Ok(true);
+    }
+    Ok(repositories(reader).await?.is_some_and(|known| !known.contains(repository)))
+}
+
+/// Returns whether a manifest that was not found is really gone: its repository lists its tags, or the registry lists
+/// repositories and the manifest is not found once more.
+///
+/// # Errors
+/// When the registry did not say.
+pub(super) async fn manifest_is_gone(
+    reader: &dyn RegistryReader,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<bool, RegistryError> {
+    let answers = listed(reader, repository).await?.is_some() || repositories(reader).await?.is_some();
+    Ok(answers && !reader.has_manifest(repository, digest).await?)
+}
+
+/// The tags of a repository, or `None` where the registry does not know it: it may have gone with its last manifest, and
+/// Azure Container Registry may say so of one without tags.
+async fn listed(
+    reader: &dyn RegistryReader,
+    repository: &RepositoryName,
+) -> Result<Option<Vec<TagName>>, RegistryError> {
+    match reader.tags(repository).await {
+        Ok(tags) => Ok(Some(tags)),
+        Err(error) if error.kind == RegistryErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// All repositories, or `None` where the list may be incomplete. An empty one is more likely wrong than true.
+async fn repositories(reader: &dyn RegistryReader) -> Result<Option<Vec<RepositoryName>>, RegistryError> {
+    let catalogue = reader.catalogue().await?;
+    let whole = catalogue.gaps.is_empty() && !catalogue.repositories.is_empty();
+    Ok(whole.then_some(catalogue.repositories))
+}

@@ -1,0 +1,95 @@
+//! Whether a registry leaves the manifest of a tag that is removed, and what is done where it does not.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Mutex;
+
+use super::{Site, absence};
+use crate::domain::{Digest, Removal, TagName};
+use crate::registry::RegistryError;
+use crate::store::{StoreError, UntagExperience};
+
+/// Whether it is known of a registry that a manifest survives the removal of its last tag.
+#[derive(Debug)]
+pub(super) struct Survival {
+    known: AtomicBool,
+    /// Held by the one removal that may take an image's last tag while that is not known.
+    pub(super) last_tag: Mutex<()>,
+}
+
+impl Survival {
+    pub(super) fn new(known: bool) -> Self {
+        Self { known: AtomicBool::new(known), last_tag: Mutex::default() }
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.known.load(Ordering::Acquire)
+    }
+}
+
+/// Looks whether a manifest survived the removal of one of its tags; `last` says that it has no other one. Returns what
+/// happened where it did not, after its tags were put back.
+///
+/// # Errors
+/// When the state could not be written.
+pub(super) async fn verify(site: &Site<'_>, removal: &Removal, last: bool) -> Result<Option<String>, StoreError> {
+    let digest = &removal.digest;
+    let store = &site.hands.store;
+    match survived(site, digest).await {
+        Ok(true) => {
+            if last {
+                store.record_untag_experience(&site.endpoint, UntagExperience::ManifestSurvives, site.now()).await?;
+                site.survival.known.store(true, Ordering::Release);
+            }
+            Ok(None)
+        }
+        Err(error) => {
+            let why = format!("it could not be seen whether a manifest survived its untag: {}", error.message);
+            site.brake.stop(why);
+            Ok(None)
+        }
+        Ok(false) => {
+            let why = format!(
+                "an untag in {} destroyed the manifest {digest}: this registry deletes manifests with their tags",
+                site.repository.name
+            );
+            site.brake.stop(why.clone());
+            store.record_untag_experience(&site.endpoint, UntagExperience::ManifestDestroyed, site.now()).await?;
+            let journaled = store.last_removal(&removal.registry, &removal.repository, &removal.tag).await?;
+            let Some(entry) = journaled else { return Ok(Some(why)) };
+            let manifest = store.manifest_of(&entry).await?;
+            let tags = site.repository.tags.iter().filter(|tag| tag.digest.as_ref() == Some(digest));
+            let tags: Vec<TagName> = tags.map(|tag| tag.name.clone()).collect();
+            let lost = site.put_back(&manifest, &tags).await?;
+            Ok(Some(if lost.is_empty() {
+                format!("{why}; it was put back under every tag that it had")
+            } else {
+                let lost: Vec<&str> = lost.iter().map(TagName::as_str).collect();
+                format!("{why}; it could not be put back as {}: see `tagwarden runs show`", lost.join(", "))
+            }))
+        }
+    }
+}
+
+/// Looks for a manifest. One that is not found is looked for again: a mark that a registry destroys stays for good, and
+/// a 404 may pass.
+async fn survived(site: &Site<'_>, digest: &Digest) -> Result<bool, RegistryError> {
+    let (reader, repository) = (&*site.target.reader, &site.repository.name);
+    if reader.has_manifest(repository, digest).await? {
+        return Ok(true);
+    }
+    for pause in site.hands.waiting.pauses(site.hands.waiting.stale).take(2) {
+        site.pause(pause).await;
+        if reader.has_manifest(repository, digest).await? {
+            return Ok(true);
+        }
+    }
+    // A repository that does not answer at all says nothing of one manifest. One that went with its last manifest is gone
+    // from the catalogue.
+    let gone = absence::manifest_is_gone(reader, repository, digest).await;
+    match gone {
+        Ok(false) => reader.has_manifest(repository, digest).await,
+        Ok(true) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -3,6 +3,7 @@
 mod approved;
 mod due;
 mod holding;
+mod interrupting;
 mod living;
 #[cfg(unix)]
 mod real;

@@ -109,6 +109,9 @@ async fn what_a_hold_covers_is_not_journaled_and_what_shares_its_write_is() {
         store.journal(run).await.unwrap().iter().map(|entry| entry.intent.tag.to_string()).collect();
     assert_eq!(journaled, ["over", "ended", "away", "free"]);
 
+    // So with a manifest that was untagged before.
+    let deletion = Intent { action: Action::DeleteUntagged, ..intent("gone", &inner) };
+    assert_eq!(store.intend(run, &deletion, &inner, noon()).await.unwrap_err().kind, StoreErrorKind::Held);
     // A restore is no removal.
     let back = Intent { action: Action::Restore, ..intent("held", &other) };
     store.intend(run, &back, &other, noon()).await.unwrap();

@@ -33,6 +33,7 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::Apply(args) => apply(config, &args).await,
         Command::Run(args) => run_now(config, &args).await,
         Command::Serve => super::serve::serve(config).await,
+        Command::State(args) => super::state::state(config, &args).await,
         Command::Schedule(args) => super::schedule::schedule(config, &args),
         Command::Explain(args) => explain::explain(config, &args).await,
         Command::Sources(args) => sources(config, &args).await,

@@ -14,6 +14,7 @@ mod registries;
 mod results;
 mod schedule;
 mod serve;
+mod state;
 mod telling;
 
 use std::path::PathBuf;
@@ -84,6 +85,8 @@ enum Command {
     Notify(NotifyArgs),
     /// Ask the daemon on this machine whether it is well: exit code 0 or 1
     Health(HealthArgs),
+    /// Back up the state
+    State(StateArgs),
     /// Print the JSON schema of policy files
     Schema(policy_work::SchemaArgs),
 }
@@ -244,6 +247,21 @@ enum NotifyCommand {
     Test {
         /// The name in the settings, as in [notify.NAME]
         name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct StateArgs {
+    #[command(subcommand)]
+    command: StateCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum StateCommand {
+    /// Copy the state into a new file, also beside a running daemon
+    Backup {
+        /// The file to write; it must not exist
+        file: PathBuf,
     },
 }
 

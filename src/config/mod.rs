@@ -210,6 +210,29 @@ pub fn policies_path(path: &Path, environment: &[(String, String)]) -> Option<Pa
     Some(path.parent().unwrap_or(Path::new("")).join(named))
 }
 
+/// Returns the file of the state of these settings, whatever else is wrong with them.
+///
+/// # Errors
+/// When the settings cannot be read, or `state` is invalid.
+pub fn state_path(path: &Path, environment: &[(String, String)]) -> Result<PathBuf, ConfigError> {
+    let wrong = |what: String| ConfigError::of(path, what);
+    let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("state"));
+    let set = environment.iter().find(|(name, value)| is_it(name) && !value.is_empty());
+    let written = if let Some((_, value)) = set {
+        Some(value.clone())
+    } else {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|error| wrong(format!("the settings cannot be read: {error}")))?;
+        let root: toml::Table = text.parse().map_err(|_| wrong("invalid TOML".to_owned()))?;
+        root.get("state").map(|value| value.as_str().unwrap_or_default().to_owned())
+    };
+    let file = match &written {
+        Some(written) => sqlite_file(written).ok_or_else(|| wrong(STATE.to_owned()))?,
+        None => DEFAULT_STATE,
+    };
+    Ok(path.parent().unwrap_or(Path::new("")).join(file))
+}
+
 fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings> {
     let mut fields = Fields::of(root, "settings file", &mut reading.problems)?;
     let mode = fields
@@ -217,7 +240,7 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
         .map_or(Some(Mode::default()), |node| read::choice("mode", node, &MODES, &mut reading.problems));
     let policies =
         fields.get("policies").map_or(Some("policies"), |node| read::text("policies", node, &mut reading.problems));
-    let state = fields.get("state").map_or(Some("tagwarden.db"), |node| state(node, reading));
+    let state = fields.get("state").map_or(Some(DEFAULT_STATE), |node| state(node, reading));
     let listen = listen::listen(&mut fields, reading);
     let plan_ttl = fields
         .get("plan_ttl")
@@ -279,17 +302,23 @@ fn hint(key: &str) -> Option<&'static str> {
     }
 }
 
+/// Where the state is unless the settings say otherwise.
+const DEFAULT_STATE: &str = "tagwarden.db";
+
+const STATE: &str = "`state` must be `sqlite:` and the path of a file";
+
 fn state<'a>(node: &'a Node, reading: &mut Reading) -> Option<&'a str> {
-    let written = read::text("state", node, &mut reading.problems)?;
-    let path = written.strip_prefix("sqlite:").filter(|path| !path.is_empty() && !path.contains([':', '?']));
-    let path = path.map(|path| path.strip_prefix("//").unwrap_or(path)).filter(|path| !path.is_empty());
+    let path = sqlite_file(read::text("state", node, &mut reading.problems)?);
     if path.is_none() {
-        reading
-            .problems
-            .add(&node.at, "`state` must be `sqlite:` and the path of a file")
-            .help("write state = \"sqlite:tagwarden.db\"");
+        reading.problems.add(&node.at, STATE).help("write state = \"sqlite:tagwarden.db\"");
     }
     path
+}
+
+/// Returns the path in `sqlite:PATH`.
+fn sqlite_file(written: &str) -> Option<&str> {
+    let path = written.strip_prefix("sqlite:").filter(|path| !path.is_empty() && !path.contains([':', '?']))?;
+    Some(path.strip_prefix("//").unwrap_or(path)).filter(|path| !path.is_empty())
 }
 
 fn records(node: &Node, undo_window: Option<Duration>, reading: &mut Reading) -> Option<Records> {

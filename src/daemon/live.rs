@@ -230,6 +230,10 @@ impl Living {
         if self.running.is_some() {
             return;
         }
+        if let Err(error) = self.store.verify_file() {
+            self.cannot_write(&error);
+            return;
+        }
         let now = self.now();
         self.prune(now).await;
         let due = due(&self.table, &self.handled, now);

@@ -125,6 +125,10 @@ async fn ready(State(app): State<App>) -> Response {
         let starting = status.policies.problem.is_none();
         return not_ready(if starting { "starting\n" } else { "no policies to go by: the log says what is wrong\n" });
     }
+    if let Err(error) = app.site.store.verify_file() {
+        tracing::warn!(%error, "not ready");
+        return not_ready("the state file was deleted or replaced: the log says more\n");
+    }
     match app.site.store.runs(1).await {
         Ok(_) => "ready\n".into_response(),
         Err(error) => {

@@ -95,6 +95,7 @@ impl RunError {
             Self::Invalid(_) | Self::Registry(_) | Self::Usage(_) => 2,
             Self::Refused(_) => 3,
             Self::Store(error) if error.kind == StoreErrorKind::Leased => 3,
+            Self::Store(error) if error.kind == StoreErrorKind::Exists => 2,
             Self::Store(_)
             | Self::Check(_)
             | Self::Interrupted

@@ -25,6 +25,8 @@ pub enum StoreErrorKind {
     Held,
     /// Somebody asks for no more removals. The message is who.
     Interrupted,
+    /// Its file was deleted or replaced while it was open.
+    Replaced,
     /// It is damaged, or something in it is not what its digest says.
     Corrupt,
     /// The disk is full.
@@ -33,6 +35,10 @@ pub enum StoreErrorKind {
     ReadOnly,
     /// A newer Tagwarden wrote it.
     NewerSchema,
+    /// There is a file where a backup was to be written.
+    Exists,
+    /// A backup could not be written or read back.
+    Backup,
     /// An abbreviated run id fits more than one run.
     Ambiguous,
     /// Something that should be in it is not.
@@ -53,10 +59,13 @@ impl StoreErrorKind {
             Self::Leased => "leased",
             Self::Held => "held",
             Self::Interrupted => "interrupted",
+            Self::Replaced => "replaced",
             Self::Corrupt => "corrupt",
             Self::Full => "full",
             Self::ReadOnly => "read-only",
             Self::NewerSchema => "newer-schema",
+            Self::Exists => "exists",
+            Self::Backup => "backup",
             Self::Ambiguous => "ambiguous",
             Self::Missing => "missing",
             Self::Rule => "rule",
@@ -72,10 +81,15 @@ impl StoreErrorKind {
             Self::Leased => "wait until it has ended",
             Self::Held => "`tagwarden holds` lists what is held",
             Self::Interrupted => "run again later",
+            Self::Replaced => {
+                "put the file back, or restart tagwarden to use what is there now; nothing is removed meanwhile"
+            }
             Self::Corrupt => "it was left as it is: put back a copy, or move it away to start with an empty one",
             Self::Full => "make room on that disk and try again",
             Self::ReadOnly => "make the file and its folder writable for this user",
             Self::NewerSchema => "use a Tagwarden at least as new as the one that wrote it",
+            Self::Exists => "name a file that does not exist: a backup overwrites nothing",
+            Self::Backup => "check the space and the rights there; nothing was left behind",
             Self::Ambiguous | Self::Missing => "`tagwarden runs` lists what there is",
             Self::Rule => "this is a fault in tagwarden; please report it",
             Self::Io => "the log of the system may say more",

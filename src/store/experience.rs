@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Store, StoreError, StoreErrorKind, stored};
-use crate::domain::{RegistryName, RemovalMethod};
+use crate::domain::{Endpoint, RegistryName, RemovalMethod};
 
 /// What an untag did to the manifest behind the tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -244,7 +244,7 @@ impl Store {
     }
 }
 
-/// The endpoint as the table has it: URLs write a slash at the end, inventories do not.
-fn key(endpoint: &str) -> &str {
-    endpoint.trim_end_matches('/')
+/// The endpoint in its normal form.
+fn key(endpoint: &str) -> String {
+    Endpoint::parse(endpoint).map_or_else(|| endpoint.to_owned(), |endpoint| endpoint.to_string())
 }

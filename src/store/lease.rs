@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::file::real_path;
 use super::{StoreError, StoreErrorKind, private};
 
 /// The right to change registries on behalf of a state. Given back when dropped, or by the kernel when the process ends,
@@ -19,9 +20,10 @@ impl Lease {
     /// Takes the lease of the state at that path. `holder` tells others who has it: what, who, where, since when.
     ///
     /// # Errors
-    /// When another process has it (the message quotes that holder), or the lock file cannot be used.
+    /// When another process has it (the message quotes that holder), the state has several names, or the lock file cannot
+    /// be used.
     pub fn take(state_path: &Path, holder: &str) -> Result<Self, StoreError> {
-        Self::take_file(&lock_path(state_path, ".lock"), state_path, holder)
+        Self::take_file(".lock", state_path, holder)
     }
 
     /// Takes the lease of the daemon: the right to go by the schedule of the state at that path. It is another one, so
@@ -30,7 +32,7 @@ impl Lease {
     /// # Errors
     /// As [`Lease::take`].
     pub fn take_daemon(state_path: &Path, holder: &str) -> Result<Self, StoreError> {
-        Self::take_file(&lock_path(state_path, ".daemon.lock"), state_path, holder)
+        Self::take_file(".daemon.lock", state_path, holder)
     }
 
     /// Who has the lease of the state at that path, in words, or `None`.
@@ -38,7 +40,7 @@ impl Lease {
     /// # Errors
     /// When the lock file cannot be used.
     pub fn holder(state_path: &Path) -> Result<Option<String>, StoreError> {
-        let path = lock_path(state_path, ".lock");
+        let path = lock_path(&real_path(state_path)?, ".lock");
         let unusable = |error: io::Error| {
             let what = format_args!("cannot use its lock file {}: {error}", path.display());
             StoreError::new(StoreErrorKind::Open, state_path, what)
@@ -56,12 +58,13 @@ impl Lease {
         }
     }
 
-    fn take_file(path: &Path, state_path: &Path, holder: &str) -> Result<Self, StoreError> {
+    fn take_file(ending: &str, state_path: &Path, holder: &str) -> Result<Self, StoreError> {
+        let path = lock_path(&real_path(state_path)?, ending);
         let unusable = |error: io::Error| {
             let what = format_args!("cannot use its lock file {}: {error}", path.display());
             StoreError::new(StoreErrorKind::Open, state_path, what)
         };
-        let mut file = private().read(true).write(true).create(true).truncate(false).open(path).map_err(unusable)?;
+        let mut file = private().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
         let mut probes = PROBES;
         loop {
             match file.try_lock() {
@@ -94,7 +97,7 @@ fn words(file: File) -> String {
     if read.is_ok() && !text.trim().is_empty() { text.trim().to_owned() } else { "another process".to_owned() }
 }
 
-/// A lock file beside a state: `<state>.lock`.
+/// A lock file beside a state's file: `<state>.lock`. All paths that lead to the file share it.
 fn lock_path(state_path: &Path, ending: &str) -> PathBuf {
     let mut name = state_path.as_os_str().to_owned();
     name.push(ending);

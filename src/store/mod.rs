@@ -6,11 +6,14 @@
 //! callers make at the same time share one.
 
 mod addresses;
+mod backup;
 mod cache;
 mod circumstances;
 mod columns;
+mod connection;
 mod error;
 mod experience;
+mod file;
 mod group;
 mod holds;
 mod interruptions;
@@ -37,10 +40,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::mpsc;
 
+use connection::{LastFault, Write};
+use file::FileId;
+
+pub use backup::Backup;
 pub use circumstances::Circumstances;
 pub use error::{StoreError, StoreErrorKind};
 pub use experience::{DeletionAnswer, Experience, REFUSAL_BELIEVED, UntagExperience};
@@ -65,6 +72,9 @@ const BUSY: Duration = Duration::from_secs(15);
 /// Up to this size the whole file is checked when it is opened; damage in larger ones shows when it is read.
 const CHECKED_WHOLE: u64 = 32 << 20;
 
+/// Bytes that the write-ahead log keeps on the disk once it was written into the file.
+const LOG_KEEPS: &str = "16777216";
+
 /// The state of one Tagwarden, open. Cheap to clone; all clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Store(Arc<Inner>);
@@ -72,6 +82,9 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    /// The file that was opened.
+    file: FileId,
+    faults: LastFault,
     /// Commits wait for the disk.
     durable: SqlitePool,
     /// Commits do not.
@@ -82,13 +95,6 @@ struct Inner {
     pending: Mutex<cache::Pending>,
     /// To the task that writes the journal for all.
     journal: mpsc::Sender<group::Waiting>,
-}
-
-/// A write under way.
-struct Write<'a> {
-    transaction: Transaction<'static, Sqlite>,
-    path: &'a Path,
-    _turn: tokio::sync::MutexGuard<'a, ()>,
 }
 
 impl Store {
@@ -110,17 +116,21 @@ impl Store {
         let options = SqliteConnectOptions::new().filename(path).foreign_keys(true).busy_timeout(BUSY);
         examine(path, size, &options).await?;
         // A container may have no folder for what is sorted meanwhile.
-        let options = adjust(options.journal_mode(SqliteJournalMode::Wal).pragma("temp_store", "memory"));
-        let pool = |size, synchronous| {
-            SqlitePoolOptions::new()
-                .max_connections(size)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .test_before_acquire(false)
-                .connect_lazy_with(options.clone().synchronous(synchronous))
-        };
+        let options = adjust(
+            options
+                .journal_mode(SqliteJournalMode::Wal)
+                .pragma("temp_store", "memory")
+                .pragma("journal_size_limit", LOG_KEEPS),
+        );
+        let file = FileId::at(path).map_err(|error| {
+            StoreError::new(StoreErrorKind::Open, path, format_args!("cannot find it again: {error}"))
+        })?;
+        let faults = LastFault::default();
+        let pool = |size, synchronous| connection::pool(size, options.clone().synchronous(synchronous), &faults);
         let store = Self(Arc::new_cyclic(|inner| Inner {
             path: path.to_owned(),
+            file,
+            faults: faults.clone(),
             durable: pool(1, SqliteSynchronous::Full),
             relaxed: pool(1, SqliteSynchronous::Normal),
             readers: pool(4, SqliteSynchronous::Normal),
@@ -129,6 +139,8 @@ impl Store {
             journal: group::start(inner.clone()),
         }));
         store.migrate().await?;
+        store.verify_file()?;
+        store.checkpoint().await;
         Ok(store)
     }
 
@@ -149,43 +161,54 @@ impl Store {
 
     /// Brings the tables up to date, in one transaction so that two processes can start at once.
     async fn migrate(&self) -> Result<(), StoreError> {
-        let mut write = self.write(&self.0.durable).await?;
-        let connection: &mut SqliteConnection = &mut write.transaction;
-        match MIGRATIONS.run_direct(None, connection, false).await {
-            Ok(()) => write.commit("bring its tables up to date").await,
+        let doing = "bring its tables up to date";
+        let fault = |error: sqlx::Error| self.fault(doing, &error);
+        let mut connection = self.0.durable.acquire().await.map_err(fault)?;
+        // Begun by `sqlx` itself, which lets each migration be a savepoint in it.
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
+        let inner: &mut SqliteConnection = &mut transaction;
+        match MIGRATIONS.run_direct(None, inner, false).await {
+            Ok(()) => transaction.commit().await.map_err(fault),
             Err(MigrateError::VersionMissing(version)) => {
                 let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
                 let what = format_args!("its tables are at version {version}, this Tagwarden knows {newest}");
                 Err(self.error(StoreErrorKind::NewerSchema, what))
             }
-            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
-                Err(self.fault("bring its tables up to date", &error))
-            }
-            Err(error) => {
-                Err(self.error(StoreErrorKind::Open, format_args!("cannot bring its tables up to date: {error}")))
-            }
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(fault(error)),
+            Err(error) => Err(self.error(StoreErrorKind::Open, format_args!("cannot {doing}: {error}"))),
         }
     }
 
     /// Begins a write that the disk has before it counts as done.
     async fn write_durably(&self) -> Result<Write<'_>, StoreError> {
-        self.write(&self.0.durable).await
+        Write::begin(self, &self.0.durable).await
     }
 
     /// Begins a write that a power cut may undo.
     async fn write_relaxed(&self) -> Result<Write<'_>, StoreError> {
-        self.write(&self.0.relaxed).await
+        Write::begin(self, &self.0.relaxed).await
     }
 
-    async fn write(&self, pool: &SqlitePool) -> Result<Write<'_>, StoreError> {
-        let turn = self.0.writing.lock().await;
-        let begun = pool.begin_with("BEGIN IMMEDIATE").await;
-        let transaction = begun.map_err(|error| self.fault("write to it", &error))?;
-        Ok(Write { transaction, path: &self.0.path, _turn: turn })
+    /// Copies what the write-ahead log holds into the file, as far as no reader needs the log, so that the file is never
+    /// without content for long. A failure loses nothing: the log keeps what was not copied.
+    async fn checkpoint(&self) {
+        let _turn = self.0.writing.lock().await;
+        if self.verify_file().is_err() {
+            return;
+        }
+        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&self.0.durable).await {
+            let error = self.fault("copy the write-ahead log into it", &error);
+            tracing::warn!(%error, kind = error.kind.label(), "the state's file lags behind its log");
+        }
     }
 
+    /// What SQLite said while something was done. No connection outlives it.
     fn fault(&self, doing: &str, error: &sqlx::Error) -> StoreError {
-        StoreError::of(&self.0.path, doing, error)
+        let error = StoreError::of(&self.0.path, doing, error);
+        if error.kind != StoreErrorKind::Rule {
+            self.0.faults.note();
+        }
+        error
     }
 
     fn error(&self, kind: StoreErrorKind, what: impl std::fmt::Display) -> StoreError {
@@ -198,13 +221,6 @@ impl Store {
         T::Err: std::fmt::Display,
     {
         text.parse().map_err(|error| self.error(StoreErrorKind::Corrupt, format_args!("it holds `{text}`: {error}")))
-    }
-}
-
-impl Write<'_> {
-    async fn commit(self, doing: &str) -> Result<(), StoreError> {
-        let path = self.path;
-        self.transaction.commit().await.map_err(|error| StoreError::of(path, doing, &error))
     }
 }
 
@@ -279,97 +295,4 @@ fn private() -> OpenOptions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_full_or_unwritable_disk_says_so_and_keeps_what_was_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tagwarden.db");
-        let run = |number| NewRun {
-            id: uuid::Uuid::from_u128(number),
-            kind: RunKind::Run,
-            mode: "enforce".into(),
-            started_at: Timestamp::UNIX_EPOCH,
-            by: "x".repeat(5000),
-            version: String::new(),
-            approved_by: None,
-            ticket: None,
-        };
-        let full = Store::open_with(&path, |options| options.pragma("max_page_count", "60")).await.unwrap();
-        let mut recorded = 0;
-        let error = loop {
-            match full.begin_run(&run(recorded)).await {
-                Ok(()) => recorded += 1,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.kind, StoreErrorKind::Full);
-        assert!(error.message.contains("make room"), "{error}");
-        assert_eq!(full.runs(1000).await.unwrap().len() as u128, recorded);
-
-        let unwritable = |options: SqliteConnectOptions| options.pragma("query_only", "on");
-        let error = Store::open_with(&path, unwritable).await.unwrap_err();
-        assert_eq!(error.kind, StoreErrorKind::ReadOnly, "{error}");
-        assert_eq!(Store::open(&path).await.unwrap().runs(1000).await.unwrap().len() as u128, recorded);
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_fails_every_entry_of_a_write_and_loses_none_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tagwarden.db");
-        let store = Store::open_with(&path, |options| options.pragma("max_page_count", "120")).await.unwrap();
-        let run = uuid::Uuid::from_u128(1);
-        let begun = NewRun {
-            id: run,
-            kind: RunKind::Run,
-            mode: "enforce".into(),
-            started_at: Timestamp::UNIX_EPOCH,
-            by: String::new(),
-            version: String::new(),
-            approved_by: None,
-            ticket: None,
-        };
-        store.begin_run(&begun).await.unwrap();
-        let bytes: Arc<[u8]> = b"{}".as_slice().into();
-        let manifest = crate::registry::RawManifest {
-            digest: crate::domain::Digest::of(&bytes),
-            media_type: "application/json".into(),
-            bytes,
-        };
-        let intent = |number: usize| crate::domain::Intent {
-            action: crate::domain::Action::Restore,
-            registry: "contoso".parse().unwrap(),
-            repository: "shop/api".parse().unwrap(),
-            tag: format!("t-{number}").parse().unwrap(),
-            digest: manifest.digest.clone(),
-            media_type: Arc::clone(&manifest.media_type),
-            policy: None,
-            endpoint: None,
-            date: None,
-            proof: "x".repeat(3000),
-        };
-        let write = async |number| (number, store.intend(run, &intent(number), &manifest, Timestamp::UNIX_EPOCH).await);
-        let (mut there, mut failed) = (Vec::new(), 0);
-        for start in (0..).step_by(16) {
-            for (number, written) in futures::future::join_all((start..start + 16).map(write)).await {
-                match written {
-                    Ok(_) => there.push(format!("t-{number}")),
-                    Err(error) => {
-                        assert_eq!(error.kind, StoreErrorKind::Full, "{error}");
-                        failed += 1;
-                    }
-                }
-            }
-            if failed > 0 {
-                break;
-            }
-        }
-        assert!(failed > 1, "those that shared the write failed together: {failed}");
-        let mut journaled: Vec<String> =
-            store.journal(run).await.unwrap().iter().map(|e| e.intent.tag.to_string()).collect();
-        journaled.sort();
-        there.sort();
-        assert_eq!(journaled, there);
-    }
-}
+mod tests;

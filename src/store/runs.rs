@@ -224,7 +224,9 @@ impl Store {
         if done.rows_affected() == 0 {
             return Err(self.error(StoreErrorKind::Missing, format_args!("cannot {doing}: it has no run {run}")));
         }
-        write.commit(doing).await
+        write.commit(doing).await?;
+        self.checkpoint().await;
+        Ok(())
     }
 
     /// The last runs, newest first.

@@ -28,6 +28,7 @@ mod real;
 mod removal;
 mod secrets;
 mod settings;
+mod state;
 mod tickets;
 
 /// A folder to work in, with a home of its own and nothing of this machine's environment.

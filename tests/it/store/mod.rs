@@ -1,14 +1,15 @@
 //! The state: what was acknowledged is there after any end, and what is damaged says so.
 
+mod file;
+mod sights;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan as _};
-use tagwarden::domain::{
-    Action, Digest, Gap, GapAt, Intent, Inventory, Moment, Outcome, Registry, RemovalMethod, Repository, Skip, Tag,
-};
+use tagwarden::domain::{Action, Digest, Intent, Outcome, RemovalMethod, Skip};
 use tagwarden::registry::{ContentCache as _, RawManifest};
 use tagwarden::store::{JournalEntry, JournalId, KeepSince, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
 use uuid::Uuid;
@@ -273,161 +274,6 @@ async fn damaged_content_is_never_given_out() {
     assert_eq!(store.manifest_of(&entry).await.unwrap_err().kind, StoreErrorKind::Corrupt);
     store.intend(run.id, &intent("c-2", &image), &image, noon()).await.unwrap();
     assert_eq!(store.manifest_of(&entry).await.unwrap(), image, "what was verified replaces what is damaged");
-}
-
-/// An inventory of one repository: tag, digest (by name) and whether it has a push time.
-fn inventory(tags: &[(&str, Option<&str>, bool)], complete: bool) -> Inventory {
-    let mut repository = Repository::empty("shop/api".parse().unwrap());
-    repository.tags = tags
-        .iter()
-        .map(|(name, digest, pushed)| Tag {
-            name: name.parse().unwrap(),
-            digest: digest.map(|text| Digest::of(text.as_bytes())),
-            pushed_at: pushed.then(|| noon().into()),
-            first_seen: None,
-            lock: None,
-        })
-        .collect();
-    if !complete {
-        repository.gaps.push(Gap { at: GapAt::TagList, kind: "http-500", message: "cut".into() });
-    }
-    Inventory {
-        registries: vec![Registry {
-            repositories: vec![repository],
-            ..Registry::empty("contoso".parse().unwrap(), "distribution")
-        }],
-    }
-}
-
-#[tokio::test]
-async fn tags_are_first_seen_when_they_appear_or_move() {
-    type Look<'a> = (&'a str, bool, &'a [(&'a str, Option<&'a str>, bool)], &'a [Option<&'a str>]);
-    let looks: [Look; 9] = [
-        // An incomplete list is no first look.
-        ("2026-11-01T00:00:00Z", false, &[("a", Some("1"), false)], &[None]),
-        ("2026-11-02T00:00:00Z", true, &[("a", Some("1"), false), ("b", Some("1"), false)], &[None, None]),
-        // `b` moved, `c` is new, `d` has a push time.
-        (
-            "2026-11-03T00:00:00Z",
-            true,
-            &[("a", Some("1"), false), ("b", Some("2"), false), ("c", Some("1"), false), ("d", Some("1"), true)],
-            &[None, Some("2026-11-03T00:00:00Z"), Some("2026-11-03T00:00:00Z"), None],
-        ),
-        // An incomplete list forgets no tag; an unread digest neither.
-        (
-            "2026-11-04T00:00:00Z",
-            false,
-            &[("b", None, false), ("e", Some("1"), false)],
-            &[None, Some("2026-11-04T00:00:00Z")],
-        ),
-        // The clock was set back: what is recorded stays.
-        (
-            "2026-01-01T00:00:00Z",
-            true,
-            &[("a", Some("1"), false), ("b", Some("2"), false), ("c", Some("1"), false), ("e", Some("1"), false)],
-            &[None, Some("2026-11-03T00:00:00Z"), Some("2026-11-03T00:00:00Z"), Some("2026-11-04T00:00:00Z")],
-        ),
-        // All but `a` are gone, and forgotten.
-        ("2026-11-06T00:00:00Z", true, &[("a", Some("1"), false)], &[None]),
-        (
-            "2026-11-07T00:00:00.000000001Z",
-            true,
-            &[("a", Some("3"), false), ("b", Some("2"), false)],
-            &[Some("2026-11-07T00:00:00.000000001Z"), Some("2026-11-07T00:00:00.000000001Z")],
-        ),
-        // A tag that moves back was not there since it was last at that digest.
-        (
-            "2026-11-08T00:00:00Z",
-            true,
-            &[("a", Some("1"), false), ("b", Some("2"), false)],
-            &[Some("2026-11-08T00:00:00Z"), Some("2026-11-07T00:00:00.000000001Z")],
-        ),
-        ("2026-11-09T00:00:00Z", true, &[], &[]),
-    ];
-    let (_folder, store) = fresh().await;
-    for (now, complete, tags, expected) in looks {
-        let mut inventory = inventory(tags, complete);
-        store.observe(&mut inventory, at(now)).await.unwrap();
-        let seen: Vec<_> = inventory.registries[0].repositories[0]
-            .tags
-            .iter()
-            .map(|tag| tag.first_seen.map(Moment::timestamp))
-            .collect();
-        assert_eq!(seen, expected.iter().map(|time| time.map(at)).collect::<Vec<_>>(), "at {now}");
-    }
-}
-
-#[tokio::test]
-async fn a_state_that_cannot_be_used_says_why_and_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    std::fs::write(path("text.db"), "these are minutes of a meeting").unwrap();
-    meddle_into(&path("other.db"), "CREATE TABLE songs (title TEXT)").await;
-    Store::open(&path("newer.db")).await.unwrap().close().await;
-    meddle(&path("newer.db"), "UPDATE _sqlx_migrations SET version = 998 + version").await;
-    Store::open(&path("damaged.db")).await.unwrap().close().await;
-    let mut bytes = std::fs::read(path("damaged.db")).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle..].fill(0xa5);
-    std::fs::write(path("damaged.db"), bytes).unwrap();
-
-    let cases = [
-        ("missing/tagwarden.db", StoreErrorKind::Open, "does not exist"),
-        ("text.db", StoreErrorKind::Corrupt, "no SQLite database"),
-        ("other.db", StoreErrorKind::Open, "none of Tagwarden's"),
-        ("newer.db", StoreErrorKind::NewerSchema, "version 999"),
-        ("damaged.db", StoreErrorKind::Corrupt, "damaged"),
-    ];
-    for (name, kind, says) in cases {
-        let before = std::fs::read(path(name)).ok();
-        let error = Store::open(&path(name)).await.unwrap_err();
-        assert_eq!(error.kind, kind, "{error}");
-        assert!(error.message.contains(says) && error.message.contains(name), "{error}");
-        assert!(std::fs::read(path(name)).ok() == before, "{name} was changed");
-    }
-}
-
-async fn meddle_into(path: &Path, statement: &'static str) {
-    std::fs::File::create(path).unwrap();
-    meddle(path, statement).await;
-}
-
-#[tokio::test]
-async fn two_processes_may_start_on_a_new_state_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tagwarden.db");
-    let opened = futures::future::join_all((0..6).map(|_| Store::open(&path))).await;
-    for (number, store) in opened.into_iter().enumerate() {
-        store.unwrap().begin_run(&new_run(number as u128, noon())).await.unwrap();
-    }
-    assert_eq!(Store::open(&path).await.unwrap().runs(100).await.unwrap().len(), 6);
-}
-
-#[cfg(unix)]
-#[tokio::test]
-async fn a_new_state_is_private() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let (_folder, store) = fresh().await;
-    let lease = Lease::take(store.path(), "me").unwrap();
-    for suffix in ["", "-wal", "-shm", ".lock"] {
-        let mode = std::fs::metadata(format!("{}{suffix}", store.path().display())).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{suffix}");
-    }
-    drop(lease);
-}
-
-#[test]
-fn one_process_at_a_time_has_the_lease() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = folder.path().join("tagwarden.db");
-    let lease = Lease::take(&state, "serve by tagwarden@node-1, pid 12, since 2026-11-23T03:00:00Z").unwrap();
-    let error = Lease::take(&state, "apply by alice@laptop").unwrap_err();
-    assert_eq!(error.kind, StoreErrorKind::Leased);
-    assert!(error.message.contains("in use by serve by tagwarden@node-1, pid 12"), "{error}");
-    drop(lease);
-    let _lease = Lease::take(&state, "apply").unwrap();
-    let error = Lease::take(&state, "x").unwrap_err();
-    assert!(error.message.contains("in use by apply;"), "nothing is left of the longer text: {error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -55,6 +55,7 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
         until: None,
         waiting: Patience::default().into(),
         refused: Refused::Wait,
+        clock_moved: None,
     };
     let orders = orders(&inventory)?;
     assert_eq!(orders.len(), REMOVALS);

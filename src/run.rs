@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::apply::{self, Applied, Clock, Deleted, Hands, Order, Proof, Target};
+use crate::apply::{self, Applied, Clock, Deleted, Hands, Target};
 use crate::config::{self, Settings};
 use crate::domain::{
     Action, Claims, CoverageBasis, Deletions, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle,
@@ -22,11 +22,12 @@ use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};
 use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
 use crate::report::{self, Basis, PlanDocument};
-use crate::store::{Circumstances, JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
+use crate::store::{Circumstances, Forgotten, JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
 
 mod ability;
 mod aftermath;
 mod approved;
+mod clock;
 mod compare;
 mod configurations;
 mod deletions;
@@ -53,6 +54,7 @@ mod turn;
 
 use ability::Purpose;
 pub use aftermath::Aftermath;
+pub use clock::{ClockCheck, Steady};
 pub use compare::Facts;
 use ended::{Refusals, ended};
 use evidence::Remember;
@@ -89,6 +91,7 @@ pub struct House {
     readers: BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
     patience: Patience,
     waiting: apply::Waiting,
+    steady: Option<Steady>,
     asked: Mutex<record::Asked>,
     pulse: Arc<pulse::Pulse>,
 }
@@ -106,6 +109,8 @@ pub struct Decision {
     pub plan: Arc<Plan>,
     /// Manifests that Tagwarden untagged and somebody else deleted since.
     pub collected: Vec<Untagged>,
+    /// Whether the time can be trusted by which it was decided.
+    pub clock: ClockCheck,
     /// All of it as people and scripts read it.
     pub document: PlanDocument,
 }
@@ -129,6 +134,8 @@ pub struct Ended {
     pub circumstances: Circumstances,
     /// How many removals wait for the turn of a policy with a schedule of its own.
     pub not_due: u64,
+    /// What was forgotten of old runs; `None` where that was not asked for or not possible.
+    pub forgotten: Option<Forgotten>,
     /// How it ended.
     pub outcome: RunOutcome,
     /// Who interrupted it, where it was not a signal to its process.
@@ -240,7 +247,8 @@ impl House {
             readers.insert(settings.name.clone(), registry::reader(settings.clone(), patience)?);
         }
         let (wait, waiting, asked, pulse) = (interruption::WAIT, patience.into(), Mutex::default(), Arc::default());
-        Ok(Self { settings, policies, store, by, clock, stop, wait, readers, patience, waiting, asked, pulse })
+        let steady = None;
+        Ok(Self { settings, policies, store, by, clock, stop, wait, readers, patience, waiting, steady, asked, pulse })
     }
 
     /// The same, with another way to wait for a registry while removing.
@@ -307,7 +315,9 @@ impl House {
         (due, purpose): (&Due, Purpose),
         progress: &dyn Progress,
     ) -> Result<Decision, RunError> {
-        let now = self.now();
+        // Once: everything is decided by this time, and nothing is compared with a later one.
+        let start = self.reading();
+        let now = start.wall;
         let evaluated_at = at.unwrap_or(now);
         let rules = due.of(self.rules());
         let readers: Vec<_> = self.readers.values().cloned().collect();
@@ -316,11 +326,13 @@ impl House {
         self.pulse.read(readers.iter().map(|reader| reader.settings().name.to_string()));
         let progress = pulse::Both { pulse: &self.pulse, other: progress };
         let mut inventory = registry::collect(&readers, scope, &considered.look_for, &self.store, &progress).await;
-        self.store.observe(&mut inventory, now).await?;
+        let read = self.check_clock(start, None, &mut inventory).await?;
+        self.observe(&mut inventory, scope, &read).await?;
         for registry in &mut inventory.registries {
             registry.refused = self.store.refused_tags(&registry.endpoint).await?;
         }
-        let remember = if *scope == Scope::All && at.is_none() { Remember::Yes } else { Remember::No };
+        let whole = *scope == Scope::All && at.is_none() && read.doubt.is_none() && read.differing.is_empty();
+        let remember = if whole { Remember::Yes } else { Remember::No };
         self.pulse.gather(self.settings.sources.len());
         self.note_tags(&inventory, now, remember).await;
         let claims = self.gather(now, evaluated_at, remember).await?;
@@ -328,6 +340,9 @@ impl House {
         let verdicts = self.evaluate(&rules, &mut inventory, &claims, evaluated_at).await;
         let mut deletions = considered.decide(&rules, &inventory, &claims, evaluated_at);
         self.ask_abilities(&mut inventory, &verdicts, &deletions, purpose).await?;
+        // Sources and abilities took their time, in which the clock may have been set.
+        let clock = self.check_clock(start, read.doubt, &mut inventory).await?;
+        Self::tell_clock(&clock, &inventory);
         deletions.refusals = engine::refuse_deletions(&rules, &inventory, &deletions);
         let plan = Plan { deletions, ..engine::plan(&rules, &inventory, &verdicts, evaluated_at) };
         let basis = if *scope == Scope::All { CoverageBasis::Whole } else { CoverageBasis::LastWholePlan };
@@ -363,7 +378,7 @@ impl House {
         });
         record::warn(&document);
         let collected = if *scope == Scope::All { considered.collected(&inventory) } else { Vec::new() };
-        Ok(Decision { inventory, claims, verdicts, plan, collected, document })
+        Ok(Decision { inventory, claims, verdicts, plan, collected, clock, document })
     }
 
     /// One dry run.
@@ -376,6 +391,7 @@ impl House {
         let walked = async {
             self.settle_if_alone().await?;
             let decision = self.decide(&Scope::All, at, progress).await?;
+            self.note_clock(run, &decision).await?;
             self.save(run, &decision.document).await?;
             Ok(ended(run, decision.document, Vec::new(), Vec::new(), Refusals::All))
         };
@@ -406,6 +422,10 @@ impl House {
             deletions::scope(&approved, &mut scope)?;
             let decide = self.decide_due(&scope, None, (&Due::All, Purpose::Enforce), progress);
             let decision = requests.name(self.unless(requests.stop.clone(), decide).await)?;
+            self.note_clock(run, &decision).await?;
+            if let Some(doubt) = &decision.clock.doubt {
+                return Err(RunError::Refused(report::clock_doubt(doubt)));
+            }
             let (orders, skipped) = approved::shrink(&approved, &removals, &decision, &earlier);
             approved::hold_to_limits(&orders, &decision, &self.rules())?;
             let (deletions, not_deleted) = deletions::shrink(&approved, &decision);
@@ -415,6 +435,8 @@ impl House {
             hands.until = self.until(approval.despite.as_deref());
             hands.stop = requests.stop.clone();
             self.pulse.work(pulse::Phase::Removing, orders.len() + deletions.len());
+            let watch = self.clock_watch(&decision);
+            hands.clock_moved = watch.as_ref().map(clock::ClockWatch::shared);
             let mut deleted = apply::note_deletions(&hands, not_deleted).await?;
             deleted.extend(apply::delete(&hands, deletions).await?);
             let mut applied = apply::note_all(&hands, skipped).await?;
@@ -422,6 +444,7 @@ impl House {
             applied.sort_by_cached_key(|applied| name(&applied.removal));
             let aftermath = self.aftermath(&decision, &applied).await;
             let evidence_missing = decision.document.evidence_missing();
+            let by_clock = decision.document.is_refused_by_clock();
             let mut ended =
                 Ended { aftermath, circumstances, ..ended(run, approved, applied, deleted, Refusals::OfEverything) };
             if ended.outcome == RunOutcome::Done && evidence_missing {
@@ -430,6 +453,10 @@ impl House {
             if lacks_rights {
                 ended.outcome = ended.outcome.min(RunOutcome::Refused);
             }
+            if by_clock && ended.outcome != RunOutcome::Interrupted {
+                ended.outcome = RunOutcome::Refused;
+            }
+            let ended = clock::refuse_by_clock(ended, watch.as_ref());
             Ok(self.name_interrupter(&requests, ended).await)
         };
         self.finish(run, walked.await).await
@@ -475,7 +502,8 @@ impl House {
         }
         let (store, clock, stop) = (self.store.clone(), Arc::clone(&self.clock), self.stop.clone());
         let waiting = self.waiting.clone();
-        Ok(Hands { store, run, targets, clock, stop, until: None, waiting, refused: apply::Refused::Try })
+        let refused = apply::Refused::Try;
+        Ok(Hands { store, run, targets, clock, stop, until: None, waiting, refused, clock_moved: None })
     }
 
     /// What was removed by earlier applications of a plan, by name and with the run.
@@ -551,19 +579,6 @@ impl House {
         let end = RunEnd { ended_at: self.now(), outcome: outcome.to_owned(), exit_code, summary, error };
         Ok(self.store.finish_run(run, &end).await?)
     }
-}
-
-/// The removals that may really be done: all their policies enforce, and no refusal covers them.
-fn enforceable(decision: &Decision) -> Vec<Order> {
-    let views = decision.document.removals.iter();
-    let fit = decision
-        .plan
-        .removals
-        .iter()
-        .zip(views)
-        .filter(|(removal, view)| removal.enforce && decision.document.refused(view).is_none());
-    let proof = || Proof::Decided(Arc::clone(&decision.verdicts));
-    fit.map(|(removal, _)| Order { removal: Arc::clone(removal), proof: proof() }).collect()
 }
 
 fn name(removal: &crate::domain::Removal) -> String {

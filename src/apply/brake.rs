@@ -61,7 +61,11 @@ impl Brake {
             Some(why) => Some(Skip::Stopped(why.clone())),
             None if *hands.stop.borrow() => Some(Skip::Interrupted),
             None => {
-                let over = hands.until.as_ref().filter(|until| (hands.clock)() >= until.at)?;
+                let now = (hands.clock)();
+                if let Some(why) = hands.clock_moved.as_ref().and_then(|moved| moved(now)) {
+                    return Some(Skip::Refused(why));
+                }
+                let over = hands.until.as_ref().filter(|until| now >= until.at)?;
                 Some(Skip::Blocked(over.why.clone()))
             }
         }

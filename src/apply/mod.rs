@@ -81,6 +81,8 @@ pub struct Hands {
     pub waiting: Waiting,
     /// Whether tags that a registry refused to remove wait for their next try.
     pub refused: Refused,
+    /// Says why the time cannot be trusted any more at that time: then none may begin, either.
+    pub clock_moved: Option<ClockMoved>,
 }
 
 /// What happens to tags that a registry refused to remove in earlier runs.
@@ -109,6 +111,9 @@ impl Hands {
         }
     }
 }
+
+/// Returns why the wall clock cannot be trusted any more, given the time that it shows.
+pub type ClockMoved = Arc<dyn Fn(Timestamp) -> Option<String> + Send + Sync>;
 
 /// The end of the time in which removals may be made.
 #[derive(Debug, Clone, PartialEq, Eq)]

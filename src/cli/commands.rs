@@ -19,8 +19,9 @@ use crate::apply::{Clock, Outlook};
 use crate::config::{self, Settings};
 use crate::demo::Demo;
 use crate::policy_file::{self, PolicySet};
+use crate::registry;
 use crate::report::{self, Format, PlanDocument};
-use crate::run::{self, Approval, Ended, House, RunError, ToRestore, Turn};
+use crate::run::{self, Approval, Ended, House, RunError, Steady, ToRestore, Turn};
 use crate::store::RunKind;
 
 /// Runs one command and gives its exit code.
@@ -78,6 +79,11 @@ pub(super) fn clock() -> Clock {
     Arc::new(Timestamp::now)
 }
 
+/// The time that nobody can set.
+pub(super) fn steady() -> Steady {
+    Arc::new(registry::steady)
+}
+
 #[expect(clippy::disallowed_methods, reason = "a way in: settings come from the file and the environment")]
 pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -103,7 +109,7 @@ fn load(config: Option<&Path>) -> Result<(Settings, PolicySet), RunError> {
 }
 
 async fn open_loaded(loaded: (Settings, PolicySet)) -> Result<House, RunError> {
-    House::open(loaded, by(), clock(), stop()).await
+    Ok(House::open(loaded, by(), clock(), stop()).await?.with_steady(steady()))
 }
 
 /// Becomes true at the first SIGINT or SIGTERM; the removal in flight is finished, no other begins.

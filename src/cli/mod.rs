@@ -85,7 +85,7 @@ enum Command {
     Notify(NotifyArgs),
     /// Ask the daemon on this machine whether it is well: exit code 0 or 1
     Health(HealthArgs),
-    /// Back up the state
+    /// Back up the state, or tell it that the clock is right
     State(StateArgs),
     /// Print the JSON schema of policy files
     Schema(policy_work::SchemaArgs),
@@ -262,6 +262,12 @@ enum StateCommand {
     Backup {
         /// The file to write; it must not exist
         file: PathBuf,
+    },
+    /// Trust the present time although the state has recorded a later one
+    AcceptClock {
+        /// Why the recorded time is wrong, for the record
+        #[arg(long, value_name = "TEXT", value_parser = reason)]
+        reason: String,
     },
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::sync::{mpsc, watch};
 
-use super::commands::{by, clock, environment, stop_saying};
+use super::commands::{by, clock, environment, steady, stop_saying};
 use super::output::say;
 use crate::config;
 use crate::daemon::{Daemon, DaemonError, Events, Start, heartbeat};
@@ -19,7 +19,16 @@ pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
     hang_ups(ask)?;
     let file = config::find(config)?;
     let (by, environment, clock) = (by(), environment().collect(), clock());
-    let daemon = match Daemon::open(Start { file, environment, by, clock, patience: Patience::default() }).await {
+    let daemon = match Daemon::open(Start {
+        file,
+        environment,
+        by,
+        clock,
+        steady: Some(steady()),
+        patience: Patience::default(),
+    })
+    .await
+    {
         Ok(daemon) => daemon,
         Err(DaemonError::Run(error)) => return Err(error),
         Err(error @ DaemonError::Listen { .. }) => {

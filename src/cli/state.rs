@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::commands::environment;
+use super::commands::{by, clock, environment};
 use super::output::say;
 use super::{StateArgs, StateCommand};
 use crate::config;
@@ -10,12 +10,15 @@ use crate::report;
 use crate::run::RunError;
 use crate::store::{Backup, Store};
 
-/// Backs up the state. Only `state` is read of the settings: a backup is wanted most when something else is wrong.
+/// Backs up the state or corrects what it knows of the time. Only `state` is read of the settings: a backup is wanted most when something else is wrong.
 pub(super) async fn state(config: Option<&Path>, args: &StateArgs) -> Result<u8, RunError> {
     let settings = config::find(config)?;
     let environment: Vec<(String, String)> = environment().collect();
     let state = config::state_path(&settings, &environment)?;
-    let StateCommand::Backup { file } = &args.command;
+    let file = match &args.command {
+        StateCommand::Backup { file } => file,
+        StateCommand::AcceptClock { reason } => return accept_clock(&state, reason).await,
+    };
     let Backup { bytes, runs, entries } = Store::back_up(&state, file).await?;
     say(&format!(
         "backed up {} to {}: {}, {}, {}",
@@ -25,5 +28,22 @@ pub(super) async fn state(config: Option<&Path>, args: &StateArgs) -> Result<u8,
         if entries == 1 { "1 journal entry".to_owned() } else { format!("{} journal entries", report::count(entries)) },
         report::bytes(bytes),
     ));
+    Ok(0)
+}
+
+/// Takes the present time for right.
+async fn accept_clock(state: &Path, reason: &str) -> Result<u8, RunError> {
+    if !state.exists() {
+        return Err(RunError::Usage(format!("there is no state at {}", state.display())));
+    }
+    let (store, now) = (Store::open(state).await?, clock()());
+    let before = store.newest_time().await?;
+    store.accept_time(now, &by(), reason).await?;
+    let later = before.confirmed.max(before.recorded).filter(|time| *time > now);
+    say(&match later {
+        Some(later) => format!("from now on, {now} counts as the newest time instead of {later}"),
+        None => format!("the state knows no time after {now}; nothing was to be corrected"),
+    });
+    store.close().await;
     Ok(0)
 }

@@ -60,7 +60,7 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut Reading) -> Option<Regis
     let can_untag = fields
         .get("can_untag")
         .map_or(Some(CanUntag::Unknown), |node| read::choice("can_untag", node, &CAN_UNTAG, &mut reading.problems));
-    let accepts_retention = fields.get("accept").map_or(Some(false), |node| accepts_retention(node, kind, reading));
+    let accepted = fields.get("accept").map_or(Some(Accepted::default()), |node| accepted(node, kind, reading));
     let exact_bytes = fields.get("bytes").map_or(Some(false), |node| exact_bytes(node, kind, reading));
     let rates = fields.get("rates").map_or(Some(Rates::default()), |node| rates(node, reading));
     let concurrency = match fields.get("concurrency") {
@@ -118,7 +118,8 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut Reading) -> Option<Regis
         repositories: repositories?,
         rates: rates?,
         resource,
-        accepts_retention: accepts_retention?,
+        accepts_retention: accepted?.retention,
+        accepts_no_date: accepted?.no_date,
         exact_bytes: exact_bytes?,
     })
 }
@@ -149,22 +150,36 @@ fn removal(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -> Op
     Some(removal)
 }
 
-/// What a person accepts by name although it could make an undo impossible.
-fn accepts_retention(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -> Option<bool> {
-    const KNOWN: [&str; 1] = ["untagged-retention"];
+/// What a person accepts of a registry by name, each of which would otherwise be a refusal.
+#[derive(Debug, Clone, Copy, Default)]
+struct Accepted {
+    /// `untagged-retention`: an undo may become impossible.
+    retention: bool,
+    /// `no-date`: nothing but this machine confirms its clock.
+    no_date: bool,
+}
+
+fn accepted(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -> Option<Accepted> {
+    const KNOWN: [&str; 2] = ["no-date", "untagged-retention"];
     let (texts, mut sound) = read::texts("accept", node, &mut reading.problems)?;
+    let mut accepted = Accepted::default();
     for (text, at) in texts {
-        if !KNOWN.contains(&&*text) {
-            let (message, help) = read::unknown("entry of `accept`", &text, "", &KNOWN);
-            reading.problems.add(&at, message).help(help);
-            sound = false;
-        } else if kind == Some(RegistryKind::Distribution) {
-            let problem = format!("`{text}` can only be accepted of Azure Container Registries");
-            reading.problems.add(&at, problem).help("leave `accept` out");
-            sound = false;
+        match &*text {
+            "no-date" => accepted.no_date = true,
+            "untagged-retention" if kind == Some(RegistryKind::Distribution) => {
+                let problem = format!("`{text}` can only be accepted of Azure Container Registries");
+                reading.problems.add(&at, problem).help("leave `accept` out");
+                sound = false;
+            }
+            "untagged-retention" => accepted.retention = true,
+            _ => {
+                let (message, help) = read::unknown("entry of `accept`", &text, "", &KNOWN);
+                reading.problems.add(&at, message).help(help);
+                sound = false;
+            }
         }
     }
-    sound.then_some(true)
+    sound.then_some(accepted)
 }
 
 /// Whether bytes are to be exact, at the price of pulling every manifest once.

@@ -62,6 +62,10 @@ fn registry(settings: &RegistrySettings) -> Value {
     if settings.can_untag != CanUntag::Unknown {
         revision["can_untag"] = json!(settings.can_untag.label());
     }
+    // Only where it is so: a plan of an earlier version stays valid.
+    if settings.accepts_no_date {
+        revision["accepts_no_date"] = true.into();
+    }
     revision
 }
 

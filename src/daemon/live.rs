@@ -19,7 +19,7 @@ use crate::config::Mode;
 use crate::http::{self, Board, Doing, PolicyProblem, Site};
 use crate::notify::{self, Notifier, RunNews};
 use crate::run::{Due, Ended, House, RunError, Turn};
-use crate::store::{KeepSince, Lease, RunKind, Store, StoreError, StoreErrorKind};
+use crate::store::{Lease, RunKind, Store, StoreError, StoreErrorKind};
 
 /// Whoever edits files changes several within so much time.
 const QUIET: Duration = Duration::from_millis(300);
@@ -53,8 +53,8 @@ struct Living {
     told_to_wait: bool,
     /// What was told of the folder of approved plans, where it cannot be read.
     told_of_folder: Option<String>,
+    /// When old records were last forgotten.
     pruned_at: Option<Timestamp>,
-    tidy: bool,
     changed: mpsc::Sender<()>,
     watch: Option<Watch>,
     notifier: Notifier,
@@ -110,7 +110,6 @@ impl Daemon {
             told_to_wait: false,
             told_of_folder: None,
             pruned_at: None,
-            tidy: false,
             changed,
             watch: None,
             notifier,
@@ -221,7 +220,12 @@ impl Living {
     fn house(&self) -> Result<House, RunError> {
         let loaded = (self.rules.with_present_secrets(&self.start.environment), self.rules.policies.clone());
         let Start { by, clock, patience, .. } = &self.start;
-        House::with(loaded, self.store.clone(), by.clone(), Arc::clone(clock), self.stop.clone(), *patience)
+        let store = self.store.clone();
+        let house = House::with(loaded, store, by.clone(), Arc::clone(clock), self.stop.clone(), *patience)?;
+        Ok(match &self.start.steady {
+            Some(steady) => house.with_steady(Arc::clone(steady)),
+            None => house,
+        })
     }
 
     /// A minute has passed.
@@ -235,7 +239,6 @@ impl Living {
             return;
         }
         let now = self.now();
-        self.prune(now).await;
         let due = due(&self.table, &self.handled, now);
         let removes =
             self.rules.settings.mode == Mode::Enforce && self.rules.settings.schedule.blocked_by(now).is_none();
@@ -262,7 +265,7 @@ impl Living {
         let what = self.table.words(&due.policies);
         let all = due.policies.len() == self.table.policies;
         let policies = if all { Due::All } else { Due::Only(due.policies) };
-        self.run(now, what, Turn { due: policies, despite: None, lease, tidy: self.tidy });
+        self.run(now, what, Turn { due: policies, despite: None, lease, tidy: self.forgets(now) });
     }
 
     /// Applies what lies in the folder of approved plans and is not applied yet. Gives whether there is such a plan.
@@ -371,7 +374,6 @@ impl Living {
     fn run(&mut self, now: Timestamp, what: String, turn: Turn) {
         match self.house() {
             Ok(house) => {
-                self.tidy = false;
                 tracing::debug!(what, "a run begins");
                 let task = tokio::spawn(async move { vec![house.run_turn(turn, &()).await] });
                 self.running = Some(Running { kind: RunKind::Run, task, began_at: now, what });
@@ -403,6 +405,7 @@ impl Living {
         let now = self.now();
         for came in all {
             match came {
+                Ok(ended) if ended.forgotten.is_some() => self.pruned_at = Some(now),
                 Ok(_) => {}
                 Err(error @ (RunError::Interrupted | RunError::InterruptedBy(_))) => {
                     tracing::info!("run ended: {error}")
@@ -419,21 +422,10 @@ impl Living {
         }
     }
 
-    /// Once a day, forgets what has been kept for long enough.
-    async fn prune(&mut self, now: Timestamp) {
+    /// Whether the next run forgets what was kept for long enough: once a day, and by a time that the run finds confirmed.
+    fn forgets(&self, now: Timestamp) -> bool {
         let fresh = |at: Timestamp| at <= now && now.duration_since(at).as_hours() < 24;
-        if self.pruned_at.is_some_and(fresh) || self.unready.is_some() {
-            return;
-        }
-        let records = self.rules.settings.records;
-        let before = |keep: Duration| now.checked_sub(keep).unwrap_or(Timestamp::MIN);
-        match self.store.prune(KeepSince { runs: before(records.keep), plans: before(records.plans) }).await {
-            Ok(()) => {
-                self.pruned_at = Some(now);
-                self.tidy = true;
-            }
-            Err(error) => self.cannot_write(&error),
-        }
+        !self.pruned_at.is_some_and(fresh)
     }
 
     /// Ends the alarm of a failed reload once its files are valid again. They are taken up when a person asks again.

@@ -26,7 +26,7 @@ use crate::domain::{Policy, PolicyMode, PolicyName};
 use crate::http::{Board, Doing, NextRun, PolicyState, Status};
 use crate::policy_file::PolicySet;
 use crate::registry::Patience;
-use crate::run::RunError;
+use crate::run::{RunError, Steady};
 use crate::store::{Lease, Store};
 
 pub use due::{Coming, DueNow, Line, Note, Timetable, due, timetable};
@@ -43,6 +43,8 @@ pub struct Start {
     pub by: String,
     /// The time.
     pub clock: Clock,
+    /// The time that nobody can set; without it the wall clock counts as never set.
+    pub steady: Option<Steady>,
     /// How long registries that fail are borne with.
     pub patience: Patience,
 }

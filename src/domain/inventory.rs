@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Digest, Hosts, KnownFrom, Moment, Original, Particulars, Product, RefusedTag, RegistryName, RemovalAbility,
-    RemovalObstacle, RepositoryName, TagName,
+    ClockDoubt, Digest, Hosts, KnownFrom, Moment, Original, Particulars, Product, RefusedTag, RegistryName,
+    RemovalAbility, RemovalObstacle, RepositoryName, TagName,
 };
 
 /// Everything that was read from the registries, sorted by name at every level.
@@ -52,8 +52,10 @@ pub struct Registry {
     pub particulars: Option<Particulars>,
     /// Whether the settings accept that the registry deletes untagged manifests sooner than the undo window ends.
     pub accepts_retention: bool,
-    /// How much the registry's clock is ahead of ours; nothing where it did not say.
+    /// How much the registry's clock is ahead of the time by which the run decides; `None` where it did not say.
     pub clock_ahead: Option<SignedDuration>,
+    /// Why that time cannot be trusted here, whatever the registry's own clock says.
+    pub clock_doubt: Option<ClockDoubt>,
     /// Whether every manifest was listed, tagged or not: only then can it be known that no index holds one.
     pub lists_untagged: bool,
     /// Tags that it refused to remove in earlier runs, by repository and name.
@@ -348,6 +350,7 @@ impl Registry {
             particulars: None,
             accepts_retention: false,
             clock_ahead: None,
+            clock_doubt: None,
             lists_untagged: false,
             refused: Vec::new(),
             repositories: Vec::new(),

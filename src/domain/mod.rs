@@ -4,10 +4,12 @@
 
 mod ability;
 mod claim;
+mod clock;
 mod coverage;
 mod cron;
 mod deletion;
 mod digest;
+mod endpoint;
 mod hold;
 mod hosts;
 mod inventory;
@@ -28,6 +30,7 @@ mod verdict;
 
 pub use ability::{KnownFrom, Product, RemovalAbility, RemovalObstacle, UntagEffect};
 pub use claim::{Claim, Claims, Holder, Naming, Release, ReleaseStatus, SourceAnswer, SourceState};
+pub use clock::{ClockDoubt, ClockReading};
 pub use coverage::{
     AllowUnmatched, Coverage, CoverageBasis, RuleEffect, RuleHint, RuleHistory, RuleId, RuleKey, Slip, Unmatched,
     UnmatchedSince,
@@ -35,6 +38,7 @@ pub use coverage::{
 pub use cron::{Cron, InvalidCron};
 pub use deletion::{Along, Deletion, Deletions, Freed, Role, Stay, TakenTag, Untagged};
 pub use digest::{Digest, InvalidDigest};
+pub use endpoint::Endpoint;
 pub use hold::{Held, HeldBy, Hold, HoldOrigin};
 pub use hosts::{Hosts, azure_registry};
 pub use inventory::{

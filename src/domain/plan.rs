@@ -1,8 +1,8 @@
 //! What a run would remove, and what forbids it.
 
 use super::{
-    Coverage, Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName, RegistryName, RemovalMethod,
-    RemovalObstacle, RepositoryName, SourceName, TagAt, TagName, Unmatched,
+    ClockDoubt, Coverage, Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName, RegistryName,
+    RemovalMethod, RemovalObstacle, RepositoryName, SourceName, TagAt, TagName, Unmatched,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,6 +123,8 @@ pub enum RefusalReason {
     },
     /// A rule that might have protected it matches nothing.
     ProtectsNothing(Box<Unmatched>),
+    /// The time by which the run decides cannot be trusted.
+    ClockDoubt(ClockDoubt),
 }
 
 /// A record that names a tag and a digest, where the tag no longer is at that digest.
@@ -199,7 +201,7 @@ impl RefusalReason {
             Self::Impossible(_) => "removal-impossible",
             Self::Retention { .. } => "untagged-retention",
             Self::ParticularsUnread => "registry-settings-unread",
-            Self::Clock { .. } => "clock",
+            Self::Clock { .. } | Self::ClockDoubt(_) => "clock",
             Self::ProtectsNothing(_) => "protects-nothing",
         }
     }

@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::clocks_differ;
 use super::companion::companion_subject;
 use super::plan::{first_repository, policies};
 use crate::domain::{
     AfterDays, Deletions, GapAt, Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, Registry,
     RegistryName, Removal, RemovalAbility, RemovalMethod, RepositoryName, Rules, Scope, TagVerdict,
 };
-
-/// By how much a registry's clock may differ from ours before ages by its times mean nothing.
-const CLOCKS_MAY_DIFFER: Duration = Duration::from_mins(2);
 
 /// Removals, in all and those that would be enforced.
 #[derive(Clone, Copy, Default)]
@@ -182,15 +180,14 @@ fn against(registry: &Registry, undo_window: Duration) -> impl Iterator<Item = R
         RemovalAbility::Able | RemovalAbility::Unknown | RemovalAbility::NotAsked => None,
     };
     let unread = registry.gaps.iter().any(|gap| gap.at == GapAt::Particulars);
-    let ahead = registry.clock_ahead.filter(|ahead| ahead.unsigned_abs() > CLOCKS_MAY_DIFFER);
-    [
-        impossible,
-        retention(registry, undo_window),
-        unread.then_some(RefusalReason::ParticularsUnread),
-        ahead.map(|ahead| RefusalReason::Clock { ahead_seconds: ahead.as_secs() }),
-    ]
-    .into_iter()
-    .flatten()
+    let ahead = registry.clock_ahead.filter(|ahead| clocks_differ(*ahead));
+    let clock = match (registry.clock_doubt, ahead) {
+        (Some(doubt), _) => Some(RefusalReason::ClockDoubt(doubt)),
+        (None, ahead) => ahead.map(|ahead| RefusalReason::Clock { ahead_seconds: ahead.as_secs() }),
+    };
+    [impossible, retention(registry, undo_window), unread.then_some(RefusalReason::ParticularsUnread), clock]
+        .into_iter()
+        .flatten()
 }
 
 /// Whether the registry deletes what is untagged before the undo window ends. Its policy passes over some manifests

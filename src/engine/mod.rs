@@ -10,6 +10,7 @@
 mod bucket;
 mod check;
 mod claims;
+mod clock;
 mod companion;
 mod coverage;
 mod date;
@@ -34,6 +35,7 @@ mod version;
 mod weighing;
 
 pub use check::{Finding, check, check_deletions};
+pub use clock::{clock_doubt, clocks_differ};
 pub use companion::companion_subject;
 pub use coverage::coverage;
 pub use date::date;

@@ -12,7 +12,7 @@ use super::contents::{Reading, ReferrersApi};
 use super::http::{Redirects, RegistryHttp};
 use super::{
     Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings, Requests,
-    paging, product, pull,
+    ServerTime, paging, product, pull,
 };
 use crate::domain::{
     Digest, Gap, GapAt, InvalidName, ManifestNow, Product, Repository, RepositoryName, Tag, TagName, TagNow,
@@ -109,6 +109,10 @@ impl RegistryReader for DistributionReader {
 
     fn requests(&self) -> Requests {
         self.http.requests()
+    }
+
+    fn clock(&self) -> Option<ServerTime> {
+        self.http.clock()
     }
 
     async fn catalogue(&self) -> Result<Catalogue, RegistryError> {

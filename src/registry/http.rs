@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use futures::{StreamExt as _, stream};
 use http::StatusCode;
 use http::header::{HeaderValue, LOCATION};
-use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use url::Url;
 
 use super::acr::AcrSignIn;
 use super::auth::{Grant, SignIn};
-use super::{Rates, RegistryError, RegistryErrorKind, RegistryKind, RegistrySettings, Requests};
+use super::{Rates, RegistryError, RegistryErrorKind, RegistryKind, RegistrySettings, Requests, ServerTime};
 use crate::domain::RepositoryName;
 use crate::transport::{Answer, Ask, ERROR_LIMIT, Operation, Patience, Peer, Repeat, Reservation, Transport};
 
@@ -194,8 +193,8 @@ impl RegistryHttp {
         }
     }
 
-    /// The time by the registry's own clock, as far as it told it.
-    pub(super) fn clock(&self) -> Option<Timestamp> {
+    /// The present time by the registry's own clock; `None` where no answer told it.
+    pub(super) fn clock(&self) -> Option<ServerTime> {
         self.transport.clock()
     }
 

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::azure;
@@ -34,7 +33,7 @@ use crate::domain::{
 };
 
 pub use crate::transport::{
-    Patience, Rates, RequestError as RegistryError, RequestErrorKind as RegistryErrorKind, Requests,
+    Patience, Rates, RequestError as RegistryError, RequestErrorKind as RegistryErrorKind, Requests, ServerTime, steady,
 };
 pub use acr::{AcrReader, AcrWriter};
 pub use collect::{Progress, Scope, collect, hosts, reader, writer};
@@ -79,6 +78,8 @@ pub struct RegistrySettings {
     pub resource: Option<azure::RegistryResource>,
     /// Whether the registry may delete untagged manifests sooner than the undo window ends.
     pub accepts_retention: bool,
+    /// Whether tags may be removed although the registry does not tell its time and no other confirms this machine's.
+    pub accepts_no_date: bool,
     /// Whether manifests that a list tells enough of are pulled all the same, for the bytes of their layers. Only where
     /// a dialect has such lists; the others always pull.
     pub exact_bytes: bool,
@@ -110,6 +111,7 @@ impl RegistrySettings {
             rates: Rates::default(),
             resource: None,
             accepts_retention: false,
+            accepts_no_date: false,
             exact_bytes: false,
         }
     }
@@ -356,8 +358,8 @@ pub trait RegistryReader: Send + Sync {
         Ok(None)
     }
 
-    /// The time by the registry's own clock, as far as it told it in an answer; nothing where its clock does not matter.
-    fn clock(&self) -> Option<Timestamp> {
+    /// The present time by the registry's own clock; `None` where no answer told it.
+    fn clock(&self) -> Option<ServerTime> {
         None
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::attention::attention;
 use super::document::{
@@ -17,7 +17,10 @@ use super::listing::{Listing, Make};
 use super::particulars::{ParticularsView, undo_seconds, verify};
 use super::reason::ReasonView;
 use super::storage::{label, storage};
-use super::{DeletionsView, FindingView, HoldView, UnmatchedView, ability, notes, obstacle, refusal_message, seal};
+use super::{
+    DeletionsView, FindingView, HoldView, UnmatchedView, ability, clock_difference, clock_doubt, notes, obstacle,
+    refusal_message, seal,
+};
 use crate::domain::{
     Bytes, Claims, Date, Drift, Gap, Hold, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, Refusal,
     Registry, Removal, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer,
@@ -223,12 +226,26 @@ fn registry(registry: &Registry, undo_window: Duration) -> RegistryView {
         notes: notes(registry),
         particulars: registry.particulars.as_ref().map(ParticularsView::from),
         accepted: registry.accepts_retention.then(|| "untagged-retention".to_owned()).into_iter().collect(),
-        clock_ahead_seconds: registry.clock_ahead.map(|ahead| ahead.as_secs()),
+        clock_ahead_seconds: registry.clock_ahead.map(ahead_seconds),
+        clock: clock(registry),
         undo_seconds: undo_seconds(registry, undo_window),
         repositories: registry.repositories.len() as u64,
         tags: registry.repositories.iter().map(|repository| repository.tags.len() as u64).sum(),
         gaps: own.chain(inner).collect(),
     }
+}
+
+/// By how many seconds a clock is ahead. Less than ten is how long answers take, and says nothing.
+fn ahead_seconds(ahead: SignedDuration) -> i64 {
+    let seconds = ahead.as_secs();
+    if seconds.abs() < 10 { 0 } else { seconds }
+}
+
+/// What is wrong with the time, for a registry that was read.
+fn clock(registry: &Registry) -> Option<String> {
+    let differs = registry.clock_ahead.filter(|ahead| engine::clocks_differ(*ahead));
+    let doubt = registry.clock_doubt.filter(|_| !registry.repositories.is_empty());
+    doubt.as_ref().map(clock_doubt).or_else(|| differs.map(|ahead| clock_difference(ahead.as_secs())))
 }
 
 fn refused_there((repository, why): (&RepositoryName, &RemovalObstacle)) -> ObstacleView {

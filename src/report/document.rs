@@ -116,6 +116,9 @@ pub struct RegistryView {
     pub accepted: Vec<String>,
     /// By how many seconds its clock is ahead of ours; nothing where it did not say.
     pub clock_ahead_seconds: Option<i64>,
+    /// Why the time by which was decided cannot be trusted there, in words; then nothing is removed or recorded there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<String>,
     /// For how many seconds an untag there can surely be undone; nothing where that is not known.
     pub undo_seconds: Option<u64>,
     /// How many repositories were read.
@@ -348,6 +351,13 @@ impl PlanDocument {
     pub fn evidence_missing(&self) -> bool {
         self.sources.iter().any(|source| source.state == "failed")
             || self.registries.iter().any(|registry| !registry.gaps.is_empty())
+    }
+
+    /// Returns whether something that would be enforced is refused because the time cannot be trusted.
+    #[must_use]
+    pub fn is_refused_by_clock(&self) -> bool {
+        let all = self.refusals.iter().chain(&self.deletions.refusals);
+        all.into_iter().any(|refusal| refusal.binding && refusal.kind == "clock")
     }
 }
 

@@ -73,7 +73,7 @@ pub use text::{sources_text, text};
 pub use timeline::{TimelineCut, TimelineGroup, TimelineTag, TimelineView, recorded_timeline, timeline, timeline_text};
 pub use unmatched::UnmatchedView;
 pub use weighed::{CutView, OutlookView, PolicyWeighedView, RuleWeighedView, WeighedView, weighed};
-pub use words::{age, bytes, clip, count, counted, obstacle, plain, refusal_message};
+pub use words::{age, bytes, clip, clock_difference, clock_doubt, count, counted, obstacle, plain, refusal_message};
 
 /// A plan as Markdown for a change ticket, below 60,000 characters however long it is: lists are folded, and cut with a
 /// word on how much was left out. Nothing from outside can break a table, bring in HTML or notify anybody.

@@ -86,6 +86,7 @@ pub(super) fn facts(registry: &RegistryView) -> Vec<String> {
         ),
         None => {}
     }
+    facts.extend(registry.clock.as_ref().map(|clock| format!("CLOCK: {clock}")));
     facts.extend(registry.undo_seconds.map(|seconds| match seconds {
         0 => "an untag there may be past undoing at once".to_owned(),
         seconds => format!("an untag there can be undone for {}", period(seconds)),

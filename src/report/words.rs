@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::unmatched::unmatched_words;
-use crate::domain::{Refusal, RefusalReason, RemovalObstacle, Scope};
+use crate::domain::{ClockDoubt, Refusal, RefusalReason, RemovalObstacle, Scope};
 
 /// Seconds as the largest one or two units: `20 days`, `5 hours`, `1 year 30 days`.
 #[must_use]
@@ -143,6 +143,38 @@ fn retention(days: Option<u32>, undo_window: Duration) -> String {
     )
 }
 
+/// What it means that a registry's clock is ahead by so many seconds, and what to do next.
+#[must_use]
+pub fn clock_difference(ahead_seconds: i64) -> String {
+    let side = if ahead_seconds < 0 { "behind" } else { "ahead of" };
+    format!(
+        "its clock is {} {side} this machine's, so no tag's age can be trusted; put right whichever is wrong, then plan \
+         again",
+        age(ahead_seconds.saturating_abs())
+    )
+}
+
+/// Why a time cannot be trusted, and what to do next.
+#[must_use]
+pub fn clock_doubt(doubt: &ClockDoubt) -> String {
+    match doubt {
+        ClockDoubt::Behind { newest, seconds } => format!(
+            "this machine's clock is {} before {newest}, a time that this state has recorded already, so no tag's age can be \
+             trusted; set the clock, or, if the recorded time was wrong, say so with `tagwarden state accept-clock`",
+            age(*seconds)
+        ),
+        ClockDoubt::Moved { seconds } => format!(
+            "this machine's clock was set {} by {} while the run was under way, so no tag's age can be trusted; run again",
+            if *seconds < 0 { "back" } else { "forward" },
+            age(seconds.saturating_abs())
+        ),
+        ClockDoubt::Unconfirmed => "it sends no `Date` header, so nothing confirms this machine's clock; have it, or the proxy \
+             in front of it, send `Date` (RFC 9110, section 6.6.1), or write `accept = [\"no-date\"]` in the registry's \
+             settings"
+            .to_owned(),
+    }
+}
+
 /// What a refusal is, and what to do next.
 #[must_use]
 pub fn refusal_message(refusal: &Refusal) -> String {
@@ -178,15 +210,8 @@ pub fn refusal_message(refusal: &Refusal) -> String {
              look at what could not be read of it, and give the identity that asks the role Reader on it"
                 .to_owned()
         }
-        RefusalReason::Clock { ahead_seconds } => {
-            let seconds = ahead_seconds.saturating_abs();
-            let side = if *ahead_seconds < 0 { "behind" } else { "ahead of" };
-            format!(
-                "its clock is {} {side} this machine's, so no tag's age can be trusted; put right whichever is wrong, then \
-                 plan again",
-                age(seconds)
-            )
-        }
+        RefusalReason::Clock { ahead_seconds } => clock_difference(*ahead_seconds),
+        RefusalReason::ClockDoubt(doubt) => clock_doubt(doubt),
         RefusalReason::ProtectsNothing(unmatched) => {
             format!("a rule that might have protected it matches nothing: {}", unmatched_words(unmatched))
         }

@@ -64,7 +64,6 @@ impl House {
             if purpose == Purpose::Enforce {
                 enforce_rights(found, named.len());
             }
-            found.clock_ahead = reader.clock().map(|theirs| theirs.duration_since(self.now()));
         }
         Ok(())
     }

@@ -128,6 +128,7 @@ mod tests {
             particulars: Some(particulars),
             accepted: Vec::new(),
             clock_ahead_seconds: None,
+            clock: None,
             undo_seconds,
             repositories: 0,
             tags: 0,

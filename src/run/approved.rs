@@ -290,6 +290,7 @@ mod tests {
         RemovalObstacle, Repository, Rules, Tag,
     };
     use crate::report::{self, Basis};
+    use crate::run::ClockCheck;
     use crate::{engine, policy_file};
 
     /// What is decided about a registry with one old tag, after `change`.
@@ -341,7 +342,7 @@ mod tests {
             hypothetical: false,
             valid_for: Duration::from_hours(24),
         });
-        Decision { inventory, claims, verdicts, plan, collected: Vec::new(), document }
+        Decision { inventory, claims, verdicts, plan, collected: Vec::new(), clock: ClockCheck::default(), document }
     }
 
     fn retention(registry: &mut Registry, days: u32) {

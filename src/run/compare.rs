@@ -38,10 +38,13 @@ impl House {
     /// # Errors
     /// When the state could not be used.
     pub async fn facts(&self, at: Option<Timestamp>, progress: &dyn Progress) -> Result<Facts, RunError> {
-        let now = self.now();
+        let start = self.reading();
+        let now = start.wall;
         let readers: Vec<_> = self.readers.values().cloned().collect();
         let mut inventory = registry::collect(&readers, &Scope::All, &LookFor::new(), &self.store, progress).await;
-        self.store.observe(&mut inventory, now).await?;
+        let clock = self.check_clock(start, None, &mut inventory).await?;
+        Self::tell_clock(&clock, &inventory);
+        self.observe(&mut inventory, &Scope::All, &clock).await?;
         let claims = self.gather(now, at.unwrap_or(now), Remember::No).await?;
         // For what the policies of the settings would decide; by others some tags may stay undecided that need not.
         self.evaluate(&self.rules(), &mut inventory, &claims, at.unwrap_or(now)).await;

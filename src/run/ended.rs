@@ -65,6 +65,7 @@ pub(super) fn ended(
         by_registry,
         circumstances,
         not_due: 0,
+        forgotten: None,
         outcome,
         interrupted_by: None,
     }

@@ -12,6 +12,7 @@ use crate::config::Mode;
 use crate::domain::{Outcome, RegistryName, Skip};
 use crate::registry::{RegistryWriter, Requests};
 use crate::report::{self, AttentionKind, AttentionView, PlanDocument, SummaryView};
+use crate::store::Forgotten;
 
 /// What a run found in one registry, and what it asked for there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +156,10 @@ pub(super) fn counts(ended: &Ended) -> String {
         "failed": count("failed"),
         "not_due": ended.not_due,
         "held_back": ended.circumstances.blocked_by,
+        "clock": ended.document.registries.iter().find_map(|registry| registry.clock.as_ref()),
+        "forgotten": ended.forgotten.map(|Forgotten { runs, plans, entries, manifests }| serde_json::json!({
+            "runs": runs, "plans": plans, "journal_entries": entries, "manifests": manifests,
+        })),
         "registries": ended.aftermath.iter().map(Aftermath::json).collect::<serde_json::Map<_, _>>(),
     })
     .to_string()

@@ -1,14 +1,19 @@
 //! One whole run: what of it may remove, and what holds it back.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::clock::{ClockWatch, refuse_by_clock};
 use super::pulse::Phase;
-use super::{Approval, Decision, Ended, House, Purpose, Refusals, RunError, deletions, ended, enforceable};
-use crate::apply::{self, Until};
+use super::{Approval, Decision, Ended, House, Purpose, Refusals, RunError, deletions, ended};
+use crate::apply::{self, Order, Proof, Until};
 use crate::config::Mode;
 use crate::domain::{PolicyMode, PolicyName, Rules};
 use crate::registry::{Progress, Scope};
-use crate::store::{Circumstances, Lease, RunKind};
+use crate::store::{Circumstances, Forgotten, KeepSince, Lease, RunKind, StoreError};
 
 /// What a run is to do.
 #[derive(Debug, Default)]
@@ -98,7 +103,9 @@ impl House {
                 self.decide_due(&Scope::All, None, (&due, purpose), progress).await
             };
             let decision = requests.name(self.unless(requests.stop.clone(), decide).await)?;
+            self.note_clock(run, &decision).await?;
             self.save(run, &decision.document).await?;
+            let watch = self.clock_watch(&decision);
             let (mut applied, mut deleted) = (Vec::new(), Vec::new());
             if enforce {
                 self.note_collected(run, &decision.collected).await?;
@@ -109,18 +116,18 @@ impl House {
                     hands.stop = requests.stop.clone();
                     self.pulse.work(Phase::Removing, orders.len() + deletions.len());
                     hands.refused = apply::Refused::Wait;
+                    hands.clock_moved = watch.as_ref().map(ClockWatch::shared);
                     // First, while the evidence is as fresh as can be: they are the ones that cannot be taken back for sure.
                     deleted = apply::delete(&hands, deletions).await?;
                     applied = apply::apply(&hands, orders, &decision.inventory).await?;
                 }
             }
             let aftermath = self.aftermath(&decision, &applied).await;
-            if tidy {
-                self.tidy(&decision).await;
-            }
+            let forgotten = if tidy { self.tidy(&decision).await } else { None };
             let not_due = self.not_due(&decision);
             let ended = ended(run, decision.document, applied, deleted, Refusals::Binding);
-            let ended = Ended { aftermath, circumstances, not_due, ..ended };
+            let ended = Ended { aftermath, circumstances, not_due, forgotten, ..ended };
+            let ended = refuse_by_clock(ended, watch.as_ref());
             Ok(self.name_interrupter(&requests, ended).await)
         };
         self.finish(run, walked.await).await
@@ -157,12 +164,33 @@ impl House {
         decision.document.removals.iter().filter(|removal| waits(removal)).count() as u64
     }
 
-    /// What could not be forgotten now is forgotten another day.
-    async fn tidy(&self, decision: &Decision) {
-        let gone_since = self.now().checked_sub(self.settings.records.keep).unwrap_or(jiff::Timestamp::MIN);
-        if let Err(error) = self.store.tidy(&decision.inventory, self.now(), gone_since).await {
-            tracing::warn!(%error, kind = error.kind.label(), "the state could not be tidied up");
+    /// Forgets what was kept for long enough, by a time that a registry confirms. What cannot be forgotten now is forgotten
+    /// another day.
+    async fn tidy(&self, decision: &Decision) -> Option<Forgotten> {
+        if !decision.clock.is_confirmed() || self.clock_was_set(&decision.clock) {
+            tracing::warn!("nothing is forgotten: no registry confirms this machine's clock, or one contradicts it");
+            return None;
         }
+        let forgotten = self.forget(decision).await;
+        let failed = |error: &StoreError| {
+            tracing::warn!(%error, kind = error.kind.label(), "the state could not be tidied up");
+        };
+        let forgotten = forgotten.inspect_err(failed).ok()?;
+        if forgotten != Forgotten::default() {
+            let Forgotten { runs, plans, entries, manifests } = forgotten;
+            tracing::info!(runs, plans, entries, manifests, "forgot what was kept for long enough");
+        }
+        Some(forgotten)
+    }
+
+    async fn forget(&self, decision: &Decision) -> Result<Forgotten, StoreError> {
+        let now = decision.clock.start.wall;
+        let before = |keep: Duration| now.checked_sub(keep).unwrap_or(Timestamp::MIN);
+        let records = self.settings.records;
+        self.store.tidy(&decision.inventory, now, before(records.keep)).await?;
+        // What is to be undoable is kept whatever the settings say of records.
+        let runs = before(records.keep.max(self.settings.undo_window));
+        self.store.prune(KeepSince { runs, plans: before(records.plans) }).await
     }
 
     /// What only reads, until it is done or somebody stops it.
@@ -198,4 +226,17 @@ impl House {
     pub async fn settle_open(&self) -> Result<(), RunError> {
         self.unless_stopped(self.settle_if_alone()).await
     }
+}
+
+/// The removals that may really be done: all their policies enforce, and no refusal covers them.
+fn enforceable(decision: &Decision) -> Vec<Order> {
+    let views = decision.document.removals.iter();
+    let fit = decision
+        .plan
+        .removals
+        .iter()
+        .zip(views)
+        .filter(|(removal, view)| removal.enforce && decision.document.refused(view).is_none());
+    let proof = || Proof::Decided(Arc::clone(&decision.verdicts));
+    fit.map(|(removal, _)| Order { removal: Arc::clone(removal), proof: proof() }).collect()
 }

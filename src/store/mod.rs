@@ -29,6 +29,7 @@ mod rules;
 mod runs;
 mod sources;
 mod tidy;
+mod time;
 mod untagged;
 
 use std::fs::OpenOptions;
@@ -54,6 +55,7 @@ pub use experience::{DeletionAnswer, Experience, REFUSAL_BELIEVED, UntagExperien
 pub use interruptions::InterruptionId;
 pub use journal::{JournalCount, JournalEntry, JournalId, JournalOf};
 pub use lease::Lease;
+pub use observations::Look;
 pub use pack::Unpacker;
 pub use policies::RecordedPolicy;
 pub use refused::MetRefusal;
@@ -61,7 +63,8 @@ pub use restored::Restoring;
 pub use rosters::LastSeen;
 pub use runs::{NewRun, RunEnd, RunKind, RunRecord};
 pub use sources::LastAnswer;
-pub use tidy::KeepSince;
+pub use tidy::{Forgotten, KeepSince};
+pub use time::NewestTime;
 pub use untagged::Told;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");

@@ -133,8 +133,8 @@ impl Store {
         let doing = "record the beginning of a run";
         let mut write = self.write_durably().await?;
         sqlx::query(
-            "INSERT INTO runs (id, kind, mode, started_at, started_by, version, approved_by, ticket)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO runs (id, kind, mode, started_at, started_by, version, approved_by, ticket, number)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, (SELECT coalesce(max(number), 0) + 1 FROM runs))",
         )
         .bind(run.id.to_string())
         .bind(run.kind.label())
@@ -229,12 +229,12 @@ impl Store {
         Ok(())
     }
 
-    /// The last runs, newest first.
+    /// The last runs, the latest first: in the order in which they were recorded, whatever the clock said.
     ///
     /// # Errors
     /// When they could not be read.
     pub async fn runs(&self, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(select_runs!("ORDER BY started_at DESC, id DESC LIMIT ?1"))
+        let rows: Vec<Row> = sqlx::query_as(select_runs!("ORDER BY number DESC LIMIT ?1"))
             .bind(limit)
             .fetch_all(&self.0.readers)
             .await
@@ -249,8 +249,7 @@ impl Store {
     pub async fn runs_before(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
         let Some(before) = before else { return self.runs(limit).await };
         let rows: Vec<Row> = sqlx::query_as(select_runs!(
-            "WHERE (started_at, id) < (SELECT started_at, id FROM runs WHERE id = ?1)
-             ORDER BY started_at DESC, id DESC LIMIT ?2"
+            "WHERE number < (SELECT number FROM runs WHERE id = ?1) ORDER BY number DESC LIMIT ?2"
         ))
         .bind(before.to_string())
         .bind(limit)
@@ -320,11 +319,13 @@ impl Store {
     /// # Errors
     /// When the plans could not be read.
     pub async fn find_plan(&self, plan_id: &str) -> Result<Option<Uuid>, StoreError> {
-        let found: Option<String> = sqlx::query_scalar("SELECT run FROM plans WHERE plan_id = ?1 ORDER BY run LIMIT 1")
-            .bind(plan_id)
-            .fetch_optional(&self.0.readers)
-            .await
-            .map_err(|error| self.fault("look for a plan", &error))?;
+        let found: Option<String> = sqlx::query_scalar(
+            "SELECT run FROM plans JOIN runs ON id = run WHERE plan_id = ?1 ORDER BY number LIMIT 1",
+        )
+        .bind(plan_id)
+        .fetch_optional(&self.0.readers)
+        .await
+        .map_err(|error| self.fault("look for a plan", &error))?;
         found.map(|run| self.read(&run)).transpose()
     }
 
@@ -333,7 +334,7 @@ impl Store {
     /// # Errors
     /// When they could not be read. The plan must not be applied then.
     pub async fn applications(&self, plan_id: &str) -> Result<Vec<RunRecord>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(select_runs!("WHERE plan_id = ?1 AND kind = 'apply' ORDER BY id"))
+        let rows: Vec<Row> = sqlx::query_as(select_runs!("WHERE plan_id = ?1 AND kind = 'apply' ORDER BY number"))
             .bind(plan_id)
             .fetch_all(&self.0.readers)
             .await

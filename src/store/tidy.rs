@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use super::policies::FORGET_POLICIES;
-use super::{Store, StoreError, stored};
+use super::{Store, StoreError, Write, stored};
 use crate::domain::{Digest, Inventory, Registry};
 
 /// Since when what is recorded is kept.
@@ -17,18 +17,54 @@ pub struct KeepSince {
     pub plans: Timestamp,
 }
 
-/// In order; `?1` is the time since when runs are kept. What is not settled yet is evidence, and stays.
-const FORGET_RUNS: [&str; 4] = [
-    "DELETE FROM journal WHERE run IN (SELECT id FROM runs WHERE coalesce(ended_at, started_at) < ?1)
-     AND NOT EXISTS (SELECT 1 FROM journal AS other WHERE other.run = journal.run AND other.outcome IS NULL)",
-    "DELETE FROM plans WHERE run IN (SELECT id FROM runs WHERE coalesce(ended_at, started_at) < ?1)
-     AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.run = plans.run)",
-    "DELETE FROM runs WHERE coalesce(ended_at, started_at) < ?1
-     AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.run = runs.id)",
-    "DELETE FROM holds WHERE coalesce(ended_at, until) < ?1",
-];
+const FORGET_HOLDS: &str = "DELETE FROM holds WHERE coalesce(ended_at, until) < ?1";
 
-const FORGET_PLANS: &str = "DELETE FROM plans WHERE run IN (SELECT id FROM runs WHERE ended_at < ?1)";
+/// What was forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Runs.
+    pub runs: u64,
+    /// Plans, those of forgotten runs included.
+    pub plans: u64,
+    /// Journal entries.
+    pub entries: u64,
+    /// Manifests that nothing in the journal names any more.
+    pub manifests: u64,
+}
+
+/// The runs that are older than `?1`. Nobody knows the time of a run whose clock was not confirmed, but it was before the
+/// next one whose clock was. What is not settled yet is evidence, and what was done or settled since can be restored.
+macro_rules! old_runs {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            "(SELECT id FROM runs AS old WHERE CASE clock_confirmed
+                WHEN 1 THEN coalesce(ended_at, started_at) < ?1
+                ELSE EXISTS (SELECT 1 FROM runs AS later WHERE later.number > old.number AND later.clock_confirmed = 1
+                             AND later.started_at < ?1)
+              END",
+            $after,
+            ")"
+        )
+    };
+}
+
+const FORGET_JOURNAL: &str = old_runs!(
+    "DELETE FROM journal WHERE run IN ",
+    " AND NOT EXISTS (SELECT 1 FROM journal AS kept WHERE kept.run = old.id
+                      AND (kept.outcome IS NULL OR kept.settled_at >= ?1))"
+);
+
+const FORGET_PLANS_OF_RUNS: &str = old_runs!(
+    "DELETE FROM plans WHERE NOT EXISTS (SELECT 1 FROM journal WHERE journal.run = plans.run) AND run IN ",
+    ""
+);
+
+const FORGET_RUNS: &str =
+    old_runs!("DELETE FROM runs WHERE NOT EXISTS (SELECT 1 FROM journal WHERE journal.run = runs.id) AND id IN ", "");
+
+/// A run that has not ended may still be at work.
+const FORGET_PLANS: &str = old_runs!("DELETE FROM plans WHERE run IN ", " AND ended_at IS NOT NULL");
 
 const FORGET_UNJOURNALED_MANIFESTS: &str =
     "DELETE FROM journaled_manifests WHERE digest NOT IN (SELECT digest FROM journal)";
@@ -38,27 +74,31 @@ const BATCH: i64 = 5_000;
 
 impl Store {
     /// Forgets old plans, and old runs with their journal and the manifests to undo them. A run with an entry that is not
-    /// settled yet stays whole.
+    /// settled yet, or was settled since, stays whole. Only for a time that can be trusted: what is forgotten cannot be
+    /// restored any more.
     ///
     /// # Errors
     /// When it could not be done; nothing is forgotten then.
-    pub async fn prune(&self, since: KeepSince) -> Result<(), StoreError> {
+    pub async fn prune(&self, since: KeepSince) -> Result<Forgotten, StoreError> {
         let doing = "forget old runs";
-        let fault = |error: sqlx::Error| self.fault(doing, &error);
         let mut write = self.write_durably().await?;
-        let plans = sqlx::query(FORGET_PLANS).bind(stored(since.plans)).execute(&mut *write.transaction).await;
-        plans.map_err(fault)?;
-        for statement in FORGET_RUNS {
-            let done = sqlx::query(statement).bind(stored(since.runs)).execute(&mut *write.transaction).await;
-            done.map_err(fault)?;
-        }
+        let forget = async |write: &mut Write<'_>, statement: &'static str, before: Timestamp| {
+            let done = sqlx::query(statement).bind(stored(before)).execute(&mut *write.transaction).await;
+            done.map(|done| done.rows_affected()).map_err(|error| self.fault(doing, &error))
+        };
+        let plans = forget(&mut write, FORGET_PLANS, since.plans).await?;
+        let entries = forget(&mut write, FORGET_JOURNAL, since.runs).await?;
+        let of_runs = forget(&mut write, FORGET_PLANS_OF_RUNS, since.runs).await?;
+        let runs = forget(&mut write, FORGET_RUNS, since.runs).await?;
+        forget(&mut write, FORGET_HOLDS, since.runs).await?;
         for statement in FORGET_POLICIES {
-            sqlx::query(statement).execute(&mut *write.transaction).await.map_err(fault)?;
+            sqlx::query(statement).execute(&mut *write.transaction).await.map_err(|error| self.fault(doing, &error))?;
         }
-        let departures = sqlx::query("DELETE FROM departures WHERE missed_at < ?1").bind(stored(since.runs));
-        departures.execute(&mut *write.transaction).await.map_err(fault)?;
-        sqlx::query(FORGET_UNJOURNALED_MANIFESTS).execute(&mut *write.transaction).await.map_err(fault)?;
-        write.commit(doing).await
+        forget(&mut write, "DELETE FROM departures WHERE missed_at < ?1", since.runs).await?;
+        let unnamed = sqlx::query(FORGET_UNJOURNALED_MANIFESTS).execute(&mut *write.transaction).await;
+        let manifests = unnamed.map_err(|error| self.fault(doing, &error))?.rows_affected();
+        write.commit(doing).await?;
+        Ok(Forgotten { runs, plans: plans + of_runs, entries, manifests })
     }
 
     /// Forgets cached content that nothing in the registries uses any more, and when tags were first seen in
@@ -120,20 +160,21 @@ impl Store {
     ) -> Result<(), StoreError> {
         let doing = "forget repositories that are gone";
         let fault = |error: sqlx::Error| self.fault(doing, &error);
-        let listed: Vec<[&str; 2]> = inventory
+        let listed: Vec<[String; 2]> = inventory
             .registries
             .iter()
             .flat_map(|registry| {
-                registry.repositories.iter().map(|found| [registry.name.as_str(), found.name.as_str()])
+                let endpoint = super::observations::key(registry);
+                registry.repositories.iter().map(move |found| [endpoint.clone(), found.name.to_string()])
             })
             .collect();
         let listed = serde_json::to_string(&listed).expect("lists of strings are JSON");
         let mut write = self.write_relaxed().await?;
         sqlx::query(
-            "WITH listed (registry, repository) AS (SELECT value ->> 0, value ->> 1 FROM json_each(?1))
-             UPDATE looks SET missed_since = CASE WHEN (registry, repository) IN (SELECT * FROM listed) THEN NULL
+            "WITH listed (endpoint, repository) AS (SELECT value ->> 0, value ->> 1 FROM json_each(?1))
+             UPDATE looks SET missed_since = CASE WHEN (endpoint, repository) IN (SELECT * FROM listed) THEN NULL
                                                   ELSE coalesce(missed_since, ?2) END
-             WHERE (missed_since IS NULL) <> ((registry, repository) IN (SELECT * FROM listed))",
+             WHERE (missed_since IS NULL) <> ((endpoint, repository) IN (SELECT * FROM listed))",
         )
         .bind(listed)
         .bind(stored(now))

@@ -5,6 +5,7 @@ mod error;
 mod pace;
 mod reading;
 mod retry;
+mod time;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -14,22 +15,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{ACCEPT, AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use reqwest::redirect;
-use tokio::time::Instant;
 use url::Url;
 
 use error::first_error;
 use pace::{Pace, Pass};
 use retry::wish;
+use time::Dates;
 
 pub use error::{RequestError, RequestErrorKind};
 pub use pace::Rates;
 pub(crate) use pace::{Operation, Reservation};
 pub(crate) use retry::{Pauses, Wish, wish_of};
+pub use time::{ServerTime, steady};
 
 /// Whom requests go to.
 #[derive(Debug, Clone)]
@@ -298,20 +300,7 @@ pub(crate) struct Transport {
 struct Home {
     endpoint: Url,
     pace: Pace,
-    /// The last `Date` of an answer, and when it arrived.
-    date: Mutex<Option<(Timestamp, Instant)>>,
-}
-
-impl Home {
-    /// A page of a cache tells the time at which it was stored.
-    fn note_date(&self, headers: &HeaderMap) {
-        if headers.contains_key(AGE) {
-            return;
-        }
-        if let Some(date) = date(headers) {
-            *self.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, Instant::now()));
-        }
-    }
+    dates: Mutex<Dates>,
 }
 
 /// A request that got no answer.
@@ -399,7 +388,7 @@ impl Transport {
     /// The same for requests to one server, at a pace: at most so many a minute, and as it wishes itself. What goes to
     /// other hosts is not counted.
     pub(crate) fn paced(self, endpoint: &Url, chosen: Rates) -> Self {
-        let home = Home { endpoint: endpoint.clone(), pace: Pace::new(chosen), date: Mutex::default() };
+        let home = Home { endpoint: endpoint.clone(), pace: Pace::new(chosen), dates: Mutex::default() };
         Self { home: Some(home), ..self }
     }
 
@@ -418,10 +407,9 @@ impl Transport {
         }
     }
 
-    /// The time by the server's own clock, as far as it told it.
-    pub(crate) fn clock(&self) -> Option<Timestamp> {
-        let (date, arrived) = (*self.home.as_ref()?.date.lock().unwrap_or_else(PoisonError::into_inner))?;
-        date.checked_add(arrived.elapsed()).ok()
+    /// The present time by the server's own clock; `None` where no answer told it.
+    pub(crate) fn clock(&self) -> Option<ServerTime> {
+        self.home.as_ref()?.dates.lock().unwrap_or_else(PoisonError::into_inner).at(steady())
     }
 
     /// How many requests were made so far.
@@ -504,13 +492,10 @@ impl Transport {
     /// Sends a request once and counts it. The wish is that it be tried again; without one it has come to its end.
     async fn attempt(&self, ask: &Ask, headers: &HeaderMap, pass: Option<Pass>) -> (Result<Answer, Cut>, Option<Wish>) {
         self.total.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.once(ask, headers).await;
+        let outcome = self.once(ask, headers, self.home_of(ask)).await;
         let class = outcome.as_ref().map_or(0, |answer| usize::from(answer.status.as_u16() / 100).clamp(2, 5) - 1);
         self.statuses[class].fetch_add(1, Ordering::Relaxed);
         let wish = wish(ask, &outcome);
-        if let (Some(home), Ok(answer)) = (self.home_of(ask), &outcome) {
-            home.note_date(&answer.headers);
-        }
         if let (Some(pass), Ok(answer)) = (pass, &outcome) {
             match wish.filter(|wish| wish.throttled) {
                 Some(wish) => pass.throttled(self.common_pause(wish)),
@@ -563,7 +548,7 @@ impl Transport {
         Some(after + retry::jitter(self.patience.first))
     }
 
-    async fn once(&self, ask: &Ask, headers: &HeaderMap) -> Result<Answer, Cut> {
+    async fn once(&self, ask: &Ask, headers: &HeaderMap, home: Option<&Home>) -> Result<Answer, Cut> {
         let mut request = self
             .client
             .request(ask.method.clone(), ask.url.clone())
@@ -588,6 +573,10 @@ impl Transport {
             let what = if error.is_connect() { "could not connect" } else { "got no answer" };
             cut(what, error)
         })?;
+        // Now, because the body may take long.
+        if let Some(home) = home {
+            home.dates.lock().unwrap_or_else(PoisonError::into_inner).note(response.headers(), steady());
+        }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| cut("was cut in the answer", error))? {
             if body.len() + chunk.len() > ask.limit.max(ERROR_LIMIT) {

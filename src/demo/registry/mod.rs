@@ -15,6 +15,7 @@ use axum::extract::{Request as HttpRequest, State as Shared};
 use axum::http::{HeaderValue, Method, StatusCode, header, request};
 use axum::response::{IntoResponse, Response};
 use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -27,6 +28,7 @@ use self::faults::Faults;
 use self::tls::TlsListener;
 use self::uploads::Uploads;
 use super::image::Image;
+use crate::apply::Clock;
 use crate::domain::Digest;
 
 mod acr;
@@ -155,6 +157,29 @@ struct State {
     acr: Option<Acr>,
     faults: Faults,
     requests: Vec<Request>,
+    date: DateHeader,
+}
+
+/// The `Date` header of a registry that does not speak ACR.
+#[derive(Clone, Default)]
+struct DateHeader {
+    /// Without one it is the time that it really is.
+    clock: Option<Clock>,
+    skew: SignedDuration,
+}
+
+impl DateHeader {
+    fn value(&self) -> Option<HeaderValue> {
+        let now = self.clock.as_ref()?() + self.skew;
+        let date = now.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        Some(HeaderValue::try_from(date).expect("a date is plain text"))
+    }
+}
+
+impl std::fmt::Debug for DateHeader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DateHeader").field("skew", &self.skew).finish_non_exhaustive()
+    }
 }
 
 impl EmbeddedRegistry {
@@ -274,16 +299,23 @@ impl EmbeddedRegistry {
     }
 
     /// Makes time pass for what it holds and for the tokens that it gave out, not for its `Date`, and does what is due
-    /// by then. Only where it speaks ACR, as the following four.
+    /// by then. Only where it speaks ACR, as `set_abac` and `set_limits`.
     pub fn pass_time(&self, time: SignedDuration) {
         self.acr(|acr| acr.pass_time(time));
         // Whoever looks next finds done what is due.
         drop(self.served.state());
     }
 
-    /// Sets by how much its `Date` header is ahead.
+    /// Sets the clock of its `Date` header, which is otherwise the time that it really is. One that speaks ACR has its
+    /// clock from its options.
+    pub fn set_clock(&self, clock: Clock) {
+        self.served.state().date.clock = Some(clock);
+    }
+
+    /// Sets by how much its `Date` header is ahead of the clock that it was given.
     pub fn set_date_skew(&self, skew: SignedDuration) {
         self.acr(|acr| acr.set_date_skew(skew));
+        self.served.state().date.skew = skew;
     }
 
     /// Switches between roles for the registry (RBAC mode) and for repositories (ABAC mode), which ends all tokens.
@@ -386,8 +418,13 @@ async fn handle(Shared(served): Shared<Arc<Served>>, request: HttpRequest) -> Re
     }
     let version = header::HeaderName::from_static("docker-distribution-api-version");
     response.headers_mut().insert(version, HeaderValue::from_static("registry/2.0"));
-    if let Some(acr) = &served.state().acr {
-        acr.finish(&mut response);
+    {
+        let state = served.state();
+        match (&state.acr, state.date.value()) {
+            (Some(acr), _) => acr.finish(&mut response),
+            (None, Some(date)) => drop(response.headers_mut().insert(header::DATE, date)),
+            (None, None) => {}
+        }
     }
     let authorization_present = parts.headers.contains_key(header::AUTHORIZATION);
     let answered = Request { method: parts.method, path, status: response.status().as_u16(), authorization_present };

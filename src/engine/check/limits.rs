@@ -137,7 +137,7 @@ fn of_registry(registry: &Registry, undo_seconds: f64) -> BTreeSet<(Scope, &'sta
         }
     }
     let seconds = registry.clock_ahead.map_or(0.0, |ahead| ahead.as_secs_f64());
-    if !(-120.0..=120.0).contains(&seconds) {
+    if registry.clock_doubt.is_some() || !(-120.0..=120.0).contains(&seconds) {
         found.insert((whole, "clock"));
     }
     found

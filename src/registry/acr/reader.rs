@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use futures::future;
 use http::StatusCode;
-use jiff::Timestamp;
 
 use super::behind::{ListedManifest, Sought, row};
 use super::list::{self, List, Listed, Odd, PAGE, Row, Way};
@@ -25,7 +24,7 @@ use crate::registry::contents::ReferrersApi;
 use crate::registry::http::{Redirects, RegistryHttp};
 use crate::registry::{
     Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings, Requests,
-    hosts, pull, wire,
+    ServerTime, hosts, pull, wire,
 };
 use crate::transport::{Answer, Ask, Patience};
 
@@ -335,7 +334,7 @@ impl RegistryReader for AcrReader {
         granted.into_iter().filter_map(|(name, granted)| Some((name, obstacle(granted.err()?)))).collect()
     }
 
-    fn clock(&self) -> Option<Timestamp> {
+    fn clock(&self) -> Option<ServerTime> {
         self.http.clock()
     }
 }

@@ -1,8 +1,9 @@
 //! Backing up the state.
 
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
+use tagwarden::store::Store;
 
-use super::{Desk, fill, settings};
+use super::{Desk, fill, record, settings};
 
 const POLICIES: &str = "policies:\n  - { name: old, select: { tags: ['*'] }, keep: [{ newest: 1 }] }\n";
 
@@ -32,4 +33,28 @@ async fn a_backup_can_take_the_place_of_the_state() {
     }
     std::fs::rename(desk.path("copy.db"), desk.path("tagwarden.db")).unwrap();
     assert_eq!(desk.run("runs --format json").await.exits(0).out, before);
+}
+
+/// A machine and its registry that were both wrong once: nothing is removed until a person says which time is right.
+#[tokio::test]
+async fn a_person_can_say_that_the_clock_is_right() {
+    let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
+    fill(&registry, "shop/api", "c", 3);
+    let mut desk = Desk::with(&[("policies/old.yaml", POLICIES), ("tagwarden.toml", &settings(&registry.url()))]);
+    desk.write("releases/api.json", &record(&format!("{}/shop/api:c-3", registry.host())));
+    desk.set("TAGWARDEN__LIMITS__PERCENT", "100");
+    desk.run("state accept-clock --reason test").await.exits(2);
+    desk.run("plan").await.exits(0);
+    let store = Store::open(&desk.path("tagwarden.db")).await.unwrap();
+    store.confirm_time(uuid::Uuid::nil(), "2999-01-01T00:00:00Z".parse().unwrap()).await.unwrap();
+    store.close().await;
+
+    let plan = desk.run("plan").await.exits(3);
+    assert!(plan.out.contains("CLOCK: this machine's clock is"), "{}", plan.out);
+    assert!(plan.err.contains("nothing is recorded, removed or forgotten"), "{}", plan.err);
+    desk.run("state accept-clock").await.exits(2);
+    let said = desk.run("state accept-clock --reason dead-battery").await.exits(0).err;
+    assert!(said.contains("instead of 2999-01-01T00:00:00Z"), "{said}");
+    let plan = desk.run("plan").await.exits(0);
+    assert!(!plan.out.contains("CLOCK"), "{}", plan.out);
 }

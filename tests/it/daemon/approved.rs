@@ -30,7 +30,7 @@ async fn listening(world: &World, schedule: &str) -> MockServer {
 
 /// Puts a plan of now into the folder.
 async fn approve(world: &World) {
-    let Start { file, environment, by, clock, patience } = world.start();
+    let Start { file, environment, by, clock, patience, .. } = world.start();
     let (_going, stop) = watch::channel(false);
     let loaded = run::load(&file, environment).unwrap();
     let house = House::open_with(loaded, by, clock, stop, patience).await.unwrap();

@@ -57,6 +57,8 @@ impl World {
         let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let world = Self { registry, folder, now: Arc::new(Mutex::new(at("2026-11-20T02:50:00Z"))) };
+        let now = Arc::clone(&world.now);
+        world.registry.set_clock(Arc::new(move || *now.lock().unwrap()));
         world.fill();
         world.settings("enforce", schedule);
         world.policies(POLICIES);
@@ -100,6 +102,7 @@ impl World {
             environment: Vec::new(),
             by: "anna@build-7".into(),
             clock: Arc::new(move || *now.lock().unwrap()),
+            steady: None,
             patience: PATIENCE,
         }
     }

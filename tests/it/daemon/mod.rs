@@ -8,6 +8,7 @@ mod living;
 #[cfg(unix)]
 mod real;
 mod records;
+mod state;
 
 use jiff::Timestamp;
 

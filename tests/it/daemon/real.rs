@@ -10,6 +10,7 @@ use tagwarden::domain::Outcome;
 use tagwarden::store::Store;
 
 use super::living::{World, image};
+use crate::support::acr::clock;
 
 /// A daemon of its own process. It is killed when dropped.
 struct Process(Child);
@@ -63,6 +64,7 @@ impl Drop for Process {
 /// A schedule that comes once a year, so that no minute that passes begins a run.
 async fn world() -> World {
     let world = World::new("cron = \"0 3 1 1 *\"").await;
+    world.registry.set_clock(clock());
     for number in 0..60 {
         let tag = format!("candidate-{}", 100 + number);
         world.registry.put_image("shop/api", &tag, &image(&tag, 200 + number));

@@ -269,6 +269,7 @@ fn registry(tags: u64) -> RegistryView {
         particulars: None,
         accepted: Vec::new(),
         clock_ahead_seconds: None,
+        clock: None,
         undo_seconds: None,
         repositories: 1,
         tags,
@@ -345,6 +346,7 @@ pub(super) fn ended(number: u128, document: PlanDocument) -> Ended {
         circumstances: tagwarden::store::Circumstances::default(),
         not_due: 0,
         interrupted_by: None,
+        forgotten: None,
         outcome: RunOutcome::Done,
     }
 }

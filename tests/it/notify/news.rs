@@ -93,6 +93,7 @@ async fn a_run_tells_what_came_of_it() {
             circumstances: Circumstances::default(),
             not_due: 0,
             interrupted_by: None,
+            forgotten: None,
             outcome,
         };
         let news = RunNews::of(RunKind::Run, Ok(&ended), Mode::Enforce, "anna@host", noon());

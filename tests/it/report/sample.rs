@@ -261,6 +261,7 @@ fn registry() -> RegistryView {
         }),
         accepted: vec!["untagged-retention".into()],
         clock_ahead_seconds: Some(-1),
+        clock: None,
         undo_seconds: Some(3 * 86_400),
         repositories: 2,
         tags: 18,

@@ -196,6 +196,7 @@ pub(super) fn refusal(refusal: &Refusal) -> String {
         RefusalReason::Retention { days: Some(days), .. } => format!("purged after {days}d"),
         RefusalReason::Retention { days: None, .. } => "purged at an unknown time".into(),
         RefusalReason::ParticularsUnread => "particulars unread".into(),
+        RefusalReason::ClockDoubt(doubt) => format!("clock {doubt:?}"),
         RefusalReason::Clock { ahead_seconds } => format!("clock {ahead_seconds}s ahead"),
         RefusalReason::ProtectsNothing(unmatched) => {
             format!(

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use jiff::{Timestamp, ToSpan as _};
 use tagwarden::domain::{Action, Digest, Intent, Outcome, RemovalMethod, Skip};
 use tagwarden::registry::{ContentCache as _, RawManifest};
-use tagwarden::store::{JournalEntry, JournalId, KeepSince, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
+use tagwarden::store::{
+    Forgotten, JournalEntry, JournalId, KeepSince, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind,
+};
 use uuid::Uuid;
 
 fn at(text: &str) -> Timestamp {
@@ -188,12 +190,14 @@ async fn pruning_never_takes_a_way_back() {
             store.settle(id, outcome, *ended_at).await.unwrap();
         }
         store.finish_run(run.id, &end(*ended_at)).await.unwrap();
+        store.confirm_time(run.id, *ended_at).await.unwrap();
     }
     let killed = new_run(9, old);
     store.begin_run(&killed).await.unwrap();
 
     let since = KeepSince { runs: noon() - 8000.hours(), plans: noon() - 1.hour() };
-    store.prune(since).await.unwrap();
+    let forgotten = store.prune(since).await.unwrap();
+    assert_eq!(forgotten, Forgotten { runs: 1, plans: 6, entries: 1, manifests: 1 });
     for (number, (_, ended_at, stays, planned)) in outcomes.iter().enumerate() {
         let run = new_run(number as u128, *ended_at);
         assert_eq!(store.run(&run.id.to_string()).await.unwrap().is_some(), *stays, "run {number}");
@@ -205,6 +209,32 @@ async fn pruning_never_takes_a_way_back() {
         assert_eq!(store.plan_document(run.id).await.unwrap().is_some(), *planned, "run {number}");
     }
     assert!(store.run(&killed.id.to_string()).await.unwrap().is_some(), "a killed run is evidence");
+}
+
+/// A run of a dead battery's clock is as old as the runs around it.
+#[tokio::test]
+async fn a_run_whose_clock_nobody_confirmed_is_kept_until_a_later_one_is_old() {
+    let (_folder, store) = fresh().await;
+    let days = |days: i64| noon() + (days * 24).hours();
+    // When it says that it was, whether that was confirmed.
+    let runs = [(days(0), true), (days(-9000), false), (days(800), false), (days(10), true), (days(-9000), false)];
+    for (number, (said, confirmed)) in runs.iter().enumerate() {
+        let run = new_run(number as u128, *said);
+        store.begin_run(&run).await.unwrap();
+        store.finish_run(run.id, &end(*said)).await.unwrap();
+        if *confirmed {
+            store.confirm_time(run.id, *said).await.unwrap();
+        }
+    }
+    let left = async |since| {
+        store.prune(KeepSince { runs: since, plans: since }).await.unwrap();
+        let runs = store.runs(10).await.unwrap();
+        runs.iter().map(|record| record.run.id.as_u128() & 0xf).collect::<Vec<_>>()
+    };
+    assert_eq!(left(days(5)).await, [4, 3, 2, 1], "only the first is surely old");
+    assert_eq!(left(days(10)).await, [4, 3, 2, 1]);
+    assert_eq!(left(days(11)).await, [4], "what is before one that is old is old, whatever it says");
+    assert_eq!(left(days(2000)).await, [4], "nobody knows");
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@
 //! other: what is missing was planned, at that digest, and is journaled; what is journaled as done is missing.
 
 mod applying;
+
 pub(crate) mod azure;
+mod clocks;
 mod deleting;
 mod first;
 mod foreseeing;
@@ -116,6 +118,8 @@ impl Walk {
 
     pub(crate) fn at(registry: EmbeddedRegistry, kind: &'static str, now: Arc<Mutex<Timestamp>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::clone(&now);
+        registry.set_clock(Arc::new(move || *clock.lock().unwrap()));
         let stop = Arc::new(watch::Sender::new(false));
         Self { registry, folder, kind, now, pauses: Arc::default(), stop, before: Mutex::default() }
     }

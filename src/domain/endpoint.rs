@@ -1,0 +1,63 @@
+//! Where a registry is, apart from what the settings call it.
+
+use std::fmt;
+
+use url::Url;
+
+/// The address of a registry in its normal form: scheme, host in lower case, and the port where it is not the scheme's own.
+/// Registries with equal endpoints are the same registry.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint(Box<str>);
+
+impl Endpoint {
+    /// Returns the endpoint that a URL is at, whatever its path.
+    #[must_use]
+    pub fn of(url: &Url) -> Self {
+        // The `url` crate lowers the host, encodes it as IDNA has it, and drops a default port.
+        Self(url.origin().ascii_serialization().into())
+    }
+
+    /// Returns the endpoint that a text names; `None` where it is not a valid address of a server.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let url: Url = text.parse().ok()?;
+        url.has_host().then(|| Self::of(&url))
+    }
+
+    /// The address as text, such as `https://contoso.azurecr.io`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_address_are_one_endpoint() {
+        let cases = [
+            ("https://Contoso.azurecr.io/", "https://contoso.azurecr.io"),
+            ("https://contoso.azurecr.io:443", "https://contoso.azurecr.io"),
+            ("HTTPS://contoso.azurecr.io/v2/", "https://contoso.azurecr.io"),
+            ("http://registry:80/", "http://registry"),
+            ("http://registry:443/", "http://registry:443"),
+            ("https://registry:5000", "https://registry:5000"),
+            ("http://[0:0::1]:5000/", "http://[::1]:5000"),
+            ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ];
+        for (written, endpoint) in cases {
+            assert_eq!(Endpoint::parse(written).unwrap().as_str(), endpoint);
+        }
+        for other in ["", "contoso", "/v2/", "mailto:a@b"] {
+            assert_eq!(Endpoint::parse(other), None, "{other}");
+        }
+    }
+}

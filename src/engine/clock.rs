@@ -1,0 +1,63 @@
+//! Which times can be trusted.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::{ClockDoubt, ClockReading};
+
+/// By how much two clocks may differ: less changes no age that anyone cares about, and `Date` headers take their time.
+const CLOCKS_MAY_DIFFER: SignedDuration = SignedDuration::from_mins(2);
+
+/// Returns whether clocks differ by too much for ages to be trusted.
+#[must_use]
+pub fn clocks_differ(by: SignedDuration) -> bool {
+    by.unsigned_abs() > CLOCKS_MAY_DIFFER.unsigned_abs()
+}
+
+/// Returns why the time of a run that began at `start` cannot be trusted at `now`, whatever registries say. `newest` is
+/// the newest time that the state has recorded.
+#[must_use]
+pub fn clock_doubt(start: ClockReading, now: ClockReading, newest: Option<Timestamp>) -> Option<ClockDoubt> {
+    let moved = start.moved(now);
+    if clocks_differ(moved) {
+        return Some(ClockDoubt::Moved { seconds: moved.as_secs() });
+    }
+    let newest = newest?;
+    let behind = newest.duration_since(start.wall);
+    (behind > CLOCKS_MAY_DIFFER).then_some(ClockDoubt::Behind { newest, seconds: behind.as_secs() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn reading(seconds: i64, steady: u64) -> ClockReading {
+        ClockReading { wall: Timestamp::from_second(seconds).unwrap(), steady: Duration::from_secs(steady) }
+    }
+
+    #[test]
+    fn only_what_time_itself_does_not_explain_is_doubted() {
+        let day = 86_400;
+        let start = reading(1000 * day, 7);
+        let newest = |seconds: i64| Timestamp::from_second(1000 * day + seconds).unwrap();
+        let cases = [
+            (reading(1000 * day, 7), None, None),
+            // It took a day, of which the machine slept most: the steady clock counts that.
+            (reading(1001 * day, 86_407), Some(0), None),
+            (reading(1000 * day + 120, 7), None, None),
+            (reading(1000 * day - 120, 7), None, None),
+            (reading(1000 * day + 121, 7), None, Some(ClockDoubt::Moved { seconds: 121 })),
+            // It was 60 days ahead, and put right.
+            (reading(940 * day, 17), None, Some(ClockDoubt::Moved { seconds: -60 * day - 10 })),
+            // It stood still.
+            (reading(1000 * day, 207), None, Some(ClockDoubt::Moved { seconds: -200 })),
+            (reading(1000 * day, 7), Some(120), None),
+            (reading(1000 * day, 7), Some(-day), None),
+            (reading(1000 * day, 7), Some(121), Some(ClockDoubt::Behind { newest: newest(121), seconds: 121 })),
+        ];
+        for (now, after, doubt) in cases {
+            assert_eq!(clock_doubt(start, now, after.map(newest)), doubt, "{now:?} {after:?}");
+        }
+    }
+}

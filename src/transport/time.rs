@@ -1,0 +1,67 @@
+//! Time that no clock setting moves, and the time by other machines' clocks.
+
+use std::time::Duration;
+
+use http::header::{AGE, HeaderMap};
+use jiff::{SignedDuration, Timestamp};
+
+/// Returns the time since this machine started, suspension included where the system counts it. Setting the wall clock
+/// does not move it, so what the two make of the same stretch tells whether the wall clock was set.
+#[cfg(unix)]
+#[must_use]
+pub fn steady() -> Duration {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let clock = rustix::time::ClockId::Monotonic;
+    Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default()
+}
+
+/// The same on systems without such a clock: the time since this was first asked.
+#[cfg(not(unix))]
+#[must_use]
+pub fn steady() -> Duration {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
+}
+
+/// A server's time at one instant, by its own clock, to a second: `Date` has no fractions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerTime {
+    /// By the answer that puts it earliest.
+    pub earliest: Timestamp,
+    /// By the answer that puts it latest.
+    pub latest: Timestamp,
+}
+
+/// The `Date` headers of a server's answers, each as the time that its clock showed when [`steady`] was zero.
+#[derive(Debug, Default)]
+pub(super) struct Dates {
+    own: Option<(Timestamp, Timestamp)>,
+    /// The same of answers that came from a cache, in which `Age` says how long they were kept (RFC 9111, section 5.1).
+    cached: Option<(Timestamp, Timestamp)>,
+}
+
+impl Dates {
+    /// Notes the `Date` of an answer whose head arrived at `arrived`.
+    pub(super) fn note(&mut self, headers: &HeaderMap, arrived: Duration) {
+        let Some(date) = super::date(headers) else { return };
+        let age = match headers.get(AGE) {
+            None => Some(0),
+            Some(age) => age.to_str().ok().and_then(|text| text.trim().parse::<u32>().ok()),
+        };
+        let Some(age) = age else { return };
+        let Ok(then) = date.checked_add(SignedDuration::from_secs(age.into())).and_then(|now| now.checked_sub(arrived))
+        else {
+            return;
+        };
+        let known = if age == 0 { &mut self.own } else { &mut self.cached };
+        *known = Some(known.map_or((then, then), |(earliest, latest)| (earliest.min(then), latest.max(then))));
+    }
+
+    /// The server's time at `now`. What a cache kept counts only where nothing came from the server itself.
+    pub(super) fn at(&self, now: Duration) -> Option<ServerTime> {
+        let (earliest, latest) = self.own.or(self.cached)?;
+        Some(ServerTime { earliest: earliest.checked_add(now).ok()?, latest: latest.checked_add(now).ok()? })
+    }
+}

@@ -27,6 +27,7 @@ use crate::store::{Circumstances, Forgotten, JournalEntry, Lease, NewRun, RunEnd
 mod ability;
 mod aftermath;
 mod approved;
+mod catalogues;
 mod clock;
 mod compare;
 mod configurations;
@@ -54,6 +55,7 @@ mod turn;
 
 use ability::Purpose;
 pub use aftermath::Aftermath;
+pub use catalogues::repositories;
 pub use clock::{ClockCheck, Steady};
 pub use compare::Facts;
 use ended::{Refusals, ended};
@@ -327,6 +329,7 @@ impl House {
         let progress = pulse::Both { pulse: &self.pulse, other: progress };
         let mut inventory = registry::collect(&readers, scope, &considered.look_for, &self.store, &progress).await;
         let read = self.check_clock(start, None, &mut inventory).await?;
+        self.doubt_catalogues(&mut inventory, scope, now).await?;
         self.observe(&mut inventory, scope, &read).await?;
         for registry in &mut inventory.registries {
             registry.refused = self.store.refused_tags(&registry.endpoint).await?;

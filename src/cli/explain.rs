@@ -187,7 +187,7 @@ fn words(named: &Named) -> String {
 }
 
 fn not_there(document: &PlanDocument, named: &Named) -> RunError {
-    let gaps = document.registries.iter().flat_map(|registry| &registry.gaps);
+    let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().chain(&registry.odd_names));
     let why: Vec<String> = gaps.map(|gap| format!("; {} could not be read: {}", gap.at, gap.message)).collect();
     let Named { registry, repository, tag } = named;
     RunError::Usage(match tag {

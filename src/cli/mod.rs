@@ -63,7 +63,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Tell of each source its state, its claims and what it protects right now; or accept an answer that was doubted
     Sources(SourcesArgs),
-    /// Show what each registry is, can do and allows
+    /// Show what each registry is, can do and allows; or accept a list of repositories that was doubted
     Registries(registries::RegistriesArgs),
     /// List the audit record, or show one run
     Runs(RunsArgs),

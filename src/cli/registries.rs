@@ -1,4 +1,5 @@
-//! `tagwarden registries`: what each registry is, can do and allows, and the question that is asked on request only.
+//! `tagwarden registries`: what each registry is, can do and allows, the question that is asked on request only, and the
+//! answers of a person.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use super::commands::{interruptible, open, pretty};
 use super::output::print;
 use crate::domain::RepositoryName;
 use crate::report;
-use crate::run::{RunError, RunOutcome};
+use crate::run::{self, RunError, RunOutcome};
 
 #[derive(Debug, Args)]
 pub(super) struct RegistriesArgs {
@@ -33,6 +34,13 @@ enum RegistriesCommand {
         #[arg(long, value_name = "NAME")]
         repository: Option<String>,
     },
+    /// Accept a list of repositories that was doubted
+    ///
+    /// For a registry whose list is empty, or has lost at least half of its repositories, and is right.
+    Accept {
+        /// The registry's name in the settings
+        name: String,
+    },
     /// Forget what removals showed of a registry
     ///
     /// For a registry that was upgraded or mended: what it refused or destroyed before is tried again, with one tag.
@@ -49,6 +57,14 @@ pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> 
             let repository = repository.as_deref().map(str::parse::<RepositoryName>).transpose();
             let repository = repository.map_err(|error| RunError::Usage(format!("--repository: {error}")))?;
             probe(config, name, repository, args.format).await
+        }
+        Some(RegistriesCommand::Accept { name }) => {
+            let house = open(config).await?;
+            let accepted = house.accept_catalogue(name).await;
+            house.close().await;
+            let names = run::repositories(accepted?);
+            print(&format!("registry {name}: its list of repositories is believed, with {names}\n"));
+            Ok(0)
         }
         Some(RegistriesCommand::Forget { name }) => {
             let house = open(config).await?;

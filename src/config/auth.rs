@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::azure;
 use super::reading::Reading;
+use super::{azure, text};
 use crate::azure::{Credential, Surroundings};
 use crate::policy_file::{Fields, Node, Place, Value, read};
 use crate::registry::Auth;
@@ -88,7 +88,9 @@ pub(super) fn secret_at(
     let variable = format!("TAGWARDEN__{path}__{key}").to_uppercase();
     let help = format!("name a file that holds it: {file_key} = \"…\", or set {variable}");
     match (inline.map(|node| (&node.value, &node.at)), file) {
-        (Some((Value::Text(secret), Place::Variable(_))), None) => Some(secret.as_str().into()),
+        (Some((Value::Text(secret), Place::Variable(_))), None) => {
+            Some(secret.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']).into())
+        }
         (Some((_, at @ Place::Variable(_))), _) => {
             reading.problems.add(at, format!("both `{key}` and `{file_key}` are set")).help("keep one of the two");
             None
@@ -115,18 +117,25 @@ pub(super) fn secret_file(key: &str, node: &Node, reading: &mut Reading) -> Opti
     let path = reading.folder.join(written);
     let (problem, help) = match std::fs::read(&path) {
         Ok(bytes) if bytes.len() > LARGEST => (format!("`{written}` is too large to be a secret"), SECRET_HELP),
-        Ok(bytes) => match std::str::from_utf8(&bytes).map(|text| text.trim_end_matches(['\r', '\n'])) {
-            Ok("") => (format!("`{written}` is empty"), SECRET_HELP),
-            Ok(secret) => {
+        Ok(bytes) => match text::decoded(bytes).as_ref().map(|text| text.trim_end_matches(['\r', '\n'])) {
+            Some("") => (format!("`{written}` is empty"), SECRET_HELP),
+            Some(secret) => {
                 if readable_by_all(&path) {
                     let message = format!("{} can be read by every user of this machine", path.display());
                     reading.warnings.push(message);
                 }
                 return Some(secret.into());
             }
-            Err(_) => (format!("`{written}` is no text"), SECRET_HELP),
+            None => (format!("`{written}` is not text"), SECRET_HELP),
         },
-        Err(error) => (format!("`{written}` cannot be read: {error}"), "paths are relative to the settings file"),
+        // Whoever wrote the secret itself there must not find it in a log.
+        Err(error) if written.contains(['/', '.', '\\']) => {
+            (format!("`{written}` cannot be read: {error}"), "paths are relative to the settings file")
+        }
+        Err(error) => (
+            format!("the file that `{key}` names cannot be read: {error}"),
+            "it names a file that holds the secret; paths are relative to the settings file",
+        ),
     };
     reading.problems.add(&node.at, problem).help(help);
     None
@@ -143,26 +152,40 @@ fn readable_by_all(_: &Path) -> bool {
     false
 }
 
-/// The file that `docker login` writes: the one given, else that of `$DOCKER_CONFIG`, else that of the home folder.
-fn docker_config(path: Option<&Node>, at: &Place, reading: &mut Reading) -> Option<PathBuf> {
-    let (file, at) = match path {
-        Some(node) => (reading.folder.join(read::text("path", node, &mut reading.problems)?), &node.at),
-        None => match (reading.variable("DOCKER_CONFIG"), reading.variable("HOME")) {
-            (Some(folder), _) => (Path::new(folder).join("config.json"), at),
-            (None, Some(home)) => (Path::new(home).join(".docker/config.json"), at),
-            (None, None) => {
-                reading
-                    .problems
-                    .add(at, "no home folder to look for docker's settings in")
-                    .help("name the file: path = \"…\"");
-                return None;
-            }
-        },
-    };
-    if !file.is_file() {
-        let message = format!("{} is not there", file.display());
-        reading.problems.add(at, message).help("sign in with `docker login`, or name another file with `path`");
+/// The files that `docker login` and `podman login` write: the one given, else those at the default places that are
+/// there, in the order in which Podman asks them
+/// (<https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>).
+fn docker_config(path: Option<&Node>, at: &Place, reading: &mut Reading) -> Option<Vec<PathBuf>> {
+    if let Some(node) = path {
+        let file = reading.folder.join(read::text("path", node, &mut reading.problems)?);
+        return there(vec![file], &node.at, reading);
+    }
+    if let Some(file) = reading.variable("REGISTRY_AUTH_FILE") {
+        return there(vec![PathBuf::from(file)], at, reading);
+    }
+    let below = |variable: &str, rest: &str| reading.variable(variable).map(|folder| Path::new(folder).join(rest));
+    let places = [
+        below("XDG_RUNTIME_DIR", "containers/auth.json"),
+        below("XDG_CONFIG_HOME", "containers/auth.json").or_else(|| below("HOME", ".config/containers/auth.json")),
+        below("DOCKER_CONFIG", "config.json").or_else(|| below("HOME", ".docker/config.json")),
+    ];
+    let places: Vec<PathBuf> = places.into_iter().flatten().collect();
+    if places.is_empty() {
+        reading.problems.add(at, "no home folder to look for docker's settings in").help("name the file: path = \"…\"");
         return None;
     }
-    Some(file)
+    there(places, at, reading)
+}
+
+/// Those of the files that are there.
+fn there(mut files: Vec<PathBuf>, at: &Place, reading: &mut Reading) -> Option<Vec<PathBuf>> {
+    let named = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
+    files.retain(|file| file.is_file());
+    if files.is_empty() {
+        let message = format!("{named}: no such file");
+        let help = "sign in with `docker login` or `podman login`, or name another file with `path`";
+        reading.problems.add(at, message).help(help);
+        return None;
+    }
+    Some(files)
 }

@@ -40,8 +40,11 @@ pub(super) fn layered(text: &str, environment: &[(String, String)], problems: &m
         .build();
     match merged {
         Ok(merged) => Some(placed(&merged.cache, Some(&file), &mut Vec::new(), &variables)),
-        Err(error) => {
-            problems.add(&Place::Whole, format!("the settings cannot be read: {error}"));
+        Err(_) => {
+            // Its own words could quote a value of the file or of a variable.
+            problems
+                .add(&Place::Whole, "the settings cannot be read together with the variables `TAGWARDEN__…`")
+                .help("a variable may set a key that is a table in the file, or the other way round");
             None
         }
     }
@@ -175,39 +178,6 @@ fn value_node(value: Spanned<DeValue<'_>>) -> Node {
         DeValue::Datetime(time) => Value::Text(time.to_string()),
     };
     Node { at: Place::Text(span), value }
-}
-
-/// The text with everything that looks like a secret struck out, byte for byte, so that no message can show one.
-pub(super) fn without_secrets(text: &str) -> String {
-    const SECRETS: [&str; 3] = [
-        // A value behind a key that sounds like a secret, unless it only names a file.
-        r#"(?i)\b(?:[\w-]*(?:pass|passw|secret|token|pwd|credential)[\w-]*|value)["']?\s*[=:]\s*("""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^,}\s#]+)"#,
-        // User and password in a URL.
-        r#"://([^/@\s"']+)@"#,
-        // The address of a webhook: whoever knows it can write there.
-        r#"(?m)^\s*\[notify\.[^\n]*\n(?:(?:[^\[\n][^\n]*)?\n)*?[ \t]*url\s*=\s*("[^"\n]*"?|'[^'\n]*'?)"#,
-    ];
-    let mut shown = text.to_owned();
-    for pattern in SECRETS {
-        let pattern = regex::Regex::new(pattern).expect("the patterns are constants that compile");
-        let spans: Vec<Range<usize>> = pattern
-            .captures_iter(&shown)
-            .filter_map(|found| Some((found.get(0)?, found.get(1)?)))
-            .filter(|(whole, secret)| {
-                !shown[whole.start()..secret.start()]
-                    .trim_end()
-                    .trim_end_matches(['=', ':', ' ', '"', '\''])
-                    .ends_with("_file")
-            })
-            .map(|(_, secret)| secret.range())
-            .collect();
-        for span in spans {
-            let struck: String =
-                shown[span.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
-            shown.replace_range(span, &struck);
-        }
-    }
-    shown
 }
 
 /// Variables that were probably meant for the settings but are not read: one underscore where two belong.

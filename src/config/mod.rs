@@ -13,6 +13,7 @@ mod registries;
 mod revision;
 mod schedule;
 mod sources;
+mod text;
 mod workloads;
 
 use std::fmt;
@@ -174,13 +175,13 @@ pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
 pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Settings, ConfigError> {
     let mut environment: Vec<(String, String)> = environment.into_iter().collect();
     environment.sort();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::of(path, format!("the settings cannot be read: {error}")))?;
-    let shown = layers::without_secrets(&text);
+    let bytes =
+        std::fs::read(path).map_err(|error| ConfigError::of(path, format!("the settings cannot be read: {error}")))?;
+    let text = text::decoded(bytes).ok_or_else(|| ConfigError::of(path, "the settings are not text in UTF-8"))?;
     let mut reading = Reading {
         folder: path.parent().map(Path::to_owned).unwrap_or_default(),
         environment: &environment,
-        problems: Problems::of_toml(&path.display().to_string(), &shown),
+        problems: Problems::of_toml(&path.display().to_string(), &text),
         azure: azure::Azure::default(),
         warnings: layers::unread(&environment),
     };
@@ -200,7 +201,7 @@ pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>
 /// The policies that settings name, as far as can be said of settings with problems; for telling theirs too.
 #[must_use]
 pub fn policies_path(path: &Path, environment: &[(String, String)]) -> Option<PathBuf> {
-    let root: toml::Table = std::fs::read_to_string(path).ok()?.parse().ok()?;
+    let root: toml::Table = text::decoded(std::fs::read(path).ok()?)?.parse().ok()?;
     let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("policies"));
     let set = environment.iter().find(|(name, value)| is_it(name) && !value.is_empty());
     let named = match set {

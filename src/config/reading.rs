@@ -43,7 +43,7 @@ impl Reading<'_> {
     /// The named tables below `[registries]` or `[sources]`, none of which may be taken for another.
     pub(super) fn tables<'a>(&mut self, key: &str, node: &'a Node) -> Option<&'a [Entry]> {
         let Value::Map(entries) = &node.value else {
-            let message = format!("`{key}` must be a table, not {}", node.value.describe());
+            let message = format!("`{key}` must be a table, not {}", self.problems.describe(&node.value));
             self.problems.add(&node.at, message).help(format!("write `[{key}.NAME]` and its keys below it"));
             return None;
         };

@@ -324,7 +324,7 @@ fn hours(node: &Node, reading: &mut Reading) -> Option<(u32, u32, String)> {
 
 fn freezes(node: &Node, reading: &mut Reading) -> Option<Vec<Freeze>> {
     let Value::List(nodes) = &node.value else {
-        let message = format!("`freeze` must be a list of tables, not {}", node.value.describe());
+        let message = format!("`freeze` must be a list of tables, not {}", reading.problems.describe(&node.value));
         reading.problems.add(&node.at, message).help(FREEZE_HELP);
         return None;
     };

@@ -216,6 +216,10 @@ pub enum GapAt {
     ManifestList,
     /// A listed tag that the registry then did not know: it vanished meanwhile, or names nothing.
     VanishedTag(TagName),
+    /// An entry of a list that is not a valid name: something of that name is there, and nothing else is missing.
+    InvalidName(Arc<str>),
+    /// An entry of a list of tags that is a digest, and so not a tag: nothing is missing.
+    ListedDigest(Digest),
     /// What a tag names.
     Tag(TagName),
     /// What a manifest holds: its children, its subject, its blobs.
@@ -232,7 +236,8 @@ impl Gap {
     /// Whether it leaves every tag of its repository in doubt.
     ///
     /// An unread list hides tags of the same digest; an unread manifest may be an index that holds any image of the
-    /// repository, and so may an unread referrer. A vanished tag or a missing creation time says nothing of others.
+    /// repository, and so may an unread referrer. A vanished tag, an invalid name or a missing creation time says nothing
+    /// of others.
     #[must_use]
     pub fn blocks_repository(&self) -> bool {
         match self.at {
@@ -240,9 +245,25 @@ impl Gap {
             GapAt::Catalogue
             | GapAt::Particulars
             | GapAt::VanishedTag(_)
+            | GapAt::InvalidName(_)
+            | GapAt::ListedDigest(_)
             | GapAt::Created(_)
             | GapAt::Configuration(_) => false,
         }
+    }
+
+    /// Returns `true` where a tag of the repository may name any of its manifests without being known to: before a
+    /// manifest is deleted with all of its tags, that matters.
+    #[must_use]
+    pub fn hides_a_tag(&self) -> bool {
+        self.blocks_repository() || matches!(self.at, GapAt::InvalidName(_))
+    }
+
+    /// Returns `true` where the registry was read and only single names in it are odd. That keeps these names, and is no
+    /// reason to run again: it stays so until a person changes it.
+    #[must_use]
+    pub fn is_note(&self) -> bool {
+        matches!(self.at, GapAt::VanishedTag(_) | GapAt::InvalidName(_) | GapAt::ListedDigest(_))
     }
 }
 
@@ -254,6 +275,8 @@ impl fmt::Display for GapAt {
             Self::TagList => f.write_str("the list of tags"),
             Self::ManifestList => f.write_str("the list of manifests"),
             Self::VanishedTag(tag) | Self::Tag(tag) => write!(f, "tag {tag}"),
+            Self::InvalidName(name) => write!(f, "invalid name {name}"),
+            Self::ListedDigest(digest) => write!(f, "digest {digest} in the list of tags"),
             Self::Manifest(digest) => write!(f, "manifest {digest}"),
             Self::Created(digest) => write!(f, "creation time of {digest}"),
             Self::Configuration(digest) => write!(f, "configuration of {digest}"),
@@ -321,16 +344,21 @@ impl Inventory {
         self.registries.iter().flat_map(|registry| &registry.repositories).map(|repository| repository.tags.len()).sum()
     }
 
-    /// Whether anything could not be read.
+    /// Whether anything could not be read. Notes are not counted.
     #[must_use]
     pub fn has_gaps(&self) -> bool {
-        self.registries
-            .iter()
-            .any(|registry| !registry.gaps.is_empty() || registry.repositories.iter().any(|r| !r.gaps.is_empty()))
+        self.registries.iter().any(|registry| !registry.is_whole())
     }
 }
 
 impl Registry {
+    /// Returns `true` where everything in it was read, apart from single odd names.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let inner = self.repositories.iter().flat_map(|repository| &repository.gaps);
+        self.gaps.iter().chain(inner).all(Gap::is_note)
+    }
+
     /// A registry of which only the name and the kind are known yet.
     #[must_use]
     pub fn empty(name: RegistryName, kind: &'static str) -> Self {

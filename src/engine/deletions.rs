@@ -207,7 +207,7 @@ impl Site<'_, '_> {
         }
         stays.extend(ground.failed.iter().take(MOST_NAMED).map(|&source| Stay::SourceFailed(source.clone())));
         let gaps = ground.registry.gaps.iter().chain(&self.repository.gaps);
-        let gaps = gaps.filter(|gap| gap.blocks_repository() || matches!(gap.at, GapAt::VanishedTag(_)));
+        let gaps = gaps.filter(|gap| gap.hides_a_tag() || matches!(gap.at, GapAt::VanishedTag(_)));
         stays.extend(gaps.take(MOST_NAMED).map(|gap| Stay::Gap(Box::new(gap.at.clone()))));
         stays.extend(self.repository.lock.map(|lock| Stay::Locked { on: Locked::Repository, lock }));
         for tag in &untagged.tags {

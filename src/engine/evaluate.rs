@@ -16,8 +16,8 @@ use super::protect::protect;
 use super::select::{Candidate, select, speaks_of};
 use super::{UnreadConfiguration, Verdicts};
 use crate::domain::{
-    Claims, Doubt, Drift, Gap, GapAt, Inventory, Locked, Policy, PolicyName, Reason, Reasons, Registry, Repository,
-    Rules, SourceName, TagAt, TagName, TagVerdict, Verdict,
+    Claims, Doubt, Drift, Gap, GapAt, Inventory, Locked, Policy, PolicyName, Reason, Reasons, Registry, RemovalMethod,
+    Repository, Rules, SourceName, TagAt, TagName, TagVerdict, Verdict,
 };
 
 /// Most gaps of other tags that each tag of a repository names. Beyond, only its own are added: one is enough to stay,
@@ -118,8 +118,13 @@ impl RegistryScope<'_> {
 
     fn gaps(&self, repository: &Repository, graph: &Graph<'_>, found: &mut Found) {
         let reason = |gap: &Gap| Reason::Gap { at: Box::new(gap.at.clone()), kind: gap.kind };
-        let mut blocking: Vec<&Gap> =
-            self.registry.gaps.iter().chain(&repository.gaps).filter(|gap| gap.blocks_repository()).collect();
+        // A tag of an invalid name may name any image, and would go with it.
+        let blocks = match self.registry.removal {
+            RemovalMethod::Untag => Gap::blocks_repository,
+            RemovalMethod::DeleteManifest => Gap::hides_a_tag,
+        };
+        let mut blocking: Vec<&Gap> = self.registry.gaps.iter().filter(|gap| gap.blocks_repository()).collect();
+        blocking.extend(repository.gaps.iter().filter(|gap| blocks(gap)));
         blocking.sort();
         blocking.iter().take(GAPS_NAMED).for_each(|gap| found.say_everywhere(&reason(gap)));
         let mut named: HashMap<&TagName, Vec<&Gap>> = HashMap::new();
@@ -134,6 +139,8 @@ impl RegistryScope<'_> {
                 | GapAt::Particulars
                 | GapAt::TagList
                 | GapAt::ManifestList
+                | GapAt::InvalidName(_)
+                | GapAt::ListedDigest(_)
                 | GapAt::Created(_)
                 | GapAt::Configuration(_) => {}
             }

@@ -59,7 +59,7 @@ fn sums(plan: &Plan, removals: &[Option<Bytes>], estimated: &HashSet<&RegistryNa
 }
 
 pub(super) fn wholly_read(registry: &Registry) -> bool {
-    let hides = |gap: &Gap| gap.blocks_repository() || gap.at == GapAt::Catalogue;
+    let hides = |gap: &Gap| gap.hides_a_tag() || gap.at == GapAt::Catalogue;
     let read = |repository: &Repository| {
         let mut named = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
         !repository.gaps.iter().any(hides) && named.all(|digest| repository.manifests.contains_key(digest))

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 
-use super::tree::Place;
+use super::redact;
+use super::tree::{Place, Value};
 
 /// One problem with its place.
 ///
@@ -38,7 +39,7 @@ impl Diagnostic {
             line: 0,
             column: 0,
             span: 0..0,
-            message: message.into(),
+            message: redact::message(&message.into()),
             help: None,
             text: None,
             also: None,
@@ -61,17 +62,17 @@ impl Diagnostic {
 
     /// The same place, with something to say of it.
     pub(crate) fn called(&self, message: impl Into<String>) -> Self {
-        Self { message: message.into(), ..self.clone() }
+        Self { message: redact::message(&message.into()), ..self.clone() }
     }
 
     /// The same, with what to do about it.
     pub(crate) fn saying(&self, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self.called(message) }
+        Self { help: Some(redact::message(&help.into())), ..self.called(message) }
     }
 
     /// Says what to do about it.
     pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
-        self.help = Some(help.into());
+        self.help = Some(redact::message(&help.into()));
         self
     }
 
@@ -129,12 +130,19 @@ pub(crate) struct Problems {
     beyond: Diagnostic,
 }
 
+/// The sign between key and value in TOML.
+const TOML: &str = " = ";
+
 /// So many problems of one file are shown: whoever has more has one that causes them.
 const MOST: usize = 100;
 
 impl Problems {
     /// Of a YAML file.
     pub(crate) fn of_yaml(file: &str, text: &str) -> Self {
+        Self::showing(file, redact::file(text))
+    }
+
+    fn showing(file: &str, text: String) -> Self {
         Self {
             file: file.into(),
             text: text.into(),
@@ -145,14 +153,27 @@ impl Problems {
         }
     }
 
-    /// Of a TOML file.
+    /// Of the settings, in TOML. Only values under known keys are shown.
     pub(crate) fn of_toml(file: &str, text: &str) -> Self {
-        Self { sign: " = ", ..Self::of_yaml(file, text) }
+        Self { sign: TOML, ..Self::showing(file, redact::settings(text)) }
     }
 
     /// A key with its value, as the file would write it.
     pub(crate) fn written(&self, key: &str, value: impl fmt::Display) -> String {
         format!("{key}{}{value}", self.sign)
+    }
+
+    /// A value in words. Of a text of the settings only the type is told: it may be a secret in a wrong place.
+    pub(crate) fn describe(&self, value: &Value) -> String {
+        match value {
+            Value::Text(_) if self.is_toml() => value.kind().to_owned(),
+            _ => value.describe(),
+        }
+    }
+
+    /// Whether it is a file of settings.
+    pub(crate) fn is_toml(&self) -> bool {
+        self.sign == TOML
     }
 
     /// Notes a problem; what is returned takes help for it.

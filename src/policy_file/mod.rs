@@ -12,6 +12,7 @@ mod literals;
 mod load;
 mod lower;
 pub(crate) mod read;
+mod redact;
 mod relation;
 mod remarks;
 mod rule_places;

@@ -25,7 +25,7 @@ impl<'a> Fields<'a> {
     /// The keys of a map.
     pub(crate) fn of(node: &'a Node, what: &'static str, problems: &mut Problems) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            let message = format!("a {what} must be a map of keys and values, not {}", node.value.describe());
+            let message = format!("a {what} must be a map of keys and values, not {}", problems.describe(&node.value));
             problems.add(&node.at, message);
             return None;
         };
@@ -121,7 +121,9 @@ fn text_of<'a>(what: &str, node: &'a Node, problems: &mut Problems) -> Option<&'
         Value::Text(text) if !text.trim().is_empty() => return Some(text),
         Value::Text(_) | Value::Nothing => problems.add(&node.at, format!("{what} is empty")),
         value => {
-            let problem = problems.add(&node.at, format!("{what} must be a text, not {}", value.describe()));
+            // A number in the place of a text may be a password.
+            let shown = if problems.is_toml() { value.kind().to_owned() } else { value.describe() };
+            let problem = problems.add(&node.at, format!("{what} must be a text, not {shown}"));
             match value {
                 Value::List(_) | Value::Map(_) => problem,
                 _ => problem.help("put it in quotes"),
@@ -145,7 +147,8 @@ pub(crate) fn whole(key: &str, node: &Node, range: RangeInclusive<u32>, problems
         (start, &u32::MAX) => format!("a whole number from {start}"),
         (start, end) => format!("a whole number from {start} to {end}"),
     };
-    let problem = problems.add(&node.at, format!("`{key}` must be {wanted}, not {}", node.value.describe()));
+    let shown = problems.describe(&node.value);
+    let problem = problems.add(&node.at, format!("`{key}` must be {wanted}, not {shown}"));
     if let (Value::Text(text), Place::Text(_)) = (&node.value, &node.at)
         && text.parse::<u32>().is_ok_and(|fit| range.contains(&fit))
     {
@@ -162,7 +165,8 @@ pub(crate) fn boolean(key: &str, node: &Node, problems: &mut Problems) -> Option
         _ => None,
     };
     if value.is_none() {
-        problems.add(&node.at, format!("`{key}` must be `true` or `false`, not {}", node.value.describe()));
+        let shown = problems.describe(&node.value);
+        problems.add(&node.at, format!("`{key}` must be `true` or `false`, not {shown}"));
     }
     value
 }
@@ -171,7 +175,8 @@ pub(crate) fn boolean(key: &str, node: &Node, problems: &mut Problems) -> Option
 pub(crate) fn choice<T: Copy>(key: &str, node: &Node, known: &[(&str, T)], problems: &mut Problems) -> Option<T> {
     let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
     let Value::Text(written) = &node.value else {
-        problems.add(&node.at, format!("`{key}` must be one of {}, not {}", list_of(&words), node.value.describe()));
+        let shown = problems.describe(&node.value);
+        problems.add(&node.at, format!("`{key}` must be one of {}, not {shown}", list_of(&words)));
         return None;
     };
     let found = known.iter().find(|(word, _)| word == written).map(|(_, value)| *value);
@@ -188,12 +193,15 @@ pub(crate) fn list<'a>(key: &str, node: &'a Node, problems: &mut Problems) -> Op
         (Value::List(nodes), _) => Cow::Borrowed(&**nodes),
         (Value::Text(text), Place::Variable(_)) => Cow::Owned(split(text, &node.at)),
         (Value::Text(text), _) => {
-            let help = format!("write {}", problems.written(key, format!("[\"{}\"]", shorten(text))));
-            problems.add(&node.at, format!("`{key}` must be a list, not {}", node.value.describe())).help(help);
+            let only = if problems.is_toml() { "…".to_owned() } else { shorten(text) };
+            let help = format!("write {}", problems.written(key, format!("[\"{only}\"]")));
+            let shown = problems.describe(&node.value);
+            problems.add(&node.at, format!("`{key}` must be a list, not {shown}")).help(help);
             return None;
         }
         (value, _) => {
-            problems.add(&node.at, format!("`{key}` must be a list, not {}", value.describe()));
+            let shown = problems.describe(value);
+            problems.add(&node.at, format!("`{key}` must be a list, not {shown}"));
             return None;
         }
     };

@@ -50,6 +50,18 @@ pub(crate) struct Entry {
 }
 
 impl Value {
+    /// What it is, without its content.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Bool(_) => "a boolean",
+            Self::Integer(_) | Self::Float(_) => "a number",
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a map",
+        }
+    }
+
     /// What it is, in words: `the text "5"`.
     pub(crate) fn describe(&self) -> String {
         match self {

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,16 +13,18 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 use url::Url;
 
 use super::challenge::{self, Challenge, TokenHosts, host_and_port};
 use super::credentials::{DockerConfig, Stored};
+use super::wire::lenient;
 use super::{Auth, RegistryError, RegistryErrorKind, RegistrySettings};
 use crate::domain::{RegistryName, RepositoryName};
-use crate::transport::{Answer, Ask, ERROR_LIMIT, Transport};
+use crate::transport::{Answer, Ask, ERROR_LIMIT, Transport, json};
 
 /// What a request must be allowed to do. Each gets a token of its own, so that reading never carries more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,6 +50,24 @@ impl Grant {
             kind == Some("registry") || actions.split(',').all(|action| ["pull", "metadata_read"].contains(&action))
         };
         matches!(self, Self::Delete(_) | Self::Push(_)) || scope.split(' ').all(reads)
+    }
+
+    /// The repository that it is for; `None` for the catalogue.
+    fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::Catalogue => None,
+            Self::List(name) | Self::Pull(name) | Self::Delete(name) | Self::Push(name) => Some(name),
+        }
+    }
+
+    /// The scope that a token service takes which knows only `pull` and `push`, as Quay's does
+    /// (quay endpoints/v2/v2auth.py); `Some(None)` is to ask without any. `None` where the usual one has nothing else.
+    fn plain_scope(&self) -> Option<Option<String>> {
+        match self {
+            Self::Catalogue => Some(None),
+            Self::Delete(name) => Some(Some(format!("repository:{name}:pull,push"))),
+            Self::List(_) | Self::Pull(_) | Self::Push(_) => None,
+        }
     }
 }
 
@@ -78,8 +99,14 @@ pub(super) struct SignIn {
     endpoint: Url,
     token_hosts: TokenHosts,
     auth: Auth,
-    helper_patience: Duration,
-    login: OnceCell<Login>,
+    /// What `docker login` left, where the settings say to use that.
+    docker: Option<DockerConfig>,
+    /// The first login that was looked up, for messages.
+    first: OnceLock<Login>,
+    /// That the token service refused a scope for deletions, and took one of `pull` and `push`.
+    plain_deletion: AtomicBool,
+    /// That it refused the scope for the catalogue, and gave a token without one.
+    plain_catalogue: AtomicBool,
     /// What the registry asks for; nothing until it was asked once.
     asked: AsyncMutex<Option<Asks>>,
     tokens: Mutex<HashMap<Grant, Arc<AsyncMutex<Slot>>>>,
@@ -109,10 +136,28 @@ struct Token {
 
 #[derive(Deserialize)]
 struct WireToken {
+    #[serde(default, deserialize_with = "lenient")]
     token: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     access_token: Option<String>,
+    #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<u64>,
+    #[serde(default, deserialize_with = "lenient")]
     issued_at: Option<String>,
+}
+
+/// Seconds as a number, with a fraction or as a text. Nothing where that is no span of time: a token that would end at once
+/// would have been of no use, so whoever writes zero means that he does not say.
+pub(super) fn seconds<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
+    let seconds = match Value::deserialize(input)? {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    Ok(seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .map(|life| life.as_secs())
+        .filter(|life| *life > 0))
 }
 
 impl SignIn {
@@ -122,8 +167,13 @@ impl SignIn {
             endpoint: settings.endpoint.clone(),
             token_hosts: TokenHosts::of(settings),
             auth: settings.auth.clone(),
-            helper_patience: settings.timeout,
-            login: OnceCell::new(),
+            docker: match &settings.auth {
+                Auth::DockerConfig(files) => Some(DockerConfig::new(files.clone(), settings.timeout)),
+                _ => None,
+            },
+            first: OnceLock::new(),
+            plain_deletion: AtomicBool::new(false),
+            plain_catalogue: AtomicBool::new(false),
             asked: AsyncMutex::new(None),
             tokens: Mutex::default(),
         }
@@ -131,7 +181,7 @@ impl SignIn {
 
     /// As whom requests are made, in words.
     pub(super) fn identity(&self) -> String {
-        match (&self.auth, self.login.get()) {
+        match (&self.auth, self.first.get()) {
             (Auth::Anonymous, _) => "anonymous".into(),
             (Auth::Basic { username, .. }, _) => format!("user {username}"),
             (Auth::Token(_), _) => "the bearer of a token".into(),
@@ -140,7 +190,9 @@ impl SignIn {
                 format!("user {username}, by the docker configuration")
             }
             (Auth::DockerConfig(_), Some(_)) => "the bearer of a token, by the docker configuration".into(),
-            (Auth::DockerConfig(file), None) => format!("by the docker configuration {}", file.display()),
+            (Auth::DockerConfig(files), None) => {
+                format!("by the docker configuration {}", super::credentials::listed(files))
+            }
         }
     }
 
@@ -150,7 +202,7 @@ impl SignIn {
         transport: &Transport,
         grant: &Grant,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        let login = self.login().await?;
+        let login = &self.login(grant).await?;
         if let Login::Token(token) = login {
             return self.bearer(token.expose_secret()).map(Some);
         }
@@ -176,7 +228,7 @@ impl SignIn {
         used: Option<&HeaderValue>,
         refusal: &Answer,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        let login = self.login().await?;
+        let login = &self.login(grant).await?;
         let Some(challenge) = challenge::offered(&refusal.headers) else { return Ok(None) };
         if let Login::Token(_) = login {
             return Ok(None);
@@ -195,28 +247,25 @@ impl SignIn {
         self.fetch(transport, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
     }
 
-    async fn login(&self) -> Result<&Login, RegistryError> {
-        self.login
-            .get_or_try_init(|| async {
-                Ok(match &self.auth {
-                    Auth::Anonymous => Login::Anonymous,
-                    Auth::Basic { username, password } => {
-                        Login::Password { username: username.clone(), password: password.clone() }
-                    }
-                    Auth::Token(token) => Login::Token(token.clone()),
-                    Auth::Entra(_) => {
-                        return Err(self.denied("is to be signed in to with Entra ID, which its kind does not take"));
-                    }
-                    Auth::DockerConfig(file) => {
-                        let config = DockerConfig { file: file.clone(), helpers: None, patience: self.helper_patience };
-                        match config.credentials(&host_and_port(&self.endpoint)).await? {
-                            Stored::Password { username, password } => Login::Password { username, password },
-                            Stored::Identity(token) => Login::Identity(token),
-                        }
-                    }
-                })
-            })
-            .await
+    /// What there is to sign in with. Podman keeps credentials by repository, so that they may differ from one to another.
+    async fn login(&self, grant: &Grant) -> Result<Login, RegistryError> {
+        let login = match (&self.auth, &self.docker) {
+            (Auth::Basic { username, password }, _) => {
+                Login::Password { username: username.clone(), password: password.clone() }
+            }
+            (Auth::Token(token), _) => Login::Token(token.clone()),
+            (Auth::Entra(_), _) => {
+                return Err(self.denied("is to be signed in to with Entra ID, which its kind does not take"));
+            }
+            (_, Some(docker)) => match docker.credentials(&host_and_port(&self.endpoint), grant.repository()).await? {
+                Stored::Password { username, password } => Login::Password { username, password },
+                Stored::Identity(token) => Login::Identity(token),
+            },
+            (Auth::Anonymous | Auth::DockerConfig(_), None) => Login::Anonymous,
+        };
+        // Whoever comes later signs in by the same settings.
+        let _ = self.first.set(login.clone());
+        Ok(login)
     }
 
     /// What the registry asks for, found out once by the request that the distribution specification has for it.
@@ -271,7 +320,7 @@ impl SignIn {
         Ok(value)
     }
 
-    /// Asks the token service, after looking whether it may be handed these credentials.
+    /// Asks the token service, after looking whether it may be asked at all.
     async fn fetch(
         &self,
         transport: &Transport,
@@ -280,45 +329,82 @@ impl SignIn {
         realm: &str,
         service: Option<&str>,
     ) -> Result<HeaderValue, RegistryError> {
-        let login = self.login().await?;
-        let realm = self.token_hosts.admit(realm, matches!(login, Login::Anonymous))?;
-        let scopes = [Some(grant.to_string()), slot.further.clone()];
-        let mut parameters: Vec<(&str, String)> = Vec::new();
-        parameters.extend(service.map(|service| ("service", service.to_owned())));
-        let (ask, authorization) = if let Login::Identity(token) = login {
-            let scope = scopes.into_iter().flatten().collect::<Vec<_>>().join(" ");
-            parameters.push(("scope", scope));
-            parameters.push(("grant_type", "refresh_token".into()));
-            parameters.push(("client_id", "tagwarden".into()));
-            parameters.push(("refresh_token", token.expose_secret().into()));
-            let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-            let content = ("application/x-www-form-urlencoded".into(), form.into_bytes().into());
-            let ask = Ask {
-                method: Method::POST,
-                content: Some(content),
-                signs_in: true,
-                ..Ask::get(realm, "application/json", ERROR_LIMIT)
-            };
-            (ask, None)
-        } else {
-            parameters.extend(scopes.into_iter().flatten().map(|scope| ("scope", scope)));
-            let mut url = realm;
-            url.query_pairs_mut().extend_pairs(parameters);
-            (Ask::get(url, "application/json", ERROR_LIMIT), self.basic(login)?)
+        let login = self.login(grant).await?;
+        let realm = self.token_hosts.admit(realm)?;
+        let further = slot.further.as_deref();
+        let is_plain = self.is_plain(grant);
+        let usual = Some(grant.to_string());
+        let own = match (is_plain.is_some_and(|plain| plain.load(Ordering::Relaxed)), grant.plain_scope()) {
+            (true, Some(plain)) => plain,
+            _ => usual.clone(),
         };
-        let answer = transport.send(&ask, authorization.as_ref()).await?;
+        let mut answer = self.ask(transport, &login, &realm, service, [own.as_deref(), further]).await?;
+        // Whoever does not know a scope refuses the whole question. Others need `delete`, so that comes first.
+        if let (StatusCode::BAD_REQUEST, Some(plain), Some(is_plain)) = (answer.status, grant.plain_scope(), is_plain)
+            && own == usual
+        {
+            let again = self.ask(transport, &login, &realm, service, [plain.as_deref(), None]).await?;
+            if again.status == StatusCode::OK {
+                is_plain.store(true, Ordering::Relaxed);
+                answer = again;
+            }
+        }
         if answer.status != StatusCode::OK {
             let mut error = answer.refusal();
             error.message = format!("registry `{}`: no token for `{grant}`: {}", self.registry, error.message);
             return Err(error);
         }
         // Its own words could hold the token.
-        let reply: WireToken =
-            serde_json::from_slice(&answer.body).map_err(|_| answer.malformed("no token as JSON"))?;
-        let text = reply.token.as_deref().or(reply.access_token.as_deref()).filter(|token| !token.is_empty());
+        let reply: WireToken = json(&answer.body).map_err(|_| answer.malformed("no token as JSON"))?;
+        let mut tokens = [&reply.token, &reply.access_token].into_iter().flatten().map(|token| token.trim());
+        let text = tokens.find(|token| !token.is_empty());
         let header = self.bearer(text.ok_or_else(|| answer.malformed("no `token` in it"))?)?;
         slot.token = Some(Token { header: header.clone(), until: Instant::now() + lifetime(&reply, &answer) });
         Ok(header)
+    }
+
+    /// Whether the usual scope of such a grant was refused before.
+    fn is_plain(&self, grant: &Grant) -> Option<&AtomicBool> {
+        match grant {
+            Grant::Catalogue => Some(&self.plain_catalogue),
+            Grant::Delete(_) => Some(&self.plain_deletion),
+            Grant::List(_) | Grant::Pull(_) | Grant::Push(_) => None,
+        }
+    }
+
+    /// Asks the token service for these scopes.
+    async fn ask(
+        &self,
+        transport: &Transport,
+        login: &Login,
+        realm: &Url,
+        service: Option<&str>,
+        [own, further]: [Option<&str>; 2],
+    ) -> Result<Answer, RegistryError> {
+        let scopes: Vec<&str> = own.into_iter().chain(further.filter(|further| Some(*further) != own)).collect();
+        let mut parameters: Vec<(&str, &str)> = service.map(|service| ("service", service)).into_iter().collect();
+        let (ask, authorization) = if let Login::Identity(token) = login {
+            let scope = scopes.join(" ");
+            parameters.extend((!scope.is_empty()).then_some(("scope", &*scope)));
+            parameters.push(("grant_type", "refresh_token"));
+            parameters.push(("client_id", "tagwarden"));
+            parameters.push(("refresh_token", token.expose_secret()));
+            let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+            let content = ("application/x-www-form-urlencoded".into(), form.into_bytes().into());
+            let ask = Ask {
+                method: Method::POST,
+                content: Some(content),
+                signs_in: true,
+                ..Ask::get(realm.clone(), "application/json", ERROR_LIMIT)
+            };
+            (ask, None)
+        } else {
+            parameters.extend(scopes.into_iter().map(|scope| ("scope", scope)));
+            let mut url = realm.clone();
+            url.query_pairs_mut().extend_pairs(parameters);
+            (Ask::get(url, "application/json", ERROR_LIMIT), self.basic(login)?)
+        };
+        transport.send(&ask, authorization.as_ref()).await
     }
 
     fn denied(&self, what: &str) -> RegistryError {
@@ -364,6 +450,38 @@ mod tests {
     }
 
     #[test]
+    fn tokens_are_read_as_services_write_them() {
+        for (written, expected) in [
+            ("60", Some(60)),
+            ("60.9", Some(60)),
+            ("\"300\"", Some(300)),
+            ("\" 300 \"", Some(300)),
+            ("1e3", Some(1000)),
+            ("0", None),
+            ("\"0\"", None),
+            ("-5", None),
+            ("null", None),
+            ("true", None),
+            ("[60]", None),
+            ("\"an hour\"", None),
+            ("1e300", None),
+            ("18446744073709551615", Some(u64::MAX)),
+        ] {
+            let reply: WireToken = json(
+                format!("{{\"token\":7,\"access_token\":\"t\",\"issued_at\":0,\"expires_in\":{written}}}").as_bytes(),
+            )
+            .unwrap();
+            assert_eq!(
+                reply.expires_in.map(|life| life.min(1 << 62)),
+                expected.map(|life| life.min(1 << 62)),
+                "{written}"
+            );
+            assert_eq!((reply.token, reply.access_token.as_deref()), (None, Some("t")), "{written}");
+        }
+        assert_eq!(json::<WireToken>(b"\xef\xbb\xbf{\"token\":\"t\"}").unwrap().expires_in, None);
+    }
+
+    #[test]
     fn a_token_is_renewed_before_it_ends() {
         let reply = |expires_in, issued_at: Option<&str>| WireToken {
             token: None,
@@ -380,7 +498,7 @@ mod tests {
         for (expires_in, issued_at, seconds) in [
             (None, None, 45),
             (Some(300), None, 270),
-            (Some(0), None, 0),
+            (Some(u64::MAX), None, 24 * 3600 - 30),
             (Some(60), Some("1994-11-06T08:49:17Z"), 30),
             (Some(60), Some("1994-11-06T07:00:00Z"), 0),
             (Some(60), Some("1994-11-06T09:00:00Z"), 45),

@@ -50,7 +50,7 @@ pub(super) fn offered(headers: &HeaderMap) -> Option<Challenge> {
     basic
 }
 
-/// Which token services may be handed the credentials of a registry.
+/// Which token services may be asked for tokens of a registry, and handed its credentials.
 #[derive(Debug)]
 pub(super) struct TokenHosts {
     registry: RegistryName,
@@ -78,10 +78,11 @@ impl TokenHosts {
     /// The address of the token service, if the challenge may be followed there.
     ///
     /// # Errors
-    /// Where it may not. A challenge is a word of the registry, and must not be able to send somebody else's credentials wherever it
-    /// likes. They go to the registry's own host (by https whatever the port: the certificate tells the host; by http to
-    /// the same port only), to the hosts of well-known registries' token services, and to those in the settings.
-    pub(super) fn admit(&self, realm: &str, anonymous: bool) -> Result<Url, RegistryError> {
+    /// Where it may not. A challenge is a word of the registry, and must not be able to send somebody else's credentials
+    /// wherever it likes, nor make this machine ask for addresses inside its network. Tokens come from the registry's own
+    /// host (by https whatever the port: the certificate tells the host; by http from the same port only), from the hosts of
+    /// well-known registries' token services, and from those in the settings, with credentials or without.
+    pub(super) fn admit(&self, realm: &str) -> Result<Url, RegistryError> {
         let url: Url =
             realm.parse().map_err(|_| self.denied("sends to a token service whose address cannot be understood"))?;
         let host = host_and_port(&url);
@@ -100,12 +101,13 @@ impl TokenHosts {
             && (url.scheme() == "https" || url.port_or_known_default() == self.endpoint.port_or_known_default());
         let known = url.scheme() == "https" && KNOWN_TOKEN_HOSTS.contains(&(own, theirs));
         let listed = self.listed.iter().any(|listed| *listed == host || listed == theirs);
-        if anonymous || same_host || known || listed {
+        let userless = url.username().is_empty() && url.password().is_none();
+        if userless && (same_host || known || listed) {
             return Ok(url);
         }
         Err(self.denied(&format!(
-            "at {} sends to a token service on another host, {host}; its credentials are not handed to that unless \
-             `token_hosts = [\"{host}\"]` stands in its settings",
+            "at {} sends to a token service on another host, {host}, which is not asked; if tokens of this registry come \
+             from there, write `token_hosts = [\"{host}\"]` in its settings",
             host_and_port(&self.endpoint)
         )))
     }
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_go_to_hosts_that_may_have_them() {
+    fn tokens_come_from_hosts_that_may_give_them() {
         let cases = [
             ("https://r.example", "https://r.example/token", true),
             ("https://r.example", "https://r.example:8443/token", true),
@@ -260,6 +262,12 @@ mod tests {
             ("https://r.example", "https://r.example.evil.example/token", false),
             ("https://r.example", "https://r.example@evil.example/token", false),
             ("https://r.example", "file:///token", false),
+            ("https://r.example", "http://169.254.169.254/metadata/identity/oauth2/token", false),
+            ("http://r.example", "http://169.254.169.254/metadata/identity/oauth2/token", false),
+            ("https://r.example", "https://[fe80::1]/token", false),
+            ("https://r.example", "https://localhost/token", false),
+            ("https://r.example", "https://ada:secret@r.example/token", false),
+            ("https://registry.gitlab.com", "https://gitlab.com/jwt/auth", true),
             ("https://r.example", "/token", false),
             ("http://r.example:5000", "http://r.example:5000/token", true),
             ("http://r.example:5000", "http://r.example:5001/token", false),
@@ -274,12 +282,9 @@ mod tests {
         ];
         for (endpoint, realm, allowed) in cases {
             let hosts = hosts(endpoint, &["Listed.example", "ported.example:8443"]);
-            assert_eq!(hosts.admit(realm, false).is_ok(), allowed, "{endpoint} -> {realm}");
+            assert_eq!(hosts.admit(realm).is_ok(), allowed, "{endpoint} -> {realm}");
         }
-        let anonymous = hosts("https://r.example", &[]);
-        assert!(anonymous.admit("https://auth.other.example/token", true).is_ok());
-        assert!(anonymous.admit("http://r.example/token", true).is_err());
-        let error = anonymous.admit("https://evil.example/token", false).unwrap_err();
+        let error = hosts("https://r.example", &[]).admit("https://evil.example/token").unwrap_err();
         for part in ["contoso", "r.example", "evil.example", "token_hosts"] {
             assert!(error.message.contains(part), "{}", error.message);
         }

@@ -17,6 +17,8 @@ use crate::domain::{Digest, Gap, GapAt, Manifest, RepositoryName};
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) manifests: BTreeMap<Digest, Manifest>,
+    /// Those that tags name and the registry does not have, asked twice.
+    pub(super) missing: BTreeSet<Digest>,
     pub(super) gaps: Vec<Gap>,
 }
 
@@ -44,6 +46,7 @@ struct Seen {
     look: Look,
     manifest: Option<ParsedManifest>,
     referrers: Vec<Digest>,
+    missing: bool,
     gaps: Vec<Gap>,
 }
 
@@ -70,8 +73,11 @@ impl Reading<'_> {
                 .collect()
                 .await;
             level = BTreeMap::new();
-            for Seen { digest, look, manifest, referrers, gaps } in seen {
+            for Seen { digest, look, manifest, referrers, missing, gaps } in seen {
                 contents.gaps.extend(gaps);
+                if missing {
+                    contents.missing.insert(digest.clone());
+                }
                 let mut want = |digest: Digest, role, dated| {
                     // Once is enough, unless it was read without its creation time, which is wanted now.
                     if known.get(&digest).is_none_or(|&was_dated| dated && !was_dated) {
@@ -102,9 +108,14 @@ impl Reading<'_> {
             }
         })
         .await;
-        let mut gaps = Vec::new();
+        let (mut gaps, mut missing) = (Vec::new(), false);
         let (referrers, trouble) = referrers;
         gaps.extend(trouble.map(|error| error.gap(GapAt::Referrers(digest.clone()))));
+        let manifest = match manifest {
+            // A registry that is behind itself does not know for a moment what it has.
+            Ok(None) if look.role == Role::Tagged => self.parsed(&digest).await,
+            other => other,
+        };
         let manifest = match manifest {
             Ok(Some(mut parsed)) => {
                 if let Some(config) = parsed.dated_by.as_ref().filter(|_| look.dated) {
@@ -117,17 +128,7 @@ impl Reading<'_> {
             }
             Ok(None) => {
                 // Indexes may list platforms that were never copied, and lists of referrers may be behind.
-                if look.role == Role::Tagged {
-                    let error = RegistryError {
-                        kind: RegistryErrorKind::NotFound,
-                        message: format!(
-                            "{}: a tag names {digest}, but there is no such manifest; push the image again, or remove \
-                             the tag by hand",
-                            self.repository
-                        ),
-                    };
-                    gaps.push(error.gap(GapAt::Manifest(digest.clone())));
-                }
+                missing = look.role == Role::Tagged;
                 None
             }
             Err(error) => {
@@ -135,7 +136,7 @@ impl Reading<'_> {
                 None
             }
         };
-        Seen { digest, look, manifest, referrers, gaps }
+        Seen { digest, look, manifest, referrers, missing, gaps }
     }
 
     /// A manifest by its digest, from the cache or the registry; nothing where the registry does not have it.

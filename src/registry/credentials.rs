@@ -1,19 +1,24 @@
-//! What `docker login` left: `config.json` and the credential helpers that it names.
+//! What `docker login` and `podman login` left: `config.json` or `auth.json`, and the credential helpers that they name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use secrecy::SecretString;
-use serde::Deserialize;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
+use super::wire::lenient;
 use super::{RegistryError, RegistryErrorKind};
+use crate::domain::RepositoryName;
+use crate::transport::json;
 
 /// Credentials as a docker configuration holds them.
 #[derive(Debug, Clone)]
@@ -29,32 +34,46 @@ pub(super) enum Stored {
     Identity(SecretString),
 }
 
-/// A docker configuration file and where its helpers are found.
-#[derive(Debug, Clone)]
+/// Docker configuration files and where their helpers are found.
+#[derive(Debug)]
 pub(super) struct DockerConfig {
-    /// The file.
-    pub(super) file: PathBuf,
+    /// The files, the first one that knows a registry first.
+    files: Vec<PathBuf>,
     /// Where to look for helpers instead of `PATH`.
-    pub(super) helpers: Option<OsString>,
+    helpers: Option<OsString>,
     /// How long a helper may take.
-    pub(super) patience: Duration,
+    patience: Duration,
+    read: OnceCell<Vec<WireConfig>>,
+    /// What was found, by the position of the file and the key.
+    found: AsyncMutex<HashMap<(usize, String), Option<Stored>>>,
 }
 
-#[derive(Default, Deserialize)]
+/// The files in words.
+pub(super) fn listed(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct WireConfig {
-    auths: HashMap<String, WireAuth>,
+    #[serde(deserialize_with = "nullable")]
+    auths: BTreeMap<String, Option<WireAuth>>,
     creds_store: Option<String>,
-    cred_helpers: HashMap<String, String>,
+    #[serde(deserialize_with = "nullable")]
+    cred_helpers: BTreeMap<String, Option<String>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct WireAuth {
-    auth: Option<String>,
+    #[serde(deserialize_with = "secret")]
+    auth: Option<SecretString>,
+    #[serde(deserialize_with = "lenient")]
     username: Option<String>,
-    password: Option<String>,
-    identitytoken: Option<String>,
+    #[serde(deserialize_with = "secret")]
+    password: Option<SecretString>,
+    #[serde(deserialize_with = "secret")]
+    identitytoken: Option<SecretString>,
 }
 
 #[derive(Deserialize)]
@@ -64,56 +83,110 @@ struct WireHelped {
     secret: String,
 }
 
+/// A text that is wrapped at once. Another type counts as missing.
+fn secret<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SecretString>, D::Error> {
+    lenient::<D, Option<String>>(input).map(|text| text.map(SecretString::from))
+}
+
+/// Both programs write `null` for what is empty.
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
+    Option::deserialize(input).map(Option::unwrap_or_default)
+}
+
 /// The key by which Docker stores credentials of Docker Hub.
 const DOCKER_HUB: &str = "index.docker.io";
 
 impl DockerConfig {
-    /// The credentials for `host` (with its port where it has one): from the host's own helper, else from the store that
-    /// serves all hosts, else from the file itself.
+    /// The files, of which nothing is read yet.
+    pub(super) fn new(files: Vec<PathBuf>, patience: Duration) -> Self {
+        Self { files, helpers: None, patience, read: OnceCell::new(), found: AsyncMutex::default() }
+    }
+
+    /// Returns the credentials for a repository at `host` (with its port where it has one); those for the host where no
+    /// repository is given.
+    ///
+    /// Keys may have a path, as Podman writes them; the longest that fits counts
+    /// (<https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>). For each: the key's own helper, else
+    /// the store that serves all hosts, else the file itself.
     ///
     /// # Errors
-    /// When there are none, or the file or a helper failed. A registry that is meant to be read with credentials and is
+    /// When there are none, or a file or a helper failed. A registry that is meant to be read with credentials and is
     /// read without them may show only a part.
-    pub(super) async fn credentials(&self, host: &str) -> Result<Stored, RegistryError> {
-        let file = self.file.display();
-        let text = tokio::fs::read(&self.file)
-            .await
-            .map_err(|error| settings(format!("docker configuration {file} cannot be read: {error}")))?;
-        // The error's own words could quote a secret; its place is enough.
-        let config: WireConfig = serde_json::from_slice(&text).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            settings(format!("docker configuration {file} is not understood, at line {line}, column {column}"))
-        })?;
-        let wanted = canonical(host);
-        let own = config.cred_helpers.iter().find(|(key, _)| canonical(key) == wanted);
-        if let Some((key, helper)) = own {
-            return self.ask(helper, key).await?.ok_or_else(|| self.nothing(host));
-        }
-        let entry = config.auths.iter().find(|(key, _)| canonical(key) == wanted);
-        if let Some(store) = config.creds_store.as_deref().filter(|store| !store.is_empty()) {
-            // Helpers find credentials by the exact key that `docker login` stored.
-            let mut keys: Vec<String> = entry.iter().map(|(key, _)| (*key).clone()).collect();
-            keys.push(if wanted == DOCKER_HUB { format!("https://{DOCKER_HUB}/v1/") } else { host.to_owned() });
-            keys.dedup();
-            for key in keys {
-                if let Some(found) = self.ask(store, &key).await? {
-                    return Ok(found);
+    pub(super) async fn credentials(
+        &self,
+        host: &str,
+        repository: Option<&RepositoryName>,
+    ) -> Result<Stored, RegistryError> {
+        let configs = self.read.get_or_try_init(|| self.read_files()).await?;
+        for (position, config) in configs.iter().enumerate() {
+            for place in places(host, repository) {
+                let mut found = self.found.lock().await;
+                let known = found.get(&(position, place.clone())).cloned();
+                let stored = match known {
+                    Some(known) => known,
+                    None => {
+                        let stored = self.at(position, config, host, &place).await?;
+                        found.insert((position, place.clone()), stored.clone());
+                        stored
+                    }
+                };
+                if let Some(stored) = stored {
+                    return Ok(stored);
                 }
             }
         }
-        match entry {
-            Some((key, auth)) => inline(auth)
-                .map_err(|why| settings(format!("docker configuration {file}: the entry `{key}` {why}")))?
-                .ok_or_else(|| self.nothing(host)),
-            None => Err(self.nothing(host)),
-        }
+        Err(settings(format!(
+            "docker configuration {} has no credentials for {host}; run `docker login {host}`, or choose another `auth`",
+            listed(&self.files)
+        )))
     }
 
-    fn nothing(&self, host: &str) -> RegistryError {
-        settings(format!(
-            "docker configuration {} has no credentials for {host}; run `docker login {host}`, or choose another `auth`",
-            self.file.display()
-        ))
+    async fn read_files(&self) -> Result<Vec<WireConfig>, RegistryError> {
+        let mut configs = Vec::with_capacity(self.files.len());
+        for path in &self.files {
+            let file = path.display();
+            let text = tokio::fs::read(path)
+                .await
+                .map_err(|error| settings(format!("docker configuration {file} cannot be read: {error}")))?;
+            // The error's own words could quote a secret; its place is enough.
+            let config = json(&text).map_err(|error| {
+                let (line, column) = (error.line(), error.column());
+                settings(format!("docker configuration {file} is not understood, at line {line}, column {column}"))
+            })?;
+            configs.push(config);
+        }
+        Ok(configs)
+    }
+
+    /// What one file has for one place, and `None` where it has nothing.
+    async fn at(
+        &self,
+        position: usize,
+        config: &WireConfig,
+        host: &str,
+        place: &str,
+    ) -> Result<Option<Stored>, RegistryError> {
+        let mut helpers = config.cred_helpers.iter().filter(|(key, _)| canonical(key) == place);
+        let own = helpers.find_map(|(key, helper)| Some((key, helper.as_deref().filter(|name| !name.is_empty())?)));
+        if let Some((key, helper)) = own {
+            return self.ask(helper, key).await;
+        }
+        let entry = config.auths.iter().find(|(key, _)| canonical(key) == place);
+        let store = config.creds_store.as_deref().filter(|store| !store.is_empty() && !place.contains('/'));
+        if let Some(store) = store {
+            // Helpers find credentials by the exact key that `docker login` stored.
+            let mut keys: Vec<String> = entry.iter().map(|(key, _)| (*key).clone()).collect();
+            keys.push(if place == DOCKER_HUB { format!("https://{DOCKER_HUB}/v1/") } else { host.to_owned() });
+            keys.dedup();
+            for key in keys {
+                if let Some(found) = self.ask(store, &key).await? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        let Some((key, Some(auth))) = entry else { return Ok(None) };
+        let file = self.files.get(position).map(PathBuf::as_path).unwrap_or(Path::new("")).display();
+        inline(auth).map_err(|why| settings(format!("docker configuration {file}: the entry `{key}` {why}")))
     }
 
     /// Runs `docker-credential-NAME get`, the protocol of docker's credential helpers; nothing if it knows none.
@@ -163,33 +236,60 @@ impl DockerConfig {
 
 /// The credentials in an entry of the file itself; nothing where a store keeps them.
 fn inline(auth: &WireAuth) -> Result<Option<Stored>, &'static str> {
-    if let Some(token) = auth.identitytoken.as_deref().filter(|token| !token.is_empty()) {
+    /// With padding or without: scripts that write such files leave it out.
+    const BASE64: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    let given = |secret: &Option<SecretString>| {
+        secret.as_ref().map(|secret| secret.expose_secret().trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    if let Some(token) = given(&auth.identitytoken) {
         return Ok(Some(Stored::Identity(token.into())));
     }
-    if let Some(encoded) = auth.auth.as_deref().filter(|encoded| !encoded.is_empty()) {
-        let decoded = STANDARD.decode(encoded.trim()).map_err(|_| "has an `auth` that is no base64")?;
-        let decoded = String::from_utf8(decoded).map_err(|_| "has an `auth` that is no text")?;
+    if let Some(encoded) = given(&auth.auth) {
+        let decoded = BASE64.decode(encoded).map_err(|_| "has an invalid `auth`: it is not base64")?;
+        let decoded = String::from_utf8(decoded).map_err(|_| "has an invalid `auth`: it is not text")?;
         let (username, password) = decoded.split_once(':').ok_or("has an `auth` without a colon")?;
-        // Docker pads with NUL characters in some versions.
-        let password = password.trim_end_matches('\0');
+        // Docker pads with NUL characters in some versions; `echo` adds the end of a line.
+        let password = password.trim_end_matches(['\0', '\r', '\n']);
         return Ok(Some(Stored::Password { username: username.into(), password: password.into() }));
     }
     match (&auth.username, &auth.password) {
         (Some(username), Some(password)) if !username.is_empty() => {
-            Ok(Some(Stored::Password { username: username.clone(), password: password.as_str().into() }))
+            Ok(Some(Stored::Password { username: username.clone(), password: password.clone() }))
         }
         _ => Ok(None),
     }
 }
 
-/// The host of a key, in whatever form it was stored: `host`, `https://host`, `https://host/v1/`. Docker Hub has many
-/// names and one key.
+/// Where credentials for a repository may stand, the longest first: `host/shop/api`, `host/shop`, `host`.
+fn places(host: &str, repository: Option<&RepositoryName>) -> Vec<String> {
+    let host = canonical(host);
+    let mut path = repository.map(RepositoryName::as_str);
+    let mut places = Vec::new();
+    while let Some(inner) = path {
+        places.push(format!("{host}/{inner}"));
+        path = inner.rsplit_once('/').map(|(outer, _)| outer);
+    }
+    places.push(host);
+    places
+}
+
+/// The place that a key is for, in whatever form it was stored: `host`, `host/shop/api`, `https://host`,
+/// `https://host/v1/`. Docker Hub has many names and one key.
 fn canonical(key: &str) -> String {
-    let key = key.split_once("://").map_or(key, |(_, rest)| rest);
-    let host = key.split('/').next().unwrap_or_default().to_ascii_lowercase();
-    match host.as_str() {
+    let (key, is_address) = key.split_once("://").map_or((key, false), |(_, rest)| (rest, true));
+    let (host, path) = key.split_once('/').unwrap_or((key, ""));
+    let host = match host.to_ascii_lowercase().as_str() {
         "docker.io" | "registry-1.docker.io" => DOCKER_HUB.to_owned(),
-        _ => host,
+        other => other.to_owned(),
+    };
+    // Docker stores the address of the API.
+    match path.trim_end_matches('/') {
+        "" | "v1" | "v2" => host,
+        _ if is_address => host,
+        path => format!("{host}/{path}"),
     }
 }
 
@@ -199,18 +299,20 @@ fn settings(message: String) -> RegistryError {
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
-
-    use secrecy::ExposeSecret;
 
     use super::*;
 
     fn config(folder: &Path, json: &serde_json::Value) -> DockerConfig {
         let file = folder.join("config.json");
         fs::write(&file, json.to_string()).unwrap();
-        DockerConfig { file, helpers: Some(folder.into()), patience: Duration::from_secs(20) }
+        of(vec![file], folder)
+    }
+
+    fn of(files: Vec<PathBuf>, folder: &Path) -> DockerConfig {
+        DockerConfig { helpers: Some(folder.into()), ..DockerConfig::new(files, Duration::from_secs(20)) }
     }
 
     fn helper(folder: &Path, name: &str, script: &str) {
@@ -250,11 +352,69 @@ mod tests {
             ("docker.io", "dora / d"),
             ("token.example", "token refresh"),
         ] {
-            assert_eq!(shown(config.credentials(host).await), expected);
+            assert_eq!(shown(config.credentials(host, None).await), expected);
         }
         for host in ["port.example", "empty.example", "unknown.example", "evilplain.example", "bad.example"] {
-            let said = shown(config.credentials(host).await);
+            let said = shown(config.credentials(host, None).await);
             assert!(said.starts_with("error ") && !said.contains("secret"), "{host}: {said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_longest_path_that_fits_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let auth = |name: &str| serde_json::json!({"auth": STANDARD.encode(format!("{name}:p"))});
+        let podman = config(
+            folder.path(),
+            &serde_json::json!({"auths": {
+                "r.example": auth("host"), "r.example/shop": auth("shop"), "r.example/shop/api": auth("api"),
+                "only.example/shop": auth("only"), "https://docker.example/v1/": auth("docker"),
+                "docker.io/library/nginx": auth("nginx"), "docker.io": auth("hub"), "v2.example/v2": auth("v2"),
+            }}),
+        );
+        for (host, repository, expected) in [
+            ("r.example", Some("shop/api"), "api / p"),
+            ("r.example", Some("shop/api/cache"), "api / p"),
+            ("r.example", Some("shop/api2"), "shop / p"),
+            ("r.example", Some("shop"), "shop / p"),
+            ("r.example", Some("shopping"), "host / p"),
+            ("R.example", None, "host / p"),
+            ("only.example", Some("shop/x"), "only / p"),
+            ("docker.example", Some("v1"), "docker / p"),
+            ("registry-1.docker.io", Some("library/nginx"), "nginx / p"),
+            ("registry-1.docker.io", Some("library/redis"), "hub / p"),
+            ("v2.example", Some("x"), "v2 / p"),
+        ] {
+            let repository: Option<RepositoryName> = repository.map(|name| name.parse().unwrap());
+            assert_eq!(shown(podman.credentials(host, repository.as_ref()).await), expected, "{host} {repository:?}");
+        }
+        for repository in [None, Some("other".parse().unwrap())] {
+            let said = shown(podman.credentials("only.example", repository.as_ref()).await);
+            assert!(said.starts_with("error "), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_null_or_empty_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        for json in [
+            "{}",
+            r#"{"auths":null,"credHelpers":null,"credsStore":""}"#,
+            r#"{"auths":{"r.example":null},"credHelpers":{"r.example":null},"credsStore":null}"#,
+            r#"{"auths":{"r.example":{"auth":null}},"credHelpers":{"r.example":""}}"#,
+            r#"{"auths":{"r.example":{"auth":"","username":7,"password":null}},"HttpHeaders":{"x":1},"psFormat":false}"#,
+        ] {
+            let file = folder.path().join("auth.json");
+            fs::write(&file, format!("\u{feff}{json}\r\n")).unwrap();
+            let said = shown(of(vec![file.clone()], folder.path()).credentials("r.example", None).await);
+            assert!(said.contains("has no credentials for r.example"), "{json}: {said}");
+            // The next file is asked then.
+            let other = folder.path().join("config.json");
+            let auth = STANDARD_NO_PAD.encode("ada:sesame\n");
+            fs::write(&other, serde_json::json!({"auths": {"r.example": {"auth": format!(" {auth}\n")}}}).to_string())
+                .unwrap();
+            let both = of(vec![file, other], folder.path());
+            assert_eq!(shown(both.credentials("r.example", None).await), "ada / sesame", "{json}");
         }
     }
 
@@ -293,8 +453,8 @@ esac"#,
                 "auths": {"own.example": {"auth": STANDARD.encode("not:this")}},
             }),
         );
-        assert_eq!(shown(config.credentials("own.example").await), "ada / a:b");
-        assert_eq!(shown(config.credentials("token.example").await), "token refresh");
+        assert_eq!(shown(config.credentials("own.example", None).await), "ada / a:b");
+        assert_eq!(shown(config.credentials("token.example", None).await), "token refresh");
         for (host, words) in [
             ("broken.example", "answered what is no credential"),
             ("failing.example", "failed (exit status: 1)"),
@@ -302,7 +462,7 @@ esac"#,
             ("absent.example", "cannot be run"),
             ("path.example", "is a path"),
         ] {
-            let said = shown(config.credentials(host).await);
+            let said = shown(config.credentials(host, None).await);
             assert!(said.contains(words) && !said.contains("secret"), "{host}: {said}");
         }
     }
@@ -326,10 +486,10 @@ esac"#,
                 "auths": {"https://kept.example": {}, "file.example": {"auth": STANDARD.encode("file:f")}},
             }),
         );
-        assert_eq!(shown(config.credentials("registry-1.docker.io").await), "hub / h");
-        assert_eq!(shown(config.credentials("kept.example").await), "kept / k");
-        assert_eq!(shown(config.credentials("file.example").await), "file / f");
-        assert!(shown(config.credentials("none.example").await).starts_with("error "));
+        assert_eq!(shown(config.credentials("registry-1.docker.io", None).await), "hub / h");
+        assert_eq!(shown(config.credentials("kept.example", None).await), "kept / k");
+        assert_eq!(shown(config.credentials("file.example", None).await), "file / f");
+        assert!(shown(config.credentials("none.example", None).await).starts_with("error "));
     }
 
     async fn no_longer_than_patience_lasts() {
@@ -337,6 +497,6 @@ esac"#,
         helper(folder.path(), "slow", "exec /bin/sleep 60");
         let config = config(folder.path(), &serde_json::json!({"credHelpers": {"slow.example": "slow"}}));
         let config = DockerConfig { patience: Duration::from_millis(50), ..config };
-        assert!(shown(config.credentials("slow.example").await).contains("did not answer"));
+        assert!(shown(config.credentials("slow.example", None).await).contains("did not answer"));
     }
 }

@@ -12,11 +12,9 @@ use super::contents::{Reading, ReferrersApi};
 use super::http::{Redirects, RegistryHttp};
 use super::{
     Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings, Requests,
-    ServerTime, paging, product, pull,
+    ServerTime, odd, paging, product, pull,
 };
-use crate::domain::{
-    Digest, Gap, GapAt, InvalidName, ManifestNow, Product, Repository, RepositoryName, Tag, TagName, TagNow,
-};
+use crate::domain::{Digest, Gap, GapAt, ManifestNow, Product, Repository, RepositoryName, Tag, TagName, TagNow};
 use crate::transport::{Ask, ERROR_LIMIT, Patience};
 
 /// Reads a registry by the distribution API.
@@ -73,24 +71,34 @@ impl DistributionReader {
         for text in pages.names {
             match text.parse() {
                 Ok(tag) => tags.push(tag),
-                Err(error) => gaps.push(invalid(&url, &error).gap(GapAt::TagList)),
+                Err(error) => gaps.push(odd::tag(&text, &error)),
             }
         }
         Ok(Some((tags, gaps)))
     }
 
+    /// Asks for the list again where it named tags that the registry then did not know: those that still stand in it are
+    /// there without a manifest, and the others were removed meanwhile.
+    async fn look_for_vanished(&self, repository: &mut Repository) {
+        let vanished = |gap: &Gap| matches!(gap.at, GapAt::VanishedTag(_));
+        if !repository.gaps.iter().any(vanished) {
+            return;
+        }
+        let Ok((listed, _)) = self.tag_names(&repository.name).await else { return };
+        let listed: BTreeSet<TagName> = listed.into_iter().collect();
+        for gap in repository.gaps.iter_mut().filter(|gap| vanished(gap)) {
+            if let GapAt::VanishedTag(tag) = &gap.at
+                && listed.contains(tag)
+            {
+                *gap = odd::dangling(&repository.name, tag);
+            }
+        }
+    }
+
     async fn tag(&self, repository: &RepositoryName, name: TagName) -> (Tag, Option<Gap>) {
         let (digest, gap) = match pull::resolve(&self.http, repository, &name).await {
             Ok(Some(digest)) => (Some(digest), None),
-            Ok(None) => {
-                let error = RegistryError {
-                    kind: RegistryErrorKind::NotFound,
-                    message: format!(
-                        "{repository}:{name} is in the list of tags, but the registry does not know it any more"
-                    ),
-                };
-                (None, Some(error.gap(GapAt::VanishedTag(name.clone()))))
-            }
+            Ok(None) => (None, Some(odd::vanished(repository, &name))),
             Err(error) => (None, Some(error.gap(GapAt::Tag(name.clone())))),
         };
         (Tag { name, digest, pushed_at: None, first_seen: None, lock: None }, gap)
@@ -140,7 +148,7 @@ impl RegistryReader for DistributionReader {
         for text in pages.names {
             match text.parse() {
                 Ok(name) => catalogue.repositories.push(name),
-                Err(error) => catalogue.gaps.push(invalid(&url, &error).gap(GapAt::Catalogue)),
+                Err(error) => catalogue.gaps.push(odd::repository(&text, &error)),
             }
         }
         Ok(catalogue)
@@ -167,11 +175,13 @@ impl RegistryReader for DistributionReader {
             repository.gaps.extend(gap);
         }
         drop(read);
+        self.look_for_vanished(&mut repository).await;
         let tagged: BTreeSet<Digest> = repository.tags.iter().filter_map(|tag| tag.digest.clone()).collect();
         let reading = Reading { http: &self.http, referrers: &self.referrers, repository: name, cache };
         let contents = reading.contents(tagged).await;
         repository.manifests = contents.manifests;
         repository.gaps.extend(contents.gaps);
+        odd::without_manifest(self, &mut repository, &contents.missing).await;
         repository.tags.sort_by(|a, b| a.name.cmp(&b.name));
         repository.gaps.sort();
         repository
@@ -182,7 +192,7 @@ impl RegistryReader for DistributionReader {
             let message = format!("registry `{}` knows no repository {repository}", self.http.settings.name);
             return Err(RegistryError { kind: RegistryErrorKind::NotFound, message });
         };
-        if let Some(gap) = gaps.into_iter().next() {
+        if let Some(gap) = gaps.into_iter().find(Gap::hides_a_tag) {
             return Err(RegistryError { kind: RegistryErrorKind::Malformed, message: gap.message.to_string() });
         }
         names.sort();
@@ -237,13 +247,6 @@ impl RegistryReader for DistributionReader {
         let ask = Ask::get(self.http.url(product::EXTENSIONS), "application/json", ERROR_LIMIT);
         let answer = self.http.read(&Grant::Catalogue, ask, Redirects::Registry).await.ok()?;
         product::of_extensions(&answer)
-    }
-}
-
-fn invalid(list: &url::Url, error: &InvalidName) -> RegistryError {
-    RegistryError {
-        kind: RegistryErrorKind::Malformed,
-        message: format!("GET {list} lists a name that the distribution specification does not allow: {error}"),
     }
 }
 

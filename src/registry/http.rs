@@ -1,12 +1,13 @@
 //! Signed requests to one registry: at most so many at once, a fresh token after a 401, redirects followed with care.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::{StreamExt as _, stream};
 use http::StatusCode;
 use http::header::{HeaderValue, LOCATION};
 use tokio::sync::Semaphore;
-use url::Url;
+use url::{Host, Url};
 
 use super::acr::AcrSignIn;
 use super::auth::{Grant, SignIn};
@@ -250,14 +251,16 @@ impl RegistryHttp {
         })
     }
 
-    /// Never from https to http, and away from the registry only where the answer can be checked.
+    /// Never from https to http; away from the registry only where the answer can be checked, and not to what answers on
+    /// this machine or its link alone, such as a cloud's metadata service.
     fn may_follow(&self, from: &Url, to: &Url, redirects: Redirects) -> bool {
         let secure = match to.scheme() {
             "https" => true,
             "http" => from.scheme() == "http",
             _ => false,
         };
-        secure && (redirects == Redirects::Anywhere || self.is_own(to))
+        let outside = !is_of_this_machine(to) || is_of_this_machine(&self.settings.endpoint);
+        secure && (redirects == Redirects::Anywhere && outside || self.is_own(to))
     }
 
     /// Whether a URL belongs to the registry itself: same scheme, host and port.
@@ -317,6 +320,29 @@ fn renewed(refusal: &Answer) -> RegistryError {
     RegistryError { kind: RegistryErrorKind::Renewed, message }
 }
 
+/// Whether a host is this machine, its link, or a service that a cloud offers to its machines alone.
+fn is_of_this_machine(url: &Url) -> bool {
+    const METADATA: [IpAddr; 3] = [
+        IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+        IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    ];
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::V4(address),
+        Some(Host::Ipv6(address)) => address.to_canonical(),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            return name == "localhost" || name.ends_with(".localhost") || name == "metadata.google.internal";
+        }
+        None => return true,
+    };
+    let near = match address {
+        IpAddr::V4(address) => address.is_link_local() || address.octets()[0] == 0,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    near || address.is_loopback() || address.is_unspecified() || METADATA.contains(&address)
+}
+
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -337,6 +363,15 @@ mod tests {
             ("https://r.example", "file:///etc/passwd", false, false),
             ("http://r.example", "http://storage.example/blob", false, true),
             ("http://r.example", "https://r.example/blob", false, true),
+            ("http://r.example", "http://10.0.0.7:9000/blob", false, true),
+            ("http://r.example", "http://169.254.169.254/latest", false, false),
+            ("http://r.example", "http://[::ffff:169.254.169.254]/latest", false, false),
+            ("http://r.example", "http://168.63.129.16/machine", false, false),
+            ("http://r.example", "http://[fd00:ec2::254]/latest", false, false),
+            ("http://r.example", "http://metadata.google.internal/computeMetadata", false, false),
+            ("http://r.example", "http://localhost:9000/blob", false, false),
+            ("http://r.example", "http://[::1]/blob", false, false),
+            ("http://127.0.0.1:5000", "http://127.0.0.1:9000/blob", false, true),
         ];
         for (endpoint, to, within, anywhere) in cases {
             let endpoint: Url = endpoint.parse().unwrap();

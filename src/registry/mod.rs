@@ -11,6 +11,7 @@ mod contents;
 mod credentials;
 mod distribution;
 mod http;
+mod odd;
 mod paging;
 mod probe;
 mod product;
@@ -194,8 +195,9 @@ pub enum Auth {
     },
     /// A bearer token, sent as it is.
     Token(SecretString),
-    /// What `docker login` left: `$DOCKER_CONFIG/config.json` or the file given, with its credential helpers.
-    DockerConfig(PathBuf),
+    /// What `docker login` or `podman login` left: these files, the first of which that knows the registry, with their
+    /// credential helpers.
+    DockerConfig(Vec<PathBuf>),
     /// As an identity of Microsoft Entra ID, whose token the registry exchanges for its own. Only where the registry is
     /// Azure's.
     Entra(Box<azure::Credential>),

@@ -17,12 +17,23 @@ const PAGE_SIZES: [usize; 2] = [1000, 100];
 const PAGE_LIMIT: usize = 64 << 20;
 /// More pages than this are no list but a loop that keeps inventing names.
 const MOST_PAGES: usize = 20_000;
+/// So many pages in a row may bring nothing new: lists that leave out what the reader may not see have empty pages.
+const MOST_IDLE: usize = 3;
 
 /// The kind of list, and how to read a page of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct List {
     pub(super) accept: &'static str,
-    pub(super) read: fn(&[u8]) -> Result<Vec<String>, String>,
+    pub(super) read: fn(&[u8], Page<'_>) -> Result<Vec<String>, String>,
+}
+
+/// Which page of a list is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page<'a> {
+    /// The path that the list was asked for by.
+    pub(super) path: &'a str,
+    /// Whether it was asked for although no page before it had a link to it.
+    pub(super) guessed: bool,
 }
 
 /// The first page of a list.
@@ -71,15 +82,18 @@ pub(super) async fn first_unsized(
 
 /// Reads a first page that was answered well, and all that follow it.
 ///
-/// A `Link` is followed on the registry itself only, and only as long as it brings something new. A page that is exactly
-/// full and has no `Link` is asked on by `last`: lists have been cut without a word.
+/// Of a `Link` only the query is taken, for the address that was asked: behind a proxy registries name themselves by
+/// another scheme, host or path, and whatever they name gets neither credentials nor belief. It is followed only as long as
+/// it asks something new. A page that is exactly full and has no `Link` is asked on by `last`: lists have been cut without a
+/// word.
 pub(super) async fn all(http: &RegistryHttp, grant: &Grant, first: First, list: List) -> Pages {
-    let First { mut answer, url: mut current, size } = first;
+    let First { mut answer, url: start, size } = first;
     let mut pages = Pages::default();
     let mut known = HashSet::new();
-    let mut visited = HashSet::from([current.clone()]);
+    let mut visited = HashSet::from([start.clone()]);
+    let (mut idle, mut guessed) = (0, false);
     loop {
-        let names = match (list.read)(&answer.body) {
+        let names = match (list.read)(&answer.body, Page { path: start.path(), guessed }) {
             Ok(names) => names,
             Err(why) => {
                 pages.trouble = Some(answer.malformed(&why));
@@ -90,24 +104,31 @@ pub(super) async fn all(http: &RegistryHttp, grant: &Grant, first: First, list: 
         let (count, before) = (names.len(), known.len());
         pages.names.extend(names.into_iter().filter(|name| known.insert(name.clone())));
         let new = known.len() > before;
-        let next = match next_link(&answer.headers) {
-            Some(target) => match linked(http, &current, &target, new) {
-                Ok(next) => next,
-                Err(why) => {
-                    pages.trouble = Some(trouble(&answer, &why));
-                    return pages;
-                }
-            },
-            None => match (size, pages.names.last()) {
-                (Some(size), Some(name)) if count == size && new => sized(&current, size, Some(name)),
+        idle = if new { 0 } else { idle + 1 };
+        let next = match following(&answer.headers) {
+            Ok(Some(_)) if idle >= MOST_IDLE => {
+                Err("page after page brings nothing new and has a `Link` to a next one")
+            }
+            Ok(Some(target)) => linked(&start, &target),
+            Ok(None) => match (size, pages.names.last()) {
+                (Some(size), Some(name)) if count == size && new => Ok(sized(&start, size, Some(name))),
                 _ => return pages,
             },
+            Err(why) => Err(why),
         };
-        if !visited.insert(next.clone()) || pages.read >= MOST_PAGES {
-            pages.trouble = Some(trouble(&answer, "its `Link` leads in a circle"));
-            return pages;
-        }
-        answer = match page(http, grant, next.clone(), list).await {
+        let next = next.and_then(|next| {
+            let is_new = visited.insert(next.clone()) && pages.read < MOST_PAGES;
+            if is_new { Ok(next) } else { Err("its `Link` leads in a circle") }
+        });
+        let next = match next {
+            Ok(next) => next,
+            Err(why) => {
+                pages.trouble = Some(trouble(&answer, why));
+                return pages;
+            }
+        };
+        guessed = answer.headers.get(LINK).is_none();
+        answer = match page(http, grant, next, list).await {
             Ok(answer) if answer.status == StatusCode::OK => answer,
             Ok(answer) => {
                 pages.trouble = Some(answer.refusal());
@@ -118,7 +139,6 @@ pub(super) async fn all(http: &RegistryHttp, grant: &Grant, first: First, list: 
                 return pages;
             }
         };
-        current = next;
     }
 }
 
@@ -133,18 +153,13 @@ fn sized(list: &Url, size: usize, after: Option<&str>) -> Url {
     url
 }
 
-/// Where a `Link` leads, if it may be followed.
-fn linked(http: &RegistryHttp, current: &Url, target: &str, new: bool) -> Result<Url, String> {
-    let next = current.join(target).map_err(|_| "its `Link` to the next page is no address".to_owned())?;
-    if !http.is_own(&next) {
-        return Err(format!(
-            "its `Link` to the next page leads elsewhere, to {}, and is not followed",
-            next.origin().ascii_serialization()
-        ));
-    }
-    if !new {
-        return Err("a page brought nothing new and yet has a `Link` to a next one".into());
-    }
+/// The address of the next page: that of the first, with the query of the link.
+pub(super) fn linked(start: &Url, target: &str) -> Result<Url, &'static str> {
+    let joined = start.join(target).ok().filter(|_| target.contains('?')).and_then(|url| Some(url.query()?.to_owned()));
+    let query = joined.or_else(|| Some(target.split_once('?')?.1.split('#').next()?.to_owned()));
+    let query = query.filter(|query| !query.is_empty()).ok_or("its `Link` to the next page has no query")?;
+    let mut next = start.clone();
+    next.set_query(Some(&query));
     Ok(next)
 }
 
@@ -157,10 +172,37 @@ fn trouble(answer: &Answer, why: &str) -> RegistryError {
 
 /// The target of the link with the relation `next` in all `Link` headers.
 pub(crate) fn next_link(headers: &HeaderMap) -> Option<String> {
-    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
+    texts(headers).find_map(|text| next_in(&text))
 }
 
-fn next_in(mut text: &str) -> Option<String> {
+/// The target of the link to the next page of a registry's list: one with the relation `next`, or without any relation.
+///
+/// # Errors
+/// Where there is a `Link` of which nothing can be understood: it may have been one to a next page.
+pub(super) fn following(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
+    if let Some(target) = next_link(headers) {
+        return Ok(Some(target));
+    }
+    for text in texts(headers).filter(|text| !text.trim().is_empty()) {
+        let target = text.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+        match target {
+            None => return Err("its `Link` cannot be understood"),
+            Some((target, rest)) if !rest.to_ascii_lowercase().contains("rel") => {
+                return Ok(Some(target.trim().to_owned()));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// All `Link` headers. A letter that is none of a header's does not make one disappear.
+fn texts(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    headers.get_all(LINK).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+fn next_in(text: &str) -> Option<String> {
+    let mut text = text;
     loop {
         let (_, rest) = text.split_once('<')?;
         let (target, rest) = rest.split_once('>')?;
@@ -224,5 +266,49 @@ mod tests {
         several.append(LINK, "</p>; rel=prev".parse().unwrap());
         several.append(LINK, "</n>; rel=next".parse().unwrap());
         assert_eq!(next_link(&several).as_deref(), Some("/n"));
+    }
+
+    #[test]
+    fn a_link_to_a_next_page_is_not_missed() {
+        for (header, expected) in [
+            (&b"</a?last=b>; rel=next"[..], Ok(Some("/a?last=b"))),
+            (b"</a?last=b>", Ok(Some("/a?last=b"))),
+            (b"</a?last=b>; title=\"x\"", Ok(Some("/a?last=b"))),
+            (b"</a?last=M\xfcnchen>; rel=next", Ok(Some("/a?last=M\u{fffd}nchen"))),
+            (b"</a>; rel=prev", Ok(None)),
+            (b" ", Ok(None)),
+            (b"/a?last=b; rel=next", Err("its `Link` cannot be understood")),
+            (b"</a?last=b; rel=next", Err("its `Link` cannot be understood")),
+        ] {
+            let headers: HeaderMap = [(LINK, http::HeaderValue::from_bytes(header).unwrap())].into_iter().collect();
+            let found = following(&headers);
+            assert_eq!(found.as_ref().map(Option::as_deref), expected.as_ref().copied(), "{header:?}");
+        }
+        assert_eq!(following(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn only_the_query_of_a_link_is_taken() {
+        let start: Url = "https://r.example/v2/app/tags/list?n=100".parse().unwrap();
+        for (target, query) in [
+            ("/v2/app/tags/list?n=100&last=b", Some("n=100&last=b")),
+            ("?last=b", Some("last=b")),
+            ("http://r.example/v2/app/tags/list?last=b", Some("last=b")),
+            ("https://evil.example/steal?last=b", Some("last=b")),
+            ("//evil.example/?last=b", Some("last=b")),
+            ("http://169.254.169.254/latest?last=b", Some("last=b")),
+            ("http://[broken?last=b#x", Some("last=b")),
+            ("/registry/v2/app/tags/list?next_page=gAAA%3D&n=50#f", Some("next_page=gAAA%3D&n=50")),
+            ("/v2/app/tags/list", None),
+            ("/v2/app/tags/list?", None),
+            ("", None),
+            ("javascript:alert(1)", None),
+        ] {
+            let next = linked(&start, target).ok();
+            assert_eq!(next.as_ref().and_then(Url::query), query, "{target}");
+            if let Some(next) = next {
+                assert_eq!((next.host_str(), next.path()), (Some("r.example"), "/v2/app/tags/list"), "{target}");
+            }
+        }
     }
 }

@@ -76,8 +76,17 @@ pub(super) async fn resolve(
 
 /// The digest in an answer's header. One that cannot be understood is an error: the tag names something, but what?
 pub(super) fn content_digest(answer: &Answer) -> Result<Option<Digest>, RegistryError> {
-    let Some(text) = answer.header(CONTENT_DIGEST) else { return Ok(None) };
-    text.trim().parse().map(Some).map_err(|error: crate::domain::InvalidDigest| answer.malformed(&error.to_string()))
+    let mut told: Option<Digest> = None;
+    for value in answer.headers.get_all(CONTENT_DIGEST) {
+        let text = value.to_str().unwrap_or_default().trim();
+        let digest: Digest =
+            text.parse().map_err(|error: crate::domain::InvalidDigest| answer.malformed(&error.to_string()))?;
+        if told.as_ref().is_some_and(|told| *told != digest) {
+            return Err(answer.malformed("two different digests"));
+        }
+        told = Some(digest);
+    }
+    Ok(told)
 }
 
 /// Whether a manifest is there right now.

@@ -10,10 +10,14 @@ use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::RawManifest;
+use super::paging::Page;
 use crate::domain::{Blob, Depth, Digest, Manifest};
+use crate::transport::json;
 
 /// A manifest understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +43,15 @@ pub struct Child {
 #[derive(Deserialize)]
 struct WireCatalogue {
     #[serde(deserialize_with = "nullable")]
-    repositories: Vec<String>,
+    repositories: Vec<Value>,
 }
 
 #[derive(Deserialize)]
 struct WireTags {
-    #[serde(deserialize_with = "nullable")]
-    tags: Vec<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "nullable_list")]
+    tags: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
@@ -58,16 +64,17 @@ struct WireReferrers {
 #[serde(rename_all = "camelCase")]
 struct WireManifest {
     media_type: Option<String>,
-    artifact_type: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    artifact_type: Option<Value>,
     config: Option<WireDescriptor>,
     layers: Option<Vec<WireDescriptor>>,
     blobs: Option<Vec<WireDescriptor>>,
     manifests: Option<Vec<WireDescriptor>>,
     subject: Option<WireDescriptor>,
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "lenient")]
     annotations: WireAnnotations,
     fs_layers: Option<Vec<WireLayer>>,
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "lenient")]
     history: Vec<WireHistory>,
 }
 
@@ -76,28 +83,29 @@ struct WireManifest {
 struct WireDescriptor {
     media_type: Option<String>,
     digest: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "size")]
     size: u64,
-    #[serde(default, deserialize_with = "nullable")]
-    urls: Vec<String>,
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "lenient")]
+    urls: Vec<Value>,
+    #[serde(default, deserialize_with = "lenient")]
     annotations: WireAnnotations,
+    #[serde(default, deserialize_with = "lenient")]
     platform: Option<WirePlatform>,
 }
 
 #[derive(Default, Deserialize)]
 struct WireAnnotations {
-    #[serde(rename = "org.opencontainers.image.created")]
+    #[serde(default, rename = "org.opencontainers.image.created", deserialize_with = "lenient")]
     created: Option<String>,
-    #[serde(rename = "vnd.docker.reference.type")]
+    #[serde(default, rename = "vnd.docker.reference.type", deserialize_with = "lenient")]
     reference_type: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct WirePlatform {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     os: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     architecture: String,
 }
 
@@ -110,11 +118,13 @@ struct WireLayer {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireHistory {
+    #[serde(default, deserialize_with = "lenient")]
     v1_compatibility: String,
 }
 
 #[derive(Deserialize)]
 struct WireCreated {
+    #[serde(default, deserialize_with = "lenient")]
     created: Option<String>,
 }
 
@@ -123,26 +133,89 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) 
     Option::deserialize(input).map(Option::unwrap_or_default)
 }
 
+/// The same, apart from a missing key.
+fn nullable_list<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Value>>, D::Error> {
+    nullable(input).map(Some)
+}
+
+/// Reads what nothing depends on: another type than the expected one counts as missing.
+pub(super) fn lenient<'de, D, T>(input: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + DeserializeOwned,
+{
+    let value = Value::deserialize(input)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+/// A number of bytes. One that cannot be counts as none, so that no byte is promised that may not come back.
+fn size<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
+    Ok(match Value::deserialize(input)? {
+        Value::Number(number) => whole(&number),
+        Value::String(text) => text.trim().parse().unwrap_or(0),
+        _ => 0,
+    })
+}
+
+/// The largest whole number that a `f64` can tell from its neighbours.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+fn whole(number: &serde_json::Number) -> u64 {
+    let float = || number.as_f64().filter(|float| (0.0..=EXACT).contains(float) && float.fract() == 0.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a whole number in range")]
+    number.as_u64().or_else(|| float().map(|float| float as u64)).unwrap_or(0)
+}
+
 /// The names in a page of the catalogue.
-pub(super) fn catalogue_page(body: &[u8]) -> Result<Vec<String>, String> {
-    serde_json::from_slice::<WireCatalogue>(body).map(|page| page.repositories).map_err(|error| error.to_string())
+///
+/// A registry may leave the list out of a page that nobody linked to, where there is nothing more.
+pub(super) fn catalogue_page(body: &[u8], page: Page<'_>) -> Result<Vec<String>, String> {
+    if page.guessed && is_empty_object(body) {
+        return Ok(Vec::new());
+    }
+    json::<WireCatalogue>(body).map(|page| names(page.repositories)).map_err(|error| error.to_string())
 }
 
 /// The names in a page of a tag list.
-pub(super) fn tags_page(body: &[u8]) -> Result<Vec<String>, String> {
-    serde_json::from_slice::<WireTags>(body).map(|page| page.tags).map_err(|error| error.to_string())
+///
+/// Registries that leave empty lists out answer with the repository's name alone. An answer without either could be
+/// anything.
+pub(super) fn tags_page(body: &[u8], page: Page<'_>) -> Result<Vec<String>, String> {
+    if page.guessed && is_empty_object(body) {
+        return Ok(Vec::new());
+    }
+    let WireTags { name, tags } = json(body).map_err(|error| error.to_string())?;
+    if let Some(tags) = tags {
+        return Ok(names(tags));
+    }
+    let asked = page.path.strip_prefix("/v2/").and_then(|path| path.strip_suffix("/tags/list")).unwrap_or_default();
+    let is_it = name.is_some_and(|name| name == asked || name.ends_with(&format!("/{asked}")));
+    if is_it { Ok(Vec::new()) } else { Err("neither `tags` nor the repository's `name` is in it".into()) }
+}
+
+fn is_empty_object(body: &[u8]) -> bool {
+    json::<Value>(body).is_ok_and(|value| value.as_object().is_some_and(serde_json::Map::is_empty))
+}
+
+/// Names as they are listed. What is not a text is told as what cannot be a name, so that only this entry is in doubt.
+fn names(entries: Vec<Value>) -> Vec<String> {
+    let name = |entry| match entry {
+        Value::String(name) => name,
+        other => format!("(not a text: {other})"),
+    };
+    entries.into_iter().map(name).collect()
 }
 
 /// The digests in a page of referrers.
-pub(super) fn referrers_page(body: &[u8]) -> Result<Vec<String>, String> {
-    serde_json::from_slice::<WireReferrers>(body)
+pub(super) fn referrers_page(body: &[u8], _: Page<'_>) -> Result<Vec<String>, String> {
+    json::<WireReferrers>(body)
         .map(|page| page.manifests.into_iter().map(|manifest| manifest.digest).collect())
         .map_err(|error| error.to_string())
 }
 
 /// What an image configuration says of its creation; nothing where it says nothing, or no time.
 pub(super) fn config_created(body: &[u8]) -> Result<Option<Timestamp>, String> {
-    let config: WireCreated = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let config: WireCreated = json(body).map_err(|error| error.to_string())?;
     Ok(config.created.as_deref().and_then(time))
 }
 
@@ -155,7 +228,7 @@ const IMAGE_CONFIGS: [&str; 2] =
 /// # Errors
 /// When it is no JSON object, has none of the fields of a manifest, or names content by what is no digest.
 pub fn parse(raw: &RawManifest) -> Result<ParsedManifest, String> {
-    let wire: WireManifest = serde_json::from_slice(&raw.bytes).map_err(|error| error.to_string())?;
+    let wire: WireManifest = json(&raw.bytes).map_err(|error| error.to_string())?;
     let understood = wire.config.is_some()
         || wire.layers.is_some()
         || wire.blobs.is_some()
@@ -254,7 +327,7 @@ pub(super) fn media_type(header: Option<&str>, bytes: &[u8]) -> Arc<str> {
     if !vague {
         return named.into();
     }
-    match serde_json::from_slice::<WireManifest>(bytes) {
+    match json::<WireManifest>(bytes) {
         Ok(WireManifest { media_type: Some(own), .. }) => own.into(),
         Ok(WireManifest { manifests: Some(_), .. }) => "application/vnd.oci.image.index.v1+json".into(),
         Ok(WireManifest { fs_layers: Some(_), .. }) => {
@@ -396,8 +469,12 @@ mod tests {
             serde_json::json!({"errors": []}),
             serde_json::json!({"config": {"digest": "sha256:short", "size": 1}}),
             serde_json::json!({"manifests": [{"size": 1}]}),
-            serde_json::json!({"layers": [{"digest": digest(1).to_string(), "size": -1}]}),
+            serde_json::json!({"layers": [{"digest": 7, "size": 1}]}),
+            serde_json::json!({"manifests": {"digest": digest(1).to_string()}}),
+            serde_json::json!({"manifests": [digest(1).to_string()]}),
+            serde_json::json!({"mediaType": 7, "config": {"digest": digest(1).to_string()}}),
             serde_json::json!({"subject": {"digest": "latest"}}),
+            serde_json::json!({"subject": digest(1).to_string()}),
             serde_json::json!({"fsLayers": [{"blobSum": "x"}]}),
         ] {
             assert!(parse(&raw(&json)).is_err(), "{json}");
@@ -405,14 +482,92 @@ mod tests {
     }
 
     #[test]
-    fn empty_lists_are_null_or_empty_but_never_missing() {
-        assert_eq!(tags_page(br#"{"name":"a","tags":null}"#), Ok(vec![]));
-        assert_eq!(tags_page(br#"{"name":"a","tags":["x"]}"#), Ok(vec!["x".into()]));
-        assert!(tags_page(br#"{"name":"a"}"#).is_err());
-        assert!(tags_page(b"<html>").is_err());
-        assert_eq!(catalogue_page(br#"{"repositories":null}"#), Ok(vec![]));
-        assert!(catalogue_page(b"{}").is_err());
-        assert!(referrers_page(br#"{"schemaVersion":2}"#).is_err());
+    fn a_page_is_a_list_of_names_or_an_error() {
+        let (path, linked) = ("/v2/shop/a/tags/list", |path| Page { path, guessed: false });
+        let some = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        for (body, expected) in [
+            (r#"{"name":"shop/a","tags":null}"#, some(&[])),
+            (r#"{"name":"shop/a","tags":["x"]}"#, some(&["x"])),
+            ("\u{feff}{\"tags\":[\"x\"]}", some(&["x"])),
+            (r#"{"name":"shop/a"}"#, some(&[])),
+            (r#"{"name":"mirror/shop/a","child":[]}"#, some(&[])),
+            (r#"{"name":7,"tags":["x"]}"#, some(&["x"])),
+            (r#"{"tags":["x",7,null]}"#, some(&["x", "(not a text: 7)", "(not a text: null)"])),
+            (r#"{"name":"other"}"#, None),
+            (r#"{"name":"another-shop/a"}"#, None),
+            (r#"{"tags":"x"}"#, None),
+            (r#"{"tags":["x"],"tags":["y"]}"#, None),
+            (r#"{"tags":["x""#, None),
+            ("{}", None),
+            ("<html>", None),
+            ("", None),
+        ] {
+            assert_eq!(tags_page(body.as_bytes(), linked(path)).ok(), expected, "{body}");
+        }
+        let guessed = Page { path, guessed: true };
+        assert_eq!(tags_page(b"{}", guessed), Ok(vec![]));
+        assert_eq!(catalogue_page(b"{}", guessed), Ok(vec![]));
+        assert!(tags_page(br#"{"errors":[]}"#, guessed).is_err());
+        let page = linked("/v2/_catalog");
+        assert_eq!(catalogue_page(br#"{"repositories":null}"#, page), Ok(vec![]));
+        assert_eq!(catalogue_page(br#"{"repositories":["a",1]}"#, page).ok(), some(&["a", "(not a text: 1)"]));
+        assert!(catalogue_page(b"{}", page).is_err());
+        assert!(referrers_page(br#"{"schemaVersion":2}"#, page).is_err());
+        assert_eq!(
+            referrers_page(br#"{"manifests":[{"digest":"x","size":-1,"platform":"all"}]}"#, page).ok(),
+            some(&["x"])
+        );
+    }
+
+    #[test]
+    fn what_is_not_needed_never_fails_a_manifest() {
+        let (config, layer) = (digest(1).to_string(), digest(2).to_string());
+        let odd = [
+            serde_json::json!({"size": -1}),
+            serde_json::json!({"size": 1.5}),
+            serde_json::json!({"size": "many"}),
+            serde_json::json!({"size": null}),
+            serde_json::json!({"size": [1]}),
+            serde_json::json!({"size": 1e300}),
+            serde_json::json!({"urls": "none"}),
+            serde_json::json!({"urls": {}}),
+            serde_json::json!({"annotations": {"a": 1, "org.opencontainers.image.created": 7, "vnd.docker.reference.type": true}}),
+            serde_json::json!({"annotations": ["a"]}),
+            serde_json::json!({"annotations": "a=b"}),
+            serde_json::json!({"platform": "linux/amd64"}),
+            serde_json::json!({"platform": {"os": 1, "architecture": null, "variant": []}}),
+            serde_json::json!({"data": 7, "future": {"x": [null]}}),
+        ];
+        let with = |odd: &serde_json::Value, digest: &str| {
+            let mut descriptor = serde_json::json!({"mediaType": "x/y", "digest": digest});
+            descriptor.as_object_mut().unwrap().extend(odd.as_object().unwrap().clone());
+            descriptor
+        };
+        for odd in odd {
+            let image = serde_json::json!({
+                "schemaVersion": "2", "annotations": odd.get("annotations"), "history": "none", "artifactType": 7,
+                "config": with(&odd, &config), "layers": [with(&odd, &layer)], "subject": with(&odd, &layer),
+            });
+            let parsed = parse(&raw(&image)).unwrap_or_else(|why| panic!("{odd}: {why}"));
+            assert_eq!(parsed.manifest.subject.as_deref(), Some(&digest(2)), "{odd}");
+            assert!(parsed.manifest.blobs.iter().all(|blob| blob.size == 0), "{odd}");
+            let index = serde_json::json!({"manifests": [with(&odd, &config)], "annotations": odd.get("annotations")});
+            let parsed = parse(&raw(&index)).unwrap_or_else(|why| panic!("{odd}: {why}"));
+            assert_eq!(parsed.manifest.children, [digest(1)], "{odd}");
+        }
+        for (size, bytes) in
+            [("20", 20), ("20.0", 20), (r#""20""#, 20), ("-0.0", 0), ("18446744073709551615", u64::MAX)]
+        {
+            let text = format!("\u{feff}{{\"layers\": [{{\"digest\": \"{layer}\", \"size\": {size}}}]}}");
+            let bytes_of: Arc<[u8]> = text.into_bytes().into();
+            let raw = RawManifest { digest: Digest::of(&bytes_of), media_type: "x/y".into(), bytes: bytes_of };
+            assert_eq!(parse(&raw).unwrap().manifest.blobs[0].size, bytes, "{size}");
+        }
+        let latin =
+            format!("{{\"layers\": [{{\"digest\": \"{layer}\"}}], \"annotations\": {{\"by\": \"M\u{1}nchen\"}}}}");
+        let bytes: Arc<[u8]> = latin.into_bytes().iter().map(|byte| if *byte == 1 { 0xfc } else { *byte }).collect();
+        assert!(parse(&RawManifest { digest: Digest::of(&bytes), media_type: "x/y".into(), bytes }).is_ok());
+        assert_eq!(config_created(br#"{"created": 1700000000, "config": {"Env": 7}}"#), Ok(None));
     }
 
     #[test]

@@ -206,11 +206,14 @@ impl Make<KeptView> for Kept {
 
 fn registry(registry: &Registry, undo_window: Duration) -> RegistryView {
     let ability = ability(registry);
-    let own = registry.gaps.iter().map(|found| gap(None, found));
+    let own = registry.gaps.iter().map(|found| (None, found));
     let inner = registry
         .repositories
         .iter()
-        .flat_map(|repository| repository.gaps.iter().map(|found| gap(Some(repository.name.to_string()), found)));
+        .flat_map(|repository| repository.gaps.iter().map(|found| (Some(repository.name.to_string()), found)));
+    let (odd_names, gaps): (Vec<_>, Vec<_>) = own.chain(inner).partition(|(_, found)| found.is_note());
+    let views =
+        |found: Vec<(Option<String>, &Gap)>| found.into_iter().map(|(place, found)| gap(place, found)).collect();
     RegistryView {
         name: registry.name.to_string(),
         kind: registry.kind.to_owned(),
@@ -231,7 +234,8 @@ fn registry(registry: &Registry, undo_window: Duration) -> RegistryView {
         undo_seconds: undo_seconds(registry, undo_window),
         repositories: registry.repositories.len() as u64,
         tags: registry.repositories.iter().map(|repository| repository.tags.len() as u64).sum(),
-        gaps: own.chain(inner).collect(),
+        gaps: views(gaps),
+        odd_names: views(odd_names),
     }
 }
 

@@ -127,6 +127,9 @@ pub struct RegistryView {
     pub tags: u64,
     /// What could not be read.
     pub gaps: Vec<GapView>,
+    /// Single odd names in what was read: each stays, and nothing else is in doubt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub odd_names: Vec<GapView>,
 }
 
 /// A repository from which nothing can be removed.

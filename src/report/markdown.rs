@@ -11,7 +11,7 @@ use super::tally::{
     occasion, size, undo_periods, why_it_goes,
 };
 use super::words::{age, bytes, clip, count, counted, plain};
-use super::{AttentionView, PlanDocument, ReasonView, RegistryView, RemovalView, SourceView};
+use super::{AttentionView, GapView, PlanDocument, ReasonView, RegistryView, RemovalView, SourceView};
 
 pub(super) use ran::run_markdown;
 
@@ -234,23 +234,29 @@ fn registries(document: &PlanDocument) -> String {
         out.push('\n');
         out.push_str(&lines(MOST_FACTS, facts.len(), facts.into_iter()));
     }
-    let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().map(move |gap| (registry, gap)));
-    let number = gaps.clone().count();
-    if number > 0 {
-        let rows = gaps.map(|(registry, gap)| {
-            let place = gap
-                .repository
-                .as_deref()
-                .map_or_else(|| code(&registry.name), |repository| code(&format!("{}/{repository}", registry.name)));
-            format!("- {place}: {} ({}): {}", words(&gap.at), words(&gap.kind), words(&gap.message))
-        });
-        out.push('\n');
-        out.push_str(&folded(
-            &format!("<b>{} could not be read</b>, so what depends on it stays", count(number as u64)),
-            &lines(MOST_GAPS, number, rows),
-        ));
-    }
+    let headline = |number| format!("<b>{} could not be read</b>, so what depends on it stays", count(number));
+    out.push_str(&listed(document, |registry| &registry.gaps, headline));
+    let headline =
+        |number| format!("{} in what was read: each stays, and nothing else is in doubt", counted(number, "odd name"));
+    out.push_str(&listed(document, |registry| &registry.odd_names, headline));
     out
+}
+
+/// Gaps or notes of all registries, folded below a headline.
+fn listed(document: &PlanDocument, of: fn(&RegistryView) -> &[GapView], headline: impl Fn(u64) -> String) -> String {
+    let all = document.registries.iter().flat_map(|registry| of(registry).iter().map(move |gap| (registry, gap)));
+    let number = all.clone().count();
+    if number == 0 {
+        return String::new();
+    }
+    let rows = all.map(|(registry, gap)| {
+        let place = gap
+            .repository
+            .as_deref()
+            .map_or_else(|| code(&registry.name), |repository| code(&format!("{}/{repository}", registry.name)));
+        format!("- {place}: {} ({}): {}", words(&gap.at), words(&gap.kind), words(&gap.message))
+    });
+    format!("\n{}", folded(&headline(number as u64), &lines(MOST_GAPS, number, rows)))
 }
 
 fn facts_of(registry: &RegistryView) -> Vec<String> {

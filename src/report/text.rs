@@ -140,6 +140,11 @@ fn registry_lines(out: &mut String, registry: &RegistryView) {
         line(out, 2, &format!("UNREAD: {place}{} ({}): {}", gap.at, gap.kind, gap.message));
     }
     more(out, registry.gaps.len(), MOST_GAPS);
+    for note in registry.odd_names.iter().take(MOST_GAPS) {
+        let place = note.repository.as_ref().map(|repository| format!("{repository}: ")).unwrap_or_default();
+        line(out, 2, &format!("note: {place}{} ({}): {}", note.at, note.kind, note.message));
+    }
+    more(out, registry.odd_names.len(), MOST_GAPS);
 }
 
 /// The sources of a plan, each with its state, its claims and what it protects.

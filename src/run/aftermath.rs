@@ -133,6 +133,7 @@ mod tests {
             repositories: 0,
             tags: 0,
             gaps: Vec::new(),
+            odd_names: Vec::new(),
         }
     }
 

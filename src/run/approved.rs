@@ -252,8 +252,10 @@ fn why_not(view: &RemovalView, decision: &Decision) -> Skip {
         .find(|kept| kept.registry == view.registry && kept.repository == view.repository && kept.tag == view.tag);
     let Some(kept) = kept else {
         let gap = decision.document.registries.iter().find(|registry| registry.name == view.registry);
-        let gap = gap
-            .and_then(|registry| registry.gaps.iter().find(|gap| gap.repository.as_deref() == Some(&view.repository)));
+        let gap = gap.and_then(|registry| {
+            let mut found = registry.gaps.iter().chain(&registry.odd_names);
+            found.find(|gap| gap.repository.as_deref() == Some(&view.repository))
+        });
         return gap.map_or(Skip::Gone, |gap| Skip::Kept(format!("{} could not be read: {}", gap.at, gap.message)));
     };
     match (&kept.digest, kept.digest.as_ref().and_then(|digest| digest.parse().ok())) {

@@ -44,6 +44,7 @@ impl House {
         let mut inventory = registry::collect(&readers, &Scope::All, &LookFor::new(), &self.store, progress).await;
         let clock = self.check_clock(start, None, &mut inventory).await?;
         Self::tell_clock(&clock, &inventory);
+        self.doubt_catalogues(&mut inventory, &Scope::All, now).await?;
         self.observe(&mut inventory, &Scope::All, &clock).await?;
         let claims = self.gather(now, at.unwrap_or(now), Remember::No).await?;
         // For what the policies of the settings would decide; by others some tags may stay undecided that need not.

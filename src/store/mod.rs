@@ -8,6 +8,7 @@
 mod addresses;
 mod backup;
 mod cache;
+mod catalogues;
 mod circumstances;
 mod columns;
 mod connection;
@@ -49,6 +50,7 @@ use connection::{LastFault, Write};
 use file::FileId;
 
 pub use backup::Backup;
+pub use catalogues::{DoubtedCatalogue, KnownCatalogue, Names};
 pub use circumstances::Circumstances;
 pub use error::{StoreError, StoreErrorKind};
 pub use experience::{DeletionAnswer, Experience, REFUSAL_BELIEVED, UntagExperience};

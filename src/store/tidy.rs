@@ -108,10 +108,7 @@ impl Store {
     /// # Errors
     /// When it could not be done.
     pub async fn tidy(&self, inventory: &Inventory, now: Timestamp, gone_since: Timestamp) -> Result<(), StoreError> {
-        let whole = |registry: &Registry| {
-            registry.gaps.is_empty() && registry.repositories.iter().all(|repository| repository.gaps.is_empty())
-        };
-        if !inventory.registries.iter().all(whole) {
+        if inventory.has_gaps() {
             return Ok(());
         }
         self.flush_cache().await;

@@ -1,6 +1,9 @@
 //! What went wrong with a request, and the words that servers have for it.
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::json;
 
 /// What went wrong with a request. Messages name the request and whom it went to, never a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,30 +72,41 @@ impl RequestError {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct WireError {
     /// Such as `MANIFEST_UNKNOWN`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     pub(crate) code: String,
     /// In the server's words.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "text")]
     pub(crate) message: String,
 }
 
 /// The forms of errors: a list in the OCI distribution specification, a single one in Azure Resource Manager.
 #[derive(Deserialize)]
 struct WireErrors {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     errors: Vec<WireError>,
-    error: Option<WireError>,
+    /// An object; a word is that of something in between.
+    #[serde(default)]
+    error: Value,
 }
 
 /// The first error of an answer, if it has one of the known forms.
 pub(crate) fn first_error(body: &[u8]) -> Option<WireError> {
-    let wire: WireErrors = serde_json::from_slice(body).ok()?;
-    wire.errors.into_iter().next().or(wire.error)
+    let wire: WireErrors = json(body).ok()?;
+    wire.errors.into_iter().next().or_else(|| serde_json::from_value(wire.error).ok())
 }
 
 /// Servers write `null` where they mean nothing.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
     Option::deserialize(input).map(Option::unwrap_or_default)
+}
+
+/// Reads a text; numbers as they are written, and nothing of any other type.
+fn text<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(input)? {
+        Value::String(text) => text,
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    })
 }
 
 impl RequestErrorKind {

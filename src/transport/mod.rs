@@ -1,6 +1,7 @@
 //! Requests and answers, with patience: everything about HTTP that needs no credentials of its own, for registries as for
 //! the clouds around them.
 
+mod body;
 mod error;
 mod pace;
 mod reading;
@@ -15,7 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
@@ -27,6 +30,7 @@ use pace::{Pace, Pass};
 use retry::wish;
 use time::Dates;
 
+pub(crate) use body::json;
 pub use error::{RequestError, RequestErrorKind};
 pub use pace::Rates;
 pub(crate) use pace::{Operation, Reservation};
@@ -349,6 +353,8 @@ impl Transport {
             .user_agent(concat!("tagwarden/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .referer(false)
+            // Folded header lines are obsolete, not wrong (RFC 9112, 5.2).
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
             .connect_timeout(peer.timeout.min(connect));
         if let Some(path) = &peer.ca_file {
             let wrong = |why: String| RequestError {
@@ -554,6 +560,7 @@ impl Transport {
             .request(ask.method.clone(), ask.url.clone())
             .timeout(self.timeout)
             .header(ACCEPT, HeaderValue::from_static(ask.accept))
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
             .headers(headers.clone());
         if let Some((content_type, bytes)) = &ask.content {
             request = request.header(CONTENT_TYPE, &**content_type).body(bytes.to_vec());
@@ -588,6 +595,14 @@ impl Transport {
             }
             body.extend_from_slice(&chunk);
         }
+        let body = body::decoded(response.headers(), body, ask.limit.max(ERROR_LIMIT)).map_err(|why| Cut {
+            error: RequestError {
+                kind: RequestErrorKind::Malformed,
+                message: format!("{} answered {} with what cannot be unpacked: {why}", ask.words(), response.status()),
+            },
+            unsent: false,
+            passing: false,
+        })?;
         Ok(Answer {
             status: response.status(),
             headers: std::mem::take(response.headers_mut()),

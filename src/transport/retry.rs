@@ -5,7 +5,10 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use jiff::civil::DateTime;
 use jiff::fmt::rfc2822;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Answer, Ask, Cut, Patience, Repeat, date};
 
@@ -39,16 +42,49 @@ pub(crate) fn wish_of(status: StatusCode, headers: &HeaderMap, safe: bool) -> Op
     }
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3). A date counts from the answer's own `Date`, so that two
-/// clocks need not agree; without one it says nothing.
+/// The pause that an answer wishes for; the longest where there are several. Docker Hub writes `X-Retry-After`.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: HeaderName| headers.get(name)?.to_str().ok();
-    let wanted = text(RETRY_AFTER)?.trim();
-    if let Ok(seconds) = wanted.parse() {
-        return Some(Duration::from_secs(seconds));
+    let told = date(headers);
+    let wishes = [RETRY_AFTER, HeaderName::from_static("x-retry-after")]
+        .map(|name| headers.get_all(name).iter().filter_map(|value| pause(value.to_str().ok()?.trim(), told)).max());
+    wishes.into_iter().flatten().next()
+}
+
+/// Numbers from here on are times since 1970 and no pauses: as a pause it would be 31 years, as a time 2001.
+const EPOCH: f64 = 1e9;
+/// The same in milliseconds.
+const EPOCH_MILLIS: f64 = 1e12;
+
+/// A pause in seconds or until a date (RFC 9110, 10.2.3), or as it is met: with a fraction, as seconds or milliseconds since
+/// 1970, as a date in another of the old forms. A date counts from the answer's own `Date`, so that two clocks need not
+/// agree; without one it says nothing. What is not understood and a negative pause are no wish at all, and the usual
+/// pauses follow.
+fn pause(wanted: &str, told: Option<Timestamp>) -> Option<Duration> {
+    let until = match wanted.parse::<f64>() {
+        Ok(seconds) if !(0.0..f64::INFINITY).contains(&seconds) => return None,
+        Ok(seconds) if seconds < EPOCH => return Some(Duration::from_secs_f64(seconds.ceil())),
+        Ok(moment) => {
+            let seconds = if moment < EPOCH_MILLIS { moment } else { moment / 1000.0 };
+            // What lies beyond all time is a pause beyond all patience.
+            let Ok(since) = SignedDuration::try_from_secs_f64(seconds.ceil()) else { return Some(Duration::MAX) };
+            Timestamp::from_duration(since).unwrap_or(Timestamp::MAX)
+        }
+        Err(_) => moment(wanted)?,
+    };
+    Some(Duration::try_from(until.duration_since(told?)).unwrap_or_default())
+}
+
+/// A time in one of the three forms of RFC 9110, 5.6.7, or in that of RFC 3339.
+fn moment(text: &str) -> Option<Timestamp> {
+    if let Ok(time) = rfc2822::parse(text) {
+        return Some(time.timestamp());
     }
-    let then = rfc2822::parse(wanted).ok()?.timestamp();
-    Some(Duration::try_from(then.duration_since(date(headers)?)).unwrap_or_default())
+    if let Ok(time) = text.parse() {
+        return Some(time);
+    }
+    let forms = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    let civil = forms.iter().find_map(|form| DateTime::strptime(form, text).ok())?;
+    Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
 /// A random part of so much.
@@ -97,21 +133,47 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        headers
     }
 
     #[test]
     fn retry_after_is_seconds_or_a_date_by_the_servers_own_clock() {
         let seconds = |n| Some(Duration::from_secs(n));
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let after = |text| ("retry-after", text);
         let cases = [
             (vec![], None),
-            (vec![("retry-after", "7")], seconds(7)),
-            (vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT"), date], seconds(30)),
-            (vec![("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT"), date], seconds(0)),
-            (vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], None),
-            (vec![("retry-after", "soon")], None),
-            (vec![("retry-after", "-1")], None),
+            (vec![after("7")], seconds(7)),
+            (vec![after(" 7 ")], seconds(7)),
+            (vec![after("0")], seconds(0)),
+            (vec![after("1.2")], seconds(2)),
+            (vec![after("1e2")], seconds(100)),
+            (vec![after("86400")], seconds(86400)),
+            (vec![after("Sun, 06 Nov 1994 08:50:07 GMT"), date], seconds(30)),
+            (vec![after("Sunday, 06-Nov-94 08:50:07 GMT"), date], seconds(30)),
+            (vec![after("Sun Nov  6 08:50:07 1994"), date], seconds(30)),
+            (vec![after("1994-11-06T08:50:07Z"), date], seconds(30)),
+            (vec![after("Sun, 06 Nov 1994 08:49:00 GMT"), date], seconds(0)),
+            (vec![after("Sun, 06 Nov 1994 08:50:07 GMT")], None),
+            (vec![after("1790000030"), ("date", "Mon, 21 Sep 2026 14:13:20 GMT")], seconds(30)),
+            (vec![after("1790000030000"), ("date", "Mon, 21 Sep 2026 14:13:20 GMT")], seconds(30)),
+            (vec![after("1790000030")], None),
+            (vec![after("99999999999999999999999999999999"), date], Some(Duration::MAX)),
+            (vec![("x-retry-after", "9")], seconds(9)),
+            (vec![after("3"), ("x-retry-after", "9")], seconds(3)),
+            (vec![after("soon"), ("x-retry-after", "9")], seconds(9)),
+            (vec![after("3"), after("12"), after("x")], seconds(12)),
+            (vec![after("soon")], None),
+            (vec![after("")], None),
+            (vec![after("-1")], None),
+            (vec![after("-0.5")], None),
+            (vec![after("NaN")], None),
+            (vec![after("inf")], None),
+            (vec![after("30s")], None),
         ];
         for (pairs, expected) in cases {
             assert_eq!(retry_after(&headers(&pairs)), expected, "{pairs:?}");

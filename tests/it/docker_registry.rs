@@ -167,7 +167,7 @@ async fn a_password_opens_it_and_a_wrong_one_is_a_gap() {
     let file = folder.path().join("config.json");
     let encoded = "YWRhOm9wZW46c2VzYW1l";
     fs::write(&file, format!(r#"{{"auths": {{"{}": {{"auth": "{encoded}"}}}}}}"#, registry.endpoint)).unwrap();
-    let read = inventory_as(Auth::DockerConfig(file)).await;
+    let read = inventory_as(Auth::DockerConfig(vec![file])).await;
     assert_eq!(read.repositories[0].tags.len(), 4);
     assert_eq!(read.identity, "user ada, by the docker configuration");
 

@@ -134,6 +134,8 @@ pub(crate) fn gap() -> impl Strategy<Value = Gap> {
         (0..IMAGES).prop_map(|image| GapAt::Created(digest(image))),
         (0..IMAGES).prop_map(|image| GapAt::Referrers(digest(image))),
         tag_name().prop_map(|tag| GapAt::VanishedTag(tag.parse().unwrap())),
+        Just(GapAt::InvalidName("-x".into())),
+        (0..IMAGES).prop_map(|image| GapAt::ListedDigest(digest(image))),
         tag_name().prop_map(|tag| GapAt::Tag(tag.parse().unwrap())),
     ];
     at.prop_map(|at| Gap { at, kind: "http-500", message: "".into() })

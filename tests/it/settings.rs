@@ -131,16 +131,32 @@ fn every_way_to_sign_in() {
             .remove(0)
             .auth
         {
-            Auth::DockerConfig(path) => path,
+            Auth::DockerConfig(files) => files,
             other => panic!("{other:?}"),
         };
     let home = ("HOME", home.to_str().unwrap());
     let auth = r#"{ kind = "docker-config" }"#;
-    assert_eq!(docker_config(auth, &[home]), folder.path().join("home/.docker/config.json"));
+    let at = |names: &[&str]| names.iter().map(|name| folder.path().join(name)).collect::<Vec<_>>();
+    assert_eq!(docker_config(auth, &[home]), at(&["home/.docker/config.json"]));
     let both = [home, ("DOCKER_CONFIG", docker.to_str().unwrap())];
-    assert_eq!(docker_config(auth, &both), folder.path().join("docker/config.json"));
+    assert_eq!(docker_config(auth, &both), at(&["docker/config.json"]));
     let given = r#"{ kind = "docker-config", path = "docker/config.json" }"#;
-    assert_eq!(docker_config(given, &[home]), folder.path().join("docker/config.json"));
+    assert_eq!(docker_config(given, &[home]), at(&["docker/config.json"]));
+
+    // Podman's places come first, and those that are not there are passed over.
+    for place in ["run/containers/auth.json", "home/.config/containers/auth.json", "own.json"] {
+        fs::create_dir_all(folder.path().join(place).parent().unwrap()).unwrap();
+        fs::write(folder.path().join(place), "{}").unwrap();
+    }
+    let (run, own) = (folder.path().join("run"), folder.path().join("own.json"));
+    let run = ("XDG_RUNTIME_DIR", run.to_str().unwrap());
+    let elsewhere = ("XDG_CONFIG_HOME", "/nowhere");
+    let podman = ["run/containers/auth.json", "home/.config/containers/auth.json", "home/.docker/config.json"];
+    assert_eq!(docker_config(auth, &[home, run]), at(&podman));
+    assert_eq!(docker_config(auth, &[home]), at(&podman[1..]));
+    assert_eq!(docker_config(auth, &[home, elsewhere]), at(&podman[2..]));
+    let named = ("REGISTRY_AUTH_FILE", own.to_str().unwrap());
+    assert_eq!(docker_config(auth, &[home, run, named]), at(&["own.json"]));
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub fn check_deletions(
             held("its registry hides what has no tag".to_owned());
         }
         evidence.failed.iter().cloned().for_each(&mut held);
-        let hides = |gap: &&Gap| gap.blocks_repository() || matches!(gap.at, GapAt::VanishedTag(_));
+        let hides = |gap: &&Gap| gap.hides_a_tag() || matches!(gap.at, GapAt::VanishedTag(_));
         let unread = registry.gaps.iter().chain(&repository.gaps).find(hides);
         if let Some(gap) = unread {
             held(format!("unread: {}", gap.at));

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{Finding, Going};
 use crate::domain::{
-    Claim, Claims, Digest, Gap, GapAt, Hold, Inventory, Registry, Repository, RepositoryName, SourceAnswer, TagName,
-    UnresolvedReference,
+    Claim, Claims, Digest, Gap, GapAt, Hold, Inventory, Registry, RemovalMethod, Repository, RepositoryName,
+    SourceAnswer, TagName, UnresolvedReference,
 };
 
 /// The held tags and the held digests of one repository.
@@ -103,7 +103,11 @@ impl<'a> Evidence<'a> {
 
     pub(super) fn look(&self, repository: &Repository, going: &[Going<'_>], findings: &mut Vec<Finding>) {
         let gaps: Vec<&Gap> = self.registry.gaps.iter().chain(&repository.gaps).collect();
-        let blocking = gaps.iter().find(|gap| gap.blocks_repository()).map(|gap| format!("unread: {}", gap.at));
+        let whole_image = self.registry.removal == RemovalMethod::DeleteManifest;
+        let hides = |gap: &Gap| whole_image && matches!(gap.at, GapAt::InvalidName(_));
+        let unnamed = repository.gaps.iter().find(|gap| hides(gap));
+        let blocking = gaps.iter().copied().find(|gap| gap.blocks_repository()).or(unnamed);
+        let blocking = blocking.map(|gap| format!("unread: {}", gap.at));
         let vanished: HashSet<&TagName> = gaps
             .iter()
             .filter_map(|gap| match &gap.at {

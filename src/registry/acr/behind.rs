@@ -77,6 +77,8 @@ pub(super) struct Behind {
     pub(super) manifests: BTreeMap<Digest, Manifest>,
     /// Those of them that indexes list for no platform, and that have no tag.
     pub(super) attached: BTreeSet<Digest>,
+    /// Those that tags name and the registry does not have.
+    pub(super) missing: BTreeSet<Digest>,
     pub(super) gaps: Vec<Gap>,
 }
 
@@ -104,10 +106,11 @@ impl AcrReader {
             .buffer_unordered(self.http.settings.concurrency.max(1))
             .collect()
             .await;
-        let mut gaps = Vec::new();
+        let (mut gaps, mut missing) = (Vec::new(), BTreeSet::new());
         for (digest, found) in found {
             match found {
-                Ok(row) => rows.push(row),
+                Ok(Some(row)) => rows.push(row),
+                Ok(None) => drop(missing.insert(digest)),
                 Err(error) => gaps.push(error.gap(GapAt::Manifest(digest))),
             }
         }
@@ -148,7 +151,11 @@ impl AcrReader {
                 }
                 // Deleted since it was listed. What tags still name it say so themselves.
                 Ok(None) if !tagged.contains(&digest) => {}
-                Ok(None) => gaps.push(gone(repository, &digest).gap(GapAt::Manifest(digest))),
+                Ok(None) => match self.row(repository, &digest, sought).await {
+                    Ok(None) => drop(missing.insert(digest)),
+                    Ok(Some(_)) => gaps.push(withheld(repository, &digest).gap(GapAt::Manifest(digest))),
+                    Err(error) => gaps.push(error.gap(GapAt::Manifest(digest))),
+                },
                 Err(error) => gaps.push(error.gap(GapAt::Manifest(digest))),
             }
         }
@@ -163,23 +170,21 @@ impl AcrReader {
         let manifests =
             if manifests.is_empty() { listed.collect() } else { manifests.into_iter().chain(listed).collect() };
         attached.retain(|digest| !children.contains(digest) && !tagged.contains(digest));
-        Behind { manifests, attached, gaps }
+        Behind { manifests, attached, missing, gaps }
     }
 
-    /// What the registry says of one manifest.
+    /// Returns what the registry says of one manifest, or `None` if it does not have it.
     async fn row(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         sought: &Sought<'_>,
-    ) -> Result<ListedManifest, RegistryError> {
-        let Some(answer) = self.metadata(name, &manifest_path(name, digest)).await? else {
-            return Err(gone(name, digest));
-        };
+    ) -> Result<Option<ListedManifest>, RegistryError> {
+        let Some(answer) = self.metadata(name, &manifest_path(name, digest)).await? else { return Ok(None) };
         let wire: WireOneManifest<WireManifest> = understood(&answer)?;
         let row = row(&wire.manifest, &mut Vec::new()).map_err(|why| answer.malformed(&why))?;
         sought.meet(&row, || wire.manifest.changed_at());
-        Ok(row)
+        Ok(Some(row))
     }
 }
 
@@ -247,12 +252,12 @@ fn listed(row: ListedManifest) -> Manifest {
     }
 }
 
-fn gone(repository: &RepositoryName, digest: &Digest) -> RegistryError {
+/// The registry has it and does not give it, as it does with images in quarantine. It may be an index.
+fn withheld(repository: &RepositoryName, digest: &Digest) -> RegistryError {
     RegistryError {
         kind: RegistryErrorKind::NotFound,
         message: format!(
-            "{repository}: a tag names {digest}, but there is no such manifest; push the image again, or remove the tag by \
-             hand"
+            "{repository}: the registry lists {digest} and answers that there is no such manifest; is it in quarantine?"
         ),
     }
 }

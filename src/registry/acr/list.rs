@@ -5,7 +5,6 @@ use std::fmt::Display;
 use std::hash::Hash;
 
 use http::StatusCode;
-use url::Url;
 
 use crate::registry::auth::Grant;
 use crate::registry::http::{Redirects, RegistryHttp};
@@ -159,9 +158,9 @@ pub(super) async fn walk<T: Row>(
             Err(odd) => odd.name.clone(),
         });
         let took = take(rows);
-        let after = match paging::next_link(&answer.headers) {
+        let after = match paging::following(&answer.headers).map_err(|why| trouble(&answer, why))? {
             _ if took == Took::Enough => return Ok(End::Reached),
-            Some(link) if took == Took::New => last_in(http, &link).map_err(|why| trouble(&answer, &why))?.or(own),
+            Some(link) if took == Took::New => last_in(http, &link).map_err(|why| trouble(&answer, why))?.or(own),
             Some(_) => return Err(trouble(&answer, "a page brought nothing new and yet has a `Link` to a next one")),
             None if count == PAGE && took == Took::New => own,
             None => return Ok(End::Reached),
@@ -206,15 +205,10 @@ async fn page<T>(http: &RegistryHttp, list: &List<'_, T>, way: Way<'_>, most: us
     http.read(&list.grant, Ask::get(url, "application/json", PAGE_LIMIT), Redirects::Registry).await
 }
 
-/// The `last` of a link to the next page, which must be the registry's own.
-fn last_in(http: &RegistryHttp, link: &str) -> Result<Option<String>, String> {
-    let base = http.url("/");
-    let url: Url = base.join(link).map_err(|_| "its `Link` to the next page is no address".to_owned())?;
-    if !http.is_own(&url) {
-        let origin = url.origin().ascii_serialization();
-        return Err(format!("its `Link` to the next page leads elsewhere, to {origin}, and is not followed"));
-    }
-    Ok(url.query_pairs().find(|(key, _)| key == "last").map(|(_, last)| last.into_owned()))
+/// The `last` of a link to the next page, whatever address the link names.
+fn last_in(http: &RegistryHttp, link: &str) -> Result<Option<String>, &'static str> {
+    let url = paging::linked(&http.url("/"), link)?;
+    Ok(url.query_pairs().find(|(key, last)| key == "last" && !last.is_empty()).map(|(_, last)| last.into_owned()))
 }
 
 fn trouble(answer: &Answer, why: &str) -> RegistryError {

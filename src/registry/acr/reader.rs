@@ -22,11 +22,12 @@ use crate::domain::{
 use crate::registry::auth::Grant;
 use crate::registry::contents::ReferrersApi;
 use crate::registry::http::{Redirects, RegistryHttp};
+use crate::registry::paging::Page;
 use crate::registry::{
     Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings, Requests,
-    ServerTime, hosts, pull, wire,
+    ServerTime, hosts, odd, pull, wire,
 };
-use crate::transport::{Answer, Ask, Patience};
+use crate::transport::{Answer, Ask, Patience, json};
 
 /// Reads an Azure Container Registry.
 #[derive(Debug)]
@@ -157,7 +158,8 @@ impl RegistryReader for AcrReader {
             path: "/acr/v1/_catalog".to_owned(),
             grant: Grant::Catalogue,
             read: Box::new(|body| {
-                let page: Vec<String> = wire::catalogue_page(body).map_err(serde::de::Error::custom)?;
+                let page = Page { path: "/acr/v1/_catalog", guessed: false };
+                let page: Vec<String> = wire::catalogue_page(body, page).map_err(serde::de::Error::custom)?;
                 Ok(Some(page.into_iter().map(listed_name).collect()))
             }),
         };
@@ -194,7 +196,7 @@ impl RegistryReader for AcrReader {
         }
         let mut catalogue = Catalogue { repositories: rows, gaps: Vec::new() };
         catalogue.gaps.extend(trouble.map(|error| error.gap(GapAt::Catalogue)));
-        catalogue.gaps.extend(odd.iter().map(|odd| invalid(&self.http, "the catalogue", odd).gap(GapAt::Catalogue)));
+        catalogue.gaps.extend(odd.iter().map(|entry| odd::repository(&entry.name, &entry.why)));
         self.http.announce(&catalogue.repositories);
         Ok(catalogue)
     }
@@ -220,8 +222,12 @@ impl RegistryReader for AcrReader {
             self.all_manifests(name, counts.and_then(|counts| counts.manifest_count), &sought),
         )
         .await;
-        let tags = heard(tags, GapAt::TagList, &mut gaps);
+        let mut tags = heard(tags, GapAt::TagList, &mut gaps);
         let manifests = heard(manifests, GapAt::ManifestList, &mut gaps);
+        // A repository that has only untagged manifests may be one of which the registry knows no tags.
+        if gaps.is_empty() && manifests.is_some() && counts.is_some_and(|counts| counts.tag_count == Some(0)) {
+            tags = tags.or_else(|| Some(Listed::default()));
+        }
         let (Some(tags), Some(manifests)) = (tags, manifests) else {
             let named = self.http.settings.repositories.contains(name);
             if gaps.is_empty() && (attributes.is_some() || named) {
@@ -232,8 +238,7 @@ impl RegistryReader for AcrReader {
         };
         repository.lock = attributes.as_ref().and_then(WireRepository::lock);
         let read = Counts { tags: tags.len(), manifests: manifests.len() };
-        let what = format!("the tags of {name}");
-        gaps.extend(tags.odd.iter().map(|odd| invalid(&self.http, &what, odd).gap(GapAt::TagList)));
+        let odd_names: Vec<Gap> = tags.odd.iter().map(|entry| odd::tag(&entry.name, &entry.why)).collect();
         repository.tags = tags.rows;
         let unnamed = repository.tags.iter().filter(|tag| tag.digest.is_none());
         gaps.extend(unnamed.map(|tag| digestless(name, &tag.name).gap(GapAt::Tag(tag.name.clone()))));
@@ -251,7 +256,9 @@ impl RegistryReader for AcrReader {
         repository.manifests = behind.manifests;
         repository.attached = behind.attached;
         gaps.extend(behind.gaps);
+        gaps.extend(odd_names);
         repository.gaps = gaps;
+        odd::without_manifest(self, &mut repository, &behind.missing).await;
         repository.gaps.sort();
         repository
     }
@@ -264,8 +271,9 @@ impl RegistryReader for AcrReader {
         if let Some(error) = listed.trouble {
             return Err(error);
         }
-        if let Some(odd) = listed.odd.first() {
-            return Err(invalid(&self.http, &format!("the tags of {repository}"), odd));
+        let mut odd_names = listed.odd.iter().map(|entry| odd::tag(&entry.name, &entry.why));
+        if let Some(gap) = odd_names.find(Gap::hides_a_tag) {
+            return Err(RegistryError { kind: RegistryErrorKind::Malformed, message: gap.message.to_string() });
         }
         let mut names: Vec<TagName> = listed.rows.into_iter().map(|tag| tag.name).collect();
         names.sort();
@@ -347,7 +355,7 @@ fn obstacle(error: RegistryError) -> RemovalObstacle {
 }
 
 pub(super) fn understood<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, RegistryError> {
-    serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&error.to_string()))
+    json(&answer.body).map_err(|error| answer.malformed(&error.to_string()))
 }
 
 /// A list; what is wrong with it becomes a gap. Nothing where it could not be read or there is no repository.
@@ -367,11 +375,14 @@ fn heard<T>(listed: Result<Option<Listed<T>>, RegistryError>, at: GapAt, gaps: &
 
 /// All tags of a repository.
 fn tag_list(name: &RepositoryName) -> List<'static, Tag> {
+    let own = name.clone();
     List {
         path: format!("/acr/v1/{name}/_tags"),
         grant: Grant::List(name.clone()),
-        read: Box::new(|body| {
-            let tags = serde_json::from_slice::<WireTags>(body)?.tags;
+        read: Box::new(move |body| {
+            let page = json::<WireTags>(body)?;
+            let is_it = page.image_name.as_deref() == Some(own.as_str());
+            let tags = page.tags.or_else(|| is_it.then(Vec::new));
             Ok(tags.map(|tags| tags.into_iter().map(listed_tag).collect()))
         }),
     }
@@ -384,7 +395,7 @@ fn manifest_list<'a>(name: &RepositoryName, sought: &'a Sought<'_>) -> List<'a, 
         path: format!("/acr/v1/{name}/_manifests"),
         grant: Grant::List(name.clone()),
         read: Box::new(move |body| {
-            let manifests = serde_json::from_slice::<WireManifests>(body)?.manifests;
+            let manifests = json::<WireManifests>(body)?.manifests;
             let mut types = types.lock().unwrap_or_else(PoisonError::into_inner);
             let listed = |wire: WireManifest| match row(&wire, &mut types) {
                 Ok(row) => {
@@ -412,7 +423,10 @@ impl Timed for Tag {
     }
 }
 
-fn listed_tag(wire: WireTag) -> Result<Tag, Odd> {
+fn listed_tag(entry: serde_json::Value) -> Result<Tag, Odd> {
+    let name = |entry: &serde_json::Value| entry["name"].as_str().map_or_else(|| entry.to_string(), str::to_owned);
+    let wire: WireTag =
+        serde_json::from_value(entry.clone()).map_err(|error| Odd { name: name(&entry), why: error.to_string() })?;
     let pushed_at = wire.pushed_at().map(Moment::from);
     let (lock, digest) = (wire.lock(), wire.digest.as_deref().and_then(|text| text.parse().ok()));
     match wire.name.parse() {
@@ -463,13 +477,6 @@ fn unknown(repository: &RepositoryName, named: bool) -> RegistryError {
         "the registry has its attributes, and says of its lists that there is no such repository"
     };
     RegistryError { kind: RegistryErrorKind::NotFound, message: format!("{repository} could not be listed; {why}") }
-}
-
-fn invalid(http: &RegistryHttp, what: &str, odd: &Odd) -> RegistryError {
-    RegistryError {
-        kind: RegistryErrorKind::Malformed,
-        message: format!("registry `{}` lists in {what} a name that is not allowed: {}", http.settings.name, odd.why),
-    }
 }
 
 /// A catalogue that may not be read is no reason to give up: repositories can be named.

@@ -187,7 +187,9 @@ impl AcrSignIn {
             (Auth::DockerConfig(_), Some(_)) => {
                 format!("{}, by the docker configuration", told.unwrap_or_else(|| "the bearer of a token".into()))
             }
-            (Auth::DockerConfig(file), None) => format!("by the docker configuration {}", file.display()),
+            (Auth::DockerConfig(files), None) => {
+                format!("by the docker configuration {}", crate::registry::credentials::listed(files))
+            }
         }
     }
 
@@ -360,10 +362,9 @@ impl AcrSignIn {
                     Auth::Basic { username, password } => {
                         Stored::Password { username: username.clone(), password: password.clone() }
                     }
-                    Auth::DockerConfig(file) => {
-                        let (file, patience) = (file.clone(), self.settings.timeout);
-                        let config = DockerConfig { file, helpers: None, patience };
-                        config.credentials(&host_and_port(&self.settings.endpoint)).await?
+                    Auth::DockerConfig(files) => {
+                        let config = DockerConfig::new(files.clone(), self.settings.timeout);
+                        config.credentials(&host_and_port(&self.settings.endpoint), None).await?
                     }
                 };
                 let login = match stored {
@@ -399,7 +400,7 @@ impl AcrSignIn {
         let host = host_and_port(endpoint);
         let found = match (refused.then(|| challenge::offered(&answer.headers)).flatten(), login) {
             (Some(Challenge::Bearer { realm, service, .. }), _) => {
-                let realm = self.token_hosts.admit(&realm, matches!(login, Login::Anonymous))?;
+                let realm = self.token_hosts.admit(&realm)?;
                 Service::Tokens { realm, name: service.unwrap_or(host) }
             }
             (_, Login::Entra { .. } | Login::Refresh(_)) => Service::Tokens { realm: at("/oauth2/token"), name: host },

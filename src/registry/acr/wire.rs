@@ -2,14 +2,20 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::domain::Lock;
+use crate::registry::wire::lenient;
 
 /// A page of tags.
 #[derive(Debug, Deserialize)]
 pub(super) struct WireTags {
+    /// The repository's name.
+    #[serde(default, rename = "imageName", deserialize_with = "lenient")]
+    pub(super) image_name: Option<String>,
+    /// Each is a [`WireTag`], or in doubt by itself.
     #[serde(default, deserialize_with = "nullable")]
-    pub(super) tags: Option<Vec<WireTag>>,
+    pub(super) tags: Option<Vec<Value>>,
 }
 
 /// The answer about one tag.
@@ -23,13 +29,13 @@ pub(super) struct WireOneTag {
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireTag {
     pub(super) name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) digest: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     last_update_time: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     created_time: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "attributes")]
     changeable_attributes: Option<WireAttributes>,
 }
 
@@ -54,9 +60,9 @@ pub(super) struct WireManifestNow {
     /// Some of its tags; none only where it has none. The key is missing then.
     #[serde(default, deserialize_with = "nullable")]
     pub(super) tags: Option<Vec<String>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     last_update_time: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "attributes")]
     changeable_attributes: Option<WireAttributes>,
 }
 
@@ -65,17 +71,17 @@ pub(super) struct WireManifestNow {
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireManifest {
     pub(super) digest: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) image_size: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) media_type: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) config_media_type: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     architecture: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     last_update_time: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "attributes")]
     changeable_attributes: Option<WireAttributes>,
 }
 
@@ -83,26 +89,44 @@ pub(super) struct WireManifest {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireRepository {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) tag_count: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) manifest_count: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "attributes")]
     changeable_attributes: Option<WireAttributes>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireAttributes {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "switch")]
     delete_enabled: Option<bool>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "switch")]
     write_enabled: Option<bool>,
 }
 
 /// A list may be missing, which is an error, or `null`, which is an empty one.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<Option<T>, D::Error> {
     Option::deserialize(input).map(|list| Some(list.unwrap_or_default()))
+}
+
+/// Whether something is allowed. What is there and not understood may be a lock.
+fn switch<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Error> {
+    Ok(match Value::deserialize(input)? {
+        Value::Null => None,
+        Value::Bool(allowed) => Some(allowed),
+        Value::String(text) => Some(text.eq_ignore_ascii_case("true")),
+        Value::Number(number) => Some(number.as_u64() == Some(1)),
+        Value::Array(_) | Value::Object(_) => Some(false),
+    })
+}
+
+/// What is allowed. Attributes that are no object may hold a lock.
+fn attributes<'de, D: Deserializer<'de>>(input: D) -> Result<Option<WireAttributes>, D::Error> {
+    let locked = WireAttributes { delete_enabled: Some(false), write_enabled: Some(false) };
+    let value = Value::deserialize(input)?;
+    Ok(if value.is_null() { None } else { Some(serde_json::from_value(value).unwrap_or(locked)) })
 }
 
 impl WireTag {

@@ -113,7 +113,14 @@ async fn a_manifest_of_no_known_type_is_pulled_before_anything_is_said_of_it() {
     for kind in [Value::Null, json!("application/vnd.example.new+json")] {
         let unknown = json!({"manifests": [{"digest": digest(1), "mediaType": kind}]});
         let server = serving(ok(&tags(&[("a", 1)])), ok(&unknown)).await;
-        // The pull fails here: that is a gap at the manifest, which may be an index that holds anything.
+        // The registry has it and does not give it: a gap at the manifest, which may be an index that holds anything.
+        get(
+            &server,
+            &format!("/acr/v1/app/_manifests/{}", digest(1)),
+            None,
+            ok(&json!({"manifest": {"digest": digest(1)}})),
+        )
+        .await;
         let repository = read(&server).await;
         assert!(matches!(repository.gaps[0].at, GapAt::Manifest(_)), "{:?}", repository.gaps);
         assert!(repository.gaps[0].blocks_repository());
@@ -128,13 +135,50 @@ async fn a_manifest_that_a_tag_names_and_no_list_has_is_asked_for() {
     let repository = read(&server).await;
     assert_eq!((repository.manifests.len(), repository.gaps.len()), (2, 0));
     let server = serving(ok(&tags(&[("a", 1), ("b", 2)])), ok(&manifests(&[1]))).await;
-    assert!(matches!(read(&server).await.gaps[0].at, GapAt::Manifest(_)));
+    // One that the registry does not have at all leaves only its tag in doubt.
+    let named = json!({"tag": {"name": "b", "digest": digest(2)}});
+    get(&server, "/acr/v1/app/_tags/b", None, ok(&named)).await;
+    let b = || GapAt::VanishedTag("b".parse().unwrap());
+    let found = read(&server).await;
+    assert_eq!(gaps(&found.gaps), [(b(), "no-manifest")]);
+    assert!(found.gaps[0].is_note());
+}
+
+#[tokio::test]
+async fn odd_entries_are_in_doubt_by_themselves() {
+    let odd = json!({"tags": [
+        {"name": "a", "digest": digest(1)}, {"name": "-x", "digest": digest(1)}, {"digest": digest(1)}, "text", null,
+        {"name": digest(1).to_string(), "digest": digest(1)},
+        {"name": "b", "digest": digest(1), "lastUpdateTime": 7, "changeableAttributes": "locked"},
+        {"name": "c", "digest": digest(1), "changeableAttributes": {"deleteEnabled": "false"}},
+    ]});
+    let listed = json!({"manifests": [
+        {"digest": digest(1), "mediaType": DOCKER, "imageSize": -1, "architecture": 7, "lastUpdateTime": []},
+    ]});
+    let server = serving(ok(&odd), ok(&listed)).await;
+    let found = read(&server).await;
+    assert_eq!(named(&found), ["a", "b", "c"]);
+    assert!(found.gaps.iter().all(tagwarden::domain::Gap::is_note), "{:?}", found.gaps);
+    assert_eq!(found.gaps.len(), 5);
+    let locks: Vec<bool> = found.tags.iter().map(|tag| tag.lock.is_some()).collect();
+    assert_eq!(locks, [false, true, true], "attributes that are not understood may be a lock");
+}
+
+#[tokio::test]
+async fn a_list_that_is_left_out_is_empty() {
+    let server = serving(ok(&json!({"imageName": "app"})), ok(&manifests(&[1]))).await;
+    let found = read(&server).await;
+    assert_eq!((found.tags.len(), found.gaps.len()), (0, 0));
 }
 
 #[tokio::test]
 async fn what_is_no_list_is_a_gap() {
-    for answer in [ok(&json!({"registry": "r"})), ok(&json!([])), ResponseTemplate::new(200).set_body_string("<html>")]
-    {
+    for answer in [
+        ok(&json!({"registry": "r"})),
+        ok(&json!({"imageName": "other"})),
+        ok(&json!([])),
+        ResponseTemplate::new(200).set_body_string("<html>"),
+    ] {
         let server = serving(answer, ok(&manifests(&[]))).await;
         assert_eq!(gaps(&read(&server).await.gaps), [(GapAt::TagList, "malformed")]);
     }

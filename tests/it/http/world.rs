@@ -279,6 +279,7 @@ fn registry(tags: u64) -> RegistryView {
             kind: "connection".into(),
             message: "it was cut".into(),
         }],
+        odd_names: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tagwarden::domain::{GapAt, RemovalAbility};
 use tagwarden::registry::{LookFor, RegistryReader, Scope, collect, hosts};
-use wiremock::matchers::{method, path_regex};
+use wiremock::matchers::{method, path, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{
@@ -274,13 +274,18 @@ async fn a_tag_that_vanished_is_a_gap_of_its_own_and_others_are_read() {
     let server = MockServer::start().await;
     let config = config("2024-01-01T00:00:00Z", "x");
     let image = image(&config, &[]);
-    answer(&server, "GET", "/v2/app/tags/list", ok_json(&json!({"tags": ["gone", "v1"]}))).await;
+    let listed = |tags: &[&str]| ok_json(&json!({"tags": tags}));
+    let first = Mock::given(path("/v2/app/tags/list")).respond_with(listed(&["gone", "still", "v1"]));
+    first.up_to_n_times(1).mount(&server).await;
+    answer(&server, "GET", "/v2/app/tags/list", listed(&["still", "v1"])).await;
     let head = ResponseTemplate::new(200).insert_header("docker-content-digest", image.digest.to_string());
     answer(&server, "HEAD", "/v2/app/manifests/v1", head).await;
     serve_manifests(&server, &[&image]).await;
     serve_blobs(&server, &[&config]).await;
     let repository = read(&server).await;
-    assert_eq!(gaps(&repository.gaps), [(GapAt::VanishedTag(tag("gone")), "not-found")]);
+    let expected = [(GapAt::VanishedTag(tag("gone")), "vanished"), (GapAt::VanishedTag(tag("still")), "no-manifest")];
+    assert_eq!(gaps(&repository.gaps), expected);
+    assert!(repository.gaps.iter().all(|gap| gap.is_note() && !gap.blocks_repository()));
     assert_eq!(repository.tag("gone").unwrap().digest, None);
     assert_eq!(repository.tag("v1").unwrap().digest, Some(image.digest));
 }

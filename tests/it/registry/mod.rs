@@ -4,6 +4,7 @@ mod acr_sign_in;
 mod contents;
 mod failures;
 mod lists;
+mod oddities;
 mod removal;
 mod signing_in;
 

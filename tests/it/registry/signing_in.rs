@@ -1,7 +1,9 @@
 //! Which credentials go where, and tokens that end.
 
 use serde_json::json;
-use tagwarden::registry::{Auth, DistributionReader, RegistryErrorKind, RegistryReader, RegistrySettings};
+use tagwarden::registry::{
+    Auth, DistributionReader, DistributionWriter, RegistryErrorKind, RegistryReader, RegistrySettings, RegistryWriter,
+};
 use wiremock::matchers::{body_string_contains, header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -73,15 +75,67 @@ async fn anonymous_reading_gets_a_token_without_credentials() {
     let (server, tokens) = (MockServer::start().await, MockServer::start().await);
     guarded(&server, &format!("{}/token", tokens.uri()), "public").await;
     answer(&tokens, "GET", "/token", ok_json(&json!({"token": "public"}))).await;
-    assert!(reader(&server, Auth::Anonymous).catalogue().await.is_ok());
+    // Nobody's credentials are at stake, but the registry may not choose which addresses are asked from here.
+    let error = reader(&server, Auth::Anonymous).catalogue().await.unwrap_err();
+    let other = tokens.address().to_string();
+    assert!(error.message.contains(&format!("`token_hosts = [\"{other}\"]`")), "{error}");
+    assert!(seen(&tokens).await.is_empty());
+    let listed = RegistrySettings { token_hosts: vec![other], ..settings(&server.uri()) };
+    assert!(reader_by(listed).catalogue().await.is_ok());
     assert!(signatures(&tokens).await.is_empty());
+}
+
+#[tokio::test]
+async fn scopes_that_a_token_service_does_not_know_are_asked_in_another_way() {
+    let server = MockServer::start().await;
+    answer(&server, "GET", "/v2/", challenge(&format!("{}/token", server.uri()))).await;
+    let scoped = |scope: &str| Mock::given(path("/token")).and(query_param("scope", scope));
+    let token = |token: &str| ok_json(&json!({"token": token, "expires_in": 3600}));
+    scoped("repository:app:pull,push").respond_with(token("push")).expect(1).mount(&server).await;
+    scoped("repository:other:pull,push").respond_with(token("push")).expect(1).mount(&server).await;
+    scoped("repository:app:pull").respond_with(token("pull")).expect(1).mount(&server).await;
+    for unknown in ["registry:catalog:*", "repository:app:pull,delete"] {
+        scoped(unknown).respond_with(refusal(400, "INVALID_REQUEST")).expect(1).mount(&server).await;
+    }
+    answer(&server, "GET", "/token", token("bare")).await;
+    Mock::given(path("/v2/_catalog"))
+        .and(header("authorization", "Bearer bare"))
+        .respond_with(ok_json(&json!({"repositories": ["app"]})))
+        .expect(1)
+        .mount(&server)
+        .await;
+    Mock::given(method("DELETE"))
+        .and(header("authorization", "Bearer push"))
+        .respond_with(ResponseTemplate::new(404))
+        .expect(3)
+        .mount(&server)
+        .await;
+    let manifest = image(&config("", "x"), &[]);
+    Mock::given(method("GET"))
+        .and(header("authorization", "Bearer pull"))
+        .respond_with(raw(&manifest))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let registry = RegistrySettings { auth: ada(), ..settings(&server.uri()) };
+    let one = reader_by(registry.clone());
+    assert!(one.catalogue().await.is_ok());
+    assert!(
+        one.manifest(&name("app"), &manifest.digest).await.unwrap().is_some(),
+        "reading asks for no more than pull"
+    );
+    let writer = DistributionWriter::with_patience(registry, quick()).unwrap();
+    writer.untag(&name("app"), &tag("v1")).await.unwrap();
+    writer.untag(&name("other"), &tag("v1")).await.unwrap();
+    // What was found out for one repository holds for all, and its token is used again.
+    writer.delete_manifest(&name("app"), &manifest.digest).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_token_that_has_ended_is_fetched_anew() {
     let server = MockServer::start().await;
     guarded(&server, &format!("{}/token", server.uri()), "t1").await;
-    let ended = ok_json(&json!({"token": "t1", "expires_in": 0}));
+    let ended = ok_json(&json!({"token": "t1", "expires_in": 60, "issued_at": "2001-01-01T00:00:00Z"}));
     Mock::given(path("/token")).respond_with(ended).expect(2).mount(&server).await;
     let reader = reader(&server, ada());
     reader.catalogue().await.unwrap();
@@ -191,7 +245,7 @@ async fn an_identity_token_is_exchanged_by_post() {
     let file = folder.path().join("config.json");
     let host = server.address().to_string();
     std::fs::write(&file, json!({"auths": {host: {"identitytoken": "a+b"}}}).to_string()).unwrap();
-    let reader = reader(&server, Auth::DockerConfig(file));
+    let reader = reader(&server, Auth::DockerConfig(vec![file]));
     assert!(reader.catalogue().await.is_ok());
     assert!(reader.identity().contains("token"));
 }

@@ -271,6 +271,7 @@ fn registry() -> RegistryView {
             kind: "http-500".into(),
             message: "the registry answered 500 three times; try again later".into(),
         }],
+        odd_names: Vec::new(),
     }
 }
 

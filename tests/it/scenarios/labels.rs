@@ -89,6 +89,8 @@ impl<'a> Labels<'a> {
                 GapAt::TagList => "gap(tag-list)".into(),
                 GapAt::ManifestList => "gap(manifest-list)".into(),
                 GapAt::VanishedTag(_) => "gap(vanished)".into(),
+                GapAt::InvalidName(name) => format!("gap(invalid-name,{name})"),
+                GapAt::ListedDigest(digest) => format!("gap(listed-digest,{})", of(digest)),
                 GapAt::Tag(tag) => format!("gap(tag,{tag})"),
                 GapAt::Manifest(digest) => format!("gap(manifest,{})", of(digest)),
                 GapAt::Created(digest) => format!("gap(created,{})", of(digest)),

@@ -323,6 +323,8 @@ impl Scene<'_> {
             "particulars" => GapAt::Particulars,
             "tag-list" => GapAt::TagList,
             "vanished" => GapAt::VanishedTag(of.parse().unwrap()),
+            "invalid-name" => GapAt::InvalidName(of.into()),
+            "listed-digest" => GapAt::ListedDigest(self.names.digest(of)),
             "tag" => GapAt::Tag(of.parse().unwrap()),
             "manifest" => GapAt::Manifest(self.names.digest(of)),
             "created" => GapAt::Created(self.names.digest(of)),

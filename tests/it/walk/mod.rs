@@ -6,6 +6,7 @@
 mod applying;
 
 pub(crate) mod azure;
+mod catalogues;
 mod clocks;
 mod deleting;
 mod first;

@@ -10,14 +10,20 @@ use url::Url;
 
 use super::{Access, AcrSignIn, Login, Refresh, Service};
 use crate::registry::acr::token::Claims;
+use crate::registry::auth::seconds;
+use crate::registry::wire::lenient;
 use crate::registry::{RegistryError, RegistryErrorKind};
-use crate::transport::{Answer, Ask, ERROR_LIMIT, Transport, date};
+use crate::transport::{Answer, Ask, ERROR_LIMIT, Transport, date, json};
 
 #[derive(Deserialize)]
 pub(super) struct WireTokens {
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) refresh_token: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     access_token: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     token: Option<String>,
+    #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<u64>,
 }
 
@@ -80,7 +86,7 @@ impl AcrSignIn {
             return Err(error);
         }
         let wire = wire(&answer)?;
-        let token = wire.access_token.or(wire.token).filter(|token| !token.is_empty());
+        let token = [wire.access_token, wire.token].into_iter().flatten().find(|token| !token.is_empty());
         let token = token.ok_or_else(|| answer.malformed("no `access_token` in it"))?;
         let claims = Claims::of(&token);
         let told = claims.as_ref().and_then(|claims| claims.life(date(&answer.headers)));
@@ -135,7 +141,7 @@ fn hushed(mut answer: Answer, secret: &SecretString) -> Answer {
 
 /// The tokens in an answer. What is not understood is not quoted: it could hold one.
 pub(super) fn wire(answer: &Answer) -> Result<WireTokens, RegistryError> {
-    serde_json::from_slice(&answer.body).map_err(|_| answer.malformed("no token as JSON"))
+    json(&answer.body).map_err(|_| answer.malformed("no token as JSON"))
 }
 
 /// A form, sent again where that could help: asking twice for a token is no more than asking once.

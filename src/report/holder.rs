@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::holds::held_words;
 use super::reason::minute;
 use crate::domain::Holder;
 

@@ -483,15 +483,11 @@ impl From<&Claim> for RecordedClaim {
             Naming::Paired(_) => Some("paired"),
             Naming::Unpaired(_) => Some("unpaired"),
         };
-        let name = |name: &ImageReference| {
-            let path = name.repository.as_ref().map(ToString::to_string).unwrap_or_default();
-            name.host.as_ref().map_or_else(|| path.clone(), |host| format!("{host}/{path}"))
-        };
         Self {
             image: claim.image.to_string(),
             holder: HolderView::from(&*claim.holder),
             naming: naming.map(str::to_owned),
-            names: claim.names().iter().map(name).collect(),
+            names: claim.names().iter().map(ToString::to_string).collect(),
         }
     }
 }

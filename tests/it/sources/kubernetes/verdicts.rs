@@ -112,7 +112,7 @@ async fn an_image_id_comes_with_the_names_of_its_container() {
         (vec![("", "a", API, id, "")], vec!["a paired contoso.azurecr.io/team/shop/api"]),
         (vec![("", "a", API, "", &id[7..])], vec!["a paired contoso.azurecr.io/team/shop/api"]),
         (
-            vec![("", "a", "mirror.example/x:1", API, &format!("docker://{id}"))],
+            vec![("", "a", "mirror.example/x:1", API, &*format!("docker://{id}"))],
             vec!["a paired contoso.azurecr.io/team/shop/api mirror.example/x"],
         ),
         (
@@ -120,7 +120,7 @@ async fn an_image_id_comes_with_the_names_of_its_container() {
             vec!["e paired busybox docker.io/library/busybox", "i paired contoso.azurecr.io/team/shop/api"],
         ),
         (
-            vec![("", "a", &format!("{API}@{}", digest("index")), id, id)],
+            vec![("", "a", &*format!("{API}@{}", digest("index")), id, id)],
             vec!["a paired contoso.azurecr.io/team/shop/api"],
         ),
         // The specification has no such container.
@@ -135,7 +135,7 @@ async fn an_image_id_comes_with_the_names_of_its_container() {
             vec!["b unpaired contoso.azurecr.io/team/shop/api"],
         ),
         // A name goes with the digest.
-        (vec![("", "a", API, API, &format!("contoso.azurecr.io/team/shop/api@{id}"))], vec![]),
+        (vec![("", "a", API, API, &*format!("contoso.azurecr.io/team/shop/api@{id}"))], vec![]),
     ] {
         assert_eq!(ids(reporting(&containers)).await, expected, "{containers:?}");
     }

@@ -153,7 +153,7 @@ async fn what_cannot_be_read_stays_and_says_for_whom() {
     assert_eq!(kept.verdict, "undecided", "{kept:?}");
     for format in [Format::Text, Format::Json, Format::Markdown, Format::Html] {
         let text = report::render(&document, format);
-        let named = if format == Format::Json { r#""name": "api""# } else { "shop/Pod/api" };
+        let named = if format == Format::Json { r#""api""# } else { "api, container app" };
         assert!(text.contains(named), "{format:?} does not name the pod: {text}");
     }
     let text = cluster.explained("candidate-2").await;

@@ -92,13 +92,6 @@ impl Languages {
     }
 }
 
-/// How the names of two languages lie to each other. `None` where that would take too long to find out.
-pub(super) fn relation(names: Names, first: &Language, second: &Language) -> Option<Relation> {
-    let mut languages = Languages::of(names);
-    let (first, second) = (languages.add(first.clone()), languages.add(second.clone()));
-    languages.relation(first, second)
-}
-
 /// Walks the states of two languages at once; one without automata has no names.
 fn walk(names: Names, sides: [&mut [Automaton]; 2]) -> Option<Relation> {
     let split = sides[0].len();
@@ -164,6 +157,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn relation(names: Names, first: &Language, second: &Language) -> Option<Relation> {
+        let mut languages = Languages::of(names);
+        let (first, second) = (languages.add(first.clone()), languages.add(second.clone()));
+        languages.relation(first, second)
+    }
 
     #[test]
     fn two_languages_lie_to_each_other() {

@@ -9,7 +9,7 @@ use super::load::{Places, PolicySet};
 use super::relation::{Language, Languages, Relation};
 use super::selection::language;
 use super::slips::slips;
-use crate::domain::{Globs, Keep, KeepRule, Policy, RegistryName, TagSelector};
+use crate::domain::{Keep, KeepRule, Policy, RegistryName, TagSelector};
 
 /// 2013-01-01T00:00:00Z: there were no container images before, so nothing is older.
 const FIRST_IMAGES: Timestamp = Timestamp::constant(1_356_998_400, 0);

@@ -1,10 +1,12 @@
 //! What needs a person's attention: one list, made once, which every report, page and message shows first.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::words::{clip, count, plain};
 use super::{FindingKind, FindingView, PlanDocument, RegistryView};
 use crate::domain::GapAt;
+use crate::store::RunRecord;
 
 /// Most bytes of a message.
 const MOST_WORDS: usize = 1_000;
@@ -119,6 +121,17 @@ pub fn attention(document: &PlanDocument) -> Vec<AttentionView> {
     }
     found.extend(drift(&document.findings));
     found
+}
+
+/// What a run needs attention for: what its record holds, and the error that ended it.
+#[must_use]
+pub fn attention_of(record: &RunRecord, summary: Option<&Value>) -> Vec<AttentionView> {
+    let failed = record.end.as_ref().and_then(|end| end.error.as_deref()).map(|error| {
+        let message = format!("{} {} failed: {error}", record.run.kind.label(), record.run.id);
+        AttentionView::new(AttentionKind::RunFailed, &record.run.id.to_string(), &message, None)
+    });
+    let noted = summary.and_then(|summary| serde_json::from_value(summary.get("attention")?.clone()).ok());
+    failed.into_iter().chain(noted.unwrap_or_else(Vec::new)).collect()
 }
 
 /// Whether nothing of a registry could be read.

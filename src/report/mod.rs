@@ -37,7 +37,7 @@ mod weighed;
 mod words;
 
 pub use ability::{AbilityView, ProductView, RegistryNoteView, ability, notes};
-pub use attention::{AttentionKind, AttentionView, attention};
+pub use attention::{AttentionKind, AttentionView, attention, attention_of};
 use build::refusal as refusal_view;
 pub use build::{Basis, document};
 pub use csv::csv;
@@ -60,8 +60,8 @@ pub use html::html;
 pub use listing::Listing;
 pub use particulars::{AfterDaysView, ParticularsView};
 pub use ran::{
-    CircumstancesView, EntryView, RunView, attention_of, by_policy, correlation_id, entry_text, outcome_words,
-    run_text, stored_words, undo_until, write_run,
+    CircumstancesView, EntryView, RunView, by_policy, correlation_id, entry_text, outcome_words, run_text,
+    stored_words, undo_until, write_run,
 };
 pub use reason::{MissView, ReasonView, minute, short};
 pub use registries::{ProbeView, RegistryStateView, RightsView, probe_text, registries_text};

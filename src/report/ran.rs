@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::attention::attention_of;
 use super::csv::write_run_csv;
 use super::html::run_html;
 use super::markdown::run_markdown;
@@ -15,7 +16,7 @@ use super::reason::minute;
 use super::storage::parts;
 use super::text::needs_attention;
 use super::words::{bytes, count, counted, plain};
-use super::{AttentionKind, AttentionView, Format, PlanDocument, ReasonView};
+use super::{AttentionView, Format, PlanDocument, ReasonView};
 use crate::domain::{Action, Outcome, RemovalMethod};
 use crate::store::{Circumstances, JournalEntry, RecordedPolicy, RunKind, RunRecord};
 
@@ -393,17 +394,6 @@ impl EntryView {
         let tag = [Action::Remove(RemovalMethod::Untag), Action::Remove(RemovalMethod::DeleteManifest)];
         tag.iter().any(|action| self.action == action.label()) && self.outcome.as_deref() == Some("done")
     }
-}
-
-/// What a run needs attention for: what its record holds, and the error that ended it.
-#[must_use]
-pub fn attention_of(record: &RunRecord, summary: Option<&Value>) -> Vec<AttentionView> {
-    let failed = record.end.as_ref().and_then(|end| end.error.as_deref()).map(|error| {
-        let message = format!("{} {} failed: {error}", record.run.kind.label(), record.run.id);
-        AttentionView::new(AttentionKind::RunFailed, &record.run.id.to_string(), &message, None)
-    });
-    let noted = summary.and_then(|summary| serde_json::from_value(summary.get("attention")?.clone()).ok());
-    failed.into_iter().chain(noted.unwrap_or_else(Vec::new)).collect()
 }
 
 /// Until when a removal of a run can surely be undone; nothing where it was none, or that was not known then.

@@ -526,7 +526,6 @@ impl Living {
         let Rules { settings, policies, .. } = &self.rules;
         let next = next_runs(settings, policies, host(&self.start.by), now, SHOWN);
         let blocked_by = super::blocked_by(settings, &policies.policies, |_| true, now);
-        let last_due = self.table.last(now);
         let doing = match &self.running {
             Some(running) => Doing::Run { kind: running.kind, since: running.began_at, what: running.what.clone() },
             None => Doing::Nothing,
@@ -540,7 +539,7 @@ impl Living {
         self.board.update(|status| {
             status.ready = self.unready.is_none();
             (status.doing, status.next, status.blocked_by) = (doing, next, blocked_by);
-            status.last_due = last_due;
+            status.last_due = self.table.last(now);
             status.policies.problem = problem;
         });
     }

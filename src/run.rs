@@ -15,8 +15,7 @@ use uuid::Uuid;
 use crate::apply::{self, Applied, Clock, Deleted, Hands, Target};
 use crate::config::{self, Settings};
 use crate::domain::{
-    Action, Claims, CoverageBasis, Deletions, Inventory, Outcome, Plan, RegistryName, RemovalAbility, RemovalObstacle,
-    RepositoryName, Rules, Untagged, Verdict,
+    Action, Claims, CoverageBasis, Inventory, Outcome, Plan, RegistryName, RepositoryName, Rules, Untagged,
 };
 use crate::engine::{self, Verdicts};
 use crate::policy_file::{self, PolicySet};

@@ -139,6 +139,7 @@ fn selects(reason: &Reason) -> Option<&PolicyName> {
         | Reason::NotAVersion { policy }
         | Reason::LetGo { policy, .. } => Some(policy),
         Reason::NotSelected
+        | Reason::Held(_)
         | Reason::Claimed(_)
         | Reason::Locked { .. }
         | Reason::ChildOfKept { .. }
@@ -148,7 +149,8 @@ fn selects(reason: &Reason) -> Option<&PolicyName> {
         | Reason::SharesManifest { .. }
         | Reason::SourceFailed { .. }
         | Reason::Gap { .. }
-        | Reason::MaybeClaimed { .. }
+        | Reason::MaybeClaimed(_)
+        | Reason::UnresolvedReference(_)
         | Reason::CompanionOfExpired { .. } => None,
     }
 }

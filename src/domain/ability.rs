@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-/// Whether a registry can remove a tag in the chosen way. Found out without sending anything that could remove.
+/// The ability of a registry to remove a tag in the chosen way, found out without sending anything that could remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemovalAbility {
     /// It can, as far as is known.
@@ -45,7 +45,7 @@ pub enum RemovalObstacle {
     },
 }
 
-/// Where a [`RemovalAbility`] is known from.
+/// The origin of a [`RemovalAbility`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum KnownFrom {
     /// Nowhere: it is not known.
@@ -58,7 +58,7 @@ pub enum KnownFrom {
     /// The registry's answer to a deletion, at that time: of a tag, or of something that cannot exist
     /// (`tagwarden registries probe`).
     Answer(Timestamp),
-    /// What the registry tells of itself: see [`Product`].
+    /// The registry's own signs: see [`Product`].
     Product,
     /// Its kind in the settings: Azure Container Registry has an operation for it.
     Kind,
@@ -95,15 +95,15 @@ pub struct Product {
     pub name: &'static str,
     /// Its version, where it says.
     pub version: Option<Arc<str>>,
-    /// What it was recognised by, such as ``the header `X-JFrog-Version` ``.
+    /// The sign that it was recognised by, such as ``the header `X-JFrog-Version` ``.
     pub sign: &'static str,
-    /// What a deletion by tag does there.
+    /// The effect of a deletion by tag there.
     pub untag: UntagEffect,
-    /// What follows from it for removals, and what can be done: a sentence without its full stop.
+    /// The consequence for removals, and what can be done: a sentence without its full stop.
     pub consequence: &'static str,
 }
 
-/// What the deletion of a tag does to the manifest behind it.
+/// The effect of the deletion of a tag on the manifest behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UntagEffect {
     /// The manifest stays, at least until a garbage collection.

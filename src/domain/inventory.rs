@@ -38,7 +38,7 @@ pub struct Registry {
     pub removal: RemovalMethod,
     /// Whether that can be done.
     pub ability: RemovalAbility,
-    /// Where `ability` is known from.
+    /// The origin of `ability`.
     pub known_from: KnownFrom,
     /// The product that it was recognised as.
     pub product: Option<Product>,

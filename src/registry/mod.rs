@@ -62,7 +62,7 @@ pub struct RegistrySettings {
     pub ca_file: Option<PathBuf>,
     /// How a tag is removed.
     pub removal: RemovalMethod,
-    /// Whether the registry can delete a tag and leave its manifest, by a person's word.
+    /// A person's word on deleting a tag and leaving its manifest.
     pub can_untag: CanUntag,
     /// Requests in flight at once.
     pub concurrency: usize,
@@ -157,7 +157,7 @@ pub enum RegistryKind {
     Distribution,
 }
 
-/// Whether a registry can delete a tag and leave its manifest, as the settings say.
+/// The setting `can_untag`: a person's word on deleting a tag and leaving its manifest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CanUntag {
     /// It can.

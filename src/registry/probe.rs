@@ -13,7 +13,7 @@ use super::{RegistryError, RegistryErrorKind};
 use crate::domain::{Digest, RemovalMethod, RepositoryName};
 use crate::transport::{Answer, Ask};
 
-/// How a registry answered the deletion of something that cannot exist.
+/// The answer of a registry to the deletion of something that cannot exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probed {
     /// It looked for it and says, in the words of the distribution specification, that there is no such thing: it
@@ -65,7 +65,7 @@ fn read(answer: &Answer) -> Probed {
     }
 }
 
-/// Whether it is an error code as the distribution specification wants them: capital letters and underscores.
+/// Returns whether the text is an error code by the distribution specification: capital letters and underscores.
 fn is_code(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }

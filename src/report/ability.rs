@@ -1,5 +1,4 @@
-//! What is known of removals in a registry, in words: whether they are possible, where that is known from, which rights
-//! are missing.
+//! Removal support of a registry in words: its state, the origin of that knowledge, and missing rights.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,14 +7,14 @@ use super::RegistryView;
 use super::words::{count, obstacle};
 use crate::domain::{KnownFrom, Product, Registry, RemovalAbility, RemovalMethod, RemovalObstacle};
 
-/// What is known of removals in a registry.
+/// Removal support of a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AbilityView {
     /// `able`, `not-known` or `impossible`.
     pub state: String,
-    /// Where that is known from: `settings`, `removals`, `answer`, `product`, `kind` or `nowhere`.
+    /// The origin of that: `settings`, `removals`, `answer`, `product`, `kind` or `nowhere`.
     pub known_from: String,
-    /// When that removal or answer was.
+    /// The time of that removal or answer; `None` for other origins.
     pub known_since: Option<Timestamp>,
     /// The product that the registry was recognised as.
     pub product: Option<ProductView>,
@@ -30,9 +29,9 @@ pub struct ProductView {
     pub name: String,
     /// Its version, where it says.
     pub version: Option<String>,
-    /// What it was recognised by.
+    /// The sign that it was recognised by.
     pub recognised_by: String,
-    /// What follows from it for removals.
+    /// The consequence for removals.
     pub consequence: String,
 }
 
@@ -76,7 +75,7 @@ pub fn ability(registry: &Registry) -> Option<AbilityView> {
     })
 }
 
-/// What to know before a run enforces.
+/// The notes to read before a run enforces.
 #[must_use]
 pub fn notes(registry: &Registry) -> Vec<RegistryNoteView> {
     let missing = registry.missing_rights.iter().map(|(repository, why)| RegistryNoteView {

@@ -104,10 +104,10 @@ pub struct RegistryView {
     pub obstacle: Option<String>,
     /// The repositories in which it is impossible although it is possible elsewhere, by name.
     pub obstacles: Vec<ObstacleView>,
-    /// What is known of removals there; nothing where nobody looked, and in plans of an older version.
+    /// Removal support there; `None` where nobody looked, and in plans of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ability: Option<AbilityView>,
-    /// What stops no plan and should be known before a run enforces it, such as missing rights.
+    /// Notes that stop no plan and are to be read before a run enforces it, such as missing rights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<RegistryNoteView>,
     /// What the cloud says of the registry itself; nothing where it was not asked or did not answer.

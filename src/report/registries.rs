@@ -18,38 +18,38 @@ pub struct RegistryStateView {
     pub endpoint: String,
     /// As whom it is read.
     pub identity: String,
-    /// How tags are removed there: `untag` or `manifest`.
+    /// The removal method: `untag` or `manifest`.
     pub removal: String,
     /// The setting `can_untag`: `yes`, `no` or `unknown`.
     pub can_untag: String,
-    /// Whether it can remove in that way, and where that is known from.
+    /// The ability to remove in that way, and the origin of that knowledge.
     pub ability: Option<AbilityView>,
-    /// Whether it gives the times of pushes; elsewhere age rests on the image and on the first sight of a tag.
+    /// `true` if it gives push times; elsewhere age rests on the image and on the first sight of a tag.
     pub push_times: bool,
-    /// Whether it lists manifests that have no tag.
+    /// `true` if it lists manifests that have no tag.
     pub lists_untagged: bool,
-    /// Whether its locks are read.
+    /// `true` if its locks are read.
     pub locks: bool,
-    /// Whether the identity may remove.
+    /// The rights of the identity to remove.
     pub rights: RightsView,
-    /// How many repositories it lists; `None` where it does not.
+    /// The number of repositories that it lists; `None` where it lists none or could not be read.
     pub repositories: Option<u64>,
     /// Why it could not be read.
     pub error: Option<String>,
 }
 
-/// What an identity may do in a registry, as far as the registry says without being asked for a removal.
+/// The rights of an identity in a registry, as far as the registry says without being asked for a removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RightsView {
     /// `allowed`, `missing` (in some repository) or `not-known`.
     pub state: String,
     /// In how many repositories it was looked at.
     pub asked: u64,
-    /// What is missing, by repository.
+    /// The missing rights, by repository.
     pub missing: Vec<RegistryNoteView>,
 }
 
-/// What came of a probe.
+/// The result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProbeView {
     /// The registry's name in the settings.
@@ -58,13 +58,13 @@ pub struct ProbeView {
     pub endpoint: String,
     /// The repository that it was asked in; `None` where none could be found out.
     pub repository: Option<String>,
-    /// How tags are removed there: `untag` or `manifest`.
+    /// The removal method: `untag` or `manifest`.
     pub removal: String,
     /// `accepted`, `unsupported`, `denied` or `not-known`.
     pub answer: String,
     /// The answer in words, where it was neither accepted nor unsupported.
     pub message: Option<String>,
-    /// What is known now.
+    /// The removal support that is known now.
     pub ability: Option<AbilityView>,
 }
 

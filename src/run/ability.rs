@@ -1,4 +1,4 @@
-//! Whether registries can remove tags, found out without sending anything that could.
+//! Removal support of registries, found out without sending anything that could remove.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::engine::Verdicts;
 use crate::registry::{CanUntag, RegistryKind, RegistryReader, RegistrySettings};
 use crate::store::{DeletionAnswer, Experience, StoreError, UntagExperience};
 
-/// What a decision is made for.
+/// The purpose of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// A report: rights that are missing are noted, because whoever reads may have others than whoever removes.
@@ -23,10 +23,10 @@ pub(super) enum Purpose {
     Enforce,
 }
 
-/// What the state and the registry itself say of removals there.
+/// Knowledge of removals in one registry, from the state and from the registry itself.
 #[derive(Debug, Default)]
 struct Known {
-    /// What untags showed, as far as it still counts.
+    /// The experience with untags, as far as it still counts.
     untags: Option<Experience>,
     /// The first destruction by a mark of an earlier version, which has only the registry's name.
     marked: Option<Timestamp>,

@@ -142,7 +142,7 @@ impl House {
 /// A probe that was answered, in one way or another.
 #[derive(Debug)]
 pub struct Probe {
-    /// What was asked and answered, and what is known now.
+    /// The question, its answer, and what is known now.
     pub view: ProbeView,
     /// [`RunOutcome::Done`] where it deletes, [`RunOutcome::Refused`] where it does not or the identity may not, and
     /// [`RunOutcome::EvidenceMissing`] where the answer proves nothing.

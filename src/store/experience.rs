@@ -1,11 +1,11 @@
-//! What removals showed of a registry: facts that no question without harm can settle.
+//! Experience with removals in registries: facts that no harmless question can settle.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Store, StoreError, StoreErrorKind, stored};
 use crate::domain::{Endpoint, RegistryName, RemovalMethod};
 
-/// What an untag did to the manifest behind the tag.
+/// The effect that an untag had on the manifest behind the tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UntagExperience {
     /// The tag went, and the manifest was seen afterwards.
@@ -19,7 +19,7 @@ pub enum UntagExperience {
 /// One thing that is known of a registry's untags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Experience {
-    /// What happened.
+    /// The effect.
     pub what: UntagExperience,
     /// The first time that it happened.
     pub since: Timestamp,
@@ -27,7 +27,7 @@ pub struct Experience {
     pub last_at: Timestamp,
 }
 
-/// How long a refusal as unsupported is believed. Bounded, because registries are upgraded: afterwards the next
+/// The time for which a refusal as unsupported is believed. Bounded, because registries are upgraded: afterwards the next
 /// enforcing run tries again with a single tag, which costs one refused request.
 pub const REFUSAL_BELIEVED: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -44,7 +44,7 @@ fn refusal_counts(last_at: Timestamp, now: Timestamp) -> bool {
     now.duration_since(last_at) < REFUSAL_BELIEVED
 }
 
-/// How a registry answered a deletion, whatever came of it.
+/// The answer of a registry to a deletion, whatever came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeletionAnswer {
     /// It took the deletion, or said in the registry's own words that there is nothing of that name.

@@ -1,4 +1,4 @@
-//! What may be sent where nothing is to be changed: the one list of it for registries, clouds and sources.
+//! The one list of requests that may be sent where nothing is to be changed: to registries, clouds and sources.
 
 use http::Method;
 

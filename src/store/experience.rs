@@ -245,6 +245,6 @@ impl Store {
 }
 
 /// The endpoint in its normal form.
-fn key(endpoint: &str) -> String {
+pub(super) fn key(endpoint: &str) -> String {
     Endpoint::parse(endpoint).map_or_else(|| endpoint.to_owned(), |endpoint| endpoint.to_string())
 }

@@ -4,6 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::experience::key;
 use super::{Store, StoreError, stored};
 use crate::domain::{Digest, RefusedTag, RepositoryName, TagName};
 
@@ -127,9 +128,4 @@ impl Store {
             message: row.message,
         })
     }
-}
-
-/// The endpoint as the table has it: URLs write a slash at the end, inventories do not.
-fn key(endpoint: &str) -> &str {
-    endpoint.trim_end_matches('/')
 }

@@ -1,7 +1,7 @@
 //! Removing tags and putting them back.
 
 use tagwarden::demo::registry::{Attributes, Fault, FaultKind, Target};
-use tagwarden::registry::{RegistryErrorKind, RegistryReader as _, RegistryWriter as _, Removed};
+use tagwarden::registry::{RegistryErrorKind, RegistryReader as _, Removed};
 
 use super::{asked, image, put, reader, writer};
 use crate::registry::{name, tag};

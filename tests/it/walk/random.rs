@@ -99,7 +99,7 @@ async fn nothing_that_stays_is_lost_whatever_the_registry_does() {
         walk.audit(None).await;
         let left: Vec<_> = walk.tags().into_keys().filter(|place| going.contains(place)).collect();
         match deletion {
-            TagDeletion::Untags => assert_eq!(left, [], "{name}"),
+            TagDeletion::Untags => assert!(left.is_empty(), "{name}: {left:?}"),
             // Where it is found out, all is there again; where only tags of images that keep one went, they may be gone.
             TagDeletion::Destroys => assert_eq!(left.len(), going.len(), "{name}"),
             _ => {}

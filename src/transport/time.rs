@@ -1,28 +1,36 @@
 //! Time that no clock setting moves, and the time by other machines' clocks.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::header::{AGE, HeaderMap};
 use jiff::{SignedDuration, Timestamp};
 
+/// The last time since the machine started that was read, and when that was by the clock of this process.
+static LAST: Mutex<Option<(Duration, Instant)>> = Mutex::new(None);
+
 /// Returns the time since this machine started, suspension included where the system counts it. Setting the wall clock
 /// does not move it, so what the two make of the same stretch tells whether the wall clock was set.
-#[cfg(unix)]
+///
+/// On Linux it is the first field of `/proc/uptime`, which is `CLOCK_BOOTTIME` in hundredths of a second. Elsewhere it is the
+/// time since this was first asked, which leaves suspension out on some systems.
 #[must_use]
 pub fn steady() -> Duration {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let clock = rustix::time::ClockId::Boottime;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let clock = rustix::time::ClockId::Monotonic;
-    Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default()
+    let now = Instant::now();
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(uptime) = uptime() {
+        *last = Some((uptime, now));
+        return uptime;
+    }
+    // A file that cannot be read for once must not look like a clock that was set.
+    let (then, at) = *last.get_or_insert((Duration::ZERO, now));
+    then + now.saturating_duration_since(at)
 }
 
-/// The same on systems without such a clock: the time since this was first asked.
-#[cfg(not(unix))]
-#[must_use]
-pub fn steady() -> Duration {
-    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-    START.get_or_init(std::time::Instant::now).elapsed()
+fn uptime() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let seconds: f64 = text.split_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// A server's time at one instant, by its own clock, to a second: `Date` has no fractions.

@@ -1,6 +1,7 @@
 //! Requests and answers, with patience: everything about HTTP that needs no credentials of its own, for registries as for
 //! the clouds around them.
 
+mod answer;
 mod body;
 mod error;
 mod pace;
@@ -16,20 +17,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER,
-};
-use http::{Method, StatusCode};
+use http::Method;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use reqwest::redirect;
 use url::Url;
 
-use error::first_error;
 use pace::{Pace, Pass};
 use retry::wish;
 use time::Dates;
 
+pub(crate) use answer::{Answer, plain};
 pub(crate) use body::json;
 pub use error::{RequestError, RequestErrorKind};
 pub use pace::Rates;
@@ -183,103 +182,6 @@ impl Ask {
 
 /// Bodies of answers that only carry an error are short.
 pub(crate) const ERROR_LIMIT: usize = 1 << 20;
-
-/// An answer, read whole.
-#[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Vec<u8>,
-    /// The request in words, for errors.
-    pub(crate) asked: String,
-}
-
-impl Answer {
-    /// A header as text.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// The first error code that the registry gave, such as `MANIFEST_UNKNOWN`.
-    pub(crate) fn code(&self) -> Option<String> {
-        first_error(&self.body).map(|error| error.code)
-    }
-
-    /// Whether this is a registry's own 404: with an error of the OCI form, or without any words at all. A page of a
-    /// proxy or of a web server says nothing about what the registry holds.
-    pub(crate) fn is_absence(&self) -> bool {
-        self.status == StatusCode::NOT_FOUND && (self.body.is_empty() || first_error(&self.body).is_some())
-    }
-
-    /// This answer as the error that it is.
-    pub(crate) fn refusal(&self) -> RequestError {
-        let kind = match self.status {
-            StatusCode::NOT_FOUND => RequestErrorKind::NotFound,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RequestErrorKind::Denied,
-            StatusCode::TOO_MANY_REQUESTS => RequestErrorKind::Throttled,
-            StatusCode::SERVICE_UNAVAILABLE if self.headers.contains_key(RETRY_AFTER) => RequestErrorKind::Throttled,
-            status => RequestErrorKind::Status(status.as_u16()),
-        };
-        self.error(kind)
-    }
-
-    /// The request, the status and the other side's words.
-    pub(crate) fn told(&self) -> String {
-        let mut message = format!("{} answered {}", self.asked, self.status);
-        match first_error(&self.body) {
-            Some(error) => {
-                let _ = write!(message, " ({}", error.code);
-                if !error.message.is_empty() {
-                    let _ = write!(message, ": {}", plain(&error.message));
-                }
-                message.push(')');
-            }
-            None if self.looks_like_a_page() => message.push_str(", with a web page, not in a registry's words"),
-            None => {}
-        }
-        message
-    }
-
-    /// This answer as an error of that kind: what was told, and what to do next.
-    pub(crate) fn error(&self, kind: RequestErrorKind) -> RequestError {
-        let mut message = self.told();
-        message.push_str(match kind {
-            RequestErrorKind::Denied | RequestErrorKind::Unauthenticated => {
-                "; check the registry's `auth` and what that identity may do"
-            }
-            RequestErrorKind::Throttled => "; lower the registry's `concurrency`, or run when it is less busy",
-            RequestErrorKind::Status(500..) => "; run again when the registry is well",
-            RequestErrorKind::Status(300..400) => "; set `endpoint` to the address that it redirects to",
-            _ => "",
-        });
-        RequestError { kind, message }
-    }
-
-    /// An error about the content of an answer that arrived well.
-    pub(crate) fn malformed(&self, why: &str) -> RequestError {
-        let page =
-            if self.looks_like_a_page() { "; it is a web page: is a proxy or a login page in between?" } else { "" };
-        RequestError {
-            kind: RequestErrorKind::Malformed,
-            message: format!(
-                "{} answered {} with what cannot be understood: {}{page}",
-                self.asked,
-                self.status,
-                plain(why)
-            ),
-        }
-    }
-
-    pub(crate) fn looks_like_a_page(&self) -> bool {
-        self.header(CONTENT_TYPE.as_str()).is_some_and(|value| value.contains("html"))
-            || self.body.trim_ascii_start().starts_with(b"<")
-    }
-}
-
-/// Somebody else's words, fit for one line: at most 300 characters, no control characters.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars().take(300).map(|character| if character.is_control() { ' ' } else { character }).collect()
-}
 
 /// Sends requests to one server and to the hosts that it refers to. Follows no redirect by itself, and sends only what
 /// reads unless it was made by [`Transport::changing`].

@@ -43,7 +43,7 @@ pub(crate) fn wish_of(status: StatusCode, headers: &HeaderMap, safe: bool) -> Op
 }
 
 /// The pause that an answer wishes for; the longest where there are several. Docker Hub writes `X-Retry-After`.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let told = date(headers);
     let wishes = [RETRY_AFTER, HeaderName::from_static("x-retry-after")]
         .map(|name| headers.get_all(name).iter().filter_map(|value| pause(value.to_str().ok()?.trim(), told)).max());

@@ -134,7 +134,7 @@ impl Registry {
         add("GET /v2/app/manifests/$A", "200 [content-type: application/vnd.oci.image.manifest.v1+json] $IMAGE");
         answers.insert(
             format!("GET /v2/app/blobs/{}", configuration.digest),
-            [b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", &*configuration.bytes].concat(),
+            [&b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"[..], &configuration.bytes].concat(),
         );
         let mut add = |request: &str, text: &str| answers.insert(filled(request), answer(&filled(text), &image));
         for (request, text) in &oddity.answers {

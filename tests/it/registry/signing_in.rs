@@ -2,13 +2,14 @@
 
 use serde_json::json;
 use tagwarden::registry::{
-    Auth, DistributionReader, DistributionWriter, RegistryErrorKind, RegistryReader, RegistrySettings, RegistryWriter,
+    Auth, DistributionReader, DistributionWriter, RegistryErrorKind, RegistryReader, RegistrySettings,
 };
 use wiremock::matchers::{body_string_contains, header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{answer, name, ok_json, quick, raw, refusal, seen, settings, tag};
 use crate::support::content::{config, image};
+use crate::support::removal::{delete_manifest, untag};
 
 /// `ada:open:sesame`.
 const BASIC: &str = "Basic YWRhOm9wZW46c2VzYW1l";
@@ -125,10 +126,10 @@ async fn scopes_that_a_token_service_does_not_know_are_asked_in_another_way() {
         "reading asks for no more than pull"
     );
     let writer = DistributionWriter::with_patience(registry, quick()).unwrap();
-    writer.untag(&name("app"), &tag("v1")).await.unwrap();
-    writer.untag(&name("other"), &tag("v1")).await.unwrap();
+    untag(&writer, &name("app"), &tag("v1")).await.unwrap();
+    untag(&writer, &name("other"), &tag("v1")).await.unwrap();
     // What was found out for one repository holds for all, and its token is used again.
-    writer.delete_manifest(&name("app"), &manifest.digest).await.unwrap();
+    delete_manifest(&writer, &name("app"), &manifest.digest).await.unwrap();
 }
 
 #[tokio::test]

@@ -417,7 +417,7 @@ impl House {
             let removals = approved::removals(&approved)?;
             let lease = self.lease("apply")?;
             let requests = self.stop_requests(true);
-            self.settle(&lease).await?;
+            self.unless_stopped(self.settle(&lease)).await?;
             let earlier = self.earlier(&approved.id).await?;
             self.save(run, &approved).await?;
             let mut scope = approved::scope(&removals);

@@ -12,12 +12,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::due::{Timetable, due, timetable};
-use super::rules::{self, Rules};
-use super::watch::{self, Watch};
-use super::{Daemon, Events, Start, host, next_runs, policy_state, systemd};
+use super::file_access::Unresponsive;
+use super::reload::{Files, Problems};
+use super::rules::Rules;
+use super::watch::Watch;
+use super::{Daemon, Events, Start, host, next_runs, systemd};
 use crate::config::Mode;
 use crate::http::{self, Board, Doing, PolicyProblem, Site};
-use crate::notify::{self, Notifier, RunNews};
+use crate::notify::{Notifier, RunNews};
 use crate::run::{Due, Ended, House, RunError, Turn};
 use crate::store::{Lease, RunKind, Store, StoreError, StoreErrorKind};
 
@@ -35,18 +37,18 @@ const SELDOM: Duration = Duration::from_mins(1);
 const SHOWN: usize = 10;
 
 /// The daemon while it lives.
-struct Living {
-    start: Start,
-    rules: Rules,
-    table: Timetable,
+pub(super) struct Living {
+    pub(super) start: Start,
+    pub(super) rules: Rules,
+    pub(super) table: Timetable,
     store: Store,
-    board: Arc<Board>,
-    stop: watched::Receiver<bool>,
+    pub(super) board: Arc<Board>,
+    pub(super) stop: watched::Receiver<bool>,
     /// Up to which time each schedule was looked after.
     handled: BTreeMap<String, Timestamp>,
-    running: Option<Running>,
+    pub(super) running: Option<Running>,
     /// What is wrong with the settings, and with the policies, since they were last sound.
-    problems: Problems,
+    pub(super) problems: Problems,
     /// Why the state cannot be written.
     unready: Option<StoreErrorKind>,
     /// Whether it was told that a run waits for another process.
@@ -55,9 +57,14 @@ struct Living {
     told_of_folder: Option<String>,
     /// When old records were last forgotten.
     pruned_at: Option<Timestamp>,
-    changed: mpsc::Sender<()>,
-    watch: Option<Watch>,
-    notifier: Notifier,
+    pub(super) changed: mpsc::Sender<()>,
+    pub(super) watch: Option<Watch>,
+    pub(super) notifier: Notifier,
+    pub(super) files: Files,
+    /// When policies are to be looked at.
+    pub(super) look_at: Option<Instant>,
+    /// Whether what a tick would do waits for policy files to settle.
+    tick_waits: bool,
     /// What systemd was told last.
     told: String,
 }
@@ -66,18 +73,29 @@ struct Living {
 type Came = Result<Ended, RunError>;
 
 /// A run that goes on, or several approved plans that are applied one after the other.
-struct Running {
-    kind: RunKind,
+pub(super) struct Running {
+    pub(super) kind: RunKind,
     task: JoinHandle<Vec<Came>>,
     began_at: Timestamp,
     what: String,
+    /// Becomes true when no further removal of it may begin.
+    pub(super) halt: watched::Sender<bool>,
+    /// The policies that have their turn again, by the rules of then, if the run ended because the rules changed.
+    again: Option<Due>,
 }
 
-/// Edits that cannot be gone by.
-#[derive(Default)]
-struct Problems {
-    settings: Option<PolicyProblem>,
-    policies: Option<PolicyProblem>,
+impl Running {
+    /// Ends the run before its next removal. A scheduled run is repeated.
+    pub(super) fn rules_changed(&self) {
+        if !self.halt.send_replace(true) {
+            let then =
+                if self.again.is_some() { "it is repeated by the new ones" } else { "its plan has to be made again" };
+            tracing::warn!(
+                "the rules changed during a run of {}: it ends before its next removal, and {then}",
+                self.what
+            );
+        }
+    }
 }
 
 impl Daemon {
@@ -113,6 +131,9 @@ impl Daemon {
             changed,
             watch: None,
             notifier,
+            files: Files::default(),
+            look_at: None,
+            tick_waits: false,
             told: String::new(),
         };
         living.begin(address).await;
@@ -124,23 +145,25 @@ impl Daemon {
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Nobody tells of the pages more than once that they are gone.
         let mut pages_up = true;
-        let mut look_at: Option<Instant> = None;
         loop {
+            let look_at = living.look_at;
             tokio::select! {
                 biased;
                 () = told(&mut stop) => break,
                 _ = alive.tick() => systemd::alive(),
                 came = living.run_ended() => living.go_on(&came).await,
                 Some(()) = reload.recv() => living.reload().await,
-                Some(()) = edits.recv() => look_at = Some(Instant::now() + QUIET),
+                Some(()) = edits.recv() => living.look_at = Some(Instant::now() + QUIET),
                 () = sleep_until(look_at), if look_at.is_some() => {
-                    look_at = None;
-                    living.look_at_policies().await;
+                    living.look_at = None;
+                    if living.look_at_policies().await && std::mem::take(&mut living.tick_waits) {
+                        living.tick().await;
+                    }
                 }
                 Some(()) = ticks.recv() => living.tick().await,
                 came = &mut pages, if pages_up => {
                     pages_up = false;
-                    tracing::error!(?came, "status page, health and metrics are gone; the schedule is gone by all the same");
+                    tracing::error!(?came, "HTTP server exited; scheduled runs continue");
                 }
             }
             living.show();
@@ -176,7 +199,7 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 impl Living {
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         (self.start.clock)()
     }
 
@@ -204,11 +227,11 @@ impl Living {
 
     /// Looks, beside everything else, what became of what a crash left open. What was begun just before it is still too
     /// young for that, so this is tried again.
-    async fn settle(&self) {
+    async fn settle(&mut self) {
         if self.store.unsettled().await.is_ok_and(|open| open.is_empty()) {
             return;
         }
-        let Ok(house) = self.house() else { return };
+        let Ok(house) = self.house(self.stop.clone()).await else { return };
         tokio::spawn(async move {
             match house.settle_open().await {
                 Ok(()) | Err(RunError::Interrupted) => {}
@@ -217,20 +240,30 @@ impl Living {
         });
     }
 
-    fn house(&self) -> Result<House, RunError> {
-        let loaded = (self.rules.with_present_secrets(&self.start.environment), self.rules.policies.clone());
-        let Start { by, clock, patience, .. } = &self.start;
-        let store = self.store.clone();
-        let house = House::with(loaded, store, by.clone(), Arc::clone(clock), self.stop.clone(), *patience)?;
-        Ok(match &self.start.steady {
-            Some(steady) => house.with_steady(Arc::clone(steady)),
-            None => house,
+    /// Everything that a run needs, with the secrets that their files have now.
+    async fn house(&mut self, stop: watched::Receiver<bool>) -> Result<House, RunError> {
+        let (rules, start, store) = (self.rules.clone(), self.start.clone(), self.store.clone());
+        let make = move || {
+            let loaded = (rules.with_present_secrets(&start.environment), rules.policies);
+            let house = House::with(loaded, store, start.by, start.clock, stop, start.patience)?;
+            Ok(match start.steady {
+                Some(steady) => house.with_steady(steady),
+                None => house,
+            })
+        };
+        let made = self.files.secrets.run(&self.stop, make).await;
+        made.unwrap_or_else(|Unresponsive| {
+            let what = "the settings and the files that they name do not answer; are they on a share that is down?";
+            Err(RunError::Failed(what.to_owned()))
         })
     }
 
     /// A minute has passed.
     async fn tick(&mut self) {
-        self.look_at_policies().await;
+        if !self.look_at_policies().await {
+            self.tick_waits = true;
+            return;
+        }
         if self.running.is_some() {
             return;
         }
@@ -265,7 +298,8 @@ impl Living {
         let what = self.table.words(&due.policies);
         let all = due.policies.len() == self.table.policies;
         let policies = if all { Due::All } else { Due::Only(due.policies) };
-        self.run(now, what, Turn { due: policies, despite: None, lease, tidy: self.forgets(now) });
+        let tidy = self.forgets(now);
+        self.run(now, what, Turn { due: policies, despite: None, lease, tidy }).await;
     }
 
     /// Applies what lies in the folder of approved plans and is not applied yet. Gives whether there is such a plan.
@@ -275,8 +309,14 @@ impl Living {
         if !removes || settings.approvals.folder.is_none() || self.unready.is_some() {
             return false;
         }
-        let Ok(house) = self.house() else { return false };
-        match house.approved_plans().await {
+        let (halt, halted) = watched::channel(false);
+        let Ok(house) = self.house(halted).await else { return false };
+        let house = Arc::new(house);
+        let look = Arc::clone(&house);
+        let found = self.files.approved.run_async(&self.stop, async move { look.approved_plans().await }).await;
+        let found =
+            found.unwrap_or_else(|Unresponsive| Err(RunError::Failed("their folder does not answer".to_owned())));
+        match found {
             Ok(plans) => {
                 self.told_of_folder = None;
                 if plans.is_empty() {
@@ -297,12 +337,12 @@ impl Living {
                         Err(error) => vec![Err(error)],
                     }
                 });
-                self.running = Some(Running { kind: RunKind::Apply, task, began_at: now, what });
+                self.running = Some(Running { kind: RunKind::Apply, task, began_at: now, what, halt, again: None });
                 true
             }
             Err(error) => {
                 let error = error.to_string();
-                if self.told_of_folder.as_ref() != Some(&error) {
+                if self.told_of_folder.as_ref() != Some(&error) && !*self.stop.borrow() {
                     tracing::error!("no approved plan can be applied: {error}");
                     self.told_of_folder = Some(error);
                 }
@@ -357,7 +397,7 @@ impl Living {
 
     /// A schedule that is new is looked after from now on, and what is no longer one not forgotten before the next tick:
     /// an edit may be taken back.
-    async fn remember_new_lines(&mut self, now: Timestamp) {
+    pub(super) async fn remember_new_lines(&mut self, now: Timestamp) {
         let mut handled: BTreeMap<String, Timestamp> =
             self.table.lines.iter().map(|line| (self.table.key(line), now)).collect();
         handled.extend(self.handled.iter().map(|(key, until)| (key.clone(), *until)));
@@ -371,15 +411,34 @@ impl Living {
         }
     }
 
-    fn run(&mut self, now: Timestamp, what: String, turn: Turn) {
-        match self.house() {
+    async fn run(&mut self, now: Timestamp, what: String, turn: Turn) {
+        let (halt, halted) = watched::channel(false);
+        match self.house(halted).await {
             Ok(house) => {
                 tracing::debug!(what, "a run begins");
+                let again = Some(turn.due.clone());
                 let task = tokio::spawn(async move { vec![house.run_turn(turn, &()).await] });
-                self.running = Some(Running { kind: RunKind::Run, task, began_at: now, what });
+                self.running = Some(Running { kind: RunKind::Run, task, began_at: now, what, halt, again });
             }
             Err(error) => tracing::error!("no run is possible: {error}"),
         }
+    }
+
+    /// A run that ended because the rules changed has its turn again, by the new ones.
+    async fn repeat(&mut self, due: Due) {
+        let now = self.now();
+        let removes =
+            self.rules.settings.mode == Mode::Enforce && self.rules.settings.schedule.blocked_by(now).is_none();
+        let lease = if removes { self.lease(now) } else { None };
+        if removes && lease.is_none() {
+            return;
+        }
+        let what = match &due {
+            Due::All => "all policies".to_owned(),
+            Due::Only(names) => self.table.words(names),
+        };
+        let tidy = self.forgets(now);
+        self.run(now, what, Turn { due, despite: None, lease, tidy }).await;
     }
 
     /// What came of the run that goes on; never, where none does.
@@ -393,9 +452,13 @@ impl Living {
 
     /// After a run it is the turn of approved plans: where runs come every minute, no tick would be theirs.
     async fn go_on(&mut self, came: &[Came]) {
-        let scheduled = self.running.as_ref().is_some_and(|running| running.kind == RunKind::Run);
+        let ended = self.running.as_mut();
+        let scheduled = ended.as_ref().is_some_and(|running| running.kind == RunKind::Run);
+        let again = ended.and_then(|running| running.again.take().filter(|_| *running.halt.borrow()));
         self.note(came);
-        if scheduled {
+        if let Some(due) = again {
+            self.repeat(due).await;
+        } else if scheduled {
             self.apply_approved(self.now()).await;
         }
     }
@@ -426,98 +489,6 @@ impl Living {
     fn forgets(&self, now: Timestamp) -> bool {
         let fresh = |at: Timestamp| at <= now && now.duration_since(at).as_hours() < 24;
         !self.pruned_at.is_some_and(fresh)
-    }
-
-    /// Ends the alarm of a failed reload once its files are valid again. They are taken up when a person asks again.
-    fn look_at_failed_reload(&mut self) {
-        if self.problems.settings.is_some() && rules::load(&self.start.file, &self.start.environment).is_ok() {
-            self.problems.settings = None;
-            tracing::info!("settings and policies are valid again; SIGHUP loads edited settings");
-        }
-    }
-
-    /// Takes up policies that changed, where they can be gone by.
-    async fn look_at_policies(&mut self) {
-        self.look_at_failed_reload();
-        match self.rules.changed_policies() {
-            Ok(None) => {
-                if self.problems.policies.take().is_some() {
-                    tracing::info!("policy files match the active policies again");
-                }
-            }
-            Ok(Some(policies)) => {
-                self.rules.policies = policies;
-                self.problems.policies = None;
-                self.take_up("policies").await;
-            }
-            Err(diagnostics) => {
-                let since = self.now();
-                tell_once(&mut self.problems.policies, since, "policies", rules::lines(&diagnostics));
-            }
-        }
-    }
-
-    /// Reads settings and policies again.
-    async fn reload(&mut self) {
-        systemd::reloading();
-        match rules::load(&self.start.file, &self.start.environment) {
-            Ok(mut rules) => {
-                let before = &self.rules.settings;
-                for (key, same) in [
-                    ("listen", rules.settings.listen == before.listen),
-                    ("state", rules.settings.state == before.state),
-                ] {
-                    if !same {
-                        tracing::warn!("`{key}` has changed in the settings, which only a restart can take up");
-                    }
-                }
-                rules.settings.listen = before.listen;
-                rules.settings.state.clone_from(&before.state);
-                self.rules = rules;
-                let Rules { settings, .. } = &self.rules;
-                let next = Notifier::start(&settings.notify, &settings.state, &self.start.clock);
-                tokio::spawn(std::mem::replace(&mut self.notifier, next).finish(notify::GRACE));
-                self.problems = Problems::default();
-                self.take_up("settings and policies").await;
-            }
-            Err(error) => {
-                let text = match error.diagnostics() {
-                    [] => error.to_string(),
-                    diagnostics => rules::lines(diagnostics),
-                };
-                let since = self.now();
-                tell_once(&mut self.problems.settings, since, "settings and policies", text);
-            }
-        }
-        self.watch_policies();
-        systemd::ready();
-    }
-
-    async fn take_up(&mut self, what: &str) {
-        let policies = &self.rules.policies;
-        self.table = timetable(&self.rules.settings.schedule, &policies.policies, host(&self.start.by));
-        let state = policy_state(policies, self.now());
-        tracing::info!(
-            revision = state.revision,
-            commit = state.commit.as_deref().unwrap_or("none"),
-            "{what} were read: mode {}, policies: {}",
-            self.rules.settings.mode.label(),
-            state.count
-        );
-        self.board.update(|status| status.policies = state);
-        self.remember_new_lines(self.now()).await;
-    }
-
-    fn watch_policies(&mut self) {
-        let path = &self.rules.settings.policies;
-        if self.watch.as_ref().is_some_and(|watch| watch.path == *path) {
-            return;
-        }
-        self.watch = watch::watch(path, self.changed.clone())
-            .inspect_err(|error| {
-                tracing::warn!(%error, "edits of policies are not noticed at once, but within a minute");
-            })
-            .ok();
     }
 
     /// Shows where it is in its work.
@@ -569,9 +540,9 @@ impl Living {
         systemd::stopping();
         self.board.update(|status| status.doing = Doing::Stopping);
         systemd::status("Stopping");
-        if self.running.is_none() {
-            return;
-        }
+        let Some(running) = &mut self.running else { return };
+        running.again = None;
+        running.halt.send_replace(true);
         tracing::info!("stopping: the removal in flight is finished, no further one begins");
         if let Ok(came) = tokio::time::timeout(STOP_WITHIN, self.run_ended()).await {
             self.note(&came);
@@ -579,14 +550,4 @@ impl Living {
             tracing::warn!("a run did not end in time; what it left open is settled at the next start");
         }
     }
-}
-
-/// Tells of an edit that cannot be gone by, unless it was told of.
-fn tell_once(problem: &mut Option<PolicyProblem>, since: Timestamp, what: &str, text: String) {
-    if problem.as_ref().is_some_and(|known| known.text == text) {
-        return;
-    }
-    tracing::error!("invalid {what}; keeping the previous version:\n{text}");
-    let since = problem.as_ref().map_or(since, |known| known.since);
-    *problem = Some(PolicyProblem { since, text });
 }

@@ -5,8 +5,10 @@
 //! while another goes on.
 
 mod due;
+mod file_access;
 pub mod heartbeat;
 mod live;
+mod reload;
 mod rules;
 mod systemd;
 mod watch;

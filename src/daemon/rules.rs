@@ -1,8 +1,12 @@
 //! What the daemon goes by: settings and policies, as they were last found sound.
 
 use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::config::{self, Settings};
+use crate::domain::time_to_settle;
 use crate::policy_file::{self, Diagnostic, PolicySet};
 use crate::run::{self, RunError};
 
@@ -27,6 +31,11 @@ pub(super) fn load(file: &Path, environment: &[(String, String)]) -> Result<Rule
 }
 
 impl Rules {
+    /// The time until the policy files count as written to their end.
+    pub(super) fn wait(&self, now: Timestamp) -> Duration {
+        time_until_settled(&self.policies, now)
+    }
+
     /// Reads the policies again; nothing where they are what they were.
     ///
     /// # Errors
@@ -54,6 +63,11 @@ impl Rules {
         }
         self.settings.clone()
     }
+}
+
+/// The time until policy files count as written to their end.
+pub(super) fn time_until_settled(policies: &PolicySet, now: Timestamp) -> Duration {
+    policies.modified.map_or(Duration::ZERO, |modified| time_to_settle(modified, now))
 }
 
 /// What is wrong, one line for each.

@@ -24,6 +24,7 @@ mod reasons;
 mod reclaim;
 mod reference;
 mod refused;
+mod settling;
 mod text;
 mod unresolved;
 mod verdict;
@@ -58,6 +59,7 @@ pub use reasons::Reasons;
 pub use reclaim::{Bytes, Reclaim, ReclaimSum, RegistryReclaim};
 pub use reference::{ImageReference, InvalidReference};
 pub use refused::RefusedTag;
+pub use settling::time_to_settle;
 pub use text::SharedText;
 pub use unresolved::{PathPattern, UnresolvedReference};
 pub use verdict::{

@@ -8,6 +8,7 @@ mod assets;
 mod attention;
 mod board;
 mod chart;
+mod connections;
 mod guard;
 mod metrics;
 mod pages;
@@ -32,6 +33,7 @@ use tower_http::compression::CompressionLayer;
 use crate::apply::Clock;
 use crate::config::Settings;
 use crate::store::Store;
+use connections::{BoundedListener, Bounds};
 use plan::Plans;
 
 pub use board::{Board, Doing, NextRun, PolicyProblem, PolicyState, Status};
@@ -71,6 +73,7 @@ pub async fn serve(listener: TcpListener, site: Site, mut stop: watch::Receiver<
         // A sender that is gone stops nothing less.
         let _ = stop.wait_for(|stop| *stop).await;
     };
+    let listener = BoundedListener::new(listener, Bounds::default());
     tokio::select! {
         served = axum::serve(listener, router).with_graceful_shutdown(stopped).into_future() => served,
         () = plans.let_go() => Ok(()),

@@ -6,6 +6,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::diagnostic::{Diagnostic, Problems};
 use super::lower::{Origin, Placed};
 use crate::domain::{Digest, Policy, PolicyName, RegistryName, RuleKey};
@@ -23,6 +25,8 @@ pub struct PolicySet {
     pub registries: Vec<(RegistryName, Diagnostic)>,
     /// The git commit of their folder, where it is a checkout. Edits since do not show in it, but in the revision.
     pub commit: Option<String>,
+    /// The latest time at which one of the files was modified.
+    pub modified: Option<Timestamp>,
     /// Where each policy stands, for what is to be said of it.
     pub places: BTreeMap<PolicyName, Places>,
 }
@@ -90,11 +94,12 @@ const DEEPEST: usize = 16;
 pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     let mut unread = Vec::new();
     let mut read: Vec<(Problems, Vec<Placed>)> = Vec::new();
-    let (mut files, mut texts) = (Vec::new(), BTreeMap::new());
+    let (mut files, mut texts, mut modified) = (Vec::new(), BTreeMap::new(), None);
     for file in find(path, &mut unread) {
         let shown = file.display().to_string();
         let name = file.strip_prefix(path).ok().filter(|rest| !rest.as_os_str().is_empty());
         let name = name.map_or_else(|| file_name(&file), |rest| rest.display().to_string());
+        modified = modified.max(modified_at(&file));
         match text_of(&file) {
             Ok(text) => {
                 let revision: Arc<str> = Digest::of(text.as_bytes()).to_string().into();
@@ -130,7 +135,8 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     }
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     files.sort();
-    Ok(PolicySet { policies, files, texts, registries, commit: super::checkout::commit(path), places })
+    let commit = super::checkout::commit(path);
+    Ok(PolicySet { policies, files, texts, registries, commit, modified, places })
 }
 
 /// Policies of one name in different files; inside a file they are noted when it is read.
@@ -228,6 +234,10 @@ fn collect(
             Ok(_) | Err(_) => {}
         }
     }
+}
+
+fn modified_at(file: &Path) -> Option<Timestamp> {
+    fs::metadata(file).and_then(|data| data.modified()).ok()?.try_into().ok()
 }
 
 fn file_name(path: &Path) -> String {

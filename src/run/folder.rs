@@ -41,7 +41,8 @@ impl House {
     pub async fn approved_plans(&self) -> Result<Vec<PathBuf>, RunError> {
         let Some(folder) = &self.settings.approvals.folder else { return Ok(Vec::new()) };
         let mut files = Vec::new();
-        for file in plans(folder)? {
+        let path = folder.clone();
+        for file in off_the_runtime(move || plans(&path)).await? {
             if self.due(&file).await?.is_some() {
                 files.push(file);
             }
@@ -51,7 +52,9 @@ impl House {
 
     /// A plan file's text and approval, where there is something to do about it.
     async fn due(&self, file: &Path) -> Result<Option<(String, Approval)>, RunError> {
-        let (Some(text), Ok(signature)) = (read(file), signature_of(file)) else { return Ok(None) };
+        let path = file.to_owned();
+        let both = off_the_runtime(move || (read(&path), signature_of(&path))).await;
+        let (Some(text), Ok(signature)) = both else { return Ok(None) };
         let ticket = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let verdict = match report::open(&text) {
             Err(broken) => Err(RunError::Refused(broken.to_string())),
@@ -88,9 +91,22 @@ fn plans(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
     Ok(files)
 }
 
+/// Runs file access where it may wait: the folder may be on a network share that hangs.
+async fn off_the_runtime<T: Send + 'static>(access: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(access).await {
+        Ok(accessed) => accessed,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
 /// A plan file's text. One that cannot be read may be being written: the next time will tell.
 fn read(file: &Path) -> Option<String> {
-    let read = std::fs::read_to_string(file);
+    let read = match std::fs::metadata(file) {
+        // A pipe would be waited for without end.
+        Ok(data) if !data.is_file() => Err(std::io::Error::other("not a regular file")),
+        Ok(_) => std::fs::read_to_string(file),
+        Err(error) => Err(error),
+    };
     if let Err(error) = &read {
         tracing::warn!(file = %file.display(), %error, "an approved plan could not be read");
     }

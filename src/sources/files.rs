@@ -92,7 +92,12 @@ fn literal(files: &FileSet, glob: &str) -> Result<Vec<Found>, SourceError> {
                 format!("{glob} is a folder; write a glob such as `{}/**/*.json`", glob.trim_end_matches('/'));
             Err(SourceError { kind: "unreadable", message })
         }
-        Ok(_) => Ok(vec![Found { path, shown: glob.into() }]),
+        Ok(data) if data.is_file() => Ok(vec![Found { path, shown: glob.into() }]),
+        // A pipe would be waited for without end.
+        Ok(_) => {
+            let message = format!("{glob} is not a regular file; write the evidence to a file");
+            Err(SourceError { kind: "unreadable", message })
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(unreadable(glob, &error)),
     }

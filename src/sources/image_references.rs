@@ -12,8 +12,9 @@ use jiff::Timestamp;
 
 use super::document::{Format, Node, Problem, Value, parse};
 use super::reference_scan::{KnownHosts, Sighting};
+use super::settled::{Reading, read_settled};
 use super::split_references::split_references;
-use super::{Answer, FileSet, Source, SourceError, files, told, unblocked};
+use super::{Answer, FileSet, Source, SourceError, encoding, told};
 use crate::domain::{Claim, Holder, ImageReference};
 
 /// References to known hosts in the files of a file set.
@@ -35,9 +36,9 @@ impl ImageReferences {
 #[async_trait]
 impl Source for ImageReferences {
     /// The time of the evidence is that of the newest file, since a file is written when what it says changes.
-    async fn ask(&self, _now: Timestamp) -> Result<Answer, SourceError> {
-        let (files, hosts) = (self.files.clone(), KnownHosts::new(&self.hosts));
-        unblocked(move || read_all(&files, &hosts)).await
+    async fn ask(&self, now: Timestamp) -> Result<Answer, SourceError> {
+        let hosts = Arc::new(KnownHosts::new(&self.hosts));
+        read_settled(&self.files, now, move |reading| read_all(reading, &hosts)).await
     }
 }
 
@@ -75,13 +76,20 @@ impl Findings {
     }
 }
 
-fn read_all(files: &FileSet, hosts: &KnownHosts) -> Result<Answer, SourceError> {
+fn read_all(reading: &mut Reading, hosts: &KnownHosts) -> Result<Answer, SourceError> {
     let mut answer = Answer::default();
     let mut problems = Vec::new();
-    for found in files::expand(files)? {
-        let content = files::read(&found)?;
+    for found in reading.expand()? {
+        let content = reading.read(&found)?;
         answer.as_of = answer.as_of.max(content.modified);
-        let findings = read_text(&String::from_utf8_lossy(&content.bytes), Format::of(&found.path), hosts);
+        let text = match encoding::utf8(&content.bytes) {
+            Ok(text) => text,
+            Err(what) => {
+                problems.push(format!("{}: {what}", found.shown));
+                continue;
+            }
+        };
+        let findings = read_text(&String::from_utf8_lossy(&text), Format::of(&found.path), hosts);
         let place = |(line, what): (u32, String)| format!("{}:{line}: {what}", found.shown);
         problems.extend(findings.problems.into_iter().map(place));
         answer.notes.extend(findings.notes.into_iter().map(place));

@@ -3,6 +3,7 @@
 mod azure;
 mod docker;
 mod document;
+mod encoding;
 mod field_path;
 mod files;
 mod gather;
@@ -12,6 +13,7 @@ mod kubernetes;
 mod reference_scan;
 mod references_http;
 mod release_records;
+mod settled;
 mod split_references;
 
 use std::path::PathBuf;
@@ -141,9 +143,4 @@ fn told(mut texts: Vec<String>) -> Vec<String> {
         texts.push(format!("and {more} more"));
     }
     texts
-}
-
-/// Reads files off the threads that must not wait.
-async fn unblocked(read: impl FnOnce() -> Result<Answer, SourceError> + Send + 'static) -> Result<Answer, SourceError> {
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Err(gather::panicked()))
 }

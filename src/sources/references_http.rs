@@ -166,8 +166,10 @@ impl HttpReferences {
             );
             return Err(SourceError { kind: "malformed", message });
         }
-        let Ok(text) = String::from_utf8(answer.body.clone()) else {
-            return Err(answer.malformed("it is no UTF-8 text").into());
+        let text = match super::encoding::utf8(&answer.body).map(|bytes| String::from_utf8(bytes.into_owned())) {
+            Ok(Ok(text)) => text,
+            Ok(Err(_)) => return Err(answer.malformed("invalid UTF-8").into()),
+            Err(what) => return Err(answer.malformed(&what).into()),
         };
         if text.trim().is_empty() {
             let message = format!("{} answered with nothing; check `url`", answer.asked);

@@ -11,7 +11,8 @@ use jiff::civil::Date;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::document::{Format, Node, Value, parse};
-use super::{Answer, FileSet, Source, SourceError, files, told, unblocked};
+use super::settled::{Reading, read_settled};
+use super::{Answer, FileSet, Source, SourceError, encoding, told};
 use crate::domain::{Claim, Digest, Holder, ImageReference, Release, ReleaseStatus, TagName};
 
 /// Release records in the files of a file set.
@@ -36,45 +37,51 @@ impl Source for ReleaseRecords {
     /// counts; files without are written once for each release, so of those the newest counts (by the file's time). Of
     /// the two, the older.
     async fn ask(&self, now: Timestamp) -> Result<Answer, SourceError> {
-        let files = self.files.clone();
-        unblocked(move || read_all(&files, now)).await
+        read_settled(&self.files, now, move |reading| read_all(reading, now)).await
     }
 }
 
-/// What was read so far.
+/// Records that were read so far.
 #[derive(Default)]
-struct Reading {
+struct Records {
     claims: Vec<Claim>,
     problems: Vec<String>,
     oldest_snapshot: Option<Timestamp>,
     newest_file: Option<Timestamp>,
 }
 
-fn read_all(files: &FileSet, now: Timestamp) -> Result<Answer, SourceError> {
-    let mut reading = Reading::default();
-    for found in files::expand(files)? {
-        let content = files::read(&found)?;
-        let mut file = FileReading { shown: &found.shown, now, generated_at: None, reading: &mut reading };
+fn read_all(reading: &mut Reading, now: Timestamp) -> Result<Answer, SourceError> {
+    let mut records = Records::default();
+    for found in reading.expand()? {
+        let content = reading.read(&found)?;
+        let mut file = FileReading { shown: &found.shown, now, generated_at: None, records: &mut records };
         let Some(format) = Format::of(&found.path) else {
             file.problem(0, "is neither .json, .jsonl, .ndjson, .yaml nor .yml; rename it or narrow the glob");
             continue;
         };
-        match std::str::from_utf8(&content.bytes) {
+        let bytes = match encoding::utf8(&content.bytes) {
+            Ok(bytes) => bytes,
+            Err(what) => {
+                file.problem(0, what);
+                continue;
+            }
+        };
+        match std::str::from_utf8(&bytes) {
             Ok(text) => file.text(text, format),
             Err(error) => {
-                let before = String::from_utf8_lossy(&content.bytes[..error.valid_up_to()]);
+                let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
                 let line = 1 + before.matches('\n').count();
                 file.problem(u32::try_from(line).unwrap_or_default(), "is not UTF-8 text");
             }
         }
         match file.generated_at {
             Some(time) => {
-                reading.oldest_snapshot = Some(reading.oldest_snapshot.map_or(time, |oldest| oldest.min(time)));
+                records.oldest_snapshot = Some(records.oldest_snapshot.map_or(time, |oldest| oldest.min(time)));
             }
-            None => reading.newest_file = reading.newest_file.max(content.modified),
+            None => records.newest_file = records.newest_file.max(content.modified),
         }
     }
-    let Reading { claims, problems, oldest_snapshot, newest_file } = reading;
+    let Records { claims, problems, oldest_snapshot, newest_file } = records;
     if problems.is_empty() {
         let as_of = [oldest_snapshot, newest_file].into_iter().flatten().min();
         return Ok(Answer { claims, as_of, ..Answer::default() });
@@ -94,13 +101,13 @@ struct FileReading<'a> {
     shown: &'a str,
     now: Timestamp,
     generated_at: Option<Timestamp>,
-    reading: &'a mut Reading,
+    records: &'a mut Records,
 }
 
 impl FileReading<'_> {
     fn problem(&mut self, line: u32, what: impl std::fmt::Display) {
         let place = if line > 0 { format!("{}:{line}", self.shown) } else { self.shown.to_owned() };
-        self.reading.problems.push(format!("{place}: {what}"));
+        self.records.problems.push(format!("{place}: {what}"));
     }
 
     fn text(&mut self, text: &str, format: Format) {
@@ -142,7 +149,7 @@ impl FileReading<'_> {
         if !matches!(record.value, Value::Map(_)) {
             return self.problem(record.line, format_args!("expected a release record, found {}", record.describe()));
         }
-        let before = self.reading.problems.len();
+        let before = self.records.problems.len();
         self.duplicates(record);
         let images = self.images(record);
         let stand = self.status(record);
@@ -161,11 +168,11 @@ impl FileReading<'_> {
         };
         let retired = stand == Some(Stand::Retired);
         let over = release.keep_until.is_some_and(|until| until < self.now);
-        if self.reading.problems.len() > before || retired || over {
+        if self.records.problems.len() > before || retired || over {
             return;
         }
         let holder = Arc::new(Holder::Release(release));
-        self.reading.claims.extend(images.into_iter().map(|image| Claim::new(image, Arc::clone(&holder))));
+        self.records.claims.extend(images.into_iter().map(|image| Claim::new(image, Arc::clone(&holder))));
     }
 
     /// What a record names: its `image`, completed by a `tag` or `digest` of its own where it has them. Where those

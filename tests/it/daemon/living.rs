@@ -160,6 +160,16 @@ impl Alive {
         self.until(|status| status.doing == Doing::Nothing).await;
     }
 
+    /// A minute passes, and nobody waits for what that leads to.
+    pub(super) async fn begin_tick(&self) {
+        self.ticks.send(()).await.unwrap();
+    }
+
+    /// Settings and policies are to be read again, and nobody waits for that.
+    pub(super) async fn begin_reload(&self) {
+        self.reload.send(()).await.unwrap();
+    }
+
     pub(super) async fn until(&self, what: impl Fn(&Status) -> bool) -> Status {
         for _ in 0..4000 {
             let status = self.board.status();

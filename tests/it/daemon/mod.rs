@@ -2,6 +2,8 @@
 
 mod approved;
 mod due;
+#[cfg(unix)]
+mod edits;
 mod holding;
 mod interrupting;
 mod living;

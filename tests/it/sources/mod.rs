@@ -1,6 +1,7 @@
 //! Release evidence from files, and what becomes of sources that fail.
 
 pub(crate) mod azure;
+mod changing;
 pub(crate) mod docker;
 mod files;
 mod gather;
@@ -39,7 +40,7 @@ fn set(base: &Path, globs: &[&str]) -> FileSet {
 }
 
 fn ask(source: &dyn Source) -> Result<Answer, SourceError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(source.ask(now()))
 }
 

@@ -132,7 +132,7 @@ async fn what_is_no_whole_answer_fails_the_source() {
         (body("application/json", r#"{"a": "{{x}}", "image": "contoso.azurecr.io/api:v1""#), "cannot be understood"),
         (body("application/yaml", "a: ["), "cannot be understood"),
         (body("application/json", r#"{"image": "contoso.azurecr.io/Shop:v1"}"#), "no image reference"),
-        (ResponseTemplate::new(200).set_body_raw(vec![b'"', 0xff, b'"'], "application/json"), "no UTF-8"),
+        (ResponseTemplate::new(200).set_body_raw(vec![b'"', 0xff, b'"'], "application/json"), "invalid UTF-8"),
         (ResponseTemplate::new(302), "to nowhere that may be followed"),
         (ResponseTemplate::new(302).insert_header("location", "file:///etc/passwd"), "to nowhere that may be followed"),
         (ResponseTemplate::new(302).insert_header("location", "/deployed"), "redirects"),

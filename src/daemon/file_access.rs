@@ -1,0 +1,109 @@
+//! File access off the daemon's loop, with a deadline.
+//!
+//! A network share can stop answering for hours. The loop must go on meanwhile: stop when it is told to, run what is due
+//! by the rules it has, and say what does not answer.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// The time for which the loop waits for files.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Files that did not answer in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unresponsive;
+
+/// One kind of file access, of which at most one is under way.
+#[derive(Debug)]
+pub(super) struct FileAccess<T> {
+    /// An access that has not answered yet. Another one beside it would only take one more thread.
+    pending: Option<JoinHandle<T>>,
+    deadline: Duration,
+}
+
+impl<T> Default for FileAccess<T> {
+    fn default() -> Self {
+        Self { pending: None, deadline: DEADLINE }
+    }
+}
+
+impl<T: Send + 'static> FileAccess<T> {
+    /// Runs `work` on a thread that may wait, until the deadline or until `stop` becomes true.
+    ///
+    /// # Errors
+    /// [`Unresponsive`] when it did not end in time, or an earlier one still has not.
+    pub(super) async fn run(
+        &mut self,
+        stop: &watch::Receiver<bool>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Unresponsive> {
+        self.wait(stop, || tokio::task::spawn_blocking(work)).await
+    }
+
+    /// The same for work that also waits for other things; it must keep its own file access off the runtime's threads.
+    ///
+    /// # Errors
+    /// As [`FileAccess::run`].
+    pub(super) async fn run_async(
+        &mut self,
+        stop: &watch::Receiver<bool>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Unresponsive> {
+        self.wait(stop, || tokio::spawn(work)).await
+    }
+
+    async fn wait(
+        &mut self,
+        stop: &watch::Receiver<bool>,
+        start: impl FnOnce() -> JoinHandle<T>,
+    ) -> Result<T, Unresponsive> {
+        if self.pending.as_ref().is_some_and(|pending| !pending.is_finished()) {
+            return Err(Unresponsive);
+        }
+        let pending = self.pending.insert(start());
+        let mut stop = stop.clone();
+        tokio::select! {
+            ended = &mut *pending => {
+                self.pending = None;
+                // A panic is in the log already.
+                ended.map_err(|_| Unresponsive)
+            }
+            () = tokio::time::sleep(self.deadline) => Err(Unresponsive),
+            _ = stop.wait_for(|stop| *stop) => Err(Unresponsive),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_hangs_is_waited_for_once_and_asked_again_when_it_answered() {
+        let (_going, stop) = watch::channel(false);
+        let mut access = FileAccess { pending: None, deadline: Duration::from_millis(20) };
+        let (answer, hung) = mpsc::channel::<()>();
+        assert_eq!(access.run(&stop, move || hung.recv().map_or(1, |()| 1)).await, Err(Unresponsive));
+        assert_eq!(access.run(&stop, || 2).await, Err(Unresponsive), "the first one is still under way");
+        answer.send(()).unwrap();
+        while access.pending.as_ref().is_some_and(|pending| !pending.is_finished()) {
+            tokio::task::yield_now().await;
+        }
+        access.deadline = DEADLINE;
+        assert_eq!(access.run(&stop, || 3).await, Ok(3));
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_wait() {
+        let (halt, stop) = watch::channel(false);
+        let mut access = FileAccess::default();
+        let (_answer, hung) = mpsc::channel::<()>();
+        halt.send_replace(true);
+        assert_eq!(access.run(&stop, move || hung.recv().is_ok()).await, Err(Unresponsive));
+        drop(_answer);
+    }
+}

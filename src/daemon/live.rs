@@ -429,7 +429,7 @@ impl Living {
         let now = self.now();
         let removes =
             self.rules.settings.mode == Mode::Enforce && self.rules.settings.schedule.blocked_by(now).is_none();
-        let lease = if removes { self.lease(now) } else { None };
+        let lease = if removes { self.lease(now).await } else { None };
         if removes && lease.is_none() {
             return;
         }

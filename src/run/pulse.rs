@@ -21,7 +21,7 @@ use crate::store::{JournalCount, Store};
 pub const TARGET: &str = "tagwarden::progress";
 
 /// How long a walk says nothing at most.
-pub const EVERY: Duration = Duration::from_secs(10);
+pub(super) const EVERY: Duration = Duration::from_secs(10);
 
 /// Where a walk is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::policies::FORGET_POLICIES;
 use super::{Store, StoreError, Write, stored};
-use crate::domain::{Digest, Inventory, Registry};
+use crate::domain::{Digest, Inventory};
 
 /// Since when what is recorded is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

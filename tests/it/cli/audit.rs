@@ -118,13 +118,13 @@ async fn a_tag_that_vanished_from_azure_was_seen_last_at_some_time() {
     let registry = start(AcrOptions::new(clock()).admin(ADMIN.0, ADMIN.1)).await;
     fill(&registry, "shop/api", "candidate", 3);
     fill(&registry, "shop/old", "candidate", 1);
-    let (user, password) = AcrOptions::default().admin.unwrap_or_default();
+    let (user, password) = ADMIN;
     let toml = format!(
         "[registries.contoso]\nkind = \"acr\"\nendpoint = \"{}\"\n\
          auth = {{ kind = \"basic\", username = \"{user}\", password_file = \"password\" }}\n",
         registry.url()
     );
-    let desk = Desk::with(&[("tagwarden.toml", &*toml), ("policies/all.yaml", POLICIES), ("password", &*password)]);
+    let desk = Desk::with(&[("tagwarden.toml", &*toml), ("policies/all.yaml", POLICIES), ("password", password)]);
     desk.run("plan").await.exits(0);
     registry.delete_tag("shop/api", "candidate-1");
     registry.delete_tag("shop/old", "candidate-1");

@@ -58,7 +58,7 @@ fn builds(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<String> {
 
 impl Walk {
     /// One run that enforces, and the books.
-    async fn night(&self) -> Came {
+    async fn run_enforcing(&self) -> Came {
         let house = self.open().await.unwrap();
         let ended = house.run(&()).await;
         house.close().await;
@@ -110,7 +110,7 @@ async fn the_next_run_leaves_alone_what_a_restore_put_back_and_what_is_newer() {
     for on in BOTH {
         for (policies, gone) in [(NEWEST, builds(0..5)), (WITHIN, builds(0..4)), (DAILY, builds(0..6))] {
             let walk = ten(on, policies).await;
-            let first = walk.night().await;
+            let first = walk.run_enforcing().await;
             let left: BTreeSet<String> = builds(0..10).difference(&gone).cloned().collect();
             assert_eq!((first.code, walk.builds()), (0, left.clone()), "{on:?} {policies} {}", first.text);
             walk.pass(1);
@@ -119,7 +119,7 @@ async fn the_next_run_leaves_alone_what_a_restore_put_back_and_what_is_newer() {
             assert_eq!(walk.held().await, gone, "{on:?} {policies}");
             for hours in [1, 2] {
                 walk.pass(hours);
-                let again = walk.night().await;
+                let again = walk.run_enforcing().await;
                 assert_eq!((again.code, again.tags.len()), (0, 0), "{on:?} {policies} {}", again.text);
                 assert_eq!(walk.builds(), builds(0..10), "{on:?} {policies}");
             }
@@ -129,7 +129,7 @@ async fn the_next_run_leaves_alone_what_a_restore_put_back_and_what_is_newer() {
             walk.pass(14 * 24);
             assert_eq!(walk.held().await, builds([]));
             if policies != WITHIN {
-                let last = walk.night().await;
+                let last = walk.run_enforcing().await;
                 assert_eq!((last.code, walk.builds()), (0, left), "{on:?} {policies} {}", last.text);
             }
         }
@@ -140,7 +140,7 @@ async fn the_next_run_leaves_alone_what_a_restore_put_back_and_what_is_newer() {
 async fn one_restored_tag_has_no_other_removed_in_its_place() {
     for on in BOTH {
         let walk = ten(on, NEWEST).await;
-        walk.night().await;
+        walk.run_enforcing().await;
         walk.pass(1);
         let image = ToRestore::Image("main/shop/api:b-2".into());
         walk.restore_what(&image, Some(Duration::from_hours(48))).await.unwrap();
@@ -148,7 +148,7 @@ async fn one_restored_tag_has_no_other_removed_in_its_place() {
         assert_eq!((holds.len(), holds[0].origin, holds[0].until), (1, HoldOrigin::Restore, noon() + 49.hours()));
         let all: BTreeSet<String> = builds(5..10).union(&builds([2])).cloned().collect();
         walk.pass(1);
-        let came = walk.night().await;
+        let came = walk.run_enforcing().await;
         assert_eq!((came.tags.len(), walk.builds()), (0, all), "{on:?} {}", came.text);
         // It counts by its original time, and says so.
         let plan = walk.plan().await;
@@ -165,12 +165,12 @@ async fn one_restored_tag_has_no_other_removed_in_its_place() {
 async fn without_a_hold_only_what_was_removed_before_is_removed_again() {
     for on in BOTH {
         let walk = ten(on, NEWEST).await;
-        let run = walk.night().await.run();
+        let run = walk.run_enforcing().await.run();
         walk.pass(1);
         walk.restore_what(&ToRestore::Run(run), None).await.unwrap();
         assert!(walk.holds().await.is_empty());
         walk.pass(1);
-        let again = walk.night().await;
+        let again = walk.run_enforcing().await;
         assert_eq!(walk.builds(), builds(5..10), "{on:?} {}", again.text);
     }
 }
@@ -184,7 +184,7 @@ async fn a_push_after_the_restore_counts_by_itself() {
                 continue;
             }
             let walk = ten(on, NEWEST).await;
-            let run = walk.night().await.run();
+            let run = walk.run_enforcing().await.run();
             walk.pass(1);
             walk.restore_what(&ToRestore::Run(run), None).await.unwrap();
             walk.pass(1);
@@ -205,7 +205,7 @@ async fn a_push_after_the_restore_counts_by_itself() {
 #[tokio::test]
 async fn a_tag_that_came_back_by_other_hands_is_not_the_restored_one() {
     let walk = ten(On::Plain, NEWEST).await;
-    let run = walk.night().await.run();
+    let run = walk.run_enforcing().await.run();
     walk.pass(1);
     walk.restore_what(&ToRestore::Run(run), None).await.unwrap();
     walk.plan().await;
@@ -224,12 +224,12 @@ async fn a_tag_that_came_back_by_other_hands_is_not_the_restored_one() {
 async fn entries_of_an_older_version_make_restored_tags_undated() {
     for on in BOTH {
         let walk = ten(on, NEWEST).await;
-        let run = walk.night().await.run();
+        let run = walk.run_enforcing().await.run();
         sql(&walk, "UPDATE journal SET endpoint = NULL, dated_at = NULL, dated_by = NULL").await;
         walk.pass(1);
         walk.restore_what(&ToRestore::Run(run), None).await.unwrap();
         walk.pass(1);
-        let came = walk.night().await;
+        let came = walk.run_enforcing().await;
         assert_eq!((came.tags.len(), walk.builds()), (0, builds(0..10)), "{on:?} {}", came.text);
         let plan = walk.plan().await;
         let kept = plan.kept.iter().find(|kept| kept.tag == "b-0").unwrap().into_owned();
@@ -273,7 +273,7 @@ async fn a_hold_covers_the_tag_and_its_digest_and_drift_is_reported() {
             assert!(reasons("b-x").contains("its image is held until"), "{}", reasons("b-x"));
             assert_eq!(plan.drift.len(), 1, "{:?}", plan.drift);
             assert!(plan.findings.iter().any(|found| found.kind == "drift" && found.message.contains("incident 42")));
-            let came = walk.night().await;
+            let came = walk.run_enforcing().await;
             assert!(!came.tags.is_empty(), "{}", came.text);
             let left = walk.builds();
             assert!(left.contains("b-0") && left.contains("b-x"), "{on:?} {lines} {left:?}");
@@ -315,7 +315,7 @@ async fn a_hold_is_looked_up_renewed_and_ended() {
     assert_eq!(walk.held().await, BTreeSet::from(["to-come".to_owned()]));
     walk.pass(2);
     assert!(walk.holds().await.is_empty(), "it is over");
-    let came = walk.night().await;
+    let came = walk.run_enforcing().await;
     assert_eq!((came.code, walk.builds()), (0, builds(5..10)), "{}", came.text);
 }
 
@@ -324,7 +324,7 @@ async fn killed_between_the_state_and_the_put_nothing_is_lost() {
     for on in BOTH {
         let walk = ten(on, NEWEST).await;
         walk.real_time();
-        let run = walk.night().await.run();
+        let run = walk.run_enforcing().await.run();
         walk.registry.clear_requests();
         // The first put never comes to its end.
         let slow = FaultKind::Delay(Duration::from_secs(600));
@@ -343,14 +343,14 @@ async fn killed_between_the_state_and_the_put_nothing_is_lost() {
         let digest = walk.digest("shop/api", &tag);
         walk.registry.content(|content| assert!(content.move_tag("shop/api", &tag, &digest)));
         walk.pass(1);
-        let came = walk.night().await;
+        let came = walk.run_enforcing().await;
         assert_eq!((came.code, came.tags.len()), (0, 0), "{on:?} {}", came.text);
         let plan = walk.plan().await;
         let kept = plan.kept.iter().find(|kept| kept.tag == tag).unwrap().into_owned();
         assert_eq!((&*kept.verdict, &*kept.dated_by), ("protected", "original"), "{on:?} {kept:?}");
         let again = walk.restore(&run).await.unwrap();
         assert_eq!((again.outcome().exit_code(), walk.builds()), (0, builds(0..10)), "{again:?}");
-        let last = walk.night().await;
+        let last = walk.run_enforcing().await;
         assert_eq!((last.tags.len(), walk.builds()), (0, builds(0..10)), "{on:?} {}", last.text);
         assert_eq!(walk.held().await, builds(0..5));
     }
@@ -359,7 +359,7 @@ async fn killed_between_the_state_and_the_put_nothing_is_lost() {
 #[tokio::test]
 async fn a_restore_that_fails_leaves_neither_hold_nor_time() {
     let walk = ten(On::Acr, NEWEST).await;
-    let run = walk.night().await.run();
+    let run = walk.run_enforcing().await.run();
     walk.registry.inject(Fault::on("/manifests/b-0", FaultKind::status(400)).method(Method::PUT));
     let restored = walk.restore(&run).await.unwrap();
     assert_eq!(restored.outcome().exit_code(), 4);
@@ -376,7 +376,7 @@ async fn a_restore_that_fails_leaves_neither_hold_nor_time() {
 async fn a_push_between_the_looks_of_a_restore_is_not_overwritten() {
     for on in BOTH {
         let walk = ten(on, NEWEST).await;
-        let run = walk.night().await.run();
+        let run = walk.run_enforcing().await.run();
         let theirs = walk.digest("shop/api", "b-9");
         let to = theirs.clone();
         let push = FaultKind::before_request(move |content| assert!(content.move_tag("shop/api", "b-0", &to)));
@@ -395,7 +395,7 @@ async fn a_push_between_the_looks_of_a_restore_is_not_overwritten() {
 async fn what_was_removed_from_another_registry_is_not_pushed_into_this_one() {
     for older in [false, true] {
         let walk = ten(On::Plain, NEWEST).await;
-        let run = walk.night().await.run();
+        let run = walk.run_enforcing().await.run();
         if older {
             sql(&walk, "UPDATE journal SET endpoint = NULL, dated_at = NULL, dated_by = NULL").await;
         }

@@ -88,7 +88,7 @@ async fn restore_and_hold_stop_a_run_before_its_next_removal() {
     for on in BOTH {
         for restores in [true, false] {
             let walk = ten(on, NEWEST).await;
-            let earlier = walk.night().await.run();
+            let earlier = walk.run_enforcing().await.run();
             let walk = {
                 for number in 10..40 {
                     let tag = format!("b-{number}");
@@ -134,7 +134,7 @@ async fn restore_and_hold_stop_a_run_before_its_next_removal() {
             assert!(walk.builds().is_superset(&all), "{:?}", walk.builds());
 
             // The next run goes on as if nothing had been.
-            let next = walk.night().await;
+            let next = walk.run_enforcing().await;
             assert_eq!((next.code, walk.builds()), (0, all), "{on:?} {}", next.text);
             let recorded = walk.open().await.unwrap();
             let runs = recorded.store.runs(10).await.unwrap();
@@ -148,7 +148,7 @@ async fn restore_and_hold_stop_a_run_before_its_next_removal() {
 #[tokio::test]
 async fn whoever_does_not_stop_is_waited_for_only_so_long() {
     let walk = ten(On::Plain, NEWEST).await;
-    let run = walk.night().await.run();
+    let run = walk.run_enforcing().await.run();
     let lease = Lease::take(&walk.path("tagwarden.db"), "run by somebody@else").unwrap();
     let mut house = walk.open().await.unwrap();
     house.wait = Duration::from_millis(1);
@@ -167,5 +167,5 @@ async fn whoever_does_not_stop_is_waited_for_only_so_long() {
     // Nobody asks for anything any more.
     assert_eq!(house.store.asked_to_stop(noon()).await.unwrap(), None);
     house.close().await;
-    assert_eq!(walk.night().await.code, 0);
+    assert_eq!(walk.run_enforcing().await.code, 0);
 }

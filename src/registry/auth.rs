@@ -465,17 +465,13 @@ mod tests {
             ("[60]", None),
             ("\"an hour\"", None),
             ("1e300", None),
-            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551615", None),
         ] {
             let reply: WireToken = json(
                 format!("{{\"token\":7,\"access_token\":\"t\",\"issued_at\":0,\"expires_in\":{written}}}").as_bytes(),
             )
             .unwrap();
-            assert_eq!(
-                reply.expires_in.map(|life| life.min(1 << 62)),
-                expected.map(|life| life.min(1 << 62)),
-                "{written}"
-            );
+            assert_eq!(reply.expires_in, expected, "{written}");
             assert_eq!((reply.token, reply.access_token.as_deref()), (None, Some("t")), "{written}");
         }
         assert_eq!(json::<WireToken>(b"\xef\xbb\xbf{\"token\":\"t\"}").unwrap().expires_in, None);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{Store, StoreError, StoreErrorKind, stored};
-use crate::domain::RegistryName;
+use crate::domain::{Endpoint, RegistryName};
 
 /// The names of a registry's repositories.
 pub type Names = BTreeSet<String>;
@@ -41,10 +41,10 @@ struct Row {
     doubted_looks: Option<i64>,
 }
 
-/// Repositories that were listed at the last look, as far as they are known to lie at this address.
-const LOOKED_AT: &str = "SELECT repository FROM looks LEFT JOIN addresses ON addresses.registry = looks.registry
-     WHERE looks.registry = ?1 AND missed_since IS NULL AND coalesce(address, ?2) = ?2
-     AND (since IS NULL OR first_look_at >= since)";
+/// Repositories that were listed at the last look at this endpoint. Rows of an older state may not know theirs yet, and
+/// have the registry's name instead.
+const LOOKED_AT: &str =
+    "SELECT repository FROM looks WHERE missed_since IS NULL AND endpoint IN (?2, 'registry:' || ?1)";
 
 impl Store {
     /// Returns what is known of the repositories of a registry at that address, or `None` if nothing is.
@@ -67,7 +67,7 @@ impl Store {
         let Some(row) = row else {
             let names: Vec<String> = sqlx::query_scalar(LOOKED_AT)
                 .bind(registry.as_str())
-                .bind(endpoint)
+                .bind(Endpoint::parse(endpoint).map_or_else(|| endpoint.to_owned(), |endpoint| endpoint.to_string()))
                 .fetch_all(&self.0.readers)
                 .await
                 .map_err(fault)?;

@@ -96,7 +96,7 @@ async fn a_tag_has_a_history() {
 
     // Put back, and gone again by somebody else's hand: that is no removal of ours.
     desk.run("plan").await;
-    registry.delete_tag("shop/api", "candidate-1");
+    assert!(registry.delete_tag("shop/api", "candidate-1"));
     let done = desk.run(&format!("explain --history {image}")).await.exits(0);
     assert!(done.out.contains("Now: not in the registry; not removed by Tagwarden, last seen "), "{}", done.out);
     let gone = desk.run(&format!("explain {image}")).await.exits(2);
@@ -126,8 +126,8 @@ async fn a_tag_that_vanished_from_azure_was_seen_last_at_some_time() {
     );
     let desk = Desk::with(&[("tagwarden.toml", &*toml), ("policies/all.yaml", POLICIES), ("password", password)]);
     desk.run("plan").await.exits(0);
-    registry.delete_tag("shop/api", "candidate-1");
-    registry.delete_tag("shop/old", "candidate-1");
+    assert!(registry.delete_tag("shop/api", "candidate-1"));
+    assert!(registry.delete_tag("shop/old", "candidate-1"));
     desk.run("plan").await.exits(0);
     for image in ["shop/api:candidate-1", "shop/old:candidate-1"] {
         let json = desk.run(&format!("explain --history contoso/{image} --format json")).await.exits(0).json();

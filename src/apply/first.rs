@@ -30,6 +30,7 @@ pub(super) struct Queue<'a> {
 
 /// How much a removal tells, and how little harm a surprise would do: the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::struct_excessive_bools, reason = "questions in the order in which they decide")]
 struct Rank {
     /// The registry refused it in an earlier run.
     refused: bool,

@@ -60,12 +60,12 @@ pub(super) async fn verify(site: &Site<'_>, removal: &Removal, last: bool) -> Re
             let manifest = store.manifest_of(&entry).await?;
             let tags = site.repository.tags.iter().filter(|tag| tag.digest.as_ref() == Some(digest));
             let tags: Vec<TagName> = tags.map(|tag| tag.name.clone()).collect();
-            let lost = site.put_back(&manifest, &tags).await?;
-            Ok(Some(if lost.is_empty() {
+            let missing = site.put_back(&manifest, &tags).await?;
+            Ok(Some(if missing.is_empty() {
                 format!("{why}; it was put back under every tag that it had")
             } else {
-                let lost: Vec<&str> = lost.iter().map(TagName::as_str).collect();
-                format!("{why}; it could not be put back as {}: see `tagwarden runs show`", lost.join(", "))
+                let missing: Vec<&str> = missing.iter().map(TagName::as_str).collect();
+                format!("{why}; it could not be put back as {}: see `tagwarden runs show`", missing.join(", "))
             }))
         }
     }

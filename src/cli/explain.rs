@@ -131,7 +131,7 @@ fn by_journal(recalled: &Recalled, named: &Named, format: DataFormat) -> String 
             "evaluated_at": recalled.evaluated_at(),
             "registry": named.registry.as_str(),
             "repository": named.repository.as_str(),
-            "tag": named.tag.as_ref().map(|tag| tag.as_str()),
+            "tag": named.tag.as_ref().map(crate::domain::TagName::as_str),
         });
         return pretty(&with_run(value, recalled, named));
     }

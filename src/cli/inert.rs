@@ -2,12 +2,13 @@
 //!
 //! Names and texts of others end up in what is printed. Control characters would steer a terminal. GitHub Actions takes
 //! a line that begins with `::` for a command, spaces before it or not; Azure Pipelines takes `##vso[` for one anywhere in
-//! a line, GitHub `##[`, TeamCity `##teamcity[`. Line breaks within a text of others are dealt with where it is put into
+//! a line, GitHub `##[`, `TeamCity` `##teamcity[`. Line breaks within a text of others are dealt with where it is put into
 //! a line (`report::plain`): here nobody knows any more which ones are ours.
 //!
 //! <https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs>,
 //! <https://github.com/microsoft/azure-pipelines-agent/blob/master/src/Agent.Sdk/Util/Command.cs>
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 /// The kinds of output, by how a character can be written so that it means the same and steers nothing.
@@ -105,7 +106,8 @@ fn is_color(text: &str) -> bool {
 fn escape(found: char, out: &mut String) {
     let mut units = [0; 2];
     for unit in found.encode_utf16(&mut units) {
-        out.push_str(&format!("\\u{unit:04x}"));
+        // Writing into a text cannot fail.
+        let _ = write!(out, "\\u{unit:04x}");
     }
 }
 

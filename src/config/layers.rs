@@ -38,16 +38,14 @@ pub(super) fn layered(text: &str, environment: &[(String, String)], problems: &m
         .add_source(File::from_str(text, FileFormat::Toml))
         .add_source(Environment::with_prefix(PREFIX).separator(SEPARATOR).source(Some(source)))
         .build();
-    match merged {
-        Ok(merged) => Some(placed(&merged.cache, Some(&file), &mut Vec::new(), &variables)),
-        Err(_) => {
-            // Its own words could quote a value of the file or of a variable.
-            problems
-                .add(&Place::Whole, "the settings cannot be read together with the variables `TAGWARDEN__…`")
-                .help("a variable may set a key that is a table in the file, or the other way round");
-            None
-        }
-    }
+    let Ok(merged) = merged else {
+        // Its own words could quote a value of the file or of a variable.
+        problems
+            .add(&Place::Whole, "the settings cannot be read together with the variables `TAGWARDEN__…`")
+            .help("a variable may set a key that is a table in the file, or the other way round");
+        return None;
+    };
+    Some(placed(&merged.cache, Some(&file), &mut Vec::new(), &variables))
 }
 
 /// The variables that are meant, by the path of their key.

@@ -101,9 +101,10 @@ mod tests {
     async fn a_stop_ends_the_wait() {
         let (halt, stop) = watch::channel(false);
         let mut access = FileAccess::default();
-        let (_answer, hung) = mpsc::channel::<()>();
+        let (answer, hung) = mpsc::channel::<()>();
         halt.send_replace(true);
         assert_eq!(access.run(&stop, move || hung.recv().is_ok()).await, Err(Unresponsive));
-        drop(_answer);
+        // Whoever waits for the answer is let go, or this process would not end.
+        drop(answer);
     }
 }

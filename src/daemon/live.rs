@@ -242,17 +242,17 @@ impl Living {
 
     /// Everything that a run needs, with the secrets that their files have now.
     async fn house(&mut self, stop: watched::Receiver<bool>) -> Result<House, RunError> {
-        let (rules, start, store) = (self.rules.clone(), self.start.clone(), self.store.clone());
+        let (rules, from, store) = (self.rules.clone(), self.start.clone(), self.store.clone());
         let make = move || {
-            let loaded = (rules.with_present_secrets(&start.environment), rules.policies);
-            let house = House::with(loaded, store, start.by, start.clock, stop, start.patience)?;
-            Ok(match start.steady {
+            let loaded = (rules.with_present_secrets(&from.environment), rules.policies);
+            let house = House::with(loaded, store, from.by, from.clock, stop, from.patience)?;
+            Ok(match from.steady {
                 Some(steady) => house.with_steady(steady),
                 None => house,
             })
         };
-        let made = self.files.secrets.run(&self.stop, make).await;
-        made.unwrap_or_else(|Unresponsive| {
+        let opened = self.files.secrets.run(&self.stop, make).await;
+        opened.unwrap_or_else(|Unresponsive| {
             let what = "the settings and the files that they name do not answer; are they on a share that is down?";
             Err(RunError::Failed(what.to_owned()))
         })
@@ -471,7 +471,7 @@ impl Living {
                 Ok(ended) if ended.forgotten.is_some() => self.pruned_at = Some(now),
                 Ok(_) => {}
                 Err(error @ (RunError::Interrupted | RunError::InterruptedBy(_))) => {
-                    tracing::info!("run ended: {error}")
+                    tracing::info!("run ended: {error}");
                 }
                 Err(RunError::Store(error)) if error.kind == StoreErrorKind::Leased => {
                     tracing::warn!("put off until another run is over: {error}");

@@ -34,7 +34,7 @@ impl RefusedTag {
     pub fn next_try(&self) -> Timestamp {
         let doublings = self.times.saturating_sub(1).min(MOST_DAYS.ilog2() + 1);
         let days = (1_u32 << doublings).min(MOST_DAYS);
-        let pause = Duration::from_hours(u64::from(days) * 24) - EARLIER;
+        let pause = Duration::from_hours(u64::from(days) * 24).saturating_sub(EARLIER);
         self.last_at.checked_add(pause).unwrap_or(Timestamp::MAX)
     }
 

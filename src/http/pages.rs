@@ -100,7 +100,8 @@ struct RegistryRow {
 
 struct HoldRow {
     name: String,
-    link: String,
+    /// The page of its repository; `None` while no run has made any.
+    link: Option<String>,
     digest: String,
     until: When,
     by: String,
@@ -152,6 +153,7 @@ async fn home_page(app: &App) -> Result<Home, Problem> {
     let mut urgent = attention(&status, &recent, now);
     // All pages show an invalid edit, with its lines.
     urgent.retain(|found| !found.is_one_of(&[AttentionKind::InvalidEdit]));
+    let stands = standing(&recent).map(|(record, counts)| stands(app, record, counts, now));
     let policies = &status.policies;
     let commit = policies.commit.as_ref().map(|commit| format!(", commit {}", clip(commit, 15))).unwrap_or_default();
     Ok(Home {
@@ -162,8 +164,8 @@ async fn home_page(app: &App) -> Result<Home, Problem> {
         policies: format!("{}, revision {}{commit}", count(policies.count as u64), short(&policies.revision)),
         loaded: When::of(policies.loaded_at, now),
         rows: recent.iter().take(10).map(|(record, counts)| RunRow::of(&RunView::with(record, counts), now)).collect(),
-        stands: standing(&recent).map(|(record, counts)| stands(app, record, counts, now)),
-        holds: holds.iter().take(ROWS as usize).map(|hold| hold_row(hold, now)).collect(),
+        holds: holds.iter().take(ROWS as usize).map(|hold| hold_row(hold, stands.is_some(), now)).collect(),
+        stands,
         more_holds: Some(holds.len().saturating_sub(ROWS as usize) as u64).filter(|more| *more > 0).map(count),
         chart: chart(&points),
         points: points.iter().rev().take(30).map(numbers).collect(),
@@ -206,10 +208,10 @@ fn stands(app: &App, record: &RunRecord, counts: &RunCounts, now: Timestamp) -> 
     }
 }
 
-fn hold_row(hold: &Hold, now: Timestamp) -> HoldRow {
+fn hold_row(hold: &Hold, has_page: bool, now: Timestamp) -> HoldRow {
     HoldRow {
         name: plain(&hold.name()),
-        link: repository_link(hold.registry.as_str(), hold.repository.as_str()),
+        link: has_page.then(|| repository_link(hold.registry.as_str(), hold.repository.as_str())),
         digest: hold.digest.as_ref().map_or_else(|| "none".to_owned(), |digest| short(&digest.to_string())),
         until: When::of(hold.until, now),
         by: plain(&hold.by),
@@ -503,6 +505,12 @@ pub(super) async fn repository(
     shown(&app, &repository, repository_page(&app, registry, repository.clone(), &query).await)
 }
 
+/// Returns true if a tag of a repository is held, whether or not the registry has it.
+async fn is_held(app: &App, (registry, repository): &(String, String), now: Timestamp) -> Result<bool, Problem> {
+    let holds = app.site.store.holds(now).await?;
+    Ok(holds.iter().any(|hold| hold.registry.as_str() == registry && hold.repository.as_str() == repository))
+}
+
 async fn repository_page(
     app: &App,
     registry: String,
@@ -515,7 +523,7 @@ async fn repository_page(
     let name = (registry, repository);
     let found = plan.repositories.get(&name).cloned();
     let entries = app.site.store.journal_page(&of, query.before, ROWS).await?;
-    if found.is_none() && entries.is_empty() {
+    if found.is_none() && entries.is_empty() && !is_held(app, &name, now).await? {
         return Err(Problem::missing(format!("the last run saw no repository {}/{} with tags", name.0, name.1)));
     }
     let [reclaimable, shared] = sizes(&plan.document, &name.0, &found.unwrap_or_default());

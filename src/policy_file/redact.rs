@@ -145,7 +145,9 @@ pub(super) fn settings(text: &str) -> String {
     }
     let words: Vec<Range<usize>> =
         WORDS.captures_iter(&shown).filter_map(|found| Some(found.get(1)?.range())).collect();
-    words.into_iter().for_each(|span| strike(&mut shown, span));
+    for span in words {
+        strike(&mut shown, span);
+    }
     strike_secrets(&mut shown);
     shown
 }
@@ -211,7 +213,9 @@ fn strike_secrets(shown: &mut String) {
         })
         .map(|(_, value)| value.range())
         .collect();
-    spans.into_iter().for_each(|span| strike(shown, span));
+    for span in spans {
+        strike(shown, span);
+    }
     strike_looks(shown);
 }
 
@@ -219,7 +223,9 @@ fn strike_looks(shown: &mut String) {
     for pattern in LOOKS.iter() {
         let spans: Vec<Range<usize>> =
             pattern.captures_iter(shown).filter_map(|found| Some(found.get(1)?.range())).collect();
-        spans.into_iter().for_each(|span| strike(shown, span));
+        for span in spans {
+            strike(shown, span);
+        }
     }
     let mixed = |word: &str| {
         let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
@@ -228,7 +234,9 @@ fn strike_looks(shown: &mut String) {
     };
     let spans: Vec<Range<usize>> =
         LONG.find_iter(shown).filter(|found| mixed(found.as_str())).map(|found| found.range()).collect();
-    spans.into_iter().for_each(|span| strike(shown, span));
+    for span in spans {
+        strike(shown, span);
+    }
 }
 
 /// Puts a star for each byte that does not end a line.

@@ -117,8 +117,13 @@ fn walk(names: Names, sides: [&mut [Automaton]; 2]) -> Option<Relation> {
             return None;
         }
         for byte in &steps[usize::from(beginning)] {
-            let step = |(automaton, state): (&mut &mut Automaton, &LazyStateID)| automaton.next(*state, *byte);
-            let next = automata.iter_mut().zip(&states).map(step).collect::<Option<Vec<_>>>()?;
+            let step = |(automaton, state): (&mut Automaton, &LazyStateID)| automaton.next(*state, *byte);
+            let next = automata
+                .iter_mut()
+                .map(|automaton| &mut **automaton)
+                .zip(&states)
+                .map(step)
+                .collect::<Option<Vec<_>>>()?;
             if seen.insert(next.clone()) {
                 waiting.push((next, false));
             }

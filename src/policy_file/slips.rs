@@ -25,13 +25,12 @@ fn slip(policy: &Policy, key: RuleKey, written: &str) -> Option<(Severity, &'sta
     let warning = |kind, message, help: &str| Some((Severity::Warning, kind, message, help.to_owned()));
     let (sign, glob) = written.strip_prefix('!').map_or(("", written), |rest| ("!", rest));
     match key {
-        RuleKey::Select | RuleKey::Registries => None,
         RuleKey::Pattern if names_one_text(written) => warning(
             "pattern-names-one-tag",
             format!("`{written}` matches one tag alone: a pattern must match the whole tag"),
             "write `.*` for what may come before or after it",
         ),
-        RuleKey::Pattern => None,
+        RuleKey::Select | RuleKey::Registries | RuleKey::Pattern => None,
         RuleKey::Repositories if begins_with_host(written) => warning(
             "host-in-repository",
             format!("`{written}` seems to begin with a host, and repositories stand without theirs"),

@@ -41,6 +41,23 @@ pub(super) enum Grant {
     Push(RepositoryName),
 }
 
+/// A question for a token by the scopes that every token service knows.
+enum PlainScope {
+    /// Without any scope.
+    Without,
+    /// With this one.
+    Scope(String),
+}
+
+impl PlainScope {
+    fn scope(self) -> Option<String> {
+        match self {
+            Self::Without => None,
+            Self::Scope(scope) => Some(scope),
+        }
+    }
+}
+
 impl Grant {
     /// Whether a further scope that a registry asks for may be asked for beside this one. A challenge to a request that
     /// reads may not bring about a token that can change anything.
@@ -60,12 +77,12 @@ impl Grant {
         }
     }
 
-    /// The scope that a token service takes which knows only `pull` and `push`, as Quay's does
-    /// (quay endpoints/v2/v2auth.py); `Some(None)` is to ask without any. `None` where the usual one has nothing else.
-    fn plain_scope(&self) -> Option<Option<String>> {
+    /// The scope for a token service that knows only `pull` and `push`, as Quay's does (quay endpoints/v2/v2auth.py).
+    /// `None` where the usual scope has nothing else.
+    fn plain_scope(&self) -> Option<PlainScope> {
         match self {
-            Self::Catalogue => Some(None),
-            Self::Delete(name) => Some(Some(format!("repository:{name}:pull,push"))),
+            Self::Catalogue => Some(PlainScope::Without),
+            Self::Delete(name) => Some(PlainScope::Scope(format!("repository:{name}:pull,push"))),
             Self::List(_) | Self::Pull(_) | Self::Push(_) => None,
         }
     }
@@ -335,7 +352,7 @@ impl SignIn {
         let is_plain = self.is_plain(grant);
         let usual = Some(grant.to_string());
         let own = match (is_plain.is_some_and(|plain| plain.load(Ordering::Relaxed)), grant.plain_scope()) {
-            (true, Some(plain)) => plain,
+            (true, Some(plain)) => plain.scope(),
             _ => usual.clone(),
         };
         let mut answer = self.ask(transport, &login, &realm, service, [own.as_deref(), further]).await?;
@@ -343,7 +360,7 @@ impl SignIn {
         if let (StatusCode::BAD_REQUEST, Some(plain), Some(is_plain)) = (answer.status, grant.plain_scope(), is_plain)
             && own == usual
         {
-            let again = self.ask(transport, &login, &realm, service, [plain.as_deref(), None]).await?;
+            let again = self.ask(transport, &login, &realm, service, [plain.scope().as_deref(), None]).await?;
             if again.status == StatusCode::OK {
                 is_plain.store(true, Ordering::Relaxed);
                 answer = again;

@@ -122,13 +122,12 @@ impl DockerConfig {
             for place in places(host, repository) {
                 let mut found = self.found.lock().await;
                 let known = found.get(&(position, place.clone())).cloned();
-                let stored = match known {
-                    Some(known) => known,
-                    None => {
-                        let stored = self.at(position, config, host, &place).await?;
-                        found.insert((position, place.clone()), stored.clone());
-                        stored
-                    }
+                let stored = if let Some(known) = known {
+                    known
+                } else {
+                    let stored = self.at(position, config, host, &place).await?;
+                    found.insert((position, place.clone()), stored.clone());
+                    stored
                 };
                 if let Some(stored) = stored {
                     return Ok(stored);
@@ -185,7 +184,7 @@ impl DockerConfig {
             }
         }
         let Some((key, Some(auth))) = entry else { return Ok(None) };
-        let file = self.files.get(position).map(PathBuf::as_path).unwrap_or(Path::new("")).display();
+        let file = self.files.get(position).map_or(Path::new(""), PathBuf::as_path).display();
         inline(auth).map_err(|why| settings(format!("docker configuration {file}: the entry `{key}` {why}")))
     }
 

@@ -214,8 +214,9 @@ fn parse(release: &str) -> Option<(u64, u64, u64)> {
     numbers.next().is_none().then_some(version)
 }
 
-fn versioned(product: Product, version: &str) -> Product {
-    Product { version: Some(Arc::from(plain(version))), ..product }
+fn versioned(mut product: Product, version: &str) -> Product {
+    product.version = Some(Arc::from(plain(version)));
+    product
 }
 
 #[cfg(test)]
@@ -273,10 +274,11 @@ mod tests {
 
     #[test]
     fn products_are_recognised_by_what_is_their_own() {
+        type Case<'a> = (u16, &'a [(&'static str, &'a str)], (&'a str, Option<String>, UntagEffect));
         use UntagEffect::{DeletesManifest, LeavesManifest, Unknown, Unsupported};
         let version = |text: &str| Some(text.to_owned());
         let gitlab = "Bearer realm=\"https://gitlab.example/jwt/auth\",service=\"container_registry\"";
-        let cases: &[(u16, &[(&'static str, &str)], (&str, Option<String>, UntagEffect))] = &[
+        let cases: &[Case<'_>] = &[
             (
                 401,
                 &[("gitlab-container-registry-version", "4.15.2-gitlab"), ("www-authenticate", gitlab)],

@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn registry(ability: RemovalAbility, known_from: KnownFrom, removal: RemovalMethod) -> Registry {
-        Registry { ability, known_from, removal, ..Registry::empty("contoso".parse().unwrap(), "distribution") }
+        Registry { removal, ability, known_from, ..Registry::empty("contoso".parse().unwrap(), "distribution") }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::words::{clip, count, plain};
-use super::{FindingKind, FindingView, PlanDocument, RegistryView};
+use super::words::{clip, count, counted, plain};
+use super::{FindingKind, FindingView, PlanDocument, RefusalView, RegistryView};
 use crate::domain::GapAt;
 use crate::store::RunRecord;
 
@@ -112,12 +112,9 @@ pub fn attention(document: &PlanDocument) -> Vec<AttentionView> {
         Some(AttentionView::new(AttentionKind::SourceFailed, &source.name, &message, Some(remedy)))
     }));
     found.extend(partly.into_iter().map(registry_partly_unread));
-    for (kind, binding) in [(AttentionKind::Refused, true), (AttentionKind::WouldBeRefused, false)] {
+    for binding in [true, false] {
         let refusals = document.refusals.iter().chain(&document.deletions.refusals);
-        found.extend(refusals.filter(|refusal| refusal.binding == binding).map(|refusal| {
-            let about = refusal.policy.as_ref().or(refusal.registry.as_ref()).map_or("run", String::as_str);
-            AttentionView::new(kind, about, &format!("refused: {}", refusal.message), None)
-        }));
+        found.extend(refusals.filter(|refusal| refusal.binding == binding).map(refused));
     }
     found.extend(drift(&document.findings));
     found
@@ -130,8 +127,28 @@ pub fn attention_of(record: &RunRecord, summary: Option<&Value>) -> Vec<Attentio
         let message = format!("{} {} failed: {error}", record.run.kind.label(), record.run.id);
         AttentionView::new(AttentionKind::RunFailed, &record.run.id.to_string(), &message, None)
     });
-    let noted = summary.and_then(|summary| serde_json::from_value(summary.get("attention")?.clone()).ok());
-    failed.into_iter().chain(noted.unwrap_or_else(Vec::new)).collect()
+    let noted: Vec<AttentionView> = summary.map_or_else(Vec::new, |summary| match summary.get("attention") {
+        Some(noted) => serde_json::from_value(noted.clone()).unwrap_or_default(),
+        None => of_older(summary),
+    });
+    failed.into_iter().chain(noted).collect()
+}
+
+/// The same for the record of a version that made no such list: it has the refusals, and the number of gaps.
+fn of_older(summary: &Value) -> Vec<AttentionView> {
+    let gaps = summary.get("gaps").and_then(Value::as_u64).filter(|gaps| *gaps > 0).map(|gaps| {
+        let message = format!("registries could be read only in part: {}", counted(gaps, "gap"));
+        AttentionView::new(AttentionKind::RegistryPartlyUnread, "run", &message, None)
+    });
+    let refusals = summary.get("refusals").and_then(|found| serde_json::from_value(found.clone()).ok());
+    let refusals: Vec<RefusalView> = refusals.unwrap_or_default();
+    gaps.into_iter().chain(refusals.iter().map(refused)).collect()
+}
+
+fn refused(refusal: &RefusalView) -> AttentionView {
+    let kind = if refusal.binding { AttentionKind::Refused } else { AttentionKind::WouldBeRefused };
+    let about = refusal.policy.as_ref().or(refusal.registry.as_ref()).map_or("run", String::as_str);
+    AttentionView::new(kind, about, &format!("refused: {}", refusal.message), None)
 }
 
 /// Whether nothing of a registry could be read.

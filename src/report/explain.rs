@@ -15,6 +15,7 @@ use super::words::age;
 use super::{DriftView, HolderView, KeptView, PlanDocument, ReasonView, RefusalView, RemovalView, WeighedView};
 
 /// One tag of a plan, whichever way it went.
+#[expect(clippy::large_enum_variant, reason = "one or two at a time, and borrowed as a rule")]
 enum Tag<'a> {
     Goes(Cow<'a, RemovalView>),
     Stays(Cow<'a, KeptView>),

@@ -389,7 +389,7 @@ pub(super) fn maybe_claimed(source: &str, digest: &str, doubt: &str, holder: Opt
         ),
         "no-container" => format!(
             "{who} reports the image id {digest} without a name: it may be the configuration of this image, which was not \
-             read"
+             read (`bytes = \"exact\"` for the registry reads it)"
         ),
         _ => format!(
             "{who} reports the image id {digest} for this repository: it may be the configuration of this image, which \

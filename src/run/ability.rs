@@ -190,8 +190,8 @@ mod tests {
         RegistrySettings { removal, can_untag, ..RegistrySettings::of("contoso".parse().unwrap(), kind, endpoint) }
     }
 
-    fn product(untag: UntagEffect) -> Option<Product> {
-        Some(Product { name: "Example", version: None, sign: "its header", untag, consequence: "it does so" })
+    fn product(untag: UntagEffect) -> Product {
+        Product { name: "Example", version: None, sign: "its header", untag, consequence: "it does so" }
     }
 
     fn untags(what: UntagExperience) -> Known {
@@ -209,7 +209,7 @@ mod tests {
         let acr = by(RegistryKind::Acr, CanUntag::Unknown);
         let able = |from| (RemovalAbility::Able, from);
         let cannot = |why, from| (RemovalAbility::Impossible(why), from);
-        let of_product = |untag| Known { product: product(untag), ..Known::default() };
+        let of_product = |untag| Known { product: Some(product(untag)), ..Known::default() };
         let accepted = Some((DeletionAnswer::Accepted, day(3)));
         let refused = Some((DeletionAnswer::Unsupported, day(3)));
         let destroys = cannot(Destroys { since: day(1) }, KnownFrom::Removals(day(1)));
@@ -225,7 +225,7 @@ mod tests {
             (
                 "survives, whatever the product",
                 &plain,
-                Known { product: product(UntagEffect::DeletesManifest), ..untags(ManifestSurvives) },
+                Known { product: Some(product(UntagEffect::DeletesManifest)), ..untags(ManifestSurvives) },
                 able(KnownFrom::Removals(day(2))),
             ),
             ("refused", &plain, untags(Unsupported), cannot(NoUntag, KnownFrom::Answer(day(2)))),
@@ -241,7 +241,7 @@ mod tests {
                 "accepts, and its product deletes",
                 &plain,
                 Known { by_tag: accepted, ..of_product(UntagEffect::DeletesManifest) },
-                cannot(RemovalObstacle::Product(product(UntagEffect::DeletesManifest).unwrap()), KnownFrom::Product),
+                cannot(RemovalObstacle::Product(product(UntagEffect::DeletesManifest)), KnownFrom::Product),
             ),
             ("some product", &plain, of_product(UntagEffect::Unknown), (RemovalAbility::Unknown, KnownFrom::Nowhere)),
             ("accepts", &plain, Known { by_tag: accepted, ..Known::default() }, able(KnownFrom::Answer(day(3)))),

@@ -131,8 +131,8 @@ mod tests {
         (0..count).map(|n| format!("r{n:03}")).collect()
     }
 
-    fn known(count: usize) -> Option<KnownCatalogue> {
-        Some(KnownCatalogue { names: names(count), believed_at: None, doubt: None })
+    fn known(count: usize) -> KnownCatalogue {
+        KnownCatalogue { names: names(count), believed_at: None, doubt: None }
     }
 
     fn at(hours: i64) -> Timestamp {
@@ -153,10 +153,10 @@ mod tests {
             (100, 0, true),
             (100, 300, false),
         ] {
-            assert_eq!(judge(known(before), names(now), at(0)).doubt.is_some(), doubted, "{before} -> {now}");
+            assert_eq!(judge(Some(known(before)), names(now), at(0)).doubt.is_some(), doubted, "{before} -> {now}");
         }
         let others = (0..100).map(|n| format!("x{n}")).collect();
-        assert!(judge(known(100), others, at(0)).doubt.is_some(), "as many, and all of them others");
+        assert!(judge(Some(known(100)), others, at(0)).doubt.is_some(), "as many, and all of them others");
         assert!(judge(None, Names::new(), at(0)).doubt.is_none(), "nothing was known");
     }
 
@@ -177,7 +177,7 @@ mod tests {
             &[(0, 0, 100), (24, 0, 100), (168, 0, 0), (169, 7, 7)],
         ];
         for looks in cases {
-            let mut state = known(100);
+            let mut state = Some(known(100));
             for &(hour, listed, believed) in looks {
                 let next = judge(state, names(listed), at(hour));
                 assert_eq!(next.names.len(), believed, "{looks:?} at {hour}");
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_put_back_begins_anew() {
-        let mut state = known(10);
+        let mut state = Some(known(10));
         for hour in [1000, 1, 2] {
             state = Some(judge(state, names(1), at(hour)));
         }

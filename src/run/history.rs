@@ -1,6 +1,7 @@
 //! What became of a tag over the years, by the state alone but for one look at the registry.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -31,8 +32,8 @@ impl House {
         let journal = self.store.journal_of_tag(registry, repository, tag).await?;
         let mut runs: BTreeMap<Uuid, OfRun> = BTreeMap::new();
         for entry in &journal {
-            if !runs.contains_key(&entry.run) {
-                runs.insert(entry.run, self.of_run(entry.run).await?);
+            if let Entry::Vacant(unread) = runs.entry(entry.run) {
+                unread.insert(self.of_run(entry.run).await?);
             }
         }
         let there = match self.readers.get(registry) {

@@ -141,7 +141,8 @@ impl Source for Docker {
                 continue;
             }
             let holder = Arc::new(holder(&place, name));
-            let mut found = Found { answer: &mut answer, name, holder };
+            let first = answer.claims.len();
+            let mut found = Found { answer: &mut answer, first, name, holder };
             if let Err(what) = found.references(container, images.get(hex(&container.image_id)).copied()) {
                 problems.push(format!("container {name}: {what}"));
             }
@@ -174,6 +175,8 @@ fn hex(id: &str) -> &str {
 /// An answer to which the claims of one container are added.
 struct Found<'a> {
     answer: &'a mut Answer,
+    /// The position of the container's first claim.
+    first: usize,
     name: &'a str,
     holder: Arc<Holder>,
 }
@@ -189,16 +192,16 @@ impl Found<'_> {
     /// When the id is not a digest.
     fn references(&mut self, container: &WireContainer, image: Option<&WireImage>) -> Result<(), String> {
         let id = hex(&container.image_id);
-        let mut names = BTreeSet::new();
+        // What a container was made from is mostly one of the names that the host knows the image by.
+        let mut texts = BTreeSet::new();
         // People may have named the image by its id, or by the beginning of it.
         if !container.image.is_empty() && (id.is_empty() || !id.starts_with(hex(&container.image))) {
-            names.extend(self.text(&container.image));
+            texts.insert(container.image.as_str());
         }
         let tags = image.iter().flat_map(|image| image.repo_tags.iter().flatten());
         let digests = image.iter().flat_map(|image| image.repo_digests.iter().flatten());
-        for text in tags.chain(digests).filter(|text| !text.starts_with("<none>")) {
-            names.extend(self.text(text));
-        }
+        texts.extend(tags.chain(digests).map(String::as_str).filter(|text| !text.starts_with("<none>")));
+        let names: BTreeSet<ImageReference> = texts.into_iter().filter_map(|text| self.text(text)).collect();
         let names: Arc<[ImageReference]> = names.into_iter().collect();
         let manifest = container.image_manifest_descriptor.as_ref().map(|descriptor| hex(&descriptor.digest));
         for text in manifest.into_iter().chain(Some(id)).filter(|text| !text.is_empty()) {
@@ -232,7 +235,11 @@ impl Found<'_> {
                 return None;
             }
         };
-        self.answer.claims.push(Claim { naming, ..Claim::new(image.clone(), holder()) });
+        let claim = Claim { naming, ..Claim::new(image.clone(), holder()) };
+        // Two spellings of one reference claim the same.
+        if !self.answer.claims[self.first..].contains(&claim) {
+            self.answer.claims.push(claim);
+        }
         image.repository.is_some().then_some(ImageReference { tag: None, digest: None, ..image })
     }
 }

@@ -64,7 +64,7 @@ impl KnownHosts {
     }
 
     /// The rest of a text from the first of the names in it that has a slash behind it.
-    pub(super) fn from_name<'t>(&self, text: &'t str) -> Option<&'t str> {
+    pub(super) fn rest_from_name<'t>(&self, text: &'t str) -> Option<&'t str> {
         self.pattern.as_ref()?.find(text).map(|found| &text[found.start()..])
     }
 

@@ -49,7 +49,7 @@ impl Store {
         if known {
             return Ok(());
         }
-        let list = serde_json::to_string(policies).expect("lists of texts are JSON");
+        let list = serde_json::to_string(policies).map_err(|error| self.error(StoreErrorKind::Corrupt, error))?;
         let mut write = self.write_durably().await?;
         sqlx::query("INSERT INTO policy_sets (revision, policies) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
             .bind(revision)

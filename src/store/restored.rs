@@ -82,7 +82,7 @@ impl Store {
         .await
         .map_err(|error| self.fault(doing, &error))?;
         let records: BTreeMap<TagName, Record> =
-            rows.into_iter().map(|row| self.restored_record(row)).collect::<Result<_, StoreError>>()?;
+            rows.into_iter().map(|row| self.restored_record(&row)).collect::<Result<_, StoreError>>()?;
         for (tag, record) in records {
             let facts = repository.tags.iter().find(|facts| facts.name == tag);
             let seen = facts.map(|facts| (facts.digest.as_ref(), facts.pushed_at.map(Moment::timestamp)));
@@ -133,7 +133,7 @@ impl Store {
         write.commit(doing).await
     }
 
-    fn restored_record(&self, row: Row) -> Result<(TagName, Record), StoreError> {
+    fn restored_record(&self, row: &Row) -> Result<(TagName, Record), StoreError> {
         let original = match (&row.dated_at, row.dated_by.as_deref().and_then(DateOrigin::of_label)) {
             (Some(at), Some(origin)) => Original::At(self.read::<Timestamp>(at)?.into(), origin),
             _ => Original::Unknown,
@@ -236,7 +236,6 @@ fn look(record: &Record, seen: Option<(Option<&Digest>, Option<Timestamp>)>, com
                 (Some(left), Some(pushed)) if same && pushed == left => Found::AsLeft,
                 // An earlier time is that of a stale answer.
                 (Some(left), Some(pushed)) if pushed < left => Found::Unclear,
-                (Some(_), Some(_)) => over,
                 (None, Some(pushed)) if same && record.settled => Found::LeftAt(pushed),
                 (_, None) | (None, Some(_)) if same => Found::AsLeft,
                 _ => over,

@@ -44,8 +44,8 @@ fn after() -> impl Strategy<Value = After> {
     let many = prop::collection::vec(drawn(), 1..16);
     let others = prop::collection::vec((any::<bool>(), any::<bool>(), 0..IMAGES), 0..3);
     let graces = prop::collection::vec(prop::option::weighted(0.9, 168..500i64), 3);
-    let keep_tags = prop::collection::vec(prop::bool::weighted(0.15), 14);
-    let bare = (prop::bool::weighted(0.9), prop::bool::weighted(0.5), prop::bool::weighted(0.9));
+    let keep_tags = prop::collection::vec(prop::bool::weighted(0.1), 14);
+    let bare = (prop::bool::weighted(0.9), prop::bool::weighted(0.7), prop::bool::weighted(0.9));
     (world(), many, others, graces, keep_tags, bare).prop_map(|(mut world, many, others, graces, tags, bare)| {
         for (policy, hours) in world.rules.policies.iter_mut().zip(graces) {
             let span =
@@ -54,6 +54,7 @@ fn after() -> impl Strategy<Value = After> {
         }
         if bare.1 {
             world.claims.sources.clear();
+            world.claims.holds.clear();
         }
         for registry in &mut world.inventory.registries {
             registry.lists_untagged = bare.0;
@@ -157,12 +158,13 @@ fn plain(children: Vec<Digest>, subject: Option<Digest>) -> Manifest {
     }
 }
 
-/// The properties below say nothing unless some of these worlds have something to delete, and something that goes along.
+/// The properties below say nothing unless some of these worlds, of which each looks at as many, have something to
+/// delete, and something that goes along.
 #[test]
 fn something_goes_in_these_worlds() {
     let mut runner = TestRunner::deterministic();
     let (mut going, mut along, mut staying) = (0, 0, 0);
-    for _ in 0..400 {
+    for _ in 0..512 {
         let found = after().new_tree(&mut runner).unwrap().current().decide();
         going += found.going().count();
         along += found.going().map(|deletion| deletion.along.len()).sum::<usize>();

@@ -95,8 +95,8 @@ impl<'a> Evidence<'a> {
         let digest = |claim: &'a Claim| claim.image.digest.as_ref();
         let unresolved = self.unresolved.iter().find(|one| one.may_mean(self.registry.names(), &repository.name));
         Loose {
-            ids: self.ids.iter().copied().find(|claim| here(&claim)).and_then(digest),
-            unplaced: self.unplaced.iter().copied().filter(|claim| here(&claim)).filter_map(digest).collect(),
+            ids: self.ids.iter().copied().find(here).and_then(digest),
+            unplaced: self.unplaced.iter().copied().filter(here).filter_map(digest).collect(),
             unresolved: unresolved.map(|one| format!("{} may mean any image of its repository", one.text)),
         }
     }

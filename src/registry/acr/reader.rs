@@ -424,9 +424,8 @@ impl Timed for Tag {
 }
 
 fn listed_tag(entry: serde_json::Value) -> Result<Tag, Odd> {
-    let name = |entry: &serde_json::Value| entry["name"].as_str().map_or_else(|| entry.to_string(), str::to_owned);
-    let wire: WireTag =
-        serde_json::from_value(entry.clone()).map_err(|error| Odd { name: name(&entry), why: error.to_string() })?;
+    let name = entry["name"].as_str().map_or_else(|| entry.to_string(), str::to_owned);
+    let wire: WireTag = serde_json::from_value(entry).map_err(|error| Odd { name, why: error.to_string() })?;
     let pushed_at = wire.pushed_at().map(Moment::from);
     let (lock, digest) = (wire.lock(), wire.digest.as_deref().and_then(|text| text.parse().ok()));
     match wire.name.parse() {

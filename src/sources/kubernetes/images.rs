@@ -79,7 +79,7 @@ fn understood(found: Read, text: &str, hosts: &KnownHosts) -> Seen {
             Seen::Unresolved(host, path, told)
         }
         // One of our names behind another one's, as caches write it.
-        Read::Unresolved(_, _, told) | Read::Invalid(told) => match hosts.from_name(text) {
+        Read::Unresolved(_, _, told) | Read::Invalid(told) => match hosts.rest_from_name(text) {
             Some(inner) => match read(inner) {
                 Read::Unresolved(host, path, _) => Seen::Unresolved(host, path, told),
                 _ => Seen::Foreign(told),

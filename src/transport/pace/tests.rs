@@ -230,8 +230,8 @@ async fn those_who_came_first_go_first_and_those_who_leave_are_not_missed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_was_reserved_is_not_waited_for_again() {
-    let pace = Pace::new(Rates { delete: Some(60), ..Rates::default() });
-    let lane = pace.of(Operation::Delete);
+    let limits = Pace::new(Rates { delete: Some(60), ..Rates::default() });
+    let lane = limits.of(Operation::Delete);
     lane.enter().await.answered(None);
     let began = Instant::now();
     let place = lane.reserve().await;
@@ -245,8 +245,8 @@ async fn a_place_that_was_reserved_is_not_waited_for_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reserved_place_fills_the_window_until_it_is_given_back() {
-    let pace = Pace::new(Rates::default());
-    let lane = pace.of(Operation::Delete);
+    let limits = Pace::new(Rates::default());
+    let lane = limits.of(Operation::Delete);
     let place = lane.reserve().await;
     assert!(tokio::time::timeout(MINUTE, lane.reserve()).await.is_err(), "the first deletion goes alone");
     drop(place);
@@ -259,8 +259,8 @@ async fn a_reserved_place_fills_the_window_until_it_is_given_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_takes_back_the_places_that_were_reserved_before() {
-    let pace = Pace::new(Rates::default());
-    let lane = pace.of(Operation::Delete);
+    let limits = Pace::new(Rates::default());
+    let lane = limits.of(Operation::Delete);
     lane.enter().await.answered(None);
     let (one, other) = (lane.reserve().await, lane.reserve().await);
     let began = Instant::now();

@@ -20,8 +20,10 @@ async fn a_plan_that_was_applied_is_not_applied_again() {
     assert_eq!(again.code, 3, "{}", again.text);
     assert!(again.text.contains("was applied already, by run") && again.text.contains(&first.run()), "{}", again.text);
     assert_eq!(walk.left(), GOING, "what was put back stays");
-    // A new plan is a new approval.
+    // A new plan is a new approval, and nothing goes by it as long as the restore holds it.
     walk.pass(1);
+    assert!(walk.plan().await.removals.is_empty(), "what was put back is held");
+    walk.pass(7 * 24);
     let new = walk.plan().await;
     assert_eq!(walk.apply(&new).await.code, 0);
     assert!(walk.left().is_empty());

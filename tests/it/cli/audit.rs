@@ -85,7 +85,7 @@ async fn a_tag_has_a_history() {
         "untag: done",
         "(run) by anna@",
         "policy:   candidates, all.yaml at sha256:",
-        "commit 11111111111111",
+        "commit 111111111111…",
         "because:  policy candidates lets it go: 5th newest",
         "restore: done",
         "(restore) by anna@",

@@ -1,7 +1,7 @@
 //! Where output cannot be written, and what of others stands in it.
 
 use std::fs::OpenOptions;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
@@ -30,6 +30,11 @@ fn full() -> Stdio {
     OpenOptions::new().write(true).open("/dev/full").unwrap().into()
 }
 
+/// How a command ends whose standard output is full. `Command::output` of tokio would put a pipe in its place.
+async fn into_full(desk: &Desk, words: &str) -> Output {
+    desk.command(words).stdout(full()).spawn().unwrap().wait_with_output().await.unwrap()
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn what_cannot_be_printed_is_a_failure() {
@@ -46,13 +51,13 @@ async fn what_cannot_be_printed_is_a_failure() {
         "--help",
         "--version",
     ] {
-        let output = desk.command(words).stdout(full()).output().await.unwrap();
+        let output = into_full(&desk, words).await;
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{words}: {said}");
         assert!(said.contains("cannot write to standard output"), "{words}: {said}");
     }
     // What is wrong with the arguments comes before.
-    let output = desk.command("plan --nonsense").stdout(full()).output().await.unwrap();
+    let output = into_full(&desk, "plan --nonsense").await;
     assert_eq!(output.status.code(), Some(2));
 }
 

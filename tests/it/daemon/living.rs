@@ -165,9 +165,12 @@ impl Alive {
         self.ticks.send(()).await.unwrap();
     }
 
-    /// Settings and policies are to be read again, and nobody waits for that.
+    /// Settings and policies are to be read again, and nobody waits for the end of that.
     pub(super) async fn begin_reload(&self) {
         self.reload.send(()).await.unwrap();
+        while self.reload.capacity() == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     pub(super) async fn until(&self, what: impl Fn(&Status) -> bool) -> Status {

@@ -216,6 +216,7 @@ fn the_schedule_is_told_in_words_and_as_data() {
 async fn a_freeze_holds_by_hand_and_gives_way_to_a_reason() {
     let freeze = "freeze = [{ from = 2020-01-01, to = 9000-01-01, reason = \"a long one\" }]";
     let world = World::new(freeze).await;
+    world.registry.set_clock(clock());
     let commit = "12".repeat(20);
     fs::create_dir(world.path(".git")).unwrap();
     fs::write(world.path(".git/HEAD"), &commit).unwrap();

@@ -4,7 +4,7 @@ use jiff::ToSpan as _;
 use tagwarden::http::{Doing, PolicyProblem};
 use tagwarden::store::{RunEnd, RunKind};
 
-use super::world::{HOSTILE, World, begun, hold, noon, plan, record, run_id};
+use super::world::{HOSTILE, World, begun, ended, hold, noon, plan, record, run_id, summary_of};
 
 async fn world() -> World {
     let world = World::new().await;
@@ -166,14 +166,42 @@ async fn links_lead_somewhere() {
 async fn the_first_page_says_how_things_stand() {
     let world = world().await;
     let page = world.get("/").await.body;
-    for words in
-        ["is under way", "2026-11-24 03:00 UTC", "(in 15 hours)", "aks-prod", "failed", "13.0 MiB", "<svg", "1 gap<"]
-    {
+    for words in [
+        "is under way",
+        "2026-11-24 03:00 UTC",
+        "(in 15 hours)",
+        "aks-prod",
+        "13.0 MiB",
+        "<svg",
+        "<li>apply 01930000-0000-7000-8000-000000000005 failed: ",
+        "<li>source releases failed: ",
+        "<li>registry contoso could be read only in part: shop/torn: ",
+        "<li>refused: contoso/shop/part-000: 60 of 100 tags would go",
+    ] {
         assert!(page.contains(words), "no {words} in\n{page}");
     }
     let empty = World::new().await.get("/").await.body;
     well_formed(&empty).unwrap();
     assert!(empty.contains("No run has looked at everything yet"), "{empty}");
+}
+
+/// Such a record has the refusals and the number of gaps, and no list of what needs attention.
+#[tokio::test]
+async fn the_first_page_knows_records_of_an_older_version() {
+    let world = World::new().await;
+    let store = &world.site.store;
+    let run = begun(1, RunKind::Run, noon());
+    store.begin_run(&run).await.unwrap();
+    let mut summary: serde_json::Value = serde_json::from_str(&summary_of(&ended(1, plan(10)))).unwrap();
+    assert!(summary.as_object_mut().unwrap().remove("attention").is_some());
+    let end =
+        RunEnd { ended_at: noon(), outcome: "done".into(), exit_code: 0, summary: summary.to_string(), error: None };
+    store.finish_run(run.id, &end).await.unwrap();
+    let page = world.get("/").await.body;
+    for words in ["<li>registries could be read only in part: 1 gap<", "<li>refused: contoso/shop/part-000: 60 of 100"]
+    {
+        assert!(page.contains(words), "no {words} in\n{page}");
+    }
 }
 
 #[tokio::test]
@@ -233,6 +261,7 @@ async fn holds_are_shown_until_they_are_over() {
     world.site.store.hold(&hold("incident 42")).await.unwrap();
     let home = world.get("/").await.body;
     assert!(home.contains("candidate-41") && home.contains("incident 42") && home.contains("ada@here"), "{home}");
+    assert!(!home.contains("/registries/contoso/shop/api"), "no run has made that page: {home}");
     let json = world.get("/api/v1/holds").await.json();
     assert_eq!((json["holds"][0]["tag"].as_str(), json["holds"][0]["digest"].is_null()), (Some("candidate-41"), true));
     let over = tagwarden::domain::Hold { until: noon(), ..hold("over") };

@@ -356,6 +356,7 @@ pub(super) fn ended(number: u128, document: PlanDocument) -> Ended {
 pub(super) fn summary_of(ended: &Ended) -> String {
     serde_json::json!({
         "plan": ended.document.summary,
+        "attention": ended.document.attention,
         "hypothetical": ended.document.hypothetical,
         "by_registry": ended.by_registry,
         "sources": ended.document.sources,

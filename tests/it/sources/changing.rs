@@ -87,14 +87,18 @@ async fn a_file_that_never_comes_to_rest_fails_the_source() {
     let folder = folder(&[("log.txt", "contoso.azurecr.io/shop/api:v1\n")]);
     let path = folder.path().join("log.txt");
     let source = references(folder.path(), &["log.txt"]);
+    let begun = written(&path);
     let writing = async {
-        loop {
+        for half_seconds in 1_u64.. {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"line\n").unwrap();
+            let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(b"line\n").unwrap();
+            // The time of the test, not that of the machine.
+            file.set_modified((begun + Duration::from_millis(500 * half_seconds)).into()).unwrap();
         }
     };
     let error = tokio::select! {
-        answer = source.ask(written(&path)) => answer.unwrap_err(),
+        answer = source.ask(begun) => answer.unwrap_err(),
         () = writing => unreachable!(),
     };
     assert_eq!(error.kind, "changing");

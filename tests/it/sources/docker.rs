@@ -145,7 +145,8 @@ async fn an_invalid_name_is_told_and_fails_nothing() {
         { "Id": "c2", "Names": ["/odd"], "Image": "A/B c", "ImageID": E },
         { "Id": "c3", "Names": ["/open"], "Image": "contoso.azurecr.io/shop/api:${TAG}", "ImageID": F },
     ]);
-    let images = json!([{ "Id": E, "RepoTags": ["/:"] }]);
+    // Said once, although container and image have that name.
+    let images = json!([{ "Id": E, "RepoTags": ["/:"] }, { "Id": D, "RepoTags": ["MyApp:latest"] }]);
     assert_eq!(
         claims(containers.clone(), images.clone()).await,
         ["odd E", "open F", "upper D as myapp", "upper myapp:latest"]

@@ -4,6 +4,7 @@ mod meanwhile;
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Method;
 use jiff::SignedDuration;
@@ -250,6 +251,10 @@ async fn sql(walk: &Walk, statement: &'static str) {
 async fn a_hold_covers_the_tag_and_its_digest_and_drift_is_reported() {
     for on in BOTH {
         for lines in ["", "removal = \"manifest\""] {
+            if on == On::Acr && !lines.is_empty() {
+                // Azure can untag, so the settings are invalid.
+                continue;
+            }
             let walk = ten_with(on, NEWEST, lines).await;
             let set = walk.hold("main/shop/api:b-0", 14 * 24).await.unwrap();
             assert_eq!((set.earlier, &set.stopped), (false, &Stopped::None));
@@ -325,12 +330,15 @@ async fn killed_between_the_state_and_the_put_nothing_is_lost() {
         let walk = ten(on, NEWEST).await;
         walk.real_time();
         let run = walk.run_enforcing().await.run();
-        walk.registry.clear_requests();
         // The first put never comes to its end.
+        let put = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&put);
+        let noted = FaultKind::before_request(move |_| seen.store(true, Ordering::SeqCst));
+        walk.registry.inject(Fault::on("/manifests/b-", noted).method(Method::PUT).times(1));
         let slow = FaultKind::Delay(Duration::from_secs(600));
         walk.registry.inject(Fault::on("/manifests/b-", slow).method(Method::PUT).times(1));
         let mut child = command(&walk, &["restore", "--run", &run]).stdout(Stdio::null()).spawn().unwrap();
-        while !walk.registry.requests().iter().any(|one| one.method == Method::PUT) {
+        while !put.load(Ordering::SeqCst) {
             assert!(child.try_wait().unwrap().is_none());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -91,7 +91,7 @@ async fn exact_bytes_tell_whose_image_a_bare_digest_is() {
     assert!(done.out.contains("3 undecided"), "{}", done.out);
     assert!(done.out.contains("(`bytes = \"exact\"` for the registry reads it)"), "{}", done.out);
     let done = azure.run("explain contoso/shop/api:c-1").await.exits(0);
-    assert!(done.out.contains("or the registry's settings say `bytes = \"exact\"`"), "{}", done.out);
+    assert!(done.out.contains("the registry's setting `bytes = \"exact\"` reads every configuration"), "{}", done.out);
     azure.settings("approved", &format!("{BASIC}\nbytes = \"exact\""), source);
     let plan = azure.run("plan --format json").await.exits(0).json();
     assert_eq!(plan["summary"]["bytes"], "exact");

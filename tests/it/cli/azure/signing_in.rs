@@ -186,9 +186,16 @@ async fn by_a_token_with_a_scope_map() {
 async fn as_nobody_where_everyone_may_pull_nothing_can_be_removed() {
     let lines = "repositories = [\"shop/api\"]";
     let azure = Azure::with(AcrOptions { anonymous_pull: true, ..options() }, lines).await;
-    let done = azure.run("plan").await.exits(3);
-    assert!(done.out.contains("read as anonymous") && done.out.contains("may not `delete`"), "{}", done.out);
-    assert_eq!(azure.deletions(), 0);
+    // Whoever approves the plan may have the rights of another identity.
+    let done = azure.run("plan --out plan.json").await.exits(0);
+    let words = ["read as anonymous", "missing rights: anonymous may not `delete`"];
+    assert!(words.iter().all(|words| done.out.contains(words)), "{}", done.out);
+    let done = azure.run("apply plan.json").await.exits(3);
+    assert!(done.out.contains("anonymous may not `delete`"), "{}", done.out);
+    azure.settings("enforce", lines, "");
+    let done = azure.run("run").await.exits(3);
+    assert!(done.out.contains("NOTHING CAN BE REMOVED: anonymous may not `delete`"), "{}", done.out);
+    assert_eq!((azure.deletions(), azure.registry.tags("shop/api").len()), (0, 5));
 }
 
 #[tokio::test]

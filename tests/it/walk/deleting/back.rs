@@ -56,13 +56,11 @@ async fn what_was_deleted_comes_back_with_all_that_went_along() {
     let again = walk.restore(&run).await.unwrap();
     assert!(again.restored.iter().all(|one| one.already_there), "{:?}", again.restored);
 
-    // Let go once more, it goes once more.
+    // Let go once more, it goes once more: the hold of the restore is over.
     walk.policies(&THEN.replace("keep: [{ newest: 2 }]", "keep: none"));
-    let house = walk.open().await.unwrap();
-    house.run(&()).await.unwrap();
+    walk.enforce().await;
     walk.pass(9 * 24);
-    let came = Came::of(house.run(&()).await);
-    house.close().await;
+    let came = walk.enforce().await;
     let mut all = outcomes(Some(&family), &[]);
     all.extend(["candidate-5 done".to_owned(), "candidate-6 done".to_owned()]);
     all.sort();

@@ -2,7 +2,7 @@
 
 use http::Method;
 use tagwarden::domain::Skip;
-use tagwarden::run::{Due, Turn};
+use tagwarden::run::{Due, ToRestore, Turn};
 
 use super::*;
 
@@ -31,6 +31,14 @@ fn image_with_subject(subject: &Digest, name: &str) -> Image {
 }
 
 impl Walk {
+    /// One run, where others removed tags that no journal accounts for.
+    async fn enforce_unaudited(&self) -> Came {
+        let house = self.open().await.unwrap();
+        let ended = house.run(&()).await;
+        house.close().await;
+        Came::of(ended)
+    }
+
     /// How many requests with that in their path a decision makes.
     async fn asked_by_a_plan(&self, path: &str) -> usize {
         self.registry.clear_requests();
@@ -327,20 +335,23 @@ async fn told_to_stop_it_leaves_the_rest_for_the_next_run() {
 
 #[tokio::test]
 async fn the_end_of_a_window_holds_the_rest_back() {
-    let walk = Walk::untagged().await;
-    // Now it is noon of a Sunday.
-    walk.settings("enforce", "", "[schedule]\nwindow = { hours = \"11:00-12:30\" }");
-    let now = Arc::clone(&walk.now);
-    let late = FaultKind::before_request(move |_| *now.lock().unwrap() += SignedDuration::from_hours(1));
-    walk.registry.inject(Fault::on("/manifests/", late).method(Method::DELETE).after(1).times(1));
-    let came = walk.enforce().await;
-    let deleted = walk.deleted(&came, &[]).await;
-    let count = |label: &str| deleted.iter().filter(|one| one.ends_with(label)).count();
-    assert_eq!((count(" done"), count(" held-back")), (2, 2), "{deleted:?}");
-    walk.pass(23);
-    let came = walk.enforce().await;
-    let deleted = walk.deleted(&came, &[]).await;
-    assert_eq!((deleted.len(), deleted.iter().filter(|one| one.ends_with(" done")).count()), (2, 2), "{deleted:?}");
+    // The window ends during the second deletion. After an hour its token is over, too: then it is not sent again.
+    for (minutes, done) in [(45, 2), (60, 1)] {
+        let walk = Walk::untagged().await;
+        // Now it is noon of a Sunday.
+        walk.settings("enforce", "", "[schedule]\nwindow = { hours = \"11:00-12:30\" }");
+        let now = Arc::clone(&walk.now);
+        let late = FaultKind::before_request(move |_| *now.lock().unwrap() += SignedDuration::from_mins(minutes));
+        walk.registry.inject(Fault::on("/manifests/", late).method(Method::DELETE).after(1).times(1));
+        let came = walk.enforce().await;
+        let deleted = walk.deleted(&came, &[]).await;
+        let count = |deleted: &[String], label: &str| deleted.iter().filter(|one| one.ends_with(label)).count();
+        assert_eq!((count(&deleted, " done"), count(&deleted, " held-back")), (done, 4 - done), "{deleted:?}");
+        walk.pass(23);
+        let came = walk.enforce().await;
+        let deleted = walk.deleted(&came, &[]).await;
+        assert_eq!((deleted.len(), count(&deleted, " done")), (4 - done, 4 - done), "{deleted:?}");
+    }
 }
 
 /// Nothing is deleted outside a window, in a freeze, in another mode, or before the turn of its policy.
@@ -381,27 +392,24 @@ async fn what_others_touched_is_theirs_or_waits_anew() {
     let walk = Walk::untagged().await;
     let (put_back, pushed) = (walk.digest(REPOSITORY, "candidate-2"), walk.digest(REPOSITORY, "candidate-3"));
     let house = walk.open().await.unwrap();
-    house.restore_image("main/shop/api:candidate-2").await.unwrap();
+    // A hold would keep it anyway.
+    house.restore_for(&ToRestore::Image("main/shop/api:candidate-2".into()), None).await.unwrap();
     house.close().await;
     walk.registry.content(|content| {
         assert!(content.delete_tag(REPOSITORY, "candidate-2"));
         content.put_image(REPOSITORY, Some("mine"), &image("candidate-3", 97));
         assert!(content.delete_tag(REPOSITORY, "mine"));
     });
-    let house = walk.open().await.unwrap();
-    let came = Came::of(house.run(&()).await);
-    house.close().await;
+    let came = walk.enforce_unaudited().await;
     let waiting = Walk::second_step(&came).waiting;
     assert_eq!(
         (waiting, walk.deleted(&came, &[]).await),
         (1, vec!["candidate-1 done".to_owned(), "candidate-4 done".to_owned()])
     );
     walk.pass(7 * 24);
-    let house = walk.open().await.unwrap();
-    let early = Came::of(house.run(&()).await);
+    let early = walk.enforce_unaudited().await;
     walk.pass(25);
-    let late = Came::of(house.run(&()).await);
-    house.close().await;
+    let late = walk.enforce_unaudited().await;
     assert!(walk.deleted(&early, &[]).await.is_empty());
     assert_eq!(walk.deleted(&late, &[]).await, ["candidate-3 done"]);
     assert!(walk.manifests().contains(&put_back) && !walk.manifests().contains(&pushed));
@@ -421,22 +429,44 @@ async fn what_somebody_else_deleted_is_noted_once() {
     };
     for (what, deleted) in [("one by one", &by_digest as &dyn Fn(&Walk)), ("all", &with_the_repository)] {
         let walk = Walk::untagged().await;
+        // With one of three repositories gone the list is believed.
+        for repository in ["shop/jobs", "shop/web"] {
+            let release = image(repository, 50);
+            walk.registry.content(|content| content.put_image(repository, Some("release-1"), &release));
+        }
+        walk.plan().await;
         deleted(&walk);
         noted_once(&walk, what).await;
     }
 }
 
+/// A list of repositories that is not believed calls nothing gone until a person says that it is right.
+#[tokio::test]
+async fn what_a_doubted_list_leaves_out_is_not_noted_as_gone() {
+    let walk = Walk::untagged().await;
+    walk.registry.content(|content| content.delete_repository(REPOSITORY));
+    let came = walk.enforce_unaudited().await;
+    assert_eq!((came.code, noted(&walk, &came).await), (5, 0), "{}", came.text);
+    let house = walk.open().await.unwrap();
+    house.accept_catalogue("main").await.unwrap();
+    house.close().await;
+    noted_once(&walk, "accepted").await;
+}
+
 async fn noted_once(walk: &Walk, what: &str) {
     for notes in [4, 0] {
-        let house = walk.open().await.unwrap();
-        let came = Came::of(house.run(&()).await);
-        house.close().await;
+        let came = walk.enforce_unaudited().await;
         assert_eq!((came.code, Walk::second_step(&came)), (0, DeletionsView::default()), "{what}: {}", came.text);
-        let journal = walk.journal().await;
-        let run = came.ended.as_ref().unwrap().run;
-        let gone = journal.iter().filter(|entry| entry.run == run);
-        assert_eq!(gone.filter(|entry| entry.intent.action == Action::DeleteUntagged).count(), notes);
+        assert_eq!(noted(walk, &came).await, notes, "{what}");
     }
+}
+
+/// How many manifests a run journaled as gone, or deleted.
+async fn noted(walk: &Walk, came: &Came) -> usize {
+    let run = came.ended.as_ref().unwrap().run;
+    let journal = walk.journal().await;
+    let here = journal.iter().filter(|entry| entry.run == run);
+    here.filter(|entry| entry.intent.action == Action::DeleteUntagged).count()
 }
 
 /// What was untagged at another address under the same name was another registry's.

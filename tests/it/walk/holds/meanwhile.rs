@@ -88,17 +88,17 @@ async fn restore_and_hold_stop_a_run_before_its_next_removal() {
     for on in BOTH {
         for restores in [true, false] {
             let walk = ten(on, NEWEST).await;
+            let before = walk.before.lock().unwrap().clone();
             let earlier = walk.run_enforcing().await.run();
-            let walk = {
-                for number in 10..40 {
-                    let tag = format!("b-{number}");
-                    match on {
-                        On::Acr => walk.push(&tag, 100 + number),
-                        On::Plain => walk.put("shop/api", &tag, &image(&tag, 100 + number)),
-                    }
+            for number in 10..40 {
+                let tag = format!("b-{number}");
+                match on {
+                    On::Acr => walk.push(&tag, 100 + number),
+                    On::Plain => walk.put("shop/api", &tag, &image(&tag, 100 + number)),
                 }
-                walk
-            };
+            }
+            // A push has the walk forget what is gone already.
+            walk.before.lock().unwrap().extend(before);
             let delay = FaultKind::Delay(Duration::from_millis(20));
             walk.registry.inject(Fault::on("b-", delay).method(Method::DELETE));
             if on == On::Plain {

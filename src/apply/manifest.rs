@@ -82,7 +82,7 @@ impl Holders {
 /// One manifest with all its tags.
 async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec<Applied>, StoreError> {
     let _turn = site.turn().await;
-    let Ready { manifest, mut tags } = match ready(site, digest, &orders).await {
+    let Ready { manifest, mut tags } = match ready(site, digest, &orders, &[]).await {
         Ok(ready) => ready,
         Err(outcome) => {
             let mut applied = Vec::new();
@@ -96,6 +96,7 @@ async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec
     let (orders, gone): (Vec<Order>, Vec<Order>) =
         orders.into_iter().partition(|order| tags.contains(&order.removal.tag));
     let mut noted = Vec::new();
+    let absent: Vec<TagName> = gone.iter().map(|order| order.removal.tag.clone()).collect();
     for order in gone {
         noted.push(site.note(order, Outcome::Skipped(Skip::Gone)).await?);
     }
@@ -110,12 +111,12 @@ async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec
             }
         }
     }
-    let mut outcome = delete(site, digest, &orders, &mut tags).await;
+    let mut outcome = delete(site, digest, &orders, &absent, &mut tags).await;
     for _ in 1..MOST_TRIES {
         if !matches!(&outcome, Err(error) if error.wants_another_look()) {
             break;
         }
-        outcome = delete(site, digest, &orders, &mut tags).await;
+        outcome = delete(site, digest, &orders, &absent, &mut tags).await;
     }
     let mut applied = noted;
     for (id, order) in intents {
@@ -217,8 +218,9 @@ struct Ready {
     tags: Vec<TagName>,
 }
 
-/// Makes sure that everything about a manifest still is as it was decided on.
-async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order]) -> Result<Ready, Outcome> {
+/// Makes sure that everything about a manifest still is as it was decided on. Tags that were to go and are `absent` by now
+/// do not hold it, unless one of them is there again.
+async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order], absent: &[TagName]) -> Result<Ready, Outcome> {
     if let Some(skip) = site.stopped() {
         return Err(Outcome::Skipped(skip));
     }
@@ -228,9 +230,8 @@ async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order]) -> Result<Rea
     }
     let ordered: BTreeSet<&TagName> = orders.iter().map(|order| &order.removal.tag).collect();
     let kept = |why: String| Outcome::Skipped(Skip::Kept(why));
-    if let Some(tag) =
-        site.repository.tags.iter().find(|tag| tag.digest.as_ref() == Some(digest) && !ordered.contains(&tag.name))
-    {
+    let stays = |tag: &TagName| !ordered.contains(tag) && !absent.contains(tag);
+    if let Some(tag) = site.repository.tags.iter().find(|tag| tag.digest.as_ref() == Some(digest) && stays(&tag.name)) {
         return Err(kept(format!("tag {} has the same manifest and is not to be removed", tag.name)));
     }
     let unread = |error: RegistryError| {
@@ -275,6 +276,7 @@ async fn delete(
     site: &Site<'_>,
     digest: &Digest,
     orders: &[Order],
+    absent: &[TagName],
     tags: &mut Vec<TagName>,
 ) -> Result<Outcome, RegistryError> {
     let clearance = match site.target.writer.ready(&site.repository.name).await {
@@ -284,7 +286,7 @@ async fn delete(
             return Ok(Outcome::Failed(error.message));
         }
     };
-    match ready(site, digest, orders).await {
+    match ready(site, digest, orders, absent).await {
         Ok(ready) => *tags = ready.tags,
         Err(outcome) => return Ok(outcome),
     }

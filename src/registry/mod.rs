@@ -40,6 +40,7 @@ pub use acr::{AcrReader, AcrWriter};
 pub use collect::{Progress, Scope, collect, hosts, reader, writer};
 pub use distribution::DistributionReader;
 pub use http::Clearance;
+pub(crate) use odd::VANISHED;
 pub(crate) use paging::next_link;
 pub use probe::Probed;
 pub use removal::DistributionWriter;

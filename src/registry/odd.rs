@@ -10,7 +10,7 @@ use crate::transport::plain;
 /// The label of a name that the distribution specification does not allow.
 const INVALID_NAME: &str = "invalid-name";
 /// The label of a tag that was removed while its repository was read.
-const VANISHED: &str = "vanished";
+pub(crate) const VANISHED: &str = "vanished";
 /// The label of a tag that is listed and has no manifest.
 const NO_MANIFEST: &str = "no-manifest";
 /// The label of an entry of a tag list that is a digest.

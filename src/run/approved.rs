@@ -11,7 +11,7 @@ use crate::apply::{Order, Proof};
 use crate::config::{Mode, Settings};
 use crate::domain::{Date, Removal, RemovalMethod, Rules, Skip, TagAt, Undated};
 use crate::policy_file::PolicySet;
-use crate::registry::Scope;
+use crate::registry::{Scope, VANISHED};
 use crate::report::{PlanDocument, ReasonView, RemovalView};
 use crate::store::RunRecord;
 
@@ -264,7 +264,7 @@ fn why_not(view: &RemovalView, decision: &Decision) -> Skip {
             if kept
                 .reasons
                 .iter()
-                .any(|reason| matches!(reason, ReasonView::Gap { failure, .. } if failure == "not-found")) =>
+                .any(|reason| matches!(reason, ReasonView::Gap { failure, .. } if failure == VANISHED)) =>
         {
             Skip::Gone
         }

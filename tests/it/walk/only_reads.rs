@@ -39,6 +39,8 @@ impl World {
         let (user, password) = ("ci".to_owned(), ADMIN.1.to_owned());
         let auth = AuthMode::Bearer { user, password, lifetime, anonymous_pull: false };
         let plain = EmbeddedRegistry::start(Options { auth, ..Options::default() }).await.unwrap();
+        let now = Arc::clone(&walk.now);
+        plain.set_clock(Arc::new(move || *now.lock().unwrap()));
         for number in 1..=6 {
             let tag = format!("candidate-{number}");
             plain.put_image("shop/web", &tag, &image(&tag, 100 - number));

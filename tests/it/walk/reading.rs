@@ -100,13 +100,14 @@ async fn an_index_hidden_by_a_proxy_still_holds_its_images() {
     assert!(walk.left().contains(&"candidate-1"), "{}", came.text);
 }
 
+/// The token ends before the last look at a tag, before its deletion, or before both, tag after tag.
 #[tokio::test]
 async fn tokens_that_end_in_the_middle_are_renewed() {
-    for lifetime in [Duration::from_mins(1), Duration::from_millis(20)] {
+    for (look, deletion) in [(false, false), (true, false), (false, true), (true, true)] {
         let auth = tagwarden::demo::registry::AuthMode::Bearer {
             user: "ci".into(),
             password: "secret".into(),
-            lifetime,
+            lifetime: Duration::from_mins(1),
             anonymous_pull: false,
         };
         let walk = Walk::with(Options { auth, ..Options::default() }, "").await;
@@ -119,8 +120,23 @@ async fn tokens_that_end_in_the_middle_are_renewed() {
         let plan = walk.plan().await;
         assert_eq!(plan.removals.len(), 4, "{:?}", plan.registries);
         walk.registry.expire_tokens();
+        let host = walk.registry.host();
+        let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"{host}\",error=\"invalid_token\"");
+        let headers = vec![("www-authenticate".to_owned(), challenge)];
+        let ended = FaultKind::Status { status: 401, headers, body: String::new() };
+        for tag in GOING {
+            let fault = Fault::on(&format!("manifests/{tag}"), ended.clone()).times(1);
+            if look {
+                walk.registry.inject(fault.clone().method(Method::HEAD).after(1));
+            }
+            if deletion {
+                walk.registry.inject(fault.method(Method::DELETE));
+            }
+        }
         let came = walk.apply(&plan).await;
         assert_eq!((came.code, came.labels()), (0, ALL.to_vec()), "{}", came.text);
+        let sent = if deletion { 8 } else { 4 };
+        assert_eq!(walk.deletions_sent().len(), sent, "{:?}", walk.deletions_sent());
     }
 }
 

@@ -95,6 +95,12 @@ async fn a_tag_that_was_moved_is_another_matter() {
     assert_eq!(walk.run().await.code, 4);
     walk.put("shop/api", "candidate-1", &image("another", 99));
     walk.pass(1);
+    walk.plan().await;
+    // It is as young as the first sight of it at this digest, so it goes only for younger ones.
+    walk.pass(1);
+    for tag in ["candidate-7", "candidate-8"] {
+        walk.put("shop/api", tag, &image(tag, 1));
+    }
     let house = walk.open().await.unwrap();
     let came = Came::of(house.run(&()).await);
     house.close().await;

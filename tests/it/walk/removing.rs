@@ -8,6 +8,10 @@ use super::*;
 /// Faults that are there once the plan is made, the exit code, what came of each of [`GOING`], and a phrase of it.
 type Row = (&'static str, Vec<Fault>, u8, [&'static str; 4], &'static str);
 
+/// A registry that asks for a long pause at the last of [`GOING`]: the removals go one by one, so that none is stopped by
+/// it that comes before.
+const LAST_BUSY: &str = "busy for an hour, at the last";
+
 fn rows(walk: &Walk) -> Vec<Row> {
     let on = |method: Method, tag: &str, what| Fault::on(&format!("manifests/{tag}"), what).method(method);
     let delete = |tag: &str, what| vec![on(Method::DELETE, tag, what)];
@@ -34,7 +38,8 @@ fn rows(walk: &Walk) -> Vec<Row> {
             ["done"; 4],
             "",
         ),
-        ("busy for an hour", delete("candidate-4", busy(Some(3600))), 4, ["done", "done", "done", "failed"], "429"),
+        ("busy for an hour", delete("candidate-1", busy(Some(3600))), 4, stops, "429"),
+        (LAST_BUSY, delete("candidate-4", busy(Some(3600))), 4, ["done", "done", "done", "failed"], "429"),
         ("busy for good", delete("candidate-3", busy(None)), 4, ["done", "done", "failed", "done"], "429"),
         ("500", delete("candidate-3", FaultKind::status(500)), 4, ["done", "done", "failed", "done"], "500"),
         ("500 for all", delete("candidate", FaultKind::status(500)), 4, ["failed"; 4], "500"),
@@ -116,6 +121,9 @@ async fn what_fails_is_told_and_journaled_as_it_is() {
     for number in 0..count {
         let walk = Walk::new().await;
         let (name, faults, code, labels, phrase) = rows(&walk).remove(number);
+        if name == LAST_BUSY {
+            walk.settings("approved", "concurrency = 1", "");
+        }
         let plan = walk.plan().await;
         for fault in faults {
             walk.registry.inject(fault);

@@ -20,9 +20,12 @@ async fn fresh() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
+/// What was recorded on which days, and what is known then, since when and until when.
+type Case<'a> = (&'a [(UntagExperience, i64)], (UntagExperience, i64, i64));
+
 #[tokio::test]
 async fn what_an_untag_did_last_counts_and_a_destruction_always() {
-    let cases: &[(&[(UntagExperience, i64)], (UntagExperience, i64, i64))] = &[
+    let cases: &[Case<'_>] = &[
         (&[(ManifestSurvives, 1)], (ManifestSurvives, 1, 1)),
         (&[(ManifestSurvives, 1), (ManifestSurvives, 3)], (ManifestSurvives, 1, 3)),
         // Of two processes the slower one may write what happened earlier.

@@ -153,7 +153,7 @@ async fn a_manifest_that_a_tag_names_and_no_list_has_is_asked_for() {
 async fn odd_entries_are_in_doubt_by_themselves() {
     let odd = json!({"tags": [
         {"name": "a", "digest": digest(1)}, {"name": "-x", "digest": digest(1)}, {"digest": digest(1)}, "text", null,
-        {"name": digest(1).to_string(), "digest": digest(1)},
+        {"name": digest(1), "digest": digest(1)},
         {"name": "b", "digest": digest(1), "lastUpdateTime": 7, "changeableAttributes": "locked"},
         {"name": "c", "digest": digest(1), "changeableAttributes": {"deleteEnabled": "false"}},
     ]});

@@ -164,6 +164,6 @@ async fn explain_and_plan_agree_on_bytes() {
         compared += 1;
     }
     assert!(compared >= 6, "{plan:#}");
-    let shares = plan["removals"].as_array().unwrap().iter().find(|one| one["tag"] == "candidate-0").unwrap();
-    assert!(shares["shared_bytes"].as_u64().unwrap() >= 50_000, "{shares:#}");
+    let first = plan["removals"].as_array().unwrap().iter().find(|one| one["tag"] == "candidate-0").unwrap();
+    assert!(first["shared_bytes"].as_u64().unwrap() >= 50_000, "{first:#}");
 }

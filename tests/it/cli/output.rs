@@ -81,7 +81,7 @@ async fn a_run_goes_on_where_nobody_hears_it() {
             // The ends that would be read are gone from the start.
             drop((child.stdout.take(), child.stderr.take()));
             let code = child.wait().await.unwrap().code();
-            assert_eq!(code, Some(if out_is_full { 1 } else { 0 }), "{log} {format} {out_is_full} {err_is_full}");
+            assert_eq!(code, Some(i32::from(out_is_full)), "{log} {format} {out_is_full} {err_is_full}");
             assert_eq!(tags(&registry, "shop/api"), ["candidate-4", "candidate-5"]);
             let runs = desk.run("runs --format json").await.exits(0).json();
             assert_eq!(runs[0]["outcome"], "done", "{runs:#}");
@@ -158,11 +158,10 @@ async fn many_policies_are_checked_soon() {
     let (_registry, desk) = shop().await;
     let mut policies = String::from("policies:\n");
     for number in 0..800 {
-        policies += &format!(
-            "  - name: team-{number}\n    select: {{ repositories: [\"team-{number}/**\"], tags: \
-             [\"build-*\", \"!*-keep\"] }}\n    keep: [{{ newest: {} }}]\n",
-            number + 1
-        );
+        let select = format!("{{ repositories: [\"team-{number}/**\"], tags: [\"build-*\", \"!*-keep\"] }}");
+        let keep = format!("[{{ newest: {} }}]", number + 1);
+        policies.push_str(&["  - name: team-", &number.to_string(), "\n    select: ", &select].concat());
+        policies.push_str(&["\n    keep: ", &*keep, "\n"].concat());
     }
     policies += "  - { name: last, select: { repositories: [\"team-7/api\"], tags: [\"build-1*\"] }, keep: [{ within: 3d }] }\n";
     desk.write("policies/all.yaml", &policies);

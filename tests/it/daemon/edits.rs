@@ -35,6 +35,9 @@ async fn removing() -> (World, Alive) {
     panic!("the run removes nothing: {:?}", world.runs().await);
 }
 
+/// Its name, the edit itself, and whether the daemon has to be told to read the settings again.
+type Edit<'a> = (&'a str, &'a dyn Fn(&World), bool);
+
 /// An edit that keeps more, made while a run removes, ends that run before its next removal, and the run is repeated by
 /// the new rules.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,7 +63,6 @@ async fn an_edit_that_keeps_more_stops_the_run_that_goes_on() {
         let settings = fs::read_to_string(world.path("tagwarden.toml")).unwrap();
         fs::write(world.path("tagwarden.toml"), settings.replace("percent = 100", "percent = 1")).unwrap();
     };
-    type Edit<'a> = (&'a str, &'a dyn Fn(&World), bool);
     let edits: [Edit<'_>; 6] = [
         ("keep: all", &keep_all, false),
         ("a policy that keeps", &also_kept, false),

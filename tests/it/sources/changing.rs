@@ -46,6 +46,9 @@ async fn a_young_file_is_looked_at_once_more_and_an_old_one_is_not() {
     assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 
+/// The name of a change, and the change itself.
+type Change<'a> = (&'a str, &'a dyn Fn(&Path));
+
 /// Valid as it stood, and only half of what was meant: the rest is appended, the file replaced, a second one written.
 #[tokio::test(start_paused = true)]
 async fn the_rest_of_a_half_written_file_is_not_missed() {
@@ -53,7 +56,6 @@ async fn the_rest_of_a_half_written_file_is_not_missed() {
         fs::OpenOptions::new().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
     };
     let both = ["contoso.azurecr.io/shop/api:v1", "contoso.azurecr.io/shop/api:v2"];
-    type Change<'a> = (&'a str, &'a dyn Fn(&Path));
     let changes: [Change<'_>; 3] = [
         ("appended", &|base| append(&base.join("a.yaml"), "b: contoso.azurecr.io/shop/api:v2\n")),
         ("replaced", &|base| {

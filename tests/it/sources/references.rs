@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::{D, references, shown};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn image_references_are_found_however_they_are_written() {
     let cases: &[(&str, &str, &[&str])] = &[
         // Running text.

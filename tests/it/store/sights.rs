@@ -101,7 +101,7 @@ fn at_endpoint(name: &str, endpoint: &str, repositories: &[&str]) -> Inventory {
         })
         .collect();
     registry.name = name.parse().unwrap();
-    registry.endpoint = endpoint.to_owned();
+    endpoint.clone_into(&mut registry.endpoint);
     found
 }
 

@@ -335,7 +335,7 @@ async fn killed_between_the_state_and_the_put_nothing_is_lost() {
         let seen = Arc::clone(&put);
         let noted = FaultKind::before_request(move |_| seen.store(true, Ordering::SeqCst));
         walk.registry.inject(Fault::on("/manifests/b-", noted).method(Method::PUT).times(1));
-        let slow = FaultKind::Delay(Duration::from_secs(600));
+        let slow = FaultKind::Delay(Duration::from_mins(10));
         walk.registry.inject(Fault::on("/manifests/b-", slow).method(Method::PUT).times(1));
         let mut child = command(&walk, &["restore", "--run", &run]).stdout(Stdio::null()).spawn().unwrap();
         while !put.load(Ordering::SeqCst) {

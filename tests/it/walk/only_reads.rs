@@ -35,7 +35,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let walk = Walk::azure(|options| options).await;
-        let lifetime = Duration::from_secs(300);
+        let lifetime = Duration::from_mins(5);
         let (user, password) = ("ci".to_owned(), ADMIN.1.to_owned());
         let auth = AuthMode::Bearer { user, password, lifetime, anonymous_pull: false };
         let plain = EmbeddedRegistry::start(Options { auth, ..Options::default() }).await.unwrap();
@@ -45,12 +45,12 @@ impl World {
             let tag = format!("candidate-{number}");
             plain.put_image("shop/web", &tag, &image(&tag, 100 - number));
         }
-        let estate = Estate::new().await;
-        let used = template(&[&format!("api={}/shop/web:candidate-6", plain.host())], &[]);
-        estate.change(|resources| {
-            put(resources, APPS, "api", &used);
-            children(resources, &id(APPS, "api"), "revisions", &[("api--1", used.clone())]);
-            put(resources, JOBS, "nightly", &used);
+        let azure = Estate::new().await;
+        let running = template(&[&format!("api={}/shop/web:candidate-6", plain.host())], &[]);
+        azure.change(|resources| {
+            put(resources, APPS, "api", &running);
+            children(resources, &id(APPS, "api"), "revisions", &[("api--1", running.clone())]);
+            put(resources, JOBS, "nightly", &running);
             children(resources, &id(JOBS, "nightly"), "executions", &[]);
         });
         let cluster = ApiServer::start().await;
@@ -60,7 +60,7 @@ impl World {
             "spec": { "containers": [{ "name": "c", "image": format!("{}/shop/web:candidate-5", plain.host()) }] },
         })]);
         fs::write(walk.path("secret"), SECRET).unwrap();
-        let world = Self { walk, plain, estate, cluster };
+        let world = Self { walk, plain, estate: azure, cluster };
         world.mode("dry-run");
         world
     }

@@ -36,11 +36,11 @@ fn misbehaviour(moments: &mut Moments) -> (Method, FaultKind, usize) {
 
 /// Repositories with images that go and stay, some of them under several tags.
 fn fill(walk: &Walk, moments: &mut Moments) {
-    for part in 0..1 + moments.next(3) {
+    for part in 0..=moments.next(3) {
         let repository = format!("shop/part-{part}");
         for number in 0..3 + i64::try_from(moments.next(8)).unwrap() {
             let image = image(&format!("{part}-{number}"), 90 - number);
-            for tag in 0..1 + moments.next(2) {
+            for tag in 0..=moments.next(2) {
                 walk.put(&repository, &format!("candidate-{number}-{tag}"), &image);
             }
             if moments.next(5) == 0 {

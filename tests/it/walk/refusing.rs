@@ -201,7 +201,7 @@ async fn credentials_that_are_not_accepted_end_it_with_the_first() {
 /// A token that ends in the middle: one new token, one more look, one more try.
 #[tokio::test]
 async fn a_token_that_is_refused_in_the_middle_is_renewed_and_the_tag_looked_at_again() {
-    let (user, password, lifetime) = ("ci".into(), "secret".into(), Duration::from_secs(3600));
+    let (user, password, lifetime) = ("ci".into(), "secret".into(), Duration::from_hours(1));
     let auth = AuthMode::Bearer { user, password, lifetime, anonymous_pull: false };
     let walk = Walk::with(Options { auth, ..Options::default() }, "").await;
     fs::write(walk.path("password"), "secret").unwrap();

@@ -52,8 +52,7 @@ async fn a_hold_that_is_set_while_a_run_removes_is_honoured() {
             walk.removals(2).await;
             let left = walk.builds();
             // The last that would go, and its image under another name.
-            let tag =
-                left.iter().filter(|tag| *tag > &"b-10".to_owned() && tag.len() == 4).next_back().unwrap().clone();
+            let tag = left.iter().rfind(|tag| tag.as_str() > "b-10" && tag.len() == 4).unwrap().clone();
             let hold = Hold {
                 registry: "main".parse().unwrap(),
                 endpoint: walk.registry.url().trim_end_matches('/').into(),

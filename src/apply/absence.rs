@@ -1,4 +1,4 @@
-//! Whether something is really gone: a 404 may pass, so it counts only where the repository itself answers beside it.
+//! Proof of absence: a 404 may be transient, so it counts only if the repository itself answers as well.
 
 use crate::domain::{Digest, RepositoryName, TagName};
 use crate::registry::{RegistryError, RegistryErrorKind, RegistryReader};

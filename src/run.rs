@@ -337,7 +337,7 @@ impl House {
         let remember = if whole { Remember::Yes } else { Remember::No };
         self.pulse.gather(self.settings.sources.len());
         self.note_tags(&inventory, now, remember).await;
-        let claims = self.gather(now, evaluated_at, remember).await?;
+        let claims = self.gather((&inventory, considered.untagged()), (now, evaluated_at), remember).await?;
         self.pulse.enter(pulse::Phase::Deciding);
         let verdicts = self.evaluate(&rules, &mut inventory, &claims, evaluated_at).await;
         let mut deletions = considered.decide(&rules, &inventory, &claims, evaluated_at);

@@ -14,6 +14,7 @@ mod revision;
 mod schedule;
 mod sources;
 mod text;
+mod texts;
 mod workloads;
 
 use std::fmt;

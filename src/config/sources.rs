@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::kubernetes;
 use super::reading::Reading;
-use super::workloads;
+use super::{texts, workloads};
 use crate::domain::RegistryName;
 use crate::policy_file::{Entry, Fields, Node, read};
-use crate::sources::{AzureService, FileSet, SourceKind, SourceSettings};
+use crate::sources::{AzureService, FileSet, SourceKind, SourceSettings, TextSettings};
 
 /// How a source of a kind is read from its own keys.
 type Kind = for<'a> fn(&mut Fields<'a>, &'a Entry, &mut Reading) -> Option<SourceKind>;
@@ -46,6 +46,11 @@ fn source(entry: &Entry, registries: &[RegistryName], reading: &mut Reading) -> 
     // Without a kind its keys are unknown; telling them all so would hide what is wrong.
     let known_kind = kind.is_some();
     let kind = kind.and_then(|kind| kind(&mut fields, entry, reading));
+    let texts = if kind.as_ref().is_some_and(SourceKind::reads_texts) {
+        texts::texts(&mut fields, reading)
+    } else {
+        Some(TextSettings::default())
+    };
     let names = fields.get("registries").map(|node| protected(node, registries, reading));
     let max_age = fields.get("max_age").map(|node| read::duration("max_age", node, &mut reading.problems));
     let allow_empty =
@@ -78,6 +83,7 @@ fn source(entry: &Entry, registries: &[RegistryName], reading: &mut Reading) -> 
         allow_empty: allow_empty?,
         min_claims: min_claims.map_or(Some(None), |number| number.map(|number| usize::try_from(number).ok()))?,
         deadline: deadline?,
+        texts: texts?,
     })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Hold, Hosts, ImageReference, RegistryName, RepositoryName, SourceName, UnresolvedReference};
+use super::{Hold, Hosts, ImageReference, Mention, RegistryName, RepositoryName, SourceName, UnresolvedReference};
 
 /// The answers of all configured sources, by name, and the holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub enum SourceState {
         claims: Vec<Claim>,
         /// Its references that name repositories and leave open which image they mean, sorted.
         unresolved: Vec<UnresolvedReference>,
+        /// The tags and digests whose names stand in its texts without being understood as claims, sorted.
+        mentions: Vec<Mention>,
         /// The time of the evidence: its own word, else the file's time.
         as_of: Option<Timestamp>,
         /// What a person should know although nothing failed, such as hosts that no registry is known by.
@@ -205,6 +207,15 @@ impl SourceAnswer {
         }
     }
 
+    /// Returns its mentions; none where it failed.
+    #[must_use]
+    pub fn mentions(&self) -> &[Mention] {
+        match &self.state {
+            SourceState::Answered { mentions, .. } => mentions,
+            SourceState::Failed { .. } => &[],
+        }
+    }
+
     /// Whether it protects the registry of that name.
     #[must_use]
     pub fn covers(&self, registry: &RegistryName) -> bool {
@@ -234,11 +245,13 @@ impl Claims {
         self.holds.sort();
         self.holds.dedup();
         for source in &mut self.sources {
-            if let SourceState::Answered { claims, unresolved, .. } = &mut source.state {
+            if let SourceState::Answered { claims, unresolved, mentions, .. } = &mut source.state {
                 claims.sort();
                 claims.dedup();
                 unresolved.sort();
                 unresolved.dedup();
+                mentions.sort();
+                mentions.dedup();
             }
         }
     }

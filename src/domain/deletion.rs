@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Digest, GapAt, Hold, Holder, Lock, Locked, Manifest, MaybeClaimed, PolicyName, Refusal, RegistryName,
+    Digest, GapAt, Hold, Holder, Lock, Locked, Manifest, MaybeClaimed, Mentioned, PolicyName, Refusal, RegistryName,
     RepositoryName, SourceName, TagName, Unresolved,
 };
 
@@ -127,6 +127,8 @@ pub enum Stay {
         /// Who holds the claim.
         holder: Arc<Holder>,
     },
+    /// A source has its digest's beginning, an image's in it, or a tag that it had, in a text.
+    Mentioned(Box<Mentioned>),
     /// A source claims a digest that may be that of an image in it.
     MaybeClaimed(Arc<MaybeClaimed>),
     /// A source names its repository and leaves open which image of it.
@@ -200,6 +202,7 @@ impl Stay {
             Self::Gap(_) => "gap",
             Self::Held(_) => "held",
             Self::Claimed { .. } => "claimed",
+            Self::Mentioned(_) => "mentioned",
             Self::MaybeClaimed(_) => "maybe-claimed",
             Self::UnresolvedReference(_) => "unresolved-reference",
             Self::Locked { .. } => "locked",

@@ -14,6 +14,7 @@ mod hold;
 mod hosts;
 mod inventory;
 mod journal;
+mod mention;
 mod moment;
 mod name;
 mod original;
@@ -26,6 +27,7 @@ mod reference;
 mod refused;
 mod settling;
 mod text;
+mod text_index;
 mod unresolved;
 mod verdict;
 
@@ -46,6 +48,7 @@ pub use inventory::{
     Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, ManifestNow, Registry, RemovalMethod, Repository, Tag, TagNow,
 };
 pub use journal::{Action, Intent, Outcome, Skip};
+pub use mention::{Mention, MentionedImage};
 pub use moment::Moment;
 pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName, TagName};
 pub use original::{DateOrigin, Original};
@@ -61,8 +64,9 @@ pub use reference::{ImageReference, InvalidReference};
 pub use refused::RefusedTag;
 pub use settling::time_to_settle;
 pub use text::SharedText;
+pub use text_index::{IndexedWord, TextIndex, TextIndexBuilder, TextPlace, TextScope, is_everyday};
 pub use unresolved::{PathPattern, UnresolvedReference};
 pub use verdict::{
-    ClaimMatch, Claimed, Date, Doubt, Locked, MaybeClaimed, Miss, Reason, TagAt, TagVerdict, Undated, Unresolved,
+    ClaimMatch, Claimed, Date, Doubt, Locked, MaybeClaimed, Mentioned, Miss, Reason, TagAt, TagVerdict, Undated, Unresolved,
     Verdict,
 };

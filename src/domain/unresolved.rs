@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Holder, Hosts, RepositoryName};
+use super::{Holder, Hosts, RepositoryName, TagName};
 
 /// An occurrence that names a repository of ours, and whose tag is a placeholder, cut off or invalid.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +13,9 @@ pub struct UnresolvedReference {
     pub host: Option<String>,
     /// The repositories that it may mean.
     pub path: PathPattern,
+    /// The words in the same line or mapping, where no tag was written at all: one that names a tag of the repository
+    /// settles it. Empty where a tag was written and is open.
+    pub beside: Arc<[Box<str>]>,
     /// Where it was met.
     pub holder: Arc<Holder>,
 }
@@ -22,6 +25,12 @@ pub struct UnresolvedReference {
 pub struct PathPattern(Vec<Box<str>>);
 
 impl UnresolvedReference {
+    /// Returns true if it leaves open which of these tags it means, because none of the words beside it names one.
+    #[must_use]
+    pub fn is_open<'t>(&self, mut tags: impl Iterator<Item = &'t TagName>) -> bool {
+        self.beside.is_empty() || !tags.any(|tag| self.beside.iter().any(|word| **word == *tag.as_str()))
+    }
+
     /// Returns true if it may mean that repository of the registry with those names. Without a host it means the
     /// repository of that path in every registry.
     #[must_use]

@@ -57,6 +57,8 @@ pub enum Reason {
     Held(Box<Held>),
     /// A source claims it.
     Claimed(Box<Claimed>),
+    /// A source has its name, or its digest's beginning, in a text that names its repository, too.
+    Mentioned(Box<Mentioned>),
     /// The registry has locked it.
     Locked {
         /// What carries the lock.
@@ -237,6 +239,17 @@ pub struct Claimed {
     pub holder: Arc<Holder>,
 }
 
+/// A word in a text that may mean a tag.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mentioned {
+    /// The source.
+    pub source: SourceName,
+    /// The word as it was found.
+    pub text: Arc<str>,
+    /// Where it stands.
+    pub holder: Arc<Holder>,
+}
+
 /// A claim on a digest of which it cannot be said whether it is an image's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MaybeClaimed {
@@ -386,6 +399,7 @@ impl Reason {
             Self::NotSelected => Verdict::OutOfScope,
             Self::Held(_)
             | Self::Claimed(_)
+            | Self::Mentioned(_)
             | Self::Locked { .. }
             | Self::ChildOfKept { .. }
             | Self::CompanionOfKept { .. }

@@ -12,6 +12,7 @@ use super::freed::freed;
 use super::grace::{Grace, grace, speaks, voices};
 use super::graph::{Graph, Node, Ties, index};
 use super::holds::HoldIndex;
+use super::mentions::MentionIndex;
 use crate::domain::{
     Along, Claims, Deletion, Deletions, Digest, Gap, GapAt, Inventory, Locked, Manifest, PolicyMode, PolicyName,
     Registry, RegistryName, Repository, RepositoryName, Role, Rules, SourceName, Stay, TagName, Untagged,
@@ -68,6 +69,7 @@ struct RegistryGround<'a> {
     registry: &'a Registry,
     claims: ClaimIndex<'a>,
     holds: HoldIndex<'a>,
+    mentions: MentionIndex<'a>,
     doubts: Doubts<'a>,
     failed: Vec<&'a SourceName>,
 }
@@ -87,6 +89,7 @@ impl<'a> RegistryGround<'a> {
             registry,
             claims: ClaimIndex::new(registry, claims, texts),
             holds: HoldIndex::new(registry, claims, now),
+            mentions: MentionIndex::new(registry, claims),
             doubts: Doubts::new(inventory, registry, claims),
             failed: failed.map(|source| &source.name).collect(),
         }
@@ -225,6 +228,8 @@ impl Site<'_, '_> {
         stays.extend(held.into_iter().take(MOST_NAMED).map(|hold| Stay::Held(Arc::clone(hold))));
         let claimed = ground.claims.on(ground.registry, self.repository, tags(), digests.iter().copied());
         stays.extend(claimed.into_iter().take(MOST_NAMED).map(Told::stay));
+        let mentioned = ground.mentions.on(&self.repository.name, tags(), digests.iter().copied());
+        stays.extend(mentioned.into_iter().take(MOST_NAMED).map(|mentioned| Stay::Mentioned(Box::new(mentioned))));
         let manifests: Vec<(&Digest, Option<&Manifest>)> = within
             .iter()
             .map(|&inner| {

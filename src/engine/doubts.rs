@@ -113,7 +113,9 @@ impl<'a> Doubts<'a> {
             Arc::new(MaybeClaimed { source: source.clone(), digest: digest.clone(), doubt, holder })
         });
         let mut told = HashSet::new();
+        let tags = || repository.tags.iter().map(|tag| &tag.name);
         let unresolved = self.unresolved.iter().filter(|(_, one)| one.may_mean(hosts, &repository.name));
+        let unresolved = unresolved.filter(|(_, one)| one.is_open(tags()));
         let unresolved = unresolved.filter(|(source, _)| told.insert(*source)).map(|(source, one)| {
             let (text, holder) = (Arc::clone(&one.text), Arc::clone(&one.holder));
             Arc::new(Unresolved { source: (*source).clone(), text, holder })

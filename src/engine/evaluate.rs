@@ -12,6 +12,7 @@ use super::doubts::Doubts;
 use super::graph::{Graph, index};
 use super::holds::HoldIndex;
 use super::keep::weigh;
+use super::mentions::MentionIndex;
 use super::protect::protect;
 use super::select::{Candidate, select, speaks_of};
 use super::{UnreadConfiguration, Verdicts};
@@ -44,6 +45,7 @@ pub fn evaluate(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Time
             policies: policies.iter().copied().filter(|policy| policy.covers(&registry.name)).collect(),
             claims: ClaimIndex::new(registry, claims, &texts),
             holds: HoldIndex::new(registry, claims, now),
+            mentions: MentionIndex::new(registry, claims),
             doubts: Doubts::new(inventory, registry, claims),
             failed: claims
                 .sources
@@ -75,6 +77,7 @@ struct RegistryScope<'a> {
     policies: Vec<&'a Policy>,
     claims: ClaimIndex<'a>,
     holds: HoldIndex<'a>,
+    mentions: MentionIndex<'a>,
     doubts: Doubts<'a>,
     failed: Vec<&'a SourceName>,
 }
@@ -92,6 +95,7 @@ impl RegistryScope<'_> {
         }
         let mut claimed = self.claims.reach(self.registry, repository, &graph, &mut found, &mut verdicts.drift);
         claimed.extend(self.holds.reach(self.registry, repository, &graph, &mut found, &mut verdicts.drift));
+        claimed.extend(self.mentions.reach(repository, &graph, &mut found));
         let doubts = self.doubts.on(repository);
         doubts.say(&graph, &mut found);
         protect(repository, &graph, &companions, &claimed, self.registry.removal, &mut found);
@@ -223,6 +227,12 @@ impl Found {
     /// Whether anything found makes a tag stay.
     pub(super) fn stays(&self, tag: u32) -> bool {
         self.0[index(tag)].stays
+    }
+
+    /// Returns true if a source claims a tag by its name.
+    pub(super) fn is_claimed_by(&self, tag: u32, source: &SourceName) -> bool {
+        let by_source = |reason: &Reason| matches!(reason, Reason::Claimed(claimed) if claimed.source == *source);
+        self.0[index(tag)].reasons.iter().any(by_source)
     }
 
     /// Returns true if nothing keeps a tag but image ids that may be those of configurations which were not read.

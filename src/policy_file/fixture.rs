@@ -131,6 +131,7 @@ impl FixtureTest {
         let claimed = SourceState::Answered {
             claims: self.claims.clone(),
             unresolved: Vec::new(),
+            mentions: Vec::new(),
             as_of: None,
             notes: Vec::new(),
         };

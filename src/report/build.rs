@@ -141,6 +141,7 @@ fn selects(reason: &Reason) -> Option<&PolicyName> {
         Reason::NotSelected
         | Reason::Held(_)
         | Reason::Claimed(_)
+        | Reason::Mentioned(_)
         | Reason::Locked { .. }
         | Reason::ChildOfKept { .. }
         | Reason::CompanionOfKept { .. }

@@ -255,6 +255,10 @@ fn message(stay: &Stay) -> String {
                 unresolved.source, unresolved.text
             )
         }
+        Stay::Mentioned(mentioned) => {
+            let holder = HolderView::from(&*mentioned.holder).words();
+            format!("source {} mentions `{}`, which may mean it: {holder}", mentioned.source, mentioned.text)
+        }
         Stay::Locked { on, lock } => {
             let what = match on {
                 crate::domain::Locked::Repository => "its repository",

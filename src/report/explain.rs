@@ -256,6 +256,7 @@ impl Group {
             ReasonView::NotSelected {} => Self::OutOfScope,
             ReasonView::Held { .. }
             | ReasonView::Claimed { .. }
+            | ReasonView::Mentioned { .. }
             | ReasonView::Locked { .. }
             | ReasonView::ChildOfKept { .. }
             | ReasonView::CompanionOfKept { .. }

@@ -71,6 +71,10 @@ fn ending(reason: &ReasonView) -> Option<String> {
         ReasonView::UnresolvedReference { source, text, holder } => {
             format!("{} names a tag instead of `{text}`, or is deleted (source {source})", holder.words())
         }
+        ReasonView::Mentioned { source, text, holder } => format!(
+            "{} no longer contains `{text}`, or source {source} has `mentions = \"report\"`",
+            holder.words()
+        ),
         ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
     })
 }

@@ -108,6 +108,11 @@ pub enum ReasonView {
         text: String,
         holder: Box<HolderView>,
     },
+    Mentioned {
+        source: String,
+        text: String,
+        holder: Box<HolderView>,
+    },
     LetGo {
         policy: String,
         misses: Vec<MissView>,
@@ -203,6 +208,11 @@ impl From<&Reason> for ReasonView {
                 text: unresolved.text.to_string(),
                 holder: Box::new(HolderView::from(&*unresolved.holder)),
             },
+            Reason::Mentioned(mentioned) => Self::Mentioned {
+                source: mentioned.source.to_string(),
+                text: mentioned.text.to_string(),
+                holder: Box::new(HolderView::from(&*mentioned.holder)),
+            },
             Reason::LetGo { policy, misses } => {
                 Self::LetGo { policy: policy.to_string(), misses: misses.iter().map(MissView::from).collect() }
             }
@@ -282,6 +292,7 @@ impl ReasonView {
             Self::Gap { .. } => "gap",
             Self::MaybeClaimed { .. } => "maybe-claimed",
             Self::UnresolvedReference { .. } => "unresolved-reference",
+            Self::Mentioned { .. } => "mentioned",
             Self::LetGo { .. } => "let-go",
             Self::CompanionOfExpired { .. } => "companion-of-expired",
         }
@@ -366,6 +377,9 @@ impl ReasonView {
             }
             Self::UnresolvedReference { source, text, holder } => {
                 format!("{source} has `{text}`, which may mean any tag of its repository: {}", holder.words())
+            }
+            Self::Mentioned { source, text, holder } => {
+                format!("source {source} mentions `{text}`, which may mean it: {}", holder.words())
             }
             Self::LetGo { policy, misses } if misses.is_empty() => format!("policy {policy} keeps none"),
             Self::LetGo { policy, misses } => {

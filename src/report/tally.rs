@@ -333,6 +333,7 @@ fn staying(reason: &ReasonView) -> Option<&'static str> {
         ReasonView::NotSelected {} => "no policy selects it",
         ReasonView::Held { .. } => "held",
         ReasonView::Claimed { .. } => "a source claims it",
+        ReasonView::Mentioned { .. } => "a source mentions it",
         ReasonView::Locked { .. } => "the registry has locked it",
         ReasonView::ChildOfKept { .. } => "part of an index that stays",
         ReasonView::CompanionOfKept { .. } => "signature or the like of an image that stays",
@@ -363,6 +364,7 @@ fn hold(reason: &ReasonView) -> Option<String> {
             Some(if group.starts_with(source.as_str()) { group } else { format!("{source}: {group}") })
         }
         ReasonView::Held { held_by, .. } => Some(format!("hold of {held_by}")),
+        ReasonView::Mentioned { source, .. } => Some(format!("{source}: mentioned")),
         ReasonView::Locked { .. }
         | ReasonView::ChildOfKept { .. }
         | ReasonView::CompanionOfKept { .. }

@@ -46,7 +46,7 @@ impl House {
         Self::tell_clock(&clock, &inventory);
         self.doubt_catalogues(&mut inventory, &Scope::All, now).await?;
         self.observe(&mut inventory, &Scope::All, &clock).await?;
-        let claims = self.gather(now, at.unwrap_or(now), Remember::No).await?;
+        let claims = self.gather((&inventory, &[]), (now, at.unwrap_or(now)), Remember::No).await?;
         // For what the policies of the settings would decide; by others some tags may stay undecided that need not.
         self.evaluate(&self.rules(), &mut inventory, &claims, at.unwrap_or(now)).await;
         Ok(Facts {

@@ -31,6 +31,11 @@ pub(super) struct Considered {
 }
 
 impl Considered {
+    /// Those whose grace may be over.
+    pub(super) fn untagged(&self) -> &[Untagged] {
+        &self.untagged
+    }
+
     /// What becomes of them.
     pub(super) fn decide(&self, rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestamp) -> Deletions {
         let decided = engine::deletions(rules, inventory, claims, &self.untagged, &self.others, now);

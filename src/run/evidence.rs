@@ -6,10 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Decision, House, RunError};
-use crate::domain::{Claims, RegistryName, SourceName, SourceState};
+use crate::config::Settings;
+use crate::domain::{Claims, Inventory, RegistryName, SourceName, SourceState, Untagged};
 use crate::registry::{self, Progress, Scope};
 use crate::report;
-use crate::sources;
+use crate::sources::{self, Known};
+use crate::store::Store;
 
 /// Whether what the sources answer is remembered for the next time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,52 +20,64 @@ pub(super) enum Remember {
     No,
 }
 
-impl House {
-    /// Asks all sources. One that answers with less than half of what it claimed when it was last believed counts as
-    /// failed, until a person says that it is right.
-    pub(super) async fn gather(&self, now: Timestamp, at: Timestamp, remember: Remember) -> Result<Claims, RunError> {
-        let hosts: Vec<(RegistryName, Vec<String>)> = self
-            .settings
-            .registries
-            .iter()
-            .map(|settings| (settings.name.clone(), registry::hosts(settings)))
-            .collect();
-        let sources = self.settings.sources.iter().map(|settings| {
-            let covered = |name: &RegistryName| settings.registries.as_ref().is_none_or(|names| names.contains(name));
-            let of_these: Vec<String> =
-                hosts.iter().filter(|(name, _)| covered(name)).flat_map(|(_, hosts)| hosts.clone()).collect();
-            (settings.clone(), sources::source(settings, &of_these))
-        });
-        let mut claims = sources::gather(sources.collect(), &hosts, now, at).await;
-        claims.holds = self.store.holds(at).await?.into_iter().map(Arc::new).collect();
-        let before = self.store.last_answers().await?;
-        for answer in &mut claims.sources {
-            if !matches!(answer.state, SourceState::Answered { .. }) {
-                continue;
-            }
-            let found = answer.claims().len() as u64;
-            let last = before.get(&answer.name).filter(|last| found.saturating_mul(2) < last.claims);
-            match (last, remember) {
-                (None, Remember::Yes) => self.store.note_answer(&answer.name, found, now).await?,
-                (Some(_), Remember::Yes) => self.store.note_suspect(&answer.name, found, now).await?,
-                (_, Remember::No) => {}
-            }
-            if let Some(last) = last {
-                answer.state = SourceState::Failed {
-                    kind: "suspicious",
-                    message: format!(
-                        "it makes {}, after {} on {}; look whether it was asked for everything, and if so, \
-                         say that this is right: `tagwarden sources accept {}`",
-                        report::counted(found, "claim"),
-                        last.claims,
-                        last.answered_at.strftime("%Y-%m-%d %H:%M UTC"),
-                        answer.name
-                    )
-                    .into(),
-                };
-            }
+/// Asks all sources, and looks in their texts for what is there. One that answers with less than half of what it claimed
+/// when it was last believed counts as failed, until a person says that it is right.
+pub(super) async fn gather(
+    (settings, store): (&Settings, &Store),
+    (inventory, untagged): (&Inventory, &[Untagged]),
+    (now, at): (Timestamp, Timestamp),
+    remember: Remember,
+) -> Result<Claims, RunError> {
+    let hosts: Vec<(RegistryName, Vec<String>)> =
+        settings.registries.iter().map(|settings| (settings.name.clone(), registry::hosts(settings))).collect();
+    let sources = settings.sources.iter().map(|settings| {
+        let covered = |name: &RegistryName| settings.registries.as_ref().is_none_or(|names| names.contains(name));
+        let of_these: Vec<String> =
+            hosts.iter().filter(|(name, _)| covered(name)).flat_map(|(_, hosts)| hosts.clone()).collect();
+        (settings.clone(), sources::source(settings, &of_these))
+    });
+    let known = Known { hosts: &hosts, inventory, untagged };
+    let mut claims = sources::gather(sources.collect(), known, now, at).await;
+    claims.holds = store.holds(at).await?.into_iter().map(Arc::new).collect();
+    let before = store.last_answers().await?;
+    for answer in &mut claims.sources {
+        if !matches!(answer.state, SourceState::Answered { .. }) {
+            continue;
         }
-        Ok(claims)
+        let found = answer.claims().len() as u64;
+        let last = before.get(&answer.name).filter(|last| found.saturating_mul(2) < last.claims);
+        match (last, remember) {
+            (None, Remember::Yes) => store.note_answer(&answer.name, found, now).await?,
+            (Some(_), Remember::Yes) => store.note_suspect(&answer.name, found, now).await?,
+            (_, Remember::No) => {}
+        }
+        if let Some(last) = last {
+            answer.state = SourceState::Failed {
+                kind: "suspicious",
+                message: format!(
+                    "it makes {}, after {} on {}; look whether it was asked for everything, and if so, \
+                     say that this is right: `tagwarden sources accept {}`",
+                    report::counted(found, "claim"),
+                    last.claims,
+                    last.answered_at.strftime("%Y-%m-%d %H:%M UTC"),
+                    answer.name
+                )
+                .into(),
+            };
+        }
+    }
+    Ok(claims)
+}
+
+impl House {
+    /// Asks all sources about an inventory, and the manifests that were untagged before.
+    pub(super) async fn gather(
+        &self,
+        about: (&Inventory, &[Untagged]),
+        times: (Timestamp, Timestamp),
+        remember: Remember,
+    ) -> Result<Claims, RunError> {
+        gather((&self.settings, &self.store), about, times, remember).await
     }
 
     /// Asks all sources and reads the registries, to tell what each source protects right now.

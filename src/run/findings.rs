@@ -273,6 +273,7 @@ fn last_tag<'a>(verdicts: &Verdicts, used: &Used<'_>, shown: &Shown<'a>, tags: &
     let let_go = reasons.iter().any(|reason| matches!(reason, Reason::LetGo { .. }));
     let by_name = |reason: &Reason| match reason {
         Reason::Claimed(claimed) => matches!(claimed.by, crate::domain::ClaimMatch::Tag),
+        Reason::Mentioned(_) => true,
         _ => false,
     };
     let named = reasons.iter().any(by_name);

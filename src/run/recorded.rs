@@ -3,6 +3,8 @@
 //!
 //! Not in it: blobs, and what the registries themselves do. Nothing can be applied by it.
 
+mod sources;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::Facts;
 use crate::domain::{
-    Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Holder, ImageReference, Inventory, Limits, Lock, Manifest,
-    Moment, Naming, Original, PathPattern, Registry, Release, ReleaseStatus, RemovalMethod, Repository, RuleHistory,
-    SourceAnswer, SourceState, Tag, UnresolvedReference,
+    Claims, DateOrigin, Depth, Digest, Gap, GapAt, Inventory, Limits, Lock, Manifest, Moment, Original, Registry,
+    RemovalMethod, Repository, RuleHistory, Tag,
 };
-use crate::report::{HoldView, HolderView};
+use crate::report::HoldView;
+use sources::RecordedSource;
 
 /// The `schema` of a recorded inventory.
 const SCHEMA: &str = "tagwarden.inventory/1";
@@ -123,50 +125,6 @@ struct RecordedGap {
     message: String,
 }
 
-#[derive(Serialize, Deserialize)]
-struct RecordedSource {
-    name: String,
-    kind: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    registries: Option<Vec<String>>,
-    /// Why it failed; nothing where it answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    failure: Option<RecordedFailure>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    as_of: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    claims: Vec<RecordedClaim>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    unresolved: Vec<RecordedUnresolved>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RecordedFailure {
-    kind: String,
-    message: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RecordedClaim {
-    image: String,
-    holder: HolderView,
-    /// The way in which the image was named, where that was not by its reference: `corrected`, `paired` or `unpaired`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    naming: Option<String>,
-    /// The names that came with an image id.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    names: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RecordedUnresolved {
-    text: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    host: Option<String>,
-    /// The literal parts of its path.
-    path: Vec<String>,
-    holder: HolderView,
-}
 
 /// What was read, as the text of a file.
 ///
@@ -433,131 +391,4 @@ impl RecordedGap {
         };
         Ok(Gap { at, kind: labels.of(&self.kind), message: self.message.into() })
     }
-}
-
-impl From<&SourceAnswer> for RecordedSource {
-    fn from(source: &SourceAnswer) -> Self {
-        let (failure, as_of) = match &source.state {
-            SourceState::Answered { as_of, .. } => (None, *as_of),
-            SourceState::Failed { kind, message } => {
-                (Some(RecordedFailure { kind: (*kind).to_owned(), message: message.to_string() }), None)
-            }
-        };
-        let registries = source.registries.as_ref();
-        Self {
-            name: source.name.to_string(),
-            kind: source.kind.to_owned(),
-            registries: registries.map(|names| names.iter().map(ToString::to_string).collect()),
-            failure,
-            as_of,
-            claims: source.claims().iter().map(RecordedClaim::from).collect(),
-            unresolved: source.unresolved().iter().map(RecordedUnresolved::from).collect(),
-        }
-    }
-}
-
-impl RecordedSource {
-    fn read(self, labels: &mut Labels) -> Result<SourceAnswer, String> {
-        let state = if let Some(failure) = self.failure {
-            SourceState::Failed { kind: labels.of(&failure.kind), message: failure.message.into() }
-        } else {
-            let claims = self.claims.into_iter().map(RecordedClaim::read).collect::<Result<_, _>>()?;
-            let unresolved = self.unresolved.into_iter().map(RecordedUnresolved::read).collect::<Result<_, _>>()?;
-            SourceState::Answered { claims, unresolved, as_of: self.as_of, notes: Vec::new() }
-        };
-        let registries = self.registries.map(|names| names.iter().map(|name| parsed(name)).collect());
-        Ok(SourceAnswer {
-            name: parsed(&self.name)?,
-            kind: labels.of(&self.kind),
-            registries: registries.transpose()?,
-            state,
-        })
-    }
-}
-
-impl From<&Claim> for RecordedClaim {
-    fn from(claim: &Claim) -> Self {
-        let naming = match &claim.naming {
-            Naming::Written => None,
-            Naming::Corrected => Some("corrected"),
-            Naming::Paired(_) => Some("paired"),
-            Naming::Unpaired(_) => Some("unpaired"),
-        };
-        Self {
-            image: claim.image.to_string(),
-            holder: HolderView::from(&*claim.holder),
-            naming: naming.map(str::to_owned),
-            names: claim.names().iter().map(ToString::to_string).collect(),
-        }
-    }
-}
-
-impl RecordedClaim {
-    fn read(self) -> Result<Claim, String> {
-        let names = self.names.iter().map(|name| ImageReference::as_written(name).map_err(in_words));
-        let names = names.collect::<Result<Vec<_>, _>>()?.into();
-        let naming = match self.naming.as_deref() {
-            None => Naming::Written,
-            Some("corrected") => Naming::Corrected,
-            Some("paired") => Naming::Paired(names),
-            Some("unpaired") => Naming::Unpaired(names),
-            Some(other) => return Err(format!("unknown naming `{other}` of a claim")),
-        };
-        Ok(Claim { image: parsed(&self.image)?, holder: Arc::new(holder(self.holder)?), naming })
-    }
-}
-
-impl From<&UnresolvedReference> for RecordedUnresolved {
-    fn from(unresolved: &UnresolvedReference) -> Self {
-        let UnresolvedReference { text, host, path, holder } = unresolved;
-        let path = path.parts().map(str::to_owned).collect();
-        Self { text: text.to_string(), host: host.clone(), path, holder: HolderView::from(&**holder) }
-    }
-}
-
-impl RecordedUnresolved {
-    fn read(self) -> Result<UnresolvedReference, String> {
-        let parts: Vec<&str> = self.path.iter().map(String::as_str).collect();
-        let (path, holder) = (PathPattern::of(&parts), Arc::new(holder(self.holder)?));
-        Ok(UnresolvedReference { text: self.text.into(), host: self.host, path, holder })
-    }
-}
-
-fn holder(view: HolderView) -> Result<Holder, String> {
-    Ok(match view {
-        HolderView::File { file, line } => Holder::File { path: file, line },
-        HolderView::Hold { by, reason, until } => Holder::Hold { by, reason, until },
-        HolderView::Workload { place, namespace, workload, name, container } => {
-            Holder::Workload { place, namespace, kind: workload, name, container }
-        }
-        HolderView::Release {
-            file,
-            line,
-            service,
-            environment,
-            owner,
-            approved_by,
-            build,
-            branch,
-            released_at,
-            status,
-            keep_until,
-        } => Holder::Release(Release {
-            path: file,
-            line,
-            service,
-            environment,
-            owner,
-            approved_by,
-            build,
-            branch,
-            released_at,
-            status: match status.as_str() {
-                "active" => ReleaseStatus::Active,
-                "rollback" => ReleaseStatus::Rollback,
-                other => return Err(format!("unknown status `{other}` of a release")),
-            },
-            keep_until,
-        }),
-    })
 }

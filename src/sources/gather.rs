@@ -13,8 +13,11 @@ use super::image_references::ImageReferences;
 use super::kubernetes::Kubernetes;
 use super::references_http::HttpReferences;
 use super::release_records::ReleaseRecords;
-use super::{Answer, Source, SourceError, SourceKind, SourceSettings};
-use crate::domain::{Claim, Claims, Hosts, RegistryName, SourceAnswer, SourceState};
+use super::{Answer, Source, SourceError, SourceKind, SourceSettings, told};
+use crate::domain::{
+    Claim, Claims, Holder, Hosts, Inventory, Mention, MentionedImage, RegistryName, SourceAnswer, SourceState, Untagged,
+};
+use crate::engine;
 use crate::transport::Patience;
 
 /// Evidence may be this much ahead of our clock.
@@ -28,7 +31,9 @@ const MOST_HOSTS: usize = 10;
 pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
     match &settings.kind {
         SourceKind::ReleaseRecords(files) => Box::new(ReleaseRecords::new(files.clone())),
-        SourceKind::ImageReferences(files) => Box::new(ImageReferences::new(files.clone(), hosts.to_vec())),
+        SourceKind::ImageReferences(files) => {
+            Box::new(ImageReferences::new(files.clone(), hosts.to_vec(), settings.texts.clone()))
+        }
         SourceKind::Kubernetes(kind) => {
             Box::new(Kubernetes::new((**kind).clone(), hosts.to_vec(), settings.allow_empty))
         }
@@ -42,7 +47,18 @@ pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
     }
 }
 
-/// Asks all sources at once. `hosts` are the hosts of each registry, aliases included.
+/// What is there, for sources to name.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The hosts of each registry, aliases included.
+    pub hosts: &'a [(RegistryName, Vec<String>)],
+    /// What the registries hold.
+    pub inventory: &'a Inventory,
+    /// The manifests that Tagwarden untagged, whose former tags may be named, too.
+    pub untagged: &'a [Untagged],
+}
+
+/// Asks all sources at once.
 ///
 /// Whatever keeps a source from a full and sensible answer becomes its failure, never an absence: an error, a panic, its
 /// deadline, evidence that is too old, an answer with nothing (or too little) that names a registry it protects.
@@ -51,12 +67,12 @@ pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
 /// another day.
 pub async fn gather(
     sources: Vec<(SourceSettings, Box<dyn Source>)>,
-    hosts: &[(RegistryName, Vec<String>)],
+    known: Known<'_>,
     now: Timestamp,
     at: Timestamp,
 ) -> Claims {
     let answers = sources.into_iter().map(|(settings, source)| async move {
-        let state = match ask(&settings, &*source, at).await.and_then(|answer| judge(&settings, answer, hosts, now)) {
+        let state = match ask(&settings, &*source, at).await.and_then(|answer| judge(&settings, answer, known, now)) {
             Ok(state) => state,
             Err(error) => SourceState::Failed { kind: error.kind, message: error.message.into() },
         };
@@ -92,15 +108,15 @@ pub(super) fn panicked() -> SourceError {
 fn judge(
     settings: &SourceSettings,
     answer: Answer,
-    hosts: &[(RegistryName, Vec<String>)],
+    Known { hosts, inventory, untagged }: Known<'_>,
     now: Timestamp,
 ) -> Result<SourceState, SourceError> {
-    let Answer { mut claims, unresolved, as_of, mut notes } = answer;
+    let Answer { mut claims, unresolved, texts, reported, as_of, mut notes } = answer;
     check_age(settings, as_of, now)?;
     claims.sort();
     claims.dedup();
 
-    let protects = |name| settings.registries.as_ref().is_none_or(|names: &Vec<RegistryName>| names.contains(name));
+    let protects = |name: &RegistryName| settings.registries.as_ref().is_none_or(|names: &Vec<RegistryName>| names.contains(name));
     let others: Vec<Vec<String>> = hosts
         .iter()
         .map(|(own, _)| hosts.iter().filter(|(name, _)| name != own).flat_map(|(_, hosts)| hosts.clone()).collect())
@@ -114,7 +130,11 @@ fn judge(
     let relevant = claims.iter().filter(|claim| names_one(claim, true)).count();
     let unknown = unknown_hosts(claims.iter().filter(|claim| !names_one(claim, false)));
 
-    if relevant == 0 && !settings.allow_empty {
+    let mentions = engine::mentions(inventory, untagged, protects, &texts);
+    let only_reported = engine::mentions(inventory, untagged, protects, &reported);
+    notes.extend(told(only_reported.iter().map(mention_note).collect()));
+
+    if relevant == 0 && mentions.is_empty() && unresolved.is_empty() && !settings.allow_empty {
         let message = if claims.is_empty() {
             "it answered with no claim at all; if that is right, write `allow_empty = true`".to_owned()
         } else if unknown.is_empty() {
@@ -143,7 +163,22 @@ fn judge(
             listed(&unknown)
         ));
     }
-    Ok(SourceState::Answered { claims, unresolved, as_of, notes })
+    Ok(SourceState::Answered { claims, unresolved, mentions, as_of, notes })
+}
+
+/// A mention that protects nothing, for people who decide whether it should.
+fn mention_note(mention: &Mention) -> String {
+    let Mention { registry, repository, image, text, holder } = mention;
+    let image = match image {
+        MentionedImage::Tag(tag) => format!("{registry}/{repository}:{tag}"),
+        MentionedImage::Digest(digest) => format!("{registry}/{repository}@{digest}"),
+    };
+    let place = match &**holder {
+        Holder::File { path, line } => format!("{path}:{line}"),
+        Holder::Workload { namespace, kind, name, .. } => format!("{kind} {namespace}/{name}"),
+        Holder::Release(_) | Holder::Hold { .. } => String::new(),
+    };
+    format!("{place}: `{text}` may mean {image}, and `mentions` does not protect it")
 }
 
 fn check_age(settings: &SourceSettings, as_of: Option<Timestamp>, now: Timestamp) -> Result<(), SourceError> {

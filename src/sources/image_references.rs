@@ -14,22 +14,24 @@ use super::document::{Format, Node, Problem, Value, parse};
 use super::reference_scan::{KnownHosts, Sighting};
 use super::settled::{Reading, read_settled};
 use super::split_references::split_references;
+use super::text::{Document, TextFindings, TextReader, TextSettings};
 use super::{Answer, FileSet, Source, SourceError, encoding, told};
-use crate::domain::{Claim, Holder, ImageReference};
+use crate::domain::{ImageReference, TextScope};
 
 /// References to known hosts in the files of a file set.
 #[derive(Debug, Clone)]
 pub struct ImageReferences {
     files: FileSet,
     hosts: Vec<String>,
+    texts: TextSettings,
 }
 
 impl ImageReferences {
     /// Reads those files, anew each time it is asked, for references to `hosts`: those of the registries, aliases
     /// included.
     #[must_use]
-    pub fn new(files: FileSet, hosts: Vec<String>) -> Self {
-        Self { files, hosts }
+    pub fn new(files: FileSet, hosts: Vec<String>, texts: TextSettings) -> Self {
+        Self { files, hosts, texts }
     }
 }
 
@@ -37,8 +39,8 @@ impl ImageReferences {
 impl Source for ImageReferences {
     /// The time of the evidence is that of the newest file, since a file is written when what it says changes.
     async fn ask(&self, now: Timestamp) -> Result<Answer, SourceError> {
-        let hosts = Arc::new(KnownHosts::new(&self.hosts));
-        read_settled(&self.files, now, move |reading| read_all(reading, &hosts)).await
+        let (hosts, texts) = (Arc::new(KnownHosts::new(&self.hosts)), Arc::new(self.texts.clone()));
+        read_settled(&self.files, now, move |reading| read_all(reading, &hosts, &texts)).await
     }
 }
 
@@ -76,33 +78,30 @@ impl Findings {
     }
 }
 
-fn read_all(reading: &mut Reading, hosts: &KnownHosts) -> Result<Answer, SourceError> {
+fn read_all(reading: &mut Reading, hosts: &KnownHosts, settings: &TextSettings) -> Result<Answer, SourceError> {
     let mut answer = Answer::default();
     let mut problems = Vec::new();
+    let mut texts = TextReader::new(hosts, settings, TextScope::Source);
     for found in reading.expand()? {
         let content = reading.read(&found)?;
         answer.as_of = answer.as_of.max(content.modified);
-        let text = match encoding::utf8(&content.bytes) {
-            Ok(text) => text,
-            Err(what) => {
-                problems.push(format!("{}: {what}", found.shown));
-                continue;
-            }
-        };
-        let findings = read_text(&String::from_utf8_lossy(&text), Format::of(&found.path), hosts);
-        let place = |(line, what): (u32, String)| format!("{}:{line}: {what}", found.shown);
-        problems.extend(findings.problems.into_iter().map(place));
-        answer.notes.extend(findings.notes.into_iter().map(place));
-        answer.claims.extend(findings.references.into_iter().map(|(image, line)| {
-            let holder = Arc::new(Holder::File { path: found.shown.clone(), line });
-            Claim::new(image, holder)
-        }));
+        match encoding::utf8(&content.bytes) {
+            Ok(text) => texts.read(Document {
+                name: &found.shown,
+                kind: None,
+                format: Format::of(&found.path),
+                text: &String::from_utf8_lossy(&text),
+            }),
+            Err(what) => problems.push(format!("{}: {what}", found.shown)),
+        }
     }
-    if problems.is_empty() {
-        answer.notes = told(answer.notes);
-        return Ok(answer);
+    let found = texts.finish();
+    problems.extend(found.problems);
+    if !problems.is_empty() {
+        return Err(SourceError { kind: "malformed", message: told(problems).join("\n") });
     }
-    Err(SourceError { kind: "malformed", message: told(problems).join("\n") })
+    let TextFindings { claims, unresolved, texts, reported, notes, .. } = found;
+    Ok(Answer { claims, unresolved, texts, reported, notes: told(notes), ..answer })
 }
 
 /// Everything in one text: whole references anywhere, and split ones where it reads as JSON or YAML.

@@ -15,6 +15,7 @@ mod references_http;
 mod release_records;
 mod settled;
 mod split_references;
+mod text;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,16 +23,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::domain::{Claim, RegistryName, SourceName, UnresolvedReference};
+use crate::domain::{Claim, RegistryName, SourceName, TextIndex, UnresolvedReference};
 
 pub use azure::{AzureScope, AzureService, AzureWorkloads};
 pub use docker::{Docker, DockerSocket};
 pub use field_path::{FieldPath, InvalidPath};
-pub use gather::{gather, source};
+pub use gather::{Known, gather, source};
 pub use image_references::ImageReferences;
 pub use kubernetes::{Access, CustomResource, Helm, Kubernetes, KubernetesSettings, kubernetes_rights};
 pub use references_http::{DocumentFormat, HttpReferences, SecretHeader, WebDocument};
 pub use release_records::ReleaseRecords;
+pub use text::{Mentions, OpenReferences, TextException, TextSettings};
 
 /// One source as the settings give it.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct SourceSettings {
     pub min_claims: Option<usize>,
     /// How long it may take.
     pub deadline: Duration,
+    /// The reading of its texts.
+    pub texts: TextSettings,
 }
 
 /// The kinds of sources.
@@ -85,6 +89,10 @@ pub struct Answer {
     pub claims: Vec<Claim>,
     /// Its references that name repositories and leave open which image they mean.
     pub unresolved: Vec<UnresolvedReference>,
+    /// The words of its texts: a tag that they name stays.
+    pub texts: TextIndex,
+    /// The words of texts by which mentions are only reported.
+    pub reported: TextIndex,
     /// How fresh it is, for `max_age`: by its own word, else by its files' times. Each source says which of several.
     pub as_of: Option<Timestamp>,
     /// What a person should know although nothing failed.
@@ -116,6 +124,12 @@ impl SourceKind {
     #[must_use]
     pub fn is_live(&self) -> bool {
         matches!(self, Self::Docker(_) | Self::Azure(..))
+    }
+
+    /// Whether it reads texts, in which tags may be mentioned.
+    #[must_use]
+    pub fn reads_texts(&self) -> bool {
+        !matches!(self, Self::ReleaseRecords(_) | Self::Docker(_))
     }
 
     /// The label used in settings and reports.

@@ -271,8 +271,10 @@ pub(crate) fn id(digest: &Digest) -> Claim {
 pub(crate) fn unresolved() -> impl Strategy<Value = UnresolvedReference> {
     let host = select(vec![None, Some("contoso.example"), Some("mirror.example")]);
     let path = select(vec![&["app"][..], &["lib/", ""], &["nothing"]]);
-    (host, path).prop_map(|(host, path)| UnresolvedReference {
+    let beside = select(vec![&[][..], &["v1"], &["nothing"]]);
+    (host, path, beside).prop_map(|(host, path, beside)| UnresolvedReference {
         text: "${OPEN}".into(),
+        beside: beside.iter().map(|&word| word.into()).collect(),
         host: host.map(str::to_owned),
         path: PathPattern::of(path),
         holder: Arc::new(Holder::File { path: "values.yaml".into(), line: 7 }),
@@ -324,7 +326,7 @@ fn source(name: &'static str) -> impl Strategy<Value = SourceAnswer> {
         name: name.parse().unwrap(),
         kind: "image-references",
         registries,
-        state: SourceState::Answered { claims, unresolved, as_of: None, notes: Vec::new() },
+        state: SourceState::Answered { claims, unresolved, mentions: Vec::new(), as_of: None, notes: Vec::new() },
     })
 }
 

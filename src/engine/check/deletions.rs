@@ -68,6 +68,7 @@ pub fn check_deletions(
                 held(format!("a hold on {}", tag.name));
             }
             evidence.claim_on_tag(repository, &tag.name).into_iter().for_each(&mut held);
+            evidence.mention_of(repository, &tag.name).into_iter().for_each(&mut held);
             if tag.put_back {
                 held(format!("its tag {} was put back", tag.name));
             }
@@ -88,6 +89,9 @@ pub fn check_deletions(
                 continue;
             };
             around.look((evidence, &held_digests), digest, manifest, &gone, &mut held);
+            if let Some(word) = evidence.mention_of_digest(repository, digest) {
+                held(format!("the word {word}, which may mean {digest}"));
+            }
             let apart = (registry.name.clone(), repository.name.clone(), digest.clone());
             if !itself && (others.contains(&apart) || !around.hangs(digest, &gone)) {
                 held(format!("{digest} does not hang on what goes"));

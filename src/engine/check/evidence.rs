@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{Finding, Going};
 use crate::domain::{
-    Claim, Claims, Digest, Gap, GapAt, Hold, Inventory, Registry, RemovalMethod, Repository, RepositoryName,
-    SourceAnswer, TagName, UnresolvedReference,
+    Claim, Claims, Digest, Gap, GapAt, Hold, Inventory, Mention, MentionedImage, Registry, RemovalMethod, Repository,
+    RepositoryName, SourceAnswer, TagName, UnresolvedReference,
 };
 
 /// The held tags and the held digests of one repository.
@@ -26,6 +26,8 @@ pub(super) struct Evidence<'a> {
     /// The claims on digests that neither a manifest nor a configuration of the registry has.
     unplaced: Vec<&'a Claim>,
     unresolved: Vec<&'a UnresolvedReference>,
+    /// The mentions, by repository.
+    mentions: HashMap<&'a RepositoryName, Vec<&'a Mention>>,
 }
 
 /// Evidence that may speak of any image of one repository.
@@ -58,13 +60,17 @@ impl<'a> Evidence<'a> {
             });
         }
         let unresolved = covering().flat_map(SourceAnswer::unresolved).collect();
+        let mut mentions: HashMap<_, Vec<&Mention>> = HashMap::new();
+        for mention in covering().flat_map(SourceAnswer::mentions).filter(|one| one.registry == registry.name) {
+            mentions.entry(&mention.repository).or_default().push(mention);
+        }
         let mut holds: HashMap<_, Vec<&Hold>> = HashMap::new();
         for hold in &claims.holds {
             if hold.until > now && hold.endpoint.as_ref() == registry.endpoint.as_str() {
                 holds.entry(&hold.repository).or_default().push(hold);
             }
         }
-        let mut evidence = Self { registry, failed, tags, digests, holds, ids, unplaced: Vec::new(), unresolved };
+        let mut evidence = Self { registry, failed, tags, digests, holds, ids, unplaced: Vec::new(), unresolved, mentions };
         evidence.look_at_algorithms(claims);
         evidence
     }
@@ -93,7 +99,11 @@ impl<'a> Evidence<'a> {
     pub(super) fn loose(&self, repository: &Repository) -> Loose<'a> {
         let here = |claim: &&Claim| claim.may_mean(self.registry.names(), &repository.name);
         let digest = |claim: &'a Claim| claim.image.digest.as_ref();
-        let unresolved = self.unresolved.iter().find(|one| one.may_mean(self.registry.names(), &repository.name));
+        let settled = |one: &UnresolvedReference| {
+            repository.tags.iter().any(|tag| one.beside.iter().any(|word| **word == *tag.name.as_str()))
+        };
+        let mut naming = self.unresolved.iter().filter(|one| one.may_mean(self.registry.names(), &repository.name));
+        let unresolved = naming.find(|one| !settled(one));
         Loose {
             ids: self.ids.iter().copied().find(here).and_then(digest),
             unplaced: self.unplaced.iter().copied().filter(here).filter_map(digest).collect(),
@@ -129,6 +139,7 @@ impl<'a> Evidence<'a> {
                 self.claim_on_tag(repository, &one.tag.name),
                 self.claim_inside(repository, one.digest, &loose),
                 loose.unresolved.clone(),
+                self.mention_of(repository, &one.tag.name),
                 hold_on(&held_here, repository, &one.tag.name, one.digest),
             ];
             let by = held.into_iter().flatten();
@@ -142,6 +153,19 @@ impl<'a> Evidence<'a> {
         let mut claims = paths.iter().filter_map(|path| self.tags.get(&(*path, tag))).flatten();
         let claim = claims.find(|claim| claim.image.names(self.registry.names(), &repository.name))?;
         Some(format!("a claim on {}", claim.image))
+    }
+
+    pub(super) fn mention_of(&self, repository: &Repository, tag: &TagName) -> Option<String> {
+        let mentions = self.mentions.get(&repository.name)?;
+        let found = mentions.iter().find(|one| matches!(&one.image, MentionedImage::Tag(name) if name == tag))?;
+        Some(format!("the word {}, which may mean it", found.text))
+    }
+
+    /// Returns the word that may mean a digest.
+    pub(super) fn mention_of_digest(&self, repository: &Repository, digest: &Digest) -> Option<&str> {
+        let mentions = self.mentions.get(&repository.name)?;
+        let means = |one: &&&Mention| matches!(&one.image, MentionedImage::Digest(named) if named == digest);
+        mentions.iter().find(means).map(|one| &*one.text)
     }
 
     /// The held tags and digests of a repository.
@@ -162,6 +186,9 @@ impl<'a> Evidence<'a> {
             let config = manifest.and_then(|manifest| manifest.config.as_deref());
             if let Some(claimed) = [Some(next), config].into_iter().flatten().find(|d| self.digests.contains(*d)) {
                 return Some(format!("a claim on {claimed}"));
+            }
+            if let Some(word) = self.mention_of_digest(repository, next) {
+                return Some(format!("the word {word}, which may mean {next}"));
             }
             let unread = repository.hides_configuration(next);
             if let Some(claimed) = loose.reaches(next, config, unread) {

@@ -98,7 +98,7 @@ impl Found {
         let claims = claims.collect();
         let unresolved = open.into_iter().map(|OpenUse { text, host, path, object, container }| {
             let object = known_as(&controllers, object);
-            UnresolvedReference { text: text.into(), host, path, holder: holder(object, container) }
+            UnresolvedReference { text: text.into(), host, path, beside: [].into(), holder: holder(object, container) }
         });
         (claims, unresolved.collect())
     }

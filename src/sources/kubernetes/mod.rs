@@ -148,7 +148,7 @@ impl Kubernetes {
         }
         notes.extend(told(found.notes.iter().cloned().collect()));
         let (claims, unresolved) = found.claims(&self.settings.cluster);
-        Ok(Answer { claims, unresolved, as_of: cluster.date(), notes })
+        Ok(Answer { claims, unresolved, as_of: cluster.date(), notes, ..Answer::default() })
     }
 
     /// Asks for every right before the work, so that all that is missing is told at once. Gives whether Helm's releases

@@ -99,6 +99,7 @@ impl<'a> Labels<'a> {
             },
             Reason::MaybeClaimed(claimed) => self.maybe(claimed),
             Reason::UnresolvedReference(unresolved) => format!("unresolved({},{})", unresolved.source, unresolved.text),
+            Reason::Mentioned(mentioned) => format!("mentioned({},{})", mentioned.source, mentioned.text),
             Reason::LetGo { policy, .. } => format!("let-go({policy})"),
             Reason::CompanionOfExpired { subject, policy } => {
                 format!("companion-of-expired({},{policy})", of(subject))
@@ -156,6 +157,7 @@ impl<'a> Labels<'a> {
             }
             Stay::MaybeClaimed(claimed) => self.maybe(claimed),
             Stay::UnresolvedReference(unresolved) => format!("unresolved({},{})", unresolved.source, unresolved.text),
+            Stay::Mentioned(mentioned) => format!("mentioned({},{})", mentioned.source, mentioned.text),
             Stay::Locked { on, lock } => {
                 let on = match on {
                     Locked::Tag => "tag",

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tagwarden::domain::{
     AfterDays, Blob, Claim, Claims, CoverageBasis, DateOrigin, Depth, Digest, Gap, GapAt, Hold, HoldOrigin, Holder,
-    ImageReference, Inventory, Limits, Lock, Manifest, Naming, Original, Particulars, PathPattern, PermissionMode,
+    ImageReference, Inventory, Limits, Lock, Manifest, Mention, MentionedImage, Naming, Original, Particulars, PathPattern, PermissionMode,
     Registry, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName, RuleHistory,
     RuleId, RuleKey, Rules, Sku, SourceAnswer, SourceState, Tag, TakenTag, UnresolvedReference, Untagged,
 };
@@ -165,6 +165,8 @@ struct SourceShape {
     claims: Vec<String>,
     /// Paths with an open tag, with the host where there is one; `*` stands for a placeholder in it.
     unresolved: Vec<String>,
+    /// `registry/repository:tag` or `registry/repository@image`.
+    mentions: Vec<String>,
     registries: Option<Vec<String>>,
     failed: Option<String>,
 }
@@ -512,14 +514,30 @@ impl Scene<'_> {
                 Some((host, path)) if host.contains('.') => (Some(host.to_owned()), path),
                 _ => (None, text.as_str()),
             };
+            let (path, beside) = path.split_once(" beside ").unwrap_or((path, ""));
             let parts: Vec<&str> = path.split('*').collect();
-            UnresolvedReference { text: text.as_str().into(), host, path: PathPattern::of(&parts), holder: holder() }
+            let beside = beside.split_whitespace().map(Into::into).collect();
+            let (text, path) = (text.as_str().into(), PathPattern::of(&parts));
+            UnresolvedReference { text, host, path, beside, holder: holder() }
+        };
+        let mention = |text: &String| {
+            let (place, image, tag) = match text.split_once('@') {
+                Some((place, image)) => (place, MentionedImage::Digest(self.names.digest(image)), image),
+                None => {
+                    let (place, tag) = text.rsplit_once(':').expect(text);
+                    (place, MentionedImage::Tag(tag.parse().expect(text)), tag)
+                }
+            };
+            let (registry, repository) = place.split_once('/').expect(text);
+            let (registry, repository) = (registry.parse().expect(text), repository.parse().expect(text));
+            Mention { registry, repository, image, text: tag.into(), holder: holder() }
         };
         let state = match &shape.failed {
             Some(message) => SourceState::Failed { kind: "unreadable", message: message.as_str().into() },
             None => SourceState::Answered {
                 claims: shape.claims.iter().map(claim).collect(),
                 unresolved: shape.unresolved.iter().map(unresolved).collect(),
+                mentions: shape.mentions.iter().map(mention).collect(),
                 as_of: None,
                 notes: Vec::new(),
             },

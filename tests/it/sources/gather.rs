@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{Timestamp, ToSpan as _};
-use tagwarden::domain::{Claim, Holder, RegistryName, SourceState};
-use tagwarden::sources::{Answer, Source, SourceError, SourceKind, SourceSettings, gather, source};
+use tagwarden::domain::{Claim, Holder, Inventory, RegistryName, SourceState};
+use tagwarden::sources::{
+    Answer, Known, Source, SourceError, SourceKind, SourceSettings, TextSettings, gather, source,
+};
 
 use super::{D, folder, now, set};
 
@@ -45,6 +47,7 @@ fn settings(name: &str) -> SourceSettings {
         allow_empty: false,
         min_claims: None,
         deadline: Duration::from_secs(5),
+        texts: TextSettings::default(),
     }
 }
 
@@ -55,9 +58,15 @@ fn hosts() -> Vec<(RegistryName, Vec<String>)> {
     ]
 }
 
+static NOTHING: Inventory = Inventory { registries: Vec::new() };
+
+fn known(hosts: &[(RegistryName, Vec<String>)]) -> Known<'_> {
+    Known { hosts, inventory: &NOTHING, untagged: &[] }
+}
+
 /// What becomes of an answer: its claims, or the kind of failure, and all that is said about it.
 async fn judged(settings: SourceSettings, script: Script) -> (Result<usize, &'static str>, String) {
-    let claims = gather(vec![(settings, Box::new(Scripted(script)))], &hosts(), now(), now()).await;
+    let claims = gather(vec![(settings, Box::new(Scripted(script)))], known(&hosts()), now(), now()).await;
     match &claims.sources[0].state {
         SourceState::Answered { claims, notes, .. } => (Ok(claims.len()), notes.join("\n")),
         SourceState::Failed { kind, message } => (Err(*kind), message.to_string()),
@@ -120,7 +129,7 @@ async fn one_failing_source_leaves_the_answers_of_the_others() {
         let settings = SourceSettings { deadline: Duration::from_millis(50), ..settings(name) };
         (settings, Box::new(Scripted(script)) as Box<dyn Source>)
     });
-    let claims = gather(sources.collect(), &hosts(), now(), now()).await;
+    let claims = gather(sources.collect(), known(&hosts()), now(), now()).await;
     let found: Vec<_> = claims.sources.iter().map(|answer| (answer.name.as_str(), answer.failed())).collect();
     assert_eq!(found, [("a", true), ("b", false), ("c", true)]);
     assert_eq!(claims.sources[0].kind, "release-records");

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
-use tagwarden::domain::{Holder, SourceState};
-use tagwarden::sources::{Access, KubernetesSettings, SourceKind, SourceSettings, gather};
+use tagwarden::domain::{Holder, Inventory, SourceState};
+use tagwarden::sources::{Access, Known, KubernetesSettings, SourceKind, SourceSettings, TextSettings, gather};
 
 use super::{ask, now, recorded, shown, source};
 use crate::support::kubernetes::{ApiServer, Fault, World, fixture};
@@ -314,9 +314,12 @@ async fn gathered(server: &ApiServer, allow_empty: bool, deadline: Duration) -> 
         allow_empty,
         min_claims: None,
         deadline,
+        texts: TextSettings::default(),
     };
     let hosts = vec![("contoso".parse().unwrap(), vec!["contoso.azurecr.io".to_owned()])];
-    let mut claims = gather(vec![(of, Box::new(source(settings)))], &hosts, now(), now()).await;
+    let inventory = Inventory::default();
+    let known = Known { hosts: &hosts, inventory: &inventory, untagged: &[] };
+    let mut claims = gather(vec![(of, Box::new(source(settings)))], known, now(), now()).await;
     claims.sources.remove(0).state
 }
 

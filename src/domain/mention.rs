@@ -1,0 +1,29 @@
+//! Names of tags in texts that were read and not understood.
+
+use std::sync::Arc;
+
+use super::{Digest, Holder, RegistryName, RepositoryName, TagName};
+
+/// The name of a tag, or the beginning of a digest, in a source that names the tag's repository, too.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mention {
+    /// The registry.
+    pub registry: RegistryName,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The image that it names.
+    pub image: MentionedImage,
+    /// The word as it was found.
+    pub text: Arc<str>,
+    /// Where it stands.
+    pub holder: Arc<Holder>,
+}
+
+/// The image that a mention names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MentionedImage {
+    /// A tag.
+    Tag(TagName),
+    /// A manifest, by at least twelve digits of its digest.
+    Digest(Digest),
+}

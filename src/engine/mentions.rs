@@ -1,0 +1,209 @@
+//! Words of texts that may mean tags: finding them, and what they protect.
+//!
+//! A text that is not understood may still name an image. So a tag whose name stands in a source that also names its
+//! repository stays. That keeps too much now and then; the reason gives the place, and the source's setting `mentions`
+//! turns it off.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::evaluate::Found;
+use super::graph::{Graph, Node};
+use crate::domain::{
+    Claims, Digest, IndexedWord, Inventory, Mention, Mentioned, MentionedImage, Reason, Registry, RegistryName,
+    Repository, RepositoryName, SourceName, TagName, TextIndex, Untagged, is_everyday,
+};
+
+/// A tag of as many characters with a digit in it is no chance find, and needs no repository beside it.
+const TELLING: usize = 10;
+
+/// Finds the tags and digests of an inventory that are named in texts, and the former tags of untagged manifests.
+///
+/// `covers` says which registries the source protects.
+#[must_use]
+pub fn mentions(
+    inventory: &Inventory,
+    untagged: &[Untagged],
+    covers: impl Fn(&RegistryName) -> bool,
+    texts: &TextIndex,
+) -> Vec<Mention> {
+    if texts.is_empty() {
+        return Vec::new();
+    }
+    let mut former: HashMap<(&RegistryName, &RepositoryName), Vec<&Untagged>> = HashMap::new();
+    for one in untagged {
+        former.entry((&one.registry, &one.repository)).or_default().push(one);
+    }
+    let mut found = Vec::new();
+    for registry in inventory.registries.iter().filter(|registry| covers(&registry.name)) {
+        for repository in &registry.repositories {
+            let former = former.get(&(&registry.name, &repository.name)).map(Vec::as_slice).unwrap_or_default();
+            in_repository(registry, repository, former, texts, &mut found);
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn in_repository(
+    registry: &Registry,
+    repository: &Repository,
+    former: &[&Untagged],
+    texts: &TextIndex,
+    found: &mut Vec<Mention>,
+) {
+    let mut add = |image: MentionedImage, text: &str, word: IndexedWord| {
+        let Some(holder) = texts.holder(word) else { return };
+        let (registry, repository) = (registry.name.clone(), repository.name.clone());
+        found.push(Mention { registry, repository, image, text: text.into(), holder });
+    };
+    let names = RepositoryNames::of(&repository.name, texts);
+    let former_tags = former.iter().flat_map(|one| &one.tags).map(|tag| &tag.name);
+    for tag in repository.tags.iter().map(|tag| &tag.name).chain(former_tags) {
+        if let Some((word, text)) = names.find(tag) {
+            add(MentionedImage::Tag(tag.clone()), &text, word);
+        }
+    }
+    let listed = repository.manifests.iter().map(|(digest, manifest)| (digest, manifest.config.as_deref()));
+    let tagged = repository.tags.iter().filter_map(|tag| Some((tag.digest.as_ref()?, None)));
+    let gone = former.iter().map(|one| (&one.digest, None));
+    let mut seen = HashSet::new();
+    for (digest, config) in listed.chain(tagged).chain(gone) {
+        if !seen.insert(digest) {
+            continue;
+        }
+        for hex in std::iter::once(digest).chain(config).map(Digest::hex) {
+            if let Some((word, start)) = texts.find_digest(&hex) {
+                add(MentionedImage::Digest(digest.clone()), start, word);
+            }
+        }
+    }
+}
+
+/// The ways in which texts write one repository, and where they do.
+struct RepositoryNames<'t> {
+    texts: &'t TextIndex,
+    /// Its last segment, and its path with each of `-`, `_` and `.` for the slashes; in lower case.
+    names: Vec<String>,
+    /// The numbers of the places that have one of them, sorted.
+    places: Vec<u32>,
+}
+
+impl<'t> RepositoryNames<'t> {
+    fn of(repository: &RepositoryName, texts: &'t TextIndex) -> Self {
+        let path = repository.as_str().to_ascii_lowercase();
+        let mut names: Vec<String> = vec![path.rsplit('/').next().unwrap_or(&path).to_owned()];
+        if path.contains('/') {
+            names.extend(["-", "_", "."].map(|mark| path.replace('/', mark)));
+        }
+        let found = names.iter().flat_map(|name| texts.find(name)).map(|word| word.place());
+        let mut places: Vec<u32> = found.collect();
+        places.sort_unstable();
+        places.dedup();
+        Self { texts, names, places }
+    }
+
+    /// Returns the first word that may mean a tag of the repository, and the word as it was looked up.
+    fn find(&self, tag: &TagName) -> Option<(IndexedWord, String)> {
+        let tag = tag.as_str();
+        let without_v = tag.strip_prefix('v').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        let with_v = tag.starts_with(|c: char| c.is_ascii_digit()).then(|| format!("v{tag}"));
+        let forms = [Some(tag), without_v, with_v.as_deref()];
+        forms.into_iter().flatten().find_map(|form| self.find_form(form))
+    }
+
+    fn find_form(&self, form: &str) -> Option<(IndexedWord, String)> {
+        let joined = || {
+            let both = self.names.iter().map(|name| format!("{name}-{form}"));
+            both.filter_map(|both| Some((*self.texts.find(&both).first()?, both))).next()
+        };
+        if is_everyday(form) {
+            let mut beside = self.names.iter().filter(|name| *name != form);
+            return beside
+                .find_map(|name| self.texts.find_beside(name, form).first())
+                .map(|word| (*word, form.to_owned()))
+                .or_else(joined);
+        }
+        let telling = form.len() >= TELLING && form.bytes().any(|byte| byte.is_ascii_digit());
+        let here = |word: &&IndexedWord| {
+            telling
+                || if self.texts.is_by_place() {
+                    self.places.binary_search(&word.place()).is_ok()
+                } else {
+                    !self.places.is_empty()
+                }
+        };
+        // A repository's own name is no tag of it.
+        let own = self.names.iter().any(|name| name == form);
+        let alone = self.texts.find(form).iter().find(here).filter(|_| !own);
+        alone.map(|word| (*word, form.to_owned())).or_else(joined)
+    }
+}
+
+/// The mentions of one registry, by repository.
+#[derive(Default)]
+pub(super) struct MentionIndex<'a>(HashMap<&'a RepositoryName, Vec<(&'a SourceName, &'a Mention)>>);
+
+impl<'a> MentionIndex<'a> {
+    pub(super) fn new(registry: &Registry, claims: &'a Claims) -> Self {
+        let mut index = Self::default();
+        for source in claims.sources.iter().filter(|source| source.covers(&registry.name)) {
+            for mention in source.mentions().iter().filter(|mention| mention.registry == registry.name) {
+                index.0.entry(&mention.repository).or_default().push((&source.name, mention));
+            }
+        }
+        index
+    }
+
+    /// Says of every tag of a repository which words may mean it, where the same source does not claim it by name. Returns
+    /// the nodes of mentioned digests.
+    pub(super) fn reach(&self, repository: &Repository, graph: &Graph<'_>, found: &mut Found) -> Vec<Node> {
+        let Some(mentions) = self.0.get(&repository.name) else { return Vec::new() };
+        let tags: HashMap<&TagName, u32> = repository.tags.iter().map(|tag| &tag.name).zip(0..).collect();
+        let mut nodes = Vec::new();
+        for &(source, mention) in mentions {
+            match &mention.image {
+                MentionedImage::Tag(name) => {
+                    if let Some(&tag) = tags.get(name)
+                        && !found.is_claimed_by(tag, source)
+                    {
+                        found.say(tag, Reason::Mentioned(Box::new(mentioned(source, mention))));
+                    }
+                }
+                MentionedImage::Digest(digest) => {
+                    let Some(node) = graph.node(digest) else { continue };
+                    nodes.push(node);
+                    let places = std::iter::once(node).chain(graph.ancestors(node));
+                    for tag in places.flat_map(|place| graph.tags(place).collect::<Vec<_>>()) {
+                        if !found.is_claimed_by(tag, source) {
+                            found.say(tag, Reason::Mentioned(Box::new(mentioned(source, mention))));
+                        }
+                    }
+                }
+            }
+        }
+        nodes
+    }
+
+    /// The mentions of tags of a repository, by name alone, and of digests, in order.
+    pub(super) fn on<'b>(
+        &self,
+        repository: &RepositoryName,
+        tags: impl Iterator<Item = &'b TagName>,
+        digests: impl Iterator<Item = &'b Digest>,
+    ) -> Vec<Mentioned> {
+        let Some(mentions) = self.0.get(repository) else { return Vec::new() };
+        let (tags, digests): (HashSet<&TagName>, HashSet<&Digest>) = (tags.collect(), digests.collect());
+        let means = |mention: &Mention| match &mention.image {
+            MentionedImage::Tag(tag) => tags.contains(tag),
+            MentionedImage::Digest(digest) => digests.contains(digest),
+        };
+        let here = mentions.iter().filter(|(_, mention)| means(mention));
+        here.map(|&(source, mention)| mentioned(source, mention)).collect()
+    }
+}
+
+fn mentioned(source: &SourceName, mention: &Mention) -> Mentioned {
+    Mentioned { source: source.clone(), text: Arc::clone(&mention.text), holder: Arc::clone(&mention.holder) }
+}

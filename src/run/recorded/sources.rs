@@ -1,0 +1,240 @@
+//! The answers of the sources in a recorded inventory.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Labels, in_words, parsed};
+use crate::domain::{
+    Claim, Holder, ImageReference, Mention, MentionedImage, Naming, PathPattern, Release, ReleaseStatus, SourceAnswer,
+    SourceState, UnresolvedReference,
+};
+use crate::report::HolderView;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct RecordedSource {
+    name: String,
+    kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    registries: Option<Vec<String>>,
+    /// Why it failed; nothing where it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<RecordedFailure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    as_of: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    claims: Vec<RecordedClaim>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unresolved: Vec<RecordedUnresolved>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mentions: Vec<RecordedMention>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedFailure {
+    kind: String,
+    message: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedClaim {
+    image: String,
+    holder: HolderView,
+    /// The way in which the image was named, where that was not by its reference: `corrected`, `paired` or `unpaired`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    naming: Option<String>,
+    /// The names that came with an image id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedUnresolved {
+    text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    /// The literal parts of its path.
+    path: Vec<String>,
+    /// The words beside it, one of which may settle it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<String>,
+    holder: HolderView,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedMention {
+    registry: String,
+    repository: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    text: String,
+    holder: HolderView,
+}
+
+impl From<&SourceAnswer> for RecordedSource {
+    fn from(source: &SourceAnswer) -> Self {
+        let (failure, as_of) = match &source.state {
+            SourceState::Answered { as_of, .. } => (None, *as_of),
+            SourceState::Failed { kind, message } => {
+                (Some(RecordedFailure { kind: (*kind).to_owned(), message: message.to_string() }), None)
+            }
+        };
+        let registries = source.registries.as_ref();
+        Self {
+            name: source.name.to_string(),
+            kind: source.kind.to_owned(),
+            registries: registries.map(|names| names.iter().map(ToString::to_string).collect()),
+            failure,
+            as_of,
+            claims: source.claims().iter().map(RecordedClaim::from).collect(),
+            unresolved: source.unresolved().iter().map(RecordedUnresolved::from).collect(),
+            mentions: source.mentions().iter().map(RecordedMention::from).collect(),
+        }
+    }
+}
+
+impl RecordedSource {
+    pub(super) fn read(self, labels: &mut Labels) -> Result<SourceAnswer, String> {
+        let state = if let Some(failure) = self.failure {
+            SourceState::Failed { kind: labels.of(&failure.kind), message: failure.message.into() }
+        } else {
+            let claims = self.claims.into_iter().map(RecordedClaim::read).collect::<Result<_, _>>()?;
+            let unresolved = self.unresolved.into_iter().map(RecordedUnresolved::read).collect::<Result<_, _>>()?;
+            let mentions = self.mentions.into_iter().map(RecordedMention::read).collect::<Result<_, _>>()?;
+            SourceState::Answered { claims, unresolved, mentions, as_of: self.as_of, notes: Vec::new() }
+        };
+        let registries = self.registries.map(|names| names.iter().map(|name| parsed(name)).collect());
+        Ok(SourceAnswer {
+            name: parsed(&self.name)?,
+            kind: labels.of(&self.kind),
+            registries: registries.transpose()?,
+            state,
+        })
+    }
+}
+
+impl From<&Claim> for RecordedClaim {
+    fn from(claim: &Claim) -> Self {
+        let naming = match &claim.naming {
+            Naming::Written => None,
+            Naming::Corrected => Some("corrected"),
+            Naming::Paired(_) => Some("paired"),
+            Naming::Unpaired(_) => Some("unpaired"),
+        };
+        Self {
+            image: claim.image.to_string(),
+            holder: HolderView::from(&*claim.holder),
+            naming: naming.map(str::to_owned),
+            names: claim.names().iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl RecordedClaim {
+    fn read(self) -> Result<Claim, String> {
+        let names = self.names.iter().map(|name| ImageReference::as_written(name).map_err(in_words));
+        let names = names.collect::<Result<Vec<_>, _>>()?.into();
+        let naming = match self.naming.as_deref() {
+            None => Naming::Written,
+            Some("corrected") => Naming::Corrected,
+            Some("paired") => Naming::Paired(names),
+            Some("unpaired") => Naming::Unpaired(names),
+            Some(other) => return Err(format!("unknown naming `{other}` of a claim")),
+        };
+        Ok(Claim { image: parsed(&self.image)?, holder: Arc::new(holder(self.holder)?), naming })
+    }
+}
+
+impl From<&UnresolvedReference> for RecordedUnresolved {
+    fn from(unresolved: &UnresolvedReference) -> Self {
+        let UnresolvedReference { text, host, path, beside, holder } = unresolved;
+        let path = path.parts().map(str::to_owned).collect();
+        let beside = beside.iter().map(ToString::to_string).collect();
+        Self { text: text.to_string(), host: host.clone(), path, beside, holder: HolderView::from(&**holder) }
+    }
+}
+
+impl RecordedUnresolved {
+    fn read(self) -> Result<UnresolvedReference, String> {
+        let parts: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        let (path, holder) = (PathPattern::of(&parts), Arc::new(holder(self.holder)?));
+        let beside = self.beside.into_iter().map(String::into_boxed_str).collect();
+        Ok(UnresolvedReference { text: self.text.into(), host: self.host, path, beside, holder })
+    }
+}
+
+impl From<&Mention> for RecordedMention {
+    fn from(mention: &Mention) -> Self {
+        let (tag, digest) = match &mention.image {
+            MentionedImage::Tag(tag) => (Some(tag.to_string()), None),
+            MentionedImage::Digest(digest) => (None, Some(digest.to_string())),
+        };
+        Self {
+            registry: mention.registry.to_string(),
+            repository: mention.repository.to_string(),
+            tag,
+            digest,
+            text: mention.text.to_string(),
+            holder: HolderView::from(&*mention.holder),
+        }
+    }
+}
+
+impl RecordedMention {
+    fn read(self) -> Result<Mention, String> {
+        let image = match (self.tag, self.digest) {
+            (Some(tag), None) => MentionedImage::Tag(parsed(&tag)?),
+            (None, Some(digest)) => MentionedImage::Digest(parsed(&digest)?),
+            _ => return Err("a mention has either a `tag` or a `digest`".to_owned()),
+        };
+        Ok(Mention {
+            registry: parsed(&self.registry)?,
+            repository: parsed(&self.repository)?,
+            image,
+            text: self.text.into(),
+            holder: Arc::new(holder(self.holder)?),
+        })
+    }
+}
+
+fn holder(view: HolderView) -> Result<Holder, String> {
+    Ok(match view {
+        HolderView::File { file, line } => Holder::File { path: file, line },
+        HolderView::Hold { by, reason, until } => Holder::Hold { by, reason, until },
+        HolderView::Workload { place, namespace, workload, name, container } => {
+            Holder::Workload { place, namespace, kind: workload, name, container }
+        }
+        HolderView::Release {
+            file,
+            line,
+            service,
+            environment,
+            owner,
+            approved_by,
+            build,
+            branch,
+            released_at,
+            status,
+            keep_until,
+        } => Holder::Release(Release {
+            path: file,
+            line,
+            service,
+            environment,
+            owner,
+            approved_by,
+            build,
+            branch,
+            released_at,
+            status: match status.as_str() {
+                "active" => ReleaseStatus::Active,
+                "rollback" => ReleaseStatus::Rollback,
+                other => return Err(format!("unknown status `{other}` of a release")),
+            },
+            keep_until,
+        }),
+    })
+}

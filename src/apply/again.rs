@@ -135,9 +135,10 @@ pub(super) fn without(child: &Digest) -> String {
     format!("the registry has collected {child}, which is in it; put that back or push it first")
 }
 
-/// The manifests that an index lists; none of anything else.
+/// The manifests that an index lists; none of anything else. Layers in the index of a build cache are not manifests.
 fn children(manifest: &[u8]) -> impl Iterator<Item = Digest> {
     let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
     let listed = manifest["manifests"].as_array().cloned().unwrap_or_default();
-    listed.into_iter().filter_map(|child| child["digest"].as_str()?.parse().ok())
+    let manifests = listed.into_iter().filter(|child| !child["mediaType"].as_str().is_some_and(registry::is_blob_type));
+    manifests.filter_map(|child| child["digest"].as_str()?.parse().ok())
 }

@@ -92,6 +92,9 @@ pub struct Repository {
     /// Those of the manifests that indexes list beside their images and for no platform, such as attestations, and that
     /// have no tag: no container ever runs one. Only kept where manifests are listed without being read.
     pub attached: BTreeSet<Digest>,
+    /// The first look at the registry, or at this repository if it could not be listed then. A tag without a push time
+    /// and without a first sight was there already, so it was pushed no later. `None` where no look is on record.
+    pub first_look: Option<Moment>,
     /// What could not be read here.
     pub gaps: Vec<Gap>,
     /// A lock on the whole repository.
@@ -107,7 +110,7 @@ pub struct Tag {
     pub digest: Option<Digest>,
     /// When the registry says that it was last pushed or moved.
     pub pushed_at: Option<Moment>,
-    /// When Tagwarden first saw it at this digest, unless that was at the first look at the repository.
+    /// When Tagwarden first saw it at this digest, unless that was at the first look (see [`Repository::first_look`]).
     pub first_seen: Option<Moment>,
     /// A lock on the tag.
     pub lock: Option<Lock>,
@@ -129,7 +132,7 @@ pub struct Manifest {
     pub children: Vec<Digest>,
     /// The manifest that it refers to (OCI 1.1 `subject`), which makes it a referrer.
     pub subject: Option<Box<Digest>>,
-    /// When the image says it was created, unjudged.
+    /// The latest time at which the image says it was created, unjudged.
     pub created_at: Option<Moment>,
     /// A lock on the manifest.
     pub lock: Option<Lock>,
@@ -418,6 +421,7 @@ impl Repository {
             manifests: BTreeMap::new(),
             untagged: BTreeMap::new(),
             attached: BTreeSet::new(),
+            first_look: None,
             gaps: Vec::new(),
             lock: None,
         }

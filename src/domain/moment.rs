@@ -19,6 +19,10 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// 2013-01-01T00:00:00Z. There were no container images before; an earlier time is that of a reproducible build or
+    /// a zero value.
+    pub const FIRST_IMAGE: Timestamp = Timestamp::constant(1_356_998_400, 0);
+
     /// The time.
     ///
     /// # Panics

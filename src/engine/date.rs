@@ -4,16 +4,13 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use crate::domain::{Date, Digest, Gap, GapAt, Original, Repository, Tag, Undated};
-
-/// 2013-01-01T00:00:00Z. There were no container images before; what says so is a reproducible build or a zero value.
-const FIRST_POSSIBLE: Timestamp = Timestamp::constant(1_356_998_400, 0);
+use crate::domain::{Date, Digest, Gap, GapAt, Moment, Original, Repository, Tag, Undated};
 
 /// The time by which a tag is judged at `now`.
 ///
-/// For a restored tag, the time that it had before. Otherwise the registry's own push time, else the later of the image's creation and the first sight of the tag at its digest. A
-/// time in the future makes the tag undated even beside an earlier one: some clock was wrong, and nobody knows by how
-/// much.
+/// For a restored tag, the time that it had before. Otherwise the registry's own push time, else the later of the
+/// image's creation and the first sight of the tag at its digest. A time in the future makes the tag undated even
+/// beside an earlier one: some clock was wrong, and nobody knows by how much.
 #[must_use]
 pub fn date(repository: &Repository, tag: &Tag, now: Timestamp) -> Date {
     match repository.originals.get(&tag.name) {
@@ -37,8 +34,22 @@ pub fn date(repository: &Repository, tag: &Tag, now: Timestamp) -> Date {
     }
 }
 
+/// The latest time at which an undated tag can have been pushed: it was there at the first look. `None` for a tag that
+/// has a date, and where that look says nothing of it.
+///
+/// A bound takes no place among dates: by it a tag can be too old, and others can be surely younger. If a creation time
+/// could not be read, there is no bound, because missing evidence never makes a tag older.
+#[must_use]
+pub fn no_later_than(repository: &Repository, tag: &Tag, now: Timestamp) -> Option<Timestamp> {
+    let look = judge(repository.first_look?.timestamp(), now).ok()?;
+    let elsewhere = tag.pushed_at.is_some() || tag.first_seen.is_some() || repository.originals.contains_key(&tag.name);
+    let digest = tag.digest.as_ref().filter(|digest| !elsewhere && repository.manifests.contains_key(*digest))?;
+    let known = created(repository, digest, now).is_ok() || is_unread(repository, digest);
+    (!known).then_some(look)
+}
+
 fn judge(time: Timestamp, now: Timestamp) -> Result<Timestamp, Undated> {
-    if time < FIRST_POSSIBLE {
+    if time < Moment::FIRST_IMAGE {
         Err(Undated::TooEarly(time))
     } else if time > now {
         Err(Undated::Future(time))
@@ -47,18 +58,19 @@ fn judge(time: Timestamp, now: Timestamp) -> Result<Timestamp, Undated> {
     }
 }
 
-/// What the image says of its creation; an index that says nothing is as new as the newest image in it, if all of them
-/// could be asked. A gap says otherwise: the unread one may be the newest.
+/// The creation time of an image by its own word; for an index, the latest of its own word and those of the images in
+/// it. The images alone date an index only if all of them could be asked: the unread one may be the latest. (The
+/// inventory has no own word that something unread may outdo.)
 fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<Timestamp, Undated> {
     let manifest = repository.manifests.get(digest).ok_or(Undated::Missing)?;
-    if let Some(own) = manifest.created_at {
-        return judge(own.timestamp(), now);
+    let own = manifest.created_at.map_or(Err(Undated::Missing), |own| judge(own.timestamp(), now));
+    if manifest.children.is_empty() {
+        return own;
     }
-    let unread = |gap: &Gap| matches!(&gap.at, GapAt::Created(unread) if unread == digest);
-    if manifest.children.is_empty() || repository.gaps.iter().any(unread) {
+    if own.is_err() && is_unread(repository, digest) {
         return Err(Undated::Missing);
     }
-    let mut newest = Err(Undated::Missing);
+    let mut newest = own;
     let mut seen = HashSet::from([digest]);
     let mut open: Vec<&Digest> = manifest.children.iter().collect();
     while let Some(child) = open.pop() {
@@ -74,9 +86,18 @@ fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<T
     newest
 }
 
+/// Returns whether a creation time that matters for this manifest could not be read.
+fn is_unread(repository: &Repository, digest: &Digest) -> bool {
+    let unread = |gap: &Gap| matches!(&gap.at, GapAt::Created(unread) if unread == digest);
+    repository.gaps.iter().any(unread)
+}
+
+/// The later of two times. A time before 2013 does not count beside another one; a time in the future outweighs every
+/// other, because some clock was wrong and nobody knows by how much.
 fn later(a: Result<Timestamp, Undated>, b: Result<Timestamp, Undated>) -> Result<Timestamp, Undated> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok(a.max(b)),
+        (Err(future @ Undated::Future(_)), Ok(_)) | (Ok(_), Err(future @ Undated::Future(_))) => Err(future),
         (Ok(time), Err(_)) | (Err(_), Ok(time)) => Ok(time),
         (Err(a), Err(b)) => Err(a.max(b)),
     }
@@ -123,5 +144,67 @@ mod tests {
         repository.manifests.insert(index, manifest(Some(created), vec![read, unread]));
         tag.first_seen = None;
         assert_eq!(date(&repository, &tag, now), Date::Created(created), "its own word is whole");
+    }
+
+    #[test]
+    fn an_index_is_as_new_as_the_latest_word_on_it() {
+        let [old, new, now, future] =
+            ["2024-01-01T00:00:00Z", "2026-11-01T00:00:00Z", "2026-11-23T12:00:00Z", "2026-11-24T00:00:00Z"]
+                .map(|text| text.parse::<Timestamp>().unwrap());
+        let epoch = Timestamp::UNIX_EPOCH;
+        for (own, inside, expected) in [
+            (Some(old), Some(new), Date::Created(new)),
+            (Some(new), Some(old), Date::Created(new)),
+            (Some(epoch), Some(old), Date::Created(old)),
+            (Some(old), Some(epoch), Date::Created(old)),
+            (Some(old), None, Date::Created(old)),
+            (None, Some(new), Date::Created(new)),
+            (Some(future), Some(old), Date::Unknown(Undated::Future(future))),
+            (Some(old), Some(future), Date::Unknown(Undated::Future(future))),
+            (None, None, Date::Unknown(Undated::Missing)),
+        ] {
+            let [index, image] = ["index", "image"].map(|name| Digest::of(name.as_bytes()));
+            let mut repository = Repository::empty("shop/api".parse().unwrap());
+            repository.manifests.insert(index.clone(), manifest(own, vec![image.clone()]));
+            repository.manifests.insert(image, manifest(inside, vec![]));
+            let name = "latest".parse().unwrap();
+            let tag = Tag { name, digest: Some(index), pushed_at: None, first_seen: None, lock: None };
+            assert_eq!(date(&repository, &tag, now), expected, "{own:?} {inside:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_look_bounds_only_what_was_there_and_has_no_date() {
+        let [look, other, now] = ["2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z", "2026-11-23T12:00:00Z"]
+            .map(|text| text.parse::<Timestamp>().unwrap());
+        let image = Digest::of(b"image");
+        let bound = |change: &dyn Fn(&mut Repository, &mut Tag)| {
+            let mut repository = Repository::empty("shop/api".parse().unwrap());
+            repository.first_look = Some(look.into());
+            repository.manifests.insert(image.clone(), manifest(Some(Timestamp::UNIX_EPOCH), vec![]));
+            let name = "latest".parse().unwrap();
+            let mut tag = Tag { name, digest: Some(image.clone()), pushed_at: None, first_seen: None, lock: None };
+            change(&mut repository, &mut tag);
+            no_later_than(&repository, &tag, now)
+        };
+        assert_eq!(bound(&|_, _| {}), Some(look));
+        assert_eq!(bound(&|repository, _| repository.first_look = None), None, "no look on record");
+        assert_eq!(bound(&|repository, _| repository.first_look = Some(Timestamp::UNIX_EPOCH.into())), None, "no time");
+        assert_eq!(bound(&|repository, _| repository.first_look = "2027-01-01T00:00:00Z".parse().ok()), None, "ahead");
+        assert_eq!(bound(&|_, tag| tag.pushed_at = Some(other.into())), None, "dated by the registry");
+        assert_eq!(bound(&|_, tag| tag.first_seen = Some(other.into())), None, "it came later");
+        assert_eq!(bound(&|_, tag| tag.digest = None), None, "it names nothing known");
+        let dated = manifest(Some(other), vec![]);
+        let date_it = |repository: &mut Repository, _: &mut Tag| {
+            repository.manifests.insert(image.clone(), dated.clone());
+        };
+        assert_eq!(bound(&date_it), None, "dated by its image");
+        assert_eq!(bound(&|repository, _| repository.manifests.clear()), None, "its manifest was not read");
+        let gap = Gap { at: GapAt::Created(image.clone()), kind: "http-500", message: "".into() };
+        assert_eq!(bound(&|repository, _| repository.gaps.push(gap.clone())), None, "its time was not read");
+        let restore = |repository: &mut Repository, tag: &mut Tag| {
+            repository.originals.insert(tag.name.clone(), Original::Unknown);
+        };
+        assert_eq!(bound(&restore), None, "it was restored");
     }
 }

@@ -10,7 +10,7 @@ use super::bucket::{Bucket, bucket, bucket_text};
 use super::evaluate::Found;
 use super::graph::Node;
 use super::select::Selected;
-use super::version::{Line, Version};
+use super::version::{Line, Place, Version};
 use crate::domain::{Date, Globs, Keep, KeepRule, Miss, Period, Policy, Reason, Span, VersionPart};
 
 /// What one rule says of one tag.
@@ -107,7 +107,18 @@ impl<L: Ord + Copy, V: Ord + Copy> Ranking<L, V> {
         at.map_or(own, |at| self.best[at].2.0)
     }
 
-    /// One more than the number of images of the line with a higher value.
+    /// Lets images whose values are the same in that sense share the place of the highest of them.
+    fn shared(mut self, same: impl Fn(V, V) -> bool) -> Self {
+        self.places.dedup_by(|next, first| next.0 == first.0 && same(next.1.0, first.1.0));
+        self
+    }
+
+    /// Returns true if the line has a place of exactly that value.
+    fn has(&self, line: L, value: V) -> bool {
+        self.places.binary_search(&(line, Reverse(value))).is_ok()
+    }
+
+    /// One more than the number of places of the line with a higher value.
     fn rank(&self, line: L, value: V) -> u32 {
         let start = self.places.partition_point(|place| place.0 < line);
         let end = self.places.partition_point(|place| *place < (line, Reverse(value)));
@@ -129,15 +140,50 @@ struct Group<'a> {
 /// A rule with what it needs to know of all selected tags.
 enum Rule<'a> {
     ByTime(TimeRule<'a>),
-    ByVersion { part: VersionPart, count: u32, ranking: Ranking<(u32, Line), u32>, order: Vec<u32> },
+    ByVersion(VersionRule),
     Matching(&'a Globs),
 }
 
-/// A rule that only a tag with a time can miss.
+/// A rule that only a tag with a time can miss, or one that is surely older than others.
 enum TimeRule<'a> {
     Newest { count: u32 },
     Within(&'a Span),
-    Bucketed { period: Period, count: u32, kept: Vec<(u32, Bucket)>, ranking: Ranking<(u32, Bucket), Timestamp> },
+    Bucketed(BucketRule),
+}
+
+struct BucketRule {
+    period: Period,
+    count: u32,
+    /// The periods of each group whose newest image stays.
+    kept: Vec<(u32, Bucket)>,
+    /// The newest image's time in the oldest of these periods, for each group that has as many as count.
+    oldest: Vec<(u32, Timestamp)>,
+    ranking: Ranking<(u32, Bucket), Timestamp>,
+}
+
+/// A rule that goes by version. A place is a distinct version: images share it that have the same one, or of whose
+/// versions nobody can say which is higher.
+struct VersionRule {
+    part: VersionPart,
+    count: u32,
+    /// The place of each selected tag, as a number; zero for what is not a version.
+    order: Vec<u32>,
+    /// The place of the release that each place's pre-release leads to, where a tag is there.
+    releases: Vec<Option<u32>>,
+    /// With each place, whether an image has exactly that version.
+    ranking: Ranking<(u32, Line), (u32, bool)>,
+}
+
+impl VersionRule {
+    /// The rank of a tag in a line. An image that only shares the place of a release may be older than its pre-releases,
+    /// so it does not push them out.
+    fn rank(&self, line: (u32, Line), image: Option<Node>, position: usize) -> u32 {
+        let (place, _) = self.ranking.value(line, image, (self.order[position], true));
+        let rank = self.ranking.rank(line, (place, true));
+        let release = usize::try_from(place).ok().and_then(|place| *self.releases.get(place)?);
+        let unsure = release.is_some_and(|release| self.ranking.has(line, (release, false)));
+        if unsure { rank.saturating_sub(1) } else { rank }
+    }
 }
 
 impl<'a> Group<'a> {
@@ -186,32 +232,39 @@ impl<'a> Group<'a> {
             Some(((one.group, bucket(period, (*day)?)), image, time))
         });
         let ranking = Ranking::new(entries);
-        let mut kept = Vec::new();
+        let (mut kept, mut oldest) = (Vec::new(), Vec::new());
         let (mut group, mut left) = (None, count);
-        for line in ranking.places.chunk_by(|a, b| a.0 == b.0).rev().map(|line| line[0].0) {
+        for (line, Reverse(newest)) in ranking.places.chunk_by(|a, b| a.0 == b.0).rev().map(|line| line[0]) {
             if group.replace(line.0) != Some(line.0) {
                 left = count;
             }
             if left > 0 {
                 left -= 1;
                 kept.push(line);
+                oldest.extend((left == 0).then_some((line.0, newest)));
             }
         }
         kept.reverse();
-        Rule::ByTime(TimeRule::Bucketed { period, count, kept, ranking })
+        oldest.reverse();
+        Rule::ByTime(TimeRule::Bucketed(BucketRule { period, count, kept, oldest, ranking }))
     }
 
     fn version_lines(&self, part: VersionPart, count: u32) -> Rule<'a> {
         let versions = self.versions();
-        let mut sorted: Vec<&Version> = versions.iter().flatten().collect();
+        let mut sorted: Vec<&Place> = versions.iter().flatten().map(|version| &version.place).collect();
         sorted.sort_unstable();
         sorted.dedup();
-        let place = |version| u32::try_from(sorted.partition_point(|other| *other < version)).unwrap_or(u32::MAX);
+        let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        let place = |version: &Version| number(sorted.partition_point(|other| **other < version.place));
         let order: Vec<u32> = versions.iter().map(|version| version.as_ref().map_or(0, place)).collect();
+        let there = |release: Place| sorted.binary_search(&&release).ok().map(number);
+        let releases = sorted.iter().map(|place| place.release().and_then(&there)).collect();
         let entries = self.selected.iter().zip(versions).zip(&order).filter_map(|((one, version), &order)| {
-            Some(((one.group, version.as_ref()?.line(part)), one.candidate.image?, order))
+            let version = version.as_ref()?;
+            Some(((one.group, version.line(part)), one.candidate.image?, (order, !version.shares)))
         });
-        Rule::ByVersion { part, count, ranking: Ranking::new(entries), order }
+        let ranking = Ranking::new(entries).shared(|one, other| one.0 == other.0);
+        Rule::ByVersion(VersionRule { part, count, order, releases, ranking })
     }
 
     fn weigh(&self, rule: &Rule<'_>, position: usize, one: &Selected<'_>) -> Weighed {
@@ -221,14 +274,17 @@ impl<'a> Group<'a> {
                 Date::Pushed(time) | Date::Created(time) | Date::FirstSeen(time) | Date::Original(time, _) => {
                     self.weigh_time(rule, position, one, time)
                 }
-                Date::Unknown(why) => Weighed::Keeps(Reason::Undated { policy: policy(), why }),
+                Date::Unknown(why) => {
+                    let missed = one.candidate.no_later_than.and_then(|latest| self.weigh_undated(rule, one, latest));
+                    missed.map_or_else(|| Weighed::Keeps(Reason::Undated { policy: policy(), why }), Weighed::Misses)
+                }
             },
-            Rule::ByVersion { part, count, ranking, order } => {
+            Rule::ByVersion(rule) => {
                 let Some(version) = &self.versions()[position] else {
                     return Weighed::Keeps(Reason::NotAVersion { policy: policy() });
                 };
-                let (part, count, line) = (*part, *count, (one.group, version.line(*part)));
-                let rank = ranking.rank(line, ranking.value(line, one.candidate.image, order[position]));
+                let (part, count) = (rule.part, rule.count);
+                let rank = rule.rank((one.group, version.line(part)), one.candidate.image, position);
                 if rank <= count {
                     let line = version.line_text(part);
                     Weighed::Keeps(Reason::KeptVersion { policy: policy(), part, line, rank, count })
@@ -265,7 +321,8 @@ impl<'a> Group<'a> {
                     Weighed::Misses(Miss::Within { age_seconds: age.as_secs(), within })
                 }
             }
-            TimeRule::Bucketed { period, count, kept, ranking } => {
+            TimeRule::Bucketed(rule) => {
+                let BucketRule { period, count, kept, ranking, .. } = rule;
                 let (period, count) = (*period, *count);
                 let Some(day) = self.days()[position] else { return Weighed::Misses(Miss::Bucket { period, count }) };
                 let line = (one.group, bucket(period, day));
@@ -277,6 +334,28 @@ impl<'a> Group<'a> {
                 } else {
                     Weighed::Misses(Miss::Bucket { period, count })
                 }
+            }
+        }
+    }
+
+    /// By how much an undated tag misses a rule, if it surely does: it was pushed no later than that. It takes no place
+    /// itself, and only images that are surely younger stand before it.
+    fn weigh_undated(&self, rule: &TimeRule<'_>, one: &Selected<'_>, latest: Timestamp) -> Option<Miss> {
+        match rule {
+            &TimeRule::Newest { count } => {
+                let times = self.times();
+                let newest = times.value(one.group, one.candidate.image, latest).max(latest);
+                let rank = times.rank(one.group, newest);
+                (rank > count).then_some(Miss::Newest { rank, count })
+            }
+            TimeRule::Within(span) => {
+                let age = self.now.duration_since(latest);
+                let miss = || Miss::Within { age_seconds: age.as_secs(), within: span.written.clone() };
+                (age > span.duration).then(miss)
+            }
+            TimeRule::Bucketed(BucketRule { period, count, oldest, .. }) => {
+                let at = oldest.binary_search_by_key(&one.group, |&(group, _)| group).ok()?;
+                (oldest[at].1 > latest).then_some(Miss::Bucket { period: *period, count: *count })
             }
         }
     }

@@ -183,7 +183,7 @@ fn moments(repository: &Repository) -> impl Iterator<Item = Timestamp> {
         Original::At(at, _) => Some(*at),
         Original::Unknown => None,
     });
-    tags.chain(images).chain(originals).flatten().map(Moment::timestamp)
+    tags.chain(images).chain(originals).chain([repository.first_look]).flatten().map(Moment::timestamp)
 }
 
 /// The first whole second after a time.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use regex::Regex;
 
 use super::graph::Node;
@@ -17,6 +18,8 @@ pub(super) struct Candidate<'a> {
     pub(super) image: Option<Node>,
     /// The time by which it is judged.
     pub(super) date: Date,
+    /// Where it has no time, the latest at which it can have been pushed, if that is known.
+    pub(super) no_later_than: Option<Timestamp>,
 }
 
 /// A tag that a policy selects.
@@ -30,7 +33,7 @@ pub(super) struct Selected<'a> {
 }
 
 /// The named group of a pattern that holds the version, where not the whole tag is one.
-const VERSION: &str = "version";
+pub(super) const VERSION: &str = "version";
 
 /// Whether a policy speaks of a repository at all.
 pub(super) fn speaks_of(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {

@@ -4,41 +4,86 @@ use semver::Prerelease;
 
 use crate::domain::VersionPart;
 
-/// A version: two to four numbers and perhaps a pre-release, ordered as versions are.
+/// A place in the order of versions. Versions that nobody can order share one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Version {
+pub(super) struct Place {
     numbers: [u64; 4],
+    /// Empty for a release, which comes after its pre-releases.
     pre: Prerelease,
+    /// Commits since then, as `git describe` counts them.
+    commits: u64,
+}
+
+/// The version of a tag: two to four numbers, perhaps a pre-release, perhaps commits since then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    /// Its place.
+    pub(super) place: Place,
+    /// It has a suffix of which nobody can say if it comes before or after that version, so it only shares the place.
+    pub(super) shares: bool,
 }
 
 /// The numbers that versions of one line share; zeros beyond.
 pub(super) type Line = [u64; 3];
 
+/// The version that was read in a tag, in the tag's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionReading {
+    /// The numbers, such as `1.2.3`.
+    pub numbers: String,
+    /// The pre-release, such as `rc10`.
+    pub pre_release: Option<String>,
+    /// Commits since then, as `git describe` counts them.
+    pub commits: u64,
+    /// The suffix that has no order and shares the place of the version, such as `-alpine3.20`.
+    pub suffix: Option<String>,
+    /// The build metadata, which does not count, such as `_build.5`.
+    pub metadata: Option<String>,
+}
+
+/// The words of pre-releases, each with the identifier that it is ordered by. Development comes first: it runs beside
+/// the stages of a release, and a candidate must not go because of it.
+const WORDS: [(&str, &str); 17] = [
+    ("canary", "a-canary"),
+    ("dev", "a-dev"),
+    ("next", "a-next"),
+    ("nightly", "a-nightly"),
+    ("snapshot", "a-snapshot"),
+    ("a", "b-alpha"),
+    ("alpha", "b-alpha"),
+    ("b", "c-beta"),
+    ("beta", "c-beta"),
+    ("m", "d-milestone"),
+    ("milestone", "d-milestone"),
+    ("ea", "e-ea"),
+    ("pre", "e-preview"),
+    ("prerelease", "e-preview"),
+    ("preview", "e-preview"),
+    ("cr", "f-rc"),
+    ("rc", "f-rc"),
+];
+
+/// The words that mean a pre-release only with a number. Alone they are flavours of a release: `1.2.3-dev` may be the
+/// image with development tools.
+const NUMBERED: [&str; 4] = ["a", "b", "dev", "m"];
+
+/// The length of the shortest hash that git abbreviates to by itself. `b12ac3f` is not the twelfth beta.
+const HASH: usize = 7;
+
 impl Version {
-    /// Reads `1.2.3`, `v1.2`, `2024.01.05`, `1.2.3.4`, each perhaps with a pre-release (`-rc.1`) and build metadata (`+…`,
-    /// in tags `_…`), which does not count.
+    /// Reads `1.2.3`, `v1.2`, `2024.01.05`, `1.2.3.4`, each perhaps with a suffix and build metadata (`+…`, in tags
+    /// `_…`), which does not count. Of the suffix, a known pre-release (`-rc.1`, `-rc1`, `-rc-1`) and the commits of
+    /// `git describe` (`-5-g0123abc`) have an order; all else shares the place.
     ///
-    /// One number alone is no version: `1` and `v2` are names that move from release to release.
+    /// One number alone is not a version: `1` and `v2` are names that move from release to release.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
-        let text = text.split(['+', '_']).next().unwrap_or(text);
-        let (core, pre) = text.split_once('-').map_or((text, None), |(core, pre)| (core, Some(pre)));
-        let mut numbers = [0; 4];
-        let mut count = 0;
-        for part in core.split('.') {
-            if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
-                return None;
-            }
-            *numbers.get_mut(count)? = part.parse().ok()?;
-            count += 1;
-        }
-        let pre = pre.map_or(Some(Prerelease::EMPTY), prerelease)?;
-        (count >= 2).then_some(Self { numbers, pre })
+        let Parts { numbers, pre, commits, shared, .. } = Parts::of(text)?;
+        Some(Self { place: Place { numbers, pre, commits }, shares: !shared.is_empty() })
     }
 
     /// The line that it belongs to.
     pub(super) fn line(&self, part: VersionPart) -> Line {
-        let [major, minor, patch, _] = self.numbers;
+        let [major, minor, patch, _] = self.place.numbers;
         match part {
             VersionPart::Major => [major, 0, 0],
             VersionPart::Minor => [major, minor, 0],
@@ -48,7 +93,7 @@ impl Version {
 
     /// The line as people say it: `1`, `1.2`, `1.2.3`.
     pub(super) fn line_text(&self, part: VersionPart) -> Box<str> {
-        let [major, minor, patch, _] = self.numbers;
+        let [major, minor, patch, _] = self.place.numbers;
         match part {
             VersionPart::Major => major.to_string(),
             VersionPart::Minor => format!("{major}.{minor}"),
@@ -58,39 +103,223 @@ impl Version {
     }
 }
 
-/// Reads a pre-release; numbers in it may have leading zeros (`rc.01`), which semver refuses.
-fn prerelease(text: &str) -> Option<Prerelease> {
-    if text.is_empty() {
-        return None;
+impl Place {
+    /// The place of the release that a pre-release leads to; `None` for a release.
+    pub(super) fn release(&self) -> Option<Self> {
+        (!self.pre.is_empty()).then_some(Self { numbers: self.numbers, pre: Prerelease::EMPTY, commits: 0 })
     }
-    Prerelease::new(text).ok().or_else(|| {
-        let parts = text.split('.').map(|part| {
-            let number = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-            let short = part.trim_start_matches('0');
-            if !number {
-                part
-            } else if short.is_empty() {
-                "0"
-            } else {
-                short
-            }
-        });
-        Prerelease::new(&parts.collect::<Vec<_>>().join(".")).ok()
+}
+
+/// Tells how a text is read as a version; `None` if it is not one.
+pub(super) fn reading(text: &str) -> Option<VersionReading> {
+    let parts = Parts::of(text)?;
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Some(VersionReading {
+        numbers: parts.core.to_owned(),
+        pre_release: some(&parts.written),
+        commits: parts.commits,
+        suffix: some(&parts.shared),
+        metadata: some(parts.metadata),
     })
+}
+
+/// A text taken apart.
+struct Parts<'a> {
+    core: &'a str,
+    numbers: [u64; 4],
+    pre: Prerelease,
+    /// The pre-release as it is written.
+    written: String,
+    commits: u64,
+    /// What of the suffix has no order.
+    shared: String,
+    metadata: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Option<Self> {
+        let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
+        let (version, metadata) = text.split_at(text.find(['+', '_']).unwrap_or(text.len()));
+        let (core, suffix) = version.split_once('-').map_or((version, None), |(core, suffix)| (core, Some(suffix)));
+        let numbers = numbers(core)?;
+        if suffix == Some("") {
+            return None;
+        }
+        let segments: Vec<&str> = suffix.into_iter().flat_map(|suffix| suffix.split('-')).collect();
+        let (before, commits, after) = match described(&segments) {
+            Some((at, commits)) => (&segments[..at], commits, &segments[at + 2..]),
+            None => (&segments[..], 0, &segments[..0]),
+        };
+        let found = (0..before.len()).find_map(|at| Some((at, PreRelease::of(&before[at..])?)));
+        let (pre, written, shared) = match found {
+            Some((at, found)) => {
+                let pre = Prerelease::new(&found.order.join(".")).ok()?;
+                let shared = dashed(&before[..at]) + found.rest + &dashed(&before[at + found.segments..]);
+                (pre, found.written, shared)
+            }
+            None => (Prerelease::EMPTY, String::new(), dashed(before)),
+        };
+        Some(Self { core, numbers, pre, written, commits, shared: shared + &dashed(after), metadata })
+    }
+}
+
+/// Puts segments together again.
+fn dashed(segments: &[&str]) -> String {
+    segments.iter().flat_map(|segment| ["-", *segment]).collect()
+}
+
+/// Reads two to four numbers with dots between them.
+fn numbers(core: &str) -> Option<[u64; 4]> {
+    let mut numbers = [0; 4];
+    let mut count = 0;
+    for part in core.split('.') {
+        if !is_number(part) {
+            return None;
+        }
+        *numbers.get_mut(count)? = part.parse().ok()?;
+        count += 1;
+    }
+    (count >= 2).then_some(numbers)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Finds what `git describe` adds to a tag, `-<commits>-g<hash>`: its position, and the commits.
+fn described(segments: &[&str]) -> Option<(usize, u64)> {
+    segments.windows(2).enumerate().rev().find_map(|(at, pair)| {
+        let commits = pair[0].parse().ok().filter(|_| is_number(pair[0]))?;
+        is_described_hash(pair[1]).then_some((at, commits))
+    })
+}
+
+/// Returns true for `g` and an abbreviated hash. (`gcc12` is a compiler.)
+fn is_described_hash(segment: &str) -> bool {
+    let Some(hash) = segment.strip_prefix('g') else { return false };
+    let compiler = hash.len() < HASH && hash.strip_prefix("cc").is_some_and(is_number);
+    (4..=64).contains(&hash.len()) && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) && !compiler
+}
+
+/// A pre-release at the beginning of some segments of a suffix.
+struct PreRelease<'a> {
+    /// The identifiers that it is ordered by.
+    order: Vec<&'a str>,
+    /// As it is written.
+    written: String,
+    /// How many segments it takes.
+    segments: usize,
+    /// What of the last of these does not belong to it.
+    rest: &'a str,
+}
+
+impl<'a> PreRelease<'a> {
+    fn of(segments: &[&'a str]) -> Option<Self> {
+        let first = *segments.first()?;
+        let (word, digits, rest) = runs(first);
+        let mut order = vec![identifier(word)?];
+        let vague = word.len() == 1 || is_hexadecimal(word);
+        let whole = rest.is_empty() || rest.starts_with('.');
+        if vague && (!whole || word.len() + digits.len() >= HASH) {
+            return None;
+        }
+        if !digits.is_empty() {
+            order.push(shortened(digits));
+        }
+        let mut rest = if whole { dotted(rest, &mut order) } else { rest };
+        let mut written = first[..first.len() - rest.len()].to_owned();
+        let mut taken = 1;
+        // `rc-1` is `rc.1`.
+        if let (1, true, Some(&next)) = (order.len(), rest.is_empty() && word.len() > 1, segments.get(1))
+            && let ("", digits, after) = runs(next)
+            && !digits.is_empty()
+            && (after.is_empty() || after.starts_with('.'))
+        {
+            order.push(shortened(digits));
+            rest = dotted(after, &mut order);
+            written.extend(["-", &next[..next.len() - rest.len()]]);
+            taken = 2;
+        }
+        let alone = order.len() == 1 && NUMBERED.iter().any(|known| known.eq_ignore_ascii_case(word));
+        (!alone).then_some(Self { order, written, segments: taken, rest })
+    }
+}
+
+/// Takes further identifiers off a text, each after a dot: numbers, and words of pre-releases perhaps with a number.
+/// Returns the rest.
+fn dotted<'a>(mut rest: &'a str, order: &mut Vec<&'a str>) -> &'a str {
+    while let Some(next) = rest.strip_prefix('.') {
+        let (word, digits, after) = runs(next);
+        let known = if word.len() > 1 && !is_hexadecimal(word) { identifier(word) } else { None };
+        let right = if word.is_empty() { !digits.is_empty() } else { known.is_some() };
+        if !right || !(after.is_empty() || after.starts_with('.')) {
+            break;
+        }
+        order.extend(known);
+        if !digits.is_empty() {
+            order.push(shortened(digits));
+        }
+        rest = after;
+    }
+    rest
+}
+
+/// The letters that a text begins with, the digits after them, and the rest.
+fn runs(text: &str) -> (&str, &str, &str) {
+    let (word, rest) = text.split_at(text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let (digits, rest) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
+    (word, digits, rest)
+}
+
+fn identifier(word: &str) -> Option<&'static str> {
+    WORDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, identifier)| *identifier)
+}
+
+fn is_hexadecimal(word: &str) -> bool {
+    word.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// A number without leading zeros, which semver refuses.
+fn shortened(digits: &str) -> &str {
+    let short = digits.trim_start_matches('0');
+    if short.is_empty() { "0" } else { short }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn place(text: &str) -> Place {
+        Version::parse(text).unwrap_or_else(|| panic!("{text}")).place
+    }
+
     #[test]
     fn versions_are_ordered_as_people_mean_them() {
         let ascending = [
             "0.9",
+            "1.1.1-rc1",
+            "1.1.1-rc2",
+            "1.1.1-rc9",
+            "1.1.1-rc10",
+            "v1.2.0-nightly.20240101",
+            "1.2.0-alpha",
+            "1.2.0-alpha.1",
+            "1.2.0-alpha2",
+            "1.2.0-Alpha10",
+            "1.2.0-alpha.beta",
+            "1.2.0-beta.2",
+            "1.2.0-b11",
+            "1.2.0-M3",
+            "1.2.0-preview.6.23330.14",
+            "1.2.0-preview.10",
             "v1.2.0-rc.01",
-            "1.2.0-rc.2",
+            "v1.2.0-rc.1-5-g0a1b2c3",
+            "1.2.0-rc-2",
             "1.2.0-rc.10",
+            "1.2.0-rc.10.99999999999999999999999",
             "1.2",
+            "v1.2.0-5-gabc123",
+            "v1.2.0-12-g0000000",
             "1.2.0.1",
             "V1.2.3",
             "1.10.0",
@@ -98,13 +327,72 @@ mod tests {
             "2024.01.05",
             "2024.01.10",
         ];
-        let versions: Vec<_> = ascending.iter().map(|text| Version::parse(text).expect(text)).collect();
-        assert!(versions.is_sorted(), "{versions:?}");
+        let places: Vec<_> = ascending.iter().map(|text| place(text)).collect();
+        assert!(places.is_sorted_by(|a, b| a < b), "{places:#?}");
         assert_eq!(Version::parse("1.2"), Version::parse("v01.2.0_build.5"));
     }
 
     #[test]
-    fn what_is_no_version_is_not_the_lowest_one() {
+    fn what_has_no_order_shares_a_place() {
+        for (text, of) in [
+            ("1.2.3-1", "1.2.3"),
+            ("1.2.3-r1", "1.2.3"),
+            ("1.2.3-r10", "1.2.3"),
+            ("1.2.3-alpine3.20", "1.2.3"),
+            ("1.2.3-slim", "1.2.3"),
+            ("1.2.3-debian-12-r3", "1.2.3"),
+            ("1.2.3-amd64", "1.2.3"),
+            ("1.2.3-dev", "1.2.3"),
+            ("1.2.3-b", "1.2.3"),
+            ("1.2.3-b12ac3f", "1.2.3"),
+            ("1.2.3-a1234567", "1.2.3"),
+            ("1.2.3-ea1b2c3", "1.2.3"),
+            ("1.2.3-20240101120000-0a1b2c3d4e5f", "1.2.3"),
+            ("1.2.3-5-gcc12", "1.2.3"),
+            ("1.2.3-5-g0a1", "1.2.3"),
+            ("1.2.3--x", "1.2.3"),
+            ("1.2.3-rc1-alpine3.20", "1.2.3-rc.1"),
+            ("1.2.3-alpine3.20-rc1", "1.2.3-rc.1"),
+            ("1.2.3-rc.1-2", "1.2.3-rc.1"),
+            ("1.2.3-rc1abc", "1.2.3-rc.1"),
+            ("1.2.3-SNAPSHOT.0a1b2c3", "1.2.3-snapshot"),
+            ("1.2.3-dev.7.0a1b2c3", "1.2.3-dev-7"),
+            ("1.2.3-5-g0a1b2c3-dirty", "1.2.3-5-g0000"),
+        ] {
+            let version = Version::parse(text).expect(text);
+            assert_eq!((&version.place, version.shares), (&place(of), true), "{text}");
+        }
+        for text in ["1.2.3", "v1.2.3_build", "1.2.3-rc1", "1.2.3-rc-1", "1.2.3-5-g0a1b2c3", "1.2.3-0-g0a1b2c3"] {
+            assert!(!Version::parse(text).expect(text).shares, "{text}");
+        }
+        assert_eq!(place("1.2.3-0-g0a1b2c3"), place("1.2.3"));
+    }
+
+    #[test]
+    fn a_pre_release_leads_to_its_release() {
+        assert_eq!(place("1.2.3").release(), None);
+        assert_eq!(place("1.2.3-5-g0a1b2c3").release(), None);
+        assert_eq!(place("1.2.3-rc1").release(), Some(place("1.2.3")));
+        assert_eq!(place("1.2.3-rc1-5-g0a1b2c3").release(), Some(place("1.2.3")));
+    }
+
+    #[test]
+    fn a_reading_has_the_tags_own_words() {
+        let read = |text: &str| {
+            let VersionReading { numbers, pre_release, commits, suffix, metadata } = reading(text).expect(text);
+            let part = |part: Option<String>| part.unwrap_or_default();
+            format!("{numbers}|{}|{commits}|{}|{}", part(pre_release), part(suffix), part(metadata))
+        };
+        assert_eq!(read("v1.2.3"), "1.2.3||0||");
+        assert_eq!(read("1.2.3-alpine3.20"), "1.2.3||0|-alpine3.20|");
+        assert_eq!(read("1.1.1-rc10"), "1.1.1|rc10|0||");
+        assert_eq!(read("2024.01.05-RC-1.2-x_b.5"), "2024.01.05|RC-1.2|0|-x|_b.5");
+        assert_eq!(read("v1.0.0-slim-rc.1-5-g0a1b2c3-dirty"), "1.0.0|rc.1|5|-slim-dirty|");
+        assert_eq!(reading("latest"), None);
+    }
+
+    #[test]
+    fn what_is_not_a_version_is_not_the_lowest_one() {
         for text in ["", "v", "7", "latest", "1.x", "1.2.3rc1", "1..2", "1.2.3-", "1.2.3.4.5", "1.99999999999999999999"]
         {
             assert_eq!(Version::parse(text), None, "{text}");

@@ -8,7 +8,8 @@ use super::companion::companions;
 use super::evaluate::candidates;
 use super::graph::Graph;
 use super::keep::{Weighed, weigh_each};
-use super::select::{select, speaks_of};
+use super::select::{VERSION, select, speaks_of};
+use super::version::{self, VersionReading};
 use crate::domain::{Policy, Registry, Repository, Rules, TagSelector};
 
 /// What one policy makes of one repository.
@@ -85,4 +86,15 @@ pub fn group_of(policy: &Policy, tag: &str) -> Vec<(String, String)> {
     let Some(captures) = pattern.captures(tag) else { return Vec::new() };
     let value = |name: &String| captures.name(name).map_or_else(String::new, |found| found.as_str().to_owned());
     policy.group_by.iter().map(|name| (name.clone(), value(name))).collect()
+}
+
+/// Tells how a policy reads the version of a tag that it selects; `None` if the tag is not a version.
+#[must_use]
+pub fn version_of(policy: &Policy, tag: &str) -> Option<VersionReading> {
+    match &policy.select.tags {
+        TagSelector::Pattern(pattern) if pattern.capture_names().flatten().any(|name| name == VERSION) => {
+            version::reading(pattern.captures(tag)?.name(VERSION)?.as_str())
+        }
+        TagSelector::All | TagSelector::Globs(_) | TagSelector::Pattern(_) => version::reading(tag),
+    }
 }

@@ -85,9 +85,8 @@ impl Reading<'_> {
                     }
                 };
                 if let Some(parsed) = manifest {
-                    let dates = look.dated && parsed.manifest.created_at.is_none();
                     for child in parsed.children {
-                        want(child.digest, Role::Child, dates && child.image);
+                        want(child.digest, Role::Child, look.dated && child.image);
                     }
                     contents.manifests.insert(digest, parsed.manifest);
                 }
@@ -120,8 +119,15 @@ impl Reading<'_> {
             Ok(Some(mut parsed)) => {
                 if let Some(config) = parsed.dated_by.as_ref().filter(|_| look.dated) {
                     match self.created_at(config).await {
-                        Ok(created_at) => parsed.manifest.created_at = created_at.map(Into::into),
-                        Err(error) => gaps.push(error.gap(GapAt::Created(digest.clone()))),
+                        Ok(created_at) => {
+                            let own = parsed.manifest.created_at;
+                            parsed.manifest.created_at = own.max(created_at.map(Into::into));
+                        }
+                        Err(error) => {
+                            // The one that was not read may be the later one.
+                            parsed.manifest.created_at = None;
+                            gaps.push(error.gap(GapAt::Created(digest.clone())));
+                        }
                     }
                 }
                 Some(parsed)
@@ -207,8 +213,8 @@ impl ReferrersApi {
 }
 
 impl Contents {
-    /// An index without a time of its own is dated by its images. If one of their times could not be read, neither is
-    /// the index's known: the missing one might be the latest.
+    /// An index is dated by its own word and by its images. If one of their times could not be read, the index's is not
+    /// known either: the missing one might be the latest.
     fn spread_missing_times(&mut self) {
         let mut missing: BTreeMap<Digest, Gap> = BTreeMap::new();
         for gap in &self.gaps {
@@ -219,7 +225,7 @@ impl Contents {
         loop {
             let mut more = Vec::new();
             for (index, manifest) in &self.manifests {
-                if manifest.created_at.is_some() || missing.contains_key(index) {
+                if missing.contains_key(index) {
                     continue;
                 }
                 if let Some(gap) = manifest.children.iter().find_map(|child| missing.get(child)) {
@@ -232,6 +238,9 @@ impl Contents {
             for gap in more {
                 if let GapAt::Created(digest) = &gap.at {
                     missing.insert(digest.clone(), gap.clone());
+                    if let Some(index) = self.manifests.get_mut(digest) {
+                        index.created_at = None;
+                    }
                 }
                 self.gaps.push(gap);
             }

@@ -16,17 +16,18 @@ use serde_json::Value;
 
 use super::RawManifest;
 use super::paging::Page;
-use crate::domain::{Blob, Depth, Digest, Manifest};
+use crate::domain::{Blob, Depth, Digest, Manifest, Moment};
 use crate::transport::json;
 
 /// A manifest understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedManifest {
-    /// What the inventory keeps of it. `created_at` is set where an annotation (or schema 1 history) tells.
+    /// What the inventory keeps of it. `created_at` is set where the manifest itself tells: by an annotation, by those
+    /// of a build cache's layers, or by the history of schema 1.
     pub manifest: Manifest,
     /// The manifests that it lists, where it is an index.
     pub children: Vec<Child>,
-    /// The image configuration that tells when it was created, where no annotation did.
+    /// The image configuration, which may tell a later time of creation.
     pub dated_by: Option<Digest>,
 }
 
@@ -99,6 +100,9 @@ struct WireAnnotations {
     created: Option<String>,
     #[serde(default, rename = "vnd.docker.reference.type", deserialize_with = "lenient")]
     reference_type: Option<String>,
+    /// On the layers of a build cache.
+    #[serde(default, rename = "buildkit/createdat", deserialize_with = "lenient")]
+    layer_created: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +130,21 @@ struct WireHistory {
 struct WireCreated {
     #[serde(default, deserialize_with = "lenient")]
     created: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireConfiguration {
+    #[serde(default, deserialize_with = "lenient")]
+    created: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    config: WireContainer,
+}
+
+/// The part of an image configuration that containers get.
+#[derive(Default, Deserialize)]
+struct WireContainer {
+    #[serde(default, rename = "Labels", deserialize_with = "lenient")]
+    labels: WireAnnotations,
 }
 
 /// Reads `null` as empty, as Go registries write empty lists; a missing key stays an error where it is required.
@@ -213,10 +232,14 @@ pub(super) fn referrers_page(body: &[u8], _: Page<'_>) -> Result<Vec<String>, St
         .map_err(|error| error.to_string())
 }
 
-/// What an image configuration says of its creation; nothing where it says nothing, or no time.
+/// Returns the later of an image configuration's `created` and its label; `None` if it has no such time.
+///
+/// The label alone says nothing: it is often the one of the base image, which a reproducible build of 1970 passes on.
 pub(super) fn config_created(body: &[u8]) -> Result<Option<Timestamp>, String> {
-    let config: WireCreated = json(body).map_err(|error| error.to_string())?;
-    Ok(config.created.as_deref().and_then(time))
+    let configuration: WireConfiguration = json(body).map_err(|error| error.to_string())?;
+    let own = configuration.created.as_deref().and_then(time);
+    let label = configuration.config.labels.created.as_deref().and_then(time);
+    Ok(if own.is_some_and(|own| own >= Moment::FIRST_IMAGE) { own.max(label) } else { own })
 }
 
 /// The types of image configurations that carry `created`.
@@ -241,11 +264,12 @@ pub fn parse(raw: &RawManifest) -> Result<ParsedManifest, String> {
     }
     let config = wire.config.as_ref().map(digest_of).transpose()?.map(Box::new);
     let subject = wire.subject.as_ref().map(digest_of).transpose()?.map(Box::new);
-    let children = wire.manifests.iter().flatten().map(child).collect::<Result<Vec<_>, _>>()?;
+    let listed = wire.manifests.iter().flatten().filter(|entry| !is_blob(entry));
+    let children = listed.map(child).collect::<Result<Vec<_>, _>>()?;
     let annotated = wire.annotations.created.as_deref().and_then(time);
-    let created_at = annotated.or_else(|| wire.history.first().and_then(history_created));
+    let created_at = annotated.max(wire.history.first().and_then(history_created)).max(cache_created(&wire));
     let dated_by = match (&wire.config, &config) {
-        (Some(wire), Some(digest)) if created_at.is_none() => {
+        (Some(wire), Some(digest)) => {
             wire.media_type.as_deref().is_some_and(|kind| IMAGE_CONFIGS.contains(&kind)).then(|| (**digest).clone())
         }
         _ => None,
@@ -277,12 +301,39 @@ fn child(descriptor: &WireDescriptor) -> Result<Child, String> {
     Ok(Child { digest: digest_of(descriptor)?, image: !unknown && !attestation })
 }
 
+/// The media type of the configuration of a build cache.
+const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.";
+
+/// Returns true for the media types of content that an index may list and that is not a manifest: `BuildKit` exports a
+/// build cache as an index of layers and their configuration.
+#[must_use]
+pub fn is_blob_type(media_type: &str) -> bool {
+    ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.", CACHE_CONFIG]
+        .iter()
+        .any(|kind| media_type.starts_with(kind))
+}
+
+fn is_blob(entry: &WireDescriptor) -> bool {
+    entry.media_type.as_deref().is_some_and(is_blob_type)
+}
+
+/// Returns the time of the latest layer of a build cache; `None` for anything else.
+fn cache_created(wire: &WireManifest) -> Option<Timestamp> {
+    let config = wire.config.as_ref().and_then(|config| config.media_type.as_deref());
+    let of_cache = config.is_some_and(|kind| kind.starts_with(CACHE_CONFIG));
+    let layers = wire.layers.iter().flatten().filter(|_| of_cache);
+    let listed = wire.manifests.iter().flatten().filter(|entry| is_blob(entry));
+    layers.chain(listed).filter_map(|entry| time(entry.annotations.layer_created.as_deref()?)).max()
+}
+
 /// The blobs that the registry must store for this manifest, each once. Foreign layers lie elsewhere. Schema 1 does not
 /// say how long its layers are; they count as nothing, so that no byte is promised that may not come back.
 fn blobs(wire: &WireManifest) -> Result<Box<[Blob]>, String> {
     let mut blobs = Vec::new();
     let mut seen = HashSet::new();
-    let stored = wire.config.iter().chain(wire.layers.iter().flatten()).chain(wire.blobs.iter().flatten());
+    let listed = wire.manifests.iter().flatten().filter(|entry| is_blob(entry));
+    let layers = wire.layers.iter().flatten().chain(wire.blobs.iter().flatten());
+    let stored = wire.config.iter().chain(layers).chain(listed);
     for descriptor in stored.filter(|descriptor| !is_foreign(descriptor)) {
         let digest = digest_of(descriptor)?;
         if seen.insert(digest.clone()) {
@@ -379,219 +430,4 @@ fn signed_payload(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn raw(json: &serde_json::Value) -> RawManifest {
-        let bytes: Arc<[u8]> = json.to_string().into_bytes().into();
-        RawManifest { digest: Digest::of(&bytes), media_type: "x/y".into(), bytes }
-    }
-
-    fn digest(n: u8) -> Digest {
-        Digest::of(&[n])
-    }
-
-    #[test]
-    fn an_image_has_config_layers_and_a_date_to_be_looked_up() {
-        let (config, layer, foreign) = (digest(1), digest(2), digest(3));
-        let parsed = parse(&raw(&serde_json::json!({
-            "schemaVersion": 2, "futureField": {"x": 1},
-            "config": {"mediaType": IMAGE_CONFIGS[0], "digest": config.to_string(), "size": 10},
-            "layers": [
-                {"mediaType": "l", "digest": layer.to_string(), "size": 20},
-                {"mediaType": "l", "digest": layer.to_string(), "size": 20, "urls": null, "annotations": null},
-                {"mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "digest": foreign.to_string(), "size": 9},
-                {"mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar", "digest": foreign.to_string(), "size": 9},
-                {"mediaType": "l", "digest": foreign.to_string(), "size": 9, "urls": ["https://elsewhere.example/l"]},
-            ],
-        })))
-        .unwrap();
-        assert_eq!(parsed.dated_by, Some(config.clone()));
-        assert_eq!(parsed.manifest.config.as_deref(), Some(&config));
-        assert_eq!(*parsed.manifest.blobs, [Blob { digest: config, size: 10 }, Blob { digest: layer, size: 20 }]);
-    }
-
-    #[test]
-    fn an_annotation_dates_an_image_without_its_config() {
-        for (created, expected) in [
-            ("2024-05-01T10:00:00Z", Some("2024-05-01T10:00:00Z")),
-            ("2024-05-01T12:00:00.1234567+02:00", Some("2024-05-01T10:00:00.1234567Z")),
-            ("2024-05-01T10:00:00.123456789123Z", Some("2024-05-01T10:00:00.123456789Z")),
-            ("0001-01-01T00:00:00Z", Some("0001-01-01T00:00:00Z")),
-            ("yesterday", None),
-            ("2024-05-01", None),
-            ("", None),
-        ] {
-            let parsed = parse(&raw(&serde_json::json!({
-                "config": {"mediaType": IMAGE_CONFIGS[1], "digest": digest(1).to_string(), "size": 1},
-                "annotations": {"org.opencontainers.image.created": created, "other": "x"},
-            })))
-            .unwrap();
-            assert_eq!(parsed.manifest.created_at, expected.map(|text| text.parse().unwrap()), "{created}");
-            assert_eq!(parsed.dated_by.is_some(), expected.is_none(), "{created}");
-        }
-    }
-
-    #[test]
-    fn an_index_tells_images_from_attestations() {
-        let parsed = parse(&raw(&serde_json::json!({
-            "manifests": [
-                {"digest": digest(1).to_string(), "size": 1, "platform": {"os": "linux", "architecture": "amd64"}},
-                {"digest": digest(2).to_string(), "size": 1, "platform": {"os": "unknown", "architecture": "unknown"}},
-                {"digest": digest(3).to_string(), "size": 1, "annotations": {"vnd.docker.reference.type": "attestation-manifest"}},
-                {"digest": digest(4).to_string(), "size": 1},
-            ],
-        })))
-        .unwrap();
-        let images: Vec<_> = parsed.children.iter().map(|child| child.image).collect();
-        assert_eq!(images, [true, false, false, true]);
-        assert_eq!(parsed.manifest.children, (1..=4).map(digest).collect::<Vec<_>>());
-        assert!(parsed.manifest.blobs.is_empty() && parsed.dated_by.is_none());
-    }
-
-    #[test]
-    fn schema_one_is_understood() {
-        let parsed = parse(&raw(&serde_json::json!({
-            "schemaVersion": 1, "name": "a", "tag": "b",
-            "fsLayers": [{"blobSum": digest(1).to_string()}, {"blobSum": digest(2).to_string()}, {"blobSum": digest(1).to_string()}],
-            "history": [{"v1Compatibility": "{\"created\":\"2015-01-02T03:04:05.6Z\"}"}, {"v1Compatibility": "{}"}],
-        })))
-        .unwrap();
-        assert_eq!(parsed.manifest.created_at, "2015-01-02T03:04:05.6Z".parse().ok());
-        assert_eq!(parsed.manifest.blobs.len(), 2);
-    }
-
-    #[test]
-    fn what_is_no_manifest_is_an_error_not_an_empty_image() {
-        for json in [
-            serde_json::json!({}),
-            serde_json::json!([]),
-            serde_json::json!({"errors": []}),
-            serde_json::json!({"config": {"digest": "sha256:short", "size": 1}}),
-            serde_json::json!({"manifests": [{"size": 1}]}),
-            serde_json::json!({"layers": [{"digest": 7, "size": 1}]}),
-            serde_json::json!({"manifests": {"digest": digest(1).to_string()}}),
-            serde_json::json!({"manifests": [digest(1).to_string()]}),
-            serde_json::json!({"mediaType": 7, "config": {"digest": digest(1).to_string()}}),
-            serde_json::json!({"subject": {"digest": "latest"}}),
-            serde_json::json!({"subject": digest(1).to_string()}),
-            serde_json::json!({"fsLayers": [{"blobSum": "x"}]}),
-        ] {
-            assert!(parse(&raw(&json)).is_err(), "{json}");
-        }
-    }
-
-    #[test]
-    fn a_page_is_a_list_of_names_or_an_error() {
-        let (path, linked) = ("/v2/shop/a/tags/list", |path| Page { path, guessed: false });
-        let some = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
-        for (body, expected) in [
-            (r#"{"name":"shop/a","tags":null}"#, some(&[])),
-            (r#"{"name":"shop/a","tags":["x"]}"#, some(&["x"])),
-            ("\u{feff}{\"tags\":[\"x\"]}", some(&["x"])),
-            (r#"{"name":"shop/a"}"#, some(&[])),
-            (r#"{"name":"mirror/shop/a","child":[]}"#, some(&[])),
-            (r#"{"name":7,"tags":["x"]}"#, some(&["x"])),
-            (r#"{"tags":["x",7,null]}"#, some(&["x", "(not a text: 7)", "(not a text: null)"])),
-            (r#"{"name":"other"}"#, None),
-            (r#"{"name":"another-shop/a"}"#, None),
-            (r#"{"tags":"x"}"#, None),
-            (r#"{"tags":["x"],"tags":["y"]}"#, None),
-            (r#"{"tags":["x""#, None),
-            ("{}", None),
-            ("<html>", None),
-            ("", None),
-        ] {
-            assert_eq!(tags_page(body.as_bytes(), linked(path)).ok(), expected, "{body}");
-        }
-        let guessed = Page { path, guessed: true };
-        assert_eq!(tags_page(b"{}", guessed), Ok(vec![]));
-        assert_eq!(catalogue_page(b"{}", guessed), Ok(vec![]));
-        assert!(tags_page(br#"{"errors":[]}"#, guessed).is_err());
-        let page = linked("/v2/_catalog");
-        assert_eq!(catalogue_page(br#"{"repositories":null}"#, page), Ok(vec![]));
-        assert_eq!(catalogue_page(br#"{"repositories":["a",1]}"#, page).ok(), some(&["a", "(not a text: 1)"]));
-        assert!(catalogue_page(b"{}", page).is_err());
-        assert!(referrers_page(br#"{"schemaVersion":2}"#, page).is_err());
-        assert_eq!(
-            referrers_page(br#"{"manifests":[{"digest":"x","size":-1,"platform":"all"}]}"#, page).ok(),
-            some(&["x"])
-        );
-    }
-
-    #[test]
-    fn what_is_not_needed_never_fails_a_manifest() {
-        let (config, layer) = (digest(1).to_string(), digest(2).to_string());
-        let odd = [
-            serde_json::json!({"size": -1}),
-            serde_json::json!({"size": 1.5}),
-            serde_json::json!({"size": "many"}),
-            serde_json::json!({"size": null}),
-            serde_json::json!({"size": [1]}),
-            serde_json::json!({"size": 1e300}),
-            serde_json::json!({"urls": "none"}),
-            serde_json::json!({"urls": {}}),
-            serde_json::json!({"annotations": {"a": 1, "org.opencontainers.image.created": 7, "vnd.docker.reference.type": true}}),
-            serde_json::json!({"annotations": ["a"]}),
-            serde_json::json!({"annotations": "a=b"}),
-            serde_json::json!({"platform": "linux/amd64"}),
-            serde_json::json!({"platform": {"os": 1, "architecture": null, "variant": []}}),
-            serde_json::json!({"data": 7, "future": {"x": [null]}}),
-        ];
-        let with = |odd: &serde_json::Value, digest: &str| {
-            let mut descriptor = serde_json::json!({"mediaType": "x/y", "digest": digest});
-            descriptor.as_object_mut().unwrap().extend(odd.as_object().unwrap().clone());
-            descriptor
-        };
-        for odd in odd {
-            let image = serde_json::json!({
-                "schemaVersion": "2", "annotations": odd.get("annotations"), "history": "none", "artifactType": 7,
-                "config": with(&odd, &config), "layers": [with(&odd, &layer)], "subject": with(&odd, &layer),
-            });
-            let parsed = parse(&raw(&image)).unwrap_or_else(|why| panic!("{odd}: {why}"));
-            assert_eq!(parsed.manifest.subject.as_deref(), Some(&digest(2)), "{odd}");
-            assert!(parsed.manifest.blobs.iter().all(|blob| blob.size == 0), "{odd}");
-            let index = serde_json::json!({"manifests": [with(&odd, &config)], "annotations": odd.get("annotations")});
-            let parsed = parse(&raw(&index)).unwrap_or_else(|why| panic!("{odd}: {why}"));
-            assert_eq!(parsed.manifest.children, [digest(1)], "{odd}");
-        }
-        for (size, bytes) in
-            [("20", 20), ("20.0", 20), (r#""20""#, 20), ("-0.0", 0), ("18446744073709551615", u64::MAX)]
-        {
-            let text = format!("\u{feff}{{\"layers\": [{{\"digest\": \"{layer}\", \"size\": {size}}}]}}");
-            let bytes_of: Arc<[u8]> = text.into_bytes().into();
-            let raw = RawManifest { digest: Digest::of(&bytes_of), media_type: "x/y".into(), bytes: bytes_of };
-            assert_eq!(parse(&raw).unwrap().manifest.blobs[0].size, bytes, "{size}");
-        }
-        let latin =
-            format!("{{\"layers\": [{{\"digest\": \"{layer}\"}}], \"annotations\": {{\"by\": \"M\u{1}nchen\"}}}}");
-        let bytes: Arc<[u8]> = latin.into_bytes().iter().map(|byte| if *byte == 1 { 0xfc } else { *byte }).collect();
-        assert!(parse(&RawManifest { digest: Digest::of(&bytes), media_type: "x/y".into(), bytes }).is_ok());
-        assert_eq!(config_created(br#"{"created": 1700000000, "config": {"Env": 7}}"#), Ok(None));
-    }
-
-    #[test]
-    fn a_media_type_comes_from_the_header_the_manifest_or_its_fields() {
-        let index = br#"{"manifests":[]}"#;
-        let own = br#"{"mediaType":"application/vnd.example+json","config":{"digest":"x"}}"#;
-        assert_eq!(&*media_type(Some("a/b+json; charset=utf-8"), own), "a/b+json");
-        assert_eq!(&*media_type(Some("application/json"), own), "application/vnd.example+json");
-        assert_eq!(&*media_type(None, index), "application/vnd.oci.image.index.v1+json");
-    }
-
-    #[test]
-    fn signed_schema_one_is_named_by_what_was_signed() {
-        let payload = b"{\n   \"schemaVersion\": 1\n}";
-        let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
-        let body = &payload[..payload.len() - 2];
-        let protected = format!("{{\"formatLength\":{},\"formatTail\":\"{}\"}}", body.len(), engine.encode("\n}"));
-        let signed = format!(
-            "{},\n   \"signatures\": [{{\"protected\":\"{}\"}}]\n}}",
-            std::str::from_utf8(body).unwrap(),
-            engine.encode(protected)
-        );
-        assert!(is_manifest_of(&Digest::of(payload), signed.as_bytes()));
-        assert!(is_manifest_of(&Digest::of(signed.as_bytes()), signed.as_bytes()));
-        assert!(!is_manifest_of(&Digest::of(b"other"), signed.as_bytes()));
-    }
-}
+mod tests;

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::reason::minute;
+use super::words::counted;
 use super::{MissView, ReasonView};
-use crate::domain::{Claims, Date, Inventory, Keep, KeepRule, Reason, Repository, Rules, TagAt, TagSelector};
-use crate::engine::{self, Outlook, Selects, TagWeighed, Weighed, Weighing};
+use crate::domain::{Claims, Date, Inventory, Keep, KeepRule, Policy, Reason, Repository, Rules, TagAt, TagSelector};
+use crate::engine::{self, Outlook, Selects, TagWeighed, VersionReading, Weighed, Weighing};
 
 /// How one tag was weighed, and what time alone will make of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +50,10 @@ pub struct RuleWeighedView {
     pub words: String,
     /// Where the rule cuts, in this group.
     pub cut: Option<CutView>,
+    /// The rule's reading of the tag, where that is not plain: its version, or the look at which an undated tag was
+    /// there.
+    #[serde(default)]
+    pub read: Option<String>,
 }
 
 /// Where a keep rule cuts: what is older goes by it.
@@ -136,12 +141,14 @@ fn rules_weighed(
         };
         let rule = weighing.policy.keep.rules().get(at);
         let cut = rule.and_then(|rule| cut(rule, at, &peers, repository, now));
-        RuleWeighedView { rule: rule.map_or_else(|| "all".to_owned(), rule_text), keeps, words, cut }
+        let read = rule.and_then(|rule| reading(rule, weighing.policy, repository, found.tag, now));
+        RuleWeighedView { rule: rule.map_or_else(|| "all".to_owned(), rule_text), keeps, words, cut, read }
     });
     let said: Vec<RuleWeighedView> = said.collect();
     match weighing.policy.keep {
         Keep::None => {
-            vec![RuleWeighedView { rule: "none".to_owned(), keeps: false, words: "keeps none".to_owned(), cut: None }]
+            let words = "keeps none".to_owned();
+            vec![RuleWeighedView { rule: "none".to_owned(), keeps: false, words, cut: None, read: None }]
         }
         Keep::All | Keep::Rules(_) => said,
     }
@@ -173,6 +180,37 @@ pub(super) fn cut(
         }
         KeepRule::NewestPer { .. } | KeepRule::Matching(_) => None,
     }
+}
+
+/// Tells how a rule reads a tag: its version, or that it has no date and was there at the first look.
+fn reading(rule: &KeepRule, policy: &Policy, repository: &Repository, tag: u32, now: Timestamp) -> Option<String> {
+    let tag = repository.tags.get(tag as usize)?;
+    match rule {
+        KeepRule::NewestPer { .. } => engine::version_of(policy, tag.name.as_str()).map(|found| version_words(&found)),
+        KeepRule::Newest(_) | KeepRule::Within(_) | KeepRule::Bucketed { .. } => {
+            let look = engine::no_later_than(repository, tag, now)?;
+            Some(format!("without a date, but there at the first look on {}", minute(look)))
+        }
+        KeepRule::Matching(_) => None,
+    }
+}
+
+/// Puts the reading of a version into words.
+fn version_words(reading: &VersionReading) -> String {
+    let VersionReading { numbers, pre_release, commits, suffix, metadata } = reading;
+    let mut words = match (pre_release, *commits) {
+        (None, 0) => format!("read as version {numbers}"),
+        (None, _) => format!("read as {} after {numbers}", counted(*commits, "commit")),
+        (Some(pre), 0) => format!("read as pre-release `{pre}` of {numbers}"),
+        (Some(pre), _) => format!("read as {} after pre-release `{pre}` of {numbers}", counted(*commits, "commit")),
+    };
+    if let Some(suffix) = suffix {
+        words.extend([", suffix `", suffix, "` shares its place"]);
+    }
+    if let Some(metadata) = metadata {
+        words.extend([", `", metadata, "` does not count"]);
+    }
+    words
 }
 
 /// Why a rule keeps, without the policy that the line stands under.
@@ -252,7 +290,8 @@ impl RuleWeighedView {
             Some(CutView { at, tag: None }) => format!("; cuts at {}", minute(*at)),
             None => String::new(),
         };
-        format!("{}  {sign}: {}{cut}", self.rule, self.words)
+        let read = self.read.as_ref().map(|read| format!("; {read}")).unwrap_or_default();
+        format!("{}  {sign}: {}{cut}{read}", self.rule, self.words)
     }
 }
 

@@ -98,9 +98,10 @@ impl Store {
     /// Records the tags of an inventory and fills in when each was first seen at its digest, and by which time restored ones
     /// count.
     ///
-    /// The tags that are there at the first look at a registry get no time. A look that could not list all repositories is
-    /// no first look, and an incomplete list of tags forgets no tag. Tags with a push time need no record. Each
-    /// repository is a write of its own, and one without changes is none, so that others can write in between.
+    /// The tags that are there at the first look at a registry get no time; their repository gets that of the look. A
+    /// look that could not list all repositories is no first look, and an incomplete list of tags forgets no tag. Tags
+    /// with a push time need no record. Each repository is a write of its own, and one without changes is none, so that
+    /// others can write in between.
     ///
     /// # Errors
     /// When the record could not be read or written. The inventory may then lack times, and must not be decided on.
@@ -325,6 +326,8 @@ impl Store {
 fn compare(repository: &mut Repository, mut known: HashMap<String, Record>, glance: Glance) -> Changes {
     let Glance { now, complete, newcomers, first, confirmed } = glance;
     let mut changes = Changes::default();
+    // The latest of several: none of the tags without a first sight came after it.
+    let mut first_look: Option<Timestamp> = None;
     for tag in &mut repository.tags {
         let record = known.remove(tag.name.as_str());
         // A tag whose digest could not be read is still there: what is recorded of it stays.
@@ -338,13 +341,17 @@ fn compare(repository: &mut Repository, mut known: HashMap<String, Record>, glan
                 let nobody_knows =
                     record.known == Known::AtFirstLook || record.known == Known::BeforeFirstLook && first;
                 tag.first_seen = (!nobody_knows).then(|| record.first_seen.into());
+                first_look = first_look.max(nobody_knows.then_some(record.first_seen));
             }
             _ => {
-                tag.first_seen = (newcomers != Known::AtFirstLook).then(|| now.into());
+                let nobody_knows = newcomers == Known::AtFirstLook;
+                tag.first_seen = (!nobody_knows).then(|| now.into());
+                first_look = first_look.max(nobody_knows.then_some(now));
                 changes.seen.push([tag.name.to_string(), digest]);
             }
         }
     }
+    repository.first_look = first_look.map(Into::into);
     if complete {
         changes.gone = known.into_keys().collect();
     }
@@ -368,6 +375,6 @@ fn name_key(registry: &Registry) -> String {
     format!("registry:{}", registry.name)
 }
 
-fn json<T: serde::Serialize>(rows: &[T]) -> String {
+pub(super) fn json<T: serde::Serialize>(rows: &[T]) -> String {
     serde_json::to_string(rows).expect("lists of strings are JSON")
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::super::date::date;
-use super::version::{Read, read};
+use super::super::date::{date, no_later_than};
+use super::version::{Place, Read, read};
 use super::{Finding, Going, accompanies};
 use crate::domain::{
     Digest, Keep, KeepRule, Period, Policy, PolicyMode, PolicyName, Registry, Repository, Rules, TagAt, TagSelector,
@@ -69,6 +69,8 @@ struct Member<'a> {
     version: Option<Box<Read>>,
     digest: Option<&'a Digest>,
     time: Option<Timestamp>,
+    /// Without a time, the latest that it can have.
+    bound: Option<Timestamp>,
 }
 
 fn speaks_of(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
@@ -106,12 +108,14 @@ fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> B
         if accompanies(&tag.name) {
             continue;
         }
+        let time = date(repository, tag, now).timestamp();
         groups.entry(group).or_default().push(Member {
             position,
             name,
             version: version.filter(|_| by_version).and_then(read).map(Box::new),
             digest: tag.digest.as_ref(),
-            time: date(repository, tag, now).timestamp(),
+            time,
+            bound: if time.is_none() { no_later_than(repository, tag, now) } else { None },
         });
     }
     groups
@@ -166,20 +170,21 @@ fn keeper<'a>(
     match rule {
         KeepRule::Matching(globs) => Box::new(|member| globs.matches(member.name)),
         KeepRule::Within(span) => Box::new(move |member| {
-            let end = member.time.and_then(|time| time.checked_add(span.duration).ok());
+            let end = member.time.or(member.bound).and_then(|time| time.checked_add(span.duration).ok());
             end.is_none_or(|end| end >= now)
         }),
         KeepRule::Newest(count) => {
             let mut all: Vec<Timestamp> = times.values().copied().collect();
             all.sort_unstable_by(|a, b| b.cmp(a));
             let cutoff = all.get(count.get() as usize - 1).copied();
-            Box::new(move |member| {
-                member.time.is_none() || cutoff.is_none_or(|cutoff| image_time(member) >= Some(cutoff))
+            Box::new(move |member| match member.time.or(member.bound) {
+                Some(own) => cutoff.is_none_or(|cutoff| image_time(member).max(Some(own)) >= Some(cutoff)),
+                None => true,
             })
         }
         KeepRule::Bucketed { period, count } => {
             let kept = newest_of_periods(members, *period, count.get() as usize, timezone);
-            Box::new(move |member| member.time.is_none() || kept.contains(&member.position))
+            Box::new(move |member| kept.contains(&member.position))
         }
         KeepRule::NewestPer { version, count } => {
             let kept = highest(members, *version, count.get() as usize);
@@ -188,7 +193,8 @@ fn keeper<'a>(
     }
 }
 
-/// The tags of the newest image of each of the last `count` periods, found period by period.
+/// The tags of the newest image of each of the last `count` periods, found period by period, and the tags without a
+/// time that are not surely older than these images.
 fn newest_of_periods(members: &[Member<'_>], period: Period, count: usize, timezone: &TimeZone) -> HashSet<u32> {
     let mut periods: BTreeMap<String, Vec<&Member<'_>>> = BTreeMap::new();
     for member in members.iter().filter(|member| member.digest.is_some()) {
@@ -202,6 +208,11 @@ fn newest_of_periods(members: &[Member<'_>], period: Period, count: usize, timez
         let images: HashSet<_> = there.iter().filter(|m| Some(m.time) == newest).map(|m| m.digest).collect();
         kept.extend(there.iter().filter(|member| images.contains(&member.digest)).map(|member| member.position));
     }
+    let newest = |there: &Vec<&Member<'_>>| there.iter().filter_map(|member| member.time).max();
+    let oldest = periods.values().rev().nth(count - 1).and_then(newest);
+    let undated = members.iter().filter(|member| member.time.is_none());
+    let surely_older = |member: &&Member<'_>| oldest.zip(member.bound).is_some_and(|(oldest, bound)| bound < oldest);
+    kept.extend(undated.filter(|member| !surely_older(member)).map(|member| member.position));
     kept
 }
 
@@ -216,7 +227,8 @@ fn period_of(period: Period, time: Timestamp, timezone: &TimeZone) -> String {
     zoned.strftime(pattern).to_string()
 }
 
-/// The tags of the highest `count` images of each line; images with equal versions share a place.
+/// The tags of the highest `count` versions of each line. Images with equal versions share a place, and a release that
+/// nothing but such shares stand for does not count against its pre-releases.
 fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> HashSet<u32> {
     let mut lines: HashMap<&[u64], Vec<(&Read, &Member<'_>)>> = HashMap::new();
     for member in members {
@@ -225,19 +237,32 @@ fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> HashSet<u
         }
     }
     let mut kept = HashSet::new();
-    for mut line in lines.into_values() {
-        line.sort_by(|a, b| b.0.cmp(a.0));
-        let mut images: BTreeSet<&Digest> = BTreeSet::new();
-        for equal in line.chunk_by(|a, b| a.0 == b.0) {
-            let full = images.len() >= count;
-            let listed = |member: &Member<'_>, images: &BTreeSet<&Digest>| {
-                member.digest.is_some_and(|digest| images.contains(digest))
-            };
-            let stays: Vec<&Member<'_>> =
-                equal.iter().map(|one| one.1).filter(|member| !full || listed(member, &images)).collect();
-            kept.extend(stays.iter().map(|member| member.position));
-            images.extend(stays.iter().filter_map(|member| member.digest));
+    for line in lines.into_values() {
+        // By its highest version an image counts, surely where one of its tags says so without a suffix.
+        let mut best: HashMap<&Digest, (&Place, bool)> = HashMap::new();
+        for (version, member) in &line {
+            let Some(digest) = member.digest else { continue };
+            let found = (&version.place, !version.shares);
+            best.entry(digest).and_modify(|best| *best = (*best).max(found)).or_insert(found);
         }
+        let mut places: BTreeMap<&Place, bool> = BTreeMap::new();
+        for &(place, sure) in best.values() {
+            *places.entry(place).or_default() |= sure;
+        }
+        let mut staying: BTreeSet<&Place> = BTreeSet::new();
+        let mut vague: Option<&Place> = None;
+        for (higher, (&place, &sure)) in places.iter().rev().enumerate() {
+            let uncounted = vague.is_some_and(|vague| vague.is_release_of(place));
+            if higher < count + usize::from(uncounted) {
+                staying.insert(place);
+            }
+            if !sure && place.is_release() {
+                vague = Some(place);
+            }
+        }
+        // Of a tag without a digest nothing is known.
+        let stays = |member: &Member<'_>| member.digest.is_none_or(|digest| staying.contains(best[digest].0));
+        kept.extend(line.iter().filter(|(_, member)| stays(member)).map(|(_, member)| member.position));
     }
     kept
 }

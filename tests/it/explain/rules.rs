@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use tagwarden::domain::{Limits, Miss, PolicyName, Reason, Rules, TagAt};
 use tagwarden::engine::{Weighed, evaluate, plan, reclaim, weighing};
@@ -27,13 +28,7 @@ fn stage(policies: &str, test: &str) -> Stage {
     let test = format!("tests:\n  - name: one\n    repository: shop/api\n    tags:\n{test}");
     let fixture = fixture(Path::new("policies/versions.test.yaml"), &test).unwrap();
     let test = &fixture.tests[0];
-    let policies = parse("shop.yaml", &format!("policies:\n{policies}")).unwrap_or_else(|faults| panic!("{faults:#?}"));
-    let rules = Rules {
-        policies,
-        limits: Limits { percent: 100, ..Limits::default() },
-        timezone: test.timezone.clone(),
-        undo_window: Duration::ZERO,
-    };
+    let rules = rules(policies, test.timezone.clone());
     let (inventory, claims) = test.facts("contoso".parse().unwrap());
     let verdicts = evaluate(&rules, &inventory, &claims, test.now);
     let plan = plan(&rules, &inventory, &verdicts, test.now);
@@ -63,6 +58,11 @@ fn stage(policies: &str, test: &str) -> Stage {
     });
     let weighed = weighed.collect();
     Stage { document, timeline, weighed }
+}
+
+fn rules(policies: &str, timezone: TimeZone) -> Rules {
+    let policies = parse("shop.yaml", &format!("policies:\n{policies}")).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    Rules { policies, limits: Limits { percent: 100, ..Limits::default() }, timezone, undo_window: Duration::ZERO }
 }
 
 impl Stage {
@@ -128,6 +128,53 @@ fn a_repository_is_a_timeline_with_cuts() {
     assert_eq!(json["schema"], "tagwarden.timeline/1");
     assert_eq!(json["groups"][1]["cuts"][2]["rule"], "within: 14d");
     assert_eq!(json["groups"][1]["cuts"][2]["at"], "2025-12-18T12:00:00Z");
+}
+
+#[test]
+fn a_tag_tells_how_its_version_was_read() {
+    let cases = [
+        ("v1.2.3", "read as version 1.2.3"),
+        ("1.2.3-alpine3.20", "read as version 1.2.3, suffix `-alpine3.20` shares its place"),
+        ("1.1.1-rc10", "read as pre-release `rc10` of 1.1.1"),
+        ("1.1.1-rc.9-slim", "read as pre-release `rc.9` of 1.1.1, suffix `-slim` shares its place"),
+        ("v1.0.0-5-g0a1b2c3", "read as 5 commits after 1.0.0"),
+        ("v1.0.1-beta-2-1-g0a1b2c3", "read as 1 commit after pre-release `beta-2` of 1.0.1"),
+        ("1.3.0_build.5", "read as version 1.3.0, `_build.5` does not count"),
+    ];
+    let tags: Vec<String> = cases.iter().map(|(tag, _)| format!("      \"{tag}\": {{ pushed: 9d }}\n")).collect();
+    let each = "  - { name: each, select: { tags: [\"*\"] }, keep: [{ newest_per: { version: minor, count: 1 } }] }\n";
+    let told = stage(each, &tags.concat().replacen("9d }", "9d, expect: retained }", 1));
+    for (tag, words) in cases {
+        let text = told.explain(tag);
+        let line = text.lines().find(|line| line.trim_start().starts_with("newest_per")).unwrap();
+        assert!(line.ends_with(&format!("; {words}")), "{line}");
+        let weighed = &told.weighed.iter().find(|(name, _)| name == tag).unwrap().1;
+        assert_eq!(weighed.policies[0].rules[0].read.as_deref(), Some(words));
+    }
+    let part = "  - name: part\n    select: { pattern: 'app-(?<version>.+)-(?:blue|green)' }\n    \
+        keep: [{ newest_per: { version: minor, count: 1 } }]\n";
+    let told =
+        stage(part, "      app-1.0-rc2-blue: { pushed: 9d, expect: retained }\n      app-next-green: { pushed: 9d }\n");
+    assert!(told.explain("app-1.0-rc2-blue").contains("; read as pre-release `rc2` of 1.0\n"));
+    assert!(!told.explain("app-next-green").contains("read as"));
+}
+
+#[test]
+fn an_undated_tag_tells_the_look_at_which_it_was_there() {
+    let text =
+        "tests:\n  - name: one\n    repository: shop/api\n    tags:\n      old: { expect: retained }\n      v1: {}\n";
+    let read = fixture(Path::new("policies/versions.test.yaml"), text).unwrap();
+    let one = &read.tests[0];
+    let (mut inventory, claims) = one.facts("contoso".parse().unwrap());
+    inventory.registries[0].repositories[0].first_look = "2025-12-02T12:00:00Z".parse().ok();
+    let policies = "  - { name: days, select: { tags: [old] }, keep: [{ within: 14d }, { within: 90d }] }\n";
+    let rules = rules(policies, one.timezone.clone());
+    let place = TagAt { registry: 0, repository: 0, tag: 0 };
+    let view = weighed(&rules, &inventory, &claims, one.now, place).unwrap();
+    let rules_read: Vec<_> = view.policies[0].rules.iter().map(|rule| (rule.keeps, rule.read.as_deref())).collect();
+    let look = Some("without a date, but there at the first look on 2025-12-02 12:00 UTC");
+    assert_eq!(rules_read, [(false, look), (true, look)]);
+    assert_eq!((&*view.outlook.kind, view.outlook.at), ("expires", "2026-03-02T12:00:01Z".parse().ok()));
 }
 
 proptest! {

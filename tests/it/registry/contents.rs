@@ -117,22 +117,102 @@ async fn times_are_asked_only_where_they_matter() {
     let mut listed = attestation.descriptor();
     listed["platform"] = json!({"os": "unknown", "architecture": "unknown"});
     let undated = Content::json(INDEX, &json!({"manifests": [plain.descriptor(), listed]}));
-    let other = image(&content::config("2025-01-01T00:00:00Z", "other"), &[]);
+    let other_config = content::config("2025-01-01T00:00:00Z", "other");
+    let other = image(&other_config, &[]);
     let dated = Content::json(
         INDEX,
         &json!({"manifests": [other.descriptor()], "annotations": {"org.opencontainers.image.created": "2024-05-01T00:00:00Z"}}),
     );
     serve_tags(&server, &[("undated", &undated), ("dated", &dated)]).await;
     serve_manifests(&server, &[&undated, &dated, &plain, &attestation, &other]).await;
-    serve_blobs(&server, &[&config]).await;
+    serve_blobs(&server, &[&config, &other_config]).await;
     let repository = read(&server).await;
     assert!(repository.gaps.is_empty(), "{:?}", repository.gaps);
     assert_eq!(repository.manifests[&plain.digest].created_at, "2024-03-01T00:00:00Z".parse().ok());
     assert_eq!(repository.manifests[&dated.digest].created_at, "2024-05-01T00:00:00Z".parse().ok());
+    assert_eq!(repository.manifests[&other.digest].created_at, "2025-01-01T00:00:00Z".parse().ok(), "it may be later");
     assert_eq!(repository.manifests[&attestation.digest].created_at, None);
     assert_eq!(repository.manifests[&attestation.digest].blobs.len(), 2, "its bytes count all the same");
     let blobs = seen(&server).await.into_iter().filter(|request| request.contains("/blobs/")).count();
-    assert_eq!(blobs, 1);
+    assert_eq!(blobs, 2);
+}
+
+/// An image of that configuration with the annotation; empty for none.
+fn annotated(created: &str, config: &Content) -> Content {
+    let annotations = if created.is_empty() { json!({}) } else { json!({"org.opencontainers.image.created": created}) };
+    Content::json(
+        IMAGE,
+        &json!({"schemaVersion": 2, "config": config.descriptor(), "layers": [], "annotations": annotations}),
+    )
+}
+
+#[tokio::test]
+async fn an_image_is_as_new_as_the_latest_word_on_it() {
+    let labels = json!({"org.opencontainers.image.created": "2026-03-01T00:00:00Z"});
+    let label = Content::json(CONFIG, &json!({"created": "2024-01-01T00:00:00Z", "config": {"Labels": labels}}));
+    for (annotation, config, expected) in [
+        // A base image passes its label on, and some builders annotate with it.
+        ("2021-01-01T00:00:00Z", config("2026-01-01T00:00:00Z", "x"), Some("2026-01-01T00:00:00Z")),
+        ("2026-01-01T00:00:00Z", config("2021-01-01T00:00:00Z", "x"), Some("2026-01-01T00:00:00Z")),
+        ("2026-01-01T00:00:00Z", config("1970-01-01T00:00:00Z", "x"), Some("2026-01-01T00:00:00Z")),
+        ("2026-01-01T00:00:00Z", config("", "x"), Some("2026-01-01T00:00:00Z")),
+        ("2026-01-01T00:00:00Z", label.clone(), Some("2026-03-01T00:00:00Z")),
+        ("", label, Some("2026-03-01T00:00:00Z")),
+        ("", config("", "x"), None),
+    ] {
+        let server = MockServer::start().await;
+        let image = annotated(annotation, &config);
+        serve_tags(&server, &[("v1", &image)]).await;
+        serve_manifests(&server, &[&image]).await;
+        serve_blobs(&server, &[&config]).await;
+        let repository = read(&server).await;
+        assert!(repository.gaps.is_empty(), "{:?}", repository.gaps);
+        let created = repository.manifests[&image.digest].created_at;
+        assert_eq!(created, expected.and_then(|text| text.parse().ok()), "{annotation} {expected:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_annotation_does_not_count_beside_a_time_that_cannot_be_read() {
+    let server = MockServer::start().await;
+    let lost = config("2026-06-01T00:00:00Z", "lost");
+    let image = annotated("2021-01-01T00:00:00Z", &lost);
+    let annotations = json!({"org.opencontainers.image.created": "2021-01-01T00:00:00Z"});
+    let both = Content::json(INDEX, &json!({"manifests": [image.descriptor()], "annotations": annotations}));
+    serve_tags(&server, &[("multi", &both)]).await;
+    serve_manifests(&server, &[&both, &image]).await;
+    let repository = read(&server).await;
+    let expected: BTreeSet<_> = [&image, &both].map(|of| (GapAt::Created(of.digest.clone()), "not-found")).into();
+    assert_eq!(gaps(&repository.gaps).into_iter().collect::<BTreeSet<_>>(), expected);
+    for content in [&image, &both] {
+        assert_eq!(repository.manifests[&content.digest].created_at, None);
+    }
+}
+
+#[tokio::test]
+async fn the_layers_of_a_build_cache_are_not_missing_manifests() {
+    let server = MockServer::start().await;
+    let (first, second) = (layer("first"), layer("second"));
+    let steps = Content::new("application/vnd.buildkit.cacheconfig.v0", "{}");
+    let mut entries = [first.descriptor(), second.descriptor(), steps.descriptor()];
+    entries[0]["annotations"] = json!({"buildkit/createdat": "2026-05-01T00:00:00Z", "containerd.io/x": "y"});
+    entries[1]["annotations"] = json!({"buildkit/createdat": "2026-04-01T00:00:00Z"});
+    let cache = Content::json(INDEX, &json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}));
+    serve_tags(&server, &[("buildcache", &cache)]).await;
+    serve_manifests(&server, &[&cache]).await;
+    // Registries answer so when a layer is asked for as a manifest.
+    for blob in [&first, &second, &steps] {
+        answer(&server, "GET", &format!("/v2/app/manifests/{}", blob.digest), refusal(500, "UNKNOWN")).await;
+    }
+    let repository = read(&server).await;
+    assert!(repository.gaps.is_empty(), "{:?}", repository.gaps);
+    assert_eq!(repository.manifests.len(), 1);
+    let found = &repository.manifests[&cache.digest];
+    assert_eq!(found.created_at, "2026-05-01T00:00:00Z".parse().ok());
+    assert!(found.children.is_empty());
+    let blobs: BTreeMap<_, _> = found.blobs.iter().map(|blob| (blob.digest.clone(), blob.size)).collect();
+    let expected = [&first, &second, &steps].map(|one| (one.digest.clone(), one.bytes.len() as u64));
+    assert_eq!(blobs, BTreeMap::from(expected));
 }
 
 #[tokio::test]

@@ -87,6 +87,32 @@ async fn tags_are_first_seen_when_they_appear_or_move() {
     }
 }
 
+#[tokio::test]
+async fn a_repository_tells_the_look_at_which_its_oldest_tags_were_there() {
+    type Look<'a> = (&'a str, bool, &'a [(&'a str, Option<&'a str>, bool)], Option<&'a str>);
+    let looks: [Look; 5] = [
+        // An incomplete list is no first look.
+        ("2026-11-01T00:00:00Z", false, &[("a", Some("1"), false)], None),
+        ("2026-11-02T00:00:00Z", true, &[("a", Some("1"), false)], Some("2026-11-02T00:00:00Z")),
+        (
+            "2026-11-05T00:00:00Z",
+            true,
+            &[("a", Some("1"), false), ("c", Some("1"), false)],
+            Some("2026-11-02T00:00:00Z"),
+        ),
+        // `a` moved, so it came later; `d` has a push time.
+        ("2026-11-06T00:00:00Z", true, &[("a", Some("2"), false), ("d", Some("1"), true)], None),
+        ("2026-11-07T00:00:00Z", true, &[("d", Some("1"), true)], None),
+    ];
+    let (_folder, store) = fresh().await;
+    for (now, complete, tags, expected) in looks {
+        let mut inventory = inventory(tags, complete);
+        store.observe(&mut inventory, at(now)).await.unwrap();
+        let found = inventory.registries[0].repositories[0].first_look.map(Moment::timestamp);
+        assert_eq!(found, expected.map(at), "at {now}");
+    }
+}
+
 /// A registry at that address with those repositories, each with the tag `v1` of the same image.
 fn at_endpoint(name: &str, endpoint: &str, repositories: &[&str]) -> Inventory {
     let mut found = inventory(&[("v1", Some("1"), false)], true);

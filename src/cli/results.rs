@@ -1,15 +1,20 @@
 //! What was done, as text and JSON. Writing to a `String` cannot fail, so those results are dropped.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use crate::apply::{Foreseen, Restored};
 use crate::domain::{Action, Intent, Outcome, Role};
 use crate::report::{self, RunView, plain};
 use crate::run::{Aftermath, Ended, Restorable, RestoreEnded};
-use crate::store::RunRecord;
+use crate::store::{DoneCounts, RunKind, RunRecord};
+
+/// Counts of the journal, for runs whose records have none.
+pub(super) type Done = BTreeMap<Uuid, DoneCounts>;
 
 /// One line for each removal, and the counts.
 pub(super) fn applied_text(ended: &Ended) -> String {
@@ -185,7 +190,12 @@ pub(super) fn restored_json(ended: &RestoreEnded) -> Value {
     json!({ "run": ended.run.to_string(), "restored": restored })
 }
 
-pub(super) fn runs_text(runs: &[RunRecord]) -> String {
+/// The runs whose records have no counts: they failed under an older version, were killed, or still go on.
+pub(super) fn uncounted(runs: &[RunRecord]) -> Vec<Uuid> {
+    runs.iter().filter(|record| !is_counted(&summary(record))).map(|record| record.run.id).collect()
+}
+
+pub(super) fn runs_text(runs: &[RunRecord], done: &Done) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
     }
@@ -193,47 +203,63 @@ pub(super) fn runs_text(runs: &[RunRecord]) -> String {
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["RUN", "COMMAND", "MODE", "STARTED", "BY", "OUTCOME", "REMOVED"]);
     for record in runs {
-        let (outcome, removed) = match &record.end {
-            None => ("unfinished".to_owned(), String::new()),
-            Some(end) => {
-                let summary = summary(record);
-                let removed = summary["removed"].as_u64().map(report::count);
-                let restored =
-                    || summary["restored"].as_u64().map(|number| format!("{} restored", report::count(number)));
-                let done = removed.or_else(restored).unwrap_or_default();
-                let deleted = summary["deleted"].as_u64().filter(|deleted| *deleted > 0);
-                let deleted = deleted.map(|deleted| format!(", {} deleted", report::count(deleted)));
-                (end.outcome.clone(), done + &deleted.unwrap_or_default())
-            }
-        };
+        let summary = counted_summary(record, done);
+        let removed = summary["removed"].as_u64().map(report::count);
+        let restored = || summary["restored"].as_u64().map(|number| format!("{} restored", report::count(number)));
+        let removed = removed.or_else(restored).unwrap_or_default();
+        let deleted = summary["deleted"].as_u64().filter(|deleted| *deleted > 0);
+        let deleted = deleted.map(|deleted| format!(", {} deleted", report::count(deleted)));
         table.add_row([
             record.run.id.to_string(),
             record.run.kind.label().to_owned(),
             record.run.mode.clone(),
             record.run.started_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
             plain(&record.run.by),
-            outcome,
-            removed,
+            record.end.as_ref().map_or_else(|| "unfinished".to_owned(), |end| end.outcome.clone()),
+            removed + &deleted.unwrap_or_default(),
         ]);
     }
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 /// The runs without their journals.
-pub(super) fn runs_json(runs: &[RunRecord]) -> Value {
+pub(super) fn runs_json(runs: &[RunRecord], done: &Done) -> Value {
     let json = |record: &RunRecord| {
         let mut run = json!(RunView::new(record, &[]));
         if let Some(fields) = run.as_object_mut() {
             fields.remove("journal");
+            if done.contains_key(&record.run.id) {
+                fields.insert("summary".to_owned(), counted_summary(record, done));
+            }
         }
         run
     };
     runs.iter().map(json).collect()
 }
 
+/// The counts and sums of a run's record; those of its journal where the record has none.
+fn counted_summary(record: &RunRecord, done: &Done) -> Value {
+    let mut summary = summary(record);
+    let Some(done) = done.get(&record.run.id).filter(|_| !is_counted(&summary)) else { return summary };
+    if !summary.is_object() {
+        summary = json!({});
+    }
+    if record.run.kind == RunKind::Restore {
+        summary["restored"] = json!(done.restored);
+    } else {
+        summary["removed"] = json!(done.removed);
+        summary["deleted"] = json!(done.deleted);
+    }
+    summary
+}
+
 /// The counts and sums of a run's record.
 fn summary(record: &RunRecord) -> Value {
     record.end.as_ref().and_then(|end| serde_json::from_str(&end.summary).ok()).unwrap_or_default()
+}
+
+fn is_counted(summary: &Value) -> bool {
+    ["removed", "restored"].iter().any(|key| summary[*key].is_u64())
 }
 
 fn intent_json(intent: &Intent) -> Value {

@@ -210,6 +210,7 @@ impl Living {
         self.remember_new_lines(now).await;
         self.show();
         let settings = &self.rules.settings;
+        self.store.announce_new(settings.mode != Mode::DryRun);
         tracing::info!(
             revision = self.rules.policies.revision(),
             "listening on http://{address}, mode {}, policies: {}",
@@ -380,7 +381,13 @@ impl Living {
 
     /// Remembers up to when the schedules were looked after, and with that finds out whether the state can be written.
     async fn remember(&mut self, handled: BTreeMap<String, Timestamp>) -> bool {
-        match self.store.note_handled(&handled).await {
+        // That is a tiny write, which fits on a full disk, too; a run that fails at its end does more harm than none.
+        let proven = if self.unready.is_some() { self.store.prove_room().await } else { Ok(()) };
+        let noted = match proven {
+            Ok(()) => self.store.note_handled(&handled).await,
+            failed => failed,
+        };
+        match noted {
             Ok(()) => {
                 self.handled = handled;
                 if self.unready.take().is_some() {

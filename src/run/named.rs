@@ -2,11 +2,13 @@
 
 use std::str::FromStr as _;
 
+use serde_json::{Value, json};
+
 use super::{House, RunError};
 use crate::domain::{Hosts, ImageReference, RegistryName, RepositoryName, TagName};
 use crate::registry::{self, RegistrySettings};
 use crate::report::{PlanDocument, RunView};
-use crate::store::{RunRecord, StoreErrorKind};
+use crate::store::{RunKind, RunRecord, StoreErrorKind};
 
 /// The name of the last run in place of an id.
 const LAST: &str = "last";
@@ -51,7 +53,9 @@ impl House {
         let plan = plan.and_then(|plan| serde_json::from_str(&plan).ok());
         let circumstances = self.store.circumstances(record.run.id).await?;
         let policies = self.store.policies_of(record.run.id).await?;
-        Ok((RunView::new(&record, &journal).under(circumstances).by_policies(&policies), plan))
+        let mut view = RunView::new(&record, &journal).under(circumstances).by_policies(&policies);
+        fill_counts(&mut view);
+        Ok((view, plan))
     }
 
     /// The names of a registry, and those of the others.
@@ -101,5 +105,22 @@ impl House {
         let Named { registry, repository, tag } = self.find_named(image)?;
         let latest = || TagName::from_str("latest").map_err(|error| RunError::Usage(format!("`{image}`: {error}")));
         Ok((registry, repository, tag.map_or_else(latest, Ok)?))
+    }
+}
+
+/// Fills in the counts of a run whose record has none, because it was killed or still goes on, by its journal.
+fn fill_counts(view: &mut RunView) {
+    let (done, deleted) = (view.number("done"), view.deleted());
+    let counted = |summary: &Value| ["removed", "restored"].iter().any(|key| summary[*key].is_u64());
+    if done + deleted == 0 || view.summary.as_ref().is_some_and(counted) {
+        return;
+    }
+    let summary = view.summary.take().filter(Value::is_object).unwrap_or_else(|| json!({}));
+    let summary = view.summary.insert(summary);
+    if view.command == RunKind::Restore.label() {
+        summary["restored"] = json!(done);
+    } else {
+        summary["removed"] = json!(done);
+        summary["deleted"] = json!(deleted);
     }
 }

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{Aftermath, Ended, House};
 use crate::apply::Restored;
 use crate::config::Mode;
-use crate::domain::{Outcome, RegistryName, Skip};
+use crate::domain::{Action, Outcome, RegistryName, RemovalMethod, Skip};
 use crate::registry::{RegistryWriter, Requests};
 use crate::report::{self, AttentionKind, AttentionView, PlanDocument, SummaryView};
 use crate::store::Forgotten;
@@ -63,6 +64,45 @@ impl House {
     }
 }
 
+impl House {
+    /// Counts what a run did that failed, for its record, and says in the log how its removals are undone. What it did
+    /// stands in the journal alone: whoever failed returned nothing.
+    pub(super) async fn counts_of_failed(&self, run: Uuid) -> String {
+        let entries = match self.store.journal_counts(run).await {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(%run, "cannot count what the run did before it failed: {error}");
+                return "{}".to_owned();
+            }
+        };
+        let tags = [RemovalMethod::Untag, RemovalMethod::DeleteManifest].map(|method| Action::Remove(method).label());
+        let manifests = [Action::DeleteUntagged.label()];
+        let count = |actions: &[&str], outcome: Option<&str>| -> u64 {
+            let counted = entries.iter().filter(|entry| actions.contains(&entry.action.as_str()));
+            counted.filter(|entry| entry.outcome.as_deref() == outcome).map(|entry| entry.count.unsigned_abs()).sum()
+        };
+        let both = |outcome| count(&tags, outcome) + count(&manifests, outcome);
+        let (removed, deleted, open) = (count(&tags, Some("done")), count(&manifests, Some("done")), both(None));
+        if removed + deleted + open > 0 {
+            let mut words = report::counted(removed, "tag") + " removed before the run failed";
+            if deleted > 0 {
+                let _ = write!(words, ", {} deleted", report::counted(deleted, "untagged manifest"));
+            }
+            if open > 0 {
+                let _ = write!(words, ", {} with an outcome that the next run finds out", report::count(open));
+            }
+            tracing::warn!("{words}; to undo: tagwarden restore --run {run}");
+        }
+        serde_json::json!({
+            "removed": removed,
+            "deleted": deleted,
+            "skipped": both(Some("skipped")),
+            "failed": both(Some("failed")),
+        })
+        .to_string()
+    }
+}
+
 /// What was found in each registry.
 pub(super) fn by_registry(
     document: &PlanDocument,
@@ -104,6 +144,8 @@ impl Ended {
     #[must_use]
     pub fn attention(&self) -> Vec<AttentionView> {
         let mut found = self.document.attention.clone();
+        let unread = found.iter().take_while(|found| found.is_one_of(&[AttentionKind::RegistryUnread])).count();
+        found.splice(unread..unread, self.lost_evidence.iter().cloned());
         let applied = self.applied.iter().map(|one| {
             let removal = &one.removal;
             (format!("{}/{}:{}", removal.registry, removal.repository, removal.tag), &one.outcome)

@@ -21,7 +21,7 @@ pub async fn recorded_remarks(settings: &Settings, policies: &PolicySet) -> Resu
     if !settings.state.exists() {
         return Ok(Vec::new());
     }
-    let store = Store::open(&settings.state).await?;
+    let store = Store::open_to_read(&settings.state).await?;
     let last = last_plan(&store).await;
     store.close().await;
     Ok(last?.map(|document| against(policies, &document)).unwrap_or_default())

@@ -5,7 +5,8 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::{BUSY, CHECKED_WHOLE, Store, StoreError, StoreErrorKind, examine};
+use super::file::{folder, regular};
+use super::{BUSY, Store, StoreError, StoreErrorKind, creation, examine, finding_of};
 
 /// A backup that was made and read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,16 +39,17 @@ impl Store {
         if target.symlink_metadata().is_ok() {
             return Err(exists());
         }
-        let data = state
-            .metadata()
-            .map_err(|error| StoreError::new(StoreErrorKind::Open, state, format_args!("cannot open it: {error}")))?;
+        let missing = || StoreError::new(StoreErrorKind::Open, state, "it does not exist");
+        let size = regular(state)?.ok_or_else(missing)?.len();
+        if size == 0 {
+            return Err(creation::empty(state));
+        }
         let options =
             |path: &Path| SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).disable_statement_logging();
         let fault = |error: sqlx::Error| StoreError::of(state, "copy it", &error);
-        // A state whose tables are all in its log is empty by its size.
-        examine(state, data.len().clamp(1, CHECKED_WHOLE + 1), &options(state)).await?;
+        examine(state, size, &options(state)).await?;
 
-        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder(target);
         let copy = tempfile::Builder::new().prefix(".tagwarden-backup-").tempfile_in(folder);
         let copy = copy.map_err(|error| failed("write beside", &error))?;
         let name = copy.path().to_str().ok_or_else(|| failed("write", &"its name is not valid UTF-8"))?;
@@ -79,7 +81,7 @@ async fn read_back(options: &SqliteConnectOptions) -> Result<(u64, u64), String>
     let finding: String =
         sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut connection).await.map_err(text)?;
     if finding != "ok" {
-        return Err(format!("the copy is damaged: {finding}"));
+        return Err(format!("the copy is damaged: {}", finding_of(&finding)));
     }
     let counts: (i64, i64) = sqlx::query_as("SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM journal)")
         .fetch_one(&mut connection)

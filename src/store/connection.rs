@@ -12,6 +12,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tokio::sync::MutexGuard;
 
+use super::log::SeenLog;
 use super::{Store, StoreError};
 
 /// The time of the last failure of SQLite in a store.
@@ -31,14 +32,19 @@ impl LastFault {
     }
 }
 
-/// Makes a pool of at most `size` connections, which are opened when they are first needed.
-pub(super) fn pool(size: u32, options: SqliteConnectOptions, faults: &LastFault) -> SqlitePool {
-    let faults = faults.clone();
+/// Makes a pool of at most `size` connections, which are opened when they are first needed. Each that is opened makes
+/// `seen_log` unknown again.
+pub(super) fn pool(size: u32, options: SqliteConnectOptions, faults: &LastFault, seen_log: &SeenLog) -> SqlitePool {
+    let (faults, seen_log) = (faults.clone(), seen_log.clone());
     SqlitePoolOptions::new()
         .max_connections(size)
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+        .after_connect(move |_, _| {
+            seen_log.forget();
+            Box::pin(async { Ok(()) })
+        })
         .before_acquire(move |_, meta| {
             let sound = faults.is_opened_since(meta.age);
             Box::pin(async move { Ok(sound) })
@@ -51,27 +57,37 @@ pub(super) struct Write<'a> {
     /// The connection that is inside the transaction.
     pub(super) transaction: PoolConnection<Sqlite>,
     store: &'a Store,
+    /// It counts as done only once the disk has it.
+    durable: bool,
     committed: bool,
     _turn: MutexGuard<'a, ()>,
 }
 
 impl<'a> Write<'a> {
-    /// Begins a write on a connection of `pool`, as a writer from its first statement on.
-    pub(super) async fn begin(store: &'a Store, pool: &SqlitePool) -> Result<Self, StoreError> {
+    /// Begins a write on the durable connection or on the relaxed one, as a writer from its first statement on.
+    ///
+    /// # Errors
+    /// When it cannot be begun, or what was written before is no longer where it was written to.
+    pub(super) async fn begin(store: &'a Store, durable: bool) -> Result<Self, StoreError> {
         let turn = store.0.writing.lock().await;
-        store.verify_file()?;
+        store.verify_main_file()?;
         let fault = |error: sqlx::Error| store.fault("write to it", &error);
-        let connection = pool.acquire().await.map_err(fault)?;
-        let mut write = Self { transaction: connection, store, committed: false, _turn: turn };
+        let pool = if durable { &store.0.durable } else { &store.0.relaxed };
+        let mut connection = pool.acquire().await.map_err(fault)?;
+        store.verify_log(&mut connection).await?;
+        let mut write = Self { transaction: connection, store, durable, committed: false, _turn: turn };
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *write.transaction).await.map_err(fault)?;
         Ok(write)
     }
 
-    /// Commits it. With the durable pool the disk has it when this returns.
+    /// Commits it. If it is durable the disk has it when this returns, in a file that the next process finds.
     pub(super) async fn commit(mut self, doing: &str) -> Result<(), StoreError> {
         let done = sqlx::query("COMMIT").execute(&mut *self.transaction).await;
         done.map_err(|error| self.store.fault(doing, &error))?;
         self.committed = true;
+        if self.durable {
+            self.store.note_log(&mut self.transaction).await?;
+        }
         Ok(())
     }
 }
@@ -80,6 +96,9 @@ impl Drop for Write<'_> {
     fn drop(&mut self) {
         if !self.committed {
             self.transaction.close_on_drop();
+            if self.durable {
+                self.store.0.seen_log.forget();
+            }
         }
     }
 }

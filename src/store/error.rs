@@ -1,6 +1,9 @@
 //! What goes wrong with the state.
 
+use std::io;
 use std::path::Path;
+
+use super::file::folder;
 
 /// What went wrong with the state. Messages name the file and what to do next.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -25,7 +28,7 @@ pub enum StoreErrorKind {
     Held,
     /// Somebody asks for no more removals. The message is who.
     Interrupted,
-    /// Its file was deleted or replaced while it was open.
+    /// Its file, or its write-ahead log, was deleted, replaced or shortened while it was open.
     Replaced,
     /// It is damaged, or something in it is not what its digest says.
     Corrupt,
@@ -33,6 +36,8 @@ pub enum StoreErrorKind {
     Full,
     /// It cannot be written.
     ReadOnly,
+    /// This process, or the system, has too many files open.
+    TooManyFiles,
     /// A newer Tagwarden wrote it.
     NewerSchema,
     /// There is a file where a backup was to be written.
@@ -63,6 +68,7 @@ impl StoreErrorKind {
             Self::Corrupt => "corrupt",
             Self::Full => "full",
             Self::ReadOnly => "read-only",
+            Self::TooManyFiles => "too-many-files",
             Self::NewerSchema => "newer-schema",
             Self::Exists => "exists",
             Self::Backup => "backup",
@@ -84,9 +90,12 @@ impl StoreErrorKind {
             Self::Replaced => {
                 "put the file back, or restart tagwarden to use what is there now; nothing is removed meanwhile"
             }
-            Self::Corrupt => "it was left as it is: put back a copy, or move it away to start with an empty one",
+            Self::Corrupt => "it was left as it is: put back a backup, or move it away to start anew",
             Self::Full => "make room on that disk and try again",
             Self::ReadOnly => "make the file and its folder writable for this user",
+            Self::TooManyFiles => {
+                "raise the limit of open files: `LimitNOFILE=` in the systemd unit, `ulimit -n` in a shell"
+            }
             Self::NewerSchema => "use a Tagwarden at least as new as the one that wrote it",
             Self::Exists => "name a file that does not exist: a backup overwrites nothing",
             Self::Backup => "check the space and the rights there; nothing was left behind",
@@ -105,14 +114,46 @@ impl StoreError {
 
     /// What SQLite said while something was done to the state at `path`.
     pub(super) fn of(path: &Path, doing: &str, error: &sqlx::Error) -> Self {
-        Self::new(classify(error), path, format_args!("cannot {doing}: {error}"))
+        let kind = classify(error);
+        // SQLite says of a file only that it could not be opened.
+        if kind == StoreErrorKind::Open
+            && let Err(cause) = create_beside(path)
+        {
+            return Self::of_io(path, doing, &cause);
+        }
+        Self::new(kind, path, format_args!("cannot {doing}: {error}"))
     }
+
+    /// An error of the system while something was done to the state at `path`.
+    pub(super) fn of_io(path: &Path, doing: &str, error: &io::Error) -> Self {
+        let kind = classify_io(error);
+        let why = match kind {
+            StoreErrorKind::ReadOnly => "its folder is on a read-only file system".to_owned(),
+            StoreErrorKind::TooManyFiles => "too many open files".to_owned(),
+            _ => error.to_string(),
+        };
+        Self::new(kind, path, format_args!("cannot {doing}: {why}"))
+    }
+}
+
+/// Files that a connection opens: the state, its log, the index of that, a journal.
+const FILES: usize = 4;
+
+/// Creates as many nameless files as a connection opens, in the folder of the state, to learn why one cannot be opened.
+///
+/// The state itself must not be opened for that: closing it would end the locks that SQLite holds on it in this process
+/// (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
+pub(super) fn create_beside(path: &Path) -> io::Result<()> {
+    let first = tempfile::tempfile_in(folder(path))?;
+    (1..FILES).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>().map(drop)
 }
 
 /// The class of an error of SQLite, by its primary result code (<https://www.sqlite.org/rescode.html>).
 fn classify(error: &sqlx::Error) -> StoreErrorKind {
     match error {
         sqlx::Error::PoolTimedOut => StoreErrorKind::Locked,
+        // What Tagwarden wrote can be read: text is valid UTF-8, numbers are numbers.
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreErrorKind::Corrupt,
         sqlx::Error::Database(error) => {
             let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
             match code & 0xff {
@@ -126,5 +167,54 @@ fn classify(error: &sqlx::Error) -> StoreErrorKind {
             }
         }
         _ => StoreErrorKind::Io,
+    }
+}
+
+/// `EMFILE` and `ENFILE`, which the standard library has no name for; on Windows `ERROR_TOO_MANY_OPEN_FILES`.
+const TOO_MANY_FILES: &[i32] = if cfg!(unix) { &[24, 23] } else { &[4] };
+
+/// The class of an error of the system.
+fn classify_io(error: &io::Error) -> StoreErrorKind {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::ReadOnly,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
+        _ if error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code)) => StoreErrorKind::TooManyFiles,
+        _ => StoreErrorKind::Open,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn what_the_system_says_has_a_cause_and_a_remedy() {
+        let cases = [
+            (30, StoreErrorKind::ReadOnly, "cannot read it: its folder is on a read-only file system; make"),
+            (24, StoreErrorKind::TooManyFiles, "too many open files; raise the limit of open files: `LimitNOFILE=`"),
+            (23, StoreErrorKind::TooManyFiles, "too many open files"),
+            (28, StoreErrorKind::Full, "make room"),
+            (13, StoreErrorKind::Open, "check `state` in the settings and the rights"),
+        ];
+        for (code, kind, words) in cases {
+            let error = StoreError::of_io(Path::new("t.db"), "read it", &io::Error::from_raw_os_error(code));
+            assert_eq!(error.kind, kind, "{error}");
+            assert!(error.message.contains(words), "{error}");
+        }
+    }
+
+    /// The folder is asked why, whatever SQLite says.
+    #[tokio::test]
+    async fn a_file_that_cannot_be_opened_names_the_cause() {
+        use sqlx::ConnectOptions as _;
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("gone/t.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&state);
+        let error = StoreError::of(&state, "read it", &options.connect().await.unwrap_err());
+        assert_eq!(error.kind, StoreErrorKind::Open, "{error}");
+        assert!(!error.message.contains("code: 14") && error.message.contains("No such file"), "{error}");
+        create_beside(&folder.path().join("t.db")).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
     }
 }

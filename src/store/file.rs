@@ -13,7 +13,12 @@ pub(super) struct FileId([u64; 2]);
 impl FileId {
     /// Returns which file is at that path, symlinks followed.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
-        path.metadata().map(|data| Self(id(&data)))
+        path.metadata().map(|data| Self::of(&data))
+    }
+
+    /// Returns which file these are the data of.
+    pub(super) fn of(data: &Metadata) -> Self {
+        Self(id(data))
     }
 }
 
@@ -40,13 +45,46 @@ fn names(_: &Metadata) -> u64 {
     1
 }
 
+/// Returns the data of the file at that path, symlinks followed, or `None` if nothing is there.
+///
+/// # Errors
+/// When something else than a file is there. Opening a pipe would wait for whoever writes into it.
+pub(super) fn regular(path: &Path) -> Result<Option<Metadata>, StoreError> {
+    let what = match path.metadata() {
+        Ok(data) if data.is_file() => return Ok(Some(data)),
+        Ok(data) if data.is_dir() => "a folder",
+        Ok(_) => "a pipe, a socket or a device",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::of_io(path, "open it", &error)),
+    };
+    Err(StoreError::new(StoreErrorKind::Open, path, format_args!("it is {what}, not a regular file")))
+}
+
+/// Returns the folder of a file.
+pub(super) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Returns the path of a file beside the state's own, such as `<state>.lock`.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
 impl Store {
-    /// Makes sure that the file that is open is still the one at the state's path.
+    /// Makes sure that the file that is open, and its write-ahead log, are still those at their paths.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Replaced`] when it was deleted or replaced. What would be written then would go into a file that
-    /// has no name any more, so nothing may be removed.
+    /// [`StoreErrorKind::Replaced`] when one of them was deleted or replaced. What would be written then would go into a
+    /// file that has no name any more, so nothing may be removed.
     pub fn verify_file(&self) -> Result<(), StoreError> {
+        self.verify_main_file()?;
+        self.verify_log_file()
+    }
+
+    /// Makes sure of the file alone.
+    pub(super) fn verify_main_file(&self) -> Result<(), StoreError> {
         let what = match FileId::at(&self.0.path) {
             Ok(found) if found == self.0.file => return Ok(()),
             Ok(_) => "another file has taken its place since it was opened".to_owned(),
@@ -60,15 +98,14 @@ impl Store {
 /// Returns the path of the file itself, symlinks resolved; of a file that does not exist yet, the path that it will have.
 ///
 /// # Errors
-/// When it has several names: each would have a lease and a write-ahead log of its own.
+/// When it is not a regular file, or has several names: each would have a lease and a write-ahead log of its own.
 pub(super) fn real_path(path: &Path) -> Result<PathBuf, StoreError> {
     let Ok(real) = path.canonicalize() else {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let real = folder.canonicalize().ok().zip(path.file_name()).map(|(folder, name)| folder.join(name));
+        let real = folder(path).canonicalize().ok().zip(path.file_name()).map(|(folder, name)| folder.join(name));
         return Ok(real.unwrap_or_else(|| path.to_owned()));
     };
-    match real.metadata().map(|data| names(&data)) {
-        Ok(names) if names > 1 => {
+    match regular(&real)?.map(|data| names(&data)) {
+        Some(names) if names > 1 => {
             let what = format_args!(
                 "the file has {names} names (hard links), and SQLite would keep a log of its own for each; leave it one"
             );

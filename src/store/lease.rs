@@ -2,10 +2,10 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use super::file::real_path;
+use super::file::{beside, real_path};
 use super::{StoreError, StoreErrorKind, private};
 
 /// The right to change registries on behalf of a state. Given back when dropped, or by the kernel when the process ends,
@@ -40,11 +40,8 @@ impl Lease {
     /// # Errors
     /// When the lock file cannot be used.
     pub fn holder(state_path: &Path) -> Result<Option<String>, StoreError> {
-        let path = lock_path(&real_path(state_path)?, ".lock");
-        let unusable = |error: io::Error| {
-            let what = format_args!("cannot use its lock file {}: {error}", path.display());
-            StoreError::new(StoreErrorKind::Open, state_path, what)
-        };
+        let path = beside(&real_path(state_path)?, ".lock");
+        let unusable = |error: io::Error| unusable_lock(state_path, &path, &error);
         let file = match private().read(true).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -59,11 +56,8 @@ impl Lease {
     }
 
     fn take_file(ending: &str, state_path: &Path, holder: &str) -> Result<Self, StoreError> {
-        let path = lock_path(&real_path(state_path)?, ending);
-        let unusable = |error: io::Error| {
-            let what = format_args!("cannot use its lock file {}: {error}", path.display());
-            StoreError::new(StoreErrorKind::Open, state_path, what)
-        };
+        let path = beside(&real_path(state_path)?, ending);
+        let unusable = |error: io::Error| unusable_lock(state_path, &path, &error);
         let mut file = private().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
         let mut probes = PROBES;
         loop {
@@ -97,9 +91,6 @@ fn words(file: File) -> String {
     if read.is_ok() && !text.trim().is_empty() { text.trim().to_owned() } else { "another process".to_owned() }
 }
 
-/// A lock file beside a state's file: `<state>.lock`. All paths that lead to the file share it.
-fn lock_path(state_path: &Path, ending: &str) -> PathBuf {
-    let mut name = state_path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
+fn unusable_lock(state_path: &Path, lock: &Path, error: &io::Error) -> StoreError {
+    StoreError::of_io(state_path, &format!("use its lock file {}", lock.display()), error)
 }

@@ -12,6 +12,7 @@ mod catalogues;
 mod circumstances;
 mod columns;
 mod connection;
+mod creation;
 mod error;
 mod experience;
 mod file;
@@ -20,11 +21,14 @@ mod holds;
 mod interruptions;
 mod journal;
 mod lease;
+mod log;
 mod observations;
 mod pack;
 mod policies;
+mod read_only;
 mod refused;
 mod restored;
+mod room;
 mod rosters;
 mod rules;
 mod runs;
@@ -34,20 +38,21 @@ mod time;
 mod untagged;
 
 use std::fs::OpenOptions;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::mpsc;
 
 use connection::{LastFault, Write};
 use file::FileId;
+use log::SeenLog;
 
 pub use backup::Backup;
 pub use catalogues::{DoubtedCatalogue, KnownCatalogue, Names};
@@ -63,7 +68,7 @@ pub use policies::RecordedPolicy;
 pub use refused::MetRefusal;
 pub use restored::Restoring;
 pub use rosters::LastSeen;
-pub use runs::{NewRun, RunEnd, RunKind, RunRecord};
+pub use runs::{DoneCounts, NewRun, RunEnd, RunKind, RunRecord};
 pub use sources::LastAnswer;
 pub use tidy::{Forgotten, KeepSince};
 pub use time::NewestTime;
@@ -89,6 +94,11 @@ struct Inner {
     path: PathBuf,
     /// The file that was opened.
     file: FileId,
+    /// The path of its write-ahead log.
+    log: PathBuf,
+    seen_log: SeenLog,
+    /// Opening it made it, and nobody was told yet.
+    created: AtomicBool,
     faults: LastFault,
     /// Commits wait for the disk.
     durable: SqlitePool,
@@ -103,11 +113,11 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the state in that file, creating the file (readable for its owner alone) and bringing its tables up to
-    /// date where needed.
+    /// Opens the state in that file, making it (readable for its owner alone) where there is none, and bringing its tables
+    /// up to date where needed.
     ///
     /// # Errors
-    /// When its folder is missing, it cannot be read or written, it is damaged or something else's, or a newer
+    /// When its folder is missing, it cannot be read or written, it is empty, damaged or something else's, or a newer
     /// Tagwarden wrote it. It is left as it is then.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(path, |options| options).await
@@ -117,7 +127,8 @@ impl Store {
         path: &Path,
         adjust: impl Fn(SqliteConnectOptions) -> SqliteConnectOptions,
     ) -> Result<Self, StoreError> {
-        let size = prepare_file(path)?;
+        let created = creation::prepare(path).await?;
+        let size = creation::length(path)?;
         let options = SqliteConnectOptions::new().filename(path).foreign_keys(true).busy_timeout(BUSY);
         examine(path, size, &options).await?;
         // A container may have no folder for what is sorted meanwhile.
@@ -127,26 +138,37 @@ impl Store {
                 .pragma("temp_store", "memory")
                 .pragma("journal_size_limit", LOG_KEEPS),
         );
-        let file = FileId::at(path).map_err(|error| {
-            StoreError::new(StoreErrorKind::Open, path, format_args!("cannot find it again: {error}"))
-        })?;
-        let faults = LastFault::default();
-        let pool = |size, synchronous| connection::pool(size, options.clone().synchronous(synchronous), &faults);
-        let store = Self(Arc::new_cyclic(|inner| Inner {
-            path: path.to_owned(),
-            file,
-            faults: faults.clone(),
-            durable: pool(1, SqliteSynchronous::Full),
-            relaxed: pool(1, SqliteSynchronous::Normal),
-            readers: pool(4, SqliteSynchronous::Normal),
-            writing: tokio::sync::Mutex::default(),
-            pending: Mutex::default(),
-            journal: group::start(inner.clone()),
-        }));
+        let store = Self::assemble(path, &options, created)?;
         store.migrate().await?;
         store.verify_file()?;
         store.checkpoint().await;
         Ok(store)
+    }
+
+    /// Puts together what it takes to work with the file at that path. No connection is opened yet.
+    fn assemble(path: &Path, options: &SqliteConnectOptions, created: bool) -> Result<Self, StoreError> {
+        let file = FileId::at(path).map_err(|error| StoreError::of_io(path, "find it again", &error))?;
+        // SQLite has its log beside the file itself, wherever a symlink to that is.
+        let log = file::beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), "-wal");
+        let (faults, seen_log) = (LastFault::default(), SeenLog::default());
+        let pool = |size, synchronous, seen_log: &SeenLog| {
+            connection::pool(size, options.clone().synchronous(synchronous), &faults, seen_log)
+        };
+        let not_watched = SeenLog::default();
+        Ok(Self(Arc::new_cyclic(|inner| Inner {
+            path: path.to_owned(),
+            file,
+            log,
+            seen_log: seen_log.clone(),
+            created: AtomicBool::new(created),
+            faults: faults.clone(),
+            durable: pool(1, SqliteSynchronous::Full, &seen_log),
+            relaxed: pool(1, SqliteSynchronous::Normal, &not_watched),
+            readers: pool(4, SqliteSynchronous::Normal, &not_watched),
+            writing: tokio::sync::Mutex::default(),
+            pending: Mutex::default(),
+            journal: group::start(inner.clone()),
+        })))
     }
 
     /// The file.
@@ -159,52 +181,66 @@ impl Store {
     /// a part of the cache.
     pub async fn close(self) {
         self.flush_cache().await;
+        if self.is_harmed_by_closing().await {
+            tracing::error!(state = %self.0.path.display(), "its write-ahead log is not the one that was written to, and is \
+                left as it is");
+            // Until the process ends, as if it were killed.
+            std::mem::forget(self);
+            return;
+        }
         self.0.readers.close().await;
         self.0.relaxed.close().await;
         self.0.durable.close().await;
     }
 
-    /// Brings the tables up to date, in one transaction so that two processes can start at once.
-    async fn migrate(&self) -> Result<(), StoreError> {
-        let doing = "bring its tables up to date";
-        let fault = |error: sqlx::Error| self.fault(doing, &error);
-        let mut connection = self.0.durable.acquire().await.map_err(fault)?;
-        // Begun by `sqlx` itself, which lets each migration be a savepoint in it.
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
-        let inner: &mut SqliteConnection = &mut transaction;
-        match MIGRATIONS.run_direct(None, inner, false).await {
-            Ok(()) => transaction.commit().await.map_err(fault),
-            Err(MigrateError::VersionMissing(version)) => {
-                let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-                let what = format_args!("its tables are at version {version}, this Tagwarden knows {newest}");
-                Err(self.error(StoreErrorKind::NewerSchema, what))
-            }
-            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(fault(error)),
-            Err(error) => Err(self.error(StoreErrorKind::Open, format_args!("cannot {doing}: {error}"))),
+    /// Says, once and only where removals may follow, that the state was made by opening it. It may have been deleted by
+    /// accident, with everything that held removals back.
+    pub fn announce_new(&self, removes: bool) {
+        if self.0.created.swap(false, Ordering::Relaxed) && removes {
+            tracing::warn!(
+                state = %self.0.path.display(),
+                "new state: holds, the journal and original times from before are not known"
+            );
         }
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let connection = self.0.durable.acquire().await;
+        let mut connection = connection.map_err(|error| self.fault("bring its tables up to date", &error))?;
+        creation::migrate(&self.0.path, &mut connection).await
     }
 
     /// Begins a write that the disk has before it counts as done.
     async fn write_durably(&self) -> Result<Write<'_>, StoreError> {
-        Write::begin(self, &self.0.durable).await
+        Write::begin(self, true).await
     }
 
     /// Begins a write that a power cut may undo.
     async fn write_relaxed(&self) -> Result<Write<'_>, StoreError> {
-        Write::begin(self, &self.0.relaxed).await
+        Write::begin(self, false).await
     }
 
-    /// Copies what the write-ahead log holds into the file, as far as no reader needs the log, so that the file is never
-    /// without content for long. A failure loses nothing: the log keeps what was not copied.
+    /// Copies what the write-ahead log holds into the file, so that the file is never without content for long. A failure
+    /// loses nothing: the log keeps what was not copied.
     async fn checkpoint(&self) {
+        match self.copy_log().await {
+            Ok(()) => {}
+            // Whoever writes next says so.
+            Err(error) if error.kind == StoreErrorKind::Replaced => {}
+            Err(error) => {
+                tracing::warn!(%error, kind = error.kind.label(), "the state's file lags behind its log");
+            }
+        }
+    }
+
+    /// Copies what the write-ahead log holds into the file, as far as no reader needs the log.
+    async fn copy_log(&self) -> Result<(), StoreError> {
+        let fault = |error: sqlx::Error| self.fault("copy the write-ahead log into it", &error);
         let _turn = self.0.writing.lock().await;
-        if self.verify_file().is_err() {
-            return;
-        }
-        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&self.0.durable).await {
-            let error = self.fault("copy the write-ahead log into it", &error);
-            tracing::warn!(%error, kind = error.kind.label(), "the state's file lags behind its log");
-        }
+        self.verify_main_file()?;
+        let mut connection = self.0.durable.acquire().await.map_err(fault)?;
+        self.verify_log(&mut connection).await?;
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await.map(drop).map_err(fault)
     }
 
     /// What SQLite said while something was done. No connection outlives it.
@@ -234,38 +270,6 @@ fn stored(time: Timestamp) -> String {
     format!("{time:.9}")
 }
 
-/// Makes sure that the file is there, private if it is new, and looks like a database. Says how long it is.
-fn prepare_file(path: &Path) -> Result<u64, StoreError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder
-        && !folder.is_dir()
-    {
-        let what = format_args!("the folder {} does not exist", folder.display());
-        return Err(StoreError::new(StoreErrorKind::Open, path, what));
-    }
-    let open = |error: io::Error| {
-        let kind = match error.kind() {
-            io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::ReadOnly,
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
-            _ => StoreErrorKind::Open,
-        };
-        StoreError::new(kind, path, format_args!("cannot open it: {error}"))
-    };
-    match private().write(true).create_new(true).open(path) {
-        Ok(_) => return Ok(0),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(open(error)),
-    }
-    let mut file = OpenOptions::new().read(true).open(path).map_err(open)?;
-    let mut head = Vec::new();
-    file.by_ref().take(16).read_to_end(&mut head).map_err(open)?;
-    // <https://www.sqlite.org/fileformat.html>, section 1.3.
-    if !head.is_empty() && head != b"SQLite format 3\0" {
-        return Err(StoreError::new(StoreErrorKind::Corrupt, path, "it is no SQLite database"));
-    }
-    file.metadata().map(|data| data.len()).map_err(open)
-}
-
 /// Finds out whether the file is a sound database and ours. Changes nothing in it.
 async fn examine(path: &Path, size: u64, options: &SqliteConnectOptions) -> Result<(), StoreError> {
     let fault = |error: sqlx::Error| StoreError::of(path, "read it", &error);
@@ -274,7 +278,8 @@ async fn examine(path: &Path, size: u64, options: &SqliteConnectOptions) -> Resu
         let finding: String =
             sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await.map_err(fault)?;
         if finding != "ok" {
-            return Err(StoreError::new(StoreErrorKind::Corrupt, path, format_args!("it is damaged: {finding}")));
+            let what = format_args!("it is damaged: {}", finding_of(&finding));
+            return Err(StoreError::new(StoreErrorKind::Corrupt, path, what));
         }
     }
     let (tables, ours): (i64, i64) = sqlx::query_as(
@@ -285,10 +290,18 @@ async fn examine(path: &Path, size: u64, options: &SqliteConnectOptions) -> Resu
     .await
     .map_err(fault)?;
     connection.close().await.map_err(fault)?;
-    if tables > 0 && ours < 2 {
+    if tables == 0 {
+        return Err(creation::empty(path));
+    }
+    if ours < 2 {
         return Err(StoreError::new(StoreErrorKind::Open, path, "it is a database, but none of Tagwarden's"));
     }
     Ok(())
+}
+
+/// Returns the finding of a check of SQLite, without the heading that names the database.
+fn finding_of(text: &str) -> &str {
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or(text)
 }
 
 /// Options for a file that only its owner can read.

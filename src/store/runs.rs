@@ -1,11 +1,13 @@
 //! The audit record of runs, and the plans they made.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::observations::json;
 use super::pack::{Unpacker, pack};
 use super::{Circumstances, Store, StoreError, StoreErrorKind, stored};
 use crate::domain::RegistryName;
@@ -68,6 +70,17 @@ pub struct RunRecord {
     pub plan_id: Option<String>,
     /// How it ended; nothing where it still runs or was killed.
     pub end: Option<RunEnd>,
+}
+
+/// Numbers of what was done in a run, by its journal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DoneCounts {
+    /// Tags that were removed.
+    pub removed: u64,
+    /// Manifests that were deleted after they had been untagged.
+    pub deleted: u64,
+    /// Tags and manifests that were put back.
+    pub restored: u64,
 }
 
 impl RunKind {
@@ -257,6 +270,29 @@ impl Store {
         .await
         .map_err(|error| self.fault("read the runs", &error))?;
         rows.into_iter().map(|row| self.run_record(row)).collect()
+    }
+
+    /// Counts what was done in each of these runs, by their journals; runs in which nothing was done are left out.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn done_counts(&self, runs: &[Uuid]) -> Result<BTreeMap<Uuid, DoneCounts>, StoreError> {
+        let ids: Vec<String> = runs.iter().map(Uuid::to_string).collect();
+        let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+            "SELECT run, count(*) FILTER (WHERE action IN ('untag', 'delete-manifest')),
+                    count(*) FILTER (WHERE action = 'delete-untagged'),
+                    count(*) FILTER (WHERE action IN ('restore', 'restore-manifest'))
+             FROM journal WHERE outcome = 'done' AND run IN (SELECT value FROM json_each(?1)) GROUP BY run",
+        )
+        .bind(json(&ids))
+        .fetch_all(&self.0.readers)
+        .await
+        .map_err(|error| self.fault("count what was done in runs", &error))?;
+        let counts = |(run, removed, deleted, restored): (String, i64, i64, i64)| -> Result<_, StoreError> {
+            let [removed, deleted, restored] = [removed, deleted, restored].map(i64::unsigned_abs);
+            Ok((self.read::<Uuid>(&run)?, DoneCounts { removed, deleted, restored }))
+        };
+        rows.into_iter().map(counts).collect()
     }
 
     /// The run whose id begins so.

@@ -58,3 +58,37 @@ async fn a_person_can_say_that_the_clock_is_right() {
     let plan = desk.run("plan").await.exits(0);
     assert!(!plan.out.contains("CLOCK"), "{}", plan.out);
 }
+
+/// What held removals back stood in it. A state that is made new says so, once and where it matters.
+#[tokio::test]
+async fn nothing_is_removed_by_a_state_that_was_emptied() {
+    let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
+    fill(&registry, "shop/api", "c", 3);
+    let policies = POLICIES.replace(" }\n", ", mode: enforce }\n");
+    let mut desk = Desk::with(&[("policies/old.yaml", &*policies), ("tagwarden.toml", &settings(&registry.url()))]);
+    desk.write("releases/api.json", &record(&format!("{}/shop/api:c-3", registry.host())));
+    desk.set("TAGWARDEN__MODE", "enforce");
+    desk.set("TAGWARDEN__LIMITS__PERCENT", "100");
+    desk.run("hold contoso/shop/api:c-1 --reason incident").await.exits(0);
+    desk.write("tagwarden.db", "");
+    for ending in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(desk.path(&format!("tagwarden.db{ending}")));
+    }
+    let commands = ["run", "plan", "runs", "holds", "hold contoso/shop/api:c-1 --reason incident", "state backup c.db"];
+    for command in commands {
+        let done = desk.run(command).await.exits(1);
+        let says = "tagwarden.db: it is empty; it was left as it is: put back a backup";
+        assert!(done.err.contains(says), "{command}: {}", done.err);
+    }
+    assert_eq!((super::tags(&registry, "shop/api").len(), desk.read("tagwarden.db").len()), (3, 0));
+
+    std::fs::remove_file(desk.path("tagwarden.db")).unwrap();
+    let new = "new state: holds, the journal and original times from before are not known";
+    let done = desk.run("run").await.exits(0);
+    assert_eq!(done.err.matches(new).count(), 1, "{}", done.err);
+    let done = desk.run("run").await.exits(0);
+    assert!(!done.err.contains(new), "{}", done.err);
+    std::fs::remove_file(desk.path("tagwarden.db")).unwrap();
+    let done = desk.run("plan").await.exits(0);
+    assert!(!done.err.contains(new), "nothing is removed: {}", done.err);
+}

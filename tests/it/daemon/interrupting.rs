@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Method;
 use tagwarden::demo::registry::{Fault, FaultKind};
 use tagwarden::registry::Patience;
+use tagwarden::report::attention_of;
 use tagwarden::run::{self, HoldRequest, HoldUntil, House, Stopped};
 use tokio::sync::watch;
 
@@ -54,6 +55,11 @@ async fn a_run_that_is_interrupted_ends_and_the_next_one_works() {
     };
     let why = "interrupted by `tagwarden hold` of ada@here".to_owned();
     assert_eq!(outcomes().await, [("interrupted".to_owned(), Some(why.clone()))]);
+    let (record, _) = world.runs().await.remove(0);
+    let summary = serde_json::from_str(&record.end.as_ref().unwrap().summary).unwrap();
+    let attention = attention_of(&record, Some(&summary));
+    let told: Vec<_> = attention.iter().map(|found| (found.kind.as_str(), found.message.clone())).collect();
+    assert_eq!(told, [("run-interrupted", format!("run {} was {why}", record.run.id))]);
 
     // The night after, it removes what was left.
     world.set("2026-11-21T03:00:30Z");

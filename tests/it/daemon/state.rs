@@ -45,3 +45,59 @@ async fn a_daemon_whose_clock_is_ahead_forgets_nothing() {
     assert!(after.len() > before, "it ran");
     assert_eq!(after[before - 1].0.run.started_at, "2026-11-20T03:00:00Z".parse().unwrap());
 }
+
+/// A run that begins on a full disk, because a tiny write found room, fails at its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_begins_no_run_before_there_is_room_for_one() {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let world = World::new("cron = \"0 3 * * *\"").await;
+    let alive = world.wake().await;
+    let meddle = async |statement: &'static str| {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(world.path("tagwarden.db"));
+        let mut connection = options.connect().await.unwrap();
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    };
+    meddle("CREATE TRIGGER full BEFORE INSERT ON schedules BEGIN SELECT raise(ABORT, 'database or disk is full'); END")
+        .await;
+    world.set("2026-11-20T03:00:00Z");
+    alive.tick().await;
+    alive.until(|status| !status.ready).await;
+
+    meddle(
+        "CREATE TRIGGER nearly_full BEFORE INSERT ON manifests WHEN length(NEW.bytes) > 100000
+         BEGIN SELECT raise(ABORT, 'database or disk is full'); END",
+    )
+    .await;
+    meddle("DROP TRIGGER full").await;
+    alive.tick().await;
+    alive.until(|status| !status.ready).await;
+    assert!(world.runs().await.is_empty(), "a tiny write would fit");
+
+    meddle("DROP TRIGGER nearly_full").await;
+    alive.tick().await;
+    alive.until(|status| status.ready).await;
+    assert_eq!((world.runs().await.len(), world.registry.tags("shop/api").len()), (1, 2));
+    alive.end().await;
+}
+
+/// The file is there, and what is written to its log would be lost.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_whose_log_is_taken_away_removes_nothing() {
+    let world = World::new("cron = \"0 3 * * *\"").await;
+    let alive = world.wake().await;
+    let (log, aside) = (world.path("tagwarden.db-wal"), world.path("aside"));
+    std::fs::rename(&log, &aside).unwrap();
+    world.set("2026-11-20T03:00:00Z");
+    alive.tick().await;
+    alive.until(|status| !status.ready).await;
+    assert_eq!(world.registry.tags("shop/api").len(), 7);
+
+    std::fs::rename(&aside, &log).unwrap();
+    alive.tick().await;
+    alive.until(|status| status.ready).await;
+    alive.tick().await;
+    assert_eq!(world.registry.tags("shop/api").len(), 2, "what was missed is made up for");
+    alive.end().await;
+}

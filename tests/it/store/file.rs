@@ -20,10 +20,16 @@ async fn a_state_that_cannot_be_used_says_why_and_is_left_alone() {
     let middle = bytes.len() / 2;
     bytes[middle..].fill(0xa5);
     std::fs::write(path("damaged.db"), bytes).unwrap();
+    std::fs::write(path("empty.db"), "").unwrap();
+    meddle_into(&path("hollow.db"), "PRAGMA journal_mode = wal").await;
+    std::fs::create_dir(path("folder")).unwrap();
 
     let cases = [
         ("missing/tagwarden.db", StoreErrorKind::Open, "does not exist"),
-        ("text.db", StoreErrorKind::Corrupt, "no SQLite database"),
+        ("text.db", StoreErrorKind::Corrupt, "not an SQLite database"),
+        ("empty.db", StoreErrorKind::Corrupt, "is empty; it was left as it is: put back a backup, or move it away"),
+        ("hollow.db", StoreErrorKind::Corrupt, "is empty"),
+        ("folder", StoreErrorKind::Open, "it is a folder, not a regular file"),
         ("other.db", StoreErrorKind::Open, "none of Tagwarden's"),
         ("newer.db", StoreErrorKind::NewerSchema, "version 999"),
         ("damaged.db", StoreErrorKind::Corrupt, "damaged"),
@@ -33,8 +39,44 @@ async fn a_state_that_cannot_be_used_says_why_and_is_left_alone() {
         let error = Store::open(&path(name)).await.unwrap_err();
         assert_eq!(error.kind, kind, "{error}");
         assert!(error.message.contains(says) && error.message.contains(name), "{error}");
+        assert!(!error.message.contains("***"), "the finding, and no heading: {error}");
         assert!(std::fs::read(path(name)).ok() == before, "{name} was changed");
     }
+}
+
+/// Opening a pipe would wait for whoever writes into it.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_not_a_file_is_not_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    assert!(std::process::Command::new("mkfifo").arg(path("pipe.db")).status().unwrap().success());
+    std::os::unix::fs::symlink("pipe.db", path("link.db")).unwrap();
+    std::fs::create_dir_all(path("folder.db/inner")).unwrap();
+    for (name, what) in [("pipe.db", "a pipe"), ("link.db", "a pipe"), ("folder.db", "a folder")] {
+        for error in [
+            Store::open(&path(name)).await.unwrap_err(),
+            Store::open_to_read(&path(name)).await.unwrap_err(),
+            Store::back_up(&path(name), &path("copy.db")).await.unwrap_err(),
+            Lease::take(&path(name), "x").unwrap_err(),
+            Lease::take_daemon(&path(name), "x").unwrap_err(),
+            Lease::holder(&path(name)).unwrap_err(),
+        ] {
+            assert_eq!(error.kind, StoreErrorKind::Open, "{error}");
+            assert!(error.message.contains(&format!("it is {what}")), "{error}");
+        }
+    }
+}
+
+/// What is no text, or no number, was not written by Tagwarden.
+#[tokio::test]
+async fn a_value_that_cannot_be_read_is_damage() {
+    let (_folder, store) = fresh().await;
+    store.begin_run(&new_run(1, noon())).await.unwrap();
+    meddle(store.path(), "UPDATE runs SET started_by = CAST(x'ff41' AS TEXT)").await;
+    let error = store.runs(10).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Corrupt, "{error}");
+    assert!(error.message.contains("utf-8") && error.message.contains("put back a backup"), "{error}");
 }
 
 async fn meddle_into(path: &Path, statement: &'static str) {

@@ -1,6 +1,7 @@
 //! The state: what was acknowledged is there after any end, and what is damaged says so.
 
 mod file;
+mod log;
 mod sights;
 
 use std::io::{BufRead as _, BufReader, Write as _};

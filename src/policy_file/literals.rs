@@ -8,6 +8,16 @@ pub(super) struct Literals {
 }
 
 impl Literals {
+    /// The characters with which every matched text begins.
+    pub(super) fn start(&self) -> &str {
+        &self.start
+    }
+
+    /// The characters with which every matched text ends.
+    pub(super) fn end(&self) -> &str {
+        &self.end
+    }
+
     /// Whether no text begins and ends as both ask for.
     pub(super) fn surely_apart(&self, other: &Self) -> bool {
         let begins = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);

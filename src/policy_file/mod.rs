@@ -11,6 +11,7 @@ mod language;
 mod literals;
 mod load;
 mod lower;
+mod overlap;
 pub(crate) mod read;
 mod redact;
 mod relation;

@@ -50,7 +50,12 @@ impl<'a> Fields<'a> {
 
     /// Whether a key is there, though in other letters.
     pub(crate) fn misspelt(&self, key: &str) -> bool {
-        self.entries.iter().any(|entry| entry.key != key && nearest(&entry.key, &[key]).is_some())
+        self.meant(key).is_some()
+    }
+
+    /// The entry that is probably meant as a key, though it is written in other letters.
+    pub(crate) fn meant(&self, key: &str) -> Option<&'a Entry> {
+        self.entries.iter().find(|entry| entry.key != key && nearest(&entry.key, &[key]).is_some())
     }
 
     /// Where a key stands, else the map.

@@ -7,19 +7,22 @@ use regex::Regex;
 
 /// Keys of the settings whose values may be shown. Values under all others are struck out: one of them may be a misspelt
 /// `password`.
-const SHOWN: [&str; 72] = [
+const SHOWN: [&str; 77] = [
     "accept",
     "aliases",
     "allow_empty",
     "allow_http",
     "allow_unmatched",
     "authority",
+    "branches",
     "bytes",
     "ca_file",
     "can_untag",
     "client_id",
     "cloud",
+    "commits",
     "concurrency",
+    "configmaps",
     "context",
     "cron",
     "days",
@@ -69,10 +72,12 @@ const SHOWN: [&str; 72] = [
     "resource_manager",
     "server",
     "signers",
+    "since",
     "socket",
     "state",
     "subscription",
     "subscriptions",
+    "tags",
     "tenant_id",
     "timeout",
     "timezone",

@@ -1,9 +1,10 @@
 //! How the names that selectors select lie to each other.
 //!
-//! Each language is compiled once, however many others it is held against. Two whose names must begin or end differently
-//! are told apart without a walk: in a folder of many policies that is nearly every pair.
+//! Each language is compiled once, when it is first walked, however many others it is held against. Two whose names
+//! must begin or end differently are told apart without a walk: in a folder of many policies that is nearly every pair.
+//! What is asked of the others costs effort, which ends.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 
 use regex_automata::hybrid::LazyStateID;
@@ -29,25 +30,102 @@ pub(super) struct Relation {
     pub(super) only_second: bool,
 }
 
+/// A question about two languages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Question {
+    /// Whether some name is in both.
+    Meet,
+    /// Whether every name of the first is in the second.
+    Inside,
+}
+
+impl Question {
+    /// The part of a relation that answers it.
+    fn wanted(self) -> Relation {
+        match self {
+            Self::Meet => Relation { both: true, ..Relation::default() },
+            Self::Inside => Relation { only_first: true, ..Relation::default() },
+        }
+    }
+
+    fn answer(self, found: Relation) -> bool {
+        match self {
+            Self::Meet => found.both,
+            Self::Inside => !found.only_first,
+        }
+    }
+}
+
+/// The states that may be walked through to answer questions: some for each policy, and some for all of them together.
+#[derive(Debug)]
+pub(super) struct Effort {
+    each: usize,
+    own: usize,
+    shared: usize,
+    over: bool,
+}
+
+impl Effort {
+    pub(super) fn new(each: usize, shared: usize) -> Self {
+        Self { each, own: each, shared, over: false }
+    }
+
+    /// Begins with another policy.
+    pub(super) fn begin(&mut self) {
+        (self.own, self.over) = (self.each, false);
+    }
+
+    /// Ends the walks for this policy: only what is known already is answered.
+    pub(super) fn end(&mut self) {
+        self.over = true;
+    }
+
+    fn left(&self) -> usize {
+        if self.over { 0 } else { self.own + self.shared }
+    }
+
+    fn spend(&mut self, states: usize) {
+        let of_own = states.min(self.own);
+        self.own -= of_own;
+        self.shared = self.shared.saturating_sub(states - of_own);
+    }
+}
+
 /// Languages over the same names, known by their numbers. Equal ones have the same number.
 #[derive(Debug)]
 pub(super) struct Languages {
     names: Names,
     numbers: HashMap<Language, usize>,
     compiled: Vec<Compiled>,
-    found: RefCell<HashMap<(usize, usize), Option<Relation>>>,
+    relations: RefCell<HashMap<(usize, usize), Option<Relation>>>,
+    answers: RefCell<HashMap<(Question, usize, usize), Option<bool>>>,
 }
 
 /// A language with its automata: of what it includes, and of what it excludes. `None` where one does not compile.
 #[derive(Debug)]
 struct Compiled {
-    automata: Option<RefCell<[Automaton; 2]>>,
+    language: Language,
+    automata: OnceCell<Option<RefCell<[Automaton; 2]>>>,
     literals: Vec<Literals>,
+}
+
+impl Compiled {
+    fn automata(&self) -> Option<&RefCell<[Automaton; 2]>> {
+        let Language { include, exclude } = &self.language;
+        let compile = || Some(RefCell::new([Automaton::of(include)?, Automaton::of(exclude)?]));
+        self.automata.get_or_init(compile).as_ref()
+    }
 }
 
 impl Languages {
     pub(super) fn of(names: Names) -> Self {
-        Self { names, numbers: HashMap::new(), compiled: Vec::new(), found: RefCell::default() }
+        Self {
+            names,
+            numbers: HashMap::new(),
+            compiled: Vec::new(),
+            relations: RefCell::default(),
+            answers: RefCell::default(),
+        }
     }
 
     /// The number of a language.
@@ -55,45 +133,81 @@ impl Languages {
         if let Some(number) = self.numbers.get(&language) {
             return *number;
         }
-        let automata = || Some([Automaton::of(&language.include)?, Automaton::of(&language.exclude)?]);
-        self.compiled.push(Compiled {
-            automata: automata().map(RefCell::new),
-            literals: language.include.iter().map(|expression| literals(expression)).collect(),
-        });
-        let number = self.compiled.len() - 1;
-        self.numbers.insert(language, number);
+        let number = self.compiled.len();
+        self.numbers.insert(language.clone(), number);
+        let literals = language.include.iter().map(|expression| literals(expression)).collect();
+        self.compiled.push(Compiled { language, automata: OnceCell::new(), literals });
         number
+    }
+
+    /// The characters with which the names begin and end that each part of a language includes.
+    pub(super) fn literals(&self, number: usize) -> &[Literals] {
+        &self.compiled[number].literals
     }
 
     /// Whether two languages surely have no name in common, by what their names begin and end with.
     pub(super) fn surely_apart(&self, first: usize, second: usize) -> bool {
-        let (first, second) = (&self.compiled[first].literals, &self.compiled[second].literals);
+        let (first, second) = (self.literals(first), self.literals(second));
         first.iter().all(|one| second.iter().all(|other| one.surely_apart(other)))
     }
 
     /// How the names of two languages lie to each other. `None` where that would take too long to find out.
     pub(super) fn relation(&self, first: usize, second: usize) -> Option<Relation> {
-        if let Some(known) = self.found.borrow().get(&(first, second)) {
+        if let Some(known) = self.relations.borrow().get(&(first, second)) {
             return *known;
         }
-        let found = self.walk(first, second);
-        self.found.borrow_mut().insert((first, second), found);
+        let found = self.walk((first, second), EVERYTHING, &mut { MOST_STATES });
+        self.relations.borrow_mut().insert((first, second), found);
         found
     }
 
-    fn walk(&self, first: usize, second: usize) -> Option<Relation> {
-        let mut one = self.compiled[first].automata.as_ref()?.borrow_mut();
+    /// The answer to a question about two languages. `None` where it is not known, and would take too long to find out.
+    pub(super) fn ask(&self, question: Question, (first, second): (usize, usize), effort: &mut Effort) -> Option<bool> {
+        if question == Question::Inside && first == second {
+            return Some(true);
+        }
+        let key = match question {
+            Question::Meet => (question, first.min(second), first.max(second)),
+            Question::Inside => (question, first, second),
+        };
+        if let Some(known) = self.answers.borrow().get(&key) {
+            return *known;
+        }
+        let most = effort.left().min(MOST_STATES);
+        if most == 0 {
+            return None;
+        }
+        let mut left = most;
+        let found = self.walk((first, second), question.wanted(), &mut left);
+        effort.spend((most - left).max(1));
+        let answer = found.map(|found| question.answer(found));
+        self.answers.borrow_mut().insert(key, answer);
+        answer
+    }
+
+    /// How many questions took a walk.
+    #[cfg(test)]
+    pub(super) fn walks(&self) -> usize {
+        self.answers.borrow().len()
+    }
+
+    fn walk(&self, (first, second): (usize, usize), wanted: Relation, left: &mut usize) -> Option<Relation> {
+        let mut one = self.compiled[first].automata()?.borrow_mut();
         if first == second {
-            let both = walk(self.names, [one.as_mut_slice(), &mut []])?.only_first;
+            let alone = Relation { only_first: true, ..Relation::default() };
+            let both = walk(self.names, [one.as_mut_slice(), &mut []], alone, left)?.only_first;
             return Some(Relation { both, only_first: false, only_second: false });
         }
-        let mut other = self.compiled[second].automata.as_ref()?.borrow_mut();
-        walk(self.names, [one.as_mut_slice(), other.as_mut_slice()])
+        let mut other = self.compiled[second].automata()?.borrow_mut();
+        walk(self.names, [one.as_mut_slice(), other.as_mut_slice()], wanted, left)
     }
 }
 
-/// Walks the states of two languages at once; one without automata has no names.
-fn walk(names: Names, sides: [&mut [Automaton]; 2]) -> Option<Relation> {
+const EVERYTHING: Relation = Relation { both: true, only_first: true, only_second: true };
+
+/// Walks the states of two languages at once until all that is `wanted` was found, through at most as many as are
+/// `left`; one without automata has no names.
+fn walk(names: Names, sides: [&mut [Automaton]; 2], wanted: Relation, left: &mut usize) -> Option<Relation> {
     let split = sides[0].len();
     let mut automata: Vec<&mut Automaton> = sides.into_iter().flat_map(<[Automaton]>::iter_mut).collect();
     let steps = [false, true].map(|beginning| representatives(names, beginning, &automata));
@@ -104,17 +218,17 @@ fn walk(names: Names, sides: [&mut [Automaton]; 2]) -> Option<Relation> {
     while let Some((states, beginning)) = waiting.pop() {
         let (first, second) = states.split_at(split);
         if !beginning {
-            let (left, right) = automata.split_at_mut(split);
-            let (first, second) = (is_name(left, first)?, is_name(right, second)?);
+            let (one, other) = automata.split_at_mut(split);
+            let (first, second) = (is_name(one, first)?, is_name(other, second)?);
             found.both |= first && second;
             found.only_first |= first && !second;
             found.only_second |= second && !first;
         }
-        if !can_add(found, is_alive(first), is_alive(second)) {
-            continue;
+        if !can_add(found, wanted, (true, true)) {
+            break;
         }
-        if seen.len() > MOST_STATES {
-            return None;
+        if !can_add(found, wanted, (is_alive(first), is_alive(second))) {
+            continue;
         }
         for byte in &steps[usize::from(beginning)] {
             let step = |(automaton, state): (&mut Automaton, &LazyStateID)| automaton.next(*state, *byte);
@@ -125,6 +239,7 @@ fn walk(names: Names, sides: [&mut [Automaton]; 2]) -> Option<Relation> {
                 .map(step)
                 .collect::<Option<Vec<_>>>()?;
             if seen.insert(next.clone()) {
+                *left = left.checked_sub(1)?;
                 waiting.push((next, false));
             }
         }
@@ -152,9 +267,11 @@ fn is_alive(states: &[LazyStateID]) -> bool {
     states.first().is_some_and(|included| !included.is_dead())
 }
 
-/// Whether going on can find what was not found yet.
-fn can_add(found: Relation, first: bool, second: bool) -> bool {
-    first && second && !found.both || first && !found.only_first || second && !found.only_second
+/// Whether going on can find what is wanted and was not found yet, where names of these two can still end.
+fn can_add(found: Relation, wanted: Relation, (first, second): (bool, bool)) -> bool {
+    first && second && wanted.both && !found.both
+        || first && wanted.only_first && !found.only_first
+        || second && wanted.only_second && !found.only_second
 }
 
 #[cfg(test)]
@@ -187,22 +304,56 @@ mod tests {
         assert_eq!(lies(&v, &language("v|v.+", &[])), (true, false, false));
     }
 
+    fn of_globs(first: &str, second: &str) -> Option<(Languages, (usize, usize))> {
+        let language = |glob: &str| -> Option<Language> {
+            let glob = globset::GlobBuilder::new(glob).literal_separator(true).build().ok()?;
+            Some(Language { include: vec![glob.regex().to_owned()], exclude: Vec::new() })
+        };
+        let mut languages = Languages::of(Names::Repositories);
+        let numbers = (languages.add(language(first)?), languages.add(language(second)?));
+        Some((languages, numbers))
+    }
+
     proptest! {
         /// What literals tell apart, the automata tell apart.
         #[test]
         fn languages_that_are_surely_apart_have_no_name_in_common(
             first in "[ab*./-]{1,5}", second in "[ab*./-]{1,5}"
         ) {
-            let language = |glob: &str| -> Option<Language> {
-                let glob = globset::GlobBuilder::new(glob).literal_separator(true).build().ok()?;
-                Some(Language { include: vec![glob.regex().to_owned()], exclude: Vec::new() })
-            };
-            let (Some(first), Some(second)) = (language(&first), language(&second)) else { return Ok(()) };
-            let mut languages = Languages::of(Names::Repositories);
-            let (first, second) = (languages.add(first), languages.add(second));
+            let Some((languages, (first, second))) = of_globs(&first, &second) else { return Ok(()) };
             if languages.surely_apart(first, second) {
                 prop_assert!(!languages.relation(first, second).unwrap().both);
             }
         }
+
+        /// A question has the answer that the whole relation has, and none where no effort is left.
+        #[test]
+        fn questions_are_answered_as_the_relation_has_it(first in "[ab*./-]{1,4}", second in "[ab*./-]{1,4}") {
+            let Some((languages, (first, second))) = of_globs(&first, &second) else { return Ok(()) };
+            let relation = languages.relation(first, second).unwrap();
+            let (mut none, mut enough) = (Effort::new(0, 0), Effort::new(0, 100_000));
+            for (question, answer) in [(Question::Meet, relation.both), (Question::Inside, !relation.only_first)] {
+                let without = languages.ask(question, (first, second), &mut none);
+                prop_assert!(without.is_none() || first == second);
+                prop_assert_eq!(languages.ask(question, (first, second), &mut enough), Some(answer));
+                // It is remembered.
+                prop_assert_eq!(languages.ask(question, (first, second), &mut none), Some(answer));
+            }
+        }
+    }
+
+    #[test]
+    fn effort_ends_for_each_policy_and_for_all() {
+        let mut effort = Effort::new(10, 15);
+        effort.spend(12);
+        assert_eq!(effort.left(), 13);
+        effort.end();
+        assert_eq!(effort.left(), 0);
+        effort.begin();
+        assert_eq!(effort.left(), 23);
+        effort.spend(40);
+        assert_eq!(effort.left(), 0);
+        effort.begin();
+        assert_eq!(effort.left(), 10);
     }
 }

@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use super::diagnostic::Diagnostic;
 use super::language::Names;
 use super::load::{Places, PolicySet};
+use super::overlap::overlaps;
 use super::relation::{Language, Languages, Relation};
 use super::selection::language;
 use super::slips::slips;
-use crate::domain::{Keep, KeepRule, Policy, RegistryName, TagSelector};
+use crate::domain::{Keep, KeepRule, Policy, TagSelector};
 
 /// 2013-01-01T00:00:00Z: there were no container images before, so nothing is older.
 const FIRST_IMAGES: Timestamp = Timestamp::constant(1_356_998_400, 0);
@@ -53,28 +54,23 @@ impl Severity {
 /// said.
 #[must_use]
 pub fn remarks(set: &PolicySet, now: Timestamp) -> Vec<Remark> {
-    let (mut tags, mut repositories) = (Languages::of(Names::Tags), Languages::of(Names::Repositories));
-    let look = |policy| Looked::at(policy, set, now, (&mut tags, &mut repositories));
-    let policies: Vec<Looked<'_>> = set.policies.iter().filter_map(look).collect();
+    let (policies, tags, repositories) = looked(set, now);
     let mut found = Vec::new();
     for policy in &policies {
         policy.alone(&mut found);
     }
-    // Every policy is held against every other, so what is done here is done a very large number of times.
-    for (at, policy) in policies.iter().enumerate() {
-        for other in policies.iter().skip(at + 1) {
-            let apart = |languages: &Languages, a: Option<usize>, b: Option<usize>| {
-                a.zip(b).is_some_and(|(a, b)| languages.surely_apart(a, b))
-            };
-            if !apart(&repositories, policy.repositories, other.repositories) && !apart(&tags, policy.tags, other.tags)
-            {
-                together(policy, other, (&tags, &repositories), &mut found);
-            }
-        }
-    }
+    overlaps(&policies, (&tags, &repositories), &mut found);
     slips(set, &mut found);
     found.sort_by(|a, b| place(a).cmp(&place(b)));
     found
+}
+
+/// The policies with what is seen of each alone, and the languages of their tags and of their repositories.
+pub(super) fn looked(set: &PolicySet, now: Timestamp) -> (Vec<Looked<'_>>, Languages, Languages) {
+    let (mut tags, mut repositories) = (Languages::of(Names::Tags), Languages::of(Names::Repositories));
+    let look = |policy| Looked::at(policy, set, now, (&mut tags, &mut repositories));
+    let policies = set.policies.iter().filter_map(look).collect();
+    (policies, tags, repositories)
 }
 
 fn place(remark: &Remark) -> (&str, usize, usize, &str) {
@@ -83,16 +79,17 @@ fn place(remark: &Remark) -> (&str, usize, usize, &str) {
 }
 
 /// A policy with what was seen of it.
-struct Looked<'a> {
-    policy: &'a Policy,
-    places: &'a Places,
-    /// The numbers of the languages of its tags and of its repositories.
-    tags: Option<usize>,
-    repositories: Option<usize>,
+pub(super) struct Looked<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) places: &'a Places,
+    /// The number of the language of its tags.
+    pub(super) tags: Option<usize>,
+    /// The number of the language of its repositories.
+    pub(super) repositories: Option<usize>,
     /// Of each of its rules the relation of what it matches to what the policy selects, where it has such.
     matching: Vec<Option<Relation>>,
     /// Its keep rules as text, to compare.
-    keeps: String,
+    pub(super) keeps: String,
     /// The position of the rule that keeps everything.
     endless: Option<(usize, String)>,
 }
@@ -155,7 +152,7 @@ impl<'a> Looked<'a> {
     }
 
     /// Whether nothing that it selects can ever go, and why, in a word.
-    fn lets_nothing_go(&self) -> Option<&'static str> {
+    pub(super) fn lets_nothing_go(&self) -> Option<&'static str> {
         match (&self.policy.keep, &self.endless) {
             (Keep::All, _) => Some("keeps all"),
             (_, Some(_)) => Some("never lets anything go"),
@@ -163,7 +160,7 @@ impl<'a> Looked<'a> {
         }
     }
 
-    fn remark(&self, severity: Severity, kind: &'static str, diagnostic: Diagnostic) -> Remark {
+    pub(super) fn remark(&self, severity: Severity, kind: &'static str, diagnostic: Diagnostic) -> Remark {
         Remark { severity, kind, policy: self.policy.name.to_string(), diagnostic }
     }
 
@@ -219,74 +216,5 @@ fn covers(rule: &KeepRule, other: &KeepRule) -> bool {
             version == of && count >= b
         }
         _ => false,
-    }
-}
-
-/// What is to be said of two policies that speak of the same tags.
-fn together(a: &Looked<'_>, b: &Looked<'_>, languages: (&Languages, &Languages), found: &mut Vec<Remark>) {
-    let Some(lies) = selections(a, b, languages) else { return };
-    if !lies.both {
-        return;
-    }
-    for (inner, outer, inside) in [(a, b, !lies.only_first), (b, a, !lies.only_second)] {
-        if let Some(why) = outer.lets_nothing_go()
-            && inside
-            && inner.lets_nothing_go().is_none()
-        {
-            let (name, other) = (&inner.policy.name, &outer.policy.name);
-            let message =
-                format!("policy `{name}` lets nothing go: policy `{other}` {why}, and selects all that this one does");
-            let mut diagnostic =
-                inner.places.name.saying(message, "a keep anywhere wins: narrow the other policy, or remove this one");
-            diagnostic.also(outer.places.name.called("the other policy"));
-            found.push(inner.remark(Severity::Warning, "shadowed", diagnostic));
-        }
-    }
-    if a.lets_nothing_go().is_some() || b.lets_nothing_go().is_some() {
-        return;
-    }
-    let modes = a.policy.mode != b.policy.mode;
-    let keeps = a.keeps != b.keeps;
-    let consequence = match (modes, keeps) {
-        (true, _) => "what both let go is only reported, since a removal needs all of them to say `enforce`",
-        (false, true) => "such a tag stays if either keeps it",
-        (false, false) => return,
-    };
-    let message =
-        format!("policies `{}` and `{}` may select the same tags: {consequence}", a.policy.name, b.policy.name);
-    let mut diagnostic = a.places.name.saying(message, "if that is not meant, let the selectors exclude each other");
-    diagnostic.also(b.places.name.called("the other policy"));
-    found.push(a.remark(Severity::Note, "overlap", diagnostic));
-}
-
-/// How the selections of two policies lie to each other, as far as that can be told.
-fn selections(a: &Looked<'_>, b: &Looked<'_>, (tags, repositories): (&Languages, &Languages)) -> Option<Relation> {
-    let registries = registries(a.policy.select.registries.as_deref(), b.policy.select.registries.as_deref());
-    if !registries.both {
-        return Some(registries);
-    }
-    let repositories = repositories.relation(a.repositories?, b.repositories?)?;
-    if !repositories.both {
-        return Some(repositories);
-    }
-    let tags = tags.relation(a.tags?, b.tags?)?;
-    let all = [registries, repositories, tags];
-    Some(Relation {
-        both: all.iter().all(|one| one.both),
-        only_first: all.iter().any(|one| one.only_first),
-        only_second: all.iter().any(|one| one.only_second),
-    })
-}
-
-fn registries(a: Option<&[RegistryName]>, b: Option<&[RegistryName]>) -> Relation {
-    match (a, b) {
-        (None, None) => Relation { both: true, only_first: false, only_second: false },
-        (None, Some(_)) => Relation { both: true, only_first: true, only_second: false },
-        (Some(_), None) => Relation { both: true, only_first: false, only_second: true },
-        (Some(a), Some(b)) => Relation {
-            both: a.iter().any(|name| b.contains(name)),
-            only_first: a.iter().any(|name| !b.contains(name)),
-            only_second: b.iter().any(|name| !a.contains(name)),
-        },
     }
 }

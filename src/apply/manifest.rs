@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt as _};
+use tokio::sync::SemaphorePermit;
 
-use super::untag::closure;
+use super::untag::{closure, may_come_late};
 use super::{Applied, MOST_TRIES, Order, Site, absence, intent};
 use crate::domain::{Action, Digest, Intent, Outcome, Removal, RemovalMethod, Repository, Skip, TagName};
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, Removed};
@@ -81,7 +82,7 @@ impl Holders {
 
 /// One manifest with all its tags.
 async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec<Applied>, StoreError> {
-    let _turn = site.turn().await;
+    let turn = site.turn().await;
     let Ready { manifest, mut tags } = match ready(site, digest, &orders, &[]).await {
         Ok(ready) => ready,
         Err(outcome) => {
@@ -111,13 +112,8 @@ async fn one(site: &Site<'_>, digest: &Digest, orders: Vec<Order>) -> Result<Vec
             }
         }
     }
-    let mut outcome = delete(site, digest, &orders, &absent, &mut tags).await;
-    for _ in 1..MOST_TRIES {
-        if !matches!(&outcome, Err(error) if error.wants_another_look()) {
-            break;
-        }
-        outcome = delete(site, digest, &orders, &absent, &mut tags).await;
-    }
+    let deletion = Deletion { site, digest, orders: &orders, absent: &absent };
+    let (outcome, _turn) = deletion.patiently(&mut tags, turn).await;
     let mut applied = noted;
     for (id, order) in intents {
         let outcome = match &outcome {
@@ -194,10 +190,7 @@ async fn after_failure(site: &Site<'_>, order: &Order, error: RegistryError) -> 
                 AfterFailure::Unknown(format!("{}; then looking at it failed: {}", error.message, second.message))
             }
         },
-        // The request may still be on its way.
-        Ok(Some(now)) if now.digest == *digest && error.kind == RegistryErrorKind::Connection => {
-            AfterFailure::Unknown(error.message)
-        }
+        Ok(Some(now)) if now.digest == *digest && may_come_late(&error) => AfterFailure::Unknown(error.message),
         Ok(Some(now)) if now.digest == *digest => {
             if matches!(error.kind, RegistryErrorKind::Denied | RegistryErrorKind::Unsupported) {
                 site.refusals.meet(removal, &error);
@@ -227,6 +220,11 @@ async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order], absent: &[Tag
     if orders.iter().any(|order| order.removal.method != RemovalMethod::DeleteManifest) {
         let why = "it was decided as an untag, and the settings now say `manifest`".to_owned();
         return Err(Outcome::Skipped(Skip::Stopped(why)));
+    }
+    for order in orders {
+        if let Some(skip) = site.against(&order.removal).await {
+            return Err(Outcome::Skipped(for_all(skip, order, orders)));
+        }
     }
     let ordered: BTreeSet<&TagName> = orders.iter().map(|order| &order.removal.tag).collect();
     let kept = |why: String| Outcome::Skipped(Skip::Kept(why));
@@ -271,42 +269,116 @@ async fn ready(site: &Site<'_>, digest: &Digest, orders: &[Order], absent: &[Tag
     Ok(Ready { manifest, tags })
 }
 
-/// Looks at everything again and deletes the manifest. The looks come after every wait, right before the request.
-async fn delete(
-    site: &Site<'_>,
-    digest: &Digest,
-    orders: &[Order],
-    absent: &[TagName],
-    tags: &mut Vec<TagName>,
-) -> Result<Outcome, RegistryError> {
-    let clearance = match site.target.writer.ready(&site.repository.name).await {
-        Ok(clearance) => clearance,
-        Err(error) => {
-            site.failed(&error);
-            return Ok(Outcome::Failed(error.message));
+/// The skip of one tag as that of all tags of its manifest.
+fn for_all(skip: Skip, of: &Order, orders: &[Order]) -> Skip {
+    match skip {
+        Skip::Kept(why) if orders.len() > 1 => {
+            Skip::Kept(format!("tag {} of its manifest stays: {why}", of.removal.tag))
         }
-    };
-    match ready(site, digest, orders, absent).await {
-        Ok(ready) => *tags = ready.tags,
-        Err(outcome) => return Ok(outcome),
+        skip => skip,
     }
-    match site.target.writer.delete_manifest(&site.repository.name, digest, clearance).await {
-        Ok(Removed::Done { evidence, .. }) => {
-            site.succeeded();
-            Ok(Outcome::Done(evidence))
+}
+
+/// The deletion of one manifest, whose tags are journaled.
+struct Deletion<'a> {
+    site: &'a Site<'a>,
+    digest: &'a Digest,
+    orders: &'a [Order],
+    /// The tags that were to go and that somebody else removed.
+    absent: &'a [TagName],
+}
+
+impl<'a> Deletion<'a> {
+    /// Deletes the manifest, however often the registry puts that off. Where it fails in a way that leaves it open what
+    /// came of it, there is one more try, not before the request can have been carried out late. The turn among the
+    /// removals at once is given up for that pause.
+    async fn patiently(
+        &self,
+        tags: &mut Vec<TagName>,
+        turn: Option<SemaphorePermit<'a>>,
+    ) -> (Result<Outcome, RegistryError>, Option<SemaphorePermit<'a>>) {
+        let site = self.site;
+        let error = match self.when_not_busy(tags).await {
+            Err(error) if self.may_repeat(&error) => error,
+            outcome => return (self.counted(outcome), turn),
+        };
+        let timeout = site.target.reader.settings().timeout;
+        let (repository, digest) = (&site.repository.name, self.digest);
+        tracing::debug!(%repository, %digest, error = error.message, pause_ms = timeout.as_millis(), "trying again");
+        drop(turn);
+        site.pause(timeout).await;
+        let turn = site.turn().await;
+        let outcome = match self.when_not_busy(tags).await {
+            // Nothing more was sent. What came of the first request is looked up tag by tag.
+            Ok(Outcome::Skipped(Skip::Gone)) => Err(error),
+            Ok(Outcome::Skipped(skip)) => Err(after(&error, &skip.to_string())),
+            Ok(Outcome::Failed(why)) => Err(after(&error, &why)),
+            outcome => outcome,
+        };
+        (self.counted(outcome), turn)
+    }
+
+    /// Returns whether a request that failed so may be sent once more. What is not understood is so the next time, too.
+    fn may_repeat(&self, error: &RegistryError) -> bool {
+        let waiting = &self.site.hands.waiting;
+        let patient = waiting.retries > 0 && self.site.target.reader.settings().timeout <= waiting.total;
+        let fails = error.leaves_doubt() && error.kind != RegistryErrorKind::Malformed;
+        fails && patient && self.site.may_repeat()
+    }
+
+    /// The same outcome, with its failure counted among those of the registry.
+    fn counted(&self, outcome: Result<Outcome, RegistryError>) -> Result<Outcome, RegistryError> {
+        outcome.inspect_err(|error| {
+            if !error.wants_another_look() {
+                self.site.failed(error);
+            }
+        })
+    }
+
+    /// Deletes the manifest, once the registry is not too busy for it.
+    async fn when_not_busy(&self, tags: &mut Vec<TagName>) -> Result<Outcome, RegistryError> {
+        let mut outcome = self.once(tags).await;
+        for _ in 1..MOST_TRIES {
+            if !matches!(&outcome, Err(error) if error.wants_another_look()) {
+                break;
+            }
+            outcome = self.once(tags).await;
         }
-        Ok(Removed::AlreadyGone) if site.target.reader.has_manifest(&site.repository.name, digest).await? => {
-            let why = "the registry said that there is no such manifest, and has it".to_owned();
-            site.brake.stop(why.clone());
-            Ok(Outcome::Failed(why))
+        outcome
+    }
+
+    /// Looks at everything again and deletes the manifest. The looks come after every wait, right before the request.
+    async fn once(&self, tags: &mut Vec<TagName>) -> Result<Outcome, RegistryError> {
+        let Self { site, digest, orders, absent } = self;
+        let clearance = match site.target.writer.ready(&site.repository.name).await {
+            Ok(clearance) => clearance,
+            Err(error) => {
+                site.failed(&error);
+                return Ok(Outcome::Failed(error.message));
+            }
+        };
+        match ready(site, digest, orders, absent).await {
+            Ok(ready) => *tags = ready.tags,
+            Err(outcome) => return Ok(outcome),
         }
-        Ok(Removed::AlreadyGone) => Ok(Outcome::Skipped(Skip::Gone)),
-        Err(error) if error.wants_another_look() => Err(error),
-        Err(error) => {
-            site.failed(&error);
-            Err(error)
+        match site.target.writer.delete_manifest(&site.repository.name, digest, clearance).await? {
+            Removed::Done { evidence, .. } => {
+                site.succeeded();
+                Ok(Outcome::Done(evidence))
+            }
+            Removed::AlreadyGone if site.target.reader.has_manifest(&site.repository.name, digest).await? => {
+                let why = "the registry said that there is no such manifest, and has it".to_owned();
+                site.brake.stop(why.clone());
+                Ok(Outcome::Failed(why))
+            }
+            Removed::AlreadyGone => Ok(Outcome::Skipped(Skip::Gone)),
         }
     }
+}
+
+/// A failure with what stood against another try.
+fn after(error: &RegistryError, then: &str) -> RegistryError {
+    RegistryError { message: format!("{}; then {then}", error.message), ..*error }
 }
 
 /// Puts back tags that went along although nobody ordered it: moved onto the manifest in the moment of its deletion. What

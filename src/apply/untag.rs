@@ -82,7 +82,7 @@ pub(super) async fn one(
 }
 
 async fn untag_one(site: &Site<'_>, order: Order, fetched: &FetchedOnce) -> Result<Applied, StoreError> {
-    if let Some(skip) = site.stopped() {
+    if let Some(skip) = site.against(&order.removal).await {
         return site.note(order, Outcome::Skipped(skip)).await;
     }
     if order.removal.method != RemovalMethod::Untag {
@@ -103,7 +103,7 @@ async fn untag_one(site: &Site<'_>, order: Order, fetched: &FetchedOnce) -> Resu
     };
     let turn = site.turn().await;
     // It may have been long in coming.
-    if let Some(skip) = site.stopped() {
+    if let Some(skip) = site.against(&order.removal).await {
         return site.note(order, Outcome::Skipped(skip)).await;
     }
     let intent = intent(site.hands, &order, manifest.media_type.clone());
@@ -136,7 +136,7 @@ struct Attempt<'a> {
     tries: usize,
     /// Whether the token was renewed for it.
     renewed: bool,
-    /// Repetitions after a lost answer.
+    /// Repetitions after a lost answer, or after one that said that the registry failed.
     retries: usize,
 }
 
@@ -151,7 +151,8 @@ impl Attempt<'_> {
                 Ok(clearance) => clearance,
                 Err(error) => return self.not_sent(error),
             };
-            if let Some(skip) = site.stopped() {
+            // The registry's pace may have kept it waiting for long.
+            if let Some(skip) = site.against(removal).await {
                 return self.ended(skip);
             }
             match site.target.reader.resolve(repository, tag).await {
@@ -315,14 +316,18 @@ impl Attempt<'_> {
             Ok(Some(now)) if now.digest != *digest => return Some(Came::skipped(Skip::Moved { to: now.digest })),
             Ok(Some(_)) | Err(_) => {}
         }
-        // Another status than these is the registry's own word: it has failed, and is not about to do it.
-        let lost =
-            matches!(error.kind, RegistryErrorKind::Connection | RegistryErrorKind::Status(408 | 502 | 503 | 504));
+        let lost = may_come_late(&error);
+        let most = match error.kind {
+            _ if lost => self.most_retries(),
+            // The registry's own word that it failed, which may have passed by then. What fails twice is left.
+            RegistryErrorKind::Status(_) => self.most_retries().min(1),
+            _ => 0,
+        };
         let timeout = site.target.reader.settings().timeout;
         let pause = waiting.pauses(waiting.total).nth(self.retries).unwrap_or(waiting.longest).max(timeout);
         let spent = timeout.saturating_mul(u32::try_from(self.retries).unwrap_or(u32::MAX));
-        let patient = self.retries < self.most_retries() && spent.saturating_add(pause) <= waiting.total;
-        if !lost || !patient || !site.may_repeat() {
+        let patient = self.retries < most && spent.saturating_add(pause) <= waiting.total;
+        if !patient || !site.may_repeat() {
             site.failed(&error);
             return Some(self.left_in_doubt(lost, error).await);
         }
@@ -375,6 +380,12 @@ impl Attempt<'_> {
             }
         }
     }
+}
+
+/// Returns whether a request that failed so may still be carried out. Another status than these is the registry's own
+/// word: it has failed, and is not about to do it.
+pub(super) fn may_come_late(error: &RegistryError) -> bool {
+    matches!(error.kind, RegistryErrorKind::Connection | RegistryErrorKind::Status(408 | 502 | 503 | 504))
 }
 
 /// What speaks against removing a tag, in what is so of it now: it moved, somebody pushed the same image to it again, or

@@ -45,4 +45,9 @@ pub enum ClockDoubt {
     },
     /// The registry does not tell its time, and no other registry of the run confirms this machine's.
     Unconfirmed,
+    /// The same, because a header of its answers is invalid.
+    InvalidHeader {
+        /// `Date`, or `Age`, which says how old the `Date` is.
+        header: &'static str,
+    },
 }

@@ -123,6 +123,10 @@ impl RegistryReader for DistributionReader {
         self.http.clock()
     }
 
+    fn invalid_date_header(&self) -> Option<&'static str> {
+        self.http.invalid_date_header()
+    }
+
     async fn catalogue(&self) -> Result<Catalogue, RegistryError> {
         let listed = &self.http.settings.repositories;
         if !listed.is_empty() {
@@ -244,7 +248,7 @@ impl RegistryReader for DistributionReader {
         if let Some(product) = product::of_answer(&self.http.stranger("/v2/").await.ok()?) {
             return Some(product);
         }
-        let ask = Ask::get(self.http.url(product::EXTENSIONS), "application/json", ERROR_LIMIT);
+        let ask = Ask::optional(self.http.url(product::EXTENSIONS), "application/json", ERROR_LIMIT);
         let answer = self.http.read(&Grant::Catalogue, ask, Redirects::Registry).await.ok()?;
         product::of_extensions(&answer)
     }

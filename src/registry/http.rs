@@ -199,6 +199,11 @@ impl RegistryHttp {
         self.transport.clock()
     }
 
+    /// The header that keeps the clock from being known although answers have it: it is invalid.
+    pub(super) fn invalid_date_header(&self) -> Option<&'static str> {
+        self.transport.invalid_date_header()
+    }
+
     pub(super) fn requests(&self) -> Requests {
         self.transport.requests()
     }

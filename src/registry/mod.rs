@@ -44,7 +44,7 @@ pub(crate) use odd::VANISHED;
 pub(crate) use paging::next_link;
 pub use probe::Probed;
 pub use removal::DistributionWriter;
-pub use wire::{Child, ParsedManifest, parse};
+pub use wire::{Child, ParsedManifest, is_blob_type, parse};
 
 /// One registry as the settings give it, secrets already read.
 #[derive(Debug, Clone)]
@@ -363,6 +363,11 @@ pub trait RegistryReader: Send + Sync {
 
     /// The present time by the registry's own clock; `None` where no answer told it.
     fn clock(&self) -> Option<ServerTime> {
+        None
+    }
+
+    /// The header that keeps [`Self::clock`] from knowing the time although answers have it: it is invalid.
+    fn invalid_date_header(&self) -> Option<&'static str> {
         None
     }
 }

@@ -20,7 +20,6 @@ use std::time::Duration;
 use http::Method;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue};
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use reqwest::redirect;
 use url::Url;
 
@@ -69,6 +68,16 @@ impl Default for Patience {
             longest: Duration::from_secs(20),
             total: Duration::from_mins(10),
         }
+    }
+}
+
+impl Patience {
+    /// The patience for one more try, throttled or not, and that soon.
+    fn once(self) -> Self {
+        const SOON: Duration = Duration::from_secs(2);
+        let total = self.total.min(SOON);
+        // A second pause of that length would be more than what is left.
+        Self { retries: self.retries.min(1), first: self.first.min(total), longest: total, total }
     }
 }
 
@@ -139,6 +148,8 @@ pub(crate) struct Ask {
 pub(crate) enum Repeat {
     /// Always: doing it twice is doing it once.
     Safe,
+    /// Once and soon: doing it twice is doing it once, and so little depends on the answer that nothing waits for it.
+    Once,
     /// Where it was certainly not processed.
     Unprocessed,
     /// Never, because what it rests on may have changed in the pause: whoever asked must look again first. Throttled, it
@@ -151,6 +162,11 @@ impl Ask {
     pub(crate) fn get(url: Url, accept: &'static str, limit: usize) -> Self {
         let (content, repeat) = (None, Repeat::Safe);
         Self { method: Method::GET, url, accept, limit, content, repeat, secret_path: false, signs_in: false }
+    }
+
+    /// A GET of at most `limit` bytes of what need not be there.
+    pub(crate) fn optional(url: Url, accept: &'static str, limit: usize) -> Self {
+        Self { repeat: Repeat::Once, ..Self::get(url, accept, limit) }
     }
 
     /// A HEAD.
@@ -320,6 +336,11 @@ impl Transport {
         self.home.as_ref()?.dates.lock().unwrap_or_else(PoisonError::into_inner).at(steady())
     }
 
+    /// The header that keeps [`Self::clock`] from knowing the time although answers have it: it is invalid.
+    pub(crate) fn invalid_date_header(&self) -> Option<&'static str> {
+        self.home.as_ref()?.dates.lock().unwrap_or_else(PoisonError::into_inner).invalid()
+    }
+
     /// How many requests were made so far.
     pub(crate) fn requests(&self) -> Requests {
         Requests {
@@ -343,7 +364,7 @@ impl Transport {
         if !self.changes && !ask.only_reads() {
             return Err(ask.not_a_read());
         }
-        let mut pauses = Pauses::new(self.patience);
+        let mut pauses = Pauses::new(self.patience_for(ask));
         loop {
             let pass = match self.home_of(ask) {
                 Some(home) => Some(home.pace.lane(ask).enter().await),
@@ -390,6 +411,14 @@ impl Transport {
         };
         tokio::time::sleep(pause).await;
         outcome.map_err(|cut| cut.error)
+    }
+
+    /// How long a request is tried again.
+    fn patience_for(&self, ask: &Ask) -> Patience {
+        match ask.repeat {
+            Repeat::Once => self.patience.once(),
+            Repeat::Safe | Repeat::Unprocessed | Repeat::LookFirst => self.patience,
+        }
     }
 
     /// The server itself, where a request goes to it.
@@ -519,9 +548,9 @@ fn whole_seconds(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
 }
 
-/// The `Date` of an answer.
+/// The `Date` of an answer; `None` where it has none, or an invalid one.
 pub(crate) fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    Some(rfc2822::parse(headers.get(DATE)?.to_str().ok()?.trim()).ok()?.timestamp())
+    retry::moment(headers.get(DATE)?.to_str().ok()?.trim())
 }
 
 /// What Azure Container Registry says of the calls that remain, in most answers of its token service and to deletions.

@@ -24,10 +24,17 @@ pub(crate) struct Wish {
 pub(super) fn wish(ask: &Ask, outcome: &Result<Answer, Cut>) -> Option<Wish> {
     match outcome {
         Err(cut) => {
-            let safe = ask.repeat == Repeat::Safe || ask.repeat == Repeat::Unprocessed && cut.unsent;
+            let safe = ask.repeat.is_safe() || ask.repeat == Repeat::Unprocessed && cut.unsent;
             (cut.passing && safe).then_some(Wish { after: None, throttled: false })
         }
-        Ok(answer) => wish_of(answer.status, &answer.headers, ask.repeat == Repeat::Safe),
+        Ok(answer) => wish_of(answer.status, &answer.headers, ask.repeat.is_safe()),
+    }
+}
+
+impl Repeat {
+    /// Whether doing it twice is doing it once.
+    fn is_safe(self) -> bool {
+        matches!(self, Self::Safe | Self::Once)
     }
 }
 
@@ -75,7 +82,7 @@ fn pause(wanted: &str, told: Option<Timestamp>) -> Option<Duration> {
 }
 
 /// A time in one of the three forms of RFC 9110, 5.6.7, or in that of RFC 3339.
-fn moment(text: &str) -> Option<Timestamp> {
+pub(super) fn moment(text: &str) -> Option<Timestamp> {
     if let Ok(time) = rfc2822::parse(text) {
         return Some(time.timestamp());
     }

@@ -101,3 +101,38 @@ fn the_earliest_and_the_latest_answer_are_both_kept_and_a_cache_never_stands_abo
     let both = ServerTime { earliest: at("2002-01-01T13:01:30Z"), latest: at("2002-03-02T13:01:30Z") };
     assert_eq!(dates.at(seconds(1100)), Some(both));
 }
+
+/// A `Date` that is invalid is not one that is missing. Any of its three forms is valid.
+#[test]
+fn an_invalid_date_is_told_apart_from_a_missing_one() {
+    let at = Duration::from_secs(1000);
+    let noted = |fields: &[(&'static str, &'static str)]| {
+        let mut dates = Dates::default();
+        let mut headers = HeaderMap::new();
+        for &(name, value) in fields {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        dates.note(&headers, at);
+        (dates.at(at).is_some(), dates.invalid())
+    };
+    for (fields, expected) in [
+        (vec![], (false, None)),
+        (vec![("age", "7")], (false, None)),
+        (vec![("date", "garbage")], (false, Some("Date"))),
+        (vec![("date", "")], (false, Some("Date"))),
+        (vec![("date", "Tue, 01 Jan 2002 12:00:00 GMT"), ("age", "old")], (false, Some("Age"))),
+        (vec![("date", "Tue, 01 Jan 2002 12:00:00 GMT")], (true, None)),
+        (vec![("date", "Tuesday, 01-Jan-02 12:00:00 GMT")], (true, None)),
+        (vec![("date", "Tue Jan  1 12:00:00 2002")], (true, None)),
+    ] {
+        assert_eq!(noted(&fields), expected, "{fields:?}");
+    }
+    // One good answer is enough.
+    let mut dates = Dates::default();
+    for date in ["garbage", "Tue, 01 Jan 2002 12:00:00 GMT"] {
+        let mut headers = HeaderMap::new();
+        headers.insert(DATE, HeaderValue::from_static(date));
+        dates.note(&headers, at);
+    }
+    assert_eq!((dates.at(at).is_some(), dates.invalid()), (true, None));
+}

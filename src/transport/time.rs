@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::header::{AGE, HeaderMap};
+use http::header::{AGE, DATE, HeaderMap};
 use jiff::{SignedDuration, Timestamp};
 
 /// The last time since the machine started that was read, and when that was by the clock of this process.
@@ -48,23 +48,39 @@ pub(super) struct Dates {
     own: Option<(Timestamp, Timestamp)>,
     /// The same of answers that came from a cache, in which `Age` says how long they were kept (RFC 9111, section 5.1).
     cached: Option<(Timestamp, Timestamp)>,
+    /// The first header that was there and could not be read.
+    invalid: Option<&'static str>,
 }
 
 impl Dates {
     /// Notes the `Date` of an answer whose head arrived at `arrived`.
     pub(super) fn note(&mut self, headers: &HeaderMap, arrived: Duration) {
-        let Some(date) = super::date(headers) else { return };
+        if !headers.contains_key(DATE) {
+            return;
+        }
+        let Some(date) = super::date(headers) else {
+            self.invalid.get_or_insert("Date");
+            return;
+        };
         let age = match headers.get(AGE) {
             None => Some(0),
             Some(age) => age.to_str().ok().and_then(|text| text.trim().parse::<u32>().ok()),
         };
-        let Some(age) = age else { return };
+        let Some(age) = age else {
+            self.invalid.get_or_insert("Age");
+            return;
+        };
         let Ok(then) = date.checked_add(SignedDuration::from_secs(age.into())).and_then(|now| now.checked_sub(arrived))
         else {
             return;
         };
         let known = if age == 0 { &mut self.own } else { &mut self.cached };
         *known = Some(known.map_or((then, then), |(earliest, latest)| (earliest.min(then), latest.max(then))));
+    }
+
+    /// The header that is invalid, where no answer told the time.
+    pub(super) fn invalid(&self) -> Option<&'static str> {
+        self.invalid.filter(|_| self.own.or(self.cached).is_none())
     }
 
     /// The server's time at `now`. What a cache kept counts only where nothing came from the server itself.

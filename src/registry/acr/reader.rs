@@ -345,6 +345,10 @@ impl RegistryReader for AcrReader {
     fn clock(&self) -> Option<ServerTime> {
         self.http.clock()
     }
+
+    fn invalid_date_header(&self) -> Option<&'static str> {
+        self.http.invalid_date_header()
+    }
 }
 
 fn obstacle(error: RegistryError) -> RemovalObstacle {

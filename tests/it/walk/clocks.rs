@@ -241,19 +241,19 @@ async fn a_newest_time_that_is_wrong_is_corrected_by_a_person() {
     assert_eq!((came.code, walk.tags_left().len()), (0, 2), "{}", came.text);
 }
 
-/// Passes requests on, one on each connection, and takes the `Date` out of the answers.
-async fn without_date(registry: String) -> String {
+/// Passes requests on, one on each connection, and puts another `Date`, or none, into the answers.
+async fn with_date(registry: String, date: Option<&'static str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(pass_on(client, registry.clone()));
+            tokio::spawn(pass_on(client, registry.clone(), date));
         }
     });
     format!("http://{address}")
 }
 
-async fn pass_on(mut client: TcpStream, registry: String) {
+async fn pass_on(mut client: TcpStream, registry: String, date: Option<&'static str>) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let Ok(byte) = client.read_u8().await else { return };
@@ -267,23 +267,30 @@ async fn pass_on(mut client: TcpStream, registry: String) {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 2;
     let head = String::from_utf8(answer[..end].to_vec()).unwrap();
     let kept = head.split_inclusive("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("date:"));
-    client.write_all(kept.collect::<String>().as_bytes()).await.unwrap();
+    let date = date.map(|date| format!("date: {date}\r\n"));
+    client.write_all(kept.map(str::to_owned).chain(date).collect::<String>().as_bytes()).await.unwrap();
     client.write_all(&answer[end..]).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_registry_that_does_not_tell_its_time_needs_a_persons_word() {
     let walk = Walk::clocks().await;
-    let proxy = without_date(walk.registry.host().to_owned()).await;
-    let settings = |lines: &str| {
+    let host = || walk.registry.host().to_owned();
+    let (proxy, garbling) = (with_date(host(), None).await, with_date(host(), Some("garbage")).await);
+    let through = |proxy: &str, lines: &str| {
         walk.settings("enforce", lines, "");
         let text = fs::read_to_string(walk.path("tagwarden.toml")).unwrap();
-        fs::write(walk.path("tagwarden.toml"), text.replace(&walk.registry.url(), &proxy)).unwrap();
+        fs::write(walk.path("tagwarden.toml"), text.replace(&walk.registry.url(), proxy)).unwrap();
     };
-    settings("");
-    let came = walk.run().await;
-    assert_eq!((came.code, walk.tags_left().len()), (3, 3), "{}", came.text);
-    assert!(came.text.contains("sends no `Date` header"), "{}", came.text);
+    for (proxy, words) in
+        [(garbling.as_str(), "it sends an invalid `Date` header"), (proxy.as_str(), "it sends no `Date` header")]
+    {
+        through(proxy, "");
+        let came = walk.run().await;
+        assert_eq!((came.code, walk.tags_left().len()), (3, 3), "{}", came.text);
+        assert!(came.text.contains(words), "{}", came.text);
+    }
+    let settings = |lines: &str| through(proxy.as_str(), lines);
     walk.put("shop/api", "copied", &image("copied", 300));
     assert_eq!(walk.first_seen("copied").await, Some(noon()), "its sights are recorded");
 

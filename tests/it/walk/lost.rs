@@ -94,6 +94,27 @@ async fn a_removal_whose_answer_was_lost_is_tried_again() {
     }
 }
 
+/// The registry's own word that it failed may have passed once the timeout is over. What fails twice is no longer open.
+#[tokio::test]
+async fn a_removal_that_the_registry_fails_at_is_tried_once_more() {
+    for (status, times, code, label, sent) in
+        [(500, 1, 0, "done", 2), (507, 1, 0, "done", 2), (500, 2, 4, "failed", 2), (500, usize::MAX, 4, "failed", 2)]
+    {
+        for tag in ["candidate-1", "candidate-3"] {
+            let walk = Walk::new().await;
+            let plan = walk.plan().await;
+            let name = format!("{status} {times} {tag}");
+            walk.registry.inject(walk.on(Method::DELETE, tag, FaultKind::status(status)).times(times));
+            let came = walk.apply(&plan).await;
+            let of = &came.tags[&format!("shop/api:{tag}")];
+            assert_eq!((came.code, of.as_str(), walk.deletions_of(tag)), (code, label, sent), "{name}: {}", came.text);
+            let pauses = walk.pauses.lock().unwrap().clone();
+            assert!(pauses.len() == 1 && pauses[0] >= TIMEOUT, "{name}: {pauses:?}");
+            assert!(walk.journal().await.iter().all(|entry| entry.outcome.is_some()), "{name}");
+        }
+    }
+}
+
 /// However often its answers are lost, a tag that is gone was removed once.
 #[tokio::test]
 async fn a_removal_that_was_done_and_whose_answer_was_lost_is_done() {
@@ -232,15 +253,17 @@ async fn a_passing_404_settles_nothing() {
 /// repeated once an answer has named the digest that a tag had.
 #[tokio::test]
 async fn where_looks_may_be_stale_only_an_answer_that_names_the_digest_allows_another_try() {
-    for (tag, label, code, sent) in [("candidate-1", "failed", 4, 1), ("candidate-3", "done", 0, 2)] {
-        let walk = Walk::azure(|options| options).await;
-        let plan = walk.plan().await;
-        let path = format!("_tags/{tag}");
-        walk.registry.inject(Fault::on(&path, FaultKind::HangUp { handled: false }).method(Method::DELETE).times(1));
-        let came = walk.apply(&plan).await;
-        assert_eq!((came.code, came.tags[&format!("shop/api:{tag}")].as_str()), (code, label), "{}", came.text);
-        assert_eq!(walk.deletions_of(tag), sent, "{tag}");
-        assert_eq!(came.tags.values().filter(|found| *found == "done").count(), if sent == 1 { 3 } else { 4 });
+    for what in [FaultKind::HangUp { handled: false }, FaultKind::status(500)] {
+        for (tag, label, code, sent) in [("candidate-1", "failed", 4, 1), ("candidate-3", "done", 0, 2)] {
+            let walk = Walk::azure(|options| options).await;
+            let plan = walk.plan().await;
+            let path = format!("_tags/{tag}");
+            walk.registry.inject(Fault::on(&path, what.clone()).method(Method::DELETE).times(1));
+            let came = walk.apply(&plan).await;
+            assert_eq!((came.code, came.tags[&format!("shop/api:{tag}")].as_str()), (code, label), "{}", came.text);
+            assert_eq!(walk.deletions_of(tag), sent, "{what:?} {tag}");
+            assert_eq!(came.tags.values().filter(|found| *found == "done").count(), if sent == 1 { 3 } else { 4 });
+        }
     }
 }
 

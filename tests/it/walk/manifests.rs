@@ -227,6 +227,7 @@ async fn answers_are_held_against_the_registry() {
     for (fault, code, label) in [
         (FaultKind::HandledButStatus(500), 0, "done"),
         (FaultKind::HangUp { handled: true }, 0, "done"),
+        (FaultKind::HandledButStatus(503), 0, "done"),
         (FaultKind::HangUp { handled: false }, 4, "failed"),
         (FaultKind::status(500), 4, "failed"),
         (FaultKind::TooManyRequests { retry_after: None }, 4, "failed"),
@@ -240,4 +241,46 @@ async fn answers_are_held_against_the_registry() {
         let came = walk.apply(&plan).await;
         assert_eq!((came.code, came.labels()[2]), (code, label), "{what}: {}", came.text);
     }
+}
+
+/// One failure of a busy registry is no failure of the night: after the timeout everything is looked at again.
+#[tokio::test]
+async fn a_deletion_that_fails_is_tried_once_more() {
+    for (what, times, code, label, open) in [
+        (FaultKind::status(500), 1, 0, "done", 0),
+        (FaultKind::status(503), 1, 0, "done", 0),
+        (FaultKind::HangUp { handled: false }, 1, 0, "done", 0),
+        (FaultKind::status(500), 2, 4, "failed", 0),
+        (FaultKind::status(503), 2, 4, "failed", 1),
+        (FaultKind::HangUp { handled: false }, 2, 4, "failed", 1),
+    ] {
+        let walk = by_manifest().await;
+        let plan = walk.plan().await;
+        let name = format!("{what:?} {times}");
+        let path = format!("manifests/{}", walk.digest("shop/api", "candidate-3"));
+        walk.registry.inject(Fault::on(&path, what).method(Method::DELETE).times(times));
+        let came = walk.apply(&plan).await;
+        assert_eq!((came.code, came.labels()[2]), (code, label), "{name}: {}", came.text);
+        let sent = walk.deletions_sent().iter().filter(|sent| sent.ends_with(&path)).count();
+        assert_eq!(sent, 2, "{name}");
+        assert_eq!(walk.pauses.lock().unwrap().as_slice(), [Duration::from_secs(30)], "{name}");
+        let unsettled = walk.journal().await.iter().filter(|entry| entry.outcome.is_none()).count();
+        assert_eq!(unsettled, open, "{name}");
+    }
+}
+
+/// What somebody does while it waits counts.
+#[tokio::test]
+async fn a_tag_pushed_onto_it_while_it_waits_to_be_tried_again_holds_it() {
+    let walk = by_manifest().await;
+    let plan = walk.plan().await;
+    let digest = walk.digest("shop/api", "candidate-2");
+    let path = format!("manifests/{digest}");
+    walk.delete_of("candidate-2", puts("fresh", &digest));
+    walk.registry.inject(Fault::on(&path, FaultKind::status(500)).method(Method::DELETE).times(1));
+    let came = walk.apply(&plan).await;
+    assert_eq!(came.labels(), ["done", "failed", "done", "done"], "{}", came.text);
+    assert!(came.text.contains("fresh"), "{}", came.text);
+    assert_eq!(walk.deletions_sent().iter().filter(|sent| sent.ends_with(&path)).count(), 1);
+    assert_eq!(walk.registry.tags("shop/api")["fresh"], digest);
 }

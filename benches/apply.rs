@@ -56,6 +56,7 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
         waiting: Patience::default().into(),
         refused: Refused::Wait,
         clock_moved: None,
+        evidence: None,
     };
     let orders = orders(&inventory)?;
     assert_eq!(orders.len(), REMOVALS);

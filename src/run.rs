@@ -4,7 +4,6 @@
 //! are what the commands do with that, [`House::restore_run`] takes it back. All of them leave an audit record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,15 +11,15 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::apply::{self, Applied, Clock, Deleted, Hands, Target};
-use crate::config::{self, Settings};
+use crate::apply::{self, Applied, Clock, Deleted};
+use crate::config::{Mode, Settings};
 use crate::domain::{
     Action, Claims, CoverageBasis, Inventory, Outcome, Plan, RegistryName, RepositoryName, Rules, Untagged,
 };
 use crate::engine::{self, Verdicts};
-use crate::policy_file::{self, PolicySet};
+use crate::policy_file::PolicySet;
 use crate::registry::{self, Patience, Progress, RegistryReader, Scope};
-use crate::report::{self, Basis, PlanDocument};
+use crate::report::{self, AttentionView, Basis, PlanDocument};
 use crate::store::{Circumstances, Forgotten, JournalEntry, Lease, NewRun, RunEnd, RunKind, Store, StoreErrorKind};
 
 mod ability;
@@ -30,6 +29,7 @@ mod catalogues;
 mod clock;
 mod compare;
 mod configurations;
+mod current_evidence;
 mod deletions;
 mod ended;
 mod evidence;
@@ -37,6 +37,7 @@ mod explained;
 mod findings;
 mod fixtures;
 mod folder;
+mod hands;
 mod history;
 mod holds;
 mod interruption;
@@ -48,6 +49,7 @@ mod recorded;
 mod registries;
 mod remarks;
 mod restoring;
+mod rule_files;
 mod signature;
 mod size;
 mod turn;
@@ -57,6 +59,7 @@ pub use aftermath::Aftermath;
 pub use catalogues::repositories;
 pub use clock::{ClockCheck, Steady};
 pub use compare::Facts;
+use current_evidence::{Gathered, Grounds};
 use ended::{Refusals, ended};
 use evidence::Remember;
 pub use explained::Recalled;
@@ -70,6 +73,7 @@ pub use record::RegistryCounts;
 pub use registries::Probe;
 pub use remarks::{against, recorded_remarks};
 pub use restoring::{Restorable, ToRestore};
+pub use rule_files::{RuleFiles, load};
 pub use signature::signature_beside;
 pub use turn::{Due, Turn};
 
@@ -93,6 +97,7 @@ pub struct House {
     patience: Patience,
     waiting: apply::Waiting,
     steady: Option<Steady>,
+    rule_files: Option<RuleFiles>,
     asked: Mutex<record::Asked>,
     pulse: Arc<pulse::Pulse>,
 }
@@ -141,6 +146,8 @@ pub struct Ended {
     pub outcome: RunOutcome,
     /// Who interrupted it, where it was not a signal to its process.
     pub interrupted_by: Option<String>,
+    /// The sources that failed while it removed.
+    pub lost_evidence: Vec<AttentionView>,
 }
 
 impl Ended {
@@ -148,31 +155,6 @@ impl Ended {
     pub fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
         self.applied.iter().map(|one| &one.outcome).chain(self.deleted.iter().map(|one| &one.outcome))
     }
-}
-
-/// Reads settings and policies, and tells every problem of both.
-///
-/// # Errors
-/// When either cannot be used, or they do not fit each other.
-pub fn load(
-    file: &Path,
-    environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<(Settings, PolicySet), RunError> {
-    let environment: Vec<(String, String)> = environment.into_iter().collect();
-    let (settings, policies) = match config::load(file, environment.iter().cloned()) {
-        Ok(settings) => {
-            let policies = policy_file::load(&settings.policies);
-            (settings, policies.map_err(|error| RunError::Invalid(error.diagnostics))?)
-        }
-        Err(error) => {
-            // The policies are looked at all the same, so that every problem is told at once.
-            let policies = config::policies_path(file, &environment).map(|path| policy_file::load(&path));
-            let others = policies.and_then(Result::err).map(|error| error.diagnostics).unwrap_or_default();
-            return Err(RunError::Invalid(error.diagnostics.into_iter().chain(others).collect()));
-        }
-    };
-    let mismatches = config::cross_check(&settings, &policies);
-    if mismatches.is_empty() { Ok((settings, policies)) } else { Err(RunError::Invalid(mismatches)) }
 }
 
 /// Who approved what, for the audit record.
@@ -247,9 +229,22 @@ impl House {
         for settings in &settings.registries {
             readers.insert(settings.name.clone(), registry::reader(settings.clone(), patience)?);
         }
-        let (wait, waiting, asked, pulse) = (interruption::WAIT, patience.into(), Mutex::default(), Arc::default());
-        let steady = None;
-        Ok(Self { settings, policies, store, by, clock, stop, wait, readers, patience, waiting, steady, asked, pulse })
+        Ok(Self {
+            settings,
+            policies,
+            store,
+            by,
+            clock,
+            stop,
+            wait: interruption::WAIT,
+            readers,
+            patience,
+            waiting: patience.into(),
+            steady: None,
+            rule_files: None,
+            asked: Mutex::default(),
+            pulse: Arc::default(),
+        })
     }
 
     /// The same, with another way to wait for a registry while removing.
@@ -305,17 +300,17 @@ impl House {
         at: Option<Timestamp>,
         progress: &dyn Progress,
     ) -> Result<Decision, RunError> {
-        self.decide_due(scope, at, (&Due::All, Purpose::Report), progress).await
+        Ok(self.decide_due(scope, at, (&Due::All, Purpose::Report), progress).await?.0)
     }
 
-    /// The same where only some policies may remove, or where removals follow.
+    /// The same where only some policies may remove, or where removals follow, with the grounds to decide again.
     async fn decide_due(
         &self,
         scope: &Scope,
         at: Option<Timestamp>,
         (due, purpose): (&Due, Purpose),
         progress: &dyn Progress,
-    ) -> Result<Decision, RunError> {
+    ) -> Result<(Decision, Grounds), RunError> {
         // Once: everything is decided by this time, and nothing is compared with a later one.
         let start = self.reading();
         let now = start.wall;
@@ -337,7 +332,9 @@ impl House {
         let remember = if whole { Remember::Yes } else { Remember::No };
         self.pulse.gather(self.settings.sources.len());
         self.note_tags(&inventory, now, remember).await;
+        let asked = self.reading();
         let claims = self.gather((&inventory, considered.untagged()), (now, evaluated_at), remember).await?;
+        let gathered = Gathered::between(asked, self.reading());
         self.pulse.enter(pulse::Phase::Deciding);
         let verdicts = self.evaluate(&rules, &mut inventory, &claims, evaluated_at).await;
         let mut deletions = considered.decide(&rules, &inventory, &claims, evaluated_at);
@@ -380,7 +377,8 @@ impl House {
         });
         record::warn(&document);
         let collected = if *scope == Scope::All { considered.collected(&inventory) } else { Vec::new() };
-        Ok(Decision { inventory, claims, verdicts, plan, collected, clock, document })
+        let decision = Decision { inventory, claims, verdicts, plan, collected, clock, document };
+        Ok((decision, Grounds { rules, considered, evaluated_at, gathered }))
     }
 
     /// One dry run.
@@ -423,7 +421,7 @@ impl House {
             let mut scope = approved::scope(&removals);
             deletions::scope(&approved, &mut scope)?;
             let decide = self.decide_due(&scope, None, (&Due::All, Purpose::Enforce), progress);
-            let decision = requests.name(self.unless(requests.stop.clone(), decide).await)?;
+            let (decision, grounds) = requests.name(self.unless(requests.stop.clone(), decide).await)?;
             self.note_clock(run, &decision).await?;
             if let Some(doubt) = &decision.clock.doubt {
                 return Err(RunError::Refused(report::clock_doubt(doubt)));
@@ -432,6 +430,9 @@ impl House {
             approved::hold_to_limits(&orders, &decision, &self.rules())?;
             let (deletions, not_deleted) = deletions::shrink(&approved, &decision);
             deletions::hold_to_limit(&deletions, &self.rules())?;
+            if !orders.is_empty() || !deletions.is_empty() {
+                requests.name(self.unless(requests.stop.clone(), self.hold_to_rule_files()).await)?;
+            }
             let lacks_rights = ability::lacks_rights(&decision.inventory, &skipped, &not_deleted);
             let mut hands = self.hands(run, &decision.inventory)?;
             hands.until = self.until(approval.despite.as_deref());
@@ -439,6 +440,8 @@ impl House {
             self.pulse.work(pulse::Phase::Removing, orders.len() + deletions.len());
             let watch = self.clock_watch(&decision);
             hands.clock_moved = watch.as_ref().map(clock::ClockWatch::shared);
+            let evidence = self.fresh_evidence(&decision, grounds);
+            hands.evidence = Some(evidence.clone());
             let mut deleted = apply::note_deletions(&hands, not_deleted).await?;
             deleted.extend(apply::delete(&hands, deletions).await?);
             let mut applied = apply::note_all(&hands, skipped).await?;
@@ -458,6 +461,7 @@ impl House {
             if by_clock && ended.outcome != RunOutcome::Interrupted {
                 ended.outcome = RunOutcome::Refused;
             }
+            let ended = current_evidence::note_lost(ended, Some(&evidence));
             let ended = clock::refuse_by_clock(ended, watch.as_ref());
             Ok(self.name_interrupter(&requests, ended).await)
         };
@@ -487,27 +491,6 @@ impl House {
         Ok(Lease::take(&self.settings.state, &holder)?)
     }
 
-    /// What it takes to change the registries, at the pace of the service tiers that `inventory` tells.
-    fn hands(&self, run: Uuid, inventory: &Inventory) -> Result<Hands, RunError> {
-        let mut targets = BTreeMap::new();
-        for settings in &self.settings.registries {
-            if let Some(reader) = self.readers.get(&settings.name) {
-                let writer = registry::writer(settings.clone(), self.patience)?;
-                let particulars =
-                    inventory.registry(settings.name.as_str()).and_then(|found| found.particulars.as_ref());
-                if let Some(sku) = particulars.and_then(|particulars| particulars.sku) {
-                    writer.keep_to(sku);
-                }
-                self.note_writer(&settings.name, &writer);
-                targets.insert(settings.name.clone(), Target { reader: Arc::clone(reader), writer });
-            }
-        }
-        let (store, clock, stop) = (self.store.clone(), Arc::clone(&self.clock), self.stop.clone());
-        let waiting = self.waiting.clone();
-        let refused = apply::Refused::Try;
-        Ok(Hands { store, run, targets, clock, stop, until: None, waiting, refused, clock_moved: None })
-    }
-
     /// What was removed by earlier applications of a plan, by name and with the run.
     async fn earlier(&self, plan: &str) -> Result<BTreeMap<String, Uuid>, RunError> {
         let mut removed = BTreeMap::new();
@@ -534,6 +517,7 @@ impl House {
         };
         self.note_policies(circumstances).await?;
         self.store.begin_run_under(&run, circumstances).await?;
+        self.store.announce_new(kind == RunKind::Apply || kind == RunKind::Run && self.settings.mode == Mode::Enforce);
         Ok(id)
     }
 
@@ -561,8 +545,9 @@ impl House {
                     _ if code == RunOutcome::Refused.exit_code() => RunOutcome::Refused.label(),
                     _ => "error",
                 };
+                let counts = self.counts_of_failed(run).await;
                 // The failure itself is what the caller must hear of, also where the record cannot be written.
-                if let Err(second) = self.end(run, label, code, "{}".to_owned(), Some(error.to_string())).await {
+                if let Err(second) = self.end(run, label, code, counts, Some(error.to_string())).await {
                     tracing::error!(%run, error = %second, "the end of the run could not be recorded");
                 }
                 Err(error)

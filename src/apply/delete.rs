@@ -207,6 +207,9 @@ impl Site<'_> {
                 continue;
             }
             passed = 0;
+            // Before the repository is looked at: that look must not become old while evidence is gathered.
+            let deletion = Arc::clone(&one.deletion);
+            self.freshen_evidence(&deletion).await;
             if self.now().duration_since(now.at) >= LOOK_HOLDS {
                 now = match self.read(&meant, Some(now)).await {
                     Ok(now) => now,
@@ -226,9 +229,31 @@ impl Site<'_> {
         (self.hands.clock)()
     }
 
+    /// Returns why no further deletion may begin here.
+    fn stopped(&self) -> Option<Skip> {
+        self.brake.reason_in(self.hands, self.repository)
+    }
+
+    /// Has the evidence gathered anew where it is old. What it keeps is asked again right before a deletion begins.
+    async fn freshen_evidence(&self, deletion: &Deletion) {
+        if self.stopped().is_none() {
+            self.hands.evidence_against_deletion(deletion).await;
+        }
+    }
+
+    /// Returns why the evidence of now keeps a manifest, or something that refers to it and may be deleted with it.
+    async fn evidence_against(&self, one: &One, referrers: &[One]) -> Option<Skip> {
+        for one in std::iter::once(one).chain(referrers) {
+            if let Some(skip) = self.hands.evidence_against_deletion(&one.deletion).await {
+                return Some(skip);
+            }
+        }
+        None
+    }
+
     /// What is so of the repository now.
     async fn read(&self, meant: &BTreeSet<Digest>, before: Option<Now>) -> Result<Now, Skip> {
-        if let Some(skip) = self.brake.reason_in(self.hands, self.repository) {
+        if let Some(skip) = self.stopped() {
             return Err(skip);
         }
         let at = self.now();
@@ -258,7 +283,10 @@ impl Site<'_> {
         let fate = if let Some(above) = now.perhaps_gone_above(&one) {
             Some(Fate::Open(format!("it is not known what came of {above}, which it hangs on")))
         } else {
-            let against = self.brake.reason_in(self.hands, self.repository).or_else(|| now.keeps(&one, &digests));
+            let against = match self.stopped().or_else(|| now.keeps(&one, &digests)) {
+                Some(skip) => Some(skip),
+                None => self.evidence_against(&one, &referrers).await,
+            };
             against.map(|skip| Fate::Known(Outcome::Skipped(skip)))
         };
         let fate = match fate {
@@ -386,8 +414,13 @@ impl Site<'_> {
         let Target { reader, writer } = self.target;
         for _ in 0..MOST_TRIES {
             let clearance = writer.ready(self.repository).await?;
-            if let Some(skip) = self.brake.reason_in(self.hands, self.repository) {
+            if let Some(skip) = self.stopped() {
                 return Ok(Fate::Known(Outcome::Skipped(skip)));
+            }
+            if let Some(skip) = self.hands.evidence_against_deletion(&one.deletion).await {
+                // What it refers to may have taken it along.
+                let there = reader.has_manifest(self.repository, &one.digest).await?;
+                return Ok(Fate::Known(Outcome::Skipped(if there { skip } else { Skip::Gone })));
             }
             if let Some(skip) = self.refers_to(one, begun, now).await? {
                 return Ok(Fate::Known(Outcome::Skipped(skip)));

@@ -7,6 +7,7 @@ mod absence;
 mod again;
 mod brake;
 mod delete;
+mod evidence;
 mod first;
 mod foresee;
 mod manifest;
@@ -41,6 +42,7 @@ use refused::Refusals;
 use survival::Survival;
 
 pub use delete::{DeleteOrder, Deleted, delete, note_deletions};
+pub use evidence::CurrentEvidence;
 pub use foresee::{Foreseen, Outlook, foresee};
 use restore::{FirstLook, Put};
 pub use restore::{HoldFor, Restored, restore};
@@ -83,6 +85,8 @@ pub struct Hands {
     pub refused: Refused,
     /// Says why the time cannot be trusted any more at that time: then none may begin, either.
     pub clock_moved: Option<ClockMoved>,
+    /// Evidence that is asked again before each removal; `None` where what was decided stands, as in a restore.
+    pub evidence: Option<Arc<dyn CurrentEvidence>>,
 }
 
 /// What happens to tags that a registry refused to remove in earlier runs.
@@ -411,6 +415,17 @@ impl Site<'_> {
     /// Why no further removal may begin here.
     fn stopped(&self) -> Option<Skip> {
         self.brake.reason_in(self.hands, &self.repository.name)
+    }
+
+    /// Returns why a removal may not begin now, or not be tried once more: no further one may, or the evidence of now keeps
+    /// the tag.
+    async fn against(&self, removal: &Removal) -> Option<Skip> {
+        if let Some(skip) = self.stopped() {
+            return Some(skip);
+        }
+        let kept = self.hands.evidence_against(removal).await;
+        // Gathering it may have taken long.
+        kept.or_else(|| self.stopped())
     }
 
     fn succeeded(&self) {

@@ -18,7 +18,7 @@ use super::attention::attention;
 use super::board::{Doing, Status};
 use super::plan::{Opened, VERDICTS, Wanted, blocking};
 use super::problem::Problem;
-use super::views::{EntryView, RunCounts, RunView, TagView, recent, standing};
+use super::views::{self, RunCounts, RunView, TagView, recent, standing};
 use crate::domain::{RegistryName, RepositoryName};
 use crate::report::HoldView;
 use crate::store::{JournalOf, RunRecord};
@@ -235,7 +235,7 @@ async fn entries(app: &App, of: &JournalOf, paging: &Paging) -> Answer<Json<Valu
     let before = paging.before.as_deref().map(number).transpose()?;
     let found = app.site.store.journal_page(of, before, limit).await?;
     let next = found.last().filter(|_| found.len() == limit as usize).map(|entry| entry.id.number());
-    let entries: Vec<EntryView> = found.iter().map(EntryView::of).collect();
+    let entries = views::entries(&app.site.store, &found).await?;
     Ok(Json(json!({ "entries": entries, "next": next })))
 }
 
@@ -312,7 +312,7 @@ pub(super) async fn repository(
         return Err(Problem::missing(format!("the last run saw no repository {registry}/{repository} with tags")));
     }
     found["run"] = json!(record.run.id.to_string());
-    found["history"] = history.iter().map(|entry| json!(EntryView::of(entry))).collect();
+    found["history"] = json!(views::entries(&app.site.store, &history).await?);
     Ok(Json(found))
 }
 

@@ -1,16 +1,17 @@
 //! What pages and the API show of runs, tags and the journal: plain texts and numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::plan::{Tag, VERDICTS};
 use super::problem::Problem;
 use crate::domain::Outcome;
 use crate::report::{AttentionView, PlanDocument, ReasonView, RefusalView, SourceView, SummaryView};
 use crate::run::RegistryCounts;
-use crate::store::{JournalEntry, RunRecord, Store};
+use crate::store::{Circumstances, JournalEntry, RecordedPolicy, RunRecord, Store};
 
 /// What the record holds of a run in numbers. Records of an older version hold less.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -196,6 +197,11 @@ pub(super) struct EntryView {
     pub(super) tag: String,
     pub(super) digest: String,
     pub(super) policy: Option<String>,
+    /// The file that the policy stood in then, the hash of its content, and the git commit of the policies folder;
+    /// `None` where that is not on record.
+    pub(super) policy_file: Option<String>,
+    pub(super) policy_revision: Option<String>,
+    pub(super) policies_commit: Option<String>,
     pub(super) intended_at: Timestamp,
     /// `done`, `skipped` or `failed`; nothing where it is not settled yet.
     pub(super) outcome: Option<&'static str>,
@@ -219,12 +225,44 @@ impl EntryView {
             tag: intent.tag.to_string(),
             digest: intent.digest.to_string(),
             policy: intent.policy.clone(),
+            policy_file: None,
+            policy_revision: None,
+            policies_commit: None,
             intended_at: entry.intended_at,
             outcome: entry.outcome.as_ref().map(|(outcome, _)| outcome.label()),
             detail: detail.filter(|detail| !detail.is_empty()),
             settled_at: entry.outcome.as_ref().map(|(_, at)| *at),
         }
     }
+}
+
+/// Entries of the journal, with what is on record of their policies.
+pub(super) async fn entries(store: &Store, journal: &[JournalEntry]) -> Result<Vec<EntryView>, Problem> {
+    let ids: BTreeSet<Uuid> =
+        journal.iter().filter(|entry| entry.intent.policy.is_some()).map(|entry| entry.run).collect();
+    let mut runs: BTreeMap<Uuid, Circumstances> = BTreeMap::new();
+    for id in ids {
+        runs.insert(id, store.circumstances(id).await?);
+    }
+    // Most runs go by the same policies, which are read once.
+    let sets: BTreeMap<&str, Uuid> =
+        runs.iter().filter_map(|(id, went_by)| Some((went_by.revision.as_deref()?, *id))).collect();
+    let mut policies: BTreeMap<&str, Vec<RecordedPolicy>> = BTreeMap::new();
+    for (revision, id) in sets {
+        policies.insert(revision, store.policies_of(id).await?);
+    }
+    let view = |entry: &JournalEntry| {
+        let mut view = EntryView::of(entry);
+        let Some((policy, went_by)) = entry.intent.policy.as_ref().zip(runs.get(&entry.run)) else { return view };
+        view.policies_commit.clone_from(&went_by.commit);
+        let set = went_by.revision.as_deref().and_then(|revision| policies.get(revision));
+        if let Some(found) = set.and_then(|set| set.iter().find(|found| found.name == *policy)) {
+            view.policy_file = Some(found.file.clone());
+            view.policy_revision = Some(found.revision.clone());
+        }
+        view
+    };
+    Ok(journal.iter().map(view).collect())
 }
 
 /// How many runs are looked through for the one that says how things stand, and for the chart.

@@ -132,8 +132,12 @@ impl RunNews {
             let apart = refusals().map(|it| format!("{}/{:?}/{:?}", it.kind, it.policy, it.repository)).collect();
             occasions.insert(Occasion::Refused, told_apart(apart));
         }
-        if document.evidence_missing() {
+        if document.evidence_missing() || !ended.lost_evidence.is_empty() {
             let mut apart = BTreeSet::new();
+            for lost in &ended.lost_evidence {
+                apart.insert(format!("source {}", lost.about));
+                problems.push(lost.sentence());
+            }
             for source in document.sources.iter().filter(|source| source.error.is_some()) {
                 apart.insert(format!("source {}", source.name));
             }

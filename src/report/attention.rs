@@ -3,19 +3,24 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::words::{clip, count, counted, plain};
-use super::{FindingKind, FindingView, PlanDocument, RefusalView, RegistryView};
+use super::words::{self, clip, count, counted, plain};
+use super::{FindingKind, FindingView, PlanDocument, RefusalView, RegistryView, SourceView, UndecidedView};
 use crate::domain::GapAt;
 use crate::store::RunRecord;
 
 /// Most bytes of a message.
 const MOST_WORDS: usize = 1_000;
 
+/// The recorded outcome of a run that was interrupted.
+const INTERRUPTED: &str = "interrupted";
+
 /// The kinds of what needs attention, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AttentionKind {
     /// A run ended with an error before it was through.
     RunFailed,
+    /// A run was interrupted before it was through.
+    RunInterrupted,
     /// The last whole run is older than the schedule says.
     Stale,
     /// Edited settings or policies are invalid, so the previous ones stay in force.
@@ -34,6 +39,8 @@ pub enum AttentionKind {
     WouldBeRefused,
     /// Something in use is not, or no longer, as it was recorded.
     Drift,
+    /// References of a source leave the tag open, so tags stay undecided.
+    Unresolved,
 }
 
 impl AttentionKind {
@@ -42,6 +49,7 @@ impl AttentionKind {
     pub fn label(self) -> &'static str {
         match self {
             Self::RunFailed => "run-failed",
+            Self::RunInterrupted => "run-interrupted",
             Self::Stale => "stale",
             Self::InvalidEdit => "invalid-edit",
             Self::RegistryUnread => "registry-unread",
@@ -51,6 +59,7 @@ impl AttentionKind {
             Self::RemovalsFailed => "removals-failed",
             Self::WouldBeRefused => "would-be-refused",
             Self::Drift => "drift",
+            Self::Unresolved => "unresolved",
         }
     }
 }
@@ -107,9 +116,7 @@ pub fn attention(document: &PlanDocument) -> Vec<AttentionView> {
     let mut found: Vec<AttentionView> = unread.into_iter().map(registry_unread).collect();
     found.extend(document.sources.iter().filter_map(|source| {
         let error = source.error.as_ref()?;
-        let remedy = format!("`tagwarden sources` asks {} again", source.name);
-        let message = format!("source {} failed: {error}", source.name);
-        Some(AttentionView::new(AttentionKind::SourceFailed, &source.name, &message, Some(remedy)))
+        Some(source_failed(&source.name, &format!("source {} failed: {error}", source.name)))
     }));
     found.extend(partly.into_iter().map(registry_partly_unread));
     for binding in [true, false] {
@@ -117,15 +124,29 @@ pub fn attention(document: &PlanDocument) -> Vec<AttentionView> {
         found.extend(refusals.filter(|refusal| refusal.binding == binding).map(refused));
     }
     found.extend(drift(&document.findings));
+    found.extend(document.sources.iter().filter_map(unresolved));
     found
+}
+
+/// A source that failed, in these words.
+#[must_use]
+pub fn source_failed(source: &str, message: &str) -> AttentionView {
+    let remedy = format!("`tagwarden sources` asks {source} again");
+    AttentionView::new(AttentionKind::SourceFailed, source, message, Some(remedy))
 }
 
 /// What a run needs attention for: what its record holds, and the error that ended it.
 #[must_use]
 pub fn attention_of(record: &RunRecord, summary: Option<&Value>) -> Vec<AttentionView> {
-    let failed = record.end.as_ref().and_then(|end| end.error.as_deref()).map(|error| {
-        let message = format!("{} {} failed: {error}", record.run.kind.label(), record.run.id);
-        AttentionView::new(AttentionKind::RunFailed, &record.run.id.to_string(), &message, None)
+    let failed = record.end.as_ref().and_then(|end| {
+        let error = end.error.as_deref()?;
+        let name = format!("{} {}", record.run.kind.label(), record.run.id);
+        let (kind, message) = if end.outcome == INTERRUPTED {
+            (AttentionKind::RunInterrupted, format!("{name} was {error}"))
+        } else {
+            (AttentionKind::RunFailed, format!("{name} failed: {error}"))
+        };
+        Some(AttentionView::new(kind, &record.run.id.to_string(), &message, None))
     });
     let noted: Vec<AttentionView> = summary.map_or_else(Vec::new, |summary| match summary.get("attention") {
         Some(noted) => serde_json::from_value(noted.clone()).unwrap_or_default(),
@@ -223,6 +244,18 @@ fn drift(findings: &[FindingView]) -> Vec<AttentionView> {
     kinds.into_iter().filter_map(of_kind).collect()
 }
 
+/// The references of a source that keep tags undecided.
+fn unresolved(source: &SourceView) -> Option<AttentionView> {
+    let UndecidedView { tags, repositories, text, place } = source.undecided.as_ref()?;
+    let (tags, in_all) = (counted(*tags, "tag"), words::repositories(*repositories));
+    let more = source.unresolved.unwrap_or_default().saturating_sub(1);
+    let more = if more == 0 { String::new() } else { format!(", and {} like it", count(more)) };
+    let name = &source.name;
+    let message = format!("source {name} keeps {tags} of {in_all} undecided: {place}: `{text}` names no tag{more}");
+    let remedy = format!("write the tag; see `tagwarden sources show {name}`");
+    Some(AttentionView::new(AttentionKind::Unresolved, name, &message, Some(remedy)))
+}
+
 /// What keeps a plan from saying anything of whole registries, for its headline; `None` where all of them were read.
 pub(super) fn unread_headline(document: &PlanDocument) -> Option<String> {
     let unread: Vec<&RegistryView> = document.registries.iter().filter(|registry| is_unread(registry)).collect();
@@ -233,4 +266,52 @@ pub(super) fn unread_headline(document: &PlanDocument) -> Option<String> {
         more => format!(" (and {} other registries)", count(more as u64)),
     };
     Some(format!("registry {} could not be read: {}{more}", first.name, plain(&cause(first))))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::{NewRun, RunEnd, RunKind};
+
+    #[test]
+    fn an_interruption_is_no_failure() {
+        let id = Uuid::nil();
+        for (outcome, error, expected) in [
+            ("done", None, None),
+            ("interrupted", None, None),
+            (
+                "interrupted",
+                Some("interrupted by `tagwarden hold` of ada@here"),
+                Some(("run-interrupted", "was interrupted by `tagwarden hold` of ada@here")),
+            ),
+            (
+                "interrupted",
+                Some("interrupted; nothing was removed"),
+                Some(("run-interrupted", "was interrupted; nothing was removed")),
+            ),
+            ("error", Some("no such plan"), Some(("run-failed", "failed: no such plan"))),
+            ("refused", Some("refused: it expired"), Some(("run-failed", "failed: refused: it expired"))),
+        ] {
+            let at = jiff::Timestamp::UNIX_EPOCH;
+            let run = NewRun {
+                id,
+                kind: RunKind::Run,
+                mode: "enforce".into(),
+                started_at: at,
+                by: "ada@here".into(),
+                version: "0.1.0".into(),
+                approved_by: None,
+                ticket: None,
+            };
+            let error = error.map(str::to_owned);
+            let end = RunEnd { ended_at: at, outcome: outcome.into(), exit_code: 1, summary: "{}".into(), error };
+            let found = attention_of(&RunRecord { run, plan_id: None, end: Some(end) }, None);
+            let found: Vec<_> = found.into_iter().map(|found| (found.kind, found.message)).collect();
+            let expected: Vec<_> =
+                expected.map(|(kind, words)| (kind.to_owned(), format!("run {id} {words}"))).into_iter().collect();
+            assert_eq!(found, expected, "{outcome}");
+        }
+    }
 }

@@ -268,12 +268,14 @@ fn why_not(view: &RemovalView, decision: &Decision) -> Skip {
         {
             Skip::Gone
         }
-        _ => {
-            let against = kept.reasons.iter().filter(|reason| !matches!(reason, ReasonView::LetGo { .. }));
-            let sentences: Vec<String> = against.map(ReasonView::sentence).collect();
-            Skip::Kept(sentences.join("; "))
-        }
+        _ => kept_for(&kept.reasons),
     }
+}
+
+/// The skip of a tag that stays for these reasons.
+pub(super) fn kept_for(reasons: &[ReasonView]) -> Skip {
+    let against = reasons.iter().filter(|reason| !matches!(reason, ReasonView::LetGo { .. }));
+    Skip::Kept(against.map(ReasonView::sentence).collect::<Vec<_>>().join("; "))
 }
 
 fn proof(view: &RemovalView) -> Proof {

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{Decision, Ended, House, RunError, RunOutcome};
-use crate::apply::ClockMoved;
+use crate::apply::{Clock, ClockMoved};
 use crate::domain::{ClockDoubt, ClockReading, Inventory, RegistryName};
 use crate::engine;
 use crate::registry::Scope;
@@ -83,12 +83,7 @@ impl House {
 
     /// Both clocks, now.
     pub(super) fn reading(&self) -> ClockReading {
-        let wall = self.now();
-        let steady = match &self.steady {
-            Some(steady) => steady(),
-            None => Duration::try_from(wall.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default(),
-        };
-        ClockReading { wall, steady }
+        reading(&self.clock, self.steady.as_ref())
     }
 
     /// Holds the time at `start` against the clocks of the registries that were read, and against what the state has
@@ -125,7 +120,9 @@ impl House {
         for registry in &mut inventory.registries {
             let accepted = self.readers.get(&registry.name).is_none_or(|reader| reader.settings().accepts_no_date);
             let unconfirmed = registry.clock_ahead.is_none() && !check.agrees && !accepted;
-            registry.clock_doubt = check.doubt.or(unconfirmed.then_some(ClockDoubt::Unconfirmed));
+            let invalid = self.readers.get(&registry.name).and_then(|reader| reader.invalid_date_header());
+            let doubt = invalid.map_or(ClockDoubt::Unconfirmed, |header| ClockDoubt::InvalidHeader { header });
+            registry.clock_doubt = check.doubt.or(unconfirmed.then_some(doubt));
         }
         Ok(check)
     }
@@ -151,11 +148,14 @@ impl House {
             return;
         }
         for registry in &inventory.registries {
+            let is_unconfirmed =
+                |doubt: &ClockDoubt| matches!(doubt, ClockDoubt::Unconfirmed | ClockDoubt::InvalidHeader { .. });
+            let unconfirmed = registry.clock_doubt.filter(is_unconfirmed);
             if let Some(ahead) = registry.clock_ahead.filter(|ahead| engine::clocks_differ(*ahead)) {
                 let words = report::clock_difference(ahead.as_secs());
                 tracing::warn!(registry = %registry.name, "{words}; nothing is recorded or removed there, or forgotten");
-            } else if registry.clock_doubt == Some(ClockDoubt::Unconfirmed) && !registry.repositories.is_empty() {
-                let words = report::clock_doubt(&ClockDoubt::Unconfirmed);
+            } else if let Some(doubt) = unconfirmed.filter(|_| !registry.repositories.is_empty()) {
+                let words = report::clock_doubt(&doubt);
                 tracing::warn!(registry = %registry.name, "{words}; nothing is removed there");
             }
         }
@@ -179,6 +179,16 @@ impl House {
     pub(super) fn clock_was_set(&self, check: &ClockCheck) -> bool {
         engine::clock_doubt(check.start, self.reading(), None).is_some()
     }
+}
+
+/// Both clocks, now. Without a steady one the wall clock counts as never set.
+pub(super) fn reading(clock: &Clock, steady: Option<&Steady>) -> ClockReading {
+    let wall = clock();
+    let steady = match steady {
+        Some(steady) => steady(),
+        None => Duration::try_from(wall.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default(),
+    };
+    ClockReading { wall, steady }
 }
 
 /// A run in which the clock was set while it removed was refused from then on.

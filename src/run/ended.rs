@@ -68,5 +68,6 @@ pub(super) fn ended(
         forgotten: None,
         outcome,
         interrupted_by: None,
+        lost_evidence: Vec::new(),
     }
 }

@@ -9,7 +9,7 @@ use super::{Decision, House, RunError};
 use crate::config::Settings;
 use crate::domain::{Claims, Inventory, RegistryName, SourceName, SourceState, Untagged};
 use crate::registry::{self, Progress, Scope};
-use crate::report;
+use crate::report::{self, SourceDetailView};
 use crate::sources::{self, Known};
 use crate::store::Store;
 
@@ -88,19 +88,36 @@ impl House {
         self.decide(&Scope::All, None, progress).await
     }
 
+    /// The same, to tell everything that one source says, and the tags that it protects.
+    ///
+    /// # Errors
+    /// [`RunError::Usage`] when there is no such source; otherwise as [`House::decide`].
+    pub async fn source_detail(&self, name: &str, progress: &dyn Progress) -> Result<SourceDetailView, RunError> {
+        let name = self.source_named(name)?;
+        let Decision { inventory, claims, verdicts, document, .. } = self.sources(progress).await?;
+        let found = report::source_detail((&*inventory, &claims, &*verdicts), name, document.created_at);
+        found.ok_or_else(|| RunError::Failed(format!("source {name} was not asked")))
+    }
+
     /// Believes the answer of a source that was not believed, and gives how many claims it made.
     ///
     /// # Errors
     /// [`RunError::Usage`] when there is no such source, or nothing to believe.
     pub async fn accept_source(&self, name: &str) -> Result<u64, RunError> {
-        let known = self.settings.sources.iter().find(|source| source.name.as_str() == name);
-        let Some(name) = known.map(|source| &source.name) else {
-            let names: Vec<&str> = self.settings.sources.iter().map(|source| source.name.as_str()).collect();
-            let known = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
-            return Err(RunError::Usage(format!("no source {name} in the settings: {known}")));
-        };
+        let name = self.source_named(name)?;
         self.accept(name).await?.ok_or_else(|| {
             RunError::Usage(format!("nothing is to be accepted of source {name}: its last answer was believed"))
+        })
+    }
+
+    /// The source of that name.
+    fn source_named(&self, name: &str) -> Result<&SourceName, RunError> {
+        let sources = &self.settings.sources;
+        let known = sources.iter().map(|source| &source.name).find(|known| known.as_str() == name);
+        known.ok_or_else(|| {
+            let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+            let known = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
+            RunError::Usage(format!("no source {name} in the settings: {known}"))
         })
     }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 
 use crate::domain::{
-    Claim, Claims, Digest, GapAt, Holder, Inventory, Naming, Reason, Registry, RegistryName, Repository,
-    RepositoryName, SourceName, TagAt, TagName,
+    Claim, Claims, Digest, GapAt, Holder, Inventory, Prereleases, Reason, Registry, RegistryName, Repository,
+    RepositoryName, SourceName, Tag, TagAt, TagName, VersionRange,
 };
 use crate::engine::Verdicts;
 use crate::registry::RegistryReader;
@@ -29,6 +29,7 @@ struct Used<'a> {
     repository: &'a str,
     tag: Option<&'a TagName>,
     digest: Option<&'a Digest>,
+    range: Option<&'a VersionRange>,
     source: &'a SourceName,
 }
 
@@ -59,7 +60,8 @@ fn used<'a>(inventory: &'a Inventory, claims: &'a Claims, whole: bool) -> Holder
                 continue;
             }
             // What a text was probably meant to be is not missed where it is not.
-            for Claim { image, holder, .. } in source.claims().iter().filter(|one| one.naming != Naming::Corrected) {
+            for claim in source.claims().iter().filter(|claim| !claim.is_guess()) {
+                let Claim { image, holder, .. } = claim;
                 // Without a host it may mean another registry.
                 if !image.may_name_registry(registry.names()) || image.host.is_none() && inventory.registries.len() > 1
                 {
@@ -82,6 +84,7 @@ fn used<'a>(inventory: &'a Inventory, claims: &'a Claims, whole: bool) -> Holder
                     repository,
                     tag: image.tag.as_ref(),
                     digest: image.digest.as_ref(),
+                    range: claim.range().map(|(range, _)| &**range),
                     source: &source.name,
                 };
                 found.entry(used).or_default().push(holder);
@@ -210,7 +213,7 @@ fn look(inventory: &Inventory, verdicts: &Verdicts, used: &Holders<'_>, asked: &
         if let (Some(registry), Some(actual)) = (position, &drift.actual) {
             let (tag, digest) = (drift.reference.tag.as_ref(), drift.reference.digest.as_ref());
             let repository = drift.repository.as_str();
-            let used = Used { registry, repository, tag, digest, source: &drift.source };
+            let used = Used { registry, repository, tag, digest, range: None, source: &drift.source };
             drifted.entry(used).or_insert((actual, Vec::new())).1.push(&drift.holder);
         }
     }
@@ -232,9 +235,17 @@ fn look(inventory: &Inventory, verdicts: &Verdicts, used: &Holders<'_>, asked: &
         }
         let view = |kind, tag: Option<&TagName>| FindingView::worded(kind, raw(registry, used, tag, None, holders));
         let Some((_, Some(shown))) = &shown else {
-            found.push(view(FindingKind::ImageGone, used.tag));
+            let kind = if used.range.is_some() { FindingKind::RangeEmpty } else { FindingKind::ImageGone };
+            found.push(view(kind, used.tag));
             continue;
         };
+        if let Some(range) = used.range {
+            let inside = |tag: &Tag| range.matches(tag.name.as_str(), Prereleases::InOrder);
+            if !shown.unread && !shown.repository.tags.iter().any(inside) {
+                found.push(view(FindingKind::RangeEmpty, None));
+            }
+            continue;
+        }
         let moved = drifted.contains_key(used);
         let tag = used.tag.map(|name| shown.repository.tag(name.as_str()));
         let (kind, about) = match (tag, used.digest) {
@@ -304,6 +315,7 @@ fn raw(
         repository: used.repository.to_string(),
         tag: tag.map(ToString::to_string),
         digest: used.digest.map(ToString::to_string),
+        range: used.range.map(ToString::to_string),
         actual: actual.map(ToString::to_string),
         source: used.source.to_string(),
         holder: first + &others,

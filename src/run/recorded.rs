@@ -68,6 +68,9 @@ struct RecordedRepository {
     /// Those of the manifests that indexes list for no platform.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     attached: Vec<String>,
+    /// The look at which tags without a time were there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_look: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,7 +127,6 @@ struct RecordedGap {
     kind: String,
     message: String,
 }
-
 
 /// What was read, as the text of a file.
 ///
@@ -253,6 +255,7 @@ impl From<&Repository> for RecordedRepository {
             tags: repository.tags.iter().map(|tag| RecordedTag::of(tag, repository.originals.get(&tag.name))).collect(),
             manifests: manifests.map(|(digest, one)| (digest.to_string(), RecordedManifest::from(one))).collect(),
             attached: repository.attached.iter().map(ToString::to_string).collect(),
+            first_look: repository.first_look.map(Moment::timestamp),
         }
     }
 }
@@ -269,6 +272,7 @@ impl RecordedRepository {
             originals: originals?,
             manifests: manifests.collect::<Result<_, String>>()?,
             attached: self.attached.iter().map(|digest| parsed(digest)).collect::<Result<_, _>>()?,
+            first_look: self.first_look.map(Into::into),
             gaps: gaps?,
             lock: lock(self.lock.as_deref())?,
             ..Repository::empty(parsed(&self.name)?)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::clock::{ClockWatch, refuse_by_clock};
+use super::current_evidence::note_lost;
 use super::pulse::Phase;
 use super::{Approval, Decision, Ended, House, Purpose, Refusals, RunError, deletions, ended};
 use crate::apply::{self, Order, Proof, Until};
@@ -102,21 +103,24 @@ impl House {
                 let purpose = if enforce { Purpose::Enforce } else { Purpose::Report };
                 self.decide_due(&Scope::All, None, (&due, purpose), progress).await
             };
-            let decision = requests.name(self.unless(requests.stop.clone(), decide).await)?;
+            let (decision, grounds) = requests.name(self.unless(requests.stop.clone(), decide).await)?;
             self.note_clock(run, &decision).await?;
             self.save(run, &decision.document).await?;
             let watch = self.clock_watch(&decision);
-            let (mut applied, mut deleted) = (Vec::new(), Vec::new());
+            let (mut applied, mut deleted, mut evidence) = (Vec::new(), Vec::new(), None);
             if enforce {
                 self.note_collected(run, &decision.collected).await?;
                 let (orders, deletions) = (enforceable(&decision), deletions::enforceable(&decision));
                 if !orders.is_empty() || !deletions.is_empty() {
+                    requests.name(self.unless(requests.stop.clone(), self.hold_to_rule_files()).await)?;
                     let mut hands = self.hands(run, &decision.inventory)?;
                     hands.until = self.until(circumstances.despite.as_deref());
                     hands.stop = requests.stop.clone();
                     self.pulse.work(Phase::Removing, orders.len() + deletions.len());
                     hands.refused = apply::Refused::Wait;
                     hands.clock_moved = watch.as_ref().map(ClockWatch::shared);
+                    let fresh = evidence.insert(self.fresh_evidence(&decision, grounds));
+                    hands.evidence = Some(fresh.clone());
                     // First, while the evidence is as fresh as can be: they are the ones that cannot be taken back for sure.
                     deleted = apply::delete(&hands, deletions).await?;
                     applied = apply::apply(&hands, orders, &decision.inventory).await?;
@@ -127,7 +131,7 @@ impl House {
             let not_due = self.not_due(&decision);
             let ended = ended(run, decision.document, applied, deleted, Refusals::Binding);
             let ended = Ended { aftermath, circumstances, not_due, forgotten, ..ended };
-            let ended = refuse_by_clock(ended, watch.as_ref());
+            let ended = refuse_by_clock(note_lost(ended, evidence.as_deref()), watch.as_ref());
             Ok(self.name_interrupter(&requests, ended).await)
         };
         self.finish(run, walked.await).await

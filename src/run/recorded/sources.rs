@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Labels, in_words, parsed};
 use crate::domain::{
-    Claim, Holder, ImageReference, Mention, MentionedImage, Naming, PathPattern, Release, ReleaseStatus, SourceAnswer,
-    SourceState, UnresolvedReference,
+    Claim, Holder, ImageReference, Mention, MentionedImage, Naming, PathPattern, Ranges, Release, ReleaseStatus,
+    SourceAnswer, SourceState, UnresolvedReference, VersionRange,
 };
 use crate::report::HolderView;
 
@@ -41,9 +41,13 @@ struct RecordedFailure {
 struct RecordedClaim {
     image: String,
     holder: HolderView,
-    /// The way in which the image was named, where that was not by its reference: `corrected`, `paired` or `unpaired`.
+    /// The way in which the image was named, where that was not by its reference: `corrected`, `joined`, `range`,
+    /// `all-in-range`, `paired` or `unpaired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     naming: Option<String>,
+    /// The range of versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    range: Option<String>,
     /// The names that came with an image id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     names: Vec<String>,
@@ -121,6 +125,9 @@ impl From<&Claim> for RecordedClaim {
         let naming = match &claim.naming {
             Naming::Written => None,
             Naming::Corrected => Some("corrected"),
+            Naming::Joined => Some("joined"),
+            Naming::Range(_, Ranges::Highest) => Some("range"),
+            Naming::Range(_, Ranges::All) => Some("all-in-range"),
             Naming::Paired(_) => Some("paired"),
             Naming::Unpaired(_) => Some("unpaired"),
         };
@@ -128,6 +135,7 @@ impl From<&Claim> for RecordedClaim {
             image: claim.image.to_string(),
             holder: HolderView::from(&*claim.holder),
             naming: naming.map(str::to_owned),
+            range: claim.range().map(|(range, _)| range.to_string()),
             names: claim.names().iter().map(ToString::to_string).collect(),
         }
     }
@@ -140,12 +148,25 @@ impl RecordedClaim {
         let naming = match self.naming.as_deref() {
             None => Naming::Written,
             Some("corrected") => Naming::Corrected,
+            Some("joined") => Naming::Joined,
+            Some("range") => Naming::Range(range(self.range)?, Ranges::Highest),
+            Some("all-in-range") => Naming::Range(range(self.range)?, Ranges::All),
             Some("paired") => Naming::Paired(names),
             Some("unpaired") => Naming::Unpaired(names),
             Some(other) => return Err(format!("unknown naming `{other}` of a claim")),
         };
-        Ok(Claim { image: parsed(&self.image)?, holder: Arc::new(holder(self.holder)?), naming })
+        let image = match naming {
+            // It has neither tag nor digest.
+            Naming::Range(..) => ImageReference::as_written(&self.image).map_err(in_words)?,
+            _ => parsed(&self.image)?,
+        };
+        Ok(Claim { image, holder: Arc::new(holder(self.holder)?), naming })
     }
+}
+
+fn range(text: Option<String>) -> Result<Arc<VersionRange>, String> {
+    let text = text.ok_or("a claim on a range of versions has no `range`")?;
+    text.parse().map(Arc::new).map_err(in_words)
 }
 
 impl From<&UnresolvedReference> for RecordedUnresolved {

@@ -1,10 +1,11 @@
 //! The API answers what its description says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
-use tagwarden::store::RunKind;
+use tagwarden::domain::{Action, Digest, Intent, Outcome, RemovalMethod, Skip};
+use tagwarden::store::{Circumstances, RecordedPolicy, RunKind};
 
 use super::world::{World, begun, noon, plan, record, run_id};
 
@@ -153,4 +154,52 @@ async fn lists_go_on_where_they_ended() {
     assert_eq!(entries, [6, 5, 4, 3, 2, 1]);
     let of_run = world.get(&format!("/api/v1/runs/{}/removals", run_id(1))).await.json();
     assert_eq!(of_run["entries"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn entries_name_the_text_of_their_policy() {
+    let world = World::new().await;
+    let store = &world.site.store;
+    // As in a version that kept no policies.
+    record(store, 1, plan(20), noon()).await;
+    let policy = |name: &str| RecordedPolicy {
+        name: name.into(),
+        mode: "enforce".into(),
+        file: format!("{name}.yaml"),
+        revision: format!("sha256:{name}"),
+    };
+    let policies = [policy("nightlies"), policy("candidate-builds")];
+    store.note_policies("sha256:all", &policies, &BTreeMap::new()).await.unwrap();
+    let went_by =
+        Circumstances { revision: Some("sha256:all".into()), commit: Some("cafe".into()), ..Circumstances::default() };
+    store.begin_run_under(&begun(2, RunKind::Run, noon()), &went_by).await.unwrap();
+    for name in [Some("candidate-builds"), Some("renamed"), None] {
+        let intent = Intent {
+            action: Action::Remove(RemovalMethod::Untag),
+            registry: "contoso".parse().unwrap(),
+            repository: "shop/part-000".parse().unwrap(),
+            tag: "candidate-000033".parse().unwrap(),
+            digest: Digest::of(b"x"),
+            media_type: "".into(),
+            policy: name.map(str::to_owned),
+            proof: "[]".into(),
+            endpoint: None,
+            date: None,
+        };
+        store.note(run_id(2), &intent, &Outcome::Skipped(Skip::Gone), noon()).await.unwrap();
+    }
+    let expected = [
+        json!([null, null, null, null]),
+        json!(["renamed", null, null, "cafe"]),
+        json!(["candidate-builds", "candidate-builds.yaml", "sha256:candidate-builds", "cafe"]),
+        json!(["candidate-builds", null, null, null]),
+    ];
+    for (address, list) in [("/removals?limit=4", "entries"), ("/registries/contoso/shop/part-000", "history")] {
+        let answer = world.get(&format!("/api/v1{address}")).await.json();
+        let entries = answer[list].as_array().unwrap_or_else(|| panic!("{address}: {answer:#}"));
+        let told = entries.iter().take(4).map(|entry| {
+            json!([entry["policy"], entry["policy_file"], entry["policy_revision"], entry["policies_commit"]])
+        });
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{address}");
+    }
 }

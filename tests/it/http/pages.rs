@@ -177,6 +177,7 @@ async fn the_first_page_says_how_things_stand() {
         "<li>source releases failed: ",
         "<li>registry contoso could be read only in part: shop/torn: ",
         "<li>refused: contoso/shop/part-000: 60 of 100 tags would go",
+        "<li>source aks-prod keeps 3 tags of 1 repository undecided: aks-prod: shop/WorkflowTemplate/deploy: ",
     ] {
         assert!(page.contains(words), "no {words} in\n{page}");
     }

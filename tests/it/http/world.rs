@@ -15,7 +15,7 @@ use tagwarden::http::{Board, Doing, NextRun, PolicyState, Site, Status, serve};
 use tagwarden::registry::{RawManifest, Requests};
 use tagwarden::report::{
     DeletionsView, GapView, KeptView, LimitsView, PlanDocument, PolicyView, ReasonView, RefusalView, RegistryView,
-    RemovalView, SCHEMA, SourceView, SummaryView, attention, fingerprint, seal,
+    RemovalView, SCHEMA, SourceView, SummaryView, UndecidedView, attention, fingerprint, seal,
 };
 use tagwarden::run::{Aftermath, Ended, RegistryCounts, RunOutcome};
 use tagwarden::store::{NewRun, RunEnd, RunKind, Store};
@@ -290,7 +290,15 @@ fn sources() -> Vec<SourceView> {
             kind: "kubernetes".into(),
             state: "answered".into(),
             claims: 120,
+            mentions: Some(4),
+            unresolved: Some(1),
             protects: 37,
+            undecided: Some(UndecidedView {
+                tags: 3,
+                repositories: 1,
+                text: HOSTILE.into(),
+                place: "aks-prod: shop/WorkflowTemplate/deploy".into(),
+            }),
             as_of: Some(noon() - 5.minutes()),
             error: None,
             notes: vec!["one namespace is empty".into()],
@@ -300,7 +308,10 @@ fn sources() -> Vec<SourceView> {
             kind: "release-records".into(),
             state: "failed".into(),
             claims: 0,
+            mentions: None,
+            unresolved: None,
             protects: 0,
+            undecided: None,
             as_of: None,
             error: Some(HOSTILE.into()),
             notes: Vec::new(),
@@ -347,6 +358,7 @@ pub(super) fn ended(number: u128, document: PlanDocument) -> Ended {
         circumstances: tagwarden::store::Circumstances::default(),
         not_due: 0,
         interrupted_by: None,
+        lost_evidence: Vec::new(),
         forgotten: None,
         outcome: RunOutcome::Done,
     }

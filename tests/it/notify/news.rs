@@ -8,7 +8,7 @@ use tagwarden::apply::Applied;
 use tagwarden::config::{Mode, Occasion};
 use tagwarden::domain::{Date, Digest, Outcome, Removal, RemovalMethod, Skip, TagAt, Undated};
 use tagwarden::notify::RunNews;
-use tagwarden::report::PlanDocument;
+use tagwarden::report::{PlanDocument, source_failed};
 use tagwarden::run::{Ended, RunError, RunOutcome};
 use tagwarden::store::{Circumstances, RunKind, StoreError, StoreErrorKind};
 
@@ -63,7 +63,7 @@ async fn a_run_tells_what_came_of_it() {
     failed_source(&mut missing);
     let done = || Outcome::Done(String::new());
     let failed = || Outcome::Failed("the registry said no".to_owned());
-    let cases: [Case; 7] = [
+    let cases: [Case; 8] = [
         (&good, vec![], RunOutcome::Done, &[], true),
         (&good, vec![done(), done()], RunOutcome::Done, &[Occasion::Removed], true),
         (&good, vec![Outcome::Skipped(Skip::Gone)], RunOutcome::Done, &[], true),
@@ -78,11 +78,14 @@ async fn a_run_tells_what_came_of_it() {
         // What was not looked at may be as bad as before.
         (&good, vec![done()], RunOutcome::Interrupted, &[Occasion::Removed], false),
         (&missing, vec![failed()], RunOutcome::Failed, &[Occasion::Failed, Occasion::EvidenceMissing], true),
+        // A source failed while it removed.
+        (&good, vec![done()], RunOutcome::EvidenceMissing, &[Occasion::Removed, Occasion::EvidenceMissing], true),
     ];
     for (document, outcomes, outcome, expected, whole) in cases {
         let applied =
             outcomes.into_iter().enumerate().map(|(at, outcome)| applied(&format!("v{at}"), outcome)).collect();
         let run = "01935c1e-4b1c-7d6a-8a3b-5d1f0c2e9b77".parse().unwrap();
+        let lost = Some(source_failed("aks", "source aks failed while the run removed: it did not answer"));
         let ended = Ended {
             run,
             document: document.clone(),
@@ -93,6 +96,7 @@ async fn a_run_tells_what_came_of_it() {
             circumstances: Circumstances::default(),
             not_due: 0,
             interrupted_by: None,
+            lost_evidence: lost.filter(|_| outcome == RunOutcome::EvidenceMissing).into_iter().collect(),
             forgotten: None,
             outcome,
         };

@@ -3,6 +3,7 @@
 
 mod approved;
 mod back;
+mod evidence;
 mod killed;
 mod meanwhile;
 mod troubled;

@@ -128,6 +128,7 @@ fn world(now: Timestamp) -> (Rules, Inventory, Claims) {
         state: SourceState::Answered {
             claims: (0..10_000).map(|n| Claim::new(image(n), Arc::clone(&holder))).collect(),
             unresolved: Vec::new(),
+            mentions: Vec::new(),
             as_of: None,
             notes: Vec::new(),
         },

@@ -4,25 +4,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
 
 use super::inert::{Output, inert};
 use super::output::{color, print, print_as, say, say_as, write_file};
 use super::progress::Bar;
+use super::signals::stop;
 use super::telling::Telling;
 use super::{
     ApplyArgs, Cli, Command, DataFormat, DemoArgs, NotifyArgs, NotifyCommand, PlanArgs, RestoreArgs, RunArgs, RunsArgs,
-    RunsCommand, SourcesArgs, SourcesCommand, diff, explain, health, hold, person, policy_work, registries, results,
-    telling,
+    RunsCommand, diff, explain, health, hold, person, policy_work, registries, results, sources, telling,
 };
 use crate::apply::{Clock, Outlook};
-use crate::config::{self, Settings};
+use crate::config::{self, Mode, Settings};
 use crate::demo::Demo;
 use crate::policy_file::{self, PolicySet};
-use crate::registry;
+use crate::registry::{self, Patience};
 use crate::report::{self, Format, PlanDocument};
-use crate::run::{self, Approval, Ended, House, RunError, Steady, ToRestore, Turn};
-use crate::store::RunKind;
+use crate::run::{self, Approval, Ended, House, RuleFiles, RunError, Steady, ToRestore, Turn};
+use crate::store::{RunKind, RunRecord, Store};
 
 /// Runs one command and gives its exit code.
 pub(super) async fn dispatch(cli: Cli) -> u8 {
@@ -37,7 +36,7 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::State(args) => super::state::state(config, &args).await,
         Command::Schedule(args) => super::schedule::schedule(config, &args),
         Command::Explain(args) => explain::explain(config, &args).await,
-        Command::Sources(args) => sources(config, &args).await,
+        Command::Sources(args) => sources::sources(config, &args).await,
         Command::Registries(args) => registries::registries(config, &args).await,
         Command::Runs(args) => runs(config, &args).await,
         Command::Restore(args) => restore(config, &args).await,
@@ -99,55 +98,28 @@ pub(super) async fn open(config: Option<&Path>) -> Result<House, RunError> {
     open_loaded(load(config)?).await
 }
 
+/// Settings, policies, and the files that they stand in.
+type Loaded = ((Settings, PolicySet), RuleFiles);
+
 /// Settings and policies, with the warnings about them said.
-fn load(config: Option<&Path>) -> Result<(Settings, PolicySet), RunError> {
-    let loaded = run::load(&config::find(config)?, environment())?;
+fn load(config: Option<&Path>) -> Result<Loaded, RunError> {
+    let (loaded, files) = RuleFiles::load(&config::find(config)?, environment())?;
     for warning in &loaded.0.warnings {
         say(&report::plain(&format!("warning: {warning}")));
     }
-    Ok(loaded)
+    Ok((loaded, files))
 }
 
-async fn open_loaded(loaded: (Settings, PolicySet)) -> Result<House, RunError> {
-    Ok(House::open(loaded, by(), clock(), stop()).await?.with_steady(steady()))
+async fn open_loaded((loaded, files): Loaded) -> Result<House, RunError> {
+    Ok(House::open(loaded, by(), clock(), stop()).await?.with_steady(steady()).with_rule_files(files))
 }
 
-/// Becomes true at the first SIGINT or SIGTERM; the removal in flight is finished, no other begins.
-fn stop() -> watch::Receiver<bool> {
-    stop_saying(|| say("stopping: no further removal begins"))
-}
-
-/// The same, with other words for it.
-pub(super) fn stop_saying(words: impl FnOnce() + Send + 'static) -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        if signalled().await {
-            words();
-            // Nobody listens any more if the run has ended meanwhile.
-            let _ = sender.send(true);
-        }
-        sender.closed().await;
-    });
-    receiver
-}
-
-#[cfg(unix)]
-async fn signalled() -> bool {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => true,
-                interrupted = tokio::signal::ctrl_c() => interrupted.is_ok(),
-            }
-        }
-        Err(_) => tokio::signal::ctrl_c().await.is_ok(),
-    }
-}
-
-#[cfg(not(unix))]
-async fn signalled() -> bool {
-    tokio::signal::ctrl_c().await.is_ok()
+/// The same for what only reads what is recorded, also where the state cannot be written.
+pub(super) async fn open_to_read(config: Option<&Path>) -> Result<House, RunError> {
+    let (loaded, files) = load(config)?;
+    let store = Store::open_to_read(&loaded.0.state).await?;
+    let house = House::with(loaded, store, by(), clock(), stop(), Patience::default())?;
+    Ok(house.with_steady(steady()).with_rule_files(files))
 }
 
 /// Runs what only reads until it is done or somebody interrupts it.
@@ -179,7 +151,7 @@ async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, RunError> {
     house.close().await;
     let ended = ended?;
     show(&ended.document, args.format.into(), &formats)?;
-    Ok(exit(&ended))
+    Ok(exit(&ended, Refused::WouldBe))
 }
 
 async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> {
@@ -188,7 +160,7 @@ async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> 
         Ok(loaded) => loaded,
         Err(error) => return Err(telling::not_begun(config, error).await),
     };
-    let telling = Telling::start(&loaded.0);
+    let telling = Telling::start(&loaded.0.0);
     let came = async {
         let house = open_loaded(loaded).await?;
         let bar = Bar::new();
@@ -208,23 +180,34 @@ async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> 
         if let Some(why) = &ended.circumstances.blocked_by {
             say(&format!("nothing was removed: {why}; `--despite-freeze REASON` removes all the same"));
         }
-        Ok(exit(&ended))
+        let enforced = ended.document.mode == Mode::Enforce.label() && ended.circumstances.blocked_by.is_none();
+        Ok(exit(&ended, if enforced { Refused::Was } else { Refused::WouldBe }))
     });
     telling.finish().await;
     shown
 }
 
+/// What refusals did to a run.
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    /// What they cover was left out.
+    Was,
+    /// It would be, if the run enforced.
+    WouldBe,
+}
+
 /// Says the exit code's reason on stderr, so that a script's log explains itself.
-fn exit(ended: &Ended) -> u8 {
+fn exit(ended: &Ended, refused: Refused) -> u8 {
     match ended.outcome {
         run::RunOutcome::Done => {}
         run::RunOutcome::Interrupted => {
             let by = ended.interrupted_by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
             say(&format!("interrupted{by}: what had not begun was left as it is"));
         }
-        run::RunOutcome::Refused => {
-            say("refused: an enforcing run would leave out what the refusals in the report cover");
-        }
+        run::RunOutcome::Refused => say(match refused {
+            Refused::Was => "refused: this run left out what the refusals in the report cover",
+            Refused::WouldBe => "refused: an enforcing run would leave out what the refusals in the report cover",
+        }),
         run::RunOutcome::Failed => say("some removals failed; `tagwarden runs show` has them"),
         run::RunOutcome::EvidenceMissing => {
             say("evidence is missing: a source or a registry could not be read, so some tags are undecided");
@@ -270,7 +253,7 @@ async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> 
         .map_err(|error| RunError::Usage(format!("cannot read {}: {error}", args.plan.display())))?;
     let loaded = load(config)?;
     // One that lies beside the plan counts where somebody's signature does.
-    let wanted = !loaded.0.approvals.signers.is_empty();
+    let wanted = !loaded.0.0.approvals.signers.is_empty();
     let file = args.signature.clone().or_else(|| run::signature_beside(&args.plan).filter(|_| wanted));
     let signature = file.map(|file| {
         std::fs::read_to_string(&file)
@@ -282,7 +265,7 @@ async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> 
         despite: args.despite_freeze.clone(),
         signature: signature.transpose()?,
     };
-    let telling = Telling::start(&loaded.0);
+    let telling = Telling::start(&loaded.0.0);
     let came = async {
         let house = open_loaded(loaded).await?;
         let bar = Bar::new();
@@ -298,47 +281,23 @@ async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> 
             DataFormat::Text => print(&results::applied_text(&ended)),
             DataFormat::Json => print(&pretty(&results::applied_json(&ended))),
         }
-        exit(&ended)
+        exit(&ended, Refused::Was)
     });
     telling.finish().await;
     shown
-}
-
-async fn sources(config: Option<&Path>, args: &SourcesArgs) -> Result<u8, RunError> {
-    let house = open(config).await?;
-    if let Some(SourcesCommand::Accept { name }) = &args.command {
-        let accepted = house.accept_source(name).await;
-        house.close().await;
-        print(&format!("source {name} is believed again, with {}\n", report::counted(accepted?, "claim")));
-        return Ok(0);
-    }
-    let bar = Bar::new();
-    let decision = interruptible(&house, house.sources(&bar)).await;
-    drop(bar);
-    house.close().await;
-    let document = decision?.document;
-    match args.format {
-        DataFormat::Text => print(&report::sources_text(&document)),
-        DataFormat::Json => {
-            let sources = serde_json::to_value(&document.sources);
-            print(&pretty(&sources.map_err(|error| RunError::Output(error.to_string()))?));
-        }
-    }
-    let failed = document.sources.iter().any(|source| source.error.is_some());
-    Ok(if failed { run::RunOutcome::EvidenceMissing.exit_code() } else { 0 })
 }
 
 async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
     let format = args.format.into();
     match &args.command {
         None => {
-            let house = open(config).await?;
-            let runs = house.store.runs(args.limit).await;
+            let house = open_to_read(config).await?;
+            let listed = list_runs(&house, args.limit).await;
             house.close().await;
-            let runs = runs?;
+            let (runs, done) = listed?;
             match format {
-                Format::Text => print(&results::runs_text(&runs)),
-                Format::Json => print(&pretty(&results::runs_json(&runs))),
+                Format::Text => print(&results::runs_text(&runs, &done)),
+                Format::Json => print(&pretty(&results::runs_json(&runs, &done))),
                 other => {
                     return Err(RunError::Usage(format!("the list of runs is text or json, not {}", other.label())));
                 }
@@ -346,7 +305,7 @@ async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
         }
         Some(RunsCommand::Show { id, out }) => {
             let files = formats(out)?;
-            let house = open(config).await?;
+            let house = open_to_read(config).await?;
             let shown = house.run_report(id).await;
             house.close().await;
             let (view, plan) = shown?;
@@ -356,6 +315,13 @@ async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
         }
     }
     Ok(0)
+}
+
+/// The last runs, with what was done in those whose record does not say it.
+async fn list_runs(house: &House, limit: u32) -> Result<(Vec<RunRecord>, results::Done), RunError> {
+    let runs = house.store.runs(limit).await?;
+    let done = house.store.done_counts(&results::uncounted(&runs)).await?;
+    Ok((runs, done))
 }
 
 async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunError> {

@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::commands::{interruptible, open, pretty};
+use super::commands::{interruptible, open, open_to_read, pretty};
 use super::output::{print, say};
 use super::{DataFormat, results};
 use crate::report::{self, PlanDocument};
@@ -34,7 +34,7 @@ pub(super) struct ExplainArgs {
 
 /// Explains a tag or a repository.
 pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunError> {
-    let house = open(config).await?;
+    let house = if args.run.is_some() { open_to_read(config).await? } else { open(config).await? };
     let done = match &args.run {
         None if args.history => interruptible(&house, history(&house, args)).await.map(|found| (found, false)),
         Some(run) => recalled(&house, args, run).await.map(|found| (found, false)),
@@ -174,7 +174,7 @@ fn done(recalled: &Recalled, named: &Named) -> String {
 
 fn with_run(mut value: Value, recalled: &Recalled, named: &Named) -> Value {
     let entries: Vec<_> = recalled.entries(named).collect();
-    value["run"] = results::runs_json(std::slice::from_ref(&recalled.record))[0].take();
+    value["run"] = results::runs_json(std::slice::from_ref(&recalled.record), &results::Done::new())[0].take();
     value["journal"] = json!(entries);
     value
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::DataFormat;
-use super::commands::{open, pretty};
+use super::commands::{open, open_to_read, pretty};
 use super::output::{print, say};
 use crate::report::{self, HoldView};
 use crate::run::{HoldRequest, HoldSet, HoldUntil, RunError, Stopped};
@@ -90,7 +90,7 @@ pub(super) async fn hold(config: Option<&Path>, args: &HoldArgs) -> Result<u8, R
 
 /// Lists the holds in force.
 pub(super) async fn holds(config: Option<&Path>, args: &HoldsArgs) -> Result<u8, RunError> {
-    let house = open(config).await?;
+    let house = open_to_read(config).await?;
     let holds = house.holds().await;
     house.close().await;
     let views: Vec<HoldView> = holds?.iter().map(HoldView::from).collect();

@@ -14,6 +14,8 @@ mod registries;
 mod results;
 mod schedule;
 mod serve;
+mod signals;
+mod sources;
 mod state;
 mod telling;
 
@@ -61,8 +63,8 @@ enum Command {
     Schedule(ScheduleArgs),
     /// Say why a tag stays or goes, and when; of a repository, all tags on a timeline
     Explain(explain::ExplainArgs),
-    /// Tell of each source its state, its claims and what it protects right now; or accept an answer that was doubted
-    Sources(SourcesArgs),
+    /// Show what each source says and protects right now, or one in detail; or accept an answer that was doubted
+    Sources(sources::SourcesArgs),
     /// Show what each registry is, can do and allows; or accept a list of repositories that was doubted
     Registries(registries::RegistriesArgs),
     /// List the audit record, or show one run
@@ -157,24 +159,6 @@ struct ApplyArgs {
     /// What to print
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
-}
-
-#[derive(Debug, Args)]
-struct SourcesArgs {
-    #[command(subcommand)]
-    command: Option<SourcesCommand>,
-    /// What to print
-    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
-    format: DataFormat,
-}
-
-#[derive(Debug, Subcommand)]
-enum SourcesCommand {
-    /// Believe a source that claimed less than half of what it claimed before
-    Accept {
-        /// The source's name in the settings
-        name: String,
-    },
 }
 
 #[derive(Debug, Args)]

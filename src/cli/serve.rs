@@ -4,8 +4,9 @@ use std::path::Path;
 
 use tokio::sync::{mpsc, watch};
 
-use super::commands::{by, clock, environment, steady, stop_saying};
+use super::commands::{by, clock, environment, steady};
 use super::output::say;
+use super::signals::{HangUp, stop_saying};
 use crate::config;
 use crate::daemon::{Daemon, DaemonError, Events, Start, heartbeat};
 use crate::registry::Patience;
@@ -14,8 +15,8 @@ use crate::run::RunError;
 /// Lives until SIGTERM or SIGINT.
 pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
     let (ask, reload) = mpsc::channel(1);
-    // From here on no signal ends the process any more.
-    let mut stop = stop_saying(|| tracing::info!("told to stop"));
+    // From here on no single signal ends the process any more.
+    let mut stop = stop_saying(HangUp::Reloads, || tracing::info!("told to stop"));
     hang_ups(ask)?;
     let file = config::find(config)?;
     let (by, environment, clock) = (by(), environment().collect(), clock());

@@ -41,9 +41,8 @@ pub(super) fn auth(path: &str, node: &Node, surroundings: &Surroundings, reading
     }
     let mut fields = Fields::of(node, "sign-in", &mut reading.problems)?;
     let at = fields.at();
-    let kind = reading
-        .required(&mut fields, "kind", at)
-        .and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems))?;
+    let kind =
+        reading.kind(&mut fields, at).and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems))?;
     let auth = match kind {
         Kind::Anonymous => Some(Auth::Anonymous),
         Kind::Basic => {

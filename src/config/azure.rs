@@ -100,9 +100,8 @@ fn address(key: &str, node: &Node, or_loopback: bool, reading: &mut Reading) -> 
 fn own_identity(node: &Node, reading: &mut Reading) -> Option<Identity> {
     let mut fields = Fields::of(node, "sign-in", &mut reading.problems)?;
     let at = fields.at();
-    let kind = reading
-        .required(&mut fields, "kind", at)
-        .and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems))?;
+    let kind =
+        reading.kind(&mut fields, at).and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems))?;
     let identity = identity(kind, "AZURE", &mut fields, reading);
     fields.finish(|_| None, &mut reading.problems);
     identity

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reading::Reading;
-use crate::policy_file::{Entry, Fields, Node, read};
-use crate::sources::{Access, CustomResource, FieldPath, Helm, KubernetesSettings};
+use crate::policy_file::{Entry, Fields, Node, Value, read};
+use crate::sources::{Access, CustomResource, FieldPath, Helm, KubernetesSettings, Preset};
 
 const HELM: [(&str, Helm); 3] = [("if-allowed", Helm::IfAllowed), ("always", Helm::Always), ("never", Helm::Never)];
 
@@ -26,17 +26,21 @@ pub(super) fn kubernetes(
     let helm = fields
         .get("helm")
         .map_or(Some(Helm::default()), |node| read::choice("helm", node, &HELM, &mut reading.problems));
-    let custom = fields.get("custom").map_or(Some(Vec::new()), |node| custom(node, reading));
+    let custom = fields.get("custom").map_or(Some(Custom::default()), |node| custom(node, reading));
+    let configmaps =
+        fields.get("configmaps").map_or(Some(false), |node| read::boolean("configmaps", node, &mut reading.problems));
     let timeout = fields
         .get("timeout")
         .map_or(Some(Duration::from_secs(30)), |node| read::duration("timeout", node, &mut reading.problems));
-    let context = context?;
+    let (context, Custom { kinds, presets }) = (context?, custom?);
     Some(Box::new(KubernetesSettings {
         cluster: context.clone().unwrap_or_else(|| entry.key.clone()),
         access: access(file?, context, reading),
         namespaces: namespaces?,
         helm: helm?,
-        custom: custom?,
+        custom: kinds,
+        presets,
+        configmaps: configmaps?,
         timeout: timeout?,
     }))
 }
@@ -88,10 +92,34 @@ fn is_dns_name(text: &str, dots: bool) -> bool {
     if dots { text.split('.').all(label) } else { label(text) }
 }
 
-fn custom(node: &Node, reading: &mut Reading) -> Option<Vec<CustomResource>> {
+/// The entries of `custom`: kinds, and names of presets.
+#[derive(Default)]
+struct Custom {
+    kinds: Vec<CustomResource>,
+    presets: Vec<Preset>,
+}
+
+fn custom(node: &Node, reading: &mut Reading) -> Option<Custom> {
     let nodes = read::list("custom", node, &mut reading.problems)?;
-    let read: Vec<Option<CustomResource>> = nodes.iter().map(|node| custom_resource(node, reading)).collect();
-    read.into_iter().collect()
+    let presets = Preset::ALL.map(|preset| (preset.label(), preset));
+    let mut custom = Custom::default();
+    let mut sound = true;
+    for node in nodes.iter() {
+        if matches!(node.value, Value::Map(_)) {
+            match custom_resource(node, reading) {
+                Some(kind) => custom.kinds.push(kind),
+                None => sound = false,
+            }
+        } else {
+            match read::choice("preset", node, &presets, &mut reading.problems) {
+                Some(preset) => custom.presets.push(preset),
+                None => sound = false,
+            }
+        }
+    }
+    custom.presets.sort();
+    custom.presets.dedup();
+    sound.then_some(custom)
 }
 
 fn custom_resource(node: &Node, reading: &mut Reading) -> Option<CustomResource> {

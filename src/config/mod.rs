@@ -4,6 +4,7 @@ mod approvals;
 mod auth;
 mod azure;
 mod cross;
+mod git_history;
 mod kubernetes;
 mod layers;
 mod listen;

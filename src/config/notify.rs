@@ -242,16 +242,16 @@ const LARGEST_TEMPLATE: usize = 16 * 1024;
 /// Everybody who is told of runs, by name. Usually nobody.
 pub(super) fn channels(node: Option<&Node>, reading: &mut Reading) -> Vec<NotifySettings> {
     let entries = node.and_then(|node| reading.tables("notify", node)).unwrap_or_default();
-    let mut read: Vec<NotifySettings> = entries.iter().filter_map(|entry| one(entry, reading)).collect();
+    let read = entries.iter().filter_map(|entry| reading.entry(entry, |reading| one(entry, reading)));
+    let mut read: Vec<NotifySettings> = read.collect();
     read.sort_by(|a, b| a.name.cmp(&b.name));
     read
 }
 
 fn one(entry: &Entry, reading: &mut Reading) -> Option<NotifySettings> {
     let mut fields = Fields::of(&entry.node, "notification", &mut reading.problems)?;
-    let kind = reading
-        .required(&mut fields, "kind", &entry.at)
-        .and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
+    let kind =
+        reading.kind(&mut fields, &entry.at).and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
     let on = fields.get("on").map_or_else(
         || Some(OCCASIONS.map(|(_, occasion)| occasion).into_iter().filter(|on| *on != Occasion::Always).collect()),
         |node| occasions(node, reading),

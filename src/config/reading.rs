@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::azure::Azure;
 use super::layers::fold;
-use crate::policy_file::{Entry, Fields, Node, Place, Problems, Value};
+use crate::policy_file::{Entry, Fields, Node, Place, Problems, Value, read};
 
 /// The settings while they are read.
 pub(super) struct Reading<'e> {
@@ -30,7 +30,29 @@ impl Reading<'_> {
         self.variable(name).map(str::to_owned)
     }
 
-    /// The value of a key that must be there; `at` is where it is missed.
+    /// The `kind` of a table, which says what its other keys mean; `at` is where it is missed. A misspelt one is told
+    /// here, because without it the other keys are not looked at.
+    pub(super) fn kind<'a>(&mut self, fields: &mut Fields<'a>, at: &Place) -> Option<&'a Node> {
+        const KEY: &str = "kind";
+        let node = fields.get(KEY);
+        if node.is_none() {
+            let what = fields.what();
+            match fields.meant(KEY) {
+                Some(entry) => {
+                    let (message, _) = read::unknown("key", &entry.key, &format!(" in a {what}"), &[KEY]);
+                    let help = format!("write {}", self.problems.written(KEY, "\"…\""));
+                    self.problems.add(&entry.at, message).help(help);
+                }
+                None => {
+                    self.problems.add(at, format!("a {what} without `{KEY}`"));
+                }
+            }
+        }
+        node
+    }
+
+    /// The value of a key that must be there; `at` is where it is missed. Only for tables whose unknown keys are told
+    /// in any case: what is misspelt is left to that.
     pub(super) fn required<'a>(&mut self, fields: &mut Fields<'a>, key: &'static str, at: &Place) -> Option<&'a Node> {
         let node = fields.get(key);
         // What is misspelt will be told as that.
@@ -38,6 +60,17 @@ impl Reading<'_> {
             self.problems.add(at, format!("a {} without `{key}`", fields.what()));
         }
         node
+    }
+
+    /// Reads a named table. One that could not be read must never go missing without a word.
+    pub(super) fn entry<T>(&mut self, entry: &Entry, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let noted = self.problems.count();
+        let found = read(self);
+        if found.is_none() && self.problems.count() == noted {
+            let message = format!("`{}` could not be understood", entry.key);
+            self.problems.add(&entry.at, message).help("please report these settings");
+        }
+        found
     }
 
     /// The named tables below `[registries]` or `[sources]`, none of which may be taken for another.

@@ -30,7 +30,7 @@ pub(super) fn registries(node: Option<&Node>, azure: &Azure, reading: &mut Readi
         reading.problems.add(&Place::Whole, "no registries").help("add `[registries.NAME]` with `kind` and `endpoint`");
     }
     for entry in entries {
-        if let Some(settings) = registry(entry, azure, reading) {
+        if let Some(settings) = reading.entry(entry, |reading| registry(entry, azure, reading)) {
             note_shared_hosts(&settings, &entry.at, &mut hosts, reading);
             read.push(settings);
         }

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::Settings;
 use crate::azure::{Credential, Identity};
-use crate::domain::{Digest, RegistryName, RepositoryName};
+use crate::domain::{Digest, Ranges, RegistryName, RepositoryName};
 use crate::registry::{Auth, CanUntag, RegistrySettings};
 use crate::sources::{Access, DocumentFormat, FieldPath, KubernetesSettings, SourceKind, SourceSettings};
 
@@ -106,12 +106,20 @@ fn reads(kind: &SourceKind) -> Value {
             "resource_manager": scope.credential.surroundings.resource_manager.as_ref().map(Url::as_str),
             "asked_as": identity(&scope.credential),
         }),
+        SourceKind::GitHistory(history) => json!({
+            "path": history.path.display().to_string(),
+            "paths": sorted(&history.paths),
+            "branches": sorted(&history.branches),
+            "tags": sorted(&history.tags),
+            "commits": history.commits,
+            "since": history.since.map(|since| since.as_secs()),
+        }),
     }
 }
 
 fn source(settings: &SourceSettings) -> Value {
     let registries = settings.registries.as_ref();
-    json!({
+    let mut revision = json!({
         "name": settings.name.as_str(),
         "kind": settings.kind.label(),
         "reads": reads(&settings.kind),
@@ -119,7 +127,12 @@ fn source(settings: &SourceSettings) -> Value {
         "max_age": settings.max_age.map(|age| age.as_secs()),
         "allow_empty": settings.allow_empty,
         "min_claims": settings.min_claims,
-    })
+    });
+    // Only where it is so: a plan of an earlier version stays valid.
+    if settings.texts.ranges == Ranges::All {
+        revision["ranges"] = "all".into();
+    }
+    revision
 }
 
 fn sorted(texts: &[String]) -> Value {
@@ -143,5 +156,7 @@ fn kubernetes(settings: &KubernetesSettings) -> Value {
         "namespaces": sorted(&settings.namespaces),
         "helm": settings.helm.label(),
         "custom": sorted(&custom.collect::<Vec<_>>()),
+        "presets": settings.presets.iter().map(|preset| preset.label()).collect::<Vec<_>>(),
+        "configmaps": settings.configmaps,
     })
 }

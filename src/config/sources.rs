@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::kubernetes;
 use super::reading::Reading;
-use super::{texts, workloads};
+use super::{git_history, texts, workloads};
 use crate::domain::RegistryName;
 use crate::policy_file::{Entry, Fields, Node, read};
 use crate::sources::{AzureService, FileSet, SourceKind, SourceSettings, TextSettings};
@@ -12,7 +12,7 @@ use crate::sources::{AzureService, FileSet, SourceKind, SourceSettings, TextSett
 /// How a source of a kind is read from its own keys.
 type Kind = for<'a> fn(&mut Fields<'a>, &'a Entry, &mut Reading) -> Option<SourceKind>;
 
-const KINDS: [(&str, Kind); 8] = [
+const KINDS: [(&str, Kind); 9] = [
     ("release-records", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ReleaseRecords)),
     ("image-references", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ImageReferences)),
     ("kubernetes", |fields, entry, reading| kubernetes::kubernetes(fields, entry, reading).map(SourceKind::Kubernetes)),
@@ -23,6 +23,7 @@ const KINDS: [(&str, Kind); 8] = [
         workloads::azure(AzureService::ContainerInstances, fields, entry, reading)
     }),
     ("app-service", |fields, entry, reading| workloads::azure(AzureService::AppService, fields, entry, reading)),
+    ("git-history", git_history::git_history),
 ];
 
 /// All sources, by name. None at all is allowed, with a warning.
@@ -32,7 +33,8 @@ pub(super) fn sources(node: Option<&Node>, registries: &[RegistryName], reading:
         let warning = "no sources: nothing protects what is deployed or released but the policies' own rules";
         reading.warnings.push(warning.to_owned());
     }
-    let mut read: Vec<SourceSettings> = entries.iter().filter_map(|entry| source(entry, registries, reading)).collect();
+    let read = entries.iter().filter_map(|entry| reading.entry(entry, |reading| source(entry, registries, reading)));
+    let mut read: Vec<SourceSettings> = read.collect();
     read.sort_by(|a, b| a.name.cmp(&b.name));
     read
 }
@@ -40,9 +42,8 @@ pub(super) fn sources(node: Option<&Node>, registries: &[RegistryName], reading:
 fn source(entry: &Entry, registries: &[RegistryName], reading: &mut Reading) -> Option<SourceSettings> {
     let name = read::name(&entry.key, &entry.at, &mut reading.problems);
     let mut fields = Fields::of(&entry.node, "source", &mut reading.problems)?;
-    let kind = reading
-        .required(&mut fields, "kind", &entry.at)
-        .and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
+    let kind =
+        reading.kind(&mut fields, &entry.at).and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
     // Without a kind its keys are unknown; telling them all so would hide what is wrong.
     let known_kind = kind.is_some();
     let kind = kind.and_then(|kind| kind(&mut fields, entry, reading));

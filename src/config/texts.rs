@@ -1,18 +1,21 @@
-//! `mentions`, `unresolved` and `exceptions` of a source: how its texts are read.
+//! `mentions`, `unresolved`, `ranges` and `exceptions` of a source: how its texts are read.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::reading::Reading;
+use crate::domain::Ranges;
 use crate::policy_file::{Fields, Node, read};
 use crate::sources::{Mentions, OpenReferences, TextException, TextSettings};
 
 const MENTIONS: [(&str, Mentions); 3] =
     [("protect", Mentions::Protect), ("report", Mentions::Report), ("off", Mentions::Off)];
 const UNRESOLVED: [(&str, OpenReferences); 2] = [("keep", OpenReferences::Keep), ("note", OpenReferences::Note)];
+const RANGES: [(&str, Ranges); 2] = [("highest", Ranges::Highest), ("all", Ranges::All)];
 
 /// Reads those keys of a source.
-pub(super) fn texts<'a>(fields: &mut Fields<'a>, reading: &mut Reading) -> Option<TextSettings> {
+pub(super) fn texts(fields: &mut Fields<'_>, reading: &mut Reading) -> Option<TextSettings> {
     let (mentions, unresolved) = effects(fields, reading);
+    let ranges = fields.get("ranges").map(|node| read::choice("ranges", node, &RANGES, &mut reading.problems));
     let exceptions = fields.get("exceptions").map(|node| {
         let items = read::list("exceptions", node, &mut reading.problems)?;
         let read: Vec<Option<TextException>> = items.iter().map(|item| exception(item, reading)).collect();
@@ -21,6 +24,7 @@ pub(super) fn texts<'a>(fields: &mut Fields<'a>, reading: &mut Reading) -> Optio
     Some(TextSettings {
         mentions: mentions?.unwrap_or_default(),
         unresolved: unresolved?.unwrap_or_default(),
+        ranges: ranges.unwrap_or(Some(Ranges::Highest))?,
         exceptions: exceptions.unwrap_or_else(|| Some(Vec::new()))?,
     })
 }
@@ -43,10 +47,9 @@ fn exception(node: &Node, reading: &mut Reading) -> Option<TextException> {
         sound.then(|| kinds.into_iter().map(|(kind, _)| kind).collect::<Vec<_>>())
     });
     if paths.is_none() && kinds.is_none() {
-        reading
-            .problems
-            .add(&at, "an exception that covers every text")
-            .help("name what it covers with `paths` or `kinds`, or set `mentions` and `unresolved` for the whole source");
+        reading.problems.add(&at, "an exception that covers every text").help(
+            "name what it covers with `paths` or `kinds`, or set `mentions` and `unresolved` for the whole source",
+        );
         return None;
     }
     let (mentions, unresolved) = effects(&mut fields, reading);

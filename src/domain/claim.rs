@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Hold, Hosts, ImageReference, Mention, RegistryName, RepositoryName, SourceName, UnresolvedReference};
+use super::{
+    Hold, Hosts, ImageReference, Mention, Ranges, RegistryName, RepositoryName, SourceName, UnresolvedReference,
+    VersionRange,
+};
 
 /// The answers of all configured sources, by name, and the holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,6 +75,11 @@ pub enum Naming {
     Written,
     /// By a text that is invalid as it stands; the reference is what it may have been meant to be.
     Corrected,
+    /// By parts that stand apart and belong together by a tool's convention, such as a chart's `appVersion` and a
+    /// repository in its values. Nobody may have meant the image that they make.
+    Joined,
+    /// By a range of versions. The reference has neither tag nor digest.
+    Range(Arc<VersionRange>, Ranges),
     /// By an image id, a bare digest of a manifest or of a configuration. The container that runs it is known, and these
     /// are the names, without tag and digest, that its specification and the runtime give the image. Never empty.
     Paired(Arc<[ImageReference]>),
@@ -172,7 +180,31 @@ impl Claim {
     pub fn names(&self) -> &[ImageReference] {
         match &self.naming {
             Naming::Paired(names) | Naming::Unpaired(names) => names,
-            Naming::Written | Naming::Corrected => &[],
+            Naming::Written | Naming::Corrected | Naming::Joined | Naming::Range(..) => &[],
+        }
+    }
+
+    /// Returns the range of versions that it names, and which of them it claims.
+    #[must_use]
+    pub fn range(&self) -> Option<(&Arc<VersionRange>, Ranges)> {
+        match &self.naming {
+            Naming::Range(range, ranges) => Some((range, *ranges)),
+            _ => None,
+        }
+    }
+
+    /// Returns true if the image that it names may be one that nobody meant, so that none is missed where it is not.
+    #[must_use]
+    pub fn is_guess(&self) -> bool {
+        matches!(self.naming, Naming::Corrected | Naming::Joined)
+    }
+
+    /// Returns the text that it is shown by: the reference, and the range.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match &self.naming {
+            Naming::Range(range, _) => format!("{} in {range}", self.image),
+            _ => self.image.to_string(),
         }
     }
 

@@ -30,6 +30,7 @@ mod text;
 mod text_index;
 mod unresolved;
 mod verdict;
+mod version_range;
 
 pub use ability::{KnownFrom, Product, RemovalAbility, RemovalObstacle, UntagEffect};
 pub use claim::{Claim, Claims, Holder, Naming, Release, ReleaseStatus, SourceAnswer, SourceState};
@@ -65,8 +66,9 @@ pub use refused::RefusedTag;
 pub use settling::time_to_settle;
 pub use text::SharedText;
 pub use text_index::{IndexedWord, TextIndex, TextIndexBuilder, TextPlace, TextScope, is_everyday};
-pub use unresolved::{PathPattern, UnresolvedReference};
+pub use unresolved::{PathPattern, UnresolvedIndex, UnresolvedReference};
 pub use verdict::{
-    ClaimMatch, Claimed, Date, Doubt, Locked, MaybeClaimed, Mentioned, Miss, Reason, TagAt, TagVerdict, Undated, Unresolved,
-    Verdict,
+    ClaimMatch, Claimed, Date, Doubt, Locked, MaybeClaimed, Mentioned, Miss, Reason, TagAt, TagVerdict, Undated,
+    Unresolved, Verdict,
 };
+pub use version_range::{InvalidRange, Prereleases, Ranges, TagVersion, VersionRange};

@@ -32,18 +32,28 @@ const EVERYDAY: [&str; 18] = [
 
 /// Endings of file names, which are not part of a version in them.
 const EXTENSIONS: [&str; 22] = [
-    "csv", "env", "gz", "htm", "html", "ini", "json", "lock", "log", "md", "sh", "tar", "tf", "tgz", "toml", "txt", "xml",
-    "xz", "yaml", "yml", "zip", "zst",
+    "csv", "env", "gz", "htm", "html", "ini", "json", "lock", "log", "md", "sh", "tar", "tf", "tgz", "toml", "txt",
+    "xml", "xz", "yaml", "yml", "zip", "zst",
 ];
+
+/// Marks of sentences and of Markdown around a word.
+const MARKS: [char; 3] = ['.', '-', '_'];
 
 /// Hexadecimal digits that name a digest: as many as the field's tools show at least.
 const LEAST_HEX: usize = 12;
 
 /// New words that are collected before they are merged into the others.
-const MOST_PENDING: usize = 1 << 20;
+const MOST_PENDING: usize = 1 << 19;
 
-/// Words of one line or mapping that an everyday word is paired with. A longer line is cut into parts.
+/// Words that were added last and are known again at once.
+const RECENT: usize = 1 << 15;
+
+/// Words before and after an everyday word, in the same line or mapping, that it is paired with.
 const MOST_BESIDE: usize = 64;
+
+/// A line with more words is data, most of which are numbers: these are paired with the nearest words alone.
+const LONG: usize = 512;
+const NEAR: usize = 8;
 
 /// The distinct words of the texts of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,7 +61,7 @@ pub struct TextIndex {
     /// Sorted, each once: by its hash alone, or by hash and place where places are apart.
     words: Vec<IndexedWord>,
     places: Vec<TextPlace>,
-    /// The lengths of words of hexadecimal digits, as bits.
+    /// The lengths of words of hexadecimal digits, as bits from twelve on.
     hex_lengths: u128,
     by_place: bool,
 }
@@ -61,6 +71,8 @@ pub struct TextIndex {
 pub struct TextIndexBuilder {
     index: TextIndex,
     pending: Vec<IndexedWord>,
+    /// The hashes that were added last, each in the slot that its last bits say, with their places.
+    recent: Vec<(u64, u32)>,
 }
 
 /// A place where words stand.
@@ -95,7 +107,7 @@ impl TextIndexBuilder {
     #[must_use]
     pub fn new(scope: TextScope) -> Self {
         let index = TextIndex { by_place: scope == TextScope::Place, ..TextIndex::default() };
-        Self { index, pending: Vec::new() }
+        Self { index, pending: Vec::new(), recent: Vec::new() }
     }
 
     /// Adds a place, and returns the number by which words are added to it.
@@ -109,25 +121,47 @@ impl TextIndexBuilder {
 
     /// Adds the words of one line or one mapping, each with its line.
     pub fn unit(&mut self, place: u32, words: &[(u32, &str)]) {
-        for part in words.chunks(MOST_BESIDE) {
-            let everyday: Vec<&str> = part.iter().map(|(_, word)| *word).filter(|word| is_everyday(word)).collect();
-            for &(line, word) in part {
-                let mut add = |hash| self.pending.push(IndexedWord { hash, place, line });
-                each_form(word, &mut |form| {
-                    add(hash_of(form));
-                    if everyday.is_empty() || !form.bytes().any(|byte| byte.is_ascii_alphabetic()) {
-                        return;
-                    }
-                    let name = form.to_ascii_lowercase();
-                    everyday.iter().for_each(|everyday| add(hash_of_pair(&name, everyday)));
-                });
-                if is_hex(word) {
-                    self.index.hex_lengths |= 1_u128.checked_shl(length(word)).unwrap_or_default();
+        for &(line, word) in words {
+            each_form(word, &mut |form| self.add(hash_of(form), place, line));
+            let bare = word.trim_matches(MARKS);
+            if is_hex(bare) {
+                self.index.hex_lengths |= hex_bit(bare);
+            }
+        }
+        self.together(place, words);
+    }
+
+    /// Adds words of one line or mapping, each with its line, as standing beside each other, and not by themselves.
+    pub fn together(&mut self, place: u32, words: &[(u32, &str)]) {
+        let bare = words.iter().map(|(_, word)| word.trim_matches(MARKS)).enumerate();
+        let everyday: Vec<(usize, &str)> = bare.filter(|(_, word)| !word.is_empty() && is_everyday(word)).collect();
+        if !everyday.is_empty() {
+            let names = names(words);
+            for (at, word) in everyday {
+                let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+                let reach = if is_number && words.len() > LONG { NEAR } else { MOST_BESIDE };
+                let word = word.to_ascii_lowercase();
+                let first = names.partition_point(|(name, ..)| name + reach < at);
+                for (_, line, name) in names[first..].iter().take_while(|(name, ..)| *name <= at + reach) {
+                    self.add(hash_of_pair(name, &word), place, *line);
                 }
             }
         }
         if self.pending.len() >= MOST_PENDING {
             self.merge();
+        }
+    }
+
+    fn add(&mut self, hash: u64, place: u32, line: u32) {
+        if self.recent.is_empty() {
+            self.recent.resize(RECENT, (0, u32::MAX));
+        }
+        // Where places are not apart, the first one of a word is enough.
+        let known = (hash, if self.index.by_place { place } else { 0 });
+        let slot = usize::try_from(hash % RECENT as u64).unwrap_or_default();
+        if self.recent[slot] != known {
+            self.recent[slot] = known;
+            self.pending.push(IndexedWord { hash, place, line });
         }
     }
 
@@ -150,7 +184,8 @@ impl TextIndexBuilder {
             self.pending.retain(|word| known.binary_search_by_key(&word.hash, |known| known.hash).is_err());
         }
         self.index.words.append(&mut self.pending);
-        self.index.words.sort_unstable();
+        // Two sorted runs, which a stable sort only merges.
+        self.index.words.sort();
         self.index.words.dedup_by(|a, b| same(a, b));
     }
 }
@@ -177,7 +212,7 @@ impl TextIndex {
     /// Returns the places where an everyday word stands in one line or mapping with a name in lower case.
     #[must_use]
     pub fn find_beside(&self, name: &str, everyday: &str) -> &[IndexedWord] {
-        self.at(hash_of_pair(name, everyday))
+        self.at(hash_of_pair(name, &everyday.to_ascii_lowercase()))
     }
 
     fn at(&self, hash: u64) -> &[IndexedWord] {
@@ -189,7 +224,7 @@ impl TextIndex {
     /// Returns the first place that names a digest by its hexadecimal digits, by at least twelve of them, and these.
     #[must_use]
     pub fn find_digest<'h>(&self, hex: &'h str) -> Option<(IndexedWord, &'h str)> {
-        let occurs = |start: &&str| self.hex_lengths.checked_shr(length(start)).is_some_and(|bits| bits & 1 == 1);
+        let occurs = |start: &&str| self.hex_lengths & hex_bit(start) != 0;
         let starts = (LEAST_HEX..=hex.len()).rev().filter_map(|length| hex.get(..length));
         starts.filter(occurs).find_map(|start| Some((*self.find(start).first()?, start)))
     }
@@ -224,8 +259,10 @@ fn is_hex(word: &str) -> bool {
     word.len() >= LEAST_HEX && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn length(word: &str) -> u32 {
-    u32::try_from(word.len()).unwrap_or(u32::MAX)
+/// The bit for the length of a word of hexadecimal digits; the longest are those of sha512.
+fn hex_bit(word: &str) -> u128 {
+    let above = u32::try_from(word.len() - LEAST_HEX).unwrap_or(u32::MAX);
+    1_u128.checked_shl(above).unwrap_or_default()
 }
 
 /// Gives each form in which a word may name a repository or tag: as it stands, without the punctuation around it, without
@@ -246,7 +283,7 @@ fn each_form(word: &str, visit: &mut impl FnMut(&str)) {
         }
     };
     cased(word);
-    let mut bare = word.trim_matches(['.', '-', '_']);
+    let mut bare = word.trim_matches(MARKS);
     if bare != word {
         cased(bare);
     }
@@ -256,6 +293,36 @@ fn each_form(word: &str, visit: &mut impl FnMut(&str)) {
         cased(stem);
         bare = stem;
     }
+    each_part(word, visit);
+}
+
+/// Gives the parts of the name of an environment variable: `SHOP_API_TAG` names `shop_api`, and `api`.
+fn each_part(word: &str, visit: &mut impl FnMut(&str)) {
+    let is_variable = word.contains('_')
+        && word.starts_with(|c: char| c.is_ascii_uppercase())
+        && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    if !is_variable {
+        return;
+    }
+    let lower = word.to_ascii_lowercase();
+    lower.match_indices('_').for_each(|(at, _)| visit(&lower[..at]));
+    lower.split('_').filter(|part| !part.is_empty()).for_each(visit);
+}
+
+/// The names that words may be, in each of their forms, with their positions and lines.
+fn names(words: &[(u32, &str)]) -> Vec<(usize, u32, String)> {
+    let mut names: Vec<(usize, u32, String)> = Vec::new();
+    for (at, &(line, word)) in words.iter().enumerate() {
+        each_form(word, &mut |form| {
+            if form.bytes().any(|byte| byte.is_ascii_alphabetic()) {
+                let name = form.to_ascii_lowercase();
+                if names.last().is_none_or(|(last, _, known)| (*last, known) != (at, &name)) {
+                    names.push((at, line, name));
+                }
+            }
+        });
+    }
+    names
 }
 
 /// The hash of a word. Its keys are fixed, so that equal texts give equal plans.
@@ -268,3 +335,6 @@ fn hash_of_pair(name: &str, everyday: &str) -> u64 {
     (name, everyday).hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

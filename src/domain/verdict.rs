@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    DateOrigin, Digest, GapAt, Held, Holder, Lock, Period, PolicyName, Reasons, SharedText, SourceName, TagName,
-    VersionPart,
+    DateOrigin, Digest, GapAt, Held, Holder, Lock, Period, PolicyName, Ranges, Reasons, SharedText, SourceName,
+    TagName, VersionPart, VersionRange,
 };
 
 /// What is decided about one tag. Every tag of the inventory has exactly one.
@@ -313,6 +313,8 @@ pub enum ClaimMatch {
         /// The digest that the claim recorded.
         recorded: Digest,
     },
+    /// The claim names a range of versions, and the tag is the highest in it or, where all are claimed, one in it.
+    Range(Arc<VersionRange>, Ranges),
 }
 
 /// What carries a lock.

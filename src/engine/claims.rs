@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::evaluate::Found;
 use super::graph::{Graph, Node};
 use crate::domain::{
-    Claim, ClaimMatch, Claimed, Claims, Digest, Drift, GapAt, Reason, Registry, Repository, SourceAnswer, SourceName,
-    Stay, TagName,
+    Claim, ClaimMatch, Claimed, Claims, Digest, Drift, GapAt, Prereleases, Ranges, Reason, Registry, Repository,
+    SourceAnswer, SourceName, Stay, TagName, TagVersion, VersionRange,
 };
 
 /// A claim with its source and the text that it is shown by.
@@ -51,7 +51,7 @@ impl Told<'_> {
 
 /// The written form of every claim, in the order of the claims, so that each is made once.
 pub(super) fn texts(claims: &Claims) -> Vec<Arc<str>> {
-    claims.sources.iter().flat_map(SourceAnswer::claims).map(|claim| claim.image.to_string().into()).collect()
+    claims.sources.iter().flat_map(SourceAnswer::claims).map(|claim| claim.text().into()).collect()
 }
 
 type ByTag<'a> = HashMap<&'a TagName, Vec<Told<'a>>>;
@@ -61,6 +61,8 @@ type ByTag<'a> = HashMap<&'a TagName, Vec<Told<'a>>>;
 pub(super) struct ClaimIndex<'a> {
     by_path: HashMap<&'a str, ByTag<'a>>,
     by_digest: HashMap<&'a Digest, Vec<Told<'a>>>,
+    /// The claims on ranges of versions, by path.
+    ranges: HashMap<&'a str, Vec<Told<'a>>>,
 }
 
 impl<'a> ClaimIndex<'a> {
@@ -79,6 +81,11 @@ impl<'a> ClaimIndex<'a> {
                     found.by_path.entry(path).or_default().entry(tag).or_default().push(told);
                 }
             }
+            if claim.range().is_some() {
+                for path in claim.image.paths_in(registry.names()) {
+                    found.ranges.entry(path).or_default().push(told);
+                }
+            }
         }
         found
     }
@@ -94,6 +101,7 @@ impl<'a> ClaimIndex<'a> {
         drift: &mut Vec<Drift>,
     ) -> Vec<Node> {
         self.by_tags(registry, repository, graph, found, drift);
+        self.by_ranges(registry, repository, found);
         self.by_digests(graph, found)
     }
 
@@ -131,6 +139,34 @@ impl<'a> ClaimIndex<'a> {
             let recorded = gone.filter(|told| told.claim.image.digest.is_some()).filter(names);
             drift.extend(recorded.map(|told| told.drift(registry, repository, None)));
         }
+    }
+
+    fn by_ranges(&self, registry: &Registry, repository: &Repository, found: &mut Found) {
+        let told = self.ranges_on(registry, repository);
+        if told.is_empty() {
+            return;
+        }
+        let tags = (0..).zip(&repository.tags);
+        let read: Vec<(u32, TagVersion)> =
+            tags.filter_map(|(position, tag)| Some((position, TagVersion::read(tag.name.as_str())?))).collect();
+        let versions = || read.iter().map(|(position, version)| (*position, version));
+        // Many hold the same range.
+        let mut picked: HashMap<(&VersionRange, Ranges), Vec<u32>> = HashMap::new();
+        for told in told {
+            let Some((range, ranges)) = told.claim.range() else { continue };
+            let tags = picked.entry((&**range, ranges)).or_insert_with(|| range.pick(versions(), ranges));
+            for &tag in &*tags {
+                found.say(tag, told.reason(ClaimMatch::Range(Arc::clone(range), ranges)));
+            }
+        }
+    }
+
+    /// The claims on ranges of versions in a repository.
+    fn ranges_on(&self, registry: &Registry, repository: &Repository) -> Vec<Told<'a>> {
+        let path = repository.name.as_str();
+        let paths = [Some(path), path.strip_prefix("library/")];
+        let here = paths.into_iter().flatten().filter_map(|path| self.ranges.get(path)).flatten().copied();
+        here.filter(|told| told.claim.image.names(registry.names(), &repository.name)).collect()
     }
 
     fn by_digests(&self, graph: &Graph<'_>, found: &mut Found) -> Vec<Node> {
@@ -172,10 +208,14 @@ impl<'a> ClaimIndex<'a> {
         let path = repository.name.as_str();
         let paths = [Some(path), path.strip_prefix("library/")];
         let here: Vec<&ByTag<'a>> = paths.into_iter().flatten().filter_map(|path| self.by_path.get(path)).collect();
-        let named = tags.flat_map(|tag| here.iter().filter_map(move |by_tag| by_tag.get(tag))).flatten();
+        let tags: Vec<&TagName> = tags.collect();
+        let named =
+            tags.iter().copied().flat_map(|tag| here.iter().filter_map(move |by_tag| by_tag.get(tag))).flatten();
         let named = named.filter(|told| told.claim.image.names(registry.names(), &repository.name));
         let digests = digests.filter_map(|digest| self.by_digest.get(digest)).flatten();
         let mut found: Vec<Told<'a>> = named.chain(digests).copied().collect();
+        let ranges = self.ranges_on(registry, repository).into_iter();
+        found.extend(ranges.filter(|told| would_pick(told.claim, repository, &tags)));
         found.sort_by(|a, b| (a.source, a.claim).cmp(&(b.source, b.claim)));
         found.dedup_by(|a, b| (a.source, a.claim) == (b.source, b.claim));
         found
@@ -197,6 +237,19 @@ impl<'a> ClaimIndex<'a> {
             }
         }
     }
+}
+
+/// Returns true if a range would pick one of the former tags beside those that a repository has.
+fn would_pick(claim: &Claim, repository: &Repository, former: &[&TagName]) -> bool {
+    let Some((range, ranges)) = claim.range() else { return false };
+    if !former.iter().any(|tag| range.matches(tag.as_str(), Prereleases::InOrder)) {
+        return false;
+    }
+    let there = repository.tags.iter().map(|tag| (false, &tag.name));
+    let all = there.chain(former.iter().map(|tag| (true, *tag)));
+    let read: Vec<(bool, TagVersion)> =
+        all.filter_map(|(former, tag)| Some((former, TagVersion::read(tag.as_str())?))).collect();
+    range.pick(read.iter().map(|(former, version)| (*former, version)), ranges).contains(&true)
 }
 
 /// Whether a tag at `actual` still is what a record of `recorded` means: that very digest, an index with that image in

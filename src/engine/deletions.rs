@@ -158,7 +158,7 @@ impl<'a> RegistryGround<'a> {
         };
         // What only goes on paper still holds what hangs on it and what it refers to, and so takes that along first.
         let on_paper = looked.iter().filter(|one| one.stays.is_empty() && !self.enforces(one.untagged));
-        let held = site.graph.reach(on_paper.filter_map(|one| one.node), Ties::DownAndToSubjects);
+        let held = site.held_on_paper(&looked, on_paper.filter_map(|one| one.node).collect());
         let mut looked: Vec<(bool, Looked<'_>)> = looked
             .into_iter()
             .map(|one| (self.enforces(one.untagged) && one.node.is_none_or(|node| !held[index(node)]), one))
@@ -295,6 +295,27 @@ impl Site<'_, '_> {
         said.into_iter().chain(listed).chain(named).collect()
     }
 
+    /// What deletions that are only reported hold. An untagged signature refers to its image by a tag that it had, which
+    /// the graph does not know.
+    fn held_on_paper(&self, looked: &[Looked<'_>], mut on_paper: BTreeSet<Node>) -> Vec<bool> {
+        loop {
+            let held = self.graph.reach(on_paper.iter().copied(), Ties::DownAndToSubjects);
+            let mut more = BTreeSet::new();
+            for one in looked.iter().filter(|one| one.stays.is_empty()) {
+                let Some(node) = one.node else { continue };
+                for subject in self.subjects(one.untagged, node).iter().filter_map(|digest| self.graph.node(digest)) {
+                    if held[index(node)] != held[index(subject)] {
+                        more.extend([node, subject]);
+                    }
+                }
+            }
+            if more.is_empty() {
+                return held;
+            }
+            on_paper.extend(more);
+        }
+    }
+
     /// Why a manifest that nothing else keeps stays because of what stays.
     fn held_by_others(
         &self,
@@ -356,8 +377,8 @@ impl Site<'_, '_> {
         self.graph.parents(node).chain(self.graph.subject(node)).any(|holder| goes(&holder))
     }
 
-    /// Whether a manifest that was never judged by itself may go with another one: nobody has tagged, claimed or locked it,
-    /// nor claimed or locked an image in it.
+    /// Whether a manifest that was never judged by itself may go with another one: nobody has tagged, claimed, mentioned or
+    /// locked it, nor claimed, mentioned or locked an image in it.
     fn is_free(&self, node: Node, held: &dyn Fn(&Digest) -> bool) -> bool {
         let digest = self.graph.digest(node);
         if held(digest) || self.graph.manifest(node).is_none() {
@@ -370,11 +391,13 @@ impl Site<'_, '_> {
         let digests = within.iter().map(|&inner| self.graph.digest(inner)).chain(configs);
         let digests: Vec<&Digest> = digests.collect();
         let held_here = ground.holds.on(&self.repository.name, std::iter::empty(), digests.iter().copied());
+        let mentioned = ground.mentions.on(&self.repository.name, std::iter::empty(), digests.iter().copied());
         let claimed = ground.claims.on(ground.registry, self.repository, std::iter::empty(), digests.into_iter());
         let all: Vec<_> = within.iter().map(|&inner| (self.graph.digest(inner), self.graph.manifest(inner))).collect();
         let locked = manifests().flatten().any(|manifest| manifest.lock.is_some());
         let perhaps = !self.doubts.stays(&all).is_empty();
         claimed.is_empty()
+            && mentioned.is_empty()
             && held_here.is_empty()
             && !locked
             && !perhaps

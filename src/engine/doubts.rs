@@ -11,7 +11,7 @@ use super::evaluate::Found;
 use super::graph::{Graph, Node, index};
 use crate::domain::{
     Claim, Claims, Depth, Digest, Doubt, Inventory, Manifest, MaybeClaimed, Naming, Reason, Registry, Repository,
-    SourceAnswer, SourceName, Stay, Unresolved, UnresolvedReference,
+    SourceAnswer, SourceName, Stay, Unresolved, UnresolvedIndex,
 };
 
 /// Most unresolved references that are named: they all keep the same, and one is enough.
@@ -26,7 +26,7 @@ pub(super) struct Doubts<'a> {
     by_path: HashMap<&'a str, Vec<usize>>,
     /// Positions of those that may mean any repository.
     anywhere: Vec<usize>,
-    unresolved: Vec<(&'a SourceName, &'a UnresolvedReference)>,
+    unresolved: UnresolvedIndex<'a, &'a SourceName>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +94,7 @@ impl<'a> Doubts<'a> {
             }
         }
         let unresolved = covering().flat_map(|source| source.unresolved().iter().map(|one| (&source.name, one)));
-        let unresolved = unresolved.collect();
+        let unresolved = UnresolvedIndex::new(unresolved.collect());
         Self { registry, claims: found, by_path, anywhere, unresolved }
     }
 
@@ -113,9 +113,8 @@ impl<'a> Doubts<'a> {
             Arc::new(MaybeClaimed { source: source.clone(), digest: digest.clone(), doubt, holder })
         });
         let mut told = HashSet::new();
-        let tags = || repository.tags.iter().map(|tag| &tag.name);
-        let unresolved = self.unresolved.iter().filter(|(_, one)| one.may_mean(hosts, &repository.name));
-        let unresolved = unresolved.filter(|(_, one)| one.is_open(tags()));
+        let unresolved = self.unresolved.that_may_mean(hosts, &repository.name).into_iter();
+        let unresolved = unresolved.filter(|(_, one)| one.is_open(repository));
         let unresolved = unresolved.filter(|(source, _)| told.insert(*source)).map(|(source, one)| {
             let (text, holder) = (Arc::clone(&one.text), Arc::clone(&one.holder));
             Arc::new(Unresolved { source: (*source).clone(), text, holder })

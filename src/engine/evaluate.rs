@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::claims::{ClaimIndex, texts};
 use super::companion::{Companion, companions};
-use super::date::date;
+use super::date::{date, no_later_than};
 use super::doubts::Doubts;
 use super::graph::{Graph, index};
 use super::holds::HoldIndex;
@@ -173,7 +173,8 @@ pub(super) fn candidates<'a>(
     for (tag, facts) in (0..).zip(&repository.tags) {
         if skip.next_if_eq(&tag).is_none() {
             let date = date(repository, facts, now);
-            candidates.push(Candidate { tag, name: &facts.name, image: graph.of_tag(tag), date });
+            let no_later_than = date.timestamp().map_or_else(|| no_later_than(repository, facts, now), |_| None);
+            candidates.push(Candidate { tag, name: &facts.name, image: graph.of_tag(tag), date, no_later_than });
         }
     }
     candidates

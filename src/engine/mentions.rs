@@ -115,8 +115,8 @@ impl<'t> RepositoryNames<'t> {
 
     fn find_form(&self, form: &str) -> Option<(IndexedWord, String)> {
         let joined = || {
-            let both = self.names.iter().map(|name| format!("{name}-{form}"));
-            both.filter_map(|both| Some((*self.texts.find(&both).first()?, both))).next()
+            let mut both = self.names.iter().flat_map(|name| ["-", "_"].map(|mark| format!("{name}{mark}{form}")));
+            both.find_map(|both| Some((*self.texts.find(&both).first()?, both)))
         };
         if is_everyday(form) {
             let mut beside = self.names.iter().filter(|name| *name != form);
@@ -207,3 +207,6 @@ impl<'a> MentionIndex<'a> {
 fn mentioned(source: &SourceName, mention: &Mention) -> Mentioned {
     Mentioned { source: source.clone(), text: Arc::clone(&mention.text), holder: Arc::clone(&mention.holder) }
 }
+
+#[cfg(test)]
+mod tests;

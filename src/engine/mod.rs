@@ -39,7 +39,7 @@ pub use check::{Finding, check, check_deletions};
 pub use clock::{clock_doubt, clocks_differ};
 pub use companion::companion_subject;
 pub use coverage::coverage;
-pub use date::date;
+pub use date::{date, no_later_than};
 pub use deletions::deletions;
 pub use dialect::{begins_with_host, expression_sign, names_one_text};
 pub use evaluate::evaluate;
@@ -51,7 +51,8 @@ pub use mentions::mentions;
 pub use outlook::{Outlook, claims_left, outlooks};
 pub use plan::plan;
 pub use reclaim::reclaim;
-pub use weighing::{Selects, TagWeighed, Weighing, group_of, weighing};
+pub use version::VersionReading;
+pub use weighing::{Selects, TagWeighed, Weighing, group_of, version_of, weighing};
 
 use crate::domain::{Digest, Drift, TagAt, TagVerdict};
 

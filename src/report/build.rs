@@ -16,6 +16,7 @@ use super::holder::HolderView;
 use super::listing::{Listing, Make};
 use super::particulars::{ParticularsView, undo_seconds, verify};
 use super::reason::ReasonView;
+use super::source_counts::{SourceCounts, source_counts};
 use super::storage::{label, storage};
 use super::{
     DeletionsView, FindingView, HoldView, UnmatchedView, ability, clock_difference, clock_doubt, notes, obstacle,
@@ -24,7 +25,7 @@ use super::{
 use crate::domain::{
     Bytes, Claims, Date, Drift, Gap, Hold, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, Refusal,
     Registry, Removal, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer,
-    SourceName, SourceState, Tag, TagVerdict, Verdict,
+    SourceState, Tag, TagVerdict, Verdict,
 };
 use crate::engine::{self, Verdicts};
 
@@ -264,34 +265,21 @@ fn gap(repository: Option<String>, gap: &Gap) -> GapView {
 }
 
 fn sources(basis: &Basis) -> Vec<SourceView> {
-    let mut protected: BTreeMap<&SourceName, u64> = BTreeMap::new();
-    for found in &basis.verdicts.tags {
-        let mut by: Vec<&SourceName> = found.reasons.iter().filter_map(protects).collect();
-        by.sort();
-        by.dedup();
-        for source in by {
-            *protected.entry(source).or_default() += 1;
-        }
-    }
-    let of = |answer: &SourceAnswer| protected.get(&answer.name).copied().unwrap_or_default();
-    basis.claims.sources.iter().map(|answer| source(answer, of(answer))).collect()
+    let mut counts = source_counts(basis.inventory, basis.claims, basis.verdicts);
+    let of = |answer: &SourceAnswer| source(answer, counts.remove(&answer.name).unwrap_or_default());
+    basis.claims.sources.iter().map(of).collect()
 }
 
-/// The source whose claim a reason is.
-fn protects(reason: &Reason) -> Option<&SourceName> {
-    match reason {
-        Reason::Claimed(claimed) => Some(&claimed.source),
-        _ => None,
-    }
-}
-
-fn source(answer: &SourceAnswer, protects: u64) -> SourceView {
+fn source(answer: &SourceAnswer, counts: SourceCounts) -> SourceView {
     let view = SourceView {
         name: answer.name.to_string(),
         kind: answer.kind.to_owned(),
         state: "answered".to_owned(),
         claims: answer.claims().len() as u64,
-        protects,
+        mentions: Some(counts.mentions),
+        unresolved: Some(counts.unresolved),
+        protects: counts.protects,
+        undecided: counts.undecided,
         as_of: None,
         error: None,
         notes: Vec::new(),

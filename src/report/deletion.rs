@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::refusal;
 use super::holder::HolderView;
-use super::reason::{maybe_claimed, short};
+use super::reason::{maybe_claimed, mentioned_words, short, unresolved_words};
 use super::words::{bytes, count, counted};
 use super::{HoldView, RefusalView};
 use crate::domain::{Deletion, Deletions, Plan, Role, Stay};
@@ -249,15 +249,10 @@ fn message(stay: &Stay) -> String {
             maybe_claimed(source, &digest, claimed.doubt.label(), Some(&HolderView::from(&*claimed.holder)))
         }
         Stay::UnresolvedReference(unresolved) => {
-            let holder = HolderView::from(&*unresolved.holder).words();
-            format!(
-                "{} has `{}`, which may mean any tag of its repository: {holder}",
-                unresolved.source, unresolved.text
-            )
+            unresolved_words(unresolved.source.as_str(), &unresolved.text, &HolderView::from(&*unresolved.holder))
         }
         Stay::Mentioned(mentioned) => {
-            let holder = HolderView::from(&*mentioned.holder).words();
-            format!("source {} mentions `{}`, which may mean it: {holder}", mentioned.source, mentioned.text)
+            mentioned_words(mentioned.source.as_str(), &mentioned.text, &HolderView::from(&*mentioned.holder))
         }
         Stay::Locked { on, lock } => {
             let what = match on {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::particulars::ParticularsView;
+use super::words::{count, counted};
 use super::{
     AbilityView, AttentionView, DeletionsView, FindingView, HoldView, Listing, ReasonView, RegistryNoteView,
     StorageView, UnmatchedView,
@@ -165,14 +166,36 @@ pub struct SourceView {
     pub state: String,
     /// How many claims it made.
     pub claims: u64,
-    /// How many tags it protects right now.
+    /// How many words of its texts protect tags that it does not claim; `None` in plans of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mentions: Option<u64>,
+    /// How many of its references name a repository and leave the tag open; `None` in plans of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unresolved: Option<u64>,
+    /// How many tags its claims and mentions protect right now.
     pub protects: u64,
+    /// The tags that its unresolved references keep undecided; `None` where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undecided: Option<UndecidedView>,
     /// The time of its evidence.
     pub as_of: Option<Timestamp>,
     /// Why it failed.
     pub error: Option<String>,
     /// What a person should know although it answered.
     pub notes: Vec<String>,
+}
+
+/// The tags that the unresolved references of one source keep undecided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndecidedView {
+    /// How many tags.
+    pub tags: u64,
+    /// In how many repositories.
+    pub repositories: u64,
+    /// The first of those references, as its text has it.
+    pub text: String,
+    /// Where that one stands, in words.
+    pub place: String,
 }
 
 /// One policy that was applied.
@@ -361,6 +384,17 @@ impl PlanDocument {
     pub fn is_refused_by_clock(&self) -> bool {
         let all = self.refusals.iter().chain(&self.deletions.refusals);
         all.into_iter().any(|refusal| refusal.binding && refusal.kind == "clock")
+    }
+}
+
+impl SourceView {
+    /// Returns what it says in numbers: `12 claims, 3 mentions, 1 unresolved`.
+    #[must_use]
+    pub fn says(&self) -> String {
+        let mentions = self.mentions.filter(|number| *number > 0).map(|number| counted(number, "mention"));
+        let unresolved = self.unresolved.filter(|number| *number > 0).map(|number| count(number) + " unresolved");
+        let parts = [Some(counted(self.claims, "claim")), mentions, unresolved];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -17,6 +17,8 @@ pub enum FindingKind {
     TagGone,
     /// What is used by its digest hangs on one last tag that the policies would let go.
     LastTag,
+    /// No tag is a version in a range that is used.
+    RangeEmpty,
 }
 
 impl FindingKind {
@@ -29,6 +31,7 @@ impl FindingKind {
             Self::NoTagLeft => "no-tag-left",
             Self::TagGone => "tag-gone",
             Self::LastTag => "last-tag",
+            Self::RangeEmpty => "no-version-in-range",
         }
     }
 
@@ -37,7 +40,7 @@ impl FindingKind {
     pub fn severity(self) -> &'static str {
         match self {
             Self::Drift | Self::ImageGone | Self::NoTagLeft => "warning",
-            Self::TagGone | Self::LastTag => "info",
+            Self::TagGone | Self::LastTag | Self::RangeEmpty => "info",
         }
     }
 }
@@ -47,7 +50,7 @@ impl FindingKind {
 pub struct FindingView {
     /// `warning` or `info`; neither changes an exit code.
     pub severity: String,
-    /// `drift`, `image-gone`, `no-tag-left`, `tag-gone` or `last-tag`.
+    /// `drift`, `image-gone`, `no-tag-left`, `tag-gone`, `last-tag` or `no-version-in-range`.
     pub kind: String,
     /// The registry.
     pub registry: String,
@@ -57,6 +60,9 @@ pub struct FindingView {
     pub tag: Option<String>,
     /// The digest that is recorded or used, where one is named.
     pub digest: Option<String>,
+    /// The range of versions that is used, where one is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<String>,
     /// For `drift`, what the tag names now.
     pub actual: Option<String>,
     /// The source that says so.
@@ -80,6 +86,7 @@ impl FindingView {
         let tag = self.tag.as_deref().map_or_else(String::new, |tag| format!(":{tag}"));
         let name = format!("{registry}/{repository}{tag}");
         let digest = self.digest.as_deref().map(short).unwrap_or_default();
+        let range = self.range.as_deref().unwrap_or_default();
         match kind {
             FindingKind::Drift => {
                 let now = self.actual.as_deref().map(short).unwrap_or_default();
@@ -100,6 +107,9 @@ impl FindingView {
                 "{name} is the last tag of {digest}, which is used by its digest alone: {holder} ({source}). Only that \
                  keeps the tag"
             ),
+            FindingKind::RangeEmpty => {
+                format!("no tag of {name} is a version in `{range}`, which is used: {holder} ({source})")
+            }
         }
     }
 }

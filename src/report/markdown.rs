@@ -284,7 +284,8 @@ fn registry(registry: &RegistryView) -> String {
 }
 
 fn sources(document: &PlanDocument) -> String {
-    let header = "| source | kind | state | claims | protects | evidence of |\n| :-- | :-- | :-- | --: | --: | :-- |\n";
+    let header = "| source | kind | state | claims | mentions | unresolved | protects | evidence of |\n\
+                  | :-- | :-- | :-- | --: | --: | --: | --: | :-- |\n";
     let rows = document.sources.iter().map(|source| self::source(document, source));
     section("Sources", &(header.to_owned() + &lines(MOST_SOURCES, document.sources.len(), rows)))
 }
@@ -297,7 +298,16 @@ fn source(document: &PlanDocument, source: &SourceView) -> String {
     let evidence = source.as_of.map_or_else(String::new, |time| {
         format!("{} ({} old)", minute(time), age(document.created_at.duration_since(time).as_secs()))
     });
-    row(&[code(&source.name), words(&source.kind), state, count(source.claims), count(source.protects), evidence])
+    row(&[
+        code(&source.name),
+        words(&source.kind),
+        state,
+        count(source.claims),
+        source.mentions.map(count).unwrap_or_default(),
+        source.unresolved.map(count).unwrap_or_default(),
+        count(source.protects),
+        evidence,
+    ])
 }
 
 fn policies(document: &PlanDocument) -> String {

@@ -27,6 +27,9 @@ mod ran;
 mod reason;
 mod registries;
 mod seal;
+mod source_counts;
+mod source_detail;
+mod source_detail_text;
 mod storage;
 mod tally;
 mod tested;
@@ -37,7 +40,7 @@ mod weighed;
 mod words;
 
 pub use ability::{AbilityView, ProductView, RegistryNoteView, ability, notes};
-pub use attention::{AttentionKind, AttentionView, attention, attention_of};
+pub use attention::{AttentionKind, AttentionView, attention, attention_of, source_failed};
 use build::refusal as refusal_view;
 pub use build::{Basis, document};
 pub use csv::csv;
@@ -46,7 +49,7 @@ pub use difference::{DifferenceSummary, DifferenceView, PolicyDifference, Side, 
 pub use difference_text::{difference_markdown, difference_text};
 pub use document::{
     DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RefusedView,
-    RegistryView, RemovalView, SCHEMA, SourceView, SummaryView,
+    RegistryView, RemovalView, SCHEMA, SourceView, SummaryView, UndecidedView,
 };
 pub use explain::{SizeView, explanation, explanation_by_rule, explanation_by_rule_json, explanation_json};
 pub use findings::{FindingKind, FindingView};
@@ -66,6 +69,10 @@ pub use ran::{
 pub use reason::{MissView, ReasonView, minute, short};
 pub use registries::{ProbeView, RegistryStateView, RightsView, probe_text, registries_text};
 pub use seal::{Broken, open, seal};
+pub use source_detail::{
+    ClaimView, MentionView, OpenRepositoryView, ProtectedTagView, SourceDetailView, UnresolvedView, source_detail,
+};
+pub use source_detail_text::source_detail_text;
 pub use storage::{RepositoryStorageView, StorageView};
 pub use tally::why_it_goes;
 pub use tested::{TestedFile, TestedTag, TestedView, tested_text};

@@ -68,11 +68,12 @@ fn ending(reason: &ReasonView) -> Option<String> {
              registry's setting `bytes = \"exact\"` reads every configuration",
             short(digest)
         ),
-        ReasonView::UnresolvedReference { source, text, holder } => {
-            format!("{} names a tag instead of `{text}`, or is deleted (source {source})", holder.words())
-        }
+        ReasonView::UnresolvedReference { source, text, holder } => format!(
+            "{} names a tag instead of `{text}`, or source {source} only notes it (`unresolved = \"note\"`)",
+            holder.words()
+        ),
         ReasonView::Mentioned { source, text, holder } => format!(
-            "{} no longer contains `{text}`, or source {source} has `mentions = \"report\"`",
+            "the word `{text}` is gone from {}, or source {source} only reports it (`mentions = \"report\"`)",
             holder.words()
         ),
         ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::holder::HolderView;
 use super::holds::held_words;
 use super::words::{age, ordinal};
-use crate::domain::{ClaimMatch, Held, HeldBy, Locked, Miss, Reason, Undated};
+use crate::domain::{ClaimMatch, Digest, Held, HeldBy, Locked, Miss, Ranges, Reason, Undated};
 
 /// One thing that speaks for or against a tag. The variants are those of [`Reason`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,13 +141,7 @@ impl From<&Reason> for ReasonView {
             Reason::NotSelected => Self::NotSelected {},
             Reason::Held(held) => Self::held(held),
             Reason::Claimed(claimed) => {
-                let (by, digest) = match &claimed.by {
-                    ClaimMatch::Tag => ("tag", None),
-                    ClaimMatch::Digest => ("digest", None),
-                    ClaimMatch::Config => ("config", None),
-                    ClaimMatch::IndexContains(digest) => ("index-contains", Some(digest)),
-                    ClaimMatch::DriftedTag { recorded } => ("drifted-tag", Some(recorded)),
-                };
+                let (by, digest) = claim_match(&claimed.by);
                 Self::Claimed {
                     source: claimed.source.to_string(),
                     by: by.to_owned(),
@@ -375,12 +369,8 @@ impl ReasonView {
             Self::MaybeClaimed { source, digest, doubt, holder } => {
                 maybe_claimed(source, digest, doubt, holder.as_deref())
             }
-            Self::UnresolvedReference { source, text, holder } => {
-                format!("{source} has `{text}`, which may mean any tag of its repository: {}", holder.words())
-            }
-            Self::Mentioned { source, text, holder } => {
-                format!("source {source} mentions `{text}`, which may mean it: {}", holder.words())
-            }
+            Self::UnresolvedReference { source, text, holder } => unresolved_words(source, text, holder),
+            Self::Mentioned { source, text, holder } => mentioned_words(source, text, holder),
             Self::LetGo { policy, misses } if misses.is_empty() => format!("policy {policy} keeps none"),
             Self::LetGo { policy, misses } => {
                 let misses: Vec<String> = misses.iter().map(MissView::words).collect();
@@ -391,6 +381,49 @@ impl ReasonView {
             }
         }
     }
+}
+
+/// The label of the way in which a claim reaches a tag, and the digest that it is about.
+pub(super) fn claim_match(by: &ClaimMatch) -> (&'static str, Option<&Digest>) {
+    match by {
+        ClaimMatch::Tag => ("tag", None),
+        ClaimMatch::Digest => ("digest", None),
+        ClaimMatch::Config => ("config", None),
+        ClaimMatch::IndexContains(digest) => ("index-contains", Some(digest)),
+        ClaimMatch::DriftedTag { recorded } => ("drifted-tag", Some(recorded)),
+        ClaimMatch::Range(_, Ranges::Highest) => ("highest-in-range", None),
+        ClaimMatch::Range(_, Ranges::All) => ("in-range", None),
+    }
+}
+
+/// The way in which a claim reaches a tag, in words.
+pub(super) fn match_words(by: &str, digest: Option<&str>) -> String {
+    match (by, digest) {
+        ("digest", _) => "by its digest".to_owned(),
+        ("config", _) => "by its image's configuration digest".to_owned(),
+        ("highest-in-range", _) => "as the highest version in a range".to_owned(),
+        ("in-range", _) => "as a version in a range".to_owned(),
+        ("index-contains", Some(digest)) => format!("by {} inside it", short(digest)),
+        ("drifted-tag", Some(recorded)) => format!("by its tag; DRIFT: it recorded {}", short(recorded)),
+        _ => "by its tag".to_owned(),
+    }
+}
+
+/// Words for a reference that leaves open which image of the repository it means, and the remedy.
+pub(super) fn unresolved_words(source: &str, text: &str, holder: &HolderView) -> String {
+    format!(
+        "{}: `{text}` leaves the tag open, so it may mean this one (source {source}; write the tag there, or set \
+         `unresolved = \"note\"`)",
+        holder.words()
+    )
+}
+
+/// Words for a word in a text that may mean an image, and the remedy.
+pub(super) fn mentioned_words(source: &str, text: &str, holder: &HolderView) -> String {
+    format!(
+        "{}: the word `{text}` may mean it (source {source}; where it does not, set `mentions = \"report\"`)",
+        holder.words()
+    )
 }
 
 /// Words for a claim on a digest that may or may not be this image's.
@@ -423,6 +456,8 @@ fn claimed(source: &str, by: &str, reference: &str, digest: Option<&str>, holder
         ("drifted-tag", Some(recorded)) => {
             format!("{source} names this tag: {holder}; DRIFT: it recorded {}", short(recorded))
         }
+        ("highest-in-range", _) => format!("{source} uses the highest version of {reference}: {holder}"),
+        ("in-range", _) => format!("{source} uses versions of {reference}: {holder}"),
         _ => format!("{source} names this tag: {holder}"),
     }
 }

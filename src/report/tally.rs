@@ -333,7 +333,7 @@ fn staying(reason: &ReasonView) -> Option<&'static str> {
         ReasonView::NotSelected {} => "no policy selects it",
         ReasonView::Held { .. } => "held",
         ReasonView::Claimed { .. } => "a source claims it",
-        ReasonView::Mentioned { .. } => "a source mentions it",
+        ReasonView::Mentioned { .. } => "a text of a source mentions it",
         ReasonView::Locked { .. } => "the registry has locked it",
         ReasonView::ChildOfKept { .. } => "part of an index that stays",
         ReasonView::CompanionOfKept { .. } => "signature or the like of an image that stays",
@@ -351,7 +351,7 @@ fn staying(reason: &ReasonView) -> Option<&'static str> {
         ReasonView::SourceFailed { .. } => "a source failed",
         ReasonView::Gap { .. } => "something could not be read",
         ReasonView::MaybeClaimed { .. } => "a source claims a digest that may be this image's",
-        ReasonView::UnresolvedReference { .. } => "a source names its repository without a tag",
+        ReasonView::UnresolvedReference { .. } => "a source names its repository and leaves the tag open",
         ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
     })
 }
@@ -364,7 +364,7 @@ fn hold(reason: &ReasonView) -> Option<String> {
             Some(if group.starts_with(source.as_str()) { group } else { format!("{source}: {group}") })
         }
         ReasonView::Held { held_by, .. } => Some(format!("hold of {held_by}")),
-        ReasonView::Mentioned { source, .. } => Some(format!("{source}: mentioned")),
+        ReasonView::Mentioned { source, holder, .. } => Some(format!("{source}: mentioned in {}", holder.group())),
         ReasonView::Locked { .. }
         | ReasonView::ChildOfKept { .. }
         | ReasonView::CompanionOfKept { .. }

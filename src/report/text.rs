@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::holds::HEADINGS;
 use super::particulars::facts;
-use super::reason::{minute, short};
+use super::reason::{match_words, minute, short};
 use super::storage::{cells, largest, storage_words};
 use super::tally::{
     Standing, UNDO, by_hand, by_holder, dated, freed, headline, kept_as, kinds_of_reason, missing, next_steps,
@@ -147,7 +147,7 @@ fn registry_lines(out: &mut String, registry: &RegistryView) {
     more(out, registry.odd_names.len(), MOST_GAPS);
 }
 
-/// The sources of a plan, each with its state, its claims and what it protects.
+/// The sources of a plan, each with its state, what it says and what it protects.
 #[must_use]
 pub fn sources_text(document: &PlanDocument) -> String {
     let mut out = String::new();
@@ -174,13 +174,13 @@ fn source_words(document: &PlanDocument, source: &SourceView) -> String {
     if let Some(error) = &source.error {
         return format!("{name} ({kind}): FAILED: {error}");
     }
-    let claims = counted(source.claims, "claim");
+    let says = source.says();
     let evidence = source.as_of.map_or_else(String::new, |time| {
         let seconds = document.created_at.duration_since(time).as_secs();
         format!(", as of {} ({} old)", minute(time), age(seconds))
     });
     let protects = counted(source.protects, "tag");
-    format!("{name} ({kind}): {state}, {claims}, protects {protects}{evidence}")
+    format!("{name} ({kind}): {state}, {says}, protects {protects}{evidence}")
 }
 
 fn policies(out: &mut String, document: &PlanDocument) {
@@ -372,13 +372,10 @@ fn undoing(out: &mut String, document: &PlanDocument) {
 
 /// How a reason holds a tag, below a heading that says who does.
 fn how_held(reason: &ReasonView) -> String {
-    let ReasonView::Claimed { by, digest, holder, .. } = reason else { return reason.sentence() };
-    let what = match (by.as_str(), digest) {
-        ("digest", _) => "by its digest".to_owned(),
-        ("config", _) => "by its image's configuration digest".to_owned(),
-        ("index-contains", Some(digest)) => format!("by {} inside it", short(digest)),
-        ("drifted-tag", Some(recorded)) => format!("by its tag; DRIFT: it recorded {}", short(recorded)),
-        _ => "by its tag".to_owned(),
+    let (what, holder) = match reason {
+        ReasonView::Claimed { by, digest, holder, .. } => (match_words(by, digest.as_deref()), holder),
+        ReasonView::Mentioned { text, holder, .. } => (format!("by the word `{text}`"), holder),
+        _ => return reason.sentence(),
     };
     match &**holder {
         HolderView::Release { file, line, .. } | HolderView::File { file, line } => format!("{what}, {file}:{line}"),

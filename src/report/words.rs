@@ -60,6 +60,11 @@ pub fn counted(number: u64, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{} {what}s", count(number)) }
 }
 
+/// `1 repository`, `12,430 repositories`.
+pub(super) fn repositories(number: u64) -> String {
+    if number == 1 { "1 repository".to_owned() } else { format!("{} repositories", count(number)) }
+}
+
 /// Text from outside as one line that cannot steer a terminal or turn around the reading direction: line breaks become
 /// spaces, other control and direction characters become U+FFFD.
 #[must_use]
@@ -172,6 +177,11 @@ pub fn clock_doubt(doubt: &ClockDoubt) -> String {
              in front of it, send `Date` (RFC 9110, section 6.6.1), or write `accept = [\"no-date\"]` in the registry's \
              settings"
             .to_owned(),
+        ClockDoubt::InvalidHeader { header } => format!(
+            "it sends an invalid `{header}` header, so nothing confirms this machine's clock; have it, or the proxy in \
+             front of it, send a valid one ({}), or write `accept = [\"no-date\"]` in the registry's settings",
+            if *header == "Age" { "RFC 9111, section 5.1" } else { "RFC 9110, section 6.6.1" }
+        ),
     }
 }
 

@@ -226,7 +226,8 @@ impl Found<'_> {
             }
             Read::Unresolved(host, path, what) => {
                 self.answer.notes.push(format!("container {}: {what}", self.name));
-                let unresolved = UnresolvedReference { text: text.into(), host, path, beside: [].into(), holder: holder() };
+                let unresolved =
+                    UnresolvedReference { text: text.into(), host, path, beside: [].into(), holder: holder() };
                 self.answer.unresolved.push(unresolved);
                 return None;
             }

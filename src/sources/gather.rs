@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::azure::AzureWorkloads;
 use super::docker::Docker;
+use super::git_history::GitHistory;
 use super::image_references::ImageReferences;
 use super::kubernetes::Kubernetes;
 use super::references_http::HttpReferences;
@@ -35,14 +36,19 @@ pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
             Box::new(ImageReferences::new(files.clone(), hosts.to_vec(), settings.texts.clone()))
         }
         SourceKind::Kubernetes(kind) => {
-            Box::new(Kubernetes::new((**kind).clone(), hosts.to_vec(), settings.allow_empty))
+            Box::new(Kubernetes::new((**kind).clone(), hosts.to_vec(), settings.texts.clone(), settings.allow_empty))
         }
         SourceKind::HttpReferences(document) => {
-            Box::new(HttpReferences::new(document.clone(), hosts.to_vec(), Patience::default()))
+            let source = HttpReferences::new(document.clone(), hosts.to_vec(), Patience::default());
+            Box::new(source.with_texts(settings.texts.clone()))
         }
         SourceKind::Docker(socket) => Box::new(Docker::new(socket.clone(), Patience::default())),
         SourceKind::Azure(service, scope) => {
-            Box::new(AzureWorkloads::new(*service, scope.clone(), Patience::default()))
+            let (hosts, texts) = (hosts.to_vec(), settings.texts.clone());
+            Box::new(AzureWorkloads::new(*service, scope.clone(), hosts, texts, Patience::default()))
+        }
+        SourceKind::GitHistory(history) => {
+            Box::new(GitHistory::new(history.clone(), hosts.to_vec(), settings.texts.clone()))
         }
     }
 }
@@ -116,7 +122,8 @@ fn judge(
     claims.sort();
     claims.dedup();
 
-    let protects = |name: &RegistryName| settings.registries.as_ref().is_none_or(|names: &Vec<RegistryName>| names.contains(name));
+    let protects =
+        |name: &RegistryName| settings.registries.as_ref().is_none_or(|names: &Vec<RegistryName>| names.contains(name));
     let others: Vec<Vec<String>> = hosts
         .iter()
         .map(|(own, _)| hosts.iter().filter(|(name, _)| name != own).flat_map(|(_, hosts)| hosts.clone()).collect())

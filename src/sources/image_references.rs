@@ -1,22 +1,26 @@
 //! Image references in any text files: Helm values, Kustomize, compose files, the output of pipelines.
 //!
 //! Every reference to a known host counts, whole or split over keys. To claim too much keeps too much, which is cheap;
-//! so a repository without a tag claims `latest`, as tooling would read it. What begins like a reference and does not
-//! read fails the source, unless it is a placeholder that is filled in elsewhere: that is noted.
+//! so a repository without a tag claims `latest`, as tooling would read it. What is written and not understood keeps what
+//! it could mean: see [`super::text`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::document::{Format, Node, Problem, Value, parse};
-use super::reference_scan::{KnownHosts, Sighting};
+use super::document::Format;
+use super::files::Found;
+use super::reference_scan::KnownHosts;
 use super::settled::{Reading, read_settled};
-use super::split_references::split_references;
-use super::text::{Document, TextFindings, TextReader, TextSettings};
-use super::{Answer, FileSet, Source, SourceError, encoding, told};
-use crate::domain::{ImageReference, TextScope};
+use super::text::{Document, ParsedText, TextFindings, TextReader, TextSettings};
+use super::{Answer, FileSet, Source, SourceError, encoding, gather, told};
+use crate::domain::TextScope;
+
+/// Texts that wait to be searched while the next ones are parsed.
+const MOST_WAITING: usize = 4;
 
 /// References to known hosts in the files of a file set.
 #[derive(Debug, Clone)]
@@ -40,144 +44,87 @@ impl Source for ImageReferences {
     /// The time of the evidence is that of the newest file, since a file is written when what it says changes.
     async fn ask(&self, now: Timestamp) -> Result<Answer, SourceError> {
         let (hosts, texts) = (Arc::new(KnownHosts::new(&self.hosts)), Arc::new(self.texts.clone()));
-        read_settled(&self.files, now, move |reading| read_all(reading, &hosts, &texts)).await
+        let named: Arc<[String]> = self.files.globs.clone().into();
+        read_settled(&self.files, now, move |reading| read_all(reading, &named, &hosts, &texts)).await
     }
 }
 
-/// What was found, by line.
-#[derive(Debug, Default)]
-pub(super) struct Findings {
-    pub(super) references: BTreeSet<(ImageReference, u32)>,
-    /// What begins like a reference and does not read.
-    pub(super) problems: BTreeSet<(u32, String)>,
-    /// What is filled in elsewhere.
-    pub(super) notes: BTreeSet<(u32, String)>,
+/// A file that was read and parsed.
+struct File {
+    name: String,
+    format: Option<Format>,
+    text: String,
+    parsed: ParsedText,
 }
 
-impl Findings {
-    pub(super) fn add(&mut self, line: u32, sighting: Sighting) {
-        match sighting {
-            Sighting::Reference(reference) => drop(self.references.insert((reference, line))),
-            Sighting::Problem(what) => drop(self.problems.insert((line, what))),
-            Sighting::Note(what) => drop(self.notes.insert((line, what))),
-        }
-    }
+/// What the files say beside their texts.
+#[derive(Default)]
+struct Read {
+    as_of: Option<Timestamp>,
+    notes: Vec<String>,
+    problems: Vec<String>,
+}
 
-    /// Whole references inside scalars: those that the raw text hides behind escapes or folded lines.
-    fn add_scalars(&mut self, node: &Node, hosts: &KnownHosts) {
-        match &node.value {
-            Value::Text(text) => {
-                for (line, seen) in hosts.scan(text) {
-                    self.add(node.line + line - 1, seen);
-                }
+/// Reads all files: they are fetched and parsed here, and searched in another thread meanwhile.
+fn read_all(
+    reading: &mut Reading,
+    named: &[String],
+    hosts: &KnownHosts,
+    settings: &TextSettings,
+) -> Result<Answer, SourceError> {
+    let found = reading.expand()?;
+    let (sender, receiver) = sync_channel::<File>(MOST_WAITING);
+    let (read, findings) = thread::scope(|scope| {
+        let searching = scope.spawn(move || {
+            let mut texts = TextReader::new(hosts, settings, TextScope::Source);
+            for File { name, format, text, parsed } in receiver {
+                texts.read_parsed(Document { name: &name, kind: None, format, text: &text }, parsed);
             }
-            Value::List(nodes) => nodes.iter().for_each(|node| self.add_scalars(node, hosts)),
-            Value::Map(entries) => entries.iter().for_each(|(_, _, node)| self.add_scalars(node, hosts)),
-            Value::Null | Value::Literal(_) => {}
-        }
-    }
-}
-
-fn read_all(reading: &mut Reading, hosts: &KnownHosts, settings: &TextSettings) -> Result<Answer, SourceError> {
-    let mut answer = Answer::default();
-    let mut problems = Vec::new();
-    let mut texts = TextReader::new(hosts, settings, TextScope::Source);
-    for found in reading.expand()? {
-        let content = reading.read(&found)?;
-        answer.as_of = answer.as_of.max(content.modified);
-        match encoding::utf8(&content.bytes) {
-            Ok(text) => texts.read(Document {
-                name: &found.shown,
-                kind: None,
-                format: Format::of(&found.path),
-                text: &String::from_utf8_lossy(&text),
-            }),
-            Err(what) => problems.push(format!("{}: {what}", found.shown)),
-        }
-    }
-    let found = texts.finish();
-    problems.extend(found.problems);
+            texts.finish()
+        });
+        let read = send(reading, &found, named, &sender);
+        drop(sender);
+        (read, searching.join())
+    });
+    let Read { as_of, notes: of_files, problems: unread } = read?;
+    let found = findings.map_err(|_| gather::panicked())?;
+    let TextFindings { claims, unresolved, texts, reported, notes, problems } = found;
+    let problems = [unread, problems].concat();
     if !problems.is_empty() {
         return Err(SourceError { kind: "malformed", message: told(problems).join("\n") });
     }
-    let TextFindings { claims, unresolved, texts, reported, notes, .. } = found;
-    Ok(Answer { claims, unresolved, texts, reported, notes: told(notes), ..answer })
+    Ok(Answer { claims, unresolved, texts, reported, notes: told([of_files, notes].concat()), as_of })
 }
 
-/// Everything in one text: whole references anywhere, and split ones where it reads as JSON or YAML.
-pub(super) fn read_text(text: &str, format: Option<Format>, hosts: &KnownHosts) -> Findings {
-    let mut findings = Findings::default();
-    for (line, sighting) in hosts.scan(text) {
-        findings.add(line, sighting);
-    }
-    match documents(text, format) {
-        Ok(documents) => {
-            let whole: BTreeSet<ImageReference> =
-                findings.references.iter().map(|(reference, _)| reference.clone()).collect();
-            let mut inside = Findings::default();
-            for document in &documents {
-                inside.add_scalars(document, hosts);
+/// Reads the files one after another and sends their texts. `named` are the files that the settings name themselves, which
+/// must be texts.
+fn send(
+    reading: &mut Reading,
+    found: &[Found],
+    named: &[String],
+    sender: &SyncSender<File>,
+) -> Result<Read, SourceError> {
+    let mut read = Read::default();
+    for one in found {
+        let content = reading.read(one)?;
+        read.as_of = read.as_of.max(content.modified);
+        if let Some(format) = encoding::binary_format(&content.bytes).filter(|_| !named.contains(&one.shown)) {
+            read.notes.push(format!("{}: not text ({format}), so it does not count", one.shown));
+            continue;
+        }
+        match encoding::utf8(&content.bytes) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let (name, format) = (one.shown.clone(), Format::of(&one.path));
+                let parsed = Document { name: &name, kind: None, format, text: &text }.parse();
+                let file = File { name, format, text, parsed };
+                // The search ends early only by a panic, which is told where it is waited for.
+                if sender.send(file).is_err() {
+                    break;
+                }
             }
-            split_references(&documents, hosts, &mut inside);
-            inside.references.retain(|(reference, _)| !whole.contains(reference));
-            findings.references.append(&mut inside.references);
-            findings.problems.append(&mut inside.problems);
-            findings.notes.append(&mut inside.notes);
-        }
-        Err(Problem { line, message }) if text.contains("{{") => {
-            let note =
-                format!("templates keep it from being read as YAML ({message}); only whole references count in it");
-            findings.notes.insert((line, note));
-        }
-        Err(Problem { line, message }) => {
-            findings.problems.insert((line, message));
+            Err(what) => read.problems.push(format!("{}: {what}", one.shown)),
         }
     }
-    findings
-}
-
-/// The documents in a text. One that is not meant to be JSON or YAML has none unless it happens to read.
-fn documents(text: &str, format: Option<Format>) -> Result<Vec<Node>, Problem> {
-    let parsed = parse(text, format.unwrap_or(Format::Yaml));
-    match (parsed, format) {
-        (Err(_), None | Some(Format::Yaml)) if text.contains("{{") => {
-            let filled = parse(&without_templates(text), Format::Yaml);
-            if format.is_none() { Ok(filled.unwrap_or_default()) } else { filled }
-        }
-        (Err(_), None) => Ok(Vec::new()),
-        (parsed, _) => parsed,
-    }
-}
-
-/// Stands where a template would put something; nothing that YAML or a reference could mean.
-const PLACEHOLDER: &str = "$TEMPLATE";
-
-/// The text with lines that are only templates left empty and other templates replaced, line for line.
-fn without_templates(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut inside = false;
-    for line in text.split_inclusive('\n') {
-        let (mut kept, mut rest, mut had_template) = (String::new(), line, inside);
-        loop {
-            if inside {
-                let Some((_, after)) = rest.split_once("}}") else { break };
-                (inside, rest) = (false, after);
-            }
-            let Some((before, after)) = rest.split_once("{{") else {
-                kept.push_str(rest);
-                break;
-            };
-            kept.push_str(before);
-            kept.push_str(PLACEHOLDER);
-            (inside, rest, had_template) = (true, after, true);
-        }
-        if had_template && kept.replace(PLACEHOLDER, "").trim().is_empty() {
-            kept.clear();
-        }
-        out.push_str(kept.trim_end_matches('\n'));
-        if line.ends_with('\n') {
-            out.push('\n');
-        }
-    }
-    out
+    Ok(read)
 }

@@ -4,6 +4,7 @@
 //! the same: a name in upper case, which some tools lower; a placeholder that nobody filled in; and a repository whose
 //! tag or digest is invalid.
 
+use super::text::placeholder::{Piece, pieces};
 use crate::domain::{ImageReference, PathPattern, RepositoryName, TagName};
 
 /// The meaning of a text that was expected to be an image reference.
@@ -20,7 +21,7 @@ pub(super) enum Read {
 }
 
 /// Stands for a placeholder; nothing that a text can hold.
-const OPEN: char = '\0';
+pub(super) const OPEN: char = '\0';
 
 /// Reads a text where an image is expected. A reference without a tag means `latest`.
 pub(super) fn read(text: &str) -> Read {
@@ -57,68 +58,23 @@ pub(super) fn bare(text: &str) -> &str {
 }
 
 /// Host and path, and what follows from the first colon or `@` after them.
-fn split(text: &str) -> (&str, &str) {
+pub(super) fn split(text: &str) -> (&str, &str) {
     let start = text.find('@').map_or(text, |at| &text[..at]).rfind('/').map_or(0, |at| at + 1);
     let end = text[start..].find([':', '@']).map_or(text.len(), |at| start + at);
     text.split_at(end)
 }
 
-/// The text with each placeholder replaced by one mark: `${…}`, `$(…)`, `$NAME`, `{{…}}`, `{…}`, `<…>`, `%NAME%`, `#{…}#`.
-fn marked(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(['$', '{', '<', '%', '#']) {
-        let after = &rest[at..];
-        let Some(length) = placeholder_length(after) else {
-            let next = at + 1;
-            out.push_str(&rest[..next]);
-            rest = &rest[next..];
-            continue;
-        };
-        out.push_str(&rest[..at]);
-        if !out.ends_with(OPEN) {
-            out.push(OPEN);
+/// The text with each placeholder replaced by one mark.
+pub(super) fn marked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for piece in pieces(text) {
+        match piece {
+            Piece::Literal(text) => out.push_str(text),
+            Piece::Open(_) if out.ends_with(OPEN) => {}
+            Piece::Open(_) => out.push(OPEN),
         }
-        rest = &after[length..];
     }
-    out + rest
-}
-
-/// The bytes of the placeholder that a text begins with; `None` where it begins with none. One that is not closed goes
-/// to the end.
-fn placeholder_length(text: &str) -> Option<usize> {
-    let word = |from: usize| {
-        let rest = &text[from..];
-        from + rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())
-    };
-    let until = |close: &str| text.find(close).map_or(text.len(), |at| at + close.len());
-    let nested = |open: char, close: char| {
-        let mut depth = 0_u32;
-        for (at, c) in text.char_indices() {
-            if c == open {
-                depth += 1;
-            } else if c == close {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return at + c.len_utf8();
-                }
-            }
-        }
-        text.len()
-    };
-    match text.as_bytes() {
-        [b'$', b'{', ..] | [b'{', ..] => Some(nested('{', '}')),
-        [b'#', b'{', ..] => {
-            let end = nested('{', '}');
-            Some(end + usize::from(text[end..].starts_with('#')))
-        }
-        [b'$', b'(', ..] => Some(nested('(', ')')),
-        [b'$', b'[', ..] => Some(nested('[', ']')),
-        [b'$', ..] => Some(word(1)),
-        [b'<', ..] => Some(until(">")),
-        [b'%', ..] if text[word(1)..].starts_with('%') => Some(word(1) + 1),
-        _ => None,
-    }
+    out
 }
 
 /// Reads a text with placeholders in it.

@@ -6,10 +6,15 @@ mod document;
 mod encoding;
 mod field_path;
 mod files;
+mod forms;
+pub mod fuzzing;
 mod gather;
+mod git_history;
 mod image_references;
+mod image_texts;
 mod invalid;
 mod kubernetes;
+mod object_texts;
 mod reference_scan;
 mod references_http;
 mod release_records;
@@ -29,8 +34,9 @@ pub use azure::{AzureScope, AzureService, AzureWorkloads};
 pub use docker::{Docker, DockerSocket};
 pub use field_path::{FieldPath, InvalidPath};
 pub use gather::{Known, gather, source};
+pub use git_history::{GitHistory, GitHistorySettings};
 pub use image_references::ImageReferences;
-pub use kubernetes::{Access, CustomResource, Helm, Kubernetes, KubernetesSettings, kubernetes_rights};
+pub use kubernetes::{Access, CustomResource, Helm, Kubernetes, KubernetesSettings, Preset, kubernetes_rights};
 pub use references_http::{DocumentFormat, HttpReferences, SecretHeader, WebDocument};
 pub use release_records::ReleaseRecords;
 pub use text::{Mentions, OpenReferences, TextException, TextSettings};
@@ -71,6 +77,8 @@ pub enum SourceKind {
     Docker(DockerSocket),
     /// A service of Azure.
     Azure(AzureService, AzureScope),
+    /// The history of a git repository.
+    GitHistory(GitHistorySettings),
 }
 
 /// Files by glob, relative to a folder.
@@ -142,6 +150,7 @@ impl SourceKind {
             Self::HttpReferences(_) => "references-http",
             Self::Docker(_) => "docker",
             Self::Azure(service, _) => service.label(),
+            Self::GitHistory(_) => "git-history",
         }
     }
 }

@@ -1,10 +1,12 @@
-//! Finding references to known hosts in running text.
+//! Finding the hosts of known registries in running text.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use regex::Regex;
 
-use crate::domain::{Hosts, ImageReference, azure_registry};
+use super::text::placeholder;
+use crate::domain::{Hosts, azure_registry};
 
 /// The names by which the registries are known, ready to be looked for.
 #[derive(Debug)]
@@ -13,17 +15,6 @@ pub(super) struct KnownHosts {
     /// Any of them up to the slash behind it, and every host of Azure Container Registry that one of the registries may
     /// be known by; `None` where there are no names.
     pattern: Option<Regex>,
-}
-
-/// What stands at one place of a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Sighting {
-    /// A reference.
-    Reference(ImageReference),
-    /// Something that begins like a reference to a known host and does not read.
-    Problem(String),
-    /// Something that is no reference by itself, which a person may want to know.
-    Note(String),
 }
 
 impl KnownHosts {
@@ -68,89 +59,68 @@ impl KnownHosts {
         self.pattern.as_ref()?.find(text).map(|found| &text[found.start()..])
     }
 
-    /// Every reference to one of the hosts, with its line from 1.
-    pub(super) fn scan(&self, text: &str) -> Vec<(u32, Sighting)> {
+    /// The places in a text where a reference to one of the hosts begins: the bytes of the host and the slash behind it.
+    pub(super) fn find_all(&self, text: &str) -> Vec<Range<usize>> {
         let Some(pattern) = &self.pattern else { return Vec::new() };
-        let (mut line, mut counted) = (1, 0);
-        let mut sightings = Vec::new();
-        for found in pattern.find_iter(text) {
-            let (before, after) = (&text[..found.start()], &text[found.end()..]);
-            line += text[counted..found.start()].matches('\n').count();
-            counted = found.start();
-            if is_inside_a_name(before) {
-                continue;
-            }
-            let run = &after[..after.find(|c| !is_reference_char(c)).unwrap_or(after.len())];
-            let seen = look(found.as_str(), run, &after[run.len()..], before);
-            sightings.extend(seen.into_iter().map(|seen| (u32::try_from(line).unwrap_or(u32::MAX), seen)));
-        }
-        sightings
+        let found = pattern.find_iter(text).map(|found| found.range());
+        found.filter(|found| !is_inside_a_name(&text[..found.start])).collect()
     }
 }
 
-/// Whether a text holds something that is filled in elsewhere.
+/// Returns true if a text contains something that is filled in elsewhere.
 pub(super) fn is_placeholder(text: &str) -> bool {
-    text.contains(['$', '{', '<', '%'])
+    placeholder::is_open(text)
 }
 
 /// Whether what follows belongs to a longer name, such as `my-contoso.azurecr.io` for `contoso.azurecr.io`.
 fn is_inside_a_name(before: &str) -> bool {
-    let escaped = before.ends_with(r"\n") || before.ends_with(r"\t") || before.ends_with(r"\r");
-    !escaped && before.ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+    let mut last = before.chars().rev();
+    match last.next() {
+        Some('-') => last.next().is_some_and(|c| c.is_ascii_alphanumeric()) && !is_default(before),
+        // What was cut off before.
+        Some('.') => !before.ends_with("..."),
+        Some('m') => !is_colour(before),
+        Some(c) => c.is_ascii_alphanumeric(),
+        None => false,
+    }
 }
 
-fn is_reference_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@')
+/// `${NAME-`, behind which a shell's default begins.
+fn is_default(before: &str) -> bool {
+    let name = before.trim_end_matches('-').trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    name.ends_with("${")
 }
 
-/// Reads what follows a known host: `run` is what a reference can be made of, `behind` the text after that.
-fn look(host: &str, run: &str, behind: &str, before: &str) -> Vec<Sighting> {
-    let open = run.is_empty() || run.ends_with(['/', ':', '@', '.', '-', '_']);
-    let filled_in = behind.starts_with("{{")
-        || behind.starts_with("#{")
-        || behind.starts_with('$')
-        || open && behind.starts_with(['{', '<', '%', '*', '[']);
-    let mut sightings = Vec::new();
-    // A tag may end in a dot or a dash, a sentence too: both readings count.
-    let trimmed = run.trim_end_matches(['/', ':', '@', '.', '-', '_']);
-    let trimmed = trimmed.strip_suffix("@sha256").unwrap_or(trimmed);
-    for reading in [run, trimmed].into_iter().filter(|reading| !reading.is_empty()) {
-        if let Some(reference) = read(&format!("{host}{reading}"))
-            && !sightings.contains(&Sighting::Reference(reference.clone()))
-        {
-            sightings.push(Sighting::Reference(reference));
+/// `[32m`, which is left of a terminal's colour where its first character was dropped.
+fn is_colour(before: &str) -> bool {
+    let numbers = before.trim_end_matches('m').trim_end_matches(|c: char| c.is_ascii_digit() || c == ';');
+    numbers.len() < before.len() - 1 && numbers.ends_with('[')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_found_behind_marks_and_not_inside_another() {
+        let hosts = KnownHosts::new(&["contoso.azurecr.io", "harbor.example/proxy"].map(String::from));
+        for (text, expected) in [
+            ("contoso.azurecr.io/a", 1),
+            ("Contoso.AzureCR.io:443/a", 1),
+            ("contoso.westeurope.geo.azurecr.io/a", 1),
+            ("harbor.example/proxy/a harbor.example/other/a", 1),
+            ("x=contoso.azurecr.io/a:=contoso.azurecr.io/b", 2),
+            ("${A:-contoso.azurecr.io/a} ${A-contoso.azurecr.io/b}", 2),
+            ("_contoso.azurecr.io/a_ **contoso.azurecr.io/b** `contoso.azurecr.io/c`", 3),
+            ("->contoso.azurecr.io/a|contoso.azurecr.io/b,contoso.azurecr.io/c", 3),
+            ("oci://contoso.azurecr.io/a docker-pullable://contoso.azurecr.io/b", 2),
+            ("[32mcontoso.azurecr.io/a [1;31mcontoso.azurecr.io/b", 2),
+            ("...contoso.azurecr.io/a -contoso.azurecr.io/b", 2),
+            ("my-contoso.azurecr.io/a xcontoso.azurecr.io/a a.contoso.azurecr.io/a mcontoso.azurecr.io/a", 0),
+            ("contoso.azurecr.io contoso.azurecr.io.evil/a contosodev.azurecr.io/a", 0),
+        ] {
+            assert_eq!(hosts.find_all(text).len(), expected, "{text}");
         }
+        assert!(KnownHosts::new(&[]).find_all("contoso.azurecr.io/a").is_empty());
     }
-    if filled_in {
-        let shown: String =
-            behind.chars().take_while(|c| !c.is_whitespace() && !"\"'`,".contains(*c)).take(40).collect();
-        sightings
-            .push(Sighting::Note(format!("`{host}{run}{shown}` is filled in elsewhere; what it becomes is not known")));
-    } else if sightings.is_empty() && !trimmed.is_empty() {
-        let text = format!("{host}{trimmed}");
-        sightings.push(match text.parse::<ImageReference>() {
-            Err(error) if is_web_address(trimmed, before) => {
-                Sighting::Note(format!("taken for a web address: {error}"))
-            }
-            Err(error) => Sighting::Problem(format!("{error}; correct it, or keep this file out of the glob")),
-            Ok(reference) => Sighting::Reference(reference),
-        });
-    }
-    sightings
-}
-
-/// Reads a reference, also one that more text is joined to by a colon, as in the output of some tools.
-fn read(text: &str) -> Option<ImageReference> {
-    text.parse().ok().or_else(|| {
-        let (text, _) = text.rsplit_once(':')?;
-        let reference = ImageReference::as_written(text).ok()?;
-        (!text.contains('@') && reference.tag.is_some()).then_some(reference)
-    })
-}
-
-/// Whether it is more likely an address of the registry's API than an image.
-fn is_web_address(path: &str, before: &str) -> bool {
-    before.ends_with("http://")
-        || before.ends_with("https://")
-        || ["v2/", "oauth2/", "acr/v1/"].iter().any(|prefix| path.starts_with(prefix))
 }

@@ -18,10 +18,10 @@ use url::Url;
 
 use super::document::{Format, Node, Value, parse};
 use super::field_path::FieldPath;
-use super::image_references::read_text;
 use super::reference_scan::KnownHosts;
+use super::text::{Document, TextFindings, TextReader, TextSettings};
 use super::{Answer, Source, SourceError, files, told};
-use crate::domain::{Claim, Holder, ImageReference};
+use crate::domain::{Claim, Holder, ImageReference, TextScope};
 use crate::registry::next_link;
 use crate::transport::{self, Ask, Patience, Peer, RequestErrorKind, Transport};
 
@@ -87,6 +87,7 @@ pub struct HttpReferences {
     document: WebDocument,
     hosts: Vec<String>,
     patience: Patience,
+    texts: TextSettings,
 }
 
 /// One page, read.
@@ -105,7 +106,13 @@ impl HttpReferences {
     /// included.
     #[must_use]
     pub fn new(document: WebDocument, hosts: Vec<String>, patience: Patience) -> Self {
-        Self { document, hosts, patience }
+        Self { document, hosts, patience, texts: TextSettings::default() }
+    }
+
+    /// Sets how the texts are read, where the settings name no fields.
+    #[must_use]
+    pub fn with_texts(self, texts: TextSettings) -> Self {
+        Self { texts, ..self }
     }
 
     fn header(&self) -> Result<HeaderMap, SourceError> {
@@ -198,20 +205,13 @@ impl HttpReferences {
         }
     }
 
-    /// Everything on a page, with what is not understood.
-    fn look(&self, page: &Page, hosts: &KnownHosts, answer: &mut Answer, problems: &mut Vec<String>) {
+    /// The fields that the settings name, with what is not understood.
+    fn look(&self, page: &Page, answer: &mut Answer, problems: &mut Vec<String>) {
         let place = |line: u32, what: &str| format!("{}:{line}: {what}", page.shown);
         let claim = |image, line| {
             let holder = Arc::new(Holder::File { path: page.shown.clone(), line });
             Claim::new(image, holder)
         };
-        if self.document.paths.is_empty() {
-            let findings = read_text(&page.text, page.format, hosts);
-            problems.extend(findings.problems.iter().map(|(line, what)| place(*line, what)));
-            answer.notes.extend(findings.notes.iter().map(|(line, what)| place(*line, what)));
-            answer.claims.extend(findings.references.into_iter().map(|(image, line)| claim(image, line)));
-            return;
-        }
         for node in self.document.paths.iter().flat_map(|path| page.documents.iter().flat_map(|it| path.find(it))) {
             match &node.value {
                 Value::Null => {}
@@ -250,12 +250,17 @@ impl Source for HttpReferences {
         let (header, hosts) = (self.header()?, KnownHosts::new(&self.hosts));
         let (mut answer, mut problems, mut times) = (Answer::default(), Vec::new(), Vec::new());
         let mut missing: Vec<&FieldPath> = document.paths.iter().collect();
+        let mut texts = TextReader::new(&hosts, &self.texts, TextScope::Source);
         let mut read = BTreeSet::new();
         let mut url = document.url.clone();
         loop {
             let page = self.page(&transport, &header, url.clone()).await?;
             times.push(time(&page)?);
-            self.look(&page, &hosts, &mut answer, &mut problems);
+            if document.paths.is_empty() {
+                texts.read(Document { name: &page.shown, kind: None, format: page.format, text: &page.text });
+            } else {
+                self.look(&page, &mut answer, &mut problems);
+            }
             missing.retain(|path| page.documents.iter().all(|document| path.find(document).is_empty()));
             let Some(next) = self.next(&page, &url)? else { break };
             read.insert(std::mem::replace(&mut url, next));
@@ -267,12 +272,14 @@ impl Source for HttpReferences {
         problems.extend(
             missing.iter().map(|path| format!("{}: there is nothing at `{path}`", without_query(&document.url))),
         );
+        let TextFindings { claims, unresolved, texts, reported, notes, problems: unread } = texts.finish();
+        problems.extend(unread);
         if !problems.is_empty() {
             return Err(SourceError { kind: "malformed", message: told(problems).join("\n") });
         }
-        answer.as_of = times.into_iter().flatten().min();
-        answer.notes = told(answer.notes);
-        Ok(answer)
+        let as_of = times.into_iter().flatten().min();
+        answer.claims.extend(claims);
+        Ok(Answer { unresolved, texts, reported, as_of, notes: told(notes), ..answer })
     }
 }
 

@@ -2,9 +2,12 @@
 //! `name`, `newName`, `newTag` and `digest`, and their relatives.
 
 use super::document::{Node, Value};
-use super::image_references::Findings;
-use super::reference_scan::{KnownHosts, Sighting, is_placeholder};
-use crate::domain::{Digest, ImageReference, TagName};
+use super::invalid::{Read, read};
+use super::reference_scan::{KnownHosts, is_placeholder};
+use super::text::found::{Found, Place, ScalarId};
+use super::text::occurrences::Left;
+use super::text::usage::Usage;
+use crate::domain::{Digest, ImageReference, PathPattern, TagName};
 
 /// What a key says of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,24 +42,22 @@ struct Stated<'a> {
     part: Part,
     text: &'a str,
     line: u32,
+    scalar: ScalarId,
     /// It is written as a number, which tooling may shorten: `1.10` becomes `1.1`.
     number: bool,
 }
 
-/// Adds what the maps of these documents say of images of known hosts.
-pub(super) fn split_references(documents: &[Node], hosts: &KnownHosts, findings: &mut Findings) {
+/// Known hosts under registry keys anywhere in some documents, such as Helm's `global.imageRegistry`.
+pub(super) fn registries<'n>(documents: &'n [Node], hosts: &KnownHosts) -> Vec<&'n str> {
     let mut registries = Vec::new();
     for document in documents {
         collect_registries(document, hosts, &mut registries);
     }
     registries.sort_unstable();
     registries.dedup();
-    for document in documents {
-        visit(document, hosts, &registries, findings);
-    }
+    registries
 }
 
-/// Known hosts under registry keys anywhere, such as Helm's `global.imageRegistry`.
 fn collect_registries<'a>(node: &'a Node, hosts: &KnownHosts, registries: &mut Vec<&'a str>) {
     match &node.value {
         Value::List(nodes) => nodes.iter().for_each(|node| collect_registries(node, hosts, registries)),
@@ -72,20 +73,50 @@ fn collect_registries<'a>(node: &'a Node, hosts: &KnownHosts, registries: &mut V
     }
 }
 
-fn visit(node: &Node, hosts: &KnownHosts, registries: &[&str], findings: &mut Findings) {
-    match &node.value {
-        Value::List(nodes) => nodes.iter().for_each(|node| visit(node, hosts, registries, findings)),
-        Value::Map(entries) => {
-            let parts: Vec<Stated> = entries.iter().filter_map(|(_, key, node)| stated(key, node)).collect();
-            image(&parts, hosts, registries, findings);
-            for (line, key, node) in entries {
-                if hosts.begin(key) {
-                    keyed(*line, key, node, findings);
-                }
-                visit(node, hosts, registries, findings);
-            }
+/// Returns true for a key whose value is a registry, so that a path in it is no repository.
+pub(super) fn is_registry_key(key: &str) -> bool {
+    Part::of(key) == Some(Part::Registry)
+}
+
+/// Adds the images that the parts in a map make. `place` gives the place of a part by its line, `beside` the words of the
+/// map.
+pub(super) fn of_mapping<'n, 'p>(
+    entries: impl Iterator<Item = (&'n str, &'n Node)>,
+    hosts: &KnownHosts,
+    registries: &[&str],
+    place: impl Fn(u32) -> Place<'p>,
+    beside: impl Fn(&ImageReference) -> Vec<Box<str>>,
+    found: &mut Found,
+) {
+    let parts: Vec<Stated<'_>> = entries.filter_map(|(key, node)| stated(key, node)).collect();
+    if parts.iter().all(|stated| matches!(stated.part, Part::Tag | Part::Digest | Part::Version)) {
+        return;
+    }
+    let is = |part| move |stated: &&Stated<'_>| stated.part == part;
+    let exact = parts.iter().any(|stated| matches!(stated.part, Part::Tag | Part::Digest));
+    let own: Vec<&Stated<'_>> = parts.iter().filter(is(Part::Registry)).collect();
+    for named in parts.iter().filter(|stated| stated.part == Part::Repository || stated.part == Part::Name && exact) {
+        let path = named.text.trim_start_matches('/');
+        let names_a_host = path.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']));
+        let is_whole = hosts.begin(registry(path));
+        let bases: Vec<String> = if is_whole {
+            vec![registry(path).to_owned()]
+        } else if own.iter().any(|stated| !is_placeholder(stated.text)) {
+            let known = own.iter().map(|stated| registry(stated.text));
+            let known = known.filter(|text| hosts.is_host(text) || hosts.begin(text));
+            known.map(|host| format!("{host}/{path}")).collect()
+        } else if let Some(open) = own.first().filter(|_| !names_a_host) {
+            // Only a whole path says which repository is meant, if the registry is open.
+            vec![format!("{}/{path}", open.text)]
+        } else if exact && !names_a_host {
+            registries.iter().map(|host| format!("{host}/{path}")).collect()
+        } else {
+            Vec::new()
+        };
+        for base in bases {
+            let place = place(named.line);
+            combine(&Base { text: &base, named, is_whole }, &parts, place, &beside, found);
         }
-        Value::Null | Value::Literal(_) | Value::Text(_) => {}
     }
 }
 
@@ -96,7 +127,7 @@ fn stated<'a>(key: &str, node: &'a Node) -> Option<Stated<'a>> {
         Value::Literal(text) => (text.as_str(), true),
         Value::Null | Value::List(_) | Value::Map(_) => return None,
     };
-    (!text.is_empty()).then_some(Stated { part, text, line: node.line, number })
+    (!text.is_empty()).then_some(Stated { part, text, line: node.line, scalar: ScalarId::of(node), number })
 }
 
 /// A registry as people write it, without scheme and closing slash.
@@ -105,121 +136,164 @@ fn registry(text: &str) -> &str {
     ["https://", "http://", "oci://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text)
 }
 
-/// An image under a key that is its repository: `contoso.azurecr.io/shop/api: v1`.
-fn keyed(line: u32, repository: &str, node: &Node, findings: &mut Findings) {
-    if let Value::Text(tag) | Value::Literal(tag) = &node.value
-        && let Ok(reference) = format!("{repository}:{tag}").parse()
-    {
-        findings.add(line, Sighting::Reference(reference));
+/// Adds an image under a key that is its repository: `contoso.azurecr.io/shop/api: v1`. Returns true where the value says
+/// its tag.
+pub(super) fn keyed(line: u32, repository: &str, node: &Node, found: &mut Found) -> bool {
+    let values: Vec<&str> = match &node.value {
+        Value::Text(tag) | Value::Literal(tag) => vec![tag.as_str()],
+        Value::List(nodes) => nodes.iter().filter_map(scalar).collect(),
+        Value::Null | Value::Map(_) => Vec::new(),
+    };
+    let images = values.iter().filter_map(|tag| {
+        let mark = if tag.contains(':') { '@' } else { ':' };
+        ImageReference::as_written(&format!("{repository}{mark}{tag}")).ok()
+    });
+    let images: Vec<(ImageReference, u32)> = images.map(|image| (image, line)).collect();
+    let is_said = !images.is_empty();
+    found.images.extend(images);
+    is_said
+}
+
+fn scalar(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Text(text) | Value::Literal(text) => Some(text),
+        Value::Null | Value::List(_) | Value::Map(_) => None,
     }
 }
 
-/// What the parts in one map make together.
-fn image(parts: &[Stated], hosts: &KnownHosts, registries: &[&str], findings: &mut Findings) {
-    let is = |part| move |stated: &&Stated| stated.part == part;
-    let exact = parts.iter().any(|stated| matches!(stated.part, Part::Tag | Part::Digest));
-    let own: Vec<&Stated> = parts.iter().filter(is(Part::Registry)).collect();
-    for named in parts.iter().filter(|stated| stated.part == Part::Repository || stated.part == Part::Name && exact) {
-        let path = named.text.trim_start_matches('/');
-        let names_a_host = path.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']));
-        let bases: Vec<String> = if hosts.begin(registry(path)) {
-            vec![registry(path).to_owned()]
-        } else if own.iter().any(|stated| !is_placeholder(stated.text)) {
-            let known = own.iter().map(|stated| registry(stated.text));
-            let known = known.filter(|text| hosts.is_host(text) || hosts.begin(text));
-            known.map(|host| format!("{host}/{path}")).collect()
-        } else if (exact || !own.is_empty()) && !names_a_host {
-            registries.iter().map(|host| format!("{host}/{path}")).collect()
-        } else {
-            Vec::new()
-        };
-        if let Some(unfilled) = own.iter().find(|stated| is_placeholder(stated.text))
-            && bases.is_empty()
-        {
-            findings.add(named.line, Sighting::Note(filled_in(&format!("{}/{path}", unfilled.text))));
-        }
-        for base in bases {
-            combine(&base, named, parts, findings);
-        }
-    }
+/// A repository with the registry before it.
+struct Base<'a> {
+    text: &'a str,
+    named: &'a Stated<'a>,
+    /// Host and path stand in one field.
+    is_whole: bool,
 }
 
 /// Adds every image that a repository and the tags and digests beside it make.
-fn combine(base: &str, named: &Stated, parts: &[Stated], findings: &mut Findings) {
-    if is_placeholder(base) {
-        return findings.add(named.line, Sighting::Note(filled_in(base)));
+fn combine(
+    base: &Base<'_>,
+    parts: &[Stated<'_>],
+    place: Place<'_>,
+    beside: &impl Fn(&ImageReference) -> Vec<Box<str>>,
+    found: &mut Found,
+) {
+    let Base { text, named, is_whole } = *base;
+    let place = Place { is_image: true, ..place };
+    let exact = || parts.iter().filter(|stated| matches!(stated.part, Part::Tag | Part::Digest));
+    if exact().next().is_some() {
+        // The repository by itself leaves nothing open then.
+        found.completed.insert((named.scalar, text.to_owned()));
+    }
+    if is_placeholder(text) {
+        if exact().next().is_none() && !is_whole {
+            found.placeholders(text, place);
+        }
+        exact().for_each(|stated| found.placeholders(&joined(text, stated), place));
+        return;
     }
     // Charts that join repository and tag by a colon are given `…@sha256` and the digest's value.
-    let (base, hash_as_tag) = base.strip_suffix("@sha256").map_or((base, false), |base| (base, true));
-    let reference = match ImageReference::as_written(base) {
-        Ok(reference) => reference,
-        Err(_) if named.part == Part::Name => return,
-        Err(error) => return findings.add(named.line, Sighting::Problem(error.to_string())),
-    };
+    let (text, hash_as_tag) = text.strip_suffix("@sha256").map_or((text, false), |text| (text, true));
+    let Some(reference) = repository(text, named, found) else { return };
+    let Some(path) = reference.repository.clone() else { return };
     let complete = reference.tag.is_some() || reference.digest.is_some();
-    let (mut tags, mut digests) = (Vec::new(), Vec::new());
+    let (mut tags, mut digests, mut open) = (Vec::new(), Vec::new(), Vec::new());
     for stated in parts {
-        let texts = match stated.part {
-            Part::Tag if hash_as_tag => vec![(Part::Digest, stated.text)],
-            // A tag with the digest behind it.
-            Part::Tag => match stated.text.split_once('@') {
-                Some(("", digest)) => vec![(Part::Digest, digest)],
-                Some((tag, digest)) => vec![(Part::Tag, tag), (Part::Digest, digest)],
-                None => vec![(Part::Tag, stated.text)],
-            },
-            Part::Digest => vec![(Part::Digest, stated.text.trim_start_matches('@'))],
-            Part::Version if !complete => vec![(Part::Version, stated.text)],
-            Part::Registry | Part::Repository | Part::Name | Part::Version => vec![],
-        };
-        for (part, text) in texts {
-            if is_placeholder(text) {
-                findings.add(stated.line, Sighting::Note(filled_in(&format!("{base}:{text}"))));
+        for (part, part_text) in texts_of(stated, hash_as_tag, complete) {
+            if part == Part::Digest
+                && let Some(digest) = read_digest(part_text)
+            {
+                digests.push(digest);
                 continue;
             }
-            let read = match part {
-                Part::Digest => read_digest(text).map(|digest| digests.push(digest)),
-                _ => text.parse::<TagName>().map_err(|error| error.to_string()).map(|tag| {
+            match tag(part_text).filter(|_| part != Part::Digest) {
+                Some(tag) => {
                     tags.push(tag);
-                    tags.extend(stated.number.then(|| shortened(text)).flatten());
-                }),
-            };
-            if let Err(error) = read
-                && !complete
-                && part != Part::Version
-            {
-                findings.add(stated.line, Sighting::Problem(format!("{error} (for {base})")));
+                    tags.extend(stated.number.then(|| shortened(part_text)).flatten());
+                }
+                None if part == Part::Version => {}
+                None => open.push((part, joined(text, stated))),
             }
         }
     }
-    let versions_only = !parts.iter().any(|stated| matches!(stated.part, Part::Tag | Part::Digest));
-    let mut found = Vec::new();
-    for tag in tags.iter().map(Some).chain((tags.is_empty() || versions_only || complete).then_some(None)) {
+    let alone = (complete || tags.is_empty() && !digests.is_empty()).then_some(None);
+    for tag in tags.iter().map(Some).chain(alone) {
         for digest in digests.iter().map(Some).chain(digests.is_empty().then_some(None)) {
             let mut image = reference.clone();
             image.tag = tag.cloned().or(image.tag);
             image.digest = digest.cloned().or(image.digest);
-            found.push(image);
+            found.images.insert((image, named.line));
         }
     }
-    for mut image in found {
-        if image.tag.is_none() && image.digest.is_none() {
-            image.tag = "latest".parse().ok();
+    // A digest says more than the tag beside it, whatever that is.
+    for (_, text) in open.iter().filter(|(part, _)| !complete && (*part == Part::Digest || digests.is_empty())) {
+        if is_placeholder(text) {
+            found.placeholders(text, place);
+        } else {
+            let left = Left::Open(reference.host.clone(), PathPattern::of(&[path.as_str()]), Vec::new());
+            found.open(text, left, place, beside);
         }
-        findings.add(named.line, Sighting::Reference(image));
+    }
+    if exact().next().is_none() && !complete {
+        if place.usage == Usage::Named {
+            found.repositories.push((reference.clone(), named.line));
+        }
+        if !is_whole {
+            found.open(text, Left::Untagged(reference), place, beside);
+        }
     }
 }
 
-fn read_digest(text: &str) -> Result<Digest, String> {
+/// Reads host and path. A name without them is no image's.
+fn repository(text: &str, named: &Stated<'_>, found: &mut Found) -> Option<ImageReference> {
+    let error = match ImageReference::as_written(text) {
+        Ok(reference) => return Some(reference),
+        Err(_) if named.part == Part::Name => return None,
+        Err(error) => error,
+    };
+    if let Read::Corrected(image, told) = read(text) {
+        found.notes.insert((named.line, told));
+        Some(ImageReference { tag: None, digest: None, ..image })
+    } else {
+        found.notes.insert((named.line, error.to_string()));
+        None
+    }
+}
+
+/// What a part says of tag and digest.
+fn texts_of<'a>(stated: &Stated<'a>, hash_as_tag: bool, complete: bool) -> Vec<(Part, &'a str)> {
+    match stated.part {
+        Part::Tag if hash_as_tag => vec![(Part::Digest, stated.text)],
+        // A tag with the digest behind it.
+        Part::Tag => match stated.text.split_once('@') {
+            Some(("", digest)) => vec![(Part::Digest, digest)],
+            Some((tag, digest)) => vec![(Part::Tag, tag), (Part::Digest, digest)],
+            None if stated.text.parse::<Digest>().is_ok() => vec![(Part::Digest, stated.text)],
+            None => vec![(Part::Tag, stated.text)],
+        },
+        Part::Digest => vec![(Part::Digest, stated.text.trim_start_matches('@'))],
+        Part::Version if !complete => vec![(Part::Version, stated.text)],
+        Part::Registry | Part::Repository | Part::Name | Part::Version => vec![],
+    }
+}
+
+/// The reference that a repository and a part make.
+fn joined(base: &str, stated: &Stated<'_>) -> String {
+    let mark = if stated.part == Part::Digest { '@' } else { ':' };
+    format!("{base}{mark}{}", stated.text.trim_start_matches('@'))
+}
+
+/// A tag as it is written, or as Helm writes a version.
+fn tag(text: &str) -> Option<TagName> {
+    text.replace('+', "_").parse().ok()
+}
+
+fn read_digest(text: &str) -> Option<Digest> {
     let with_algorithm = if text.contains(':') { text.to_owned() } else { format!("sha256:{text}") };
-    with_algorithm.parse::<Digest>().map_err(|error| error.to_string())
+    with_algorithm.parse().ok()
 }
 
 /// A number as tooling that reads it as one writes it again, where that is another tag.
 fn shortened(text: &str) -> Option<TagName> {
     let number: f64 = text.parse().ok()?;
     number.to_string().parse().ok().filter(|tag: &TagName| tag.as_str() != text)
-}
-
-fn filled_in(text: &str) -> String {
-    format!("`{text}` is filled in elsewhere; what it becomes is not known")
 }

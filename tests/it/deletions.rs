@@ -13,7 +13,7 @@ use tagwarden::domain::{
 };
 use tagwarden::engine;
 
-use crate::properties::{IMAGES, Shuffle, World, claim, digest, gap, now, policy, tag_name, world};
+use crate::properties::{IMAGES, Shuffle, World, claim, digest, gap, mention, now, policy, tag_name, world};
 
 type Place = (RegistryName, RepositoryName, Digest);
 
@@ -248,6 +248,16 @@ proptest! {
         let Some(SourceState::Answered { claims, .. }) = answers.last() else { return Ok(()) };
         let claim: Claim = claim;
         claims.push(claim);
+        more.world.claims.sort();
+        prop_assert!(more.goes_no_further(&after));
+    }
+
+    #[test]
+    fn a_mention_more_never_deletes_more(after in after(), mention in mention()) {
+        let mut more = after.clone();
+        let answers = more.world.claims.sources.iter_mut().map(|source| &mut source.state);
+        let Some(SourceState::Answered { mentions, .. }) = answers.last() else { return Ok(()) };
+        mentions.push(mention);
         more.world.claims.sort();
         prop_assert!(more.goes_no_further(&after));
     }

@@ -43,7 +43,7 @@ async fn claimed(settings: &Settings) -> Vec<String> {
     let now: Timestamp = "2026-11-23T06:00:00Z".parse().unwrap();
     let hosts = registry::hosts(&settings.registries[0]);
     let mut claimed = Vec::new();
-    let files = |kind: &SourceKind| !matches!(kind, SourceKind::Kubernetes(_));
+    let files = |kind: &SourceKind| !matches!(kind, SourceKind::Kubernetes(_) | SourceKind::GitHistory(_));
     for source in settings.sources.iter().filter(|source| files(&source.kind)) {
         let answer = sources::source(source, &hosts).ask(now).await.unwrap();
         claimed.extend(answer.claims.iter().map(|claim| claim.image.to_string()));
@@ -77,6 +77,7 @@ async fn the_evidence_in_the_documents_is_understood() {
         ("releases/2026/export.json", blocks(EVIDENCE, "json")[0].1),
         ("deploy/web/values.yaml", blocks(EVIDENCE, "yaml")[0].1),
         ("inventory/running.txt", "registry.contoso.example/shop/api:v7\n"),
+        ("charts/api/Chart.yaml", "apiVersion: v2\nname: api\nversion: 1.0.0\n"),
     ];
     write(folder.path(), &files);
 
@@ -199,7 +200,10 @@ fn the_clusters_in_the_documents_are_understood() {
         SourceKind::Kubernetes(cluster) => Some((cluster.cluster.as_str(), cluster.custom.len())),
         _ => None,
     });
-    assert_eq!(clusters.collect::<Vec<_>>(), [("aks-prod", 0), ("aks-shop", 4), ("cluster", 0)]);
+    assert_eq!(
+        clusters.collect::<Vec<_>>(),
+        [("aks-build", 0), ("aks-platform", 0), ("aks-prod", 0), ("aks-shop", 4), ("cluster", 0)]
+    );
 }
 
 #[test]

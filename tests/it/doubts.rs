@@ -1,14 +1,14 @@
-//! Properties of decisions about claims of which it cannot be said which image they mean.
+//! Properties of decisions about claims of which it cannot be said which image they mean, and about mentions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use tagwarden::domain::{Claim, Doubt, ImageReference, Naming, Reason, SourceState, TagAt, Verdict};
+use tagwarden::domain::{Claim, Doubt, ImageReference, Naming, Reason, SourceState, TagAt, TagVerdict, Verdict};
 use tagwarden::engine::Verdicts;
 
-use crate::properties::{Shuffle, digest, id, unresolved, world};
+use crate::properties::{Shuffle, digest, id, mention, unresolved, world};
 
 /// An image id that comes with names of others only.
 fn foreign_id() -> impl Strategy<Value = Claim> {
@@ -34,6 +34,34 @@ proptest! {
         }
         more.claims.sort();
         prop_assert!(more.goes().0.is_subset(&world.goes().0));
+    }
+
+    #[test]
+    fn a_mention_more_never_expires_more(world in world(), mention in mention()) {
+        let mut more = world.clone();
+        if let SourceState::Answered { mentions, .. } = &mut more.claims.sources[0].state {
+            mentions.push(mention);
+        }
+        more.claims.sort();
+        prop_assert!(more.goes().0.is_subset(&world.goes().0));
+    }
+
+    /// What a mention keeps, it keeps for a reason that says so, or because of what stays by it.
+    #[test]
+    fn without_mentions_everything_else_is_decided_as_before(world in world()) {
+        let mut less = world.clone();
+        for source in &mut less.claims.sources {
+            if let SourceState::Answered { mentions, .. } = &mut source.state {
+                mentions.clear();
+            }
+        }
+        let named = |found: &TagVerdict| found.reasons.iter().any(|reason| matches!(reason, Reason::Mentioned(_)));
+        let (before, after) = (less.decide().0, world.decide().0);
+        for (without, with) in before.tags.iter().zip(&after.tags) {
+            prop_assert!(!named(without));
+            let follows = with.reasons.iter().any(|reason| reason.speaks_for() == Verdict::Protected);
+            prop_assert!(without.verdict == with.verdict || follows, "{without:?} {with:?}");
+        }
     }
 
     /// It changes verdicts only where it is the digest of a configuration that is known.

@@ -21,6 +21,7 @@ mod packaging;
 mod policy_files;
 mod policy_work;
 mod properties;
+mod ranges;
 mod reclaim;
 mod registry;
 mod report;

@@ -10,10 +10,10 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tagwarden::domain::{
     AfterDays, AllowUnmatched, Blob, Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Globs, Hold, HoldOrigin,
-    Holder, ImageReference, Inventory, Keep, KeepRule, Limits, Lock, Manifest, Moment, Naming, Original, PathPattern,
-    Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Refusal, Registry, RemovalAbility, RemovalMethod,
-    RemovalObstacle, Repository, Rules, Scope, Selector, SourceAnswer, SourceState, Span, Tag, TagName, TagSelector,
-    UnresolvedReference, Verdict, VersionPart,
+    Holder, ImageReference, Inventory, Keep, KeepRule, Limits, Lock, Manifest, Mention, MentionedImage, Moment, Naming,
+    Original, PathPattern, Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Refusal, Registry, RemovalAbility,
+    RemovalMethod, RemovalObstacle, Repository, Rules, Scope, Selector, SourceAnswer, SourceState, Span, Tag, TagName,
+    TagSelector, UnresolvedReference, Verdict, VersionPart,
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
 
@@ -77,7 +77,8 @@ fn rarely_locked() -> impl Strategy<Value = Option<Lock>> {
 pub(crate) fn tag_name() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => (select(vec!["main", "dev", "rel"]), 0..6u8).prop_map(|(branch, n)| format!("{branch}-{n}")),
-        3 => (0..3u8, 0..3u8, select(vec!["", "-rc.1", "-rc.02"])).prop_map(|(a, b, pre)| format!("v1.{a}.{b}{pre}")),
+        3 => (0..3u8, 0..3u8, select(vec!["", "-rc.1", "-rc02", "-rc.1-r1", "-r1", "-slim", "-7-g0a1b2c3"]))
+            .prop_map(|(a, b, suffix)| format!("v1.{a}.{b}{suffix}")),
         2 => (0..IMAGES, select(vec!["", ".sig", ".att"]))
             .prop_map(|(image, suffix)| format!("{}{suffix}", digest(image).to_string().replace(':', "-"))),
     ]
@@ -150,8 +151,10 @@ fn repository(name: &'static str) -> impl Strategy<Value = Repository> {
     let manifests =
         prop::collection::btree_map((0..IMAGES).prop_map(digest), prop_oneof![4 => manifest(), 1 => listed()], 0..12);
     let originals = prop::collection::btree_map(tag_name().prop_map(|name| name.parse().unwrap()), original(), 0..3);
-    (tags, manifests, rarely_gaps(), originals).prop_map(move |(tags, manifests, gaps, originals)| {
+    let facts = (tags, manifests, rarely_gaps(), originals, time());
+    facts.prop_map(move |(tags, manifests, gaps, originals, first_look)| {
         let mut repository = Repository::empty(name.parse().unwrap());
+        repository.first_look = first_look;
         let tags: HashMap<String, Tag> = tags.into_iter().collect();
         repository.tags = tags.into_values().collect();
         repository.manifests = manifests;
@@ -246,7 +249,7 @@ pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
 }
 
 pub(crate) fn claim() -> impl Strategy<Value = Claim> {
-    prop_oneof![9 => named_claim(), 1 => nameless_claim()]
+    prop_oneof![8 => named_claim(), 1 => nameless_claim(), 1 => crate::ranges::ranged(named_claim())]
 }
 
 fn nameless_claim() -> impl Strategy<Value = Claim> {
@@ -278,6 +281,20 @@ pub(crate) fn unresolved() -> impl Strategy<Value = UnresolvedReference> {
         host: host.map(str::to_owned),
         path: PathPattern::of(path),
         holder: Arc::new(Holder::File { path: "values.yaml".into(), line: 7 }),
+    })
+}
+
+/// A word that may mean a tag or an image; most of these are there.
+pub(crate) fn mention() -> impl Strategy<Value = Mention> {
+    let tag = tag_name().prop_map(|tag| MentionedImage::Tag(tag.parse().unwrap()));
+    let image = prop_oneof![tag, (0..IMAGES).prop_map(|image| MentionedImage::Digest(digest(image)))];
+    let place = (select(vec!["contoso", "fabrikam"]), select(vec!["app", "lib/core"]));
+    (place, image, 0..2u32).prop_map(|((registry, repository), image, line)| Mention {
+        registry: registry.parse().unwrap(),
+        repository: repository.parse().unwrap(),
+        image,
+        text: "word".into(),
+        holder: Arc::new(Holder::File { path: "notes.md".into(), line }),
     })
 }
 
@@ -321,12 +338,13 @@ fn original() -> impl Strategy<Value = Original> {
 fn source(name: &'static str) -> impl Strategy<Value = SourceAnswer> {
     let claims = prop::collection::vec(claim(), 0..3);
     let open = prop_oneof![9 => Just(vec![]), 1 => prop::collection::vec(unresolved(), 1..3)];
+    let mentions = prop_oneof![3 => Just(vec![]), 1 => prop::collection::vec(mention(), 1..4)];
     let registries = prop_oneof![2 => Just(None), 1 => Just(Some(vec!["fabrikam".parse().unwrap()]))];
-    (claims, open, registries).prop_map(move |(claims, unresolved, registries)| SourceAnswer {
+    (claims, open, mentions, registries).prop_map(move |(claims, unresolved, mentions, registries)| SourceAnswer {
         name: name.parse().unwrap(),
         kind: "image-references",
         registries,
-        state: SourceState::Answered { claims, unresolved, mentions: Vec::new(), as_of: None, notes: Vec::new() },
+        state: SourceState::Answered { claims, unresolved, mentions, as_of: None, notes: Vec::new() },
     })
 }
 
@@ -387,9 +405,10 @@ proptest! {
         order.shuffle(&mut other.claims.sources);
         order.shuffle(&mut other.claims.holds);
         for source in &mut other.claims.sources {
-            if let SourceState::Answered { claims, unresolved, .. } = &mut source.state {
+            if let SourceState::Answered { claims, unresolved, mentions, .. } = &mut source.state {
                 order.shuffle(claims);
                 order.shuffle(unresolved);
+                order.shuffle(mentions);
             }
         }
         order.shuffle(&mut other.inventory.registries);

@@ -10,7 +10,7 @@ use tagwarden::config::{self, ConfigError, Mode, Settings};
 use tagwarden::domain::Cron;
 use tagwarden::policy_file::{self, render};
 use tagwarden::registry::Auth;
-use tagwarden::sources::{Access, Helm, KubernetesSettings, SourceKind};
+use tagwarden::sources::{Access, Helm, KubernetesSettings, Preset, SourceKind};
 
 const LEAST: &str = "[registries.contoso]\nkind = \"distribution\"\nendpoint = \"https://contoso.example\"\n";
 
@@ -319,6 +319,20 @@ fn a_cluster_is_reached_by_kubeconfig_or_as_the_pod() {
 }
 
 #[test]
+fn custom_resources_are_tables_and_names_of_presets() {
+    let found = cluster("", &[]);
+    assert!(found.custom.is_empty() && found.presets.is_empty() && !found.configmaps);
+    let table = r#"{ group = "a.io", version = "v1", kind = "R", paths = ["spec"] }"#;
+    let found = cluster(&format!("configmaps = true\ncustom = [\"keda\", {table}, \"argo-cd\", \"keda\"]"), &[]);
+    assert_eq!(found.custom.iter().map(|custom| &*custom.kind).collect::<Vec<_>>(), ["R"]);
+    assert_eq!(found.presets, [Preset::ArgoCd, Preset::Keda]);
+    assert!(found.configmaps);
+    for preset in Preset::ALL {
+        assert_eq!(cluster(&format!("custom = [\"{}\"]", preset.label()), &[]).presets, [preset]);
+    }
+}
+
+#[test]
 fn what_is_asked_of_a_cluster_decides() {
     let of = |keys: &str| revision(&format!("{LEAST}[sources.aks]\nkind = \"kubernetes\"\ncontext = \"prod\"\n{keys}"));
     let rollout = |more: &str, paths: &str| {
@@ -332,6 +346,8 @@ fn what_is_asked_of_a_cluster_decides() {
         rollout("", "\"a\""),
         rollout(", optional = true", "\"a\", \"b\""),
         format!("helm = \"never\"\n{}", rollout("", "\"a\", \"b\"")),
+        format!("configmaps = true\n{}", rollout("", "\"a\", \"b\"")),
+        rollout("", "\"a\", \"b\"").trim_end_matches(']').to_owned() + ", \"flux\"]",
         format!("namespaces = [\"shop\"]\n{}", rollout("", "\"a\", \"b\"")),
     ] {
         assert_ne!(full, of(&changed), "{changed}");

@@ -68,6 +68,7 @@ pub fn check_deletions(
                 held(format!("a hold on {}", tag.name));
             }
             evidence.claim_on_tag(repository, &tag.name).into_iter().for_each(&mut held);
+            around.loose.ranged.claim_on(&tag.name).into_iter().for_each(&mut held);
             evidence.mention_of(repository, &tag.name).into_iter().for_each(&mut held);
             if tag.put_back {
                 held(format!("its tag {} was put back", tag.name));
@@ -89,9 +90,6 @@ pub fn check_deletions(
                 continue;
             };
             around.look((evidence, &held_digests), digest, manifest, &gone, &mut held);
-            if let Some(word) = evidence.mention_of_digest(repository, digest) {
-                held(format!("the word {word}, which may mean {digest}"));
-            }
             let apart = (registry.name.clone(), repository.name.clone(), digest.clone());
             if !itself && (others.contains(&apart) || !around.hangs(digest, &gone)) {
                 held(format!("{digest} does not hang on what goes"));
@@ -221,6 +219,9 @@ impl<'a> Around<'a> {
             }
             if held_digests.contains(next) {
                 held(format!("a hold on {next}"));
+            }
+            if let Some(word) = evidence.mention_of_digest(self.repository, next) {
+                held(format!("the word {word}, which may mean {next}"));
             }
             let config = facts.and_then(|facts| facts.config.as_deref());
             for claimed in [Some(next), config].into_iter().flatten().filter(|digest| evidence.digests.contains(digest))

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::ranges::Ranged;
 use super::{Finding, Going};
 use crate::domain::{
     Claim, Claims, Digest, Gap, GapAt, Hold, Inventory, Mention, MentionedImage, Registry, RemovalMethod, Repository,
-    RepositoryName, SourceAnswer, TagName, UnresolvedReference,
+    RepositoryName, SourceAnswer, TagName, UnresolvedIndex, UnresolvedReference,
 };
 
 /// The held tags and the held digests of one repository.
@@ -25,9 +26,18 @@ pub(super) struct Evidence<'a> {
     ids: Vec<&'a Claim>,
     /// The claims on digests that neither a manifest nor a configuration of the registry has.
     unplaced: Vec<&'a Claim>,
-    unresolved: Vec<&'a UnresolvedReference>,
+    unresolved: UnresolvedIndex<'a, ()>,
+    /// The claims on ranges of versions.
+    ranges: Vec<&'a Claim>,
     /// The mentions, by repository.
-    mentions: HashMap<&'a RepositoryName, Vec<&'a Mention>>,
+    mentions: HashMap<&'a RepositoryName, MentionsHere<'a>>,
+}
+
+/// The first mention of each tag and of each digest of one repository.
+#[derive(Default)]
+struct MentionsHere<'a> {
+    tags: HashMap<&'a TagName, &'a Mention>,
+    digests: HashMap<&'a Digest, &'a Mention>,
 }
 
 /// Evidence that may speak of any image of one repository.
@@ -35,6 +45,8 @@ pub(super) struct Loose<'a> {
     ids: Option<&'a Digest>,
     unplaced: Vec<&'a Digest>,
     pub(super) unresolved: Option<String>,
+    /// The claims on ranges of versions in the repository.
+    pub(super) ranged: Ranged<'a>,
 }
 
 impl<'a> Evidence<'a> {
@@ -59,10 +71,16 @@ impl<'a> Evidence<'a> {
                 claim.image.digest.as_ref().is_some_and(|digest| !repository.manifests.contains_key(digest))
             });
         }
-        let unresolved = covering().flat_map(SourceAnswer::unresolved).collect();
-        let mut mentions: HashMap<_, Vec<&Mention>> = HashMap::new();
+        let unresolved = covering().flat_map(SourceAnswer::unresolved).map(|one| ((), one));
+        let unresolved = UnresolvedIndex::new(unresolved.collect());
+        let ranges = covering().flat_map(SourceAnswer::claims).filter(|claim| claim.range().is_some()).collect();
+        let mut mentions: HashMap<_, MentionsHere<'a>> = HashMap::new();
         for mention in covering().flat_map(SourceAnswer::mentions).filter(|one| one.registry == registry.name) {
-            mentions.entry(&mention.repository).or_default().push(mention);
+            let here = mentions.entry(&mention.repository).or_default();
+            match &mention.image {
+                MentionedImage::Tag(tag) => here.tags.entry(tag).or_insert(mention),
+                MentionedImage::Digest(digest) => here.digests.entry(digest).or_insert(mention),
+            };
         }
         let mut holds: HashMap<_, Vec<&Hold>> = HashMap::new();
         for hold in &claims.holds {
@@ -70,7 +88,8 @@ impl<'a> Evidence<'a> {
                 holds.entry(&hold.repository).or_default().push(hold);
             }
         }
-        let mut evidence = Self { registry, failed, tags, digests, holds, ids, unplaced: Vec::new(), unresolved, mentions };
+        let unplaced = Vec::new();
+        let mut evidence = Self { registry, failed, tags, digests, holds, ids, unplaced, unresolved, ranges, mentions };
         evidence.look_at_algorithms(claims);
         evidence
     }
@@ -99,12 +118,25 @@ impl<'a> Evidence<'a> {
     pub(super) fn loose(&self, repository: &Repository) -> Loose<'a> {
         let here = |claim: &&Claim| claim.may_mean(self.registry.names(), &repository.name);
         let digest = |claim: &'a Claim| claim.image.digest.as_ref();
-        let settled = |one: &UnresolvedReference| {
-            repository.tags.iter().any(|tag| one.beside.iter().any(|word| **word == *tag.name.as_str()))
+        let naming = self.unresolved.that_may_mean(self.registry.names(), &repository.name);
+        let known: Vec<String> = if naming.is_empty() {
+            Vec::new()
+        } else {
+            let tagged = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
+            repository.manifests.keys().chain(tagged).map(Digest::hex).collect()
         };
-        let mut naming = self.unresolved.iter().filter(|one| one.may_mean(self.registry.names(), &repository.name));
-        let unresolved = naming.find(|one| !settled(one));
+        let settled = |one: &UnresolvedReference| {
+            one.beside.iter().any(|word| {
+                let digits = word.len() >= 12 && word.chars().all(|c| c.is_ascii_hexdigit());
+                repository.tags.iter().any(|tag| *tag.name.as_str() == **word)
+                    || digits && known.iter().any(|hex| hex.starts_with(&word.to_lowercase()))
+            })
+        };
+        let unresolved = naming.into_iter().map(|((), one)| one).find(|one| !settled(one));
+        let ranges = self.ranges.iter().copied();
+        let ranges = ranges.filter(|claim| claim.image.names(self.registry.names(), &repository.name));
         Loose {
+            ranged: Ranged::new(ranges, repository),
             ids: self.ids.iter().copied().find(here).and_then(digest),
             unplaced: self.unplaced.iter().copied().filter(here).filter_map(digest).collect(),
             unresolved: unresolved.map(|one| format!("{} may mean any image of its repository", one.text)),
@@ -137,6 +169,7 @@ impl<'a> Evidence<'a> {
                 one.tag.lock.map(|_| "a lock on it".to_owned()),
                 manifest.and_then(|manifest| manifest.lock).map(|_| "a lock on its manifest".to_owned()),
                 self.claim_on_tag(repository, &one.tag.name),
+                loose.ranged.claim_on(&one.tag.name),
                 self.claim_inside(repository, one.digest, &loose),
                 loose.unresolved.clone(),
                 self.mention_of(repository, &one.tag.name),
@@ -156,16 +189,13 @@ impl<'a> Evidence<'a> {
     }
 
     pub(super) fn mention_of(&self, repository: &Repository, tag: &TagName) -> Option<String> {
-        let mentions = self.mentions.get(&repository.name)?;
-        let found = mentions.iter().find(|one| matches!(&one.image, MentionedImage::Tag(name) if name == tag))?;
+        let found = self.mentions.get(&repository.name)?.tags.get(tag)?;
         Some(format!("the word {}, which may mean it", found.text))
     }
 
     /// Returns the word that may mean a digest.
     pub(super) fn mention_of_digest(&self, repository: &Repository, digest: &Digest) -> Option<&str> {
-        let mentions = self.mentions.get(&repository.name)?;
-        let means = |one: &&&Mention| matches!(&one.image, MentionedImage::Digest(named) if named == digest);
-        mentions.iter().find(means).map(|one| &*one.text)
+        self.mentions.get(&repository.name)?.digests.get(digest).map(|one| &*one.text)
     }
 
     /// The held tags and digests of a repository.

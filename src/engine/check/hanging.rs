@@ -16,7 +16,11 @@ pub(super) fn look(
 ) {
     let positions: HashSet<u32> = going.iter().map(|one| one.removal.at.tag).collect();
     let (_, held) = evidence.held(repository);
-    let claimed = |digest: &Digest| evidence.digests.contains(digest) || held.contains(digest);
+    let claimed = |digest: &Digest| {
+        evidence.digests.contains(digest)
+            || held.contains(digest)
+            || evidence.mention_of_digest(repository, digest).is_some()
+    };
     let after = After::new(registry.removal, repository, &positions, claimed);
     let reached = reached(repository, going);
     for one in going {

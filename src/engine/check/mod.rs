@@ -7,6 +7,7 @@ mod deletions;
 mod evidence;
 mod hanging;
 mod limits;
+mod ranges;
 mod rules;
 mod unmatched;
 mod version;

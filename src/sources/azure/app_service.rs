@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::fx_version::{FxVersion, compose_images};
 use super::scope::{Asking, Place};
 use super::{Found, Owner, Resource, WireContainer};
+use crate::sources::reference_scan::KnownHosts;
 use crate::transport::{RequestError, RequestErrorKind};
 
 const VERSION: &str = "2024-11-01";
@@ -65,13 +66,16 @@ async fn configuration(asking: &Asking, site: &Resource<WireSite>, kind: &'stati
     if told.is_empty() {
         found.problem(&owner, "its configuration does not tell what it runs (`linuxFxVersion`)");
     }
-    for value in told {
+    let read: Vec<&str> = told.iter().filter_map(|value| value.as_str()).collect();
+    for value in &told {
         match value {
             Value::Null => {}
-            Value::String(text) => found.fx_version(&owner, text),
+            Value::String(text) => found.fx_version(&owner, text, &asking.hosts),
             other => found.problem(&owner, format_args!("what it runs is told as {other}, which is no text")),
         }
     }
+    found.texts(&owner, site.whole.clone(), &read, &asking.hosts);
+    found.texts(&owner, web.whole, &read, &asking.hosts);
     Ok(found)
 }
 
@@ -90,7 +94,9 @@ async fn sidecars(asking: &Asking, site: &Resource<WireSite>, kind: &'static str
     for container in containers {
         let name = container.id.rsplit('/').next().unwrap_or_default();
         let image = container.properties.and_then(|properties| properties.image);
-        found.image(&owner, name, image.as_deref());
+        found.image(&owner, name, image.as_deref(), &asking.hosts);
+        let read: Vec<&str> = image.iter().map(String::as_str).collect();
+        found.texts(&owner, container.whole, &read, &asking.hosts);
     }
     Ok(found)
 }
@@ -101,13 +107,21 @@ fn means_none(kind: RequestErrorKind) -> bool {
 
 impl Found {
     /// The images that an app is set to run.
-    fn fx_version(&mut self, owner: &Owner, text: &str) {
+    fn fx_version(&mut self, owner: &Owner, text: &str, hosts: &KnownHosts) {
         match FxVersion::read(text) {
             Ok(FxVersion::NoImage) => {}
-            Ok(FxVersion::Unset) => self.notes.push(format!("{owner} is to run a container, but names no image")),
-            Ok(FxVersion::Image(image)) => self.image(owner, "", Some(image)),
+            Ok(FxVersion::Unset) => self.note(owner, "it is to run a container, but names no image"),
+            Ok(FxVersion::Image(image)) => self.image(owner, "", Some(image), hosts),
             Ok(FxVersion::Compose(yaml)) => match compose_images(&yaml) {
-                Ok(images) => images.iter().for_each(|(name, image)| self.image(owner, name, Some(image))),
+                Ok((images, documents)) => {
+                    for (name, image) in &images {
+                        self.image(owner, name, Some(image), hosts);
+                    }
+                    let read: Vec<&str> = images.iter().map(|(_, image)| image.as_str()).collect();
+                    for document in documents {
+                        self.node(owner, document, &read, hosts);
+                    }
+                }
                 Err(what) => self.problem(owner, what),
             },
             Err(what) => self.problem(owner, what),

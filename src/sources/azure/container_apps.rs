@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::scope::{Asking, Place};
 use super::{Found, Owner, Resource, WireContainer};
+use crate::sources::reference_scan::KnownHosts;
 use crate::transport::RequestError;
 
 const VERSION: &str = "2025-07-01";
@@ -55,12 +56,10 @@ async fn apps(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
     let revisions = try_join_all(apps.iter().map(|app| children(asking, app, "revisions"))).await?;
     let mut found = Found::default();
     for app in apps {
-        let template = app.properties.and_then(|properties| properties.template);
-        found.template(&Owner::of("container app", &app.id), template.as_ref());
+        found.templated(&Owner::of("container app", &app.id), app, &asking.hosts);
     }
     for revision in revisions.into_iter().flatten() {
-        let template = revision.properties.and_then(|properties| properties.template);
-        found.template(&Owner::of("revision", &revision.id), template.as_ref());
+        found.templated(&Owner::of("revision", &revision.id), revision, &asking.hosts);
     }
     Ok(found)
 }
@@ -72,15 +71,13 @@ async fn jobs(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
     let executions = try_join_all(jobs.iter().map(|job| children(asking, job, "executions"))).await?;
     let mut found = Found::default();
     for job in jobs {
-        let template = job.properties.and_then(|properties| properties.template);
-        found.template(&Owner::of("job", &job.id), template.as_ref());
+        found.templated(&Owner::of("job", &job.id), job, &asking.hosts);
     }
     for execution in executions.into_iter().flatten() {
         // One that has ended does not begin again, so it need not tell what it ran.
-        let ended = execution.properties.as_ref().is_some_and(WireTemplated::has_ended);
-        let template = execution.properties.and_then(|properties| properties.template);
-        if template.is_some() || !ended {
-            found.template(&Owner::of("job execution", &execution.id), template.as_ref());
+        let properties = execution.properties.as_ref();
+        if properties.is_none_or(|properties| properties.template.is_some() || !properties.has_ended()) {
+            found.templated(&Owner::of("job execution", &execution.id), execution, &asking.hosts);
         }
     }
     Ok(found)
@@ -96,8 +93,9 @@ async fn pools(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
             .map_or((None, None), |properties| (properties.container_type, properties.custom_container_template));
         let own_images = kind.is_some_and(|kind| !kind.eq_ignore_ascii_case("CustomContainer"));
         if template.is_some() || !own_images {
-            found.template(&owner, template.as_ref());
+            found.template(&owner, template.as_ref(), &asking.hosts);
         }
+        found.texts(&owner, pool.whole, &[], &asking.hosts);
     }
     Ok(found)
 }
@@ -118,15 +116,22 @@ impl WireTemplated {
 }
 
 impl Found {
+    /// The images and texts of a resource with a template.
+    fn templated(&mut self, owner: &Owner, resource: Resource<WireTemplated>, hosts: &KnownHosts) {
+        let template = resource.properties.and_then(|properties| properties.template);
+        self.template(owner, template.as_ref(), hosts);
+        self.texts(owner, resource.whole, &[], hosts);
+    }
+
     /// The images of a template. One without containers is not understood.
-    fn template(&mut self, owner: &Owner, template: Option<&WireTemplate>) {
+    fn template(&mut self, owner: &Owner, template: Option<&WireTemplate>, hosts: &KnownHosts) {
         let containers = template.and_then(|template| template.containers.as_deref()).unwrap_or_default();
         if containers.is_empty() {
             return self.problem(owner, "it has no containers in its template");
         }
         let first = template.and_then(|template| template.init_containers.as_deref()).unwrap_or_default();
         for container in containers.iter().chain(first) {
-            self.image(owner, container.name.as_deref().unwrap_or_default(), container.image.as_deref());
+            self.image(owner, container.name.as_deref().unwrap_or_default(), container.image.as_deref(), hosts);
         }
     }
 }

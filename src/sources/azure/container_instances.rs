@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::scope::{Asking, Place};
 use super::{Found, Owner, Resource};
+use crate::sources::reference_scan::KnownHosts;
 use crate::transport::RequestError;
 
 /// The stable version that knows profiles.
@@ -45,10 +46,10 @@ pub(super) async fn read(asking: &Asking, place: &Place) -> Result<Found, Reques
     let earlier = try_join_all(profiles.iter().map(|profile| revisions(asking, profile))).await?;
     let mut found = Found::default();
     for group in groups {
-        found.group(&Owner::of("container group", &group.id), group.properties);
+        found.group(&Owner::of("container group", &group.id), group, &asking.hosts);
     }
     for profile in profiles.into_iter().chain(earlier.into_iter().flatten()) {
-        found.group(&Owner::of("container group profile", &profile.id), profile.properties);
+        found.group(&Owner::of("container group profile", &profile.id), profile, &asking.hosts);
     }
     Ok(found)
 }
@@ -58,8 +59,10 @@ async fn revisions(asking: &Asking, profile: &Resource<WireGroup>) -> Result<Vec
 }
 
 impl Found {
-    /// The images of a group. One without containers is not understood.
-    fn group(&mut self, owner: &Owner, group: Option<WireGroup>) {
+    /// The images and texts of a group. One without containers is not understood.
+    fn group(&mut self, owner: &Owner, resource: Resource<WireGroup>, hosts: &KnownHosts) {
+        self.texts(owner, resource.whole, &[], hosts);
+        let group = resource.properties;
         let (containers, first) = group.map_or((None, None), |group| (group.containers, group.init_containers));
         let containers = containers.unwrap_or_default();
         if containers.is_empty() {
@@ -67,7 +70,7 @@ impl Found {
         }
         for container in containers.into_iter().chain(first.unwrap_or_default()) {
             let image = container.properties.and_then(|properties| properties.image);
-            self.image(owner, container.name.as_deref().unwrap_or_default(), image.as_deref());
+            self.image(owner, container.name.as_deref().unwrap_or_default(), image.as_deref(), hosts);
         }
     }
 }

@@ -49,18 +49,21 @@ impl<'a> FxVersion<'a> {
     }
 }
 
-/// Every image of a compose file or of Kubernetes manifests, with the name of whatever it stands in.
-pub(super) fn compose_images(yaml: &str) -> Result<Vec<(String, String)>, String> {
+/// Image texts, each with the name of whatever it stands in.
+type NamedImages = Vec<(String, String)>;
+
+/// Every image of a compose file or of Kubernetes manifests, and the documents that it holds.
+pub(super) fn compose_images(yaml: &str) -> Result<(NamedImages, Vec<Node>), String> {
     let documents = parse(yaml, Format::Yaml)
         .map_err(|problem| format!("its file of containers, line {}: {}", problem.line, problem.message))?;
     let mut images = Vec::new();
     for document in &documents {
         collect(document, "", &mut images)?;
     }
-    if images.is_empty() { Err("its file of containers names no image".into()) } else { Ok(images) }
+    if images.is_empty() { Err("its file of containers names no image".into()) } else { Ok((images, documents)) }
 }
 
-fn collect(node: &Node, name: &str, images: &mut Vec<(String, String)>) -> Result<(), String> {
+fn collect(node: &Node, name: &str, images: &mut NamedImages) -> Result<(), String> {
     match &node.value {
         Value::List(nodes) => nodes.iter().try_for_each(|node| collect(node, name, images)),
         Value::Map(entries) => entries.iter().try_for_each(|(line, key, node)| match &node.value {
@@ -107,7 +110,8 @@ mod tests {
 
     #[test]
     fn every_image_of_a_file_is_found_or_told() {
-        let found = compose_images("version: '3'\nservices:\n  web:\n    image: a:1\n  db:\n    image: b\n").unwrap();
+        let (found, _) =
+            compose_images("version: '3'\nservices:\n  web:\n    image: a:1\n  db:\n    image: b\n").unwrap();
         assert_eq!(found, [("web".into(), "a:1".into()), ("db".into(), "b".into())]);
         for (yaml, words) in
             [("a: [", "line 1"), ("services: {}", "no image"), ("services:\n  web:\n    image: [a]", "line 3")]

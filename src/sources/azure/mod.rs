@@ -1,8 +1,9 @@
 //! What runs, or could be started again, in Azure's own services, as Azure Resource Manager tells it.
 //!
 //! These services pull by tag again whenever they scale, restart or move, so every reference counts, whether something
-//! runs at the moment or not. `scope` makes sure that lists can be believed, and each service has a file of its own. What
-//! is not understood fails the source by name: a workload that is passed over is an image without protection.
+//! runs at the moment or not. `scope` makes sure that lists can be believed, and each service has a file of its own. A
+//! resource that is not understood fails the source by name: a workload that is passed over is an image without protection.
+//! All strings of a resource count as text.
 
 mod app_service;
 mod container_apps;
@@ -10,16 +11,24 @@ mod container_instances;
 mod fx_version;
 mod scope;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
+use super::document::Node;
+use super::image_texts::{Seen, written};
+use super::object_texts::{ObjectTexts, OpenReference, Spot, Spotted, from_json, note_open};
+use super::reference_scan::KnownHosts;
+use super::text::TextSettings;
 use super::{Answer, Source, SourceError, told};
 use crate::azure::{Arm, Credential};
-use crate::domain::{Claim, Holder, ImageReference};
+use crate::domain::{Claim, Holder, ImageReference, Naming, UnresolvedReference};
 use crate::transport::{Patience, RequestError};
 use scope::{Asking, Place};
 
@@ -71,14 +80,22 @@ impl AzureService {
 pub struct AzureWorkloads {
     service: AzureService,
     scope: AzureScope,
+    hosts: Vec<String>,
+    texts: TextSettings,
     patience: Patience,
 }
 
 impl AzureWorkloads {
-    /// Reads that service there, anew each time it is asked.
+    /// Reads that service there, anew each time it is asked, for images of registries known by `hosts`.
     #[must_use]
-    pub fn new(service: AzureService, scope: AzureScope, patience: Patience) -> Self {
-        Self { service, scope, patience }
+    pub fn new(
+        service: AzureService,
+        scope: AzureScope,
+        hosts: Vec<String>,
+        texts: TextSettings,
+        patience: Patience,
+    ) -> Self {
+        Self { service, scope, hosts, texts, patience }
     }
 
     async fn read(&self, asking: &Asking, place: &Place) -> Result<Found, SourceError> {
@@ -94,10 +111,10 @@ impl AzureWorkloads {
 #[async_trait]
 impl Source for AzureWorkloads {
     async fn ask(&self, _now: Timestamp) -> Result<Answer, SourceError> {
-        let asking = Asking::new(Arm::new(&self.scope.credential, self.patience)?);
+        let asking = Asking::new(Arm::new(&self.scope.credential, self.patience)?, KnownHosts::new(&self.hosts));
         let places = scope::places(&asking, &self.scope).await?;
         let found = try_join_all(places.iter().map(|place| self.read(&asking, place))).await?;
-        found.into_iter().fold(Found::default(), Found::with).answer()
+        found.into_iter().fold(Found::default(), Found::with).answer(&self.texts)
     }
 }
 
@@ -111,52 +128,126 @@ impl From<RequestError> for SourceError {
 #[derive(Debug, Default)]
 struct Found {
     claims: Vec<Claim>,
+    unresolved: Vec<UnresolvedReference>,
+    texts: ObjectTexts<Owner>,
     /// What is not understood.
-    problems: Vec<String>,
-    notes: Vec<String>,
+    problems: BTreeSet<String>,
+    notes: BTreeSet<String>,
 }
 
 impl Found {
-    /// The image of one container of a workload.
-    fn image(&mut self, owner: &Owner, container: &str, image: Option<&str>) {
-        match image.map(str::trim).filter(|image| !image.is_empty()) {
-            None => self.problem(owner, format_args!("container `{container}` names no image")),
-            Some(image) => match image.parse::<ImageReference>() {
-                Ok(image) => self.claims.push(Claim::new(image, owner.holder(container))),
-                Err(error) => self.problem(owner, error),
-            },
+    /// The image of one container of a workload. An invalid text is told, and counts for what it may be meant to be.
+    fn image(&mut self, owner: &Owner, container: &str, image: Option<&str>, hosts: &KnownHosts) {
+        let Some(text) = image.map(str::trim).filter(|image| !image.is_empty()) else {
+            return self.problem(owner, format_args!("container `{container}` names no image"));
+        };
+        match written(text, hosts) {
+            Seen::Nothing => {}
+            Seen::Image(image) => self.claim(owner, container, image, Naming::Written),
+            Seen::Corrected(image, what) => {
+                self.note(owner, what);
+                self.claim(owner, container, image, Naming::Corrected);
+            }
+            Seen::Unresolved(host, path, what) => {
+                self.note(owner, what);
+                let open = OpenReference { text: text.into(), host, path, beside: [].into(), latest: None };
+                self.leave_open(owner, container, open);
+            }
+            Seen::Foreign(what) => self.note(owner, what),
+            Seen::Problem(what) => self.problem(owner, what),
         }
     }
 
+    /// All texts of a resource. `read` are those that were read as images, beside those of lists of containers.
+    fn texts(&mut self, owner: &Owner, whole: Value, read: &[&str], hosts: &KnownHosts) {
+        self.node(owner, from_json(whole), read, hosts);
+    }
+
+    /// The same of a document.
+    fn node(&mut self, owner: &Owner, node: Node, read: &[&str], hosts: &KnownHosts) {
+        for Spot { container, what, .. } in self.texts.read(owner, node, read, hosts) {
+            match what {
+                Spotted::Written(text) if text.trim().is_empty() => {}
+                Spotted::Written(text) => self.image(owner, &container, Some(&text), hosts),
+                Spotted::Image(image, naming) => self.claim(owner, &container, image, naming),
+                Spotted::Open(open) => self.leave_open(owner, &container, open),
+                Spotted::Note(what) => self.note(owner, what),
+            }
+        }
+    }
+
+    fn claim(&mut self, owner: &Owner, container: &str, image: ImageReference, naming: Naming) {
+        self.claims.push(Claim { naming, ..Claim::new(image, owner.holder(container)) });
+    }
+
+    fn leave_open(&mut self, owner: &Owner, container: &str, open: OpenReference) {
+        let OpenReference { text, host, path, beside, latest } = open;
+        let holder = owner.holder(container);
+        self.claims.extend(latest.map(|image| Claim::new(image, Arc::clone(&holder))));
+        self.unresolved.push(UnresolvedReference { text, host, path, beside, holder });
+    }
+
     fn problem(&mut self, owner: &Owner, what: impl std::fmt::Display) {
-        self.problems.push(format!("{owner}: {what}; correct or delete it there"));
+        self.problems.insert(format!("{owner}: {what}; correct or delete it there"));
+    }
+
+    fn note(&mut self, owner: &Owner, what: impl std::fmt::Display) {
+        self.notes.insert(format!("{owner}: {what}"));
     }
 
     /// Both together.
     fn with(mut self, other: Self) -> Self {
         self.claims.extend(other.claims);
+        self.unresolved.extend(other.unresolved);
+        self.texts.merge(other.texts);
         self.problems.extend(other.problems);
         self.notes.extend(other.notes);
         self
     }
 
-    fn answer(mut self) -> Result<Answer, SourceError> {
-        self.problems.sort();
-        self.notes.sort();
-        if self.problems.is_empty() {
-            return Ok(Answer { claims: self.claims, notes: told(self.notes), ..Answer::default() });
+    fn answer(self, settings: &TextSettings) -> Result<Answer, SourceError> {
+        let Self { mut claims, mut unresolved, texts, problems, mut notes } = self;
+        if !problems.is_empty() {
+            let message = told(problems.into_iter().collect()).join("\n");
+            return Err(SourceError { kind: "malformed", message });
         }
-        Err(SourceError { kind: "malformed", message: told(self.problems).join("\n") })
+        // Most images stand among the other texts, too.
+        claims.sort();
+        claims.dedup();
+        unresolved.sort();
+        unresolved.dedup();
+        notes.extend(note_open(&mut unresolved, settings));
+        let (texts, reported) = texts.index(settings, |owner| owner.holder(""));
+        let notes = told(notes.into_iter().collect());
+        Ok(Answer { claims, unresolved, texts, reported, notes, ..Answer::default() })
     }
 }
 
-/// A resource of Azure. All but its id is looked at by whoever knows its type.
+/// A resource of Azure: its id, its properties as whoever knows its type reads them, and all of it.
 #[derive(Debug, Deserialize)]
-#[serde(bound = "P: Deserialize<'de>")]
+#[serde(try_from = "Value", bound = "P: DeserializeOwned")]
 struct Resource<P> {
+    id: String,
+    properties: Option<P>,
+    whole: Value,
+}
+
+/// The fields that are read of every resource.
+#[derive(Deserialize)]
+#[serde(bound = "P: DeserializeOwned")]
+struct WireResource<P> {
     id: String,
     #[serde(default)]
     properties: Option<P>,
+}
+
+impl<P: DeserializeOwned> TryFrom<Value> for Resource<P> {
+    type Error = serde_json::Error;
+
+    fn try_from(whole: Value) -> Result<Self, serde_json::Error> {
+        let WireResource { id, properties } = WireResource::deserialize(&whole)?;
+        Ok(Self { id, properties, whole })
+    }
 }
 
 /// A container as all of these services describe it.
@@ -169,7 +260,7 @@ struct WireContainer {
 }
 
 /// Who holds a claim.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Owner {
     subscription: String,
     resource_group: String,

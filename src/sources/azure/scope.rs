@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::{AzureScope, Resource};
 use crate::azure::Arm;
 use crate::sources::SourceError;
+use crate::sources::reference_scan::KnownHosts;
 use crate::transport::{RequestError, RequestErrorKind};
 
 /// Versions of the resource manager's own interface.
@@ -29,6 +30,8 @@ const AT_ONCE: usize = 8;
 /// The resource manager, asked for a few things at a time.
 pub(super) struct Asking {
     arm: Arm,
+    /// The names of the registries whose images count.
+    pub(super) hosts: KnownHosts,
     permits: Semaphore,
 }
 
@@ -57,8 +60,8 @@ struct WirePermission {
 }
 
 impl Asking {
-    pub(super) fn new(arm: Arm) -> Self {
-        Self { arm, permits: Semaphore::new(AT_ONCE) }
+    pub(super) fn new(arm: Arm, hosts: KnownHosts) -> Self {
+        Self { arm, hosts, permits: Semaphore::new(AT_ONCE) }
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, RequestError> {

@@ -1,14 +1,22 @@
 //! Custom resources: which, and where in them images stand.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value as Json};
 
+use super::super::image_texts::Seen;
+use super::super::object_texts::from_json;
 use super::super::{FieldPath, SourceError, told};
+use super::Reader;
 use super::client::{Cluster, Refusal};
-use super::images::pod_images;
+use super::found::Found;
+use super::images::{joined_image, pod_images};
 use super::list::{Resource, root};
-use super::objects::{Reading, WireMeta};
+use super::objects::{Reading, Stand, WireMeta};
+use super::presets::Preset;
 
 /// A kind of custom resource with images in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,82 +33,200 @@ pub struct CustomResource {
     pub optional: bool,
 }
 
+/// A kind of custom resource that this cluster serves.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) resource: Resource,
+    paths: Vec<FieldPath>,
+    /// The settings name its paths, so that one that leads nowhere is a mistake.
+    pub(super) by_paths: bool,
+}
+
 /// One object with all its fields.
 #[derive(Deserialize)]
 pub(super) struct WireAny {
-    pub(super) metadata: WireMeta,
+    metadata: WireMeta,
     #[serde(flatten)]
-    rest: serde_json::Map<String, Value>,
+    rest: Map<String, Json>,
 }
 
 impl WireAny {
-    /// Notes the images at those paths, and gives how many texts were found there. A path leads to references,
-    /// or to something with pod specifications in it.
-    pub(super) fn note(self, paths: &[FieldPath], reading: &mut Reading<'_>) -> usize {
-        let whole = Value::Object(self.rest);
-        let mut count = 0;
-        for path in paths {
-            for value in path.find_json(&whole) {
-                match value {
-                    Value::Null => {}
-                    Value::String(text) => {
-                        count += 1;
-                        reading.written("", text);
-                    }
-                    Value::Array(_) | Value::Object(_) => {
-                        pod_images(value, &mut |container, image| {
-                            count += 1;
-                            reading.written(container, image);
-                        });
-                    }
-                    Value::Bool(_) | Value::Number(_) => {
-                        let what = format!("`{path}` is `{value}`, which is no image; correct `paths`");
-                        reading.note("", super::images::Seen::Problem(what));
-                    }
-                }
-            }
+    /// Notes the images of an object of that kind, and gives how many texts were found at its paths. A path leads to
+    /// references, to their parts under keys of their own, or to something with pod specifications in it. All other texts
+    /// of the object count, too.
+    pub(super) fn note(self, kind: &Served, reader: &Reader<'_>, found: &mut Found) -> usize {
+        let Self { metadata, rest } = self;
+        let mut reading = Reading::of(&metadata, &kind.resource.kind, Stand::Current, reader.hosts, found);
+        let whole = Json::Object(rest);
+        let read = at_paths(&whole, kind, &mut reading);
+        let count = read.len();
+
+        let document = from_json(with_metadata(whole, metadata, &kind.resource));
+        reader.form(&reading.object, std::slice::from_ref(&document), "");
+        let read: Vec<&str> = read.iter().map(String::as_str).collect();
+        for spot in reading.spots(document, &read) {
+            let at = spot.line;
+            reading.spotted(spot, Some(at));
         }
         count
     }
 }
 
+/// Notes the images at the paths, and returns their texts.
+fn at_paths(whole: &Json, kind: &Served, reading: &mut Reading<'_>) -> Vec<String> {
+    let mut read: Vec<String> = Vec::new();
+    for path in &kind.paths {
+        for value in path.find_json(whole) {
+            let before = read.len();
+            match value {
+                Json::Null => continue,
+                Json::String(text) => {
+                    reading.written("", text);
+                    read.push(text.clone());
+                }
+                Json::Array(_) | Json::Object(_) => {
+                    pod_images(value, &mut |container, image| {
+                        reading.written(container, image);
+                        read.push(image.to_owned());
+                    });
+                    if let Some(image) = joined_image(value) {
+                        reading.written("", &image);
+                        read.push(image);
+                    }
+                }
+                Json::Bool(_) | Json::Number(_) if kind.by_paths => {
+                    let what = format!("`{path}` is `{value}`, which is not an image; correct `paths`");
+                    reading.note("", Seen::Problem(what));
+                }
+                Json::Bool(_) | Json::Number(_) => {}
+            }
+            if read.len() == before && kind.by_paths && value.is_object() {
+                reading.tell("", &format!("`{path}` leads to an object that names no image"));
+            }
+        }
+    }
+    read
+}
+
+/// The object as its documents are written, with what of its metadata people and tools write.
+fn with_metadata(whole: Json, metadata: WireMeta, resource: &Resource) -> Json {
+    let rest = match whole {
+        Json::Object(rest) => rest,
+        other => return other,
+    };
+    let version = if resource.group.is_empty() {
+        resource.version.clone()
+    } else {
+        format!("{}/{}", resource.group, resource.version)
+    };
+    let mut about: Map<String, Json> = Map::new();
+    about.insert("name".to_owned(), metadata.name.into());
+    about.insert("namespace".to_owned(), metadata.namespace.into());
+    let more = [("labels", metadata.labels), ("annotations", metadata.annotations)];
+    about.extend(more.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    let mut document: Map<String, Json> = Map::new();
+    document.insert("apiVersion".to_owned(), version.into());
+    document.insert("kind".to_owned(), resource.kind.clone().into());
+    document.insert("metadata".to_owned(), Json::Object(about));
+    document.extend(rest.into_iter().filter(|(key, _)| key != "apiVersion" && key != "kind"));
+    Json::Object(document)
+}
+
 /// The resources of one version of a group.
-#[derive(Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct WireResources {
     resources: Vec<WireResource>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct WireResource {
     name: String,
     kind: String,
     namespaced: bool,
 }
 
-/// The resource of a kind, as the cluster says; nothing where it has none and may do without.
-pub(super) async fn discover(cluster: &Cluster, custom: &CustomResource) -> Result<Option<Resource>, SourceError> {
-    let CustomResource { group, version, kind, optional, .. } = custom;
-    let known: WireResources = match cluster.get(&root(group, version)).await {
-        Ok(known) => known,
-        Err(Refusal { status: Some(StatusCode::NOT_FOUND), .. }) => WireResources { resources: Vec::new() },
-        Err(refusal) => return Err(refusal.error),
-    };
-    // `rollouts/status` and the like are parts of a resource.
-    let found = known.resources.iter().find(|resource| resource.kind == *kind && !resource.name.contains('/'));
-    match found {
-        Some(resource) => {
-            let named = Resource::of(group, version, &resource.name, kind);
-            Ok(Some(Resource { namespaced: resource.namespaced, ..named }))
+/// The resources that a cluster serves, each version of a group asked for once.
+pub(super) struct Discovery<'c> {
+    cluster: &'c Cluster,
+    known: HashMap<String, WireResources>,
+}
+
+impl<'c> Discovery<'c> {
+    pub(super) fn new(cluster: &'c Cluster) -> Self {
+        Self { cluster, known: HashMap::new() }
+    }
+
+    /// The resources of a version of a group; none where the cluster does not serve it.
+    async fn resources(&mut self, group: &str, version: &str) -> Result<&WireResources, SourceError> {
+        match self.known.entry(root(group, version)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => match self.cluster.get(new.key()).await {
+                Ok(read) => Ok(new.insert(read)),
+                Err(Refusal { status: Some(StatusCode::NOT_FOUND), .. }) => Ok(new.insert(WireResources::default())),
+                Err(refusal) => Err(refusal.error),
+            },
         }
-        None if *optional => Ok(None),
-        None => {
-            let kinds: Vec<String> = known.resources.into_iter().map(|resource| resource.kind).collect();
-            let known = if kinds.is_empty() { "nothing".to_owned() } else { told(kinds).join(", ") };
-            let message = format!(
-                "this cluster has no kind {kind} in {group}/{version}, where it has {known}; correct `custom`, or write \
-                 `optional = true` if a cluster may do without"
-            );
-            Err(SourceError { kind: "unknown-kind", message })
+    }
+
+    /// The resource of a kind that the settings name; `None` where the cluster has none and may do without.
+    pub(super) async fn custom(&mut self, custom: &CustomResource) -> Result<Option<Served>, SourceError> {
+        let CustomResource { group, version, kind, paths, optional } = custom;
+        let known = self.resources(group, version).await?;
+        match known.of_kind(kind) {
+            Some(found) => {
+                let resource = found.in_group(group, version);
+                Ok(Some(Served { resource, paths: paths.clone(), by_paths: true }))
+            }
+            None if *optional => Ok(None),
+            None => {
+                let kinds: Vec<String> = known.resources.iter().map(|resource| resource.kind.clone()).collect();
+                let known = if kinds.is_empty() { "nothing".to_owned() } else { told(kinds).join(", ") };
+                let message = format!(
+                    "this cluster has no kind {kind} in {group}/{version}, where it has {known}; correct `custom`, or \
+                     write `optional = true` if a cluster may do without"
+                );
+                Err(SourceError { kind: "unknown-kind", message })
+            }
         }
+    }
+
+    /// The kinds of a preset that the cluster serves, each in the first of its versions that it does.
+    pub(super) async fn preset(&mut self, preset: Preset) -> Result<Vec<Served>, SourceError> {
+        let mut served = Vec::new();
+        for wanted in preset.kinds() {
+            for version in wanted.versions {
+                if let Some(found) = self.resources(wanted.group, version).await?.of_kind(wanted.kind) {
+                    let resource = found.in_group(wanted.group, version);
+                    served.push(Served { resource, paths: wanted.field_paths(), by_paths: false });
+                    break;
+                }
+            }
+        }
+        Ok(served)
+    }
+}
+
+impl WireResources {
+    /// `rollouts/status` and the like are parts of a resource.
+    fn of_kind(&self, kind: &str) -> Option<&WireResource> {
+        self.resources.iter().find(|resource| resource.kind == *kind && !resource.name.contains('/'))
+    }
+}
+
+impl WireResource {
+    fn in_group(&self, group: &str, version: &str) -> Resource {
+        Resource { namespaced: self.namespaced, ..Resource::of(group, version, &self.name, &self.kind) }
+    }
+}
+
+impl Served {
+    /// Returns true for the same kind, which a preset and the settings may both name, as two presets may.
+    pub(super) fn lists_the_same(&self, other: &Self) -> bool {
+        (&self.resource.group, &self.resource.plural) == (&other.resource.group, &other.resource.plural)
+    }
+
+    /// Its paths as the settings write them.
+    pub(super) fn shown_paths(&self) -> String {
+        self.paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 }

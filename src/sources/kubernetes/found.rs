@@ -3,7 +3,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::domain::{Claim, Holder, ImageReference, Naming, PathPattern, UnresolvedReference};
+use super::super::forms::{FormFindings, Settled};
+use super::super::object_texts::{ObjectTexts, OpenReference, note_open};
+use super::super::text::TextSettings;
+use super::super::{Answer, told};
+use super::objects::Stand;
+use super::templates::TemplateImage;
+use crate::domain::{Claim, Holder, ImageReference, Naming, UnresolvedReference};
 
 /// An object of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,14 +29,15 @@ pub(super) struct Use {
     pub(super) container: String,
 }
 
-/// A container of an object whose image has an open tag.
+/// A container of an object, or an object, that names a repository and leaves open which image of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct OpenUse {
-    pub(super) text: String,
-    pub(super) host: Option<String>,
-    pub(super) path: PathPattern,
+    pub(super) reference: OpenReference,
     pub(super) object: Object,
     pub(super) container: String,
+    /// The number of the value in its object that it was found at, where forms may say more of it.
+    pub(super) at: Option<u32>,
+    pub(super) stand: Stand,
 }
 
 /// What was read.
@@ -42,6 +49,10 @@ pub(super) struct Found {
     pub(super) kept: HashSet<Use>,
     /// Images of a repository whose tag is left open.
     pub(super) open: HashSet<OpenUse>,
+    /// The texts of all objects, those of a pod as its controller's.
+    pub(super) texts: ObjectTexts<Object>,
+    /// The images of the pod templates that were read, by a hash of their controller and their content.
+    pub(super) templates: HashMap<u64, Arc<[TemplateImage]>>,
     /// The controller of an object, where it has one; those of pods stand in their uses already.
     pub(super) controllers: HashMap<Object, Object>,
     /// What could not be understood: each of these may be an image without protection.
@@ -55,22 +66,51 @@ pub(super) struct Found {
 /// A pod belongs to a replica set that belongs to a deployment that may belong to something else; no further.
 const MOST_CONTROLLERS: usize = 5;
 
+impl Object {
+    /// The object as reports and notes name it.
+    pub(super) fn words(&self) -> String {
+        let Self { namespace, kind, name } = self;
+        format!("{kind} {namespace}/{name}")
+    }
+
+    /// Reads what [`Object::words`] says.
+    fn of_words(words: &str) -> Self {
+        let (place, name) = words.rsplit_once('/').unwrap_or(("", words));
+        let (kind, namespace) = place.rsplit_once(' ').unwrap_or((place, ""));
+        let [namespace, kind, name] = [namespace, kind, name].map(str::to_owned);
+        Self { namespace, kind, name }
+    }
+}
+
 impl Found {
     /// Adds what another list found.
     pub(super) fn merge(&mut self, other: Self) {
         self.uses.extend(other.uses);
         self.kept.extend(other.kept);
         self.open.extend(other.open);
+        self.texts.merge(other.texts);
         self.controllers.extend(other.controllers);
         self.problems.extend(other.problems);
         self.notes.extend(other.notes);
         self.namespaces.extend(other.namespaces);
     }
 
-    /// The claims of all of it. What a controller uses right now is told once, as its own; what is only kept to go back
-    /// to is told as what keeps it, such as a replica set.
-    pub(super) fn claims(self, cluster: &str) -> (Vec<Claim>, Vec<UnresolvedReference>) {
-        let Self { uses, kept, open, controllers, .. } = self;
+    /// The claims, open references and texts of all of it, with what forms in it say. What a controller uses right now is
+    /// told once, as its own; what is only kept to go back to is told as what keeps it, such as a replica set.
+    pub(super) fn answer(self, cluster: &str, settings: &TextSettings, forms: FormFindings) -> Answer {
+        let Self { mut uses, mut kept, open, texts, controllers, mut notes, .. } = self;
+        let mut holders = Holders { cluster, holders: HashMap::new() };
+
+        let open: Vec<OpenUse> = open.into_iter().filter(|open| !open.is_settled(&forms.settled)).collect();
+        for open in &open {
+            let Some(image) = open.reference.latest.clone() else { continue };
+            let (object, container) = (open.object.clone(), open.container.clone());
+            let one = Use { image, naming: Naming::Written, object, container };
+            match open.stand {
+                Stand::Current => uses.insert(one),
+                Stand::Kept => kept.insert(one),
+            };
+        }
         let current: HashSet<Use> =
             uses.into_iter().map(|one| Use { object: known_as(&controllers, one.object), ..one }).collect();
         let only_kept = |one: &Use| {
@@ -78,29 +118,65 @@ impl Found {
             !current.contains(&Use { object, ..one.clone() })
         };
         let kept: Vec<Use> = kept.into_iter().filter(only_kept).collect();
-        let mut holders: HashMap<(Object, String), Arc<Holder>> = HashMap::new();
-        let mut holder = |object: Object, container: String| {
-            let holder = holders.entry((object, container)).or_insert_with_key(|(object, container)| {
-                Arc::new(Holder::Workload {
-                    place: cluster.to_owned(),
-                    namespace: object.namespace.clone(),
-                    kind: object.kind.clone(),
-                    name: object.name.clone(),
-                    container: container.clone(),
-                })
-            });
-            Arc::clone(holder)
+        let mut claims: Vec<Claim> = Vec::with_capacity(current.len() + kept.len());
+        for Use { image, naming, object, container } in current.into_iter().chain(kept) {
+            claims.push(Claim { naming, ..Claim::new(image, holders.of(object, container)) });
+        }
+
+        let mut unresolved = Vec::new();
+        for OpenUse { reference, object, container, .. } in open {
+            let OpenReference { text, host, path, beside, .. } = reference;
+            let holder = holders.of(known_as(&controllers, object), container);
+            unresolved.push(UnresolvedReference { text, host, path, beside, holder });
+        }
+
+        let FormFindings { claims: formed, unresolved: unformed, notes: more, .. } = forms;
+        let mut of_form = |holder: &Arc<Holder>| match &**holder {
+            Holder::File { path, .. } => holders.of(Object::of_words(path), String::new()),
+            _ => Arc::clone(holder),
         };
-        let claims = current.into_iter().chain(kept).map(|Use { image, naming, object, container }| Claim {
-            naming,
-            ..Claim::new(image, holder(object, container))
+        claims.extend(formed.into_iter().map(|claim| Claim { holder: of_form(&claim.holder), ..claim }));
+        unresolved
+            .extend(unformed.into_iter().map(|open| UnresolvedReference { holder: of_form(&open.holder), ..open }));
+        notes.extend(more);
+
+        notes.extend(note_open(&mut unresolved, settings));
+        let (texts, reported) =
+            texts.index(settings, |object| holders.of(known_as(&controllers, object), String::new()));
+        let notes = told(notes.into_iter().collect());
+        Answer { claims, unresolved, texts, reported, notes, ..Answer::default() }
+    }
+}
+
+impl OpenUse {
+    fn is_settled(&self, settled: &Settled) -> bool {
+        let mut paths = self.reference.path.parts();
+        match (self.at, paths.next(), paths.next()) {
+            (Some(at), Some(path), None) => settled.covers(&self.object.words(), at, path),
+            _ => false,
+        }
+    }
+}
+
+/// One holder for each object and container.
+struct Holders<'a> {
+    cluster: &'a str,
+    holders: HashMap<(Object, String), Arc<Holder>>,
+}
+
+impl Holders<'_> {
+    fn of(&mut self, object: Object, container: String) -> Arc<Holder> {
+        let cluster = self.cluster;
+        let holder = self.holders.entry((object, container)).or_insert_with_key(|(object, container)| {
+            Arc::new(Holder::Workload {
+                place: cluster.to_owned(),
+                namespace: object.namespace.clone(),
+                kind: object.kind.clone(),
+                name: object.name.clone(),
+                container: container.clone(),
+            })
         });
-        let claims = claims.collect();
-        let unresolved = open.into_iter().map(|OpenUse { text, host, path, object, container }| {
-            let object = known_as(&controllers, object);
-            UnresolvedReference { text: text.into(), host, path, beside: [].into(), holder: holder(object, container) }
-        });
-        (claims, unresolved.collect())
+        Arc::clone(holder)
     }
 }
 

@@ -9,13 +9,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 use serde::Deserialize;
-use serde_json::Value as Json;
 
 use super::super::document::{Format, Node, Value, parse};
-use super::super::image_references::read_text;
-use super::super::reference_scan::KnownHosts;
+use super::super::image_texts::{Seen, written};
+use super::super::object_texts::Spotted;
+use super::super::text;
+use super::Reader;
 use super::found::{Found, Object};
-use super::images::{Seen, pod_images, written};
 use super::objects::{Reading, Stand, WireMeta};
 use crate::domain::ImageReference;
 
@@ -53,20 +53,20 @@ struct WireHook {
 }
 
 /// Notes the images of the release that a secret holds.
-pub(super) fn note(secret: &WireSecret, hosts: &KnownHosts, found: &mut Found) {
+pub(super) fn note(secret: &WireSecret, reader: &Reader<'_>, found: &mut Found) {
     if secret.kind != TYPE {
         return;
     }
-    let mut reading = Reading::of(&secret.metadata, "Helm release", Stand::Kept, hosts, found);
+    let mut reading = Reading::of(&secret.metadata, "Helm release", Stand::Kept, reader.hosts, found);
     let release = match release(secret) {
         Ok(release) => release,
         Err(what) => return reading.note("", Seen::Problem(what)),
     };
-    let name = format!("{} revision {}", release.name, release.version);
-    reading.object = Object { name, ..reading.object.clone() };
+    let revision = format!("{} revision {}", release.name, release.version);
+    reading.object = Object { name: revision, ..reading.object.clone() };
     let hooks = release.hooks.unwrap_or_default();
     for manifest in std::iter::once(release.manifest).chain(hooks.into_iter().map(|hook| hook.manifest)) {
-        note_manifest(&manifest, &mut reading);
+        note_manifest(&manifest, &release.name, reader, &mut reading);
     }
 }
 
@@ -102,7 +102,7 @@ fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
 }
 
 /// Images of pod specifications, and whatever else names one of our hosts.
-fn note_manifest(manifest: &str, reading: &mut Reading<'_>) {
+fn note_manifest(manifest: &str, release: &str, reader: &Reader<'_>, reading: &mut Reading<'_>) {
     let documents = match parse(manifest, Format::Yaml) {
         Ok(documents) => documents,
         Err(problem) => {
@@ -110,30 +110,38 @@ fn note_manifest(manifest: &str, reading: &mut Reading<'_>) {
             return reading.note("", Seen::Problem(what));
         }
     };
+    reader.form(&reading.object, &documents, manifest);
     let mut told = BTreeSet::new();
-    for document in &documents {
-        let document = json(document);
-        pod_images(&document, &mut |container, image| {
-            let seen = written(image, reading.hosts);
-            if let Seen::Image(image) = &seen {
-                told.insert(image.clone());
+    for document in documents {
+        // The texts of each object stand apart, those of all revisions together: most are the same.
+        let object = Object { name: format!("{release}, {}", title(&document)), ..reading.object.clone() };
+        for spot in reading.found.texts.read(&object, document, &[], reading.hosts) {
+            match &spot.what {
+                Spotted::Written(text) => {
+                    if let Seen::Image(image) = written(text, reading.hosts) {
+                        told.insert(image);
+                    }
+                }
+                Spotted::Image(image, _) => drop(told.insert(image.clone())),
+                Spotted::Open(_) | Spotted::Note(_) => {}
             }
-            reading.note(container, seen);
-        });
+            let line = spot.line;
+            reading.spotted(spot, Some(line));
+        }
     }
-    let sighted = read_text(manifest, Some(Format::Yaml), reading.hosts).references;
+    let sighted = text::references(manifest, Some(Format::Yaml), reading.hosts);
     let more: BTreeSet<ImageReference> = sighted.into_iter().map(|(image, _)| image).collect();
     for image in more.difference(&told) {
         reading.note("", Seen::Image(image.clone()));
     }
 }
 
-/// The same value without lines, and with every scalar as text: nothing but texts is asked for.
-fn json(node: &Node) -> Json {
-    match &node.value {
-        Value::Null => Json::Null,
-        Value::Literal(text) | Value::Text(text) => Json::String(text.clone()),
-        Value::List(nodes) => nodes.iter().map(json).collect(),
-        Value::Map(entries) => Json::Object(entries.iter().map(|(_, key, value)| (key.clone(), json(value))).collect()),
-    }
+/// Kind and name of an object in a manifest.
+fn title(document: &Node) -> String {
+    let text = |node: Option<&Node>| match node.map(|node| &node.value) {
+        Some(Value::Text(text) | Value::Literal(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let name = document.get("metadata").and_then(|metadata| metadata.get("name"));
+    format!("{} {}", text(document.get("kind")), text(name))
 }

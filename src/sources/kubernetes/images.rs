@@ -2,32 +2,10 @@
 
 use serde_json::Value;
 
-use super::super::invalid::{Read, bare, read};
+use super::super::image_texts::{Seen, understood};
+use super::super::invalid::{Read, read};
 use super::super::reference_scan::KnownHosts;
-use crate::domain::{Digest, ImageReference, PathPattern};
-
-/// What a text says of images.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    Image(ImageReference),
-    /// An invalid reference, what it was probably meant to be, and what to tell about it.
-    Corrected(ImageReference, String),
-    /// A repository of ours, or several, with an open tag, and what to tell about it.
-    Unresolved(Option<String>, PathPattern, String),
-    Nothing,
-    /// No reference, and no image of ours whatever it is meant to be.
-    Foreign(String),
-    /// Something that makes the whole answer doubtful.
-    Problem(String),
-}
-
-/// A reference in a specification. An empty one is allowed there, and names nothing.
-pub(super) fn written(text: &str, hosts: &KnownHosts) -> Seen {
-    if text.trim().is_empty() {
-        return Seen::Nothing;
-    }
-    understood(read(text), text, hosts)
-}
+use crate::domain::{Digest, ImageReference};
 
 /// The image that a runtime says it runs, by its `imageID`, else its `image`. Only a digest counts: the runtime may know
 /// the image by a tag that nobody asked for. The name with it may be another repository's that holds the same image.
@@ -66,29 +44,6 @@ fn digest(text: &str, hosts: &KnownHosts) -> Seen {
     }
 }
 
-/// Translates what was read of a text for registries with these names.
-fn understood(found: Read, text: &str, hosts: &KnownHosts) -> Seen {
-    let ours = |host: Option<&String>, path: &str| host.is_none_or(|host| hosts.name(host, path));
-    match found {
-        Read::Image(image) => Seen::Image(image),
-        Read::Corrected(image, told) => match &image.repository {
-            Some(path) if ours(image.host.as_ref(), path.as_str()) => Seen::Corrected(image, told),
-            _ => Seen::Foreign(told),
-        },
-        Read::Unresolved(host, path, told) if host.is_none() || hosts.begin(bare(text)) => {
-            Seen::Unresolved(host, path, told)
-        }
-        // One of our names behind another one's, as caches write it.
-        Read::Unresolved(_, _, told) | Read::Invalid(told) => match hosts.rest_from_name(text) {
-            Some(inner) => match read(inner) {
-                Read::Unresolved(host, path, _) => Seen::Unresolved(host, path, told),
-                _ => Seen::Foreign(told),
-            },
-            None => Seen::Foreign(told),
-        },
-    }
-}
-
 /// The name of an image without its tag and digest, by a text of a specification or status; `None` where it names none.
 pub(super) fn name(text: &str) -> Option<ImageReference> {
     let name = |host, path| ImageReference { host, repository: Some(path), tag: None, digest: None };
@@ -124,56 +79,41 @@ pub(super) fn pod_images<'v>(value: &'v Value, found: &mut impl FnMut(&'v str, &
     }
 }
 
+/// The image that an object says in parts, such as `{ repository, tag }`; `None` where it names no repository.
+pub(super) fn joined_image(value: &Value) -> Option<String> {
+    let map = value.as_object()?;
+    let text = |keys: &[&str]| {
+        keys.iter().find_map(|key| match map.get(*key)? {
+            Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        })
+    };
+    let tag = text(&["tag", "newTag", "imageTag"]);
+    let digest = text(&["digest", "imageDigest", "sha"]);
+    // A name means an image only where an image's tag or digest stands beside it.
+    let is_exact = tag.is_some() || digest.is_some();
+    let named = || text(&["newName", "name"]).filter(|_| is_exact);
+    let repository = text(&["repository", "repo", "imageRepository", "image", "imageName"]).or_else(named)?;
+    let mut image = match text(&["registry", "imageRegistry", "registryServer", "loginServer"]) {
+        Some(registry) => format!("{}/{}", registry.trim_end_matches('/'), repository.trim_start_matches('/')),
+        None => repository,
+    };
+    let has = |image: &str, marks: &[char]| image.rsplit('/').next().unwrap_or_default().contains(marks);
+    if let Some(tag) = tag.or_else(|| text(&["version"])).filter(|_| !has(&image, &[':', '@'])) {
+        image = format!("{image}:{tag}");
+    }
+    if let Some(digest) = digest.filter(|_| !has(&image, &['@'])) {
+        let algorithm = if digest.contains(':') { "" } else { "sha256:" };
+        image = format!("{image}@{algorithm}{digest}");
+    }
+    Some(image)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-
-    fn hosts() -> KnownHosts {
-        KnownHosts::new(&["contoso.azurecr.io", "images.contoso.example", "harbor.example/proxy"].map(String::from))
-    }
-
-    /// The class of what was seen, with the image in its normal form, where `D` is the digest.
-    fn shown(seen: Seen) -> String {
-        match seen {
-            Seen::Image(image) => image.to_string().replace(D, "D"),
-            Seen::Nothing => "nothing".into(),
-            Seen::Corrected(image, _) => format!("corrected {image}"),
-            Seen::Unresolved(host, path, _) => format!("open {} {path:?}", host.unwrap_or_default()),
-            Seen::Foreign(_) => "foreign".into(),
-            Seen::Problem(_) => "problem".into(),
-        }
-    }
-
-    #[test]
-    fn an_invalid_text_counts_where_it_may_mean_an_image_of_ours() {
-        let cases = [
-            ("contoso.azurecr.io/shop/api:v1", "contoso.azurecr.io/shop/api:v1"),
-            ("nginx", "nginx:latest"),
-            ("CONTOSO.azurecr.io:443/a@D", "contoso.azurecr.io/a@D"),
-            ("contoso.azurecr.io/a:1@D", "contoso.azurecr.io/a:1@D"),
-            ("", "nothing"),
-            (" ", "nothing"),
-            ("contoso.azurecr.io/Shop/api:v1", "corrected contoso.azurecr.io/shop/api:v1"),
-            ("IMAGES.contoso.example/a:", r#"open images.contoso.example PathPattern(["a"])"#),
-            ("contoso.azurecr.io:443/Shop", "corrected contoso.azurecr.io/shop:latest"),
-            ("contoso.eastus2.geo.azurecr.io/a:${TAG}", r#"open contoso.eastus2.geo.azurecr.io PathPattern(["a"])"#),
-            ("harbor.example/proxy/a:${TAG}", r#"open harbor.example PathPattern(["proxy/a"])"#),
-            ("harbor.example/other/a:${TAG}", "foreign"),
-            ("ghcr.io/Owner/api:v1", "foreign"),
-            ("ghcr.io/a:${TAG}", "foreign"),
-            ("ghcr.io/Owner/contoso.azurecr.io/a:${TAG}", r#"open contoso.azurecr.io PathPattern(["a"])"#),
-            ("${REGISTRY}/shop/api:v1", "corrected shop/api:v1"),
-            ("{{inputs.parameters.image}}", "foreign"),
-            ("Shop API", "foreign"),
-            ("MyApp:latest", "corrected myapp:latest"),
-            ("registry.$DOMAIN/api:1", "corrected api:1"),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(shown(written(&text.replace('D', D), &hosts())), expected, "{text}");
-        }
-    }
+    use crate::sources::image_texts::tests::{D, hosts, shown};
 
     #[test]
     fn a_runtime_is_believed_by_digest_and_by_nothing_else() {
@@ -200,6 +140,30 @@ mod tests {
         for (id, image, expected) in cases {
             let seen = reported(&id.replace('D', D), &image.replace('D', D), &hosts());
             assert_eq!(shown(seen), expected, "{id} {image}");
+        }
+    }
+
+    #[test]
+    fn an_object_says_an_image_in_parts() {
+        for (object, expected) in [
+            (r#"{"repository": "contoso.azurecr.io/shop/api", "tag": "v1"}"#, "contoso.azurecr.io/shop/api:v1"),
+            (
+                r#"{"registry": "contoso.azurecr.io/", "repository": "/shop/api", "tag": 7}"#,
+                "contoso.azurecr.io/shop/api:7",
+            ),
+            (r#"{"image": "shop/api", "version": "v1"}"#, "shop/api:v1"),
+            (r#"{"image": "shop/api:v1", "version": "v2"}"#, "shop/api:v1"),
+            (r#"{"repository": "shop/api", "tag": "", "sha": "abc"}"#, "shop/api@sha256:abc"),
+            (r#"{"name": "shop/api", "newName": "a/b", "newTag": "v1"}"#, "a/b:v1"),
+            (r#"{"name": "shop/api", "tag": "v1", "digest": "sha256:abc"}"#, "shop/api:v1@sha256:abc"),
+            (r#"{"repository": "shop/api", "tag": "${TAG}"}"#, "shop/api:${TAG}"),
+            (r#"{"repository": "shop/api"}"#, "shop/api"),
+            (r#"{"name": "api", "version": "v1"}"#, "-"),
+            (r#"{"tag": "v1"}"#, "-"),
+            (r#"["shop/api"]"#, "-"),
+        ] {
+            let found = joined_image(&serde_json::from_str(object).unwrap());
+            assert_eq!(found.as_deref().unwrap_or("-"), expected, "{object}");
         }
     }
 }

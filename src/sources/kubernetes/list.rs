@@ -43,6 +43,11 @@ pub(super) fn secrets() -> Resource {
     Resource::of("", "v1", "secrets", "Secret")
 }
 
+/// The maps with settings of programs.
+pub(super) fn config_maps() -> Resource {
+    Resource::of("", "v1", "configmaps", "ConfigMap")
+}
+
 impl Resource {
     pub(super) fn of(group: &str, version: &str, plural: &str, kind: &str) -> Self {
         let [group, version, plural, kind] = [group, version, plural, kind].map(str::to_owned);

@@ -1,16 +1,21 @@
 //! A Kubernetes cluster: what runs, what would run if it were scaled up or its hour came, and what a rollback needs.
 //!
-//! Everything is listed in pages and read into few fields; only who uses which image is held. Whatever fails, fails all
-//! of it, since part of an answer would be an image without protection.
+//! Everything is listed in pages; only who uses which image is held, and the words in which a tag may be mentioned, those
+//! of pods of one template once. Whatever fails, fails all of it, since part of an answer would be an image without
+//! protection.
 
 mod client;
+mod config_maps;
 mod custom;
 mod found;
 mod helm;
 mod images;
 mod list;
 mod objects;
+mod presets;
+mod templates;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,17 +24,23 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::StatusCode;
 use jiff::Timestamp;
 
+use super::document::Node;
+use super::forms::Forms;
 use super::reference_scan::KnownHosts;
+use super::text::TextSettings;
 use super::{Answer, Source, SourceError, told};
 use crate::transport::Patience;
 use client::{Cluster, Refusal};
-use found::Found;
+use config_maps::WireConfigMap;
+use custom::{Discovery, Served, WireAny};
+use found::{Found, Object};
 use helm::WireSecret;
 use list::{Query, Resource, WORKLOADS, list, missing};
 use objects::{Reading, Stand, WireObject};
 
 pub use client::Access;
 pub use custom::CustomResource;
+pub use presets::Preset;
 
 /// A cluster as the settings give it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +55,10 @@ pub struct KubernetesSettings {
     pub helm: Helm,
     /// Custom resources with images in them.
     pub custom: Vec<CustomResource>,
+    /// Projects whose custom resources are read as far as the cluster has them.
+    pub presets: Vec<Preset>,
+    /// The reading of `ConfigMap`s, which takes the right to list them.
+    pub configmaps: bool,
     /// How long one request may take.
     pub timeout: Duration,
 }
@@ -77,31 +92,48 @@ impl Helm {
 pub struct Kubernetes {
     settings: KubernetesSettings,
     hosts: Vec<String>,
+    texts: TextSettings,
     /// Whether a namespace that is named may have nothing in it.
     allow_empty: bool,
     patience: Patience,
 }
 
-/// API group and resource of everything built-in that is listed, in all of which the one verb needed is `list`; `helm`
-/// adds what Helm's releases take.
+/// API group and resource of everything that is listed, in all of which the one verb needed is `list`: the built-in
+/// workloads, and what Helm's releases, `ConfigMap`s and presets take beyond them.
 #[must_use]
-pub fn kubernetes_rights(helm: bool) -> Vec<(&'static str, &'static str)> {
+pub fn kubernetes_rights(helm: bool, configmaps: bool, presets: &[Preset]) -> Vec<(&'static str, &'static str)> {
     let workloads = WORKLOADS.iter().map(|(group, _, plural, ..)| (*group, *plural));
-    workloads.chain(helm.then_some(("", "secrets"))).collect()
+    let options = [helm.then_some(("", "secrets")), configmaps.then_some(("", "configmaps"))];
+    let custom = presets.iter().flat_map(|preset| preset.kinds()).map(|kind| (kind.group, kind.plural));
+    workloads.chain(options.into_iter().flatten()).chain(custom).collect()
+}
+
+/// The context in which every list is read.
+struct Reader<'h> {
+    hosts: &'h KnownHosts,
+    /// The forms in what was read, which may say in one object what another leaves open.
+    forms: Mutex<Forms>,
+}
+
+impl Reader<'_> {
+    /// Reads the forms in the documents of an object.
+    fn form(&self, object: &Object, documents: &[Node], text: &str) {
+        self.forms.lock().unwrap_or_else(PoisonError::into_inner).read(&object.words(), documents, text);
+    }
 }
 
 /// Lists that are read at once: an API server has others to serve.
 const LISTS_AT_ONCE: usize = 4;
 /// Objects on a page, as `kubectl` asks for them.
 const PAGE: usize = 500;
-/// The same of secrets, which may have a megabyte each, and of custom resources.
+/// The same of secrets and `ConfigMap`s, which may have a megabyte each, and of custom resources.
 const LARGE_PAGE: usize = 25;
 
 impl Kubernetes {
-    /// A cluster whose images count for registries known by `hosts`.
+    /// A cluster whose images count for registries known by `hosts`, and whose texts are read as `texts` say.
     #[must_use]
-    pub fn new(settings: KubernetesSettings, hosts: Vec<String>, allow_empty: bool) -> Self {
-        Self::with_patience(settings, hosts, allow_empty, Patience::default())
+    pub fn new(settings: KubernetesSettings, hosts: Vec<String>, texts: TextSettings, allow_empty: bool) -> Self {
+        Self::with_patience(settings, hosts, texts, allow_empty, Patience::default())
     }
 
     /// The same, with another patience for what fails.
@@ -109,10 +141,11 @@ impl Kubernetes {
     pub fn with_patience(
         settings: KubernetesSettings,
         hosts: Vec<String>,
+        texts: TextSettings,
         allow_empty: bool,
         patience: Patience,
     ) -> Self {
-        Self { settings, hosts, allow_empty, patience }
+        Self { settings, hosts, texts, allow_empty, patience }
     }
 
     /// The namespaces to ask for, one after the other; nothing stands for all at once.
@@ -125,18 +158,13 @@ impl Kubernetes {
         let KubernetesSettings { access, timeout, .. } = &self.settings;
         let cluster = Cluster::connect(access.clone(), *timeout, self.patience).await?;
         let mut notes = Vec::new();
-        let mut custom = Vec::new();
-        for wanted in &self.settings.custom {
-            match custom::discover(&cluster, wanted).await? {
-                Some(resource) => custom.push((resource, wanted)),
-                None => notes.push(format!("this cluster has no {} in {}", wanted.kind, wanted.group)),
-            }
-        }
+        let custom = self.custom(&cluster, &mut notes).await?;
         let workloads =
             WORKLOADS.map(|(group, version, plural, kind, stand)| (Resource::of(group, version, plural, kind), stand));
         let helm = self.check_rights(&cluster, &workloads, &custom, &mut notes).await?;
         let hosts = KnownHosts::new(&self.hosts);
-        let found = self.lists(&cluster, &workloads, &custom, helm, &hosts).await?;
+        let reader = Reader { hosts: &hosts, forms: Mutex::default() };
+        let found = self.lists(&cluster, &workloads, &custom, helm, &reader).await?;
         self.check_namespaces(&found)?;
         if !found.problems.is_empty() {
             let problems = told(found.problems.iter().cloned().collect()).join("\n");
@@ -146,9 +174,35 @@ impl Kubernetes {
             );
             return Err(SourceError { kind: "malformed", message });
         }
-        notes.extend(told(found.notes.iter().cloned().collect()));
-        let (claims, unresolved) = found.claims(&self.settings.cluster);
-        Ok(Answer { claims, unresolved, as_of: cluster.date(), notes, ..Answer::default() })
+        let forms = reader.forms.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let forms = forms.finish(Vec::new(), &hosts, self.texts.ranges);
+        let answer = found.answer(&self.settings.cluster, &self.texts, forms);
+        notes.extend(answer.notes);
+        Ok(Answer { as_of: cluster.date(), notes, ..answer })
+    }
+
+    /// The kinds of custom resources to list: those that the settings name, and those of presets that the cluster serves.
+    async fn custom(&self, cluster: &Cluster, notes: &mut Vec<String>) -> Result<Vec<Served>, SourceError> {
+        let mut discovery = Discovery::new(cluster);
+        let mut all: Vec<Served> = Vec::new();
+        for wanted in &self.settings.custom {
+            match discovery.custom(wanted).await? {
+                Some(served) => all.push(served),
+                None => notes.push(format!("this cluster has no {} in {}", wanted.kind, wanted.group)),
+            }
+        }
+        for preset in &self.settings.presets {
+            let served = discovery.preset(*preset).await?;
+            if served.is_empty() {
+                notes.push(format!("this cluster has no kind of the preset `{}`", preset.label()));
+            }
+            for served in served {
+                if !all.iter().any(|other| served.lists_the_same(other)) {
+                    all.push(served);
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// Asks for every right before the work, so that all that is missing is told at once. Gives whether Helm's releases
@@ -157,11 +211,12 @@ impl Kubernetes {
         &self,
         cluster: &Cluster,
         workloads: &[(Resource, Stand)],
-        custom: &[(Resource, &CustomResource)],
+        custom: &[Served],
         notes: &mut Vec<String>,
     ) -> Result<bool, SourceError> {
-        let needed = workloads.iter().map(|(resource, _)| resource);
-        let needed = needed.chain(custom.iter().map(|(resource, _)| resource));
+        let config_maps = self.settings.configmaps.then(list::config_maps);
+        let needed = workloads.iter().map(|(resource, _)| resource).chain(&config_maps);
+        let needed = needed.chain(custom.iter().map(|served| &served.resource));
         let mut denied = self.denied(cluster, needed).await?;
         let mut helm = self.settings.helm != Helm::Never;
         if helm {
@@ -180,8 +235,9 @@ impl Kubernetes {
             return Ok(helm);
         }
         let message = format!(
-            "it may not {}; apply deploy/kubernetes/rbac.yaml (for secrets rbac-helm.yaml, too; custom resources need a \
-             rule of their own), and bind its ClusterRole to whom this source signs in as",
+            "it may not {}; apply deploy/kubernetes/rbac.yaml (for secrets rbac-helm.yaml, too, for configmaps \
+             rbac-configmaps.yaml, for presets rbac-presets.yaml; other custom resources need a rule of their own), and bind \
+             its ClusterRole to whom this source signs in as",
             told(denied).join(", ")
         );
         Err(SourceError { kind: "denied", message })
@@ -207,22 +263,25 @@ impl Kubernetes {
         &self,
         cluster: &Cluster,
         workloads: &[(Resource, Stand)],
-        custom: &[(Resource, &CustomResource)],
+        custom: &[Served],
         helm: bool,
-        hosts: &KnownHosts,
+        reader: &Reader<'_>,
     ) -> Result<Found, SourceError> {
-        let secrets = list::secrets();
+        let (secrets, config_maps) = (list::secrets(), list::config_maps());
         let mut lists: Vec<BoxFuture<'_, Result<Found, SourceError>>> = Vec::new();
         for namespace in self.scopes() {
             for (resource, stand) in workloads {
-                lists.push(Box::pin(workload_list(cluster, resource, namespace, *stand, hosts)));
+                lists.push(Box::pin(workload_list(cluster, resource, namespace, *stand, reader.hosts)));
             }
             if helm {
-                lists.push(Box::pin(self.helm_list(cluster, &secrets, namespace, hosts)));
+                lists.push(Box::pin(self.helm_list(cluster, &secrets, namespace, reader)));
+            }
+            if self.settings.configmaps {
+                lists.push(Box::pin(config_map_list(cluster, &config_maps, namespace, reader.hosts)));
             }
         }
-        for (resource, wanted) in custom {
-            lists.push(Box::pin(self.custom_lists(cluster, resource, wanted, hosts)));
+        for served in custom {
+            lists.push(Box::pin(self.custom_lists(cluster, served, reader)));
         }
         let all = stream::iter(lists).buffer_unordered(LISTS_AT_ONCE);
         all.try_fold(Found::default(), |mut all, found| async move {
@@ -238,10 +297,10 @@ impl Kubernetes {
         cluster: &Cluster,
         secrets: &Resource,
         namespace: Option<&str>,
-        hosts: &KnownHosts,
+        reader: &Reader<'_>,
     ) -> Result<Found, SourceError> {
         let query = Query { resource: secrets, namespace, page: LARGE_PAGE, labels: helm::LABELS };
-        let read = list(cluster, &query, |secret: WireSecret, found| helm::note(&secret, hosts, found)).await;
+        let read = list(cluster, &query, |secret: WireSecret, found| helm::note(&secret, reader, found)).await;
         match read {
             Err(Refusal { status: Some(StatusCode::FORBIDDEN), .. }) if self.settings.helm == Helm::IfAllowed => {
                 let mut found = Found::default();
@@ -252,31 +311,30 @@ impl Kubernetes {
         }
     }
 
-    /// All objects of a custom kind. Paths that lead to nothing in any of them are a mistake.
+    /// All objects of a custom kind. Paths of the settings that lead to nothing in any of them are a mistake.
     async fn custom_lists(
         &self,
         cluster: &Cluster,
-        resource: &Resource,
-        wanted: &CustomResource,
-        hosts: &KnownHosts,
+        served: &Served,
+        reader: &Reader<'_>,
     ) -> Result<Found, SourceError> {
+        let resource = &served.resource;
         let scopes = if resource.namespaced { self.scopes() } else { vec![None] };
         let mut all = Found::default();
         let (mut objects, mut images) = (0, 0);
         for namespace in scopes {
             let query = Query { resource, namespace, page: LARGE_PAGE, labels: "" };
-            let read = list(cluster, &query, |object: custom::WireAny, found| {
+            let read = list(cluster, &query, |object: WireAny, found| {
                 objects += 1;
-                let mut reading = Reading::of(&object.metadata, &resource.kind, Stand::Current, hosts, found);
-                images += object.note(&wanted.paths, &mut reading);
+                images += object.note(served, reader, found);
             });
             all.merge(read.await?);
         }
-        if objects > 0 && images == 0 && all.problems.is_empty() {
-            let paths = wanted.paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if served.by_paths && objects > 0 && images == 0 && all.problems.is_empty() {
             let message = format!(
-                "none of the {objects} objects of the kind {} has an image at {paths}; correct its `paths`",
-                wanted.kind
+                "none of the {objects} objects of the kind {} has an image at {}; correct its `paths`",
+                resource.kind,
+                served.shown_paths()
             );
             return Err(SourceError { kind: "empty", message });
         }
@@ -312,7 +370,7 @@ async fn workload_list(
     hosts: &KnownHosts,
 ) -> Result<Found, SourceError> {
     let note = |object: WireObject, found: &mut Found| {
-        Reading::of(&object.metadata, &resource.kind, stand, hosts, found).workload(&object);
+        Reading::of(&object.metadata, &resource.kind, stand, hosts, found).workload(object);
     };
     let query = Query { resource, namespace, page: PAGE, labels: "" };
     match list(cluster, &query, note).await {
@@ -322,6 +380,17 @@ async fn workload_list(
         }
         read => Ok(read?),
     }
+}
+
+/// All `ConfigMap`s.
+async fn config_map_list(
+    cluster: &Cluster,
+    resource: &Resource,
+    namespace: Option<&str>,
+    hosts: &KnownHosts,
+) -> Result<Found, SourceError> {
+    let query = Query { resource, namespace, page: LARGE_PAGE, labels: "" };
+    Ok(list(cluster, &query, |map: WireConfigMap, found| config_maps::note(map, hosts, found)).await?)
 }
 
 fn helm_note() -> String {

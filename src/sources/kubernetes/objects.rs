@@ -1,11 +1,18 @@
 //! Objects of the API as they come, with only the fields that say something about images.
 
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer};
+use serde_json::Value as Json;
+use serde_json::value::RawValue;
+
+use super::super::document::Node;
+use super::super::image_texts::{Seen, written};
+use super::super::object_texts::{OpenReference, Spot, Spotted, from_json};
 use super::super::reference_scan::KnownHosts;
 use super::found::{Found, Object, OpenUse, Use};
-use super::images::{Seen, name, pod_images, reported, written};
+use super::images::reported;
+use super::templates::{TemplateImage, fingerprint, naming_of};
 use crate::domain::{ImageReference, Naming};
 
 /// One page of a list.
@@ -32,6 +39,10 @@ pub(super) struct WireMeta {
     pub(super) namespace: String,
     #[serde(default, deserialize_with = "nullable")]
     owner_references: Vec<WireOwner>,
+    #[serde(default)]
+    pub(super) labels: Option<Json>,
+    #[serde(default)]
+    pub(super) annotations: Option<Json>,
 }
 
 #[derive(Deserialize)]
@@ -42,65 +53,20 @@ struct WireOwner {
     controller: Option<bool>,
 }
 
-/// A built-in workload, whichever: each has its pod specification in one of these places.
+/// A built-in workload, whichever. What it says of pods is read as it comes: any string may name an image.
 #[derive(Deserialize)]
 pub(super) struct WireObject {
     pub(super) metadata: WireMeta,
     #[serde(default)]
-    spec: Option<WireSpec>,
+    spec: Option<Box<RawValue>>,
     /// Of a pod template.
     #[serde(default)]
-    template: Option<WireTemplate>,
+    template: Option<Box<RawValue>>,
     /// Of a controller revision.
     #[serde(default)]
-    data: Option<Value>,
+    data: Option<Box<RawValue>>,
     #[serde(default)]
     status: Option<WireStatus>,
-}
-
-#[derive(Deserialize)]
-struct WireTemplate {
-    #[serde(default)]
-    spec: Option<WireSpec>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WireSpec {
-    #[serde(default, deserialize_with = "nullable")]
-    containers: Vec<WireContainer>,
-    #[serde(default, deserialize_with = "nullable")]
-    init_containers: Vec<WireContainer>,
-    #[serde(default, deserialize_with = "nullable")]
-    ephemeral_containers: Vec<WireContainer>,
-    #[serde(default, deserialize_with = "nullable")]
-    volumes: Vec<WireVolume>,
-    #[serde(default)]
-    template: Option<Box<WireTemplate>>,
-    #[serde(default)]
-    job_template: Option<Box<WireTemplate>>,
-}
-
-#[derive(Deserialize)]
-struct WireContainer {
-    #[serde(default)]
-    name: String,
-    #[serde(default, deserialize_with = "nullable")]
-    image: String,
-}
-
-#[derive(Deserialize)]
-struct WireVolume {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    image: Option<WireImageVolume>,
-}
-
-#[derive(Deserialize)]
-struct WireImageVolume {
-    #[serde(default, deserialize_with = "nullable")]
-    reference: String,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +120,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) 
 }
 
 /// Whether an object runs, or is kept to go back to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Stand {
     Current,
     Kept,
@@ -166,6 +132,7 @@ pub(super) struct Reading<'a> {
     pub(super) stand: Stand,
     pub(super) hosts: &'a KnownHosts,
     pub(super) found: &'a mut Found,
+    is_pod: bool,
 }
 
 impl<'a> Reading<'a> {
@@ -179,12 +146,13 @@ impl<'a> Reading<'a> {
         found: &'a mut Found,
     ) -> Reading<'a> {
         let mut object = Object { namespace: meta.namespace.clone(), kind: kind.to_owned(), name: meta.name.clone() };
+        let is_pod = object.kind == "Pod";
         // A static pod belongs to its node, which is no workload.
         let controller = meta.owner_references.iter().find(|owner| owner.controller == Some(true));
         if let Some(owner) = controller.filter(|owner| owner.kind != "Node") {
             let (kind, name) = (owner.kind.clone(), owner.name.clone());
             let owner = Object { namespace: meta.namespace.clone(), kind, name };
-            if object.kind == "Pod" {
+            if is_pod {
                 object = owner;
             } else {
                 found.controllers.insert(object.clone(), owner);
@@ -193,7 +161,7 @@ impl<'a> Reading<'a> {
         if !found.namespaces.contains(&meta.namespace) {
             found.namespaces.insert(meta.namespace.clone());
         }
-        Reading { object, stand, hosts, found }
+        Reading { object, stand, hosts, found, is_pod }
     }
 
     /// Notes what was seen in a container.
@@ -212,9 +180,9 @@ impl<'a> Reading<'a> {
             }
             Seen::Unresolved(host, path, what) => {
                 self.tell(container, &what);
-                let (object, container) = (self.object.clone(), container.to_owned());
-                let text = what.split('`').nth(1).unwrap_or(&what).to_owned();
-                self.found.open.insert(OpenUse { text, host, path, object, container });
+                let text = what.split('`').nth(1).unwrap_or(&what).into();
+                let reference = OpenReference { text, host, path, beside: [].into(), latest: None };
+                self.leave_open(container, None, reference);
             }
             Seen::Image(image) => self.add(container, image, naming),
         }
@@ -228,17 +196,23 @@ impl<'a> Reading<'a> {
         };
     }
 
+    /// Notes a reference that leaves open which image it means. `at` is the number of its value in the object, where forms
+    /// may say more of it.
+    pub(super) fn leave_open(&mut self, container: &str, at: Option<u32>, reference: OpenReference) {
+        let (object, container) = (self.object.clone(), container.to_owned());
+        self.found.open.insert(OpenUse { reference, object, container, at, stand: self.stand });
+    }
+
     /// Notes what a person should know of a container.
-    fn tell(&mut self, container: &str, what: &str) {
+    pub(super) fn tell(&mut self, container: &str, what: &str) {
         let note = format!("{}: {what}", self.place(container));
         self.found.notes.insert(note);
     }
 
     fn place(&self, container: &str) -> String {
-        let Object { namespace, kind, name } = &self.object;
         match container {
-            "" => format!("{kind} {namespace}/{name}"),
-            container => format!("{kind} {namespace}/{name}, {container}"),
+            "" => self.object.words(),
+            container => format!("{}, {container}", self.object.words()),
         }
     }
 
@@ -248,76 +222,82 @@ impl<'a> Reading<'a> {
         self.note(container, seen);
     }
 
+    /// Adds the texts of a part of the object, and returns the images in them. `read` are the strings that were read as
+    /// images before.
+    pub(super) fn spots(&mut self, part: Node, read: &[&str]) -> Vec<Spot> {
+        self.found.texts.read(&self.object, part, read, self.hosts)
+    }
+
+    /// Notes an image in a text.
+    pub(super) fn spotted(&mut self, spot: Spot, at: Option<u32>) {
+        let Spot { container, what, .. } = spot;
+        match what {
+            Spotted::Written(text) => self.written(&container, &text),
+            Spotted::Image(image, naming) => self.add(&container, image, naming),
+            Spotted::Open(open) => self.leave_open(&container, at, open),
+            Spotted::Note(what) => self.tell(&container, &what),
+        }
+    }
+
     /// Notes everything that a built-in workload says.
-    pub(super) fn workload(&mut self, wire: &WireObject) {
-        let templates = [&wire.template].into_iter().flatten();
-        for spec in wire.spec.iter().chain(templates.filter_map(|template| template.spec.as_ref())) {
-            self.spec(spec);
+    pub(super) fn workload(&mut self, wire: WireObject) {
+        let WireObject { metadata, spec, template, data, status } = wire;
+        let name = self.object.name.clone().into();
+        let about: Json = [Some(name), metadata.labels, metadata.annotations].into_iter().flatten().collect();
+        let spots = self.spots(from_json(about), &[]);
+        for spot in spots {
+            self.spotted(spot, None);
         }
-        if let Some(data) = &wire.data {
-            pod_images(data, &mut |container, image| self.written(container, image));
-        }
-        let Some(status) = &wire.status else { return };
+        let images = self.templates([spec, template, data]);
+        let Some(status) = &status else { return };
         let all = [&status.containers, &status.init, &status.ephemeral];
         for status in all.into_iter().flatten() {
-            self.runs(wire, &status.name, &status.image_id, &status.image);
+            self.runs(&images, &status.name, &status.image_id, &status.image);
             for mount in &status.volume_mounts {
                 if let Some(image) = mount.volume_status.as_ref().and_then(|status| status.image.as_ref()) {
-                    self.runs(wire, &mount.name, &image.image_ref, "");
+                    self.runs(&images, &mount.name, &image.image_ref, "");
                 }
             }
         }
     }
 
+    /// Notes what the pod templates of a workload say, and returns their images. Pods of one template are read once.
+    fn templates(&mut self, parts: [Option<Box<RawValue>>; 3]) -> Arc<[TemplateImage]> {
+        let known = parts[0].as_ref().filter(|_| self.is_pod).and_then(|spec| fingerprint(&self.object, spec));
+        if let Some(images) = known.and_then(|known| self.found.templates.get(&known)) {
+            return Arc::clone(images);
+        }
+        let mut images: Vec<TemplateImage> = Vec::new();
+        for part in parts.into_iter().flatten() {
+            let part: Json = match serde_json::from_str(part.get()) {
+                Ok(part) => part,
+                Err(error) => {
+                    self.note("", Seen::Problem(format!("its specification cannot be read: {error}")));
+                    continue;
+                }
+            };
+            for spot in self.spots(from_json(part), &[]) {
+                if let Spotted::Written(text) = &spot.what {
+                    images.push((spot.container.clone(), text.as_str().into()));
+                }
+                self.spotted(spot, None);
+            }
+        }
+        let images: Arc<[TemplateImage]> = images.into();
+        if let Some(known) = known {
+            self.found.templates.insert(known, Arc::clone(&images));
+        }
+        images
+    }
+
     /// Notes what the runtime says that a container or volume runs. An image id says little by itself, so the names that
     /// the specification and the status give that container go with it.
-    fn runs(&mut self, wire: &WireObject, container: &str, image_id: &str, image: &str) {
+    fn runs(&mut self, images: &[TemplateImage], container: &str, image_id: &str, image: &str) {
         let seen = reported(image_id, image, self.hosts);
         let naming = match &seen {
-            Seen::Image(seen) if seen.repository.is_none() => naming_of(wire.spec.as_ref(), container, image),
+            Seen::Image(seen) if seen.repository.is_none() => naming_of(images, container, image),
             _ => Naming::Written,
         };
         self.note_as(container, seen, naming);
     }
-
-    fn spec(&mut self, spec: &WireSpec) {
-        for container in [&spec.containers, &spec.init_containers, &spec.ephemeral_containers].into_iter().flatten() {
-            self.written(&container.name, &container.image);
-        }
-        for volume in &spec.volumes {
-            if let Some(image) = &volume.image {
-                self.written(&volume.name, &image.reference);
-            }
-        }
-        let inner = [&spec.template, &spec.job_template].into_iter().flatten();
-        inner.filter_map(|template| template.spec.as_ref()).for_each(|spec| self.spec(spec));
-    }
-}
-
-impl WireSpec {
-    /// Name and image text of each container and image volume.
-    fn images(&self) -> impl Iterator<Item = (&str, &str)> {
-        let containers = [&self.containers, &self.init_containers, &self.ephemeral_containers].into_iter().flatten();
-        let volumes =
-            self.volumes.iter().filter_map(|volume| Some((&*volume.name, &*volume.image.as_ref()?.reference)));
-        containers.map(|container| (&*container.name, &*container.image)).chain(volumes)
-    }
-}
-
-/// The names that go with an image id: those of the container in the specification and in the status, else all of the
-/// specification.
-fn naming_of(spec: Option<&WireSpec>, container: &str, status: &str) -> Naming {
-    let images = || spec.into_iter().flat_map(WireSpec::images);
-    let names = |texts: &mut dyn Iterator<Item = &str>| -> Vec<ImageReference> {
-        let mut names: Vec<ImageReference> = texts.filter_map(name).collect();
-        names.sort();
-        names.dedup();
-        names
-    };
-    let own: Vec<&str> = images().filter(|(name, _)| *name == container).map(|(_, text)| text).collect();
-    let paired = names(&mut own.iter().copied().chain([status]));
-    if !own.is_empty() && !paired.is_empty() {
-        return Naming::Paired(paired.into());
-    }
-    Naming::Unpaired(names(&mut images().map(|(_, text)| text).chain([status])).into())
 }

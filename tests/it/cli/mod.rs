@@ -17,6 +17,7 @@ mod azure;
 mod demo;
 mod evidence;
 mod explaining;
+mod failed;
 mod lessons;
 mod network;
 mod nights;
@@ -26,9 +27,13 @@ mod protects_nothing;
 mod readme;
 mod real;
 mod removal;
+mod rule_files;
 mod secrets;
 mod settings;
+mod sources;
 mod state;
+#[cfg(target_os = "linux")]
+mod stopping;
 mod tickets;
 
 /// A folder to work in, with a home of its own and nothing of this machine's environment.

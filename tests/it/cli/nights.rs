@@ -96,6 +96,9 @@ async fn a_refusal_is_told_with_what_to_do() {
     desk.set("TAGWARDEN__LIMITS__UNTAG", "1");
     let done = desk.run("run").await.exits(3);
     told_everywhere(&desk, &done, "refused: this run: ", "refused").await;
+    assert!(done.err.contains("refused: this run left out what the refusals in the report cover"), "{}", done.err);
+    let planned = desk.run("plan").await.exits(3).err;
+    assert!(planned.contains("refused: an enforcing run would leave out"), "{planned}");
     let second = done.out.lines().nth(1).unwrap();
     assert!(second.contains("; REFUSED: this run: "), "{second}");
     assert_eq!(tags(&registry, "shop/api").len(), 4);

@@ -152,7 +152,7 @@ async fn texts_of_files_steer_nothing() {
     }
 }
 
-/// In a folder of many policies every one is held against every other.
+/// In a folder of many policies only those are compared that may select the same tags.
 #[tokio::test]
 async fn many_policies_are_checked_soon() {
     let (_registry, desk) = shop().await;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, Serv
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use serde_json::{Value, json};
-use tagwarden::sources::kubernetes_rights;
+use tagwarden::sources::{Preset, kubernetes_rights};
 use tagwarden::{config, policy_file};
 
 use super::kubernetes::{check_pods, check_probes};
@@ -104,12 +104,18 @@ async fn the_example_is_sound() {
     assert_eq!(kinds, expected);
     let pod = check_pods(&deployment(&rendered));
     assert!(check_probes(&pod));
-    let needed = |helm: bool| -> BTreeSet<(String, String)> {
-        let rights = kubernetes_rights(helm).into_iter();
+    let needed = |helm: bool, configmaps: bool, presets: &[Preset]| -> BTreeSet<(String, String)> {
+        let rights = kubernetes_rights(helm, configmaps, presets).into_iter();
         rights.map(|(group, resource)| (group.to_owned(), resource.to_owned())).collect()
     };
-    assert_eq!(listed(&rendered), needed(false));
-    assert_eq!(listed(&self::rendered(json!({ "rbac": { "helmReleases": true } })).await), needed(true));
+    assert_eq!(listed(&rendered), needed(false, false, &[]));
+    for (option, expected) in [
+        ("helmReleases", needed(true, false, &[])),
+        ("configMaps", needed(false, true, &[])),
+        ("presets", needed(false, false, &Preset::ALL)),
+    ] {
+        assert_eq!(listed(&self::rendered(json!({ "rbac": { option: true } })).await), expected, "{option}");
+    }
 
     // As the container sees it: settings, environment, policies.
     let folder = tempfile::tempdir().unwrap();

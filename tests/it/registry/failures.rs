@@ -12,7 +12,8 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{
-    answer, gaps, name, quick, raw, read, reader, refusal, serve_blobs, serve_manifests, serve_tags, settings, tag,
+    answer, gaps, name, quick, raw, read, reader, refusal, seen, serve_blobs, serve_manifests, serve_tags, settings,
+    tag,
 };
 use crate::support::content::{Content, IMAGE, config, image};
 use crate::support::memory::Memory;
@@ -215,6 +216,36 @@ async fn an_answer_that_is_cut_is_asked_for_again() {
     let error = reader.catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Connection);
     assert!(error.message.contains("was cut"), "{error}");
+}
+
+/// Nothing depends on which product a registry is, so no plan waits for the question of which extensions it has.
+#[tokio::test]
+async fn the_question_for_extensions_is_repeated_once() {
+    const EXTENSIONS: &str = "/v2/_oci/ext/discover";
+    for (status, after, sent) in [
+        (404, None, 1),
+        (500, None, 2),
+        (503, None, 2),
+        (429, None, 2),
+        (429, Some("0"), 2),
+        (503, Some("3"), 1),
+        (429, Some("60"), 1),
+    ] {
+        let server = MockServer::start().await;
+        answer(&server, "GET", "/v2/", ResponseTemplate::new(200)).await;
+        let mut refused = refusal(status, "UNKNOWN");
+        if let Some(after) = after {
+            refused = refused.insert_header("retry-after", after);
+        }
+        answer(&server, "GET", EXTENSIONS, refused).await;
+        assert_eq!(reader(&server).product().await, None);
+        let asked = seen(&server).await.iter().filter(|request| request.ends_with(EXTENSIONS)).count();
+        assert_eq!(asked, sent, "{status} {after:?}");
+    }
+    let (endpoint, connections) = canned(vec![http("", 0), http("", 0), Vec::new()]).await;
+    let reader = DistributionReader::with_patience(settings(&endpoint), quick()).unwrap();
+    assert_eq!(reader.product().await, None);
+    assert_eq!(connections.load(Ordering::SeqCst), 2 + 2, "cut off twice");
 }
 
 #[tokio::test]

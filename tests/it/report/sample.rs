@@ -5,7 +5,7 @@ use tagwarden::report::{
     AfterDaysView, AlongView, DeletionView, DeletionsView, DriftView, FindingKind, FindingView, GapView, HolderView,
     KeptView, LimitsView, MissView, ObstacleView, ParticularsView, PlanDocument, PolicyView, ReasonView, RefusalView,
     RegistryView, RemovalView, RepositoryStorageView, SCHEMA, SourceView, StayView, StorageView, SummaryView,
-    UnmatchedView, attention, fingerprint, seal,
+    UndecidedView, UnmatchedView, attention, fingerprint, seal,
 };
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -141,9 +141,41 @@ fn removals() -> Vec<RemovalView> {
     ]
 }
 
+/// Tags that texts keep.
+fn kept_by_texts() -> [KeptView; 2] {
+    [
+        kept(
+            25,
+            "1.4.0",
+            "protected",
+            vec![
+                ReasonView::Mentioned {
+                    source: "deployments".into(),
+                    text: "v1.4.0".into(),
+                    holder: Box::new(HolderView::File { file: "runbooks/checkout.md".into(), line: 31 }),
+                },
+                let_go(Vec::new()),
+            ],
+        ),
+        kept(
+            26,
+            "candidate-10",
+            "undecided",
+            vec![
+                ReasonView::UnresolvedReference {
+                    source: "deployments".into(),
+                    text: "contoso.azurecr.io/shop/checkout:$(TAG)".into(),
+                    holder: Box::new(HolderView::File { file: "pipelines/deploy.yaml".into(), line: 12 }),
+                },
+                let_go(Vec::new()),
+            ],
+        ),
+    ]
+}
+
 fn kept_tags() -> Vec<KeptView> {
     let until = time("2026-12-04T12:30:00Z");
-    vec![
+    let mut tags = vec![
         kept(
             10,
             "release-1.4.2",
@@ -231,7 +263,9 @@ fn kept_tags() -> Vec<KeptView> {
             )
         },
         kept(24, "latest", "out-of-scope", vec![ReasonView::NotSelected {}]),
-    ]
+    ];
+    tags.extend(kept_by_texts());
+    tags
 }
 
 fn registry() -> RegistryView {
@@ -264,7 +298,7 @@ fn registry() -> RegistryView {
         clock: None,
         undo_seconds: Some(3 * 86_400),
         repositories: 2,
-        tags: 18,
+        tags: 20,
         gaps: vec![GapView {
             repository: Some("shop/checkout".into()),
             at: "tag candidate-9".into(),
@@ -281,22 +315,44 @@ fn sources() -> Vec<SourceView> {
         kind: "release-records".into(),
         state: "answered".into(),
         claims: 2,
+        mentions: Some(0),
+        unresolved: Some(0),
         protects: 3,
+        undecided: None,
         as_of: Some(time("2026-11-22T22:00:00Z")),
         error: None,
         notes: vec!["1 retired record no longer protects".into()],
+    };
+    let texts = SourceView {
+        name: "deployments".into(),
+        kind: "image-references".into(),
+        claims: 12,
+        mentions: Some(1),
+        unresolved: Some(3),
+        protects: 1,
+        undecided: Some(UndecidedView {
+            tags: 1,
+            repositories: 1,
+            text: "contoso.azurecr.io/shop/checkout:$(TAG)".into(),
+            place: "pipelines/deploy.yaml:12".into(),
+        }),
+        notes: Vec::new(),
+        ..answered.clone()
     };
     let failed = SourceView {
         name: "aks-staging".into(),
         kind: "kubernetes".into(),
         state: "failed".into(),
         claims: 0,
+        mentions: Some(0),
+        unresolved: Some(0),
         protects: 0,
+        undecided: None,
         as_of: None,
         error: Some("connection refused; is the cluster up?".into()),
         notes: Vec::new(),
     };
-    vec![answered, failed]
+    vec![answered, failed, texts]
 }
 
 fn policies() -> Vec<PolicyView> {
@@ -341,6 +397,7 @@ fn findings() -> Vec<FindingView> {
             repository: "shop/checkout".into(),
             tag: Some(tag.into()),
             digest: Some(digest(12)),
+            range: None,
             actual: actual.map(digest),
             source: "releases".into(),
             holder: holder.into(),
@@ -420,11 +477,11 @@ pub(crate) fn plan() -> PlanDocument {
             ),
         ],
         summary: SummaryView {
-            tags: 18,
+            tags: 20,
             expired: 4,
             retained: 3,
-            protected: 9,
-            undecided: 1,
+            protected: 10,
+            undecided: 2,
             out_of_scope: 1,
             reclaimable_bytes: 157_286_400,
             shared_bytes: 3_145_728,

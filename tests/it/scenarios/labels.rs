@@ -2,8 +2,8 @@
 
 use super::shape::{Names, Stage};
 use tagwarden::domain::{
-    ClaimMatch, Deletion, Doubt, Drift, GapAt, HeldBy, Inventory, Locked, MaybeClaimed, Reason, Refusal, RefusalReason,
-    RuleKey, Scope, Stay, TagAt, Undated, Unmatched, UnmatchedSince,
+    ClaimMatch, Deletion, Doubt, Drift, GapAt, HeldBy, Inventory, Locked, MaybeClaimed, Ranges, Reason, Refusal,
+    RefusalReason, RuleKey, Scope, Stay, TagAt, Undated, Unmatched, UnmatchedSince,
 };
 
 pub(super) struct Labels<'a> {
@@ -49,6 +49,8 @@ impl<'a> Labels<'a> {
                     ClaimMatch::Config => format!("claimed-config({source})"),
                     ClaimMatch::IndexContains(digest) => format!("claimed-inside({source},{})", of(digest)),
                     ClaimMatch::DriftedTag { recorded } => format!("drifted({source},{})", of(recorded)),
+                    ClaimMatch::Range(range, Ranges::Highest) => format!("claimed-highest({source},{range})"),
+                    ClaimMatch::Range(range, Ranges::All) => format!("claimed-in({source},{range})"),
                 }
             }
             Reason::Locked { on, lock } => {

@@ -10,9 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tagwarden::domain::{
     AfterDays, Blob, Claim, Claims, CoverageBasis, DateOrigin, Depth, Digest, Gap, GapAt, Hold, HoldOrigin, Holder,
-    ImageReference, Inventory, Limits, Lock, Manifest, Mention, MentionedImage, Naming, Original, Particulars, PathPattern, PermissionMode,
-    Registry, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RepositoryName, RuleHistory,
-    RuleId, RuleKey, Rules, Sku, SourceAnswer, SourceState, Tag, TakenTag, UnresolvedReference, Untagged,
+    ImageReference, Inventory, Limits, Lock, Manifest, Mention, MentionedImage, Naming, Original, Particulars,
+    PathPattern, PermissionMode, Ranges, Registry, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle,
+    Repository, RepositoryName, RuleHistory, RuleId, RuleKey, Rules, Sku, SourceAnswer, SourceState, Tag, TakenTag,
+    UnresolvedReference, Untagged,
 };
 use tagwarden::policy_file;
 
@@ -116,6 +117,8 @@ struct RepositoryShape {
     absent: Vec<String>,
     /// Those that indexes list for no platform.
     attached: Vec<String>,
+    /// When the registry was first looked at: the tags without a time were there already.
+    first_look: Option<String>,
     /// The images that Tagwarden took tags from: `tag policy+policy 20d`, with `back` where it was put back since.
     untagged: BTreeMap<String, Vec<String>>,
     /// Images whose time is not asked about that it took tags from as well.
@@ -161,7 +164,7 @@ struct ManifestShape {
 #[serde(default, deny_unknown_fields)]
 struct SourceShape {
     /// References. An image id is `{config}`, with ` as ` and the names of its container behind it, or ` among ` and
-    /// those of the object that runs it.
+    /// those of the object that runs it. ` in ` or ` all in ` stands before a range of versions.
     claims: Vec<String>,
     /// Paths with an open tag, with the host where there is one; `*` stands for a placeholder in it.
     unresolved: Vec<String>,
@@ -369,6 +372,7 @@ impl Scene<'_> {
     fn repository(&self, name: &str, shape: &RepositoryShape) -> Repository {
         let mut repository = Repository::empty(name.parse().unwrap());
         repository.lock = shape.lock.as_deref().map(lock);
+        repository.first_look = shape.first_look.as_ref().map(|time| self.time(time).into());
         repository.gaps = shape.gaps.iter().map(|gap| self.gap(gap)).collect();
         for (name, shape) in &shape.tags {
             repository.tags.push(self.tag(name, shape));
@@ -500,7 +504,18 @@ impl Scene<'_> {
             let names = text.split_whitespace().map(|name| ImageReference::as_written(name).expect(name));
             names.collect::<Vec<_>>().into()
         };
+        let ranged = |text: &String| {
+            let words = [(" all in ", Ranges::All), (" in ", Ranges::Highest)];
+            words.into_iter().find_map(|(word, ranges)| {
+                let (image, range) = text.split_once(word)?;
+                let naming = Naming::Range(Arc::new(range.parse().expect(text)), ranges);
+                Some(Claim { naming, ..Claim::new(ImageReference::as_written(image).expect(text), holder()) })
+            })
+        };
         let claim = |text: &String| {
+            if let Some(claim) = ranged(text) {
+                return claim;
+            }
             let (image, naming) = match (text.split_once(" as "), text.split_once(" among ")) {
                 (Some((image, all)), _) => (image, Naming::Paired(names(all))),
                 (_, Some((image, all))) => (image, Naming::Unpaired(names(all))),
@@ -521,12 +536,11 @@ impl Scene<'_> {
             UnresolvedReference { text, host, path, beside, holder: holder() }
         };
         let mention = |text: &String| {
-            let (place, image, tag) = match text.split_once('@') {
-                Some((place, image)) => (place, MentionedImage::Digest(self.names.digest(image)), image),
-                None => {
-                    let (place, tag) = text.rsplit_once(':').expect(text);
-                    (place, MentionedImage::Tag(tag.parse().expect(text)), tag)
-                }
+            let (place, image, tag) = if let Some((place, image)) = text.split_once('@') {
+                (place, MentionedImage::Digest(self.names.digest(image)), image)
+            } else {
+                let (place, tag) = text.rsplit_once(':').expect(text);
+                (place, MentionedImage::Tag(tag.parse().expect(text)), tag)
             };
             let (registry, repository) = place.split_once('/').expect(text);
             let (registry, repository) = (registry.parse().expect(text), repository.parse().expect(text));

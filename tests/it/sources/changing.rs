@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tagwarden::sources::{Answer, ImageReferences, ReleaseRecords, Source, SourceError};
+use tagwarden::sources::{Answer, ImageReferences, ReleaseRecords, Source, SourceError, TextSettings};
 
 use super::{ask, folder, set};
 
 fn references(base: &Path, globs: &[&str]) -> ImageReferences {
-    ImageReferences::new(set(base, globs), vec!["contoso.azurecr.io".to_owned()])
+    ImageReferences::new(set(base, globs), vec!["contoso.azurecr.io".to_owned()], TextSettings::default())
 }
 
 fn images(answer: &Answer) -> Vec<String> {

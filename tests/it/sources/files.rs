@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tagwarden::domain::Holder;
-use tagwarden::sources::{ImageReferences, ReleaseRecords, SourceError};
+use tagwarden::sources::{ImageReferences, ReleaseRecords, SourceError, TextSettings};
 
 use super::{ask, folder, set};
 
@@ -24,7 +24,7 @@ fn globs_find_files_and_missing_evidence_is_an_error() {
         for name in walk(base) {
             std::fs::write(base.join(&name), "\"contoso.azurecr.io/api:v1\"").unwrap();
         }
-        let answer = ask(&ImageReferences::new(set(base, globs), hosts))?;
+        let answer = ask(&ImageReferences::new(set(base, globs), hosts, TextSettings::default()))?;
         let mut paths: Vec<String> = answer
             .claims
             .iter()

@@ -4,10 +4,14 @@ pub(crate) mod azure;
 mod changing;
 pub(crate) mod docker;
 mod files;
+mod forms_of_evidence;
+mod fuzzed;
 mod gather;
+mod git_history;
 mod kubernetes;
 mod records;
 mod references;
+mod release_forms;
 mod settings;
 mod web;
 
@@ -16,7 +20,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use tagwarden::domain::{Claim, Holder};
-use tagwarden::sources::{Answer, FileSet, ImageReferences, ReleaseRecords, Source, SourceError};
+use tagwarden::sources::{Answer, FileSet, ImageReferences, ReleaseRecords, Source, SourceError, TextSettings};
 
 const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const E: &str = "sha256:aaaac44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -54,7 +58,7 @@ fn records(name: &str, text: &str) -> Result<Answer, SourceError> {
 fn references(name: &str, text: &str) -> Result<Answer, SourceError> {
     let folder = folder(&[(name, text)]);
     let hosts = ["contoso.azurecr.io", "images.contoso.example", "localhost:5000"].map(String::from).to_vec();
-    ask(&ImageReferences::new(set(folder.path(), &[name]), hosts))
+    ask(&ImageReferences::new(set(folder.path(), &[name]), hosts, TextSettings::default()))
 }
 
 /// Line and image of each claim.

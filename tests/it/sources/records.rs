@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use tagwarden::domain::{Holder, ReleaseStatus};
-use tagwarden::sources::{ImageReferences, ReleaseRecords};
+use tagwarden::sources::{ImageReferences, ReleaseRecords, TextSettings};
 
 use super::{D, E, ask, folder, records, set, shown};
 
@@ -153,6 +153,6 @@ fn evidence_is_as_old_as_what_should_have_been_renewed() {
         let answer = ask(&ReleaseRecords::new(set(folder.path(), globs))).unwrap();
         assert_eq!(answer.as_of.unwrap().to_string(), expected, "{globs:?}");
     }
-    let references = ImageReferences::new(set(folder.path(), &["r/*.json"]), vec![]);
+    let references = ImageReferences::new(set(folder.path(), &["r/*.json"]), vec![], TextSettings::default());
     assert_eq!(ask(&references).unwrap().as_of.unwrap().to_string(), "2026-11-10T00:00:00Z");
 }

@@ -1,11 +1,12 @@
 //! References in files of any kind.
 
 use proptest::prelude::*;
+use tagwarden::domain::Holder;
+use tagwarden::sources::Answer;
 
 use super::{D, references, shown};
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn image_references_are_found_however_they_are_written() {
     let cases: &[(&str, &str, &[&str])] = &[
         // Running text.
@@ -36,11 +37,7 @@ fn image_references_are_found_however_they_are_written() {
         ("compose.yaml", "services:\n  api:\n    image: contoso.azurecr.io/shop/api\n", &["3 ~/shop/api:latest"]),
         ("pod.yaml", "spec:\n  containers:\n  - name: api\n    image: contoso.azurecr.io/api:v1\n", &["4 ~/api:v1"]),
         // Helm values.
-        (
-            "values.yaml",
-            "image:\n  repository: contoso.azurecr.io/shop/api\n  tag: v1\n",
-            &["2 ~/shop/api:latest", "2 ~/shop/api:v1"],
-        ),
+        ("values.yaml", "image:\n  repository: contoso.azurecr.io/shop/api\n  tag: v1\n", &["2 ~/shop/api:v1"]),
         (
             "values.yaml",
             "image:\n  registry: contoso.azurecr.io\n  repository: shop/api\n  tag: v1\n",
@@ -78,25 +75,21 @@ fn image_references_are_found_however_they_are_written() {
         (
             "values.yaml",
             "repository: contoso.azurecr.io/api@sha256\ntag: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n",
-            &["1 ~/api:latest", "1 ~/api@D"],
+            &["1 ~/api@D"],
         ),
         ("values.yaml", "image: contoso.azurecr.io/api:v1\nimageTag: v2\n", &["1 ~/api:v1", "1 ~/api:v2"]),
         ("values.yaml", "image: contoso.azurecr.io/api:v1\ntag: some/git/ref\n", &["1 ~/api:v1"]),
         ("values.yaml", "registry: contoso.azurecr.io\nimage: api:v1\ntag: v2\n", &["2 ~/api:v1", "2 ~/api:v2"]),
         ("values.yaml", "baseImage: contoso.azurecr.io/prom\nversion: v2.5\n", &["1 ~/prom:latest", "1 ~/prom:v2.5"]),
         ("values.yaml", "image: contoso.azurecr.io/prom\nversion: ^1 || ^2\n", &["1 ~/prom:latest"]),
-        ("values.yaml", "images:\n  contoso.azurecr.io/shop/api: v3\n", &["2 ~/shop/api:latest", "2 ~/shop/api:v3"]),
-        (
-            "values.json",
-            "{\"image\": {\"repository\": \"contoso.azurecr.io/api\",\n\"tag\": \"v1\"}}",
-            &["1 ~/api:latest", "1 ~/api:v1"],
-        ),
+        ("values.yaml", "images:\n  contoso.azurecr.io/shop/api: v3\n", &["2 ~/shop/api:v3"]),
+        ("values.json", "{\"image\": {\"repository\": \"contoso.azurecr.io/api\",\n\"tag\": \"v1\"}}", &["1 ~/api:v1"]),
         ("values.yaml", "a: 1\n---\nregistry: contoso.azurecr.io\nrepository: api\ntag: v1\n", &["4 ~/api:v1"]),
         // Kustomize.
         (
             "kustomization.yaml",
             "images:\n- name: contoso.azurecr.io/shop/api\n  newTag: v2\n- name: web\n  newName: contoso.azurecr.io/shop/web\n  digest: '#'\n",
-            &["2 ~/shop/api:latest", "2 ~/shop/api:v2", "5 ~/shop/web:latest", "5 ~/shop/web@D"],
+            &["2 ~/shop/api:v2", "5 ~/shop/web@D"],
         ),
         // Templates.
         (
@@ -118,29 +111,55 @@ fn image_references_are_found_however_they_are_written() {
     }
 }
 
+/// Line, host and path of each reference that leaves its tag open, `*` for what of the path is open.
+fn open(answer: &Answer) -> Vec<String> {
+    let mut open: Vec<String> = answer
+        .unresolved
+        .iter()
+        .map(|one| {
+            let Holder::File { line, .. } = &*one.holder else { panic!("{one:?}") };
+            let host = one.host.as_ref().map_or(String::new(), |host| format!("{host}/"));
+            let path: Vec<&str> = one.path.parts().collect();
+            format!("{line} {host}{}", path.join("*")).replace("contoso.azurecr.io/", "~/")
+        })
+        .collect();
+    open.sort();
+    open
+}
+
 #[test]
-fn what_is_filled_in_elsewhere_is_noted() {
+fn what_is_filled_in_elsewhere_is_left_open() {
+    let cases: &[(&str, &str, &[&str], &[&str])] = &[
+        ("a.txt", "\nimage contoso.azurecr.io/api:${TAG}", &[], &["2 ~/api"]),
+        ("a.txt", "contoso.azurecr.io/api:$(tag)", &[], &["1 ~/api"]),
+        ("a.txt", "contoso.azurecr.io/{{ .Values.image }}:v1", &[], &["1 ~/*"]),
+        ("a.txt", "contoso.azurecr.io/api:#{Build}#", &[], &["1 ~/api"]),
+        ("a.txt", "contoso.azurecr.io/api:<tag>", &[], &["1 ~/api"]),
+        ("a.yaml", "repository: contoso.azurecr.io/api\ntag: \"{{ .Chart.AppVersion }}\"\n", &[], &["1 ~/api"]),
+        ("a.yaml", "registry: \"{{ .Values.registry }}\"\nrepository: api\ntag: v1\n", &["2 api:v1"], &[]),
+        // What begins like a reference and does not read.
+        ("a.txt", "contoso.azurecr.io/api:v1@sha256:12", &["1 ~/api:v1"], &["1 ~/api"]),
+        ("a.yaml", "registry: contoso.azurecr.io\nrepository: api\ntag: a/b\n", &[], &["2 ~/api"]),
+        ("a.yaml", "registry: contoso.azurecr.io\nrepository: api\ndigest: abc\n", &[], &["2 ~/api"]),
+    ];
+    for (name, text, claimed, expected) in cases {
+        let answer = references(name, text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(shown(&answer.claims), *claimed, "{text}");
+        assert_eq!(open(&answer), *expected, "{text}");
+        assert_eq!(answer.notes, Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn what_means_no_image_is_noted() {
     let cases: &[(&str, &str, &str)] = &[
-        (
-            "a.txt",
-            "\nimage contoso.azurecr.io/api:${TAG}",
-            "a.txt:2: `contoso.azurecr.io/api:${TAG}` is filled in elsewhere",
-        ),
-        ("a.txt", "contoso.azurecr.io/api:$(tag)", "`contoso.azurecr.io/api:$(tag)`"),
-        ("a.txt", "contoso.azurecr.io/{{ .Values.image }}:v1", "`contoso.azurecr.io/{{`"),
-        ("a.txt", "contoso.azurecr.io/api:#{Build}#", "`contoso.azurecr.io/api:#{Build}#`"),
-        ("a.txt", "contoso.azurecr.io/api:<tag>", "`contoso.azurecr.io/api:<tag>`"),
         ("a.txt", "see https://contoso.azurecr.io/v2/_catalog", "a.txt:1: taken for a web address"),
         ("a.txt", "curl contoso.azurecr.io/v2/_catalog", "a.txt:1: taken for a web address"),
+        ("a.txt", "x\ncontoso.azurecr.io/shop//api:v1", "a.txt:2: `contoso.azurecr.io/shop//api:v1`"),
         (
-            "a.yaml",
-            "repository: contoso.azurecr.io/api\ntag: \"{{ .Chart.AppVersion }}\"\n",
-            "a.yaml:2: `contoso.azurecr.io/api:{{ .Chart",
-        ),
-        (
-            "a.yaml",
-            "registry: \"{{ .Values.registry }}\"\nrepository: api\ntag: v1\n",
-            "a.yaml:2: `{{ .Values.registry }}/api`",
+            "a.txt",
+            "docker push contoso.azurecr.io/api:$TAG",
+            "a.txt:1: `contoso.azurecr.io/api:$TAG` is filled in elsewhere",
         ),
         (
             "a.yaml",
@@ -151,29 +170,37 @@ fn what_is_filled_in_elsewhere_is_noted() {
     for (name, text, expected) in cases {
         let answer = references(name, text).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert!(answer.notes.iter().any(|note| note.contains(expected)), "{text}: {:?}", answer.notes);
+        assert_eq!(open(&answer), Vec::<String>::new(), "{text}");
     }
 }
 
 #[test]
-fn what_begins_like_a_reference_and_does_not_read_fails_the_source() {
-    let cases = [
+fn an_upper_case_repository_is_read_in_lower_case_and_noted() {
+    for (name, text, image, note) in [
         (
             "a.txt",
             "x\ncontoso.azurecr.io/Shop/API:v1",
-            "a.txt:2: `contoso.azurecr.io/Shop/API:v1` is no image reference",
+            "2 ~/shop/api:v1",
+            "a.txt:2: `contoso.azurecr.io/Shop/API:v1` is invalid as a reference; read as `contoso.azurecr.io/shop/api:v1`",
         ),
-        ("a.txt", "contoso.azurecr.io/api:v1@sha256:12", "a.txt:1: `contoso.azurecr.io/api:v1@sha256:12`"),
-        ("a.yaml", "registry: contoso.azurecr.io\nrepository: api\ntag: a/b\n", "a.yaml:3: `a/b` is no tag"),
         (
             "a.yaml",
-            "registry: contoso.azurecr.io\nrepository: api\ndigest: abc\n",
-            "a.yaml:3: `sha256:abc` is no digest",
+            "registry: contoso.azurecr.io\nrepository: Shop\ntag: v1\n",
+            "2 ~/shop:v1",
+            "a.yaml:2: `contoso.azurecr.io/Shop`",
         ),
-        ("a.yaml", "registry: contoso.azurecr.io\nrepository: Shop\ntag: v1\n", "a.yaml:2: `contoso.azurecr.io/Shop`"),
-        ("a.yaml", "a: [\n", "a.yaml:1: unclosed bracket"),
-        ("a.json", "{'a': 1}", "a.json:1: key must be a string"),
-    ];
-    for (name, text, expected) in cases {
+    ] {
+        let answer = references(name, text).unwrap();
+        assert_eq!(shown(&answer.claims), [image], "{text}");
+        assert!(answer.notes.iter().any(|found| found.starts_with(note)), "{text}: {:?}", answer.notes);
+    }
+}
+
+#[test]
+fn what_is_meant_to_be_a_document_and_is_none_fails_the_source() {
+    for (name, text, expected) in
+        [("a.yaml", "a: [\n", "a.yaml:1: unclosed bracket"), ("a.json", "{'a': 1}", "a.json:1: key must be a string")]
+    {
         let error = references(name, text).expect_err(text);
         assert!(error.message.contains(expected), "{text:?}: {error}");
     }

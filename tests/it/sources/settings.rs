@@ -65,6 +65,8 @@ fn what_they_read_decides() {
         ("\"yaml\"", "\"json\"", true),
         ("items[]", "others[]", true),
         ("X-Key", "Y-Key", true),
+        ("timeout = \"5s\"", "timeout = \"5s\"\nranges = \"all\"", true),
+        ("timeout = \"5s\"", "timeout = \"5s\"\nranges = \"highest\"", false),
         ("kind = \"docker\"", "kind = \"docker\"\nsocket = \"/run/podman/podman.sock\"", true),
         ("\"5s\"", "\"6s\"", false),
         ("\"RG-B\"", "\"rg-a\"", false),

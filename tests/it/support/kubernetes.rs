@@ -195,6 +195,8 @@ impl ApiServer {
             namespaces: Vec::new(),
             helm: Helm::IfAllowed,
             custom: Vec::new(),
+            presets: Vec::new(),
+            configmaps: false,
             timeout: Duration::from_secs(20),
         }
     }

@@ -92,14 +92,13 @@ async fn what_is_not_told_in_full_fails_the_source() {
 
 #[tokio::test]
 async fn what_is_not_understood_fails_the_source_by_name() {
-    let rows: [(&str, Value, &str); 7] = [
+    let rows: [(&str, Value, &str); 6] = [
         (
             APPS,
             json!({}),
             "container app odd (resource group rg-shop, subscription 33333333-3333-3333-3333-333333333333): it has no containers",
         ),
         (APPS, template(&[], &[]), "container app odd"),
-        (APPS, template(&["web=contoso.azurecr.io/Shop"], &[]), "no image reference"),
         (APPS, template(&["web="], &[]), "container `web` names no image"),
         (JOBS, Value::Null, "job odd"),
         (POOLS, json!({ "containerType": "CustomContainer" }), "session pool odd"),

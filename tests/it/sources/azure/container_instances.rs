@@ -8,7 +8,7 @@ use super::{Estate, SUBSCRIPTION, children, id, put};
 const GROUPS: &str = "Microsoft.ContainerInstance/containerGroups";
 const PROFILES: &str = "Microsoft.ContainerInstance/containerGroupProfiles";
 
-fn group(containers: &[(&str, &str)], first: &[(&str, &str)]) -> Value {
+pub(super) fn group(containers: &[(&str, &str)], first: &[(&str, &str)]) -> Value {
     let all = |all: &[(&str, &str)]| -> Vec<Value> {
         all.iter().map(|(name, image)| json!({ "name": name, "properties": { "image": image } })).collect()
     };

@@ -4,13 +4,14 @@ mod app_service;
 mod container_apps;
 mod container_instances;
 mod scope;
+mod texts;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tagwarden::domain::Holder;
 use tagwarden::registry::Patience;
-use tagwarden::sources::{Answer, AzureScope, AzureService, AzureWorkloads, Source as _, SourceError};
+use tagwarden::sources::{Answer, AzureScope, AzureService, AzureWorkloads, Source as _, SourceError, TextSettings};
 
 use super::now;
 use crate::support::azure::{Entra, ResourceManager, Resources};
@@ -79,7 +80,18 @@ impl Estate {
         subscriptions: &[&str],
         groups: &[&str],
     ) -> Result<Answer, SourceError> {
-        AzureWorkloads::new(service, self.scope(subscriptions, groups), PATIENCE).ask(now()).await
+        self.source(service, subscriptions, groups, TextSettings::default()).ask(now()).await
+    }
+
+    fn source(
+        &self,
+        service: AzureService,
+        subscriptions: &[&str],
+        groups: &[&str],
+        texts: TextSettings,
+    ) -> AzureWorkloads {
+        let hosts = vec!["contoso.azurecr.io".to_owned()];
+        AzureWorkloads::new(service, self.scope(subscriptions, groups), hosts, texts, PATIENCE)
     }
 
     /// What a service claims, one line each.

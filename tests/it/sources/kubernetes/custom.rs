@@ -52,6 +52,8 @@ async fn custom_resources_are_read_at_the_paths_that_are_named() {
         "Revision shop/web-1 up ~/web:1-up",
         "Rollout shop/api app ~/api:1",
         "Rollout shop/api up ~/api:1-up",
+        // At no path that is named, but in a pod template.
+        "ScaledJob shop/work up ~/work:1-up",
         "ScaledJob shop/work ~/work:1",
         "Tool /tool ~/tool:1",
         "Tool /tool ~/tool:2",

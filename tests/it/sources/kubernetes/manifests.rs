@@ -5,20 +5,22 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use tagwarden::sources::{SourceKind, kubernetes_rights};
+use tagwarden::sources::{Preset, SourceKind, kubernetes_rights};
 use tagwarden::{config, policy_file};
 
 use crate::support::manifests::{documents, typed};
 
 const RBAC: &str = include_str!("../../../../deploy/kubernetes/rbac.yaml");
 const RBAC_HELM: &str = include_str!("../../../../deploy/kubernetes/rbac-helm.yaml");
+const RBAC_CONFIG_MAPS: &str = include_str!("../../../../deploy/kubernetes/rbac-configmaps.yaml");
+const RBAC_PRESETS: &str = include_str!("../../../../deploy/kubernetes/rbac-presets.yaml");
 const CRON_JOB: &str = include_str!("../../../../deploy/kubernetes/cronjob.yaml");
 
 /// Every document is of a known kind, with nothing but known keys.
 #[test]
 fn every_manifest_is_what_the_api_knows() {
     let mut kinds = BTreeSet::new();
-    for document in [RBAC, RBAC_HELM, CRON_JOB].into_iter().flat_map(documents) {
+    for document in [RBAC, RBAC_HELM, RBAC_CONFIG_MAPS, RBAC_PRESETS, CRON_JOB].into_iter().flat_map(documents) {
         let kind = document["kind"].as_str().unwrap().to_owned();
         match kind.as_str() {
             "Namespace" => drop(typed::<Namespace>(&document)),
@@ -54,13 +56,15 @@ fn rules(text: &str) -> BTreeSet<(String, String, String)> {
 
 #[test]
 fn the_roles_allow_what_is_asked_and_nothing_else() {
-    let needed = |helm: bool| -> BTreeSet<(String, String, String)> {
-        let rights = kubernetes_rights(helm).into_iter();
+    let needed = |helm: bool, configmaps: bool, presets: &[Preset]| -> BTreeSet<(String, String, String)> {
+        let rights = kubernetes_rights(helm, configmaps, presets).into_iter();
         rights.map(|(group, resource)| (group.to_owned(), resource.to_owned(), "list".to_owned())).collect()
     };
-    assert_eq!(rules(RBAC), needed(false));
-    assert_eq!(&rules(RBAC) | &rules(RBAC_HELM), needed(true));
-    for text in [RBAC, RBAC_HELM] {
+    assert_eq!(rules(RBAC), needed(false, false, &[]));
+    assert_eq!(&rules(RBAC) | &rules(RBAC_HELM), needed(true, false, &[]));
+    assert_eq!(&rules(RBAC) | &rules(RBAC_CONFIG_MAPS), needed(false, true, &[]));
+    assert_eq!(&rules(RBAC) | &rules(RBAC_PRESETS), needed(false, false, &Preset::ALL));
+    for text in [RBAC, RBAC_HELM, RBAC_CONFIG_MAPS, RBAC_PRESETS] {
         for binding in documents(text).iter().filter(|document| document["kind"] == "ClusterRoleBinding") {
             let binding: ClusterRoleBinding = typed(binding);
             let role = documents(text).into_iter().find(|document| document["kind"] == "ClusterRole").unwrap();

@@ -3,14 +3,16 @@
 mod custom;
 mod failures;
 mod manifests;
+mod presets;
 mod scale;
+mod texts;
 mod verdicts;
 
 use std::time::Duration;
 
 use tagwarden::domain::{Claim, Holder};
 use tagwarden::registry::Patience;
-use tagwarden::sources::{Answer, Helm, Kubernetes, KubernetesSettings, Source as _, SourceError};
+use tagwarden::sources::{Answer, Helm, Kubernetes, KubernetesSettings, Source as _, SourceError, TextSettings};
 
 use super::now;
 use crate::support::kubernetes::ApiServer;
@@ -26,8 +28,12 @@ fn patience() -> Patience {
 }
 
 fn source(settings: KubernetesSettings) -> Kubernetes {
+    source_with(settings, TextSettings::default())
+}
+
+fn source_with(settings: KubernetesSettings, texts: TextSettings) -> Kubernetes {
     let hosts = ["contoso.azurecr.io", "images.contoso.example"].map(String::from).to_vec();
-    Kubernetes::with_patience(settings, hosts, false, patience())
+    Kubernetes::with_patience(settings, hosts, texts, false, patience())
 }
 
 async fn ask(settings: KubernetesSettings) -> Result<Answer, SourceError> {

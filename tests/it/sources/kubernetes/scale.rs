@@ -51,6 +51,20 @@ async fn ten_thousand_pods_are_as_many_claims_as_there_are_deployments() {
 }
 
 #[tokio::test]
+async fn the_words_of_a_thousand_pods_of_one_template_are_held_once() {
+    let texts = async |pods: usize| {
+        let server = ApiServer::start().await;
+        {
+            let mut world = server.world.lock().unwrap();
+            world.put((0..50).map(replica_set).collect());
+            world.put((0..pods).map(|number| pod(number % 50, number)).collect());
+        }
+        ask(server.settings("")).await.unwrap().texts
+    };
+    assert_eq!(texts(50).await, texts(1000).await);
+}
+
+#[tokio::test]
 async fn ten_thousand_image_ids_come_with_the_names_of_their_deployments() {
     let server = ApiServer::start().await;
     let by_id = |number: usize| {

@@ -148,8 +148,13 @@ async fn staying(objects: Vec<Value>) -> Vec<String> {
     let answer = ask(server.settings("")).await.unwrap();
     let scenario: Scenario = serde_saphyr::from_str(REGISTRY).unwrap();
     let stage = scenario.stage("cluster");
-    let answered =
-        SourceState::Answered { claims: answer.claims, unresolved: answer.unresolved, mentions: Vec::new(), as_of: None, notes: Vec::new() };
+    let answered = SourceState::Answered {
+        claims: answer.claims,
+        unresolved: answer.unresolved,
+        mentions: Vec::new(),
+        as_of: None,
+        notes: Vec::new(),
+    };
     let source = SourceAnswer { name: "aks".parse().unwrap(), kind: "kubernetes", registries: None, state: answered };
     let mut claims = Claims { sources: vec![source], ..Claims::default() };
     claims.sort();

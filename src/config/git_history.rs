@@ -1,0 +1,71 @@
+//! `[sources.<name>]` of the kind `git-history`.
+
+use std::path::PathBuf;
+
+use globset::GlobBuilder;
+
+use super::reading::Reading;
+use crate::policy_file::{Entry, Fields, Node, read};
+use crate::sources::{GitHistorySettings, SourceKind};
+
+/// More commits of a branch than this are not asked for: `since` says the same in a better way.
+const MOST_COMMITS: u32 = 1_000_000;
+
+/// The history of a repository by its keys.
+pub(super) fn git_history<'a>(fields: &mut Fields<'a>, entry: &'a Entry, reading: &mut Reading) -> Option<SourceKind> {
+    let path = fields.get("path").map(|node| folder(node, reading));
+    // Said also beside a `paths`, which would be taken for a slip of the pen.
+    if path.is_none() {
+        reading
+            .problems
+            .add(&entry.at, "a source without `path`")
+            .help("name the checkout or the bare repository: path = \"…\"; `paths` are the files in it");
+    }
+    let mut globs = |key: &'static str| fields.get(key).map_or(Some(Vec::new()), |node| globs(key, node, reading));
+    let (paths, branches, tags) = (globs("paths"), globs("branches"), globs("tags"));
+    let commits =
+        fields.get("commits").map(|node| read::whole("commits", node, 1..=MOST_COMMITS, &mut reading.problems));
+    let since = fields.get("since").map(|node| read::duration("since", node, &mut reading.problems));
+    if commits.is_none() && since.is_none() {
+        reading
+            .problems
+            .add(&entry.at, "a source without `commits` or `since`")
+            .help("write commits = 50, since = \"30d\", or both: the one that reaches further back counts");
+        return None;
+    }
+    Some(SourceKind::GitHistory(GitHistorySettings {
+        path: path??,
+        paths: paths?,
+        branches: branches?,
+        tags: tags?,
+        commits: commits.map_or(Some(None), |number| number.map(Some))?,
+        since: since.map_or(Some(None), |time| time.map(Some))?,
+    }))
+}
+
+fn folder(node: &Node, reading: &mut Reading) -> Option<PathBuf> {
+    let written = read::text("path", node, &mut reading.problems)?;
+    if written.contains("://") || written.starts_with("git@") {
+        // The text is not shown: it may hold a password.
+        reading
+            .problems
+            .add(&node.at, "`path` must be a folder on this machine, not an address")
+            .help("clone the repository, and fetch into the clone before each run");
+        return None;
+    }
+    Some(reading.folder.join(written))
+}
+
+/// Globs of files, branches or tags, as they are written.
+fn globs(key: &str, node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
+    let (texts, mut sound) = read::texts(key, node, &mut reading.problems)?;
+    let mut globs = Vec::new();
+    for (text, at) in texts {
+        if let Err(error) = GlobBuilder::new(&text).literal_separator(true).build() {
+            reading.problems.add(&at, format!("invalid glob `{text}`: {}", error.kind()));
+            sound = false;
+        }
+        globs.push(text);
+    }
+    sound.then_some(globs)
+}

@@ -1,0 +1,134 @@
+//! Sources in numbers: the tags that their claims and mentions protect, and those that their unresolved references keep
+//! undecided.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+use super::{HolderView, UndecidedView};
+use crate::domain::{
+    Claims, Holder, Inventory, PathPattern, Reason, SourceAnswer, SourceName, Unresolved, UnresolvedReference, Verdict,
+};
+use crate::engine::Verdicts;
+
+/// A repository by its position: that of the registry, and its own.
+pub(super) type Place = (u32, u32);
+
+/// One source in numbers.
+#[derive(Debug, Default)]
+pub(super) struct SourceCounts {
+    /// The tags that its claims and mentions protect.
+    pub(super) protects: u64,
+    /// The words that protect tags which it does not claim.
+    pub(super) mentions: u64,
+    /// The references that leave a tag open.
+    pub(super) unresolved: u64,
+    pub(super) undecided: Option<UndecidedView>,
+}
+
+/// The repositories that a reference without a tag means.
+#[derive(Debug, Default)]
+pub(super) struct Meaning {
+    /// Those in which it leaves open which image it means.
+    pub(super) open: Vec<Place>,
+    /// True where a word beside it names a tag of one.
+    pub(super) is_settled: bool,
+}
+
+/// Counts for every source.
+pub(super) fn source_counts<'a>(
+    inventory: &Inventory,
+    claims: &'a Claims,
+    verdicts: &'a Verdicts,
+) -> BTreeMap<&'a SourceName, SourceCounts> {
+    let mut found: BTreeMap<&SourceName, Tally<'a>> = BTreeMap::new();
+    for verdict in &verdicts.tags {
+        let mut protecting: BTreeSet<&SourceName> = BTreeSet::new();
+        for reason in &verdict.reasons {
+            match reason {
+                Reason::Claimed(claimed) => drop(protecting.insert(&claimed.source)),
+                Reason::Mentioned(mentioned) => {
+                    protecting.insert(&mentioned.source);
+                    let words = &mut found.entry(&mentioned.source).or_default().words;
+                    words.insert((&*mentioned.holder, &*mentioned.text));
+                }
+                Reason::UnresolvedReference(one) if verdict.verdict == Verdict::Undecided => {
+                    let open = &mut found.entry(&one.source).or_default().open;
+                    let open = open.get_or_insert_with(|| Open { first: one, tags: 0, places: BTreeSet::new() });
+                    open.tags += 1;
+                    open.places.insert((verdict.at.registry, verdict.at.repository));
+                }
+                _ => {}
+            }
+        }
+        for source in protecting {
+            found.entry(source).or_default().protects += 1;
+        }
+    }
+    let of = |source: &'a SourceAnswer| {
+        let tally = found.remove(&source.name).unwrap_or_default();
+        let open = meanings(inventory, source).iter().filter(|meaning| !meaning.open.is_empty()).count();
+        let counts = SourceCounts {
+            protects: tally.protects,
+            mentions: tally.words.len() as u64,
+            unresolved: open as u64,
+            undecided: tally.open.as_ref().map(undecided),
+        };
+        (&source.name, counts)
+    };
+    claims.sources.iter().map(of).collect()
+}
+
+/// Everything that verdicts say of one source.
+#[derive(Default)]
+struct Tally<'a> {
+    protects: u64,
+    words: BTreeSet<(&'a Holder, &'a str)>,
+    open: Option<Open<'a>>,
+}
+
+/// The tags that unresolved references keep undecided.
+struct Open<'a> {
+    first: &'a Unresolved,
+    tags: u64,
+    places: BTreeSet<Place>,
+}
+
+fn undecided(open: &Open<'_>) -> UndecidedView {
+    UndecidedView {
+        tags: open.tags,
+        repositories: open.places.len() as u64,
+        text: open.first.text.to_string(),
+        place: HolderView::from(&*open.first.holder).words(),
+    }
+}
+
+/// Finds the repositories that each unresolved reference of a source means, in the order of the references.
+pub(super) fn meanings(inventory: &Inventory, source: &SourceAnswer) -> Vec<Rc<Meaning>> {
+    type Key<'k> = (&'k Option<String>, &'k PathPattern, &'k [Box<str>]);
+    // The same text stands in many files.
+    let mut known: HashMap<Key<'_>, Rc<Meaning>> = HashMap::new();
+    let mut found = Vec::new();
+    for one in source.unresolved() {
+        let UnresolvedReference { host, path, beside, .. } = one;
+        let known = known.entry((host, path, &**beside));
+        found.push(Rc::clone(known.or_insert_with(|| Rc::new(meaning(inventory, source, one)))));
+    }
+    found
+}
+
+fn meaning(inventory: &Inventory, source: &SourceAnswer, one: &UnresolvedReference) -> Meaning {
+    let mut found = Meaning::default();
+    for (at, registry) in (0..).zip(&inventory.registries).filter(|(_, registry)| source.covers(&registry.name)) {
+        for (place, repository) in (0..).zip(&registry.repositories) {
+            if !one.may_mean(registry.names(), &repository.name) {
+                continue;
+            }
+            if one.is_open(repository) {
+                found.open.push((at, place));
+            } else {
+                found.is_settled = true;
+            }
+        }
+    }
+    found
+}

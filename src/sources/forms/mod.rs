@@ -1,0 +1,312 @@
+//! Forms of tools that say in several fields or files together which images they use: Helm, Argo CD, Flux, Kustomize,
+//! compose files, Dockerfiles.
+//!
+//! Each form is read as a document of its kind wherever it comes from, and leaves small facts. What stands in different
+//! documents of a source is joined at the end.
+
+mod argo_cd;
+mod collect;
+mod compose;
+mod containers;
+mod dockerfile;
+mod flux;
+mod helm;
+mod kustomize;
+mod values;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use self::collect::Collector;
+use super::document::{Node, Value};
+use super::git_history::file_of;
+use super::reference_scan::{KnownHosts, is_placeholder};
+use crate::domain::{Claim, ImageReference, Ranges, UnresolvedReference};
+
+/// The facts that the documents of one source give.
+#[derive(Debug, Default)]
+pub(super) struct Forms {
+    facts: Facts,
+    charts: helm::Charts,
+    values: values::Values,
+    kustomize: kustomize::Kustomize,
+    flux: flux::Flux,
+}
+
+/// A repository in a mapping that says no tag, such as Helm's `repository:` beside an empty `tag:`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct OpenRepository {
+    /// The file or address.
+    pub(super) name: String,
+    /// The line of the repository, from 1.
+    pub(super) line: u32,
+    /// The host; `None` where the text names none.
+    pub(super) host: Option<String>,
+    /// The repository's path.
+    pub(super) path: String,
+    /// The text as it was met, for people.
+    pub(super) text: String,
+}
+
+/// Everything that the forms of a source say.
+#[derive(Debug, Default)]
+pub(super) struct FormFindings {
+    pub(super) claims: Vec<Claim>,
+    pub(super) settled: Settled,
+    /// References whose tag no form of the source says.
+    pub(super) unresolved: Vec<UnresolvedReference>,
+    /// Each with its place.
+    pub(super) notes: Vec<String>,
+}
+
+/// Occurrences of repositories of which a form says the tag. By themselves they leave nothing open and claim nothing:
+/// the form's own claims and unresolved references stand for them.
+#[derive(Debug, Default)]
+pub(super) struct Settled(BTreeSet<(String, u32, String)>);
+
+impl Settled {
+    /// Returns true for an occurrence of `path` in that file and line.
+    pub(super) fn covers(&self, name: &str, line: u32, path: &str) -> bool {
+        self.0.contains(&(name.to_owned(), line, path.to_owned()))
+    }
+}
+
+/// A place in a document.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    name: Arc<str>,
+    line: u32,
+}
+
+/// A text in a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Scalar<'n> {
+    text: &'n str,
+    line: u32,
+}
+
+/// A text that is kept, with its line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Kept {
+    text: Box<str>,
+    line: u32,
+}
+
+/// An image that a document uses.
+#[derive(Debug)]
+struct Use {
+    place: Place,
+    /// Host and path, without a scheme.
+    repository: String,
+    wanted: Wanted,
+    /// Parts that stand apart were put together: see [`crate::domain::Naming::Joined`].
+    joined: bool,
+}
+
+/// The version of an image that a document asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    /// A version, a range of versions, a tag or a digest: whatever the text happens to be.
+    Any(String),
+    /// A tag, perhaps with a digest behind it.
+    Tag(String),
+    Digest(String),
+    /// A range of versions, of those tags alone that another field lets through where it is filtered.
+    Range {
+        text: String,
+        filtered: bool,
+    },
+    /// It says none, although it has to.
+    Open,
+}
+
+/// Facts that need nothing from other documents.
+#[derive(Debug, Default)]
+struct Facts {
+    uses: Vec<Use>,
+    /// Occurrences of repositories, host and path.
+    settled: Vec<(Place, String)>,
+}
+
+impl Facts {
+    fn uses(&mut self, place: Place, repository: impl Into<String>, wanted: Wanted) {
+        self.uses.push(Use { place, repository: repository.into(), wanted, joined: false });
+    }
+
+    fn settle(&mut self, place: Place, repository: impl Into<String>) {
+        self.settled.push((place, repository.into()));
+    }
+
+    /// An image in a field that a runtime resolves: without a tag it means `latest`, and leaves nothing open.
+    fn resolved_at_runtime(&mut self, name: &Arc<str>, image: Scalar<'_>) {
+        if is_placeholder(image.text) {
+            return;
+        }
+        let Ok(reference) = ImageReference::as_written(image.text) else { return };
+        if reference.tag.is_none() && reference.digest.is_none() {
+            let repository = reference.to_string();
+            self.uses(Place::new(name, image.line), repository.clone(), Wanted::Tag("latest".to_owned()));
+            self.settle(Place::new(name, image.line), repository);
+        }
+    }
+}
+
+impl Forms {
+    /// Reads the documents of one text. `name` is the file or address as people know it.
+    pub(super) fn read(&mut self, name: &str, documents: &[Node], text: &str) {
+        let name: Arc<str> = name.into();
+        if dockerfile::is_dockerfile(base(&name)) {
+            dockerfile::read(&name, text, &mut self.facts);
+            return;
+        }
+        for document in documents {
+            self.document(&name, document);
+        }
+    }
+
+    fn document(&mut self, name: &Arc<str>, node: &Node) {
+        match &node.value {
+            Value::List(nodes) => nodes.iter().for_each(|node| self.document(name, node)),
+            Value::Map(_) => {
+                let items = list(node, "items");
+                if items.iter().any(|item| scalar(item, "kind").is_some()) {
+                    for item in items {
+                        self.document(name, item);
+                    }
+                } else if let Some(kind) = scalar(node, "kind") {
+                    self.object(name, kind.text, node);
+                } else {
+                    self.file(name, node);
+                }
+            }
+            Value::Null | Value::Literal(_) | Value::Text(_) => {}
+        }
+    }
+
+    /// An object with a kind.
+    fn object(&mut self, name: &Arc<str>, kind: &str, node: &Node) {
+        let of_flux = scalar(node, "apiVersion").is_some_and(|version| version.text.contains(".fluxcd.io/"));
+        match kind {
+            "Application" | "ApplicationSet" => {
+                let Self { facts, values, kustomize, .. } = self;
+                argo_cd::Reader { name, facts, values, kustomize }.read(node);
+            }
+            "Kustomization" if of_flux => self.kustomize.flux(name, node),
+            "Kustomization" | "Component" => self.kustomize.file(name, node, &mut self.facts),
+            "HelmChartInflationGenerator" => kustomize::chart(name, node, &mut self.facts),
+            _ if of_flux => self.flux.read(name, kind, node, &mut self.facts),
+            _ => {}
+        }
+        containers::read(name, node, &mut self.facts, &mut self.kustomize);
+    }
+
+    /// A document without a kind, which is known by its name or its content.
+    fn file(&mut self, name: &Arc<str>, node: &Node) {
+        let base = base(name).to_ascii_lowercase();
+        if matches!(base.as_str(), "kustomization.yaml" | "kustomization.yml" | "kustomization") {
+            self.kustomize.file(name, node, &mut self.facts);
+        } else if !compose::read(name, node, &mut self.facts) && !self.charts.read(name, node, &mut self.facts) {
+            self.values.file(name, node);
+        }
+    }
+
+    /// Joins what was read. `open` are the repositories without a tag that mappings of the source name.
+    pub(super) fn finish(self, open: Vec<OpenRepository>, hosts: &KnownHosts, ranges: Ranges) -> FormFindings {
+        let Self { mut facts, charts, values, kustomize, flux } = self;
+        kustomize.join(&mut facts);
+        flux.join(&mut facts);
+        let mut collector = Collector::new(hosts, ranges);
+        let mappings = values.join(&mut collector);
+        for Use { place, repository, wanted, joined } in &facts.uses {
+            collector.uses(place, repository, wanted, *joined);
+        }
+        for (place, repository) in &facts.settled {
+            collector.settle(place, repository);
+        }
+        for one in open {
+            let mapping = mappings.get(&(one.name.as_str(), one.line));
+            let versions = charts.app_versions(&one.name, mapping.map_or("", |mapping| mapping.keys));
+            if versions.is_empty() && !mapping.is_some_and(|mapping| mapping.has_tags) {
+                collector.leave_open(&one);
+            }
+            collector.app_versions(&one, &versions);
+        }
+        collector.finish()
+    }
+}
+
+impl Place {
+    fn new(name: &Arc<str>, line: u32) -> Self {
+        Self { name: Arc::clone(name), line }
+    }
+}
+
+impl Scalar<'_> {
+    fn keep(self) -> Kept {
+        Kept { text: self.text.into(), line: self.line }
+    }
+}
+
+/// The text of a scalar, without the white space around it; `None` where it is empty.
+fn text(node: &Node) -> Option<Scalar<'_>> {
+    let text = match &node.value {
+        Value::Text(text) | Value::Literal(text) => text.trim(),
+        Value::Null | Value::List(_) | Value::Map(_) => return None,
+    };
+    (!text.is_empty()).then_some(Scalar { text, line: node.line })
+}
+
+/// The text under a key.
+fn scalar<'n>(node: &'n Node, key: &str) -> Option<Scalar<'n>> {
+    node.get(key).and_then(text)
+}
+
+/// The value at a path of keys.
+fn at<'n>(node: &'n Node, path: &[&str]) -> Option<&'n Node> {
+    path.iter().try_fold(node, |node, key| node.get(key))
+}
+
+/// The list under a key; empty where there is none.
+fn list<'n>(node: &'n Node, key: &str) -> &'n [Node] {
+    match node.get(key).map(|node| &node.value) {
+        Some(Value::List(nodes)) => nodes,
+        _ => &[],
+    }
+}
+
+/// The part of an OCI address behind its scheme; `None` where another scheme is written.
+fn without_scheme(address: &str) -> Option<&str> {
+    let rest = match address.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("oci") => rest,
+        Some(_) => return None,
+        None => address,
+    };
+    Some(rest.trim_end_matches('/'))
+}
+
+/// The last segment of a name.
+fn base(name: &str) -> &str {
+    let name = file_of(name);
+    name.rsplit(['/', '\\']).next().unwrap_or(name)
+}
+
+/// The folder of a file, in the form of [`resolve`].
+fn folder(name: &str) -> String {
+    resolve("", name.rsplit_once('/').map_or("", |(folder, _)| folder))
+}
+
+/// A path seen from a folder, without `.` and, as far as possible, `..`.
+fn resolve(folder: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in folder.split('/').chain(path.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! Helm values whose parts stand in several files: a repository in one, its tag or its registry in another.
+//!
+//! Files of one folder are taken for layers of one chart's values, and so are the places where Argo CD lets one
+//! application override them. Parts under the same keys belong together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::super::document::{Format, Node, Value, parse};
+use super::super::reference_scan::is_placeholder;
+use super::collect::Collector;
+use super::{Kept, Place, Scalar, Wanted, base, folder, text, without_scheme};
+
+/// The mappings that say something of images.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    mappings: Vec<Mapping>,
+}
+
+/// Values that belong together.
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    pub(super) name: Arc<str>,
+    /// Layers of one group are laid over each other.
+    pub(super) group: Arc<str>,
+    /// Nobody else reads its mappings as images, because they stand in texts or parameters.
+    pub(super) alone: bool,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    layer: Layer,
+    /// The keys that lead to it, joined by dots.
+    keys: Box<str>,
+    registry: Option<Kept>,
+    repository: Option<Kept>,
+    tag: Option<Kept>,
+    digest: Option<Kept>,
+}
+
+/// A mapping with a repository, as far as other mappings explain it.
+pub(super) struct Explained<'v> {
+    pub(super) keys: &'v str,
+    /// Other mappings say tags of it.
+    pub(super) has_tags: bool,
+}
+
+impl Values {
+    /// Reads a file of values.
+    pub(super) fn file(&mut self, name: &Arc<str>, node: &Node) {
+        let layer = Layer { name: Arc::clone(name), group: folder(name).into(), alone: false };
+        self.visit(&layer, node, &mut Vec::new());
+    }
+
+    /// Reads values that stand in another document.
+    pub(super) fn inside(&mut self, layer: &Layer, node: &Node) {
+        self.visit(layer, node, &mut Vec::new());
+    }
+
+    /// Reads values that stand in a text.
+    pub(super) fn written(&mut self, layer: &Layer, text: Scalar<'_>) {
+        for document in parse(text.text, Format::Yaml).unwrap_or_default() {
+            let first = self.mappings.len();
+            self.visit(layer, &document, &mut Vec::new());
+            self.mappings[first..].iter_mut().for_each(|mapping| mapping.shift(text.line.saturating_sub(1)));
+        }
+    }
+
+    /// Reads one value by the keys that lead to it, as in `--set image.tag=v1`.
+    pub(super) fn set(&mut self, layer: &Layer, path: &str, value: Scalar<'_>) {
+        let (keys, key) = path.rsplit_once('.').unwrap_or(("", path));
+        let mut mapping = Mapping::new(layer, keys);
+        mapping.add(key, value);
+        if !mapping.is_empty() {
+            self.mappings.push(mapping);
+        }
+    }
+
+    fn visit<'n>(&mut self, layer: &Layer, node: &'n Node, keys: &mut Vec<&'n str>) {
+        let Value::Map(entries) = &node.value else { return };
+        let mut mapping: Option<Mapping> = None;
+        for (_, key, value) in entries {
+            if matches!(value.value, Value::Map(_)) {
+                keys.push(key);
+                self.visit(layer, value, keys);
+                keys.pop();
+            } else if is_part(key)
+                && let Some(value) = text(value)
+            {
+                mapping.get_or_insert_with(|| Mapping::new(layer, &keys.join("."))).add(key, value);
+            }
+        }
+        self.mappings.extend(mapping.filter(|mapping| !mapping.is_empty()));
+    }
+
+    /// Puts together what stands apart. Returns the mappings with repositories by file and line.
+    pub(super) fn join(&self, collector: &mut Collector<'_>) -> BTreeMap<(&str, u32), Explained<'_>> {
+        let mut groups: BTreeMap<(&str, &str), Vec<&Mapping>> = BTreeMap::new();
+        let mut registries: BTreeMap<&str, Vec<&Mapping>> = BTreeMap::new();
+        for mapping in &self.mappings {
+            groups.entry((&*mapping.layer.group, &*mapping.keys)).or_default().push(mapping);
+            if mapping.is_global() {
+                registries.entry(&*mapping.layer.group).or_default().push(mapping);
+            }
+        }
+        let mut explained = BTreeMap::new();
+        for ((group, keys), mappings) in groups {
+            let globals = registries.get(group).map(Vec::as_slice).unwrap_or_default();
+            let layers = layers(&mappings);
+            // Of many versions of a file most say the same.
+            let mut done: BTreeSet<(&str, String)> = BTreeSet::new();
+            for mapping in &mappings {
+                let Some(repository) = &mapping.repository else { continue };
+                let own = stem(&mapping.layer.name);
+                let layers = layers.iter().filter(|(of, _)| of.is_none_or(|of| of == own)).map(|(_, layer)| *layer);
+                let layers: Vec<&Mapping> = layers.collect();
+                let has_tags = !layers.is_empty();
+                for (base, apart) in mapping.bases(repository, &mappings, globals, collector) {
+                    if apart || mapping.layer.alone {
+                        mapping.add_versions(&base, !mapping.layer.alone, collector);
+                    }
+                    if has_tags || mapping.layer.alone && mapping.has_version() {
+                        collector.settle(&mapping.place(repository), &base);
+                    }
+                    if done.insert((own, base.clone())) {
+                        for layer in &layers {
+                            layer.add_versions(&base, true, collector);
+                        }
+                    }
+                }
+                explained.insert((&*mapping.layer.name, repository.line), Explained { keys, has_tags });
+            }
+        }
+        explained
+    }
+}
+
+/// The mappings that say tags and no repository, each with the name of the file that it is laid over, without ending.
+/// Of files whose names begin like others', such as `api.yaml` and `api-prod.yaml`, these alone belong together.
+fn layers<'m>(mappings: &[&'m Mapping]) -> Vec<(Option<&'m str>, &'m Mapping)> {
+    let with_repository = mappings.iter().filter(|mapping| mapping.repository.is_some());
+    let bases: BTreeSet<&str> = with_repository.map(|mapping| stem(&mapping.layer.name)).collect();
+    let layers = mappings.iter().copied().filter(|mapping| mapping.repository.is_none() && mapping.has_version());
+    let closest = |mapping: &'m Mapping| {
+        let name = stem(&mapping.layer.name);
+        let base = bases.iter().copied().filter(|base| name.starts_with(base)).max_by_key(|base| base.len());
+        (base, mapping)
+    };
+    layers.map(closest).collect()
+}
+
+impl Mapping {
+    fn new(layer: &Layer, keys: &str) -> Self {
+        let (layer, keys) = (layer.clone(), keys.into());
+        Self { layer, keys, registry: None, repository: None, tag: None, digest: None }
+    }
+
+    fn add(&mut self, key: &str, value: Scalar<'_>) {
+        if is_placeholder(value.text) {
+            return;
+        }
+        let slot = match key {
+            "registry" | "imageRegistry" => &mut self.registry,
+            "repository" | "repo" | "imageRepository" | "imageName" | "image" => &mut self.repository,
+            "name" if value.text.contains('/') => &mut self.repository,
+            "tag" | "imageTag" => &mut self.tag,
+            "digest" | "imageDigest" | "sha" => &mut self.digest,
+            _ => return,
+        };
+        slot.get_or_insert_with(|| value.keep());
+    }
+
+    fn is_empty(&self) -> bool {
+        [&self.registry, &self.repository, &self.tag, &self.digest].into_iter().all(Option::is_none)
+    }
+
+    /// Returns true for Helm's `global.imageRegistry`.
+    fn is_global(&self) -> bool {
+        self.registry.is_some() && (&*self.keys == "global" || self.keys.ends_with(".global"))
+    }
+
+    /// Moves it down by some lines.
+    fn shift(&mut self, lines: u32) {
+        for part in [&mut self.registry, &mut self.repository, &mut self.tag, &mut self.digest].into_iter().flatten() {
+            part.line += lines;
+        }
+    }
+
+    fn place(&self, part: &Kept) -> Place {
+        Place { name: Arc::clone(&self.layer.name), line: part.line }
+    }
+
+    fn has_version(&self) -> bool {
+        self.tag.is_some() || self.digest.is_some()
+    }
+
+    /// The repositories in registries that its own may be, and whether only several files together say so.
+    fn bases(
+        &self,
+        repository: &Kept,
+        others: &[&Self],
+        globals: &[&Self],
+        collector: &Collector<'_>,
+    ) -> BTreeMap<String, bool> {
+        let path = without_scheme(&repository.text).unwrap_or_default().trim_start_matches('/');
+        if collector.repository(path).is_some() {
+            return BTreeMap::from([(path.to_owned(), false)]);
+        }
+        let mut bases = BTreeMap::new();
+        let same_keys = others.iter().filter(|other| other.repository.is_none() || std::ptr::eq(**other, self));
+        for other in same_keys.chain(globals) {
+            if let Some(registry) = other.registry.as_ref().and_then(|registry| without_scheme(&registry.text)) {
+                let apart = other.layer.name != self.layer.name;
+                bases.entry(format!("{registry}/{path}")).and_modify(|all| *all &= apart).or_insert(apart);
+            }
+        }
+        bases
+    }
+
+    /// Adds the images that its tag and its digest make of a repository.
+    fn add_versions(&self, base: &str, joined: bool, collector: &mut Collector<'_>) {
+        for (part, wanted) in self.versions() {
+            collector.uses(&self.place(part), base, &wanted, joined);
+        }
+    }
+
+    /// The tag and the digest that it says.
+    fn versions(&self) -> impl Iterator<Item = (&Kept, Wanted)> {
+        let tag = self.tag.as_ref().map(|tag| (tag, Wanted::Tag(tag.text.to_string())));
+        let digest = self.digest.as_ref().map(|digest| {
+            let text = digest.text.trim_start_matches('@');
+            let known = text.contains(':');
+            (digest, Wanted::Digest(if known { text.to_owned() } else { format!("sha256:{text}") }))
+        });
+        tag.into_iter().chain(digest)
+    }
+}
+
+fn is_part(key: &str) -> bool {
+    matches!(
+        key,
+        "registry"
+            | "imageRegistry"
+            | "repository"
+            | "repo"
+            | "imageRepository"
+            | "imageName"
+            | "image"
+            | "name"
+            | "tag"
+            | "imageTag"
+            | "digest"
+            | "imageDigest"
+            | "sha"
+    )
+}
+
+/// A file's name without its ending.
+fn stem(name: &str) -> &str {
+    let base = base(name);
+    base.split_once('.').map_or(base, |(stem, _)| stem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{finish, read, said};
+
+    const VALUES: &str = "image:\n  repository: contoso.azurecr.io/shop/api\n  tag: \"\"\n";
+
+    #[test]
+    fn parts_in_files_of_one_folder_are_joined() {
+        let tag = "image:\n  tag: v2\n";
+        let web = VALUES.replace("shop/api", "shop/web");
+        for (files, expected) in [
+            (vec![("api/values.yaml", VALUES), ("api/values-prod.yaml", tag)], "api/values-prod.yaml:2 shop/api:v2"),
+            (vec![("api/values.yaml", VALUES), ("api/prod.yaml", tag)], "api/prod.yaml:2 shop/api:v2"),
+            (vec![("api/values.yaml", VALUES), ("web/values-prod.yaml", tag)], ""),
+            (vec![("api/values.yaml", VALUES), ("api/values-prod.yaml", "worker:\n  image: { tag: v2 }\n")], ""),
+            (vec![("api/values.yaml", VALUES), ("api/values-prod.yaml", "image: { tag: \"${TAG}\" }\n")], ""),
+            // The names of the files say which belong together.
+            (
+                vec![("api.yaml", VALUES), ("web.yaml", web.as_str()), ("api-prod.yaml", tag)],
+                "api-prod.yaml:2 shop/api:v2",
+            ),
+            (
+                vec![
+                    ("values.yaml", "global:\n  imageRegistry: contoso.azurecr.io\n"),
+                    ("values-prod.yaml", "image:\n  repository: shop/api\n  tag: v3\n"),
+                ],
+                "values-prod.yaml:3 shop/api:v3",
+            ),
+            (
+                vec![
+                    ("values.yaml", "image:\n  registry: docker.io\n  repository: shop/api\n  tag: v4\n"),
+                    ("values-prod.yaml", "image:\n  registry: contoso.azurecr.io\n"),
+                ],
+                "values.yaml:4 shop/api:v4",
+            ),
+            (
+                vec![("values.yaml", VALUES), ("values-prod.yaml", "image:\n  digest: sha256:DIGEST\n")],
+                "values-prod.yaml:2 shop/api@sha256:DIGEST",
+            ),
+            // One file by itself is read as it is.
+            (vec![("values.yaml", "image:\n  repository: contoso.azurecr.io/shop/api\n  tag: v1\n")], ""),
+        ] {
+            let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+            let texts: Vec<(&str, String)> =
+                files.iter().map(|(name, text)| (*name, text.replace("DIGEST", digest))).collect();
+            let files: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (*name, text.as_str())).collect();
+            let found = said(&files).join("\n").replace(" (joined)", "");
+            assert_eq!(found, expected.replace("DIGEST", digest), "{files:?}");
+        }
+    }
+
+    #[test]
+    fn a_tag_in_another_file_settles_the_repository() {
+        let files = [("api/values.yaml", VALUES), ("api/values-prod.yaml", "image: { tag: v2 }\n")];
+        let findings = finish(read(&files), Vec::new());
+        assert!(findings.settled.covers("api/values.yaml", 2, "shop/api"));
+        let alone = finish(read(&files[..1]), Vec::new());
+        assert!(!alone.settled.covers("api/values.yaml", 2, "shop/api"));
+    }
+}

@@ -1,0 +1,144 @@
+//! Reading the contents of versions of files: one at a time, beside the requests for the others.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use tokio::sync::mpsc;
+
+use super::super::document::Format;
+use super::super::reference_scan::KnownHosts;
+use super::super::text::{Document, TextFindings, TextReader, TextSettings};
+use super::super::{SourceError, encoding, files, gather};
+use super::commits::Commit;
+use super::name_of;
+use super::repository::{Repository, Running};
+use super::trees::Version;
+use crate::domain::TextScope;
+
+/// The first line of the files that Git LFS leaves in a repository instead of their contents.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
+
+/// Bytes by which a content that is too large is known to be text.
+const START: usize = 8 << 10;
+
+/// The reading of contents.
+pub(super) struct Contents {
+    hosts: Vec<String>,
+    texts: TextSettings,
+}
+
+/// Everything that was found.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) findings: TextFindings,
+    /// Files of which a version is not text.
+    pub(super) binaries: BTreeSet<String>,
+    /// Files of which a version is elsewhere.
+    pub(super) pointers: BTreeSet<String>,
+}
+
+/// The content of a version of a file.
+struct Content {
+    file: String,
+    /// File and commit.
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Contents {
+    /// Reads contents for references to those hosts.
+    pub(super) fn new(hosts: Vec<String>, texts: TextSettings) -> Self {
+        Self { hosts, texts }
+    }
+
+    /// Reads the contents of all versions, in their order.
+    pub(super) async fn read(
+        self,
+        repository: &Repository,
+        commits: &[Commit],
+        versions: &[Version],
+    ) -> Result<Read, SourceError> {
+        // One content waits while the one before is read and the next is fetched.
+        let (sender, mut receiver) = mpsc::channel(1);
+        let reading = tokio::task::spawn_blocking(move || {
+            let hosts = KnownHosts::new(&self.hosts);
+            let mut texts = TextReader::new(&hosts, &self.texts, TextScope::Source);
+            let mut read = Read::default();
+            while let Some(content) = receiver.blocking_recv() {
+                read.add(content, &mut texts);
+            }
+            read.findings = texts.finish();
+            read
+        });
+        let sent = send(repository, commits, versions, sender).await;
+        let read = reading.await.map_err(|_| gather::panicked())?;
+        sent.map(|()| read)
+    }
+}
+
+impl Read {
+    fn add(&mut self, Content { file, name, bytes }: Content, texts: &mut TextReader<'_>) {
+        if bytes.starts_with(POINTER) {
+            self.pointers.insert(file);
+            return;
+        }
+        // A history always has some files that are not text, and they cannot be taken out of it.
+        let Ok(text) = encoding::utf8(&bytes) else {
+            self.binaries.insert(file);
+            return;
+        };
+        texts.read(Document {
+            name: &name,
+            kind: None,
+            format: Format::of(Path::new(&file)),
+            text: &String::from_utf8_lossy(&text),
+        });
+    }
+}
+
+/// Sends the contents of all versions, as fast as they are taken.
+async fn send(
+    repository: &Repository,
+    commits: &[Commit],
+    versions: &[Version],
+    sender: mpsc::Sender<Content>,
+) -> Result<(), SourceError> {
+    let input = versions.iter().flat_map(|version| [&*version.blob, "\n"]).collect();
+    let mut running = repository.start(&["cat-file", "--batch"], input)?;
+    for version in versions {
+        let name = name_of(&version.path, &commits[version.commit]);
+        let Some(header) = running.read_until(b'\n').await? else {
+            running.finish().await?;
+            return Err(repository.unexpected("cat-file"));
+        };
+        let size =
+            header.strip_prefix(&*version.blob).and_then(|rest| rest.strip_prefix(" blob ")?.parse::<u64>().ok());
+        let Some(size) = size else { return Err(repository.incomplete(&name)) };
+        let bytes = content(&mut running, &name, size).await?;
+        let content = Content { file: version.path.to_string(), name, bytes };
+        if sender.send(content).await.is_err() {
+            // The reading broke off, and says so itself.
+            return Ok(());
+        }
+    }
+    running.finish().await
+}
+
+/// Reads one content and the end of line behind it. Of one that is too large to be read only the beginning is
+/// returned, if that shows that it is not text.
+async fn content(running: &mut Running<'_>, name: &str, size: u64) -> Result<Vec<u8>, SourceError> {
+    let length = usize::try_from(size).ok().filter(|_| size <= files::LARGEST);
+    let bytes = running.read_bytes(length.unwrap_or(START)).await?;
+    if length.is_none() {
+        if encoding::utf8(&bytes).is_ok() {
+            let message = format!(
+                "{name} is larger than {} MiB, which is no evidence; narrow `paths` to the files that are meant",
+                files::LARGEST >> 20
+            );
+            return Err(SourceError { kind: "too-large", message });
+        }
+        running.skip(size - START as u64).await?;
+    }
+    running.skip(1).await?;
+    Ok(bytes)
+}

@@ -1,0 +1,237 @@
+//! The history of a git repository: images that its last commits name, and so those that a rollback to one of them
+//! would bring back.
+//!
+//! The files are read from the repository's objects, not from the checkout. Nothing is fetched, and nothing is written.
+
+mod commits;
+mod contents;
+mod repository;
+mod trees;
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use jiff::Timestamp;
+
+use super::text::{Mentions, TextFindings, TextSettings};
+use super::{Answer, Source, SourceError, told};
+use crate::domain::{Claim, Holder, UnresolvedReference};
+use commits::Commit;
+use repository::Repository;
+
+/// The history that counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GitHistorySettings {
+    /// The top folder of a checkout, or a bare repository.
+    pub path: PathBuf,
+    /// Globs of the files in it, from its top; empty means all that are text.
+    pub paths: Vec<String>,
+    /// Globs of branches; empty means the commit that is checked out.
+    pub branches: Vec<String>,
+    /// Globs of tags whose commits count, however old; empty means none.
+    pub tags: Vec<String>,
+    /// So many of the last commits of each branch count.
+    pub commits: Option<u32>,
+    /// The commits of so long a time count, and the one before them, which was current when that time began.
+    pub since: Option<Duration>,
+}
+
+/// References to known hosts in the history of a repository.
+#[derive(Debug, Clone)]
+pub struct GitHistory {
+    settings: GitHistorySettings,
+    hosts: Vec<String>,
+    texts: TextSettings,
+}
+
+/// Digits of a commit's id in the name of a text.
+const SHORT: usize = 10;
+
+/// Files that a note names, before it counts the others.
+const MOST_FILES: usize = 5;
+
+impl GitHistory {
+    /// Reads that history, anew each time it is asked, for references to `hosts`: those of the registries, aliases
+    /// included.
+    #[must_use]
+    pub fn new(settings: GitHistorySettings, hosts: Vec<String>, texts: TextSettings) -> Self {
+        Self { settings, hosts, texts }
+    }
+}
+
+#[async_trait]
+impl Source for GitHistory {
+    /// The time of the evidence is that of the last fetch, since a clone that nobody fetches into any more still has
+    /// recent commits for a while. Where nobody ever fetched, it is the time at which a branch last changed.
+    async fn ask(&self, now: Timestamp) -> Result<Answer, SourceError> {
+        let repository = Repository::open(&self.settings.path).await?;
+        let selection = commits::select(&repository, &self.settings, now).await?;
+        let versions = trees::versions(&repository, &selection.commits, &self.settings.paths).await?;
+        let contents = contents::Contents::new(self.hosts.clone(), self.texts.clone());
+        let read = contents.read(&repository, &selection.commits, &versions).await?;
+        let TextFindings { claims, unresolved, texts, reported, notes, problems, .. } = read.findings;
+        // Nobody can correct what was committed, and its words protect the tags that it may mean. Without them it would
+        // be passed over.
+        if !problems.is_empty() && self.texts.mentions != Mentions::Protect {
+            let mut message = told(problems).join("\n");
+            message += "\nkeep these files out of `paths`, or leave out `mentions`, so that their words protect tags";
+            return Err(SourceError { kind: "malformed", message });
+        }
+        let mut all = selection.notes;
+        all.extend(listed("not text, so nothing was read in them", &read.binaries));
+        all.extend(listed("kept in Git LFS, so their content is not in the repository", &read.pointers));
+        all.extend(told(newest_notes(problems.into_iter().chain(notes))));
+        let ages = ages(&selection.commits);
+        Ok(Answer {
+            claims: newest_claims(claims, &ages),
+            unresolved: newest_unresolved(unresolved, &ages),
+            texts,
+            reported,
+            as_of: repository.renewed(&selection.refs).await,
+            notes: all,
+        })
+    }
+}
+
+/// Returns the file that a text is a version of: `deploy/api.yaml` for `deploy/api.yaml@1a2b3c4d5e`.
+pub(super) fn file_of(name: &str) -> &str {
+    version_of(name).map_or(name, |(file, _)| file)
+}
+
+/// The file and the commit in the name of a text.
+fn version_of(name: &str) -> Option<(&str, &str)> {
+    let (file, commit) = name.rsplit_once('@')?;
+    let is_commit = commit.len() == SHORT && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_commit.then_some((file, commit))
+}
+
+/// The name of a version of a file.
+fn name_of(file: &str, commit: &Commit) -> String {
+    format!("{file}@{}", short(commit))
+}
+
+fn short(commit: &Commit) -> &str {
+    commit.id.get(..SHORT).unwrap_or(&commit.id)
+}
+
+/// The positions of commits, which are newest first, by the digits in the names of texts.
+fn ages(commits: &[Commit]) -> HashMap<&str, usize> {
+    commits.iter().enumerate().rev().map(|(age, commit)| (short(commit), age)).collect()
+}
+
+/// Leaves out the claims that a newer version of the same file makes, too: they would only say the same many times.
+fn newest_claims(mut claims: Vec<Claim>, ages: &HashMap<&str, usize>) -> Vec<Claim> {
+    claims.sort_by_key(|claim| age(&claim.holder, ages));
+    let mut seen = BTreeSet::new();
+    claims.retain(|claim| seen.insert(Claim { holder: file(&claim.holder), ..claim.clone() }));
+    claims
+}
+
+/// The same for references that leave open which image they mean.
+fn newest_unresolved(mut open: Vec<UnresolvedReference>, ages: &HashMap<&str, usize>) -> Vec<UnresolvedReference> {
+    open.sort_by_key(|one| age(&one.holder, ages));
+    let mut seen = BTreeSet::new();
+    open.retain(|one| seen.insert(UnresolvedReference { holder: file(&one.holder), ..one.clone() }));
+    open
+}
+
+fn age(holder: &Holder, ages: &HashMap<&str, usize>) -> usize {
+    let Holder::File { path, .. } = holder else { return 0 };
+    version_of(path).and_then(|(_, commit)| ages.get(commit).copied()).unwrap_or_default()
+}
+
+/// A place without its version.
+fn file(holder: &Arc<Holder>) -> Arc<Holder> {
+    match &**holder {
+        Holder::File { path, .. } => Arc::new(Holder::File { path: file_of(path).to_owned(), line: 0 }),
+        _ => Arc::clone(holder),
+    }
+}
+
+/// Leaves out the notes that say of a version of a file what was said of a newer one.
+fn newest_notes(notes: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    notes.filter(|note| seen.insert(without_version(note))).collect()
+}
+
+/// A note without commit and line: `a.yaml@1a2b3c4d5e:7: what` is `a.yaml` and `what`.
+fn without_version(note: &str) -> (String, String) {
+    let split = note.match_indices(':').find_map(|(at, _)| {
+        let (file, _) = version_of(&note[..at])?;
+        Some((file, note[at + 1..].trim_start_matches(|c: char| c.is_ascii_digit())))
+    });
+    let (file, what) = split.unwrap_or(("", note));
+    (file.to_owned(), what.to_owned())
+}
+
+/// A note about some files, or none.
+fn listed(what: &str, files: &BTreeSet<String>) -> Option<String> {
+    let shown: Vec<&str> = files.iter().take(MOST_FILES).map(String::as_str).collect();
+    let more = files.len().saturating_sub(shown.len());
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    (!files.is_empty()).then(|| format!("{what}: {}{more}", shown.join(", ")))
+}
+
+/// Compiles globs of files, branches or tags, in which `*` does not cross a `/`.
+fn glob_set(key: &str, globs: &[String]) -> Result<GlobSet, SourceError> {
+    let invalid = |error: globset::Error| {
+        let message = format!("`{key}`: invalid glob: {error}; correct it in the settings");
+        SourceError { kind: "settings", message }
+    };
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        let plain = glob.strip_prefix("./").unwrap_or(glob);
+        set.add(GlobBuilder::new(plain).literal_separator(true).build().map_err(invalid)?);
+    }
+    set.build().map_err(invalid)
+}
+
+/// The first of the globs that found nothing.
+fn unused<'g>(globs: &'g [String], used: &[bool]) -> Option<&'g String> {
+    globs.iter().zip(used).find(|(_, used)| !**used).map(|(glob, _)| glob)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_version_says_its_file() {
+        for (name, file) in [
+            ("deploy/api.yaml@1a2b3c4d5e", "deploy/api.yaml"),
+            ("deploy/api.yaml", "deploy/api.yaml"),
+            ("a@1a2b3c4d5e@1a2b3c4d5e", "a@1a2b3c4d5e"),
+            ("api@1.2.3", "api@1.2.3"),
+            ("api@1a2b3c4d5e6f", "api@1a2b3c4d5e6f"),
+            ("api@release-12", "api@release-12"),
+        ] {
+            assert_eq!(file_of(name), file);
+        }
+    }
+
+    #[test]
+    fn a_note_is_told_of_the_newest_version() {
+        let notes = [
+            "a.yaml@1a2b3c4d5e:7: not YAML: at 3",
+            "a.yaml@2a2b3c4d5e:9: not YAML: at 3",
+            "b.yaml@2a2b3c4d5e:9: not YAML: at 3",
+            "a.yaml@2a2b3c4d5e:9: not YAML: at 4",
+            "no place",
+            "no place",
+        ];
+        let told = newest_notes(notes.into_iter().map(str::to_owned));
+        assert_eq!(told, [notes[0], notes[2], notes[3], notes[4]]);
+    }
+
+    #[test]
+    fn a_note_about_files_names_some_of_them() {
+        let files = |count: u8| (0..count).map(|number| format!("{number}.png")).collect::<BTreeSet<_>>();
+        assert_eq!(listed("x", &files(0)), None);
+        assert_eq!(listed("x", &files(2)).as_deref(), Some("x: 0.png, 1.png"));
+        assert_eq!(listed("x", &files(7)).as_deref(), Some("x: 0.png, 1.png, 2.png, 3.png, 4.png and 2 more"));
+    }
+}

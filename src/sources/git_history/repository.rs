@@ -1,0 +1,284 @@
+//! Running `git` in a repository, so that neither the environment nor the repository's own configuration can start a
+//! program, change the objects that are read, or reach a network.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
+
+use super::super::SourceError;
+
+/// The folders in which `git` is looked for, instead of those of the environment.
+const PROGRAMS: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// The whole environment of `git`.
+const ENVIRONMENT: [(&str, &str); 9] = [
+    ("PATH", PROGRAMS),
+    // Its messages are compared with those of this language.
+    ("LC_ALL", "C"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    // A partial clone would fetch the objects that it lacks, by a command that its own configuration may name.
+    ("GIT_NO_LAZY_FETCH", "1"),
+    ("GIT_ALLOW_PROTOCOL", "none"),
+    // A replaced object is not the one that was deployed.
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ("GIT_OPTIONAL_LOCKS", "0"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+];
+
+/// Settings that take precedence over the repository's own.
+const CONFIGURATION: [&str; 3] = ["core.fsmonitor=false", "core.hooksPath=/dev/null", "protocol.allow=never"];
+
+/// Messages of `git` beyond this many bytes are not read.
+const MOST_MESSAGES: u64 = 64 << 10;
+
+/// A repository on this machine: a checkout, or a bare one.
+#[derive(Debug)]
+pub(super) struct Repository {
+    /// The folder that the settings name, without links.
+    folder: PathBuf,
+    /// The folder of the files that belong to this checkout alone, such as `HEAD`.
+    own: PathBuf,
+    /// The folder of the files that all checkouts of the repository share, such as its branches.
+    common: PathBuf,
+    /// True where the history ends somewhere because no more of it was fetched.
+    is_shallow: bool,
+}
+
+/// A `git` that runs, and is stopped when this is dropped.
+pub(super) struct Running<'r> {
+    repository: &'r Repository,
+    child: Child,
+    output: BufReader<ChildStdout>,
+    messages: JoinHandle<Vec<u8>>,
+    subcommand: String,
+}
+
+impl Repository {
+    /// Finds the repository in a folder, which is the top of a checkout or a bare repository.
+    pub(super) async fn open(path: &Path) -> Result<Self, SourceError> {
+        let folder = tokio::fs::canonicalize(path).await.map_err(|error| {
+            let message =
+                format!("{} cannot be read: {error}; clone the repository there, or correct `path`", path.display());
+            SourceError { kind: "missing", message }
+        })?;
+        let mut repository = Self { own: folder.clone(), common: folder.clone(), folder, is_shallow: false };
+        let arguments = ["rev-parse", "--is-shallow-repository", "--absolute-git-dir", "--git-common-dir"];
+        let lines = repository.lines(&arguments, String::new()).await?;
+        let [is_shallow, own, common] = &lines[..] else { return Err(repository.unexpected("rev-parse")) };
+        repository.is_shallow = is_shallow == "true";
+        repository.own = own.into();
+        repository.common = repository.folder.join(common);
+        Ok(repository)
+    }
+
+    /// Starts `git` with those arguments and that input.
+    pub(super) fn start(&self, arguments: &[&str], input: String) -> Result<Running<'_>, SourceError> {
+        let mut command = Command::new("git");
+        command.env_clear().envs(ENVIRONMENT);
+        // Without a repository in the folder itself, one further up is not the one that was meant.
+        if let Some(above) = self.folder.parent() {
+            command.env("GIT_CEILING_DIRECTORIES", above);
+        }
+        // The settings name this repository, so it may belong to somebody else.
+        let mut safe = OsString::from("safe.directory=");
+        safe.push(&self.folder);
+        command.arg("--no-pager").arg("-C").arg(&self.folder).arg("-c").arg(safe);
+        for setting in CONFIGURATION {
+            command.arg("-c").arg(setting);
+        }
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| not_started(&error))?;
+        let mut stdin = child.stdin.take().expect("its input is a pipe");
+        let stdout = child.stdout.take().expect("its output is a pipe");
+        let stderr = child.stderr.take().expect("its messages are a pipe");
+        // Both go on beside the reading of the output: a full pipe would stop `git` for good.
+        drop(tokio::spawn(async move {
+            // A `git` that fails reads no further, and its messages say why.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }));
+        let messages = tokio::spawn(async move {
+            let mut messages = Vec::new();
+            // What was read until then is enough.
+            let _ = stderr.take(MOST_MESSAGES).read_to_end(&mut messages).await;
+            messages
+        });
+        let subcommand = arguments.first().copied().unwrap_or_default().to_owned();
+        Ok(Running { repository: self, child, output: BufReader::new(stdout), messages, subcommand })
+    }
+
+    /// Runs `git` to its end, and returns the lines of its output.
+    pub(super) async fn lines(&self, arguments: &[&str], input: String) -> Result<Vec<String>, SourceError> {
+        let mut running = self.start(arguments, input)?;
+        let mut lines = Vec::new();
+        while let Some(line) = running.read_until(b'\n').await? {
+            lines.push(line);
+        }
+        running.finish().await?;
+        Ok(lines)
+    }
+
+    /// Returns the ids of the commits whose parents were not fetched.
+    pub(super) async fn cut_off(&self) -> Result<Vec<String>, SourceError> {
+        if !self.is_shallow {
+            return Ok(Vec::new());
+        }
+        let path = self.common.join("shallow");
+        let text = tokio::fs::read_to_string(&path).await.map_err(|error| {
+            let message = format!("{} cannot be read: {error}; give this user the right to read it", path.display());
+            SourceError { kind: "unreadable", message }
+        })?;
+        Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+    }
+
+    /// Returns the time of the last fetch into it. Where nobody ever fetched, that of the last change of `refs`, given
+    /// by their full names, or of what is checked out.
+    pub(super) async fn renewed(&self, refs: &[String]) -> Option<Timestamp> {
+        let fetched = newest(&[self.own.join("FETCH_HEAD"), self.common.join("FETCH_HEAD")]).await;
+        if fetched.is_some() {
+            return fetched;
+        }
+        // `packed-refs` does not count, since housekeeping writes it anew.
+        let mut files =
+            vec![self.own.join("HEAD"), self.own.join("logs/HEAD"), self.common.join("reftable/tables.list")];
+        files.extend(refs.iter().map(|name| self.common.join(name)));
+        newest(&files).await
+    }
+
+    /// An error for output in an unknown form.
+    pub(super) fn unexpected(&self, subcommand: &str) -> SourceError {
+        let message = format!(
+            "{}: `git {subcommand}` answered in a form that is not understood; install a current git",
+            self.folder.display()
+        );
+        SourceError { kind: "malformed", message }
+    }
+
+    /// An error for objects that a partial clone, or a damaged repository, does not have.
+    pub(super) fn incomplete(&self, object: &str) -> SourceError {
+        let message = format!(
+            "{}: {object} is missing in the repository; clone without `--filter` if it is a partial clone, else look \
+             with `git fsck` whether it is damaged",
+            self.folder.display()
+        );
+        SourceError { kind: "unreadable", message }
+    }
+
+    fn failed(&self, subcommand: &str, status: ExitStatus, said: &str) -> SourceError {
+        let folder = self.folder.display();
+        let fault = said.lines().find(|line| is_fault(line)).or_else(|| said.lines().next());
+        let fault = fault.map_or_else(|| status.to_string(), str::to_owned);
+        if said.contains("dubious ownership") || said.contains("unsafe repository") {
+            let message = format!(
+                "{folder} belongs to another user, and this version of git refuses to read it; install git 2.38 or \
+                 later, or let the repository belong to the user of Tagwarden"
+            );
+            return SourceError { kind: "unreadable", message };
+        }
+        if said.contains("not a git repository") {
+            let message = format!(
+                "{folder} is not a git repository that this user may read; name the top folder of a checkout, or a \
+                 bare repository, with `path`"
+            );
+            return SourceError { kind: "missing", message };
+        }
+        if said.contains("promisor remote") {
+            return self.incomplete("an object");
+        }
+        let message = format!(
+            "{folder}: `git {subcommand}` failed: {fault}; give this user the right to read all of it, and look with \
+             `git fsck` whether it is damaged"
+        );
+        SourceError { kind: "unreadable", message }
+    }
+}
+
+impl Running<'_> {
+    /// Returns the next byte of the output without reading it, or `None` at its end.
+    pub(super) async fn peek(&mut self) -> Result<Option<u8>, SourceError> {
+        let buffer = self.output.fill_buf().await;
+        let next = buffer.map(|bytes| bytes.first().copied());
+        next.map_err(|error| self.broke_off(&error))
+    }
+
+    /// Returns the output up to a byte, which is read and left out, or `None` at its end.
+    pub(super) async fn read_until(&mut self, end: u8) -> Result<Option<String>, SourceError> {
+        let mut bytes = Vec::new();
+        let read = self.output.read_until(end, &mut bytes).await;
+        read.map_err(|error| self.broke_off(&error))?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        if bytes.last() == Some(&end) {
+            bytes.pop();
+        }
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Returns so many bytes of the output.
+    pub(super) async fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, SourceError> {
+        let mut bytes = vec![0; length];
+        let read = self.output.read_exact(&mut bytes).await;
+        read.map_err(|error| self.broke_off(&error))?;
+        Ok(bytes)
+    }
+
+    /// Reads so many bytes of the output and drops them.
+    pub(super) async fn skip(&mut self, length: u64) -> Result<(), SourceError> {
+        let mut part = (&mut self.output).take(length);
+        let skipped = tokio::io::copy(&mut part, &mut tokio::io::sink()).await;
+        skipped.map(|_| ()).map_err(|error| self.broke_off(&error))
+    }
+
+    /// Waits for its end, once its output was read.
+    pub(super) async fn finish(mut self) -> Result<(), SourceError> {
+        let status = self.child.wait().await.map_err(|error| self.broke_off(&error))?;
+        let said = (&mut self.messages).await.unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        // Some subcommands pass over what they cannot read, and succeed.
+        if status.success() && !said.lines().any(is_fault) {
+            return Ok(());
+        }
+        Err(self.repository.failed(&self.subcommand, status, &said))
+    }
+
+    fn broke_off(&self, error: &io::Error) -> SourceError {
+        let (folder, subcommand) = (self.repository.folder.display(), &self.subcommand);
+        let message = format!(
+            "{folder}: `git {subcommand}` broke off ({error}); look with `git fsck` whether the repository is damaged"
+        );
+        SourceError { kind: "unreadable", message }
+    }
+}
+
+/// Returns true for a message about something that was not read.
+fn is_fault(line: &str) -> bool {
+    ["fatal:", "error:", "warning: ignoring"].iter().any(|start| line.starts_with(start))
+}
+
+fn not_started(error: &io::Error) -> SourceError {
+    let message = if error.kind() == io::ErrorKind::NotFound {
+        format!("no command `git` in {PROGRAMS}; install git, which this kind of source needs")
+    } else {
+        format!("the command `git` cannot be started: {error}; let this user run it")
+    };
+    SourceError { kind: "unreadable", message }
+}
+
+/// Returns the time of the newest of those files that exist.
+async fn newest(files: &[PathBuf]) -> Option<Timestamp> {
+    let mut newest: Option<SystemTime> = None;
+    for file in files {
+        if let Ok(modified) = tokio::fs::metadata(file).await.and_then(|data| data.modified()) {
+            newest = newest.max(Some(modified));
+        }
+    }
+    newest.and_then(|time| Timestamp::try_from(time).ok())
+}

@@ -1,0 +1,228 @@
+//! The texts of objects that an API answers: pod templates, custom resources, resources of Azure.
+//!
+//! An object may name an image in any of its strings: in the environment of a container, an argument, an annotation.
+//! Strings that stand together are a unit: those of one mapping, those of one list, each line of a longer text. Objects of
+//! a cluster have most of their units in common, so each unit is kept once.
+
+mod walk;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use self::walk::{Walked, add_words, walk};
+use super::document::Node;
+use super::reference_scan::KnownHosts;
+use super::text::{self, Mentions, ObjectFindings, OpenReferences, TextSettings, read_object};
+use crate::domain::{
+    Holder, ImageReference, Naming, PathPattern, TextIndex, TextIndexBuilder, TextPlace, TextScope,
+    UnresolvedReference, is_everyday,
+};
+
+pub(super) use walk::from_json;
+
+/// The texts of the objects of a source.
+#[derive(Debug)]
+pub(super) struct ObjectTexts<K> {
+    /// Each unit once, by its hash.
+    units: HashMap<u64, Unit>,
+    /// The units of each object.
+    objects: HashMap<K, HashSet<u64>>,
+}
+
+/// Strings that stand together.
+#[derive(Debug)]
+struct Unit {
+    text: Box<str>,
+    /// Its lines stand apart.
+    by_line: bool,
+}
+
+/// An image in the texts of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spot {
+    /// The container that it stands in; empty where it stands in none.
+    pub(super) container: Box<str>,
+    /// The line of the node that it stands in.
+    pub(super) line: u32,
+    pub(super) what: Spotted,
+}
+
+/// The meaning of a text for images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Spotted {
+    /// The text of a field that the runtime reads as an image.
+    Written(String),
+    /// A reference in any other text.
+    Image(ImageReference, Naming),
+    /// A reference that leaves open which image it means.
+    Open(OpenReference),
+    /// Something that a person may want to know.
+    Note(String),
+}
+
+/// A reference that leaves open which image of a repository it means.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct OpenReference {
+    pub(super) text: Arc<str>,
+    pub(super) host: Option<String>,
+    pub(super) path: PathPattern,
+    /// The words beside it, where no tag was written at all.
+    pub(super) beside: Arc<[Box<str>]>,
+    /// The image that it means to tools, where no tag was written at all.
+    pub(super) latest: Option<ImageReference>,
+}
+
+impl<K> Default for ObjectTexts<K> {
+    fn default() -> Self {
+        Self { units: HashMap::new(), objects: HashMap::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> ObjectTexts<K> {
+    /// Adds the texts of a part of an object, and returns the images in them. `read` are the strings that were read as
+    /// images before. A part in which nothing is new for the object was read before; of it only the images of containers
+    /// are returned.
+    pub(super) fn read(&mut self, object: &K, mut part: Node, read: &[&str], hosts: &KnownHosts) -> Vec<Spot> {
+        if !self.objects.contains_key(object) {
+            self.objects.insert(object.clone(), HashSet::new());
+        }
+        let Some(own) = self.objects.get_mut(object) else { return Vec::new() };
+        let Walked { mut spots, containers, long, is_new } = walk(&mut part, read, &mut self.units, own);
+        if is_new {
+            let found = spots_of(read_object(&part, &long, hosts), &containers);
+            for spot in &found {
+                if let Spotted::Open(open) = &spot.what
+                    && let Some(words) = open.everyday_words()
+                {
+                    add_words(&words, &mut self.units, own);
+                }
+            }
+            spots.extend(found);
+        }
+        spots
+    }
+
+    /// Adds the texts of other objects, or of other parts of the same ones.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.units.extend(other.units);
+        for (object, units) in other.objects {
+            self.objects.entry(object).or_default().extend(units);
+        }
+    }
+
+    /// Returns the words of all texts: those that protect, and those by which mentions are only reported. `holder` says by
+    /// which name people know an object; the texts of those with the same name stand in one place.
+    pub(super) fn index(
+        self,
+        settings: &TextSettings,
+        mut holder: impl FnMut(K) -> Arc<Holder>,
+    ) -> (TextIndex, TextIndex) {
+        let Self { units, objects } = self;
+        let mut places: BTreeMap<Arc<Holder>, BTreeSet<u64>> = BTreeMap::new();
+        for (object, own) in objects {
+            places.entry(holder(object)).or_default().extend(own);
+        }
+        let mut texts = TextIndexBuilder::new(TextScope::Place);
+        let mut reported = TextIndexBuilder::new(TextScope::Place);
+        for (holder, own) in places {
+            let index = match effects(settings, &holder).0 {
+                Mentions::Protect => &mut texts,
+                Mentions::Report => &mut reported,
+                Mentions::Off => continue,
+            };
+            let place = index.place(TextPlace::Holder(holder));
+            for Unit { text, by_line } in own.iter().filter_map(|hash| units.get(hash)) {
+                if *by_line || !text.contains('\n') {
+                    text::add_lines(index, place, text);
+                } else {
+                    text::add_lines(index, place, &text.replace('\n', " "));
+                }
+            }
+        }
+        (texts.finish(), reported.finish())
+    }
+}
+
+/// Translates what was found in a part of an object. `containers` are those in it, with their first and last lines.
+fn spots_of(found: ObjectFindings, containers: &[(u32, u32, Box<str>)]) -> Vec<Spot> {
+    let ObjectFindings { images, unresolved, notes } = found;
+    let spot = |line: u32, what: Spotted| {
+        let around = containers.iter().filter(|(first, last, _)| (*first..=*last).contains(&line));
+        let container = around.min_by_key(|(first, last, _)| last - first).map(|(_, _, name)| name.clone());
+        Spot { container: container.unwrap_or_default(), line, what }
+    };
+    let mut open: Vec<(u32, OpenReference)> = unresolved.into_iter().map(|(line, one)| (line, one.into())).collect();
+    let mut spots = Vec::new();
+    for (line, image, naming) in images {
+        // What means `latest` to tools goes with the reference that leaves the tag open.
+        let own = open.iter_mut().find(|(at, open)| *at == line && open.is_of(&image));
+        match own {
+            Some((_, open)) if naming == Naming::Written => open.latest = Some(image),
+            _ => spots.push(spot(line, Spotted::Image(image, naming))),
+        }
+    }
+    spots.extend(open.into_iter().map(|(line, open)| spot(line, Spotted::Open(open))));
+    spots.extend(notes.into_iter().map(|(line, what)| spot(line, Spotted::Note(what))));
+    spots
+}
+
+impl OpenReference {
+    /// Returns the everyday words beside it and the repository's name in one text: such a word counts as a tag only beside
+    /// its repository.
+    fn everyday_words(&self) -> Option<String> {
+        let everyday: Vec<&str> = self.beside.iter().map(|word| &**word).filter(|word| is_everyday(word)).collect();
+        let path = self.path.parts().last().filter(|_| !everyday.is_empty())?;
+        let name = path.rsplit('/').next().unwrap_or(path);
+        Some(format!("{name} {}", everyday.join(" ")))
+    }
+
+    /// Returns true for the image that a reference without a tag means to tools.
+    fn is_of(&self, image: &ImageReference) -> bool {
+        let is_latest = image.digest.is_none() && image.tag.as_ref().is_some_and(|tag| tag.as_str() == "latest");
+        let path = image.repository.as_ref().map(|path| PathPattern::of(&[path.as_str()]));
+        is_latest && image.host == self.host && path.as_ref() == Some(&self.path)
+    }
+}
+
+impl From<UnresolvedReference> for OpenReference {
+    fn from(open: UnresolvedReference) -> Self {
+        let UnresolvedReference { text, host, path, beside, .. } = open;
+        Self { text, host, path, beside, latest: None }
+    }
+}
+
+/// Leaves only what keeps something, by the settings, and returns notes about the rest.
+pub(super) fn note_open(unresolved: &mut Vec<UnresolvedReference>, settings: &TextSettings) -> Vec<String> {
+    let mut notes = Vec::new();
+    unresolved.retain_mut(|open| {
+        let (mentions, effect) = effects(settings, &open.holder);
+        if effect == OpenReferences::Keep {
+            if mentions != Mentions::Protect {
+                // A tag beside it that nothing protects must not settle it.
+                open.beside = [].into();
+            }
+            return true;
+        }
+        let place = match &*open.holder {
+            Holder::Workload { namespace, kind, name, .. } => format!("{kind} {namespace}/{name}: "),
+            Holder::File { .. } | Holder::Release(_) | Holder::Hold { .. } => String::new(),
+        };
+        notes.push(format!(
+            "{place}`{}` leaves open which tag it means, and `unresolved` keeps nothing because of it",
+            open.text
+        ));
+        false
+    });
+    notes
+}
+
+/// Returns the effects of the texts of an object: `paths` of exceptions are held against `namespace/name`, for Azure
+/// `group/name`.
+fn effects(settings: &TextSettings, holder: &Holder) -> (Mentions, OpenReferences) {
+    match holder {
+        Holder::Workload { namespace, kind, name, .. } => settings.of(&format!("{namespace}/{name}"), Some(kind)),
+        Holder::File { path, .. } => settings.of(path, None),
+        Holder::Release(_) | Holder::Hold { .. } => (settings.mentions, settings.unresolved),
+    }
+}

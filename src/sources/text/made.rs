@@ -1,0 +1,317 @@
+//! Places where an image is made, moved or removed, and not used: the fixed list of `docs/evidence.md`.
+//!
+//! Each service has such a place, with a placeholder for the tag. Taken for uses, they would keep all tags of all
+//! repositories for ever.
+
+use super::structure::{Entry, Frame};
+use crate::sources::document::Value;
+
+/// The references of a command that name what it makes.
+#[derive(Debug, Clone, Copy)]
+enum Made {
+    /// All of them.
+    All,
+    /// Those behind one of these options.
+    Behind(&'static [&'static str]),
+    /// All but those behind one of these options.
+    NotBehind(&'static [&'static str]),
+    /// All but the first, which is copied.
+    AfterFirst,
+}
+
+/// A command: its tools, its subcommands, and what it makes.
+type Command = (&'static [&'static str], &'static [&'static str], Made);
+
+const ENGINES: &[&str] = &["docker", "podman", "nerdctl", "buildah", "img"];
+const CRANE: &[&str] = &["crane", "gcrane"];
+const OUTPUTS: &[&str] =
+    &["-t", "--tag", "-o", "--output", "--cache-to", "--cache-from", "--export-cache", "--import-cache"];
+const ACR: &[&str] = &["-t", "--image"];
+
+const COMMANDS: &[Command] = &[
+    (ENGINES, &["build"], Made::Behind(OUTPUTS)),
+    (ENGINES, &["bud"], Made::Behind(OUTPUTS)),
+    (ENGINES, &["image", "build"], Made::Behind(OUTPUTS)),
+    (ENGINES, &["builder", "build"], Made::Behind(OUTPUTS)),
+    (ENGINES, &["buildx", "build"], Made::Behind(OUTPUTS)),
+    (ENGINES, &["buildx", "bake"], Made::All),
+    (ENGINES, &["buildx", "imagetools", "create"], Made::Behind(OUTPUTS)),
+    (ENGINES, &["push"], Made::All),
+    (ENGINES, &["image", "push"], Made::All),
+    (ENGINES, &["manifest", "create"], Made::All),
+    (ENGINES, &["manifest", "annotate"], Made::All),
+    (ENGINES, &["manifest", "push"], Made::All),
+    (ENGINES, &["tag"], Made::All),
+    (ENGINES, &["image", "tag"], Made::All),
+    (ENGINES, &["commit"], Made::All),
+    (ENGINES, &["rmi"], Made::All),
+    (ENGINES, &["image", "rm"], Made::All),
+    (&["buildctl"], &["build"], Made::Behind(OUTPUTS)),
+    (&["executor"], &[], Made::Behind(&["-d", "--destination", "--cache-repo"])),
+    (&["pack"], &["build"], Made::NotBehind(&["--builder", "-B", "--run-image"])),
+    (&["ko"], &["apply"], Made::All),
+    (&["ko"], &["build"], Made::All),
+    (&["ko"], &["publish"], Made::All),
+    (&["ko"], &["resolve"], Made::All),
+    (&["az"], &["acr", "build"], Made::Behind(ACR)),
+    (&["az"], &["acr", "import"], Made::Behind(ACR)),
+    (&["az"], &["acr", "task", "create"], Made::Behind(ACR)),
+    (&["az"], &["acr", "repository", "delete"], Made::All),
+    (&["az"], &["acr", "repository", "untag"], Made::All),
+    (&["az"], &["acr", "manifest", "delete"], Made::All),
+    (CRANE, &["append"], Made::Behind(&["-t", "--new_tag"])),
+    (CRANE, &["copy"], Made::AfterFirst),
+    (CRANE, &["cp"], Made::AfterFirst),
+    (CRANE, &["delete"], Made::All),
+    (CRANE, &["mutate"], Made::Behind(&["-t", "--tag"])),
+    (CRANE, &["push"], Made::All),
+    (&["skopeo"], &["copy"], Made::AfterFirst),
+    (&["skopeo"], &["delete"], Made::All),
+    (&["skopeo"], &["sync"], Made::AfterFirst),
+    (&["oras"], &["attach"], Made::All),
+    (&["oras"], &["copy"], Made::AfterFirst),
+    (&["oras"], &["cp"], Made::AfterFirst),
+    (&["oras"], &["push"], Made::All),
+    (&["regctl"], &["image", "copy"], Made::AfterFirst),
+    (&["regctl"], &["image", "import"], Made::All),
+    (&["regctl"], &["tag", "delete"], Made::All),
+    (&["helm"], &["push"], Made::All),
+    (&["helm"], &["chart", "push"], Made::All),
+    (&["cosign"], &["attest"], Made::All),
+    (&["cosign"], &["sign"], Made::All),
+    (&["notation"], &["sign"], Made::All),
+];
+
+/// Commands that run or fetch an image, so that the tool itself adds `latest` where no tag is written.
+const RUNS: &[Command] = &[
+    (ENGINES, &["run"], Made::All),
+    (ENGINES, &["pull"], Made::All),
+    (ENGINES, &["create"], Made::All),
+    (ENGINES, &["container", "run"], Made::All),
+    (ENGINES, &["container", "create"], Made::All),
+    (ENGINES, &["image", "pull"], Made::All),
+];
+
+/// Options that name what is made, whatever the tool.
+const ANYWHERE: &[&str] = &["--destination", "--cache-to", "--cache-from"];
+
+/// What stands right before the name of something that is made, in lower case.
+const BEFORE: &[&str] = &[
+    "docker.build(",
+    "docker_build(",
+    "custom_build(",
+    "jib.to.image=",
+    "jib.to.image = ",
+    "to.image=",
+    "to.image = ",
+    "to.image: ",
+    "to { image = ",
+    "build-image.imagename=",
+    "--imagename=",
+    "ko_docker_repo=",
+    "ko_docker_repo = ",
+    "ko_docker_repo: ",
+    "type=image,name=",
+    "type=registry,ref=",
+    // What pushes print.
+    "push refers to repository [",
+    "push refers to a repository [",
+];
+
+/// What the line before ends with where a block says what is made.
+const BLOCKS: &[&str] = &["to {", "to{", "<to>", "bootBuildImage {", "bootBuildImage\") {"];
+
+/// Words in the names of actions, images and jobs that build and push.
+const BUILDERS: &[&str] = &[
+    "bake-action",
+    "build-and-push",
+    "build-push",
+    "buildah-build",
+    "docker-build",
+    "docker-push",
+    "docker/publish",
+    "kaniko",
+    "metadata-action",
+    "plugins/acr",
+    "plugins/docker",
+    "publish-docker",
+    "push-to-registry",
+];
+
+/// Tasks of Azure Pipelines that build and push.
+const TASKS: &[&str] = &["Docker@", "DockerCompose@"];
+
+/// Keys under which a builder is told what it takes, not what it makes.
+const TAKEN: &[&str] = &["build-args", "build-contexts", "build_args", "args", "arguments"];
+
+/// Returns true if a command makes the image whose reference follows it. `before` is its line up to there.
+pub(super) fn in_command(before: &str) -> bool {
+    let before = before.trim_end_matches(['"', '\'', '`']);
+    let lower = before.to_ascii_lowercase();
+    if BEFORE.iter().any(|known| lower.ends_with(known)) {
+        return true;
+    }
+    let tokens = Tokens::of(before);
+    ANYWHERE.iter().any(|option| tokens.are_behind(option)) || COMMANDS.iter().any(|command| tokens.make(*command))
+}
+
+/// Returns true if a command runs or fetches the image whose reference follows it.
+pub(super) fn is_run(before: &str) -> bool {
+    let tokens = Tokens::of(before.trim_end_matches(['"', '\'', '`']));
+    let all = |word: &&str| matches!(*word, "-a" | "--all-tags");
+    !tokens.words.iter().any(all) && RUNS.iter().any(|command| tokens.make(*command))
+}
+
+/// Returns true if a line opens a block that says what is made.
+pub(super) fn in_block(line: &str) -> bool {
+    let line = line.trim_end();
+    BLOCKS.iter().any(|block| line.ends_with(block))
+}
+
+/// Returns true if a value in a document says what is made. `frames` lead to it, and `name` is the document's.
+pub(super) fn in_mapping(frames: &[Frame<'_>], name: &str) -> bool {
+    let key = |up: usize| frames.iter().rev().nth(up).map_or("", |frame| frame.key);
+    if frames.iter().any(|frame| TAKEN.contains(&frame.key)) {
+        return false;
+    }
+    let is_bake = name.rsplit('/').next().is_some_and(|file| file.starts_with("docker-bake"));
+    is_bake
+        // goreleaser, ko and Azure Container Registry's tasks, skaffold.
+        || matches!(key(0), "image_templates" | "KO_DOCKER_REPO" | "imageToBuild")
+        || (key(0), key(1)) == ("push", "steps")
+        || (key(0), key(1), key(2)) == ("image", "artifacts", "build")
+        || frames.iter().any(|frame| {
+            let builds = |key: &str| text(frame.entries, key).is_some_and(is_builder);
+            let task = || text(frame.entries, "task").is_some_and(|task| TASKS.iter().any(|name| task.starts_with(name)));
+            match frame.key {
+                "with" => builds("uses"),
+                "settings" => builds("image"),
+                "inputs" => task(),
+                key => key.contains('/') && is_builder(key),
+            }
+        })
+}
+
+fn is_builder(name: &str) -> bool {
+    BUILDERS.iter().any(|word| name.contains(word))
+}
+
+fn text<'n>(entries: &'n [Entry], key: &str) -> Option<&'n str> {
+    entries.iter().find_map(|(_, name, node)| match &node.value {
+        Value::Text(text) if name == key => Some(text.as_str()),
+        _ => None,
+    })
+}
+
+/// The words of a command up to a reference.
+struct Tokens<'t> {
+    words: Vec<&'t str>,
+    /// What the reference is joined to, such as `--tag=`; empty where it is a word of its own.
+    joined: &'t str,
+}
+
+impl<'t> Tokens<'t> {
+    fn of(before: &'t str) -> Self {
+        let start = SEPARATORS.iter().filter_map(|mark| before.rfind(*mark).map(|at| at + mark.len())).max();
+        let command = &before[start.unwrap_or(0)..];
+        let mut words: Vec<&str> = command.split(is_between).map(|word| word.trim_matches(',')).collect();
+        // What is left behind the last space, or nothing.
+        let joined = words.pop().unwrap_or_default();
+        words.retain(|word| !word.is_empty() && !matches!(*word, "\\" | "^" | "-"));
+        Self { words, joined }
+    }
+
+    fn are_behind(&self, option: &str) -> bool {
+        let joined = self.joined.split_once('=').map_or(self.joined, |(name, _)| name);
+        joined == option || self.joined.is_empty() && self.words.last().is_some_and(|last| *last == option)
+    }
+
+    fn make(&self, (tools, subcommands, made): Command) -> bool {
+        let is_tool = |word: &str| {
+            let name = word.rsplit('/').next().unwrap_or(word);
+            tools.contains(&name.strip_suffix(".exe").unwrap_or(name))
+        };
+        (0..self.words.len()).filter(|&at| is_tool(self.words[at])).any(|at| {
+            let arguments: Vec<&str> =
+                self.words[at + 1..].iter().copied().filter(|word| !word.starts_with('-')).collect();
+            // Options of the tool itself may have values of their own.
+            let Some(skipped) =
+                (0..3).find(|&skip| arguments.get(skip..).is_some_and(|rest| rest.starts_with(subcommands)))
+            else {
+                return false;
+            };
+            match made {
+                Made::All => true,
+                Made::Behind(options) => options.iter().any(|option| self.are_behind(option)),
+                Made::NotBehind(options) => !options.iter().any(|option| self.are_behind(option)),
+                Made::AfterFirst => arguments.len() > skipped + subcommands.len(),
+            }
+        })
+    }
+}
+
+/// What commands stand between.
+const SEPARATORS: [&str; 5] = ["&&", "||", ";", "| ", "$("];
+
+/// White space, and the marks of lists in which a command may be written.
+fn is_between(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '[' | '(' | '`')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_that_make_images_are_known() {
+        for (before, expected) in [
+            ("docker build -t ", true),
+            ("  - run: docker build --tag=", true),
+            ("docker build -t \"", true),
+            ("docker build \\\n  --pull \\\n  -t ", true),
+            ("docker build . -t a:b -t ", true),
+            ("docker build -t", true),
+            ("docker --context ci build -t ", true),
+            ("docker buildx build --push --tag ", true),
+            ("docker buildx build --output type=image,name=", true),
+            ("docker buildx build --cache-to type=registry,ref=", true),
+            ("[\"docker\", \"build\", \"-t\", \"", true),
+            ("[\"docker\",\"build\",\"-t\",\"", true),
+            ("docker build --build-arg BASE=", false),
+            ("docker build --file ", false),
+            ("/usr/bin/docker push ", true),
+            ("docker.exe push ", true),
+            ("docker push x && docker run ", false),
+            ("docker run -t ", false),
+            ("docker pull ", false),
+            ("docker tag a:b ", true),
+            ("podman push ", true),
+            ("buildah bud -t ", true),
+            ("az acr build -r contoso -t ", true),
+            ("az acr build --image ", true),
+            ("az acr import --source ", false),
+            ("az containerapp update --image ", false),
+            ("/kaniko/executor --context . --destination ", true),
+            ("--destination=", true),
+            ("    --destination \"", true),
+            ("crane append -f x.tar -t ", true),
+            ("crane copy ", false),
+            ("crane copy a/b:c ", true),
+            ("skopeo copy docker-archive:x docker://", true),
+            ("skopeo copy docker://", false),
+            ("helm push api.tgz oci://", true),
+            ("helm upgrade api oci://", false),
+            ("pack build ", true),
+            ("pack build x --builder ", false),
+            ("def image = docker.build(\"", true),
+            ("The push refers to repository [", true),
+            ("KO_DOCKER_REPO=", true),
+            ("./mvnw -Djib.to.image=", true),
+            ("kubectl set image deployment/api api=", false),
+            ("image: ", false),
+            ("", false),
+        ] {
+            assert_eq!(in_command(before), expected, "{before}");
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Places in a text that name an image, and the meaning of what is written there.
+
+use std::ops::Range;
+
+use super::placeholder;
+use crate::domain::{ImageReference, PathPattern, TagName};
+use crate::sources::invalid::{self, Read};
+use crate::sources::reference_scan::KnownHosts;
+
+/// A place in a text where a reference stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::sources) struct Seen<'t> {
+    /// The bytes of it.
+    pub(in crate::sources) span: Range<usize>,
+    /// The reference as it is written, host and placeholders and all.
+    pub(in crate::sources) text: &'t str,
+    pub(in crate::sources) origin: Origin,
+    pub(in crate::sources) cut: Cut,
+}
+
+/// The beginning of a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sources) enum Origin {
+    /// A host of ours.
+    Host,
+    /// A placeholder where references have their host, with a path behind it.
+    Placeholder,
+    /// A placeholder that stands for host and path, with a tag behind it.
+    Base,
+    /// A placeholder and nothing else.
+    Lone,
+}
+
+/// What ends a reference.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::sources) enum Cut {
+    /// The reference is whole.
+    #[default]
+    No,
+    /// An ellipsis: the rest was left out.
+    Ellipsis,
+    /// A pattern: it stands for several.
+    Pattern,
+}
+
+/// The meaning of a reference without placeholders.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::sources) struct Meaning {
+    /// The images that it names by tag or digest, in each way to read it.
+    pub(in crate::sources) images: Vec<ImageReference>,
+    pub(in crate::sources) left: Left,
+    /// The repository is invalid as it is written, and was read in lower case.
+    pub(in crate::sources) corrected: bool,
+    /// What a person should know about it.
+    pub(in crate::sources) note: Option<String>,
+}
+
+/// What a reference leaves open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::sources) enum Left {
+    #[default]
+    Nothing,
+    /// Everything but host and path: neither a tag nor a digest is written.
+    Untagged(ImageReference),
+    /// The tag, which is written and cannot be understood: host, path, and the words that would settle it.
+    Open(Option<String>, PathPattern, Vec<Box<str>>),
+}
+
+/// Marks behind a reference that may be the sentence's own.
+const ENDS: [char; 7] = ['/', ':', '@', '.', '-', '_', '+'];
+
+/// Schemes before references.
+const SCHEMES: [&str; 3] = ["oci://", "docker://", "docker-pullable://"];
+
+/// Returns the places in a text where a reference stands, in order.
+pub(in crate::sources) fn scan<'t>(text: &'t str, hosts: &KnownHosts) -> Vec<Seen<'t>> {
+    let mut seen = scan_hosts(text, hosts);
+    let open = placeholders(text, &seen);
+    if !open.is_empty() {
+        seen.extend(open);
+        seen.sort_by_key(|one| one.span.start);
+    }
+    seen
+}
+
+/// Returns the places in a text where a reference begins with a host of ours, in order.
+pub(in crate::sources) fn scan_hosts<'t>(text: &'t str, hosts: &KnownHosts) -> Vec<Seen<'t>> {
+    let named = hosts.find_all(text).into_iter().map(|host| {
+        let span = host.start..reference_end(text, host.end, false);
+        let cut = cut(text, &span, span.end == host.end);
+        Seen { text: &text[span.clone()], span, origin: Origin::Host, cut }
+    });
+    named.collect()
+}
+
+/// References that begin with a placeholder, outside of those that are known.
+fn placeholders<'t>(text: &'t str, known: &[Seen<'t>]) -> Vec<Seen<'t>> {
+    let mut found = Vec::new();
+    let mut known = known.iter().map(|one| &one.span).peekable();
+    let mut at = 0;
+    while let Some(open) = placeholder::find(text, at) {
+        at = open.end;
+        while known.next_if(|span| span.end <= open.start).is_some() {}
+        if let Some(span) = known.peek()
+            && span.start <= open.start
+        {
+            at = span.end.max(open.start + 1);
+            continue;
+        }
+        let start = host_start(text, open.start);
+        if !may_begin(&text[..start]) {
+            continue;
+        }
+        let end = reference_end(text, start, true);
+        at = at.max(end);
+        let span = start..end;
+        let run = &text[span.clone()];
+        if let Some(origin) = origin(run, &text[end..]) {
+            let cut = cut(text, &span, false);
+            found.push(Seen { text: run, span, origin, cut });
+        }
+    }
+    found
+}
+
+/// The beginning of a host with a placeholder in it, such as `contoso${ENV}.azurecr.io`.
+fn host_start(text: &str, placeholder: usize) -> usize {
+    let before = &text[..placeholder];
+    let head = before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-').len();
+    // An option such as `-t`.
+    if before[head..].starts_with(['-', '.']) { placeholder } else { head }
+}
+
+/// Whether a reference may begin behind a text: not in a longer path, a port or an address of the web.
+fn may_begin(before: &str) -> bool {
+    SCHEMES.iter().any(|scheme| before.ends_with(scheme)) || !before.ends_with(['/', '\\', ':', '@', '_', '}', ')'])
+}
+
+/// The end of a reference that begins at `from` with its path, or with its host where that may have a port.
+pub(super) fn reference_end(text: &str, from: usize, with_host: bool) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = from;
+    // Where the tag or digest begins.
+    let mut tag = None;
+    while let Some(&byte) = bytes.get(at) {
+        if let Some(length) = placeholder::length_at(text, at) {
+            at += length;
+            continue;
+        }
+        match byte {
+            b'/' if tag.is_some_and(|tag| !with_host || !is_port(&text[tag..at])) => break,
+            b'/' => tag = None,
+            b':' | b'@' => tag = Some(at + 1),
+            _ if byte.is_ascii_alphanumeric() || b"._-".contains(&byte) || byte == b'+' && tag.is_some() => {}
+            _ => break,
+        }
+        at += 1;
+    }
+    at
+}
+
+fn is_port(text: &str) -> bool {
+    (2..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What ends the reference in `span`; `is_host` says that nothing follows its host.
+fn cut(text: &str, span: &Range<usize>, is_host: bool) -> Cut {
+    let (run, behind) = (&text[span.clone()], &text[span.end..]);
+    if behind.starts_with('…') || run.ends_with("...") {
+        return Cut::Ellipsis;
+    }
+    if behind.starts_with('*') {
+        // Markdown's emphasis stands on both sides.
+        let is_emphasis = text[..span.start].ends_with('*');
+        return if is_emphasis { Cut::No } else { Cut::Pattern };
+    }
+    let opens = is_host || run.ends_with(['/', ':', '@', '-', '_']);
+    let is_more = behind.starts_with(['{', '[', '(', '$', '!', '%', '?', '^']);
+    if opens && is_more { Cut::Pattern } else { Cut::No }
+}
+
+/// The kind of a run that has a placeholder near its beginning; `None` for what is no reference.
+fn origin(run: &str, behind: &str) -> Option<Origin> {
+    let marked = invalid::marked(run);
+    let (name, rest) = invalid::split(&marked);
+    let rest = rest.trim_end_matches(['.', ',', '-', '_']);
+    let (first, path) = match name.split_once('/') {
+        Some((first, path)) => (first, Some(path)),
+        None => (name, None),
+    };
+    if !first.contains(invalid::OPEN) || rest == ":" && behind.starts_with('/') {
+        return None;
+    }
+    let tag = rest.get(1..).unwrap_or_default();
+    let sound = tag.is_empty()
+        || tag.contains(invalid::OPEN)
+        || rest.starts_with('@')
+        || tag_form(tag).parse::<TagName>().is_ok();
+    if !sound {
+        return None;
+    }
+    let is_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c) || c == invalid::OPEN;
+    match path {
+        Some(path) => {
+            let path = path.trim_end_matches(ENDS);
+            (!path.is_empty() && !path.contains("..") && path.chars().all(is_path)).then_some(Origin::Placeholder)
+        }
+        None if rest.is_empty() => (first.chars().all(|c| c == invalid::OPEN)).then_some(Origin::Lone),
+        None => Some(Origin::Base),
+    }
+}
+
+/// `_` for `+`, which stands in versions and in no tag: Helm writes it so.
+fn tag_form(text: &str) -> String {
+    text.replace('+', "_")
+}
+
+/// Reads a reference without placeholders. `behind` is the rest of its line.
+pub(in crate::sources) fn meaning(text: &str, cut: Cut, behind: &str) -> Meaning {
+    let schemes = SCHEMES.iter().chain(&["https://", "http://"]);
+    let text = schemes.copied().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    let Some((host, run)) = text.split_once('/') else { return Meaning::default() };
+    if let Some(found) = address(host, run) {
+        return found;
+    }
+    let trimmed = run.trim_end_matches(ENDS);
+    if trimmed.is_empty() {
+        return Meaning::default();
+    }
+    let (name, is_half) = match trimmed.strip_suffix("@sha256").or_else(|| trimmed.strip_suffix("@sha512")) {
+        Some(name) => (name, true),
+        None => (trimmed, false),
+    };
+    let mut images: Vec<ImageReference> = Vec::new();
+    let mut untagged = None;
+    for image in [run, name].iter().filter_map(|reading| written(&format!("{host}/{}", tag_form(reading)))) {
+        if image.tag.is_none() && image.digest.is_none() {
+            untagged = Some(image);
+        } else if !images.contains(&image) {
+            images.push(image);
+        }
+    }
+    let left = match (images.first(), untagged) {
+        (Some(image), _) if cut != Cut::No || is_half => open(image, Vec::new()),
+        (Some(image), _) => match &image.tag {
+            Some(tag) if image.digest.is_none() && is_unfilled(tag) => open(image, vec![tag.as_str().into()]),
+            _ => Left::Nothing,
+        },
+        (None, Some(image)) => {
+            let mark = run[name.len()..].chars().next();
+            let is_colon = mark == Some(':') && (cut != Cut::No || !is_punctuation(behind));
+            match cut {
+                _ if is_half || is_colon || mark == Some('@') => open(&image, Vec::new()),
+                Cut::No => Left::Untagged(image),
+                Cut::Ellipsis => beginning(&image, run),
+                Cut::Pattern => return pattern_of_paths(host, run),
+            }
+        }
+        (None, None) => return invalid_meaning(host, name),
+    };
+    Meaning { images, left, ..Meaning::default() }
+}
+
+/// An image of which only the repository is certain.
+fn open(image: &ImageReference, words: Vec<Box<str>>) -> Left {
+    match &image.repository {
+        Some(path) => Left::Open(image.host.clone(), PathPattern::of(&[path.as_str()]), words),
+        None => Left::Nothing,
+    }
+}
+
+/// A colon that ends a phrase: something follows on the same line.
+fn is_punctuation(behind: &str) -> bool {
+    behind.starts_with([' ', '\t']) && behind.trim().contains(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// A path whose end was left out.
+fn beginning(image: &ImageReference, run: &str) -> Left {
+    let path = run.trim_end_matches(['.', '-', '_']).to_ascii_lowercase();
+    Left::Open(image.host.clone(), PathPattern::of(&[&path, ""]), Vec::new())
+}
+
+fn pattern_of_paths(host: &str, run: &str) -> Meaning {
+    let note = format!("`{host}/{run}…` is a pattern of repositories, which names no image");
+    Meaning { note: Some(note), ..Meaning::default() }
+}
+
+/// Reads a reference as it is written, also one that more text is joined to by a colon, as in the output of some tools.
+fn written(text: &str) -> Option<ImageReference> {
+    ImageReference::as_written(text).ok().or_else(|| {
+        let (text, _) = text.rsplit_once(':')?;
+        let image = ImageReference::as_written(text).ok()?;
+        (!text.contains('@') && image.tag.is_some()).then_some(image)
+    })
+}
+
+/// Reads what is no valid reference.
+fn invalid_meaning(host: &str, run: &str) -> Meaning {
+    let text = format!("{host}/{}", tag_form(run));
+    let (name, rest) = invalid::split(&text);
+    let lower = name.to_ascii_lowercase();
+    if lower != name && run.bytes().any(|byte| byte.is_ascii_uppercase()) && !name.eq_ignore_ascii_case(host) {
+        let read = meaning(&format!("{lower}{rest}"), Cut::No, "");
+        if read.left != Left::Nothing || !read.images.is_empty() {
+            let note = format!("`{text}` is invalid as a reference; read as `{lower}{rest}`");
+            return Meaning { corrected: true, note: Some(note), ..read };
+        }
+    }
+    // A shortened digest, or a tag behind `@`.
+    if let Some((before, end)) = text.split_once('@')
+        && let Some(image) = written(before)
+        && let Some(path) = &image.repository
+    {
+        let tag = end.parse::<TagName>().ok();
+        let words = tag.iter().map(|tag| tag.as_str().into()).collect();
+        let left = Left::Open(image.host.clone(), PathPattern::of(&[path.as_str()]), words);
+        let tag = image.tag.clone().or(tag);
+        let images = tag.map(|tag| ImageReference { tag: Some(tag), ..image.clone() }).into_iter().collect();
+        return Meaning { images, left, ..Meaning::default() };
+    }
+    match invalid::read(&text) {
+        Read::Unresolved(host, path, _) => Meaning { left: Left::Open(host, path, Vec::new()), ..Meaning::default() },
+        Read::Image(image) | Read::Corrected(image, _) => Meaning { images: vec![image], ..Meaning::default() },
+        Read::Invalid(told) => Meaning { note: Some(told), ..Meaning::default() },
+    }
+}
+
+/// Reads an address of the registry's own API; `None` where it is another reference.
+fn address(host: &str, run: &str) -> Option<Meaning> {
+    let other = || {
+        let note = format!("taken for a web address of the registry: `{host}/{run}`");
+        Some(Meaning { note: Some(note), ..Meaning::default() })
+    };
+    if run == "v2" || ["acr/v1/", "oauth2/", "v2/_catalog", ".well-known/"].iter().any(|start| run.starts_with(start)) {
+        return other();
+    }
+    let rest = run.strip_prefix("v2/")?;
+    if let Some(image) = manifest_address(host, rest) {
+        return match ImageReference::as_written(&image) {
+            Ok(image) => Some(Meaning { images: vec![image], ..Meaning::default() }),
+            Err(_) => other(),
+        };
+    }
+    ["/blobs/", "/tags/", "/referrers/"].iter().any(|part| rest.contains(part)).then(other)?
+}
+
+/// The reference that an address of a manifest stands for.
+fn manifest_address(host: &str, rest: &str) -> Option<String> {
+    let (path, reference) = rest.split_once("/manifests/")?;
+    let mark = if reference.contains(':') { '@' } else { ':' };
+    Some(format!("{host}/{path}{mark}{}", reference.trim_end_matches(ENDS)))
+}
+
+/// The same reference, where it is written as the address of a manifest.
+pub(in crate::sources) fn without_address(text: &str) -> Option<String> {
+    let (host, run) = text.split_once('/')?;
+    manifest_address(host, run.strip_prefix("v2/")?)
+}
+
+/// Returns true for a tag that a person or a tool was to replace: `__TAG__`, `IMAGE_TAG`, `x.y.z`, `CHANGEME`.
+fn is_unfilled(tag: &TagName) -> bool {
+    let tag = tag.as_str();
+    let lower = tag.to_ascii_lowercase();
+    let is_capital = tag.len() >= 3 && tag.bytes().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'-'));
+    let letters = lower.strip_prefix('v').unwrap_or(&lower);
+    let is_pattern = letters.contains('.') && letters.split('.').all(|part| matches!(part, "x" | "y" | "z"));
+    let words = ["changeme", "change-me", "change_me", "placeholder", "replaceme", "replace-me", "replace_me"];
+    is_capital
+        || is_pattern
+        || tag.len() > 4 && tag.starts_with("__") && tag.ends_with("__")
+        || words.contains(&lower.as_str())
+}
+
+#[cfg(test)]
+mod tests;

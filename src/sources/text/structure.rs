@@ -1,0 +1,440 @@
+//! Reading of documents in JSON and YAML: their scalars, each with what its keys and the scalars beside it say.
+
+use super::assignments::Reader;
+use super::beside::beside;
+use super::decode::decode;
+use super::found::{Found, Place, ScalarId};
+use super::free::{self, Around, UseIndex};
+use super::occurrences::{scan, scan_hosts};
+use super::placeholder;
+use super::usage::{Usage, is_image_key};
+use super::variables::Definitions;
+use crate::domain::ImageReference;
+use crate::sources::document::{Node, Value};
+use crate::sources::reference_scan::KnownHosts;
+use crate::sources::split_references::{is_registry_key, keyed, of_mapping, registries};
+
+/// An entry of a mapping: the line of its key, the key, its value.
+pub(super) type Entry = (u32, String, Node);
+
+/// A mapping and the key of it that a path follows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame<'n> {
+    pub(super) key: &'n str,
+    pub(super) entries: &'n [Entry],
+}
+
+/// Keys whose values say nothing of images and look like tags.
+const SILENT: [&str; 3] = ["apiVersion", "schemaVersion", "resourceVersion"];
+
+/// Keys of which the scalars below count as standing beside those of the mapping: Flux writes the tag there, and attestations
+/// write digests by their algorithms.
+const INNER: [&str; 2] = ["digest", "ref"];
+
+/// Keys of mappings that define variables.
+const DEFINING: [&str; 14] = [
+    "args",
+    "build-args",
+    "build_args",
+    "env",
+    "inputs",
+    "locals",
+    "matrix",
+    "parameters",
+    "params",
+    "set_fact",
+    "substitute",
+    "variables",
+    "vars",
+    "with",
+];
+
+/// Those of them whose mappings hold nothing but variables.
+const VARIABLES: [&str; 4] = ["env", "locals", "variables", "vars"];
+
+/// Keys that a definition has beside or instead of its value.
+const VALUES: [&str; 3] = ["value", "default", "defaultValue"];
+
+/// Longest list whose scalars stand beside each other, such as the arguments of a command.
+const MOST_ITEMS: usize = 64;
+
+/// A walk through the documents of one text.
+pub(super) struct Walk<'w, 'n> {
+    pub(super) name: &'w str,
+    pub(super) hosts: &'w KnownHosts,
+    pub(super) found: &'w mut Found,
+    /// The way to where the walk is.
+    frames: Vec<Frame<'n>>,
+    /// The values of lists of names and values around it.
+    pairs: Vec<&'n str>,
+    registries: Vec<&'n str>,
+    /// The uses of variables, where these are what is looked for.
+    uses: Option<UseIndex>,
+    /// Running text that happens to read as a document: its references were read already.
+    is_parts_only: bool,
+}
+
+impl<'w, 'n> Walk<'w, 'n> {
+    pub(super) fn new(name: &'w str, hosts: &'w KnownHosts, found: &'w mut Found) -> Self {
+        let (frames, pairs, registries) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name, hosts, found, frames, pairs, registries, uses: None, is_parts_only: false }
+    }
+
+    /// Adds what the documents name in parts under keys of their own, and nothing else.
+    pub(super) fn read_parts(&mut self, documents: &'n [Node]) {
+        self.is_parts_only = true;
+        self.read(documents);
+    }
+
+    /// Adds what the documents name and leave open.
+    pub(super) fn read(&mut self, documents: &'n [Node]) {
+        self.registries = registries(documents, self.hosts);
+        for document in documents {
+            self.node(document);
+        }
+    }
+
+    /// Returns the uses of variables in the documents.
+    pub(super) fn uses(mut self, documents: &'n [Node]) -> UseIndex {
+        self.uses = Some(UseIndex::default());
+        for document in documents {
+            self.node(document);
+        }
+        self.uses.unwrap_or_default()
+    }
+
+    fn node(&mut self, node: &'n Node) {
+        match &node.value {
+            Value::Map(entries) => self.map(entries),
+            Value::List(nodes) => self.list(nodes),
+            Value::Text(text) => self.scalar(node, text, "", &[text.as_str()]),
+            Value::Null | Value::Literal(_) => {}
+        }
+    }
+
+    fn map(&mut self, entries: &'n [Entry]) {
+        if self.uses.is_none() {
+            self.parts(entries);
+        }
+        for (line, key, node) in entries {
+            self.frames.push(Frame { key, entries });
+            if self.uses.is_none() && !self.is_parts_only && key.contains('/') && self.hosts.begin(key) {
+                self.key(*line, key, node, entries);
+            }
+            match &node.value {
+                Value::Text(text) if may_name(text) => {
+                    let unit = values_of(entries, &self.pairs);
+                    self.scalar(node, text, "", &unit);
+                }
+                _ => self.node(node),
+            }
+            self.frames.pop();
+        }
+    }
+
+    fn list(&mut self, nodes: &'n [Node]) {
+        let around = self.pairs.len();
+        self.pairs.extend(nodes.iter().filter_map(pair).filter_map(|(_, value)| text_of(value)));
+        if self.uses.is_none() && self.pairs.len() > around {
+            self.named_parts(nodes);
+        }
+        let texts: Vec<&'n str> = nodes.iter().filter_map(text_of).collect();
+        let unit = if texts.len() <= MOST_ITEMS { &texts[..] } else { &[] };
+        let mut command = String::new();
+        for node in nodes {
+            match &node.value {
+                Value::Text(text) => {
+                    let own = [text.as_str()];
+                    self.scalar(node, text, &command, if unit.is_empty() { &own } else { unit });
+                    // Only the words of one command stand behind each other.
+                    if text.trim().contains(char::is_whitespace) || command.len() > 2000 {
+                        command.clear();
+                    } else {
+                        if command.is_empty() && matches!(text.as_str(), "build" | "push" | "tag") {
+                            command.push_str("docker ");
+                        }
+                        command.push_str(text);
+                        command.push(' ');
+                    }
+                }
+                _ => self.node(node),
+            }
+        }
+        self.pairs.truncate(around);
+    }
+
+    /// Reads the parts of images in a mapping.
+    fn parts(&mut self, entries: &'n [Entry]) {
+        self.parts_of(entries.iter().map(|(_, key, node)| (key.as_str(), node)), entries);
+        // `image.repository` beside `image.tag`.
+        let dotted = entries.iter().filter(|(_, key, _)| key.contains('.')).map(|(_, key, node)| (key.as_str(), node));
+        for group in groups(dotted) {
+            self.parts_of(group.into_iter(), entries);
+        }
+    }
+
+    /// Reads the parts of images in a list of names and values.
+    fn named_parts(&mut self, nodes: &'n [Node]) {
+        for group in groups(nodes.iter().filter_map(pair)) {
+            self.parts_of(group.into_iter(), &[]);
+        }
+    }
+
+    fn parts_of(&mut self, parts: impl Iterator<Item = (&'n str, &'n Node)>, entries: &'n [Entry]) {
+        let (name, hosts, frames, pairs) = (self.name, self.hosts, &self.frames, &self.pairs);
+        let place = |line| {
+            // Variables leave nothing open by themselves: where they are used may.
+            let is_variables = frames.last().is_some_and(|frame| VARIABLES.contains(&frame.key));
+            let usage = if is_variables { Usage::Made } else { Usage::in_mapping(frames, name) };
+            Place { line, scalar: ScalarId::default(), usage, is_image: true, defines: None }
+        };
+        let words = |own: &ImageReference| beside(values_of(entries, pairs).into_iter(), own, hosts);
+        of_mapping(parts, hosts, &self.registries, place, words, self.found);
+    }
+
+    /// Reads a key that is a repository.
+    fn key(&mut self, line: u32, key: &'n str, node: &'n Node, entries: &'n [Entry]) {
+        if keyed(line, key, node, self.found) {
+            return;
+        }
+        let usage = Usage::in_mapping(&self.frames, self.name);
+        let place = Place { line, scalar: ScalarId::default(), usage, is_image: false, defines: None };
+        for seen in scan_hosts(key, self.hosts) {
+            if placeholder::is_open(seen.text) {
+                self.found.placeholders(seen.text, place);
+                continue;
+            }
+            let left = self.found.literal(seen.text, seen.cut, line, "");
+            let inner: &[Entry] = if let Value::Map(inner) = &node.value { inner } else { entries };
+            let (hosts, pairs) = (self.hosts, &self.pairs);
+            self.found.open(seen.text, left, place, |own| beside(values_of(inner, pairs).into_iter(), own, hosts));
+        }
+    }
+
+    /// Reads a text. `before` are the words before it in a list, and `unit` the texts that it stands with.
+    fn scalar(&mut self, node: &Node, text: &str, before: &str, unit: &[&str]) {
+        if self.is_parts_only || !may_name(text) {
+            return;
+        }
+        let (key, up) = (self.key_at(0), self.key_at(1));
+        let text = decode(text);
+        let is_long = text.trim_end().contains('\n');
+        let is_step = key == "build" && up == "steps";
+        let around = Around {
+            lines: node.line.saturating_sub(1),
+            scalar: ScalarId::of(node),
+            usage: Usage::in_mapping(&self.frames, self.name),
+            before: if is_step { "docker build" } else { before },
+            unit: if is_long { &[] } else { unit },
+            is_image: !is_long && is_image_key(key),
+            defines: if is_long { None } else { self.defined() },
+        };
+        if let Some(uses) = &mut self.uses {
+            uses.read(&text, &around);
+            return;
+        }
+        // The path of a registry is no repository.
+        if is_registry_key(key) && around.usage == Usage::Named {
+            let around = Around { usage: Usage::Run, ..around };
+            return free::read(&text, self.name, self.hosts, &around, self.found);
+        }
+        free::read(&text, self.name, self.hosts, &around, self.found);
+        if around.is_image {
+            self.image(node, text.trim(), around.usage);
+        }
+    }
+
+    /// Reads a text without a host where an image is expected: with a placeholder it leaves open which tag it means.
+    fn image(&mut self, node: &Node, text: &str, usage: Usage) {
+        let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if !begins || !placeholder::is_open(text) || scan(text, self.hosts).iter().any(|seen| seen.span.start == 0) {
+            return;
+        }
+        let place = Place { line: node.line, scalar: ScalarId::of(node), usage, is_image: true, defines: None };
+        self.found.placeholders(text, place);
+    }
+
+    fn key_at(&self, up: usize) -> &'n str {
+        self.frames.iter().rev().nth(up).map_or("", |frame| frame.key)
+    }
+
+    /// The variable that the present value defines.
+    fn defined(&self) -> Option<&'n str> {
+        let frame = self.frames.last()?;
+        if VALUES.contains(&frame.key) {
+            let name = frame.entries.iter().find(|(_, key, _)| key == "name").and_then(|(_, _, node)| text_of(node));
+            let up = if name.is_some() { 1 } else { 2 };
+            return Some(name.unwrap_or(self.key_at(1))).filter(|_| is_defining(&self.frames, up));
+        }
+        is_defining(&self.frames, 1).then_some(frame.key)
+    }
+}
+
+/// Returns true if the mapping or list under the key `up` frames above defines variables: not the environment of a
+/// container, which nothing puts into references.
+fn is_defining(frames: &[Frame<'_>], up: usize) -> bool {
+    let Some(at) = frames.len().checked_sub(up + 1) else { return false };
+    let is_container = frames.iter().any(|frame| matches!(frame.key, "containers" | "initContainers" | "environment"));
+    DEFINING.contains(&frames[at].key) && !is_container
+}
+
+/// Whether a text may contain a reference: each has a slash or a placeholder.
+fn may_name(text: &str) -> bool {
+    text.bytes().any(|byte| b"/${%#<[\\".contains(&byte))
+}
+
+/// The text of a scalar.
+pub(super) fn text_of(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Text(text) | Value::Literal(text) => Some(text),
+        Value::Null | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
+/// The name and the value in an item of a list of these.
+fn pair(node: &Node) -> Option<(&str, &Node)> {
+    let Value::Map(entries) = &node.value else { return None };
+    let of = |keys: &[&str]| entries.iter().find(|(_, key, _)| keys.contains(&key.as_str())).map(|(_, _, node)| node);
+    Some((text_of(of(&["name", "key"])?)?, of(&["value"])?))
+}
+
+/// Names with a dot by what stands before it, each without that.
+fn groups<'n>(named: impl Iterator<Item = (&'n str, &'n Node)>) -> Vec<Vec<(&'n str, &'n Node)>> {
+    let mut groups: Vec<(&str, Vec<(&'n str, &'n Node)>)> = Vec::new();
+    for (name, node) in named {
+        let (prefix, last) = name.rsplit_once('.').unwrap_or(("", name));
+        match groups.iter_mut().find(|(known, _)| *known == prefix) {
+            Some((_, group)) => group.push((last, node)),
+            None => groups.push((prefix, vec![(last, node)])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).filter(|group| group.len() > 1).collect()
+}
+
+/// The scalars of a mapping that may say a tag, and those of a list of names and values around it.
+fn values_of<'n>(entries: &'n [Entry], pairs: &[&'n str]) -> Vec<&'n str> {
+    let told = entries.iter().filter(|(_, key, _)| !SILENT.contains(&key.as_str()));
+    let inner = told.clone().filter(|(_, key, _)| INNER.contains(&key.as_str()));
+    let inner = inner.filter_map(|(_, _, node)| if let Value::Map(inner) = &node.value { Some(inner) } else { None });
+    let inner = inner.flatten().filter_map(|(_, _, node)| text_of(node));
+    told.filter_map(|(_, _, node)| text_of(node)).chain(inner).chain(pairs.iter().copied()).collect()
+}
+
+/// Adds the variables that documents define.
+pub(super) fn define(documents: &[Node], name: &str, file: u32, definitions: &mut Definitions) {
+    let base = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
+    let is_vars = name.split('/').any(|part| matches!(part, "group_vars" | "host_vars" | "vars" | "defaults"))
+        || base.starts_with("vars.")
+        || base.contains("tfvars");
+    let mut defining = Defining { file, definitions, frames: Vec::new() };
+    for document in documents {
+        defining.node(document);
+        if is_vars {
+            defining.below(document, "");
+        }
+        if base.contains("values") {
+            defining.below(document, ".Values.");
+        }
+        for (key, name) in [("appVersion", ".Chart.AppVersion"), ("version", ".Chart.Version"), ("name", ".Chart.Name")]
+        {
+            if base.starts_with("chart.y")
+                && let Some(node) = document.get(key)
+            {
+                defining.value(name, node);
+            }
+        }
+    }
+}
+
+/// Adds the variables that the lines of a text define, the first of which has that number. It must be decoded.
+pub(super) fn define_lines(text: &str, first: u32, file: u32, definitions: &mut Definitions) {
+    let (mut reader, mut found) = (Reader::default(), Vec::new());
+    for (line, number) in text.lines().zip(first..) {
+        reader.line(line, &mut found);
+        found.drain(..).for_each(|one| definitions.define(file, one.name, one.value, number));
+    }
+}
+
+/// Whether a mapping holds what a step of a pipeline is given, and not what a pipeline itself takes.
+fn is_input_of_a_step(frames: &[Frame<'_>]) -> bool {
+    let Some(Frame { key, entries }) = frames.last() else { return false };
+    let text = |name: &str| entries.iter().find(|(_, key, _)| key == name).and_then(|(_, _, node)| text_of(node));
+    match *key {
+        "inputs" => text("task").is_some(),
+        "with" => !text("uses").is_some_and(|uses| uses.contains("/workflows/")),
+        _ => false,
+    }
+}
+
+/// A walk through documents for variables.
+struct Defining<'d, 'n> {
+    file: u32,
+    definitions: &'d mut Definitions,
+    frames: Vec<Frame<'n>>,
+}
+
+impl<'n> Defining<'_, 'n> {
+    fn node(&mut self, node: &'n Node) {
+        match &node.value {
+            Value::Map(entries) => {
+                let is_defining = is_defining(&self.frames, 0) && !is_input_of_a_step(&self.frames);
+                for (_, key, node) in entries {
+                    if is_defining {
+                        self.value(key, node);
+                    }
+                    self.frames.push(Frame { key, entries });
+                    self.node(node);
+                    self.frames.pop();
+                }
+            }
+            Value::List(nodes) => {
+                // The environment of containers is such a list, too.
+                let is_defining =
+                    is_defining(&self.frames, 0) && self.frames.last().is_some_and(|frame| frame.key != "env");
+                for node in nodes {
+                    let name = node.get("name").and_then(text_of);
+                    if let Some(name) = name.filter(|_| is_defining) {
+                        self.value(name, node);
+                    }
+                    self.node(node);
+                }
+            }
+            // A script.
+            Value::Text(text) if text.contains('\n') => {
+                define_lines(&decode(text), node.line, self.file, self.definitions);
+            }
+            Value::Null | Value::Literal(_) | Value::Text(_) => {}
+        }
+    }
+
+    /// Defines a variable by a scalar, by each of several, or by the value in a mapping.
+    fn value(&mut self, name: &str, node: &'n Node) {
+        match &node.value {
+            Value::Text(text) | Value::Literal(text) => self.definitions.define(self.file, name, text, node.line),
+            Value::List(nodes) => {
+                for node in nodes.iter().filter(|node| text_of(node).is_some()) {
+                    self.value(name, node);
+                }
+            }
+            Value::Map(_) => {
+                for node in VALUES.iter().filter_map(|key| node.get(key)).filter(|node| text_of(node).is_some()) {
+                    self.value(name, node);
+                }
+            }
+            Value::Null => {}
+        }
+    }
+
+    /// Defines each scalar by its path.
+    fn below(&mut self, node: &'n Node, prefix: &str) {
+        let Value::Map(entries) = &node.value else { return };
+        for (_, key, node) in entries {
+            let name = format!("{prefix}{key}");
+            match &node.value {
+                Value::Text(_) | Value::Literal(_) => self.value(&name, node),
+                Value::Map(_) => self.below(node, &format!("{name}.")),
+                Value::Null | Value::List(_) => {}
+            }
+        }
+    }
+}

@@ -333,12 +333,13 @@ async fn branches_are_named_by_globs_and_count_as_they_are_here_and_at_each_remo
     }
 }
 
+/// The depth of a clone, how far back it is asked for, and the tags where it is deep enough.
+type Depth = (u32, Option<u32>, Option<u64>, Option<Vec<String>>);
+
 #[tokio::test]
 async fn a_shallow_clone_that_ends_too_early_fails_the_source() {
     let origin = Checkout::hourly(5);
-    /// How deep the clone is, how far back it is asked, and the tags, where it is deep enough.
-    type Case = (u32, Option<u32>, Option<u64>, Option<Vec<String>>);
-    let cases: Vec<Case> = vec![
+    let cases: Vec<Depth> = vec![
         (1, Some(1), None, Some(from_to(5, 5))),
         (2, Some(3), None, None),
         (3, Some(3), None, Some(from_to(3, 5))),

@@ -179,9 +179,15 @@ impl TextIndexBuilder {
         self.pending.sort_unstable();
         self.pending.dedup_by(|a, b| same(a, b));
         if !by_place {
-            // Most are known after the first texts; the others need no second sort of everything.
-            let known = &self.index.words;
-            self.pending.retain(|word| known.binary_search_by_key(&word.hash, |known| known.hash).is_err());
+            // Most are known after the first texts. Both are sorted, so one walk through them finds which.
+            let mut known = self.index.words.iter().map(|word| word.hash).peekable();
+            self.pending.retain(|word| {
+                while known.next_if(|known| *known < word.hash).is_some() {}
+                known.peek() != Some(&word.hash)
+            });
+            if self.pending.is_empty() {
+                return;
+            }
         }
         self.index.words.append(&mut self.pending);
         // Two sorted runs, which a stable sort only merges.

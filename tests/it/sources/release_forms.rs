@@ -67,7 +67,6 @@ fn staying(files: &[(&str, &str)], ranges: Ranges) -> Vec<String> {
 type Case<'c> = (Vec<(&'c str, String)>, Vec<&'c str>);
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_a_form_names_stays() {
     let build = ["charts/api:1.2.3_build.5"];
     let of_range = ["charts/api:1.2.10-rc.1", "charts/api:1.2.9"];

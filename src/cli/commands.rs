@@ -187,10 +187,10 @@ async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> 
     shown
 }
 
-/// What refusals did to a run.
+/// The effect of refusals on a run.
 #[derive(Debug, Clone, Copy)]
 enum Refused {
-    /// What they cover was left out.
+    /// The refused removals were left out.
     Was,
     /// It would be, if the run enforced.
     WouldBe,

@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 use super::output::say;
 
-/// What a dropped connection (SIGHUP) means.
+/// The meaning of a dropped connection (SIGHUP).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HangUp {
     /// The same as SIGTERM: a removal in flight must not be cut because a terminal is closed.
@@ -85,14 +85,14 @@ async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
     std::future::pending::<()>().await;
 }
 
-/// Whether SIGHUP would end this process. Where it is ignored, as under `nohup`, somebody wants the process to go on, and
+/// Returns true if SIGHUP would end this process. If it is ignored, as under `nohup`, somebody wants it to go on, and
 /// waiting for it would end that. Only Linux tells.
 #[cfg(unix)]
 fn may_listen_to_hang_ups() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| !ignores_hang_ups(&status))
 }
 
-/// Whether SIGHUP, the lowest bit of `SigIgn`, is ignored by that `/proc/PID/status`. Unclear means that it is.
+/// Returns true if that `/proc/PID/status` ignores SIGHUP, the lowest bit of `SigIgn`, and if that is unclear.
 #[cfg(unix)]
 fn ignores_hang_ups(status: &str) -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

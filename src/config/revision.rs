@@ -5,9 +5,12 @@ use url::Url;
 
 use super::Settings;
 use crate::azure::{Credential, Identity};
-use crate::domain::{Digest, Ranges, RegistryName, RepositoryName};
+use crate::domain::{Digest, Globs, Ranges, RegistryName, RepositoryName};
 use crate::registry::{Auth, CanUntag, RegistrySettings};
-use crate::sources::{Access, DocumentFormat, FieldPath, KubernetesSettings, SourceKind, SourceSettings};
+use crate::sources::{
+    Access, DocumentFormat, FieldPath, KubernetesSettings, Mentions, OpenReferences, SourceKind, SourceSettings,
+    TextException, TextSettings,
+};
 
 /// The hash of all settings that decide what stays and what goes: registries, sources, limits, undo window and the time
 /// zone, but neither secrets nor how fast or when things are done.
@@ -129,10 +132,30 @@ fn source(settings: &SourceSettings) -> Value {
         "min_claims": settings.min_claims,
     });
     // Only where it is so: a plan of an earlier version stays valid.
-    if settings.texts.ranges == Ranges::All {
+    let TextSettings { mentions, unresolved, ranges, exceptions } = &settings.texts;
+    if *ranges == Ranges::All {
         revision["ranges"] = "all".into();
     }
+    if *mentions != Mentions::default() {
+        revision["mentions"] = mentions.label().into();
+    }
+    if *unresolved != OpenReferences::default() {
+        revision["unresolved"] = unresolved.label().into();
+    }
+    if !exceptions.is_empty() {
+        revision["exceptions"] = exceptions.iter().map(exception).collect();
+    }
     revision
+}
+
+/// An exception, whose place in the list decides.
+fn exception(exception: &TextException) -> Value {
+    json!({
+        "paths": exception.paths.as_ref().map(Globs::written),
+        "kinds": sorted(&exception.kinds),
+        "mentions": exception.mentions.map(Mentions::label),
+        "unresolved": exception.unresolved.map(OpenReferences::label),
+    })
 }
 
 fn sorted(texts: &[String]) -> Value {

@@ -1,15 +1,17 @@
 //! `mentions`, `unresolved`, `ranges` and `exceptions` of a source: how its texts are read.
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-
 use super::reading::Reading;
-use crate::domain::Ranges;
+use crate::domain::{Globs, Ranges};
 use crate::policy_file::{Fields, Node, read};
 use crate::sources::{Mentions, OpenReferences, TextException, TextSettings};
 
-const MENTIONS: [(&str, Mentions); 3] =
-    [("protect", Mentions::Protect), ("report", Mentions::Report), ("off", Mentions::Off)];
-const UNRESOLVED: [(&str, OpenReferences); 2] = [("keep", OpenReferences::Keep), ("note", OpenReferences::Note)];
+const MENTIONS: [(&str, Mentions); 3] = [
+    (Mentions::Protect.label(), Mentions::Protect),
+    (Mentions::Report.label(), Mentions::Report),
+    (Mentions::Off.label(), Mentions::Off),
+];
+const UNRESOLVED: [(&str, OpenReferences); 2] =
+    [(OpenReferences::Keep.label(), OpenReferences::Keep), (OpenReferences::Note.label(), OpenReferences::Note)];
 const RANGES: [(&str, Ranges); 2] = [("highest", Ranges::Highest), ("all", Ranges::All)];
 
 /// Reads those keys of a source.
@@ -62,17 +64,15 @@ fn exception(node: &Node, reading: &mut Reading) -> Option<TextException> {
     })
 }
 
-fn globs(node: &Node, reading: &mut Reading) -> Option<GlobSet> {
-    let (texts, mut sound) = read::texts("paths", node, &mut reading.problems)?;
-    let mut set = GlobSetBuilder::new();
-    for (text, at) in texts {
-        match GlobBuilder::new(&text).literal_separator(true).build() {
-            Ok(glob) => drop(set.add(glob)),
-            Err(error) => {
-                reading.problems.add(&at, format!("invalid glob `{text}`: {}", error.kind()));
-                sound = false;
-            }
+fn globs(node: &Node, reading: &mut Reading) -> Option<Globs> {
+    let (written, sound) = read::texts("paths", node, &mut reading.problems)?;
+    let texts: Vec<&str> = written.iter().map(|(text, _)| text.as_str()).collect();
+    match Globs::new(&texts) {
+        Ok(globs) => sound.then_some(globs),
+        Err((at, error)) => {
+            let (text, place) = &written[at];
+            reading.problems.add(place, format!("invalid glob `{text}`: {}", error.kind()));
+            None
         }
     }
-    set.build().ok().filter(|_| sound)
 }

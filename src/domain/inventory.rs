@@ -110,7 +110,7 @@ pub struct Tag {
     pub digest: Option<Digest>,
     /// When the registry says that it was last pushed or moved.
     pub pushed_at: Option<Moment>,
-    /// When Tagwarden first saw it at this digest, unless that was at the first look (see [`Repository::first_look`]).
+    /// The time Tagwarden first saw it at this digest, except at the first look (see [`Repository::first_look`]).
     pub first_seen: Option<Moment>,
     /// A lock on the tag.
     pub lock: Option<Lock>,

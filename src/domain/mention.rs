@@ -15,7 +15,7 @@ pub struct Mention {
     pub image: MentionedImage,
     /// The word as it was found.
     pub text: Arc<str>,
-    /// Where it stands.
+    /// The place where it stands.
     pub holder: Arc<Holder>,
 }
 

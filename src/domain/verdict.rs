@@ -246,7 +246,7 @@ pub struct Mentioned {
     pub source: SourceName,
     /// The word as it was found.
     pub text: Arc<str>,
-    /// Where it stands.
+    /// The place where it stands.
     pub holder: Arc<Holder>,
 }
 

@@ -295,7 +295,7 @@ impl Site<'_, '_> {
         said.into_iter().chain(listed).chain(named).collect()
     }
 
-    /// What deletions that are only reported hold. An untagged signature refers to its image by a tag that it had, which
+    /// Finds what reported-only deletions hold. An untagged signature refers to its image by a tag that it had, which
     /// the graph does not know.
     fn held_on_paper(&self, looked: &[Looked<'_>], mut on_paper: BTreeSet<Node>) -> Vec<bool> {
         loop {
@@ -377,7 +377,7 @@ impl Site<'_, '_> {
         self.graph.parents(node).chain(self.graph.subject(node)).any(|holder| goes(&holder))
     }
 
-    /// Whether a manifest that was never judged by itself may go with another one: nobody has tagged, claimed, mentioned or
+    /// Returns true if a manifest never judged by itself may go with another one: nobody tagged, claimed, mentioned or
     /// locked it, nor claimed, mentioned or locked an image in it.
     fn is_free(&self, node: Node, held: &dyn Fn(&Digest) -> bool) -> bool {
         let digest = self.graph.digest(node);

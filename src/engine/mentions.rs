@@ -14,7 +14,7 @@ use crate::domain::{
     Repository, RepositoryName, SourceName, TagName, TextIndex, Untagged, is_everyday,
 };
 
-/// A tag of as many characters with a digit in it is no chance find, and needs no repository beside it.
+/// A tag of as many characters with a digit in it is not found by chance, and needs no repository beside it.
 const TELLING: usize = 10;
 
 /// Finds the tags and digests of an inventory that are named in texts, and the former tags of untagged manifests.
@@ -134,7 +134,7 @@ impl<'t> RepositoryNames<'t> {
                     !self.places.is_empty()
                 }
         };
-        // A repository's own name is no tag of it.
+        // A repository's own name is not one of its tags.
         let own = self.names.iter().any(|name| name == form);
         let alone = self.texts.find(form).iter().find(here).filter(|_| !own);
         alone.map(|word| (*word, form.to_owned())).or_else(joined)

@@ -18,7 +18,7 @@ pub(super) struct Candidate<'a> {
     pub(super) image: Option<Node>,
     /// The time by which it is judged.
     pub(super) date: Date,
-    /// Where it has no time, the latest at which it can have been pushed, if that is known.
+    /// The latest time at which a tag without a time can have been pushed, if that is known.
     pub(super) no_later_than: Option<Timestamp>,
 }
 

@@ -131,7 +131,7 @@ struct Parts<'a> {
     /// The pre-release as it is written.
     written: String,
     commits: u64,
-    /// What of the suffix has no order.
+    /// The part of the suffix that has no order.
     shared: String,
     metadata: &'a str,
 }
@@ -207,9 +207,9 @@ struct PreRelease<'a> {
     order: Vec<&'a str>,
     /// As it is written.
     written: String,
-    /// How many segments it takes.
+    /// The number of segments that it takes.
     segments: usize,
-    /// What of the last of these does not belong to it.
+    /// The end of the last of these, which does not belong to it.
     rest: &'a str,
 }
 

@@ -173,7 +173,7 @@ impl Pairs<'_> {
         Some(policy.remark(Severity::Note, "overlap", diagnostic))
     }
 
-    /// Whether some tag is selected by both. `None` where that is not known.
+    /// Returns true if some tag is selected by both, or `None` if that is not known.
     fn meet(&self, a: &Looked<'_>, b: &Looked<'_>, effort: &mut Effort) -> Option<bool> {
         let (repositories, tags) = ((a.repositories?, b.repositories?), (a.tags?, b.tags?));
         let registries = match (&a.policy.select.registries, &b.policy.select.registries) {
@@ -192,7 +192,7 @@ impl Pairs<'_> {
         )
     }
 
-    /// Whether all that one policy selects is selected by another. `None` where that is not known.
+    /// Returns true if another policy selects all that one selects, or `None` if that is not known.
     fn is_inside(&self, inner: &Looked<'_>, outer: &Looked<'_>, effort: &mut Effort) -> Option<bool> {
         let registries = match (&inner.policy.select.registries, &outer.policy.select.registries) {
             (_, None) => true,
@@ -209,7 +209,7 @@ impl Pairs<'_> {
     }
 }
 
-/// What it means that a policy may select the same tags as others; `unknown` says that there may be more of them.
+/// Explains that a policy may select the same tags as others; `unknown` says that there may be more of them.
 fn overlap_message(policy: &Looked<'_>, others: &[&Looked<'_>], unknown: bool) -> String {
     let name = &policy.policy.name;
     let in_another_mode = others.iter().filter(|other| other.policy.mode != policy.policy.mode).count();
@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    /// Where only the automata tell them apart, effort ends: it grows with the number of policies, not with its square.
+    /// Effort is bounded if only the automata tell policies apart: it grows with their number, not with its square.
     #[test]
     fn policies_that_only_look_alike_cost_a_bounded_effort() {
         let (count, each) = (60, 40);

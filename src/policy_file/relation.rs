@@ -2,7 +2,7 @@
 //!
 //! Each language is compiled once, when it is first walked, however many others it is held against. Two whose names
 //! must begin or end differently are told apart without a walk: in a folder of many policies that is nearly every pair.
-//! What is asked of the others costs effort, which ends.
+//! Each question about the others costs effort, and effort is bounded.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -33,9 +33,9 @@ pub(super) struct Relation {
 /// A question about two languages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Question {
-    /// Whether some name is in both.
+    /// Some name is in both.
     Meet,
-    /// Whether every name of the first is in the second.
+    /// Every name of the first is in the second.
     Inside,
 }
 
@@ -185,7 +185,7 @@ impl Languages {
         answer
     }
 
-    /// How many questions took a walk.
+    /// The number of questions that took a walk.
     #[cfg(test)]
     pub(super) fn walks(&self) -> usize {
         self.answers.borrow().len()
@@ -267,7 +267,7 @@ fn is_alive(states: &[LazyStateID]) -> bool {
     states.first().is_some_and(|included| !included.is_dead())
 }
 
-/// Whether going on can find what is wanted and was not found yet, where names of these two can still end.
+/// Returns true if going on can find what is wanted and not found yet, given which of the two can still end names.
 fn can_add(found: Relation, wanted: Relation, (first, second): (bool, bool)) -> bool {
     first && second && wanted.both && !found.both
         || first && wanted.only_first && !found.only_first

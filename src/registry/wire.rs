@@ -22,7 +22,7 @@ use crate::transport::json;
 /// A manifest understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedManifest {
-    /// What the inventory keeps of it. `created_at` is set where the manifest itself tells: by an annotation, by those
+    /// The part that the inventory keeps. `created_at` is set if the manifest itself tells: by an annotation, by those
     /// of a build cache's layers, or by the history of schema 1.
     pub manifest: Manifest,
     /// The manifests that it lists, where it is an index.

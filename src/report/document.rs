@@ -166,13 +166,13 @@ pub struct SourceView {
     pub state: String,
     /// How many claims it made.
     pub claims: u64,
-    /// How many words of its texts protect tags that it does not claim; `None` in plans of an older version.
+    /// The number of words in its texts that protect tags it does not claim; `None` in plans of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mentions: Option<u64>,
-    /// How many of its references name a repository and leave the tag open; `None` in plans of an older version.
+    /// The number of references that name a repository and leave the tag open; `None` in plans of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unresolved: Option<u64>,
-    /// How many tags its claims and mentions protect right now.
+    /// The number of tags that its claims and mentions protect right now.
     pub protects: u64,
     /// The tags that its unresolved references keep undecided; `None` where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,13 +188,13 @@ pub struct SourceView {
 /// The tags that the unresolved references of one source keep undecided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UndecidedView {
-    /// How many tags.
+    /// The number of tags.
     pub tags: u64,
-    /// In how many repositories.
+    /// The number of repositories with such tags.
     pub repositories: u64,
     /// The first of those references, as its text has it.
     pub text: String,
-    /// Where that one stands, in words.
+    /// The place where that one stands, in words.
     pub place: String,
 }
 

@@ -20,7 +20,7 @@ use crate::engine::Verdicts;
 /// The `schema` of a [`SourceDetailView`].
 const SCHEMA: &str = "tagwarden.source/1";
 
-/// What is said of evidence that protects a manifest to which no tag leads.
+/// The note on evidence that protects a manifest to which no tag leads.
 const UNTAGGED: &str = "names an image without a tag, which is not deleted";
 
 /// One source with everything that it says.
@@ -44,15 +44,15 @@ pub struct SourceDetailView {
     pub error_kind: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
-    /// What a person should know although it answered.
+    /// Remarks for a person, although it answered.
     pub notes: Vec<String>,
-    /// How many tags its claims and mentions protect right now.
+    /// The number of tags that its claims and mentions protect right now.
     pub protects: u64,
-    /// How many of these stay for nothing but its mentions.
+    /// The number of these that stay for nothing but its mentions.
     pub only_mentioned: u64,
-    /// How many tags its unresolved references keep undecided.
+    /// The number of tags that its unresolved references keep undecided.
     pub undecided: u64,
-    /// What it claims, by image.
+    /// The claims, by image.
     pub claims: Vec<ClaimView>,
     /// The words that may mean tags which it does not claim, by place.
     pub mentions: Vec<MentionView>,
@@ -68,15 +68,15 @@ pub struct ClaimView {
     /// The names that came with an image id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
-    /// Where it stands, in words.
+    /// The place where it stands, in words.
     pub place: String,
-    /// Who holds it.
+    /// The holder of the claim.
     pub holder: HolderView,
     /// The tags that it protects right now.
     pub tags: Vec<ProtectedTagView>,
-    /// How many tags are undecided because it may mean them.
+    /// The number of tags that are undecided because it may mean them.
     pub undecided: u64,
-    /// Why it protects nothing; `None` where it does.
+    /// The reason why it protects nothing; `None` if it protects a tag.
     pub note: Option<String>,
 }
 
@@ -85,15 +85,15 @@ pub struct ClaimView {
 pub struct MentionView {
     /// The word as it was looked up.
     pub text: String,
-    /// Where it stands, in words.
+    /// The place where it stands, in words.
     pub place: String,
-    /// Where it stands.
+    /// The place where it stands.
     pub holder: HolderView,
-    /// What it may mean: `registry/repository:tag`, or `registry/repository@digest`.
+    /// The images that it may mean: `registry/repository:tag`, or `registry/repository@digest`.
     pub images: Vec<String>,
     /// The tags that it protects right now.
     pub tags: Vec<ProtectedTagView>,
-    /// What it protects although no tag is among that; `None` where it protects tags.
+    /// A note on protected images without a tag; `None` if it protects tags.
     pub note: Option<String>,
 }
 
@@ -120,19 +120,19 @@ pub struct ProtectedTagView {
 pub struct UnresolvedView {
     /// The text as it was met.
     pub text: String,
-    /// Where it stands, in words.
+    /// The place where it stands, in words.
     pub place: String,
-    /// Where it stands.
+    /// The place where it stands.
     pub holder: HolderView,
-    /// How many tags are undecided because of it.
+    /// The number of tags that are undecided because of it.
     pub undecided: u64,
-    /// How many of these are undecided for nothing else.
+    /// The number of these that are undecided for nothing else.
     pub undecided_only: u64,
     /// The repositories in which that is so.
     pub repositories: Vec<OpenRepositoryView>,
     /// Why it keeps nothing undecided; `None` where it does.
     pub note: Option<String>,
-    /// What to do about it; `None` where it keeps nothing undecided.
+    /// The remedy; `None` if it keeps nothing undecided.
     pub remedy: Option<String>,
 }
 
@@ -143,7 +143,7 @@ pub struct OpenRepositoryView {
     pub registry: String,
     /// The repository.
     pub repository: String,
-    /// How many of its tags are undecided because of the reference.
+    /// The number of its tags that are undecided because of the reference.
     pub undecided: u64,
 }
 
@@ -155,7 +155,7 @@ impl ProtectedTagView {
     }
 }
 
-/// Makes the view of one source; `None` where there is no source of that name.
+/// Makes the view of one source, or returns `None` if no source has that name.
 #[must_use]
 pub fn source_detail(
     (inventory, claims, verdicts): (&Inventory, &Claims, &Verdicts),
@@ -287,7 +287,7 @@ impl<'a> Reached<'a> {
     }
 }
 
-/// What a mention may mean.
+/// Names the image that a mention may mean.
 fn name(mention: &Mention) -> String {
     let Mention { registry, repository, image, .. } = mention;
     match image {
@@ -359,7 +359,7 @@ struct Kept {
     tags: u64,
     /// Those that are undecided for nothing else.
     only: u64,
-    /// How many references are open there.
+    /// The number of references that are open there.
     references: u64,
 }
 
@@ -390,7 +390,7 @@ impl Undecided {
         Self { own, kept }
     }
 
-    /// How many tags all references of the source keep undecided.
+    /// Counts the tags that all references of the source keep undecided.
     fn total(&self) -> u64 {
         let places: BTreeSet<&Place> = self.own.iter().flat_map(|meaning| &meaning.open).collect();
         places.into_iter().filter_map(|place| self.kept.get(place)).map(|kept| kept.tags).sum()
@@ -433,7 +433,7 @@ fn why_harmless(meaning: &Meaning) -> String {
     }
 }
 
-/// What to do about a reference that leaves the tag open.
+/// Names the remedy for a reference that leaves the tag open.
 fn remedy(holder: &HolderView) -> &'static str {
     match holder {
         HolderView::File { .. } | HolderView::Release { .. } => {

@@ -68,7 +68,7 @@ fn head(out: &mut String, view: &SourceDetailView) {
     }
 }
 
-/// How much of long lists is shown.
+/// The limits on long lists.
 struct Most {
     entries: usize,
     tags: usize,

@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(longest_age(Duration::MAX), Duration::MAX);
     }
 
-    /// When the gathering began and ended, what the clocks show now, and whether it is gathered anew.
+    /// Each case: begin and end of the gathering, the clocks now, and true if evidence is gathered anew.
     #[test]
     fn evidence_is_as_old_as_the_clock_says_that_counted_more() {
         for (begun, ended, now, old) in [

@@ -11,7 +11,7 @@ use crate::domain::Inventory;
 use crate::registry;
 
 impl House {
-    /// What it takes to change the registries, at the pace of the service tiers that `inventory` tells.
+    /// Makes the writers for the registries, at the pace of the service tiers that `inventory` tells.
     pub(super) fn hands(&self, run: Uuid, inventory: &Inventory) -> Result<Hands, RunError> {
         let mut targets = BTreeMap::new();
         for settings in &self.settings.registries {

@@ -75,7 +75,7 @@ const ZIP_DOCUMENTS: [&[u8]; 9] = [
     b"AndroidManifest.xml",
 ];
 
-/// Returns the name of a format that is known to be no text; `None` for anything else, even if it is no text either.
+/// Returns the name of a known format that is not text; `None` for anything else, even if it is not text either.
 pub(super) fn binary_format(bytes: &[u8]) -> Option<&'static str> {
     let has_nul = || bytes.contains(&0);
     let is_text = |start: &[u8]| start.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());

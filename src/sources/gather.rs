@@ -53,12 +53,12 @@ pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
     }
 }
 
-/// What is there, for sources to name.
+/// The registries and their contents, for sources to name.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     /// The hosts of each registry, aliases included.
     pub hosts: &'a [(RegistryName, Vec<String>)],
-    /// What the registries hold.
+    /// The contents of the registries.
     pub inventory: &'a Inventory,
     /// The manifests that Tagwarden untagged, whose former tags may be named, too.
     pub untagged: &'a [Untagged],

@@ -57,7 +57,7 @@ struct File {
     parsed: ParsedText,
 }
 
-/// What the files say beside their texts.
+/// Facts about the files beside their texts.
 #[derive(Default)]
 struct Read {
     as_of: Option<Timestamp>,

@@ -134,7 +134,7 @@ impl SourceKind {
         matches!(self, Self::Docker(_) | Self::Azure(..))
     }
 
-    /// Whether it reads texts, in which tags may be mentioned.
+    /// Returns true if it reads texts, in which tags may be mentioned.
     #[must_use]
     pub fn reads_texts(&self) -> bool {
         !matches!(self, Self::ReleaseRecords(_) | Self::Docker(_))

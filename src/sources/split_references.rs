@@ -73,7 +73,7 @@ fn collect_registries<'a>(node: &'a Node, hosts: &KnownHosts, registries: &mut V
     }
 }
 
-/// Returns true for a key whose value is a registry, so that a path in it is no repository.
+/// Returns true for a key whose value is a registry, so that a path in it is not a repository.
 pub(super) fn is_registry_key(key: &str) -> bool {
     Part::of(key) == Some(Part::Registry)
 }
@@ -243,7 +243,7 @@ fn combine(
     }
 }
 
-/// Reads host and path. A name without them is no image's.
+/// Reads host and path. A name without them does not belong to an image.
 fn repository(text: &str, named: &Stated<'_>, found: &mut Found) -> Option<ImageReference> {
     let error = match ImageReference::as_written(text) {
         Ok(reference) => return Some(reference),
@@ -259,7 +259,7 @@ fn repository(text: &str, named: &Stated<'_>, found: &mut Found) -> Option<Image
     }
 }
 
-/// What a part says of tag and digest.
+/// Lists the tags and digests that a part may state.
 fn texts_of<'a>(stated: &Stated<'a>, hash_as_tag: bool, complete: bool) -> Vec<(Part, &'a str)> {
     match stated.part {
         Part::Tag if hash_as_tag => vec![(Part::Digest, stated.text)],

@@ -52,7 +52,7 @@ impl SeenLog {
 struct Found {
     file: FileId,
     length: u64,
-    /// Bytes of a page, by the header; `None` where there is no valid one.
+    /// Bytes of a page, by the header; `None` without a valid header.
     page: Option<u64>,
 }
 

@@ -99,7 +99,7 @@ impl Store {
     /// count.
     ///
     /// The tags that are there at the first look at a registry get no time; their repository gets that of the look. A
-    /// look that could not list all repositories is no first look, and an incomplete list of tags forgets no tag. Tags
+    /// look that could not list all repositories does not count, and an incomplete list of tags forgets no tag. Tags
     /// with a push time need no record. Each repository is a write of its own, and one without changes is none, so that
     /// others can write in between.
     ///

@@ -413,7 +413,7 @@ impl Transport {
         outcome.map_err(|cut| cut.error)
     }
 
-    /// How long a request is tried again.
+    /// The patience with which a request is tried again.
     fn patience_for(&self, ask: &Ask) -> Patience {
         match ask.repeat {
             Repeat::Once => self.patience.once(),

@@ -32,7 +32,7 @@ pub(super) fn wish(ask: &Ask, outcome: &Result<Answer, Cut>) -> Option<Wish> {
 }
 
 impl Repeat {
-    /// Whether doing it twice is doing it once.
+    /// Returns true if doing it twice is doing it once.
     fn is_safe(self) -> bool {
         matches!(self, Self::Safe | Self::Once)
     }

@@ -93,7 +93,7 @@ fn a_word_means_a_tag_where_the_repository_is_named_too() {
         ("api 1.2.3+build.5", "1.2.3_build.5", true),
         ("api-1.2.3+build.5", "1.2.3_build.5", true),
         ("api 1.2.3+build.5", "1.2.3", true),
-        // The name of a repository is no tag of it.
+        // The name of a repository is not one of its tags.
         ("api api", "api", false),
         ("shop-api", "shop-api", false),
         ("api-api", "api", true),
@@ -116,7 +116,7 @@ fn everyday_words_mean_a_tag_only_beside_the_repository() {
         ("api with\n7 replicas", "7", false),
         ("api\n20261123", "20261123", false),
         ("api 20261123", "20261123", true),
-        // A number with a `v` is no plain number.
+        // A number with a `v` is not a plain number.
         ("api\nv7", "v7", true),
         ("api\nv7", "7", true),
         ("api\n7", "v7", false),

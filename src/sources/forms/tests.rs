@@ -48,12 +48,12 @@ pub(super) fn shown(findings: &FormFindings) -> Vec<String> {
     shown
 }
 
-/// What these files say of the registry.
+/// The findings about the registry in these files.
 pub(super) fn said(files: &[(&str, &str)]) -> Vec<String> {
     shown(&finish(read(files), Vec::new()))
 }
 
-/// What one file says, one a line, without its name.
+/// The findings in one file, one a line, without its name.
 pub(super) fn said_in(name: &str, text: &str) -> String {
     said(&[(name, text)]).join("\n").replace(&format!("{name}:"), "")
 }

@@ -132,7 +132,7 @@ async fn content(running: &mut Running<'_>, name: &str, size: u64) -> Result<Vec
     if length.is_none() {
         if encoding::utf8(&bytes).is_ok() {
             let message = format!(
-                "{name} is larger than {} MiB, which is no evidence; narrow `paths` to the files that are meant",
+                "{name} is larger than {} MiB, which does not count as evidence; narrow `paths` to the files that are meant",
                 files::LARGEST >> 20
             );
             return Err(SourceError { kind: "too-large", message });

@@ -13,7 +13,7 @@ use super::objects::{Reading, Stand, WireMeta};
 /// The certificate authority of the cluster, which Kubernetes puts into each namespace.
 const AUTHORITY: &str = "kube-root-ca.crt";
 
-/// A map with settings. What is binary in it is no text.
+/// A map with settings. Its binary data are not text.
 #[derive(Deserialize)]
 pub(super) struct WireConfigMap {
     metadata: WireMeta,

@@ -71,7 +71,7 @@ enum Role {
     ImageVolume,
 }
 
-/// What a walk found beside the units that it added.
+/// Findings of a walk beside the units that it added.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
     /// The images of containers and volumes.

@@ -69,7 +69,7 @@ fn add(text: &str, own: &str, found: &mut BTreeSet<Box<str>>) {
     }
 }
 
-/// Whether a placeholder stands where a tag does, by its name or by what is written before it.
+/// Returns true if a placeholder stands where a tag does, by its name or by what is written before it.
 fn has_open_tag(text: &str) -> bool {
     let mut at = 0;
     while let Some(open) = placeholder::find(text, at) {

@@ -27,7 +27,7 @@ pub(super) struct TextRead {
     pub(super) unresolved: OpenReferences,
 }
 
-/// What was read of a source.
+/// The texts of a source, and the means to judge them.
 pub(super) struct Judge<'a> {
     pub(super) hosts: &'a KnownHosts,
     pub(super) texts: &'a [TextRead],
@@ -37,7 +37,7 @@ pub(super) struct Judge<'a> {
     pub(super) offered: &'a [OpenRepository],
 }
 
-/// What one reference comes to.
+/// The outcome of one reference.
 #[derive(Default)]
 struct Outcome {
     claims: Vec<(ImageReference, Naming)>,
@@ -53,7 +53,7 @@ struct Open {
     beside: Vec<Box<str>>,
 }
 
-/// Where a reference stands, and which repository it names.
+/// The text and line of a reference, and the repository that it names.
 type Named<'a> = (&'a str, u32, &'a str);
 
 impl Judge<'_> {
@@ -109,7 +109,7 @@ impl Judge<'_> {
         self.forms.unresolved.iter().filter_map(named).collect()
     }
 
-    /// Whether a form says the tag of a repository that is named without one, and stands for it.
+    /// Returns true if a form says the tag of a repository that is named without one, and stands for it.
     fn is_settled(&self, text: &TextRead, one: &Pending, left_by_forms: &HashSet<Named<'_>>) -> bool {
         let path = match &one.what {
             What::Untagged(image) => image.repository.as_ref().map(|path| path.as_str().to_owned()),
@@ -203,7 +203,7 @@ impl Judge<'_> {
                 outcome.claims.push((image, Naming::Corrected));
             }
             Ok(image) if is_image => Self::untagged(&image, one, text, outcome),
-            // What came of it is no image; without what was filled in, it may be.
+            // The result is not a valid image; without what was filled in, it may be.
             _ => self.open(&one.text, is_image, outcome),
         }
     }
@@ -264,7 +264,7 @@ fn path_of(text: &str) -> Option<String> {
     }
 }
 
-/// Whether a tag or digest stands in a reference with placeholders, however open.
+/// Returns true if a tag or digest stands in a reference with placeholders, however open.
 fn says_tag(text: &str) -> bool {
     let marked = invalid::marked(text);
     let (_, rest) = invalid::split(&marked);

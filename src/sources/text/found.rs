@@ -15,13 +15,13 @@ pub(in crate::sources) struct Found {
     pub(in crate::sources) images: BTreeSet<(ImageReference, u32)>,
     /// The same, of references that are invalid as they are written.
     pub(in crate::sources) corrected: BTreeSet<(ImageReference, u32)>,
-    /// What is judged when all of the source was read.
+    /// References that are judged when all of the source was read.
     pub(in crate::sources) pending: Vec<Pending>,
     /// The repositories of mappings that say no tag, with their lines.
     pub(in crate::sources) repositories: Vec<(ImageReference, u32)>,
     /// The scalars and texts of references that other fields of their mapping complete.
     pub(in crate::sources) completed: HashSet<(ScalarId, String)>,
-    /// What a person should know.
+    /// Remarks for a person, with their lines.
     pub(in crate::sources) notes: BTreeSet<(u32, String)>,
 }
 
@@ -73,7 +73,7 @@ pub(in crate::sources) struct Place<'t> {
     pub(in crate::sources) defines: Option<&'t str>,
 }
 
-/// What a table has in the column behind a repository.
+/// The content of a table's column behind a repository.
 enum Column {
     /// A tag, with an image's id behind it.
     Tag(ImageReference),

@@ -14,7 +14,7 @@ use super::usage::{Usage, expects_image, is_registry_name};
 use crate::domain::ImageReference;
 use crate::sources::reference_scan::KnownHosts;
 
-/// What is known of the place of a text.
+/// The surroundings of a text.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Around<'a> {
     /// The lines before the text.
@@ -23,7 +23,7 @@ pub(super) struct Around<'a> {
     pub(super) scalar: ScalarId,
     /// The part that images play there, where the text itself does not say it.
     pub(super) usage: Usage,
-    /// What stands before the text, such as the words of a command that is written as a list.
+    /// The words before the text, such as those of a command that is written as a list.
     pub(super) before: &'a str,
     /// The texts that stand with it in a mapping or list, itself included; none for text that stands alone.
     pub(super) unit: &'a [&'a str],
@@ -171,7 +171,7 @@ fn line_start(text: &str, at: usize) -> usize {
 /// The places where a text uses a variable.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
-    /// Where an image is made.
+    /// A place where an image is made.
     made: bool,
     /// Anywhere else.
     other: bool,
@@ -221,13 +221,13 @@ impl UseIndex {
     }
 }
 
-/// Whether a piece is a part of a text, by their places.
+/// Returns true if a piece is a part of a text, by their places.
 fn contains(text: &str, piece: &str) -> bool {
     let (start, at) = (text.as_ptr().addr(), piece.as_ptr().addr());
     (start..start + text.len()).contains(&at)
 }
 
-/// Whether a line only tells something to whoever reads the log.
+/// Returns true if a line only prints a message or is a comment.
 fn is_told(line: &str) -> bool {
     let line = line.trim_start().trim_start_matches("- ").trim_start_matches("run: ").trim_start_matches("script: ");
     ["echo ", "printf ", "Write-Host ", "#", "//"].iter().any(|word| line.starts_with(word)) && !line.contains('>')

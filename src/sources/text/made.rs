@@ -95,7 +95,7 @@ const RUNS: &[Command] = &[
 /// Options that name what is made, whatever the tool.
 const ANYWHERE: &[&str] = &["--destination", "--cache-to", "--cache-from"];
 
-/// What stands right before the name of something that is made, in lower case.
+/// Text right before the name of something that is made, in lower case.
 const BEFORE: &[&str] = &[
     "docker.build(",
     "docker_build(",
@@ -118,7 +118,7 @@ const BEFORE: &[&str] = &[
     "push refers to a repository [",
 ];
 
-/// What the line before ends with where a block says what is made.
+/// Ends of the line that opens a block which says what is made.
 const BLOCKS: &[&str] = &["to {", "to{", "<to>", "bootBuildImage {", "bootBuildImage\") {"];
 
 /// Words in the names of actions, images and jobs that build and push.
@@ -206,7 +206,7 @@ fn text<'n>(entries: &'n [Entry], key: &str) -> Option<&'n str> {
 /// The words of a command up to a reference.
 struct Tokens<'t> {
     words: Vec<&'t str>,
-    /// What the reference is joined to, such as `--tag=`; empty where it is a word of its own.
+    /// The text that the reference is joined to, such as `--tag=`; empty if it is a word of its own.
     joined: &'t str,
 }
 
@@ -250,7 +250,7 @@ impl<'t> Tokens<'t> {
     }
 }
 
-/// What commands stand between.
+/// Separators of commands.
 const SEPARATORS: [&str; 5] = ["&&", "||", ";", "| ", "$("];
 
 /// White space, and the marks of lists in which a command may be written.

@@ -24,8 +24,6 @@ mod words;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use globset::GlobSet;
-
 use self::decode::decode;
 use self::finish::{Judge, TextRead, without_offered};
 use self::found::{Found, Pending, What};
@@ -41,7 +39,7 @@ use super::forms::{FormFindings, Forms, OpenRepository};
 use super::git_history::file_of;
 use super::reference_scan::KnownHosts;
 use crate::domain::{
-    Claim, Holder, ImageReference, Naming, Ranges, TextIndex, TextIndexBuilder, TextPlace, TextScope,
+    Claim, Globs, Holder, ImageReference, Naming, Ranges, TextIndex, TextIndexBuilder, TextPlace, TextScope,
     UnresolvedReference,
 };
 
@@ -87,7 +85,7 @@ pub struct TextSettings {
 #[derive(Debug, Clone)]
 pub struct TextException {
     /// The paths that it covers; any where it names none.
-    pub paths: Option<GlobSet>,
+    pub paths: Option<Globs>,
     /// The kinds of objects that it covers, such as `WorkflowTemplate`; any where it names none.
     pub kinds: Vec<String>,
     /// The effect of mentions, where it differs.
@@ -118,7 +116,7 @@ pub(super) struct TextFindings {
     /// The words by which mentions are only reported.
     pub(super) reported: TextIndex,
     pub(super) notes: Vec<String>,
-    /// What cannot be read, each with its place: it fails the source.
+    /// Unreadable parts, each with its place: they fail the source.
     pub(super) problems: Vec<String>,
 }
 
@@ -132,7 +130,7 @@ pub(super) struct TextReader<'h> {
     forms: Forms,
     definitions: Definitions,
     read: Vec<TextRead>,
-    /// What is judged at the end, with the number of its text.
+    /// References that are judged at the end, each with the number of its text.
     pending: Vec<(usize, Pending)>,
     /// Repositories in mappings without a tag, which a form may say.
     open: Vec<OpenRepository>,
@@ -320,11 +318,34 @@ pub(super) fn references(text: &str, format: Option<Format>, hosts: &KnownHosts)
     images
 }
 
+impl Mentions {
+    /// The word in the settings.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Protect => "protect",
+            Self::Report => "report",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl OpenReferences {
+    /// The word in the settings.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Note => "note",
+        }
+    }
+}
+
 impl TextSettings {
     /// The settings for a text of that name and kind.
     pub(super) fn of(&self, name: &str, kind: Option<&str>) -> (Mentions, OpenReferences) {
         let covers = |exception: &&TextException| {
-            let path = exception.paths.as_ref().is_none_or(|paths| paths.is_match(file_of(name)));
+            let path = exception.paths.as_ref().is_none_or(|paths| paths.matches(file_of(name)));
             let of_kind =
                 exception.kinds.is_empty() || kind.is_some_and(|kind| exception.kinds.iter().any(|k| k == kind));
             path && of_kind

@@ -32,7 +32,7 @@ pub(in crate::sources) fn read_object(object: &Node, long: &[(u32, String)], hos
     reading.finish(hosts)
 }
 
-/// Returns true for a report of Tagwarden itself, which is no evidence.
+/// Returns true for a report of Tagwarden itself, which does not count as evidence.
 pub(in crate::sources) fn is_own(text: &str) -> bool {
     own::is_report(text)
 }

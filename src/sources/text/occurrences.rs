@@ -31,7 +31,7 @@ pub(in crate::sources) enum Origin {
     Lone,
 }
 
-/// What ends a reference.
+/// The end of a reference.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::sources) enum Cut {
     /// The reference is whole.
@@ -51,11 +51,11 @@ pub(in crate::sources) struct Meaning {
     pub(in crate::sources) left: Left,
     /// The repository is invalid as it is written, and was read in lower case.
     pub(in crate::sources) corrected: bool,
-    /// What a person should know about it.
+    /// A remark on it for a person.
     pub(in crate::sources) note: Option<String>,
 }
 
-/// What a reference leaves open.
+/// The part that a reference leaves open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::sources) enum Left {
     #[default]
@@ -131,7 +131,7 @@ fn host_start(text: &str, placeholder: usize) -> usize {
     if before[head..].starts_with(['-', '.']) { placeholder } else { head }
 }
 
-/// Whether a reference may begin behind a text: not in a longer path, a port or an address of the web.
+/// Returns true if a reference may begin behind a text: not in a longer path, a port or an address of the web.
 fn may_begin(before: &str) -> bool {
     SCHEMES.iter().any(|scheme| before.ends_with(scheme)) || !before.ends_with(['/', '\\', ':', '@', '_', '}', ')'])
 }
@@ -163,7 +163,7 @@ fn is_port(text: &str) -> bool {
     (2..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// What ends the reference in `span`; `is_host` says that nothing follows its host.
+/// Finds what ends the reference in `span`; `is_host` says that nothing follows its host.
 fn cut(text: &str, span: &Range<usize>, is_host: bool) -> Cut {
     let (run, behind) = (&text[span.clone()], &text[span.end..]);
     if behind.starts_with('…') || run.ends_with("...") {
@@ -179,7 +179,7 @@ fn cut(text: &str, span: &Range<usize>, is_host: bool) -> Cut {
     if opens && is_more { Cut::Pattern } else { Cut::No }
 }
 
-/// The kind of a run that has a placeholder near its beginning; `None` for what is no reference.
+/// The kind of a run that has a placeholder near its beginning; `None` if it is not a reference.
 fn origin(run: &str, behind: &str) -> Option<Origin> {
     let marked = invalid::marked(run);
     let (name, rest) = invalid::split(&marked);
@@ -294,7 +294,7 @@ fn written(text: &str) -> Option<ImageReference> {
     })
 }
 
-/// Reads what is no valid reference.
+/// Reads an invalid reference.
 fn invalid_meaning(host: &str, run: &str) -> Meaning {
     let text = format!("{host}/{}", tag_form(run));
     let (name, rest) = invalid::split(&text);

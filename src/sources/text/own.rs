@@ -3,7 +3,7 @@
 
 use super::super::document::{Node, Value};
 
-/// What the `schema` of Tagwarden's own documents begins with.
+/// The beginning of the `schema` of Tagwarden's own documents.
 const SCHEMA: &str = "tagwarden.";
 
 /// The schema of release records, which are evidence.

@@ -52,9 +52,9 @@ pub(in crate::sources) enum Piece<'t> {
 pub(in crate::sources) struct Variable {
     /// Its name; empty where the placeholder lists its values itself, as `{api,web}` does.
     pub(in crate::sources) name: String,
-    /// Whether its name compares without case.
+    /// True if its name compares without case.
     pub(in crate::sources) any_case: bool,
-    /// What it stands for where nothing defines it. May contain placeholders.
+    /// Its values if nothing defines it. They may contain placeholders.
     pub(in crate::sources) defaults: Vec<String>,
 }
 
@@ -186,7 +186,7 @@ fn named(line: &str, open: &str, close: &str) -> Option<usize> {
     sound.then_some(open.len() + inner.len() + close.len())
 }
 
-/// Whether a mark that texts use for other things, too, stands where a part of a reference begins.
+/// Returns true if a mark that texts use for other things, too, stands where a part of a reference begins.
 fn stands_apart(text: &str, at: usize) -> bool {
     !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == ')')
 }

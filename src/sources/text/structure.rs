@@ -233,7 +233,7 @@ impl<'w, 'n> Walk<'w, 'n> {
             uses.read(&text, &around);
             return;
         }
-        // The path of a registry is no repository.
+        // The path of a registry is not a repository.
         if is_registry_key(key) && around.usage == Usage::Named {
             let around = Around { usage: Usage::Run, ..around };
             return free::read(&text, self.name, self.hosts, &around, self.found);
@@ -278,7 +278,7 @@ fn is_defining(frames: &[Frame<'_>], up: usize) -> bool {
     DEFINING.contains(&frames[at].key) && !is_container
 }
 
-/// Whether a text may contain a reference: each has a slash or a placeholder.
+/// Returns true if a text may contain a reference: each has a slash or a placeholder.
 fn may_name(text: &str) -> bool {
     text.bytes().any(|byte| b"/${%#<[\\".contains(&byte))
 }
@@ -355,7 +355,7 @@ pub(super) fn define_lines(text: &str, first: u32, file: u32, definitions: &mut 
     }
 }
 
-/// Whether a mapping holds what a step of a pipeline is given, and not what a pipeline itself takes.
+/// Returns true if a mapping holds what a step of a pipeline is given, and not what a pipeline itself takes.
 fn is_input_of_a_step(frames: &[Frame<'_>]) -> bool {
     let Some(Frame { key, entries }) = frames.last() else { return false };
     let text = |name: &str| entries.iter().find(|(_, key, _)| key == name).and_then(|(_, _, node)| text_of(node));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::sources::document::{Format, Node, Problem, Value, parse};
 
-/// What a text holds.
+/// The content of a text.
 #[derive(Debug)]
 pub(super) enum Parsed {
     /// Documents.
@@ -109,7 +109,7 @@ fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%")
 }
 
-/// Whether YAML took a template for a mapping in a mapping, which leaves an empty key.
+/// Returns true if YAML took a template for a mapping in a mapping, which leaves an empty key.
 fn is_swallowed(node: &Node) -> bool {
     match &node.value {
         Value::Map(entries) => entries.iter().any(|(_, key, node)| key.is_empty() || is_swallowed(node)),

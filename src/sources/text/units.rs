@@ -244,7 +244,7 @@ fn part_name(text: &str) -> Option<(&str, char)> {
 mod tests {
     use super::*;
 
-    /// What belongs to the line with `HERE` in it, without that line.
+    /// The lines that belong to the one with `HERE` in it, without that line.
     fn beside(text: &str) -> Vec<String> {
         let lines = Lines::of(text);
         let at = lines.at(text.find("HERE").unwrap());

@@ -65,7 +65,7 @@ fn is_options(text: &str) -> bool {
     text.split_whitespace().all(|word| word.starts_with("--"))
 }
 
-/// Whether a runtime reads this value as an image.
+/// Returns true if a runtime reads this value as an image.
 fn is_run(frames: &[Frame<'_>], name: &str) -> bool {
     let key = |up: usize| frames.iter().rev().nth(up).map_or("", |frame| frame.key);
     let Some(own) = frames.last() else { return false };

@@ -19,7 +19,7 @@ const MOST_STEPS: usize = 2_000;
 const MOST_IN_FILE: usize = 60;
 const MOST: usize = 200_000;
 
-/// What the documents of a source define.
+/// The variables that the documents of a source define.
 #[derive(Debug, Default)]
 pub(super) struct Definitions {
     /// By the name in lower case.
@@ -45,7 +45,7 @@ struct Definition {
     line: u32,
 }
 
-/// What a text with variables becomes.
+/// The results of filling in a text with variables.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Expansion {
     /// Each text that it may become. What nothing defines is still a placeholder in it.
@@ -180,7 +180,7 @@ impl Definitions {
     }
 }
 
-/// Whether one folder is the other or lies in it.
+/// Returns true if one folder is the other or lies in it.
 fn is_related(one: &str, other: &str) -> bool {
     let is_in = |inner: &str, outer: &str| {
         outer.is_empty() || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -188,7 +188,7 @@ fn is_related(one: &str, other: &str) -> bool {
     is_in(one, other) || is_in(other, one)
 }
 
-/// Whether a file holds settings for others: `.env`, `prod.tfvars`, `values.yaml`, `group_vars/all.yml`.
+/// Returns true if a file holds settings for others: `.env`, `prod.tfvars`, `values.yaml`, `group_vars/all.yml`.
 fn is_settings(folder: &str, base: &str) -> bool {
     let base = base.to_ascii_lowercase();
     base.starts_with(".env")
@@ -197,7 +197,7 @@ fn is_settings(folder: &str, base: &str) -> bool {
         || folder.split('/').any(|part| matches!(part, "group_vars" | "host_vars" | "vars" | "defaults"))
 }
 
-/// Whether the other files of a folder have the variables of a file of that name, by its language or because they include
+/// Returns true if other files of a folder have the variables of a file of that name, by its language or by including
 /// it.
 fn is_shared(base: &str) -> bool {
     let base = base.to_ascii_lowercase();
@@ -212,7 +212,7 @@ fn is_shared(base: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What a text in a file becomes; `~` for what is far.
+    /// The results for a text in a file; `~` marks those from far.
     fn expanded(defined: &[(&str, &str, &str)], file: &str, text: &str) -> String {
         let mut definitions = Definitions::default();
         let mut numbers: HashMap<&str, u32> = HashMap::new();

@@ -9,16 +9,11 @@ mod variables;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use tagwarden::domain::{Holder, RegistryName, SourceState, Verdict};
-use tagwarden::engine::evaluate;
-use tagwarden::sources::{
-    Answer, ImageReferences, Known, Mentions, OpenReferences, SourceKind, SourceSettings, TextSettings, gather, source,
-};
+use tagwarden::domain::{Holder, Verdict};
+use tagwarden::sources::{Answer, ImageReferences, Mentions, OpenReferences, TextSettings};
 
-use super::{ask, folder, now, set};
-use crate::scenarios::shape::Scenario;
+use super::{ask, folder, set, staying};
 
 /// The registry of all cases: every tag is old and selected, and nothing names the tags `gone`.
 const REGISTRY: &str = r#"
@@ -47,39 +42,18 @@ fn check(cases: &[Case<'_>]) {
 
 /// What stays because of the files in a folder.
 fn stays(base: &Path, texts: TextSettings) -> String {
-    let settings = SourceSettings {
-        name: "evidence".parse().unwrap(),
-        kind: SourceKind::ImageReferences(set(base, &["**/*"])),
-        registries: None,
-        max_age: None,
-        allow_empty: true,
-        min_claims: None,
-        deadline: Duration::from_mins(1),
-        texts,
+    let staying = match staying(set(base, &["**/*"]), true, texts, REGISTRY) {
+        Ok(staying) => staying,
+        Err(message) => return format!("failed: {message}"),
     };
-    let scenario: Scenario = serde_saphyr::from_str(REGISTRY).unwrap();
-    let stage = scenario.stage("evidence");
-    let hosts: Vec<(RegistryName, Vec<String>)> =
-        vec![("contoso".parse().unwrap(), vec!["contoso.azurecr.io".to_owned()])];
-    let asked = source(&settings, &hosts[0].1);
-    let known = Known { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let claims = runtime.block_on(gather(vec![(settings, asked)], known, now(), now()));
-    if let SourceState::Failed { message, .. } = &claims.sources[0].state {
-        return format!("failed: {message}");
-    }
-    let verdicts = evaluate(&stage.rules, &stage.inventory, &claims, stage.now);
-    let mut stays = BTreeSet::new();
-    for found in verdicts.tags.iter().filter(|found| found.verdict != Verdict::Expired) {
-        let registry = &stage.inventory.registries[found.at.registry as usize];
-        let repository = &registry.repositories[found.at.repository as usize];
-        let tag = &repository.tags[found.at.tag as usize].name;
-        stays.insert(match found.verdict {
-            Verdict::Protected => format!("{}:{tag}", repository.name),
-            Verdict::Undecided => format!("?{}", repository.name),
-            other => format!("{} {}:{tag}", other.label(), repository.name),
-        });
-    }
+    let stays: BTreeSet<String> = staying
+        .into_iter()
+        .map(|(repository, tag, verdict)| match verdict {
+            Verdict::Protected => format!("{repository}:{tag}"),
+            Verdict::Undecided => format!("?{repository}"),
+            other => format!("{} {repository}:{tag}", other.label()),
+        })
+        .collect();
     stays.into_iter().collect::<Vec<_>>().join(" ")
 }
 

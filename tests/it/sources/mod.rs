@@ -16,11 +16,18 @@ mod settings;
 mod web;
 
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use tagwarden::domain::{Claim, Holder};
-use tagwarden::sources::{Answer, FileSet, ImageReferences, ReleaseRecords, Source, SourceError, TextSettings};
+use tagwarden::domain::{Claim, Holder, RegistryName, SourceState, Verdict};
+use tagwarden::engine::evaluate;
+use tagwarden::sources::{
+    self, Answer, FileSet, ImageReferences, Known, ReleaseRecords, Source, SourceError, SourceKind, SourceSettings,
+    TextSettings, source,
+};
+
+use crate::scenarios::shape::Scenario;
 
 const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const E: &str = "sha256:aaaac44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -46,6 +53,47 @@ fn set(base: &Path, globs: &[&str]) -> FileSet {
 fn ask(source: &dyn Source) -> Result<Answer, SourceError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(source.ask(now()))
+}
+
+/// The tags of a scenario's registry that stay by the evidence in files, as repository, tag and verdict.
+///
+/// # Errors
+/// With its message, where the source fails.
+fn staying(
+    files: FileSet,
+    allow_empty: bool,
+    texts: TextSettings,
+    registry: &str,
+) -> Result<Vec<(String, String, Verdict)>, String> {
+    let settings = SourceSettings {
+        name: "evidence".parse().unwrap(),
+        kind: SourceKind::ImageReferences(files),
+        registries: None,
+        max_age: None,
+        allow_empty,
+        min_claims: None,
+        deadline: Duration::from_mins(1),
+        texts,
+    };
+    let scenario: Scenario = serde_saphyr::from_str(registry).unwrap();
+    let stage = scenario.stage("evidence");
+    let hosts: Vec<(RegistryName, Vec<String>)> =
+        vec![("contoso".parse().unwrap(), vec!["contoso.azurecr.io".to_owned()])];
+    let asked = source(&settings, &hosts[0].1);
+    let known = Known { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let claims = runtime.block_on(sources::gather(vec![(settings, asked)], known, now(), now()));
+    if let SourceState::Failed { message, .. } = &claims.sources[0].state {
+        return Err(message.to_string());
+    }
+    let verdicts = evaluate(&stage.rules, &stage.inventory, &claims, stage.now);
+    let stays = verdicts.tags.iter().filter(|found| found.verdict != Verdict::Expired).map(|found| {
+        let registry = &stage.inventory.registries[found.at.registry as usize];
+        let repository = &registry.repositories[found.at.repository as usize];
+        let tag = &repository.tags[found.at.tag as usize].name;
+        (repository.name.to_string(), tag.to_string(), found.verdict)
+    });
+    Ok(stays.collect())
 }
 
 /// What the records of one file claim.

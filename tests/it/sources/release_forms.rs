@@ -1,13 +1,9 @@
 //! Forms of Helm, Argo CD, Flux, Kustomize and others, from files to verdicts.
 
-use std::time::Duration;
+use tagwarden::domain::{Ranges, Verdict};
+use tagwarden::sources::TextSettings;
 
-use tagwarden::domain::{Ranges, RegistryName, SourceState, Verdict};
-use tagwarden::engine::evaluate;
-use tagwarden::sources::{Known, SourceKind, SourceSettings, TextSettings, gather, source};
-
-use super::{folder, now, set};
-use crate::scenarios::shape::Scenario;
+use super::{folder, set, staying};
 
 /// The registry: all of it is old and selected. Nothing names the tags `gone`.
 const REGISTRY: &str = r#"
@@ -24,41 +20,17 @@ expect: ""
 "#;
 
 /// The tags that stay because of these files, with their verdicts.
-fn staying(files: &[(&str, &str)], ranges: Ranges) -> Vec<String> {
+fn stays(files: &[(&str, &str)], ranges: Ranges) -> Vec<String> {
     let folder = folder(files);
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
-    let settings = SourceSettings {
-        name: "deploy".parse().unwrap(),
-        kind: SourceKind::ImageReferences(set(folder.path(), &names)),
-        registries: None,
-        max_age: None,
-        allow_empty: false,
-        min_claims: None,
-        deadline: Duration::from_mins(1),
-        texts: TextSettings { ranges, ..TextSettings::default() },
+    let texts = TextSettings { ranges, ..TextSettings::default() };
+    let staying = staying(set(folder.path(), &names), false, texts, REGISTRY);
+    let staying = staying.unwrap_or_else(|message| panic!("{files:?}: {message}"));
+    let named = |(repository, tag, verdict): (String, String, Verdict)| {
+        let verdict = if verdict == Verdict::Protected { "" } else { verdict.label() };
+        format!("{verdict} {repository}:{tag}").trim_start().to_owned()
     };
-    let scenario: Scenario = serde_saphyr::from_str(REGISTRY).unwrap();
-    let stage = scenario.stage("forms");
-    let hosts: Vec<(RegistryName, Vec<String>)> =
-        vec![("contoso".parse().unwrap(), vec!["contoso.azurecr.io".to_owned()])];
-    let asked = source(&settings, &hosts[0].1);
-    let known = Known { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let claims = runtime.block_on(gather(vec![(settings, asked)], known, now(), now()));
-    if let SourceState::Failed { message, .. } = &claims.sources[0].state {
-        panic!("{files:?}: {message}");
-    }
-    let verdicts = evaluate(&stage.rules, &stage.inventory, &claims, stage.now);
-    let stays = verdicts.tags.iter().filter(|found| found.verdict != Verdict::Expired);
-    let mut stays: Vec<String> = stays
-        .map(|found| {
-            let registry = &stage.inventory.registries[found.at.registry as usize];
-            let repository = &registry.repositories[found.at.repository as usize];
-            let verdict = if found.verdict == Verdict::Protected { "" } else { found.verdict.label() };
-            let name = format!("{}:{}", repository.name, repository.tags[found.at.tag as usize].name);
-            format!("{verdict} {name}").trim_start().to_owned()
-        })
-        .collect();
+    let mut stays: Vec<String> = staying.into_iter().map(named).collect();
     stays.sort();
     stays
 }
@@ -167,7 +139,7 @@ fn what_a_form_names_stays() {
     ];
     for (files, expected) in cases {
         let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
-        assert_eq!(staying(&files, Ranges::Highest), expected, "{files:?}");
+        assert_eq!(stays(&files, Ranges::Highest), expected, "{files:?}");
     }
 }
 
@@ -179,9 +151,9 @@ fn what_a_form_leaves_open_is_undecided() {
         .collect();
     let application = "kind: Application\nspec:\n  source:\n    repoURL: contoso.azurecr.io/charts\n    chart: api\n    \
                        targetRevision: \"${VERSION}\"\n";
-    assert_eq!(staying(&[("app.yaml", application)], Ranges::Highest), all);
+    assert_eq!(stays(&[("app.yaml", application)], Ranges::Highest), all);
     let values = "image:\n  repository: contoso.azurecr.io/shop/web\n  tag: \"\"\n";
-    let found = staying(&[("values.yaml", values)], Ranges::Highest);
+    let found = stays(&[("values.yaml", values)], Ranges::Highest);
     assert_eq!(found, ["undecided shop/web:gone", "undecided shop/web:main", "undecided shop/web:v1"]);
 }
 
@@ -189,7 +161,7 @@ fn what_a_form_leaves_open_is_undecided() {
 fn all_versions_of_a_range_are_kept_where_that_is_asked_for() {
     let chart = "dependencies: [{ name: api, version: ~1.2, repository: \"oci://contoso.azurecr.io/charts\" }]\n";
     assert_eq!(
-        staying(&[("Chart.yaml", chart)], Ranges::All),
+        stays(&[("Chart.yaml", chart)], Ranges::All),
         ["charts/api:1.2.10-rc.1", "charts/api:1.2.3_build.5", "charts/api:1.2.9"]
     );
 }

@@ -1,4 +1,4 @@
-//! What is seen in texts, and what it means.
+//! References in texts, and what they mean.
 
 use super::*;
 

@@ -3,9 +3,8 @@
 use std::fs::File;
 use std::time::SystemTime;
 
-use globset::{Glob, GlobSetBuilder};
 use jiff::SignedDuration;
-use tagwarden::domain::Holder;
+use tagwarden::domain::{Globs, Holder};
 use tagwarden::sources::{GitHistory, GitHistorySettings, Mentions, Source as _, TextException, TextSettings};
 
 use super::super::now;
@@ -84,10 +83,8 @@ async fn a_chart_and_its_values_meet_although_they_changed_at_different_commits(
 async fn exceptions_know_files_by_their_paths() {
     let mut checkout = Checkout::new();
     checkout.commit(&[("deploy/api.yaml", "release: 2026.45\n"), ("docs/news.md", "release: 2026.46\n")]);
-    let mut paths = GlobSetBuilder::new();
-    paths.add(Glob::new("docs/*.md").unwrap());
     let exception = TextException {
-        paths: Some(paths.build().unwrap()),
+        paths: Some(Globs::new(&["docs/*.md"]).unwrap()),
         kinds: Vec::new(),
         mentions: Some(Mentions::Off),
         unresolved: None,

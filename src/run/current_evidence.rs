@@ -20,8 +20,8 @@ use super::{Decision, Ended, House, RunOutcome};
 use crate::apply::{Clock, CurrentEvidence};
 use crate::config::Settings;
 use crate::domain::{
-    Claims, ClockReading, Deletion, Deletions, Digest, Inventory, Plan, Reasons, RegistryName, Removal, RepositoryName,
-    Rules, Skip, SourceName, SourceState, TagAt, Verdict,
+    Claims, ClockReading, Deletion, Deletions, Digest, Inventory, Naming, Plan, Ranges, Reasons, RegistryName, Removal,
+    RepositoryName, Rules, Skip, SourceAnswer, SourceName, SourceState, TagAt, Verdict,
 };
 use crate::engine;
 use crate::report::{AttentionKind, AttentionView, ReasonView, StayView, source_failed};
@@ -93,6 +93,8 @@ struct Decided {
     plan: Arc<Plan>,
     considered: Considered,
     evaluated_at: Timestamp,
+    /// The claims of the decision.
+    claims: Claims,
 }
 
 struct State {
@@ -133,7 +135,14 @@ impl House {
             store: self.store.clone(),
             clock: Arc::clone(&self.clock),
             steady: self.steady.clone(),
-            decided: Arc::new(Decided { rules, inventory, plan, considered, evaluated_at }),
+            decided: Arc::new(Decided {
+                rules,
+                inventory,
+                plan,
+                considered,
+                evaluated_at,
+                claims: decision.claims.clone(),
+            }),
             state: Mutex::new(state),
             lost: SyncMutex::default(),
         })
@@ -265,6 +274,7 @@ fn name(deletion: &Deletion) -> ManifestName {
 impl Decided {
     /// Returns the part of the plan that these claims keep.
     fn kept_by(&self, claims: &Claims) -> Kept {
+        let claims = &widened(claims.clone(), &self.claims);
         let verdicts = engine::evaluate(&self.rules, &self.inventory, claims, self.evaluated_at);
         let tags = self.plan.removals.iter().filter_map(|removal| {
             let found = verdicts.at(removal.at);
@@ -280,6 +290,26 @@ impl Decided {
         let manifests = going.filter_map(|deletion| Some((name(deletion), against(deletion, &now)?))).collect();
         Kept { tags, manifests }
     }
+}
+
+/// Returns the claims with every version of each range that the decision did not know: the run may have removed the highest
+/// one already, and then the next one is meant.
+fn widened(mut claims: Claims, decided: &Claims) -> Claims {
+    let all = decided.sources.iter().flat_map(SourceAnswer::claims);
+    let known: BTreeSet<(String, String)> =
+        all.filter_map(|claim| Some((claim.image.to_string(), claim.range()?.0.to_string()))).collect();
+    for source in &mut claims.sources {
+        let SourceState::Answered { claims, .. } = &mut source.state else { continue };
+        for claim in claims {
+            let image = claim.image.to_string();
+            if let Naming::Range(range, ranges) = &mut claim.naming
+                && !known.contains(&(image, range.to_string()))
+            {
+                *ranges = Ranges::All;
+            }
+        }
+    }
+    claims
 }
 
 fn place_of(deletion: &Deletion) -> (&RegistryName, &RepositoryName, &Digest) {
@@ -354,5 +384,36 @@ mod tests {
         ] {
             assert_eq!(Gathered::between(begun, ended).is_old(now), old, "{begun:?} {ended:?} {now:?}");
         }
+    }
+
+    /// The claims of one source, each an image and a range.
+    fn ranges(claimed: &[(&str, &str)]) -> Claims {
+        let holder = Arc::new(crate::domain::Holder::File { path: "apps.yaml".into(), line: 1 });
+        let claims = claimed.iter().map(|(image, range)| crate::domain::Claim {
+            naming: Naming::Range(Arc::new(range.parse().unwrap()), Ranges::Highest),
+            ..crate::domain::Claim::new(crate::domain::ImageReference::as_written(image).unwrap(), Arc::clone(&holder))
+        });
+        let state = SourceState::Answered {
+            claims: claims.collect(),
+            unresolved: Vec::new(),
+            mentions: Vec::new(),
+            as_of: None,
+            notes: Vec::new(),
+        };
+        let source = SourceAnswer { name: "apps".parse().unwrap(), kind: "image-references", registries: None, state };
+        Claims { sources: vec![source], ..Claims::default() }
+    }
+
+    #[test]
+    fn a_range_that_is_new_may_mean_any_version_in_it() {
+        let decided = ranges(&[("contoso.azurecr.io/api", "~1.2")]);
+        let now = ranges(&[
+            ("contoso.azurecr.io/api", "~1.2"),
+            ("contoso.azurecr.io/api", "~1.3"),
+            ("contoso.azurecr.io/web", "~1.2"),
+        ]);
+        let found = widened(now, &decided);
+        let all: Vec<Ranges> = found.sources[0].claims().iter().filter_map(|claim| Some(claim.range()?.1)).collect();
+        assert_eq!(all, [Ranges::Highest, Ranges::All, Ranges::All]);
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 
+use super::untag::may_come_late;
 use super::{Brake, Hands, MOST_TRIES, Target};
 use crate::domain::{Action, Along, Deletion, Digest, Gap, Intent, Outcome, RegistryName, RepositoryName, Role, Skip};
 use crate::registry::{self, ContentCache as _, RawManifest, RegistryError, RegistryErrorKind, Removed};
@@ -380,7 +381,7 @@ impl Site<'_> {
                 Fate::Known(Outcome::Skipped(Skip::Locked(error.message)))
             }
             // The request may still be on its way.
-            Ok(true) if error.kind == RegistryErrorKind::Connection => Fate::Open(error.message),
+            Ok(true) if may_come_late(&error) => Fate::Open(error.message),
             Ok(true) => Fate::Known(Outcome::Failed(error.message)),
             Ok(false) => Fate::Known(Outcome::Done(format!("it is gone, although: {}", error.message))),
             Err(second) => Fate::Open(format!("{}; then looking at it failed: {}", error.message, second.message)),
@@ -421,6 +422,10 @@ impl Site<'_> {
                 // What it refers to may have taken it along.
                 let there = reader.has_manifest(self.repository, &one.digest).await?;
                 return Ok(Fate::Known(Outcome::Skipped(if there { skip } else { Skip::Gone })));
+            }
+            // Gathering it may have taken long.
+            if let Some(skip) = self.stopped() {
+                return Ok(Fate::Known(Outcome::Skipped(skip)));
             }
             if let Some(skip) = self.refers_to(one, begun, now).await? {
                 return Ok(Fate::Known(Outcome::Skipped(skip)));

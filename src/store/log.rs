@@ -120,6 +120,14 @@ impl Store {
     /// [`StoreErrorKind::Replaced`] when the log was deleted, replaced or shortened. Nothing may be written then, since it
     /// would be lost or damage what is there.
     pub(super) async fn verify_log(&self, connection: &mut SqliteConnection) -> Result<Option<FileId>, StoreError> {
+        match self.verify_log_once(connection).await {
+            // Another process may have restarted or emptied it between the two looks.
+            Err(error) if error.kind == StoreErrorKind::Replaced => self.verify_log_once(connection).await,
+            judged => judged,
+        }
+    }
+
+    async fn verify_log_once(&self, connection: &mut SqliteConnection) -> Result<Option<FileId>, StoreError> {
         // Of SQLite 3.51, which is bundled. An older one would take `NOOP` for a passive checkpoint.
         let index: Result<(i64, i64, i64), sqlx::Error> =
             sqlx::query_as("PRAGMA wal_checkpoint(NOOP)").fetch_one(&mut *connection).await;

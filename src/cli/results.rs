@@ -192,7 +192,7 @@ pub(super) fn restored_json(ended: &RestoreEnded) -> Value {
 
 /// The runs whose records have no counts: they failed under an older version, were killed, or still go on.
 pub(super) fn uncounted(runs: &[RunRecord]) -> Vec<Uuid> {
-    runs.iter().filter(|record| !is_counted(&summary(record))).map(|record| record.run.id).collect()
+    runs.iter().filter(|record| !DoneCounts::are_in(&summary(record))).map(|record| record.run.id).collect()
 }
 
 pub(super) fn runs_text(runs: &[RunRecord], done: &Done) -> String {
@@ -240,15 +240,8 @@ pub(super) fn runs_json(runs: &[RunRecord], done: &Done) -> Value {
 /// The counts and sums of a run's record; those of its journal where the record has none.
 fn counted_summary(record: &RunRecord, done: &Done) -> Value {
     let mut summary = summary(record);
-    let Some(done) = done.get(&record.run.id).filter(|_| !is_counted(&summary)) else { return summary };
-    if !summary.is_object() {
-        summary = json!({});
-    }
-    if record.run.kind == RunKind::Restore {
-        summary["restored"] = json!(done.restored);
-    } else {
-        summary["removed"] = json!(done.removed);
-        summary["deleted"] = json!(done.deleted);
+    if let Some(done) = done.get(&record.run.id) {
+        done.fill(record.run.kind == RunKind::Restore, &mut summary);
     }
     summary
 }
@@ -256,10 +249,6 @@ fn counted_summary(record: &RunRecord, done: &Done) -> Value {
 /// The counts and sums of a run's record.
 fn summary(record: &RunRecord) -> Value {
     record.end.as_ref().and_then(|end| serde_json::from_str(&end.summary).ok()).unwrap_or_default()
-}
-
-fn is_counted(summary: &Value) -> bool {
-    ["removed", "restored"].iter().any(|key| summary[*key].is_u64())
 }
 
 fn intent_json(intent: &Intent) -> Value {

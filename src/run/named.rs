@@ -2,13 +2,11 @@
 
 use std::str::FromStr as _;
 
-use serde_json::{Value, json};
-
 use super::{House, RunError};
 use crate::domain::{Hosts, ImageReference, RegistryName, RepositoryName, TagName};
 use crate::registry::{self, RegistrySettings};
 use crate::report::{PlanDocument, RunView};
-use crate::store::{RunKind, RunRecord, StoreErrorKind};
+use crate::store::{DoneCounts, RunKind, RunRecord, StoreErrorKind};
 
 /// The name of the last run in place of an id.
 const LAST: &str = "last";
@@ -111,16 +109,9 @@ impl House {
 /// Fills in the counts of a run whose record has none, because it was killed or still goes on, by its journal.
 fn fill_counts(view: &mut RunView) {
     let (done, deleted) = (view.number("done"), view.deleted());
-    let counted = |summary: &Value| ["removed", "restored"].iter().any(|key| summary[*key].is_u64());
-    if done + deleted == 0 || view.summary.as_ref().is_some_and(counted) {
-        return;
-    }
-    let summary = view.summary.take().filter(Value::is_object).unwrap_or_else(|| json!({}));
-    let summary = view.summary.insert(summary);
-    if view.command == RunKind::Restore.label() {
-        summary["restored"] = json!(done);
-    } else {
-        summary["removed"] = json!(done);
-        summary["deleted"] = json!(deleted);
+    if done + deleted > 0 {
+        let is_restore = view.command == RunKind::Restore.label();
+        let counts = DoneCounts { removed: done, deleted, restored: done };
+        counts.fill(is_restore, view.summary.get_or_insert_default());
     }
 }

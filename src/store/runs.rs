@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::observations::json;
+use super::observations;
 use super::pack::{Unpacker, pack};
 use super::{Circumstances, Store, StoreError, StoreErrorKind, stored};
 use crate::domain::RegistryName;
@@ -81,6 +82,30 @@ pub struct DoneCounts {
     pub deleted: u64,
     /// Tags and manifests that were put back.
     pub restored: u64,
+}
+
+impl DoneCounts {
+    /// Returns true if the summary of a run has counts.
+    #[must_use]
+    pub fn are_in(summary: &Value) -> bool {
+        ["removed", "restored"].iter().any(|key| summary[*key].is_u64())
+    }
+
+    /// Fills them into the summary of a run that has none, because it was killed or still goes on.
+    pub fn fill(self, is_restore: bool, summary: &mut Value) {
+        if Self::are_in(summary) {
+            return;
+        }
+        if !summary.is_object() {
+            *summary = json!({});
+        }
+        if is_restore {
+            summary["restored"] = json!(self.restored);
+        } else {
+            summary["removed"] = json!(self.removed);
+            summary["deleted"] = json!(self.deleted);
+        }
+    }
 }
 
 impl RunKind {
@@ -284,7 +309,7 @@ impl Store {
                     count(*) FILTER (WHERE action IN ('restore', 'restore-manifest'))
              FROM journal WHERE outcome = 'done' AND run IN (SELECT value FROM json_each(?1)) GROUP BY run",
         )
-        .bind(json(&ids))
+        .bind(observations::json(&ids))
         .fetch_all(&self.0.readers)
         .await
         .map_err(|error| self.fault("count what was done in runs", &error))?;

@@ -114,8 +114,10 @@ impl<'a> Doubts<'a> {
         });
         let mut told = HashSet::new();
         let unresolved = self.unresolved.that_may_mean(hosts, &repository.name).into_iter();
-        let unresolved = unresolved.filter(|(_, one)| one.is_open(repository));
-        let unresolved = unresolved.filter(|(source, _)| told.insert(*source)).map(|(source, one)| {
+        // One of each source is enough, and whether it is open takes a look at all tags.
+        let unresolved = unresolved
+            .filter(|(source, one)| !told.contains(*source) && one.is_open(repository) && told.insert(*source));
+        let unresolved = unresolved.map(|(source, one)| {
             let (text, holder) = (Arc::clone(&one.text), Arc::clone(&one.holder));
             Arc::new(Unresolved { source: (*source).clone(), text, holder })
         });

@@ -220,7 +220,12 @@ impl Walk<'_> {
         };
         let (is_known, is_long) = (self.read.contains(&text), text.contains('\n'));
         if is_image || is_known {
-            unit.add(&image_words(text));
+            // A string in a string is not claimed, so its tag must stay a word.
+            if self.is_inside && !is_known {
+                unit.add(text);
+            } else {
+                unit.add(&image_words(text));
+            }
             if !is_known && !self.is_inside {
                 let what = Spotted::Written(text.to_owned());
                 self.walked.spots.push(Spot { container: container.into(), line: node.line, what });
@@ -353,6 +358,7 @@ mod tests {
             (r#"{"notes": "v7\n"}"#, &["notes v7"]),
             (r#"{"a": "x", "notes": "b\nc"}"#, &["3: b|c", "a notes x", "b|c"]),
             (r#"{"json": "{\"image\": \"api\", \"tag\": \"v7\"}"}"#, &["api v7", "json"]),
+            (r#"{"j": "{\"containers\":[{\"name\":\"c\",\"image\":\"shop/api:v7\"}]}"}"#, &["c shop/api:v7", "j"]),
             (r#"{"text": "[not json]"}"#, &["[not json] text"]),
             (
                 r#"{"containers": [{"name": "c", "image": "x.example/shop/api:v7", "env": [{"name": "A", "value": "b"}]}]}"#,

@@ -109,6 +109,20 @@ pub(super) fn assignment(line: &str) -> Option<Assignment<'_>> {
     of(name, value)
 }
 
+/// Returns the name of a variable that a line sets to something that cannot be read, such as the result of a call.
+pub(super) fn set_to_unknown(line: &str) -> Option<&str> {
+    let (left, right) = line.split_once('=')?;
+    let is_comparison = right.starts_with(['=', '~', '>']) || left.ends_with(['!', '<', '>', '+']);
+    if is_comparison || right.trim().is_empty() || assignment(line).is_some() {
+        return None;
+    }
+    let left = left.trim_end().trim_end_matches([':', '?']).trim_end();
+    let name = left.rsplit(|c: char| c.is_whitespace() || c == ':').next()?;
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_name.then_some(name)
+}
+
 fn of<'t>(name: &'t str, value: &'t str) -> Option<Assignment<'t>> {
     let name = name.trim_matches(['"', '\'']);
     let name = name.strip_prefix("$env:").or_else(|| name.strip_prefix('$')).unwrap_or(name);
@@ -208,6 +222,21 @@ mod tests {
         let (mut reader, mut found) = (Reader::default(), Vec::new());
         text.lines().for_each(|line| reader.line(line, &mut found));
         found.iter().map(|one| format!("{}={}", one.name, one.value)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_variable_that_is_set_to_what_cannot_be_read_has_a_name() {
+        for (line, expected) in [
+            ("if prod: tag = os.environ[\"RELEASE\"]", Some("tag")),
+            ("  const tag = await latest(\"api\");", Some("tag")),
+            ("tag := image.Tag(ctx)", Some("tag")),
+            ("TAG=v1", None),
+            ("tag = \"v1\"", None),
+            ("if tag == other.tag():", None),
+            ("tag =", None),
+        ] {
+            assert_eq!(set_to_unknown(line), expected, "{line}");
+        }
     }
 
     #[test]

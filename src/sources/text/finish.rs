@@ -7,7 +7,7 @@ use super::found::{Pending, What};
 use super::occurrences::{Cut, Left, Meaning, meaning, without_address};
 use super::placeholder::{self, Piece, pieces};
 use super::usage::Usage;
-use super::variables::{Definitions, Expansion};
+use super::variables::{Definitions, Expansion, UsedDefinition};
 use super::{Mentions, OpenReferences, TextFindings};
 use crate::domain::{Claim, Holder, ImageReference, Naming, PathPattern, TagName, UnresolvedReference};
 use crate::sources::forms::{FormFindings, OpenRepository};
@@ -42,8 +42,8 @@ pub(super) struct Judge<'a> {
 struct Outcome {
     claims: Vec<(ImageReference, Naming)>,
     open: Vec<Open>,
-    /// The definitions that were used, by file and line.
-    used: Vec<(u32, u32)>,
+    /// The definitions that were used.
+    used: Vec<UsedDefinition>,
 }
 
 /// Something that stays open.
@@ -60,14 +60,15 @@ impl Judge<'_> {
     /// Adds the claims and the unresolved references that come of what the texts leave open.
     pub(super) fn judge(&self, pending: &[(usize, Pending)], findings: &mut TextFindings) {
         let outcomes: Vec<Outcome> = pending.iter().map(|(text, one)| self.outcome(&self.texts[*text], one)).collect();
-        let used: HashSet<(u32, u32)> = outcomes.iter().flat_map(|outcome| &outcome.used).copied().collect();
+        let used: HashSet<UsedDefinition> = outcomes.iter().flat_map(|outcome| &outcome.used).cloned().collect();
         let left_by_forms = self.left_by_forms();
         let mut alike: HashMap<(Option<String>, PathPattern), usize> = HashMap::new();
         let mut made: Option<(usize, String)> = None;
         for ((text, one), outcome) in pending.iter().zip(outcomes) {
             let text = &self.texts[*text];
             let holder = || Arc::new(Holder::File { path: text.name.to_string(), line: one.line });
-            let is_used = one.defines.is_some() && used.contains(&(text.file, one.line));
+            let defined = one.defines.as_deref().map(|name| UsedDefinition::new(text.file, one.line, name));
+            let is_used = defined.is_some_and(|defined| used.contains(&defined));
             // Where the variable is used stands for its value.
             if is_used || self.is_settled(text, one, &left_by_forms) {
                 continue;

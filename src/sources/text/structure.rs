@@ -1,6 +1,6 @@
 //! Reading of documents in JSON and YAML: their scalars, each with what its keys and the scalars beside it say.
 
-use super::assignments::Reader;
+use super::assignments::{Reader, set_to_unknown};
 use super::beside::beside;
 use super::decode::decode;
 use super::found::{Found, Place, ScalarId};
@@ -116,6 +116,7 @@ impl<'w, 'n> Walk<'w, 'n> {
         if self.uses.is_none() {
             self.parts(entries);
         }
+        let mut unit: Option<Vec<&str>> = None;
         for (line, key, node) in entries {
             self.frames.push(Frame { key, entries });
             if self.uses.is_none() && !self.is_parts_only && key.contains('/') && self.hosts.begin(key) {
@@ -123,8 +124,8 @@ impl<'w, 'n> Walk<'w, 'n> {
             }
             match &node.value {
                 Value::Text(text) if may_name(text) => {
-                    let unit = values_of(entries, &self.pairs);
-                    self.scalar(node, text, "", &unit);
+                    let unit = unit.get_or_insert_with(|| values_of(entries, &self.pairs));
+                    self.scalar(node, text, "", unit);
                 }
                 _ => self.node(node),
             }
@@ -351,6 +352,10 @@ pub(super) fn define_lines(text: &str, first: u32, file: u32, definitions: &mut 
     let (mut reader, mut found) = (Reader::default(), Vec::new());
     for (line, number) in text.lines().zip(first..) {
         reader.line(line, &mut found);
+        let unknown = set_to_unknown(line).filter(|name| found.iter().all(|one| one.name != *name));
+        if let Some(name) = unknown {
+            definitions.define(file, name, line, number);
+        }
         found.drain(..).for_each(|one| definitions.define(file, one.name, one.value, number));
     }
 }

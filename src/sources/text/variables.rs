@@ -45,6 +45,20 @@ struct Definition {
     line: u32,
 }
 
+/// A definition that was used, by its file, its line, and its name without what it stands in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct UsedDefinition {
+    file: u32,
+    line: u32,
+    name: Box<str>,
+}
+
+impl UsedDefinition {
+    pub(super) fn new(file: u32, line: u32, name: &str) -> Self {
+        Self { file, line, name: name.rsplit('.').next().unwrap_or(name).into() }
+    }
+}
+
 /// The results of filling in a text with variables.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Expansion {
@@ -52,8 +66,8 @@ pub(super) struct Expansion {
     pub(super) texts: Vec<String>,
     /// A definition that stands far from it was used: nothing says that it is the one which counts.
     pub(super) is_far: bool,
-    /// The definitions that were used, by file and line.
-    pub(super) used: Vec<(u32, u32)>,
+    /// The definitions that were used.
+    pub(super) used: Vec<UsedDefinition>,
 }
 
 /// The reading of one text.
@@ -63,7 +77,7 @@ struct State {
     open: Vec<String>,
     steps: usize,
     is_far: bool,
-    used: Vec<(u32, u32)>,
+    used: Vec<UsedDefinition>,
 }
 
 impl Definitions {
@@ -78,12 +92,19 @@ impl Definitions {
 
     pub(super) fn define(&mut self, file: u32, name: &str, value: &str, line: u32) {
         let value = value.trim();
-        if self.count >= MOST || !is_value(value) {
+        if self.count >= MOST || value.is_empty() {
             return;
         }
         // Terraform writes a variable as a value without any mark.
         let is_reference = value.starts_with("var.") || value.starts_with("local.");
-        let value = if is_reference { format!("${{{value}}}") } else { value.to_owned() };
+        let value = if !is_value(value) {
+            // One that cannot be read is one more value all the same: the name itself, which stays open.
+            format!("${{{name}}}")
+        } else if is_reference {
+            format!("${{{value}}}")
+        } else {
+            value.to_owned()
+        };
         let known = self.by_name.entry(name.to_ascii_lowercase().into()).or_default();
         let in_file = || known.iter().rev().take_while(|one| one.file == file);
         if in_file().any(|one| *one.value == *value && *one.name == *name) || in_file().count() >= MOST_IN_FILE {
@@ -137,7 +158,7 @@ impl Definitions {
         let mut values = Vec::new();
         state.open.push(variable.name);
         for definition in definitions {
-            state.used.push((definition.file, definition.line));
+            state.used.push(UsedDefinition::new(definition.file, definition.line, &definition.name));
             state.is_far |= is_far;
             values.extend(self.texts(&definition.value, definition.file, state));
         }
@@ -254,7 +275,8 @@ mod tests {
             (&[("a", "A", "${A:-v1}")], "a", "$A", "v1"),
             (&[("a", "A", "$(git x)")], "a", "$A", "$(git x)"),
             (&[("a", "A", "var.b"), ("a", "b", "v1")], "a", "${var.A}", "v1"),
-            (&[("a", "A", "two words")], "a", "$A", "$A"),
+            (&[("a", "A", "two words")], "a", "$A", "${A}"),
+            (&[("a", "A", "v1"), ("a", "A", "two words")], "a", "$A", "${A} v1"),
             (&[], "a", "{api,web}:v1", "api:v1 web:v1"),
         ];
         for (defined, file, text, expected) in cases {

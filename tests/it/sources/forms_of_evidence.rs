@@ -144,6 +144,14 @@ fn own_reports_do_not_count() {
     check(&[
         ("a plan", &[("plan.json", plan)], ""),
         (
+            "a pipeline that prints a heading of its own",
+            &[(
+                "deploy.yml",
+                "steps:\n- run: echo \"## Tagwarden plan\" >> $GITHUB_STEP_SUMMARY\n- run: docker run contoso.azurecr.io/shop/api:v1\n",
+            )],
+            "shop/api:v1",
+        ),
+        (
             "a plan in a log",
             &[("job.log", "{\n  \"schema\": \"tagwarden.plan/1\",\n  \"image\": \"contoso.azurecr.io/shop/api:v1\"\n")],
             "",

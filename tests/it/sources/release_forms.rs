@@ -26,11 +26,11 @@ fn stays(files: &[(&str, &str)], ranges: Ranges) -> Vec<String> {
     let texts = TextSettings { ranges, ..TextSettings::default() };
     let staying = staying(set(folder.path(), &names), false, texts, REGISTRY);
     let staying = staying.unwrap_or_else(|message| panic!("{files:?}: {message}"));
-    let named = |(repository, tag, verdict): (String, String, Verdict)| {
+    let line = |(repository, tag, verdict): (String, String, Verdict)| {
         let verdict = if verdict == Verdict::Protected { "" } else { verdict.label() };
         format!("{verdict} {repository}:{tag}").trim_start().to_owned()
     };
-    let mut stays: Vec<String> = staying.into_iter().map(named).collect();
+    let mut stays: Vec<String> = staying.into_iter().map(line).collect();
     stays.sort();
     stays
 }

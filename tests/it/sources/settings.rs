@@ -72,7 +72,6 @@ fn what_they_read_decides() {
         ("timeout = \"5s\"", "timeout = \"5s\"\nunresolved = \"note\"", true),
         ("timeout = \"5s\"", "timeout = \"5s\"\nunresolved = \"keep\"", false),
         ("timeout = \"5s\"", "timeout = \"5s\"\nexceptions = [{ paths = [\"docs/**\"], mentions = \"off\" }]", true),
-        ("timeout = \"5s\"", "timeout = \"5s\"\nexceptions = []", false),
         ("kind = \"docker\"", "kind = \"docker\"\nsocket = \"/run/podman/podman.sock\"", true),
         ("\"5s\"", "\"6s\"", false),
         ("\"RG-B\"", "\"rg-a\"", false),

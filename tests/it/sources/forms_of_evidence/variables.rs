@@ -20,6 +20,14 @@ fn variables_are_read_where_they_are_defined() {
         ),
         ("defaults in parts", &[("compose.yaml", defaults)], "shop/api:v1"),
         (
+            "a variable beside one that is not used, in one line",
+            &[(
+                "a.json",
+                r#"{"variables":{"A":"contoso.azurecr.io/shop/web","B":"contoso.azurecr.io/shop/api"},"x":"$(A):v1"}"#,
+            )],
+            "?shop/api shop/api:latest shop/api:v1 shop/web:v1",
+        ),
+        (
             "a compose file and its .env",
             &[("compose.yaml", compose), (".env", "REGISTRY=contoso.azurecr.io\nTAG=v1\n")],
             "shop/api:v1",
@@ -190,6 +198,14 @@ fn variables_are_read_where_they_are_defined() {
 #[test]
 fn what_nothing_defines_keeps_what_it_could_mean() {
     check(&[
+        (
+            "a value that cannot be read beside one that can",
+            &[(
+                "deploy.py",
+                "tag = \"v1\"\nif prod: tag = os.environ[\"RELEASE\"]\nimage = f\"contoso.azurecr.io/shop/api:{tag}\"\n",
+            )],
+            "?shop/api shop/api:v1",
+        ),
         (
             "no coincidence",
             &[(

@@ -65,8 +65,10 @@ pub use reference::{ImageReference, InvalidReference};
 pub use refused::RefusedTag;
 pub use settling::time_to_settle;
 pub use text::SharedText;
-pub use text_index::{IndexedWord, TextIndex, TextIndexBuilder, TextPlace, TextScope, is_everyday};
-pub use unresolved::{PathPattern, UnresolvedIndex, UnresolvedReference};
+pub use text_index::{
+    IndexedWord, RecordedWords, TextIndex, TextIndexBuilder, TextPlace, TextScope, WordRecorder, is_everyday,
+};
+pub use unresolved::{ImageNames, PathPattern, UnresolvedIndex, UnresolvedReference};
 pub use verdict::{
     ClaimMatch, Claimed, Date, Doubt, Locked, MaybeClaimed, Mentioned, Miss, Reason, TagAt, TagVerdict, Undated,
     Unresolved, Verdict,

@@ -3,8 +3,10 @@
 //! Only hashes are kept, so that the memory is that of the distinct words. Two words with the same hash make a tag stay
 //! that nothing names, never the other way round.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+
+use foldhash::quality::FixedState;
 
 use super::Holder;
 
@@ -48,6 +50,9 @@ const MOST_PENDING: usize = 1 << 19;
 /// Words that were added last and are known again at once.
 const RECENT: usize = 1 << 15;
 
+/// Words that share the leading bits of their hashes, on average.
+const IN_BUCKET: usize = 4;
+
 /// Words before and after an everyday word, in the same line or mapping, that it is paired with.
 const MOST_BESIDE: usize = 64;
 
@@ -60,6 +65,8 @@ const NEAR: usize = 8;
 pub struct TextIndex {
     /// Sorted, each once: by its hash alone, or by hash and place where places are apart.
     words: Vec<IndexedWord>,
+    /// The first word of each bucket and the end of the last one. A bucket is what the leading bits of hashes say.
+    buckets: Vec<u32>,
     places: Vec<TextPlace>,
     /// The lengths of words of hexadecimal digits, as bits from twelve on.
     hex_lengths: u128,
@@ -73,6 +80,46 @@ pub struct TextIndexBuilder {
     pending: Vec<IndexedWord>,
     /// The hashes that were added last, each in the slot that its last bits say, with their places.
     recent: Vec<(u64, u32)>,
+    unit: Unit,
+}
+
+/// Reads texts that stand in many places, each of them once.
+#[derive(Debug)]
+pub struct WordRecorder {
+    builder: TextIndexBuilder,
+    /// The number of the text, so that none knows the words of another.
+    text: u32,
+}
+
+/// The words of a text that stands in many places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedWords {
+    /// Each once, with the line where it stands first.
+    words: Box<[(u64, u32)]>,
+    hex_lengths: u128,
+}
+
+/// The words of one line or mapping that may stand beside each other, by their positions.
+#[derive(Debug, Default)]
+struct Unit {
+    names: Vec<Name>,
+    everyday: Vec<Everyday>,
+}
+
+/// A word that may be the name of a repository, in one of its forms.
+#[derive(Debug)]
+struct Name {
+    position: usize,
+    line: u32,
+    hash: u64,
+}
+
+/// A word that says little by itself.
+#[derive(Debug)]
+struct Everyday {
+    position: usize,
+    is_number: bool,
+    hash: u64,
 }
 
 /// A place where words stand.
@@ -107,7 +154,7 @@ impl TextIndexBuilder {
     #[must_use]
     pub fn new(scope: TextScope) -> Self {
         let index = TextIndex { by_place: scope == TextScope::Place, ..TextIndex::default() };
-        Self { index, pending: Vec::new(), recent: Vec::new() }
+        Self { index, ..Self::default() }
     }
 
     /// Adds a place, and returns the number by which words are added to it.
@@ -121,35 +168,65 @@ impl TextIndexBuilder {
 
     /// Adds the words of one line or one mapping, each with its line.
     pub fn unit(&mut self, place: u32, words: &[(u32, &str)]) {
-        for &(line, word) in words {
-            each_form(word, &mut |form| self.add(hash_of(form), place, line));
-            let bare = word.trim_matches(MARKS);
-            if is_hex(bare) {
-                self.index.hex_lengths |= hex_bit(bare);
-            }
-        }
-        self.together(place, words);
+        self.words(place, words, true);
     }
 
     /// Adds words of one line or mapping, each with its line, as standing beside each other, and not by themselves.
     pub fn together(&mut self, place: u32, words: &[(u32, &str)]) {
-        let bare = words.iter().map(|(_, word)| word.trim_matches(MARKS)).enumerate();
-        let everyday: Vec<(usize, &str)> = bare.filter(|(_, word)| !word.is_empty() && is_everyday(word)).collect();
-        if !everyday.is_empty() {
-            let names = names(words);
-            for (at, word) in everyday {
-                let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
-                let reach = if is_number && words.len() > LONG { NEAR } else { MOST_BESIDE };
-                let word = word.to_ascii_lowercase();
-                let first = names.partition_point(|(name, ..)| name + reach < at);
-                for (_, line, name) in names[first..].iter().take_while(|(name, ..)| *name <= at + reach) {
-                    self.add(hash_of_pair(name, &word), place, *line);
+        if words.iter().any(|(_, word)| is_everyday(word.trim_matches(MARKS))) {
+            self.words(place, words, false);
+        }
+    }
+
+    /// Adds words that were recorded.
+    pub fn recorded(&mut self, place: u32, recorded: &RecordedWords) {
+        self.index.hex_lengths |= recorded.hex_lengths;
+        for &(hash, line) in &recorded.words {
+            self.add(hash, place, line);
+        }
+        self.merge_many();
+    }
+
+    fn words(&mut self, place: u32, words: &[(u32, &str)], by_themselves: bool) {
+        let mut unit = std::mem::take(&mut self.unit);
+        unit.names.clear();
+        unit.everyday.clear();
+        for (position, &(line, word)) in words.iter().enumerate() {
+            each_form(word, &mut |form, characters| {
+                let hash = hash_of(form);
+                if by_themselves {
+                    if characters.are_hex() && form.len() >= LEAST_HEX {
+                        self.index.hex_lengths |= hex_bit(form);
+                    }
+                    self.add(hash, place, line);
                 }
+                // Each form with capitals comes in lower case as well.
+                if characters.have(Characters::LOWER) && !characters.have(Characters::UPPER) {
+                    unit.names.push(Name { position, line, hash });
+                }
+            });
+            let bare = word.trim_matches(MARKS);
+            if is_everyday(bare) && !bare.is_empty() {
+                let is_number = bare.bytes().all(|byte| byte.is_ascii_digit());
+                let hash = if is_number { hash_of(bare) } else { hash_of(&bare.to_ascii_lowercase()) };
+                unit.everyday.push(Everyday { position, is_number, hash });
             }
         }
-        if self.pending.len() >= MOST_PENDING {
-            self.merge();
+        let mut first = 0;
+        for &Everyday { position, is_number, hash } in &unit.everyday {
+            let reach = if is_number && words.len() > LONG { NEAR } else { MOST_BESIDE };
+            // Their positions rise, and so do those of the names.
+            let within = |name: &Name, reach: usize| name.position + reach >= position;
+            while unit.names.get(first).is_some_and(|name| !within(name, MOST_BESIDE)) {
+                first += 1;
+            }
+            let near = unit.names[first..].iter().skip_while(|name| !within(name, reach));
+            for name in near.take_while(|name| name.position <= position + reach) {
+                self.add(pair_of(name.hash, hash), place, name.line);
+            }
         }
+        self.unit = unit;
+        self.merge_many();
     }
 
     fn add(&mut self, hash: u64, place: u32, line: u32) {
@@ -170,7 +247,14 @@ impl TextIndexBuilder {
     pub fn finish(mut self) -> TextIndex {
         self.merge();
         self.index.words.shrink_to_fit();
+        self.index.sort_into_buckets();
         self.index
+    }
+
+    fn merge_many(&mut self) {
+        if self.pending.len() >= MOST_PENDING {
+            self.merge();
+        }
     }
 
     fn merge(&mut self) {
@@ -196,6 +280,23 @@ impl TextIndexBuilder {
     }
 }
 
+impl Default for WordRecorder {
+    fn default() -> Self {
+        Self { builder: TextIndexBuilder::new(TextScope::Place), text: 0 }
+    }
+}
+
+impl WordRecorder {
+    /// Returns the words that `read` adds to an index at a place.
+    pub fn record(&mut self, read: impl FnOnce(&mut TextIndexBuilder, u32)) -> RecordedWords {
+        self.text = self.text.wrapping_add(1);
+        read(&mut self.builder, self.text);
+        self.builder.merge();
+        let words = self.builder.index.words.drain(..).map(|word| (word.hash, word.line)).collect();
+        RecordedWords { words, hex_lengths: std::mem::take(&mut self.builder.index.hex_lengths) }
+    }
+}
+
 impl TextIndex {
     /// Returns true if no text was read.
     #[must_use]
@@ -218,13 +319,37 @@ impl TextIndex {
     /// Returns the places where an everyday word stands in one line or mapping with a name in lower case.
     #[must_use]
     pub fn find_beside(&self, name: &str, everyday: &str) -> &[IndexedWord] {
-        self.at(hash_of_pair(name, &everyday.to_ascii_lowercase()))
+        self.at(pair_of(hash_of(name), hash_of(&everyday.to_ascii_lowercase())))
     }
 
     fn at(&self, hash: u64) -> &[IndexedWord] {
-        let start = self.words.partition_point(|word| word.hash < hash);
-        let length = self.words[start..].iter().take_while(|word| word.hash == hash).count();
-        &self.words[start..start + length]
+        let bucket = self.bucket(hash);
+        let Some(&[from, to]) = self.buckets.get(bucket..bucket + 2).and_then(<[u32]>::as_array) else { return &[] };
+        let words = &self.words[from as usize..to as usize];
+        let start = words.partition_point(|word| word.hash < hash);
+        let length = words[start..].partition_point(|word| word.hash == hash);
+        &words[start..start + length]
+    }
+
+    /// The bucket of a hash: its leading bits, as many as there are buckets for.
+    fn bucket(&self, hash: u64) -> usize {
+        let bits = self.buckets.len().saturating_sub(1).checked_ilog2().unwrap_or_default();
+        usize::try_from(hash.checked_shr(u64::BITS - bits).unwrap_or_default()).unwrap_or_default()
+    }
+
+    fn sort_into_buckets(&mut self) {
+        // One more than a power of two, for the end of the last one.
+        let count = (self.words.len() / IN_BUCKET).next_power_of_two();
+        self.buckets = vec![0; count + 1];
+        let mut sizes = vec![0_u32; count];
+        for word in &self.words {
+            sizes[self.bucket(word.hash)] += 1;
+        }
+        let mut end = 0;
+        for (bucket, size) in self.buckets[1..].iter_mut().zip(sizes) {
+            end += size;
+            *bucket = end;
+        }
     }
 
     /// Returns the first place that names a digest by its hexadecimal digits, by at least twelve of them, and these.
@@ -261,8 +386,51 @@ pub fn is_everyday(word: &str) -> bool {
     number || EVERYDAY.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
-fn is_hex(word: &str) -> bool {
-    word.len() >= LEAST_HEX && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+/// The kinds of characters that a word has.
+#[derive(Debug, Clone, Copy)]
+struct Characters(u8);
+
+impl Characters {
+    const LOWER: u8 = 1;
+    const UPPER: u8 = 1 << 1;
+    const DOT: u8 = 1 << 2;
+    /// Those of [`MARKS`] without the dot.
+    const MARK: u8 = 1 << 3;
+    const PLUS: u8 = 1 << 4;
+    const NOT_HEX: u8 = 1 << 5;
+
+    const OF_BYTES: [u8; 256] = {
+        let mut kinds = [0; 256];
+        let mut byte = 0_u8;
+        loop {
+            let kind = match byte {
+                b'a'..=b'z' => Self::LOWER,
+                b'A'..=b'Z' => Self::UPPER,
+                b'.' => Self::DOT,
+                b'-' | b'_' => Self::MARK,
+                b'+' => Self::PLUS,
+                _ => 0,
+            };
+            kinds[byte as usize] = kind | if byte.is_ascii_hexdigit() { 0 } else { Self::NOT_HEX };
+            if byte == u8::MAX {
+                break;
+            }
+            byte += 1;
+        }
+        kinds
+    };
+
+    fn of(word: &str) -> Self {
+        Self(word.bytes().fold(0, |kinds, byte| kinds | Self::OF_BYTES[usize::from(byte)]))
+    }
+
+    fn have(self, kinds: u8) -> bool {
+        self.0 & kinds != 0
+    }
+
+    fn are_hex(self) -> bool {
+        !self.have(Self::NOT_HEX)
+    }
 }
 
 /// The bit for the length of a word of hexadecimal digits; the longest are those of sha512.
@@ -273,73 +441,67 @@ fn hex_bit(word: &str) -> u128 {
 
 /// Gives each form in which a word may name a repository or tag: as it stands, without the punctuation around it, without
 /// a file's ending, in lower case, and with `_` for `+`, which Helm writes in tags.
-fn each_form(word: &str, visit: &mut impl FnMut(&str)) {
-    if word.contains('+') {
+fn each_form(word: &str, visit: &mut impl FnMut(&str, Characters)) {
+    let characters = Characters::of(word);
+    if !characters.have(Characters::PLUS | Characters::DOT | Characters::MARK) {
+        return cased(word, characters, visit);
+    }
+    if characters.have(Characters::PLUS) {
         each_form(&word.replace('+', "_"), visit);
         word.split('+').filter(|part| !part.is_empty()).for_each(|part| each_form(part, visit));
         return;
     }
-    let mut cased = |form: &str| {
-        if form.is_empty() {
-            return;
-        }
-        visit(form);
-        if form.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            visit(&form.to_ascii_lowercase());
-        }
-    };
-    cased(word);
+    cased(word, characters, visit);
     let mut bare = word.trim_matches(MARKS);
-    if bare != word {
-        cased(bare);
+    if bare.len() != word.len() {
+        cased(bare, Characters::of(bare), visit);
     }
-    while let Some((stem, ending)) = bare.rsplit_once('.')
+    while characters.have(Characters::DOT)
+        && let Some((stem, ending)) = bare.rsplit_once('.')
         && EXTENSIONS.iter().any(|known| ending.eq_ignore_ascii_case(known))
     {
-        cased(stem);
+        cased(stem, Characters::of(stem), visit);
         bare = stem;
     }
-    each_part(word, visit);
+    if characters.have(Characters::UPPER) && !characters.have(Characters::LOWER | Characters::DOT) {
+        each_part(word, visit);
+    }
+}
+
+/// Gives a form as it stands and, if it has capitals, in lower case.
+fn cased(form: &str, characters: Characters, visit: &mut impl FnMut(&str, Characters)) {
+    if form.is_empty() {
+        return;
+    }
+    visit(form, characters);
+    if characters.have(Characters::UPPER) {
+        let lower = form.to_ascii_lowercase();
+        visit(&lower, Characters::of(&lower));
+    }
 }
 
 /// Gives the parts of the name of an environment variable: `SHOP_API_TAG` names `shop_api`, and `api`.
-fn each_part(word: &str, visit: &mut impl FnMut(&str)) {
+fn each_part(word: &str, visit: &mut impl FnMut(&str, Characters)) {
     let is_variable = word.contains('_')
         && word.starts_with(|c: char| c.is_ascii_uppercase())
         && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
     if !is_variable {
         return;
     }
+    let mut visit = |part: &str| visit(part, Characters::of(part));
     let lower = word.to_ascii_lowercase();
     lower.match_indices('_').for_each(|(at, _)| visit(&lower[..at]));
     lower.split('_').filter(|part| !part.is_empty()).for_each(visit);
 }
 
-/// The names that words may be, in each of their forms, with their positions and lines.
-fn names(words: &[(u32, &str)]) -> Vec<(usize, u32, String)> {
-    let mut names: Vec<(usize, u32, String)> = Vec::new();
-    for (at, &(line, word)) in words.iter().enumerate() {
-        each_form(word, &mut |form| {
-            if form.bytes().any(|byte| byte.is_ascii_alphabetic()) {
-                let name = form.to_ascii_lowercase();
-                if names.last().is_none_or(|(last, _, known)| (*last, known) != (at, &name)) {
-                    names.push((at, line, name));
-                }
-            }
-        });
-    }
-    names
-}
-
 /// The hash of a word. Its keys are fixed, so that equal texts give equal plans.
 fn hash_of(word: &str) -> u64 {
-    hash_of_pair(word, "")
+    FixedState::default().hash_one(word)
 }
 
-fn hash_of_pair(name: &str, everyday: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (name, everyday).hash(&mut hasher);
-    hasher.finish()
+/// The hash of a name beside an everyday word, by the hashes of the two, which are not interchangeable.
+fn pair_of(name: u64, everyday: u64) -> u64 {
+    name ^ everyday.rotate_left(32)
 }
 
 #[cfg(test)]

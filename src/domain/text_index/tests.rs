@@ -104,6 +104,43 @@ fn an_index_does_not_depend_on_when_it_was_merged() {
 }
 
 #[test]
+fn recorded_words_give_the_same_index() {
+    let texts = ["shop/api latest main\nSHOP_API_TAG 7", "", "x v1 v1.2.yaml\nx 0123456789ab v1", "web V2 7 latest"];
+    let add = |text: &str, builder: &mut TextIndexBuilder, place: u32| {
+        for (line, number) in text.lines().zip(1..) {
+            let words: Vec<(u32, &str)> = line.split([' ', '/']).map(|word| (number, word)).collect();
+            builder.unit(place, &words);
+            builder.together(place, &[(number, "beside"), (number, "stable")]);
+        }
+    };
+    let mut recorder = WordRecorder::default();
+    let recorded = texts.map(|text| recorder.record(|builder, place| add(text, builder, place)));
+    // Once more, although the words were the last ones.
+    let again = texts.map(|text| recorder.record(|builder, place| add(text, builder, place)));
+    assert_eq!(recorded, again);
+    for scope in [TextScope::Source, TextScope::Place] {
+        let (mut direct, mut replayed) = (TextIndexBuilder::new(scope), TextIndexBuilder::new(scope));
+        for (name, own) in [("a", &[0, 1, 2][..]), ("b", &[2, 3]), ("c", &[3, 0]), ("d", &[])] {
+            let place = direct.place(TextPlace::File(name.into()));
+            assert_eq!(replayed.place(TextPlace::File(name.into())), place);
+            for &text in own {
+                add(texts[text], &mut direct, place);
+                replayed.recorded(place, &recorded[text]);
+            }
+        }
+        let (direct, replayed) = (direct.finish(), replayed.finish());
+        assert_eq!(direct, replayed);
+        assert!(replayed.find_digest("0123456789ab").is_some());
+        assert!(!replayed.find_beside("api", "latest").is_empty());
+    }
+    // Digits of one text are not those of another.
+    let mut without = TextIndexBuilder::new(TextScope::Place);
+    let place = without.place(TextPlace::File("a".into()));
+    without.recorded(place, &recorded[3]);
+    assert_eq!(without.finish().hex_lengths, 0);
+}
+
+#[test]
 fn everyday_words_are_found_beside_a_name_alone() {
     for word in ["latest", "Latest", "main", "staging", "7", "20261123"] {
         assert!(is_everyday(word), "{word}");
@@ -138,6 +175,8 @@ fn a_digest_is_found_by_twelve_digits_or_more() {
         ("13E367D31AE8", Some("13e367d31ae8")),
         ("13e367d31ae.", None),
         ("13e367d31ae8.", Some("13e367d31ae8")),
+        ("13e367d31ae8.tar", Some("13e367d31ae8")),
+        ("1.4.0+13e367d31ae8", Some("13e367d31ae8")),
         ("13e367d31ae", None),
         ("13e367d31ae9", None),
         ("e367d31ae853", None),

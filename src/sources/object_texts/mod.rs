@@ -15,8 +15,8 @@ use super::document::Node;
 use super::reference_scan::KnownHosts;
 use super::text::{self, Mentions, ObjectFindings, OpenReferences, TextSettings, read_object};
 use crate::domain::{
-    Holder, ImageReference, Naming, PathPattern, TextIndex, TextIndexBuilder, TextPlace, TextScope,
-    UnresolvedReference, is_everyday,
+    Holder, ImageReference, Naming, PathPattern, RecordedWords, TextIndex, TextIndexBuilder, TextPlace, TextScope,
+    UnresolvedReference, WordRecorder, is_everyday,
 };
 
 pub(super) use walk::from_json;
@@ -123,6 +123,13 @@ impl<K: Clone + Eq + Hash> ObjectTexts<K> {
         for (object, own) in objects {
             places.entry(holder(object)).or_default().extend(own);
         }
+        // Pods of a template have their units in common: the words of these are looked for once.
+        let mut uses: HashMap<u64, usize> = HashMap::new();
+        for hash in places.values().flatten() {
+            *uses.entry(*hash).or_default() += 1;
+        }
+        let mut recorder = WordRecorder::default();
+        let mut recorded: HashMap<u64, RecordedWords> = HashMap::new();
         let mut texts = TextIndexBuilder::new(TextScope::Place);
         let mut reported = TextIndexBuilder::new(TextScope::Place);
         for (holder, own) in places {
@@ -132,15 +139,26 @@ impl<K: Clone + Eq + Hash> ObjectTexts<K> {
                 Mentions::Off => continue,
             };
             let place = index.place(TextPlace::Holder(holder));
-            for Unit { text, by_line } in own.iter().filter_map(|hash| units.get(hash)) {
-                if *by_line || !text.contains('\n') {
-                    text::add_lines(index, place, text);
+            for (hash, unit) in own.iter().filter_map(|hash| Some((hash, units.get(hash)?))) {
+                if uses.get(hash).is_some_and(|uses| *uses > 1) {
+                    let read = || recorder.record(|index, place| unit.add_words(index, place));
+                    index.recorded(place, recorded.entry(*hash).or_insert_with(read));
                 } else {
-                    text::add_lines(index, place, &text.replace('\n', " "));
+                    unit.add_words(index, place);
                 }
             }
         }
         (texts.finish(), reported.finish())
+    }
+}
+
+impl Unit {
+    fn add_words(&self, index: &mut TextIndexBuilder, place: u32) {
+        if self.by_line || !self.text.contains('\n') {
+            text::add_lines(index, place, &self.text);
+        } else {
+            text::add_lines(index, place, &self.text.replace('\n', " "));
+        }
     }
 }
 

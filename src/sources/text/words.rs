@@ -87,8 +87,20 @@ pub(in crate::sources) fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// The words of a line: of the characters of tags, and `+`, which stands for `_` in the versions of charts.
 fn split(line: &str) -> impl Iterator<Item = &str> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '+');
-    line.split(move |c| !is_word(c)).filter(|word| word.bytes().any(|byte| byte.is_ascii_alphanumeric()))
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'+');
+    let mut rest = line;
+    // All of these are ASCII, so bytes are enough, and faster than characters.
+    std::iter::from_fn(move || {
+        loop {
+            let start = rest.bytes().position(is_word)?;
+            let end = rest[start..].bytes().position(|byte| !is_word(byte)).map_or(rest.len(), |length| start + length);
+            let word = &rest[start..end];
+            rest = &rest[end..];
+            if word.bytes().any(|byte| byte.is_ascii_alphanumeric()) {
+                return Some(word);
+            }
+        }
+    })
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! Occurrences that name a repository and leave open which image of it they mean.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Holder, Hosts, Repository, RepositoryName};
+use super::{Digest, Holder, Hosts, Repository, RepositoryName};
+
+/// Hexadecimal digits that name a digest: as many as the field's tools show at least.
+const LEAST_HEX: usize = 12;
 
 /// An occurrence that names a repository of ours, and whose tag is a placeholder, cut off or invalid.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,67 +30,100 @@ pub struct UnresolvedReference {
 pub struct PathPattern(Vec<Box<str>>);
 
 impl UnresolvedReference {
-    /// Returns true if it leaves open which image of that repository it means, because none of the words beside it names a
+    /// Returns true if it leaves open which image of a repository it means, because none of the words beside it names a
     /// tag there, or a digest by at least twelve of its digits.
     #[must_use]
-    pub fn is_open(&self, repository: &Repository) -> bool {
-        let names_tag = |word: &str| repository.tags.iter().any(|tag| tag.name.as_str() == word);
-        let tagged = || repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
-        let is_hex = |word: &str| word.len() >= 12 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let names_digest = |word: &str| {
-            let mut digests = repository.manifests.keys().chain(tagged());
-            is_hex(word) && digests.any(|digest| digest.hex().starts_with(&word.to_ascii_lowercase()))
-        };
-        !self.beside.iter().any(|word| names_tag(word) || names_digest(word))
+    pub fn is_open(&self, images: &ImageNames<'_>) -> bool {
+        !self.beside.iter().any(|word| images.have(word))
+    }
+}
+
+/// The names of the images of one repository, each kind put in order when a word is first looked up in it.
+#[derive(Debug)]
+pub struct ImageNames<'r> {
+    repository: &'r Repository,
+    tags: OnceCell<HashSet<&'r str>>,
+    /// The digests in hexadecimal digits, sorted.
+    digests: OnceCell<Vec<String>>,
+}
+
+impl<'r> ImageNames<'r> {
+    /// The names of the images of a repository.
+    #[must_use]
+    pub fn of(repository: &'r Repository) -> Self {
+        Self { repository, tags: OnceCell::new(), digests: OnceCell::new() }
     }
 
-    /// Returns true if it may mean that repository of the registry with those names. Without a host it means the
-    /// repository of that path in every registry.
-    #[must_use]
-    pub fn may_mean(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> bool {
-        match &self.host {
-            Some(host) => hosts.spellings(host, repository.as_str()).iter().any(|path| self.path.matches(path)),
-            None => self.path.matches(repository.as_str()),
+    /// Returns true if a word is a tag, or at least the first twelve digits of a digest.
+    fn have(&self, word: &str) -> bool {
+        let repository = self.repository;
+        let tags = self.tags.get_or_init(|| repository.tags.iter().map(|tag| tag.name.as_str()).collect());
+        tags.contains(word) || self.have_digest(word)
+    }
+
+    fn have_digest(&self, word: &str) -> bool {
+        if word.len() < LEAST_HEX || !word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return false;
         }
+        let repository = self.repository;
+        let digests = self.digests.get_or_init(|| {
+            let tagged = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
+            let mut digests: Vec<String> = repository.manifests.keys().chain(tagged).map(Digest::hex).collect();
+            digests.sort_unstable();
+            digests
+        });
+        let digits = word.to_ascii_lowercase();
+        // Those that begin with the digits stand together, from the first that is not less than these.
+        let first = digests.partition_point(|hex| hex.as_str() < digits.as_str());
+        digests.get(first).is_some_and(|hex| hex.starts_with(&digits))
     }
 }
 
 /// Unresolved references by what they name, so that those that may mean a repository are found without looking at all.
 #[derive(Debug)]
 pub struct UnresolvedIndex<'a, T> {
-    /// By host, then by whole path.
-    whole: BTreeMap<Option<&'a str>, HashMap<&'a str, Vec<usize>>>,
-    /// Those with a placeholder in the path.
-    patterns: Vec<usize>,
+    by_host: BTreeMap<Option<&'a str>, OfHost<'a>>,
     all: Vec<(T, &'a UnresolvedReference)>,
+}
+
+/// The positions of the references with one host, or with none.
+#[derive(Debug, Default)]
+struct OfHost<'a> {
+    /// By whole path.
+    whole: HashMap<&'a str, Vec<usize>>,
+    /// Those with a placeholder in the path, by the path.
+    patterns: HashMap<&'a PathPattern, Vec<usize>>,
 }
 
 impl<'a, T> UnresolvedIndex<'a, T> {
     /// Creates an index of references, each with something that belongs to it.
     #[must_use]
     pub fn new(all: Vec<(T, &'a UnresolvedReference)>) -> Self {
-        let mut whole: BTreeMap<Option<&str>, HashMap<&str, Vec<usize>>> = BTreeMap::new();
-        let mut patterns = Vec::new();
-        for (at, (_, one)) in all.iter().enumerate() {
+        let mut by_host: BTreeMap<Option<&'a str>, OfHost<'a>> = BTreeMap::new();
+        for (at, &(_, one)) in all.iter().enumerate() {
+            let of_host = by_host.entry(one.host.as_deref()).or_default();
             match one.path.whole() {
-                Some(path) => whole.entry(one.host.as_deref()).or_default().entry(path).or_default().push(at),
-                None => patterns.push(at),
+                Some(path) => of_host.whole.entry(path).or_default().push(at),
+                None => of_host.patterns.entry(&one.path).or_default().push(at),
             }
         }
-        Self { whole, patterns, all }
+        Self { by_host, all }
     }
 
     /// Returns those that may mean that repository of the registry with those names, in the order that they came in.
+    /// Without a host a reference means the repository of that path in every registry.
     #[must_use]
     pub fn that_may_mean(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> Vec<&(T, &'a UnresolvedReference)> {
-        let mut found: Vec<usize> = self.patterns.clone();
-        found.retain(|&at| self.all[at].1.may_mean(hosts, repository));
-        for (host, by_path) in &self.whole {
+        let mut found: Vec<usize> = Vec::new();
+        for (host, of_host) in &self.by_host {
             let paths = match host {
                 Some(host) => hosts.spellings(host, repository.as_str()),
                 None => vec![repository.as_str().to_owned()],
             };
-            found.extend(paths.iter().filter_map(|path| by_path.get(path.as_str())).flatten());
+            found.extend(paths.iter().filter_map(|path| of_host.whole.get(path.as_str())).flatten());
+            let patterns = of_host.patterns.iter();
+            let matching = patterns.filter(|(pattern, _)| paths.iter().any(|path| pattern.matches(path)));
+            found.extend(matching.flat_map(|(_, places)| places));
         }
         found.sort_unstable();
         found.dedup();
@@ -138,6 +175,123 @@ impl PathPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Depth, Manifest, Tag};
+
+    fn reference(host: Option<&str>, path: &[&str], beside: &[&str]) -> UnresolvedReference {
+        UnresolvedReference {
+            text: "${OPEN}".into(),
+            host: host.map(str::to_owned),
+            path: PathPattern::of(path),
+            beside: beside.iter().map(|&word| word.into()).collect(),
+            holder: Arc::new(Holder::File { path: "values.yaml".into(), line: 7 }),
+        }
+    }
+
+    /// The sha256 digest that begins with these digits and goes on with zeros.
+    fn digest(start: &str) -> Digest {
+        format!("sha256:{start:0<64}").parse().unwrap()
+    }
+
+    fn repository(tags: &[(&str, Option<Digest>)], manifests: &[Digest]) -> Repository {
+        let mut repository = Repository::empty("shop/api".parse().unwrap());
+        let tag = |(name, digest): &(&str, Option<Digest>)| Tag {
+            name: name.parse().unwrap(),
+            digest: digest.clone(),
+            pushed_at: None,
+            first_seen: None,
+            lock: None,
+        };
+        repository.tags = tags.iter().map(tag).collect();
+        let manifest = Manifest {
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            size: 7,
+            config: None,
+            blobs: [].into(),
+            children: Vec::new(),
+            subject: None,
+            created_at: None,
+            lock: None,
+            depth: Depth::Whole,
+        };
+        repository.manifests = manifests.iter().map(|digest| (digest.clone(), manifest.clone())).collect();
+        repository
+    }
+
+    #[test]
+    fn a_word_beside_settles_a_reference_by_a_tag_or_twelve_digits_of_a_digest() {
+        let long: Digest = format!("sha512:{:0<128}", "c0ffeec0ffee").parse().unwrap();
+        let tags = [("v2", Some(long)), ("v1", Some(digest("1234567890ab"))), ("unread", None)];
+        let repository = repository(&tags, &[digest("dddddddddddd4"), digest("dddddddddddd2"), digest("1234567890ab")]);
+        let images = ImageNames::of(&repository);
+        let (whole, longer) = (format!("{:0<64}", "1234567890ab"), format!("{:0<65}", "1234567890ab"));
+        for (beside, expected) in [
+            (&[][..], true),
+            (&["nothing"], true),
+            (&["v1"], false),
+            (&["unread"], false),
+            (&["nothing", "v2"], false),
+            (&["V1"], true),
+            (&["v"], true),
+            (&["v11"], true),
+            (&["1234567890ab"], false),
+            (&["1234567890AB"], false),
+            (&["1234567890a"], true),
+            (&["1234567890ac"], true),
+            (&["234567890ab0"], true),
+            (&["1234567890abz"], true),
+            (&[whole.as_str()], false),
+            (&[longer.as_str()], true),
+            (&["c0ffeec0ffee"], false),
+            (&["c0ffeec0ffee1"], true),
+            // Of a manifest, and between the digests of two.
+            (&["dddddddddddd"], false),
+            (&["dddddddddddd2"], false),
+            (&["dddddddddddd3"], true),
+            (&["dddddddddddd4"], false),
+            (&["dddddddddddd5"], true),
+            // Before and after all others.
+            (&["000000000000"], true),
+            (&["ffffffffffff"], true),
+            (&["ffffffffffff", "dddddddddddd"], false),
+        ] {
+            assert_eq!(reference(None, &["shop/api"], beside).is_open(&images), expected, "{beside:?}");
+        }
+        let empty = Repository::empty("shop/web".parse().unwrap());
+        for word in ["v1", "1234567890ab"] {
+            assert!(reference(None, &["shop/web"], &[word]).is_open(&ImageNames::of(&empty)), "{word}");
+        }
+    }
+
+    #[test]
+    fn references_are_found_by_host_and_by_path_or_pattern() {
+        let own = ["contoso.azurecr.io", "harbor.example/proxy"].map(str::to_owned);
+        let others = ["fabrikam.example".to_owned()];
+        let all = [
+            reference(Some("contoso.azurecr.io"), &["shop/", ""], &[]),
+            reference(Some("harbor.example"), &["proxy/shop/", ""], &[]),
+            reference(Some("harbor.example"), &["shop/", ""], &[]),
+            reference(Some("fabrikam.example"), &["shop/", ""], &[]),
+            reference(None, &["", "/api"], &[]),
+            reference(None, &["shop/api"], &[]),
+            // The same as the first, met once more.
+            reference(Some("contoso.azurecr.io"), &["shop/", ""], &["v1"]),
+            reference(Some("contoso.azurecr.io"), &["shop/api"], &[]),
+            reference(Some("harbor.example"), &["proxy/shop/api"], &[]),
+            reference(Some("harbor.example"), &["shop/api"], &[]),
+        ];
+        let index = UnresolvedIndex::new(all.iter().enumerate().collect());
+        for (repository, expected) in [
+            ("shop/api", &[0_usize, 1, 4, 5, 6, 7, 8][..]),
+            ("shop/web", &[0, 1, 6]),
+            ("proxy/shop/api", &[4]),
+            ("other/api", &[4]),
+            ("other/web", &[]),
+        ] {
+            let found = index.that_may_mean(Hosts::new(&own, &others), &repository.parse().unwrap());
+            let found: Vec<usize> = found.into_iter().map(|(at, _)| *at).collect();
+            assert_eq!(found, expected, "{repository}");
+        }
+    }
 
     #[test]
     fn a_pattern_matches_by_its_literal_parts() {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::evaluate::Found;
 use super::graph::{Graph, Node, index};
 use crate::domain::{
-    Claim, Claims, Depth, Digest, Doubt, Inventory, Manifest, MaybeClaimed, Naming, Reason, Registry, Repository,
-    SourceAnswer, SourceName, Stay, Unresolved, UnresolvedIndex,
+    Claim, Claims, Depth, Digest, Doubt, ImageNames, Inventory, Manifest, MaybeClaimed, Naming, Reason, Registry,
+    Repository, SourceAnswer, SourceName, Stay, Unresolved, UnresolvedIndex,
 };
 
 /// Most unresolved references that are named: they all keep the same, and one is enough.
@@ -113,10 +113,11 @@ impl<'a> Doubts<'a> {
             Arc::new(MaybeClaimed { source: source.clone(), digest: digest.clone(), doubt, holder })
         });
         let mut told = HashSet::new();
+        let images = ImageNames::of(repository);
         let unresolved = self.unresolved.that_may_mean(hosts, &repository.name).into_iter();
-        // One of each source is enough, and whether it is open takes a look at all tags.
-        let unresolved = unresolved
-            .filter(|(source, one)| !told.contains(*source) && one.is_open(repository) && told.insert(*source));
+        // One of each source is enough.
+        let unresolved =
+            unresolved.filter(|(source, one)| !told.contains(*source) && one.is_open(&images) && told.insert(*source));
         let unresolved = unresolved.map(|(source, one)| {
             let (text, holder) = (Arc::clone(&one.text), Arc::clone(&one.holder));
             Arc::new(Unresolved { source: (*source).clone(), text, holder })

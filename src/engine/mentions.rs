@@ -4,7 +4,7 @@
 //! repository stays. That keeps too much now and then; the reason gives the place, and the source's setting `mentions`
 //! turns it off.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::evaluate::Found;
@@ -59,9 +59,10 @@ fn in_repository(
         found.push(Mention { registry, repository, image, text: text.into(), holder });
     };
     let names = RepositoryNames::of(&repository.name, texts);
+    let mut joined = String::new();
     let former_tags = former.iter().flat_map(|one| &one.tags).map(|tag| &tag.name);
     for tag in repository.tags.iter().map(|tag| &tag.name).chain(former_tags) {
-        if let Some((word, text)) = names.find(tag) {
+        if let Some((word, text)) = names.find(tag, &mut joined) {
             add(MentionedImage::Tag(tag.clone()), &text, word);
         }
     }
@@ -104,26 +105,23 @@ impl<'t> RepositoryNames<'t> {
         Self { texts, names, places }
     }
 
-    /// Returns the first word that may mean a tag of the repository, and the word as it was looked up.
-    fn find(&self, tag: &TagName) -> Option<(IndexedWord, String)> {
+    /// Returns the first word that may mean a tag of the repository, and the word as it was looked up. `joined` is room
+    /// to try words in, the same for all tags.
+    fn find(&self, tag: &TagName, joined: &mut String) -> Option<(IndexedWord, String)> {
         let tag = tag.as_str();
         let without_v = tag.strip_prefix('v').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         let with_v = tag.starts_with(|c: char| c.is_ascii_digit()).then(|| format!("v{tag}"));
         let forms = [Some(tag), without_v, with_v.as_deref()];
-        forms.into_iter().flatten().find_map(|form| self.find_form(form))
+        forms.into_iter().flatten().find_map(|form| self.find_form(form, joined))
     }
 
-    fn find_form(&self, form: &str) -> Option<(IndexedWord, String)> {
-        let joined = || {
-            let mut both = self.names.iter().flat_map(|name| ["-", "_"].map(|mark| format!("{name}{mark}{form}")));
-            both.find_map(|both| Some((*self.texts.find(&both).first()?, both)))
-        };
+    fn find_form(&self, form: &str, joined: &mut String) -> Option<(IndexedWord, String)> {
         if is_everyday(form) {
             let mut beside = self.names.iter().filter(|name| *name != form);
             return beside
                 .find_map(|name| self.texts.find_beside(name, form).first())
                 .map(|word| (*word, form.to_owned()))
-                .or_else(joined);
+                .or_else(|| self.find_joined(form, joined));
         }
         let telling = form.len() >= TELLING && form.bytes().any(|byte| byte.is_ascii_digit());
         let here = |word: &&IndexedWord| {
@@ -137,20 +135,44 @@ impl<'t> RepositoryNames<'t> {
         // A repository's own name is not one of its tags.
         let own = self.names.iter().any(|name| name == form);
         let alone = self.texts.find(form).iter().find(here).filter(|_| !own);
-        alone.map(|word| (*word, form.to_owned())).or_else(joined)
+        alone.map(|word| (*word, form.to_owned())).or_else(|| self.find_joined(form, joined))
+    }
+
+    /// Returns the first word that is a name of the repository and a form of the tag in one.
+    fn find_joined(&self, form: &str, joined: &mut String) -> Option<(IndexedWord, String)> {
+        for name in &self.names {
+            for mark in ["-", "_"] {
+                joined.clear();
+                joined.extend([name.as_str(), mark, form]);
+                if let Some(word) = self.texts.find(joined).first() {
+                    return Some((*word, joined.clone()));
+                }
+            }
+        }
+        None
     }
 }
 
 /// The mentions of one registry, by repository.
 #[derive(Default)]
-pub(super) struct MentionIndex<'a>(HashMap<&'a RepositoryName, Vec<(&'a SourceName, &'a Mention)>>);
+pub(super) struct MentionIndex<'a>(HashMap<&'a RepositoryName, MentionsHere<'a>>);
+
+/// The mentions of one repository.
+#[derive(Default)]
+struct MentionsHere<'a> {
+    all: Vec<(&'a SourceName, &'a Mention)>,
+    /// The positions of those of each tag.
+    tags: HashMap<&'a TagName, Vec<usize>>,
+    /// The positions of those of each digest.
+    digests: HashMap<&'a Digest, Vec<usize>>,
+}
 
 impl<'a> MentionIndex<'a> {
     pub(super) fn new(registry: &Registry, claims: &'a Claims) -> Self {
         let mut index = Self::default();
         for source in claims.sources.iter().filter(|source| source.covers(&registry.name)) {
             for mention in source.mentions().iter().filter(|mention| mention.registry == registry.name) {
-                index.0.entry(&mention.repository).or_default().push((&source.name, mention));
+                index.0.entry(&mention.repository).or_default().add(&source.name, mention);
             }
         }
         index
@@ -159,10 +181,10 @@ impl<'a> MentionIndex<'a> {
     /// Says of every tag of a repository which words may mean it, where the same source does not claim it by name. Returns
     /// the nodes of mentioned digests.
     pub(super) fn reach(&self, repository: &Repository, graph: &Graph<'_>, found: &mut Found) -> Vec<Node> {
-        let Some(mentions) = self.0.get(&repository.name) else { return Vec::new() };
+        let Some(here) = self.0.get(&repository.name) else { return Vec::new() };
         let tags: HashMap<&TagName, u32> = repository.tags.iter().map(|tag| &tag.name).zip(0..).collect();
         let mut nodes = Vec::new();
-        for &(source, mention) in mentions {
+        for &(source, mention) in &here.all {
             match &mention.image {
                 MentionedImage::Tag(name) => {
                     if let Some(&tag) = tags.get(name)
@@ -193,14 +215,22 @@ impl<'a> MentionIndex<'a> {
         tags: impl Iterator<Item = &'b TagName>,
         digests: impl Iterator<Item = &'b Digest>,
     ) -> Vec<Mentioned> {
-        let Some(mentions) = self.0.get(repository) else { return Vec::new() };
-        let (tags, digests): (HashSet<&TagName>, HashSet<&Digest>) = (tags.collect(), digests.collect());
-        let means = |mention: &Mention| match &mention.image {
-            MentionedImage::Tag(tag) => tags.contains(tag),
-            MentionedImage::Digest(digest) => digests.contains(digest),
+        let Some(here) = self.0.get(repository) else { return Vec::new() };
+        let tags = tags.filter_map(|tag| here.tags.get(tag));
+        let digests = digests.filter_map(|digest| here.digests.get(digest));
+        let places: BTreeSet<usize> = tags.chain(digests).flatten().copied().collect();
+        places.into_iter().map(|at| here.all[at]).map(|(source, mention)| mentioned(source, mention)).collect()
+    }
+}
+
+impl<'a> MentionsHere<'a> {
+    fn add(&mut self, source: &'a SourceName, mention: &'a Mention) {
+        let places = match &mention.image {
+            MentionedImage::Tag(tag) => self.tags.entry(tag).or_default(),
+            MentionedImage::Digest(digest) => self.digests.entry(digest).or_default(),
         };
-        let here = mentions.iter().filter(|(_, mention)| means(mention));
-        here.map(|&(source, mention)| mentioned(source, mention)).collect()
+        places.push(self.all.len());
+        self.all.push((source, mention));
     }
 }
 

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::{HolderView, UndecidedView};
 use crate::domain::{
-    Claims, Holder, Inventory, PathPattern, Reason, SourceAnswer, SourceName, Unresolved, UnresolvedReference, Verdict,
+    Claims, Holder, ImageNames, Inventory, PathPattern, Reason, SourceAnswer, SourceName, Unresolved, UnresolvedIndex,
+    UnresolvedReference, Verdict,
 };
 use crate::engine::Verdicts;
 
@@ -106,27 +107,38 @@ fn undecided(open: &Open<'_>) -> UndecidedView {
 pub(super) fn meanings(inventory: &Inventory, source: &SourceAnswer) -> Vec<Rc<Meaning>> {
     type Key<'k> = (&'k Option<String>, &'k PathPattern, &'k [Box<str>]);
     // The same text stands in many files.
-    let mut known: HashMap<Key<'_>, Rc<Meaning>> = HashMap::new();
-    let mut found = Vec::new();
+    let mut known: HashMap<Key<'_>, usize> = HashMap::new();
+    let mut distinct = Vec::new();
+    let mut numbers = Vec::new();
     for one in source.unresolved() {
         let UnresolvedReference { host, path, beside, .. } = one;
-        let known = known.entry((host, path, &**beside));
-        found.push(Rc::clone(known.or_insert_with(|| Rc::new(meaning(inventory, source, one)))));
+        let number = *known.entry((host, path, &**beside)).or_insert(distinct.len());
+        if number == distinct.len() {
+            distinct.push((number, one));
+        }
+        numbers.push(number);
     }
-    found
+    let found: Vec<Rc<Meaning>> = distinct_meanings(inventory, source, distinct).into_iter().map(Rc::new).collect();
+    numbers.into_iter().map(|number| Rc::clone(&found[number])).collect()
 }
 
-fn meaning(inventory: &Inventory, source: &SourceAnswer, one: &UnresolvedReference) -> Meaning {
-    let mut found = Meaning::default();
+/// Finds the repositories that numbered references of a source mean, in the order of the numbers.
+fn distinct_meanings(
+    inventory: &Inventory,
+    source: &SourceAnswer,
+    references: Vec<(usize, &UnresolvedReference)>,
+) -> Vec<Meaning> {
+    let mut found: Vec<Meaning> = references.iter().map(|_| Meaning::default()).collect();
+    let index = UnresolvedIndex::new(references);
     for (at, registry) in (0..).zip(&inventory.registries).filter(|(_, registry)| source.covers(&registry.name)) {
         for (place, repository) in (0..).zip(&registry.repositories) {
-            if !one.may_mean(registry.names(), &repository.name) {
-                continue;
-            }
-            if one.is_open(repository) {
-                found.open.push((at, place));
-            } else {
-                found.is_settled = true;
+            let images = ImageNames::of(repository);
+            for &(number, one) in index.that_may_mean(registry.names(), &repository.name) {
+                if one.is_open(&images) {
+                    found[number].open.push((at, place));
+                } else {
+                    found[number].is_settled = true;
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Claims, locks, failed sources and gaps, seen from a removal.
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
@@ -43,6 +44,7 @@ struct MentionsHere<'a> {
 /// Evidence that may speak of any image of one repository.
 pub(super) struct Loose<'a> {
     ids: Option<&'a Digest>,
+    /// The first of each algorithm.
     unplaced: Vec<&'a Digest>,
     pub(super) unresolved: Option<String>,
     /// The claims on ranges of versions in the repository.
@@ -119,26 +121,30 @@ impl<'a> Evidence<'a> {
         let here = |claim: &&Claim| claim.may_mean(self.registry.names(), &repository.name);
         let digest = |claim: &'a Claim| claim.image.digest.as_ref();
         let naming = self.unresolved.that_may_mean(self.registry.names(), &repository.name);
-        let known: Vec<String> = if naming.is_empty() {
-            Vec::new()
-        } else {
+        let tags: LazyCell<HashSet<&str>, _> =
+            LazyCell::new(|| repository.tags.iter().map(|tag| tag.name.as_str()).collect());
+        let known: LazyCell<Vec<String>, _> = LazyCell::new(|| {
             let tagged = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
-            repository.manifests.keys().chain(tagged).map(Digest::hex).collect()
-        };
+            let mut known: Vec<String> = repository.manifests.keys().chain(tagged).map(Digest::hex).collect();
+            known.sort_unstable();
+            known
+        });
         let settled = |one: &UnresolvedReference| {
             one.beside.iter().any(|word| {
                 let digits = word.len() >= 12 && word.chars().all(|c| c.is_ascii_hexdigit());
-                repository.tags.iter().any(|tag| *tag.name.as_str() == **word)
-                    || digits && known.iter().any(|hex| hex.starts_with(&word.to_lowercase()))
+                tags.contains(&**word) || digits && begins_one(&known, &word.to_lowercase())
             })
         };
         let unresolved = naming.into_iter().map(|((), one)| one).find(|one| !settled(one));
         let ranges = self.ranges.iter().copied();
         let ranges = ranges.filter(|claim| claim.image.names(self.registry.names(), &repository.name));
+        let mut algorithms = HashSet::new();
+        let unplaced = self.unplaced.iter().copied().filter(here).filter_map(digest);
+        let unplaced = unplaced.filter(|digest| algorithms.insert(digest.algorithm())).collect();
         Loose {
             ranged: Ranged::new(ranges, repository),
             ids: self.ids.iter().copied().find(here).and_then(digest),
-            unplaced: self.unplaced.iter().copied().filter(here).filter_map(digest).collect(),
+            unplaced,
             unresolved: unresolved.map(|one| format!("{} may mean any image of its repository", one.text)),
         }
     }
@@ -230,6 +236,12 @@ impl<'a> Evidence<'a> {
     }
 }
 
+/// Returns true if one of the sorted texts begins with `start`.
+fn begins_one(sorted: &[String], start: &str) -> bool {
+    let at = sorted.partition_point(|text| text.as_str() < start);
+    sorted.get(at).is_some_and(|text| text.starts_with(start))
+}
+
 /// A hold on a tag, or on a digest anywhere in its image.
 fn hold_on(held: &HeldHere<'_>, repository: &Repository, tag: &TagName, digest: &Digest) -> Option<String> {
     let (tags, digests) = held;
@@ -256,5 +268,103 @@ impl Loose<'_> {
                 || config.is_some_and(|config| config.algorithm() != claimed.algorithm())
         };
         self.ids.filter(|_| unread).or_else(|| self.unplaced.iter().find(other).copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::{Holder, PathPattern, SourceState, Tag};
+
+    fn digest(start: &str) -> Digest {
+        format!("sha256:{start:0<64}").parse().unwrap()
+    }
+
+    fn long_digest(start: &str) -> Digest {
+        format!("sha512:{start:0<128}").parse().unwrap()
+    }
+
+    fn inventory() -> Inventory {
+        let mut repository = Repository::empty("shop/api".parse().unwrap());
+        let tags = [("v1", "1234567890ab"), ("v2", "dddddddddddd4"), ("v3", "dddddddddddd2")];
+        let tag = |(name, start): (&str, &str)| Tag {
+            name: name.parse().unwrap(),
+            digest: Some(digest(start)),
+            pushed_at: None,
+            first_seen: None,
+            lock: None,
+        };
+        repository.tags = tags.into_iter().map(tag).collect();
+        let mut registry = Registry::empty("contoso".parse().unwrap(), "distribution");
+        registry.repositories.push(repository);
+        Inventory { registries: vec![registry] }
+    }
+
+    fn holder() -> Arc<Holder> {
+        Arc::new(Holder::File { path: "values.yaml".into(), line: 7 })
+    }
+
+    fn said(claims: Vec<Claim>, unresolved: Vec<UnresolvedReference>) -> Claims {
+        let state = SourceState::Answered { claims, unresolved, mentions: Vec::new(), as_of: None, notes: Vec::new() };
+        let name = "apps".parse().unwrap();
+        Claims {
+            sources: vec![SourceAnswer { name, kind: "image-references", registries: None, state }],
+            holds: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_tag_or_twelve_digits_of_a_digest_settle_what_a_reference_means() {
+        let inventory = inventory();
+        let registry = &inventory.registries[0];
+        for (beside, settled) in [
+            (&[][..], false),
+            (&["nothing"], false),
+            (&["v1"], true),
+            (&["V1"], false),
+            (&["1234567890ab"], true),
+            (&["1234567890AB"], true),
+            (&["1234567890a"], false),
+            (&["1234567890abz"], false),
+            (&["234567890ab0"], false),
+            (&["dddddddddddd"], true),
+            (&["dddddddddddd2"], true),
+            (&["dddddddddddd3"], false),
+            (&["000000000000"], false),
+            (&["ffffffffffff"], false),
+            (&["ffffffffffff", "v2"], true),
+        ] {
+            let reference = UnresolvedReference {
+                text: "${OPEN}".into(),
+                host: None,
+                path: PathPattern::of(&["shop/", ""]),
+                beside: beside.iter().map(|&word| word.into()).collect(),
+                holder: holder(),
+            };
+            let claims = said(Vec::new(), vec![reference]);
+            let evidence = Evidence::new(&inventory, registry, &claims, Timestamp::UNIX_EPOCH);
+            let loose = evidence.loose(&registry.repositories[0]);
+            assert_eq!(loose.unresolved.is_none(), settled, "{beside:?}");
+        }
+    }
+
+    #[test]
+    fn a_claimed_digest_may_be_that_of_an_image_with_another_algorithm() {
+        let inventory = inventory();
+        let registry = &inventory.registries[0];
+        let (first, last) = (digest("a"), long_digest("c"));
+        let claimed = [first.clone(), digest("b"), last.clone(), long_digest("d")];
+        let claims = claimed.iter().map(|digest| Claim::new(digest.to_string().parse().unwrap(), holder())).collect();
+        let claims = said(claims, Vec::new());
+        let evidence = Evidence::new(&inventory, registry, &claims, Timestamp::UNIX_EPOCH);
+        let loose = evidence.loose(&registry.repositories[0]);
+        let (short, long) = (digest("1234567890ab"), long_digest("e"));
+        for (image, config, expected) in
+            [(&short, None, &last), (&short, Some(&short), &last), (&short, Some(&long), &first), (&long, None, &first)]
+        {
+            assert_eq!(loose.reaches(image, config, false), Some(expected), "{image} {config:?}");
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! The words that mean a tag, and those that do not.
 
 use super::*;
-use crate::domain::{Holder, Manifest, Tag, TakenTag, TextIndexBuilder, TextPlace, TextScope};
+use crate::domain::{
+    Holder, Manifest, SourceAnswer, SourceState, Tag, TakenTag, TextIndexBuilder, TextPlace, TextScope,
+};
 
 /// A registry with these repositories and their tags; every tag has an image of its own, by the name of both.
 fn inventory(repositories: &[(&str, &[&str])]) -> Inventory {
@@ -238,4 +240,60 @@ fn only_the_registries_that_a_source_covers_are_mentioned() {
     assert_eq!(mentions(&inventory, &[], |name| name.as_str() == "contoso", &texts).len(), 1);
     assert!(mentions(&inventory, &[], |name| name.as_str() == "fabrikam", &texts).is_empty());
     assert!(mentions(&inventory, &[], |_| true, &TextIndex::default()).is_empty());
+}
+
+/// A source's answer with nothing but mentions, as repository, image and word.
+fn source(name: &str, registry: &str, mentions: &[(&str, MentionedImage, &str)]) -> SourceAnswer {
+    let mentions = mentions.iter().map(|(repository, image, text)| Mention {
+        registry: registry.parse().unwrap(),
+        repository: repository.parse().unwrap(),
+        image: image.clone(),
+        text: (*text).into(),
+        holder: Arc::new(Holder::File { path: "notes.md".into(), line: 1 }),
+    });
+    let state = SourceState::Answered {
+        claims: Vec::new(),
+        unresolved: Vec::new(),
+        mentions: mentions.collect(),
+        as_of: None,
+        notes: Vec::new(),
+    };
+    SourceAnswer { name: name.parse().unwrap(), kind: "image-references", registries: None, state }
+}
+
+#[test]
+fn the_mentions_of_tags_and_digests_come_in_the_order_of_the_sources() {
+    let tag = |name: &str| MentionedImage::Tag(name.parse().unwrap());
+    let (one, two) = (image("shop/api", "v1"), image("shop/api", "v2"));
+    let by_digest = |digest: &Digest| MentionedImage::Digest(digest.clone());
+    let first = [
+        ("shop/api", tag("v2"), "a"),
+        ("shop/api", by_digest(&one), "b"),
+        ("shop/api", tag("v1"), "c"),
+        ("shop/web", tag("v1"), "other repository"),
+        ("shop/api", tag("v2"), "d"),
+    ];
+    let second = [("shop/api", by_digest(&two), "e"), ("shop/api", tag("v1"), "f")];
+    let elsewhere = [("shop/api", tag("v1"), "other registry")];
+    let sources = vec![
+        source("first", "contoso", &first),
+        source("second", "contoso", &second),
+        source("third", "fabrikam", &elsewhere),
+    ];
+    let claims = Claims { sources, holds: Vec::new() };
+    let index = MentionIndex::new(&Registry::empty("contoso".parse().unwrap(), "distribution"), &claims);
+    for (repository, tags, digests, expected) in [
+        ("shop/api", &["v1"][..], &[][..], "c f"),
+        ("shop/api", &["v2", "v1", "v2"], &[], "a c d f"),
+        ("shop/api", &[], &[&two, &one], "b e"),
+        ("shop/api", &["v1", "v2"], &[&two, &one], "a b c d e f"),
+        ("shop/api", &["v3"], &[], ""),
+        ("shop/api", &[], &[], ""),
+        ("shop/job", &["v1"], &[&one], ""),
+    ] {
+        let names: Vec<TagName> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+        let found = index.on(&repository.parse().unwrap(), names.iter(), digests.iter().copied());
+        let words: Vec<&str> = found.iter().map(|mentioned| &*mentioned.text).collect();
+        assert_eq!(words.join(" "), expected, "{repository} {tags:?} {digests:?}");
+    }
 }

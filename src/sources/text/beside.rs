@@ -11,6 +11,10 @@ use crate::sources::reference_scan::KnownHosts;
 /// Words of one unit. What has more is data, in which nothing stands beside anything.
 const MOST_WORDS: usize = 400;
 
+/// Texts and bytes of one unit, for the same reason: they are read for each reference in it.
+pub(super) const MOST_TEXTS: usize = 4096;
+const MOST_BYTES: usize = 32 << 10;
+
 /// Words in the names of what holds a tag.
 const TAG_NAMES: [&str; 6] = ["build", "commit", "digest", "sha", "tag", "version"];
 
@@ -26,8 +30,10 @@ pub(super) fn beside<'t>(
 ) -> Vec<Box<str>> {
     let mut found: BTreeSet<Box<str>> = BTreeSet::new();
     let last = own.repository.as_ref().and_then(|path| path.as_str().rsplit('/').next()).unwrap_or_default();
-    for text in texts {
-        if has_open_tag(text) {
+    let mut bytes = 0;
+    for (number, text) in texts.enumerate() {
+        bytes += text.len();
+        if number >= MOST_TEXTS || bytes > MOST_BYTES || has_open_tag(text) {
             return Vec::new();
         }
         let mut at = 0;
@@ -104,5 +110,16 @@ mod tests {
         ] {
             assert_eq!(beside(std::iter::once(text), &own, &hosts).join(" "), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn nothing_stands_beside_anything_in_data() {
+        let hosts = KnownHosts::new(&["contoso.azurecr.io".to_owned()]);
+        let own = ImageReference::as_written("contoso.azurecr.io/shop/api").unwrap();
+        let of = |text: &str, times: usize| beside(std::iter::repeat_n(text, times), &own, &hosts).join(" ");
+        assert_eq!(of("x", MOST_TEXTS), "x");
+        assert_eq!(of("x", MOST_TEXTS + 1), "");
+        assert_eq!(of(&"x ".repeat(MOST_BYTES / 2), 1), "x");
+        assert_eq!(of(&"x ".repeat(MOST_BYTES / 2), 2), "");
     }
 }

@@ -7,7 +7,7 @@ use super::found::{Pending, What};
 use super::occurrences::{Cut, Left, Meaning, meaning, without_address};
 use super::placeholder::{self, Piece, pieces};
 use super::usage::Usage;
-use super::variables::{Definitions, Expansion, UsedDefinition};
+use super::variables::{Definitions, Expansion, UsedDefinition, Variables};
 use super::{Mentions, OpenReferences, TextFindings};
 use crate::domain::{Claim, Holder, ImageReference, Naming, PathPattern, TagName, UnresolvedReference};
 use crate::sources::forms::{FormFindings, OpenRepository};
@@ -59,9 +59,11 @@ type Named<'a> = (&'a str, u32, &'a str);
 impl Judge<'_> {
     /// Adds the claims and the unresolved references that come of what the texts leave open.
     pub(super) fn judge(&self, pending: &[(usize, Pending)], findings: &mut TextFindings) {
-        let outcomes: Vec<Outcome> = pending.iter().map(|(text, one)| self.outcome(&self.texts[*text], one)).collect();
+        let mut variables = Variables::new(self.definitions);
+        let outcomes = pending.iter().map(|(text, one)| self.outcome(&self.texts[*text], one, &mut variables));
+        let outcomes: Vec<Outcome> = outcomes.collect();
         let used: HashSet<UsedDefinition> = outcomes.iter().flat_map(|outcome| &outcome.used).cloned().collect();
-        let left_by_forms = self.left_by_forms();
+        let (offered, left_by_forms) = (self.offered(), self.left_by_forms());
         let mut alike: HashMap<(Option<String>, PathPattern), usize> = HashMap::new();
         let mut made: Option<(usize, String)> = None;
         for ((text, one), outcome) in pending.iter().zip(outcomes) {
@@ -70,7 +72,7 @@ impl Judge<'_> {
             let defined = one.defines.as_deref().map(|name| UsedDefinition::new(text.file, one.line, name));
             let is_used = defined.is_some_and(|defined| used.contains(&defined));
             // Where the variable is used stands for its value.
-            if is_used || self.is_settled(text, one, &left_by_forms) {
+            if is_used || self.is_settled(text, one, &offered, &left_by_forms) {
                 continue;
             }
             for (image, naming) in outcome.claims {
@@ -105,13 +107,24 @@ impl Judge<'_> {
         }
     }
 
+    /// The repositories that were given to the forms.
+    fn offered(&self) -> HashSet<Named<'_>> {
+        self.offered.iter().map(|open| (open.name.as_str(), open.line, open.path.as_str())).collect()
+    }
+
     /// The repositories of which no form says the tag either.
     fn left_by_forms(&self) -> HashSet<Named<'_>> {
         self.forms.unresolved.iter().filter_map(named).collect()
     }
 
     /// Returns true if a form says the tag of a repository that is named without one, and stands for it.
-    fn is_settled(&self, text: &TextRead, one: &Pending, left_by_forms: &HashSet<Named<'_>>) -> bool {
+    fn is_settled(
+        &self,
+        text: &TextRead,
+        one: &Pending,
+        offered: &HashSet<Named<'_>>,
+        left_by_forms: &HashSet<Named<'_>>,
+    ) -> bool {
         let path = match &one.what {
             What::Untagged(image) => image.repository.as_ref().map(|path| path.as_str().to_owned()),
             What::Tag(_, path) => whole(path).map(str::to_owned),
@@ -121,16 +134,11 @@ impl Judge<'_> {
         if self.forms.settled.covers(&text.name, one.line, &path) {
             return true;
         }
-        let is_offered = || {
-            let mut offered = self.offered.iter();
-            offered.any(|open| *open.name == *text.name && open.line == one.line && open.path == path)
-        };
-        matches!(one.what, What::Untagged(_))
-            && is_offered()
-            && !left_by_forms.contains(&(&*text.name, one.line, &*path))
+        let named = (&*text.name, one.line, &*path);
+        matches!(one.what, What::Untagged(_)) && offered.contains(&named) && !left_by_forms.contains(&named)
     }
 
-    fn outcome(&self, text: &TextRead, one: &Pending) -> Outcome {
+    fn outcome(&self, text: &TextRead, one: &Pending, variables: &mut Variables<'_>) -> Outcome {
         let mut outcome = Outcome::default();
         match &one.what {
             What::Untagged(image) => Self::untagged(image, one, text, &mut outcome),
@@ -138,7 +146,10 @@ impl Judge<'_> {
                 let (host, path, beside) = (host.clone(), path.clone(), one.beside.clone());
                 outcome.open.push(Open { host, path, beside });
             }
-            What::Placeholders { is_image } => self.placeholders(one, *is_image, text, &mut outcome),
+            What::Placeholders { is_image } => {
+                let expansion = variables.expand(&one.text, text.file);
+                self.placeholders(one, *is_image, text, expansion, &mut outcome);
+            }
         }
         outcome
     }
@@ -154,8 +165,15 @@ impl Judge<'_> {
         }
     }
 
-    fn placeholders(&self, one: &Pending, is_image: bool, text: &TextRead, outcome: &mut Outcome) {
-        let Expansion { texts, is_far, used } = self.definitions.expand(&one.text, text.file);
+    fn placeholders(
+        &self,
+        one: &Pending,
+        is_image: bool,
+        text: &TextRead,
+        expansion: Expansion,
+        outcome: &mut Outcome,
+    ) {
+        let Expansion { texts, is_far, used } = expansion;
         for written in texts {
             let written = without_address(&written).unwrap_or(written);
             if placeholder::is_open(&written) {
@@ -283,5 +301,54 @@ fn with_slash(text: &str) -> String {
             format!("{open}/{}", &text[open.len()..])
         }
         _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::text::found::ScalarId;
+
+    #[test]
+    fn a_form_stands_for_the_repositories_that_were_given_to_it_and_no_others() {
+        const MANY: u32 = 5_000;
+        let image = ImageReference::as_written("contoso.azurecr.io/shop/api").unwrap();
+        let pending = |line: u32| Pending {
+            text: "contoso.azurecr.io/shop/api".into(),
+            line,
+            scalar: ScalarId::default(),
+            usage: Usage::Run,
+            what: What::Untagged(image.clone()),
+            beside: Vec::new(),
+            defines: None,
+        };
+        let offered = |name: &str, line: u32, path: &str| OpenRepository {
+            name: name.to_owned(),
+            line,
+            host: None,
+            path: path.to_owned(),
+            text: path.to_owned(),
+        };
+        let mut open: Vec<OpenRepository> = (1..=MANY).map(|line| offered("a.yaml", line, "shop/api")).collect();
+        open.push(offered("a.yaml", MANY + 1, "shop/web"));
+        open.push(offered("b.yaml", MANY + 2, "shop/api"));
+        let text = |name: &str| TextRead {
+            name: name.into(),
+            file: 0,
+            mentions: Mentions::Protect,
+            unresolved: OpenReferences::Keep,
+        };
+        let judge = Judge {
+            hosts: &KnownHosts::new(&["contoso.azurecr.io".to_owned()]),
+            texts: &[text("a.yaml")],
+            definitions: &Definitions::default(),
+            forms: &FormFindings::default(),
+            offered: &open,
+        };
+        let pending: Vec<(usize, Pending)> = (1..=MANY + 3).map(|line| (0, pending(line))).collect();
+        let mut findings = TextFindings::default();
+        judge.judge(&pending, &mut findings);
+        let lines: Vec<String> = findings.claims.iter().map(|claim| format!("{:?}", claim.holder)).collect();
+        assert_eq!(lines.len(), 3, "another repository, another file, and not offered: {lines:?}");
     }
 }

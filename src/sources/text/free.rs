@@ -1,15 +1,17 @@
 //! Reading of running text: logs, scripts, notes, code, and the texts inside documents.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::path::Path;
 
-use super::assignments::assignment;
+use super::assignments::{Assignment, assignment};
 use super::beside::beside;
 use super::found::{Found, Place, ScalarId};
 use super::made;
 use super::occurrences::{Cut, Left, Origin, Seen, reference_end, scan};
 use super::placeholder::{self, variable};
-use super::units::Lines;
+use super::units::{Lines, MOST_AROUND, beginning_of, end_of};
 use super::usage::{Usage, expects_image, is_registry_name};
 use crate::domain::ImageReference;
 use crate::sources::reference_scan::KnownHosts;
@@ -40,7 +42,7 @@ pub(super) fn read(text: &str, name: &str, hosts: &KnownHosts, around: &Around<'
     if seen.is_empty() && expected.is_empty() {
         return;
     }
-    let reader = Reader { lines: Lines::of(text), text, name, hosts, around };
+    let mut reader = Reader { lines: KnownLines::of(text), text, name, hosts, around, unit: None };
     for one in &seen {
         reader.see(one, found);
     }
@@ -50,24 +52,83 @@ pub(super) fn read(text: &str, name: &str, hosts: &KnownHosts, around: &Around<'
     }
 }
 
+/// The lines of a text, with what was found out of the last one: one line may be the whole text, with thousands of
+/// references.
+struct KnownLines<'t> {
+    lines: Lines<'t>,
+    last: Option<KnownLine<'t>>,
+}
+
+/// A line and what is asked of it for each of its references.
+#[derive(Debug, Clone, Copy)]
+struct KnownLine<'t> {
+    index: usize,
+    number: u32,
+    start: usize,
+    end: usize,
+    /// The first byte of its command.
+    command: usize,
+    assignment: Option<Assignment<'t>>,
+    /// The line before opens a block that says what is made.
+    in_block: bool,
+    /// It does, and the line itself names an image.
+    is_output: bool,
+    /// It only prints a message or is a comment.
+    is_told: bool,
+}
+
+impl<'t> KnownLines<'t> {
+    fn of(text: &'t str) -> Self {
+        Self { lines: Lines::of(text), last: None }
+    }
+
+    /// The line that a byte stands in.
+    fn at(&mut self, place: usize) -> KnownLine<'t> {
+        let line = self.lines.at(place);
+        match self.last {
+            Some(last) if last.index == line => last,
+            _ => *self.last.insert(KnownLine::of(&self.lines, line)),
+        }
+    }
+}
+
+impl<'t> KnownLine<'t> {
+    fn of(lines: &Lines<'t>, line: usize) -> Self {
+        let own = lines.line(line);
+        let in_block = made::in_block(lines.before(line));
+        Self {
+            index: line,
+            number: lines.number(line),
+            start: lines.start(line),
+            end: lines.end(line),
+            command: lines.command(line).start,
+            assignment: assignment(own),
+            in_block,
+            is_output: in_block && own.to_ascii_lowercase().contains("image"),
+            is_told: is_told(own),
+        }
+    }
+}
+
 struct Reader<'a> {
-    lines: Lines<'a>,
+    lines: KnownLines<'a>,
     text: &'a str,
     name: &'a str,
     hosts: &'a KnownHosts,
     around: &'a Around<'a>,
+    /// The bytes that belong to what stands in the line that was asked for last.
+    unit: Option<(usize, Vec<Range<usize>>)>,
 }
 
 impl<'a> Reader<'a> {
-    fn see(&self, one: &Seen<'a>, found: &mut Found) {
-        let line = self.lines.at(one.span.start);
+    fn see(&mut self, one: &Seen<'a>, found: &mut Found) {
         if one.origin == Origin::Host && !placeholder::is_open(one.text) {
-            let number = self.around.lines + self.lines.number(line);
-            let behind = self.behind(line, one.span.end);
-            let left = found.literal(one.text, one.cut, number, behind);
+            let line = self.lines.at(one.span.start);
+            let behind = beginning_of(&self.text[one.span.end..line.end.max(one.span.end)]);
+            let left = found.literal(one.text, one.cut, self.around.lines + line.number, behind);
             if left != Left::Nothing {
                 let place = self.place(one.span.start);
-                found.open(one.text, left, place, |own| self.beside(line, own));
+                found.open(one.text, left, place, |own| self.beside(line.index, own));
             }
             return;
         }
@@ -88,75 +149,82 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The rest of a line.
-    fn behind(&self, line: usize, from: usize) -> &'a str {
-        let end = self.lines.end(line).max(from);
-        &self.text[from..end]
-    }
-
-    fn place(&self, at: usize) -> Place<'a> {
+    fn place(&mut self, at: usize) -> Place<'a> {
         let line = self.lines.at(at);
-        let own = self.lines.line(line);
-        let before = &own[..at - self.lines.start(line)];
-        let is_image = self.around.is_image && before.trim().is_empty() || expects_image(before);
-        let defines = assignment(own).filter(|one| std::ptr::eq(one.value.as_ptr(), self.text[at..].as_ptr()));
+        let before = &self.text[line.start..at];
+        let is_first = before.len() <= MOST_AROUND && before.trim().is_empty();
+        let is_image = self.around.is_image && is_first || expects_image(before);
+        let defines = line.assignment.filter(|one| std::ptr::eq(one.value.as_ptr(), self.text[at..].as_ptr()));
         Place {
-            line: self.around.lines + self.lines.number(line),
+            line: self.around.lines + line.number,
             scalar: self.around.scalar,
-            usage: self.usage(line, at, is_image),
+            usage: self.usage(&line, at, is_image),
             is_image,
-            defines: defines.map(|one| one.name).or(self.around.defines.filter(|_| before.trim().is_empty())),
+            defines: defines.map(|one| one.name).or(self.around.defines.filter(|_| is_first)),
         }
     }
 
-    fn usage(&self, line: usize, at: usize, is_image: bool) -> Usage {
+    fn usage(&self, line: &KnownLine<'_>, at: usize, is_image: bool) -> Usage {
         if self.around.usage != Usage::Named {
             return self.around.usage;
         }
-        let command = &self.text[self.lines.command(line).start..at];
-        let usage = if self.around.before.is_empty() {
-            Usage::in_command(command)
-        } else {
-            Usage::in_command(&format!("{} {command}", self.around.before))
-        };
-        let is_output = || {
-            let own = self.lines.line(line).to_ascii_lowercase();
-            own.contains("image") && made::in_block(self.lines.before(line))
-        };
+        let usage = Usage::in_command(&command(self.around.before, &self.text[line.command..at]));
         let is_bicep = || Path::new(self.name).extension().is_some_and(|end| end.eq_ignore_ascii_case("bicep"));
         match usage {
             // The fields of resources, which Azure resolves.
             Usage::Named if is_image && is_bicep() => Usage::Run,
-            Usage::Named if is_output() => Usage::Made,
+            Usage::Named if line.is_output => Usage::Made,
             usage => usage,
         }
     }
 
-    fn beside(&self, line: usize, own: &ImageReference) -> Vec<Box<str>> {
-        let ranges = self.lines.unit(line);
-        let own_unit = ranges.into_iter().map(|range| &self.text[range]);
+    fn beside(&mut self, line: usize, own: &ImageReference) -> Vec<Box<str>> {
+        if self.unit.as_ref().is_none_or(|(known, _)| *known != line) {
+            self.unit = Some((line, self.lines.lines.unit(line)));
+        }
+        let ranges = self.unit.iter().flat_map(|(_, ranges)| ranges);
+        let own_unit = ranges.map(|range| &self.text[range.clone()]);
         let of_mapping = if self.text.contains('\n') { &[][..] } else { self.around.unit };
         beside(own_unit.chain(of_mapping.iter().copied()), own, self.hosts)
+    }
+}
+
+/// The words before a place: those before the text, and those of its own command. Far ones are left out.
+fn command<'c>(before: &str, own: &'c str) -> Cow<'c, str> {
+    if before.is_empty() || own.len() > MOST_AROUND {
+        Cow::Borrowed(own)
+    } else {
+        Cow::Owned(format!("{} {own}", end_of(before)))
     }
 }
 
 /// References without a host that a placeholder leaves open, where an image is expected: `image: shop/api:$(TAG)`.
 fn expected(text: &str, seen: &[Seen<'_>]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
+    // The farthest end up to each of those seen, which are in the order of their beginnings.
+    let reaches: Vec<usize> = seen
+        .iter()
+        .scan(0, |reach, one| {
+            *reach = one.span.end.max(*reach);
+            Some(*reach)
+        })
+        .collect();
     for (at, _) in text.match_indices("mage") {
-        let key = text[at..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(text.len(), |end| at + end);
-        let rest = &text[key..];
+        let near = beginning_of(&text[at..]);
+        let key = near.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(near.len());
+        let rest = &near[key..];
         let value = rest.trim_start_matches(['"', '\'']).trim_start_matches([' ', '\t']);
         let Some(value) = value.strip_prefix(':').or_else(|| value.strip_prefix('=')) else { continue };
         let value = value.trim_start_matches([' ', '\t']).trim_start_matches(['"', '\'']);
-        let start = text.len() - value.len();
+        let start = at + near.len() - value.len();
         if !expects_image(&text[line_start(text, at)..start]) || !value.starts_with(|c: char| c.is_ascii_alphanumeric())
         {
             continue;
         }
         let end = reference_end(text, start, true);
         let run = &text[start..end];
-        let is_seen = seen.iter().any(|one| one.span.start < end && start < one.span.end);
+        let begun = seen.partition_point(|one| one.span.start < end);
+        let is_seen = begun.checked_sub(1).is_some_and(|last| start < reaches[last]);
         if !is_seen && placeholder::is_open(run) {
             found.push((start, end));
         }
@@ -164,8 +232,10 @@ fn expected(text: &str, seen: &[Seen<'_>]) -> Vec<(usize, usize)> {
     found
 }
 
+/// The beginning of the line that a byte stands in, as far as it is looked at.
 fn line_start(text: &str, at: usize) -> usize {
-    text[..at].rfind('\n').map_or(0, |at| at + 1)
+    let near = end_of(&text[..at]);
+    at - near.len() + near.rfind('\n').map_or(0, |at| at + 1)
 }
 
 /// The places where a text uses a variable.
@@ -176,7 +246,7 @@ pub(super) struct Uses {
     /// Anywhere else.
     other: bool,
     /// As the value, or a part of it, of other variables.
-    into: Vec<String>,
+    into: BTreeSet<String>,
 }
 
 /// The uses of all variables of a text, by their names in lower case.
@@ -187,22 +257,20 @@ impl UseIndex {
     /// Adds the uses in running text. `around` is what is known of its place.
     pub(super) fn read(&mut self, text: &str, around: &Around<'_>) {
         let mut at = 0;
-        let lines = Lines::of(text);
+        let mut lines = KnownLines::of(text);
         while let Some(open) = placeholder::find(text, at) {
             at = open.end;
             let Some(variable) = variable(&text[open.clone()]) else { continue };
             let line = lines.at(open.start);
-            let own = lines.line(line);
             let uses = self.0.entry(variable.name.to_ascii_lowercase()).or_default();
-            let assigned = assignment(own).filter(|one| contains(one.value, &text[open.clone()]));
+            let assigned = line.assignment.filter(|one| contains(one.value, &text[open.clone()]));
             let defines = assigned.map(|one| one.name).or(around.defines);
-            let command = &text[lines.command(line).start..open.start];
-            let before = format!("{} {command}", around.before);
-            if around.usage == Usage::Made || made::in_command(&before) || made::in_block(lines.before(line)) {
+            let before = command(around.before, &text[line.command..open.start]);
+            if around.usage == Usage::Made || line.in_block || made::in_command(&before) {
                 uses.made = true;
             } else if let Some(name) = defines {
-                uses.into.push(name.to_ascii_lowercase());
-            } else if !is_told(own) {
+                uses.into.insert(name.to_ascii_lowercase());
+            } else if !line.is_told {
                 uses.other = true;
             }
         }
@@ -231,4 +299,94 @@ fn contains(text: &str, piece: &str) -> bool {
 fn is_told(line: &str) -> bool {
     let line = line.trim_start().trim_start_matches("- ").trim_start_matches("run: ").trim_start_matches("script: ");
     ["echo ", "printf ", "Write-Host ", "#", "//"].iter().any(|word| line.starts_with(word)) && !line.contains('>')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "contoso.azurecr.io";
+
+    /// The open references of a text, sorted, each with its part and the words beside it.
+    fn open(text: &str) -> Vec<String> {
+        let hosts = KnownHosts::new(&[HOST.to_owned()]);
+        let mut found = Found::default();
+        read(text, "a.log", &hosts, &Around::default(), &mut found);
+        let shown = found.pending.iter().map(|one| {
+            let defines = one.defines.as_deref().map(|name| format!(" for {name}")).unwrap_or_default();
+            format!("{} {:?} [{}]{defines}", one.text, one.usage, one.beside.join(" "))
+        });
+        let mut shown: Vec<String> = shown.collect();
+        shown.extend(found.images.iter().map(|(image, line)| format!("{image} in line {line}")));
+        shown.sort();
+        shown
+    }
+
+    #[test]
+    fn every_reference_of_a_line_is_found_however_long_it_is() {
+        const MANY: usize = 4_000;
+        let line: Vec<String> = (0..MANY)
+            .map(|n| {
+                format!(
+                    "docker pull {HOST}/a{n} && docker push {HOST}/b{n} && see {HOST}/c{n}, {HOST}/d:v{n}; \
+                     image: shop/e{n}:$(T) image: {HOST}/f{n}:$(T) && "
+                )
+            })
+            .collect();
+        let mut expected: Vec<String> = (0..MANY)
+            .flat_map(|n| {
+                [
+                    format!("{HOST}/a{n} Run []"),
+                    format!("{HOST}/b{n} Made []"),
+                    // The line is data, in which nothing stands beside anything.
+                    format!("{HOST}/c{n} Named []"),
+                    format!("{HOST}/d:v{n} in line 2"),
+                    format!("shop/e{n}:$(T) Named []"),
+                    format!("{HOST}/f{n}:$(T) Named []"),
+                ]
+            })
+            .collect();
+        expected.sort();
+        assert_eq!(open(&format!("first\n{}", line.concat())), expected);
+    }
+
+    #[test]
+    fn each_line_counts_for_its_own_references() {
+        for (text, expected) in [
+            (
+                format!("X={HOST}/a\nsee {HOST}/b v1\n"),
+                [format!("{HOST}/a Named [X] for X"), format!("{HOST}/b Named [1 see v1]")],
+            ),
+            (
+                format!("jib.to {{\nimage = {HOST}/a\n}}\n\nsee {HOST}/b\n"),
+                [format!("{HOST}/a Made [] for image"), format!("{HOST}/b Named [see]")],
+            ),
+            (
+                format!("docker push \\\n {HOST}/a\ndocker run {HOST}/b\n"),
+                [format!("{HOST}/a Made []"), format!("{HOST}/b Run []")],
+            ),
+        ] {
+            assert_eq!(open(&text), expected, "{text}");
+        }
+        // A table's column stands right behind its reference, and what is far behind says nothing.
+        let digest = "0123456789abcdef".repeat(4);
+        let near = open(&format!("{HOST}/a{}sha256:{digest}\n", " x".repeat(100) + " "));
+        assert_eq!(near, [format!("{HOST}/a@sha256:{digest} in line 1")]);
+        let far = open(&format!("{HOST}/a{}sha256:{digest}\n", " x".repeat(MOST_AROUND) + " "));
+        assert_eq!(far.len(), 1, "{far:?}");
+        assert!(far[0].starts_with(&format!("{HOST}/a Named")), "{far:?}");
+    }
+
+    #[test]
+    fn uses_of_variables_are_told_apart_in_a_long_line() {
+        const MANY: usize = 4_000;
+        let line: Vec<String> = (0..MANY).map(|n| format!("docker push x:$A{n} && deploy x:$B{n} && ")).collect();
+        let mut uses = UseIndex::default();
+        uses.read(&format!("{}\necho $A0\nC=$A1\ndocker push x:$C\n", line.concat()), &Around::default());
+        for n in 0..MANY {
+            assert!(uses.is_made(&format!("A{n}")), "A{n}");
+            assert!(!uses.is_made(&format!("b{n}")), "B{n}");
+        }
+        assert!(uses.is_made("C") && !uses.is_made("D"));
+    }
 }

@@ -4,6 +4,8 @@
 //! repositories for ever.
 
 use super::structure::{Entry, Frame};
+use super::units::end_of;
+use super::usage::MOST_KEYS;
 use crate::sources::document::Value;
 
 /// The references of a command that name what it makes.
@@ -21,6 +23,16 @@ enum Made {
 
 /// A command: its tools, its subcommands, and what it makes.
 type Command = (&'static [&'static str], &'static [&'static str], Made);
+
+/// Every tool of the commands below.
+const TOOLS: &[&[&str]] = &[
+    ENGINES,
+    CRANE,
+    &["az", "buildctl", "cosign", "executor", "helm", "ko", "notation", "oras", "pack", "regctl", "skopeo"],
+];
+
+/// Arguments of a tool that are looked at: options of its own, the longest subcommand, and one more.
+const MOST_ARGUMENTS: usize = 8;
 
 const ENGINES: &[&str] = &["docker", "podman", "nerdctl", "buildah", "img"];
 const CRANE: &[&str] = &["crane", "gcrane"];
@@ -146,7 +158,7 @@ const TAKEN: &[&str] = &["build-args", "build-contexts", "build_args", "args", "
 
 /// Returns true if a command makes the image whose reference follows it. `before` is its line up to there.
 pub(super) fn in_command(before: &str) -> bool {
-    let before = before.trim_end_matches(['"', '\'', '`']);
+    let before = command_of(before);
     let lower = before.to_ascii_lowercase();
     if BEFORE.iter().any(|known| lower.ends_with(known)) {
         return true;
@@ -157,9 +169,17 @@ pub(super) fn in_command(before: &str) -> bool {
 
 /// Returns true if a command runs or fetches the image whose reference follows it.
 pub(super) fn is_run(before: &str) -> bool {
-    let tokens = Tokens::of(before.trim_end_matches(['"', '\'', '`']));
+    let tokens = Tokens::of(command_of(before));
     let all = |word: &&str| matches!(*word, "-a" | "--all-tags");
     !tokens.words.iter().any(all) && RUNS.iter().any(|command| tokens.make(*command))
+}
+
+/// The end of a command as far as it is looked at, without the quote that a reference may begin with.
+fn command_of(before: &str) -> &str {
+    let end = end_of(before);
+    // A word that it would begin in the middle of may read as another.
+    let from = if end.len() < before.len() { end.find(is_between).unwrap_or(end.len()) } else { 0 };
+    end[from..].trim_end_matches(['"', '\'', '`'])
 }
 
 /// Returns true if a line opens a block that says what is made.
@@ -197,7 +217,7 @@ fn is_builder(name: &str) -> bool {
 }
 
 fn text<'n>(entries: &'n [Entry], key: &str) -> Option<&'n str> {
-    entries.iter().find_map(|(_, name, node)| match &node.value {
+    entries.iter().take(MOST_KEYS).find_map(|(_, name, node)| match &node.value {
         Value::Text(text) if name == key => Some(text.as_str()),
         _ => None,
     })
@@ -206,6 +226,8 @@ fn text<'n>(entries: &'n [Entry], key: &str) -> Option<&'n str> {
 /// The words of a command up to a reference.
 struct Tokens<'t> {
     words: Vec<&'t str>,
+    /// The positions of tools among them, with their names.
+    tools: Vec<(usize, &'t str)>,
     /// The text that the reference is joined to, such as `--tag=`; empty if it is a word of its own.
     joined: &'t str,
 }
@@ -218,7 +240,8 @@ impl<'t> Tokens<'t> {
         // What is left behind the last space, or nothing.
         let joined = words.pop().unwrap_or_default();
         words.retain(|word| !word.is_empty() && !matches!(*word, "\\" | "^" | "-"));
-        Self { words, joined }
+        let tools = words.iter().enumerate().filter_map(|(at, &word)| Some((at, tool(word)?))).collect();
+        Self { words, tools, joined }
     }
 
     fn are_behind(&self, option: &str) -> bool {
@@ -227,13 +250,9 @@ impl<'t> Tokens<'t> {
     }
 
     fn make(&self, (tools, subcommands, made): Command) -> bool {
-        let is_tool = |word: &str| {
-            let name = word.rsplit('/').next().unwrap_or(word);
-            tools.contains(&name.strip_suffix(".exe").unwrap_or(name))
-        };
-        (0..self.words.len()).filter(|&at| is_tool(self.words[at])).any(|at| {
-            let arguments: Vec<&str> =
-                self.words[at + 1..].iter().copied().filter(|word| !word.starts_with('-')).collect();
+        self.tools.iter().filter(|(_, name)| tools.contains(name)).any(|&(at, _)| {
+            let arguments = self.words[at + 1..].iter().copied().filter(|word| !word.starts_with('-'));
+            let arguments: Vec<&str> = arguments.take(MOST_ARGUMENTS).collect();
             // Options of the tool itself may have values of their own.
             let Some(skipped) =
                 (0..3).find(|&skip| arguments.get(skip..).is_some_and(|rest| rest.starts_with(subcommands)))
@@ -250,6 +269,13 @@ impl<'t> Tokens<'t> {
     }
 }
 
+/// The name of the tool that a word runs; `None` for any other word.
+fn tool(word: &str) -> Option<&str> {
+    let name = word.rsplit('/').next().unwrap_or(word);
+    let name = name.strip_suffix(".exe").unwrap_or(name);
+    TOOLS.iter().any(|tools| tools.contains(&name)).then_some(name)
+}
+
 /// Separators of commands.
 const SEPARATORS: [&str; 5] = ["&&", "||", ";", "| ", "$("];
 
@@ -261,6 +287,28 @@ fn is_between(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tools_of_all_commands_are_known() {
+        for (tools, subcommands, _) in COMMANDS.iter().chain(RUNS) {
+            assert!(tools.iter().all(|name| tool(name) == Some(*name)), "{tools:?}");
+            assert!(subcommands.len() + 3 < MOST_ARGUMENTS, "{subcommands:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_long_command_counts() {
+        let words = "word ".repeat(2000);
+        for (before, expected) in [
+            (format!("{words}&& docker push "), true),
+            (format!("{words}; docker build {} -t ", "a ".repeat(500)), true),
+            (format!("docker push {words}"), false),
+            // A word that is cut is not known: nothing is taken for a tool that is none.
+            (format!("{}docker push {}", "x".repeat(4096), "y".repeat(4096 - "docker push  ".len()) + " "), false),
+        ] {
+            assert_eq!(in_command(&before), expected, "{} bytes", before.len());
+        }
+    }
 
     #[test]
     fn commands_that_make_images_are_known() {

@@ -69,6 +69,9 @@ pub(in crate::sources) enum Left {
 /// Marks behind a reference that may be the sentence's own.
 const ENDS: [char; 7] = ['/', ':', '@', '.', '-', '_', '+'];
 
+/// Longest reference, placeholders and all.
+const LONGEST: usize = 4096;
+
 /// Schemes before references.
 const SCHEMES: [&str; 3] = ["oci://", "docker://", "docker-pullable://"];
 
@@ -142,7 +145,8 @@ pub(super) fn reference_end(text: &str, from: usize, with_host: bool) -> usize {
     let mut at = from;
     // Where the tag or digest begins.
     let mut tag = None;
-    while let Some(&byte) = bytes.get(at) {
+    // What is longer is no reference, and would be read again for each of the hosts in it.
+    while let Some(&byte) = bytes.get(at).filter(|_| at - from < LONGEST) {
         if let Some(length) = placeholder::length_at(text, at) {
             at += length;
             continue;

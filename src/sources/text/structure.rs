@@ -1,7 +1,9 @@
 //! Reading of documents in JSON and YAML: their scalars, each with what its keys and the scalars beside it say.
 
+use std::collections::HashMap;
+
 use super::assignments::{Reader, set_to_unknown};
-use super::beside::beside;
+use super::beside::{self, beside};
 use super::decode::decode;
 use super::found::{Found, Place, ScalarId};
 use super::free::{self, Around, UseIndex};
@@ -301,24 +303,30 @@ fn pair(node: &Node) -> Option<(&str, &Node)> {
 
 /// Names with a dot by what stands before it, each without that.
 fn groups<'n>(named: impl Iterator<Item = (&'n str, &'n Node)>) -> Vec<Vec<(&'n str, &'n Node)>> {
-    let mut groups: Vec<(&str, Vec<(&'n str, &'n Node)>)> = Vec::new();
+    let mut groups: Vec<Vec<(&'n str, &'n Node)>> = Vec::new();
+    // The place of each group, which stand in the order in which they begin.
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for (name, node) in named {
         let (prefix, last) = name.rsplit_once('.').unwrap_or(("", name));
-        match groups.iter_mut().find(|(known, _)| *known == prefix) {
-            Some((_, group)) => group.push((last, node)),
-            None => groups.push((prefix, vec![(last, node)])),
+        let place = *places.entry(prefix).or_insert(groups.len());
+        if place == groups.len() {
+            groups.push(Vec::new());
         }
+        groups[place].push((last, node));
     }
-    groups.into_iter().map(|(_, group)| group).filter(|group| group.len() > 1).collect()
+    groups.retain(|group| group.len() > 1);
+    groups
 }
 
-/// The scalars of a mapping that may say a tag, and those of a list of names and values around it.
+/// The scalars of a mapping that may say a tag, and those of a list of names and values around it. Of data there are as
+/// many as show that it is some.
 fn values_of<'n>(entries: &'n [Entry], pairs: &[&'n str]) -> Vec<&'n str> {
     let told = entries.iter().filter(|(_, key, _)| !SILENT.contains(&key.as_str()));
     let inner = told.clone().filter(|(_, key, _)| INNER.contains(&key.as_str()));
     let inner = inner.filter_map(|(_, _, node)| if let Value::Map(inner) = &node.value { Some(inner) } else { None });
     let inner = inner.flatten().filter_map(|(_, _, node)| text_of(node));
-    told.filter_map(|(_, _, node)| text_of(node)).chain(inner).chain(pairs.iter().copied()).collect()
+    let all = told.filter_map(|(_, _, node)| text_of(node)).chain(inner).chain(pairs.iter().copied());
+    all.take(beside::MOST_TEXTS + 1).collect()
 }
 
 /// Adds the variables that documents define.
@@ -441,5 +449,32 @@ impl<'n> Defining<'_, 'n> {
                 Value::Null | Value::List(_) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_a_dot_are_grouped_in_their_order() {
+        let node = Node { line: 1, value: Value::Null };
+        let shown = |names: &[String]| {
+            let groups = groups(names.iter().map(|name| (name.as_str(), &node)));
+            let of = |group: Vec<(&str, &Node)>| group.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
+            groups.into_iter().map(of).collect::<Vec<_>>()
+        };
+        for (names, expected) in [
+            ("b.image a.image b.tag alone.image a.tag", &["image tag", "image tag"][..]),
+            ("image", &[]),
+            ("b.x.repository a.y b.x.tag x a.z b.x.digest y", &["repository tag digest", "y z", "x y"]),
+        ] {
+            let names: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(shown(&names), expected, "{names:?}");
+        }
+        let parts = |part: &'static str| (0..20_000).map(move |number| format!("service{number}.{part}{number}"));
+        let many: Vec<String> = parts("image").chain(parts("tag")).collect();
+        let expected: Vec<String> = (0..20_000).map(|number| format!("image{number} tag{number}")).collect();
+        assert_eq!(shown(&many), expected);
     }
 }

@@ -150,7 +150,11 @@ fn without_templates(text: &str) -> (String, Vec<String>) {
                 }
                 (inside, rest) = (None, after);
             }
-            let next = ["{{", "{%"].iter().filter_map(|open| Some((rest.find(open)?, *open))).min();
+            // One search for both: of many templates in a line, each would look for the other kind up to its end.
+            let mut braces = rest.match_indices('{').map(|(at, _)| (at, &rest[at..]));
+            let next = braces.find_map(|(at, rest)| {
+                ["{{", "{%"].into_iter().find(|open| rest.starts_with(*open)).map(|open| (at, open))
+            });
             let Some((at, open)) = next else {
                 had_text |= !rest.trim().is_empty();
                 kept.push_str(rest);

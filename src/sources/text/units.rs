@@ -10,6 +10,10 @@ const MOST_LINES: usize = 60;
 /// Bytes of a table's row, and of the blocks that say one thing by name and value.
 const MOST_BYTES: usize = 4096;
 
+/// Bytes that are looked at before and behind a place in a line: in a longer one, the rest stands too far away to say
+/// anything of it.
+pub(super) const MOST_AROUND: usize = 4096;
+
 /// The lines of a text.
 pub(super) struct Lines<'t> {
     text: &'t str,
@@ -188,6 +192,16 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
+/// The end of a text, as far as it is looked at.
+pub(super) fn end_of(text: &str) -> &str {
+    &text[floor(text, text.len().saturating_sub(MOST_AROUND))..]
+}
+
+/// The beginning of a text, as far as it is looked at.
+pub(super) fn beginning_of(text: &str) -> &str {
+    &text[..floor(text, text.len().min(MOST_AROUND))]
+}
+
 /// Shells end such a line with `\`, PowerShell with a backtick, cmd with `^`.
 fn is_continued(line: &str) -> bool {
     let line = line.trim_end();
@@ -259,6 +273,14 @@ mod tests {
         let found: Vec<(u32, &str)> = (0..4).map(|at| (lines.number(at), lines.line(at))).collect();
         assert_eq!(found, [(1, "a"), (2, "b"), (2, "c"), (3, "d")]);
         assert_eq!([0, 1, 2, 4, 6, 7].map(|at| lines.at(at)), [0, 0, 1, 2, 3, 3]);
+    }
+
+    #[test]
+    fn only_so_much_of_a_text_is_looked_at() {
+        let text = format!("a{}z", "\u{fc}".repeat(MOST_AROUND));
+        assert!(end_of(&text).ends_with('z') && (MOST_AROUND..MOST_AROUND + 4).contains(&end_of(&text).len()));
+        assert!(beginning_of(&text).starts_with('a') && beginning_of(&text).len() == MOST_AROUND - 1);
+        assert_eq!((end_of("a b"), beginning_of("a b")), ("a b", "a b"));
     }
 
     #[test]

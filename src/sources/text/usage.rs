@@ -2,6 +2,7 @@
 
 use super::made;
 use super::structure::{Entry, Frame};
+use super::units::{MOST_AROUND, end_of};
 use crate::sources::document::Value;
 
 /// The part that an image plays.
@@ -15,6 +16,9 @@ pub(in crate::sources) enum Usage {
     /// It is made, moved or removed there.
     Made,
 }
+
+/// Keys of a mapping that are looked at for what the others mean. What has more is data.
+pub(super) const MOST_KEYS: usize = 1000;
 
 /// Lists of containers.
 const LISTS: [&str; 7] =
@@ -56,6 +60,10 @@ impl Usage {
 
 /// `FROM` and `COPY --from=` of a Dockerfile.
 fn is_base(before: &str) -> bool {
+    // The beginning of a longer line stands too far away.
+    if before.len() > MOST_AROUND {
+        return false;
+    }
     let line = before.trim_start();
     let is_from = line.strip_prefix("FROM").is_some_and(|rest| rest.starts_with([' ', '\t']) && is_options(rest));
     is_from || line.starts_with("COPY ") && line.ends_with("--from=")
@@ -77,7 +85,7 @@ fn is_run(frames: &[Frame<'_>], name: &str) -> bool {
                 || CONTAINERS.contains(&key(1))
                 || key(2) == "services" && !file.contains("values")
                 || is_gitlab()
-                || frames[0].entries.iter().any(|(_, key, node)| {
+                || frames[0].entries.iter().take(MOST_KEYS).any(|(_, key, node)| {
                     let is_template = |text: &str| text.contains("deploymentTemplate");
                     key == "$schema" && matches!(&node.value, Value::Text(text) if is_template(text))
                 })
@@ -91,7 +99,7 @@ fn is_run(frames: &[Frame<'_>], name: &str) -> bool {
 }
 
 fn has(entries: &[Entry], key: &str) -> bool {
-    entries.iter().any(|(_, name, _)| name == key)
+    entries.iter().take(MOST_KEYS).any(|(_, name, _)| name == key)
 }
 
 /// Returns true for a key whose value is expected to be an image.
@@ -103,7 +111,7 @@ pub(super) fn is_image_key(key: &str) -> bool {
 
 /// Returns true if an image is expected behind what stands before a reference in its line: `image: `, `--image=`.
 pub(super) fn expects_image(before: &str) -> bool {
-    let before = before.trim_end_matches(['"', '\'', ' ', '\t']);
+    let before = end_of(before).trim_end_matches(['"', '\'', ' ', '\t']);
     let key = before.trim_end_matches([':', '=']).trim_end_matches(['"', '\'', ' ', '\t']);
     let is_given = key.len() < before.len() || key.ends_with("--image");
     let start = key.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').map_or(0, |at| at + 1);

@@ -1,6 +1,7 @@
 //! Variables: what the documents of a source define them to be, and the texts that come of references with them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 
 use super::assignments::is_value;
 use super::placeholder::{Piece, Variable, is_open as is_open_text, pieces, variable};
@@ -20,12 +21,33 @@ const MOST_IN_FILE: usize = 60;
 const MOST: usize = 200_000;
 
 /// The variables that the documents of a source define.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Definitions {
     /// By the name in lower case.
     by_name: HashMap<Box<str>, Vec<Definition>>,
+    /// The names, in lower case, of which some definitions were not kept.
+    cut: HashSet<Box<str>>,
     files: Vec<File>,
     count: usize,
+    /// Definitions that are kept.
+    most: usize,
+}
+
+/// The definitions of a source, while references are filled in with them.
+pub(super) struct Variables<'d> {
+    definitions: &'d Definitions,
+    /// The definitions of each name that was asked for, and whether the name compares without case.
+    by_name: HashMap<(String, bool), Named<'d>>,
+}
+
+/// The definitions that one name may mean, in the order in which they were read, with their positions.
+#[derive(Default)]
+struct Named<'d> {
+    all: Vec<&'d Definition>,
+    by_file: HashMap<u32, Vec<usize>>,
+    by_folder: BTreeMap<&'d str, Vec<usize>>,
+    /// The same of files of settings alone.
+    settings: BTreeMap<&'d str, Vec<usize>>,
 }
 
 #[derive(Debug)]
@@ -80,6 +102,12 @@ struct State {
     used: Vec<UsedDefinition>,
 }
 
+impl Default for Definitions {
+    fn default() -> Self {
+        Self { by_name: HashMap::new(), cut: HashSet::new(), files: Vec::new(), count: 0, most: MOST }
+    }
+}
+
 impl Definitions {
     /// Adds a file, and returns the number by which it defines and uses variables.
     pub(super) fn file(&mut self, name: &str) -> u32 {
@@ -92,7 +120,7 @@ impl Definitions {
 
     pub(super) fn define(&mut self, file: u32, name: &str, value: &str, line: u32) {
         let value = value.trim();
-        if self.count >= MOST || value.is_empty() {
+        if value.is_empty() {
             return;
         }
         // Terraform writes a variable as a value without any mark.
@@ -105,17 +133,33 @@ impl Definitions {
         } else {
             value.to_owned()
         };
-        let known = self.by_name.entry(name.to_ascii_lowercase().into()).or_default();
+        let key: Box<str> = name.to_ascii_lowercase().into();
+        let known = self.by_name.get(&key).map(Vec::as_slice).unwrap_or_default();
         let in_file = || known.iter().rev().take_while(|one| one.file == file);
         if in_file().any(|one| *one.value == *value && *one.name == *name) || in_file().count() >= MOST_IN_FILE {
             return;
         }
-        known.push(Definition { name: name.into(), value: value.into(), file, line });
+        if self.count >= self.most {
+            // It is one more value all the same, which stays open.
+            self.cut.insert(key);
+            return;
+        }
+        self.by_name.entry(key).or_default().push(Definition { name: name.into(), value: value.into(), file, line });
         self.count += 1;
     }
 
+    fn at(&self, file: u32) -> Option<&File> {
+        self.files.get(usize::try_from(file).ok()?)
+    }
+}
+
+impl<'d> Variables<'d> {
+    pub(super) fn new(definitions: &'d Definitions) -> Self {
+        Self { definitions, by_name: HashMap::new() }
+    }
+
     /// Returns everything that a text in a file may become.
-    pub(super) fn expand(&self, text: &str, file: u32) -> Expansion {
+    pub(super) fn expand(&mut self, text: &str, file: u32) -> Expansion {
         let mut state = State::default();
         let texts = self.texts(text, file, &mut state);
         let State { is_far, mut used, .. } = state;
@@ -124,7 +168,7 @@ impl Definitions {
         Expansion { texts, is_far, used }
     }
 
-    fn texts(&self, text: &str, file: u32, state: &mut State) -> Vec<String> {
+    fn texts(&mut self, text: &str, file: u32, state: &mut State) -> Vec<String> {
         let mut texts = vec![String::new()];
         for piece in pieces(text) {
             let mut options = match piece {
@@ -142,7 +186,7 @@ impl Definitions {
     }
 
     /// The values of a placeholder; the placeholder itself where nothing defines it.
-    fn values(&self, written: &str, file: u32, state: &mut State) -> Vec<String> {
+    fn values(&mut self, written: &str, file: u32, state: &mut State) -> Vec<String> {
         let unknown = || vec![written.to_owned()];
         let Some(variable) = variable(written) else { return unknown() };
         state.steps += 1;
@@ -155,6 +199,8 @@ impl Definitions {
             return unknown();
         }
         let is_defined = !definitions.is_empty();
+        let cut = &self.definitions.cut;
+        let is_cut = !cut.is_empty() && cut.contains(variable.name.to_ascii_lowercase().as_str());
         let mut values = Vec::new();
         state.open.push(variable.name);
         for definition in definitions {
@@ -168,45 +214,80 @@ impl Definitions {
             values.extend(defaults.into_iter().filter(|text| !is_defined || !is_open_text(text)));
         }
         state.open.pop();
+        if values.is_empty() || is_cut {
+            values.push(written.to_owned());
+        }
         values.sort_unstable();
         values.dedup();
-        if values.is_empty() { unknown() } else { values }
+        values
     }
 
     /// The definitions that count for a variable in a file, and whether they stand far from it: those of the file itself
-    /// and of settings near it, else those near it, else all.
-    fn definitions(&self, variable: &Variable, file: u32) -> (Vec<&Definition>, bool) {
-        let known =
-            self.by_name.get(variable.name.to_ascii_lowercase().as_str()).map(Vec::as_slice).unwrap_or_default();
-        let named: Vec<&Definition> =
-            known.iter().filter(|one| variable.any_case || *one.name == *variable.name).collect();
-        let of = |number: u32| self.files.get(usize::try_from(number).ok()?);
-        let is_near = |one: &Definition| {
-            of(file).zip(of(one.file)).is_some_and(|(here, there)| is_related(&here.folder, &there.folder))
+    /// and of settings near it, else those near it, else all. Of more than [`MOST_TEXTS`] some are left out.
+    fn definitions(&mut self, variable: &Variable, file: u32) -> (Vec<&'d Definition>, bool) {
+        let definitions = self.definitions;
+        let named = self.named(variable);
+        let far = || (named.all.iter().copied().take(MOST_TEXTS + 1).collect::<Vec<_>>(), !named.all.is_empty());
+        let of = |mut positions: Vec<usize>| {
+            positions.sort_unstable();
+            positions.dedup();
+            positions.into_iter().map(|at| named.all[at]).collect::<Vec<_>>()
         };
-        let near: Vec<&Definition> = named.iter().copied().filter(|one| is_near(one)).collect();
-        if near.is_empty() {
-            let is_far = !named.is_empty();
-            return (named, is_far);
+        let Some(here) = definitions.at(file) else { return far() };
+        if let Some(own) = named.by_file.get(&file) {
+            let settings = near(&named.settings, &here.folder);
+            return (of([own.as_slice(), &settings].concat()), false);
         }
-        let is_own = |one: &Definition| one.file == file;
-        if near.iter().any(|one| is_own(one)) {
-            let counts = |one: &&Definition| is_own(one) || of(one.file).is_some_and(|there| there.is_settings);
-            return (near.into_iter().filter(counts).collect(), false);
+        let near = of(near(&named.by_folder, &here.folder));
+        if near.is_empty() {
+            return far();
         }
         // A pipeline has no variables of the pipeline beside it.
-        let is_shared = |one: &Definition| of(one.file).is_some_and(|there| there.is_settings || there.is_shared);
-        let is_far = !near.iter().any(|one| is_shared(one));
+        let is_shared =
+            |one: &&Definition| definitions.at(one.file).is_some_and(|there| there.is_settings || there.is_shared);
+        let is_far = !near.iter().any(is_shared);
         (near, is_far)
+    }
+
+    fn named(&mut self, variable: &Variable) -> &Named<'d> {
+        let Variable { name, any_case, .. } = variable;
+        let key = if *any_case { name.to_ascii_lowercase() } else { name.clone() };
+        let definitions = self.definitions;
+        self.by_name.entry((key, *any_case)).or_insert_with(|| Named::of(definitions, variable))
     }
 }
 
-/// Returns true if one folder is the other or lies in it.
-fn is_related(one: &str, other: &str) -> bool {
-    let is_in = |inner: &str, outer: &str| {
-        outer.is_empty() || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    is_in(one, other) || is_in(other, one)
+impl<'d> Named<'d> {
+    fn of(definitions: &'d Definitions, variable: &Variable) -> Self {
+        let known = definitions.by_name.get(variable.name.to_ascii_lowercase().as_str());
+        let known = known.map(Vec::as_slice).unwrap_or_default().iter();
+        let mut named = Self::default();
+        for one in known.filter(|one| variable.any_case || *one.name == *variable.name) {
+            let position = named.all.len();
+            named.all.push(one);
+            named.by_file.entry(one.file).or_default().push(position);
+            if let Some(File { folder, is_settings, .. }) = definitions.at(one.file) {
+                named.by_folder.entry(folder).or_default().push(position);
+                if *is_settings {
+                    named.settings.entry(folder).or_default().push(position);
+                }
+            }
+        }
+        named
+    }
+}
+
+/// The positions that stand in a folder, in those that it lies in, or in those in it: at most one more than may be
+/// used.
+fn near(folders: &BTreeMap<&str, Vec<usize>>, here: &str) -> Vec<usize> {
+    let outer = here.match_indices('/').map(|(at, _)| &here[..at]).filter(|outer| !outer.is_empty());
+    let outer = std::iter::once("").chain(outer).chain(Some(here).filter(|here| !here.is_empty()));
+    let outer = outer.filter_map(|folder| folders.get(folder));
+    let prefix = if here.is_empty() { String::new() } else { format!("{here}/") };
+    let first = if here.is_empty() { Bound::Excluded("") } else { Bound::Included(prefix.as_str()) };
+    let inner = folders.range::<str, _>((first, Bound::Unbounded));
+    let inner = inner.take_while(|(folder, _)| folder.starts_with(&prefix)).map(|(_, positions)| positions);
+    outer.chain(inner).flatten().copied().take(MOST_TEXTS + 1).collect()
 }
 
 /// Returns true if a file holds settings for others: `.env`, `prod.tfvars`, `values.yaml`, `group_vars/all.yml`.
@@ -232,6 +313,12 @@ fn is_shared(base: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Definitions {
+        fn expand(&self, text: &str, file: u32) -> Expansion {
+            Variables::new(self).expand(text, file)
+        }
+    }
 
     /// The results for a text in a file; `~` marks those from far.
     fn expanded(defined: &[(&str, &str, &str)], file: &str, text: &str) -> String {
@@ -286,5 +373,72 @@ mod tests {
         let many: Vec<(&str, &str, &str)> = many.iter().map(|value| ("a", "B", value.as_str())).collect();
         assert_eq!(expanded(&many, "a", "x:$B"), "x:$B");
         assert_eq!(expanded(&many[..10], "a", "$B $B").matches('$').count(), 10, "too many together");
+    }
+    #[test]
+    fn a_definition_that_was_not_kept_is_one_more_value() {
+        let mut definitions = Definitions { most: 2, ..Definitions::default() };
+        let (near, far) = (definitions.file("a.sh"), definitions.file("x/b.sh"));
+        for (file, name, value) in [
+            (near, "A", "v1"),
+            (near, "B", "v2"),
+            // Known, and nothing new.
+            (near, "B", "v2"),
+            (near, "A", ""),
+            // One too many.
+            (far, "a", "v3"),
+            (far, "C", "v4"),
+        ] {
+            definitions.define(file, name, value, 1);
+        }
+        for (text, expected) in [
+            ("$A", "$A v1"),
+            ("$(a)", "$(a) v1"),
+            ("$B", "v2"),
+            ("$C", "$C"),
+            ("${C:-v5}", "${C:-v5} v5"),
+            ("$D", "$D"),
+            ("${D:-v6}", "v6"),
+        ] {
+            assert_eq!(definitions.expand(text, near).texts.join(" "), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn definitions_are_near_in_the_same_folder_and_above_and_below_it() {
+        let is_in = |inner: &str, outer: &str| {
+            outer.is_empty() || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let all = ["", "a", "a/b", "a/b/c", "a/d", "a-b", "ab", "b", "/x", "/x/y", "a//b", "a/"];
+        let folders: BTreeMap<&str, Vec<usize>> = all.iter().zip(0..).map(|(folder, at)| (*folder, vec![at])).collect();
+        for here in all.iter().chain(&["a/b/c/d", "z"]) {
+            let expected = (0..all.len()).filter(|at| is_in(all[*at], here) || is_in(here, all[*at]));
+            let mut found = near(&folders, here);
+            found.sort_unstable();
+            assert_eq!(found, expected.collect::<Vec<_>>(), "{here}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_every_file_defines_has_the_value_of_each() {
+        const MANY: usize = 5_000;
+        let mut definitions = Definitions::default();
+        let files: Vec<u32> = (0..MANY)
+            .map(|number| {
+                let file = definitions.file(&format!("services/s{number}/main.sh"));
+                definitions.define(file, "TAG", &format!("v{number}"), 1);
+                file
+            })
+            .collect();
+        let settings = definitions.file("services/.env");
+        definitions.define(settings, "TAG", "v", 1);
+        let above = definitions.file("services/deploy.sh");
+        let below = definitions.file("services/s7/deep/run.sh");
+        let mut variables = Variables::new(&definitions);
+        for (number, file) in files.into_iter().enumerate() {
+            assert_eq!(variables.expand("$TAG", file).texts, ["v".to_owned(), format!("v{number}")]);
+        }
+        assert_eq!(variables.expand("$TAG", settings).texts, ["v"]);
+        assert_eq!(variables.expand("$TAG", above).texts, ["$TAG"], "too many");
+        assert_eq!(variables.expand("$TAG", below).texts, ["v", "v7"]);
     }
 }

@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 
 use futures::{TryStreamExt as _, stream};
 use jiff::Timestamp;
-use tagwarden::apply::{Hands, Order, Proof, Refused, Target, apply};
+use tagwarden::apply::{ApplyContext, JournalEvidence, RegistryHandle, RemovalTask, RetryRefused, apply};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
-use tagwarden::domain::{Action, Date, Intent, Inventory, Outcome, Removal, RemovalMethod, TagAt};
+use tagwarden::domain::{Action, Date, Intent, Inventory, Outcome, Removal, RemovalMethod, TagPosition};
 use tagwarden::registry::{
-    ContentCache as _, LookFor, Patience, RegistryKind, RegistrySettings, Scope, collect, reader, writer,
+    CollectScope, ContentCache as _, ExtraManifests, RegistryKind, RegistrySettings, RetryPolicy, collect, reader,
+    writer,
 };
-use tagwarden::store::{NewRun, RunKind, Store};
+use tagwarden::state::{NewRun, RunKind, StateStore};
 use uuid::Uuid;
 
 const REMOVALS: usize = 20_000;
@@ -41,21 +42,21 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
     let registry = EmbeddedRegistry::start(Options::default()).await?;
     fill(&registry, repositories)?;
     let folder = tempfile::tempdir()?;
-    let store = Store::open(&folder.path().join("state.db")).await?;
+    let store = StateStore::open(&folder.path().join("state.db")).await?;
     let settings = settings(&registry, concurrency)?;
-    let reader = reader(settings.clone(), Patience::default())?;
-    let inventory = collect(&[Arc::clone(&reader)], &Scope::All, &LookFor::new(), &store, &()).await;
-    let target = Target { reader, writer: writer(settings.clone(), Patience::default())? };
-    let hands = Hands {
+    let reader = reader(settings.clone(), RetryPolicy::default())?;
+    let inventory = collect(&[Arc::clone(&reader)], &CollectScope::All, &ExtraManifests::new(), &store, &()).await;
+    let target = RegistryHandle { reader, writer: writer(settings.clone(), RetryPolicy::default())? };
+    let hands = ApplyContext {
         store: store.clone(),
         run: begin(&store, 1).await?,
-        targets: BTreeMap::from([(settings.name, target)]),
+        registries: BTreeMap::from([(settings.name, target)]),
         clock: Arc::new(|| Timestamp::UNIX_EPOCH),
         stop: tokio::sync::watch::channel(false).1,
-        until: None,
-        waiting: Patience::default().into(),
-        refused: Refused::Wait,
-        clock_moved: None,
+        deadline: None,
+        retry_policy: RetryPolicy::default().into(),
+        retry_refused: RetryRefused::WhenDue,
+        clock_guard: None,
         evidence: None,
     };
     let orders = orders(&inventory)?;
@@ -79,7 +80,7 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
 }
 
 /// What one removal writes: its intent, and what came of it.
-async fn journal(store: &Store, run: Uuid, order: &Order) -> Result<(), Box<dyn Error>> {
+async fn journal(store: &StateStore, run: Uuid, order: &RemovalTask) -> Result<(), Box<dyn Error>> {
     let removal = &order.removal;
     let manifest = store.manifest(&removal.digest).await.ok_or("its manifest was read before")?;
     let intent = Intent {
@@ -90,12 +91,12 @@ async fn journal(store: &Store, run: Uuid, order: &Order) -> Result<(), Box<dyn 
         digest: removal.digest.clone(),
         media_type: manifest.media_type.clone(),
         policy: Some(removal.policy.to_string()),
-        proof: PROOF.to_owned(),
+        evidence: PROOF.to_owned(),
         endpoint: None,
         date: None,
     };
     let id = store.intend(run, &intent, &manifest, Timestamp::UNIX_EPOCH).await?;
-    Ok(store.settle(id, &Outcome::Done(String::new()), Timestamp::UNIX_EPOCH).await?)
+    Ok(store.record_outcome(id, &Outcome::Done(String::new()), Timestamp::UNIX_EPOCH).await?)
 }
 
 fn per_second(time: Duration) -> u128 {
@@ -103,14 +104,14 @@ fn per_second(time: Duration) -> u128 {
 }
 
 /// Every tag of the inventory.
-fn orders(inventory: &Inventory) -> Result<Vec<Order>, Box<dyn Error>> {
+fn orders(inventory: &Inventory) -> Result<Vec<RemovalTask>, Box<dyn Error>> {
     let mut orders = Vec::with_capacity(REMOVALS);
     let policy: tagwarden::domain::PolicyName = "all-go".parse()?;
     for (number, registry) in (0..).zip(&inventory.registries) {
         for (place, repository) in (0..).zip(&registry.repositories) {
             for (position, tag) in (0..).zip(&repository.tags) {
                 let removal = Removal {
-                    at: TagAt { registry: number, repository: place, tag: position },
+                    position: TagPosition { registry: number, repository: place, tag: position },
                     registry: registry.name.clone(),
                     repository: repository.name.clone(),
                     tag: tag.name.clone(),
@@ -121,21 +122,21 @@ fn orders(inventory: &Inventory) -> Result<Vec<Order>, Box<dyn Error>> {
                     date: Date::Created(Timestamp::UNIX_EPOCH),
                     companion_of: None,
                 };
-                orders.push(Order { removal: removal.into(), proof: Proof::Written(PROOF.into()) });
+                orders.push(RemovalTask { removal: removal.into(), evidence: JournalEvidence::Json(PROOF.into()) });
             }
         }
     }
     Ok(orders)
 }
 
-async fn begin(store: &Store, number: u128) -> Result<Uuid, Box<dyn Error>> {
+async fn begin(store: &StateStore, number: u128) -> Result<Uuid, Box<dyn Error>> {
     let id = Uuid::from_u128(number);
     let run = NewRun {
         id,
         kind: RunKind::Run,
         mode: "enforce".into(),
         started_at: Timestamp::UNIX_EPOCH,
-        by: "bench".into(),
+        started_by: "bench".into(),
         version: String::new(),
         approved_by: None,
         ticket: None,
@@ -161,6 +162,7 @@ fn fill(registry: &EmbeddedRegistry, repositories: usize) -> Result<(), Box<dyn 
 }
 
 fn settings(registry: &EmbeddedRegistry, concurrency: usize) -> Result<RegistrySettings, Box<dyn Error>> {
-    let settings = RegistrySettings::of("bench".parse()?, RegistryKind::Distribution, registry.url().parse()?);
+    let settings =
+        RegistrySettings::with_defaults("bench".parse()?, RegistryKind::Distribution, registry.url().parse()?);
     Ok(RegistrySettings { concurrency, ..settings })
 }

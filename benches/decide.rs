@@ -14,11 +14,11 @@ use std::time::Duration;
 use criterion::Criterion;
 use jiff::{SignedDuration, Timestamp};
 use tagwarden::domain::{
-    Blob, Claim, Claims, Depth, Digest, Holder, ImageReference, Inventory, Limits, Manifest, Registry, RemovalAbility,
-    Repository, Rules, SourceAnswer, SourceState, Tag,
+    Blob, Claim, Claims, Digest, Holder, ImageReference, Inventory, Limits, Manifest, ManifestDetail, Registry,
+    RemovalAbility, Repository, Rules, SourceOutcome, SourceState, Tag,
 };
 use tagwarden::engine::{check, evaluate, plan, reclaim};
-use tagwarden::policy_file;
+use tagwarden::policy;
 
 const POLICIES: &str = r#"
 policies:
@@ -60,7 +60,7 @@ fn manifest(media_type: &Arc<str>, blobs: &Arc<[Blob]>, children: Vec<Digest>) -
         subject: None,
         created_at: None,
         lock: None,
-        depth: Depth::Whole,
+        detail: ManifestDetail::Full,
     }
 }
 
@@ -121,11 +121,11 @@ fn world(now: Timestamp) -> (Rules, Inventory, Claims) {
     let mut inventory = Inventory { registries: vec![registry] };
     inventory.sort();
     let holder = Arc::new(Holder::File { path: "values.yaml".into(), line: 1 });
-    let source = |name: &str, image: &dyn Fn(u32) -> ImageReference| SourceAnswer {
+    let source = |name: &str, image: &dyn Fn(u32) -> ImageReference| SourceOutcome {
         name: name.parse().expect("a name"),
         kind: "image-references",
         registries: None,
-        state: SourceState::Answered {
+        state: SourceState::Complete {
             claims: (0..10_000).map(|n| Claim::new(image(n), Arc::clone(&holder))).collect(),
             unresolved: Vec::new(),
             mentions: Vec::new(),
@@ -148,7 +148,7 @@ fn world(now: Timestamp) -> (Rules, Inventory, Claims) {
         Claims { sources: vec![source("records", &by_tag), source("aks", &by_digest)], ..Claims::default() };
     claims.sort();
     let rules = Rules {
-        policies: policy_file::parse("bench.yaml", POLICIES).unwrap_or_else(|problems| panic!("{problems:?}")),
+        policies: policy::parse("bench.yaml", POLICIES).unwrap_or_else(|problems| panic!("{problems:?}")),
         limits: Limits::default(),
         timezone: jiff::tz::TimeZone::get("Europe/London").expect("a zone"),
         undo_window: std::time::Duration::from_hours(24 * 7),

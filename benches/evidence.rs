@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tagwarden::domain::{
-    Depth, Digest, Inventory, Limits, Manifest, Registry, RegistryName, Repository, Rules, Tag, Verdict,
+    Digest, Inventory, Limits, Manifest, ManifestDetail, Registry, RegistryName, Repository, Rules, Tag, Verdict,
 };
 use tagwarden::engine::evaluate;
-use tagwarden::policy_file;
-use tagwarden::sources::{FileSet, Known, SourceKind, SourceSettings, TextSettings, gather, source};
+use tagwarden::policy;
+use tagwarden::sources::{FileSet, GatherContext, SourceKind, SourceSettings, TextSettings, gather, source};
 
 const FILES: u32 = 20_000;
 const BYTES: usize = 100 << 20;
@@ -80,7 +80,7 @@ fn inventory(now: Timestamp) -> Inventory {
                 subject: None,
                 created_at: None,
                 lock: None,
-                depth: Depth::Whole,
+                detail: ManifestDetail::Full,
             };
             repository.manifests.insert(digest.clone(), manifest);
             repository.tags.push(Tag {
@@ -128,14 +128,14 @@ fn main() {
     };
     let hosts: Vec<(RegistryName, Vec<String>)> =
         inventory.registries.iter().map(|registry| (registry.name.clone(), registry.hosts.clone())).collect();
-    let known = Known { hosts: &hosts, inventory: &inventory, untagged: &[] };
+    let known = GatherContext { hosts: &hosts, inventory: &inventory, untagged: &[] };
     let asked = source(&settings, &hosts[0].1);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let start = Instant::now();
     let claims = runtime.block_on(gather(vec![(settings, asked)], known, now, now));
     let gathered = start.elapsed();
     let rules = Rules {
-        policies: policy_file::parse("all.yaml", POLICY).expect("a policy"),
+        policies: policy::parse("all.yaml", POLICY).expect("a policy"),
         limits: Limits::default(),
         timezone: TimeZone::UTC,
         undo_window: Duration::from_hours(24),

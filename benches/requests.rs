@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
-use tagwarden::registry::{LookFor, Patience, RegistryKind, RegistrySettings, Scope, collect, reader};
-use tagwarden::store::Store;
+use tagwarden::registry::{CollectScope, ExtraManifests, RegistryKind, RegistrySettings, RetryPolicy, collect, reader};
+use tagwarden::state::StateStore;
 
 const REPOSITORIES: usize = 4;
 const TAGS: usize = 1000;
@@ -34,15 +34,16 @@ async fn measure(referrers_api: bool) -> Result<(), Box<dyn Error>> {
     let registry = EmbeddedRegistry::start(Options { referrers_api, ..Options::default() }).await?;
     fill(&registry)?;
     let folder = tempfile::tempdir()?;
-    let store = Store::open(&folder.path().join("state.db")).await?;
+    let store = StateStore::open(&folder.path().join("state.db")).await?;
     for plan in ["first", "second"] {
-        let reader = reader(settings(&registry)?, Patience::default())?;
-        let mut inventory = collect(&[Arc::clone(&reader)], &Scope::All, &LookFor::new(), &store, &()).await;
+        let reader = reader(settings(&registry)?, RetryPolicy::default())?;
+        let mut inventory =
+            collect(&[Arc::clone(&reader)], &CollectScope::All, &ExtraManifests::new(), &store, &()).await;
         store.observe(&mut inventory, now()?).await?;
-        let read = reader.requests().total;
+        let read = reader.request_counts().total;
         assert_eq!((inventory.tag_count(), inventory.has_gaps()), (REPOSITORIES * TAGS, false));
         assert_eq!(reader.product().await, None);
-        let recognising = reader.requests().total - read;
+        let recognising = reader.request_counts().total - read;
         report(referrers_api, plan, read, recognising);
     }
     store.close().await;
@@ -89,5 +90,5 @@ fn now() -> Result<Timestamp, jiff::Error> {
 }
 
 fn settings(registry: &EmbeddedRegistry) -> Result<RegistrySettings, Box<dyn Error>> {
-    Ok(RegistrySettings::of("bench".parse()?, RegistryKind::Distribution, registry.url().parse()?))
+    Ok(RegistrySettings::with_defaults("bench".parse()?, RegistryKind::Distribution, registry.url().parse()?))
 }

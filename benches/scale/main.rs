@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{
-    AcrOptions, Dialect, EmbeddedRegistry, Fault, FaultKind, Limits, Options, Rate, Request,
+    AcrOptions, Dialect, EmbeddedRegistry, Fault, FaultKind, Options, Rate, ServedRequest, ServerRateLimits,
 };
 
 mod purge;
@@ -161,7 +161,7 @@ impl Case<'_> {
         let clock = move || Timestamp::now() - SignedDuration::from_secs(of_clock.load(Ordering::Relaxed));
         let rate = (self.setup.rate > 0).then(|| Rate::per_minute(self.setup.rate));
         let options = AcrOptions {
-            limits: Limits { delete: rate, ..Limits::default() },
+            limits: ServerRateLimits { delete: rate, ..ServerRateLimits::default() },
             ..AcrOptions::new(Arc::new(clock)).admin(USER, PASSWORD)
         };
         let dialect = if self.setup.acr { Dialect::acr(options) } else { Dialect::Distribution };
@@ -242,7 +242,7 @@ fn rate(deletions: &[Instant]) -> String {
 }
 
 /// How many requests of each kind there were.
-fn counts(requests: &[Request]) -> String {
+fn counts(requests: &[ServedRequest]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for request in requests {
         let path = request.path.split('?').next().unwrap_or_default();

@@ -8,19 +8,19 @@ use crate::registry::{RegistryError, RegistryErrorKind, RegistryReader};
 ///
 /// # Errors
 /// When the registry did not say.
-pub(super) async fn tag_is_gone(
+pub(super) async fn is_tag_absent(
     reader: &dyn RegistryReader,
     repository: &RepositoryName,
     tag: &TagName,
     digest: &Digest,
 ) -> Result<bool, RegistryError> {
-    if let Some(tags) = listed(reader, repository).await? {
+    if let Some(tags) = list_tags(reader, repository).await? {
         return Ok(tags.binary_search(tag).is_err());
     }
     if reader.has_manifest(repository, digest).await? {
         return Ok(true);
     }
-    Ok(repositories(reader).await?.is_some_and(|known| !known.contains(repository)))
+    Ok(list_repositories(reader).await?.is_some_and(|known| !known.contains(repository)))
 }
 
 /// Returns whether a manifest that was not found is really gone: its repository lists its tags, or the registry lists
@@ -28,18 +28,18 @@ pub(super) async fn tag_is_gone(
 ///
 /// # Errors
 /// When the registry did not say.
-pub(super) async fn manifest_is_gone(
+pub(super) async fn is_manifest_absent(
     reader: &dyn RegistryReader,
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<bool, RegistryError> {
-    let answers = listed(reader, repository).await?.is_some() || repositories(reader).await?.is_some();
+    let answers = list_tags(reader, repository).await?.is_some() || list_repositories(reader).await?.is_some();
     Ok(answers && !reader.has_manifest(repository, digest).await?)
 }
 
 /// The tags of a repository, or `None` where the registry does not know it: it may have gone with its last manifest, and
 /// Azure Container Registry may say so of one without tags.
-async fn listed(
+async fn list_tags(
     reader: &dyn RegistryReader,
     repository: &RepositoryName,
 ) -> Result<Option<Vec<TagName>>, RegistryError> {
@@ -51,7 +51,7 @@ async fn listed(
 }
 
 /// All repositories, or `None` where the list may be incomplete. An empty one is more likely wrong than true.
-async fn repositories(reader: &dyn RegistryReader) -> Result<Option<Vec<RepositoryName>>, RegistryError> {
+async fn list_repositories(reader: &dyn RegistryReader) -> Result<Option<Vec<RepositoryName>>, RegistryError> {
     let catalogue = reader.catalogue().await?;
     let whole = catalogue.gaps.is_empty() && !catalogue.repositories.is_empty();
     Ok(whole.then_some(catalogue.repositories))

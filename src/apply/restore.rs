@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::{Action, Digest, Hold, HoldOrigin, Intent, Original, Outcome, Skip};
+use crate::domain::{Action, Digest, Hold, HoldOrigin, Intent, OriginalDate, Outcome, SkipReason};
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind};
-use crate::store::{JournalEntry, JournalId, Restoring, StoreError, StoreErrorKind};
+use crate::state::{JournalEntry, JournalId, RestoreRecord, StateError, StateErrorKind};
 
-use super::again::{self, Unread, Within};
-use super::{Hands, MOST_TRIES, Target};
+use super::restore_dependents::{self, ChildLookupError, MissingChildren};
+use super::{ApplyContext, MAX_DEFERRALS, RegistryHandle};
 
 /// What came of putting one tag back, or a manifest that went along with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Restored {
+pub struct RestoreResult {
     /// The tag, its digest, and where it belongs; for a manifest put by its digest, the tag is that of what it belongs to.
     pub intent: Intent,
     /// What came of it.
@@ -25,7 +25,7 @@ pub struct Restored {
 
 /// A hold on everything that is put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HoldFor {
+pub struct RestoreHold {
     /// Who restores: `user@host`.
     pub by: String,
     /// How long it lasts.
@@ -44,20 +44,20 @@ pub struct HoldFor {
 /// # Errors
 /// When the journal could not be read or written.
 pub async fn restore(
-    hands: &Hands,
+    hands: &ApplyContext,
     entries: Vec<JournalEntry>,
-    hold: Option<&HoldFor>,
+    hold: Option<&RestoreHold>,
     impossible: &BTreeMap<JournalId, String>,
-) -> Result<Vec<Restored>, StoreError> {
+) -> Result<Vec<RestoreResult>, StateError> {
     let mut restored = Vec::new();
     let mut again = Vec::new();
     for entry in entries {
         if let Some(why) = impossible.get(&entry.id) {
             let intent = intent(hands, &entry);
-            restored.push(note(hands, intent, Outcome::Failed(why.clone()), false).await?);
+            restored.push(journal_result(hands, intent, Outcome::Failed(why.clone()), false).await?);
             continue;
         }
-        let done = one(hands, &entry, hold, &mut restored).await?;
+        let done = restore_entry(hands, &entry, hold, &mut restored).await?;
         if matches!(done.outcome, Outcome::Failed(_)) {
             again.push(entry);
         } else {
@@ -65,102 +65,109 @@ pub async fn restore(
         }
     }
     for entry in again {
-        let done = one(hands, &entry, hold, &mut restored).await?;
+        let done = restore_entry(hands, &entry, hold, &mut restored).await?;
         restored.push(done);
     }
     Ok(restored)
 }
 
 /// The intent to put back what an entry removed.
-fn intent(hands: &Hands, entry: &JournalEntry) -> Intent {
+fn intent(hands: &ApplyContext, entry: &JournalEntry) -> Intent {
     let removed = &entry.intent;
     let endpoint = hands.address(&removed.registry);
     Intent { action: Action::Restore, policy: None, date: None, endpoint, ..removed.clone() }
 }
 
 /// Puts back one tag; what comes back along with it is added to `along`.
-async fn one(
-    hands: &Hands,
+async fn restore_entry(
+    hands: &ApplyContext,
     entry: &JournalEntry,
-    hold: Option<&HoldFor>,
-    along: &mut Vec<Restored>,
-) -> Result<Restored, StoreError> {
+    hold: Option<&RestoreHold>,
+    along: &mut Vec<RestoreResult>,
+) -> Result<RestoreResult, StateError> {
     let removed = &entry.intent;
     let intent = intent(hands, entry);
-    let Some(target) = hands.targets.get(&removed.registry) else {
+    let Some(target) = hands.registries.get(&removed.registry) else {
         let why = format!("registry {} is not in the settings", removed.registry);
-        return note(hands, intent, Outcome::Skipped(Skip::Stopped(why)), false).await;
+        return journal_result(hands, intent, Outcome::Skipped(SkipReason::Stopped(why)), false).await;
     };
     if *hands.stop.borrow() {
-        return note(hands, intent, Outcome::Skipped(Skip::Interrupted), false).await;
+        return journal_result(hands, intent, Outcome::Skipped(SkipReason::Interrupted), false).await;
     }
     match target.reader.resolve(&removed.repository, &removed.tag).await {
-        Ok(Some(now)) if now.digest == removed.digest => return note(hands, intent, there(), true).await,
-        Ok(Some(now)) => return note(hands, intent, Outcome::Skipped(Skip::Moved { to: now.digest }), false).await,
-        Err(error) => return note(hands, intent, Outcome::Failed(error.message), false).await,
+        Ok(Some(now)) if now.digest == removed.digest => {
+            return journal_result(hands, intent, already_there_outcome(), true).await;
+        }
+        Ok(Some(now)) => {
+            return journal_result(hands, intent, Outcome::Skipped(SkipReason::Moved { to: now.digest }), false).await;
+        }
+        Err(error) => return journal_result(hands, intent, Outcome::Failed(error.message), false).await,
         Ok(None) => {}
     }
     let manifest = match hands.store.manifest_of(entry).await {
         Ok(manifest) => manifest,
         // One that is damaged keeps none of the others from coming back.
-        Err(error) if matches!(error.kind, StoreErrorKind::Missing | StoreErrorKind::Corrupt) => {
-            return note(hands, intent, Outcome::Failed(error.message), false).await;
+        Err(error) if matches!(error.kind, StateErrorKind::Missing | StateErrorKind::Corrupt) => {
+            return journal_result(hands, intent, Outcome::Failed(error.message), false).await;
         }
         Err(error) => return Err(error),
     };
-    let within = match again::within(&hands.store, &*target.reader, removed, &manifest.bytes).await {
-        Ok(within) => within,
-        Err(Unread::Registry(error)) => return note(hands, intent, Outcome::Failed(error.message), false).await,
-        Err(Unread::Store(error)) => return Err(error),
-    };
+    let within =
+        match restore_dependents::missing_children(&hands.store, &*target.reader, removed, &manifest.bytes).await {
+            Ok(within) => within,
+            Err(ChildLookupError::Registry(error)) => {
+                return journal_result(hands, intent, Outcome::Failed(error.message), false).await;
+            }
+            Err(ChildLookupError::Store(error)) => return Err(error),
+        };
     // Where one is lost the others would be put for nothing.
-    for child in within.kept.iter().filter(|_| within.lost.is_none()) {
-        let child = put_along(hands, target, removed, child).await?;
+    for child in within.restorable.iter().filter(|_| within.unrecoverable.is_none()) {
+        let child = put_dependent(hands, target, removed, child).await?;
         if let Outcome::Failed(why) = &child.outcome {
             let why = format!("{}, which is in it, could not be put back: {why}", child.intent.digest);
-            return note(hands, intent, Outcome::Failed(why), false).await;
+            return journal_result(hands, intent, Outcome::Failed(why), false).await;
         }
         along.push(child);
     }
-    let deletion = again::deletion_since(&hands.store, entry).await?;
+    let deletion = restore_dependents::deletion_since(&hands.store, entry).await?;
     let now = (hands.clock)();
-    let restoring = Restoring {
-        original: Some(entry.intent.date.map_or(Original::Unknown, Original::from)),
-        hold: hold.and_then(|hold| held(hands, &intent, hold, now)),
+    let restoring = RestoreRecord {
+        original: Some(entry.intent.date.map_or(OriginalDate::Unknown, OriginalDate::from)),
+        hold: hold.and_then(|hold| restore_hold(hands, &intent, hold, now)),
     };
     let id = hands.store.intend_restore(hands.run, &intent, &manifest, restoring, now).await?;
     let mut left_at = None;
-    let outcome = match put(target, &intent, &manifest, FirstLook::Needed).await {
-        Put::Done(time) => {
+    let outcome = match put_tag(target, &intent, &manifest, ExistenceCheck::Required).await {
+        PutResult::Done(time) => {
             left_at = time;
             Outcome::Done(String::new())
         }
-        Put::There => there(),
-        Put::Moved(to) => Outcome::Skipped(Skip::Moved { to }),
-        Put::Failed(error) => Outcome::Failed(explain(&error, &within, deletion.as_ref())),
+        PutResult::AlreadyThere => already_there_outcome(),
+        PutResult::Moved(to) => Outcome::Skipped(SkipReason::Moved { to }),
+        PutResult::Failed(error) => Outcome::Failed(describe_failure(&error, &within, deletion.as_ref())),
         // The tag may still come: it stays held, and the entry open.
-        Put::Unknown(why) => {
+        PutResult::Unknown(why) => {
             let outcome = Outcome::Failed(format!("{why}; settled at the next start"));
-            return Ok(Restored { intent, outcome, already_there: false });
+            return Ok(RestoreResult { intent, outcome, already_there: false });
         }
     };
-    hands.store.settle_restore(id, &outcome, left_at, (hands.clock)()).await?;
+    hands.store.record_restore_outcome(id, &outcome, left_at, (hands.clock)()).await?;
     if deletion.is_some() && matches!(outcome, Outcome::Done(_)) {
-        for referrer in again::referrers(&hands.store, entry, &manifest.bytes).await? {
+        for referrer in restore_dependents::deleted_referrers(&hands.store, entry, &manifest.bytes).await? {
             along.extend(put_referrer(hands, target, removed, &referrer).await?);
         }
     }
-    let already_there = outcome == there();
-    Ok(Restored { intent, outcome, already_there })
+    let already_there = outcome == already_there_outcome();
+    Ok(RestoreResult { intent, outcome, already_there })
 }
 
 /// The outcome for a tag that is as it was to be.
-fn there() -> Outcome {
-    Outcome::Skipped(Skip::Settled("the tag is there already, at that digest".to_owned()))
+fn already_there_outcome() -> Outcome {
+    Outcome::Skipped(SkipReason::Recovered("the tag is there already, at that digest".to_owned()))
 }
 
 /// The hold on a tag that is about to be put back.
-fn held(hands: &Hands, intent: &Intent, hold: &HoldFor, now: Timestamp) -> Option<Hold> {
+fn restore_hold(hands: &ApplyContext, intent: &Intent, hold: &RestoreHold, now: Timestamp) -> Option<Hold> {
     Some(Hold {
         registry: intent.registry.clone(),
         endpoint: intent.endpoint.clone()?,
@@ -177,33 +184,34 @@ fn held(hands: &Hands, intent: &Intent, hold: &HoldFor, now: Timestamp) -> Optio
 
 /// Puts what referred to a manifest that is back, with the images in it where it is an index.
 async fn put_referrer(
-    hands: &Hands,
-    target: &Target,
+    hands: &ApplyContext,
+    target: &RegistryHandle,
     place: &Intent,
     referrer: &RawManifest,
-) -> Result<Vec<Restored>, StoreError> {
+) -> Result<Vec<RestoreResult>, StateError> {
     // What the registry does not say is found out by trying.
     if let Ok(true) = target.reader.has_manifest(&place.repository, &referrer.digest).await {
         return Ok(Vec::new());
     }
-    let within = match again::within(&hands.store, &*target.reader, place, &referrer.bytes).await {
-        Err(Unread::Store(error)) => return Err(error),
+    let within = match restore_dependents::missing_children(&hands.store, &*target.reader, place, &referrer.bytes).await
+    {
+        Err(ChildLookupError::Store(error)) => return Err(error),
         within => within.unwrap_or_default(),
     };
     let mut put = Vec::new();
-    for manifest in within.kept.iter().chain([referrer]) {
-        put.push(put_along(hands, target, place, manifest).await?);
+    for manifest in within.restorable.iter().chain([referrer]) {
+        put.push(put_dependent(hands, target, place, manifest).await?);
     }
     Ok(put)
 }
 
 /// Puts a manifest by its digest, because what is put back under a tag needs it or was accompanied by it.
-async fn put_along(
-    hands: &Hands,
-    target: &Target,
+async fn put_dependent(
+    hands: &ApplyContext,
+    target: &RegistryHandle,
     place: &Intent,
     manifest: &RawManifest,
-) -> Result<Restored, StoreError> {
+) -> Result<RestoreResult, StateError> {
     let (digest, media_type) = (manifest.digest.clone(), manifest.media_type.clone());
     let intent = Intent { action: Action::RestoreManifest, policy: None, digest, media_type, ..place.clone() };
     let id = hands.store.intend(hands.run, &intent, manifest, (hands.clock)()).await?;
@@ -211,12 +219,12 @@ async fn put_along(
         Ok(()) => Outcome::Done(String::new()),
         Err(error) => Outcome::Failed(format!("{}; {PUSH_AGAIN}", error.message)),
     };
-    hands.store.settle(id, &outcome, (hands.clock)()).await?;
-    Ok(Restored { intent, outcome, already_there: false })
+    hands.store.record_outcome(id, &outcome, (hands.clock)()).await?;
+    Ok(RestoreResult { intent, outcome, already_there: false })
 }
 
 /// Puts it by its digest, and looks whether it is there.
-async fn put_by_digest(target: &Target, intent: &Intent, manifest: &RawManifest) -> Result<(), RegistryError> {
+async fn put_by_digest(target: &RegistryHandle, intent: &Intent, manifest: &RawManifest) -> Result<(), RegistryError> {
     let mut tries = 1;
     loop {
         let put = target.writer.put_manifest(&intent.repository, manifest).await;
@@ -224,7 +232,7 @@ async fn put_by_digest(target: &Target, intent: &Intent, manifest: &RawManifest)
         match (put, there) {
             // It may say that it failed, and have done it.
             (_, Ok(true)) => return Ok(()),
-            (Err(error), Ok(false)) if error.wants_another_look() && tries < MOST_TRIES => tries += 1,
+            (Err(error), Ok(false)) if error.requires_recheck() && tries < MAX_DEFERRALS => tries += 1,
             (Err(error), _) | (Ok(()), Err(error)) => return Err(error),
             (Ok(()), Ok(false)) => {
                 let message = "the registry took the manifest, and does not have it".to_owned();
@@ -235,11 +243,11 @@ async fn put_by_digest(target: &Target, intent: &Intent, manifest: &RawManifest)
 }
 
 /// What came of putting a tag.
-pub(super) enum Put {
+pub(super) enum PutResult {
     /// It is there now. The registry's own time of it, where it tells one.
     Done(Option<Timestamp>),
     /// It was there already at that digest, so nothing was put.
-    There,
+    AlreadyThere,
     /// Somebody else's push is what the tag names.
     Moved(Digest),
     /// It is not there.
@@ -250,52 +258,57 @@ pub(super) enum Put {
 
 /// Whether a tag is only put after a look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FirstLook {
+pub(super) enum ExistenceCheck {
     /// It is: without a look nothing is put.
-    Needed,
+    Required,
     /// If the registry answers: it was seen to be gone a moment ago.
-    IfPossible,
+    BestEffort,
 }
 
 /// Puts a tag, and looks whether it is there: an answer alone is no proof.
 ///
 /// A push of somebody else must not be overwritten, and the registry has no way to put a tag only if it is not there. So the
 /// look comes after every wait, right before each request. A put that the registry puts off is tried again.
-pub(super) async fn put(target: &Target, intent: &Intent, manifest: &RawManifest, first: FirstLook) -> Put {
+pub(super) async fn put_tag(
+    target: &RegistryHandle,
+    intent: &Intent,
+    manifest: &RawManifest,
+    first: ExistenceCheck,
+) -> PutResult {
     let (repository, tag) = (&intent.repository, &intent.tag);
     let mut tries = 1;
     loop {
-        let clearance = match target.writer.ready_to_put(repository).await {
+        let clearance = match target.writer.acquire_put_permit(repository).await {
             Ok(clearance) => clearance,
-            Err(error) => return Put::Failed(error),
+            Err(error) => return PutResult::Failed(error),
         };
         match target.reader.resolve(repository, tag).await {
             Ok(None) => {}
-            Ok(Some(now)) if now.digest == manifest.digest && tries > 1 => return Put::Done(now.pushed_at),
-            Ok(Some(now)) if now.digest == manifest.digest => return Put::There,
-            Ok(Some(now)) => return Put::Moved(now.digest),
-            Err(_) if first == FirstLook::IfPossible && tries == 1 => {}
-            Err(error) => return Put::Failed(error),
+            Ok(Some(now)) if now.digest == manifest.digest && tries > 1 => return PutResult::Done(now.pushed_at),
+            Ok(Some(now)) if now.digest == manifest.digest => return PutResult::AlreadyThere,
+            Ok(Some(now)) => return PutResult::Moved(now.digest),
+            Err(_) if first == ExistenceCheck::BestEffort && tries == 1 => {}
+            Err(error) => return PutResult::Failed(error),
         }
         let put = target.writer.put_tag(repository, tag, manifest, clearance).await;
         let there = target.reader.resolve(repository, tag).await;
         return match (put, there) {
             // It may say that it failed, and have done it.
-            (_, Ok(Some(now))) if now.digest == manifest.digest => Put::Done(now.pushed_at),
-            (_, Ok(Some(now))) => Put::Moved(now.digest),
-            (Err(error), Ok(None)) if error.wants_another_look() && tries < MOST_TRIES => {
+            (_, Ok(Some(now))) if now.digest == manifest.digest => PutResult::Done(now.pushed_at),
+            (_, Ok(Some(now))) => PutResult::Moved(now.digest),
+            (Err(error), Ok(None)) if error.requires_recheck() && tries < MAX_DEFERRALS => {
                 tries += 1;
                 continue;
             }
             // The request may still be on its way.
-            (Err(error), Ok(None)) if error.kind == RegistryErrorKind::Connection => Put::Unknown(error.message),
-            (Err(error), Ok(None)) => Put::Failed(error),
+            (Err(error), Ok(None)) if error.kind == RegistryErrorKind::Connection => PutResult::Unknown(error.message),
+            (Err(error), Ok(None)) => PutResult::Failed(error),
             (Ok(()), Ok(None)) => {
-                Put::Unknown("the registry took the manifest, and the tag does not name it".to_owned())
+                PutResult::Unknown("the registry took the manifest, and the tag does not name it".to_owned())
             }
-            (Ok(()), Err(error)) => Put::Unknown(format!("looking at the tag failed: {}", error.message)),
+            (Ok(()), Err(error)) => PutResult::Unknown(format!("looking at the tag failed: {}", error.message)),
             (Err(error), Err(second)) => {
-                Put::Unknown(format!("{}; then looking at the tag failed: {}", error.message, second.message))
+                PutResult::Unknown(format!("{}; then looking at the tag failed: {}", error.message, second.message))
             }
         };
     }
@@ -305,15 +318,21 @@ const PUSH_AGAIN: &str = "if the registry has collected the image's blobs or man
      again";
 
 /// What kept a tag from coming back: for an index the image in it that is gone, else the registry's own words.
-fn explain(error: &RegistryError, within: &Within, deletion: Option<&JournalEntry>) -> String {
-    if let Some(child) = &within.lost {
-        return format!("{}: {}", error.message, again::without(child));
+fn describe_failure(error: &RegistryError, within: &MissingChildren, deletion: Option<&JournalEntry>) -> String {
+    if let Some(child) = &within.unrecoverable {
+        return format!("{}: {}", error.message, restore_dependents::describe_missing_child(child));
     }
-    let deleted = deletion.map_or_else(String::new, |deletion| format!("; {}", again::deleted(deletion)));
+    let deleted =
+        deletion.map_or_else(String::new, |deletion| format!("; {}", restore_dependents::describe_deletion(deletion)));
     format!("{}{deleted}; {PUSH_AGAIN}", error.message)
 }
 
-async fn note(hands: &Hands, intent: Intent, outcome: Outcome, already_there: bool) -> Result<Restored, StoreError> {
-    hands.store.note(hands.run, &intent, &outcome, (hands.clock)()).await?;
-    Ok(Restored { intent, outcome, already_there })
+async fn journal_result(
+    hands: &ApplyContext,
+    intent: Intent,
+    outcome: Outcome,
+    already_there: bool,
+) -> Result<RestoreResult, StateError> {
+    hands.store.record_not_attempted(hands.run, &intent, &outcome, (hands.clock)()).await?;
+    Ok(RestoreResult { intent, outcome, already_there })
 }

@@ -4,22 +4,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Mutex;
 
-use super::{Site, absence};
+use super::{RepositoryContext, absence};
 use crate::domain::{Digest, Removal, TagName};
 use crate::registry::RegistryError;
-use crate::store::{StoreError, UntagExperience};
+use crate::state::{StateError, UntagExperience};
 
 /// Whether it is known of a registry that a manifest survives the removal of its last tag.
 #[derive(Debug)]
 pub(super) struct Survival {
     known: AtomicBool,
     /// Held by the one removal that may take an image's last tag while that is not known.
-    pub(super) last_tag: Mutex<()>,
+    pub(super) last_tag_lock: Mutex<()>,
 }
 
 impl Survival {
     pub(super) fn new(known: bool) -> Self {
-        Self { known: AtomicBool::new(known), last_tag: Mutex::default() }
+        Self { known: AtomicBool::new(known), last_tag_lock: Mutex::default() }
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -32,10 +32,14 @@ impl Survival {
 ///
 /// # Errors
 /// When the state could not be written.
-pub(super) async fn verify(site: &Site<'_>, removal: &Removal, last: bool) -> Result<Option<String>, StoreError> {
+pub(super) async fn verify_survival(
+    site: &RepositoryContext<'_>,
+    removal: &Removal,
+    last: bool,
+) -> Result<Option<String>, StateError> {
     let digest = &removal.digest;
-    let store = &site.hands.store;
-    match survived(site, digest).await {
+    let store = &site.context.store;
+    match has_survived(site, digest).await {
         Ok(true) => {
             if last {
                 store.record_untag_experience(&site.endpoint, UntagExperience::ManifestSurvives, site.now()).await?;
@@ -45,7 +49,7 @@ pub(super) async fn verify(site: &Site<'_>, removal: &Removal, last: bool) -> Re
         }
         Err(error) => {
             let why = format!("it could not be seen whether a manifest survived its untag: {}", error.message);
-            site.brake.stop(why);
+            site.breaker.trip(why);
             Ok(None)
         }
         Ok(false) => {
@@ -53,14 +57,14 @@ pub(super) async fn verify(site: &Site<'_>, removal: &Removal, last: bool) -> Re
                 "an untag in {} destroyed the manifest {digest}: this registry deletes manifests with their tags",
                 site.repository.name
             );
-            site.brake.stop(why.clone());
+            site.breaker.trip(why.clone());
             store.record_untag_experience(&site.endpoint, UntagExperience::ManifestDestroyed, site.now()).await?;
             let journaled = store.last_removal(&removal.registry, &removal.repository, &removal.tag).await?;
             let Some(entry) = journaled else { return Ok(Some(why)) };
             let manifest = store.manifest_of(&entry).await?;
             let tags = site.repository.tags.iter().filter(|tag| tag.digest.as_ref() == Some(digest));
             let tags: Vec<TagName> = tags.map(|tag| tag.name.clone()).collect();
-            let missing = site.put_back(&manifest, &tags).await?;
+            let missing = site.restore_tags(&manifest, &tags).await?;
             Ok(Some(if missing.is_empty() {
                 format!("{why}; it was put back under every tag that it had")
             } else {
@@ -73,12 +77,12 @@ pub(super) async fn verify(site: &Site<'_>, removal: &Removal, last: bool) -> Re
 
 /// Looks for a manifest. One that is not found is looked for again: a mark that a registry destroys stays for good, and
 /// a 404 may pass.
-async fn survived(site: &Site<'_>, digest: &Digest) -> Result<bool, RegistryError> {
-    let (reader, repository) = (&*site.target.reader, &site.repository.name);
+async fn has_survived(site: &RepositoryContext<'_>, digest: &Digest) -> Result<bool, RegistryError> {
+    let (reader, repository) = (&*site.registry.reader, &site.repository.name);
     if reader.has_manifest(repository, digest).await? {
         return Ok(true);
     }
-    for pause in site.hands.waiting.pauses(site.hands.waiting.stale).take(2) {
+    for pause in site.context.retry_policy.pauses(site.context.retry_policy.max_staleness).take(2) {
         site.pause(pause).await;
         if reader.has_manifest(repository, digest).await? {
             return Ok(true);
@@ -86,7 +90,7 @@ async fn survived(site: &Site<'_>, digest: &Digest) -> Result<bool, RegistryErro
     }
     // A repository that does not answer at all says nothing of one manifest. One that went with its last manifest is gone
     // from the catalogue.
-    let gone = absence::manifest_is_gone(reader, repository, digest).await;
+    let gone = absence::is_manifest_absent(reader, repository, digest).await;
     match gone {
         Ok(false) => reader.has_manifest(repository, digest).await,
         Ok(true) => Ok(false),

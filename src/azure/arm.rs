@@ -9,14 +9,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::{Credential, Tokens};
-use crate::transport::{Answer, Ask, Patience, Peer, RequestError, RequestErrorKind, Transport};
+use super::{Credential, TokenCache};
+use crate::http_client::{ClientConfig, HttpClient, Request, RequestError, RequestErrorKind, Response, RetryPolicy};
 
 /// Azure Resource Manager, asked as one identity. Only ever reads.
 #[derive(Debug)]
 pub struct Arm {
-    transport: Transport,
-    tokens: Tokens,
+    client: HttpClient,
+    tokens: TokenCache,
     endpoint: Url,
     scope: &'static str,
 }
@@ -30,11 +30,11 @@ struct WirePage<T> {
 }
 
 /// Most bytes of one answer.
-const LARGEST: usize = 64 << 20;
+const MAX_RESPONSE_BYTES: usize = 64 << 20;
 /// Most pages of one list: more than anyone has, and an end to a list that has none.
-const MOST_PAGES: usize = 10_000;
+const MAX_PAGES: usize = 10_000;
 /// The codes that say that no resource of a type can be there.
-const UNKNOWN_THERE: [&str; 2] = ["MissingSubscriptionRegistration", "InvalidResourceType"];
+const UNKNOWN_TYPE_CODES: [&str; 2] = ["MissingSubscriptionRegistration", "InvalidResourceType"];
 
 impl Arm {
     /// The resource manager of an identity's cloud. Nothing is asked yet.
@@ -42,16 +42,16 @@ impl Arm {
     /// # Errors
     /// When the settings cannot work: an id that is none, a CA file that cannot be read, an address without encryption
     /// that is not on this machine.
-    pub fn new(credential: &Credential, patience: Patience) -> Result<Self, RequestError> {
-        let surroundings = &credential.surroundings;
+    pub fn new(credential: &Credential, patience: RetryPolicy) -> Result<Self, RequestError> {
+        let surroundings = &credential.environment;
         let endpoint = surroundings.resource_manager()?;
-        let peer = Peer {
+        let peer = ClientConfig {
             name: "Azure Resource Manager".into(),
             ca_file: surroundings.ca_file.clone(),
             timeout: surroundings.timeout(),
         };
         Ok(Self {
-            transport: Transport::new(&peer, patience)?,
+            client: HttpClient::new(&peer, patience)?,
             tokens: credential.connect(patience)?,
             endpoint,
             scope: surroundings.cloud.resource_manager_scope(),
@@ -61,7 +61,7 @@ impl Arm {
     /// As whom it is asked, in words.
     #[must_use]
     pub fn identity(&self) -> String {
-        self.tokens.words()
+        self.tokens.description()
     }
 
     /// One resource, by its path, such as `/subscriptions/…/resourceGroups/…`.
@@ -69,7 +69,7 @@ impl Arm {
     /// # Errors
     /// When it is not there or cannot be seen, or the answer is not understood.
     pub async fn get<T: DeserializeOwned>(&self, path: &str, api_version: &str) -> Result<T, RequestError> {
-        let answer = self.ask(self.url(path, api_version)).await?;
+        let answer = self.fetch(self.url(path, api_version)).await?;
         serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&error.to_string()))
     }
 
@@ -79,15 +79,15 @@ impl Arm {
     /// As [`Self::get`]; also when a page leads to another server, which would get the token, or to a page already read.
     pub async fn list<T: DeserializeOwned>(&self, path: &str, api_version: &str) -> Result<Vec<T>, RequestError> {
         let url = self.url(path, api_version);
-        let first = self.ask(url.clone()).await?;
-        self.pages(url, first).await
+        let first = self.fetch(url.clone()).await?;
+        self.read_pages(url, first).await
     }
 
     /// The same, of what a filter (`$filter`) selects.
     ///
     /// # Errors
     /// As [`Self::list`].
-    pub async fn list_where<T: DeserializeOwned>(
+    pub async fn list_filtered<T: DeserializeOwned>(
         &self,
         path: &str,
         api_version: &str,
@@ -95,8 +95,8 @@ impl Arm {
     ) -> Result<Vec<T>, RequestError> {
         let mut url = self.url(path, api_version);
         url.query_pairs_mut().append_pair("$filter", filter);
-        let first = self.ask(url.clone()).await?;
-        self.pages(url, first).await
+        let first = self.fetch(url.clone()).await?;
+        self.read_pages(url, first).await
     }
 
     /// All of a list, or nothing where such resources are not known there: the subscription has not registered their
@@ -112,15 +112,20 @@ impl Arm {
     ) -> Result<Option<Vec<T>>, RequestError> {
         let url = self.url(path, api_version);
         let first = self.send(url.clone()).await?;
-        if first.status.is_client_error() && first.code().is_some_and(|code| UNKNOWN_THERE.contains(&&*code)) {
+        if first.status.is_client_error() && first.error_code().is_some_and(|code| UNKNOWN_TYPE_CODES.contains(&&*code))
+        {
             return Ok(None);
         }
-        let first = self.granted(first)?;
-        self.pages(url, first).await.map(Some)
+        let first = self.expect_ok(first)?;
+        self.read_pages(url, first).await.map(Some)
     }
 
     /// What is on a list's first page and on all that follow it.
-    async fn pages<T: DeserializeOwned>(&self, mut url: Url, mut answer: Answer) -> Result<Vec<T>, RequestError> {
+    async fn read_pages<T: DeserializeOwned>(
+        &self,
+        mut url: Url,
+        mut answer: Response,
+    ) -> Result<Vec<T>, RequestError> {
         let mut read = BTreeSet::new();
         let mut all = Vec::new();
         loop {
@@ -129,11 +134,11 @@ impl Arm {
             all.extend(page.value);
             read.insert(url);
             let Some(link) = page.next_link.filter(|link| !link.is_empty()) else { return Ok(all) };
-            url = self.next(&link, &answer)?;
-            if read.contains(&url) || read.len() >= MOST_PAGES {
+            url = self.next_page_url(&link, &answer)?;
+            if read.contains(&url) || read.len() >= MAX_PAGES {
                 return Err(answer.malformed("its `nextLink` leads in a circle"));
             }
-            answer = self.ask(url.clone()).await?;
+            answer = self.fetch(url.clone()).await?;
         }
     }
 
@@ -145,7 +150,7 @@ impl Arm {
     }
 
     /// The address of the next page, if it is on the same server.
-    fn next(&self, link: &str, answer: &Answer) -> Result<Url, RequestError> {
+    fn next_page_url(&self, link: &str, answer: &Response) -> Result<Url, RequestError> {
         let url = self.endpoint.join(link).map_err(|_| answer.malformed("its `nextLink` is no address"))?;
         if url.origin() != self.endpoint.origin() || !url.username().is_empty() || url.password().is_some() {
             let host = url.host_str().unwrap_or_default();
@@ -154,30 +159,30 @@ impl Arm {
         Ok(url)
     }
 
-    async fn ask(&self, url: Url) -> Result<Answer, RequestError> {
+    async fn fetch(&self, url: Url) -> Result<Response, RequestError> {
         let answer = self.send(url).await?;
-        self.granted(answer)
+        self.expect_ok(answer)
     }
 
     /// The answer, whatever it is.
-    async fn send(&self, url: Url) -> Result<Answer, RequestError> {
-        let ask = Ask::get(url, "application/json", LARGEST);
+    async fn send(&self, url: Url) -> Result<Response, RequestError> {
+        let ask = Request::get(url, "application/json", MAX_RESPONSE_BYTES);
         let token = self.tokens.token(self.scope).await?;
-        let answer = self.transport.send(&ask, Some(&bearer(&token)?)).await?;
+        let answer = self.client.send(&ask, Some(&bearer_header(&token)?)).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let token = self.tokens.token_instead_of(self.scope, &token).await?;
-        self.transport.send(&ask, Some(&bearer(&token)?)).await
+        let token = self.tokens.renew_token(self.scope, &token).await?;
+        self.client.send(&ask, Some(&bearer_header(&token)?)).await
     }
 
     /// The answer, if it is what was asked for.
-    fn granted(&self, answer: Answer) -> Result<Answer, RequestError> {
-        if answer.status == StatusCode::OK { Ok(answer) } else { Err(self.refused(&answer)) }
+    fn expect_ok(&self, answer: Response) -> Result<Response, RequestError> {
+        if answer.status == StatusCode::OK { Ok(answer) } else { Err(self.status_error(&answer)) }
     }
 
-    fn refused(&self, answer: &Answer) -> RequestError {
-        let kind = answer.refusal().kind;
+    fn status_error(&self, answer: &Response) -> RequestError {
+        let kind = answer.status_error().kind;
         let whom = self.identity();
         let advice = match kind {
             RequestErrorKind::Denied if answer.status == StatusCode::UNAUTHORIZED => {
@@ -191,11 +196,11 @@ impl Arm {
             RequestErrorKind::Status(500..) => "; run again when Azure Resource Manager is well".into(),
             _ => String::new(),
         };
-        RequestError { kind, message: format!("{}{advice}", answer.told()) }
+        RequestError { kind, message: format!("{}{advice}", answer.description()) }
     }
 }
 
-fn bearer(token: &SecretString) -> Result<HeaderValue, RequestError> {
+fn bearer_header(token: &SecretString) -> Result<HeaderValue, RequestError> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| RequestError {
         kind: RequestErrorKind::Malformed,
         message: "the token for Azure Resource Manager does not fit into a header".into(),

@@ -3,67 +3,74 @@
 use async_trait::async_trait;
 use azure_core::error::ErrorKind;
 use azure_core::http::headers::Headers;
-use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request};
+use azure_core::http::{AsyncRawResponse, Body, HttpClient as AzureHttpClient, Request as AzureRequest};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use crate::transport::{Answer, Ask, ERROR_LIMIT, Patience, Repeat, RequestError, RequestErrorKind, Transport, plain};
+use crate::http_client::{
+    HttpClient, MAX_ERROR_BYTES, Request, RequestError, RequestErrorKind, Response, RetryMode, RetryPolicy, one_line,
+};
 
 /// The authority, or the endpoint on this machine, that gives tokens. Trying again is its own business: the pipelines of
 /// `azure_identity` see answers that hold a token and errors that are none of theirs to repeat.
 #[derive(Debug)]
 pub(super) struct Authority {
-    pub(super) transport: Transport,
-    pub(super) patience: Patience,
+    pub(super) client: HttpClient,
+    pub(super) retry_policy: RetryPolicy,
     /// As whom it is asked, in words.
-    pub(super) whom: String,
+    pub(super) identity: String,
 }
 
 #[async_trait]
-impl HttpClient for Authority {
-    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
-        let answer = self.ask(request).await.map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?;
+impl AzureHttpClient for Authority {
+    async fn execute_request(&self, request: &AzureRequest) -> azure_core::Result<AsyncRawResponse> {
+        let answer =
+            self.request_token(request).await.map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?;
         Ok(AsyncRawResponse::from_bytes(answer.status.as_u16().into(), Headers::new(), answer.body))
     }
 }
 
 impl Authority {
     /// The answer, if it holds a token.
-    async fn ask(&self, request: &Request) -> Result<Answer, RequestError> {
+    async fn request_token(&self, request: &AzureRequest) -> Result<Response, RequestError> {
         let method = Method::from_bytes(request.method().as_ref().as_bytes());
-        let ask = Ask {
-            method: method.map_err(|error| self.failed(RequestErrorKind::Settings, &error.to_string(), ""))?,
+        let ask = Request {
+            method: method.map_err(|error| {
+                self.authentication_error(RequestErrorKind::InvalidSettings, &error.to_string(), "")
+            })?,
             url: request.url().clone(),
             accept: "application/json",
-            limit: ERROR_LIMIT,
-            content: content(request),
-            repeat: Repeat::Safe,
-            secret_path: false,
-            signs_in: true,
+            max_bytes: MAX_ERROR_BYTES,
+            content: form_content(request),
+            retry_mode: RetryMode::Always,
+            has_secret_path: false,
+            gets_token: true,
         };
-        let answer = self.patiently(&ask, &headers(request)).await.map_err(|error| match error.kind {
-            RequestErrorKind::Connection => self.failed(error.kind, &error.message, unreachable(&ask)),
-            kind => self.failed(kind, &error.message, ""),
+        let answer = self.send_with_retries(&ask, &headers(request)).await.map_err(|error| match error.kind {
+            RequestErrorKind::Connection => {
+                self.authentication_error(error.kind, &error.message, unreachable_advice(&ask))
+            }
+            kind => self.authentication_error(kind, &error.message, ""),
         })?;
-        if answer.status.is_success() && holds_token(&answer.body) {
+        if answer.status.is_success() && has_token(&answer.body) {
             return Ok(answer);
         }
-        Err(self.refused(&answer, &ask))
+        Err(self.response_error(&answer, &ask))
     }
 
     /// Virtual machines answer 404 and 410 while an identity is being assigned or their endpoint is being updated
     /// (<https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling>).
-    async fn patiently(&self, ask: &Ask, headers: &HeaderMap) -> Result<Answer, RequestError> {
+    async fn send_with_retries(&self, ask: &Request, headers: &HeaderMap) -> Result<Response, RequestError> {
         let mut pauses = ExponentialBuilder::new()
             .with_jitter()
-            .with_min_delay(self.patience.first)
-            .with_max_delay(self.patience.longest)
-            .with_max_times(self.patience.retries)
+            .with_min_delay(self.retry_policy.initial_delay)
+            .with_max_delay(self.retry_policy.max_delay)
+            .with_max_times(self.retry_policy.max_retries)
             .build();
         loop {
-            let answer = self.transport.send_with(ask, headers).await?;
+            let answer = self.client.send_with_headers(ask, headers).await?;
             let passing = is_local(ask) && matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE);
             match if passing { pauses.next() } else { None } {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -72,19 +79,21 @@ impl Authority {
         }
     }
 
-    fn refused(&self, answer: &Answer, ask: &Ask) -> RequestError {
+    fn response_error(&self, answer: &Response, ask: &Request) -> RequestError {
         if answer.status.is_success() {
             let error = answer.malformed("no access token in it");
-            return self.failed(error.kind, &error.message, "");
+            return self.authentication_error(error.kind, &error.message, "");
         }
-        let kind = match answer.refusal().kind {
+        let kind = match answer.status_error().kind {
             // Nothing that was asked for is absent: whoever asks for a token and gets none is denied.
             RequestErrorKind::Status(400..500) | RequestErrorKind::NotFound => RequestErrorKind::Denied,
             kind => kind,
         };
-        let words = words(&answer.body).map_or_else(
-            || answer.told(),
-            |words| format!("{} answered {} ({})", answer.asked, answer.status, plain(&without_secrets(&words, ask))),
+        let words = error_description(&answer.body).map_or_else(
+            || answer.description(),
+            |words| {
+                format!("{} answered {} ({})", answer.request, answer.status, one_line(&redact_secrets(&words, ask)))
+            },
         );
         let advice = match kind {
             RequestErrorKind::Throttled => "it is asked too often; run when it is less busy",
@@ -95,15 +104,15 @@ impl Authority {
             }),
             _ => "",
         };
-        self.failed(kind, &words, advice)
+        self.authentication_error(kind, &words, advice)
     }
 
-    fn failed(&self, kind: RequestErrorKind, what: &str, advice: &str) -> RequestError {
-        failed(&self.whom, kind, what, advice)
+    fn authentication_error(&self, kind: RequestErrorKind, what: &str, advice: &str) -> RequestError {
+        authentication_error(&self.identity, kind, what, advice)
     }
 }
 
-fn unreachable(ask: &Ask) -> &'static str {
+fn unreachable_advice(ask: &Request) -> &'static str {
     if is_local(ask) {
         "only machines in Azure have a managed identity: use another kind of `auth` elsewhere"
     } else {
@@ -112,18 +121,18 @@ fn unreachable(ask: &Ask) -> &'static str {
 }
 
 /// That nobody could be signed in as.
-pub(super) fn failed(whom: &str, kind: RequestErrorKind, what: &str, advice: &str) -> RequestError {
+pub(super) fn authentication_error(whom: &str, kind: RequestErrorKind, what: &str, advice: &str) -> RequestError {
     let separator = if advice.is_empty() { "" } else { "; " };
     RequestError { kind, message: format!("signing in as {whom} failed: {what}{separator}{advice}") }
 }
 
 /// Managed identities are asked for with GET on this machine or its link; everything else is a POST to the authority.
-fn is_local(ask: &Ask) -> bool {
+fn is_local(ask: &Request) -> bool {
     ask.method == Method::GET
 }
 
 /// The headers of a request but those that the transport sets itself.
-fn headers(request: &Request) -> HeaderMap {
+fn headers(request: &AzureRequest) -> HeaderMap {
     let own = [ACCEPT, CONTENT_TYPE, USER_AGENT];
     let header = |name: &str, value: &str| {
         let name = HeaderName::from_bytes(name.as_bytes()).ok().filter(|name| !own.contains(name))?;
@@ -135,7 +144,7 @@ fn headers(request: &Request) -> HeaderMap {
 }
 
 /// The form of a request, if it has one.
-fn content(request: &Request) -> Option<(std::sync::Arc<str>, std::sync::Arc<[u8]>)> {
+fn form_content(request: &AzureRequest) -> Option<(std::sync::Arc<str>, std::sync::Arc<[u8]>)> {
     match request.body() {
         Body::Bytes(bytes) if !bytes.is_empty() => Some(("application/x-www-form-urlencoded".into(), bytes[..].into())),
         _ => None,
@@ -149,20 +158,20 @@ struct WireToken {
     access_token: String,
 }
 
-fn holds_token(body: &[u8]) -> bool {
+fn has_token(body: &[u8]) -> bool {
     serde_json::from_slice::<WireToken>(body).is_ok_and(|token| !token.access_token.is_empty())
 }
 
 /// A refusal of Entra ID or of a virtual machine (RFC 6749, 5.2), or of App Service.
 #[derive(Deserialize)]
-struct WireRefusal {
+struct WireTokenError {
     error_description: Option<String>,
     message: Option<String>,
 }
 
 /// What the authority said: its first line, without the ids behind it.
-fn words(body: &[u8]) -> Option<String> {
-    let refusal: WireRefusal = serde_json::from_slice(body).ok()?;
+fn error_description(body: &[u8]) -> Option<String> {
+    let refusal: WireTokenError = serde_json::from_slice(body).ok()?;
     let text = refusal.error_description.or(refusal.message)?;
     let line = text.lines().next()?;
     let line = line.split(" Trace ID:").next().unwrap_or(line).trim();
@@ -170,7 +179,7 @@ fn words(body: &[u8]) -> Option<String> {
 }
 
 /// Words without the secrets of the request that they answer, should they repeat one.
-fn without_secrets(words: &str, ask: &Ask) -> String {
+fn redact_secrets(words: &str, ask: &Request) -> String {
     let form = ask.content.as_ref().map_or(&[][..], |(_, bytes)| bytes);
     url::form_urlencoded::parse(form)
         .filter(|(key, value)| matches!(&**key, "client_secret" | "client_assertion") && !value.is_empty())

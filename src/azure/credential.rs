@@ -13,7 +13,9 @@ use async_trait::async_trait;
 use azure_core::cloud::CustomConfiguration;
 use azure_core::credentials::{Secret, TokenCredential};
 use azure_core::error::ErrorKind;
-use azure_core::http::{ClientMethodOptions, ClientOptions, HttpClient, RetryOptions, Transport as AzureTransport};
+use azure_core::http::{
+    ClientMethodOptions, ClientOptions, HttpClient as AzureHttpClient, RetryOptions, Transport as AzureTransport,
+};
 use azure_identity::{
     AzureCliCredential, AzureCliCredentialOptions, ClientAssertion, ClientAssertionCredential,
     ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions, Executor,
@@ -23,9 +25,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::Surroundings;
-use super::authority::{Authority, failed};
-use crate::transport::{Patience, Peer, RequestError, RequestErrorKind, Transport, plain};
+use super::AzureEnvironment;
+use super::authority::{Authority, authentication_error};
+use crate::http_client::{ClientConfig, HttpClient, RequestError, RequestErrorKind, RetryPolicy, one_line};
 
 /// As whom to sign in.
 #[derive(Debug, Clone)]
@@ -67,33 +69,33 @@ pub struct Credential {
     /// As whom.
     pub identity: Identity,
     /// In which cloud.
-    pub surroundings: Surroundings,
+    pub environment: AzureEnvironment,
 }
 
 /// Tokens of one identity, kept and renewed five minutes before their end.
 #[derive(Debug)]
-pub struct Tokens {
+pub struct TokenCache {
     credential: Credential,
-    client: Arc<dyn HttpClient>,
-    state: Mutex<State>,
+    client: Arc<dyn AzureHttpClient>,
+    state: Mutex<CacheState>,
 }
 
 #[derive(Debug)]
-struct State {
-    source: Arc<dyn TokenCredential>,
+struct CacheState {
+    token_credential: Arc<dyn TokenCredential>,
     /// The last failure, by scope. Whoever waited for it while it failed shares it instead of failing as slowly again.
-    failed: HashMap<String, (Instant, RequestError)>,
+    failures: HashMap<String, (Instant, RequestError)>,
     /// Tokens of the Azure CLI, which `azure_identity` does not keep.
-    kept: HashMap<String, (Instant, SecretString)>,
+    cli_tokens: HashMap<String, (Instant, SecretString)>,
 }
 
 /// The Azure CLI gives tokens that are good for at least five more minutes.
-const KEEP_OF_CLI: Duration = Duration::from_mins(4);
+const CLI_TOKEN_LIFETIME: Duration = Duration::from_mins(4);
 
 impl Credential {
     /// As whom, in words.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn description(&self) -> String {
         let id = |id: &Option<String>| id.clone().unwrap_or_else(|| "unknown".into());
         match &self.identity {
             Identity::Managed { client_id: Some(client_id) } => format!("managed identity {client_id}"),
@@ -113,31 +115,41 @@ impl Credential {
     ///
     /// # Errors
     /// When the settings cannot work: an id that is none or missing, a CA file that cannot be read.
-    pub fn connect(&self, patience: Patience) -> Result<Tokens, RequestError> {
-        let peer = Peer {
-            name: format!("the authority for {}", self.words()),
-            ca_file: self.surroundings.ca_file.clone(),
-            timeout: self.surroundings.timeout(),
+    pub fn connect(&self, patience: RetryPolicy) -> Result<TokenCache, RequestError> {
+        let peer = ClientConfig {
+            name: format!("the authority for {}", self.description()),
+            ca_file: self.environment.ca_file.clone(),
+            timeout: self.environment.timeout(),
         };
         let transport = match self.identity {
-            Identity::Managed { .. } => Transport::direct(&peer, patience),
-            _ => Transport::new(&peer, patience),
+            Identity::Managed { .. } => HttpClient::without_proxy(&peer, patience),
+            _ => HttpClient::new(&peer, patience),
         }?;
-        self.connect_by(Arc::new(Authority { transport, patience, whom: self.words() }))
+        self.connect_with(Arc::new(Authority {
+            client: transport,
+            retry_policy: patience,
+            identity: self.description(),
+        }))
     }
 
-    pub(crate) fn connect_by(&self, client: Arc<dyn HttpClient>) -> Result<Tokens, RequestError> {
-        let source = self.source(&client)?;
-        let state = Mutex::new(State { source, failed: HashMap::new(), kept: HashMap::new() });
-        Ok(Tokens { credential: self.clone(), client, state })
+    pub(crate) fn connect_with(&self, client: Arc<dyn AzureHttpClient>) -> Result<TokenCache, RequestError> {
+        let source = self.token_credential(&client)?;
+        let state =
+            Mutex::new(CacheState { token_credential: source, failures: HashMap::new(), cli_tokens: HashMap::new() });
+        Ok(TokenCache { credential: self.clone(), client, state })
     }
 
     /// The credential of `azure_identity`, with an empty cache.
-    fn source(&self, client: &Arc<dyn HttpClient>) -> Result<Arc<dyn TokenCredential>, RequestError> {
+    fn token_credential(&self, client: &Arc<dyn AzureHttpClient>) -> Result<Arc<dyn TokenCredential>, RequestError> {
         let client_options = self.client_options(client);
         let missing = |what: &str, key: &str, variable: &str| {
             let advice = format!("set `{key}`, or run where {variable} is set");
-            failed(&self.words(), RequestErrorKind::Settings, &format!("{what} is not known"), &advice)
+            authentication_error(
+                &self.description(),
+                RequestErrorKind::InvalidSettings,
+                &format!("{what} is not known"),
+                &advice,
+            )
         };
         let source = match &self.identity {
             Identity::Managed { client_id } => {
@@ -154,7 +166,7 @@ impl Credential {
                 let path = token_file
                     .clone()
                     .ok_or_else(|| missing("its token file", "token_file", "AZURE_FEDERATED_TOKEN_FILE"))?;
-                let assertion = TokenFile { path, whom: self.words() };
+                let assertion = TokenFile { path, identity: self.description() };
                 let options = ClientAssertionCredentialOptions { client_options };
                 ClientAssertionCredential::new(tenant, client_id, assertion, Some(options)).map(|source| source as _)
             }
@@ -167,16 +179,23 @@ impl Credential {
             Identity::AzureCli { tenant_id } => AzureCliCredential::new(Some(AzureCliCredentialOptions {
                 subscription: None,
                 tenant_id: tenant_id.clone(),
-                executor: Some(Arc::new(Deadline(self.surroundings.timeout()))),
+                executor: Some(Arc::new(TimedExecutor(self.environment.timeout()))),
             }))
             .map(|source| source as _),
         };
-        source.map_err(|error| failed(&self.words(), RequestErrorKind::Settings, &plain(&error.to_string()), ""))
+        source.map_err(|error| {
+            authentication_error(
+                &self.description(),
+                RequestErrorKind::InvalidSettings,
+                &one_line(&error.to_string()),
+                "",
+            )
+        })
     }
 
     /// Our transport, our authority, and no retries but ours.
-    fn client_options(&self, client: &Arc<dyn HttpClient>) -> ClientOptions {
-        let surroundings = &self.surroundings;
+    fn client_options(&self, client: &Arc<dyn AzureHttpClient>) -> ClientOptions {
+        let surroundings = &self.environment;
         let own = surroundings.authority.as_ref().map(|url| url.as_str().to_owned());
         let mut cloud = CustomConfiguration::default();
         cloud.authority_host = own.unwrap_or_else(|| surroundings.cloud.authority().to_owned());
@@ -189,11 +208,11 @@ impl Credential {
     }
 }
 
-impl Tokens {
+impl TokenCache {
     /// As whom, in words.
     #[must_use]
-    pub fn words(&self) -> String {
-        self.credential.words()
+    pub fn description(&self) -> String {
+        self.credential.description()
     }
 
     /// A token for a scope such as `https://containerregistry.azure.net/.default`: one that is kept while it is good for
@@ -202,46 +221,50 @@ impl Tokens {
     /// # Errors
     /// When the authority refused or could not be reached.
     pub async fn token(&self, scope: &str) -> Result<SecretString, RequestError> {
-        self.renewed(scope, None).await
+        self.obtain_token(scope, None).await
     }
 
     /// A token for a scope, but not the one that a service refused (401) although its time is not over.
     ///
     /// # Errors
     /// When the authority refused or could not be reached.
-    pub async fn token_instead_of(&self, scope: &str, refused: &SecretString) -> Result<SecretString, RequestError> {
-        self.renewed(scope, Some(refused)).await
+    pub async fn renew_token(&self, scope: &str, refused: &SecretString) -> Result<SecretString, RequestError> {
+        self.obtain_token(scope, Some(refused)).await
     }
 
-    async fn renewed(&self, scope: &str, refused: Option<&SecretString>) -> Result<SecretString, RequestError> {
+    async fn obtain_token(&self, scope: &str, refused: Option<&SecretString>) -> Result<SecretString, RequestError> {
         let asked = Instant::now();
         let mut state = self.state.lock().await;
-        if let Some((_, error)) = state.failed.get(scope).filter(|(at, _)| *at >= asked) {
+        if let Some((_, error)) = state.failures.get(scope).filter(|(at, _)| *at >= asked) {
             return Err(error.clone());
         }
         let mut answer = self.fetch(scope, &mut state).await;
         let is_refused = |token: &SecretString| refused.is_some_and(|it| it.expose_secret() == token.expose_secret());
         if answer.as_ref().is_ok_and(is_refused) {
-            state.kept.remove(scope);
-            state.source = self.credential.source(&self.client)?;
+            state.cli_tokens.remove(scope);
+            state.token_credential = self.credential.token_credential(&self.client)?;
             answer = self.fetch(scope, &mut state).await;
         }
         match &answer {
-            Ok(_) => drop(state.failed.remove(scope)),
-            Err(error) => drop(state.failed.insert(scope.to_owned(), (Instant::now(), error.clone()))),
+            Ok(_) => drop(state.failures.remove(scope)),
+            Err(error) => drop(state.failures.insert(scope.to_owned(), (Instant::now(), error.clone()))),
         }
         answer
     }
 
-    async fn fetch(&self, scope: &str, state: &mut State) -> Result<SecretString, RequestError> {
+    async fn fetch(&self, scope: &str, state: &mut CacheState) -> Result<SecretString, RequestError> {
         let cli = matches!(self.credential.identity, Identity::AzureCli { .. });
-        if let Some((_, token)) = state.kept.get(scope).filter(|(at, _)| at.elapsed() < KEEP_OF_CLI) {
+        if let Some((_, token)) = state.cli_tokens.get(scope).filter(|(at, _)| at.elapsed() < CLI_TOKEN_LIFETIME) {
             return Ok(token.clone());
         }
-        let token = state.source.get_token(&[scope], None).await.map_err(|error| self.credential.explain(&error))?;
+        let token = state
+            .token_credential
+            .get_token(&[scope], None)
+            .await
+            .map_err(|error| self.credential.to_request_error(&error))?;
         let token = SecretString::from(token.token.secret().to_owned());
         if cli {
-            state.kept.insert(scope.to_owned(), (Instant::now(), token.clone()));
+            state.cli_tokens.insert(scope.to_owned(), (Instant::now(), token.clone()));
         }
         Ok(token)
     }
@@ -249,20 +272,20 @@ impl Tokens {
 
 impl Credential {
     /// An error of `azure_identity` in our words.
-    fn explain(&self, error: &azure_core::Error) -> RequestError {
+    fn to_request_error(&self, error: &azure_core::Error) -> RequestError {
         if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<RequestError>()) {
             return error.clone();
         }
         let last = causes(error).last().map(ToString::to_string).unwrap_or_default();
         let line = last.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-        let failed = |kind, what: &str, advice| failed(&self.words(), kind, what, advice);
+        let failed = |kind, what: &str, advice| authentication_error(&self.description(), kind, what, advice);
         match &self.identity {
             // What the Azure CLI printed, if it was no token.
-            Identity::AzureCli { .. } if innermost(error) == Some(&ErrorKind::Credential) => {
+            Identity::AzureCli { .. } if innermost_kind(error) == Some(&ErrorKind::Credential) => {
                 if line.ends_with("not found on PATH") {
-                    failed(RequestErrorKind::Settings, "there is no `az` on the path", "install the Azure CLI")
+                    failed(RequestErrorKind::InvalidSettings, "there is no `az` on the path", "install the Azure CLI")
                 } else {
-                    failed(RequestErrorKind::Denied, &plain(line), "run `az login`, then try again")
+                    failed(RequestErrorKind::Denied, &one_line(line), "run `az login`, then try again")
                 }
             }
             // Its words could hold parts of a token.
@@ -277,7 +300,7 @@ fn causes(error: &azure_core::Error) -> impl Iterator<Item = &(dyn Error + 'stat
 }
 
 /// The kind of the innermost error of `azure_core`.
-fn innermost(error: &azure_core::Error) -> Option<&ErrorKind> {
+fn innermost_kind(error: &azure_core::Error) -> Option<&ErrorKind> {
     causes(error).filter_map(|cause| cause.downcast_ref::<azure_core::Error>()).last().map(azure_core::Error::kind)
 }
 
@@ -285,7 +308,7 @@ fn innermost(error: &azure_core::Error) -> Option<&ErrorKind> {
 /// about once an hour; the reader of `azure_identity` would remember it for ten minutes.
 struct TokenFile {
     path: PathBuf,
-    whom: String,
+    identity: String,
 }
 
 impl fmt::Debug for TokenFile {
@@ -305,17 +328,17 @@ impl ClientAssertion for TokenFile {
         };
         let what = format!("the token file {} {problem}", self.path.display());
         let advice = "is the pod's service account set up for workload identity?";
-        let error = failed(&self.whom, RequestErrorKind::Settings, &what, advice);
+        let error = authentication_error(&self.identity, RequestErrorKind::InvalidSettings, &what, advice);
         Err(azure_core::Error::new(ErrorKind::Credential, error))
     }
 }
 
 /// Runs the Azure CLI, for so long and no longer.
 #[derive(Debug)]
-struct Deadline(Duration);
+struct TimedExecutor(Duration);
 
 #[async_trait]
-impl Executor for Deadline {
+impl Executor for TimedExecutor {
     async fn run(&self, program: &OsStr, args: &[&OsStr]) -> io::Result<Output> {
         let mut command = tokio::process::Command::new(program);
         let output = command.args(args).stdin(std::process::Stdio::null()).kill_on_drop(true).output();

@@ -6,7 +6,7 @@
 mod arm;
 mod authority;
 mod credential;
-mod registry;
+mod registry_info;
 #[cfg(test)]
 mod tests;
 
@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
-use crate::transport::{RequestError, RequestErrorKind};
+use crate::http_client::{RequestError, RequestErrorKind};
 
 pub use arm::Arm;
-pub use credential::{Credential, Identity, Tokens};
-pub use registry::{RegistryResource, particulars, usage};
+pub use credential::{Credential, Identity, TokenCache};
+pub use registry_info::{RegistryResource, registry_info, storage_usage};
 
 /// A cloud of Azure, with the addresses of its services.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum Cloud {
 
 /// Where Azure's services are, and how to reach them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Surroundings {
+pub struct AzureEnvironment {
     /// The cloud.
     pub cloud: Cloud,
     /// The resource manager instead of the cloud's own.
@@ -100,7 +100,7 @@ impl Cloud {
     }
 }
 
-impl Surroundings {
+impl AzureEnvironment {
     /// The resource manager that is meant. Tokens go there, so it is encrypted or on this machine.
     fn resource_manager(&self) -> Result<Url, RequestError> {
         let own = Url::parse(self.cloud.resource_manager()).expect("the addresses of clouds are constants that parse");
@@ -109,7 +109,7 @@ impl Surroundings {
             return Ok(url);
         }
         let message = format!("{url} would get tokens unencrypted; write `resource_manager = \"https://…\"`");
-        Err(RequestError { kind: RequestErrorKind::Settings, message })
+        Err(RequestError { kind: RequestErrorKind::InvalidSettings, message })
     }
 
     fn timeout(&self) -> Duration {

@@ -4,22 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use azure_core::http::{AsyncRawResponse, HttpClient, Request};
+use azure_core::http::{AsyncRawResponse, HttpClient as AzureHttpClient, Request};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use wiremock::matchers::{header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::authority::Authority;
-use super::{Cloud, Credential, Identity, Surroundings, Tokens};
-use crate::transport::{Patience, Peer, RequestErrorKind, Transport};
+use super::{AzureEnvironment, Cloud, Credential, Identity, TokenCache};
+use crate::http_client::{ClientConfig, HttpClient, RequestErrorKind, RetryPolicy};
 
 const SCOPE: &str = "https://containerregistry.azure.net/.default";
-const PATIENCE: Patience = Patience {
-    retries: 3,
-    first: Duration::from_millis(1),
-    longest: Duration::from_millis(2),
-    total: Duration::from_secs(10),
+const PATIENCE: RetryPolicy = RetryPolicy {
+    max_retries: 3,
+    initial_delay: Duration::from_millis(1),
+    max_delay: Duration::from_millis(2),
+    max_total_delay: Duration::from_secs(10),
 };
 
 /// Sends what goes to the metadata service of virtual machines to another server.
@@ -30,7 +30,7 @@ struct Elsewhere {
 }
 
 #[async_trait]
-impl HttpClient for Elsewhere {
+impl AzureHttpClient for Elsewhere {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         assert_eq!(request.url().origin().ascii_serialization(), "http://169.254.169.254");
         let mut request = request.clone();
@@ -40,14 +40,14 @@ impl HttpClient for Elsewhere {
     }
 }
 
-fn on_a_machine(server: &MockServer, client_id: Option<&str>) -> Tokens {
+fn on_a_machine(server: &MockServer, client_id: Option<&str>) -> TokenCache {
     let identity = Identity::Managed { client_id: client_id.map(str::to_owned) };
-    let credential = Credential { identity, surroundings: Surroundings::default() };
-    let peer = Peer { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
-    let transport = Transport::direct(&peer, PATIENCE).unwrap();
-    let authority = Authority { transport, patience: PATIENCE, whom: credential.words() };
+    let credential = Credential { identity, environment: AzureEnvironment::default() };
+    let peer = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
+    let transport = HttpClient::without_proxy(&peer, PATIENCE).unwrap();
+    let authority = Authority { client: transport, retry_policy: PATIENCE, identity: credential.description() };
     let client = Elsewhere { authority, server: server.uri().parse().unwrap() };
-    credential.connect_by(Arc::new(client)).unwrap()
+    credential.connect_with(Arc::new(client)).unwrap()
 }
 
 fn token(token: &str) -> ResponseTemplate {

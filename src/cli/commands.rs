@@ -5,33 +5,35 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::inert::{Output, inert};
-use super::output::{color, print, print_as, say, say_as, write_file};
-use super::progress::Bar;
-use super::signals::stop;
-use super::telling::Telling;
+use super::notify::CommandNotifier;
+use super::output::{is_color_enabled, print, print_as, print_stderr, print_stderr_as, write_file};
+use super::progress::TerminalProgress;
+use super::sanitize::{OutputKind, sanitize};
+use super::signals::listen_for_stop;
 use super::{
     ApplyArgs, Cli, Command, DataFormat, DemoArgs, NotifyArgs, NotifyCommand, PlanArgs, RestoreArgs, RunArgs, RunsArgs,
-    RunsCommand, diff, explain, health, hold, person, policy_work, registries, results, sources, telling,
+    RunsCommand, diff, explain, health, hold, notify, outcome_text, policy_commands, registries, sources, user,
 };
-use crate::apply::{Clock, Outlook};
+use crate::apply::{Clock, ExpectedRestore};
 use crate::config::{self, Mode, Settings};
-use crate::demo::Demo;
-use crate::policy_file::{self, PolicySet};
-use crate::registry::{self, Patience};
+use crate::demo::DemoOptions;
+use crate::policy::{self, PolicySet};
+use crate::registry::{self, RetryPolicy};
 use crate::report::{self, Format, PlanDocument};
-use crate::run::{self, Approval, Ended, House, RuleFiles, RunError, Steady, ToRestore, Turn};
-use crate::store::{RunKind, RunRecord, Store};
+use crate::state::{RunKind, RunRecord, StateStore};
+use crate::workflow::{
+    self, App, Approval, ConfigFiles, MonotonicClock, RestoreSelection, RunError, RunOptions, RunResult,
+};
 
 /// Runs one command and gives its exit code.
 pub(super) async fn dispatch(cli: Cli) -> u8 {
     let config = cli.config.as_deref();
     let done = match cli.command {
         Command::Demo(args) => demo(&args).await,
-        Command::Check(args) => policy_work::check(config, &args).await,
+        Command::Check(args) => policy_commands::check(config, &args).await,
         Command::Plan(args) => plan(config, &args).await,
         Command::Apply(args) => apply(config, &args).await,
-        Command::Run(args) => run_now(config, &args).await,
+        Command::Run(args) => run(config, &args).await,
         Command::Serve => super::serve::serve(config).await,
         Command::State(args) => super::state::state(config, &args).await,
         Command::Schedule(args) => super::schedule::schedule(config, &args),
@@ -43,13 +45,13 @@ pub(super) async fn dispatch(cli: Cli) -> u8 {
         Command::Hold(args) => hold::hold(config, &args).await,
         Command::Holds(args) => hold::holds(config, &args).await,
         Command::Unhold(args) => hold::unhold(config, &args).await,
-        Command::Notify(NotifyArgs { command: NotifyCommand::Test { name } }) => telling::test(config, &name).await,
+        Command::Notify(NotifyArgs { command: NotifyCommand::Test { name } }) => notify::send_test(config, &name).await,
         Command::Health(args) => health::health(config, &args).await,
         Command::Diff(args) => diff::diff(config, &args, environment()).await,
         Command::Inventory(args) => diff::inventory(config, &args).await,
-        Command::Test(args) => policy_work::test(config, &args, environment()),
+        Command::Test(args) => policy_commands::test(config, &args, environment()),
         Command::Schema(args) => {
-            policy_work::schema(&args);
+            policy_commands::schema(&args);
             Ok(0)
         }
     };
@@ -63,24 +65,24 @@ fn report_error(error: &RunError) {
     let diagnostics = error.diagnostics();
     if diagnostics.is_empty() {
         // What others said may have lines of its own.
-        say(&format!("error: {}", error.to_string().replace('\n', "\n  ")));
+        print_stderr(&format!("error: {}", error.to_string().replace('\n', "\n  ")));
         return;
     }
-    let output = if color() { Output::Colored } else { Output::Words };
-    say_as(output, policy_file::render(diagnostics, color()).trim_end());
+    let output = if is_color_enabled() { OutputKind::Colored } else { OutputKind::Plain };
+    print_stderr_as(output, policy::render(diagnostics, is_color_enabled()).trim_end());
     let problems =
         if diagnostics.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", diagnostics.len()) };
-    say(&problems);
+    print_stderr(&problems);
 }
 
 #[expect(clippy::disallowed_methods, reason = "a way in: the one place where commands read the clock")]
-pub(super) fn clock() -> Clock {
+pub(super) fn system_clock() -> Clock {
     Arc::new(Timestamp::now)
 }
 
 /// The time that nobody can set.
-pub(super) fn steady() -> Steady {
-    Arc::new(registry::steady)
+pub(super) fn monotonic_clock() -> MonotonicClock {
+    Arc::new(registry::uptime)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a way in: settings come from the file and the environment")]
@@ -90,41 +92,45 @@ pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
 
 /// Who runs this: `user@host`.
 #[expect(clippy::disallowed_methods, reason = "a way in: the audit record names the user")]
-pub(super) fn by() -> String {
-    person::by(|name| std::env::var(name).ok(), Path::new("/"))
+pub(super) fn current_user() -> String {
+    user::describe_user(|name| std::env::var(name).ok(), Path::new("/"))
 }
 
-pub(super) async fn open(config: Option<&Path>) -> Result<House, RunError> {
-    open_loaded(load(config)?).await
+pub(super) async fn open_app(config: Option<&Path>) -> Result<App, RunError> {
+    open_loaded_app(load(config)?).await
 }
 
 /// Settings, policies, and the files that they stand in.
-type Loaded = ((Settings, PolicySet), RuleFiles);
+type LoadedConfig = ((Settings, PolicySet), ConfigFiles);
 
 /// Settings and policies, with the warnings about them said.
-fn load(config: Option<&Path>) -> Result<Loaded, RunError> {
-    let (loaded, files) = RuleFiles::load(&config::find(config)?, environment())?;
+fn load(config: Option<&Path>) -> Result<LoadedConfig, RunError> {
+    let (loaded, files) = ConfigFiles::load(&config::find(config)?, environment())?;
     for warning in &loaded.0.warnings {
-        say(&report::plain(&format!("warning: {warning}")));
+        print_stderr(&report::sanitize(&format!("warning: {warning}")));
     }
     Ok((loaded, files))
 }
 
-async fn open_loaded((loaded, files): Loaded) -> Result<House, RunError> {
-    Ok(House::open(loaded, by(), clock(), stop()).await?.with_steady(steady()).with_rule_files(files))
+async fn open_loaded_app((loaded, files): LoadedConfig) -> Result<App, RunError> {
+    Ok(App::open(loaded, current_user(), system_clock(), listen_for_stop())
+        .await?
+        .with_monotonic_clock(monotonic_clock())
+        .with_config_files(files))
 }
 
 /// The same for what only reads what is recorded, also where the state cannot be written.
-pub(super) async fn open_to_read(config: Option<&Path>) -> Result<House, RunError> {
+pub(super) async fn open_read_only(config: Option<&Path>) -> Result<App, RunError> {
     let (loaded, files) = load(config)?;
-    let store = Store::open_to_read(&loaded.0.state).await?;
-    let house = House::with(loaded, store, by(), clock(), stop(), Patience::default())?;
-    Ok(house.with_steady(steady()).with_rule_files(files))
+    let store = StateStore::open_to_read(&loaded.0.state).await?;
+    let house =
+        App::with_store(loaded, store, current_user(), system_clock(), listen_for_stop(), RetryPolicy::default())?;
+    Ok(house.with_monotonic_clock(monotonic_clock()).with_config_files(files))
 }
 
 /// Runs what only reads until it is done or somebody interrupts it.
-pub(super) async fn interruptible<T>(
-    house: &House,
+pub(super) async fn run_until_stopped<T>(
+    house: &App,
     work: impl Future<Output = Result<T, RunError>>,
 ) -> Result<T, RunError> {
     let mut stop = house.stop.clone();
@@ -137,51 +143,51 @@ pub(super) async fn interruptible<T>(
 async fn demo(args: &DemoArgs) -> Result<u8, RunError> {
     let narrate = |words: &str| print(&format!("{words}\n"));
     let folder = args.folder.as_deref();
-    let (clock, by, stop) = (clock(), by(), stop());
-    crate::demo::demo(Demo { folder, serve: args.serve, clock, by, stop, narrate: &narrate }).await?;
+    let (clock, by, stop) = (system_clock(), current_user(), listen_for_stop());
+    crate::demo::run_demo(DemoOptions { folder, serve: args.serve, clock, by, stop, narrate: &narrate }).await?;
     Ok(0)
 }
 
 async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, RunError> {
-    let formats = formats(&args.out)?;
-    let house = open(config).await?;
-    let bar = Bar::new();
-    let ended = interruptible(&house, house.plan(args.at, &bar)).await;
+    let formats = file_formats(&args.out)?;
+    let house = open_app(config).await?;
+    let bar = TerminalProgress::new();
+    let ended = run_until_stopped(&house, house.plan(args.at, &bar)).await;
     drop(bar);
     house.close().await;
     let ended = ended?;
-    show(&ended.document, args.format.into(), &formats)?;
-    Ok(exit(&ended, Refused::WouldBe))
+    print_report(&ended.document, args.format.into(), &formats)?;
+    Ok(report_outcome(&ended, RefusalEffect::DryRun))
 }
 
-async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> {
-    let formats = formats(&args.out)?;
+async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> {
+    let formats = file_formats(&args.out)?;
     let loaded = match load(config) {
         Ok(loaded) => loaded,
-        Err(error) => return Err(telling::not_begun(config, error).await),
+        Err(error) => return Err(notify::notify_load_failure(config, error).await),
     };
-    let telling = Telling::start(&loaded.0.0);
+    let telling = CommandNotifier::start(&loaded.0.0);
     let came = async {
-        let house = open_loaded(loaded).await?;
-        let bar = Bar::new();
-        let turn = Turn { despite: args.despite_freeze.clone(), ..Turn::default() };
-        let ended = house.run_turn(turn, &bar).await;
+        let house = open_loaded_app(loaded).await?;
+        let bar = TerminalProgress::new();
+        let turn = RunOptions { override_reason: args.despite_freeze.clone(), ..RunOptions::default() };
+        let ended = house.run_with(turn, &bar).await;
         drop(bar);
         house.close().await;
         ended
     };
     let came = came.await;
-    telling.run_ended(RunKind::Run, came.as_ref());
+    telling.notify_run(RunKind::Run, came.as_ref());
     let shown = came.and_then(|ended| {
-        show(&ended.document, args.format.into(), &formats)?;
+        print_report(&ended.document, args.format.into(), &formats)?;
         if ended.outcomes().next().is_some() {
-            say(results::applied_text(&ended).trim_end());
+            print_stderr(outcome_text::applied_text(&ended).trim_end());
         }
-        if let Some(why) = &ended.circumstances.blocked_by {
-            say(&format!("nothing was removed: {why}; `--despite-freeze REASON` removes all the same"));
+        if let Some(why) = &ended.context.blocked_by {
+            print_stderr(&format!("nothing was removed: {why}; `--despite-freeze REASON` removes all the same"));
         }
-        let enforced = ended.document.mode == Mode::Enforce.label() && ended.circumstances.blocked_by.is_none();
-        Ok(exit(&ended, if enforced { Refused::Was } else { Refused::WouldBe }))
+        let enforced = ended.document.mode == Mode::Enforce.label() && ended.context.blocked_by.is_none();
+        Ok(report_outcome(&ended, if enforced { RefusalEffect::Enforced } else { RefusalEffect::DryRun }))
     });
     telling.finish().await;
     shown
@@ -189,39 +195,39 @@ async fn run_now(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> 
 
 /// The effect of refusals on a run.
 #[derive(Debug, Clone, Copy)]
-enum Refused {
+enum RefusalEffect {
     /// The refused removals were left out.
-    Was,
+    Enforced,
     /// It would be, if the run enforced.
-    WouldBe,
+    DryRun,
 }
 
 /// Says the exit code's reason on stderr, so that a script's log explains itself.
-fn exit(ended: &Ended, refused: Refused) -> u8 {
+fn report_outcome(ended: &RunResult, refused: RefusalEffect) -> u8 {
     match ended.outcome {
-        run::RunOutcome::Done => {}
-        run::RunOutcome::Interrupted => {
+        workflow::RunOutcome::Done => {}
+        workflow::RunOutcome::Interrupted => {
             let by = ended.interrupted_by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
-            say(&format!("interrupted{by}: what had not begun was left as it is"));
+            print_stderr(&format!("interrupted{by}: what had not begun was left as it is"));
         }
-        run::RunOutcome::Refused => say(match refused {
-            Refused::Was => "refused: this run left out what the refusals in the report cover",
-            Refused::WouldBe => "refused: an enforcing run would leave out what the refusals in the report cover",
+        workflow::RunOutcome::Refused => print_stderr(match refused {
+            RefusalEffect::Enforced => "refused: this run left out what the refusals in the report cover",
+            RefusalEffect::DryRun => "refused: an enforcing run would leave out what the refusals in the report cover",
         }),
-        run::RunOutcome::Failed => say("some removals failed; `tagwarden runs show` has them"),
-        run::RunOutcome::EvidenceMissing => {
-            say("evidence is missing: a source or a registry could not be read, so some tags are undecided");
+        workflow::RunOutcome::Failed => print_stderr("some removals failed; `tagwarden runs show` has them"),
+        workflow::RunOutcome::EvidenceMissing => {
+            print_stderr("evidence is missing: a source or a registry could not be read, so some tags are undecided");
         }
     }
     ended.outcome.exit_code()
 }
 
-fn formats(files: &[std::path::PathBuf]) -> Result<Vec<(&Path, Format)>, RunError> {
+fn file_formats(files: &[std::path::PathBuf]) -> Result<Vec<(&Path, Format)>, RunError> {
     files
         .iter()
         .map(|file| {
             let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-            let format = Format::of_extension(extension).ok_or_else(|| {
+            let format = Format::from_extension(extension).ok_or_else(|| {
                 RunError::Usage(format!("{}: name it .json, .md, .html, .csv or .txt", file.display()))
             })?;
             Ok((file.as_path(), format))
@@ -229,21 +235,21 @@ fn formats(files: &[std::path::PathBuf]) -> Result<Vec<(&Path, Format)>, RunErro
         .collect()
 }
 
-fn show(document: &PlanDocument, format: Format, files: &[(&Path, Format)]) -> Result<(), RunError> {
-    write_all(files, |format, out| report::write(document, format, out))?;
+fn print_report(document: &PlanDocument, format: Format, files: &[(&Path, Format)]) -> Result<(), RunError> {
+    write_files(files, |format, out| report::write(document, format, out))?;
     print_as(format.into(), |out| report::write(document, format, out));
     Ok(())
 }
 
 /// Writes a report into each file, in its format.
-fn write_all(
+fn write_files(
     files: &[(&Path, Format)],
     write: impl Fn(Format, &mut dyn std::io::Write) -> std::io::Result<()>,
 ) -> Result<(), RunError> {
     for (file, format) in files {
         write_file(file, |out| write(*format, out))
             .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
-        say(&format!("wrote {}", file.display()));
+        print_stderr(&format!("wrote {}", file.display()));
     }
     Ok(())
 }
@@ -254,7 +260,7 @@ async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> 
     let loaded = load(config)?;
     // One that lies beside the plan counts where somebody's signature does.
     let wanted = !loaded.0.0.approvals.signers.is_empty();
-    let file = args.signature.clone().or_else(|| run::signature_beside(&args.plan).filter(|_| wanted));
+    let file = args.signature.clone().or_else(|| workflow::find_signature_file(&args.plan).filter(|_| wanted));
     let signature = file.map(|file| {
         std::fs::read_to_string(&file)
             .map_err(|error| RunError::Usage(format!("cannot read {}: {error}", file.display())))
@@ -262,26 +268,26 @@ async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> 
     let approval = Approval {
         approved_by: args.approved_by.clone(),
         ticket: args.ticket.clone(),
-        despite: args.despite_freeze.clone(),
+        override_reason: args.despite_freeze.clone(),
         signature: signature.transpose()?,
     };
-    let telling = Telling::start(&loaded.0.0);
+    let telling = CommandNotifier::start(&loaded.0.0);
     let came = async {
-        let house = open_loaded(loaded).await?;
-        let bar = Bar::new();
+        let house = open_loaded_app(loaded).await?;
+        let bar = TerminalProgress::new();
         let ended = house.apply(&text, &approval, &bar).await;
         drop(bar);
         house.close().await;
         ended
     };
     let came = came.await;
-    telling.run_ended(RunKind::Apply, came.as_ref());
+    telling.notify_run(RunKind::Apply, came.as_ref());
     let shown = came.map(|ended| {
         match args.format {
-            DataFormat::Text => print(&results::applied_text(&ended)),
-            DataFormat::Json => print(&pretty(&results::applied_json(&ended))),
+            DataFormat::Text => print(&outcome_text::applied_text(&ended)),
+            DataFormat::Json => print(&pretty_json(&outcome_text::applied_json(&ended))),
         }
-        exit(&ended, Refused::Was)
+        report_outcome(&ended, RefusalEffect::Enforced)
     });
     telling.finish().await;
     shown
@@ -291,26 +297,26 @@ async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
     let format = args.format.into();
     match &args.command {
         None => {
-            let house = open_to_read(config).await?;
+            let house = open_read_only(config).await?;
             let listed = list_runs(&house, args.limit).await;
             house.close().await;
             let (runs, done) = listed?;
             match format {
-                Format::Text => print(&results::runs_text(&runs, &done)),
-                Format::Json => print(&pretty(&results::runs_json(&runs, &done))),
+                Format::Text => print(&outcome_text::runs_text(&runs, &done)),
+                Format::Json => print(&pretty_json(&outcome_text::runs_json(&runs, &done))),
                 other => {
                     return Err(RunError::Usage(format!("the list of runs is text or json, not {}", other.label())));
                 }
             }
         }
         Some(RunsCommand::Show { id, out }) => {
-            let files = formats(out)?;
-            let house = open_to_read(config).await?;
+            let files = file_formats(out)?;
+            let house = open_read_only(config).await?;
             let shown = house.run_report(id).await;
             house.close().await;
             let (view, plan) = shown?;
             let write = |format, out: &mut dyn std::io::Write| report::write_run(&view, plan.as_ref(), format, out);
-            write_all(&files, write)?;
+            write_files(&files, write)?;
             print_as(format.into(), |out| write(format, out));
         }
     }
@@ -318,45 +324,45 @@ async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
 }
 
 /// The last runs, with what was done in those whose record does not say it.
-async fn list_runs(house: &House, limit: u32) -> Result<(Vec<RunRecord>, results::Done), RunError> {
+async fn list_runs(house: &App, limit: u32) -> Result<(Vec<RunRecord>, outcome_text::DoneCountsByRun), RunError> {
     let runs = house.store.runs(limit).await?;
-    let done = house.store.done_counts(&results::uncounted(&runs)).await?;
+    let done = house.store.journal_totals(&outcome_text::runs_without_counts(&runs)).await?;
     Ok((runs, done))
 }
 
 async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunError> {
-    let house = open(config).await?;
-    let what = match (&args.what.run, &args.what.repository, &args.what.image) {
-        (Some(run), _, _) => Ok(ToRestore::Run(run.clone())),
-        (_, Some(name), _) => Ok(ToRestore::Repository { name: name.clone(), since: args.since }),
-        (_, _, Some(image)) => Ok(ToRestore::Image(image.clone())),
+    let house = open_app(config).await?;
+    let what = match (&args.target.run, &args.target.repository, &args.target.image) {
+        (Some(run), _, _) => Ok(RestoreSelection::Run(run.clone())),
+        (_, Some(name), _) => Ok(RestoreSelection::Repository { name: name.clone(), since: args.since }),
+        (_, _, Some(image)) => Ok(RestoreSelection::Image(image.clone())),
         _ => {
             Err(RunError::Usage("name a run with `--run ID`, a repository with `--repository`, or an image".to_owned()))
         }
     }?;
     if args.dry_run {
-        let foreseen = house.foresee_restore(&what).await;
+        let foreseen = house.preview_restore(&what).await;
         house.close().await;
         let foreseen = foreseen?;
         match args.format {
-            DataFormat::Text => print(&results::foreseen_text(&foreseen)),
-            DataFormat::Json => print(&pretty(&results::foreseen_json(&foreseen))),
+            DataFormat::Text => print(&outcome_text::preview_text(&foreseen)),
+            DataFormat::Json => print(&pretty_json(&outcome_text::preview_json(&foreseen))),
         }
-        let lost = foreseen.iter().any(|one| matches!(one.foreseen.outlook, Outlook::Impossible(_)));
-        return Ok(if lost { run::RunOutcome::Failed.exit_code() } else { 0 });
+        let lost = foreseen.iter().any(|one| matches!(one.preview.expected, ExpectedRestore::Impossible(_)));
+        return Ok(if lost { workflow::RunOutcome::Failed.exit_code() } else { 0 });
     }
     let hold = (!args.no_hold).then(|| args.hold_for.unwrap_or(house.settings.undo_window));
-    let ended = house.restore_for(&what, hold).await;
+    let ended = house.restore_with_hold(&what, hold).await;
     house.close().await;
     let ended = ended?;
     match args.format {
-        DataFormat::Text => print(&results::restored_text(&ended, hold)),
-        DataFormat::Json => print(&pretty(&results::restored_json(&ended))),
+        DataFormat::Text => print(&outcome_text::restored_text(&ended, hold)),
+        DataFormat::Json => print(&pretty_json(&outcome_text::restored_json(&ended))),
     }
     Ok(ended.outcome().exit_code())
 }
 
 /// JSON for stdout.
-pub(super) fn pretty(value: &serde_json::Value) -> String {
-    inert(Output::Json, &format!("{value:#}\n"))
+pub(super) fn pretty_json(value: &serde_json::Value) -> String {
+    sanitize(OutputKind::Json, &format!("{value:#}\n"))
 }

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::commands::{interruptible, open, pretty};
-use super::inert::Output;
-use super::output::{print, print_as, say, write_file};
-use super::policy_work::policies_of_the_settings;
-use super::progress::Bar;
+use super::commands::{open_app, pretty_json, run_until_stopped};
+use super::output::{print, print_as, print_stderr, write_file};
+use super::policy_commands::configured_policies_path;
+use super::progress::TerminalProgress;
+use super::sanitize::OutputKind;
 use crate::domain::Policy;
-use crate::policy_file;
-use crate::report::{self, DifferenceView};
-use crate::run::{Facts, RunError, RunOutcome};
+use crate::policy;
+use crate::report::{self, DiffView};
+use crate::workflow::{DecisionInput, RunError, RunOutcome};
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
@@ -27,7 +27,7 @@ pub(super) struct DiffArgs {
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     /// Decide as of that time
-    #[arg(long, value_name = "TIME", value_parser = super::time)]
+    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     at: Option<Timestamp>,
     /// What to print
     #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
@@ -57,61 +57,61 @@ pub(super) async fn diff(
     args: &DiffArgs,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<u8, RunError> {
-    let old = policies(&args.against)?;
+    let old = load_policies(&args.against)?;
     let view = if let Some(file) = &args.inventory {
         let path = match &args.policies {
             Some(path) => path.clone(),
-            None => policies_of_the_settings(config, environment)?,
+            None => configured_policies_path(config, environment)?,
         };
-        recorded(file)?.compare(old, policies(&path)?, args.at)
+        read_inventory_file(file)?.diff(old, load_policies(&path)?, args.at)
     } else {
-        let new = args.policies.as_deref().map(policies).transpose()?;
-        let house = open(config).await?;
-        let bar = Bar::new();
-        let facts = interruptible(&house, house.facts(args.at, &bar)).await;
+        let new = args.policies.as_deref().map(load_policies).transpose()?;
+        let house = open_app(config).await?;
+        let bar = TerminalProgress::new();
+        let facts = run_until_stopped(&house, house.read_decision_input(args.at, &bar)).await;
         drop(bar);
         let new = new.unwrap_or_else(|| house.policies.policies.clone());
         house.close().await;
-        facts?.compare(old, new, args.at)
+        facts?.diff(old, new, args.at)
     };
     print(&match args.format {
-        DiffFormat::Text => report::difference_text(&view),
-        DiffFormat::Markdown => report::difference_markdown(&view),
-        DiffFormat::Json => pretty(&serde_json::json!(view)),
+        DiffFormat::Text => report::diff_text(&view),
+        DiffFormat::Markdown => report::diff_markdown(&view),
+        DiffFormat::Json => pretty_json(&serde_json::json!(view)),
     });
-    Ok(exit(args, &view))
+    Ok(report_exit_code(args, &view))
 }
 
-fn exit(args: &DiffArgs, view: &DifferenceView) -> u8 {
-    if args.exit_code && view.changes() {
+fn report_exit_code(args: &DiffArgs, view: &DiffView) -> u8 {
+    if args.exit_code && view.has_changes() {
         return 1;
     }
     if view.evidence_missing {
-        say("evidence is missing: a source or a registry could not be read, so some tags are undecided");
+        print_stderr("evidence is missing: a source or a registry could not be read, so some tags are undecided");
         return RunOutcome::EvidenceMissing.exit_code();
     }
     0
 }
 
-fn policies(path: &Path) -> Result<Vec<Policy>, RunError> {
-    match policy_file::load(path) {
+fn load_policies(path: &Path) -> Result<Vec<Policy>, RunError> {
+    match policy::load(path) {
         Ok(set) => Ok(set.policies),
         Err(error) => Err(RunError::Invalid(error.diagnostics)),
     }
 }
 
-fn recorded(file: &Path) -> Result<Facts, RunError> {
+fn read_inventory_file(file: &Path) -> Result<DecisionInput, RunError> {
     let usage = |error: String| RunError::Usage(format!("{}: {error}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| usage(format!("cannot be read: {error}")))?;
     let again = |error| format!("is no recorded inventory: {error}; record one with `tagwarden inventory --out FILE`");
-    Facts::from_json(&text).map_err(|error| usage(again(error)))
+    DecisionInput::from_json(&text).map_err(|error| usage(again(error)))
 }
 
 /// Records what registries and sources say, for `diff --inventory`.
 pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Result<u8, RunError> {
-    let house = open(config).await?;
-    let bar = Bar::new();
-    let facts = interruptible(&house, house.facts(None, &bar)).await;
+    let house = open_app(config).await?;
+    let bar = TerminalProgress::new();
+    let facts = run_until_stopped(&house, house.read_decision_input(None, &bar)).await;
     drop(bar);
     house.close().await;
     let facts = facts?;
@@ -120,13 +120,13 @@ pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Re
         Some(file) => {
             write_file(file, |out| out.write_all(text.as_bytes()))
                 .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
-            say(&format!("wrote {}", file.display()));
+            print_stderr(&format!("wrote {}", file.display()));
         }
-        None => print_as(Output::Json, |out| out.write_all(text.as_bytes())),
+        None => print_as(OutputKind::Json, |out| out.write_all(text.as_bytes())),
     }
-    let failed = facts.claims.sources.iter().any(crate::domain::SourceAnswer::failed);
+    let failed = facts.claims.sources.iter().any(crate::domain::SourceOutcome::has_failed);
     if failed || facts.inventory.has_gaps() {
-        say("evidence is missing: a source or a registry could not be read; the record says which");
+        print_stderr("evidence is missing: a source or a registry could not be read; the record says which");
         return Ok(RunOutcome::EvidenceMissing.exit_code());
     }
     Ok(0)

@@ -7,11 +7,11 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::commands::{interruptible, open, open_to_read, pretty};
-use super::output::{print, say};
-use super::{DataFormat, results};
+use super::commands::{open_app, open_read_only, pretty_json, run_until_stopped};
+use super::output::{print, print_stderr};
+use super::{DataFormat, outcome_text};
 use crate::report::{self, PlanDocument};
-use crate::run::{House, Named, Recalled, RunError, RunOutcome};
+use crate::workflow::{App, PastRun, RunError, RunOutcome, TagRef};
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
@@ -22,7 +22,7 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
     /// Decide as of that time
-    #[arg(long, value_name = "TIME", value_parser = super::time, conflicts_with = "run")]
+    #[arg(long, value_name = "TIME", value_parser = super::parse_time, conflicts_with = "run")]
     at: Option<Timestamp>,
     /// Everything that was done to the tag or left undone: when, by whom, by which policy and why
     #[arg(long, conflicts_with_all = ["at", "run"])]
@@ -34,11 +34,13 @@ pub(super) struct ExplainArgs {
 
 /// Explains a tag or a repository.
 pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunError> {
-    let house = if args.run.is_some() { open_to_read(config).await? } else { open(config).await? };
+    let house = if args.run.is_some() { open_read_only(config).await? } else { open_app(config).await? };
     let done = match &args.run {
-        None if args.history => interruptible(&house, history(&house, args)).await.map(|found| (found, false)),
-        Some(run) => recalled(&house, args, run).await.map(|found| (found, false)),
-        None => interruptible(&house, now(&house, args)).await,
+        None if args.history => {
+            run_until_stopped(&house, explain_history(&house, args)).await.map(|found| (found, false))
+        }
+        Some(run) => explain_past_run(&house, args, run).await.map(|found| (found, false)),
+        None => run_until_stopped(&house, explain_current(&house, args)).await,
     };
     house.close().await;
     let (found, missing) = done?;
@@ -47,82 +49,84 @@ pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result
         return Ok(0);
     }
     // What it is the log has said, with cause and remedy.
-    say("evidence is missing: a source or a registry could not be read, so some tags are undecided");
+    print_stderr("evidence is missing: a source or a registry could not be read, so some tags are undecided");
     Ok(RunOutcome::EvidenceMissing.exit_code())
 }
 
 /// What became of it over the years.
-async fn history(house: &House, args: &ExplainArgs) -> Result<String, RunError> {
-    let history = house.history(&house.find_named(&args.image)?).await?;
+async fn explain_history(house: &App, args: &ExplainArgs) -> Result<String, RunError> {
+    let history = house.history(&house.find_tag_ref(&args.image)?).await?;
     Ok(match args.format {
         DataFormat::Text => history.text(),
-        DataFormat::Json => pretty(&json!(history)),
+        DataFormat::Json => pretty_json(&json!(history)),
     })
 }
 
 /// As it is now: the explanation, and whether something could not be read.
-async fn now(house: &House, args: &ExplainArgs) -> Result<(String, bool), RunError> {
-    let named = house.find_named(&args.image)?;
-    let Named { registry, repository, tag } = &named;
+async fn explain_current(house: &App, args: &ExplainArgs) -> Result<(String, bool), RunError> {
+    let named = house.find_tag_ref(&args.image)?;
+    let TagRef { registry, repository, tag } = &named;
     let decision = house.decide_repository(registry, repository, args.at).await?;
     let document = &decision.document;
     let missing = document.evidence_missing();
     let Some(tag) = tag else {
-        let view = house.timeline(&decision, &named).ok_or_else(|| not_there(document, &named))?;
+        let view = house.timeline(&decision, &named).ok_or_else(|| not_found(document, &named))?;
         let found = match args.format {
             DataFormat::Text => report::timeline_text(&view),
-            DataFormat::Json => pretty(&json!(view)),
+            DataFormat::Json => pretty_json(&json!(view)),
         };
         return Ok((found, missing));
     };
-    let Some(weighed) = house.weighed(&decision, &named) else {
-        let Some(gone) = house.gone(&decision, &named).await? else {
+    let Some(weighed) = house.rule_trace(&decision, &named) else {
+        let Some(gone) = house.removed_tag(&decision, &named).await? else {
             let history = house.history(&named).await?;
-            return Err(RunError::Usage(format!("{}; {}", not_there(document, &named), history.standing())));
+            return Err(RunError::Usage(format!("{}; {}", not_found(document, &named), history.describe_state())));
         };
         let found = match args.format {
             DataFormat::Text => gone.text(),
-            DataFormat::Json => pretty(&json!(gone)),
+            DataFormat::Json => pretty_json(&json!(gone)),
         };
         return Ok((found, missing));
     };
-    let size = house.size(&decision, &named).await?;
+    let size = house.removal_size(&decision, &named).await?;
     let (registry, repository, tag) = (registry.as_str(), repository.as_str(), tag.as_str());
     let size = size.as_ref();
     let found = match args.format {
-        DataFormat::Text => report::explanation_by_rule(document, registry, repository, tag, &weighed, size),
-        DataFormat::Json => report::explanation_by_rule_json(document, registry, repository, tag, &weighed, size)
-            .map(|json| pretty(&json)),
+        DataFormat::Text => report::explanation_with_rules(document, registry, repository, tag, &weighed, size),
+        DataFormat::Json => report::explanation_with_rules_json(document, registry, repository, tag, &weighed, size)
+            .map(|json| pretty_json(&json)),
     };
-    Ok((found.ok_or_else(|| not_there(document, &named))?, missing))
+    Ok((found.ok_or_else(|| not_found(document, &named))?, missing))
 }
 
 /// As a run of the past decided, with what it did.
-async fn recalled(house: &House, args: &ExplainArgs, run: &str) -> Result<String, RunError> {
-    let named = house.find_named(&args.image)?;
-    let recalled = house.recall(run).await?;
+async fn explain_past_run(house: &App, args: &ExplainArgs, run: &str) -> Result<String, RunError> {
+    let named = house.find_tag_ref(&args.image)?;
+    let recalled = house.past_run(run).await?;
     let (registry, repository) = (named.registry.as_str(), named.repository.as_str());
-    let Some(document) = &recalled.document else { return Ok(by_journal(&recalled, &named, args.format)) };
-    let missing = || RunError::Usage(format!("run {} knew no {}", recalled.record.run.id, words(&named)));
+    let Some(document) = &recalled.document else { return Ok(explain_from_journal(&recalled, &named, args.format)) };
+    let missing = || RunError::Usage(format!("run {} knew no {}", recalled.record.run.id, target_name(&named)));
     let Some(tag) = &named.tag else {
         let view = report::recorded_timeline(document, registry, repository).ok_or_else(missing)?;
         return Ok(match args.format {
-            DataFormat::Text => preface(&recalled) + &report::timeline_text(&view) + &done(&recalled, &named),
-            DataFormat::Json => pretty(&with_run(json!(view), &recalled, &named)),
+            DataFormat::Text => {
+                run_heading(&recalled) + &report::timeline_text(&view) + &run_actions(&recalled, &named)
+            }
+            DataFormat::Json => pretty_json(&add_run(json!(view), &recalled, &named)),
         });
     };
     let tag = tag.as_str();
     let found = match args.format {
         DataFormat::Text => report::explanation(document, registry, repository, tag)
-            .map(|text| preface(&recalled) + &text + &done(&recalled, &named)),
+            .map(|text| run_heading(&recalled) + &text + &run_actions(&recalled, &named)),
         DataFormat::Json => report::explanation_json(document, registry, repository, tag)
-            .map(|value| pretty(&with_run(value, &recalled, &named))),
+            .map(|value| pretty_json(&add_run(value, &recalled, &named))),
     };
     found.ok_or_else(missing)
 }
 
 /// What the journal says where the plan is not kept any more: what was done or left undone, and why.
-fn by_journal(recalled: &Recalled, named: &Named, format: DataFormat) -> String {
+fn explain_from_journal(recalled: &PastRun, named: &TagRef, format: DataFormat) -> String {
     let run = &recalled.record.run;
     if format == DataFormat::Json {
         let value = json!({
@@ -133,19 +137,19 @@ fn by_journal(recalled: &Recalled, named: &Named, format: DataFormat) -> String 
             "repository": named.repository.as_str(),
             "tag": named.tag.as_ref().map(crate::domain::TagName::as_str),
         });
-        return pretty(&with_run(value, recalled, named));
+        return pretty_json(&add_run(value, recalled, named));
     }
     let mut out = format!(
         "The plan of run {} ({}) of {} is not kept any more (`records.plans`); this is what its journal says of {}:\n",
         run.id,
         run.kind.label(),
         run.started_at.strftime("%Y-%m-%d %H:%M UTC"),
-        words(named)
+        target_name(named)
     );
     for entry in recalled.entries(named) {
-        let _ = writeln!(out, "  {}{}", report::entry_text(entry), report::by_policy(entry));
+        let _ = writeln!(out, "  {}{}", report::entry_text(entry), report::policy_suffix(entry));
         for reason in entry.reason_views() {
-            let _ = writeln!(out, "    {}", report::plain(&reason.sentence()));
+            let _ = writeln!(out, "    {}", report::sanitize(&reason.sentence()));
         }
     }
     if recalled.entries(named).next().is_none() {
@@ -154,17 +158,17 @@ fn by_journal(recalled: &Recalled, named: &Named, format: DataFormat) -> String 
     out
 }
 
-fn preface(recalled: &Recalled) -> String {
+fn run_heading(recalled: &PastRun) -> String {
     let run = &recalled.record.run;
     let time = recalled.evaluated_at().strftime("%Y-%m-%d %H:%M UTC");
     format!("As run {} ({}) decided on {time}:\n", run.id, run.kind.label())
 }
 
-fn done(recalled: &Recalled, named: &Named) -> String {
+fn run_actions(recalled: &PastRun, named: &TagRef) -> String {
     let mut out = String::from("\nWhat that run did\n");
     let before = out.len();
     for entry in recalled.entries(named) {
-        let _ = writeln!(out, "  {}{}", report::entry_text(entry), report::by_policy(entry));
+        let _ = writeln!(out, "  {}{}", report::entry_text(entry), report::policy_suffix(entry));
     }
     if out.len() == before {
         out.push_str("  nothing\n");
@@ -172,24 +176,26 @@ fn done(recalled: &Recalled, named: &Named) -> String {
     out
 }
 
-fn with_run(mut value: Value, recalled: &Recalled, named: &Named) -> Value {
+fn add_run(mut value: Value, recalled: &PastRun, named: &TagRef) -> Value {
     let entries: Vec<_> = recalled.entries(named).collect();
-    value["run"] = results::runs_json(std::slice::from_ref(&recalled.record), &results::Done::new())[0].take();
+    value["run"] =
+        outcome_text::runs_json(std::slice::from_ref(&recalled.record), &outcome_text::DoneCountsByRun::new())[0]
+            .take();
     value["journal"] = json!(entries);
     value
 }
 
-fn words(named: &Named) -> String {
+fn target_name(named: &TagRef) -> String {
     match &named.tag {
         Some(tag) => format!("tag {}/{}:{tag}", named.registry, named.repository),
         None => format!("repository {}/{}", named.registry, named.repository),
     }
 }
 
-fn not_there(document: &PlanDocument, named: &Named) -> RunError {
+fn not_found(document: &PlanDocument, named: &TagRef) -> RunError {
     let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().chain(&registry.odd_names));
     let why: Vec<String> = gaps.map(|gap| format!("; {} could not be read: {}", gap.at, gap.message)).collect();
-    let Named { registry, repository, tag } = named;
+    let TagRef { registry, repository, tag } = named;
     RunError::Usage(match tag {
         Some(tag) => format!("{registry} has no tag {repository}:{tag} right now{}", why.concat()),
         None => format!("{registry} has no repository {repository} with a tag in it right now{}", why.concat()),

@@ -8,48 +8,53 @@ use url::Url;
 
 use super::HealthArgs;
 use super::commands::environment;
-use super::output::{print, say};
+use super::output::{print, print_stderr};
 use crate::config;
-use crate::run::RunError;
-use crate::transport::{Ask, Patience, Peer, Transport, plain};
+use crate::http_client::{ClientConfig, HttpClient, Request, RetryPolicy, one_line};
+use crate::workflow::RunError;
 
 /// Asked once: whoever wants to know asks again anyway.
-const ONCE: Patience = Patience { retries: 0, first: Duration::ZERO, longest: Duration::ZERO, total: Duration::ZERO };
+const NO_RETRY: RetryPolicy = RetryPolicy {
+    max_retries: 0,
+    initial_delay: Duration::ZERO,
+    max_delay: Duration::ZERO,
+    max_total_delay: Duration::ZERO,
+};
 
 pub(super) async fn health(config: Option<&Path>, args: &HealthArgs) -> Result<u8, RunError> {
     let url = match &args.url {
         Some(url) => url.clone(),
-        None => address(config, args.ready)?,
+        None => health_url(config, args.ready)?,
     };
-    let peer = Peer { name: url.to_string(), ca_file: None, timeout: args.timeout };
-    let transport = Transport::direct(&peer, ONCE).map_err(|error| RunError::Output(error.message))?;
-    match transport.send(&Ask::get(url.clone(), "text/plain", 64 * 1024), None).await {
+    let peer = ClientConfig { name: url.to_string(), ca_file: None, timeout: args.timeout };
+    let transport = HttpClient::without_proxy(&peer, NO_RETRY).map_err(|error| RunError::Output(error.message))?;
+    match transport.send(&Request::get(url.clone(), "text/plain", 64 * 1024), None).await {
         Ok(answer) => {
-            let told = plain(String::from_utf8_lossy(&answer.body).trim());
+            let told = one_line(String::from_utf8_lossy(&answer.body).trim());
             if answer.status.is_success() {
                 print(&format!("{told}\n"));
                 return Ok(0);
             }
-            say(&format!("{url} answered {}: {told}", answer.status));
+            print_stderr(&format!("{url} answered {}: {told}", answer.status));
         }
-        Err(error) => say(&error.message),
+        Err(error) => print_stderr(&error.message),
     }
     Ok(1)
 }
 
 /// Where the daemon of these settings answers. Only `listen` is read: settings that have become wrong since it started
 /// say nothing of its health.
-fn address(config: Option<&Path>, ready: bool) -> Result<Url, RunError> {
+fn health_url(config: Option<&Path>, ready: bool) -> Result<Url, RunError> {
     let file = config::find(config)?;
     let environment: Vec<(String, String)> = environment().collect();
-    let listen = reachable(config::listen_address(&file, &environment)?);
+    let listen = reachable_address(config::listen_address(&file, &environment)?);
     let path = if ready { "readyz" } else { "healthz" };
     let url = format!("http://{listen}/{path}").parse();
     url.map_err(|error| RunError::Usage(format!("http://{listen}/{path} is no address: {error}")))
 }
 
 /// Who listens on all addresses is asked at this machine's own.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+fn reachable_address(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -70,7 +75,7 @@ mod tests {
             ("127.0.0.1:1", "127.0.0.1:1"),
             ("10.0.0.7:2", "10.0.0.7:2"),
         ] {
-            assert_eq!(reachable(listen.parse().unwrap()).to_string(), asked);
+            assert_eq!(reachable_address(listen.parse().unwrap()).to_string(), asked);
         }
     }
 }

@@ -8,26 +8,26 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::DataFormat;
-use super::commands::{open, open_to_read, pretty};
-use super::output::{print, say};
+use super::commands::{open_app, open_read_only, pretty_json};
+use super::output::{print, print_stderr};
 use crate::report::{self, HoldView};
-use crate::run::{HoldRequest, HoldSet, HoldUntil, RunError, Stopped};
+use crate::workflow::{HoldRequest, HoldResult, HoldUntil, RunError, StopResult};
 
 /// How long a hold lasts where nothing is said.
-const DEFAULT: Duration = Duration::from_hours(14 * 24);
+const DEFAULT_DURATION: Duration = Duration::from_hours(14 * 24);
 
 #[derive(Debug, Args)]
 pub(super) struct HoldArgs {
     /// The image: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG with a registry's name in the settings
     image: String,
     /// How long, such as 36h or 30d [default: 14d]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "until")]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, conflicts_with = "until")]
     hold_for: Option<Duration>,
     /// Until when, such as 2026-12-24T12:00:00Z or 2026-12-24
-    #[arg(long, value_name = "TIME", value_parser = super::time)]
+    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     until: Option<Timestamp>,
     /// Why; reports show it
-    #[arg(long, value_name = "TEXT", value_parser = super::reason)]
+    #[arg(long, value_name = "TEXT", value_parser = super::parse_reason)]
     reason: String,
     /// Hold the name although there is no such tag, or it cannot be looked up
     #[arg(long)]
@@ -51,7 +51,7 @@ pub(super) struct UnholdArgs {
 }
 
 /// A duration with its unit. `M` and bare numbers are refused: `30M` may be meant for minutes or months.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     if text.contains('M') {
         return Err("write a duration such as `36h`, `14d` or `2weeks`; `M` is ambiguous".to_owned());
     }
@@ -64,50 +64,52 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// Sets a hold.
 pub(super) async fn hold(config: Option<&Path>, args: &HoldArgs) -> Result<u8, RunError> {
-    let house = open(config).await?;
-    let until = args.until.map_or_else(|| HoldUntil::For(args.hold_for.unwrap_or(DEFAULT)), HoldUntil::At);
+    let house = open_app(config).await?;
+    let until = args.until.map_or_else(|| HoldUntil::For(args.hold_for.unwrap_or(DEFAULT_DURATION)), HoldUntil::At);
     let (image, reason) = (args.image.clone(), args.reason.clone());
-    let set = house.hold(&HoldRequest { image, until, reason, anyway: args.anyway }).await;
+    let set = house.hold(&HoldRequest { image, until, reason, allow_missing: args.anyway }).await;
     house.close().await;
-    let HoldSet { hold, earlier, stopped } = set?;
+    let HoldResult { hold, is_earlier: earlier, stop_result: stopped } = set?;
     let view = HoldView::from(&hold);
     match &stopped {
-        Stopped::None => {}
-        Stopped::Run(holder) => say(&format!("stopped: {holder}; the next run decides with this hold")),
-        Stopped::NotYet(holder) => say(&format!(
+        StopResult::NotRunning => {}
+        StopResult::Stopped(holder) => print_stderr(&format!("stopped: {holder}; the next run decides with this hold")),
+        StopResult::StillRunning(holder) => print_stderr(&format!(
             "not stopped yet: {holder}; it leaves this tag and image alone, and may still remove what hangs on them"
         )),
     }
     if earlier {
-        say("an earlier hold lasts longer and stays as it is; `tagwarden unhold` ends it");
+        print_stderr("an earlier hold lasts longer and stays as it is; `tagwarden unhold` ends it");
     }
     match args.format {
-        DataFormat::Text => print(&format!("{} {}\n", report::plain(&view.name()), report::plain(&view.words()))),
-        DataFormat::Json => print(&pretty(&json!(view))),
+        DataFormat::Text => {
+            print(&format!("{} {}\n", report::sanitize(&view.name()), report::sanitize(&view.describe())));
+        }
+        DataFormat::Json => print(&pretty_json(&json!(view))),
     }
     Ok(0)
 }
 
 /// Lists the holds in force.
 pub(super) async fn holds(config: Option<&Path>, args: &HoldsArgs) -> Result<u8, RunError> {
-    let house = open_to_read(config).await?;
+    let house = open_read_only(config).await?;
     let holds = house.holds().await;
     house.close().await;
     let views: Vec<HoldView> = holds?.iter().map(HoldView::from).collect();
     match args.format {
         DataFormat::Text => print(&report::holds_text(&views)),
-        DataFormat::Json => print(&pretty(&json!({ "schema": "tagwarden.holds/1", "holds": views }))),
+        DataFormat::Json => print(&pretty_json(&json!({ "schema": "tagwarden.holds/1", "holds": views }))),
     }
     Ok(0)
 }
 
 /// Ends the holds on a tag.
 pub(super) async fn unhold(config: Option<&Path>, args: &UnholdArgs) -> Result<u8, RunError> {
-    let house = open(config).await?;
+    let house = open_app(config).await?;
     let ended = house.unhold(&args.image).await;
     house.close().await;
     let (name, _) = ended?;
-    print(&format!("{} is no longer held\n", report::plain(&name)));
+    print(&format!("{} is no longer held\n", report::sanitize(&name)));
     Ok(0)
 }
 
@@ -117,10 +119,10 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit_and_are_never_months() {
-        assert_eq!(duration("14d"), Ok(Duration::from_hours(14 * 24)));
-        assert_eq!(duration(" 90min "), Ok(Duration::from_mins(90)));
+        assert_eq!(parse_duration("14d"), Ok(Duration::from_hours(14 * 24)));
+        assert_eq!(parse_duration(" 90min "), Ok(Duration::from_mins(90)));
         for text in ["", "14", "0s", "1M", "-3d", "soon"] {
-            assert!(duration(text).is_err(), "{text}");
+            assert!(parse_duration(text).is_err(), "{text}");
         }
     }
 }

@@ -5,19 +5,19 @@ mod diff;
 mod explain;
 mod health;
 mod hold;
-mod inert;
+mod notify;
+mod outcome_text;
 mod output;
-mod person;
-mod policy_work;
+mod policy_commands;
 mod progress;
 mod registries;
-mod results;
+mod sanitize;
 mod schedule;
 mod serve;
 mod signals;
 mod sources;
 mod state;
-mod telling;
+mod user;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,7 +50,7 @@ enum Command {
     Demo(DemoArgs),
     /// Check settings and policies and tell every problem, and what of the policies is hardly meant; reaches nothing
     /// outside
-    Check(policy_work::CheckArgs),
+    Check(policy_commands::CheckArgs),
     /// Decide about every tag and report; nothing is removed
     Plan(PlanArgs),
     /// Apply an approved plan, exactly or less
@@ -82,7 +82,7 @@ enum Command {
     /// Record what registries and sources say, for `diff --inventory`
     Inventory(diff::InventoryArgs),
     /// Run the tests that live beside the policies (`*.test.yaml`); reaches nothing outside
-    Test(policy_work::TestArgs),
+    Test(policy_commands::TestArgs),
     /// Try out how people are told of runs
     Notify(NotifyArgs),
     /// Ask the daemon on this machine whether it is well: exit code 0 or 1
@@ -90,7 +90,7 @@ enum Command {
     /// Back up the state, or tell it that the clock is right
     State(StateArgs),
     /// Print the JSON schema of policy files
-    Schema(policy_work::SchemaArgs),
+    Schema(policy_commands::SchemaArgs),
 }
 
 #[derive(Debug, Args)]
@@ -112,7 +112,7 @@ struct PlanArgs {
     #[arg(long, value_name = "FILE")]
     out: Vec<PathBuf>,
     /// Decide as of that time, such as 2026-12-24T03:00:00Z or 2026-12-24; such a plan cannot be applied
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
 }
 
@@ -125,7 +125,7 @@ struct RunArgs {
     #[arg(long, value_name = "FILE")]
     out: Vec<PathBuf>,
     /// Remove although a window or a freeze holds removals back; the reason goes into the audit record
-    #[arg(long, value_name = "REASON", value_parser = reason)]
+    #[arg(long, value_name = "REASON", value_parser = parse_reason)]
     despite_freeze: Option<String>,
 }
 
@@ -151,7 +151,7 @@ struct ApplyArgs {
     #[arg(long, value_name = "REF")]
     ticket: Option<String>,
     /// Apply it although a window or a freeze holds removals back; the reason goes into the audit record
-    #[arg(long, value_name = "REASON", value_parser = reason)]
+    #[arg(long, value_name = "REASON", value_parser = parse_reason)]
     despite_freeze: Option<String>,
     /// The plan's signature by minisign or SSH [default: PLAN.json.minisig, then PLAN.json.sig]
     #[arg(long, value_name = "FILE")]
@@ -187,7 +187,7 @@ enum RunsCommand {
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct RestoreWhat {
+struct RestoreTarget {
     /// All tags that this run removed: its id, a unique beginning of it, or `last`
     #[arg(long, value_name = "ID")]
     run: Option<String>,
@@ -201,15 +201,15 @@ struct RestoreWhat {
 #[derive(Debug, Args)]
 struct RestoreArgs {
     #[command(flatten)]
-    what: RestoreWhat,
+    target: RestoreTarget,
     /// Of a repository only what was removed since then
-    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["run", "image"])]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with_all = ["run", "image"])]
     since: Option<Timestamp>,
     /// Only say what would come back, until when, and what cannot and why
     #[arg(long)]
     dry_run: bool,
     /// Hold what is put back for so long [default: `undo_window` of the settings]
-    #[arg(long = "for", value_name = "TIME", value_parser = hold::duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = hold::parse_duration)]
     hold_for: Option<Duration>,
     /// Do not hold what is put back
     #[arg(long, conflicts_with = "hold_for")]
@@ -250,7 +250,7 @@ enum StateCommand {
     /// Trust the present time although the state has recorded a later one
     AcceptClock {
         /// Why the recorded time is wrong, for the record
-        #[arg(long, value_name = "TEXT", value_parser = reason)]
+        #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
         reason: String,
     },
 }
@@ -296,7 +296,7 @@ impl From<ReportFormat> for Format {
 }
 
 /// A time as `2026-12-24T03:00:00Z`, or a day, which means its beginning in UTC.
-fn time(text: &str) -> Result<Timestamp, String> {
+fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
@@ -308,7 +308,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
 }
 
 /// A reason that says something.
-fn reason(text: &str) -> Result<String, String> {
+fn parse_reason(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() { Err("say why".to_owned()) } else { Ok(text.to_owned()) }
 }
@@ -326,11 +326,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(asked) => return ExitCode::from(output::print_help(&asked)),
     };
-    output::start_logs(&cli.command);
+    output::init_logging(&cli.command);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            output::say(&format!("cannot start: {error}"));
+            output::print_stderr(&format!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -338,9 +338,9 @@ pub fn main() -> ExitCode {
     // Whatever still reads files or sockets in the background is of no use to anyone now.
     runtime.shutdown_background();
     if let Ok(code) = done {
-        return ExitCode::from(output::exit_code(code));
+        return ExitCode::from(output::final_exit_code(code));
     }
-    output::say("this is a fault in tagwarden; please report it with the lines above");
+    output::print_stderr("this is a fault in tagwarden; please report it with the lines above");
     ExitCode::FAILURE
 }
 
@@ -355,8 +355,8 @@ mod tests {
 
     #[test]
     fn days_and_times_are_read() {
-        assert_eq!(time("2026-12-24").unwrap().to_string(), "2026-12-24T00:00:00Z");
-        assert_eq!(time("2026-12-24T03:00:00+01:00").unwrap().to_string(), "2026-12-24T02:00:00Z");
-        assert!(time("tomorrow").is_err());
+        assert_eq!(parse_time("2026-12-24").unwrap().to_string(), "2026-12-24T00:00:00Z");
+        assert_eq!(parse_time("2026-12-24T03:00:00+01:00").unwrap().to_string(), "2026-12-24T02:00:00Z");
+        assert!(parse_time("tomorrow").is_err());
     }
 }

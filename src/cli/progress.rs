@@ -8,9 +8,9 @@ use crate::domain::{RegistryName, RepositoryName};
 use crate::registry::Progress;
 
 /// Repositories read so far, of all registries.
-pub(super) struct Bar(ProgressBar);
+pub(super) struct TerminalProgress(ProgressBar);
 
-impl Bar {
+impl TerminalProgress {
     pub(super) fn new() -> Self {
         let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} repositories {bar:30} {wide_msg}") {
@@ -20,18 +20,18 @@ impl Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for TerminalProgress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }
 }
 
-impl Progress for Bar {
-    fn found(&self, _registry: &RegistryName, repositories: usize) {
+impl Progress for TerminalProgress {
+    fn on_repositories_listed(&self, _registry: &RegistryName, repositories: usize) {
         self.0.inc_length(repositories as u64);
     }
 
-    fn read(&self, registry: &RegistryName, repository: &RepositoryName, tags: usize) {
+    fn on_repository_read(&self, registry: &RegistryName, repository: &RepositoryName, tags: usize) {
         self.0.set_message(format!("{registry}/{repository}: {tags} tags"));
         self.0.inc(1);
     }

@@ -6,11 +6,11 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use super::DataFormat;
-use super::commands::{interruptible, open, pretty};
+use super::commands::{open_app, pretty_json, run_until_stopped};
 use super::output::print;
 use crate::domain::RepositoryName;
 use crate::report;
-use crate::run::{self, RunError, RunOutcome};
+use crate::workflow::{self, RunError, RunOutcome};
 
 #[derive(Debug, Args)]
 pub(super) struct RegistriesArgs {
@@ -52,22 +52,22 @@ enum RegistriesCommand {
 
 pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> Result<u8, RunError> {
     match &args.command {
-        None => list(config, args.format).await,
+        None => list_registries(config, args.format).await,
         Some(RegistriesCommand::Probe { name, repository }) => {
             let repository = repository.as_deref().map(str::parse::<RepositoryName>).transpose();
             let repository = repository.map_err(|error| RunError::Usage(format!("--repository: {error}")))?;
             probe(config, name, repository, args.format).await
         }
         Some(RegistriesCommand::Accept { name }) => {
-            let house = open(config).await?;
+            let house = open_app(config).await?;
             let accepted = house.accept_catalogue(name).await;
             house.close().await;
-            let names = run::repositories(accepted?);
+            let names = workflow::describe_repository_count(accepted?);
             print(&format!("registry {name}: its list of repositories is believed, with {names}\n"));
             Ok(0)
         }
         Some(RegistriesCommand::Forget { name }) => {
-            let house = open(config).await?;
+            let house = open_app(config).await?;
             let forgotten = house.forget_registry(name).await;
             house.close().await;
             let words = if forgotten? { "forgot what removals showed of" } else { "nothing was remembered of" };
@@ -77,14 +77,14 @@ pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> 
     }
 }
 
-async fn list(config: Option<&Path>, format: DataFormat) -> Result<u8, RunError> {
-    let house = open(config).await?;
-    let registries = interruptible(&house, house.registries()).await;
+async fn list_registries(config: Option<&Path>, format: DataFormat) -> Result<u8, RunError> {
+    let house = open_app(config).await?;
+    let registries = run_until_stopped(&house, house.registry_states()).await;
     house.close().await;
     let registries = registries?;
     match format {
         DataFormat::Text => print(&report::registries_text(&registries)),
-        DataFormat::Json => print(&pretty(&json(&registries)?)),
+        DataFormat::Json => print(&pretty_json(&to_json(&registries)?)),
     }
     let unread = registries.iter().any(|registry| registry.error.is_some());
     Ok(if unread { RunOutcome::EvidenceMissing.exit_code() } else { 0 })
@@ -96,17 +96,17 @@ async fn probe(
     repository: Option<RepositoryName>,
     format: DataFormat,
 ) -> Result<u8, RunError> {
-    let house = open(config).await?;
-    let probe = interruptible(&house, house.probe(name, repository)).await;
+    let house = open_app(config).await?;
+    let probe = run_until_stopped(&house, house.probe(name, repository)).await;
     house.close().await;
     let probe = probe?;
     match format {
         DataFormat::Text => print(&report::probe_text(&probe.view)),
-        DataFormat::Json => print(&pretty(&json(&probe.view)?)),
+        DataFormat::Json => print(&pretty_json(&to_json(&probe.view)?)),
     }
     Ok(probe.outcome.exit_code())
 }
 
-fn json(value: &impl serde::Serialize) -> Result<serde_json::Value, RunError> {
+fn to_json(value: &impl serde::Serialize) -> Result<serde_json::Value, RunError> {
     serde_json::to_value(value).map_err(|error| RunError::Output(error.to_string()))
 }

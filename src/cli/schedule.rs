@@ -6,40 +6,46 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::commands::{by, clock, environment, pretty};
+use super::commands::{current_user, environment, pretty_json, system_clock};
 use super::output::print;
 use super::{DataFormat, ScheduleArgs};
 use crate::config::{self, Settings};
-use crate::daemon::{Timetable, host, next_runs, timetable};
+use crate::daemon::{Timetable, build_timetable, host, next_runs};
 use crate::domain::PolicyName;
-use crate::http::NextRun;
-use crate::run::{self, RunError};
+use crate::web::NextRun;
+use crate::workflow::{self, RunError};
 
 pub(super) fn schedule(config: Option<&Path>, args: &ScheduleArgs) -> Result<u8, RunError> {
     let file = config::find(config)?;
-    let (settings, policies) = run::load(&file, environment())?;
-    let (now, by) = (clock()(), by());
-    let table = timetable(&settings.schedule, &policies.policies, host(&by));
+    let (settings, policies) = workflow::load(&file, environment())?;
+    let (now, by) = (system_clock()(), current_user());
+    let table = build_timetable(&settings.schedule, &policies.policies, host(&by));
     let next = next_runs(&settings, &policies, host(&by), now, args.count.into());
     match args.format {
-        DataFormat::Text => print(&text(&table, &settings, &next)),
-        DataFormat::Json => print(&pretty(&as_json(&table, &settings, &next, now))),
+        DataFormat::Text => print(&schedule_text(&table, &settings, &next)),
+        DataFormat::Json => print(&pretty_json(&schedule_json(&table, &settings, &next, now))),
     }
     Ok(0)
 }
 
-fn text(table: &Timetable, settings: &Settings, next: &[NextRun]) -> String {
+fn schedule_text(table: &Timetable, settings: &Settings, next: &[NextRun]) -> String {
     let mut out = String::new();
     let zone = table.timezone.iana_name().unwrap_or("UTC");
-    for line in &table.lines {
-        let _ = write!(out, "{} {zone} (`{}`): {}", line.cron.describe(), line.cron, table.words(&line.policies));
+    for line in &table.entries {
+        let _ = write!(
+            out,
+            "{} {zone} (`{}`): {}",
+            line.cron.describe(),
+            line.cron,
+            table.describe_policies(&line.policies)
+        );
         let _ = match line.delay.as_secs() {
             0 => writeln!(out),
             delay => writeln!(out, ", {delay} seconds later on this machine"),
         };
     }
-    let timed: usize = table.lines.iter().map(|line| line.policies.len()).sum();
-    if table.lines.is_empty() {
+    let timed: usize = table.entries.iter().map(|line| line.policies.len()).sum();
+    if table.entries.is_empty() {
         let _ = writeln!(
             out,
             "no schedule, neither in {} nor in a policy: nothing runs by itself",
@@ -47,23 +53,23 @@ fn text(table: &Timetable, settings: &Settings, next: &[NextRun]) -> String {
         );
         return out;
     }
-    if timed < table.policies {
-        let without = table.policies - timed;
-        let _ = writeln!(out, "{without} of {} policies have no schedule and never have a turn", table.policies);
+    if timed < table.policy_count {
+        let without = table.policy_count - timed;
+        let _ = writeln!(out, "{without} of {} policies have no schedule and never have a turn", table.policy_count);
     }
     let _ = writeln!(out, "missed runs: {}\n", settings.schedule.missed.label());
     for run in next {
         let at = run.at.to_zoned(table.timezone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string();
         let _ = match &run.blocked_by {
-            Some(why) => writeln!(out, "{at}  {}; removes nothing: {why}", run.what),
-            None => writeln!(out, "{at}  {}", run.what),
+            Some(why) => writeln!(out, "{at}  {}; removes nothing: {why}", run.description),
+            None => writeln!(out, "{at}  {}", run.description),
         };
     }
     out
 }
 
-fn as_json(table: &Timetable, settings: &Settings, next: &[NextRun], now: Timestamp) -> Value {
-    let lines = table.lines.iter().map(|line| {
+fn schedule_json(table: &Timetable, settings: &Settings, next: &[NextRun], now: Timestamp) -> Value {
+    let lines = table.entries.iter().map(|line| {
         json!({
             "cron": line.cron.as_str(),
             "in_words": line.cron.describe(),
@@ -75,7 +81,7 @@ fn as_json(table: &Timetable, settings: &Settings, next: &[NextRun], now: Timest
         json!({
             "at": run.at,
             "local": run.at.to_zoned(table.timezone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
-            "what": run.what,
+            "what": run.description,
             "held_back": run.blocked_by,
         })
     });

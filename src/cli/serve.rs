@@ -4,36 +4,36 @@ use std::path::Path;
 
 use tokio::sync::{mpsc, watch};
 
-use super::commands::{by, clock, environment, steady};
-use super::output::say;
-use super::signals::{HangUp, stop_saying};
+use super::commands::{current_user, environment, monotonic_clock, system_clock};
+use super::output::print_stderr;
+use super::signals::{SighupAction, listen_for_stop_with};
 use crate::config;
-use crate::daemon::{Daemon, DaemonError, Events, Start, heartbeat};
-use crate::registry::Patience;
-use crate::run::RunError;
+use crate::daemon::{Daemon, DaemonError, DaemonOptions, Events, heartbeat};
+use crate::registry::RetryPolicy;
+use crate::workflow::RunError;
 
 /// Lives until SIGTERM or SIGINT.
 pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
     let (ask, reload) = mpsc::channel(1);
     // From here on no single signal ends the process any more.
-    let mut stop = stop_saying(HangUp::Reloads, || tracing::info!("told to stop"));
+    let mut stop = listen_for_stop_with(SighupAction::Reload, || tracing::info!("told to stop"));
     hang_ups(ask)?;
     let file = config::find(config)?;
-    let (by, environment, clock) = (by(), environment().collect(), clock());
-    let daemon = match Daemon::open(Start {
+    let (by, environment, clock) = (current_user(), environment().collect(), system_clock());
+    let daemon = match Daemon::open(DaemonOptions {
         file,
         environment,
         by,
         clock,
-        steady: Some(steady()),
-        patience: Patience::default(),
+        monotonic_clock: Some(monotonic_clock()),
+        retry_policy: RetryPolicy::default(),
     })
     .await
     {
         Ok(daemon) => daemon,
         Err(DaemonError::Run(error)) => return Err(error),
         Err(error @ DaemonError::Listen { .. }) => {
-            say(&format!("error: {error}"));
+            print_stderr(&format!("error: {error}"));
             return Ok(1);
         }
     };
@@ -41,16 +41,16 @@ pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
     let (halt, halted) = watch::channel(false);
     let beating = async {
         let beaten = tokio::select! {
-            beaten = heartbeat::beat(ticks) => beaten,
+            beaten = heartbeat::send_ticks(ticks) => beaten,
             _ = stop.wait_for(|stop| *stop) => Ok(()),
         };
         // Without a heartbeat it would wait for ever, and look well.
         halt.send_replace(true);
         beaten
     };
-    let (beaten, ()) = tokio::join!(beating, daemon.live(Events { ticks: taken, reload, stop: halted }));
+    let (beaten, ()) = tokio::join!(beating, daemon.run(Events { ticks: taken, reload, stop: halted }));
     if let Err(error) = beaten {
-        say(&format!("error: the scheduler could not be started: {error}"));
+        print_stderr(&format!("error: the scheduler could not be started: {error}"));
         return Ok(1);
     }
     Ok(0)

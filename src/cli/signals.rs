@@ -2,25 +2,30 @@
 
 use tokio::sync::watch;
 
-use super::output::say;
+use super::output::print_stderr;
 
 /// The meaning of a dropped connection (SIGHUP).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HangUp {
+pub(super) enum SighupAction {
     /// The same as SIGTERM: a removal in flight must not be cut because a terminal is closed.
-    Stops,
+    Stop,
     /// No stop: the daemon reads its files again, which is looked after there.
-    Reloads,
+    Reload,
 }
 
 /// Becomes true at the first SIGINT, SIGTERM or SIGHUP; the removal in flight is finished, no other begins. The second
 /// one ends the process.
-pub(super) fn stop() -> watch::Receiver<bool> {
-    stop_saying(HangUp::Stops, || say("stopping: no further removal begins; a second signal ends it at once"))
+pub(super) fn listen_for_stop() -> watch::Receiver<bool> {
+    listen_for_stop_with(SighupAction::Stop, || {
+        print_stderr("stopping: no further removal begins; a second signal ends it at once");
+    })
 }
 
 /// The same, with other words for it.
-pub(super) fn stop_saying(hang_up: HangUp, words: impl FnOnce() + Send + 'static) -> watch::Receiver<bool> {
+pub(super) fn listen_for_stop_with(
+    hang_up: SighupAction,
+    words: impl FnOnce() + Send + 'static,
+) -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     let mut signals = Signals::listen(hang_up);
     tokio::spawn(async move {
@@ -30,14 +35,14 @@ pub(super) fn stop_saying(hang_up: HangUp, words: impl FnOnce() + Send + 'static
         // Apart from the wait for the second one: whoever does not read the words may be what the command hangs on.
         tokio::task::spawn_blocking(words);
         let code = signals.next().await;
-        end(code).await;
+        exit_process(code).await;
     });
     receiver
 }
 
 /// Ends the process in the middle of whatever it does. The journal has what was begun.
-async fn end(code: i32) {
-    let words = || say("ended by a second signal; the next run settles what was begun");
+async fn exit_process(code: i32) {
+    let words = || print_stderr("ended by a second signal; the next run settles what was begun");
     let said = tokio::task::spawn_blocking(words);
     // Nobody may read them.
     let _ = tokio::time::timeout(std::time::Duration::from_millis(200), said).await;
@@ -54,9 +59,9 @@ struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    fn listen(hang_up: HangUp) -> Self {
+    fn listen(hang_up: SighupAction) -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        let stops = hang_up == HangUp::Stops && may_listen_to_hang_ups();
+        let stops = hang_up == SighupAction::Stop && may_handle_sighup();
         Self {
             interrupt: signal(SignalKind::interrupt()).ok(),
             terminate: signal(SignalKind::terminate()).ok(),
@@ -67,16 +72,16 @@ impl Signals {
     /// Waits for the next one, and gives the exit code of a process that it ends.
     async fn next(&mut self) -> i32 {
         tokio::select! {
-            () = received(&mut self.hang_up) => 129,
-            () = received(&mut self.interrupt) => 130,
-            () = received(&mut self.terminate) => 143,
+            () = wait_for_signal(&mut self.hang_up) => 129,
+            () = wait_for_signal(&mut self.interrupt) => 130,
+            () = wait_for_signal(&mut self.terminate) => 143,
         }
     }
 }
 
 /// Waits for a signal; for ever where it cannot be waited for.
 #[cfg(unix)]
-async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
+async fn wait_for_signal(signal: &mut Option<tokio::signal::unix::Signal>) {
     if let Some(signal) = signal
         && signal.recv().await.is_some()
     {
@@ -88,13 +93,13 @@ async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
 /// Returns true if SIGHUP would end this process. If it is ignored, as under `nohup`, somebody wants it to go on, and
 /// waiting for it would end that. Only Linux tells.
 #[cfg(unix)]
-fn may_listen_to_hang_ups() -> bool {
-    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| !ignores_hang_ups(&status))
+fn may_handle_sighup() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| !ignores_sighup(&status))
 }
 
 /// Returns true if that `/proc/PID/status` ignores SIGHUP, the lowest bit of `SigIgn`, and if that is unclear.
 #[cfg(unix)]
-fn ignores_hang_ups(status: &str) -> bool {
+fn ignores_sighup(status: &str) -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & 1 == 1)
 }
@@ -105,7 +110,7 @@ struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn listen(_: HangUp) -> Self {
+    fn listen(_: SighupAction) -> Self {
         Self
     }
 
@@ -130,7 +135,7 @@ mod tests {
             ("SigIgn:\tx\n", true),
             ("", true),
         ] {
-            assert_eq!(ignores_hang_ups(status), ignored, "{status:?}");
+            assert_eq!(ignores_sighup(status), ignored, "{status:?}");
         }
     }
 }

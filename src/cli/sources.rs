@@ -5,11 +5,11 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use super::DataFormat;
-use super::commands::{interruptible, open, pretty};
+use super::commands::{open_app, pretty_json, run_until_stopped};
 use super::output::print;
-use super::progress::Bar;
+use super::progress::TerminalProgress;
 use crate::report;
-use crate::run::{RunError, RunOutcome};
+use crate::workflow::{RunError, RunOutcome};
 
 #[derive(Debug, Args)]
 pub(super) struct SourcesArgs {
@@ -39,10 +39,10 @@ enum SourcesCommand {
 
 pub(super) async fn sources(config: Option<&Path>, args: &SourcesArgs) -> Result<u8, RunError> {
     match &args.command {
-        None => list(config, args.format).await,
-        Some(SourcesCommand::Show { name, all }) => show(config, name, *all, args.format).await,
+        None => list_sources(config, args.format).await,
+        Some(SourcesCommand::Show { name, all }) => show_source(config, name, *all, args.format).await,
         Some(SourcesCommand::Accept { name }) => {
-            let house = open(config).await?;
+            let house = open_app(config).await?;
             let accepted = house.accept_source(name).await;
             house.close().await;
             print(&format!("source {name} is believed again, with {}\n", report::counted(accepted?, "claim")));
@@ -51,38 +51,38 @@ pub(super) async fn sources(config: Option<&Path>, args: &SourcesArgs) -> Result
     }
 }
 
-async fn list(config: Option<&Path>, format: DataFormat) -> Result<u8, RunError> {
-    let house = open(config).await?;
-    let bar = Bar::new();
-    let decision = interruptible(&house, house.sources(&bar)).await;
+async fn list_sources(config: Option<&Path>, format: DataFormat) -> Result<u8, RunError> {
+    let house = open_app(config).await?;
+    let bar = TerminalProgress::new();
+    let decision = run_until_stopped(&house, house.decide_sources(&bar)).await;
     drop(bar);
     house.close().await;
     let document = decision?.document;
     match format {
         DataFormat::Text => print(&report::sources_text(&document)),
-        DataFormat::Json => print(&pretty(&json(&document.sources)?)),
+        DataFormat::Json => print(&pretty_json(&to_json(&document.sources)?)),
     }
-    Ok(exit(document.sources.iter().any(|source| source.error.is_some())))
+    Ok(exit_code(document.sources.iter().any(|source| source.error.is_some())))
 }
 
-async fn show(config: Option<&Path>, name: &str, all: bool, format: DataFormat) -> Result<u8, RunError> {
-    let house = open(config).await?;
-    let bar = Bar::new();
-    let detail = interruptible(&house, house.source_detail(name, &bar)).await;
+async fn show_source(config: Option<&Path>, name: &str, all: bool, format: DataFormat) -> Result<u8, RunError> {
+    let house = open_app(config).await?;
+    let bar = TerminalProgress::new();
+    let detail = run_until_stopped(&house, house.source_detail(name, &bar)).await;
     drop(bar);
     house.close().await;
     let detail = detail?;
     match format {
         DataFormat::Text => print(&report::source_detail_text(&detail, all)),
-        DataFormat::Json => print(&pretty(&json(&detail)?)),
+        DataFormat::Json => print(&pretty_json(&to_json(&detail)?)),
     }
-    Ok(exit(detail.error.is_some()))
+    Ok(exit_code(detail.error.is_some()))
 }
 
-fn exit(failed: bool) -> u8 {
+fn exit_code(failed: bool) -> u8 {
     if failed { RunOutcome::EvidenceMissing.exit_code() } else { 0 }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<serde_json::Value, RunError> {
+fn to_json(value: &impl serde::Serialize) -> Result<serde_json::Value, RunError> {
     serde_json::to_value(value).map_err(|error| RunError::Output(error.to_string()))
 }

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::commands::{by, clock, environment};
-use super::output::say;
+use super::commands::{current_user, environment, system_clock};
+use super::output::print_stderr;
 use super::{StateArgs, StateCommand};
 use crate::config;
 use crate::report;
-use crate::run::RunError;
-use crate::store::{Backup, Store};
+use crate::state::{Backup, StateStore};
+use crate::workflow::RunError;
 
 /// Backs up the state or corrects what it knows of the time. Only `state` is read of the settings: a backup is wanted most when something else is wrong.
 pub(super) async fn state(config: Option<&Path>, args: &StateArgs) -> Result<u8, RunError> {
@@ -19,14 +19,18 @@ pub(super) async fn state(config: Option<&Path>, args: &StateArgs) -> Result<u8,
         StateCommand::Backup { file } => file,
         StateCommand::AcceptClock { reason } => return accept_clock(&state, reason).await,
     };
-    let Backup { bytes, runs, entries } = Store::back_up(&state, file).await?;
-    say(&format!(
+    let Backup { bytes, runs, entries } = StateStore::back_up(&state, file).await?;
+    print_stderr(&format!(
         "backed up {} to {}: {}, {}, {}",
         state.display(),
         file.display(),
         report::counted(runs, "run"),
-        if entries == 1 { "1 journal entry".to_owned() } else { format!("{} journal entries", report::count(entries)) },
-        report::bytes(bytes),
+        if entries == 1 {
+            "1 journal entry".to_owned()
+        } else {
+            format!("{} journal entries", report::format_count(entries))
+        },
+        report::format_bytes(bytes),
     ));
     Ok(0)
 }
@@ -36,11 +40,11 @@ async fn accept_clock(state: &Path, reason: &str) -> Result<u8, RunError> {
     if !state.exists() {
         return Err(RunError::Usage(format!("there is no state at {}", state.display())));
     }
-    let (store, now) = (Store::open(state).await?, clock()());
+    let (store, now) = (StateStore::open(state).await?, system_clock()());
     let before = store.newest_time().await?;
-    store.accept_time(now, &by(), reason).await?;
+    store.accept_time(now, &current_user(), reason).await?;
     let later = before.confirmed.max(before.recorded).filter(|time| *time > now);
-    say(&match later {
+    print_stderr(&match later {
         Some(later) => format!("from now on, {now} counts as the newest time instead of {later}"),
         None => format!("the state knows no time after {now}; nothing was to be corrected"),
     });

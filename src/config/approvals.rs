@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::reading::Reading;
-use crate::policy_file::{Fields, Node, read};
+use super::reader::SettingsReader;
+use crate::policy::{Fields, Node, fields};
 
 /// Who may approve plans, and where approved plans lie.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,13 +35,13 @@ pub enum SignerKey {
 }
 
 /// `[approvals]`.
-pub(super) fn approvals(node: &Node, reading: &mut Reading) -> Option<Approvals> {
+pub(super) fn approvals(node: &Node, reading: &mut SettingsReader) -> Option<Approvals> {
     let mut fields = Fields::of(node, "`[approvals]` table", &mut reading.problems)?;
     let required = fields
         .get("require_signature")
-        .map_or(Some(false), |node| read::boolean("require_signature", node, &mut reading.problems));
+        .map_or(Some(false), |node| fields::boolean("require_signature", node, &mut reading.problems));
     let signers = fields.get("signers").map_or(Some(Vec::new()), |node| signers(node, reading));
-    let folder = fields.get("folder").map(|node| read::text("folder", node, &mut reading.problems));
+    let folder = fields.get("folder").map(|node| fields::text("folder", node, &mut reading.problems));
     if required == Some(true) && signers.as_ref().is_some_and(Vec::is_empty) {
         reading
             .problems
@@ -64,8 +64,8 @@ fn hint(key: &str) -> Option<&'static str> {
     }
 }
 
-fn signers(node: &Node, reading: &mut Reading) -> Option<Vec<Signer>> {
-    let nodes = read::list("signers", node, &mut reading.problems)?;
+fn signers(node: &Node, reading: &mut SettingsReader) -> Option<Vec<Signer>> {
+    let nodes = fields::list("signers", node, &mut reading.problems)?;
     let read: Vec<Option<Signer>> = nodes.iter().map(|node| signer(node, reading)).collect();
     for (position, found) in read.iter().enumerate() {
         let Some(found) = found else { continue };
@@ -79,23 +79,22 @@ fn signers(node: &Node, reading: &mut Reading) -> Option<Vec<Signer>> {
     read.into_iter().collect()
 }
 
-fn signer(node: &Node, reading: &mut Reading) -> Option<Signer> {
+fn signer(node: &Node, reading: &mut SettingsReader) -> Option<Signer> {
     let mut fields = Fields::of(node, "signer", &mut reading.problems)?;
     let at = fields.at();
     let name = reading
         .required(&mut fields, "name", at)
-        .and_then(|node| read::text("name", node, &mut reading.problems))
+        .and_then(|node| fields::text("name", node, &mut reading.problems))
         .map(str::to_owned);
     let (minisign, ssh) = (fields.get("minisign"), fields.get("ssh"));
     let key = match (minisign, ssh) {
-        (Some(node), None) => {
-            read::text("minisign", node, &mut reading.problems).and_then(|text| told(minisign_key(text), node, reading))
-        }
+        (Some(node), None) => fields::text("minisign", node, &mut reading.problems)
+            .and_then(|text| or_report(minisign_key(text), node, reading)),
         (None, Some(node)) => {
-            read::text("ssh", node, &mut reading.problems).and_then(|text| told(ssh_key(text), node, reading))
+            fields::text("ssh", node, &mut reading.problems).and_then(|text| or_report(ssh_key(text), node, reading))
         }
         _ => {
-            if !fields.misspelt("minisign") && !fields.misspelt("ssh") {
+            if !fields.is_misspelled("minisign") && !fields.is_misspelled("ssh") {
                 reading
                     .problems
                     .add(at, "a signer has one public key: `minisign` or `ssh`")
@@ -108,7 +107,7 @@ fn signer(node: &Node, reading: &mut Reading) -> Option<Signer> {
     Some(Signer { name: name?, key: key? })
 }
 
-fn told(key: Result<SignerKey, String>, node: &Node, reading: &mut Reading) -> Option<SignerKey> {
+fn or_report(key: Result<SignerKey, String>, node: &Node, reading: &mut SettingsReader) -> Option<SignerKey> {
     match key {
         Ok(key) => Some(key),
         Err(problem) => {

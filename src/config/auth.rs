@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::reading::Reading;
-use super::{azure, text};
-use crate::azure::{Credential, Surroundings};
-use crate::policy_file::{Fields, Node, Place, Value, read};
+use super::reader::SettingsReader;
+use super::{azure, text_encoding};
+use crate::azure::{AzureEnvironment, Credential};
+use crate::policy::{Fields, Node, Place, Value, fields};
 use crate::registry::Auth;
 
 #[derive(Clone, Copy)]
@@ -31,10 +31,15 @@ const KINDS: [(&str, Kind); 8] = [
 ];
 
 /// How to sign in to a registry; `path` is where its variables start, as in `REGISTRIES__CONTOSO`.
-pub(super) fn auth(path: &str, node: &Node, surroundings: &Surroundings, reading: &mut Reading) -> Option<Auth> {
+pub(super) fn auth(
+    path: &str,
+    node: &Node,
+    surroundings: &AzureEnvironment,
+    reading: &mut SettingsReader,
+) -> Option<Auth> {
     if let Value::Text(word) = &node.value {
         let words: Vec<&str> = KINDS.iter().map(|(word, _)| *word).collect();
-        let meant = read::nearest(word, &words).unwrap_or("anonymous");
+        let meant = fields::nearest(word, &words).unwrap_or("anonymous");
         let help = format!("write auth = {{ kind = \"{meant}\" }}");
         reading.problems.add(&node.at, "`auth` must be a table, not a text").help(help);
         return None;
@@ -42,13 +47,13 @@ pub(super) fn auth(path: &str, node: &Node, surroundings: &Surroundings, reading
     let mut fields = Fields::of(node, "sign-in", &mut reading.problems)?;
     let at = fields.at();
     let kind =
-        reading.kind(&mut fields, at).and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems))?;
+        reading.kind(&mut fields, at).and_then(|node| fields::choice("kind", node, &KINDS, &mut reading.problems))?;
     let auth = match kind {
         Kind::Anonymous => Some(Auth::Anonymous),
         Kind::Basic => {
             let username = reading
                 .required(&mut fields, "username", at)
-                .and_then(|node| read::text("username", node, &mut reading.problems));
+                .and_then(|node| fields::text("username", node, &mut reading.problems));
             let password = secret(path, &mut fields, "password", "password_file", reading);
             username.zip(password).map(|(username, password)| Auth::Basic { username: username.to_owned(), password })
         }
@@ -58,7 +63,7 @@ pub(super) fn auth(path: &str, node: &Node, surroundings: &Surroundings, reading
             docker_config(path, at, reading).map(Auth::DockerConfig)
         }
         Kind::Entra(kind) => azure::identity(kind, path, &mut fields, reading)
-            .map(|identity| Auth::Entra(Box::new(Credential { identity, surroundings: surroundings.clone() }))),
+            .map(|identity| Auth::Entra(Box::new(Credential { identity, environment: surroundings.clone() }))),
     };
     fields.finish(|_| None, &mut reading.problems);
     auth
@@ -70,7 +75,7 @@ pub(super) fn secret(
     fields: &mut Fields<'_>,
     key: &'static str,
     file_key: &'static str,
-    reading: &mut Reading,
+    reading: &mut SettingsReader,
 ) -> Option<SecretString> {
     secret_at(&format!("{path}__AUTH"), fields, key, file_key, reading)
 }
@@ -81,7 +86,7 @@ pub(super) fn secret_at(
     fields: &mut Fields<'_>,
     key: &'static str,
     file_key: &'static str,
-    reading: &mut Reading,
+    reading: &mut SettingsReader,
 ) -> Option<SecretString> {
     let (inline, file) = (fields.get(key), fields.get(file_key));
     let variable = format!("TAGWARDEN__{path}__{key}").to_uppercase();
@@ -100,23 +105,25 @@ pub(super) fn secret_at(
         }
         (None, Some(file)) => secret_file(file_key, file, reading),
         (None, None) => {
-            reading.problems.add(fields.at(), format!("a {} without `{file_key}`", fields.what())).help(help);
+            reading.problems.add(fields.at(), format!("a {} without `{file_key}`", fields.map_name())).help(help);
             None
         }
     }
 }
 
 /// More than any secret is, and little enough to read a wrong file by mistake.
-const LARGEST: usize = 64 * 1024;
+const MAX_SECRET_BYTES: usize = 64 * 1024;
 const SECRET_HELP: &str = "it holds the secret and nothing else";
 
 /// A secret from the file that a key names.
-pub(super) fn secret_file(key: &str, node: &Node, reading: &mut Reading) -> Option<SecretString> {
-    let written = read::text(key, node, &mut reading.problems)?;
+pub(super) fn secret_file(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<SecretString> {
+    let written = fields::text(key, node, &mut reading.problems)?;
     let path = reading.folder.join(written);
     let (problem, help) = match std::fs::read(&path) {
-        Ok(bytes) if bytes.len() > LARGEST => (format!("`{written}` is too large to be a secret"), SECRET_HELP),
-        Ok(bytes) => match text::decoded(bytes).as_ref().map(|text| text.trim_end_matches(['\r', '\n'])) {
+        Ok(bytes) if bytes.len() > MAX_SECRET_BYTES => {
+            (format!("`{written}` is too large to be a secret"), SECRET_HELP)
+        }
+        Ok(bytes) => match text_encoding::decode(bytes).as_ref().map(|text| text.trim_end_matches(['\r', '\n'])) {
             Some("") => (format!("`{written}` is empty"), SECRET_HELP),
             Some(secret) => {
                 if readable_by_all(&path) {
@@ -154,13 +161,13 @@ fn readable_by_all(_: &Path) -> bool {
 /// The files that `docker login` and `podman login` write: the one given, else those at the default places that are
 /// there, in the order in which Podman asks them
 /// (<https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>).
-fn docker_config(path: Option<&Node>, at: &Place, reading: &mut Reading) -> Option<Vec<PathBuf>> {
+fn docker_config(path: Option<&Node>, at: &Place, reading: &mut SettingsReader) -> Option<Vec<PathBuf>> {
     if let Some(node) = path {
-        let file = reading.folder.join(read::text("path", node, &mut reading.problems)?);
-        return there(vec![file], &node.at, reading);
+        let file = reading.folder.join(fields::text("path", node, &mut reading.problems)?);
+        return existing_files(vec![file], &node.at, reading);
     }
     if let Some(file) = reading.variable("REGISTRY_AUTH_FILE") {
-        return there(vec![PathBuf::from(file)], at, reading);
+        return existing_files(vec![PathBuf::from(file)], at, reading);
     }
     let below = |variable: &str, rest: &str| reading.variable(variable).map(|folder| Path::new(folder).join(rest));
     let places = [
@@ -173,11 +180,11 @@ fn docker_config(path: Option<&Node>, at: &Place, reading: &mut Reading) -> Opti
         reading.problems.add(at, "no home folder to look for docker's settings in").help("name the file: path = \"…\"");
         return None;
     }
-    there(places, at, reading)
+    existing_files(places, at, reading)
 }
 
 /// Those of the files that are there.
-fn there(mut files: Vec<PathBuf>, at: &Place, reading: &mut Reading) -> Option<Vec<PathBuf>> {
+fn existing_files(mut files: Vec<PathBuf>, at: &Place, reading: &mut SettingsReader) -> Option<Vec<PathBuf>> {
     let named = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
     files.retain(|file| file.is_file());
     if files.is_empty() {

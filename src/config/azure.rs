@@ -3,10 +3,10 @@
 use url::Url;
 
 use super::auth::secret;
-use super::reading::Reading;
+use super::reader::SettingsReader;
 use super::registries::{ca_file, is_loopback};
-use crate::azure::{Cloud, Credential, Identity, RegistryResource, Surroundings};
-use crate::policy_file::{Fields, Node, Place, read};
+use crate::azure::{AzureEnvironment, Cloud, Credential, Identity, RegistryResource};
+use crate::policy::{Fields, Node, Place, fields};
 use crate::registry::{Auth, RegistryKind};
 use crate::sources::AzureScope;
 
@@ -41,22 +41,22 @@ pub(super) fn label(identity: &Identity) -> &'static str {
 /// `[azure]`.
 #[derive(Default)]
 pub(super) struct Azure {
-    pub(super) surroundings: Surroundings,
+    pub(super) surroundings: AzureEnvironment,
     /// Who asks the resource manager. Of a registry its own identity does where there is none.
     identity: Option<Identity>,
 }
 
 /// `[azure]`, as far as it can be read.
-pub(super) fn azure(node: &Node, reading: &mut Reading) -> Option<Azure> {
+pub(super) fn azure(node: &Node, reading: &mut SettingsReader) -> Option<Azure> {
     let mut fields = Fields::of(node, "`[azure]` table", &mut reading.problems)?;
-    let cloud = fields.get("cloud").map(|node| read::choice("cloud", node, &CLOUDS, &mut reading.problems));
+    let cloud = fields.get("cloud").map(|node| fields::choice("cloud", node, &CLOUDS, &mut reading.problems));
     let resource_manager = fields.get("resource_manager").map(|node| address("resource_manager", node, true, reading));
     let authority = fields.get("authority").map(|node| address("authority", node, false, reading));
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
     let identity = fields.get("auth").map(|node| own_identity(node, reading));
     fields.finish(hint, &mut reading.problems);
     Some(Azure {
-        surroundings: Surroundings {
+        surroundings: AzureEnvironment {
             cloud: cloud.flatten().unwrap_or_default(),
             resource_manager: resource_manager.flatten(),
             authority: authority.flatten(),
@@ -78,9 +78,9 @@ fn hint(key: &str) -> Option<&'static str> {
 
 /// The address of a service of Azure. Tokens and secrets go there, so it is encrypted, or on this machine where that is
 /// allowed.
-fn address(key: &str, node: &Node, or_loopback: bool, reading: &mut Reading) -> Option<Url> {
+fn address(key: &str, node: &Node, or_loopback: bool, reading: &mut SettingsReader) -> Option<Url> {
     let problems = &mut reading.problems;
-    let written = read::text(key, node, problems)?;
+    let written = fields::text(key, node, problems)?;
     let url = Url::parse(written).ok().filter(|url| {
         let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         let open = url.username().is_empty() && url.password().is_none();
@@ -97,11 +97,11 @@ fn address(key: &str, node: &Node, or_loopback: bool, reading: &mut Reading) -> 
 }
 
 /// `auth = { kind = … }` of `[azure]`.
-fn own_identity(node: &Node, reading: &mut Reading) -> Option<Identity> {
+fn own_identity(node: &Node, reading: &mut SettingsReader) -> Option<Identity> {
     let mut fields = Fields::of(node, "sign-in", &mut reading.problems)?;
     let at = fields.at();
     let kind =
-        reading.kind(&mut fields, at).and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems))?;
+        reading.kind(&mut fields, at).and_then(|node| fields::choice("kind", node, &KINDS, &mut reading.problems))?;
     let identity = identity(kind, "AZURE", &mut fields, reading);
     fields.finish(|_| None, &mut reading.problems);
     identity
@@ -109,19 +109,24 @@ fn own_identity(node: &Node, reading: &mut Reading) -> Option<Identity> {
 
 /// An identity of that kind from its keys; `path` is where its variables start. What the webhook of workload identity
 /// sets in a pod fills in what is not written.
-pub(super) fn identity(kind: Kind, path: &str, fields: &mut Fields<'_>, reading: &mut Reading) -> Option<Identity> {
+pub(super) fn identity(
+    kind: Kind,
+    path: &str,
+    fields: &mut Fields<'_>,
+    reading: &mut SettingsReader,
+) -> Option<Identity> {
     let at = fields.at();
-    let mut id = |key: &'static str, reading: &mut Reading| fields.get(key).map(|node| id(key, node, reading));
+    let mut id = |key: &'static str, reading: &mut SettingsReader| fields.get(key).map(|node| id(key, node, reading));
     match kind {
         Kind::Managed => {
             let client_id = id("client_id", reading);
             Some(Identity::Managed { client_id: client_id.map_or(Some(None), |id| id.map(Some))? })
         }
         Kind::Workload => {
-            let client_id = id("client_id", reading).unwrap_or_else(|| reading.owned_variable("AZURE_CLIENT_ID"));
-            let tenant_id = id("tenant_id", reading).unwrap_or_else(|| reading.owned_variable("AZURE_TENANT_ID"));
+            let client_id = id("client_id", reading).unwrap_or_else(|| reading.variable_text("AZURE_CLIENT_ID"));
+            let tenant_id = id("tenant_id", reading).unwrap_or_else(|| reading.variable_text("AZURE_TENANT_ID"));
             let token_file = match fields.get("token_file") {
-                Some(node) => Some(reading.folder.join(read::text("token_file", node, &mut reading.problems)?)),
+                Some(node) => Some(reading.folder.join(fields::text("token_file", node, &mut reading.problems)?)),
                 None => reading.variable("AZURE_FEDERATED_TOKEN_FILE").map(Into::into),
             };
             Some(Identity::Workload { client_id, tenant_id, token_file })
@@ -142,8 +147,8 @@ pub(super) fn identity(kind: Kind, path: &str, fields: &mut Fields<'_>, reading:
 }
 
 /// The id of an application, a tenant or a subscription. Tenants also go by the name of a domain.
-fn id(key: &str, node: &Node, reading: &mut Reading) -> Option<String> {
-    let written = read::text(key, node, &mut reading.problems)?;
+fn id(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<String> {
+    let written = fields::text(key, node, &mut reading.problems)?;
     let is_domain = written.contains('.')
         && written
             .split('.')
@@ -170,7 +175,7 @@ pub(super) fn resource(
     auth: Option<&Auth>,
     azure: &Azure,
     at: &Place,
-    reading: &mut Reading,
+    reading: &mut SettingsReader,
 ) -> Option<RegistryResource> {
     let (subscription, group) = (fields.get("subscription"), fields.get("resource_group"));
     if let (Some(first), Some(RegistryKind::Distribution)) = (subscription.or(group), kind) {
@@ -206,19 +211,19 @@ pub(super) fn resource(
             return None;
         }
     };
-    let credential = Credential { identity, surroundings: azure.surroundings.clone() };
+    let credential = Credential { identity, environment: azure.surroundings.clone() };
     Some(RegistryResource { subscription: subscription?, resource_group: resource_group?, credential })
 }
 
 /// Where in Azure a source looks, as the identity of `[azure]`; `at` is the source.
-pub(super) fn scope(fields: &mut Fields<'_>, at: &Place, reading: &mut Reading) -> Option<AzureScope> {
+pub(super) fn scope(fields: &mut Fields<'_>, at: &Place, reading: &mut SettingsReader) -> Option<AzureScope> {
     let subscriptions = reading.required(fields, "subscriptions", at).and_then(|node| {
-        let nodes = read::list("subscriptions", node, &mut reading.problems)?;
-        all(nodes.iter().map(|node| id("subscription", node, reading)).collect())
+        let nodes = fields::list("subscriptions", node, &mut reading.problems)?;
+        collect_all(nodes.iter().map(|node| id("subscription", node, reading)).collect())
     });
     let groups = fields.get("resource_groups").map(|node| {
-        let nodes = read::list("resource_groups", node, &mut reading.problems)?;
-        all(nodes.iter().map(|node| resource_group(node, reading)).collect())
+        let nodes = fields::list("resource_groups", node, &mut reading.problems)?;
+        collect_all(nodes.iter().map(|node| resource_group(node, reading)).collect())
     });
     let identity = reading.azure.identity.clone();
     if identity.is_none() {
@@ -231,12 +236,12 @@ pub(super) fn scope(fields: &mut Fields<'_>, at: &Place, reading: &mut Reading) 
     Some(AzureScope {
         subscriptions: subscriptions?,
         resource_groups: groups.map_or(Some(Vec::new()), |groups| groups)?,
-        credential: Credential { identity: identity?, surroundings },
+        credential: Credential { identity: identity?, environment: surroundings },
     })
 }
 
 /// All of them in order, each once; nothing if one is missing.
-fn all(texts: Vec<Option<String>>) -> Option<Vec<String>> {
+fn collect_all(texts: Vec<Option<String>>) -> Option<Vec<String>> {
     let mut texts = texts.into_iter().collect::<Option<Vec<String>>>()?;
     texts.sort_by_key(|text| text.to_lowercase());
     texts.dedup_by(|one, other| one.eq_ignore_ascii_case(other));
@@ -244,8 +249,8 @@ fn all(texts: Vec<Option<String>>) -> Option<Vec<String>> {
 }
 
 /// The name of a resource group: letters, digits, and some signs, no full stop at the end.
-fn resource_group(node: &Node, reading: &mut Reading) -> Option<String> {
-    let written = read::text("resource_group", node, &mut reading.problems)?;
+fn resource_group(node: &Node, reading: &mut SettingsReader) -> Option<String> {
+    let written = fields::text("resource_group", node, &mut reading.problems)?;
     let legal = |c: char| c.is_alphanumeric() || "-_.()".contains(c);
     if written.chars().all(legal) && !written.ends_with('.') && written.chars().count() <= 90 {
         return Some(written.to_owned());

@@ -4,15 +4,19 @@ use std::path::PathBuf;
 
 use globset::GlobBuilder;
 
-use super::reading::Reading;
-use crate::policy_file::{Entry, Fields, Node, read};
+use super::reader::SettingsReader;
+use crate::policy::{Entry, Fields, Node, fields};
 use crate::sources::{GitHistorySettings, SourceKind};
 
 /// More commits of a branch than this are not asked for: `since` says the same in a better way.
 const MOST_COMMITS: u32 = 1_000_000;
 
 /// The history of a repository by its keys.
-pub(super) fn git_history<'a>(fields: &mut Fields<'a>, entry: &'a Entry, reading: &mut Reading) -> Option<SourceKind> {
+pub(super) fn git_history<'a>(
+    fields: &mut Fields<'a>,
+    entry: &'a Entry,
+    reading: &mut SettingsReader,
+) -> Option<SourceKind> {
     let path = fields.get("path").map(|node| folder(node, reading));
     // Said also beside a `paths`, which would be taken for a slip of the pen.
     if path.is_none() {
@@ -24,8 +28,8 @@ pub(super) fn git_history<'a>(fields: &mut Fields<'a>, entry: &'a Entry, reading
     let mut globs = |key: &'static str| fields.get(key).map_or(Some(Vec::new()), |node| globs(key, node, reading));
     let (paths, branches, tags) = (globs("paths"), globs("branches"), globs("tags"));
     let commits =
-        fields.get("commits").map(|node| read::whole("commits", node, 1..=MOST_COMMITS, &mut reading.problems));
-    let since = fields.get("since").map(|node| read::duration("since", node, &mut reading.problems));
+        fields.get("commits").map(|node| fields::integer("commits", node, 1..=MOST_COMMITS, &mut reading.problems));
+    let since = fields.get("since").map(|node| fields::duration("since", node, &mut reading.problems));
     if commits.is_none() && since.is_none() {
         reading
             .problems
@@ -43,8 +47,8 @@ pub(super) fn git_history<'a>(fields: &mut Fields<'a>, entry: &'a Entry, reading
     }))
 }
 
-fn folder(node: &Node, reading: &mut Reading) -> Option<PathBuf> {
-    let written = read::text("path", node, &mut reading.problems)?;
+fn folder(node: &Node, reading: &mut SettingsReader) -> Option<PathBuf> {
+    let written = fields::text("path", node, &mut reading.problems)?;
     if written.contains("://") || written.starts_with("git@") {
         // The text is not shown: it may hold a password.
         reading
@@ -57,8 +61,8 @@ fn folder(node: &Node, reading: &mut Reading) -> Option<PathBuf> {
 }
 
 /// Globs of files, branches or tags, as they are written.
-fn globs(key: &str, node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
-    let (texts, mut sound) = read::texts(key, node, &mut reading.problems)?;
+fn globs(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<Vec<String>> {
+    let (texts, mut sound) = fields::texts(key, node, &mut reading.problems)?;
     let mut globs = Vec::new();
     for (text, at) in texts {
         if let Err(error) = GlobBuilder::new(&text).literal_separator(true).build() {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reading::Reading;
-use crate::policy_file::{Entry, Fields, Node, Value, read};
+use super::reader::SettingsReader;
+use crate::policy::{Entry, Fields, Node, Value, fields};
 use crate::sources::{Access, CustomResource, FieldPath, Helm, KubernetesSettings, Preset};
 
 const HELM: [(&str, Helm); 3] = [("if-allowed", Helm::IfAllowed), ("always", Helm::Always), ("never", Helm::Never)];
@@ -16,23 +16,23 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 pub(super) fn kubernetes(
     fields: &mut Fields<'_>,
     entry: &Entry,
-    reading: &mut Reading,
+    reading: &mut SettingsReader,
 ) -> Option<Box<KubernetesSettings>> {
-    let context = fields.get("context").map(|node| read::text("context", node, &mut reading.problems));
+    let context = fields.get("context").map(|node| fields::text("context", node, &mut reading.problems));
     let context = context.map_or(Some(None), |text| text.map(|text| Some(text.to_owned())));
-    let file = fields.get("kubeconfig").map(|node| read::text("kubeconfig", node, &mut reading.problems));
+    let file = fields.get("kubeconfig").map(|node| fields::text("kubeconfig", node, &mut reading.problems));
     let file = file.map_or(Some(None), |text| text.map(|text| Some(reading.folder.join(text))));
     let namespaces = fields.get("namespaces").map_or(Some(Vec::new()), |node| namespaces(node, reading));
     let helm = fields
         .get("helm")
-        .map_or(Some(Helm::default()), |node| read::choice("helm", node, &HELM, &mut reading.problems));
-    let custom = fields.get("custom").map_or(Some(Custom::default()), |node| custom(node, reading));
+        .map_or(Some(Helm::default()), |node| fields::choice("helm", node, &HELM, &mut reading.problems));
+    let custom = fields.get("custom").map_or(Some(CustomSettings::default()), |node| custom(node, reading));
     let configmaps =
-        fields.get("configmaps").map_or(Some(false), |node| read::boolean("configmaps", node, &mut reading.problems));
+        fields.get("configmaps").map_or(Some(false), |node| fields::boolean("configmaps", node, &mut reading.problems));
     let timeout = fields
         .get("timeout")
-        .map_or(Some(Duration::from_secs(30)), |node| read::duration("timeout", node, &mut reading.problems));
-    let (context, Custom { kinds, presets }) = (context?, custom?);
+        .map_or(Some(Duration::from_secs(30)), |node| fields::duration("timeout", node, &mut reading.problems));
+    let (context, CustomSettings { kinds, presets }) = (context?, custom?);
     Some(Box::new(KubernetesSettings {
         cluster: context.clone().unwrap_or_else(|| entry.key.clone()),
         access: access(file?, context, reading),
@@ -46,7 +46,7 @@ pub(super) fn kubernetes(
 }
 
 /// A context without a file is one of those that `kubectl` would find; without both it is the pod's own account.
-fn access(file: Option<PathBuf>, context: Option<String>, reading: &Reading) -> Access {
+fn access(file: Option<PathBuf>, context: Option<String>, reading: &SettingsReader) -> Access {
     match (file, &context) {
         (Some(file), _) => Access::Kubeconfig { files: vec![file], context },
         (None, Some(_)) => {
@@ -68,8 +68,8 @@ fn access(file: Option<PathBuf>, context: Option<String>, reading: &Reading) -> 
 }
 
 /// Names of namespaces: labels of DNS (RFC 1123). They become part of a path.
-fn namespaces(node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
-    let (texts, mut sound) = read::texts("namespaces", node, &mut reading.problems)?;
+fn namespaces(node: &Node, reading: &mut SettingsReader) -> Option<Vec<String>> {
+    let (texts, mut sound) = fields::texts("namespaces", node, &mut reading.problems)?;
     let mut names = Vec::new();
     for (text, at) in texts {
         if !is_dns_name(&text, false) {
@@ -94,15 +94,15 @@ fn is_dns_name(text: &str, dots: bool) -> bool {
 
 /// The entries of `custom`: kinds, and names of presets.
 #[derive(Default)]
-struct Custom {
+struct CustomSettings {
     kinds: Vec<CustomResource>,
     presets: Vec<Preset>,
 }
 
-fn custom(node: &Node, reading: &mut Reading) -> Option<Custom> {
-    let nodes = read::list("custom", node, &mut reading.problems)?;
+fn custom(node: &Node, reading: &mut SettingsReader) -> Option<CustomSettings> {
+    let nodes = fields::list("custom", node, &mut reading.problems)?;
     let presets = Preset::ALL.map(|preset| (preset.label(), preset));
-    let mut custom = Custom::default();
+    let mut custom = CustomSettings::default();
     let mut sound = true;
     for node in nodes.iter() {
         if matches!(node.value, Value::Map(_)) {
@@ -111,7 +111,7 @@ fn custom(node: &Node, reading: &mut Reading) -> Option<Custom> {
                 None => sound = false,
             }
         } else {
-            match read::choice("preset", node, &presets, &mut reading.problems) {
+            match fields::choice("preset", node, &presets, &mut reading.problems) {
                 Some(preset) => custom.presets.push(preset),
                 None => sound = false,
             }
@@ -122,12 +122,12 @@ fn custom(node: &Node, reading: &mut Reading) -> Option<Custom> {
     sound.then_some(custom)
 }
 
-fn custom_resource(node: &Node, reading: &mut Reading) -> Option<CustomResource> {
+fn custom_resource(node: &Node, reading: &mut SettingsReader) -> Option<CustomResource> {
     let mut fields = Fields::of(node, "custom resource", &mut reading.problems)?;
     let at = fields.at();
-    let mut word = |key: &'static str, legal: fn(&str) -> bool, reading: &mut Reading| {
+    let mut word = |key: &'static str, legal: fn(&str) -> bool, reading: &mut SettingsReader| {
         let node = reading.required(&mut fields, key, at)?;
-        let text = read::text(key, node, &mut reading.problems)?;
+        let text = fields::text(key, node, &mut reading.problems)?;
         if legal(text) {
             return Some(text.to_owned());
         }
@@ -140,7 +140,7 @@ fn custom_resource(node: &Node, reading: &mut Reading) -> Option<CustomResource>
     let kind = word("kind", |text| text.bytes().all(|b| b.is_ascii_alphanumeric()), reading);
     let paths = reading.required(&mut fields, "paths", at).and_then(|node| paths(node, reading));
     let optional =
-        fields.get("optional").map_or(Some(false), |node| read::boolean("optional", node, &mut reading.problems));
+        fields.get("optional").map_or(Some(false), |node| fields::boolean("optional", node, &mut reading.problems));
     fields.finish(
         |key| (key == "plural" || key == "resource").then_some("write its `kind`; the cluster says the rest"),
         &mut reading.problems,
@@ -149,8 +149,8 @@ fn custom_resource(node: &Node, reading: &mut Reading) -> Option<CustomResource>
 }
 
 /// The paths of fields that a key lists.
-pub(super) fn paths(node: &Node, reading: &mut Reading) -> Option<Vec<FieldPath>> {
-    let (texts, mut sound) = read::texts("paths", node, &mut reading.problems)?;
+pub(super) fn paths(node: &Node, reading: &mut SettingsReader) -> Option<Vec<FieldPath>> {
+    let (texts, mut sound) = fields::texts("paths", node, &mut reading.problems)?;
     let mut paths = Vec::new();
     for (text, at) in texts {
         match text.parse::<FieldPath>() {

@@ -11,7 +11,7 @@ use config::{Config, Environment, File, FileFormat, Value as Layer, ValueKind};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::policy_file::{Entry, Node, Place, Problems, Value};
+use crate::policy::{Entry, Node, Place, Problems, Value};
 
 /// What all variables of the settings start with; the same also stands between the keys.
 const PREFIX: &str = "TAGWARDEN";
@@ -22,7 +22,7 @@ type Variables = BTreeMap<Vec<String>, (String, String)>;
 
 /// The settings' tree: the file, and over it the variables of the environment. Variables with an empty value count
 /// as not set.
-pub(super) fn layered(text: &str, environment: &[(String, String)], problems: &mut Problems) -> Option<Node> {
+pub(super) fn merge_layers(text: &str, environment: &[(String, String)], problems: &mut Problems) -> Option<Node> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
@@ -41,11 +41,11 @@ pub(super) fn layered(text: &str, environment: &[(String, String)], problems: &m
     let Ok(merged) = merged else {
         // Its own words could quote a value of the file or of a variable.
         problems
-            .add(&Place::Whole, "the settings cannot be read together with the variables `TAGWARDEN__…`")
+            .add(&Place::File, "the settings cannot be read together with the variables `TAGWARDEN__…`")
             .help("a variable may set a key that is a table in the file, or the other way round");
         return None;
     };
-    Some(placed(&merged.cache, Some(&file), &mut Vec::new(), &variables))
+    Some(locate(&merged.cache, Some(&file), &mut Vec::new(), &variables))
 }
 
 /// The variables that are meant, by the path of their key.
@@ -56,7 +56,7 @@ fn variables(environment: &[(String, String)], problems: &mut Problems) -> Varia
         if value.is_empty() {
             continue;
         }
-        let path: Vec<String> = key.split(SEPARATOR).map(fold).collect();
+        let path: Vec<String> = key.split(SEPARATOR).map(normalize_key).collect();
         if path.iter().any(String::is_empty) {
             problems.add(&Place::Variable(name.as_str().into()), "a key with an empty part");
         } else if let Some((other, _)) = found.insert(path, (name.clone(), value.clone())) {
@@ -75,12 +75,12 @@ pub(super) fn key_of(name: &str) -> Option<&str> {
 }
 
 /// One spelling for the keys that a shell cannot tell apart: `Contoso-EU` is `CONTOSO_EU` there.
-pub(super) fn fold(key: &str) -> String {
+pub(super) fn normalize_key(key: &str) -> String {
     key.to_ascii_lowercase().replace(['-', '.'], "_")
 }
 
 /// The merged layers as a tree with places. `file` is the same place in the file, if it is there.
-fn placed(layer: &Layer, file: Option<&Node>, path: &mut Vec<String>, variables: &Variables) -> Node {
+fn locate(layer: &Layer, file: Option<&Node>, path: &mut Vec<String>, variables: &Variables) -> Node {
     let of_file = file.map_or(&[][..], |node| match &node.value {
         Value::Map(entries) => entries,
         _ => &[],
@@ -91,15 +91,15 @@ fn placed(layer: &Layer, file: Option<&Node>, path: &mut Vec<String>, variables:
                 Node { at: Place::Variable(name.as_str().into()), value: Value::Text(value.clone()) }
             }
             (None, Some(file)) => file.clone(),
-            (None, None) => Node { at: Place::Whole, value: Value::Text(layer.to_string()) },
+            (None, None) => Node { at: Place::File, value: Value::Text(layer.to_string()) },
         };
     };
     let mut entries: Vec<Entry> = Vec::new();
-    for (key, layer) in joined(table, of_file) {
+    for (key, layer) in merge_keys(table, of_file) {
         let of_file = of_file.iter().find(|entry| entry.key == key);
-        path.push(fold(&key));
+        path.push(normalize_key(&key));
         let at = of_file.map_or_else(|| first_variable(path, variables), |entry| entry.at.clone());
-        entries.push(Entry { key, at, node: placed(&layer, of_file.map(|entry| &entry.node), path, variables) });
+        entries.push(Entry { key, at, node: locate(&layer, of_file.map(|entry| &entry.node), path, variables) });
         path.pop();
     }
     let is_table = file.filter(|node| matches!(node.value, Value::Map(_)));
@@ -109,26 +109,29 @@ fn placed(layer: &Layer, file: Option<&Node>, path: &mut Vec<String>, variables:
 
 /// The entries of a merged table by key, where a key that only the environment has joins the key of the file that
 /// is the same in its spelling.
-fn joined(table: &config::Map<String, Layer>, of_file: &[Entry]) -> BTreeMap<String, Layer> {
+fn merge_keys(table: &config::Map<String, Layer>, of_file: &[Entry]) -> BTreeMap<String, Layer> {
     let is_in_file = |key: &str| of_file.iter().any(|entry| entry.key == key);
     let mut joined: BTreeMap<String, Layer> =
         table.iter().filter(|(key, _)| is_in_file(key)).map(|(key, layer)| (key.clone(), layer.clone())).collect();
     for (key, layer) in table.iter().filter(|(key, _)| !is_in_file(key)) {
-        let meant = of_file.iter().find(|entry| fold(&entry.key) == fold(key)).map_or(key, |entry| &entry.key);
+        let meant = of_file
+            .iter()
+            .find(|entry| normalize_key(&entry.key) == normalize_key(key))
+            .map_or(key, |entry| &entry.key);
         match joined.get_mut(meant) {
-            Some(under) => lay_over(under, layer),
+            Some(under) => overlay(under, layer),
             None => drop(joined.insert(meant.clone(), layer.clone())),
         }
     }
     joined
 }
 
-fn lay_over(under: &mut Layer, over: &Layer) {
+fn overlay(under: &mut Layer, over: &Layer) {
     match (&mut under.kind, &over.kind) {
         (ValueKind::Table(under), ValueKind::Table(over)) => {
             for (key, over) in over {
                 match under.get_mut(key) {
-                    Some(under) => lay_over(under, over),
+                    Some(under) => overlay(under, over),
                     None => drop(under.insert(key.clone(), over.clone())),
                 }
             }
@@ -142,7 +145,7 @@ fn first_variable(path: &[String], variables: &Variables) -> Place {
     variables
         .iter()
         .find(|(key, _)| key.starts_with(path))
-        .map_or(Place::Whole, |(_, (name, _))| Place::Variable(name.as_str().into()))
+        .map_or(Place::File, |(_, (name, _))| Place::Variable(name.as_str().into()))
 }
 
 fn table_node(table: Spanned<DeTable<'_>>) -> Node {
@@ -179,7 +182,7 @@ fn value_node(value: Spanned<DeValue<'_>>) -> Node {
 }
 
 /// Variables that were probably meant for the settings but are not read: one underscore where two belong.
-pub(super) fn unread(environment: &[(String, String)]) -> Vec<String> {
+pub(super) fn unread_variables(environment: &[(String, String)]) -> Vec<String> {
     environment
         .iter()
         .filter(|(name, _)| {

@@ -8,8 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::ConfigError;
 use super::auth::secret_file;
 use super::layers;
-use super::reading::Reading;
-use crate::policy_file::{Fields, Node, read};
+use super::reader::SettingsReader;
+use crate::policy::{Fields, Node, fields};
 
 /// Only this machine, unless the settings say otherwise.
 const DEFAULT: ([u8; 4], u16) = ([127, 0, 0, 1], 9464);
@@ -22,7 +22,7 @@ pub(super) struct Listen {
     pub(super) token: Option<SecretString>,
 }
 
-pub(super) fn listen(fields: &mut Fields<'_>, reading: &mut Reading) -> Option<Listen> {
+pub(super) fn listen(fields: &mut Fields<'_>, reading: &mut SettingsReader) -> Option<Listen> {
     let place = fields.get("listen");
     let address = place.map_or(Some(SocketAddr::from(DEFAULT)), |node| address(node, reading));
     let file = fields.get("listen_token_file");
@@ -59,8 +59,8 @@ pub fn listen_address(path: &Path, environment: &[(String, String)]) -> Result<S
     written.map_or(Ok(SocketAddr::from(DEFAULT)), parse)
 }
 
-fn address(node: &Node, reading: &mut Reading) -> Option<SocketAddr> {
-    let written = read::text("listen", node, &mut reading.problems)?;
+fn address(node: &Node, reading: &mut SettingsReader) -> Option<SocketAddr> {
+    let written = fields::text("listen", node, &mut reading.problems)?;
     let address = written.parse().ok();
     if address.is_none() {
         reading
@@ -72,7 +72,7 @@ fn address(node: &Node, reading: &mut Reading) -> Option<SocketAddr> {
 }
 
 /// What a header can carry, and nobody guesses.
-fn token(node: &Node, reading: &mut Reading) -> Option<SecretString> {
+fn token(node: &Node, reading: &mut SettingsReader) -> Option<SecretString> {
     let token = secret_file("listen_token_file", node, reading)?;
     let text = token.expose_secret();
     if text.len() < SHORTEST_TOKEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -3,20 +3,20 @@
 mod approvals;
 mod auth;
 mod azure;
-mod cross;
+mod cross_check;
 mod git_history;
 mod kubernetes;
 mod layers;
 mod listen;
 mod notify;
-mod reading;
+mod reader;
 mod registries;
+mod remote_sources;
 mod revision;
 mod schedule;
 mod sources;
-mod text;
-mod texts;
-mod workloads;
+mod text_encoding;
+mod text_settings;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -26,14 +26,14 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::domain::{Limits, RegistryName};
-use crate::policy_file::{Diagnostic, Fields, Node, Problems, Value, read};
+use crate::policy::{Diagnostic, Fields, Node, Problems, Value, fields};
 use crate::registry::RegistrySettings;
 use crate::sources::SourceSettings;
 pub use approvals::{Approvals, Signer, SignerKey};
-pub use cross::{cross_check, remarks};
+pub use cross_check::{cross_check, lint};
 pub use listen::listen_address;
-pub use notify::{Channel, Email, Encryption, NotifySettings, Occasion, Template};
-use reading::Reading;
+pub use notify::{Channel, Email, Encryption, NotifyEvent, NotifySettings, Template};
+use reader::SettingsReader;
 
 pub use schedule::{Freeze, Missed, RemovalBlock, Schedule, Window};
 
@@ -119,7 +119,7 @@ impl ConfigError {
     }
 
     fn of(path: &Path, message: impl Into<String>) -> Self {
-        Self { diagnostics: vec![Diagnostic::of(path.display().to_string(), message)] }
+        Self { diagnostics: vec![Diagnostic::new(path.display().to_string(), message)] }
     }
 }
 
@@ -151,7 +151,7 @@ const MODES: [(&str, Mode); 3] = [("dry-run", Mode::DryRun), ("approved", Mode::
 /// For how long a removal is to be undoable, unless the settings say otherwise.
 const UNDO_WINDOW: Duration = Duration::from_hours(7 * 24);
 /// Where the settings are looked for, in this order.
-const PLACES: [&str; 2] = ["tagwarden.toml", "/etc/tagwarden/tagwarden.toml"];
+const DEFAULT_PATHS: [&str; 2] = ["tagwarden.toml", "/etc/tagwarden/tagwarden.toml"];
 
 /// The settings file: the one given, else `./tagwarden.toml`, else `/etc/tagwarden/tagwarden.toml`.
 ///
@@ -162,8 +162,8 @@ pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
         let missing = || ConfigError::of(path, "there is no such settings file");
         return path.exists().then(|| path.to_owned()).ok_or_else(missing);
     }
-    PLACES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
-        let mut problem = Diagnostic::of(PLACES[0], "no settings file, neither here nor in /etc/tagwarden");
+    DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+        let mut problem = Diagnostic::new(DEFAULT_PATHS[0], "no settings file, neither here nor in /etc/tagwarden");
         problem.help = Some("name one with `--config FILE`; `tagwarden demo` needs none".to_owned());
         ConfigError { diagnostics: vec![problem] }
     })
@@ -179,15 +179,16 @@ pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>
     environment.sort();
     let bytes =
         std::fs::read(path).map_err(|error| ConfigError::of(path, format!("the settings cannot be read: {error}")))?;
-    let text = text::decoded(bytes).ok_or_else(|| ConfigError::of(path, "the settings are not text in UTF-8"))?;
-    let mut reading = Reading {
+    let text =
+        text_encoding::decode(bytes).ok_or_else(|| ConfigError::of(path, "the settings are not text in UTF-8"))?;
+    let mut reading = SettingsReader {
         folder: path.parent().map(Path::to_owned).unwrap_or_default(),
         environment: &environment,
         problems: Problems::of_toml(&path.display().to_string(), &text),
         azure: azure::Azure::default(),
-        warnings: layers::unread(&environment),
+        warnings: layers::unread_variables(&environment),
     };
-    let settings = layers::layered(&text, &environment, &mut reading.problems)
+    let settings = layers::merge_layers(&text, &environment, &mut reading.problems)
         .and_then(|root| settings(path, &root, &mut reading));
     match settings {
         Some(mut settings) if reading.problems.count() == 0 => {
@@ -196,14 +197,14 @@ pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>
             Ok(settings)
         }
         None if reading.problems.count() == 0 => Err(ConfigError::of(path, "the settings could not be understood")),
-        _ => Err(ConfigError { diagnostics: reading.problems.into_found() }),
+        _ => Err(ConfigError { diagnostics: reading.problems.into_diagnostics() }),
     }
 }
 
 /// The policies that settings name, as far as can be said of settings with problems; for telling theirs too.
 #[must_use]
 pub fn policies_path(path: &Path, environment: &[(String, String)]) -> Option<PathBuf> {
-    let root: toml::Table = text::decoded(std::fs::read(path).ok()?)?.parse().ok()?;
+    let root: toml::Table = text_encoding::decode(std::fs::read(path).ok()?)?.parse().ok()?;
     let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("policies"));
     let set = environment.iter().find(|(name, value)| is_it(name) && !value.is_empty());
     let named = match set {
@@ -230,33 +231,33 @@ pub fn state_path(path: &Path, environment: &[(String, String)]) -> Result<PathB
         root.get("state").map(|value| value.as_str().unwrap_or_default().to_owned())
     };
     let file = match &written {
-        Some(written) => sqlite_file(written).ok_or_else(|| wrong(STATE.to_owned()))?,
+        Some(written) => sqlite_file(written).ok_or_else(|| wrong(STATE_HELP.to_owned()))?,
         None => DEFAULT_STATE,
     };
     Ok(path.parent().unwrap_or(Path::new("")).join(file))
 }
 
-fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings> {
+fn settings(path: &Path, root: &Node, reading: &mut SettingsReader) -> Option<Settings> {
     let mut fields = Fields::of(root, "settings file", &mut reading.problems)?;
     let mode = fields
         .get("mode")
-        .map_or(Some(Mode::default()), |node| read::choice("mode", node, &MODES, &mut reading.problems));
+        .map_or(Some(Mode::default()), |node| fields::choice("mode", node, &MODES, &mut reading.problems));
     let policies =
-        fields.get("policies").map_or(Some("policies"), |node| read::text("policies", node, &mut reading.problems));
+        fields.get("policies").map_or(Some("policies"), |node| fields::text("policies", node, &mut reading.problems));
     let state = fields.get("state").map_or(Some(DEFAULT_STATE), |node| state(node, reading));
     let listen = listen::listen(&mut fields, reading);
     let plan_ttl = fields
         .get("plan_ttl")
-        .map_or(Some(Duration::from_hours(24)), |node| read::duration("plan_ttl", node, &mut reading.problems));
+        .map_or(Some(Duration::from_hours(24)), |node| fields::duration("plan_ttl", node, &mut reading.problems));
     let undo_window = fields
         .get("undo_window")
-        .map_or(Some(UNDO_WINDOW), |node| read::duration("undo_window", node, &mut reading.problems));
+        .map_or(Some(UNDO_WINDOW), |node| fields::duration("undo_window", node, &mut reading.problems));
     let schedule = fields.get("schedule").map_or(Some(Schedule::default()), |node| schedule::schedule(node, reading));
     let records = fields.get("records").map_or(Some(Records::default()), |node| records(node, undo_window, reading));
     let registries_node = fields.get("registries");
     let azure = fields.get("azure").and_then(|node| azure::azure(node, reading)).unwrap_or_default();
     let registries = registries::registries(registries_node, &azure, reading);
-    let names = registries_named(registries_node);
+    let names = registry_names(registries_node);
     reading.azure = azure;
     let sources = sources::sources(fields.get("sources"), &names, reading);
     let limits = fields.get("limits").map_or(Some(Limits::default()), |node| limits(node, reading));
@@ -286,7 +287,7 @@ fn settings(path: &Path, root: &Node, reading: &mut Reading) -> Option<Settings>
 }
 
 /// The names of all registries, also of those that are wrong in other ways.
-fn registries_named(node: Option<&Node>) -> Vec<RegistryName> {
+fn registry_names(node: Option<&Node>) -> Vec<RegistryName> {
     match node.map(|node| &node.value) {
         Some(Value::Map(entries)) => entries.iter().filter_map(|entry| entry.key.parse().ok()).collect(),
         _ => Vec::new(),
@@ -308,12 +309,12 @@ fn hint(key: &str) -> Option<&'static str> {
 /// Where the state is unless the settings say otherwise.
 const DEFAULT_STATE: &str = "tagwarden.db";
 
-const STATE: &str = "`state` must be `sqlite:` and the path of a file";
+const STATE_HELP: &str = "`state` must be `sqlite:` and the path of a file";
 
-fn state<'a>(node: &'a Node, reading: &mut Reading) -> Option<&'a str> {
-    let path = sqlite_file(read::text("state", node, &mut reading.problems)?);
+fn state<'a>(node: &'a Node, reading: &mut SettingsReader) -> Option<&'a str> {
+    let path = sqlite_file(fields::text("state", node, &mut reading.problems)?);
     if path.is_none() {
-        reading.problems.add(&node.at, STATE).help("write state = \"sqlite:tagwarden.db\"");
+        reading.problems.add(&node.at, STATE_HELP).help("write state = \"sqlite:tagwarden.db\"");
     }
     path
 }
@@ -324,13 +325,13 @@ fn sqlite_file(written: &str) -> Option<&str> {
     Some(path.strip_prefix("//").unwrap_or(path)).filter(|path| !path.is_empty())
 }
 
-fn records(node: &Node, undo_window: Option<Duration>, reading: &mut Reading) -> Option<Records> {
+fn records(node: &Node, undo_window: Option<Duration>, reading: &mut SettingsReader) -> Option<Records> {
     let default = Records::default();
     let mut fields = Fields::of(node, "records table", &mut reading.problems)?;
     let keep_node = fields.get("keep");
-    let keep = keep_node.map_or(Some(default.keep), |node| read::duration("keep", node, &mut reading.problems));
+    let keep = keep_node.map_or(Some(default.keep), |node| fields::duration("keep", node, &mut reading.problems));
     let plans =
-        fields.get("plans").map_or(Some(default.plans), |node| read::duration("plans", node, &mut reading.problems));
+        fields.get("plans").map_or(Some(default.plans), |node| fields::duration("plans", node, &mut reading.problems));
     fields.finish(|_| None, &mut reading.problems);
     if let (Some(keep), Some(undo_window)) = (keep, undo_window)
         && keep < undo_window
@@ -343,11 +344,11 @@ fn records(node: &Node, undo_window: Option<Duration>, reading: &mut Reading) ->
     Some(Records { keep: keep?, plans: plans? })
 }
 
-fn limits(node: &Node, reading: &mut Reading) -> Option<Limits> {
+fn limits(node: &Node, reading: &mut SettingsReader) -> Option<Limits> {
     let default = Limits::default();
     let mut fields = Fields::of(node, "limits table", &mut reading.problems)?;
     let mut limit = |key, default, most, problems: &mut Problems| {
-        fields.get(key).map_or(Some(default), |node| read::whole(key, node, 0..=most, problems))
+        fields.get(key).map_or(Some(default), |node| fields::integer(key, node, 0..=most, problems))
     };
     let problems = &mut reading.problems;
     let untag = limit("untag", default.untag, u32::MAX, problems);

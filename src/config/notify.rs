@@ -9,10 +9,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::auth::secret_at;
-use super::layers::fold;
-use super::reading::Reading;
+use super::layers::normalize_key;
+use super::reader::SettingsReader;
 use super::registries::{ca_file, is_loopback};
-use crate::policy_file::{Entry, Fields, Node, Place, read};
+use crate::policy::{Entry, Fields, Node, Place, fields};
 
 /// Somebody who is told of runs.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub struct NotifySettings {
     /// The name in the settings.
     pub name: String,
     /// Of what they are told.
-    pub on: BTreeSet<Occasion>,
+    pub events: BTreeSet<NotifyEvent>,
     /// How they are reached.
     pub channel: Channel,
     /// After how long the same problem is told again.
@@ -35,7 +35,7 @@ pub struct NotifySettings {
 
 /// What somebody may be told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Occasion {
+pub enum NotifyEvent {
     /// Tags were removed.
     Removed,
     /// A limit or an obstacle refused removals, or a plan could not be applied.
@@ -84,7 +84,7 @@ pub struct Email {
     /// Whether the connection is encrypted.
     pub encryption: Encryption,
     /// As whom to sign in there.
-    pub login: Option<(String, SecretString)>,
+    pub credentials: Option<(String, SecretString)>,
     /// Who sends, as `Name <address>` or an address.
     pub from: String,
     /// Who receives; never empty.
@@ -164,7 +164,7 @@ impl Template {
                 };
                 let known = Self::PLACEHOLDERS.into_iter().find(|known| *known == word.trim());
                 let Some(known) = known else {
-                    let (message, help) = read::unknown("placeholder", word.trim(), "", &Self::PLACEHOLDERS);
+                    let (message, help) = fields::unknown_word("placeholder", word.trim(), "", &Self::PLACEHOLDERS);
                     return Err((line(rest), format!("{message}; {help}")));
                 };
                 pieces.push(Piece::Text(std::mem::take(&mut plain)));
@@ -188,7 +188,7 @@ impl Template {
     }
 }
 
-impl Occasion {
+impl NotifyEvent {
     /// The label used in settings and messages.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -226,13 +226,13 @@ enum Kind {
 
 const KINDS: [(&str, Kind); 4] =
     [("webhook", Kind::Webhook), ("slack", Kind::Slack), ("teams", Kind::Teams), ("email", Kind::Email)];
-const OCCASIONS: [(&str, Occasion); 6] = [
-    ("removed", Occasion::Removed),
-    ("refused", Occasion::Refused),
-    ("failed", Occasion::Failed),
-    ("evidence-missing", Occasion::EvidenceMissing),
-    ("recovered", Occasion::Recovered),
-    ("always", Occasion::Always),
+const NOTIFY_EVENTS: [(&str, NotifyEvent); 6] = [
+    ("removed", NotifyEvent::Removed),
+    ("refused", NotifyEvent::Refused),
+    ("failed", NotifyEvent::Failed),
+    ("evidence-missing", NotifyEvent::EvidenceMissing),
+    ("recovered", NotifyEvent::Recovered),
+    ("always", NotifyEvent::Always),
 ];
 const ENCRYPTIONS: [(&str, Encryption); 3] =
     [("starttls", Encryption::StartTls), ("tls", Encryption::Tls), ("none", Encryption::None)];
@@ -240,31 +240,40 @@ const ENCRYPTIONS: [(&str, Encryption); 3] =
 const LARGEST_TEMPLATE: usize = 16 * 1024;
 
 /// Everybody who is told of runs, by name. Usually nobody.
-pub(super) fn channels(node: Option<&Node>, reading: &mut Reading) -> Vec<NotifySettings> {
+pub(super) fn channels(node: Option<&Node>, reading: &mut SettingsReader) -> Vec<NotifySettings> {
     let entries = node.and_then(|node| reading.tables("notify", node)).unwrap_or_default();
-    let read = entries.iter().filter_map(|entry| reading.entry(entry, |reading| one(entry, reading)));
+    let read = entries.iter().filter_map(|entry| reading.entry(entry, |reading| notify_settings(entry, reading)));
     let mut read: Vec<NotifySettings> = read.collect();
     read.sort_by(|a, b| a.name.cmp(&b.name));
     read
 }
 
-fn one(entry: &Entry, reading: &mut Reading) -> Option<NotifySettings> {
+fn notify_settings(entry: &Entry, reading: &mut SettingsReader) -> Option<NotifySettings> {
     let mut fields = Fields::of(&entry.node, "notification", &mut reading.problems)?;
-    let kind =
-        reading.kind(&mut fields, &entry.at).and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
+    let kind = reading
+        .kind(&mut fields, &entry.at)
+        .and_then(|node| fields::choice("kind", node, &KINDS, &mut reading.problems));
     let on = fields.get("on").map_or_else(
-        || Some(OCCASIONS.map(|(_, occasion)| occasion).into_iter().filter(|on| *on != Occasion::Always).collect()),
-        |node| occasions(node, reading),
+        || {
+            Some(
+                NOTIFY_EVENTS
+                    .map(|(_, occasion)| occasion)
+                    .into_iter()
+                    .filter(|on| *on != NotifyEvent::Always)
+                    .collect(),
+            )
+        },
+        |node| notify_events(node, reading),
     );
     let repeat_after = fields
         .get("repeat_after")
-        .map_or(Some(Duration::from_hours(24)), |node| read::duration("repeat_after", node, &mut reading.problems));
+        .map_or(Some(Duration::from_hours(24)), |node| fields::duration("repeat_after", node, &mut reading.problems));
     let timeout = fields
         .get("timeout")
-        .map_or(Some(Duration::from_secs(15)), |node| read::duration("timeout", node, &mut reading.problems));
+        .map_or(Some(Duration::from_secs(15)), |node| fields::duration("timeout", node, &mut reading.problems));
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
     let template = fields.get("template").map(|node| template(node, reading));
-    let path = format!("NOTIFY__{}", fold(&entry.key));
+    let path = format!("NOTIFY__{}", normalize_key(&entry.key));
     let channel = kind.and_then(|kind| match kind {
         Kind::Webhook => {
             let url = address(&path, &mut fields, reading);
@@ -281,7 +290,7 @@ fn one(entry: &Entry, reading: &mut Reading) -> Option<NotifySettings> {
     }
     Some(NotifySettings {
         name: entry.key.clone(),
-        on: on?,
+        events: on?,
         channel: channel?,
         repeat_after: repeat_after?,
         timeout: timeout?,
@@ -300,15 +309,15 @@ fn hint(key: &str) -> Option<&'static str> {
     }
 }
 
-fn occasions(node: &Node, reading: &mut Reading) -> Option<BTreeSet<Occasion>> {
-    let (texts, mut sound) = read::texts("on", node, &mut reading.problems)?;
-    let words: Vec<&str> = OCCASIONS.iter().map(|(word, _)| *word).collect();
+fn notify_events(node: &Node, reading: &mut SettingsReader) -> Option<BTreeSet<NotifyEvent>> {
+    let (texts, mut sound) = fields::texts("on", node, &mut reading.problems)?;
+    let words: Vec<&str> = NOTIFY_EVENTS.iter().map(|(word, _)| *word).collect();
     let mut found = BTreeSet::new();
     for (text, at) in texts {
-        if let Some((_, occasion)) = OCCASIONS.iter().find(|(word, _)| *word == text) {
+        if let Some((_, occasion)) = NOTIFY_EVENTS.iter().find(|(word, _)| *word == text) {
             found.insert(*occasion);
         } else {
-            let (message, help) = read::unknown("occasion", &text, "", &words);
+            let (message, help) = fields::unknown_word("occasion", &text, "", &words);
             reading.problems.add(&at, message).help(help);
             sound = false;
         }
@@ -317,7 +326,7 @@ fn occasions(node: &Node, reading: &mut Reading) -> Option<BTreeSet<Occasion>> {
 }
 
 /// The address of a webhook, from a file or the environment. No message shows it.
-fn address(path: &str, fields: &mut Fields<'_>, reading: &mut Reading) -> Option<SecretString> {
+fn address(path: &str, fields: &mut Fields<'_>, reading: &mut SettingsReader) -> Option<SecretString> {
     let secret = secret_at(path, fields, "url", "url_file", reading)?;
     let url = Url::parse(secret.expose_secret().trim()).ok();
     let safe = |url: &Url| url.scheme() == "https" || url.scheme() == "http" && is_loopback(url);
@@ -332,8 +341,8 @@ fn address(path: &str, fields: &mut Fields<'_>, reading: &mut Reading) -> Option
     None
 }
 
-fn template(node: &Node, reading: &mut Reading) -> Option<Template> {
-    let written = read::text("template", node, &mut reading.problems)?;
+fn template(node: &Node, reading: &mut SettingsReader) -> Option<Template> {
+    let written = fields::text("template", node, &mut reading.problems)?;
     let read = std::fs::read_to_string(reading.folder.join(written));
     let (problem, help) = match read {
         Ok(text) if text.len() > LARGEST_TEMPLATE => {
@@ -351,13 +360,13 @@ fn template(node: &Node, reading: &mut Reading) -> Option<Template> {
     None
 }
 
-fn email(path: &str, fields: &mut Fields<'_>, at: &Place, reading: &mut Reading) -> Option<Email> {
+fn email(path: &str, fields: &mut Fields<'_>, at: &Place, reading: &mut SettingsReader) -> Option<Email> {
     let server = reading
         .required(fields, "server", at)
-        .and_then(|node| Some((read::text("server", node, &mut reading.problems)?, &node.at)));
+        .and_then(|node| Some((fields::text("server", node, &mut reading.problems)?, &node.at)));
     let encryption = fields
         .get("tls")
-        .map_or(Some(Encryption::StartTls), |node| read::choice("tls", node, &ENCRYPTIONS, &mut reading.problems));
+        .map_or(Some(Encryption::StartTls), |node| fields::choice("tls", node, &ENCRYPTIONS, &mut reading.problems));
     let usual = match encryption {
         Some(Encryption::Tls) => 465,
         Some(Encryption::None) => 25,
@@ -365,20 +374,20 @@ fn email(path: &str, fields: &mut Fields<'_>, at: &Place, reading: &mut Reading)
     };
     let port = fields
         .get("port")
-        .map_or(Some(usual), |node| read::whole("port", node, 1..=u32::from(u16::MAX), &mut reading.problems));
+        .map_or(Some(usual), |node| fields::integer("port", node, 1..=u32::from(u16::MAX), &mut reading.problems));
     let login =
-        fields.get("username").map(|node| read::text("username", node, &mut reading.problems)).map(|username| {
+        fields.get("username").map(|node| fields::text("username", node, &mut reading.problems)).map(|username| {
             let password = secret_at(path, fields, "password", "password_file", reading);
             Some((username?.to_owned(), password?))
         });
     let from = reading.required(fields, "from", at).and_then(|node| mailbox("from", node, reading));
     let to = reading.required(fields, "to", at).and_then(|node| {
-        let list = read::list("to", node, &mut reading.problems)?;
+        let list = fields::list("to", node, &mut reading.problems)?;
         let read: Vec<String> = list.iter().filter_map(|node| mailbox("to", node, reading)).collect();
         (read.len() == list.len()).then_some(read)
     });
     let (server, server_at) = server?;
-    if encryption == Some(Encryption::None) && !is_here(server) {
+    if encryption == Some(Encryption::None) && !is_loopback_host(server) {
         reading
             .problems
             .add(server_at, "e-mail would go over the network unencrypted")
@@ -389,19 +398,19 @@ fn email(path: &str, fields: &mut Fields<'_>, at: &Place, reading: &mut Reading)
         server: server.to_owned(),
         port: u16::try_from(port?).ok()?,
         encryption: encryption?,
-        login: login.map_or(Some(None), |login| login.map(Some))?,
+        credentials: login.map_or(Some(None), |login| login.map(Some))?,
         from: from?,
         to: to?,
     })
 }
 
-fn is_here(host: &str) -> bool {
+fn is_loopback_host(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Far from all that RFC 5321 says: enough to see what was never meant as an address.
-fn mailbox(key: &str, node: &Node, reading: &mut Reading) -> Option<String> {
-    let written = read::text(key, node, &mut reading.problems)?;
+fn mailbox(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<String> {
+    let written = fields::text(key, node, &mut reading.problems)?;
     let address = written.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')).map_or(written, |(_, inner)| inner);
     let sound = address.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty());
     if !sound || written.contains(['\r', '\n']) || address.contains([' ', '<', '>']) {

@@ -8,11 +8,11 @@ use url::{Host, Url};
 
 use super::auth;
 use super::azure::{self, Azure};
-use super::layers::fold;
-use super::reading::Reading;
+use super::layers::normalize_key;
+use super::reader::SettingsReader;
 use crate::domain::{RegistryName, RemovalMethod, RepositoryName};
-use crate::policy_file::{Entry, Fields, Node, Place, Problems, read};
-use crate::registry::{Auth, CanUntag, Rates, RegistryKind, RegistrySettings};
+use crate::policy::{Entry, Fields, Node, Place, Problems, fields};
+use crate::registry::{Auth, CanUntag, RateLimits, RegistryKind, RegistrySettings};
 
 const KINDS: [(&str, RegistryKind); 2] = [("acr", RegistryKind::Acr), ("distribution", RegistryKind::Distribution)];
 const REMOVALS: [(&str, RemovalMethod); 2] =
@@ -21,17 +21,17 @@ const CAN_UNTAG: [(&str, CanUntag); 3] = [("yes", CanUntag::Yes), ("no", CanUnta
 const ENDPOINT_HELP: &str = "write scheme and host, such as `https://contoso.azurecr.io`";
 
 /// All registries, by name. None at all is a problem.
-pub(super) fn registries(node: Option<&Node>, azure: &Azure, reading: &mut Reading) -> Vec<RegistrySettings> {
+pub(super) fn registries(node: Option<&Node>, azure: &Azure, reading: &mut SettingsReader) -> Vec<RegistrySettings> {
     let mut read: Vec<RegistrySettings> = Vec::new();
     let mut hosts = BTreeMap::new();
     let entries = node.map_or(Some(&[][..]), |node| reading.tables("registries", node));
     let Some(entries) = entries else { return read };
     if entries.is_empty() {
-        reading.problems.add(&Place::Whole, "no registries").help("add `[registries.NAME]` with `kind` and `endpoint`");
+        reading.problems.add(&Place::File, "no registries").help("add `[registries.NAME]` with `kind` and `endpoint`");
     }
     for entry in entries {
         if let Some(settings) = reading.entry(entry, |reading| registry(entry, azure, reading)) {
-            note_shared_hosts(&settings, &entry.at, &mut hosts, reading);
+            warn_shared_hosts(&settings, &entry.at, &mut hosts, reading);
             read.push(settings);
         }
     }
@@ -39,40 +39,40 @@ pub(super) fn registries(node: Option<&Node>, azure: &Azure, reading: &mut Readi
     read
 }
 
-fn registry(entry: &Entry, azure: &Azure, reading: &mut Reading) -> Option<RegistrySettings> {
-    let name: Option<RegistryName> = read::name(&entry.key, &entry.at, &mut reading.problems);
+fn registry(entry: &Entry, azure: &Azure, reading: &mut SettingsReader) -> Option<RegistrySettings> {
+    let name: Option<RegistryName> = fields::name(&entry.key, &entry.at, &mut reading.problems);
     let mut fields = Fields::of(&entry.node, "registry", &mut reading.problems)?;
     let kind = reading
         .required(&mut fields, "kind", &entry.at)
-        .and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
+        .and_then(|node| fields::choice("kind", node, &KINDS, &mut reading.problems));
     let endpoint = reading.required(&mut fields, "endpoint", &entry.at).and_then(|node| endpoint(node, reading));
     let aliases = fields.get("aliases").map_or(Some(Vec::new()), |node| aliases(node, reading));
     let token_hosts = fields.get("token_hosts").map_or(Some(Vec::new()), |node| hosts("token_hosts", node, reading));
     let repositories = fields.get("repositories").map_or(Some(Vec::new()), |node| repositories(node, reading));
     let auth_node = fields.get("auth");
-    let path = format!("REGISTRIES__{}", fold(&entry.key));
+    let path = format!("REGISTRIES__{}", normalize_key(&entry.key));
     let auth = auth_node
         .map_or(Some(Auth::Anonymous), |node| auth::auth(&path, node, &azure.surroundings, reading))
-        .filter(|auth| may_sign_in(auth, kind, fields.key_at("auth"), reading));
+        .filter(|auth| check_auth_kind(auth, kind, fields.key_at("auth"), reading));
     let resource = azure::resource(&mut fields, kind, auth.as_ref(), azure, &entry.at, reading);
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
     let removal = fields.get("removal").map_or(Some(RemovalMethod::Untag), |node| removal(node, kind, reading));
     let can_untag = fields
         .get("can_untag")
-        .map_or(Some(CanUntag::Unknown), |node| read::choice("can_untag", node, &CAN_UNTAG, &mut reading.problems));
+        .map_or(Some(CanUntag::Unknown), |node| fields::choice("can_untag", node, &CAN_UNTAG, &mut reading.problems));
     let accepted = fields.get("accept").map_or(Some(Accepted::default()), |node| accepted(node, kind, reading));
     let exact_bytes = fields.get("bytes").map_or(Some(false), |node| exact_bytes(node, kind, reading));
-    let rates = fields.get("rates").map_or(Some(Rates::default()), |node| rates(node, reading));
+    let rates = fields.get("rates").map_or(Some(RateLimits::default()), |node| rates(node, reading));
     let concurrency = match fields.get("concurrency") {
-        Some(node) => read::whole("concurrency", node, 1..=256, &mut reading.problems)
+        Some(node) => fields::integer("concurrency", node, 1..=256, &mut reading.problems)
             .and_then(|number| usize::try_from(number).ok()),
-        None => kind.map(RegistryKind::concurrency),
+        None => kind.map(RegistryKind::default_concurrency),
     };
     let timeout = fields
         .get("timeout")
-        .map_or(Some(Duration::from_secs(30)), |node| read::duration("timeout", node, &mut reading.problems));
+        .map_or(Some(Duration::from_secs(30)), |node| fields::duration("timeout", node, &mut reading.problems));
     let allow_http =
-        fields.get("allow_http").map_or(Some(false), |node| read::boolean("allow_http", node, &mut reading.problems));
+        fields.get("allow_http").map_or(Some(false), |node| fields::boolean("allow_http", node, &mut reading.problems));
     let at = fields.key_at("endpoint");
     fields.finish(hint, &mut reading.problems);
 
@@ -84,7 +84,7 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut Reading) -> Option<Regis
             .help("write endpoint = \"https://NAME.azurecr.io\"");
         return None;
     }
-    if kind == RegistryKind::Distribution && is_of_azure(&endpoint) {
+    if kind == RegistryKind::Distribution && is_azure_host(&endpoint) {
         reading.warnings.push(format!(
             "registry `{}` is an Azure Container Registry: with kind = \"distribution\" the times of its pushes and its \
              locks are not read, and nothing can be untagged; write kind = \"acr\"",
@@ -116,16 +116,16 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut Reading) -> Option<Regis
         timeout: timeout?,
         token_hosts: token_hosts?,
         repositories: repositories?,
-        rates: rates?,
-        resource,
+        rate_limits: rates?,
+        azure_resource: resource,
         accepts_retention: accepted?.retention,
-        accepts_no_date: accepted?.no_date,
+        accepts_missing_date: accepted?.no_date,
         exact_bytes: exact_bytes?,
     })
 }
 
 /// Identities of Entra ID are for Azure's registries.
-fn may_sign_in(auth: &Auth, kind: Option<RegistryKind>, at: &Place, reading: &mut Reading) -> bool {
+fn check_auth_kind(auth: &Auth, kind: Option<RegistryKind>, at: &Place, reading: &mut SettingsReader) -> bool {
     let Auth::Entra(credential) = auth else { return true };
     if kind != Some(RegistryKind::Distribution) {
         return true;
@@ -139,8 +139,8 @@ fn may_sign_in(auth: &Auth, kind: Option<RegistryKind>, at: &Place, reading: &mu
     false
 }
 
-fn removal(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -> Option<RemovalMethod> {
-    let removal = read::choice("removal", node, &REMOVALS, &mut reading.problems)?;
+fn removal(node: &Node, kind: Option<RegistryKind>, reading: &mut SettingsReader) -> Option<RemovalMethod> {
+    let removal = fields::choice("removal", node, &REMOVALS, &mut reading.problems)?;
     if removal == RemovalMethod::DeleteManifest && kind == Some(RegistryKind::Acr) {
         reading.problems.add(&node.at, "Azure Container Registry can untag, so manifests are not deleted there").help(
             "leave `removal` out; the registry's own retention policy deletes manifests that lost their last tag",
@@ -159,9 +159,9 @@ struct Accepted {
     no_date: bool,
 }
 
-fn accepted(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -> Option<Accepted> {
+fn accepted(node: &Node, kind: Option<RegistryKind>, reading: &mut SettingsReader) -> Option<Accepted> {
     const KNOWN: [&str; 2] = ["no-date", "untagged-retention"];
-    let (texts, mut sound) = read::texts("accept", node, &mut reading.problems)?;
+    let (texts, mut sound) = fields::texts("accept", node, &mut reading.problems)?;
     let mut accepted = Accepted::default();
     for (text, at) in texts {
         match &*text {
@@ -173,7 +173,7 @@ fn accepted(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -> O
             }
             "untagged-retention" => accepted.retention = true,
             _ => {
-                let (message, help) = read::unknown("entry of `accept`", &text, "", &KNOWN);
+                let (message, help) = fields::unknown_word("entry of `accept`", &text, "", &KNOWN);
                 reading.problems.add(&at, message).help(help);
                 sound = false;
             }
@@ -183,8 +183,8 @@ fn accepted(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -> O
 }
 
 /// Whether bytes are to be exact, at the price of pulling every manifest once.
-fn exact_bytes(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -> Option<bool> {
-    let exact = read::choice("bytes", node, &[("exact", true), ("estimated", false)], &mut reading.problems)?;
+fn exact_bytes(node: &Node, kind: Option<RegistryKind>, reading: &mut SettingsReader) -> Option<bool> {
+    let exact = fields::choice("bytes", node, &[("exact", true), ("estimated", false)], &mut reading.problems)?;
     if kind == Some(RegistryKind::Distribution) {
         let problem =
             "`bytes` is for Azure Container Registries: elsewhere every manifest is read, and bytes are exact";
@@ -194,20 +194,20 @@ fn exact_bytes(node: &Node, kind: Option<RegistryKind>, reading: &mut Reading) -
     Some(exact)
 }
 
-fn rates(node: &Node, reading: &mut Reading) -> Option<Rates> {
+fn rates(node: &Node, reading: &mut SettingsReader) -> Option<RateLimits> {
     let mut fields = Fields::of(node, "table of rates", &mut reading.problems)?;
     let problems = &mut reading.problems;
     let mut rate = |key, problems: &mut Problems| match fields.get(key) {
-        Some(node) => read::whole(key, node, 1..=u32::MAX, problems).map(Some),
+        Some(node) => fields::integer(key, node, 1..=u32::MAX, problems).map(Some),
         None => Some(None),
     };
     let (read, write, delete) = (rate("read", problems), rate("write", problems), rate("delete", problems));
     fields.finish(|_| None, problems);
-    Some(Rates { read: read?, write: write?, delete: delete? })
+    Some(RateLimits { read: read?, write: write?, delete: delete? })
 }
 
 /// Whether an address is that of an Azure Container Registry, by its domain.
-fn is_of_azure(endpoint: &Url) -> bool {
+fn is_azure_host(endpoint: &Url) -> bool {
     let host = endpoint.host_str().unwrap_or_default();
     [".azurecr.io", ".azurecr.cn", ".azurecr.us"].iter().any(|domain| host.ends_with(domain))
 }
@@ -234,9 +234,9 @@ fn hint(key: &str) -> Option<&'static str> {
     }
 }
 
-fn endpoint(node: &Node, reading: &mut Reading) -> Option<Url> {
+fn endpoint(node: &Node, reading: &mut SettingsReader) -> Option<Url> {
     let problems = &mut reading.problems;
-    let written = read::text("endpoint", node, problems)?;
+    let written = fields::text("endpoint", node, problems)?;
     let url = match Url::parse(written) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => url,
         // The text is not shown: it may hold a password.
@@ -261,24 +261,24 @@ fn endpoint(node: &Node, reading: &mut Reading) -> Option<Url> {
     Some(url)
 }
 
-fn repositories(node: &Node, reading: &mut Reading) -> Option<Vec<RepositoryName>> {
-    let (texts, _) = read::texts("repositories", node, &mut reading.problems)?;
+fn repositories(node: &Node, reading: &mut SettingsReader) -> Option<Vec<RepositoryName>> {
+    let (texts, _) = fields::texts("repositories", node, &mut reading.problems)?;
     let mut names: Vec<RepositoryName> = Vec::new();
     for (text, at) in texts {
-        names.push(read::name(&text, &at, &mut reading.problems)?);
+        names.push(fields::name(&text, &at, &mut reading.problems)?);
     }
     names.sort();
     names.dedup();
     Some(names)
 }
 
-fn hosts(key: &str, node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
+fn hosts(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<Vec<String>> {
     const HELP: &str = "write the host as it stands in image references, such as `images.contoso.example`";
     names((key, "that is no host", HELP), node, host_of, reading)
 }
 
 /// Other names of a registry in image references: hosts, or a host with the path under which a cache serves it.
-fn aliases(node: &Node, reading: &mut Reading) -> Option<Vec<String>> {
+fn aliases(node: &Node, reading: &mut SettingsReader) -> Option<Vec<String>> {
     const HELP: &str = "write it as it stands in image references: a host such as `images.contoso.example`, or for a \
                         cache a host and a path such as `harbor.contoso.example/acr-proxy`";
     let alias_of = |text: &str| match text.split_once('/') {
@@ -293,10 +293,10 @@ fn names(
     (key, what, help): (&str, &str, &'static str),
     node: &Node,
     read: impl Fn(&str) -> Option<String>,
-    reading: &mut Reading,
+    reading: &mut SettingsReader,
 ) -> Option<Vec<String>> {
     let problems = &mut reading.problems;
-    let (texts, mut sound) = read::texts(key, node, problems)?;
+    let (texts, mut sound) = fields::texts(key, node, problems)?;
     let mut hosts = Vec::new();
     for (text, at) in texts {
         if let Some(host) = read(&text) {
@@ -320,8 +320,8 @@ fn host_of(text: &str) -> Option<String> {
     url.host_str().filter(|host| !host.is_empty()).map(|_| text.to_ascii_lowercase())
 }
 
-pub(super) fn ca_file(node: &Node, reading: &mut Reading) -> Option<std::path::PathBuf> {
-    let written = read::text("ca_file", node, &mut reading.problems)?;
+pub(super) fn ca_file(node: &Node, reading: &mut SettingsReader) -> Option<std::path::PathBuf> {
+    let written = fields::text("ca_file", node, &mut reading.problems)?;
     let path = reading.folder.join(written);
     let problem = match std::fs::read_to_string(&path) {
         Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
@@ -342,11 +342,11 @@ pub(super) fn is_loopback(endpoint: &Url) -> bool {
 }
 
 /// One host stands for one registry: what is claimed of it must not be claimed of another.
-fn note_shared_hosts(
+fn warn_shared_hosts(
     settings: &RegistrySettings,
     at: &Place,
     hosts: &mut BTreeMap<String, (RegistryName, Place)>,
-    reading: &mut Reading,
+    reading: &mut SettingsReader,
 ) {
     let own = settings.endpoint.host_str().map(|host| match settings.endpoint.port() {
         Some(port) => format!("{host}:{port}"),
@@ -360,7 +360,7 @@ fn note_shared_hosts(
                     .problems
                     .add(at, format!("`{}` and `{other}` are both `{host}`", settings.name))
                     .help("a host stands for one registry: keep one of the two, or take the alias away")
-                    .also(first);
+                    .add_secondary(first);
             }
             _ => drop(hosts.insert(host, (settings.name.clone(), at.clone()))),
         }

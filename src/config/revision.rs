@@ -5,11 +5,11 @@ use url::Url;
 
 use super::Settings;
 use crate::azure::{Credential, Identity};
-use crate::domain::{Digest, Globs, Ranges, RegistryName, RepositoryName};
+use crate::domain::{Digest, Globs, RangeSelection, RegistryName, RepositoryName};
 use crate::registry::{Auth, CanUntag, RegistrySettings};
 use crate::sources::{
-    Access, DocumentFormat, FieldPath, KubernetesSettings, Mentions, OpenReferences, SourceKind, SourceSettings,
-    TextException, TextSettings,
+    Access, DocumentFormat, FieldPath, KubernetesSettings, MentionEffect, SourceKind, SourceSettings, TextException,
+    TextSettings, UnresolvedEffect,
 };
 
 /// The hash of all settings that decide what stays and what goes: registries, sources, limits, undo window and the time
@@ -39,11 +39,11 @@ fn registry(settings: &RegistrySettings) -> Value {
         Auth::DockerConfig(_) => ("docker-config", None),
         Auth::Entra(credential) => ("entra", Some(identity(credential))),
     };
-    let resource = settings.resource.as_ref().map(|resource| {
+    let resource = settings.azure_resource.as_ref().map(|resource| {
         json!({
             "subscription": resource.subscription,
             "resource_group": resource.resource_group,
-            "resource_manager": resource.credential.surroundings.resource_manager.as_ref().map(Url::as_str),
+            "resource_manager": resource.credential.environment.resource_manager.as_ref().map(Url::as_str),
             "asked_as": identity(&resource.credential),
         })
     });
@@ -66,7 +66,7 @@ fn registry(settings: &RegistrySettings) -> Value {
         revision["can_untag"] = json!(settings.can_untag.label());
     }
     // Only where it is so: a plan of an earlier version stays valid.
-    if settings.accepts_no_date {
+    if settings.accepts_missing_date {
         revision["accepts_no_date"] = true.into();
     }
     revision
@@ -84,13 +84,13 @@ fn identity(credential: &Credential) -> Value {
         "kind": super::azure::label(&credential.identity),
         "client": client,
         "tenant": tenant,
-        "cloud": credential.surroundings.cloud.label(),
-        "authority": credential.surroundings.authority.as_ref().map(Url::as_str),
+        "cloud": credential.environment.cloud.label(),
+        "authority": credential.environment.authority.as_ref().map(Url::as_str),
     })
 }
 
 /// What a source reads, and as whom.
-fn reads(kind: &SourceKind) -> Value {
+fn source_kind(kind: &SourceKind) -> Value {
     match kind {
         SourceKind::ReleaseRecords(files) | SourceKind::ImageReferences(files) => {
             json!({ "paths": sorted(&files.globs) })
@@ -106,7 +106,7 @@ fn reads(kind: &SourceKind) -> Value {
         SourceKind::Azure(_, scope) => json!({
             "subscriptions": scope.subscriptions,
             "resource_groups": scope.resource_groups,
-            "resource_manager": scope.credential.surroundings.resource_manager.as_ref().map(Url::as_str),
+            "resource_manager": scope.credential.environment.resource_manager.as_ref().map(Url::as_str),
             "asked_as": identity(&scope.credential),
         }),
         SourceKind::GitHistory(history) => json!({
@@ -125,7 +125,7 @@ fn source(settings: &SourceSettings) -> Value {
     let mut revision = json!({
         "name": settings.name.as_str(),
         "kind": settings.kind.label(),
-        "reads": reads(&settings.kind),
+        "reads": source_kind(&settings.kind),
         "registries": registries.map(|names| names.iter().map(RegistryName::as_str).collect::<Vec<_>>()),
         "max_age": settings.max_age.map(|age| age.as_secs()),
         "allow_empty": settings.allow_empty,
@@ -133,13 +133,13 @@ fn source(settings: &SourceSettings) -> Value {
     });
     // Only where it is so: a plan of an earlier version stays valid.
     let TextSettings { mentions, unresolved, ranges, exceptions } = &settings.texts;
-    if *ranges == Ranges::All {
+    if *ranges == RangeSelection::All {
         revision["ranges"] = "all".into();
     }
-    if *mentions != Mentions::default() {
+    if *mentions != MentionEffect::default() {
         revision["mentions"] = mentions.label().into();
     }
-    if *unresolved != OpenReferences::default() {
+    if *unresolved != UnresolvedEffect::default() {
         revision["unresolved"] = unresolved.label().into();
     }
     if !exceptions.is_empty() {
@@ -153,8 +153,8 @@ fn exception(exception: &TextException) -> Value {
     json!({
         "paths": exception.paths.as_ref().map(Globs::written),
         "kinds": sorted(&exception.kinds),
-        "mentions": exception.mentions.map(Mentions::label),
-        "unresolved": exception.unresolved.map(OpenReferences::label),
+        "mentions": exception.mentions.map(MentionEffect::label),
+        "unresolved": exception.unresolved.map(UnresolvedEffect::label),
     })
 }
 

@@ -7,9 +7,9 @@ use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
-use super::reading::Reading;
+use super::reader::SettingsReader;
 use crate::domain::Cron;
-use crate::policy_file::{Fields, Node, Place, Value, read};
+use crate::policy::{Fields, Node, Place, Value, fields};
 
 /// When the daemon runs, when it may remove, and where days begin.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub struct Window {
     from: u32,
     /// Minutes of the day; where it is not after `from`, of the next day.
     to: u32,
-    written: String,
+    text: String,
 }
 
 /// Days on which nothing is removed.
@@ -69,7 +69,7 @@ pub enum RemovalBlock {
         /// The window, as written.
         window: String,
         /// When it opens.
-        opens: Option<Timestamp>,
+        opens_at: Option<Timestamp>,
         /// The zone of that time, for words.
         timezone: TimeZone,
     },
@@ -78,7 +78,7 @@ pub enum RemovalBlock {
         /// What for.
         reason: String,
         /// Its last day.
-        last: Date,
+        last_day: Date,
     },
 }
 
@@ -104,21 +104,21 @@ impl Schedule {
         let freeze =
             self.freezes.iter().filter(|freeze| (freeze.from..=freeze.to).contains(&today)).max_by_key(|f| f.to);
         if let Some(freeze) = freeze {
-            return Some(RemovalBlock::Freeze { reason: freeze.reason.clone(), last: freeze.to });
+            return Some(RemovalBlock::Freeze { reason: freeze.reason.clone(), last_day: freeze.to });
         }
         let window = self.window.as_ref()?;
         if self.openings(window, at).any(|(from, to)| from <= at && at < to) {
             return None;
         }
         let opens = self.openings(window, at).map(|(from, _)| from).find(|from| *from > at);
-        let (window, timezone) = (window.written.clone(), self.timezone.clone());
-        Some(RemovalBlock::Window { window, opens, timezone })
+        let (window, timezone) = (window.text.clone(), self.timezone.clone());
+        Some(RemovalBlock::Window { window, opens_at: opens, timezone })
     }
 
     /// The first time after `at` at which removals that may be made now may no longer be made, and why; nothing where
     /// that is more than eight days away.
     #[must_use]
-    pub fn closes(&self, at: Timestamp) -> Option<(Timestamp, RemovalBlock)> {
+    pub fn next_block(&self, at: Timestamp) -> Option<(Timestamp, RemovalBlock)> {
         let ends = self.window.iter().flat_map(|window| self.openings(window, at)).map(|(_, to)| to);
         let freezes = self.freezes.iter().filter_map(|freeze| self.minute_of(freeze.from, 0));
         let mut ends: Vec<Timestamp> = ends.chain(freezes).filter(|end| *end > at).collect();
@@ -153,12 +153,12 @@ impl Schedule {
 impl fmt::Display for RemovalBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Window { window, opens: Some(opens), timezone } => {
+            Self::Window { window, opens_at: Some(opens), timezone } => {
                 let opens = opens.to_zoned(timezone.clone());
                 write!(f, "outside the window {window}, which opens {}", opens.strftime("%a %Y-%m-%d %H:%M %Z"))
             }
-            Self::Window { window, opens: None, .. } => write!(f, "outside the window {window}"),
-            Self::Freeze { reason, last } => write!(f, "frozen until the end of {last}: {reason}"),
+            Self::Window { window, opens_at: None, .. } => write!(f, "outside the window {window}"),
+            Self::Freeze { reason, last_day: last } => write!(f, "frozen until the end of {last}: {reason}"),
         }
     }
 }
@@ -187,15 +187,15 @@ const DAYS: [(&str, Weekday); 7] = [
 const WINDOW_HELP: &str = "write window = { days = [\"mon-fri\"], hours = \"22:00-05:00\" }";
 const FREEZE_HELP: &str = "write freeze = [{ from = \"2026-12-20\", to = \"2027-01-06\", reason = \"peak season\" }]";
 /// A run that comes so much later than its time is another day's.
-const MOST_JITTER: Duration = Duration::from_hours(12);
+const MAX_JITTER: Duration = Duration::from_hours(12);
 
-pub(super) fn schedule(node: &Node, reading: &mut Reading) -> Option<Schedule> {
+pub(super) fn schedule(node: &Node, reading: &mut SettingsReader) -> Option<Schedule> {
     let mut fields = Fields::of(node, "schedule", &mut reading.problems)?;
-    let cron = fields.get("cron").map(|node| read::cron("cron", node, &mut reading.problems));
+    let cron = fields.get("cron").map(|node| fields::cron("cron", node, &mut reading.problems));
     let timezone = fields.get("timezone").map_or(Some(TimeZone::UTC), |node| timezone(node, reading));
     let missed = fields
         .get("missed")
-        .map_or(Some(Missed::default()), |node| read::choice("missed", node, &MISSED, &mut reading.problems));
+        .map_or(Some(Missed::default()), |node| fields::choice("missed", node, &MISSED, &mut reading.problems));
     let jitter = fields.get("jitter").map_or(Some(Duration::ZERO), |node| jitter(node, reading));
     let window = fields.get("window").map(|node| window(node, reading));
     let freezes = fields.get("freeze").map_or(Some(Vec::new()), |node| freezes(node, reading));
@@ -206,23 +206,23 @@ pub(super) fn schedule(node: &Node, reading: &mut Reading) -> Option<Schedule> {
     };
     fields.finish(hint, &mut reading.problems);
     Some(Schedule {
-        cron: written(cron)?,
+        cron: optional(cron)?,
         timezone: timezone?,
         missed: missed?,
         jitter: jitter?,
-        window: written(window)?,
+        window: optional(window)?,
         freezes: freezes?,
     })
 }
 
 /// Nothing if what was written could not be read.
 #[expect(clippy::option_option, reason = "the outer nothing is `wrong`, the inner one `not written`")]
-fn written<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     value.map_or(Some(None), |read| read.map(Some))
 }
 
-fn timezone(node: &Node, reading: &mut Reading) -> Option<TimeZone> {
-    let written = read::text("timezone", node, &mut reading.problems)?;
+fn timezone(node: &Node, reading: &mut SettingsReader) -> Option<TimeZone> {
+    let written = fields::text("timezone", node, &mut reading.problems)?;
     let zone = TimeZone::get(written).ok().filter(|zone| zone.iana_name().is_some());
     if zone.is_none() {
         reading
@@ -233,9 +233,9 @@ fn timezone(node: &Node, reading: &mut Reading) -> Option<TimeZone> {
     zone
 }
 
-fn jitter(node: &Node, reading: &mut Reading) -> Option<Duration> {
-    let jitter = read::duration("jitter", node, &mut reading.problems)?;
-    if jitter > MOST_JITTER {
+fn jitter(node: &Node, reading: &mut SettingsReader) -> Option<Duration> {
+    let jitter = fields::duration("jitter", node, &mut reading.problems)?;
+    if jitter > MAX_JITTER {
         reading
             .problems
             .add(&node.at, "`jitter` is more than twelve hours")
@@ -245,7 +245,7 @@ fn jitter(node: &Node, reading: &mut Reading) -> Option<Duration> {
     Some(jitter)
 }
 
-fn window(node: &Node, reading: &mut Reading) -> Option<Window> {
+fn window(node: &Node, reading: &mut SettingsReader) -> Option<Window> {
     let mut fields = Fields::of(node, "window", &mut reading.problems)?;
     let (days_node, hours_node) = (fields.get("days"), fields.get("hours"));
     let days = days_node.map_or(Some(([true; 7], "every day".to_owned())), |node| days(node, reading));
@@ -255,11 +255,11 @@ fn window(node: &Node, reading: &mut Reading) -> Option<Window> {
     }
     fields.finish(|_| None, &mut reading.problems);
     let ((days, on), (from, to, between)) = (days?, hours?);
-    Some(Window { days, from, to, written: format!("{on} {between}") })
+    Some(Window { days, from, to, text: format!("{on} {between}") })
 }
 
-fn days(node: &Node, reading: &mut Reading) -> Option<([bool; 7], String)> {
-    let (texts, sound) = read::texts("days", node, &mut reading.problems)?;
+fn days(node: &Node, reading: &mut SettingsReader) -> Option<([bool; 7], String)> {
+    let (texts, sound) = fields::texts("days", node, &mut reading.problems)?;
     let (mut days, mut sound) = ([false; 7], sound);
     for (text, at) in &texts {
         let range = match text.split_once('-') {
@@ -280,9 +280,9 @@ fn days(node: &Node, reading: &mut Reading) -> Option<([bool; 7], String)> {
 }
 
 /// The position of a day in the week.
-fn day(text: &str, at: &Place, reading: &mut Reading) -> Option<usize> {
+fn day(text: &str, at: &Place, reading: &mut SettingsReader) -> Option<usize> {
     let word = text.trim().to_ascii_lowercase();
-    let found = DAYS.iter().position(|(name, _)| word.starts_with(name) && word_of_day(name, &word));
+    let found = DAYS.iter().position(|(name, _)| word.starts_with(name) && is_day_name(name, &word));
     if found.is_none() {
         reading
             .problems
@@ -293,13 +293,13 @@ fn day(text: &str, at: &Place, reading: &mut Reading) -> Option<usize> {
 }
 
 /// Whether that is a day's name, short or in full.
-fn word_of_day(short: &str, word: &str) -> bool {
+fn is_day_name(short: &str, word: &str) -> bool {
     const FULL: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
     word == short || FULL.iter().any(|full| full.starts_with(short) && *full == word)
 }
 
-fn hours(node: &Node, reading: &mut Reading) -> Option<(u32, u32, String)> {
-    let text = read::text("hours", node, &mut reading.problems)?.trim();
+fn hours(node: &Node, reading: &mut SettingsReader) -> Option<(u32, u32, String)> {
+    let text = fields::text("hours", node, &mut reading.problems)?.trim();
     let minutes = |time: &str| {
         let (hour, minute) = time.trim().split_once(':')?;
         let two = |text: &str| (text.len() == 2).then(|| text.parse::<u32>().ok()).flatten();
@@ -322,7 +322,7 @@ fn hours(node: &Node, reading: &mut Reading) -> Option<(u32, u32, String)> {
     }
 }
 
-fn freezes(node: &Node, reading: &mut Reading) -> Option<Vec<Freeze>> {
+fn freezes(node: &Node, reading: &mut SettingsReader) -> Option<Vec<Freeze>> {
     let Value::List(nodes) = &node.value else {
         let message = format!("`freeze` must be a list of tables, not {}", reading.problems.describe(&node.value));
         reading.problems.add(&node.at, message).help(FREEZE_HELP);
@@ -332,7 +332,7 @@ fn freezes(node: &Node, reading: &mut Reading) -> Option<Vec<Freeze>> {
     freezes.into_iter().collect()
 }
 
-fn freeze(node: &Node, reading: &mut Reading) -> Option<Freeze> {
+fn freeze(node: &Node, reading: &mut SettingsReader) -> Option<Freeze> {
     let mut fields = Fields::of(node, "freeze", &mut reading.problems)?;
     let from = reading.required(&mut fields, "from", &node.at);
     let to = reading.required(&mut fields, "to", &node.at);
@@ -340,7 +340,7 @@ fn freeze(node: &Node, reading: &mut Reading) -> Option<Freeze> {
     fields.finish(|_| None, &mut reading.problems);
     let from = from.and_then(|node| date("from", node, reading));
     let to = to.and_then(|node| date("to", node, reading));
-    let reason = reason.and_then(|node| read::text("reason", node, &mut reading.problems));
+    let reason = reason.and_then(|node| fields::text("reason", node, &mut reading.problems));
     let (from, to, reason) = (from?, to?, reason?);
     if to < from {
         reading.problems.add(&node.at, "this freeze ends before it begins").help("`to` is its last day");
@@ -349,8 +349,8 @@ fn freeze(node: &Node, reading: &mut Reading) -> Option<Freeze> {
     Some(Freeze { from, to, reason: reason.trim().to_owned() })
 }
 
-fn date(key: &str, node: &Node, reading: &mut Reading) -> Option<Date> {
-    let text = read::text(key, node, &mut reading.problems)?;
+fn date(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<Date> {
+    let text = fields::text(key, node, &mut reading.problems)?;
     // What is more than a day would be cut down to one by the parser, unsaid.
     let date = (text.trim().len() == 10).then(|| text.trim().parse().ok()).flatten();
     if date.is_none() {

@@ -3,31 +3,37 @@
 use std::time::Duration;
 
 use super::kubernetes;
-use super::reading::Reading;
-use super::{git_history, texts, workloads};
+use super::reader::SettingsReader;
+use super::{git_history, remote_sources, text_settings};
 use crate::domain::RegistryName;
-use crate::policy_file::{Entry, Fields, Node, read};
+use crate::policy::{Entry, Fields, Node, fields};
 use crate::sources::{AzureService, FileSet, SourceKind, SourceSettings, TextSettings};
 
 /// How a source of a kind is read from its own keys.
-type Kind = for<'a> fn(&mut Fields<'a>, &'a Entry, &mut Reading) -> Option<SourceKind>;
+type KindReader = for<'a> fn(&mut Fields<'a>, &'a Entry, &mut SettingsReader) -> Option<SourceKind>;
 
-const KINDS: [(&str, Kind); 9] = [
+const KINDS: [(&str, KindReader); 9] = [
     ("release-records", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ReleaseRecords)),
     ("image-references", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ImageReferences)),
     ("kubernetes", |fields, entry, reading| kubernetes::kubernetes(fields, entry, reading).map(SourceKind::Kubernetes)),
-    ("references-http", workloads::references_http),
-    ("docker", workloads::docker),
-    ("container-apps", |fields, entry, reading| workloads::azure(AzureService::ContainerApps, fields, entry, reading)),
-    ("container-instances", |fields, entry, reading| {
-        workloads::azure(AzureService::ContainerInstances, fields, entry, reading)
+    ("references-http", remote_sources::references_http),
+    ("docker", remote_sources::docker),
+    ("container-apps", |fields, entry, reading| {
+        remote_sources::azure(AzureService::ContainerApps, fields, entry, reading)
     }),
-    ("app-service", |fields, entry, reading| workloads::azure(AzureService::AppService, fields, entry, reading)),
+    ("container-instances", |fields, entry, reading| {
+        remote_sources::azure(AzureService::ContainerInstances, fields, entry, reading)
+    }),
+    ("app-service", |fields, entry, reading| remote_sources::azure(AzureService::AppService, fields, entry, reading)),
     ("git-history", git_history::git_history),
 ];
 
 /// All sources, by name. None at all is allowed, with a warning.
-pub(super) fn sources(node: Option<&Node>, registries: &[RegistryName], reading: &mut Reading) -> Vec<SourceSettings> {
+pub(super) fn sources(
+    node: Option<&Node>,
+    registries: &[RegistryName],
+    reading: &mut SettingsReader,
+) -> Vec<SourceSettings> {
     let entries = node.and_then(|node| reading.tables("sources", node)).unwrap_or_default();
     if entries.is_empty() {
         let warning = "no sources: nothing protects what is deployed or released but the policies' own rules";
@@ -39,28 +45,30 @@ pub(super) fn sources(node: Option<&Node>, registries: &[RegistryName], reading:
     read
 }
 
-fn source(entry: &Entry, registries: &[RegistryName], reading: &mut Reading) -> Option<SourceSettings> {
-    let name = read::name(&entry.key, &entry.at, &mut reading.problems);
+fn source(entry: &Entry, registries: &[RegistryName], reading: &mut SettingsReader) -> Option<SourceSettings> {
+    let name = fields::name(&entry.key, &entry.at, &mut reading.problems);
     let mut fields = Fields::of(&entry.node, "source", &mut reading.problems)?;
-    let kind =
-        reading.kind(&mut fields, &entry.at).and_then(|node| read::choice("kind", node, &KINDS, &mut reading.problems));
+    let kind = reading
+        .kind(&mut fields, &entry.at)
+        .and_then(|node| fields::choice("kind", node, &KINDS, &mut reading.problems));
     // Without a kind its keys are unknown; telling them all so would hide what is wrong.
     let known_kind = kind.is_some();
     let kind = kind.and_then(|kind| kind(&mut fields, entry, reading));
     let texts = if kind.as_ref().is_some_and(SourceKind::reads_texts) {
-        texts::texts(&mut fields, reading)
+        text_settings::texts(&mut fields, reading)
     } else {
         Some(TextSettings::default())
     };
-    let names = fields.get("registries").map(|node| protected(node, registries, reading));
-    let max_age = fields.get("max_age").map(|node| read::duration("max_age", node, &mut reading.problems));
-    let allow_empty =
-        fields.get("allow_empty").map_or(Some(false), |node| read::boolean("allow_empty", node, &mut reading.problems));
+    let names = fields.get("registries").map(|node| protected_registries(node, registries, reading));
+    let max_age = fields.get("max_age").map(|node| fields::duration("max_age", node, &mut reading.problems));
+    let allow_empty = fields
+        .get("allow_empty")
+        .map_or(Some(false), |node| fields::boolean("allow_empty", node, &mut reading.problems));
     let min_claims =
-        fields.get("min_claims").map(|node| read::whole("min_claims", node, 1..=u32::MAX, &mut reading.problems));
+        fields.get("min_claims").map(|node| fields::integer("min_claims", node, 1..=u32::MAX, &mut reading.problems));
     let deadline = fields
         .get("deadline")
-        .map_or(Some(Duration::from_mins(2)), |node| read::duration("deadline", node, &mut reading.problems));
+        .map_or(Some(Duration::from_mins(2)), |node| fields::duration("deadline", node, &mut reading.problems));
     if kind.as_ref().is_some_and(SourceKind::is_live) && max_age.is_some() {
         reading
             .problems
@@ -102,15 +110,19 @@ fn hint(key: &str) -> Option<&'static str> {
 }
 
 /// The registries that a source protects, all of them configured.
-fn protected(node: &Node, registries: &[RegistryName], reading: &mut Reading) -> Option<Vec<RegistryName>> {
-    let (texts, mut sound) = read::texts("registries", node, &mut reading.problems)?;
+fn protected_registries(
+    node: &Node,
+    registries: &[RegistryName],
+    reading: &mut SettingsReader,
+) -> Option<Vec<RegistryName>> {
+    let (texts, mut sound) = fields::texts("registries", node, &mut reading.problems)?;
     let known: Vec<&str> = registries.iter().map(RegistryName::as_str).collect();
     let mut names = Vec::new();
     for (text, at) in texts {
         if let Some(name) = registries.iter().find(|name| name.as_str() == text) {
             names.push(name.clone());
         } else {
-            let (message, help) = read::unknown("registry", &text, "", &known);
+            let (message, help) = fields::unknown_word("registry", &text, "", &known);
             reading.problems.add(&at, message).help(help);
             sound = false;
         }
@@ -120,9 +132,9 @@ fn protected(node: &Node, registries: &[RegistryName], reading: &mut Reading) ->
     sound.then_some(names)
 }
 
-fn files<'a>(fields: &mut Fields<'a>, entry: &'a Entry, reading: &mut Reading) -> Option<FileSet> {
+fn files<'a>(fields: &mut Fields<'a>, entry: &'a Entry, reading: &mut SettingsReader) -> Option<FileSet> {
     let node = reading.required(fields, "paths", &entry.at)?;
-    let (texts, mut sound) = read::texts("paths", node, &mut reading.problems)?;
+    let (texts, mut sound) = fields::texts("paths", node, &mut reading.problems)?;
     let mut globs = Vec::new();
     for (text, at) in texts {
         if let Err(error) = globset::Glob::new(&text) {

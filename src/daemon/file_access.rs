@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The time for which the loop waits for files.
-const DEADLINE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Files that did not answer in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +20,12 @@ pub(super) struct Unresponsive;
 pub(super) struct FileAccess<T> {
     /// An access that has not answered yet. Another one beside it would only take one more thread.
     pending: Option<JoinHandle<T>>,
-    deadline: Duration,
+    timeout: Duration,
 }
 
 impl<T> Default for FileAccess<T> {
     fn default() -> Self {
-        Self { pending: None, deadline: DEADLINE }
+        Self { pending: None, timeout: TIMEOUT }
     }
 }
 
@@ -70,7 +70,7 @@ impl<T: Send + 'static> FileAccess<T> {
                 // A panic is in the log already.
                 ended.map_err(|_| Unresponsive)
             }
-            () = tokio::time::sleep(self.deadline) => Err(Unresponsive),
+            () = tokio::time::sleep(self.timeout) => Err(Unresponsive),
             _ = stop.wait_for(|stop| *stop) => Err(Unresponsive),
         }
     }
@@ -85,7 +85,7 @@ mod tests {
     #[tokio::test]
     async fn what_hangs_is_waited_for_once_and_asked_again_when_it_answered() {
         let (_going, stop) = watch::channel(false);
-        let mut access = FileAccess { pending: None, deadline: Duration::from_millis(20) };
+        let mut access = FileAccess { pending: None, timeout: Duration::from_millis(20) };
         let (answer, hung) = mpsc::channel::<()>();
         assert_eq!(access.run(&stop, move || hung.recv().map_or(1, |()| 1)).await, Err(Unresponsive));
         assert_eq!(access.run(&stop, || 2).await, Err(Unresponsive), "the first one is still under way");
@@ -93,7 +93,7 @@ mod tests {
         while access.pending.as_ref().is_some_and(|pending| !pending.is_finished()) {
             tokio::task::yield_now().await;
         }
-        access.deadline = DEADLINE;
+        access.timeout = TIMEOUT;
         assert_eq!(access.run(&stop, || 3).await, Ok(3));
     }
 

@@ -16,34 +16,34 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 const EACH_MINUTE: &str = "0 * * * * *";
 
 /// A scheduler that was silent for so long has stopped.
-const SILENT: Duration = Duration::from_secs(200);
+const SILENCE_LIMIT: Duration = Duration::from_secs(200);
 
 /// Sends a tick at the beginning of each minute, until nobody takes them any more.
 ///
 /// # Errors
 /// When no scheduler can be started.
-pub async fn beat(ticks: mpsc::Sender<()>) -> Result<(), JobSchedulerError> {
+pub async fn send_ticks(ticks: mpsc::Sender<()>) -> Result<(), JobSchedulerError> {
     let start = Instant::now();
     let last = Arc::new(AtomicU64::new(0));
-    let mut scheduler = scheduler(&ticks, start, &last).await?;
+    let mut scheduler = start_scheduler(&ticks, start, &last).await?;
     loop {
-        let looked = tokio::time::timeout(SILENT / 4, ticks.closed()).await;
+        let looked = tokio::time::timeout(SILENCE_LIMIT / 4, ticks.closed()).await;
         if looked.is_ok() {
             return scheduler.shutdown().await;
         }
         let silent = start.elapsed().saturating_sub(Duration::from_secs(last.load(Ordering::Relaxed)));
-        if silent > SILENT {
+        if silent > SILENCE_LIMIT {
             tracing::warn!(seconds = silent.as_secs(), "the scheduler fell silent and is started anew");
             if let Err(error) = scheduler.shutdown().await {
                 tracing::debug!(%error, "the silent scheduler did not stop");
             }
             last.store(start.elapsed().as_secs(), Ordering::Relaxed);
-            scheduler = self::scheduler(&ticks, start, &last).await?;
+            scheduler = self::start_scheduler(&ticks, start, &last).await?;
         }
     }
 }
 
-async fn scheduler(
+async fn start_scheduler(
     ticks: &mpsc::Sender<()>,
     start: Instant,
     last: &Arc<AtomicU64>,

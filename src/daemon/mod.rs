@@ -1,15 +1,15 @@
 //! The daemon: it waits, does what is due, takes up edits, and shows itself.
 //!
-//! [`Daemon::open`] gets ready, [`Daemon::live`] is the loop. Ticks, reloads and the stop come from outside, so that all
+//! [`Daemon::open`] gets ready, [`Daemon::run`] is the loop. Ticks, reloads and the stop come from outside, so that all
 //! of it can be tried at any time of any clock. One thing is done at a time: a run is a task of its own, and none begins
 //! while another goes on.
 
-mod due;
+mod active_config;
+mod event_loop;
 mod file_access;
 pub mod heartbeat;
-mod live;
 mod reload;
-mod rules;
+mod schedule;
 mod systemd;
 mod watch;
 
@@ -20,23 +20,25 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch as watched};
+use tokio::sync::{mpsc, watch as watch_channel};
 
 use crate::apply::Clock;
 use crate::config::{Mode, Settings};
 use crate::domain::{Policy, PolicyMode, PolicyName};
-use crate::http::{Board, Doing, NextRun, PolicyState, Status};
-use crate::policy_file::PolicySet;
-use crate::registry::Patience;
-use crate::run::{RunError, Steady};
-use crate::store::{Lease, Store};
+use crate::policy::PolicySet;
+use crate::registry::RetryPolicy;
+use crate::state::{Lease, StateStore};
+use crate::web::{Activity, DaemonStatus, NextRun, PolicyState, StatusSnapshot};
+use crate::workflow::{MonotonicClock, RunError};
 
-pub use due::{Coming, DueNow, Line, Note, Timetable, due, timetable};
-use rules::Rules;
+use active_config::ActiveConfig;
+pub use schedule::{
+    ScheduleWarning, ScheduledPolicies, ScheduledRun, Timetable, TimetableEntry, build_timetable, find_scheduled,
+};
 
 /// What a daemon starts from.
 #[derive(Clone)]
-pub struct Start {
+pub struct DaemonOptions {
     /// The settings file.
     pub file: PathBuf,
     /// The environment, which overrides it.
@@ -46,9 +48,9 @@ pub struct Start {
     /// The time.
     pub clock: Clock,
     /// The time that nobody can set; without it the wall clock counts as never set.
-    pub steady: Option<Steady>,
+    pub monotonic_clock: Option<MonotonicClock>,
     /// How long registries that fail are borne with.
-    pub patience: Patience,
+    pub retry_policy: RetryPolicy,
 }
 
 /// What happens to a daemon.
@@ -58,15 +60,15 @@ pub struct Events {
     /// Settings and policies are to be read again.
     pub reload: mpsc::Receiver<()>,
     /// Becomes true when it is to end.
-    pub stop: watched::Receiver<bool>,
+    pub stop: watch_channel::Receiver<bool>,
 }
 
 /// A daemon, ready to live.
 pub struct Daemon {
-    start: Start,
-    rules: Rules,
-    store: Store,
-    board: Arc<Board>,
+    options: DaemonOptions,
+    config: ActiveConfig,
+    store: StateStore,
+    status: Arc<DaemonStatus>,
     listener: TcpListener,
     address: SocketAddr,
     handled: BTreeMap<String, Timestamp>,
@@ -105,33 +107,33 @@ impl Daemon {
     ///
     /// # Errors
     /// When any of that is impossible. Where another daemon has the state, the error says which, and since when.
-    pub async fn open(start: Start) -> Result<Self, DaemonError> {
-        let now = (start.clock)();
-        let rules = rules::load(&start.file, &start.environment)?;
-        let holder = format!("serve by {}, process {}, since {now}", start.by, std::process::id());
-        let lease = Lease::take_daemon(&rules.settings.state, &holder).map_err(RunError::from)?;
-        let store = Store::open(&rules.settings.state).await.map_err(RunError::from)?;
-        let handled = store.handled().await.map_err(RunError::from)?;
-        let address = rules.settings.listen;
-        let deaf = |error| DaemonError::Listen { address, error };
-        let listener = TcpListener::bind(address).await.map_err(deaf)?;
-        let address = listener.local_addr().map_err(deaf)?;
-        let board = Arc::new(Board::new(Status {
+    pub async fn open(options: DaemonOptions) -> Result<Self, DaemonError> {
+        let now = (options.clock)();
+        let config = active_config::load(&options.file, &options.environment)?;
+        let holder = format!("serve by {}, process {}, since {now}", options.by, std::process::id());
+        let lease = Lease::take_daemon(&config.settings.state, &holder).map_err(RunError::from)?;
+        let store = StateStore::open(&config.settings.state).await.map_err(RunError::from)?;
+        let handled = store.schedule_progress().await.map_err(RunError::from)?;
+        let address = config.settings.listen;
+        let listen_error = |error| DaemonError::Listen { address, error };
+        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let status = Arc::new(DaemonStatus::new(StatusSnapshot {
             started_at: now,
             ready: false,
-            doing: Doing::Nothing,
+            activity: Activity::Idle,
             next: Vec::new(),
-            last_due: None,
+            last_scheduled_time: None,
             blocked_by: None,
-            policies: policy_state(&rules.policies, now),
+            policies: policy_state(&config.policies, now),
         }));
-        Ok(Self { start, rules, store, board, listener, address, handled, _lease: lease })
+        Ok(Self { options, config, store, status, listener, address, handled, _lease: lease })
     }
 
     /// What it shows of itself.
     #[must_use]
-    pub fn board(&self) -> Arc<Board> {
-        Arc::clone(&self.board)
+    pub fn status(&self) -> Arc<DaemonStatus> {
+        Arc::clone(&self.status)
     }
 
     /// Where it listens.
@@ -143,7 +145,7 @@ impl Daemon {
     /// What a person should know although nothing is wrong.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
-        &self.rules.settings.warnings
+        &self.config.settings.warnings
     }
 }
 
@@ -166,12 +168,12 @@ pub fn host(by: &str) -> &str {
 /// The next runs, the earliest first, with what holds each back.
 #[must_use]
 pub fn next_runs(settings: &Settings, policies: &PolicySet, host: &str, now: Timestamp, count: usize) -> Vec<NextRun> {
-    let table = timetable(&settings.schedule, &policies.policies, host);
-    let coming = table.next(now, count).into_iter();
+    let table = build_timetable(&settings.schedule, &policies.policies, host);
+    let coming = table.scheduled_runs(now, count).into_iter();
     coming
-        .map(|Coming { at, policies: names }| NextRun {
+        .map(|ScheduledRun { at, policies: names }| NextRun {
             at,
-            what: table.words(&names),
+            description: table.describe_policies(&names),
             blocked_by: blocked_by(settings, &policies.policies, |name| names.contains(name), at),
         })
         .collect()
@@ -181,10 +183,10 @@ pub fn next_runs(settings: &Settings, policies: &PolicySet, host: &str, now: Tim
 fn blocked_by(
     settings: &Settings,
     policies: &[Policy],
-    has_turn: impl Fn(&PolicyName) -> bool,
+    is_selected: impl Fn(&PolicyName) -> bool,
     at: Timestamp,
 ) -> Option<String> {
-    let enforces = |policy: &Policy| policy.mode == PolicyMode::Enforce && has_turn(&policy.name);
+    let enforces = |policy: &Policy| policy.mode == PolicyMode::Enforce && is_selected(&policy.name);
     match settings.mode {
         Mode::DryRun => Some("mode `dry-run` of the settings: nothing is ever removed".to_owned()),
         Mode::Approved => Some("mode `approved` of the settings: only `tagwarden apply` removes".to_owned()),

@@ -5,69 +5,74 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::due::timetable;
+use super::active_config::{self, ActiveConfig};
+use super::event_loop::EventLoop;
 use super::file_access::{FileAccess, Unresponsive};
-use super::live::Living;
-use super::rules::{self, Rules};
+use super::schedule::build_timetable;
 use super::{host, policy_state, systemd, watch};
 use crate::config::Settings;
-use crate::http::PolicyProblem;
 use crate::notify::{self, Notifier};
-use crate::policy_file::{Diagnostic, PolicySet};
-use crate::run::{House, RunError};
+use crate::policy::{Diagnostic, PolicySet};
+use crate::web::PolicyProblem;
+use crate::workflow::{App, RunError};
 
 /// File access of the daemon, by what it is for.
 #[derive(Default)]
-pub(super) struct Files {
+pub(super) struct FileReads {
     policies: FileAccess<Result<Option<PolicySet>, Vec<Diagnostic>>>,
-    settings: FileAccess<Result<Rules, RunError>>,
+    settings: FileAccess<Result<ActiveConfig, RunError>>,
     /// Secrets and certificates, for a run.
-    pub(super) secrets: FileAccess<Result<House, RunError>>,
+    pub(super) secrets: FileAccess<Result<App, RunError>>,
     /// The folder of approved plans.
-    pub(super) approved: FileAccess<Result<Vec<std::path::PathBuf>, RunError>>,
+    pub(super) approved_plans: FileAccess<Result<Vec<std::path::PathBuf>, RunError>>,
 }
 
 /// Edits that are invalid.
 #[derive(Default)]
-pub(super) struct Problems {
+pub(super) struct ReloadProblems {
     pub(super) settings: Option<PolicyProblem>,
     pub(super) policies: Option<PolicyProblem>,
 }
 
-impl Living {
+impl EventLoop {
     /// Takes up policies that changed, where they are valid and written to their end. Returns whether runs may go by the
     /// policies in force: not while the files that they were read from, or are to be replaced by, may be half written.
-    pub(super) async fn look_at_policies(&mut self) -> bool {
-        self.look_at_failed_reload().await;
-        let rules = self.rules.clone();
-        let looked = self.files.policies.run(&self.stop, move || rules.changed_policies()).await;
+    pub(super) async fn reload_policies(&mut self) -> bool {
+        self.retry_failed_reload().await;
+        let rules = self.config.clone();
+        let looked = self.file_reads.policies.run(&self.stop, move || rules.load_changed_policies()).await;
         let since = self.now();
         match looked {
             Ok(Ok(None)) => {
-                let wait = self.rules.wait(since);
+                let wait = self.config.stabilization_delay(since);
                 if !wait.is_zero() {
-                    return self.look_again(wait);
+                    return self.schedule_reload(wait);
                 }
                 if self.problems.policies.take().is_some() {
                     tracing::info!("policy files match the active policies again");
                 }
             }
             Ok(Ok(Some(policies))) => {
-                let wait = rules::time_until_settled(&policies, since);
+                let wait = active_config::stabilization_delay(&policies, since);
                 if !wait.is_zero() {
-                    return self.look_again(wait);
+                    return self.schedule_reload(wait);
                 }
-                self.rules.policies = policies;
+                self.config.policies = policies;
                 self.problems.policies = None;
-                self.end_run_of_old_rules();
-                self.take_up("policies").await;
+                self.stop_outdated_run();
+                self.activate_config("policies").await;
             }
             Ok(Err(diagnostics)) => {
-                report_once(&mut self.problems.policies, since, "policies", rules::lines(&diagnostics));
+                report_once(
+                    &mut self.problems.policies,
+                    since,
+                    "policies",
+                    active_config::format_diagnostics(&diagnostics),
+                );
             }
             Err(Unresponsive) if *self.stop.borrow() => {}
             Err(Unresponsive) => {
-                let text = format!("{} does not answer", self.rules.settings.policies.display());
+                let text = format!("{} does not answer", self.config.settings.policies.display());
                 report_once(&mut self.problems.policies, since, "policies", text);
             }
         }
@@ -75,50 +80,52 @@ impl Living {
     }
 
     /// Ends the alarm of a failed reload once its files are valid again. They are taken up when a person asks again.
-    async fn look_at_failed_reload(&mut self) {
+    async fn retry_failed_reload(&mut self) {
         if self.problems.settings.is_none() {
             return;
         }
-        let (file, environment) = (self.start.file.clone(), self.start.environment.clone());
-        if let Ok(Ok(_)) = self.files.settings.run(&self.stop, move || rules::load(&file, &environment)).await {
+        let (file, environment) = (self.options.file.clone(), self.options.environment.clone());
+        if let Ok(Ok(_)) =
+            self.file_reads.settings.run(&self.stop, move || active_config::load(&file, &environment)).await
+        {
             self.problems.settings = None;
             tracing::info!("settings and policies are valid again; SIGHUP loads edited settings");
         }
     }
 
     /// The files may be half written: they are read again after that time.
-    fn look_again(&mut self, wait: Duration) -> bool {
-        self.look_at = Some(Instant::now() + wait);
+    fn schedule_reload(&mut self, wait: Duration) -> bool {
+        self.reload_at = Some(Instant::now() + wait);
         false
     }
 
     /// Reads settings and policies again.
     pub(super) async fn reload(&mut self) {
-        systemd::reloading();
-        let (file, environment) = (self.start.file.clone(), self.start.environment.clone());
-        let loaded = self.files.settings.run(&self.stop, move || rules::load(&file, &environment)).await;
+        systemd::notify_reloading();
+        let (file, environment) = (self.options.file.clone(), self.options.environment.clone());
+        let loaded = self.file_reads.settings.run(&self.stop, move || active_config::load(&file, &environment)).await;
         let since = self.now();
         match loaded {
-            Ok(Ok(rules)) => self.take_up_settings(rules).await,
+            Ok(Ok(rules)) => self.activate_settings(rules).await,
             Ok(Err(error)) => {
                 let text = match error.diagnostics() {
                     [] => error.to_string(),
-                    diagnostics => rules::lines(diagnostics),
+                    diagnostics => active_config::format_diagnostics(diagnostics),
                 };
                 report_once(&mut self.problems.settings, since, "settings and policies", text);
             }
             Err(Unresponsive) if *self.stop.borrow() => {}
             Err(Unresponsive) => {
-                let text = format!("{} or a file that it names does not answer", self.start.file.display());
+                let text = format!("{} or a file that it names does not answer", self.options.file.display());
                 report_once(&mut self.problems.settings, since, "settings and policies", text);
             }
         }
         self.watch_policies();
-        systemd::ready();
+        systemd::notify_ready();
     }
 
-    async fn take_up_settings(&mut self, mut rules: Rules) {
-        let before = &self.rules;
+    async fn activate_settings(&mut self, mut rules: ActiveConfig) {
+        let before = &self.config;
         for (key, same) in [
             ("listen", rules.settings.listen == before.settings.listen),
             ("state", rules.settings.state == before.settings.state),
@@ -130,47 +137,47 @@ impl Living {
         rules.settings.listen = before.settings.listen;
         rules.settings.state.clone_from(&before.settings.state);
         let changed =
-            decides_differently(&before.settings, &rules.settings) || before.policies.files != rules.policies.files;
-        self.rules = rules;
+            changes_decisions(&before.settings, &rules.settings) || before.policies.files != rules.policies.files;
+        self.config = rules;
         if changed {
-            self.end_run_of_old_rules();
+            self.stop_outdated_run();
         }
-        let Rules { settings, .. } = &self.rules;
-        let next = Notifier::start(&settings.notify, &settings.state, &self.start.clock);
-        tokio::spawn(std::mem::replace(&mut self.notifier, next).finish(notify::GRACE));
-        self.problems = Problems::default();
-        self.take_up("settings and policies").await;
+        let ActiveConfig { settings, .. } = &self.config;
+        let next = Notifier::start(&settings.notify, &settings.state, &self.options.clock);
+        tokio::spawn(std::mem::replace(&mut self.notifier, next).finish(notify::FINISH_TIMEOUT));
+        self.problems = ReloadProblems::default();
+        self.activate_config("settings and policies").await;
     }
 
     /// Ends a run that goes by rules that are no longer in force, before its next removal: they may have been changed to
     /// stop it.
-    fn end_run_of_old_rules(&self) {
+    fn stop_outdated_run(&self) {
         if let Some(running) = &self.running {
-            running.rules_changed();
+            running.stop_for_new_config();
         }
     }
 
-    async fn take_up(&mut self, what: &str) {
-        let policies = &self.rules.policies;
-        self.table = timetable(&self.rules.settings.schedule, &policies.policies, host(&self.start.by));
+    async fn activate_config(&mut self, what: &str) {
+        let policies = &self.config.policies;
+        self.timetable = build_timetable(&self.config.settings.schedule, &policies.policies, host(&self.options.by));
         let state = policy_state(policies, self.now());
         tracing::info!(
             revision = state.revision,
             commit = state.commit.as_deref().unwrap_or("none"),
             "{what} were read: mode {}, policies: {}",
-            self.rules.settings.mode.label(),
+            self.config.settings.mode.label(),
             state.count
         );
-        self.board.update(|status| status.policies = state);
-        self.remember_new_lines(self.now()).await;
+        self.status.update(|status| status.policies = state);
+        self.register_new_schedules(self.now()).await;
     }
 
     pub(super) fn watch_policies(&mut self) {
-        let path = &self.rules.settings.policies;
+        let path = &self.config.settings.policies;
         if self.watch.as_ref().is_some_and(|watch| watch.path == *path) {
             return;
         }
-        self.watch = watch::watch(path, self.changed.clone())
+        self.watch = watch::watch(path, self.edit_sender.clone())
             .inspect_err(|error| {
                 tracing::warn!(%error, "edits of policies are not noticed at once, but within a minute");
             })
@@ -179,7 +186,7 @@ impl Living {
 }
 
 /// Whether a run by the one settings could remove something that the other would not.
-fn decides_differently(before: &Settings, after: &Settings) -> bool {
+fn changes_decisions(before: &Settings, after: &Settings) -> bool {
     before.revision != after.revision
         || before.mode != after.mode
         || before.schedule.window != after.schedule.window

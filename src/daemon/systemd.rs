@@ -5,39 +5,39 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 /// The daemon is ready, or is so again.
-pub(super) fn ready() {
-    tell(&[NotifyState::Ready]);
+pub(super) fn notify_ready() {
+    send(&[NotifyState::Ready]);
 }
 
 /// It reads its settings anew. The time is for systemd 253 and later (`Type=notify-reload`); earlier ones pass it over.
-pub(super) fn reloading() {
+pub(super) fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(_) => tell(&[NotifyState::Reloading]),
+        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Err(_) => send(&[NotifyState::Reloading]),
     }
 }
 
 /// It comes to an end.
-pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+pub(super) fn notify_stopping() {
+    send(&[NotifyState::Stopping]);
 }
 
 /// What `systemctl status` shows, on one line.
-pub(super) fn status(words: &str) {
-    tell(&[NotifyState::Status(&words.replace('\n', "; "))]);
+pub(super) fn set_status(words: &str) {
+    send(&[NotifyState::Status(&words.replace('\n', "; "))]);
 }
 
 /// It is not stuck.
-pub(super) fn alive() {
-    tell(&[NotifyState::Watchdog]);
+pub(super) fn ping_watchdog() {
+    send(&[NotifyState::Watchdog]);
 }
 
 /// How often it is to say that it is not stuck: twice in the time after which it is taken for that.
-pub(super) fn watchdog() -> Option<Duration> {
+pub(super) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|interval| !interval.is_zero())
 }
 
-fn tell(state: &[NotifyState]) {
+fn send(state: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd could not be told");
     }

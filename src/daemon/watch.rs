@@ -7,14 +7,14 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
 /// Watches until it is dropped.
-pub(super) struct Watch {
+pub(super) struct PolicyWatch {
     /// What is watched for.
     pub(super) path: PathBuf,
     _watcher: RecommendedWatcher,
 }
 
 /// Sends into `changed` whenever something at or below `path` changed.
-pub(super) fn watch(path: &Path, changed: mpsc::Sender<()>) -> notify::Result<Watch> {
+pub(super) fn watch(path: &Path, changed: mpsc::Sender<()>) -> notify::Result<PolicyWatch> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading them is no change of them, though the system tells it, too.
         let kind = event.map_or(EventKind::Any, |event| event.kind);
@@ -28,5 +28,5 @@ pub(super) fn watch(path: &Path, changed: mpsc::Sender<()>) -> notify::Result<Wa
         (false, Some(folder)) => watcher.watch(folder, RecursiveMode::NonRecursive)?,
         _ => watcher.watch(path, RecursiveMode::Recursive)?,
     }
-    Ok(Watch { path: path.to_owned(), _watcher: watcher })
+    Ok(PolicyWatch { path: path.to_owned(), _watcher: watcher })
 }

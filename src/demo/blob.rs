@@ -20,12 +20,12 @@ pub struct Blob {
 #[derive(Debug, Clone)]
 enum Content {
     Bytes(Bytes),
-    Layer(Arc<Recipe>),
+    Layer(Arc<LayerRecipe>),
 }
 
 /// How to make a layer: an uncompressed tar archive of one file, whose content repeats one block.
 #[derive(Debug)]
-struct Recipe {
+struct LayerRecipe {
     header: [u8; TAR_BLOCK],
     block: Bytes,
     file_length: u64,
@@ -34,19 +34,19 @@ struct Recipe {
 /// Tar archives are made of blocks of this many bytes and end with two blocks of zeros.
 const TAR_BLOCK: usize = 512;
 /// Layers are made and sent in pieces of this many bytes.
-const PIECE: usize = 64 * 1024;
+const CHUNK_SIZE: usize = 64 * 1024;
 
 impl Blob {
     /// A blob of those bytes.
     #[must_use]
     pub fn of(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self::named(Digest::of(&bytes), bytes)
+        Self::with_digest(Digest::of(&bytes), bytes)
     }
 
     /// A blob of bytes that are known to have that digest, of whichever algorithm.
     #[must_use]
-    pub fn named(digest: Digest, bytes: impl Into<Bytes>) -> Self {
+    pub fn with_digest(digest: Digest, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self { digest, length: bytes.len() as u64, content: Content::Bytes(bytes) }
     }
@@ -59,10 +59,11 @@ impl Blob {
     /// If `path` has more than the 100 bytes that a plain tar header holds.
     #[must_use]
     pub fn layer(path: &str, file_length: u64) -> Self {
-        let recipe = Recipe { header: tar_header(path, file_length), block: block(path, file_length), file_length };
+        let recipe =
+            LayerRecipe { header: tar_header(path, file_length), block: block(path, file_length), file_length };
         let mut hash = Sha256::new();
         let mut length = 0;
-        for piece in recipe.pieces() {
+        for piece in recipe.chunks() {
             hash.update(&piece);
             length += piece.len() as u64;
         }
@@ -85,17 +86,17 @@ impl Blob {
 
     /// Its bytes, in pieces.
     #[must_use]
-    pub fn pieces(&self) -> Box<dyn Iterator<Item = Bytes> + Send> {
+    pub fn chunks(&self) -> Box<dyn Iterator<Item = Bytes> + Send> {
         match &self.content {
             Content::Bytes(bytes) => Box::new(std::iter::once(bytes.clone())),
-            Content::Layer(recipe) => Box::new(recipe.pieces()),
+            Content::Layer(recipe) => Box::new(recipe.chunks()),
         }
     }
 }
 
-impl Recipe {
-    fn pieces(&self) -> impl Iterator<Item = Bytes> + Send + use<> {
-        let (block, length, piece) = (self.block.clone(), self.file_length, PIECE as u64);
+impl LayerRecipe {
+    fn chunks(&self) -> impl Iterator<Item = Bytes> + Send + use<> {
+        let (block, length, piece) = (self.block.clone(), self.file_length, CHUNK_SIZE as u64);
         let body = (0..length.div_ceil(piece)).map(move |index| {
             let left = usize::try_from((length - index * piece).min(piece)).expect("a piece fits into memory");
             block.slice(..left)
@@ -110,7 +111,7 @@ impl Recipe {
 fn block(path: &str, file_length: u64) -> Bytes {
     let seed = Sha256::digest(format!("{path}\n{file_length}"));
     let mut state = u64::from_le_bytes(seed[..8].try_into().expect("eight of 32 bytes")) | 1;
-    let length = usize::try_from(file_length).unwrap_or(PIECE).min(PIECE);
+    let length = usize::try_from(file_length).unwrap_or(CHUNK_SIZE).min(CHUNK_SIZE);
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
         state ^= state << 13;
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     fn bytes(blob: &Blob) -> Vec<u8> {
-        blob.pieces().flatten().collect()
+        blob.chunks().flatten().collect()
     }
 
     #[test]
@@ -156,7 +157,7 @@ mod tests {
             let bytes = bytes(&layer);
             assert_eq!(bytes.len() as u64, layer.length());
             assert_eq!(bytes.len() % TAR_BLOCK, 0);
-            assert!(layer.digest().is_of(&bytes), "{length}");
+            assert!(layer.digest().matches(&bytes), "{length}");
             assert_eq!(&bytes[257..262], b"ustar");
         }
     }

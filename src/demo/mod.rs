@@ -10,4 +10,4 @@ pub mod registry;
 pub mod sample;
 mod walk;
 
-pub use walk::{Demo, demo};
+pub use walk::{DemoOptions, run_demo};

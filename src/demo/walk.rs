@@ -13,10 +13,10 @@ use super::sample::Sample;
 use crate::apply::Clock;
 use crate::domain::{Digest, Outcome};
 use crate::report::{self, Format, KeptView, PlanDocument, ReasonView};
-use crate::run::{self, Approval, House, RunError};
+use crate::workflow::{self, App, Approval, RunError};
 
 /// What the demo is told.
-pub struct Demo<'a> {
+pub struct DemoOptions<'a> {
     /// Where it leaves its files; `tagwarden-demo` here where nothing is given.
     pub folder: Option<&'a Path>,
     /// Whether the registry stays up until somebody stops it.
@@ -32,24 +32,24 @@ pub struct Demo<'a> {
 }
 
 /// The file by which the demo knows a folder of its own again.
-const MARK: &str = ".tagwarden-demo";
-const HOW_MANY: usize = 4;
+const MARKER_FILE: &str = ".tagwarden-demo";
+const EXAMPLE_COUNT: usize = 4;
 
 /// Plays the whole job: plan, report, explain, apply, plan again, restore, and a look at what comes two weeks later.
 ///
 /// # Errors
 /// When the folder is somebody else's, or anything of the walk fails.
-pub async fn demo(demo: Demo<'_>) -> Result<(), RunError> {
+pub async fn run_demo(demo: DemoOptions<'_>) -> Result<(), RunError> {
     let say = demo.narrate;
     let folder = demo.folder.unwrap_or(Path::new("tagwarden-demo"));
     let unwritable = |error: io::Error| RunError::Output(format!("cannot write to {}: {error}", folder.display()));
-    if is_foreign(folder).map_err(unwritable)? {
+    if has_foreign_files(folder).map_err(unwritable)? {
         let message = format!("{} has other files in it; choose an empty folder with `--folder`", folder.display());
         return Err(RunError::Usage(message));
     }
-    clear(folder).map_err(unwritable)?;
+    prepare_folder(folder).map_err(unwritable)?;
     let sample = Sample::at((demo.clock)());
-    let (registry, admin) = azure_registry(&sample, &demo.clock).await.map_err(unwritable)?;
+    let (registry, admin) = start_registry(&sample, &demo.clock).await.map_err(unwritable)?;
     sample.write_folder(folder, &registry.url(), Some(&admin)).map_err(unwritable)?;
     say(&format!(
         "This is an embedded sample: a made-up company's registry with {} tags, on {} in this process,\n\
@@ -60,9 +60,9 @@ pub async fn demo(demo: Demo<'_>) -> Result<(), RunError> {
         folder.display()
     ));
 
-    let loaded = run::load(&folder.join("tagwarden.toml"), std::iter::empty())?;
-    let house = House::open(loaded, demo.by.clone(), demo.clock.clone(), demo.stop.clone()).await?;
-    let played = play(&house, folder, say).await;
+    let loaded = workflow::load(&folder.join("tagwarden.toml"), std::iter::empty())?;
+    let house = App::open(loaded, demo.by.clone(), demo.clock.clone(), demo.stop.clone()).await?;
+    let played = run_walkthrough(&house, folder, say).await;
     house.close().await;
     played?;
 
@@ -92,7 +92,7 @@ pub async fn demo(demo: Demo<'_>) -> Result<(), RunError> {
 }
 
 /// The sample in a registry that speaks ACR, and who may do everything in it, with a password that is made up.
-async fn azure_registry(sample: &Sample, clock: &Clock) -> io::Result<(EmbeddedRegistry, Admin)> {
+async fn start_registry(sample: &Sample, clock: &Clock) -> io::Result<(EmbeddedRegistry, Admin)> {
     let password = Digest::of(format!("{}{}", Uuid::now_v7(), Uuid::now_v7()).as_bytes()).hex()[..20].to_owned();
     let admin = Admin { user: "sample".to_owned(), password };
     let options = AcrOptions { admin: Some(admin.clone()), ..AcrOptions::new(clock.clone()) };
@@ -102,7 +102,7 @@ async fn azure_registry(sample: &Sample, clock: &Clock) -> io::Result<(EmbeddedR
     Ok((registry, admin))
 }
 
-async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<(), RunError> {
+async fn run_walkthrough(house: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<(), RunError> {
     let reports = folder.join("reports");
     let write = |name: &str, text: &str| {
         let path = reports.join(name);
@@ -114,7 +114,7 @@ async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Resu
     say("── plan: a dry run ──────────────────────────────────────────────");
     let planned = house.plan(None, &()).await?;
     let plan = &planned.document;
-    tell(plan, say);
+    narrate_plan(plan, say);
     let formats = [Format::Text, Format::Json, Format::Markdown, Format::Html, Format::Csv];
     for (format, extension) in formats.into_iter().zip(["txt", "json", "md", "html", "csv"]) {
         write(&format!("plan.{extension}"), &report::render(plan, format))?;
@@ -130,7 +130,7 @@ async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Resu
 
     if let Some(kept) = plan.kept.iter().find(|kept| is_claimed(&kept.reasons) && kept.verdict == "protected") {
         say(&format!("\n── explain {} ──", kept.name()));
-        say(explained(house, &kept).await?.trim_end());
+        say(explain(house, &kept).await?.trim_end());
     }
 
     say("\n── apply: exactly that plan, or less ────────────────────────────");
@@ -159,7 +159,7 @@ async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Resu
         say(&format!("all of them would come back with: tagwarden restore --run {}", applied.run));
     }
 
-    let later = house.plan((house.clock)().checked_add(IN_TWO_WEEKS).ok(), &()).await?;
+    let later = house.plan((house.clock)().checked_add(DELETION_PREVIEW_DELAY).ok(), &()).await?;
     say("\n── in fifteen days: the second step ─────────────────────────────");
     say(
         "Untags free nothing. Policy candidate-builds has what it untagged deleted two weeks later, if nothing uses it:",
@@ -171,34 +171,34 @@ async fn play(house: &House, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Resu
 }
 
 /// More than the time after which the sample's policy has manifests deleted.
-const IN_TWO_WEEKS: SignedDuration = SignedDuration::from_hours(15 * 24);
+const DELETION_PREVIEW_DELAY: SignedDuration = SignedDuration::from_hours(15 * 24);
 
 /// Why a tag stays, rule by rule.
-async fn explained(house: &House, kept: &KeptView) -> Result<String, RunError> {
-    let named = house.find_named(&kept.name())?;
+async fn explain(house: &App, kept: &KeptView) -> Result<String, RunError> {
+    let named = house.find_tag_ref(&kept.name())?;
     let decision = house.decide_repository(&named.registry, &named.repository, None).await?;
     let (registry, repository, tag) = (&kept.registry, &kept.repository, &kept.tag);
-    let weighed = house.weighed(&decision, &named);
-    let found =
-        weighed.and_then(|one| report::explanation_by_rule(&decision.document, registry, repository, tag, &one, None));
+    let weighed = house.rule_trace(&decision, &named);
+    let found = weighed
+        .and_then(|one| report::explanation_with_rules(&decision.document, registry, repository, tag, &one, None));
     Ok(found.unwrap_or_default())
 }
 
 /// The plan in a screenful; the reports have all of it.
-fn tell(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
+fn narrate_plan(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
     let summary = &plan.summary;
     say(&format!(
         "{} tags: {} would go ({}{} reclaimable, {} shared with what stays), {} protected, {} retained, {} undecided, \
          {} out of scope",
-        report::count(summary.tags),
-        report::count(summary.expired),
-        if summary.estimated() { "about " } else { "" },
-        report::bytes(summary.reclaimable_bytes),
-        report::bytes(summary.shared_bytes),
-        report::count(summary.protected),
-        report::count(summary.retained),
-        report::count(summary.undecided),
-        report::count(summary.out_of_scope)
+        report::format_count(summary.tags),
+        report::format_count(summary.expired),
+        if summary.is_estimated() { "about " } else { "" },
+        report::format_bytes(summary.reclaimable_bytes),
+        report::format_bytes(summary.shared_bytes),
+        report::format_count(summary.protected),
+        report::format_count(summary.retained),
+        report::format_count(summary.undecided),
+        report::format_count(summary.out_of_scope)
     ));
     for policy in &plan.policies {
         say(&format!("  {:<24} {:<8} lets {} go", policy.name, policy.mode, policy.expired));
@@ -206,16 +206,16 @@ fn tell(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
     say("would go, for example:");
     let mut repositories = Vec::new();
     for removal in plan.removals.iter() {
-        if repositories.len() < HOW_MANY && !repositories.contains(&removal.repository) {
+        if repositories.len() < EXAMPLE_COUNT && !repositories.contains(&removal.repository) {
             repositories.push(removal.repository.clone());
-            say(&format!("  {}: {}", removal.name(), sentence(&removal.reasons)));
+            say(&format!("  {}: {}", removal.name(), first_sentence(&removal.reasons)));
         }
     }
     say("stays, for example:");
     let mut kinds = Vec::new();
     for kept in plan.kept.iter() {
         let Some(reason) = kept.reasons.first() else { continue };
-        if kinds.len() < 2 * HOW_MANY && !kinds.contains(&reason.kind()) {
+        if kinds.len() < 2 * EXAMPLE_COUNT && !kinds.contains(&reason.kind()) {
             kinds.push(reason.kind());
             say(&format!("  {}: {}", kept.name(), reason.sentence()));
         }
@@ -225,7 +225,7 @@ fn tell(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
     }
 }
 
-fn sentence(reasons: &[ReasonView]) -> String {
+fn first_sentence(reasons: &[ReasonView]) -> String {
     reasons.first().map(ReasonView::sentence).unwrap_or_default()
 }
 
@@ -234,14 +234,14 @@ fn is_claimed(reasons: &[ReasonView]) -> bool {
 }
 
 /// Whether a folder has files that the demo did not leave there.
-fn is_foreign(folder: &Path) -> io::Result<bool> {
-    Ok(folder.exists() && !folder.join(MARK).exists() && fs::read_dir(folder)?.next().is_some())
+fn has_foreign_files(folder: &Path) -> io::Result<bool> {
+    Ok(folder.exists() && !folder.join(MARKER_FILE).exists() && fs::read_dir(folder)?.next().is_some())
 }
 
 /// Makes the folder, or takes away the state of an earlier time from it: that was about another registry.
-fn clear(folder: &Path) -> io::Result<()> {
+fn prepare_folder(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder.join("reports"))?;
-    fs::write(folder.join(MARK), "left by `tagwarden demo`, which may overwrite what is here\n")?;
+    fs::write(folder.join(MARKER_FILE), "left by `tagwarden demo`, which may overwrite what is here\n")?;
     for name in ["tagwarden.db", "tagwarden.db-wal", "tagwarden.db-shm", "tagwarden.db.lock"] {
         match fs::remove_file(folder.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -12,7 +12,7 @@ pub enum RemovalAbility {
     /// Nothing says whether it can: the first enforcing run finds out with one tag. Refuses nothing.
     Unknown,
     /// Nobody looked: nothing there could be removed, or the registry is read only for this run.
-    NotAsked,
+    NotChecked,
     /// It cannot, for the given reason.
     Impossible(RemovalObstacle),
 }
@@ -34,12 +34,12 @@ pub enum RemovalObstacle {
         message: String,
     },
     /// An untag there destroyed the manifest; it was marked at that time.
-    Destroys {
+    DestroysManifest {
         /// When that was seen.
         since: Timestamp,
     },
     /// Asking failed.
-    Unclear {
+    CheckFailed {
         /// What happened.
         message: String,
     },
@@ -47,32 +47,32 @@ pub enum RemovalObstacle {
 
 /// The origin of a [`RemovalAbility`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum KnownFrom {
+pub enum AbilityOrigin {
     /// Nowhere: it is not known.
     #[default]
-    Nowhere,
+    Unknown,
     /// The settings (`can_untag`).
     Settings,
     /// Removals that were done there, the last at that time.
     Removals(Timestamp),
     /// The registry's answer to a deletion, at that time: of a tag, or of something that cannot exist
     /// (`tagwarden registries probe`).
-    Answer(Timestamp),
+    Response(Timestamp),
     /// The registry's own signs: see [`Product`].
     Product,
     /// Its kind in the settings: Azure Container Registry has an operation for it.
     Kind,
 }
 
-impl KnownFrom {
+impl AbilityOrigin {
     /// The label used in reports.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Nowhere => "nowhere",
+            Self::Unknown => "nowhere",
             Self::Settings => "settings",
             Self::Removals(_) => "removals",
-            Self::Answer(_) => "answer",
+            Self::Response(_) => "answer",
             Self::Product => "product",
             Self::Kind => "kind",
         }
@@ -82,8 +82,8 @@ impl KnownFrom {
     #[must_use]
     pub fn at(self) -> Option<Timestamp> {
         match self {
-            Self::Removals(at) | Self::Answer(at) => Some(at),
-            Self::Nowhere | Self::Settings | Self::Product | Self::Kind => None,
+            Self::Removals(at) | Self::Response(at) => Some(at),
+            Self::Unknown | Self::Settings | Self::Product | Self::Kind => None,
         }
     }
 }
@@ -96,7 +96,7 @@ pub struct Product {
     /// Its version, where it says.
     pub version: Option<Arc<str>>,
     /// The sign that it was recognised by, such as ``the header `X-JFrog-Version` ``.
-    pub sign: &'static str,
+    pub recognized_by: &'static str,
     /// The effect of a deletion by tag there.
     pub untag: UntagEffect,
     /// The consequence for removals, and what can be done: a sentence without its full stop.

@@ -5,22 +5,22 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Hold, Hosts, ImageReference, Mention, Ranges, RegistryName, RepositoryName, SourceName, UnresolvedReference,
-    VersionRange,
+    Hold, Hosts, ImageReference, Mention, RangeSelection, RegistryName, RepositoryName, SourceName,
+    UnresolvedReference, VersionRange,
 };
 
 /// The answers of all configured sources, by name, and the holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
     /// One answer for each configured source, sorted by name.
-    pub sources: Vec<SourceAnswer>,
+    pub sources: Vec<SourceOutcome>,
     /// The holds, sorted. Those that are over protect nothing.
     pub holds: Vec<Arc<Hold>>,
 }
 
 /// What one source said, or why it said nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceAnswer {
+pub struct SourceOutcome {
     /// Its name in the settings.
     pub name: SourceName,
     /// Its kind in the settings, such as `release-records`.
@@ -35,7 +35,7 @@ pub struct SourceAnswer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceState {
     /// It answered in full.
-    Answered {
+    Complete {
         /// What it claims, sorted.
         claims: Vec<Claim>,
         /// Its references that name repositories and leave open which image they mean, sorted.
@@ -79,13 +79,13 @@ pub enum Naming {
     /// repository in its values. Nobody may have meant the image that they make.
     Joined,
     /// By a range of versions. The reference has neither tag nor digest.
-    Range(Arc<VersionRange>, Ranges),
+    Range(Arc<VersionRange>, RangeSelection),
     /// By an image id, a bare digest of a manifest or of a configuration. The container that runs it is known, and these
     /// are the names, without tag and digest, that its specification and the runtime give the image. Never empty.
-    Paired(Arc<[ImageReference]>),
+    ContainerImageId(Arc<[ImageReference]>),
     /// By an image id of which no container is known. These are all names in the specification of the object that runs
     /// it; empty where that has none.
-    Unpaired(Arc<[ImageReference]>),
+    ObjectImageId(Arc<[ImageReference]>),
 }
 
 /// Who holds a claim, with enough to find it by hand.
@@ -171,22 +171,22 @@ impl Claim {
     /// Returns true if it names an image by an id alone: a digest that may be a configuration's. Runtimes give an image's id
     /// without a name; with a name before it a digest is a manifest's.
     #[must_use]
-    pub fn is_id(&self) -> bool {
+    pub fn is_image_id(&self) -> bool {
         self.image.repository.is_none() && self.image.digest.is_some()
     }
 
     /// The names that came with an image id; empty for other claims, and where none came.
     #[must_use]
-    pub fn names(&self) -> &[ImageReference] {
+    pub fn image_id_names(&self) -> &[ImageReference] {
         match &self.naming {
-            Naming::Paired(names) | Naming::Unpaired(names) => names,
+            Naming::ContainerImageId(names) | Naming::ObjectImageId(names) => names,
             Naming::Written | Naming::Corrected | Naming::Joined | Naming::Range(..) => &[],
         }
     }
 
     /// Returns the range of versions that it names, and which of them it claims.
     #[must_use]
-    pub fn range(&self) -> Option<(&Arc<VersionRange>, Ranges)> {
+    pub fn range(&self) -> Option<(&Arc<VersionRange>, RangeSelection)> {
         match &self.naming {
             Naming::Range(range, ranges) => Some((range, *ranges)),
             _ => None,
@@ -211,30 +211,30 @@ impl Claim {
     /// Returns true if its digest may be that of an image in `repository`, by the names that came with it. An id without
     /// any name may be anywhere.
     #[must_use]
-    pub fn may_mean(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> bool {
-        match self.names() {
-            [] if self.is_id() => true,
-            [] => self.image.may_mean(hosts, repository),
-            names => names.iter().any(|name| name.may_mean(hosts, repository)),
+    pub fn may_match_repository(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> bool {
+        match self.image_id_names() {
+            [] if self.is_image_id() => true,
+            [] => self.image.may_match_repository(hosts, repository),
+            names => names.iter().any(|name| name.may_match_repository(hosts, repository)),
         }
     }
 
     /// Returns true if it names a registry with those names, or could because it names none.
     #[must_use]
-    pub fn may_name_registry(&self, hosts: Hosts<'_>) -> bool {
-        match self.names() {
-            [] => self.image.may_name_registry(hosts),
-            names => names.iter().any(|name| name.may_name_registry(hosts)),
+    pub fn may_match_registry(&self, hosts: Hosts<'_>) -> bool {
+        match self.image_id_names() {
+            [] => self.image.may_match_registry(hosts),
+            names => names.iter().any(|name| name.may_match_registry(hosts)),
         }
     }
 }
 
-impl SourceAnswer {
+impl SourceOutcome {
     /// Its references that leave open which image they mean; none where it failed.
     #[must_use]
     pub fn unresolved(&self) -> &[UnresolvedReference] {
         match &self.state {
-            SourceState::Answered { unresolved, .. } => unresolved,
+            SourceState::Complete { unresolved, .. } => unresolved,
             SourceState::Failed { .. } => &[],
         }
     }
@@ -243,7 +243,7 @@ impl SourceAnswer {
     #[must_use]
     pub fn mentions(&self) -> &[Mention] {
         match &self.state {
-            SourceState::Answered { mentions, .. } => mentions,
+            SourceState::Complete { mentions, .. } => mentions,
             SourceState::Failed { .. } => &[],
         }
     }
@@ -258,14 +258,14 @@ impl SourceAnswer {
     #[must_use]
     pub fn claims(&self) -> &[Claim] {
         match &self.state {
-            SourceState::Answered { claims, .. } => claims,
+            SourceState::Complete { claims, .. } => claims,
             SourceState::Failed { .. } => &[],
         }
     }
 
     /// Whether it failed.
     #[must_use]
-    pub fn failed(&self) -> bool {
+    pub fn has_failed(&self) -> bool {
         matches!(self.state, SourceState::Failed { .. })
     }
 }
@@ -277,7 +277,7 @@ impl Claims {
         self.holds.sort();
         self.holds.dedup();
         for source in &mut self.sources {
-            if let SourceState::Answered { claims, unresolved, mentions, .. } = &mut source.state {
+            if let SourceState::Complete { claims, unresolved, mentions, .. } = &mut source.state {
                 claims.sort();
                 claims.dedup();
                 unresolved.sort();

@@ -10,36 +10,36 @@ pub struct ClockReading {
     /// The time by the wall clock.
     pub wall: Timestamp,
     /// The time since some fixed instant, which nobody can set.
-    pub steady: Duration,
+    pub monotonic: Duration,
 }
 
 impl ClockReading {
     /// Returns by how much the wall clock was set forward between this reading and a later one; negative where it was set
     /// back.
     #[must_use]
-    pub fn moved(self, later: Self) -> SignedDuration {
-        later.wall.duration_since(self.wall).saturating_sub(passed(self.steady, later.steady))
+    pub fn wall_clock_step(self, later: Self) -> SignedDuration {
+        later.wall.duration_since(self.wall).saturating_sub(elapsed(self.monotonic, later.monotonic))
     }
 }
 
 /// Returns the time between two instants.
-fn passed(from: Duration, to: Duration) -> SignedDuration {
+fn elapsed(from: Duration, to: Duration) -> SignedDuration {
     let signed = |time: Duration| SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
     signed(to).saturating_sub(signed(from))
 }
 
 /// Why the time by which a run decides cannot be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClockDoubt {
+pub enum ClockIssue {
     /// It is before a time that the state has recorded.
-    Behind {
+    BehindState {
         /// That time.
         newest: Timestamp,
         /// By how many seconds.
         seconds: i64,
     },
     /// The clock was set during the run.
-    Moved {
+    Stepped {
         /// By how many seconds; negative where it was set back.
         seconds: i64,
     },

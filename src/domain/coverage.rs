@@ -61,11 +61,11 @@ pub struct RuleHistory {
 pub enum CoverageBasis {
     /// None: nothing is judged.
     #[default]
-    NotJudged,
+    NotChecked,
     /// The whole inventory. Where a selected registry was not read whole, the last whole plan decides.
-    Whole,
+    FullInventory,
     /// A part of it: the last whole plan decides.
-    LastWholePlan,
+    LastFullPlan,
 }
 
 /// The rules that match nothing, and what they were judged by.
@@ -76,14 +76,14 @@ pub struct Coverage {
     /// What earlier plans found.
     pub history: RuleHistory,
     /// The rules that match nothing, in order.
-    pub unmatched: Vec<Unmatched>,
+    pub unmatched: Vec<UnmatchedRule>,
     /// The addresses of the registries in which each rule matches, of those that were looked at.
     pub matched: BTreeMap<RuleId, BTreeSet<String>>,
 }
 
 /// A rule that matches nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unmatched {
+pub struct UnmatchedRule {
     /// The rule.
     pub rule: RuleId,
     /// What it would do if it matched.
@@ -93,7 +93,7 @@ pub struct Unmatched {
     /// Its line there, from 1; `None` where that is not known.
     pub line: Option<u32>,
     /// When it matched before.
-    pub since: UnmatchedSince,
+    pub last_match: LastMatch,
     /// What was probably meant.
     pub hint: Option<RuleHint>,
 }
@@ -113,39 +113,39 @@ pub enum RuleEffect {
 
 /// Whether a rule that matches nothing ever matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnmatchedSince {
+pub enum LastMatch {
     /// Never, as far as the state goes back.
-    Ever,
+    Never,
     /// Never, by the last plan of everything, made at that time; this one could not judge.
-    LastWholePlan(Timestamp),
+    NeverAsOf(Timestamp),
     /// It matched at that time.
-    Matched(Timestamp),
+    At(Timestamp),
 }
 
 /// What was probably meant by a rule that matches nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleHint {
     /// What is wrong with it.
-    pub slip: Slip,
+    pub mistake: RuleMistake,
     /// A name that it would match.
     pub example: String,
     /// The rule that would match it, where it can be said.
-    pub better: Option<String>,
+    pub suggestion: Option<String>,
 }
 
 /// A slip in a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slip {
+pub enum RuleMistake {
     /// It is written as a regular expression, and globs are not.
-    Expression,
+    RegexSyntax,
     /// Its pattern matches a part of a tag, and must match all of it.
-    PartOfTag,
+    PartialMatch,
     /// Capital letters differ.
-    Case,
+    CaseMismatch,
     /// A host or a registry's name stands before the repository.
-    Host,
+    HostPrefix,
     /// It names a repository, and those that are there are below it.
-    Below,
+    ParentPath,
 }
 
 impl RuleKey {
@@ -164,7 +164,7 @@ impl RuleKey {
 
     /// The key of that name.
     #[must_use]
-    pub fn of(label: &str) -> Option<Self> {
+    pub fn from_label(label: &str) -> Option<Self> {
         let all = [Self::Select, Self::Registries, Self::Repositories, Self::Tags, Self::Pattern, Self::Matching];
         all.into_iter().find(|key| key.label() == label)
     }
@@ -191,10 +191,10 @@ impl RuleHistory {
     }
 }
 
-impl Unmatched {
+impl UnmatchedRule {
     /// Whether an enforcing run refuses what the rule might have protected.
     #[must_use]
-    pub fn refuses(&self) -> bool {
-        self.effect != RuleEffect::Selects && !matches!(self.since, UnmatchedSince::Matched(_))
+    pub fn blocks_removals(&self) -> bool {
+        self.effect != RuleEffect::Selects && !matches!(self.last_match, LastMatch::At(_))
     }
 }

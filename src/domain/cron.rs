@@ -27,14 +27,14 @@ pub struct Cron {
 pub enum InvalidCron {
     /// It is none at all.
     #[error("cannot be understood: {0}")]
-    Unreadable(String),
+    Malformed(String),
     /// Such as the 30th of February.
     #[error("names a time that never comes")]
-    Never,
+    NeverOccurs,
 }
 
 /// More times of day than this are taken as they are written; each is looked for on its own.
-const MOST_TIMES: usize = 96;
+const MAX_TIMES_OF_DAY: usize = 96;
 
 impl FromStr for Cron {
     type Err = InvalidCron;
@@ -43,12 +43,12 @@ impl FromStr for Cron {
         let written = text.trim();
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let parse = |text: &str| {
-            parser.parse(text).map_err(|error: croner::errors::CronError| InvalidCron::Unreadable(error.to_string()))
+            parser.parse(text).map_err(|error: croner::errors::CronError| InvalidCron::Malformed(error.to_string()))
         };
         let whole = parse(written)?;
         // From an arbitrary day on: what never comes then never comes.
         let start = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-        whole.find_next_occurrence(&start, true).map_err(|_| InvalidCron::Never)?;
+        whole.find_next_occurrence(&start, true).map_err(|_| InvalidCron::NeverOccurs)?;
         let patterns = times_of_day(written).iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { written: written.into(), patterns: if patterns.is_empty() { vec![whole] } else { patterns } })
     }
@@ -93,8 +93,8 @@ fn next(pattern: &croner::Cron, after: Timestamp, zone: &TimeZone) -> Option<Tim
 fn times_of_day(written: &str) -> Vec<String> {
     let fields: Vec<&str> = written.split_whitespace().collect();
     let [minutes, hours, rest @ ..] = fields.as_slice() else { return Vec::new() };
-    let (Some(minutes), Some(hours)) = (listed(minutes), listed(hours)) else { return Vec::new() };
-    if minutes.len() * hours.len() > MOST_TIMES {
+    let (Some(minutes), Some(hours)) = (parse_list(minutes), parse_list(hours)) else { return Vec::new() };
+    if minutes.len() * hours.len() > MAX_TIMES_OF_DAY {
         return Vec::new();
     }
     let rest = rest.join(" ");
@@ -105,7 +105,7 @@ fn times_of_day(written: &str) -> Vec<String> {
 }
 
 /// The numbers of a field such as `2,14` or `1-5`; nothing for one with `*` or a step in it.
-fn listed(field: &str) -> Option<Vec<u8>> {
+fn parse_list(field: &str) -> Option<Vec<u8>> {
     let mut numbers = Vec::new();
     for part in field.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Digest, GapAt, Hold, Holder, Lock, Locked, Manifest, MaybeClaimed, Mentioned, PolicyName, Refusal, RegistryName,
-    RepositoryName, SourceName, TagName, Unresolved,
+    Digest, GapTarget, Hold, Holder, Lock, LockTarget, Manifest, MentionReason, PolicyName, Refusal, RegistryName,
+    RepositoryName, SourceName, TagName, UncertainClaimReason, UnresolvedReason,
 };
 
 /// A manifest that Tagwarden took tags from, as the journal tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Untagged {
+pub struct UntaggedManifest {
     /// The registry.
     pub registry: RegistryName,
     /// The repository.
@@ -19,14 +19,14 @@ pub struct Untagged {
     /// Its digest.
     pub digest: Digest,
     /// The tags that were taken from it, by name; never empty.
-    pub tags: Vec<TakenTag>,
+    pub tags: Vec<RemovedTag>,
     /// What its bytes say, which the journal keeps; nothing where they were not asked for, or are damaged.
     pub manifest: Option<Manifest>,
 }
 
 /// A tag that Tagwarden took from a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TakenTag {
+pub struct RemovedTag {
     /// Its name.
     pub name: TagName,
     /// When it was removed.
@@ -34,7 +34,7 @@ pub struct TakenTag {
     /// The policies that let it go, by name; empty where the record of it cannot be understood.
     pub policies: Vec<PolicyName>,
     /// Whether Tagwarden has put it back since: if it is gone again, somebody else removed it.
-    pub put_back: bool,
+    pub restored: bool,
 }
 
 /// An untagged manifest whose grace is over: it goes, or there is a reason for which it stays.
@@ -51,23 +51,23 @@ pub struct Deletion {
     /// When that was.
     pub untagged_at: Timestamp,
     /// When its grace was over.
-    pub due_at: Timestamp,
+    pub eligible_at: Timestamp,
     /// The policies that have it deleted, by name; all of them must.
     pub policies: Vec<PolicyName>,
     /// Whether all of them say `enforce`, and so do those of everything that it hangs on.
     pub enforce: bool,
     /// What goes along, in the order in which it goes: the images of an index, then what refers to them; empty where it
     /// stays.
-    pub along: Vec<Along>,
+    pub dependents: Vec<Dependent>,
     /// What that frees; nothing where it cannot be known, or where it stays.
-    pub freed: Option<Freed>,
+    pub reclaim: Option<DeletionReclaim>,
     /// Why it stays, in order; empty where it goes.
-    pub stays: Vec<Stay>,
+    pub retain_reasons: Vec<RetainReason>,
 }
 
 /// Bytes that only a manifest and what goes along with it need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Freed {
+pub struct DeletionReclaim {
     /// How many.
     pub bytes: u64,
     /// Whether the registry did not show the blobs of all its manifests: these are then whole images by its own account.
@@ -78,11 +78,11 @@ pub struct Freed {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deletions {
     /// Those whose grace is over, by registry, repository and digest.
-    pub due: Vec<Deletion>,
+    pub eligible: Vec<Deletion>,
     /// How many wait for the end of theirs.
-    pub waiting: u64,
+    pub pending: u64,
     /// When the first of these ends.
-    pub next_at: Option<Timestamp>,
+    pub next_eligible_at: Option<Timestamp>,
     /// The registries with such manifests that do not list what has no tag, by name: nothing is deleted there.
     pub unlisted: Vec<RegistryName>,
     /// What stands against deleting.
@@ -91,16 +91,16 @@ pub struct Deletions {
 
 /// A manifest that goes with another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Along {
+pub struct Dependent {
     /// As what; the images come before what refers to them.
-    pub role: Role,
+    pub role: DependentRole,
     /// Its digest.
     pub digest: Digest,
 }
 
 /// As what a manifest goes with another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
+pub enum DependentRole {
     /// An index that goes lists it.
     Child,
     /// It refers to something that goes: a signature, an attestation, an SBOM.
@@ -109,13 +109,13 @@ pub enum Role {
 
 /// Why an untagged manifest is not deleted although its grace is over.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stay {
+pub enum RetainReason {
     /// The registry does not list manifests without tags, so nobody knows whether an index holds it.
     NotListed,
     /// A source that could have claimed it failed.
     SourceFailed(SourceName),
     /// Something about its repository could not be read.
-    Gap(Box<GapAt>),
+    Gap(Box<GapTarget>),
     /// A hold protects it, an image in it, or a tag that it had.
     Held(Arc<Hold>),
     /// A source claims it, an image in it, or a tag that it had.
@@ -128,60 +128,60 @@ pub enum Stay {
         holder: Arc<Holder>,
     },
     /// A source has its digest's beginning, an image's in it, or a tag that it had, in a text.
-    Mentioned(Box<Mentioned>),
+    Mentioned(Box<MentionReason>),
     /// A source claims a digest that may be that of an image in it.
-    MaybeClaimed(Arc<MaybeClaimed>),
+    MaybeClaimed(Arc<UncertainClaimReason>),
     /// A source names its repository and leaves open which image of it.
-    UnresolvedReference(Arc<Unresolved>),
+    UnresolvedReference(Arc<UnresolvedReason>),
     /// The registry has locked it, an image in it, or its repository.
     Locked {
         /// What carries the lock.
-        on: Locked,
+        on: LockTarget,
         /// Which lock.
         lock: Lock,
     },
     /// An index that stays lists it.
-    Contained(Digest),
+    ListedByRetained(Digest),
     /// Something that stays refers to it.
-    ReferredTo(Digest),
+    ReferredToByRetained(Digest),
     /// A signature or the like of it has a tag.
-    Accompanied(TagName),
+    HasCompanionTag(TagName),
     /// It is a signature or the like of an image that stays.
-    RefersTo(Digest),
+    RefersToRetained(Digest),
     /// Tagwarden put this tag back since, and somebody else removed it.
-    PutBack(TagName),
+    Restored(TagName),
     /// The record of the removal of this tag cannot be understood.
     Unrecorded(TagName),
     /// The policy that let it go is gone.
-    PolicyGone(PolicyName),
+    PolicyMissing(PolicyName),
     /// The policy that let this tag go does not select it any more.
     NotSelected(PolicyName, TagName),
     /// The policy, which selects a tag that it had, says nothing of deleting.
-    PolicySilent(PolicyName),
+    DeletionNotRequested(PolicyName),
 }
 
 impl Deletion {
     /// Whether nothing keeps it.
     #[must_use]
-    pub fn goes(&self) -> bool {
-        self.stays.is_empty()
+    pub fn is_deletable(&self) -> bool {
+        self.retain_reasons.is_empty()
     }
 }
 
 impl Deletions {
     /// Those that go.
-    pub fn going(&self) -> impl Iterator<Item = &Deletion> {
-        self.due.iter().filter(|deletion| deletion.goes())
+    pub fn deletable(&self) -> impl Iterator<Item = &Deletion> {
+        self.eligible.iter().filter(|deletion| deletion.is_deletable())
     }
 
     /// Counts one that waits.
-    pub fn wait(&mut self, until: Timestamp) {
-        self.waiting += 1;
-        self.next_at = Some(self.next_at.map_or(until, |next| next.min(until)));
+    pub fn add_pending(&mut self, until: Timestamp) {
+        self.pending += 1;
+        self.next_eligible_at = Some(self.next_eligible_at.map_or(until, |next| next.min(until)));
     }
 }
 
-impl Role {
+impl DependentRole {
     /// The label used in reports: `child` or `referrer`.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -192,7 +192,7 @@ impl Role {
     }
 }
 
-impl Stay {
+impl RetainReason {
     /// The label used in reports.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -206,15 +206,15 @@ impl Stay {
             Self::MaybeClaimed(_) => "maybe-claimed",
             Self::UnresolvedReference(_) => "unresolved-reference",
             Self::Locked { .. } => "locked",
-            Self::Contained(_) => "contained",
-            Self::ReferredTo(_) => "referred-to",
-            Self::Accompanied(_) => "accompanied",
-            Self::RefersTo(_) => "refers-to",
-            Self::PutBack(_) => "put-back",
+            Self::ListedByRetained(_) => "contained",
+            Self::ReferredToByRetained(_) => "referred-to",
+            Self::HasCompanionTag(_) => "accompanied",
+            Self::RefersToRetained(_) => "refers-to",
+            Self::Restored(_) => "put-back",
             Self::Unrecorded(_) => "unrecorded",
-            Self::PolicyGone(_) => "policy-gone",
+            Self::PolicyMissing(_) => "policy-gone",
             Self::NotSelected(..) => "not-selected",
-            Self::PolicySilent(_) => "policy-silent",
+            Self::DeletionNotRequested(_) => "policy-silent",
         }
     }
 }

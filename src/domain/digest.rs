@@ -37,7 +37,7 @@ impl Digest {
 
     /// Whether `bytes` are the content that this digest names.
     #[must_use]
-    pub fn is_of(&self, bytes: &[u8]) -> bool {
+    pub fn matches(&self, bytes: &[u8]) -> bool {
         match &self.0 {
             Repr::Sha256(expected) => Sha256::digest(bytes).as_slice() == expected,
             Repr::Sha512(expected) => Sha512::digest(bytes).as_slice() == expected.as_slice(),
@@ -144,8 +144,8 @@ mod tests {
         let digest: Digest = empty.parse().unwrap();
         assert_eq!(digest.to_string(), empty);
         assert_eq!(digest.short(), "sha256:e3b0c44298fc");
-        assert!(digest.is_of(b""));
-        assert!(!digest.is_of(b"x"));
+        assert!(digest.matches(b""));
+        assert!(!digest.matches(b"x"));
         assert_eq!(Digest::of(b""), digest);
         assert_eq!(empty.to_uppercase().replace("SHA256", "sha256").parse::<Digest>().unwrap(), digest);
     }

@@ -44,16 +44,16 @@ pub enum HoldOrigin {
 
 /// A hold and how it reaches a tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Held {
+pub struct HoldReason {
     /// How the hold reaches the tag.
-    pub by: HeldBy,
+    pub by: HoldMatch,
     /// The hold.
     pub hold: Arc<Hold>,
 }
 
 /// How a hold reaches a tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HeldBy {
+pub enum HoldMatch {
     /// The hold names the tag.
     Tag,
     /// The hold names the tag, which had another digest then (drift). Both stay.

@@ -35,18 +35,18 @@ impl<'a> Hosts<'a> {
     /// Registry that no registry is known by is this registry's if its first label is the registry's name, or that name,
     /// `-` and a suffix: Azure's names contain no `-`, so that it can only be another name of a registry called so.
     #[must_use]
-    pub fn path_in<'p>(self, host: &str, path: &'p str) -> Option<&'p str> {
-        match (longest(self.own, host, path), longest(self.others, host, path)) {
+    pub fn repository_path<'p>(self, host: &str, path: &'p str) -> Option<&'p str> {
+        match (longest_match(self.own, host, path), longest_match(self.others, host, path)) {
             (Some((own, rest)), other) if other.is_none_or(|(other, _)| own >= other) => Some(rest),
-            (None, None) if self.own.iter().any(|name| is_related(name, host)) => Some(path),
+            (None, None) if self.own.iter().any(|name| is_same_azure_registry(name, host)) => Some(path),
             _ => None,
         }
     }
 
     /// Returns true if `host` and `path` mean another registry of the settings.
     #[must_use]
-    pub fn are_of_another(self, host: &str, path: &str) -> bool {
-        longest(self.others, host, path).is_some() && self.path_in(host, path).is_none()
+    pub fn belongs_to_other_registry(self, host: &str, path: &str) -> bool {
+        longest_match(self.others, host, path).is_some() && self.repository_path(host, path).is_none()
     }
 
     /// Returns the repositories that a path without a host may mean: that path, and what follows the registry's own name
@@ -60,14 +60,14 @@ impl<'a> Hosts<'a> {
     /// Returns the paths by which `host` would name `repository`: with the path of a cache before it, where the registry
     /// is known by one there.
     #[must_use]
-    pub fn spellings(self, host: &str, repository: &str) -> Vec<String> {
+    pub fn paths_for(self, host: &str, repository: &str) -> Vec<String> {
         let own = self.own.iter().filter_map(|name| {
-            let (known, prefix) = split(name);
+            let (known, prefix) = split_path(name);
             same_host(known, host)
                 .then(|| if prefix.is_empty() { repository.to_owned() } else { format!("{prefix}/{repository}") })
         });
-        let mut found: Vec<String> = own.filter(|path| self.path_in(host, path) == Some(repository)).collect();
-        if self.path_in(host, repository) == Some(repository) {
+        let mut found: Vec<String> = own.filter(|path| self.repository_path(host, path) == Some(repository)).collect();
+        if self.repository_path(host, repository) == Some(repository) {
             found.push(repository.to_owned());
         }
         found.sort();
@@ -75,24 +75,24 @@ impl<'a> Hosts<'a> {
         found
     }
 
-    pub(super) fn are_docker_hub(self) -> bool {
+    pub(super) fn is_docker_hub_registry(self) -> bool {
         self.own.iter().any(|name| is_docker_hub(name))
     }
 }
 
 /// The host of a name, and its path or an empty text.
-fn split(name: &str) -> (&str, &str) {
+fn split_path(name: &str) -> (&str, &str) {
     name.split_once('/').unwrap_or((name, ""))
 }
 
 fn host_of(name: &str) -> &str {
-    split(name).0
+    split_path(name).0
 }
 
 /// The length of the longest path among the names that a reference begins with, and what follows it.
-fn longest<'p>(names: &[String], host: &str, path: &'p str) -> Option<(usize, &'p str)> {
+fn longest_match<'p>(names: &[String], host: &str, path: &'p str) -> Option<(usize, &'p str)> {
     let under = |name: &String| {
-        let (known, prefix) = split(name);
+        let (known, prefix) = split_path(name);
         if !same_host(known, host) {
             return None;
         }
@@ -108,15 +108,15 @@ fn longest<'p>(names: &[String], host: &str, path: &'p str) -> Option<(usize, &'
 fn same_host(known: &str, host: &str) -> bool {
     without_default_port(known) == host
         || is_docker_hub(known) && is_docker_hub(host)
-        || azure(known).zip(azure(host)).is_some_and(|(known, host)| {
+        || parse_azure_host(known).zip(parse_azure_host(host)).is_some_and(|(known, host)| {
             known.exact && host.exact && (known.label, known.cloud) == (host.label, host.cloud)
         })
 }
 
 /// Returns true for a host of Azure Container Registry that belongs to a registry of the same name.
-fn is_related(name: &str, host: &str) -> bool {
-    let azure_name = |host| azure(host).map(|found| azure_name(found.label).to_owned());
-    let (known, prefix) = split(name);
+fn is_same_azure_registry(name: &str, host: &str) -> bool {
+    let azure_name = |host| parse_azure_host(host).map(|found| azure_name(found.label).to_owned());
+    let (known, prefix) = split_path(name);
     prefix.is_empty() && azure_name(known).is_some_and(|known| azure_name(host) == Some(known))
 }
 
@@ -125,7 +125,7 @@ fn azure_name(label: &str) -> &str {
     label.split('-').next().unwrap_or(label)
 }
 
-fn azure(host: &str) -> Option<AzureHost<'_>> {
+fn parse_azure_host(host: &str) -> Option<AzureHost<'_>> {
     let host = without_default_port(host);
     let (rest, cloud) = ["io", "cn", "us"]
         .iter()
@@ -141,8 +141,8 @@ fn azure(host: &str) -> Option<AzureHost<'_>> {
 
 /// The name of an Azure registry as a resource, by one of its hosts.
 #[must_use]
-pub fn azure_registry(host: &str) -> Option<&str> {
-    azure(host).map(|found| azure_name(found.label))
+pub fn azure_registry_name(host: &str) -> Option<&str> {
+    parse_azure_host(host).map(|found| azure_name(found.label))
 }
 
 pub(super) fn is_docker_hub(host: &str) -> bool {
@@ -155,7 +155,7 @@ fn without_default_port(host: &str) -> &str {
 
 /// Hosts of registries that anybody may pull from. An image under such a name is nobody's own, so an image id that comes
 /// with it means nothing here.
-const PUBLIC: [&str; 29] = [
+const PUBLIC_REGISTRIES: [&str; 29] = [
     "cgr.dev",
     "container-registry.oracle.com",
     "cr.fluentbit.io",
@@ -193,14 +193,16 @@ impl ImageReference {
     /// A host that no registry is known by may be a forgotten alias: it is certainly another's only if it is a public
     /// registry's, or if its path is not the repository's.
     #[must_use]
-    pub fn may_mean(&self, hosts: Hosts<'_>, repository: &super::RepositoryName) -> bool {
-        let (Some(host), Some(path)) = (&self.host, &self.repository) else { return self.names(hosts, repository) };
-        match hosts.path_in(host, path.as_str()) {
+    pub fn may_match_repository(&self, hosts: Hosts<'_>, repository: &super::RepositoryName) -> bool {
+        let (Some(host), Some(path)) = (&self.host, &self.repository) else {
+            return self.matches_repository(hosts, repository);
+        };
+        match hosts.repository_path(host, path.as_str()) {
             Some(path) => path == repository.as_str(),
             None => {
                 path == repository
-                    && !hosts.are_of_another(host, path.as_str())
-                    && PUBLIC.binary_search(&host.as_str()).is_err()
+                    && !hosts.belongs_to_other_registry(host, path.as_str())
+                    && PUBLIC_REGISTRIES.binary_search(&host.as_str()).is_err()
             }
         }
     }
@@ -213,7 +215,7 @@ mod tests {
     fn path_in(own: &[&str], others: &[&str], reference: &str) -> Option<String> {
         let [own, others] = [own, others].map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>());
         let (host, path) = reference.split_once('/').unwrap();
-        Hosts::new(&own, &others).path_in(host, path).map(str::to_owned)
+        Hosts::new(&own, &others).repository_path(host, path).map(str::to_owned)
     }
 
     #[test]
@@ -293,13 +295,13 @@ mod tests {
             ("contoso.azurecr.io/shop/web", false),
         ] {
             let reference: ImageReference = name.parse().unwrap();
-            let found = reference.may_mean(Hosts::new(&own, &others), &"shop/api".parse().unwrap());
+            let found = reference.may_match_repository(Hosts::new(&own, &others), &"shop/api".parse().unwrap());
             assert_eq!(found, expected, "{name}");
         }
     }
 
     #[test]
     fn public_hosts_are_in_order() {
-        assert!(PUBLIC.is_sorted());
+        assert!(PUBLIC_REGISTRIES.is_sorted());
     }
 }

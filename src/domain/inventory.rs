@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    ClockDoubt, Digest, Hosts, KnownFrom, Moment, Original, Particulars, Product, RefusedTag, RegistryName,
-    RemovalAbility, RemovalObstacle, RepositoryName, TagName,
+    AbilityOrigin, ClockIssue, CompactTime, Digest, Hosts, OriginalDate, Product, RefusedTag, RegistryInfo,
+    RegistryName, RemovalAbility, RemovalObstacle, RepositoryName, TagName,
 };
 
 /// Everything that was read from the registries, sorted by name at every level.
@@ -39,7 +39,7 @@ pub struct Registry {
     /// Whether that can be done.
     pub ability: RemovalAbility,
     /// The origin of `ability`.
-    pub known_from: KnownFrom,
+    pub ability_origin: AbilityOrigin,
     /// The product that it was recognised as.
     pub product: Option<Product>,
     /// The repositories in which it cannot although `ability` says it can, for one because permissions are given by
@@ -49,17 +49,17 @@ pub struct Registry {
     /// identity is to remove, they are `obstacles` instead.
     pub missing_rights: BTreeMap<RepositoryName, RemovalObstacle>,
     /// What the cloud says of the registry itself; nothing where it was not asked. Where asking failed there is a gap.
-    pub particulars: Option<Particulars>,
+    pub info: Option<RegistryInfo>,
     /// Whether the settings accept that the registry deletes untagged manifests sooner than the undo window ends.
     pub accepts_retention: bool,
     /// How much the registry's clock is ahead of the time by which the run decides; `None` where it did not say.
     pub clock_ahead: Option<SignedDuration>,
     /// Why that time cannot be trusted here, whatever the registry's own clock says.
-    pub clock_doubt: Option<ClockDoubt>,
+    pub clock_issue: Option<ClockIssue>,
     /// Whether every manifest was listed, tagged or not: only then can it be known that no index holds one.
     pub lists_untagged: bool,
     /// Tags that it refused to remove in earlier runs, by repository and name.
-    pub refused: Vec<RefusedTag>,
+    pub refused_tags: Vec<RefusedTag>,
     /// Its repositories, by name.
     pub repositories: Vec<Repository>,
     /// What could not be read of the registry as a whole.
@@ -83,10 +83,10 @@ pub struct Repository {
     /// Its tags, by name.
     pub tags: Vec<Tag>,
     /// The tags that were restored and count by the time that they had before.
-    pub originals: BTreeMap<TagName, Original>,
+    pub original_dates: BTreeMap<TagName, OriginalDate>,
     /// Every manifest that was read: those of the tags, their children to any depth, and their referrers.
     pub manifests: BTreeMap<Digest, Manifest>,
-    /// Those of the manifests that were looked for by their digest (see `registry::LookFor`) that are there; when the
+    /// Those of the manifests that were looked for by their digest (see `registry_info::ExtraManifests`) that are there; when the
     /// registry says that they last changed. They stand in `manifests`, too.
     pub untagged: BTreeMap<Digest, Option<Timestamp>>,
     /// Those of the manifests that indexes list beside their images and for no platform, such as attestations, and that
@@ -94,7 +94,7 @@ pub struct Repository {
     pub attached: BTreeSet<Digest>,
     /// The first look at the registry, or at this repository if it could not be listed then. A tag without a push time
     /// and without a first sight was there already, so it was pushed no later. `None` where no look is on record.
-    pub first_look: Option<Moment>,
+    pub first_read_at: Option<CompactTime>,
     /// What could not be read here.
     pub gaps: Vec<Gap>,
     /// A lock on the whole repository.
@@ -109,9 +109,9 @@ pub struct Tag {
     /// The digest that it named, or nothing where that could not be read (there is a gap then).
     pub digest: Option<Digest>,
     /// When the registry says that it was last pushed or moved.
-    pub pushed_at: Option<Moment>,
-    /// The time Tagwarden first saw it at this digest, except at the first look (see [`Repository::first_look`]).
-    pub first_seen: Option<Moment>,
+    pub pushed_at: Option<CompactTime>,
+    /// The time Tagwarden first saw it at this digest, except at the first look (see [`Repository::first_read_at`]).
+    pub first_seen: Option<CompactTime>,
     /// A lock on the tag.
     pub lock: Option<Lock>,
 }
@@ -133,18 +133,18 @@ pub struct Manifest {
     /// The manifest that it refers to (OCI 1.1 `subject`), which makes it a referrer.
     pub subject: Option<Box<Digest>>,
     /// The latest time at which the image says it was created, unjudged.
-    pub created_at: Option<Moment>,
+    pub created_at: Option<CompactTime>,
     /// A lock on the manifest.
     pub lock: Option<Lock>,
     /// How much of it was read.
-    pub depth: Depth,
+    pub detail: ManifestDetail,
 }
 
 /// How much of a manifest was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
+pub enum ManifestDetail {
     /// Its bytes: everything is known.
-    Whole,
+    Full,
     /// What the registry lists of it: type and lock. Its blobs and its subject are unknown, and so is its configuration
     /// unless that was looked for; it is no index.
     Listed {
@@ -155,7 +155,7 @@ pub enum Depth {
 
 /// What is so of one tag right now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagNow {
+pub struct TagState {
     /// The digest that it names.
     pub digest: Digest,
     /// When the registry says that it was last pushed or moved.
@@ -166,7 +166,7 @@ pub struct TagNow {
 
 /// What is so of one manifest right now, by its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestNow {
+pub struct ManifestState {
     /// Tags that name it. A registry may cut the list, but an empty one is empty.
     pub tags: Vec<TagName>,
     /// A lock on it.
@@ -199,7 +199,7 @@ pub enum Lock {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gap {
     /// What is missing.
-    pub at: GapAt,
+    pub target: GapTarget,
     /// A short label for metrics and scripts, such as `http-500` or `digest-mismatch`.
     pub kind: &'static str,
     /// What happened, and what to do next.
@@ -208,11 +208,11 @@ pub struct Gap {
 
 /// What a gap leaves unknown.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum GapAt {
+pub enum GapTarget {
     /// Whether there are more repositories.
     Catalogue,
     /// What the registry itself does with what is untagged, and what else the cloud says of it.
-    Particulars,
+    RegistryInfo,
     /// Whether there are more tags in the repository.
     TagList,
     /// Whether there are more manifests in the repository: among them may be an index that holds any of its images.
@@ -228,7 +228,7 @@ pub enum GapAt {
     /// What a manifest holds: its children, its subject, its blobs.
     Manifest(Digest),
     /// When an image was created; nothing else is missing.
-    Created(Digest),
+    CreationTime(Digest),
     /// Which configuration an image has; nothing else is missing.
     Configuration(Digest),
     /// What refers to a manifest.
@@ -243,45 +243,49 @@ impl Gap {
     /// of others.
     #[must_use]
     pub fn blocks_repository(&self) -> bool {
-        match self.at {
-            GapAt::TagList | GapAt::ManifestList | GapAt::Tag(_) | GapAt::Manifest(_) | GapAt::Referrers(_) => true,
-            GapAt::Catalogue
-            | GapAt::Particulars
-            | GapAt::VanishedTag(_)
-            | GapAt::InvalidName(_)
-            | GapAt::ListedDigest(_)
-            | GapAt::Created(_)
-            | GapAt::Configuration(_) => false,
+        match self.target {
+            GapTarget::TagList
+            | GapTarget::ManifestList
+            | GapTarget::Tag(_)
+            | GapTarget::Manifest(_)
+            | GapTarget::Referrers(_) => true,
+            GapTarget::Catalogue
+            | GapTarget::RegistryInfo
+            | GapTarget::VanishedTag(_)
+            | GapTarget::InvalidName(_)
+            | GapTarget::ListedDigest(_)
+            | GapTarget::CreationTime(_)
+            | GapTarget::Configuration(_) => false,
         }
     }
 
     /// Returns `true` where a tag of the repository may name any of its manifests without being known to: before a
     /// manifest is deleted with all of its tags, that matters.
     #[must_use]
-    pub fn hides_a_tag(&self) -> bool {
-        self.blocks_repository() || matches!(self.at, GapAt::InvalidName(_))
+    pub fn may_hide_tag(&self) -> bool {
+        self.blocks_repository() || matches!(self.target, GapTarget::InvalidName(_))
     }
 
     /// Returns `true` where the registry was read and only single names in it are odd. That keeps these names, and is no
     /// reason to run again: it stays so until a person changes it.
     #[must_use]
     pub fn is_note(&self) -> bool {
-        matches!(self.at, GapAt::VanishedTag(_) | GapAt::InvalidName(_) | GapAt::ListedDigest(_))
+        matches!(self.target, GapTarget::VanishedTag(_) | GapTarget::InvalidName(_) | GapTarget::ListedDigest(_))
     }
 }
 
-impl fmt::Display for GapAt {
+impl fmt::Display for GapTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Catalogue => f.write_str("the list of repositories"),
-            Self::Particulars => f.write_str("the registry's own settings"),
+            Self::RegistryInfo => f.write_str("the registry's own settings"),
             Self::TagList => f.write_str("the list of tags"),
             Self::ManifestList => f.write_str("the list of manifests"),
             Self::VanishedTag(tag) | Self::Tag(tag) => write!(f, "tag {tag}"),
             Self::InvalidName(name) => write!(f, "invalid name {name}"),
             Self::ListedDigest(digest) => write!(f, "digest {digest} in the list of tags"),
             Self::Manifest(digest) => write!(f, "manifest {digest}"),
-            Self::Created(digest) => write!(f, "creation time of {digest}"),
+            Self::CreationTime(digest) => write!(f, "creation time of {digest}"),
             Self::Configuration(digest) => write!(f, "configuration of {digest}"),
             Self::Referrers(digest) => write!(f, "referrers of {digest}"),
         }
@@ -304,9 +308,9 @@ impl Manifest {
     /// Returns true if the digest of its configuration is unknown. Docker's schema 1 has none: the configuration that a
     /// runtime makes of it is in no registry.
     #[must_use]
-    pub fn hides_configuration(&self) -> bool {
+    pub fn has_unknown_config(&self) -> bool {
         self.config.is_none()
-            && (self.depth != Depth::Whole || self.media_type.contains("docker.distribution.manifest.v1+"))
+            && (self.detail != ManifestDetail::Full || self.media_type.contains("docker.distribution.manifest.v1+"))
     }
 }
 
@@ -350,14 +354,14 @@ impl Inventory {
     /// Whether anything could not be read. Notes are not counted.
     #[must_use]
     pub fn has_gaps(&self) -> bool {
-        self.registries.iter().any(|registry| !registry.is_whole())
+        self.registries.iter().any(|registry| !registry.is_complete())
     }
 }
 
 impl Registry {
     /// Returns `true` where everything in it was read, apart from single odd names.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         let inner = self.repositories.iter().flat_map(|repository| &repository.gaps);
         self.gaps.iter().chain(inner).all(Gap::is_note)
     }
@@ -373,17 +377,17 @@ impl Registry {
             other_hosts: Vec::new(),
             identity: String::new(),
             removal: RemovalMethod::Untag,
-            ability: RemovalAbility::NotAsked,
-            known_from: KnownFrom::Nowhere,
+            ability: RemovalAbility::NotChecked,
+            ability_origin: AbilityOrigin::Unknown,
             product: None,
             obstacles: BTreeMap::new(),
             missing_rights: BTreeMap::new(),
-            particulars: None,
+            info: None,
             accepts_retention: false,
             clock_ahead: None,
-            clock_doubt: None,
+            clock_issue: None,
             lists_untagged: false,
-            refused: Vec::new(),
+            refused_tags: Vec::new(),
             repositories: Vec::new(),
             gaps: Vec::new(),
         }
@@ -391,15 +395,16 @@ impl Registry {
 
     /// Returns the names by which image references mean it.
     #[must_use]
-    pub fn names(&self) -> Hosts<'_> {
+    pub fn host_names(&self) -> Hosts<'_> {
         Hosts::new(&self.hosts, &self.other_hosts)
     }
 
     /// The refusal that a removal of the tag at that digest met in earlier runs.
     #[must_use]
-    pub fn refusal(&self, repository: &RepositoryName, tag: &TagName, digest: &Digest) -> Option<&RefusedTag> {
-        let found = self.refused.binary_search_by(|one| (&one.repository, &one.tag).cmp(&(repository, tag))).ok()?;
-        self.refused.get(found).filter(|found| found.digest == *digest)
+    pub fn refused_tag(&self, repository: &RepositoryName, tag: &TagName, digest: &Digest) -> Option<&RefusedTag> {
+        let found =
+            self.refused_tags.binary_search_by(|one| (&one.repository, &one.tag).cmp(&(repository, tag))).ok()?;
+        self.refused_tags.get(found).filter(|found| found.digest == *digest)
     }
 
     /// The repository of that name (the list is sorted).
@@ -417,11 +422,11 @@ impl Repository {
         Self {
             name,
             tags: Vec::new(),
-            originals: BTreeMap::new(),
+            original_dates: BTreeMap::new(),
             manifests: BTreeMap::new(),
             untagged: BTreeMap::new(),
             attached: BTreeSet::new(),
-            first_look: None,
+            first_read_at: None,
             gaps: Vec::new(),
             lock: None,
         }
@@ -437,8 +442,8 @@ impl Repository {
 
     /// Returns true for the manifest of an image that a container may run, and whose configuration is unknown.
     #[must_use]
-    pub fn hides_configuration(&self, digest: &Digest) -> bool {
-        self.manifests.get(digest).is_some_and(Manifest::hides_configuration) && !self.attached.contains(digest)
+    pub fn has_unknown_config(&self, digest: &Digest) -> bool {
+        self.manifests.get(digest).is_some_and(Manifest::has_unknown_config) && !self.attached.contains(digest)
     }
 
     /// The tag of that name (the list is sorted).

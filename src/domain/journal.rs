@@ -25,7 +25,7 @@ pub struct Intent {
     /// The policy that lets it go, or nothing for a restore.
     pub policy: Option<String>,
     /// The reasons as the plan gave them, as JSON text; the proof of a removal.
-    pub proof: String,
+    pub evidence: String,
     /// The time by which a tag that is removed was judged; `None` where none is, and in entries of older versions.
     pub date: Option<Date>,
 }
@@ -50,21 +50,21 @@ pub enum Outcome {
     /// It was done. The text is what the registry said of it, such as a correlation id; often empty.
     Done(String),
     /// It was not done because it no longer fits.
-    Skipped(Skip),
+    Skipped(SkipReason),
     /// It was tried and the registry refused or failed. The tag is where it was, as far as is known.
     Failed(String),
 }
 
 /// Why something planned was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Skip {
+pub enum SkipReason {
     /// The tag names another digest by now.
     Moved {
         /// That digest.
         to: Digest,
     },
     /// The tag is gone already.
-    Gone,
+    Missing,
     /// Deciding again, with the evidence of now, keeps it. The text says why.
     Kept(String),
     /// A hold was set on the tag or its digest since it was decided. The text is the hold's.
@@ -76,7 +76,7 @@ pub enum Skip {
     /// A refusal of the plan covers it. The text is the refusal's.
     Refused(String),
     /// It moved in the instant of its removal, and was put back to what it had moved to. The text says both.
-    PutBack(String),
+    Reverted(String),
     /// The registry refused to remove this one tag in earlier runs, and its next try is not due yet. The text says when.
     Postponed(String),
     /// Earlier removals showed that the registry destroys what it should only untag.
@@ -86,7 +86,7 @@ pub enum Skip {
     /// The run was told to stop before this one's turn.
     Interrupted,
     /// Something else took it back or never began it, found out at the next start. The text says what was seen.
-    Settled(String),
+    Recovered(String),
 }
 
 impl Intent {
@@ -123,44 +123,44 @@ impl Outcome {
     }
 }
 
-impl Skip {
+impl SkipReason {
     /// The label used in the journal and in metrics.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
             Self::Moved { .. } => "moved",
-            Self::Gone => "gone",
+            Self::Missing => "gone",
             Self::Kept(_) => "kept",
             Self::Held(_) => "held",
             Self::Locked(_) => "locked",
             Self::DryRun => "policy-dry-run",
             Self::Refused(_) => "refused",
-            Self::PutBack(_) => "put-back",
+            Self::Reverted(_) => "put-back",
             Self::Postponed(_) => "postponed",
             Self::Stopped(_) => "stopped",
             Self::Blocked(_) => "held-back",
             Self::Interrupted => "interrupted",
-            Self::Settled(_) => "settled",
+            Self::Recovered(_) => "settled",
         }
     }
 }
 
-impl fmt::Display for Skip {
+impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Moved { to } => write!(f, "the tag has moved to {to}"),
-            Self::Gone => f.write_str("the tag is gone already"),
+            Self::Missing => f.write_str("the tag is gone already"),
             Self::Kept(why) => write!(f, "it stays now: {why}"),
             Self::Held(hold) => write!(f, "it is held: {hold}"),
             Self::Locked(why) => write!(f, "it is locked now: {why}"),
             Self::DryRun => f.write_str("a policy that lets it go says `mode: dry-run`"),
             Self::Refused(why) => write!(f, "refused: {why}"),
-            Self::PutBack(what) => write!(f, "put back: {what}"),
+            Self::Reverted(what) => write!(f, "put back: {what}"),
             Self::Postponed(why) => write!(f, "postponed: {why}"),
             Self::Stopped(why) => write!(f, "stopped: {why}"),
             Self::Blocked(why) => write!(f, "held back: {why}"),
             Self::Interrupted => f.write_str("the run was interrupted before its turn"),
-            Self::Settled(seen) => write!(f, "settled after an interruption: {seen}"),
+            Self::Recovered(seen) => write!(f, "settled after an interruption: {seen}"),
         }
     }
 }

@@ -5,72 +5,75 @@
 mod ability;
 mod claim;
 mod clock;
+mod compact_time;
 mod coverage;
 mod cron;
 mod deletion;
 mod digest;
 mod endpoint;
+mod file_stability;
 mod hold;
 mod hosts;
+mod interned;
 mod inventory;
 mod journal;
 mod mention;
-mod moment;
 mod name;
-mod original;
-mod particulars;
+mod original_date;
 mod plan;
 mod policy;
 mod reasons;
 mod reclaim;
 mod reference;
-mod refused;
-mod settling;
-mod text;
+mod refused_tag;
+mod registry_info;
 mod text_index;
 mod unresolved;
 mod verdict;
 mod version_range;
 
-pub use ability::{KnownFrom, Product, RemovalAbility, RemovalObstacle, UntagEffect};
-pub use claim::{Claim, Claims, Holder, Naming, Release, ReleaseStatus, SourceAnswer, SourceState};
-pub use clock::{ClockDoubt, ClockReading};
+pub use ability::{AbilityOrigin, Product, RemovalAbility, RemovalObstacle, UntagEffect};
+pub use claim::{Claim, Claims, Holder, Naming, Release, ReleaseStatus, SourceOutcome, SourceState};
+pub use clock::{ClockIssue, ClockReading};
+pub use compact_time::CompactTime;
 pub use coverage::{
-    AllowUnmatched, Coverage, CoverageBasis, RuleEffect, RuleHint, RuleHistory, RuleId, RuleKey, Slip, Unmatched,
-    UnmatchedSince,
+    AllowUnmatched, Coverage, CoverageBasis, LastMatch, RuleEffect, RuleHint, RuleHistory, RuleId, RuleKey,
+    RuleMistake, UnmatchedRule,
 };
 pub use cron::{Cron, InvalidCron};
-pub use deletion::{Along, Deletion, Deletions, Freed, Role, Stay, TakenTag, Untagged};
+pub use deletion::{
+    Deletion, DeletionReclaim, Deletions, Dependent, DependentRole, RemovedTag, RetainReason, UntaggedManifest,
+};
 pub use digest::{Digest, InvalidDigest};
 pub use endpoint::Endpoint;
-pub use hold::{Held, HeldBy, Hold, HoldOrigin};
-pub use hosts::{Hosts, azure_registry};
+pub use file_stability::time_until_stable;
+pub use hold::{Hold, HoldMatch, HoldOrigin, HoldReason};
+pub use hosts::{Hosts, azure_registry_name};
+pub use interned::SharedText;
 pub use inventory::{
-    Blob, Depth, Gap, GapAt, Inventory, Lock, Manifest, ManifestNow, Registry, RemovalMethod, Repository, Tag, TagNow,
+    Blob, Gap, GapTarget, Inventory, Lock, Manifest, ManifestDetail, ManifestState, Registry, RemovalMethod,
+    Repository, Tag, TagState,
 };
-pub use journal::{Action, Intent, Outcome, Skip};
+pub use journal::{Action, Intent, Outcome, SkipReason};
 pub use mention::{Mention, MentionedImage};
-pub use moment::Moment;
 pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName, TagName};
-pub use original::{DateOrigin, Original};
-pub use particulars::{AfterDays, Particulars, PermissionMode, Sku};
-pub use plan::{Drift, Plan, Refusal, RefusalReason, Removal, Scope};
+pub use original_date::{DateOrigin, OriginalDate};
+pub use plan::{Drift, Plan, Refusal, RefusalReason, RefusalScope, Removal};
 pub use policy::{
-    Glob, Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector, Span, TagSelector,
-    VersionPart,
+    Glob, Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector, TagSelector,
+    VersionPart, WrittenDuration,
 };
 pub use reasons::Reasons;
-pub use reclaim::{Bytes, Reclaim, ReclaimSum, RegistryReclaim};
+pub use reclaim::{Reclaim, ReclaimBytes, ReclaimSum, RegistryReclaim};
 pub use reference::{ImageReference, InvalidReference};
-pub use refused::RefusedTag;
-pub use settling::time_to_settle;
-pub use text::SharedText;
+pub use refused_tag::RefusedTag;
+pub use registry_info::{PermissionMode, RegistryInfo, RetentionDays, ServiceTier};
 pub use text_index::{
-    IndexedWord, RecordedWords, TextIndex, TextIndexBuilder, TextPlace, TextScope, WordRecorder, is_everyday,
+    IndexedWord, RecordedWords, TextIndex, TextIndexBuilder, TextPlace, TextScope, WordRecorder, is_common_word,
 };
 pub use unresolved::{ImageNames, PathPattern, UnresolvedIndex, UnresolvedReference};
 pub use verdict::{
-    ClaimMatch, Claimed, Date, Doubt, Locked, MaybeClaimed, Mentioned, Miss, Reason, TagAt, TagVerdict, Undated,
-    Unresolved, Verdict,
+    ClaimMatch, ClaimReason, Date, LockTarget, MentionReason, Reason, Shortfall, TagPosition, TagVerdict,
+    UncertainClaimReason, Uncertainty, UndatedCause, UnresolvedReason, Verdict,
 };
-pub use version_range::{InvalidRange, Prereleases, Ranges, TagVersion, VersionRange};
+pub use version_range::{InvalidRange, Prereleases, RangeSelection, TagVersion, VersionRange};

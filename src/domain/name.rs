@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::SharedText;
-use super::text::ShortText;
+use super::interned::ShortText;
 
 /// A text that is no such name. Shows the text and the rule it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

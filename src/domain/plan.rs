@@ -1,8 +1,8 @@
 //! What a run would remove, and what forbids it.
 
 use super::{
-    ClockDoubt, Coverage, Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName, RegistryName,
-    RemovalMethod, RemovalObstacle, RepositoryName, SourceName, TagAt, TagName, Unmatched,
+    ClockIssue, Coverage, Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName, RegistryName,
+    RemovalMethod, RemovalObstacle, RepositoryName, SourceName, TagName, TagPosition, UnmatchedRule,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
     /// Where it stands in the inventory that it was decided on.
-    pub at: TagAt,
+    pub position: TagPosition,
     /// The registry.
     pub registry: RegistryName,
     /// The repository.
@@ -49,9 +49,9 @@ pub struct Removal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What it covers: none of that is removed.
-    pub scope: Scope,
+    pub scope: RefusalScope,
     /// Which limit, and by how much.
-    pub why: RefusalReason,
+    pub reason: RefusalReason,
     /// Whether the removals that would really be enforced go over the limit by themselves. If not, it only says what
     /// would happen if every policy said `enforce`.
     pub binding: bool,
@@ -59,7 +59,7 @@ pub struct Refusal {
 
 /// What a refusal covers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
+pub enum RefusalScope {
     /// The whole run.
     Run,
     /// Everything in one registry.
@@ -115,16 +115,16 @@ pub enum RefusalReason {
         undo_window: Duration,
     },
     /// What the registry does with untagged manifests could not be read.
-    ParticularsUnread,
+    RegistryInfoUnread,
     /// The registry's clock and ours differ by too much for ages to be trusted.
-    Clock {
+    ClockSkew {
         /// Seconds by which the registry's is ahead; negative where it is behind.
         ahead_seconds: i64,
     },
     /// A rule that might have protected it matches nothing.
-    ProtectsNothing(Box<Unmatched>),
+    UnmatchedRule(Box<UnmatchedRule>),
     /// The time by which the run decides cannot be trusted.
-    ClockDoubt(ClockDoubt),
+    ClockIssue(ClockIssue),
 }
 
 /// A record that names a tag and a digest, where the tag no longer is at that digest.
@@ -144,7 +144,7 @@ pub struct Drift {
     pub actual: Option<Digest>,
 }
 
-impl Scope {
+impl RefusalScope {
     /// Whether a removal falls under it, where `policies` are those that let it go.
     #[must_use]
     pub fn covers(&self, removal: &Removal, policies: &[&PolicyName]) -> bool {
@@ -183,7 +183,7 @@ impl Plan {
     /// What keeps a deletion from being done: a binding refusal of deletions, or one of removals that covers its place or
     /// policies.
     #[must_use]
-    pub fn refuses(&self, deletion: &Deletion) -> Option<&Refusal> {
+    pub fn refusal_for_deletion(&self, deletion: &Deletion) -> Option<&Refusal> {
         let all = self.deletions.refusals.iter().chain(&self.refusals);
         all.into_iter().find(|refusal| refusal.binding && refusal.scope.covers_deletion(deletion))
     }
@@ -200,9 +200,9 @@ impl RefusalReason {
             Self::Delete { .. } => "delete-limit",
             Self::Impossible(_) => "removal-impossible",
             Self::Retention { .. } => "untagged-retention",
-            Self::ParticularsUnread => "registry-settings-unread",
-            Self::Clock { .. } | Self::ClockDoubt(_) => "clock",
-            Self::ProtectsNothing(_) => "protects-nothing",
+            Self::RegistryInfoUnread => "registry-settings-unread",
+            Self::ClockSkew { .. } | Self::ClockIssue(_) => "clock",
+            Self::UnmatchedRule(_) => "protects-nothing",
         }
     }
 }

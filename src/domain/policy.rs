@@ -28,7 +28,7 @@ pub struct Policy {
     /// What stays.
     pub keep: Keep,
     /// How long after its last tag was removed a manifest is deleted as well; nothing means never.
-    pub delete_manifest_after: Option<Span>,
+    pub delete_manifest_after: Option<WrittenDuration>,
     /// Whether what it lets go may really be removed.
     pub mode: PolicyMode,
     /// Its own limits.
@@ -121,7 +121,7 @@ pub enum KeepRule {
     /// The newest distinct images per repository and group.
     Newest(NonZeroU32),
     /// What was pushed within that time before now.
-    Within(Span),
+    Within(WrittenDuration),
     /// The newest of each of the last so many periods that have one.
     Bucketed {
         /// The period.
@@ -142,7 +142,7 @@ pub enum KeepRule {
 
 /// A positive duration together with how it was written (`14d`), for reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Span {
+pub struct WrittenDuration {
     /// How long.
     pub duration: SignedDuration,
     /// As written.
@@ -247,7 +247,7 @@ impl PolicyMode {
 impl Period {
     /// The rule's name in policy files: `daily`, …
     #[must_use]
-    pub fn rule(self) -> &'static str {
+    pub fn rule_name(self) -> &'static str {
         match self {
             Self::Day => "daily",
             Self::Week => "weekly",
@@ -290,12 +290,12 @@ impl Globs {
     /// Whether a glob matches and no exclusion does.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        self.matching(text).is_some()
+        self.first_match(text).is_some()
     }
 
     /// The first glob that matches, as written, unless an exclusion does.
     #[must_use]
-    pub fn matching(&self, text: &str) -> Option<&SharedText> {
+    pub fn first_match(&self, text: &str) -> Option<&SharedText> {
         let (_, written) = self.include.iter().find(|(pattern, _)| pattern.matches(text))?;
         (!self.exclude.iter().any(|pattern| pattern.matches(text))).then_some(written)
     }
@@ -307,7 +307,7 @@ impl Globs {
     }
 
     /// Each glob by itself, in the order in which they are written.
-    pub fn each(&self) -> impl Iterator<Item = Glob<'_>> {
+    pub fn globs(&self) -> impl Iterator<Item = Glob<'_>> {
         let mut include = self.include.iter().map(|(pattern, _)| pattern);
         let mut exclude = self.exclude.iter();
         self.written.iter().filter_map(move |written| {

@@ -6,10 +6,10 @@ use super::Reason;
 
 /// A list of reasons. Nearly every tag has exactly one, which therefore needs no memory elsewhere; read it as a slice.
 #[derive(Clone, Default)]
-pub struct Reasons(Few);
+pub struct Reasons(ReasonList);
 
 #[derive(Clone, Default)]
-enum Few {
+enum ReasonList {
     #[default]
     None,
     One(Reason),
@@ -20,19 +20,19 @@ impl Reasons {
     /// Adds one at the end.
     pub fn push(&mut self, reason: Reason) {
         self.0 = match std::mem::take(&mut self.0) {
-            Few::None => Few::One(reason),
-            Few::One(first) => Few::Many(vec![first, reason]),
-            Few::Many(mut reasons) => {
+            ReasonList::None => ReasonList::One(reason),
+            ReasonList::One(first) => ReasonList::Many(vec![first, reason]),
+            ReasonList::Many(mut reasons) => {
                 reasons.reserve_exact(1);
                 reasons.push(reason);
-                Few::Many(reasons)
+                ReasonList::Many(reasons)
             }
         };
     }
 
     /// Puts them in their order, each once.
     pub fn sort(&mut self) {
-        if let Few::Many(reasons) = &mut self.0 {
+        if let ReasonList::Many(reasons) = &mut self.0 {
             reasons.sort_unstable();
             reasons.dedup();
         }
@@ -44,16 +44,16 @@ impl Deref for Reasons {
 
     fn deref(&self) -> &[Reason] {
         match &self.0 {
-            Few::None => &[],
-            Few::One(reason) => std::slice::from_ref(reason),
-            Few::Many(reasons) => reasons,
+            ReasonList::None => &[],
+            ReasonList::One(reason) => std::slice::from_ref(reason),
+            ReasonList::Many(reasons) => reasons,
         }
     }
 }
 
 impl From<Reason> for Reasons {
     fn from(reason: Reason) -> Self {
-        Self(Few::One(reason))
+        Self(ReasonList::One(reason))
     }
 }
 

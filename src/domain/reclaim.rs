@@ -9,14 +9,14 @@ use super::{RegistryName, RepositoryName};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reclaim {
     /// For each removal of the plan; nothing where that cannot be known.
-    pub removals: Vec<Option<Bytes>>,
+    pub removals: Vec<Option<ReclaimBytes>>,
     /// The registries that something goes from, by name.
     pub registries: Vec<RegistryReclaim>,
 }
 
 /// Bytes of what images need: manifests, configurations and layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Bytes {
+pub struct ReclaimBytes {
     /// Of what only images need that go with this plan.
     pub exclusive: u64,
     /// Of what stays, because something kept needs it too.
@@ -29,7 +29,7 @@ pub struct ReclaimSum {
     /// How many removals these are.
     pub removals: u64,
     /// Of those of them whose bytes are known.
-    pub bytes: Bytes,
+    pub bytes: ReclaimBytes,
     /// How many of them have bytes that cannot be known.
     pub unknown: u64,
 }
@@ -50,12 +50,12 @@ impl Reclaim {
     /// Of the whole plan.
     #[must_use]
     pub fn sum(&self) -> ReclaimSum {
-        self.registries.iter().map(RegistryReclaim::sum).fold(ReclaimSum::default(), ReclaimSum::and)
+        self.registries.iter().map(RegistryReclaim::sum).fold(ReclaimSum::default(), ReclaimSum::plus)
     }
 
     /// Whether any of its bytes are estimated.
     #[must_use]
-    pub fn estimated(&self) -> bool {
+    pub fn is_estimated(&self) -> bool {
         self.registries.iter().any(|registry| registry.estimated)
     }
 }
@@ -64,32 +64,32 @@ impl RegistryReclaim {
     /// Of the whole registry.
     #[must_use]
     pub fn sum(&self) -> ReclaimSum {
-        self.repositories.iter().map(|(_, sum)| *sum).fold(ReclaimSum::default(), ReclaimSum::and)
+        self.repositories.iter().map(|(_, sum)| *sum).fold(ReclaimSum::default(), ReclaimSum::plus)
     }
 }
 
 impl ReclaimSum {
     /// Of these removals and others.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn plus(self, other: Self) -> Self {
         Self {
             removals: self.removals.saturating_add(other.removals),
-            bytes: self.bytes.and(other.bytes),
+            bytes: self.bytes.plus(other.bytes),
             unknown: self.unknown.saturating_add(other.unknown),
         }
     }
 }
 
-impl From<Option<Bytes>> for ReclaimSum {
-    fn from(bytes: Option<Bytes>) -> Self {
+impl From<Option<ReclaimBytes>> for ReclaimSum {
+    fn from(bytes: Option<ReclaimBytes>) -> Self {
         Self { removals: 1, bytes: bytes.unwrap_or_default(), unknown: u64::from(bytes.is_none()) }
     }
 }
 
-impl Bytes {
+impl ReclaimBytes {
     /// These and others. Sizes come from outside, so sums end at the largest number.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn plus(self, other: Self) -> Self {
         Self {
             exclusive: self.exclusive.saturating_add(other.exclusive),
             shared: self.shared.saturating_add(other.shared),

@@ -36,9 +36,9 @@ impl ImageReference {
     ///
     /// A reference without a host means the repository of that path in *every* registry: container runtimes would read
     /// it as Docker Hub's, but people write release records by hand, and a kept tag costs little.
-    pub fn paths_in<'r>(&'r self, hosts: Hosts<'_>) -> impl Iterator<Item = &'r str> {
+    pub fn repository_paths<'r>(&'r self, hosts: Hosts<'_>) -> impl Iterator<Item = &'r str> {
         let path = self.repository.as_ref().map(RepositoryName::as_str);
-        let named = self.host.as_ref().zip(path).and_then(|(host, path)| hosts.path_in(host, path));
+        let named = self.host.as_ref().zip(path).and_then(|(host, path)| hosts.repository_path(host, path));
         let without = path.filter(|_| self.host.is_none()).into_iter();
         named.into_iter().chain(without.flat_map(move |path| hosts.paths_without_host(path).collect::<Vec<_>>()))
     }
@@ -46,19 +46,19 @@ impl ImageReference {
     /// Returns true if it names that repository of a registry. Docker Hub's own short names (`nginx` for `library/nginx`) count
     /// for registries that are Docker Hub.
     #[must_use]
-    pub fn names(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> bool {
+    pub fn matches_repository(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> bool {
         let short = || {
             self.host.is_none()
-                && hosts.are_docker_hub()
+                && hosts.is_docker_hub_registry()
                 && repository.as_str().strip_prefix("library/") == self.repository.as_ref().map(RepositoryName::as_str)
         };
-        self.paths_in(hosts).any(|path| path == repository.as_str()) || self.repository.is_some() && short()
+        self.repository_paths(hosts).any(|path| path == repository.as_str()) || self.repository.is_some() && short()
     }
 
     /// Returns true if it names a registry, or could because it names none.
     #[must_use]
-    pub fn may_name_registry(&self, hosts: Hosts<'_>) -> bool {
-        self.host.is_none() || self.paths_in(hosts).next().is_some()
+    pub fn may_match_registry(&self, hosts: Hosts<'_>) -> bool {
+        self.host.is_none() || self.repository_paths(hosts).next().is_some()
     }
 }
 
@@ -67,8 +67,9 @@ impl ImageReference {
     ///
     /// # Errors
     /// When the text is no reference.
-    pub fn as_written(text: &str) -> Result<Self, InvalidReference> {
-        parse(bare(text)).map_err(|problem| InvalidReference { text: text.chars().take(300).collect(), problem })
+    pub fn parse_verbatim(text: &str) -> Result<Self, InvalidReference> {
+        parse(strip_decoration(text))
+            .map_err(|problem| InvalidReference { text: text.chars().take(300).collect(), problem })
     }
 }
 
@@ -76,7 +77,7 @@ impl FromStr for ImageReference {
     type Err = InvalidReference;
 
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
-        let mut reference = Self::as_written(text)?;
+        let mut reference = Self::parse_verbatim(text)?;
         if reference.tag.is_none() && reference.digest.is_none() {
             reference.tag = "latest".parse().ok();
         }
@@ -85,16 +86,16 @@ impl FromStr for ImageReference {
 }
 
 /// The prefixes that container runtimes and tools put before a reference.
-const PREFIXES: [&str; 5] = ["docker-pullable://", "docker://", "oci://", "https://", "http://"];
+const TRANSPORT_PREFIXES: [&str; 5] = ["docker-pullable://", "docker://", "oci://", "https://", "http://"];
 
 /// The reference itself, without the white space, quotes and prefix around it.
-fn bare(text: &str) -> &str {
+fn strip_decoration(text: &str) -> &str {
     let mut text = text.trim();
     for quote in ['"', '\'', '`'] {
         let inner = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
         text = inner.map_or(text, str::trim);
     }
-    PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text)
+    TRANSPORT_PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text)
 }
 
 /// The grammar is that of distribution's `reference` package, and Docker Hub's hosts and short names come out as it
@@ -239,7 +240,7 @@ mod tests {
         }
         let upper = format!("api@sha256:{}", HEX.to_uppercase());
         assert_eq!(upper.parse::<ImageReference>().unwrap().to_string(), format!("api@{digest}"));
-        assert_eq!(ImageReference::as_written("nginx").unwrap().tag, None);
+        assert_eq!(ImageReference::parse_verbatim("nginx").unwrap().tag, None);
     }
 
     #[test]
@@ -301,7 +302,7 @@ mod tests {
         ];
         for (reference, host, repository, expected) in cases {
             let reference: ImageReference = reference.parse().unwrap();
-            let named = reference.names(Hosts::new(&[host.to_owned()], &[]), &repository.parse().unwrap());
+            let named = reference.matches_repository(Hosts::new(&[host.to_owned()], &[]), &repository.parse().unwrap());
             assert_eq!(named, expected, "{reference} on {host} and {repository}");
         }
     }

@@ -11,7 +11,7 @@ use foldhash::quality::FixedState;
 use super::Holder;
 
 /// Words that say little by themselves: they count only in the same line or mapping as the repository.
-const EVERYDAY: [&str; 18] = [
+const COMMON_WORDS: [&str; 18] = [
     "canary",
     "dev",
     "develop",
@@ -39,26 +39,26 @@ const EXTENSIONS: [&str; 22] = [
 ];
 
 /// Marks of sentences and of Markdown around a word.
-const MARKS: [char; 3] = ['.', '-', '_'];
+const PUNCTUATION: [char; 3] = ['.', '-', '_'];
 
 /// Hexadecimal digits that name a digest: as many as the field's tools show at least.
-const LEAST_HEX: usize = 12;
+const MIN_HEX_DIGITS: usize = 12;
 
 /// New words that are collected before they are merged into the others.
-const MOST_PENDING: usize = 1 << 19;
+const MAX_PENDING: usize = 1 << 19;
 
 /// Words that were added last and are known again at once.
-const RECENT: usize = 1 << 15;
+const RECENT_SLOTS: usize = 1 << 15;
 
 /// Words that share the leading bits of their hashes, on average.
-const IN_BUCKET: usize = 4;
+const WORDS_PER_BUCKET: usize = 4;
 
 /// Words before and after an everyday word, in the same line or mapping, that it is paired with.
-const MOST_BESIDE: usize = 64;
+const PAIRING_WINDOW: usize = 64;
 
 /// A line with more words is data, most of which are numbers: these are paired with the nearest words alone.
-const LONG: usize = 512;
-const NEAR: usize = 8;
+const LONG_LINE: usize = 512;
+const LONG_LINE_WINDOW: usize = 8;
 
 /// The distinct words of the texts of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub struct RecordedWords {
 #[derive(Debug, Default)]
 struct Unit {
     names: Vec<Name>,
-    everyday: Vec<Everyday>,
+    common_words: Vec<CommonWord>,
 }
 
 /// A word that may be the name of a repository, in one of its forms.
@@ -116,7 +116,7 @@ struct Name {
 
 /// A word that says little by itself.
 #[derive(Debug)]
-struct Everyday {
+struct CommonWord {
     position: usize,
     is_number: bool,
     hash: u64,
@@ -161,81 +161,81 @@ impl TextIndexBuilder {
     ///
     /// # Panics
     /// With more than 2^32 places.
-    pub fn place(&mut self, place: TextPlace) -> u32 {
+    pub fn add_place(&mut self, place: TextPlace) -> u32 {
         self.index.places.push(place);
         u32::try_from(self.index.places.len() - 1).expect("fewer than 2^32 places")
     }
 
     /// Adds the words of one line or one mapping, each with its line.
-    pub fn unit(&mut self, place: u32, words: &[(u32, &str)]) {
-        self.words(place, words, true);
+    pub fn add_unit(&mut self, place: u32, words: &[(u32, &str)]) {
+        self.add_words(place, words, true);
     }
 
     /// Adds words of one line or mapping, each with its line, as standing beside each other, and not by themselves.
-    pub fn together(&mut self, place: u32, words: &[(u32, &str)]) {
-        if words.iter().any(|(_, word)| is_everyday(word.trim_matches(MARKS))) {
-            self.words(place, words, false);
+    pub fn add_adjacent(&mut self, place: u32, words: &[(u32, &str)]) {
+        if words.iter().any(|(_, word)| is_common_word(word.trim_matches(PUNCTUATION))) {
+            self.add_words(place, words, false);
         }
     }
 
     /// Adds words that were recorded.
-    pub fn recorded(&mut self, place: u32, recorded: &RecordedWords) {
+    pub fn add_recorded(&mut self, place: u32, recorded: &RecordedWords) {
         self.index.hex_lengths |= recorded.hex_lengths;
         for &(hash, line) in &recorded.words {
             self.add(hash, place, line);
         }
-        self.merge_many();
+        self.merge_if_full();
     }
 
-    fn words(&mut self, place: u32, words: &[(u32, &str)], by_themselves: bool) {
+    fn add_words(&mut self, place: u32, words: &[(u32, &str)], by_themselves: bool) {
         let mut unit = std::mem::take(&mut self.unit);
         unit.names.clear();
-        unit.everyday.clear();
+        unit.common_words.clear();
         for (position, &(line, word)) in words.iter().enumerate() {
-            each_form(word, &mut |form, characters| {
+            visit_forms(word, &mut |form, characters| {
                 let hash = hash_of(form);
                 if by_themselves {
-                    if characters.are_hex() && form.len() >= LEAST_HEX {
+                    if characters.is_hex() && form.len() >= MIN_HEX_DIGITS {
                         self.index.hex_lengths |= hex_bit(form);
                     }
                     self.add(hash, place, line);
                 }
                 // Each form with capitals comes in lower case as well.
-                if characters.have(Characters::LOWER) && !characters.have(Characters::UPPER) {
+                if characters.contain_any(Characters::LOWER) && !characters.contain_any(Characters::UPPER) {
                     unit.names.push(Name { position, line, hash });
                 }
             });
-            let bare = word.trim_matches(MARKS);
-            if is_everyday(bare) && !bare.is_empty() {
+            let bare = word.trim_matches(PUNCTUATION);
+            if is_common_word(bare) && !bare.is_empty() {
                 let is_number = bare.bytes().all(|byte| byte.is_ascii_digit());
                 let hash = if is_number { hash_of(bare) } else { hash_of(&bare.to_ascii_lowercase()) };
-                unit.everyday.push(Everyday { position, is_number, hash });
+                unit.common_words.push(CommonWord { position, is_number, hash });
             }
         }
         let mut first = 0;
-        for &Everyday { position, is_number, hash } in &unit.everyday {
-            let reach = if is_number && words.len() > LONG { NEAR } else { MOST_BESIDE };
+        for &CommonWord { position, is_number, hash } in &unit.common_words {
+            let reach = if is_number && words.len() > LONG_LINE { LONG_LINE_WINDOW } else { PAIRING_WINDOW };
             // Their positions rise, and so do those of the names.
             let within = |name: &Name, reach: usize| name.position + reach >= position;
-            while unit.names.get(first).is_some_and(|name| !within(name, MOST_BESIDE)) {
+            while unit.names.get(first).is_some_and(|name| !within(name, PAIRING_WINDOW)) {
                 first += 1;
             }
             let near = unit.names[first..].iter().skip_while(|name| !within(name, reach));
             for name in near.take_while(|name| name.position <= position + reach) {
-                self.add(pair_of(name.hash, hash), place, name.line);
+                self.add(pair_hash(name.hash, hash), place, name.line);
             }
         }
         self.unit = unit;
-        self.merge_many();
+        self.merge_if_full();
     }
 
     fn add(&mut self, hash: u64, place: u32, line: u32) {
         if self.recent.is_empty() {
-            self.recent.resize(RECENT, (0, u32::MAX));
+            self.recent.resize(RECENT_SLOTS, (0, u32::MAX));
         }
         // Where places are not apart, the first one of a word is enough.
         let known = (hash, if self.index.by_place { place } else { 0 });
-        let slot = usize::try_from(hash % RECENT as u64).unwrap_or_default();
+        let slot = usize::try_from(hash % RECENT_SLOTS as u64).unwrap_or_default();
         if self.recent[slot] != known {
             self.recent[slot] = known;
             self.pending.push(IndexedWord { hash, place, line });
@@ -251,8 +251,8 @@ impl TextIndexBuilder {
         self.index
     }
 
-    fn merge_many(&mut self) {
-        if self.pending.len() >= MOST_PENDING {
+    fn merge_if_full(&mut self) {
+        if self.pending.len() >= MAX_PENDING {
             self.merge();
         }
     }
@@ -313,16 +313,16 @@ impl TextIndex {
     /// Returns the places of a word, in order: the first one alone where places are not apart.
     #[must_use]
     pub fn find(&self, word: &str) -> &[IndexedWord] {
-        self.at(hash_of(word))
+        self.words_with_hash(hash_of(word))
     }
 
     /// Returns the places where an everyday word stands in one line or mapping with a name in lower case.
     #[must_use]
-    pub fn find_beside(&self, name: &str, everyday: &str) -> &[IndexedWord] {
-        self.at(pair_of(hash_of(name), hash_of(&everyday.to_ascii_lowercase())))
+    pub fn find_adjacent(&self, name: &str, everyday: &str) -> &[IndexedWord] {
+        self.words_with_hash(pair_hash(hash_of(name), hash_of(&everyday.to_ascii_lowercase())))
     }
 
-    fn at(&self, hash: u64) -> &[IndexedWord] {
+    fn words_with_hash(&self, hash: u64) -> &[IndexedWord] {
         let bucket = self.bucket(hash);
         let Some(&[from, to]) = self.buckets.get(bucket..bucket + 2).and_then(<[u32]>::as_array) else { return &[] };
         let words = &self.words[from as usize..to as usize];
@@ -339,7 +339,7 @@ impl TextIndex {
 
     fn sort_into_buckets(&mut self) {
         // One more than a power of two, for the end of the last one.
-        let count = (self.words.len() / IN_BUCKET).next_power_of_two();
+        let count = (self.words.len() / WORDS_PER_BUCKET).next_power_of_two();
         self.buckets = vec![0; count + 1];
         let mut sizes = vec![0_u32; count];
         for word in &self.words {
@@ -356,7 +356,7 @@ impl TextIndex {
     #[must_use]
     pub fn find_digest<'h>(&self, hex: &'h str) -> Option<(IndexedWord, &'h str)> {
         let occurs = |start: &&str| self.hex_lengths & hex_bit(start) != 0;
-        let starts = (LEAST_HEX..=hex.len()).rev().filter_map(|length| hex.get(..length));
+        let starts = (MIN_HEX_DIGITS..=hex.len()).rev().filter_map(|length| hex.get(..length));
         starts.filter(occurs).find_map(|start| Some((*self.find(start).first()?, start)))
     }
 
@@ -381,9 +381,9 @@ impl IndexedWord {
 
 /// Returns true for a word that says little by itself, such as `latest` or a plain number.
 #[must_use]
-pub fn is_everyday(word: &str) -> bool {
+pub fn is_common_word(word: &str) -> bool {
     let number = word.bytes().all(|byte| byte.is_ascii_digit());
-    number || EVERYDAY.iter().any(|known| word.eq_ignore_ascii_case(known))
+    number || COMMON_WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
 /// The kinds of characters that a word has.
@@ -394,8 +394,8 @@ impl Characters {
     const LOWER: u8 = 1;
     const UPPER: u8 = 1 << 1;
     const DOT: u8 = 1 << 2;
-    /// Those of [`MARKS`] without the dot.
-    const MARK: u8 = 1 << 3;
+    /// Those of [`PUNCTUATION`] without the dot.
+    const DASH: u8 = 1 << 3;
     const PLUS: u8 = 1 << 4;
     const NOT_HEX: u8 = 1 << 5;
 
@@ -407,7 +407,7 @@ impl Characters {
                 b'a'..=b'z' => Self::LOWER,
                 b'A'..=b'Z' => Self::UPPER,
                 b'.' => Self::DOT,
-                b'-' | b'_' => Self::MARK,
+                b'-' | b'_' => Self::DASH,
                 b'+' => Self::PLUS,
                 _ => 0,
             };
@@ -424,64 +424,64 @@ impl Characters {
         Self(word.bytes().fold(0, |kinds, byte| kinds | Self::OF_BYTES[usize::from(byte)]))
     }
 
-    fn have(self, kinds: u8) -> bool {
+    fn contain_any(self, kinds: u8) -> bool {
         self.0 & kinds != 0
     }
 
-    fn are_hex(self) -> bool {
-        !self.have(Self::NOT_HEX)
+    fn is_hex(self) -> bool {
+        !self.contain_any(Self::NOT_HEX)
     }
 }
 
 /// The bit for the length of a word of hexadecimal digits; the longest are those of sha512.
 fn hex_bit(word: &str) -> u128 {
-    let above = u32::try_from(word.len() - LEAST_HEX).unwrap_or(u32::MAX);
+    let above = u32::try_from(word.len() - MIN_HEX_DIGITS).unwrap_or(u32::MAX);
     1_u128.checked_shl(above).unwrap_or_default()
 }
 
 /// Gives each form in which a word may name a repository or tag: as it stands, without the punctuation around it, without
 /// a file's ending, in lower case, and with `_` for `+`, which Helm writes in tags.
-fn each_form(word: &str, visit: &mut impl FnMut(&str, Characters)) {
+fn visit_forms(word: &str, visit: &mut impl FnMut(&str, Characters)) {
     let characters = Characters::of(word);
-    if !characters.have(Characters::PLUS | Characters::DOT | Characters::MARK) {
-        return cased(word, characters, visit);
+    if !characters.contain_any(Characters::PLUS | Characters::DOT | Characters::DASH) {
+        return visit_cases(word, characters, visit);
     }
-    if characters.have(Characters::PLUS) {
-        each_form(&word.replace('+', "_"), visit);
-        word.split('+').filter(|part| !part.is_empty()).for_each(|part| each_form(part, visit));
+    if characters.contain_any(Characters::PLUS) {
+        visit_forms(&word.replace('+', "_"), visit);
+        word.split('+').filter(|part| !part.is_empty()).for_each(|part| visit_forms(part, visit));
         return;
     }
-    cased(word, characters, visit);
-    let mut bare = word.trim_matches(MARKS);
+    visit_cases(word, characters, visit);
+    let mut bare = word.trim_matches(PUNCTUATION);
     if bare.len() != word.len() {
-        cased(bare, Characters::of(bare), visit);
+        visit_cases(bare, Characters::of(bare), visit);
     }
-    while characters.have(Characters::DOT)
+    while characters.contain_any(Characters::DOT)
         && let Some((stem, ending)) = bare.rsplit_once('.')
         && EXTENSIONS.iter().any(|known| ending.eq_ignore_ascii_case(known))
     {
-        cased(stem, Characters::of(stem), visit);
+        visit_cases(stem, Characters::of(stem), visit);
         bare = stem;
     }
-    if characters.have(Characters::UPPER) && !characters.have(Characters::LOWER | Characters::DOT) {
-        each_part(word, visit);
+    if characters.contain_any(Characters::UPPER) && !characters.contain_any(Characters::LOWER | Characters::DOT) {
+        visit_variable_parts(word, visit);
     }
 }
 
 /// Gives a form as it stands and, if it has capitals, in lower case.
-fn cased(form: &str, characters: Characters, visit: &mut impl FnMut(&str, Characters)) {
+fn visit_cases(form: &str, characters: Characters, visit: &mut impl FnMut(&str, Characters)) {
     if form.is_empty() {
         return;
     }
     visit(form, characters);
-    if characters.have(Characters::UPPER) {
+    if characters.contain_any(Characters::UPPER) {
         let lower = form.to_ascii_lowercase();
         visit(&lower, Characters::of(&lower));
     }
 }
 
 /// Gives the parts of the name of an environment variable: `SHOP_API_TAG` names `shop_api`, and `api`.
-fn each_part(word: &str, visit: &mut impl FnMut(&str, Characters)) {
+fn visit_variable_parts(word: &str, visit: &mut impl FnMut(&str, Characters)) {
     let is_variable = word.contains('_')
         && word.starts_with(|c: char| c.is_ascii_uppercase())
         && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
@@ -500,7 +500,7 @@ fn hash_of(word: &str) -> u64 {
 }
 
 /// The hash of a name beside an everyday word, by the hashes of the two, which are not interchangeable.
-fn pair_of(name: u64, everyday: u64) -> u64 {
+fn pair_hash(name: u64, everyday: u64) -> u64 {
     name ^ everyday.rotate_left(32)
 }
 

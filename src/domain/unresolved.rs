@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Digest, Holder, Hosts, Repository, RepositoryName};
 
 /// Hexadecimal digits that name a digest: as many as the field's tools show at least.
-const LEAST_HEX: usize = 12;
+const MIN_HEX_DIGITS: usize = 12;
 
 /// An occurrence that names a repository of ours, and whose tag is a placeholder, cut off or invalid.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +20,7 @@ pub struct UnresolvedReference {
     pub path: PathPattern,
     /// The words in the same line or mapping, where no tag was written at all: one that names a tag of the repository
     /// settles it. Empty where a tag was written and is open.
-    pub beside: Arc<[Box<str>]>,
+    pub adjacent_words: Arc<[Box<str>]>,
     /// Where it was met.
     pub holder: Arc<Holder>,
 }
@@ -34,7 +34,7 @@ impl UnresolvedReference {
     /// tag there, or a digest by at least twelve of its digits.
     #[must_use]
     pub fn is_open(&self, images: &ImageNames<'_>) -> bool {
-        !self.beside.iter().any(|word| images.have(word))
+        !self.adjacent_words.iter().any(|word| images.contains(word))
     }
 }
 
@@ -55,14 +55,14 @@ impl<'r> ImageNames<'r> {
     }
 
     /// Returns true if a word is a tag, or at least the first twelve digits of a digest.
-    fn have(&self, word: &str) -> bool {
+    fn contains(&self, word: &str) -> bool {
         let repository = self.repository;
         let tags = self.tags.get_or_init(|| repository.tags.iter().map(|tag| tag.name.as_str()).collect());
-        tags.contains(word) || self.have_digest(word)
+        tags.contains(word) || self.contains_digest(word)
     }
 
-    fn have_digest(&self, word: &str) -> bool {
-        if word.len() < LEAST_HEX || !word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    fn contains_digest(&self, word: &str) -> bool {
+        if word.len() < MIN_HEX_DIGITS || !word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return false;
         }
         let repository = self.repository;
@@ -82,15 +82,15 @@ impl<'r> ImageNames<'r> {
 /// Unresolved references by what they name, so that those that may mean a repository are found without looking at all.
 #[derive(Debug)]
 pub struct UnresolvedIndex<'a, T> {
-    by_host: BTreeMap<Option<&'a str>, OfHost<'a>>,
+    by_host: BTreeMap<Option<&'a str>, HostReferences<'a>>,
     all: Vec<(T, &'a UnresolvedReference)>,
 }
 
 /// The positions of the references with one host, or with none.
 #[derive(Debug, Default)]
-struct OfHost<'a> {
+struct HostReferences<'a> {
     /// By whole path.
-    whole: HashMap<&'a str, Vec<usize>>,
+    exact: HashMap<&'a str, Vec<usize>>,
     /// Those with a placeholder in the path, by the path.
     patterns: HashMap<&'a PathPattern, Vec<usize>>,
 }
@@ -99,11 +99,11 @@ impl<'a, T> UnresolvedIndex<'a, T> {
     /// Creates an index of references, each with something that belongs to it.
     #[must_use]
     pub fn new(all: Vec<(T, &'a UnresolvedReference)>) -> Self {
-        let mut by_host: BTreeMap<Option<&'a str>, OfHost<'a>> = BTreeMap::new();
+        let mut by_host: BTreeMap<Option<&'a str>, HostReferences<'a>> = BTreeMap::new();
         for (at, &(_, one)) in all.iter().enumerate() {
             let of_host = by_host.entry(one.host.as_deref()).or_default();
-            match one.path.whole() {
-                Some(path) => of_host.whole.entry(path).or_default().push(at),
+            match one.path.literal() {
+                Some(path) => of_host.exact.entry(path).or_default().push(at),
                 None => of_host.patterns.entry(&one.path).or_default().push(at),
             }
         }
@@ -113,14 +113,14 @@ impl<'a, T> UnresolvedIndex<'a, T> {
     /// Returns those that may mean that repository of the registry with those names, in the order that they came in.
     /// Without a host a reference means the repository of that path in every registry.
     #[must_use]
-    pub fn that_may_mean(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> Vec<&(T, &'a UnresolvedReference)> {
+    pub fn matching(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> Vec<&(T, &'a UnresolvedReference)> {
         let mut found: Vec<usize> = Vec::new();
         for (host, of_host) in &self.by_host {
             let paths = match host {
-                Some(host) => hosts.spellings(host, repository.as_str()),
+                Some(host) => hosts.paths_for(host, repository.as_str()),
                 None => vec![repository.as_str().to_owned()],
             };
-            found.extend(paths.iter().filter_map(|path| of_host.whole.get(path.as_str())).flatten());
+            found.extend(paths.iter().filter_map(|path| of_host.exact.get(path.as_str())).flatten());
             let patterns = of_host.patterns.iter();
             let matching = patterns.filter(|(pattern, _)| paths.iter().any(|path| pattern.matches(path)));
             found.extend(matching.flat_map(|(_, places)| places));
@@ -134,7 +134,7 @@ impl<'a, T> UnresolvedIndex<'a, T> {
 impl PathPattern {
     /// Returns the path, where it has no placeholder.
     #[must_use]
-    pub fn whole(&self) -> Option<&str> {
+    pub fn literal(&self) -> Option<&str> {
         match &self.0[..] {
             [whole] => Some(whole),
             _ => None,
@@ -175,14 +175,14 @@ impl PathPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Depth, Manifest, Tag};
+    use crate::domain::{Manifest, ManifestDetail, Tag};
 
     fn reference(host: Option<&str>, path: &[&str], beside: &[&str]) -> UnresolvedReference {
         UnresolvedReference {
             text: "${OPEN}".into(),
             host: host.map(str::to_owned),
             path: PathPattern::of(path),
-            beside: beside.iter().map(|&word| word.into()).collect(),
+            adjacent_words: beside.iter().map(|&word| word.into()).collect(),
             holder: Arc::new(Holder::File { path: "values.yaml".into(), line: 7 }),
         }
     }
@@ -211,7 +211,7 @@ mod tests {
             subject: None,
             created_at: None,
             lock: None,
-            depth: Depth::Whole,
+            detail: ManifestDetail::Full,
         };
         repository.manifests = manifests.iter().map(|digest| (digest.clone(), manifest.clone())).collect();
         repository
@@ -287,7 +287,7 @@ mod tests {
             ("other/api", &[4]),
             ("other/web", &[]),
         ] {
-            let found = index.that_may_mean(Hosts::new(&own, &others), &repository.parse().unwrap());
+            let found = index.matching(Hosts::new(&own, &others), &repository.parse().unwrap());
             let found: Vec<usize> = found.into_iter().map(|(at, _)| *at).collect();
             assert_eq!(found, expected, "{repository}");
         }

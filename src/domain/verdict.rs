@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    DateOrigin, Digest, GapAt, Held, Holder, Lock, Period, PolicyName, Ranges, Reasons, SharedText, SourceName,
-    TagName, VersionPart, VersionRange,
+    DateOrigin, Digest, GapTarget, HoldReason, Holder, Lock, Period, PolicyName, RangeSelection, Reasons, SharedText,
+    SourceName, TagName, VersionPart, VersionRange,
 };
 
 /// What is decided about one tag. Every tag of the inventory has exactly one.
@@ -28,7 +28,7 @@ pub enum Verdict {
 
 /// Where a tag stands in its inventory: positions in the sorted lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TagAt {
+pub struct TagPosition {
     /// Position of the registry.
     pub registry: u32,
     /// Position of the repository in the registry.
@@ -41,7 +41,7 @@ pub struct TagAt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagVerdict {
     /// Which tag.
-    pub at: TagAt,
+    pub position: TagPosition,
     /// What is decided.
     pub verdict: Verdict,
     /// Everything that speaks for or against it. Never empty.
@@ -54,15 +54,15 @@ pub enum Reason {
     /// No policy selects the tag.
     NotSelected,
     /// A hold protects it.
-    Held(Box<Held>),
+    Held(Box<HoldReason>),
     /// A source claims it.
-    Claimed(Box<Claimed>),
+    Claimed(Box<ClaimReason>),
     /// A source has its name, or its digest's beginning, in a text that names its repository, too.
-    Mentioned(Box<Mentioned>),
+    Mentioned(Box<MentionReason>),
     /// The registry has locked it.
     Locked {
         /// What carries the lock.
-        on: Locked,
+        on: LockTarget,
         /// Which lock.
         lock: Lock,
     },
@@ -150,7 +150,7 @@ pub enum Reason {
         /// The policy.
         policy: PolicyName,
         /// Why not.
-        why: Undated,
+        cause: UndatedCause,
     },
     /// A rule goes by version, and the tag is none.
     NotAVersion {
@@ -165,20 +165,20 @@ pub enum Reason {
     /// Something about its repository or itself could not be read.
     Gap {
         /// What.
-        at: Box<GapAt>,
+        target: Box<GapTarget>,
         /// The gap's label.
         kind: &'static str,
     },
     /// A source claims a digest that may be this image's.
-    MaybeClaimed(Arc<MaybeClaimed>),
+    MaybeClaimed(Arc<UncertainClaimReason>),
     /// A source names its repository and leaves open which image of it.
-    UnresolvedReference(Arc<Unresolved>),
+    UnresolvedReference(Arc<UnresolvedReason>),
     /// The policy selects it and no rule of the policy keeps it.
-    LetGo {
+    NotKept {
         /// The policy.
         policy: PolicyName,
         /// By how much it missed each rule, in the rules' order.
-        misses: Box<[Miss]>,
+        shortfalls: Box<[Shortfall]>,
     },
     /// It is a signature, attestation or the like of an image whose last tags go, and goes with them.
     CompanionOfExpired {
@@ -191,7 +191,7 @@ pub enum Reason {
 
 /// By how much a tag missed a keep rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Miss {
+pub enum Shortfall {
     /// That many images of its group are newer or as new.
     Newest {
         /// Its rank, from 1.
@@ -228,7 +228,7 @@ pub enum Miss {
 
 /// A claim on a tag and how it reaches it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Claimed {
+pub struct ClaimReason {
     /// The source.
     pub source: SourceName,
     /// How the claim reaches the tag.
@@ -241,7 +241,7 @@ pub struct Claimed {
 
 /// A word in a text that may mean a tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mentioned {
+pub struct MentionReason {
     /// The source.
     pub source: SourceName,
     /// The word as it was found.
@@ -252,31 +252,31 @@ pub struct Mentioned {
 
 /// A claim on a digest of which it cannot be said whether it is an image's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MaybeClaimed {
+pub struct UncertainClaimReason {
     /// The source.
     pub source: SourceName,
     /// The digest that it claims.
     pub digest: Digest,
     /// The cause of the doubt.
-    pub doubt: Doubt,
+    pub uncertainty: Uncertainty,
     /// The holder of the claim.
     pub holder: Arc<Holder>,
 }
 
 /// The cause of a doubt about a digest being an image's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Doubt {
+pub enum Uncertainty {
     /// It is an image id that came with the name of the repository, and the image's configuration was not read.
-    Unread,
+    ConfigUnread,
     /// It is an image id of which no container is known, and the image's configuration was not read.
-    Unpaired,
+    NoContainer,
     /// It is a digest of another algorithm than those by which the registry knows the image.
-    Algorithm,
+    OtherAlgorithm,
 }
 
 /// A reference that leaves open which image of a repository it means.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Unresolved {
+pub struct UnresolvedReason {
     /// The source.
     pub source: SourceName,
     /// The text as the source has it.
@@ -285,14 +285,14 @@ pub struct Unresolved {
     pub holder: Arc<Holder>,
 }
 
-impl Doubt {
+impl Uncertainty {
     /// The label used in reports: `configuration-unread`, `no-container`, `other-algorithm`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Unread => "configuration-unread",
-            Self::Unpaired => "no-container",
-            Self::Algorithm => "other-algorithm",
+            Self::ConfigUnread => "configuration-unread",
+            Self::NoContainer => "no-container",
+            Self::OtherAlgorithm => "other-algorithm",
         }
     }
 }
@@ -314,12 +314,12 @@ pub enum ClaimMatch {
         recorded: Digest,
     },
     /// The claim names a range of versions, and the tag is the highest in it or, where all are claimed, one in it.
-    Range(Arc<VersionRange>, Ranges),
+    Range(Arc<VersionRange>, RangeSelection),
 }
 
 /// What carries a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Locked {
+pub enum LockTarget {
     /// The tag itself.
     Tag,
     /// Its manifest.
@@ -340,12 +340,12 @@ pub enum Date {
     /// The time that a restored tag had when it was removed, and who said it.
     Original(Timestamp, DateOrigin),
     /// There is none that can be trusted.
-    Unknown(Undated),
+    Unknown(UndatedCause),
 }
 
 /// Why a tag has no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Undated {
+pub enum UndatedCause {
     /// Neither the registry nor the image says one.
     Missing,
     /// It says one before 2013, when there were no container images: a reproducible build.
@@ -396,7 +396,7 @@ impl Verdict {
 impl Reason {
     /// The verdict that this reason alone would give.
     #[must_use]
-    pub fn speaks_for(&self) -> Verdict {
+    pub fn implied_verdict(&self) -> Verdict {
         match self {
             Self::NotSelected => Verdict::OutOfScope,
             Self::Held(_)
@@ -419,7 +419,7 @@ impl Reason {
             Self::SourceFailed { .. } | Self::Gap { .. } | Self::MaybeClaimed(_) | Self::UnresolvedReference(_) => {
                 Verdict::Undecided
             }
-            Self::LetGo { .. } | Self::CompanionOfExpired { .. } => Verdict::Expired,
+            Self::NotKept { .. } | Self::CompanionOfExpired { .. } => Verdict::Expired,
         }
     }
 }

@@ -11,7 +11,7 @@ use semver::{BuildMetadata, Prerelease};
 
 /// The versions of a range that are claimed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Ranges {
+pub enum RangeSelection {
     /// The highest one, with and without pre-releases.
     #[default]
     Highest,
@@ -24,7 +24,7 @@ pub enum Ranges {
 pub struct VersionRange {
     text: Box<str>,
     /// Alternatives, each of which is met by a version that meets all of its parts.
-    any: Vec<Vec<Part>>,
+    alternatives: Vec<Vec<Part>>,
 }
 
 /// An invalid range of versions.
@@ -107,7 +107,7 @@ impl VersionRange {
     /// Returns true if it is one whole version and not a range of several.
     #[must_use]
     pub fn is_exact(&self) -> bool {
-        let [parts] = &self.any[..] else { return false };
+        let [parts] = &self.alternatives[..] else { return false };
         let [Part::In(Interval { low: Some(low), high: Some(high) })] = &parts[..] else { return false };
         low.inclusive && high.inclusive && low.version == high.version
     }
@@ -129,7 +129,7 @@ impl VersionRange {
             Part::In(interval) => interval.contains(version, prereleases),
             Part::NotIn(interval) => !interval.contains(version, prereleases),
         };
-        self.any.iter().any(|parts| parts.iter().all(met))
+        self.alternatives.iter().any(|parts| parts.iter().all(met))
     }
 
     /// Returns the versions that the range claims, in order: the highest by each reading, or all.
@@ -137,7 +137,7 @@ impl VersionRange {
     pub fn pick<'v, T: Copy + Ord>(
         &self,
         versions: impl IntoIterator<Item = (T, &'v TagVersion)>,
-        ranges: Ranges,
+        ranges: RangeSelection,
     ) -> Vec<T> {
         let mut all = Vec::new();
         let mut highest: [[(Option<&Version>, Vec<T>); 3]; 3] = Default::default();
@@ -145,15 +145,15 @@ impl VersionRange {
             if !self.contains(tag, Prereleases::InOrder) {
                 continue;
             }
-            if ranges == Ranges::All {
+            if ranges == RangeSelection::All {
                 all.push(item);
                 continue;
             }
-            for (prereleases, by_form) in Prereleases::EACH.into_iter().zip(&mut highest) {
+            for (prereleases, by_form) in Prereleases::ALL.into_iter().zip(&mut highest) {
                 if !self.contains(tag, prereleases) {
                     continue;
                 }
-                for (form, (known, items)) in Form::EACH.into_iter().zip(by_form) {
+                for (form, (known, items)) in Form::ALL.into_iter().zip(by_form) {
                     if tag.form > form {
                         continue;
                     }
@@ -177,11 +177,11 @@ impl VersionRange {
 
 impl Prereleases {
     /// Every reading.
-    pub const EACH: [Self; 3] = [Self::Excluded, Self::Included, Self::InOrder];
+    pub const ALL: [Self; 3] = [Self::Excluded, Self::Included, Self::InOrder];
 }
 
 impl Form {
-    const EACH: [Self; 3] = [Self::Exact, Self::Prefixed, Self::Loose];
+    const ALL: [Self; 3] = [Self::Exact, Self::Prefixed, Self::Loose];
 }
 
 impl TagVersion {
@@ -241,7 +241,7 @@ impl FromStr for VersionRange {
         let text = if text.is_empty() { "*" } else { text };
         let any: Option<Vec<Vec<Part>>> = text.split("||").map(alternative).collect();
         let invalid = || InvalidRange { text: text.chars().take(160).collect() };
-        Ok(Self { text: text.into(), any: any.ok_or_else(invalid)? })
+        Ok(Self { text: text.into(), alternatives: any.ok_or_else(invalid)? })
     }
 }
 
@@ -452,7 +452,7 @@ mod tests {
             ("1.2.3 - 2", "2.9.0", [true, true, true]),
             (">0.0.0-0", "0.1.0-alpha.1", [false, true, true]),
         ] {
-            let found = Prereleases::EACH.map(|reading| range(text).matches(tag, reading));
+            let found = Prereleases::ALL.map(|reading| range(text).matches(tag, reading));
             assert_eq!(found, expected, "{text} and {tag}");
         }
     }
@@ -474,11 +474,11 @@ mod tests {
             let read: Vec<(&str, TagVersion)> =
                 names.iter().filter_map(|tag| Some((*tag, TagVersion::read(tag)?))).collect();
             let versions = || read.iter().map(|(tag, version)| (*tag, version));
-            assert_eq!(range(text).pick(versions(), Ranges::Highest).join(" "), expected, "{text} of {tags}");
+            assert_eq!(range(text).pick(versions(), RangeSelection::Highest).join(" "), expected, "{text} of {tags}");
             let mut all: Vec<&str> =
                 names.iter().copied().filter(|tag| range(text).matches(tag, Prereleases::InOrder)).collect();
             all.sort_unstable();
-            assert_eq!(range(text).pick(versions(), Ranges::All), all, "{text} of {tags}");
+            assert_eq!(range(text).pick(versions(), RangeSelection::All), all, "{text} of {tags}");
         }
     }
 

@@ -3,24 +3,24 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::evaluate::Found;
+use super::evaluate::ReasonTable;
 use super::graph::{Graph, Node};
 use crate::domain::{
-    Claim, ClaimMatch, Claimed, Claims, Digest, Drift, GapAt, Prereleases, Ranges, Reason, Registry, Repository,
-    SourceAnswer, SourceName, Stay, TagName, TagVersion, VersionRange,
+    Claim, ClaimMatch, ClaimReason, Claims, Digest, Drift, GapTarget, Prereleases, RangeSelection, Reason, Registry,
+    Repository, RetainReason, SourceName, SourceOutcome, TagName, TagVersion, VersionRange,
 };
 
 /// A claim with its source and the text that it is shown by.
 #[derive(Clone, Copy)]
-pub(super) struct Told<'a> {
+pub(super) struct SourcedClaim<'a> {
     source: &'a SourceName,
     claim: &'a Claim,
     text: &'a Arc<str>,
 }
 
-impl Told<'_> {
+impl SourcedClaim<'_> {
     fn reason(self, by: ClaimMatch) -> Reason {
-        Reason::Claimed(Box::new(Claimed {
+        Reason::Claimed(Box::new(ClaimReason {
             source: self.source.clone(),
             by,
             reference: Arc::clone(self.text),
@@ -29,8 +29,8 @@ impl Told<'_> {
     }
 
     /// The same as a reason for which an untagged manifest stays.
-    pub(super) fn stay(self) -> Stay {
-        Stay::Claimed {
+    pub(super) fn retain_reason(self) -> RetainReason {
+        RetainReason::Claimed {
             source: self.source.clone(),
             reference: Arc::clone(self.text),
             holder: Arc::clone(&self.claim.holder),
@@ -50,19 +50,19 @@ impl Told<'_> {
 }
 
 /// The written form of every claim, in the order of the claims, so that each is made once.
-pub(super) fn texts(claims: &Claims) -> Vec<Arc<str>> {
-    claims.sources.iter().flat_map(SourceAnswer::claims).map(|claim| claim.text().into()).collect()
+pub(super) fn claim_texts(claims: &Claims) -> Vec<Arc<str>> {
+    claims.sources.iter().flat_map(SourceOutcome::claims).map(|claim| claim.text().into()).collect()
 }
 
-type ByTag<'a> = HashMap<&'a TagName, Vec<Told<'a>>>;
+type ClaimsByTag<'a> = HashMap<&'a TagName, Vec<SourcedClaim<'a>>>;
 
 /// The claims that protect one registry, by what they name.
 #[derive(Default)]
 pub(super) struct ClaimIndex<'a> {
-    by_path: HashMap<&'a str, ByTag<'a>>,
-    by_digest: HashMap<&'a Digest, Vec<Told<'a>>>,
+    by_path: HashMap<&'a str, ClaimsByTag<'a>>,
+    by_digest: HashMap<&'a Digest, Vec<SourcedClaim<'a>>>,
     /// The claims on ranges of versions, by path.
-    ranges: HashMap<&'a str, Vec<Told<'a>>>,
+    ranges: HashMap<&'a str, Vec<SourcedClaim<'a>>>,
 }
 
 impl<'a> ClaimIndex<'a> {
@@ -72,17 +72,17 @@ impl<'a> ClaimIndex<'a> {
         let mut found = Self::default();
         let told = claims.sources.iter().flat_map(|source| source.claims().iter().map(move |claim| (source, claim)));
         for ((source, claim), text) in told.zip(texts).filter(|((source, _), _)| source.covers(&registry.name)) {
-            let told = Told { source: &source.name, claim, text };
+            let told = SourcedClaim { source: &source.name, claim, text };
             if let Some(digest) = &claim.image.digest {
                 found.by_digest.entry(digest).or_default().push(told);
             }
             if let Some(tag) = &claim.image.tag {
-                for path in claim.image.paths_in(registry.names()) {
+                for path in claim.image.repository_paths(registry.host_names()) {
                     found.by_path.entry(path).or_default().entry(tag).or_default().push(told);
                 }
             }
             if claim.range().is_some() {
-                for path in claim.image.paths_in(registry.names()) {
+                for path in claim.image.repository_paths(registry.host_names()) {
                     found.ranges.entry(path).or_default().push(told);
                 }
             }
@@ -92,46 +92,47 @@ impl<'a> ClaimIndex<'a> {
 
     /// Says of every tag of a repository who claims it, and which records its tags have drifted from. Gives the nodes
     /// that are claimed by their digest or their configuration's.
-    pub(super) fn reach(
+    pub(super) fn add_reasons(
         &self,
         registry: &Registry,
         repository: &Repository,
         graph: &Graph<'_>,
-        found: &mut Found,
+        found: &mut ReasonTable,
         drift: &mut Vec<Drift>,
     ) -> Vec<Node> {
-        self.by_tags(registry, repository, graph, found, drift);
-        self.by_ranges(registry, repository, found);
-        self.by_digests(graph, found)
+        self.add_tag_reasons(registry, repository, graph, found, drift);
+        self.add_range_reasons(registry, repository, found);
+        self.add_digest_reasons(graph, found)
     }
 
-    fn by_tags(
+    fn add_tag_reasons(
         &self,
         registry: &Registry,
         repository: &Repository,
         graph: &Graph<'_>,
-        found: &mut Found,
+        found: &mut ReasonTable,
         drift: &mut Vec<Drift>,
     ) {
         let path = repository.name.as_str();
         let short = path.strip_prefix("library/");
         for by_tag in [Some(path), short].into_iter().flatten().filter_map(|path| self.by_path.get(path)) {
-            let names = |told: &&Told<'a>| told.claim.image.names(registry.names(), &repository.name);
+            let names =
+                |told: &&SourcedClaim<'a>| told.claim.image.matches_repository(registry.host_names(), &repository.name);
             let mut there = HashSet::new();
             for (position, tag) in (0..).zip(&repository.tags) {
                 let Some(told) = by_tag.get(&tag.name) else { continue };
                 there.insert(&tag.name);
                 for told in told.iter().filter(names) {
                     match (&told.claim.image.digest, &tag.digest) {
-                        (Some(recorded), Some(actual)) if !still_at(graph, actual, recorded) => {
-                            found.say(position, told.reason(ClaimMatch::DriftedTag { recorded: recorded.clone() }));
+                        (Some(recorded), Some(actual)) if !is_unchanged(graph, actual, recorded) => {
+                            found.add(position, told.reason(ClaimMatch::DriftedTag { recorded: recorded.clone() }));
                             drift.push(told.drift(registry, repository, Some(actual.clone())));
                         }
                         (Some(_), None) => {
-                            found.say(position, told.reason(ClaimMatch::Tag));
+                            found.add(position, told.reason(ClaimMatch::Tag));
                             drift.push(told.drift(registry, repository, None));
                         }
-                        _ => found.say(position, told.reason(ClaimMatch::Tag)),
+                        _ => found.add(position, told.reason(ClaimMatch::Tag)),
                     }
                 }
             }
@@ -141,8 +142,8 @@ impl<'a> ClaimIndex<'a> {
         }
     }
 
-    fn by_ranges(&self, registry: &Registry, repository: &Repository, found: &mut Found) {
-        let told = self.ranges_on(registry, repository);
+    fn add_range_reasons(&self, registry: &Registry, repository: &Repository, found: &mut ReasonTable) {
+        let told = self.ranges_for(registry, repository);
         if told.is_empty() {
             return;
         }
@@ -151,25 +152,25 @@ impl<'a> ClaimIndex<'a> {
             tags.filter_map(|(position, tag)| Some((position, TagVersion::read(tag.name.as_str())?))).collect();
         let versions = || read.iter().map(|(position, version)| (*position, version));
         // Many hold the same range.
-        let mut picked: HashMap<(&VersionRange, Ranges), Vec<u32>> = HashMap::new();
+        let mut picked: HashMap<(&VersionRange, RangeSelection), Vec<u32>> = HashMap::new();
         for told in told {
             let Some((range, ranges)) = told.claim.range() else { continue };
             let tags = picked.entry((&**range, ranges)).or_insert_with(|| range.pick(versions(), ranges));
             for &tag in &*tags {
-                found.say(tag, told.reason(ClaimMatch::Range(Arc::clone(range), ranges)));
+                found.add(tag, told.reason(ClaimMatch::Range(Arc::clone(range), ranges)));
             }
         }
     }
 
     /// The claims on ranges of versions in a repository.
-    fn ranges_on(&self, registry: &Registry, repository: &Repository) -> Vec<Told<'a>> {
+    fn ranges_for(&self, registry: &Registry, repository: &Repository) -> Vec<SourcedClaim<'a>> {
         let path = repository.name.as_str();
         let paths = [Some(path), path.strip_prefix("library/")];
         let here = paths.into_iter().flatten().filter_map(|path| self.ranges.get(path)).flatten().copied();
-        here.filter(|told| told.claim.image.names(registry.names(), &repository.name)).collect()
+        here.filter(|told| told.claim.image.matches_repository(registry.host_names(), &repository.name)).collect()
     }
 
-    fn by_digests(&self, graph: &Graph<'_>, found: &mut Found) -> Vec<Node> {
+    fn add_digest_reasons(&self, graph: &Graph<'_>, found: &mut ReasonTable) -> Vec<Node> {
         let mut claimed = Vec::new();
         if self.by_digest.is_empty() {
             return claimed;
@@ -189,7 +190,7 @@ impl<'a> ClaimIndex<'a> {
                 let places = std::iter::once((node, &own)).chain(ancestors.iter().map(|&index| (index, &above)));
                 for (tag, by) in places.flat_map(|(place, by)| graph.tags(place).map(move |tag| (tag, by))) {
                     for told in told.into_iter().flatten() {
-                        found.say(tag, told.reason(by.clone()));
+                        found.add(tag, told.reason(by.clone()));
                     }
                 }
             }
@@ -198,23 +199,24 @@ impl<'a> ClaimIndex<'a> {
     }
 
     /// The claims on tags of a repository, by name alone, and on digests, in order.
-    pub(super) fn on<'b>(
+    pub(super) fn matching<'b>(
         &self,
         registry: &Registry,
         repository: &Repository,
         tags: impl Iterator<Item = &'b TagName>,
         digests: impl Iterator<Item = &'b Digest>,
-    ) -> Vec<Told<'a>> {
+    ) -> Vec<SourcedClaim<'a>> {
         let path = repository.name.as_str();
         let paths = [Some(path), path.strip_prefix("library/")];
-        let here: Vec<&ByTag<'a>> = paths.into_iter().flatten().filter_map(|path| self.by_path.get(path)).collect();
+        let here: Vec<&ClaimsByTag<'a>> =
+            paths.into_iter().flatten().filter_map(|path| self.by_path.get(path)).collect();
         let tags: Vec<&TagName> = tags.collect();
         let named =
             tags.iter().copied().flat_map(|tag| here.iter().filter_map(move |by_tag| by_tag.get(tag))).flatten();
-        let named = named.filter(|told| told.claim.image.names(registry.names(), &repository.name));
+        let named = named.filter(|told| told.claim.image.matches_repository(registry.host_names(), &repository.name));
         let digests = digests.filter_map(|digest| self.by_digest.get(digest)).flatten();
-        let mut found: Vec<Told<'a>> = named.chain(digests).copied().collect();
-        let ranges = self.ranges_on(registry, repository).into_iter();
+        let mut found: Vec<SourcedClaim<'a>> = named.chain(digests).copied().collect();
+        let ranges = self.ranges_for(registry, repository).into_iter();
         found.extend(ranges.filter(|told| would_pick(told.claim, repository, &tags)));
         found.sort_by(|a, b| (a.source, a.claim).cmp(&(b.source, b.claim)));
         found.dedup_by(|a, b| (a.source, a.claim) == (b.source, b.claim));
@@ -223,8 +225,8 @@ impl<'a> ClaimIndex<'a> {
 
     /// The records of repositories that the registry no longer has, where its list of repositories is whole. A record
     /// without a host could mean another registry, so it says nothing here.
-    pub(super) fn repositories_gone(&self, registry: &Registry, drift: &mut Vec<Drift>) {
-        if registry.gaps.iter().any(|gap| gap.at == GapAt::Catalogue) {
+    pub(super) fn add_missing_repositories(&self, registry: &Registry, drift: &mut Vec<Drift>) {
+        if registry.gaps.iter().any(|gap| gap.target == GapTarget::Catalogue) {
             return;
         }
         let there: HashSet<&str> = registry.repositories.iter().map(|repository| repository.name.as_str()).collect();
@@ -254,9 +256,9 @@ fn would_pick(claim: &Claim, repository: &Repository, former: &[&TagName]) -> bo
 
 /// Whether a tag at `actual` still is what a record of `recorded` means: that very digest, an index with that image in
 /// it, or an image with that configuration.
-fn still_at(graph: &Graph<'_>, actual: &Digest, recorded: &Digest) -> bool {
+fn is_unchanged(graph: &Graph<'_>, actual: &Digest, recorded: &Digest) -> bool {
     let (Some(tag), recorded_node) = (graph.node(actual), graph.node(recorded)) else { return false };
     let has_config =
         |node: Node| graph.manifest(node).is_some_and(|manifest| manifest.config.as_deref() == Some(recorded));
-    actual == recorded || recorded_node.is_some_and(|node| graph.holds(tag, node)) || has_config(tag)
+    actual == recorded || recorded_node.is_some_and(|node| graph.contains(tag, node)) || has_config(tag)
 }

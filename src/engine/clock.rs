@@ -2,28 +2,28 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::{ClockDoubt, ClockReading};
+use crate::domain::{ClockIssue, ClockReading};
 
 /// By how much two clocks may differ: less changes no age that anyone cares about, and `Date` headers take their time.
-const CLOCKS_MAY_DIFFER: SignedDuration = SignedDuration::from_mins(2);
+const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(2);
 
 /// Returns whether clocks differ by too much for ages to be trusted.
 #[must_use]
-pub fn clocks_differ(by: SignedDuration) -> bool {
-    by.unsigned_abs() > CLOCKS_MAY_DIFFER.unsigned_abs()
+pub fn exceeds_clock_skew(by: SignedDuration) -> bool {
+    by.unsigned_abs() > MAX_CLOCK_SKEW.unsigned_abs()
 }
 
 /// Returns why the time of a run that began at `start` cannot be trusted at `now`, whatever registries say. `newest` is
 /// the newest time that the state has recorded.
 #[must_use]
-pub fn clock_doubt(start: ClockReading, now: ClockReading, newest: Option<Timestamp>) -> Option<ClockDoubt> {
-    let moved = start.moved(now);
-    if clocks_differ(moved) {
-        return Some(ClockDoubt::Moved { seconds: moved.as_secs() });
+pub fn clock_issue(start: ClockReading, now: ClockReading, newest: Option<Timestamp>) -> Option<ClockIssue> {
+    let moved = start.wall_clock_step(now);
+    if exceeds_clock_skew(moved) {
+        return Some(ClockIssue::Stepped { seconds: moved.as_secs() });
     }
     let newest = newest?;
     let behind = newest.duration_since(start.wall);
-    (behind > CLOCKS_MAY_DIFFER).then_some(ClockDoubt::Behind { newest, seconds: behind.as_secs() })
+    (behind > MAX_CLOCK_SKEW).then_some(ClockIssue::BehindState { newest, seconds: behind.as_secs() })
 }
 
 #[cfg(test)]
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     fn reading(seconds: i64, steady: u64) -> ClockReading {
-        ClockReading { wall: Timestamp::from_second(seconds).unwrap(), steady: Duration::from_secs(steady) }
+        ClockReading { wall: Timestamp::from_second(seconds).unwrap(), monotonic: Duration::from_secs(steady) }
     }
 
     #[test]
@@ -47,17 +47,17 @@ mod tests {
             (reading(1001 * day, 86_407), Some(0), None),
             (reading(1000 * day + 120, 7), None, None),
             (reading(1000 * day - 120, 7), None, None),
-            (reading(1000 * day + 121, 7), None, Some(ClockDoubt::Moved { seconds: 121 })),
+            (reading(1000 * day + 121, 7), None, Some(ClockIssue::Stepped { seconds: 121 })),
             // It was 60 days ahead, and put right.
-            (reading(940 * day, 17), None, Some(ClockDoubt::Moved { seconds: -60 * day - 10 })),
+            (reading(940 * day, 17), None, Some(ClockIssue::Stepped { seconds: -60 * day - 10 })),
             // It stood still.
-            (reading(1000 * day, 207), None, Some(ClockDoubt::Moved { seconds: -200 })),
+            (reading(1000 * day, 207), None, Some(ClockIssue::Stepped { seconds: -200 })),
             (reading(1000 * day, 7), Some(120), None),
             (reading(1000 * day, 7), Some(-day), None),
-            (reading(1000 * day, 7), Some(121), Some(ClockDoubt::Behind { newest: newest(121), seconds: 121 })),
+            (reading(1000 * day, 7), Some(121), Some(ClockIssue::BehindState { newest: newest(121), seconds: 121 })),
         ];
         for (now, after, doubt) in cases {
-            assert_eq!(clock_doubt(start, now, after.map(newest)), doubt, "{now:?} {after:?}");
+            assert_eq!(clock_issue(start, now, after.map(newest)), doubt, "{now:?} {after:?}");
         }
     }
 }

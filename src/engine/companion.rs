@@ -42,13 +42,13 @@ pub(super) struct Companion {
 pub(super) fn companions(repository: &Repository) -> Vec<Companion> {
     let found = (0..).zip(&repository.tags).filter_map(|(tag, facts)| {
         let subject = companion_subject(&facts.name)?;
-        Some(Companion { tag, subject: whole(repository, subject) })
+        Some(Companion { tag, subject: complete_digest(repository, subject) })
     });
     found.collect()
 }
 
 /// The digest in the repository that a cut one begins; the cut one where there is none.
-fn whole(repository: &Repository, cut: Digest) -> Digest {
+fn complete_digest(repository: &Repository, cut: Digest) -> Digest {
     if cut.algorithm() == "sha256" || repository.manifests.contains_key(&cut) {
         return cut;
     }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::companion::companion_subject;
-use super::dialect::{expression_sign, names_one_text};
-use super::rule_hint::hint;
+use super::rule_hint::find_hint;
+use super::rule_syntax::{is_unanchored_search, regex_syntax_in};
 use super::select::selects;
 use crate::domain::{
-    AllowUnmatched, Coverage, CoverageBasis, GapAt, Glob, Globs, Inventory, Keep, KeepRule, Policy, Registry,
-    RegistryName, RepositoryName, RuleEffect, RuleHistory, RuleId, RuleKey, Rules, TagName, TagSelector, Unmatched,
-    UnmatchedSince,
+    AllowUnmatched, Coverage, CoverageBasis, GapTarget, Glob, Globs, Inventory, Keep, KeepRule, LastMatch, Policy,
+    Registry, RegistryName, RepositoryName, RuleEffect, RuleHistory, RuleId, RuleKey, Rules, TagName, TagSelector,
+    UnmatchedRule,
 };
 
 /// Finds the rules that match nothing.
@@ -25,23 +25,23 @@ use crate::domain::{
 /// registry that its policy selects was not read whole, or where these registries hold no tag at all; nor where only a
 /// part of the inventory was read. Then the last whole plan decides, if it judged the rule.
 #[must_use]
-pub fn coverage(rules: &Rules, inventory: &Inventory, history: RuleHistory, basis: CoverageBasis) -> Coverage {
+pub fn rule_coverage(rules: &Rules, inventory: &Inventory, history: RuleHistory, basis: CoverageBasis) -> Coverage {
     let mut found = Coverage { basis, history, ..Coverage::default() };
-    if basis == CoverageBasis::NotJudged {
+    if basis == CoverageBasis::NotChecked {
         return found;
     }
     let mut policies: Vec<&Policy> = rules.policies.iter().collect();
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     for policy in policies {
-        let ground = Ground::of(policy, inventory, basis);
+        let ground = CoverageScope::new(policy, inventory, basis);
         let mut named = false;
         for rule in rules_of(policy) {
-            let here = ground.judge(&rule, inventory, &mut found);
+            let here = ground.check_rule(&rule, inventory, &mut found);
             named |= here && matches!(rule.effect, RuleEffect::KeepsAll | RuleEffect::Selects);
         }
         // Where a rule of it is named already, that is the reason.
         if !named {
-            ground.judge(&PolicyRule::whole(policy), inventory, &mut found);
+            ground.check_rule(&PolicyRule::whole(policy), inventory, &mut found);
         }
     }
     found.unmatched.sort_by(|a, b| a.rule.cmp(&b.rule));
@@ -54,11 +54,11 @@ struct PolicyRule<'a> {
     key: RuleKey,
     effect: RuleEffect,
     written: &'a str,
-    test: Test<'a>,
+    test: RuleTest<'a>,
 }
 
 /// What a rule is held against.
-enum Test<'a> {
+enum RuleTest<'a> {
     Registry(&'a RegistryName),
     Repository(Glob<'a>),
     Tag(Glob<'a>),
@@ -68,7 +68,7 @@ enum Test<'a> {
 
 impl<'a> PolicyRule<'a> {
     fn whole(policy: &'a Policy) -> Self {
-        Self { key: RuleKey::Select, effect: RuleEffect::Selects, written: "", test: Test::Whole(policy) }
+        Self { key: RuleKey::Select, effect: RuleEffect::Selects, written: "", test: RuleTest::Whole(policy) }
     }
 
     fn id(&self, policy: &Policy) -> RuleId {
@@ -112,16 +112,16 @@ fn rules_of(policy: &Policy) -> Vec<PolicyRule<'_>> {
         key: RuleKey::Registries,
         effect: positive,
         written: name.as_str(),
-        test: Test::Registry(name),
+        test: RuleTest::Registry(name),
     }));
-    let repositories = select.repositories.iter().flat_map(Globs::each);
-    let repositories = repositories.map(|glob| (RuleKey::Repositories, glob, Test::Repository(glob)));
+    let repositories = select.repositories.iter().flat_map(Globs::globs);
+    let repositories = repositories.map(|glob| (RuleKey::Repositories, glob, RuleTest::Repository(glob)));
     let tags = match &select.tags {
         TagSelector::Globs(globs) => Some(globs),
         TagSelector::All | TagSelector::Pattern(_) => None,
     };
-    let tags = tags.into_iter().flat_map(Globs::each).map(|glob| (RuleKey::Tags, glob, Test::Tag(glob)));
-    let judged = |glob: &Glob<'_>| glob.excludes || keeps_all || expression_sign(glob.written).is_some();
+    let tags = tags.into_iter().flat_map(Globs::globs).map(|glob| (RuleKey::Tags, glob, RuleTest::Tag(glob)));
+    let judged = |glob: &Glob<'_>| glob.excludes || keeps_all || regex_syntax_in(glob.written).is_some();
     rules.extend(repositories.chain(tags).filter(|(_, glob, _)| judged(glob)).map(|(key, glob, test)| PolicyRule {
         key,
         effect: if glob.excludes { RuleEffect::Excludes } else { positive },
@@ -130,79 +130,84 @@ fn rules_of(policy: &Policy) -> Vec<PolicyRule<'_>> {
     }));
     if let TagSelector::Pattern(pattern) = &select.tags {
         let written = pattern_text(pattern);
-        if keeps_all || names_one_text(written) {
-            rules.push(PolicyRule { key: RuleKey::Pattern, effect: positive, written, test: Test::Pattern(pattern) });
+        if keeps_all || is_unanchored_search(written) {
+            rules.push(PolicyRule {
+                key: RuleKey::Pattern,
+                effect: positive,
+                written,
+                test: RuleTest::Pattern(pattern),
+            });
         }
     }
     let matching = policy.keep.rules().iter().filter_map(|rule| match rule {
         KeepRule::Matching(globs) => Some(globs),
         _ => None,
     });
-    let kept = matching.flat_map(Globs::each).filter(|glob| !glob.excludes);
+    let kept = matching.flat_map(Globs::globs).filter(|glob| !glob.excludes);
     rules.extend(kept.map(|glob| PolicyRule {
         key: RuleKey::Matching,
         effect: RuleEffect::Keeps,
         written: glob.written,
-        test: Test::Tag(glob),
+        test: RuleTest::Tag(glob),
     }));
     rules
 }
 
 /// The matches of a rule in one registry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Matches {
+enum RuleMatches {
     Nothing,
     /// Only signatures and the like, which count neither way.
     Companions,
     Some,
 }
 
-fn matches(test: &Test<'_>, registry: &Registry) -> Matches {
+fn matches(test: &RuleTest<'_>, registry: &Registry) -> RuleMatches {
     let by_tag = |fits: &dyn Fn(&RepositoryName, &TagName) -> bool| {
-        let mut best = Matches::Nothing;
+        let mut best = RuleMatches::Nothing;
         for repository in &registry.repositories {
             for tag in repository.tags.iter().filter(|tag| fits(&repository.name, &tag.name)) {
                 if companion_subject(&tag.name).is_none() {
-                    return Matches::Some;
+                    return RuleMatches::Some;
                 }
-                best = Matches::Companions;
+                best = RuleMatches::Companions;
             }
         }
         best
     };
-    let any = |found: bool| if found { Matches::Some } else { Matches::Nothing };
+    let any = |found: bool| if found { RuleMatches::Some } else { RuleMatches::Nothing };
     match test {
-        Test::Registry(name) => any(registry.name == **name),
-        Test::Repository(glob) => any(registry.repositories.iter().any(|one| glob.matches(one.name.as_str()))),
-        Test::Tag(glob) => by_tag(&|_, tag| glob.matches(tag.as_str())),
-        Test::Pattern(pattern) => by_tag(&|_, tag| pattern.is_match(tag.as_str())),
-        Test::Whole(policy) => by_tag(&|repository, tag| selects(policy, &registry.name, repository, tag)),
+        RuleTest::Registry(name) => any(registry.name == **name),
+        RuleTest::Repository(glob) => any(registry.repositories.iter().any(|one| glob.matches(one.name.as_str()))),
+        RuleTest::Tag(glob) => by_tag(&|_, tag| glob.matches(tag.as_str())),
+        RuleTest::Pattern(pattern) => by_tag(&|_, tag| pattern.is_match(tag.as_str())),
+        RuleTest::Whole(policy) => by_tag(&|repository, tag| selects(policy, &registry.name, repository, tag)),
     }
 }
 
 /// Whether the rules of a policy can be judged by an inventory.
-struct Ground<'a> {
+struct CoverageScope<'a> {
     policy: &'a Policy,
-    judged: bool,
+    can_judge: bool,
     /// Whether a registry's name can be: any registry with a tag will do.
-    names_judged: bool,
+    can_judge_names: bool,
 }
 
-impl<'a> Ground<'a> {
-    fn of(policy: &'a Policy, inventory: &Inventory, basis: CoverageBasis) -> Self {
-        let whole = basis == CoverageBasis::Whole;
+impl<'a> CoverageScope<'a> {
+    fn new(policy: &'a Policy, inventory: &Inventory, basis: CoverageBasis) -> Self {
+        let whole = basis == CoverageBasis::FullInventory;
         let selected = || inventory.registries.iter().filter(|registry| policy.covers(&registry.name));
-        let judged = whole && selected().all(read_whole) && selected().any(has_tags);
+        let judged = whole && selected().all(is_fully_read) && selected().any(has_tags);
         let names_judged = whole && inventory.registries.iter().any(has_tags);
-        Self { policy, judged, names_judged }
+        Self { policy, can_judge: judged, can_judge_names: names_judged }
     }
 
     /// Judges a rule, and gives whether it is named for matching nothing.
-    fn judge(&self, rule: &PolicyRule<'_>, inventory: &Inventory, found: &mut Coverage) -> bool {
+    fn check_rule(&self, rule: &PolicyRule<'_>, inventory: &Inventory, found: &mut Coverage) -> bool {
         let policy = self.policy;
         let id = rule.id(policy);
-        let all: Vec<Matches> = inventory.registries.iter().map(|registry| matches(&rule.test, registry)).collect();
-        let there = inventory.registries.iter().zip(&all).filter(|(_, found)| **found == Matches::Some);
+        let all: Vec<RuleMatches> = inventory.registries.iter().map(|registry| matches(&rule.test, registry)).collect();
+        let there = inventory.registries.iter().zip(&all).filter(|(_, found)| **found == RuleMatches::Some);
         let there: BTreeSet<String> = there.map(|(registry, _)| registry.endpoint.clone()).collect();
         if !there.is_empty() {
             found.matched.insert(id, there);
@@ -213,34 +218,34 @@ impl<'a> Ground<'a> {
             AllowUnmatched::Rules(_) if whole_policy => false,
             allowed => allowed.allows(rule.written),
         };
-        if allowed || all.contains(&Matches::Companions) {
+        if allowed || all.contains(&RuleMatches::Companions) {
             return false;
         }
-        let judged = if rule.key == RuleKey::Registries { self.names_judged } else { self.judged };
+        let judged = if rule.key == RuleKey::Registries { self.can_judge_names } else { self.can_judge };
         let since = if judged {
             let endpoints = inventory.registries.iter().map(|registry| registry.endpoint.as_str());
-            found.history.matched_at(&id, endpoints).map_or(UnmatchedSince::Ever, UnmatchedSince::Matched)
+            found.history.matched_at(&id, endpoints).map_or(LastMatch::Never, LastMatch::At)
         } else {
             match found.history.unmatched.get(&id) {
-                Some(at) => UnmatchedSince::LastWholePlan(*at),
+                Some(at) => LastMatch::NeverAsOf(*at),
                 None => return false,
             }
         };
-        if rule.effect == RuleEffect::Selects && matches!(since, UnmatchedSince::Matched(_)) {
+        if rule.effect == RuleEffect::Selects && matches!(since, LastMatch::At(_)) {
             return false;
         }
-        let hint = if whole_policy { None } else { hint(rule.key, rule.written, policy, inventory) };
+        let hint = if whole_policy { None } else { find_hint(rule.key, rule.written, policy, inventory) };
         let line = policy.lines.get(&(rule.key, rule.written.to_owned())).copied();
         let file = Arc::clone(&policy.file);
-        found.unmatched.push(Unmatched { rule: id, effect: rule.effect, file, line, since, hint });
+        found.unmatched.push(UnmatchedRule { rule: id, effect: rule.effect, file, line, last_match: since, hint });
         true
     }
 }
 
-fn read_whole(registry: &Registry) -> bool {
-    let own = registry.gaps.iter().all(|gap| gap.at != GapAt::Catalogue);
+fn is_fully_read(registry: &Registry) -> bool {
+    let own = registry.gaps.iter().all(|gap| gap.target != GapTarget::Catalogue);
     let mut lists = registry.repositories.iter().flat_map(|repository| &repository.gaps);
-    own && lists.all(|gap| !matches!(gap.at, GapAt::Catalogue | GapAt::TagList))
+    own && lists.all(|gap| !matches!(gap.target, GapTarget::Catalogue | GapTarget::TagList))
 }
 
 fn has_tags(registry: &Registry) -> bool {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use crate::domain::{Date, Digest, Gap, GapAt, Moment, Original, Repository, Tag, Undated};
+use crate::domain::{CompactTime, Date, Digest, Gap, GapTarget, OriginalDate, Repository, Tag, UndatedCause};
 
 /// The time by which a tag is judged at `now`.
 ///
@@ -12,21 +12,21 @@ use crate::domain::{Date, Digest, Gap, GapAt, Moment, Original, Repository, Tag,
 /// image's creation and the first sight of the tag at its digest. A time in the future makes the tag undated even
 /// beside an earlier one: some clock was wrong, and nobody knows by how much.
 #[must_use]
-pub fn date(repository: &Repository, tag: &Tag, now: Timestamp) -> Date {
-    match repository.originals.get(&tag.name) {
-        Some(Original::At(at, origin)) => {
-            return judge(at.timestamp(), now).map_or_else(Date::Unknown, |at| Date::Original(at, *origin));
+pub fn tag_date(repository: &Repository, tag: &Tag, now: Timestamp) -> Date {
+    match repository.original_dates.get(&tag.name) {
+        Some(OriginalDate::Known(at, origin)) => {
+            return validate(at.timestamp(), now).map_or_else(Date::Unknown, |at| Date::Original(at, *origin));
         }
-        Some(Original::Unknown) => return Date::Unknown(Undated::Restored),
+        Some(OriginalDate::Unknown) => return Date::Unknown(UndatedCause::Restored),
         None => {}
     }
     if let Some(pushed) = tag.pushed_at {
-        return judge(pushed.timestamp(), now).map_or_else(Date::Unknown, Date::Pushed);
+        return validate(pushed.timestamp(), now).map_or_else(Date::Unknown, Date::Pushed);
     }
-    let created = tag.digest.as_ref().map_or(Err(Undated::Missing), |digest| created(repository, digest, now));
+    let created = tag.digest.as_ref().map_or(Err(UndatedCause::Missing), |digest| created(repository, digest, now));
     let Some(seen) = tag.first_seen else { return created.map_or_else(Date::Unknown, Date::Created) };
-    match (judge(seen.timestamp(), now), created) {
-        (Err(future @ Undated::Future(_)), _) => Date::Unknown(future),
+    match (validate(seen.timestamp(), now), created) {
+        (Err(future @ UndatedCause::Future(_)), _) => Date::Unknown(future),
         (Ok(seen), Ok(created)) if created < seen => Date::FirstSeen(seen),
         (_, Ok(created)) => Date::Created(created),
         (Ok(seen), Err(_)) => Date::FirstSeen(seen),
@@ -41,18 +41,19 @@ pub fn date(repository: &Repository, tag: &Tag, now: Timestamp) -> Date {
 /// could not be read, there is no bound, because missing evidence never makes a tag older.
 #[must_use]
 pub fn no_later_than(repository: &Repository, tag: &Tag, now: Timestamp) -> Option<Timestamp> {
-    let look = judge(repository.first_look?.timestamp(), now).ok()?;
-    let elsewhere = tag.pushed_at.is_some() || tag.first_seen.is_some() || repository.originals.contains_key(&tag.name);
+    let look = validate(repository.first_read_at?.timestamp(), now).ok()?;
+    let elsewhere =
+        tag.pushed_at.is_some() || tag.first_seen.is_some() || repository.original_dates.contains_key(&tag.name);
     let digest = tag.digest.as_ref().filter(|digest| !elsewhere && repository.manifests.contains_key(*digest))?;
     let known = created(repository, digest, now).is_ok() || is_unread(repository, digest);
     (!known).then_some(look)
 }
 
-fn judge(time: Timestamp, now: Timestamp) -> Result<Timestamp, Undated> {
-    if time < Moment::FIRST_IMAGE {
-        Err(Undated::TooEarly(time))
+fn validate(time: Timestamp, now: Timestamp) -> Result<Timestamp, UndatedCause> {
+    if time < CompactTime::FIRST_IMAGE {
+        Err(UndatedCause::TooEarly(time))
     } else if time > now {
-        Err(Undated::Future(time))
+        Err(UndatedCause::Future(time))
     } else {
         Ok(time)
     }
@@ -61,14 +62,14 @@ fn judge(time: Timestamp, now: Timestamp) -> Result<Timestamp, Undated> {
 /// The creation time of an image by its own word; for an index, the latest of its own word and those of the images in
 /// it. The images alone date an index only if all of them could be asked: the unread one may be the latest. (The
 /// inventory has no own word that something unread may outdo.)
-fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<Timestamp, Undated> {
-    let manifest = repository.manifests.get(digest).ok_or(Undated::Missing)?;
-    let own = manifest.created_at.map_or(Err(Undated::Missing), |own| judge(own.timestamp(), now));
+fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<Timestamp, UndatedCause> {
+    let manifest = repository.manifests.get(digest).ok_or(UndatedCause::Missing)?;
+    let own = manifest.created_at.map_or(Err(UndatedCause::Missing), |own| validate(own.timestamp(), now));
     if manifest.children.is_empty() {
         return own;
     }
     if own.is_err() && is_unread(repository, digest) {
-        return Err(Undated::Missing);
+        return Err(UndatedCause::Missing);
     }
     let mut newest = own;
     let mut seen = HashSet::from([digest]);
@@ -80,7 +81,7 @@ fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<T
         let Some(manifest) = repository.manifests.get(child) else { continue };
         open.extend(&manifest.children);
         if let Some(created) = manifest.created_at {
-            newest = later(newest, judge(created.timestamp(), now));
+            newest = latest_of(newest, validate(created.timestamp(), now));
         }
     }
     newest
@@ -88,16 +89,19 @@ fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<T
 
 /// Returns whether a creation time that matters for this manifest could not be read.
 fn is_unread(repository: &Repository, digest: &Digest) -> bool {
-    let unread = |gap: &Gap| matches!(&gap.at, GapAt::Created(unread) if unread == digest);
+    let unread = |gap: &Gap| matches!(&gap.target, GapTarget::CreationTime(unread) if unread == digest);
     repository.gaps.iter().any(unread)
 }
 
 /// The later of two times. A time before 2013 does not count beside another one; a time in the future outweighs every
 /// other, because some clock was wrong and nobody knows by how much.
-fn later(a: Result<Timestamp, Undated>, b: Result<Timestamp, Undated>) -> Result<Timestamp, Undated> {
+fn latest_of(
+    a: Result<Timestamp, UndatedCause>,
+    b: Result<Timestamp, UndatedCause>,
+) -> Result<Timestamp, UndatedCause> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok(a.max(b)),
-        (Err(future @ Undated::Future(_)), Ok(_)) | (Ok(_), Err(future @ Undated::Future(_))) => Err(future),
+        (Err(future @ UndatedCause::Future(_)), Ok(_)) | (Ok(_), Err(future @ UndatedCause::Future(_))) => Err(future),
         (Ok(time), Err(_)) | (Err(_), Ok(time)) => Ok(time),
         (Err(a), Err(b)) => Err(a.max(b)),
     }
@@ -106,7 +110,7 @@ fn later(a: Result<Timestamp, Undated>, b: Result<Timestamp, Undated>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Depth, Manifest};
+    use crate::domain::{Manifest, ManifestDetail};
 
     fn manifest(created_at: Option<Timestamp>, children: Vec<Digest>) -> Manifest {
         Manifest {
@@ -118,7 +122,7 @@ mod tests {
             subject: None,
             created_at: created_at.map(Into::into),
             lock: None,
-            depth: Depth::Whole,
+            detail: ManifestDetail::Full,
         }
     }
 
@@ -127,7 +131,11 @@ mod tests {
         let [created, seen, now] = ["2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", "2026-11-23T12:00:00Z"]
             .map(|text| text.parse::<Timestamp>().unwrap());
         let [index, read, unread] = ["index", "read", "unread"].map(|name| Digest::of(name.as_bytes()));
-        let gap = |digest: &Digest| Gap { at: GapAt::Created(digest.clone()), kind: "http-500", message: "".into() };
+        let gap = |digest: &Digest| Gap {
+            target: GapTarget::CreationTime(digest.clone()),
+            kind: "http-500",
+            message: "".into(),
+        };
         let mut repository = Repository::empty("shop/api".parse().unwrap());
         repository.manifests.insert(index.clone(), manifest(None, vec![read.clone(), unread.clone()]));
         repository.manifests.insert(read.clone(), manifest(Some(created), vec![]));
@@ -136,14 +144,14 @@ mod tests {
         let mut tag = Tag { name, digest: Some(index.clone()), pushed_at: None, first_seen: None, lock: None };
 
         repository.gaps = vec![gap(&unread)];
-        assert_eq!(date(&repository, &tag, now), Date::Created(created), "the gap of another says nothing of it");
+        assert_eq!(tag_date(&repository, &tag, now), Date::Created(created), "the gap of another says nothing of it");
         repository.gaps.push(gap(&index));
-        assert_eq!(date(&repository, &tag, now), Date::Unknown(Undated::Missing));
+        assert_eq!(tag_date(&repository, &tag, now), Date::Unknown(UndatedCause::Missing));
         tag.first_seen = Some(seen.into());
-        assert_eq!(date(&repository, &tag, now), Date::FirstSeen(seen));
+        assert_eq!(tag_date(&repository, &tag, now), Date::FirstSeen(seen));
         repository.manifests.insert(index, manifest(Some(created), vec![read, unread]));
         tag.first_seen = None;
-        assert_eq!(date(&repository, &tag, now), Date::Created(created), "its own word is whole");
+        assert_eq!(tag_date(&repository, &tag, now), Date::Created(created), "its own word is whole");
     }
 
     #[test]
@@ -159,9 +167,9 @@ mod tests {
             (Some(old), Some(epoch), Date::Created(old)),
             (Some(old), None, Date::Created(old)),
             (None, Some(new), Date::Created(new)),
-            (Some(future), Some(old), Date::Unknown(Undated::Future(future))),
-            (Some(old), Some(future), Date::Unknown(Undated::Future(future))),
-            (None, None, Date::Unknown(Undated::Missing)),
+            (Some(future), Some(old), Date::Unknown(UndatedCause::Future(future))),
+            (Some(old), Some(future), Date::Unknown(UndatedCause::Future(future))),
+            (None, None, Date::Unknown(UndatedCause::Missing)),
         ] {
             let [index, image] = ["index", "image"].map(|name| Digest::of(name.as_bytes()));
             let mut repository = Repository::empty("shop/api".parse().unwrap());
@@ -169,7 +177,7 @@ mod tests {
             repository.manifests.insert(image, manifest(inside, vec![]));
             let name = "latest".parse().unwrap();
             let tag = Tag { name, digest: Some(index), pushed_at: None, first_seen: None, lock: None };
-            assert_eq!(date(&repository, &tag, now), expected, "{own:?} {inside:?}");
+            assert_eq!(tag_date(&repository, &tag, now), expected, "{own:?} {inside:?}");
         }
     }
 
@@ -180,7 +188,7 @@ mod tests {
         let image = Digest::of(b"image");
         let bound = |change: &dyn Fn(&mut Repository, &mut Tag)| {
             let mut repository = Repository::empty("shop/api".parse().unwrap());
-            repository.first_look = Some(look.into());
+            repository.first_read_at = Some(look.into());
             repository.manifests.insert(image.clone(), manifest(Some(Timestamp::UNIX_EPOCH), vec![]));
             let name = "latest".parse().unwrap();
             let mut tag = Tag { name, digest: Some(image.clone()), pushed_at: None, first_seen: None, lock: None };
@@ -188,9 +196,17 @@ mod tests {
             no_later_than(&repository, &tag, now)
         };
         assert_eq!(bound(&|_, _| {}), Some(look));
-        assert_eq!(bound(&|repository, _| repository.first_look = None), None, "no look on record");
-        assert_eq!(bound(&|repository, _| repository.first_look = Some(Timestamp::UNIX_EPOCH.into())), None, "no time");
-        assert_eq!(bound(&|repository, _| repository.first_look = "2027-01-01T00:00:00Z".parse().ok()), None, "ahead");
+        assert_eq!(bound(&|repository, _| repository.first_read_at = None), None, "no look on record");
+        assert_eq!(
+            bound(&|repository, _| repository.first_read_at = Some(Timestamp::UNIX_EPOCH.into())),
+            None,
+            "no time"
+        );
+        assert_eq!(
+            bound(&|repository, _| repository.first_read_at = "2027-01-01T00:00:00Z".parse().ok()),
+            None,
+            "ahead"
+        );
         assert_eq!(bound(&|_, tag| tag.pushed_at = Some(other.into())), None, "dated by the registry");
         assert_eq!(bound(&|_, tag| tag.first_seen = Some(other.into())), None, "it came later");
         assert_eq!(bound(&|_, tag| tag.digest = None), None, "it names nothing known");
@@ -200,10 +216,10 @@ mod tests {
         };
         assert_eq!(bound(&date_it), None, "dated by its image");
         assert_eq!(bound(&|repository, _| repository.manifests.clear()), None, "its manifest was not read");
-        let gap = Gap { at: GapAt::Created(image.clone()), kind: "http-500", message: "".into() };
+        let gap = Gap { target: GapTarget::CreationTime(image.clone()), kind: "http-500", message: "".into() };
         assert_eq!(bound(&|repository, _| repository.gaps.push(gap.clone())), None, "its time was not read");
         let restore = |repository: &mut Repository, tag: &mut Tag| {
-            repository.originals.insert(tag.name.clone(), Original::Unknown);
+            repository.original_dates.insert(tag.name.clone(), OriginalDate::Unknown);
         };
         assert_eq!(bound(&restore), None, "it was restored");
     }

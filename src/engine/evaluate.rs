@@ -5,25 +5,25 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
-use super::claims::{ClaimIndex, texts};
+use super::claims::{ClaimIndex, claim_texts};
 use super::companion::{Companion, companions};
-use super::date::{date, no_later_than};
-use super::doubts::Doubts;
+use super::date::{no_later_than, tag_date};
 use super::graph::{Graph, index};
 use super::holds::HoldIndex;
-use super::keep::weigh;
+use super::keep::add_rule_reasons;
 use super::mentions::MentionIndex;
 use super::protect::protect;
-use super::select::{Candidate, select, speaks_of};
+use super::select::{Candidate, applies_to, select};
+use super::uncertain_claims::UncertainClaims;
 use super::{UnreadConfiguration, Verdicts};
 use crate::domain::{
-    Claims, Doubt, Drift, Gap, GapAt, Inventory, Locked, Policy, PolicyName, Reason, Reasons, Registry, RemovalMethod,
-    Repository, Rules, SourceName, TagAt, TagName, TagVerdict, Verdict,
+    Claims, Drift, Gap, GapTarget, Inventory, LockTarget, Policy, PolicyName, Reason, Reasons, Registry, RemovalMethod,
+    Repository, Rules, SourceName, TagName, TagPosition, TagVerdict, Uncertainty, Verdict,
 };
 
 /// Most gaps of other tags that each tag of a repository names. Beyond, only its own are added: one is enough to stay,
 /// and a repository half unread has as many gaps as tags.
-const GAPS_NAMED: usize = 8;
+const MAX_GAPS_NAMED: usize = 8;
 
 /// The label of the gap that a tag without a digest is, where the reader named none.
 const UNREAD: &str = "unread";
@@ -33,12 +33,12 @@ const UNREAD: &str = "unread";
 /// Total: whatever the inventory says, however it contradicts itself, each of its tags gets one verdict.
 #[must_use]
 pub fn evaluate(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestamp) -> Verdicts {
-    let texts = texts(claims);
+    let texts = claim_texts(claims);
     let mut policies: Vec<&Policy> = rules.policies.iter().collect();
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     let mut verdicts = Verdicts { tags: Vec::with_capacity(inventory.tag_count()), ..Verdicts::default() };
     for (position, registry) in (0..).zip(&inventory.registries) {
-        let scope = RegistryScope {
+        let scope = RegistryEvaluation {
             rules,
             registry,
             now,
@@ -46,18 +46,18 @@ pub fn evaluate(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Time
             claims: ClaimIndex::new(registry, claims, &texts),
             holds: HoldIndex::new(registry, claims, now),
             mentions: MentionIndex::new(registry, claims),
-            doubts: Doubts::new(inventory, registry, claims),
+            doubts: UncertainClaims::new(inventory, registry, claims),
             failed: claims
                 .sources
                 .iter()
-                .filter(|source| source.failed() && source.covers(&registry.name))
+                .filter(|source| source.has_failed() && source.covers(&registry.name))
                 .map(|source| &source.name)
                 .collect(),
         };
-        scope.claims.repositories_gone(registry, &mut verdicts.drift);
+        scope.claims.add_missing_repositories(registry, &mut verdicts.drift);
         for (place, repository) in (0..).zip(&registry.repositories) {
-            let first = TagAt { registry: position, repository: place, tag: 0 };
-            scope.judge(repository, first, &mut verdicts);
+            let first = TagPosition { registry: position, repository: place, tag: 0 };
+            scope.evaluate_repository(repository, first, &mut verdicts);
         }
     }
     verdicts.drift.sort_by(|a, b| drift_key(a).cmp(&drift_key(b)));
@@ -70,7 +70,7 @@ fn drift_key(drift: &Drift) -> impl Ord + '_ {
 }
 
 /// What is the same for all repositories of a registry.
-struct RegistryScope<'a> {
+struct RegistryEvaluation<'a> {
     rules: &'a Rules,
     registry: &'a Registry,
     now: Timestamp,
@@ -78,82 +78,88 @@ struct RegistryScope<'a> {
     claims: ClaimIndex<'a>,
     holds: HoldIndex<'a>,
     mentions: MentionIndex<'a>,
-    doubts: Doubts<'a>,
+    doubts: UncertainClaims<'a>,
     failed: Vec<&'a SourceName>,
 }
 
-impl RegistryScope<'_> {
-    fn judge(&self, repository: &Repository, first: TagAt, verdicts: &mut Verdicts) {
+impl RegistryEvaluation<'_> {
+    fn evaluate_repository(&self, repository: &Repository, first: TagPosition, verdicts: &mut Verdicts) {
         let companions = companions(repository);
         let graph = Graph::new(repository, &companions);
-        let mut found = Found::new(repository.tags.len());
-        self.weigh_policies(repository, &graph, &companions, &mut found);
-        locks(repository, &graph, &mut found);
-        self.gaps(repository, &graph, &mut found);
+        let mut found = ReasonTable::new(repository.tags.len());
+        self.add_policy_reasons(repository, &graph, &companions, &mut found);
+        add_lock_reasons(repository, &graph, &mut found);
+        self.add_gap_reasons(repository, &graph, &mut found);
         for source in &self.failed {
-            found.say_everywhere(&Reason::SourceFailed { source: (*source).clone() });
+            found.add_to_all(&Reason::SourceFailed { source: (*source).clone() });
         }
-        let mut claimed = self.claims.reach(self.registry, repository, &graph, &mut found, &mut verdicts.drift);
-        claimed.extend(self.holds.reach(self.registry, repository, &graph, &mut found, &mut verdicts.drift));
-        claimed.extend(self.mentions.reach(repository, &graph, &mut found));
-        let doubts = self.doubts.on(repository);
-        doubts.say(&graph, &mut found);
+        let mut claimed = self.claims.add_reasons(self.registry, repository, &graph, &mut found, &mut verdicts.drift);
+        claimed.extend(self.holds.add_reasons(self.registry, repository, &graph, &mut found, &mut verdicts.drift));
+        claimed.extend(self.mentions.add_reasons(repository, &graph, &mut found));
+        let doubts = self.doubts.for_repository(repository);
+        doubts.add_reasons(&graph, &mut found);
         protect(repository, &graph, &companions, &claimed, self.registry.removal, &mut found);
-        let TagAt { registry, repository, .. } = first;
-        let unread = doubts.needed(&graph, &found).into_iter();
+        let TagPosition { registry, repository, .. } = first;
+        let unread = doubts.needed_configurations(&graph, &found).into_iter();
         verdicts.unread.extend(unread.map(|digest| UnreadConfiguration { registry, repository, digest }));
         found.into_verdicts(first, &mut verdicts.tags);
     }
 
-    fn weigh_policies(&self, repository: &Repository, graph: &Graph<'_>, companions: &[Companion], found: &mut Found) {
+    fn add_policy_reasons(
+        &self,
+        repository: &Repository,
+        graph: &Graph<'_>,
+        companions: &[Companion],
+        found: &mut ReasonTable,
+    ) {
         let candidates = candidates(repository, graph, companions, self.now);
         let mut spoken_of = vec![false; repository.tags.len()];
-        for policy in self.policies.iter().filter(|policy| speaks_of(policy, self.registry, repository)) {
+        for policy in self.policies.iter().filter(|policy| applies_to(policy, self.registry, repository)) {
             let selected = select(policy, &candidates);
             for one in &selected {
                 spoken_of[index(one.candidate.tag)] = true;
             }
-            weigh(policy, &selected, &self.rules.timezone, self.now, found);
+            add_rule_reasons(policy, &selected, &self.rules.timezone, self.now, found);
         }
         for candidate in candidates.iter().filter(|candidate| !spoken_of[index(candidate.tag)]) {
-            found.say(candidate.tag, Reason::NotSelected);
+            found.add(candidate.tag, Reason::NotSelected);
         }
     }
 
-    fn gaps(&self, repository: &Repository, graph: &Graph<'_>, found: &mut Found) {
-        let reason = |gap: &Gap| Reason::Gap { at: Box::new(gap.at.clone()), kind: gap.kind };
+    fn add_gap_reasons(&self, repository: &Repository, graph: &Graph<'_>, found: &mut ReasonTable) {
+        let reason = |gap: &Gap| Reason::Gap { target: Box::new(gap.target.clone()), kind: gap.kind };
         // A tag of an invalid name may name any image, and would go with it.
         let blocks = match self.registry.removal {
             RemovalMethod::Untag => Gap::blocks_repository,
-            RemovalMethod::DeleteManifest => Gap::hides_a_tag,
+            RemovalMethod::DeleteManifest => Gap::may_hide_tag,
         };
         let mut blocking: Vec<&Gap> = self.registry.gaps.iter().filter(|gap| gap.blocks_repository()).collect();
         blocking.extend(repository.gaps.iter().filter(|gap| blocks(gap)));
         blocking.sort();
-        blocking.iter().take(GAPS_NAMED).for_each(|gap| found.say_everywhere(&reason(gap)));
+        blocking.iter().take(MAX_GAPS_NAMED).for_each(|gap| found.add_to_all(&reason(gap)));
         let mut named: HashMap<&TagName, Vec<&Gap>> = HashMap::new();
         for gap in &repository.gaps {
-            match &gap.at {
-                GapAt::VanishedTag(tag) | GapAt::Tag(tag) => named.entry(tag).or_default().push(gap),
-                GapAt::Manifest(digest) | GapAt::Referrers(digest) => {
+            match &gap.target {
+                GapTarget::VanishedTag(tag) | GapTarget::Tag(tag) => named.entry(tag).or_default().push(gap),
+                GapTarget::Manifest(digest) | GapTarget::Referrers(digest) => {
                     let tags = graph.node(digest).into_iter().flat_map(|node| graph.tags(node));
-                    tags.for_each(|tag| found.say(tag, reason(gap)));
+                    tags.for_each(|tag| found.add(tag, reason(gap)));
                 }
-                GapAt::Catalogue
-                | GapAt::Particulars
-                | GapAt::TagList
-                | GapAt::ManifestList
-                | GapAt::InvalidName(_)
-                | GapAt::ListedDigest(_)
-                | GapAt::Created(_)
-                | GapAt::Configuration(_) => {}
+                GapTarget::Catalogue
+                | GapTarget::RegistryInfo
+                | GapTarget::TagList
+                | GapTarget::ManifestList
+                | GapTarget::InvalidName(_)
+                | GapTarget::ListedDigest(_)
+                | GapTarget::CreationTime(_)
+                | GapTarget::Configuration(_) => {}
             }
         }
         for (tag, facts) in (0..).zip(&repository.tags) {
             match named.get(&facts.name) {
-                Some(gaps) => gaps.iter().for_each(|gap| found.say(tag, reason(gap))),
+                Some(gaps) => gaps.iter().for_each(|gap| found.add(tag, reason(gap))),
                 None if facts.digest.is_none() => {
-                    found.say(tag, Reason::Gap { at: Box::new(GapAt::Tag(facts.name.clone())), kind: UNREAD });
+                    found.add(tag, Reason::Gap { target: Box::new(GapTarget::Tag(facts.name.clone())), kind: UNREAD });
                 }
                 None => {}
             }
@@ -172,7 +178,7 @@ pub(super) fn candidates<'a>(
     let mut skip = companions.iter().map(|companion| companion.tag).peekable();
     for (tag, facts) in (0..).zip(&repository.tags) {
         if skip.next_if_eq(&tag).is_none() {
-            let date = date(repository, facts, now);
+            let date = tag_date(repository, facts, now);
             let no_later_than = date.timestamp().map_or_else(|| no_later_than(repository, facts, now), |_| None);
             candidates.push(Candidate { tag, name: &facts.name, image: graph.of_tag(tag), date, no_later_than });
         }
@@ -180,44 +186,44 @@ pub(super) fn candidates<'a>(
     candidates
 }
 
-fn locks(repository: &Repository, graph: &Graph<'_>, found: &mut Found) {
+fn add_lock_reasons(repository: &Repository, graph: &Graph<'_>, found: &mut ReasonTable) {
     if let Some(lock) = repository.lock {
-        found.say_everywhere(&Reason::Locked { on: Locked::Repository, lock });
+        found.add_to_all(&Reason::Locked { on: LockTarget::Repository, lock });
     }
     for (tag, facts) in (0..).zip(&repository.tags) {
         if let Some(lock) = facts.lock {
-            found.say(tag, Reason::Locked { on: Locked::Tag, lock });
+            found.add(tag, Reason::Locked { on: LockTarget::Tag, lock });
         }
         let manifest = graph.of_tag(tag).and_then(|node| graph.manifest(node));
         if let Some(lock) = manifest.and_then(|manifest| manifest.lock) {
-            found.say(tag, Reason::Locked { on: Locked::Manifest, lock });
+            found.add(tag, Reason::Locked { on: LockTarget::Manifest, lock });
         }
     }
 }
 
 /// What was found so far about the tags of one repository, by position.
-pub(super) struct Found(Vec<FoundOfTag>);
+pub(super) struct ReasonTable(Vec<TagReasons>);
 
 #[derive(Clone, Default)]
-struct FoundOfTag {
+struct TagReasons {
     reasons: Reasons,
-    stays: bool,
+    is_kept: bool,
 }
 
-impl Found {
+impl ReasonTable {
     fn new(tags: usize) -> Self {
-        Self(vec![FoundOfTag::default(); tags])
+        Self(vec![TagReasons::default(); tags])
     }
 
     /// Adds a reason for a tag; one that does not speak for expiry makes it stay.
-    pub(super) fn say(&mut self, tag: u32, reason: Reason) {
+    pub(super) fn add(&mut self, tag: u32, reason: Reason) {
         let found = &mut self.0[index(tag)];
-        found.stays |= reason.speaks_for() != Verdict::Expired;
+        found.is_kept |= reason.implied_verdict() != Verdict::Expired;
         found.reasons.push(reason);
     }
 
-    fn say_everywhere(&mut self, reason: &Reason) {
-        self.tags().for_each(|tag| self.say(tag, reason.clone()));
+    fn add_to_all(&mut self, reason: &Reason) {
+        self.tags().for_each(|tag| self.add(tag, reason.clone()));
     }
 
     /// All tags, by position.
@@ -226,8 +232,8 @@ impl Found {
     }
 
     /// Whether anything found makes a tag stay.
-    pub(super) fn stays(&self, tag: u32) -> bool {
-        self.0[index(tag)].stays
+    pub(super) fn is_kept(&self, tag: u32) -> bool {
+        self.0[index(tag)].is_kept
     }
 
     /// Returns true if a source claims a tag by its name.
@@ -237,23 +243,23 @@ impl Found {
     }
 
     /// Returns true if nothing keeps a tag but image ids that may be those of configurations which were not read.
-    pub(super) fn waits_for_configurations(&self, tag: u32) -> bool {
-        let of_an_id =
-            |reason: &Reason| matches!(reason, Reason::MaybeClaimed(claimed) if claimed.doubt == Doubt::Unread);
-        let mut keeping = self.0[index(tag)].reasons.iter().filter(|reason| reason.speaks_for() != Verdict::Expired);
-        self.stays(tag) && keeping.all(of_an_id)
+    pub(super) fn needs_configurations(&self, tag: u32) -> bool {
+        let of_an_id = |reason: &Reason| matches!(reason, Reason::MaybeClaimed(claimed) if claimed.uncertainty == Uncertainty::ConfigUnread);
+        let mut keeping =
+            self.0[index(tag)].reasons.iter().filter(|reason| reason.implied_verdict() != Verdict::Expired);
+        self.is_kept(tag) && keeping.all(of_an_id)
     }
 
     /// The tags that stay by what was found.
-    pub(super) fn staying(&self) -> impl Iterator<Item = u32> {
-        self.tags().filter(|&tag| self.stays(tag))
+    pub(super) fn kept_tags(&self) -> impl Iterator<Item = u32> {
+        self.tags().filter(|&tag| self.is_kept(tag))
     }
 
     /// The tags that policies let go, whatever else holds them, by policy in the order of names.
-    pub(super) fn let_go(&self) -> BTreeMap<PolicyName, Vec<u32>> {
+    pub(super) fn tags_not_kept(&self) -> BTreeMap<PolicyName, Vec<u32>> {
         let mut by_policy: BTreeMap<PolicyName, Vec<u32>> = BTreeMap::new();
         for (tag, reason) in (0..).zip(&self.0).flat_map(|(tag, found)| found.reasons.iter().map(move |r| (tag, r))) {
-            if let Reason::LetGo { policy, .. } = reason {
+            if let Reason::NotKept { policy, .. } = reason {
                 by_policy.entry(policy.clone()).or_default().push(tag);
             }
         }
@@ -261,11 +267,11 @@ impl Found {
     }
 
     /// One verdict for each tag, its reasons in order and each once.
-    fn into_verdicts(self, first: TagAt, verdicts: &mut Vec<TagVerdict>) {
-        for (tag, FoundOfTag { mut reasons, .. }) in (0..).zip(self.0) {
+    fn into_verdicts(self, first: TagPosition, verdicts: &mut Vec<TagVerdict>) {
+        for (tag, TagReasons { mut reasons, .. }) in (0..).zip(self.0) {
             reasons.sort();
-            let verdict = reasons.iter().map(Reason::speaks_for).min().unwrap_or(Verdict::OutOfScope);
-            verdicts.push(TagVerdict { at: TagAt { tag, ..first }, verdict, reasons });
+            let verdict = reasons.iter().map(Reason::implied_verdict).min().unwrap_or(Verdict::OutOfScope);
+            verdicts.push(TagVerdict { position: TagPosition { tag, ..first }, verdict, reasons });
         }
     }
 }

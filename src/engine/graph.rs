@@ -23,7 +23,7 @@ pub(super) struct Graph<'a> {
 
 /// Which way from a manifest to those that stay because of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ties {
+pub(super) enum Traversal {
     /// To its children, its referrers and its companions.
     Down,
     /// Also from a referrer to its subject, where removing the last tag removes the manifest.
@@ -169,19 +169,24 @@ impl<'a> Graph<'a> {
     }
 
     /// Whether `index` is the node itself or contains it at any depth.
-    pub(super) fn holds(&self, index: Node, node: Node) -> bool {
+    pub(super) fn contains(&self, index: Node, node: Node) -> bool {
         index == node || self.ancestors(node).contains(&index)
     }
 
     /// What can be reached from some nodes, themselves included; by node.
-    pub(super) fn reach(&self, from: impl IntoIterator<Item = Node>, ties: Ties) -> Vec<bool> {
+    pub(super) fn reachable(&self, from: impl IntoIterator<Item = Node>, ties: Traversal) -> Vec<bool> {
         let mut reached = vec![false; self.digests.len()];
-        self.spread(from, ties, |node| !std::mem::replace(&mut reached[index(node)], true));
+        self.walk(from, ties, |node| !std::mem::replace(&mut reached[index(node)], true));
         reached
     }
 
     /// Walks the ties from some nodes, onward from each node for which `enter` answers that it is new.
-    pub(super) fn spread(&self, from: impl IntoIterator<Item = Node>, ties: Ties, mut enter: impl FnMut(Node) -> bool) {
+    pub(super) fn walk(
+        &self,
+        from: impl IntoIterator<Item = Node>,
+        ties: Traversal,
+        mut enter: impl FnMut(Node) -> bool,
+    ) {
         let bare = self.children.0.is_empty() && self.referrers.0.is_empty() && self.companions.0.is_empty();
         let mut open: Vec<Node> = Vec::new();
         for root in from {
@@ -190,7 +195,7 @@ impl<'a> Graph<'a> {
             }
             open.push(root);
             while let Some(node) = open.pop() {
-                let subject = if ties == Ties::DownAndToSubjects { self.subject(node) } else { None };
+                let subject = if ties == Traversal::DownAndToSubjects { self.subject(node) } else { None };
                 let down = self.children.of(node).chain(self.referrers.of(node)).chain(self.companions.of(node));
                 open.extend(down.chain(subject).filter(|&next| enter(next)));
             }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::evaluate::Found;
+use super::evaluate::ReasonTable;
 use super::graph::{Graph, Node};
 use crate::domain::{
-    Claims, Digest, Drift, Held, HeldBy, Hold, Holder, ImageReference, Reason, Registry, Repository, RepositoryName,
-    SourceName, TagName,
+    Claims, Digest, Drift, Hold, HoldMatch, HoldReason, Holder, ImageReference, Reason, Registry, Repository,
+    RepositoryName, SourceName, TagName,
 };
 
 /// The holds that are in force in one registry, by repository.
@@ -28,12 +28,12 @@ impl<'a> HoldIndex<'a> {
 
     /// Says of every tag of a repository which holds protect it, and which tags have moved since. Returns the nodes of held
     /// digests.
-    pub(super) fn reach(
+    pub(super) fn add_reasons(
         &self,
         registry: &Registry,
         repository: &Repository,
         graph: &Graph<'_>,
-        found: &mut Found,
+        found: &mut ReasonTable,
         drift: &mut Vec<Drift>,
     ) -> Vec<Node> {
         let Some(holds) = self.0.get(&repository.name) else { return Vec::new() };
@@ -44,25 +44,28 @@ impl<'a> HoldIndex<'a> {
             let actual = own.and_then(|own| repository.tags.get(own as usize)?.digest.as_ref());
             let moved = hold.digest.is_some() && actual != hold.digest.as_ref();
             if let Some(own) = own {
-                found.say(own, reason(hold, if moved && actual.is_some() { HeldBy::DriftedTag } else { HeldBy::Tag }));
+                found.add(
+                    own,
+                    reason(hold, if moved && actual.is_some() { HoldMatch::DriftedTag } else { HoldMatch::Tag }),
+                );
             }
             if moved {
-                drift.push(drifted(hold, registry, actual));
+                drift.push(hold_drift(hold, registry, actual));
             }
             let Some(node) = hold.digest.as_ref().and_then(|digest| graph.node(digest)) else { continue };
             held.push(node);
             for tag in graph.tags(node).filter(|tag| Some(*tag) != own) {
-                found.say(tag, reason(hold, HeldBy::Digest));
+                found.add(tag, reason(hold, HoldMatch::Digest));
             }
             for tag in graph.ancestors(node).into_iter().flat_map(|index| graph.tags(index)) {
-                found.say(tag, reason(hold, HeldBy::IndexContains(graph.digest(node).clone())));
+                found.add(tag, reason(hold, HoldMatch::IndexContains(graph.digest(node).clone())));
             }
         }
         held
     }
 
     /// The holds on tags of a repository, by name alone, and on digests, in order.
-    pub(super) fn on<'b>(
+    pub(super) fn matching<'b>(
         &self,
         repository: &RepositoryName,
         tags: impl Iterator<Item = &'b TagName>,
@@ -77,15 +80,15 @@ impl<'a> HoldIndex<'a> {
     }
 }
 
-fn reason(hold: &Arc<Hold>, by: HeldBy) -> Reason {
-    Reason::Held(Box::new(Held { by, hold: Arc::clone(hold) }))
+fn reason(hold: &Arc<Hold>, by: HoldMatch) -> Reason {
+    Reason::Held(Box::new(HoldReason { by, hold: Arc::clone(hold) }))
 }
 
 /// The drift of a held tag from the digest that it had.
-fn drifted(hold: &Hold, registry: &Registry, actual: Option<&Digest>) -> Drift {
+fn hold_drift(hold: &Hold, registry: &Registry, actual: Option<&Digest>) -> Drift {
     let Hold { repository, tag, digest, by, reason, until, .. } = hold;
     Drift {
-        source: source(),
+        source: holds_source_name(),
         holder: Arc::new(Holder::Hold { by: by.clone(), reason: reason.clone(), until: *until }),
         reference: ImageReference {
             host: registry.hosts.first().cloned(),
@@ -100,6 +103,6 @@ fn drifted(hold: &Hold, registry: &Registry, actual: Option<&Digest>) -> Drift {
 }
 
 /// The name under which the drift of held tags is reported.
-fn source() -> SourceName {
+fn holds_source_name() -> SourceName {
     "hold".parse().expect("it is a valid name")
 }

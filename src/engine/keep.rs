@@ -7,55 +7,58 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 
 use super::bucket::{Bucket, bucket, bucket_text};
-use super::evaluate::Found;
+use super::evaluate::ReasonTable;
 use super::graph::Node;
 use super::select::Selected;
-use super::version::{Line, Place, Version};
-use crate::domain::{Date, Globs, Keep, KeepRule, Miss, Period, Policy, Reason, Span, VersionPart};
+use super::version::{Line, Version, VersionOrder};
+use crate::domain::{Date, Globs, Keep, KeepRule, Period, Policy, Reason, Shortfall, VersionPart, WrittenDuration};
 
 /// What one rule says of one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Weighed {
+pub enum RuleOutcome {
     /// It keeps it, and this is the reason.
     Keeps(Reason),
     /// It does not, by that much.
-    Misses(Miss),
+    FallsShort(Shortfall),
 }
 
 /// Says of every selected tag of one repository what the policy's rules make of it.
-pub(super) fn weigh(
+pub(super) fn add_rule_reasons(
     policy: &Policy,
     selected: &[Selected<'_>],
     timezone: &TimeZone,
     now: Timestamp,
-    found: &mut Found,
+    found: &mut ReasonTable,
 ) {
     match &policy.keep {
         Keep::All => {
             for one in selected {
-                found.say(one.candidate.tag, Reason::KeptAll { policy: policy.name.clone() });
+                found.add(one.candidate.tag, Reason::KeptAll { policy: policy.name.clone() });
             }
         }
         Keep::None => {
             for one in selected {
-                found.say(one.candidate.tag, Reason::LetGo { policy: policy.name.clone(), misses: Box::default() });
+                found.add(
+                    one.candidate.tag,
+                    Reason::NotKept { policy: policy.name.clone(), shortfalls: Box::default() },
+                );
             }
         }
         Keep::Rules(rules) => {
             let group = Group::new(policy, selected, timezone, now);
-            let rules: Vec<Rule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
+            let rules: Vec<PreparedRule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
             let mut misses = Vec::with_capacity(rules.len());
             for (position, one) in selected.iter().enumerate() {
                 misses.clear();
                 for rule in &rules {
-                    match group.weigh(rule, position, one) {
-                        Weighed::Keeps(reason) => found.say(one.candidate.tag, reason),
-                        Weighed::Misses(miss) => misses.push(miss),
+                    match group.rule_outcome(rule, position, one) {
+                        RuleOutcome::Keeps(reason) => found.add(one.candidate.tag, reason),
+                        RuleOutcome::FallsShort(miss) => misses.push(miss),
                     }
                 }
                 if misses.len() == rules.len() {
                     let misses = misses.as_slice().into();
-                    found.say(one.candidate.tag, Reason::LetGo { policy: policy.name.clone(), misses });
+                    found.add(one.candidate.tag, Reason::NotKept { policy: policy.name.clone(), shortfalls: misses });
                 }
             }
         }
@@ -64,23 +67,23 @@ pub(super) fn weigh(
 
 /// What every rule of a policy says of every selected tag of one repository, in the rules' order. Without rules there is
 /// only the word that stands for them: `all` keeps, `none` says nothing.
-pub(super) fn weigh_each(
+pub(super) fn rule_outcomes(
     policy: &Policy,
     selected: &[Selected<'_>],
     timezone: &TimeZone,
     now: Timestamp,
-) -> Vec<Vec<Weighed>> {
+) -> Vec<Vec<RuleOutcome>> {
     let rules = match &policy.keep {
         Keep::All => {
-            let all = Weighed::Keeps(Reason::KeptAll { policy: policy.name.clone() });
+            let all = RuleOutcome::Keeps(Reason::KeptAll { policy: policy.name.clone() });
             return selected.iter().map(|_| vec![all.clone()]).collect();
         }
         Keep::None => return selected.iter().map(|_| Vec::new()).collect(),
         Keep::Rules(rules) => rules,
     };
     let group = Group::new(policy, selected, timezone, now);
-    let rules: Vec<Rule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
-    let each = |(position, one)| rules.iter().map(|rule| group.weigh(rule, position, one)).collect();
+    let rules: Vec<PreparedRule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
+    let each = |(position, one)| rules.iter().map(|rule| group.rule_outcome(rule, position, one)).collect();
     selected.iter().enumerate().map(each).collect()
 }
 
@@ -108,7 +111,7 @@ impl<L: Ord + Copy, V: Ord + Copy> Ranking<L, V> {
     }
 
     /// Lets images whose values are the same in that sense share the place of the highest of them.
-    fn shared(mut self, same: impl Fn(V, V) -> bool) -> Self {
+    fn share_places(mut self, same: impl Fn(V, V) -> bool) -> Self {
         self.places.dedup_by(|next, first| next.0 == first.0 && same(next.1.0, first.1.0));
         self
     }
@@ -138,7 +141,7 @@ struct Group<'a> {
 }
 
 /// A rule with what it needs to know of all selected tags.
-enum Rule<'a> {
+enum PreparedRule<'a> {
     ByTime(TimeRule<'a>),
     ByVersion(VersionRule),
     Matching(&'a Globs),
@@ -147,7 +150,7 @@ enum Rule<'a> {
 /// A rule that only a tag with a time can miss, or one that is surely older than others.
 enum TimeRule<'a> {
     Newest { count: u32 },
-    Within(&'a Span),
+    Within(&'a WrittenDuration),
     Bucketed(BucketRule),
 }
 
@@ -214,19 +217,19 @@ impl<'a> Group<'a> {
         self.versions.get_or_init(|| self.selected.iter().map(|one| Version::parse(one.version?)).collect())
     }
 
-    fn prepare(&self, rule: &'a KeepRule) -> Rule<'a> {
+    fn prepare(&self, rule: &'a KeepRule) -> PreparedRule<'a> {
         match rule {
-            KeepRule::Newest(count) => Rule::ByTime(TimeRule::Newest { count: count.get() }),
-            KeepRule::Within(span) => Rule::ByTime(TimeRule::Within(span)),
+            KeepRule::Newest(count) => PreparedRule::ByTime(TimeRule::Newest { count: count.get() }),
+            KeepRule::Within(span) => PreparedRule::ByTime(TimeRule::Within(span)),
             KeepRule::Bucketed { period, count } => self.buckets(*period, count.get()),
             KeepRule::NewestPer { version, count } => self.version_lines(*version, count.get()),
-            KeepRule::Matching(globs) => Rule::Matching(globs),
+            KeepRule::Matching(globs) => PreparedRule::Matching(globs),
         }
     }
 
     /// The last `count` periods of each group that have an image. An image stands in each period in which one of its
     /// tags was pushed; were it to stand only in that of its newest, removing that tag would move it into another.
-    fn buckets(&self, period: Period, count: u32) -> Rule<'a> {
+    fn buckets(&self, period: Period, count: u32) -> PreparedRule<'a> {
         let entries = self.selected.iter().zip(self.days()).filter_map(|(one, day)| {
             let (image, time) = (one.candidate.image?, one.candidate.date.timestamp()?);
             Some(((one.group, bucket(period, (*day)?)), image, time))
@@ -246,69 +249,79 @@ impl<'a> Group<'a> {
         }
         kept.reverse();
         oldest.reverse();
-        Rule::ByTime(TimeRule::Bucketed(BucketRule { period, count, kept, oldest, ranking }))
+        PreparedRule::ByTime(TimeRule::Bucketed(BucketRule { period, count, kept, oldest, ranking }))
     }
 
-    fn version_lines(&self, part: VersionPart, count: u32) -> Rule<'a> {
+    fn version_lines(&self, part: VersionPart, count: u32) -> PreparedRule<'a> {
         let versions = self.versions();
-        let mut sorted: Vec<&Place> = versions.iter().flatten().map(|version| &version.place).collect();
+        let mut sorted: Vec<&VersionOrder> = versions.iter().flatten().map(|version| &version.order).collect();
         sorted.sort_unstable();
         sorted.dedup();
         let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
-        let place = |version: &Version| number(sorted.partition_point(|other| **other < version.place));
+        let place = |version: &Version| number(sorted.partition_point(|other| **other < version.order));
         let order: Vec<u32> = versions.iter().map(|version| version.as_ref().map_or(0, place)).collect();
-        let there = |release: Place| sorted.binary_search(&&release).ok().map(number);
+        let there = |release: VersionOrder| sorted.binary_search(&&release).ok().map(number);
         let releases = sorted.iter().map(|place| place.release().and_then(&there)).collect();
         let entries = self.selected.iter().zip(versions).zip(&order).filter_map(|((one, version), &order)| {
             let version = version.as_ref()?;
-            Some(((one.group, version.line(part)), one.candidate.image?, (order, !version.shares)))
+            Some(((one.group, version.line(part)), one.candidate.image?, (order, !version.is_inexact)))
         });
-        let ranking = Ranking::new(entries).shared(|one, other| one.0 == other.0);
-        Rule::ByVersion(VersionRule { part, count, order, releases, ranking })
+        let ranking = Ranking::new(entries).share_places(|one, other| one.0 == other.0);
+        PreparedRule::ByVersion(VersionRule { part, count, order, releases, ranking })
     }
 
-    fn weigh(&self, rule: &Rule<'_>, position: usize, one: &Selected<'_>) -> Weighed {
+    fn rule_outcome(&self, rule: &PreparedRule<'_>, position: usize, one: &Selected<'_>) -> RuleOutcome {
         let policy = || self.policy.name.clone();
         match rule {
-            Rule::ByTime(rule) => match one.candidate.date {
+            PreparedRule::ByTime(rule) => match one.candidate.date {
                 Date::Pushed(time) | Date::Created(time) | Date::FirstSeen(time) | Date::Original(time, _) => {
-                    self.weigh_time(rule, position, one, time)
+                    self.time_rule_outcome(rule, position, one, time)
                 }
                 Date::Unknown(why) => {
-                    let missed = one.candidate.no_later_than.and_then(|latest| self.weigh_undated(rule, one, latest));
-                    missed.map_or_else(|| Weighed::Keeps(Reason::Undated { policy: policy(), why }), Weighed::Misses)
+                    let missed =
+                        one.candidate.no_later_than.and_then(|latest| self.undated_shortfall(rule, one, latest));
+                    missed.map_or_else(
+                        || RuleOutcome::Keeps(Reason::Undated { policy: policy(), cause: why }),
+                        RuleOutcome::FallsShort,
+                    )
                 }
             },
-            Rule::ByVersion(rule) => {
+            PreparedRule::ByVersion(rule) => {
                 let Some(version) = &self.versions()[position] else {
-                    return Weighed::Keeps(Reason::NotAVersion { policy: policy() });
+                    return RuleOutcome::Keeps(Reason::NotAVersion { policy: policy() });
                 };
                 let (part, count) = (rule.part, rule.count);
                 let rank = rule.rank((one.group, version.line(part)), one.candidate.image, position);
                 if rank <= count {
                     let line = version.line_text(part);
-                    Weighed::Keeps(Reason::KeptVersion { policy: policy(), part, line, rank, count })
+                    RuleOutcome::Keeps(Reason::KeptVersion { policy: policy(), part, line, rank, count })
                 } else {
-                    Weighed::Misses(Miss::Version { part, rank, count })
+                    RuleOutcome::FallsShort(Shortfall::Version { part, rank, count })
                 }
             }
-            Rule::Matching(globs) => match globs.matching(one.candidate.name.as_str()) {
-                Some(glob) => Weighed::Keeps(Reason::KeptMatching { policy: policy(), glob: glob.clone() }),
-                None => Weighed::Misses(Miss::Matching),
+            PreparedRule::Matching(globs) => match globs.first_match(one.candidate.name.as_str()) {
+                Some(glob) => RuleOutcome::Keeps(Reason::KeptMatching { policy: policy(), glob: glob.clone() }),
+                None => RuleOutcome::FallsShort(Shortfall::Matching),
             },
         }
     }
 
-    fn weigh_time(&self, rule: &TimeRule<'_>, position: usize, one: &Selected<'_>, own: Timestamp) -> Weighed {
+    fn time_rule_outcome(
+        &self,
+        rule: &TimeRule<'_>,
+        position: usize,
+        one: &Selected<'_>,
+        own: Timestamp,
+    ) -> RuleOutcome {
         let policy = || self.policy.name.clone();
         match rule {
             &TimeRule::Newest { count } => {
                 let times = self.times();
                 let rank = times.rank(one.group, times.value(one.group, one.candidate.image, own));
                 if rank <= count {
-                    Weighed::Keeps(Reason::KeptNewest { policy: policy(), rank, count })
+                    RuleOutcome::Keeps(Reason::KeptNewest { policy: policy(), rank, count })
                 } else {
-                    Weighed::Misses(Miss::Newest { rank, count })
+                    RuleOutcome::FallsShort(Shortfall::Newest { rank, count })
                 }
             }
             TimeRule::Within(span) => {
@@ -316,23 +329,25 @@ impl<'a> Group<'a> {
                 let age = self.now.duration_since(own);
                 if age <= span.duration {
                     let until = own.checked_add(span.duration).unwrap_or(Timestamp::MAX);
-                    Weighed::Keeps(Reason::KeptWithin { policy: policy(), within, until })
+                    RuleOutcome::Keeps(Reason::KeptWithin { policy: policy(), within, until })
                 } else {
-                    Weighed::Misses(Miss::Within { age_seconds: age.as_secs(), within })
+                    RuleOutcome::FallsShort(Shortfall::Within { age_seconds: age.as_secs(), within })
                 }
             }
             TimeRule::Bucketed(rule) => {
                 let BucketRule { period, count, kept, ranking, .. } = rule;
                 let (period, count) = (*period, *count);
-                let Some(day) = self.days()[position] else { return Weighed::Misses(Miss::Bucket { period, count }) };
+                let Some(day) = self.days()[position] else {
+                    return RuleOutcome::FallsShort(Shortfall::Bucket { period, count });
+                };
                 let line = (one.group, bucket(period, day));
                 if kept.binary_search(&line).is_ok()
                     && ranking.rank(line, ranking.value(line, one.candidate.image, own)) == 1
                 {
                     let bucket = bucket_text(period, day);
-                    Weighed::Keeps(Reason::KeptBucket { policy: policy(), period, bucket, count })
+                    RuleOutcome::Keeps(Reason::KeptBucket { policy: policy(), period, bucket, count })
                 } else {
-                    Weighed::Misses(Miss::Bucket { period, count })
+                    RuleOutcome::FallsShort(Shortfall::Bucket { period, count })
                 }
             }
         }
@@ -340,22 +355,22 @@ impl<'a> Group<'a> {
 
     /// By how much an undated tag misses a rule, if it surely does: it was pushed no later than that. It takes no place
     /// itself, and only images that are surely younger stand before it.
-    fn weigh_undated(&self, rule: &TimeRule<'_>, one: &Selected<'_>, latest: Timestamp) -> Option<Miss> {
+    fn undated_shortfall(&self, rule: &TimeRule<'_>, one: &Selected<'_>, latest: Timestamp) -> Option<Shortfall> {
         match rule {
             &TimeRule::Newest { count } => {
                 let times = self.times();
                 let newest = times.value(one.group, one.candidate.image, latest).max(latest);
                 let rank = times.rank(one.group, newest);
-                (rank > count).then_some(Miss::Newest { rank, count })
+                (rank > count).then_some(Shortfall::Newest { rank, count })
             }
             TimeRule::Within(span) => {
                 let age = self.now.duration_since(latest);
-                let miss = || Miss::Within { age_seconds: age.as_secs(), within: span.written.clone() };
+                let miss = || Shortfall::Within { age_seconds: age.as_secs(), within: span.written.clone() };
                 (age > span.duration).then(miss)
             }
             TimeRule::Bucketed(BucketRule { period, count, oldest, .. }) => {
                 let at = oldest.binary_search_by_key(&one.group, |&(group, _)| group).ok()?;
-                (oldest[at].1 > latest).then_some(Miss::Bucket { period: *period, count: *count })
+                (oldest[at].1 > latest).then_some(Shortfall::Bucket { period: *period, count: *count })
             }
         }
     }

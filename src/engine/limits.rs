@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clock::clocks_differ;
+use super::clock::exceeds_clock_skew;
 use super::companion::companion_subject;
-use super::plan::{first_repository, policies};
+use super::plan::{expiring_policies, first_repository};
 use crate::domain::{
-    AfterDays, Deletions, GapAt, Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, Registry,
-    RegistryName, Removal, RemovalAbility, RemovalMethod, RepositoryName, Rules, Scope, TagVerdict,
+    Deletions, GapTarget, Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, RefusalScope, Registry,
+    RegistryName, Removal, RemovalAbility, RemovalMethod, RepositoryName, RetentionDays, Rules, TagVerdict,
 };
 
 /// Removals, in all and those that would be enforced.
@@ -31,10 +31,10 @@ impl Count {
     }
 
     /// The refusal that `why` makes of the enforced removals; failing that, of all of them.
-    fn refuse(self, scope: Scope, why: impl Fn(u32) -> Option<RefusalReason>) -> Option<Refusal> {
+    fn refuse(self, scope: RefusalScope, why: impl Fn(u32) -> Option<RefusalReason>) -> Option<Refusal> {
         match why(self.enforced) {
-            Some(why) => Some(Refusal { scope, why, binding: true }),
-            None => why(self.all).map(|why| Refusal { scope, why, binding: false }),
+            Some(why) => Some(Refusal { scope, reason: why, binding: true }),
+            None => why(self.all).map(|why| Refusal { scope, reason: why, binding: false }),
         }
     }
 }
@@ -50,12 +50,12 @@ struct Counts<'a> {
     registries: BTreeMap<&'a RegistryName, Count>,
     repositories: BTreeMap<Place<'a>, (Count, u32)>,
     /// The same with the companions.
-    places: BTreeMap<Place<'a>, Count>,
-    policies_there: BTreeMap<(&'a PolicyName, Place<'a>), Count>,
+    repositories_with_companions: BTreeMap<Place<'a>, Count>,
+    policies_by_repository: BTreeMap<(&'a PolicyName, Place<'a>), Count>,
 }
 
 /// What stands against the removals of expired tags, in order.
-pub(super) fn refusals(
+pub(super) fn refuse_removals(
     rules: &Rules,
     inventory: &Inventory,
     expired: &[&TagVerdict],
@@ -68,31 +68,31 @@ pub(super) fn refusals(
     let Limits { untag, percent, leave, .. } = rules.limits;
 
     let mut found: Vec<Refusal> = Vec::new();
-    found.extend(counts.run.refuse(Scope::Run, over(untag)));
+    found.extend(counts.run.refuse(RefusalScope::Run, over_limit(untag)));
     for (&policy, count) in &counts.policies {
         if let Some(allowed) = limits_of(policy).untag {
-            found.extend(count.refuse(Scope::Policy(policy.clone()), over(allowed)));
+            found.extend(count.refuse(RefusalScope::Policy(policy.clone()), over_limit(allowed)));
         }
     }
-    for (&(policy, place), count) in &counts.policies_there {
+    for (&(policy, place), count) in &counts.policies_by_repository {
         if let (Some(allowed), Some(&(_, tags))) = (limits_of(policy).percent, counts.repositories.get(&place)) {
-            let scope = Scope::PolicyInRepository(policy.clone(), place.0.clone(), place.1.clone());
-            found.extend(count.refuse(scope, over_share(tags, allowed)));
+            let scope = RefusalScope::PolicyInRepository(policy.clone(), place.0.clone(), place.1.clone());
+            found.extend(count.refuse(scope, over_percent(tags, allowed)));
         }
     }
     for (&(registry, repository), &(count, tags)) in &counts.repositories {
-        let scope = || Scope::Repository(registry.clone(), repository.clone());
-        found.extend(count.refuse(scope(), over_share(tags, percent)));
+        let scope = || RefusalScope::Repository(registry.clone(), repository.clone());
+        found.extend(count.refuse(scope(), over_percent(tags, percent)));
         found.extend(count.refuse(scope(), too_few(tags, leave)));
     }
     for registry in &inventory.registries {
         if let Some(count) = counts.registries.get(&registry.name) {
-            let any = |why| count.refuse(Scope::Registry(registry.name.clone()), if_any(why));
-            found.extend(against(registry, rules.undo_window).filter_map(any));
+            let any = |why| count.refuse(RefusalScope::Registry(registry.name.clone()), if_any(why));
+            found.extend(registry_obstacles(registry, rules.undo_window).filter_map(any));
         }
         for (repository, obstacle) in &registry.obstacles {
-            if let Some(count) = counts.places.get(&(&registry.name, repository)) {
-                let scope = Scope::Repository(registry.name.clone(), repository.clone());
+            if let Some(count) = counts.repositories_with_companions.get(&(&registry.name, repository)) {
+                let scope = RefusalScope::Repository(registry.name.clone(), repository.clone());
                 found.extend(count.refuse(scope, if_any(RefusalReason::Impossible(obstacle.clone()))));
             }
         }
@@ -107,24 +107,24 @@ pub fn refuse_deletions(rules: &Rules, inventory: &Inventory, deletions: &Deleti
     let mut run = Count::default();
     let mut registries: BTreeMap<&RegistryName, Count> = BTreeMap::new();
     let mut places: BTreeMap<Place<'_>, Count> = BTreeMap::new();
-    for deletion in deletions.going() {
+    for deletion in deletions.deletable() {
         let mut count = Count::default();
-        (0..=deletion.along.len()).for_each(|_| count.add(deletion.enforce));
+        (0..=deletion.dependents.len()).for_each(|_| count.add(deletion.enforce));
         run.merge(count);
         registries.entry(&deletion.registry).or_default().merge(count);
         places.entry((&deletion.registry, &deletion.repository)).or_default().merge(count);
     }
     let allowed = rules.limits.delete;
     let too_many = |found| (found > allowed).then_some(RefusalReason::Delete { found, allowed });
-    let mut found: Vec<Refusal> = run.refuse(Scope::Run, too_many).into_iter().collect();
+    let mut found: Vec<Refusal> = run.refuse(RefusalScope::Run, too_many).into_iter().collect();
     for registry in &inventory.registries {
         if let Some(count) = registries.get(&registry.name) {
-            let any = |why| count.refuse(Scope::Registry(registry.name.clone()), if_any(why));
-            found.extend(against(registry, rules.undo_window).filter_map(any));
+            let any = |why| count.refuse(RefusalScope::Registry(registry.name.clone()), if_any(why));
+            found.extend(registry_obstacles(registry, rules.undo_window).filter_map(any));
         }
         for (repository, obstacle) in &registry.obstacles {
             if let Some(count) = places.get(&(&registry.name, repository)) {
-                let scope = Scope::Repository(registry.name.clone(), repository.clone());
+                let scope = RefusalScope::Repository(registry.name.clone(), repository.clone());
                 found.extend(count.refuse(scope, if_any(RefusalReason::Impossible(obstacle.clone()))));
             }
         }
@@ -151,7 +151,7 @@ fn count<'a>(inventory: &'a Inventory, mut expired: &[&'a TagVerdict], mut remov
             if itself {
                 there.0.add(removal.enforce);
             }
-            for policy in policies(found) {
+            for policy in expiring_policies(found) {
                 let at = by_policy.iter().position(|known| known.0 == policy).unwrap_or(by_policy.len());
                 if at == by_policy.len() {
                     by_policy.push((policy, Count::default(), Count::default()));
@@ -164,28 +164,28 @@ fn count<'a>(inventory: &'a Inventory, mut expired: &[&'a TagVerdict], mut remov
         }
         counts.run.merge(all);
         counts.registries.entry(registry).or_default().merge(all);
-        counts.places.entry((registry, repository)).or_default().merge(all);
+        counts.repositories_with_companions.entry((registry, repository)).or_default().merge(all);
         for (policy, count, own) in by_policy {
             counts.policies.entry(policy).or_default().merge(count);
-            counts.policies_there.insert((policy, (registry, repository)), own);
+            counts.policies_by_repository.insert((policy, (registry, repository)), own);
         }
     }
     counts
 }
 
 /// What forbids any removal from a registry.
-fn against(registry: &Registry, undo_window: Duration) -> impl Iterator<Item = RefusalReason> {
+fn registry_obstacles(registry: &Registry, undo_window: Duration) -> impl Iterator<Item = RefusalReason> {
     let impossible = match &registry.ability {
         RemovalAbility::Impossible(obstacle) => Some(RefusalReason::Impossible(obstacle.clone())),
-        RemovalAbility::Able | RemovalAbility::Unknown | RemovalAbility::NotAsked => None,
+        RemovalAbility::Able | RemovalAbility::Unknown | RemovalAbility::NotChecked => None,
     };
-    let unread = registry.gaps.iter().any(|gap| gap.at == GapAt::Particulars);
-    let ahead = registry.clock_ahead.filter(|ahead| clocks_differ(*ahead));
-    let clock = match (registry.clock_doubt, ahead) {
-        (Some(doubt), _) => Some(RefusalReason::ClockDoubt(doubt)),
-        (None, ahead) => ahead.map(|ahead| RefusalReason::Clock { ahead_seconds: ahead.as_secs() }),
+    let unread = registry.gaps.iter().any(|gap| gap.target == GapTarget::RegistryInfo);
+    let ahead = registry.clock_ahead.filter(|ahead| exceeds_clock_skew(*ahead));
+    let clock = match (registry.clock_issue, ahead) {
+        (Some(doubt), _) => Some(RefusalReason::ClockIssue(doubt)),
+        (None, ahead) => ahead.map(|ahead| RefusalReason::ClockSkew { ahead_seconds: ahead.as_secs() }),
     };
-    [impossible, retention(registry, undo_window), unread.then_some(RefusalReason::ParticularsUnread), clock]
+    [impossible, retention(registry, undo_window), unread.then_some(RefusalReason::RegistryInfoUnread), clock]
         .into_iter()
         .flatten()
 }
@@ -196,15 +196,15 @@ fn retention(registry: &Registry, undo_window: Duration) -> Option<RefusalReason
     if registry.removal != RemovalMethod::Untag || registry.accepts_retention {
         return None;
     }
-    let days = match registry.particulars.as_ref()?.untagged_retention {
-        AfterDays::Days(days) if days_long(days) < undo_window => Some(days),
-        AfterDays::Unread => None,
-        AfterDays::Days(_) | AfterDays::Off => return None,
+    let days = match registry.info.as_ref()?.untagged_retention {
+        RetentionDays::Days(days) if days_to_duration(days) < undo_window => Some(days),
+        RetentionDays::Unknown => None,
+        RetentionDays::Days(_) | RetentionDays::Off => return None,
     };
     Some(RefusalReason::Retention { days, undo_window })
 }
 
-fn days_long(days: u32) -> Duration {
+fn days_to_duration(days: u32) -> Duration {
     Duration::from_secs(u64::from(days) * 24 * 60 * 60)
 }
 
@@ -212,11 +212,11 @@ fn if_any(why: RefusalReason) -> impl Fn(u32) -> Option<RefusalReason> {
     move |found| (found > 0).then(|| why.clone())
 }
 
-fn over(allowed: u32) -> impl Fn(u32) -> Option<RefusalReason> {
+fn over_limit(allowed: u32) -> impl Fn(u32) -> Option<RefusalReason> {
     move |found| (found > allowed).then_some(RefusalReason::Untag { found, allowed })
 }
 
-fn over_share(tags: u32, allowed: u32) -> impl Fn(u32) -> Option<RefusalReason> {
+fn over_percent(tags: u32, allowed: u32) -> impl Fn(u32) -> Option<RefusalReason> {
     move |found| {
         let passed = u64::from(found) * 100 > u64::from(tags) * u64::from(allowed);
         passed.then_some(RefusalReason::Percent { found, tags, allowed })

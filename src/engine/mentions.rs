@@ -7,30 +7,30 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::evaluate::Found;
+use super::evaluate::ReasonTable;
 use super::graph::{Graph, Node};
 use crate::domain::{
-    Claims, Digest, IndexedWord, Inventory, Mention, Mentioned, MentionedImage, Reason, Registry, RegistryName,
-    Repository, RepositoryName, SourceName, TagName, TextIndex, Untagged, is_everyday,
+    Claims, Digest, IndexedWord, Inventory, Mention, MentionReason, MentionedImage, Reason, Registry, RegistryName,
+    Repository, RepositoryName, SourceName, TagName, TextIndex, UntaggedManifest, is_common_word,
 };
 
 /// A tag of as many characters with a digit in it is not found by chance, and needs no repository beside it.
-const TELLING: usize = 10;
+const MIN_DISTINCTIVE_LENGTH: usize = 10;
 
 /// Finds the tags and digests of an inventory that are named in texts, and the former tags of untagged manifests.
 ///
 /// `covers` says which registries the source protects.
 #[must_use]
-pub fn mentions(
+pub fn find_mentions(
     inventory: &Inventory,
-    untagged: &[Untagged],
+    untagged: &[UntaggedManifest],
     covers: impl Fn(&RegistryName) -> bool,
     texts: &TextIndex,
 ) -> Vec<Mention> {
     if texts.is_empty() {
         return Vec::new();
     }
-    let mut former: HashMap<(&RegistryName, &RepositoryName), Vec<&Untagged>> = HashMap::new();
+    let mut former: HashMap<(&RegistryName, &RepositoryName), Vec<&UntaggedManifest>> = HashMap::new();
     for one in untagged {
         former.entry((&one.registry, &one.repository)).or_default().push(one);
     }
@@ -38,7 +38,7 @@ pub fn mentions(
     for registry in inventory.registries.iter().filter(|registry| covers(&registry.name)) {
         for repository in &registry.repositories {
             let former = former.get(&(&registry.name, &repository.name)).map(Vec::as_slice).unwrap_or_default();
-            in_repository(registry, repository, former, texts, &mut found);
+            find_in_repository(registry, repository, former, texts, &mut found);
         }
     }
     found.sort();
@@ -46,10 +46,10 @@ pub fn mentions(
     found
 }
 
-fn in_repository(
+fn find_in_repository(
     registry: &Registry,
     repository: &Repository,
-    former: &[&Untagged],
+    former: &[&UntaggedManifest],
     texts: &TextIndex,
     found: &mut Vec<Mention>,
 ) {
@@ -116,14 +116,14 @@ impl<'t> RepositoryNames<'t> {
     }
 
     fn find_form(&self, form: &str, joined: &mut String) -> Option<(IndexedWord, String)> {
-        if is_everyday(form) {
+        if is_common_word(form) {
             let mut beside = self.names.iter().filter(|name| *name != form);
             return beside
-                .find_map(|name| self.texts.find_beside(name, form).first())
+                .find_map(|name| self.texts.find_adjacent(name, form).first())
                 .map(|word| (*word, form.to_owned()))
                 .or_else(|| self.find_joined(form, joined));
         }
-        let telling = form.len() >= TELLING && form.bytes().any(|byte| byte.is_ascii_digit());
+        let telling = form.len() >= MIN_DISTINCTIVE_LENGTH && form.bytes().any(|byte| byte.is_ascii_digit());
         let here = |word: &&IndexedWord| {
             telling
                 || if self.texts.is_by_place() {
@@ -155,11 +155,11 @@ impl<'t> RepositoryNames<'t> {
 
 /// The mentions of one registry, by repository.
 #[derive(Default)]
-pub(super) struct MentionIndex<'a>(HashMap<&'a RepositoryName, MentionsHere<'a>>);
+pub(super) struct MentionIndex<'a>(HashMap<&'a RepositoryName, RepositoryMentions<'a>>);
 
 /// The mentions of one repository.
 #[derive(Default)]
-struct MentionsHere<'a> {
+struct RepositoryMentions<'a> {
     all: Vec<(&'a SourceName, &'a Mention)>,
     /// The positions of those of each tag.
     tags: HashMap<&'a TagName, Vec<usize>>,
@@ -180,7 +180,7 @@ impl<'a> MentionIndex<'a> {
 
     /// Says of every tag of a repository which words may mean it, where the same source does not claim it by name. Returns
     /// the nodes of mentioned digests.
-    pub(super) fn reach(&self, repository: &Repository, graph: &Graph<'_>, found: &mut Found) -> Vec<Node> {
+    pub(super) fn add_reasons(&self, repository: &Repository, graph: &Graph<'_>, found: &mut ReasonTable) -> Vec<Node> {
         let Some(here) = self.0.get(&repository.name) else { return Vec::new() };
         let tags: HashMap<&TagName, u32> = repository.tags.iter().map(|tag| &tag.name).zip(0..).collect();
         let mut nodes = Vec::new();
@@ -190,7 +190,7 @@ impl<'a> MentionIndex<'a> {
                     if let Some(&tag) = tags.get(name)
                         && !found.is_claimed_by(tag, source)
                     {
-                        found.say(tag, Reason::Mentioned(Box::new(mentioned(source, mention))));
+                        found.add(tag, Reason::Mentioned(Box::new(mention_reason(source, mention))));
                     }
                 }
                 MentionedImage::Digest(digest) => {
@@ -199,7 +199,7 @@ impl<'a> MentionIndex<'a> {
                     let places = std::iter::once(node).chain(graph.ancestors(node));
                     for tag in places.flat_map(|place| graph.tags(place).collect::<Vec<_>>()) {
                         if !found.is_claimed_by(tag, source) {
-                            found.say(tag, Reason::Mentioned(Box::new(mentioned(source, mention))));
+                            found.add(tag, Reason::Mentioned(Box::new(mention_reason(source, mention))));
                         }
                     }
                 }
@@ -209,21 +209,21 @@ impl<'a> MentionIndex<'a> {
     }
 
     /// The mentions of tags of a repository, by name alone, and of digests, in order.
-    pub(super) fn on<'b>(
+    pub(super) fn matching<'b>(
         &self,
         repository: &RepositoryName,
         tags: impl Iterator<Item = &'b TagName>,
         digests: impl Iterator<Item = &'b Digest>,
-    ) -> Vec<Mentioned> {
+    ) -> Vec<MentionReason> {
         let Some(here) = self.0.get(repository) else { return Vec::new() };
         let tags = tags.filter_map(|tag| here.tags.get(tag));
         let digests = digests.filter_map(|digest| here.digests.get(digest));
         let places: BTreeSet<usize> = tags.chain(digests).flatten().copied().collect();
-        places.into_iter().map(|at| here.all[at]).map(|(source, mention)| mentioned(source, mention)).collect()
+        places.into_iter().map(|at| here.all[at]).map(|(source, mention)| mention_reason(source, mention)).collect()
     }
 }
 
-impl<'a> MentionsHere<'a> {
+impl<'a> RepositoryMentions<'a> {
     fn add(&mut self, source: &'a SourceName, mention: &'a Mention) {
         let places = match &mention.image {
             MentionedImage::Tag(tag) => self.tags.entry(tag).or_default(),
@@ -234,8 +234,8 @@ impl<'a> MentionsHere<'a> {
     }
 }
 
-fn mentioned(source: &SourceName, mention: &Mention) -> Mentioned {
-    Mentioned { source: source.clone(), text: Arc::clone(&mention.text), holder: Arc::clone(&mention.holder) }
+fn mention_reason(source: &SourceName, mention: &Mention) -> MentionReason {
+    MentionReason { source: source.clone(), text: Arc::clone(&mention.text), holder: Arc::clone(&mention.holder) }
 }
 
 #[cfg(test)]

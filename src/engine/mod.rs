@@ -1,8 +1,8 @@
 //! Decisions. Pure and synchronous: no IO, no clock, no randomness; equal inputs give equal outputs.
 //!
 //! [`evaluate()`] gives every tag its verdict, [`plan()`] the removals that follow and what stands against them, [`check()`]
-//! looks at both with other eyes, and [`reclaim()`] says what would be freed. [`weighing()`] tells rule by rule how it came
-//! to that, and [`outlooks()`] what time alone will make of it. All are total: an inventory that contradicts
+//! looks at both with other eyes, and [`reclaim()`] says what would be freed. [`trace_rules()`] tells rule by rule how it came
+//! to that, and [`forecast()`] what time alone will make of it. All are total: an inventory that contradicts
 //! itself, with cycles and missing parts, gives verdicts like any other.
 //!
 //! Deliberately absent: any way to reach a registry, and any rule that removes a tag because something is missing.
@@ -14,47 +14,47 @@ mod clock;
 mod companion;
 mod coverage;
 mod date;
+mod deletion_reclaim;
 mod deletions;
-mod dialect;
-mod doubts;
 mod evaluate;
-mod freed;
+mod forecast;
 mod grace;
 mod graph;
-mod hold_unmatched;
 mod holds;
 mod keep;
 mod limits;
 mod mentions;
-mod outlook;
 mod plan;
 mod protect;
 mod reclaim;
 mod rule_hint;
+mod rule_syntax;
+mod rule_trace;
 mod select;
+mod uncertain_claims;
+mod unmatched_rules;
 mod version;
-mod weighing;
 
-pub use check::{Finding, check, check_deletions};
-pub use clock::{clock_doubt, clocks_differ};
+pub use check::{Violation, check, check_deletions};
+pub use clock::{clock_issue, exceeds_clock_skew};
 pub use companion::companion_subject;
-pub use coverage::coverage;
-pub use date::{date, no_later_than};
-pub use deletions::deletions;
-pub use dialect::{begins_with_host, expression_sign, names_one_text};
+pub use coverage::rule_coverage;
+pub use date::{no_later_than, tag_date};
+pub use deletions::plan_deletions;
 pub use evaluate::evaluate;
-pub use grace::{Grace, grace};
-pub use hold_unmatched::hold_unmatched;
-pub use keep::Weighed;
+pub use forecast::{Forecast, forecast, remaining_claims};
+pub use grace::{Grace, grace_period};
+pub use keep::RuleOutcome;
 pub use limits::refuse_deletions;
-pub use mentions::mentions;
-pub use outlook::{Outlook, claims_left, outlooks};
+pub use mentions::find_mentions;
 pub use plan::plan;
 pub use reclaim::reclaim;
+pub use rule_syntax::{begins_with_host, is_unanchored_search, regex_syntax_in};
+pub use rule_trace::{Applicability, RuleTrace, TagTrace, group_of, trace_rules, version_of};
+pub use unmatched_rules::refuse_unmatched;
 pub use version::VersionReading;
-pub use weighing::{Selects, TagWeighed, Weighing, group_of, version_of, weighing};
 
-use crate::domain::{Digest, Drift, TagAt, TagVerdict};
+use crate::domain::{Digest, Drift, TagPosition, TagVerdict};
 
 /// What is decided about an inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub struct UnreadConfiguration {
 impl Verdicts {
     /// The verdict on the tag that stands there.
     #[must_use]
-    pub fn at(&self, at: TagAt) -> Option<&TagVerdict> {
-        self.tags.get(self.tags.binary_search_by_key(&at, |verdict| verdict.at).ok()?)
+    pub fn at(&self, at: TagPosition) -> Option<&TagVerdict> {
+        self.tags.get(self.tags.binary_search_by_key(&at, |verdict| verdict.position).ok()?)
     }
 }

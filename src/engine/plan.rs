@@ -8,12 +8,12 @@ use jiff::Timestamp;
 
 use super::Verdicts;
 use super::companion::companions;
-use super::date::date;
-use super::graph::{Graph, Node, Ties, index};
-use super::limits::refusals;
+use super::date::tag_date;
+use super::graph::{Graph, Node, Traversal, index};
+use super::limits::refuse_removals;
 use crate::domain::{
-    Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, Registry, Removal, RemovalMethod, Repository,
-    Rules, Scope, TagAt, TagVerdict, Verdict,
+    Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, RefusalScope, Registry, Removal, RemovalMethod,
+    Repository, Rules, TagPosition, TagVerdict, Verdict,
 };
 
 /// The removals that follow from the verdicts on an inventory, and the limits that forbid them.
@@ -26,7 +26,7 @@ pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Time
     let policies: HashMap<&PolicyName, &Policy> = rules.policies.iter().map(|policy| (&policy.name, policy)).collect();
     let mut expired: Vec<&TagVerdict> =
         verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).collect();
-    expired.sort_by(|a, b| by_name(inventory, a.at, b.at));
+    expired.sort_by(|a, b| by_name(inventory, a.position, b.position));
     let mut removals = Vec::with_capacity(expired.len());
     expired.retain(|found| {
         let removal = removal(inventory, found, &policies, now);
@@ -34,18 +34,18 @@ pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Time
         removals.extend(removal.map(Arc::new));
         goes
     });
-    hold_dependents(inventory, &expired, &mut removals, &[]);
-    let refusals = refusals(rules, inventory, &expired, &removals);
-    hold_dependents(inventory, &expired, &mut removals, &refusals);
+    unenforce_dependents(inventory, &expired, &mut removals, &[]);
+    let refusals = refuse_removals(rules, inventory, &expired, &removals);
+    unenforce_dependents(inventory, &expired, &mut removals, &refusals);
     Plan { removals, refusals, ..Plan::default() }
 }
 
 /// The order of the plan: by name, whatever the order of the inventory.
-fn by_name(inventory: &Inventory, a: TagAt, b: TagAt) -> Ordering {
-    let registry = |at: TagAt| inventory.registries.get(index(at.registry));
-    let repository = |at: TagAt| registry(at)?.repositories.get(index(at.repository));
-    let tag = |at: TagAt| Some(&repository(at)?.tags.get(index(at.tag))?.name);
-    let place = |at: TagAt| (registry(at).map(|there| &there.name), repository(at).map(|there| &there.name));
+fn by_name(inventory: &Inventory, a: TagPosition, b: TagPosition) -> Ordering {
+    let registry = |at: TagPosition| inventory.registries.get(index(at.registry));
+    let repository = |at: TagPosition| registry(at)?.repositories.get(index(at.repository));
+    let tag = |at: TagPosition| Some(&repository(at)?.tags.get(index(at.tag))?.name);
+    let place = |at: TagPosition| (registry(at).map(|there| &there.name), repository(at).map(|there| &there.name));
     let beside = (a.registry, a.repository) == (b.registry, b.repository);
     let places = if beside { Ordering::Equal } else { place(a).cmp(&place(b)) };
     places.then_with(|| tag(a).cmp(&tag(b))).then(a.cmp(&b))
@@ -56,18 +56,18 @@ pub(super) fn first_repository<'a>(
     inventory: &'a Inventory,
     expired: &[&TagVerdict],
 ) -> Option<(&'a Registry, &'a Repository, usize)> {
-    let first = expired.first()?.at;
+    let first = expired.first()?.position;
     let registry = inventory.registries.get(index(first.registry))?;
     let repository = registry.repositories.get(index(first.repository))?;
-    let place = |at: TagAt| (at.registry, at.repository);
-    let count = expired.iter().take_while(|found| place(found.at) == place(first)).count();
+    let place = |at: TagPosition| (at.registry, at.repository);
+    let count = expired.iter().take_while(|found| place(found.position) == place(first)).count();
     Some((registry, repository, count))
 }
 
 /// The policies that let a tag go, by name.
-pub(super) fn policies(found: &TagVerdict) -> impl Iterator<Item = &PolicyName> {
+pub(super) fn expiring_policies(found: &TagVerdict) -> impl Iterator<Item = &PolicyName> {
     found.reasons.iter().filter_map(|reason| match reason {
-        Reason::LetGo { policy, .. } | Reason::CompanionOfExpired { policy, .. } => Some(policy),
+        Reason::NotKept { policy, .. } | Reason::CompanionOfExpired { policy, .. } => Some(policy),
         _ => None,
     })
 }
@@ -79,32 +79,32 @@ fn removal(
     modes: &HashMap<&PolicyName, &Policy>,
     now: Timestamp,
 ) -> Option<Removal> {
-    let registry = inventory.registries.get(index(found.at.registry))?;
-    let repository = registry.repositories.get(index(found.at.repository))?;
-    let tag = repository.tags.get(index(found.at.tag))?;
-    let (digest, policy) = (tag.digest.as_ref()?, policies(found).min()?);
+    let registry = inventory.registries.get(index(found.position.registry))?;
+    let repository = registry.repositories.get(index(found.position.repository))?;
+    let tag = repository.tags.get(index(found.position.tag))?;
+    let (digest, policy) = (tag.digest.as_ref()?, expiring_policies(found).min()?);
     let companion_of = found.reasons.iter().find_map(|reason| match reason {
         Reason::CompanionOfExpired { subject, .. } => Some(subject.clone()),
         _ => None,
     });
     let enforced = |name| modes.get(name).is_some_and(|policy| policy.mode == PolicyMode::Enforce);
     Some(Removal {
-        at: found.at,
+        position: found.position,
         registry: registry.name.clone(),
         repository: repository.name.clone(),
         tag: tag.name.clone(),
         digest: digest.clone(),
         policy: policy.clone(),
         method: registry.removal,
-        enforce: companion_of.is_some() || policies(found).all(enforced),
-        date: date(repository, tag, now),
+        enforce: companion_of.is_some() || expiring_policies(found).all(enforced),
+        date: tag_date(repository, tag, now),
         companion_of,
     })
 }
 
 /// Takes `enforce` from what hangs on a tag that will not really go: by being a dry run, or by a policy's refusal.
 /// (Refusals of a repository or more cover all that could hang on each other.)
-pub(super) fn hold_dependents(
+pub(super) fn unenforce_dependents(
     inventory: &Inventory,
     mut expired: &[&TagVerdict],
     mut removals: &mut [Arc<Removal>],
@@ -113,13 +113,13 @@ pub(super) fn hold_dependents(
     let (mut anywhere, mut somewhere) = (HashSet::new(), HashSet::new());
     for refusal in refusals.iter().filter(|refusal| refusal.binding) {
         match &refusal.scope {
-            Scope::Policy(policy) => {
+            RefusalScope::Policy(policy) => {
                 anywhere.insert(policy);
             }
-            Scope::PolicyInRepository(policy, registry, repository) => {
+            RefusalScope::PolicyInRepository(policy, registry, repository) => {
                 somewhere.insert((policy, registry, repository));
             }
-            Scope::Run | Scope::Registry(_) | Scope::Repository(..) => {}
+            RefusalScope::Run | RefusalScope::Registry(_) | RefusalScope::Repository(..) => {}
         }
     }
     while let Some((registry, repository, count)) = first_repository(inventory, expired) {
@@ -129,26 +129,31 @@ pub(super) fn hold_dependents(
         if going.iter().any(|removal| removal.enforce) {
             let refused =
                 |policy| anywhere.contains(policy) || somewhere.contains(&(policy, &registry.name, &repository.name));
-            let refused: Vec<bool> = here.iter().map(|found| policies(found).any(refused)).collect();
-            hold_in_repository(registry.removal, repository, going, &refused);
+            let refused: Vec<bool> = here.iter().map(|found| expiring_policies(found).any(refused)).collect();
+            unenforce_in_repository(registry.removal, repository, going, &refused);
         }
     }
 }
 
-fn hold_in_repository(method: RemovalMethod, repository: &Repository, going: &mut [Arc<Removal>], refused: &[bool]) {
+fn unenforce_in_repository(
+    method: RemovalMethod,
+    repository: &Repository,
+    going: &mut [Arc<Removal>],
+    refused: &[bool],
+) {
     let held = going.iter().zip(refused).filter(|(removal, refused)| !removal.enforce || **refused);
-    let held: Vec<u32> = held.map(|(removal, _)| removal.at.tag).collect();
+    let held: Vec<u32> = held.map(|(removal, _)| removal.position.tag).collect();
     if held.is_empty() {
         return;
     }
     let companions = companions(repository);
     let graph = Graph::new(repository, &companions);
     let whole_manifests = method == RemovalMethod::DeleteManifest;
-    let ties = if whole_manifests { Ties::DownAndToSubjects } else { Ties::Down };
-    let kept = graph.reach(held.into_iter().filter_map(|tag| graph.of_tag(tag)), ties);
+    let ties = if whole_manifests { Traversal::DownAndToSubjects } else { Traversal::Down };
+    let kept = graph.reachable(held.into_iter().filter_map(|tag| graph.of_tag(tag)), ties);
     let is_kept = |node: Node| kept[index(node)];
     for (removal, _) in going.iter_mut().zip(refused).filter(|(_, refused)| !**refused) {
-        let Some(node) = graph.of_tag(removal.at.tag) else { continue };
+        let Some(node) = graph.of_tag(removal.position.tag) else { continue };
         let image = removal.companion_of.as_deref().and_then(|subject| graph.node(subject));
         let hangs = graph.parents(node).chain(graph.subject(node)).chain(image).any(is_kept);
         let goes_along = whole_manifests && is_kept(node);

@@ -1,8 +1,8 @@
 //! What stays because of what stays: children of indexes, referrers, companions.
 
 use super::companion::Companion;
-use super::evaluate::Found;
-use super::graph::{Graph, Node, Ties, index};
+use super::evaluate::ReasonTable;
+use super::graph::{Graph, Node, Traversal, index};
 use crate::domain::{PolicyName, Reason, RemovalMethod, Repository};
 
 /// Adds to what was found of the tags of one repository what follows from it, until nothing more follows.
@@ -16,54 +16,59 @@ pub(super) fn protect(
     companions: &[Companion],
     claimed: &[Node],
     method: RemovalMethod,
-    found: &mut Found,
+    found: &mut ReasonTable,
 ) {
     let mut is_companion = vec![false; repository.tags.len()];
     for companion in companions {
         is_companion[index(companion.tag)] = true;
     }
-    let subjects = subjects(graph, companions, &is_companion, found);
+    let subjects = expirable_companions(graph, companions, &is_companion, found);
 
-    let ties = if method == RemovalMethod::DeleteManifest { Ties::DownAndToSubjects } else { Ties::Down };
-    let staying = found.staying().filter_map(|tag| graph.of_tag(tag));
-    let kept = graph.reach(staying.chain(claimed.iter().copied()), ties);
+    let ties = if method == RemovalMethod::DeleteManifest { Traversal::DownAndToSubjects } else { Traversal::Down };
+    let staying = found.kept_tags().filter_map(|tag| graph.of_tag(tag));
+    let kept = graph.reachable(staying.chain(claimed.iter().copied()), ties);
 
     for tag in found.tags() {
         let Some(node) = graph.of_tag(tag) else { continue };
         for parent in graph.parents(node).filter(|&parent| kept[index(parent)]) {
-            found.say(tag, Reason::ChildOfKept { index: graph.digest(parent).clone().into() });
+            found.add(tag, Reason::ChildOfKept { index: graph.digest(parent).clone().into() });
         }
         if let Some(subject) = graph.subject(node).filter(|&subject| kept[index(subject)]) {
-            found.say(tag, Reason::CompanionOfKept { subject: graph.digest(subject).clone().into() });
+            found.add(tag, Reason::CompanionOfKept { subject: graph.digest(subject).clone().into() });
         }
     }
     for &(tag, subject) in &subjects {
         if kept[index(subject)] {
-            found.say(tag, Reason::CompanionOfKept { subject: graph.digest(subject).clone().into() });
+            found.add(tag, Reason::CompanionOfKept { subject: graph.digest(subject).clone().into() });
         }
     }
     if method == RemovalMethod::DeleteManifest {
-        hold_manifests(repository, graph, &kept, found);
+        protect_shared_manifests(repository, graph, &kept, found);
     }
-    let_companions_go(graph, &subjects, found);
+    expire_companions(graph, &subjects, found);
 }
 
 /// The companions whose image may go, with that image; says of the others why they stay.
 ///
 /// An image may go with its last tag. One that no tag reached in the first place does not go by our doing, and one that
 /// is not here may be anywhere.
-fn subjects(graph: &Graph<'_>, companions: &[Companion], is_companion: &[bool], found: &mut Found) -> Vec<(u32, Node)> {
+fn expirable_companions(
+    graph: &Graph<'_>,
+    companions: &[Companion],
+    is_companion: &[bool],
+    found: &mut ReasonTable,
+) -> Vec<(u32, Node)> {
     if companions.is_empty() {
         return Vec::new();
     }
     let own = (0..).zip(is_companion).filter(|(_, companion)| !**companion).filter_map(|(tag, _)| graph.of_tag(tag));
-    let tagged = graph.reach(own, Ties::Down);
+    let tagged = graph.reachable(own, Traversal::Down);
     let mut subjects = Vec::new();
     for companion in companions {
         let subject = Box::new(companion.subject.clone());
         match graph.node(&companion.subject).filter(|&node| graph.manifest(node).is_some()) {
-            None => found.say(companion.tag, Reason::CompanionOfUnknown { subject }),
-            Some(node) if !tagged[index(node)] => found.say(companion.tag, Reason::CompanionOfKept { subject }),
+            None => found.add(companion.tag, Reason::CompanionOfUnknown { subject }),
+            Some(node) if !tagged[index(node)] => found.add(companion.tag, Reason::CompanionOfKept { subject }),
             Some(node) => subjects.push((companion.tag, node)),
         }
     }
@@ -71,32 +76,32 @@ fn subjects(graph: &Graph<'_>, companions: &[Companion], is_companion: &[bool], 
 }
 
 /// Where a manifest goes with all its tags: each tag of a kept manifest stays, with what it would take along as reason.
-fn hold_manifests(repository: &Repository, graph: &Graph<'_>, kept: &[bool], found: &mut Found) {
+fn protect_shared_manifests(repository: &Repository, graph: &Graph<'_>, kept: &[bool], found: &mut ReasonTable) {
     for node in graph.nodes().filter(|&node| kept[index(node)]) {
         let name = |tag: u32| repository.tags.get(index(tag)).map(|tag| &tag.name);
-        let sharing = graph.tags(node).filter(|&tag| found.stays(tag)).filter_map(name).min().cloned();
-        let going: Vec<u32> = graph.tags(node).filter(|&tag| !found.stays(tag)).collect();
+        let sharing = graph.tags(node).filter(|&tag| found.is_kept(tag)).filter_map(name).min().cloned();
+        let going: Vec<u32> = graph.tags(node).filter(|&tag| !found.is_kept(tag)).collect();
         for tag in going {
             if let Some(sharing) = &sharing {
-                found.say(tag, Reason::SharesManifest { tag: sharing.clone() });
+                found.add(tag, Reason::SharesManifest { tag: sharing.clone() });
             }
             for referrer in graph.referrers(node).filter(|&referrer| kept[index(referrer)]) {
-                found.say(tag, Reason::SubjectOfKept { referrer: graph.digest(referrer).clone().into() });
+                found.add(tag, Reason::SubjectOfKept { referrer: graph.digest(referrer).clone().into() });
             }
         }
     }
 }
 
 /// Says of each companion that nothing holds that it goes, and by which policy: the first that lets a tag of its image go.
-fn let_companions_go(graph: &Graph<'_>, subjects: &[(u32, Node)], found: &mut Found) {
-    let going: Vec<(u32, Node)> = subjects.iter().copied().filter(|&(tag, _)| !found.stays(tag)).collect();
+fn expire_companions(graph: &Graph<'_>, subjects: &[(u32, Node)], found: &mut ReasonTable) {
+    let going: Vec<(u32, Node)> = subjects.iter().copied().filter(|&(tag, _)| !found.is_kept(tag)).collect();
     if going.is_empty() {
         return;
     }
     let mut owners: Vec<Option<PolicyName>> = vec![None; graph.nodes().len()];
-    for (policy, tags) in found.let_go() {
-        let nodes = tags.into_iter().filter(|&tag| !found.stays(tag)).filter_map(|tag| graph.of_tag(tag));
-        graph.spread(nodes, Ties::Down, |node| {
+    for (policy, tags) in found.tags_not_kept() {
+        let nodes = tags.into_iter().filter(|&tag| !found.is_kept(tag)).filter_map(|tag| graph.of_tag(tag));
+        graph.walk(nodes, Traversal::Down, |node| {
             let free = owners[index(node)].is_none();
             if free {
                 owners[index(node)] = Some(policy.clone());
@@ -106,7 +111,7 @@ fn let_companions_go(graph: &Graph<'_>, subjects: &[(u32, Node)], found: &mut Fo
     }
     for (tag, node) in going {
         let subject = Box::new(graph.digest(node).clone());
-        found.say(
+        found.add(
             tag,
             match &owners[index(node)] {
                 Some(policy) => Reason::CompanionOfExpired { subject, policy: policy.clone() },

@@ -3,11 +3,11 @@
 use regex::Regex;
 
 use super::companion::companion_subject;
-use super::dialect::expression_sign;
-use crate::domain::{Globs, Inventory, Policy, Registry, RuleHint, RuleKey, Slip};
+use super::rule_syntax::regex_syntax_in;
+use crate::domain::{Globs, Inventory, Policy, Registry, RuleHint, RuleKey, RuleMistake};
 
 /// The slip in a rule, with a name that it would match without it; `None` where no known slip explains it.
-pub(super) fn hint(key: RuleKey, written: &str, policy: &Policy, inventory: &Inventory) -> Option<RuleHint> {
+pub(super) fn find_hint(key: RuleKey, written: &str, policy: &Policy, inventory: &Inventory) -> Option<RuleHint> {
     let registries: Vec<&Registry> =
         inventory.registries.iter().filter(|registry| policy.covers(&registry.name)).collect();
     let repositories = registries.iter().flat_map(|registry| &registry.repositories);
@@ -39,19 +39,19 @@ fn in_path<'a, N: Iterator<Item = &'a str>>(
 ) -> Option<RuleHint> {
     let (sign, glob) = parts(written);
     let hint = |slip, example: &str, better: String| {
-        Some(RuleHint { slip, example: example.to_owned(), better: Some(format!("{sign}{better}")) })
+        Some(RuleHint { mistake: slip, example: example.to_owned(), suggestion: Some(format!("{sign}{better}")) })
     };
     if let Some((first, rest)) = glob.split_once('/') {
         let ours =
             |registry: &&Registry| first == registry.name.as_str() || registry.hosts.iter().any(|host| host == first);
         let host = first.contains(['.', ':']) || registries.iter().any(ours);
         if let Some(example) = first_match(rest, names()).filter(|_| host) {
-            return hint(Slip::Host, example, rest.to_owned());
+            return hint(RuleMistake::HostPrefix, example, rest.to_owned());
         }
     }
     let below = format!("{}/**", glob.trim_end_matches("/*").trim_end_matches('/'));
     let example = first_match(&below, names())?;
-    hint(Slip::Below, example, below)
+    hint(RuleMistake::ParentPath, example, below)
 }
 
 fn in_glob<'a, N: Iterator<Item = &'a str>>(written: &str, names: impl Fn() -> N) -> Option<RuleHint> {
@@ -61,14 +61,14 @@ fn in_glob<'a, N: Iterator<Item = &'a str>>(written: &str, names: impl Fn() -> N
     let matches = |name: &str| ignoring_case.as_ref().is_some_and(|globs| globs.matches(&name.to_lowercase()));
     if let Some(example) = names().find(|name| matches(name)) {
         let better = first_match(&lower, std::iter::once(example)).map(|_| format!("{sign}{lower}"));
-        return Some(RuleHint { slip: Slip::Case, example: example.to_owned(), better });
+        return Some(RuleHint { mistake: RuleMistake::CaseMismatch, example: example.to_owned(), suggestion: better });
     }
-    expression_sign(glob)?;
+    regex_syntax_in(glob)?;
     let expression = Regex::new(glob).ok()?;
     let example = names().find(|name| expression.is_match(name))?;
     let better = glob_of(glob).filter(|better| first_match(better, std::iter::once(example)).is_some());
     let better = better.map(|better| format!("{sign}{better}"));
-    Some(RuleHint { slip: Slip::Expression, example: example.to_owned(), better })
+    Some(RuleHint { mistake: RuleMistake::RegexSyntax, example: example.to_owned(), suggestion: better })
 }
 
 /// The glob that means the same as a plain regular expression.
@@ -98,9 +98,9 @@ fn in_pattern<'a, N: Iterator<Item = &'a str>>(written: &str, names: impl Fn() -
     if let Some(example) = names().find(|name| search.is_match(name)) {
         let whole = |better: &String| Regex::new(&format!("^(?:{better})$")).is_ok_and(|one| one.is_match(example));
         let better = [format!("{bare}.*"), format!(".*{bare}"), format!(".*{bare}.*")].into_iter().find(whole);
-        return Some(RuleHint { slip: Slip::PartOfTag, example: example.to_owned(), better });
+        return Some(RuleHint { mistake: RuleMistake::PartialMatch, example: example.to_owned(), suggestion: better });
     }
     let any_case = Regex::new(&format!("(?i)^(?:{written})$")).ok()?;
     let example = names().find(|name| any_case.is_match(name))?;
-    Some(RuleHint { slip: Slip::Case, example: example.to_owned(), better: None })
+    Some(RuleHint { mistake: RuleMistake::CaseMismatch, example: example.to_owned(), suggestion: None })
 }

@@ -33,10 +33,10 @@ pub(super) struct Selected<'a> {
 }
 
 /// The named group of a pattern that holds the version, where not the whole tag is one.
-pub(super) const VERSION: &str = "version";
+pub(super) const VERSION_GROUP: &str = "version";
 
 /// Whether a policy speaks of a repository at all.
-pub(super) fn speaks_of(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
+pub(super) fn applies_to(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
     let globs = policy.select.repositories.as_ref();
     policy.covers(&registry.name) && globs.is_none_or(|globs| globs.matches(repository.name.as_str()))
 }
@@ -71,12 +71,12 @@ pub(super) fn select<'a>(policy: &Policy, candidates: &'a [Candidate<'a>]) -> Ve
 /// Whether more than a match is asked of the pattern, which costs several times as much.
 fn needs_groups(policy: &Policy, pattern: &Regex) -> bool {
     let by_version = policy.keep.rules().iter().any(|rule| matches!(rule, KeepRule::NewestPer { .. }));
-    !policy.group_by.is_empty() || (by_version && position(pattern, VERSION).is_some())
+    !policy.group_by.is_empty() || (by_version && position(pattern, VERSION_GROUP).is_some())
 }
 
 fn in_groups<'a>(policy: &Policy, pattern: &Regex, candidates: &'a [Candidate<'a>]) -> Vec<Selected<'a>> {
     let keys: Vec<Option<usize>> = policy.group_by.iter().map(|name| position(pattern, name)).collect();
-    let version_at = position(pattern, VERSION);
+    let version_at = position(pattern, VERSION_GROUP);
     let mut locations = pattern.capture_locations();
     let mut groups: HashMap<Vec<&str>, u32> = HashMap::new();
     let mut key = Vec::with_capacity(keys.len());

@@ -6,7 +6,7 @@ use crate::domain::VersionPart;
 
 /// A place in the order of versions. Versions that nobody can order share one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct VersionOrder {
     numbers: [u64; 4],
     /// Empty for a release, which comes after its pre-releases.
     pre: Prerelease,
@@ -18,9 +18,9 @@ pub(super) struct Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {
     /// Its place.
-    pub(super) place: Place,
+    pub(super) order: VersionOrder,
     /// It has a suffix of which nobody can say if it comes before or after that version, so it only shares the place.
-    pub(super) shares: bool,
+    pub(super) is_inexact: bool,
 }
 
 /// The numbers that versions of one line share; zeros beyond.
@@ -43,7 +43,7 @@ pub struct VersionReading {
 
 /// The words of pre-releases, each with the identifier that it is ordered by. Development comes first: it runs beside
 /// the stages of a release, and a candidate must not go because of it.
-const WORDS: [(&str, &str); 17] = [
+const PRE_RELEASE_WORDS: [(&str, &str); 17] = [
     ("canary", "a-canary"),
     ("dev", "a-dev"),
     ("next", "a-next"),
@@ -65,10 +65,10 @@ const WORDS: [(&str, &str); 17] = [
 
 /// The words that mean a pre-release only with a number. Alone they are flavours of a release: `1.2.3-dev` may be the
 /// image with development tools.
-const NUMBERED: [&str; 4] = ["a", "b", "dev", "m"];
+const NUMBERED_WORDS: [&str; 4] = ["a", "b", "dev", "m"];
 
 /// The length of the shortest hash that git abbreviates to by itself. `b12ac3f` is not the twelfth beta.
-const HASH: usize = 7;
+const MIN_HASH_LENGTH: usize = 7;
 
 impl Version {
     /// Reads `1.2.3`, `v1.2`, `2024.01.05`, `1.2.3.4`, each perhaps with a suffix and build metadata (`+…`, in tags
@@ -77,13 +77,13 @@ impl Version {
     ///
     /// One number alone is not a version: `1` and `v2` are names that move from release to release.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let Parts { numbers, pre, commits, shared, .. } = Parts::of(text)?;
-        Some(Self { place: Place { numbers, pre, commits }, shares: !shared.is_empty() })
+        let VersionParts { numbers, pre, commits, shared, .. } = VersionParts::of(text)?;
+        Some(Self { order: VersionOrder { numbers, pre, commits }, is_inexact: !shared.is_empty() })
     }
 
     /// The line that it belongs to.
     pub(super) fn line(&self, part: VersionPart) -> Line {
-        let [major, minor, patch, _] = self.place.numbers;
+        let [major, minor, patch, _] = self.order.numbers;
         match part {
             VersionPart::Major => [major, 0, 0],
             VersionPart::Minor => [major, minor, 0],
@@ -93,7 +93,7 @@ impl Version {
 
     /// The line as people say it: `1`, `1.2`, `1.2.3`.
     pub(super) fn line_text(&self, part: VersionPart) -> Box<str> {
-        let [major, minor, patch, _] = self.place.numbers;
+        let [major, minor, patch, _] = self.order.numbers;
         match part {
             VersionPart::Major => major.to_string(),
             VersionPart::Minor => format!("{major}.{minor}"),
@@ -103,7 +103,7 @@ impl Version {
     }
 }
 
-impl Place {
+impl VersionOrder {
     /// The place of the release that a pre-release leads to; `None` for a release.
     pub(super) fn release(&self) -> Option<Self> {
         (!self.pre.is_empty()).then_some(Self { numbers: self.numbers, pre: Prerelease::EMPTY, commits: 0 })
@@ -111,8 +111,8 @@ impl Place {
 }
 
 /// Tells how a text is read as a version; `None` if it is not one.
-pub(super) fn reading(text: &str) -> Option<VersionReading> {
-    let parts = Parts::of(text)?;
+pub(super) fn read_version(text: &str) -> Option<VersionReading> {
+    let parts = VersionParts::of(text)?;
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Some(VersionReading {
         numbers: parts.core.to_owned(),
@@ -124,7 +124,7 @@ pub(super) fn reading(text: &str) -> Option<VersionReading> {
 }
 
 /// A text taken apart.
-struct Parts<'a> {
+struct VersionParts<'a> {
     core: &'a str,
     numbers: [u64; 4],
     pre: Prerelease,
@@ -136,7 +136,7 @@ struct Parts<'a> {
     metadata: &'a str,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> VersionParts<'a> {
     fn of(text: &'a str) -> Option<Self> {
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
         let (version, metadata) = text.split_at(text.find(['+', '_']).unwrap_or(text.len()));
@@ -146,7 +146,7 @@ impl<'a> Parts<'a> {
             return None;
         }
         let segments: Vec<&str> = suffix.into_iter().flat_map(|suffix| suffix.split('-')).collect();
-        let (before, commits, after) = match described(&segments) {
+        let (before, commits, after) = match git_describe_suffix(&segments) {
             Some((at, commits)) => (&segments[..at], commits, &segments[at + 2..]),
             None => (&segments[..], 0, &segments[..0]),
         };
@@ -154,17 +154,17 @@ impl<'a> Parts<'a> {
         let (pre, written, shared) = match found {
             Some((at, found)) => {
                 let pre = Prerelease::new(&found.order.join(".")).ok()?;
-                let shared = dashed(&before[..at]) + found.rest + &dashed(&before[at + found.segments..]);
+                let shared = join_segments(&before[..at]) + found.rest + &join_segments(&before[at + found.segments..]);
                 (pre, found.written, shared)
             }
-            None => (Prerelease::EMPTY, String::new(), dashed(before)),
+            None => (Prerelease::EMPTY, String::new(), join_segments(before)),
         };
-        Some(Self { core, numbers, pre, written, commits, shared: shared + &dashed(after), metadata })
+        Some(Self { core, numbers, pre, written, commits, shared: shared + &join_segments(after), metadata })
     }
 }
 
 /// Puts segments together again.
-fn dashed(segments: &[&str]) -> String {
+fn join_segments(segments: &[&str]) -> String {
     segments.iter().flat_map(|segment| ["-", *segment]).collect()
 }
 
@@ -187,7 +187,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// Finds what `git describe` adds to a tag, `-<commits>-g<hash>`: its position, and the commits.
-fn described(segments: &[&str]) -> Option<(usize, u64)> {
+fn git_describe_suffix(segments: &[&str]) -> Option<(usize, u64)> {
     segments.windows(2).enumerate().rev().find_map(|(at, pair)| {
         let commits = pair[0].parse().ok().filter(|_| is_number(pair[0]))?;
         is_described_hash(pair[1]).then_some((at, commits))
@@ -197,7 +197,7 @@ fn described(segments: &[&str]) -> Option<(usize, u64)> {
 /// Returns true for `g` and an abbreviated hash. (`gcc12` is a compiler.)
 fn is_described_hash(segment: &str) -> bool {
     let Some(hash) = segment.strip_prefix('g') else { return false };
-    let compiler = hash.len() < HASH && hash.strip_prefix("cc").is_some_and(is_number);
+    let compiler = hash.len() < MIN_HASH_LENGTH && hash.strip_prefix("cc").is_some_and(is_number);
     (4..=64).contains(&hash.len()) && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) && !compiler
 }
 
@@ -220,11 +220,11 @@ impl<'a> PreRelease<'a> {
         let mut order = vec![identifier(word)?];
         let vague = word.len() == 1 || is_hexadecimal(word);
         let whole = rest.is_empty() || rest.starts_with('.');
-        if vague && (!whole || word.len() + digits.len() >= HASH) {
+        if vague && (!whole || word.len() + digits.len() >= MIN_HASH_LENGTH) {
             return None;
         }
         if !digits.is_empty() {
-            order.push(shortened(digits));
+            order.push(without_leading_zeros(digits));
         }
         let mut rest = if whole { dotted(rest, &mut order) } else { rest };
         let mut written = first[..first.len() - rest.len()].to_owned();
@@ -235,12 +235,12 @@ impl<'a> PreRelease<'a> {
             && !digits.is_empty()
             && (after.is_empty() || after.starts_with('.'))
         {
-            order.push(shortened(digits));
+            order.push(without_leading_zeros(digits));
             rest = dotted(after, &mut order);
             written.extend(["-", &next[..next.len() - rest.len()]]);
             taken = 2;
         }
-        let alone = order.len() == 1 && NUMBERED.iter().any(|known| known.eq_ignore_ascii_case(word));
+        let alone = order.len() == 1 && NUMBERED_WORDS.iter().any(|known| known.eq_ignore_ascii_case(word));
         (!alone).then_some(Self { order, written, segments: taken, rest })
     }
 }
@@ -257,7 +257,7 @@ fn dotted<'a>(mut rest: &'a str, order: &mut Vec<&'a str>) -> &'a str {
         }
         order.extend(known);
         if !digits.is_empty() {
-            order.push(shortened(digits));
+            order.push(without_leading_zeros(digits));
         }
         rest = after;
     }
@@ -272,7 +272,7 @@ fn runs(text: &str) -> (&str, &str, &str) {
 }
 
 fn identifier(word: &str) -> Option<&'static str> {
-    WORDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, identifier)| *identifier)
+    PRE_RELEASE_WORDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, identifier)| *identifier)
 }
 
 fn is_hexadecimal(word: &str) -> bool {
@@ -280,7 +280,7 @@ fn is_hexadecimal(word: &str) -> bool {
 }
 
 /// A number without leading zeros, which semver refuses.
-fn shortened(digits: &str) -> &str {
+fn without_leading_zeros(digits: &str) -> &str {
     let short = digits.trim_start_matches('0');
     if short.is_empty() { "0" } else { short }
 }
@@ -289,8 +289,8 @@ fn shortened(digits: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn place(text: &str) -> Place {
-        Version::parse(text).unwrap_or_else(|| panic!("{text}")).place
+    fn place(text: &str) -> VersionOrder {
+        Version::parse(text).unwrap_or_else(|| panic!("{text}")).order
     }
 
     #[test]
@@ -360,10 +360,10 @@ mod tests {
             ("1.2.3-5-g0a1b2c3-dirty", "1.2.3-5-g0000"),
         ] {
             let version = Version::parse(text).expect(text);
-            assert_eq!((&version.place, version.shares), (&place(of), true), "{text}");
+            assert_eq!((&version.order, version.is_inexact), (&place(of), true), "{text}");
         }
         for text in ["1.2.3", "v1.2.3_build", "1.2.3-rc1", "1.2.3-rc-1", "1.2.3-5-g0a1b2c3", "1.2.3-0-g0a1b2c3"] {
-            assert!(!Version::parse(text).expect(text).shares, "{text}");
+            assert!(!Version::parse(text).expect(text).is_inexact, "{text}");
         }
         assert_eq!(place("1.2.3-0-g0a1b2c3"), place("1.2.3"));
     }
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn a_reading_has_the_tags_own_words() {
         let read = |text: &str| {
-            let VersionReading { numbers, pre_release, commits, suffix, metadata } = reading(text).expect(text);
+            let VersionReading { numbers, pre_release, commits, suffix, metadata } = read_version(text).expect(text);
             let part = |part: Option<String>| part.unwrap_or_default();
             format!("{numbers}|{}|{commits}|{}|{}", part(pre_release), part(suffix), part(metadata))
         };
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(read("1.1.1-rc10"), "1.1.1|rc10|0||");
         assert_eq!(read("2024.01.05-RC-1.2-x_b.5"), "2024.01.05|RC-1.2|0|-x|_b.5");
         assert_eq!(read("v1.0.0-slim-rc.1-5-g0a1b2c3-dirty"), "1.0.0|rc.1|5|-slim-dirty|");
-        assert_eq!(reading("latest"), None);
+        assert_eq!(read_version("latest"), None);
     }
 
     #[test]

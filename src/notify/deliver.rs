@@ -19,7 +19,10 @@ use url::Url;
 
 use super::message::Message;
 use crate::config::{Channel, Email, Encryption, NotifySettings};
-use crate::transport::{Ask, ERROR_LIMIT, Patience, Pauses, Peer, Repeat, Transport, Wish, chain, plain};
+use crate::http_client::{
+    Backoff, ClientConfig, HttpClient, MAX_ERROR_BYTES, Request, RetryHint, RetryMode, RetryPolicy, error_chain,
+    one_line,
+};
 
 /// Why a message did not arrive. No address of a webhook is in it, and no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,22 +81,22 @@ pub(super) async fn deliver(
     settings: &NotifySettings,
     message: &Message,
     now: Timestamp,
-    patience: Patience,
+    patience: RetryPolicy,
 ) -> Result<(), NotifyError> {
     let nothing = HeaderMap::new();
     match &settings.channel {
         Channel::Webhook { url, secret } => {
             let body = message.json();
-            let signed = signed(settings, secret, now, &body)?;
+            let signed = sign(settings, secret, now, &body)?;
             post(settings, url, &body, &signed, patience).await
         }
         Channel::Slack { url } => post(settings, url, &message.slack(), &nothing, patience).await,
         Channel::Teams { url } => post(settings, url, &message.teams(), &nothing, patience).await,
-        Channel::Email(email) => mail(settings, email, message, now, patience).await,
+        Channel::Email(email) => send_mail(settings, email, message, now, patience).await,
     }
 }
 
-fn signed(
+fn sign(
     settings: &NotifySettings,
     secret: &SecretString,
     now: Timestamp,
@@ -101,7 +104,7 @@ fn signed(
 ) -> Result<HeaderMap, NotifyError> {
     let signature = signature(secret.expose_secret().as_bytes(), now.as_second(), body.to_string().as_bytes());
     let value = HeaderValue::from_str(&format!("t={},v1={signature}", now.as_second()));
-    let value = value.map_err(|error| unusable(settings, &error.to_string()))?;
+    let value = value.map_err(|error| settings_error(settings, &error.to_string()))?;
     Ok(HeaderMap::from_iter([(SIGNATURE, value)]))
 }
 
@@ -110,24 +113,25 @@ async fn post(
     url: &SecretString,
     body: &Value,
     headers: &HeaderMap,
-    patience: Patience,
+    patience: RetryPolicy,
 ) -> Result<(), NotifyError> {
-    let url = Url::parse(url.expose_secret()).map_err(|error| unusable(settings, &error.to_string()))?;
-    let peer = Peer {
+    let url = Url::parse(url.expose_secret()).map_err(|error| settings_error(settings, &error.to_string()))?;
+    let peer = ClientConfig {
         name: format!("notify.{}", settings.name),
         ca_file: settings.ca_file.clone(),
         timeout: settings.timeout,
     };
-    let transport = Transport::new(&peer, patience).map_err(|error| unusable(settings, &error.message))?.changing();
-    let ask = Ask {
+    let transport =
+        HttpClient::new(&peer, patience).map_err(|error| settings_error(settings, &error.message))?.allow_writes();
+    let ask = Request {
         method: Method::POST,
         content: Some(("application/json".into(), body.to_string().into_bytes().into())),
         // A message twice is better than none.
-        repeat: Repeat::Safe,
-        secret_path: true,
-        ..Ask::get(url, "*/*", ERROR_LIMIT)
+        retry_mode: RetryMode::Always,
+        has_secret_path: true,
+        ..Request::get(url, "*/*", MAX_ERROR_BYTES)
     };
-    let answer = transport.send_with(&ask, headers).await.map_err(|error| NotifyError {
+    let answer = transport.send_with_headers(&ask, headers).await.map_err(|error| NotifyError {
         kind: NotifyErrorKind::Unreachable,
         message: format!("notify.{}: {}; check its address, network and proxy", settings.name, error.message),
     })?;
@@ -142,43 +146,43 @@ async fn post(
         kind: NotifyErrorKind::Refused,
         message: format!(
             "notify.{}: {} answered {}{word}; check that the address is still the one that was given out",
-            settings.name, answer.asked, answer.status
+            settings.name, answer.request, answer.status
         ),
     })
 }
 
-async fn mail(
+async fn send_mail(
     settings: &NotifySettings,
     email: &Email,
     message: &Message,
     now: Timestamp,
-    patience: Patience,
+    patience: RetryPolicy,
 ) -> Result<(), NotifyError> {
-    let mail = letter(settings, email, message, now)?;
+    let mail = build_mail(settings, email, message, now)?;
     let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&email.server)
         .port(email.port)
         .timeout(Some(settings.timeout))
-        .tls(encryption(settings, email)?);
-    if let Some((username, password)) = &email.login {
+        .tls(build_tls(settings, email)?);
+    if let Some((username, password)) = &email.credentials {
         builder = builder.credentials(Credentials::new(username.clone(), password.expose_secret().to_owned()));
     }
     if let Some((_, host)) = email.from.trim_end_matches('>').rsplit_once('@') {
         builder = builder.hello_name(ClientId::Domain(host.to_owned()));
     }
     let transport = builder.build();
-    let mut pauses = Pauses::new(patience);
+    let mut pauses = Backoff::new(patience);
     loop {
         let Err(error) = transport.send(mail.clone()).await else { return Ok(()) };
         let kind = if error.is_permanent() { NotifyErrorKind::Refused } else { NotifyErrorKind::Unreachable };
         let passing = kind == NotifyErrorKind::Unreachable && !error.is_client();
-        let pause = if passing { pauses.next(Wish { after: None, throttled: false }) } else { None };
+        let pause = if passing { pauses.next_delay(RetryHint { after: None, throttled: false }) } else { None };
         let Some(pause) = pause else {
             let message = format!(
                 "notify.{}: {}:{} did not take the message: {}; check server, `tls` and who signs in",
                 settings.name,
                 email.server,
                 email.port,
-                plain(&chain(&error))
+                one_line(&error_chain(&error))
             );
             return Err(NotifyError { kind, message });
         };
@@ -186,27 +190,32 @@ async fn mail(
     }
 }
 
-fn encryption(settings: &NotifySettings, email: &Email) -> Result<Tls, NotifyError> {
+fn build_tls(settings: &NotifySettings, email: &Email) -> Result<Tls, NotifyError> {
     if email.encryption == Encryption::None {
         return Ok(Tls::None);
     }
     let mut parameters = TlsParameters::builder(email.server.clone());
     if let Some(path) = &settings.ca_file {
-        let wrong = |why: &str| unusable(settings, &format!("ca_file {} {why}", path.display()));
+        let wrong = |why: &str| settings_error(settings, &format!("ca_file {} {why}", path.display()));
         let pem = std::fs::read(path).map_err(|error| wrong(&format!("cannot be read: {error}")))?;
         let authority = Certificate::from_pem(&pem).map_err(|error| wrong(&format!("is not understood: {error}")))?;
         parameters = parameters.add_root_certificate(authority);
     }
-    let parameters = parameters.build().map_err(|error| unusable(settings, &chain(&error)))?;
+    let parameters = parameters.build().map_err(|error| settings_error(settings, &error_chain(&error)))?;
     Ok(match email.encryption {
         Encryption::Tls => Tls::Wrapper(parameters),
         Encryption::StartTls | Encryption::None => Tls::Required(parameters),
     })
 }
 
-fn letter(settings: &NotifySettings, email: &Email, message: &Message, now: Timestamp) -> Result<Mail, NotifyError> {
+fn build_mail(
+    settings: &NotifySettings,
+    email: &Email,
+    message: &Message,
+    now: Timestamp,
+) -> Result<Mail, NotifyError> {
     let mailbox = |text: &str| {
-        text.parse::<Mailbox>().map_err(|error| unusable(settings, &format!("`{text}` is no address: {error}")))
+        text.parse::<Mailbox>().map_err(|error| settings_error(settings, &format!("`{text}` is no address: {error}")))
     };
     let from = mailbox(&email.from)?;
     let id = format!("<{}@{}>", message.id, from.email.domain());
@@ -217,14 +226,14 @@ fn letter(settings: &NotifySettings, email: &Email, message: &Message, now: Time
     let mut mail = builder
         .header(lettre::message::header::ContentType::TEXT_PLAIN)
         .body(format!("{}\n", message.text))
-        .map_err(|error| unusable(settings, &error.to_string()))?;
+        .map_err(|error| settings_error(settings, &error.to_string()))?;
     // RFC 3834: so that no holiday notice comes back.
     let name = MailHeader::new_from_ascii_str("Auto-Submitted");
     mail.headers_mut().insert_raw(MailValue::new(name, "auto-generated".to_owned()));
     Ok(mail)
 }
 
-fn unusable(settings: &NotifySettings, why: &str) -> NotifyError {
+fn settings_error(settings: &NotifySettings, why: &str) -> NotifyError {
     let message = format!("notify.{}: {why}; correct its settings", settings.name);
     NotifyError { kind: NotifyErrorKind::Settings, message }
 }

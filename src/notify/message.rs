@@ -6,20 +6,20 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::news::clip;
-use super::{Counts, RunNews};
-use crate::config::{Mode, NotifySettings, Occasion};
+use super::event::clip;
+use super::{RunEvent, RunEventCounts};
+use crate::config::{Mode, NotifyEvent, NotifySettings};
 use crate::report;
-use crate::store::RunKind;
+use crate::state::RunKind;
 
 /// The `schema` of what a webhook receives: its shape is a promise.
 const SCHEMA: &str = "tagwarden.notice/1";
 
 /// Slack's limits: <https://docs.slack.dev/reference/block-kit/blocks>.
-const SLACK_HEADER: usize = 150;
-const SLACK_SECTION: usize = 3000;
+const SLACK_HEADER_CHARS: usize = 150;
+const SLACK_SECTION_CHARS: usize = 3000;
 /// Teams refuses more than 28 KB in all.
-const TEAMS_TEXT: usize = 8000;
+const TEAMS_TEXT_CHARS: usize = 8000;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -34,15 +34,15 @@ pub(super) struct Message {
     occasions: Vec<&'static str>,
     test: bool,
     at: Timestamp,
-    news: RunNews,
+    event: RunEvent,
 }
 
 impl Message {
     /// The news as somebody is to be told of them.
-    pub(super) fn of(settings: &NotifySettings, news: &RunNews, due: &BTreeSet<Occasion>, at: Timestamp) -> Self {
+    pub(super) fn new(settings: &NotifySettings, news: &RunEvent, due: &BTreeSet<NotifyEvent>, at: Timestamp) -> Self {
         let title = title(news, due);
         let text = match &settings.template {
-            Some(template) => template.fill(&values(news, &title)).trim().to_owned(),
+            Some(template) => template.fill(&placeholder_values(news, &title)).trim().to_owned(),
             None => text(news),
         };
         Self {
@@ -53,37 +53,37 @@ impl Message {
             occasions: due.iter().map(|occasion| occasion.label()).collect(),
             test: false,
             at,
-            news: news.clone(),
+            event: news.clone(),
         }
     }
 
     /// A test.
     pub(super) fn test(settings: &NotifySettings, by: &str, at: Timestamp) -> Self {
-        let news = RunNews {
-            run: None,
+        let news = RunEvent {
+            run_id: None,
             kind: RunKind::Run,
             mode: Mode::DryRun,
             by: by.to_owned(),
-            at,
+            ended_at: at,
             outcome: "done",
             exit_code: 0,
             occasions: BTreeMap::new(),
-            whole: true,
+            is_complete: true,
             counts: None,
             problems: Vec::new(),
         };
         let title = format!("Tagwarden: a test of {}", settings.name);
         let text = match &settings.template {
-            Some(template) => template.fill(&values(&news, &title)).trim().to_owned(),
+            Some(template) => template.fill(&placeholder_values(&news, &title)).trim().to_owned(),
             None => format!("{by} asked for it. There was no run, and nothing is wrong."),
         };
         let name = settings.name.clone();
-        Self { id: Uuid::now_v7(), title, text, name, occasions: Vec::new(), test: true, at, news }
+        Self { id: Uuid::now_v7(), title, text, name, occasions: Vec::new(), test: true, at, event: news }
     }
 
     /// What a webhook of anybody's receives.
     pub(super) fn json(&self) -> Value {
-        let news = &self.news;
+        let news = &self.event;
         json!({
             "schema": SCHEMA,
             "id": self.id.to_string(),
@@ -94,11 +94,11 @@ impl Message {
             "title": self.title,
             "text": self.text,
             "run": {
-                "id": news.run,
+                "id": news.run_id,
                 "kind": news.kind.label(),
                 "mode": news.mode.label(),
                 "by": news.by,
-                "ended_at": news.at.to_string(),
+                "ended_at": news.ended_at.to_string(),
                 "outcome": news.outcome,
                 "exit_code": news.exit_code,
             },
@@ -109,14 +109,14 @@ impl Message {
 
     /// What an incoming webhook of Slack takes.
     pub(super) fn slack(&self) -> Value {
-        let context = format!("{} · {} · {}", self.news.kind.label(), self.news.mode.label(), self.news.by);
+        let context = format!("{} · {} · {}", self.event.kind.label(), self.event.mode.label(), self.event.by);
         json!({
             // What a notification shows, and whoever cannot show blocks.
-            "text": escaped(&self.title),
+            "text": escape_slack(&self.title),
             "blocks": [
-                { "type": "header", "text": { "type": "plain_text", "text": clip(&self.title, SLACK_HEADER) } },
-                { "type": "section", "text": { "type": "mrkdwn", "text": clip(&escaped(&self.text), SLACK_SECTION) } },
-                { "type": "context", "elements": [{ "type": "mrkdwn", "text": escaped(&context) }] },
+                { "type": "header", "text": { "type": "plain_text", "text": clip(&self.title, SLACK_HEADER_CHARS) } },
+                { "type": "section", "text": { "type": "mrkdwn", "text": clip(&escape_slack(&self.text), SLACK_SECTION_CHARS) } },
+                { "type": "context", "elements": [{ "type": "mrkdwn", "text": escape_slack(&context) }] },
             ],
         })
     }
@@ -124,22 +124,22 @@ impl Message {
     /// What a workflow of Teams takes: one adaptive card.
     pub(super) fn teams(&self) -> Value {
         let serious =
-            self.occasions.iter().any(|label| super::PROBLEMS.iter().any(|problem| problem.label() == *label));
+            self.occasions.iter().any(|label| super::PROBLEM_OCCASIONS.iter().any(|problem| problem.label() == *label));
         // Teams reads Markdown in texts: an empty line is what ends a line.
-        let text = clip(&plain_markdown(&self.text), TEAMS_TEXT).replace('\n', "\n\n");
+        let text = clip(&escape_markdown(&self.text), TEAMS_TEXT_CHARS).replace('\n', "\n\n");
         let fact = |title: &str, value: &str| json!({ "title": title, "value": value });
         let mut facts = vec![
-            fact("Run", self.news.run.as_deref().unwrap_or("none")),
-            fact("Mode", self.news.mode.label()),
-            fact("Outcome", self.news.outcome),
-            fact("By", &self.news.by),
+            fact("Run", self.event.run_id.as_deref().unwrap_or("none")),
+            fact("Mode", self.event.mode.label()),
+            fact("Outcome", self.event.outcome),
+            fact("By", &self.event.by),
         ];
-        if let Some(counts) = &self.news.counts {
-            facts.push(fact("Removed", &report::count(counts.removed)));
+        if let Some(counts) = &self.event.counts {
+            facts.push(fact("Removed", &report::format_count(counts.removed)));
             if counts.deleted > 0 {
-                facts.push(fact("Deleted", &report::count(counts.deleted)));
+                facts.push(fact("Deleted", &report::format_count(counts.deleted)));
             }
-            facts.push(fact("Undecided", &report::count(counts.undecided)));
+            facts.push(fact("Undecided", &report::format_count(counts.undecided)));
         }
         json!({
             "type": "message",
@@ -153,7 +153,7 @@ impl Message {
                     "msteams": { "width": "Full" },
                     "body": [
                         {
-                            "type": "TextBlock", "text": plain_markdown(&self.title), "weight": "Bolder", "size": "Medium",
+                            "type": "TextBlock", "text": escape_markdown(&self.title), "weight": "Bolder", "size": "Medium",
                             "wrap": true, "color": if serious { "Attention" } else { "Default" },
                         },
                         { "type": "TextBlock", "text": text, "wrap": true },
@@ -166,7 +166,7 @@ impl Message {
 }
 
 /// The most important thing first.
-fn title(news: &RunNews, due: &BTreeSet<Occasion>) -> String {
+fn title(news: &RunEvent, due: &BTreeSet<NotifyEvent>) -> String {
     let what = match news.kind {
         RunKind::Plan => "a plan",
         RunKind::Run => "a run",
@@ -177,15 +177,15 @@ fn title(news: &RunNews, due: &BTreeSet<Occasion>) -> String {
     let deleted = news.counts.map_or(0, |counts| counts.deleted);
     let failed = news.counts.map_or(0, |counts| counts.failed);
     let is = |occasion| due.contains(&occasion);
-    let told = if is(Occasion::Failed) && news.counts.is_some() {
+    let told = if is(NotifyEvent::Failed) && news.counts.is_some() {
         format!("{} failed", report::counted(failed.max(1), "removal"))
-    } else if is(Occasion::Failed) {
+    } else if is(NotifyEvent::Failed) {
         format!("{what} failed")
-    } else if is(Occasion::Refused) {
+    } else if is(NotifyEvent::Refused) {
         format!("{what} was refused")
-    } else if is(Occasion::EvidenceMissing) {
+    } else if is(NotifyEvent::EvidenceMissing) {
         format!("evidence is missing in {what}")
-    } else if is(Occasion::Recovered) {
+    } else if is(NotifyEvent::Recovered) {
         "runs are good again".to_owned()
     } else if removed > 0 {
         format!("{} removed", report::counted(removed, "tag"))
@@ -198,20 +198,20 @@ fn title(news: &RunNews, due: &BTreeSet<Occasion>) -> String {
 }
 
 /// The built-in text.
-fn text(news: &RunNews) -> String {
+fn text(news: &RunEvent) -> String {
     let mut lines = Vec::new();
     if let Some(counts) = &news.counts {
-        lines.push(numbers(counts));
+        lines.push(counts_text(counts));
     }
     lines.extend(news.problems.iter().map(|problem| format!("- {problem}")));
-    if let Some(run) = &news.run {
+    if let Some(run) = &news.run_id {
         lines.push(format!("All of it: tagwarden runs show {run}"));
     }
-    lines.push(format!("In mode {}, by {}, at {}.", news.mode.label(), news.by, news.at));
+    lines.push(format!("In mode {}, by {}, at {}.", news.mode.label(), news.by, news.ended_at));
     lines.join("\n")
 }
 
-fn numbers(counts: &Counts) -> String {
+fn counts_text(counts: &RunEventCounts) -> String {
     let deleted = match counts.deleted {
         0 => String::new(),
         deleted => format!(" {} deleted,", report::counted(deleted, "untagged manifest")),
@@ -219,31 +219,32 @@ fn numbers(counts: &Counts) -> String {
     format!(
         "{}: {} removed,{deleted} {} skipped, {} failed; {} expired ({}{} reclaimable), {} protected, {} retained, {} undecided.",
         report::counted(counts.tags, "tag"),
-        report::count(counts.removed),
-        report::count(counts.skipped),
-        report::count(counts.failed),
-        report::count(counts.expired),
+        report::format_count(counts.removed),
+        report::format_count(counts.skipped),
+        report::format_count(counts.failed),
+        report::format_count(counts.expired),
         if counts.estimated { "about " } else { "" },
-        report::bytes(counts.reclaimable_bytes),
-        report::count(counts.protected),
-        report::count(counts.retained),
-        report::count(counts.undecided),
+        report::format_bytes(counts.reclaimable_bytes),
+        report::format_count(counts.protected),
+        report::format_count(counts.retained),
+        report::format_count(counts.undecided),
     )
 }
 
 /// What stands for each placeholder of a template.
-fn values(news: &RunNews, title: &str) -> BTreeMap<&'static str, String> {
-    let number =
-        |of: fn(&Counts) -> u64| news.counts.as_ref().map_or_else(String::new, |counts| report::count(of(counts)));
+fn placeholder_values(news: &RunEvent, title: &str) -> BTreeMap<&'static str, String> {
+    let number = |of: fn(&RunEventCounts) -> u64| {
+        news.counts.as_ref().map_or_else(String::new, |counts| report::format_count(of(counts)))
+    };
     BTreeMap::from([
         ("title", title.to_owned()),
         ("text", text(news)),
-        ("run", news.run.clone().unwrap_or_default()),
+        ("run", news.run_id.clone().unwrap_or_default()),
         ("kind", news.kind.label().to_owned()),
         ("mode", news.mode.label().to_owned()),
         ("outcome", news.outcome.to_owned()),
         ("by", news.by.clone()),
-        ("at", news.at.to_string()),
+        ("at", news.ended_at.to_string()),
         ("tags", number(|counts| counts.tags)),
         ("expired", number(|counts| counts.expired)),
         ("protected", number(|counts| counts.protected)),
@@ -255,19 +256,19 @@ fn values(news: &RunNews, title: &str) -> BTreeMap<&'static str, String> {
         ("failed", number(|counts| counts.failed)),
         (
             "reclaimable",
-            news.counts.as_ref().map_or_else(String::new, |counts| report::bytes(counts.reclaimable_bytes)),
+            news.counts.as_ref().map_or_else(String::new, |counts| report::format_bytes(counts.reclaimable_bytes)),
         ),
         ("problems", news.problems.iter().map(|problem| format!("- {problem}")).collect::<Vec<_>>().join("\n")),
     ])
 }
 
 /// Slack's three characters: <https://docs.slack.dev/messaging/formatting-message-text#escaping>.
-fn escaped(text: &str) -> String {
+fn escape_slack(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Somebody else's words shall not become links or emphasis.
-fn plain_markdown(text: &str) -> String {
+fn escape_markdown(text: &str) -> String {
     text.chars()
         .flat_map(|c| matches!(c, '[' | ']' | '*' | '_' | '`' | '\\').then_some('\\').into_iter().chain([c]))
         .collect()
@@ -280,14 +281,14 @@ mod tests {
 
     #[test]
     fn every_placeholder_has_a_value() {
-        let news = RunNews::of(
+        let news = RunEvent::new(
             RunKind::Run,
-            Err(&crate::run::RunError::Interrupted),
+            Err(&crate::workflow::RunError::Interrupted),
             Mode::Enforce,
             "anna@host",
             Timestamp::UNIX_EPOCH,
         );
-        let values = values(&news, "t");
+        let values = placeholder_values(&news, "t");
         let mut known = Template::PLACEHOLDERS.to_vec();
         known.sort_unstable();
         assert_eq!(values.keys().copied().collect::<Vec<_>>(), known);
@@ -295,7 +296,7 @@ mod tests {
 
     #[test]
     fn words_of_others_do_not_become_markup() {
-        assert_eq!(escaped("<!channel> & *"), "&lt;!channel&gt; &amp; *");
-        assert_eq!(plain_markdown("[a](b) *c*"), "\\[a\\](b) \\*c\\*");
+        assert_eq!(escape_slack("<!channel> & *"), "&lt;!channel&gt; &amp; *");
+        assert_eq!(escape_markdown("[a](b) *c*"), "\\[a\\](b) \\*c\\*");
     }
 }

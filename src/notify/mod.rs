@@ -4,10 +4,10 @@
 //! of its own sends it. What cannot be sent is a warning in the log. *Deliberately absent:* the names of removed tags, of
 //! which there may be thousands; the record has them.
 
+mod dedup;
 mod deliver;
-mod memory;
+mod event;
 mod message;
-mod news;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,37 +19,37 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::apply::Clock;
-use crate::config::{NotifySettings, Occasion};
-use crate::transport::Patience;
+use crate::config::{NotifyEvent, NotifySettings};
+use crate::http_client::RetryPolicy;
 
+use dedup::DedupState;
 pub use deliver::{NotifyError, NotifyErrorKind, signature};
-use memory::Memory;
+pub use event::{RunEvent, RunEventCounts};
 use message::Message;
-pub use news::{Counts, RunNews};
 
 /// How long a process that ends waits for what is still to be sent.
-pub const GRACE: Duration = Duration::from_secs(20);
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long one message is tried: those who are told have other ways to find out, and the next run brings the next one.
-pub const PATIENCE: Patience = Patience {
-    retries: 4,
-    first: Duration::from_secs(1),
-    longest: Duration::from_secs(20),
-    total: Duration::from_mins(1),
+pub const RETRY_POLICY: RetryPolicy = RetryPolicy {
+    max_retries: 4,
+    initial_delay: Duration::from_secs(1),
+    max_delay: Duration::from_secs(20),
+    max_total_delay: Duration::from_mins(1),
 };
 
 /// More news than this waits for nobody: whoever cannot be reached for so many runs is told of the later ones.
-const QUEUE: usize = 32;
+const QUEUE_CAPACITY: usize = 32;
 
 /// Tells all that the settings name, each in a task of its own.
 pub struct Notifier {
-    told: Vec<Told>,
+    receivers: Vec<ReceiverTask>,
 }
 
 /// One of them.
-struct Told {
+struct ReceiverTask {
     name: String,
-    queue: mpsc::Sender<Arc<RunNews>>,
+    queue: mpsc::Sender<Arc<RunEvent>>,
     task: JoinHandle<()>,
 }
 
@@ -58,26 +58,30 @@ impl Notifier {
     /// state at that path, so that a restart does not tell it again. Must be called inside a runtime.
     #[must_use]
     pub fn start(settings: &[NotifySettings], state: &Path, clock: &Clock) -> Self {
-        Self::start_with(settings, state, clock, PATIENCE)
+        Self::start_with_retry(settings, state, clock, RETRY_POLICY)
     }
 
     /// The same, with another patience for whoever does not answer.
     #[must_use]
-    pub fn start_with(settings: &[NotifySettings], state: &Path, clock: &Clock, patience: Patience) -> Self {
-        let memory = Arc::new(Mutex::new(Memory::beside(state)));
+    pub fn start_with_retry(settings: &[NotifySettings], state: &Path, clock: &Clock, patience: RetryPolicy) -> Self {
+        let dedup = Arc::new(Mutex::new(DedupState::load(state)));
         let start = |settings: &NotifySettings| {
-            let (queue, waiting) = mpsc::channel(QUEUE);
-            let teller =
-                Teller { settings: settings.clone(), memory: Arc::clone(&memory), clock: Arc::clone(clock), patience };
-            Told { name: settings.name.clone(), queue, task: tokio::spawn(teller.work(waiting)) }
+            let (queue, waiting) = mpsc::channel(QUEUE_CAPACITY);
+            let worker = DeliveryWorker {
+                settings: settings.clone(),
+                dedup: Arc::clone(&dedup),
+                clock: Arc::clone(clock),
+                retry_policy: patience,
+            };
+            ReceiverTask { name: settings.name.clone(), queue, task: tokio::spawn(worker.run(waiting)) }
         };
-        Self { told: settings.iter().map(start).collect() }
+        Self { receivers: settings.iter().map(start).collect() }
     }
 
     /// Takes the news of a run that ended. Returns at once.
-    pub fn run_ended(&self, news: RunNews) {
+    pub fn enqueue(&self, news: RunEvent) {
         let news = Arc::new(news);
-        for told in &self.told {
+        for told in &self.receivers {
             if told.queue.try_send(Arc::clone(&news)).is_err() {
                 tracing::warn!(notify = told.name, "too much waits to be sent there; this run is not told");
             }
@@ -86,7 +90,7 @@ impl Notifier {
 
     /// Sends what is still waiting, for at most `grace`; what is not sent by then is given up, with a warning.
     pub async fn finish(self, grace: Duration) {
-        let (names, tasks): (Vec<_>, Vec<_>) = self.told.into_iter().map(|told| (told.name, told.task)).unzip();
+        let (names, tasks): (Vec<_>, Vec<_>) = self.receivers.into_iter().map(|told| (told.name, told.task)).unzip();
         let stop: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
         if tokio::time::timeout(grace, join_all(tasks)).await.is_err() {
             for (name, task) in names.iter().zip(&stop).filter(|(_, task)| !task.is_finished()) {
@@ -101,33 +105,33 @@ impl Notifier {
 ///
 /// # Errors
 /// When it did not arrive.
-pub async fn test(settings: &NotifySettings, by: &str, now: Timestamp) -> Result<(), NotifyError> {
+pub async fn send_test(settings: &NotifySettings, by: &str, now: Timestamp) -> Result<(), NotifyError> {
     let message = Message::test(settings, by, now);
-    deliver::deliver(settings, &message, now, PATIENCE).await
+    deliver::deliver(settings, &message, now, RETRY_POLICY).await
 }
 
 /// What tells one.
-struct Teller {
+struct DeliveryWorker {
     settings: NotifySettings,
-    memory: Arc<Mutex<Memory>>,
+    dedup: Arc<Mutex<DedupState>>,
     clock: Clock,
-    patience: Patience,
+    retry_policy: RetryPolicy,
 }
 
-impl Teller {
-    async fn work(self, mut waiting: mpsc::Receiver<Arc<RunNews>>) {
+impl DeliveryWorker {
+    async fn run(self, mut waiting: mpsc::Receiver<Arc<RunEvent>>) {
         while let Some(news) = waiting.recv().await {
-            self.tell(&news).await;
+            self.process(&news).await;
         }
     }
 
-    async fn tell(&self, news: &RunNews) {
+    async fn process(&self, news: &RunEvent) {
         let now = (self.clock)();
         let name = &self.settings.name;
-        let due = self.memory().due(&self.settings, news, now);
+        let due = self.dedup_state().occasions_to_send(&self.settings, news, now);
         if !due.is_empty() {
-            let message = Message::of(&self.settings, news, &due, now);
-            if let Err(error) = deliver::deliver(&self.settings, &message, now, self.patience).await {
+            let message = Message::new(&self.settings, news, &due, now);
+            if let Err(error) = deliver::deliver(&self.settings, &message, now, self.retry_policy).await {
                 // What was not told is as new as before.
                 tracing::warn!(notify = name, kind = error.kind.label(), "{error}");
                 return;
@@ -135,15 +139,15 @@ impl Teller {
             let labels: Vec<&str> = due.iter().map(|occasion| occasion.label()).collect();
             tracing::debug!(notify = name, occasions = labels.join(","), "told");
         }
-        if let Err(error) = self.memory().told(name, news, &due, now) {
+        if let Err(error) = self.dedup_state().record_sent(name, news, &due, now) {
             tracing::warn!(notify = name, %error, "what was told cannot be remembered; it may be told again");
         }
     }
 
-    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn dedup_state(&self) -> std::sync::MutexGuard<'_, DedupState> {
+        self.dedup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The problems among the occasions: these are told once, not after each run.
-const PROBLEMS: [Occasion; 3] = [Occasion::Failed, Occasion::Refused, Occasion::EvidenceMissing];
+const PROBLEM_OCCASIONS: [NotifyEvent; 3] = [NotifyEvent::Failed, NotifyEvent::Refused, NotifyEvent::EvidenceMissing];

@@ -20,15 +20,15 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::challenge::{self, Challenge, TokenHosts, host_and_port};
-use super::credentials::{DockerConfig, Stored};
+use super::docker_config::{DockerConfig, StoredCredentials};
 use super::wire::lenient;
 use super::{Auth, RegistryError, RegistryErrorKind, RegistrySettings};
 use crate::domain::{RegistryName, RepositoryName};
-use crate::transport::{Answer, Ask, ERROR_LIMIT, Transport, json};
+use crate::http_client::{HttpClient, MAX_ERROR_BYTES, Request, Response, parse_json_lossy};
 
 /// What a request must be allowed to do. Each gets a token of its own, so that reading never carries more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Grant {
+pub(super) enum TokenScope {
     /// List the repositories.
     Catalogue,
     /// List what is in a repository, with its particulars. Only Azure Container Registry sets it apart from reading.
@@ -42,26 +42,26 @@ pub(super) enum Grant {
 }
 
 /// A question for a token by the scopes that every token service knows.
-enum PlainScope {
+enum FallbackScope {
     /// Without any scope.
-    Without,
+    Unscoped,
     /// With this one.
     Scope(String),
 }
 
-impl PlainScope {
-    fn scope(self) -> Option<String> {
+impl FallbackScope {
+    fn into_scope(self) -> Option<String> {
         match self {
-            Self::Without => None,
+            Self::Unscoped => None,
             Self::Scope(scope) => Some(scope),
         }
     }
 }
 
-impl Grant {
+impl TokenScope {
     /// Whether a further scope that a registry asks for may be asked for beside this one. A challenge to a request that
     /// reads may not bring about a token that can change anything.
-    fn admits(&self, scope: &str) -> bool {
+    fn allows_extra_scope(&self, scope: &str) -> bool {
         let reads = |scope: &str| {
             let (kind, actions) = (scope.split(':').next(), scope.rsplit(':').next().unwrap_or_default());
             kind == Some("registry") || actions.split(',').all(|action| ["pull", "metadata_read"].contains(&action))
@@ -79,16 +79,16 @@ impl Grant {
 
     /// The scope for a token service that knows only `pull` and `push`, as Quay's does (quay endpoints/v2/v2auth.py).
     /// `None` where the usual scope has nothing else.
-    fn plain_scope(&self) -> Option<PlainScope> {
+    fn fallback_scope(&self) -> Option<FallbackScope> {
         match self {
-            Self::Catalogue => Some(PlainScope::Without),
-            Self::Delete(name) => Some(PlainScope::Scope(format!("repository:{name}:pull,push"))),
+            Self::Catalogue => Some(FallbackScope::Unscoped),
+            Self::Delete(name) => Some(FallbackScope::Scope(format!("repository:{name}:pull,push"))),
             Self::List(_) | Self::Pull(_) | Self::Push(_) => None,
         }
     }
 }
 
-impl fmt::Display for Grant {
+impl fmt::Display for TokenScope {
     /// As a scope of the distribution token specification.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,53 +102,53 @@ impl fmt::Display for Grant {
 
 /// What is known to sign in with, once it was looked up.
 #[derive(Debug, Clone)]
-enum Login {
+enum Credentials {
     Anonymous,
     Password { username: String, password: SecretString },
-    Identity(SecretString),
+    IdentityToken(SecretString),
     Token(SecretString),
 }
 
 /// Signs requests to one registry.
 #[derive(Debug)]
-pub(super) struct SignIn {
+pub(super) struct DistributionAuthenticator {
     registry: RegistryName,
     endpoint: Url,
     token_hosts: TokenHosts,
     auth: Auth,
     /// What `docker login` left, where the settings say to use that.
-    docker: Option<DockerConfig>,
+    docker_config: Option<DockerConfig>,
     /// The first login that was looked up, for messages.
-    first: OnceLock<Login>,
+    first_credentials: OnceLock<Credentials>,
     /// That the token service refused a scope for deletions, and took one of `pull` and `push`.
-    plain_deletion: AtomicBool,
+    deletion_needs_fallback: AtomicBool,
     /// That it refused the scope for the catalogue, and gave a token without one.
-    plain_catalogue: AtomicBool,
+    catalogue_needs_fallback: AtomicBool,
     /// What the registry asks for; nothing until it was asked once.
-    asked: AsyncMutex<Option<Asks>>,
-    tokens: Mutex<HashMap<Grant, Arc<AsyncMutex<Slot>>>>,
+    requirement: AsyncMutex<Option<AuthRequirement>>,
+    tokens: Mutex<HashMap<TokenScope, Arc<AsyncMutex<TokenSlot>>>>,
 }
 
 /// What a registry asks for.
 #[derive(Debug, Clone)]
-enum Asks {
+enum AuthRequirement {
     /// Nothing that is understood, or nothing at all.
-    Nothing,
-    For(Challenge),
+    NoChallenge,
+    Challenge(Challenge),
 }
 
 /// The place of one grant's token. Whoever holds its lock fetches for all who wait.
 #[derive(Debug, Default)]
-struct Slot {
+struct TokenSlot {
     token: Option<Token>,
     /// A further scope that the registry asked for.
-    further: Option<String>,
+    extra_scope: Option<String>,
 }
 
 #[derive(Debug, Clone)]
 struct Token {
     header: HeaderValue,
-    until: Instant,
+    expires_at: Instant,
 }
 
 #[derive(Deserialize)]
@@ -177,82 +177,82 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>
         .filter(|life| *life > 0))
 }
 
-impl SignIn {
+impl DistributionAuthenticator {
     pub(super) fn new(settings: &RegistrySettings) -> Self {
         Self {
             registry: settings.name.clone(),
             endpoint: settings.endpoint.clone(),
-            token_hosts: TokenHosts::of(settings),
+            token_hosts: TokenHosts::new(settings),
             auth: settings.auth.clone(),
-            docker: match &settings.auth {
+            docker_config: match &settings.auth {
                 Auth::DockerConfig(files) => Some(DockerConfig::new(files.clone(), settings.timeout)),
                 _ => None,
             },
-            first: OnceLock::new(),
-            plain_deletion: AtomicBool::new(false),
-            plain_catalogue: AtomicBool::new(false),
-            asked: AsyncMutex::new(None),
+            first_credentials: OnceLock::new(),
+            deletion_needs_fallback: AtomicBool::new(false),
+            catalogue_needs_fallback: AtomicBool::new(false),
+            requirement: AsyncMutex::new(None),
             tokens: Mutex::default(),
         }
     }
 
     /// As whom requests are made, in words.
     pub(super) fn identity(&self) -> String {
-        match (&self.auth, self.first.get()) {
+        match (&self.auth, self.first_credentials.get()) {
             (Auth::Anonymous, _) => "anonymous".into(),
             (Auth::Basic { username, .. }, _) => format!("user {username}"),
             (Auth::Token(_), _) => "the bearer of a token".into(),
             (Auth::Entra(_), _) => "an identity of Entra ID".into(),
-            (Auth::DockerConfig(_), Some(Login::Password { username, .. })) => {
+            (Auth::DockerConfig(_), Some(Credentials::Password { username, .. })) => {
                 format!("user {username}, by the docker configuration")
             }
             (Auth::DockerConfig(_), Some(_)) => "the bearer of a token, by the docker configuration".into(),
             (Auth::DockerConfig(files), None) => {
-                format!("by the docker configuration {}", super::credentials::listed(files))
+                format!("by the docker configuration {}", super::docker_config::join_paths(files))
             }
         }
     }
 
     /// The `Authorization` of a request to the registry itself; nothing where none is needed or there is none.
-    pub(super) async fn header(
+    pub(super) async fn authorization(
         &self,
-        transport: &Transport,
-        grant: &Grant,
+        transport: &HttpClient,
+        grant: &TokenScope,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        let login = &self.login(grant).await?;
-        if let Login::Token(token) = login {
-            return self.bearer(token.expose_secret()).map(Some);
+        let login = &self.credentials(grant).await?;
+        if let Credentials::Token(token) = login {
+            return self.bearer_header(token.expose_secret()).map(Some);
         }
-        match self.asked(transport).await? {
-            Asks::For(Challenge::Bearer { realm, service, .. }) => {
+        match self.requirement(transport).await? {
+            AuthRequirement::Challenge(Challenge::Bearer { realm, service, .. }) => {
                 let slot = self.slot(grant);
                 let mut slot = slot.lock().await;
-                if let Some(token) = slot.token.as_ref().filter(|token| token.until > Instant::now()) {
+                if let Some(token) = slot.token.as_ref().filter(|token| token.expires_at > Instant::now()) {
                     return Ok(Some(token.header.clone()));
                 }
-                self.fetch(transport, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
+                self.fetch_token(transport, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
             }
-            Asks::For(Challenge::Basic) | Asks::Nothing => self.basic(login),
+            AuthRequirement::Challenge(Challenge::Basic) | AuthRequirement::NoChallenge => self.basic_header(login),
         }
     }
 
     /// The `Authorization` to try again with after a 401 to a request that carried `used`; nothing if there is none
     /// better.
-    pub(super) async fn renewed(
+    pub(super) async fn renew_authorization(
         &self,
-        transport: &Transport,
-        grant: &Grant,
+        transport: &HttpClient,
+        grant: &TokenScope,
         used: Option<&HeaderValue>,
-        refusal: &Answer,
+        refusal: &Response,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        let login = &self.login(grant).await?;
-        let Some(challenge) = challenge::offered(&refusal.headers) else { return Ok(None) };
-        if let Login::Token(_) = login {
+        let login = &self.credentials(grant).await?;
+        let Some(challenge) = challenge::best_challenge(&refusal.headers) else { return Ok(None) };
+        if let Credentials::Token(_) = login {
             return Ok(None);
         }
-        *self.asked.lock().await = Some(Asks::For(challenge.clone()));
+        *self.requirement.lock().await = Some(AuthRequirement::Challenge(challenge.clone()));
         let Challenge::Bearer { realm, service, scope, .. } = challenge else {
-            return Ok(self.basic(login)?.filter(|basic| Some(basic) != used));
+            return Ok(self.basic_header(login)?.filter(|basic| Some(basic) != used));
         };
         let slot = self.slot(grant);
         let mut slot = slot.lock().await;
@@ -260,28 +260,28 @@ impl SignIn {
         if let Some(token) = slot.token.as_ref().filter(|token| Some(&token.header) != used) {
             return Ok(Some(token.header.clone()));
         }
-        slot.further = scope.filter(|scope| *scope != grant.to_string() && grant.admits(scope));
-        self.fetch(transport, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
+        slot.extra_scope = scope.filter(|scope| *scope != grant.to_string() && grant.allows_extra_scope(scope));
+        self.fetch_token(transport, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
     }
 
     /// What there is to sign in with. Podman keeps credentials by repository, so that they may differ from one to another.
-    async fn login(&self, grant: &Grant) -> Result<Login, RegistryError> {
-        let login = match (&self.auth, &self.docker) {
+    async fn credentials(&self, grant: &TokenScope) -> Result<Credentials, RegistryError> {
+        let login = match (&self.auth, &self.docker_config) {
             (Auth::Basic { username, password }, _) => {
-                Login::Password { username: username.clone(), password: password.clone() }
+                Credentials::Password { username: username.clone(), password: password.clone() }
             }
-            (Auth::Token(token), _) => Login::Token(token.clone()),
+            (Auth::Token(token), _) => Credentials::Token(token.clone()),
             (Auth::Entra(_), _) => {
-                return Err(self.denied("is to be signed in to with Entra ID, which its kind does not take"));
+                return Err(self.denied_error("is to be signed in to with Entra ID, which its kind does not take"));
             }
             (_, Some(docker)) => match docker.credentials(&host_and_port(&self.endpoint), grant.repository()).await? {
-                Stored::Password { username, password } => Login::Password { username, password },
-                Stored::Identity(token) => Login::Identity(token),
+                StoredCredentials::Password { username, password } => Credentials::Password { username, password },
+                StoredCredentials::IdentityToken(token) => Credentials::IdentityToken(token),
             },
-            (Auth::Anonymous | Auth::DockerConfig(_), None) => Login::Anonymous,
+            (Auth::Anonymous | Auth::DockerConfig(_), None) => Credentials::Anonymous,
         };
         // Whoever comes later signs in by the same settings.
-        let _ = self.first.set(login.clone());
+        let _ = self.first_credentials.set(login.clone());
         Ok(login)
     }
 
@@ -289,118 +289,122 @@ impl SignIn {
     ///
     /// Waiting for a 401 to a real request would not do: some registries show strangers a part of what they hold and
     /// call that everything.
-    async fn asked(&self, transport: &Transport) -> Result<Asks, RegistryError> {
-        let mut asked = self.asked.lock().await;
+    async fn requirement(&self, transport: &HttpClient) -> Result<AuthRequirement, RegistryError> {
+        let mut asked = self.requirement.lock().await;
         if let Some(known) = &*asked {
             return Ok(known.clone());
         }
         let mut url = self.endpoint.clone();
         url.set_path("/v2/");
-        let answer = transport.send(&Ask::get(url, "*/*", ERROR_LIMIT), None).await?;
+        let answer = transport.send(&Request::get(url, "*/*", MAX_ERROR_BYTES), None).await?;
         if answer.status == StatusCode::TOO_MANY_REQUESTS || answer.status.is_server_error() {
-            return Err(answer.refusal());
+            return Err(answer.status_error());
         }
         let challenge =
-            (answer.status == StatusCode::UNAUTHORIZED).then(|| challenge::offered(&answer.headers)).flatten();
-        let asks = challenge.map_or(Asks::Nothing, Asks::For);
+            (answer.status == StatusCode::UNAUTHORIZED).then(|| challenge::best_challenge(&answer.headers)).flatten();
+        let asks = challenge.map_or(AuthRequirement::NoChallenge, AuthRequirement::Challenge);
         *asked = Some(asks.clone());
         Ok(asks)
     }
 
-    fn slot(&self, grant: &Grant) -> Arc<AsyncMutex<Slot>> {
+    fn slot(&self, grant: &TokenScope) -> Arc<AsyncMutex<TokenSlot>> {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.entry(grant.clone()).or_default().clone()
     }
 
-    /// Name and password for the registry itself. They are sent even where it does not ask: see [`Self::asked`].
-    fn basic(&self, login: &Login) -> Result<Option<HeaderValue>, RegistryError> {
+    /// Name and password for the registry itself. They are sent even where it does not ask: see [`Self::requirement`].
+    fn basic_header(&self, login: &Credentials) -> Result<Option<HeaderValue>, RegistryError> {
         match login {
-            Login::Password { username, password } => {
+            Credentials::Password { username, password } => {
                 let pair = format!("{username}:{}", password.expose_secret());
                 self.secret_header(&format!("Basic {}", STANDARD.encode(pair))).map(Some)
             }
-            Login::Identity(_) => Err(self.denied(
+            Credentials::IdentityToken(_) => Err(self.denied_error(
                 "has only an identity token in the docker configuration, and asks for a user name and a password",
             )),
-            Login::Anonymous | Login::Token(_) => Ok(None),
+            Credentials::Anonymous | Credentials::Token(_) => Ok(None),
         }
     }
 
-    fn bearer(&self, token: &str) -> Result<HeaderValue, RegistryError> {
+    fn bearer_header(&self, token: &str) -> Result<HeaderValue, RegistryError> {
         self.secret_header(&format!("Bearer {}", token.trim()))
     }
 
     fn secret_header(&self, text: &str) -> Result<HeaderValue, RegistryError> {
-        let mut value = HeaderValue::from_str(text)
-            .map_err(|_| self.denied("has a token or password that cannot be sent: it holds control characters"))?;
+        let mut value = HeaderValue::from_str(text).map_err(|_| {
+            self.denied_error("has a token or password that cannot be sent: it holds control characters")
+        })?;
         value.set_sensitive(true);
         Ok(value)
     }
 
     /// Asks the token service, after looking whether it may be asked at all.
-    async fn fetch(
+    async fn fetch_token(
         &self,
-        transport: &Transport,
-        slot: &mut Slot,
-        grant: &Grant,
+        transport: &HttpClient,
+        slot: &mut TokenSlot,
+        grant: &TokenScope,
         realm: &str,
         service: Option<&str>,
     ) -> Result<HeaderValue, RegistryError> {
-        let login = self.login(grant).await?;
-        let realm = self.token_hosts.admit(realm)?;
-        let further = slot.further.as_deref();
-        let is_plain = self.is_plain(grant);
+        let login = self.credentials(grant).await?;
+        let realm = self.token_hosts.check_realm(realm)?;
+        let further = slot.extra_scope.as_deref();
+        let is_plain = self.fallback_flag(grant);
         let usual = Some(grant.to_string());
-        let own = match (is_plain.is_some_and(|plain| plain.load(Ordering::Relaxed)), grant.plain_scope()) {
-            (true, Some(plain)) => plain.scope(),
+        let own = match (is_plain.is_some_and(|plain| plain.load(Ordering::Relaxed)), grant.fallback_scope()) {
+            (true, Some(plain)) => plain.into_scope(),
             _ => usual.clone(),
         };
-        let mut answer = self.ask(transport, &login, &realm, service, [own.as_deref(), further]).await?;
+        let mut answer = self.request_token(transport, &login, &realm, service, [own.as_deref(), further]).await?;
         // Whoever does not know a scope refuses the whole question. Others need `delete`, so that comes first.
-        if let (StatusCode::BAD_REQUEST, Some(plain), Some(is_plain)) = (answer.status, grant.plain_scope(), is_plain)
+        if let (StatusCode::BAD_REQUEST, Some(plain), Some(is_plain)) =
+            (answer.status, grant.fallback_scope(), is_plain)
             && own == usual
         {
-            let again = self.ask(transport, &login, &realm, service, [plain.scope().as_deref(), None]).await?;
+            let again =
+                self.request_token(transport, &login, &realm, service, [plain.into_scope().as_deref(), None]).await?;
             if again.status == StatusCode::OK {
                 is_plain.store(true, Ordering::Relaxed);
                 answer = again;
             }
         }
         if answer.status != StatusCode::OK {
-            let mut error = answer.refusal();
+            let mut error = answer.status_error();
             error.message = format!("registry `{}`: no token for `{grant}`: {}", self.registry, error.message);
             return Err(error);
         }
         // Its own words could hold the token.
-        let reply: WireToken = json(&answer.body).map_err(|_| answer.malformed("no token as JSON"))?;
+        let reply: WireToken = parse_json_lossy(&answer.body).map_err(|_| answer.malformed("no token as JSON"))?;
         let mut tokens = [&reply.token, &reply.access_token].into_iter().flatten().map(|token| token.trim());
         let text = tokens.find(|token| !token.is_empty());
-        let header = self.bearer(text.ok_or_else(|| answer.malformed("no `token` in it"))?)?;
-        slot.token = Some(Token { header: header.clone(), until: Instant::now() + lifetime(&reply, &answer) });
+        let header = self.bearer_header(text.ok_or_else(|| answer.malformed("no `token` in it"))?)?;
+        slot.token =
+            Some(Token { header: header.clone(), expires_at: Instant::now() + usable_lifetime(&reply, &answer) });
         Ok(header)
     }
 
     /// Whether the usual scope of such a grant was refused before.
-    fn is_plain(&self, grant: &Grant) -> Option<&AtomicBool> {
+    fn fallback_flag(&self, grant: &TokenScope) -> Option<&AtomicBool> {
         match grant {
-            Grant::Catalogue => Some(&self.plain_catalogue),
-            Grant::Delete(_) => Some(&self.plain_deletion),
-            Grant::List(_) | Grant::Pull(_) | Grant::Push(_) => None,
+            TokenScope::Catalogue => Some(&self.catalogue_needs_fallback),
+            TokenScope::Delete(_) => Some(&self.deletion_needs_fallback),
+            TokenScope::List(_) | TokenScope::Pull(_) | TokenScope::Push(_) => None,
         }
     }
 
     /// Asks the token service for these scopes.
-    async fn ask(
+    async fn request_token(
         &self,
-        transport: &Transport,
-        login: &Login,
+        transport: &HttpClient,
+        login: &Credentials,
         realm: &Url,
         service: Option<&str>,
         [own, further]: [Option<&str>; 2],
-    ) -> Result<Answer, RegistryError> {
+    ) -> Result<Response, RegistryError> {
         let scopes: Vec<&str> = own.into_iter().chain(further.filter(|further| Some(*further) != own)).collect();
         let mut parameters: Vec<(&str, &str)> = service.map(|service| ("service", service)).into_iter().collect();
-        let (ask, authorization) = if let Login::Identity(token) = login {
+        let (ask, authorization) = if let Credentials::IdentityToken(token) = login {
             let scope = scopes.join(" ");
             parameters.extend((!scope.is_empty()).then_some(("scope", &*scope)));
             parameters.push(("grant_type", "refresh_token"));
@@ -408,30 +412,30 @@ impl SignIn {
             parameters.push(("refresh_token", token.expose_secret()));
             let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
             let content = ("application/x-www-form-urlencoded".into(), form.into_bytes().into());
-            let ask = Ask {
+            let ask = Request {
                 method: Method::POST,
                 content: Some(content),
-                signs_in: true,
-                ..Ask::get(realm.clone(), "application/json", ERROR_LIMIT)
+                gets_token: true,
+                ..Request::get(realm.clone(), "application/json", MAX_ERROR_BYTES)
             };
             (ask, None)
         } else {
             parameters.extend(scopes.into_iter().map(|scope| ("scope", scope)));
             let mut url = realm.clone();
             url.query_pairs_mut().extend_pairs(parameters);
-            (Ask::get(url, "application/json", ERROR_LIMIT), self.basic(login)?)
+            (Request::get(url, "application/json", MAX_ERROR_BYTES), self.basic_header(login)?)
         };
         transport.send(&ask, authorization.as_ref()).await
     }
 
-    fn denied(&self, what: &str) -> RegistryError {
+    fn denied_error(&self, what: &str) -> RegistryError {
         RegistryError { kind: RegistryErrorKind::Denied, message: format!("registry `{}` {what}", self.registry) }
     }
 }
 
 /// For how long from now a token is used: what is left of its life by the server's own clock (a minute where it does
 /// not say, as the token specification has it), less a quarter, at most half a minute, for requests on their way.
-fn lifetime(reply: &WireToken, answer: &Answer) -> Duration {
+fn usable_lifetime(reply: &WireToken, answer: &Response) -> Duration {
     let life = Duration::from_secs(reply.expires_in.unwrap_or(60).min(24 * 3600));
     let issued: Option<Timestamp> = reply.issued_at.as_deref().and_then(|text| text.parse().ok());
     let date = answer.header(DATE.as_str()).and_then(|text| rfc2822::parse(text).ok());
@@ -460,9 +464,9 @@ mod tests {
             ("repository:app:*", false),
             ("repository:app:pull repository:app:delete", false),
         ] {
-            assert_eq!(Grant::Pull(app.clone()).admits(scope), reading, "{scope}");
-            assert_eq!(Grant::Catalogue.admits(scope), reading, "{scope}");
-            assert!(Grant::Delete(app.clone()).admits(scope), "{scope}");
+            assert_eq!(TokenScope::Pull(app.clone()).allows_extra_scope(scope), reading, "{scope}");
+            assert_eq!(TokenScope::Catalogue.allows_extra_scope(scope), reading, "{scope}");
+            assert!(TokenScope::Delete(app.clone()).allows_extra_scope(scope), "{scope}");
         }
     }
 
@@ -484,14 +488,14 @@ mod tests {
             ("1e300", None),
             ("18446744073709551615", None),
         ] {
-            let reply: WireToken = json(
+            let reply: WireToken = parse_json_lossy(
                 format!("{{\"token\":7,\"access_token\":\"t\",\"issued_at\":0,\"expires_in\":{written}}}").as_bytes(),
             )
             .unwrap();
             assert_eq!(reply.expires_in, expected, "{written}");
             assert_eq!((reply.token, reply.access_token.as_deref()), (None, Some("t")), "{written}");
         }
-        assert_eq!(json::<WireToken>(b"\xef\xbb\xbf{\"token\":\"t\"}").unwrap().expires_in, None);
+        assert_eq!(parse_json_lossy::<WireToken>(b"\xef\xbb\xbf{\"token\":\"t\"}").unwrap().expires_in, None);
     }
 
     #[test]
@@ -502,11 +506,11 @@ mod tests {
             expires_in,
             issued_at: issued_at.map(Into::into),
         };
-        let answer = Answer {
+        let answer = Response {
             status: StatusCode::OK,
             headers: [(DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"))].into_iter().collect(),
             body: Vec::new(),
-            asked: String::new(),
+            request: String::new(),
         };
         for (expires_in, issued_at, seconds) in [
             (None, None, 45),
@@ -517,7 +521,7 @@ mod tests {
             (Some(60), Some("1994-11-06T09:00:00Z"), 45),
             (Some(60), Some("nonsense"), 45),
         ] {
-            let life = lifetime(&reply(expires_in, issued_at), &answer);
+            let life = usable_lifetime(&reply(expires_in, issued_at), &answer);
             assert_eq!(life, Duration::from_secs(seconds), "{expires_in:?} {issued_at:?}");
         }
     }

@@ -25,11 +25,11 @@ pub(super) enum Challenge {
 }
 
 /// The best offer among all challenges of an answer: a token before a password on every request.
-pub(super) fn offered(headers: &HeaderMap) -> Option<Challenge> {
+pub(super) fn best_challenge(headers: &HeaderMap) -> Option<Challenge> {
     let mut basic = None;
     for value in headers.get_all(WWW_AUTHENTICATE) {
         let Ok(text) = std::str::from_utf8(value.as_bytes()) else { continue };
-        for (scheme, parameters) in parse(text) {
+        for (scheme, parameters) in parse_challenges(text) {
             let parameter = |name: &str| {
                 parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
             };
@@ -55,7 +55,7 @@ pub(super) fn offered(headers: &HeaderMap) -> Option<Challenge> {
 pub(super) struct TokenHosts {
     registry: RegistryName,
     endpoint: Url,
-    listed: Vec<String>,
+    configured: Vec<String>,
 }
 
 /// Registries whose token service has another host, by their own documentation.
@@ -67,11 +67,11 @@ const KNOWN_TOKEN_HOSTS: [(&str, &str); 4] = [
 ];
 
 impl TokenHosts {
-    pub(super) fn of(settings: &RegistrySettings) -> Self {
+    pub(super) fn new(settings: &RegistrySettings) -> Self {
         Self {
             registry: settings.name.clone(),
             endpoint: settings.endpoint.clone(),
-            listed: settings.token_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            configured: settings.token_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
         }
     }
 
@@ -82,15 +82,16 @@ impl TokenHosts {
     /// wherever it likes, nor make this machine ask for addresses inside its network. Tokens come from the registry's own
     /// host (by https whatever the port: the certificate tells the host; by http from the same port only), from the hosts of
     /// well-known registries' token services, and from those in the settings, with credentials or without.
-    pub(super) fn admit(&self, realm: &str) -> Result<Url, RegistryError> {
-        let url: Url =
-            realm.parse().map_err(|_| self.denied("sends to a token service whose address cannot be understood"))?;
+    pub(super) fn check_realm(&self, realm: &str) -> Result<Url, RegistryError> {
+        let url: Url = realm
+            .parse()
+            .map_err(|_| self.denied_error("sends to a token service whose address cannot be understood"))?;
         let host = host_and_port(&url);
         match url.scheme() {
             "https" => {}
             "http" if self.endpoint.scheme() == "http" => {}
             scheme => {
-                return Err(self.denied(&format!(
+                return Err(self.denied_error(&format!(
                     "is read by {} and sends to a token service at {host} by {scheme}, which anyone on the way could read",
                     self.endpoint.scheme()
                 )));
@@ -100,19 +101,19 @@ impl TokenHosts {
         let same_host = own == theirs
             && (url.scheme() == "https" || url.port_or_known_default() == self.endpoint.port_or_known_default());
         let known = url.scheme() == "https" && KNOWN_TOKEN_HOSTS.contains(&(own, theirs));
-        let listed = self.listed.iter().any(|listed| *listed == host || listed == theirs);
+        let listed = self.configured.iter().any(|listed| *listed == host || listed == theirs);
         let userless = url.username().is_empty() && url.password().is_none();
         if userless && (same_host || known || listed) {
             return Ok(url);
         }
-        Err(self.denied(&format!(
+        Err(self.denied_error(&format!(
             "at {} sends to a token service on another host, {host}, which is not asked; if tokens of this registry come \
              from there, write `token_hosts = [\"{host}\"]` in its settings",
             host_and_port(&self.endpoint)
         )))
     }
 
-    fn denied(&self, what: &str) -> RegistryError {
+    fn denied_error(&self, what: &str) -> RegistryError {
         RegistryError { kind: RegistryErrorKind::Denied, message: format!("registry `{}` {what}", self.registry) }
     }
 }
@@ -130,7 +131,7 @@ type Scheme = (String, Vec<(String, String)>);
 /// Commas separate challenges as well as parameters, so only what follows a word tells what the word was: `=` makes it
 /// a parameter of the scheme before it, anything else a scheme. A word directly behind a scheme is a `token68`, which
 /// no scheme understood here uses.
-fn parse(text: &str) -> Vec<Scheme> {
+fn parse_challenges(text: &str) -> Vec<Scheme> {
     let mut schemes: Vec<Scheme> = Vec::new();
     let mut rest = text;
     let mut behind_scheme = false;
@@ -197,7 +198,7 @@ mod tests {
         for value in values {
             headers.append(WWW_AUTHENTICATE, value.parse().unwrap());
         }
-        offered(&headers)
+        best_challenge(&headers)
     }
 
     fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
@@ -245,9 +246,13 @@ mod tests {
     }
 
     fn hosts(endpoint: &str, token_hosts: &[&str]) -> TokenHosts {
-        TokenHosts::of(&RegistrySettings {
+        TokenHosts::new(&RegistrySettings {
             token_hosts: token_hosts.iter().map(|&host| host.to_owned()).collect(),
-            ..RegistrySettings::of("contoso".parse().unwrap(), RegistryKind::Distribution, endpoint.parse().unwrap())
+            ..RegistrySettings::with_defaults(
+                "contoso".parse().unwrap(),
+                RegistryKind::Distribution,
+                endpoint.parse().unwrap(),
+            )
         })
     }
 
@@ -282,9 +287,9 @@ mod tests {
         ];
         for (endpoint, realm, allowed) in cases {
             let hosts = hosts(endpoint, &["Listed.example", "ported.example:8443"]);
-            assert_eq!(hosts.admit(realm).is_ok(), allowed, "{endpoint} -> {realm}");
+            assert_eq!(hosts.check_realm(realm).is_ok(), allowed, "{endpoint} -> {realm}");
         }
-        let error = hosts("https://r.example", &[]).admit("https://evil.example/token").unwrap_err();
+        let error = hosts("https://r.example", &[]).check_realm("https://evil.example/token").unwrap_err();
         for part in ["contoso", "r.example", "evil.example", "token_hosts"] {
             assert!(error.message.contains(part), "{}", error.message);
         }
@@ -293,7 +298,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_header_makes_it_stumble(text in "[ -~]{0,80}") {
-            let _ = parse(&text);
+            let _ = parse_challenges(&text);
         }
     }
 }

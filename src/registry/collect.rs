@@ -8,50 +8,52 @@ use futures::{StreamExt, future, stream};
 use super::acr::{AcrReader, AcrWriter};
 use super::challenge::host_and_port;
 use super::distribution::DistributionReader;
-use super::removal::DistributionWriter;
-use super::{ContentCache, LookFor, RegistryError, RegistryKind, RegistryReader, RegistrySettings, RegistryWriter};
-use crate::domain::{Digest, GapAt, Inventory, Registry, RegistryName, RepositoryName};
-use crate::transport::Patience;
+use super::distribution_writer::DistributionWriter;
+use super::{
+    ContentCache, ExtraManifests, RegistryError, RegistryKind, RegistryReader, RegistrySettings, RegistryWriter,
+};
+use crate::domain::{Digest, GapTarget, Inventory, Registry, RegistryName, RepositoryName};
+use crate::http_client::RetryPolicy;
 
 /// What to read of the registries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Scope {
+pub enum CollectScope {
     /// Every repository of every registry.
     #[default]
     All,
     /// These repositories of these registries; the catalogue is not asked for.
-    Only(BTreeMap<RegistryName, BTreeSet<RepositoryName>>),
+    Repositories(BTreeMap<RegistryName, BTreeSet<RepositoryName>>),
 }
 
 /// Is told how far the reading has come.
 pub trait Progress: Send + Sync {
     /// A registry has so many repositories to read.
-    fn found(&self, registry: &RegistryName, repositories: usize);
+    fn on_repositories_listed(&self, registry: &RegistryName, repositories: usize);
     /// A repository is read; it has so many tags.
-    fn read(&self, registry: &RegistryName, repository: &RepositoryName, tags: usize);
+    fn on_repository_read(&self, registry: &RegistryName, repository: &RepositoryName, tags: usize);
 }
 
 /// Nobody looks.
 impl Progress for () {
-    fn found(&self, _: &RegistryName, _: usize) {}
-    fn read(&self, _: &RegistryName, _: &RepositoryName, _: usize) {}
+    fn on_repositories_listed(&self, _: &RegistryName, _: usize) {}
+    fn on_repository_read(&self, _: &RegistryName, _: &RepositoryName, _: usize) {}
 }
 
 /// Repositories of one registry that are read at once. Requests are bounded by the registry's own `concurrency`; this
 /// bounds what is held in memory half read.
-const REPOSITORIES_AT_ONCE: usize = 16;
+const MAX_REPOSITORIES_IN_FLIGHT: usize = 16;
 
 /// Nothing to look for.
-static NOTHING: BTreeSet<Digest> = BTreeSet::new();
+static NO_EXTRA_MANIFESTS: BTreeSet<Digest> = BTreeSet::new();
 
 /// The reader for a registry, by its kind.
 ///
 /// # Errors
 /// When its settings cannot work, such as a CA file that cannot be read.
-pub fn reader(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn RegistryReader>, RegistryError> {
+pub fn reader(settings: RegistrySettings, patience: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError> {
     match settings.kind {
         RegistryKind::Acr => Ok(Arc::new(AcrReader::new(settings, patience)?)),
-        RegistryKind::Distribution => Ok(Arc::new(DistributionReader::with_patience(settings, patience)?)),
+        RegistryKind::Distribution => Ok(Arc::new(DistributionReader::with_retry_policy(settings, patience)?)),
     }
 }
 
@@ -59,10 +61,10 @@ pub fn reader(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn 
 ///
 /// # Errors
 /// As [`reader`].
-pub fn writer(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
+pub fn writer(settings: RegistrySettings, patience: RetryPolicy) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
     match settings.kind {
         RegistryKind::Acr => Ok(Arc::new(AcrWriter::new(settings, patience)?)),
-        RegistryKind::Distribution => Ok(Arc::new(DistributionWriter::with_patience(settings, patience)?)),
+        RegistryKind::Distribution => Ok(Arc::new(DistributionWriter::with_retry_policy(settings, patience)?)),
     }
 }
 
@@ -70,20 +72,20 @@ pub fn writer(settings: RegistrySettings, patience: Patience) -> Result<Arc<dyn 
 /// that is not read is not found.
 pub async fn collect(
     readers: &[Arc<dyn RegistryReader>],
-    scope: &Scope,
-    look_for: &LookFor,
+    scope: &CollectScope,
+    look_for: &ExtraManifests,
     cache: &dyn ContentCache,
     progress: &dyn Progress,
 ) -> Inventory {
     let wanted = readers.iter().filter(|reader| match scope {
-        Scope::All => true,
-        Scope::Only(only) => only.contains_key(&reader.settings().name),
+        CollectScope::All => true,
+        CollectScope::Repositories(only) => only.contains_key(&reader.settings().name),
     });
     let names: Vec<_> = readers.iter().map(|reader| (&reader.settings().name, hosts(reader.settings()))).collect();
     let registries = wanted.map(|reader| {
         let others = names.iter().filter(|(name, _)| **name != reader.settings().name);
         let other_hosts = others.flat_map(|(_, hosts)| hosts.iter().cloned()).collect();
-        registry(&**reader, other_hosts, scope, look_for, cache, progress)
+        collect_registry(&**reader, other_hosts, scope, look_for, cache, progress)
     });
     let registries = future::join_all(registries).await;
     let mut inventory = Inventory { registries };
@@ -91,11 +93,11 @@ pub async fn collect(
     inventory
 }
 
-async fn registry(
+async fn collect_registry(
     reader: &dyn RegistryReader,
     other_hosts: Vec<String>,
-    scope: &Scope,
-    look_for: &LookFor,
+    scope: &CollectScope,
+    look_for: &ExtraManifests,
     cache: &dyn ContentCache,
     progress: &dyn Progress,
 ) -> Registry {
@@ -103,36 +105,36 @@ async fn registry(
     let name = &settings.name;
     let mut gaps = Vec::new();
     // First, because the service tier says how fast the rest may go.
-    let particulars = match reader.particulars().await {
+    let particulars = match reader.registry_info().await {
         Ok(particulars) => particulars,
         Err(error) => {
-            gaps.push(error.gap(GapAt::Particulars));
+            gaps.push(error.into_gap(GapTarget::RegistryInfo));
             None
         }
     };
     let names: BTreeSet<RepositoryName> = match scope {
-        Scope::Only(only) => only.get(name).cloned().unwrap_or_default(),
-        Scope::All => match reader.catalogue().await {
+        CollectScope::Repositories(only) => only.get(name).cloned().unwrap_or_default(),
+        CollectScope::All => match reader.catalogue().await {
             Ok(catalogue) => {
                 gaps.extend(catalogue.gaps);
                 catalogue.repositories.into_iter().collect()
             }
             Err(error) => {
-                gaps.push(error.gap(GapAt::Catalogue));
+                gaps.push(error.into_gap(GapTarget::Catalogue));
                 BTreeSet::new()
             }
         },
     };
-    progress.found(name, names.len());
+    progress.on_repositories_listed(name, names.len());
     let repositories = stream::iter(names)
         .map(|repository| async move {
-            let look_for = look_for.get(&(name.clone(), repository.clone())).unwrap_or(&NOTHING);
+            let look_for = look_for.get(&(name.clone(), repository.clone())).unwrap_or(&NO_EXTRA_MANIFESTS);
             let mut read = reader.repository(&repository, look_for, cache).await;
             read.compact();
-            progress.read(name, &repository, read.tags.len());
+            progress.on_repository_read(name, &repository, read.tags.len());
             read
         })
-        .buffer_unordered(REPOSITORIES_AT_ONCE)
+        .buffer_unordered(MAX_REPOSITORIES_IN_FLIGHT)
         .collect()
         .await;
     Registry {
@@ -141,7 +143,7 @@ async fn registry(
         other_hosts,
         identity: reader.identity(),
         removal: settings.removal,
-        particulars,
+        info: particulars,
         accepts_retention: settings.accepts_retention,
         lists_untagged: reader.lists_untagged(),
         repositories,

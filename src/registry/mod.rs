@@ -7,16 +7,16 @@ mod acr;
 mod auth;
 mod challenge;
 mod collect;
-mod contents;
-mod credentials;
+mod connection;
 mod distribution;
-mod http;
-mod odd;
-mod paging;
+mod distribution_writer;
+mod docker_config;
+mod list_gaps;
+mod manifest_graph;
+mod pagination;
 mod probe;
 mod product;
 mod pull;
-mod removal;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,22 +29,23 @@ use secrecy::SecretString;
 
 use crate::azure;
 use crate::domain::{
-    Digest, Gap, ManifestNow, Particulars, Product, RegistryName, RemovalMethod, RemovalObstacle, Repository,
-    RepositoryName, Sku, TagName, TagNow,
+    Digest, Gap, ManifestState, Product, RegistryInfo, RegistryName, RemovalMethod, RemovalObstacle, Repository,
+    RepositoryName, ServiceTier, TagName, TagState,
 };
 
-pub use crate::transport::{
-    Patience, Rates, RequestError as RegistryError, RequestErrorKind as RegistryErrorKind, Requests, ServerTime, steady,
+pub use crate::http_client::{
+    RateLimits, RequestCounts, RequestError as RegistryError, RequestErrorKind as RegistryErrorKind, RetryPolicy,
+    ServerTime, uptime,
 };
 pub use acr::{AcrReader, AcrWriter};
-pub use collect::{Progress, Scope, collect, hosts, reader, writer};
+pub use collect::{CollectScope, Progress, collect, hosts, reader, writer};
+pub use connection::WritePermit;
 pub use distribution::DistributionReader;
-pub use http::Clearance;
-pub(crate) use odd::VANISHED;
-pub(crate) use paging::next_link;
-pub use probe::Probed;
-pub use removal::DistributionWriter;
-pub use wire::{Child, ParsedManifest, is_blob_type, parse};
+pub use distribution_writer::DistributionWriter;
+pub(crate) use list_gaps::VANISHED;
+pub(crate) use pagination::next_link;
+pub use probe::ProbeResponse;
+pub use wire::{Child, ParsedManifest, is_blob_type, parse_manifest};
 
 /// One registry as the settings give it, secrets already read.
 #[derive(Debug, Clone)]
@@ -75,13 +76,13 @@ pub struct RegistrySettings {
     /// The repositories to read where the registry does not list them itself; empty means to ask it.
     pub repositories: Vec<RepositoryName>,
     /// Most requests a minute, by kind of operation; nothing where only the registry itself sets a pace.
-    pub rates: Rates,
+    pub rate_limits: RateLimits,
     /// The registry as a resource of Azure, where it may be asked about itself.
-    pub resource: Option<azure::RegistryResource>,
+    pub azure_resource: Option<azure::RegistryResource>,
     /// Whether the registry may delete untagged manifests sooner than the undo window ends.
     pub accepts_retention: bool,
     /// Whether tags may be removed although the registry does not tell its time and no other confirms this machine's.
-    pub accepts_no_date: bool,
+    pub accepts_missing_date: bool,
     /// Whether manifests that a list tells enough of are pulled all the same, for the bytes of their layers. Only where
     /// a dialect has such lists; the others always pull.
     pub exact_bytes: bool,
@@ -96,7 +97,7 @@ impl RegistrySettings {
 
     /// The settings of a registry of which only this much is said.
     #[must_use]
-    pub fn of(name: RegistryName, kind: RegistryKind, endpoint: url::Url) -> Self {
+    pub fn with_defaults(name: RegistryName, kind: RegistryKind, endpoint: url::Url) -> Self {
         Self {
             name,
             kind,
@@ -106,14 +107,14 @@ impl RegistrySettings {
             ca_file: None,
             removal: RemovalMethod::Untag,
             can_untag: CanUntag::Unknown,
-            concurrency: kind.concurrency(),
+            concurrency: kind.default_concurrency(),
             timeout: Duration::from_secs(30),
             token_hosts: Vec::new(),
             repositories: Vec::new(),
-            rates: Rates::default(),
-            resource: None,
+            rate_limits: RateLimits::default(),
+            azure_resource: None,
             accepts_retention: false,
-            accepts_no_date: false,
+            accepts_missing_date: false,
             exact_bytes: false,
         }
     }
@@ -131,7 +132,7 @@ impl RegistryKind {
 
     /// Requests in flight at once, unless the settings say otherwise.
     #[must_use]
-    pub fn concurrency(self) -> usize {
+    pub fn default_concurrency(self) -> usize {
         match self {
             // What the service recommends at most for deletions (Azure/acr-cli, `maxPoolSize`).
             Self::Acr => 32,
@@ -225,20 +226,20 @@ pub struct Catalogue {
 }
 
 /// Manifests to be read although no tag may lead to them, by repository.
-pub type LookFor = BTreeMap<(RegistryName, RepositoryName), BTreeSet<Digest>>;
+pub type ExtraManifests = BTreeMap<(RegistryName, RepositoryName), BTreeSet<Digest>>;
 
 /// What came of asking a registry to remove something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Removed {
+pub enum RemovalResponse {
     /// It is done.
-    Done {
+    Removed {
         /// What the registry gave as evidence, such as a correlation id; often empty.
-        evidence: String,
+        request_id: String,
         /// The digest that the tag named in the instant of its removal, where the registry tells.
-        named: Option<Digest>,
+        digest: Option<Digest>,
     },
     /// There was nothing to remove any more.
-    AlreadyGone,
+    AlreadyMissing,
 }
 
 /// Content that never changes, kept between runs by its digest.
@@ -247,11 +248,11 @@ pub trait ContentCache: Send + Sync {
     /// The manifest of that digest, if it was ever read.
     async fn manifest(&self, digest: &Digest) -> Option<RawManifest>;
     /// Keeps a verified manifest. Failing to is no failure of the reader's work: it is logged.
-    async fn keep_manifest(&self, manifest: &RawManifest);
+    async fn store_manifest(&self, manifest: &RawManifest);
     /// What the image configuration of that digest says of its creation, if it was ever read (`Some(None)`: nothing).
     async fn created_at(&self, config: &Digest) -> Option<Option<jiff::Timestamp>>;
     /// Keeps what a verified image configuration says of its creation.
-    async fn keep_created_at(&self, config: &Digest, created_at: Option<jiff::Timestamp>);
+    async fn store_created_at(&self, config: &Digest, created_at: Option<jiff::Timestamp>);
 }
 
 /// Reads a registry. Never changes anything in it.
@@ -264,8 +265,8 @@ pub trait RegistryReader: Send + Sync {
     fn identity(&self) -> String;
 
     /// How many requests it has made so far; nothing counted by default.
-    fn requests(&self) -> Requests {
-        Requests::default()
+    fn request_counts(&self) -> RequestCounts {
+        RequestCounts::default()
     }
 
     /// The names of all repositories.
@@ -302,7 +303,7 @@ pub trait RegistryReader: Send + Sync {
     ///
     /// # Errors
     /// When the registry did not say.
-    async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagNow>, RegistryError>;
+    async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError>;
 
     /// Whether a manifest is there right now (asked of the registry, never of a cache).
     ///
@@ -315,11 +316,11 @@ pub trait RegistryReader: Send + Sync {
     /// # Errors
     /// When the registry did not say, or [`RegistryErrorKind::Unsupported`] where it cannot: the distribution API has no
     /// question for the tags of a manifest.
-    async fn manifest_now(
+    async fn manifest_state(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<Option<ManifestNow>, RegistryError>;
+    ) -> Result<Option<ManifestState>, RegistryError>;
 
     /// What refers to a manifest right now: all of it, and asked of the registry, never of a cache.
     ///
@@ -357,16 +358,16 @@ pub trait RegistryReader: Send + Sync {
     ///
     /// # Errors
     /// When it should have been told and was not.
-    async fn particulars(&self) -> Result<Option<Particulars>, RegistryError> {
+    async fn registry_info(&self) -> Result<Option<RegistryInfo>, RegistryError> {
         Ok(None)
     }
 
     /// The present time by the registry's own clock; `None` where no answer told it.
-    fn clock(&self) -> Option<ServerTime> {
+    fn server_time(&self) -> Option<ServerTime> {
         None
     }
 
-    /// The header that keeps [`Self::clock`] from knowing the time although answers have it: it is invalid.
+    /// The header that keeps [`Self::server_time`] from knowing the time although answers have it: it is invalid.
     fn invalid_date_header(&self) -> Option<&'static str> {
         None
     }
@@ -376,38 +377,38 @@ pub trait RegistryReader: Send + Sync {
 #[async_trait]
 pub trait RegistryWriter: Send + Sync {
     /// How many requests it has made so far; nothing counted by default.
-    fn requests(&self) -> Requests {
-        Requests::default()
+    fn request_counts(&self) -> RequestCounts {
+        RequestCounts::default()
     }
 
     /// Keeps to the request rates of a service tier from now on, where the registry has such tiers and the settings say
     /// nothing else.
-    fn keep_to(&self, _sku: Sku) {}
+    fn set_service_tier(&self, _sku: ServiceTier) {}
 
     /// Waits for everything that a removal from a repository may have to wait for: the registry's pace, then a token.
     /// Whoever looks at a tag before removing it does this first, or the look would be old when the request is sent.
     ///
     /// # Errors
     /// When there is no token that allows it, or the token service failed. Nothing was sent that removes.
-    async fn ready(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError>;
+    async fn acquire_removal_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError>;
 
     /// Waits for everything that a push to a repository may have to wait for, for the same reason.
     ///
     /// # Errors
-    /// As [`RegistryWriter::ready`].
-    async fn ready_to_put(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError>;
+    /// As [`RegistryWriter::acquire_removal_permit`].
+    async fn acquire_put_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError>;
 
     /// Removes one tag and leaves its manifest. Sent at once and only once.
     ///
     /// # Errors
     /// When the registry refused or failed. Whether the tag is still there must then be looked up. Where the error
-    /// [wants another look](RegistryError::wants_another_look), nothing was removed, and the next try needs a new clearance.
+    /// [wants another look](RegistryError::requires_recheck), nothing was removed, and the next try needs a new clearance.
     async fn untag(
         &self,
         repository: &RepositoryName,
         tag: &TagName,
-        clearance: Clearance,
-    ) -> Result<Removed, RegistryError>;
+        clearance: WritePermit,
+    ) -> Result<RemovalResponse, RegistryError>;
 
     /// Deletes one manifest by digest, and with it every tag that names it. Sent at once and only once.
     ///
@@ -417,8 +418,8 @@ pub trait RegistryWriter: Send + Sync {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        clearance: Clearance,
-    ) -> Result<Removed, RegistryError>;
+        clearance: WritePermit,
+    ) -> Result<RemovalResponse, RegistryError>;
 
     /// Puts a manifest under a tag, byte for byte and by its own media type.
     ///
@@ -429,14 +430,14 @@ pub trait RegistryWriter: Send + Sync {
         repository: &RepositoryName,
         tag: &TagName,
         manifest: &RawManifest,
-        clearance: Clearance,
+        clearance: WritePermit,
     ) -> Result<(), RegistryError>;
 
     /// Asks the registry to delete a tag or a manifest that cannot exist, and reads its answer; `None` where there is
     /// nothing to find out, because the registry's kind is known to delete.
     ///
     /// For whoever asks for it on purpose: a dry run never does.
-    async fn probe(&self, _repository: &RepositoryName, _method: RemovalMethod) -> Option<Probed> {
+    async fn probe(&self, _repository: &RepositoryName, _method: RemovalMethod) -> Option<ProbeResponse> {
         None
     }
 

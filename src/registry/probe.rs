@@ -7,15 +7,15 @@
 
 use uuid::Uuid;
 
-use super::auth::Grant;
-use super::http::RegistryHttp;
+use super::auth::TokenScope;
+use super::connection::Connection;
 use super::{RegistryError, RegistryErrorKind};
 use crate::domain::{Digest, RemovalMethod, RepositoryName};
-use crate::transport::{Answer, Ask};
+use crate::http_client::{Request, Response};
 
 /// The answer of a registry to the deletion of something that cannot exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probed {
+pub enum ProbeResponse {
     /// It looked for it and says, in the words of the distribution specification, that there is no such thing: it
     /// deletes in this way. What a deletion by tag leaves of the manifest is not known by that.
     Accepted,
@@ -34,30 +34,30 @@ pub enum Probed {
 }
 
 /// Asks for a deletion by tag or by digest in one repository.
-pub(super) async fn probe(http: &RegistryHttp, repository: &RepositoryName, method: RemovalMethod) -> Probed {
+pub(super) async fn probe(http: &Connection, repository: &RepositoryName, method: RemovalMethod) -> ProbeResponse {
     let random = Uuid::now_v7().simple().to_string();
     let reference = match method {
         RemovalMethod::Untag => format!("tagwarden-probe-{random}"),
         RemovalMethod::DeleteManifest => Digest::of(random.as_bytes()).to_string(),
     };
     let url = http.url(&format!("/v2/{repository}/manifests/{reference}"));
-    match http.send(&Grant::Delete(repository.clone()), &Ask::probe(url)).await {
-        Ok(answer) => read(&answer),
-        Err(RegistryError { kind: RegistryErrorKind::Denied, message }) => Probed::Denied { message },
-        Err(RegistryError { message, .. }) => Probed::Unclear { message },
+    match http.send(&TokenScope::Delete(repository.clone()), &Request::probe(url)).await {
+        Ok(answer) => interpret(&answer),
+        Err(RegistryError { kind: RegistryErrorKind::Denied, message }) => ProbeResponse::Denied { message },
+        Err(RegistryError { message, .. }) => ProbeResponse::Unclear { message },
     }
 }
 
 /// Only the registry's own words prove something: a web page, a text or an empty body may come from anything in between.
-fn read(answer: &Answer) -> Probed {
-    let unclear = |why: &str| Probed::Unclear { message: format!("{}{why}", answer.told()) };
-    let code = answer.code().filter(|code| is_code(code));
+fn interpret(answer: &Response) -> ProbeResponse {
+    let unclear = |why: &str| ProbeResponse::Unclear { message: format!("{}{why}", answer.description()) };
+    let code = answer.error_code().filter(|code| is_error_code(code));
     match (answer.status.as_u16(), code.as_deref()) {
-        (404, Some("MANIFEST_UNKNOWN" | "TAG_UNKNOWN")) => Probed::Accepted,
+        (404, Some("MANIFEST_UNKNOWN" | "TAG_UNKNOWN")) => ProbeResponse::Accepted,
         (404, Some(_)) => unclear(", which says nothing of deletions by tag"),
-        (400 | 405, Some(_)) => Probed::Unsupported,
-        (401 | 403, _) if !answer.looks_like_a_page() => {
-            Probed::Denied { message: answer.error(RegistryErrorKind::Denied).message }
+        (400 | 405, Some(_)) => ProbeResponse::Unsupported,
+        (401 | 403, _) if !answer.is_web_page() => {
+            ProbeResponse::Denied { message: answer.error(RegistryErrorKind::Denied).message }
         }
         (200..=299, _) => unclear(" to the deletion of what does not exist, so its word proves nothing"),
         (400..=499, _) => unclear(", not in a registry's own words: is a proxy in between?"),
@@ -66,7 +66,7 @@ fn read(answer: &Answer) -> Probed {
 }
 
 /// Returns whether the text is an error code by the distribution specification: capital letters and underscores.
-fn is_code(text: &str) -> bool {
+fn is_error_code(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
@@ -109,17 +109,17 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-            let answer = Answer {
+            let answer = Response {
                 status: StatusCode::from_u16(status).unwrap(),
                 headers,
                 body: body.clone().into_bytes(),
-                asked: "DELETE https://r.example/v2/app/manifests/x".into(),
+                request: "DELETE https://r.example/v2/app/manifests/x".into(),
             };
-            let found = match read(&answer) {
-                Probed::Accepted => "accepted",
-                Probed::Unsupported => "unsupported",
-                Probed::Denied { .. } => "denied",
-                Probed::Unclear { .. } => "unclear",
+            let found = match interpret(&answer) {
+                ProbeResponse::Accepted => "accepted",
+                ProbeResponse::Unsupported => "unsupported",
+                ProbeResponse::Denied { .. } => "denied",
+                ProbeResponse::Unclear { .. } => "unclear",
             };
             assert_eq!(found, expected, "{status} {body}");
         }

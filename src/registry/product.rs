@@ -12,51 +12,51 @@ use url::Url;
 
 use super::challenge::{self, Challenge};
 use crate::domain::{Product, UntagEffect};
-use crate::transport::{Answer, plain};
+use crate::http_client::{Response, one_line};
 
 /// The path by which extensions of a registry are found
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md>).
-pub(super) const EXTENSIONS: &str = "/v2/_oci/ext/discover";
+pub(super) const EXTENSIONS_PATH: &str = "/v2/_oci/ext/discover";
 
 const GITHUB: Product = Product {
     name: "GitHub Container Registry",
     version: None,
-    sign: "its host name",
+    recognized_by: "its host name",
     untag: UntagEffect::Unsupported,
     consequence: "it has no deletion by tag: a package version goes with all its tags, by GitHub's own API only",
 };
 const ECR: Product = Product {
     name: "Amazon ECR",
     version: None,
-    sign: "its host name",
+    recognized_by: "its host name",
     untag: UntagEffect::DeletesManifest,
     consequence: "removing the last tag of an image deletes the image there",
 };
 const DOCKER_HUB: Product = Product {
     name: "Docker Hub",
     version: None,
-    sign: "its host name",
+    recognized_by: "its host name",
     untag: UntagEffect::Unsupported,
     consequence: "its registry API deletes by digest only, and refuses while a tag names it",
 };
 const ARTIFACT_REGISTRY: Product = Product {
     name: "Google Artifact Registry",
     version: None,
-    sign: "its host name",
+    recognized_by: "its host name",
     untag: UntagEffect::LeavesManifest,
     consequence: "a deletion by tag leaves the manifest",
 };
 const AZURE: Product = Product {
     name: "Azure Container Registry",
     version: None,
-    sign: "its host name",
+    recognized_by: "its host name",
     untag: UntagEffect::Unsupported,
     consequence: "it refuses a deletion by tag in the distribution API; write `kind = \"acr\"`, which untags",
 };
 const GITLAB: Product = Product {
     name: "GitLab container registry",
     version: None,
-    sign: "the header `Gitlab-Container-Registry-Version`",
+    recognized_by: "the header `Gitlab-Container-Registry-Version`",
     untag: UntagEffect::LeavesManifest,
     consequence: "a deletion by tag leaves the manifest, which its online garbage collection deletes after a day unless \
                   something refers to it: undo sooner",
@@ -64,35 +64,35 @@ const GITLAB: Product = Product {
 const HARBOR: Product = Product {
     name: "Harbor",
     version: None,
-    sign: "the service `harbor-registry` of its token challenge",
+    recognized_by: "the service `harbor-registry` of its token challenge",
     untag: UntagEffect::Unsupported,
     consequence: "it refuses a deletion by tag in the distribution API",
 };
 const QUAY: Product = Product {
     name: "Quay",
     version: None,
-    sign: "the token service `/v2/auth` of its challenge",
+    recognized_by: "the token service `/v2/auth` of its challenge",
     untag: UntagEffect::LeavesManifest,
     consequence: "a deletion by tag leaves the manifest for as long as its time machine keeps removed tags",
 };
 const ARTIFACTORY: Product = Product {
     name: "JFrog Artifactory",
     version: None,
-    sign: "the header `X-JFrog-Version`",
+    recognized_by: "the header `X-JFrog-Version`",
     untag: UntagEffect::DeletesManifest,
     consequence: "a deletion by tag deletes the folder of the tag with its manifest",
 };
 const NEXUS: Product = Product {
     name: "Sonatype Nexus",
     version: None,
-    sign: "the header `Server`",
+    recognized_by: "the header `Server`",
     untag: UntagEffect::Unknown,
     consequence: "what a deletion by tag leaves there is not documented",
 };
 const GITEA: Product = Product {
     name: "Gitea or Forgejo",
     version: None,
-    sign: "the token service `/v2/token` of its challenge",
+    recognized_by: "the token service `/v2/token` of its challenge",
     untag: UntagEffect::DeletesManifest,
     consequence: "a deletion by tag deletes the package version with the tag's manifest",
 };
@@ -100,14 +100,14 @@ const GITEA: Product = Product {
 const ZOT: Product = Product {
     name: "zot",
     version: None,
-    sign: "the extension `_zot` that it lists",
+    recognized_by: "the extension `_zot` that it lists",
     untag: UntagEffect::Unknown,
     consequence: "before 2.1.2 a deletion by tag deletes the manifest with its last tag",
 };
-const ZOT_SINCE: (u64, u64, u64) = (2, 1, 2);
+const ZOT_LEAVES_MANIFEST_SINCE: (u64, u64, u64) = (2, 1, 2);
 
 /// The product that answers at that host, where the host belongs to one.
-pub(super) fn of_host(endpoint: &Url) -> Option<Product> {
+pub(super) fn detect_by_host(endpoint: &Url) -> Option<Product> {
     let host = endpoint.host_str()?.to_ascii_lowercase();
     let under = |domains: &[&str]| domains.iter().any(|domain| host.ends_with(domain));
     let found = if host == "ghcr.io" {
@@ -121,9 +121,9 @@ pub(super) fn of_host(endpoint: &Url) -> Option<Product> {
     } else if under(&[".azurecr.io", ".azurecr.cn", ".azurecr.us"]) {
         AZURE
     } else if host == "quay.io" {
-        Product { sign: "its host name", ..QUAY }
+        Product { recognized_by: "its host name", ..QUAY }
     } else if host == "registry.gitlab.com" {
-        Product { sign: "its host name", ..GITLAB }
+        Product { recognized_by: "its host name", ..GITLAB }
     } else {
         return None;
     };
@@ -141,23 +141,25 @@ fn is_ecr(host: &str) -> bool {
 
 /// The product that gave that answer to `GET /v2/`, by its headers and its challenge. What came with a web page is not
 /// believed: it may be a proxy's.
-pub(super) fn of_answer(answer: &Answer) -> Option<Product> {
-    if answer.looks_like_a_page() {
+pub(super) fn detect_by_response(answer: &Response) -> Option<Product> {
+    if answer.is_web_page() {
         return None;
     }
     let header = |name: &str| answer.header(name).map(str::trim).filter(|value| !value.is_empty());
     if let Some(version) = header("gitlab-container-registry-version") {
-        return Some(versioned(GITLAB, version));
+        return Some(with_version(GITLAB, version));
     }
     if let Some(version) = header("x-jfrog-version") {
         // `Artifactory/7.104.5 80000000`
         let version = version.split(['/', ' ']).find(|part| part.starts_with(|first: char| first.is_ascii_digit()));
-        return Some(version.map_or(ARTIFACTORY, |version| versioned(ARTIFACTORY, version)));
+        return Some(version.map_or(ARTIFACTORY, |version| with_version(ARTIFACTORY, version)));
     }
     if let Some(version) = header(SERVER.as_str()).and_then(|server| server.strip_prefix("Nexus/")) {
-        return Some(versioned(NEXUS, version.split(' ').next().unwrap_or(version)));
+        return Some(with_version(NEXUS, version.split(' ').next().unwrap_or(version)));
     }
-    let Some(Challenge::Bearer { realm, service, .. }) = challenge::offered(&answer.headers) else { return None };
+    let Some(Challenge::Bearer { realm, service, .. }) = challenge::best_challenge(&answer.headers) else {
+        return None;
+    };
     let path = realm.parse::<Url>().ok().map(|realm| realm.path().to_owned())?;
     match (path.as_str(), service.as_deref()) {
         (_, Some("harbor-registry")) => Some(HARBOR),
@@ -179,19 +181,19 @@ struct WireExtension {
     url: Option<String>,
 }
 
-/// The product by the extensions that it lists at [`EXTENSIONS`]: zot, with its release in the link to their description.
-pub(super) fn of_extensions(answer: &Answer) -> Option<Product> {
+/// The product by the extensions that it lists at [`EXTENSIONS_PATH`]: zot, with its release in the link to their description.
+pub(super) fn detect_by_extensions(answer: &Response) -> Option<Product> {
     if !answer.status.is_success() {
         return None;
     }
     let listed = serde_json::from_slice::<WireExtensions>(&answer.body).ok()?.extensions?;
     let own = listed.into_iter().find(|extension| extension.name.as_deref() == Some("_zot"))?;
     let release = own.url.as_deref().and_then(|url| url.split_once("/zot/blob/")?.1.split('/').next());
-    let Some((release, version)) = release.and_then(|release| Some((release, parse(release)?))) else {
+    let Some((release, version)) = release.and_then(|release| Some((release, parse_release(release)?))) else {
         return Some(ZOT);
     };
-    let found = versioned(ZOT, release);
-    Some(if version >= ZOT_SINCE {
+    let found = with_version(ZOT, release);
+    Some(if version >= ZOT_LEAVES_MANIFEST_SINCE {
         Product {
             untag: UntagEffect::LeavesManifest,
             consequence: "a deletion by tag leaves the manifest until its garbage collection, by default after an hour or two: \
@@ -208,14 +210,14 @@ pub(super) fn of_extensions(answer: &Answer) -> Option<Product> {
 }
 
 /// The numbers of `v2.1.10`. What comes with a suffix is a build of somebody's own, of which nothing is known.
-fn parse(release: &str) -> Option<(u64, u64, u64)> {
+fn parse_release(release: &str) -> Option<(u64, u64, u64)> {
     let mut numbers = release.strip_prefix('v')?.split('.').map(|number| number.parse().ok());
     let version = (numbers.next()??, numbers.next()??, numbers.next()??);
     numbers.next().is_none().then_some(version)
 }
 
-fn versioned(mut product: Product, version: &str) -> Product {
-    product.version = Some(Arc::from(plain(version)));
+fn with_version(mut product: Product, version: &str) -> Product {
+    product.version = Some(Arc::from(one_line(version)));
     product
 }
 
@@ -226,13 +228,13 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Answer {
+    fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Response {
         let headers: HeaderMap = headers
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
             .collect();
         let status = StatusCode::from_u16(status).unwrap();
-        Answer { status, headers, body: body.as_bytes().to_vec(), asked: "GET /v2/".into() }
+        Response { status, headers, body: body.as_bytes().to_vec(), request: "GET /v2/".into() }
     }
 
     fn known(found: Option<Product>) -> (&'static str, Option<String>, UntagEffect) {
@@ -256,7 +258,7 @@ mod tests {
             ("https://quay.io", "Quay", LeavesManifest),
             ("https://registry.gitlab.com", "GitLab container registry", LeavesManifest),
         ] {
-            let found = known(of_host(&endpoint.parse().unwrap()));
+            let found = known(detect_by_host(&endpoint.parse().unwrap()));
             assert_eq!(found, (name, None, untag), "{endpoint}");
         }
         for endpoint in [
@@ -268,7 +270,7 @@ mod tests {
             "https://azurecr.io.example",
             "http://127.0.0.1:5000",
         ] {
-            assert_eq!(of_host(&endpoint.parse().unwrap()), None, "{endpoint}");
+            assert_eq!(detect_by_host(&endpoint.parse().unwrap()), None, "{endpoint}");
         }
     }
 
@@ -326,7 +328,7 @@ mod tests {
             (403, &[("x-jfrog-version", "Artifactory/7"), ("content-type", "text/html")], ("", None, Unknown)),
         ];
         for (status, headers, expected) in cases {
-            let found = known(of_answer(&answer(*status, headers, "")));
+            let found = known(detect_by_response(&answer(*status, headers, "")));
             assert_eq!((found.0, &found.1, found.2), (expected.0, &expected.1, expected.2), "{headers:?}");
         }
     }
@@ -350,7 +352,7 @@ mod tests {
             (200, "<html>".into(), "", None, Unknown),
             (404, of("v2.1.2"), "", None, Unknown),
         ] {
-            let found = known(of_extensions(&answer(status, &[], &body)));
+            let found = known(detect_by_extensions(&answer(status, &[], &body)));
             assert_eq!(found, (name, version.map(str::to_owned), untag), "{status} {body}");
         }
     }

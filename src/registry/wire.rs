@@ -15,9 +15,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::RawManifest;
-use super::paging::Page;
-use crate::domain::{Blob, Depth, Digest, Manifest, Moment};
-use crate::transport::json;
+use super::pagination::PageContext;
+use crate::domain::{Blob, CompactTime, Digest, Manifest, ManifestDetail};
+use crate::http_client::parse_json_lossy;
 
 /// A manifest understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct ParsedManifest {
     /// The manifests that it lists, where it is an index.
     pub children: Vec<Child>,
     /// The image configuration, which may tell a later time of creation.
-    pub dated_by: Option<Digest>,
+    pub image_config: Option<Digest>,
 }
 
 /// One manifest that an index lists.
@@ -38,7 +38,7 @@ pub struct Child {
     pub digest: Digest,
     /// Whether it is an image or an index of images, so that its age is the index's age. Attestations that build tools
     /// put beside the images are not.
-    pub image: bool,
+    pub is_image: bool,
 }
 
 #[derive(Deserialize)]
@@ -170,17 +170,17 @@ where
 /// A number of bytes. One that cannot be counts as none, so that no byte is promised that may not come back.
 fn size<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
     Ok(match Value::deserialize(input)? {
-        Value::Number(number) => whole(&number),
+        Value::Number(number) => whole_number(&number),
         Value::String(text) => text.trim().parse().unwrap_or(0),
         _ => 0,
     })
 }
 
 /// The largest whole number that a `f64` can tell from its neighbours.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
-fn whole(number: &serde_json::Number) -> u64 {
-    let float = || number.as_f64().filter(|float| (0.0..=EXACT).contains(float) && float.fract() == 0.0);
+fn whole_number(number: &serde_json::Number) -> u64 {
+    let float = || number.as_f64().filter(|float| (0.0..=MAX_EXACT_INTEGER).contains(float) && float.fract() == 0.0);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a whole number in range")]
     number.as_u64().or_else(|| float().map(|float| float as u64)).unwrap_or(0)
 }
@@ -188,22 +188,22 @@ fn whole(number: &serde_json::Number) -> u64 {
 /// The names in a page of the catalogue.
 ///
 /// A registry may leave the list out of a page that nobody linked to, where there is nothing more.
-pub(super) fn catalogue_page(body: &[u8], page: Page<'_>) -> Result<Vec<String>, String> {
-    if page.guessed && is_empty_object(body) {
+pub(super) fn catalogue_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, String> {
+    if page.is_unlinked && is_empty_object(body) {
         return Ok(Vec::new());
     }
-    json::<WireCatalogue>(body).map(|page| names(page.repositories)).map_err(|error| error.to_string())
+    parse_json_lossy::<WireCatalogue>(body).map(|page| names(page.repositories)).map_err(|error| error.to_string())
 }
 
 /// The names in a page of a tag list.
 ///
 /// Registries that leave empty lists out answer with the repository's name alone. An answer without either could be
 /// anything.
-pub(super) fn tags_page(body: &[u8], page: Page<'_>) -> Result<Vec<String>, String> {
-    if page.guessed && is_empty_object(body) {
+pub(super) fn tags_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, String> {
+    if page.is_unlinked && is_empty_object(body) {
         return Ok(Vec::new());
     }
-    let WireTags { name, tags } = json(body).map_err(|error| error.to_string())?;
+    let WireTags { name, tags } = parse_json_lossy(body).map_err(|error| error.to_string())?;
     if let Some(tags) = tags {
         return Ok(names(tags));
     }
@@ -213,7 +213,7 @@ pub(super) fn tags_page(body: &[u8], page: Page<'_>) -> Result<Vec<String>, Stri
 }
 
 fn is_empty_object(body: &[u8]) -> bool {
-    json::<Value>(body).is_ok_and(|value| value.as_object().is_some_and(serde_json::Map::is_empty))
+    parse_json_lossy::<Value>(body).is_ok_and(|value| value.as_object().is_some_and(serde_json::Map::is_empty))
 }
 
 /// Names as they are listed. What is not a text is told as what cannot be a name, so that only this entry is in doubt.
@@ -226,8 +226,8 @@ fn names(entries: Vec<Value>) -> Vec<String> {
 }
 
 /// The digests in a page of referrers.
-pub(super) fn referrers_page(body: &[u8], _: Page<'_>) -> Result<Vec<String>, String> {
-    json::<WireReferrers>(body)
+pub(super) fn referrers_page(body: &[u8], _: PageContext<'_>) -> Result<Vec<String>, String> {
+    parse_json_lossy::<WireReferrers>(body)
         .map(|page| page.manifests.into_iter().map(|manifest| manifest.digest).collect())
         .map_err(|error| error.to_string())
 }
@@ -235,11 +235,11 @@ pub(super) fn referrers_page(body: &[u8], _: Page<'_>) -> Result<Vec<String>, St
 /// Returns the later of an image configuration's `created` and its label; `None` if it has no such time.
 ///
 /// The label alone says nothing: it is often the one of the base image, which a reproducible build of 1970 passes on.
-pub(super) fn config_created(body: &[u8]) -> Result<Option<Timestamp>, String> {
-    let configuration: WireConfiguration = json(body).map_err(|error| error.to_string())?;
-    let own = configuration.created.as_deref().and_then(time);
-    let label = configuration.config.labels.created.as_deref().and_then(time);
-    Ok(if own.is_some_and(|own| own >= Moment::FIRST_IMAGE) { own.max(label) } else { own })
+pub(super) fn config_created_at(body: &[u8]) -> Result<Option<Timestamp>, String> {
+    let configuration: WireConfiguration = parse_json_lossy(body).map_err(|error| error.to_string())?;
+    let own = configuration.created.as_deref().and_then(parse_time);
+    let label = configuration.config.labels.created.as_deref().and_then(parse_time);
+    Ok(if own.is_some_and(|own| own >= CompactTime::FIRST_IMAGE) { own.max(label) } else { own })
 }
 
 /// The types of image configurations that carry `created`.
@@ -250,8 +250,8 @@ const IMAGE_CONFIGS: [&str; 2] =
 ///
 /// # Errors
 /// When it is no JSON object, has none of the fields of a manifest, or names content by what is no digest.
-pub fn parse(raw: &RawManifest) -> Result<ParsedManifest, String> {
-    let wire: WireManifest = json(&raw.bytes).map_err(|error| error.to_string())?;
+pub fn parse_manifest(raw: &RawManifest) -> Result<ParsedManifest, String> {
+    let wire: WireManifest = parse_json_lossy(&raw.bytes).map_err(|error| error.to_string())?;
     let understood = wire.config.is_some()
         || wire.layers.is_some()
         || wire.blobs.is_some()
@@ -266,8 +266,8 @@ pub fn parse(raw: &RawManifest) -> Result<ParsedManifest, String> {
     let subject = wire.subject.as_ref().map(digest_of).transpose()?.map(Box::new);
     let listed = wire.manifests.iter().flatten().filter(|entry| !is_blob(entry));
     let children = listed.map(child).collect::<Result<Vec<_>, _>>()?;
-    let annotated = wire.annotations.created.as_deref().and_then(time);
-    let created_at = annotated.max(wire.history.first().and_then(history_created)).max(cache_created(&wire));
+    let annotated = wire.annotations.created.as_deref().and_then(parse_time);
+    let created_at = annotated.max(wire.history.first().and_then(history_created_at)).max(cache_created_at(&wire));
     let dated_by = match (&wire.config, &config) {
         (Some(wire), Some(digest)) => {
             wire.media_type.as_deref().is_some_and(|kind| IMAGE_CONFIGS.contains(&kind)).then(|| (**digest).clone())
@@ -283,9 +283,9 @@ pub fn parse(raw: &RawManifest) -> Result<ParsedManifest, String> {
         subject,
         created_at: created_at.map(Into::into),
         lock: None,
-        depth: Depth::Whole,
+        detail: ManifestDetail::Full,
     };
-    Ok(ParsedManifest { manifest, children, dated_by })
+    Ok(ParsedManifest { manifest, children, image_config: dated_by })
 }
 
 fn digest_of(descriptor: &WireDescriptor) -> Result<Digest, String> {
@@ -298,7 +298,7 @@ fn child(descriptor: &WireDescriptor) -> Result<Child, String> {
         .as_ref()
         .is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown");
     let attestation = descriptor.annotations.reference_type.as_deref() == Some("attestation-manifest");
-    Ok(Child { digest: digest_of(descriptor)?, image: !unknown && !attestation })
+    Ok(Child { digest: digest_of(descriptor)?, is_image: !unknown && !attestation })
 }
 
 /// The media type of the configuration of a build cache.
@@ -318,12 +318,12 @@ fn is_blob(entry: &WireDescriptor) -> bool {
 }
 
 /// Returns the time of the latest layer of a build cache; `None` for anything else.
-fn cache_created(wire: &WireManifest) -> Option<Timestamp> {
+fn cache_created_at(wire: &WireManifest) -> Option<Timestamp> {
     let config = wire.config.as_ref().and_then(|config| config.media_type.as_deref());
     let of_cache = config.is_some_and(|kind| kind.starts_with(CACHE_CONFIG));
     let layers = wire.layers.iter().flatten().filter(|_| of_cache);
     let listed = wire.manifests.iter().flatten().filter(|entry| is_blob(entry));
-    layers.chain(listed).filter_map(|entry| time(entry.annotations.layer_created.as_deref()?)).max()
+    layers.chain(listed).filter_map(|entry| parse_time(entry.annotations.layer_created.as_deref()?)).max()
 }
 
 /// The blobs that the registry must store for this manifest, each once. Foreign layers lie elsewhere. Schema 1 does not
@@ -354,13 +354,13 @@ fn is_foreign(descriptor: &WireDescriptor) -> bool {
     !descriptor.urls.is_empty() || descriptor.media_type.as_deref().is_some_and(named)
 }
 
-fn history_created(entry: &WireHistory) -> Option<Timestamp> {
+fn history_created_at(entry: &WireHistory) -> Option<Timestamp> {
     let image: WireCreated = serde_json::from_str(&entry.v1_compatibility).ok()?;
-    image.created.as_deref().and_then(time)
+    image.created.as_deref().and_then(parse_time)
 }
 
 /// A time of RFC 3339 with any offset. Digits beyond nanoseconds are cut; what is no time is nothing.
-fn time(text: &str) -> Option<Timestamp> {
+fn parse_time(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     if let Ok(time) = text.parse() {
         return Some(time);
@@ -378,7 +378,7 @@ pub(super) fn media_type(header: Option<&str>, bytes: &[u8]) -> Arc<str> {
     if !vague {
         return named.into();
     }
-    match json::<WireManifest>(bytes) {
+    match parse_json_lossy::<WireManifest>(bytes) {
         Ok(WireManifest { media_type: Some(own), .. }) => own.into(),
         Ok(WireManifest { manifests: Some(_), .. }) => "application/vnd.oci.image.index.v1+json".into(),
         Ok(WireManifest { fs_layers: Some(_), .. }) => {
@@ -391,7 +391,7 @@ pub(super) fn media_type(header: Option<&str>, bytes: &[u8]) -> Arc<str> {
 /// Whether `bytes` are the manifest that `digest` names. A signed schema 1 manifest is named by what was signed, without
 /// the signatures.
 pub(super) fn is_manifest_of(digest: &Digest, bytes: &[u8]) -> bool {
-    digest.is_of(bytes) || signed_payload(bytes).is_some_and(|payload| digest.is_of(&payload))
+    digest.matches(bytes) || signed_payload(bytes).is_some_and(|payload| digest.matches(&payload))
 }
 
 /// The digest by which a registry knows a manifest.

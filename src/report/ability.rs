@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::RegistryView;
-use super::words::{count, obstacle};
-use crate::domain::{KnownFrom, Product, Registry, RemovalAbility, RemovalMethod, RemovalObstacle};
+use super::humanize::{describe_obstacle, format_count};
+use crate::domain::{AbilityOrigin, Product, Registry, RemovalAbility, RemovalMethod, RemovalObstacle};
 
 /// Removal support of a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ impl From<&Product> for ProductView {
         Self {
             name: product.name.to_owned(),
             version: product.version.as_deref().map(str::to_owned),
-            recognised_by: product.sign.to_owned(),
+            recognised_by: product.recognized_by.to_owned(),
             consequence: product.consequence.to_owned(),
         }
     }
@@ -61,15 +61,15 @@ impl From<&Product> for ProductView {
 #[must_use]
 pub fn ability(registry: &Registry) -> Option<AbilityView> {
     let state = match registry.ability {
-        RemovalAbility::NotAsked => return None,
+        RemovalAbility::NotChecked => return None,
         RemovalAbility::Able => "able",
         RemovalAbility::Unknown => "not-known",
         RemovalAbility::Impossible(_) => "impossible",
     };
     Some(AbilityView {
         state: state.to_owned(),
-        known_from: registry.known_from.label().to_owned(),
-        known_since: registry.known_from.at(),
+        known_from: registry.ability_origin.label().to_owned(),
+        known_since: registry.ability_origin.at(),
         product: registry.product.as_ref().map(ProductView::from),
         message: message(registry),
     })
@@ -77,11 +77,11 @@ pub fn ability(registry: &Registry) -> Option<AbilityView> {
 
 /// The notes to read before a run enforces.
 #[must_use]
-pub fn notes(registry: &Registry) -> Vec<RegistryNoteView> {
+pub fn missing_rights(registry: &Registry) -> Vec<RegistryNoteView> {
     let missing = registry.missing_rights.iter().map(|(repository, why)| RegistryNoteView {
         kind: "missing-rights".to_owned(),
         repository: Some(repository.to_string()),
-        message: obstacle(why),
+        message: describe_obstacle(why),
     });
     missing.collect()
 }
@@ -89,45 +89,48 @@ pub fn notes(registry: &Registry) -> Vec<RegistryNoteView> {
 fn message(registry: &Registry) -> String {
     let by_manifest = registry.removal == RemovalMethod::DeleteManifest;
     let ask = format!("ask now with `tagwarden registries probe {}`", registry.name);
-    match (&registry.ability, registry.known_from) {
+    match (&registry.ability, registry.ability_origin) {
         (RemovalAbility::Impossible(why), from) => cannot(why, from),
-        (RemovalAbility::Unknown | RemovalAbility::NotAsked, _) if by_manifest => format!(
+        (RemovalAbility::Unknown | RemovalAbility::NotChecked, _) if by_manifest => format!(
             "not known whether this registry deletes manifests: that will be known at the first enforcing run, or {ask}"
         ),
-        (RemovalAbility::Unknown | RemovalAbility::NotAsked, _) => format!(
+        (RemovalAbility::Unknown | RemovalAbility::NotChecked, _) => format!(
             "not known whether this registry can delete a tag and leave its manifest: that will be known at the first \
              enforcing run, which begins with a single tag, or {ask}"
         ),
-        (RemovalAbility::Able, KnownFrom::Answer(at)) if by_manifest => {
-            format!("this registry deletes manifests, by its answer of {}", day(at))
+        (RemovalAbility::Able, AbilityOrigin::Response(at)) if by_manifest => {
+            format!("this registry deletes manifests, by its answer of {}", format_day(at))
         }
-        (RemovalAbility::Able, KnownFrom::Answer(at)) => format!(
+        (RemovalAbility::Able, AbilityOrigin::Response(at)) => format!(
             "this registry deletes by tag, by its answer of {}; whether the manifest stays will be known at the first \
              enforcing run, which begins with a single tag",
-            day(at)
+            format_day(at)
         ),
-        (RemovalAbility::Able, KnownFrom::Removals(at)) => {
-            format!("this registry deletes a tag and leaves its manifest, as the removals until {} showed", day(at))
+        (RemovalAbility::Able, AbilityOrigin::Removals(at)) => {
+            format!(
+                "this registry deletes a tag and leaves its manifest, as the removals until {} showed",
+                format_day(at)
+            )
         }
-        (RemovalAbility::Able, KnownFrom::Settings) => {
+        (RemovalAbility::Able, AbilityOrigin::Settings) => {
             "this registry deletes a tag and leaves its manifest, by the word of the settings (`can_untag`)".to_owned()
         }
-        (RemovalAbility::Able, KnownFrom::Product | KnownFrom::Kind | KnownFrom::Nowhere) => {
+        (RemovalAbility::Able, AbilityOrigin::Product | AbilityOrigin::Kind | AbilityOrigin::Unknown) => {
             "this registry deletes a tag and leaves its manifest".to_owned()
         }
     }
 }
 
-fn cannot(why: &RemovalObstacle, from: KnownFrom) -> String {
+fn cannot(why: &RemovalObstacle, from: AbilityOrigin) -> String {
     match (why, from) {
-        (RemovalObstacle::NoUntag | RemovalObstacle::DeletesDisabled, KnownFrom::Answer(at)) => {
-            format!("{} (its answer of {}, believed for a week)", obstacle(why), day(at))
+        (RemovalObstacle::NoUntag | RemovalObstacle::DeletesDisabled, AbilityOrigin::Response(at)) => {
+            format!("{} (its answer of {}, believed for a week)", describe_obstacle(why), format_day(at))
         }
-        _ => obstacle(why),
+        _ => describe_obstacle(why),
     }
 }
 
-fn day(at: Timestamp) -> impl std::fmt::Display {
+fn format_day(at: Timestamp) -> impl std::fmt::Display {
     at.strftime("%Y-%m-%d %H:%M UTC")
 }
 
@@ -136,11 +139,11 @@ const MOST_NOTES: usize = 5;
 
 /// The facts of removals that a plan's reader needs, one sentence each. What is as everybody expects is left out, and so
 /// is what makes removals impossible: that has a place of its own.
-pub(super) fn facts(registry: &RegistryView) -> Vec<String> {
+pub(super) fn describe_ability(registry: &RegistryView) -> Vec<String> {
     let mut facts = Vec::new();
     if let Some(ability) = registry.ability.as_ref().filter(|ability| ability.state != "impossible") {
-        facts.extend(ability.product.as_ref().map(product));
-        if ability.known_from != KnownFrom::Kind.label() && ability.known_from != KnownFrom::Product.label() {
+        facts.extend(ability.product.as_ref().map(describe_product));
+        if ability.known_from != AbilityOrigin::Kind.label() && ability.known_from != AbilityOrigin::Product.label() {
             facts.push(ability.message.clone());
         }
     }
@@ -152,13 +155,13 @@ pub(super) fn facts(registry: &RegistryView) -> Vec<String> {
     });
     facts.extend(missing.take(MOST_NOTES));
     if let Some(more) = registry.notes.len().checked_sub(MOST_NOTES).filter(|more| *more > 0) {
-        facts.push(format!("missing rights in {} more", count(more as u64)));
+        facts.push(format!("missing rights in {} more", format_count(more as u64)));
     }
     facts
 }
 
 /// A product in words.
-pub(super) fn product(found: &ProductView) -> String {
+pub(super) fn describe_product(found: &ProductView) -> String {
     let version = found.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
     format!("recognised as {}{version} by {}: {}", found.name, found.recognised_by, found.consequence)
 }
@@ -172,8 +175,13 @@ mod tests {
         "2026-11-23T03:00:00Z".parse().unwrap()
     }
 
-    fn registry(ability: RemovalAbility, known_from: KnownFrom, removal: RemovalMethod) -> Registry {
-        Registry { removal, ability, known_from, ..Registry::empty("contoso".parse().unwrap(), "distribution") }
+    fn registry(ability: RemovalAbility, known_from: AbilityOrigin, removal: RemovalMethod) -> Registry {
+        Registry {
+            removal,
+            ability,
+            ability_origin: known_from,
+            ..Registry::empty("contoso".parse().unwrap(), "distribution")
+        }
     }
 
     #[test]
@@ -181,41 +189,45 @@ mod tests {
         use RemovalMethod::{DeleteManifest, Untag};
         for (known, state, words) in [
             (
-                registry(RemovalAbility::Unknown, KnownFrom::Nowhere, Untag),
+                registry(RemovalAbility::Unknown, AbilityOrigin::Unknown, Untag),
                 "not-known",
                 &["will be known at the first enforcing run", "a single tag", "`tagwarden registries probe contoso`"][..],
             ),
             (
-                registry(RemovalAbility::Unknown, KnownFrom::Nowhere, DeleteManifest),
+                registry(RemovalAbility::Unknown, AbilityOrigin::Unknown, DeleteManifest),
                 "not-known",
                 &["deletes manifests", "will be known at the first enforcing run"][..],
             ),
-            (registry(RemovalAbility::Able, KnownFrom::Settings, Untag), "able", &["`can_untag`"][..]),
-            (registry(RemovalAbility::Able, KnownFrom::Removals(at()), Untag), "able", &["2026-11-23 03:00 UTC"][..]),
+            (registry(RemovalAbility::Able, AbilityOrigin::Settings, Untag), "able", &["`can_untag`"][..]),
             (
-                registry(RemovalAbility::Able, KnownFrom::Answer(at()), Untag),
+                registry(RemovalAbility::Able, AbilityOrigin::Removals(at()), Untag),
+                "able",
+                &["2026-11-23 03:00 UTC"][..],
+            ),
+            (
+                registry(RemovalAbility::Able, AbilityOrigin::Response(at()), Untag),
                 "able",
                 &["2026-11-23 03:00 UTC", "whether the manifest stays will be known at the first enforcing run"][..],
             ),
             (
-                registry(RemovalAbility::Impossible(RemovalObstacle::NoUntag), KnownFrom::Answer(at()), Untag),
+                registry(RemovalAbility::Impossible(RemovalObstacle::NoUntag), AbilityOrigin::Response(at()), Untag),
                 "impossible",
                 &["upgrade it", "removal = \"manifest\"", "2026-11-23 03:00 UTC, believed for a week"][..],
             ),
             (
-                registry(RemovalAbility::Impossible(RemovalObstacle::Setting), KnownFrom::Settings, Untag),
+                registry(RemovalAbility::Impossible(RemovalObstacle::Setting), AbilityOrigin::Settings, Untag),
                 "impossible",
                 &["can_untag = \"no\"", "removal = \"manifest\""][..],
             ),
         ] {
             let view = ability(&known).unwrap();
-            assert_eq!((view.state.as_str(), view.known_from.as_str()), (state, known.known_from.label()));
-            assert_eq!(view.known_since, known.known_from.at());
+            assert_eq!((view.state.as_str(), view.known_from.as_str()), (state, known.ability_origin.label()));
+            assert_eq!(view.known_since, known.ability_origin.at());
             for word in words {
                 assert!(view.message.contains(word), "{word} in {}", view.message);
             }
         }
-        assert_eq!(ability(&registry(RemovalAbility::NotAsked, KnownFrom::Nowhere, Untag)), None);
+        assert_eq!(ability(&registry(RemovalAbility::NotChecked, AbilityOrigin::Unknown, Untag)), None);
     }
 
     #[test]
@@ -223,13 +235,13 @@ mod tests {
         let harbor = Product {
             name: "Harbor",
             version: Some("2.12".into()),
-            sign: "its challenge",
+            recognized_by: "its challenge",
             untag: UntagEffect::Unsupported,
             consequence: "it refuses a deletion by tag",
         };
         let impossible = RemovalAbility::Impossible(RemovalObstacle::Product(harbor.clone()));
         let found =
-            Registry { product: Some(harbor), ..registry(impossible, KnownFrom::Product, RemovalMethod::Untag) };
+            Registry { product: Some(harbor), ..registry(impossible, AbilityOrigin::Product, RemovalMethod::Untag) };
         let view = ability(&found).unwrap();
         for word in
             ["Harbor 2.12", "its challenge", "it refuses a deletion by tag", "removal = \"manifest\"", "can_untag"]

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::words::{self, clip, count, counted, plain};
-use super::{FindingKind, FindingView, PlanDocument, RefusalView, RegistryView, SourceView, UndecidedView};
-use crate::domain::GapAt;
-use crate::store::RunRecord;
+use super::humanize::{self, counted, format_count, sanitize, truncate};
+use super::{DriftKind, DriftView, PlanDocument, RefusalView, RegistryView, SourceView, UndecidedView};
+use crate::domain::GapTarget;
+use crate::state::RunRecord;
 
 /// Most bytes of a message.
-const MOST_WORDS: usize = 1_000;
+const MAX_MESSAGE_BYTES: usize = 1_000;
 
 /// The recorded outcome of a run that was interrupted.
 const INTERRUPTED: &str = "interrupted";
@@ -83,9 +83,9 @@ impl AttentionView {
     pub fn new(kind: AttentionKind, about: &str, message: &str, remedy: Option<String>) -> Self {
         Self {
             kind: kind.label().to_owned(),
-            about: plain(about),
-            message: clip(&plain(message), MOST_WORDS),
-            remedy: remedy.map(|remedy| plain(&remedy)),
+            about: sanitize(about),
+            message: truncate(&sanitize(message), MAX_MESSAGE_BYTES),
+            remedy: remedy.map(|remedy| sanitize(&remedy)),
         }
     }
 
@@ -107,7 +107,7 @@ impl AttentionView {
 
 /// What a plan needs attention for.
 #[must_use]
-pub fn attention(document: &PlanDocument) -> Vec<AttentionView> {
+pub fn plan_attention(document: &PlanDocument) -> Vec<AttentionView> {
     let (unread, partly): (Vec<_>, Vec<_>) = document
         .registries
         .iter()
@@ -137,7 +137,7 @@ pub fn source_failed(source: &str, message: &str) -> AttentionView {
 
 /// What a run needs attention for: what its record holds, and the error that ended it.
 #[must_use]
-pub fn attention_of(record: &RunRecord, summary: Option<&Value>) -> Vec<AttentionView> {
+pub fn run_attention(record: &RunRecord, summary: Option<&Value>) -> Vec<AttentionView> {
     let failed = record.end.as_ref().and_then(|end| {
         let error = end.error.as_deref()?;
         let name = format!("{} {}", record.run.kind.label(), record.run.id);
@@ -150,13 +150,13 @@ pub fn attention_of(record: &RunRecord, summary: Option<&Value>) -> Vec<Attentio
     });
     let noted: Vec<AttentionView> = summary.map_or_else(Vec::new, |summary| match summary.get("attention") {
         Some(noted) => serde_json::from_value(noted.clone()).unwrap_or_default(),
-        None => of_older(summary),
+        None => attention_from_old_summary(summary),
     });
     failed.into_iter().chain(noted).collect()
 }
 
 /// The same for the record of a version that made no such list: it has the refusals, and the number of gaps.
-fn of_older(summary: &Value) -> Vec<AttentionView> {
+fn attention_from_old_summary(summary: &Value) -> Vec<AttentionView> {
     let gaps = summary.get("gaps").and_then(Value::as_u64).filter(|gaps| *gaps > 0).map(|gaps| {
         let message = format!("registries could be read only in part: {}", counted(gaps, "gap"));
         AttentionView::new(AttentionKind::RegistryPartlyUnread, "run", &message, None)
@@ -174,16 +174,16 @@ fn refused(refusal: &RefusalView) -> AttentionView {
 
 /// Whether nothing of a registry could be read.
 pub(super) fn is_unread(registry: &RegistryView) -> bool {
-    let at = |place: &GapAt| registry.gaps.iter().filter(|gap| gap.at == place.to_string()).count() as u64;
+    let at = |place: &GapTarget| registry.gaps.iter().filter(|gap| gap.at == place.to_string()).count() as u64;
     if registry.repositories == 0 {
-        return at(&GapAt::Catalogue) > 0;
+        return at(&GapTarget::Catalogue) > 0;
     }
-    registry.tags == 0 && at(&GapAt::TagList) >= registry.repositories
+    registry.tags == 0 && at(&GapTarget::TagList) >= registry.repositories
 }
 
 /// The cause of it, where nothing of a registry could be read.
 pub(super) fn cause(registry: &RegistryView) -> String {
-    let place = if registry.repositories == 0 { GapAt::Catalogue } else { GapAt::TagList }.to_string();
+    let place = if registry.repositories == 0 { GapTarget::Catalogue } else { GapTarget::TagList }.to_string();
     let gap = registry.gaps.iter().find(|gap| gap.at == place);
     gap.map(|gap| gap.message.clone()).unwrap_or_default()
 }
@@ -203,7 +203,7 @@ fn registry_partly_unread(registry: &RegistryView) -> AttentionView {
         gaps => format!(
             "registry {} could be read only in part: {} gaps, the first: {first}",
             registry.name,
-            count(gaps as u64)
+            format_count(gaps as u64)
         ),
     };
     let kind = AttentionKind::RegistryPartlyUnread;
@@ -224,19 +224,19 @@ fn remedy(kind: &str, registry: &RegistryView) -> Option<String> {
 }
 
 /// The findings that are warnings, one item for each kind.
-fn drift(findings: &[FindingView]) -> Vec<AttentionView> {
-    let kinds = [FindingKind::ImageGone, FindingKind::NoTagLeft, FindingKind::Drift];
-    let of_kind = |kind: FindingKind| {
+fn drift(findings: &[DriftView]) -> Vec<AttentionView> {
+    let kinds = [DriftKind::ImageMissing, DriftKind::Untagged, DriftKind::DigestChanged];
+    let of_kind = |kind: DriftKind| {
         let mut found = findings.iter().filter(|found| found.kind == kind.label());
         let first = found.next()?;
         let more = found.count() as u64;
         let message = match more {
             0 => first.message.clone(),
-            more => format!("{}; and {} like it", first.message, count(more)),
+            more => format!("{}; and {} like it", first.message, format_count(more)),
         };
         let remedy = match kind {
-            FindingKind::ImageGone => "push the image again, or correct what uses it",
-            FindingKind::NoTagLeft => "tag the image again before the registry collects it",
+            DriftKind::ImageMissing => "push the image again, or correct what uses it",
+            DriftKind::Untagged => "tag the image again before the registry collects it",
             _ => "record the release again, or point the tag back",
         };
         Some(AttentionView::new(AttentionKind::Drift, &first.source, &message, Some(remedy.to_owned())))
@@ -247,9 +247,9 @@ fn drift(findings: &[FindingView]) -> Vec<AttentionView> {
 /// The references of a source that keep tags undecided.
 fn unresolved(source: &SourceView) -> Option<AttentionView> {
     let UndecidedView { tags, repositories, text, place } = source.undecided.as_ref()?;
-    let (tags, in_all) = (counted(*tags, "tag"), words::repositories(*repositories));
+    let (tags, in_all) = (counted(*tags, "tag"), humanize::counted_repositories(*repositories));
     let more = source.unresolved.unwrap_or_default().saturating_sub(1);
-    let more = if more == 0 { String::new() } else { format!(", and {} like it", count(more)) };
+    let more = if more == 0 { String::new() } else { format!(", and {} like it", format_count(more)) };
     let name = &source.name;
     let message = format!("source {name} keeps {tags} of {in_all} undecided: {place}: `{text}` names no tag{more}");
     let remedy = format!("write the tag; see `tagwarden sources show {name}`");
@@ -263,9 +263,9 @@ pub(super) fn unread_headline(document: &PlanDocument) -> Option<String> {
     let more = match unread.len() - 1 {
         0 => String::new(),
         1 => " (and one other registry)".to_owned(),
-        more => format!(" (and {} other registries)", count(more as u64)),
+        more => format!(" (and {} other registries)", format_count(more as u64)),
     };
-    Some(format!("registry {} could not be read: {}{more}", first.name, plain(&cause(first))))
+    Some(format!("registry {} could not be read: {}{more}", first.name, sanitize(&cause(first))))
 }
 
 #[cfg(test)]
@@ -273,7 +273,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::store::{NewRun, RunEnd, RunKind};
+    use crate::state::{NewRun, RunEnd, RunKind};
 
     #[test]
     fn an_interruption_is_no_failure() {
@@ -300,14 +300,14 @@ mod tests {
                 kind: RunKind::Run,
                 mode: "enforce".into(),
                 started_at: at,
-                by: "ada@here".into(),
+                started_by: "ada@here".into(),
                 version: "0.1.0".into(),
                 approved_by: None,
                 ticket: None,
             };
             let error = error.map(str::to_owned);
             let end = RunEnd { ended_at: at, outcome: outcome.into(), exit_code: 1, summary: "{}".into(), error };
-            let found = attention_of(&RunRecord { run, plan_id: None, end: Some(end) }, None);
+            let found = run_attention(&RunRecord { run, plan_id: None, end: Some(end) }, None);
             let found: Vec<_> = found.into_iter().map(|found| (found.kind, found.message)).collect();
             let expected: Vec<_> =
                 expected.map(|(kind, words)| (kind.to_owned(), format!("run {id} {words}"))).into_iter().collect();

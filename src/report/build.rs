@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::attention::attention;
+use super::attention::plan_attention;
 use super::document::{
-    DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RefusedView,
+    GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RecordDriftView, RefusalView, RefusedView,
     RegistryView, RemovalView, SCHEMA, SourceView, SummaryView,
 };
 use super::fingerprint::fingerprint;
 use super::holder::HolderView;
-use super::listing::{Listing, Make};
-use super::particulars::{ParticularsView, undo_seconds, verify};
+use super::lazy_list::{LazyList, ViewSource};
 use super::reason::ReasonView;
+use super::registry_info::{RegistryInfoView, undo_seconds, verify_commands};
 use super::source_counts::{SourceCounts, source_counts};
-use super::storage::{label, storage};
+use super::storage::{accuracy_label, storage};
 use super::{
-    DeletionsView, FindingView, HoldView, UnmatchedView, ability, clock_difference, clock_doubt, notes, obstacle,
-    refusal_message, seal,
+    DeletionsView, DriftView, HoldView, UnmatchedView, ability, assign_plan_id, describe_clock_difference,
+    describe_clock_doubt, describe_obstacle, describe_refusal, missing_rights,
 };
 use crate::domain::{
-    Bytes, Claims, Date, Drift, Gap, Hold, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, Refusal,
-    Registry, Removal, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules, Scope, SourceAnswer,
-    SourceState, Tag, TagVerdict, Verdict,
+    Claims, Date, Drift, Gap, Hold, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, ReclaimBytes,
+    Refusal, RefusalScope, Registry, Removal, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules,
+    SourceOutcome, SourceState, Tag, TagVerdict, Verdict,
 };
 use crate::engine::{self, Verdicts};
 
@@ -49,7 +49,7 @@ pub struct Basis<'a> {
     /// What that would free.
     pub reclaim: &'a Arc<Reclaim>,
     /// What a person should look at.
-    pub findings: &'a [FindingView],
+    pub drift: &'a [DriftView],
     /// The time now.
     pub created_at: Timestamp,
     /// The time that was decided for.
@@ -64,15 +64,15 @@ pub struct Basis<'a> {
 #[must_use]
 pub fn document(basis: &Basis) -> PlanDocument {
     let Basis { rules, inventory, plan, .. } = basis;
-    let facts = Facts {
+    let facts = PlanFacts {
         inventory: Arc::clone(inventory),
         verdicts: Arc::clone(basis.verdicts),
         plan: Arc::clone(plan),
         reclaim: Arc::clone(basis.reclaim),
         evaluated_at: basis.evaluated_at,
     };
-    let removals = Listing::made(Removals(facts.clone()));
-    let kept = Listing::made(Kept::new(facts));
+    let removals = LazyList::computed(Removals(facts.clone()));
+    let kept = LazyList::computed(Kept::new(facts));
     let mut document = PlanDocument {
         schema: SCHEMA.to_owned(),
         id: String::new(),
@@ -91,7 +91,7 @@ pub fn document(basis: &Basis) -> PlanDocument {
         policies: policies(rules, basis.verdicts),
         unmatched: UnmatchedView::all(&plan.coverage),
         drift: basis.verdicts.drift.iter().map(drift).collect(),
-        findings: basis.findings.to_vec(),
+        findings: basis.drift.to_vec(),
         holds: holds(basis),
         refusals: plan.refusals.iter().map(refusal).collect(),
         deletions: DeletionsView::of(plan),
@@ -100,9 +100,9 @@ pub fn document(basis: &Basis) -> PlanDocument {
         removals,
         kept,
     };
-    document.attention = attention(&document);
+    document.attention = plan_attention(&document);
     document.fingerprint = fingerprint(&document);
-    seal(&mut document);
+    assign_plan_id(&mut document);
     document
 }
 
@@ -120,15 +120,15 @@ fn limits(rules: &Rules) -> LimitsView {
 }
 
 /// The policy by which a reason lets a tag go.
-fn lets_go(reason: &Reason) -> Option<&PolicyName> {
+fn not_keeping_policy(reason: &Reason) -> Option<&PolicyName> {
     match reason {
-        Reason::LetGo { policy, .. } | Reason::CompanionOfExpired { policy, .. } => Some(policy),
+        Reason::NotKept { policy, .. } | Reason::CompanionOfExpired { policy, .. } => Some(policy),
         _ => None,
     }
 }
 
 /// The policy that gives a reason because it selects the tag.
-fn selects(reason: &Reason) -> Option<&PolicyName> {
+fn selecting_policy(reason: &Reason) -> Option<&PolicyName> {
     match reason {
         Reason::KeptAll { policy }
         | Reason::KeptNewest { policy, .. }
@@ -138,7 +138,7 @@ fn selects(reason: &Reason) -> Option<&PolicyName> {
         | Reason::KeptMatching { policy, .. }
         | Reason::Undated { policy, .. }
         | Reason::NotAVersion { policy }
-        | Reason::LetGo { policy, .. } => Some(policy),
+        | Reason::NotKept { policy, .. } => Some(policy),
         Reason::NotSelected
         | Reason::Held(_)
         | Reason::Claimed(_)
@@ -159,7 +159,7 @@ fn selects(reason: &Reason) -> Option<&PolicyName> {
 
 /// What the views of tags are made from.
 #[derive(Clone)]
-struct Facts {
+struct PlanFacts {
     inventory: Arc<Inventory>,
     verdicts: Arc<Verdicts>,
     plan: Arc<Plan>,
@@ -168,9 +168,9 @@ struct Facts {
 }
 
 /// The tags that go.
-struct Removals(Facts);
+struct Removals(PlanFacts);
 
-impl Make<RemovalView> for Removals {
+impl ViewSource<RemovalView> for Removals {
     fn count(&self) -> usize {
         self.0.plan.removals.len()
     }
@@ -184,20 +184,20 @@ impl Make<RemovalView> for Removals {
 
 /// The tags that stay.
 struct Kept {
-    facts: Facts,
+    facts: PlanFacts,
     /// Where their verdicts are.
     positions: Vec<u32>,
 }
 
 impl Kept {
-    fn new(facts: Facts) -> Self {
+    fn new(facts: PlanFacts) -> Self {
         let stays = |found: &TagVerdict| found.verdict != Verdict::Expired && tag_of(&facts, found).is_some();
         let positions = (0..).zip(&facts.verdicts.tags).filter(|(_, found)| stays(found)).map(|(at, _)| at).collect();
         Self { facts, positions }
     }
 }
 
-impl Make<KeptView> for Kept {
+impl ViewSource<KeptView> for Kept {
     fn count(&self) -> usize {
         self.positions.len()
     }
@@ -217,7 +217,7 @@ fn registry(registry: &Registry, undo_window: Duration) -> RegistryView {
         .flat_map(|repository| repository.gaps.iter().map(|found| (Some(repository.name.to_string()), found)));
     let (odd_names, gaps): (Vec<_>, Vec<_>) = own.chain(inner).partition(|(_, found)| found.is_note());
     let views =
-        |found: Vec<(Option<String>, &Gap)>| found.into_iter().map(|(place, found)| gap(place, found)).collect();
+        |found: Vec<(Option<String>, &Gap)>| found.into_iter().map(|(place, found)| gap_view(place, found)).collect();
     RegistryView {
         name: registry.name.to_string(),
         kind: registry.kind.to_owned(),
@@ -226,12 +226,12 @@ fn registry(registry: &Registry, undo_window: Duration) -> RegistryView {
         removal: registry.removal.label().to_owned(),
         obstacle: match &registry.ability {
             RemovalAbility::Impossible(_) => ability.as_ref().map(|ability| ability.message.clone()),
-            RemovalAbility::Able | RemovalAbility::Unknown | RemovalAbility::NotAsked => None,
+            RemovalAbility::Able | RemovalAbility::Unknown | RemovalAbility::NotChecked => None,
         },
-        obstacles: registry.obstacles.iter().map(refused_there).collect(),
+        obstacles: registry.obstacles.iter().map(obstacle_view).collect(),
         ability,
-        notes: notes(registry),
-        particulars: registry.particulars.as_ref().map(ParticularsView::from),
+        notes: missing_rights(registry),
+        particulars: registry.info.as_ref().map(RegistryInfoView::from),
         accepted: registry.accepts_retention.then(|| "untagged-retention".to_owned()).into_iter().collect(),
         clock_ahead_seconds: registry.clock_ahead.map(ahead_seconds),
         clock: clock(registry),
@@ -251,26 +251,26 @@ fn ahead_seconds(ahead: SignedDuration) -> i64 {
 
 /// What is wrong with the time, for a registry that was read.
 fn clock(registry: &Registry) -> Option<String> {
-    let differs = registry.clock_ahead.filter(|ahead| engine::clocks_differ(*ahead));
-    let doubt = registry.clock_doubt.filter(|_| !registry.repositories.is_empty());
-    doubt.as_ref().map(clock_doubt).or_else(|| differs.map(|ahead| clock_difference(ahead.as_secs())))
+    let differs = registry.clock_ahead.filter(|ahead| engine::exceeds_clock_skew(*ahead));
+    let doubt = registry.clock_issue.filter(|_| !registry.repositories.is_empty());
+    doubt.as_ref().map(describe_clock_doubt).or_else(|| differs.map(|ahead| describe_clock_difference(ahead.as_secs())))
 }
 
-fn refused_there((repository, why): (&RepositoryName, &RemovalObstacle)) -> ObstacleView {
-    ObstacleView { repository: repository.to_string(), message: obstacle(why) }
+fn obstacle_view((repository, why): (&RepositoryName, &RemovalObstacle)) -> ObstacleView {
+    ObstacleView { repository: repository.to_string(), message: describe_obstacle(why) }
 }
 
-fn gap(repository: Option<String>, gap: &Gap) -> GapView {
-    GapView { repository, at: gap.at.to_string(), kind: gap.kind.to_owned(), message: gap.message.to_string() }
+fn gap_view(repository: Option<String>, gap: &Gap) -> GapView {
+    GapView { repository, at: gap.target.to_string(), kind: gap.kind.to_owned(), message: gap.message.to_string() }
 }
 
 fn sources(basis: &Basis) -> Vec<SourceView> {
     let mut counts = source_counts(basis.inventory, basis.claims, basis.verdicts);
-    let of = |answer: &SourceAnswer| source(answer, counts.remove(&answer.name).unwrap_or_default());
+    let of = |answer: &SourceOutcome| source(answer, counts.remove(&answer.name).unwrap_or_default());
     basis.claims.sources.iter().map(of).collect()
 }
 
-fn source(answer: &SourceAnswer, counts: SourceCounts) -> SourceView {
+fn source(answer: &SourceOutcome, counts: SourceCounts) -> SourceView {
     let view = SourceView {
         name: answer.name.to_string(),
         kind: answer.kind.to_owned(),
@@ -285,7 +285,7 @@ fn source(answer: &SourceAnswer, counts: SourceCounts) -> SourceView {
         notes: Vec::new(),
     };
     match &answer.state {
-        SourceState::Answered { as_of, notes, .. } => SourceView { as_of: *as_of, notes: notes.clone(), ..view },
+        SourceState::Complete { as_of, notes, .. } => SourceView { as_of: *as_of, notes: notes.clone(), ..view },
         SourceState::Failed { message, .. } => {
             SourceView { state: "failed".to_owned(), error: Some(message.to_string()), ..view }
         }
@@ -297,7 +297,7 @@ fn policies(rules: &Rules, verdicts: &Verdicts) -> Vec<PolicyView> {
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     let mut selected: BTreeMap<&PolicyName, u64> = BTreeMap::new();
     for found in &verdicts.tags {
-        let mut by: Vec<&PolicyName> = found.reasons.iter().filter_map(selects).collect();
+        let mut by: Vec<&PolicyName> = found.reasons.iter().filter_map(selecting_policy).collect();
         by.sort();
         by.dedup();
         for policy in by {
@@ -306,7 +306,7 @@ fn policies(rules: &Rules, verdicts: &Verdicts) -> Vec<PolicyView> {
     }
     let mut expired: BTreeMap<&PolicyName, u64> = BTreeMap::new();
     for found in verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired) {
-        let mut by: Vec<&PolicyName> = found.reasons.iter().filter_map(lets_go).collect();
+        let mut by: Vec<&PolicyName> = found.reasons.iter().filter_map(not_keeping_policy).collect();
         by.sort();
         by.dedup();
         for policy in by {
@@ -328,8 +328,8 @@ fn policies(rules: &Rules, verdicts: &Verdicts) -> Vec<PolicyView> {
         .collect()
 }
 
-fn removal_view(facts: &Facts, removal: &Removal, bytes: Option<Bytes>) -> RemovalView {
-    let reasons = facts.verdicts.at(removal.at).map(reasons).unwrap_or_default();
+fn removal_view(facts: &PlanFacts, removal: &Removal, bytes: Option<ReclaimBytes>) -> RemovalView {
+    let reasons = facts.verdicts.at(removal.position).map(reasons).unwrap_or_default();
     let dated_at = removal.date.timestamp();
     RemovalView {
         registry: removal.registry.to_string(),
@@ -349,39 +349,39 @@ fn removal_view(facts: &Facts, removal: &Removal, bytes: Option<Bytes>) -> Remov
         age_seconds: dated_at.map(|time| facts.evaluated_at.duration_since(time).as_secs()),
         reclaimable_bytes: bytes.map(|bytes| bytes.exclusive),
         shared_bytes: bytes.map(|bytes| bytes.shared),
-        refused_by_registry: refused(&facts.inventory, removal),
+        refused_by_registry: refused_view(&facts.inventory, removal),
         verify: verify_by_hand(&facts.inventory, removal),
         reasons,
     }
 }
 
-fn refused(inventory: &Inventory, removal: &Removal) -> Option<RefusedView> {
-    let registry = inventory.registries.get(removal.at.registry as usize)?;
-    let refused = registry.refusal(&removal.repository, &removal.tag, &removal.digest)?;
+fn refused_view(inventory: &Inventory, removal: &Removal) -> Option<RefusedView> {
+    let registry = inventory.registries.get(removal.position.registry as usize)?;
+    let refused = registry.refused_tag(&removal.repository, &removal.tag, &removal.digest)?;
     Some(RefusedView {
-        times: refused.times,
+        times: refused.refusal_count,
         last_at: refused.last_at,
-        next_try: refused.next_try(),
+        next_try: refused.next_retry_at(),
         message: refused.message.clone(),
-        text: refused.words(),
+        text: refused.describe(),
     })
 }
 
 fn verify_by_hand(inventory: &Inventory, removal: &Removal) -> Vec<String> {
-    let registry = inventory.registries.get(removal.at.registry as usize);
-    registry.map(|registry| verify(registry, removal)).unwrap_or_default()
+    let registry = inventory.registries.get(removal.position.registry as usize);
+    registry.map(|registry| verify_commands(registry, removal)).unwrap_or_default()
 }
 
 /// The tag that a verdict is about.
-fn tag_of<'a>(facts: &'a Facts, verdict: &TagVerdict) -> Option<(&'a Registry, &'a Repository, &'a Tag)> {
-    let registry = facts.inventory.registries.get(verdict.at.registry as usize)?;
-    let repository = registry.repositories.get(verdict.at.repository as usize)?;
-    Some((registry, repository, repository.tags.get(verdict.at.tag as usize)?))
+fn tag_of<'a>(facts: &'a PlanFacts, verdict: &TagVerdict) -> Option<(&'a Registry, &'a Repository, &'a Tag)> {
+    let registry = facts.inventory.registries.get(verdict.position.registry as usize)?;
+    let repository = registry.repositories.get(verdict.position.repository as usize)?;
+    Some((registry, repository, repository.tags.get(verdict.position.tag as usize)?))
 }
 
-fn kept_view(facts: &Facts, verdict: &TagVerdict) -> Option<KeptView> {
+fn kept_view(facts: &PlanFacts, verdict: &TagVerdict) -> Option<KeptView> {
     let (registry, repository, tag) = tag_of(facts, verdict)?;
-    let date = engine::date(repository, tag, facts.evaluated_at);
+    let date = engine::tag_date(repository, tag, facts.evaluated_at);
     Some(KeptView {
         registry: registry.name.to_string(),
         repository: repository.name.to_string(),
@@ -398,10 +398,10 @@ fn reasons(verdict: &TagVerdict) -> Vec<ReasonView> {
     verdict.reasons.iter().map(ReasonView::from).collect()
 }
 
-fn drift(drift: &Drift) -> DriftView {
-    DriftView {
+fn drift(drift: &Drift) -> RecordDriftView {
+    RecordDriftView {
         source: drift.source.to_string(),
-        holder: HolderView::from(&*drift.holder).words(),
+        holder: HolderView::from(&*drift.holder).describe(),
         registry: drift.registry.to_string(),
         repository: drift.repository.to_string(),
         tag: drift.reference.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -412,19 +412,21 @@ fn drift(drift: &Drift) -> DriftView {
 
 pub(super) fn refusal(refusal: &Refusal) -> RefusalView {
     let (policy, registry, repository) = match &refusal.scope {
-        Scope::Run => (None, None, None),
-        Scope::Registry(registry) => (None, Some(registry), None),
-        Scope::Policy(policy) => (Some(policy), None, None),
-        Scope::PolicyInRepository(policy, registry, repository) => (Some(policy), Some(registry), Some(repository)),
-        Scope::Repository(registry, repository) => (None, Some(registry), Some(repository)),
+        RefusalScope::Run => (None, None, None),
+        RefusalScope::Registry(registry) => (None, Some(registry), None),
+        RefusalScope::Policy(policy) => (Some(policy), None, None),
+        RefusalScope::PolicyInRepository(policy, registry, repository) => {
+            (Some(policy), Some(registry), Some(repository))
+        }
+        RefusalScope::Repository(registry, repository) => (None, Some(registry), Some(repository)),
     };
     RefusalView {
-        kind: refusal.why.label().to_owned(),
+        kind: refusal.reason.label().to_owned(),
         policy: policy.map(ToString::to_string),
         registry: registry.map(ToString::to_string),
         repository: repository.map(ToString::to_string),
         binding: refusal.binding,
-        message: refusal_message(refusal),
+        message: describe_refusal(refusal),
     }
 }
 
@@ -441,6 +443,6 @@ fn summary(basis: &Basis) -> SummaryView {
         reclaimable_bytes: sum.bytes.exclusive,
         shared_bytes: sum.bytes.shared,
         unknown_bytes_removals: sum.unknown,
-        bytes: label(basis.reclaim.estimated()),
+        bytes: accuracy_label(basis.reclaim.is_estimated()),
     }
 }

@@ -43,19 +43,19 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
         row(
             out,
             &[
-                defused(&removal.registry),
-                defused(&removal.repository),
-                defused(&removal.tag),
-                defused(&removal.digest),
+                escape_formula(&removal.registry),
+                escape_formula(&removal.repository),
+                escape_formula(&removal.tag),
+                escape_formula(&removal.digest),
                 "expired".into(),
-                defused(&removal.policy),
+                escape_formula(&removal.policy),
                 removal.enforce.to_string().into(),
                 number(removal.dated_at),
-                defused(&removal.dated_by),
+                escape_formula(&removal.dated_by),
                 number(removal.age_seconds),
                 number(removal.reclaimable_bytes),
                 removal.reclaimable_bytes.map_or("", |_| document.bytes_label(&removal.registry)).into(),
-                defused(&sentences(&removal.reasons)),
+                escape_formula(&sentences(&removal.reasons)),
                 number(removal.shared_bytes),
             ],
         )?;
@@ -67,40 +67,40 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
         row(
             out,
             &[
-                defused(&kept.registry),
-                defused(&kept.repository),
-                defused(&kept.tag),
-                defused(kept.digest.as_deref().unwrap_or_default()),
-                defused(&kept.verdict),
-                defused(&policies.join("; ")),
+                escape_formula(&kept.registry),
+                escape_formula(&kept.repository),
+                escape_formula(&kept.tag),
+                escape_formula(kept.digest.as_deref().unwrap_or_default()),
+                escape_formula(&kept.verdict),
+                escape_formula(&policies.join("; ")),
                 "".into(),
                 number(kept.dated_at),
-                defused(&kept.dated_by),
+                escape_formula(&kept.dated_by),
                 number(age),
                 "".into(),
                 "".into(),
-                defused(&sentences(&kept.reasons)),
+                escape_formula(&sentences(&kept.reasons)),
                 "".into(),
             ],
         )?;
     }
-    for found in document.deletions.shown() {
+    for found in document.deletions.sorted() {
         row(
             out,
             &[
-                defused(&found.registry),
-                defused(&found.repository),
-                defused(&found.tag),
-                defused(&found.digest),
+                escape_formula(&found.registry),
+                escape_formula(&found.repository),
+                escape_formula(&found.tag),
+                escape_formula(&found.digest),
                 if found.goes { "delete-untagged" } else { "keep-untagged" }.into(),
-                defused(&found.policies.join("; ")),
-                found.would_be_done().to_string().into(),
+                escape_formula(&found.policies.join("; ")),
+                found.is_enforceable().to_string().into(),
                 found.untagged_at.to_string().into(),
                 "untagged".into(),
                 document.evaluated_at.duration_since(found.untagged_at).as_secs().to_string().into(),
                 number(found.bytes),
                 found.bytes.map_or("", |_| &*found.bytes_are).into(),
-                defused(&found.words()),
+                escape_formula(&found.describe()),
                 "".into(),
             ],
         )?;
@@ -133,23 +133,23 @@ pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mu
     if let (true, Some(plan)) = (run.journal.is_empty(), plan) {
         return write_csv(plan, out);
     }
-    let or_nothing = |text: &Option<String>| defused(text.as_deref().unwrap_or_default()).into_owned();
+    let or_nothing = |text: &Option<String>| escape_formula(text.as_deref().unwrap_or_default()).into_owned();
     row(out, &RUN_HEADER.map(Cow::Borrowed))?;
     for entry in &run.journal {
         row(
             out,
             &[
-                defused(&run.id),
+                escape_formula(&run.id),
                 entry.intended_at.to_string().into(),
-                defused(&entry.action),
-                defused(&entry.registry),
-                defused(&entry.repository),
-                defused(&entry.tag),
-                defused(&entry.digest),
+                escape_formula(&entry.action),
+                escape_formula(&entry.registry),
+                escape_formula(&entry.repository),
+                escape_formula(&entry.tag),
+                escape_formula(&entry.digest),
                 or_nothing(&entry.policy).into(),
-                defused(entry.outcome_label()),
+                escape_formula(entry.outcome_label()),
                 or_nothing(&entry.skip).into(),
-                defused(entry.words()),
+                escape_formula(entry.outcome_text()),
                 number(entry.undo_until),
                 or_nothing(&run.approved_by).into(),
                 or_nothing(&run.ticket).into(),
@@ -172,10 +172,10 @@ fn number<T: ToString>(value: Option<T>) -> Cow<'static, str> {
 
 /// Text that no spreadsheet runs. Full-width signs count too: some spreadsheets read them as the plain ones.
 /// Nothing in it steers a terminal on which the file is shown.
-fn defused(text: &str) -> Cow<'_, str> {
+fn escape_formula(text: &str) -> Cow<'_, str> {
     let steers = |found: char| found.is_control() && !matches!(found, '\t' | '\r' | '\n');
     if text.contains(steers) {
-        return defused(&text.replace(steers, "\u{fffd}")).into_owned().into();
+        return escape_formula(&text.replace(steers, "\u{fffd}")).into_owned().into();
     }
     if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
         format!("'{text}").into()

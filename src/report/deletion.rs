@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::build::refusal;
 use super::holder::HolderView;
-use super::reason::{maybe_claimed, mentioned_words, short, unresolved_words};
-use super::words::{bytes, count, counted};
+use super::humanize::{counted, format_bytes, format_count};
+use super::reason::{describe_mention, describe_possible_claim, describe_unresolved, short_digest};
 use super::{HoldView, RefusalView};
-use crate::domain::{Deletion, Deletions, Plan, Role, Stay};
+use crate::domain::{Deletion, Deletions, DependentRole, Plan, RetainReason};
 
 /// The second step of a plan: what becomes of manifests that Tagwarden untagged before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub struct DeletionView {
     /// Whether it goes.
     pub goes: bool,
     /// What goes along.
-    pub along: Vec<AlongView>,
+    pub along: Vec<DependentView>,
     /// Bytes that only it and what goes along need; nothing where that cannot be known.
     pub bytes: Option<u64>,
     /// Whether these are `exact` or `estimated`.
@@ -55,12 +55,12 @@ pub struct DeletionView {
     /// Why an enforcing run does not delete it although it goes; nothing where nothing is refused.
     pub refused: Option<String>,
     /// Why it stays; empty where it goes.
-    pub stays: Vec<StayView>,
+    pub stays: Vec<RetainReasonView>,
 }
 
 /// A manifest that goes with another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlongView {
+pub struct DependentView {
     /// `child`: an index lists it; `referrer`: it refers to something that goes.
     pub role: String,
     /// Its digest.
@@ -69,7 +69,7 @@ pub struct AlongView {
 
 /// Why an untagged manifest stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StayView {
+pub struct RetainReasonView {
     /// A label for scripts, such as `claimed`.
     pub kind: String,
     /// The same in words.
@@ -78,7 +78,8 @@ pub struct StayView {
 
 impl DeletionsView {
     pub(super) fn of(plan: &Plan) -> Self {
-        let Deletions { due, waiting, next_at, unlisted, refusals } = &plan.deletions;
+        let Deletions { eligible: due, pending: waiting, next_eligible_at: next_at, unlisted, refusals } =
+            &plan.deletions;
         Self {
             due: due.iter().map(|one| DeletionView::of(one, plan)).collect(),
             waiting: *waiting,
@@ -95,46 +96,50 @@ impl DeletionsView {
     }
 
     /// Those that go.
-    pub fn going(&self) -> impl Iterator<Item = &DeletionView> {
+    pub fn deletable(&self) -> impl Iterator<Item = &DeletionView> {
         self.due.iter().filter(|one| one.goes)
     }
 
     /// Those that stay although their grace is over.
-    pub fn staying(&self) -> impl Iterator<Item = &DeletionView> {
+    pub fn retained(&self) -> impl Iterator<Item = &DeletionView> {
         self.due.iter().filter(|one| !one.goes)
     }
 
     /// All of them, those that go first.
-    pub fn shown(&self) -> impl Iterator<Item = &DeletionView> {
-        self.going().chain(self.staying())
+    pub fn sorted(&self) -> impl Iterator<Item = &DeletionView> {
+        self.deletable().chain(self.retained())
     }
 
     /// How many manifests go, with all that goes along.
     #[must_use]
-    pub fn manifests(&self) -> u64 {
-        self.going().map(|one| 1 + one.along.len() as u64).sum()
+    pub fn manifest_count(&self) -> u64 {
+        self.deletable().map(|one| 1 + one.along.len() as u64).sum()
     }
 
     /// What there is, in sentences without their full stops; empty where there is nothing to say.
     #[must_use]
     pub fn sentences(&self) -> Vec<String> {
         let mut said = Vec::new();
-        let going = self.going().count() as u64;
+        let going = self.deletable().count() as u64;
         if going > 0 {
-            let along = self.manifests() - going;
-            let with =
-                if along > 0 { format!(", with {} more that hang on them", count(along)) } else { String::new() };
-            let known: u64 = self.going().filter_map(|one| one.bytes).sum();
-            let about = if self.going().any(|one| one.bytes_are == "estimated") { "about " } else { "" };
-            let unknown = self.going().filter(|one| one.bytes.is_none()).count() as u64;
-            let unknown = if unknown > 0 { format!(", {} of unknown size", count(unknown)) } else { String::new() };
+            let along = self.manifest_count() - going;
+            let with = if along > 0 {
+                format!(", with {} more that hang on them", format_count(along))
+            } else {
+                String::new()
+            };
+            let known: u64 = self.deletable().filter_map(|one| one.bytes).sum();
+            let about = if self.deletable().any(|one| one.bytes_are == "estimated") { "about " } else { "" };
+            let unknown = self.deletable().filter(|one| one.bytes.is_none()).count() as u64;
+            let unknown =
+                if unknown > 0 { format!(", {} of unknown size", format_count(unknown)) } else { String::new() };
             said.push(format!(
                 "{} would be deleted{with}: {about}{} freed{unknown}",
                 counted(going, "untagged manifest"),
-                bytes(known)
+                format_bytes(known)
             ));
         }
-        let staying = self.staying().count() as u64;
+        let staying = self.retained().count() as u64;
         if staying > 0 {
             said.push(format!("{} whose time is over: kept all the same", counted(staying, "untagged manifest")));
         }
@@ -146,7 +151,7 @@ impl DeletionsView {
                 if self.waiting == 1 {
                     "1 untagged manifest waits".to_owned()
                 } else {
-                    format!("{} untagged manifests wait", count(self.waiting))
+                    format!("{} untagged manifests wait", format_count(self.waiting))
                 }
             ));
         }
@@ -163,34 +168,34 @@ impl DeletionsView {
 
 impl DeletionView {
     fn of(deletion: &Deletion, plan: &Plan) -> Self {
-        let refused = plan.refuses(deletion).filter(|_| deletion.goes());
+        let refused = plan.refusal_for_deletion(deletion).filter(|_| deletion.is_deletable());
         Self {
             registry: deletion.registry.to_string(),
             repository: deletion.repository.to_string(),
             digest: deletion.digest.to_string(),
             tag: deletion.tag.to_string(),
             untagged_at: deletion.untagged_at,
-            due_at: deletion.due_at,
+            due_at: deletion.eligible_at,
             policies: deletion.policies.iter().map(ToString::to_string).collect(),
             enforce: deletion.enforce,
-            goes: deletion.goes(),
-            along: deletion.along.iter().map(|one| AlongView::of(one.role, one.digest.to_string())).collect(),
-            bytes: deletion.freed.map(|freed| freed.bytes),
-            bytes_are: super::storage::label(deletion.freed.is_some_and(|freed| freed.estimated)),
-            refused: refused.map(super::refusal_message),
-            stays: deletion.stays.iter().map(StayView::from).collect(),
+            goes: deletion.is_deletable(),
+            along: deletion.dependents.iter().map(|one| DependentView::of(one.role, one.digest.to_string())).collect(),
+            bytes: deletion.reclaim.map(|freed| freed.bytes),
+            bytes_are: super::storage::accuracy_label(deletion.reclaim.is_some_and(|freed| freed.estimated)),
+            refused: refused.map(super::describe_refusal),
+            stays: deletion.retain_reasons.iter().map(RetainReasonView::from).collect(),
         }
     }
 
     /// `registry/repository@digest`, with the digest cut short.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}/{}@{}", self.registry, self.repository, short(&self.digest))
+        format!("{}/{}@{}", self.registry, self.repository, short_digest(&self.digest))
     }
 
     /// Whether an enforcing run deletes it.
     #[must_use]
-    pub fn would_be_done(&self) -> bool {
+    pub fn is_enforceable(&self) -> bool {
         self.goes && self.enforce && self.refused.is_none()
     }
 
@@ -202,7 +207,7 @@ impl DeletionView {
 
     /// What becomes of it, in words.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn describe(&self) -> String {
         match &self.refused {
             _ if !self.goes => format!("stays: {}", self.reasons()),
             Some(why) => format!("refused: {why}"),
@@ -213,65 +218,78 @@ impl DeletionView {
 
     /// How much hangs on it, in words; empty where nothing does.
     #[must_use]
-    pub fn along_words(&self) -> String {
-        let of = |role: Role| self.along.iter().filter(|one| one.role == role.label()).count() as u64;
-        let words = [(of(Role::Child), "image"), (of(Role::Referrer), "referrer")];
+    pub fn describe_dependents(&self) -> String {
+        let of = |role: DependentRole| self.along.iter().filter(|one| one.role == role.label()).count() as u64;
+        let words = [(of(DependentRole::Child), "image"), (of(DependentRole::Referrer), "referrer")];
         let words = words.into_iter().filter(|(number, _)| *number > 0).map(|(number, what)| counted(number, what));
         words.collect::<Vec<_>>().join(", ")
     }
 }
 
-impl AlongView {
-    fn of(role: Role, digest: String) -> Self {
+impl DependentView {
+    fn of(role: DependentRole, digest: String) -> Self {
         Self { role: role.label().to_owned(), digest }
     }
 }
 
-impl From<&Stay> for StayView {
-    fn from(stay: &Stay) -> Self {
+impl From<&RetainReason> for RetainReasonView {
+    fn from(stay: &RetainReason) -> Self {
         Self { kind: stay.label().to_owned(), message: message(stay) }
     }
 }
 
-fn message(stay: &Stay) -> String {
+fn message(stay: &RetainReason) -> String {
     match stay {
-        Stay::NotListed => {
+        RetainReason::NotListed => {
             "the registry does not list what has no tag, and any of it may be an index that holds it".into()
         }
-        Stay::SourceFailed(source) => format!("source {source} failed, and could have claimed it"),
-        Stay::Gap(at) => format!("{at} could not be read"),
-        Stay::Held(hold) => format!("tag {} is {}", hold.tag, HoldView::from(&**hold).words()),
-        Stay::Claimed { source, reference, holder } => {
-            format!("{source} claims {reference}: {}", HolderView::from(&**holder).words())
+        RetainReason::SourceFailed(source) => format!("source {source} failed, and could have claimed it"),
+        RetainReason::Gap(at) => format!("{at} could not be read"),
+        RetainReason::Held(hold) => format!("tag {} is {}", hold.tag, HoldView::from(&**hold).describe()),
+        RetainReason::Claimed { source, reference, holder } => {
+            format!("{source} claims {reference}: {}", HolderView::from(&**holder).describe())
         }
-        Stay::MaybeClaimed(claimed) => {
+        RetainReason::MaybeClaimed(claimed) => {
             let (source, digest) = (claimed.source.as_str(), claimed.digest.to_string());
-            maybe_claimed(source, &digest, claimed.doubt.label(), Some(&HolderView::from(&*claimed.holder)))
+            describe_possible_claim(
+                source,
+                &digest,
+                claimed.uncertainty.label(),
+                Some(&HolderView::from(&*claimed.holder)),
+            )
         }
-        Stay::UnresolvedReference(unresolved) => {
-            unresolved_words(unresolved.source.as_str(), &unresolved.text, &HolderView::from(&*unresolved.holder))
+        RetainReason::UnresolvedReference(unresolved) => {
+            describe_unresolved(unresolved.source.as_str(), &unresolved.text, &HolderView::from(&*unresolved.holder))
         }
-        Stay::Mentioned(mentioned) => {
-            mentioned_words(mentioned.source.as_str(), &mentioned.text, &HolderView::from(&*mentioned.holder))
+        RetainReason::Mentioned(mentioned) => {
+            describe_mention(mentioned.source.as_str(), &mentioned.text, &HolderView::from(&*mentioned.holder))
         }
-        Stay::Locked { on, lock } => {
+        RetainReason::Locked { on, lock } => {
             let what = match on {
-                crate::domain::Locked::Repository => "its repository",
-                crate::domain::Locked::Manifest => "it, or an image in it,",
-                crate::domain::Locked::Tag => "a tag of it",
+                crate::domain::LockTarget::Repository => "its repository",
+                crate::domain::LockTarget::Manifest => "it, or an image in it,",
+                crate::domain::LockTarget::Tag => "a tag of it",
             };
             format!("{what} has a {} lock", lock.label())
         }
-        Stay::Contained(index) => format!("index {}, which stays, lists it", short(&index.to_string())),
-        Stay::ReferredTo(referrer) => format!("{}, which stays, refers to it", short(&referrer.to_string())),
-        Stay::Accompanied(tag) => format!("tag {tag} is a signature or the like of it"),
-        Stay::RefersTo(subject) => {
-            format!("it is a signature or the like of {}, which stays", short(&subject.to_string()))
+        RetainReason::ListedByRetained(index) => {
+            format!("index {}, which stays, lists it", short_digest(&index.to_string()))
         }
-        Stay::PutBack(tag) => format!("tag {tag} was put back since, and somebody else removed it"),
-        Stay::Unrecorded(tag) => format!("the record of the removal of {tag} is not understood"),
-        Stay::PolicyGone(policy) => format!("policy {policy}, which let a tag of it go, is gone"),
-        Stay::NotSelected(policy, tag) => format!("policy {policy}, which let {tag} go, does not select it any more"),
-        Stay::PolicySilent(policy) => format!("policy {policy} selects a tag that it had, and has no `then`"),
+        RetainReason::ReferredToByRetained(referrer) => {
+            format!("{}, which stays, refers to it", short_digest(&referrer.to_string()))
+        }
+        RetainReason::HasCompanionTag(tag) => format!("tag {tag} is a signature or the like of it"),
+        RetainReason::RefersToRetained(subject) => {
+            format!("it is a signature or the like of {}, which stays", short_digest(&subject.to_string()))
+        }
+        RetainReason::Restored(tag) => format!("tag {tag} was put back since, and somebody else removed it"),
+        RetainReason::Unrecorded(tag) => format!("the record of the removal of {tag} is not understood"),
+        RetainReason::PolicyMissing(policy) => format!("policy {policy}, which let a tag of it go, is gone"),
+        RetainReason::NotSelected(policy, tag) => {
+            format!("policy {policy}, which let {tag} go, does not select it any more")
+        }
+        RetainReason::DeletionNotRequested(policy) => {
+            format!("policy {policy} selects a tag that it had, and has no `then`")
+        }
     }
 }

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::particulars::ParticularsView;
-use super::words::{count, counted};
+use super::humanize::{counted, format_count};
+use super::registry_info::RegistryInfoView;
 use super::{
-    AbilityView, AttentionView, DeletionsView, FindingView, HoldView, Listing, ReasonView, RegistryNoteView,
+    AbilityView, AttentionView, DeletionsView, DriftView, HoldView, LazyList, ReasonView, RegistryNoteView,
     StorageView, UnmatchedView,
 };
 
@@ -18,7 +18,7 @@ pub const SCHEMA: &str = "tagwarden.plan/1";
 pub struct PlanDocument {
     /// Always [`SCHEMA`].
     pub schema: String,
-    /// `sha256:` over the rest of the document; see [`super::seal()`].
+    /// `sha256:` over the rest of the document; see [`super::assign_plan_id()`].
     pub id: String,
     /// `sha256:` over what it would do; the same as that of another plan where nothing of that has changed. Empty in plans
     /// of an older version.
@@ -51,14 +51,14 @@ pub struct PlanDocument {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmatched: Vec<UnmatchedView>,
     /// The tags that go.
-    pub removals: Listing<RemovalView>,
+    pub removals: LazyList<RemovalView>,
     /// The tags that stay.
-    pub kept: Listing<KeptView>,
+    pub kept: LazyList<KeptView>,
     /// Records whose tag is not at their digest.
-    pub drift: Vec<DriftView>,
+    pub drift: Vec<RecordDriftView>,
     /// Drift and orphans, warnings first: to be looked at, with no consequence for the removals.
     #[serde(default)]
-    pub findings: Vec<FindingView>,
+    pub findings: Vec<DriftView>,
     /// The holds in force.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<HoldView>,
@@ -112,7 +112,7 @@ pub struct RegistryView {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<RegistryNoteView>,
     /// What the cloud says of the registry itself; nothing where it was not asked or did not answer.
-    pub particulars: Option<ParticularsView>,
+    pub particulars: Option<RegistryInfoView>,
     /// What the settings accept of it by name, such as `untagged-retention`.
     pub accepted: Vec<String>,
     /// By how many seconds its clock is ahead of ours; nothing where it did not say.
@@ -303,7 +303,7 @@ pub struct KeptView {
 
 /// A record whose tag is not at its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DriftView {
+pub struct RecordDriftView {
     /// The source that recorded it.
     pub source: String,
     /// Who holds the claim, in words.
@@ -368,7 +368,7 @@ pub struct SummaryView {
 impl PlanDocument {
     /// Whether a refusal stops this removal from being enforced.
     #[must_use]
-    pub fn refused(&self, removal: &RemovalView) -> Option<&RefusalView> {
+    pub fn refusal_of(&self, removal: &RemovalView) -> Option<&RefusalView> {
         self.refusals.iter().find(|refusal| refusal.binding && refusal.covers(removal))
     }
 
@@ -390,9 +390,10 @@ impl PlanDocument {
 impl SourceView {
     /// Returns what it says in numbers: `12 claims, 3 mentions, 1 unresolved`.
     #[must_use]
-    pub fn says(&self) -> String {
+    pub fn describe_counts(&self) -> String {
         let mentions = self.mentions.filter(|number| *number > 0).map(|number| counted(number, "mention"));
-        let unresolved = self.unresolved.filter(|number| *number > 0).map(|number| count(number) + " unresolved");
+        let unresolved =
+            self.unresolved.filter(|number| *number > 0).map(|number| format_count(number) + " unresolved");
         let parts = [Some(counted(self.claims, "claim")), mentions, unresolved];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
@@ -401,7 +402,7 @@ impl SourceView {
 impl SummaryView {
     /// Whether its bytes are estimated.
     #[must_use]
-    pub fn estimated(&self) -> bool {
+    pub fn is_estimated(&self) -> bool {
         self.bytes == "estimated"
     }
 }

@@ -6,105 +6,105 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::outlook::endings;
-use super::reason::minute;
-use super::storage::removal_words;
-use super::tally::Standing;
-use super::text::{drift_words, heading, line};
-use super::words::age;
-use super::{DriftView, HolderView, KeptView, PlanDocument, ReasonView, RefusalView, RemovalView, WeighedView};
+use super::expiry_conditions::expiry_conditions;
+use super::humanize::format_age;
+use super::reason::format_minute;
+use super::storage::describe_removal_bytes;
+use super::summary::RemovalStatus;
+use super::text::{describe_record_drift, heading, line};
+use super::{HolderView, KeptView, PlanDocument, ReasonView, RecordDriftView, RefusalView, RemovalView, TagTraceView};
 
 /// One tag of a plan, whichever way it went.
 #[expect(clippy::large_enum_variant, reason = "one or two at a time, and borrowed as a rule")]
-enum Tag<'a> {
-    Goes(Cow<'a, RemovalView>),
-    Stays(Cow<'a, KeptView>),
+enum TagEntry<'a> {
+    Expired(Cow<'a, RemovalView>),
+    Kept(Cow<'a, KeptView>),
 }
 
-impl<'a> Tag<'a> {
+impl<'a> TagEntry<'a> {
     fn all(document: &'a PlanDocument) -> impl Iterator<Item = Self> {
-        document.removals.iter().map(Self::Goes).chain(document.kept.iter().map(Self::Stays))
+        document.removals.iter().map(Self::Expired).chain(document.kept.iter().map(Self::Kept))
     }
 
-    fn place(&self) -> (&str, &str, &str) {
+    fn location(&self) -> (&str, &str, &str) {
         match self {
-            Self::Goes(removal) => (&removal.registry, &removal.repository, &removal.tag),
-            Self::Stays(kept) => (&kept.registry, &kept.repository, &kept.tag),
+            Self::Expired(removal) => (&removal.registry, &removal.repository, &removal.tag),
+            Self::Kept(kept) => (&kept.registry, &kept.repository, &kept.tag),
         }
     }
 
     fn digest(&self) -> Option<&str> {
         match self {
-            Self::Goes(removal) => Some(&removal.digest),
-            Self::Stays(kept) => kept.digest.as_deref(),
+            Self::Expired(removal) => Some(&removal.digest),
+            Self::Kept(kept) => kept.digest.as_deref(),
         }
     }
 
     fn verdict(&self) -> &str {
         match self {
-            Self::Goes(_) => "expired",
-            Self::Stays(kept) => &kept.verdict,
+            Self::Expired(_) => "expired",
+            Self::Kept(kept) => &kept.verdict,
         }
     }
 
     fn dated(&self) -> (Option<Timestamp>, &str) {
         match self {
-            Self::Goes(removal) => (removal.dated_at, &removal.dated_by),
-            Self::Stays(kept) => (kept.dated_at, &kept.dated_by),
+            Self::Expired(removal) => (removal.dated_at, &removal.dated_by),
+            Self::Kept(kept) => (kept.dated_at, &kept.dated_by),
         }
     }
 
     fn reasons(&self) -> &[ReasonView] {
         match self {
-            Self::Goes(removal) => &removal.reasons,
-            Self::Stays(kept) => &kept.reasons,
+            Self::Expired(removal) => &removal.reasons,
+            Self::Kept(kept) => &kept.reasons,
         }
     }
 }
 
 /// Everything around one tag that an explanation shows.
-struct Explained<'a> {
-    tag: Tag<'a>,
-    same_digest: Vec<Tag<'a>>,
-    drift: Vec<&'a DriftView>,
+struct Explanation<'a> {
+    tag: TagEntry<'a>,
+    same_digest: Vec<TagEntry<'a>>,
+    drift: Vec<&'a RecordDriftView>,
     refusals: Vec<&'a RefusalView>,
 }
 
-fn explained<'a>(document: &'a PlanDocument, place: (&str, &str, &str)) -> Option<Explained<'a>> {
-    let tag = Tag::all(document).find(|tag| tag.place() == place)?;
+fn find_explained<'a>(document: &'a PlanDocument, place: (&str, &str, &str)) -> Option<Explanation<'a>> {
+    let tag = TagEntry::all(document).find(|tag| tag.location() == place)?;
     let (registry, repository, name) = place;
-    let same_digest = Tag::all(document)
-        .filter(|other| tag.digest().is_some() && other.digest() == tag.digest() && other.place() != place)
-        .filter(|other| other.place().0 == registry)
+    let same_digest = TagEntry::all(document)
+        .filter(|other| tag.digest().is_some() && other.digest() == tag.digest() && other.location() != place)
+        .filter(|other| other.location().0 == registry)
         .collect();
     let drift = document.drift.iter();
     let drift =
         drift.filter(|drift| (&*drift.registry, &*drift.repository, &*drift.tag) == (registry, repository, name));
     let refusals = match &tag {
-        Tag::Goes(removal) => document.refusals.iter().filter(|refusal| refusal.covers(removal)).collect(),
-        Tag::Stays(_) => Vec::new(),
+        TagEntry::Expired(removal) => document.refusals.iter().filter(|refusal| refusal.covers(removal)).collect(),
+        TagEntry::Kept(_) => Vec::new(),
     };
-    Some(Explained { tag, same_digest, drift: drift.collect(), refusals })
+    Some(Explanation { tag, same_digest, drift: drift.collect(), refusals })
 }
 
 /// Why one tag stays or goes: everything for and against it, in the order in which it is weighed. Nothing where the plan
 /// does not know the tag.
 #[must_use]
 pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, tag: &str) -> Option<String> {
-    told(document, (registry, repository, tag), None, None)
+    render_explanation(document, (registry, repository, tag), None, None)
 }
 
 /// The same with what each rule of each policy says of it, and what time alone will make of it.
 #[must_use]
-pub fn explanation_by_rule(
+pub fn explanation_with_rules(
     document: &PlanDocument,
     registry: &str,
     repository: &str,
     tag: &str,
-    weighed: &WeighedView,
+    weighed: &TagTraceView,
     size: Option<&SizeView>,
 ) -> Option<String> {
-    told(document, (registry, repository, tag), Some(weighed), size)
+    render_explanation(document, (registry, repository, tag), Some(weighed), size)
 }
 
 /// What removing a tag would free, by the count that is the best at hand.
@@ -120,11 +120,11 @@ pub struct SizeView {
 }
 
 impl SizeView {
-    fn words(&self, removal: &RemovalView, estimated: bool) -> String {
+    fn describe(&self, removal: &RemovalView, estimated: bool) -> String {
         let Self { reclaimable_bytes, shared_bytes, counted_by } = self;
         let counted =
             RemovalView { reclaimable_bytes: *reclaimable_bytes, shared_bytes: *shared_bytes, ..removal.clone() };
-        let words = removal_words(&counted, estimated);
+        let words = describe_removal_bytes(&counted, estimated);
         match counted_by {
             Some(run) => format!("{words} (as in the plan of run {run})"),
             None => format!("{words} (at most: counted in this repository alone; `tagwarden plan` counts in all)"),
@@ -132,33 +132,34 @@ impl SizeView {
     }
 }
 
-fn told(
+fn render_explanation(
     document: &PlanDocument,
     place: (&str, &str, &str),
-    weighed: Option<&WeighedView>,
+    weighed: Option<&TagTraceView>,
     size: Option<&SizeView>,
 ) -> Option<String> {
     let (registry, repository, tag) = place;
-    let found = explained(document, place)?;
+    let found = find_explained(document, place)?;
     let mut out = String::new();
-    line(&mut out, 0, &format!("{registry}/{repository}:{tag} {}", decided(document, &found.tag)));
+    line(&mut out, 0, &format!("{registry}/{repository}:{tag} {}", describe_verdict(document, &found.tag)));
     line(&mut out, 1, &format!("digest: {}", found.tag.digest().unwrap_or("could not be read")));
-    line(&mut out, 1, &format!("time:   {}", dated(document, &found.tag)));
-    if let Tag::Goes(removal) = &found.tag {
+    line(&mut out, 1, &format!("time:   {}", describe_date(document, &found.tag)));
+    if let TagEntry::Expired(removal) = &found.tag {
         let estimated = document.bytes_label(&removal.registry) == "estimated";
-        let size = size.map_or_else(|| removal_words(removal, estimated), |size| size.words(removal, estimated));
+        let size =
+            size.map_or_else(|| describe_removal_bytes(removal, estimated), |size| size.describe(removal, estimated));
         line(&mut out, 1, &format!("size:   {size}"));
     }
     if document.hypothetical {
-        line(&mut out, 1, &format!("WHAT IF: evaluated as of {}, given by hand", minute(document.evaluated_at)));
+        line(&mut out, 1, &format!("WHAT IF: evaluated as of {}, given by hand", format_minute(document.evaluated_at)));
     }
     if let Some(weighed) = weighed {
-        rule_by_rule(&mut out, weighed);
+        render_rule_trace(&mut out, weighed);
     }
-    for group in Group::ALL {
-        let mut reasons = found.tag.reasons().iter().filter(|reason| Group::of(reason) == group).peekable();
+    for group in ReasonGroup::ALL {
+        let mut reasons = found.tag.reasons().iter().filter(|reason| ReasonGroup::of(reason) == group).peekable();
         if reasons.peek().is_some() {
-            heading(&mut out, group.words());
+            heading(&mut out, group.heading());
         }
         for reason in reasons {
             let sentence = reason.sentence();
@@ -168,8 +169,8 @@ fn told(
             }
         }
     }
-    if let Tag::Stays(kept) = &found.tag {
-        prospects(&mut out, kept);
+    if let TagEntry::Kept(kept) = &found.tag {
+        render_expiry_conditions(&mut out, kept);
     }
     let outlook = weighed.map(|weighed| weighed.outlook.sentences()).unwrap_or_default();
     if !outlook.is_empty() {
@@ -178,12 +179,12 @@ fn told(
     for (at, sentence) in outlook.iter().enumerate() {
         line(&mut out, 1 + usize::from(at > 0), sentence);
     }
-    around(&mut out, &found);
+    render_related(&mut out, &found);
     Some(out)
 }
 
 /// What each policy, and each of its rules, says of the tag.
-fn rule_by_rule(out: &mut String, weighed: &WeighedView) {
+fn render_rule_trace(out: &mut String, weighed: &TagTraceView) {
     heading(out, "Policies, rule by rule");
     for policy in &weighed.policies {
         line(out, 1, &policy.headline());
@@ -202,29 +203,29 @@ fn claim(out: &mut String, reference: Option<&String>, holder: &HolderView) {
     }
 }
 
-fn decided(document: &PlanDocument, tag: &Tag<'_>) -> String {
+fn describe_verdict(document: &PlanDocument, tag: &TagEntry<'_>) -> String {
     match tag {
-        Tag::Stays(kept) => match kept.verdict.as_str() {
+        TagEntry::Kept(kept) => match kept.verdict.as_str() {
             "protected" => "stays: it is protected".to_owned(),
             "retained" => "stays: a policy keeps it".to_owned(),
             "undecided" => "stays: something needed to be sure is missing".to_owned(),
             "out-of-scope" => "stays: no policy selects it".to_owned(),
             other => format!("stays: {other}"),
         },
-        Tag::Goes(removal) => {
+        TagEntry::Expired(removal) => {
             let how =
                 if removal.method == "manifest" { "its manifest would be deleted" } else { "it would be untagged" };
-            let standing = match Standing::of(document, removal) {
-                Standing::Enforced => "enforced",
-                Standing::Reported => "reported only: not everything that lets it go says `mode: enforce`",
-                Standing::Refused => "REFUSED, so it is not removed",
+            let standing = match RemovalStatus::of(document, removal) {
+                RemovalStatus::Enforced => "enforced",
+                RemovalStatus::DryRun => "reported only: not everything that lets it go says `mode: enforce`",
+                RemovalStatus::Refused => "REFUSED, so it is not removed",
             };
             format!("has expired: {how} ({standing})")
         }
     }
 }
 
-fn dated(document: &PlanDocument, tag: &Tag<'_>) -> String {
+fn describe_date(document: &PlanDocument, tag: &TagEntry<'_>) -> String {
     let (time, by) = tag.dated();
     let Some(time) = time else { return "none that can be trusted".to_owned() };
     let what = match by {
@@ -235,21 +236,21 @@ fn dated(document: &PlanDocument, tag: &Tag<'_>) -> String {
         other => other,
     };
     let seconds = document.evaluated_at.duration_since(time).as_secs();
-    format!("{}, {} ago: {what}", minute(time), age(seconds))
+    format!("{}, {} ago: {what}", format_minute(time), format_age(seconds))
 }
 
 /// The groups in which reasons are shown, in the order in which they are weighed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Group {
+enum ReasonGroup {
     OutOfScope,
     Protects,
     Keeps,
     Missing,
-    LetsGo,
+    NotKept,
 }
 
-impl Group {
-    const ALL: [Self; 5] = [Self::OutOfScope, Self::Protects, Self::Keeps, Self::Missing, Self::LetsGo];
+impl ReasonGroup {
+    const ALL: [Self; 5] = [Self::OutOfScope, Self::Protects, Self::Keeps, Self::Missing, Self::NotKept];
 
     fn of(reason: &ReasonView) -> Self {
         match reason {
@@ -275,17 +276,17 @@ impl Group {
             | ReasonView::Gap { .. }
             | ReasonView::MaybeClaimed { .. }
             | ReasonView::UnresolvedReference { .. } => Self::Missing,
-            ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => Self::LetsGo,
+            ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => Self::NotKept,
         }
     }
 
-    fn words(self) -> &'static str {
+    fn heading(self) -> &'static str {
         match self {
             Self::OutOfScope => "Out of scope",
             Self::Protects => "Protects it",
             Self::Keeps => "Keeps it",
             Self::Missing => "Missing",
-            Self::LetsGo => "Lets it go",
+            Self::NotKept => "Lets it go",
         }
     }
 
@@ -295,13 +296,13 @@ impl Group {
             Self::Protects => "protects",
             Self::Keeps => "keeps",
             Self::Missing => "missing",
-            Self::LetsGo => "lets_go",
+            Self::NotKept => "lets_go",
         }
     }
 }
 
-fn prospects(out: &mut String, kept: &KeptView) {
-    let endings = endings(kept);
+fn render_expiry_conditions(out: &mut String, kept: &KeptView) {
+    let endings = expiry_conditions(kept);
     match endings.as_slice() {
         [] => return,
         [_] => heading(out, "It would go, all else being as it is, only when"),
@@ -312,19 +313,19 @@ fn prospects(out: &mut String, kept: &KeptView) {
     }
 }
 
-fn around(out: &mut String, found: &Explained<'_>) {
+fn render_related(out: &mut String, found: &Explanation<'_>) {
     if !found.same_digest.is_empty() {
         heading(out, "Other tags of the same digest");
     }
     for other in &found.same_digest {
-        let (registry, repository, tag) = other.place();
+        let (registry, repository, tag) = other.location();
         line(out, 1, &format!("{registry}/{repository}:{tag} ({})", other.verdict()));
     }
     if !found.drift.is_empty() {
         heading(out, "Drift");
     }
     for drift in &found.drift {
-        line(out, 1, &drift_words(drift));
+        line(out, 1, &describe_record_drift(drift));
     }
     if !found.refusals.is_empty() {
         heading(out, "Refused");
@@ -336,12 +337,12 @@ fn around(out: &mut String, found: &Explained<'_>) {
 
 /// The same as data, with `policies` and `outlook`.
 #[must_use]
-pub fn explanation_by_rule_json(
+pub fn explanation_with_rules_json(
     document: &PlanDocument,
     registry: &str,
     repository: &str,
     tag: &str,
-    weighed: &WeighedView,
+    weighed: &TagTraceView,
     size: Option<&SizeView>,
 ) -> Option<Value> {
     let mut value = explanation_json(document, registry, repository, tag)?;
@@ -354,20 +355,18 @@ pub fn explanation_by_rule_json(
 /// An explanation as data: `tagwarden.explanation/1`.
 #[must_use]
 pub fn explanation_json(document: &PlanDocument, registry: &str, repository: &str, tag: &str) -> Option<Value> {
-    let found = explained(document, (registry, repository, tag))?;
+    let found = find_explained(document, (registry, repository, tag))?;
     let (dated_at, dated_by) = found.tag.dated();
-    let reasons = found
-        .tag
-        .reasons()
-        .iter()
-        .map(|reason| json!({ "group": Group::of(reason).key(), "sentence": reason.sentence(), "reason": reason }));
+    let reasons = found.tag.reasons().iter().map(
+        |reason| json!({ "group": ReasonGroup::of(reason).key(), "sentence": reason.sentence(), "reason": reason }),
+    );
     let same_digest = found.same_digest.iter().map(|other| {
-        let (registry, repository, tag) = other.place();
+        let (registry, repository, tag) = other.location();
         json!({ "registry": registry, "repository": repository, "tag": tag, "verdict": other.verdict() })
     });
     let (standing, goes_when) = match &found.tag {
-        Tag::Goes(removal) => (Some(Standing::of(document, removal).label()), Vec::new()),
-        Tag::Stays(kept) => (None, endings(kept)),
+        TagEntry::Expired(removal) => (Some(RemovalStatus::of(document, removal).label()), Vec::new()),
+        TagEntry::Kept(kept) => (None, expiry_conditions(kept)),
     };
     Some(json!({
         "schema": "tagwarden.explanation/1",

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use super::PlanDocument;
-use super::seal::{HashWriter, hex};
+use super::plan_id::{HashWriter, hex};
 
 /// The hash over the sorted removals and deletions (endpoint, repository, tag, digest, method, enforced or not, policies),
 /// the kinds and scopes of refusals, and the revisions of settings and policies: `sha256:…`.
@@ -34,7 +34,7 @@ pub fn fingerprint(document: &PlanDocument) -> String {
             policies.join(" "),
         ]);
     }
-    for deletion in document.deletions.going() {
+    for deletion in document.deletions.deletable() {
         let mut policies = deletion.policies.clone();
         policies.sort_unstable();
         let along: Vec<&str> = deletion.along.iter().map(|along| along.digest.as_str()).collect();

@@ -38,7 +38,7 @@ impl Format {
 
     /// The format that a file name's extension asks for, without its dot and in any case.
     #[must_use]
-    pub fn of_extension(extension: &str) -> Option<Self> {
+    pub fn from_extension(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
             "txt" | "text" => Some(Self::Text),
             "json" => Some(Self::Json),

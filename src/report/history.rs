@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::reason::{minute, short};
+use super::reason::{format_minute, short_digest};
 use super::text::{heading, line};
 use super::{EntryView, ReasonView};
 
@@ -58,16 +58,16 @@ pub struct HistoryEntryView {
 }
 
 impl LastSeenView {
-    fn words(&self) -> String {
-        let missed = self.missed_at.map_or_else(String::new, |at| format!(", and missed {}", minute(at)));
-        format!("last seen {} at {}{missed}", minute(self.at), self.digest)
+    fn describe(&self) -> String {
+        let missed = self.missed_at.map_or_else(String::new, |at| format!(", and missed {}", format_minute(at)));
+        format!("last seen {} at {}{missed}", format_minute(self.at), self.digest)
     }
 }
 
 impl HistoryView {
     /// Where the tag is now, and who took it away, in words.
     #[must_use]
-    pub fn standing(&self) -> String {
+    pub fn describe_state(&self) -> String {
         let seen = self.last_seen.as_ref();
         match (self.there, self.removed_by_tagwarden) {
             (Some(true), _) => "in the registry now".to_owned(),
@@ -77,13 +77,13 @@ impl HistoryView {
                 format!("{now}; Tagwarden removed it last, see above")
             }
             (Some(false), false) => match seen {
-                Some(seen) => format!("not in the registry; not removed by Tagwarden, {}", seen.words()),
+                Some(seen) => format!("not in the registry; not removed by Tagwarden, {}", seen.describe()),
                 None => {
                     "not in the registry; not removed by Tagwarden, and no whole run of this state saw it".to_owned()
                 }
             },
             (None, false) => {
-                let seen = seen.map_or_else(|| "no whole run of this state saw it".to_owned(), LastSeenView::words);
+                let seen = seen.map_or_else(|| "no whole run of this state saw it".to_owned(), LastSeenView::describe);
                 format!("not known whether it is in the registry now; {seen}")
             }
         }
@@ -101,7 +101,7 @@ impl HistoryView {
             let entry = &found.entry;
             let when = entry.intended_at.strftime("%Y-%m-%d %H:%M:%S UTC");
             heading(&mut out, &format!("{when}  {}: {}", entry.action, entry.outcome_label()));
-            line(&mut out, 1, &format!("digest:   {}", short(&entry.digest)));
+            line(&mut out, 1, &format!("digest:   {}", short_digest(&entry.digest)));
             line(&mut out, 1, &format!("run:      {} ({}) by {}", found.run, found.command, found.by));
             let approved = match (&found.approved_by, &found.ticket) {
                 (Some(who), Some(ticket)) => format!("{who}, ticket {ticket}"),
@@ -109,8 +109,11 @@ impl HistoryView {
                 (None, Some(ticket)) => format!("ticket {ticket}"),
                 (None, None) => String::new(),
             };
-            let facts =
-                [("approved", approved), ("policy", entry.policy_words()), ("outcome", entry.words().to_owned())];
+            let facts = [
+                ("approved", approved),
+                ("policy", entry.describe_policy()),
+                ("outcome", entry.outcome_text().to_owned()),
+            ];
             for (what, words) in facts.into_iter().filter(|(_, words)| !words.is_empty()) {
                 line(&mut out, 1, &format!("{:<9} {words}", format!("{what}:")));
             }
@@ -118,7 +121,7 @@ impl HistoryView {
                 line(&mut out, 1, &format!("because:  {}", ReasonView::sentence(&reason)));
             }
         }
-        heading(&mut out, &format!("Now: {}", self.standing()));
+        heading(&mut out, &format!("Now: {}", self.describe_state()));
         out
     }
 }

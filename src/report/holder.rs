@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::holds::held_words;
-use super::reason::minute;
+use super::holds::describe_hold;
+use super::reason::format_minute;
 use crate::domain::Holder;
 
 /// The holder of a claim. The variants are those of [`Holder`].
@@ -75,11 +75,11 @@ impl From<&Holder> for HolderView {
 impl HolderView {
     /// Who it is, in words that find it by hand.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn describe(&self) -> String {
         match self {
             Self::Release { file, line, .. } => format!("{} ({})", self.group(), place(file, *line)),
             Self::File { file, line } => place(file, *line),
-            Self::Hold { by, reason, until } => held_words(by, *until, reason),
+            Self::Hold { by, reason, until } => describe_hold(by, *until, reason),
             Self::Workload { container, .. } if !container.is_empty() => {
                 format!("{}, container {container}", self.group())
             }
@@ -122,8 +122,8 @@ impl HolderView {
             ("approved by", approved_by.clone()),
             ("build", build.clone()),
             ("branch", branch.clone()),
-            ("released", released_at.map(minute)),
-            ("kept until", keep_until.map(minute)),
+            ("released", released_at.map(format_minute)),
+            ("kept until", keep_until.map(format_minute)),
         ];
         said.into_iter().filter_map(|(what, value)| Some((what, value?))).collect()
     }

@@ -6,8 +6,8 @@ use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::reason::{minute, short};
-use super::words::plain;
+use super::humanize::sanitize;
+use super::reason::{format_minute, short_digest};
 use crate::domain::{Hold, HoldOrigin};
 
 /// A hold on a tag, and on the digest that it had.
@@ -57,7 +57,7 @@ impl HoldView {
     ///
     /// # Errors
     /// What is invalid in it.
-    pub fn hold(&self) -> Result<Hold, String> {
+    pub fn to_hold(&self) -> Result<Hold, String> {
         let words = |error: &dyn std::fmt::Display| format!("invalid hold on {}: {error}", self.name());
         let origin = [HoldOrigin::Person, HoldOrigin::Restore].into_iter().find(|one| one.label() == self.origin);
         Ok(Hold {
@@ -86,8 +86,8 @@ impl HoldView {
 
     /// Who holds it until when and why, in words.
     #[must_use]
-    pub fn words(&self) -> String {
-        held_words(&self.by, self.until, &self.reason)
+    pub fn describe(&self) -> String {
+        describe_hold(&self.by, self.until, &self.reason)
     }
 
     /// The cells of a table: tag, digest, end, who, since when, reason.
@@ -95,10 +95,10 @@ impl HoldView {
     pub fn cells(&self) -> [String; 6] {
         [
             self.name(),
-            self.digest.as_deref().map_or_else(|| "none".to_owned(), short),
-            minute(self.until),
+            self.digest.as_deref().map_or_else(|| "none".to_owned(), short_digest),
+            format_minute(self.until),
             self.by.clone(),
-            minute(self.since),
+            format_minute(self.since),
             self.reason.clone(),
         ]
     }
@@ -108,8 +108,8 @@ impl HoldView {
 pub(super) const HEADINGS: [&str; 6] = ["tag", "digest", "until", "held by", "since", "reason"];
 
 /// Who holds something until when and why.
-pub(super) fn held_words(by: &str, until: Timestamp, reason: &str) -> String {
-    format!("held until {} by {by}: {reason}", minute(until))
+pub(super) fn describe_hold(by: &str, until: Timestamp, reason: &str) -> String {
+    format!("held until {} by {by}: {reason}", format_minute(until))
 }
 
 /// The holds for the terminal.
@@ -121,7 +121,7 @@ pub fn holds_text(holds: &[HoldView]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(HEADINGS.map(str::to_uppercase));
     for hold in holds {
-        table.add_row(hold.cells().map(|cell| plain(&cell)));
+        table.add_row(hold.cells().map(|cell| sanitize(&cell)));
     }
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }

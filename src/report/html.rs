@@ -7,16 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-use super::particulars::facts;
-use super::reason::{minute, short};
-use super::storage::{cells, largest, storage_words};
-use super::tally::{
-    Standing, UNDO, by_age, by_hand, dated, freed, kept_as, next_steps, occasion, size, undo_periods, validity,
-    why_it_goes,
+use super::humanize::{format_age, format_bytes, format_count, sanitize, truncate};
+use super::reason::{format_minute, short_digest};
+use super::registry_info::describe_registry;
+use super::storage::{cells, describe_storage, largest};
+use super::summary::{
+    RESTORE_INSTRUCTIONS, RemovalStatus, count_by_age, describe_date, describe_mode, describe_reclaimable,
+    describe_size, describe_validity, kept_with_verdict, next_steps, removal_reasons, undo_periods, verify_commands,
 };
-use super::words::{age, bytes, clip, count, plain};
 use super::{
-    AttentionView, DeletionView, EntryView, FindingView, KeptView, PlanDocument, PolicyView, ReasonView, RegistryView,
+    AttentionView, DeletionView, DriftView, EntryView, KeptView, PlanDocument, PolicyView, ReasonView, RegistryView,
     RemovalView, RepositoryStorageView, RunView, SourceView, StorageView,
 };
 
@@ -39,25 +39,25 @@ struct Page<'a> {
     style_hash: String,
     script: &'static str,
     script_hash: String,
-    ran: Option<Ran>,
-    plan: Option<Planned<'a>>,
+    ran: Option<RunSection>,
+    plan: Option<PlanSection<'a>>,
     /// What needs attention, before everything else.
     attention: Vec<String>,
 }
 
 /// A run and what it did.
-struct Ran {
+struct RunSection {
     title: String,
     id: String,
     cards: Vec<(&'static str, String)>,
     facts: Vec<(String, String)>,
-    rows: Vec<Done>,
+    rows: Vec<JournalRow>,
     more: usize,
     undo: String,
 }
 
 /// One entry of the journal.
-struct Done {
+struct JournalRow {
     time: String,
     action: String,
     outcome: String,
@@ -68,7 +68,7 @@ struct Done {
     until: String,
 }
 
-struct Planned<'a> {
+struct PlanSection<'a> {
     document: &'a PlanDocument,
     validity: String,
     occasion: String,
@@ -77,7 +77,7 @@ struct Planned<'a> {
     steps: Vec<String>,
     charts: Vec<Chart>,
     /// Each with whether it is a warning.
-    findings: Vec<(&'a FindingView, bool)>,
+    findings: Vec<(&'a DriftView, bool)>,
     more_findings: usize,
     facts: Vec<(String, String)>,
     /// Each with the time and age of its evidence.
@@ -89,16 +89,16 @@ struct Planned<'a> {
     storage: Vec<(String, String)>,
     /// What there is to say of the second step.
     deletions: Vec<String>,
-    deleting: Vec<Deleting>,
+    deleting: Vec<DeletionRow>,
     more_deleting: usize,
-    repositories: Vec<Freeing>,
+    repositories: Vec<StorageRow>,
     more_repositories: usize,
-    removals: Vec<Going>,
+    removals: Vec<RemovalRow>,
     more_removals: usize,
     /// Each as the cells of its row.
     holds: Vec<[String; 6]>,
     more_holds: usize,
-    kept: Vec<Staying>,
+    kept: Vec<KeptRow>,
     more_kept: usize,
     undo: &'static str,
     undo_periods: Vec<(&'a str, String)>,
@@ -121,7 +121,7 @@ struct Bar {
     end: u64,
 }
 
-struct Going {
+struct RemovalRow {
     name: String,
     digest: String,
     time: String,
@@ -137,7 +137,7 @@ struct Going {
 }
 
 /// What a repository could free: words, and the numbers to sort them by.
-struct Freeing {
+struct StorageRow {
     name: String,
     removals: (u64, String),
     exclusive: (u64, String),
@@ -146,7 +146,7 @@ struct Freeing {
 }
 
 /// An untagged manifest whose grace is over.
-struct Deleting {
+struct DeletionRow {
     name: String,
     tag: String,
     untagged: String,
@@ -157,7 +157,7 @@ struct Deleting {
     standing: String,
 }
 
-struct Staying {
+struct KeptRow {
     name: String,
     digest: String,
     verdict: String,
@@ -170,15 +170,15 @@ struct Staying {
 /// content policy allows its own style and script by their hashes and nothing else.
 #[must_use]
 pub fn html(document: &PlanDocument) -> String {
-    page(format!("Tagwarden plan {}", minute(document.created_at)), None, &document.attention, Some(document))
+    page(format!("Tagwarden plan {}", format_minute(document.created_at)), None, &document.attention, Some(document))
 }
 
 /// A run as such a page, with its plan where that is still kept.
 pub(super) fn run_html(run: &RunView, plan: Option<&PlanDocument>) -> String {
-    page(format!("Tagwarden run {}", minute(run.started_at)), Some(ran(run)), &run.attention, plan)
+    page(format!("Tagwarden run {}", format_minute(run.started_at)), Some(run_section(run)), &run.attention, plan)
 }
 
-fn page(title: String, ran: Option<Ran>, attention: &[AttentionView], plan: Option<&PlanDocument>) -> String {
+fn page(title: String, ran: Option<RunSection>, attention: &[AttentionView], plan: Option<&PlanDocument>) -> String {
     let page = Page {
         title,
         attention: attention.iter().map(AttentionView::sentence).collect(),
@@ -187,7 +187,7 @@ fn page(title: String, ran: Option<Ran>, attention: &[AttentionView], plan: Opti
         script: SCRIPT,
         script_hash: hash(SCRIPT),
         ran,
-        plan: plan.map(planned),
+        plan: plan.map(plan_section),
     };
     // Writing into a string cannot fail; should it ever, the page says so instead of being half a page.
     let page =
@@ -195,71 +195,71 @@ fn page(title: String, ran: Option<Ran>, attention: &[AttentionView], plan: Opti
     page + "\n"
 }
 
-fn planned(document: &PlanDocument) -> Planned<'_> {
+fn plan_section(document: &PlanDocument) -> PlanSection<'_> {
     let order = ["protected", "undecided", "retained", "out-of-scope"];
-    let kept = order.into_iter().flat_map(|verdict| kept_as(document, verdict));
+    let kept = order.into_iter().flat_map(|verdict| kept_with_verdict(document, verdict));
     let findings = document.findings.iter().take(MOST_FINDINGS);
     let repositories = largest(document);
-    Planned {
+    PlanSection {
         document,
-        validity: validity(document),
-        occasion: occasion(document),
-        freed: freed(document),
+        validity: describe_validity(document),
+        occasion: describe_mode(document),
+        freed: describe_reclaimable(document),
         cards: cards(document),
         steps: next_steps(document),
         charts: charts(document),
         findings: findings.map(|found| (found, found.severity == "warning")).collect(),
         more_findings: document.findings.len().saturating_sub(MOST_FINDINGS),
-        facts: document.registries.iter().flat_map(of_registry).collect(),
-        sources: document.sources.iter().map(|source| (source, evidence(document, source))).collect(),
-        policies: document.policies.iter().map(|policy| (policy, short(&policy.revision))).collect(),
-        storage: document.storage.iter().map(|found| (plain(&found.registry), storage_words(found))).collect(),
-        deletions: document.deletions.sentences().iter().map(|words| plain(words)).collect(),
-        deleting: document.deletions.shown().take(MOST_REMOVALS).map(deleting).collect(),
+        facts: document.registries.iter().flat_map(registry_facts).collect(),
+        sources: document.sources.iter().map(|source| (source, evidence_age(document, source))).collect(),
+        policies: document.policies.iter().map(|policy| (policy, short_digest(&policy.revision))).collect(),
+        storage: document.storage.iter().map(|found| (sanitize(&found.registry), describe_storage(found))).collect(),
+        deletions: document.deletions.sentences().iter().map(|words| sanitize(words)).collect(),
+        deleting: document.deletions.sorted().take(MOST_REMOVALS).map(deletion_row).collect(),
         more_deleting: document.deletions.due.len().saturating_sub(MOST_REMOVALS),
         more_repositories: repositories.len().saturating_sub(MOST_REPOSITORIES),
-        repositories: repositories.into_iter().take(MOST_REPOSITORIES).map(freeing).collect(),
-        by_hand: by_hand(document).iter().map(|command| plain(command)).collect(),
-        removals: document.removals.iter().take(MOST_REMOVALS).map(|removal| going(document, &removal)).collect(),
+        repositories: repositories.into_iter().take(MOST_REPOSITORIES).map(storage_row).collect(),
+        by_hand: verify_commands(document).iter().map(|command| sanitize(command)).collect(),
+        removals: document.removals.iter().take(MOST_REMOVALS).map(|removal| removal_row(document, &removal)).collect(),
         more_removals: document.removals.len().saturating_sub(MOST_REMOVALS),
-        holds: document.holds.iter().take(MOST_KEPT).map(|hold| hold.cells().map(|cell| plain(&cell))).collect(),
+        holds: document.holds.iter().take(MOST_KEPT).map(|hold| hold.cells().map(|cell| sanitize(&cell))).collect(),
         more_holds: document.holds.len().saturating_sub(MOST_KEPT),
-        kept: kept.take(MOST_KEPT).map(|kept| staying(document, &kept)).collect(),
+        kept: kept.take(MOST_KEPT).map(|kept| kept_row(document, &kept)).collect(),
         more_kept: document.kept.len().saturating_sub(MOST_KEPT),
-        undo: UNDO,
+        undo: RESTORE_INSTRUCTIONS,
         undo_periods: undo_periods(document),
     }
 }
 
-fn ran(run: &RunView) -> Ran {
+fn run_section(run: &RunView) -> RunSection {
     let restored = run.command == "restore";
     let mut cards = vec![
-        (if restored { "restored" } else { "removed" }, count(run.number("done"))),
-        ("skipped", count(run.number("skipped"))),
-        ("failed", count(run.number("failed"))),
+        (if restored { "restored" } else { "removed" }, format_count(run.count_outcome("done"))),
+        ("skipped", format_count(run.count_outcome("skipped"))),
+        ("failed", format_count(run.count_outcome("failed"))),
     ];
-    cards.extend((run.deleted() > 0).then(|| ("manifests deleted", count(run.deleted()))));
-    Ran {
-        title: plain(&run.headline()),
+    cards.extend((run.deleted_count() > 0).then(|| ("manifests deleted", format_count(run.deleted_count()))));
+    RunSection {
+        title: sanitize(&run.headline()),
         id: run.id.clone(),
         cards,
-        facts: run.facts().into_iter().map(|(what, value)| (what.to_owned(), plain(&value))).collect(),
-        rows: run.journal.iter().take(MOST_REMOVALS).map(done).collect(),
+        facts: run.facts().into_iter().map(|(what, value)| (what.to_owned(), sanitize(&value))).collect(),
+        rows: run.journal.iter().take(MOST_REMOVALS).map(journal_row).collect(),
         more: run.journal.len().saturating_sub(MOST_REMOVALS),
-        undo: run.undo(),
+        undo: run.restore_instructions(),
     }
 }
 
-fn done(entry: &EntryView) -> Done {
-    Done {
+fn journal_row(entry: &EntryView) -> JournalRow {
+    JournalRow {
         time: entry.intended_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         action: entry.action.clone(),
         outcome: entry.outcome_label().to_owned(),
-        name: plain(&entry.name()),
-        digest: short(&entry.digest),
-        policy: plain(&entry.policy_words()),
-        detail: clip(&plain(entry.detail.as_deref().unwrap_or_default()), 1_000),
-        until: entry.undo_until.map(minute).unwrap_or_default(),
+        name: sanitize(&entry.name()),
+        digest: short_digest(&entry.digest),
+        policy: sanitize(&entry.describe_policy()),
+        detail: truncate(&sanitize(entry.detail.as_deref().unwrap_or_default()), 1_000),
+        until: entry.undo_until.map(format_minute).unwrap_or_default(),
     }
 }
 
@@ -271,41 +271,41 @@ fn hash(content: &str) -> String {
 fn cards(document: &PlanDocument) -> Vec<(&'static str, String)> {
     let summary = &document.summary;
     vec![
-        ("tags", count(summary.tags)),
-        ("would go", count(summary.expired)),
-        ("protected", count(summary.protected)),
-        ("retained", count(summary.retained)),
-        ("undecided", count(summary.undecided)),
-        ("out of scope", count(summary.out_of_scope)),
+        ("tags", format_count(summary.tags)),
+        ("would go", format_count(summary.expired)),
+        ("protected", format_count(summary.protected)),
+        ("retained", format_count(summary.retained)),
+        ("undecided", format_count(summary.undecided)),
+        ("out of scope", format_count(summary.out_of_scope)),
         (
-            if summary.estimated() { "reclaimable at most, estimated" } else { "reclaimable" },
-            bytes(summary.reclaimable_bytes),
+            if summary.is_estimated() { "reclaimable at most, estimated" } else { "reclaimable" },
+            format_bytes(summary.reclaimable_bytes),
         ),
-        ("shared, stays", bytes(summary.shared_bytes)),
+        ("shared, stays", format_bytes(summary.shared_bytes)),
     ]
 }
 
 /// A registry's name with each thing to know of it.
-fn of_registry(registry: &RegistryView) -> impl Iterator<Item = (String, String)> {
+fn registry_facts(registry: &RegistryView) -> impl Iterator<Item = (String, String)> {
     let denied = registry
         .obstacles
         .iter()
         .map(|obstacle| format!("nothing can be removed from {}: {}", obstacle.repository, obstacle.message));
-    facts(registry).into_iter().chain(denied).map(|fact| (plain(&registry.name), plain(&fact)))
+    describe_registry(registry).into_iter().chain(denied).map(|fact| (sanitize(&registry.name), sanitize(&fact)))
 }
 
 fn charts(document: &PlanDocument) -> Vec<Chart> {
     let repositories = document.removals.iter().map(|removal| format!("{}/{}", removal.registry, removal.repository));
     let policies = document.removals.iter().flat_map(|r| r.policies().map(str::to_owned).collect::<Vec<_>>());
-    let ages = by_age(document).into_iter().map(|(name, number)| (name.to_owned(), number));
+    let ages = count_by_age(document).into_iter().map(|(name, number)| (name.to_owned(), number));
     vec![
-        chart("Removals by repository", &most_first(repositories)),
-        chart("Removals by policy", &most_first(policies)),
+        chart("Removals by repository", &count_labels(repositories)),
+        chart("Removals by policy", &count_labels(policies)),
         chart("Removals by age", &ages.collect::<Vec<_>>()),
     ]
 }
 
-fn most_first(labels: impl Iterator<Item = String>) -> Vec<(String, u64)> {
+fn count_labels(labels: impl Iterator<Item = String>) -> Vec<(String, u64)> {
     let mut numbers: HashMap<String, u64> = HashMap::new();
     for label in labels {
         *numbers.entry(label).or_default() += 1;
@@ -325,42 +325,42 @@ fn chart(title: &'static str, numbers: &[(String, u64)]) -> Chart {
         .map(|(place, (label, number))| {
             let width = (number * WIDEST / most).max(1);
             let top = place * 22 + 4;
-            let number = count(*number);
-            Bar { label: clip(&plain(label), 36), number, top, text: top + 11, width, end: 230 + width + 6 }
+            let number = format_count(*number);
+            Bar { label: truncate(&sanitize(label), 36), number, top, text: top + 11, width, end: 230 + width + 6 }
         })
         .collect();
     Chart { title, height: bars.len() * 22 + 4, more: numbers.len() - bars.len(), bars }
 }
 
 /// The time of a source's evidence, and how old it is.
-fn evidence(document: &PlanDocument, source: &SourceView) -> String {
+fn evidence_age(document: &PlanDocument, source: &SourceView) -> String {
     source.as_of.map_or_else(String::new, |time| {
-        format!("{} ({} old)", minute(time), age(document.created_at.duration_since(time).as_secs()))
+        format!("{} ({} old)", format_minute(time), format_age(document.created_at.duration_since(time).as_secs()))
     })
 }
 
-fn going(document: &PlanDocument, removal: &RemovalView) -> Going {
-    Going {
-        name: plain(&removal.name()),
-        digest: short(&removal.digest),
-        time: plain(&dated(removal)),
+fn removal_row(document: &PlanDocument, removal: &RemovalView) -> RemovalRow {
+    RemovalRow {
+        name: sanitize(&removal.name()),
+        digest: short_digest(&removal.digest),
+        time: sanitize(&describe_date(removal)),
         age_seconds: removal.age_seconds.unwrap_or(-1),
-        age: removal.age_seconds.map_or_else(|| "unknown".to_owned(), age),
+        age: removal.age_seconds.map_or_else(|| "unknown".to_owned(), format_age),
         bytes: removal.reclaimable_bytes.map_or(-1, i128::from),
-        size: size(removal),
+        size: describe_size(removal),
         shared_bytes: removal.shared_bytes.map_or(-1, i128::from),
-        shared: removal.shared_bytes.map_or_else(|| "unknown".to_owned(), bytes),
-        policy: plain(&removal.policy),
-        standing: Standing::of(document, removal).label(),
-        why: plain(&why_it_goes(removal)),
+        shared: removal.shared_bytes.map_or_else(|| "unknown".to_owned(), format_bytes),
+        policy: sanitize(&removal.policy),
+        standing: RemovalStatus::of(document, removal).label(),
+        why: sanitize(&removal_reasons(removal)),
     }
 }
 
-fn freeing(found: (&StorageView, &RepositoryStorageView)) -> Freeing {
+fn storage_row(found: (&StorageView, &RepositoryStorageView)) -> StorageRow {
     let [name, removals, exclusive, shared, unknown] = cells(found);
     let (_, found) = found;
-    Freeing {
-        name: plain(&name),
+    StorageRow {
+        name: sanitize(&name),
         removals: (found.removals, removals),
         exclusive: (found.exclusive_bytes, exclusive),
         shared: (found.shared_bytes, shared),
@@ -368,29 +368,29 @@ fn freeing(found: (&StorageView, &RepositoryStorageView)) -> Freeing {
     }
 }
 
-fn deleting(found: &DeletionView) -> Deleting {
+fn deletion_row(found: &DeletionView) -> DeletionRow {
     let about = if found.bytes_are == "estimated" { "about " } else { "" };
-    Deleting {
-        name: plain(&found.name()),
-        tag: plain(&found.tag),
-        untagged: minute(found.untagged_at),
-        along: found.along_words(),
+    DeletionRow {
+        name: sanitize(&found.name()),
+        tag: sanitize(&found.tag),
+        untagged: format_minute(found.untagged_at),
+        along: found.describe_dependents(),
         bytes: found.bytes.map_or(-1, i128::from),
-        size: found.bytes.map_or_else(String::new, |number| format!("{about}{}", bytes(number))),
-        policies: plain(&found.policies.join(", ")),
-        standing: clip(&plain(&found.words()), 1_000),
+        size: found.bytes.map_or_else(String::new, |number| format!("{about}{}", format_bytes(number))),
+        policies: sanitize(&found.policies.join(", ")),
+        standing: truncate(&sanitize(&found.describe()), 1_000),
     }
 }
 
-fn staying(document: &PlanDocument, kept: &KeptView) -> Staying {
+fn kept_row(document: &PlanDocument, kept: &KeptView) -> KeptRow {
     let seconds = kept.dated_at.map(|time| document.evaluated_at.duration_since(time).as_secs());
     let sentences: Vec<String> = kept.reasons.iter().map(ReasonView::sentence).collect();
-    Staying {
-        name: plain(&kept.name()),
-        digest: kept.digest.as_deref().map_or_else(|| "unread".to_owned(), short),
+    KeptRow {
+        name: sanitize(&kept.name()),
+        digest: kept.digest.as_deref().map_or_else(|| "unread".to_owned(), short_digest),
         verdict: kept.verdict.clone(),
         age_seconds: seconds.unwrap_or(-1),
-        age: seconds.map_or_else(|| "unknown".to_owned(), age),
-        why: clip(&plain(&sentences.join("; ")), 1_000),
+        age: seconds.map_or_else(|| "unknown".to_owned(), format_age),
+        why: truncate(&sanitize(&sentences.join("; ")), 1_000),
     }
 }

@@ -1,24 +1,25 @@
 //! The plan as Markdown, for a change ticket or a comment on a pull request.
 
-mod ran;
+mod run;
 
 use super::holds::HEADINGS;
-use super::particulars::facts;
-use super::reason::{minute, short};
-use super::storage::{cells, largest, storage_words};
-use super::tally::{
-    self, Held, Standing, UNDO, by_holder, dated, freed, headline, kept_as, kinds_of_reason, missing, next_steps,
-    occasion, size, undo_periods, why_it_goes,
+use super::humanize::{counted, format_age, format_bytes, format_count, sanitize, truncate};
+use super::reason::{format_minute, short_digest};
+use super::registry_info::describe_registry;
+use super::storage::{cells, describe_storage, largest};
+use super::summary::{
+    self, ProtectedTag, RESTORE_INSTRUCTIONS, RemovalStatus, count_by_reason, describe_date, describe_missing,
+    describe_mode, describe_reclaimable, describe_size, group_by_holder, headline, kept_with_verdict, next_steps,
+    removal_reasons, undo_periods,
 };
-use super::words::{age, bytes, clip, count, counted, plain};
 use super::{AttentionView, GapView, PlanDocument, ReasonView, RegistryView, RemovalView, SourceView};
 
-pub(super) use ran::run_markdown;
+pub(super) use run::run_markdown;
 
 /// Most bytes of the whole, so that it is always below the 65,536 characters of a comment on GitHub.
-const MOST: usize = 59_900;
+const MAX_BYTES: usize = 59_900;
 /// Most bytes of one piece of text from outside, before it is escaped.
-const MOST_WORDS: usize = 600;
+const MAX_TEXT_BYTES: usize = 600;
 
 /// Most bytes of each list. What the others leave is the removals'.
 const MOST_REGISTRIES: usize = 4_000;
@@ -49,15 +50,15 @@ pub(super) fn markdown(document: &PlanDocument, taken: usize) -> String {
         storage(document),
         deletions(document),
         holds(document),
-        staying(document),
+        kept_tags(document),
         protected(document),
         undecided(document),
-        by_hand(document),
-        undoing(document),
+        verify_commands(document),
+        restore_instructions(document),
         foot(document),
     ]
     .concat();
-    let rest = MOST.saturating_sub(taken + before.len() + after.len());
+    let rest = MAX_BYTES.saturating_sub(taken + before.len() + after.len());
     [before, removals(document, rest), after].concat()
 }
 
@@ -68,8 +69,8 @@ fn basis(document: &PlanDocument) -> String {
 
 /// Words from outside as inert text: one line, cut short, without a meaning in Markdown or HTML. An `@` or `#` gets a
 /// zero-width space behind it, since mentions and references are looked for after everything else was rendered.
-pub(super) fn words(text: &str) -> String {
-    let text = clip(&plain(text), MOST_WORDS);
+pub(super) fn escape(text: &str) -> String {
+    let text = truncate(&sanitize(text), MAX_TEXT_BYTES);
     let mut out = String::with_capacity(text.len() + 8);
     let mut before = ' ';
     let mut rest = text.as_str();
@@ -99,20 +100,20 @@ pub(super) fn words(text: &str) -> String {
 fn quoted(text: &str) -> Option<&str> {
     let end = text.strip_prefix('`')?.find('`')?;
     let inner = &text[1..=end];
-    (!inner.is_empty() && inner.trim() == inner && inner.chars().all(harmless)).then(|| &text[..end + 2])
+    (!inner.is_empty() && inner.trim() == inner && inner.chars().all(is_inert)).then(|| &text[..end + 2])
 }
 
 /// Whether a character means nothing in code, not even in a table.
-fn harmless(found: char) -> bool {
+fn is_inert(found: char) -> bool {
     found.is_ascii_alphanumeric() || "._-/:@+ ,=*\"".contains(found)
 }
 
 /// A name as code where it can be nothing else than a name, otherwise as inert text.
 pub(super) fn code(name: &str) -> String {
-    if !name.is_empty() && name.trim() == name && name.len() <= MOST_WORDS && name.chars().all(harmless) {
+    if !name.is_empty() && name.trim() == name && name.len() <= MAX_TEXT_BYTES && name.chars().all(is_inert) {
         format!("`{name}`")
     } else {
-        words(name)
+        escape(name)
     }
 }
 
@@ -129,7 +130,7 @@ pub(super) fn lines(most: usize, total: usize, rows: impl Iterator<Item = String
         shown += 1;
     }
     if total > shown {
-        out.extend(["\n… and ", &count((total - shown) as u64), " more in the JSON.\n"]);
+        out.extend(["\n… and ", &format_count((total - shown) as u64), " more in the JSON.\n"]);
     }
     out
 }
@@ -157,16 +158,16 @@ fn head(document: &PlanDocument) -> String {
         ("all tags", summary.tags),
     ];
     let rows: Vec<String> =
-        verdicts.iter().map(|(verdict, number)| row(&[(*verdict).to_owned(), count(*number)])).collect();
+        verdicts.iter().map(|(verdict, number)| row(&[(*verdict).to_owned(), format_count(*number)])).collect();
     format!(
         "## Tagwarden plan\n\n**{}**\n\n{}\n\n| verdict | tags |\n| :-- | --: |\n{}\n| reclaimable | {}{} |\n| shared | {} |\n\n{}\n",
-        words(&occasion(document)),
-        words(&headline(document)),
+        escape(&describe_mode(document)),
+        escape(&headline(document)),
         rows.join("\n"),
-        if summary.estimated() { "about " } else { "" },
-        bytes(summary.reclaimable_bytes),
-        bytes(summary.shared_bytes),
-        words(&freed(document)),
+        if summary.is_estimated() { "about " } else { "" },
+        format_bytes(summary.reclaimable_bytes),
+        format_bytes(summary.shared_bytes),
+        escape(&describe_reclaimable(document)),
     )
 }
 
@@ -175,7 +176,7 @@ pub(super) fn needs_attention(attention: &[AttentionView]) -> String {
     if attention.is_empty() {
         return String::new();
     }
-    let rows = attention.iter().map(|found| format!("- ({}) {}", code(&found.kind), words(&found.sentence())));
+    let rows = attention.iter().map(|found| format!("- ({}) {}", code(&found.kind), escape(&found.sentence())));
     section("Needs attention", &lines(MOST_ATTENTION, attention.len(), rows))
 }
 
@@ -185,7 +186,7 @@ fn refusals(document: &PlanDocument) -> String {
     }
     let rows = document.refusals.iter().map(|refusal| {
         let mark = if refusal.binding { "**refused**" } else { "would be refused" };
-        format!("- {mark} ({}): {}", code(&refusal.kind), words(&refusal.message))
+        format!("- {mark} ({}): {}", code(&refusal.kind), escape(&refusal.message))
     });
     let intro = "None of what a refusal covers is removed, not even a part of it.\n\n";
     section("Refusals", &(intro.to_owned() + &lines(MOST_REFUSALS, document.refusals.len(), rows)))
@@ -197,23 +198,24 @@ fn deletions(document: &PlanDocument) -> String {
         return String::new();
     }
     let sentences = found.sentences();
-    let mut out = lines(MOST_FACTS, sentences.len(), sentences.iter().map(|sentence| format!("- {}", words(sentence))));
+    let mut out =
+        lines(MOST_FACTS, sentences.len(), sentences.iter().map(|sentence| format!("- {}", escape(sentence))));
     let refusals = found.refusals.iter().map(|refusal| {
         let mark = if refusal.binding { "**refused**" } else { "would be refused" };
-        format!("- {mark} ({}): {}", code(&refusal.kind), words(&refusal.message))
+        format!("- {mark} ({}): {}", code(&refusal.kind), escape(&refusal.message))
     });
     out.push_str(&lines(MOST_FACTS, found.refusals.len(), refusals));
     if !found.due.is_empty() {
         let header = "| manifest | last tag | untagged | with it | policies | what becomes of it |\n\
                       | :-- | :-- | :-- | :-- | :-- | :-- |\n";
-        let rows = found.shown().map(|one| {
+        let rows = found.sorted().map(|one| {
             row(&[
                 code(&one.name()),
                 code(&one.tag),
-                minute(one.untagged_at),
-                one.along_words(),
-                words(&one.policies.join(", ")),
-                words(&one.words()),
+                format_minute(one.untagged_at),
+                one.describe_dependents(),
+                escape(&one.policies.join(", ")),
+                escape(&one.describe()),
             ])
         });
         let table = header.to_owned() + &lines(MOST_DELETIONS, found.due.len(), rows);
@@ -234,16 +236,20 @@ fn registries(document: &PlanDocument) -> String {
         out.push('\n');
         out.push_str(&lines(MOST_FACTS, facts.len(), facts.into_iter()));
     }
-    let headline = |number| format!("<b>{} could not be read</b>, so what depends on it stays", count(number));
-    out.push_str(&listed(document, |registry| &registry.gaps, headline));
+    let headline = |number| format!("<b>{} could not be read</b>, so what depends on it stays", format_count(number));
+    out.push_str(&folded_notes(document, |registry| &registry.gaps, headline));
     let headline =
         |number| format!("{} in what was read: each stays, and nothing else is in doubt", counted(number, "odd name"));
-    out.push_str(&listed(document, |registry| &registry.odd_names, headline));
+    out.push_str(&folded_notes(document, |registry| &registry.odd_names, headline));
     out
 }
 
 /// Gaps or notes of all registries, folded below a headline.
-fn listed(document: &PlanDocument, of: fn(&RegistryView) -> &[GapView], headline: impl Fn(u64) -> String) -> String {
+fn folded_notes(
+    document: &PlanDocument,
+    of: fn(&RegistryView) -> &[GapView],
+    headline: impl Fn(u64) -> String,
+) -> String {
     let all = document.registries.iter().flat_map(|registry| of(registry).iter().map(move |gap| (registry, gap)));
     let number = all.clone().count();
     if number == 0 {
@@ -254,7 +260,7 @@ fn listed(document: &PlanDocument, of: fn(&RegistryView) -> &[GapView], headline
             .repository
             .as_deref()
             .map_or_else(|| code(&registry.name), |repository| code(&format!("{}/{repository}", registry.name)));
-        format!("- {place}: {} ({}): {}", words(&gap.at), words(&gap.kind), words(&gap.message))
+        format!("- {place}: {} ({}): {}", escape(&gap.at), escape(&gap.kind), escape(&gap.message))
     });
     format!("\n{}", folded(&headline(number as u64), &lines(MOST_GAPS, number, rows)))
 }
@@ -263,22 +269,22 @@ fn facts_of(registry: &RegistryView) -> Vec<String> {
     let name = code(&registry.name);
     let denied = registry.obstacles.iter().map(|obstacle| {
         let place = code(&format!("{}/{}", registry.name, obstacle.repository));
-        format!("- {place}: **nothing can be removed**: {}", words(&obstacle.message))
+        format!("- {place}: **nothing can be removed**: {}", escape(&obstacle.message))
     });
-    facts(registry).iter().map(|fact| format!("- {name}: {}", words(fact))).chain(denied).collect()
+    describe_registry(registry).iter().map(|fact| format!("- {name}: {}", escape(fact))).chain(denied).collect()
 }
 
 fn registry(registry: &RegistryView) -> String {
     let removal = match &registry.obstacle {
-        Some(obstacle) => format!("**impossible**: {}", words(obstacle)),
+        Some(obstacle) => format!("**impossible**: {}", escape(obstacle)),
         None => code(&registry.removal),
     };
     row(&[
-        format!("{} ({})", code(&registry.name), words(&registry.kind)),
+        format!("{} ({})", code(&registry.name), escape(&registry.kind)),
         code(&registry.endpoint),
-        words(&registry.identity),
-        count(registry.repositories),
-        count(registry.tags),
+        escape(&registry.identity),
+        format_count(registry.repositories),
+        format_count(registry.tags),
         removal,
     ])
 }
@@ -292,20 +298,20 @@ fn sources(document: &PlanDocument) -> String {
 
 fn source(document: &PlanDocument, source: &SourceView) -> String {
     let state = match &source.error {
-        Some(error) => format!("**{}**: {}", words(&source.state), words(error)),
-        None => words(&[std::slice::from_ref(&source.state), source.notes.as_slice()].concat().join("; ")),
+        Some(error) => format!("**{}**: {}", escape(&source.state), escape(error)),
+        None => escape(&[std::slice::from_ref(&source.state), source.notes.as_slice()].concat().join("; ")),
     };
     let evidence = source.as_of.map_or_else(String::new, |time| {
-        format!("{} ({} old)", minute(time), age(document.created_at.duration_since(time).as_secs()))
+        format!("{} ({} old)", format_minute(time), format_age(document.created_at.duration_since(time).as_secs()))
     });
     row(&[
         code(&source.name),
-        words(&source.kind),
+        escape(&source.kind),
         state,
-        count(source.claims),
-        source.mentions.map(count).unwrap_or_default(),
-        source.unresolved.map(count).unwrap_or_default(),
-        count(source.protects),
+        format_count(source.claims),
+        source.mentions.map(format_count).unwrap_or_default(),
+        source.unresolved.map(format_count).unwrap_or_default(),
+        format_count(source.protects),
         evidence,
     ])
 }
@@ -316,13 +322,13 @@ fn policies(document: &PlanDocument) -> String {
     let rows = document.policies.iter().map(|policy| {
         row(&[
             code(&policy.name),
-            words(&policy.mode),
-            policy.selected.map_or_else(|| "?".to_owned(), count),
-            count(policy.expired),
-            words(policy.owner.as_deref().unwrap_or_default()),
-            words(policy.description.as_deref().unwrap_or_default()),
+            escape(&policy.mode),
+            policy.selected.map_or_else(|| "?".to_owned(), format_count),
+            format_count(policy.expired),
+            escape(policy.owner.as_deref().unwrap_or_default()),
+            escape(policy.description.as_deref().unwrap_or_default()),
             code(&policy.file),
-            code(&short(&policy.revision)),
+            code(&short_digest(&policy.revision)),
         ])
     });
     section("Policies", &(header.to_owned() + &lines(MOST_POLICIES, document.policies.len(), rows)))
@@ -333,7 +339,7 @@ fn unmatched(document: &PlanDocument) -> String {
         return String::new();
     }
     let mark = |refuses: bool| if refuses { "**refuses**: " } else { "" };
-    let rows = document.unmatched.iter().map(|rule| format!("- {}{}", mark(rule.refuses()), words(&rule.message)));
+    let rows = document.unmatched.iter().map(|rule| format!("- {}{}", mark(rule.refuses()), escape(&rule.message)));
     section("Rules that match nothing", &lines(MOST_POLICIES, document.unmatched.len(), rows))
 }
 
@@ -342,7 +348,7 @@ fn findings(document: &PlanDocument) -> String {
         return String::new();
     }
     let mark = |severity: &str| if severity == "warning" { "**warning**" } else { "info" };
-    let rows = document.findings.iter().map(|found| format!("- {}: {}", mark(&found.severity), words(&found.message)));
+    let rows = document.findings.iter().map(|found| format!("- {}: {}", mark(&found.severity), escape(&found.message)));
     let intro = "To be looked at; nothing is removed or refused because of them.\n\n";
     section("Drift and orphans", &(intro.to_owned() + &lines(MOST_FINDINGS, document.findings.len(), rows)))
 }
@@ -354,7 +360,7 @@ fn holds(document: &PlanDocument) -> String {
     let header = format!("{}{}", row(&HEADINGS.map(str::to_owned)), "| :-- | :-- | :-- | :-- | :-- | :-- |\n");
     let rows = document.holds.iter().map(|hold| {
         let [tag, digest, until, by, since, reason] = hold.cells();
-        row(&[code(&tag), code(&digest), until, words(&by), since, words(&reason)])
+        row(&[code(&tag), code(&digest), until, escape(&by), since, escape(&reason)])
     });
     let table = lines(MOST_HOLDS, document.holds.len(), rows);
     let title = format!("{} held, whatever the policies say", counted(document.holds.len() as u64, "tag"));
@@ -378,13 +384,13 @@ fn removals(document: &PlanDocument, most: usize) -> String {
 fn removal(document: &PlanDocument, removal: &RemovalView) -> String {
     row(&[
         code(&removal.name()),
-        code(&short(&removal.digest)),
-        words(&dated(removal)),
-        removal.age_seconds.map_or_else(|| "unknown".to_owned(), age),
-        size(removal),
+        code(&short_digest(&removal.digest)),
+        escape(&describe_date(removal)),
+        removal.age_seconds.map_or_else(|| "unknown".to_owned(), format_age),
+        describe_size(removal),
         code(&removal.policy),
-        Standing::of(document, removal).label().to_owned(),
-        words(&why_it_goes(removal)),
+        RemovalStatus::of(document, removal).label().to_owned(),
+        escape(&removal_reasons(removal)),
     ])
 }
 
@@ -394,7 +400,7 @@ fn storage(document: &PlanDocument) -> String {
         return String::new();
     }
     let registries =
-        document.storage.iter().map(|found| format!("- {}: {}", code(&found.registry), storage_words(found)));
+        document.storage.iter().map(|found| format!("- {}: {}", code(&found.registry), describe_storage(found)));
     let registries = lines(MOST_STORAGE, document.storage.len(), registries);
     let header =
         "| repository | removals | reclaimable | shared | of unknown size |\n| :-- | --: | --: | --: | --: |\n";
@@ -407,30 +413,31 @@ fn storage(document: &PlanDocument) -> String {
     section("What that frees once the registry collects it", &format!("{registries}\n{table}"))
 }
 
-fn staying(document: &PlanDocument) -> String {
+fn kept_tags(document: &PlanDocument) -> String {
     if document.kept.is_empty() {
         return String::new();
     }
     let header = "A tag counts once for each kind of reason.\n\n| reason to stay | tags |\n| :-- | --: |\n";
-    let rows =
-        kinds_of_reason(document).into_iter().map(|(kind, number)| row(&[kind.to_owned(), count(number)]) + "\n");
+    let rows = count_by_reason(document)
+        .into_iter()
+        .map(|(kind, number)| row(&[kind.to_owned(), format_count(number)]) + "\n");
     section("Why the others stay", &(header.to_owned() + &rows.collect::<String>()))
 }
 
 fn protected(document: &PlanDocument) -> String {
-    let (groups, total) = by_holder(document, MOST_PROTECTED);
+    let (groups, total) = group_by_holder(document, MOST_PROTECTED);
     if total == 0 {
         return String::new();
     }
     let header = "| tag | digest | who holds it |\n| :-- | :-- | :-- |\n";
     let rows = groups.values().flatten().map(|held| {
-        let Held { kept, others, .. } = held;
-        let others = if *others == 0 { String::new() } else { format!(" (and {} more)", count(*others as u64)) };
-        let digest = kept.digest.as_deref().map_or_else(|| "unread".to_owned(), |digest| code(&short(digest)));
+        let ProtectedTag { kept, more_reasons: others, .. } = held;
+        let others = if *others == 0 { String::new() } else { format!(" (and {} more)", format_count(*others as u64)) };
+        let digest = kept.digest.as_deref().map_or_else(|| "unread".to_owned(), |digest| code(&short_digest(digest)));
         row(&[
             code(&kept.name()),
             digest,
-            words(&held.reason().map(ReasonView::sentence).unwrap_or_default()) + &others,
+            escape(&held.reason().map(ReasonView::sentence).unwrap_or_default()) + &others,
         ])
     });
     let table = header.to_owned() + &lines(MOST_PROTECTED, total, rows);
@@ -438,21 +445,23 @@ fn protected(document: &PlanDocument) -> String {
 }
 
 fn undecided(document: &PlanDocument) -> String {
-    let total = kept_as(document, "undecided").count();
+    let total = kept_with_verdict(document, "undecided").count();
     if total == 0 {
         return String::new();
     }
     let header = "| tag | what is missing |\n| :-- | :-- |\n";
-    let rows = kept_as(document, "undecided").map(|kept| row(&[code(&kept.name()), words(&missing(&kept))]));
+    let rows = kept_with_verdict(document, "undecided")
+        .map(|kept| row(&[code(&kept.name()), escape(&describe_missing(&kept))]));
     let table = header.to_owned() + &lines(MOST_UNDECIDED, total, rows);
     String::from("\n") + &folded(&format!("{} undecided, so kept: why", counted(total as u64, "tag")), &table)
 }
 
 /// The Azure CLI's commands, which pull nothing, for the first removal of each repository.
-fn by_azure_cli(document: &PlanDocument) -> String {
+fn azure_cli_commands(document: &PlanDocument) -> String {
     let fits =
-        |command: &String| command.len() <= MOST_WORDS && !command.contains(|c: char| c == '`' || c.is_control());
-    let commands = tally::by_hand(document).into_iter().filter(fits).filter(|command| command.starts_with("az "));
+        |command: &String| command.len() <= MAX_TEXT_BYTES && !command.contains(|c: char| c == '`' || c.is_control());
+    let commands =
+        summary::verify_commands(document).into_iter().filter(fits).filter(|command| command.starts_with("az "));
     let mut block = String::new();
     for command in commands {
         if block.len() + command.len() < MOST_BY_HAND {
@@ -465,18 +474,19 @@ fn by_azure_cli(document: &PlanDocument) -> String {
 }
 
 /// Commands that only read, for the first removal.
-fn by_hand(document: &PlanDocument) -> String {
+fn verify_commands(document: &PlanDocument) -> String {
     let Some(removal) = document.removals.get(0) else { return String::new() };
     let registry = document.registries.iter().find(|registry| registry.name == removal.registry);
     let Some(registry) = registry else { return String::new() };
     if registry.kind == "acr" {
-        return by_azure_cli(document);
+        return azure_cli_commands(document);
     }
     let endpoint = registry.endpoint.trim_end_matches('/');
     let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
     let RemovalView { repository, tag, digest, .. } = &*removal;
-    let pasteable =
-        |text: &str| text.len() <= MOST_WORDS && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:".contains(c));
+    let pasteable = |text: &str| {
+        text.len() <= MAX_TEXT_BYTES && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:".contains(c))
+    };
     if ![endpoint, repository.as_str(), tag.as_str(), digest.as_str()].into_iter().all(pasteable) {
         return String::new();
     }
@@ -494,21 +504,21 @@ fn by_hand(document: &PlanDocument) -> String {
     )
 }
 
-fn undoing(document: &PlanDocument) -> String {
+fn restore_instructions(document: &PlanDocument) -> String {
     let known = undo_periods(document);
     let rows = known.iter().map(|(registry, period)| format!("- {}: {period}", code(registry)));
     let periods = if known.is_empty() { String::new() } else { format!("\n{}", lines(MOST_FACTS, known.len(), rows)) };
-    section("To undo", &format!("{UNDO}\n{periods}"))
+    section("To undo", &format!("{RESTORE_INSTRUCTIONS}\n{periods}"))
 }
 
 fn foot(document: &PlanDocument) -> String {
-    let steps: Vec<String> = next_steps(document).iter().map(|step| format!("- {}\n", words(step))).collect();
+    let steps: Vec<String> = next_steps(document).iter().map(|step| format!("- {}\n", escape(step))).collect();
     let facts = row(&[
         code(&document.id),
-        minute(document.created_at),
-        minute(document.expires_at),
-        words(&document.mode),
-        code(&short(&document.settings)),
+        format_minute(document.created_at),
+        format_minute(document.expires_at),
+        escape(&document.mode),
+        code(&short_digest(&document.settings)),
         code(&document.fingerprint),
     ]);
     let header = "| plan | made | may be applied until | mode | settings | fingerprint |\n\

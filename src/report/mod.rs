@@ -7,80 +7,85 @@ mod attention;
 mod build;
 mod csv;
 mod deletion;
-mod difference;
-mod difference_text;
+mod diff;
+mod diff_text;
 mod document;
+mod drift;
+mod expiry_conditions;
 mod explain;
-mod findings;
 mod fingerprint;
 mod format;
-mod gone;
 mod history;
 mod holder;
 mod holds;
 mod html;
-mod listing;
+mod humanize;
+mod lazy_list;
 mod markdown;
-mod outlook;
-mod particulars;
-mod ran;
+mod plan_id;
+mod policy_tests;
 mod reason;
 mod registries;
-mod seal;
+mod registry_info;
+mod removed_tag;
+mod rule_trace;
+mod run;
 mod source_counts;
 mod source_detail;
 mod source_detail_text;
 mod storage;
-mod tally;
-mod tested;
+mod summary;
 mod text;
 mod timeline;
 mod unmatched;
-mod weighed;
-mod words;
 
-pub use ability::{AbilityView, ProductView, RegistryNoteView, ability, notes};
-pub use attention::{AttentionKind, AttentionView, attention, attention_of, source_failed};
+pub use ability::{AbilityView, ProductView, RegistryNoteView, ability, missing_rights};
+pub use attention::{AttentionKind, AttentionView, plan_attention, run_attention, source_failed};
 use build::refusal as refusal_view;
 pub use build::{Basis, document};
 pub use csv::csv;
-pub use deletion::{AlongView, DeletionView, DeletionsView, StayView};
-pub use difference::{DifferenceSummary, DifferenceView, PolicyDifference, Side, TagDifference, difference};
-pub use difference_text::{difference_markdown, difference_text};
+pub use deletion::{DeletionView, DeletionsView, DependentView, RetainReasonView};
+pub use diff::{DiffSummary, DiffView, PolicyDecision, PolicyDiff, TagDiff, diff};
+pub use diff_text::{diff_markdown, diff_text};
 pub use document::{
-    DriftView, GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RefusalView, RefusedView,
+    GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RecordDriftView, RefusalView, RefusedView,
     RegistryView, RemovalView, SCHEMA, SourceView, SummaryView, UndecidedView,
 };
-pub use explain::{SizeView, explanation, explanation_by_rule, explanation_by_rule_json, explanation_json};
-pub use findings::{FindingKind, FindingView};
+pub use drift::{DriftKind, DriftView};
+pub use explain::{SizeView, explanation, explanation_json, explanation_with_rules, explanation_with_rules_json};
 pub use fingerprint::fingerprint;
 pub use format::{Format, render, write};
-pub use gone::GoneView;
 pub use history::{HistoryEntryView, HistoryView, LastSeenView};
 pub use holder::HolderView;
 pub use holds::{HoldView, holds_text};
 pub use html::html;
-pub use listing::Listing;
-pub use particulars::{AfterDaysView, ParticularsView};
-pub use ran::{
-    CircumstancesView, EntryView, RunView, by_policy, correlation_id, entry_text, outcome_words, run_text,
-    stored_words, undo_until, write_run,
+pub use humanize::{
+    counted, describe_clock_difference, describe_clock_doubt, describe_obstacle, describe_refusal, format_age,
+    format_bytes, format_count, sanitize, truncate,
 };
-pub use reason::{MissView, ReasonView, minute, short};
+pub use lazy_list::LazyList;
+pub use plan_id::{PlanReadError, assign_plan_id, read_plan};
+pub use policy_tests::{PolicyTestFile, PolicyTestResult, PolicyTestTag, test_text};
+pub use reason::{ReasonView, ShortfallView, format_minute, short_digest};
 pub use registries::{ProbeView, RegistryStateView, RightsView, probe_text, registries_text};
-pub use seal::{Broken, open, seal};
+pub use registry_info::{DelayedActionView, RegistryInfoView};
+pub use removed_tag::RemovedTagView;
+pub use rule_trace::{CutoffView, ForecastView, PolicyTraceView, RuleTraceView, TagTraceView, rule_trace};
+pub use run::{
+    EntryView, RunContextView, RunView, correlation_id, describe_outcome, describe_stored_bytes, entry_text,
+    policy_suffix, run_text, undo_until, write_run,
+};
 pub use source_detail::{
-    ClaimView, MentionView, OpenRepositoryView, ProtectedTagView, SourceDetailView, UnresolvedView, source_detail,
+    ClaimView, MentionView, ProtectedTagView, SourceDetailView, UndecidedRepositoryView, UnresolvedView, source_detail,
 };
 pub use source_detail_text::source_detail_text;
 pub use storage::{RepositoryStorageView, StorageView};
-pub use tally::why_it_goes;
-pub use tested::{TestedFile, TestedTag, TestedView, tested_text};
+pub use summary::removal_reasons;
 pub use text::{sources_text, text};
-pub use timeline::{TimelineCut, TimelineGroup, TimelineTag, TimelineView, recorded_timeline, timeline, timeline_text};
+pub use timeline::{
+    TimelineCutoff, TimelineGroup, TimelineTag, TimelineView, recorded_timeline, timeline, timeline_text,
+};
 pub use unmatched::UnmatchedView;
-pub use weighed::{CutView, OutlookView, PolicyWeighedView, RuleWeighedView, WeighedView, weighed};
-pub use words::{age, bytes, clip, clock_difference, clock_doubt, count, counted, obstacle, plain, refusal_message};
 
 /// A plan as Markdown for a change ticket, below 60,000 characters however long it is: lists are folded, and cut with a
 /// word on how much was left out. Nothing from outside can break a table, bring in HTML or notify anybody.

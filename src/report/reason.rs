@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::holder::HolderView;
-use super::holds::held_words;
-use super::words::{age, ordinal};
-use crate::domain::{ClaimMatch, Digest, Held, HeldBy, Locked, Miss, Ranges, Reason, Undated};
+use super::holds::describe_hold;
+use super::humanize::{format_age, ordinal};
+use crate::domain::{
+    ClaimMatch, Digest, HoldMatch, HoldReason, LockTarget, RangeSelection, Reason, Shortfall, UndatedCause,
+};
 
 /// One thing that speaks for or against a tag. The variants are those of [`Reason`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,7 +117,7 @@ pub enum ReasonView {
     },
     LetGo {
         policy: String,
-        misses: Vec<MissView>,
+        misses: Vec<ShortfallView>,
     },
     CompanionOfExpired {
         subject: String,
@@ -123,11 +125,11 @@ pub enum ReasonView {
     },
 }
 
-/// By how much a tag missed a keep rule. The variants are those of [`Miss`].
+/// By how much a tag missed a keep rule. The variants are those of [`Shortfall`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the variants and fields are those of `domain::Miss`, documented there")]
-pub enum MissView {
+pub enum ShortfallView {
     Newest { rank: u32, count: u32 },
     Within { age_seconds: i64, within: String },
     Bucket { period: String, count: u32 },
@@ -139,7 +141,7 @@ impl From<&Reason> for ReasonView {
     fn from(reason: &Reason) -> Self {
         match reason {
             Reason::NotSelected => Self::NotSelected {},
-            Reason::Held(held) => Self::held(held),
+            Reason::Held(held) => Self::from_held(held),
             Reason::Claimed(claimed) => {
                 let (by, digest) = claim_match(&claimed.by);
                 Self::Claimed {
@@ -165,7 +167,7 @@ impl From<&Reason> for ReasonView {
             }
             Reason::KeptBucket { policy, period, bucket, count } => Self::KeptBucket {
                 policy: policy.to_string(),
-                rule: period.rule().to_owned(),
+                rule: period.rule_name().to_owned(),
                 bucket: bucket.to_string(),
                 count: *count,
             },
@@ -179,22 +181,22 @@ impl From<&Reason> for ReasonView {
             Reason::KeptMatching { policy, glob } => {
                 Self::KeptMatching { policy: policy.to_string(), glob: glob.to_string() }
             }
-            Reason::Undated { policy, why } => {
+            Reason::Undated { policy, cause: why } => {
                 let (why, time) = match why {
-                    Undated::Missing => ("missing", None),
-                    Undated::TooEarly(time) => ("before-2013", Some(*time)),
-                    Undated::Future(time) => ("future", Some(*time)),
-                    Undated::Restored => ("restored", None),
+                    UndatedCause::Missing => ("missing", None),
+                    UndatedCause::TooEarly(time) => ("before-2013", Some(*time)),
+                    UndatedCause::Future(time) => ("future", Some(*time)),
+                    UndatedCause::Restored => ("restored", None),
                 };
                 Self::Undated { policy: policy.to_string(), why: why.to_owned(), time }
             }
             Reason::NotAVersion { policy } => Self::NotAVersion { policy: policy.to_string() },
             Reason::SourceFailed { source } => Self::SourceFailed { source: source.to_string() },
-            Reason::Gap { at, kind } => Self::Gap { at: at.to_string(), failure: (*kind).to_owned() },
+            Reason::Gap { target: at, kind } => Self::Gap { at: at.to_string(), failure: (*kind).to_owned() },
             Reason::MaybeClaimed(claimed) => Self::MaybeClaimed {
                 source: claimed.source.to_string(),
                 digest: claimed.digest.to_string(),
-                doubt: claimed.doubt.label().to_owned(),
+                doubt: claimed.uncertainty.label().to_owned(),
                 holder: Some(Box::new(HolderView::from(&*claimed.holder))),
             },
             Reason::UnresolvedReference(unresolved) => Self::UnresolvedReference {
@@ -207,8 +209,8 @@ impl From<&Reason> for ReasonView {
                 text: mentioned.text.to_string(),
                 holder: Box::new(HolderView::from(&*mentioned.holder)),
             },
-            Reason::LetGo { policy, misses } => {
-                Self::LetGo { policy: policy.to_string(), misses: misses.iter().map(MissView::from).collect() }
+            Reason::NotKept { policy, shortfalls: misses } => {
+                Self::LetGo { policy: policy.to_string(), misses: misses.iter().map(ShortfallView::from).collect() }
             }
             Reason::CompanionOfExpired { subject, policy } => {
                 Self::CompanionOfExpired { subject: subject.to_string(), policy: policy.to_string() }
@@ -217,38 +219,40 @@ impl From<&Reason> for ReasonView {
     }
 }
 
-impl From<&Miss> for MissView {
-    fn from(miss: &Miss) -> Self {
+impl From<&Shortfall> for ShortfallView {
+    fn from(miss: &Shortfall) -> Self {
         match miss {
-            Miss::Newest { rank, count } => Self::Newest { rank: *rank, count: *count },
-            Miss::Within { age_seconds, within } => {
+            Shortfall::Newest { rank, count } => Self::Newest { rank: *rank, count: *count },
+            Shortfall::Within { age_seconds, within } => {
                 Self::Within { age_seconds: *age_seconds, within: within.to_string() }
             }
-            Miss::Bucket { period, count } => Self::Bucket { period: period.rule().to_owned(), count: *count },
-            Miss::Version { part, rank, count } => {
+            Shortfall::Bucket { period, count } => {
+                Self::Bucket { period: period.rule_name().to_owned(), count: *count }
+            }
+            Shortfall::Version { part, rank, count } => {
                 Self::NewestPer { version: part.label().to_owned(), rank: *rank, count: *count }
             }
-            Miss::Matching => Self::Matching {},
+            Shortfall::Matching => Self::Matching {},
         }
     }
 }
 
-fn locked(on: Locked) -> &'static str {
+fn locked(on: LockTarget) -> &'static str {
     match on {
-        Locked::Tag => "tag",
-        Locked::Manifest => "manifest",
-        Locked::Repository => "repository",
+        LockTarget::Tag => "tag",
+        LockTarget::Manifest => "manifest",
+        LockTarget::Repository => "repository",
     }
 }
 
 impl ReasonView {
-    fn held(held: &Held) -> Self {
-        let Held { by, hold } = held;
+    fn from_held(held: &HoldReason) -> Self {
+        let HoldReason { by, hold } = held;
         let (by, inside) = match by {
-            HeldBy::Tag => ("tag", None),
-            HeldBy::DriftedTag => ("drifted-tag", None),
-            HeldBy::Digest => ("digest", None),
-            HeldBy::IndexContains(digest) => ("index-contains", Some(digest)),
+            HoldMatch::Tag => ("tag", None),
+            HoldMatch::DriftedTag => ("drifted-tag", None),
+            HoldMatch::Digest => ("digest", None),
+            HoldMatch::IndexContains(digest) => ("index-contains", Some(digest)),
         };
         Self::Held {
             by: by.to_owned(),
@@ -316,8 +320,8 @@ impl ReasonView {
         match self {
             Self::NotSelected {} => "no policy selects it".to_owned(),
             Self::Held { by, tag, digest, reason, held_by, until, .. } => {
-                let words = held_words(held_by, *until, reason);
-                match (by.as_str(), digest.as_deref().map(short)) {
+                let words = describe_hold(held_by, *until, reason);
+                match (by.as_str(), digest.as_deref().map(short_digest)) {
                     ("digest", _) => format!("its image is {words} (tag {tag})"),
                     ("index-contains", Some(digest)) => {
                         format!("{digest}, which this index contains, is {words} (tag {tag})")
@@ -327,17 +331,24 @@ impl ReasonView {
                 }
             }
             Self::Claimed { source, by, reference, digest, holder } => {
-                claimed(source, by, reference, digest.as_deref(), holder)
+                describe_claim(source, by, reference, digest.as_deref(), holder)
             }
             Self::Locked { on, lock } => format!("the registry has locked the {on} ({lock})"),
-            Self::ChildOfKept { index } => format!("its image is part of the index {}, which stays", short(index)),
-            Self::CompanionOfKept { subject } => format!("it accompanies the image {}, which stays", short(subject)),
+            Self::ChildOfKept { index } => {
+                format!("its image is part of the index {}, which stays", short_digest(index))
+            }
+            Self::CompanionOfKept { subject } => {
+                format!("it accompanies the image {}, which stays", short_digest(subject))
+            }
             Self::CompanionOfUnknown { subject } => {
-                format!("it accompanies the image {}, which no tag here names: not sure, so it stays", short(subject))
+                format!(
+                    "it accompanies the image {}, which no tag here names: not sure, so it stays",
+                    short_digest(subject)
+                )
             }
             Self::SubjectOfKept { referrer } => format!(
                 "{} refers to its manifest and stays; removal in this registry deletes the manifest",
-                short(referrer)
+                short_digest(referrer)
             ),
             Self::SharesManifest { tag } => {
                 format!("tag {tag} has the same manifest and stays; removal in this registry deletes the manifest")
@@ -347,7 +358,7 @@ impl ReasonView {
                 format!("policy {policy} keeps the newest {count}: it is the {}", ordinal(*rank))
             }
             Self::KeptWithin { policy, within, until } => {
-                format!("policy {policy} keeps what is younger than {within}: until {}", minute(*until))
+                format!("policy {policy} keeps what is younger than {within}: until {}", format_minute(*until))
             }
             Self::KeptBucket { policy, rule, bucket, count } => {
                 let periods = periods(rule);
@@ -360,24 +371,24 @@ impl ReasonView {
                 format!("policy {policy} keeps {count} per {version} version: it is the {rank} highest of {line}")
             }
             Self::KeptMatching { policy, glob } => format!("policy {policy} keeps what matches `{glob}`"),
-            Self::Undated { policy, why, time } => undated(policy, why, *time),
+            Self::Undated { policy, why, time } => describe_undated(policy, why, *time),
             Self::NotAVersion { policy } => {
                 format!("policy {policy} goes by version, and this tag is none, so it stays")
             }
             Self::SourceFailed { source } => format!("source {source} failed and could have protected it"),
             Self::Gap { at, failure } => format!("{at} could not be read ({failure})"),
             Self::MaybeClaimed { source, digest, doubt, holder } => {
-                maybe_claimed(source, digest, doubt, holder.as_deref())
+                describe_possible_claim(source, digest, doubt, holder.as_deref())
             }
-            Self::UnresolvedReference { source, text, holder } => unresolved_words(source, text, holder),
-            Self::Mentioned { source, text, holder } => mentioned_words(source, text, holder),
+            Self::UnresolvedReference { source, text, holder } => describe_unresolved(source, text, holder),
+            Self::Mentioned { source, text, holder } => describe_mention(source, text, holder),
             Self::LetGo { policy, misses } if misses.is_empty() => format!("policy {policy} keeps none"),
             Self::LetGo { policy, misses } => {
-                let misses: Vec<String> = misses.iter().map(MissView::words).collect();
+                let misses: Vec<String> = misses.iter().map(ShortfallView::describe).collect();
                 format!("policy {policy} lets it go: {}", misses.join("; "))
             }
             Self::CompanionOfExpired { subject, policy } => {
-                format!("it goes with the image {}, whose last tags policy {policy} lets go", short(subject))
+                format!("it goes with the image {}, whose last tags policy {policy} lets go", short_digest(subject))
             }
         }
     }
@@ -391,45 +402,45 @@ pub(super) fn claim_match(by: &ClaimMatch) -> (&'static str, Option<&Digest>) {
         ClaimMatch::Config => ("config", None),
         ClaimMatch::IndexContains(digest) => ("index-contains", Some(digest)),
         ClaimMatch::DriftedTag { recorded } => ("drifted-tag", Some(recorded)),
-        ClaimMatch::Range(_, Ranges::Highest) => ("highest-in-range", None),
-        ClaimMatch::Range(_, Ranges::All) => ("in-range", None),
+        ClaimMatch::Range(_, RangeSelection::Highest) => ("highest-in-range", None),
+        ClaimMatch::Range(_, RangeSelection::All) => ("in-range", None),
     }
 }
 
 /// The way in which a claim reaches a tag, in words.
-pub(super) fn match_words(by: &str, digest: Option<&str>) -> String {
+pub(super) fn describe_match(by: &str, digest: Option<&str>) -> String {
     match (by, digest) {
         ("digest", _) => "by its digest".to_owned(),
         ("config", _) => "by its image's configuration digest".to_owned(),
         ("highest-in-range", _) => "as the highest version in a range".to_owned(),
         ("in-range", _) => "as a version in a range".to_owned(),
-        ("index-contains", Some(digest)) => format!("by {} inside it", short(digest)),
-        ("drifted-tag", Some(recorded)) => format!("by its tag; DRIFT: it recorded {}", short(recorded)),
+        ("index-contains", Some(digest)) => format!("by {} inside it", short_digest(digest)),
+        ("drifted-tag", Some(recorded)) => format!("by its tag; DRIFT: it recorded {}", short_digest(recorded)),
         _ => "by its tag".to_owned(),
     }
 }
 
 /// Words for a reference that leaves open which image of the repository it means, and the remedy.
-pub(super) fn unresolved_words(source: &str, text: &str, holder: &HolderView) -> String {
+pub(super) fn describe_unresolved(source: &str, text: &str, holder: &HolderView) -> String {
     format!(
         "{}: `{text}` leaves the tag open, so it may mean this one (source {source}; write the tag there, or set \
          `unresolved = \"note\"`)",
-        holder.words()
+        holder.describe()
     )
 }
 
 /// Words for a word in a text that may mean an image, and the remedy.
-pub(super) fn mentioned_words(source: &str, text: &str, holder: &HolderView) -> String {
+pub(super) fn describe_mention(source: &str, text: &str, holder: &HolderView) -> String {
     format!(
         "{}: the word `{text}` may mean it (source {source}; where it does not, set `mentions = \"report\"`)",
-        holder.words()
+        holder.describe()
     )
 }
 
 /// Words for a claim on a digest that may or may not be this image's.
-pub(super) fn maybe_claimed(source: &str, digest: &str, doubt: &str, holder: Option<&HolderView>) -> String {
-    let who = holder.map_or_else(|| source.to_owned(), |holder| format!("{source} ({})", holder.words()));
-    let digest = short(digest);
+pub(super) fn describe_possible_claim(source: &str, digest: &str, doubt: &str, holder: Option<&HolderView>) -> String {
+    let who = holder.map_or_else(|| source.to_owned(), |holder| format!("{source} ({})", holder.describe()));
+    let digest = short_digest(digest);
     match doubt {
         "other-algorithm" => format!(
             "{who} uses {digest}, and the registry knows this image by a digest of another algorithm: it may be the same"
@@ -445,16 +456,16 @@ pub(super) fn maybe_claimed(source: &str, digest: &str, doubt: &str, holder: Opt
     }
 }
 
-fn claimed(source: &str, by: &str, reference: &str, digest: Option<&str>, holder: &HolderView) -> String {
-    let holder = holder.words();
+fn describe_claim(source: &str, by: &str, reference: &str, digest: Option<&str>, holder: &HolderView) -> String {
+    let holder = holder.describe();
     match (by, digest) {
         ("digest", _) => format!("{source} uses its digest: {holder} ({reference})"),
         ("config", _) => format!("{source} uses its image by configuration digest: {holder} ({reference})"),
         ("index-contains", Some(digest)) => {
-            format!("{source} uses {}, which this index contains: {holder}", short(digest))
+            format!("{source} uses {}, which this index contains: {holder}", short_digest(digest))
         }
         ("drifted-tag", Some(recorded)) => {
-            format!("{source} names this tag: {holder}; DRIFT: it recorded {}", short(recorded))
+            format!("{source} names this tag: {holder}; DRIFT: it recorded {}", short_digest(recorded))
         }
         ("highest-in-range", _) => format!("{source} uses the highest version of {reference}: {holder}"),
         ("in-range", _) => format!("{source} uses versions of {reference}: {holder}"),
@@ -462,23 +473,25 @@ fn claimed(source: &str, by: &str, reference: &str, digest: Option<&str>, holder
     }
 }
 
-fn undated(policy: &str, why: &str, time: Option<Timestamp>) -> String {
+fn describe_undated(policy: &str, why: &str, time: Option<Timestamp>) -> String {
     let what = match (why, time) {
         ("restored", _) => "it was restored and its time from before is not known".to_owned(),
-        ("before-2013", Some(time)) => format!("its image claims to be from {}, which is no real time", minute(time)),
-        ("future", Some(time)) => format!("its time lies in the future ({})", minute(time)),
+        ("before-2013", Some(time)) => {
+            format!("its image claims to be from {}, which is no real time", format_minute(time))
+        }
+        ("future", Some(time)) => format!("its time lies in the future ({})", format_minute(time)),
         _ => "neither the registry nor the image gives it a time".to_owned(),
     };
     format!("policy {policy} goes by time, and {what}, so it stays")
 }
 
-impl MissView {
+impl ShortfallView {
     /// By how much, in words.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn describe(&self) -> String {
         match self {
             Self::Newest { rank, count } => format!("{} newest ({count} are kept)", ordinal(*rank)),
-            Self::Within { age_seconds, within } => format!("{} old ({within} are kept)", age(*age_seconds)),
+            Self::Within { age_seconds, within } => format!("{} old ({within} are kept)", format_age(*age_seconds)),
             Self::Bucket { period, count } => {
                 format!("not the newest of any of the last {count} {}", periods(period))
             }
@@ -503,7 +516,7 @@ pub(super) fn periods(rule: &str) -> &str {
 
 /// A digest's first twelve digits with its algorithm.
 #[must_use]
-pub fn short(digest: &str) -> String {
+pub fn short_digest(digest: &str) -> String {
     match digest.split_once(':') {
         Some((algorithm, hex)) if hex.len() > 12 && hex.is_char_boundary(12) => format!("{algorithm}:{}", &hex[..12]),
         _ => digest.to_owned(),
@@ -512,7 +525,7 @@ pub fn short(digest: &str) -> String {
 
 /// A time to the minute.
 #[must_use]
-pub fn minute(time: Timestamp) -> String {
+pub fn format_minute(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
@@ -527,7 +540,7 @@ mod tests {
             ReasonView::NotSelected {},
             ReasonView::SharesManifest { tag: "x".into() },
             ReasonView::KeptNewest { policy: "p".into(), rank: 1, count: 2 },
-            ReasonView::LetGo { policy: "p".into(), misses: vec![MissView::Matching {}] },
+            ReasonView::LetGo { policy: "p".into(), misses: vec![ShortfallView::Matching {}] },
             ReasonView::CompanionOfExpired { subject: "s".into(), policy: "p".into() },
             ReasonView::NotAVersion { policy: "p".into() },
         ];
@@ -540,9 +553,9 @@ mod tests {
 
     #[test]
     fn a_lock_and_a_period_keep_their_labels() {
-        let reason = Reason::Locked { on: Locked::Tag, lock: Lock::Write };
+        let reason = Reason::Locked { on: LockTarget::Tag, lock: Lock::Write };
         assert_eq!(ReasonView::from(&reason).sentence(), "the registry has locked the tag (write)");
-        let miss = MissView::from(&Miss::Bucket { period: Period::Week, count: 4 });
-        assert_eq!(miss.words(), "not the newest of any of the last 4 weeks that have one");
+        let miss = ShortfallView::from(&Shortfall::Bucket { period: Period::Week, count: 4 });
+        assert_eq!(miss.describe(), "not the newest of any of the last 4 weeks that have one");
     }
 }

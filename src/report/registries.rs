@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::ability::{AbilityView, RegistryNoteView, product};
-use super::words::{count, plain};
+use super::ability::{AbilityView, RegistryNoteView, describe_product};
+use super::humanize::{format_count, sanitize};
 
 /// One registry as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -69,7 +69,7 @@ pub struct ProbeView {
 }
 
 /// Most rights that a text lists as missing.
-const MOST_MISSING: usize = 5;
+const MAX_MISSING_RIGHTS: usize = 5;
 
 /// The registries, a few lines each.
 #[must_use]
@@ -79,7 +79,7 @@ pub fn registries_text(registries: &[RegistryStateView]) -> String {
         let RegistryStateView { name, kind, endpoint, identity, .. } = registry;
         let held = match registry.repositories {
             Some(1) => ", 1 repository".to_owned(),
-            Some(number) => format!(", {} repositories", count(number)),
+            Some(number) => format!(", {} repositories", format_count(number)),
             None => String::new(),
         };
         line(&mut out, 0, &format!("{name} ({kind}, {endpoint}), read as {identity}{held}"));
@@ -88,7 +88,7 @@ pub fn registries_text(registries: &[RegistryStateView]) -> String {
         }
         if let Some(ability) = &registry.ability {
             if let Some(found) = &ability.product {
-                line(&mut out, 1, &product(found));
+                line(&mut out, 1, &describe_product(found));
             }
             let verdict = if ability.state == "impossible" { "IMPOSSIBLE: " } else { "" };
             line(&mut out, 1, &format!("removal = \"{}\": {verdict}{}", registry.removal, ability.message));
@@ -104,16 +104,16 @@ pub fn registries_text(registries: &[RegistryStateView]) -> String {
                 yes(registry.locks, "read", "not read")
             ),
         );
-        line(&mut out, 1, &rights(&registry.rights));
-        for note in registry.rights.missing.iter().take(MOST_MISSING) {
+        line(&mut out, 1, &describe_rights(&registry.rights));
+        for note in registry.rights.missing.iter().take(MAX_MISSING_RIGHTS) {
             line(&mut out, 2, &note.message);
         }
     }
     out
 }
 
-fn rights(rights: &RightsView) -> String {
-    let (asked, missing) = (count(rights.asked), count(rights.missing.len() as u64));
+fn describe_rights(rights: &RightsView) -> String {
+    let (asked, missing) = (format_count(rights.asked), format_count(rights.missing.len() as u64));
     match rights.state.as_str() {
         "allowed" => format!("rights: may remove in all of {asked} repositories that were asked about"),
         "missing" => format!("rights: MISSING in {missing} of {asked} repositories that were asked about"),
@@ -142,7 +142,7 @@ pub fn probe_text(probe: &ProbeView) -> String {
 }
 
 fn line(out: &mut String, indent: usize, words: &str) {
-    let _ = writeln!(out, "{:width$}{}", "", plain(words), width = indent * 2);
+    let _ = writeln!(out, "{:width$}{}", "", sanitize(words), width = indent * 2);
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::rc::Rc;
 
 use super::{HolderView, UndecidedView};
 use crate::domain::{
-    Claims, Holder, ImageNames, Inventory, PathPattern, Reason, SourceAnswer, SourceName, Unresolved, UnresolvedIndex,
-    UnresolvedReference, Verdict,
+    Claims, Holder, ImageNames, Inventory, PathPattern, Reason, SourceName, SourceOutcome, UnresolvedIndex,
+    UnresolvedReason, UnresolvedReference, Verdict,
 };
 use crate::engine::Verdicts;
 
 /// A repository by its position: that of the registry, and its own.
-pub(super) type Place = (u32, u32);
+pub(super) type RepositoryAt = (u32, u32);
 
 /// One source in numbers.
 #[derive(Debug, Default)]
@@ -28,11 +28,11 @@ pub(super) struct SourceCounts {
 
 /// The repositories that a reference without a tag means.
 #[derive(Debug, Default)]
-pub(super) struct Meaning {
+pub(super) struct MatchedRepositories {
     /// Those in which it leaves open which image it means.
-    pub(super) open: Vec<Place>,
+    pub(super) ambiguous_in: Vec<RepositoryAt>,
     /// True where a word beside it names a tag of one.
-    pub(super) is_settled: bool,
+    pub(super) is_resolved: bool,
 }
 
 /// Counts for every source.
@@ -41,7 +41,7 @@ pub(super) fn source_counts<'a>(
     claims: &'a Claims,
     verdicts: &'a Verdicts,
 ) -> BTreeMap<&'a SourceName, SourceCounts> {
-    let mut found: BTreeMap<&SourceName, Tally<'a>> = BTreeMap::new();
+    let mut found: BTreeMap<&SourceName, SourceVerdicts<'a>> = BTreeMap::new();
     for verdict in &verdicts.tags {
         let mut protecting: BTreeSet<&SourceName> = BTreeSet::new();
         for reason in &verdict.reasons {
@@ -54,9 +54,10 @@ pub(super) fn source_counts<'a>(
                 }
                 Reason::UnresolvedReference(one) if verdict.verdict == Verdict::Undecided => {
                     let open = &mut found.entry(&one.source).or_default().open;
-                    let open = open.get_or_insert_with(|| Open { first: one, tags: 0, places: BTreeSet::new() });
+                    let open =
+                        open.get_or_insert_with(|| UndecidedTags { first: one, tags: 0, places: BTreeSet::new() });
                     open.tags += 1;
-                    open.places.insert((verdict.at.registry, verdict.at.repository));
+                    open.places.insert((verdict.position.registry, verdict.position.repository));
                 }
                 _ => {}
             }
@@ -65,9 +66,10 @@ pub(super) fn source_counts<'a>(
             found.entry(source).or_default().protects += 1;
         }
     }
-    let of = |source: &'a SourceAnswer| {
+    let of = |source: &'a SourceOutcome| {
         let tally = found.remove(&source.name).unwrap_or_default();
-        let open = meanings(inventory, source).iter().filter(|meaning| !meaning.open.is_empty()).count();
+        let open =
+            matched_repositories(inventory, source).iter().filter(|meaning| !meaning.ambiguous_in.is_empty()).count();
         let counts = SourceCounts {
             protects: tally.protects,
             mentions: tally.words.len() as u64,
@@ -81,63 +83,64 @@ pub(super) fn source_counts<'a>(
 
 /// Everything that verdicts say of one source.
 #[derive(Default)]
-struct Tally<'a> {
+struct SourceVerdicts<'a> {
     protects: u64,
     words: BTreeSet<(&'a Holder, &'a str)>,
-    open: Option<Open<'a>>,
+    open: Option<UndecidedTags<'a>>,
 }
 
 /// The tags that unresolved references keep undecided.
-struct Open<'a> {
-    first: &'a Unresolved,
+struct UndecidedTags<'a> {
+    first: &'a UnresolvedReason,
     tags: u64,
-    places: BTreeSet<Place>,
+    places: BTreeSet<RepositoryAt>,
 }
 
-fn undecided(open: &Open<'_>) -> UndecidedView {
+fn undecided(open: &UndecidedTags<'_>) -> UndecidedView {
     UndecidedView {
         tags: open.tags,
         repositories: open.places.len() as u64,
         text: open.first.text.to_string(),
-        place: HolderView::from(&*open.first.holder).words(),
+        place: HolderView::from(&*open.first.holder).describe(),
     }
 }
 
 /// Finds the repositories that each unresolved reference of a source means, in the order of the references.
-pub(super) fn meanings(inventory: &Inventory, source: &SourceAnswer) -> Vec<Rc<Meaning>> {
+pub(super) fn matched_repositories(inventory: &Inventory, source: &SourceOutcome) -> Vec<Rc<MatchedRepositories>> {
     type Key<'k> = (&'k Option<String>, &'k PathPattern, &'k [Box<str>]);
     // The same text stands in many files.
     let mut known: HashMap<Key<'_>, usize> = HashMap::new();
     let mut distinct = Vec::new();
     let mut numbers = Vec::new();
     for one in source.unresolved() {
-        let UnresolvedReference { host, path, beside, .. } = one;
+        let UnresolvedReference { host, path, adjacent_words: beside, .. } = one;
         let number = *known.entry((host, path, &**beside)).or_insert(distinct.len());
         if number == distinct.len() {
             distinct.push((number, one));
         }
         numbers.push(number);
     }
-    let found: Vec<Rc<Meaning>> = distinct_meanings(inventory, source, distinct).into_iter().map(Rc::new).collect();
+    let found: Vec<Rc<MatchedRepositories>> =
+        distinct_matches(inventory, source, distinct).into_iter().map(Rc::new).collect();
     numbers.into_iter().map(|number| Rc::clone(&found[number])).collect()
 }
 
 /// Finds the repositories that numbered references of a source mean, in the order of the numbers.
-fn distinct_meanings(
+fn distinct_matches(
     inventory: &Inventory,
-    source: &SourceAnswer,
+    source: &SourceOutcome,
     references: Vec<(usize, &UnresolvedReference)>,
-) -> Vec<Meaning> {
-    let mut found: Vec<Meaning> = references.iter().map(|_| Meaning::default()).collect();
+) -> Vec<MatchedRepositories> {
+    let mut found: Vec<MatchedRepositories> = references.iter().map(|_| MatchedRepositories::default()).collect();
     let index = UnresolvedIndex::new(references);
     for (at, registry) in (0..).zip(&inventory.registries).filter(|(_, registry)| source.covers(&registry.name)) {
         for (place, repository) in (0..).zip(&registry.repositories) {
             let images = ImageNames::of(repository);
-            for &(number, one) in index.that_may_mean(registry.names(), &repository.name) {
+            for &(number, one) in index.matching(registry.host_names(), &repository.name) {
                 if one.is_open(&images) {
-                    found[number].open.push((at, place));
+                    found[number].ambiguous_in.push((at, place));
                 } else {
-                    found[number].is_settled = true;
+                    found[number].is_resolved = true;
                 }
             }
         }

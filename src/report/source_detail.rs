@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::HolderView;
+use super::humanize::counted_repositories;
 use super::reason::claim_match;
-use super::source_counts::{Meaning, Place, meanings};
-use super::words::repositories;
+use super::source_counts::{MatchedRepositories, RepositoryAt, matched_repositories};
 use crate::domain::{
-    Claim, ClaimMatch, Claims, Digest, Holder, Inventory, Mention, MentionedImage, Reason, Registry, SourceAnswer,
-    SourceName, SourceState, TagAt, UnresolvedReference, Verdict,
+    Claim, ClaimMatch, Claims, Digest, Holder, Inventory, Mention, MentionedImage, Reason, Registry, SourceName,
+    SourceOutcome, SourceState, TagPosition, UnresolvedReference, Verdict,
 };
 use crate::engine::Verdicts;
 
@@ -21,7 +21,7 @@ use crate::engine::Verdicts;
 const SCHEMA: &str = "tagwarden.source/1";
 
 /// The note on evidence that protects a manifest to which no tag leads.
-const UNTAGGED: &str = "names an image without a tag, which is not deleted";
+const UNTAGGED_NOTE: &str = "names an image without a tag, which is not deleted";
 
 /// One source with everything that it says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -129,7 +129,7 @@ pub struct UnresolvedView {
     /// The number of these that are undecided for nothing else.
     pub undecided_only: u64,
     /// The repositories in which that is so.
-    pub repositories: Vec<OpenRepositoryView>,
+    pub repositories: Vec<UndecidedRepositoryView>,
     /// Why it keeps nothing undecided; `None` where it does.
     pub note: Option<String>,
     /// The remedy; `None` if it keeps nothing undecided.
@@ -138,7 +138,7 @@ pub struct UnresolvedView {
 
 /// A repository with tags that a reference keeps undecided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct OpenRepositoryView {
+pub struct UndecidedRepositoryView {
     /// The registry.
     pub registry: String,
     /// The repository.
@@ -163,10 +163,10 @@ pub fn source_detail(
     evaluated_at: Timestamp,
 ) -> Option<SourceDetailView> {
     let source = claims.sources.iter().find(|source| source.name == *name)?;
-    let reached = Reached::new(inventory, verdicts, name);
-    let open = Undecided::new(inventory, claims, verdicts, source);
+    let reached = ReachedTags::new(inventory, verdicts, name);
+    let open = UndecidedIndex::new(inventory, claims, verdicts, source);
     let claim = |claim| reached.claim(claim, source, inventory);
-    let unresolved = source.unresolved().iter().zip(&open.own);
+    let unresolved = source.unresolved().iter().zip(&open.references);
     let view = SourceDetailView {
         schema: SCHEMA,
         name: source.name.to_string(),
@@ -186,7 +186,7 @@ pub fn source_detail(
         unresolved: unresolved.map(|(one, meaning)| open.view(one, meaning, inventory)).collect(),
     };
     Some(match &source.state {
-        SourceState::Answered { as_of, notes, .. } => SourceDetailView { as_of: *as_of, notes: notes.clone(), ..view },
+        SourceState::Complete { as_of, notes, .. } => SourceDetailView { as_of: *as_of, notes: notes.clone(), ..view },
         SourceState::Failed { kind, message } => SourceDetailView {
             state: "failed".to_owned(),
             error_kind: Some((*kind).to_owned()),
@@ -201,16 +201,16 @@ type ByText<'a> = BTreeMap<(&'a str, &'a Holder), Vec<ProtectedTagView>>;
 
 /// The tags that one source reaches.
 #[derive(Default)]
-struct Reached<'a> {
+struct ReachedTags<'a> {
     claimed: ByText<'a>,
     mentioned: ByText<'a>,
     /// The undecided tags that a claim on a digest may mean.
-    perhaps: BTreeMap<(&'a Digest, &'a Holder), u64>,
+    possibly_claimed: BTreeMap<(&'a Digest, &'a Holder), u64>,
     protects: u64,
     only_mentioned: u64,
 }
 
-impl<'a> Reached<'a> {
+impl<'a> ReachedTags<'a> {
     fn new(inventory: &Inventory, verdicts: &'a Verdicts, name: &SourceName) -> Self {
         let mut reached = Self::default();
         for found in &verdicts.tags {
@@ -225,47 +225,47 @@ impl<'a> Reached<'a> {
                         (reached.mentioned.entry((&*one.text, &*one.holder)).or_default(), None)
                     }
                     Reason::MaybeClaimed(one) if one.source == *name && found.verdict == Verdict::Undecided => {
-                        *reached.perhaps.entry((&one.digest, &*one.holder)).or_default() += 1;
+                        *reached.possibly_claimed.entry((&one.digest, &*one.holder)).or_default() += 1;
                         continue;
                     }
                     _ => continue,
                 };
                 protects = true;
                 // The reasons of a tag come in order: of several matches of one claim the strongest counts.
-                let Some(tag) = protected(inventory, found.at, by) else { continue };
+                let Some(tag) = protected(inventory, found.position, by) else { continue };
                 if tags.last().is_none_or(|last| last.name() != tag.name()) {
                     tags.push(tag);
                 }
             }
             reached.protects += u64::from(protects);
             let is_mention = |reason: &Reason| matches!(reason, Reason::Mentioned(one) if one.source == *name);
-            let mut keeping = found.reasons.iter().filter(|reason| reason.speaks_for() != Verdict::Expired);
+            let mut keeping = found.reasons.iter().filter(|reason| reason.implied_verdict() != Verdict::Expired);
             reached.only_mentioned += u64::from(protects && keeping.all(is_mention));
         }
         reached
     }
 
-    fn claim(&self, claim: &Claim, source: &SourceAnswer, inventory: &Inventory) -> ClaimView {
+    fn claim(&self, claim: &Claim, source: &SourceOutcome, inventory: &Inventory) -> ClaimView {
         let image = claim.text();
         let tags = self.claimed.get(&(image.as_str(), &*claim.holder)).cloned().unwrap_or_default();
         let digest = claim.image.digest.as_ref();
-        let undecided = digest.and_then(|digest| self.perhaps.get(&(digest, &*claim.holder)));
+        let undecided = digest.and_then(|digest| self.possibly_claimed.get(&(digest, &*claim.holder)));
         let undecided = undecided.copied().unwrap_or_default();
         let idle = tags.is_empty() && undecided == 0;
         let holder = HolderView::from(&*claim.holder);
         ClaimView {
             image,
-            names: claim.names().iter().map(ToString::to_string).collect(),
-            place: holder.words(),
+            names: claim.image_id_names().iter().map(ToString::to_string).collect(),
+            place: holder.describe(),
             holder,
             tags,
             undecided,
-            note: idle.then(|| why_idle(claim, source, inventory).to_owned()),
+            note: idle.then(|| idle_note(claim, source, inventory).to_owned()),
         }
     }
 
     /// The words that protect something which no claim of the source does, by place.
-    fn mentions(&self, source: &SourceAnswer, inventory: &Inventory) -> Vec<MentionView> {
+    fn mentions(&self, source: &SourceOutcome, inventory: &Inventory) -> Vec<MentionView> {
         let mut words: BTreeMap<(&Holder, &str), Vec<&Mention>> = BTreeMap::new();
         for mention in source.mentions() {
             words.entry((&*mention.holder, &*mention.text)).or_default().push(mention);
@@ -276,11 +276,11 @@ impl<'a> Reached<'a> {
             let holder = HolderView::from(holder);
             (untagged || !tags.is_empty()).then(|| MentionView {
                 text: text.to_owned(),
-                place: holder.words(),
+                place: holder.describe(),
                 holder,
                 images: mentions.into_iter().map(name).collect(),
                 tags,
-                note: untagged.then(|| UNTAGGED.to_owned()),
+                note: untagged.then(|| UNTAGGED_NOTE.to_owned()),
             })
         };
         words.into_iter().filter_map(view).collect()
@@ -312,16 +312,16 @@ fn is_tagged(mention: &Mention, inventory: &Inventory) -> bool {
 }
 
 /// The cause of a claim that protects no tag.
-fn why_idle(claim: &Claim, source: &SourceAnswer, inventory: &Inventory) -> &'static str {
+fn idle_note(claim: &Claim, source: &SourceOutcome, inventory: &Inventory) -> &'static str {
     let ours: Vec<&Registry> = inventory.registries.iter().filter(|registry| source.covers(&registry.name)).collect();
     let mut all = ours.iter().flat_map(|registry| &registry.repositories);
     let digest = claim.image.digest.as_ref();
     // A digest counts whatever host it comes with.
     if digest.is_some_and(|digest| all.any(|repository| repository.manifests.contains_key(digest))) {
-        UNTAGGED
-    } else if !ours.iter().any(|registry| claim.may_name_registry(registry.names())) {
+        UNTAGGED_NOTE
+    } else if !ours.iter().any(|registry| claim.may_match_registry(registry.host_names())) {
         "names no registry that the source protects"
-    } else if !ours.iter().all(|registry| registry.is_whole()) {
+    } else if !ours.iter().all(|registry| registry.is_complete()) {
         "names no tag that could be read"
     } else if claim.range().is_some() {
         "no tag is a version in the range"
@@ -332,7 +332,7 @@ fn why_idle(claim: &Claim, source: &SourceAnswer, inventory: &Inventory) -> &'st
     }
 }
 
-fn protected(inventory: &Inventory, at: TagAt, by: Option<&ClaimMatch>) -> Option<ProtectedTagView> {
+fn protected(inventory: &Inventory, at: TagPosition, by: Option<&ClaimMatch>) -> Option<ProtectedTagView> {
     let registry = inventory.registries.get(at.registry as usize)?;
     let repository = registry.repositories.get(at.repository as usize)?;
     let tag = repository.tags.get(at.tag as usize)?;
@@ -347,15 +347,15 @@ fn protected(inventory: &Inventory, at: TagAt, by: Option<&ClaimMatch>) -> Optio
 }
 
 /// The tags that unresolved references keep undecided.
-struct Undecided {
+struct UndecidedIndex {
     /// The meaning of each reference of the source.
-    own: Vec<Rc<Meaning>>,
-    kept: BTreeMap<Place, Kept>,
+    references: Vec<Rc<MatchedRepositories>>,
+    repositories: BTreeMap<RepositoryAt, RepositoryUndecided>,
 }
 
 /// The tags of one repository that unresolved references keep undecided, whichever source has them.
 #[derive(Default)]
-struct Kept {
+struct RepositoryUndecided {
     tags: u64,
     /// Those that are undecided for nothing else.
     only: u64,
@@ -363,22 +363,22 @@ struct Kept {
     references: u64,
 }
 
-impl Undecided {
-    fn new(inventory: &Inventory, claims: &Claims, verdicts: &Verdicts, source: &SourceAnswer) -> Self {
-        let mut kept: BTreeMap<Place, Kept> = BTreeMap::new();
+impl UndecidedIndex {
+    fn new(inventory: &Inventory, claims: &Claims, verdicts: &Verdicts, source: &SourceOutcome) -> Self {
+        let mut kept: BTreeMap<RepositoryAt, RepositoryUndecided> = BTreeMap::new();
         for found in verdicts.tags.iter().filter(|found| found.verdict == Verdict::Undecided) {
             let is_open = |reason: &Reason| matches!(reason, Reason::UnresolvedReference(_));
-            let mut missing = found.reasons.iter().filter(|reason| reason.speaks_for() == Verdict::Undecided);
+            let mut missing = found.reasons.iter().filter(|reason| reason.implied_verdict() == Verdict::Undecided);
             if found.reasons.iter().any(is_open) {
-                let kept = kept.entry((found.at.registry, found.at.repository)).or_default();
+                let kept = kept.entry((found.position.registry, found.position.repository)).or_default();
                 kept.tags += 1;
                 kept.only += u64::from(missing.all(is_open));
             }
         }
         let mut own = Vec::new();
         for other in &claims.sources {
-            let meanings = meanings(inventory, other);
-            for place in meanings.iter().flat_map(|meaning| &meaning.open) {
+            let meanings = matched_repositories(inventory, other);
+            for place in meanings.iter().flat_map(|meaning| &meaning.ambiguous_in) {
                 if let Some(kept) = kept.get_mut(place) {
                     kept.references += 1;
                 }
@@ -387,23 +387,24 @@ impl Undecided {
                 own = meanings;
             }
         }
-        Self { own, kept }
+        Self { references: own, repositories: kept }
     }
 
     /// Counts the tags that all references of the source keep undecided.
     fn total(&self) -> u64 {
-        let places: BTreeSet<&Place> = self.own.iter().flat_map(|meaning| &meaning.open).collect();
-        places.into_iter().filter_map(|place| self.kept.get(place)).map(|kept| kept.tags).sum()
+        let places: BTreeSet<&RepositoryAt> =
+            self.references.iter().flat_map(|meaning| &meaning.ambiguous_in).collect();
+        places.into_iter().filter_map(|place| self.repositories.get(place)).map(|kept| kept.tags).sum()
     }
 
-    fn view(&self, one: &UnresolvedReference, meaning: &Meaning, inventory: &Inventory) -> UnresolvedView {
-        let here = || meaning.open.iter().filter_map(|place| Some((place, self.kept.get(place)?)));
+    fn view(&self, one: &UnresolvedReference, meaning: &MatchedRepositories, inventory: &Inventory) -> UnresolvedView {
+        let here = || meaning.ambiguous_in.iter().filter_map(|place| Some((place, self.repositories.get(place)?)));
         let alone = here().filter(|(_, kept)| kept.references == 1).map(|(_, kept)| kept.only);
         let undecided: u64 = here().map(|(_, kept)| kept.tags).sum();
-        let in_repository = |(&(registry, repository), kept): (&Place, &Kept)| {
+        let in_repository = |(&(registry, repository), kept): (&RepositoryAt, &RepositoryUndecided)| {
             let registry = inventory.registries.get(registry as usize)?;
             let repository = registry.repositories.get(repository as usize)?;
-            Some(OpenRepositoryView {
+            Some(UndecidedRepositoryView {
                 registry: registry.name.to_string(),
                 repository: repository.name.to_string(),
                 undecided: kept.tags,
@@ -413,11 +414,11 @@ impl Undecided {
         let keeps = undecided > 0;
         UnresolvedView {
             text: one.text.to_string(),
-            place: holder.words(),
+            place: holder.describe(),
             undecided,
             undecided_only: alone.sum(),
             repositories: here().filter_map(in_repository).collect(),
-            note: (!keeps).then(|| why_harmless(meaning)),
+            note: (!keeps).then(|| harmless_note(meaning)),
             remedy: keeps.then(|| remedy(&holder).to_owned()),
             holder,
         }
@@ -425,11 +426,11 @@ impl Undecided {
 }
 
 /// The cause of a reference that keeps nothing undecided.
-fn why_harmless(meaning: &Meaning) -> String {
-    match (meaning.open.len() as u64, meaning.is_settled) {
+fn harmless_note(meaning: &MatchedRepositories) -> String {
+    match (meaning.ambiguous_in.len() as u64, meaning.is_resolved) {
         (0, true) => "keeps no tag undecided: a word beside it names a tag of the repository".to_owned(),
         (0, false) => "keeps no tag undecided: it names no repository that was read".to_owned(),
-        (open, _) => format!("keeps no tag undecided: no other tag of {} would go", repositories(open)),
+        (open, _) => format!("keeps no tag undecided: no other tag of {} would go", counted_repositories(open)),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::reason::{match_words, minute};
+use super::humanize::{counted, format_age, format_count};
+use super::reason::{describe_match, format_minute};
 use super::text::{heading, line};
-use super::words::{age, count, counted};
 use super::{ClaimView, MentionView, ProtectedTagView, SourceDetailView, UnresolvedView};
 
 /// Most entries of a group, where not all are asked for.
@@ -21,17 +21,17 @@ pub fn source_detail_text(view: &SourceDetailView, all: bool) -> String {
     if view.error.is_some() {
         return out;
     }
-    let most = if all { Most { entries: usize::MAX, tags: usize::MAX } } else { Most::default() };
-    let (claims, mentions, unresolved) = (&view.claims, &view.mentions, &view.unresolved);
-    heading(&mut out, &format!("Claims ({}): images that it names", count(claims.len() as u64)));
+    let most = if all { ListLimits { entries: usize::MAX, tags: usize::MAX } } else { ListLimits::default() };
+    let (claims, mentions, references) = (&view.claims, &view.mentions, &view.unresolved);
+    heading(&mut out, &format!("Claims ({}): images that it names", format_count(claims.len() as u64)));
     most.list(&mut out, claims, claim);
     let words = "words that may mean tags which it does not claim";
-    heading(&mut out, &format!("Mentions ({}): {words}", count(mentions.len() as u64)));
+    heading(&mut out, &format!("Mentions ({}): {words}", format_count(mentions.len() as u64)));
     most.list(&mut out, mentions, mention);
     let words = "references to a repository that leave the tag open";
-    heading(&mut out, &format!("Unresolved ({}): {words}", count(unresolved.len() as u64)));
-    most.list(&mut out, unresolved, open);
-    let remedies: BTreeSet<&String> = unresolved.iter().filter_map(|one| one.remedy.as_ref()).collect();
+    heading(&mut out, &format!("Unresolved ({}): {words}", format_count(references.len() as u64)));
+    most.list(&mut out, references, unresolved);
+    let remedies: BTreeSet<&String> = references.iter().filter_map(|one| one.remedy.as_ref()).collect();
     if !remedies.is_empty() {
         heading(&mut out, "To have them decided");
     }
@@ -49,7 +49,7 @@ fn head(out: &mut String, view: &SourceDetailView) {
     }
     let evidence = view.as_of.map_or_else(String::new, |time| {
         let seconds = view.evaluated_at.duration_since(time).as_secs();
-        format!(", as of {} ({} old)", minute(time), age(seconds))
+        format!(", as of {} ({} old)", format_minute(time), format_age(seconds))
     });
     line(out, 0, &format!("{name} ({kind}): {state}{evidence}"));
     if let Some(registries) = &view.registries {
@@ -57,7 +57,7 @@ fn head(out: &mut String, view: &SourceDetailView) {
     }
     let only = match view.only_mentioned {
         0 => String::new(),
-        only => format!(", {} of them by nothing but mentions", count(only)),
+        only => format!(", {} of them by nothing but mentions", format_count(only)),
     };
     line(out, 1, &format!("protects {}{only}", counted(view.protects, "tag")));
     if view.undecided > 0 {
@@ -69,18 +69,18 @@ fn head(out: &mut String, view: &SourceDetailView) {
 }
 
 /// The limits on long lists.
-struct Most {
+struct ListLimits {
     entries: usize,
     tags: usize,
 }
 
-impl Default for Most {
+impl Default for ListLimits {
     fn default() -> Self {
         Self { entries: MOST_ENTRIES, tags: MOST_TAGS }
     }
 }
 
-impl Most {
+impl ListLimits {
     fn list<T>(&self, out: &mut String, entries: &[T], entry: impl Fn(&Self, &mut String, &T)) {
         if entries.is_empty() {
             line(out, 1, "none");
@@ -93,7 +93,7 @@ impl Most {
 
     fn tags(&self, out: &mut String, tags: &[ProtectedTagView]) {
         for tag in tags.iter().take(self.tags) {
-            let by = tag.by.as_ref().map(|by| format!(", {}", match_words(by, tag.digest.as_deref())));
+            let by = tag.by.as_ref().map(|by| format!(", {}", describe_match(by, tag.digest.as_deref())));
             line(out, 2, &format!("protects {}{}", tag.name(), by.unwrap_or_default()));
         }
         more(out, 2, tags.len(), self.tags);
@@ -102,11 +102,11 @@ impl Most {
 
 fn more(out: &mut String, indent: usize, total: usize, shown: usize) {
     if total > shown {
-        line(out, indent, &format!("and {} more (--all)", count((total - shown) as u64)));
+        line(out, indent, &format!("and {} more (--all)", format_count((total - shown) as u64)));
     }
 }
 
-fn claim(most: &Most, out: &mut String, claim: &ClaimView) {
+fn claim(most: &ListLimits, out: &mut String, claim: &ClaimView) {
     line(out, 1, &format!("{}: {}", claim.image, claim.place));
     if !claim.names.is_empty() {
         line(out, 2, &format!("as {}", claim.names.join(", ")));
@@ -120,7 +120,7 @@ fn claim(most: &Most, out: &mut String, claim: &ClaimView) {
     }
 }
 
-fn mention(most: &Most, out: &mut String, mention: &MentionView) {
+fn mention(most: &ListLimits, out: &mut String, mention: &MentionView) {
     line(out, 1, &format!("`{}`: {}", mention.text, mention.place));
     most.tags(out, &mention.tags);
     if let Some(note) = &mention.note {
@@ -128,7 +128,7 @@ fn mention(most: &Most, out: &mut String, mention: &MentionView) {
     }
 }
 
-fn open(most: &Most, out: &mut String, one: &UnresolvedView) {
+fn unresolved(most: &ListLimits, out: &mut String, one: &UnresolvedView) {
     line(out, 1, &format!("{}: {}", one.text, one.place));
     if let Some(note) = &one.note {
         line(out, 2, note);
@@ -142,7 +142,7 @@ fn open(most: &Most, out: &mut String, one: &UnresolvedView) {
         let only = match one.undecided_only {
             0 => "none".to_owned(),
             only if only == one.undecided => "all".to_owned(),
-            only => count(only),
+            only => format_count(only),
         };
         line(out, 2, &format!("{only} of that only because of this reference"));
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::words::{bytes, count, counted};
+use super::humanize::{counted, format_bytes, format_count};
 use super::{PlanDocument, RemovalView};
 use crate::domain::{Reclaim, ReclaimSum, Registry, RegistryName, RegistryReclaim};
 
@@ -44,7 +44,7 @@ pub struct RepositoryStorageView {
 impl StorageView {
     /// Whether its bytes are estimated.
     #[must_use]
-    pub fn estimated(&self) -> bool {
+    pub fn is_estimated(&self) -> bool {
         self.bytes == "estimated"
     }
 
@@ -56,14 +56,13 @@ impl StorageView {
 }
 
 /// Whether bytes are counted or taken from a registry's own account, as documents say it.
-pub(super) fn label(estimated: bool) -> String {
+pub(super) fn accuracy_label(estimated: bool) -> String {
     if estimated { "estimated" } else { "exact" }.to_owned()
 }
 
 /// What a plan would free in each registry that something goes from.
 pub(super) fn storage(reclaim: &Reclaim, registries: &[Registry]) -> Vec<StorageView> {
-    let particulars =
-        |name: &RegistryName| registries.iter().find(|registry| registry.name == *name)?.particulars.as_ref();
+    let particulars = |name: &RegistryName| registries.iter().find(|registry| registry.name == *name)?.info.as_ref();
     let of_registry = |found: &RegistryReclaim| {
         let sum = found.sum();
         StorageView {
@@ -71,15 +70,19 @@ pub(super) fn storage(reclaim: &Reclaim, registries: &[Registry]) -> Vec<Storage
             exclusive_bytes: sum.bytes.exclusive,
             shared_bytes: sum.bytes.shared,
             unknown_removals: sum.unknown,
-            bytes: label(found.estimated),
+            bytes: accuracy_label(found.estimated),
             stored_bytes: particulars(&found.registry).and_then(|found| found.stored_bytes),
-            repositories: found.repositories.iter().map(|(name, sum)| of_repository(name.to_string(), *sum)).collect(),
+            repositories: found
+                .repositories
+                .iter()
+                .map(|(name, sum)| repository_view(name.to_string(), *sum))
+                .collect(),
         }
     };
     reclaim.registries.iter().map(of_registry).collect()
 }
 
-fn of_repository(repository: String, sum: ReclaimSum) -> RepositoryStorageView {
+fn repository_view(repository: String, sum: ReclaimSum) -> RepositoryStorageView {
     RepositoryStorageView {
         repository,
         removals: sum.removals,
@@ -103,23 +106,27 @@ impl PlanDocument {
 }
 
 /// One registry in a line: `about 1.0 GiB reclaimable, about 20.0 MiB shared with what stays; 1.9 TiB stored now`.
-pub(super) fn storage_words(found: &StorageView) -> String {
-    let stored = found.stored_bytes.map_or_else(String::new, |stored| format!("; {} stored now", bytes(stored)));
+pub(super) fn describe_storage(found: &StorageView) -> String {
+    let stored = found.stored_bytes.map_or_else(String::new, |stored| format!("; {} stored now", format_bytes(stored)));
     if found.unknown_removals == found.removals() {
         return format!("how much can be reclaimed cannot be known, because something could not be read{stored}");
     }
     let StorageView { exclusive_bytes, shared_bytes, unknown_removals, .. } = found;
-    parts(*exclusive_bytes, *shared_bytes, *unknown_removals, found.estimated()) + &stored
+    describe_bytes(*exclusive_bytes, *shared_bytes, *unknown_removals, found.is_estimated()) + &stored
 }
 
 /// Exclusive bytes, shared bytes and removals of unknown size, in words.
-pub(super) fn parts(exclusive: u64, shared: u64, unknown: u64, estimated: bool) -> String {
+pub(super) fn describe_bytes(exclusive: u64, shared: u64, unknown: u64, estimated: bool) -> String {
     let about = if estimated { "about " } else { "" };
     let unknown = match unknown {
         0 => String::new(),
         number => format!(", {} of unknown size", counted(number, "removal")),
     };
-    format!("{about}{} reclaimable, {about}{} shared with what stays{unknown}", bytes(exclusive), bytes(shared))
+    format!(
+        "{about}{} reclaimable, {about}{} shared with what stays{unknown}",
+        format_bytes(exclusive),
+        format_bytes(shared)
+    )
 }
 
 /// The repositories of all registries, each with its registry, those with the most exclusive bytes first.
@@ -133,27 +140,27 @@ pub(super) fn largest(document: &PlanDocument) -> Vec<(&StorageView, &Repository
 
 /// A repository's cells in a table: its name, removals, exclusive bytes, shared bytes, removals of unknown size.
 pub(super) fn cells((there, found): (&StorageView, &RepositoryStorageView)) -> [String; 5] {
-    let about = if there.estimated() { "about " } else { "" };
+    let about = if there.is_estimated() { "about " } else { "" };
     [
         format!("{}/{}", there.registry, found.repository),
-        count(found.removals),
-        format!("{about}{}", bytes(found.exclusive_bytes)),
-        format!("{about}{}", bytes(found.shared_bytes)),
-        count(found.unknown_removals),
+        format_count(found.removals),
+        format!("{about}{}", format_bytes(found.exclusive_bytes)),
+        format!("{about}{}", format_bytes(found.shared_bytes)),
+        format_count(found.unknown_removals),
     ]
 }
 
 /// How many bytes a removal makes reclaimable, and how many of its image stay because something kept uses them.
-pub(super) fn removal_words(removal: &RemovalView, estimated: bool) -> String {
+pub(super) fn describe_removal_bytes(removal: &RemovalView, estimated: bool) -> String {
     let shared = match removal.shared_bytes {
         None | Some(0) => String::new(),
-        Some(shared) => format!("; {} of its image stay, because something kept uses them", bytes(shared)),
+        Some(shared) => format!("; {} of its image stay, because something kept uses them", format_bytes(shared)),
     };
     match removal.reclaimable_bytes {
         Some(number) if estimated => {
-            format!("about {} by the registry's own account, once it collects it{shared}", bytes(number))
+            format!("about {} by the registry's own account, once it collects it{shared}", format_bytes(number))
         }
-        Some(number) => format!("{} reclaimable once the registry collects it{shared}", bytes(number)),
+        Some(number) => format!("{} reclaimable once the registry collects it{shared}", format_bytes(number)),
         None => "how much can be reclaimed cannot be known".to_owned(),
     }
 }

@@ -3,14 +3,15 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::holds::HEADINGS;
-use super::particulars::facts;
-use super::reason::{match_words, minute, short};
-use super::storage::{cells, largest, storage_words};
-use super::tally::{
-    Standing, UNDO, by_hand, by_holder, dated, freed, headline, kept_as, kinds_of_reason, missing, next_steps,
-    occasion, size, undo_periods, validity, why_it_goes,
+use super::humanize::{counted, format_age, format_count, sanitize};
+use super::reason::{describe_match, format_minute, short_digest};
+use super::registry_info::describe_registry;
+use super::storage::{cells, describe_storage, largest};
+use super::summary::{
+    RESTORE_INSTRUCTIONS, RemovalStatus, count_by_reason, describe_date, describe_missing, describe_mode,
+    describe_reclaimable, describe_size, describe_validity, group_by_holder, headline, kept_with_verdict, next_steps,
+    removal_reasons, undo_periods, verify_commands,
 };
-use super::words::{age, count, counted, plain};
 use super::{AttentionView, HolderView, PlanDocument, ReasonView, RegistryView, SourceView};
 
 const MOST_GAPS: usize = 20;
@@ -29,10 +30,10 @@ const MOST_ATTENTION: usize = 30;
 #[must_use]
 pub fn text(document: &PlanDocument) -> String {
     let mut out = String::new();
-    line(&mut out, 0, &occasion(document));
+    line(&mut out, 0, &describe_mode(document));
     line(&mut out, 0, &headline(document));
-    line(&mut out, 0, &freed(document));
-    line(&mut out, 0, &validity(document));
+    line(&mut out, 0, &describe_reclaimable(document));
+    line(&mut out, 0, &describe_validity(document));
     needs_attention(&mut out, &document.attention);
     registries(&mut out, document);
     sources(&mut out, document);
@@ -43,12 +44,12 @@ pub fn text(document: &PlanDocument) -> String {
     removals(&mut out, document);
     storage(&mut out, document);
     deletions(&mut out, document);
-    verifying(&mut out, document);
-    held(&mut out, document);
-    staying(&mut out, document);
+    verification(&mut out, document);
+    holds(&mut out, document);
+    kept_tags(&mut out, document);
     protected(&mut out, document);
     undecided(&mut out, document);
-    undoing(&mut out, document);
+    restore_instructions(&mut out, document);
     heading(&mut out, "What next");
     for step in next_steps(document) {
         line(&mut out, 1, &step);
@@ -66,14 +67,14 @@ pub(super) fn needs_attention(out: &mut String, attention: &[AttentionView]) {
         line(out, 1, &format!("!! {}", found.sentence()));
     }
     if attention.len() > MOST_ATTENTION {
-        line(out, 1, &format!("and {} more in the JSON", count((attention.len() - MOST_ATTENTION) as u64)));
+        line(out, 1, &format!("and {} more in the JSON", format_count((attention.len() - MOST_ATTENTION) as u64)));
     }
 }
 
 /// One line of words, with nothing in it that steers a terminal.
 pub(super) fn line(out: &mut String, indent: usize, words: &str) {
     out.push_str(&"  ".repeat(indent));
-    out.push_str(&plain(words));
+    out.push_str(&sanitize(words));
     out.push('\n');
 }
 
@@ -84,7 +85,7 @@ pub(super) fn heading(out: &mut String, words: &str) {
 
 fn more(out: &mut String, total: usize, shown: usize) {
     if total > shown {
-        let left = count((total - shown) as u64);
+        let left = format_count((total - shown) as u64);
         line(out, 1, &format!("and {left} more: `--out plan.csv` lists all"));
     }
 }
@@ -94,7 +95,7 @@ fn columns(out: &mut String, header: &[&str], right: &[usize], rows: impl Iterat
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     for row in rows {
-        table.add_row(row.iter().map(|cell| plain(cell)).collect::<Vec<_>>());
+        table.add_row(row.iter().map(|cell| sanitize(cell)).collect::<Vec<_>>());
     }
     for &column in right {
         if let Some(column) = table.column_mut(column) {
@@ -120,9 +121,9 @@ fn registry_lines(out: &mut String, registry: &RegistryView) {
     let RegistryView { name, kind, endpoint, identity, .. } = registry;
     let tags = counted(registry.tags, "tag");
     let repositories = if registry.repositories == 1 { "repository" } else { "repositories" };
-    let held = format!("{tags} in {} {repositories}", count(registry.repositories));
+    let held = format!("{tags} in {} {repositories}", format_count(registry.repositories));
     line(out, 1, &format!("{name} ({kind}, {endpoint}), read as {identity}: {held}"));
-    for fact in facts(registry) {
+    for fact in describe_registry(registry) {
         line(out, 2, &fact);
     }
     if registry.removal == "manifest" {
@@ -161,7 +162,7 @@ fn sources(out: &mut String, document: &PlanDocument) {
         line(out, 1, "none: nothing says which images are released or running");
     }
     for source in &document.sources {
-        line(out, 1, &source_words(document, source));
+        line(out, 1, &describe_source(document, source));
         for note in &source.notes {
             line(out, 2, &format!("note: {note}"));
         }
@@ -169,15 +170,15 @@ fn sources(out: &mut String, document: &PlanDocument) {
 }
 
 /// A source's state in one line.
-fn source_words(document: &PlanDocument, source: &SourceView) -> String {
+fn describe_source(document: &PlanDocument, source: &SourceView) -> String {
     let SourceView { name, kind, state, .. } = source;
     if let Some(error) = &source.error {
         return format!("{name} ({kind}): FAILED: {error}");
     }
-    let says = source.says();
+    let says = source.describe_counts();
     let evidence = source.as_of.map_or_else(String::new, |time| {
         let seconds = document.created_at.duration_since(time).as_secs();
-        format!(", as of {} ({} old)", minute(time), age(seconds))
+        format!(", as of {} ({} old)", format_minute(time), format_age(seconds))
     });
     let protects = counted(source.protects, "tag");
     format!("{name} ({kind}): {state}, {says}, protects {protects}{evidence}")
@@ -189,11 +190,11 @@ fn policies(out: &mut String, document: &PlanDocument) {
         vec![
             policy.name.clone(),
             policy.mode.clone(),
-            policy.selected.map_or_else(|| "?".to_owned(), count),
-            count(policy.expired),
+            policy.selected.map_or_else(|| "?".to_owned(), format_count),
+            format_count(policy.expired),
             policy.owner.clone().unwrap_or_default(),
             policy.file.clone(),
-            short(&policy.revision),
+            short_digest(&policy.revision),
         ]
     });
     columns(out, &["policy", "mode", "selects", "lets go", "owner", "file", "revision"], &[2, 3], rows);
@@ -233,11 +234,11 @@ fn deletions(out: &mut String, document: &PlanDocument) {
     for refusal in &found.refusals {
         line(out, 1, &format!("{}{}", if refusal.binding { "!! " } else { "" }, refusal.message));
     }
-    for one in found.shown().take(MOST_DELETIONS) {
-        let along = one.along_words();
+    for one in found.sorted().take(MOST_DELETIONS) {
+        let along = one.describe_dependents();
         let along = if along.is_empty() { along } else { format!(", with {along}") };
-        let (name, tag, since) = (one.name(), &one.tag, minute(one.untagged_at));
-        line(out, 1, &format!("{name} (was {tag}, untagged {since}{along}): {}", one.words()));
+        let (name, tag, since) = (one.name(), &one.tag, format_minute(one.untagged_at));
+        line(out, 1, &format!("{name} (was {tag}, untagged {since}{along}): {}", one.describe()));
     }
     more(out, found.due.len(), MOST_DELETIONS);
 }
@@ -254,16 +255,18 @@ fn findings(out: &mut String, document: &PlanDocument) {
 }
 
 /// One record that no longer fits, in words.
-pub(super) fn drift_words(drift: &super::DriftView) -> String {
-    let now =
-        drift.actual.as_deref().map_or_else(|| "gone or unread".to_owned(), |digest| format!("at {}", short(digest)));
+pub(super) fn describe_record_drift(drift: &super::RecordDriftView) -> String {
+    let now = drift
+        .actual
+        .as_deref()
+        .map_or_else(|| "gone or unread".to_owned(), |digest| format!("at {}", short_digest(digest)));
     format!(
         "{}/{}:{} is now {now}; {} recorded {}: {}",
         drift.registry,
         drift.repository,
         drift.tag,
         drift.source,
-        short(&drift.recorded),
+        short_digest(&drift.recorded),
         drift.holder
     )
 }
@@ -277,13 +280,13 @@ fn removals(out: &mut String, document: &PlanDocument) {
     let rows = document.removals.iter().take(MOST_REMOVALS).map(|removal| {
         vec![
             removal.name(),
-            short(&removal.digest),
-            dated(&removal),
-            removal.age_seconds.map_or_else(|| "unknown".to_owned(), age),
-            size(&removal),
+            short_digest(&removal.digest),
+            describe_date(&removal),
+            removal.age_seconds.map_or_else(|| "unknown".to_owned(), format_age),
+            describe_size(&removal),
             removal.policy.clone(),
-            Standing::of(document, &removal).label().to_owned(),
-            why_it_goes(&removal),
+            RemovalStatus::of(document, &removal).label().to_owned(),
+            removal_reasons(&removal),
         ]
     });
     columns(out, &["tag", "digest", "time", "age", "size", "policy", "standing", "why"], &[4], rows);
@@ -296,19 +299,19 @@ fn storage(out: &mut String, document: &PlanDocument) {
     }
     heading(out, "What that frees once the registry collects it");
     for found in &document.storage {
-        line(out, 1, &format!("{}: {}", found.registry, storage_words(found)));
+        line(out, 1, &format!("{}: {}", found.registry, describe_storage(found)));
     }
     let largest = largest(document);
     let rows = largest.iter().take(MOST_REPOSITORIES).map(|found| cells(*found).to_vec());
     columns(out, &["repository", "removals", "reclaimable", "shared", "of unknown size"], &[1, 2, 3, 4], rows);
     let left = largest.len().saturating_sub(MOST_REPOSITORIES);
     if left > 0 {
-        line(out, 1, &format!("and {} more with less: `--out plan.html` lists all", count(left as u64)));
+        line(out, 1, &format!("and {} more with less: `--out plan.html` lists all", format_count(left as u64)));
     }
 }
 
-fn verifying(out: &mut String, document: &PlanDocument) {
-    let commands = by_hand(document);
+fn verification(out: &mut String, document: &PlanDocument) {
+    let commands = verify_commands(document);
     if commands.is_empty() {
         return;
     }
@@ -318,17 +321,17 @@ fn verifying(out: &mut String, document: &PlanDocument) {
     }
 }
 
-fn staying(out: &mut String, document: &PlanDocument) {
+fn kept_tags(out: &mut String, document: &PlanDocument) {
     if document.kept.is_empty() {
         return;
     }
     heading(out, "Why the others stay (a tag counts once for each kind of reason)");
-    let rows = kinds_of_reason(document).into_iter().map(|(kind, number)| vec![count(number), kind.to_owned()]);
+    let rows = count_by_reason(document).into_iter().map(|(kind, number)| vec![format_count(number), kind.to_owned()]);
     columns(out, &["tags", "reason"], &[0], rows);
 }
 
 fn protected(out: &mut String, document: &PlanDocument) {
-    let (groups, total) = by_holder(document, MOST_PROTECTED);
+    let (groups, total) = group_by_holder(document, MOST_PROTECTED);
     if total == 0 {
         return;
     }
@@ -340,8 +343,9 @@ fn protected(out: &mut String, document: &PlanDocument) {
         }
         line(out, 1, holder);
         for held in tags.iter().take(MOST_PROTECTED - shown) {
-            let others = if held.others == 0 { String::new() } else { format!(" (and {} more)", held.others) };
-            let how = held.reason().map(how_held).unwrap_or_default();
+            let others =
+                if held.more_reasons == 0 { String::new() } else { format!(" (and {} more)", held.more_reasons) };
+            let how = held.reason().map(describe_protection).unwrap_or_default();
             line(out, 2, &format!("{}: {how}{others}", held.kept.name()));
             shown += 1;
         }
@@ -349,7 +353,7 @@ fn protected(out: &mut String, document: &PlanDocument) {
     more(out, total, shown);
 }
 
-fn held(out: &mut String, document: &PlanDocument) {
+fn holds(out: &mut String, document: &PlanDocument) {
     if document.holds.is_empty() {
         return;
     }
@@ -358,22 +362,22 @@ fn held(out: &mut String, document: &PlanDocument) {
     columns(out, &HEADINGS, &[], rows);
     let left = document.holds.len().saturating_sub(MOST_HOLDS);
     if left > 0 {
-        line(out, 1, &format!("and {} more: `tagwarden holds` lists all", count(left as u64)));
+        line(out, 1, &format!("and {} more: `tagwarden holds` lists all", format_count(left as u64)));
     }
 }
 
-fn undoing(out: &mut String, document: &PlanDocument) {
+fn restore_instructions(out: &mut String, document: &PlanDocument) {
     heading(out, "To undo");
-    line(out, 1, UNDO);
+    line(out, 1, RESTORE_INSTRUCTIONS);
     for (registry, period) in undo_periods(document) {
         line(out, 1, &format!("{registry}: {period}"));
     }
 }
 
 /// How a reason holds a tag, below a heading that says who does.
-fn how_held(reason: &ReasonView) -> String {
+fn describe_protection(reason: &ReasonView) -> String {
     let (what, holder) = match reason {
-        ReasonView::Claimed { by, digest, holder, .. } => (match_words(by, digest.as_deref()), holder),
+        ReasonView::Claimed { by, digest, holder, .. } => (describe_match(by, digest.as_deref()), holder),
         ReasonView::Mentioned { text, holder, .. } => (format!("by the word `{text}`"), holder),
         _ => return reason.sentence(),
     };
@@ -385,13 +389,13 @@ fn how_held(reason: &ReasonView) -> String {
 }
 
 fn undecided(out: &mut String, document: &PlanDocument) {
-    let total = kept_as(document, "undecided").count();
+    let total = kept_with_verdict(document, "undecided").count();
     if total == 0 {
         return;
     }
     heading(out, "Undecided: something is missing, so they stay");
-    for kept in kept_as(document, "undecided").take(MOST_UNDECIDED) {
-        line(out, 1, &format!("{}: {}", kept.name(), missing(&kept)));
+    for kept in kept_with_verdict(document, "undecided").take(MOST_UNDECIDED) {
+        line(out, 1, &format!("{}: {}", kept.name(), describe_missing(&kept)));
     }
     more(out, total, MOST_UNDECIDED);
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::reason::minute;
+use super::humanize::{counted, format_count, sanitize};
+use super::reason::format_minute;
+use super::rule_trace::{cut, date_of, group_text, rule_text};
 use super::text::{heading, line};
-use super::weighed::{cut, dated, group_text, rule_text};
-use super::words::{count, counted, plain};
-use super::{CutView, PlanDocument, ReasonView};
-use crate::domain::{Claims, Inventory, Keep, RegistryName, RepositoryName, Rules, TagAt, Verdict};
-use crate::engine::{self, Outlook, Selects, TagWeighed, Verdicts, Weighed, Weighing};
+use super::{CutoffView, PlanDocument, ReasonView};
+use crate::domain::{Claims, Inventory, Keep, RegistryName, RepositoryName, Rules, TagPosition, Verdict};
+use crate::engine::{self, Applicability, Forecast, RuleOutcome, RuleTrace, TagTrace, Verdicts};
 
 /// Most tags of a group that the text shows.
 const MOST_TAGS: usize = 200;
@@ -45,7 +45,7 @@ pub struct TimelineGroup {
     /// The tags, newest first; those without a time come first.
     pub tags: Vec<TimelineTag>,
     /// Where the rules cut, the latest first.
-    pub cuts: Vec<TimelineCut>,
+    pub cuts: Vec<TimelineCutoff>,
 }
 
 /// One tag on the timeline.
@@ -71,12 +71,12 @@ pub struct TimelineTag {
 
 /// Where a keep rule cuts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TimelineCut {
+pub struct TimelineCutoff {
     /// The rule, as a policy file writes it.
     pub rule: String,
     /// Where.
     #[serde(flatten)]
-    pub cut: CutView,
+    pub cut: CutoffView,
 }
 
 /// The timeline of a repository that was read and decided about; nothing where it has no tags.
@@ -96,13 +96,13 @@ pub fn timeline(
     if repository.tags.is_empty() {
         return None;
     }
-    let first = TagAt { registry: u32::try_from(at).ok()?, repository: u32::try_from(inside).ok()?, tag: 0 };
-    let places: Vec<TagAt> = (0..).zip(&repository.tags).map(|(tag, _)| TagAt { tag, ..first }).collect();
-    let outlooks = engine::outlooks(rules, inventory, claims, now, &places);
+    let first = TagPosition { registry: u32::try_from(at).ok()?, repository: u32::try_from(inside).ok()?, tag: 0 };
+    let places: Vec<TagPosition> = (0..).zip(&repository.tags).map(|(tag, _)| TagPosition { tag, ..first }).collect();
+    let outlooks = engine::forecast(rules, inventory, claims, now, &places);
     let row = |tag: u32, kept_by: Vec<String>| {
         let facts = repository.tags.get(tag as usize)?;
-        let found = verdicts.at(TagAt { tag, ..first })?;
-        let date = dated(repository, tag, now);
+        let found = verdicts.at(TagPosition { tag, ..first })?;
+        let date = date_of(repository, tag, now);
         Some(TimelineTag {
             tag: facts.name.to_string(),
             digest: facts.digest.as_ref().map(ToString::to_string),
@@ -111,22 +111,27 @@ pub fn timeline(
             verdict: found.verdict.label().to_owned(),
             kept_by,
             goes_at: match outlooks.get(tag as usize) {
-                Some(Outlook::At { at, .. }) => Some(*at),
+                Some(Forecast::At { at, .. }) => Some(*at),
                 _ => None,
             },
-            reasons: found.reasons.iter().filter(|one| one.speaks_for() == found.verdict).map(Into::into).collect(),
+            reasons: found
+                .reasons
+                .iter()
+                .filter(|one| one.implied_verdict() == found.verdict)
+                .map(Into::into)
+                .collect(),
         })
     };
-    let weighing = engine::weighing(rules, registry, repository, now);
+    let weighing = engine::trace_rules(rules, registry, repository, now);
     let mut groups = Vec::new();
-    for weighing in weighing.iter().filter(|weighing| weighing.selects == Selects::Repository) {
-        for (group, peers) in in_groups(weighing, |tag| repository.tags.get(tag as usize).map(|tag| tag.name.as_str()))
+    for weighing in weighing.iter().filter(|weighing| weighing.applicability == Applicability::Applies) {
+        for (group, peers) in group_tags(weighing, |tag| repository.tags.get(tag as usize).map(|tag| tag.name.as_str()))
         {
             let tags = peers.iter().filter_map(|peer| row(peer.tag, kept_by(weighing, peer))).collect();
             let rules = weighing.policy.keep.rules().iter().enumerate();
             let cuts = rules.filter_map(|(at, rule)| {
                 let cut = cut(rule, at, &peers, repository, now)?;
-                Some(TimelineCut { rule: rule_text(rule), cut })
+                Some(TimelineCutoff { rule: rule_text(rule), cut })
             });
             groups.push(sorted(TimelineGroup {
                 policy: Some(weighing.policy.name.to_string()),
@@ -142,7 +147,7 @@ pub fn timeline(
         weighing.iter().flat_map(|weighing| &weighing.tags).map(|tag| tag.tag).collect();
     let others = places.iter().filter(|at| !selected.contains(&at.tag));
     let others: Vec<TimelineTag> = others.filter_map(|at| row(at.tag, Vec::new())).collect();
-    groups.extend((!others.is_empty()).then(|| sorted(loose(others))));
+    groups.extend((!others.is_empty()).then(|| sorted(unselected_group(others))));
     Some(TimelineView {
         schema: SCHEMA.to_owned(),
         evaluated_at: now,
@@ -155,7 +160,7 @@ pub fn timeline(
 const SCHEMA: &str = "tagwarden.timeline/1";
 
 /// Tags of no policy.
-fn loose(tags: Vec<TimelineTag>) -> TimelineGroup {
+fn unselected_group(tags: Vec<TimelineTag>) -> TimelineGroup {
     TimelineGroup { policy: None, mode: None, keep: Vec::new(), group: BTreeMap::new(), tags, cuts: Vec::new() }
 }
 
@@ -190,15 +195,15 @@ pub fn recorded_timeline(document: &PlanDocument, registry: &str, repository: &s
         evaluated_at: document.evaluated_at,
         registry: registry.to_owned(),
         repository: repository.to_owned(),
-        groups: vec![sorted(loose(tags))],
+        groups: vec![sorted(unselected_group(tags))],
     })
 }
 
-type Peers<'a> = BTreeMap<BTreeMap<String, String>, Vec<&'a TagWeighed>>;
+type GroupedTags<'a> = BTreeMap<BTreeMap<String, String>, Vec<&'a TagTrace>>;
 
 /// What a policy counts together.
-fn in_groups<'a, 'n>(weighing: &'a Weighing<'_>, name: impl Fn(u32) -> Option<&'n str>) -> Peers<'a> {
-    let mut groups = Peers::new();
+fn group_tags<'a, 'n>(weighing: &'a RuleTrace<'_>, name: impl Fn(u32) -> Option<&'n str>) -> GroupedTags<'a> {
+    let mut groups = GroupedTags::new();
     for tag in &weighing.tags {
         let group = name(tag.tag).map(|name| engine::group_of(weighing.policy, name)).unwrap_or_default();
         groups.entry(group.into_iter().collect()).or_default().push(tag);
@@ -206,9 +211,9 @@ fn in_groups<'a, 'n>(weighing: &'a Weighing<'_>, name: impl Fn(u32) -> Option<&'
     groups
 }
 
-fn kept_by(weighing: &Weighing<'_>, tag: &TagWeighed) -> Vec<String> {
+fn kept_by(weighing: &RuleTrace<'_>, tag: &TagTrace) -> Vec<String> {
     let texts = keep_text(&weighing.policy.keep);
-    let keeps = tag.rules.iter().zip(texts).filter(|(said, _)| matches!(said, Weighed::Keeps(_)));
+    let keeps = tag.outcomes.iter().zip(texts).filter(|(said, _)| matches!(said, RuleOutcome::Keeps(_)));
     keeps.map(|(_, text)| text).collect()
 }
 
@@ -232,7 +237,11 @@ fn sorted(mut group: TimelineGroup) -> TimelineGroup {
 #[must_use]
 pub fn timeline_text(view: &TimelineView) -> String {
     let mut out = String::new();
-    line(&mut out, 0, &format!("{}/{} on {}, newest first", view.registry, view.repository, minute(view.evaluated_at)));
+    line(
+        &mut out,
+        0,
+        &format!("{}/{} on {}, newest first", view.registry, view.repository, format_minute(view.evaluated_at)),
+    );
     for group in &view.groups {
         let mut title = match (&group.policy, &group.mode) {
             (Some(policy), Some(mode)) => format!("policy {policy} ({mode}), keep {}", group.keep.join(", ")),
@@ -258,13 +267,13 @@ fn tags(out: &mut String, group: &TimelineGroup) {
     let widest = group.tags.iter().take(MOST_TAGS).map(|tag| tag.tag.len()).max().unwrap_or_default();
     let mut cuts = group.cuts.iter().peekable();
     // A rule cuts below the last tag that it keeps, or that is as old as its window.
-    let below = |cut: &CutView, tag: &TimelineTag| tag.dated_at.is_some_and(|time| time < cut.at);
+    let below = |cut: &CutoffView, tag: &TimelineTag| tag.dated_at.is_some_and(|time| time < cut.at);
     for tag in group.tags.iter().take(MOST_TAGS) {
         while let Some(found) = cuts.next_if(|found| below(&found.cut, tag)) {
             line(out, 1, &cut_line(found));
         }
-        let time = tag.dated_at.map_or_else(|| format!("{:<20}", "no time"), minute);
-        let mut words = format!("{time}  {:<widest$}  {:<12}", plain(&tag.tag), tag.verdict);
+        let time = tag.dated_at.map_or_else(|| format!("{:<20}", "no time"), format_minute);
+        let mut words = format!("{time}  {:<widest$}  {:<12}", sanitize(&tag.tag), tag.verdict);
         let retained = tag.verdict == Verdict::Retained.label() && !tag.kept_by.is_empty();
         let why = match tag.reasons.first().filter(|_| !retained) {
             Some(reason) => reason.sentence(),
@@ -272,12 +281,12 @@ fn tags(out: &mut String, group: &TimelineGroup) {
         };
         words.extend(["  ", &why]);
         if let Some(goes) = tag.goes_at {
-            words.extend(["; goes ", &minute(goes)]);
+            words.extend(["; goes ", &format_minute(goes)]);
         }
         line(out, 1, words.trim_end());
     }
     if group.tags.len() > MOST_TAGS {
-        let left = count((group.tags.len() - MOST_TAGS) as u64);
+        let left = format_count((group.tags.len() - MOST_TAGS) as u64);
         line(
             out,
             1,
@@ -290,9 +299,9 @@ fn tags(out: &mut String, group: &TimelineGroup) {
     }
 }
 
-fn cut_line(found: &TimelineCut) -> String {
+fn cut_line(found: &TimelineCutoff) -> String {
     match &found.cut.tag {
         Some(tag) => format!("──── {} cuts here, after {tag}", found.rule),
-        None => format!("──── {} cuts here, at {}", found.rule, minute(found.cut.at)),
+        None => format!("──── {} cuts here, at {}", found.rule, format_minute(found.cut.at)),
     }
 }

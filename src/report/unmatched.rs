@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::reason::minute;
-use crate::domain::{Coverage, RuleEffect, RuleHint, RuleKey, Slip, Unmatched, UnmatchedSince};
+use super::reason::format_minute;
+use crate::domain::{Coverage, LastMatch, RuleEffect, RuleHint, RuleKey, RuleMistake, UnmatchedRule};
 
 /// A rule of a policy that matches nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,13 +38,13 @@ impl UnmatchedView {
         all
     }
 
-    fn of(unmatched: &Unmatched) -> Self {
-        let Unmatched { rule, file, line, since, .. } = unmatched;
+    fn of(unmatched: &UnmatchedRule) -> Self {
+        let UnmatchedRule { rule, file, line, last_match: since, .. } = unmatched;
         let last_matched = match since {
-            UnmatchedSince::Matched(at) => Some(*at),
-            UnmatchedSince::Ever | UnmatchedSince::LastWholePlan(_) => None,
+            LastMatch::At(at) => Some(*at),
+            LastMatch::Never | LastMatch::NeverAsOf(_) => None,
         };
-        let state = match (unmatched.refuses(), last_matched) {
+        let state = match (unmatched.blocks_removals(), last_matched) {
             (true, _) => "refuses",
             (false, Some(_)) => "matched-before",
             (false, None) => "note",
@@ -58,7 +58,7 @@ impl UnmatchedView {
             line: *line,
             state: state.to_owned(),
             last_matched,
-            message: unmatched_words(unmatched),
+            message: describe_unmatched(unmatched),
         }
     }
 
@@ -70,8 +70,8 @@ impl UnmatchedView {
 }
 
 /// What a rule that matches nothing is, where it stands, and what to do about it.
-pub(super) fn unmatched_words(unmatched: &Unmatched) -> String {
-    let Unmatched { rule, effect, file, line, since, hint } = unmatched;
+pub(super) fn describe_unmatched(unmatched: &UnmatchedRule) -> String {
+    let UnmatchedRule { rule, effect, file, line, last_match: since, hint } = unmatched;
     let place = line.map_or_else(|| file.to_string(), |line| format!("{file}:{line}"));
     let policy = &rule.policy;
     if rule.key == RuleKey::Select {
@@ -94,21 +94,21 @@ pub(super) fn unmatched_words(unmatched: &Unmatched) -> String {
         _ => "tag",
     };
     let (key, written) = (rule.key.label(), &rule.written);
-    let hint = hint.as_ref().map(hint_words).unwrap_or_default();
+    let hint = hint.as_ref().map(describe_hint).unwrap_or_default();
     let since = match since {
-        UnmatchedSince::Ever => format!("matches no {none}"),
-        UnmatchedSince::LastWholePlan(at) => {
-            format!("matched no {none} in the last plan of everything, of {}", minute(*at))
+        LastMatch::Never => format!("matches no {none}"),
+        LastMatch::NeverAsOf(at) => {
+            format!("matched no {none} in the last plan of everything, of {}", format_minute(*at))
         }
-        UnmatchedSince::Matched(at) => {
+        LastMatch::At(at) => {
             return format!(
                 "{place}: `{key}: {written}` {of} matches no {none} any more; it did until {}, so nothing is refused because \
                  of it{hint}",
-                minute(*at)
+                format_minute(*at)
             );
         }
     };
-    let allow = if unmatched.refuses() {
+    let allow = if unmatched.blocks_removals() {
         format!("; correct it, or write `allow_unmatched: [\"{written}\"]` in the policy if that is meant")
     } else {
         String::new()
@@ -116,14 +116,16 @@ pub(super) fn unmatched_words(unmatched: &Unmatched) -> String {
     format!("{place}: `{key}: {written}` {of} {since}{hint}{allow}")
 }
 
-fn hint_words(hint: &RuleHint) -> String {
-    let RuleHint { slip, example, better } = hint;
+fn describe_hint(hint: &RuleHint) -> String {
+    let RuleHint { mistake: slip, example, suggestion: better } = hint;
     let why = match slip {
-        Slip::Expression => format!("it is a glob; as a regular expression it would match `{example}`"),
-        Slip::PartOfTag => format!("it fits only a part of `{example}`, and a pattern must match the whole tag"),
-        Slip::Case => format!("but for capital letters it would match `{example}`"),
-        Slip::Host => format!("without what stands before the repository it would match `{example}`"),
-        Slip::Below => format!("it names no repository that is there, but `{example}` is below it"),
+        RuleMistake::RegexSyntax => format!("it is a glob; as a regular expression it would match `{example}`"),
+        RuleMistake::PartialMatch => {
+            format!("it fits only a part of `{example}`, and a pattern must match the whole tag")
+        }
+        RuleMistake::CaseMismatch => format!("but for capital letters it would match `{example}`"),
+        RuleMistake::HostPrefix => format!("without what stands before the repository it would match `{example}`"),
+        RuleMistake::ParentPath => format!("it names no repository that is there, but `{example}` is below it"),
     };
     let better = better.as_ref().map(|better| format!(": write `{better}`")).unwrap_or_default();
     format!("; {why}{better}")

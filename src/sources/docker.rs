@@ -13,10 +13,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::invalid::{Read, read};
-use super::{Answer, Source, SourceError, files, told};
+use super::image_syntax::{ParsedImage, parse_image};
+use super::{Source, SourceError, SourceEvidence, glob_files, truncate_messages};
 use crate::domain::{Claim, Digest, Holder, ImageReference, Naming, UnresolvedReference};
-use crate::transport::{Ask, Patience, Peer, RequestError, RequestErrorKind, Transport};
+use crate::http_client::{ClientConfig, HttpClient, Request, RequestError, RequestErrorKind, RetryPolicy};
 
 /// Where a host's engine listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct DockerSocket {
 #[derive(Debug, Clone)]
 pub struct Docker {
     socket: DockerSocket,
-    patience: Patience,
+    retry_policy: RetryPolicy,
 }
 
 /// A container of the list. Podman's that were made without an image have neither name nor id of one.
@@ -69,13 +69,13 @@ struct WireImage {
 impl Docker {
     /// Asks that engine, anew each time it is asked.
     #[must_use]
-    pub fn new(socket: DockerSocket, patience: Patience) -> Self {
-        Self { socket, patience }
+    pub fn new(socket: DockerSocket, patience: RetryPolicy) -> Self {
+        Self { socket, retry_policy: patience }
     }
 
     /// Whether somebody listens, before patience is spent on it.
     #[cfg(unix)]
-    async fn knock(&self) -> Result<(), SourceError> {
+    async fn check_listening(&self) -> Result<(), SourceError> {
         use std::io::ErrorKind;
         let path = self.socket.path.display();
         let Err(error) = tokio::net::UnixStream::connect(&self.socket.path).await else { return Ok(()) };
@@ -97,24 +97,24 @@ impl Docker {
         Ok(())
     }
 
-    async fn list<T: DeserializeOwned>(&self, transport: &Transport, path: &str) -> Result<Vec<T>, SourceError> {
-        let limit = usize::try_from(files::LARGEST).unwrap_or(usize::MAX);
+    async fn list<T: DeserializeOwned>(&self, transport: &HttpClient, path: &str) -> Result<Vec<T>, SourceError> {
+        let limit = usize::try_from(glob_files::MAX_FILE_BYTES).unwrap_or(usize::MAX);
         let url = Url::parse(&format!("http://localhost{path}")).expect("the paths asked for are constants that parse");
         let here = |error: RequestError, advice: &str| SourceError {
             kind: error.kind.label(),
             message: format!("{}: {}{advice}", self.socket.path.display(), error.message),
         };
-        let sent = transport.send(&Ask::get(url, "application/json", limit), None).await;
+        let sent = transport.send(&Request::get(url, "application/json", limit), None).await;
         let answer = sent.map_err(|error| here(error, "; check that Docker or Podman is well"))?;
         if answer.status != StatusCode::OK {
-            let kind = answer.refusal().kind;
+            let kind = answer.status_error().kind;
             let advice = match kind {
                 RequestErrorKind::Denied => {
                     "; let whatever stands before the socket pass `GET` of containers and images"
                 }
                 _ => "; check that this is the socket of Docker or Podman, and that it is well",
             };
-            return Err(here(RequestError { kind, message: answer.told() }, advice));
+            return Err(here(RequestError { kind, message: answer.description() }, advice));
         }
         serde_json::from_slice(&answer.body).map_err(|error| here(answer.malformed(&error.to_string()), ""))
     }
@@ -122,16 +122,16 @@ impl Docker {
 
 #[async_trait]
 impl Source for Docker {
-    async fn ask(&self, _now: Timestamp) -> Result<Answer, SourceError> {
-        self.knock().await?;
-        let peer = Peer { name: "the engine".into(), ca_file: None, timeout: self.socket.timeout };
-        let transport = Transport::to_socket(&peer, self.patience, &self.socket.path)?;
+    async fn query(&self, _now: Timestamp) -> Result<SourceEvidence, SourceError> {
+        self.check_listening().await?;
+        let peer = ClientConfig { name: "the engine".into(), ca_file: None, timeout: self.socket.timeout };
+        let transport = HttpClient::to_socket(&peer, self.retry_policy, &self.socket.path)?;
         // The containers first: what they need is among the images that are asked for then.
         let containers: Vec<WireContainer> = self.list(&transport, "/containers/json?all=true").await?;
         let images: Vec<WireImage> = self.list(&transport, "/images/json").await?;
         let images: HashMap<&str, &WireImage> = images.iter().map(|image| (hex(&image.id), image)).collect();
         let place = self.socket.path.display().to_string();
-        let mut answer = Answer::default();
+        let mut answer = SourceEvidence::default();
         let mut problems = Vec::new();
         for container in &containers {
             let name = container.names.iter().flatten().next().map_or("", |name| name.trim_start_matches('/'));
@@ -142,18 +142,18 @@ impl Source for Docker {
             }
             let holder = Arc::new(holder(&place, name));
             let first = answer.claims.len();
-            let mut found = Found { answer: &mut answer, first, name, holder };
-            if let Err(what) = found.references(container, images.get(hex(&container.image_id)).copied()) {
+            let mut found = ContainerClaims { evidence: &mut answer, first_claim: first, name, holder };
+            if let Err(what) = found.add_references(container, images.get(hex(&container.image_id)).copied()) {
                 problems.push(format!("container {name}: {what}"));
             }
         }
         if problems.is_empty() {
             answer.notes.sort();
-            answer.notes = told(answer.notes);
+            answer.notes = truncate_messages(answer.notes);
             return Ok(answer);
         }
         problems.sort();
-        Err(SourceError { kind: "malformed", message: told(problems).join("\n") })
+        Err(SourceError { kind: "malformed", message: truncate_messages(problems).join("\n") })
     }
 }
 
@@ -173,15 +173,15 @@ fn hex(id: &str) -> &str {
 }
 
 /// An answer to which the claims of one container are added.
-struct Found<'a> {
-    answer: &'a mut Answer,
+struct ContainerClaims<'a> {
+    evidence: &'a mut SourceEvidence,
     /// The position of the container's first claim.
-    first: usize,
+    first_claim: usize,
     name: &'a str,
     holder: Arc<Holder>,
 }
 
-impl Found<'_> {
+impl ContainerClaims<'_> {
     /// Adds everything that a container's image goes by: what it was made from, the tags and digests that the host knows
     /// the image by, and its id, which is the digest of its configuration or of its manifest, depending on how the host
     /// stores images.
@@ -190,7 +190,7 @@ impl Found<'_> {
     ///
     /// # Errors
     /// When the id is not a digest.
-    fn references(&mut self, container: &WireContainer, image: Option<&WireImage>) -> Result<(), String> {
+    fn add_references(&mut self, container: &WireContainer, image: Option<&WireImage>) -> Result<(), String> {
         let id = hex(&container.image_id);
         // What a container was made from is mostly one of the names that the host knows the image by.
         let mut texts = BTreeSet::new();
@@ -201,45 +201,45 @@ impl Found<'_> {
         let tags = image.iter().flat_map(|image| image.repo_tags.iter().flatten());
         let digests = image.iter().flat_map(|image| image.repo_digests.iter().flatten());
         texts.extend(tags.chain(digests).map(String::as_str).filter(|text| !text.starts_with("<none>")));
-        let names: BTreeSet<ImageReference> = texts.into_iter().filter_map(|text| self.text(text)).collect();
+        let names: BTreeSet<ImageReference> = texts.into_iter().filter_map(|text| self.add_text(text)).collect();
         let names: Arc<[ImageReference]> = names.into_iter().collect();
         let manifest = container.image_manifest_descriptor.as_ref().map(|descriptor| hex(&descriptor.digest));
         for text in manifest.into_iter().chain(Some(id)).filter(|text| !text.is_empty()) {
             let digest: Digest = format!("sha256:{text}").parse().map_err(|error| format!("its image: {error}"))?;
             let image = ImageReference { host: None, repository: None, tag: None, digest: Some(digest) };
             let names = Arc::clone(&names);
-            let naming = if names.is_empty() { Naming::Unpaired(names) } else { Naming::Paired(names) };
-            self.answer.claims.push(Claim { naming, ..Claim::new(image, Arc::clone(&self.holder)) });
+            let naming = if names.is_empty() { Naming::ObjectImageId(names) } else { Naming::ContainerImageId(names) };
+            self.evidence.claims.push(Claim { naming, ..Claim::new(image, Arc::clone(&self.holder)) });
         }
         Ok(())
     }
 
     /// Adds what a text names, and gives the name in it without tag and digest. An invalid text is told: nothing was ever
     /// pulled by it.
-    fn text(&mut self, text: &str) -> Option<ImageReference> {
+    fn add_text(&mut self, text: &str) -> Option<ImageReference> {
         let holder = || Arc::clone(&self.holder);
-        let (image, naming) = match read(text) {
-            Read::Image(image) => (image, Naming::Written),
-            Read::Corrected(image, what) => {
-                self.answer.notes.push(format!("container {}: {what}", self.name));
+        let (image, naming) = match parse_image(text) {
+            ParsedImage::Image(image) => (image, Naming::Written),
+            ParsedImage::Corrected(image, what) => {
+                self.evidence.notes.push(format!("container {}: {what}", self.name));
                 (image, Naming::Corrected)
             }
-            Read::Unresolved(host, path, what) => {
-                self.answer.notes.push(format!("container {}: {what}", self.name));
+            ParsedImage::Unresolved(host, path, what) => {
+                self.evidence.notes.push(format!("container {}: {what}", self.name));
                 let unresolved =
-                    UnresolvedReference { text: text.into(), host, path, beside: [].into(), holder: holder() };
-                self.answer.unresolved.push(unresolved);
+                    UnresolvedReference { text: text.into(), host, path, adjacent_words: [].into(), holder: holder() };
+                self.evidence.unresolved.push(unresolved);
                 return None;
             }
-            Read::Invalid(what) => {
-                self.answer.notes.push(format!("container {}: {what}", self.name));
+            ParsedImage::Invalid(what) => {
+                self.evidence.notes.push(format!("container {}: {what}", self.name));
                 return None;
             }
         };
         let claim = Claim { naming, ..Claim::new(image.clone(), holder()) };
         // Two spellings of one reference claim the same.
-        if !self.answer.claims[self.first..].contains(&claim) {
-            self.answer.claims.push(claim);
+        if !self.evidence.claims[self.first_claim..].contains(&claim) {
+            self.evidence.claims.push(claim);
         }
         image.repository.is_some().then_some(ImageReference { tag: None, digest: None, ..image })
     }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span};
 
 /// Deeper or larger than this is no evidence that a person or a pipeline wrote.
-const DEEPEST: usize = 100;
+const MAX_DEPTH: usize = 100;
 const MOST_NODES: usize = 2_000_000;
 
 /// One value with the line it begins on, from 1.
@@ -138,8 +138,8 @@ impl<'a> JsonText<'a> {
         let at = source.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
         let line = self.line(at);
         let problem = |error: serde_json::Error| self.problem(at, &error);
-        if depth > DEEPEST {
-            return Err(Problem { line, message: format!("it is nested more than {DEEPEST} levels deep") });
+        if depth > MAX_DEPTH {
+            return Err(Problem { line, message: format!("it is nested more than {MAX_DEPTH} levels deep") });
         }
         let value = match source.as_bytes().first() {
             Some(b'{') => {
@@ -200,7 +200,7 @@ impl<'de> Deserialize<'de> for Entries<'de> {
 }
 
 /// A list or a map that is being read.
-struct Open {
+struct OpenNode {
     node: Node,
     anchor: usize,
     /// The key whose value comes next.
@@ -209,26 +209,26 @@ struct Open {
 
 fn parse_yaml(text: &str) -> Result<Vec<Node>, Problem> {
     let mut documents = Vec::new();
-    let mut open: Vec<Open> = Vec::new();
+    let mut open: Vec<OpenNode> = Vec::new();
     let mut anchors: HashMap<usize, Node> = HashMap::new();
     let mut nodes = 0;
     for event in Parser::new_from_str(text) {
         let (event, span) =
             event.map_err(|error| Problem { line: number(error.marker().line()), message: error.info() })?;
         let (line, too_large) =
-            (number(span.start.line()), |message: String| Err(Problem { line: begin(&span), message }));
+            (number(span.start.line()), |message: String| Err(Problem { line: start_line(&span), message }));
         let (node, anchor) = match event {
             Event::SequenceStart(_, anchor, _) => {
-                open.push(Open { node: Node { line, value: Value::List(Vec::new()) }, anchor, key: None });
-                if open.len() > DEEPEST {
-                    return too_large(format!("it is nested more than {DEEPEST} levels deep"));
+                open.push(OpenNode { node: Node { line, value: Value::List(Vec::new()) }, anchor, key: None });
+                if open.len() > MAX_DEPTH {
+                    return too_large(format!("it is nested more than {MAX_DEPTH} levels deep"));
                 }
                 continue;
             }
             Event::MappingStart(_, anchor, _) => {
-                open.push(Open { node: Node { line, value: Value::Map(Vec::new()) }, anchor, key: None });
-                if open.len() > DEEPEST {
-                    return too_large(format!("it is nested more than {DEEPEST} levels deep"));
+                open.push(OpenNode { node: Node { line, value: Value::Map(Vec::new()) }, anchor, key: None });
+                if open.len() > MAX_DEPTH {
+                    return too_large(format!("it is nested more than {MAX_DEPTH} levels deep"));
                 }
                 continue;
             }
@@ -247,8 +247,8 @@ fn parse_yaml(text: &str) -> Result<Vec<Node>, Problem> {
                 };
                 let (count, depth) = named.extent();
                 nodes += count;
-                if open.len() + depth > DEEPEST {
-                    return too_large(format!("it is nested more than {DEEPEST} levels deep"));
+                if open.len() + depth > MAX_DEPTH {
+                    return too_large(format!("it is nested more than {MAX_DEPTH} levels deep"));
                 }
                 (Node { line, value: named.value.clone() }, 0)
             }
@@ -261,13 +261,13 @@ fn parse_yaml(text: &str) -> Result<Vec<Node>, Problem> {
         if anchor > 0 {
             anchors.insert(anchor, node.clone());
         }
-        place(node, &mut open, &mut documents);
+        attach(node, &mut open, &mut documents);
     }
     Ok(documents)
 }
 
 /// Puts a finished node where it belongs.
-fn place(node: Node, open: &mut [Open], documents: &mut Vec<Node>) {
+fn attach(node: Node, open: &mut [OpenNode], documents: &mut Vec<Node>) {
     let Some(parent) = open.last_mut() else { return documents.push(node) };
     match (&mut parent.node.value, parent.key.take()) {
         (Value::List(nodes), _) => nodes.push(node),
@@ -298,7 +298,7 @@ fn scalar(text: String, plain: bool) -> Value {
     }
 }
 
-fn begin(span: &Span) -> u32 {
+fn start_line(span: &Span) -> u32 {
     number(span.start.line())
 }
 

@@ -11,7 +11,7 @@ use super::document::{Node, Value};
 /// gone through, whether `[]` stands there or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldPath {
-    written: String,
+    text: String,
     keys: Vec<String>,
 }
 
@@ -36,13 +36,13 @@ impl FromStr for FieldPath {
         let keys: Vec<String> = path.split('.').map(key).collect::<Result<_, _>>()?;
         // A list at the top has no key.
         let keys = keys.into_iter().filter(|key| !key.is_empty()).collect();
-        Ok(Self { written: text.to_owned(), keys })
+        Ok(Self { text: text.to_owned(), keys })
     }
 }
 
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.written)
+        f.write_str(&self.text)
     }
 }
 

@@ -4,8 +4,8 @@
 
 use super::document::{Format, parse};
 use super::encoding;
-use super::invalid;
-use super::reference_scan::KnownHosts;
+use super::image_syntax;
+use super::known_hosts::KnownHosts;
 use super::text::{Document, TextReader, TextSettings};
 use crate::domain::TextScope;
 
@@ -26,7 +26,7 @@ pub fn text(bytes: &[u8]) {
 /// If two readings differ, which is what is looked for.
 pub fn reference(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    assert_eq!(invalid::read(&text), invalid::read(&text));
+    assert_eq!(image_syntax::parse_image(&text), image_syntax::parse_image(&text));
 }
 
 /// Reads bytes as a compose file and as the definitions beside it.

@@ -10,16 +10,17 @@ use jiff::{SignedDuration, Timestamp};
 use super::azure::AzureWorkloads;
 use super::docker::Docker;
 use super::git_history::GitHistory;
+use super::http_references::HttpReferences;
 use super::image_references::ImageReferences;
 use super::kubernetes::Kubernetes;
-use super::references_http::HttpReferences;
 use super::release_records::ReleaseRecords;
-use super::{Answer, Source, SourceError, SourceKind, SourceSettings, told};
+use super::{Source, SourceError, SourceEvidence, SourceKind, SourceSettings, truncate_messages};
 use crate::domain::{
-    Claim, Claims, Holder, Hosts, Inventory, Mention, MentionedImage, RegistryName, SourceAnswer, SourceState, Untagged,
+    Claim, Claims, Holder, Hosts, Inventory, Mention, MentionedImage, RegistryName, SourceOutcome, SourceState,
+    UntaggedManifest,
 };
 use crate::engine;
-use crate::transport::Patience;
+use crate::http_client::RetryPolicy;
 
 /// Evidence may be this much ahead of our clock.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -39,13 +40,13 @@ pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
             Box::new(Kubernetes::new((**kind).clone(), hosts.to_vec(), settings.texts.clone(), settings.allow_empty))
         }
         SourceKind::HttpReferences(document) => {
-            let source = HttpReferences::new(document.clone(), hosts.to_vec(), Patience::default());
+            let source = HttpReferences::new(document.clone(), hosts.to_vec(), RetryPolicy::default());
             Box::new(source.with_texts(settings.texts.clone()))
         }
-        SourceKind::Docker(socket) => Box::new(Docker::new(socket.clone(), Patience::default())),
+        SourceKind::Docker(socket) => Box::new(Docker::new(socket.clone(), RetryPolicy::default())),
         SourceKind::Azure(service, scope) => {
             let (hosts, texts) = (hosts.to_vec(), settings.texts.clone());
-            Box::new(AzureWorkloads::new(*service, scope.clone(), hosts, texts, Patience::default()))
+            Box::new(AzureWorkloads::new(*service, scope.clone(), hosts, texts, RetryPolicy::default()))
         }
         SourceKind::GitHistory(history) => {
             Box::new(GitHistory::new(history.clone(), hosts.to_vec(), settings.texts.clone()))
@@ -55,13 +56,13 @@ pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
 
 /// The registries and their contents, for sources to name.
 #[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
+pub struct GatherContext<'a> {
     /// The hosts of each registry, aliases included.
     pub hosts: &'a [(RegistryName, Vec<String>)],
     /// The contents of the registries.
     pub inventory: &'a Inventory,
     /// The manifests that Tagwarden untagged, whose former tags may be named, too.
-    pub untagged: &'a [Untagged],
+    pub untagged: &'a [UntaggedManifest],
 }
 
 /// Asks all sources at once.
@@ -73,25 +74,32 @@ pub struct Known<'a> {
 /// another day.
 pub async fn gather(
     sources: Vec<(SourceSettings, Box<dyn Source>)>,
-    known: Known<'_>,
+    known: GatherContext<'_>,
     now: Timestamp,
     at: Timestamp,
 ) -> Claims {
     let answers = sources.into_iter().map(|(settings, source)| async move {
-        let state = match ask(&settings, &*source, at).await.and_then(|answer| judge(&settings, answer, known, now)) {
+        let state = match query_source(&settings, &*source, at)
+            .await
+            .and_then(|answer| validate(&settings, answer, known, now))
+        {
             Ok(state) => state,
             Err(error) => SourceState::Failed { kind: error.kind, message: error.message.into() },
         };
         let SourceSettings { name, kind, registries, .. } = settings;
-        SourceAnswer { name, kind: kind.label(), registries, state }
+        SourceOutcome { name, kind: kind.label(), registries, state }
     });
     let mut claims = Claims { sources: join_all(answers).await, ..Claims::default() };
     claims.sort();
     claims
 }
 
-async fn ask(settings: &SourceSettings, source: &dyn Source, at: Timestamp) -> Result<Answer, SourceError> {
-    let asking = AssertUnwindSafe(source.ask(at)).catch_unwind();
+async fn query_source(
+    settings: &SourceSettings,
+    source: &dyn Source,
+    at: Timestamp,
+) -> Result<SourceEvidence, SourceError> {
+    let asking = AssertUnwindSafe(source.query(at)).catch_unwind();
     match tokio::time::timeout(settings.deadline, asking).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(panicked()),
@@ -111,13 +119,13 @@ pub(super) fn panicked() -> SourceError {
 }
 
 /// Whether an answer is one that can be relied on.
-fn judge(
+fn validate(
     settings: &SourceSettings,
-    answer: Answer,
-    Known { hosts, inventory, untagged }: Known<'_>,
+    answer: SourceEvidence,
+    GatherContext { hosts, inventory, untagged }: GatherContext<'_>,
     now: Timestamp,
 ) -> Result<SourceState, SourceError> {
-    let Answer { mut claims, unresolved, texts, reported, as_of, mut notes } = answer;
+    let SourceEvidence { mut claims, unresolved, texts, report_only_texts: reported, as_of, mut notes } = answer;
     check_age(settings, as_of, now)?;
     claims.sort();
     claims.dedup();
@@ -132,14 +140,14 @@ fn judge(
         hosts
             .iter()
             .zip(&others)
-            .any(|((name, own), others)| (!ours || protects(name)) && claim.may_name_registry(Hosts::new(own, others)))
+            .any(|((name, own), others)| (!ours || protects(name)) && claim.may_match_registry(Hosts::new(own, others)))
     };
     let relevant = claims.iter().filter(|claim| names_one(claim, true)).count();
     let unknown = unknown_hosts(claims.iter().filter(|claim| !names_one(claim, false)));
 
-    let mentions = engine::mentions(inventory, untagged, protects, &texts);
-    let only_reported = engine::mentions(inventory, untagged, protects, &reported);
-    notes.extend(told(only_reported.iter().map(mention_note).collect()));
+    let mentions = engine::find_mentions(inventory, untagged, protects, &texts);
+    let only_reported = engine::find_mentions(inventory, untagged, protects, &reported);
+    notes.extend(truncate_messages(only_reported.iter().map(mention_note).collect()));
 
     if relevant == 0 && mentions.is_empty() && unresolved.is_empty() && !settings.allow_empty {
         let message = if claims.is_empty() {
@@ -151,7 +159,7 @@ fn judge(
                 "none of its {} claims names a known registry, but these hosts: {}; if one of them is a registry of \
                  the settings, add it to the registry's `aliases`",
                 claims.len(),
-                listed(&unknown)
+                join_hosts(&unknown)
             )
         };
         return Err(SourceError { kind: "empty", message });
@@ -167,10 +175,10 @@ fn judge(
         notes.push(format!(
             "hosts that no registry is known by: {}; if one of them is a registry of the settings, add it to the \
              registry's `aliases`",
-            listed(&unknown)
+            join_hosts(&unknown)
         ));
     }
-    Ok(SourceState::Answered { claims, unresolved, mentions, as_of, notes })
+    Ok(SourceState::Complete { claims, unresolved, mentions, as_of, notes })
 }
 
 /// A mention that protects nothing, for people who decide whether it should.
@@ -219,7 +227,7 @@ fn unknown_hosts<'a>(claims: impl Iterator<Item = &'a Claim>) -> Vec<(&'a str, u
     counts
 }
 
-fn listed(hosts: &[(&str, usize)]) -> String {
+fn join_hosts(hosts: &[(&str, usize)]) -> String {
     let mut text: Vec<String> =
         hosts.iter().take(MOST_HOSTS).map(|(host, count)| format!("{host} ({count})")).collect();
     if hosts.len() > MOST_HOSTS {

@@ -12,15 +12,15 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::document::Format;
-use super::files::Found;
-use super::reference_scan::KnownHosts;
-use super::settled::{Reading, read_settled};
-use super::text::{Document, ParsedText, TextFindings, TextReader, TextSettings};
-use super::{Answer, FileSet, Source, SourceError, encoding, gather, told};
+use super::glob_files::GlobFile;
+use super::known_hosts::KnownHosts;
+use super::stable_read::{ReadPass, read_stable};
+use super::text::{Document, ParsedText, TextEvidence, TextReader, TextSettings};
+use super::{FileSet, Source, SourceError, SourceEvidence, encoding, gather, truncate_messages};
 use crate::domain::TextScope;
 
 /// Texts that wait to be searched while the next ones are parsed.
-const MOST_WAITING: usize = 4;
+const MAX_QUEUED_FILES: usize = 4;
 
 /// References to known hosts in the files of a file set.
 #[derive(Debug, Clone)]
@@ -42,10 +42,10 @@ impl ImageReferences {
 #[async_trait]
 impl Source for ImageReferences {
     /// The time of the evidence is that of the newest file, since a file is written when what it says changes.
-    async fn ask(&self, now: Timestamp) -> Result<Answer, SourceError> {
+    async fn query(&self, now: Timestamp) -> Result<SourceEvidence, SourceError> {
         let (hosts, texts) = (Arc::new(KnownHosts::new(&self.hosts)), Arc::new(self.texts.clone()));
         let named: Arc<[String]> = self.files.globs.clone().into();
-        read_settled(&self.files, now, move |reading| read_all(reading, &named, &hosts, &texts)).await
+        read_stable(&self.files, now, move |reading| read_all(reading, &named, &hosts, &texts)).await
     }
 }
 
@@ -59,7 +59,7 @@ struct File {
 
 /// Facts about the files beside their texts.
 #[derive(Default)]
-struct Read {
+struct ReadSummary {
     as_of: Option<Timestamp>,
     notes: Vec<String>,
     problems: Vec<String>,
@@ -67,13 +67,13 @@ struct Read {
 
 /// Reads all files: they are fetched and parsed here, and searched in another thread meanwhile.
 fn read_all(
-    reading: &mut Reading,
+    reading: &mut ReadPass,
     named: &[String],
     hosts: &KnownHosts,
     settings: &TextSettings,
-) -> Result<Answer, SourceError> {
+) -> Result<SourceEvidence, SourceError> {
     let found = reading.expand()?;
-    let (sender, receiver) = sync_channel::<File>(MOST_WAITING);
+    let (sender, receiver) = sync_channel::<File>(MAX_QUEUED_FILES);
     let (read, findings) = thread::scope(|scope| {
         let searching = scope.spawn(move || {
             let mut texts = TextReader::new(hosts, settings, TextScope::Source);
@@ -86,36 +86,43 @@ fn read_all(
         drop(sender);
         (read, searching.join())
     });
-    let Read { as_of, notes: of_files, problems: unread } = read?;
+    let ReadSummary { as_of, notes: of_files, problems: unread } = read?;
     let found = findings.map_err(|_| gather::panicked())?;
-    let TextFindings { claims, unresolved, texts, reported, notes, problems } = found;
+    let TextEvidence { claims, unresolved, texts, report_only_texts: reported, notes, problems } = found;
     let problems = [unread, problems].concat();
     if !problems.is_empty() {
-        return Err(SourceError { kind: "malformed", message: told(problems).join("\n") });
+        return Err(SourceError { kind: "malformed", message: truncate_messages(problems).join("\n") });
     }
-    Ok(Answer { claims, unresolved, texts, reported, notes: told([of_files, notes].concat()), as_of })
+    Ok(SourceEvidence {
+        claims,
+        unresolved,
+        texts,
+        report_only_texts: reported,
+        notes: truncate_messages([of_files, notes].concat()),
+        as_of,
+    })
 }
 
 /// Reads the files one after another and sends their texts. `named` are the files that the settings name themselves, which
 /// must be texts.
 fn send(
-    reading: &mut Reading,
-    found: &[Found],
+    reading: &mut ReadPass,
+    found: &[GlobFile],
     named: &[String],
     sender: &SyncSender<File>,
-) -> Result<Read, SourceError> {
-    let mut read = Read::default();
+) -> Result<ReadSummary, SourceError> {
+    let mut read = ReadSummary::default();
     for one in found {
         let content = reading.read(one)?;
         read.as_of = read.as_of.max(content.modified);
-        if let Some(format) = encoding::binary_format(&content.bytes).filter(|_| !named.contains(&one.shown)) {
-            read.notes.push(format!("{}: not text ({format}), so it does not count", one.shown));
+        if let Some(format) = encoding::binary_format(&content.bytes).filter(|_| !named.contains(&one.display_path)) {
+            read.notes.push(format!("{}: not text ({format}), so it does not count", one.display_path));
             continue;
         }
         match encoding::utf8(&content.bytes) {
             Ok(bytes) => {
                 let text = String::from_utf8_lossy(&bytes).into_owned();
-                let (name, format) = (one.shown.clone(), Format::of(&one.path));
+                let (name, format) = (one.display_path.clone(), Format::of(&one.path));
                 let parsed = Document { name: &name, kind: None, format, text: &text }.parse();
                 let file = File { name, format, text, parsed };
                 // The search ends early only by a panic, which is told where it is waited for.
@@ -123,7 +130,7 @@ fn send(
                     break;
                 }
             }
-            Err(what) => read.problems.push(format!("{}: {what}", one.shown)),
+            Err(what) => read.problems.push(format!("{}: {what}", one.display_path)),
         }
     }
     Ok(read)

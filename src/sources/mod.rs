@@ -5,21 +5,21 @@ mod docker;
 mod document;
 mod encoding;
 mod field_path;
-mod files;
 mod forms;
 pub mod fuzzing;
 mod gather;
 mod git_history;
+mod glob_files;
+mod http_references;
+mod image_field;
 mod image_references;
-mod image_texts;
-mod invalid;
+mod image_syntax;
+mod known_hosts;
 mod kubernetes;
 mod object_texts;
-mod reference_scan;
-mod references_http;
 mod release_records;
-mod settled;
 mod split_references;
+mod stable_read;
 mod text;
 
 use std::path::PathBuf;
@@ -33,13 +33,13 @@ use crate::domain::{Claim, RegistryName, SourceName, TextIndex, UnresolvedRefere
 pub use azure::{AzureScope, AzureService, AzureWorkloads};
 pub use docker::{Docker, DockerSocket};
 pub use field_path::{FieldPath, InvalidPath};
-pub use gather::{Known, gather, source};
+pub use gather::{GatherContext, gather, source};
 pub use git_history::{GitHistory, GitHistorySettings};
+pub use http_references::{DocumentFormat, HttpDocument, HttpReferences, SecretHeader};
 pub use image_references::ImageReferences;
 pub use kubernetes::{Access, CustomResource, Helm, Kubernetes, KubernetesSettings, Preset, kubernetes_rights};
-pub use references_http::{DocumentFormat, HttpReferences, SecretHeader, WebDocument};
 pub use release_records::ReleaseRecords;
-pub use text::{Mentions, OpenReferences, TextException, TextSettings};
+pub use text::{MentionEffect, TextException, TextSettings, UnresolvedEffect};
 
 /// One source as the settings give it.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ pub enum SourceKind {
     /// A Kubernetes cluster.
     Kubernetes(Box<KubernetesSettings>),
     /// Image references in what an address answers.
-    HttpReferences(WebDocument),
+    HttpReferences(HttpDocument),
     /// The containers of a host.
     Docker(DockerSocket),
     /// A service of Azure.
@@ -92,7 +92,7 @@ pub struct FileSet {
 
 /// A full answer of a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct SourceEvidence {
     /// What it claims.
     pub claims: Vec<Claim>,
     /// Its references that name repositories and leave open which image they mean.
@@ -100,7 +100,7 @@ pub struct Answer {
     /// The words of its texts: a tag that they name stays.
     pub texts: TextIndex,
     /// The words of texts by which mentions are only reported.
-    pub reported: TextIndex,
+    pub report_only_texts: TextIndex,
     /// How fresh it is, for `max_age`: by its own word, else by its files' times. Each source says which of several.
     pub as_of: Option<Timestamp>,
     /// What a person should know although nothing failed.
@@ -124,7 +124,7 @@ pub trait Source: Send + Sync {
     ///
     /// # Errors
     /// When it could not be read whole or understood whole.
-    async fn ask(&self, now: Timestamp) -> Result<Answer, SourceError>;
+    async fn query(&self, now: Timestamp) -> Result<SourceEvidence, SourceError>;
 }
 
 impl SourceKind {
@@ -156,12 +156,12 @@ impl SourceKind {
 }
 
 /// This many problems or notes are told in full.
-const MOST_TOLD: usize = 20;
+const MAX_MESSAGES: usize = 20;
 
 /// As many of the texts as a person would read, and how many more there are.
-fn told(mut texts: Vec<String>) -> Vec<String> {
-    let more = texts.len().saturating_sub(MOST_TOLD);
-    texts.truncate(MOST_TOLD);
+fn truncate_messages(mut texts: Vec<String>) -> Vec<String> {
+    let more = texts.len().saturating_sub(MAX_MESSAGES);
+    texts.truncate(MAX_MESSAGES);
     if more > 0 {
         texts.push(format!("and {more} more"));
     }

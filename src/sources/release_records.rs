@@ -11,8 +11,8 @@ use jiff::civil::Date;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::document::{Format, Node, Value, parse};
-use super::settled::{Reading, read_settled};
-use super::{Answer, FileSet, Source, SourceError, encoding, told};
+use super::stable_read::{ReadPass, read_stable};
+use super::{FileSet, Source, SourceError, SourceEvidence, encoding, truncate_messages};
 use crate::domain::{Claim, Digest, Holder, ImageReference, Release, ReleaseStatus, TagName};
 
 /// Release records in the files of a file set.
@@ -36,8 +36,8 @@ impl Source for ReleaseRecords {
     /// The time of the evidence: a file with `generated_at` is a snapshot that something renews, so the oldest of those
     /// counts; files without are written once for each release, so of those the newest counts (by the file's time). Of
     /// the two, the older.
-    async fn ask(&self, now: Timestamp) -> Result<Answer, SourceError> {
-        read_settled(&self.files, now, move |reading| read_all(reading, now)).await
+    async fn query(&self, now: Timestamp) -> Result<SourceEvidence, SourceError> {
+        read_stable(&self.files, now, move |reading| read_all(reading, now)).await
     }
 }
 
@@ -50,28 +50,29 @@ struct Records {
     newest_file: Option<Timestamp>,
 }
 
-fn read_all(reading: &mut Reading, now: Timestamp) -> Result<Answer, SourceError> {
+fn read_all(reading: &mut ReadPass, now: Timestamp) -> Result<SourceEvidence, SourceError> {
     let mut records = Records::default();
     for found in reading.expand()? {
         let content = reading.read(&found)?;
-        let mut file = FileReading { shown: &found.shown, now, generated_at: None, records: &mut records };
+        let mut file =
+            RecordReader { display_path: &found.display_path, now, generated_at: None, records: &mut records };
         let Some(format) = Format::of(&found.path) else {
-            file.problem(0, "is neither .json, .jsonl, .ndjson, .yaml nor .yml; rename it or narrow the glob");
+            file.add_problem(0, "is neither .json, .jsonl, .ndjson, .yaml nor .yml; rename it or narrow the glob");
             continue;
         };
         let bytes = match encoding::utf8(&content.bytes) {
             Ok(bytes) => bytes,
             Err(what) => {
-                file.problem(0, what);
+                file.add_problem(0, what);
                 continue;
             }
         };
         match std::str::from_utf8(&bytes) {
-            Ok(text) => file.text(text, format),
+            Ok(text) => file.read_text(text, format),
             Err(error) => {
                 let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
                 let line = 1 + before.matches('\n').count();
-                file.problem(u32::try_from(line).unwrap_or_default(), "is not UTF-8 text");
+                file.add_problem(u32::try_from(line).unwrap_or_default(), "is not UTF-8 text");
             }
         }
         match file.generated_at {
@@ -84,77 +85,86 @@ fn read_all(reading: &mut Reading, now: Timestamp) -> Result<Answer, SourceError
     let Records { claims, problems, oldest_snapshot, newest_file } = records;
     if problems.is_empty() {
         let as_of = [oldest_snapshot, newest_file].into_iter().flatten().min();
-        return Ok(Answer { claims, as_of, ..Answer::default() });
+        return Ok(SourceEvidence { claims, as_of, ..SourceEvidence::default() });
     }
-    Err(SourceError { kind: "malformed", message: told(problems).join("\n") })
+    Err(SourceError { kind: "malformed", message: truncate_messages(problems).join("\n") })
 }
 
 /// How a release stands by its `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stand {
+enum RecordStatus {
     Protects(ReleaseStatus),
     Retired,
 }
 
 /// One file that is being read.
-struct FileReading<'a> {
-    shown: &'a str,
+struct RecordReader<'a> {
+    display_path: &'a str,
     now: Timestamp,
     generated_at: Option<Timestamp>,
     records: &'a mut Records,
 }
 
-impl FileReading<'_> {
-    fn problem(&mut self, line: u32, what: impl std::fmt::Display) {
-        let place = if line > 0 { format!("{}:{line}", self.shown) } else { self.shown.to_owned() };
+impl RecordReader<'_> {
+    fn add_problem(&mut self, line: u32, what: impl std::fmt::Display) {
+        let place = if line > 0 { format!("{}:{line}", self.display_path) } else { self.display_path.to_owned() };
         self.records.problems.push(format!("{place}: {what}"));
     }
 
-    fn text(&mut self, text: &str, format: Format) {
+    fn read_text(&mut self, text: &str, format: Format) {
         let documents = match parse(text, format) {
             Ok(documents) => documents,
-            Err(problem) => return self.problem(problem.line, problem.message),
+            Err(problem) => return self.add_problem(problem.line, problem.message),
         };
         // A `---` too many leaves an empty document, which is harmless beside others.
         let documents: Vec<&Node> = documents.iter().filter(|document| document.value != Value::Null).collect();
         if documents.is_empty() {
-            return self.problem(0, "is empty; write `[]` where there are no releases");
+            return self.add_problem(0, "is empty; write `[]` where there are no releases");
         }
         for document in documents {
-            self.document(document);
+            self.read_document(document);
         }
     }
 
-    fn document(&mut self, document: &Node) {
+    fn read_document(&mut self, document: &Node) {
         match &document.value {
-            Value::List(records) => records.iter().for_each(|record| self.record(record)),
-            Value::Map(_) if document.get("releases").is_some() => self.releases(document),
-            _ => self.record(document),
+            Value::List(records) => {
+                for record in records {
+                    self.read_record(record);
+                }
+            }
+            Value::Map(_) if document.get("releases").is_some() => self.read_releases(document),
+            _ => self.read_record(document),
         }
     }
 
-    fn releases(&mut self, document: &Node) {
-        self.duplicates(document);
+    fn read_releases(&mut self, document: &Node) {
+        self.check_duplicates(document);
         if let Some(time) = self.time(document, "generated_at", false) {
             self.generated_at = Some(self.generated_at.map_or(time, |earlier| earlier.min(time)));
         }
         match document.get("releases") {
-            Some(Node { value: Value::List(records), .. }) => records.iter().for_each(|record| self.record(record)),
-            Some(other) => self.problem(other.line, format_args!("`releases` is {}, not a list", other.describe())),
+            Some(Node { value: Value::List(records), .. }) => {
+                for record in records {
+                    self.read_record(record);
+                }
+            }
+            Some(other) => self.add_problem(other.line, format_args!("`releases` is {}, not a list", other.describe())),
             None => {}
         }
     }
 
-    fn record(&mut self, record: &Node) {
+    fn read_record(&mut self, record: &Node) {
         if !matches!(record.value, Value::Map(_)) {
-            return self.problem(record.line, format_args!("expected a release record, found {}", record.describe()));
+            return self
+                .add_problem(record.line, format_args!("expected a release record, found {}", record.describe()));
         }
         let before = self.records.problems.len();
-        self.duplicates(record);
+        self.check_duplicates(record);
         let images = self.images(record);
         let stand = self.status(record);
         let release = Release {
-            path: self.shown.to_owned(),
+            path: self.display_path.to_owned(),
             line: record.get("image").map_or(record.line, |image| image.line),
             service: self.text_of(record, "service", false),
             environment: self.text_of(record, "environment", false),
@@ -163,10 +173,10 @@ impl FileReading<'_> {
             build: self.text_of(record, "build", true),
             branch: self.text_of(record, "branch", true),
             released_at: self.time(record, "released_at", false),
-            status: if let Some(Stand::Protects(status)) = stand { status } else { ReleaseStatus::default() },
+            status: if let Some(RecordStatus::Protects(status)) = stand { status } else { ReleaseStatus::default() },
             keep_until: self.time(record, "keep_until", true),
         };
-        let retired = stand == Some(Stand::Retired);
+        let retired = stand == Some(RecordStatus::Retired);
         let over = release.keep_until.is_some_and(|until| until < self.now);
         if self.records.problems.len() > before || retired || over {
             return;
@@ -179,25 +189,25 @@ impl FileReading<'_> {
     /// differ from what `image` says, both are named.
     fn images(&mut self, record: &Node) -> Vec<ImageReference> {
         let (line, written) = match record.get("image") {
-            Some(Node { line, value: Value::Text(text) }) => (*line, ImageReference::as_written(text)),
+            Some(Node { line, value: Value::Text(text) }) => (*line, ImageReference::parse_verbatim(text)),
             None | Some(Node { value: Value::Null, .. }) => {
-                self.problem(record.line, "this release record has no `image`");
+                self.add_problem(record.line, "this release record has no `image`");
                 return Vec::new();
             }
             Some(other) => {
-                self.problem(other.line, format_args!("`image` is {}, not a text", other.describe()));
+                self.add_problem(other.line, format_args!("`image` is {}, not a text", other.describe()));
                 return Vec::new();
             }
         };
         let mut image = match written {
             Ok(image) => image,
             Err(error) => {
-                self.problem(line, error);
+                self.add_problem(line, error);
                 return Vec::new();
             }
         };
-        let tag = self.part::<TagName>(record, "tag", image.repository.is_some() && image.tag.is_none());
-        let digest = self.part::<Digest>(record, "digest", true);
+        let tag = self.read_part::<TagName>(record, "tag", image.repository.is_some() && image.tag.is_none());
+        let digest = self.read_part::<Digest>(record, "digest", true);
         let mut images = Vec::new();
         match tag {
             Some(tag) if image.repository.is_none() || image.tag.as_ref() == Some(&tag) => {}
@@ -220,7 +230,7 @@ impl FileReading<'_> {
     }
 
     /// A part of a reference under a key of its own. One that does not read is a problem only where it is needed.
-    fn part<T: std::str::FromStr>(&mut self, record: &Node, key: &str, needed: bool) -> Option<T>
+    fn read_part<T: std::str::FromStr>(&mut self, record: &Node, key: &str, needed: bool) -> Option<T>
     where
         T::Err: std::fmt::Display,
     {
@@ -228,7 +238,7 @@ impl FileReading<'_> {
         match text.parse() {
             Ok(part) => Some(part),
             Err(error) if needed => {
-                self.problem(record.get(key).map_or(record.line, |node| node.line), error);
+                self.add_problem(record.get(key).map_or(record.line, |node| node.line), error);
                 None
             }
             Err(_) => None,
@@ -236,18 +246,18 @@ impl FileReading<'_> {
     }
 
     /// Nothing where the status is not understood, which is told.
-    fn status(&mut self, record: &Node) -> Option<Stand> {
+    fn status(&mut self, record: &Node) -> Option<RecordStatus> {
         let Some(text) = self.text_of(record, "status", false) else {
-            return Some(Stand::Protects(ReleaseStatus::Active));
+            return Some(RecordStatus::Protects(ReleaseStatus::Active));
         };
         match text.as_str() {
-            "active" => Some(Stand::Protects(ReleaseStatus::Active)),
-            "rollback" => Some(Stand::Protects(ReleaseStatus::Rollback)),
-            "retired" => Some(Stand::Retired),
+            "active" => Some(RecordStatus::Protects(ReleaseStatus::Active)),
+            "rollback" => Some(RecordStatus::Protects(ReleaseStatus::Rollback)),
+            "retired" => Some(RecordStatus::Retired),
             other => {
                 let line = record.get("status").map_or(record.line, |node| node.line);
                 let what = format_args!("unknown status `{other}`; expected `active`, `rollback` or `retired`");
-                self.problem(line, what);
+                self.add_problem(line, what);
                 None
             }
         }
@@ -262,7 +272,7 @@ impl FileReading<'_> {
             Value::Literal(text) if or_number && text.starts_with(|c: char| c.is_ascii_digit()) => Some(text.clone()),
             _ => {
                 let expected = if or_number { "a text or a number" } else { "a text" };
-                self.problem(node.line, format_args!("`{key}` is {}, not {expected}", node.describe()));
+                self.add_problem(node.line, format_args!("`{key}` is {}, not {expected}", node.describe()));
                 None
             }
         }
@@ -282,16 +292,16 @@ impl FileReading<'_> {
             let what = format!(
                 "`{key}` is `{text}`, which is no time ({error}); write it like `2026-11-30` or `2026-11-30T18:00:00Z`"
             );
-            self.problem(line, what);
+            self.add_problem(line, what);
         })
         .ok()
     }
 
-    fn duplicates(&mut self, map: &Node) {
+    fn check_duplicates(&mut self, map: &Node) {
         let Value::Map(entries) = &map.value else { return };
         for (position, (line, key, _)) in entries.iter().enumerate() {
             if let Some((first, ..)) = entries[..position].iter().find(|(_, earlier, _)| earlier == key) {
-                self.problem(*line, format_args!("`{key}` stands here again; it stood on line {first} already"));
+                self.add_problem(*line, format_args!("`{key}` stands here again; it stood on line {first} already"));
             }
         }
     }

@@ -2,10 +2,10 @@
 //! `name`, `newName`, `newTag` and `digest`, and their relatives.
 
 use super::document::{Node, Value};
-use super::invalid::{Read, read};
-use super::reference_scan::{KnownHosts, is_placeholder};
-use super::text::found::{Found, Place, ScalarId};
-use super::text::occurrences::Left;
+use super::image_syntax::{ParsedImage, parse_image};
+use super::known_hosts::{KnownHosts, is_placeholder};
+use super::text::occurrences::OpenPart;
+use super::text::reference_collector::{Place, ReferenceCollector, ScalarId};
 use super::text::usage::Usage;
 use crate::domain::{Digest, ImageReference, PathPattern, TagName};
 
@@ -38,7 +38,7 @@ impl Part {
 }
 
 /// A part as it stands in a map.
-struct Stated<'a> {
+struct StatedPart<'a> {
     part: Part,
     text: &'a str,
     line: u32,
@@ -62,9 +62,9 @@ fn collect_registries<'a>(node: &'a Node, hosts: &KnownHosts, registries: &mut V
     match &node.value {
         Value::List(nodes) => nodes.iter().for_each(|node| collect_registries(node, hosts, registries)),
         Value::Map(entries) => {
-            let stated = entries.iter().filter_map(|(_, key, node)| stated(key, node));
+            let stated = entries.iter().filter_map(|(_, key, node)| stated_part(key, node));
             let named = stated.filter(|stated| stated.part == Part::Registry).map(|stated| registry(stated.text));
-            registries.extend(named.filter(|text| hosts.is_host(text) || hosts.begin(text)));
+            registries.extend(named.filter(|text| hosts.is_host(text) || hosts.is_prefix_of(text)));
             for (_, _, node) in entries {
                 collect_registries(node, hosts, registries);
             }
@@ -80,30 +80,30 @@ pub(super) fn is_registry_key(key: &str) -> bool {
 
 /// Adds the images that the parts in a map make. `place` gives the place of a part by its line, `beside` the words of the
 /// map.
-pub(super) fn of_mapping<'n, 'p>(
+pub(super) fn collect_from_mapping<'n, 'p>(
     entries: impl Iterator<Item = (&'n str, &'n Node)>,
     hosts: &KnownHosts,
     registries: &[&str],
     place: impl Fn(u32) -> Place<'p>,
     beside: impl Fn(&ImageReference) -> Vec<Box<str>>,
-    found: &mut Found,
+    found: &mut ReferenceCollector,
 ) {
-    let parts: Vec<Stated<'_>> = entries.filter_map(|(key, node)| stated(key, node)).collect();
+    let parts: Vec<StatedPart<'_>> = entries.filter_map(|(key, node)| stated_part(key, node)).collect();
     if parts.iter().all(|stated| matches!(stated.part, Part::Tag | Part::Digest | Part::Version)) {
         return;
     }
-    let is = |part| move |stated: &&Stated<'_>| stated.part == part;
+    let is = |part| move |stated: &&StatedPart<'_>| stated.part == part;
     let exact = parts.iter().any(|stated| matches!(stated.part, Part::Tag | Part::Digest));
-    let own: Vec<&Stated<'_>> = parts.iter().filter(is(Part::Registry)).collect();
+    let own: Vec<&StatedPart<'_>> = parts.iter().filter(is(Part::Registry)).collect();
     for named in parts.iter().filter(|stated| stated.part == Part::Repository || stated.part == Part::Name && exact) {
         let path = named.text.trim_start_matches('/');
         let names_a_host = path.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']));
-        let is_whole = hosts.begin(registry(path));
+        let is_whole = hosts.is_prefix_of(registry(path));
         let bases: Vec<String> = if is_whole {
             vec![registry(path).to_owned()]
         } else if own.iter().any(|stated| !is_placeholder(stated.text)) {
             let known = own.iter().map(|stated| registry(stated.text));
-            let known = known.filter(|text| hosts.is_host(text) || hosts.begin(text));
+            let known = known.filter(|text| hosts.is_host(text) || hosts.is_prefix_of(text));
             known.map(|host| format!("{host}/{path}")).collect()
         } else if let Some(open) = own.first().filter(|_| !names_a_host) {
             // Only a whole path says which repository is meant, if the registry is open.
@@ -115,19 +115,19 @@ pub(super) fn of_mapping<'n, 'p>(
         };
         for base in bases {
             let place = place(named.line);
-            combine(&Base { text: &base, named, is_whole }, &parts, place, &beside, found);
+            combine(&Base { text: &base, part: named, is_whole }, &parts, place, &beside, found);
         }
     }
 }
 
-fn stated<'a>(key: &str, node: &'a Node) -> Option<Stated<'a>> {
+fn stated_part<'a>(key: &str, node: &'a Node) -> Option<StatedPart<'a>> {
     let part = Part::of(key)?;
     let (text, number) = match &node.value {
         Value::Text(text) => (text.trim(), false),
         Value::Literal(text) => (text.as_str(), true),
         Value::Null | Value::List(_) | Value::Map(_) => return None,
     };
-    (!text.is_empty()).then_some(Stated { part, text, line: node.line, scalar: ScalarId::of(node), number })
+    (!text.is_empty()).then_some(StatedPart { part, text, line: node.line, scalar: ScalarId::of(node), number })
 }
 
 /// A registry as people write it, without scheme and closing slash.
@@ -138,7 +138,7 @@ fn registry(text: &str) -> &str {
 
 /// Adds an image under a key that is its repository: `contoso.azurecr.io/shop/api: v1`. Returns true where the value says
 /// its tag.
-pub(super) fn keyed(line: u32, repository: &str, node: &Node, found: &mut Found) -> bool {
+pub(super) fn collect_keyed(line: u32, repository: &str, node: &Node, found: &mut ReferenceCollector) -> bool {
     let values: Vec<&str> = match &node.value {
         Value::Text(tag) | Value::Literal(tag) => vec![tag.as_str()],
         Value::List(nodes) => nodes.iter().filter_map(scalar).collect(),
@@ -146,7 +146,7 @@ pub(super) fn keyed(line: u32, repository: &str, node: &Node, found: &mut Found)
     };
     let images = values.iter().filter_map(|tag| {
         let mark = if tag.contains(':') { '@' } else { ':' };
-        ImageReference::as_written(&format!("{repository}{mark}{tag}")).ok()
+        ImageReference::parse_verbatim(&format!("{repository}{mark}{tag}")).ok()
     });
     let images: Vec<(ImageReference, u32)> = images.map(|image| (image, line)).collect();
     let is_said = !images.is_empty();
@@ -164,7 +164,7 @@ fn scalar(node: &Node) -> Option<&str> {
 /// A repository with the registry before it.
 struct Base<'a> {
     text: &'a str,
-    named: &'a Stated<'a>,
+    part: &'a StatedPart<'a>,
     /// Host and path stand in one field.
     is_whole: bool,
 }
@@ -172,12 +172,12 @@ struct Base<'a> {
 /// Adds every image that a repository and the tags and digests beside it make.
 fn combine(
     base: &Base<'_>,
-    parts: &[Stated<'_>],
+    parts: &[StatedPart<'_>],
     place: Place<'_>,
     beside: &impl Fn(&ImageReference) -> Vec<Box<str>>,
-    found: &mut Found,
+    found: &mut ReferenceCollector,
 ) {
-    let Base { text, named, is_whole } = *base;
+    let Base { text, part: named, is_whole } = *base;
     let place = Place { is_image: true, ..place };
     let exact = || parts.iter().filter(|stated| matches!(stated.part, Part::Tag | Part::Digest));
     if exact().next().is_some() {
@@ -186,9 +186,9 @@ fn combine(
     }
     if is_placeholder(text) {
         if exact().next().is_none() && !is_whole {
-            found.placeholders(text, place);
+            found.add_placeholders(text, place);
         }
-        exact().for_each(|stated| found.placeholders(&joined(text, stated), place));
+        exact().for_each(|stated| found.add_placeholders(&joined(text, stated), place));
         return;
     }
     // Charts that join repository and tag by a colon are given `…@sha256` and the digest's value.
@@ -208,7 +208,7 @@ fn combine(
             match tag(part_text).filter(|_| part != Part::Digest) {
                 Some(tag) => {
                     tags.push(tag);
-                    tags.extend(stated.number.then(|| shortened(part_text)).flatten());
+                    tags.extend(stated.number.then(|| short_digest_tag(part_text)).flatten());
                 }
                 None if part == Part::Version => {}
                 None => open.push((part, joined(text, stated))),
@@ -227,10 +227,10 @@ fn combine(
     // A digest says more than the tag beside it, whatever that is.
     for (_, text) in open.iter().filter(|(part, _)| !complete && (*part == Part::Digest || digests.is_empty())) {
         if is_placeholder(text) {
-            found.placeholders(text, place);
+            found.add_placeholders(text, place);
         } else {
-            let left = Left::Open(reference.host.clone(), PathPattern::of(&[path.as_str()]), Vec::new());
-            found.open(text, left, place, beside);
+            let left = OpenPart::Unresolved(reference.host.clone(), PathPattern::of(&[path.as_str()]), Vec::new());
+            found.add_open(text, left, place, beside);
         }
     }
     if exact().next().is_none() && !complete {
@@ -238,19 +238,19 @@ fn combine(
             found.repositories.push((reference.clone(), named.line));
         }
         if !is_whole {
-            found.open(text, Left::Untagged(reference), place, beside);
+            found.add_open(text, OpenPart::Untagged(reference), place, beside);
         }
     }
 }
 
 /// Reads host and path. A name without them does not belong to an image.
-fn repository(text: &str, named: &Stated<'_>, found: &mut Found) -> Option<ImageReference> {
-    let error = match ImageReference::as_written(text) {
+fn repository(text: &str, named: &StatedPart<'_>, found: &mut ReferenceCollector) -> Option<ImageReference> {
+    let error = match ImageReference::parse_verbatim(text) {
         Ok(reference) => return Some(reference),
         Err(_) if named.part == Part::Name => return None,
         Err(error) => error,
     };
-    if let Read::Corrected(image, told) = read(text) {
+    if let ParsedImage::Corrected(image, told) = parse_image(text) {
         found.notes.insert((named.line, told));
         Some(ImageReference { tag: None, digest: None, ..image })
     } else {
@@ -260,7 +260,7 @@ fn repository(text: &str, named: &Stated<'_>, found: &mut Found) -> Option<Image
 }
 
 /// Lists the tags and digests that a part may state.
-fn texts_of<'a>(stated: &Stated<'a>, hash_as_tag: bool, complete: bool) -> Vec<(Part, &'a str)> {
+fn texts_of<'a>(stated: &StatedPart<'a>, hash_as_tag: bool, complete: bool) -> Vec<(Part, &'a str)> {
     match stated.part {
         Part::Tag if hash_as_tag => vec![(Part::Digest, stated.text)],
         // A tag with the digest behind it.
@@ -277,7 +277,7 @@ fn texts_of<'a>(stated: &Stated<'a>, hash_as_tag: bool, complete: bool) -> Vec<(
 }
 
 /// The reference that a repository and a part make.
-fn joined(base: &str, stated: &Stated<'_>) -> String {
+fn joined(base: &str, stated: &StatedPart<'_>) -> String {
     let mark = if stated.part == Part::Digest { '@' } else { ':' };
     format!("{base}{mark}{}", stated.text.trim_start_matches('@'))
 }
@@ -293,7 +293,7 @@ fn read_digest(text: &str) -> Option<Digest> {
 }
 
 /// A number as tooling that reads it as one writes it again, where that is another tag.
-fn shortened(text: &str) -> Option<TagName> {
+fn short_digest_tag(text: &str) -> Option<TagName> {
     let number: f64 = text.parse().ok()?;
     number.to_string().parse().ok().filter(|tag: &TagName| tag.as_str() != text)
 }

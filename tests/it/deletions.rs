@@ -8,27 +8,29 @@ use proptest::sample::{Index, select};
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use tagwarden::domain::{
-    Claim, Deletion, Deletions, Depth, Digest, Lock, Manifest, RegistryName, RepositoryName, SourceState, Span, Tag,
-    TakenTag, Untagged,
+    Claim, Deletion, Deletions, Digest, Lock, Manifest, ManifestDetail, RegistryName, RemovedTag, RepositoryName,
+    SourceState, Tag, UntaggedManifest, WrittenDuration,
 };
 use tagwarden::engine;
 
-use crate::properties::{IMAGES, Shuffle, World, claim, digest, gap, mention, now, policy, tag_name, world};
+use crate::properties::{
+    IMAGES, RandomFacts, Shuffle, claim, digest, gap, mention, now, policy, random_facts, tag_name,
+};
 
 type Place = (RegistryName, RepositoryName, Digest);
 
 /// A world with manifests that tags were taken from.
 #[derive(Debug, Clone)]
-struct After {
-    world: World,
-    untagged: Vec<Untagged>,
+struct CleanupFacts {
+    world: RandomFacts,
+    untagged: Vec<UntaggedManifest>,
     others: BTreeSet<Place>,
 }
 
 /// What is drawn of one untagged manifest: where, which, its tags with age in hours and policies, and when it changed.
-type Drawn = (bool, bool, u8, Vec<(String, i64, Vec<&'static str>, bool)>, Option<i64>);
+type RandomInput = (bool, bool, u8, Vec<(String, i64, Vec<&'static str>, bool)>, Option<i64>);
 
-fn drawn() -> impl Strategy<Value = Drawn> {
+fn random_input() -> impl Strategy<Value = RandomInput> {
     let policies = prop_oneof![
         6 => Just(vec!["one"]),
         1 => Just(vec![]),
@@ -40,16 +42,18 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     (any::<bool>(), any::<bool>(), 0..IMAGES, prop::collection::vec(tag, 1..3), changed)
 }
 
-fn after() -> impl Strategy<Value = After> {
-    let many = prop::collection::vec(drawn(), 1..16);
+fn cleanup_facts() -> impl Strategy<Value = CleanupFacts> {
+    let many = prop::collection::vec(random_input(), 1..16);
     let others = prop::collection::vec((any::<bool>(), any::<bool>(), 0..IMAGES), 0..3);
     let graces = prop::collection::vec(prop::option::weighted(0.9, 168..500i64), 3);
     let keep_tags = prop::collection::vec(prop::bool::weighted(0.1), 14);
     let bare = (prop::bool::weighted(0.9), prop::bool::weighted(0.7), prop::bool::weighted(0.9));
-    (world(), many, others, graces, keep_tags, bare).prop_map(|(mut world, many, others, graces, tags, bare)| {
+    (random_facts(), many, others, graces, keep_tags, bare).prop_map(|(mut world, many, others, graces, tags, bare)| {
         for (policy, hours) in world.rules.policies.iter_mut().zip(graces) {
-            let span =
-                |hours: i64| Span { duration: SignedDuration::from_hours(hours), written: format!("{hours}h").into() };
+            let span = |hours: i64| WrittenDuration {
+                duration: SignedDuration::from_hours(hours),
+                written: format!("{hours}h").into(),
+            };
             policy.delete_manifest_after = hours.map(span);
         }
         if bare.1 {
@@ -67,11 +71,11 @@ fn after() -> impl Strategy<Value = After> {
                 }
             }
         }
-        let place = |world: &World, registry: bool, repository: bool, image: u8| -> Place {
+        let place = |world: &RandomFacts, registry: bool, repository: bool, image: u8| -> Place {
             let registry = &world.inventory.registries[usize::from(registry)];
             (registry.name.clone(), registry.repositories[usize::from(repository)].name.clone(), digest(image))
         };
-        let mut untagged: BTreeMap<Place, Untagged> = BTreeMap::new();
+        let mut untagged: BTreeMap<Place, UntaggedManifest> = BTreeMap::new();
         for (in_registry, in_repository, image, taken, changed) in many {
             let (registry, name, digest) = place(&world, in_registry, in_repository, image);
             let found =
@@ -81,15 +85,15 @@ fn after() -> impl Strategy<Value = After> {
                 let changed = changed.map(|hours| now() - SignedDuration::from_hours(hours));
                 found.untagged.insert(digest.clone(), changed);
             }
-            let manifest = listed.filter(|manifest| manifest.depth == Depth::Whole).cloned();
-            let mut tags: BTreeMap<String, TakenTag> = BTreeMap::new();
+            let manifest = listed.filter(|manifest| manifest.detail == ManifestDetail::Full).cloned();
+            let mut tags: BTreeMap<String, RemovedTag> = BTreeMap::new();
             for (name, hours, policies, put_back) in taken {
                 let at = now() - SignedDuration::from_hours(hours);
                 let policies = policies.into_iter().map(|name| name.parse().unwrap()).collect();
-                tags.insert(name.clone(), TakenTag { name: name.parse().unwrap(), at, policies, put_back });
+                tags.insert(name.clone(), RemovedTag { name: name.parse().unwrap(), at, policies, restored: put_back });
             }
             let tags = tags.into_values().collect();
-            let one = Untagged {
+            let one = UntaggedManifest {
                 registry: registry.clone(),
                 repository: name.clone(),
                 digest: digest.clone(),
@@ -101,35 +105,35 @@ fn after() -> impl Strategy<Value = After> {
         let others = others.into_iter().map(|(registry, repository, image)| place(&world, registry, repository, image));
         let others = others.filter(|place| !untagged.contains_key(place)).collect();
         world.inventory.sort();
-        After { world, untagged: untagged.into_values().collect(), others }
+        CleanupFacts { world, untagged: untagged.into_values().collect(), others }
     })
 }
 
-impl After {
+impl CleanupFacts {
     fn decide(&self) -> Deletions {
-        let World { rules, inventory, claims } = &self.world;
-        engine::deletions(rules, inventory, claims, &self.untagged, &self.others, now())
+        let RandomFacts { rules, inventory, claims } = &self.world;
+        engine::plan_deletions(rules, inventory, claims, &self.untagged, &self.others, now())
     }
 
-    fn findings(&self, found: &Deletions) -> Vec<String> {
-        let World { rules, inventory, claims } = &self.world;
+    fn violations(&self, found: &Deletions) -> Vec<String> {
+        let RandomFacts { rules, inventory, claims } = &self.world;
         let findings = engine::check_deletions(rules, inventory, claims, &self.untagged, &self.others, found, now());
         findings.iter().map(ToString::to_string).collect()
     }
 
     /// Everything that goes, and what of it would really be deleted.
-    fn goes(&self) -> (BTreeSet<Place>, BTreeSet<Place>) {
+    fn deleted_manifests(&self) -> (BTreeSet<Place>, BTreeSet<Place>) {
         let found = self.decide();
         let places = |enforced: bool| {
-            let going = found.going().filter(move |deletion| deletion.enforce || !enforced);
+            let going = found.deletable().filter(move |deletion| deletion.enforce || !enforced);
             going.flat_map(places).collect()
         };
         (places(false), places(true))
     }
 
     /// Whether no more goes than in `other`.
-    fn goes_no_further(&self, other: &Self) -> bool {
-        let ((all, enforced), (before, before_enforced)) = (self.goes(), other.goes());
+    fn deletes_no_more_than(&self, other: &Self) -> bool {
+        let ((all, enforced), (before, before_enforced)) = (self.deleted_manifests(), other.deleted_manifests());
         all.is_subset(&before) && enforced.is_subset(&before_enforced)
     }
 
@@ -139,7 +143,7 @@ impl After {
 }
 
 fn places(deletion: &Deletion) -> Vec<Place> {
-    let along = deletion.along.iter().map(|along| &along.digest);
+    let along = deletion.dependents.iter().map(|along| &along.digest);
     let all = std::iter::once(&deletion.digest).chain(along);
     all.map(|digest| (deletion.registry.clone(), deletion.repository.clone(), digest.clone())).collect()
 }
@@ -154,7 +158,7 @@ fn plain(children: Vec<Digest>, subject: Option<Digest>) -> Manifest {
         subject: subject.map(Box::new),
         created_at: None,
         lock: None,
-        depth: Depth::Whole,
+        detail: ManifestDetail::Full,
     }
 }
 
@@ -165,10 +169,10 @@ fn something_goes_in_these_worlds() {
     let mut runner = TestRunner::deterministic();
     let (mut going, mut along, mut staying) = (0, 0, 0);
     for _ in 0..512 {
-        let found = after().new_tree(&mut runner).unwrap().current().decide();
-        going += found.going().count();
-        along += found.going().map(|deletion| deletion.along.len()).sum::<usize>();
-        staying += found.due.iter().filter(|deletion| !deletion.goes()).count();
+        let found = cleanup_facts().new_tree(&mut runner).unwrap().current().decide();
+        going += found.deletable().count();
+        along += found.deletable().map(|deletion| deletion.dependents.len()).sum::<usize>();
+        staying += found.eligible.iter().filter(|deletion| !deletion.is_deletable()).count();
     }
     assert!(going > 100 && along > 10 && staying > 100, "{going} go, {along} along, {staying} stay");
 }
@@ -177,35 +181,35 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn other_eyes_find_nothing(after in after()) {
+    fn other_eyes_find_nothing(after in cleanup_facts()) {
         let found = after.decide();
-        prop_assert_eq!(after.findings(&found), Vec::<String>::new());
+        prop_assert_eq!(after.violations(&found), Vec::<String>::new());
         // Nothing goes twice.
-        let all: Vec<Place> = found.going().flat_map(places).collect();
+        let all: Vec<Place> = found.deletable().flat_map(places).collect();
         prop_assert_eq!(all.len(), all.iter().collect::<BTreeSet<_>>().len());
     }
 
     #[test]
-    fn other_eyes_see_a_kept_manifest_deleted(after in after(), which in any::<Index>()) {
+    fn other_eyes_see_a_kept_manifest_deleted(after in cleanup_facts(), which in any::<Index>()) {
         let mut found = after.decide();
-        let kept: Vec<usize> = (0..found.due.len()).filter(|&at| !found.due[at].goes()).collect();
+        let kept: Vec<usize> = (0..found.eligible.len()).filter(|&at| !found.eligible[at].is_deletable()).collect();
         if kept.is_empty() {
             return Ok(());
         }
-        let forged = &mut found.due[kept[which.index(kept.len())]];
-        forged.stays.clear();
-        prop_assert!(!after.findings(&found).is_empty());
+        let forged = &mut found.eligible[kept[which.index(kept.len())]];
+        forged.retain_reasons.clear();
+        prop_assert!(!after.violations(&found).is_empty());
     }
 
     #[test]
-    fn other_eyes_see_more_go_along(after in after(), which in any::<Index>(), image in 0..IMAGES) {
+    fn other_eyes_see_more_go_along(after in cleanup_facts(), which in any::<Index>(), image in 0..IMAGES) {
         let mut found = after.decide();
-        let going: Vec<usize> = (0..found.due.len()).filter(|&at| found.due[at].goes()).collect();
+        let going: Vec<usize> = (0..found.eligible.len()).filter(|&at| found.eligible[at].is_deletable()).collect();
         if going.is_empty() {
             return Ok(());
         }
-        let all: BTreeSet<Place> = found.going().flat_map(places).collect();
-        let forged = &mut found.due[going[which.index(going.len())]];
+        let all: BTreeSet<Place> = found.deletable().flat_map(places).collect();
+        let forged = &mut found.eligible[going[which.index(going.len())]];
         let place = (forged.registry.clone(), forged.repository.clone(), digest(image));
         let registry = after.world.inventory.registry(place.0.as_str()).unwrap();
         let manifests = &registry.repository(place.1.as_str()).unwrap().manifests;
@@ -214,12 +218,12 @@ proptest! {
         if all.contains(&place) || listed || manifests.get(&place.2).is_some_and(|manifest| manifest.subject.is_some()) {
             return Ok(());
         }
-        forged.along.push(tagwarden::domain::Along { role: tagwarden::domain::Role::Child, digest: digest(image) });
-        prop_assert!(!after.findings(&found).is_empty());
+        forged.dependents.push(tagwarden::domain::Dependent { role: tagwarden::domain::DependentRole::Child, digest: digest(image) });
+        prop_assert!(!after.violations(&found).is_empty());
     }
 
     #[test]
-    fn the_order_of_what_is_read_does_not_matter(after in after(), seed in any::<u64>()) {
+    fn the_order_of_what_is_read_does_not_matter(after in cleanup_facts(), seed in any::<u64>()) {
         let mut other = after.clone();
         let mut order = Shuffle(seed);
         order.shuffle(&mut other.untagged);
@@ -235,62 +239,62 @@ proptest! {
                 repository.manifests.values_mut().for_each(|manifest| order.shuffle(&mut manifest.children));
             }
         }
-        prop_assert_eq!(other.goes(), after.goes());
+        prop_assert_eq!(other.deleted_manifests(), after.deleted_manifests());
         other.world.inventory.sort();
         other.world.claims.sort();
         prop_assert_eq!(other.decide(), after.decide());
     }
 
     #[test]
-    fn a_claim_more_never_deletes_more(after in after(), claim in claim()) {
+    fn a_claim_more_never_deletes_more(after in cleanup_facts(), claim in claim()) {
         let mut more = after.clone();
         let answers = more.world.claims.sources.iter_mut().map(|source| &mut source.state);
-        let Some(SourceState::Answered { claims, .. }) = answers.last() else { return Ok(()) };
+        let Some(SourceState::Complete { claims, .. }) = answers.last() else { return Ok(()) };
         let claim: Claim = claim;
         claims.push(claim);
         more.world.claims.sort();
-        prop_assert!(more.goes_no_further(&after));
+        prop_assert!(more.deletes_no_more_than(&after));
     }
 
     #[test]
-    fn a_mention_more_never_deletes_more(after in after(), mention in mention()) {
+    fn a_mention_more_never_deletes_more(after in cleanup_facts(), mention in mention()) {
         let mut more = after.clone();
         let answers = more.world.claims.sources.iter_mut().map(|source| &mut source.state);
-        let Some(SourceState::Answered { mentions, .. }) = answers.last() else { return Ok(()) };
+        let Some(SourceState::Complete { mentions, .. }) = answers.last() else { return Ok(()) };
         mentions.push(mention);
         more.world.claims.sort();
-        prop_assert!(more.goes_no_further(&after));
+        prop_assert!(more.deletes_no_more_than(&after));
     }
 
     #[test]
-    fn a_source_lost_never_deletes_more(after in after()) {
+    fn a_source_lost_never_deletes_more(after in cleanup_facts()) {
         let mut less = after.clone();
         let Some(source) = less.world.claims.sources.first_mut() else { return Ok(()) };
         source.state = SourceState::Failed { kind: "unreadable", message: "".into() };
-        prop_assert!(less.goes_no_further(&after));
+        prop_assert!(less.deletes_no_more_than(&after));
     }
 
     #[test]
-    fn a_gap_more_never_deletes_more(after in after(), gap in gap(), place in any::<(bool, bool)>()) {
+    fn a_gap_more_never_deletes_more(after in cleanup_facts(), gap in gap(), place in any::<(bool, bool)>()) {
         let mut less = after.clone();
         less.repository(place).gaps.push(gap);
         less.world.inventory.sort();
-        prop_assert!(less.goes_no_further(&after));
+        prop_assert!(less.deletes_no_more_than(&after));
     }
 
     #[test]
-    fn a_lock_more_never_deletes_more(after in after(), place in any::<(bool, bool)>(), image in prop::option::of(0..IMAGES)) {
+    fn a_lock_more_never_deletes_more(after in cleanup_facts(), place in any::<(bool, bool)>(), image in prop::option::of(0..IMAGES)) {
         let mut more = after.clone();
         let repository = more.repository(place);
         match image.and_then(|image| repository.manifests.get_mut(&digest(image))) {
             Some(manifest) => manifest.lock = Some(Lock::Delete),
             None => repository.lock = Some(Lock::Write),
         }
-        prop_assert!(more.goes_no_further(&after));
+        prop_assert!(more.deletes_no_more_than(&after));
     }
 
     #[test]
-    fn a_tag_more_never_deletes_more(after in after(), place in any::<(bool, bool)>(), image in 0..IMAGES, name in tag_name()) {
+    fn a_tag_more_never_deletes_more(after in cleanup_facts(), place in any::<(bool, bool)>(), image in 0..IMAGES, name in tag_name()) {
         let mut more = after.clone();
         let repository = more.repository(place);
         let name: tagwarden::domain::TagName = name.parse().unwrap();
@@ -299,12 +303,12 @@ proptest! {
         }
         repository.tags.push(Tag { name, digest: Some(digest(image)), pushed_at: None, first_seen: None, lock: None });
         more.world.inventory.sort();
-        prop_assert!(more.goes_no_further(&after));
+        prop_assert!(more.deletes_no_more_than(&after));
     }
 
     #[test]
     fn an_index_or_a_referrer_more_never_deletes_more(
-        after in after(),
+        after in cleanup_facts(),
         place in any::<(bool, bool)>(),
         children in prop::collection::vec(0..IMAGES, 0..3),
         subject in prop::option::of(0..IMAGES),
@@ -315,27 +319,27 @@ proptest! {
         more.repository(place).manifests.insert(digest(60), plain(children, subject.map(digest)));
         // It may go along itself, and nothing else may that did not before.
         let new = digest(60);
-        let goes = |after: &After| {
-            let (all, _) = after.goes();
+        let goes = |after: &CleanupFacts| {
+            let (all, _) = after.deleted_manifests();
             all.into_iter().filter(|(_, _, digest)| *digest != new).collect::<BTreeSet<_>>()
         };
         prop_assert!(goes(&more).is_subset(&goes(&after)));
     }
 
     #[test]
-    fn a_policy_more_never_deletes_more(after in after(), policy in policy("zz"), hours in prop::option::of(168..500i64)) {
+    fn a_policy_more_never_deletes_more(after in cleanup_facts(), policy in policy("zz"), hours in prop::option::of(168..500i64)) {
         let mut more = after.clone();
         let mut policy = policy;
         policy.delete_manifest_after =
-            hours.map(|hours| Span { duration: SignedDuration::from_hours(hours), written: "".into() });
+            hours.map(|hours| WrittenDuration { duration: SignedDuration::from_hours(hours), written: "".into() });
         more.world.rules.policies.push(policy);
-        prop_assert!(more.goes_no_further(&after));
+        prop_assert!(more.deletes_no_more_than(&after));
     }
 
     #[test]
-    fn a_manifest_known_more_never_deletes_more(after in after(), which in any::<Index>()) {
+    fn a_manifest_known_more_never_deletes_more(after in cleanup_facts(), which in any::<Index>()) {
         let mut more = after.clone();
-        let (all, _) = after.goes();
+        let (all, _) = after.deleted_manifests();
         if all.is_empty() {
             return Ok(());
         }
@@ -344,13 +348,13 @@ proptest! {
             return Ok(());
         }
         more.others.insert(place.clone());
-        prop_assert!(more.goes_no_further(&after));
-        prop_assert!(!more.goes().0.contains(&place));
+        prop_assert!(more.deletes_no_more_than(&after));
+        prop_assert!(!more.deleted_manifests().0.contains(&place));
     }
 
     #[test]
-    fn deciding_again_after_deleting_deletes_nothing(after in after(), part in select(vec!["all", "enforced"])) {
-        let (all, enforced) = after.goes();
+    fn deciding_again_after_deleting_deletes_nothing(after in cleanup_facts(), part in select(vec!["all", "enforced"])) {
+        let (all, enforced) = after.deleted_manifests();
         let gone = if part == "all" { &all } else { &enforced };
         let mut left = after.clone();
         for registry in &mut left.world.inventory.registries {
@@ -360,7 +364,7 @@ proptest! {
                 repository.untagged.retain(|digest, _| !here(digest));
             }
         }
-        let again = left.goes().0;
+        let again = left.deleted_manifests().0;
         prop_assert!(again.is_subset(&all.difference(gone).cloned().collect()), "{again:?}");
     }
 }

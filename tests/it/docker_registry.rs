@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
-use tagwarden::domain::{Bytes, Claims, GapAt, Limits, ReclaimSum, RemovalMethod, RepositoryName, Rules};
+use tagwarden::domain::{Claims, GapTarget, Limits, ReclaimBytes, ReclaimSum, RemovalMethod, RepositoryName, Rules};
 use tagwarden::engine::{evaluate, plan, reclaim};
-use tagwarden::policy_file;
+use tagwarden::policy;
 use tagwarden::registry::{
-    Auth, DistributionReader, DistributionWriter, LookFor, Patience, Probed, RegistryErrorKind, RegistryReader,
-    RegistrySettings, RegistryWriter, Removed, Scope, collect, reader,
+    Auth, CollectScope, DistributionReader, DistributionWriter, ExtraManifests, ProbeResponse, RegistryErrorKind,
+    RegistryReader, RegistrySettings, RegistryWriter, RemovalResponse, RetryPolicy, collect, reader,
 };
 
 use crate::registry::{name, quick, settings, tag};
 use crate::support::certificate::{Certified, certified};
 use crate::support::content::{self, Content};
 use crate::support::docker_registry::{DockerRegistry, PASSWORD, Setup, USER};
-use crate::support::memory::Memory;
+use crate::support::memory::MemoryCache;
 use crate::support::removal::{delete_manifest, put_tag, untag};
 
 struct Pushed {
@@ -53,11 +53,11 @@ async fn running(setup: Setup) -> (DockerRegistry, RegistrySettings) {
 }
 
 fn read_by(settings: &RegistrySettings) -> DistributionReader {
-    DistributionReader::with_patience(settings.clone(), quick()).unwrap()
+    DistributionReader::with_retry_policy(settings.clone(), quick()).unwrap()
 }
 
 fn written_by(settings: &RegistrySettings) -> DistributionWriter {
-    DistributionWriter::with_patience(settings.clone(), quick()).unwrap()
+    DistributionWriter::with_retry_policy(settings.clone(), quick()).unwrap()
 }
 
 fn repository() -> RepositoryName {
@@ -68,9 +68,9 @@ fn repository() -> RepositoryName {
 async fn everything_in_it_is_read_and_little_is_asked_again() {
     let (registry, settings) = running(Setup::default()).await;
     let pushed = fill(&registry).await;
-    let cache = Memory::default();
-    let readers = [reader(settings.clone(), Patience::default()).unwrap()];
-    let inventory = collect(&readers, &Scope::All, &LookFor::new(), &cache, &()).await;
+    let cache = MemoryCache::default();
+    let readers = [reader(settings.clone(), RetryPolicy::default()).unwrap()];
+    let inventory = collect(&readers, &CollectScope::All, &ExtraManifests::new(), &cache, &()).await;
     assert!(!inventory.has_gaps(), "{inventory:?}");
     assert!(!inventory.registries[0].lists_untagged);
     let found = inventory.registries[0].repository("shop/api").unwrap();
@@ -84,11 +84,11 @@ async fn everything_in_it_is_read_and_little_is_asked_again() {
     assert_eq!(found.manifests[&pushed.both.digest].children, [pushed.old.digest.clone(), pushed.new.digest.clone()]);
     // Ping, catalogue, tag list, one for each tag, two for each image, one for the index, and the question whether
     // there is a referrers API (2.8 has none).
-    assert_eq!(readers[0].requests().total, 3 + 4 + 2 * 2 + 1 + 1);
+    assert_eq!(readers[0].request_counts().total, 3 + 4 + 2 * 2 + 1 + 1);
 
-    let again = [reader(settings, Patience::default()).unwrap()];
-    assert_eq!(collect(&again, &Scope::All, &LookFor::new(), &cache, &()).await, inventory);
-    assert_eq!(again[0].requests().total, 3 + 4 + 1);
+    let again = [reader(settings, RetryPolicy::default()).unwrap()];
+    assert_eq!(collect(&again, &CollectScope::All, &ExtraManifests::new(), &cache, &()).await, inventory);
+    assert_eq!(again[0].request_counts().total, 3 + 4 + 1);
 }
 
 #[tokio::test]
@@ -97,15 +97,15 @@ async fn with_deletion_enabled_it_deletes_by_digest_but_does_not_untag() {
     let pushed = fill(&registry).await;
     assert_eq!(read_by(&settings).product().await, None, "it says nothing of itself");
     let writer = written_by(&settings);
-    assert_eq!(writer.probe(&repository(), RemovalMethod::Untag).await, Some(Probed::Unsupported));
-    assert_eq!(writer.probe(&repository(), RemovalMethod::DeleteManifest).await, Some(Probed::Accepted));
+    assert_eq!(writer.probe(&repository(), RemovalMethod::Untag).await, Some(ProbeResponse::Unsupported));
+    assert_eq!(writer.probe(&repository(), RemovalMethod::DeleteManifest).await, Some(ProbeResponse::Accepted));
     let error = untag(&writer, &repository(), &tag("v1")).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Unsupported, "{error}");
     assert!(registry.pull_manifest("shop/api", "v1").await.is_some(), "nothing has gone by probing and refusing");
 
     let raw = read_by(&settings).manifest(&repository(), &pushed.old.digest).await.unwrap().unwrap();
     let removed = delete_manifest(&writer, &repository(), &pushed.old.digest).await.unwrap();
-    assert!(matches!(removed, Removed::Done { .. }), "{removed:?}");
+    assert!(matches!(removed, RemovalResponse::Removed { .. }), "{removed:?}");
     assert_eq!(registry.pull_manifest("shop/api", "v1").await, None);
     assert_eq!(registry.pull_manifest("shop/api", "stable").await, None, "all tags of it go");
     let reader = read_by(&settings);
@@ -113,7 +113,7 @@ async fn with_deletion_enabled_it_deletes_by_digest_but_does_not_untag() {
     assert_eq!(reader.has_manifest(&repository(), &pushed.old.digest).await, Ok(false));
     assert_eq!(reader.has_manifest(&repository(), &pushed.new.digest).await, Ok(true));
     let again = delete_manifest(&writer, &repository(), &pushed.old.digest).await.unwrap();
-    assert_eq!(again, Removed::AlreadyGone);
+    assert_eq!(again, RemovalResponse::AlreadyMissing);
 
     writer.put_manifest(&repository(), &raw).await.unwrap();
     assert_eq!(reader.manifest(&repository(), &pushed.old.digest).await, Ok(Some(raw.clone())));
@@ -130,7 +130,7 @@ async fn with_deletion_disabled_nothing_can_be_removed() {
     fill(&registry).await;
     for method in [RemovalMethod::Untag, RemovalMethod::DeleteManifest] {
         let answer = written_by(&settings).probe(&repository(), method).await;
-        assert_eq!(answer, Some(Probed::Unsupported), "{method:?}");
+        assert_eq!(answer, Some(ProbeResponse::Unsupported), "{method:?}");
     }
 }
 
@@ -155,8 +155,11 @@ async fn a_password_opens_it_and_a_wrong_one_is_a_gap() {
     fill(&registry).await;
     let basic = |password: &str| Auth::Basic { username: USER.into(), password: password.into() };
     let inventory_as = async |auth| {
-        let reader = reader(RegistrySettings { auth, ..anonymous.clone() }, Patience::default()).unwrap();
-        collect(&[reader], &Scope::All, &LookFor::new(), &Memory::default(), &()).await.registries.remove(0)
+        let reader = reader(RegistrySettings { auth, ..anonymous.clone() }, RetryPolicy::default()).unwrap();
+        collect(&[reader], &CollectScope::All, &ExtraManifests::new(), &MemoryCache::default(), &())
+            .await
+            .registries
+            .remove(0)
     };
 
     let read = inventory_as(basic(PASSWORD)).await;
@@ -174,7 +177,7 @@ async fn a_password_opens_it_and_a_wrong_one_is_a_gap() {
     for auth in [Auth::Anonymous, basic("wrong:secret")] {
         let read = inventory_as(auth).await;
         assert!(read.repositories.is_empty());
-        assert_eq!((&read.gaps[0].at, read.gaps[0].kind), (&GapAt::Catalogue, "denied"));
+        assert_eq!((&read.gaps[0].target, read.gaps[0].kind), (&GapTarget::Catalogue, "denied"));
         assert!(!read.gaps[0].message.contains("secret"), "{}", read.gaps[0].message);
     }
 }
@@ -197,14 +200,14 @@ async fn a_ca_file_makes_a_private_certificate_trusted() {
     fs::write(&file, other.pem() + &authority).unwrap();
     let trusting = RegistrySettings { ca_file: Some(file.clone()), ..untrusting.clone() };
     let readers: [Arc<dyn RegistryReader>; 1] = [Arc::new(read_by(&trusting))];
-    let inventory = collect(&readers, &Scope::All, &LookFor::new(), &Memory::default(), &()).await;
+    let inventory = collect(&readers, &CollectScope::All, &ExtraManifests::new(), &MemoryCache::default(), &()).await;
     assert!(!inventory.has_gaps(), "{inventory:?}");
     assert_eq!(inventory.tag_count(), 4);
 
     for (text, words) in [("", "holds no certificate"), ("-----BEGIN CERTIFICATE-----\n", "not understood")] {
         fs::write(&file, text).unwrap();
         let error = DistributionReader::new(trusting.clone()).unwrap_err();
-        assert_eq!(error.kind, RegistryErrorKind::Settings);
+        assert_eq!(error.kind, RegistryErrorKind::InvalidSettings);
         assert!(error.message.contains(words) && error.message.contains("ca.pem"), "{text:?}: {error}");
     }
     fs::remove_file(&file).unwrap();
@@ -272,10 +275,10 @@ async fn exclusive_bytes_are_those_that_its_own_garbage_collection_frees() {
 
     let settings = RegistrySettings { removal: RemovalMethod::DeleteManifest, ..settings };
     let readers: [Arc<dyn RegistryReader>; 1] = [Arc::new(read_by(&settings))];
-    let inventory = collect(&readers, &Scope::All, &BTreeMap::new(), &Memory::default(), &()).await;
+    let inventory = collect(&readers, &CollectScope::All, &BTreeMap::new(), &MemoryCache::default(), &()).await;
     let policy = "policies:\n  - { name: old, select: { tags: [\"old*\"] }, keep: none, mode: enforce }\n";
     let rules = Rules {
-        policies: policy_file::parse("old.yaml", policy).unwrap(),
+        policies: policy::parse("old.yaml", policy).unwrap(),
         limits: Limits::default(),
         timezone: jiff::tz::TimeZone::UTC,
         undo_window: Duration::ZERO,
@@ -299,7 +302,7 @@ async fn exclusive_bytes_are_those_that_its_own_garbage_collection_frees() {
     for (removal, found) in planned.removals.iter().zip(&bytes.removals) {
         let mut image = BTreeSet::new();
         needed(&before, &removal.digest.to_string(), &mut image);
-        let mut counted = Bytes::default();
+        let mut counted = ReclaimBytes::default();
         for digest in image.difference(&seen) {
             let part = if after.contains_key(digest) { &mut counted.shared } else { &mut counted.exclusive };
             *part += before[digest].len() as u64;
@@ -307,10 +310,10 @@ async fn exclusive_bytes_are_those_that_its_own_garbage_collection_frees() {
         seen.extend(image);
         assert_eq!(*found, Some(counted), "{}:{}", removal.repository, removal.tag);
         let sum = by_repository.entry(removal.repository.clone()).or_default();
-        *sum = sum.and(Some(counted).into());
+        *sum = sum.plus(Some(counted).into());
     }
     assert_eq!(bytes.registries[0].repositories, by_repository.into_iter().collect::<Vec<_>>());
     let size = |files: &BTreeMap<String, Vec<u8>>| files.values().map(|bytes| bytes.len() as u64).sum::<u64>();
     assert_eq!(bytes.sum().bytes.exclusive, size(&before) - size(&after), "what is gone from its disk");
-    assert!(bytes.sum().bytes.shared > 20_000 && !bytes.estimated());
+    assert!(bytes.sum().bytes.shared > 20_000 && !bytes.is_estimated());
 }

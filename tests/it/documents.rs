@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use tagwarden::config::Settings;
 use tagwarden::sources::SourceKind;
-use tagwarden::{config, policy_file, registry, sources};
+use tagwarden::{config, policy, registry, sources};
 
 const README: &str = include_str!("../../README.md");
 const ACR: &str = include_str!("../../docs/acr.md");
@@ -45,7 +45,7 @@ async fn claimed(settings: &Settings) -> Vec<String> {
     let mut claimed = Vec::new();
     let files = |kind: &SourceKind| !matches!(kind, SourceKind::Kubernetes(_) | SourceKind::GitHistory(_));
     for source in settings.sources.iter().filter(|source| files(&source.kind)) {
-        let answer = sources::source(source, &hosts).ask(now).await.unwrap();
+        let answer = sources::source(source, &hosts).query(now).await.unwrap();
         claimed.extend(answer.claims.iter().map(|claim| claim.image.to_string()));
     }
     claimed
@@ -60,7 +60,7 @@ async fn the_first_plan_of_the_readme_can_be_copied() {
     write(folder.path(), &files);
 
     let settings = config::load(&folder.path().join("tagwarden.toml"), []).unwrap();
-    let policies = policy_file::load(&settings.policies).unwrap();
+    let policies = policy::load(&settings.policies).unwrap();
     assert_eq!(policies.policies.len(), 1);
     assert!(config::cross_check(&settings, &policies).is_empty());
     let explained = README.lines().find_map(|line| line.trim().strip_prefix("tagwarden explain ")).unwrap();
@@ -211,7 +211,7 @@ fn what_was_said_to_another_purge_can_be_said_here() {
     let policies = blocks(ACR, "yaml");
     assert_eq!(policies.len(), 3);
     for (named, text) in policies {
-        let read = policy_file::parse(named, text);
+        let read = policy::parse(named, text);
         assert!(read.is_ok(), "{named}: {read:?}\n{text}");
     }
     // What is written inside the table's cells stands for itself as well.
@@ -225,7 +225,7 @@ fn what_was_said_to_another_purge_can_be_said_here() {
         assert!(ACR.contains(&format!("`{inline}`")), "{inline} is not in the page");
         let rest = if inline.starts_with("select") { "keep: none" } else { r#"select: { tags: ["*"] }"# };
         let policy = format!("policies:\n  - name: inline\n    {inline}\n    {rest}\n");
-        assert!(policy_file::parse("inline.yaml", &policy).is_ok(), "{policy}");
+        assert!(policy::parse("inline.yaml", &policy).is_ok(), "{policy}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::{Timestamp, ToSpan as _};
 use tagwarden::domain::RemovalMethod;
-use tagwarden::store::{DeletionAnswer, Experience, Store, UntagExperience};
+use tagwarden::state::{DeletionResponse, Experience, StateStore, UntagExperience};
 
 use UntagExperience::{ManifestDestroyed, ManifestSurvives, Unsupported};
 
@@ -14,9 +14,9 @@ fn day(day: i64) -> Timestamp {
     "2026-11-01T03:00:00Z".parse::<Timestamp>().unwrap() + (24 * day).hours()
 }
 
-async fn fresh() -> (tempfile::TempDir, Store) {
+async fn fresh() -> (tempfile::TempDir, StateStore) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("tagwarden.db")).await.unwrap();
+    let store = StateStore::open(&folder.path().join("tagwarden.db")).await.unwrap();
     (folder, store)
 }
 
@@ -45,7 +45,7 @@ async fn what_an_untag_did_last_counts_and_a_destruction_always() {
         for (what, at) in *recorded {
             store.record_untag_experience(ENDPOINT, *what, day(*at)).await.unwrap();
         }
-        let expected = Experience { what: *what, since: day(*since), last_at: day(*last_at) };
+        let expected = Experience { effect: *what, since: day(*since), last_at: day(*last_at) };
         assert_eq!(store.untag_experience(ENDPOINT).await.unwrap(), Some(expected), "{recorded:?}");
         let slash = format!("{ENDPOINT}/");
         assert_eq!(store.untag_experience(&slash).await.unwrap(), Some(expected), "with a slash at the end");
@@ -60,33 +60,33 @@ async fn a_refusal_is_believed_for_a_week_and_a_destruction_until_it_is_forgotte
     store.record_untag_experience(ENDPOINT, Unsupported, day(2)).await.unwrap();
     let refused = store.untag_experience(ENDPOINT).await.unwrap().unwrap();
     for (at, counts) in [(2, true), (8, true), (9, false), (100, false)] {
-        assert_eq!(refused.counts_at(day(at)), counts, "{at} days");
-        let answer = store.deletion_answer(ENDPOINT, RemovalMethod::Untag, day(at)).await.unwrap();
-        assert_eq!(answer, counts.then_some((DeletionAnswer::Unsupported, day(2))), "{at} days");
+        assert_eq!(refused.is_valid_at(day(at)), counts, "{at} days");
+        let answer = store.deletion_response(ENDPOINT, RemovalMethod::Untag, day(at)).await.unwrap();
+        assert_eq!(answer, counts.then_some((DeletionResponse::Unsupported, day(2))), "{at} days");
     }
     store.record_untag_experience(ENDPOINT, ManifestDestroyed, day(3)).await.unwrap();
-    assert!(store.untag_experience(ENDPOINT).await.unwrap().unwrap().counts_at(day(4000)));
+    assert!(store.untag_experience(ENDPOINT).await.unwrap().unwrap().is_valid_at(day(4000)));
 
     let name = "contoso".parse().unwrap();
-    store.mark_destroys(&name, day(1)).await.unwrap();
+    store.mark_untag_destructive(&name, day(1)).await.unwrap();
     assert!(store.forget_experience(&name, ENDPOINT).await.unwrap());
     assert_eq!(store.untag_experience(ENDPOINT).await.unwrap(), None);
-    assert_eq!(store.destroys(&name).await.unwrap(), None);
+    assert_eq!(store.untag_destructive_since(&name).await.unwrap(), None);
     assert!(!store.forget_experience(&name, ENDPOINT).await.unwrap(), "nothing is left to forget");
 }
 
 #[tokio::test]
 async fn answers_to_deletions_are_kept_by_method() {
-    use DeletionAnswer::{Accepted, Unsupported};
+    use DeletionResponse::{Accepted, Unsupported};
     let (_folder, store) = fresh().await;
-    let answer = async |method| store.deletion_answer(ENDPOINT, method, day(5)).await.unwrap();
-    store.record_deletion_answer(ENDPOINT, RemovalMethod::Untag, Unsupported, day(1)).await.unwrap();
-    store.record_deletion_answer(ENDPOINT, RemovalMethod::DeleteManifest, Accepted, day(1)).await.unwrap();
+    let answer = async |method| store.deletion_response(ENDPOINT, method, day(5)).await.unwrap();
+    store.record_deletion_response(ENDPOINT, RemovalMethod::Untag, Unsupported, day(1)).await.unwrap();
+    store.record_deletion_response(ENDPOINT, RemovalMethod::DeleteManifest, Accepted, day(1)).await.unwrap();
     assert_eq!(answer(RemovalMethod::Untag).await, Some((Unsupported, day(1))));
     assert_eq!(answer(RemovalMethod::DeleteManifest).await, Some((Accepted, day(1))));
-    assert_eq!(store.untag_experience(ENDPOINT).await.unwrap().unwrap().what, UntagExperience::Unsupported);
+    assert_eq!(store.untag_experience(ENDPOINT).await.unwrap().unwrap().effect, UntagExperience::Unsupported);
 
-    store.record_deletion_answer(ENDPOINT, RemovalMethod::Untag, Accepted, day(2)).await.unwrap();
+    store.record_deletion_response(ENDPOINT, RemovalMethod::Untag, Accepted, day(2)).await.unwrap();
     assert_eq!(answer(RemovalMethod::Untag).await, Some((Accepted, day(2))));
     assert_eq!(store.untag_experience(ENDPOINT).await.unwrap(), None, "nobody knows yet what an untag leaves");
     store.record_untag_experience(ENDPOINT, ManifestSurvives, day(3)).await.unwrap();
@@ -113,16 +113,16 @@ async fn marks_of_the_version_before_keep_their_meaning() {
     ] {
         meddle(&path, statement).await;
     }
-    let store = Store::open(&path).await.unwrap();
+    let store = StateStore::open(&path).await.unwrap();
     for (name, endpoint, by_endpoint) in [
         ("known", "https://known.example", true),
         ("moved", "https://now.example", false),
         ("settled", "https://settled.example", true),
         ("unknown", "https://unknown.example", false),
     ] {
-        let expected = Experience { what: ManifestDestroyed, since: day(1), last_at: day(1) };
+        let expected = Experience { effect: ManifestDestroyed, since: day(1), last_at: day(1) };
         assert_eq!(store.untag_experience(endpoint).await.unwrap(), by_endpoint.then_some(expected), "{name}");
-        let marked = store.destroys(&name.parse().unwrap()).await.unwrap();
+        let marked = store.untag_destructive_since(&name.parse().unwrap()).await.unwrap();
         assert_eq!(marked, (!by_endpoint).then_some(day(1)), "{name}");
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use boon::{Compiler, SchemaIndex, Schemas};
 use proptest::prelude::*;
 use tagwarden::domain::{Digest, Keep, KeepRule, PolicyLimits, PolicyMode, RegistryName, TagSelector};
-use tagwarden::policy_file::{Diagnostic, load, parse, render, schema};
+use tagwarden::policy::{Diagnostic, load, parse, render, schema};
 
 /// Whether the JSON schema accepts a text; nothing if it is no YAML at all.
 struct Schema {

@@ -9,11 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tagwarden::domain::{
-    AfterDays, AllowUnmatched, Blob, Claim, Claims, DateOrigin, Depth, Digest, Gap, GapAt, Globs, Hold, HoldOrigin,
-    Holder, ImageReference, Inventory, Keep, KeepRule, Limits, Lock, Manifest, Mention, MentionedImage, Moment, Naming,
-    Original, PathPattern, Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Refusal, Registry, RemovalAbility,
-    RemovalMethod, RemovalObstacle, Repository, Rules, Scope, Selector, SourceAnswer, SourceState, Span, Tag, TagName,
-    TagSelector, UnresolvedReference, Verdict, VersionPart,
+    AllowUnmatched, Blob, Claim, Claims, CompactTime, DateOrigin, Digest, Gap, GapTarget, Globs, Hold, HoldOrigin,
+    Holder, ImageReference, Inventory, Keep, KeepRule, Limits, Lock, Manifest, ManifestDetail, Mention, MentionedImage,
+    Naming, OriginalDate, PathPattern, Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Refusal, RefusalScope,
+    Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RetentionDays, Rules, Selector,
+    SourceOutcome, SourceState, Tag, TagName, TagSelector, UnresolvedReference, Verdict, VersionPart, WrittenDuration,
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
 
@@ -22,7 +22,7 @@ use crate::scenarios::{apply, forge};
 
 /// Everything a decision is made of.
 #[derive(Debug, Clone)]
-pub(crate) struct World {
+pub(crate) struct RandomFacts {
     pub(crate) rules: Rules,
     pub(crate) inventory: Inventory,
     pub(crate) claims: Claims,
@@ -38,7 +38,7 @@ pub(crate) fn digest(image: u8) -> Digest {
     Digest::of(&[image])
 }
 
-impl World {
+impl RandomFacts {
     pub(crate) fn decide(&self) -> (Verdicts, Plan) {
         let verdicts = evaluate(&self.rules, &self.inventory, &self.claims, now());
         let plan = plan(&self.rules, &self.inventory, &verdicts, now());
@@ -61,7 +61,7 @@ impl World {
     }
 }
 
-fn time() -> impl Strategy<Value = Option<Moment>> {
+fn time() -> impl Strategy<Value = Option<CompactTime>> {
     // Few enough values that ties are common; hours, so that buckets have several.
     prop_oneof![
         1 => Just(None),
@@ -107,7 +107,7 @@ fn manifest() -> impl Strategy<Value = Manifest> {
             subject: subject.map(Box::new),
             created_at,
             lock,
-            depth: Depth::Whole,
+            detail: ManifestDetail::Full,
         },
     )
 }
@@ -123,23 +123,23 @@ fn listed() -> impl Strategy<Value = Manifest> {
         subject: None,
         created_at: None,
         lock,
-        depth: Depth::Listed { image_size },
+        detail: ManifestDetail::Listed { image_size },
     })
 }
 
 pub(crate) fn gap() -> impl Strategy<Value = Gap> {
     let at = prop_oneof![
-        Just(GapAt::Catalogue),
-        Just(GapAt::TagList),
-        (0..IMAGES).prop_map(|image| GapAt::Manifest(digest(image))),
-        (0..IMAGES).prop_map(|image| GapAt::Created(digest(image))),
-        (0..IMAGES).prop_map(|image| GapAt::Referrers(digest(image))),
-        tag_name().prop_map(|tag| GapAt::VanishedTag(tag.parse().unwrap())),
-        Just(GapAt::InvalidName("-x".into())),
-        (0..IMAGES).prop_map(|image| GapAt::ListedDigest(digest(image))),
-        tag_name().prop_map(|tag| GapAt::Tag(tag.parse().unwrap())),
+        Just(GapTarget::Catalogue),
+        Just(GapTarget::TagList),
+        (0..IMAGES).prop_map(|image| GapTarget::Manifest(digest(image))),
+        (0..IMAGES).prop_map(|image| GapTarget::CreationTime(digest(image))),
+        (0..IMAGES).prop_map(|image| GapTarget::Referrers(digest(image))),
+        tag_name().prop_map(|tag| GapTarget::VanishedTag(tag.parse().unwrap())),
+        Just(GapTarget::InvalidName("-x".into())),
+        (0..IMAGES).prop_map(|image| GapTarget::ListedDigest(digest(image))),
+        tag_name().prop_map(|tag| GapTarget::Tag(tag.parse().unwrap())),
     ];
-    at.prop_map(|at| Gap { at, kind: "http-500", message: "".into() })
+    at.prop_map(|at| Gap { target: at, kind: "http-500", message: "".into() })
 }
 
 fn rarely_gaps() -> impl Strategy<Value = Vec<Gap>> {
@@ -154,14 +154,14 @@ fn repository(name: &'static str) -> impl Strategy<Value = Repository> {
     let facts = (tags, manifests, rarely_gaps(), originals, time());
     facts.prop_map(move |(tags, manifests, gaps, originals, first_look)| {
         let mut repository = Repository::empty(name.parse().unwrap());
-        repository.first_look = first_look;
+        repository.first_read_at = first_look;
         let tags: HashMap<String, Tag> = tags.into_iter().collect();
         repository.tags = tags.into_values().collect();
         repository.manifests = manifests;
         repository.gaps = gaps;
-        repository.originals = originals;
+        repository.original_dates = originals;
         let there: BTreeSet<&TagName> = repository.tags.iter().map(|tag| &tag.name).collect();
-        repository.originals.retain(|tag, _| there.contains(tag));
+        repository.original_dates.retain(|tag, _| there.contains(tag));
         repository
     })
 }
@@ -176,14 +176,14 @@ fn registry(name: &'static str) -> impl Strategy<Value = Registry> {
         .prop_map(move |denies| denies.then(|| ("app".parse().unwrap(), denied())).into_iter().collect());
     let retention = select(vec![None, None, Some("off"), Some("unread"), Some("0"), Some("6"), Some("7")]);
     let unread = prop::bool::weighted(0.1).prop_map(|unread| {
-        let gap = Gap { at: GapAt::Particulars, kind: "http-403", message: "".into() };
+        let gap = Gap { target: GapTarget::RegistryInfo, kind: "http-403", message: "".into() };
         unread.then_some(gap).into_iter().collect()
     });
     let clock = select(vec![None, Some(0), Some(120), Some(121), Some(-120), Some(-121)]);
     let itself = (obstacles, retention, prop::bool::weighted(0.3), unread, clock);
     (repositories, removal, able, itself).prop_map(move |(repositories, removal, ability, itself)| Registry {
         obstacles: itself.0,
-        particulars: itself.1.map(particulars),
+        info: itself.1.map(particulars),
         accepts_retention: itself.2,
         gaps: itself.3,
         clock_ahead: itself.4.map(SignedDuration::from_secs),
@@ -200,7 +200,7 @@ fn rule() -> impl Strategy<Value = KeepRule> {
     let count = || (1..4u32).prop_map(|count| count.try_into().unwrap());
     prop_oneof![
         count().prop_map(KeepRule::Newest),
-        (1..400i64).prop_map(|hours| KeepRule::Within(Span {
+        (1..400i64).prop_map(|hours| KeepRule::Within(WrittenDuration {
             duration: SignedDuration::from_hours(hours),
             written: format!("{hours}h").into(),
         })),
@@ -249,18 +249,18 @@ pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
 }
 
 pub(crate) fn claim() -> impl Strategy<Value = Claim> {
-    prop_oneof![8 => named_claim(), 1 => nameless_claim(), 1 => crate::ranges::ranged(named_claim())]
+    prop_oneof![8 => named_claim(), 1 => nameless_claim(), 1 => crate::version_ranges::ranged(named_claim())]
 }
 
 fn nameless_claim() -> impl Strategy<Value = Claim> {
     let name = || select(vec!["contoso.example/app", "lib/core", "fabrikam.example/app", "mirror.example/app"]);
     let names = prop::collection::vec(name(), 1..3).prop_map(|names| -> Arc<[ImageReference]> {
-        names.into_iter().map(|name| ImageReference::as_written(name).unwrap()).collect()
+        names.into_iter().map(|name| ImageReference::parse_verbatim(name).unwrap()).collect()
     });
     let naming = prop_oneof![
         1 => Just(Naming::Written),
-        3 => names.clone().prop_map(Naming::Paired),
-        1 => names.prop_map(Naming::Unpaired),
+        3 => names.clone().prop_map(Naming::ContainerImageId),
+        1 => names.prop_map(Naming::ObjectImageId),
     ];
     (prop_oneof![0..IMAGES, 100..104u8, Just(250)], naming)
         .prop_map(|(image, naming)| Claim { naming, ..id(&digest(image)) })
@@ -277,7 +277,7 @@ pub(crate) fn unresolved() -> impl Strategy<Value = UnresolvedReference> {
     let beside = select(vec![&[][..], &["v1"], &["nothing"]]);
     (host, path, beside).prop_map(|(host, path, beside)| UnresolvedReference {
         text: "${OPEN}".into(),
-        beside: beside.iter().map(|&word| word.into()).collect(),
+        adjacent_words: beside.iter().map(|&word| word.into()).collect(),
         host: host.map(str::to_owned),
         path: PathPattern::of(path),
         holder: Arc::new(Holder::File { path: "values.yaml".into(), line: 7 }),
@@ -331,24 +331,24 @@ pub(crate) fn hold() -> impl Strategy<Value = Arc<Hold>> {
 }
 
 /// What a restored tag counts by.
-fn original() -> impl Strategy<Value = Original> {
-    time().prop_map(|time| time.map_or(Original::Unknown, |time| Original::At(time, DateOrigin::Created)))
+fn original() -> impl Strategy<Value = OriginalDate> {
+    time().prop_map(|time| time.map_or(OriginalDate::Unknown, |time| OriginalDate::Known(time, DateOrigin::Created)))
 }
 
-fn source(name: &'static str) -> impl Strategy<Value = SourceAnswer> {
+fn source(name: &'static str) -> impl Strategy<Value = SourceOutcome> {
     let claims = prop::collection::vec(claim(), 0..3);
     let open = prop_oneof![9 => Just(vec![]), 1 => prop::collection::vec(unresolved(), 1..3)];
     let mentions = prop_oneof![3 => Just(vec![]), 1 => prop::collection::vec(mention(), 1..4)];
     let registries = prop_oneof![2 => Just(None), 1 => Just(Some(vec!["fabrikam".parse().unwrap()]))];
-    (claims, open, mentions, registries).prop_map(move |(claims, unresolved, mentions, registries)| SourceAnswer {
+    (claims, open, mentions, registries).prop_map(move |(claims, unresolved, mentions, registries)| SourceOutcome {
         name: name.parse().unwrap(),
         kind: "image-references",
         registries,
-        state: SourceState::Answered { claims, unresolved, mentions, as_of: None, notes: Vec::new() },
+        state: SourceState::Complete { claims, unresolved, mentions, as_of: None, notes: Vec::new() },
     })
 }
 
-pub(crate) fn world() -> impl Strategy<Value = World> {
+pub(crate) fn random_facts() -> impl Strategy<Value = RandomFacts> {
     let registries = (registry("contoso"), registry("fabrikam")).prop_map(|(a, b)| vec![a, b]);
     let sources = (source("aks"), source("releases")).prop_map(|(a, b)| vec![a, b]);
     let policies = (policy("one"), prop::option::of(policy("three")), prop::option::of(policy("two")));
@@ -356,7 +356,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
     let evidence = (sources, prop::collection::vec(hold(), 0..3));
     (registries, evidence, policies, limits).prop_map(
         |(registries, (sources, holds), (a, b, c), (untag, percent, leave))| {
-            let mut world = World {
+            let mut world = RandomFacts {
                 rules: Rules {
                     policies: [Some(a), b, c].into_iter().flatten().collect(),
                     limits: Limits { untag, percent, leave, ..Limits::default() },
@@ -377,35 +377,35 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_tag_has_one_verdict_with_reasons_in_order(world in world()) {
+    fn every_tag_has_one_verdict_with_reasons_in_order(world in random_facts()) {
         let (verdicts, plan) = world.decide();
         prop_assert_eq!(verdicts.tags.len(), world.inventory.tag_count());
-        prop_assert!(verdicts.tags.is_sorted_by(|a, b| a.at < b.at));
+        prop_assert!(verdicts.tags.is_sorted_by(|a, b| a.position < b.position));
         for found in &verdicts.tags {
             prop_assert!(!found.reasons.is_empty());
             prop_assert!(found.reasons.is_sorted_by(|a, b| a < b), "{:?}", found.reasons);
-            let strongest = found.reasons.iter().map(Reason::speaks_for).min();
+            let strongest = found.reasons.iter().map(Reason::implied_verdict).min();
             prop_assert_eq!(strongest, Some(found.verdict));
         }
-        let expired = verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).map(|found| found.at);
-        prop_assert!(expired.eq(plan.removals.iter().map(|removal| removal.at)));
+        let expired = verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).map(|found| found.position);
+        prop_assert!(expired.eq(plan.removals.iter().map(|removal| removal.position)));
     }
 
     #[test]
-    fn other_eyes_find_nothing(world in world()) {
+    fn other_eyes_find_nothing(world in random_facts()) {
         let (verdicts, plan) = world.decide();
         prop_assert_eq!(world.findings(&verdicts, &plan), Vec::<String>::new());
     }
 
     #[test]
-    fn the_order_of_what_is_read_does_not_matter(world in world(), seed in any::<u64>()) {
+    fn the_order_of_what_is_read_does_not_matter(world in random_facts(), seed in any::<u64>()) {
         let mut other = world.clone();
         let mut order = Shuffle(seed);
         order.shuffle(&mut other.rules.policies);
         order.shuffle(&mut other.claims.sources);
         order.shuffle(&mut other.claims.holds);
         for source in &mut other.claims.sources {
-            if let SourceState::Answered { claims, unresolved, mentions, .. } = &mut source.state {
+            if let SourceState::Complete { claims, unresolved, mentions, .. } = &mut source.state {
                 order.shuffle(claims);
                 order.shuffle(unresolved);
                 order.shuffle(mentions);
@@ -432,9 +432,9 @@ proptest! {
     }
 
     #[test]
-    fn more_evidence_never_expires_more(world in world(), claim in claim()) {
+    fn more_evidence_never_expires_more(world in random_facts(), claim in claim()) {
         let mut more = world.clone();
-        if let SourceState::Answered { claims, .. } = &mut more.claims.sources[0].state {
+        if let SourceState::Complete { claims, .. } = &mut more.claims.sources[0].state {
             claims.push(claim);
         }
         more.claims.sort();
@@ -442,7 +442,7 @@ proptest! {
     }
 
     #[test]
-    fn a_hold_more_never_expires_more(world in world(), hold in hold()) {
+    fn a_hold_more_never_expires_more(world in random_facts(), hold in hold()) {
         let mut more = world.clone();
         more.claims.holds.push(hold);
         more.claims.sort();
@@ -450,7 +450,7 @@ proptest! {
     }
 
     #[test]
-    fn more_keep_rules_never_expire_more(world in world(), rule in rule(), which in any::<Index>()) {
+    fn more_keep_rules_never_expire_more(world in random_facts(), rule in rule(), which in any::<Index>()) {
         let mut more = world.clone();
         let which = which.index(more.rules.policies.len());
         match &mut more.rules.policies[which].keep {
@@ -461,7 +461,7 @@ proptest! {
     }
 
     #[test]
-    fn a_source_lost_never_expires_more(world in world(), which in 0..2usize) {
+    fn a_source_lost_never_expires_more(world in random_facts(), which in 0..2usize) {
         let mut less = world.clone();
         less.claims.sources[which].state = SourceState::Failed { kind: "unreadable", message: "".into() };
         let ((less, less_enforced), (all, _)) = (less.goes(), world.goes());
@@ -470,7 +470,7 @@ proptest! {
     }
 
     #[test]
-    fn a_gap_more_never_expires_more(world in world(), gap in gap(), place in any::<(bool, bool)>()) {
+    fn a_gap_more_never_expires_more(world in random_facts(), gap in gap(), place in any::<(bool, bool)>()) {
         let mut less = world.clone();
         let registry = &mut less.inventory.registries[usize::from(place.0)];
         registry.repositories[usize::from(place.1)].gaps.push(gap);
@@ -479,7 +479,7 @@ proptest! {
     }
 
     #[test]
-    fn planning_again_after_applying_removes_nothing(world in world()) {
+    fn planning_again_after_applying_removes_nothing(world in random_facts()) {
         let (_, plan) = world.decide();
         let mut after = world.clone();
         apply(&mut after.inventory, &plan);
@@ -494,24 +494,24 @@ proptest! {
     }
 
     #[test]
-    fn nothing_goes_for_good_from_a_registry_that_forbids_it(world in world()) {
+    fn nothing_goes_for_good_from_a_registry_that_forbids_it(world in random_facts()) {
         let (_, plan) = world.decide();
         for removal in plan.removals.iter().filter(|removal| removal.enforce) {
-            let registry = &world.inventory.registries[removal.at.registry as usize];
-            let days = registry.particulars.as_ref().map(|found| found.untagged_retention);
+            let registry = &world.inventory.registries[removal.position.registry as usize];
+            let days = registry.info.as_ref().map(|found| found.untagged_retention);
             let purged = match days {
-                Some(AfterDays::Unread) => true,
-                Some(AfterDays::Days(days)) => days < 7,
-                Some(AfterDays::Off) | None => false,
+                Some(RetentionDays::Unknown) => true,
+                Some(RetentionDays::Days(days)) => days < 7,
+                Some(RetentionDays::Off) | None => false,
             };
             let forbids = purged && removal.method == RemovalMethod::Untag && !registry.accepts_retention
-                || registry.gaps.iter().any(|gap| gap.at == GapAt::Particulars)
+                || registry.gaps.iter().any(|gap| gap.target == GapTarget::RegistryInfo)
                 || registry.clock_ahead.is_some_and(|ahead| ahead.abs() > SignedDuration::from_secs(120))
                 || registry.obstacles.contains_key(&removal.repository)
                 || matches!(registry.ability, RemovalAbility::Impossible(_));
-            let covers = |scope: &Scope| match scope {
-                Scope::Registry(name) => *name == registry.name,
-                Scope::Repository(name, repository) => *name == registry.name && *repository == removal.repository,
+            let covers = |scope: &RefusalScope| match scope {
+                RefusalScope::Registry(name) => *name == registry.name,
+                RefusalScope::Repository(name, repository) => *name == registry.name && *repository == removal.repository,
                 _ => false,
             };
             let refused = |refusal: &Refusal| refusal.binding && covers(&refusal.scope);
@@ -520,14 +520,14 @@ proptest! {
     }
 
     #[test]
-    fn other_eyes_see_a_kept_tag_removed(world in world(), which in any::<Index>()) {
+    fn other_eyes_see_a_kept_tag_removed(world in random_facts(), which in any::<Index>()) {
         let (mut verdicts, mut plan) = world.decide();
         let kept: Vec<usize> =
             (0..verdicts.tags.len()).filter(|&at| verdicts.tags[at].verdict != Verdict::Expired).collect();
         if kept.is_empty() {
             return Ok(());
         }
-        let at = verdicts.tags[kept[which.index(kept.len())]].at;
+        let at = verdicts.tags[kept[which.index(kept.len())]].position;
         let honest = verdicts.clone();
         forge(&world.inventory, now(), at, "one".parse().unwrap(), &mut verdicts, &mut plan);
         prop_assert!(!world.findings(&honest, &plan).is_empty());
@@ -536,7 +536,7 @@ proptest! {
     }
 
     #[test]
-    fn other_eyes_see_a_plan_that_was_changed(world in world(), which in any::<Index>(), how in 0..6u8) {
+    fn other_eyes_see_a_plan_that_was_changed(world in random_facts(), which in any::<Index>(), how in 0..6u8) {
         let (verdicts, mut plan) = world.decide();
         if plan.removals.is_empty() {
             return Ok(());
@@ -565,7 +565,7 @@ proptest! {
     }
 
     #[test]
-    fn other_eyes_see_a_trial_enforced(world in world(), which in any::<Index>()) {
+    fn other_eyes_see_a_trial_enforced(world in random_facts(), which in any::<Index>()) {
         let (verdicts, mut plan) = world.decide();
         plan.refusals.iter_mut().for_each(|refusal| refusal.binding = false);
         let reported: Vec<usize> = (0..plan.removals.len()).filter(|&at| !plan.removals[at].enforce).collect();

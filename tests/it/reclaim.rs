@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use tagwarden::domain::{Bytes, Depth, Digest, Inventory, Manifest, Plan, Reclaim, ReclaimSum, Registry, SourceState};
+use tagwarden::domain::{
+    Digest, Inventory, Manifest, ManifestDetail, Plan, Reclaim, ReclaimBytes, ReclaimSum, Registry, SourceState,
+};
 use tagwarden::engine::reclaim;
 
-use crate::properties::{Shuffle, World, world};
+use crate::properties::{RandomFacts, Shuffle, random_facts};
 use crate::scenarios::apply;
 
 /// A world in which nearly everything was read, and a digest has the same size wherever it stands.
-fn read_world() -> impl Strategy<Value = World> {
+fn read_world() -> impl Strategy<Value = RandomFacts> {
     let unsized_images = prop_oneof![4 => Just(BTreeSet::new()), 1 => prop::collection::btree_set(0..12usize, 1..3)];
-    (world(), any::<bool>(), unsized_images).prop_map(|(mut world, listed, unsized_images)| {
+    (random_facts(), any::<bool>(), unsized_images).prop_map(|(mut world, listed, unsized_images)| {
         for registry in &mut world.inventory.registries {
             registry.gaps.clear();
             for repository in &mut registry.repositories {
@@ -25,11 +27,11 @@ fn read_world() -> impl Strategy<Value = World> {
                     repository.manifests.entry(digest).or_insert_with(plain);
                 }
                 for (position, manifest) in repository.manifests.values_mut().enumerate() {
-                    if let Depth::Listed { image_size } = &mut manifest.depth {
+                    if let ManifestDetail::Listed { image_size } = &mut manifest.detail {
                         *image_size = if unsized_images.contains(&position) { None } else { Some(7) };
                     }
                     if !listed {
-                        manifest.depth = Depth::Whole;
+                        manifest.detail = ManifestDetail::Full;
                         manifest.size = 7;
                     }
                 }
@@ -49,12 +51,12 @@ fn plain() -> Manifest {
         subject: None,
         created_at: None,
         lock: None,
-        depth: Depth::Whole,
+        detail: ManifestDetail::Full,
     }
 }
 
 /// The digests that a repository's tags or claims lead to.
-fn reached(world: &World, inventory: &Inventory, registry: usize, repository: usize) -> BTreeSet<Digest> {
+fn reached(world: &RandomFacts, inventory: &Inventory, registry: usize, repository: usize) -> BTreeSet<Digest> {
     let registry = &inventory.registries[registry];
     let repository = &registry.repositories[repository];
     let sources = world
@@ -64,7 +66,7 @@ fn reached(world: &World, inventory: &Inventory, registry: usize, repository: us
         .filter(|source| source.registries.as_ref().is_none_or(|registries| registries.contains(&registry.name)));
     let claimed: BTreeSet<&Digest> = sources
         .flat_map(|source| match &source.state {
-            SourceState::Answered { claims, .. } => claims.as_slice(),
+            SourceState::Complete { claims, .. } => claims.as_slice(),
             SourceState::Failed { .. } => &[],
         })
         .filter_map(|claim| claim.image.digest.as_ref())
@@ -99,7 +101,7 @@ fn stored<'a>(manifests: impl IntoIterator<Item = (&'a Digest, &'a Manifest)>) -
 }
 
 /// The bytes of a registry, counted from its end: what is there now, and what could be there without the tags.
-fn counted(world: &World, plan: &Plan, registry: usize) -> Bytes {
+fn counted(world: &RandomFacts, plan: &Plan, registry: usize) -> ReclaimBytes {
     let mut after = world.inventory.clone();
     apply(&mut after, plan);
     let Registry { repositories, .. } = &world.inventory.registries[registry];
@@ -113,7 +115,7 @@ fn counted(world: &World, plan: &Plan, registry: usize) -> Bytes {
         only.claims.sources.clear();
         let at = |tag: usize| {
             plan.removals.iter().any(|removal| {
-                let place = removal.at;
+                let place = removal.position;
                 (place.registry as usize, place.repository as usize, place.tag as usize) == (registry, position, tag)
             })
         };
@@ -126,7 +128,7 @@ fn counted(world: &World, plan: &Plan, registry: usize) -> Bytes {
         let such = images.iter().filter(|(digest, _)| staying.contains_key(*digest) == stays);
         such.map(|(_, size)| size).sum()
     };
-    Bytes { exclusive: sum(false), shared: sum(true) }
+    ReclaimBytes { exclusive: sum(false), shared: sum(true) }
 }
 
 proptest! {
@@ -143,12 +145,12 @@ proptest! {
     }
 
     #[test]
-    fn parts_add_up(world in prop_oneof![world(), read_world()]) {
+    fn parts_add_up(world in prop_oneof![random_facts(), read_world()]) {
         let (verdicts, plan) = world.decide();
         let bytes = reclaim(&world.inventory, &world.claims, &verdicts, &plan);
         prop_assert_eq!(bytes.removals.len(), plan.removals.len());
         let all = bytes.removals.iter().copied().map(ReclaimSum::from);
-        prop_assert_eq!(all.fold(ReclaimSum::default(), ReclaimSum::and), bytes.sum());
+        prop_assert_eq!(all.fold(ReclaimSum::default(), ReclaimSum::plus), bytes.sum());
         prop_assert_eq!(bytes.sum().removals, plan.removals.len() as u64);
         prop_assert!(bytes.registries.is_sorted_by(|a, b| a.registry < b.registry));
         for registry in &bytes.registries {
@@ -157,7 +159,7 @@ proptest! {
                 let there = plan.removals.iter().zip(&bytes.removals);
                 let there = there.filter(|(at, _)| at.registry == registry.registry && at.repository == *repository);
                 let there = there.map(|(_, bytes)| ReclaimSum::from(*bytes));
-                prop_assert_eq!(there.fold(ReclaimSum::default(), ReclaimSum::and), *sum);
+                prop_assert_eq!(there.fold(ReclaimSum::default(), ReclaimSum::plus), *sum);
             }
         }
     }
@@ -170,7 +172,7 @@ proptest! {
         Shuffle(seed).shuffle(&mut other.removals);
         let found = reclaim(&world.inventory, &world.claims, &verdicts, &other);
         let by_tag = |plan: &Plan, bytes: &Reclaim| -> BTreeMap<_, _> {
-            plan.removals.iter().map(|removal| removal.at).zip(bytes.removals.clone()).collect()
+            plan.removals.iter().map(|removal| removal.position).zip(bytes.removals.clone()).collect()
         };
         prop_assert_eq!(by_tag(&other, &found), by_tag(&plan, &bytes));
         prop_assert_eq!(found.registries, bytes.registries);

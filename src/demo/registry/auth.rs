@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::answer::{Failure, Query, json_response};
+use super::response::{ErrorResponse, Query, json_response};
 use crate::domain::Digest;
 
 /// How clients sign in.
@@ -94,14 +94,14 @@ impl Action {
 
 /// The tokens that were given out.
 #[derive(Debug, Default)]
-pub(super) struct Tokens {
-    given: BTreeMap<String, Token>,
+pub(super) struct IssuedTokens {
+    issued: BTreeMap<String, Token>,
     count: u64,
 }
 
 #[derive(Debug)]
 struct Token {
-    expires: Instant,
+    expires_at: Instant,
     allows: BTreeSet<Access>,
 }
 
@@ -114,21 +114,26 @@ pub(super) struct Guard<'a> {
 
 impl Guard<'_> {
     /// Lets a request pass, or says what it lacks.
-    pub(super) fn admit(&self, authorization: Option<&str>, needed: &[Access], tokens: &Tokens) -> Result<(), Failure> {
+    pub(super) fn authorize(
+        &self,
+        authorization: Option<&str>,
+        needed: &[Access],
+        tokens: &IssuedTokens,
+    ) -> Result<(), ErrorResponse> {
         match self.mode {
             AuthMode::Open => self.permit(needed),
             AuthMode::Basic { user, password } => {
-                if authorization.and_then(basic) == Some((user.clone(), password.clone())) {
+                if authorization.and_then(parse_basic) == Some((user.clone(), password.clone())) {
                     return self.permit(needed);
                 }
                 Err(unauthorized("authentication required").challenge("Basic realm=\"embedded\"".to_owned()))
             }
             AuthMode::Bearer { .. } => {
                 let presented = authorization.and_then(|value| value.strip_prefix("Bearer "));
-                let problem = match presented.map(|token| tokens.given.get(token)) {
+                let problem = match presented.map(|token| tokens.issued.get(token)) {
                     None => None,
                     Some(None) => Some("invalid_token"),
-                    Some(Some(token)) if token.expires <= Instant::now() => Some("invalid_token"),
+                    Some(Some(token)) if token.expires_at <= Instant::now() => Some("invalid_token"),
                     Some(Some(token)) if needed.iter().all(|access| token.allows.contains(access)) => return Ok(()),
                     Some(Some(_)) => Some("insufficient_scope"),
                 };
@@ -137,12 +142,12 @@ impl Guard<'_> {
         }
     }
 
-    fn permit(&self, needed: &[Access]) -> Result<(), Failure> {
+    fn permit(&self, needed: &[Access]) -> Result<(), ErrorResponse> {
         match needed.iter().find(|access| self.denied.contains(&access.action)) {
             None => Ok(()),
             Some(access) => {
                 let message = "requested access to the resource is denied";
-                Err(Failure::new(StatusCode::FORBIDDEN, "DENIED", message).detail(json!(scope([access]))))
+                Err(ErrorResponse::new(StatusCode::FORBIDDEN, "DENIED", message).detail(json!(format_scope([access]))))
             }
         }
     }
@@ -151,31 +156,31 @@ impl Guard<'_> {
         let realm = format!("Bearer realm=\"http://{0}/token\",service=\"{0}\"", self.host);
         let scope = match needed {
             [] => String::new(),
-            needed => format!(",scope=\"{}\"", scope(needed)),
+            needed => format!(",scope=\"{}\"", format_scope(needed)),
         };
         let problem = problem.map(|problem| format!(",error=\"{problem}\"")).unwrap_or_default();
         realm + &scope + &problem
     }
 
     /// Answers the token endpoint: `GET` with basic authentication or without any, or `POST` of a password grant.
-    pub(super) fn token(
+    pub(super) fn token_response(
         &self,
         method: &Method,
         authorization: Option<&str>,
         query: &Query,
         form: &Query,
-        tokens: &mut Tokens,
+        tokens: &mut IssuedTokens,
     ) -> Response {
         let AuthMode::Bearer { user, password, lifetime, anonymous_pull } = self.mode else {
             return StatusCode::NOT_FOUND.into_response();
         };
         let (presented, parameters) = match *method {
-            Method::GET => (authorization.and_then(basic), query),
+            Method::GET => (authorization.and_then(parse_basic), query),
             Method::POST => {
                 let given = form.get("username").zip(form.get("password"));
                 (given.map(|(user, password)| (user.to_owned(), password.to_owned())), form)
             }
-            _ => return Failure::unsupported().into_response(),
+            _ => return ErrorResponse::unsupported().into_response(),
         };
         let anonymous = presented.is_none() && authorization.is_none();
         if presented.is_some_and(|given| given != (user.clone(), password.clone())) || (anonymous && !anonymous_pull) {
@@ -188,31 +193,31 @@ impl Guard<'_> {
             .collect();
         tokens.count += 1;
         let token = Digest::of(format!("{password}\n{}", tokens.count).as_bytes()).hex();
-        tokens.given.insert(token.clone(), Token { expires: Instant::now() + *lifetime, allows });
+        tokens.issued.insert(token.clone(), Token { expires_at: Instant::now() + *lifetime, allows });
         let body = json!({ "token": token, "access_token": token, "expires_in": lifetime.as_secs() });
         json_response(StatusCode::OK, "application/json", &body)
     }
 }
 
-impl Tokens {
+impl IssuedTokens {
     /// Ends every token that was given out.
     pub(super) fn expire(&mut self) {
-        self.given.clear();
+        self.issued.clear();
     }
 }
 
-fn unauthorized(message: &str) -> Failure {
-    Failure::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
+fn unauthorized(message: &str) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
 }
 
 /// The user and the password of a header.
-pub(super) fn basic(authorization: &str) -> Option<(String, String)> {
+pub(super) fn parse_basic(authorization: &str) -> Option<(String, String)> {
     let decoded = String::from_utf8(STANDARD.decode(authorization.strip_prefix("Basic ")?).ok()?).ok()?;
     decoded.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
 }
 
 /// `repository:shop/api:pull,push` and the like, joined by spaces.
-fn scope<'a>(accesses: impl IntoIterator<Item = &'a Access>) -> String {
+fn format_scope<'a>(accesses: impl IntoIterator<Item = &'a Access>) -> String {
     let mut actions: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
     for access in accesses {
         actions.entry(access.repository.as_deref()).or_default().push(access.action.label());
@@ -246,8 +251,8 @@ mod tests {
     #[test]
     fn scopes_are_read_as_they_are_written() {
         let needed = Access::of_method("shop/api", &Method::PUT);
-        assert_eq!(scope(&needed), "repository:shop/api:pull,push");
-        assert_eq!(parse_scope(&scope(&needed)), needed);
+        assert_eq!(format_scope(&needed), "repository:shop/api:pull,push");
+        assert_eq!(parse_scope(&format_scope(&needed)), needed);
         assert_eq!(parse_scope("registry:catalog:*"), [Access::catalog()]);
         assert_eq!(parse_scope("repository:a/b:*").len(), 3);
         for nothing in ["", "repository:a", "repository(plugin):a:pull", "registry:catalog:pull"] {

@@ -6,9 +6,9 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde_json::{Value, json};
 
-use super::answer::{Failure, Page, Query, json_response, linked, page};
 use super::auth::{Access, Action};
 use super::content::{Content, Manifest, ManifestError, Reference};
+use super::response::{ErrorResponse, Page, Query, json_response, paginate, with_link};
 use super::uploads::Uploads;
 use super::{Options, TagDeletion};
 use crate::demo::blob::Blob;
@@ -29,7 +29,7 @@ pub(super) enum Route {
 }
 
 /// One request, its body read.
-pub(super) struct Call<'a> {
+pub(super) struct ApiRequest<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
     pub(super) query: &'a Query,
@@ -82,7 +82,7 @@ impl Route {
     }
 
     /// What a request to it must be allowed to do.
-    pub(super) fn needs(&self, method: &Method, query: &Query) -> Vec<Access> {
+    pub(super) fn required_access(&self, method: &Method, query: &Query) -> Vec<Access> {
         let Some(name) = self.name() else {
             return if *self == Self::Catalog { vec![Access::catalog()] } else { Vec::new() };
         };
@@ -94,16 +94,16 @@ impl Route {
     }
 
     /// Answers a request that may be answered.
-    pub(super) fn answer(
+    pub(super) fn respond(
         &self,
-        call: Call<'_>,
+        call: ApiRequest<'_>,
         options: &Options,
         content: &mut Content,
         uploads: &mut Uploads,
     ) -> Response {
         let reads = matches!(*call.method, Method::GET | Method::HEAD);
         if !reads && options.read_only {
-            return Failure::unsupported().into_response();
+            return ErrorResponse::unsupported().into_response();
         }
         let answered = match self {
             Self::Ping if reads => Ok(json_response(StatusCode::OK, "application/json", &json!({}))),
@@ -113,47 +113,47 @@ impl Route {
             Self::Blob { name, digest } if reads => blob(content, name, digest),
             Self::Referrers { name, digest } if reads => referrers(&call, options, content, name, digest),
             Self::StartUpload { name } => uploads.start(&call, content, name),
-            Self::Upload { name, id } => uploads.proceed(&call, content, name, id),
-            _ => Err(Failure::unsupported()),
+            Self::Upload { name, id } => uploads.continue_upload(&call, content, name, id),
+            _ => Err(ErrorResponse::unsupported()),
         };
         answered.unwrap_or_else(IntoResponse::into_response)
     }
 }
 
-fn catalog(call: &Call<'_>, options: &Options, content: &Content) -> Result<Response, Failure> {
+fn catalog(call: &ApiRequest<'_>, options: &Options, content: &Content) -> Result<Response, ErrorResponse> {
     let after = |last| content.repositories_after(last).map(|(name, _)| name);
-    let Page { rows, link } = page(after, |name| (*name).to_owned(), (call.path, call.query), options.page_size)?;
-    Ok(linked(json_response(StatusCode::OK, "application/json", &json!({ "repositories": rows })), link))
+    let Page { rows, link } = paginate(after, |name| (*name).to_owned(), (call.path, call.query), options.page_size)?;
+    Ok(with_link(json_response(StatusCode::OK, "application/json", &json!({ "repositories": rows })), link))
 }
 
-fn tags(call: &Call<'_>, options: &Options, content: &Content, name: &str) -> Result<Response, Failure> {
+fn tags(call: &ApiRequest<'_>, options: &Options, content: &Content, name: &str) -> Result<Response, ErrorResponse> {
     if !content.has_repository(name) {
-        return Err(Failure::name_unknown(name));
+        return Err(ErrorResponse::name_unknown(name));
     }
     let after = |last| content.tags_after(name, last);
-    let Page { rows, link } = page(after, |tag| (*tag).to_owned(), (call.path, call.query), options.page_size)?;
+    let Page { rows, link } = paginate(after, |tag| (*tag).to_owned(), (call.path, call.query), options.page_size)?;
     // Distribution 2.8 says `null` of a repository without tags, later ones `[]`.
     let listed = match options.tag_deletion {
-        TagDeletion::Refuses if rows.is_empty() => Value::Null,
+        TagDeletion::Unsupported if rows.is_empty() => Value::Null,
         _ => json!(rows),
     };
     let body = json!({ "name": name, "tags": listed });
-    Ok(linked(json_response(StatusCode::OK, "application/json", &body), link))
+    Ok(with_link(json_response(StatusCode::OK, "application/json", &body), link))
 }
 
 fn manifest(
-    call: Call<'_>,
+    call: ApiRequest<'_>,
     options: &Options,
     content: &mut Content,
     name: &str,
     written: &str,
-) -> Result<Response, Failure> {
-    let reference = reference(written)?;
+) -> Result<Response, ErrorResponse> {
+    let reference = parse_reference(written)?;
     match *call.method {
         Method::GET | Method::HEAD => {
             let found = content.resolve(name, &reference);
-            let digest = found.ok_or_else(|| Failure::manifest_unknown(written))?;
-            let manifest = content.manifest(name, &digest).ok_or_else(|| Failure::manifest_unknown(written))?;
+            let digest = found.ok_or_else(|| ErrorResponse::manifest_unknown(written))?;
+            let manifest = content.manifest(name, &digest).ok_or_else(|| ErrorResponse::manifest_unknown(written))?;
             refuse_unaccepted(call.headers, &manifest.media_type)?;
             Ok((
                 [
@@ -167,7 +167,7 @@ fn manifest(
         }
         Method::PUT => put_manifest(call, options, content, name, &reference),
         Method::DELETE => delete_manifest(options, content, name, written, &reference),
-        _ => Err(Failure::unsupported()),
+        _ => Err(ErrorResponse::unsupported()),
     }
 }
 
@@ -175,22 +175,22 @@ const CONTENT_DIGEST: header::HeaderName = header::HeaderName::from_static("dock
 const OCI_SUBJECT: header::HeaderName = header::HeaderName::from_static("oci-subject");
 const OCI_FILTERS_APPLIED: header::HeaderName = header::HeaderName::from_static("oci-filters-applied");
 
-fn reference(written: &str) -> Result<Reference, Failure> {
+fn parse_reference(written: &str) -> Result<Reference, ErrorResponse> {
     if written.contains(':') {
-        return digest(written).map(Reference::Digest);
+        return parse_digest(written).map(Reference::Digest);
     }
     match written.parse::<TagName>() {
         Ok(_) => Ok(Reference::Tag(written.to_owned())),
-        Err(error) => Err(Failure::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error.to_string())),
+        Err(error) => Err(ErrorResponse::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error.to_string())),
     }
 }
 
-pub(super) fn digest(written: &str) -> Result<Digest, Failure> {
-    written.parse().map_err(|error: crate::domain::InvalidDigest| Failure::digest_invalid(error.to_string()))
+pub(super) fn parse_digest(written: &str) -> Result<Digest, ErrorResponse> {
+    written.parse().map_err(|error: crate::domain::InvalidDigest| ErrorResponse::digest_invalid(error.to_string()))
 }
 
 /// Distribution hides OCI manifests from clients that do not ask for them by name; `*/*` does not count.
-fn refuse_unaccepted(headers: &HeaderMap, kind: &str) -> Result<(), Failure> {
+fn refuse_unaccepted(headers: &HeaderMap, kind: &str) -> Result<(), ErrorResponse> {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let named = accepted.flat_map(|value| value.split(',')).any(|range| {
         let range = range.split(';').next().unwrap_or_default();
@@ -199,38 +199,39 @@ fn refuse_unaccepted(headers: &HeaderMap, kind: &str) -> Result<(), Failure> {
     let strict = matches!(kind, media_type::OCI_MANIFEST | media_type::OCI_INDEX);
     if strict && !named {
         let message = format!("{kind} found, but accept header does not support it");
-        return Err(Failure::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message));
+        return Err(ErrorResponse::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message));
     }
     Ok(())
 }
 
 fn put_manifest(
-    call: Call<'_>,
+    call: ApiRequest<'_>,
     options: &Options,
     content: &mut Content,
     name: &str,
     reference: &Reference,
-) -> Result<Response, Failure> {
+) -> Result<Response, ErrorResponse> {
     let kind = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let stored = content.put_manifest(name, reference, kind, call.body).map_err(|error| match error {
         ManifestError::Invalid(detail) => {
-            Failure::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", "manifest invalid").detail(json!(detail))
+            ErrorResponse::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", "manifest invalid").detail(json!(detail))
         }
-        ManifestError::DigestMismatch(actual) => Failure::digest_invalid(actual.to_string()),
+        ManifestError::DigestMismatch(actual) => ErrorResponse::digest_invalid(actual.to_string()),
         ManifestError::SoftDeleted(digest) => {
             let message = format!("the manifest {digest} is soft-deleted: restore it instead");
-            Failure::new(StatusCode::CONFLICT, "CONFLICT", message)
+            ErrorResponse::new(StatusCode::CONFLICT, "CONFLICT", message)
         }
         ManifestError::Unknown(missing) => {
             let missing: Vec<String> = missing.iter().map(Digest::to_string).collect();
             let message = "blob unknown to registry";
-            Failure::new(StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", message).detail(json!({ "digest": missing }))
+            ErrorResponse::new(StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", message)
+                .detail(json!({ "digest": missing }))
         }
     })?;
-    let mut response = created(&format!("/v2/{name}/manifests/{stored}"), &stored);
+    let mut response = created_response(&format!("/v2/{name}/manifests/{stored}"), &stored);
     let subject = content.manifest(name, &stored).and_then(|manifest| manifest.subject.as_ref());
     if let Some(subject) = subject.filter(|_| options.referrers_api) {
-        response.headers_mut().insert(OCI_SUBJECT, plain(&subject.to_string()));
+        response.headers_mut().insert(OCI_SUBJECT, header_value(&subject.to_string()));
     }
     Ok(response)
 }
@@ -241,16 +242,16 @@ fn delete_manifest(
     name: &str,
     written: &str,
     reference: &Reference,
-) -> Result<Response, Failure> {
+) -> Result<Response, ErrorResponse> {
     let removed = match (reference, options.tag_deletion) {
-        (Reference::Digest(_), _) if !options.manifest_deletion => return Err(Failure::unsupported()),
+        (Reference::Digest(_), _) if !options.manifest_deletion => return Err(ErrorResponse::unsupported()),
         (Reference::Digest(digest), _) => content.delete_manifest(name, digest),
         (Reference::Tag(tag), TagDeletion::Untags) => content.delete_tag(name, tag),
-        (Reference::Tag(_), TagDeletion::Destroys) => match content.resolve(name, reference) {
+        (Reference::Tag(_), TagDeletion::DeletesManifest) => match content.resolve(name, reference) {
             Some(digest) => content.delete_manifest(name, &digest),
             None => false,
         },
-        (Reference::Tag(tag), TagDeletion::DestroysLast) => {
+        (Reference::Tag(tag), TagDeletion::DeletesManifestWithLastTag) => {
             let named = content.resolve(name, reference);
             let removed = content.delete_tag(name, tag);
             if let Some(digest) = named.filter(|digest| !content.tags(name).values().any(|other| other == digest)) {
@@ -258,21 +259,21 @@ fn delete_manifest(
             }
             removed
         }
-        (Reference::Tag(_), TagDeletion::Refuses) if options.manifest_deletion => {
-            return Err(Failure::digest_invalid("invalid checksum digest format"));
+        (Reference::Tag(_), TagDeletion::Unsupported) if options.manifest_deletion => {
+            return Err(ErrorResponse::digest_invalid("invalid checksum digest format"));
         }
-        (Reference::Tag(_), TagDeletion::Refuses) => return Err(Failure::unsupported()),
+        (Reference::Tag(_), TagDeletion::Unsupported) => return Err(ErrorResponse::unsupported()),
     };
-    if removed { Ok(StatusCode::ACCEPTED.into_response()) } else { Err(Failure::manifest_unknown(written)) }
+    if removed { Ok(StatusCode::ACCEPTED.into_response()) } else { Err(ErrorResponse::manifest_unknown(written)) }
 }
 
-fn blob(content: &Content, name: &str, written: &str) -> Result<Response, Failure> {
-    let digest = digest(written)?;
+fn blob(content: &Content, name: &str, written: &str) -> Result<Response, ErrorResponse> {
+    let digest = parse_digest(written)?;
     let blob: &Blob = content.blob(name, &digest).ok_or_else(|| {
         let message = "blob unknown to registry";
-        Failure::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", message).detail(json!(written))
+        ErrorResponse::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", message).detail(json!(written))
     })?;
-    let body = Body::from_stream(stream::iter(blob.pieces().map(Ok::<_, std::convert::Infallible>)));
+    let body = Body::from_stream(stream::iter(blob.chunks().map(Ok::<_, std::convert::Infallible>)));
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, blob.length().to_string()),
@@ -282,16 +283,16 @@ fn blob(content: &Content, name: &str, written: &str) -> Result<Response, Failur
 }
 
 fn referrers(
-    call: &Call<'_>,
+    call: &ApiRequest<'_>,
     options: &Options,
     content: &Content,
     name: &str,
     written: &str,
-) -> Result<Response, Failure> {
+) -> Result<Response, ErrorResponse> {
     if !options.referrers_api {
         return Ok((StatusCode::NOT_FOUND, "404 page not found\n").into_response());
     }
-    let subject = digest(written)?;
+    let subject = parse_digest(written)?;
     let wanted = call.query.get("artifactType").filter(|kind| !kind.is_empty());
     let asked = |manifest: &Manifest| wanted.is_none_or(|kind| manifest.artifact_type.as_deref() == Some(kind));
     let after = |last| {
@@ -299,17 +300,18 @@ fn referrers(
         found.skip_while(move |(digest, _)| digest.to_string().as_str() <= last)
     };
     let Page { rows, link } =
-        page(after, |(digest, _)| digest.to_string(), (call.path, call.query), options.page_size)?;
-    let entries: Vec<Value> = rows.into_iter().map(|(digest, manifest)| referrer(digest, manifest)).collect();
+        paginate(after, |(digest, _)| digest.to_string(), (call.path, call.query), options.page_size)?;
+    let entries: Vec<Value> =
+        rows.into_iter().map(|(digest, manifest)| referrer_descriptor(digest, manifest)).collect();
     let body = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries });
     let mut response = json_response(StatusCode::OK, media_type::OCI_INDEX, &body);
     if wanted.is_some() {
         response.headers_mut().insert(OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }
-    Ok(linked(response, link))
+    Ok(with_link(response, link))
 }
 
-fn referrer(digest: &Digest, manifest: &Manifest) -> Value {
+fn referrer_descriptor(digest: &Digest, manifest: &Manifest) -> Value {
     let size = manifest.bytes.len();
     let mut entry = json!({ "mediaType": manifest.media_type, "digest": digest.to_string(), "size": size });
     if let Some(kind) = &manifest.artifact_type {
@@ -322,12 +324,12 @@ fn referrer(digest: &Digest, manifest: &Manifest) -> Value {
 }
 
 /// `201 Created` of content with that digest.
-pub(super) fn created(location: &str, digest: &Digest) -> Response {
-    let headers = [(header::LOCATION, plain(location)), (CONTENT_DIGEST, plain(&digest.to_string()))];
+pub(super) fn created_response(location: &str, digest: &Digest) -> Response {
+    let headers = [(header::LOCATION, header_value(location)), (CONTENT_DIGEST, header_value(&digest.to_string()))];
     (StatusCode::CREATED, headers).into_response()
 }
 
-pub(super) fn plain(text: &str) -> HeaderValue {
+pub(super) fn header_value(text: &str) -> HeaderValue {
     HeaderValue::try_from(text).expect("names and digests are plain text")
 }
 

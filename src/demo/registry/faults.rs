@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde_json::Value;
 
-use super::answer::Failure;
 use super::content::Content;
+use super::response::ErrorResponse;
 
 /// A misbehaviour and the requests that it meets.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct Fault {
     /// How many matching requests it then meets.
     pub times: usize,
     /// What happens to them.
-    pub what: FaultKind,
+    pub kind: FaultKind,
 }
 
 /// What happens to a request.
@@ -87,7 +87,7 @@ impl Fault {
     /// A fault that meets every request whose path and query contain `path`.
     #[must_use]
     pub fn on(path: &str, what: FaultKind) -> Self {
-        Self { method: None, path_contains: path.to_owned(), after: 0, times: usize::MAX, what }
+        Self { method: None, path_contains: path.to_owned(), after: 0, times: usize::MAX, kind: what }
     }
 
     /// The same for requests of that method only.
@@ -122,7 +122,7 @@ impl FaultKind {
     }
 
     /// The answer that is given in place of handling the request, if this is such a fault.
-    pub(super) fn instead(&self) -> Option<Response> {
+    pub(super) fn replacement_response(&self) -> Option<Response> {
         match self {
             Self::Status { status, headers, body } => {
                 let mut response = (status_code(*status), body.clone()).into_response();
@@ -132,7 +132,7 @@ impl FaultKind {
                 }
                 Some(response)
             }
-            Self::HangUp { handled: false } | Self::HandledLater { answered: false, .. } => Some(hang_up()),
+            Self::HangUp { handled: false } | Self::HandledLater { answered: false, .. } => Some(dropped_response()),
             Self::HandledLater { answered: true, .. } => Some(StatusCode::ACCEPTED.into_response()),
             Self::InvalidJson => {
                 Some(([(header::CONTENT_TYPE, "application/json")], r#"{"errors": [}, "tags": }"#).into_response())
@@ -146,11 +146,12 @@ impl FaultKind {
             ),
             Self::Firewall => {
                 let message = "client with IP '127.0.0.1' is not allowed access";
-                Some(Failure::new(StatusCode::FORBIDDEN, "DENIED", message).into_response())
+                Some(ErrorResponse::new(StatusCode::FORBIDDEN, "DENIED", message).into_response())
             }
             Self::TooManyRequests { retry_after } => {
                 let mut response =
-                    Failure::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many requests").into_response();
+                    ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many requests")
+                        .into_response();
                 if let Some(seconds) = retry_after {
                     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
                 }
@@ -161,7 +162,7 @@ impl FaultKind {
     }
 
     /// After how long the request is handled, if this is such a fault.
-    pub(super) fn later(&self) -> Option<Duration> {
+    pub(super) fn handling_delay(&self) -> Option<Duration> {
         match self {
             Self::HandledLater { after, .. } => Some(*after),
             _ => None,
@@ -169,37 +170,37 @@ impl FaultKind {
     }
 
     /// What becomes of the answer to a request that was handled.
-    pub(super) async fn afterwards(&self, response: Response, path: &str) -> Response {
+    pub(super) async fn change_response(&self, response: Response, path: &str) -> Response {
         match self {
             Self::HandledButStatus(status) => status_code(*status).into_response(),
-            Self::HangUp { handled: true } => hang_up(),
+            Self::HangUp { handled: true } => dropped_response(),
             Self::CutBody => {
-                let (mut parts, bytes) = take_apart(response).await;
+                let (mut parts, bytes) = read_response(response).await;
                 let declared = if bytes.is_empty() { 64 } else { bytes.len() };
                 parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(declared));
-                Response::from_parts(parts, cut(bytes.slice(..bytes.len() / 2)))
+                Response::from_parts(parts, failing_body(bytes.slice(..bytes.len() / 2)))
             }
             Self::TruncatedJson => {
-                let (parts, bytes) = take_apart(response).await;
+                let (parts, bytes) = read_response(response).await;
                 Response::from_parts(parts, Body::from(bytes.slice(..bytes.len() / 2)))
             }
             Self::WrongDigest => {
-                let (parts, bytes) = take_apart(response).await;
+                let (parts, bytes) = read_response(response).await;
                 Response::from_parts(parts, Body::from([&bytes[..], b"\n"].concat()))
             }
             Self::LinkLoop => with_link(response, path),
             Self::ForeignLink(url) => with_link(response, url),
             Self::CutShort(rows) => {
-                let (mut parts, bytes) = take_apart(response).await;
+                let (mut parts, bytes) = read_response(response).await;
                 parts.headers.remove(header::LINK);
-                Response::from_parts(parts, Body::from(cut_short(&bytes, *rows)))
+                Response::from_parts(parts, Body::from(truncate_lists(&bytes, *rows)))
             }
             _ => response,
         }
     }
 }
 
-async fn take_apart(response: Response) -> (axum::http::response::Parts, Bytes) {
+async fn read_response(response: Response) -> (axum::http::response::Parts, Bytes) {
     let (mut parts, body) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
@@ -207,7 +208,7 @@ async fn take_apart(response: Response) -> (axum::http::response::Parts, Bytes) 
 }
 
 /// The same JSON object with no list longer than that many rows.
-fn cut_short(bytes: &Bytes, rows: usize) -> Bytes {
+fn truncate_lists(bytes: &Bytes, rows: usize) -> Bytes {
     let Ok(Value::Object(mut object)) = serde_json::from_slice::<Value>(bytes) else { return bytes.clone() };
     object.values_mut().filter_map(Value::as_array_mut).for_each(|list| list.truncate(rows));
     Bytes::from(Value::Object(object).to_string())
@@ -220,7 +221,7 @@ fn with_link(mut response: Response, target: &str) -> Response {
 }
 
 /// A body that brings `bytes`, lets them be sent, and then fails, which makes the server drop the connection.
-fn cut(bytes: Bytes) -> Body {
+fn failing_body(bytes: Bytes) -> Body {
     Body::from_stream(stream::unfold(Some(bytes), |left| async move {
         if let Some(bytes) = left {
             return Some((Ok(bytes), None));
@@ -232,7 +233,7 @@ fn cut(bytes: Bytes) -> Body {
 }
 
 /// An answer of which nothing is ever sent: its body fails while the head still waits in the buffer.
-fn hang_up() -> Response {
+fn dropped_response() -> Response {
     let failing = stream::iter([Err::<Bytes, _>(std::io::Error::other("hung up on purpose"))]);
     ([(header::CONTENT_LENGTH, "64")], Body::from_stream(failing)).into_response()
 }
@@ -243,9 +244,9 @@ fn status_code(status: u16) -> StatusCode {
 
 /// The faults that are in force, in the order in which they were injected.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Vec<Fault>);
+pub(super) struct ActiveFaults(Vec<Fault>);
 
-impl Faults {
+impl ActiveFaults {
     pub(super) fn inject(&mut self, fault: Fault) {
         self.0.push(fault);
     }
@@ -255,7 +256,7 @@ impl Faults {
     }
 
     /// What happens to this request; counts it.
-    pub(super) fn meet(&mut self, method: &Method, path: &str) -> Vec<FaultKind> {
+    pub(super) fn matching(&mut self, method: &Method, path: &str) -> Vec<FaultKind> {
         let mut met = Vec::new();
         for fault in &mut self.0 {
             if fault.method.as_ref().is_some_and(|wanted| wanted != method) || !path.contains(&fault.path_contains) {
@@ -265,7 +266,7 @@ impl Faults {
                 fault.after -= 1;
             } else if fault.times > 0 {
                 fault.times -= 1;
-                met.push(fault.what.clone());
+                met.push(fault.kind.clone());
             }
         }
         met

@@ -20,11 +20,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use self::acr::Acr;
-use self::answer::Query;
-use self::auth::{Guard, Tokens};
-use self::distribution::{Call, Route};
-use self::faults::Faults;
+use self::acr::AcrService;
+use self::auth::{Guard, IssuedTokens};
+use self::distribution::{ApiRequest, Route};
+use self::faults::ActiveFaults;
+use self::response::Query;
 use self::tls::TlsListener;
 use self::uploads::Uploads;
 use super::image::Image;
@@ -32,17 +32,19 @@ use crate::apply::Clock;
 use crate::domain::Digest;
 
 mod acr;
-mod answer;
 mod auth;
 mod content;
 mod distribution;
 mod faults;
+mod response;
 mod tls;
 mod uploads;
 
-pub use acr::{AcrOptions, Admin, Identity, Limits, Permission, Rate, ScopedUser};
+pub use acr::{AcrOptions, Admin, Identity, Permission, Rate, ScopedUser, ServerRateLimits};
 pub use auth::{Action, AuthMode};
-pub use content::{Attributes, Child, Content, Freed, Manifest, ManifestError, Order, Reference, Rules, Tag, Target};
+pub use content::{
+    Attributes, Child, CollectedGarbage, Content, DeletionRules, Manifest, ManifestError, Order, Reference, Tag, Target,
+};
 pub use faults::{Fault, FaultKind};
 pub use tls::Tls;
 
@@ -96,11 +98,11 @@ pub enum TagDeletion {
     #[default]
     Untags,
     /// It is refused, as in distribution 2.8: 400 where manifests can be deleted, 405 where not.
-    Refuses,
+    Unsupported,
     /// The manifest goes, and with it all its tags.
-    Destroys,
+    DeletesManifest,
     /// The tag goes, and the manifest with its last one.
-    DestroysLast,
+    DeletesManifestWithLastTag,
 }
 
 impl Default for Options {
@@ -122,7 +124,7 @@ impl Default for Options {
 
 /// A request that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct ServedRequest {
     /// Its method.
     pub method: Method,
     /// Its path, with its query.
@@ -136,13 +138,13 @@ pub struct Request {
 /// A running registry. It stops when it is dropped.
 #[derive(Debug)]
 pub struct EmbeddedRegistry {
-    served: Arc<Served>,
+    server: Arc<Server>,
     stop: Option<oneshot::Sender<()>>,
-    serving: Option<JoinHandle<()>>,
+    server_task: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Served {
+struct Server {
     url: String,
     host: String,
     options: Options,
@@ -153,10 +155,10 @@ struct Served {
 struct State {
     content: Content,
     uploads: Uploads,
-    tokens: Tokens,
-    acr: Option<Acr>,
-    faults: Faults,
-    requests: Vec<Request>,
+    tokens: IssuedTokens,
+    acr: Option<AcrService>,
+    faults: ActiveFaults,
+    requests: Vec<ServedRequest>,
     date: DateHeader,
 }
 
@@ -193,11 +195,11 @@ impl EmbeddedRegistry {
         let mut state = State::default();
         if let Dialect::Acr(acr) = &options.dialect {
             state.content.set_rules(acr.rules());
-            state.acr = Some(Acr::new(acr));
+            state.acr = Some(AcrService::new(acr));
         }
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let tls = options.tls.clone();
-        let served = Arc::new(Served { url: format!("{scheme}://{host}"), host, options, state: Mutex::new(state) });
+        let served = Arc::new(Server { url: format!("{scheme}://{host}"), host, options, state: Mutex::new(state) });
         let router = Router::new().fallback(handle).with_state(Arc::clone(&served));
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async move { drop(stopped.await) };
@@ -213,25 +215,25 @@ impl EmbeddedRegistry {
                 })
             }
         };
-        Ok(Self { served, stop: Some(stop), serving: Some(serving) })
+        Ok(Self { server: served, stop: Some(stop), server_task: Some(serving) })
     }
 
     /// Its address: `http://127.0.0.1:<port>`, or `https` where it has a certificate.
     #[must_use]
     pub fn url(&self) -> String {
-        self.served.url.clone()
+        self.server.url.clone()
     }
 
     /// Its host as image references write it: `127.0.0.1:<port>`.
     #[must_use]
     pub fn host(&self) -> &str {
-        &self.served.host
+        &self.server.host
     }
 
     /// Answers what is under way, closes all connections, and frees the port.
     pub async fn stop(mut self) {
         drop(self.stop.take());
-        if let Some(serving) = self.serving.take() {
+        if let Some(serving) = self.server_task.take() {
             // It ends when the last connection does; it cannot fail, and was not cancelled.
             let _ended = serving.await;
         }
@@ -239,7 +241,7 @@ impl EmbeddedRegistry {
 
     /// Runs something with the content, between requests, which wait for it. It must not call this registry itself.
     pub fn content<T>(&self, run: impl FnOnce(&mut Content) -> T) -> T {
-        run(&mut self.served.state().content)
+        run(&mut self.server.state().content)
     }
 
     /// The tags of a repository and what they name.
@@ -275,23 +277,23 @@ impl EmbeddedRegistry {
 
     /// Removes what no tag holds.
     #[must_use = "it says what was freed"]
-    pub fn collect_garbage(&self) -> Freed {
+    pub fn collect_garbage(&self) -> CollectedGarbage {
         self.content(Content::collect_garbage)
     }
 
     /// Makes it misbehave from now on.
     pub fn inject(&self, fault: Fault) {
-        self.served.state().faults.inject(fault);
+        self.server.state().faults.inject(fault);
     }
 
     /// Makes it behave again.
     pub fn clear_faults(&self) {
-        self.served.state().faults.clear();
+        self.server.state().faults.clear();
     }
 
     /// Ends all bearer tokens that were given out.
     pub fn expire_tokens(&self) {
-        let state = &mut *self.served.state();
+        let state = &mut *self.server.state();
         state.tokens.expire();
         if let Some(acr) = &mut state.acr {
             acr.expire_tokens();
@@ -300,22 +302,22 @@ impl EmbeddedRegistry {
 
     /// Makes time pass for what it holds and for the tokens that it gave out, not for its `Date`, and does what is due
     /// by then. Only where it speaks ACR, as `set_abac` and `set_limits`.
-    pub fn pass_time(&self, time: SignedDuration) {
-        self.acr(|acr| acr.pass_time(time));
+    pub fn advance_time(&self, time: SignedDuration) {
+        self.acr(|acr| acr.advance_time(time));
         // Whoever looks next finds done what is due.
-        drop(self.served.state());
+        drop(self.server.state());
     }
 
     /// Sets the clock of its `Date` header, which is otherwise the time that it really is. One that speaks ACR has its
     /// clock from its options.
     pub fn set_clock(&self, clock: Clock) {
-        self.served.state().date.clock = Some(clock);
+        self.server.state().date.clock = Some(clock);
     }
 
     /// Sets by how much its `Date` header is ahead of the clock that it was given.
     pub fn set_date_skew(&self, skew: SignedDuration) {
         self.acr(|acr| acr.set_date_skew(skew));
-        self.served.state().date.skew = skew;
+        self.server.state().date.skew = skew;
     }
 
     /// Switches between roles for the registry (RBAC mode) and for repositories (ABAC mode), which ends all tokens.
@@ -324,71 +326,71 @@ impl EmbeddedRegistry {
     }
 
     /// Sets the rates that are enforced, from full buckets on.
-    pub fn set_limits(&self, limits: Limits) {
-        self.acr(|acr| acr.set_limits(limits));
+    pub fn set_rate_limits(&self, limits: ServerRateLimits) {
+        self.acr(|acr| acr.set_rate_limits(limits));
     }
 
-    fn acr(&self, change: impl FnOnce(&mut Acr)) {
-        if let Some(acr) = &mut self.served.state().acr {
+    fn acr(&self, change: impl FnOnce(&mut AcrService)) {
+        if let Some(acr) = &mut self.server.state().acr {
             change(acr);
         }
     }
 
     /// The requests that were answered, in the order of the answers.
     #[must_use]
-    pub fn requests(&self) -> Vec<Request> {
-        self.served.state().requests.clone()
+    pub fn requests(&self) -> Vec<ServedRequest> {
+        self.server.state().requests.clone()
     }
 
     /// Forgets the requests so far.
     pub fn clear_requests(&self) {
-        self.served.state().requests.clear();
+        self.server.state().requests.clear();
     }
 }
 
-impl Served {
+impl Server {
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(now) = state.acr.as_ref().map(Acr::now) {
+        if let Some(now) = state.acr.as_ref().map(AcrService::now) {
             state.content.set_now(now);
         }
         state
     }
 
     /// Answers a request as if nothing was wrong with this registry.
-    fn answer(&self, parts: &request::Parts, body: Bytes) -> Response {
+    fn respond(&self, parts: &request::Parts, body: Bytes) -> Response {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let path = percent_decode(parts.uri.path());
         let (method, headers) = (&parts.method, &parts.headers);
-        let call = Call { method, path: parts.uri.path(), query: &query, headers, body };
+        let call = ApiRequest { method, path: parts.uri.path(), query: &query, headers, body };
         let state = &mut *self.state();
         if let Some(acr) = &mut state.acr {
             let realm = (self.url.as_str(), self.host.as_str());
-            return acr.answer(call, &path, realm, &self.options, (&mut state.content, &mut state.uploads));
+            return acr.respond(call, &path, realm, &self.options, (&mut state.content, &mut state.uploads));
         }
         let guard = Guard { mode: &self.options.auth, denied: &self.options.denied, host: &self.host };
         if parts.uri.path() == "/token" {
             let form = Query::parse(&String::from_utf8_lossy(&call.body));
-            return guard.token(method, authorization, &query, &form, &mut state.tokens);
+            return guard.token_response(method, authorization, &query, &form, &mut state.tokens);
         }
         let Some(route) = Route::parse(&path) else {
             return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
         };
-        if let Err(failure) = guard.admit(authorization, &route.needs(method, &query), &state.tokens) {
+        if let Err(failure) = guard.authorize(authorization, &route.required_access(method, &query), &state.tokens) {
             return failure.into_response();
         }
-        route.answer(call, &self.options, &mut state.content, &mut state.uploads)
+        route.respond(call, &self.options, &mut state.content, &mut state.uploads)
     }
 }
 
 /// The largest request body: a layer that a client pushes.
-const LARGEST_BODY: usize = 1 << 30;
+const MAX_BODY_BYTES: usize = 1 << 30;
 
-async fn handle(Shared(served): Shared<Arc<Served>>, request: HttpRequest) -> Response {
+async fn handle(Shared(served): Shared<Arc<Server>>, request: HttpRequest) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let met = served.state().faults.meet(&parts.method, &path);
+    let met = served.state().faults.matching(&parts.method, &path);
     for fault in &met {
         match fault {
             FaultKind::BeforeRequest(change) => change(&mut served.state().content),
@@ -396,38 +398,39 @@ async fn handle(Shared(served): Shared<Arc<Served>>, request: HttpRequest) -> Re
             _ => {}
         }
     }
-    let later = met.iter().find_map(FaultKind::later);
-    let mut response = match met.iter().find_map(FaultKind::instead) {
+    let later = met.iter().find_map(FaultKind::handling_delay);
+    let mut response = match met.iter().find_map(FaultKind::replacement_response) {
         Some(response) => {
             if let Some(time) = later {
                 let (served, parts) = (Arc::clone(&served), parts.clone());
                 tokio::spawn(async move {
                     tokio::time::sleep(time).await;
-                    served.answer(&parts, Bytes::new());
+                    served.respond(&parts, Bytes::new());
                 });
             }
             response
         }
-        None => match to_bytes(body, LARGEST_BODY).await {
-            Ok(body) => served.answer(&parts, body),
+        None => match to_bytes(body, MAX_BODY_BYTES).await {
+            Ok(body) => served.respond(&parts, body),
             Err(error) => (StatusCode::BAD_REQUEST, format!("the request's body: {error}\n")).into_response(),
         },
     };
     for fault in &met {
-        response = fault.afterwards(response, &path).await;
+        response = fault.change_response(response, &path).await;
     }
     let version = header::HeaderName::from_static("docker-distribution-api-version");
     response.headers_mut().insert(version, HeaderValue::from_static("registry/2.0"));
     {
         let state = served.state();
         match (&state.acr, state.date.value()) {
-            (Some(acr), _) => acr.finish(&mut response),
+            (Some(acr), _) => acr.add_common_headers(&mut response),
             (None, Some(date)) => drop(response.headers_mut().insert(header::DATE, date)),
             (None, None) => {}
         }
     }
     let authorization_present = parts.headers.contains_key(header::AUTHORIZATION);
-    let answered = Request { method: parts.method, path, status: response.status().as_u16(), authorization_present };
+    let answered =
+        ServedRequest { method: parts.method, path, status: response.status().as_u16(), authorization_present };
     served.state().requests.push(answered);
     response
 }

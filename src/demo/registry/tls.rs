@@ -29,22 +29,22 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-type Connection = (TlsStream<TcpStream>, SocketAddr);
+type AcceptedConnection = (TlsStream<TcpStream>, SocketAddr);
 
 /// Gives out connections whose handshake is done; a client that is slow with its own holds up nobody else.
 pub(super) struct TlsListener {
-    ready: mpsc::Receiver<Connection>,
+    ready: mpsc::Receiver<AcceptedConnection>,
     address: SocketAddr,
 }
 
 /// Connections that wait to be served.
-const WAITING: usize = 64;
+const MAX_PENDING_CONNECTIONS: usize = 64;
 
 impl TlsListener {
     pub(super) fn new(mut listener: TcpListener, tls: &Tls) -> io::Result<Self> {
         let acceptor = acceptor(tls).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let address = listener.local_addr()?;
-        let (ready, receiver) = mpsc::channel::<Connection>(WAITING);
+        let (ready, receiver) = mpsc::channel::<AcceptedConnection>(MAX_PENDING_CONNECTIONS);
         tokio::spawn(async move {
             loop {
                 let (stream, from) = tokio::select! {
@@ -78,7 +78,7 @@ impl Listener for TlsListener {
     type Io = TlsStream<TcpStream>;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> Connection {
+    async fn accept(&mut self) -> AcceptedConnection {
         match self.ready.recv().await {
             Some(connection) => connection,
             // Accepting ends only with the listener itself.

@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::registry::Admin;
-use super::{API, BEFORE, KEPT_UNTIL, KEPT_UNTIL_PAST, LIVE, PINNED, REGISTRY, RELEASES, STAGED, Sample, WEB, WORKER};
+use super::{
+    API, KEPT_UNTIL, KEPT_UNTIL_EXPIRED, LIVE_RELEASE, PINNED, PREVIOUS_RELEASE, REGISTRY, RELEASES, STAGED, Sample,
+    WEB, WORKER,
+};
 
 const POLICIES: [(&str, &str); 3] = [
     ("shop.yaml", include_str!("files/policies/shop.yaml")),
@@ -70,8 +73,8 @@ impl Sample {
         };
         for days in RELEASES {
             let status = match days {
-                LIVE => "active",
-                BEFORE => "rollback",
+                LIVE_RELEASE => "active",
+                PREVIOUS_RELEASE => "rollback",
                 _ => "retired",
             };
             let mut release = record(both(API, &self.release(days)), "api", "production", status);
@@ -79,10 +82,10 @@ impl Sample {
             add(self.ago(days - 1, 0), release);
         }
         // The record of what `prod` was: the tag has moved on since, and the next export will say so.
-        let moved = format!("{host}/{API}:prod@{}", self.digest(API, &self.release(BEFORE)));
-        add(self.ago(BEFORE - 1, 1), record(moved, "api", "production-eu", "active"));
+        let moved = format!("{host}/{API}:prod@{}", self.digest(API, &self.release(PREVIOUS_RELEASE)));
+        add(self.ago(PREVIOUS_RELEASE - 1, 1), record(moved, "api", "production-eu", "active"));
         add(self.ago(STAGED - 1, 0), record(both(API, &self.candidate(STAGED)), "api", "staging", "active"));
-        for (days, until) in [(KEPT_UNTIL, self.ago(-10, 0)), (KEPT_UNTIL_PAST, self.ago(5, 0))] {
+        for (days, until) in [(KEPT_UNTIL, self.ago(-10, 0)), (KEPT_UNTIL_EXPIRED, self.ago(5, 0))] {
             let mut kept = record(both(API, &self.candidate(days)), "api", "load-test", "active");
             kept["keep_until"] = json!(until.to_string());
             add(self.ago(days - 1, 0), kept);

@@ -50,12 +50,12 @@ const LABS: &str = "labs/playground";
 /// each has an ISO week of its own.
 const RELEASES: [i64; 5] = [31, 24, 17, 10, 3];
 /// The release that is live, by age in days, and the one before it.
-const LIVE: i64 = 3;
-const BEFORE: i64 = 10;
+const LIVE_RELEASE: i64 = 3;
+const PREVIOUS_RELEASE: i64 = 10;
 /// Candidates of `shop/api` by age in days that stay or go by a release record, and one that goes with its signature.
 const STAGED: i64 = 20;
 const KEPT_UNTIL: i64 = 26;
-const KEPT_UNTIL_PAST: i64 = 28;
+const KEPT_UNTIL_EXPIRED: i64 = 28;
 const SIGNED_AND_OLD: i64 = 30;
 /// One that a person has locked against deletion.
 const LOCKED: i64 = 22;
@@ -88,14 +88,14 @@ impl Sample {
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
         let mut sample = Self { now, pushes: Vec::new(), tags: BTreeMap::new() };
-        let bases = sample.base_images();
-        sample.api(&bases);
-        sample.web(&bases);
-        sample.worker(&bases);
-        sample.nightly(&bases);
-        sample.tools();
-        sample.charts();
-        sample.labs(&bases);
+        let bases = sample.add_base_images();
+        sample.add_api(&bases);
+        sample.add_web(&bases);
+        sample.add_worker(&bases);
+        sample.add_nightly(&bases);
+        sample.add_tools();
+        sample.add_charts();
+        sample.add_labs(&bases);
         sample
     }
 
@@ -149,7 +149,7 @@ impl Sample {
 
     /// The tag of a candidate of that age; candidates are built four hours before the time of day of `now`.
     fn candidate(&self, days: i64) -> String {
-        format!("candidate-{}.1", day(self.ago(days, 4)))
+        format!("candidate-{}.1", format_day(self.ago(days, 4)))
     }
 
     fn release(&self, days: i64) -> String {
@@ -158,7 +158,7 @@ impl Sample {
     }
 
     /// The weekly base images: the distribution's layer lasts for a month, the security updates for a week.
-    fn base_images(&mut self) -> Vec<Blob> {
+    fn add_base_images(&mut self) -> Vec<Blob> {
         let mut newest = Vec::new();
         for week in (0..16).rev() {
             let created = self.ago(7 * week, 20);
@@ -166,7 +166,7 @@ impl Sample {
             let updates = Blob::layer(&format!("usr/lib/updates-{week}"), 900_000 + 70_000 * week.unsigned_abs());
             newest = vec![system, updates];
             let image = ImageSpec::new(created, &newest).build();
-            self.push(created, BASE, format!("12-{}", day(created)), &image);
+            self.push(created, BASE, format!("12-{}", format_day(created)), &image);
             if week == 0 {
                 self.push(created, BASE, "12", &image);
                 self.push(created, BASE, "latest", &image);
@@ -178,36 +178,36 @@ impl Sample {
         newest
     }
 
-    fn api(&mut self, bases: &[Blob]) {
+    fn add_api(&mut self, bases: &[Blob]) {
         let mut candidates = BTreeMap::new();
         for days in (0..36).rev() {
-            let image = self.service("api", Format::Oci, bases, days, 4);
+            let image = self.service_image("api", Format::Oci, bases, days, 4);
             self.push(self.ago(days, 4), API, self.candidate(days), &image);
             candidates.insert(days, image);
             if days % 7 == 2 {
-                let second = self.service("api", Format::Oci, bases, days, 1);
-                self.push(self.ago(days, 1), API, format!("candidate-{}.2", day(self.ago(days, 1))), &second);
+                let second = self.service_image("api", Format::Oci, bases, days, 1);
+                self.push(self.ago(days, 1), API, format!("candidate-{}.2", format_day(self.ago(days, 1))), &second);
             }
         }
         for days in RELEASES {
             self.push(self.ago(days - 1, 0), API, self.release(days), &candidates[&days]);
         }
-        for days in [17, BEFORE, LIVE, SIGNED_AND_OLD] {
+        for days in [17, PREVIOUS_RELEASE, LIVE_RELEASE, SIGNED_AND_OLD] {
             self.sign(self.ago(days, 4), API, &candidates[&days]);
         }
         // `prod` was at the release before when its record was written.
-        self.push(self.ago(LIVE - 1, 0), API, "prod", &candidates[&LIVE]);
-        self.push(self.ago(LIVE - 1, 0), API, "rollback", &candidates[&BEFORE]);
-        self.push(self.ago(BEFORE - 2, 0), API, "stable", &candidates[&BEFORE]);
-        self.branch(API, "main", bases, (1..45).step_by(3));
-        self.branch(API, "hotfix", bases, [40, 33, 16, 6]);
+        self.push(self.ago(LIVE_RELEASE - 1, 0), API, "prod", &candidates[&LIVE_RELEASE]);
+        self.push(self.ago(LIVE_RELEASE - 1, 0), API, "rollback", &candidates[&PREVIOUS_RELEASE]);
+        self.push(self.ago(PREVIOUS_RELEASE - 2, 0), API, "stable", &candidates[&PREVIOUS_RELEASE]);
+        self.add_branch(API, "main", bases, (1..45).step_by(3));
+        self.add_branch(API, "hotfix", bases, [40, 33, 16, 6]);
         for (number, days) in [(398, 33), (402, 21), (405, 15), (411, 9), (413, 4), (414, 1)] {
-            let image = self.service("api-pr", Format::Oci, bases, days, 8);
+            let image = self.service_image("api-pr", Format::Oci, bases, days, 8);
             self.push(self.ago(days, 8), API, format!("pr-{number}"), &image);
         }
     }
 
-    fn web(&mut self, bases: &[Blob]) {
+    fn add_web(&mut self, bases: &[Blob]) {
         let build = |created: Timestamp, name: &str| {
             multi_arch(created, |platform| {
                 let assets = Blob::layer(&format!("srv/{name}/{}", platform.architecture), 240_000);
@@ -229,34 +229,34 @@ impl Sample {
         }
         for days in (2..34).step_by(4) {
             let image = build(self.ago(days, 9), &format!("main-{days}"));
-            self.push(self.ago(days, 9), WEB, format!("main-{}", commit(WEB, "main", days)), &image);
+            self.push(self.ago(days, 9), WEB, format!("main-{}", commit_id(WEB, "main", days)), &image);
         }
     }
 
-    fn worker(&mut self, bases: &[Blob]) {
+    fn add_worker(&mut self, bases: &[Blob]) {
         for days in (0..33).step_by(3) {
-            let image = self.service("worker", Format::Docker, bases, days, 4);
+            let image = self.service_image("worker", Format::Docker, bases, days, 4);
             self.push(self.ago(days, 4), WORKER, self.candidate(days), &image);
             if days == 9 {
                 self.push(self.ago(days - 1, 0), WORKER, "prod", &image);
             }
         }
         for (region, days) in [("westeurope", 19), ("northeurope", 2), ("eastus", 8)] {
-            let image = self.service(&format!("worker-{region}"), Format::Docker, bases, days, 3);
+            let image = self.service_image(&format!("worker-{region}"), Format::Docker, bases, days, 3);
             self.push(self.ago(days, 3), WORKER, format!("canary-{region}"), &image);
         }
         for (number, days) in [(77, 44), (80, 30), (81, 25), (84, 12), (86, 5), (87, 2)] {
-            let image = self.service("worker-pr", Format::Docker, bases, days, 8);
+            let image = self.service_image("worker-pr", Format::Docker, bases, days, 8);
             self.push(self.ago(days, 8), WORKER, format!("pr-{number}"), &image);
         }
     }
 
-    fn nightly(&mut self, bases: &[Blob]) {
+    fn add_nightly(&mut self, bases: &[Blob]) {
         for days in (0..60).rev() {
             let created = self.ago(days, 2);
             let data = Blob::layer(&format!("data/night-{days}"), 350_000);
             let image = ImageSpec::new(created, &[bases, &[data]].concat()).build();
-            self.push(created, NIGHTLY, format!("nightly-{}", day(created)), &image);
+            self.push(created, NIGHTLY, format!("nightly-{}", format_day(created)), &image);
             if days == 0 {
                 self.push(created, NIGHTLY, "latest", &image);
             }
@@ -264,7 +264,7 @@ impl Sample {
     }
 
     /// Reproducible builds, which set every time to the start of the epoch, and one from a machine whose clock is wrong.
-    fn tools(&mut self) {
+    fn add_tools(&mut self) {
         for minor in 0..6 {
             let layer = Blob::layer(&format!("bin/tool-1.{minor}"), 2_000_000 + 10_000 * minor);
             let image = ImageSpec::new(Timestamp::UNIX_EPOCH, &[layer]).build();
@@ -275,7 +275,7 @@ impl Sample {
         self.push(self.ago(20, 0), TOOLS, "1.6", &image);
     }
 
-    fn charts(&mut self) {
+    fn add_charts(&mut self) {
         let versions = [
             "0.1.0",
             "0.1.1",
@@ -298,23 +298,34 @@ impl Sample {
         }
     }
 
-    fn labs(&mut self, bases: &[Blob]) {
+    fn add_labs(&mut self, bases: &[Blob]) {
         for (tag, days) in [("try-1", 400), ("try-2", 380), ("anna", 200), ("demo-friday", 90), ("latest", 30)] {
-            let image = self.service(&format!("labs-{tag}"), Format::Oci, bases, days, 0);
+            let image = self.service_image(&format!("labs-{tag}"), Format::Oci, bases, days, 0);
             self.push(self.ago(days, 0), LABS, tag, &image);
         }
     }
 
-    fn branch(&mut self, repository: &'static str, branch: &str, bases: &[Blob], ages: impl IntoIterator<Item = i64>) {
+    fn add_branch(
+        &mut self,
+        repository: &'static str,
+        branch: &str,
+        bases: &[Blob],
+        ages: impl IntoIterator<Item = i64>,
+    ) {
         for days in ages {
             let image =
-                self.service(&format!("{branch}{}", repository.replace('/', "-")), Format::Oci, bases, days, 10);
-            self.push(self.ago(days, 10), repository, format!("{branch}-{}", commit(repository, branch, days)), &image);
+                self.service_image(&format!("{branch}{}", repository.replace('/', "-")), Format::Oci, bases, days, 10);
+            self.push(
+                self.ago(days, 10),
+                repository,
+                format!("{branch}-{}", commit_id(repository, branch, days)),
+                &image,
+            );
         }
     }
 
     /// An image of a service: the base, its dependencies (which change every twelve days), its own code.
-    fn service(&self, name: &str, format: Format, bases: &[Blob], days: i64, hours: i64) -> Image {
+    fn service_image(&self, name: &str, format: Format, bases: &[Blob], days: i64, hours: i64) -> Image {
         let family = name.split('-').next().unwrap_or(name);
         let dependencies = Blob::layer(&format!("app/{family}/dependencies-{}", days / 12), 1_800_000);
         let code = Blob::layer(&format!("app/{name}/code-{days}-{hours}"), 120_000 + 900 * days.unsigned_abs());
@@ -342,12 +353,12 @@ fn sbom(of: &Image, repository: &str) -> Image {
 }
 
 /// The day of a time in UTC, as tags have it.
-fn day(time: Timestamp) -> String {
+fn format_day(time: Timestamp) -> String {
     time.strftime("%Y%m%d").to_string()
 }
 
 /// A commit as tags have it: seven hex digits.
-fn commit(repository: &str, branch: &str, days: i64) -> String {
+fn commit_id(repository: &str, branch: &str, days: i64) -> String {
     Digest::of(format!("{repository} {branch} {days}").as_bytes()).hex()[..7].to_owned()
 }
 

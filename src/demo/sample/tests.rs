@@ -24,9 +24,9 @@ fn the_sample_has_the_size_and_shape_that_the_demo_promises() {
     assert_eq!(sample.pushes.iter().filter(|push| push.tag.is_some()).count(), sample.tag_count(), "no tag twice");
 
     let newest = |tag: &str| sample.digest(API, tag);
-    assert_eq!(newest("prod"), newest(&sample.release(LIVE)));
-    assert_eq!(newest("prod"), newest(&sample.candidate(LIVE)), "promoted by a second tag");
-    assert_eq!(newest("rollback"), newest(&sample.release(BEFORE)));
+    assert_eq!(newest("prod"), newest(&sample.release(LIVE_RELEASE)));
+    assert_eq!(newest("prod"), newest(&sample.candidate(LIVE_RELEASE)), "promoted by a second tag");
+    assert_eq!(newest("rollback"), newest(&sample.release(PREVIOUS_RELEASE)));
     for (_, tag) in sample.tags.keys() {
         assert!(tag.parse::<crate::domain::TagName>().is_ok(), "{tag}");
     }
@@ -105,6 +105,9 @@ fn every_push_is_in_the_past_and_none_comes_before_its_image() {
         let wanted = |push: &&Push| push.repository == repository && push.tag.as_deref() == Some(tag);
         sample.pushes.iter().find(wanted).unwrap().at
     };
-    assert!(at(API, &sample.release(LIVE)) > at(API, &sample.candidate(LIVE)), "promoted after it was built");
+    assert!(
+        at(API, &sample.release(LIVE_RELEASE)) > at(API, &sample.candidate(LIVE_RELEASE)),
+        "promoted after it was built"
+    );
     assert_eq!(at(WEB, "v1.0.0"), sample.ago(300, 7));
 }

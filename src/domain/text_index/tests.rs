@@ -6,10 +6,10 @@ use super::*;
 fn index(scope: TextScope, texts: &[(&str, &str)]) -> TextIndex {
     let mut builder = TextIndexBuilder::new(scope);
     for (name, text) in texts {
-        let place = builder.place(TextPlace::File((*name).into()));
+        let place = builder.add_place(TextPlace::File((*name).into()));
         for (line, number) in text.lines().zip(1..) {
             let words: Vec<(u32, &str)> = line.split_whitespace().map(|word| (number, word)).collect();
-            builder.unit(place, &words);
+            builder.add_unit(place, &words);
         }
     }
     builder.finish()
@@ -92,10 +92,10 @@ fn an_index_does_not_depend_on_when_it_was_merged() {
     for scope in [TextScope::Source, TextScope::Place] {
         let mut builder = TextIndexBuilder::new(scope);
         for (name, text) in texts {
-            let place = builder.place(TextPlace::File(name.into()));
+            let place = builder.add_place(TextPlace::File(name.into()));
             for (line, number) in text.lines().zip(1..) {
                 let words: Vec<(u32, &str)> = line.split_whitespace().map(|word| (number, word)).collect();
-                builder.unit(place, &words);
+                builder.add_unit(place, &words);
                 builder.merge();
             }
         }
@@ -109,44 +109,44 @@ fn recorded_words_give_the_same_index() {
     let add = |text: &str, builder: &mut TextIndexBuilder, place: u32| {
         for (line, number) in text.lines().zip(1..) {
             let words: Vec<(u32, &str)> = line.split([' ', '/']).map(|word| (number, word)).collect();
-            builder.unit(place, &words);
-            builder.together(place, &[(number, "beside"), (number, "stable")]);
+            builder.add_unit(place, &words);
+            builder.add_adjacent(place, &[(number, "beside"), (number, "stable")]);
         }
     };
-    let mut recorder = WordRecorder::default();
-    let recorded = texts.map(|text| recorder.record(|builder, place| add(text, builder, place)));
+    let mut words = WordRecorder::default();
+    let recorded = texts.map(|text| words.record(|builder, place| add(text, builder, place)));
     // Once more, although the words were the last ones.
-    let again = texts.map(|text| recorder.record(|builder, place| add(text, builder, place)));
+    let again = texts.map(|text| words.record(|builder, place| add(text, builder, place)));
     assert_eq!(recorded, again);
     for scope in [TextScope::Source, TextScope::Place] {
         let (mut direct, mut replayed) = (TextIndexBuilder::new(scope), TextIndexBuilder::new(scope));
         for (name, own) in [("a", &[0, 1, 2][..]), ("b", &[2, 3]), ("c", &[3, 0]), ("d", &[])] {
-            let place = direct.place(TextPlace::File(name.into()));
-            assert_eq!(replayed.place(TextPlace::File(name.into())), place);
+            let place = direct.add_place(TextPlace::File(name.into()));
+            assert_eq!(replayed.add_place(TextPlace::File(name.into())), place);
             for &text in own {
                 add(texts[text], &mut direct, place);
-                replayed.recorded(place, &recorded[text]);
+                replayed.add_recorded(place, &recorded[text]);
             }
         }
         let (direct, replayed) = (direct.finish(), replayed.finish());
         assert_eq!(direct, replayed);
         assert!(replayed.find_digest("0123456789ab").is_some());
-        assert!(!replayed.find_beside("api", "latest").is_empty());
+        assert!(!replayed.find_adjacent("api", "latest").is_empty());
     }
     // Digits of one text are not those of another.
     let mut without = TextIndexBuilder::new(TextScope::Place);
-    let place = without.place(TextPlace::File("a".into()));
-    without.recorded(place, &recorded[3]);
+    let place = without.add_place(TextPlace::File("a".into()));
+    without.add_recorded(place, &recorded[3]);
     assert_eq!(without.finish().hex_lengths, 0);
 }
 
 #[test]
 fn everyday_words_are_found_beside_a_name_alone() {
     for word in ["latest", "Latest", "main", "staging", "7", "20261123"] {
-        assert!(is_everyday(word), "{word}");
+        assert!(is_common_word(word), "{word}");
     }
     for word in ["v7", "1.2", "latest-1", "mainline", "release-7"] {
-        assert!(!is_everyday(word), "{word}");
+        assert!(!is_common_word(word), "{word}");
     }
     for (text, name, everyday, expected) in [
         ("deploy api latest", "api", "latest", true),
@@ -160,11 +160,11 @@ fn everyday_words_are_found_beside_a_name_alone() {
         ("api latest.", "api", "latest", true),
         ("API Latest", "api", "latest", true),
     ] {
-        let found = !of(text).find_beside(name, everyday).is_empty();
+        let found = !of(text).find_adjacent(name, everyday).is_empty();
         assert_eq!(found, expected, "{everyday} beside {name} in {text}");
     }
     let found = of("x\napi web\nlatest api");
-    assert_eq!(places(&found, found.find_beside("api", "latest")), ["notes.md:3"]);
+    assert_eq!(places(&found, found.find_adjacent("api", "latest")), ["notes.md:3"]);
 }
 
 #[test]
@@ -202,6 +202,6 @@ fn a_digest_of_another_algorithm_is_found_whole() {
 #[test]
 fn everyday_words_are_paired_with_the_words_around_them_in_a_long_line() {
     let line = |before: usize| format!("api {}latest", "x ".repeat(before));
-    assert!(!of(&line(60)).find_beside("api", "latest").is_empty());
-    assert!(of(&line(70)).find_beside("api", "latest").is_empty());
+    assert!(!of(&line(60)).find_adjacent("api", "latest").is_empty());
+    assert!(of(&line(70)).find_adjacent("api", "latest").is_empty());
 }

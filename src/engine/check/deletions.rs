@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::evidence::{Evidence, Loose};
-use super::{Finding, accompanies};
+use super::evidence::{RegistryEvidence, UncertainEvidence};
+use super::{Violation, accompanies};
 use crate::domain::{
-    Claims, Deletion, Deletions, Digest, Gap, GapAt, Inventory, Manifest, Policy, PolicyMode, RegistryName, Repository,
-    RepositoryName, Rules, TagName, TagSelector, Untagged,
+    Claims, Deletion, Deletions, Digest, Gap, GapTarget, Inventory, Manifest, Policy, PolicyMode, RegistryName,
+    Repository, RepositoryName, Rules, TagName, TagSelector, UntaggedManifest,
 };
 use crate::engine::companion::companion_subject;
 
@@ -18,51 +18,51 @@ pub fn check_deletions(
     rules: &Rules,
     inventory: &Inventory,
     claims: &Claims,
-    untagged: &[Untagged],
+    untagged: &[UntaggedManifest],
     others: &BTreeSet<(RegistryName, RepositoryName, Digest)>,
     deletions: &Deletions,
     now: Timestamp,
-) -> Vec<Finding> {
+) -> Vec<Violation> {
     let mut findings = Vec::new();
-    let untagged: HashMap<Place<'_>, &Untagged> =
+    let untagged: HashMap<ManifestKey<'_>, &UntaggedManifest> =
         untagged.iter().map(|one| ((&one.registry, &one.repository, &one.digest), one)).collect();
-    let mut last: Option<(&RegistryName, Evidence<'_>)> = None;
-    let mut around: Option<Around<'_>> = None;
+    let mut last: Option<(&RegistryName, RegistryEvidence<'_>)> = None;
+    let mut around: Option<ManifestReferences<'_>> = None;
     // Of what goes, and of what really goes: a trial takes nothing away that something else hangs on.
-    let (mut going, mut really): (HashSet<Place<'_>>, HashSet<Place<'_>>) = Default::default();
-    for deletion in deletions.going() {
+    let (mut going, mut really): (HashSet<ManifestKey<'_>>, HashSet<ManifestKey<'_>>) = Default::default();
+    for deletion in deletions.deletable() {
         let place = |digest| (&deletion.registry, &deletion.repository, digest);
-        let all = deletion.along.iter().map(|along| &along.digest).chain([&deletion.digest]).map(place);
+        let all = deletion.dependents.iter().map(|along| &along.digest).chain([&deletion.digest]).map(place);
         really.extend(all.clone().filter(|_| deletion.enforce));
         going.extend(all);
     }
-    for deletion in deletions.going() {
-        let mut held = |by: String| findings.push(Finding::Held { image: image(deletion), by });
+    for deletion in deletions.deletable() {
+        let mut held = |by: String| findings.push(Violation::ProtectedTag { image: image(deletion), by });
         let known = untagged.get(&(&deletion.registry, &deletion.repository, &deletion.digest)).copied();
         let registry = inventory.registry(deletion.registry.as_str());
         let repository = registry.and_then(|registry| registry.repository(deletion.repository.as_str()));
         let (Some(known), Some(registry), Some(repository)) = (known, registry, repository) else {
-            findings.push(Finding::Unfounded { image: image(deletion) });
+            findings.push(Violation::UnfoundedRemoval { image: image(deletion) });
             continue;
         };
         if last.as_ref().is_none_or(|(name, _)| **name != registry.name) {
-            last = Some((&registry.name, Evidence::new(inventory, registry, claims, now)));
+            last = Some((&registry.name, RegistryEvidence::new(inventory, registry, claims, now)));
         }
         if around.as_ref().is_none_or(|around| !std::ptr::eq(around.repository, repository)) {
-            let loose = last.as_ref().map(|(_, evidence)| evidence.loose(repository));
-            around = loose.map(|loose| Around::new(repository, loose));
+            let loose = last.as_ref().map(|(_, evidence)| evidence.uncertain_evidence(repository));
+            around = loose.map(|loose| ManifestReferences::new(repository, loose));
         }
         let (Some((_, evidence)), Some(around)) = (&last, &around) else { continue };
         if !registry.lists_untagged {
             held("its registry hides what has no tag".to_owned());
         }
         evidence.failed.iter().cloned().for_each(&mut held);
-        let hides = |gap: &&Gap| gap.hides_a_tag() || matches!(gap.at, GapAt::VanishedTag(_));
+        let hides = |gap: &&Gap| gap.may_hide_tag() || matches!(gap.target, GapTarget::VanishedTag(_));
         let unread = registry.gaps.iter().chain(&repository.gaps).find(hides);
         if let Some(gap) = unread {
-            held(format!("unread: {}", gap.at));
+            held(format!("unread: {}", gap.target));
         }
-        let (held_tags, held_digests) = evidence.held(repository);
+        let (held_tags, held_digests) = evidence.holds_in(repository);
         for tag in &known.tags {
             if held_tags.contains(&tag.name) {
                 held(format!("a hold on {}", tag.name));
@@ -70,7 +70,7 @@ pub fn check_deletions(
             evidence.claim_on_tag(repository, &tag.name).into_iter().for_each(&mut held);
             around.loose.ranged.claim_on(&tag.name).into_iter().for_each(&mut held);
             evidence.mention_of(repository, &tag.name).into_iter().for_each(&mut held);
-            if tag.put_back {
+            if tag.restored {
                 held(format!("its tag {} was put back", tag.name));
             }
         }
@@ -78,10 +78,10 @@ pub fn check_deletions(
             held("a lock on its repository".to_owned());
         }
         around.loose.unresolved.iter().cloned().for_each(&mut held);
-        by_policies(rules, known, deletion, repository, now, &mut held);
+        check_policies(rules, known, deletion, repository, now, &mut held);
         let goes = if deletion.enforce { &really } else { &going };
         let gone = |digest: &Digest| goes.contains(&(&deletion.registry, &deletion.repository, digest));
-        let along = deletion.along.iter().map(|along| &along.digest);
+        let along = deletion.dependents.iter().map(|along| &along.digest);
         for digest in std::iter::once(&deletion.digest).chain(along) {
             let itself = *digest == deletion.digest;
             let own = known.manifest.as_ref().filter(|_| itself);
@@ -89,9 +89,9 @@ pub fn check_deletions(
                 held(format!("{digest} was not read"));
                 continue;
             };
-            around.look((evidence, &held_digests), digest, manifest, &gone, &mut held);
+            around.check_deletion((evidence, &held_digests), digest, manifest, &gone, &mut held);
             let apart = (registry.name.clone(), repository.name.clone(), digest.clone());
-            if !itself && (others.contains(&apart) || !around.hangs(digest, &gone)) {
+            if !itself && (others.contains(&apart) || !around.is_dependent(digest, &gone)) {
                 held(format!("{digest} does not hang on what goes"));
             }
             if !itself && untagged.contains_key(&(&deletion.registry, &deletion.repository, digest)) {
@@ -108,16 +108,16 @@ pub fn check_deletions(
 }
 
 /// A manifest by its names.
-type Place<'a> = (&'a RegistryName, &'a RepositoryName, &'a Digest);
+type ManifestKey<'a> = (&'a RegistryName, &'a RepositoryName, &'a Digest);
 
 fn image(deletion: &Deletion) -> String {
     format!("{}/{}@{}", deletion.registry, deletion.repository, deletion.digest)
 }
 
 /// What the policies, of then and of now, say of the time.
-fn by_policies(
+fn check_policies(
     rules: &Rules,
-    known: &Untagged,
+    known: &UntaggedManifest,
     deletion: &Deletion,
     repository: &Repository,
     now: Timestamp,
@@ -153,7 +153,7 @@ fn by_policies(
     }
 }
 
-fn selects(policy: &Policy, known: &Untagged, tag: &TagName) -> bool {
+fn selects(policy: &Policy, known: &UntaggedManifest, tag: &TagName) -> bool {
     let here = policy.select.repositories.as_ref().is_none_or(|globs| globs.matches(known.repository.as_str()));
     let named = match &policy.select.tags {
         TagSelector::All => true,
@@ -164,21 +164,21 @@ fn selects(policy: &Policy, known: &Untagged, tag: &TagName) -> bool {
 }
 
 /// What tags, lists and refers to each manifest of a repository.
-struct Around<'a> {
+struct ManifestReferences<'a> {
     repository: &'a Repository,
     tags: HashMap<&'a Digest, &'a TagName>,
     /// The tags that are named after a digest, by the beginning of their names.
     named: HashMap<&'a str, &'a TagName>,
-    holders: HashMap<&'a Digest, Vec<&'a Digest>>,
+    parents: HashMap<&'a Digest, Vec<&'a Digest>>,
     referrers: HashMap<&'a Digest, Vec<&'a Digest>>,
-    loose: Loose<'a>,
+    loose: UncertainEvidence<'a>,
 }
 
 /// How long the beginning of such a tag is: algorithm, dash, 64 hex digits.
-const NAMED_BY: usize = "sha256-".len() + 64;
+const DIGEST_TAG_LENGTH: usize = "sha256-".len() + 64;
 
-impl<'a> Around<'a> {
-    fn new(repository: &'a Repository, loose: Loose<'a>) -> Self {
+impl<'a> ManifestReferences<'a> {
+    fn new(repository: &'a Repository, loose: UncertainEvidence<'a>) -> Self {
         let (mut holders, mut referrers) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         for (digest, manifest) in &repository.manifests {
             manifest.children.iter().for_each(|child| holders.entry(child).or_default().push(digest));
@@ -186,15 +186,15 @@ impl<'a> Around<'a> {
         }
         let tags = repository.tags.iter();
         let named = tags.clone().filter(|tag| accompanies(&tag.name));
-        let named = named.filter_map(|tag| Some((tag.name.as_str().get(..NAMED_BY)?, &tag.name))).collect();
+        let named = named.filter_map(|tag| Some((tag.name.as_str().get(..DIGEST_TAG_LENGTH)?, &tag.name))).collect();
         let tags = tags.filter_map(|tag| Some((tag.digest.as_ref()?, &tag.name))).collect();
-        Self { repository, tags, named, holders, referrers, loose }
+        Self { repository, tags, named, parents: holders, referrers, loose }
     }
 
     /// What tags, claims, locks, contains or refers to a manifest that goes.
-    fn look(
+    fn check_deletion(
         &self,
-        (evidence, held_digests): (&Evidence<'_>, &HashSet<&Digest>),
+        (evidence, held_digests): (&RegistryEvidence<'_>, &HashSet<&Digest>),
         digest: &Digest,
         manifest: &Manifest,
         gone: &impl Fn(&Digest) -> bool,
@@ -206,7 +206,7 @@ impl<'a> Around<'a> {
             held(format!("tag {tag} of {digest}"));
         }
         let manifests = &self.repository.manifests;
-        let holders = self.holders.get(digest).into_iter().chain(self.referrers.get(digest)).flatten();
+        let holders = self.parents.get(digest).into_iter().chain(self.referrers.get(digest)).flatten();
         holders.filter(|holder| !gone(holder)).for_each(|holder| held(format!("{holder} holds {digest}")));
         let mut open: Vec<(&Digest, Option<&Manifest>)> = vec![(digest, Some(manifest))];
         let mut seen = HashSet::new();
@@ -228,8 +228,8 @@ impl<'a> Around<'a> {
             {
                 held(format!("a claim on {claimed}"));
             }
-            let unread = facts.is_none_or(Manifest::hides_configuration) && !self.repository.attached.contains(next);
-            if let Some(loose) = self.loose.reaches(next, config, unread) {
+            let unread = facts.is_none_or(Manifest::has_unknown_config) && !self.repository.attached.contains(next);
+            if let Some(loose) = self.loose.may_match(next, config, unread) {
                 held(format!("perhaps a claim on {loose}"));
             }
             let children = facts.into_iter().flat_map(|facts| &facts.children);
@@ -238,8 +238,8 @@ impl<'a> Around<'a> {
     }
 
     /// Whether a manifest is listed by something that goes, or refers to something that does.
-    fn hangs(&self, digest: &Digest, gone: &impl Fn(&Digest) -> bool) -> bool {
-        let listed = self.holders.get(digest).into_iter().flatten().any(|index| gone(index));
+    fn is_dependent(&self, digest: &Digest, gone: &impl Fn(&Digest) -> bool) -> bool {
+        let listed = self.parents.get(digest).into_iter().flatten().any(|index| gone(index));
         let subject = self.repository.manifests.get(digest).and_then(|facts| facts.subject.as_deref());
         listed || subject.is_some_and(gone)
     }

@@ -5,18 +5,18 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::ranges::Ranged;
-use super::{Finding, Going};
+use super::ranges::RangeClaims;
+use super::{TagRemoval, Violation};
 use crate::domain::{
-    Claim, Claims, Digest, Gap, GapAt, Hold, Inventory, Mention, MentionedImage, Registry, RemovalMethod, Repository,
-    RepositoryName, SourceAnswer, TagName, UnresolvedIndex, UnresolvedReference,
+    Claim, Claims, Digest, Gap, GapTarget, Hold, Inventory, Mention, MentionedImage, Registry, RemovalMethod,
+    Repository, RepositoryName, SourceOutcome, TagName, UnresolvedIndex, UnresolvedReference,
 };
 
 /// The held tags and the held digests of one repository.
-pub(super) type HeldHere<'a> = (HashSet<&'a TagName>, HashSet<&'a Digest>);
+pub(super) type RepositoryHolds<'a> = (HashSet<&'a TagName>, HashSet<&'a Digest>);
 
 /// What speaks against removals in one registry.
-pub(super) struct Evidence<'a> {
+pub(super) struct RegistryEvidence<'a> {
     pub(super) registry: &'a Registry,
     pub(super) failed: Option<String>,
     tags: HashMap<(&'a str, &'a TagName), Vec<&'a Claim>>,
@@ -26,58 +26,59 @@ pub(super) struct Evidence<'a> {
     /// The claims on image ids that are no manifest's digest anywhere.
     ids: Vec<&'a Claim>,
     /// The claims on digests that neither a manifest nor a configuration of the registry has.
-    unplaced: Vec<&'a Claim>,
+    incomparable: Vec<&'a Claim>,
     unresolved: UnresolvedIndex<'a, ()>,
     /// The claims on ranges of versions.
     ranges: Vec<&'a Claim>,
     /// The mentions, by repository.
-    mentions: HashMap<&'a RepositoryName, MentionsHere<'a>>,
+    mentions: HashMap<&'a RepositoryName, RepositoryMentions<'a>>,
 }
 
 /// The first mention of each tag and of each digest of one repository.
 #[derive(Default)]
-struct MentionsHere<'a> {
+struct RepositoryMentions<'a> {
     tags: HashMap<&'a TagName, &'a Mention>,
     digests: HashMap<&'a Digest, &'a Mention>,
 }
 
 /// Evidence that may speak of any image of one repository.
-pub(super) struct Loose<'a> {
+pub(super) struct UncertainEvidence<'a> {
     ids: Option<&'a Digest>,
     /// The first of each algorithm.
-    unplaced: Vec<&'a Digest>,
+    incomparable: Vec<&'a Digest>,
     pub(super) unresolved: Option<String>,
     /// The claims on ranges of versions in the repository.
-    pub(super) ranged: Ranged<'a>,
+    pub(super) ranged: RangeClaims<'a>,
 }
 
-impl<'a> Evidence<'a> {
+impl<'a> RegistryEvidence<'a> {
     pub(super) fn new(inventory: &Inventory, registry: &'a Registry, claims: &'a Claims, now: Timestamp) -> Self {
         let covering = || claims.sources.iter().filter(|source| source.covers(&registry.name));
         let mut tags: HashMap<_, Vec<&Claim>> = HashMap::new();
         let (mut digests, mut ids) = (HashSet::new(), Vec::new());
-        for claim in covering().flat_map(SourceAnswer::claims) {
+        for claim in covering().flat_map(SourceOutcome::claims) {
             digests.extend(&claim.image.digest);
             if claim.image.repository.is_none() {
                 ids.push(claim);
             }
             if let Some(tag) = &claim.image.tag {
-                for path in claim.image.paths_in(registry.names()) {
+                for path in claim.image.repository_paths(registry.host_names()) {
                     tags.entry((path, tag)).or_default().push(claim);
                 }
             }
         }
-        let failed = covering().find(|source| source.failed()).map(|source| format!("source {} failed", source.name));
+        let failed =
+            covering().find(|source| source.has_failed()).map(|source| format!("source {} failed", source.name));
         for repository in inventory.registries.iter().flat_map(|registry| &registry.repositories) {
             ids.retain(|claim| {
                 claim.image.digest.as_ref().is_some_and(|digest| !repository.manifests.contains_key(digest))
             });
         }
-        let unresolved = covering().flat_map(SourceAnswer::unresolved).map(|one| ((), one));
+        let unresolved = covering().flat_map(SourceOutcome::unresolved).map(|one| ((), one));
         let unresolved = UnresolvedIndex::new(unresolved.collect());
-        let ranges = covering().flat_map(SourceAnswer::claims).filter(|claim| claim.range().is_some()).collect();
-        let mut mentions: HashMap<_, MentionsHere<'a>> = HashMap::new();
-        for mention in covering().flat_map(SourceAnswer::mentions).filter(|one| one.registry == registry.name) {
+        let ranges = covering().flat_map(SourceOutcome::claims).filter(|claim| claim.range().is_some()).collect();
+        let mut mentions: HashMap<_, RepositoryMentions<'a>> = HashMap::new();
+        for mention in covering().flat_map(SourceOutcome::mentions).filter(|one| one.registry == registry.name) {
             let here = mentions.entry(&mention.repository).or_default();
             match &mention.image {
                 MentionedImage::Tag(tag) => here.tags.entry(tag).or_insert(mention),
@@ -91,13 +92,14 @@ impl<'a> Evidence<'a> {
             }
         }
         let unplaced = Vec::new();
-        let mut evidence = Self { registry, failed, tags, digests, holds, ids, unplaced, unresolved, ranges, mentions };
-        evidence.look_at_algorithms(claims);
+        let mut evidence =
+            Self { registry, failed, tags, digests, holds, ids, incomparable: unplaced, unresolved, ranges, mentions };
+        evidence.find_unplaced(claims);
         evidence
     }
 
     /// Finds the claims whose digests cannot be compared with all that the registry has.
-    fn look_at_algorithms(&mut self, claims: &'a Claims) {
+    fn find_unplaced(&mut self, claims: &'a Claims) {
         let mut known: HashSet<&Digest> = HashSet::new();
         let mut names: HashSet<&str> = HashSet::new();
         for repository in &self.registry.repositories {
@@ -113,14 +115,14 @@ impl<'a> Evidence<'a> {
         }
         let covering = claims.sources.iter().filter(|source| source.covers(&self.registry.name));
         let unknown = |claim: &&Claim| claim.image.digest.as_ref().is_some_and(|digest| !known.contains(digest));
-        self.unplaced = covering.flat_map(SourceAnswer::claims).filter(unknown).collect();
+        self.incomparable = covering.flat_map(SourceOutcome::claims).filter(unknown).collect();
     }
 
     /// Finds the evidence that may speak of any image of a repository.
-    pub(super) fn loose(&self, repository: &Repository) -> Loose<'a> {
-        let here = |claim: &&Claim| claim.may_mean(self.registry.names(), &repository.name);
+    pub(super) fn uncertain_evidence(&self, repository: &Repository) -> UncertainEvidence<'a> {
+        let here = |claim: &&Claim| claim.may_match_repository(self.registry.host_names(), &repository.name);
         let digest = |claim: &'a Claim| claim.image.digest.as_ref();
-        let naming = self.unresolved.that_may_mean(self.registry.names(), &repository.name);
+        let naming = self.unresolved.matching(self.registry.host_names(), &repository.name);
         let tags: LazyCell<HashSet<&str>, _> =
             LazyCell::new(|| repository.tags.iter().map(|tag| tag.name.as_str()).collect());
         let known: LazyCell<Vec<String>, _> = LazyCell::new(|| {
@@ -130,41 +132,47 @@ impl<'a> Evidence<'a> {
             known
         });
         let settled = |one: &UnresolvedReference| {
-            one.beside.iter().any(|word| {
+            one.adjacent_words.iter().any(|word| {
                 let digits = word.len() >= 12 && word.chars().all(|c| c.is_ascii_hexdigit());
-                tags.contains(&**word) || digits && begins_one(&known, &word.to_lowercase())
+                tags.contains(&**word) || digits && has_prefix(&known, &word.to_lowercase())
             })
         };
         let unresolved = naming.into_iter().map(|((), one)| one).find(|one| !settled(one));
         let ranges = self.ranges.iter().copied();
-        let ranges = ranges.filter(|claim| claim.image.names(self.registry.names(), &repository.name));
+        let ranges =
+            ranges.filter(|claim| claim.image.matches_repository(self.registry.host_names(), &repository.name));
         let mut algorithms = HashSet::new();
-        let unplaced = self.unplaced.iter().copied().filter(here).filter_map(digest);
+        let unplaced = self.incomparable.iter().copied().filter(here).filter_map(digest);
         let unplaced = unplaced.filter(|digest| algorithms.insert(digest.algorithm())).collect();
-        Loose {
-            ranged: Ranged::new(ranges, repository),
+        UncertainEvidence {
+            ranged: RangeClaims::new(ranges, repository),
             ids: self.ids.iter().copied().find(here).and_then(digest),
-            unplaced,
+            incomparable: unplaced,
             unresolved: unresolved.map(|one| format!("{} may mean any image of its repository", one.text)),
         }
     }
 
-    pub(super) fn look(&self, repository: &Repository, going: &[Going<'_>], findings: &mut Vec<Finding>) {
+    pub(super) fn check_removals(
+        &self,
+        repository: &Repository,
+        going: &[TagRemoval<'_>],
+        findings: &mut Vec<Violation>,
+    ) {
         let gaps: Vec<&Gap> = self.registry.gaps.iter().chain(&repository.gaps).collect();
         let whole_image = self.registry.removal == RemovalMethod::DeleteManifest;
-        let hides = |gap: &Gap| whole_image && matches!(gap.at, GapAt::InvalidName(_));
+        let hides = |gap: &Gap| whole_image && matches!(gap.target, GapTarget::InvalidName(_));
         let unnamed = repository.gaps.iter().find(|gap| hides(gap));
         let blocking = gaps.iter().copied().find(|gap| gap.blocks_repository()).or(unnamed);
-        let blocking = blocking.map(|gap| format!("unread: {}", gap.at));
+        let blocking = blocking.map(|gap| format!("unread: {}", gap.target));
         let vanished: HashSet<&TagName> = gaps
             .iter()
-            .filter_map(|gap| match &gap.at {
-                GapAt::VanishedTag(tag) => Some(tag),
+            .filter_map(|gap| match &gap.target {
+                GapTarget::VanishedTag(tag) => Some(tag),
                 _ => None,
             })
             .collect();
-        let held_here = self.held(repository);
-        let loose = self.loose(repository);
+        let held_here = self.holds_in(repository);
+        let loose = self.uncertain_evidence(repository);
         for one in going {
             let manifest = repository.manifests.get(one.digest);
             let held = [
@@ -182,7 +190,7 @@ impl<'a> Evidence<'a> {
                 hold_on(&held_here, repository, &one.tag.name, one.digest),
             ];
             let by = held.into_iter().flatten();
-            findings.extend(by.map(|by| Finding::Held { image: one.image(), by }));
+            findings.extend(by.map(|by| Violation::ProtectedTag { image: one.image(), by }));
         }
     }
 
@@ -190,7 +198,8 @@ impl<'a> Evidence<'a> {
         let path = repository.name.as_str();
         let paths = [path, path.strip_prefix("library/").unwrap_or(path)];
         let mut claims = paths.iter().filter_map(|path| self.tags.get(&(*path, tag))).flatten();
-        let claim = claims.find(|claim| claim.image.names(self.registry.names(), &repository.name))?;
+        let claim =
+            claims.find(|claim| claim.image.matches_repository(self.registry.host_names(), &repository.name))?;
         Some(format!("a claim on {}", claim.image))
     }
 
@@ -205,13 +214,13 @@ impl<'a> Evidence<'a> {
     }
 
     /// The held tags and digests of a repository.
-    pub(super) fn held(&self, repository: &Repository) -> HeldHere<'a> {
+    pub(super) fn holds_in(&self, repository: &Repository) -> RepositoryHolds<'a> {
         let holds = || self.holds.get(&repository.name).into_iter().flatten();
         (holds().map(|hold| &hold.tag).collect(), holds().filter_map(|hold| hold.digest.as_ref()).collect())
     }
 
     /// A claimed digest in an image, or anywhere in an index: a manifest's or a configuration's.
-    fn claim_inside(&self, repository: &Repository, digest: &Digest, loose: &Loose<'_>) -> Option<String> {
+    fn claim_inside(&self, repository: &Repository, digest: &Digest, loose: &UncertainEvidence<'_>) -> Option<String> {
         let mut seen = HashSet::new();
         let mut open = vec![digest];
         while let Some(next) = open.pop() {
@@ -226,8 +235,8 @@ impl<'a> Evidence<'a> {
             if let Some(word) = self.mention_of_digest(repository, next) {
                 return Some(format!("the word {word}, which may mean {next}"));
             }
-            let unread = repository.hides_configuration(next);
-            if let Some(claimed) = loose.reaches(next, config, unread) {
+            let unread = repository.has_unknown_config(next);
+            if let Some(claimed) = loose.may_match(next, config, unread) {
                 return Some(format!("perhaps a claim on {claimed}"));
             }
             open.extend(manifest.into_iter().flat_map(|manifest| &manifest.children));
@@ -237,13 +246,13 @@ impl<'a> Evidence<'a> {
 }
 
 /// Returns true if one of the sorted texts begins with `start`.
-fn begins_one(sorted: &[String], start: &str) -> bool {
+fn has_prefix(sorted: &[String], start: &str) -> bool {
     let at = sorted.partition_point(|text| text.as_str() < start);
     sorted.get(at).is_some_and(|text| text.starts_with(start))
 }
 
 /// A hold on a tag, or on a digest anywhere in its image.
-fn hold_on(held: &HeldHere<'_>, repository: &Repository, tag: &TagName, digest: &Digest) -> Option<String> {
+fn hold_on(held: &RepositoryHolds<'_>, repository: &Repository, tag: &TagName, digest: &Digest) -> Option<String> {
     let (tags, digests) = held;
     if tags.contains(tag) {
         return Some(format!("a hold on {tag}"));
@@ -260,14 +269,14 @@ fn hold_on(held: &HeldHere<'_>, repository: &Repository, tag: &TagName, digest: 
     None
 }
 
-impl Loose<'_> {
+impl UncertainEvidence<'_> {
     /// A claimed digest that may be that of an image, or of its configuration where that is not known.
-    pub(super) fn reaches(&self, digest: &Digest, config: Option<&Digest>, unread: bool) -> Option<&Digest> {
+    pub(super) fn may_match(&self, digest: &Digest, config: Option<&Digest>, unread: bool) -> Option<&Digest> {
         let other = |claimed: &&&Digest| {
             claimed.algorithm() != digest.algorithm()
                 || config.is_some_and(|config| config.algorithm() != claimed.algorithm())
         };
-        self.ids.filter(|_| unread).or_else(|| self.unplaced.iter().find(other).copied())
+        self.ids.filter(|_| unread).or_else(|| self.incomparable.iter().find(other).copied())
     }
 }
 
@@ -307,10 +316,10 @@ mod tests {
     }
 
     fn said(claims: Vec<Claim>, unresolved: Vec<UnresolvedReference>) -> Claims {
-        let state = SourceState::Answered { claims, unresolved, mentions: Vec::new(), as_of: None, notes: Vec::new() };
+        let state = SourceState::Complete { claims, unresolved, mentions: Vec::new(), as_of: None, notes: Vec::new() };
         let name = "apps".parse().unwrap();
         Claims {
-            sources: vec![SourceAnswer { name, kind: "image-references", registries: None, state }],
+            sources: vec![SourceOutcome { name, kind: "image-references", registries: None, state }],
             holds: Vec::new(),
         }
     }
@@ -340,12 +349,12 @@ mod tests {
                 text: "${OPEN}".into(),
                 host: None,
                 path: PathPattern::of(&["shop/", ""]),
-                beside: beside.iter().map(|&word| word.into()).collect(),
+                adjacent_words: beside.iter().map(|&word| word.into()).collect(),
                 holder: holder(),
             };
             let claims = said(Vec::new(), vec![reference]);
-            let evidence = Evidence::new(&inventory, registry, &claims, Timestamp::UNIX_EPOCH);
-            let loose = evidence.loose(&registry.repositories[0]);
+            let evidence = RegistryEvidence::new(&inventory, registry, &claims, Timestamp::UNIX_EPOCH);
+            let loose = evidence.uncertain_evidence(&registry.repositories[0]);
             assert_eq!(loose.unresolved.is_none(), settled, "{beside:?}");
         }
     }
@@ -358,13 +367,13 @@ mod tests {
         let claimed = [first.clone(), digest("b"), last.clone(), long_digest("d")];
         let claims = claimed.iter().map(|digest| Claim::new(digest.to_string().parse().unwrap(), holder())).collect();
         let claims = said(claims, Vec::new());
-        let evidence = Evidence::new(&inventory, registry, &claims, Timestamp::UNIX_EPOCH);
-        let loose = evidence.loose(&registry.repositories[0]);
+        let evidence = RegistryEvidence::new(&inventory, registry, &claims, Timestamp::UNIX_EPOCH);
+        let loose = evidence.uncertain_evidence(&registry.repositories[0]);
         let (short, long) = (digest("1234567890ab"), long_digest("e"));
         for (image, config, expected) in
             [(&short, None, &last), (&short, Some(&short), &last), (&short, Some(&long), &first), (&long, None, &first)]
         {
-            assert_eq!(loose.reaches(image, config, false), Some(expected), "{image} {config:?}");
+            assert_eq!(loose.may_match(image, config, false), Some(expected), "{image} {config:?}");
         }
     }
 }

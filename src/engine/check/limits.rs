@@ -2,60 +2,61 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Finding, Owners, accompanies};
+use super::{RemovalPolicies, Violation, accompanies};
 use crate::domain::{
-    AfterDays, GapAt, Inventory, Plan, PolicyName, Registry, Removal, RemovalAbility, RemovalMethod, Rules, Scope,
+    GapTarget, Inventory, Plan, PolicyName, RefusalScope, Registry, Removal, RemovalAbility, RemovalMethod,
+    RetentionDays, Rules,
 };
 
 /// Looks whether each limit that is passed is refused, and nothing else is.
-pub(super) fn look(
+pub(super) fn check_limits(
     rules: &Rules,
     inventory: &Inventory,
     plan: &Plan,
-    owners: &Owners<'_>,
-    findings: &mut Vec<Finding>,
+    owners: &RemovalPolicies<'_>,
+    findings: &mut Vec<Violation>,
 ) {
-    let limits = plan.refusals.iter().filter(|refusal| refusal.why.label() != super::unmatched::LABEL);
+    let limits = plan.refusals.iter().filter(|refusal| refusal.reason.label() != super::unmatched::LABEL);
     let said: BTreeMap<_, bool> =
-        limits.map(|refusal| ((&refusal.scope, refusal.why.label()), refusal.binding)).collect();
-    let all = passed(rules, inventory, plan, owners, false);
-    let really = passed(rules, inventory, plan, owners, true);
+        limits.map(|refusal| ((&refusal.scope, refusal.reason.label()), refusal.binding)).collect();
+    let all = exceeded_limits(rules, inventory, plan, owners, false);
+    let really = exceeded_limits(rules, inventory, plan, owners, true);
     for limit in &all {
         let binding = said.get(&(&limit.0, limit.1));
         if binding.is_none_or(|binding| !binding && really.contains(limit)) {
-            findings.push(Finding::NotRefused { scope: limit.0.clone(), limit: limit.1 });
+            findings.push(Violation::MissingRefusal { scope: limit.0.clone(), limit: limit.1 });
         }
     }
     for (scope, limit) in said.into_keys() {
         if !all.contains(&(scope.clone(), limit)) {
-            findings.push(Finding::Refused { scope: scope.clone(), limit });
+            findings.push(Violation::UnfoundedRefusal { scope: scope.clone(), limit });
         }
     }
 }
 
 /// The limits that the removals pass, in all or those alone that would be enforced.
-fn passed(
+fn exceeded_limits(
     rules: &Rules,
     inventory: &Inventory,
     plan: &Plan,
-    owners: &Owners<'_>,
+    owners: &RemovalPolicies<'_>,
     enforced: bool,
-) -> BTreeSet<(Scope, &'static str)> {
-    let owners = |removal: &Removal| owners.get(removal.at);
+) -> BTreeSet<(RefusalScope, &'static str)> {
+    let owners = |removal: &Removal| owners.get(removal.position);
     let removals: Vec<&Removal> =
         plan.removals.iter().map(|removal| &**removal).filter(|removal| removal.enforce || !enforced).collect();
-    let mut counts: BTreeMap<Scope, u64> = BTreeMap::new();
-    let mut alone: BTreeMap<Scope, u64> = BTreeMap::new();
+    let mut counts: BTreeMap<RefusalScope, u64> = BTreeMap::new();
+    let mut alone: BTreeMap<RefusalScope, u64> = BTreeMap::new();
     let alike =
         |a: &&Removal, b: &&Removal| a.registry == b.registry && a.repository == b.repository && owners(a) == owners(b);
     for alike in removals.chunk_by(alike) {
         let (registry, repository) = (&alike[0].registry, &alike[0].repository);
-        let mut scopes = vec![Scope::Run, Scope::Registry(registry.clone())];
-        scopes.push(Scope::Repository(registry.clone(), repository.clone()));
-        let mut local = vec![Scope::Repository(registry.clone(), repository.clone())];
+        let mut scopes = vec![RefusalScope::Run, RefusalScope::Registry(registry.clone())];
+        scopes.push(RefusalScope::Repository(registry.clone(), repository.clone()));
+        let mut local = vec![RefusalScope::Repository(registry.clone(), repository.clone())];
         for &policy in owners(alike[0]) {
-            scopes.push(Scope::Policy(policy.clone()));
-            local.push(Scope::PolicyInRepository(policy.clone(), registry.clone(), repository.clone()));
+            scopes.push(RefusalScope::Policy(policy.clone()));
+            local.push(RefusalScope::PolicyInRepository(policy.clone(), registry.clone(), repository.clone()));
         }
         for scope in scopes {
             *counts.entry(scope).or_default() += alike.len() as u64;
@@ -66,9 +67,9 @@ fn passed(
         }
     }
     let mut tags: HashMap<(&str, &str), u64> = HashMap::new();
-    let mut forbidden: BTreeSet<(Scope, &'static str)> = BTreeSet::new();
+    let mut forbidden: BTreeSet<(RefusalScope, &'static str)> = BTreeSet::new();
     for registry in &inventory.registries {
-        forbidden.extend(of_registry(registry, rules.undo_window.as_secs_f64()));
+        forbidden.extend(registry_obstacles(registry, rules.undo_window.as_secs_f64()));
         for repository in &registry.repositories {
             let own = repository.tags.iter().filter(|tag| !accompanies(&tag.name)).count();
             tags.insert((registry.name.as_str(), repository.name.as_str()), own as u64);
@@ -79,10 +80,10 @@ fn passed(
     passed.retain(|(scope, _)| counts.contains_key(scope));
     for (scope, count) in counts {
         match &scope {
-            Scope::Run if count > u64::from(rules.limits.untag) => {
+            RefusalScope::Run if count > u64::from(rules.limits.untag) => {
                 passed.insert((scope, "untag-limit"));
             }
-            Scope::Policy(policy)
+            RefusalScope::Policy(policy)
                 if limits_of(policy).and_then(|limits| limits.untag).is_some_and(|untag| count > u64::from(untag)) =>
             {
                 passed.insert((scope, "untag-limit"));
@@ -92,8 +93,8 @@ fn passed(
     }
     for (scope, count) in alone {
         let (percent, place) = match &scope {
-            Scope::Repository(registry, repository) => (Some(rules.limits.percent), (registry, repository)),
-            Scope::PolicyInRepository(policy, registry, repository) => {
+            RefusalScope::Repository(registry, repository) => (Some(rules.limits.percent), (registry, repository)),
+            RefusalScope::PolicyInRepository(policy, registry, repository) => {
                 (limits_of(policy).and_then(|limits| limits.percent), (registry, repository))
             }
             _ => continue,
@@ -102,7 +103,7 @@ fn passed(
         if percent.is_some_and(|percent| count * 100 > tags * u64::from(percent)) {
             passed.insert((scope.clone(), "percent-limit"));
         }
-        if matches!(scope, Scope::Repository(..)) && tags < count + u64::from(rules.limits.leave) {
+        if matches!(scope, RefusalScope::Repository(..)) && tags < count + u64::from(rules.limits.leave) {
             passed.insert((scope, "leave-limit"));
         }
     }
@@ -110,34 +111,32 @@ fn passed(
 }
 
 /// What forbids removals from a registry, or from repositories of it, whatever their number.
-fn of_registry(registry: &Registry, undo_seconds: f64) -> BTreeSet<(Scope, &'static str)> {
-    let whole = Scope::Registry(registry.name.clone());
-    let mut found: BTreeSet<(Scope, &'static str)> = BTreeSet::new();
+fn registry_obstacles(registry: &Registry, undo_seconds: f64) -> BTreeSet<(RefusalScope, &'static str)> {
+    let whole = RefusalScope::Registry(registry.name.clone());
+    let mut found: BTreeSet<(RefusalScope, &'static str)> = BTreeSet::new();
     if let RemovalAbility::Impossible(_) = registry.ability {
         found.insert((whole.clone(), "removal-impossible"));
     }
     for repository in registry.obstacles.keys() {
-        found.insert((Scope::Repository(registry.name.clone(), repository.clone()), "removal-impossible"));
+        found.insert((RefusalScope::Repository(registry.name.clone(), repository.clone()), "removal-impossible"));
     }
-    if let (RemovalMethod::Untag, false, Some(said)) =
-        (registry.removal, registry.accepts_retention, &registry.particulars)
-    {
+    if let (RemovalMethod::Untag, false, Some(said)) = (registry.removal, registry.accepts_retention, &registry.info) {
         let too_soon = match said.untagged_retention {
-            AfterDays::Off => false,
-            AfterDays::Unread => true,
-            AfterDays::Days(days) => f64::from(days) * 86_400.0 < undo_seconds,
+            RetentionDays::Off => false,
+            RetentionDays::Unknown => true,
+            RetentionDays::Days(days) => f64::from(days) * 86_400.0 < undo_seconds,
         };
         if too_soon {
             found.insert((whole.clone(), "untagged-retention"));
         }
     }
     for gap in &registry.gaps {
-        if let GapAt::Particulars = gap.at {
+        if let GapTarget::RegistryInfo = gap.target {
             found.insert((whole.clone(), "registry-settings-unread"));
         }
     }
     let seconds = registry.clock_ahead.map_or(0.0, |ahead| ahead.as_secs_f64());
-    if registry.clock_doubt.is_some() || !(-120.0..=120.0).contains(&seconds) {
+    if registry.clock_issue.is_some() || !(-120.0..=120.0).contains(&seconds) {
         found.insert((whole, "clock"));
     }
     found

@@ -4,8 +4,8 @@
 //! other way round, from each removal to everything that could forbid it, and asks nothing of a tag that stays.
 
 mod deletions;
+mod dependents;
 mod evidence;
-mod hanging;
 mod limits;
 mod ranges;
 mod rules;
@@ -18,10 +18,10 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::Verdicts;
-use super::date::date;
+use super::date::tag_date;
 use crate::domain::{
-    Claims, Digest, Inventory, Plan, PolicyName, Registry, Removal, Repository, Rules, Scope, Tag, TagAt, TagName,
-    Verdict,
+    Claims, Digest, Inventory, Plan, PolicyName, RefusalScope, Registry, Removal, Repository, Rules, Tag, TagName,
+    TagPosition, Verdict,
 };
 
 pub use deletions::check_deletions;
@@ -29,9 +29,9 @@ pub use deletions::check_deletions;
 /// Something in verdicts or a plan that cannot be right. It is a fault of this program, and whoever finds it removes
 /// nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub enum Violation {
     /// Not every tag of the inventory has one verdict, in the inventory's order.
-    Table {
+    VerdictTable {
         /// Verdicts found.
         verdicts: usize,
         /// Tags in the inventory.
@@ -45,57 +45,57 @@ pub enum Finding {
         verdict: Verdict,
     },
     /// A tag's verdict is that it goes, and no removal does it.
-    Forgotten {
+    MissingRemoval {
         /// The tag.
         image: String,
     },
     /// A removal of something that the inventory does not have, or whose verdict is not that it goes.
-    Unfounded {
+    UnfoundedRemoval {
         /// The tag.
         image: String,
     },
     /// A tag is removed twice.
-    Repeated {
+    DuplicateRemoval {
         /// The tag.
         image: String,
     },
     /// The removals are not in order.
-    Unsorted {
+    UnsortedRemoval {
         /// The first that comes too late.
         image: String,
     },
     /// A removal says something else than the inventory or the rules.
-    Differs {
+    FactMismatch {
         /// The tag.
         image: String,
         /// What differs.
         what: &'static str,
     },
     /// A tag is removed that something holds.
-    Held {
+    ProtectedTag {
         /// The tag.
         image: String,
         /// What holds it.
         by: String,
     },
     /// A removal is to be enforced that may only be reported.
-    Enforced {
+    WronglyEnforced {
         /// The tag.
         image: String,
         /// Why not.
         why: String,
     },
     /// A limit is passed, and no refusal says so.
-    NotRefused {
+    MissingRefusal {
         /// What the refusal should cover.
-        scope: Scope,
+        scope: RefusalScope,
         /// The label of the limit.
         limit: &'static str,
     },
     /// A refusal of a limit that is not passed.
-    Refused {
+    UnfoundedRefusal {
         /// What it covers.
-        scope: Scope,
+        scope: RefusalScope,
         /// The label of the limit.
         limit: &'static str,
     },
@@ -103,15 +103,15 @@ pub enum Finding {
 
 /// The policies that let each removal go, by name. There are many removals, and few lists of policies.
 #[derive(Default)]
-struct Owners<'a> {
+struct RemovalPolicies<'a> {
     lists: Vec<Vec<&'a PolicyName>>,
     /// Which list is whose, in order.
-    of: Vec<(TagAt, usize)>,
+    of: Vec<(TagPosition, usize)>,
 }
 
-impl<'a> Owners<'a> {
+impl<'a> RemovalPolicies<'a> {
     /// Adds those of one removal; removals come in their order.
-    fn add(&mut self, (at, policies): (TagAt, Vec<&'a PolicyName>)) {
+    fn add(&mut self, (at, policies): (TagPosition, Vec<&'a PolicyName>)) {
         let known = self.lists.iter().rposition(|list| *list == policies);
         let list = known.unwrap_or(self.lists.len());
         if known.is_none() {
@@ -120,7 +120,7 @@ impl<'a> Owners<'a> {
         self.of.push((at, list));
     }
 
-    fn get(&self, at: TagAt) -> &[&'a PolicyName] {
+    fn get(&self, at: TagPosition) -> &[&'a PolicyName] {
         let found = self.of.binary_search_by_key(&at, |&(at, _)| at).ok();
         found.map_or(&[], |found| &self.lists[self.of[found].1])
     }
@@ -135,48 +135,49 @@ pub fn check(
     verdicts: &Verdicts,
     plan: &Plan,
     now: Timestamp,
-) -> Vec<Finding> {
+) -> Vec<Violation> {
     let mut findings = Vec::new();
-    table(inventory, verdicts, &mut findings);
-    listing(plan, verdicts, &mut findings);
-    let mut owners = Owners::default();
+    check_verdict_table(inventory, verdicts, &mut findings);
+    check_removal_list(plan, verdicts, &mut findings);
+    let mut owners = RemovalPolicies::default();
     for (position, registry) in (0..).zip(&inventory.registries) {
-        let evidence = evidence::Evidence::new(inventory, registry, claims, now);
+        let evidence = evidence::RegistryEvidence::new(inventory, registry, claims, now);
         let mut removals: HashMap<u32, Vec<&Removal>> = HashMap::new();
-        for removal in plan.removals.iter().filter(|removal| removal.at.registry == position) {
-            removals.entry(removal.at.repository).or_default().push(removal);
+        for removal in plan.removals.iter().filter(|removal| removal.position.registry == position) {
+            removals.entry(removal.position.repository).or_default().push(removal);
         }
         for (place, repository) in (0..).zip(&registry.repositories) {
             let Some(removals) = removals.remove(&place) else { continue };
-            let going: Vec<Going<'_>> = removals
+            let going: Vec<TagRemoval<'_>> = removals
                 .iter()
-                .filter_map(|removal| facts(registry, repository, removal, now, &mut findings))
+                .filter_map(|removal| check_facts(registry, repository, removal, now, &mut findings))
                 .collect();
-            evidence.look(repository, &going, &mut findings);
-            hanging::look(registry, repository, &going, &evidence, &mut findings);
-            for one in rules::look(rules, registry, repository, &going, now, &mut findings) {
+            evidence.check_removals(repository, &going, &mut findings);
+            dependents::check_dependents(registry, repository, &going, &evidence, &mut findings);
+            for one in rules::check_rules(rules, registry, repository, &going, now, &mut findings) {
                 owners.add(one);
             }
         }
         let nowhere = removals.into_values().flatten();
-        findings.extend(nowhere.map(|removal| Finding::Unfounded { image: image(removal) }));
+        findings.extend(nowhere.map(|removal| Violation::UnfoundedRemoval { image: image(removal) }));
     }
-    let beyond = plan.removals.iter().filter(|removal| removal.at.registry as usize >= inventory.registries.len());
-    findings.extend(beyond.map(|removal| Finding::Unfounded { image: image(removal) }));
-    hanging::look_enforced(inventory, plan, &owners, &mut findings);
-    limits::look(rules, inventory, plan, &owners, &mut findings);
-    unmatched::look(rules, inventory, plan, &owners, &mut findings);
+    let beyond =
+        plan.removals.iter().filter(|removal| removal.position.registry as usize >= inventory.registries.len());
+    findings.extend(beyond.map(|removal| Violation::UnfoundedRemoval { image: image(removal) }));
+    dependents::check_enforced_dependents(inventory, plan, &owners, &mut findings);
+    limits::check_limits(rules, inventory, plan, &owners, &mut findings);
+    unmatched::check_unmatched(rules, inventory, plan, &owners, &mut findings);
     findings
 }
 
 /// A removal with the tag that it removes.
-struct Going<'a> {
+struct TagRemoval<'a> {
     removal: &'a Removal,
     tag: &'a Tag,
     digest: &'a Digest,
 }
 
-impl Going<'_> {
+impl TagRemoval<'_> {
     fn image(&self) -> String {
         image(self.removal)
     }
@@ -197,57 +198,57 @@ fn accompanies(tag: &TagName) -> bool {
     right_length && (suffix.is_empty() || suffix.len() > 1 && suffix.starts_with('.') && suffix.bytes().all(plain))
 }
 
-fn table(inventory: &Inventory, verdicts: &Verdicts, findings: &mut Vec<Finding>) {
+fn check_verdict_table(inventory: &Inventory, verdicts: &Verdicts, findings: &mut Vec<Violation>) {
     let places = (0..).zip(&inventory.registries).flat_map(|(registry, facts)| {
         (0..).zip(&facts.repositories).flat_map(move |(repository, facts)| {
-            (0..).zip(&facts.tags).map(move |(tag, _)| TagAt { registry, repository, tag })
+            (0..).zip(&facts.tags).map(move |(tag, _)| TagPosition { registry, repository, tag })
         })
     });
     let tags = inventory.tag_count();
-    if verdicts.tags.len() != tags || !places.eq(verdicts.tags.iter().map(|found| found.at)) {
-        findings.push(Finding::Table { verdicts: verdicts.tags.len(), tags });
+    if verdicts.tags.len() != tags || !places.eq(verdicts.tags.iter().map(|found| found.position)) {
+        findings.push(Violation::VerdictTable { verdicts: verdicts.tags.len(), tags });
     }
     for found in &verdicts.tags {
-        let strongest = found.reasons.iter().map(crate::domain::Reason::speaks_for).min();
+        let strongest = found.reasons.iter().map(crate::domain::Reason::implied_verdict).min();
         if strongest != Some(found.verdict) {
-            let image = format!("{:?}", found.at);
-            findings.push(Finding::Contradiction { image, verdict: found.verdict });
+            let image = format!("{:?}", found.position);
+            findings.push(Violation::Contradiction { image, verdict: found.verdict });
         }
     }
 }
 
-fn listing(plan: &Plan, verdicts: &Verdicts, findings: &mut Vec<Finding>) {
-    let expired = verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).map(|found| found.at);
-    let mut open: BTreeSet<TagAt> = expired.collect();
+fn check_removal_list(plan: &Plan, verdicts: &Verdicts, findings: &mut Vec<Violation>) {
+    let expired = verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).map(|found| found.position);
+    let mut open: BTreeSet<TagPosition> = expired.collect();
     let mut seen = BTreeSet::new();
     for removal in &plan.removals {
-        if !seen.insert(removal.at) {
-            findings.push(Finding::Repeated { image: image(removal) });
-        } else if !open.remove(&removal.at) {
-            findings.push(Finding::Unfounded { image: image(removal) });
+        if !seen.insert(removal.position) {
+            findings.push(Violation::DuplicateRemoval { image: image(removal) });
+        } else if !open.remove(&removal.position) {
+            findings.push(Violation::UnfoundedRemoval { image: image(removal) });
         }
     }
-    let mut forgotten: Vec<TagAt> = open.into_iter().collect();
+    let mut forgotten: Vec<TagPosition> = open.into_iter().collect();
     forgotten.sort();
-    findings.extend(forgotten.into_iter().map(|at| Finding::Forgotten { image: format!("{at:?}") }));
+    findings.extend(forgotten.into_iter().map(|at| Violation::MissingRemoval { image: format!("{at:?}") }));
     for pair in plan.removals.windows(2) {
         let name = |removal: &Removal| (removal.registry.clone(), removal.repository.clone(), removal.tag.clone());
         if name(&pair[0]) > name(&pair[1]) {
-            findings.push(Finding::Unsorted { image: image(&pair[1]) });
+            findings.push(Violation::UnsortedRemoval { image: image(&pair[1]) });
         }
     }
 }
 
 /// Holds a removal against the facts at its place.
-fn facts<'a>(
+fn check_facts<'a>(
     registry: &Registry,
     repository: &'a Repository,
     removal: &'a Removal,
     now: Timestamp,
-    findings: &mut Vec<Finding>,
-) -> Option<Going<'a>> {
-    let Some(tag) = repository.tags.get(removal.at.tag as usize) else {
-        findings.push(Finding::Unfounded { image: image(removal) });
+    findings: &mut Vec<Violation>,
+) -> Option<TagRemoval<'a>> {
+    let Some(tag) = repository.tags.get(removal.position.tag as usize) else {
+        findings.push(Violation::UnfoundedRemoval { image: image(removal) });
         return None;
     };
     let same_name =
@@ -256,33 +257,37 @@ fn facts<'a>(
         ("its name", same_name),
         ("its digest", tag.digest.as_ref() == Some(&removal.digest)),
         ("how it is removed", removal.method == registry.removal),
-        ("its date", removal.date == date(repository, tag, now)),
+        ("its date", removal.date == tag_date(repository, tag, now)),
         ("whether it is a companion", removal.companion_of.is_some() == accompanies(&tag.name)),
     ];
     for (what, _) in right.iter().filter(|(_, right)| !right) {
-        findings.push(Finding::Differs { image: image(removal), what });
+        findings.push(Violation::FactMismatch { image: image(removal), what });
     }
-    Some(Going { removal, tag, digest: tag.digest.as_ref()? })
+    Some(TagRemoval { removal, tag, digest: tag.digest.as_ref()? })
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Table { verdicts, tags } => {
+            Self::VerdictTable { verdicts, tags } => {
                 write!(f, "{verdicts} verdicts for {tags} tags, or not in the inventory's order")
             }
             Self::Contradiction { image, verdict } => {
                 write!(f, "{image} is {} by other than its reasons", verdict.label())
             }
-            Self::Forgotten { image } => write!(f, "{image} is expired, and no removal says so"),
-            Self::Unfounded { image } => write!(f, "{image} would be removed, and no verdict says so"),
-            Self::Repeated { image } => write!(f, "{image} would be removed twice"),
-            Self::Unsorted { image } => write!(f, "{image} stands in the wrong place of the plan"),
-            Self::Differs { image, what } => write!(f, "{image} would be removed, but {what} is another"),
-            Self::Held { image, by } => write!(f, "{image} would be removed, but it is held: {by}"),
-            Self::Enforced { image, why } => write!(f, "{image} would really be removed, but may not be: {why}"),
-            Self::NotRefused { scope, limit } => write!(f, "{limit} is passed for {scope:?}, and nothing refuses it"),
-            Self::Refused { scope, limit } => write!(f, "{limit} is refused for {scope:?}, and was not passed"),
+            Self::MissingRemoval { image } => write!(f, "{image} is expired, and no removal says so"),
+            Self::UnfoundedRemoval { image } => write!(f, "{image} would be removed, and no verdict says so"),
+            Self::DuplicateRemoval { image } => write!(f, "{image} would be removed twice"),
+            Self::UnsortedRemoval { image } => write!(f, "{image} stands in the wrong place of the plan"),
+            Self::FactMismatch { image, what } => write!(f, "{image} would be removed, but {what} is another"),
+            Self::ProtectedTag { image, by } => write!(f, "{image} would be removed, but it is held: {by}"),
+            Self::WronglyEnforced { image, why } => write!(f, "{image} would really be removed, but may not be: {why}"),
+            Self::MissingRefusal { scope, limit } => {
+                write!(f, "{limit} is passed for {scope:?}, and nothing refuses it")
+            }
+            Self::UnfoundedRefusal { scope, limit } => {
+                write!(f, "{limit} is refused for {scope:?}, and was not passed")
+            }
         }
     }
 }

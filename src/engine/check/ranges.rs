@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::domain::{Claim, Prereleases, Ranges, Repository, TagName, VersionRange};
+use crate::domain::{Claim, Prereleases, RangeSelection, Repository, TagName, VersionRange};
 
 /// The claims on ranges of versions in one repository.
-pub(super) struct Ranged<'a>(Vec<OneRange<'a>>);
+pub(super) struct RangeClaims<'a>(Vec<RangeClaim<'a>>);
 
-struct OneRange<'a> {
+struct RangeClaim<'a> {
     claim: &'a Claim,
     range: &'a VersionRange,
     all: bool,
@@ -25,11 +25,11 @@ enum Part {
     Word(String),
 }
 
-impl<'a> Ranged<'a> {
+impl<'a> RangeClaims<'a> {
     pub(super) fn new(claims: impl Iterator<Item = &'a Claim>, repository: &Repository) -> Self {
         let ranges = claims.filter_map(|claim| {
             let (range, ranges) = claim.range()?;
-            Some(OneRange { claim, range, all: ranges == Ranges::All, highest: HashMap::new() })
+            Some(RangeClaim { claim, range, all: ranges == RangeSelection::All, highest: HashMap::new() })
         });
         let mut claimed = Self(ranges.collect());
         if claimed.0.is_empty() {
@@ -56,9 +56,9 @@ impl<'a> Ranged<'a> {
     }
 }
 
-impl OneRange<'_> {
+impl RangeClaim<'_> {
     fn add(&mut self, tag: &str, written: u8, order: &Order) {
-        for (reading, prereleases) in Prereleases::EACH.into_iter().enumerate() {
+        for (reading, prereleases) in Prereleases::ALL.into_iter().enumerate() {
             if self.all || !self.range.matches(tag, prereleases) {
                 continue;
             }
@@ -72,7 +72,7 @@ impl OneRange<'_> {
     }
 
     fn claims(&self, tag: &str, written: u8, order: &Order) -> bool {
-        let mut readings = Prereleases::EACH.into_iter().enumerate();
+        let mut readings = Prereleases::ALL.into_iter().enumerate();
         readings.any(|(reading, prereleases)| {
             let highest = |strictness| self.highest.get(&(strictness, reading)).is_none_or(|highest| order >= highest);
             self.range.matches(tag, prereleases) && (self.all || (written..=LOOSE).any(highest))
@@ -143,9 +143,9 @@ mod tests {
     use super::*;
     use crate::domain::{Holder, ImageReference, Naming, Tag, TagVersion};
 
-    fn claim(range: &str, ranges: Ranges) -> Claim {
+    fn claim(range: &str, ranges: RangeSelection) -> Claim {
         Claim {
-            image: ImageReference::as_written("contoso.azurecr.io/shop/api").unwrap(),
+            image: ImageReference::parse_verbatim("contoso.azurecr.io/shop/api").unwrap(),
             holder: Arc::new(Holder::File { path: "Chart.yaml".to_owned(), line: 1 }),
             naming: Naming::Range(Arc::new(range.parse().unwrap()), ranges),
         }
@@ -161,14 +161,14 @@ mod tests {
             range in "([~^]|>=|<|>|<=|!=|)[012](\\.[0-3]){0,2}(-rc\\.1)?( <2)?( \\|\\| 1\\.x)?|\\*",
             all in any::<bool>(),
         ) {
-            let ranges = if all { Ranges::All } else { Ranges::Highest };
+            let ranges = if all { RangeSelection::All } else { RangeSelection::Highest };
             let claim = claim(&range, ranges);
             let mut repository = Repository::empty("shop/api".parse().unwrap());
             let names = tags.iter().filter_map(|name| name.parse::<TagName>().ok());
             repository.tags = names
                 .map(|name| Tag { name, digest: None, pushed_at: None, first_seen: None, lock: None })
                 .collect();
-            let ranged = Ranged::new(std::iter::once(&claim), &repository);
+            let ranged = RangeClaims::new(std::iter::once(&claim), &repository);
             let names = || repository.tags.iter().map(|tag| tag.name.as_str());
             let found: BTreeSet<&str> = repository
                 .tags

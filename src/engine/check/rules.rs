@@ -5,58 +5,58 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::super::date::{date, no_later_than};
-use super::version::{Place, Read, read};
-use super::{Finding, Going, accompanies};
+use super::super::date::{no_later_than, tag_date};
+use super::version::{ParsedVersion, VersionOrder, read};
+use super::{TagRemoval, Violation, accompanies};
 use crate::domain::{
-    Digest, Keep, KeepRule, Period, Policy, PolicyMode, PolicyName, Registry, Repository, Rules, TagAt, TagSelector,
-    VersionPart,
+    Digest, Keep, KeepRule, Period, Policy, PolicyMode, PolicyName, Registry, Repository, Rules, TagPosition,
+    TagSelector, VersionPart,
 };
 
 /// Looks at every policy for removals in one repository. Gives for each the policies that let it go, by name.
-pub(super) fn look<'a>(
+pub(super) fn check_rules<'a>(
     rules: &'a Rules,
     registry: &Registry,
     repository: &Repository,
-    going: &[Going<'a>],
+    going: &[TagRemoval<'a>],
     now: Timestamp,
-    findings: &mut Vec<Finding>,
-) -> BTreeMap<TagAt, Vec<&'a PolicyName>> {
-    let mut owners: BTreeMap<TagAt, Vec<&PolicyName>> = BTreeMap::new();
-    let mut dry: BTreeSet<TagAt> = BTreeSet::new();
-    for policy in rules.policies.iter().filter(|policy| speaks_of(policy, registry, repository)) {
+    findings: &mut Vec<Violation>,
+) -> BTreeMap<TagPosition, Vec<&'a PolicyName>> {
+    let mut owners: BTreeMap<TagPosition, Vec<&PolicyName>> = BTreeMap::new();
+    let mut dry: BTreeSet<TagPosition> = BTreeSet::new();
+    for policy in rules.policies.iter().filter(|policy| applies_to(policy, registry, repository)) {
         let members = members(policy, repository, now);
         let kept = kept(policy, &members, &rules.timezone, now);
         let selected: HashSet<u32> = members.values().flatten().map(|member| member.position).collect();
         // There may be a hundred thousand of them.
         drop(members);
-        for one in going.iter().filter(|one| selected.contains(&one.removal.at.tag)) {
-            owners.entry(one.removal.at).or_default().push(&policy.name);
-            if kept.contains(&one.removal.at.tag) {
+        for one in going.iter().filter(|one| selected.contains(&one.removal.position.tag)) {
+            owners.entry(one.removal.position).or_default().push(&policy.name);
+            if kept.contains(&one.removal.position.tag) {
                 let by = format!("policy {} keeps it", policy.name);
-                findings.push(Finding::Held { image: one.image(), by });
+                findings.push(Violation::ProtectedTag { image: one.image(), by });
             }
             if policy.mode == PolicyMode::DryRun {
-                dry.insert(one.removal.at);
+                dry.insert(one.removal.position);
             }
         }
     }
     for one in going {
-        let at = one.removal.at;
+        let at = one.removal.position;
         if one.removal.companion_of.is_some() {
             owners.insert(at, vec![&one.removal.policy]);
             continue;
         }
         let image = || one.image();
         match owners.get(&at).and_then(|owners| owners.iter().min()) {
-            None => findings.push(Finding::Held { image: image(), by: "no policy selects it".to_owned() }),
+            None => findings.push(Violation::ProtectedTag { image: image(), by: "no policy selects it".to_owned() }),
             Some(first) if **first != one.removal.policy => {
-                findings.push(Finding::Differs { image: image(), what: "the policy that lets it go" });
+                findings.push(Violation::FactMismatch { image: image(), what: "the policy that lets it go" });
             }
             Some(_) => {}
         }
         if one.removal.enforce && dry.contains(&at) {
-            findings.push(Finding::Enforced { image: image(), why: "a policy only reports it".to_owned() });
+            findings.push(Violation::WronglyEnforced { image: image(), why: "a policy only reports it".to_owned() });
         }
     }
     owners
@@ -66,14 +66,14 @@ pub(super) fn look<'a>(
 struct Member<'a> {
     position: u32,
     name: &'a str,
-    version: Option<Box<Read>>,
+    version: Option<Box<ParsedVersion>>,
     digest: Option<&'a Digest>,
     time: Option<Timestamp>,
     /// Without a time, the latest that it can have.
-    bound: Option<Timestamp>,
+    latest_possible: Option<Timestamp>,
 }
 
-fn speaks_of(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
+fn applies_to(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
     let registry_named = match &policy.select.registries {
         Some(names) => names.contains(&registry.name),
         None => true,
@@ -108,14 +108,14 @@ fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> B
         if accompanies(&tag.name) {
             continue;
         }
-        let time = date(repository, tag, now).timestamp();
+        let time = tag_date(repository, tag, now).timestamp();
         groups.entry(group).or_default().push(Member {
             position,
             name,
             version: version.filter(|_| by_version).and_then(read).map(Box::new),
             digest: tag.digest.as_ref(),
             time,
-            bound: if time.is_none() { no_later_than(repository, tag, now) } else { None },
+            latest_possible: if time.is_none() { no_later_than(repository, tag, now) } else { None },
         });
     }
     groups
@@ -134,7 +134,7 @@ fn kept(
             Keep::None => {}
             Keep::Rules(rules) => {
                 let times = image_times(members);
-                let keeps = rules.iter().map(|rule| keeper(rule, members, &times, timezone, now));
+                let keeps = rules.iter().map(|rule| keep_test(rule, members, &times, timezone, now));
                 for keeps in keeps.collect::<Vec<_>>() {
                     kept.extend(members.iter().filter(|member| keeps(member)).map(|member| member.position));
                 }
@@ -156,28 +156,28 @@ fn image_times<'a>(members: &[Member<'a>]) -> HashMap<&'a Digest, Timestamp> {
     times
 }
 
-type Keeper<'a> = Box<dyn Fn(&Member<'_>) -> bool + 'a>;
+type KeepTest<'a> = Box<dyn Fn(&Member<'_>) -> bool + 'a>;
 
 /// A rule as a question: does it keep that tag?
-fn keeper<'a>(
+fn keep_test<'a>(
     rule: &'a KeepRule,
     members: &[Member<'_>],
     times: &'a HashMap<&Digest, Timestamp>,
     timezone: &TimeZone,
     now: Timestamp,
-) -> Keeper<'a> {
+) -> KeepTest<'a> {
     let image_time = |member: &Member<'_>| member.digest.and_then(|d| times.get(d).copied()).or(member.time);
     match rule {
         KeepRule::Matching(globs) => Box::new(|member| globs.matches(member.name)),
         KeepRule::Within(span) => Box::new(move |member| {
-            let end = member.time.or(member.bound).and_then(|time| time.checked_add(span.duration).ok());
+            let end = member.time.or(member.latest_possible).and_then(|time| time.checked_add(span.duration).ok());
             end.is_none_or(|end| end >= now)
         }),
         KeepRule::Newest(count) => {
             let mut all: Vec<Timestamp> = times.values().copied().collect();
             all.sort_unstable_by(|a, b| b.cmp(a));
             let cutoff = all.get(count.get() as usize - 1).copied();
-            Box::new(move |member| match member.time.or(member.bound) {
+            Box::new(move |member| match member.time.or(member.latest_possible) {
                 Some(own) => cutoff.is_none_or(|cutoff| image_time(member).max(Some(own)) >= Some(cutoff)),
                 None => true,
             })
@@ -211,7 +211,8 @@ fn newest_of_periods(members: &[Member<'_>], period: Period, count: usize, timez
     let newest = |there: &Vec<&Member<'_>>| there.iter().filter_map(|member| member.time).max();
     let oldest = periods.values().rev().nth(count - 1).and_then(newest);
     let undated = members.iter().filter(|member| member.time.is_none());
-    let surely_older = |member: &&Member<'_>| oldest.zip(member.bound).is_some_and(|(oldest, bound)| bound < oldest);
+    let surely_older =
+        |member: &&Member<'_>| oldest.zip(member.latest_possible).is_some_and(|(oldest, bound)| bound < oldest);
     kept.extend(undated.filter(|member| !surely_older(member)).map(|member| member.position));
     kept
 }
@@ -230,7 +231,7 @@ fn period_of(period: Period, time: Timestamp, timezone: &TimeZone) -> String {
 /// The tags of the highest `count` versions of each line. Images with equal versions share a place, and a release that
 /// nothing but such shares stand for does not count against its pre-releases.
 fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> HashSet<u32> {
-    let mut lines: HashMap<&[u64], Vec<(&Read, &Member<'_>)>> = HashMap::new();
+    let mut lines: HashMap<&[u64], Vec<(&ParsedVersion, &Member<'_>)>> = HashMap::new();
     for member in members {
         if let Some(version) = &member.version {
             lines.entry(version.line(part)).or_default().push((version, member));
@@ -239,18 +240,18 @@ fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> HashSet<u
     let mut kept = HashSet::new();
     for line in lines.into_values() {
         // By its highest version an image counts, surely where one of its tags says so without a suffix.
-        let mut best: HashMap<&Digest, (&Place, bool)> = HashMap::new();
+        let mut best: HashMap<&Digest, (&VersionOrder, bool)> = HashMap::new();
         for (version, member) in &line {
             let Some(digest) = member.digest else { continue };
-            let found = (&version.place, !version.shares);
+            let found = (&version.order, !version.is_inexact);
             best.entry(digest).and_modify(|best| *best = (*best).max(found)).or_insert(found);
         }
-        let mut places: BTreeMap<&Place, bool> = BTreeMap::new();
+        let mut places: BTreeMap<&VersionOrder, bool> = BTreeMap::new();
         for &(place, sure) in best.values() {
             *places.entry(place).or_default() |= sure;
         }
-        let mut staying: BTreeSet<&Place> = BTreeSet::new();
-        let mut vague: Option<&Place> = None;
+        let mut staying: BTreeSet<&VersionOrder> = BTreeSet::new();
+        let mut vague: Option<&VersionOrder> = None;
         for (higher, (&place, &sure)) in places.iter().rev().enumerate() {
             let uncounted = vague.is_some_and(|vague| vague.is_release_of(place));
             if higher < count + usize::from(uncounted) {

@@ -2,76 +2,76 @@
 
 use std::collections::BTreeSet;
 
-use super::{Finding, Owners, accompanies};
+use super::{RemovalPolicies, Violation, accompanies};
 use crate::domain::{
-    AllowUnmatched, CoverageBasis, GapAt, Globs, Inventory, Keep, KeepRule, Plan, Policy, PolicyName, Refusal,
-    RefusalReason, RegistryName, RepositoryName, RuleId, RuleKey, Rules, Scope, TagSelector,
+    AllowUnmatched, CoverageBasis, GapTarget, Globs, Inventory, Keep, KeepRule, Plan, Policy, PolicyName, Refusal,
+    RefusalReason, RefusalScope, RegistryName, RepositoryName, RuleId, RuleKey, Rules, TagSelector,
 };
 
 /// The label of the refusals that are looked at here.
 pub(super) const LABEL: &str = "protects-nothing";
 
 /// Looks whether whatever an unmatched rule could have protected is refused, and nothing else because of a rule.
-pub(super) fn look(
+pub(super) fn check_unmatched(
     rules: &Rules,
     inventory: &Inventory,
     plan: &Plan,
-    owners: &Owners<'_>,
-    findings: &mut Vec<Finding>,
+    owners: &RemovalPolicies<'_>,
+    findings: &mut Vec<Violation>,
 ) {
-    let facts = Facts::of(inventory);
+    let facts = InventoryNames::of(inventory);
     let mut blind: BTreeSet<RuleId> = BTreeSet::new();
     for policy in &rules.policies {
-        for rule in protecting(policy).into_iter().filter(|rule| facts.is_blind(rule, policy, plan)) {
+        for rule in protecting_rules(policy).into_iter().filter(|rule| facts.never_matched(rule, policy, plan)) {
             let own = |refusal: &&Refusal| {
-                matches!(&refusal.why, RefusalReason::ProtectsNothing(why)
+                matches!(&refusal.reason, RefusalReason::UnmatchedRule(why)
                     if (&why.rule.policy, why.rule.key, &*why.rule.written) == (&policy.name, rule.key, &*rule.written))
             };
-            let against: Vec<&Scope> =
+            let against: Vec<&RefusalScope> =
                 plan.refusals.iter().filter(own).filter(|one| one.binding).map(|one| &one.scope).collect();
             for removal in plan.removals.iter().filter(|removal| removal.enforce) {
-                let owners = owners.get(removal.at);
+                let owners = owners.get(removal.position);
                 let covered = rule.covers(policy, &removal.registry, &removal.repository, owners.iter().copied());
                 if covered && !against.iter().any(|scope| scope.covers(removal, owners)) {
                     let why = format!("rule {} of policy {} might have forbidden it", rule.written, policy.name);
-                    findings.push(Finding::Enforced { image: super::image(removal), why });
+                    findings.push(Violation::WronglyEnforced { image: super::image(removal), why });
                 }
             }
             let both = plan.deletions.refusals.iter().filter(own).filter(|one| one.binding).map(|one| &one.scope);
-            let against: Vec<&Scope> = both.chain(against).collect();
-            for deletion in plan.deletions.going().filter(|deletion| deletion.enforce) {
+            let against: Vec<&RefusalScope> = both.chain(against).collect();
+            for deletion in plan.deletions.deletable().filter(|deletion| deletion.enforce) {
                 let covered = rule.covers(policy, &deletion.registry, &deletion.repository, deletion.policies.iter());
                 if covered && !against.iter().any(|scope| scope.covers_deletion(deletion)) {
                     let why = format!("rule {} of policy {} might have forbidden it", rule.written, policy.name);
                     let image = format!("{}/{}@{}", deletion.registry, deletion.repository, deletion.digest);
-                    findings.push(Finding::Enforced { image, why });
+                    findings.push(Violation::WronglyEnforced { image, why });
                 }
             }
             blind.insert(RuleId { policy: policy.name.clone(), key: rule.key, written: rule.written.as_str().into() });
         }
     }
     for refusal in plan.refusals.iter().chain(&plan.deletions.refusals) {
-        if let RefusalReason::ProtectsNothing(why) = &refusal.why
+        if let RefusalReason::UnmatchedRule(why) = &refusal.reason
             && !blind.contains(&why.rule)
         {
-            findings.push(Finding::Refused { scope: refusal.scope.clone(), limit: LABEL });
+            findings.push(Violation::UnfoundedRefusal { scope: refusal.scope.clone(), limit: LABEL });
         }
     }
 }
 
 /// A rule that protects tags if it matches them.
-struct Protecting {
+struct ProtectingRule {
     key: RuleKey,
     written: String,
     /// Whether it keeps whatever it selects; else it has a say in its own policy alone.
     keeps_all: bool,
 }
 
-fn protecting(policy: &Policy) -> Vec<Protecting> {
+fn protecting_rules(policy: &Policy) -> Vec<ProtectingRule> {
     let keeps_all = matches!(policy.keep, Keep::All);
     let mut found = Vec::new();
     let mut add =
-        |key, written: &str, keeps_all| found.push(Protecting { key, written: written.to_owned(), keeps_all });
+        |key, written: &str, keeps_all| found.push(ProtectingRule { key, written: written.to_owned(), keeps_all });
     let select = &policy.select;
     for name in select.registries.iter().flatten().filter(|_| keeps_all) {
         add(RuleKey::Registries, name.as_str(), true);
@@ -103,7 +103,7 @@ fn protecting(policy: &Policy) -> Vec<Protecting> {
     found
 }
 
-impl Protecting {
+impl ProtectingRule {
     /// Whether something that goes in that place, by these policies, is what the rule might have protected.
     fn covers<'a>(
         &self,
@@ -123,13 +123,13 @@ impl Protecting {
 }
 
 /// The names in an inventory.
-struct Facts<'a> {
+struct InventoryNames<'a> {
     inventory: &'a Inventory,
     registries: Vec<&'a str>,
     repositories: Vec<&'a str>,
 }
 
-impl<'a> Facts<'a> {
+impl<'a> InventoryNames<'a> {
     fn of(inventory: &'a Inventory) -> Self {
         let all = inventory.registries.iter().flat_map(|registry| &registry.repositories);
         Self {
@@ -140,19 +140,19 @@ impl<'a> Facts<'a> {
     }
 
     /// Whether a rule matches nothing and never did, as far as that can be said.
-    fn is_blind(&self, rule: &Protecting, policy: &Policy, plan: &Plan) -> bool {
+    fn never_matched(&self, rule: &ProtectingRule, policy: &Policy, plan: &Plan) -> bool {
         let coverage = &plan.coverage;
         let allowed = match &policy.allow_unmatched {
             AllowUnmatched::All => true,
             AllowUnmatched::None => false,
             AllowUnmatched::Rules(rules) => rules.contains(&rule.written),
         };
-        if coverage.basis == CoverageBasis::NotJudged || allowed || self.finds(rule) {
+        if coverage.basis == CoverageBasis::NotChecked || allowed || self.matches_any(rule) {
             return false;
         }
         let written = rule.written.as_str().into();
         let id = RuleId { policy: policy.name.clone(), key: rule.key, written };
-        if coverage.basis == CoverageBasis::Whole && self.can_be_judged(rule, policy) {
+        if coverage.basis == CoverageBasis::FullInventory && self.can_be_judged(rule, policy) {
             let there = coverage.history.matched.get(&id);
             let mut here = self.inventory.registries.iter().map(|registry| &registry.endpoint);
             return !here.any(|endpoint| there.is_some_and(|there| there.contains_key(endpoint)));
@@ -160,7 +160,7 @@ impl<'a> Facts<'a> {
         coverage.history.unmatched.contains_key(&id)
     }
 
-    fn finds(&self, rule: &Protecting) -> bool {
+    fn matches_any(&self, rule: &ProtectingRule) -> bool {
         let text = rule.written.strip_prefix('!').unwrap_or(&rule.written);
         let globs = || Globs::new(&[format!("{}{text}", if text.starts_with('!') { "\\" } else { "" })]).ok();
         match rule.key {
@@ -183,7 +183,7 @@ impl<'a> Facts<'a> {
         repositories.flat_map(|repository| &repository.tags).any(|tag| fits(tag.name.as_str()))
     }
 
-    fn can_be_judged(&self, rule: &Protecting, policy: &Policy) -> bool {
+    fn can_be_judged(&self, rule: &ProtectingRule, policy: &Policy) -> bool {
         let by_name = rule.key == RuleKey::Registries;
         let mut tags = false;
         for registry in &self.inventory.registries {
@@ -192,7 +192,7 @@ impl<'a> Facts<'a> {
                 continue;
             }
             let gaps = registry.gaps.iter().chain(registry.repositories.iter().flat_map(|repository| &repository.gaps));
-            if !by_name && gaps.into_iter().any(|gap| matches!(gap.at, GapAt::Catalogue | GapAt::TagList)) {
+            if !by_name && gaps.into_iter().any(|gap| matches!(gap.target, GapTarget::Catalogue | GapTarget::TagList)) {
                 return false;
             }
             let mut all = registry.repositories.iter().flat_map(|repository| &repository.tags);

@@ -4,16 +4,16 @@ use crate::domain::VersionPart;
 
 /// A version as it is read here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Read {
-    pub(super) place: Place,
+pub(super) struct ParsedVersion {
+    pub(super) order: VersionOrder,
     /// It has a suffix without an order, and only shares the place.
-    pub(super) shares: bool,
+    pub(super) is_inexact: bool,
 }
 
 /// Ordered as versions are: the numbers, then a release after its pre-releases, then the parts of the pre-release, then
 /// the commits since then.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct VersionOrder {
     numbers: Vec<u64>,
     release: bool,
     pre: Vec<Part>,
@@ -27,7 +27,7 @@ enum Part {
     Stage(u8),
 }
 
-pub(super) fn read(text: &str) -> Option<Read> {
+pub(super) fn read(text: &str) -> Option<ParsedVersion> {
     let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
     let end = text.find(['_', '+']).unwrap_or(text.len());
     let text = &text[..end];
@@ -40,9 +40,9 @@ pub(super) fn read(text: &str) -> Option<Read> {
         return None;
     }
     numbers.resize(4, 0);
-    let mut place = Place { numbers, release: true, pre: Vec::new(), commits: 0 };
+    let mut place = VersionOrder { numbers, release: true, pre: Vec::new(), commits: 0 };
     let mut pieces: Vec<&str> = match text.get(dash + 1..) {
-        None => return Some(Read { place, shares: false }),
+        None => return Some(ParsedVersion { order: place, is_inexact: false }),
         Some("") => return None,
         Some(suffix) => suffix.split('-').collect(),
     };
@@ -64,7 +64,7 @@ pub(super) fn read(text: &str) -> Option<Read> {
         place.pre = stages.parts;
         break;
     }
-    Some(Read { place, shares: shares || left > 0 })
+    Some(ParsedVersion { order: place, is_inexact: shares || left > 0 })
 }
 
 fn commits(piece: &str) -> Option<u64> {
@@ -165,17 +165,17 @@ fn cut(name: &str) -> (&str, Option<Part>, &str) {
     (&name[..letters], number, &name[letters + digits..])
 }
 
-impl Read {
+impl ParsedVersion {
     pub(super) fn line(&self, part: VersionPart) -> &[u64] {
         match part {
-            VersionPart::Major => &self.place.numbers[..1],
-            VersionPart::Minor => &self.place.numbers[..2],
-            VersionPart::Patch => &self.place.numbers[..3],
+            VersionPart::Major => &self.order.numbers[..1],
+            VersionPart::Minor => &self.order.numbers[..2],
+            VersionPart::Patch => &self.order.numbers[..3],
         }
     }
 }
 
-impl Place {
+impl VersionOrder {
     /// Returns true for a release itself, without commits since then.
     pub(super) fn is_release(&self) -> bool {
         self.release && self.commits == 0
@@ -220,19 +220,19 @@ mod tests {
             let (first, other) = ((read(&a), read(&b)), (Version::parse(&a), Version::parse(&b)));
             for (read, version) in [(&first.0, &other.0), (&first.1, &other.1)] {
                 prop_assert_eq!(
-                    read.as_ref().map(|one| (one.shares, one.line(VersionPart::Patch).to_vec())),
-                    version.as_ref().map(|one| (one.shares, one.line(VersionPart::Patch).to_vec()))
+                    read.as_ref().map(|one| (one.is_inexact, one.line(VersionPart::Patch).to_vec())),
+                    version.as_ref().map(|one| (one.is_inexact, one.line(VersionPart::Patch).to_vec()))
                 );
             }
             if let ((Some(a), Some(b)), (Some(c), Some(d))) = (first, other) {
-                prop_assert_eq!(a.place.cmp(&b.place), c.place.cmp(&d.place));
-                prop_assert_eq!(a.place.is_release_of(&b.place), d.place.release() == Some(c.place));
+                prop_assert_eq!(a.order.cmp(&b.order), c.order.cmp(&d.order));
+                prop_assert_eq!(a.order.is_release_of(&b.order), d.order.release() == Some(c.order));
             }
         }
 
         #[test]
         fn the_order_is_total(a in text(), b in text(), c in text()) {
-            let versions = [a, b, c].map(|text| Version::parse(&text).map(|version| version.place));
+            let versions = [a, b, c].map(|text| Version::parse(&text).map(|version| version.order));
             let [Some(a), Some(b), Some(c)] = versions else { return Ok(()) };
             prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
             prop_assert_eq!(a.cmp(&b).is_eq(), a == b);

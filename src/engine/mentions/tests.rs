@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::{
-    Holder, Manifest, SourceAnswer, SourceState, Tag, TakenTag, TextIndexBuilder, TextPlace, TextScope,
+    Holder, Manifest, RemovedTag, SourceOutcome, SourceState, Tag, TextIndexBuilder, TextPlace, TextScope,
 };
 
 /// A registry with these repositories and their tags; every tag has an image of its own, by the name of both.
@@ -31,19 +31,19 @@ fn tag(repository: &str, tag: &str) -> Tag {
 fn words(scope: TextScope, texts: &[&str]) -> TextIndex {
     let mut builder = TextIndexBuilder::new(scope);
     for (text, number) in texts.iter().zip(1..) {
-        let place = builder.place(TextPlace::File(format!("{number}.txt").into()));
+        let place = builder.add_place(TextPlace::File(format!("{number}.txt").into()));
         for (line, number) in text.lines().zip(1..) {
             let is_word = |c: char| c.is_ascii_alphanumeric() || "_.-+".contains(c);
             let words = line.split(|c| !is_word(c)).filter(|word| !word.is_empty());
-            builder.unit(place, &words.map(|word| (number, word)).collect::<Vec<_>>());
+            builder.add_unit(place, &words.map(|word| (number, word)).collect::<Vec<_>>());
         }
     }
     builder.finish()
 }
 
 /// Everything that texts mention, as `repository:tag` or `repository@digest`, with the word and its place.
-fn found(inventory: &Inventory, untagged: &[Untagged], texts: &TextIndex) -> Vec<String> {
-    let shown = mentions(inventory, untagged, |_| true, texts).into_iter().map(|mention| {
+fn found(inventory: &Inventory, untagged: &[UntaggedManifest], texts: &TextIndex) -> Vec<String> {
+    let shown = find_mentions(inventory, untagged, |_| true, texts).into_iter().map(|mention| {
         let Mention { registry, repository, image, text, holder } = mention;
         assert_eq!(registry.as_str(), "contoso");
         let place = match &*holder {
@@ -186,7 +186,7 @@ fn a_digest_is_meant_by_twelve_of_its_digits_wherever_they_stand() {
         subject: None,
         created_at: None,
         lock: None,
-        depth: crate::domain::Depth::Whole,
+        detail: crate::domain::ManifestDetail::Full,
     };
     inventory.registries[0].repositories[0].manifests.insert(image("shop/api", "v1"), manifest);
     for (text, expected) in [
@@ -207,13 +207,13 @@ fn a_digest_is_meant_by_twelve_of_its_digits_wherever_they_stand() {
 #[test]
 fn former_tags_of_untagged_manifests_are_mentioned_too() {
     let inventory = inventory(&[("shop/api", &["v2"])]);
-    let taken = TakenTag {
+    let taken = RemovedTag {
         name: "v1".parse().unwrap(),
         at: jiff::Timestamp::UNIX_EPOCH,
         policies: Vec::new(),
-        put_back: false,
+        restored: false,
     };
-    let untagged = Untagged {
+    let untagged = UntaggedManifest {
         registry: "contoso".parse().unwrap(),
         repository: "shop/api".parse().unwrap(),
         digest: image("shop/api", "v1"),
@@ -237,13 +237,13 @@ fn former_tags_of_untagged_manifests_are_mentioned_too() {
 fn only_the_registries_that_a_source_covers_are_mentioned() {
     let inventory = inventory(&[("shop/api", &["v1"])]);
     let texts = words(TextScope::Source, &["api v1"]);
-    assert_eq!(mentions(&inventory, &[], |name| name.as_str() == "contoso", &texts).len(), 1);
-    assert!(mentions(&inventory, &[], |name| name.as_str() == "fabrikam", &texts).is_empty());
-    assert!(mentions(&inventory, &[], |_| true, &TextIndex::default()).is_empty());
+    assert_eq!(find_mentions(&inventory, &[], |name| name.as_str() == "contoso", &texts).len(), 1);
+    assert!(find_mentions(&inventory, &[], |name| name.as_str() == "fabrikam", &texts).is_empty());
+    assert!(find_mentions(&inventory, &[], |_| true, &TextIndex::default()).is_empty());
 }
 
 /// A source's answer with nothing but mentions, as repository, image and word.
-fn source(name: &str, registry: &str, mentions: &[(&str, MentionedImage, &str)]) -> SourceAnswer {
+fn source(name: &str, registry: &str, mentions: &[(&str, MentionedImage, &str)]) -> SourceOutcome {
     let mentions = mentions.iter().map(|(repository, image, text)| Mention {
         registry: registry.parse().unwrap(),
         repository: repository.parse().unwrap(),
@@ -251,14 +251,14 @@ fn source(name: &str, registry: &str, mentions: &[(&str, MentionedImage, &str)])
         text: (*text).into(),
         holder: Arc::new(Holder::File { path: "notes.md".into(), line: 1 }),
     });
-    let state = SourceState::Answered {
+    let state = SourceState::Complete {
         claims: Vec::new(),
         unresolved: Vec::new(),
         mentions: mentions.collect(),
         as_of: None,
         notes: Vec::new(),
     };
-    SourceAnswer { name: name.parse().unwrap(), kind: "image-references", registries: None, state }
+    SourceOutcome { name: name.parse().unwrap(), kind: "image-references", registries: None, state }
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn the_mentions_of_tags_and_digests_come_in_the_order_of_the_sources() {
         ("shop/job", &["v1"], &[&one], ""),
     ] {
         let names: Vec<TagName> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
-        let found = index.on(&repository.parse().unwrap(), names.iter(), digests.iter().copied());
+        let found = index.matching(&repository.parse().unwrap(), names.iter(), digests.iter().copied());
         let words: Vec<&str> = found.iter().map(|mentioned| &*mentioned.text).collect();
         assert_eq!(words.join(" "), expected, "{repository} {tags:?} {digests:?}");
     }

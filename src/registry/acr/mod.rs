@@ -4,21 +4,21 @@
 //! Wire facts are those of its data plane of api-version 2021-07-01 and of recorded traffic; no api-version is sent, as
 //! Azure's own tools send none.
 
-mod behind;
-mod list;
-mod rates;
+mod auth;
+mod lists;
+mod manifests;
+mod parallel_lists;
+mod rate_limits;
 mod reader;
-mod sign_in;
-mod split;
 mod token;
 mod wire;
 mod writer;
 
 use crate::domain::{Digest, RepositoryName, TagName};
 
-use rates::documented;
+pub(super) use auth::AcrAuthenticator;
+use rate_limits::documented_limits;
 pub use reader::AcrReader;
-pub(super) use sign_in::AcrSignIn;
 pub use writer::AcrWriter;
 
 /// The path of a repository's attributes.

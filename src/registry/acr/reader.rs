@@ -7,32 +7,32 @@ use async_trait::async_trait;
 use futures::future;
 use http::StatusCode;
 
-use super::behind::{ListedManifest, Sought, row};
-use super::list::{self, List, Listed, Odd, PAGE, Row, Way};
-use super::split::{self, Timed};
+use super::lists::{self, InvalidRow, ListRequest, PAGE_SIZE, PageQuery, Row, RowList};
+use super::manifests::{ListedManifest, WantedManifests, listed_manifest};
+use super::parallel_lists::{self, Timed};
 use super::wire::{
-    WireManifest, WireManifestNow, WireManifests, WireOneManifest, WireOneTag, WireRepository, WireTag, WireTags,
+    WireManifest, WireManifestState, WireManifests, WireOneManifest, WireOneTag, WireRepository, WireTag, WireTags,
 };
-use super::{documented, manifest_path, repository_path, tag_path};
+use super::{documented_limits, manifest_path, repository_path, tag_path};
 use crate::azure::{self, Arm};
 use crate::domain::{
-    Digest, Gap, GapAt, InvalidName, ManifestNow, Moment, Particulars, RemovalObstacle, Repository, RepositoryName,
-    Tag, TagName, TagNow,
+    CompactTime, Digest, Gap, GapTarget, InvalidName, ManifestState, RegistryInfo, RemovalObstacle, Repository,
+    RepositoryName, Tag, TagName, TagState,
 };
-use crate::registry::auth::Grant;
-use crate::registry::contents::ReferrersApi;
-use crate::registry::http::{Redirects, RegistryHttp};
-use crate::registry::paging::Page;
+use crate::http_client::{Request, Response, RetryPolicy, parse_json_lossy};
+use crate::registry::auth::TokenScope;
+use crate::registry::connection::{Connection, RedirectPolicy};
+use crate::registry::manifest_graph::ReferrersApi;
+use crate::registry::pagination::PageContext;
 use crate::registry::{
-    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings, Requests,
-    ServerTime, hosts, odd, pull, wire,
+    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
+    RequestCounts, ServerTime, hosts, list_gaps, pull, wire,
 };
-use crate::transport::{Answer, Ask, Patience, json};
 
 /// Reads an Azure Container Registry.
 #[derive(Debug)]
 pub struct AcrReader {
-    pub(super) http: RegistryHttp,
+    pub(super) http: Connection,
     /// Whom to ask about the registry itself, where the settings say where it is.
     arm: Option<Arm>,
     pub(super) referrers: ReferrersApi,
@@ -43,79 +43,86 @@ impl AcrReader {
     ///
     /// # Errors
     /// When the settings cannot work, such as a CA file that cannot be read.
-    pub fn new(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
-        let arm = settings.resource.as_ref().map(|resource| Arm::new(&resource.credential, patience)).transpose()?;
-        let http = RegistryHttp::new(settings, patience)?;
+    pub fn new(settings: RegistrySettings, patience: RetryPolicy) -> Result<Self, RegistryError> {
+        let arm =
+            settings.azure_resource.as_ref().map(|resource| Arm::new(&resource.credential, patience)).transpose()?;
+        let http = Connection::new(settings, patience)?;
         Ok(Self { http, arm, referrers: ReferrersApi::default() })
     }
 
     /// A metadata document; nothing where the registry says that there is no such thing.
-    pub(super) async fn metadata(
+    pub(super) async fn fetch_metadata(
         &self,
         repository: &RepositoryName,
         path: &str,
-    ) -> Result<Option<Answer>, RegistryError> {
-        let ask = Ask::get(self.http.url(path), "application/json", METADATA_LIMIT);
-        let answer = self.http.read(&Grant::List(repository.clone()), ask, Redirects::Registry).await?;
+    ) -> Result<Option<Response>, RegistryError> {
+        let ask = Request::get(self.http.url(path), "application/json", MAX_METADATA_BYTES);
+        let answer = self.http.read(&TokenScope::List(repository.clone()), ask, RedirectPolicy::SameOrigin).await?;
         match answer.status {
             StatusCode::OK => Ok(Some(answer)),
             _ if answer.is_absence() => Ok(None),
             StatusCode::NOT_FOUND => Err(answer.error(RegistryErrorKind::Malformed)),
-            _ => Err(answer.refusal()),
+            _ => Err(answer.status_error()),
         }
     }
 
-    async fn attributes(&self, name: &RepositoryName) -> Result<Option<WireRepository>, RegistryError> {
-        let Some(answer) = self.metadata(name, &repository_path(name)).await? else { return Ok(None) };
-        understood(&answer).map(Some)
+    async fn fetch_attributes(&self, name: &RepositoryName) -> Result<Option<WireRepository>, RegistryError> {
+        let Some(answer) = self.fetch_metadata(name, &repository_path(name)).await? else { return Ok(None) };
+        parse_response(&answer).map(Some)
     }
 
     /// The tags of a repository that has so many by the registry's count.
-    async fn all_tags(&self, name: &RepositoryName, count: Option<u64>) -> Result<Option<Listed<Tag>>, RegistryError> {
-        let list = tag_list(name);
-        if let Some(count) = split::is_long(count)
-            && let Some(rows) = split::from_both_ends(&self.http, &list, count).await
-        {
-            return Ok(Some(Listed { rows, ..Listed::default() }));
-        }
-        list::all(&self.http, &list).await
-    }
-
-    /// The manifests of a repository that has so many by the registry's count.
-    async fn all_manifests(
+    async fn list_tags(
         &self,
         name: &RepositoryName,
         count: Option<u64>,
-        sought: &Sought<'_>,
-    ) -> Result<Option<Listed<ListedManifest>>, RegistryError> {
-        let list = manifest_list(name, sought);
-        if let Some(count) = split::is_long(count)
-            && let Some(rows) = split::in_parts(&self.http, &list, count).await
+    ) -> Result<Option<RowList<Tag>>, RegistryError> {
+        let list = tag_list_request(name);
+        if let Some(count) = parallel_lists::long_list_count(count)
+            && let Some(rows) = parallel_lists::scan_from_both_ends(&self.http, &list, count).await
         {
-            return Ok(Some(Listed { rows, ..Listed::default() }));
+            return Ok(Some(RowList { rows, ..RowList::default() }));
         }
-        list::all(&self.http, &list).await
+        lists::read_all(&self.http, &list).await
+    }
+
+    /// The manifests of a repository that has so many by the registry's count.
+    async fn list_manifests(
+        &self,
+        name: &RepositoryName,
+        count: Option<u64>,
+        sought: &WantedManifests<'_>,
+    ) -> Result<Option<RowList<ListedManifest>>, RegistryError> {
+        let list = manifest_list_request(name, sought);
+        if let Some(count) = parallel_lists::long_list_count(count)
+            && let Some(rows) = parallel_lists::scan_partitions(&self.http, &list, count).await
+        {
+            return Ok(Some(RowList { rows, ..RowList::default() }));
+        }
+        lists::read_all(&self.http, &list).await
     }
 
     /// Compares what was read with the registry's own count, once more where they differ: something may have been pushed
     /// meanwhile.
-    async fn compare(&self, counts: Option<&WireRepository>, name: &RepositoryName, read: Counts) -> Vec<Gap> {
+    async fn compare_counts(&self, counts: Option<&WireRepository>, name: &RepositoryName, read: Counts) -> Vec<Gap> {
         let Some(first) = counts else { return Vec::new() };
-        if read.differ(first).is_empty() {
+        if read.differences(first).is_empty() {
             return Vec::new();
         }
-        match self.attributes(name).await {
-            Ok(Some(now)) => {
-                read.differ(&now).into_iter().map(|(at, said, read)| uncounted(name, at, said, read)).collect()
-            }
+        match self.fetch_attributes(name).await {
+            Ok(Some(now)) => read
+                .differences(&now)
+                .into_iter()
+                .map(|(at, said, read)| count_mismatch(name, at, said, read))
+                .collect(),
             Ok(None) => Vec::new(),
-            Err(error) => vec![error.gap(GapAt::TagList)],
+            Err(error) => vec![error.into_gap(GapTarget::TagList)],
         }
     }
 }
 
 /// Most bytes of a metadata document about one thing.
-const METADATA_LIMIT: usize = 1 << 20;
+const MAX_METADATA_BYTES: usize = 1 << 20;
 
 /// How many tags and manifests were read.
 #[derive(Clone, Copy)]
@@ -126,11 +133,14 @@ struct Counts {
 
 impl Counts {
     /// The lists that differ from the registry's count, with its count and what was read.
-    fn differ(self, said: &WireRepository) -> Vec<(GapAt, u64, usize)> {
-        [(GapAt::TagList, said.tag_count, self.tags), (GapAt::ManifestList, said.manifest_count, self.manifests)]
-            .into_iter()
-            .filter_map(|(at, said, read)| said.filter(|said| *said != read as u64).map(|said| (at, said, read)))
-            .collect()
+    fn differences(self, said: &WireRepository) -> Vec<(GapTarget, u64, usize)> {
+        [
+            (GapTarget::TagList, said.tag_count, self.tags),
+            (GapTarget::ManifestList, said.manifest_count, self.manifests),
+        ]
+        .into_iter()
+        .filter_map(|(at, said, read)| said.filter(|said| *said != read as u64).map(|said| (at, said, read)))
+        .collect()
     }
 }
 
@@ -144,31 +154,31 @@ impl RegistryReader for AcrReader {
         self.http.identity()
     }
 
-    fn requests(&self) -> Requests {
-        self.http.requests()
+    fn request_counts(&self) -> RequestCounts {
+        self.http.request_counts()
     }
 
     async fn catalogue(&self) -> Result<Catalogue, RegistryError> {
         let named = &self.http.settings.repositories;
         if !named.is_empty() {
-            self.http.announce(named);
+            self.http.preauthorize(named);
             return Ok(Catalogue { repositories: named.clone(), gaps: Vec::new() });
         }
-        let list = List {
+        let list = ListRequest {
             path: "/acr/v1/_catalog".to_owned(),
-            grant: Grant::Catalogue,
-            read: Box::new(|body| {
-                let page = Page { path: "/acr/v1/_catalog", guessed: false };
+            scope: TokenScope::Catalogue,
+            parse_page: Box::new(|body| {
+                let page = PageContext { path: "/acr/v1/_catalog", is_unlinked: false };
                 let page: Vec<String> = wire::catalogue_page(body, page).map_err(serde::de::Error::custom)?;
-                Ok(Some(page.into_iter().map(listed_name).collect()))
+                Ok(Some(page.into_iter().map(parse_name).collect()))
             }),
         };
-        let Listed { mut rows, mut odd, mut trouble } =
-            list::all(&self.http, &list).await.map_err(unlisted)?.unwrap_or_default();
+        let RowList { mut rows, invalid: mut odd, error: mut trouble } =
+            lists::read_all(&self.http, &list).await.map_err(with_catalogue_advice)?.unwrap_or_default();
         // The list has been cut without a word, so its end is asked for.
         while let (None, Some(last)) = (&trouble, rows.last()) {
-            let way = Way { after: Some(last.as_str()), ..Way::default() };
-            match list::some(&self.http, &list, way, PAGE).await {
+            let way = PageQuery { after: Some(last.as_str()), ..PageQuery::default() };
+            match lists::fetch_rows(&self.http, &list, way, PAGE_SIZE).await {
                 Ok(more) if more.is_empty() => break,
                 Ok(more) if more.iter().flatten().any(|name| rows.contains(name)) => {
                     trouble = Some(RegistryError {
@@ -195,9 +205,9 @@ impl RegistryReader for AcrReader {
             }
         }
         let mut catalogue = Catalogue { repositories: rows, gaps: Vec::new() };
-        catalogue.gaps.extend(trouble.map(|error| error.gap(GapAt::Catalogue)));
-        catalogue.gaps.extend(odd.iter().map(|entry| odd::repository(&entry.name, &entry.why)));
-        self.http.announce(&catalogue.repositories);
+        catalogue.gaps.extend(trouble.map(|error| error.into_gap(GapTarget::Catalogue)));
+        catalogue.gaps.extend(odd.iter().map(|entry| list_gaps::invalid_repository(&entry.name, &entry.why)));
+        self.http.preauthorize(&catalogue.repositories);
         Ok(catalogue)
     }
 
@@ -210,69 +220,72 @@ impl RegistryReader for AcrReader {
         let mut repository = Repository::empty(name.clone());
         let mut gaps = Vec::new();
         // First, because their counts tell how the lists are best read.
-        let attributes = self.attributes(name).await.unwrap_or_else(|error| {
+        let attributes = self.fetch_attributes(name).await.unwrap_or_else(|error| {
             // Without them nobody knows whether the repository is locked.
-            gaps.push(error.gap(GapAt::TagList));
+            gaps.push(error.into_gap(GapTarget::TagList));
             None
         });
         let counts = attributes.as_ref();
-        let sought = Sought::new(look_for);
+        let sought = WantedManifests::new(look_for);
         let (tags, manifests) = future::join(
-            self.all_tags(name, counts.and_then(|counts| counts.tag_count)),
-            self.all_manifests(name, counts.and_then(|counts| counts.manifest_count), &sought),
+            self.list_tags(name, counts.and_then(|counts| counts.tag_count)),
+            self.list_manifests(name, counts.and_then(|counts| counts.manifest_count), &sought),
         )
         .await;
-        let mut tags = heard(tags, GapAt::TagList, &mut gaps);
-        let manifests = heard(manifests, GapAt::ManifestList, &mut gaps);
+        let mut tags = list_or_gap(tags, GapTarget::TagList, &mut gaps);
+        let manifests = list_or_gap(manifests, GapTarget::ManifestList, &mut gaps);
         // A repository that has only untagged manifests may be one of which the registry knows no tags.
         if gaps.is_empty() && manifests.is_some() && counts.is_some_and(|counts| counts.tag_count == Some(0)) {
-            tags = tags.or_else(|| Some(Listed::default()));
+            tags = tags.or_else(|| Some(RowList::default()));
         }
         let (Some(tags), Some(manifests)) = (tags, manifests) else {
             let named = self.http.settings.repositories.contains(name);
             if gaps.is_empty() && (attributes.is_some() || named) {
-                gaps.push(unknown(name, named).gap(GapAt::TagList));
+                gaps.push(unknown_repository_error(name, named).into_gap(GapTarget::TagList));
             }
             repository.gaps = gaps;
             return repository;
         };
         repository.lock = attributes.as_ref().and_then(WireRepository::lock);
         let read = Counts { tags: tags.len(), manifests: manifests.len() };
-        let odd_names: Vec<Gap> = tags.odd.iter().map(|entry| odd::tag(&entry.name, &entry.why)).collect();
+        let odd_names: Vec<Gap> =
+            tags.invalid.iter().map(|entry| list_gaps::invalid_tag(&entry.name, &entry.why)).collect();
         repository.tags = tags.rows;
         let unnamed = repository.tags.iter().filter(|tag| tag.digest.is_none());
-        gaps.extend(unnamed.map(|tag| digestless(name, &tag.name).gap(GapAt::Tag(tag.name.clone()))));
+        gaps.extend(
+            unnamed.map(|tag| missing_digest_error(name, &tag.name).into_gap(GapTarget::Tag(tag.name.clone()))),
+        );
         repository.tags.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        gaps.extend(manifests.odd.iter().map(|odd| {
+        gaps.extend(manifests.invalid.iter().map(|odd| {
             let message = format!("the manifests of {name} list what cannot be understood: {}", odd.why);
-            RegistryError { kind: RegistryErrorKind::Malformed, message }.gap(GapAt::ManifestList)
+            RegistryError { kind: RegistryErrorKind::Malformed, message }.into_gap(GapTarget::ManifestList)
         }));
         let rows = manifests.rows;
         if gaps.is_empty() {
-            gaps = self.compare(attributes.as_ref(), name, read).await;
+            gaps = self.compare_counts(attributes.as_ref(), name, read).await;
         }
-        let behind = self.behind(name, &repository.tags, rows, &sought, cache).await;
-        repository.untagged = sought.among(&behind.manifests);
+        let behind = self.read_manifests(name, &repository.tags, rows, &sought, cache).await;
+        repository.untagged = sought.found_in(&behind.manifests);
         repository.manifests = behind.manifests;
         repository.attached = behind.attached;
         gaps.extend(behind.gaps);
         gaps.extend(odd_names);
         repository.gaps = gaps;
-        odd::without_manifest(self, &mut repository, &behind.missing).await;
+        list_gaps::add_missing_manifests(self, &mut repository, &behind.missing).await;
         repository.gaps.sort();
         repository
     }
 
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
-        let Some(listed) = list::all(&self.http, &tag_list(repository)).await? else {
+        let Some(listed) = lists::read_all(&self.http, &tag_list_request(repository)).await? else {
             let message = format!("registry `{}` knows no repository {repository}", self.http.settings.name);
             return Err(RegistryError { kind: RegistryErrorKind::NotFound, message });
         };
-        if let Some(error) = listed.trouble {
+        if let Some(error) = listed.error {
             return Err(error);
         }
-        let mut odd_names = listed.odd.iter().map(|entry| odd::tag(&entry.name, &entry.why));
-        if let Some(gap) = odd_names.find(Gap::hides_a_tag) {
+        let mut odd_names = listed.invalid.iter().map(|entry| list_gaps::invalid_tag(&entry.name, &entry.why));
+        if let Some(gap) = odd_names.find(Gap::may_hide_tag) {
             return Err(RegistryError { kind: RegistryErrorKind::Malformed, message: gap.message.to_string() });
         }
         let mut names: Vec<TagName> = listed.rows.into_iter().map(|tag| tag.name).collect();
@@ -280,31 +293,31 @@ impl RegistryReader for AcrReader {
         Ok(names)
     }
 
-    async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagNow>, RegistryError> {
-        let Some(answer) = self.metadata(repository, &tag_path(repository, tag)).await? else { return Ok(None) };
-        let wire: WireOneTag = understood(&answer)?;
+    async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError> {
+        let Some(answer) = self.fetch_metadata(repository, &tag_path(repository, tag)).await? else { return Ok(None) };
+        let wire: WireOneTag = parse_response(&answer)?;
         let digest = wire.tag.digest.as_deref().ok_or_else(|| answer.malformed("the tag has no digest"))?;
         let digest =
             digest.parse().map_err(|error: crate::domain::InvalidDigest| answer.malformed(&error.to_string()))?;
         if wire.tag.name != tag.as_str() {
             return Err(answer.malformed("it is about another tag"));
         }
-        Ok(Some(TagNow { digest, pushed_at: wire.tag.pushed_at(), lock: wire.tag.lock() }))
+        Ok(Some(TagState { digest, pushed_at: wire.tag.pushed_at(), lock: wire.tag.lock() }))
     }
 
     async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError> {
-        Ok(self.metadata(repository, &manifest_path(repository, digest)).await?.is_some())
+        Ok(self.fetch_metadata(repository, &manifest_path(repository, digest)).await?.is_some())
     }
 
-    async fn manifest_now(
+    async fn manifest_state(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<Option<ManifestNow>, RegistryError> {
-        let Some(answer) = self.metadata(repository, &manifest_path(repository, digest)).await? else {
+    ) -> Result<Option<ManifestState>, RegistryError> {
+        let Some(answer) = self.fetch_metadata(repository, &manifest_path(repository, digest)).await? else {
             return Ok(None);
         };
-        let WireOneManifest { manifest } = understood::<WireOneManifest<WireManifestNow>>(&answer)?;
+        let WireOneManifest { manifest } = parse_response::<WireOneManifest<WireManifestState>>(&answer)?;
         if manifest.digest != digest.to_string() {
             return Err(answer.malformed("it is about another manifest"));
         }
@@ -312,7 +325,7 @@ impl RegistryReader for AcrReader {
         let tags = manifest.tags.iter().flatten().map(|name| name.parse()).collect::<Result<_, InvalidName>>();
         let tags =
             tags.map_err(|error| answer.malformed(&format!("a tag of it has no name that is allowed: {error}")))?;
-        Ok(Some(ManifestNow { tags, lock: manifest.lock(), changed_at: manifest.changed_at() }))
+        Ok(Some(ManifestState { tags, lock: manifest.lock(), changed_at: manifest.changed_at() }))
     }
 
     async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, RegistryError> {
@@ -327,23 +340,23 @@ impl RegistryReader for AcrReader {
         pull::manifest(&self.http, repository, digest).await
     }
 
-    async fn particulars(&self) -> Result<Option<Particulars>, RegistryError> {
-        let (Some(arm), Some(resource)) = (&self.arm, &self.http.settings.resource) else { return Ok(None) };
-        let particulars = azure::particulars(arm, resource, &hosts(&self.http.settings)).await?;
-        if let Some(sku) = particulars.sku {
-            self.http.set_rates(documented(sku));
+    async fn registry_info(&self) -> Result<Option<RegistryInfo>, RegistryError> {
+        let (Some(arm), Some(resource)) = (&self.arm, &self.http.settings.azure_resource) else { return Ok(None) };
+        let particulars = azure::registry_info(arm, resource, &hosts(&self.http.settings)).await?;
+        if let Some(sku) = particulars.tier {
+            self.http.set_documented_limits(documented_limits(sku));
         }
         Ok(Some(particulars))
     }
 
     /// Asks for tokens to delete with, looks at what they are good for, and uses them for nothing.
     async fn missing_rights(&self, repositories: &[RepositoryName]) -> BTreeMap<RepositoryName, RemovalObstacle> {
-        let granted = self.http.granted(Grant::Delete, repositories).await;
-        granted.into_iter().filter_map(|(name, granted)| Some((name, obstacle(granted.err()?)))).collect()
+        let granted = self.http.check_authorization(TokenScope::Delete, repositories).await;
+        granted.into_iter().filter_map(|(name, granted)| Some((name, removal_obstacle(granted.err()?)))).collect()
     }
 
-    fn clock(&self) -> Option<ServerTime> {
-        self.http.clock()
+    fn server_time(&self) -> Option<ServerTime> {
+        self.http.server_time()
     }
 
     fn invalid_date_header(&self) -> Option<&'static str> {
@@ -351,62 +364,69 @@ impl RegistryReader for AcrReader {
     }
 }
 
-fn obstacle(error: RegistryError) -> RemovalObstacle {
+fn removal_obstacle(error: RegistryError) -> RemovalObstacle {
     match error.kind {
         RegistryErrorKind::Denied => RemovalObstacle::Denied { message: error.message },
-        _ => RemovalObstacle::Unclear { message: error.message },
+        _ => RemovalObstacle::CheckFailed { message: error.message },
     }
 }
 
-pub(super) fn understood<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, RegistryError> {
-    json(&answer.body).map_err(|error| answer.malformed(&error.to_string()))
+pub(super) fn parse_response<T: serde::de::DeserializeOwned>(answer: &Response) -> Result<T, RegistryError> {
+    parse_json_lossy(&answer.body).map_err(|error| answer.malformed(&error.to_string()))
 }
 
 /// A list; what is wrong with it becomes a gap. Nothing where it could not be read or there is no repository.
-fn heard<T>(listed: Result<Option<Listed<T>>, RegistryError>, at: GapAt, gaps: &mut Vec<Gap>) -> Option<Listed<T>> {
+fn list_or_gap<T>(
+    listed: Result<Option<RowList<T>>, RegistryError>,
+    at: GapTarget,
+    gaps: &mut Vec<Gap>,
+) -> Option<RowList<T>> {
     match listed {
         Ok(listed) => {
             let mut listed = listed?;
-            gaps.extend(listed.trouble.take().map(|error| error.gap(at)));
+            gaps.extend(listed.error.take().map(|error| error.into_gap(at)));
             Some(listed)
         }
         Err(error) => {
-            gaps.push(error.gap(at));
+            gaps.push(error.into_gap(at));
             None
         }
     }
 }
 
 /// All tags of a repository.
-fn tag_list(name: &RepositoryName) -> List<'static, Tag> {
+fn tag_list_request(name: &RepositoryName) -> ListRequest<'static, Tag> {
     let own = name.clone();
-    List {
+    ListRequest {
         path: format!("/acr/v1/{name}/_tags"),
-        grant: Grant::List(name.clone()),
-        read: Box::new(move |body| {
-            let page = json::<WireTags>(body)?;
+        scope: TokenScope::List(name.clone()),
+        parse_page: Box::new(move |body| {
+            let page = parse_json_lossy::<WireTags>(body)?;
             let is_it = page.image_name.as_deref() == Some(own.as_str());
             let tags = page.tags.or_else(|| is_it.then(Vec::new));
-            Ok(tags.map(|tags| tags.into_iter().map(listed_tag).collect()))
+            Ok(tags.map(|tags| tags.into_iter().map(parse_tag).collect()))
         }),
     }
 }
 
 /// All manifests of a repository. Those that are sought are met on the way.
-fn manifest_list<'a>(name: &RepositoryName, sought: &'a Sought<'_>) -> List<'a, ListedManifest> {
+fn manifest_list_request<'a>(
+    name: &RepositoryName,
+    sought: &'a WantedManifests<'_>,
+) -> ListRequest<'a, ListedManifest> {
     let types = Mutex::new(Vec::new());
-    List {
+    ListRequest {
         path: format!("/acr/v1/{name}/_manifests"),
-        grant: Grant::List(name.clone()),
-        read: Box::new(move |body| {
-            let manifests = json::<WireManifests>(body)?.manifests;
+        scope: TokenScope::List(name.clone()),
+        parse_page: Box::new(move |body| {
+            let manifests = parse_json_lossy::<WireManifests>(body)?.manifests;
             let mut types = types.lock().unwrap_or_else(PoisonError::into_inner);
-            let listed = |wire: WireManifest| match row(&wire, &mut types) {
+            let listed = |wire: WireManifest| match listed_manifest(&wire, &mut types) {
                 Ok(row) => {
-                    sought.meet(&row, || wire.changed_at());
+                    sought.record(&row, || wire.changed_at());
                     Ok(row)
                 }
-                Err(why) => Err(Odd { name: wire.digest, why }),
+                Err(why) => Err(InvalidRow { name: wire.digest, why }),
             };
             Ok(manifests.map(|manifests| manifests.into_iter().map(listed).collect()))
         }),
@@ -422,19 +442,19 @@ impl Row for Tag {
 }
 
 impl Timed for Tag {
-    fn time(&self) -> Option<Moment> {
+    fn time(&self) -> Option<CompactTime> {
         self.pushed_at
     }
 }
 
-fn listed_tag(entry: serde_json::Value) -> Result<Tag, Odd> {
+fn parse_tag(entry: serde_json::Value) -> Result<Tag, InvalidRow> {
     let name = entry["name"].as_str().map_or_else(|| entry.to_string(), str::to_owned);
-    let wire: WireTag = serde_json::from_value(entry).map_err(|error| Odd { name, why: error.to_string() })?;
-    let pushed_at = wire.pushed_at().map(Moment::from);
+    let wire: WireTag = serde_json::from_value(entry).map_err(|error| InvalidRow { name, why: error.to_string() })?;
+    let pushed_at = wire.pushed_at().map(CompactTime::from);
     let (lock, digest) = (wire.lock(), wire.digest.as_deref().and_then(|text| text.parse().ok()));
     match wire.name.parse() {
         Ok(name) => Ok(Tag { name, digest, pushed_at, first_seen: None, lock }),
-        Err(error) => Err(odd_name(wire.name, &error)),
+        Err(error) => Err(invalid_name(wire.name, &error)),
     }
 }
 
@@ -446,16 +466,16 @@ impl Row for RepositoryName {
     }
 }
 
-fn listed_name(name: String) -> Result<RepositoryName, Odd> {
-    name.parse().map_err(|error| odd_name(name, &error))
+fn parse_name(name: String) -> Result<RepositoryName, InvalidRow> {
+    name.parse().map_err(|error| invalid_name(name, &error))
 }
 
-fn odd_name(name: String, error: &crate::domain::InvalidName) -> Odd {
-    Odd { name, why: error.to_string() }
+fn invalid_name(name: String, error: &crate::domain::InvalidName) -> InvalidRow {
+    InvalidRow { name, why: error.to_string() }
 }
 
-fn uncounted(repository: &RepositoryName, at: GapAt, said: u64, read: usize) -> Gap {
-    let what = if at == GapAt::TagList { "tags" } else { "manifests" };
+fn count_mismatch(repository: &RepositoryName, at: GapTarget, said: u64, read: usize) -> Gap {
+    let what = if at == GapTarget::TagList { "tags" } else { "manifests" };
     RegistryError {
         kind: RegistryErrorKind::Malformed,
         message: format!(
@@ -463,17 +483,17 @@ fn uncounted(repository: &RepositoryName, at: GapAt, said: u64, read: usize) -> 
              or the list is not complete. Run again; if it stays so, look for hidden ones by hand"
         ),
     }
-    .gap(at)
+    .into_gap(at)
 }
 
-fn digestless(repository: &RepositoryName, tag: &TagName) -> RegistryError {
+fn missing_digest_error(repository: &RepositoryName, tag: &TagName) -> RegistryError {
     RegistryError {
         kind: RegistryErrorKind::Malformed,
         message: format!("{repository}:{tag} is listed without a digest that can be understood"),
     }
 }
 
-fn unknown(repository: &RepositoryName, named: bool) -> RegistryError {
+fn unknown_repository_error(repository: &RepositoryName, named: bool) -> RegistryError {
     let why = if named {
         "it stands in the registry's `repositories`: is it spelled right?"
     } else {
@@ -483,7 +503,7 @@ fn unknown(repository: &RepositoryName, named: bool) -> RegistryError {
 }
 
 /// A catalogue that may not be read is no reason to give up: repositories can be named.
-fn unlisted(mut error: RegistryError) -> RegistryError {
+fn with_catalogue_advice(mut error: RegistryError) -> RegistryError {
     if error.kind == RegistryErrorKind::Denied {
         error
             .message

@@ -10,16 +10,16 @@ use serde_json::Value;
 
 /// What a token says of itself. It is believed only where that makes us ask for less.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Claims {
+pub(super) struct TokenClaims {
     /// When it ends, in seconds since 1970 by the registry's clock.
-    ends: Option<i64>,
+    expires_at: Option<i64>,
     /// When it says that it was issued.
-    issued: Option<i64>,
+    issued_at: Option<i64>,
     /// What it is good for; nothing where it does not say.
-    pub(super) access: Option<Vec<Access>>,
+    pub(super) access: Option<Vec<AccessEntry>>,
     /// Whether the registry gives permissions by repository (ABAC), by which it does not honour wildcards. `acr-cli`
     /// knows it by the same claim.
-    pub(super) by_repository: bool,
+    pub(super) uses_repository_permissions: bool,
     /// The id of the application.
     pub(super) application: Option<String>,
     /// The name of the user.
@@ -30,18 +30,18 @@ pub(super) struct Claims {
 
 /// Something that a token is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Access {
+pub(super) struct AccessEntry {
     kind: String,
     name: String,
     actions: Vec<String>,
 }
 
 /// Tokens say that they were issued a quarter of an hour before they were.
-const BACK_DATED: i64 = 15 * 60;
+const BACKDATED_SECONDS: i64 = 15 * 60;
 
-impl Claims {
+impl TokenClaims {
     /// The claims of a token; nothing where it is none that can be read.
-    pub(super) fn of(token: &str) -> Option<Self> {
+    pub(super) fn parse(token: &str) -> Option<Self> {
         const BASE64: GeneralPurpose = GeneralPurpose::new(
             &URL_SAFE,
             GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -52,12 +52,12 @@ impl Claims {
         claims.as_object()?;
         let text = |keys: &[&str]| keys.iter().find_map(|key| claims[*key].as_str()).map(str::to_owned);
         Some(Self {
-            ends: seconds(&claims["exp"]),
-            issued: seconds(&claims["iat"]),
+            expires_at: seconds(&claims["exp"]),
+            issued_at: seconds(&claims["iat"]),
             access: claims
                 .get("access")
-                .map(|access| access.as_array().into_iter().flatten().map(Access::of).collect()),
-            by_repository: claims.get("aad_identity").is_some_and(|identity| !identity.is_null()),
+                .map(|access| access.as_array().into_iter().flatten().map(AccessEntry::parse).collect()),
+            uses_repository_permissions: claims.get("aad_identity").is_some_and(|identity| !identity.is_null()),
             application: text(&["appid", "azp"]),
             user: text(&["upn", "unique_name", "preferred_username"]),
             tenant: text(&["tid", "tenant"]),
@@ -66,18 +66,18 @@ impl Claims {
 
     /// How long it is good for, counted from an answer with that `Date`: our own clock has no say in it. An answer
     /// without one leaves what the token says of its own beginning.
-    pub(super) fn life(&self, date: Option<Timestamp>) -> Option<Duration> {
-        let from = match (date, self.issued) {
+    pub(super) fn lifetime(&self, date: Option<Timestamp>) -> Option<Duration> {
+        let from = match (date, self.issued_at) {
             (Some(date), _) => date.as_second(),
-            (None, issued) => issued?.saturating_add(BACK_DATED),
+            (None, issued) => issued?.saturating_add(BACKDATED_SECONDS),
         };
-        Some(Duration::from_secs(u64::try_from(self.ends?.saturating_sub(from)).unwrap_or(0)))
+        Some(Duration::from_secs(u64::try_from(self.expires_at?.saturating_sub(from)).unwrap_or(0)))
     }
 
     /// Those of the actions that it is not good for. A token that does not say is taken to be good for all of them.
-    pub(super) fn missing(&self, kind: &str, name: &str, actions: &[&'static str]) -> Vec<&'static str> {
+    pub(super) fn missing_actions(&self, kind: &str, name: &str, actions: &[&'static str]) -> Vec<&'static str> {
         let Some(access) = &self.access else { return Vec::new() };
-        let of_it: Vec<&Access> =
+        let of_it: Vec<&AccessEntry> =
             access.iter().filter(|access| access.kind == kind && (access.name == name || access.name == "*")).collect();
         let given =
             |action: &&str| of_it.iter().any(|access| access.actions.iter().any(|it| it == action || it == "*"));
@@ -85,7 +85,7 @@ impl Claims {
     }
 
     /// All that it is good for there, in words.
-    pub(super) fn given(&self, kind: &str, name: &str) -> String {
+    pub(super) fn describe_actions(&self, kind: &str, name: &str) -> String {
         let access = self.access.iter().flatten();
         let of_it = access.filter(|access| access.kind == kind && (access.name == name || access.name == "*"));
         let mut actions: Vec<String> =
@@ -96,9 +96,9 @@ impl Claims {
     }
 }
 
-impl Access {
+impl AccessEntry {
     /// Some versions of the service write `Type`, others `type`.
-    fn of(value: &Value) -> Self {
+    fn parse(value: &Value) -> Self {
         let field = |name: &str| {
             let mut fields = value.as_object().into_iter().flatten();
             fields.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
@@ -137,27 +137,33 @@ mod tests {
             json!({"access": [{"type": "repository", "name": "*", "actions": ["delete"]},
                               {"type": "repository", "name": "shop/api", "actions": ["pull"]}]}),
         ] {
-            let claims = Claims::of(&token(&claims)).unwrap();
-            assert_eq!(claims.missing("repository", "shop/api", &["pull", "push", "delete"]), ["push"]);
-            assert_eq!(claims.given("repository", "shop/api"), "`delete`, `pull`");
-            assert_eq!(claims.missing("registry", "catalog", &["*"]), ["*"]);
+            let claims = TokenClaims::parse(&token(&claims)).unwrap();
+            assert_eq!(claims.missing_actions("repository", "shop/api", &["pull", "push", "delete"]), ["push"]);
+            assert_eq!(claims.describe_actions("repository", "shop/api"), "`delete`, `pull`");
+            assert_eq!(claims.missing_actions("registry", "catalog", &["*"]), ["*"]);
         }
         let all =
-            Claims::of(&token(&json!({"access": [{"type": "repository", "name": "*", "actions": ["*"]}]}))).unwrap();
-        assert!(all.missing("repository", "x", &["pull", "delete"]).is_empty());
+            TokenClaims::parse(&token(&json!({"access": [{"type": "repository", "name": "*", "actions": ["*"]}]})))
+                .unwrap();
+        assert!(all.missing_actions("repository", "x", &["pull", "delete"]).is_empty());
         for nothing in [json!({"access": null}), json!({"access": []}), json!({"access": [{}, 7, "x"]})] {
-            let claims = Claims::of(&token(&nothing)).unwrap();
-            assert_eq!(claims.missing("repository", "x", &["pull"]), ["pull"], "{nothing}");
-            assert_eq!(claims.given("repository", "x"), "nothing");
+            let claims = TokenClaims::parse(&token(&nothing)).unwrap();
+            assert_eq!(claims.missing_actions("repository", "x", &["pull"]), ["pull"], "{nothing}");
+            assert_eq!(claims.describe_actions("repository", "x"), "nothing");
         }
-        assert!(Claims::of(&token(&json!({}))).unwrap().missing("repository", "x", &["pull"]).is_empty(), "unsaid");
+        assert!(
+            TokenClaims::parse(&token(&json!({}))).unwrap().missing_actions("repository", "x", &["pull"]).is_empty(),
+            "unsaid"
+        );
     }
 
     #[test]
     fn a_life_is_counted_by_the_registrys_clock() {
         let date: Option<Timestamp> = "2030-01-01T00:00:00Z".parse().ok();
         let at = date.unwrap().as_second();
-        let life = |claims: Value, date| Claims::of(&token(&claims)).unwrap().life(date).map(|life| life.as_secs());
+        let life = |claims: Value, date| {
+            TokenClaims::parse(&token(&claims)).unwrap().lifetime(date).map(|life| life.as_secs())
+        };
         assert_eq!(life(json!({"exp": at + 3600, "iat": at - 900}), date), Some(3600));
         assert_eq!(life(json!({"exp": at + 3600, "iat": at - 900}), None), Some(3600), "back-dated");
         assert_eq!(life(json!({"exp": at - 5}), date), Some(0));
@@ -169,9 +175,9 @@ mod tests {
     #[test]
     fn what_is_no_token_says_nothing() {
         for text in ["", "opaque", "a.b", "a.b.c", "a.b.c.d", "e30.W10.x", "e30.bm8.x"] {
-            assert_eq!(Claims::of(text), None, "{text}");
+            assert_eq!(TokenClaims::parse(text), None, "{text}");
         }
         let padded = "e30.eyJhcHBpZCI6ImEifQ==.x";
-        assert_eq!(Claims::of(padded).unwrap().application.as_deref(), Some("a"));
+        assert_eq!(TokenClaims::parse(padded).unwrap().application.as_deref(), Some("a"));
     }
 }

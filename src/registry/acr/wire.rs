@@ -55,7 +55,7 @@ pub(super) struct WireOneManifest<T> {
 /// What matters of one manifest before it is deleted.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct WireManifestNow {
+pub(super) struct WireManifestState {
     pub(super) digest: String,
     /// Some of its tags; none only where it has none. The key is missing then.
     #[serde(default, deserialize_with = "nullable")]
@@ -141,7 +141,7 @@ impl WireTag {
     }
 }
 
-impl WireManifestNow {
+impl WireManifestState {
     pub(super) fn changed_at(&self) -> Option<Timestamp> {
         changed_at(self.last_update_time.as_deref())
     }

@@ -2,20 +2,22 @@
 
 use async_trait::async_trait;
 
-use super::{documented, tag_path};
-use crate::domain::{Digest, RepositoryName, Sku, TagName};
-use crate::registry::auth::Grant;
-use crate::registry::http::{Clearance, RegistryHttp};
-use crate::registry::{RawManifest, RegistryError, RegistrySettings, RegistryWriter, Removed, Requests, removal};
-use crate::transport::{Ask, Patience};
+use super::{documented_limits, tag_path};
+use crate::domain::{Digest, RepositoryName, ServiceTier, TagName};
+use crate::http_client::{Request, RetryPolicy};
+use crate::registry::auth::TokenScope;
+use crate::registry::connection::{Connection, WritePermit};
+use crate::registry::{
+    RawManifest, RegistryError, RegistrySettings, RegistryWriter, RemovalResponse, RequestCounts, distribution_writer,
+};
 
 /// The digest that a removed tag named. Undocumented, so nothing is concluded from its absence.
-const NAMED: &str = "x-ms-int-docker-content-digest";
+const REMOVED_DIGEST: &str = "x-ms-int-docker-content-digest";
 
 /// Changes an Azure Container Registry.
 #[derive(Debug)]
 pub struct AcrWriter {
-    http: RegistryHttp,
+    http: Connection,
 }
 
 impl AcrWriter {
@@ -23,45 +25,45 @@ impl AcrWriter {
     ///
     /// # Errors
     /// When the settings cannot work, such as a CA file that cannot be read.
-    pub fn new(settings: RegistrySettings, patience: Patience) -> Result<Self, RegistryError> {
-        Ok(Self { http: RegistryHttp::changing(settings, patience)? })
+    pub fn new(settings: RegistrySettings, patience: RetryPolicy) -> Result<Self, RegistryError> {
+        Ok(Self { http: Connection::for_writer(settings, patience)? })
     }
 }
 
 #[async_trait]
 impl RegistryWriter for AcrWriter {
-    fn requests(&self) -> Requests {
-        self.http.requests()
+    fn request_counts(&self) -> RequestCounts {
+        self.http.request_counts()
     }
 
-    fn keep_to(&self, sku: Sku) {
-        self.http.set_rates(documented(sku));
+    fn set_service_tier(&self, sku: ServiceTier) {
+        self.http.set_documented_limits(documented_limits(sku));
     }
 
-    async fn ready(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError> {
-        self.http.clear_deletion(repository).await
+    async fn acquire_removal_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError> {
+        self.http.acquire_deletion_permit(repository).await
     }
 
-    async fn ready_to_put(&self, repository: &RepositoryName) -> Result<Clearance, RegistryError> {
-        self.http.clear_push(repository).await
+    async fn acquire_put_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError> {
+        self.http.acquire_push_permit(repository).await
     }
 
     async fn untag(
         &self,
         repository: &RepositoryName,
         tag: &TagName,
-        clearance: Clearance,
-    ) -> Result<Removed, RegistryError> {
+        clearance: WritePermit,
+    ) -> Result<RemovalResponse, RegistryError> {
         let url = self.http.url(&tag_path(repository, tag));
-        let grant = Grant::Delete(repository.clone());
-        let answer = self.http.send_cleared(&grant, &Ask::delete(url), clearance).await?;
-        let removed = removal::removed(&answer)?;
+        let grant = TokenScope::Delete(repository.clone());
+        let answer = self.http.send_with_permit(&grant, &Request::delete(url), clearance).await?;
+        let removed = distribution_writer::removal_result(&answer)?;
         Ok(match removed {
-            Removed::Done { evidence, .. } => {
-                let named = answer.header(NAMED).and_then(|text| text.trim().parse().ok());
-                Removed::Done { evidence, named }
+            RemovalResponse::Removed { request_id: evidence, .. } => {
+                let named = answer.header(REMOVED_DIGEST).and_then(|text| text.trim().parse().ok());
+                RemovalResponse::Removed { request_id: evidence, digest: named }
             }
-            Removed::AlreadyGone => Removed::AlreadyGone,
+            RemovalResponse::AlreadyMissing => RemovalResponse::AlreadyMissing,
         })
     }
 
@@ -70,9 +72,9 @@ impl RegistryWriter for AcrWriter {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        clearance: Clearance,
-    ) -> Result<Removed, RegistryError> {
-        removal::delete(&self.http, repository, &digest.to_string(), clearance).await
+        clearance: WritePermit,
+    ) -> Result<RemovalResponse, RegistryError> {
+        distribution_writer::delete(&self.http, repository, &digest.to_string(), clearance).await
     }
 
     async fn put_tag(
@@ -80,12 +82,12 @@ impl RegistryWriter for AcrWriter {
         repository: &RepositoryName,
         tag: &TagName,
         manifest: &RawManifest,
-        clearance: Clearance,
+        clearance: WritePermit,
     ) -> Result<(), RegistryError> {
-        removal::put_tag(&self.http, repository, tag, manifest, clearance).await
+        distribution_writer::put_tag(&self.http, repository, tag, manifest, clearance).await
     }
 
     async fn put_manifest(&self, repository: &RepositoryName, manifest: &RawManifest) -> Result<(), RegistryError> {
-        removal::put_manifest(&self.http, repository, manifest).await
+        distribution_writer::put_manifest(&self.http, repository, manifest).await
     }
 }

@@ -14,7 +14,7 @@ fn digest(n: u8) -> Digest {
 #[test]
 fn an_image_has_config_layers_and_a_date_to_be_looked_up() {
     let (config, layer, foreign) = (digest(1), digest(2), digest(3));
-    let parsed = parse(&raw(&serde_json::json!({
+    let parsed = parse_manifest(&raw(&serde_json::json!({
         "schemaVersion": 2, "futureField": {"x": 1},
         "config": {"mediaType": IMAGE_CONFIGS[0], "digest": config.to_string(), "size": 10},
         "layers": [
@@ -26,7 +26,7 @@ fn an_image_has_config_layers_and_a_date_to_be_looked_up() {
         ],
     })))
     .unwrap();
-    assert_eq!(parsed.dated_by, Some(config.clone()));
+    assert_eq!(parsed.image_config, Some(config.clone()));
     assert_eq!(parsed.manifest.config.as_deref(), Some(&config));
     assert_eq!(*parsed.manifest.blobs, [Blob { digest: config, size: 10 }, Blob { digest: layer, size: 20 }]);
 }
@@ -42,19 +42,19 @@ fn an_annotation_dates_an_image_and_its_config_may_tell_a_later_time() {
         ("2024-05-01", None),
         ("", None),
     ] {
-        let parsed = parse(&raw(&serde_json::json!({
+        let parsed = parse_manifest(&raw(&serde_json::json!({
             "config": {"mediaType": IMAGE_CONFIGS[1], "digest": digest(1).to_string(), "size": 1},
             "annotations": {"org.opencontainers.image.created": created, "other": "x"},
         })))
         .unwrap();
         assert_eq!(parsed.manifest.created_at, expected.map(|text| text.parse().unwrap()), "{created}");
-        assert_eq!(parsed.dated_by, Some(digest(1)), "{created}");
+        assert_eq!(parsed.image_config, Some(digest(1)), "{created}");
     }
 }
 
 #[test]
 fn an_index_tells_images_from_attestations() {
-    let parsed = parse(&raw(&serde_json::json!({
+    let parsed = parse_manifest(&raw(&serde_json::json!({
         "manifests": [
             {"digest": digest(1).to_string(), "size": 1, "platform": {"os": "linux", "architecture": "amd64"}},
             {"digest": digest(2).to_string(), "size": 1, "platform": {"os": "unknown", "architecture": "unknown"}},
@@ -63,10 +63,10 @@ fn an_index_tells_images_from_attestations() {
         ],
     })))
     .unwrap();
-    let images: Vec<_> = parsed.children.iter().map(|child| child.image).collect();
+    let images: Vec<_> = parsed.children.iter().map(|child| child.is_image).collect();
     assert_eq!(images, [true, false, false, true]);
     assert_eq!(parsed.manifest.children, (1..=4).map(digest).collect::<Vec<_>>());
-    assert!(parsed.manifest.blobs.is_empty() && parsed.dated_by.is_none());
+    assert!(parsed.manifest.blobs.is_empty() && parsed.image_config.is_none());
 }
 
 #[test]
@@ -82,11 +82,11 @@ fn a_configuration_tells_the_later_of_its_time_and_its_label() {
     ] {
         let labels = serde_json::json!({"org.opencontainers.image.created": label, "other": "x"});
         let body = serde_json::json!({"created": created, "config": {"Labels": labels, "Env": ["A=1"]}});
-        let found = config_created(body.to_string().as_bytes());
+        let found = config_created_at(body.to_string().as_bytes());
         assert_eq!(found, Ok(expected.map(|text| text.parse().unwrap())), "{created:?} {label:?}");
     }
     for odd in [r#"{"config":null}"#, r#"{"config":{"Labels":null}}"#, r#"{"config":{"Labels":["a"]}}"#, "{}"] {
-        assert_eq!(config_created(odd.as_bytes()), Ok(None), "{odd}");
+        assert_eq!(config_created_at(odd.as_bytes()), Ok(None), "{odd}");
     }
 }
 
@@ -102,7 +102,7 @@ fn the_index_of_a_build_cache_holds_blobs() {
             "application/vnd.docker.image.rootfs.diff.tar.gzip",
         ),
     ] {
-        let parsed = parse(&raw(&serde_json::json!({
+        let parsed = parse_manifest(&raw(&serde_json::json!({
             "schemaVersion": 2,
             "mediaType": index,
             "manifests": [
@@ -119,7 +119,7 @@ fn the_index_of_a_build_cache_holds_blobs() {
         let blobs: Vec<(&Digest, u64)> = parsed.manifest.blobs.iter().map(|blob| (&blob.digest, blob.size)).collect();
         assert_eq!(blobs, [(&digest(1), 2_427_917), (&digest(2), 153), (&digest(3), 1654)], "{layer}");
         assert_eq!(parsed.manifest.created_at, "2026-07-02T17:08:09.095229615Z".parse().ok(), "{layer}");
-        assert_eq!((parsed.manifest.config, parsed.dated_by), (None, None), "{layer}");
+        assert_eq!((parsed.manifest.config, parsed.image_config), (None, None), "{layer}");
     }
 }
 
@@ -128,7 +128,7 @@ fn a_build_cache_as_an_image_manifest_is_dated_by_its_layers() {
     let manifest = |config: &str| {
         let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
         let created = |time: &str| serde_json::json!({"buildkit/createdat": time});
-        parse(&raw(&serde_json::json!({
+        parse_manifest(&raw(&serde_json::json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": {"mediaType": config, "digest": digest(3).to_string(), "size": 1654},
@@ -140,18 +140,18 @@ fn a_build_cache_as_an_image_manifest_is_dated_by_its_layers() {
         .unwrap()
     };
     let cache = manifest("application/vnd.buildkit.cacheconfig.v0");
-    assert_eq!((cache.manifest.created_at, cache.dated_by), ("2026-07-02T17:08:09Z".parse().ok(), None));
+    assert_eq!((cache.manifest.created_at, cache.image_config), ("2026-07-02T17:08:09Z".parse().ok(), None));
     assert_eq!(cache.manifest.blobs.len(), 3);
     // The layers of an image are often those of its base image.
     let image = manifest(IMAGE_CONFIGS[0]);
-    assert_eq!((image.manifest.created_at, image.dated_by), (None, Some(digest(3))));
+    assert_eq!((image.manifest.created_at, image.image_config), (None, Some(digest(3))));
 }
 
 #[test]
 fn an_index_of_manifests_and_layers_keeps_what_may_be_a_manifest() {
     let entry =
         |n: u8, kind: Option<&str>| serde_json::json!({"mediaType": kind, "digest": digest(n).to_string(), "size": 1});
-    let parsed = parse(&raw(&serde_json::json!({"manifests": [
+    let parsed = parse_manifest(&raw(&serde_json::json!({"manifests": [
         entry(1, Some("application/vnd.oci.image.manifest.v1+json")),
         entry(2, Some("application/vnd.oci.image.layer.v1.tar")),
         entry(3, Some("application/vnd.example.unheard-of+json")),
@@ -166,7 +166,7 @@ fn an_index_of_manifests_and_layers_keeps_what_may_be_a_manifest() {
 
 #[test]
 fn schema_one_is_understood() {
-    let parsed = parse(&raw(&serde_json::json!({
+    let parsed = parse_manifest(&raw(&serde_json::json!({
         "schemaVersion": 1, "name": "a", "tag": "b",
         "fsLayers": [{"blobSum": digest(1).to_string()}, {"blobSum": digest(2).to_string()}, {"blobSum": digest(1).to_string()}],
         "history": [{"v1Compatibility": "{\"created\":\"2015-01-02T03:04:05.6Z\"}"}, {"v1Compatibility": "{}"}],
@@ -192,13 +192,13 @@ fn what_is_no_manifest_is_an_error_not_an_empty_image() {
         serde_json::json!({"subject": digest(1).to_string()}),
         serde_json::json!({"fsLayers": [{"blobSum": "x"}]}),
     ] {
-        assert!(parse(&raw(&json)).is_err(), "{json}");
+        assert!(parse_manifest(&raw(&json)).is_err(), "{json}");
     }
 }
 
 #[test]
 fn a_page_is_a_list_of_names_or_an_error() {
-    let (path, linked) = ("/v2/shop/a/tags/list", |path| Page { path, guessed: false });
+    let (path, linked) = ("/v2/shop/a/tags/list", |path| PageContext { path, is_unlinked: false });
     let some = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
     for (body, expected) in [
         (r#"{"name":"shop/a","tags":null}"#, some(&[])),
@@ -219,7 +219,7 @@ fn a_page_is_a_list_of_names_or_an_error() {
     ] {
         assert_eq!(tags_page(body.as_bytes(), linked(path)).ok(), expected, "{body}");
     }
-    let guessed = Page { path, guessed: true };
+    let guessed = PageContext { path, is_unlinked: true };
     assert_eq!(tags_page(b"{}", guessed), Ok(vec![]));
     assert_eq!(catalogue_page(b"{}", guessed), Ok(vec![]));
     assert!(tags_page(br#"{"errors":[]}"#, guessed).is_err());
@@ -263,23 +263,23 @@ fn what_is_not_needed_never_fails_a_manifest() {
             "schemaVersion": "2", "annotations": odd.get("annotations"), "history": "none", "artifactType": 7,
             "config": with(&odd, &config), "layers": [with(&odd, &layer)], "subject": with(&odd, &layer),
         });
-        let parsed = parse(&raw(&image)).unwrap_or_else(|why| panic!("{odd}: {why}"));
+        let parsed = parse_manifest(&raw(&image)).unwrap_or_else(|why| panic!("{odd}: {why}"));
         assert_eq!(parsed.manifest.subject.as_deref(), Some(&digest(2)), "{odd}");
         assert!(parsed.manifest.blobs.iter().all(|blob| blob.size == 0), "{odd}");
         let index = serde_json::json!({"manifests": [with(&odd, &config)], "annotations": odd.get("annotations")});
-        let parsed = parse(&raw(&index)).unwrap_or_else(|why| panic!("{odd}: {why}"));
+        let parsed = parse_manifest(&raw(&index)).unwrap_or_else(|why| panic!("{odd}: {why}"));
         assert_eq!(parsed.manifest.children, [digest(1)], "{odd}");
     }
     for (size, bytes) in [("20", 20), ("20.0", 20), (r#""20""#, 20), ("-0.0", 0), ("18446744073709551615", u64::MAX)] {
         let text = format!("\u{feff}{{\"layers\": [{{\"digest\": \"{layer}\", \"size\": {size}}}]}}");
         let bytes_of: Arc<[u8]> = text.into_bytes().into();
         let raw = RawManifest { digest: Digest::of(&bytes_of), media_type: "x/y".into(), bytes: bytes_of };
-        assert_eq!(parse(&raw).unwrap().manifest.blobs[0].size, bytes, "{size}");
+        assert_eq!(parse_manifest(&raw).unwrap().manifest.blobs[0].size, bytes, "{size}");
     }
     let latin = format!("{{\"layers\": [{{\"digest\": \"{layer}\"}}], \"annotations\": {{\"by\": \"M\u{1}nchen\"}}}}");
     let bytes: Arc<[u8]> = latin.into_bytes().iter().map(|byte| if *byte == 1 { 0xfc } else { *byte }).collect();
-    assert!(parse(&RawManifest { digest: Digest::of(&bytes), media_type: "x/y".into(), bytes }).is_ok());
-    assert_eq!(config_created(br#"{"created": 1700000000, "config": {"Env": 7}}"#), Ok(None));
+    assert!(parse_manifest(&RawManifest { digest: Digest::of(&bytes), media_type: "x/y".into(), bytes }).is_ok());
+    assert_eq!(config_created_at(br#"{"created": 1700000000, "config": {"Env": 7}}"#), Ok(None));
 }
 
 #[test]

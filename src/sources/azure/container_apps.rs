@@ -4,10 +4,10 @@ use futures::future::try_join_all;
 use futures::try_join;
 use serde::Deserialize;
 
-use super::scope::{Asking, Place};
-use super::{Found, Owner, Resource, WireContainer};
-use crate::sources::reference_scan::KnownHosts;
-use crate::transport::RequestError;
+use super::scope::{ArmReader, ResourceScope};
+use super::{AzureEvidence, AzureObject, Resource, WireContainer};
+use crate::http_client::RequestError;
+use crate::sources::known_hosts::KnownHosts;
 
 const VERSION: &str = "2025-07-01";
 const APPS: &str = "Microsoft.App/containerApps";
@@ -44,64 +44,64 @@ struct WirePool {
 }
 
 /// Everything in one place.
-pub(super) async fn read(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
+pub(super) async fn read(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, RequestError> {
     let (apps, jobs, pools) = try_join!(apps(asking, place), jobs(asking, place), pools(asking, place))?;
     Ok(apps.with(jobs).with(pools))
 }
 
 /// Apps with their latest template and all revisions. An inactive one can be activated again, which is how people roll
 /// back.
-async fn apps(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
-    let apps = asking.all::<WireTemplated>(place, APPS, VERSION).await?;
+async fn apps(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, RequestError> {
+    let apps = asking.list_all::<WireTemplated>(place, APPS, VERSION).await?;
     let revisions = try_join_all(apps.iter().map(|app| children(asking, app, "revisions"))).await?;
-    let mut found = Found::default();
+    let mut found = AzureEvidence::default();
     for app in apps {
-        found.templated(&Owner::of("container app", &app.id), app, &asking.hosts);
+        found.add_templated(&AzureObject::of("container app", &app.id), app, &asking.hosts);
     }
     for revision in revisions.into_iter().flatten() {
-        found.templated(&Owner::of("revision", &revision.id), revision, &asking.hosts);
+        found.add_templated(&AzureObject::of("revision", &revision.id), revision, &asking.hosts);
     }
     Ok(found)
 }
 
 /// Jobs, whether they ever ran or not, with the executions that are still remembered: one may have been started with
 /// other images than those of its job.
-async fn jobs(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
-    let jobs = asking.all::<WireTemplated>(place, JOBS, VERSION).await?;
+async fn jobs(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, RequestError> {
+    let jobs = asking.list_all::<WireTemplated>(place, JOBS, VERSION).await?;
     let executions = try_join_all(jobs.iter().map(|job| children(asking, job, "executions"))).await?;
-    let mut found = Found::default();
+    let mut found = AzureEvidence::default();
     for job in jobs {
-        found.templated(&Owner::of("job", &job.id), job, &asking.hosts);
+        found.add_templated(&AzureObject::of("job", &job.id), job, &asking.hosts);
     }
     for execution in executions.into_iter().flatten() {
         // One that has ended does not begin again, so it need not tell what it ran.
         let properties = execution.properties.as_ref();
         if properties.is_none_or(|properties| properties.template.is_some() || !properties.has_ended()) {
-            found.templated(&Owner::of("job execution", &execution.id), execution, &asking.hosts);
+            found.add_templated(&AzureObject::of("job execution", &execution.id), execution, &asking.hosts);
         }
     }
     Ok(found)
 }
 
 /// Session pools. Only those of custom containers name images; the others run code in images of the service's own.
-async fn pools(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
-    let mut found = Found::default();
-    for pool in asking.all::<WirePool>(place, POOLS, VERSION).await? {
-        let owner = Owner::of("session pool", &pool.id);
+async fn pools(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, RequestError> {
+    let mut found = AzureEvidence::default();
+    for pool in asking.list_all::<WirePool>(place, POOLS, VERSION).await? {
+        let owner = AzureObject::of("session pool", &pool.id);
         let (kind, template) = pool
             .properties
             .map_or((None, None), |properties| (properties.container_type, properties.custom_container_template));
         let own_images = kind.is_some_and(|kind| !kind.eq_ignore_ascii_case("CustomContainer"));
         if template.is_some() || !own_images {
-            found.template(&owner, template.as_ref(), &asking.hosts);
+            found.add_template(&owner, template.as_ref(), &asking.hosts);
         }
-        found.texts(&owner, pool.whole, &[], &asking.hosts);
+        found.add_texts(&owner, pool.whole, &[], &asking.hosts);
     }
     Ok(found)
 }
 
 async fn children(
-    asking: &Asking,
+    asking: &ArmReader,
     resource: &Resource<WireTemplated>,
     what: &str,
 ) -> Result<Vec<Resource<WireTemplated>>, RequestError> {
@@ -115,23 +115,23 @@ impl WireTemplated {
     }
 }
 
-impl Found {
+impl AzureEvidence {
     /// The images and texts of a resource with a template.
-    fn templated(&mut self, owner: &Owner, resource: Resource<WireTemplated>, hosts: &KnownHosts) {
+    fn add_templated(&mut self, owner: &AzureObject, resource: Resource<WireTemplated>, hosts: &KnownHosts) {
         let template = resource.properties.and_then(|properties| properties.template);
-        self.template(owner, template.as_ref(), hosts);
-        self.texts(owner, resource.whole, &[], hosts);
+        self.add_template(owner, template.as_ref(), hosts);
+        self.add_texts(owner, resource.whole, &[], hosts);
     }
 
     /// The images of a template. One without containers is not understood.
-    fn template(&mut self, owner: &Owner, template: Option<&WireTemplate>, hosts: &KnownHosts) {
+    fn add_template(&mut self, owner: &AzureObject, template: Option<&WireTemplate>, hosts: &KnownHosts) {
         let containers = template.and_then(|template| template.containers.as_deref()).unwrap_or_default();
         if containers.is_empty() {
-            return self.problem(owner, "it has no containers in its template");
+            return self.add_problem(owner, "it has no containers in its template");
         }
         let first = template.and_then(|template| template.init_containers.as_deref()).unwrap_or_default();
         for container in containers.iter().chain(first) {
-            self.image(owner, container.name.as_deref().unwrap_or_default(), container.image.as_deref(), hosts);
+            self.add_image(owner, container.name.as_deref().unwrap_or_default(), container.image.as_deref(), hosts);
         }
     }
 }

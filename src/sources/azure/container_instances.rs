@@ -4,10 +4,10 @@ use futures::future::try_join_all;
 use futures::try_join;
 use serde::Deserialize;
 
-use super::scope::{Asking, Place};
-use super::{Found, Owner, Resource};
-use crate::sources::reference_scan::KnownHosts;
-use crate::transport::RequestError;
+use super::scope::{ArmReader, ResourceScope};
+use super::{AzureEvidence, AzureObject, Resource};
+use crate::http_client::RequestError;
+use crate::sources::known_hosts::KnownHosts;
 
 /// The stable version that knows profiles.
 const VERSION: &str = "2025-09-01";
@@ -39,38 +39,43 @@ struct WireProperties {
 }
 
 /// Everything in one place.
-pub(super) async fn read(asking: &Asking, place: &Place) -> Result<Found, RequestError> {
-    let (groups, profiles) =
-        try_join!(asking.all::<WireGroup>(place, GROUPS, VERSION), asking.all::<WireGroup>(place, PROFILES, VERSION))?;
+pub(super) async fn read(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, RequestError> {
+    let (groups, profiles) = try_join!(
+        asking.list_all::<WireGroup>(place, GROUPS, VERSION),
+        asking.list_all::<WireGroup>(place, PROFILES, VERSION)
+    )?;
     // Whoever is made from a profile may be bound to an earlier revision of it.
     let earlier = try_join_all(profiles.iter().map(|profile| revisions(asking, profile))).await?;
-    let mut found = Found::default();
+    let mut found = AzureEvidence::default();
     for group in groups {
-        found.group(&Owner::of("container group", &group.id), group, &asking.hosts);
+        found.add_group(&AzureObject::of("container group", &group.id), group, &asking.hosts);
     }
     for profile in profiles.into_iter().chain(earlier.into_iter().flatten()) {
-        found.group(&Owner::of("container group profile", &profile.id), profile, &asking.hosts);
+        found.add_group(&AzureObject::of("container group profile", &profile.id), profile, &asking.hosts);
     }
     Ok(found)
 }
 
-async fn revisions(asking: &Asking, profile: &Resource<WireGroup>) -> Result<Vec<Resource<WireGroup>>, RequestError> {
+async fn revisions(
+    asking: &ArmReader,
+    profile: &Resource<WireGroup>,
+) -> Result<Vec<Resource<WireGroup>>, RequestError> {
     asking.list(&format!("{}/revisions", profile.id), VERSION).await
 }
 
-impl Found {
+impl AzureEvidence {
     /// The images and texts of a group. One without containers is not understood.
-    fn group(&mut self, owner: &Owner, resource: Resource<WireGroup>, hosts: &KnownHosts) {
-        self.texts(owner, resource.whole, &[], hosts);
+    fn add_group(&mut self, owner: &AzureObject, resource: Resource<WireGroup>, hosts: &KnownHosts) {
+        self.add_texts(owner, resource.whole, &[], hosts);
         let group = resource.properties;
         let (containers, first) = group.map_or((None, None), |group| (group.containers, group.init_containers));
         let containers = containers.unwrap_or_default();
         if containers.is_empty() {
-            return self.problem(owner, "it has no containers");
+            return self.add_problem(owner, "it has no containers");
         }
         for container in containers.into_iter().chain(first.unwrap_or_default()) {
             let image = container.properties.and_then(|properties| properties.image);
-            self.image(owner, container.name.as_deref().unwrap_or_default(), image.as_deref(), hosts);
+            self.add_image(owner, container.name.as_deref().unwrap_or_default(), image.as_deref(), hosts);
         }
     }
 }

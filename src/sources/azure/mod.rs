@@ -22,15 +22,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::document::Node;
-use super::image_texts::{Seen, written};
-use super::object_texts::{ObjectTexts, OpenReference, Spot, Spotted, from_json, note_open};
-use super::reference_scan::KnownHosts;
+use super::image_field::{ImageField, parse_spec};
+use super::known_hosts::KnownHosts;
+use super::object_texts::{ObjectTexts, TextImage, TextImageKind, UnresolvedText, filter_unresolved, from_json};
 use super::text::TextSettings;
-use super::{Answer, Source, SourceError, told};
+use super::{Source, SourceError, SourceEvidence, truncate_messages};
 use crate::azure::{Arm, Credential};
 use crate::domain::{Claim, Holder, ImageReference, Naming, UnresolvedReference};
-use crate::transport::{Patience, RequestError};
-use scope::{Asking, Place};
+use crate::http_client::{RequestError, RetryPolicy};
+use scope::{ArmReader, ResourceScope};
 
 /// Where in Azure a source looks, and as whom.
 #[derive(Debug, Clone)]
@@ -82,7 +82,7 @@ pub struct AzureWorkloads {
     scope: AzureScope,
     hosts: Vec<String>,
     texts: TextSettings,
-    patience: Patience,
+    retry_policy: RetryPolicy,
 }
 
 impl AzureWorkloads {
@@ -93,13 +93,13 @@ impl AzureWorkloads {
         scope: AzureScope,
         hosts: Vec<String>,
         texts: TextSettings,
-        patience: Patience,
+        patience: RetryPolicy,
     ) -> Self {
-        Self { service, scope, hosts, texts, patience }
+        Self { service, scope, hosts, texts, retry_policy: patience }
     }
 
-    async fn read(&self, asking: &Asking, place: &Place) -> Result<Found, SourceError> {
-        scope::prove_readable(asking, place, self.service.types()).await?;
+    async fn read(&self, asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, SourceError> {
+        scope::verify_readable(asking, place, self.service.types()).await?;
         Ok(match self.service {
             AzureService::ContainerApps => container_apps::read(asking, place).await?,
             AzureService::ContainerInstances => container_instances::read(asking, place).await?,
@@ -110,11 +110,11 @@ impl AzureWorkloads {
 
 #[async_trait]
 impl Source for AzureWorkloads {
-    async fn ask(&self, _now: Timestamp) -> Result<Answer, SourceError> {
-        let asking = Asking::new(Arm::new(&self.scope.credential, self.patience)?, KnownHosts::new(&self.hosts));
-        let places = scope::places(&asking, &self.scope).await?;
+    async fn query(&self, _now: Timestamp) -> Result<SourceEvidence, SourceError> {
+        let asking = ArmReader::new(Arm::new(&self.scope.credential, self.retry_policy)?, KnownHosts::new(&self.hosts));
+        let places = scope::resource_scopes(&asking, &self.scope).await?;
         let found = try_join_all(places.iter().map(|place| self.read(&asking, place))).await?;
-        found.into_iter().fold(Found::default(), Found::with).answer(&self.texts)
+        found.into_iter().fold(AzureEvidence::default(), AzureEvidence::with).into_evidence(&self.texts)
     }
 }
 
@@ -126,72 +126,72 @@ impl From<RequestError> for SourceError {
 
 /// What was found in some place.
 #[derive(Debug, Default)]
-struct Found {
+struct AzureEvidence {
     claims: Vec<Claim>,
     unresolved: Vec<UnresolvedReference>,
-    texts: ObjectTexts<Owner>,
+    texts: ObjectTexts<AzureObject>,
     /// What is not understood.
     problems: BTreeSet<String>,
     notes: BTreeSet<String>,
 }
 
-impl Found {
+impl AzureEvidence {
     /// The image of one container of a workload. An invalid text is told, and counts for what it may be meant to be.
-    fn image(&mut self, owner: &Owner, container: &str, image: Option<&str>, hosts: &KnownHosts) {
+    fn add_image(&mut self, owner: &AzureObject, container: &str, image: Option<&str>, hosts: &KnownHosts) {
         let Some(text) = image.map(str::trim).filter(|image| !image.is_empty()) else {
-            return self.problem(owner, format_args!("container `{container}` names no image"));
+            return self.add_problem(owner, format_args!("container `{container}` names no image"));
         };
-        match written(text, hosts) {
-            Seen::Nothing => {}
-            Seen::Image(image) => self.claim(owner, container, image, Naming::Written),
-            Seen::Corrected(image, what) => {
-                self.note(owner, what);
-                self.claim(owner, container, image, Naming::Corrected);
+        match parse_spec(text, hosts) {
+            ImageField::Nothing => {}
+            ImageField::Image(image) => self.add_claim(owner, container, image, Naming::Written),
+            ImageField::Corrected(image, what) => {
+                self.add_note(owner, what);
+                self.add_claim(owner, container, image, Naming::Corrected);
             }
-            Seen::Unresolved(host, path, what) => {
-                self.note(owner, what);
-                let open = OpenReference { text: text.into(), host, path, beside: [].into(), latest: None };
-                self.leave_open(owner, container, open);
+            ImageField::Unresolved(host, path, what) => {
+                self.add_note(owner, what);
+                let open = UnresolvedText { text: text.into(), host, path, nearby_words: [].into(), latest: None };
+                self.add_unresolved(owner, container, open);
             }
-            Seen::Foreign(what) => self.note(owner, what),
-            Seen::Problem(what) => self.problem(owner, what),
+            ImageField::Foreign(what) => self.add_note(owner, what),
+            ImageField::Problem(what) => self.add_problem(owner, what),
         }
     }
 
     /// All texts of a resource. `read` are those that were read as images, beside those of lists of containers.
-    fn texts(&mut self, owner: &Owner, whole: Value, read: &[&str], hosts: &KnownHosts) {
-        self.node(owner, from_json(whole), read, hosts);
+    fn add_texts(&mut self, owner: &AzureObject, whole: Value, read: &[&str], hosts: &KnownHosts) {
+        self.add_node(owner, from_json(whole), read, hosts);
     }
 
     /// The same of a document.
-    fn node(&mut self, owner: &Owner, node: Node, read: &[&str], hosts: &KnownHosts) {
-        for Spot { container, what, .. } in self.texts.read(owner, node, read, hosts) {
+    fn add_node(&mut self, owner: &AzureObject, node: Node, read: &[&str], hosts: &KnownHosts) {
+        for TextImage { container, kind: what, .. } in self.texts.read(owner, node, read, hosts) {
             match what {
-                Spotted::Written(text) if text.trim().is_empty() => {}
-                Spotted::Written(text) => self.image(owner, &container, Some(&text), hosts),
-                Spotted::Image(image, naming) => self.claim(owner, &container, image, naming),
-                Spotted::Open(open) => self.leave_open(owner, &container, open),
-                Spotted::Note(what) => self.note(owner, what),
+                TextImageKind::SpecField(text) if text.trim().is_empty() => {}
+                TextImageKind::SpecField(text) => self.add_image(owner, &container, Some(&text), hosts),
+                TextImageKind::Image(image, naming) => self.add_claim(owner, &container, image, naming),
+                TextImageKind::Unresolved(open) => self.add_unresolved(owner, &container, open),
+                TextImageKind::Note(what) => self.add_note(owner, what),
             }
         }
     }
 
-    fn claim(&mut self, owner: &Owner, container: &str, image: ImageReference, naming: Naming) {
+    fn add_claim(&mut self, owner: &AzureObject, container: &str, image: ImageReference, naming: Naming) {
         self.claims.push(Claim { naming, ..Claim::new(image, owner.holder(container)) });
     }
 
-    fn leave_open(&mut self, owner: &Owner, container: &str, open: OpenReference) {
-        let OpenReference { text, host, path, beside, latest } = open;
+    fn add_unresolved(&mut self, owner: &AzureObject, container: &str, open: UnresolvedText) {
+        let UnresolvedText { text, host, path, nearby_words: beside, latest } = open;
         let holder = owner.holder(container);
         self.claims.extend(latest.map(|image| Claim::new(image, Arc::clone(&holder))));
-        self.unresolved.push(UnresolvedReference { text, host, path, beside, holder });
+        self.unresolved.push(UnresolvedReference { text, host, path, adjacent_words: beside, holder });
     }
 
-    fn problem(&mut self, owner: &Owner, what: impl std::fmt::Display) {
+    fn add_problem(&mut self, owner: &AzureObject, what: impl std::fmt::Display) {
         self.problems.insert(format!("{owner}: {what}; correct or delete it there"));
     }
 
-    fn note(&mut self, owner: &Owner, what: impl std::fmt::Display) {
+    fn add_note(&mut self, owner: &AzureObject, what: impl std::fmt::Display) {
         self.notes.insert(format!("{owner}: {what}"));
     }
 
@@ -205,10 +205,10 @@ impl Found {
         self
     }
 
-    fn answer(self, settings: &TextSettings) -> Result<Answer, SourceError> {
+    fn into_evidence(self, settings: &TextSettings) -> Result<SourceEvidence, SourceError> {
         let Self { mut claims, mut unresolved, texts, problems, mut notes } = self;
         if !problems.is_empty() {
-            let message = told(problems.into_iter().collect()).join("\n");
+            let message = truncate_messages(problems.into_iter().collect()).join("\n");
             return Err(SourceError { kind: "malformed", message });
         }
         // Most images stand among the other texts, too.
@@ -216,10 +216,17 @@ impl Found {
         claims.dedup();
         unresolved.sort();
         unresolved.dedup();
-        notes.extend(note_open(&mut unresolved, settings));
+        notes.extend(filter_unresolved(&mut unresolved, settings));
         let (texts, reported) = texts.index(settings, |owner| owner.holder(""));
-        let notes = told(notes.into_iter().collect());
-        Ok(Answer { claims, unresolved, texts, reported, notes, ..Answer::default() })
+        let notes = truncate_messages(notes.into_iter().collect());
+        Ok(SourceEvidence {
+            claims,
+            unresolved,
+            texts,
+            report_only_texts: reported,
+            notes,
+            ..SourceEvidence::default()
+        })
     }
 }
 
@@ -261,7 +268,7 @@ struct WireContainer {
 
 /// Who holds a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Owner {
+struct AzureObject {
     subscription: String,
     resource_group: String,
     kind: &'static str,
@@ -269,7 +276,7 @@ struct Owner {
     name: String,
 }
 
-impl Owner {
+impl AzureObject {
     /// By a resource's id: `/subscriptions/S/resourceGroups/G/providers/NAMESPACE/TYPE/NAME/TYPE/NAME…`.
     fn of(kind: &'static str, id: &str) -> Self {
         let segments: Vec<&str> = id.split('/').collect();
@@ -299,7 +306,7 @@ impl Owner {
     }
 }
 
-impl std::fmt::Display for Owner {
+impl std::fmt::Display for AzureObject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,

@@ -14,9 +14,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{AzureScope, Resource};
 use crate::azure::Arm;
+use crate::http_client::{RequestError, RequestErrorKind};
 use crate::sources::SourceError;
-use crate::sources::reference_scan::KnownHosts;
-use crate::transport::{RequestError, RequestErrorKind};
+use crate::sources::known_hosts::KnownHosts;
 
 /// Versions of the resource manager's own interface.
 const SUBSCRIPTIONS: &str = "2022-12-01";
@@ -25,10 +25,10 @@ const PERMISSIONS: &str = "2022-04-01";
 
 /// Requests under way at once: little beside what the resource manager grants each identity
 /// (<https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling>).
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT_REQUESTS: usize = 8;
 
 /// The resource manager, asked for a few things at a time.
-pub(super) struct Asking {
+pub(super) struct ArmReader {
     arm: Arm,
     /// The names of the registries whose images count.
     pub(super) hosts: KnownHosts,
@@ -37,7 +37,7 @@ pub(super) struct Asking {
 
 /// A subscription, or a resource group in one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ResourceScope {
     /// Its path in the resource manager.
     path: String,
 }
@@ -59,9 +59,9 @@ struct WirePermission {
     not_actions: Vec<String>,
 }
 
-impl Asking {
+impl ArmReader {
     pub(super) fn new(arm: Arm, hosts: KnownHosts) -> Self {
-        Self { arm, hosts, permits: Semaphore::new(AT_ONCE) }
+        Self { arm, hosts, permits: Semaphore::new(MAX_CONCURRENT_REQUESTS) }
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, RequestError> {
@@ -84,9 +84,9 @@ impl Asking {
     }
 
     /// All resources of a type in a place. What the service's list leaves out and the index knows is asked for by name.
-    pub(super) async fn all<P: DeserializeOwned>(
+    pub(super) async fn list_all<P: DeserializeOwned>(
         &self,
-        place: &Place,
+        place: &ResourceScope,
         kind: &str,
         version: &str,
     ) -> Result<Vec<Resource<P>>, RequestError> {
@@ -95,7 +95,7 @@ impl Asking {
             let _permit = self.permit().await?;
             let filter = format!("resourceType eq '{kind}'");
             let index: Vec<WireEntry> =
-                self.arm.list_where(&format!("{}/resources", place.path), RESOURCES, &filter).await?;
+                self.arm.list_filtered(&format!("{}/resources", place.path), RESOURCES, &filter).await?;
             index
         };
         let listed = {
@@ -121,7 +121,7 @@ impl Asking {
 }
 
 /// A type that is not known there and has resources there.
-fn contradiction(place: &Place, kind: &str, count: usize) -> RequestError {
+fn contradiction(place: &ResourceScope, kind: &str, count: usize) -> RequestError {
     let message = format!(
         "Azure's index has {count} resources of type {kind} in {}, and asked for them it does not know the type; run again, \
          and if that stays, tell whoever looks after Tagwarden",
@@ -131,13 +131,13 @@ fn contradiction(place: &Place, kind: &str, count: usize) -> RequestError {
 }
 
 /// Where to look. Every subscription and every resource group of the settings is there, or it is an error.
-pub(super) async fn places(asking: &Asking, scope: &AzureScope) -> Result<Vec<Place>, SourceError> {
+pub(super) async fn resource_scopes(asking: &ArmReader, scope: &AzureScope) -> Result<Vec<ResourceScope>, SourceError> {
     let mut places = Vec::new();
     if scope.resource_groups.is_empty() {
         for subscription in &scope.subscriptions {
             let path = format!("/subscriptions/{subscription}");
             asking.get::<IgnoredAny>(&path, SUBSCRIPTIONS).await?;
-            places.push(Place { path });
+            places.push(ResourceScope { path });
         }
         return Ok(places);
     }
@@ -147,7 +147,7 @@ pub(super) async fn places(asking: &Asking, scope: &AzureScope) -> Result<Vec<Pl
             let path = format!("/subscriptions/{subscription}/resourceGroups/{group}");
             match asking.get::<IgnoredAny>(&path, RESOURCES).await {
                 Ok(_) => {
-                    places.push(Place { path });
+                    places.push(ResourceScope { path });
                     used.extend([group, subscription]);
                 }
                 Err(error) if error.kind == RequestErrorKind::NotFound => {}
@@ -168,7 +168,11 @@ pub(super) async fn places(asking: &Asking, scope: &AzureScope) -> Result<Vec<Pl
 }
 
 /// That the identity may read all resources of these types in a place, and not only some of them.
-pub(super) async fn prove_readable(asking: &Asking, place: &Place, types: &[&str]) -> Result<(), SourceError> {
+pub(super) async fn verify_readable(
+    asking: &ArmReader,
+    place: &ResourceScope,
+    types: &[&str],
+) -> Result<(), SourceError> {
     let path = format!("{}/providers/Microsoft.Authorization/permissions", place.path);
     let permissions: Vec<WirePermission> = asking.list(&path, PERMISSIONS).await?;
     let lacking: Vec<String> = types

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::document::{Node, Value};
 use super::kustomize::Kustomize;
 use super::values::{Layer, Values};
-use super::{Facts, Place, Scalar, Use, Wanted, at, list, scalar, text, without_scheme};
+use super::{Facts, ImageUse, Place, Scalar, VersionSpec, list, scalar, text, value_at, without_scheme};
 
 /// Reads applications.
 pub(super) struct Reader<'f> {
@@ -30,10 +30,10 @@ const MOST_TEXTS: usize = 256;
 impl Reader<'_> {
     /// Reads an Application or an `ApplicationSet`.
     pub(super) fn read(&mut self, node: &Node) {
-        let template = at(node, &["spec", "template", "spec"]);
+        let template = value_at(node, &["spec", "template", "spec"]);
         let Some(spec) = template.or_else(|| node.get("spec")) else { return };
         let mut elements = Vec::new();
-        if let Some(generators) = at(node, &["spec", "generators"]).filter(|_| template.is_some()) {
+        if let Some(generators) = value_at(node, &["spec", "generators"]).filter(|_| template.is_some()) {
             collect_elements(generators, &mut elements);
         }
         let sources: Vec<&Node> = spec.get("source").into_iter().chain(list(spec, "sources")).collect();
@@ -49,17 +49,17 @@ impl Reader<'_> {
         let (chart, revision) = (scalar(source, "chart"), scalar(source, "targetRevision"));
         let place = Place::new(self.name, revision.unwrap_or(address).line);
         let written = [Some(address), chart, revision].map(|part| part.map(|part| part.text.to_owned()));
-        for ([address, chart, revision], joined) in filled_in(written, elements) {
+        for ([address, chart, revision], joined) in expand_parts(written, elements) {
             let Some((repository, wanted)) = artifact(address.as_deref(), chart.as_deref(), revision) else { continue };
-            self.facts.uses.push(Use { place: place.clone(), repository, wanted, joined });
+            self.facts.uses.push(ImageUse { place: place.clone(), repository, version: wanted, joined });
         }
         let settled = without_scheme(address.text).unwrap_or_default();
-        self.facts.settle(Place::new(self.name, address.line), settled);
+        self.facts.mark_resolved(Place::new(self.name, address.line), settled);
     }
 
     /// The values and images that an application puts in the place of its source's own.
     fn overrides(&mut self, source: &Node, number: usize) {
-        if let Some(images) = at(source, &["kustomize", "images"]).map(|images| &images.value) {
+        if let Some(images) = value_at(source, &["kustomize", "images"]).map(|images| &images.value) {
             let path = scalar(source, "path").map_or("", |path| path.text);
             if let Value::List(images) = images {
                 self.kustomize.argo_cd(self.name, path, images);
@@ -67,12 +67,12 @@ impl Reader<'_> {
         }
         let Some(helm) = source.get("helm") else { return };
         let group = format!("{}:{}:{number}", self.name, source.line).into();
-        let layer = Layer { name: Arc::clone(self.name), group, alone: true };
+        let layer = Layer { name: Arc::clone(self.name), group, is_exclusive: true };
         if let Some(values) = scalar(helm, "values") {
-            self.values.written(&layer, values);
+            self.values.read_text(&layer, values);
         }
         if let Some(values) = helm.get("valuesObject") {
-            self.values.inside(&Layer { alone: false, ..layer.clone() }, values);
+            self.values.read_node(&Layer { is_exclusive: false, ..layer.clone() }, values);
         }
         for parameter in list(helm, "parameters") {
             if let (Some(path), Some(value)) = (scalar(parameter, "name"), scalar(parameter, "value")) {
@@ -85,7 +85,7 @@ impl Reader<'_> {
     fn status(&mut self, node: &Node, sources: &[&Node]) {
         let Some(status) = node.get("status") else { return };
         let sync = status.get("sync");
-        let last = at(status, &["operationState", "syncResult"]);
+        let last = value_at(status, &["operationState", "syncResult"]);
         for deployed in sync.into_iter().chain(last).chain(list(status, "history")) {
             let own: Vec<&Node> = deployed.get("source").into_iter().chain(list(deployed, "sources")).collect();
             let of = if own.is_empty() { sources } else { own.as_slice() };
@@ -97,7 +97,7 @@ impl Reader<'_> {
                 let part = |key| scalar(source, key).map(|part| part.text);
                 let found = artifact(part("repoURL"), part("chart"), Some(revision.text.to_owned()));
                 if let Some((repository, wanted)) = found {
-                    self.facts.uses(Place::new(self.name, revision.line), repository, wanted);
+                    self.facts.add_use(Place::new(self.name, revision.line), repository, wanted);
                 }
             }
         }
@@ -105,13 +105,15 @@ impl Reader<'_> {
 }
 
 /// The repository in a registry that a source names, and its version; `None` for Git and for charts at web addresses.
-fn artifact(address: Option<&str>, chart: Option<&str>, revision: Option<String>) -> Option<(String, Wanted)> {
+fn artifact(address: Option<&str>, chart: Option<&str>, revision: Option<String>) -> Option<(String, VersionSpec)> {
     let address = address?;
     let registry = without_scheme(address)?;
     match chart {
-        Some(chart) => Some((format!("{registry}/{chart}"), Wanted::Any(revision.unwrap_or_default()))),
+        Some(chart) => Some((format!("{registry}/{chart}"), VersionSpec::Any(revision.unwrap_or_default()))),
         // Without a scheme it is Git.
-        None if address.contains("://") => Some((registry.to_owned(), revision.map_or(Wanted::Open, Wanted::Any))),
+        None if address.contains("://") => {
+            Some((registry.to_owned(), revision.map_or(VersionSpec::Unspecified, VersionSpec::Any)))
+        }
         None => None,
     }
 }
@@ -159,7 +161,7 @@ type Parts = [Option<String>; 3];
 
 /// The parts of a source with the values of elements in the place of their placeholders, and whether values of several
 /// elements stand together. What no element fills in stays as it is.
-fn filled_in(written: Parts, elements: &[Element]) -> Vec<(Parts, bool)> {
+fn expand_parts(written: Parts, elements: &[Element]) -> Vec<(Parts, bool)> {
     let is_open = |parts: &Parts| parts.iter().flatten().any(|part| part.contains("{{"));
     if !is_open(&written) || elements.is_empty() {
         return vec![(written, false)];
@@ -222,7 +224,7 @@ fn element_key<'e, 't>(text: &'t str, element: &'e Element) -> Option<(&'t str, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{said, said_in};
+    use super::super::tests::{claims_in, claims_of};
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -257,7 +259,7 @@ mod tests {
             ("repoURL: https://github.com/contoso/shop; path: deploy; targetRevision: v1", ""),
             ("repoURL: git@github.com:contoso/shop; path: deploy; targetRevision: v1", ""),
         ] {
-            assert_eq!(said_in("app.yaml", &application(source)), expected.replace('#', DIGEST), "{source}");
+            assert_eq!(claims_in("app.yaml", &application(source)), expected.replace('#', DIGEST), "{source}");
         }
     }
 
@@ -269,7 +271,7 @@ mod tests {
                     sources:\n    - { repoURL: contoso.azurecr.io/charts, chart: api }\n    - { repoURL: \
                     https://github.com/contoso/shop }\n";
         assert_eq!(
-            said_in("app.yaml", text),
+            claims_in("app.yaml", text),
             "11 charts/api:1.4.2\n15 charts/api:1.4.1\n6 charts/api in 1.x\n6 charts/api:1.x (joined)"
         );
     }
@@ -291,7 +293,7 @@ mod tests {
             (matrix, 10, "charts/api:1.0.0 (joined) charts/web:1.0.0 (joined)"),
             (git, 7, "open charts/*"),
         ] {
-            let found = said_in("set.yaml", &set(generators, source));
+            let found = claims_in("set.yaml", &set(generators, source));
             let line = format!("{line} ");
             let found: Vec<&str> = found.split('\n').map(|one| one.strip_prefix(&line).unwrap_or(one)).collect();
             assert_eq!(found.join(" "), expected, "{generators}");
@@ -302,19 +304,19 @@ mod tests {
     fn values_and_images_of_an_application_are_joined() {
         let helm = |rest: &str| application(&format!("repoURL: https://github.com/contoso/shop; helm:;   {rest}"));
         let text = helm("values: |;     image:;       repository: contoso.azurecr.io/shop/api;       tag: v1");
-        assert_eq!(said_in("app.yaml", &text), "10 shop/api:v1");
+        assert_eq!(claims_in("app.yaml", &text), "10 shop/api:v1");
         let text = helm(
             "parameters:;   - { name: image.repository, value: contoso.azurecr.io/shop/api };   \
              - { name: image.tag, value: v2 }",
         );
-        assert_eq!(said_in("app.yaml", &text), "9 shop/api:v2 (joined)");
+        assert_eq!(claims_in("app.yaml", &text), "9 shop/api:v2 (joined)");
         let app = application(
             "repoURL: https://github.com/contoso/shop; path: overlays/prod; kustomize:;   images: [api:v3]",
         );
         let base = "images: [{ name: api, newName: contoso.azurecr.io/shop/api }]\n";
         let overlay = "resources: [../../base]\n";
         assert_eq!(
-            said(&[
+            claims_of(&[
                 ("app.yaml", app.as_str()),
                 ("base/kustomization.yaml", base),
                 ("overlays/prod/kustomization.yaml", overlay)

@@ -15,14 +15,14 @@ pub(super) fn read(name: &Arc<str>, node: &Node, facts: &mut Facts) -> bool {
     let mut images = services.iter().filter_map(|(_, _, service)| scalar(service, "image")).peekable();
     let is_compose = images.peek().is_some();
     for image in images {
-        facts.resolved_at_runtime(name, image);
+        facts.add_runtime_use(name, image);
     }
     is_compose
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{finish, read, said_in, shown};
+    use super::super::tests::{claims_in, finish, read, shown};
 
     #[test]
     fn a_service_without_a_tag_runs_latest() {
@@ -35,7 +35,7 @@ mod tests {
             ("{ image: redis }", ""),
             ("{ build: . }", ""),
         ] {
-            assert_eq!(said_in("compose.yaml", &format!("services:\n  api: {service}\n")), expected, "{service}");
+            assert_eq!(claims_in("compose.yaml", &format!("services:\n  api: {service}\n")), expected, "{service}");
         }
     }
 
@@ -44,8 +44,8 @@ mod tests {
         let text = "services:\n  api:\n    image: contoso.azurecr.io/shop/api\n";
         let findings = finish(read(&[("compose.yaml", text)]), Vec::new());
         assert_eq!(shown(&findings), ["compose.yaml:3 shop/api:latest"]);
-        assert!(findings.settled.covers("compose.yaml", 3, "shop/api"));
-        assert!(!findings.settled.covers("compose.yaml", 3, "shop/web"));
-        assert!(!findings.settled.covers("compose.yaml", 4, "shop/api"));
+        assert!(findings.resolved.covers("compose.yaml", 3, "shop/api"));
+        assert!(!findings.resolved.covers("compose.yaml", 3, "shop/web"));
+        assert!(!findings.resolved.covers("compose.yaml", 4, "shop/api"));
     }
 }

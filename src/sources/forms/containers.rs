@@ -17,8 +17,8 @@ pub(super) fn read(name: &Arc<str>, node: &Node, facts: &mut Facts, kustomize: &
                     && are_containers
                 {
                     for image in containers.iter().filter_map(|container| scalar(container, "image")) {
-                        facts.resolved_at_runtime(name, image);
-                        kustomize.image(name, image);
+                        facts.add_runtime_use(name, image);
+                        kustomize.add_image(name, image);
                     }
                 }
                 read(name, value, facts, kustomize);

@@ -32,7 +32,7 @@ pub(super) fn read(name: &Arc<str>, text: &str, facts: &mut Facts) {
             let is_stage =
                 text.bytes().all(|byte| byte.is_ascii_digit()) || stages.contains(&text.to_ascii_lowercase());
             if !is_stage {
-                facts.resolved_at_runtime(name, Scalar { text, line: number });
+                facts.add_runtime_use(name, Scalar { text, line: number });
             }
         };
         if begins && keyword.eq_ignore_ascii_case("from") {
@@ -55,7 +55,7 @@ pub(super) fn read(name: &Arc<str>, text: &str, facts: &mut Facts) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::said_in;
+    use super::super::tests::claims_in;
     use super::is_dockerfile;
 
     #[test]
@@ -72,7 +72,7 @@ mod tests {
             ("FROM alpine\nRUN echo \\\nfrom contoso.azurecr.io/shop/base\n", ""),
             ("FROM alpine AS build\nFROM scratch\nCOPY --from=build /a /b\nCOPY --from=0 /a /b\n", ""),
         ] {
-            assert_eq!(said_in("shop/Dockerfile", text), expected, "{text}");
+            assert_eq!(claims_in("shop/Dockerfile", text), expected, "{text}");
         }
     }
 

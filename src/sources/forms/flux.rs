@@ -7,25 +7,25 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::document::Node;
-use super::{Facts, Kept, Place, Scalar, Use, Wanted, at, list, scalar, text, without_scheme};
+use super::{Facts, ImageUse, OwnedScalar, Place, Scalar, VersionSpec, list, scalar, text, value_at, without_scheme};
 
 /// The objects of a source that refer to each other.
 #[derive(Debug, Default)]
 pub(super) struct Flux {
     /// Repositories of charts, and their addresses.
-    helm_repositories: Vec<(Key, String)>,
+    helm_repositories: Vec<(ObjectKey, String)>,
     /// OCI repositories, of which releases may be, and their addresses.
-    oci_repositories: Vec<(Key, String)>,
+    oci_repositories: Vec<(ObjectKey, String)>,
     charts: Vec<Chart>,
     /// Releases of OCI repositories: the versions that their status tells.
-    released: Vec<(Key, Arc<str>, Vec<Kept>)>,
-    image_repositories: Vec<(Key, Place, String)>,
-    policies: Vec<Policy>,
+    released: Vec<(ObjectKey, Arc<str>, Vec<OwnedScalar>)>,
+    image_repositories: Vec<(ObjectKey, Place, String)>,
+    image_policies: Vec<ImagePolicy>,
 }
 
 /// The name of an object, and its namespace where one is written: tools often add it later.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Key {
+struct ObjectKey {
     namespace: Option<String>,
     name: String,
 }
@@ -33,19 +33,19 @@ struct Key {
 /// A chart of a repository that has its own object.
 #[derive(Debug)]
 struct Chart {
-    repository: Key,
+    repository: ObjectKey,
     place: Place,
     name: String,
     version: String,
     /// The versions that the object's status tells.
-    released: Vec<Kept>,
+    released: Vec<OwnedScalar>,
 }
 
 /// A rule by which tags are picked.
 #[derive(Debug)]
-struct Policy {
-    repository: Key,
-    range: Option<(Kept, bool)>,
+struct ImagePolicy {
+    repository: ObjectKey,
+    range: Option<(OwnedScalar, bool)>,
     file: Arc<str>,
     /// The status tells which tag was picked.
     picked: bool,
@@ -56,66 +56,67 @@ impl Flux {
     pub(super) fn read(&mut self, name: &Arc<str>, kind: &str, node: &Node, facts: &mut Facts) {
         let Some(spec) = node.get("spec") else { return };
         // A template may leave the name to what fills it in; then nothing refers to the object.
-        let own = node.get("metadata").and_then(|metadata| Key::of(metadata, None)).unwrap_or_default();
+        let own = node.get("metadata").and_then(|metadata| ObjectKey::of(metadata, None)).unwrap_or_default();
         match kind {
             "HelmRepository" => {
                 if let Some(url) = scalar(spec, "url").filter(|url| url.text.contains("://")) {
                     let registry = without_scheme(url.text).unwrap_or_default();
-                    facts.settle(Place::new(name, url.line), registry);
+                    facts.mark_resolved(Place::new(name, url.line), registry);
                     self.helm_repositories.push((own, registry.to_owned()));
                 }
             }
-            "OCIRepository" => self.oci_repository(name, own, node, spec, facts),
+            "OCIRepository" => self.read_oci_repository(name, own, node, spec, facts),
             "HelmRelease" => {
-                if let Some(chart) = at(spec, &["chart", "spec"]) {
-                    self.chart(name, &own, chart, released(node));
+                if let Some(chart) = value_at(spec, &["chart", "spec"]) {
+                    self.read_chart(name, &own, chart, released(node));
                 }
                 let reference = spec.get("chartRef").filter(|one| kind_is(one, "OCIRepository"));
-                if let Some(of) = reference.and_then(|one| Key::of(one, own.namespace.as_deref())) {
+                if let Some(of) = reference.and_then(|one| ObjectKey::of(one, own.namespace.as_deref())) {
                     self.released.push((of, Arc::clone(name), released(node)));
                 }
             }
-            "HelmChart" => self.chart(name, &own, spec, released(node)),
+            "HelmChart" => self.read_chart(name, &own, spec, released(node)),
             "ImageRepository" => {
                 if let Some(image) = scalar(spec, "image") {
                     self.image_repositories.push((own, Place::new(name, image.line), image.text.to_owned()));
                 }
             }
-            "ImagePolicy" => self.policies.extend(Policy::read(name, &own, node, spec)),
+            "ImagePolicy" => self.image_policies.extend(ImagePolicy::read(name, &own, node, spec)),
             _ => {}
         }
     }
 
-    fn oci_repository(&mut self, name: &Arc<str>, own: Key, node: &Node, spec: &Node, facts: &mut Facts) {
+    fn read_oci_repository(&mut self, name: &Arc<str>, own: ObjectKey, node: &Node, spec: &Node, facts: &mut Facts) {
         let Some(url) = scalar(spec, "url") else { return };
         let Some(repository) = without_scheme(url.text).filter(|_| url.text.contains("://")) else { return };
-        facts.settle(Place::new(name, url.line), repository);
-        let reference = |key| at(spec, &["ref", key]).and_then(text);
-        let mut wanted: Vec<(u32, Wanted)> = Vec::new();
+        facts.mark_resolved(Place::new(name, url.line), repository);
+        let reference = |key| value_at(spec, &["ref", key]).and_then(text);
+        let mut wanted: Vec<(u32, VersionSpec)> = Vec::new();
         if let Some(tag) = reference("tag") {
-            wanted.push((tag.line, Wanted::Tag(tag.text.to_owned())));
+            wanted.push((tag.line, VersionSpec::Tag(tag.text.to_owned())));
         }
         if let Some(range) = reference("semver") {
             let filtered = reference("semverFilter").is_some();
-            wanted.push((range.line, Wanted::Range { text: range.text.to_owned(), filtered }));
+            wanted.push((range.line, VersionSpec::Range { text: range.text.to_owned(), filtered }));
         }
         if let Some(digest) = reference("digest") {
-            wanted.push((digest.line, Wanted::Digest(digest.text.to_owned())));
+            wanted.push((digest.line, VersionSpec::Digest(digest.text.to_owned())));
         }
         if wanted.is_empty() {
-            wanted.push((url.line, Wanted::Tag("latest".to_owned())));
+            wanted.push((url.line, VersionSpec::Tag("latest".to_owned())));
         }
         for (line, wanted) in wanted {
-            facts.uses(Place::new(name, line), repository, wanted);
+            facts.add_use(Place::new(name, line), repository, wanted);
         }
-        tell(name, repository, &released(node), facts);
+        add_released(name, repository, &released(node), facts);
         self.oci_repositories.push((own, repository.to_owned()));
     }
 
     /// Reads what asks for a chart of a repository.
-    fn chart(&mut self, name: &Arc<str>, own: &Key, spec: &Node, released: Vec<Kept>) {
+    fn read_chart(&mut self, name: &Arc<str>, own: &ObjectKey, spec: &Node, released: Vec<OwnedScalar>) {
         let Some(reference) = spec.get("sourceRef").filter(|one| kind_is(one, "HelmRepository")) else { return };
-        let (Some(chart), Some(repository)) = (scalar(spec, "chart"), Key::of(reference, own.namespace.as_deref()))
+        let (Some(chart), Some(repository)) =
+            (scalar(spec, "chart"), ObjectKey::of(reference, own.namespace.as_deref()))
         else {
             return;
         };
@@ -132,38 +133,39 @@ impl Flux {
     /// Adds what objects say together.
     pub(super) fn join(&self, facts: &mut Facts) {
         for Chart { repository, place, name, version, released } in &self.charts {
-            let of = self.helm_repositories.iter().filter(|(key, _)| key.is(repository));
+            let of = self.helm_repositories.iter().filter(|(key, _)| key.matches(repository));
             // Many versions of the same file have the same address.
             let registries: BTreeSet<&String> = of.map(|(_, registry)| registry).collect();
             for registry in registries {
                 let repository = format!("{registry}/{name}");
-                facts.uses(place.clone(), repository.clone(), Wanted::Any(version.clone()));
-                tell(&place.name, &repository, released, facts);
+                facts.add_use(place.clone(), repository.clone(), VersionSpec::Any(version.clone()));
+                add_released(&place.name, &repository, released, facts);
             }
         }
         for (of, file, released) in &self.released {
-            let known = self.oci_repositories.iter().filter(|(key, _)| key.is(of));
+            let known = self.oci_repositories.iter().filter(|(key, _)| key.matches(of));
             let repositories: BTreeSet<&String> = known.map(|(_, repository)| repository).collect();
             for repository in repositories {
-                tell(file, repository, released, facts);
+                add_released(file, repository, released, facts);
             }
         }
-        for policy in &self.policies {
-            for (_, place, image) in self.image_repositories.iter().filter(|(key, ..)| key.is(&policy.repository)) {
+        for policy in &self.image_policies {
+            for (_, place, image) in self.image_repositories.iter().filter(|(key, ..)| key.matches(&policy.repository))
+            {
                 if let Some((range, filtered)) = &policy.range {
-                    let wanted = Wanted::Range { text: range.text.to_string(), filtered: *filtered };
-                    facts.uses(Place::new(&policy.file, range.line), image.clone(), wanted);
+                    let wanted = VersionSpec::Range { text: range.text.to_string(), filtered: *filtered };
+                    facts.add_use(Place::new(&policy.file, range.line), image.clone(), wanted);
                 }
                 // By any other rule nobody knows which tag is picked, unless the status tells.
                 if policy.range.is_some() || policy.picked {
-                    facts.settle(place.clone(), image.clone());
+                    facts.mark_resolved(place.clone(), image.clone());
                 }
             }
         }
     }
 }
 
-impl Key {
+impl ObjectKey {
     /// The object that a reference or the metadata of an object names.
     fn of(node: &Node, namespace: Option<&str>) -> Option<Self> {
         let written = scalar(node, "namespace").map(|namespace| namespace.text);
@@ -171,21 +173,21 @@ impl Key {
         Some(Self { namespace: written.or(namespace).map(str::to_owned), name })
     }
 
-    fn is(&self, other: &Self) -> bool {
+    fn matches(&self, other: &Self) -> bool {
         let anywhere = self.namespace.is_none() || other.namespace.is_none();
         self.name == other.name && (anywhere || self.namespace == other.namespace)
     }
 }
 
-impl Policy {
-    fn read(name: &Arc<str>, own: &Key, node: &Node, spec: &Node) -> Option<Self> {
-        let repository = Key::of(spec.get("imageRepositoryRef")?, own.namespace.as_deref())?;
-        let range = at(spec, &["policy", "semver", "range"]).and_then(text).map(Scalar::keep);
+impl ImagePolicy {
+    fn read(name: &Arc<str>, own: &ObjectKey, node: &Node, spec: &Node) -> Option<Self> {
+        let repository = ObjectKey::of(spec.get("imageRepositoryRef")?, own.namespace.as_deref())?;
+        let range = value_at(spec, &["policy", "semver", "range"]).and_then(text).map(Scalar::to_owned_scalar);
         // What is extracted from a tag is another version than the tag.
-        let extracts = at(spec, &["filterTags", "extract"]).and_then(text).is_some();
-        let filtered = at(spec, &["filterTags", "pattern"]).and_then(text).is_some();
+        let extracts = value_at(spec, &["filterTags", "extract"]).and_then(text).is_some();
+        let filtered = value_at(spec, &["filterTags", "pattern"]).and_then(text).is_some();
         let range = range.filter(|_| !extracts).map(|range| (range, filtered));
-        let picked = ["latestImage", "latestRef"].into_iter().any(|key| at(node, &["status", key]).is_some());
+        let picked = ["latestImage", "latestRef"].into_iter().any(|key| value_at(node, &["status", key]).is_some());
         Some(Self { repository, range, file: Arc::clone(name), picked })
     }
 }
@@ -195,49 +197,49 @@ fn kind_is(reference: &Node, kind: &str) -> bool {
 }
 
 /// The versions that the status of an object tells: those in use, and those that a rollback goes back to.
-fn released(node: &Node) -> Vec<Kept> {
+fn released(node: &Node) -> Vec<OwnedScalar> {
     let Some(status) = node.get("status") else { return Vec::new() };
-    let revision = at(status, &["artifact", "revision"]).and_then(text);
+    let revision = value_at(status, &["artifact", "revision"]).and_then(text);
     let applied = ["lastAppliedRevision", "lastAttemptedRevision"].into_iter().filter_map(|key| scalar(status, key));
     let history = list(status, "history").iter();
     let history = history.flat_map(|one| [scalar(one, "chartVersion"), scalar(one, "ociDigest")]).flatten();
-    revision.into_iter().chain(applied).chain(history).map(Scalar::keep).collect()
+    revision.into_iter().chain(applied).chain(history).map(Scalar::to_owned_scalar).collect()
 }
 
 /// Adds the versions that a status tells.
-fn tell(file: &Arc<str>, repository: &str, released: &[Kept], facts: &mut Facts) {
+fn add_released(file: &Arc<str>, repository: &str, released: &[OwnedScalar], facts: &mut Facts) {
     for part in released {
-        found(&part.text, |wanted, joined| {
+        parse_revision(&part.text, |wanted, joined| {
             let (place, repository) = (Place::new(file, part.line), repository.to_owned());
-            facts.uses.push(Use { place, repository, wanted, joined });
+            facts.uses.push(ImageUse { place, repository, version: wanted, joined });
         });
     }
 }
 
 /// Gives each image that a revision may mean: `v1@sha256:…`, in old versions of Flux `v1/…`, or the version of a chart,
 /// to which Flux adds the beginning of a digest after `+`.
-fn found(revision: &str, mut add: impl FnMut(Wanted, bool)) {
+fn parse_revision(revision: &str, mut add: impl FnMut(VersionSpec, bool)) {
     if let Some((tag, hex)) = revision.rsplit_once('/') {
-        add(Wanted::Tag(tag.to_owned()), false);
-        add(Wanted::Digest(format!("sha256:{hex}")), false);
+        add(VersionSpec::Tag(tag.to_owned()), false);
+        add(VersionSpec::Digest(format!("sha256:{hex}")), false);
     } else if let Some((tag, digest)) = revision.split_once('@') {
         // Apart, so that a tag that moved since is not told as drift.
         if !tag.is_empty() {
-            add(Wanted::Tag(tag.to_owned()), false);
+            add(VersionSpec::Tag(tag.to_owned()), false);
         }
-        add(Wanted::Digest(digest.to_owned()), false);
+        add(VersionSpec::Digest(digest.to_owned()), false);
     } else {
         let shortened = revision.split_once('+').filter(|(_, digest)| digest.len() == 12);
-        add(Wanted::Any(revision.to_owned()), shortened.is_some());
+        add(VersionSpec::Any(revision.to_owned()), shortened.is_some());
         if let Some((version, _)) = shortened {
-            add(Wanted::Tag(version.to_owned()), false);
+            add(VersionSpec::Tag(version.to_owned()), false);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{said, said_in};
+    use super::super::tests::{claims_in, claims_of};
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -268,7 +270,7 @@ mod tests {
                 "7 charts/api in 1.x\n9 charts/api:1.4.2\n9 charts/api@#",
             ),
         ] {
-            let found = said_in("oci.yaml", &object("OCIRepository", "api", &format!("{url}{rest}")));
+            let found = claims_in("oci.yaml", &object("OCIRepository", "api", &format!("{url}{rest}")));
             let mut expected: Vec<String> = expected.split('\n').map(|line| line.replace('#', DIGEST)).collect();
             expected.sort();
             let mut found: Vec<&str> = found.split('\n').collect();
@@ -300,7 +302,7 @@ mod tests {
         ] {
             let release = release(name, namespace, version);
             let repositories = format!("{repository}{other}");
-            let found = said(&[("repositories.yaml", repositories.as_str()), ("release.yaml", release.as_str())]);
+            let found = claims_of(&[("repositories.yaml", repositories.as_str()), ("release.yaml", release.as_str())]);
             let found: Vec<&str> = found.iter().filter_map(|line| line.split_once(' ')).map(|(_, what)| what).collect();
             assert_eq!(found.join(" "), expected, "{name}{namespace} {version}");
         }
@@ -317,7 +319,7 @@ mod tests {
              1.9.0+8d3a9b1d3c1b }; - { chartVersion: 1.8.0, ociDigest: \"#\" }",
         );
         let text = format!("{oci}{release}");
-        let found = said(&[("flux.yaml", text.as_str())]);
+        let found = claims_of(&[("flux.yaml", text.as_str())]);
         let mut found: Vec<&str> = found.iter().filter_map(|line| line.split_once(' ')).map(|(_, what)| what).collect();
         let digest = format!("charts/api@{DIGEST}");
         let mut expected = [
@@ -343,7 +345,7 @@ mod tests {
         ] {
             let policy =
                 object("ImagePolicy", "api", &format!("spec: {{ imageRepositoryRef: {{ name: api }},; {rest} }}"));
-            let found = said(&[("policy.yaml", policy.as_str()), ("repository.yaml", repository.as_str())]);
+            let found = claims_of(&[("policy.yaml", policy.as_str()), ("repository.yaml", repository.as_str())]);
             let found: Vec<&str> = found.iter().filter_map(|line| line.split_once(' ')).map(|(_, what)| what).collect();
             assert_eq!(found.join(" "), expected, "{rest}");
         }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::document::Node;
-use super::super::reference_scan::is_placeholder;
-use super::{Facts, Place, Wanted, base, folder, list, resolve, scalar, without_scheme};
+use super::super::known_hosts::is_placeholder;
+use super::{Facts, Place, VersionSpec, base, folder, list, resolve, scalar, without_scheme};
 
 /// The charts of a source.
 #[derive(Debug, Default)]
@@ -47,9 +47,9 @@ impl Charts {
                 continue;
             };
             let place = Place::new(name, version.unwrap_or(address).line);
-            let wanted = Wanted::Any(version.map_or_else(String::new, |version| version.text.to_owned()));
-            facts.uses(place, format!("{registry}/{}", chart.text), wanted);
-            facts.settle(Place::new(name, address.line), registry);
+            let wanted = VersionSpec::Any(version.map_or_else(String::new, |version| version.text.to_owned()));
+            facts.add_use(place, format!("{registry}/{}", chart.text), wanted);
+            facts.mark_resolved(Place::new(name, address.line), registry);
         }
         let named = matches!(base(name).to_ascii_lowercase().as_str(), "chart.yaml" | "chart.yml");
         let versioned = scalar(node, "apiVersion").is_some_and(|version| matches!(version.text, "v1" | "v2"));
@@ -94,7 +94,7 @@ fn registry(address: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{said, said_in};
+    use super::super::tests::{claims_in, claims_of};
 
     #[test]
     fn dependencies_in_registries_are_claimed() {
@@ -111,7 +111,7 @@ mod tests {
             ("version: 1.2.3; repository: \"oci://{{ registry }}/charts\"", "3 charts/api:1.2.3 (corrected)"),
             ("version: ^1; repository: \"oci://{{ registry }}/charts\"", "3 open */charts/api"),
         ] {
-            assert_eq!(said_in("Chart.yaml", &dependency(rest)), expected, "{rest}");
+            assert_eq!(claims_in("Chart.yaml", &dependency(rest)), expected, "{rest}");
         }
     }
 
@@ -122,9 +122,9 @@ mod tests {
         };
         let (chart, lock) = (dependency("~1.2"), dependency("1.2.7"));
         assert_eq!(
-            said(&[("Chart.yaml", chart.as_str()), ("Chart.lock", lock.as_str())]),
+            claims_of(&[("Chart.yaml", chart.as_str()), ("Chart.lock", lock.as_str())]),
             ["Chart.lock:4 charts/api:1.2.7", "Chart.yaml:4 charts/api in ~1.2"]
         );
-        assert_eq!(said(&[("requirements.yaml", chart.as_str())]), ["requirements.yaml:4 charts/api in ~1.2"]);
+        assert_eq!(claims_of(&[("requirements.yaml", chart.as_str())]), ["requirements.yaml:4 charts/api in ~1.2"]);
     }
 }

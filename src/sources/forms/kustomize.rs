@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::document::Node;
-use super::super::reference_scan::is_placeholder;
-use super::{Facts, Kept, Place, Scalar, Use, Wanted, folder, list, resolve, scalar, without_scheme};
+use super::super::known_hosts::is_placeholder;
+use super::{Facts, ImageUse, OwnedScalar, Place, Scalar, VersionSpec, folder, list, resolve, scalar, without_scheme};
 use crate::domain::ImageReference;
 
 /// The kustomizations of a source, and the images of the objects that they are laid over.
@@ -22,7 +22,7 @@ pub(super) struct Kustomize {
 
 /// The folders that an entry is laid over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Reach {
+enum EntryScope {
     /// A folder and what the kustomization in it reads.
     Folder(String),
     /// Any folder at the end of whose path this stands, and what the kustomization in it reads.
@@ -33,11 +33,11 @@ enum Reach {
 #[derive(Debug)]
 struct Entry {
     file: Arc<str>,
-    reach: Reach,
+    scope: EntryScope,
     name: Box<str>,
-    new_name: Option<Kept>,
-    new_tag: Option<Kept>,
-    digest: Option<Kept>,
+    new_name: Option<OwnedScalar>,
+    new_tag: Option<OwnedScalar>,
+    digest: Option<OwnedScalar>,
 }
 
 /// An image in an object.
@@ -51,7 +51,7 @@ struct Image {
 
 impl Kustomize {
     /// Reads a kustomization.
-    pub(super) fn file(&mut self, name: &Arc<str>, node: &Node, facts: &mut Facts) {
+    pub(super) fn read_file(&mut self, name: &Arc<str>, node: &Node, facts: &mut Facts) {
         let here = folder(name);
         let read = ["resources", "bases", "components"].into_iter().flat_map(|key| list(node, key));
         let read = read.filter_map(super::text).map(|path| {
@@ -59,7 +59,7 @@ impl Kustomize {
             if is_file(&path) { folder(&path) } else { path }
         });
         self.bases.entry(here.clone()).or_default().extend(read);
-        self.changes(name, &Reach::Folder(here), list(node, "images"));
+        self.add_entries(name, &EntryScope::Folder(here), list(node, "images"));
         for one in list(node, "helmCharts") {
             chart(name, one, facts);
         }
@@ -69,7 +69,7 @@ impl Kustomize {
     pub(super) fn flux(&mut self, name: &Arc<str>, node: &Node) {
         let Some(spec) = node.get("spec") else { return };
         let path = scalar(spec, "path").map_or_else(String::new, |path| resolve("", path.text));
-        self.changes(name, &Reach::Path(path), list(spec, "images"));
+        self.add_entries(name, &EntryScope::Path(path), list(spec, "images"));
     }
 
     /// Reads the images of an Argo CD application: `[NAME=]IMAGE`.
@@ -79,11 +79,11 @@ impl Kustomize {
             // A star stands for the name as it is.
             let starred = image.strip_prefix('*').map(|rest| format!("{}{rest}", name.unwrap_or("*")));
             let Some(image) = Image::read("", starred.as_deref().unwrap_or(image)) else { continue };
-            let kept = |text: String| Kept { text: text.into(), line: one.line };
+            let kept = |text: String| OwnedScalar { text: text.into(), line: one.line };
             let renamed = name.is_some_and(|name| name != image.repository);
             self.entries.push(Entry {
                 file: Arc::clone(file),
-                reach: Reach::Path(resolve("", path)),
+                scope: EntryScope::Path(resolve("", path)),
                 name: name.unwrap_or(&image.repository).into(),
                 new_name: renamed.then(|| kept(image.repository.clone())),
                 new_tag: image.tag.map(kept),
@@ -92,13 +92,13 @@ impl Kustomize {
         }
     }
 
-    fn changes(&mut self, file: &Arc<str>, reach: &Reach, images: &[Node]) {
+    fn add_entries(&mut self, file: &Arc<str>, reach: &EntryScope, images: &[Node]) {
         for image in images {
             let Some(name) = scalar(image, "name") else { continue };
-            let part = |key| scalar(image, key).filter(|part| !is_placeholder(part.text)).map(Scalar::keep);
+            let part = |key| scalar(image, key).filter(|part| !is_placeholder(part.text)).map(Scalar::to_owned_scalar);
             self.entries.push(Entry {
                 file: Arc::clone(file),
-                reach: reach.clone(),
+                scope: reach.clone(),
                 name: name.text.into(),
                 new_name: part("newName"),
                 new_tag: part("newTag"),
@@ -108,7 +108,7 @@ impl Kustomize {
     }
 
     /// Reads the image of a container.
-    pub(super) fn image(&mut self, name: &Arc<str>, image: Scalar<'_>) {
+    pub(super) fn add_image(&mut self, name: &Arc<str>, image: Scalar<'_>) {
         self.images.extend(Image::read(name, image.text));
     }
 
@@ -116,7 +116,7 @@ impl Kustomize {
     pub(super) fn join(&self, facts: &mut Facts) {
         let mut closures: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for entry in &self.entries {
-            if let Reach::Folder(folder) = &entry.reach {
+            if let EntryScope::Folder(folder) = &entry.scope {
                 closures.entry(folder).or_insert_with(|| self.closure([folder.as_str()]));
             }
         }
@@ -140,7 +140,7 @@ impl Kustomize {
         closures: &BTreeMap<&str, BTreeSet<&str>>,
         facts: &mut Facts,
     ) {
-        let below = self.below(entry, closures);
+        let below = self.images_below(entry, closures);
         let renames = others.iter().copied().filter(|other| other.new_name.is_some());
         let near: Vec<&Entry> = renames.clone().filter(|other| other.is_in(&below)).collect();
         // Where no folder leads there, any may.
@@ -152,7 +152,7 @@ impl Kustomize {
             if done.insert(&new_name.text) {
                 entry.versions().for_each(|(line, wanted)| facts.uses.push(entry.joined(line, new_name, wanted)));
             }
-            facts.settle(Place::new(&other.file, new_name.line), &*new_name.text);
+            facts.mark_resolved(Place::new(&other.file, new_name.line), &*new_name.text);
         }
     }
 
@@ -160,30 +160,31 @@ impl Kustomize {
     fn renamed(
         &self,
         entry: &Entry,
-        new_name: &Kept,
+        new_name: &OwnedScalar,
         others: &[&Entry],
         closures: &BTreeMap<&str, BTreeSet<&str>>,
         facts: &mut Facts,
     ) {
-        let below = self.below(entry, closures);
+        let below = self.images_below(entry, closures);
         let versions = others.iter().filter(|other| other.has_version() && other.is_in(&below));
-        let mut wanted: Vec<Wanted> = versions.flat_map(|other| other.versions()).map(|(_, wanted)| wanted).collect();
+        let mut wanted: Vec<VersionSpec> =
+            versions.flat_map(|other| other.versions()).map(|(_, wanted)| wanted).collect();
         let images = self.images.iter().filter(|image| *image.repository == *entry.name);
         let near: Vec<&Image> = images.clone().filter(|image| below.contains(image.folder.as_str())).collect();
         let images: Vec<&Image> = if near.is_empty() { images.collect() } else { near };
         // An overlay elsewhere may put a tag in the place of `latest`.
         if !wanted.is_empty() || images.iter().any(|image| image.tag.is_some() || image.digest.is_some()) {
-            facts.settle(Place::new(&entry.file, new_name.line), &*new_name.text);
+            facts.mark_resolved(Place::new(&entry.file, new_name.line), &*new_name.text);
         }
-        wanted.extend(images.into_iter().map(Image::wanted));
+        wanted.extend(images.into_iter().map(Image::version));
         facts.uses.extend(wanted.into_iter().map(|wanted| entry.joined(new_name.line, new_name, wanted)));
     }
 
     /// The folders that an entry is laid over.
-    fn below<'k>(&'k self, entry: &'k Entry, closures: &BTreeMap<&str, BTreeSet<&'k str>>) -> BTreeSet<&'k str> {
-        match &entry.reach {
-            Reach::Folder(folder) => closures.get(folder.as_str()).cloned().unwrap_or_default(),
-            Reach::Path(path) => {
+    fn images_below<'k>(&'k self, entry: &'k Entry, closures: &BTreeMap<&str, BTreeSet<&'k str>>) -> BTreeSet<&'k str> {
+        match &entry.scope {
+            EntryScope::Folder(folder) => closures.get(folder.as_str()).cloned().unwrap_or_default(),
+            EntryScope::Path(path) => {
                 let is_end = |folder: &&str| {
                     let before = folder.strip_suffix(path.as_str());
                     !path.is_empty() && before.is_some_and(|before| before.is_empty() || before.ends_with('/'))
@@ -213,35 +214,35 @@ impl Entry {
         self.new_tag.is_some() || self.digest.is_some()
     }
 
-    fn versions(&self) -> impl Iterator<Item = (u32, Wanted)> {
-        let tag = self.new_tag.as_ref().map(|tag| (tag.line, Wanted::Tag(tag.text.to_string())));
-        let digest = self.digest.as_ref().map(|digest| (digest.line, Wanted::Digest(digest.text.to_string())));
+    fn versions(&self) -> impl Iterator<Item = (u32, VersionSpec)> {
+        let tag = self.new_tag.as_ref().map(|tag| (tag.line, VersionSpec::Tag(tag.text.to_string())));
+        let digest = self.digest.as_ref().map(|digest| (digest.line, VersionSpec::Digest(digest.text.to_string())));
         tag.into_iter().chain(digest)
     }
 
     fn is_in(&self, folders: &BTreeSet<&str>) -> bool {
-        matches!(&self.reach, Reach::Folder(folder) if folders.contains(folder.as_str()))
+        matches!(&self.scope, EntryScope::Folder(folder) if folders.contains(folder.as_str()))
     }
 
-    fn joined(&self, line: u32, repository: &Kept, wanted: Wanted) -> Use {
+    fn joined(&self, line: u32, repository: &OwnedScalar, wanted: VersionSpec) -> ImageUse {
         let repository = without_scheme(&repository.text).unwrap_or_default().to_owned();
-        Use { place: Place::new(&self.file, line), repository, wanted, joined: true }
+        ImageUse { place: Place::new(&self.file, line), repository, version: wanted, joined: true }
     }
 }
 
 impl Image {
     /// Reads an image in a file; `None` where it is filled in elsewhere.
     fn read(file: &str, text: &str) -> Option<Self> {
-        let ImageReference { host, repository, tag, digest } = ImageReference::as_written(text).ok()?;
+        let ImageReference { host, repository, tag, digest } = ImageReference::parse_verbatim(text).ok()?;
         let repository = ImageReference { host, repository: Some(repository?), tag: None, digest: None }.to_string();
         let (tag, digest) = (tag.map(|tag| tag.to_string()), digest.map(|digest| digest.to_string()));
         Some(Self { folder: folder(file), repository, tag, digest })
     }
 
-    fn wanted(&self) -> Wanted {
+    fn version(&self) -> VersionSpec {
         match (&self.tag, &self.digest) {
-            (_, Some(digest)) => Wanted::Digest(digest.clone()),
-            (tag, None) => Wanted::Tag(tag.clone().unwrap_or_else(|| "latest".to_owned())),
+            (_, Some(digest)) => VersionSpec::Digest(digest.clone()),
+            (tag, None) => VersionSpec::Tag(tag.clone().unwrap_or_else(|| "latest".to_owned())),
         }
     }
 }
@@ -252,10 +253,10 @@ pub(super) fn chart(name: &Arc<str>, node: &Node, facts: &mut Facts) {
     let (Some(repository), Some(chart)) = (first(["repo", "chartRepo"]), first(["chartName", "name"])) else { return };
     let Some(registry) = without_scheme(repository.text).filter(|_| repository.text.contains("://")) else { return };
     let version = first(["version", "chartVersion"]);
-    let wanted = Wanted::Any(version.map_or_else(String::new, |version| version.text.to_owned()));
+    let wanted = VersionSpec::Any(version.map_or_else(String::new, |version| version.text.to_owned()));
     let line = version.unwrap_or(repository).line;
-    facts.uses(Place::new(name, line), format!("{registry}/{}", chart.text), wanted);
-    facts.settle(Place::new(name, repository.line), registry);
+    facts.add_use(Place::new(name, line), format!("{registry}/{}", chart.text), wanted);
+    facts.mark_resolved(Place::new(name, repository.line), registry);
 }
 
 fn is_file(path: &str) -> bool {
@@ -264,7 +265,7 @@ fn is_file(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{said, said_in};
+    use super::super::tests::{claims_in, claims_of};
 
     const BASE: &str = "resources: [deployment.yaml]\nimages:\n- name: api\n  newName: contoso.azurecr.io/shop/api\n";
 
@@ -293,7 +294,7 @@ mod tests {
             ),
             (vec![("base/kustomization.yaml", BASE)], ""),
         ] {
-            let found = said(&files);
+            let found = claims_of(&files);
             assert_eq!(found.join("\n").replace(" (joined)", ""), expected, "{files:?}");
         }
     }
@@ -312,7 +313,7 @@ mod tests {
             ("contoso.azurecr.io/shop/web", "base/deployment.yaml:2 shop/web:latest"),
         ] {
             let deployment = deployment(image);
-            let found = said(&[("base/kustomization.yaml", BASE), ("base/deployment.yaml", deployment.as_str())]);
+            let found = claims_of(&[("base/kustomization.yaml", BASE), ("base/deployment.yaml", deployment.as_str())]);
             assert_eq!(found.join("\n"), expected, "{image}");
         }
     }
@@ -322,7 +323,7 @@ mod tests {
         let flux = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nspec:\n  path: ./base\n  images:\n  \
                     - { name: api, newTag: v3 }\n";
         assert_eq!(
-            said(&[("deploy/base/kustomization.yaml", BASE), ("flux.yaml", flux)]),
+            claims_of(&[("deploy/base/kustomization.yaml", BASE), ("flux.yaml", flux)]),
             ["flux.yaml:6 shop/api:v3 (joined)"]
         );
     }
@@ -331,9 +332,9 @@ mod tests {
     fn inflated_charts_are_claimed() {
         let file = "kind: Kustomization\nhelmCharts:\n- name: api\n  repo: oci://contoso.azurecr.io/charts\n  version: 1.2.3\n\
                     - { name: web, repo: https://charts.example, version: 1.0.0 }\n";
-        assert_eq!(said_in("kustomization.yaml", file), "5 charts/api:1.2.3");
+        assert_eq!(claims_in("kustomization.yaml", file), "5 charts/api:1.2.3");
         let generator = "kind: HelmChartInflationGenerator\nmetadata: { name: x }\nname: api\n\
                          repo: oci://contoso.azurecr.io/charts\nversion: ~1.2\n";
-        assert_eq!(said_in("generator.yaml", generator), "5 charts/api in ~1.2");
+        assert_eq!(claims_in("generator.yaml", generator), "5 charts/api in ~1.2");
     }
 }

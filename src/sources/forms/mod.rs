@@ -5,7 +5,7 @@
 //! documents of a source is joined at the end.
 
 mod argo_cd;
-mod collect;
+mod claim_collector;
 mod compose;
 mod containers;
 mod dockerfile;
@@ -17,11 +17,11 @@ mod values;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use self::collect::Collector;
+use self::claim_collector::ClaimCollector;
 use super::document::{Node, Value};
 use super::git_history::file_of;
-use super::reference_scan::{KnownHosts, is_placeholder};
-use crate::domain::{Claim, ImageReference, Ranges, UnresolvedReference};
+use super::known_hosts::{KnownHosts, is_placeholder};
+use crate::domain::{Claim, ImageReference, RangeSelection, UnresolvedReference};
 
 /// The facts that the documents of one source give.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ pub(super) struct Forms {
 
 /// A repository in a mapping that says no tag, such as Helm's `repository:` beside an empty `tag:`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct OpenRepository {
+pub(super) struct TaglessRepository {
     /// The file or address.
     pub(super) name: String,
     /// The line of the repository, from 1.
@@ -50,9 +50,9 @@ pub(super) struct OpenRepository {
 
 /// Everything that the forms of a source say.
 #[derive(Debug, Default)]
-pub(super) struct FormFindings {
+pub(super) struct FormEvidence {
     pub(super) claims: Vec<Claim>,
-    pub(super) settled: Settled,
+    pub(super) resolved: ResolvedOccurrences,
     /// References whose tag no form of the source says.
     pub(super) unresolved: Vec<UnresolvedReference>,
     /// Each with its place.
@@ -62,9 +62,9 @@ pub(super) struct FormFindings {
 /// Occurrences of repositories of which a form says the tag. By themselves they leave nothing open and claim nothing:
 /// the form's own claims and unresolved references stand for them.
 #[derive(Debug, Default)]
-pub(super) struct Settled(BTreeSet<(String, u32, String)>);
+pub(super) struct ResolvedOccurrences(BTreeSet<(String, u32, String)>);
 
-impl Settled {
+impl ResolvedOccurrences {
     /// Returns true for an occurrence of `path` in that file and line.
     pub(super) fn covers(&self, name: &str, line: u32, path: &str) -> bool {
         self.0.contains(&(name.to_owned(), line, path.to_owned()))
@@ -87,25 +87,25 @@ struct Scalar<'n> {
 
 /// A text that is kept, with its line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Kept {
+struct OwnedScalar {
     text: Box<str>,
     line: u32,
 }
 
 /// An image that a document uses.
 #[derive(Debug)]
-struct Use {
+struct ImageUse {
     place: Place,
     /// Host and path, without a scheme.
     repository: String,
-    wanted: Wanted,
+    version: VersionSpec,
     /// Parts that stand apart were put together: see [`crate::domain::Naming::Joined`].
     joined: bool,
 }
 
 /// The version of an image that a document asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Wanted {
+enum VersionSpec {
     /// A version, a range of versions, a tag or a digest: whatever the text happens to be.
     Any(String),
     /// A tag, perhaps with a digest behind it.
@@ -117,36 +117,36 @@ enum Wanted {
         filtered: bool,
     },
     /// It says none, although it has to.
-    Open,
+    Unspecified,
 }
 
 /// Facts that need nothing from other documents.
 #[derive(Debug, Default)]
 struct Facts {
-    uses: Vec<Use>,
+    uses: Vec<ImageUse>,
     /// Occurrences of repositories, host and path.
-    settled: Vec<(Place, String)>,
+    resolved: Vec<(Place, String)>,
 }
 
 impl Facts {
-    fn uses(&mut self, place: Place, repository: impl Into<String>, wanted: Wanted) {
-        self.uses.push(Use { place, repository: repository.into(), wanted, joined: false });
+    fn add_use(&mut self, place: Place, repository: impl Into<String>, wanted: VersionSpec) {
+        self.uses.push(ImageUse { place, repository: repository.into(), version: wanted, joined: false });
     }
 
-    fn settle(&mut self, place: Place, repository: impl Into<String>) {
-        self.settled.push((place, repository.into()));
+    fn mark_resolved(&mut self, place: Place, repository: impl Into<String>) {
+        self.resolved.push((place, repository.into()));
     }
 
     /// An image in a field that a runtime resolves: without a tag it means `latest`, and leaves nothing open.
-    fn resolved_at_runtime(&mut self, name: &Arc<str>, image: Scalar<'_>) {
+    fn add_runtime_use(&mut self, name: &Arc<str>, image: Scalar<'_>) {
         if is_placeholder(image.text) {
             return;
         }
-        let Ok(reference) = ImageReference::as_written(image.text) else { return };
+        let Ok(reference) = ImageReference::parse_verbatim(image.text) else { return };
         if reference.tag.is_none() && reference.digest.is_none() {
             let repository = reference.to_string();
-            self.uses(Place::new(name, image.line), repository.clone(), Wanted::Tag("latest".to_owned()));
-            self.settle(Place::new(name, image.line), repository);
+            self.add_use(Place::new(name, image.line), repository.clone(), VersionSpec::Tag("latest".to_owned()));
+            self.mark_resolved(Place::new(name, image.line), repository);
         }
     }
 }
@@ -160,23 +160,23 @@ impl Forms {
             return;
         }
         for document in documents {
-            self.document(&name, document);
+            self.read_document(&name, document);
         }
     }
 
-    fn document(&mut self, name: &Arc<str>, node: &Node) {
+    fn read_document(&mut self, name: &Arc<str>, node: &Node) {
         match &node.value {
-            Value::List(nodes) => nodes.iter().for_each(|node| self.document(name, node)),
+            Value::List(nodes) => nodes.iter().for_each(|node| self.read_document(name, node)),
             Value::Map(_) => {
                 let items = list(node, "items");
                 if items.iter().any(|item| scalar(item, "kind").is_some()) {
                     for item in items {
-                        self.document(name, item);
+                        self.read_document(name, item);
                     }
                 } else if let Some(kind) = scalar(node, "kind") {
-                    self.object(name, kind.text, node);
+                    self.read_object(name, kind.text, node);
                 } else {
-                    self.file(name, node);
+                    self.read_file(name, node);
                 }
             }
             Value::Null | Value::Literal(_) | Value::Text(_) => {}
@@ -184,7 +184,7 @@ impl Forms {
     }
 
     /// An object with a kind.
-    fn object(&mut self, name: &Arc<str>, kind: &str, node: &Node) {
+    fn read_object(&mut self, name: &Arc<str>, kind: &str, node: &Node) {
         let of_flux = scalar(node, "apiVersion").is_some_and(|version| version.text.contains(".fluxcd.io/"));
         match kind {
             "Application" | "ApplicationSet" => {
@@ -192,7 +192,7 @@ impl Forms {
                 argo_cd::Reader { name, facts, values, kustomize }.read(node);
             }
             "Kustomization" if of_flux => self.kustomize.flux(name, node),
-            "Kustomization" | "Component" => self.kustomize.file(name, node, &mut self.facts),
+            "Kustomization" | "Component" => self.kustomize.read_file(name, node, &mut self.facts),
             "HelmChartInflationGenerator" => kustomize::chart(name, node, &mut self.facts),
             _ if of_flux => self.flux.read(name, kind, node, &mut self.facts),
             _ => {}
@@ -201,35 +201,40 @@ impl Forms {
     }
 
     /// A document without a kind, which is known by its name or its content.
-    fn file(&mut self, name: &Arc<str>, node: &Node) {
+    fn read_file(&mut self, name: &Arc<str>, node: &Node) {
         let base = base(name).to_ascii_lowercase();
         if matches!(base.as_str(), "kustomization.yaml" | "kustomization.yml" | "kustomization") {
-            self.kustomize.file(name, node, &mut self.facts);
+            self.kustomize.read_file(name, node, &mut self.facts);
         } else if !compose::read(name, node, &mut self.facts) && !self.charts.read(name, node, &mut self.facts) {
-            self.values.file(name, node);
+            self.values.read_file(name, node);
         }
     }
 
     /// Joins what was read. `open` are the repositories without a tag that mappings of the source name.
-    pub(super) fn finish(self, open: Vec<OpenRepository>, hosts: &KnownHosts, ranges: Ranges) -> FormFindings {
+    pub(super) fn finish(
+        self,
+        open: Vec<TaglessRepository>,
+        hosts: &KnownHosts,
+        ranges: RangeSelection,
+    ) -> FormEvidence {
         let Self { mut facts, charts, values, kustomize, flux } = self;
         kustomize.join(&mut facts);
         flux.join(&mut facts);
-        let mut collector = Collector::new(hosts, ranges);
+        let mut collector = ClaimCollector::new(hosts, ranges);
         let mappings = values.join(&mut collector);
-        for Use { place, repository, wanted, joined } in &facts.uses {
-            collector.uses(place, repository, wanted, *joined);
+        for ImageUse { place, repository, version: wanted, joined } in &facts.uses {
+            collector.add_use(place, repository, wanted, *joined);
         }
-        for (place, repository) in &facts.settled {
-            collector.settle(place, repository);
+        for (place, repository) in &facts.resolved {
+            collector.mark_resolved(place, repository);
         }
         for one in open {
             let mapping = mappings.get(&(one.name.as_str(), one.line));
             let versions = charts.app_versions(&one.name, mapping.map_or("", |mapping| mapping.keys));
             if versions.is_empty() && !mapping.is_some_and(|mapping| mapping.has_tags) {
-                collector.leave_open(&one);
+                collector.add_tagless(&one);
             }
-            collector.app_versions(&one, &versions);
+            collector.add_app_versions(&one, &versions);
         }
         collector.finish()
     }
@@ -242,8 +247,8 @@ impl Place {
 }
 
 impl Scalar<'_> {
-    fn keep(self) -> Kept {
-        Kept { text: self.text.into(), line: self.line }
+    fn to_owned_scalar(self) -> OwnedScalar {
+        OwnedScalar { text: self.text.into(), line: self.line }
     }
 }
 
@@ -262,7 +267,7 @@ fn scalar<'n>(node: &'n Node, key: &str) -> Option<Scalar<'n>> {
 }
 
 /// The value at a path of keys.
-fn at<'n>(node: &'n Node, path: &[&str]) -> Option<&'n Node> {
+fn value_at<'n>(node: &'n Node, path: &[&str]) -> Option<&'n Node> {
     path.iter().try_fold(node, |node, key| node.get(key))
 }
 

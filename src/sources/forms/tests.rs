@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::document::{Format, parse};
-use super::super::reference_scan::KnownHosts;
+use super::super::known_hosts::KnownHosts;
 use super::*;
 use crate::domain::{Holder, Naming};
 
@@ -18,12 +18,12 @@ pub(super) fn read(files: &[(&str, &str)]) -> Forms {
     forms
 }
 
-pub(super) fn finish(forms: Forms, open: Vec<OpenRepository>) -> FormFindings {
-    forms.finish(open, &KnownHosts::new(&["contoso.azurecr.io".to_owned()]), Ranges::Highest)
+pub(super) fn finish(forms: Forms, open: Vec<TaglessRepository>) -> FormEvidence {
+    forms.finish(open, &KnownHosts::new(&["contoso.azurecr.io".to_owned()]), RangeSelection::Highest)
 }
 
 /// Each claim and each open reference with its place, one a line, without the host.
-pub(super) fn shown(findings: &FormFindings) -> Vec<String> {
+pub(super) fn shown(findings: &FormEvidence) -> Vec<String> {
     let place = |holder: &Holder| match holder {
         Holder::File { path, line } => format!("{path}:{line}"),
         other => format!("{other:?}"),
@@ -33,7 +33,7 @@ pub(super) fn shown(findings: &FormFindings) -> Vec<String> {
         let how = match &claim.naming {
             Naming::Joined => " (joined)",
             Naming::Corrected => " (corrected)",
-            Naming::Range(_, Ranges::All) => " (all)",
+            Naming::Range(_, RangeSelection::All) => " (all)",
             _ => "",
         };
         format!("{} {}{how}", place(&claim.holder), bare(&claim.text()))
@@ -49,18 +49,18 @@ pub(super) fn shown(findings: &FormFindings) -> Vec<String> {
 }
 
 /// The findings about the registry in these files.
-pub(super) fn said(files: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn claims_of(files: &[(&str, &str)]) -> Vec<String> {
     shown(&finish(read(files), Vec::new()))
 }
 
 /// The findings in one file, one a line, without its name.
-pub(super) fn said_in(name: &str, text: &str) -> String {
-    said(&[(name, text)]).join("\n").replace(&format!("{name}:"), "")
+pub(super) fn claims_in(name: &str, text: &str) -> String {
+    claims_of(&[(name, text)]).join("\n").replace(&format!("{name}:"), "")
 }
 
-fn open(name: &str, line: u32, path: &str) -> OpenRepository {
+fn open(name: &str, line: u32, path: &str) -> TaglessRepository {
     let host = Some("contoso.azurecr.io".to_owned());
-    OpenRepository { name: name.to_owned(), line, host, path: path.to_owned(), text: path.to_owned() }
+    TaglessRepository { name: name.to_owned(), line, host, path: path.to_owned(), text: path.to_owned() }
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_text_that_says_a_version_is_read_as_a_tool_would() {
         let text = format!(
             "dependencies:\n- {{ name: api, repository: oci://contoso.azurecr.io/charts,\n  version: {version} }}\n"
         );
-        assert_eq!(said_in("Chart.yaml", &text), expected, "{version}");
+        assert_eq!(claims_in("Chart.yaml", &text), expected, "{version}");
     }
 }
 
@@ -92,7 +92,7 @@ fn lists_of_objects_hold_objects() {
     for (name, text) in
         [("list.yaml", format!("kind: List\nitems:\n- {object}")), ("array.yaml", format!("- {object}"))]
     {
-        assert_eq!(said(&[(name, text.as_str())]).len(), 1, "{name}");
+        assert_eq!(claims_of(&[(name, text.as_str())]).len(), 1, "{name}");
     }
 }
 

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::document::{Format, Node, Value, parse};
-use super::super::reference_scan::is_placeholder;
-use super::collect::Collector;
-use super::{Kept, Place, Scalar, Wanted, base, folder, text, without_scheme};
+use super::super::known_hosts::is_placeholder;
+use super::claim_collector::ClaimCollector;
+use super::{OwnedScalar, Place, Scalar, VersionSpec, base, folder, text, without_scheme};
 
 /// The mappings that say something of images.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub(super) struct Layer {
     /// Layers of one group are laid over each other.
     pub(super) group: Arc<str>,
     /// Nobody else reads its mappings as images, because they stand in texts or parameters.
-    pub(super) alone: bool,
+    pub(super) is_exclusive: bool,
 }
 
 #[derive(Debug)]
@@ -32,14 +32,14 @@ struct Mapping {
     layer: Layer,
     /// The keys that lead to it, joined by dots.
     keys: Box<str>,
-    registry: Option<Kept>,
-    repository: Option<Kept>,
-    tag: Option<Kept>,
-    digest: Option<Kept>,
+    registry: Option<OwnedScalar>,
+    repository: Option<OwnedScalar>,
+    tag: Option<OwnedScalar>,
+    digest: Option<OwnedScalar>,
 }
 
 /// A mapping with a repository, as far as other mappings explain it.
-pub(super) struct Explained<'v> {
+pub(super) struct ResolvedMapping<'v> {
     pub(super) keys: &'v str,
     /// Other mappings say tags of it.
     pub(super) has_tags: bool,
@@ -47,18 +47,18 @@ pub(super) struct Explained<'v> {
 
 impl Values {
     /// Reads a file of values.
-    pub(super) fn file(&mut self, name: &Arc<str>, node: &Node) {
-        let layer = Layer { name: Arc::clone(name), group: folder(name).into(), alone: false };
+    pub(super) fn read_file(&mut self, name: &Arc<str>, node: &Node) {
+        let layer = Layer { name: Arc::clone(name), group: folder(name).into(), is_exclusive: false };
         self.visit(&layer, node, &mut Vec::new());
     }
 
     /// Reads values that stand in another document.
-    pub(super) fn inside(&mut self, layer: &Layer, node: &Node) {
+    pub(super) fn read_node(&mut self, layer: &Layer, node: &Node) {
         self.visit(layer, node, &mut Vec::new());
     }
 
     /// Reads values that stand in a text.
-    pub(super) fn written(&mut self, layer: &Layer, text: Scalar<'_>) {
+    pub(super) fn read_text(&mut self, layer: &Layer, text: Scalar<'_>) {
         for document in parse(text.text, Format::Yaml).unwrap_or_default() {
             let first = self.mappings.len();
             self.visit(layer, &document, &mut Vec::new());
@@ -94,7 +94,7 @@ impl Values {
     }
 
     /// Puts together what stands apart. Returns the mappings with repositories by file and line.
-    pub(super) fn join(&self, collector: &mut Collector<'_>) -> BTreeMap<(&str, u32), Explained<'_>> {
+    pub(super) fn join(&self, collector: &mut ClaimCollector<'_>) -> BTreeMap<(&str, u32), ResolvedMapping<'_>> {
         let mut groups: BTreeMap<(&str, &str), Vec<&Mapping>> = BTreeMap::new();
         let mut registries: BTreeMap<&str, Vec<&Mapping>> = BTreeMap::new();
         for mapping in &self.mappings {
@@ -116,11 +116,11 @@ impl Values {
                 let layers: Vec<&Mapping> = layers.collect();
                 let has_tags = !layers.is_empty();
                 for (base, apart) in mapping.bases(repository, &mappings, globals, collector) {
-                    if apart || mapping.layer.alone {
-                        mapping.add_versions(&base, !mapping.layer.alone, collector);
+                    if apart || mapping.layer.is_exclusive {
+                        mapping.add_versions(&base, !mapping.layer.is_exclusive, collector);
                     }
-                    if has_tags || mapping.layer.alone && mapping.has_version() {
-                        collector.settle(&mapping.place(repository), &base);
+                    if has_tags || mapping.layer.is_exclusive && mapping.has_version() {
+                        collector.mark_resolved(&mapping.place(repository), &base);
                     }
                     if done.insert((own, base.clone())) {
                         for layer in &layers {
@@ -128,7 +128,7 @@ impl Values {
                         }
                     }
                 }
-                explained.insert((&*mapping.layer.name, repository.line), Explained { keys, has_tags });
+                explained.insert((&*mapping.layer.name, repository.line), ResolvedMapping { keys, has_tags });
             }
         }
         explained
@@ -167,7 +167,7 @@ impl Mapping {
             "digest" | "imageDigest" | "sha" => &mut self.digest,
             _ => return,
         };
-        slot.get_or_insert_with(|| value.keep());
+        slot.get_or_insert_with(|| value.to_owned_scalar());
     }
 
     fn is_empty(&self) -> bool {
@@ -186,7 +186,7 @@ impl Mapping {
         }
     }
 
-    fn place(&self, part: &Kept) -> Place {
+    fn place(&self, part: &OwnedScalar) -> Place {
         Place { name: Arc::clone(&self.layer.name), line: part.line }
     }
 
@@ -197,10 +197,10 @@ impl Mapping {
     /// The repositories in registries that its own may be, and whether only several files together say so.
     fn bases(
         &self,
-        repository: &Kept,
+        repository: &OwnedScalar,
         others: &[&Self],
         globals: &[&Self],
-        collector: &Collector<'_>,
+        collector: &ClaimCollector<'_>,
     ) -> BTreeMap<String, bool> {
         let path = without_scheme(&repository.text).unwrap_or_default().trim_start_matches('/');
         if collector.repository(path).is_some() {
@@ -218,19 +218,19 @@ impl Mapping {
     }
 
     /// Adds the images that its tag and its digest make of a repository.
-    fn add_versions(&self, base: &str, joined: bool, collector: &mut Collector<'_>) {
+    fn add_versions(&self, base: &str, joined: bool, collector: &mut ClaimCollector<'_>) {
         for (part, wanted) in self.versions() {
-            collector.uses(&self.place(part), base, &wanted, joined);
+            collector.add_use(&self.place(part), base, &wanted, joined);
         }
     }
 
     /// The tag and the digest that it says.
-    fn versions(&self) -> impl Iterator<Item = (&Kept, Wanted)> {
-        let tag = self.tag.as_ref().map(|tag| (tag, Wanted::Tag(tag.text.to_string())));
+    fn versions(&self) -> impl Iterator<Item = (&OwnedScalar, VersionSpec)> {
+        let tag = self.tag.as_ref().map(|tag| (tag, VersionSpec::Tag(tag.text.to_string())));
         let digest = self.digest.as_ref().map(|digest| {
             let text = digest.text.trim_start_matches('@');
             let known = text.contains(':');
-            (digest, Wanted::Digest(if known { text.to_owned() } else { format!("sha256:{text}") }))
+            (digest, VersionSpec::Digest(if known { text.to_owned() } else { format!("sha256:{text}") }))
         });
         tag.into_iter().chain(digest)
     }
@@ -263,7 +263,7 @@ fn stem(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{finish, read, said};
+    use super::super::tests::{claims_of, finish, read};
 
     const VALUES: &str = "image:\n  repository: contoso.azurecr.io/shop/api\n  tag: \"\"\n";
 
@@ -307,7 +307,7 @@ mod tests {
             let texts: Vec<(&str, String)> =
                 files.iter().map(|(name, text)| (*name, text.replace("DIGEST", digest))).collect();
             let files: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (*name, text.as_str())).collect();
-            let found = said(&files).join("\n").replace(" (joined)", "");
+            let found = claims_of(&files).join("\n").replace(" (joined)", "");
             assert_eq!(found, expected.replace("DIGEST", digest), "{files:?}");
         }
     }
@@ -316,8 +316,8 @@ mod tests {
     fn a_tag_in_another_file_settles_the_repository() {
         let files = [("api/values.yaml", VALUES), ("api/values-prod.yaml", "image: { tag: v2 }\n")];
         let findings = finish(read(&files), Vec::new());
-        assert!(findings.settled.covers("api/values.yaml", 2, "shop/api"));
+        assert!(findings.resolved.covers("api/values.yaml", 2, "shop/api"));
         let alone = finish(read(&files[..1]), Vec::new());
-        assert!(!alone.settled.covers("api/values.yaml", 2, "shop/api"));
+        assert!(!alone.resolved.covers("api/values.yaml", 2, "shop/api"));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::SourceError;
-use super::repository::{Repository, Running};
+use super::repository::{GitProcess, Repository};
 use super::{GitHistorySettings, glob_set, unused};
 
 /// A commit, as far as it matters here.
@@ -94,15 +94,15 @@ pub(super) async fn select(
     } else {
         refs("branches", "branch", &["refs/heads", "refs/remotes"], &settings.branches, repository).await?
     };
-    let cut_off: HashSet<String> = repository.cut_off().await?.into_iter().collect();
+    let cut_off: HashSet<String> = repository.shallow_commits().await?.into_iter().collect();
     let mut selection = Selection::default();
     if let Some(count) = settings.commits {
         for branch in &branches {
-            selection.commits.extend(last(repository, branch, count, &cut_off).await?);
+            selection.commits.extend(last_commits(repository, branch, count, &cut_off).await?);
         }
     }
     if let Some(since) = settings.since {
-        selection.commits.extend(recent(repository, &branches, since, now, &cut_off).await?);
+        selection.commits.extend(recent_commits(repository, &branches, since, now, &cut_off).await?);
     }
     selection.refs = branches.into_iter().map(|branch| branch.name).collect();
     if !settings.tags.is_empty() {
@@ -163,7 +163,7 @@ async fn refs(
 }
 
 /// Returns the last commits of a branch, by the committer's time and along all parents.
-async fn last(
+async fn last_commits(
     repository: &Repository,
     branch: &Ref,
     count: u32,
@@ -174,13 +174,13 @@ async fn last(
     let all_but_last = usize::try_from(count).unwrap_or(usize::MAX).saturating_sub(1);
     if commits.iter().take(all_but_last).any(|commit| cut_off.contains(&commit.id)) {
         let name = branch.names().pop().unwrap_or_default();
-        return Err(shallow(&format!("the last {count} commits of {name} (it has {})", commits.len())));
+        return Err(shallow_error(&format!("the last {count} commits of {name} (it has {})", commits.len())));
     }
     Ok(commits)
 }
 
 /// Returns the commits of some branches since a time, and of each the one that was current at that time.
-async fn recent(
+async fn recent_commits(
     repository: &Repository,
     branches: &[Ref],
     since: Duration,
@@ -191,14 +191,14 @@ async fn recent(
     let input = branches.iter().flat_map(|branch| [&*branch.id, "\n"]).collect();
     let mut commits = Vec::new();
     // `--since` would end the walk at a commit whose time is wrong.
-    let mut running = repository.start(&["rev-list", "--stdin", FORMAT], input)?;
-    while let Some(commit) = next(&mut running, repository).await? {
+    let mut running = repository.spawn(&["rev-list", "--stdin", FORMAT], input)?;
+    while let Some(commit) = next_commit(&mut running, repository).await? {
         if commit.time < start {
             continue;
         }
         if cut_off.contains(&commit.id) {
             let since = humantime::format_duration(since);
-            return Err(shallow(&format!("the last {since} (its oldest commit is younger)")));
+            return Err(shallow_error(&format!("the last {since} (its oldest commit is younger)")));
         }
         commits.push(commit);
     }
@@ -216,9 +216,9 @@ async fn recent(
 
 async fn list(repository: &Repository, arguments: &[&str], input: String) -> Result<Vec<Commit>, SourceError> {
     let arguments = [&["rev-list", FORMAT][..], arguments].concat();
-    let mut running = repository.start(&arguments, input)?;
+    let mut running = repository.spawn(&arguments, input)?;
     let mut commits = Vec::new();
-    while let Some(commit) = next(&mut running, repository).await? {
+    while let Some(commit) = next_commit(&mut running, repository).await? {
         commits.push(commit);
     }
     running.finish().await?;
@@ -226,19 +226,19 @@ async fn list(repository: &Repository, arguments: &[&str], input: String) -> Res
 }
 
 /// Returns the next commit of `git rev-list`, or `None` after the last.
-async fn next(running: &mut Running<'_>, repository: &Repository) -> Result<Option<Commit>, SourceError> {
+async fn next_commit(running: &mut GitProcess<'_>, repository: &Repository) -> Result<Option<Commit>, SourceError> {
     while let Some(line) = running.read_until(b'\n').await? {
         // Each commit has this line before its own.
         if line.starts_with("commit ") {
             continue;
         }
-        return Commit::read(&line).map(Some).ok_or_else(|| repository.unexpected("rev-list"));
+        return Commit::read(&line).map(Some).ok_or_else(|| repository.unexpected_output("rev-list"));
     }
     Ok(None)
 }
 
 /// An error for a clone whose history ends too early; `asked` is what it lacks.
-fn shallow(asked: &str) -> SourceError {
+fn shallow_error(asked: &str) -> SourceError {
     let message = format!(
         "the clone is shallow and does not reach {asked}; run `git fetch --unshallow` in it, or let whoever clones it \
          fetch more (`--depth`, in pipelines `fetch-depth: 0` or `fetchDepth: 0`)"

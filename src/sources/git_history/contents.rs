@@ -6,31 +6,31 @@ use std::path::Path;
 use tokio::sync::mpsc;
 
 use super::super::document::Format;
-use super::super::reference_scan::KnownHosts;
-use super::super::text::{Document, TextFindings, TextReader, TextSettings};
-use super::super::{SourceError, encoding, files, gather};
+use super::super::known_hosts::KnownHosts;
+use super::super::text::{Document, TextEvidence, TextReader, TextSettings};
+use super::super::{SourceError, encoding, gather, glob_files};
 use super::commits::Commit;
 use super::name_of;
-use super::repository::{Repository, Running};
-use super::trees::Version;
+use super::repository::{GitProcess, Repository};
+use super::trees::FileVersion;
 use crate::domain::TextScope;
 
 /// The first line of the files that Git LFS leaves in a repository instead of their contents.
-const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 
 /// Bytes by which a content that is too large is known to be text.
-const START: usize = 8 << 10;
+const BINARY_PROBE_BYTES: usize = 8 << 10;
 
 /// The reading of contents.
-pub(super) struct Contents {
+pub(super) struct ContentReader {
     hosts: Vec<String>,
     texts: TextSettings,
 }
 
 /// Everything that was found.
 #[derive(Debug, Default)]
-pub(super) struct Read {
-    pub(super) findings: TextFindings,
+pub(super) struct ContentEvidence {
+    pub(super) evidence: TextEvidence,
     /// Files of which a version is not text.
     pub(super) binaries: BTreeSet<String>,
     /// Files of which a version is elsewhere.
@@ -45,7 +45,7 @@ struct Content {
     bytes: Vec<u8>,
 }
 
-impl Contents {
+impl ContentReader {
     /// Reads contents for references to those hosts.
     pub(super) fn new(hosts: Vec<String>, texts: TextSettings) -> Self {
         Self { hosts, texts }
@@ -56,18 +56,18 @@ impl Contents {
         self,
         repository: &Repository,
         commits: &[Commit],
-        versions: &[Version],
-    ) -> Result<Read, SourceError> {
+        versions: &[FileVersion],
+    ) -> Result<ContentEvidence, SourceError> {
         // One content waits while the one before is read and the next is fetched.
         let (sender, mut receiver) = mpsc::channel(1);
         let reading = tokio::task::spawn_blocking(move || {
             let hosts = KnownHosts::new(&self.hosts);
             let mut texts = TextReader::new(&hosts, &self.texts, TextScope::Source);
-            let mut read = Read::default();
+            let mut read = ContentEvidence::default();
             while let Some(content) = receiver.blocking_recv() {
                 read.add(content, &mut texts);
             }
-            read.findings = texts.finish();
+            read.evidence = texts.finish();
             read
         });
         let sent = send(repository, commits, versions, sender).await;
@@ -76,9 +76,9 @@ impl Contents {
     }
 }
 
-impl Read {
+impl ContentEvidence {
     fn add(&mut self, Content { file, name, bytes }: Content, texts: &mut TextReader<'_>) {
-        if bytes.starts_with(POINTER) {
+        if bytes.starts_with(LFS_POINTER) {
             self.pointers.insert(file);
             return;
         }
@@ -100,21 +100,21 @@ impl Read {
 async fn send(
     repository: &Repository,
     commits: &[Commit],
-    versions: &[Version],
+    versions: &[FileVersion],
     sender: mpsc::Sender<Content>,
 ) -> Result<(), SourceError> {
     let input = versions.iter().flat_map(|version| [&*version.blob, "\n"]).collect();
-    let mut running = repository.start(&["cat-file", "--batch"], input)?;
+    let mut running = repository.spawn(&["cat-file", "--batch"], input)?;
     for version in versions {
         let name = name_of(&version.path, &commits[version.commit]);
         let Some(header) = running.read_until(b'\n').await? else {
             running.finish().await?;
-            return Err(repository.unexpected("cat-file"));
+            return Err(repository.unexpected_output("cat-file"));
         };
         let size =
             header.strip_prefix(&*version.blob).and_then(|rest| rest.strip_prefix(" blob ")?.parse::<u64>().ok());
-        let Some(size) = size else { return Err(repository.incomplete(&name)) };
-        let bytes = content(&mut running, &name, size).await?;
+        let Some(size) = size else { return Err(repository.missing_object(&name)) };
+        let bytes = read_content(&mut running, &name, size).await?;
         let content = Content { file: version.path.to_string(), name, bytes };
         if sender.send(content).await.is_err() {
             // The reading broke off, and says so itself.
@@ -126,18 +126,18 @@ async fn send(
 
 /// Reads one content and the end of line behind it. Of one that is too large to be read only the beginning is
 /// returned, if that shows that it is not text.
-async fn content(running: &mut Running<'_>, name: &str, size: u64) -> Result<Vec<u8>, SourceError> {
-    let length = usize::try_from(size).ok().filter(|_| size <= files::LARGEST);
-    let bytes = running.read_bytes(length.unwrap_or(START)).await?;
+async fn read_content(running: &mut GitProcess<'_>, name: &str, size: u64) -> Result<Vec<u8>, SourceError> {
+    let length = usize::try_from(size).ok().filter(|_| size <= glob_files::MAX_FILE_BYTES);
+    let bytes = running.read_bytes(length.unwrap_or(BINARY_PROBE_BYTES)).await?;
     if length.is_none() {
         if encoding::utf8(&bytes).is_ok() {
             let message = format!(
                 "{name} is larger than {} MiB, which does not count as evidence; narrow `paths` to the files that are meant",
-                files::LARGEST >> 20
+                glob_files::MAX_FILE_BYTES >> 20
             );
             return Err(SourceError { kind: "too-large", message });
         }
-        running.skip(size - START as u64).await?;
+        running.skip(size - BINARY_PROBE_BYTES as u64).await?;
     }
     running.skip(1).await?;
     Ok(bytes)

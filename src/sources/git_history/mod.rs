@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
-use super::text::{Mentions, TextFindings, TextSettings};
-use super::{Answer, Source, SourceError, told};
+use super::text::{MentionEffect, TextEvidence, TextSettings};
+use super::{Source, SourceError, SourceEvidence, truncate_messages};
 use crate::domain::{Claim, Holder, UnresolvedReference};
 use commits::Commit;
 use repository::Repository;
@@ -49,7 +49,7 @@ pub struct GitHistory {
 }
 
 /// Digits of a commit's id in the name of a text.
-const SHORT: usize = 10;
+const COMMIT_DIGITS: usize = 10;
 
 /// Files that a note names, before it counts the others.
 const MOST_FILES: usize = 5;
@@ -67,31 +67,32 @@ impl GitHistory {
 impl Source for GitHistory {
     /// The time of the evidence is that of the last fetch, since a clone that nobody fetches into any more still has
     /// recent commits for a while. Where nobody ever fetched, it is the time at which a branch last changed.
-    async fn ask(&self, now: Timestamp) -> Result<Answer, SourceError> {
+    async fn query(&self, now: Timestamp) -> Result<SourceEvidence, SourceError> {
         let repository = Repository::open(&self.settings.path).await?;
         let selection = commits::select(&repository, &self.settings, now).await?;
         let versions = trees::versions(&repository, &selection.commits, &self.settings.paths).await?;
-        let contents = contents::Contents::new(self.hosts.clone(), self.texts.clone());
+        let contents = contents::ContentReader::new(self.hosts.clone(), self.texts.clone());
         let read = contents.read(&repository, &selection.commits, &versions).await?;
-        let TextFindings { claims, unresolved, texts, reported, notes, problems, .. } = read.findings;
+        let TextEvidence { claims, unresolved, texts, report_only_texts: reported, notes, problems, .. } =
+            read.evidence;
         // Nobody can correct what was committed, and its words protect the tags that it may mean. Without them it would
         // be passed over.
-        if !problems.is_empty() && self.texts.mentions != Mentions::Protect {
-            let mut message = told(problems).join("\n");
+        if !problems.is_empty() && self.texts.mentions != MentionEffect::Protect {
+            let mut message = truncate_messages(problems).join("\n");
             message += "\nkeep these files out of `paths`, or leave out `mentions`, so that their words protect tags";
             return Err(SourceError { kind: "malformed", message });
         }
         let mut all = selection.notes;
-        all.extend(listed("not text, so nothing was read in them", &read.binaries));
-        all.extend(listed("kept in Git LFS, so their content is not in the repository", &read.pointers));
-        all.extend(told(newest_notes(problems.into_iter().chain(notes))));
+        all.extend(files_note("not text, so nothing was read in them", &read.binaries));
+        all.extend(files_note("kept in Git LFS, so their content is not in the repository", &read.pointers));
+        all.extend(truncate_messages(newest_notes(problems.into_iter().chain(notes))));
         let ages = ages(&selection.commits);
-        Ok(Answer {
+        Ok(SourceEvidence {
             claims: newest_claims(claims, &ages),
             unresolved: newest_unresolved(unresolved, &ages),
             texts,
-            reported,
-            as_of: repository.renewed(&selection.refs).await,
+            report_only_texts: reported,
+            as_of: repository.fetched_at(&selection.refs).await,
             notes: all,
         })
     }
@@ -105,7 +106,7 @@ pub(super) fn file_of(name: &str) -> &str {
 /// The file and the commit in the name of a text.
 fn version_of(name: &str) -> Option<(&str, &str)> {
     let (file, commit) = name.rsplit_once('@')?;
-    let is_commit = commit.len() == SHORT && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_commit = commit.len() == COMMIT_DIGITS && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_commit.then_some((file, commit))
 }
 
@@ -115,7 +116,7 @@ fn name_of(file: &str, commit: &Commit) -> String {
 }
 
 fn short(commit: &Commit) -> &str {
-    commit.id.get(..SHORT).unwrap_or(&commit.id)
+    commit.id.get(..COMMIT_DIGITS).unwrap_or(&commit.id)
 }
 
 /// The positions of commits, which are newest first, by the digits in the names of texts.
@@ -169,7 +170,7 @@ fn without_version(note: &str) -> (String, String) {
 }
 
 /// A note about some files, or none.
-fn listed(what: &str, files: &BTreeSet<String>) -> Option<String> {
+fn files_note(what: &str, files: &BTreeSet<String>) -> Option<String> {
     let shown: Vec<&str> = files.iter().take(MOST_FILES).map(String::as_str).collect();
     let more = files.len().saturating_sub(shown.len());
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
@@ -230,8 +231,8 @@ mod tests {
     #[test]
     fn a_note_about_files_names_some_of_them() {
         let files = |count: u8| (0..count).map(|number| format!("{number}.png")).collect::<BTreeSet<_>>();
-        assert_eq!(listed("x", &files(0)), None);
-        assert_eq!(listed("x", &files(2)).as_deref(), Some("x: 0.png, 1.png"));
-        assert_eq!(listed("x", &files(7)).as_deref(), Some("x: 0.png, 1.png, 2.png, 3.png, 4.png and 2 more"));
+        assert_eq!(files_note("x", &files(0)), None);
+        assert_eq!(files_note("x", &files(2)).as_deref(), Some("x: 0.png, 1.png"));
+        assert_eq!(files_note("x", &files(7)).as_deref(), Some("x: 0.png, 1.png, 2.png, 3.png, 4.png and 2 more"));
     }
 }

@@ -15,11 +15,11 @@ use tokio::task::JoinHandle;
 use super::super::SourceError;
 
 /// The folders in which `git` is looked for, instead of those of the environment.
-const PROGRAMS: &str = "/usr/local/bin:/usr/bin:/bin";
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The whole environment of `git`.
 const ENVIRONMENT: [(&str, &str); 9] = [
-    ("PATH", PROGRAMS),
+    ("PATH", PATH),
     // Its messages are compared with those of this language.
     ("LC_ALL", "C"),
     ("GIT_CONFIG_NOSYSTEM", "1"),
@@ -45,19 +45,19 @@ pub(super) struct Repository {
     /// The folder that the settings name, without links.
     folder: PathBuf,
     /// The folder of the files that belong to this checkout alone, such as `HEAD`.
-    own: PathBuf,
+    git_dir: PathBuf,
     /// The folder of the files that all checkouts of the repository share, such as its branches.
-    common: PathBuf,
+    common_dir: PathBuf,
     /// True where the history ends somewhere because no more of it was fetched.
     is_shallow: bool,
 }
 
 /// A `git` that runs, and is stopped when this is dropped.
-pub(super) struct Running<'r> {
+pub(super) struct GitProcess<'r> {
     repository: &'r Repository,
     child: Child,
     output: BufReader<ChildStdout>,
-    messages: JoinHandle<Vec<u8>>,
+    stderr: JoinHandle<Vec<u8>>,
     subcommand: String,
 }
 
@@ -69,18 +69,18 @@ impl Repository {
                 format!("{} cannot be read: {error}; clone the repository there, or correct `path`", path.display());
             SourceError { kind: "missing", message }
         })?;
-        let mut repository = Self { own: folder.clone(), common: folder.clone(), folder, is_shallow: false };
+        let mut repository = Self { git_dir: folder.clone(), common_dir: folder.clone(), folder, is_shallow: false };
         let arguments = ["rev-parse", "--is-shallow-repository", "--absolute-git-dir", "--git-common-dir"];
         let lines = repository.lines(&arguments, String::new()).await?;
-        let [is_shallow, own, common] = &lines[..] else { return Err(repository.unexpected("rev-parse")) };
+        let [is_shallow, own, common] = &lines[..] else { return Err(repository.unexpected_output("rev-parse")) };
         repository.is_shallow = is_shallow == "true";
-        repository.own = own.into();
-        repository.common = repository.folder.join(common);
+        repository.git_dir = own.into();
+        repository.common_dir = repository.folder.join(common);
         Ok(repository)
     }
 
     /// Starts `git` with those arguments and that input.
-    pub(super) fn start(&self, arguments: &[&str], input: String) -> Result<Running<'_>, SourceError> {
+    pub(super) fn spawn(&self, arguments: &[&str], input: String) -> Result<GitProcess<'_>, SourceError> {
         let mut command = Command::new("git");
         command.env_clear().envs(ENVIRONMENT);
         // Without a repository in the folder itself, one further up is not the one that was meant.
@@ -95,7 +95,7 @@ impl Repository {
             command.arg("-c").arg(setting);
         }
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| not_started(&error))?;
+        let mut child = command.spawn().map_err(|error| spawn_error(&error))?;
         let mut stdin = child.stdin.take().expect("its input is a pipe");
         let stdout = child.stdout.take().expect("its output is a pipe");
         let stderr = child.stderr.take().expect("its messages are a pipe");
@@ -111,12 +111,12 @@ impl Repository {
             messages
         });
         let subcommand = arguments.first().copied().unwrap_or_default().to_owned();
-        Ok(Running { repository: self, child, output: BufReader::new(stdout), messages, subcommand })
+        Ok(GitProcess { repository: self, child, output: BufReader::new(stdout), stderr: messages, subcommand })
     }
 
     /// Runs `git` to its end, and returns the lines of its output.
     pub(super) async fn lines(&self, arguments: &[&str], input: String) -> Result<Vec<String>, SourceError> {
-        let mut running = self.start(arguments, input)?;
+        let mut running = self.spawn(arguments, input)?;
         let mut lines = Vec::new();
         while let Some(line) = running.read_until(b'\n').await? {
             lines.push(line);
@@ -126,11 +126,11 @@ impl Repository {
     }
 
     /// Returns the ids of the commits whose parents were not fetched.
-    pub(super) async fn cut_off(&self) -> Result<Vec<String>, SourceError> {
+    pub(super) async fn shallow_commits(&self) -> Result<Vec<String>, SourceError> {
         if !self.is_shallow {
             return Ok(Vec::new());
         }
-        let path = self.common.join("shallow");
+        let path = self.common_dir.join("shallow");
         let text = tokio::fs::read_to_string(&path).await.map_err(|error| {
             let message = format!("{} cannot be read: {error}; give this user the right to read it", path.display());
             SourceError { kind: "unreadable", message }
@@ -140,20 +140,23 @@ impl Repository {
 
     /// Returns the time of the last fetch into it. Where nobody ever fetched, that of the last change of `refs`, given
     /// by their full names, or of what is checked out.
-    pub(super) async fn renewed(&self, refs: &[String]) -> Option<Timestamp> {
-        let fetched = newest(&[self.own.join("FETCH_HEAD"), self.common.join("FETCH_HEAD")]).await;
+    pub(super) async fn fetched_at(&self, refs: &[String]) -> Option<Timestamp> {
+        let fetched = newest_modified(&[self.git_dir.join("FETCH_HEAD"), self.common_dir.join("FETCH_HEAD")]).await;
         if fetched.is_some() {
             return fetched;
         }
         // `packed-refs` does not count, since housekeeping writes it anew.
-        let mut files =
-            vec![self.own.join("HEAD"), self.own.join("logs/HEAD"), self.common.join("reftable/tables.list")];
-        files.extend(refs.iter().map(|name| self.common.join(name)));
-        newest(&files).await
+        let mut files = vec![
+            self.git_dir.join("HEAD"),
+            self.git_dir.join("logs/HEAD"),
+            self.common_dir.join("reftable/tables.list"),
+        ];
+        files.extend(refs.iter().map(|name| self.common_dir.join(name)));
+        newest_modified(&files).await
     }
 
     /// An error for output in an unknown form.
-    pub(super) fn unexpected(&self, subcommand: &str) -> SourceError {
+    pub(super) fn unexpected_output(&self, subcommand: &str) -> SourceError {
         let message = format!(
             "{}: `git {subcommand}` answered in a form that is not understood; install a current git",
             self.folder.display()
@@ -162,7 +165,7 @@ impl Repository {
     }
 
     /// An error for objects that a partial clone, or a damaged repository, does not have.
-    pub(super) fn incomplete(&self, object: &str) -> SourceError {
+    pub(super) fn missing_object(&self, object: &str) -> SourceError {
         let message = format!(
             "{}: {object} is missing in the repository; clone without `--filter` if it is a partial clone, else look \
              with `git fsck` whether it is damaged",
@@ -171,7 +174,7 @@ impl Repository {
         SourceError { kind: "unreadable", message }
     }
 
-    fn failed(&self, subcommand: &str, status: ExitStatus, said: &str) -> SourceError {
+    fn exit_error(&self, subcommand: &str, status: ExitStatus, said: &str) -> SourceError {
         let folder = self.folder.display();
         let fault = said.lines().find(|line| is_fault(line)).or_else(|| said.lines().next());
         let fault = fault.map_or_else(|| status.to_string(), str::to_owned);
@@ -190,7 +193,7 @@ impl Repository {
             return SourceError { kind: "missing", message };
         }
         if said.contains("promisor remote") {
-            return self.incomplete("an object");
+            return self.missing_object("an object");
         }
         let message = format!(
             "{folder}: `git {subcommand}` failed: {fault}; give this user the right to read all of it, and look with \
@@ -200,19 +203,19 @@ impl Repository {
     }
 }
 
-impl Running<'_> {
+impl GitProcess<'_> {
     /// Returns the next byte of the output without reading it, or `None` at its end.
     pub(super) async fn peek(&mut self) -> Result<Option<u8>, SourceError> {
         let buffer = self.output.fill_buf().await;
         let next = buffer.map(|bytes| bytes.first().copied());
-        next.map_err(|error| self.broke_off(&error))
+        next.map_err(|error| self.io_error(&error))
     }
 
     /// Returns the output up to a byte, which is read and left out, or `None` at its end.
     pub(super) async fn read_until(&mut self, end: u8) -> Result<Option<String>, SourceError> {
         let mut bytes = Vec::new();
         let read = self.output.read_until(end, &mut bytes).await;
-        read.map_err(|error| self.broke_off(&error))?;
+        read.map_err(|error| self.io_error(&error))?;
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -226,7 +229,7 @@ impl Running<'_> {
     pub(super) async fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, SourceError> {
         let mut bytes = vec![0; length];
         let read = self.output.read_exact(&mut bytes).await;
-        read.map_err(|error| self.broke_off(&error))?;
+        read.map_err(|error| self.io_error(&error))?;
         Ok(bytes)
     }
 
@@ -234,22 +237,22 @@ impl Running<'_> {
     pub(super) async fn skip(&mut self, length: u64) -> Result<(), SourceError> {
         let mut part = (&mut self.output).take(length);
         let skipped = tokio::io::copy(&mut part, &mut tokio::io::sink()).await;
-        skipped.map(|_| ()).map_err(|error| self.broke_off(&error))
+        skipped.map(|_| ()).map_err(|error| self.io_error(&error))
     }
 
     /// Waits for its end, once its output was read.
     pub(super) async fn finish(mut self) -> Result<(), SourceError> {
-        let status = self.child.wait().await.map_err(|error| self.broke_off(&error))?;
-        let said = (&mut self.messages).await.unwrap_or_default();
+        let status = self.child.wait().await.map_err(|error| self.io_error(&error))?;
+        let said = (&mut self.stderr).await.unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
         // Some subcommands pass over what they cannot read, and succeed.
         if status.success() && !said.lines().any(is_fault) {
             return Ok(());
         }
-        Err(self.repository.failed(&self.subcommand, status, &said))
+        Err(self.repository.exit_error(&self.subcommand, status, &said))
     }
 
-    fn broke_off(&self, error: &io::Error) -> SourceError {
+    fn io_error(&self, error: &io::Error) -> SourceError {
         let (folder, subcommand) = (self.repository.folder.display(), &self.subcommand);
         let message = format!(
             "{folder}: `git {subcommand}` broke off ({error}); look with `git fsck` whether the repository is damaged"
@@ -263,9 +266,9 @@ fn is_fault(line: &str) -> bool {
     ["fatal:", "error:", "warning: ignoring"].iter().any(|start| line.starts_with(start))
 }
 
-fn not_started(error: &io::Error) -> SourceError {
+fn spawn_error(error: &io::Error) -> SourceError {
     let message = if error.kind() == io::ErrorKind::NotFound {
-        format!("no command `git` in {PROGRAMS}; install git, which this kind of source needs")
+        format!("no command `git` in {PATH}; install git, which this kind of source needs")
     } else {
         format!("the command `git` cannot be started: {error}; let this user run it")
     };
@@ -273,7 +276,7 @@ fn not_started(error: &io::Error) -> SourceError {
 }
 
 /// Returns the time of the newest of those files that exist.
-async fn newest(files: &[PathBuf]) -> Option<Timestamp> {
+async fn newest_modified(files: &[PathBuf]) -> Option<Timestamp> {
     let mut newest: Option<SystemTime> = None;
     for file in files {
         if let Ok(modified) = tokio::fs::metadata(file).await.and_then(|data| data.modified()) {

@@ -9,7 +9,7 @@ use super::{glob_set, unused};
 
 /// A version of a file.
 #[derive(Debug)]
-pub(super) struct Version {
+pub(super) struct FileVersion {
     /// The file, from the top of the repository.
     pub(super) path: Box<str>,
     /// The id of its content.
@@ -20,7 +20,7 @@ pub(super) struct Version {
 
 /// Two trees, of which the first is read by the time that the second comes.
 #[derive(Debug)]
-struct Step<'c> {
+struct TreeDiff<'c> {
     from: &'c str,
     to: &'c str,
     /// The commit of the second tree, by its position.
@@ -32,14 +32,14 @@ pub(super) async fn versions(
     repository: &Repository,
     commits: &[Commit],
     globs: &[String],
-) -> Result<Vec<Version>, SourceError> {
+) -> Result<Vec<FileVersion>, SourceError> {
     let paths = glob_set("paths", globs)?;
     let mut used = vec![false; globs.len()];
     let empty = repository.lines(&["hash-object", "-t", "tree", "--stdin"], String::new()).await?;
-    let steps = steps(empty.first().map_or("", String::as_str), commits);
+    let steps = diff_order(empty.first().map_or("", String::as_str), commits);
     let input = steps.iter().flat_map(|step| [step.from, " ", step.to, "\n"]).collect();
     let arguments = ["diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames", "--no-abbrev"];
-    let mut running = repository.start(&arguments, input)?;
+    let mut running = repository.spawn(&arguments, input)?;
     let mut steps = steps.iter();
     let mut commit = None;
     let mut found: HashMap<(Box<str>, Box<str>), usize> = HashMap::new();
@@ -52,8 +52,8 @@ pub(super) async fn versions(
         }
         let entry = running.read_until(0).await?.unwrap_or_default();
         let path = running.read_until(0).await?;
-        let (Some(commit), Some((mode, blob)), Some(path)) = (commit, content(&entry), path) else {
-            return Err(repository.unexpected("diff-tree"));
+        let (Some(commit), Some((mode, blob)), Some(path)) = (commit, parse_entry(&entry), path) else {
+            return Err(repository.unexpected_output("diff-tree"));
         };
         // Neither links nor submodules have text, and what is gone stands in the other tree.
         if !mode.starts_with("100") {
@@ -70,21 +70,21 @@ pub(super) async fn versions(
     }
     running.finish().await?;
     if steps.next().is_some() {
-        return Err(repository.unexpected("diff-tree"));
+        return Err(repository.unexpected_output("diff-tree"));
     }
     if let Some(glob) = unused(globs, &used) {
         let message = format!("no file of these commits matches `{glob}`; correct `paths`, or name other branches");
         return Err(SourceError { kind: "missing", message });
     }
-    let version = |((path, blob), commit)| Version { path, blob, commit };
-    let mut versions: Vec<Version> = found.into_iter().map(version).collect();
+    let version = |((path, blob), commit)| FileVersion { path, blob, commit };
+    let mut versions: Vec<FileVersion> = found.into_iter().map(version).collect();
     versions.sort_by(|a, b| (a.commit, &a.path, &a.blob).cmp(&(b.commit, &b.path, &b.blob)));
     Ok(versions)
 }
 
 /// Returns the order in which all trees are read by their differences: each from one that was read before, so that
 /// nothing is left out, and from that of a child where there is one, so that there is little to read.
-fn steps<'c>(empty: &'c str, commits: &'c [Commit]) -> Vec<Step<'c>> {
+fn diff_order<'c>(empty: &'c str, commits: &'c [Commit]) -> Vec<TreeDiff<'c>> {
     let mut read: HashSet<&str> = HashSet::new();
     let mut children: HashMap<&str, &str> = HashMap::new();
     let mut last = empty;
@@ -95,7 +95,7 @@ fn steps<'c>(empty: &'c str, commits: &'c [Commit]) -> Vec<Step<'c>> {
         }
         if read.insert(tree) {
             let from = children.get(&**id).copied().unwrap_or(last);
-            steps.push(Step { from, to: tree, commit });
+            steps.push(TreeDiff { from, to: tree, commit });
             last = tree;
         }
     }
@@ -103,7 +103,7 @@ fn steps<'c>(empty: &'c str, commits: &'c [Commit]) -> Vec<Step<'c>> {
 }
 
 /// The mode and the id of the second content in `:mode mode id id status`.
-fn content(entry: &str) -> Option<(&str, &str)> {
+fn parse_entry(entry: &str) -> Option<(&str, &str)> {
     let mut fields = entry.split(' ').skip(1);
     let mode = fields.next()?;
     Some((mode, fields.nth(1)?))
@@ -126,13 +126,13 @@ mod tests {
             commit("t T1 5 gone"),
         ];
         let steps: Vec<(&str, &str, usize)> =
-            steps("E", &commits).iter().map(|step| (step.from, step.to, step.commit)).collect();
+            diff_order("E", &commits).iter().map(|step| (step.from, step.to, step.commit)).collect();
         assert_eq!(steps, [("E", "T5", 0), ("T5", "T4", 1), ("T5", "T3", 2), ("T4", "T2", 3), ("T2", "T1", 5)]);
     }
 
     #[test]
     fn the_second_content_of_an_entry_counts() {
-        assert_eq!(content(":100644 100755 aaa bbb M"), Some(("100755", "bbb")));
-        assert_eq!(content(":100644"), None);
+        assert_eq!(parse_entry(":100644 100755 aaa bbb M"), Some(("100755", "bbb")));
+        assert_eq!(parse_entry(":100644"), None);
     }
 }

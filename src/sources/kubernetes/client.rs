@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::SourceError;
-use crate::transport::{Patience, Pauses, Wish, chain, date, plain, wish_of};
+use crate::http_client::{Backoff, RetryHint, RetryPolicy, date, error_chain, one_line, status_retry_hint};
 
 /// How to reach a cluster, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum Access {
 }
 
 /// Most bytes of one answer: a page of 500 objects is some megabytes, and no object is larger than three.
-const LARGEST: usize = 256 << 20;
+const MAX_RESPONSE_BYTES: usize = 256 << 20;
 
 /// Where reviews are asked for.
 const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
@@ -47,7 +47,7 @@ const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessrev
 pub(super) struct Cluster {
     access: Access,
     timeout: Duration,
-    patience: Patience,
+    retry_policy: RetryPolicy,
     /// Grows with each sign-in.
     client: tokio::sync::Mutex<(u64, Client)>,
     date: Mutex<Option<Timestamp>>,
@@ -55,14 +55,14 @@ pub(super) struct Cluster {
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct ApiError {
     /// Nothing where no answer came.
     pub(super) status: Option<StatusCode>,
     pub(super) error: SourceError,
 }
 
-impl From<Refusal> for SourceError {
-    fn from(refusal: Refusal) -> Self {
+impl From<ApiError> for SourceError {
+    fn from(refusal: ApiError) -> Self {
         refusal.error
     }
 }
@@ -73,7 +73,7 @@ struct WireStatus {
     message: Option<String>,
 }
 
-struct Answer {
+struct ApiResponse {
     status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
@@ -81,9 +81,15 @@ struct Answer {
 
 impl Cluster {
     /// Signs in as far as that can be done without asking the server.
-    pub(super) async fn connect(access: Access, timeout: Duration, patience: Patience) -> Result<Self, SourceError> {
-        let client = sign_in(access.clone(), timeout).await?;
-        Ok(Self { access, timeout, patience, client: tokio::sync::Mutex::new((0, client)), date: Mutex::default() })
+    pub(super) async fn connect(access: Access, timeout: Duration, patience: RetryPolicy) -> Result<Self, SourceError> {
+        let client = authenticate(access.clone(), timeout).await?;
+        Ok(Self {
+            access,
+            timeout,
+            retry_policy: patience,
+            client: tokio::sync::Mutex::new((0, client)),
+            date: Mutex::default(),
+        })
     }
 
     /// The time by the server's own clock when it answered first.
@@ -92,58 +98,61 @@ impl Cluster {
     }
 
     /// A GET, its answer read as JSON.
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
-        self.ask(Method::GET, path, "").await
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+        self.request(Method::GET, path, "").await
     }
 
     /// Asks whether this identity may do something (`SelfSubjectAccessReview`). A POST that changes nothing, and may be
     /// repeated like a GET; the only one that this client sends.
-    pub(super) async fn review<T: DeserializeOwned>(&self, content: &str) -> Result<T, Refusal> {
-        self.ask(Method::POST, ACCESS_REVIEWS, content).await
+    pub(super) async fn review<T: DeserializeOwned>(&self, content: &str) -> Result<T, ApiError> {
+        self.request(Method::POST, ACCESS_REVIEWS, content).await
     }
 
-    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, content: &str) -> Result<T, Refusal> {
+    async fn request<T: DeserializeOwned>(&self, method: Method, path: &str, content: &str) -> Result<T, ApiError> {
         let asked = format!("{method} {}", path.split('?').next().unwrap_or_default());
         let answer = self.send(&method, path, content, &asked).await?;
         if !answer.status.is_success() {
-            return Err(refusal(&asked, &answer));
+            return Err(api_error(&asked, &answer));
         }
-        serde_json::from_slice(&answer.body).map_err(|error| Refusal {
+        serde_json::from_slice(&answer.body).map_err(|error| ApiError {
             status: Some(answer.status),
             error: SourceError {
                 kind: "malformed",
-                message: format!("{asked} was answered with what cannot be understood: {}", plain(&error.to_string())),
+                message: format!(
+                    "{asked} was answered with what cannot be understood: {}",
+                    one_line(&error.to_string())
+                ),
             },
         })
     }
 
-    async fn send(&self, method: &Method, path: &str, content: &str, asked: &str) -> Result<Answer, Refusal> {
-        let mut pauses = Pauses::new(self.patience);
+    async fn send(&self, method: &Method, path: &str, content: &str, asked: &str) -> Result<ApiResponse, ApiError> {
+        let mut pauses = Backoff::new(self.retry_policy);
         let mut renewed = false;
         loop {
             let (generation, client) = self.client.lock().await.clone();
-            let outcome = match tokio::time::timeout(self.timeout, once(&client, method, path, content)).await {
+            let outcome = match tokio::time::timeout(self.timeout, send_once(&client, method, path, content)).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(Cut {
+                Err(_) => Err(ConnectionFailure {
                     message: format!("took longer than {}", humantime::format_duration(self.timeout)),
-                    passing: true,
+                    is_transient: true,
                 }),
             };
             let wish = match &outcome {
                 Ok(answer) if answer.status == StatusCode::UNAUTHORIZED && !renewed => {
                     renewed = true;
-                    self.renew(generation).await?;
+                    self.reauthenticate(generation).await?;
                     continue;
                 }
-                Ok(answer) => wish_of(answer.status, &answer.headers, true),
-                Err(cut) => cut.passing.then_some(Wish { after: None, throttled: false }),
+                Ok(answer) => status_retry_hint(answer.status, &answer.headers, true),
+                Err(cut) => cut.is_transient.then_some(RetryHint { after: None, throttled: false }),
             };
-            if let Some(pause) = wish.and_then(|wish| pauses.next(wish)) {
+            if let Some(pause) = wish.and_then(|wish| pauses.next_delay(wish)) {
                 tracing::debug!(request = asked, pause_ms = pause.as_millis(), "trying again");
                 tokio::time::sleep(pause).await;
                 continue;
             }
-            let answer = outcome.map_err(|cut| Refusal {
+            let answer = outcome.map_err(|cut| ApiError {
                 status: None,
                 error: SourceError {
                     kind: "unreachable",
@@ -161,11 +170,11 @@ impl Cluster {
 
     /// Signs in once more: reads the token file again, runs the credential plugin again. Once for all who were refused
     /// with the same sign-in.
-    async fn renew(&self, generation: u64) -> Result<(), Refusal> {
+    async fn reauthenticate(&self, generation: u64) -> Result<(), ApiError> {
         let mut client = self.client.lock().await;
         if client.0 == generation {
-            let fresh = sign_in(self.access.clone(), self.timeout).await;
-            let fresh = fresh.map_err(|error| Refusal { status: Some(StatusCode::UNAUTHORIZED), error })?;
+            let fresh = authenticate(self.access.clone(), self.timeout).await;
+            let fresh = fresh.map_err(|error| ApiError { status: Some(StatusCode::UNAUTHORIZED), error })?;
             *client = (generation + 1, fresh);
         }
         Ok(())
@@ -173,13 +182,18 @@ impl Cluster {
 }
 
 /// A request that got no answer.
-struct Cut {
+struct ConnectionFailure {
     message: String,
     /// Whether trying again could help.
-    passing: bool,
+    is_transient: bool,
 }
 
-async fn once(client: &Client, method: &Method, path: &str, content: &str) -> Result<Answer, Cut> {
+async fn send_once(
+    client: &Client,
+    method: &Method,
+    path: &str,
+    content: &str,
+) -> Result<ApiResponse, ConnectionFailure> {
     let mut request = Request::builder()
         .method(method)
         .uri(path)
@@ -188,23 +202,27 @@ async fn once(client: &Client, method: &Method, path: &str, content: &str) -> Re
     if !content.is_empty() {
         request = request.header(CONTENT_TYPE, "application/json");
     }
-    let request = request
-        .body(Body::from(content.as_bytes().to_vec()))
-        .map_err(|error| Cut { message: format!("no such request can be made: {error}"), passing: false })?;
+    let request = request.body(Body::from(content.as_bytes().to_vec())).map_err(|error| ConnectionFailure {
+        message: format!("no such request can be made: {error}"),
+        is_transient: false,
+    })?;
     let response = client.send(request).await.map_err(|error| match error {
-        kube::Error::Auth(error) => Cut { message: auth_words(&error), passing: false },
-        error => Cut { message: format!("got no answer: {}", chain(&error)), passing: true },
+        kube::Error::Auth(error) => ConnectionFailure { message: auth_message(&error), is_transient: false },
+        error => ConnectionFailure { message: format!("got no answer: {}", error_chain(&error)), is_transient: true },
     })?;
     let (parts, body) = response.into_parts();
-    let body = Limited::new(body, LARGEST).collect().await.map_err(|error| {
+    let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(|error| {
         let too_large = error.is::<http_body_util::LengthLimitError>();
-        Cut { message: format!("was cut in the answer: {}", chain(&*error)), passing: !too_large }
+        ConnectionFailure {
+            message: format!("was cut in the answer: {}", error_chain(&*error)),
+            is_transient: !too_large,
+        }
     })?;
-    Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes().into() })
+    Ok(ApiResponse { status: parts.status, headers: parts.headers, body: body.to_bytes().into() })
 }
 
 /// Reads the settings of a cluster and makes a client of them. Credential plugins run here, which may take a while.
-async fn sign_in(access: Access, timeout: Duration) -> Result<Client, SourceError> {
+async fn authenticate(access: Access, timeout: Duration) -> Result<Client, SourceError> {
     let mut config = match access {
         Access::Kubeconfig { files, context } => kubeconfig(files, context).await?,
         Access::ServiceAccount { server, folder } => service_account(server, &folder)?,
@@ -220,10 +238,10 @@ async fn sign_in(access: Access, timeout: Duration) -> Result<Client, SourceErro
     let client = client.await.map_err(|_| super::super::gather::panicked())?;
     client.map_err(|error| {
         let words = match &error {
-            kube::Error::Auth(error) => auth_words(error),
-            error => chain(error),
+            kube::Error::Auth(error) => auth_message(error),
+            error => error_chain(error),
         };
-        unusable(format!("no client for this cluster can be made: {words}"))
+        settings_error(format!("no client for this cluster can be made: {words}"))
     })
 }
 
@@ -232,7 +250,8 @@ async fn kubeconfig(files: Vec<PathBuf>, context: Option<String>) -> Result<Conf
     let mut merged = Kubeconfig::default();
     for file in files {
         let read = Kubeconfig::read_from(&file).and_then(|next| merged.merge(next));
-        merged = read.map_err(|error| unusable(format!("kubeconfig {}: {}", file.display(), chain(&error))))?;
+        merged =
+            read.map_err(|error| settings_error(format!("kubeconfig {}: {}", file.display(), error_chain(&error))))?;
     }
     for named in &mut merged.auth_infos {
         // Nobody is there to answer a question.
@@ -242,20 +261,20 @@ async fn kubeconfig(files: Vec<PathBuf>, context: Option<String>) -> Result<Conf
     }
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(merged, &options).await;
-    config.map_err(|error| unusable(format!("kubeconfig {shown}: {}; check `context`", chain(&error))))
+    config.map_err(|error| settings_error(format!("kubeconfig {shown}: {}; check `context`", error_chain(&error))))
 }
 
 fn service_account(server: Option<String>, folder: &std::path::Path) -> Result<Config, SourceError> {
     let server = server.ok_or_else(|| {
-        unusable("this runs in no pod, so there is no service account; give `kubeconfig` or `context`".to_owned())
+        settings_error("this runs in no pod, so there is no service account; give `kubeconfig` or `context`".to_owned())
     })?;
-    let address = server.parse().map_err(|error| unusable(format!("`{server}` is no address: {error}")))?;
+    let address = server.parse().map_err(|error| settings_error(format!("`{server}` is no address: {error}")))?;
     let mut config = Config::new(address);
     for (name, what) in [("token", "the token"), ("ca.crt", "the certificate authority")] {
         let path = folder.join(name);
         std::fs::metadata(&path).map_err(|error| {
             let path = path.display();
-            unusable(format!(
+            settings_error(format!(
                 "{what} of the service account cannot be read at {path}: {error}; does the pod say `automountServiceAccountToken: false`?"
             ))
         })?;
@@ -266,25 +285,25 @@ fn service_account(server: Option<String>, folder: &std::path::Path) -> Result<C
 }
 
 /// The words of a failing sign-in, without the output and the arguments of a credential plugin, which may be secret.
-fn auth_words(error: &AuthError) -> String {
+fn auth_message(error: &AuthError) -> String {
     match error {
         AuthError::AuthExecRun { out, .. } => {
             format!("the credential plugin failed ({}); run `kubectl` with this context to see why", out.status)
         }
         AuthError::AuthExecParse(_) => "what the credential plugin printed is no credential".to_owned(),
-        error => format!("signing in failed: {}", chain(error)),
+        error => format!("signing in failed: {}", error_chain(error)),
     }
 }
 
-fn unusable(message: String) -> SourceError {
+fn settings_error(message: String) -> SourceError {
     SourceError { kind: "settings", message }
 }
 
 /// A refusal in words, with what to do.
-fn refusal(asked: &str, answer: &Answer) -> Refusal {
+fn api_error(asked: &str, answer: &ApiResponse) -> ApiError {
     let status = answer.status;
     let said = serde_json::from_slice::<WireStatus>(&answer.body).ok().and_then(|said| said.message);
-    let said = said.map(|said| format!(" ({})", plain(&said))).unwrap_or_default();
+    let said = said.map(|said| format!(" ({})", one_line(&said))).unwrap_or_default();
     let (kind, advice) = match status.as_u16() {
         401 => ("denied", "; the credentials of this source are not accepted, renewed ones neither: check them"),
         403 => {
@@ -297,5 +316,5 @@ fn refusal(asked: &str, answer: &Answer) -> Refusal {
         _ => ("status", ""),
     };
     let message = format!("{asked} was answered with {status}{said}{advice}");
-    Refusal { status: Some(status), error: SourceError { kind, message } }
+    ApiError { status: Some(status), error: SourceError { kind, message } }
 }

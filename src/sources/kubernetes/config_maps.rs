@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
+use super::super::known_hosts::KnownHosts;
 use super::super::object_texts::from_json;
-use super::super::reference_scan::KnownHosts;
-use super::found::Found;
-use super::objects::{Reading, Stand, WireMeta};
+use super::claims::ClusterEvidence;
+use super::objects::{ObjectReader, RevisionState, WireMeta};
 
 /// The certificate authority of the cluster, which Kubernetes puts into each namespace.
 const AUTHORITY: &str = "kube-root-ca.crt";
@@ -22,17 +22,17 @@ pub(super) struct WireConfigMap {
 }
 
 /// Notes the texts of a map.
-pub(super) fn note(map: WireConfigMap, hosts: &KnownHosts, found: &mut Found) {
+pub(super) fn add_config_map(map: WireConfigMap, hosts: &KnownHosts, found: &mut ClusterEvidence) {
     let WireConfigMap { metadata, data } = map;
-    let mut reading = Reading::of(&metadata, "ConfigMap", Stand::Current, hosts, found);
+    let mut reading = ObjectReader::of(&metadata, "ConfigMap", RevisionState::Current, hosts, found);
     if metadata.name == AUTHORITY {
         return;
     }
     let data: Map<String, Json> =
         data.unwrap_or_default().into_iter().filter_map(|(key, text)| Some((key, Json::String(text?)))).collect();
     let parts = [Some(metadata.name.into()), metadata.labels, metadata.annotations, Some(Json::Object(data))];
-    let spots = reading.spots(from_json(parts.into_iter().flatten().collect()), &[]);
+    let spots = reading.add_texts(from_json(parts.into_iter().flatten().collect()), &[]);
     for spot in spots {
-        reading.spotted(spot, None);
+        reading.add_text_image(spot, None);
     }
 }

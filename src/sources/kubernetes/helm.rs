@@ -11,19 +11,19 @@ use miniz_oxide::inflate::decompress_to_vec_with_limit;
 use serde::Deserialize;
 
 use super::super::document::{Format, Node, Value, parse};
-use super::super::image_texts::{Seen, written};
-use super::super::object_texts::Spotted;
+use super::super::image_field::{ImageField, parse_spec};
+use super::super::object_texts::TextImageKind;
 use super::super::text;
 use super::Reader;
-use super::found::{Found, Object};
-use super::objects::{Reading, Stand, WireMeta};
+use super::claims::{ClusterEvidence, Object};
+use super::objects::{ObjectReader, RevisionState, WireMeta};
 use crate::domain::ImageReference;
 
 /// Helm's own selector for its secrets.
-pub(super) const LABELS: &str = "owner=helm";
+pub(super) const LABEL_SELECTOR: &str = "owner=helm";
 const TYPE: &str = "helm.sh/release.v1";
 /// Most bytes of one release, unpacked. Packed it fits into a secret, which is a megabyte.
-const LARGEST: usize = 64 << 20;
+const MAX_RELEASE_BYTES: usize = 64 << 20;
 
 /// A secret of Helm.
 #[derive(Deserialize)]
@@ -53,20 +53,20 @@ struct WireHook {
 }
 
 /// Notes the images of the release that a secret holds.
-pub(super) fn note(secret: &WireSecret, reader: &Reader<'_>, found: &mut Found) {
+pub(super) fn add_release(secret: &WireSecret, reader: &Reader<'_>, found: &mut ClusterEvidence) {
     if secret.kind != TYPE {
         return;
     }
-    let mut reading = Reading::of(&secret.metadata, "Helm release", Stand::Kept, reader.hosts, found);
+    let mut reading = ObjectReader::of(&secret.metadata, "Helm release", RevisionState::Historic, reader.hosts, found);
     let release = match release(secret) {
         Ok(release) => release,
-        Err(what) => return reading.note("", Seen::Problem(what)),
+        Err(what) => return reading.add_image("", ImageField::Problem(what)),
     };
     let revision = format!("{} revision {}", release.name, release.version);
     reading.object = Object { name: revision, ..reading.object.clone() };
     let hooks = release.hooks.unwrap_or_default();
     for manifest in std::iter::once(release.manifest).chain(hooks.into_iter().map(|hook| hook.manifest)) {
-        note_manifest(&manifest, &release.name, reader, &mut reading);
+        add_manifest(&manifest, &release.name, reader, &mut reading);
     }
 }
 
@@ -98,41 +98,41 @@ fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     if flags & 2 != 0 {
         rest = rest.get(2..).ok_or(CUT)?;
     }
-    decompress_to_vec_with_limit(rest, LARGEST).map_err(|_| "its gzip is broken, or larger than 64 MiB")
+    decompress_to_vec_with_limit(rest, MAX_RELEASE_BYTES).map_err(|_| "its gzip is broken, or larger than 64 MiB")
 }
 
 /// Images of pod specifications, and whatever else names one of our hosts.
-fn note_manifest(manifest: &str, release: &str, reader: &Reader<'_>, reading: &mut Reading<'_>) {
+fn add_manifest(manifest: &str, release: &str, reader: &Reader<'_>, reading: &mut ObjectReader<'_>) {
     let documents = match parse(manifest, Format::Yaml) {
         Ok(documents) => documents,
         Err(problem) => {
             let what = format!("line {} of its manifest: {}", problem.line, problem.message);
-            return reading.note("", Seen::Problem(what));
+            return reading.add_image("", ImageField::Problem(what));
         }
     };
-    reader.form(&reading.object, &documents, manifest);
+    reader.add_form(&reading.object, &documents, manifest);
     let mut told = BTreeSet::new();
     for document in documents {
         // The texts of each object stand apart, those of all revisions together: most are the same.
         let object = Object { name: format!("{release}, {}", title(&document)), ..reading.object.clone() };
         for spot in reading.found.texts.read(&object, document, &[], reading.hosts) {
-            match &spot.what {
-                Spotted::Written(text) => {
-                    if let Seen::Image(image) = written(text, reading.hosts) {
+            match &spot.kind {
+                TextImageKind::SpecField(text) => {
+                    if let ImageField::Image(image) = parse_spec(text, reading.hosts) {
                         told.insert(image);
                     }
                 }
-                Spotted::Image(image, _) => drop(told.insert(image.clone())),
-                Spotted::Open(_) | Spotted::Note(_) => {}
+                TextImageKind::Image(image, _) => drop(told.insert(image.clone())),
+                TextImageKind::Unresolved(_) | TextImageKind::Note(_) => {}
             }
             let line = spot.line;
-            reading.spotted(spot, Some(line));
+            reading.add_text_image(spot, Some(line));
         }
     }
     let sighted = text::references(manifest, Some(Format::Yaml), reading.hosts);
     let more: BTreeSet<ImageReference> = sighted.into_iter().map(|(image, _)| image).collect();
     for image in more.difference(&told) {
-        reading.note("", Seen::Image(image.clone()));
+        reading.add_image("", ImageField::Image(image.clone()));
     }
 }
 

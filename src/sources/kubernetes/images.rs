@@ -2,41 +2,41 @@
 
 use serde_json::Value;
 
-use super::super::image_texts::{Seen, understood};
-use super::super::invalid::{Read, read};
-use super::super::reference_scan::KnownHosts;
+use super::super::image_field::{ImageField, classify};
+use super::super::image_syntax::{ParsedImage, parse_image};
+use super::super::known_hosts::KnownHosts;
 use crate::domain::{Digest, ImageReference};
 
 /// The image that a runtime says it runs, by its `imageID`, else its `image`. Only a digest counts: the runtime may know
 /// the image by a tag that nobody asked for. The name with it may be another repository's that holds the same image.
-pub(super) fn reported(image_id: &str, image: &str, hosts: &KnownHosts) -> Seen {
+pub(super) fn parse_status_image(image_id: &str, image: &str, hosts: &KnownHosts) -> ImageField {
     match digest(image_id, hosts) {
         // Not started yet, or no digest known: then the other may have one, and may be anything.
-        Seen::Nothing => match digest(image, hosts) {
-            Seen::Image(image) => Seen::Image(image),
-            _ => Seen::Nothing,
+        ImageField::Nothing => match digest(image, hosts) {
+            ImageField::Image(image) => ImageField::Image(image),
+            _ => ImageField::Nothing,
         },
         seen => seen,
     }
 }
 
-fn digest(text: &str, hosts: &KnownHosts) -> Seen {
+fn digest(text: &str, hosts: &KnownHosts) -> ImageField {
     if text.trim().is_empty() {
-        return Seen::Nothing;
+        return ImageField::Nothing;
     }
-    match ImageReference::as_written(text) {
-        Ok(ImageReference { digest: None, .. }) => Seen::Nothing,
-        Ok(image) => Seen::Image(ImageReference { tag: None, ..image }),
+    match ImageReference::parse_verbatim(text) {
+        Ok(ImageReference { digest: None, .. }) => ImageField::Nothing,
+        Ok(image) => ImageField::Image(ImageReference { tag: None, ..image }),
         Err(_) => {
             // Whatever stands before it, a digest says which image it is.
             let last = text.rsplit(['@', '/']).next().unwrap_or_default();
             match last.parse::<Digest>() {
                 Ok(digest) => {
-                    Seen::Image(ImageReference { host: None, repository: None, tag: None, digest: Some(digest) })
+                    ImageField::Image(ImageReference { host: None, repository: None, tag: None, digest: Some(digest) })
                 }
-                Err(_) => match understood(read(text), text, hosts) {
+                Err(_) => match classify(parse_image(text), text, hosts) {
                     // A tag that the runtime knows says nothing.
-                    Seen::Image(_) | Seen::Corrected(..) => Seen::Nothing,
+                    ImageField::Image(_) | ImageField::Corrected(..) => ImageField::Nothing,
                     seen => seen,
                 },
             }
@@ -45,12 +45,12 @@ fn digest(text: &str, hosts: &KnownHosts) -> Seen {
 }
 
 /// The name of an image without its tag and digest, by a text of a specification or status; `None` where it names none.
-pub(super) fn name(text: &str) -> Option<ImageReference> {
+pub(super) fn parse_name(text: &str) -> Option<ImageReference> {
     let name = |host, path| ImageReference { host, repository: Some(path), tag: None, digest: None };
-    match read(text) {
-        Read::Image(ImageReference { host, repository, .. })
-        | Read::Corrected(ImageReference { host, repository, .. }, _) => repository.map(|path| name(host, path)),
-        Read::Unresolved(..) | Read::Invalid(_) => None,
+    match parse_image(text) {
+        ParsedImage::Image(ImageReference { host, repository, .. })
+        | ParsedImage::Corrected(ImageReference { host, repository, .. }, _) => repository.map(|path| name(host, path)),
+        ParsedImage::Unresolved(..) | ParsedImage::Invalid(_) => None,
     }
 }
 
@@ -113,7 +113,7 @@ pub(super) fn joined_image(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::image_texts::tests::{D, hosts, shown};
+    use crate::sources::image_field::tests::{D, hosts, shown};
 
     #[test]
     fn a_runtime_is_believed_by_digest_and_by_nothing_else() {
@@ -138,7 +138,7 @@ mod tests {
             ("what is this", "", "foreign"),
         ];
         for (id, image, expected) in cases {
-            let seen = reported(&id.replace('D', D), &image.replace('D', D), &hosts());
+            let seen = parse_status_image(&id.replace('D', D), &image.replace('D', D), &hosts());
             assert_eq!(shown(seen), expected, "{id} {image}");
         }
     }

@@ -9,9 +9,9 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use super::super::SourceError;
-use super::client::{Cluster, Refusal};
-use super::found::Found;
-use super::objects::{Stand, WirePage};
+use super::claims::ClusterEvidence;
+use super::client::{ApiError, Cluster};
+use super::objects::{RevisionState, WirePage};
 
 /// A resource that this source lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,17 +25,17 @@ pub(super) struct Resource {
 }
 
 /// Group, version, plural and kind of every built-in resource with images in it, and whether it is kept to go back to.
-pub(super) const WORKLOADS: [(&str, &str, &str, &str, Stand); 10] = [
-    ("", "v1", "pods", "Pod", Stand::Current),
-    ("", "v1", "replicationcontrollers", "ReplicationController", Stand::Current),
-    ("", "v1", "podtemplates", "PodTemplate", Stand::Current),
-    ("apps", "v1", "deployments", "Deployment", Stand::Current),
-    ("apps", "v1", "replicasets", "ReplicaSet", Stand::Kept),
-    ("apps", "v1", "statefulsets", "StatefulSet", Stand::Current),
-    ("apps", "v1", "daemonsets", "DaemonSet", Stand::Current),
-    ("apps", "v1", "controllerrevisions", "ControllerRevision", Stand::Kept),
-    ("batch", "v1", "jobs", "Job", Stand::Kept),
-    ("batch", "v1", "cronjobs", "CronJob", Stand::Current),
+pub(super) const WORKLOADS: [(&str, &str, &str, &str, RevisionState); 10] = [
+    ("", "v1", "pods", "Pod", RevisionState::Current),
+    ("", "v1", "replicationcontrollers", "ReplicationController", RevisionState::Current),
+    ("", "v1", "podtemplates", "PodTemplate", RevisionState::Current),
+    ("apps", "v1", "deployments", "Deployment", RevisionState::Current),
+    ("apps", "v1", "replicasets", "ReplicaSet", RevisionState::Historic),
+    ("apps", "v1", "statefulsets", "StatefulSet", RevisionState::Current),
+    ("apps", "v1", "daemonsets", "DaemonSet", RevisionState::Current),
+    ("apps", "v1", "controllerrevisions", "ControllerRevision", RevisionState::Historic),
+    ("batch", "v1", "jobs", "Job", RevisionState::Historic),
+    ("batch", "v1", "cronjobs", "CronJob", RevisionState::Current),
 ];
 
 /// The secrets that Helm keeps its releases in.
@@ -56,20 +56,20 @@ impl Resource {
 
     /// Where it is listed.
     fn path(&self, namespace: Option<&str>) -> String {
-        let root = root(&self.group, &self.version);
+        let root = api_root(&self.group, &self.version);
         let namespace = namespace.filter(|_| self.namespaced);
         let namespace = namespace.map(|namespace| format!("/namespaces/{namespace}")).unwrap_or_default();
         format!("{root}{namespace}/{}", self.plural)
     }
 
     /// It with its group, as rules of roles and `kubectl` write it.
-    fn words(&self) -> String {
+    fn display_name(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
 }
 
 /// The path of one version of an API group.
-pub(super) fn root(group: &str, version: &str) -> String {
+pub(super) fn api_root(group: &str, version: &str) -> String {
     if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
 }
 
@@ -86,7 +86,7 @@ struct WireReviewStatus {
 
 /// What is missing to list a resource, in words; nothing where it may be listed, or where reviews cannot be asked for:
 /// then the list itself is refused.
-pub(super) async fn missing(
+pub(super) async fn missing_right(
     cluster: &Cluster,
     resource: &Resource,
     namespace: Option<&str>,
@@ -103,14 +103,14 @@ pub(super) async fn missing(
     });
     let answer: WireReview = match cluster.review(&review.to_string()).await {
         Ok(answer) => answer,
-        Err(Refusal { status: Some(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND), .. }) => return Ok(None),
+        Err(ApiError { status: Some(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND), .. }) => return Ok(None),
         Err(refusal) => return Err(refusal.error),
     };
     if answer.status.is_some_and(|status| status.allowed) {
         return Ok(None);
     }
     let place = namespace.map_or("all namespaces".to_owned(), |namespace| format!("namespace {namespace}"));
-    Ok(Some(format!("list {} in {place}", resource.words())))
+    Ok(Some(format!("list {} in {place}", resource.display_name())))
 }
 
 /// How often a list that the server no longer keeps is begun anew.
@@ -131,16 +131,16 @@ pub(super) struct Query<'a> {
 pub(super) async fn list<T: DeserializeOwned>(
     cluster: &Cluster,
     query: &Query<'_>,
-    mut note: impl FnMut(T, &mut Found),
-) -> Result<Found, Refusal> {
+    mut note: impl FnMut(T, &mut ClusterEvidence),
+) -> Result<ClusterEvidence, ApiError> {
     let path = query.resource.path(query.namespace);
     let mut restarts = 0;
     'anew: loop {
-        let mut found = Found::default();
+        let mut found = ClusterEvidence::default();
         let mut next: Option<String> = None;
         let mut seen = HashSet::new();
         loop {
-            let page: WirePage<T> = match cluster.get(&address(&path, query, next.as_deref())).await {
+            let page: WirePage<T> = match cluster.get(&page_path(&path, query, next.as_deref())).await {
                 Ok(page) => page,
                 Err(refusal) if next.is_some() && refusal.status == Some(StatusCode::GONE) => {
                     restarts += 1;
@@ -153,14 +153,14 @@ pub(super) async fn list<T: DeserializeOwned>(
                 Err(refusal) => return Err(refusal),
             };
             if !page.kind.ends_with("List") {
-                return Err(odd(&path, &format!("it is a `{}`, not a list", page.kind)));
+                return Err(malformed(&path, &format!("it is a `{}`, not a list", page.kind)));
             }
             page.items.into_iter().flatten().for_each(|item| note(item, &mut found));
             next = page.metadata.next.filter(|next| !next.is_empty());
             match &next {
                 None => return Ok(found),
                 Some(token) if !seen.insert(token.clone()) => {
-                    return Err(odd(&path, "its pages lead in a circle"));
+                    return Err(malformed(&path, "its pages lead in a circle"));
                 }
                 Some(_) => {}
             }
@@ -168,13 +168,13 @@ pub(super) async fn list<T: DeserializeOwned>(
     }
 }
 
-fn odd(path: &str, what: &str) -> Refusal {
+fn malformed(path: &str, what: &str) -> ApiError {
     let message = format!("GET {path} was answered with what cannot be understood: {what}");
-    Refusal { status: Some(StatusCode::OK), error: SourceError { kind: "malformed", message } }
+    ApiError { status: Some(StatusCode::OK), error: SourceError { kind: "malformed", message } }
 }
 
 /// Without a `resourceVersion`: with one, a server may ignore the limit, or answer from a cache that is behind.
-fn address(path: &str, query: &Query<'_>, next: Option<&str>) -> String {
+fn page_path(path: &str, query: &Query<'_>, next: Option<&str>) -> String {
     let mut text = form_urlencoded::Serializer::new(String::new());
     text.append_pair("limit", &query.page.to_string());
     if !query.labels.is_empty() {

@@ -4,10 +4,10 @@
 //! of pods of one template once. Whatever fails, fails all of it, since part of an answer would be an image without
 //! protection.
 
+mod claims;
 mod client;
 mod config_maps;
-mod custom;
-mod found;
+mod custom_resources;
 mod helm;
 mod images;
 mod list;
@@ -26,20 +26,20 @@ use jiff::Timestamp;
 
 use super::document::Node;
 use super::forms::Forms;
-use super::reference_scan::KnownHosts;
+use super::known_hosts::KnownHosts;
 use super::text::TextSettings;
-use super::{Answer, Source, SourceError, told};
-use crate::transport::Patience;
-use client::{Cluster, Refusal};
+use super::{Source, SourceError, SourceEvidence, truncate_messages};
+use crate::http_client::RetryPolicy;
+use claims::{ClusterEvidence, Object};
+use client::{ApiError, Cluster};
 use config_maps::WireConfigMap;
-use custom::{Discovery, Served, WireAny};
-use found::{Found, Object};
+use custom_resources::{Discovery, ServedKind, WireCustomObject};
 use helm::WireSecret;
-use list::{Query, Resource, WORKLOADS, list, missing};
-use objects::{Reading, Stand, WireObject};
+use list::{Query, Resource, WORKLOADS, list, missing_right};
+use objects::{ObjectReader, RevisionState, WireObject};
 
 pub use client::Access;
-pub use custom::CustomResource;
+pub use custom_resources::CustomResource;
 pub use presets::Preset;
 
 /// A cluster as the settings give it.
@@ -95,7 +95,7 @@ pub struct Kubernetes {
     texts: TextSettings,
     /// Whether a namespace that is named may have nothing in it.
     allow_empty: bool,
-    patience: Patience,
+    retry_policy: RetryPolicy,
 }
 
 /// API group and resource of everything that is listed, in all of which the one verb needed is `list`: the built-in
@@ -117,8 +117,8 @@ struct Reader<'h> {
 
 impl Reader<'_> {
     /// Reads the forms in the documents of an object.
-    fn form(&self, object: &Object, documents: &[Node], text: &str) {
-        self.forms.lock().unwrap_or_else(PoisonError::into_inner).read(&object.words(), documents, text);
+    fn add_form(&self, object: &Object, documents: &[Node], text: &str) {
+        self.forms.lock().unwrap_or_else(PoisonError::into_inner).read(&object.display_name(), documents, text);
     }
 }
 
@@ -133,19 +133,19 @@ impl Kubernetes {
     /// A cluster whose images count for registries known by `hosts`, and whose texts are read as `texts` say.
     #[must_use]
     pub fn new(settings: KubernetesSettings, hosts: Vec<String>, texts: TextSettings, allow_empty: bool) -> Self {
-        Self::with_patience(settings, hosts, texts, allow_empty, Patience::default())
+        Self::with_retry_policy(settings, hosts, texts, allow_empty, RetryPolicy::default())
     }
 
     /// The same, with another patience for what fails.
     #[must_use]
-    pub fn with_patience(
+    pub fn with_retry_policy(
         settings: KubernetesSettings,
         hosts: Vec<String>,
         texts: TextSettings,
         allow_empty: bool,
-        patience: Patience,
+        patience: RetryPolicy,
     ) -> Self {
-        Self { settings, hosts, texts, allow_empty, patience }
+        Self { settings, hosts, texts, allow_empty, retry_policy: patience }
     }
 
     /// The namespaces to ask for, one after the other; nothing stands for all at once.
@@ -154,20 +154,20 @@ impl Kubernetes {
         if named.is_empty() { vec![None] } else { named }
     }
 
-    async fn read(&self) -> Result<Answer, SourceError> {
+    async fn read(&self) -> Result<SourceEvidence, SourceError> {
         let KubernetesSettings { access, timeout, .. } = &self.settings;
-        let cluster = Cluster::connect(access.clone(), *timeout, self.patience).await?;
+        let cluster = Cluster::connect(access.clone(), *timeout, self.retry_policy).await?;
         let mut notes = Vec::new();
-        let custom = self.custom(&cluster, &mut notes).await?;
+        let custom = self.discover_kinds(&cluster, &mut notes).await?;
         let workloads =
             WORKLOADS.map(|(group, version, plural, kind, stand)| (Resource::of(group, version, plural, kind), stand));
         let helm = self.check_rights(&cluster, &workloads, &custom, &mut notes).await?;
         let hosts = KnownHosts::new(&self.hosts);
         let reader = Reader { hosts: &hosts, forms: Mutex::default() };
-        let found = self.lists(&cluster, &workloads, &custom, helm, &reader).await?;
+        let found = self.read_lists(&cluster, &workloads, &custom, helm, &reader).await?;
         self.check_namespaces(&found)?;
         if !found.problems.is_empty() {
-            let problems = told(found.problems.iter().cloned().collect()).join("\n");
+            let problems = truncate_messages(found.problems.iter().cloned().collect()).join("\n");
             let message = format!(
                 "{problems}\neach may be meant to be an image of ours: correct or delete the object, or read custom \
                  resources at other `paths`"
@@ -176,28 +176,28 @@ impl Kubernetes {
         }
         let forms = reader.forms.into_inner().unwrap_or_else(PoisonError::into_inner);
         let forms = forms.finish(Vec::new(), &hosts, self.texts.ranges);
-        let answer = found.answer(&self.settings.cluster, &self.texts, forms);
+        let answer = found.into_evidence(&self.settings.cluster, &self.texts, forms);
         notes.extend(answer.notes);
-        Ok(Answer { as_of: cluster.date(), notes, ..answer })
+        Ok(SourceEvidence { as_of: cluster.date(), notes, ..answer })
     }
 
     /// The kinds of custom resources to list: those that the settings name, and those of presets that the cluster serves.
-    async fn custom(&self, cluster: &Cluster, notes: &mut Vec<String>) -> Result<Vec<Served>, SourceError> {
+    async fn discover_kinds(&self, cluster: &Cluster, notes: &mut Vec<String>) -> Result<Vec<ServedKind>, SourceError> {
         let mut discovery = Discovery::new(cluster);
-        let mut all: Vec<Served> = Vec::new();
+        let mut all: Vec<ServedKind> = Vec::new();
         for wanted in &self.settings.custom {
-            match discovery.custom(wanted).await? {
+            match discovery.discover_custom(wanted).await? {
                 Some(served) => all.push(served),
                 None => notes.push(format!("this cluster has no {} in {}", wanted.kind, wanted.group)),
             }
         }
         for preset in &self.settings.presets {
-            let served = discovery.preset(*preset).await?;
+            let served = discovery.discover_preset(*preset).await?;
             if served.is_empty() {
                 notes.push(format!("this cluster has no kind of the preset `{}`", preset.label()));
             }
             for served in served {
-                if !all.iter().any(|other| served.lists_the_same(other)) {
+                if !all.iter().any(|other| served.is_same_kind(other)) {
                     all.push(served);
                 }
             }
@@ -210,18 +210,18 @@ impl Kubernetes {
     async fn check_rights(
         &self,
         cluster: &Cluster,
-        workloads: &[(Resource, Stand)],
-        custom: &[Served],
+        workloads: &[(Resource, RevisionState)],
+        custom: &[ServedKind],
         notes: &mut Vec<String>,
     ) -> Result<bool, SourceError> {
         let config_maps = self.settings.configmaps.then(list::config_maps);
         let needed = workloads.iter().map(|(resource, _)| resource).chain(&config_maps);
         let needed = needed.chain(custom.iter().map(|served| &served.resource));
-        let mut denied = self.denied(cluster, needed).await?;
+        let mut denied = self.denied_rights(cluster, needed).await?;
         let mut helm = self.settings.helm != Helm::Never;
         if helm {
             let secrets = list::secrets();
-            let more = self.denied(cluster, std::iter::once(&secrets)).await?;
+            let more = self.denied_rights(cluster, std::iter::once(&secrets)).await?;
             match self.settings.helm {
                 Helm::Always => denied.extend(more),
                 _ if more.is_empty() => {}
@@ -238,13 +238,13 @@ impl Kubernetes {
             "it may not {}; apply deploy/kubernetes/rbac.yaml (for secrets rbac-helm.yaml, too, for configmaps \
              rbac-configmaps.yaml, for presets rbac-presets.yaml; other custom resources need a rule of their own), and bind \
              its ClusterRole to whom this source signs in as",
-            told(denied).join(", ")
+            truncate_messages(denied).join(", ")
         );
         Err(SourceError { kind: "denied", message })
     }
 
     /// What is missing to list those resources.
-    async fn denied<'r>(
+    async fn denied_rights<'r>(
         &self,
         cluster: &Cluster,
         resources: impl Iterator<Item = &'r Resource>,
@@ -252,23 +252,23 @@ impl Kubernetes {
         let scopes = self.scopes();
         let reviews: Vec<_> = resources
             .flat_map(|resource| scopes.iter().map(move |scope| (resource, *scope)))
-            .map(|(resource, scope)| missing(cluster, resource, scope))
+            .map(|(resource, scope)| missing_right(cluster, resource, scope))
             .collect();
         let missing: Vec<Option<String>> = stream::iter(reviews).buffered(LISTS_AT_ONCE).try_collect().await?;
         Ok(missing.into_iter().flatten().collect())
     }
 
     /// Reads all lists, some at once.
-    async fn lists(
+    async fn read_lists(
         &self,
         cluster: &Cluster,
-        workloads: &[(Resource, Stand)],
-        custom: &[Served],
+        workloads: &[(Resource, RevisionState)],
+        custom: &[ServedKind],
         helm: bool,
         reader: &Reader<'_>,
-    ) -> Result<Found, SourceError> {
+    ) -> Result<ClusterEvidence, SourceError> {
         let (secrets, config_maps) = (list::secrets(), list::config_maps());
-        let mut lists: Vec<BoxFuture<'_, Result<Found, SourceError>>> = Vec::new();
+        let mut lists: Vec<BoxFuture<'_, Result<ClusterEvidence, SourceError>>> = Vec::new();
         for namespace in self.scopes() {
             for (resource, stand) in workloads {
                 lists.push(Box::pin(workload_list(cluster, resource, namespace, *stand, reader.hosts)));
@@ -284,7 +284,7 @@ impl Kubernetes {
             lists.push(Box::pin(self.custom_lists(cluster, served, reader)));
         }
         let all = stream::iter(lists).buffer_unordered(LISTS_AT_ONCE);
-        all.try_fold(Found::default(), |mut all, found| async move {
+        all.try_fold(ClusterEvidence::default(), |mut all, found| async move {
             all.merge(found);
             Ok(all)
         })
@@ -298,12 +298,12 @@ impl Kubernetes {
         secrets: &Resource,
         namespace: Option<&str>,
         reader: &Reader<'_>,
-    ) -> Result<Found, SourceError> {
-        let query = Query { resource: secrets, namespace, page: LARGE_PAGE, labels: helm::LABELS };
-        let read = list(cluster, &query, |secret: WireSecret, found| helm::note(&secret, reader, found)).await;
+    ) -> Result<ClusterEvidence, SourceError> {
+        let query = Query { resource: secrets, namespace, page: LARGE_PAGE, labels: helm::LABEL_SELECTOR };
+        let read = list(cluster, &query, |secret: WireSecret, found| helm::add_release(&secret, reader, found)).await;
         match read {
-            Err(Refusal { status: Some(StatusCode::FORBIDDEN), .. }) if self.settings.helm == Helm::IfAllowed => {
-                let mut found = Found::default();
+            Err(ApiError { status: Some(StatusCode::FORBIDDEN), .. }) if self.settings.helm == Helm::IfAllowed => {
+                let mut found = ClusterEvidence::default();
                 found.notes.insert(helm_note());
                 Ok(found)
             }
@@ -315,26 +315,26 @@ impl Kubernetes {
     async fn custom_lists(
         &self,
         cluster: &Cluster,
-        served: &Served,
+        served: &ServedKind,
         reader: &Reader<'_>,
-    ) -> Result<Found, SourceError> {
+    ) -> Result<ClusterEvidence, SourceError> {
         let resource = &served.resource;
         let scopes = if resource.namespaced { self.scopes() } else { vec![None] };
-        let mut all = Found::default();
+        let mut all = ClusterEvidence::default();
         let (mut objects, mut images) = (0, 0);
         for namespace in scopes {
             let query = Query { resource, namespace, page: LARGE_PAGE, labels: "" };
-            let read = list(cluster, &query, |object: WireAny, found| {
+            let read = list(cluster, &query, |object: WireCustomObject, found| {
                 objects += 1;
-                images += object.note(served, reader, found);
+                images += object.add_images(served, reader, found);
             });
             all.merge(read.await?);
         }
-        if served.by_paths && objects > 0 && images == 0 && all.problems.is_empty() {
+        if served.has_configured_paths && objects > 0 && images == 0 && all.problems.is_empty() {
             let message = format!(
                 "none of the {objects} objects of the kind {} has an image at {}; correct its `paths`",
                 resource.kind,
-                served.shown_paths()
+                served.format_paths()
             );
             return Err(SourceError { kind: "empty", message });
         }
@@ -342,7 +342,7 @@ impl Kubernetes {
     }
 
     /// A namespace that does not exist is answered with empty lists, so one without anything is taken for misspelt.
-    fn check_namespaces(&self, found: &Found) -> Result<(), SourceError> {
+    fn check_namespaces(&self, found: &ClusterEvidence) -> Result<(), SourceError> {
         let empty: Vec<&str> = self
             .settings
             .namespaces
@@ -366,15 +366,15 @@ async fn workload_list(
     cluster: &Cluster,
     resource: &Resource,
     namespace: Option<&str>,
-    stand: Stand,
+    stand: RevisionState,
     hosts: &KnownHosts,
-) -> Result<Found, SourceError> {
-    let note = |object: WireObject, found: &mut Found| {
-        Reading::of(&object.metadata, &resource.kind, stand, hosts, found).workload(object);
+) -> Result<ClusterEvidence, SourceError> {
+    let note = |object: WireObject, found: &mut ClusterEvidence| {
+        ObjectReader::of(&object.metadata, &resource.kind, stand, hosts, found).add_workload(object);
     };
     let query = Query { resource, namespace, page: PAGE, labels: "" };
     match list(cluster, &query, note).await {
-        Err(Refusal { status: Some(StatusCode::NOT_FOUND), .. }) if resource.kind == "CronJob" => {
+        Err(ApiError { status: Some(StatusCode::NOT_FOUND), .. }) if resource.kind == "CronJob" => {
             let older = Resource { version: "v1beta1".to_owned(), ..resource.clone() };
             Ok(list(cluster, &Query { resource: &older, ..query }, note).await?)
         }
@@ -388,9 +388,9 @@ async fn config_map_list(
     resource: &Resource,
     namespace: Option<&str>,
     hosts: &KnownHosts,
-) -> Result<Found, SourceError> {
+) -> Result<ClusterEvidence, SourceError> {
     let query = Query { resource, namespace, page: LARGE_PAGE, labels: "" };
-    Ok(list(cluster, &query, |map: WireConfigMap, found| config_maps::note(map, hosts, found)).await?)
+    Ok(list(cluster, &query, |map: WireConfigMap, found| config_maps::add_config_map(map, hosts, found)).await?)
 }
 
 fn helm_note() -> String {
@@ -402,7 +402,7 @@ fn helm_note() -> String {
 #[async_trait]
 impl Source for Kubernetes {
     /// The time of the evidence is that of the API server's first answer, by its own clock.
-    async fn ask(&self, _now: Timestamp) -> Result<Answer, SourceError> {
+    async fn query(&self, _now: Timestamp) -> Result<SourceEvidence, SourceError> {
         self.read().await
     }
 }

@@ -7,11 +7,11 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use super::super::document::Node;
-use super::super::image_texts::{Seen, written};
-use super::super::object_texts::{OpenReference, Spot, Spotted, from_json};
-use super::super::reference_scan::KnownHosts;
-use super::found::{Found, Object, OpenUse, Use};
-use super::images::reported;
+use super::super::image_field::{ImageField, parse_spec};
+use super::super::known_hosts::KnownHosts;
+use super::super::object_texts::{TextImage, TextImageKind, UnresolvedText, from_json};
+use super::claims::{ClusterEvidence, ContainerUse, Object, UnresolvedUse};
+use super::images::parse_status_image;
 use super::templates::{TemplateImage, fingerprint, naming_of};
 use crate::domain::{ImageReference, Naming};
 
@@ -121,30 +121,30 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) 
 
 /// Whether an object runs, or is kept to go back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Stand {
+pub(super) enum RevisionState {
     Current,
-    Kept,
+    Historic,
 }
 
 /// One object while what it says is noted.
-pub(super) struct Reading<'a> {
+pub(super) struct ObjectReader<'a> {
     pub(super) object: Object,
-    pub(super) stand: Stand,
+    pub(super) revision_state: RevisionState,
     pub(super) hosts: &'a KnownHosts,
-    pub(super) found: &'a mut Found,
+    pub(super) found: &'a mut ClusterEvidence,
     is_pod: bool,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> ObjectReader<'a> {
     /// Begins to read an object of that kind, and notes its controller. A pod is its controller's from the beginning:
     /// of pods there are too many to hold each.
     pub(super) fn of(
         meta: &WireMeta,
         kind: &str,
-        stand: Stand,
+        stand: RevisionState,
         hosts: &'a KnownHosts,
-        found: &'a mut Found,
-    ) -> Reading<'a> {
+        found: &'a mut ClusterEvidence,
+    ) -> ObjectReader<'a> {
         let mut object = Object { namespace: meta.namespace.clone(), kind: kind.to_owned(), name: meta.name.clone() };
         let is_pod = object.kind == "Pod";
         // A static pod belongs to its node, which is no workload.
@@ -161,108 +161,114 @@ impl<'a> Reading<'a> {
         if !found.namespaces.contains(&meta.namespace) {
             found.namespaces.insert(meta.namespace.clone());
         }
-        Reading { object, stand, hosts, found, is_pod }
+        ObjectReader { object, revision_state: stand, hosts, found, is_pod }
     }
 
     /// Notes what was seen in a container.
-    pub(super) fn note(&mut self, container: &str, seen: Seen) {
-        self.note_as(container, seen, Naming::Written);
+    pub(super) fn add_image(&mut self, container: &str, seen: ImageField) {
+        self.add_image_as(container, seen, Naming::Written);
     }
 
-    fn note_as(&mut self, container: &str, seen: Seen, naming: Naming) {
+    fn add_image_as(&mut self, container: &str, seen: ImageField, naming: Naming) {
         match seen {
-            Seen::Nothing => {}
-            Seen::Foreign(what) => self.tell(container, &what),
-            Seen::Problem(what) => drop(self.found.problems.insert(format!("{}: {what}", self.place(container)))),
-            Seen::Corrected(image, what) => {
-                self.tell(container, &what);
-                self.add(container, image, Naming::Corrected);
+            ImageField::Nothing => {}
+            ImageField::Foreign(what) => self.add_note(container, &what),
+            ImageField::Problem(what) => drop(self.found.problems.insert(format!("{}: {what}", self.place(container)))),
+            ImageField::Corrected(image, what) => {
+                self.add_note(container, &what);
+                self.add_use(container, image, Naming::Corrected);
             }
-            Seen::Unresolved(host, path, what) => {
-                self.tell(container, &what);
+            ImageField::Unresolved(host, path, what) => {
+                self.add_note(container, &what);
                 let text = what.split('`').nth(1).unwrap_or(&what).into();
-                let reference = OpenReference { text, host, path, beside: [].into(), latest: None };
-                self.leave_open(container, None, reference);
+                let reference = UnresolvedText { text, host, path, nearby_words: [].into(), latest: None };
+                self.add_unresolved(container, None, reference);
             }
-            Seen::Image(image) => self.add(container, image, naming),
+            ImageField::Image(image) => self.add_use(container, image, naming),
         }
     }
 
-    fn add(&mut self, container: &str, image: ImageReference, naming: Naming) {
-        let one = Use { image, naming, object: self.object.clone(), container: container.to_owned() };
-        match self.stand {
-            Stand::Current => self.found.uses.insert(one),
-            Stand::Kept => self.found.kept.insert(one),
+    fn add_use(&mut self, container: &str, image: ImageReference, naming: Naming) {
+        let one = ContainerUse { image, naming, object: self.object.clone(), container: container.to_owned() };
+        match self.revision_state {
+            RevisionState::Current => self.found.current_uses.insert(one),
+            RevisionState::Historic => self.found.historic_uses.insert(one),
         };
     }
 
     /// Notes a reference that leaves open which image it means. `at` is the number of its value in the object, where forms
     /// may say more of it.
-    pub(super) fn leave_open(&mut self, container: &str, at: Option<u32>, reference: OpenReference) {
+    pub(super) fn add_unresolved(&mut self, container: &str, at: Option<u32>, reference: UnresolvedText) {
         let (object, container) = (self.object.clone(), container.to_owned());
-        self.found.open.insert(OpenUse { reference, object, container, at, stand: self.stand });
+        self.found.unresolved_uses.insert(UnresolvedUse {
+            reference,
+            object,
+            container,
+            value_number: at,
+            revision_state: self.revision_state,
+        });
     }
 
     /// Notes what a person should know of a container.
-    pub(super) fn tell(&mut self, container: &str, what: &str) {
+    pub(super) fn add_note(&mut self, container: &str, what: &str) {
         let note = format!("{}: {what}", self.place(container));
         self.found.notes.insert(note);
     }
 
     fn place(&self, container: &str) -> String {
         match container {
-            "" => self.object.words(),
-            container => format!("{}, {container}", self.object.words()),
+            "" => self.object.display_name(),
+            container => format!("{}, {container}", self.object.display_name()),
         }
     }
 
     /// Notes a reference of a specification.
-    pub(super) fn written(&mut self, container: &str, text: &str) {
-        let seen = written(text, self.hosts);
-        self.note(container, seen);
+    pub(super) fn add_spec_image(&mut self, container: &str, text: &str) {
+        let seen = parse_spec(text, self.hosts);
+        self.add_image(container, seen);
     }
 
     /// Adds the texts of a part of the object, and returns the images in them. `read` are the strings that were read as
     /// images before.
-    pub(super) fn spots(&mut self, part: Node, read: &[&str]) -> Vec<Spot> {
+    pub(super) fn add_texts(&mut self, part: Node, read: &[&str]) -> Vec<TextImage> {
         self.found.texts.read(&self.object, part, read, self.hosts)
     }
 
     /// Notes an image in a text.
-    pub(super) fn spotted(&mut self, spot: Spot, at: Option<u32>) {
-        let Spot { container, what, .. } = spot;
+    pub(super) fn add_text_image(&mut self, spot: TextImage, at: Option<u32>) {
+        let TextImage { container, kind: what, .. } = spot;
         match what {
-            Spotted::Written(text) => self.written(&container, &text),
-            Spotted::Image(image, naming) => self.add(&container, image, naming),
-            Spotted::Open(open) => self.leave_open(&container, at, open),
-            Spotted::Note(what) => self.tell(&container, &what),
+            TextImageKind::SpecField(text) => self.add_spec_image(&container, &text),
+            TextImageKind::Image(image, naming) => self.add_use(&container, image, naming),
+            TextImageKind::Unresolved(open) => self.add_unresolved(&container, at, open),
+            TextImageKind::Note(what) => self.add_note(&container, &what),
         }
     }
 
     /// Notes everything that a built-in workload says.
-    pub(super) fn workload(&mut self, wire: WireObject) {
+    pub(super) fn add_workload(&mut self, wire: WireObject) {
         let WireObject { metadata, spec, template, data, status } = wire;
         let name = self.object.name.clone().into();
         let about: Json = [Some(name), metadata.labels, metadata.annotations].into_iter().flatten().collect();
-        let spots = self.spots(from_json(about), &[]);
+        let spots = self.add_texts(from_json(about), &[]);
         for spot in spots {
-            self.spotted(spot, None);
+            self.add_text_image(spot, None);
         }
-        let images = self.templates([spec, template, data]);
+        let images = self.add_templates([spec, template, data]);
         let Some(status) = &status else { return };
         let all = [&status.containers, &status.init, &status.ephemeral];
         for status in all.into_iter().flatten() {
-            self.runs(&images, &status.name, &status.image_id, &status.image);
+            self.add_status_image(&images, &status.name, &status.image_id, &status.image);
             for mount in &status.volume_mounts {
                 if let Some(image) = mount.volume_status.as_ref().and_then(|status| status.image.as_ref()) {
-                    self.runs(&images, &mount.name, &image.image_ref, "");
+                    self.add_status_image(&images, &mount.name, &image.image_ref, "");
                 }
             }
         }
     }
 
     /// Notes what the pod templates of a workload say, and returns their images. Pods of one template are read once.
-    fn templates(&mut self, parts: [Option<Box<RawValue>>; 3]) -> Arc<[TemplateImage]> {
+    fn add_templates(&mut self, parts: [Option<Box<RawValue>>; 3]) -> Arc<[TemplateImage]> {
         let known = parts[0].as_ref().filter(|_| self.is_pod).and_then(|spec| fingerprint(&self.object, spec));
         if let Some(images) = known.and_then(|known| self.found.templates.get(&known)) {
             return Arc::clone(images);
@@ -272,15 +278,15 @@ impl<'a> Reading<'a> {
             let part: Json = match serde_json::from_str(part.get()) {
                 Ok(part) => part,
                 Err(error) => {
-                    self.note("", Seen::Problem(format!("its specification cannot be read: {error}")));
+                    self.add_image("", ImageField::Problem(format!("its specification cannot be read: {error}")));
                     continue;
                 }
             };
-            for spot in self.spots(from_json(part), &[]) {
-                if let Spotted::Written(text) = &spot.what {
+            for spot in self.add_texts(from_json(part), &[]) {
+                if let TextImageKind::SpecField(text) = &spot.kind {
                     images.push((spot.container.clone(), text.as_str().into()));
                 }
-                self.spotted(spot, None);
+                self.add_text_image(spot, None);
             }
         }
         let images: Arc<[TemplateImage]> = images.into();
@@ -292,12 +298,12 @@ impl<'a> Reading<'a> {
 
     /// Notes what the runtime says that a container or volume runs. An image id says little by itself, so the names that
     /// the specification and the status give that container go with it.
-    fn runs(&mut self, images: &[TemplateImage], container: &str, image_id: &str, image: &str) {
-        let seen = reported(image_id, image, self.hosts);
+    fn add_status_image(&mut self, images: &[TemplateImage], container: &str, image_id: &str, image: &str) {
+        let seen = parse_status_image(image_id, image, self.hosts);
         let naming = match &seen {
-            Seen::Image(seen) if seen.repository.is_none() => naming_of(images, container, image),
+            ImageField::Image(seen) if seen.repository.is_none() => naming_of(images, container, image),
             _ => Naming::Written,
         };
-        self.note_as(container, seen, naming);
+        self.add_image_as(container, seen, naming);
     }
 }

@@ -6,15 +6,15 @@ use std::hash::{DefaultHasher, Hash as _, Hasher};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::found::Object;
-use super::images::name;
+use super::claims::Object;
+use super::images::parse_name;
 use crate::domain::{ImageReference, Naming};
 
 /// The name of a container or volume, and the text of its image.
 pub(super) type TemplateImage = (Box<str>, Box<str>);
 
 /// Fields of a pod's specification that differ from pod to pod of one template.
-const OWN: [&str; 4] = ["affinity", "claimName", "hostname", "nodeName"];
+const POD_SPECIFIC_KEYS: [&str; 4] = ["affinity", "claimName", "hostname", "nodeName"];
 /// The name of the volume with the pod's token begins so, and ends in something random.
 const TOKEN_VOLUME: &str = "kube-api-access-";
 
@@ -118,7 +118,7 @@ impl Visitor<'_> for Key<'_> {
 
     fn visit_str<E: Error>(self, key: &str) -> Result<bool, E> {
         key.hash(self.0);
-        Ok(OWN.contains(&key))
+        Ok(POD_SPECIFIC_KEYS.contains(&key))
     }
 }
 
@@ -126,7 +126,7 @@ impl Visitor<'_> for Key<'_> {
 /// specification.
 pub(super) fn naming_of(images: &[TemplateImage], container: &str, status: &str) -> Naming {
     let names = |texts: &mut dyn Iterator<Item = &str>| -> Vec<ImageReference> {
-        let mut names: Vec<ImageReference> = texts.filter_map(name).collect();
+        let mut names: Vec<ImageReference> = texts.filter_map(parse_name).collect();
         names.sort();
         names.dedup();
         names
@@ -134,9 +134,9 @@ pub(super) fn naming_of(images: &[TemplateImage], container: &str, status: &str)
     let own: Vec<&str> = images.iter().filter(|(name, _)| **name == *container).map(|(_, text)| &**text).collect();
     let paired = names(&mut own.iter().copied().chain([status]));
     if !own.is_empty() && !paired.is_empty() {
-        return Naming::Paired(paired.into());
+        return Naming::ContainerImageId(paired.into());
     }
-    Naming::Unpaired(names(&mut images.iter().map(|(_, text)| &**text).chain([status])).into())
+    Naming::ObjectImageId(names(&mut images.iter().map(|(_, text)| &**text).chain([status])).into())
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use self::walk::{Walked, add_words, walk};
+use self::walk::{WalkResult, add_words, walk};
 use super::document::Node;
-use super::reference_scan::KnownHosts;
-use super::text::{self, Mentions, ObjectFindings, OpenReferences, TextSettings, read_object};
+use super::known_hosts::KnownHosts;
+use super::text::{self, MentionEffect, ObjectReferences, TextSettings, UnresolvedEffect, read_object};
 use crate::domain::{
     Holder, ImageReference, Naming, PathPattern, RecordedWords, TextIndex, TextIndexBuilder, TextPlace, TextScope,
-    UnresolvedReference, WordRecorder, is_everyday,
+    UnresolvedReference, WordRecorder, is_common_word,
 };
 
 pub(super) use walk::from_json;
@@ -40,35 +40,35 @@ struct Unit {
 
 /// An image in the texts of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Spot {
+pub(super) struct TextImage {
     /// The container that it stands in; empty where it stands in none.
     pub(super) container: Box<str>,
     /// The line of the node that it stands in.
     pub(super) line: u32,
-    pub(super) what: Spotted,
+    pub(super) kind: TextImageKind,
 }
 
 /// The meaning of a text for images.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Spotted {
+pub(super) enum TextImageKind {
     /// The text of a field that the runtime reads as an image.
-    Written(String),
+    SpecField(String),
     /// A reference in any other text.
     Image(ImageReference, Naming),
     /// A reference that leaves open which image it means.
-    Open(OpenReference),
+    Unresolved(UnresolvedText),
     /// Something that a person may want to know.
     Note(String),
 }
 
 /// A reference that leaves open which image of a repository it means.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct OpenReference {
+pub(super) struct UnresolvedText {
     pub(super) text: Arc<str>,
     pub(super) host: Option<String>,
     pub(super) path: PathPattern,
     /// The words beside it, where no tag was written at all.
-    pub(super) beside: Arc<[Box<str>]>,
+    pub(super) nearby_words: Arc<[Box<str>]>,
     /// The image that it means to tools, where no tag was written at all.
     pub(super) latest: Option<ImageReference>,
 }
@@ -83,16 +83,17 @@ impl<K: Clone + Eq + Hash> ObjectTexts<K> {
     /// Adds the texts of a part of an object, and returns the images in them. `read` are the strings that were read as
     /// images before. A part in which nothing is new for the object was read before; of it only the images of containers
     /// are returned.
-    pub(super) fn read(&mut self, object: &K, mut part: Node, read: &[&str], hosts: &KnownHosts) -> Vec<Spot> {
+    pub(super) fn read(&mut self, object: &K, mut part: Node, read: &[&str], hosts: &KnownHosts) -> Vec<TextImage> {
         if !self.objects.contains_key(object) {
             self.objects.insert(object.clone(), HashSet::new());
         }
         let Some(own) = self.objects.get_mut(object) else { return Vec::new() };
-        let Walked { mut spots, containers, long, is_new } = walk(&mut part, read, &mut self.units, own);
+        let WalkResult { images: mut spots, containers, multiline: long, is_new } =
+            walk(&mut part, read, &mut self.units, own);
         if is_new {
-            let found = spots_of(read_object(&part, &long, hosts), &containers);
+            let found = text_images(read_object(&part, &long, hosts), &containers);
             for spot in &found {
-                if let Spotted::Open(open) = &spot.what
+                if let TextImageKind::Unresolved(open) = &spot.kind
                     && let Some(words) = open.everyday_words()
                 {
                     add_words(&words, &mut self.units, own);
@@ -128,21 +129,21 @@ impl<K: Clone + Eq + Hash> ObjectTexts<K> {
         for hash in places.values().flatten() {
             *uses.entry(*hash).or_default() += 1;
         }
-        let mut recorder = WordRecorder::default();
+        let mut word_recorder = WordRecorder::default();
         let mut recorded: HashMap<u64, RecordedWords> = HashMap::new();
         let mut texts = TextIndexBuilder::new(TextScope::Place);
         let mut reported = TextIndexBuilder::new(TextScope::Place);
         for (holder, own) in places {
             let index = match effects(settings, &holder).0 {
-                Mentions::Protect => &mut texts,
-                Mentions::Report => &mut reported,
-                Mentions::Off => continue,
+                MentionEffect::Protect => &mut texts,
+                MentionEffect::Report => &mut reported,
+                MentionEffect::Off => continue,
             };
-            let place = index.place(TextPlace::Holder(holder));
+            let place = index.add_place(TextPlace::Holder(holder));
             for (hash, unit) in own.iter().filter_map(|hash| Some((hash, units.get(hash)?))) {
                 if uses.get(hash).is_some_and(|uses| *uses > 1) {
-                    let read = || recorder.record(|index, place| unit.add_words(index, place));
-                    index.recorded(place, recorded.entry(*hash).or_insert_with(read));
+                    let read = || word_recorder.record(|index, place| unit.add_words(index, place));
+                    index.add_recorded(place, recorded.entry(*hash).or_insert_with(read));
                 } else {
                     unit.add_words(index, place);
                 }
@@ -163,62 +164,63 @@ impl Unit {
 }
 
 /// Translates what was found in a part of an object. `containers` are those in it, with their first and last lines.
-fn spots_of(found: ObjectFindings, containers: &[(u32, u32, Box<str>)]) -> Vec<Spot> {
-    let ObjectFindings { images, unresolved, notes } = found;
-    let spot = |line: u32, what: Spotted| {
+fn text_images(found: ObjectReferences, containers: &[(u32, u32, Box<str>)]) -> Vec<TextImage> {
+    let ObjectReferences { images, unresolved, notes } = found;
+    let spot = |line: u32, what: TextImageKind| {
         let around = containers.iter().filter(|(first, last, _)| (*first..=*last).contains(&line));
         let container = around.min_by_key(|(first, last, _)| last - first).map(|(_, _, name)| name.clone());
-        Spot { container: container.unwrap_or_default(), line, what }
+        TextImage { container: container.unwrap_or_default(), line, kind: what }
     };
-    let mut open: Vec<(u32, OpenReference)> = unresolved.into_iter().map(|(line, one)| (line, one.into())).collect();
+    let mut open: Vec<(u32, UnresolvedText)> = unresolved.into_iter().map(|(line, one)| (line, one.into())).collect();
     let mut spots = Vec::new();
     for (line, image, naming) in images {
         // What means `latest` to tools goes with the reference that leaves the tag open.
-        let own = open.iter_mut().find(|(at, open)| *at == line && open.is_of(&image));
+        let own = open.iter_mut().find(|(at, open)| *at == line && open.matches(&image));
         match own {
             Some((_, open)) if naming == Naming::Written => open.latest = Some(image),
-            _ => spots.push(spot(line, Spotted::Image(image, naming))),
+            _ => spots.push(spot(line, TextImageKind::Image(image, naming))),
         }
     }
-    spots.extend(open.into_iter().map(|(line, open)| spot(line, Spotted::Open(open))));
-    spots.extend(notes.into_iter().map(|(line, what)| spot(line, Spotted::Note(what))));
+    spots.extend(open.into_iter().map(|(line, open)| spot(line, TextImageKind::Unresolved(open))));
+    spots.extend(notes.into_iter().map(|(line, what)| spot(line, TextImageKind::Note(what))));
     spots
 }
 
-impl OpenReference {
+impl UnresolvedText {
     /// Returns the everyday words beside it and the repository's name in one text: such a word counts as a tag only beside
     /// its repository.
     fn everyday_words(&self) -> Option<String> {
-        let everyday: Vec<&str> = self.beside.iter().map(|word| &**word).filter(|word| is_everyday(word)).collect();
+        let everyday: Vec<&str> =
+            self.nearby_words.iter().map(|word| &**word).filter(|word| is_common_word(word)).collect();
         let path = self.path.parts().last().filter(|_| !everyday.is_empty())?;
         let name = path.rsplit('/').next().unwrap_or(path);
         Some(format!("{name} {}", everyday.join(" ")))
     }
 
     /// Returns true for the image that a reference without a tag means to tools.
-    fn is_of(&self, image: &ImageReference) -> bool {
+    fn matches(&self, image: &ImageReference) -> bool {
         let is_latest = image.digest.is_none() && image.tag.as_ref().is_some_and(|tag| tag.as_str() == "latest");
         let path = image.repository.as_ref().map(|path| PathPattern::of(&[path.as_str()]));
         is_latest && image.host == self.host && path.as_ref() == Some(&self.path)
     }
 }
 
-impl From<UnresolvedReference> for OpenReference {
+impl From<UnresolvedReference> for UnresolvedText {
     fn from(open: UnresolvedReference) -> Self {
-        let UnresolvedReference { text, host, path, beside, .. } = open;
-        Self { text, host, path, beside, latest: None }
+        let UnresolvedReference { text, host, path, adjacent_words: beside, .. } = open;
+        Self { text, host, path, nearby_words: beside, latest: None }
     }
 }
 
 /// Leaves only what keeps something, by the settings, and returns notes about the rest.
-pub(super) fn note_open(unresolved: &mut Vec<UnresolvedReference>, settings: &TextSettings) -> Vec<String> {
+pub(super) fn filter_unresolved(unresolved: &mut Vec<UnresolvedReference>, settings: &TextSettings) -> Vec<String> {
     let mut notes = Vec::new();
     unresolved.retain_mut(|open| {
         let (mentions, effect) = effects(settings, &open.holder);
-        if effect == OpenReferences::Keep {
-            if mentions != Mentions::Protect {
+        if effect == UnresolvedEffect::Keep {
+            if mentions != MentionEffect::Protect {
                 // A tag beside it that nothing protects must not settle it.
-                open.beside = [].into();
+                open.adjacent_words = [].into();
             }
             return true;
         }
@@ -237,10 +239,10 @@ pub(super) fn note_open(unresolved: &mut Vec<UnresolvedReference>, settings: &Te
 
 /// Returns the effects of the texts of an object: `paths` of exceptions are held against `namespace/name`, for Azure
 /// `group/name`.
-fn effects(settings: &TextSettings, holder: &Holder) -> (Mentions, OpenReferences) {
+fn effects(settings: &TextSettings, holder: &Holder) -> (MentionEffect, UnresolvedEffect) {
     match holder {
-        Holder::Workload { namespace, kind, name, .. } => settings.of(&format!("{namespace}/{name}"), Some(kind)),
-        Holder::File { path, .. } => settings.of(path, None),
+        Holder::Workload { namespace, kind, name, .. } => settings.effects(&format!("{namespace}/{name}"), Some(kind)),
+        Holder::File { path, .. } => settings.effects(path, None),
         Holder::Release(_) | Holder::Hold { .. } => (settings.mentions, settings.unresolved),
     }
 }

@@ -6,14 +6,14 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::Value as Json;
 
-use super::{Spot, Spotted, Unit};
+use super::{TextImage, TextImageKind, Unit};
 use crate::domain::ImageReference;
 use crate::sources::document::{Node, Value};
-use crate::sources::invalid::{Read, read};
+use crate::sources::image_syntax::{ParsedImage, parse_image};
 use crate::sources::text;
 
 /// Keys whose values say nothing of images: bookkeeping of the API server and of `kubectl`.
-const SILENT: [&str; 6] = [
+const IGNORED_KEYS: [&str; 6] = [
     "creationTimestamp",
     "kubectl.kubernetes.io/last-applied-configuration",
     "managedFields",
@@ -27,7 +27,7 @@ const VERSION: &str = "apiVersion";
 
 /// Field names that every pod template has: as keys they are no words, or a repository of that name would be mentioned
 /// everywhere. Sorted.
-const FIELDS: [&str; 32] = [
+const POD_TEMPLATE_FIELDS: [&str; 32] = [
     "annotations",
     "args",
     "command",
@@ -73,13 +73,13 @@ enum Role {
 
 /// Findings of a walk beside the units that it added.
 #[derive(Debug, Default)]
-pub(super) struct Walked {
+pub(super) struct WalkResult {
     /// The images of containers and volumes.
-    pub(super) spots: Vec<Spot>,
+    pub(super) images: Vec<TextImage>,
     /// The containers and volumes, with their first and last lines.
     pub(super) containers: Vec<(u32, u32, Box<str>)>,
     /// The texts of several lines, with the lines of their nodes.
-    pub(super) long: Vec<(u32, String)>,
+    pub(super) multiline: Vec<(u32, String)>,
     /// Some unit is new for the object.
     pub(super) is_new: bool,
 }
@@ -90,24 +90,29 @@ struct Walk<'a> {
     read: &'a [&'a str],
     units: &'a mut HashMap<u64, Unit>,
     own: &'a mut HashSet<u64>,
-    walked: Walked,
+    result: WalkResult,
     /// The walk is in JSON that stands in a string.
-    is_inside: bool,
+    is_in_json: bool,
 }
 
 /// The strings of a unit.
 #[derive(Default)]
 struct Words {
     text: String,
-    any: bool,
+    has_words: bool,
 }
 
 /// Adds the units of a part of an object. What is read otherwise is taken out of the part: images of containers, texts of
 /// several lines, and what says nothing of images.
-pub(super) fn walk(part: &mut Node, read: &[&str], units: &mut HashMap<u64, Unit>, own: &mut HashSet<u64>) -> Walked {
-    let mut walk = Walk { read, units, own, walked: Walked::default(), is_inside: false };
+pub(super) fn walk(
+    part: &mut Node,
+    read: &[&str],
+    units: &mut HashMap<u64, Unit>,
+    own: &mut HashSet<u64>,
+) -> WalkResult {
+    let mut walk = Walk { read, units, own, result: WalkResult::default(), is_in_json: false };
     walk.value(part, Role::Plain, "");
-    walk.walked
+    walk.result
 }
 
 /// Adds words as a unit of an object.
@@ -155,8 +160,8 @@ impl Walk<'_> {
                 match named {
                     Some(name) => {
                         // The lines of JSON in a string are not those of the object.
-                        if !self.is_inside {
-                            self.walked.containers.push((line, last, name.as_str().into()));
+                        if !self.is_in_json {
+                            self.result.containers.push((line, last, name.as_str().into()));
                         }
                         self.map(entries, role, &name);
                     }
@@ -168,13 +173,13 @@ impl Walk<'_> {
                 for node in &mut *nodes {
                     self.scalar(node, false, container, &mut unit);
                 }
-                self.unit(&unit);
+                self.add_unit(&unit);
                 nodes.iter_mut().filter(|node| is_nested(node)).for_each(|node| self.value(node, role, container));
             }
             Value::Null | Value::Literal(_) | Value::Text(_) => {
                 let mut unit = Words::default();
                 self.scalar(node, false, container, &mut unit);
-                self.unit(&unit);
+                self.add_unit(&unit);
             }
         }
     }
@@ -182,21 +187,21 @@ impl Walk<'_> {
     fn map(&mut self, entries: &mut [(u32, String, Node)], role: Role, container: &str) {
         let mut unit = Words::default();
         for (_, key, node) in &mut *entries {
-            if SILENT.contains(&key.as_str()) {
+            if IGNORED_KEYS.contains(&key.as_str()) {
                 node.value = Value::Null;
                 continue;
             }
             if key.as_str() == VERSION {
                 continue;
             }
-            if FIELDS.binary_search(&key.as_str()).is_err() {
+            if POD_TEMPLATE_FIELDS.binary_search(&key.as_str()).is_err() {
                 unit.add(key);
             }
             let is_image =
                 matches!((role, key.as_str()), (Role::Container, "image") | (Role::ImageVolume, "reference"));
             self.scalar(node, is_image, container, &mut unit);
         }
-        self.unit(&unit);
+        self.add_unit(&unit);
         for (_, key, node) in entries.iter_mut().filter(|(_, _, node)| is_nested(node)) {
             let in_list = matches!(node.value, Value::List(_));
             let inner = match (role, key.as_str()) {
@@ -221,47 +226,47 @@ impl Walk<'_> {
         let (is_known, is_long) = (self.read.contains(&text), text.contains('\n'));
         if is_image || is_known {
             // A string in a string is not claimed, so its tag must stay a word.
-            if self.is_inside && !is_known {
+            if self.is_in_json && !is_known {
                 unit.add(text);
             } else {
                 unit.add(&image_words(text));
             }
-            if !is_known && !self.is_inside {
-                let what = Spotted::Written(text.to_owned());
-                self.walked.spots.push(Spot { container: container.into(), line: node.line, what });
+            if !is_known && !self.is_in_json {
+                let what = TextImageKind::SpecField(text.to_owned());
+                self.result.images.push(TextImage { container: container.into(), line: node.line, kind: what });
             }
-        } else if is_long && text::is_own(text) {
+        } else if is_long && text::is_own_document(text) {
             // Tagwarden's own reports name every tag.
         } else {
-            match json_in(text) {
+            match parse_json(text) {
                 Some(mut inner) => {
-                    let around = std::mem::replace(&mut self.is_inside, true);
+                    let around = std::mem::replace(&mut self.is_in_json, true);
                     self.value(&mut inner, Role::Plain, container);
-                    self.is_inside = around;
+                    self.is_in_json = around;
                 }
-                None if is_long => self.keep(text, true),
+                None if is_long => self.insert_unit(text, true),
                 None => unit.add(text),
             }
             if !is_long {
                 return;
             }
-            if !self.is_inside {
-                self.walked.long.push((node.line, text.to_owned()));
+            if !self.is_in_json {
+                self.result.multiline.push((node.line, text.to_owned()));
             }
         }
         node.value = Value::Null;
     }
 
-    fn unit(&mut self, unit: &Words) {
-        if unit.any {
-            self.keep(&unit.text, false);
+    fn add_unit(&mut self, unit: &Words) {
+        if unit.has_words {
+            self.insert_unit(&unit.text, false);
         }
     }
 
-    fn keep(&mut self, text: &str, by_line: bool) {
+    fn insert_unit(&mut self, text: &str, by_line: bool) {
         let hash = hash_of(text, by_line);
         self.units.entry(hash).or_insert_with(|| Unit { text: text.into(), by_line });
-        self.walked.is_new |= self.own.insert(hash);
+        self.result.is_new |= self.own.insert(hash);
     }
 }
 
@@ -270,10 +275,10 @@ impl Words {
         if text.is_empty() {
             return;
         }
-        if self.any {
+        if self.has_words {
             self.text.push(' ');
         }
-        self.any = true;
+        self.has_words = true;
         self.text.push_str(text);
     }
 }
@@ -281,14 +286,14 @@ impl Words {
 /// The words of a text that is read as an image. Of one that is understood only the repository counts: its tag is claimed,
 /// and says nothing of the repositories beside it.
 fn image_words(text: &str) -> Cow<'_, str> {
-    match read(text) {
-        Read::Image(ImageReference { repository: Some(path), .. }) => Cow::Owned(path.as_str().to_owned()),
+    match parse_image(text) {
+        ParsedImage::Image(ImageReference { repository: Some(path), .. }) => Cow::Owned(path.as_str().to_owned()),
         _ => Cow::Borrowed(text),
     }
 }
 
 /// A mapping or a list that a string holds as JSON.
-fn json_in(text: &str) -> Option<Node> {
+fn parse_json(text: &str) -> Option<Node> {
     let begins = text.trim_start().starts_with(['{', '[']);
     begins.then(|| serde_json::from_str(text).ok()).flatten().map(from_json)
 }
@@ -340,11 +345,11 @@ mod tests {
             words.join(" ").replace('\n', "|")
         };
         let mut lines: Vec<String> = units.into_values().map(|unit| sorted(&unit.text)).collect();
-        lines.extend(found.spots.into_iter().map(|spot| match spot.what {
-            Spotted::Written(text) => format!("image {text} in {}", spot.container),
+        lines.extend(found.images.into_iter().map(|spot| match spot.kind {
+            TextImageKind::SpecField(text) => format!("image {text} in {}", spot.container),
             other => format!("{other:?}"),
         }));
-        lines.extend(found.long.into_iter().map(|(line, text)| format!("{line}: {}", text.replace('\n', "|"))));
+        lines.extend(found.multiline.into_iter().map(|(line, text)| format!("{line}: {}", text.replace('\n', "|"))));
         lines.sort();
         lines
     }

@@ -66,7 +66,7 @@ pub(super) fn is_value(value: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "._-/:@+".contains(c);
     let sound = |piece: &Piece<'_>| match piece {
         Piece::Literal(text) => text.chars().all(is_part),
-        Piece::Open(_) => true,
+        Piece::Placeholder(_) => true,
     };
     !value.is_empty() && value.len() <= LONGEST && pieces(value).iter().all(sound)
 }
@@ -82,7 +82,7 @@ pub(super) fn assignment(line: &str) -> Option<Assignment<'_>> {
         Some(_) => return None,
         None => {
             let (name, value) = rest.strip_prefix("ENV ")?.trim_start().split_once([' ', '\t'])?;
-            return of(name, unquoted(value.trim())?);
+            return new_assignment(name, unquoted(value.trim())?);
         }
     };
     let is_joined = !left.ends_with([' ', '\t']) && !right.starts_with([' ', '\t']);
@@ -106,7 +106,7 @@ pub(super) fn assignment(line: &str) -> Option<Assignment<'_>> {
         None if is_joined && is_upper(name) => right.split_whitespace().next()?,
         None => return None,
     };
-    of(name, value)
+    new_assignment(name, value)
 }
 
 /// Returns the name of a variable that a line sets to something that cannot be read, such as the result of a call.
@@ -123,7 +123,7 @@ pub(super) fn set_to_unknown(line: &str) -> Option<&str> {
     is_name.then_some(name)
 }
 
-fn of<'t>(name: &'t str, value: &'t str) -> Option<Assignment<'t>> {
+fn new_assignment<'t>(name: &'t str, value: &'t str) -> Option<Assignment<'t>> {
     let name = name.trim_matches(['"', '\'']);
     let name = name.strip_prefix("$env:").or_else(|| name.strip_prefix('$')).unwrap_or(name);
     let name = name.strip_prefix("env.").unwrap_or(name);
@@ -154,7 +154,7 @@ fn is_upper(name: &str) -> bool {
 /// `NAME=value` in one word.
 fn joined(word: &str) -> Option<Assignment<'_>> {
     let (name, value) = word.split_once('=')?;
-    of(name, value.trim_matches(['"', '\'']))
+    new_assignment(name, value.trim_matches(['"', '\'']))
 }
 
 /// Definitions behind the options of a command.
@@ -188,14 +188,14 @@ fn block(rest: &str) -> Option<(&str, &str)> {
 fn default<'t>(name: &'t str, rest: &'t str) -> Option<Assignment<'t>> {
     let (_, value) = rest.split_once("default")?;
     let value = value.trim_start().strip_prefix('=')?.trim().trim_end_matches('}').trim_end();
-    of(name, unquoted(value)?)
+    new_assignment(name, unquoted(value)?)
 }
 
 /// `for NAME in a b c; do`.
 fn for_loop(rest: &str) -> Option<Vec<Assignment<'_>>> {
     let (name, values) = rest.strip_prefix("for ")?.split_once(" in ")?;
     let values = values.split([';', '\n']).next()?.split_whitespace();
-    Some(values.filter_map(|value| of(name.trim(), unquoted(value)?)).collect())
+    Some(values.filter_map(|value| new_assignment(name.trim(), unquoted(value)?)).collect())
 }
 
 /// `##vso[task.setvariable variable=NAME]value` of Azure Pipelines.
@@ -203,7 +203,7 @@ fn logging_command(rest: &str) -> Option<Assignment<'_>> {
     let (_, rest) = rest.split_once("task.setvariable variable=")?;
     let (options, value) = rest.split_once(']')?;
     let name = options.split(';').next()?;
-    of(name.trim(), value.trim().trim_end_matches(['"', '\'']))
+    new_assignment(name.trim(), value.trim().trim_end_matches(['"', '\'']))
 }
 
 /// `<image.tag>value</image.tag>` of Maven and `MSBuild`.
@@ -211,7 +211,7 @@ fn element(rest: &str) -> Option<Assignment<'_>> {
     let (name, rest) = rest.strip_prefix('<')?.split_once('>')?;
     let (value, end) = rest.split_once("</")?;
     (end.strip_suffix('>')? == name).then_some(())?;
-    of(name, value.trim())
+    new_assignment(name, value.trim())
 }
 
 #[cfg(test)]

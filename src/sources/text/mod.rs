@@ -4,16 +4,16 @@
 //! objects of a cluster. It is given one document after another and keeps none of them.
 
 mod assignments;
-mod beside;
-mod decode;
-mod finish;
-pub(super) mod found;
-mod free;
-mod made;
+mod decoder;
+mod image_outputs;
+mod nearby_words;
 mod objects;
 pub(super) mod occurrences;
-mod own;
+mod own_documents;
 pub(super) mod placeholder;
+pub(super) mod reference_collector;
+mod resolver;
+mod running_text;
 mod structure;
 mod templates;
 mod units;
@@ -24,31 +24,31 @@ mod words;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use self::decode::decode;
-use self::finish::{Judge, TextRead, without_offered};
-use self::found::{Found, Pending, What};
-use self::free::{Around, UseIndex};
+use self::decoder::decode;
 use self::occurrences::scan_hosts;
+use self::reference_collector::{PendingKind, PendingReference, ReferenceCollector};
+use self::resolver::{Resolver, TextInfo, remove_tagless};
+use self::running_text::{TextContext, VariableUses};
 use self::structure::Walk;
-use self::templates::{Parsed, documents};
+use self::templates::{Parsed, parse_documents};
 use self::units::Lines;
 use self::usage::Usage;
 use self::variables::Definitions;
 use super::document::{Format, Node, Problem};
-use super::forms::{FormFindings, Forms, OpenRepository};
+use super::forms::{FormEvidence, Forms, TaglessRepository};
 use super::git_history::file_of;
-use super::reference_scan::KnownHosts;
+use super::known_hosts::KnownHosts;
 use crate::domain::{
-    Claim, Globs, Holder, ImageReference, Naming, Ranges, TextIndex, TextIndexBuilder, TextPlace, TextScope,
+    Claim, Globs, Holder, ImageReference, Naming, RangeSelection, TextIndex, TextIndexBuilder, TextPlace, TextScope,
     UnresolvedReference,
 };
 
-pub(super) use objects::{ObjectFindings, is_own, read_object};
+pub(super) use objects::{ObjectReferences, is_own_document, read_object};
 pub(super) use words::add_lines;
 
 /// The effect of a text that mentions a tag.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mentions {
+pub enum MentionEffect {
     /// The tag stays.
     #[default]
     Protect,
@@ -60,7 +60,7 @@ pub enum Mentions {
 
 /// The effect of a reference that leaves open which tag of a repository it means.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OpenReferences {
+pub enum UnresolvedEffect {
     /// The repository's tags that would go are undecided.
     #[default]
     Keep,
@@ -72,11 +72,11 @@ pub enum OpenReferences {
 #[derive(Debug, Clone, Default)]
 pub struct TextSettings {
     /// The effect of mentions.
-    pub mentions: Mentions,
+    pub mentions: MentionEffect,
     /// The effect of references without a tag.
-    pub unresolved: OpenReferences,
+    pub unresolved: UnresolvedEffect,
     /// The versions that a range such as `~1.2` claims.
-    pub ranges: Ranges,
+    pub ranges: RangeSelection,
     /// Exceptions, of which the last that covers a text counts.
     pub exceptions: Vec<TextException>,
 }
@@ -89,9 +89,9 @@ pub struct TextException {
     /// The kinds of objects that it covers, such as `WorkflowTemplate`; any where it names none.
     pub kinds: Vec<String>,
     /// The effect of mentions, where it differs.
-    pub mentions: Option<Mentions>,
+    pub mentions: Option<MentionEffect>,
     /// The effect of references without a tag, where it differs.
-    pub unresolved: Option<OpenReferences>,
+    pub unresolved: Option<UnresolvedEffect>,
 }
 
 /// A text to be read.
@@ -108,13 +108,13 @@ pub(super) struct Document<'t> {
 
 /// Everything that was found in the texts of a source.
 #[derive(Debug, Default)]
-pub(super) struct TextFindings {
+pub(super) struct TextEvidence {
     pub(super) claims: Vec<Claim>,
     pub(super) unresolved: Vec<UnresolvedReference>,
     /// The words that protect the tags they name.
     pub(super) texts: TextIndex,
     /// The words by which mentions are only reported.
-    pub(super) reported: TextIndex,
+    pub(super) report_only_texts: TextIndex,
     pub(super) notes: Vec<String>,
     /// Unreadable parts, each with its place: they fail the source.
     pub(super) problems: Vec<String>,
@@ -124,16 +124,16 @@ pub(super) struct TextFindings {
 pub(super) struct TextReader<'h> {
     hosts: &'h KnownHosts,
     settings: &'h TextSettings,
-    findings: TextFindings,
+    evidence: TextEvidence,
     words: TextIndexBuilder,
-    reported: TextIndexBuilder,
+    report_only_words: TextIndexBuilder,
     forms: Forms,
     definitions: Definitions,
-    read: Vec<TextRead>,
+    read_texts: Vec<TextInfo>,
     /// References that are judged at the end, each with the number of its text.
-    pending: Vec<(usize, Pending)>,
+    pending: Vec<(usize, PendingReference)>,
     /// Repositories in mappings without a tag, which a form may say.
-    open: Vec<OpenRepository>,
+    tagless: Vec<TaglessRepository>,
 }
 
 /// The documents in a text: what takes the most time, and needs nothing of other texts.
@@ -142,7 +142,7 @@ pub(super) struct ParsedText(Result<Parsed, Problem>);
 impl Document<'_> {
     /// Reads the documents in the text.
     pub(super) fn parse(&self) -> ParsedText {
-        ParsedText(documents(file_of(self.name), self.text, self.format))
+        ParsedText(parse_documents(file_of(self.name), self.text, self.format))
     }
 }
 
@@ -151,14 +151,14 @@ impl<'h> TextReader<'h> {
         Self {
             hosts,
             settings,
-            findings: TextFindings::default(),
+            evidence: TextEvidence::default(),
             words: TextIndexBuilder::new(scope),
-            reported: TextIndexBuilder::new(scope),
+            report_only_words: TextIndexBuilder::new(scope),
             forms: Forms::default(),
             definitions: Definitions::default(),
-            read: Vec::new(),
+            read_texts: Vec::new(),
             pending: Vec::new(),
-            open: Vec::new(),
+            tagless: Vec::new(),
         }
     }
 
@@ -172,39 +172,39 @@ impl<'h> TextReader<'h> {
         let (name, decoded) = (document.name, decode(document.text));
         let (nodes, is_running) = match parsed {
             Ok(Parsed::Documents(nodes)) => (nodes, false),
-            Ok(Parsed::Running(nodes)) => (nodes, true),
+            Ok(Parsed::RunningText(nodes)) => (nodes, true),
             Ok(Parsed::Templates(Problem { line, message })) => {
                 let note = "templates keep it from being read as YAML";
-                self.findings.notes.push(format!("{name}:{line}: {note} ({message}); it is read as running text"));
+                self.evidence.notes.push(format!("{name}:{line}: {note} ({message}); it is read as running text"));
                 (Vec::new(), true)
             }
             Err(Problem { line, message }) => {
-                self.findings.problems.push(format!("{name}:{line}: {message}"));
+                self.evidence.problems.push(format!("{name}:{line}: {message}"));
                 // Whoever takes that for a note, as for what once stood in a history, still has its references and words.
                 (Vec::new(), true)
             }
         };
         // A pipeline may print the heading of a report.
-        if own::is_document(&nodes) || is_running && own::is_report(&decoded) {
-            self.findings.notes.push(format!("{name}: a document of Tagwarden itself, which does not count"));
+        if own_documents::is_document(&nodes) || is_running && own_documents::is_report(&decoded) {
+            self.evidence.notes.push(format!("{name}: a document of Tagwarden itself, which does not count"));
             return;
         }
-        let (mentions, unresolved) = self.settings.of(name, document.kind);
+        let (mentions, unresolved) = self.settings.effects(name, document.kind);
         let file = self.definitions.file(name);
         if is_running {
             structure::define_lines(&decoded, 1, file, &mut self.definitions);
         } else {
             structure::define(&nodes, file_of(name), file, &mut self.definitions);
         }
-        let found = find(name, &decoded, &nodes, is_running, self.hosts);
+        let found = collect_references(name, &decoded, &nodes, is_running, self.hosts);
         self.forms.read(name, &nodes, document.text);
         let index = match mentions {
-            Mentions::Protect => Some(&mut self.words),
-            Mentions::Report => Some(&mut self.reported),
-            Mentions::Off => None,
+            MentionEffect::Protect => Some(&mut self.words),
+            MentionEffect::Report => Some(&mut self.report_only_words),
+            MentionEffect::Off => None,
         };
         if let Some(index) = index {
-            let place = index.place(TextPlace::File(name.into()));
+            let place = index.add_place(TextPlace::File(name.into()));
             words::add_decoded(index, place, document.text, &decoded);
             for node in &nodes {
                 words::add_mappings(index, place, node);
@@ -212,40 +212,51 @@ impl<'h> TextReader<'h> {
             found.pending.iter().for_each(|one| one.add_words(index, place));
         }
         self.add(name, found);
-        self.read.push(TextRead { name: name.into(), file, mentions, unresolved });
+        self.read_texts.push(TextInfo { name: name.into(), file, mentions, unresolved });
     }
 
     /// Adds what was found in a text that is the next to be counted as read.
-    fn add(&mut self, name: &str, found: Found) {
-        let Found { images, corrected, pending, repositories, notes, .. } = found;
+    fn add(&mut self, name: &str, found: ReferenceCollector) {
+        let ReferenceCollector { images, corrected, pending, repositories, notes, .. } = found;
         let claim = |(image, line): (ImageReference, u32), naming: Naming| {
             let holder = Arc::new(Holder::File { path: name.to_owned(), line });
             Claim { naming, ..Claim::new(image, holder) }
         };
-        self.findings.claims.extend(images.into_iter().map(|one| claim(one, Naming::Written)));
-        self.findings.claims.extend(corrected.into_iter().map(|one| claim(one, Naming::Corrected)));
-        self.findings.notes.extend(notes.into_iter().map(|(line, what)| format!("{name}:{line}: {what}")));
-        let number = self.read.len();
+        self.evidence.claims.extend(images.into_iter().map(|one| claim(one, Naming::Written)));
+        self.evidence.claims.extend(corrected.into_iter().map(|one| claim(one, Naming::Corrected)));
+        self.evidence.notes.extend(notes.into_iter().map(|(line, what)| format!("{name}:{line}: {what}")));
+        let number = self.read_texts.len();
         self.pending.extend(pending.into_iter().map(|one| (number, one)));
-        self.open.extend(repositories.into_iter().filter_map(|(image, line)| {
+        self.tagless.extend(repositories.into_iter().filter_map(|(image, line)| {
             let path = image.repository.as_ref()?.as_str().to_owned();
             let text = image.to_string();
-            Some(OpenRepository { name: name.to_owned(), line, host: image.host, path, text })
+            Some(TaglessRepository { name: name.to_owned(), line, host: image.host, path, text })
         }));
     }
 
     /// Returns what was found in all of them together.
-    pub(super) fn finish(self) -> TextFindings {
-        let Self { hosts, settings, mut findings, words, reported, forms, definitions, read, pending, open } = self;
+    pub(super) fn finish(self) -> TextEvidence {
+        let Self {
+            hosts,
+            settings,
+            evidence: mut findings,
+            words,
+            report_only_words: reported,
+            forms,
+            definitions,
+            read_texts: read,
+            pending,
+            tagless: open,
+        } = self;
         let forms = forms.finish(open.clone(), hosts, settings.ranges);
-        let judge = Judge { hosts, texts: &read, definitions: &definitions, forms: &forms, offered: &open };
-        judge.judge(&pending, &mut findings);
-        let FormFindings { claims, unresolved, notes, .. } = forms;
+        let judge = Resolver { hosts, texts: &read, definitions: &definitions, forms: &forms, tagless: &open };
+        judge.resolve(&pending, &mut findings);
+        let FormEvidence { claims, unresolved, notes, .. } = forms;
         findings.claims.extend(claims);
         findings.notes.extend(notes);
-        let noted = read.iter().filter(|text| text.unresolved == OpenReferences::Note).map(|text| &*text.name);
+        let noted = read.iter().filter(|text| text.unresolved == UnresolvedEffect::Note).map(|text| &*text.name);
         let noted: HashSet<&str> = noted.collect();
-        for one in without_offered(unresolved, &open) {
+        for one in remove_tagless(unresolved, &open) {
             match &*one.holder {
                 Holder::File { path, line } if noted.contains(path.as_str()) => {
                     findings.notes.push(format!("{path}:{line}: `{}` leaves open which image it means", one.text));
@@ -256,16 +267,22 @@ impl<'h> TextReader<'h> {
         findings.claims.sort();
         findings.claims.dedup();
         findings.texts = words.finish();
-        findings.reported = reported.finish();
+        findings.report_only_texts = reported.finish();
         findings
     }
 }
 
 /// Everything that one text names and leaves open by itself.
-fn find(name: &str, decoded: &str, nodes: &[Node], is_running: bool, hosts: &KnownHosts) -> Found {
-    let mut found = Found::default();
+fn collect_references(
+    name: &str,
+    decoded: &str,
+    nodes: &[Node],
+    is_running: bool,
+    hosts: &KnownHosts,
+) -> ReferenceCollector {
+    let mut found = ReferenceCollector::default();
     if is_running {
-        free::read(decoded, name, hosts, &Around::default(), &mut found);
+        running_text::collect_references(decoded, name, hosts, &TextContext::default(), &mut found);
         Walk::new(name, hosts, &mut found).read_parts(nodes);
     } else {
         // Comments say what they say whole.
@@ -273,7 +290,7 @@ fn find(name: &str, decoded: &str, nodes: &[Node], is_running: bool, hosts: &Kno
         if !seen.is_empty() {
             let lines = Lines::of(decoded);
             for one in &seen {
-                found.complete(one, lines.number(lines.at(one.span.start)));
+                found.add_complete(one, lines.number(lines.at(one.span.start)));
             }
         }
         let whole: BTreeSet<ImageReference> = found.images.iter().map(|(image, _)| image.clone()).collect();
@@ -286,17 +303,17 @@ fn find(name: &str, decoded: &str, nodes: &[Node], is_running: bool, hosts: &Kno
     let completed = std::mem::take(&mut found.completed);
     found.pending.retain(|one| !completed.contains(&(one.scalar, one.text.to_string())));
     if found.pending.iter().any(|one| one.defines.is_some() && one.usage == Usage::Named) {
-        let mut others = Found::default();
+        let mut others = ReferenceCollector::default();
         let uses = if is_running {
-            let mut uses = UseIndex::default();
-            uses.read(decoded, &Around::default());
+            let mut uses = VariableUses::default();
+            uses.read(decoded, &TextContext::default());
             uses
         } else {
             Walk::new(name, hosts, &mut others).uses(nodes)
         };
         for one in found.pending.iter_mut().filter(|one| one.usage == Usage::Named) {
-            if one.defines.as_ref().is_some_and(|name| uses.is_made(name)) {
-                one.usage = Usage::Made;
+            if one.defines.as_ref().is_some_and(|name| uses.is_output_only(name)) {
+                one.usage = Usage::Output;
             }
         }
     }
@@ -305,21 +322,22 @@ fn find(name: &str, decoded: &str, nodes: &[Node], is_running: bool, hosts: &Kno
 
 /// Returns the references in a text, with their lines; one without a tag means `latest`.
 pub(super) fn references(text: &str, format: Option<Format>, hosts: &KnownHosts) -> BTreeSet<(ImageReference, u32)> {
-    let (nodes, is_running) = match documents("", text, format) {
+    let (nodes, is_running) = match parse_documents("", text, format) {
         Ok(Parsed::Documents(nodes)) => (nodes, false),
-        Ok(Parsed::Running(nodes)) => (nodes, true),
+        Ok(Parsed::RunningText(nodes)) => (nodes, true),
         Ok(Parsed::Templates(_)) | Err(_) => (Vec::new(), true),
     };
-    let Found { mut images, corrected, pending, .. } = find("", &decode(text), &nodes, is_running, hosts);
+    let ReferenceCollector { mut images, corrected, pending, .. } =
+        collect_references("", &decode(text), &nodes, is_running, hosts);
     images.extend(corrected);
-    images.extend(pending.into_iter().filter_map(|one| match one.what {
-        What::Untagged(image) => Some((ImageReference { tag: "latest".parse().ok(), ..image }, one.line)),
-        What::Placeholders { .. } | What::Tag(..) => None,
+    images.extend(pending.into_iter().filter_map(|one| match one.kind {
+        PendingKind::Untagged(image) => Some((ImageReference { tag: "latest".parse().ok(), ..image }, one.line)),
+        PendingKind::Placeholders { .. } | PendingKind::Tag(..) => None,
     }));
     images
 }
 
-impl Mentions {
+impl MentionEffect {
     /// The word in the settings.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -331,7 +349,7 @@ impl Mentions {
     }
 }
 
-impl OpenReferences {
+impl UnresolvedEffect {
     /// The word in the settings.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -344,7 +362,7 @@ impl OpenReferences {
 
 impl TextSettings {
     /// The settings for a text of that name and kind.
-    pub(super) fn of(&self, name: &str, kind: Option<&str>) -> (Mentions, OpenReferences) {
+    pub(super) fn effects(&self, name: &str, kind: Option<&str>) -> (MentionEffect, UnresolvedEffect) {
         let covers = |exception: &&TextException| {
             let path = exception.paths.as_ref().is_none_or(|paths| paths.matches(file_of(name)));
             let of_kind =

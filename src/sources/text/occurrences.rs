@@ -4,18 +4,18 @@ use std::ops::Range;
 
 use super::placeholder;
 use crate::domain::{ImageReference, PathPattern, TagName};
-use crate::sources::invalid::{self, Read};
-use crate::sources::reference_scan::KnownHosts;
+use crate::sources::image_syntax::{self, ParsedImage};
+use crate::sources::known_hosts::KnownHosts;
 
 /// A place in a text where a reference stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::sources) struct Seen<'t> {
+pub(in crate::sources) struct Occurrence<'t> {
     /// The bytes of it.
     pub(in crate::sources) span: Range<usize>,
     /// The reference as it is written, host and placeholders and all.
     pub(in crate::sources) text: &'t str,
     pub(in crate::sources) origin: Origin,
-    pub(in crate::sources) cut: Cut,
+    pub(in crate::sources) ending: Ending,
 }
 
 /// The beginning of a reference.
@@ -33,10 +33,10 @@ pub(in crate::sources) enum Origin {
 
 /// The end of a reference.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::sources) enum Cut {
+pub(in crate::sources) enum Ending {
     /// The reference is whole.
     #[default]
-    No,
+    Complete,
     /// An ellipsis: the rest was left out.
     Ellipsis,
     /// A pattern: it stands for several.
@@ -48,7 +48,7 @@ pub(in crate::sources) enum Cut {
 pub(in crate::sources) struct Meaning {
     /// The images that it names by tag or digest, in each way to read it.
     pub(in crate::sources) images: Vec<ImageReference>,
-    pub(in crate::sources) left: Left,
+    pub(in crate::sources) open_part: OpenPart,
     /// The repository is invalid as it is written, and was read in lower case.
     pub(in crate::sources) corrected: bool,
     /// A remark on it for a person.
@@ -57,26 +57,26 @@ pub(in crate::sources) struct Meaning {
 
 /// The part that a reference leaves open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::sources) enum Left {
+pub(in crate::sources) enum OpenPart {
     #[default]
-    Nothing,
+    None,
     /// Everything but host and path: neither a tag nor a digest is written.
     Untagged(ImageReference),
     /// The tag, which is written and cannot be understood: host, path, and the words that would settle it.
-    Open(Option<String>, PathPattern, Vec<Box<str>>),
+    Unresolved(Option<String>, PathPattern, Vec<Box<str>>),
 }
 
 /// Marks behind a reference that may be the sentence's own.
-const ENDS: [char; 7] = ['/', ':', '@', '.', '-', '_', '+'];
+const TRAILING_PUNCTUATION: [char; 7] = ['/', ':', '@', '.', '-', '_', '+'];
 
 /// Longest reference, placeholders and all.
-const LONGEST: usize = 4096;
+const MAX_REFERENCE_BYTES: usize = 4096;
 
 /// Schemes before references.
 const SCHEMES: [&str; 3] = ["oci://", "docker://", "docker-pullable://"];
 
 /// Returns the places in a text where a reference stands, in order.
-pub(in crate::sources) fn scan<'t>(text: &'t str, hosts: &KnownHosts) -> Vec<Seen<'t>> {
+pub(in crate::sources) fn scan<'t>(text: &'t str, hosts: &KnownHosts) -> Vec<Occurrence<'t>> {
     let mut seen = scan_hosts(text, hosts);
     let open = placeholders(text, &seen);
     if !open.is_empty() {
@@ -87,17 +87,17 @@ pub(in crate::sources) fn scan<'t>(text: &'t str, hosts: &KnownHosts) -> Vec<See
 }
 
 /// Returns the places in a text where a reference begins with a host of ours, in order.
-pub(in crate::sources) fn scan_hosts<'t>(text: &'t str, hosts: &KnownHosts) -> Vec<Seen<'t>> {
+pub(in crate::sources) fn scan_hosts<'t>(text: &'t str, hosts: &KnownHosts) -> Vec<Occurrence<'t>> {
     let named = hosts.find_all(text).into_iter().map(|host| {
         let span = host.start..reference_end(text, host.end, false);
-        let cut = cut(text, &span, span.end == host.end);
-        Seen { text: &text[span.clone()], span, origin: Origin::Host, cut }
+        let cut = reference_ending(text, &span, span.end == host.end);
+        Occurrence { text: &text[span.clone()], span, origin: Origin::Host, ending: cut }
     });
     named.collect()
 }
 
 /// References that begin with a placeholder, outside of those that are known.
-fn placeholders<'t>(text: &'t str, known: &[Seen<'t>]) -> Vec<Seen<'t>> {
+fn placeholders<'t>(text: &'t str, known: &[Occurrence<'t>]) -> Vec<Occurrence<'t>> {
     let mut found = Vec::new();
     let mut known = known.iter().map(|one| &one.span).peekable();
     let mut at = 0;
@@ -119,8 +119,8 @@ fn placeholders<'t>(text: &'t str, known: &[Seen<'t>]) -> Vec<Seen<'t>> {
         let span = start..end;
         let run = &text[span.clone()];
         if let Some(origin) = origin(run, &text[end..]) {
-            let cut = cut(text, &span, false);
-            found.push(Seen { text: run, span, origin, cut });
+            let cut = reference_ending(text, &span, false);
+            found.push(Occurrence { text: run, span, origin, ending: cut });
         }
     }
     found
@@ -146,7 +146,7 @@ pub(super) fn reference_end(text: &str, from: usize, with_host: bool) -> usize {
     // Where the tag or digest begins.
     let mut tag = None;
     // What is longer is no reference, and would be read again for each of the hosts in it.
-    while let Some(&byte) = bytes.get(at).filter(|_| at - from < LONGEST) {
+    while let Some(&byte) = bytes.get(at).filter(|_| at - from < MAX_REFERENCE_BYTES) {
         if let Some(length) = placeholder::length_at(text, at) {
             at += length;
             continue;
@@ -168,66 +168,68 @@ fn is_port(text: &str) -> bool {
 }
 
 /// Finds what ends the reference in `span`; `is_host` says that nothing follows its host.
-fn cut(text: &str, span: &Range<usize>, is_host: bool) -> Cut {
+fn reference_ending(text: &str, span: &Range<usize>, is_host: bool) -> Ending {
     let (run, behind) = (&text[span.clone()], &text[span.end..]);
     if behind.starts_with('…') || run.ends_with("...") {
-        return Cut::Ellipsis;
+        return Ending::Ellipsis;
     }
     if behind.starts_with('*') {
         // Markdown's emphasis stands on both sides.
         let is_emphasis = text[..span.start].ends_with('*');
-        return if is_emphasis { Cut::No } else { Cut::Pattern };
+        return if is_emphasis { Ending::Complete } else { Ending::Pattern };
     }
     let opens = is_host || run.ends_with(['/', ':', '@', '-', '_']);
     let is_more = behind.starts_with(['{', '[', '(', '$', '!', '%', '?', '^']);
-    if opens && is_more { Cut::Pattern } else { Cut::No }
+    if opens && is_more { Ending::Pattern } else { Ending::Complete }
 }
 
 /// The kind of a run that has a placeholder near its beginning; `None` if it is not a reference.
 fn origin(run: &str, behind: &str) -> Option<Origin> {
-    let marked = invalid::marked(run);
-    let (name, rest) = invalid::split(&marked);
+    let marked = image_syntax::mark_placeholders(run);
+    let (name, rest) = image_syntax::split(&marked);
     let rest = rest.trim_end_matches(['.', ',', '-', '_']);
     let (first, path) = match name.split_once('/') {
         Some((first, path)) => (first, Some(path)),
         None => (name, None),
     };
-    if !first.contains(invalid::OPEN) || rest == ":" && behind.starts_with('/') {
+    if !first.contains(image_syntax::PLACEHOLDER_MARK) || rest == ":" && behind.starts_with('/') {
         return None;
     }
     let tag = rest.get(1..).unwrap_or_default();
     let sound = tag.is_empty()
-        || tag.contains(invalid::OPEN)
+        || tag.contains(image_syntax::PLACEHOLDER_MARK)
         || rest.starts_with('@')
-        || tag_form(tag).parse::<TagName>().is_ok();
+        || helm_tag(tag).parse::<TagName>().is_ok();
     if !sound {
         return None;
     }
-    let is_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c) || c == invalid::OPEN;
+    let is_path = |c: char| {
+        c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c) || c == image_syntax::PLACEHOLDER_MARK
+    };
     match path {
         Some(path) => {
-            let path = path.trim_end_matches(ENDS);
+            let path = path.trim_end_matches(TRAILING_PUNCTUATION);
             (!path.is_empty() && !path.contains("..") && path.chars().all(is_path)).then_some(Origin::Placeholder)
         }
-        None if rest.is_empty() => (first.chars().all(|c| c == invalid::OPEN)).then_some(Origin::Lone),
+        None if rest.is_empty() => (first.chars().all(|c| c == image_syntax::PLACEHOLDER_MARK)).then_some(Origin::Lone),
         None => Some(Origin::Base),
     }
 }
 
 /// `_` for `+`, which stands in versions and in no tag: Helm writes it so.
-fn tag_form(text: &str) -> String {
+fn helm_tag(text: &str) -> String {
     text.replace('+', "_")
 }
 
 /// Reads a reference without placeholders. `behind` is the rest of its line.
-pub(in crate::sources) fn meaning(text: &str, cut: Cut, behind: &str) -> Meaning {
+pub(in crate::sources) fn meaning(text: &str, cut: Ending, behind: &str) -> Meaning {
     let schemes = SCHEMES.iter().chain(&["https://", "http://"]);
     let text = schemes.copied().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
     let Some((host, run)) = text.split_once('/') else { return Meaning::default() };
-    if let Some(found) = address(host, run) {
+    if let Some(found) = api_url_meaning(host, run) {
         return found;
     }
-    let trimmed = run.trim_end_matches(ENDS);
+    let trimmed = run.trim_end_matches(TRAILING_PUNCTUATION);
     if trimmed.is_empty() {
         return Meaning::default();
     }
@@ -237,7 +239,7 @@ pub(in crate::sources) fn meaning(text: &str, cut: Cut, behind: &str) -> Meaning
     };
     let mut images: Vec<ImageReference> = Vec::new();
     let mut untagged = None;
-    for image in [run, name].iter().filter_map(|reading| written(&format!("{host}/{}", tag_form(reading)))) {
+    for image in [run, name].iter().filter_map(|reading| parse_reference(&format!("{host}/{}", helm_tag(reading)))) {
         if image.tag.is_none() && image.digest.is_none() {
             untagged = Some(image);
         } else if !images.contains(&image) {
@@ -245,31 +247,33 @@ pub(in crate::sources) fn meaning(text: &str, cut: Cut, behind: &str) -> Meaning
         }
     }
     let left = match (images.first(), untagged) {
-        (Some(image), _) if cut != Cut::No || is_half => open(image, Vec::new()),
+        (Some(image), _) if cut != Ending::Complete || is_half => open_tag(image, Vec::new()),
         (Some(image), _) => match &image.tag {
-            Some(tag) if image.digest.is_none() && is_unfilled(tag) => open(image, vec![tag.as_str().into()]),
-            _ => Left::Nothing,
+            Some(tag) if image.digest.is_none() && is_placeholder_tag(tag) => {
+                open_tag(image, vec![tag.as_str().into()])
+            }
+            _ => OpenPart::None,
         },
         (None, Some(image)) => {
             let mark = run[name.len()..].chars().next();
-            let is_colon = mark == Some(':') && (cut != Cut::No || !is_punctuation(behind));
+            let is_colon = mark == Some(':') && (cut != Ending::Complete || !is_punctuation(behind));
             match cut {
-                _ if is_half || is_colon || mark == Some('@') => open(&image, Vec::new()),
-                Cut::No => Left::Untagged(image),
-                Cut::Ellipsis => beginning(&image, run),
-                Cut::Pattern => return pattern_of_paths(host, run),
+                _ if is_half || is_colon || mark == Some('@') => open_tag(&image, Vec::new()),
+                Ending::Complete => OpenPart::Untagged(image),
+                Ending::Ellipsis => truncated_path(&image, run),
+                Ending::Pattern => return pattern_of_paths(host, run),
             }
         }
         (None, None) => return invalid_meaning(host, name),
     };
-    Meaning { images, left, ..Meaning::default() }
+    Meaning { images, open_part: left, ..Meaning::default() }
 }
 
 /// An image of which only the repository is certain.
-fn open(image: &ImageReference, words: Vec<Box<str>>) -> Left {
+fn open_tag(image: &ImageReference, words: Vec<Box<str>>) -> OpenPart {
     match &image.repository {
-        Some(path) => Left::Open(image.host.clone(), PathPattern::of(&[path.as_str()]), words),
-        None => Left::Nothing,
+        Some(path) => OpenPart::Unresolved(image.host.clone(), PathPattern::of(&[path.as_str()]), words),
+        None => OpenPart::None,
     }
 }
 
@@ -279,9 +283,9 @@ fn is_punctuation(behind: &str) -> bool {
 }
 
 /// A path whose end was left out.
-fn beginning(image: &ImageReference, run: &str) -> Left {
+fn truncated_path(image: &ImageReference, run: &str) -> OpenPart {
     let path = run.trim_end_matches(['.', '-', '_']).to_ascii_lowercase();
-    Left::Open(image.host.clone(), PathPattern::of(&[&path, ""]), Vec::new())
+    OpenPart::Unresolved(image.host.clone(), PathPattern::of(&[&path, ""]), Vec::new())
 }
 
 fn pattern_of_paths(host: &str, run: &str) -> Meaning {
@@ -290,47 +294,51 @@ fn pattern_of_paths(host: &str, run: &str) -> Meaning {
 }
 
 /// Reads a reference as it is written, also one that more text is joined to by a colon, as in the output of some tools.
-fn written(text: &str) -> Option<ImageReference> {
-    ImageReference::as_written(text).ok().or_else(|| {
+fn parse_reference(text: &str) -> Option<ImageReference> {
+    ImageReference::parse_verbatim(text).ok().or_else(|| {
         let (text, _) = text.rsplit_once(':')?;
-        let image = ImageReference::as_written(text).ok()?;
+        let image = ImageReference::parse_verbatim(text).ok()?;
         (!text.contains('@') && image.tag.is_some()).then_some(image)
     })
 }
 
 /// Reads an invalid reference.
 fn invalid_meaning(host: &str, run: &str) -> Meaning {
-    let text = format!("{host}/{}", tag_form(run));
-    let (name, rest) = invalid::split(&text);
+    let text = format!("{host}/{}", helm_tag(run));
+    let (name, rest) = image_syntax::split(&text);
     let lower = name.to_ascii_lowercase();
     if lower != name && run.bytes().any(|byte| byte.is_ascii_uppercase()) && !name.eq_ignore_ascii_case(host) {
-        let read = meaning(&format!("{lower}{rest}"), Cut::No, "");
-        if read.left != Left::Nothing || !read.images.is_empty() {
+        let read = meaning(&format!("{lower}{rest}"), Ending::Complete, "");
+        if read.open_part != OpenPart::None || !read.images.is_empty() {
             let note = format!("`{text}` is invalid as a reference; read as `{lower}{rest}`");
             return Meaning { corrected: true, note: Some(note), ..read };
         }
     }
     // A shortened digest, or a tag behind `@`.
     if let Some((before, end)) = text.split_once('@')
-        && let Some(image) = written(before)
+        && let Some(image) = parse_reference(before)
         && let Some(path) = &image.repository
     {
         let tag = end.parse::<TagName>().ok();
         let words = tag.iter().map(|tag| tag.as_str().into()).collect();
-        let left = Left::Open(image.host.clone(), PathPattern::of(&[path.as_str()]), words);
+        let left = OpenPart::Unresolved(image.host.clone(), PathPattern::of(&[path.as_str()]), words);
         let tag = image.tag.clone().or(tag);
         let images = tag.map(|tag| ImageReference { tag: Some(tag), ..image.clone() }).into_iter().collect();
-        return Meaning { images, left, ..Meaning::default() };
+        return Meaning { images, open_part: left, ..Meaning::default() };
     }
-    match invalid::read(&text) {
-        Read::Unresolved(host, path, _) => Meaning { left: Left::Open(host, path, Vec::new()), ..Meaning::default() },
-        Read::Image(image) | Read::Corrected(image, _) => Meaning { images: vec![image], ..Meaning::default() },
-        Read::Invalid(told) => Meaning { note: Some(told), ..Meaning::default() },
+    match image_syntax::parse_image(&text) {
+        ParsedImage::Unresolved(host, path, _) => {
+            Meaning { open_part: OpenPart::Unresolved(host, path, Vec::new()), ..Meaning::default() }
+        }
+        ParsedImage::Image(image) | ParsedImage::Corrected(image, _) => {
+            Meaning { images: vec![image], ..Meaning::default() }
+        }
+        ParsedImage::Invalid(told) => Meaning { note: Some(told), ..Meaning::default() },
     }
 }
 
 /// Reads an address of the registry's own API; `None` where it is another reference.
-fn address(host: &str, run: &str) -> Option<Meaning> {
+fn api_url_meaning(host: &str, run: &str) -> Option<Meaning> {
     let other = || {
         let note = format!("taken for a web address of the registry: `{host}/{run}`");
         Some(Meaning { note: Some(note), ..Meaning::default() })
@@ -339,8 +347,8 @@ fn address(host: &str, run: &str) -> Option<Meaning> {
         return other();
     }
     let rest = run.strip_prefix("v2/")?;
-    if let Some(image) = manifest_address(host, rest) {
-        return match ImageReference::as_written(&image) {
+    if let Some(image) = manifest_url_reference(host, rest) {
+        return match ImageReference::parse_verbatim(&image) {
             Ok(image) => Some(Meaning { images: vec![image], ..Meaning::default() }),
             Err(_) => other(),
         };
@@ -349,20 +357,20 @@ fn address(host: &str, run: &str) -> Option<Meaning> {
 }
 
 /// The reference that an address of a manifest stands for.
-fn manifest_address(host: &str, rest: &str) -> Option<String> {
+fn manifest_url_reference(host: &str, rest: &str) -> Option<String> {
     let (path, reference) = rest.split_once("/manifests/")?;
     let mark = if reference.contains(':') { '@' } else { ':' };
-    Some(format!("{host}/{path}{mark}{}", reference.trim_end_matches(ENDS)))
+    Some(format!("{host}/{path}{mark}{}", reference.trim_end_matches(TRAILING_PUNCTUATION)))
 }
 
 /// The same reference, where it is written as the address of a manifest.
-pub(in crate::sources) fn without_address(text: &str) -> Option<String> {
+pub(in crate::sources) fn reference_of_manifest_url(text: &str) -> Option<String> {
     let (host, run) = text.split_once('/')?;
-    manifest_address(host, run.strip_prefix("v2/")?)
+    manifest_url_reference(host, run.strip_prefix("v2/")?)
 }
 
 /// Returns true for a tag that a person or a tool was to replace: `__TAG__`, `IMAGE_TAG`, `x.y.z`, `CHANGEME`.
-fn is_unfilled(tag: &TagName) -> bool {
+fn is_placeholder_tag(tag: &TagName) -> bool {
     let tag = tag.as_str();
     let lower = tag.to_ascii_lowercase();
     let is_capital = tag.len() >= 3 && tag.bytes().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'-'));

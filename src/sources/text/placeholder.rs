@@ -44,7 +44,7 @@ pub(in crate::sources) enum Piece<'t> {
     /// Text as it is.
     Literal(&'t str),
     /// A placeholder as it is written.
-    Open(&'t str),
+    Placeholder(&'t str),
 }
 
 /// The variable that a placeholder stands for.
@@ -59,7 +59,7 @@ pub(in crate::sources) struct Variable {
 }
 
 /// Returns true if a text contains a placeholder.
-pub(in crate::sources) fn is_open(text: &str) -> bool {
+pub(in crate::sources) fn has_placeholder(text: &str) -> bool {
     find(text, 0).is_some()
 }
 
@@ -84,7 +84,7 @@ pub(in crate::sources) fn pieces(text: &str) -> Vec<Piece<'_>> {
             pieces.push(Piece::Literal(&text[at..found.start]));
         }
         at = found.end;
-        pieces.push(Piece::Open(&text[found]));
+        pieces.push(Piece::Placeholder(&text[found]));
     }
     if at < text.len() {
         pieces.push(Piece::Literal(&text[at..]));
@@ -234,12 +234,12 @@ pub(in crate::sources) fn variable(written: &str) -> Option<Variable> {
 
 /// A name and nothing else.
 fn plain(text: &str, any_case: bool) -> Option<Variable> {
-    let name = own_name(text)?;
+    let name = plain_name(text)?;
     Some(Variable { name: name.to_owned(), any_case, defaults: Vec::new() })
 }
 
 /// The name of a variable without its scope.
-fn own_name(text: &str) -> Option<&str> {
+fn plain_name(text: &str) -> Option<&str> {
     let text = text.trim();
     // `variables['tag']`
     let text = match text.split_once("['") {
@@ -311,7 +311,7 @@ fn value(text: &str) -> Option<String> {
             return Some(inner.to_owned());
         }
     }
-    own_name(text).map(|_| format!("{{{{ {text} }}}}"))
+    plain_name(text).map(|_| format!("{{{{ {text} }}}}"))
 }
 
 #[cfg(test)]
@@ -359,7 +359,7 @@ mod tests {
         }
         assert_eq!(
             pieces("a${B}c$D"),
-            [Piece::Literal("a"), Piece::Open("${B}"), Piece::Literal("c"), Piece::Open("$D")]
+            [Piece::Literal("a"), Piece::Placeholder("${B}"), Piece::Literal("c"), Piece::Placeholder("$D")]
         );
     }
 

@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 
 use super::assignments::{Reader, set_to_unknown};
-use super::beside::{self, beside};
-use super::decode::decode;
-use super::found::{Found, Place, ScalarId};
-use super::free::{self, Around, UseIndex};
+use super::decoder::decode;
+use super::nearby_words::{self, nearby_words};
 use super::occurrences::{scan, scan_hosts};
 use super::placeholder;
+use super::reference_collector::{Place, ReferenceCollector, ScalarId};
+use super::running_text::{self, TextContext, VariableUses};
 use super::usage::{Usage, is_image_key};
 use super::variables::Definitions;
 use crate::domain::ImageReference;
 use crate::sources::document::{Node, Value};
-use crate::sources::reference_scan::KnownHosts;
-use crate::sources::split_references::{is_registry_key, keyed, of_mapping, registries};
+use crate::sources::known_hosts::KnownHosts;
+use crate::sources::split_references::{collect_from_mapping, collect_keyed, is_registry_key, registries};
 
 /// An entry of a mapping: the line of its key, the key, its value.
 pub(super) type Entry = (u32, String, Node);
@@ -27,14 +27,14 @@ pub(super) struct Frame<'n> {
 }
 
 /// Keys whose values say nothing of images and look like tags.
-const SILENT: [&str; 3] = ["apiVersion", "schemaVersion", "resourceVersion"];
+const IGNORED_KEYS: [&str; 3] = ["apiVersion", "schemaVersion", "resourceVersion"];
 
 /// Keys of which the scalars below count as standing beside those of the mapping: Flux writes the tag there, and attestations
 /// write digests by their algorithms.
-const INNER: [&str; 2] = ["digest", "ref"];
+const NESTED_KEYS: [&str; 2] = ["digest", "ref"];
 
 /// Keys of mappings that define variables.
-const DEFINING: [&str; 14] = [
+const DEFINITION_KEYS: [&str; 14] = [
     "args",
     "build-args",
     "build_args",
@@ -52,10 +52,10 @@ const DEFINING: [&str; 14] = [
 ];
 
 /// Those of them whose mappings hold nothing but variables.
-const VARIABLES: [&str; 4] = ["env", "locals", "variables", "vars"];
+const VARIABLE_KEYS: [&str; 4] = ["env", "locals", "variables", "vars"];
 
 /// Keys that a definition has beside or instead of its value.
-const VALUES: [&str; 3] = ["value", "default", "defaultValue"];
+const VALUE_KEYS: [&str; 3] = ["value", "default", "defaultValue"];
 
 /// Longest list whose scalars stand beside each other, such as the arguments of a command.
 const MOST_ITEMS: usize = 64;
@@ -64,20 +64,20 @@ const MOST_ITEMS: usize = 64;
 pub(super) struct Walk<'w, 'n> {
     pub(super) name: &'w str,
     pub(super) hosts: &'w KnownHosts,
-    pub(super) found: &'w mut Found,
+    pub(super) found: &'w mut ReferenceCollector,
     /// The way to where the walk is.
     frames: Vec<Frame<'n>>,
     /// The values of lists of names and values around it.
     pairs: Vec<&'n str>,
     registries: Vec<&'n str>,
     /// The uses of variables, where these are what is looked for.
-    uses: Option<UseIndex>,
+    uses: Option<VariableUses>,
     /// Running text that happens to read as a document: its references were read already.
     is_parts_only: bool,
 }
 
 impl<'w, 'n> Walk<'w, 'n> {
-    pub(super) fn new(name: &'w str, hosts: &'w KnownHosts, found: &'w mut Found) -> Self {
+    pub(super) fn new(name: &'w str, hosts: &'w KnownHosts, found: &'w mut ReferenceCollector) -> Self {
         let (frames, pairs, registries) = (Vec::new(), Vec::new(), Vec::new());
         Self { name, hosts, found, frames, pairs, registries, uses: None, is_parts_only: false }
     }
@@ -97,8 +97,8 @@ impl<'w, 'n> Walk<'w, 'n> {
     }
 
     /// Returns the uses of variables in the documents.
-    pub(super) fn uses(mut self, documents: &'n [Node]) -> UseIndex {
-        self.uses = Some(UseIndex::default());
+    pub(super) fn uses(mut self, documents: &'n [Node]) -> VariableUses {
+        self.uses = Some(VariableUses::default());
         for document in documents {
             self.node(document);
         }
@@ -121,11 +121,11 @@ impl<'w, 'n> Walk<'w, 'n> {
         let mut unit: Option<Vec<&str>> = None;
         for (line, key, node) in entries {
             self.frames.push(Frame { key, entries });
-            if self.uses.is_none() && !self.is_parts_only && key.contains('/') && self.hosts.begin(key) {
+            if self.uses.is_none() && !self.is_parts_only && key.contains('/') && self.hosts.is_prefix_of(key) {
                 self.key(*line, key, node, entries);
             }
             match &node.value {
-                Value::Text(text) if may_name(text) => {
+                Value::Text(text) if may_have_reference(text) => {
                     let unit = unit.get_or_insert_with(|| values_of(entries, &self.pairs));
                     self.scalar(node, text, "", unit);
                 }
@@ -187,50 +187,51 @@ impl<'w, 'n> Walk<'w, 'n> {
         let (name, hosts, frames, pairs) = (self.name, self.hosts, &self.frames, &self.pairs);
         let place = |line| {
             // Variables leave nothing open by themselves: where they are used may.
-            let is_variables = frames.last().is_some_and(|frame| VARIABLES.contains(&frame.key));
-            let usage = if is_variables { Usage::Made } else { Usage::in_mapping(frames, name) };
+            let is_variables = frames.last().is_some_and(|frame| VARIABLE_KEYS.contains(&frame.key));
+            let usage = if is_variables { Usage::Output } else { Usage::in_mapping(frames, name) };
             Place { line, scalar: ScalarId::default(), usage, is_image: true, defines: None }
         };
-        let words = |own: &ImageReference| beside(values_of(entries, pairs).into_iter(), own, hosts);
-        of_mapping(parts, hosts, &self.registries, place, words, self.found);
+        let words = |own: &ImageReference| nearby_words(values_of(entries, pairs).into_iter(), own, hosts);
+        collect_from_mapping(parts, hosts, &self.registries, place, words, self.found);
     }
 
     /// Reads a key that is a repository.
     fn key(&mut self, line: u32, key: &'n str, node: &'n Node, entries: &'n [Entry]) {
-        if keyed(line, key, node, self.found) {
+        if collect_keyed(line, key, node, self.found) {
             return;
         }
         let usage = Usage::in_mapping(&self.frames, self.name);
         let place = Place { line, scalar: ScalarId::default(), usage, is_image: false, defines: None };
         for seen in scan_hosts(key, self.hosts) {
-            if placeholder::is_open(seen.text) {
-                self.found.placeholders(seen.text, place);
+            if placeholder::has_placeholder(seen.text) {
+                self.found.add_placeholders(seen.text, place);
                 continue;
             }
-            let left = self.found.literal(seen.text, seen.cut, line, "");
+            let left = self.found.add_literal(seen.text, seen.ending, line, "");
             let inner: &[Entry] = if let Value::Map(inner) = &node.value { inner } else { entries };
             let (hosts, pairs) = (self.hosts, &self.pairs);
-            self.found.open(seen.text, left, place, |own| beside(values_of(inner, pairs).into_iter(), own, hosts));
+            self.found
+                .add_open(seen.text, left, place, |own| nearby_words(values_of(inner, pairs).into_iter(), own, hosts));
         }
     }
 
     /// Reads a text. `before` are the words before it in a list, and `unit` the texts that it stands with.
     fn scalar(&mut self, node: &Node, text: &str, before: &str, unit: &[&str]) {
-        if self.is_parts_only || !may_name(text) {
+        if self.is_parts_only || !may_have_reference(text) {
             return;
         }
         let (key, up) = (self.key_at(0), self.key_at(1));
         let text = decode(text);
         let is_long = text.trim_end().contains('\n');
         let is_step = key == "build" && up == "steps";
-        let around = Around {
-            lines: node.line.saturating_sub(1),
+        let around = TextContext {
+            line_offset: node.line.saturating_sub(1),
             scalar: ScalarId::of(node),
             usage: Usage::in_mapping(&self.frames, self.name),
             before: if is_step { "docker build" } else { before },
             unit: if is_long { &[] } else { unit },
             is_image: !is_long && is_image_key(key),
-            defines: if is_long { None } else { self.defined() },
+            defines: if is_long { None } else { self.defined_variable() },
         };
         if let Some(uses) = &mut self.uses {
             uses.read(&text, &around);
@@ -238,10 +239,10 @@ impl<'w, 'n> Walk<'w, 'n> {
         }
         // The path of a registry is not a repository.
         if is_registry_key(key) && around.usage == Usage::Named {
-            let around = Around { usage: Usage::Run, ..around };
-            return free::read(&text, self.name, self.hosts, &around, self.found);
+            let around = TextContext { usage: Usage::Run, ..around };
+            return running_text::collect_references(&text, self.name, self.hosts, &around, self.found);
         }
-        free::read(&text, self.name, self.hosts, &around, self.found);
+        running_text::collect_references(&text, self.name, self.hosts, &around, self.found);
         if around.is_image {
             self.image(node, text.trim(), around.usage);
         }
@@ -250,11 +251,14 @@ impl<'w, 'n> Walk<'w, 'n> {
     /// Reads a text without a host where an image is expected: with a placeholder it leaves open which tag it means.
     fn image(&mut self, node: &Node, text: &str, usage: Usage) {
         let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-        if !begins || !placeholder::is_open(text) || scan(text, self.hosts).iter().any(|seen| seen.span.start == 0) {
+        if !begins
+            || !placeholder::has_placeholder(text)
+            || scan(text, self.hosts).iter().any(|seen| seen.span.start == 0)
+        {
             return;
         }
         let place = Place { line: node.line, scalar: ScalarId::of(node), usage, is_image: true, defines: None };
-        self.found.placeholders(text, place);
+        self.found.add_placeholders(text, place);
     }
 
     fn key_at(&self, up: usize) -> &'n str {
@@ -262,9 +266,9 @@ impl<'w, 'n> Walk<'w, 'n> {
     }
 
     /// The variable that the present value defines.
-    fn defined(&self) -> Option<&'n str> {
+    fn defined_variable(&self) -> Option<&'n str> {
         let frame = self.frames.last()?;
-        if VALUES.contains(&frame.key) {
+        if VALUE_KEYS.contains(&frame.key) {
             let name = frame.entries.iter().find(|(_, key, _)| key == "name").and_then(|(_, _, node)| text_of(node));
             let up = if name.is_some() { 1 } else { 2 };
             return Some(name.unwrap_or(self.key_at(1))).filter(|_| is_defining(&self.frames, up));
@@ -278,11 +282,11 @@ impl<'w, 'n> Walk<'w, 'n> {
 fn is_defining(frames: &[Frame<'_>], up: usize) -> bool {
     let Some(at) = frames.len().checked_sub(up + 1) else { return false };
     let is_container = frames.iter().any(|frame| matches!(frame.key, "containers" | "initContainers" | "environment"));
-    DEFINING.contains(&frames[at].key) && !is_container
+    DEFINITION_KEYS.contains(&frames[at].key) && !is_container
 }
 
 /// Returns true if a text may contain a reference: each has a slash or a placeholder.
-fn may_name(text: &str) -> bool {
+fn may_have_reference(text: &str) -> bool {
     text.bytes().any(|byte| b"/${%#<[\\".contains(&byte))
 }
 
@@ -321,12 +325,12 @@ fn groups<'n>(named: impl Iterator<Item = (&'n str, &'n Node)>) -> Vec<Vec<(&'n 
 /// The scalars of a mapping that may say a tag, and those of a list of names and values around it. Of data there are as
 /// many as show that it is some.
 fn values_of<'n>(entries: &'n [Entry], pairs: &[&'n str]) -> Vec<&'n str> {
-    let told = entries.iter().filter(|(_, key, _)| !SILENT.contains(&key.as_str()));
-    let inner = told.clone().filter(|(_, key, _)| INNER.contains(&key.as_str()));
+    let told = entries.iter().filter(|(_, key, _)| !IGNORED_KEYS.contains(&key.as_str()));
+    let inner = told.clone().filter(|(_, key, _)| NESTED_KEYS.contains(&key.as_str()));
     let inner = inner.filter_map(|(_, _, node)| if let Value::Map(inner) = &node.value { Some(inner) } else { None });
     let inner = inner.flatten().filter_map(|(_, _, node)| text_of(node));
     let all = told.filter_map(|(_, _, node)| text_of(node)).chain(inner).chain(pairs.iter().copied());
-    all.take(beside::MOST_TEXTS + 1).collect()
+    all.take(nearby_words::MOST_TEXTS + 1).collect()
 }
 
 /// Adds the variables that documents define.
@@ -335,21 +339,21 @@ pub(super) fn define(documents: &[Node], name: &str, file: u32, definitions: &mu
     let is_vars = name.split('/').any(|part| matches!(part, "group_vars" | "host_vars" | "vars" | "defaults"))
         || base.starts_with("vars.")
         || base.contains("tfvars");
-    let mut defining = Defining { file, definitions, frames: Vec::new() };
+    let mut defining = DefinitionWalk { file, definitions, frames: Vec::new() };
     for document in documents {
         defining.node(document);
         if is_vars {
-            defining.below(document, "");
+            defining.define_nested(document, "");
         }
         if base.contains("values") {
-            defining.below(document, ".Values.");
+            defining.define_nested(document, ".Values.");
         }
         for (key, name) in [("appVersion", ".Chart.AppVersion"), ("version", ".Chart.Version"), ("name", ".Chart.Name")]
         {
             if base.starts_with("chart.y")
                 && let Some(node) = document.get(key)
             {
-                defining.value(name, node);
+                defining.define_value(name, node);
             }
         }
     }
@@ -380,20 +384,20 @@ fn is_input_of_a_step(frames: &[Frame<'_>]) -> bool {
 }
 
 /// A walk through documents for variables.
-struct Defining<'d, 'n> {
+struct DefinitionWalk<'d, 'n> {
     file: u32,
     definitions: &'d mut Definitions,
     frames: Vec<Frame<'n>>,
 }
 
-impl<'n> Defining<'_, 'n> {
+impl<'n> DefinitionWalk<'_, 'n> {
     fn node(&mut self, node: &'n Node) {
         match &node.value {
             Value::Map(entries) => {
                 let is_defining = is_defining(&self.frames, 0) && !is_input_of_a_step(&self.frames);
                 for (_, key, node) in entries {
                     if is_defining {
-                        self.value(key, node);
+                        self.define_value(key, node);
                     }
                     self.frames.push(Frame { key, entries });
                     self.node(node);
@@ -407,7 +411,7 @@ impl<'n> Defining<'_, 'n> {
                 for node in nodes {
                     let name = node.get("name").and_then(text_of);
                     if let Some(name) = name.filter(|_| is_defining) {
-                        self.value(name, node);
+                        self.define_value(name, node);
                     }
                     self.node(node);
                 }
@@ -421,17 +425,17 @@ impl<'n> Defining<'_, 'n> {
     }
 
     /// Defines a variable by a scalar, by each of several, or by the value in a mapping.
-    fn value(&mut self, name: &str, node: &'n Node) {
+    fn define_value(&mut self, name: &str, node: &'n Node) {
         match &node.value {
             Value::Text(text) | Value::Literal(text) => self.definitions.define(self.file, name, text, node.line),
             Value::List(nodes) => {
                 for node in nodes.iter().filter(|node| text_of(node).is_some()) {
-                    self.value(name, node);
+                    self.define_value(name, node);
                 }
             }
             Value::Map(_) => {
-                for node in VALUES.iter().filter_map(|key| node.get(key)).filter(|node| text_of(node).is_some()) {
-                    self.value(name, node);
+                for node in VALUE_KEYS.iter().filter_map(|key| node.get(key)).filter(|node| text_of(node).is_some()) {
+                    self.define_value(name, node);
                 }
             }
             Value::Null => {}
@@ -439,13 +443,13 @@ impl<'n> Defining<'_, 'n> {
     }
 
     /// Defines each scalar by its path.
-    fn below(&mut self, node: &'n Node, prefix: &str) {
+    fn define_nested(&mut self, node: &'n Node, prefix: &str) {
         let Value::Map(entries) = &node.value else { return };
         for (_, key, node) in entries {
             let name = format!("{prefix}{key}");
             match &node.value {
-                Value::Text(_) | Value::Literal(_) => self.value(&name, node),
-                Value::Map(_) => self.below(node, &format!("{name}.")),
+                Value::Text(_) | Value::Literal(_) => self.define_value(&name, node),
+                Value::Map(_) => self.define_nested(node, &format!("{name}.")),
                 Value::Null | Value::List(_) => {}
             }
         }

@@ -10,7 +10,7 @@ pub(super) enum Parsed {
     /// Documents.
     Documents(Vec<Node>),
     /// Running text, which may happen to read as a document.
-    Running(Vec<Node>),
+    RunningText(Vec<Node>),
     /// A document that its templates keep from being read.
     Templates(Problem),
 }
@@ -25,8 +25,8 @@ const LARGEST: usize = 8 << 20;
 ///
 /// # Errors
 /// When it is meant to be JSON or YAML and is not.
-pub(super) fn documents(name: &str, text: &str, format: Option<Format>) -> Result<Parsed, Problem> {
-    let Some(format) = format else { return Ok(running(name, text)) };
+pub(super) fn parse_documents(name: &str, text: &str, format: Option<Format>) -> Result<Parsed, Problem> {
+    let Some(format) = format else { return Ok(parse_running_text(name, text)) };
     let mut parsed = parse(text, format);
     if format == Format::Json && parsed.is_err() {
         // Editors and compilers write comments into their settings.
@@ -36,8 +36,8 @@ pub(super) fn documents(name: &str, text: &str, format: Option<Format>) -> Resul
         return parsed.map(Parsed::Documents);
     }
     match parsed {
-        Ok(nodes) if !nodes.iter().any(is_swallowed) => Ok(Parsed::Documents(nodes)),
-        parsed => match (filled(text), parsed) {
+        Ok(nodes) if !nodes.iter().any(has_empty_key) => Ok(Parsed::Documents(nodes)),
+        parsed => match (parse_templated(text), parsed) {
             (Ok(nodes), _) | (Err(_), Ok(nodes)) => Ok(Parsed::Documents(nodes)),
             (Err(problem), Err(_)) => Ok(Parsed::Templates(problem)),
         },
@@ -45,20 +45,20 @@ pub(super) fn documents(name: &str, text: &str, format: Option<Format>) -> Resul
 }
 
 /// A text whose name says nothing of its format.
-fn running(name: &str, text: &str) -> Parsed {
+fn parse_running_text(name: &str, text: &str) -> Parsed {
     if text.len() > LARGEST {
-        return Parsed::Running(Vec::new());
+        return Parsed::RunningText(Vec::new());
     }
-    let parsed = parse(text, Format::Yaml).ok().filter(|nodes| !is_template(text) || !nodes.iter().any(is_swallowed));
-    let nodes = parsed.or_else(|| is_template(text).then(|| filled(text).ok()).flatten()).unwrap_or_default();
+    let parsed = parse(text, Format::Yaml).ok().filter(|nodes| !is_template(text) || !nodes.iter().any(has_empty_key));
+    let nodes = parsed.or_else(|| is_template(text).then(|| parse_templated(text).ok()).flatten()).unwrap_or_default();
     if !nodes.iter().any(|node| matches!(node.value, Value::Map(_) | Value::List(_))) {
-        return Parsed::Running(Vec::new());
+        return Parsed::RunningText(Vec::new());
     }
     let file = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     let by_name = [".yaml", ".yml", ".json", ".gotmpl", ".tpl", ".tmpl", ".j2"].iter().any(|end| file.contains(end));
     let start = text.trim_start();
     let by_start = ["{", "[", "---", "apiVersion:", "kind:"].iter().any(|mark| start.starts_with(mark));
-    if by_name || by_start { Parsed::Documents(nodes) } else { Parsed::Running(nodes) }
+    if by_name || by_start { Parsed::Documents(nodes) } else { Parsed::RunningText(nodes) }
 }
 
 /// JSON without comments and commas at the end of lists, which some tools write; as long as it was, line for line.
@@ -110,20 +110,20 @@ fn is_template(text: &str) -> bool {
 }
 
 /// Returns true if YAML took a template for a mapping in a mapping, which leaves an empty key.
-fn is_swallowed(node: &Node) -> bool {
+fn has_empty_key(node: &Node) -> bool {
     match &node.value {
-        Value::Map(entries) => entries.iter().any(|(_, key, node)| key.is_empty() || is_swallowed(node)),
-        Value::List(nodes) => nodes.iter().any(is_swallowed),
+        Value::Map(entries) => entries.iter().any(|(_, key, node)| key.is_empty() || has_empty_key(node)),
+        Value::List(nodes) => nodes.iter().any(has_empty_key),
         Value::Null | Value::Literal(_) | Value::Text(_) => false,
     }
 }
 
 /// Reads YAML with its templates taken out, and puts them back into the scalars.
-fn filled(text: &str) -> Result<Vec<Node>, Problem> {
+fn parse_templated(text: &str) -> Result<Vec<Node>, Problem> {
     let (text, templates) = without_templates(text);
     let mut nodes = parse(&text, Format::Yaml)?;
     for node in &mut nodes {
-        restore(node, &templates);
+        reinsert_templates(node, &templates);
     }
     Ok(nodes)
 }
@@ -180,21 +180,21 @@ fn without_templates(text: &str) -> (String, Vec<String>) {
     (out, templates)
 }
 
-fn restore(node: &mut Node, templates: &[String]) {
+fn reinsert_templates(node: &mut Node, templates: &[String]) {
     match &mut node.value {
-        Value::Text(text) => *text = restored(text, templates),
-        Value::List(nodes) => nodes.iter_mut().for_each(|node| restore(node, templates)),
+        Value::Text(text) => *text = reinserted_text(text, templates),
+        Value::List(nodes) => nodes.iter_mut().for_each(|node| reinsert_templates(node, templates)),
         Value::Map(entries) => {
             for (_, key, node) in entries {
-                *key = restored(key, templates);
-                restore(node, templates);
+                *key = reinserted_text(key, templates);
+                reinsert_templates(node, templates);
             }
         }
         Value::Null | Value::Literal(_) => {}
     }
 }
 
-fn restored(text: &str, templates: &[String]) -> String {
+fn reinserted_text(text: &str, templates: &[String]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(MARK) {
@@ -226,7 +226,7 @@ mod tests {
             ("a: ${{ x }}\n", "a: $$TEMPLATE_0_\n", "${{ x }}"),
         ] {
             assert_eq!(without_templates(text).0, taken_out, "{text}");
-            let nodes = filled(text).unwrap();
+            let nodes = parse_templated(text).unwrap();
             let value = nodes[0].get("a").map(|node| &node.value);
             assert_eq!(value, Some(&Value::Text(scalar.to_owned())), "{text}");
         }
@@ -242,11 +242,12 @@ mod tests {
         ] {
             assert_eq!(without_comments(text), expected, "{text}");
         }
-        let Ok(Parsed::Documents(nodes)) = documents("a.json", "// x\n{\"a\": \"b\",}\n", Some(Format::Json)) else {
+        let Ok(Parsed::Documents(nodes)) = parse_documents("a.json", "// x\n{\"a\": \"b\",}\n", Some(Format::Json))
+        else {
             panic!("not read");
         };
         assert_eq!(nodes[0].get("a").map(|node| (node.line, &node.value)), Some((2, &Value::Text("b".to_owned()))));
-        assert!(documents("a.json", "{\"a\": }", Some(Format::Json)).is_err());
+        assert!(parse_documents("a.json", "{\"a\": }", Some(Format::Json)).is_err());
     }
 
     #[test]
@@ -263,15 +264,15 @@ mod tests {
             ("notes.txt", "some words\n", None, "running 0"),
             ("notes.txt", "a: [\n", None, "running 0"),
         ] {
-            let shown = match documents(name, text, format) {
+            let shown = match parse_documents(name, text, format) {
                 Ok(Parsed::Documents(_)) => "documents".to_owned(),
-                Ok(Parsed::Running(nodes)) => format!("running {}", nodes.len()),
+                Ok(Parsed::RunningText(nodes)) => format!("running {}", nodes.len()),
                 Ok(Parsed::Templates(_)) => "templates".to_owned(),
                 Err(_) => "problem".to_owned(),
             };
             assert_eq!(shown, expected, "{name}: {text}");
         }
-        let Ok(Parsed::Documents(nodes)) = documents("a.yaml", "tag: {{ .x }}\n", Some(Format::Yaml)) else {
+        let Ok(Parsed::Documents(nodes)) = parse_documents("a.yaml", "tag: {{ .x }}\n", Some(Format::Yaml)) else {
             panic!("documents");
         };
         assert_eq!(nodes[0].get("tag").map(|node| &node.value), Some(&Value::Text("{{ .x }}".to_owned())));

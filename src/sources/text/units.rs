@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::decode::SOFT_BREAK;
+use super::decoder::SOFT_BREAK;
 
 /// Lines that one command or block may have; a longer one is another thing.
 const MOST_LINES: usize = 60;
@@ -125,16 +125,16 @@ impl<'t> Lines<'t> {
                             break;
                         }
                     }
-                    Sibling::Between => {}
-                    Sibling::Other => break,
+                    Sibling::Skipped => {}
+                    Sibling::End => break,
                 }
             }
         }
         for at in line + 1..self.lines.len().min(line + MOST_LINES) {
             match self.sibling(at, own.indent) {
                 Sibling::Value(range, false) => found.push(range),
-                Sibling::Between => {}
-                Sibling::Value(_, true) | Sibling::Other => break,
+                Sibling::Skipped => {}
+                Sibling::Value(_, true) | Sibling::End => break,
             }
         }
         found
@@ -145,17 +145,17 @@ impl<'t> Lines<'t> {
         let trimmed = text.trim_start();
         let is_comment = ["#", "//", ";", "--", "<!--"].iter().any(|mark| trimmed.starts_with(mark));
         if trimmed.is_empty() || is_comment {
-            return Sibling::Between;
+            return Sibling::Skipped;
         }
         let Some(Assignment { indent: own, begins_item, value }) = assignment(text) else {
             let own = text.len() - trimmed.len();
             let is_bracket = trimmed.ends_with(['{', '[', '(']) || trimmed.bytes().all(|byte| b"}]), ".contains(&byte));
-            return if own > indent || own == indent && is_bracket { Sibling::Between } else { Sibling::Other };
+            return if own > indent || own == indent && is_bracket { Sibling::Skipped } else { Sibling::End };
         };
         match own.cmp(&indent) {
-            std::cmp::Ordering::Less => Sibling::Other,
+            std::cmp::Ordering::Less => Sibling::End,
             std::cmp::Ordering::Equal => Sibling::Value(start + value..end, begins_item),
-            std::cmp::Ordering::Greater => Sibling::Between,
+            std::cmp::Ordering::Greater => Sibling::Skipped,
         }
     }
 
@@ -182,9 +182,9 @@ enum Sibling {
     /// The value of another assignment, and whether an item of a list begins with it.
     Value(Range<usize>, bool),
     /// Something that is passed over.
-    Between,
+    Skipped,
     /// The block ends.
-    Other,
+    End,
 }
 
 /// The largest place up to `at` where a character begins.

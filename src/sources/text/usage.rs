@@ -1,6 +1,6 @@
 //! The part that an image plays where its reference stands.
 
-use super::made;
+use super::image_outputs;
 use super::structure::{Entry, Frame};
 use super::units::{MOST_AROUND, end_of};
 use crate::sources::document::Value;
@@ -14,7 +14,7 @@ pub(in crate::sources) enum Usage {
     /// A runtime resolves the reference, and takes `latest` where no tag is written.
     Run,
     /// It is made, moved or removed there.
-    Made,
+    Output,
 }
 
 /// Keys of a mapping that are looked at for what the others mean. What has more is data.
@@ -37,9 +37,9 @@ const FOLDER_WORDS: [&str; 9] = ["cwd", "dir", "directory", "folder", "home", "l
 impl Usage {
     /// The part of an image in a command or a line; `before` is what stands there before the reference.
     pub(super) fn in_command(before: &str) -> Self {
-        if made::in_command(before) {
-            Self::Made
-        } else if is_base(before) || made::is_run(before) {
+        if image_outputs::in_command(before) {
+            Self::Output
+        } else if is_base(before) || image_outputs::is_run(before) {
             Self::Run
         } else {
             Self::Named
@@ -48,8 +48,8 @@ impl Usage {
 
     /// The part of an image in a document. `frames` lead to the reference, and `name` is the document's.
     pub(super) fn in_mapping(frames: &[Frame<'_>], name: &str) -> Self {
-        if made::in_mapping(frames, name) {
-            Self::Made
+        if image_outputs::in_mapping(frames, name) {
+            Self::Output
         } else if is_run(frames, name) {
             Self::Run
         } else {
@@ -137,7 +137,7 @@ mod tests {
             ("docker run --rm -e A=b ", Usage::Run),
             ("docker pull ", Usage::Run),
             ("docker pull -a ", Usage::Named),
-            ("docker build -t ", Usage::Made),
+            ("docker build -t ", Usage::Output),
             ("FROM x AS ", Usage::Named),
             ("We take it from ", Usage::Named),
             ("kubectl set image deployment/api api=", Usage::Named),

@@ -4,21 +4,21 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 
 use super::assignments::is_value;
-use super::placeholder::{Piece, Variable, is_open as is_open_text, pieces, variable};
+use super::placeholder::{Piece, Variable, has_placeholder as is_open_text, pieces, variable};
 use crate::sources::git_history::file_of;
 
 /// Texts that one reference becomes at most. A variable with more values is left open.
 const MOST_TEXTS: usize = 50;
 
 /// Variables in the values of variables.
-const DEEPEST: usize = 5;
+const MAX_DEPTH: usize = 5;
 
 /// Values that are looked at for one reference, however they refer to each other.
 const MOST_STEPS: usize = 2_000;
 
 /// Definitions of one variable in one file, and of all in all.
 const MOST_IN_FILE: usize = 60;
-const MOST: usize = 200_000;
+const MAX_DEFINITIONS: usize = 200_000;
 
 /// The variables that the documents of a source define.
 #[derive(Debug)]
@@ -26,23 +26,23 @@ pub(super) struct Definitions {
     /// By the name in lower case.
     by_name: HashMap<Box<str>, Vec<Definition>>,
     /// The names, in lower case, of which some definitions were not kept.
-    cut: HashSet<Box<str>>,
+    incomplete: HashSet<Box<str>>,
     files: Vec<File>,
     count: usize,
     /// Definitions that are kept.
-    most: usize,
+    capacity: usize,
 }
 
 /// The definitions of a source, while references are filled in with them.
 pub(super) struct Variables<'d> {
     definitions: &'d Definitions,
     /// The definitions of each name that was asked for, and whether the name compares without case.
-    by_name: HashMap<(String, bool), Named<'d>>,
+    by_name: HashMap<(String, bool), NameDefinitions<'d>>,
 }
 
 /// The definitions that one name may mean, in the order in which they were read, with their positions.
 #[derive(Default)]
-struct Named<'d> {
+struct NameDefinitions<'d> {
     all: Vec<&'d Definition>,
     by_file: HashMap<u32, Vec<usize>>,
     by_folder: BTreeMap<&'d str, Vec<usize>>,
@@ -94,7 +94,7 @@ pub(super) struct Expansion {
 
 /// The reading of one text.
 #[derive(Default)]
-struct State {
+struct ExpansionState {
     /// The variables whose values are being read.
     open: Vec<String>,
     steps: usize,
@@ -104,7 +104,13 @@ struct State {
 
 impl Default for Definitions {
     fn default() -> Self {
-        Self { by_name: HashMap::new(), cut: HashSet::new(), files: Vec::new(), count: 0, most: MOST }
+        Self {
+            by_name: HashMap::new(),
+            incomplete: HashSet::new(),
+            files: Vec::new(),
+            count: 0,
+            capacity: MAX_DEFINITIONS,
+        }
     }
 }
 
@@ -139,9 +145,9 @@ impl Definitions {
         if in_file().any(|one| *one.value == *value && *one.name == *name) || in_file().count() >= MOST_IN_FILE {
             return;
         }
-        if self.count >= self.most {
+        if self.count >= self.capacity {
             // It is one more value all the same, which stays open.
-            self.cut.insert(key);
+            self.incomplete.insert(key);
             return;
         }
         self.by_name.entry(key).or_default().push(Definition { name: name.into(), value: value.into(), file, line });
@@ -160,23 +166,23 @@ impl<'d> Variables<'d> {
 
     /// Returns everything that a text in a file may become.
     pub(super) fn expand(&mut self, text: &str, file: u32) -> Expansion {
-        let mut state = State::default();
+        let mut state = ExpansionState::default();
         let texts = self.texts(text, file, &mut state);
-        let State { is_far, mut used, .. } = state;
+        let ExpansionState { is_far, mut used, .. } = state;
         used.sort_unstable();
         used.dedup();
         Expansion { texts, is_far, used }
     }
 
-    fn texts(&mut self, text: &str, file: u32, state: &mut State) -> Vec<String> {
+    fn texts(&mut self, text: &str, file: u32, state: &mut ExpansionState) -> Vec<String> {
         let mut texts = vec![String::new()];
         for piece in pieces(text) {
             let mut options = match piece {
                 Piece::Literal(text) => vec![text.to_owned()],
-                Piece::Open(written) => self.values(written, file, state),
+                Piece::Placeholder(written) => self.values(written, file, state),
             };
             if texts.len() * options.len() > MOST_TEXTS
-                && let Piece::Open(written) = piece
+                && let Piece::Placeholder(written) = piece
             {
                 options = vec![written.to_owned()];
             }
@@ -186,11 +192,11 @@ impl<'d> Variables<'d> {
     }
 
     /// The values of a placeholder; the placeholder itself where nothing defines it.
-    fn values(&mut self, written: &str, file: u32, state: &mut State) -> Vec<String> {
+    fn values(&mut self, written: &str, file: u32, state: &mut ExpansionState) -> Vec<String> {
         let unknown = || vec![written.to_owned()];
         let Some(variable) = variable(written) else { return unknown() };
         state.steps += 1;
-        if state.open.len() >= DEEPEST || state.steps > MOST_STEPS {
+        if state.open.len() >= MAX_DEPTH || state.steps > MOST_STEPS {
             return unknown();
         }
         let is_open = state.open.contains(&variable.name);
@@ -199,7 +205,7 @@ impl<'d> Variables<'d> {
             return unknown();
         }
         let is_defined = !definitions.is_empty();
-        let cut = &self.definitions.cut;
+        let cut = &self.definitions.incomplete;
         let is_cut = !cut.is_empty() && cut.contains(variable.name.to_ascii_lowercase().as_str());
         let mut values = Vec::new();
         state.open.push(variable.name);
@@ -249,15 +255,15 @@ impl<'d> Variables<'d> {
         (near, is_far)
     }
 
-    fn named(&mut self, variable: &Variable) -> &Named<'d> {
+    fn named(&mut self, variable: &Variable) -> &NameDefinitions<'d> {
         let Variable { name, any_case, .. } = variable;
         let key = if *any_case { name.to_ascii_lowercase() } else { name.clone() };
         let definitions = self.definitions;
-        self.by_name.entry((key, *any_case)).or_insert_with(|| Named::of(definitions, variable))
+        self.by_name.entry((key, *any_case)).or_insert_with(|| NameDefinitions::of(definitions, variable))
     }
 }
 
-impl<'d> Named<'d> {
+impl<'d> NameDefinitions<'d> {
     fn of(definitions: &'d Definitions, variable: &Variable) -> Self {
         let known = definitions.by_name.get(variable.name.to_ascii_lowercase().as_str());
         let known = known.map(Vec::as_slice).unwrap_or_default().iter();
@@ -376,7 +382,7 @@ mod tests {
     }
     #[test]
     fn a_definition_that_was_not_kept_is_one_more_value() {
-        let mut definitions = Definitions { most: 2, ..Definitions::default() };
+        let mut definitions = Definitions { capacity: 2, ..Definitions::default() };
         let (near, far) = (definitions.file("a.sh"), definitions.file("x/b.sh"));
         for (file, name, value) in [
             (near, "A", "v1"),

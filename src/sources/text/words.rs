@@ -1,6 +1,6 @@
 //! Splitting texts into words.
 
-use super::decode::{SOFT_BREAK, decode};
+use super::decoder::{SOFT_BREAK, decode};
 use super::structure::Entry;
 use crate::domain::TextIndexBuilder;
 use crate::sources::document::{Node, Value};
@@ -22,7 +22,7 @@ pub(super) fn add_decoded(index: &mut TextIndexBuilder, place: u32, text: &str, 
         for (line, number) in text.lines().zip(1..).filter(|(line, _)| line.contains('\\')) {
             words.clear();
             words.extend(split(line).map(|word| (number, word)));
-            index.unit(place, &words);
+            index.add_unit(place, &words);
         }
     }
 }
@@ -32,14 +32,14 @@ fn add(index: &mut TextIndexBuilder, place: u32, text: &str) {
     for (line, number) in text.lines().zip(1..) {
         for part in line.split(SOFT_BREAK) {
             words.clear();
-            words.extend(split(without_api_version(part)).map(|word| (number, word)));
-            index.unit(place, &words);
+            words.extend(split(strip_api_version(part)).map(|word| (number, word)));
+            index.add_unit(place, &words);
         }
     }
 }
 
 /// The line without the version of an API, which every object of a cluster has, and which looks like a tag.
-fn without_api_version(line: &str) -> &str {
+fn strip_api_version(line: &str) -> &str {
     let key = line.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '"' | '\'' | '{' | '#'));
     let rest = key.strip_prefix("apiVersion").map(|rest| rest.trim_start_matches(['"', '\'']));
     let Some(value) = rest.and_then(|rest| rest.strip_prefix(':')) else { return line };
@@ -77,7 +77,7 @@ fn add_mapping(index: &mut TextIndexBuilder, place: u32, entries: &[Entry]) {
             return;
         }
     }
-    index.together(place, &words);
+    index.add_adjacent(place, &words);
 }
 
 /// The words of a text.
@@ -111,7 +111,7 @@ mod tests {
 
     fn index(add: impl FnOnce(&mut TextIndexBuilder, u32)) -> crate::domain::TextIndex {
         let mut index = TextIndexBuilder::new(TextScope::Source);
-        let place = index.place(TextPlace::File("a".into()));
+        let place = index.add_place(TextPlace::File("a".into()));
         add(&mut index, place);
         index.finish()
     }
@@ -150,7 +150,7 @@ mod tests {
             ("name: api\nnote: the latest news\n", false),
             ("- name: api\n- tag: latest\n", false),
         ] {
-            assert_eq!(!of(text).find_beside("api", "latest").is_empty(), expected, "{text}");
+            assert_eq!(!of(text).find_adjacent("api", "latest").is_empty(), expected, "{text}");
         }
     }
 }

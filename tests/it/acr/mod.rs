@@ -1,10 +1,10 @@
 //! The dialect of Azure Container Registry: against the embedded one, and against answers as they were recorded.
 
-mod long;
-mod reading;
-mod shapes;
+mod long_lists;
+mod manifests;
+mod reader;
 mod tags;
-mod untagged;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,11 +17,11 @@ use tagwarden::registry::{AcrReader, AcrWriter, Auth, RegistryKind, RegistryRead
 
 use crate::registry::{name, quick};
 use crate::support::acr::ADMIN;
-use crate::support::memory::Memory;
+use crate::support::memory::MemoryCache;
 
 /// Settings by which the administrator signs in.
 fn settings(url: &str) -> RegistrySettings {
-    let settings = RegistrySettings::of("contoso".parse().unwrap(), RegistryKind::Acr, url.parse().unwrap());
+    let settings = RegistrySettings::with_defaults("contoso".parse().unwrap(), RegistryKind::Acr, url.parse().unwrap());
     let auth = Auth::Basic { username: ADMIN.0.into(), password: ADMIN.1.into() };
     RegistrySettings { auth, concurrency: 4, ..settings }
 }
@@ -36,7 +36,7 @@ fn writer(url: &str) -> AcrWriter {
 
 /// Reads the repository `app` with a fresh reader and cache.
 async fn read(registry: &EmbeddedRegistry) -> Repository {
-    reader(&registry.url()).repository(&name("app"), &BTreeSet::new(), &Memory::default()).await
+    reader(&registry.url()).repository(&name("app"), &BTreeSet::new(), &MemoryCache::default()).await
 }
 
 /// An image of its own.
@@ -55,7 +55,7 @@ fn put(registry: &EmbeddedRegistry, tag: &str, image: &Image, days: i64) {
 }
 
 /// The requests so far without those for tokens, each kind of path with how often it was asked.
-fn asked(registry: &EmbeddedRegistry) -> BTreeMap<String, usize> {
+fn request_counts(registry: &EmbeddedRegistry) -> BTreeMap<String, usize> {
     let mut asked = BTreeMap::new();
     for request in registry.requests() {
         let path = request.path.split('?').next().unwrap().to_owned();

@@ -1,9 +1,9 @@
 //! Removing tags and putting them back.
 
 use tagwarden::demo::registry::{Attributes, Fault, FaultKind, Target};
-use tagwarden::registry::{RegistryErrorKind, RegistryReader as _, Removed};
+use tagwarden::registry::{RegistryErrorKind, RegistryReader as _, RemovalResponse};
 
-use super::{asked, image, put, reader, writer};
+use super::{image, put, reader, request_counts, writer};
 use crate::registry::{name, tag};
 use crate::support::acr::{everything_allowed, start};
 use crate::support::removal::{put_tag, untag};
@@ -15,14 +15,19 @@ async fn a_tag_goes_alone_and_the_answer_tells_what_it_named() {
     put(&registry, "v1", &one, 2);
     put(&registry, "same", &one, 2);
     let writer = writer(&registry.url());
-    let Ok(Removed::Done { evidence, named }) = untag(&writer, &name("app"), &tag("v1")).await else { panic!() };
+    let Ok(RemovalResponse::Removed { request_id: evidence, digest: named }) =
+        untag(&writer, &name("app"), &tag("v1")).await
+    else {
+        panic!()
+    };
     assert!(evidence.starts_with("x-ms-correlation-request-id: "), "{evidence}");
     assert_eq!(named, Some(one.digest.clone()));
     assert_eq!(registry.tags("app").into_keys().collect::<Vec<_>>(), ["same"]);
     assert!(registry.manifest("app", &one.digest).is_some());
-    assert_eq!(untag(&writer, &name("app"), &tag("v1")).await, Ok(Removed::AlreadyGone));
-    assert_eq!(untag(&writer, &name("none"), &tag("v1")).await, Ok(Removed::AlreadyGone));
-    let deletions: Vec<String> = asked(&registry).into_keys().filter(|path| path.starts_with("DELETE")).collect();
+    assert_eq!(untag(&writer, &name("app"), &tag("v1")).await, Ok(RemovalResponse::AlreadyMissing));
+    assert_eq!(untag(&writer, &name("none"), &tag("v1")).await, Ok(RemovalResponse::AlreadyMissing));
+    let deletions: Vec<String> =
+        request_counts(&registry).into_keys().filter(|path| path.starts_with("DELETE")).collect();
     assert_eq!(deletions, ["DELETE /acr/v1/app/_tags/v1", "DELETE /acr/v1/none/_tags/v1"]);
 }
 
@@ -54,7 +59,7 @@ async fn a_tag_comes_back_byte_for_byte() {
     put(&registry, "v1", &one, 2);
     let (reader, writer) = (reader(&registry.url()), writer(&registry.url()));
     let manifest = reader.manifest(&name("app"), &one.digest).await.unwrap().unwrap();
-    assert!(matches!(untag(&writer, &name("app"), &tag("v1")).await, Ok(Removed::Done { .. })));
+    assert!(matches!(untag(&writer, &name("app"), &tag("v1")).await, Ok(RemovalResponse::Removed { .. })));
     put_tag(&writer, &name("app"), &tag("v1"), &manifest).await.unwrap();
     assert_eq!(registry.tags("app")["v1"], one.digest);
 }

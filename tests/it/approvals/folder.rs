@@ -5,16 +5,16 @@ use std::fs;
 use tagwarden::report::{self, Format};
 
 use super::*;
-use crate::walk::GOING;
+use crate::workflow::EXPIRED_TAGS;
 
-impl Walk {
+impl WorkflowFixture {
     /// What applying the folder comes to: each file tried with its exit code and words.
     async fn apply_folder(&self) -> Vec<(String, u8, String)> {
         let house = self.open().await.unwrap();
         let came = house.apply_folder(&()).await.unwrap();
         house.close().await;
         let one = |(file, ended): (std::path::PathBuf, _)| {
-            let came = Came::of(ended);
+            let came = StepResult::from_result(ended);
             (file.file_name().unwrap().to_string_lossy().into_owned(), came.code, came.text)
         };
         came.into_iter().map(one).collect()
@@ -35,7 +35,7 @@ impl Walk {
 
 #[tokio::test]
 async fn a_plan_in_the_folder_is_applied_once() {
-    let walk = Walk::new().await;
+    let walk = WorkflowFixture::new().await;
     walk.settings("approved", "", "[approvals]\nfolder = \"approved\"");
     let plan = report::render(&walk.plan().await, Format::Json);
     walk.approve("CHG0012345.json", &plan);
@@ -43,7 +43,7 @@ async fn a_plan_in_the_folder_is_applied_once() {
     let came = walk.apply_folder().await;
     assert_eq!(came.len(), 1);
     assert_eq!((&*came[0].0, came[0].1), ("CHG0012345.json", 0), "{}", came[0].2);
-    assert!(walk.left().is_empty());
+    assert!(walk.remaining_tags().is_empty());
     assert_eq!(walk.approved_by().await, (None, Some("CHG0012345".into())));
     let runs = walk.runs().await;
     // Under another name it is the same plan.
@@ -55,7 +55,7 @@ async fn a_plan_in_the_folder_is_applied_once() {
 
 #[tokio::test]
 async fn what_is_refused_is_told_once_and_tried_again_when_the_reason_changes() {
-    let walk = Walk::new().await;
+    let walk = WorkflowFixture::new().await;
     walk.settings("approved", "", &approvals("folder = \"approved\"\nrequire_signature = true"));
     let plan = report::render(&walk.plan().await, Format::Json);
     walk.approve("a.json", &plan);
@@ -63,7 +63,7 @@ async fn what_is_refused_is_told_once_and_tried_again_when_the_reason_changes() 
     let came = walk.apply_folder().await;
     assert_eq!(came.iter().map(|(name, code, _)| (&**name, *code)).collect::<Vec<_>>(), [("a.json", 3), ("b.json", 3)]);
     assert!(came[0].2.contains("demand a signature") && came[1].2.contains("no JSON"), "{came:?}");
-    assert_eq!((walk.apply_folder().await.len(), walk.left()), (0, GOING.to_vec()));
+    assert_eq!((walk.apply_folder().await.len(), walk.remaining_tags()), (0, EXPIRED_TAGS.to_vec()));
 
     walk.approve("a.json.sig", &sign(&key(2), "tagwarden", &plan));
     let came = walk.apply_folder().await;
@@ -72,13 +72,13 @@ async fn what_is_refused_is_told_once_and_tried_again_when_the_reason_changes() 
     walk.approve("a.json.sig", &sign(&key(1), "tagwarden", &plan));
     let came = walk.apply_folder().await;
     assert_eq!((came.len(), came[0].1), (1, 0), "{came:?}");
-    assert!(walk.left().is_empty());
+    assert!(walk.remaining_tags().is_empty());
     assert_eq!(walk.approved_by().await.0, Some("Ada".into()));
 }
 
 #[tokio::test]
 async fn without_a_folder_nothing_is_applied_and_a_missing_one_is_told() {
-    let walk = Walk::new().await;
+    let walk = WorkflowFixture::new().await;
     assert!(walk.apply_folder().await.is_empty());
     walk.settings("approved", "", "[approvals]\nfolder = \"approved\"");
     let house = walk.open().await.unwrap();

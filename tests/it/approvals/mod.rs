@@ -1,15 +1,15 @@
 //! Plans that somebody approved: once, by whom, and no more than that.
 
 mod folder;
-mod replayed;
+mod replay;
 mod settings;
-mod signed;
+mod signature;
 
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{HashAlg, LineEnding, PrivateKey};
-use tagwarden::run::Approval;
+use tagwarden::workflow::Approval;
 
-use crate::walk::{Came, Walk};
+use crate::workflow::{StepResult, WorkflowFixture};
 
 /// A key that is the same in every test.
 pub(crate) fn key(seed: u8) -> PrivateKey {
@@ -28,13 +28,13 @@ pub(crate) fn approvals(more: &str) -> String {
     format!("[approvals]\nsigners = [{{ name = \"Ada\", ssh = \"{ada}\" }}]\n{more}\n")
 }
 
-impl Walk {
+impl WorkflowFixture {
     /// Applies a plan as somebody approved it.
-    pub(crate) async fn apply_as(&self, plan: &str, approval: &Approval) -> Came {
+    pub(crate) async fn apply_as(&self, plan: &str, approval: &Approval) -> StepResult {
         let house = self.open().await.unwrap();
         let ended = house.apply(plan, approval, &()).await;
         house.close().await;
-        Came::of(ended)
+        StepResult::from_result(ended)
     }
 
     /// Who approved the last run, and its ticket.

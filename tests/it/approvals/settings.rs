@@ -2,7 +2,7 @@
 
 use tagwarden::config::SignerKey;
 
-use crate::settings::{load, revision};
+use crate::config::{load, revision};
 
 const REGISTRY: &str = "[registries.contoso]\nkind = \"distribution\"\nendpoint = \"https://contoso.example\"\n";
 const APPROVALS: &str = include_str!("../../../docs/change-tickets.md");

@@ -6,11 +6,11 @@ mod sign_in;
 
 use std::time::Duration;
 
-use tagwarden::registry::Patience;
+use tagwarden::registry::RetryPolicy;
 
-const PATIENCE: Patience = Patience {
-    retries: 3,
-    first: Duration::from_millis(1),
-    longest: Duration::from_millis(2),
-    total: Duration::from_secs(10),
+const PATIENCE: RetryPolicy = RetryPolicy {
+    max_retries: 3,
+    initial_delay: Duration::from_millis(1),
+    max_delay: Duration::from_millis(2),
+    max_total_delay: Duration::from_secs(10),
 };

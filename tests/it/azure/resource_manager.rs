@@ -1,9 +1,9 @@
 //! Lists to their end or not at all, and what each policy of a registry means.
 
 use serde_json::{Value, json};
-use tagwarden::azure::{Arm, RegistryResource, particulars, usage};
-use tagwarden::domain::{AfterDays, Particulars, PermissionMode, Sku};
-use tagwarden::transport::{RequestError, RequestErrorKind};
+use tagwarden::azure::{Arm, RegistryResource, registry_info, storage_usage};
+use tagwarden::domain::{PermissionMode, RegistryInfo, RetentionDays, ServiceTier};
+use tagwarden::http_client::{RequestError, RequestErrorKind};
 
 use super::PATIENCE;
 use crate::support::azure::{Entra, ResourceManager};
@@ -34,10 +34,10 @@ async fn a_list_is_read_to_its_end() {
     let arm = Arm::new(&manager.credential(&entra), PATIENCE).unwrap();
     assert_eq!(listed(&arm).await.unwrap(), (0..25).collect::<Vec<u64>>());
     let asked = ["/things?api-version=2025-11-01", "&$skiptoken=10", "&$skiptoken=20"];
-    for (asked, end) in manager.asked().iter().zip(asked) {
+    for (asked, end) in manager.requests().iter().zip(asked) {
         assert!(asked.starts_with("/things?") && asked.ends_with(end), "{asked}");
     }
-    assert_eq!((manager.asked().len(), entra.asked()), (3, 1));
+    assert_eq!((manager.requests().len(), entra.request_count()), (3, 1));
     // The last page may say so with an empty link.
     let body = json!({ "value": [1], "nextLink": "" }).to_string();
     manager.resources.lock().unwrap().instead.push_back((200, vec![], body));
@@ -67,7 +67,7 @@ async fn part_of_a_list_is_no_list() {
         assert_eq!(error.kind, RequestErrorKind::Malformed, "{error}");
         assert!(error.message.contains(words), "{error}");
     }
-    assert_eq!(manager.asked().len(), 9, "no link was followed");
+    assert_eq!(manager.requests().len(), 9, "no link was followed");
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn a_token_that_is_refused_is_renewed_once() {
     listed(&arm).await.unwrap();
     entra.directory.lock().unwrap().revoke_all();
     assert_eq!(listed(&arm).await.unwrap(), [0]);
-    assert_eq!((entra.asked(), manager.asked().len()), (2, 3));
+    assert_eq!((entra.request_count(), manager.requests().len()), (2, 3));
     // One that is never accepted is an end, not a circle.
     for _ in 0..2 {
         let body = r#"{"error":{"code":"InvalidAuthenticationTokenTenant","message":"wrong issuer"}}"#.to_owned();
@@ -105,7 +105,7 @@ async fn a_token_that_is_refused_is_renewed_once() {
     assert_eq!(error.kind, RequestErrorKind::Denied, "{error}");
     assert!(error.message.contains("(InvalidAuthenticationTokenTenant: wrong issuer)"), "{error}");
     assert!(error.message.contains("check its tenant"), "{error}");
-    assert_eq!(manager.asked().len(), 5);
+    assert_eq!(manager.requests().len(), 5);
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn a_refusal_names_the_role_that_is_missing() {
     manager.resources.lock().unwrap().denied.insert("/things".into());
     let error = listed(&arm).await.unwrap_err();
     assert_eq!(error.kind, RequestErrorKind::Denied, "{error}");
-    let whom = entra.application().words();
+    let whom = entra.application().description();
     for words in ["(AuthorizationFailed: The client", &format!("give {whom} the role `Reader` there")] {
         assert!(error.message.contains(words), "{error}");
     }
@@ -129,7 +129,7 @@ async fn a_refusal_names_the_role_that_is_missing() {
 fn tokens_leave_this_machine_only_encrypted() {
     let mut credential = tagwarden::azure::Credential {
         identity: tagwarden::azure::Identity::AzureCli { tenant_id: None },
-        surroundings: tagwarden::azure::Surroundings::default(),
+        environment: tagwarden::azure::AzureEnvironment::default(),
     };
     for (address, fine) in [
         ("http://127.0.0.1:1", true),
@@ -139,7 +139,7 @@ fn tokens_leave_this_machine_only_encrypted() {
         ("http://management.example", false),
         ("http://localhost.example", false),
     ] {
-        credential.surroundings.resource_manager = Some(address.parse().unwrap());
+        credential.environment.resource_manager = Some(address.parse().unwrap());
         assert_eq!(Arm::new(&credential, PATIENCE).is_ok(), fine, "{address}");
     }
 }
@@ -172,11 +172,11 @@ fn put(manager: &ResourceManager, registry: &Value) {
     resources.lists.insert(format!("{path}/replications"), replications.into());
 }
 
-async fn told(entra: &Entra, manager: &ResourceManager, hosts: &[&str]) -> Result<Particulars, RequestError> {
+async fn told(entra: &Entra, manager: &ResourceManager, hosts: &[&str]) -> Result<RegistryInfo, RequestError> {
     let credential = manager.credential(entra);
     let arm = Arm::new(&credential, PATIENCE).unwrap();
     let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
-    particulars(&arm, &resource(credential), &hosts).await
+    registry_info(&arm, &resource(credential), &hosts).await
 }
 
 fn resource(credential: tagwarden::azure::Credential) -> RegistryResource {
@@ -190,13 +190,13 @@ async fn a_registry_is_found_by_its_login_server() {
     put(&manager, &registry("other", "other.azurecr.io", "Basic", &json!({})));
     put(&manager, &registry("contoso", "Contoso-a1b2.azurecr.io", "Premium", &policies));
     let found = told(&entra, &manager, &["images.contoso.example", "contoso-a1b2.azurecr.io:443"]).await.unwrap();
-    let expected = Particulars {
+    let expected = RegistryInfo {
         subscription: SUBSCRIPTION.into(),
         resource_group: "rg-registries".into(),
         resource: "contoso".into(),
-        sku: Some(Sku::Premium),
-        untagged_retention: AfterDays::Days(7),
-        soft_delete: AfterDays::Unread,
+        tier: Some(ServiceTier::Premium),
+        untagged_retention: RetentionDays::Days(7),
+        soft_delete: RetentionDays::Unknown,
         permissions: Some(PermissionMode::Registry),
         replicas: vec!["northeurope".into(), "uksouth".into()],
         stored_bytes: Some(12_345_678_901),
@@ -224,7 +224,7 @@ async fn whoever_may_see_the_registry_alone_finds_it_by_its_name() {
 
 #[tokio::test]
 async fn every_combination_of_policies_has_its_meaning() {
-    use AfterDays::{Days, Off, Unread};
+    use RetentionDays::{Days, Off, Unknown};
     let (entra, manager) = both().await;
     let on = |days: i64| json!({ "status": "enabled", "days": days, "lastUpdatedTime": "2026-01-01T00:00:00Z" });
     let cases = [
@@ -233,16 +233,16 @@ async fn every_combination_of_policies_has_its_meaning() {
         ("Premium", on(0), Days(0)),
         ("Premium", on(365), Days(365)),
         ("Premium", json!({ "status": "Enabled", "days": 7 }), Days(7)),
-        ("Premium", json!({ "status": "enabled" }), Unread),
-        ("Premium", json!({ "status": "paused", "days": 7 }), Unread),
-        ("Premium", json!({ "days": 7 }), Unread),
-        ("Premium", on(-1), Unread),
-        ("Premium", json!({}), Unread),
-        ("Premium", Value::Null, Unread),
+        ("Premium", json!({ "status": "enabled" }), Unknown),
+        ("Premium", json!({ "status": "paused", "days": 7 }), Unknown),
+        ("Premium", json!({ "days": 7 }), Unknown),
+        ("Premium", on(-1), Unknown),
+        ("Premium", json!({}), Unknown),
+        ("Premium", Value::Null, Unknown),
         ("Basic", Value::Null, Off),
         ("Standard", Value::Null, Off),
         ("Standard", on(7), Days(7)),
-        ("Classic", Value::Null, Unread),
+        ("Classic", Value::Null, Unknown),
     ];
     for (number, (sku, policy, expected)) in cases.into_iter().enumerate() {
         let name = format!("a{number}");
@@ -255,8 +255,8 @@ async fn every_combination_of_policies_has_its_meaning() {
     let cases = [
         (json!({ "status": "disabled", "retentionDays": 7 }), Off),
         (json!({ "status": "enabled", "retentionDays": 90 }), Days(90)),
-        (json!({ "status": "enabled" }), Unread),
-        (Value::Null, Unread),
+        (json!({ "status": "enabled" }), Unknown),
+        (Value::Null, Unknown),
     ];
     for (number, (policy, expected)) in cases.into_iter().enumerate() {
         let name = format!("b{number}");
@@ -287,11 +287,11 @@ async fn what_is_not_told_is_not_off() {
         "softDeletePolicy": { "retentionDays": 7, "status": "disabled" },
     });
     put(&manager, &registry("contoso", "contoso.azurecr.io", "Premium", &policies));
-    assert_eq!(told(&entra, &manager, &["contoso.azurecr.io"]).await.unwrap().soft_delete, AfterDays::Off);
+    assert_eq!(told(&entra, &manager, &["contoso.azurecr.io"]).await.unwrap().soft_delete, RetentionDays::Off);
     // Previews end one day.
     manager.resources.lock().unwrap().refused_versions.insert("2025-05-01-preview".into());
     let found = told(&entra, &manager, &["contoso.azurecr.io"]).await.unwrap();
-    assert_eq!((found.soft_delete, found.untagged_retention), (AfterDays::Unread, AfterDays::Off));
+    assert_eq!((found.soft_delete, found.untagged_retention), (RetentionDays::Unknown, RetentionDays::Off));
 
     let path = format!("{REGISTRIES}/contoso");
     manager.resources.lock().unwrap().denied.insert(format!("{path}/listUsages"));
@@ -304,7 +304,7 @@ async fn what_is_not_told_is_not_off() {
     let bare = json!({ "name": "bare", "properties": { "loginServer": "bare" } });
     put(&manager, &bare);
     let found = told(&entra, &manager, &["bare"]).await.unwrap();
-    assert_eq!((found.sku, found.untagged_retention, found.permissions), (None, AfterDays::Unread, None));
+    assert_eq!((found.tier, found.untagged_retention, found.permissions), (None, RetentionDays::Unknown, None));
 }
 
 #[tokio::test]
@@ -314,9 +314,9 @@ async fn usage_can_be_measured_again() {
     let credential = manager.credential(&entra);
     let arm = Arm::new(&credential, PATIENCE).unwrap();
     let resource = resource(credential);
-    assert_eq!(usage(&arm, &resource, "contoso").await.unwrap(), 12_345_678_901);
+    assert_eq!(storage_usage(&arm, &resource, "contoso").await.unwrap(), 12_345_678_901);
     for answer in [json!({ "value": [] }), json!({ "value": [{ "name": "Size", "currentValue": -1 }] })] {
         manager.resources.lock().unwrap().single.insert(format!("{REGISTRIES}/contoso/listUsages"), answer);
-        assert_eq!(usage(&arm, &resource, "contoso").await.unwrap_err().kind, RequestErrorKind::Malformed);
+        assert_eq!(storage_usage(&arm, &resource, "contoso").await.unwrap_err().kind, RequestErrorKind::Malformed);
     }
 }

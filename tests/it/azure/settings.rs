@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use tagwarden::azure::{Cloud, Identity};
-use tagwarden::registry::{Auth, Rates, RegistryKind};
+use tagwarden::registry::{Auth, RateLimits, RegistryKind};
 
-use crate::settings::{load, revision};
+use crate::config::{load, revision};
 
 const ACR: &str = "[registries.contoso]\nkind = \"acr\"\nendpoint = \"https://contoso.azurecr.io\"\n";
 const TENANT: &str = "11111111-1111-1111-1111-111111111111";
@@ -28,8 +28,8 @@ fn little_is_needed() {
     let settings = load(ACR, &[]);
     let [contoso] = settings.registries.as_slice() else { panic!("{settings:?}") };
     assert_eq!((contoso.kind, contoso.concurrency), (RegistryKind::Acr, 32));
-    assert_eq!(contoso.rates, Rates::default());
-    assert!(contoso.resource.is_none() && !contoso.accepts_retention);
+    assert_eq!(contoso.rate_limits, RateLimits::default());
+    assert!(contoso.azure_resource.is_none() && !contoso.accepts_retention);
     assert_eq!(settings.undo_window, Duration::from_hours(7 * 24));
     assert_eq!(load(&format!("undo_window = \"30d\"\n{ACR}"), &[]).undo_window, Duration::from_hours(30 * 24));
 }
@@ -78,20 +78,20 @@ fn a_pods_environment_fills_in_what_is_not_written() {
 fn a_registry_is_asked_about_as_itself_or_as_azure_says() {
     let place = format!("subscription = \"{SUBSCRIPTION}\"\nresource_group = \"rg-Registries_(1)\"\n");
     let own = load(&format!("{ACR}auth = {{ kind = \"azure-cli\" }}\n{place}[azure]\ncloud = \"china\"\n"), &[]);
-    let resource = own.registries[0].resource.as_ref().unwrap();
+    let resource = own.registries[0].azure_resource.as_ref().unwrap();
     assert_eq!((&*resource.subscription, &*resource.resource_group), (SUBSCRIPTION, "rg-Registries_(1)"));
     assert!(matches!(resource.credential.identity, Identity::AzureCli { .. }));
-    assert_eq!(resource.credential.surroundings.cloud, Cloud::China);
+    assert_eq!(resource.credential.environment.cloud, Cloud::China);
     let Auth::Entra(credential) = &own.registries[0].auth else { panic!("{own:?}") };
-    assert_eq!(credential.surroundings, resource.credential.surroundings);
+    assert_eq!(credential.environment, resource.credential.environment);
 
     let azure = "[azure]\ncloud = \"usgov\"\nca_file = \"ca.pem\"\nresource_manager = \"http://127.0.0.1:1\"\n\
                  authority = \"https://login.example\"\nauth = { kind = \"managed-identity\" }\n";
     let basic = "auth = { kind = \"basic\", username = \"x\", password_file = \"secret\" }\n";
     let settings = load(&format!("{ACR}{basic}{place}{azure}"), &[]);
-    let credential = &settings.registries[0].resource.as_ref().unwrap().credential;
+    let credential = &settings.registries[0].azure_resource.as_ref().unwrap().credential;
     assert!(matches!(credential.identity, Identity::Managed { client_id: None }));
-    let surroundings = &credential.surroundings;
+    let surroundings = &credential.environment;
     assert_eq!(surroundings.cloud, Cloud::UsGov);
     assert_eq!(surroundings.resource_manager.as_ref().unwrap().as_str(), "http://127.0.0.1:1/");
     assert_eq!(surroundings.authority.as_ref().unwrap().as_str(), "https://login.example/");
@@ -100,7 +100,7 @@ fn a_registry_is_asked_about_as_itself_or_as_azure_says() {
     let secret =
         format!("[azure]\nauth = {{ kind = \"client-secret\", tenant_id = \"{TENANT}\", client_id = \"{CLIENT}\" }}\n");
     let settings = load(&format!("{ACR}{basic}{place}{secret}"), &[("TAGWARDEN__AZURE__AUTH__SECRET", "hunter2")]);
-    let credential = &settings.registries[0].resource.as_ref().unwrap().credential;
+    let credential = &settings.registries[0].azure_resource.as_ref().unwrap().credential;
     assert!(
         matches!(&credential.identity, Identity::ClientSecret { secret, .. } if secret.expose_secret() == "hunter2")
     );
@@ -111,14 +111,14 @@ fn rates_and_what_is_accepted() {
     let settings =
         load(&format!("{ACR}rates = {{ read = 5000, delete = 500 }}\naccept = [\"untagged-retention\"]\n"), &[]);
     let contoso = &settings.registries[0];
-    assert_eq!(contoso.rates, Rates { read: Some(5000), write: None, delete: Some(500) });
+    assert_eq!(contoso.rate_limits, RateLimits { read: Some(5000), write: None, delete: Some(500) });
     assert!(contoso.accepts_retention);
     let variables = [
         ("TAGWARDEN__REGISTRIES__CONTOSO__RATES__DELETE", "60"),
         ("TAGWARDEN__REGISTRIES__CONTOSO__ACCEPT", "untagged-retention"),
     ];
     let contoso = &load(ACR, &variables).registries[0];
-    assert_eq!((contoso.rates.delete, contoso.accepts_retention), (Some(60), true));
+    assert_eq!((contoso.rate_limits.delete, contoso.accepts_retention), (Some(60), true));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use tagwarden::azure::{Credential, Identity, Surroundings};
-use tagwarden::transport::{RequestError, RequestErrorKind};
+use tagwarden::azure::{AzureEnvironment, Credential, Identity};
+use tagwarden::http_client::{RequestError, RequestErrorKind};
 
 use super::PATIENCE;
 use crate::support::azure::{CLIENT, Entra, SECRET, TENANT, identity_endpoint};
@@ -26,7 +26,7 @@ async fn a_token_is_asked_for_once_for_each_scope() {
     }
     assert_eq!(tokens.token(MANAGEMENT).await.unwrap().expose_secret(), "token-2");
     assert_eq!(tokens.token(REGISTRIES).await.unwrap().expose_secret(), "token-1");
-    assert_eq!(entra.asked(), 2);
+    assert_eq!(entra.request_count(), 2);
     let form = entra.directory.lock().unwrap().asked[0].clone();
     let keys: Vec<&str> = form.keys().map(String::as_str).collect();
     assert_eq!(keys, ["client_id", "client_secret", "grant_type", "scope"]);
@@ -52,41 +52,41 @@ async fn a_refused_token_is_replaced_and_another_one_is_not() {
     let entra = Entra::start().await;
     let tokens = entra.application().connect(PATIENCE).unwrap();
     let first = tokens.token(REGISTRIES).await.unwrap();
-    let both = tokio::join!(tokens.token_instead_of(REGISTRIES, &first), tokens.token_instead_of(REGISTRIES, &first));
+    let both = tokio::join!(tokens.renew_token(REGISTRIES, &first), tokens.renew_token(REGISTRIES, &first));
     assert_eq!(both.0.unwrap().expose_secret(), "token-2");
     assert_eq!(both.1.unwrap().expose_secret(), "token-2", "two who were refused at once share the new one");
-    assert_eq!(entra.asked(), 2);
+    assert_eq!(entra.request_count(), 2);
 }
 
 #[tokio::test]
 async fn throttling_slows_and_does_not_end() {
     let entra = Entra::start().await;
-    entra.instead(503, &[], "");
+    entra.script_response(503, &[], "");
     for _ in 0..12 {
-        entra.instead(429, &[("retry-after", "0")], r#"{"error":"temporarily_unavailable"}"#);
+        entra.script_response(429, &[("retry-after", "0")], r#"{"error":"temporarily_unavailable"}"#);
     }
     let tokens = entra.application().connect(PATIENCE).unwrap();
     assert_eq!(tokens.token(REGISTRIES).await.unwrap().expose_secret(), "token-1");
-    assert_eq!(entra.asked(), 14);
+    assert_eq!(entra.request_count(), 14);
     // Patience has an end, and what is asked for is never cut short.
     for _ in 0..2 {
-        entra.instead(429, &[("retry-after", "3600")], "");
+        entra.script_response(429, &[("retry-after", "3600")], "");
     }
     let error = tokens.token(MANAGEMENT).await.unwrap_err();
     assert_eq!(error.kind, RequestErrorKind::Throttled, "{error}");
-    assert_eq!(entra.asked(), 15);
+    assert_eq!(entra.request_count(), 15);
 }
 
 #[tokio::test]
 async fn many_who_wait_for_one_failure_share_it() {
     let entra = Entra::start().await;
     for _ in 0..40 {
-        entra.instead(500, &[], "");
+        entra.script_response(500, &[], "");
     }
     let tokens = entra.application().connect(PATIENCE).unwrap();
     let many = futures::future::join_all((0..20).map(|_| tokens.token(REGISTRIES))).await;
     assert!(many.iter().all(|token| token.as_ref().is_err_and(|error| error.kind == RequestErrorKind::Status(500))));
-    assert_eq!(entra.asked(), 1 + PATIENCE.retries);
+    assert_eq!(entra.request_count(), 1 + PATIENCE.max_retries);
     // The next one tries for itself.
     entra.directory.lock().unwrap().instead.clear();
     tokens.token(REGISTRIES).await.unwrap();
@@ -96,14 +96,14 @@ fn application(entra: &Entra, change: impl FnOnce(&mut String, &mut String, &mut
     let (mut tenant_id, mut client_id, mut secret) = (TENANT.to_owned(), CLIENT.to_owned(), SECRET.to_owned());
     change(&mut tenant_id, &mut client_id, &mut secret);
     let identity = Identity::ClientSecret { tenant_id, client_id, secret: secret.into() };
-    Credential { identity, surroundings: entra.surroundings() }
+    Credential { identity, environment: entra.surroundings() }
 }
 
 async fn refused(credential: &Credential, scope: &str) -> RequestError {
     let error = credential.connect(PATIENCE).unwrap().token(scope).await.unwrap_err();
     let shown = format!("{error:?}");
     assert!(!shown.contains(SECRET) && !shown.contains("Trace ID"), "{shown}");
-    let whom = credential.words();
+    let whom = credential.description();
     assert!(error.message.starts_with(&format!("signing in as {whom} failed: ")), "{error}");
     error
 }
@@ -127,17 +127,17 @@ async fn a_refusal_says_who_what_and_what_to_do() {
     told(refused(&entra.application(), "https://x.example/.default").await, &["AADSTS500011", "check the cloud"]);
     // A body that repeats what was sent, and one that is no JSON.
     let echo = format!(r#"{{"error":"x","error_description":"you sent {SECRET}"}}"#);
-    entra.instead(400, &[], &echo);
+    entra.script_response(400, &[], &echo);
     told(refused(&entra.application(), REGISTRIES).await, &["you sent ***"]);
-    entra.instead(403, &[], "<html>no</html>");
+    entra.script_response(403, &[], "<html>no</html>");
     told(refused(&entra.application(), REGISTRIES).await, &["answered 403", "a web page", "check the ids"]);
     // An answer that is none.
     for body in ["<html>login</html>", "{}", r#"{"access_token":""}"#, ""] {
-        entra.instead(200, &[], body);
+        entra.script_response(200, &[], body);
         let error = refused(&entra.application(), REGISTRIES).await;
         assert_eq!(error.kind, RequestErrorKind::Malformed, "{error}");
     }
-    entra.instead(302, &[("location", "https://elsewhere.example/")], "");
+    entra.script_response(302, &[("location", "https://elsewhere.example/")], "");
     assert_eq!(refused(&entra.application(), REGISTRIES).await.kind, RequestErrorKind::Status(302));
 }
 
@@ -145,17 +145,17 @@ async fn a_refusal_says_who_what_and_what_to_do() {
 async fn an_authority_that_cannot_be_trusted_or_reached_gets_nothing() {
     let entra = Entra::start().await;
     let mut credential = entra.application();
-    credential.surroundings.ca_file = None;
+    credential.environment.ca_file = None;
     let error = refused(&credential, REGISTRIES).await;
     assert_eq!(error.kind, RequestErrorKind::Connection, "{error}");
     assert!(error.message.contains("check network, proxy and `ca_file`"), "{error}");
-    assert_eq!(entra.asked(), 0);
+    assert_eq!(entra.request_count(), 0);
 
-    credential.surroundings.authority = Some("http://127.0.0.1:1".parse().unwrap());
+    credential.environment.authority = Some("http://127.0.0.1:1".parse().unwrap());
     let error = credential.connect(PATIENCE).unwrap_err();
-    assert_eq!(error.kind, RequestErrorKind::Settings, "{error}");
-    credential.surroundings.ca_file = Some("nowhere.pem".into());
-    assert_eq!(credential.connect(PATIENCE).unwrap_err().kind, RequestErrorKind::Settings);
+    assert_eq!(error.kind, RequestErrorKind::InvalidSettings, "{error}");
+    credential.environment.ca_file = Some("nowhere.pem".into());
+    assert_eq!(credential.connect(PATIENCE).unwrap_err().kind, RequestErrorKind::InvalidSettings);
 }
 
 fn of_service_account(entra: &Entra, file: &Path) -> Credential {
@@ -164,7 +164,7 @@ fn of_service_account(entra: &Entra, file: &Path) -> Credential {
         tenant_id: Some(TENANT.into()),
         token_file: Some(file.to_owned()),
     };
-    Credential { identity, surroundings: entra.surroundings() }
+    Credential { identity, environment: entra.surroundings() }
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn a_service_accounts_token_is_read_when_it_is_needed() {
             None => fs::remove_file(&file).unwrap(),
         }
         let error = tokens.token(REGISTRIES).await.unwrap_err();
-        assert_eq!(error.kind, RequestErrorKind::Settings, "{error}");
+        assert_eq!(error.kind, RequestErrorKind::InvalidSettings, "{error}");
         assert!(error.message.contains(words) && error.message.contains("workload identity"), "{error}");
     }
 }
@@ -202,15 +202,15 @@ async fn a_service_accounts_token_is_read_when_it_is_needed() {
 #[test]
 fn what_a_workload_identity_misses_is_named() {
     let identity = Identity::Workload { client_id: Some(CLIENT.into()), tenant_id: None, token_file: None };
-    let credential = Credential { identity, surroundings: Surroundings::default() };
+    let credential = Credential { identity, environment: AzureEnvironment::default() };
     let error = credential.connect(PATIENCE).unwrap_err();
-    assert_eq!(error.kind, RequestErrorKind::Settings);
+    assert_eq!(error.kind, RequestErrorKind::InvalidSettings);
     assert!(error.message.contains("set `tenant_id`, or run where AZURE_TENANT_ID is set"), "{error}");
 }
 
 #[test]
 fn identities_have_words() {
-    let words = |identity| Credential { identity, surroundings: Surroundings::default() }.words();
+    let words = |identity| Credential { identity, environment: AzureEnvironment::default() }.description();
     let id = || Some("1234".to_owned());
     let cases = [
         (Identity::Managed { client_id: id() }, "managed identity 1234"),
@@ -246,8 +246,8 @@ async fn sign_in_here() {
         "cli" => Identity::AzureCli { tenant_id: Some(TENANT.into()) },
         _ => return,
     };
-    let surroundings = Surroundings { timeout: Some(Duration::from_secs(2)), ..Surroundings::default() };
-    let tokens = Credential { identity, surroundings }.connect(PATIENCE).unwrap();
+    let surroundings = AzureEnvironment { timeout: Some(Duration::from_secs(2)), ..AzureEnvironment::default() };
+    let tokens = Credential { identity, environment: surroundings }.connect(PATIENCE).unwrap();
     for _ in 0..2 {
         match tokens.token(REGISTRIES).await {
             Ok(token) => println!("signed in: {}", token.expose_secret()),

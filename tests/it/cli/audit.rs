@@ -5,19 +5,19 @@ use serde_json::Value;
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{AcrOptions, EmbeddedRegistry, Options};
-use tagwarden::store::{KeepSince, Store};
+use tagwarden::state::{RetentionCutoffs, StateStore};
 
-use super::{Desk, fill, record, settings, tags};
+use super::{CliFixture, fill, record, settings, tags};
 use crate::support::acr::{ADMIN, clock, start};
 
 const POLICIES: &str = "policies:
   - { name: candidates, select: { tags: [\"candidate-*\"] }, keep: [{ newest: 2 }], mode: enforce }
 ";
 
-async fn shop() -> (EmbeddedRegistry, Desk) {
+async fn shop() -> (EmbeddedRegistry, CliFixture) {
     let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
     fill(&registry, "shop/api", "candidate", 5);
-    let mut desk = Desk::with(&[
+    let mut desk = CliFixture::with(&[
         ("tagwarden.toml", &settings(&registry.url())),
         ("policies/all.yaml", POLICIES),
         ("releases/api.json", &record(&format!("{}/shop/api:candidate-5", registry.host()))),
@@ -28,9 +28,9 @@ async fn shop() -> (EmbeddedRegistry, Desk) {
     (registry, desk)
 }
 
-async fn drop_plans(desk: &Desk) {
-    let store = Store::open(&desk.path("tagwarden.db")).await.unwrap();
-    store.prune(KeepSince { runs: Timestamp::MIN, plans: Timestamp::MAX }).await.unwrap();
+async fn drop_plans(desk: &CliFixture) {
+    let store = StateStore::open(&desk.path("tagwarden.db")).await.unwrap();
+    store.prune(RetentionCutoffs { runs: Timestamp::MIN, plans: Timestamp::MAX }).await.unwrap();
     store.close().await;
 }
 
@@ -65,10 +65,10 @@ async fn the_journal_answers_once_the_plan_is_gone() {
     assert!(csv.out.lines().nth(1).unwrap().contains(",all.yaml,sha256:"), "{}", csv.out);
 
     // The text of the policy is there as long as the run is.
-    let store = Store::open(&desk.path("tagwarden.db")).await.unwrap();
+    let store = StateStore::open(&desk.path("tagwarden.db")).await.unwrap();
     let revision = entry["policy_revision"].as_str().unwrap();
     assert_eq!(store.policy_text(revision).await.unwrap().as_deref(), Some(POLICIES));
-    store.prune(KeepSince { runs: Timestamp::MAX, plans: Timestamp::MAX }).await.unwrap();
+    store.prune(RetentionCutoffs { runs: Timestamp::MAX, plans: Timestamp::MAX }).await.unwrap();
     assert_eq!(store.policy_text(revision).await.unwrap(), None);
     store.close().await;
 }
@@ -124,7 +124,7 @@ async fn a_tag_that_vanished_from_azure_was_seen_last_at_some_time() {
          auth = {{ kind = \"basic\", username = \"{user}\", password_file = \"password\" }}\n",
         registry.url()
     );
-    let desk = Desk::with(&[("tagwarden.toml", &*toml), ("policies/all.yaml", POLICIES), ("password", password)]);
+    let desk = CliFixture::with(&[("tagwarden.toml", &*toml), ("policies/all.yaml", POLICIES), ("password", password)]);
     desk.run("plan").await.exits(0);
     assert!(registry.delete_tag("shop/api", "candidate-1"));
     assert!(registry.delete_tag("shop/old", "candidate-1"));

@@ -7,11 +7,11 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use super::Desk;
+use super::CliFixture;
 
 #[tokio::test]
 async fn the_demo_plays_the_whole_job_and_leaves_its_files() {
-    let desk = Desk::new();
+    let desk = CliFixture::new();
     let done = desk.run("demo --folder sample").await.exits(0);
     assert!(done.out.starts_with("This is an embedded sample"), "{}", done.out);
     for part in [
@@ -62,7 +62,7 @@ fn count(plan: &Value, list: &str) -> u64 {
 
 #[tokio::test]
 async fn a_folder_of_somebody_else_is_left_alone() {
-    let desk = Desk::with(&[("mine/tagwarden.toml", "precious"), ("file", "precious")]);
+    let desk = CliFixture::with(&[("mine/tagwarden.toml", "precious"), ("file", "precious")]);
     let done = desk.run("demo --folder mine").await.exits(2);
     assert!(done.err.contains("mine has other files in it") && done.err.contains("--folder"), "{}", done.err);
     assert_eq!(fs::read_dir(desk.path("mine")).unwrap().count(), 1);
@@ -78,7 +78,7 @@ async fn a_folder_of_somebody_else_is_left_alone() {
 #[tokio::test]
 async fn served_it_stays_up_until_it_is_told_to_stop() {
     for signal in ["INT", "TERM"] {
-        let desk = Desk::new();
+        let desk = CliFixture::new();
         let mut serving = desk.command("demo --serve").stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(serving.stdout.take().unwrap()).lines();
         let mut told = Vec::new();

@@ -14,43 +14,43 @@ use tokio::process::Command;
 
 mod audit;
 mod azure;
+mod change_tickets;
 mod demo;
-mod evidence;
-mod explaining;
-mod failed;
-mod lessons;
+mod distribution;
+mod explain;
+mod field_accidents;
+mod missing_evidence;
 mod network;
-mod nights;
 mod output;
-mod policy_work;
-mod protects_nothing;
+mod policy_commands;
 mod readme;
-mod real;
 mod removal;
+mod removal_failures;
 mod rule_files;
+mod scheduled_failures;
 mod secrets;
 mod settings;
+#[cfg(target_os = "linux")]
+mod signals;
 mod sources;
 mod state;
-#[cfg(target_os = "linux")]
-mod stopping;
-mod tickets;
+mod unmatched_rules;
 
 /// A folder to work in, with a home of its own and nothing of this machine's environment.
-struct Desk {
+struct CliFixture {
     folder: TempDir,
     environment: Vec<(String, String)>,
 }
 
 /// What a command gave.
 #[derive(Debug)]
-struct Done {
+struct CliOutput {
     code: i32,
     out: String,
     err: String,
 }
 
-impl Desk {
+impl CliFixture {
     fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() }
     }
@@ -96,15 +96,15 @@ impl Desk {
         command
     }
 
-    async fn run(&self, words: &str) -> Done {
+    async fn run(&self, words: &str) -> CliOutput {
         let output = self.command(words).output().await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let code = output.status.code().expect("it exits by itself");
-        Done { code, out: text(output.stdout), err: text(output.stderr) }
+        CliOutput { code, out: text(output.stdout), err: text(output.stderr) }
     }
 }
 
-impl Done {
+impl CliOutput {
     /// It ended so; gives itself for more questions.
     #[track_caller]
     fn exits(self, code: i32) -> Self {

@@ -6,7 +6,7 @@ use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Desk, fill, names, record, settings};
+use super::{CliFixture, fill, names, record, settings};
 use crate::support::certificate::{Certified, certified};
 use crate::support::content;
 use crate::support::docker_registry::{DockerRegistry, PASSWORD, Setup, USER};
@@ -50,7 +50,7 @@ async fn requests_go_through_the_proxy_of_the_environment() {
     // This host is known to nobody but the proxy.
     let endpoint = "http://registry.contoso.example";
     for variable in ["HTTP_PROXY", "http_proxy"] {
-        let mut desk = Desk::with(&[
+        let mut desk = CliFixture::with(&[
             ("tagwarden.toml", &settings(endpoint)),
             ("policies/all.yaml", POLICIES),
             ("releases/api.json", &record("registry.contoso.example/shop/api:c-4")),
@@ -84,7 +84,7 @@ async fn a_certificate_of_ones_own_is_trusted_by_its_authority_alone() {
     registry.push_manifest("shop/api", "c-1", &content::image(&config, &[])).await;
     let auth = format!("\nauth = {{ kind = \"basic\", username = \"{USER}\", password_file = \"password\" }}\n");
     let text = settings(registry.endpoint.as_str()).replace("\n\n", &format!("{auth}\n"));
-    let desk = Desk::with(&[
+    let desk = CliFixture::with(&[
         ("tagwarden.toml", &text),
         ("ca.pem", &authority),
         ("password", PASSWORD),

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 
-use super::{Desk, fill, record, settings, tags};
+use super::{CliFixture, fill, record, settings, tags};
 
 const POLICIES: &str = "policies:
   - { name: candidates, select: { tags: [\"candidate-*\"] }, keep: [{ newest: 2 }], mode: enforce }
 ";
 
-async fn shop() -> (EmbeddedRegistry, Desk) {
+async fn shop() -> (EmbeddedRegistry, CliFixture) {
     let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
     fill(&registry, "shop/api", "candidate", 5);
-    let mut desk = Desk::with(&[
+    let mut desk = CliFixture::with(&[
         ("tagwarden.toml", &settings(&registry.url())),
         ("policies/all.yaml", POLICIES),
         ("releases/api.json", &record(&format!("{}/shop/api:candidate-5", registry.host()))),
@@ -31,7 +31,7 @@ fn full() -> Stdio {
 }
 
 /// How a command ends whose standard output is full. `Command::output` of tokio would put a pipe in its place.
-async fn into_full(desk: &Desk, words: &str) -> Output {
+async fn into_full(desk: &CliFixture, words: &str) -> Output {
     desk.command(words).stdout(full()).spawn().unwrap().wait_with_output().await.unwrap()
 }
 

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use tagwarden::demo::registry::{AcrOptions, EmbeddedRegistry};
 
 use super::azure::az_that_says;
-use super::{Desk, image, tags};
+use super::{CliFixture, image, tags};
 use crate::documents::blocks;
 use crate::support::acr::{ENTRA_TOKEN, clock, everything_allowed, start};
 
@@ -37,7 +37,7 @@ async fn the_first_five_minutes_go_as_told() {
         push(&registry, "shop/api", &format!("candidate-{}", 40 + number), 100 - number);
     }
     push(&registry, "shop/api", "prod", 200);
-    let mut desk = Desk::new();
+    let mut desk = CliFixture::new();
     az_that_says(&mut desk, ENTRA_TOKEN);
     let here = |text: &str| text.replace(&format!("https://{HOST}"), &registry.url()).replace(HOST, registry.host());
     for language in ["toml", "yaml", "json"] {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 
-use super::{Desk, fill, image, names, record, settings, tags};
+use super::{CliFixture, fill, image, names, record, settings, tags};
 
 const POLICIES: &str = r#"policies:
   - name: candidates
@@ -19,14 +19,14 @@ const POLICIES: &str = r#"policies:
 "#;
 
 /// An API of which the first candidate is live, a front end under trial, tools that stay for a lifetime.
-async fn shop() -> (EmbeddedRegistry, Desk) {
+async fn shop() -> (EmbeddedRegistry, CliFixture) {
     let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
     fill(&registry, "shop/api", "candidate", 4);
     registry.put_image("shop/api", "v1", &image("v1", "2024-03-01"));
     fill(&registry, "shop/web", "nightly", 4);
     fill(&registry, "tools/lint", "t", 2);
     fill(&registry, "tools/lint", "v", 2);
-    let desk = Desk::with(&[
+    let desk = CliFixture::with(&[
         ("tagwarden.toml", &settings(&registry.url())),
         ("policies/all.yaml", POLICIES),
         ("releases/api.json", &record(&format!("{}/shop/api:candidate-1", registry.host()))),

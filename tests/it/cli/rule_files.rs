@@ -4,7 +4,7 @@ use std::fs;
 
 use tagwarden::demo::registry::{EmbeddedRegistry, Fault, FaultKind, Options};
 
-use super::{Desk, fill, tags};
+use super::{CliFixture, fill, tags};
 
 const POLICIES: &str = "policies:
   - name: candidates
@@ -35,7 +35,7 @@ async fn nothing_is_removed_by_files_that_changed_since_they_were_loaded() {
     for command in ["run", "apply plan.json"] {
         fill(&registry, "shop/api", "candidate", 5);
         for (file, text, code) in rows {
-            let desk = Desk::with(&[("tagwarden.toml", &settings), ("policies/all.yaml", POLICIES)]);
+            let desk = CliFixture::with(&[("tagwarden.toml", &settings), ("policies/all.yaml", POLICIES)]);
             desk.run("plan --out plan.json").await.exits(0);
             let (path, text) = (desk.path(file), text.to_owned());
             let write = FaultKind::before_request(move |_| fs::write(&path, &text).unwrap());

@@ -9,7 +9,7 @@ use tagwarden::demo::registry::{AuthMode, EmbeddedRegistry, Options};
 use tagwarden::domain::Digest;
 
 use super::network::proxy;
-use super::{Desk, files, fill, record, settings, tags};
+use super::{CliFixture, files, fill, record, settings, tags};
 
 const USER: &str = "ci-user";
 const PASSWORD: &str = "pass-word-0451";
@@ -17,11 +17,11 @@ const POLICIES: &str =
     "policies:\n  - name: old\n    select: { tags: [\"c-*\"] }\n    keep: [{ newest: 2 }]\n    mode: enforce\n";
 
 /// A registry that asks for a password in that way, and a desk that knows it by that `auth`.
-async fn guarded(mode: AuthMode, auth: &str) -> (EmbeddedRegistry, Desk) {
+async fn guarded(mode: AuthMode, auth: &str) -> (EmbeddedRegistry, CliFixture) {
     let registry = EmbeddedRegistry::start(Options { auth: mode, ..Options::default() }).await.unwrap();
     fill(&registry, "shop/api", "c", 4);
     let text = settings(&registry.url()).replace("\n\n", &format!("\nauth = {auth}\n\n"));
-    let mut desk = Desk::with(&[
+    let mut desk = CliFixture::with(&[
         ("tagwarden.toml", &text),
         ("policies/all.yaml", POLICIES),
         ("releases/api.json", &record(&format!("{}/shop/api:c-4", registry.host()))),
@@ -59,7 +59,7 @@ fn clean(what: &str, bytes: &[u8]) {
 }
 
 /// Plans, applies, restores and looks at it, all logged as much as can be; then nothing may show a secret but `known`.
-async fn walk(registry: &EmbeddedRegistry, desk: &Desk, known: &[&str]) {
+async fn walk(registry: &EmbeddedRegistry, desk: &CliFixture, known: &[&str]) {
     let restored = format!("restore {}/shop/api:c-1", registry.host());
     let commands =
         ["check", "plan --out plan.json --out plan.html", "apply plan.json", "runs --format json", &restored];

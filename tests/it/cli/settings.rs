@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::{Desk, settings};
+use super::{CliFixture, settings};
 
 const POLICY: &str = "policies:\n  - name: old\n    select: { tags: [\"c-*\"] }\n    keep: [{ newest: 1 }]\n";
 const UNREACHABLE: &str = "http://127.0.0.1:9";
 
-fn sound() -> Desk {
-    Desk::with(&[("tagwarden.toml", &settings(UNREACHABLE)), ("policies/old.yaml", POLICY)])
+fn sound() -> CliFixture {
+    CliFixture::with(&[("tagwarden.toml", &settings(UNREACHABLE)), ("policies/old.yaml", POLICY)])
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn what_names_the_policies_is_heeded_even_when_the_settings_are_not_sound(
 
 #[tokio::test]
 async fn settings_that_are_not_there_are_asked_for() {
-    let desk = Desk::new();
+    let desk = CliFixture::new();
     let done = desk.run("check").await.exits(2);
     assert!(done.err.contains("no settings file") && done.err.contains("--config"), "{}", done.err);
     let done = desk.run("plan --config missing.toml").await.exits(2);
@@ -88,7 +88,7 @@ async fn what_does_not_exist_is_a_usage_error() {
 
 #[tokio::test]
 async fn the_schema_is_json_that_accepts_the_policies_of_this_house() {
-    let schema = Desk::new().run("schema").await.exits(0).json();
+    let schema = CliFixture::new().run("schema").await.exits(0).json();
     let mut compiler = boon::Compiler::new();
     compiler.add_resource("schema.json", schema).unwrap();
     let mut schemas = boon::Schemas::new();

@@ -3,12 +3,12 @@
 use serde_json::json;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 
-use super::{Desk, image};
+use super::{CliFixture, image};
 
 const POLICY: &str = "policies:\n  - name: old\n    select: { tags: [\"*\"] }\n    keep: none\n";
 
 /// A registry, and texts with a claim, a mention, an open reference and a claim on a tag that is not there.
-async fn shop() -> (EmbeddedRegistry, Desk) {
+async fn shop() -> (EmbeddedRegistry, CliFixture) {
     let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
     for (repository, tag) in
         [("shop/api", "v1"), ("shop/api", "v2.0.0"), ("shop/api", "v3"), ("shop/web", "w1"), ("shop/web", "w2")]
@@ -21,7 +21,7 @@ async fn shop() -> (EmbeddedRegistry, Desk) {
          [sources.deploy]\nkind = \"image-references\"\npaths = [\"deploy/*\"]\n",
         registry.url()
     );
-    let desk = Desk::with(&[
+    let desk = CliFixture::with(&[
         ("tagwarden.toml", &settings),
         ("policies/old.yaml", POLICY),
         ("deploy/api.yaml", &format!("image: {host}/shop/api:v1\n")),

@@ -1,9 +1,9 @@
 //! Backing up the state.
 
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
-use tagwarden::store::Store;
+use tagwarden::state::StateStore;
 
-use super::{Desk, fill, record, settings};
+use super::{CliFixture, fill, record, settings};
 
 const POLICIES: &str = "policies:\n  - { name: old, select: { tags: ['*'] }, keep: [{ newest: 1 }] }\n";
 
@@ -11,7 +11,7 @@ const POLICIES: &str = "policies:\n  - { name: old, select: { tags: ['*'] }, kee
 async fn a_backup_can_take_the_place_of_the_state() {
     let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
     fill(&registry, "shop/api", "c", 3);
-    let desk = Desk::with(&[("policies/old.yaml", POLICIES), ("tagwarden.toml", &settings(&registry.url()))]);
+    let desk = CliFixture::with(&[("policies/old.yaml", POLICIES), ("tagwarden.toml", &settings(&registry.url()))]);
     desk.run("state backup early.db").await.exits(1);
     assert!(!desk.path("early.db").exists() && !desk.path("tagwarden.db").exists(), "nothing was made of nothing");
     desk.run("plan --out plan.json").await;
@@ -40,12 +40,12 @@ async fn a_backup_can_take_the_place_of_the_state() {
 async fn a_person_can_say_that_the_clock_is_right() {
     let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
     fill(&registry, "shop/api", "c", 3);
-    let mut desk = Desk::with(&[("policies/old.yaml", POLICIES), ("tagwarden.toml", &settings(&registry.url()))]);
+    let mut desk = CliFixture::with(&[("policies/old.yaml", POLICIES), ("tagwarden.toml", &settings(&registry.url()))]);
     desk.write("releases/api.json", &record(&format!("{}/shop/api:c-3", registry.host())));
     desk.set("TAGWARDEN__LIMITS__PERCENT", "100");
     desk.run("state accept-clock --reason test").await.exits(2);
     desk.run("plan").await.exits(0);
-    let store = Store::open(&desk.path("tagwarden.db")).await.unwrap();
+    let store = StateStore::open(&desk.path("tagwarden.db")).await.unwrap();
     store.confirm_time(uuid::Uuid::nil(), "2999-01-01T00:00:00Z".parse().unwrap()).await.unwrap();
     store.close().await;
 
@@ -65,7 +65,8 @@ async fn nothing_is_removed_by_a_state_that_was_emptied() {
     let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
     fill(&registry, "shop/api", "c", 3);
     let policies = POLICIES.replace(" }\n", ", mode: enforce }\n");
-    let mut desk = Desk::with(&[("policies/old.yaml", &*policies), ("tagwarden.toml", &settings(&registry.url()))]);
+    let mut desk =
+        CliFixture::with(&[("policies/old.yaml", &*policies), ("tagwarden.toml", &settings(&registry.url()))]);
     desk.write("releases/api.json", &record(&format!("{}/shop/api:c-3", registry.host())));
     desk.set("TAGWARDEN__MODE", "enforce");
     desk.set("TAGWARDEN__LIMITS__PERCENT", "100");

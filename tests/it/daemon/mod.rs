@@ -1,15 +1,15 @@
 //! The daemon: what is due when, what is held back, and how it lives and ends.
 
-mod approved;
-mod due;
+mod approvals_folder;
+mod change_freeze;
+mod event_loop;
+mod interruptions;
 #[cfg(unix)]
-mod edits;
-mod holding;
-mod interrupting;
-mod living;
-#[cfg(unix)]
-mod real;
+mod process;
 mod records;
+#[cfg(unix)]
+mod reload;
+mod schedule;
 mod state;
 
 use jiff::Timestamp;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan as _};
-use tagwarden::domain::{Depth, Digest, Gap, GapAt, Inventory, Manifest, Registry, Repository, Tag};
+use tagwarden::domain::{Digest, Gap, GapTarget, Inventory, Manifest, ManifestDetail, Registry, Repository, Tag};
 use tagwarden::registry::{ContentCache as _, RawManifest};
-use tagwarden::store::{Circumstances, NewRun, RunKind, Store};
+use tagwarden::state::{NewRun, RunContext, RunKind, StateStore};
 use uuid::Uuid;
 
 use super::at;
@@ -15,9 +15,9 @@ fn noon() -> Timestamp {
     at("2026-11-23T12:00:00Z")
 }
 
-async fn fresh() -> (tempfile::TempDir, Store) {
+async fn fresh() -> (tempfile::TempDir, StateStore) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("tagwarden.db")).await.unwrap();
+    let store = StateStore::open(&folder.path().join("tagwarden.db")).await.unwrap();
     (folder, store)
 }
 
@@ -32,7 +32,7 @@ fn new_run(number: u128, started_at: Timestamp) -> NewRun {
         kind: RunKind::Run,
         mode: "enforce".into(),
         started_at,
-        by: "anna@build-7".into(),
+        started_by: "anna@build-7".into(),
         version: "0.1.0".into(),
         approved_by: None,
         ticket: None,
@@ -40,7 +40,7 @@ fn new_run(number: u128, started_at: Timestamp) -> NewRun {
 }
 
 /// A store's tables by name, with how many rows each has.
-async fn rows(store: &Store, table: &'static str) -> i64 {
+async fn rows(store: &StateStore, table: &'static str) -> i64 {
     use sqlx::{ConnectOptions as _, Connection as _};
     let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(store.path()).connect().await.unwrap();
     let query = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
@@ -72,7 +72,7 @@ async fn only_what_the_registries_no_longer_hold_is_tidied_up() {
             subject: None,
             created_at: None,
             lock: None,
-            depth: Depth::Whole,
+            detail: ManifestDetail::Full,
         };
         repository.manifests.insert(image.digest.clone(), held);
         repository
@@ -83,30 +83,30 @@ async fn only_what_the_registries_no_longer_hold_is_tidied_up() {
     let mut both = registry(vec![repository("shop/api", &kept), repository("shop/web", &gone)]);
     store.observe(&mut both, noon()).await.unwrap();
     for image in [&kept, &gone] {
-        store.keep_manifest(image).await;
-        store.keep_created_at(&image.digest, None).await;
+        store.store_manifest(image).await;
+        store.store_created_at(&image.digest, None).await;
     }
     let counts = async || [rows(&store, "manifests").await, rows(&store, "configs").await, rows(&store, "looks").await];
     let long = noon() - 400.hours();
-    store.tidy(&both, noon(), long).await.unwrap();
+    store.collect_garbage(&both, noon(), long).await.unwrap();
     assert_eq!(counts().await, [2, 2, 2]);
 
     // What could not be read may be what was not found.
     let mut unread = registry(vec![repository("shop/api", &kept)]);
-    unread.registries[0].gaps.push(Gap { at: GapAt::Catalogue, kind: "http-500", message: "".into() });
-    store.tidy(&unread, noon(), noon() + 1.hour()).await.unwrap();
+    unread.registries[0].gaps.push(Gap { target: GapTarget::Catalogue, kind: "http-500", message: "".into() });
+    store.collect_garbage(&unread, noon(), noon() + 1.hour()).await.unwrap();
     assert_eq!(counts().await, [2, 2, 2]);
 
     let one = registry(vec![repository("shop/api", &kept)]);
-    store.tidy(&one, noon(), long).await.unwrap();
+    store.collect_garbage(&one, noon(), long).await.unwrap();
     assert_eq!(counts().await, [1, 1, 2], "when tags were first seen is forgotten late");
     assert!(store.manifest(&kept.digest).await.is_some());
     // It is back, and gone again: the time begins anew.
-    store.tidy(&both, noon() + 300.hours(), noon() - 100.hours()).await.unwrap();
-    store.tidy(&one, noon() + 300.hours(), noon() - 100.hours()).await.unwrap();
-    store.tidy(&one, noon() + 401.hours(), noon() + 1.hour()).await.unwrap();
+    store.collect_garbage(&both, noon() + 300.hours(), noon() - 100.hours()).await.unwrap();
+    store.collect_garbage(&one, noon() + 300.hours(), noon() - 100.hours()).await.unwrap();
+    store.collect_garbage(&one, noon() + 401.hours(), noon() + 1.hour()).await.unwrap();
     assert_eq!(counts().await, [1, 1, 2]);
-    store.tidy(&one, noon() + 701.hours(), noon() + 301.hours()).await.unwrap();
+    store.collect_garbage(&one, noon() + 701.hours(), noon() + 301.hours()).await.unwrap();
     assert_eq!(counts().await, [1, 1, 1]);
     assert_eq!(rows(&store, "observations").await, 1);
 }
@@ -114,25 +114,25 @@ async fn only_what_the_registries_no_longer_hold_is_tidied_up() {
 #[tokio::test]
 async fn what_a_run_went_by_and_when_schedules_were_looked_after_come_back() {
     let (folder, store) = fresh().await;
-    let circumstances = Circumstances {
+    let circumstances = RunContext {
         revision: Some("sha256:1".into()),
         commit: Some("2".repeat(40)),
-        due: Some("a, b".into()),
+        enforced_policies: Some("a, b".into()),
         blocked_by: Some("frozen".into()),
-        despite: None,
+        override_reason: None,
     };
-    store.begin_run_under(&new_run(1, noon()), &circumstances).await.unwrap();
+    store.begin_run_with_context(&new_run(1, noon()), &circumstances).await.unwrap();
     store.begin_run(&new_run(2, noon())).await.unwrap();
-    assert_eq!(store.handled().await.unwrap(), BTreeMap::new());
+    assert_eq!(store.schedule_progress().await.unwrap(), BTreeMap::new());
     let handled = |pairs: &[(&str, Timestamp)]| pairs.iter().map(|(key, at)| ((*key).to_owned(), *at)).collect();
-    store.note_handled(&handled(&[("a", noon()), ("b", noon())])).await.unwrap();
+    store.record_schedule_progress(&handled(&[("a", noon()), ("b", noon())])).await.unwrap();
     let later: BTreeMap<String, Timestamp> = handled(&[("b", noon() + 1.hour()), ("c", noon())]);
-    store.note_handled(&later).await.unwrap();
+    store.record_schedule_progress(&later).await.unwrap();
     let store = {
         store.close().await;
-        Store::open(&folder.path().join("tagwarden.db")).await.unwrap()
+        StateStore::open(&folder.path().join("tagwarden.db")).await.unwrap()
     };
-    assert_eq!(store.handled().await.unwrap(), later);
-    assert_eq!(store.circumstances(new_run(1, noon()).id).await.unwrap(), circumstances);
-    assert_eq!(store.circumstances(new_run(2, noon()).id).await.unwrap(), Circumstances::default());
+    assert_eq!(store.schedule_progress().await.unwrap(), later);
+    assert_eq!(store.run_context(new_run(1, noon()).id).await.unwrap(), circumstances);
+    assert_eq!(store.run_context(new_run(2, noon()).id).await.unwrap(), RunContext::default());
 }

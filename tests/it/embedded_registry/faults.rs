@@ -95,10 +95,10 @@ async fn bodies_can_be_invalid_truncated_foreign_or_not_what_their_digest_says()
     assert_eq!(truncated, whole.slice(..whole.len() / 2));
     let (_, wrong) = body(FaultKind::WrongDigest).await;
     assert!(serde_json::from_slice::<Value>(&wrong).is_ok());
-    assert!(!digest.is_of(&wrong));
+    assert!(!digest.matches(&wrong));
     let (kind, page) = body(FaultKind::HtmlPage).await;
     assert!(kind.starts_with("text/html") && page.starts_with(b"<!doctype html>"));
-    assert!(digest.is_of(&body(FaultKind::Delay(Duration::from_millis(1))).await.1));
+    assert!(digest.matches(&body(FaultKind::Delay(Duration::from_millis(1))).await.1));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::{artifact, index, media_type};
-use tagwarden::demo::registry::{EmbeddedRegistry, Freed, Options, TagDeletion};
+use tagwarden::demo::registry::{CollectedGarbage, EmbeddedRegistry, Options, TagDeletion};
 use tagwarden::demo::sample::Sample;
 use tagwarden::domain::Digest;
 
@@ -77,7 +77,7 @@ async fn manifests_are_read_by_tag_and_digest_with_their_exact_bytes() {
     let layer = &image.blobs[1];
     let response = get(&registry, &format!("/v2/shop/api/blobs/{}", layer.digest())).await;
     assert_eq!(response.content_length(), Some(layer.length()));
-    assert!(layer.digest().is_of(&response.bytes().await.unwrap()));
+    assert!(layer.digest().matches(&response.bytes().await.unwrap()));
 
     let unknown = format!("/v2/shop/web/blobs/{}", layer.digest());
     assert_eq!(status_and_code(get(&registry, &unknown).await).await, (404, "BLOB_UNKNOWN".into()));
@@ -214,9 +214,9 @@ async fn deleting_a_tag_untags_is_refused_or_destroys() {
     let cases = [
         (TagDeletion::Untags, true, (202, ""), (404, "MANIFEST_UNKNOWN"), vec!["same"], true),
         (TagDeletion::Untags, false, (202, ""), (404, "MANIFEST_UNKNOWN"), vec!["same"], true),
-        (TagDeletion::Refuses, true, (400, "DIGEST_INVALID"), (400, "DIGEST_INVALID"), vec!["same", "v1"], true),
-        (TagDeletion::Refuses, false, (405, "UNSUPPORTED"), (405, "UNSUPPORTED"), vec!["same", "v1"], true),
-        (TagDeletion::Destroys, true, (202, ""), (404, "MANIFEST_UNKNOWN"), vec![], false),
+        (TagDeletion::Unsupported, true, (400, "DIGEST_INVALID"), (400, "DIGEST_INVALID"), vec!["same", "v1"], true),
+        (TagDeletion::Unsupported, false, (405, "UNSUPPORTED"), (405, "UNSUPPORTED"), vec!["same", "v1"], true),
+        (TagDeletion::DeletesManifest, true, (202, ""), (404, "MANIFEST_UNKNOWN"), vec![], false),
     ];
     for (tag_deletion, manifest_deletion, there, absent, left, manifest_left) in cases {
         let registry = start(Options { tag_deletion, manifest_deletion, ..Options::default() }).await;
@@ -266,7 +266,7 @@ async fn a_read_only_registry_changes_nothing() {
 
 #[tokio::test]
 async fn a_repository_without_tags_is_listed_as_its_version_lists_it() {
-    for (tag_deletion, tags) in [(TagDeletion::Refuses, Value::Null), (TagDeletion::Untags, json!([]))] {
+    for (tag_deletion, tags) in [(TagDeletion::Unsupported, Value::Null), (TagDeletion::Untags, json!([]))] {
         let registry = start(Options { tag_deletion, ..Options::default() }).await;
         registry.put_image("a", "v1", &image("one"));
         assert!(registry.delete_tag("a", "v1"));
@@ -305,7 +305,7 @@ async fn the_sample_is_served_whole_and_verifies() {
         for (digest, kind) in digests {
             let url = format!("{}/v2/{name}/manifests/{digest}", registry.url());
             let bytes = client.get(url).header("accept", kind).send().await.unwrap().bytes().await.unwrap();
-            assert!(digest.is_of(&bytes), "{name}@{digest}");
+            assert!(digest.matches(&bytes), "{name}@{digest}");
             let manifest: Value = serde_json::from_slice(&bytes).unwrap();
             let blobs = manifest["layers"].as_array().into_iter().flatten().chain(manifest.get("config"));
             for blob in blobs {
@@ -314,7 +314,7 @@ async fn the_sample_is_served_whole_and_verifies() {
                 if small && verified.insert(digest.clone()) {
                     let url = format!("{}/v2/{name}/blobs/{digest}", registry.url());
                     let bytes = client.get(url).send().await.unwrap().bytes().await.unwrap();
-                    assert!(digest.is_of(&bytes), "{name}@{digest}");
+                    assert!(digest.matches(&bytes), "{name}@{digest}");
                     assert_eq!(blob["size"], bytes.len());
                 }
             }
@@ -322,7 +322,7 @@ async fn the_sample_is_served_whole_and_verifies() {
     }
     assert_eq!(tags, sample.tag_count());
     assert!(verified.len() > 100);
-    assert_eq!(registry.collect_garbage(), Freed::default(), "nothing in it is garbage");
+    assert_eq!(registry.collect_garbage(), CollectedGarbage::default(), "nothing in it is garbage");
 }
 
 #[tokio::test]
@@ -333,7 +333,7 @@ async fn garbage_collection_says_what_it_freed() {
     registry.put_image("a", "gone", &gone);
     assert_eq!(delete(&registry, "/v2/a/manifests/gone").await.0, 202);
     let own = gone.bytes.len() as u64 + gone.blobs[0].length() + gone.blobs[2].length();
-    assert_eq!(registry.collect_garbage(), Freed { manifests: 1, blobs: 2, bytes: own });
+    assert_eq!(registry.collect_garbage(), CollectedGarbage { manifests: 1, blobs: 2, bytes: own });
     assert_eq!(get(&registry, &format!("/v2/a/manifests/{}", gone.digest)).await.status(), 404);
     assert_eq!(get(&registry, &format!("/v2/a/blobs/{}", gone.blobs[1].digest())).await.status(), 200);
 }

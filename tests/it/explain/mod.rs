@@ -1,4 +1,4 @@
 //! Why a tag stays or goes, and when: rule by rule, by time alone, on a timeline.
 
-mod outlook;
-mod rules;
+mod forecast;
+mod rule_trace;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tagwarden::config::{NotifySettings, Occasion};
+use tagwarden::config::{NotifyEvent, NotifySettings};
 use tagwarden::notify;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
@@ -11,18 +11,18 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{noon, tell, with};
-use crate::settings::load;
+use super::{noon, notify_run, run_with_occasions};
+use crate::config::load;
 use crate::support::certificate::{Certified, certified};
 
 /// What a server heard, all conversations one after the other.
-type Heard = Arc<Mutex<String>>;
+type SmtpTranscript = Arc<Mutex<String>>;
 
 /// A server that takes everything, or answers a recipient with `recipient`. Gives its port and what it hears.
-async fn server(tls: Option<&Certified>, recipient: &'static str) -> (u16, Heard) {
+async fn server(tls: Option<&Certified>, recipient: &'static str) -> (u16, SmtpTranscript) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let heard = Heard::default();
+    let heard = SmtpTranscript::default();
     let acceptor = tls.map(|certified| {
         let chain = vec![CertificateDer::from_pem_slice(certified.certificate.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).unwrap();
@@ -46,7 +46,7 @@ async fn server(tls: Option<&Certified>, recipient: &'static str) -> (u16, Heard
 }
 
 /// One conversation (RFC 5321), with neither STARTTLS nor pipelining.
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, recipient: &str, heard: &Heard) {
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, recipient: &str, heard: &SmtpTranscript) {
     let mut stream = BufReader::new(stream);
     let mut answer = "220 mail.example\r\n".to_owned();
     let mut data = false;
@@ -97,9 +97,9 @@ fn settings(port: u16, lines: &str) -> NotifySettings {
 async fn a_letter_has_all_that_a_letter_needs() {
     let (port, heard) = server(None, "250 fine\r\n").await;
     let folder = tempfile::tempdir().unwrap();
-    let mut news = with(&[(Occasion::EvidenceMissing, "x")]);
+    let mut news = run_with_occasions(&[(NotifyEvent::EvidenceMissing, "x")]);
     news.problems = vec!["source aks-prod failed: it did not answer".to_owned()];
-    tell(&[settings(port, "tls = \"none\"")], folder.path(), noon(), news).await;
+    notify_run(&[settings(port, "tls = \"none\"")], folder.path(), noon(), news).await;
     let heard = heard.lock().unwrap().clone();
     for line in [
         "EHLO contoso.example",
@@ -127,7 +127,7 @@ async fn a_letter_goes_encrypted_to_whom_the_settings_trust() {
     let authority = folder.path().join("ca.pem");
     std::fs::write(&authority, &certified.authority).unwrap();
     let trusting = format!("tls = \"tls\"\nusername = \"tagwarden\"\nca_file = \"{}\"", authority.display());
-    notify::test(&settings(port, &trusting), "anna@host", noon()).await.unwrap();
+    notify::send_test(&settings(port, &trusting), "anna@host", noon()).await.unwrap();
     let told = heard.lock().unwrap().clone();
     // base64 of \0tagwarden\0hunter2
     assert!(told.contains("AUTH PLAIN AHRhZ3dhcmRlbgBodW50ZXIy"), "{told}");
@@ -135,8 +135,8 @@ async fn a_letter_goes_encrypted_to_whom_the_settings_trust() {
     heard.lock().unwrap().clear();
 
     let distrusting = settings(port, "tls = \"tls\"\nusername = \"tagwarden\"\ntimeout = \"5s\"");
-    let news = with(&[(Occasion::Failed, "x")]);
-    tell(&[distrusting], folder.path(), noon(), news).await;
+    let news = run_with_occasions(&[(NotifyEvent::Failed, "x")]);
+    notify_run(&[distrusting], folder.path(), noon(), news).await;
     assert_eq!(*heard.lock().unwrap(), "");
 }
 
@@ -144,7 +144,7 @@ async fn a_letter_goes_encrypted_to_whom_the_settings_trust() {
 #[tokio::test]
 async fn without_starttls_nothing_is_said() {
     let (port, heard) = server(None, "250 fine\r\n").await;
-    let error = notify::test(&settings(port, "username = \"tagwarden\""), "anna@host", noon()).await.unwrap_err();
+    let error = notify::send_test(&settings(port, "username = \"tagwarden\""), "anna@host", noon()).await.unwrap_err();
     assert!(error.message.contains("notify.mail: 127.0.0.1") && !error.message.contains("hunter2"), "{error}");
     let heard = heard.lock().unwrap().clone();
     assert!(!heard.contains("AUTH") && !heard.contains("MAIL"), "{heard}");
@@ -153,7 +153,7 @@ async fn without_starttls_nothing_is_said() {
 #[tokio::test]
 async fn what_is_refused_for_good_is_not_tried_again() {
     let (port, heard) = server(None, "550 no such user\r\n").await;
-    let error = notify::test(&settings(port, "tls = \"none\""), "anna@host", noon()).await.unwrap_err();
+    let error = notify::send_test(&settings(port, "tls = \"none\""), "anna@host", noon()).await.unwrap_err();
     assert_eq!(error.kind.label(), "refused");
     assert!(error.message.contains("550") || error.message.contains("no such user"), "{error}");
     assert_eq!(heard.lock().unwrap().matches("RCPT").count(), 1);

@@ -8,30 +8,30 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan};
 use serde_json::Value;
 use tagwarden::apply::Clock;
-use tagwarden::config::{Mode, NotifySettings, Occasion};
-use tagwarden::notify::{Counts, Notifier, RunNews};
-use tagwarden::registry::Patience;
-use tagwarden::store::RunKind;
+use tagwarden::config::{Mode, NotifyEvent, NotifySettings};
+use tagwarden::notify::{Notifier, RunEvent, RunEventCounts};
+use tagwarden::registry::RetryPolicy;
+use tagwarden::state::RunKind;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
-use crate::settings::load;
+use crate::config::load;
 
 mod commands;
+mod event;
 mod mail;
-mod news;
+mod payloads;
 mod settings;
-mod shapes;
 
 /// What is to be told, each with what tells one problem from another.
-type Occasions<'a> = [(Occasion, &'a str)];
+type Occasions<'a> = [(NotifyEvent, &'a str)];
 
 /// Short enough that a fault for good is over at once.
-const PATIENCE: Patience = Patience {
-    retries: 2,
-    first: Duration::from_millis(1),
-    longest: Duration::from_millis(5),
-    total: Duration::from_secs(3),
+const RETRY_POLICY: RetryPolicy = RetryPolicy {
+    max_retries: 2,
+    initial_delay: Duration::from_millis(1),
+    max_delay: Duration::from_millis(5),
+    max_total_delay: Duration::from_secs(3),
 };
 
 /// Longer than anything here takes.
@@ -46,7 +46,7 @@ fn clock(at: Timestamp) -> Clock {
 }
 
 /// One to tell, by its lines in the settings below a kind, whose address is that of `url`.
-fn told(kind: &str, url: &str, lines: &str) -> NotifySettings {
+fn receiver_settings(kind: &str, url: &str, lines: &str) -> NotifySettings {
     let text = format!(
         "[registries.contoso]\nkind = \"distribution\"\nendpoint = \"https://contoso.example\"\n\
          [notify.ops]\nkind = \"{kind}\"\n{lines}\n"
@@ -57,18 +57,18 @@ fn told(kind: &str, url: &str, lines: &str) -> NotifySettings {
 }
 
 /// What came of a run that was good.
-fn good() -> RunNews {
-    RunNews {
-        run: Some("01935c1e-4b1c-7d6a-8a3b-5d1f0c2e9b77".to_owned()),
+fn successful_run() -> RunEvent {
+    RunEvent {
+        run_id: Some("01935c1e-4b1c-7d6a-8a3b-5d1f0c2e9b77".to_owned()),
         kind: RunKind::Run,
         mode: Mode::Enforce,
         by: "anna@host".to_owned(),
-        at: noon(),
+        ended_at: noon(),
         outcome: "done",
         exit_code: 0,
         occasions: BTreeMap::new(),
-        whole: true,
-        counts: Some(Counts {
+        is_complete: true,
+        counts: Some(RunEventCounts {
             tags: 12_430,
             expired: 620,
             protected: 37,
@@ -87,10 +87,10 @@ fn good() -> RunNews {
 }
 
 /// One with that to tell.
-fn with(occasions: &Occasions) -> RunNews {
-    let mut news = good();
+fn run_with_occasions(occasions: &Occasions) -> RunEvent {
+    let mut news = successful_run();
     news.occasions = occasions.iter().map(|(occasion, apart)| (*occasion, (*apart).to_owned())).collect();
-    if news.occasions.contains_key(&Occasion::Removed) {
+    if news.occasions.contains_key(&NotifyEvent::Removed) {
         news.counts.as_mut().unwrap().removed = 617;
     }
     news
@@ -113,16 +113,16 @@ fn json(request: &Request) -> Value {
 }
 
 /// Tells that and waits until it is told.
-async fn tell(settings: &[NotifySettings], folder: &Path, at: Timestamp, news: RunNews) {
-    let notifier = Notifier::start_with(settings, &folder.join("tagwarden.db"), &clock(at), PATIENCE);
-    notifier.run_ended(news);
+async fn notify_run(settings: &[NotifySettings], folder: &Path, at: Timestamp, news: RunEvent) {
+    let notifier = Notifier::start_with_retry(settings, &folder.join("tagwarden.db"), &clock(at), RETRY_POLICY);
+    notifier.enqueue(news);
     notifier.finish(LONG).await;
 }
 
 /// Each step is a process of its own, hours after the first: what is told at it, with the occasions.
 #[tokio::test]
 async fn a_problem_is_told_once_and_again_after_a_while() {
-    use Occasion::{EvidenceMissing, Failed, Removed};
+    use NotifyEvent::{EvidenceMissing, Failed, Removed};
     let (server, url) = hook(ResponseTemplate::new(200)).await;
     let aks: &Occasions = &[(EvidenceMissing, "aks")];
     let other: &Occasions = &[(EvidenceMissing, "vault")];
@@ -150,10 +150,10 @@ async fn a_problem_is_told_once_and_again_after_a_while() {
         (20, aks, "evidence-missing"),
     ];
     let folder = tempfile::tempdir().unwrap();
-    let settings = [told("webhook", &url, "")];
+    let settings = [receiver_settings("webhook", &url, "")];
     for (hours, occasions, expected) in steps {
         let before = received(&server).await.len();
-        tell(&settings, folder.path(), noon() + hours.hours(), with(occasions)).await;
+        notify_run(&settings, folder.path(), noon() + hours.hours(), run_with_occasions(occasions)).await;
         let messages = received(&server).await;
         let told: Vec<String> = messages[before..]
             .iter()
@@ -166,7 +166,7 @@ async fn a_problem_is_told_once_and_again_after_a_while() {
 
 #[tokio::test]
 async fn everybody_is_told_what_they_asked_for() {
-    use Occasion::{EvidenceMissing, Failed, Refused, Removed};
+    use NotifyEvent::{EvidenceMissing, Failed, Refused, Removed};
     let all: &Occasions = &[(Removed, ""), (Refused, "a"), (Failed, "b"), (EvidenceMissing, "c")];
     for (on, occasions, expected) in [
         ("", all, "removed,refused,failed,evidence-missing"),
@@ -179,7 +179,8 @@ async fn everybody_is_told_what_they_asked_for() {
     ] {
         let (server, url) = hook(ResponseTemplate::new(200)).await;
         let folder = tempfile::tempdir().unwrap();
-        tell(&[told("webhook", &url, on)], folder.path(), noon(), with(occasions)).await;
+        notify_run(&[receiver_settings("webhook", &url, on)], folder.path(), noon(), run_with_occasions(occasions))
+            .await;
         let labels = |request: &Request| json(request)["occasions"].clone();
         let told: Vec<Value> = received(&server).await.iter().map(labels).collect();
         let expected: Vec<Value> = match expected {
@@ -197,10 +198,10 @@ async fn what_did_not_arrive_is_tried_again_now_and_next_time() {
     let fails = |times| Mock::given(method("POST")).respond_with(ResponseTemplate::new(503)).up_to_n_times(times);
     fails(2).mount(&server).await;
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(202)).mount(&server).await;
-    let settings = [told("webhook", &server.uri(), "")];
+    let settings = [receiver_settings("webhook", &server.uri(), "")];
     let folder = tempfile::tempdir().unwrap();
-    let news = || with(&[(Occasion::Failed, "x")]);
-    tell(&settings, folder.path(), noon(), news()).await;
+    let news = || run_with_occasions(&[(NotifyEvent::Failed, "x")]);
+    notify_run(&settings, folder.path(), noon(), news()).await;
     let bodies: Vec<Vec<u8>> = received(&server).await.into_iter().map(|request| request.body).collect();
     assert_eq!(bodies.len(), 3);
     assert!(bodies.iter().all(|body| *body == bodies[0]), "one id for all tries");
@@ -208,10 +209,10 @@ async fn what_did_not_arrive_is_tried_again_now_and_next_time() {
     server.reset().await;
     fails(3).mount(&server).await;
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(202)).mount(&server).await;
-    let other = || with(&[(Occasion::Failed, "y")]);
-    tell(&settings, folder.path(), noon() + 1.hour(), other()).await;
-    tell(&settings, folder.path(), noon() + 2.hours(), other()).await;
-    tell(&settings, folder.path(), noon() + 3.hours(), other()).await;
+    let other = || run_with_occasions(&[(NotifyEvent::Failed, "y")]);
+    notify_run(&settings, folder.path(), noon() + 1.hour(), other()).await;
+    notify_run(&settings, folder.path(), noon() + 2.hours(), other()).await;
+    notify_run(&settings, folder.path(), noon() + 3.hours(), other()).await;
     assert_eq!(received(&server).await.len(), 4, "three in vain, then one, then none");
 }
 
@@ -219,12 +220,14 @@ async fn what_did_not_arrive_is_tried_again_now_and_next_time() {
 #[tokio::test]
 async fn the_end_waits_for_nobody_for_long_and_news_for_nobody_at_all() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let settings = [told("slack", &format!("http://{}/x", silent.local_addr().unwrap()), "timeout = \"10m\"")];
+    let settings =
+        [receiver_settings("slack", &format!("http://{}/x", silent.local_addr().unwrap()), "timeout = \"10m\"")];
     let folder = tempfile::tempdir().unwrap();
-    let notifier = Notifier::start_with(&settings, &folder.path().join("tagwarden.db"), &clock(noon()), PATIENCE);
+    let notifier =
+        Notifier::start_with_retry(&settings, &folder.path().join("tagwarden.db"), &clock(noon()), RETRY_POLICY);
     // Far more than the queue holds: none of these waits.
     for number in 0..1000 {
-        notifier.run_ended(with(&[(Occasion::Failed, &number.to_string())]));
+        notifier.enqueue(run_with_occasions(&[(NotifyEvent::Failed, &number.to_string())]));
     }
     notifier.finish(Duration::from_millis(50)).await;
 }
@@ -232,13 +235,13 @@ async fn the_end_waits_for_nobody_for_long_and_news_for_nobody_at_all() {
 #[tokio::test]
 async fn a_memory_that_is_broken_or_cannot_be_written_only_repeats() {
     let (server, url) = hook(ResponseTemplate::new(200)).await;
-    let settings = [told("webhook", &url, "")];
+    let settings = [receiver_settings("webhook", &url, "")];
     let folder = tempfile::tempdir().unwrap();
-    let news = || with(&[(Occasion::Failed, "x")]);
-    tell(&settings, folder.path(), noon(), news()).await;
+    let news = || run_with_occasions(&[(NotifyEvent::Failed, "x")]);
+    notify_run(&settings, folder.path(), noon(), news()).await;
     std::fs::write(folder.path().join("tagwarden.db.told.json"), "{\"ops\": 3").unwrap();
-    tell(&settings, folder.path(), noon() + 1.hour(), news()).await;
-    tell(&settings, &folder.path().join("nowhere"), noon() + 1.hour(), news()).await;
+    notify_run(&settings, folder.path(), noon() + 1.hour(), news()).await;
+    notify_run(&settings, &folder.path().join("nowhere"), noon() + 1.hour(), news()).await;
     assert_eq!(received(&server).await.len(), 3);
 }
 
@@ -250,10 +253,10 @@ async fn a_daemon_remembers_while_it_runs() {
     let now = Arc::new(Mutex::new(noon()));
     let time = Arc::clone(&now);
     let clock: Clock = Arc::new(move || *time.lock().unwrap());
-    let settings = [told("webhook", &url, "repeat_after = \"3h\"")];
-    let notifier = Notifier::start_with(&settings, &folder.path().join("tagwarden.db"), &clock, PATIENCE);
+    let settings = [receiver_settings("webhook", &url, "repeat_after = \"3h\"")];
+    let notifier = Notifier::start_with_retry(&settings, &folder.path().join("tagwarden.db"), &clock, RETRY_POLICY);
     for _ in 0..3 {
-        notifier.run_ended(with(&[(Occasion::Failed, "x")]));
+        notifier.enqueue(run_with_occasions(&[(NotifyEvent::Failed, "x")]));
     }
     notifier.finish(LONG).await;
     assert_eq!(received(&server).await.len(), 1);

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use tagwarden::config::{self, Channel, Encryption, Occasion, Template};
-use tagwarden::policy_file::render;
+use tagwarden::config::{self, Channel, Encryption, NotifyEvent, Template};
+use tagwarden::policy::render;
 
 use crate::documents::blocks;
 
@@ -36,12 +36,15 @@ fn the_settings_in_the_document_are_read() {
     fs::write(&file, format!("{LEAST}{}", blocks(DOCUMENT, "toml")[0].1)).unwrap();
     let settings = config::load(&file, []).unwrap();
     let shown: Vec<(&str, &str, usize)> =
-        settings.notify.iter().map(|one| (one.name.as_str(), one.channel.label(), one.on.len())).collect();
+        settings.notify.iter().map(|one| (one.name.as_str(), one.channel.label(), one.events.len())).collect();
     assert_eq!(
         shown,
         [("audit", "webhook", 1), ("mail", "email", 5), ("on-call", "slack", 4), ("platform", "teams", 2)]
     );
-    assert!(settings.notify[0].on.contains(&Occasion::Always) && !settings.notify[1].on.contains(&Occasion::Always));
+    assert!(
+        settings.notify[0].events.contains(&NotifyEvent::Always)
+            && !settings.notify[1].events.contains(&NotifyEvent::Always)
+    );
     let Channel::Email(email) = &settings.notify[1].channel else { panic!("{:?}", settings.notify[1]) };
     assert_eq!((email.port, email.encryption), (587, Encryption::StartTls));
     assert!(settings.notify[1].template.is_some());
@@ -60,12 +63,12 @@ fn ports_follow_encryption_and_secrets_may_come_from_the_environment() {
     ] {
         let text =
             format!("{LEAST}[notify.ops]\nkind = \"email\"\nfrom = \"a@b.example\"\nto = [\"c@d.example\"]\n{lines}\n");
-        let settings = crate::settings::load(&text, &[]);
+        let settings = crate::config::load(&text, &[]);
         let Channel::Email(email) = &settings.notify[0].channel else { panic!("{settings:?}") };
         assert_eq!(email.port, port);
     }
     let text = format!("{LEAST}[notify.On-Call]\nkind = \"slack\"\n");
-    let settings = crate::settings::load(&text, &[("TAGWARDEN__NOTIFY__ON_CALL__URL", HOOK)]);
+    let settings = crate::config::load(&text, &[("TAGWARDEN__NOTIFY__ON_CALL__URL", HOOK)]);
     assert_eq!(settings.notify[0].name, "On-Call");
 }
 

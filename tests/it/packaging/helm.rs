@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use serde_json::{Value, json};
 use tagwarden::sources::{Preset, kubernetes_rights};
-use tagwarden::{config, policy_file};
+use tagwarden::{config, policy};
 
 use super::kubernetes::{check_pods, check_probes};
 use crate::support::clients;
@@ -131,7 +131,7 @@ async fn the_example_is_sound() {
     assert!(settings.listen.ip().is_loopback());
     let map: ConfigMap = typed(&rendered["ConfigMap nightly-tagwarden-policies"]);
     for (name, text) in map.data.unwrap() {
-        policy_file::parse(&name, &text).unwrap();
+        policy::parse(&name, &text).unwrap();
     }
 }
 

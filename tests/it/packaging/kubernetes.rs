@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, PodSpec, Probe};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use tagwarden::sources::SourceKind;
-use tagwarden::{config, policy_file};
+use tagwarden::{config, policy};
 
 use crate::support::manifests::{documents, typed};
 
@@ -86,7 +86,7 @@ fn the_deployment_is_what_the_api_knows_and_its_settings_are_sound() {
         std::fs::write(path, &data[&item.key]).unwrap();
     }
     let settings = config::load(&folder.path().join("tagwarden.toml"), []).unwrap();
-    let policies = policy_file::load(&settings.policies).unwrap();
+    let policies = policy::load(&settings.policies).unwrap();
     assert!(config::cross_check(&settings, &policies).is_empty());
     assert!(matches!(settings.sources[0].kind, SourceKind::Kubernetes(_)));
     assert!(settings.listen.ip().is_loopback(), "probes by command are for a page that nobody else reaches");

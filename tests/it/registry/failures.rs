@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tagwarden::domain::GapAt;
-use tagwarden::registry::{DistributionReader, LookFor, Patience, RegistryErrorKind, RegistryReader, Scope, collect};
+use tagwarden::domain::GapTarget;
+use tagwarden::registry::{
+    CollectScope, DistributionReader, ExtraManifests, RegistryErrorKind, RegistryReader, RetryPolicy, collect,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use wiremock::matchers::{method, path};
@@ -16,7 +18,7 @@ use super::{
     tag,
 };
 use crate::support::content::{Content, IMAGE, config, image};
-use crate::support::memory::Memory;
+use crate::support::memory::MemoryCache;
 
 const CATALOGUE: &str = r#"{"repositories":["app"]}"#;
 
@@ -45,7 +47,7 @@ async fn what_passes_is_tried_again() {
         answer(&server, "GET", "/v2/_catalog", ResponseTemplate::new(200).set_body_string(CATALOGUE)).await;
         let reader = reader(&server);
         assert_eq!(reader.catalogue().await.unwrap().repositories, [name("app")], "{status}");
-        let requests = reader.requests();
+        let requests = reader.request_counts();
         assert_eq!((requests.total, requests.retries), (3, 1), "{status}");
         let throttled = status == 429 || after.is_some();
         assert_eq!(requests.throttled, u64::from(throttled), "{status}");
@@ -60,21 +62,21 @@ async fn what_does_not_pass_is_not_tried_for_ever() {
     let error = failing.catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Status(500));
     assert!(error.message.contains("/v2/_catalog answered 500"), "{error}");
-    assert_eq!(failing.requests().total, 1 + 3);
+    assert_eq!(failing.request_counts().total, 1 + 3);
 
     let server = MockServer::start().await;
     let hour = refusal(429, "TOOMANYREQUESTS").insert_header("retry-after", "3600");
     answer(&server, "GET", "/v2/_catalog", hour).await;
     let throttled = reader(&server);
     assert_eq!(throttled.catalogue().await.unwrap_err().kind, RegistryErrorKind::Throttled);
-    assert_eq!(throttled.requests().total, 2, "an hour is more than there is patience for");
+    assert_eq!(throttled.request_counts().total, 2, "an hour is more than there is patience for");
 
     for status in [400, 403, 404, 501] {
         let server = MockServer::start().await;
         answer(&server, "GET", "/v2/_catalog", refusal(status, "X")).await;
         let refused = reader(&server);
         refused.catalogue().await.unwrap_err();
-        assert_eq!(refused.requests().retries, 0, "{status}");
+        assert_eq!(refused.request_counts().retries, 0, "{status}");
     }
 }
 
@@ -86,12 +88,12 @@ async fn a_registry_that_is_down_is_not_waited_for_by_every_tag() {
     for _ in 0..20 {
         reader.resolve(&name("app"), &tag("v1")).await.unwrap_err();
     }
-    assert_eq!(reader.requests().total, 1 + 8 * 3 + 12, "after eight failures in a row each is asked once");
+    assert_eq!(reader.request_counts().total, 1 + 8 * 3 + 12, "after eight failures in a row each is asked once");
     answer(&server, "HEAD", "/v2/app/manifests/v2", ResponseTemplate::new(404)).await;
     assert_eq!(reader.resolve(&name("app"), &tag("v2")).await, Ok(None));
-    let before = reader.requests().total;
+    let before = reader.request_counts().total;
     reader.resolve(&name("app"), &tag("v1")).await.unwrap_err();
-    assert_eq!(reader.requests().total, before + 3, "an answer brings patience back");
+    assert_eq!(reader.request_counts().total, before + 3, "an answer brings patience back");
 }
 
 #[tokio::test]
@@ -105,7 +107,7 @@ async fn a_failing_tag_or_manifest_is_a_gap_and_others_are_read() {
     serve_manifests(&server, &[&good]).await;
     serve_blobs(&server, &[&config]).await;
     let repository = read(&server).await;
-    let expected = [(GapAt::Tag(tag("broken")), "status"), (GapAt::Manifest(bad.digest.clone()), "status")];
+    let expected = [(GapTarget::Tag(tag("broken")), "status"), (GapTarget::Manifest(bad.digest.clone()), "status")];
     assert_eq!(gaps(&repository.gaps), expected);
     assert_eq!(repository.tag("broken").unwrap().digest, None);
     assert_eq!(repository.tag("v2").unwrap().digest, Some(bad.digest));
@@ -118,7 +120,7 @@ async fn a_manifest_that_is_not_its_digest_is_a_gap() {
     let (wanted, other) = (image(&config("", "wanted"), &[]), image(&config("", "other"), &[]));
     serve_tags(&server, &[("v1", &wanted)]).await;
     answer(&server, "GET", &format!("/v2/app/manifests/{}", wanted.digest), raw(&other)).await;
-    assert_eq!(gaps(&read(&server).await.gaps), [(GapAt::Manifest(wanted.digest.clone()), "digest-mismatch")]);
+    assert_eq!(gaps(&read(&server).await.gaps), [(GapTarget::Manifest(wanted.digest.clone()), "digest-mismatch")]);
     let error = reader(&server).manifest(&name("app"), &wanted.digest).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::DigestMismatch);
 }
@@ -136,7 +138,7 @@ async fn a_tag_whose_header_and_body_disagree_is_a_gap() {
     answer(&server, "GET", "/v2/app/manifests/v1", lying).await;
     let nonsense = ResponseTemplate::new(200).insert_header("docker-content-digest", "sha256:nonsense");
     answer(&server, "HEAD", "/v2/app/manifests/v2", nonsense).await;
-    let expected = [(GapAt::Tag(tag("v1")), "digest-mismatch"), (GapAt::Tag(tag("v2")), "malformed")];
+    let expected = [(GapTarget::Tag(tag("v1")), "digest-mismatch"), (GapTarget::Tag(tag("v2")), "malformed")];
     assert_eq!(gaps(&read(&server).await.gaps), expected);
 }
 
@@ -158,7 +160,7 @@ async fn a_manifest_that_nobody_understands_is_a_gap() {
         let strange = Content::new(IMAGE, text);
         serve_tags(&server, &[("v1", &strange)]).await;
         serve_manifests(&server, &[&strange]).await;
-        assert_eq!(gaps(&read(&server).await.gaps), [(GapAt::Manifest(strange.digest), "malformed")], "{text}");
+        assert_eq!(gaps(&read(&server).await.gaps), [(GapTarget::Manifest(strange.digest), "malformed")], "{text}");
     }
 }
 
@@ -170,7 +172,7 @@ async fn too_much_is_not_read() {
     let reader = reader(&server);
     let error = reader.manifest(&name("app"), &huge.digest).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Malformed);
-    assert_eq!(reader.requests().retries, 0);
+    assert_eq!(reader.request_counts().retries, 0);
 }
 
 /// A server that answers its first connections with these bytes and closes each, the last answer again and again.
@@ -207,12 +209,12 @@ async fn an_answer_that_is_cut_is_asked_for_again() {
     let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"rep".to_vec();
     for broken in [cut(), chunked, Vec::new(), b"HTTP/1.1 200 O".to_vec()] {
         let (endpoint, connections) = canned(vec![ping(), broken, whole()]).await;
-        let reader = DistributionReader::with_patience(settings(&endpoint), quick()).unwrap();
+        let reader = DistributionReader::with_retry_policy(settings(&endpoint), quick()).unwrap();
         assert_eq!(reader.catalogue().await.unwrap().repositories, [name("app")]);
         assert_eq!(connections.load(Ordering::SeqCst), 3);
     }
     let (endpoint, _) = canned(vec![ping(), cut()]).await;
-    let reader = DistributionReader::with_patience(settings(&endpoint), quick()).unwrap();
+    let reader = DistributionReader::with_retry_policy(settings(&endpoint), quick()).unwrap();
     let error = reader.catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Connection);
     assert!(error.message.contains("was cut"), "{error}");
@@ -243,7 +245,7 @@ async fn the_question_for_extensions_is_repeated_once() {
         assert_eq!(asked, sent, "{status} {after:?}");
     }
     let (endpoint, connections) = canned(vec![http("", 0), http("", 0), Vec::new()]).await;
-    let reader = DistributionReader::with_patience(settings(&endpoint), quick()).unwrap();
+    let reader = DistributionReader::with_retry_policy(settings(&endpoint), quick()).unwrap();
     assert_eq!(reader.product().await, None);
     assert_eq!(connections.load(Ordering::SeqCst), 2 + 2, "cut off twice");
 }
@@ -255,7 +257,7 @@ async fn an_answer_that_does_not_come_is_given_up() {
     answer(&server, "GET", "/v2/_catalog", late).await;
     let mut hasty = settings(&server.uri());
     hasty.timeout = Duration::from_millis(200);
-    let reader = DistributionReader::with_patience(hasty, Patience { retries: 0, ..quick() }).unwrap();
+    let reader = DistributionReader::with_retry_policy(hasty, RetryPolicy { max_retries: 0, ..quick() }).unwrap();
     let error = reader.catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Connection);
     assert!(error.message.contains("took too long"), "{error}");
@@ -264,11 +266,11 @@ async fn an_answer_that_does_not_come_is_given_up() {
 #[tokio::test]
 async fn nobody_there_is_an_error_that_says_so() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let reader = DistributionReader::with_patience(settings(&format!("http://{free}")), quick()).unwrap();
+    let reader = DistributionReader::with_retry_policy(settings(&format!("http://{free}")), quick()).unwrap();
     let error = reader.catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Connection);
     assert!(error.message.contains("could not connect") && error.message.contains(&free.to_string()), "{error}");
-    assert_eq!(reader.requests().total, 3, "connections are tried again");
+    assert_eq!(reader.request_counts().total, 3, "connections are tried again");
 }
 
 #[tokio::test]
@@ -277,7 +279,7 @@ async fn an_endpoint_is_scheme_and_host_only() {
         ["https://r.example/v2/", "https://user:secret@r.example", "ftp://r.example", "https://r.example/?x"]
     {
         let error = DistributionReader::new(settings(endpoint)).unwrap_err();
-        assert_eq!(error.kind, RegistryErrorKind::Settings, "{endpoint}");
+        assert_eq!(error.kind, RegistryErrorKind::InvalidSettings, "{endpoint}");
         assert!(!error.message.contains("secret"), "{error}");
     }
 }
@@ -303,10 +305,12 @@ async fn no_more_requests_are_in_flight_than_allowed() {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, registry).await });
     let one: Arc<dyn RegistryReader> =
-        Arc::new(DistributionReader::with_patience(settings(&endpoint), quick()).unwrap());
-    let inventory = collect(std::slice::from_ref(&one), &Scope::All, &LookFor::new(), &Memory::default(), &()).await;
+        Arc::new(DistributionReader::with_retry_policy(settings(&endpoint), quick()).unwrap());
+    let inventory =
+        collect(std::slice::from_ref(&one), &CollectScope::All, &ExtraManifests::new(), &MemoryCache::default(), &())
+            .await;
     assert_eq!(inventory.tag_count(), 150);
-    assert_eq!(usize::try_from(one.requests().total).unwrap(), all.load(Ordering::SeqCst));
+    assert_eq!(usize::try_from(one.request_counts().total).unwrap(), all.load(Ordering::SeqCst));
     let most = most.load(Ordering::SeqCst);
     assert!((2..=4).contains(&most), "{most}");
 }

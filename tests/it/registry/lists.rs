@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
-use tagwarden::domain::GapAt;
+use tagwarden::domain::GapTarget;
 use tagwarden::registry::{Catalogue, DistributionReader, RegistryErrorKind, RegistryReader};
 use wiremock::matchers::{method, path, query_param, query_param_is_missing};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -70,7 +70,7 @@ async fn links_in_circles_end_as_gaps() {
         answer(&server, "GET", "/v2/_catalog", linked(&["a", "b"], link)).await;
         let catalogue = reader(&server).catalogue().await.unwrap();
         assert_eq!(names(&catalogue), ["a", "b"], "{link}");
-        assert_eq!(gaps(&catalogue.gaps), [(GapAt::Catalogue, "malformed")], "{link}");
+        assert_eq!(gaps(&catalogue.gaps), [(GapTarget::Catalogue, "malformed")], "{link}");
         assert!(seen(&server).await.len() <= 3, "{link}");
     }
 }
@@ -85,7 +85,7 @@ async fn links_without_end_bring_nothing_new_and_end_as_gaps() {
     };
     Mock::given(path("/v2/_catalog")).respond_with(endless).mount(&server).await;
     let catalogue = reader(&server).catalogue().await.unwrap();
-    assert_eq!((names(&catalogue), gaps(&catalogue.gaps)), (vec!["a", "b"], vec![(GapAt::Catalogue, "malformed")]));
+    assert_eq!((names(&catalogue), gaps(&catalogue.gaps)), (vec!["a", "b"], vec![(GapTarget::Catalogue, "malformed")]));
     assert_eq!(seen(&server).await.len(), 5, "empty pages may lie in between, but not for ever");
 }
 
@@ -95,7 +95,7 @@ async fn a_later_page_that_fails_leaves_a_gap() {
     after(&server, "", linked(&["a"], "</v2/_catalog?last=a>; rel=next")).await;
     after(&server, "a", refusal(500, "UNKNOWN")).await;
     let catalogue = reader(&server).catalogue().await.unwrap();
-    assert_eq!((names(&catalogue), gaps(&catalogue.gaps)), (vec!["a"], vec![(GapAt::Catalogue, "status")]));
+    assert_eq!((names(&catalogue), gaps(&catalogue.gaps)), (vec!["a"], vec![(GapTarget::Catalogue, "status")]));
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn names_that_cannot_be_are_gaps() {
     let server = MockServer::start().await;
     after(&server, "", page(&["a", "Not/Allowed", "b"])).await;
     let catalogue = reader(&server).catalogue().await.unwrap();
-    let odd = |name: &str| vec![(GapAt::InvalidName(name.into()), "invalid-name")];
+    let odd = |name: &str| vec![(GapTarget::InvalidName(name.into()), "invalid-name")];
     assert_eq!((names(&catalogue), gaps(&catalogue.gaps)), (vec!["a", "b"], odd("Not/Allowed")));
     answer(&server, "GET", "/v2/app/tags/list", ok_json(&json!({"tags": ["-x"]}))).await;
     assert_eq!(gaps(&read(&server).await.gaps), odd("-x"));
@@ -142,7 +142,7 @@ async fn a_catalogue_that_is_refused_says_what_to_do() {
     let server = MockServer::start().await;
     let mut listed = settings(&server.uri());
     listed.repositories = vec![name("shop/api")];
-    let catalogue = DistributionReader::with_patience(listed, quick()).unwrap().catalogue().await.unwrap();
+    let catalogue = DistributionReader::with_retry_policy(listed, quick()).unwrap().catalogue().await.unwrap();
     assert_eq!(names(&catalogue), ["shop/api"]);
     assert!(seen(&server).await.is_empty(), "the catalogue is not asked");
 }
@@ -158,7 +158,7 @@ async fn what_is_no_list_is_no_empty_list() {
         let error = reader(&server).catalogue().await.unwrap_err();
         assert_eq!(error.kind, RegistryErrorKind::Malformed, "{body}");
         assert_eq!(error.message.contains("web page"), body == page, "{error}");
-        assert_eq!(gaps(&read(&server).await.gaps), [(GapAt::TagList, "malformed")], "{body}");
+        assert_eq!(gaps(&read(&server).await.gaps), [(GapTarget::TagList, "malformed")], "{body}");
     }
 }
 
@@ -177,15 +177,15 @@ async fn a_repository_without_tags_is_empty_and_an_unread_one_is_a_gap() {
         answer(&server, "GET", "/v2/app/tags/list", list).await;
         let repository = read(&server).await;
         assert!(repository.tags.is_empty());
-        assert_eq!(gaps(&repository.gaps), gap.map(|kind| (GapAt::TagList, kind)).into_iter().collect::<Vec<_>>());
+        assert_eq!(gaps(&repository.gaps), gap.map(|kind| (GapTarget::TagList, kind)).into_iter().collect::<Vec<_>>());
     }
     // Whoever named the repository in the settings is told that it is not there.
     let server = MockServer::start().await;
     answer(&server, "GET", "/v2/app/tags/list", refusal(404, "NAME_UNKNOWN")).await;
     let mut listed = settings(&server.uri());
     listed.repositories = vec![name("app")];
-    let reader = DistributionReader::with_patience(listed, quick()).unwrap();
+    let reader = DistributionReader::with_retry_policy(listed, quick()).unwrap();
     let repository =
-        reader.repository(&name("app"), &BTreeSet::new(), &crate::support::memory::Memory::default()).await;
-    assert_eq!(gaps(&repository.gaps), [(GapAt::TagList, "not-found")]);
+        reader.repository(&name("app"), &BTreeSet::new(), &crate::support::memory::MemoryCache::default()).await;
+    assert_eq!(gaps(&repository.gaps), [(GapTarget::TagList, "not-found")]);
 }

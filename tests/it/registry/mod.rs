@@ -1,34 +1,40 @@
 //! The distribution dialect, request by request, against registries that behave and registries that do not.
 
-mod acr_sign_in;
-mod contents;
+mod acr_auth;
+mod auth;
+mod distribution_writer;
 mod failures;
 mod lists;
-mod oddities;
-mod removal;
-mod signing_in;
+mod malformed_responses;
+mod manifest_graph;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tagwarden::domain::{Gap, GapAt, Repository, RepositoryName, TagName};
-use tagwarden::registry::{DistributionReader, Patience, RegistryKind, RegistryReader, RegistrySettings};
+use tagwarden::domain::{Gap, GapTarget, Repository, RepositoryName, TagName};
+use tagwarden::registry::{DistributionReader, RegistryKind, RegistryReader, RegistrySettings, RetryPolicy};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::support::content::Content;
-use crate::support::memory::Memory;
+use crate::support::memory::MemoryCache;
 
 /// Settings for a registry there, without credentials.
 pub(crate) fn settings(endpoint: &str) -> RegistrySettings {
-    let settings = RegistrySettings::of("test".parse().unwrap(), RegistryKind::Distribution, endpoint.parse().unwrap());
+    let settings =
+        RegistrySettings::with_defaults("test".parse().unwrap(), RegistryKind::Distribution, endpoint.parse().unwrap());
     RegistrySettings { concurrency: 4, ..settings }
 }
 
 /// Patience that does not keep a test waiting.
-pub(crate) fn quick() -> Patience {
+pub(crate) fn quick() -> RetryPolicy {
     let millis = Duration::from_millis;
-    Patience { retries: 2, first: millis(1), longest: millis(2), total: Duration::from_secs(5) }
+    RetryPolicy {
+        max_retries: 2,
+        initial_delay: millis(1),
+        max_delay: millis(2),
+        max_total_delay: Duration::from_secs(5),
+    }
 }
 
 pub(crate) fn name(text: &str) -> RepositoryName {
@@ -40,17 +46,17 @@ pub(crate) fn tag(text: &str) -> TagName {
 }
 
 fn reader(server: &MockServer) -> DistributionReader {
-    DistributionReader::with_patience(settings(&server.uri()), quick()).unwrap()
+    DistributionReader::with_retry_policy(settings(&server.uri()), quick()).unwrap()
 }
 
 /// Reads the repository `app` of a server with a fresh reader and cache.
 async fn read(server: &MockServer) -> Repository {
-    reader(server).repository(&name("app"), &BTreeSet::new(), &Memory::default()).await
+    reader(server).repository(&name("app"), &BTreeSet::new(), &MemoryCache::default()).await
 }
 
 /// What the gaps are at, with their kinds.
-pub(crate) fn gaps(gaps: &[Gap]) -> Vec<(GapAt, &'static str)> {
-    gaps.iter().map(|gap| (gap.at.clone(), gap.kind)).collect()
+pub(crate) fn gaps(gaps: &[Gap]) -> Vec<(GapTarget, &'static str)> {
+    gaps.iter().map(|gap| (gap.target.clone(), gap.kind)).collect()
 }
 
 async fn answer(server: &MockServer, verb: &str, route: &str, answer: ResponseTemplate) {

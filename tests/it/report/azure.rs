@@ -39,7 +39,7 @@ fn decided(change: impl FnOnce(&mut Inventory)) -> PlanDocument {
         verdicts: &verdicts,
         plan: &decided,
         reclaim: &freed,
-        findings: &[],
+        drift: &[],
         created_at: stage.now,
         evaluated_at: stage.now,
         hypothetical: false,
@@ -48,7 +48,7 @@ fn decided(change: impl FnOnce(&mut Inventory)) -> PlanDocument {
 }
 
 fn retained(retention: &str) -> PlanDocument {
-    decided(|inventory| inventory.registries[0].particulars = Some(particulars(retention)))
+    decided(|inventory| inventory.registries[0].info = Some(particulars(retention)))
 }
 
 /// What a reader sees, in every format.
@@ -94,7 +94,7 @@ fn the_commands_for_a_reviewer_only_read() {
     let named = decided(|inventory| {
         let mut found = particulars("off");
         found.resource = "it's mine".into();
-        inventory.registries[0].particulars = Some(found);
+        inventory.registries[0].info = Some(found);
     });
     let expected = "az acr repository show --name 'it'\\''s mine' --subscription 00000000-0000-0000-0000-000000000001 \
                     --image shop/api:old";
@@ -138,7 +138,7 @@ fn until_when_an_untag_can_be_undone_is_told_where_it_is_known() {
 fn refusals_say_what_to_do_and_the_document_has_the_facts() {
     let document = decided(|inventory| {
         let registry = &mut inventory.registries[0];
-        registry.particulars = Some(particulars("1"));
+        registry.info = Some(particulars("1"));
         registry.clock_ahead = Some(jiff::SignedDuration::from_secs(-301));
         let message = "grant delete on shop/api".to_owned();
         let denied = tagwarden::domain::RemovalObstacle::Denied { message };

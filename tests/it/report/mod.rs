@@ -7,11 +7,11 @@ mod storage;
 
 use std::collections::BTreeSet;
 
-use sample::{claim, kept, let_go, plan, removal};
+use sample::{claim, kept, not_kept, plan, removal};
 use serde_json::Value;
 use tagwarden::report::{
-    Broken, DeletionsView, Format, HolderView, MissView, PlanDocument, ReasonView, csv, explanation, explanation_json,
-    html, markdown, open, render, seal, text,
+    DeletionsView, Format, HolderView, PlanDocument, PlanReadError, ReasonView, ShortfallView, assign_plan_id, csv,
+    explanation, explanation_json, html, markdown, read_plan, render, text,
 };
 
 #[test]
@@ -74,9 +74,9 @@ fn the_end_says_what_can_be_done() {
     assert!(last(&|_| ()).contains("To remove 2 tags") && last(&|_| ()).contains("until 2026-11-24 03:00 UTC"));
     assert!(last(&|plan| plan.mode = "dry-run".into()).contains("the mode is dry-run"));
     assert!(last(&|plan| plan.hypothetical = true).contains("without `--at`"));
-    assert!(last(&|plan| plan.removals.hold().clear()).contains("nothing to apply"));
+    assert!(last(&|plan| plan.removals.materialize().clear()).contains("nothing to apply"));
     let only_deletions = |plan: &mut PlanDocument| {
-        plan.removals.hold().clear();
+        plan.removals.materialize().clear();
         plan.deletions = sample::plan().deletions;
     };
     assert!(last(&only_deletions).contains("To remove 4 untagged manifests"), "{}", last(&only_deletions));
@@ -86,7 +86,8 @@ fn the_end_says_what_can_be_done() {
     };
     assert!(last(&on_trial).contains("nothing in it is both enforced and allowed"));
     assert!(
-        last(&|plan| plan.removals.hold().iter_mut().for_each(|r| r.enforce = false)).contains("cannot be applied")
+        last(&|plan| plan.removals.materialize().iter_mut().for_each(|r| r.enforce = false))
+            .contains("cannot be applied")
     );
     let refused_whole = |plan: &mut PlanDocument| {
         plan.refusals[0].registry = None;
@@ -124,9 +125,9 @@ fn long_lists_are_cut_and_say_so() {
 fn markdown_fits_into_a_comment_however_long_the_plan_is() {
     let mut document = plan();
     document.removals = (0..50_000).map(|number| removal(number, &format!("candidate-{number}"))).collect();
-    let (held, open) = (plan().kept.hold()[0].reasons.clone(), plan().kept.hold()[12].reasons.clone());
+    let (held, open) = (plan().kept.materialize()[0].reasons.clone(), plan().kept.materialize()[12].reasons.clone());
     document.kept = (0..5_000).map(|n| kept(n, &format!("t{n}"), "protected", held.clone())).collect();
-    document.kept.hold().extend((0..5_000).map(|n| kept(n, &format!("u{n}"), "undecided", open.clone())));
+    document.kept.materialize().extend((0..5_000).map(|n| kept(n, &format!("u{n}"), "undecided", open.clone())));
     document.findings = vec![document.findings[0].clone(); 5_000];
     document.refusals = vec![document.refusals[0].clone(); 60];
     document.registries = vec![document.registries[0].clone(); 500];
@@ -142,8 +143,8 @@ fn markdown_fits_into_a_comment_however_long_the_plan_is() {
     assert_eq!(whole.matches("<details>").count(), whole.matches("</details>").count());
 
     // Words that grow when they are made inert, everywhere at once.
-    document.removals.hold().truncate(50);
-    document.kept.hold().truncate(50);
+    document.removals.materialize().truncate(50);
+    document.kept.materialize().truncate(50);
     every_string(&mut document, &|text| text.push_str(&"#@|<".repeat(2_000)));
     assert!(markdown(&document).chars().count() < 60_000);
 }
@@ -185,7 +186,7 @@ fn every_string(document: &mut PlanDocument, change: &dyn Fn(&mut String)) {
             || text.parse::<jiff::Timestamp>().is_ok()
             || serde_json::from_value::<ReasonView>(serde_json::json!({ "kind": text }))
                 .map_or_else(|error| !error.to_string().contains("unknown variant"), |_| true)
-            || serde_json::from_value::<MissView>(serde_json::json!({ "rule": text }))
+            || serde_json::from_value::<ShortfallView>(serde_json::json!({ "rule": text }))
                 .map_or_else(|error| !error.to_string().contains("unknown variant"), |_| true)
             || serde_json::from_value::<HolderView>(serde_json::json!({ "type": text }))
                 .map_or_else(|error| !error.to_string().contains("unknown variant"), |_| true)
@@ -270,7 +271,7 @@ fn a_spreadsheet_runs_nothing() {
         }
     }
     let mut document = plan();
-    document.removals.hold()[0].tag = "a,\"b\"\nc".into();
+    document.removals.materialize()[0].tag = "a,\"b\"\nc".into();
     assert!(csv(&document).contains(",\"a,\"\"b\"\"\nc\","));
 }
 
@@ -280,7 +281,7 @@ fn formats_have_labels_and_extensions() {
         let text = render(&plan(), format);
         assert!(text.ends_with('\n'), "{}", format.label());
     }
-    let of = |extension| Format::of_extension(extension).map(Format::label);
+    let of = |extension| Format::from_extension(extension).map(Format::label);
     assert_eq!(
         ["txt", "json", "MD", "markdown", "html", "htm", "csv", "pdf", ""].map(of),
         [
@@ -295,7 +296,7 @@ fn formats_have_labels_and_extensions() {
             None
         ]
     );
-    assert_eq!(open(&render(&plan(), Format::Json)).unwrap(), plan());
+    assert_eq!(read_plan(&render(&plan(), Format::Json)).unwrap(), plan());
 }
 
 #[test]
@@ -375,10 +376,10 @@ fn edits(value: &Value) -> Vec<Value> {
 /// A plan in which nothing is there twice, so that one of everything suffices.
 fn small() -> PlanDocument {
     let mut document = plan();
-    document.removals.hold().truncate(2);
-    document.kept.hold().truncate(1);
+    document.removals.materialize().truncate(2);
+    document.kept.materialize().truncate(1);
     document.policies.truncate(2);
-    seal(&mut document);
+    assign_plan_id(&mut document);
     document
 }
 
@@ -389,7 +390,7 @@ fn any_edit_breaks_the_seal() {
     assert!(edits.len() > 300, "{}", edits.len());
     for edit in edits {
         assert_ne!(edit, value);
-        let found = open(&edit.to_string());
+        let found = read_plan(&edit.to_string());
         assert!(found.is_err(), "accepted: {edit}");
     }
 }
@@ -398,14 +399,14 @@ fn any_edit_breaks_the_seal() {
 fn a_renumbered_id_does_not_help() {
     let mut document = small();
     let id = document.id.clone();
-    document.removals.hold()[0].tag = "latest".into();
+    document.removals.materialize()[0].tag = "latest".into();
     assert!(matches!(
-        open(&serde_json::to_string(&document).unwrap()),
-        Err(Broken::Edited { says, is }) if says == id && is != id
+        read_plan(&serde_json::to_string(&document).unwrap()),
+        Err(PlanReadError::Edited { stated: says, computed: is }) if says == id && is != id
     ));
     let other = serde_json::json!({ "schema": "tagwarden.plan/2" }).to_string();
-    assert_eq!(open(&other), Err(Broken::OtherSchema("tagwarden.plan/2".into())));
-    assert!(matches!(open("{"), Err(Broken::NotJson(_))));
+    assert_eq!(read_plan(&other), Err(PlanReadError::OtherSchema("tagwarden.plan/2".into())));
+    assert!(matches!(read_plan("{"), Err(PlanReadError::NotJson(_))));
 }
 
 #[test]
@@ -418,13 +419,13 @@ fn reformatting_keeps_the_seal() {
     let sorted = value.to_string();
     assert_ne!(sorted, compact);
     for text in [pretty.replace('\n', "\r\n"), pretty, compact, sorted] {
-        assert_eq!(open(&text).as_ref(), Ok(&document));
+        assert_eq!(read_plan(&text).as_ref(), Ok(&document));
     }
 }
 
 #[test]
 fn a_bucket_says_which_period() {
-    let reason = let_go(vec![MissView::Bucket { period: "daily".into(), count: 7 }]);
+    let reason = not_kept(vec![ShortfallView::Bucket { period: "daily".into(), count: 7 }]);
     assert_eq!(
         reason.sentence(),
         "policy candidates lets it go: not the newest of any of the last 7 days that have one"

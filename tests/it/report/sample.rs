@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use tagwarden::report::{
-    AfterDaysView, AlongView, DeletionView, DeletionsView, DriftView, FindingKind, FindingView, GapView, HolderView,
-    KeptView, LimitsView, MissView, ObstacleView, ParticularsView, PlanDocument, PolicyView, ReasonView, RefusalView,
-    RegistryView, RemovalView, RepositoryStorageView, SCHEMA, SourceView, StayView, StorageView, SummaryView,
-    UndecidedView, UnmatchedView, attention, fingerprint, seal,
+    DelayedActionView, DeletionView, DeletionsView, DependentView, DriftKind, DriftView, GapView, HolderView, KeptView,
+    LimitsView, ObstacleView, PlanDocument, PolicyView, ReasonView, RecordDriftView, RefusalView, RegistryInfoView,
+    RegistryView, RemovalView, RepositoryStorageView, RetainReasonView, SCHEMA, ShortfallView, SourceView, StorageView,
+    SummaryView, UndecidedView, UnmatchedView, assign_plan_id, fingerprint, plan_attention,
 };
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -20,7 +20,7 @@ fn policy() -> String {
     "candidates".to_owned()
 }
 
-pub(crate) fn let_go(misses: Vec<MissView>) -> ReasonView {
+pub(crate) fn not_kept(misses: Vec<ShortfallView>) -> ReasonView {
     ReasonView::LetGo { policy: policy(), misses }
 }
 
@@ -44,9 +44,9 @@ pub(crate) fn removal(number: u32, tag: &str) -> RemovalView {
         verify: vec![format!(
             "az acr repository show --name contoso --subscription '00 1' --image shop/checkout:{tag}"
         )],
-        reasons: vec![let_go(vec![
-            MissView::Newest { rank: 12, count: 5 },
-            MissView::Within { age_seconds: 52 * 86_400, within: "14d".into() },
+        reasons: vec![not_kept(vec![
+            ShortfallView::Newest { rank: 12, count: 5 },
+            ShortfallView::Within { age_seconds: 52 * 86_400, within: "14d".into() },
         ])],
     }
 }
@@ -113,11 +113,11 @@ fn in_repository(repository: &str, removals: u64, known: u64, unknown_removals: 
 
 fn removals() -> Vec<RemovalView> {
     let versions = vec![
-        MissView::Bucket { period: "weekly".into(), count: 4 },
-        MissView::NewestPer { version: "minor".into(), rank: 3, count: 2 },
-        MissView::Matching {},
+        ShortfallView::Bucket { period: "weekly".into(), count: 4 },
+        ShortfallView::NewestPer { version: "minor".into(), rank: 3, count: 2 },
+        ShortfallView::Matching {},
     ];
-    let both = vec![let_go(Vec::new()), ReasonView::LetGo { policy: "everything-else".into(), misses: versions }];
+    let both = vec![not_kept(Vec::new()), ReasonView::LetGo { policy: "everything-else".into(), misses: versions }];
     let companion = ReasonView::CompanionOfExpired { subject: digest(1), policy: policy() };
     vec![
         removal(1, "candidate-41"),
@@ -154,7 +154,7 @@ fn kept_by_texts() -> [KeptView; 2] {
                     text: "v1.4.0".into(),
                     holder: Box::new(HolderView::File { file: "runbooks/checkout.md".into(), line: 31 }),
                 },
-                let_go(Vec::new()),
+                not_kept(Vec::new()),
             ],
         ),
         kept(
@@ -167,7 +167,7 @@ fn kept_by_texts() -> [KeptView; 2] {
                     text: "contoso.azurecr.io/shop/checkout:$(TAG)".into(),
                     holder: Box::new(HolderView::File { file: "pipelines/deploy.yaml".into(), line: 12 }),
                 },
-                let_go(Vec::new()),
+                not_kept(Vec::new()),
             ],
         ),
     ]
@@ -186,7 +186,7 @@ fn kept_tags() -> Vec<KeptView> {
                 claim("index-contains", Some(digest(77)), workload("web")),
                 ReasonView::KeptMatching { policy: "releases-stay".into(), glob: "release-*".into() },
                 ReasonView::KeptWithin { policy: policy(), within: "14d".into(), until },
-                let_go(Vec::new()),
+                not_kept(Vec::new()),
             ],
         ),
         kept(11, "release-1.4.1", "protected", vec![claim("drifted-tag", Some(digest(12)), release("rollback", None))]),
@@ -258,7 +258,7 @@ fn kept_tags() -> Vec<KeptView> {
                             container: "app".into(),
                         })),
                     },
-                    let_go(Vec::new()),
+                    not_kept(Vec::new()),
                 ],
             )
         },
@@ -282,14 +282,14 @@ fn registry() -> RegistryView {
         }],
         ability: None,
         notes: Vec::new(),
-        particulars: Some(ParticularsView {
+        particulars: Some(RegistryInfoView {
             subscription: "00000000-0000-0000-0000-000000000001".into(),
             resource_group: "rg-registry".into(),
             resource: "contoso".into(),
             sku: Some("premium".into()),
             permissions: Some("rbac-abac".into()),
-            untagged_retention: AfterDaysView { state: "on".into(), days: Some(3) },
-            soft_delete: AfterDaysView { state: "off".into(), days: None },
+            untagged_retention: DelayedActionView { state: "on".into(), days: Some(3) },
+            soft_delete: DelayedActionView { state: "off".into(), days: None },
             replicas: vec!["northeurope".into(), "westus2".into()],
             stored_bytes: Some(1_099_511_627_776),
         }),
@@ -388,9 +388,9 @@ fn unmatched() -> Vec<UnmatchedView> {
 }
 
 /// One finding of each kind.
-fn findings() -> Vec<FindingView> {
+fn drift() -> Vec<DriftView> {
     let finding = |kind, tag: &str, actual: Option<u32>, holder: &str| {
-        let found = FindingView {
+        let found = DriftView {
             severity: String::new(),
             kind: String::new(),
             registry: "contoso".into(),
@@ -403,15 +403,15 @@ fn findings() -> Vec<FindingView> {
             holder: holder.into(),
             message: String::new(),
         };
-        FindingView::worded(kind, found)
+        DriftView::with_message(kind, found)
     };
     let workload = "aks-prod: shop/Deployment/checkout, container web and 3 more";
     vec![
-        finding(FindingKind::Drift, "release-1.4.1", Some(11), "rollback release of checkout in production"),
-        finding(FindingKind::ImageGone, "release-1.3.9", None, workload),
-        finding(FindingKind::NoTagLeft, "release-1.3.8", None, workload),
-        finding(FindingKind::TagGone, "release-1.3.7", None, "release of checkout in production"),
-        finding(FindingKind::LastTag, "candidate-9", None, workload),
+        finding(DriftKind::DigestChanged, "release-1.4.1", Some(11), "rollback release of checkout in production"),
+        finding(DriftKind::ImageMissing, "release-1.3.9", None, workload),
+        finding(DriftKind::Untagged, "release-1.3.8", None, workload),
+        finding(DriftKind::TagMissing, "release-1.3.7", None, "release of checkout in production"),
+        finding(DriftKind::LastTag, "candidate-9", None, workload),
     ]
 }
 
@@ -443,7 +443,7 @@ pub(crate) fn plan() -> PlanDocument {
         unmatched: unmatched(),
         removals: removals().into(),
         kept: kept_tags().into(),
-        drift: vec![DriftView {
+        drift: vec![RecordDriftView {
             source: "releases".into(),
             holder: "rollback release of checkout in production (releases/checkout.json:12)".into(),
             registry: "contoso".into(),
@@ -452,7 +452,7 @@ pub(crate) fn plan() -> PlanDocument {
             recorded: digest(12),
             actual: Some(digest(11)),
         }],
-        findings: findings(),
+        findings: drift(),
         storage: vec![StorageView {
             registry: "contoso".into(),
             exclusive_bytes: 157_286_400,
@@ -489,9 +489,9 @@ pub(crate) fn plan() -> PlanDocument {
             bytes: "exact".into(),
         },
     };
-    document.attention = attention(&document);
+    document.attention = plan_attention(&document);
     document.fingerprint = fingerprint(&document);
-    seal(&mut document);
+    assign_plan_id(&mut document);
     document
 }
 
@@ -508,9 +508,9 @@ fn deletions() -> DeletionsView {
         enforce: true,
         goes: true,
         along: vec![
-            AlongView { role: "child".into(), digest: format!("sha256:{}", "2d".repeat(32)) },
-            AlongView { role: "child".into(), digest: format!("sha256:{}", "3d".repeat(32)) },
-            AlongView { role: "referrer".into(), digest: format!("sha256:{}", "4d".repeat(32)) },
+            DependentView { role: "child".into(), digest: format!("sha256:{}", "2d".repeat(32)) },
+            DependentView { role: "child".into(), digest: format!("sha256:{}", "3d".repeat(32)) },
+            DependentView { role: "referrer".into(), digest: format!("sha256:{}", "4d".repeat(32)) },
         ],
         bytes: Some(3 << 20),
         bytes_are: "estimated".into(),
@@ -524,7 +524,7 @@ fn deletions() -> DeletionsView {
         goes: false,
         along: Vec::new(),
         bytes: None,
-        stays: vec![StayView { kind: "claimed".into(), message }],
+        stays: vec![RetainReasonView { kind: "claimed".into(), message }],
         ..one.clone()
     };
     DeletionsView {

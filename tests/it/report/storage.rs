@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 use tagwarden::report::{
-    Format, PlanDocument, RepositoryStorageView, StorageView, csv, explanation, html, markdown, open, render, seal,
-    text,
+    Format, PlanDocument, RepositoryStorageView, StorageView, assign_plan_id, csv, explanation, html, markdown,
+    read_plan, render, text,
 };
 
 use super::sample::{plan, removal};
@@ -57,7 +57,7 @@ fn wide() -> PlanDocument {
     }
     document.storage = storage.into_values().collect();
     document.summary.bytes = "estimated".into();
-    seal(&mut document);
+    assign_plan_id(&mut document);
     document
 }
 
@@ -150,12 +150,12 @@ fn each_registry_is_told_by_its_own_account() {
 fn a_plan_of_an_older_version_still_opens() {
     let mut older = plan();
     older.storage.clear();
-    older.removals.hold().iter_mut().for_each(|removal| removal.shared_bytes = None);
+    older.removals.materialize().iter_mut().for_each(|removal| removal.shared_bytes = None);
     older.summary.bytes = "estimated".into();
-    seal(&mut older);
+    assign_plan_id(&mut older);
     let written = render(&older, Format::Json);
     assert!(!written.contains("\"storage\"") && written.matches("shared_bytes").count() == 1, "as it was written then");
-    assert_eq!(open(&written).as_ref(), Ok(&older));
+    assert_eq!(read_plan(&written).as_ref(), Ok(&older));
     assert_eq!(older.bytes_label("contoso"), "estimated");
     assert!(csv(&older).contains(",estimated,"));
 }

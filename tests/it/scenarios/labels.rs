@@ -1,9 +1,10 @@
 //! Places, reasons, refusals and drift in one word each, with the short names of images.
 
-use super::shape::{Names, Stage};
+use super::shape::{Names, ScenarioFacts};
 use tagwarden::domain::{
-    ClaimMatch, Deletion, Doubt, Drift, GapAt, HeldBy, Inventory, Locked, MaybeClaimed, Ranges, Reason, Refusal,
-    RefusalReason, RuleKey, Scope, Stay, TagAt, Undated, Unmatched, UnmatchedSince,
+    ClaimMatch, Deletion, Drift, GapTarget, HoldMatch, Inventory, LastMatch, LockTarget, RangeSelection, Reason,
+    Refusal, RefusalReason, RefusalScope, RetainReason, RuleKey, TagPosition, UncertainClaimReason, Uncertainty,
+    UndatedCause, UnmatchedRule,
 };
 
 pub(super) struct Labels<'a> {
@@ -12,12 +13,12 @@ pub(super) struct Labels<'a> {
 }
 
 impl<'a> Labels<'a> {
-    pub(super) fn new(stage: &'a Stage) -> Self {
+    pub(super) fn new(stage: &'a ScenarioFacts) -> Self {
         Self { inventory: &stage.inventory, names: &stage.names }
     }
 
     /// `repository:tag`, with the registry before it where there are several.
-    pub(super) fn image(&self, at: TagAt) -> String {
+    pub(super) fn image(&self, at: TagPosition) -> String {
         let registry = &self.inventory.registries[at.registry as usize];
         let repository = &registry.repositories[at.repository as usize];
         let tag = self.names.short(repository.tags[at.tag as usize].name.as_str());
@@ -35,10 +36,10 @@ impl<'a> Labels<'a> {
             Reason::Held(held) => {
                 let tag = &held.hold.tag;
                 match &held.by {
-                    HeldBy::Tag => "held".into(),
-                    HeldBy::DriftedTag => "held-drifted".into(),
-                    HeldBy::Digest => format!("held-digest({tag})"),
-                    HeldBy::IndexContains(digest) => format!("held-inside({tag},{})", of(digest)),
+                    HoldMatch::Tag => "held".into(),
+                    HoldMatch::DriftedTag => "held-drifted".into(),
+                    HoldMatch::Digest => format!("held-digest({tag})"),
+                    HoldMatch::IndexContains(digest) => format!("held-inside({tag},{})", of(digest)),
                 }
             }
             Reason::Claimed(claimed) => {
@@ -49,15 +50,15 @@ impl<'a> Labels<'a> {
                     ClaimMatch::Config => format!("claimed-config({source})"),
                     ClaimMatch::IndexContains(digest) => format!("claimed-inside({source},{})", of(digest)),
                     ClaimMatch::DriftedTag { recorded } => format!("drifted({source},{})", of(recorded)),
-                    ClaimMatch::Range(range, Ranges::Highest) => format!("claimed-highest({source},{range})"),
-                    ClaimMatch::Range(range, Ranges::All) => format!("claimed-in({source},{range})"),
+                    ClaimMatch::Range(range, RangeSelection::Highest) => format!("claimed-highest({source},{range})"),
+                    ClaimMatch::Range(range, RangeSelection::All) => format!("claimed-in({source},{range})"),
                 }
             }
             Reason::Locked { on, lock } => {
                 let on = match on {
-                    Locked::Tag => "tag",
-                    Locked::Manifest => "manifest",
-                    Locked::Repository => "repository",
+                    LockTarget::Tag => "tag",
+                    LockTarget::Manifest => "manifest",
+                    LockTarget::Repository => "repository",
                 };
                 format!("locked-{on}({})", lock.label())
             }
@@ -69,40 +70,40 @@ impl<'a> Labels<'a> {
             Reason::KeptAll { policy } => format!("all({policy})"),
             Reason::KeptNewest { policy, rank, count } => format!("newest({policy},{rank}/{count})"),
             Reason::KeptWithin { policy, within, .. } => format!("within({policy},{within})"),
-            Reason::KeptBucket { policy, period, bucket, .. } => format!("{}({policy},{bucket})", period.rule()),
+            Reason::KeptBucket { policy, period, bucket, .. } => format!("{}({policy},{bucket})", period.rule_name()),
             Reason::KeptVersion { policy, line, rank, count, .. } => {
                 format!("version({policy},{line},{rank}/{count})")
             }
             Reason::KeptMatching { policy, glob } => format!("matching({policy},{glob})"),
-            Reason::Undated { policy, why } => {
+            Reason::Undated { policy, cause: why } => {
                 let why = match why {
-                    Undated::Missing => "missing",
-                    Undated::TooEarly(_) => "too-early",
-                    Undated::Future(_) => "future",
-                    Undated::Restored => "restored",
+                    UndatedCause::Missing => "missing",
+                    UndatedCause::TooEarly(_) => "too-early",
+                    UndatedCause::Future(_) => "future",
+                    UndatedCause::Restored => "restored",
                 };
                 format!("undated({policy},{why})")
             }
             Reason::NotAVersion { policy } => format!("not-a-version({policy})"),
             Reason::SourceFailed { source } => format!("source-failed({source})"),
-            Reason::Gap { at, .. } => match &**at {
-                GapAt::Catalogue => "gap(catalogue)".into(),
-                GapAt::Particulars => "gap(particulars)".into(),
-                GapAt::TagList => "gap(tag-list)".into(),
-                GapAt::ManifestList => "gap(manifest-list)".into(),
-                GapAt::VanishedTag(_) => "gap(vanished)".into(),
-                GapAt::InvalidName(name) => format!("gap(invalid-name,{name})"),
-                GapAt::ListedDigest(digest) => format!("gap(listed-digest,{})", of(digest)),
-                GapAt::Tag(tag) => format!("gap(tag,{tag})"),
-                GapAt::Manifest(digest) => format!("gap(manifest,{})", of(digest)),
-                GapAt::Created(digest) => format!("gap(created,{})", of(digest)),
-                GapAt::Configuration(digest) => format!("gap(configuration,{})", of(digest)),
-                GapAt::Referrers(digest) => format!("gap(referrers,{})", of(digest)),
+            Reason::Gap { target: at, .. } => match &**at {
+                GapTarget::Catalogue => "gap(catalogue)".into(),
+                GapTarget::RegistryInfo => "gap(particulars)".into(),
+                GapTarget::TagList => "gap(tag-list)".into(),
+                GapTarget::ManifestList => "gap(manifest-list)".into(),
+                GapTarget::VanishedTag(_) => "gap(vanished)".into(),
+                GapTarget::InvalidName(name) => format!("gap(invalid-name,{name})"),
+                GapTarget::ListedDigest(digest) => format!("gap(listed-digest,{})", of(digest)),
+                GapTarget::Tag(tag) => format!("gap(tag,{tag})"),
+                GapTarget::Manifest(digest) => format!("gap(manifest,{})", of(digest)),
+                GapTarget::CreationTime(digest) => format!("gap(created,{})", of(digest)),
+                GapTarget::Configuration(digest) => format!("gap(configuration,{})", of(digest)),
+                GapTarget::Referrers(digest) => format!("gap(referrers,{})", of(digest)),
             },
             Reason::MaybeClaimed(claimed) => self.maybe(claimed),
             Reason::UnresolvedReference(unresolved) => format!("unresolved({},{})", unresolved.source, unresolved.text),
             Reason::Mentioned(mentioned) => format!("mentioned({},{})", mentioned.source, mentioned.text),
-            Reason::LetGo { policy, .. } => format!("let-go({policy})"),
+            Reason::NotKept { policy, .. } => format!("let-go({policy})"),
             Reason::CompanionOfExpired { subject, policy } => {
                 format!("companion-of-expired({},{policy})", of(subject))
             }
@@ -116,40 +117,43 @@ impl<'a> Labels<'a> {
         if self.inventory.registries.len() > 1 {
             line = format!("deletion {registry}/{repository}@{}", self.names.of(digest));
         }
-        if deletion.goes() {
+        if deletion.is_deletable() {
             let policies: Vec<&str> = policies.iter().map(tagwarden::domain::PolicyName::as_str).collect();
             line.extend([" by ", &policies.join("+")]);
-            let along =
-                |along: &tagwarden::domain::Along| format!(" {}({})", along.role.label(), self.names.of(&along.digest));
-            line.extend(deletion.along.iter().map(along));
+            let along = |along: &tagwarden::domain::Dependent| {
+                format!(" {}({})", along.role.label(), self.names.of(&along.digest))
+            };
+            line.extend(deletion.dependents.iter().map(along));
             line.push_str(if deletion.enforce { " -> deleted" } else { " -> reported" });
         } else {
             line += " stays";
-            line.extend(deletion.stays.iter().map(|stay| format!(" {}", self.stay(stay))));
+            line.extend(deletion.retain_reasons.iter().map(|stay| format!(" {}", self.retain_reason(stay))));
         }
         line
     }
 
     /// The source, the digest and, where that is not an image id of which nothing is known, why.
-    fn maybe(&self, MaybeClaimed { source, digest, doubt, .. }: &MaybeClaimed) -> String {
+    fn maybe(&self, UncertainClaimReason { source, digest, uncertainty: doubt, .. }: &UncertainClaimReason) -> String {
         let digest = self.names.of(digest);
         match doubt {
-            Doubt::Unpaired => format!("maybe-claimed({source},{digest})"),
-            Doubt::Unread | Doubt::Algorithm => format!("maybe-claimed({source},{digest},{})", doubt.label()),
+            Uncertainty::NoContainer => format!("maybe-claimed({source},{digest})"),
+            Uncertainty::ConfigUnread | Uncertainty::OtherAlgorithm => {
+                format!("maybe-claimed({source},{digest},{})", doubt.label())
+            }
         }
     }
 
-    fn stay(&self, stay: &Stay) -> String {
+    fn retain_reason(&self, stay: &RetainReason) -> String {
         let label = stay.label();
         let of = |digest| self.names.of(digest);
         match stay {
-            Stay::NotListed | Stay::Gap(_) => label.to_owned(),
-            Stay::SourceFailed(source) => format!("{label}({source})"),
-            Stay::Held(hold) => format!("{label}({})", hold.tag),
-            Stay::Accompanied(tag) | Stay::PutBack(tag) | Stay::Unrecorded(tag) => {
+            RetainReason::NotListed | RetainReason::Gap(_) => label.to_owned(),
+            RetainReason::SourceFailed(source) => format!("{label}({source})"),
+            RetainReason::Held(hold) => format!("{label}({})", hold.tag),
+            RetainReason::HasCompanionTag(tag) | RetainReason::Restored(tag) | RetainReason::Unrecorded(tag) => {
                 format!("{label}({})", self.names.short(tag.as_str()))
             }
-            Stay::Claimed { source, reference, .. } => {
+            RetainReason::Claimed { source, reference, .. } => {
                 let (path, digest) = reference.rsplit_once('@').unwrap_or(("", reference));
                 match digest.parse() {
                     Ok(digest) if path.is_empty() => format!("{label}({source},{{{}}})", self.names.of(&digest)),
@@ -157,22 +161,28 @@ impl<'a> Labels<'a> {
                     Err(_) => format!("{label}({source},{reference})"),
                 }
             }
-            Stay::MaybeClaimed(claimed) => self.maybe(claimed),
-            Stay::UnresolvedReference(unresolved) => format!("unresolved({},{})", unresolved.source, unresolved.text),
-            Stay::Mentioned(mentioned) => format!("mentioned({},{})", mentioned.source, mentioned.text),
-            Stay::Locked { on, lock } => {
+            RetainReason::MaybeClaimed(claimed) => self.maybe(claimed),
+            RetainReason::UnresolvedReference(unresolved) => {
+                format!("unresolved({},{})", unresolved.source, unresolved.text)
+            }
+            RetainReason::Mentioned(mentioned) => format!("mentioned({},{})", mentioned.source, mentioned.text),
+            RetainReason::Locked { on, lock } => {
                 let on = match on {
-                    Locked::Tag => "tag",
-                    Locked::Manifest => "manifest",
-                    Locked::Repository => "repository",
+                    LockTarget::Tag => "tag",
+                    LockTarget::Manifest => "manifest",
+                    LockTarget::Repository => "repository",
                 };
                 format!("{label}-{on}({})", lock.label())
             }
-            Stay::Contained(digest) | Stay::ReferredTo(digest) | Stay::RefersTo(digest) => {
+            RetainReason::ListedByRetained(digest)
+            | RetainReason::ReferredToByRetained(digest)
+            | RetainReason::RefersToRetained(digest) => {
                 format!("{label}({})", of(digest))
             }
-            Stay::PolicyGone(policy) | Stay::PolicySilent(policy) => format!("{label}({policy})"),
-            Stay::NotSelected(policy, tag) => format!("{label}({policy},{tag})"),
+            RetainReason::PolicyMissing(policy) | RetainReason::DeletionNotRequested(policy) => {
+                format!("{label}({policy})")
+            }
+            RetainReason::NotSelected(policy, tag) => format!("{label}({policy},{tag})"),
         }
     }
 
@@ -187,13 +197,13 @@ impl<'a> Labels<'a> {
 /// What is refused, which limit, and whether it binds an enforcing run.
 pub(super) fn refusal(refusal: &Refusal) -> String {
     let scope = match &refusal.scope {
-        Scope::Run => "run".into(),
-        Scope::Registry(registry) => format!("registry {registry}"),
-        Scope::Policy(policy) => format!("policy {policy}"),
-        Scope::PolicyInRepository(policy, _, repository) => format!("policy {policy} in {repository}"),
-        Scope::Repository(_, repository) => format!("repository {repository}"),
+        RefusalScope::Run => "run".into(),
+        RefusalScope::Registry(registry) => format!("registry {registry}"),
+        RefusalScope::Policy(policy) => format!("policy {policy}"),
+        RefusalScope::PolicyInRepository(policy, _, repository) => format!("policy {policy} in {repository}"),
+        RefusalScope::Repository(_, repository) => format!("repository {repository}"),
     };
-    let why = match &refusal.why {
+    let why = match &refusal.reason {
         RefusalReason::Untag { found, allowed } => format!("{found} of at most {allowed}"),
         RefusalReason::Percent { found, tags, allowed } => format!("{found}/{tags} of at most {allowed}%"),
         RefusalReason::Leave { left, allowed } => format!("{left} left of at least {allowed}"),
@@ -201,10 +211,10 @@ pub(super) fn refusal(refusal: &Refusal) -> String {
         RefusalReason::Impossible(_) => "impossible".into(),
         RefusalReason::Retention { days: Some(days), .. } => format!("purged after {days}d"),
         RefusalReason::Retention { days: None, .. } => "purged at an unknown time".into(),
-        RefusalReason::ParticularsUnread => "particulars unread".into(),
-        RefusalReason::ClockDoubt(doubt) => format!("clock {doubt:?}"),
-        RefusalReason::Clock { ahead_seconds } => format!("clock {ahead_seconds}s ahead"),
-        RefusalReason::ProtectsNothing(unmatched) => {
+        RefusalReason::RegistryInfoUnread => "particulars unread".into(),
+        RefusalReason::ClockIssue(doubt) => format!("clock {doubt:?}"),
+        RefusalReason::ClockSkew { ahead_seconds } => format!("clock {ahead_seconds}s ahead"),
+        RefusalReason::UnmatchedRule(unmatched) => {
             format!(
                 "{}({}) of {} matches nothing",
                 unmatched.rule.key.label(),
@@ -218,17 +228,17 @@ pub(super) fn refusal(refusal: &Refusal) -> String {
 }
 
 /// Which rule matches nothing, what follows, and what was meant.
-pub(super) fn unmatched(unmatched: &Unmatched) -> String {
+pub(super) fn unmatched(unmatched: &UnmatchedRule) -> String {
     let rule = &unmatched.rule;
     let written = if rule.key == RuleKey::Select { "" } else { &*rule.written };
-    let follows = match (unmatched.refuses(), unmatched.since) {
-        (true, UnmatchedSince::LastWholePlan(_)) => "refuses by the last plan",
+    let follows = match (unmatched.blocks_removals(), unmatched.last_match) {
+        (true, LastMatch::NeverAsOf(_)) => "refuses by the last plan",
         (true, _) => "refuses",
-        (false, UnmatchedSince::Matched(_)) => "matched before",
+        (false, LastMatch::At(_)) => "matched before",
         (false, _) => "note",
     };
-    let better = unmatched.hint.as_ref().map(|hint| format!(", {:?} {}", hint.slip, hint.example));
-    let instead = unmatched.hint.as_ref().and_then(|hint| hint.better.as_ref());
+    let better = unmatched.hint.as_ref().map(|hint| format!(", {:?} {}", hint.mistake, hint.example));
+    let instead = unmatched.hint.as_ref().and_then(|hint| hint.suggestion.as_ref());
     let better = better.unwrap_or_default() + &instead.map(|rule| format!(" by {rule}")).unwrap_or_default();
     format!("{} {}({written}): {follows}{better}", rule.policy, rule.key.label())
 }

@@ -10,8 +10,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use labels::{Labels, refusal, unmatched};
-use shape::{Scenario, Stage};
-use tagwarden::domain::{Bytes, Deletions, Digest, Inventory, Plan, PolicyName, Reason, Removal, TagAt, Verdict};
+use shape::{Scenario, ScenarioFacts};
+use tagwarden::domain::{
+    Deletions, Digest, Inventory, Plan, PolicyName, Reason, ReclaimBytes, Removal, TagPosition, Verdict,
+};
 use tagwarden::engine::{self, Verdicts, check, evaluate, plan, reclaim};
 
 #[test]
@@ -40,8 +42,8 @@ fn every_scenario_gives_its_table() {
 }
 
 /// Everything that a scenario decides, a line for each tag, removal's bytes, refusal and drift.
-fn played(name: &str, stage: &Stage) -> Vec<String> {
-    let Stage { rules, inventory, claims, now, .. } = stage;
+fn played(name: &str, stage: &ScenarioFacts) -> Vec<String> {
+    let ScenarioFacts { rules, inventory, claims, now, .. } = stage;
     let verdicts = evaluate(rules, inventory, claims, *now);
     let plan = planned(stage, &verdicts, Deletions::default());
     let findings = check(rules, inventory, claims, &verdicts, &plan, *now);
@@ -61,18 +63,18 @@ fn played(name: &str, stage: &Stage) -> Vec<String> {
 }
 
 /// The plan with what unmatched rules refuse of it.
-fn planned(stage: &Stage, verdicts: &Verdicts, deletions: Deletions) -> Plan {
-    let Stage { rules, inventory, now, .. } = stage;
+fn planned(stage: &ScenarioFacts, verdicts: &Verdicts, deletions: Deletions) -> Plan {
+    let ScenarioFacts { rules, inventory, now, .. } = stage;
     let plan = Plan { deletions, ..plan(rules, inventory, verdicts, *now) };
-    let coverage = engine::coverage(rules, inventory, stage.history.clone(), stage.basis);
-    engine::hold_unmatched(rules, inventory, verdicts, plan, coverage)
+    let coverage = engine::rule_coverage(rules, inventory, stage.history.clone(), stage.basis);
+    engine::refuse_unmatched(rules, inventory, verdicts, plan, coverage)
 }
 
 /// What becomes of untagged manifests, a line for each whose time is over.
-fn deletions(name: &str, stage: &Stage) -> Vec<String> {
-    let Stage { rules, claims, untagged, others, now, .. } = stage;
+fn deletions(name: &str, stage: &ScenarioFacts) -> Vec<String> {
+    let ScenarioFacts { rules, claims, untagged, others, now, .. } = stage;
     let decide = |inventory: &Inventory| {
-        let mut found = engine::deletions(rules, inventory, claims, untagged, others, *now);
+        let mut found = engine::plan_deletions(rules, inventory, claims, untagged, others, *now);
         let findings = engine::check_deletions(rules, inventory, claims, untagged, others, &found, *now);
         assert!(findings.is_empty(), "{name}: {findings:#?}");
         found.refusals = engine::refuse_deletions(rules, inventory, &found);
@@ -85,12 +87,12 @@ fn deletions(name: &str, stage: &Stage) -> Vec<String> {
     let found = whole.deletions;
     let mut after = stage.inventory.clone();
     delete(&mut after, &found);
-    let more: Vec<_> = decide(&after).going().cloned().collect();
+    let more: Vec<_> = decide(&after).deletable().cloned().collect();
     assert!(more.is_empty(), "{name}: deciding again after deleting deletes more: {more:?}");
 
     let labels = Labels::new(stage);
-    let mut lines: Vec<String> = found.due.iter().map(|one| labels.deletion(one)).collect();
-    lines.extend((found.waiting > 0).then(|| format!("deletion {} waiting", found.waiting)));
+    let mut lines: Vec<String> = found.eligible.iter().map(|one| labels.deletion(one)).collect();
+    lines.extend((found.pending > 0).then(|| format!("deletion {} waiting", found.pending)));
     lines.extend(found.refusals.iter().map(|one| format!("deletion refused {}", refusal(one))));
     lines
 }
@@ -105,13 +107,13 @@ fn other_eyes_see_each_kept_tag_of_a_scenario_removed() {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
         let scenario: Scenario = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
         let stage = scenario.stage(&name);
-        let Stage { rules, inventory, claims, now, .. } = &stage;
+        let ScenarioFacts { rules, inventory, claims, now, .. } = &stage;
         let verdicts = evaluate(rules, inventory, claims, *now);
         for kept in verdicts.tags.iter().filter(|found| found.verdict != Verdict::Expired) {
             let (mut forged, mut plan) = (verdicts.clone(), plan(rules, inventory, &verdicts, *now));
-            forge(inventory, *now, kept.at, rules.policies[0].name.clone(), &mut forged, &mut plan);
+            forge(inventory, *now, kept.position, rules.policies[0].name.clone(), &mut forged, &mut plan);
             if check(rules, inventory, claims, &forged, &plan, *now).is_empty() {
-                missed.push(format!("{name}: {}", Labels::new(&stage).image(kept.at)));
+                missed.push(format!("{name}: {}", Labels::new(&stage).image(kept.position)));
             }
         }
     }
@@ -122,7 +124,7 @@ fn other_eyes_see_each_kept_tag_of_a_scenario_removed() {
 pub(crate) fn forge(
     inventory: &Inventory,
     now: jiff::Timestamp,
-    at: TagAt,
+    at: TagPosition,
     policy: PolicyName,
     verdicts: &mut Verdicts,
     plan: &mut Plan,
@@ -131,7 +133,7 @@ pub(crate) fn forge(
     let repository = &registry.repositories[at.repository as usize];
     let tag = &repository.tags[at.tag as usize];
     let removal = Removal {
-        at,
+        position: at,
         registry: registry.name.clone(),
         repository: repository.name.clone(),
         tag: tag.name.clone(),
@@ -139,22 +141,22 @@ pub(crate) fn forge(
         policy: policy.clone(),
         method: registry.removal,
         enforce: false,
-        date: engine::date(repository, tag, now),
+        date: engine::tag_date(repository, tag, now),
         companion_of: engine::companion_subject(&tag.name).map(Box::new),
     };
     plan.removals.push(removal.into());
-    plan.removals.sort_by_key(|removal| removal.at);
-    let forged = verdicts.tags.iter_mut().find(|found| found.at == at).unwrap();
+    plan.removals.sort_by_key(|removal| removal.position);
+    let forged = verdicts.tags.iter_mut().find(|found| found.position == at).unwrap();
     forged.verdict = Verdict::Expired;
-    forged.reasons = Reason::LetGo { policy, misses: Box::default() }.into();
+    forged.reasons = Reason::NotKept { policy, shortfalls: Box::default() }.into();
 }
 
 /// Takes the manifests that go out of an inventory.
 fn delete(inventory: &mut Inventory, deletions: &Deletions) {
-    for deletion in deletions.going() {
+    for deletion in deletions.deletable() {
         let registry = inventory.registries.iter_mut().find(|one| one.name == deletion.registry).unwrap();
         let repository = registry.repositories.iter_mut().find(|one| one.name == deletion.repository).unwrap();
-        for digest in std::iter::once(&deletion.digest).chain(deletion.along.iter().map(|along| &along.digest)) {
+        for digest in std::iter::once(&deletion.digest).chain(deletion.dependents.iter().map(|along| &along.digest)) {
             assert!(repository.manifests.remove(digest).is_some(), "deleted twice: {digest}");
             repository.untagged.remove(digest);
         }
@@ -163,7 +165,7 @@ fn delete(inventory: &mut Inventory, deletions: &Deletions) {
 
 /// Takes the tags of a plan out of an inventory, as applying it would.
 pub(crate) fn apply(inventory: &mut Inventory, plan: &Plan) {
-    let mut gone: Vec<_> = plan.removals.iter().map(|removal| removal.at).collect();
+    let mut gone: Vec<_> = plan.removals.iter().map(|removal| removal.position).collect();
     gone.sort();
     for at in gone.into_iter().rev() {
         let registry = &mut inventory.registries[at.registry as usize];
@@ -171,15 +173,15 @@ pub(crate) fn apply(inventory: &mut Inventory, plan: &Plan) {
     }
 }
 
-fn lines(stage: &Stage, verdicts: &Verdicts, plan: &Plan) -> Vec<String> {
+fn lines(stage: &ScenarioFacts, verdicts: &Verdicts, plan: &Plan) -> Vec<String> {
     let labels = Labels::new(stage);
     let mut lines = Vec::new();
     for found in &verdicts.tags {
-        let mut line = format!("{} {}", labels.image(found.at), found.verdict.label());
+        let mut line = format!("{} {}", labels.image(found.position), found.verdict.label());
         for reason in &found.reasons {
             write!(line, " {}", labels.reason(reason)).unwrap();
         }
-        if let Some(removal) = plan.removals.iter().find(|removal| removal.at == found.at) {
+        if let Some(removal) = plan.removals.iter().find(|removal| removal.position == found.position) {
             line.push_str(if removal.enforce { " -> removed" } else { " -> reported" });
         }
         lines.push(line);
@@ -191,11 +193,11 @@ fn lines(stage: &Stage, verdicts: &Verdicts, plan: &Plan) -> Vec<String> {
         let bytes = reclaim(&stage.inventory, &stage.claims, verdicts, plan);
         for (removal, bytes) in plan.removals.iter().zip(&bytes.removals) {
             let bytes = bytes.map_or("unknown".to_owned(), |bytes| format!("{} + {}", bytes.exclusive, bytes.shared));
-            lines.push(format!("bytes {} {bytes}", labels.image(removal.at)));
+            lines.push(format!("bytes {} {bytes}", labels.image(removal.position)));
         }
         for registry in &bytes.registries {
             let about = if registry.estimated { "about " } else { "" };
-            let Bytes { exclusive, shared } = registry.sum().bytes;
+            let ReclaimBytes { exclusive, shared } = registry.sum().bytes;
             let unknown = registry.sum().unknown;
             let name = &registry.registry;
             lines.push(format!("bytes {name}: {about}{exclusive} reclaimable, {shared} shared, {unknown} unknown"));

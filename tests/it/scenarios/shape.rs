@@ -9,13 +9,13 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tagwarden::domain::{
-    AfterDays, Blob, Claim, Claims, CoverageBasis, DateOrigin, Depth, Digest, Gap, GapAt, Hold, HoldOrigin, Holder,
-    ImageReference, Inventory, Limits, Lock, Manifest, Mention, MentionedImage, Naming, Original, Particulars,
-    PathPattern, PermissionMode, Ranges, Registry, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle,
-    Repository, RepositoryName, RuleHistory, RuleId, RuleKey, Rules, Sku, SourceAnswer, SourceState, Tag, TakenTag,
-    UnresolvedReference, Untagged,
+    Blob, Claim, Claims, CoverageBasis, DateOrigin, Digest, Gap, GapTarget, Hold, HoldOrigin, Holder, ImageReference,
+    Inventory, Limits, Lock, Manifest, ManifestDetail, Mention, MentionedImage, Naming, OriginalDate, PathPattern,
+    PermissionMode, RangeSelection, Registry, RegistryInfo, RegistryName, RemovalAbility, RemovalMethod,
+    RemovalObstacle, RemovedTag, Repository, RepositoryName, RetentionDays, RuleHistory, RuleId, RuleKey, Rules,
+    ServiceTier, SourceOutcome, SourceState, Tag, UnresolvedReference, UntaggedManifest,
 };
-use tagwarden::policy_file;
+use tagwarden::policy;
 
 /// A scenario. Images are written by short names; `{name}` stands for the digest in tags (`{app}.sig`) and claims
 /// (`shop/api@{app}`), of the algorithm sha512 where the name begins with `long-`. Times are ages (`20d`), `+2d` for what has not come yet, or absolute.
@@ -175,11 +175,11 @@ struct SourceShape {
 }
 
 /// A scenario as the engine sees it.
-pub(crate) struct Stage {
+pub(crate) struct ScenarioFacts {
     pub(crate) rules: Rules,
     pub(crate) inventory: Inventory,
     pub(crate) claims: Claims,
-    pub(crate) untagged: Vec<Untagged>,
+    pub(crate) untagged: Vec<UntaggedManifest>,
     pub(crate) others: BTreeSet<(RegistryName, RepositoryName, Digest)>,
     pub(crate) now: Timestamp,
     pub(crate) basis: CoverageBasis,
@@ -241,11 +241,11 @@ impl Scenario {
         lines
     }
 
-    pub(crate) fn stage(&self, name: &str) -> Stage {
+    pub(crate) fn stage(&self, name: &str) -> ScenarioFacts {
         let now = self.now.unwrap_or_else(|| "2026-11-23T12:00:00Z".parse().unwrap());
         let names = Names::default();
         let list = self.policies.replace('\n', "\n  ");
-        let policies = policy_file::parse(name, &format!("policies:\n  {list}"))
+        let policies = policy::parse(name, &format!("policies:\n  {list}"))
             .unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
         let timezone = self.timezone.as_ref().map_or(TimeZone::UTC, |zone| TimeZone::get(zone).unwrap());
         let Bounds { untag, percent, leave, delete } = self.limits;
@@ -281,9 +281,9 @@ impl Scenario {
             others.extend(shape.others.iter().map(|image| (place().0, place().1, names.digest(image))));
         }
         let basis = match self.judged.as_deref() {
-            None => CoverageBasis::NotJudged,
-            Some("whole") => CoverageBasis::Whole,
-            Some("last") => CoverageBasis::LastWholePlan,
+            None => CoverageBasis::NotChecked,
+            Some("whole") => CoverageBasis::FullInventory,
+            Some("last") => CoverageBasis::LastFullPlan,
             Some(other) => panic!("{name}: no such basis: {other}"),
         };
         let before = now - SignedDuration::from_hours(24);
@@ -293,7 +293,7 @@ impl Scenario {
             unmatched: self.unmatched_before.iter().map(|line| (rule(line), before)).collect(),
         };
         let bytes = !self.bytes.is_empty();
-        Stage { rules, inventory, claims, untagged, others, now, basis, history, bytes, names }
+        ScenarioFacts { rules, inventory, claims, untagged, others, now, basis, history, bytes, names }
     }
 }
 
@@ -301,7 +301,7 @@ impl Scenario {
 fn rule(line: &str) -> RuleId {
     let words: Vec<&str> = line.splitn(3, ' ').collect();
     let [policy, key, written] = &words[..] else { panic!("a rule is a policy, a key and a text: {line}") };
-    RuleId { policy: policy.parse().unwrap(), key: RuleKey::of(key).expect(key), written: (*written).into() }
+    RuleId { policy: policy.parse().unwrap(), key: RuleKey::from_label(key).expect(key), written: (*written).into() }
 }
 
 struct Scene<'a> {
@@ -324,19 +324,19 @@ impl Scene<'_> {
     fn gap(&self, text: &str) -> Gap {
         let (what, of) = text.split_once(' ').unwrap_or((text, ""));
         let at = match what {
-            "catalogue" => GapAt::Catalogue,
-            "particulars" => GapAt::Particulars,
-            "tag-list" => GapAt::TagList,
-            "vanished" => GapAt::VanishedTag(of.parse().unwrap()),
-            "invalid-name" => GapAt::InvalidName(of.into()),
-            "listed-digest" => GapAt::ListedDigest(self.names.digest(of)),
-            "tag" => GapAt::Tag(of.parse().unwrap()),
-            "manifest" => GapAt::Manifest(self.names.digest(of)),
-            "created" => GapAt::Created(self.names.digest(of)),
-            "referrers" => GapAt::Referrers(self.names.digest(of)),
+            "catalogue" => GapTarget::Catalogue,
+            "particulars" => GapTarget::RegistryInfo,
+            "tag-list" => GapTarget::TagList,
+            "vanished" => GapTarget::VanishedTag(of.parse().unwrap()),
+            "invalid-name" => GapTarget::InvalidName(of.into()),
+            "listed-digest" => GapTarget::ListedDigest(self.names.digest(of)),
+            "tag" => GapTarget::Tag(of.parse().unwrap()),
+            "manifest" => GapTarget::Manifest(self.names.digest(of)),
+            "created" => GapTarget::CreationTime(self.names.digest(of)),
+            "referrers" => GapTarget::Referrers(self.names.digest(of)),
             _ => panic!("no such gap: {text}"),
         };
-        Gap { at, kind: "http-500", message: "the registry failed".into() }
+        Gap { target: at, kind: "http-500", message: "the registry failed".into() }
     }
 
     fn registry(&self, name: &str, shape: &RegistryShape, there: &BTreeMap<String, RepositoryShape>) -> Registry {
@@ -359,7 +359,7 @@ impl Scene<'_> {
                 .iter()
                 .map(|name| (name.parse().unwrap(), RemovalObstacle::Denied { message: "no right".into() }))
                 .collect(),
-            particulars: shape.retention.as_deref().map(particulars),
+            info: shape.retention.as_deref().map(particulars),
             accepts_retention: shape.accepts_retention,
             clock_ahead: shape.clock_ahead.map(SignedDuration::from_secs),
             repositories: there.iter().map(|(name, shape)| self.repository(name, shape)).collect(),
@@ -372,14 +372,14 @@ impl Scene<'_> {
     fn repository(&self, name: &str, shape: &RepositoryShape) -> Repository {
         let mut repository = Repository::empty(name.parse().unwrap());
         repository.lock = shape.lock.as_deref().map(lock);
-        repository.first_look = shape.first_look.as_ref().map(|time| self.time(time).into());
+        repository.first_read_at = shape.first_look.as_ref().map(|time| self.time(time).into());
         repository.gaps = shape.gaps.iter().map(|gap| self.gap(gap)).collect();
         for (name, shape) in &shape.tags {
             repository.tags.push(self.tag(name, shape));
             if let TagShape::Long(LongTag { original: Some(original), .. }) = shape {
-                let at = || Original::At(self.time(original).into(), DateOrigin::Pushed);
-                let original = if original == "unknown" { Original::Unknown } else { at() };
-                repository.originals.insert(name.parse().unwrap(), original);
+                let at = || OriginalDate::Known(self.time(original).into(), DateOrigin::Pushed);
+                let original = if original == "unknown" { OriginalDate::Unknown } else { at() };
+                repository.original_dates.insert(name.parse().unwrap(), original);
             }
         }
         for (name, manifest) in &shape.manifests {
@@ -409,24 +409,30 @@ impl Scene<'_> {
         image: &str,
         tags: &[String],
         shape: &RepositoryShape,
-    ) -> Untagged {
+    ) -> UntaggedManifest {
         let taken = |text: &String| {
             let words: Vec<&str> = text.split_whitespace().collect();
             let [name, policies, age, rest @ ..] = &words[..] else { panic!("a taken tag is a tag, a policy, a time") };
-            TakenTag {
+            RemovedTag {
                 name: self.names.long(name, "-").parse().expect(name),
                 at: self.time(age),
                 policies: policies.split('+').filter(|name| *name != "?").map(|name| name.parse().unwrap()).collect(),
-                put_back: rest == ["back"],
+                restored: rest == ["back"],
             }
         };
         let known = shape.manifests.get(image);
         let manifest = Manifest {
-            depth: Depth::Whole,
+            detail: ManifestDetail::Full,
             ..known.map_or_else(|| self.manifest(&ManifestShape::default()), |shape| self.manifest(shape))
         };
         let digest = self.names.digest(image);
-        Untagged { registry, repository, digest, tags: tags.iter().map(taken).collect(), manifest: Some(manifest) }
+        UntaggedManifest {
+            registry,
+            repository,
+            digest,
+            tags: tags.iter().map(taken).collect(),
+            manifest: Some(manifest),
+        }
     }
 
     fn tag(&self, name: &str, shape: &TagShape) -> Tag {
@@ -469,9 +475,9 @@ impl Scene<'_> {
             subject: shape.subject.as_ref().map(digest).map(Box::new),
             created_at: shape.created.as_ref().map(|time| self.time(time).into()),
             lock: shape.lock.as_deref().map(lock),
-            depth: match &shape.listed {
-                None => Depth::Whole,
-                Some(bytes) => Depth::Listed { image_size: bytes.parse().ok() },
+            detail: match &shape.listed {
+                None => ManifestDetail::Full,
+                Some(bytes) => ManifestDetail::Listed { image_size: bytes.parse().ok() },
             },
         }
     }
@@ -498,18 +504,18 @@ impl Scene<'_> {
         })
     }
 
-    fn source(&self, name: &str, shape: &SourceShape) -> SourceAnswer {
+    fn source(&self, name: &str, shape: &SourceShape) -> SourceOutcome {
         let holder = || Arc::new(Holder::File { path: format!("{name}.txt"), line: 1 });
         let names = |text: &str| -> Arc<[ImageReference]> {
-            let names = text.split_whitespace().map(|name| ImageReference::as_written(name).expect(name));
+            let names = text.split_whitespace().map(|name| ImageReference::parse_verbatim(name).expect(name));
             names.collect::<Vec<_>>().into()
         };
         let ranged = |text: &String| {
-            let words = [(" all in ", Ranges::All), (" in ", Ranges::Highest)];
+            let words = [(" all in ", RangeSelection::All), (" in ", RangeSelection::Highest)];
             words.into_iter().find_map(|(word, ranges)| {
                 let (image, range) = text.split_once(word)?;
                 let naming = Naming::Range(Arc::new(range.parse().expect(text)), ranges);
-                Some(Claim { naming, ..Claim::new(ImageReference::as_written(image).expect(text), holder()) })
+                Some(Claim { naming, ..Claim::new(ImageReference::parse_verbatim(image).expect(text), holder()) })
             })
         };
         let claim = |text: &String| {
@@ -517,8 +523,8 @@ impl Scene<'_> {
                 return claim;
             }
             let (image, naming) = match (text.split_once(" as "), text.split_once(" among ")) {
-                (Some((image, all)), _) => (image, Naming::Paired(names(all))),
-                (_, Some((image, all))) => (image, Naming::Unpaired(names(all))),
+                (Some((image, all)), _) => (image, Naming::ContainerImageId(names(all))),
+                (_, Some((image, all))) => (image, Naming::ObjectImageId(names(all))),
                 _ => (text.as_str(), Naming::Written),
             };
             let image = self.names.long(image, ":").parse().expect(text);
@@ -533,7 +539,7 @@ impl Scene<'_> {
             let parts: Vec<&str> = path.split('*').collect();
             let beside = beside.split_whitespace().map(Into::into).collect();
             let (text, path) = (text.as_str().into(), PathPattern::of(&parts));
-            UnresolvedReference { text, host, path, beside, holder: holder() }
+            UnresolvedReference { text, host, path, adjacent_words: beside, holder: holder() }
         };
         let mention = |text: &String| {
             let (place, image, tag) = if let Some((place, image)) = text.split_once('@') {
@@ -548,7 +554,7 @@ impl Scene<'_> {
         };
         let state = match &shape.failed {
             Some(message) => SourceState::Failed { kind: "unreadable", message: message.as_str().into() },
-            None => SourceState::Answered {
+            None => SourceState::Complete {
                 claims: shape.claims.iter().map(claim).collect(),
                 unresolved: shape.unresolved.iter().map(unresolved).collect(),
                 mentions: shape.mentions.iter().map(mention).collect(),
@@ -557,7 +563,7 @@ impl Scene<'_> {
             },
         };
         let registries = shape.registries.as_ref();
-        SourceAnswer {
+        SourceOutcome {
             name: name.parse().unwrap(),
             kind: "image-references",
             registries: registries.map(|names| names.iter().map(|name| name.parse().unwrap()).collect()),
@@ -567,18 +573,18 @@ impl Scene<'_> {
 }
 
 /// An Azure registry with that retention policy.
-pub(crate) fn particulars(retention: &str) -> Particulars {
-    Particulars {
+pub(crate) fn particulars(retention: &str) -> RegistryInfo {
+    RegistryInfo {
         subscription: "00000000-0000-0000-0000-000000000001".into(),
         resource_group: "rg".into(),
         resource: "contoso".into(),
-        sku: Some(Sku::Premium),
+        tier: Some(ServiceTier::Premium),
         untagged_retention: match retention {
-            "off" => AfterDays::Off,
-            "unread" => AfterDays::Unread,
-            days => AfterDays::Days(days.parse().unwrap()),
+            "off" => RetentionDays::Off,
+            "unread" => RetentionDays::Unknown,
+            days => RetentionDays::Days(days.parse().unwrap()),
         },
-        soft_delete: AfterDays::Off,
+        soft_delete: RetentionDays::Off,
         permissions: Some(PermissionMode::Registry),
         replicas: Vec::new(),
         stored_bytes: None,

@@ -8,19 +8,19 @@ use axum::http::{Uri, header};
 use axum::response::IntoResponse as _;
 use serde_json::{Value, json};
 use tagwarden::domain::Holder;
-use tagwarden::registry::Patience;
-use tagwarden::sources::{Answer, Docker, DockerSocket, Source as _, SourceError};
+use tagwarden::registry::RetryPolicy;
+use tagwarden::sources::{Docker, DockerSocket, Source as _, SourceError, SourceEvidence};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 
 use super::{D, E, now};
 
 const F: &str = "sha256:bbbbc44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-const PATIENCE: Patience = Patience {
-    retries: 1,
-    first: Duration::from_millis(1),
-    longest: Duration::from_millis(2),
-    total: Duration::from_secs(10),
+const PATIENCE: RetryPolicy = RetryPolicy {
+    max_retries: 1,
+    initial_delay: Duration::from_millis(1),
+    max_delay: Duration::from_millis(2),
+    max_total_delay: Duration::from_secs(10),
 };
 
 /// A socket at which an engine answers with these containers and images.
@@ -51,9 +51,9 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-async fn ask(path: &std::path::Path) -> Result<Answer, SourceError> {
+async fn ask(path: &std::path::Path) -> Result<SourceEvidence, SourceError> {
     let socket = DockerSocket { path: path.to_owned(), timeout: Duration::from_secs(5) };
-    Docker::new(socket, PATIENCE).ask(now()).await
+    Docker::new(socket, PATIENCE).query(now()).await
 }
 
 /// Container and image of each claim.
@@ -67,7 +67,7 @@ async fn claims(containers: Value, images: Value) -> Vec<String> {
             Holder::Workload { place, namespace, kind, name, container } => {
                 assert_eq!((place.as_str(), kind.as_str()), (path.to_str().unwrap(), "container"));
                 assert_eq!((namespace.as_str(), container.as_str()), ("", ""));
-                let names = claim.names().iter().map(|name| name.to_string().trim_end_matches('/').to_owned());
+                let names = claim.image_id_names().iter().map(|name| name.to_string().trim_end_matches('/').to_owned());
                 let names: Vec<String> = names.collect();
                 let names = if names.is_empty() { String::new() } else { format!(" as {}", names.join(" ")) };
                 format!("{name} {}{names}", claim.image).replace(D, "D").replace(E, "E").replace(F, "F")

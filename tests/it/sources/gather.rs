@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::{Timestamp, ToSpan as _};
 use tagwarden::domain::{Claim, Holder, Inventory, RegistryName, SourceState};
 use tagwarden::sources::{
-    Answer, Known, Source, SourceError, SourceKind, SourceSettings, TextSettings, gather, source,
+    GatherContext, Source, SourceError, SourceEvidence, SourceKind, SourceSettings, TextSettings, gather, source,
 };
 
 use super::{D, folder, now, set};
@@ -24,12 +24,16 @@ enum Script {
 
 #[async_trait]
 impl Source for Scripted {
-    async fn ask(&self, _now: Timestamp) -> Result<Answer, SourceError> {
+    async fn query(&self, _now: Timestamp) -> Result<SourceEvidence, SourceError> {
         match &self.0 {
             Script::Says(images, as_of) => {
                 let holder = std::sync::Arc::new(Holder::File { path: "x".into(), line: 1 });
                 let claim = |image: &&str| Claim::new(image.parse().unwrap(), holder.clone());
-                Ok(Answer { claims: images.iter().map(claim).collect(), as_of: *as_of, ..Answer::default() })
+                Ok(SourceEvidence {
+                    claims: images.iter().map(claim).collect(),
+                    as_of: *as_of,
+                    ..SourceEvidence::default()
+                })
             }
             Script::Fails => Err(SourceError { kind: "unreadable", message: "no such thing".into() }),
             Script::Panics => panic!("a bug"),
@@ -60,15 +64,15 @@ fn hosts() -> Vec<(RegistryName, Vec<String>)> {
 
 static NOTHING: Inventory = Inventory { registries: Vec::new() };
 
-fn known(hosts: &[(RegistryName, Vec<String>)]) -> Known<'_> {
-    Known { hosts, inventory: &NOTHING, untagged: &[] }
+fn known(hosts: &[(RegistryName, Vec<String>)]) -> GatherContext<'_> {
+    GatherContext { hosts, inventory: &NOTHING, untagged: &[] }
 }
 
 /// What becomes of an answer: its claims, or the kind of failure, and all that is said about it.
 async fn judged(settings: SourceSettings, script: Script) -> (Result<usize, &'static str>, String) {
     let claims = gather(vec![(settings, Box::new(Scripted(script)))], known(&hosts()), now(), now()).await;
     match &claims.sources[0].state {
-        SourceState::Answered { claims, notes, .. } => (Ok(claims.len()), notes.join("\n")),
+        SourceState::Complete { claims, notes, .. } => (Ok(claims.len()), notes.join("\n")),
         SourceState::Failed { kind, message } => (Err(*kind), message.to_string()),
     }
 }
@@ -130,7 +134,7 @@ async fn one_failing_source_leaves_the_answers_of_the_others() {
         (settings, Box::new(Scripted(script)) as Box<dyn Source>)
     });
     let claims = gather(sources.collect(), known(&hosts()), now(), now()).await;
-    let found: Vec<_> = claims.sources.iter().map(|answer| (answer.name.as_str(), answer.failed())).collect();
+    let found: Vec<_> = claims.sources.iter().map(|answer| (answer.name.as_str(), answer.has_failed())).collect();
     assert_eq!(found, [("a", true), ("b", false), ("c", true)]);
     assert_eq!(claims.sources[0].kind, "release-records");
 }
@@ -142,6 +146,6 @@ async fn settings_make_their_source() {
     for kind in [SourceKind::ReleaseRecords(files.clone()), SourceKind::ImageReferences(files)] {
         let settings = SourceSettings { kind, ..settings("x") };
         let source = source(&settings, &["contoso.azurecr.io".into()]);
-        assert_eq!(source.ask(now()).await.unwrap().claims.len(), 1);
+        assert_eq!(source.query(now()).await.unwrap().claims.len(), 1);
     }
 }

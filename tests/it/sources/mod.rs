@@ -1,19 +1,19 @@
 //! Release evidence from files, and what becomes of sources that fail.
 
 pub(crate) mod azure;
-mod changing;
 pub(crate) mod docker;
-mod files;
-mod forms_of_evidence;
-mod fuzzed;
+mod evidence_forms;
+mod file_changes;
+mod fuzz_seeds;
 mod gather;
 mod git_history;
+mod glob_files;
+mod image_references;
 mod kubernetes;
-mod records;
-mod references;
+mod references_http;
 mod release_forms;
+mod release_records;
 mod settings;
-mod web;
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,8 +23,8 @@ use proptest::prelude::*;
 use tagwarden::domain::{Claim, Holder, RegistryName, SourceState, Verdict};
 use tagwarden::engine::evaluate;
 use tagwarden::sources::{
-    self, Answer, FileSet, ImageReferences, Known, ReleaseRecords, Source, SourceError, SourceKind, SourceSettings,
-    TextSettings, source,
+    self, FileSet, GatherContext, ImageReferences, ReleaseRecords, Source, SourceError, SourceEvidence, SourceKind,
+    SourceSettings, TextSettings, source,
 };
 
 use crate::scenarios::shape::Scenario;
@@ -50,16 +50,16 @@ fn set(base: &Path, globs: &[&str]) -> FileSet {
     FileSet { base: base.into(), globs: globs.iter().map(|&glob| glob.into()).collect() }
 }
 
-fn ask(source: &dyn Source) -> Result<Answer, SourceError> {
+fn query(source: &dyn Source) -> Result<SourceEvidence, SourceError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(source.ask(now()))
+    runtime.block_on(source.query(now()))
 }
 
 /// The tags of a scenario's registry that stay by the evidence in files, as repository, tag and verdict.
 ///
 /// # Errors
 /// With its message, where the source fails.
-fn staying(
+fn retained_tags(
     files: FileSet,
     allow_empty: bool,
     texts: TextSettings,
@@ -80,7 +80,7 @@ fn staying(
     let hosts: Vec<(RegistryName, Vec<String>)> =
         vec![("contoso".parse().unwrap(), vec!["contoso.azurecr.io".to_owned()])];
     let asked = source(&settings, &hosts[0].1);
-    let known = Known { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
+    let known = GatherContext { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let claims = runtime.block_on(sources::gather(vec![(settings, asked)], known, now(), now()));
     if let SourceState::Failed { message, .. } = &claims.sources[0].state {
@@ -88,29 +88,29 @@ fn staying(
     }
     let verdicts = evaluate(&stage.rules, &stage.inventory, &claims, stage.now);
     let stays = verdicts.tags.iter().filter(|found| found.verdict != Verdict::Expired).map(|found| {
-        let registry = &stage.inventory.registries[found.at.registry as usize];
-        let repository = &registry.repositories[found.at.repository as usize];
-        let tag = &repository.tags[found.at.tag as usize].name;
+        let registry = &stage.inventory.registries[found.position.registry as usize];
+        let repository = &registry.repositories[found.position.repository as usize];
+        let tag = &repository.tags[found.position.tag as usize].name;
         (repository.name.to_string(), tag.to_string(), found.verdict)
     });
     Ok(stays.collect())
 }
 
 /// What the records of one file claim.
-fn records(name: &str, text: &str) -> Result<Answer, SourceError> {
+fn records(name: &str, text: &str) -> Result<SourceEvidence, SourceError> {
     let folder = folder(&[(name, text)]);
-    ask(&ReleaseRecords::new(set(folder.path(), &[name])))
+    query(&ReleaseRecords::new(set(folder.path(), &[name])))
 }
 
 /// What one file says of images of `contoso.azurecr.io` and its alias `images.contoso.example`.
-fn references(name: &str, text: &str) -> Result<Answer, SourceError> {
+fn references(name: &str, text: &str) -> Result<SourceEvidence, SourceError> {
     let folder = folder(&[(name, text)]);
     let hosts = ["contoso.azurecr.io", "images.contoso.example", "localhost:5000"].map(String::from).to_vec();
-    ask(&ImageReferences::new(set(folder.path(), &[name]), hosts, TextSettings::default()))
+    query(&ImageReferences::new(set(folder.path(), &[name]), hosts, TextSettings::default()))
 }
 
 /// Line and image of each claim.
-fn shown(claims: &[Claim]) -> Vec<String> {
+fn describe_claims(claims: &[Claim]) -> Vec<String> {
     let mut shown: Vec<String> = claims
         .iter()
         .map(|claim| match &*claim.holder {

@@ -1,9 +1,9 @@
 //! Forms of Helm, Argo CD, Flux, Kustomize and others, from files to verdicts.
 
-use tagwarden::domain::{Ranges, Verdict};
+use tagwarden::domain::{RangeSelection, Verdict};
 use tagwarden::sources::TextSettings;
 
-use super::{folder, set, staying};
+use super::{folder, retained_tags, set};
 
 /// The registry: all of it is old and selected. Nothing names the tags `gone`.
 const REGISTRY: &str = r#"
@@ -20,11 +20,11 @@ expect: ""
 "#;
 
 /// The tags that stay because of these files, with their verdicts.
-fn stays(files: &[(&str, &str)], ranges: Ranges) -> Vec<String> {
+fn stays(files: &[(&str, &str)], ranges: RangeSelection) -> Vec<String> {
     let folder = folder(files);
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
     let texts = TextSettings { ranges, ..TextSettings::default() };
-    let staying = staying(set(folder.path(), &names), false, texts, REGISTRY);
+    let staying = retained_tags(set(folder.path(), &names), false, texts, REGISTRY);
     let staying = staying.unwrap_or_else(|message| panic!("{files:?}: {message}"));
     let line = |(repository, tag, verdict): (String, String, Verdict)| {
         let verdict = if verdict == Verdict::Protected { "" } else { verdict.label() };
@@ -139,7 +139,7 @@ fn what_a_form_names_stays() {
     ];
     for (files, expected) in cases {
         let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
-        assert_eq!(stays(&files, Ranges::Highest), expected, "{files:?}");
+        assert_eq!(stays(&files, RangeSelection::Highest), expected, "{files:?}");
     }
 }
 
@@ -151,9 +151,9 @@ fn what_a_form_leaves_open_is_undecided() {
         .collect();
     let application = "kind: Application\nspec:\n  source:\n    repoURL: contoso.azurecr.io/charts\n    chart: api\n    \
                        targetRevision: \"${VERSION}\"\n";
-    assert_eq!(stays(&[("app.yaml", application)], Ranges::Highest), all);
+    assert_eq!(stays(&[("app.yaml", application)], RangeSelection::Highest), all);
     let values = "image:\n  repository: contoso.azurecr.io/shop/web\n  tag: \"\"\n";
-    let found = stays(&[("values.yaml", values)], Ranges::Highest);
+    let found = stays(&[("values.yaml", values)], RangeSelection::Highest);
     assert_eq!(found, ["undecided shop/web:gone", "undecided shop/web:main", "undecided shop/web:v1"]);
 }
 
@@ -161,7 +161,7 @@ fn what_a_form_leaves_open_is_undecided() {
 fn all_versions_of_a_range_are_kept_where_that_is_asked_for() {
     let chart = "dependencies: [{ name: api, version: ~1.2, repository: \"oci://contoso.azurecr.io/charts\" }]\n";
     assert_eq!(
-        stays(&[("Chart.yaml", chart)], Ranges::All),
+        stays(&[("Chart.yaml", chart)], RangeSelection::All),
         ["charts/api:1.2.10-rc.1", "charts/api:1.2.3_build.5", "charts/api:1.2.9"]
     );
 }

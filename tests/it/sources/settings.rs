@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 use tagwarden::azure::Identity;
 use tagwarden::sources::{DocumentFormat, SourceKind};
 
-use crate::settings::{load, revision};
+use crate::config::{load, revision};
 
 const ALL: &str = r#"
 [registries.contoso]

@@ -16,7 +16,7 @@ use axum::serve::Listener;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tagwarden::azure::{Credential, Identity, Surroundings};
+use tagwarden::azure::{AzureEnvironment, Credential, Identity};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -30,7 +30,7 @@ pub(crate) const SECRET: &str = "hunter2";
 const AUDIENCES: [&str; 2] = ["https://containerregistry.azure.net", "https://management.azure.com"];
 
 /// Answers to give before the true ones: status, headers, body.
-pub(crate) type Instead = VecDeque<(u16, Vec<(&'static str, String)>, String)>;
+pub(crate) type ScriptedResponses = VecDeque<(u16, Vec<(&'static str, String)>, String)>;
 
 /// A token that the authority gave.
 struct Issued {
@@ -45,7 +45,7 @@ pub(crate) struct Directory {
     pub(crate) assertion: String,
     /// How long tokens are good for.
     pub(crate) lifetime: Duration,
-    pub(crate) instead: Instead,
+    pub(crate) instead: ScriptedResponses,
     /// The forms that arrived.
     pub(crate) asked: Vec<BTreeMap<String, String>>,
     issued: BTreeMap<String, Issued>,
@@ -104,12 +104,12 @@ impl Entra {
         Self { url, ca_file, directory, folder }
     }
 
-    pub(crate) fn surroundings(&self) -> Surroundings {
-        Surroundings {
+    pub(crate) fn surroundings(&self) -> AzureEnvironment {
+        AzureEnvironment {
             authority: Some(self.url.clone()),
             ca_file: Some(self.ca_file.clone()),
             timeout: Some(Duration::from_secs(10)),
-            ..Surroundings::default()
+            ..AzureEnvironment::default()
         }
     }
 
@@ -120,14 +120,14 @@ impl Entra {
             client_id: CLIENT.into(),
             secret: SECRET.to_owned().into(),
         };
-        Credential { identity, surroundings: self.surroundings() }
+        Credential { identity, environment: self.surroundings() }
     }
 
-    pub(crate) fn asked(&self) -> usize {
+    pub(crate) fn request_count(&self) -> usize {
         self.directory.lock().unwrap().asked.len()
     }
 
-    pub(crate) fn instead(&self, status: u16, headers: &[(&'static str, &str)], body: &str) {
+    pub(crate) fn script_response(&self, status: u16, headers: &[(&'static str, &str)], body: &str) {
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         self.directory.lock().unwrap().instead.push_back((status, headers, body.to_owned()));
     }
@@ -157,7 +157,7 @@ impl Listener for Tls {
     }
 }
 
-fn answer(status: u16, headers: &[(&str, String)], body: String) -> Response {
+fn response(status: u16, headers: &[(&str, String)], body: String) -> Response {
     let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, "application/json; charset=utf-8".parse().unwrap());
     for (name, value) in headers {
@@ -170,7 +170,7 @@ fn answer(status: u16, headers: &[(&str, String)], body: String) -> Response {
 fn refusal(status: u16, error: &str, code: u32, words: &str) -> Response {
     let words = format!("AADSTS{code}: {words} Trace ID: 0000 Correlation ID: 0001 Timestamp: 2026-11-23 03:00:00Z");
     let body = json!({ "error": error, "error_description": words, "error_codes": [code] });
-    answer(status, &[], body.to_string())
+    response(status, &[], body.to_string())
 }
 
 async fn authority(State(directory): State<Arc<Mutex<Directory>>>, request: Request<Body>) -> Response {
@@ -180,7 +180,7 @@ async fn authority(State(directory): State<Arc<Mutex<Directory>>>, request: Requ
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
     directory.asked.push(form.clone());
     if let Some((status, headers, body)) = directory.instead.pop_front() {
-        return answer(status, &headers, body);
+        return response(status, &headers, body);
     }
     let form = |key: &str| form.get(key).map_or("", String::as_str);
     assert_eq!(head.method, "POST");
@@ -218,7 +218,7 @@ async fn authority(State(directory): State<Arc<Mutex<Directory>>>, request: Requ
     }
     let token = directory.issue(audience);
     let seconds = directory.lifetime.as_secs();
-    answer(200, &[], json!({ "token_type": "Bearer", "expires_in": seconds, "access_token": token }).to_string())
+    response(200, &[], json!({ "token_type": "Bearer", "expires_in": seconds, "access_token": token }).to_string())
 }
 
 /// What the resource manager holds.
@@ -236,7 +236,7 @@ pub(crate) struct Resources {
     pub(crate) refused_versions: BTreeSet<String>,
     /// How many entries a page of a list has.
     pub(crate) page: usize,
-    pub(crate) instead: Instead,
+    pub(crate) instead: ScriptedResponses,
     /// Paths with their queries, in the order of arrival.
     pub(crate) asked: Vec<String>,
 }
@@ -268,17 +268,17 @@ impl ResourceManager {
     /// The application of the directory, with this resource manager.
     pub(crate) fn credential(&self, entra: &Entra) -> Credential {
         let mut credential = entra.application();
-        credential.surroundings.resource_manager = Some(self.url.clone());
+        credential.environment.resource_manager = Some(self.url.clone());
         credential
     }
 
-    pub(crate) fn asked(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.resources.lock().unwrap().asked.clone()
     }
 }
 
 fn arm_error(status: u16, code: &str, message: &str) -> Response {
-    answer(status, &[], json!({ "error": { "code": code, "message": message } }).to_string())
+    response(status, &[], json!({ "error": { "code": code, "message": message } }).to_string())
 }
 
 async fn manager(State(state): State<Manager>, request: Request<Body>) -> Response {
@@ -287,7 +287,7 @@ async fn manager(State(state): State<Manager>, request: Request<Body>) -> Respon
     resources.asked.push(head.uri.to_string());
     assert_eq!(head.method, "GET", "nothing but reading");
     if let Some((status, headers, body)) = resources.instead.pop_front() {
-        return answer(status, &headers, body);
+        return response(status, &headers, body);
     }
     let token = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if !token.is_some_and(|token| state.directory.lock().unwrap().is_good(token, "https://management.azure.com")) {
@@ -311,21 +311,21 @@ async fn manager(State(state): State<Manager>, request: Request<Body>) -> Respon
         return arm_error(*status, code, "It is not to be had.");
     }
     if let Some(found) = resources.single.get(&path) {
-        return answer(200, &[], shown(found, &version).to_string());
+        return response(200, &[], visible_fields(found, &version).to_string());
     }
     let Some(list) = resources.lists.get(&path) else {
         return arm_error(404, "ResourceGroupNotFound", "Resource group 'x' could not be found.");
     };
     let start = query.get("$skiptoken").map_or(0, |token| token.parse().unwrap());
     let end = list.len().min(start + resources.page);
-    let value: Vec<Value> = list[start..end].iter().map(|entry| shown(entry, &version)).collect();
+    let value: Vec<Value> = list[start..end].iter().map(|entry| visible_fields(entry, &version)).collect();
     let next =
         (end < list.len()).then(|| format!("{}{}?api-version={version}&$skiptoken={end}", state.url, &path[1..]));
-    answer(200, &[], json!({ "value": value, "nextLink": next }).to_string())
+    response(200, &[], json!({ "value": value, "nextLink": next }).to_string())
 }
 
 /// A resource as that version shows it: only previews tell of soft delete.
-fn shown(resource: &Value, version: &str) -> Value {
+fn visible_fields(resource: &Value, version: &str) -> Value {
     let mut resource = resource.clone();
     if let Some(policies) = resource.pointer_mut("/properties/policies").and_then(Value::as_object_mut)
         && !version.ends_with("-preview")
@@ -344,16 +344,16 @@ pub(crate) async fn identity_endpoint(header_value: &'static str) -> Url {
             url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
         let is = |key: &str, value: &str| query.get(key).is_some_and(|it| it == value);
         if request.headers().get("x-identity-header").is_none_or(|value| value != header_value) {
-            return answer(401, &[], json!({ "statusCode": 401, "message": "Unauthorized" }).to_string());
+            return response(401, &[], json!({ "statusCode": 401, "message": "Unauthorized" }).to_string());
         }
         if !is("api-version", "2019-08-01") || !is("resource", AUDIENCES[0]) || !is("client_id", CLIENT) {
-            return answer(400, &[], json!({ "statusCode": 400, "message": "No such identity" }).to_string());
+            return response(400, &[], json!({ "statusCode": 400, "message": "No such identity" }).to_string());
         }
         let body = json!({
             "access_token": "token-of-app-service", "expires_on": "4102444800", "resource": AUDIENCES[0],
             "token_type": "Bearer", "client_id": CLIENT,
         });
-        answer(200, &[], body.to_string())
+        response(200, &[], body.to_string())
     };
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(give)).await });
     url

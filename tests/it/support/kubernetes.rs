@@ -61,7 +61,7 @@ struct Resource {
 
 /// What the server holds and how it behaves.
 #[derive(Default)]
-pub(crate) struct World {
+pub(crate) struct ClusterState {
     /// By group version and plural, such as `apis/apps/v1` and `deployments`.
     resources: BTreeMap<(String, String), Resource>,
     /// The token that is good; nothing where none is asked for.
@@ -82,7 +82,7 @@ pub(crate) struct World {
     pub(crate) asked: Vec<String>,
 }
 
-impl World {
+impl ClusterState {
     /// Puts objects into a resource.
     pub(crate) fn add(&mut self, root: &str, plural: &str, kind: &str, objects: Vec<Value>) {
         let key = (root.to_owned(), plural.to_owned());
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// Takes a resource away.
-    pub(crate) fn forget(&mut self, root: &str, plural: &str) {
+    pub(crate) fn remove_resource(&mut self, root: &str, plural: &str) {
         self.resources.remove(&(root.to_owned(), plural.to_owned()));
     }
 
@@ -123,14 +123,14 @@ impl World {
 /// A running server.
 pub(crate) struct ApiServer {
     pub(crate) url: String,
-    pub(crate) world: Arc<Mutex<World>>,
+    pub(crate) world: Arc<Mutex<ClusterState>>,
     pub(crate) folder: tempfile::TempDir,
 }
 
 impl ApiServer {
     /// One with the built-in resources and nothing in them.
     pub(crate) async fn start() -> Self {
-        let mut world = World::default();
+        let mut world = ClusterState::default();
         for (root, plural, kind) in BUILT_IN {
             world.add(root, plural, kind, Vec::new());
         }
@@ -206,7 +206,7 @@ impl ApiServer {
     }
 }
 
-async fn answer(State(world): State<Arc<Mutex<World>>>, request: Request) -> Response {
+async fn answer(State(world): State<Arc<Mutex<ClusterState>>>, request: Request) -> Response {
     let target = request.uri().path_and_query().unwrap().to_string();
     let token = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
     let method = request.method().to_string();
@@ -220,7 +220,7 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, request: Request) -> Res
             }
             *left -= 1;
         }
-        world.turn_token();
+        world.rotate_token();
         let fault = world.faults.iter_mut().find(|(path, times, _)| *times > 0 && target.contains(path));
         fault.map(|(_, times, fault)| {
             *times -= 1;
@@ -243,7 +243,7 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, request: Request) -> Res
     if world.token.as_ref().is_some_and(|good| token != Some(format!("Bearer {good}"))) {
         return status(401, fixture("error_401"));
     }
-    world.answer(&target, &body)
+    world.respond(&target, &body)
 }
 
 /// The beginning of an answer.
@@ -256,8 +256,8 @@ fn status(code: u16, body: String) -> Response {
     Response::builder().status(code).header("content-type", "application/json").body(Body::from(body)).unwrap()
 }
 
-impl World {
-    fn turn_token(&mut self) {
+impl ClusterState {
+    fn rotate_token(&mut self) {
         match &mut self.next_token {
             Some((0, token, file)) => {
                 if let Some(file) = file {
@@ -271,12 +271,12 @@ impl World {
         }
     }
 
-    fn may(&self, plural: &str, namespace: Option<&str>) -> bool {
+    fn is_allowed(&self, plural: &str, namespace: Option<&str>) -> bool {
         let there = namespace.map(|namespace| format!("{namespace}/{plural}"));
         !self.denied.contains(plural) && !there.is_some_and(|there| self.denied.contains(&there))
     }
 
-    fn answer(&self, target: &str, body: &[u8]) -> Response {
+    fn respond(&self, target: &str, body: &[u8]) -> Response {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = path.trim_start_matches('/');
         if path.ends_with("/selfsubjectaccessreviews") {
@@ -286,7 +286,7 @@ impl World {
             let review: Value = serde_json::from_slice(body).unwrap();
             let asked = &review["spec"]["resourceAttributes"];
             assert_eq!(asked["verb"], "list");
-            let allowed = self.may(asked["resource"].as_str().unwrap(), asked["namespace"].as_str());
+            let allowed = self.is_allowed(asked["resource"].as_str().unwrap(), asked["namespace"].as_str());
             let file = if allowed { "allowed" } else { "denied" };
             return status(201, fixture(&format!("selfsubjectaccessreview_{file}")));
         }
@@ -310,7 +310,7 @@ impl World {
                 r#"{"kind":"Status","message":"the server could not find the requested resource"}"#.into(),
             );
         };
-        if !self.may(plural, namespace) {
+        if !self.is_allowed(plural, namespace) {
             return status(403, fixture("error_403_list_replicasets").replace("replicasets", plural));
         }
         self.list(resource, namespace, query)

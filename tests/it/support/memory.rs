@@ -10,18 +10,18 @@ use tagwarden::registry::{ContentCache, RawManifest};
 
 /// Keeps everything.
 #[derive(Default)]
-pub(crate) struct Memory {
+pub(crate) struct MemoryCache {
     manifests: Mutex<HashMap<Digest, RawManifest>>,
     created: Mutex<HashMap<Digest, Option<Timestamp>>>,
 }
 
 #[async_trait]
-impl ContentCache for Memory {
+impl ContentCache for MemoryCache {
     async fn manifest(&self, digest: &Digest) -> Option<RawManifest> {
         self.manifests.lock().unwrap().get(digest).cloned()
     }
 
-    async fn keep_manifest(&self, manifest: &RawManifest) {
+    async fn store_manifest(&self, manifest: &RawManifest) {
         self.manifests.lock().unwrap().insert(manifest.digest.clone(), manifest.clone());
     }
 
@@ -29,7 +29,7 @@ impl ContentCache for Memory {
         self.created.lock().unwrap().get(config).copied()
     }
 
-    async fn keep_created_at(&self, config: &Digest, created_at: Option<Timestamp>) {
+    async fn store_created_at(&self, config: &Digest, created_at: Option<Timestamp>) {
         self.created.lock().unwrap().insert(config.clone(), created_at);
     }
 }

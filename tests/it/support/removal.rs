@@ -1,15 +1,15 @@
 //! Changes without a look before them, as only tests make them.
 
 use tagwarden::domain::{Digest, RepositoryName, TagName};
-use tagwarden::registry::{RawManifest, RegistryError, RegistryWriter, Removed};
+use tagwarden::registry::{RawManifest, RegistryError, RegistryWriter, RemovalResponse};
 
 /// Waits for what the removal of a tag has to wait for, and removes it.
 pub(crate) async fn untag(
     writer: &impl RegistryWriter,
     repository: &RepositoryName,
     tag: &TagName,
-) -> Result<Removed, RegistryError> {
-    let clearance = writer.ready(repository).await?;
+) -> Result<RemovalResponse, RegistryError> {
+    let clearance = writer.acquire_removal_permit(repository).await?;
     writer.untag(repository, tag, clearance).await
 }
 
@@ -18,8 +18,8 @@ pub(crate) async fn delete_manifest(
     writer: &impl RegistryWriter,
     repository: &RepositoryName,
     digest: &Digest,
-) -> Result<Removed, RegistryError> {
-    let clearance = writer.ready(repository).await?;
+) -> Result<RemovalResponse, RegistryError> {
+    let clearance = writer.acquire_removal_permit(repository).await?;
     writer.delete_manifest(repository, digest, clearance).await
 }
 
@@ -30,6 +30,6 @@ pub(crate) async fn put_tag(
     tag: &TagName,
     manifest: &RawManifest,
 ) -> Result<(), RegistryError> {
-    let clearance = writer.ready_to_put(repository).await?;
+    let clearance = writer.acquire_put_permit(repository).await?;
     writer.put_tag(repository, tag, manifest, clearance).await
 }

@@ -27,7 +27,7 @@ pub(crate) fn layout(folder: &Path, image: &Image) {
         let place = |digest: &Digest| folder.join("blobs/sha256").join(digest.hex());
         fs::write(place(&image.digest), &image.bytes).unwrap();
         for blob in &image.blobs {
-            fs::write(place(blob.digest()), blob.pieces().flatten().collect::<Vec<u8>>()).unwrap();
+            fs::write(place(blob.digest()), blob.chunks().flatten().collect::<Vec<u8>>()).unwrap();
         }
         image.children.iter().for_each(|child| write(folder, child));
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::super::content::{Attributes, Child, Content, Manifest, Tag};
-use super::to_100_nanoseconds;
+use super::truncate_to_100_nanoseconds;
 use crate::domain::Digest;
 
 /// Something of a repository, with the registry and the repository that it is of.
@@ -87,8 +87,8 @@ impl<'a> TagBody<'a> {
         Self {
             name,
             digest: tag.digest.to_string(),
-            created_time: time(tag.created),
-            last_update_time: time(tag.updated),
+            created_time: format_time(tag.created),
+            last_update_time: format_time(tag.updated),
             signed: false,
             changeable_attributes: tag.attributes.into(),
         }
@@ -107,8 +107,8 @@ impl<'a> ManifestBody<'a> {
         Self {
             digest: digest.to_string(),
             image_size: manifest.image_size,
-            created_time: time(manifest.created),
-            last_update_time: time(manifest.updated),
+            created_time: format_time(manifest.created),
+            last_update_time: format_time(manifest.updated),
             architecture: manifest.architecture.as_deref(),
             os: manifest.os.as_deref(),
             media_type: &manifest.media_type,
@@ -130,6 +130,6 @@ impl<'a> ManifestBody<'a> {
 }
 
 /// Times have up to seven digits after the second, without zeros at the end.
-pub(super) fn time(time: Timestamp) -> String {
-    to_100_nanoseconds(time).to_string()
+pub(super) fn format_time(time: Timestamp) -> String {
+    truncate_to_100_nanoseconds(time).to_string()
 }

@@ -10,29 +10,29 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
+use self::auth::Realm;
 use self::jwt::Key;
-use self::limits::{Buckets, Passage, per_second};
-use self::lists::Paging;
+use self::lists::PageRequest;
+use self::rate_limits::{Buckets, RateDecision, format_per_second};
 use self::route::Route;
-use self::sign_in::Realm;
 use super::Options;
-use super::answer::{Failure, Query, json_response};
-use super::content::{Content, Rules, Target};
-use super::distribution::{self, Call};
+use super::content::{Content, DeletionRules, Target};
+use super::distribution::{self, ApiRequest};
+use super::response::{ErrorResponse, Query, json_response};
 use super::uploads::Uploads;
 use crate::apply::Clock;
 
+mod auth;
 mod bodies;
 mod changes;
 mod jwt;
-mod limits;
 mod lists;
 mod permission;
+mod rate_limits;
 mod route;
-mod sign_in;
 
-pub use limits::{Limits, Rate};
 pub use permission::{Admin, Identity, Permission, ScopedUser};
+pub use rate_limits::{Rate, ServerRateLimits};
 
 /// How a registry that speaks ACR is set up. Its sign-in takes the place of [`super::AuthMode`].
 #[derive(Clone)]
@@ -59,7 +59,7 @@ pub struct AcrOptions {
     /// The most tags that the list of manifests shows of one; 10 by default.
     pub tags_per_manifest: usize,
     /// The rates that are enforced; none by default.
-    pub limits: Limits,
+    pub limits: ServerRateLimits,
     /// After how many days a manifest without tags is deleted; 0 deletes it at once.
     pub retention_days: Option<u16>,
     /// For how many days what was deleted can be restored.
@@ -83,7 +83,7 @@ impl AcrOptions {
             access_lifetime: SignedDuration::from_mins(60),
             lower_case_claims: false,
             tags_per_manifest: 10,
-            limits: Limits::default(),
+            limits: ServerRateLimits::default(),
             retention_days: None,
             soft_delete_days: None,
             date_skew: SignedDuration::ZERO,
@@ -103,10 +103,10 @@ impl AcrOptions {
         self
     }
 
-    pub(super) fn rules(&self) -> Rules {
-        Rules {
-            empty_repositories_go: true,
-            referrers_follow: true,
+    pub(super) fn rules(&self) -> DeletionRules {
+        DeletionRules {
+            delete_empty_repositories: true,
+            delete_referrers: true,
             retention_days: self.retention_days,
             soft_delete_days: self.soft_delete_days,
         }
@@ -121,29 +121,29 @@ impl std::fmt::Debug for AcrOptions {
 
 /// What a running registry that speaks ACR knows besides its content.
 #[derive(Debug)]
-pub(super) struct Acr {
+pub(super) struct AcrService {
     options: AcrOptions,
     abac: bool,
     /// All tokens are signed with it, so that another one ends them all.
     key: Key,
     buckets: Buckets,
     /// Time that was made to pass.
-    passed: SignedDuration,
+    elapsed: SignedDuration,
     date_skew: SignedDuration,
 }
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
 const REMAINING: HeaderName = HeaderName::from_static("x-ms-ratelimit-remaining-calls-per-second");
 /// What is said to remain where nothing is limited: enough for everyone.
-const UNLIMITED: u32 = 9_999_999;
+const UNLIMITED_REMAINING: u32 = 9_999_999;
 
-impl Acr {
+impl AcrService {
     pub(super) fn new(options: &AcrOptions) -> Self {
         Self {
             abac: options.abac,
             key: Key::random(),
             buckets: Buckets::new(options.limits),
-            passed: SignedDuration::ZERO,
+            elapsed: SignedDuration::ZERO,
             date_skew: options.date_skew,
             options: options.clone(),
         }
@@ -151,11 +151,11 @@ impl Acr {
 
     /// The registry's time.
     pub(super) fn now(&self) -> Timestamp {
-        to_100_nanoseconds((self.options.clock)() + self.passed)
+        truncate_to_100_nanoseconds((self.options.clock)() + self.elapsed)
     }
 
-    pub(super) fn pass_time(&mut self, time: SignedDuration) {
-        self.passed += time;
+    pub(super) fn advance_time(&mut self, time: SignedDuration) {
+        self.elapsed += time;
     }
 
     pub(super) fn set_date_skew(&mut self, skew: SignedDuration) {
@@ -168,7 +168,7 @@ impl Acr {
         self.expire_tokens();
     }
 
-    pub(super) fn set_limits(&mut self, limits: Limits) {
+    pub(super) fn set_rate_limits(&mut self, limits: ServerRateLimits) {
         self.buckets = Buckets::new(limits);
     }
 
@@ -177,56 +177,67 @@ impl Acr {
     }
 
     /// Answers a request as if nothing was wrong with this registry.
-    pub(super) fn answer(
+    pub(super) fn respond(
         &mut self,
-        call: Call<'_>,
+        call: ApiRequest<'_>,
         decoded: &str,
         realm: (&str, &str),
         options: &Options,
         (content, uploads): (&mut Content, &mut Uploads),
     ) -> Response {
-        let passage = self.buckets.pass(call.method, decoded);
+        let passage = self.buckets.take(call.method, decoded);
         let told = *call.method == Method::DELETE || decoded.starts_with("/oauth2/");
         let remaining = match passage {
-            Some(Passage::Open { remaining }) => Some(remaining),
-            Some(Passage::Closed { .. }) => Some(0),
-            None => told.then_some(UNLIMITED),
+            Some(RateDecision::Allowed { remaining }) => Some(remaining),
+            Some(RateDecision::Throttled { .. }) => Some(0),
+            None => told.then_some(UNLIMITED_REMAINING),
         };
-        let mut response = if let Some(Passage::Closed { retry_after }) = passage {
+        let mut response = if let Some(RateDecision::Throttled { retry_after }) = passage {
             too_many_requests(retry_after)
         } else {
-            let answered = self.admitted(call, decoded, realm, options, (content, uploads));
+            let answered = self.authorize_and_route(call, decoded, realm, options, (content, uploads));
             answered.unwrap_or_else(IntoResponse::into_response)
         };
         if let Some(remaining) = remaining {
-            let value = HeaderValue::try_from(per_second(remaining)).expect("a number is plain text");
+            let value = HeaderValue::try_from(format_per_second(remaining)).expect("a number is plain text");
             response.headers_mut().insert(REMAINING, value);
         }
         response
     }
 
-    fn admitted(
+    fn authorize_and_route(
         &self,
-        call: Call<'_>,
+        call: ApiRequest<'_>,
         decoded: &str,
         (url, host): (&str, &str),
         options: &Options,
         (content, uploads): (&mut Content, &mut Uploads),
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, ErrorResponse> {
         let realm = Realm { url, host };
         let authorization = call.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let form = || Query::parse(&String::from_utf8_lossy(&call.body));
         match decoded {
             "/oauth2/exchange" => return Ok(self.exchange(call.method, &form(), realm)),
             "/oauth2/token" => {
-                return Ok(self.token(call.method, authorization, (call.query, &form()), &options.denied, realm));
+                return Ok(self.token_response(
+                    call.method,
+                    authorization,
+                    (call.query, &form()),
+                    &options.denied,
+                    realm,
+                ));
             }
             _ => {}
         }
         let Some(route) = Route::parse(decoded) else {
             return Ok((StatusCode::NOT_FOUND, "404 page not found\n").into_response());
         };
-        self.admit(authorization, &route.needs(call.method, call.query.get("from")), &options.denied, realm)?;
+        self.authorize(
+            authorization,
+            &route.required_permissions(call.method, call.query.get("from")),
+            &options.denied,
+            realm,
+        )?;
         self.route(&route, call, host, options, (content, uploads))
     }
 
@@ -234,16 +245,16 @@ impl Acr {
     fn route(
         &self,
         route: &Route,
-        call: Call<'_>,
+        call: ApiRequest<'_>,
         host: &str,
         options: &Options,
         (content, uploads): (&mut Content, &mut Uploads),
-    ) -> Result<Response, Failure> {
-        let paging = || Paging::read(call.query, options.page_size);
+    ) -> Result<Response, ErrorResponse> {
+        let paging = || PageRequest::read(call.query, options.page_size);
         let told = (host, self.options.tags_per_manifest);
         let reads = matches!(*call.method, Method::GET | Method::HEAD);
         if !reads && options.read_only {
-            return Err(Failure::unsupported());
+            return Err(ErrorResponse::unsupported());
         }
         match (route, call.method) {
             (Route::Catalog, _) if reads => Ok(lists::catalog(content, &paging()?, "/acr/v1/_catalog")),
@@ -262,10 +273,10 @@ impl Acr {
             (Route::Tag { name, tag }, &Method::DELETE) => changes::untag(content, name, tag),
             (Route::Manifests { name }, _) if reads => lists::manifests(content, name, &paging()?, told),
             (Route::Manifest { name, digest }, _) if reads => {
-                lists::manifest(content, name, &distribution::digest(digest)?, told)
+                lists::manifest(content, name, &distribution::parse_digest(digest)?, told)
             }
             (Route::Manifest { name, digest }, &Method::PATCH) => {
-                let digest = distribution::digest(digest)?;
+                let digest = distribution::parse_digest(digest)?;
                 changes::set_attributes(content, name, Target::Manifest(&digest), &call.body)?;
                 lists::manifest(content, name, &digest, told)
             }
@@ -273,15 +284,15 @@ impl Acr {
             (Route::DeletedTags { name }, _) if reads => changes::deleted_tags(content, name, host),
             (Route::DeletedManifests { name }, _) if reads => changes::deleted_manifests(content, name, host),
             (Route::DeletedManifest { name, digest }, &Method::POST) => {
-                changes::restore(content, name, &distribution::digest(digest)?, call.query, &call.body)
+                changes::restore(content, name, &distribution::parse_digest(digest)?, call.query, &call.body)
             }
-            (Route::Distribution(route), _) => distribute(route, call, options, (content, uploads)),
-            _ => Err(Failure::unsupported()),
+            (Route::Distribution(route), _) => route_distribution(route, call, options, (content, uploads)),
+            _ => Err(ErrorResponse::unsupported()),
         }
     }
 
     /// The headers that every answer has.
-    pub(super) fn finish(&self, response: &mut Response) {
+    pub(super) fn add_common_headers(&self, response: &mut Response) {
         let id = HeaderValue::try_from(Uuid::now_v7().to_string()).expect("a UUID is plain text");
         response.headers_mut().insert(CORRELATION_ID, id);
         let date = ((self.options.clock)() + self.date_skew).to_zoned(TimeZone::UTC);
@@ -291,23 +302,23 @@ impl Acr {
 }
 
 /// The routes of distribution, where ACR answers some of them in its own way.
-fn distribute(
+fn route_distribution(
     route: &distribution::Route,
-    call: Call<'_>,
+    call: ApiRequest<'_>,
     options: &Options,
     (content, uploads): (&mut Content, &mut Uploads),
-) -> Result<Response, Failure> {
+) -> Result<Response, ErrorResponse> {
     use distribution::Route as Plain;
-    let paging = || Paging::read(call.query, options.page_size);
+    let paging = || PageRequest::read(call.query, options.page_size);
     let reads = matches!(*call.method, Method::GET | Method::HEAD);
     match route {
         Plain::Catalog if reads => return Ok(lists::catalog(content, &paging()?, "/v2/_catalog")),
         Plain::Tags { name } if reads => return lists::tag_names(content, name, &paging()?),
         Plain::Manifest { name, reference } => match *call.method {
             Method::DELETE => return changes::delete_manifest(content, name, reference),
-            Method::PUT => changes::may_put(content, name, reference)?,
+            Method::PUT => changes::check_put(content, name, reference)?,
             _ => {
-                changes::may_pull(content, name, Some(reference))?;
+                changes::check_pull(content, name, Some(reference))?;
                 let known = content.tag(name, reference).is_some()
                     || reference.parse().is_ok_and(|digest| content.manifest(name, &digest).is_some());
                 if !known {
@@ -315,25 +326,25 @@ fn distribute(
                 }
             }
         },
-        Plain::Blob { name, .. } if reads => changes::may_pull(content, name, None)?,
-        Plain::StartUpload { name } | Plain::Upload { name, .. } => changes::may_push(content, name)?,
+        Plain::Blob { name, .. } if reads => changes::check_pull(content, name, None)?,
+        Plain::StartUpload { name } | Plain::Upload { name, .. } => changes::check_push(content, name)?,
         _ => {}
     }
-    Ok(route.answer(call, options, content, uploads))
+    Ok(route.respond(call, options, content, uploads))
 }
 
 fn too_many_requests(retry_after: u64) -> Response {
     let message = "too many requests, please wait before retrying";
-    let mut response = Failure::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", message).into_response();
+    let mut response = ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", message).into_response();
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
     response
 }
 
-fn json_answer(status: StatusCode, body: &impl Serialize) -> Response {
+fn acr_json_response(status: StatusCode, body: &impl Serialize) -> Response {
     json_response(status, "application/json; charset=utf-8", body)
 }
 
 /// The registry knows times to a tenth of a microsecond.
-fn to_100_nanoseconds(time: Timestamp) -> Timestamp {
+fn truncate_to_100_nanoseconds(time: Timestamp) -> Timestamp {
     time - SignedDuration::from_nanos(i64::from(time.subsec_nanosecond().rem_euclid(100)))
 }

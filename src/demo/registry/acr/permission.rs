@@ -127,14 +127,14 @@ pub struct ScopedUser {
 
 /// One action that a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Need {
+pub(super) struct RequiredPermission {
     /// `repository` or `registry`.
     pub(super) kind: &'static str,
     pub(super) name: String,
     pub(super) permission: Permission,
 }
 
-impl Need {
+impl RequiredPermission {
     pub(super) fn repository(name: &str, permission: Permission) -> Self {
         Self { kind: "repository", name: name.to_owned(), permission }
     }
@@ -146,7 +146,7 @@ impl Need {
 }
 
 /// The scope of several needs: `repository:shop/api:pull,push`.
-pub(super) fn scope(needs: &[Need]) -> String {
+pub(super) fn format_scope(needs: &[RequiredPermission]) -> String {
     let mut scopes: Vec<(String, Vec<&str>)> = Vec::new();
     for need in needs {
         let resource = format!("{}:{}", need.kind, need.name);

@@ -3,7 +3,7 @@
 use axum::http::Method;
 
 use super::super::distribution;
-use super::permission::{Need, Permission};
+use super::permission::{Permission, RequiredPermission};
 use crate::domain::RepositoryName;
 
 /// What a path names.
@@ -35,7 +35,7 @@ impl Route {
         }
         // No part of a repository's name starts with `_`, so that its end is the first part that does.
         let (deleted, rest) = rest.strip_prefix("_deleted/").map_or((false, rest), |rest| (true, rest));
-        let (name, kind, last) = split(rest);
+        let (name, kind, last) = split_path(rest);
         let owned = name.to_owned();
         let route = match (deleted, kind, last) {
             (false, "", None) => Self::Repository { name: owned },
@@ -52,17 +52,19 @@ impl Route {
     }
 
     /// What a request to it must be allowed to do: any of the inner lists will do, and the first is asked for.
-    pub(super) fn needs(&self, method: &Method, from: Option<&str>) -> Vec<Vec<Need>> {
+    pub(super) fn required_permissions(&self, method: &Method, from: Option<&str>) -> Vec<Vec<RequiredPermission>> {
         use Permission::{
             Catalog, Delete, DeletedCatalog, DeletedRead, DeletedRestore, MetadataRead, MetadataWrite, Pull, Push,
         };
         let all = |name: &str, needed: &[Permission]| {
-            vec![needed.iter().map(|permission| Need::repository(name, *permission)).collect::<Vec<_>>()]
+            vec![needed.iter().map(|permission| RequiredPermission::repository(name, *permission)).collect::<Vec<_>>()]
         };
         match self {
             Self::Distribution(distribution::Route::Ping) => vec![Vec::new()],
-            Self::Catalog | Self::Distribution(distribution::Route::Catalog) => vec![vec![Need::registry(Catalog)]],
-            Self::DeletedCatalog => vec![vec![Need::registry(DeletedCatalog)]],
+            Self::Catalog | Self::Distribution(distribution::Route::Catalog) => {
+                vec![vec![RequiredPermission::registry(Catalog)]]
+            }
+            Self::DeletedCatalog => vec![vec![RequiredPermission::registry(DeletedCatalog)]],
             Self::Repository { name }
             | Self::Tags { name }
             | Self::Tag { name, .. }
@@ -84,7 +86,7 @@ impl Route {
                     Method::DELETE => all(name, &[Delete]),
                     _ => {
                         let mut needed = all(name, &[Pull, Push]);
-                        needed[0].extend(from.map(|from| Need::repository(from, Pull)));
+                        needed[0].extend(from.map(|from| RequiredPermission::repository(from, Pull)));
                         needed
                     }
                 }
@@ -94,7 +96,7 @@ impl Route {
 }
 
 /// A name, the `_tags` or `_manifests` after it, and what follows that.
-fn split(rest: &str) -> (&str, &str, Option<String>) {
+fn split_path(rest: &str) -> (&str, &str, Option<String>) {
     match rest.split_once("/_") {
         None => (rest, "", None),
         Some((name, after)) => {

@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::dated::Updated;
+use super::time_ordered_map::UpdateTime;
 use super::{Attributes, ManifestError};
 use crate::demo::blob::Blob;
 use crate::demo::image::media_type;
@@ -44,7 +44,7 @@ pub struct Manifest {
     /// The tags that name it.
     pub(in crate::demo::registry) tags: BTreeSet<Arc<str>>,
     /// When it lost its last tag, if that was under a retention policy.
-    pub(super) untagged: Option<Timestamp>,
+    pub(super) untagged_at: Option<Timestamp>,
     /// The blobs that it names and that are stored here.
     pub(super) blobs: Vec<Digest>,
     config: Option<Digest>,
@@ -61,7 +61,7 @@ pub struct Child {
     pub os: Option<String>,
 }
 
-impl Updated for Manifest {
+impl UpdateTime for Manifest {
     fn updated(&self) -> Timestamp {
         self.updated
     }
@@ -70,7 +70,7 @@ impl Updated for Manifest {
 /// The parts of manifests and indexes of every kind that a registry looks at.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Shape {
+struct WireManifest {
     media_type: Option<String>,
     config: Option<Descriptor>,
     #[serde(default)]
@@ -117,7 +117,8 @@ impl Descriptor {
 
 impl Manifest {
     pub(super) fn read(media_type: &str, bytes: Bytes, now: Timestamp) -> Result<Self, ManifestError> {
-        let shape: Shape = serde_json::from_slice(&bytes).map_err(|error| ManifestError::Invalid(error.to_string()))?;
+        let shape: WireManifest =
+            serde_json::from_slice(&bytes).map_err(|error| ManifestError::Invalid(error.to_string()))?;
         if let Some(own) = shape.media_type.filter(|own| own != media_type) {
             return Err(ManifestError::Invalid(format!("its mediaType is {own}, its Content-Type {media_type}")));
         }
@@ -138,7 +139,7 @@ impl Manifest {
             architecture: None,
             os: None,
             tags: BTreeSet::new(),
-            untagged: None,
+            untagged_at: None,
             bytes,
         })
     }
@@ -153,8 +154,8 @@ impl Manifest {
         let children: u64 =
             self.children.iter().filter_map(|listed| child(&listed.digest)).map(|child| child.image_size).sum();
         self.image_size = self.bytes.len() as u64 + blobs + children;
-        let config = self.config.as_ref().and_then(blob).filter(|config| config.length() <= LARGEST_CONFIG);
-        let config = config.map(|config| config.pieces().flatten().collect::<Vec<u8>>());
+        let config = self.config.as_ref().and_then(blob).filter(|config| config.length() <= MAX_CONFIG_BYTES);
+        let config = config.map(|config| config.chunks().flatten().collect::<Vec<u8>>());
         if let Some(Platform { architecture, os }) = config.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
             (self.architecture, self.os) = (architecture, os);
         }
@@ -162,7 +163,7 @@ impl Manifest {
 }
 
 /// Larger configurations are not looked into.
-const LARGEST_CONFIG: u64 = 4 << 20;
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 fn is_image(config: &str) -> bool {
     matches!(config, media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)

@@ -7,22 +7,22 @@ use std::ops::Bound;
 use axum::body::Bytes;
 use jiff::Timestamp;
 
-use self::after::Afterlife;
+use self::deletion_rules::DeletionSchedule;
 use self::repository::Repository;
 use crate::demo::blob::Blob;
 use crate::demo::image::Image;
 use crate::domain::Digest;
 
-mod after;
-mod dated;
+mod deletion_rules;
 mod manifest;
 mod repository;
+mod time_ordered_map;
 
-pub(super) use after::RestoreError;
-pub use after::Rules;
-pub use dated::Order;
+pub use deletion_rules::DeletionRules;
+pub(super) use deletion_rules::RestoreError;
 pub use manifest::{Child, Manifest};
 pub use repository::Tag;
+pub use time_ordered_map::Order;
 
 /// Everything that a registry holds.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub struct Content {
     blobs: BTreeMap<Digest, Blob>,
     repositories: BTreeMap<String, Repository>,
     now: Timestamp,
-    pub(super) after: Afterlife,
+    pub(super) deletions: DeletionSchedule,
 }
 
 /// What may be done with a tag, a manifest or a repository.
@@ -73,7 +73,7 @@ pub enum ManifestError {
 
 /// What garbage collection removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Freed {
+pub struct CollectedGarbage {
     /// Manifests.
     pub manifests: usize,
     /// Blobs.
@@ -100,7 +100,7 @@ impl Default for Attributes {
 impl Attributes {
     /// Whether it may be deleted: a lock on writing is one on deleting, too.
     #[must_use]
-    pub fn deletable(self) -> bool {
+    pub fn is_deletable(self) -> bool {
         self.delete && self.write
     }
 }
@@ -124,7 +124,7 @@ impl Content {
     /// The names of a repository's tags that come after `last` in order.
     pub(super) fn tags_after<'a>(&'a self, repository: &str, last: &'a str) -> impl Iterator<Item = &'a str> {
         let found = self.repositories.get(repository).into_iter();
-        found.flat_map(move |found| found.tags.after(Order::Name, Some(last))).map(|(name, _)| &**name)
+        found.flat_map(move |found| found.tags.rows_after(Order::Name, Some(last))).map(|(name, _)| &**name)
     }
 
     /// Whether there is such a repository.
@@ -198,7 +198,7 @@ impl Content {
     /// after this in the same look.
     pub fn set_now(&mut self, now: Timestamp) {
         self.now = now;
-        self.do_what_is_due();
+        self.run_due_deletions();
     }
 
     /// The time at which things happen.
@@ -260,10 +260,10 @@ impl Content {
     ) -> Result<Digest, ManifestError> {
         let digest = match reference {
             Reference::Tag(_) => Digest::of(&bytes),
-            Reference::Digest(digest) if digest.is_of(&bytes) => digest.clone(),
+            Reference::Digest(digest) if digest.matches(&bytes) => digest.clone(),
             Reference::Digest(_) => return Err(ManifestError::DigestMismatch(Digest::of(&bytes))),
         };
-        if self.after.holds(repository, &digest) {
+        if self.deletions.is_soft_deleted(repository, &digest) {
             return Err(ManifestError::SoftDeleted(digest));
         }
         let mut manifest = Manifest::read(media_type, bytes, self.now)?;
@@ -307,8 +307,8 @@ impl Content {
         if !found.manifests.contains(digest) {
             return false;
         }
-        let left = found.point(tag, digest, now);
-        self.lost_its_tags(repository, left);
+        let left = found.point_tag(tag, digest, now);
+        self.record_untagged(repository, left);
         true
     }
 
@@ -316,8 +316,8 @@ impl Content {
     pub fn delete_tag(&mut self, repository: &str, tag: &str) -> bool {
         let Some(found) = self.repositories.get_mut(repository) else { return false };
         let Some((removed, left)) = found.untag(tag) else { return false };
-        self.after.keep_tag(repository, tag, &removed, self.now);
-        self.lost_its_tags(repository, left);
+        self.deletions.soft_delete_tag(repository, tag, &removed, self.now);
+        self.record_untagged(repository, left);
         true
     }
 
@@ -325,18 +325,18 @@ impl Content {
     pub fn delete_manifest(&mut self, repository: &str, digest: &Digest) -> bool {
         let now = self.now;
         let Some(found) = self.repositories.get_mut(repository) else { return false };
-        let Some((manifest, tags)) = found.remove(digest) else { return false };
-        let referrers = found.referrers.get(digest).filter(|_| self.after.rules.referrers_follow);
+        let Some((manifest, tags)) = found.remove_manifest(digest) else { return false };
+        let referrers = found.referrers.get(digest).filter(|_| self.deletions.rules.delete_referrers);
         let hanging = referrers.cloned().unwrap_or_default();
         let empty = found.manifests.len() == 0;
         for (name, tag) in &tags {
-            self.after.keep_tag(repository, name, tag, now);
+            self.deletions.soft_delete_tag(repository, name, tag, now);
         }
-        self.after.keep_manifest(repository, digest, manifest, now);
+        self.deletions.soft_delete_manifest(repository, digest, manifest, now);
         for referrer in hanging {
             self.delete_manifest(repository, &referrer);
         }
-        if empty && self.after.rules.empty_repositories_go {
+        if empty && self.deletions.rules.delete_empty_repositories {
             self.repositories.remove(repository);
         }
         true
@@ -353,14 +353,14 @@ impl Content {
 
     /// Removes manifests that no tag holds, directly, through an index, or as a referrer of one that is held; then the
     /// blobs that no manifest names.
-    pub fn collect_garbage(&mut self) -> Freed {
-        let mut freed = Freed::default();
+    pub fn collect_garbage(&mut self) -> CollectedGarbage {
+        let mut freed = CollectedGarbage::default();
         for repository in self.repositories.values_mut() {
-            let held = repository.held();
+            let held = repository.reachable_manifests();
             repository.referrers.values_mut().for_each(|referrers| referrers.retain(|digest| held.contains(digest)));
             let loose = repository.manifests.iter().map(|(digest, _)| digest).filter(|digest| !held.contains(*digest));
             for digest in loose.cloned().collect::<Vec<_>>() {
-                if let Some((manifest, _)) = repository.remove(&digest) {
+                if let Some((manifest, _)) = repository.remove_manifest(&digest) {
                     freed.manifests += 1;
                     freed.bytes += manifest.bytes.len() as u64;
                 }
@@ -400,7 +400,7 @@ mod tests {
         content.put_image("shop/api", Some("gone"), &gone);
         content.put_image("shop/api", None, &on_kept);
         content.put_image("shop/api", None, &on_gone);
-        assert_eq!(content.collect_garbage(), Freed::default());
+        assert_eq!(content.collect_garbage(), CollectedGarbage::default());
 
         let before = content.stored_bytes();
         assert!(content.delete_tag("shop/api", "gone"));

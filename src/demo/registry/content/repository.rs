@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::dated::{Dated, Updated};
+use super::time_ordered_map::{TimeOrderedMap, UpdateTime};
 use super::{Attributes, Manifest};
 use crate::domain::Digest;
 
@@ -22,7 +22,7 @@ pub struct Tag {
     pub attributes: Attributes,
 }
 
-impl Updated for Tag {
+impl UpdateTime for Tag {
     fn updated(&self) -> Timestamp {
         self.updated
     }
@@ -33,15 +33,15 @@ pub(in crate::demo::registry) struct Repository {
     pub(in crate::demo::registry) created: Timestamp,
     pub(in crate::demo::registry) updated: Timestamp,
     pub(in crate::demo::registry) attributes: Attributes,
-    pub(in crate::demo::registry) tags: Dated<Arc<str>, Tag>,
-    pub(in crate::demo::registry) manifests: Dated<Digest, Manifest>,
+    pub(in crate::demo::registry) tags: TimeOrderedMap<Arc<str>, Tag>,
+    pub(in crate::demo::registry) manifests: TimeOrderedMap<Digest, Manifest>,
     /// The manifests that refer to a manifest, which need not be there itself.
     pub(super) referrers: BTreeMap<Digest, BTreeSet<Digest>>,
     pub(super) blobs: BTreeSet<Digest>,
 }
 
 /// A manifest that was removed, and the tags that went with it.
-pub(super) type Removed = (Manifest, Vec<(Arc<str>, Tag)>);
+pub(super) type RemovedManifest = (Manifest, Vec<(Arc<str>, Tag)>);
 
 impl Repository {
     pub(super) fn new(now: Timestamp) -> Self {
@@ -49,8 +49,8 @@ impl Repository {
             created: now,
             updated: now,
             attributes: Attributes::default(),
-            tags: Dated::default(),
-            manifests: Dated::default(),
+            tags: TimeOrderedMap::default(),
+            manifests: TimeOrderedMap::default(),
             referrers: BTreeMap::new(),
             blobs: BTreeSet::new(),
         }
@@ -62,7 +62,7 @@ impl Repository {
             manifest.created = old.created;
             manifest.attributes = old.attributes;
             manifest.tags = old.tags;
-            manifest.untagged = old.untagged;
+            manifest.untagged_at = old.untagged_at;
         }
         self.updated = manifest.updated;
         if let Some(subject) = &manifest.subject {
@@ -72,9 +72,9 @@ impl Repository {
     }
 
     /// Points a tag, new or old, at a manifest that is here, and says which one lost its last tag by that.
-    pub(super) fn point(&mut self, name: &str, digest: &Digest, now: Timestamp) -> Option<Digest> {
+    pub(super) fn point_tag(&mut self, name: &str, digest: &Digest, now: Timestamp) -> Option<Digest> {
         let old = self.tags.get_key_value(name).map(|(name, tag)| (Arc::clone(name), tag.clone()));
-        let left = old.as_ref().and_then(|(name, tag)| self.leave(name, &tag.digest));
+        let left = old.as_ref().and_then(|(name, tag)| self.detach_tag(name, &tag.digest));
         let (name, created, attributes) = match old {
             Some((name, tag)) => (name, tag.created, tag.attributes),
             None => (Arc::from(name), now, Attributes::default()),
@@ -88,19 +88,19 @@ impl Repository {
     /// Removes a tag, and says which manifest lost its last one by that.
     pub(super) fn untag(&mut self, name: &str) -> Option<(Tag, Option<Digest>)> {
         let tag = self.tags.remove(name)?;
-        let left = self.leave(name, &tag.digest);
+        let left = self.detach_tag(name, &tag.digest);
         Some((tag, left))
     }
 
     /// The manifest, if this was its last tag.
-    fn leave(&mut self, name: &str, digest: &Digest) -> Option<Digest> {
+    fn detach_tag(&mut self, name: &str, digest: &Digest) -> Option<Digest> {
         let manifest = self.manifests.get_mut(digest)?;
         manifest.tags.remove(name);
         manifest.tags.is_empty().then(|| digest.clone())
     }
 
     /// Removes a manifest and every tag that names it.
-    pub(super) fn remove(&mut self, digest: &Digest) -> Option<Removed> {
+    pub(super) fn remove_manifest(&mut self, digest: &Digest) -> Option<RemovedManifest> {
         let manifest = self.manifests.remove(digest)?;
         let tags = manifest.tags.iter().filter_map(|name| Some((Arc::clone(name), self.tags.remove(&**name)?)));
         let tags = tags.collect();
@@ -111,7 +111,7 @@ impl Repository {
     }
 
     /// The manifests that stay when garbage is collected: those of tags, their children, their referrers, to any depth.
-    pub(super) fn held(&self) -> BTreeSet<Digest> {
+    pub(super) fn reachable_manifests(&self) -> BTreeSet<Digest> {
         let mut held = BTreeSet::new();
         let mut open: Vec<&Digest> = self.tags.iter().map(|(_, tag)| &tag.digest).collect();
         while let Some(digest) = open.pop() {

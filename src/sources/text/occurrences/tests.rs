@@ -10,7 +10,7 @@ fn hosts() -> KnownHosts {
 
 fn seen(text: &str) -> Vec<String> {
     let seen = scan(text, &hosts()).into_iter().map(|one| {
-        let cut = if one.cut == Cut::No { String::new() } else { format!(" {:?}", one.cut) };
+        let cut = if one.ending == Ending::Complete { String::new() } else { format!(" {:?}", one.ending) };
         format!("{:?} {}{cut}", one.origin, one.text)
     });
     seen.collect()
@@ -64,13 +64,13 @@ fn references_are_seen_with_their_placeholders() {
     }
 }
 
-fn shown(text: &str, cut: Cut, behind: &str) -> String {
-    let Meaning { images, left, corrected, note } = meaning(&text.replace('#', D), cut, behind);
+fn shown(text: &str, cut: Ending, behind: &str) -> String {
+    let Meaning { images, open_part: left, corrected, note } = meaning(&text.replace('#', D), cut, behind);
     let mut shown: Vec<String> = images.iter().map(|image| image.to_string().replace(D, "#")).collect();
     match left {
-        Left::Nothing => {}
-        Left::Untagged(image) => shown.push(format!("untagged {image}")),
-        Left::Open(host, path, words) => {
+        OpenPart::None => {}
+        OpenPart::Untagged(image) => shown.push(format!("untagged {image}")),
+        OpenPart::Unresolved(host, path, words) => {
             let path: Vec<&str> = path.parts().collect();
             let words = if words.is_empty() { String::new() } else { format!(" or {}", words.join(" or ")) };
             shown.push(format!("open {}/{}{words}", host.unwrap_or_default(), path.join("*")));
@@ -128,20 +128,20 @@ fn a_reference_means_images_or_leaves_something_open() {
         ("contoso.azurecr.io/acr/v1/shop/api/_tags", "note"),
         ("contoso.azurecr.io/v2/api:v1", "~/v2/api:v1"),
     ] {
-        assert_eq!(shown(text, Cut::No, ""), expected, "{text}");
+        assert_eq!(shown(text, Ending::Complete, ""), expected, "{text}");
     }
     for (text, cut, behind, expected) in [
-        ("contoso.azurecr.io/shop/api:", Cut::No, " it runs", "untagged ~/shop/api"),
-        ("contoso.azurecr.io/shop/api:", Cut::No, "\"", "open ~/shop/api"),
-        ("contoso.azurecr.io/shop/api:", Cut::No, "  ", "open ~/shop/api"),
-        ("contoso.azurecr.io/shop/api:v1", Cut::Ellipsis, "…", "~/shop/api:v1, open ~/shop/api"),
-        ("contoso.azurecr.io/shop/api:", Cut::Ellipsis, "…", "open ~/shop/api"),
-        ("contoso.azurecr.io/shop/ap", Cut::Ellipsis, "…", "open ~/shop/ap*"),
-        ("contoso.azurecr.io/shop/...", Cut::Ellipsis, "", "open ~/shop/*"),
-        ("contoso.azurecr.io/...", Cut::Ellipsis, "", ""),
-        ("contoso.azurecr.io/shop/", Cut::Pattern, "*", "note"),
-        ("contoso.azurecr.io/shop/api:", Cut::Pattern, "*", "open ~/shop/api"),
-        ("contoso.azurecr.io/shop/api:v1", Cut::Pattern, "*", "~/shop/api:v1, open ~/shop/api"),
+        ("contoso.azurecr.io/shop/api:", Ending::Complete, " it runs", "untagged ~/shop/api"),
+        ("contoso.azurecr.io/shop/api:", Ending::Complete, "\"", "open ~/shop/api"),
+        ("contoso.azurecr.io/shop/api:", Ending::Complete, "  ", "open ~/shop/api"),
+        ("contoso.azurecr.io/shop/api:v1", Ending::Ellipsis, "…", "~/shop/api:v1, open ~/shop/api"),
+        ("contoso.azurecr.io/shop/api:", Ending::Ellipsis, "…", "open ~/shop/api"),
+        ("contoso.azurecr.io/shop/ap", Ending::Ellipsis, "…", "open ~/shop/ap*"),
+        ("contoso.azurecr.io/shop/...", Ending::Ellipsis, "", "open ~/shop/*"),
+        ("contoso.azurecr.io/...", Ending::Ellipsis, "", ""),
+        ("contoso.azurecr.io/shop/", Ending::Pattern, "*", "note"),
+        ("contoso.azurecr.io/shop/api:", Ending::Pattern, "*", "open ~/shop/api"),
+        ("contoso.azurecr.io/shop/api:v1", Ending::Pattern, "*", "~/shop/api:v1, open ~/shop/api"),
     ] {
         assert_eq!(shown(text, cut, behind), expected, "{text}{behind}");
     }

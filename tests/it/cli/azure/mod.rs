@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use tagwarden::demo::registry::{AcrOptions, EmbeddedRegistry, Fault, FaultKind, Identity, Permission, ScopedUser};
 use tokio::process::Child;
 
-use super::{Desk, Done, image, tags};
+use super::{CliFixture, CliOutput, image, tags};
 use crate::support::acr::{ADMIN, clock, start};
 use crate::support::azure::{CLIENT, Entra, ResourceManager, SECRET, TENANT, identity_endpoint};
 
-mod changing;
-mod itself;
+mod authentication;
 mod permissions;
-mod signing_in;
+mod registry_info;
+mod removal;
 
 const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
 const POLICIES: &str = "policies:\n  - name: old\n    select: { repositories: [\"shop/**\"], tags: [\"c-*\"] }\n    \
@@ -23,7 +23,7 @@ const POLICIES: &str = "policies:\n  - name: old\n    select: { repositories: [\
 const BASIC: &str = "auth = { kind = \"basic\", username = \"contoso\", password_file = \"secret/password\" }";
 
 /// Puts an Azure CLI on the path that gives this token and nothing else.
-pub(super) fn az_that_says(desk: &mut Desk, token: &str) {
+pub(super) fn az_that_says(desk: &mut CliFixture, token: &str) {
     use std::os::unix::fs::PermissionsExt as _;
     let answer = format!(r#"{{"accessToken":"{token}","expires_on":4102444800,"tokenType":"Bearer"}}"#);
     desk.write("secret/answer.json", &answer);
@@ -37,7 +37,7 @@ pub(super) fn az_that_says(desk: &mut Desk, token: &str) {
 /// A registry, and a desk that works on it.
 struct Azure {
     registry: EmbeddedRegistry,
-    desk: Desk,
+    desk: CliFixture,
 }
 
 /// Tokens that the imitated authorities give.
@@ -60,7 +60,7 @@ impl Azure {
     /// `shop/api` with the tags `c-1` to `c-5`, oldest first, and these lines in the registry's settings.
     async fn with(options: AcrOptions, lines: &str) -> Self {
         let registry = start(options).await;
-        let azure = Self { registry, desk: Desk::new() };
+        let azure = Self { registry, desk: CliFixture::new() };
         azure.desk.write("secret/password", ADMIN.1);
         azure.desk.write("policies/all.yaml", POLICIES);
         azure.desk.write("evidence/all.txt", "registry.example/other/thing:v1\n");
@@ -89,7 +89,7 @@ impl Azure {
         });
     }
 
-    async fn run(&self, words: &str) -> Done {
+    async fn run(&self, words: &str) -> CliOutput {
         self.desk.run(words).await
     }
 
@@ -125,10 +125,10 @@ impl Azure {
     }
 }
 
-async fn ended(child: Child) -> Done {
+async fn ended(child: Child) -> CliOutput {
     let output = child.wait_with_output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Done { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    CliOutput { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }
 
 /// The entries of the latest run's journal.

@@ -30,7 +30,7 @@ async fn without_the_right_to_delete_a_plan_notes_the_role_and_a_run_is_refused(
     let registries = azure.run("registries --format json").await.exits(0).json();
     assert_eq!(registries[0]["rights"]["state"], "missing", "{registries}");
     azure.run("registries probe contoso").await.exits(3);
-    let reads = |request: &tagwarden::demo::registry::Request| {
+    let reads = |request: &tagwarden::demo::registry::ServedRequest| {
         let token = ["/oauth2/token", "/oauth2/exchange"].contains(&request.path.as_str());
         [Method::GET, Method::HEAD].contains(&request.method) || request.method == Method::POST && token
     };
@@ -116,7 +116,7 @@ async fn tokens_end_in_the_middle_and_a_run_may_last_longer_than_they_do() {
         azure.slow_down();
         let running = azure.running("apply plan.json", 5).await;
         if let Some(time) = pass {
-            azure.registry.pass_time(time);
+            azure.registry.advance_time(time);
         }
         let done = ended(running).await.exits(0);
         assert_eq!(azure.registry.tags("shop/api").len(), 2, "{}", done.out);

@@ -2,7 +2,7 @@ use jiff::SignedDuration;
 use jiff::fmt::rfc2822;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tagwarden::demo::registry::{AcrOptions, Fault, FaultKind, Limits, Rate};
+use tagwarden::demo::registry::{AcrOptions, Fault, FaultKind, Rate, ServerRateLimits};
 
 use super::super::{header, image, request};
 use super::{answer, problem, read, registry, status};
@@ -15,11 +15,11 @@ async fn each_kind_of_call_has_a_rate_of_its_own() {
     let three = Some(Rate { per_minute: 6, capacity: 3 });
     let path = "/acr/v1/a/_tags/v1";
     for (limits, method, path) in [
-        (Limits { read: three, ..Limits::default() }, Method::GET, path),
-        (Limits { write: three, ..Limits::default() }, Method::PATCH, path),
-        (Limits { delete: three, ..Limits::default() }, Method::DELETE, path),
-        (Limits { oauth: three, ..Limits::default() }, Method::POST, "/oauth2/exchange"),
-        (Limits { oauth: three, ..Limits::default() }, Method::GET, "/oauth2/token"),
+        (ServerRateLimits { read: three, ..ServerRateLimits::default() }, Method::GET, path),
+        (ServerRateLimits { write: three, ..ServerRateLimits::default() }, Method::PATCH, path),
+        (ServerRateLimits { delete: three, ..ServerRateLimits::default() }, Method::DELETE, path),
+        (ServerRateLimits { oauth: three, ..ServerRateLimits::default() }, Method::POST, "/oauth2/exchange"),
+        (ServerRateLimits { oauth: three, ..ServerRateLimits::default() }, Method::GET, "/oauth2/token"),
     ] {
         let registry = start(AcrOptions { limits, ..everything_allowed() }).await;
         for remaining in ["0.033333", "0.016666", "0.000000"] {
@@ -35,7 +35,7 @@ async fn each_kind_of_call_has_a_rate_of_its_own() {
         assert_eq!(body["errors"][0]["code"], "TOOMANYREQUESTS");
         let other = if method == Method::GET { Method::DELETE } else { Method::GET };
         assert_ne!(status(&registry, other, "/acr/v1/b/_tags/v1").await, 429, "others have rates of their own");
-        registry.set_limits(Limits::default());
+        registry.set_rate_limits(ServerRateLimits::default());
         assert_ne!(status(&registry, method, path).await, 429);
     }
 }

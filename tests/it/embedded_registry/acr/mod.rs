@@ -7,11 +7,11 @@ use tagwarden::demo::registry::EmbeddedRegistry;
 use super::request;
 use crate::support::acr::{ADMIN, everything_allowed, start};
 
-mod aftermath;
-mod changing;
+mod auth;
 mod limits;
-mod reading;
-mod signing_in;
+mod reads;
+mod retention_policy;
+mod writes;
 
 /// A registry that lets the administrator do everything.
 async fn registry() -> EmbeddedRegistry {

@@ -10,19 +10,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tagwarden::domain::Holder;
-use tagwarden::registry::Patience;
-use tagwarden::sources::{Answer, AzureScope, AzureService, AzureWorkloads, Source as _, SourceError, TextSettings};
+use tagwarden::registry::RetryPolicy;
+use tagwarden::sources::{
+    AzureScope, AzureService, AzureWorkloads, Source as _, SourceError, SourceEvidence, TextSettings,
+};
 
 use super::now;
 use crate::support::azure::{Entra, ResourceManager, Resources};
 
 pub(crate) const SUBSCRIPTION: &str = "33333333-3333-3333-3333-333333333333";
 const OTHER: &str = "44444444-4444-4444-4444-444444444444";
-const PATIENCE: Patience = Patience {
-    retries: 3,
-    first: Duration::from_millis(1),
-    longest: Duration::from_millis(2),
-    total: Duration::from_secs(10),
+const PATIENCE: RetryPolicy = RetryPolicy {
+    max_retries: 3,
+    initial_delay: Duration::from_millis(1),
+    max_delay: Duration::from_millis(2),
+    max_total_delay: Duration::from_secs(10),
 };
 /// All types that any of the services is asked for.
 const TYPES: [&str; 6] = [
@@ -70,7 +72,7 @@ impl Estate {
         }
     }
 
-    async fn ask(&self, service: AzureService) -> Result<Answer, SourceError> {
+    async fn ask(&self, service: AzureService) -> Result<SourceEvidence, SourceError> {
         self.ask_in(service, &[SUBSCRIPTION], &[]).await
     }
 
@@ -79,8 +81,8 @@ impl Estate {
         service: AzureService,
         subscriptions: &[&str],
         groups: &[&str],
-    ) -> Result<Answer, SourceError> {
-        self.source(service, subscriptions, groups, TextSettings::default()).ask(now()).await
+    ) -> Result<SourceEvidence, SourceError> {
+        self.source(service, subscriptions, groups, TextSettings::default()).query(now()).await
     }
 
     fn source(
@@ -142,7 +144,7 @@ pub(crate) fn children(resources: &mut Resources, parent: &str, what: &str, chil
 }
 
 /// Who claims what, one line each, in order.
-fn shown(answer: &Answer) -> Vec<String> {
+fn shown(answer: &SourceEvidence) -> Vec<String> {
     let mut lines: Vec<String> = answer
         .claims
         .iter()

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use tagwarden::domain::{Inventory, SourceState};
 use tagwarden::sources::AzureService::{self, AppService, ContainerApps, ContainerInstances};
 use tagwarden::sources::{
-    Answer, Known, OpenReferences, Source as _, SourceKind, SourceSettings, TextException, TextSettings, gather,
+    GatherContext, Source as _, SourceEvidence, SourceKind, SourceSettings, TextException, TextSettings,
+    UnresolvedEffect, gather,
 };
 
 use super::app_service::{linux, site};
@@ -56,13 +57,13 @@ async fn web_app(runs: Value) -> Estate {
     estate
 }
 
-async fn answer(estate: &Estate, service: AzureService, texts: TextSettings) -> Answer {
-    estate.source(service, &[SUBSCRIPTION], &[], texts).ask(now()).await.unwrap()
+async fn evidence(estate: &Estate, service: AzureService, texts: TextSettings) -> SourceEvidence {
+    estate.source(service, &[SUBSCRIPTION], &[], texts).query(now()).await.unwrap()
 }
 
 /// The claims on images of ours, what is left open, and the tags that are mentioned.
 async fn effect(estate: &Estate, service: AzureService) -> String {
-    let found = answer(estate, service, TextSettings::default()).await;
+    let found = evidence(estate, service, TextSettings::default()).await;
     let claims = shown(&found).into_iter().filter(|line| line.contains("shop/worker"));
     let mut lines: Vec<String> = claims.map(|line| line.replace("contoso.azurecr.io/shop/", "")).collect();
     let open = found.unresolved.iter().map(|open| format!("open {}", open.path.parts().collect::<Vec<_>>().join("*")));
@@ -87,9 +88,9 @@ async fn mentions(estate: &Estate, service: AzureService, inventory: &Inventory)
         texts: TextSettings::default(),
     };
     let source = estate.source(service, &[SUBSCRIPTION], &[], TextSettings::default());
-    let known = Known { hosts: &hosts, inventory, untagged: &[] };
+    let known = GatherContext { hosts: &hosts, inventory, untagged: &[] };
     let claims = gather(vec![(settings, Box::new(source))], known, now(), now()).await;
-    let SourceState::Answered { mentions, .. } = &claims.sources[0].state else { panic!("{claims:?}") };
+    let SourceState::Complete { mentions, .. } = &claims.sources[0].state else { panic!("{claims:?}") };
     mentions.iter().map(|mention| format!("mentions {}", mention.text)).collect()
 }
 
@@ -182,7 +183,7 @@ async fn an_invalid_image_is_told_and_fails_nothing() {
         ),
     ];
     for (estate, service, expected, told) in cases {
-        let found = answer(&estate, service, TextSettings::default()).await;
+        let found = evidence(&estate, service, TextSettings::default()).await;
         let claims = shown(&found).into_iter().filter(|line| line.contains("contoso"));
         let mut lines: Vec<String> = claims.map(|line| line.replace("contoso.azurecr.io/shop/", "")).collect();
         lines.extend(found.unresolved.iter().map(|open| format!("open {}", open.path.parts().collect::<String>())));
@@ -199,10 +200,10 @@ async fn open_references_are_noted_where_the_settings_say_so() {
             paths: None,
             kinds: vec![kind.to_owned()],
             mentions: None,
-            unresolved: Some(OpenReferences::Note),
+            unresolved: Some(UnresolvedEffect::Note),
         };
         let texts = TextSettings { exceptions: vec![exception], ..TextSettings::default() };
-        let found = answer(&estate, ContainerApps, texts).await;
+        let found = evidence(&estate, ContainerApps, texts).await;
         assert_eq!(found.unresolved.len(), open, "{kind}");
         assert_eq!(found.notes.len(), 1 - open, "{kind}: {:?}", found.notes);
     }

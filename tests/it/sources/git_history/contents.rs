@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use jiff::SignedDuration;
 use tagwarden::domain::{Globs, Holder};
-use tagwarden::sources::{GitHistory, GitHistorySettings, Mentions, Source as _, TextException, TextSettings};
+use tagwarden::sources::{GitHistory, GitHistorySettings, MentionEffect, Source as _, TextException, TextSettings};
 
 use super::super::now;
 use super::{Checkout, HOST, ask, image, tags, texts};
@@ -73,8 +73,8 @@ async fn a_chart_and_its_values_meet_although_they_changed_at_different_commits(
     checkout.commit(&[("charts/api/Chart.yaml", &chart("v1")), ("charts/api/values.yaml", &values)]);
     checkout.commit(&[("charts/api/Chart.yaml", &chart("v2"))]);
     checkout.commit(&[("charts/api/values.yaml", &format!("# the same\n{values}"))]);
-    let read = TextSettings { mentions: Mentions::Off, ..TextSettings::default() };
-    let answer = GitHistory::new(checkout.settings(10), vec![HOST.to_owned()], read).ask(now()).await.unwrap();
+    let read = TextSettings { mentions: MentionEffect::Off, ..TextSettings::default() };
+    let answer = GitHistory::new(checkout.settings(10), vec![HOST.to_owned()], read).query(now()).await.unwrap();
     // A template may write the version with or without its `v`.
     assert_eq!(tags(&answer), ["1", "2", "v1", "v2"]);
 }
@@ -86,11 +86,11 @@ async fn exceptions_know_files_by_their_paths() {
     let exception = TextException {
         paths: Some(Globs::new(&["docs/*.md"]).unwrap()),
         kinds: Vec::new(),
-        mentions: Some(Mentions::Off),
+        mentions: Some(MentionEffect::Off),
         unresolved: None,
     };
     let read = TextSettings { exceptions: vec![exception], ..TextSettings::default() };
-    let answer = GitHistory::new(checkout.settings(1), texts(&[HOST]), read).ask(now()).await.unwrap();
+    let answer = GitHistory::new(checkout.settings(1), texts(&[HOST]), read).query(now()).await.unwrap();
     assert_eq!((answer.texts.find("2026.45").len(), answer.texts.find("2026.46").len()), (1, 0));
 }
 

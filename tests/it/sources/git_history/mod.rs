@@ -2,7 +2,7 @@
 
 mod contents;
 mod failures;
-mod keys;
+mod settings;
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use tagwarden::domain::{RegistryName, Verdict};
 use tagwarden::engine::evaluate;
 use tagwarden::sources::{
-    Answer, GitHistory, GitHistorySettings, Known, Source, SourceError, SourceKind, SourceSettings, TextSettings,
-    gather, source,
+    GatherContext, GitHistory, GitHistorySettings, Source, SourceError, SourceEvidence, SourceKind, SourceSettings,
+    TextSettings, gather, source,
 };
 
 use super::now;
@@ -129,12 +129,12 @@ fn texts(list: &[&str]) -> Vec<String> {
     list.iter().map(|&text| text.to_owned()).collect()
 }
 
-async fn ask(settings: &GitHistorySettings) -> Result<Answer, SourceError> {
-    GitHistory::new(settings.clone(), texts(&[HOST]), TextSettings::default()).ask(now()).await
+async fn ask(settings: &GitHistorySettings) -> Result<SourceEvidence, SourceError> {
+    GitHistory::new(settings.clone(), texts(&[HOST]), TextSettings::default()).query(now()).await
 }
 
 /// The tags that are claimed, in the order of their numbers.
-fn tags(answer: &Answer) -> Vec<String> {
+fn tags(answer: &SourceEvidence) -> Vec<String> {
     let tag = |text: &tagwarden::domain::TagName| text.as_str().to_owned();
     let mut tags: Vec<String> = answer.claims.iter().filter_map(|claim| claim.image.tag.as_ref().map(tag)).collect();
     tags.sort_by_key(|tag| (tag.len(), tag.clone()));
@@ -221,13 +221,13 @@ expect: ""
         };
         let asked = source(&settings, &texts(&[HOST]));
         let hosts: Vec<(RegistryName, Vec<String>)> = vec![("contoso".parse().unwrap(), texts(&[HOST]))];
-        let known = Known { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
+        let known = GatherContext { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
         let claims = gather(vec![(settings, asked)], known, now(), now()).await;
         let verdicts = evaluate(&stage.rules, &stage.inventory, &claims, stage.now);
         let staying = verdicts.tags.iter().filter(|found| found.verdict != Verdict::Expired).map(|found| {
             assert_eq!(found.verdict, Verdict::Protected);
-            let repository = &stage.inventory.registries[0].repositories[found.at.repository as usize];
-            repository.tags[found.at.tag as usize].name.to_string()
+            let repository = &stage.inventory.registries[0].repositories[found.position.repository as usize];
+            repository.tags[found.position.tag as usize].name.to_string()
         });
         let mut staying: Vec<String> = staying.collect();
         staying.sort();

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use tagwarden::domain::{Holder, Inventory, SourceState};
-use tagwarden::sources::{Access, Known, KubernetesSettings, SourceKind, SourceSettings, TextSettings, gather};
+use tagwarden::sources::{Access, GatherContext, KubernetesSettings, SourceKind, SourceSettings, TextSettings, gather};
 
 use super::{ask, now, recorded, shown, source};
-use crate::support::kubernetes::{ApiServer, Fault, World, fixture};
+use crate::support::kubernetes::{ApiServer, ClusterState, Fault, fixture};
 
 /// What becomes of the recorded cluster where that goes wrong: nothing lost, or a failure of that kind with these words.
-async fn outcome(wrong: impl FnOnce(&mut World)) -> Result<(), (&'static str, String)> {
+async fn outcome(wrong: impl FnOnce(&mut ClusterState)) -> Result<(), (&'static str, String)> {
     let server = ApiServer::recorded().await;
     wrong(&mut server.world.lock().unwrap());
     let mut settings = server.settings("one");
@@ -31,7 +31,7 @@ fn status(code: u16, headers: &[(&'static str, &'static str)]) -> Fault {
 
 #[tokio::test]
 async fn what_passes_is_waited_for_and_what_stays_fails_all_of_it() {
-    type Wrong = Box<dyn FnOnce(&mut World)>;
+    type Wrong = Box<dyn FnOnce(&mut ClusterState)>;
     type Case = (&'static str, Wrong, Result<(), (&'static str, &'static str)>);
     let wrong = |path: &'static str, times: usize, fault: Fault| -> Wrong {
         Box::new(move |world| {
@@ -100,7 +100,7 @@ async fn what_passes_is_waited_for_and_what_stays_fails_all_of_it() {
         ("gone before anything", Box::new(|world| world.requests_left = Some(0)), Err(("", ""))),
         (
             "a kind that is not there",
-            Box::new(|world| world.forget("apis/apps/v1", "replicasets")),
+            Box::new(|world| world.remove_resource("apis/apps/v1", "replicasets")),
             Err(("status", "replicasets")),
         ),
     ];
@@ -247,7 +247,7 @@ async fn an_old_cluster_has_its_cron_jobs_elsewhere() {
     let server = ApiServer::recorded().await;
     {
         let mut world = server.world.lock().unwrap();
-        world.forget("apis/batch/v1", "cronjobs");
+        world.remove_resource("apis/batch/v1", "cronjobs");
         let mut list: serde_json::Value = serde_json::from_str(&fixture("cronjobs")).unwrap();
         let objects = list["items"].as_array_mut().unwrap().drain(..).collect();
         world.add("apis/batch/v1beta1", "cronjobs", "CronJob", objects);
@@ -318,7 +318,7 @@ async fn gathered(server: &ApiServer, allow_empty: bool, deadline: Duration) -> 
     };
     let hosts = vec![("contoso".parse().unwrap(), vec!["contoso.azurecr.io".to_owned()])];
     let inventory = Inventory::default();
-    let known = Known { hosts: &hosts, inventory: &inventory, untagged: &[] };
+    let known = GatherContext { hosts: &hosts, inventory: &inventory, untagged: &[] };
     let mut claims = gather(vec![(of, Box::new(source(settings)))], known, now(), now()).await;
     claims.sources.remove(0).state
 }
@@ -328,9 +328,9 @@ async fn an_empty_cluster_is_no_answer_and_a_slow_one_neither() {
     let server = ApiServer::start().await;
     let minute = Duration::from_mins(1);
     assert!(matches!(gathered(&server, false, minute).await, SourceState::Failed { kind: "empty", .. }));
-    assert!(matches!(gathered(&server, true, minute).await, SourceState::Answered { .. }));
+    assert!(matches!(gathered(&server, true, minute).await, SourceState::Complete { .. }));
     let server = ApiServer::recorded().await;
-    assert!(matches!(gathered(&server, false, minute).await, SourceState::Answered { .. }));
+    assert!(matches!(gathered(&server, false, minute).await, SourceState::Complete { .. }));
     server.world.lock().unwrap().fault("pods", 99, Fault::Slow(Duration::from_secs(9)));
     let short = Duration::from_millis(300);
     assert!(matches!(gathered(&server, false, short).await, SourceState::Failed { kind: "deadline", .. }));

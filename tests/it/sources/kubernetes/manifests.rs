@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use tagwarden::sources::{Preset, SourceKind, kubernetes_rights};
-use tagwarden::{config, policy_file};
+use tagwarden::{config, policy};
 
 use crate::support::manifests::{documents, typed};
 
@@ -85,7 +85,7 @@ fn the_settings_and_policies_of_the_cron_job_are_sound() {
     std::fs::write(folder.path().join("tagwarden.toml"), &data["tagwarden.toml"]).unwrap();
     std::fs::write(folder.path().join("policies/candidates.yaml"), &data["candidates.yaml"]).unwrap();
     let settings = config::load(&folder.path().join("tagwarden.toml"), []).unwrap();
-    let policies = policy_file::load(&settings.policies).unwrap();
+    let policies = policy::load(&settings.policies).unwrap();
     assert!(config::cross_check(&settings, &policies).is_empty());
     assert!(matches!(settings.sources[0].kind, SourceKind::Kubernetes(_)));
 

@@ -1,6 +1,6 @@
 //! What a Kubernetes cluster says, and what becomes of it when it says it badly.
 
-mod custom;
+mod custom_resources;
 mod failures;
 mod manifests;
 mod presets;
@@ -11,19 +11,21 @@ mod verdicts;
 use std::time::Duration;
 
 use tagwarden::domain::{Claim, Holder};
-use tagwarden::registry::Patience;
-use tagwarden::sources::{Answer, Helm, Kubernetes, KubernetesSettings, Source as _, SourceError, TextSettings};
+use tagwarden::registry::RetryPolicy;
+use tagwarden::sources::{
+    Helm, Kubernetes, KubernetesSettings, Source as _, SourceError, SourceEvidence, TextSettings,
+};
 
 use super::now;
 use crate::support::kubernetes::ApiServer;
 
 /// Tries three times, without much ado.
-fn patience() -> Patience {
-    Patience {
-        retries: 2,
-        first: Duration::from_millis(1),
-        longest: Duration::from_millis(5),
-        total: Duration::from_secs(20),
+fn patience() -> RetryPolicy {
+    RetryPolicy {
+        max_retries: 2,
+        initial_delay: Duration::from_millis(1),
+        max_delay: Duration::from_millis(5),
+        max_total_delay: Duration::from_secs(20),
     }
 }
 
@@ -33,11 +35,11 @@ fn source(settings: KubernetesSettings) -> Kubernetes {
 
 fn source_with(settings: KubernetesSettings, texts: TextSettings) -> Kubernetes {
     let hosts = ["contoso.azurecr.io", "images.contoso.example"].map(String::from).to_vec();
-    Kubernetes::with_patience(settings, hosts, texts, false, patience())
+    Kubernetes::with_retry_policy(settings, hosts, texts, false, patience())
 }
 
-async fn ask(settings: KubernetesSettings) -> Result<Answer, SourceError> {
-    source(settings).ask(now()).await
+async fn ask(settings: KubernetesSettings) -> Result<SourceEvidence, SourceError> {
+    source(settings).query(now()).await
 }
 
 /// Who claims what, sorted, with `~` for the registry and short digests.

@@ -1,7 +1,7 @@
 //! Custom resources that are known by their project, and those whose images stand in parts.
 
 use serde_json::{Value, json};
-use tagwarden::sources::{CustomResource, KubernetesSettings, OpenReferences, Preset, TextException, TextSettings};
+use tagwarden::sources::{CustomResource, KubernetesSettings, Preset, TextException, TextSettings, UnresolvedEffect};
 
 use super::texts::effect;
 use super::{ask, shown};
@@ -152,7 +152,7 @@ async fn placeholders_leave_open_what_they_stand_for() {
             paths: None,
             kinds: vec![kind.to_owned()],
             mentions: None,
-            unresolved: Some(OpenReferences::Note),
+            unresolved: Some(UnresolvedEffect::Note),
         };
         let texts = TextSettings { exceptions: vec![exception], ..TextSettings::default() };
         let (found, notes) = effect(settings, texts).await;

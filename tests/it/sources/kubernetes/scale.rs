@@ -79,6 +79,6 @@ async fn ten_thousand_image_ids_come_with_the_names_of_their_deployments() {
     }
     let answer = ask(server.settings("")).await.unwrap();
     assert_eq!(answer.claims.len(), 1000);
-    let ids: Vec<_> = answer.claims.iter().filter(|claim| claim.is_id()).collect();
-    assert!(ids.len() == 500 && ids.iter().all(|claim| claim.names().len() == 1));
+    let ids: Vec<_> = answer.claims.iter().filter(|claim| claim.is_image_id()).collect();
+    assert!(ids.len() == 500 && ids.iter().all(|claim| claim.image_id_names().len() == 1));
 }

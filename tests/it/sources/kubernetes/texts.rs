@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagwarden::domain::{Reason, SourceAnswer, SourceState, Verdict};
+use tagwarden::domain::{Reason, SourceOutcome, SourceState, Verdict};
 use tagwarden::engine::evaluate;
 use tagwarden::sources::{
-    Known, KubernetesSettings, Mentions, OpenReferences, SourceKind, SourceSettings, TextException, TextSettings,
-    gather,
+    GatherContext, KubernetesSettings, MentionEffect, SourceKind, SourceSettings, TextException, TextSettings,
+    UnresolvedEffect, gather,
 };
 
 use super::source_with;
@@ -43,16 +43,16 @@ pub(super) async fn effect(settings: KubernetesSettings, texts: TextSettings) ->
         deadline: Duration::from_mins(1),
         texts: texts.clone(),
     };
-    let known = Known { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
+    let known = GatherContext { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
     let claims = gather(vec![(of, Box::new(source_with(settings, texts)))], known, stage.now, stage.now).await;
-    let [SourceAnswer { state: SourceState::Answered { notes, .. }, .. }] = &claims.sources[..] else {
+    let [SourceOutcome { state: SourceState::Complete { notes, .. }, .. }] = &claims.sources[..] else {
         panic!("{claims:?}")
     };
     let verdicts = evaluate(&stage.rules, &stage.inventory, &claims, stage.now);
     let mut lines = Vec::new();
     for (position, repository) in (0..).zip(&registry.repositories) {
         let service = repository.name.as_str().trim_start_matches("shop/");
-        let own: Vec<_> = verdicts.tags.iter().filter(|found| found.at.repository == position).collect();
+        let own: Vec<_> = verdicts.tags.iter().filter(|found| found.position.repository == position).collect();
         if own.iter().all(|found| found.verdict == Verdict::Undecided) {
             lines.push(format!("{service}/*"));
             continue;
@@ -64,7 +64,7 @@ pub(super) async fn effect(settings: KubernetesSettings, texts: TextSettings) ->
                 (Verdict::Undecided, _) => "open",
                 other => panic!("{other:?}"),
             };
-            lines.push(format!("{service}:{} {reason}", repository.tags[found.at.tag as usize].name));
+            lines.push(format!("{service}:{} {reason}", repository.tags[found.position.tag as usize].name));
         }
     }
     let notes = notes.iter().filter(|note| !note.starts_with("hosts that no registry is known by"));
@@ -228,8 +228,8 @@ async fn the_settings_say_what_texts_do() {
         }],
         ..TextSettings::default()
     };
-    let note = OpenReferences::Note;
-    let report = Mentions::Report;
+    let note = UnresolvedEffect::Note;
+    let report = MentionEffect::Report;
     for (name, object, texts, expected, told) in [
         ("open", open(), TextSettings::default(), "worker/*", ""),
         ("noted", open(), TextSettings { unresolved: note, ..TextSettings::default() }, "", "keeps nothing"),
@@ -243,8 +243,8 @@ async fn the_settings_say_what_texts_do() {
             "",
             "Deployment shop/it: `v7`",
         ),
-        ("off", mention(), TextSettings { mentions: Mentions::Off, ..TextSettings::default() }, "", ""),
-        ("off by kind", mention(), except(&["Deployment"], Some(Mentions::Off), None), "", ""),
+        ("off", mention(), TextSettings { mentions: MentionEffect::Off, ..TextSettings::default() }, "", ""),
+        ("off by kind", mention(), except(&["Deployment"], Some(MentionEffect::Off), None), "", ""),
     ] {
         let (found, notes) = effect_of(vec![object], texts).await;
         assert_eq!(found, expected, "{name}");

@@ -1,7 +1,7 @@
 //! From a cluster to verdicts: the accidents of those who compared strings.
 
 use serde_json::{Value, json};
-use tagwarden::domain::{Claim, Claims, Digest, Holder, Naming, SourceAnswer, SourceState, Verdict};
+use tagwarden::domain::{Claim, Claims, Digest, Holder, Naming, SourceOutcome, SourceState, Verdict};
 use tagwarden::engine::evaluate;
 
 use super::ask;
@@ -89,14 +89,14 @@ async fn ids(pod: Value) -> Vec<String> {
     let line = |claim: &Claim| {
         let Holder::Workload { container, .. } = &*claim.holder else { panic!("{claim:?}") };
         let kind = match &claim.naming {
-            Naming::Paired(_) => "paired",
-            Naming::Unpaired(_) => "unpaired",
+            Naming::ContainerImageId(_) => "paired",
+            Naming::ObjectImageId(_) => "unpaired",
             other => panic!("{other:?}"),
         };
-        let names = claim.names().iter().map(|name| format!(" {}", name.to_string().trim_end_matches('/')));
+        let names = claim.image_id_names().iter().map(|name| format!(" {}", name.to_string().trim_end_matches('/')));
         format!("{container} {kind}{}", names.collect::<String>())
     };
-    let mut lines: Vec<String> = answer.claims.iter().filter(|claim| claim.is_id()).map(line).collect();
+    let mut lines: Vec<String> = answer.claims.iter().filter(|claim| claim.is_image_id()).map(line).collect();
     lines.sort();
     lines
 }
@@ -142,20 +142,20 @@ async fn an_image_id_comes_with_the_names_of_its_container() {
 }
 
 /// The tags that stay when this is all that the cluster holds.
-async fn staying(objects: Vec<Value>) -> Vec<String> {
+async fn retained(objects: Vec<Value>) -> Vec<String> {
     let server = ApiServer::start().await;
     server.world.lock().unwrap().put(objects);
     let answer = ask(server.settings("")).await.unwrap();
     let scenario: Scenario = serde_saphyr::from_str(REGISTRY).unwrap();
     let stage = scenario.stage("cluster");
-    let answered = SourceState::Answered {
+    let answered = SourceState::Complete {
         claims: answer.claims,
         unresolved: answer.unresolved,
         mentions: Vec::new(),
         as_of: None,
         notes: Vec::new(),
     };
-    let source = SourceAnswer { name: "aks".parse().unwrap(), kind: "kubernetes", registries: None, state: answered };
+    let source = SourceOutcome { name: "aks".parse().unwrap(), kind: "kubernetes", registries: None, state: answered };
     let mut claims = Claims { sources: vec![source], ..Claims::default() };
     claims.sort();
     let verdicts = evaluate(&stage.rules, &stage.inventory, &claims, stage.now);
@@ -165,9 +165,9 @@ async fn staying(objects: Vec<Value>) -> Vec<String> {
         .filter(|found| found.verdict != Verdict::Expired)
         .map(|found| {
             assert_eq!(found.verdict, Verdict::Protected);
-            let registry = &stage.inventory.registries[found.at.registry as usize];
-            let repository = &registry.repositories[found.at.repository as usize];
-            format!("{}:{}", repository.name, repository.tags[found.at.tag as usize].name)
+            let registry = &stage.inventory.registries[found.position.registry as usize];
+            let repository = &registry.repositories[found.position.repository as usize];
+            format!("{}:{}", repository.name, repository.tags[found.position.tag as usize].name)
         })
         .collect();
     staying.sort();
@@ -243,6 +243,6 @@ async fn what_is_used_anywhere_stays() {
     ];
     cases.extend(more.into_iter().map(|(name, object, expected)| (name.to_owned(), object, expected)));
     for (name, object, expected) in cases {
-        assert_eq!(staying(vec![object]).await, expected, "{name}");
+        assert_eq!(retained(vec![object]).await, expected, "{name}");
     }
 }

@@ -1,0 +1,247 @@
+//! When removals in a registry, or in one of its repositories, end before all is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::ApplyContext;
+use crate::domain::{RepositoryName, SkipReason};
+use crate::registry::{RegistryError, RegistryErrorKind};
+
+/// Failures in a row after which a registry is left alone for the rest of a run.
+const MAX_CONSECUTIVE_FAILURES: u32 = 8;
+/// Refusals after which a registry is left alone where it has removed nothing yet.
+const MAX_INITIAL_REFUSALS: u32 = 5;
+/// Refusals in a row after which a repository is left alone where nothing was removed from it yet.
+const MAX_INITIAL_REFUSALS_IN_REPOSITORY: u32 = 5;
+/// The same where something was: then it is more likely that only some tags are refused.
+const MAX_CONSECUTIVE_REFUSALS_IN_REPOSITORY: u32 = 8;
+/// Repositories in a row that are left alone before the registry is.
+const MAX_TRIPPED_REPOSITORIES: usize = 3;
+
+/// Ends all further removals in one registry, or in one of its repositories, once going on makes no sense.
+///
+/// A refusal belongs to its tag as long as others are removed. Several in a row belong to the repository, and those of
+/// several repositories to the registry.
+#[derive(Debug, Default)]
+pub(super) struct CircuitBreaker {
+    trip_reason: OnceLock<String>,
+    state: Mutex<BreakerState>,
+}
+
+#[derive(Debug, Default)]
+struct BreakerState {
+    has_removed: bool,
+    consecutive_failures: u32,
+    /// Before anything was removed.
+    initial_refusals: u32,
+    repositories: BTreeMap<RepositoryName, RepositoryState>,
+    /// The repositories that were left alone since something was last removed.
+    tripped_repositories: BTreeSet<RepositoryName>,
+}
+
+#[derive(Debug, Default)]
+struct RepositoryState {
+    has_removed: bool,
+    consecutive_refusals: u32,
+    trip_reason: Option<String>,
+}
+
+impl CircuitBreaker {
+    /// Ends all further removals in the registry; the first reason is the one that is given.
+    pub(super) fn trip(&self, why: String) {
+        self.trip_reason.get_or_init(|| {
+            tracing::warn!(why, "no further removals in this registry");
+            why
+        });
+    }
+
+    /// Why no further removal may begin in the registry.
+    pub(super) fn skip_reason(&self, hands: &ApplyContext) -> Option<SkipReason> {
+        match self.trip_reason.get() {
+            Some(why) => Some(SkipReason::Stopped(why.clone())),
+            None if *hands.stop.borrow() => Some(SkipReason::Interrupted),
+            None => {
+                let now = (hands.clock)();
+                if let Some(why) = hands.clock_guard.as_ref().and_then(|moved| moved(now)) {
+                    return Some(SkipReason::Refused(why));
+                }
+                let over = hands.deadline.as_ref().filter(|until| now >= until.at)?;
+                Some(SkipReason::Blocked(over.reason.clone()))
+            }
+        }
+    }
+
+    /// Why no further removal may begin in a repository.
+    pub(super) fn skip_reason_in(&self, hands: &ApplyContext, repository: &RepositoryName) -> Option<SkipReason> {
+        self.skip_reason(hands).or_else(|| {
+            let why = self.state().repositories.get(repository)?.trip_reason.clone()?;
+            Some(SkipReason::Stopped(why))
+        })
+    }
+
+    /// Returns whether something was removed from the registry.
+    pub(super) fn has_removed(&self) -> bool {
+        self.state().has_removed
+    }
+
+    /// Returns whether something was removed from a repository.
+    pub(super) fn has_removed_from(&self, repository: &RepositoryName) -> bool {
+        self.state().repositories.get(repository).is_some_and(|seen| seen.has_removed)
+    }
+
+    /// Returns whether a repository, or the whole registry, is left alone.
+    pub(super) fn is_tripped_for(&self, repository: &RepositoryName) -> bool {
+        self.trip_reason.get().is_some()
+            || self.state().repositories.get(repository).is_some_and(|seen| seen.trip_reason.is_some())
+    }
+
+    pub(super) fn record_success(&self, repository: &RepositoryName) {
+        let mut seen = self.state();
+        (seen.has_removed, seen.consecutive_failures) = (true, 0);
+        seen.tripped_repositories.clear();
+        let seen = seen.repositories.entry(repository.clone()).or_default();
+        (seen.has_removed, seen.consecutive_refusals) = (true, 0);
+    }
+
+    /// Draws the conclusions of a removal that failed. A lock speaks only of the one tag that has it.
+    pub(super) fn record_failure(&self, repository: &RepositoryName, error: &RegistryError) {
+        match error.kind {
+            RegistryErrorKind::Locked => {}
+            RegistryErrorKind::Unauthenticated | RegistryErrorKind::TokenRenewed => {
+                self.trip(format!("the registry does not accept the credentials: {}", error.message));
+            }
+            RegistryErrorKind::RetriesExhausted => self.trip(format!("the registry is too busy: {}", error.message)),
+            RegistryErrorKind::Denied | RegistryErrorKind::Unsupported => self.record_refusal(repository, error),
+            _ => {
+                let in_a_row = {
+                    let mut seen = self.state();
+                    seen.consecutive_failures += 1;
+                    seen.consecutive_failures
+                };
+                if in_a_row >= MAX_CONSECUTIVE_FAILURES {
+                    let last = &error.message;
+                    self.trip(format!("{MAX_CONSECUTIVE_FAILURES} removals in a row failed, the last one: {last}"));
+                }
+            }
+        }
+    }
+
+    fn record_refusal(&self, repository: &RepositoryName, error: &RegistryError) {
+        let last = &error.message;
+        let remedy = match error.kind {
+            RegistryErrorKind::Unsupported => {
+                "help: if the registry cannot delete tags, enable deletion there, or see `removal` in docs/registries.md"
+            }
+            _ => "help: grant the identity the right to delete",
+        };
+        let mut seen = self.state();
+        if !seen.has_removed {
+            seen.initial_refusals += 1;
+        }
+        let first = seen.initial_refusals;
+        let here = seen.repositories.entry(repository.clone()).or_default();
+        here.consecutive_refusals += 1;
+        let most =
+            if here.has_removed { MAX_CONSECUTIVE_REFUSALS_IN_REPOSITORY } else { MAX_INITIAL_REFUSALS_IN_REPOSITORY };
+        if here.consecutive_refusals >= most && here.trip_reason.is_none() {
+            let why = format!("{repository}: {most} removals in a row were refused, the last one: {last}; {remedy}");
+            tracing::warn!(why, "no further removals in this repository");
+            here.trip_reason = Some(why);
+            seen.tripped_repositories.insert(repository.clone());
+        }
+        let refusing = seen.tripped_repositories.len();
+        let removed = seen.has_removed;
+        drop(seen);
+        if !removed && first >= MAX_INITIAL_REFUSALS {
+            self.trip(format!(
+                "the registry refused each of the first {first} removals, the last one: {last}; {remedy}"
+            ));
+        } else if refusing >= MAX_TRIPPED_REPOSITORIES {
+            self.trip(format!("{refusing} repositories in a row refuse removals, the last one: {last}; {remedy}"));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, BreakerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: RegistryErrorKind) -> RegistryError {
+        RegistryError { kind, message: "DELETE answered so".to_owned() }
+    }
+
+    fn name(text: &str) -> RepositoryName {
+        text.parse().unwrap()
+    }
+
+    /// What is done one after the other: `+` removed, `-` refused, `!` failed, each in a repository.
+    fn after(steps: &[(&str, char)]) -> CircuitBreaker {
+        let brake = CircuitBreaker::default();
+        for (repository, step) in steps {
+            match step {
+                '+' => brake.record_success(&name(repository)),
+                '-' => brake.record_failure(&name(repository), &error(RegistryErrorKind::Denied)),
+                _ => brake.record_failure(&name(repository), &error(RegistryErrorKind::Status(500))),
+            }
+        }
+        brake
+    }
+
+    fn tripped_repositories(brake: &CircuitBreaker) -> Vec<String> {
+        let seen = brake.state();
+        let left = seen.repositories.iter().filter(|(_, seen)| seen.trip_reason.is_some());
+        left.map(|(name, _)| name.to_string()).collect()
+    }
+
+    #[test]
+    fn refusals_belong_to_the_tag_the_repository_or_the_registry() {
+        let steps = |text: &'static [&'static str]| {
+            let each = text.iter().flat_map(|part| part[1..].chars().map(|step| (&part[..1], step)));
+            each.collect::<Vec<_>>()
+        };
+        for (text, repositories, registry) in [
+            (&["a-", "b+"][..], &[][..], false),
+            (&["a--+-------"], &[], false),
+            (&["a+--------"], &["a"], false),
+            (&["b+", "a-----", "b+"], &["a"], false),
+            (&["a-", "b-", "c-", "d-"], &[], false),
+            (&["a-", "b-", "c-", "d-", "e-"], &[], true),
+            (&["a---", "b--"], &[], true),
+            (&["a-----"], &["a"], true),
+            (&["x+", "a-----", "b-----", "x+", "c-----", "d-----"], &["a", "b", "c", "d"], false),
+            (&["x+", "a-----", "b-----", "c-----"], &["a", "b", "c"], true),
+            (&["a!!!!!!!"], &[], false),
+            (&["a!!!!!!!!"], &[], true),
+            (&["a!!!!!!!+!!!!!!!"], &[], false),
+        ] {
+            let brake = after(&steps(text));
+            assert_eq!(
+                (tripped_repositories(&brake), brake.trip_reason.get().is_some()),
+                (strings(repositories), registry),
+                "{text:?}"
+            );
+        }
+    }
+
+    fn strings(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn credentials_and_a_long_pause_end_it_at_once_and_a_lock_never() {
+        for (kind, stops) in [
+            (RegistryErrorKind::Unauthenticated, true),
+            (RegistryErrorKind::RetriesExhausted, true),
+            (RegistryErrorKind::Locked, false),
+            (RegistryErrorKind::Unsupported, false),
+        ] {
+            let brake = CircuitBreaker::default();
+            brake.record_failure(&name("a"), &error(kind));
+            assert_eq!(brake.trip_reason.get().is_some(), stops, "{kind:?}");
+        }
+    }
+}

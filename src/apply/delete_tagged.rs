@@ -1,0 +1,471 @@
+//! Removals that delete the manifest, and with it every tag that it has. A person chose this for the registry.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::stream::{self, StreamExt as _};
+use tokio::sync::SemaphorePermit;
+
+use super::untag::{may_still_execute, reachable_from};
+use super::{MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent};
+use crate::domain::{Action, Digest, Intent, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName};
+use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
+use crate::state::{JournalId, StateError};
+
+/// Carries out all orders of one repository, manifest by manifest: indexes before what they contain, images before
+/// their signatures.
+pub(super) async fn remove_in_repository(
+    site: &RepositoryContext<'_>,
+    orders: Vec<RemovalTask>,
+) -> Result<Vec<RemovalResult>, StateError> {
+    let mut groups: BTreeMap<Digest, Vec<RemovalTask>> = BTreeMap::new();
+    for order in orders {
+        groups.entry(order.removal.digest.clone()).or_default().push(order);
+    }
+    let mut holders = TaggedParents::of(site.repository);
+    let mut waiting: Vec<(Digest, Vec<RemovalTask>)> = groups.into_iter().collect();
+    let mut applied = Vec::new();
+    // In rounds, because a manifest waits for whatever contains it and for the image that it refers to.
+    loop {
+        let round = std::mem::take(&mut waiting);
+        let before = round.len();
+        for (digest, orders) in round {
+            if holders.is_needed(site.repository, &digest, &orders) {
+                waiting.push((digest, orders));
+                continue;
+            }
+            let done = delete_manifest(site, &digest, orders).await?;
+            let gone = |applied: &RemovalResult| {
+                matches!(applied.outcome, Outcome::Done(_) | Outcome::Skipped(SkipReason::Missing))
+            };
+            if done.iter().all(gone) {
+                holders.remove_root(&digest);
+            }
+            applied.extend(done);
+        }
+        if waiting.len() == before {
+            break;
+        }
+    }
+    for order in waiting.into_iter().flat_map(|(_, orders)| orders) {
+        let why = "something that stays shares, contains or refers to its manifest".to_owned();
+        let skip = site.stop_reason().unwrap_or(SkipReason::Kept(why));
+        applied.push(site.journal_result(order, Outcome::Skipped(skip)).await?);
+    }
+    Ok(applied)
+}
+
+/// For each digest, the tagged manifests that reach it: themselves, or as indexes that contain it.
+struct TaggedParents(BTreeMap<Digest, BTreeSet<Digest>>);
+
+impl TaggedParents {
+    fn of(repository: &Repository) -> Self {
+        let mut holders: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
+        let tagged: BTreeSet<&Digest> = repository.tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
+        for root in tagged {
+            for reached in reachable_from(repository, vec![root.clone()]) {
+                holders.entry(reached).or_default().insert(root.clone());
+            }
+        }
+        Self(holders)
+    }
+
+    /// Whether something else that is left contains the manifest, or the image that it refers to or accompanies is
+    /// still there.
+    fn is_needed(&self, repository: &Repository, digest: &Digest, orders: &[RemovalTask]) -> bool {
+        let held = |wanted: &Digest| self.0.get(wanted).is_some_and(|roots| roots.iter().any(|root| root != digest));
+        let subject = repository.manifests.get(digest).and_then(|manifest| manifest.subject.as_deref());
+        let images = orders.iter().filter_map(|order| order.removal.companion_of.as_deref());
+        held(digest) || images.chain(subject).any(held)
+    }
+
+    fn remove_root(&mut self, root: &Digest) {
+        for roots in self.0.values_mut() {
+            roots.remove(root);
+        }
+    }
+}
+
+/// One manifest with all its tags.
+async fn delete_manifest(
+    site: &RepositoryContext<'_>,
+    digest: &Digest,
+    orders: Vec<RemovalTask>,
+) -> Result<Vec<RemovalResult>, StateError> {
+    let turn = site.acquire_permit().await;
+    let Precheck { manifest, current_tags: mut tags } = match prepare(site, digest, &orders, &[]).await {
+        Ok(ready) => ready,
+        Err(outcome) => {
+            let mut applied = Vec::new();
+            for order in orders {
+                applied.push(site.journal_result(order, outcome.clone()).await?);
+            }
+            return Ok(applied);
+        }
+    };
+    // Somebody else removed these; the manifest goes on behalf of the others.
+    let (orders, gone): (Vec<RemovalTask>, Vec<RemovalTask>) =
+        orders.into_iter().partition(|order| tags.contains(&order.removal.tag));
+    let mut noted = Vec::new();
+    let absent: Vec<TagName> = gone.iter().map(|order| order.removal.tag.clone()).collect();
+    for order in gone {
+        noted.push(site.journal_result(order, Outcome::Skipped(SkipReason::Missing)).await?);
+    }
+    let mut intents: Vec<(JournalId, RemovalTask)> = Vec::new();
+    for order in &orders {
+        let intent = intent(site.context, order, manifest.media_type.clone());
+        match site.context.journal_intent(&intent, &manifest).await? {
+            Ok(id) => intents.push((id, order.clone())),
+            Err(skip) => {
+                noted.extend(skip_manifest(site, intents, &orders, skip).await?);
+                return Ok(noted);
+            }
+        }
+    }
+    let deletion = ManifestDeletion { context: site, digest, tasks: &orders, absent_tags: &absent };
+    let (outcome, _turn) = deletion.delete_with_retries(&mut tags, turn).await;
+    let mut applied = noted;
+    for (id, order) in intents {
+        let outcome = match &outcome {
+            Ok(outcome) => outcome.clone(),
+            Err(error) => match outcome_after_failure(site, &order, error.clone()).await {
+                ObservedOutcome::Known(outcome) => outcome,
+                ObservedOutcome::Unknown(why) => {
+                    let outcome = Outcome::Failed(format!("{why}; settled at the next start"));
+                    applied.push(RemovalResult { removal: order.removal, outcome });
+                    continue;
+                }
+            },
+        };
+        site.context.store.record_outcome(id, &outcome, site.now()).await?;
+        log(site, &order.removal, &outcome);
+        if matches!(outcome, Outcome::Done(_)) {
+            site.refused_tags.forget(site.context, &order.removal).await?;
+        }
+        applied.push(RemovalResult { removal: order.removal, outcome });
+    }
+    if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Done(_)))
+        && let Some(harm) = restore_lost_tags(site, &manifest, &tags, &applied).await?
+    {
+        tracing::error!(registry = %site.registry_name(), repository = %site.repository.name, harm, "a tag that stays was lost");
+        // The tags that were to go are gone, as the journal says. The run has failed all the same.
+        for applied in &mut applied {
+            if matches!(applied.outcome, Outcome::Done(_)) {
+                applied.outcome = Outcome::Failed(harm.clone());
+            }
+        }
+    }
+    Ok(applied)
+}
+
+/// Leaves a manifest with all its tags, of which some are journaled already.
+async fn skip_manifest(
+    site: &RepositoryContext<'_>,
+    begun: Vec<(JournalId, RemovalTask)>,
+    orders: &[RemovalTask],
+    skip: SkipReason,
+) -> Result<Vec<RemovalResult>, StateError> {
+    let outcome = Outcome::Skipped(skip);
+    let mut applied = Vec::new();
+    for order in orders.iter().skip(begun.len()) {
+        applied.push(site.journal_result(order.clone(), outcome.clone()).await?);
+    }
+    for (id, order) in begun {
+        site.context.store.record_outcome(id, &outcome, site.now()).await?;
+        applied.push(RemovalResult { removal: order.removal, outcome: outcome.clone() });
+    }
+    Ok(applied)
+}
+
+/// What to do about a removal whose answer said that it failed: the registry is asked what is so now.
+enum ObservedOutcome {
+    /// This is known.
+    Known(Outcome),
+    /// The registry does not say; the intent stays open until the next start.
+    Unknown(String),
+}
+
+async fn outcome_after_failure(
+    site: &RepositoryContext<'_>,
+    order: &RemovalTask,
+    error: RegistryError,
+) -> ObservedOutcome {
+    let removal = &order.removal;
+    let Removal { repository, tag, digest, .. } = &**removal;
+    let reader = &*site.registry.reader;
+    if error.kind == RegistryErrorKind::Locked {
+        return ObservedOutcome::Known(Outcome::Skipped(SkipReason::Locked(error.message)));
+    }
+    match reader.resolve(repository, tag).await {
+        Ok(None) => match absence::is_tag_absent(reader, repository, tag, digest).await {
+            Ok(true) => ObservedOutcome::Known(Outcome::Done(format!("the tag is gone, although: {}", error.message))),
+            Ok(false) => ObservedOutcome::Unknown(format!("{}; then the repository did not answer", error.message)),
+            Err(second) => {
+                ObservedOutcome::Unknown(format!("{}; then looking at it failed: {}", error.message, second.message))
+            }
+        },
+        Ok(Some(now)) if now.digest == *digest && may_still_execute(&error) => ObservedOutcome::Unknown(error.message),
+        Ok(Some(now)) if now.digest == *digest => {
+            if matches!(error.kind, RegistryErrorKind::Denied | RegistryErrorKind::Unsupported) {
+                site.refused_tags.record(removal, &error);
+            }
+            ObservedOutcome::Known(Outcome::Failed(error.message))
+        }
+        Ok(Some(now)) => ObservedOutcome::Known(Outcome::Skipped(SkipReason::Moved { to: now.digest })),
+        Err(second) => {
+            ObservedOutcome::Unknown(format!("{}; then looking at the tag failed: {}", error.message, second.message))
+        }
+    }
+}
+
+/// What a removal begins with.
+struct Precheck {
+    manifest: RawManifest,
+    /// The repository's tags of now.
+    current_tags: Vec<TagName>,
+}
+
+/// Makes sure that everything about a manifest still is as it was decided on. Tags that were to go and are `absent` by now
+/// do not hold it, unless one of them is there again.
+async fn prepare(
+    site: &RepositoryContext<'_>,
+    digest: &Digest,
+    orders: &[RemovalTask],
+    absent: &[TagName],
+) -> Result<Precheck, Outcome> {
+    if let Some(skip) = site.stop_reason() {
+        return Err(Outcome::Skipped(skip));
+    }
+    if orders.iter().any(|order| order.removal.method != RemovalMethod::DeleteManifest) {
+        let why = "it was decided as an untag, and the settings now say `manifest`".to_owned();
+        return Err(Outcome::Skipped(SkipReason::Stopped(why)));
+    }
+    for order in orders {
+        if let Some(skip) = site.skip_reason(&order.removal).await {
+            return Err(Outcome::Skipped(skip_all_tags(skip, order, orders)));
+        }
+    }
+    let ordered: BTreeSet<&TagName> = orders.iter().map(|order| &order.removal.tag).collect();
+    let kept = |why: String| Outcome::Skipped(SkipReason::Kept(why));
+    let stays = |tag: &TagName| !ordered.contains(tag) && !absent.contains(tag);
+    if let Some(tag) = site.repository.tags.iter().find(|tag| tag.digest.as_ref() == Some(digest) && stays(&tag.name)) {
+        return Err(kept(format!("tag {} has the same manifest and is not to be removed", tag.name)));
+    }
+    let unread = |error: RegistryError| {
+        site.record_failure(&error);
+        Outcome::Failed(format!("the repository could not be read again: {}", error.message))
+    };
+    let manifest = match site.fetch_manifest(digest).await {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => return Err(Outcome::Skipped(SkipReason::Missing)),
+        Err(error) => return Err(unread(error)),
+    };
+    let tags = match site.registry.reader.tags(&site.repository.name).await {
+        Ok(tags) => tags,
+        Err(error) if error.kind == RegistryErrorKind::NotFound => return Err(Outcome::Skipped(SkipReason::Missing)),
+        Err(error) => return Err(unread(error)),
+    };
+    if !tags.iter().any(|tag| ordered.contains(tag)) {
+        return Err(Outcome::Skipped(SkipReason::Missing));
+    }
+    // All of them: the deletion takes every tag that names the manifest, also one that stays and was moved onto it since.
+    let at_once = site.registry.reader.settings().concurrency.max(1);
+    let looks = stream::iter(tags.clone()).map(|tag| async move {
+        let now = site.registry.reader.resolve(&site.repository.name, &tag).await;
+        now.map(|now| (tag, now.is_some_and(|now| now.digest == *digest)))
+    });
+    let mut looks = looks.buffer_unordered(at_once);
+    while let Some(look) = looks.next().await {
+        match look.map_err(unread)? {
+            (tag, false) if ordered.contains(&tag) => return Err(kept(format!("tag {tag} has moved away from it"))),
+            (tag, true) if !ordered.contains(&tag) => {
+                return Err(kept(format!("tag {tag}, which stays, names the same manifest now")));
+            }
+            _ => {}
+        }
+    }
+    drop(looks);
+    Ok(Precheck { manifest, current_tags: tags })
+}
+
+/// The skip of one tag as that of all tags of its manifest.
+fn skip_all_tags(skip: SkipReason, of: &RemovalTask, orders: &[RemovalTask]) -> SkipReason {
+    match skip {
+        SkipReason::Kept(why) if orders.len() > 1 => {
+            SkipReason::Kept(format!("tag {} of its manifest stays: {why}", of.removal.tag))
+        }
+        skip => skip,
+    }
+}
+
+/// The deletion of one manifest, whose tags are journaled.
+struct ManifestDeletion<'a> {
+    context: &'a RepositoryContext<'a>,
+    digest: &'a Digest,
+    tasks: &'a [RemovalTask],
+    /// The tags that were to go and that somebody else removed.
+    absent_tags: &'a [TagName],
+}
+
+impl<'a> ManifestDeletion<'a> {
+    /// Deletes the manifest, however often the registry puts that off. Where it fails in a way that leaves it open what
+    /// came of it, there is one more try, not before the request can have been carried out late. The turn among the
+    /// removals at once is given up for that pause.
+    async fn delete_with_retries(
+        &self,
+        tags: &mut Vec<TagName>,
+        turn: Option<SemaphorePermit<'a>>,
+    ) -> (Result<Outcome, RegistryError>, Option<SemaphorePermit<'a>>) {
+        let site = self.context;
+        let error = match self.delete_when_not_busy(tags).await {
+            Err(error) if self.may_repeat(&error) => error,
+            outcome => return (self.count_failure(outcome), turn),
+        };
+        let timeout = site.registry.reader.settings().timeout;
+        let (repository, digest) = (&site.repository.name, self.digest);
+        tracing::debug!(%repository, %digest, error = error.message, pause_ms = timeout.as_millis(), "trying again");
+        drop(turn);
+        site.pause(timeout).await;
+        let turn = site.acquire_permit().await;
+        let outcome = match self.delete_when_not_busy(tags).await {
+            // Nothing more was sent. What came of the first request is looked up tag by tag.
+            Ok(Outcome::Skipped(SkipReason::Missing)) => Err(error),
+            Ok(Outcome::Skipped(skip)) => Err(with_context(&error, &skip.to_string())),
+            Ok(Outcome::Failed(why)) => Err(with_context(&error, &why)),
+            outcome => outcome,
+        };
+        (self.count_failure(outcome), turn)
+    }
+
+    /// Returns whether a request that failed so may be sent once more. What is not understood is so the next time, too.
+    fn may_repeat(&self, error: &RegistryError) -> bool {
+        let waiting = &self.context.context.retry_policy;
+        let patient = waiting.max_retries > 0 && self.context.registry.reader.settings().timeout <= waiting.max_wait;
+        let fails = error.is_ambiguous() && error.kind != RegistryErrorKind::Malformed;
+        fails && patient && self.context.may_repeat()
+    }
+
+    /// The same outcome, with its failure counted among those of the registry.
+    fn count_failure(&self, outcome: Result<Outcome, RegistryError>) -> Result<Outcome, RegistryError> {
+        outcome.inspect_err(|error| {
+            if !error.requires_recheck() {
+                self.context.record_failure(error);
+            }
+        })
+    }
+
+    /// Deletes the manifest, once the registry is not too busy for it.
+    async fn delete_when_not_busy(&self, tags: &mut Vec<TagName>) -> Result<Outcome, RegistryError> {
+        let mut outcome = self.recheck_and_delete(tags).await;
+        for _ in 1..MAX_DEFERRALS {
+            if !matches!(&outcome, Err(error) if error.requires_recheck()) {
+                break;
+            }
+            outcome = self.recheck_and_delete(tags).await;
+        }
+        outcome
+    }
+
+    /// Looks at everything again and deletes the manifest. The looks come after every wait, right before the request.
+    async fn recheck_and_delete(&self, tags: &mut Vec<TagName>) -> Result<Outcome, RegistryError> {
+        let Self { context: site, digest, tasks: orders, absent_tags: absent } = self;
+        let clearance = match site.registry.writer.acquire_removal_permit(&site.repository.name).await {
+            Ok(clearance) => clearance,
+            Err(error) => {
+                site.record_failure(&error);
+                return Ok(Outcome::Failed(error.message));
+            }
+        };
+        match prepare(site, digest, orders, absent).await {
+            Ok(ready) => *tags = ready.current_tags,
+            Err(outcome) => return Ok(outcome),
+        }
+        match site.registry.writer.delete_manifest(&site.repository.name, digest, clearance).await? {
+            RemovalResponse::Removed { request_id: evidence, .. } => {
+                site.record_success();
+                Ok(Outcome::Done(evidence))
+            }
+            RemovalResponse::AlreadyMissing
+                if site.registry.reader.has_manifest(&site.repository.name, digest).await? =>
+            {
+                let why = "the registry said that there is no such manifest, and has it".to_owned();
+                site.breaker.trip(why.clone());
+                Ok(Outcome::Failed(why))
+            }
+            RemovalResponse::AlreadyMissing => Ok(Outcome::Skipped(SkipReason::Missing)),
+        }
+    }
+}
+
+/// A failure with what stood against another try.
+fn with_context(error: &RegistryError, then: &str) -> RegistryError {
+    RegistryError { message: format!("{}; then {then}", error.message), ..*error }
+}
+
+/// Puts back tags that went along although nobody ordered it: moved onto the manifest in the moment of its deletion. What
+/// went along is journaled as removed, so that `restore` brings it back where this cannot. Returns the harm that is left.
+async fn restore_lost_tags(
+    site: &RepositoryContext<'_>,
+    manifest: &RawManifest,
+    before: &[TagName],
+    applied: &[RemovalResult],
+) -> Result<Option<String>, StateError> {
+    let digest = &manifest.digest;
+    let ordered: BTreeSet<&TagName> = applied.iter().map(|applied| &applied.removal.tag).collect();
+    let after = match site.registry.reader.tags(&site.repository.name).await {
+        Ok(after) => after,
+        // A repository may go with its last manifest. Where others were there, that says nothing of them.
+        Err(error) if error.kind == RegistryErrorKind::NotFound && before.iter().all(|tag| ordered.contains(tag)) => {
+            return Ok(None);
+        }
+        Err(error) => {
+            let why = format!("it could not be seen whether other tags went with {digest}: {}", error.message);
+            site.breaker.trip(why.clone());
+            return Ok(Some(why));
+        }
+    };
+    let taken = before.iter().filter(|tag| !ordered.contains(tag) && after.binary_search(tag).is_err());
+    let taken: Vec<TagName> = taken.cloned().collect();
+    for tag in &taken {
+        let intent = Intent {
+            action: Action::Remove(RemovalMethod::DeleteManifest),
+            registry: site.registry_name().clone(),
+            endpoint: site.context.address(site.registry_name()),
+            repository: site.repository.name.clone(),
+            tag: tag.clone(),
+            digest: digest.clone(),
+            media_type: manifest.media_type.clone(),
+            policy: None,
+            evidence: "[]".to_owned(),
+            date: None,
+        };
+        let outcome = Outcome::Done("it was moved onto a manifest in the instant of its deletion".to_owned());
+        site.context.store.record_not_attempted(site.context.run, &intent, &outcome, site.now()).await?;
+    }
+    let lost = site.restore_tags(manifest, &taken).await?;
+    if lost.is_empty() {
+        return Ok(None);
+    }
+    let lost: Vec<&str> = lost.iter().map(TagName::as_str).collect();
+    let (lost, repository) = (lost.join(", "), &site.repository.name);
+    let why = format!(
+        "{repository}: tags that stay went with {digest} and could not be put back: {lost}; help: grant the right to push, \
+         then `tagwarden restore --run {}`",
+        site.context.run
+    );
+    site.breaker.trip(why.clone());
+    Ok(Some(why))
+}
+
+fn log(site: &RepositoryContext<'_>, removal: &Removal, outcome: &Outcome) {
+    let Removal { repository, tag, digest, policy, .. } = removal;
+    let registry = site.registry_name();
+    match outcome {
+        Outcome::Done(evidence) => {
+            tracing::info!(%registry, %repository, %tag, %digest, %policy, evidence, "deleted with its manifest");
+        }
+        Outcome::Skipped(skip) => tracing::info!(%registry, %repository, %tag, %digest, %skip, "skipped"),
+        Outcome::Failed(error) => {
+            tracing::error!(%registry, %repository, %tag, %digest, error, "could not delete the manifest");
+        }
+    }
+}

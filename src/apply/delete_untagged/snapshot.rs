@@ -1,0 +1,155 @@
+//! A repository right before something is deleted from it, and what of it keeps a manifest.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use super::{ManifestTask, ObservedOutcome};
+use crate::domain::{Digest, Lock, Repository, SkipReason, TagName};
+use crate::engine::companion_subject;
+
+/// A repository as it is right before something is deleted from it.
+pub(super) struct Snapshot {
+    /// When it was read.
+    pub(super) read_at: Timestamp,
+    /// What went.
+    pub(super) removed: BTreeSet<Digest>,
+    /// What may have gone: the registry does not say.
+    pub(super) possibly_removed: BTreeSet<Digest>,
+    repository: Repository,
+    tags: HashMap<Digest, TagName>,
+    /// The tags of signatures and the like, by what begins their names.
+    companions: HashMap<String, TagName>,
+    indexes: HashMap<Digest, Vec<Digest>>,
+    referrers: HashMap<Digest, Vec<Digest>>,
+}
+
+/// What the tags of signatures and the like of an image begin with: a longer digest is cut to that many digits.
+fn companion_prefix(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("{}-{}", digest.algorithm(), hex.get(..64).unwrap_or(&hex))
+}
+
+impl Snapshot {
+    /// What was read at that time; what went before stays gone.
+    pub(super) fn new(repository: Repository, at: Timestamp, before: Option<Self>) -> Self {
+        let (mut indexes, mut referrers) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
+        for (digest, manifest) in &repository.manifests {
+            for child in &manifest.children {
+                indexes.entry(child.clone()).or_default().push(digest.clone());
+            }
+            if let Some(subject) = manifest.subject.as_deref() {
+                referrers.entry(subject.clone()).or_default().push(digest.clone());
+            }
+        }
+        let named = repository.tags.iter().filter_map(|tag| Some((tag.digest.clone()?, tag.name.clone())));
+        let companions = repository
+            .tags
+            .iter()
+            .filter_map(|tag| Some((companion_prefix(&companion_subject(&tag.name)?), tag.name.clone())));
+        let (tags, companions) = (named.collect(), companions.collect());
+        let (gone, unknown) = before.map_or_else(Default::default, |before| (before.removed, before.possibly_removed));
+        Self { read_at: at, removed: gone, possibly_removed: unknown, repository, tags, companions, indexes, referrers }
+    }
+
+    /// Keeps in mind what came of one.
+    pub(super) fn record(&mut self, digest: &Digest, fate: &ObservedOutcome) {
+        if fate.is_absent() {
+            self.removed.insert(digest.clone());
+        } else if matches!(fate, ObservedOutcome::Unknown(_)) {
+            self.possibly_removed.insert(digest.clone());
+        }
+    }
+
+    /// What a manifest refers to.
+    pub(super) fn subject(&self, digest: &Digest) -> Option<&Digest> {
+        self.repository.manifests.get(digest)?.subject.as_deref()
+    }
+
+    /// When a manifest last changed, by the registry's word.
+    pub(super) fn changed_at(&self, digest: &Digest) -> Option<Timestamp> {
+        self.repository.untagged.get(digest).copied().flatten()
+    }
+
+    fn contains(&self, digest: &Digest) -> bool {
+        !self.removed.contains(digest) && self.repository.manifests.contains_key(digest)
+    }
+
+    /// What must go before a manifest, as far as it is there: the indexes that list it and what it refers to.
+    pub(super) fn parents<'a>(&'a self, one: &'a ManifestTask) -> impl Iterator<Item = &'a Digest> {
+        let accompanied = companion_subject(&one.deletion.tag).filter(|_| one.role.is_none());
+        let accompanied = accompanied.and_then(|subject| self.stored_digest(&subject));
+        let indexes = self.indexes.get(&one.digest).into_iter().flatten();
+        indexes.chain(self.subject(&one.digest)).chain(accompanied).filter(|digest| self.contains(digest))
+    }
+
+    fn stored_digest(&self, digest: &Digest) -> Option<&Digest> {
+        self.repository.manifests.get_key_value(digest).map(|(digest, _)| digest)
+    }
+
+    /// What a manifest hangs on and may have gone.
+    pub(super) fn possibly_removed_parent<'a>(&'a self, one: &'a ManifestTask) -> Option<&'a Digest> {
+        self.parents(one).find(|above| self.possibly_removed.contains(*above))
+    }
+
+    /// Takes out of `ones` what refers to a manifest, directly or not, in the order in which it goes.
+    pub(super) fn take_referrers(
+        &self,
+        digest: &Digest,
+        ones: &mut HashMap<Digest, ManifestTask>,
+    ) -> Vec<ManifestTask> {
+        let (mut found, mut open): (Vec<ManifestTask>, _) = (Vec::new(), vec![digest.clone()]);
+        while let Some(next) = open.pop() {
+            for referrer in self.referrers.get(&next).into_iter().flatten() {
+                if let Some(one) = ones.remove(referrer) {
+                    open.push(one.digest.clone());
+                    found.push(one);
+                }
+            }
+        }
+        found
+    }
+
+    /// Why a manifest stays now. `with` is itself and what refers to it and goes with it, perhaps by the registry's doing:
+    /// what keeps one of these keeps it.
+    pub(super) fn keep_reason(&self, one: &ManifestTask, with: &BTreeSet<Digest>) -> Option<SkipReason> {
+        if let Some(lock) = self.repository.lock {
+            return Some(SkipReason::Locked(format!("its repository has a {} lock", lock.label())));
+        }
+        if let Some(above) = self.parents(one).next() {
+            return Some(SkipReason::Kept(format!("{above}, which lists it or which it refers to, stays")));
+        }
+        with.iter().find_map(|digest| self.keep_reason_of(digest, with))
+    }
+
+    fn keep_reason_of(&self, digest: &Digest, with: &BTreeSet<Digest>) -> Option<SkipReason> {
+        if let Some(tag) = self.tags.get(digest) {
+            return Some(SkipReason::Kept(format!("tag {tag} names {digest}")));
+        }
+        if let Some(tag) = self.companions.get(&companion_prefix(digest)) {
+            return Some(SkipReason::Kept(format!("tag {tag} accompanies {digest}")));
+        }
+        if let Some((locked, lock)) = self.find_lock(digest) {
+            return Some(SkipReason::Locked(format!("{locked} has a {} lock", lock.label())));
+        }
+        let other = |digest: &&Digest| !with.contains(*digest) && self.contains(digest);
+        if let Some(index) = self.indexes.get(digest).into_iter().flatten().find(other) {
+            return Some(SkipReason::Kept(format!("{index}, which lists {digest}, stays")));
+        }
+        let referrer = self.referrers.get(digest).into_iter().flatten().find(other)?;
+        Some(SkipReason::Kept(format!("{referrer} refers to {digest}, and is not to be deleted")))
+    }
+
+    /// A lock on a manifest or on an image in it.
+    fn find_lock<'a>(&'a self, digest: &'a Digest) -> Option<(&'a Digest, Lock)> {
+        let (mut seen, mut open) = (BTreeSet::from([digest]), vec![digest]);
+        while let Some(next) = open.pop() {
+            let Some(manifest) = self.repository.manifests.get(next) else { continue };
+            if let Some(lock) = manifest.lock {
+                return Some((next, lock));
+            }
+            open.extend(manifest.children.iter().filter(|child| seen.insert(child)));
+        }
+        None
+    }
+}

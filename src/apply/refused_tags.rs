@@ -1,0 +1,100 @@
+//! Tags that a registry refuses to remove: reported, remembered, and tried less and less often.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::{ApplyContext, CircuitBreaker};
+use crate::domain::{RefusedTag, Removal, RemovalMethod, RepositoryName, TagName};
+use crate::registry::{RegistryError, RegistryErrorKind};
+use crate::state::{DeletionResponse, RemovalRefusal, StateError, UntagExperience};
+
+/// So many tags that were all refused as unsupported, with none removed, say that the registry cannot untag.
+const MIN_UNSUPPORTED: usize = 3;
+
+/// The refusals of one registry: those of earlier runs, and those that this run meets.
+#[derive(Debug)]
+pub(super) struct RefusedTags {
+    endpoint: String,
+    known: BTreeMap<(RepositoryName, TagName), RefusedTag>,
+    new: Mutex<Vec<(RemovalRefusal, RegistryErrorKind)>>,
+}
+
+impl RefusedTags {
+    /// Reads those of earlier runs.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub(super) async fn load(hands: &ApplyContext, endpoint: &str) -> Result<Self, StateError> {
+        let known = hands.store.refused_tags(endpoint).await?;
+        let known = known.into_iter().map(|tag| ((tag.repository.clone(), tag.tag.clone()), tag)).collect();
+        Ok(Self { endpoint: endpoint.to_owned(), known, new: Mutex::default() })
+    }
+
+    /// The refusal of an earlier run that this removal met, at the digest that it has now.
+    pub(super) fn find(&self, removal: &Removal) -> Option<&RefusedTag> {
+        let known = self.known.get(&(removal.repository.clone(), removal.tag.clone()))?;
+        (known.digest == removal.digest).then_some(known)
+    }
+
+    /// Keeps a refusal in mind. Whose fault it is shows at the end of the run.
+    pub(super) fn record(&self, removal: &Removal, error: &RegistryError) {
+        let refusal = RemovalRefusal {
+            repository: removal.repository.clone(),
+            tag: removal.tag.clone(),
+            digest: removal.digest.clone(),
+            message: error.message.clone(),
+            is_tag_specific: false,
+        };
+        self.new.lock().unwrap_or_else(PoisonError::into_inner).push((refusal, error.kind));
+    }
+
+    /// Forgets the refusal of a tag that was removed now.
+    ///
+    /// # Errors
+    /// When that could not be written.
+    pub(super) async fn forget(&self, hands: &ApplyContext, removal: &Removal) -> Result<(), StateError> {
+        if !self.known.contains_key(&(removal.repository.clone(), removal.tag.clone())) {
+            return Ok(());
+        }
+        hands.store.forget_refused_tag(&self.endpoint, &removal.repository, &removal.tag).await
+    }
+
+    /// Remembers what this run met. `able` says that the registry is known to remove, now or by experience.
+    ///
+    /// A refusal is the tag's own where others are removed from its repository; or where they are from the registry, and
+    /// neither of the two refused so often in a row that it was left alone.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub(super) async fn save(
+        self,
+        hands: &ApplyContext,
+        brake: &CircuitBreaker,
+        able: bool,
+        method: RemovalMethod,
+    ) -> Result<(), StateError> {
+        let mut met = self.new.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if met.is_empty() {
+            return Ok(());
+        }
+        let now = (hands.clock)();
+        let unsupported = met.iter().all(|(_, kind)| *kind == RegistryErrorKind::Unsupported);
+        if !brake.has_removed() && unsupported && met.len() >= MIN_UNSUPPORTED {
+            let (store, answer) = (&hands.store, DeletionResponse::Unsupported);
+            match method {
+                RemovalMethod::Untag => {
+                    store.record_untag_experience(&self.endpoint, UntagExperience::Unsupported, now).await?;
+                }
+                RemovalMethod::DeleteManifest => {
+                    store.record_deletion_response(&self.endpoint, method, answer, now).await?;
+                }
+            }
+        }
+        for (refusal, _) in &mut met {
+            let of_the_others = able && !brake.is_tripped_for(&refusal.repository);
+            refusal.is_tag_specific = of_the_others || brake.has_removed_from(&refusal.repository);
+        }
+        let met: Vec<RemovalRefusal> = met.into_iter().map(|(refusal, _)| refusal).collect();
+        hands.store.record_refused_tags(&self.endpoint, &met, now).await
+    }
+}

@@ -1,0 +1,206 @@
+//! The order of removals: one tag of the registry alone, then one of each repository, then the others.
+//!
+//! Nobody knows what an untag does until one was seen: some registries delete the manifest with the tag, or with its last
+//! one. So the first removal is one that tells most, and until the manifest was seen to survive there is no other.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use futures::stream::{self, StreamExt as _};
+
+use super::untag::{CurrentManifest, reachable_from, remove_companions, remove_tag};
+use super::{RegistryContext, RemovalResult, RemovalTask, RepositoryContext};
+use crate::domain::{Digest, Outcome, SkipReason, TagName};
+use crate::state::StateError;
+
+/// The removals of one repository, in their order.
+pub(super) struct RemovalQueue<'a> {
+    pub(super) context: RepositoryContext<'a>,
+    /// Images, the most telling ones first, the tags of an image one after the other.
+    images: VecDeque<(Rank, RemovalTask)>,
+    /// Signatures and the like.
+    companions: Vec<RemovalTask>,
+    manifests: CurrentManifest,
+    /// The tags that each image has left, and whether some of them stay.
+    remaining_tags: RemainingTags,
+    /// Removals that went alone without success.
+    failed_attempts: u32,
+    results: Vec<RemovalResult>,
+}
+
+/// How much a removal tells, and how little harm a surprise would do: the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::struct_excessive_bools, reason = "questions in the order in which they decide")]
+struct Rank {
+    /// The registry refused it in an earlier run.
+    was_refused: bool,
+    /// An index that stays contains the image.
+    in_retained_index: bool,
+    /// A tag of it stays, so its manifest might survive for that reason alone.
+    has_retained_tag: bool,
+    /// The tags to be removed before its manifest has none.
+    tags_to_remove: usize,
+    /// It contains other manifests, or something refers to it that might go along.
+    has_related_manifests: bool,
+}
+
+/// The tags that images have left.
+pub(super) struct RemainingTags {
+    counts: Mutex<HashMap<Digest, usize>>,
+    /// Those of the images of which some tags stay.
+    with_retained_tags: BTreeSet<Digest>,
+}
+
+impl RemainingTags {
+    /// Whether all tags of the image go in this run.
+    pub(super) fn removes_all(&self, digest: &Digest) -> bool {
+        !self.with_retained_tags.contains(digest)
+    }
+
+    /// Notes that a tag of the image is gone, and returns whether it was the last one.
+    pub(super) fn record_removal(&self, digest: &Digest) -> bool {
+        let mut left = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(left) = left.get_mut(digest) else { return false };
+        let Some(fewer) = left.checked_sub(1) else { return false };
+        *left = fewer;
+        fewer == 0 && self.removes_all(digest)
+    }
+}
+
+impl<'a> RemovalQueue<'a> {
+    pub(super) fn new(site: RepositoryContext<'a>, orders: Vec<RemovalTask>) -> Self {
+        let repository = site.repository;
+        let going: BTreeSet<&TagName> = orders.iter().map(|order| &order.removal.tag).collect();
+        let mut left: HashMap<Digest, usize> = orders.iter().map(|order| (order.removal.digest.clone(), 0)).collect();
+        let mut staying = BTreeSet::new();
+        for tag in &repository.tags {
+            let Some(digest) = &tag.digest else { continue };
+            if let Some(left) = left.get_mut(digest) {
+                *left += 1;
+            }
+            if !going.contains(&tag.name) {
+                staying.insert(digest);
+            }
+        }
+        let needed = reachable_from(repository, staying.iter().map(|&digest| digest.clone()).collect());
+        let keeping: BTreeSet<Digest> =
+            staying.into_iter().filter(|digest| left.contains_key(*digest)).cloned().collect();
+        let subjects: BTreeSet<&Digest> =
+            repository.manifests.values().filter_map(|manifest| manifest.subject.as_deref()).collect();
+        let (companions, images): (Vec<RemovalTask>, Vec<RemovalTask>) =
+            orders.into_iter().partition(|order| order.removal.companion_of.is_some());
+        let accompanied: BTreeSet<&Digest> =
+            companions.iter().filter_map(|order| order.removal.companion_of.as_deref()).collect();
+        let mut firsts = HashMap::new();
+        for (position, order) in images.iter().enumerate() {
+            firsts.entry(order.removal.digest.clone()).or_insert(position);
+        }
+        let rank = |order: &RemovalTask| {
+            let digest = &order.removal.digest;
+            let contains = repository.manifests.get(digest).is_some_and(|manifest| !manifest.children.is_empty());
+            Rank {
+                was_refused: site.refused_tags.find(&order.removal).is_some(),
+                in_retained_index: needed.contains(digest) && !keeping.contains(digest),
+                has_retained_tag: keeping.contains(digest),
+                tags_to_remove: left.get(digest).copied().unwrap_or_default(),
+                has_related_manifests: contains || subjects.contains(digest) || accompanied.contains(digest),
+            }
+        };
+        let mut ranked: Vec<(Rank, RemovalTask)> = images.into_iter().map(|order| (rank(&order), order)).collect();
+        ranked.sort_by_key(|(rank, order)| (*rank, firsts.get(&order.removal.digest).copied()));
+        Self {
+            images: ranked.into(),
+            companions,
+            manifests: CurrentManifest::default(),
+            remaining_tags: RemainingTags { counts: Mutex::new(left), with_retained_tags: keeping },
+            failed_attempts: 0,
+            results: Vec::new(),
+            context: site,
+        }
+    }
+
+    /// Carries out the next order while nothing else is under way in the repository. Returns whether something was
+    /// removed, and of which image.
+    async fn remove_next(&mut self) -> Result<Option<Digest>, StateError> {
+        let Some((_, order)) = self.images.pop_front() else { return Ok(None) };
+        let manifest = self.manifests.get(&order.removal.digest);
+        let done = remove_tag(&self.context, &self.remaining_tags, order, &manifest).await?;
+        let removed = matches!(done.outcome, Outcome::Done(_)).then(|| done.removal.digest.clone());
+        if removed.is_none() {
+            self.failed_attempts += 1;
+        }
+        self.results.push(done);
+        Ok(removed)
+    }
+
+    /// Carries out all that is left: one order after the other until one removal succeeded, then many at once. Signatures
+    /// and the like come last, and only if nothing any more names the image that they accompany.
+    ///
+    /// # Errors
+    /// When the journal could not be written.
+    pub(super) async fn remove_remaining(mut self) -> Result<Vec<RemovalResult>, StateError> {
+        while !self.images.is_empty()
+            && self.context.stop_reason().is_none()
+            && !self.context.breaker.has_removed_from(&self.context.repository.name)
+        {
+            self.remove_next().await?;
+        }
+        let Self {
+            context: site, images, companions, mut manifests, remaining_tags: tags, results: mut applied, ..
+        } = self;
+        // Twice as many as have a turn at once: the others fetch their manifests meanwhile, or write down what came of them.
+        let at_once = 2 * site.registry.reader.settings().concurrency.max(1);
+        let rest = images.into_iter().map(|(_, order)| {
+            let manifest = manifests.get(&order.removal.digest);
+            let (site, tags) = (&site, &tags);
+            async move { remove_tag(site, tags, order, &manifest).await }
+        });
+        let mut rest = stream::iter(rest).buffer_unordered(at_once);
+        while let Some(done) = rest.next().await {
+            applied.push(done?);
+        }
+        drop(rest);
+        remove_companions(&site, &tags, companions, &mut applied).await?;
+        Ok(applied)
+    }
+}
+
+/// Removes one tag of the registry and nothing else, until a removal succeeded and, where that is not known yet, the
+/// manifest was seen to survive it. One that is refused or fails makes place for another one, of another repository
+/// where there is one.
+///
+/// # Errors
+/// When the journal could not be written.
+pub(super) async fn remove_canary(
+    course: &RegistryContext<'_>,
+    queues: &mut [RemovalQueue<'_>],
+) -> Result<(), StateError> {
+    loop {
+        if course.breaker.skip_reason(course.context).is_some() {
+            return Ok(());
+        }
+        let candidates = queues.iter_mut().filter(|queue| queue.context.stop_reason().is_none());
+        let best = candidates
+            .filter_map(|queue| Some(((queue.failed_attempts, queue.images.front()?.0), queue)))
+            .min_by_key(|(rank, _)| *rank);
+        let Some((_, queue)) = best else { return Ok(()) };
+        let Some(digest) = queue.remove_next().await? else { continue };
+        // The last tag of an image tells what those before it do not.
+        while !course.survival.is_known() && queue.is_next(&digest) && queue.context.stop_reason().is_none() {
+            queue.remove_next().await?;
+        }
+        return Ok(());
+    }
+}
+
+impl RemovalQueue<'_> {
+    fn is_next(&self, digest: &Digest) -> bool {
+        let front = self.images.front();
+        front.is_some_and(|(rank, order)| order.removal.digest == *digest && !rank.has_retained_tag)
+    }
+}
+
+/// Returns whether a tag is gone by what came of it.
+pub(super) fn leaves_tag_absent(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Done(_) | Outcome::Skipped(SkipReason::Missing))
+}

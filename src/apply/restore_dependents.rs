@@ -1,0 +1,148 @@
+//! What went along with a manifest that is to be put back, and can be put again from the journal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::domain::{Digest, Intent};
+use crate::registry::{self, RawManifest, RegistryError, RegistryReader};
+use crate::state::{JournalEntry, StateError, StateErrorKind, StateStore};
+
+/// The images in an index that the registry no longer has.
+#[derive(Debug, Default)]
+pub(super) struct MissingChildren {
+    /// Those that Tagwarden deleted and the journal still has, what others contain first.
+    pub(super) restorable: Vec<RawManifest>,
+    /// The first that nobody has any more.
+    pub(super) unrecoverable: Option<Digest>,
+}
+
+/// Why images in an index could not be looked up.
+pub(super) enum ChildLookupError {
+    Registry(RegistryError),
+    Store(StateError),
+}
+
+enum Step {
+    Inspect(Digest),
+    Collect(RawManifest),
+}
+
+/// The images in an index that the registry no longer has; none for anything that is no index.
+pub(super) async fn missing_children(
+    store: &StateStore,
+    reader: &dyn RegistryReader,
+    place: &Intent,
+    manifest: &[u8],
+) -> Result<MissingChildren, ChildLookupError> {
+    let mut found = MissingChildren::default();
+    let mut seen = BTreeSet::new();
+    let mut open: Vec<Step> = children(manifest).map(Step::Inspect).collect();
+    while let Some(step) = open.pop() {
+        let digest = match step {
+            Step::Collect(manifest) => {
+                found.restorable.push(manifest);
+                continue;
+            }
+            Step::Inspect(digest) => digest,
+        };
+        let there = reader.has_manifest(&place.repository, &digest);
+        if !seen.insert(digest.clone()) || there.await.map_err(ChildLookupError::Registry)? {
+            continue;
+        }
+        let deletion =
+            store.last_deletion(&place.registry, &place.repository, &digest).await.map_err(ChildLookupError::Store)?;
+        let kept = match deletion {
+            Some(entry) => journaled_manifest(store, &entry).await.map_err(ChildLookupError::Store)?,
+            None => None,
+        };
+        let Some(kept) = kept else {
+            found.unrecoverable = Some(digest);
+            return Ok(found);
+        };
+        let inner: Vec<Step> = children(&kept.bytes).map(Step::Inspect).collect();
+        open.push(Step::Collect(kept));
+        open.extend(inner);
+    }
+    Ok(found)
+}
+
+/// What referred to a manifest or to an image in it and was deleted with it, each after what it refers to. `entry` is the
+/// removal of its tag.
+///
+/// # Errors
+/// When the journal could not be read.
+pub(super) async fn deleted_referrers(
+    store: &StateStore,
+    entry: &JournalEntry,
+    manifest: &[u8],
+) -> Result<Vec<RawManifest>, StateError> {
+    let Intent { registry, repository, tag, digest, .. } = &entry.intent;
+    let mut left: BTreeMap<Digest, RawManifest> = BTreeMap::new();
+    for deletion in store.deletions_of_tag(registry, repository, tag, entry.id).await? {
+        if let Some(manifest) = journaled_manifest(store, &deletion).await? {
+            left.insert(manifest.digest.clone(), manifest);
+        }
+    }
+    let mut back: BTreeSet<Digest> = children(manifest).chain([digest.clone()]).collect();
+    // Images may be back from an earlier try.
+    let mut open: Vec<Digest> = back.iter().cloned().collect();
+    while let Some(next) = open.pop() {
+        let inner = left.get(&next).into_iter().flat_map(|index| children(&index.bytes));
+        open.extend(inner.filter(|child| back.insert(child.clone())));
+    }
+    left.retain(|digest, _| !back.contains(digest));
+    let mut found = Vec::new();
+    loop {
+        let refers = |manifest: &RawManifest| {
+            let parsed = registry::parse_manifest(manifest).ok();
+            parsed.and_then(|parsed| parsed.manifest.subject).is_some_and(|subject| back.contains(&*subject))
+        };
+        let Some(next) = left.iter().find(|(_, manifest)| refers(manifest)).map(|(digest, _)| digest.clone()) else {
+            return Ok(found);
+        };
+        found.extend(left.remove(&next));
+        back.insert(next);
+    }
+}
+
+/// The bytes that the journal keeps of a manifest; nothing where they are damaged or were never kept.
+async fn journaled_manifest(store: &StateStore, entry: &JournalEntry) -> Result<Option<RawManifest>, StateError> {
+    match store.manifest_of(entry).await {
+        Ok(manifest) => Ok(Some(manifest)),
+        Err(error) if matches!(error.kind, StateErrorKind::Missing | StateErrorKind::Corrupt) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tagwarden's own deletion of a manifest since its tag was removed.
+///
+/// # Errors
+/// When the journal could not be read.
+pub(super) async fn deletion_since(
+    store: &StateStore,
+    entry: &JournalEntry,
+) -> Result<Option<JournalEntry>, StateError> {
+    let Intent { registry, repository, digest, .. } = &entry.intent;
+    let last = store.last_deletion(registry, repository, digest).await?;
+    Ok(last.filter(|last| last.id > entry.id))
+}
+
+/// When and in which run a manifest was deleted.
+pub(super) fn describe_deletion(entry: &JournalEntry) -> String {
+    let at = entry.outcome.as_ref().map_or(entry.intended_at, |(_, at)| *at);
+    format!("Tagwarden deleted its manifest on {} (run {})", at.strftime("%Y-%m-%d %H:%M UTC"), entry.run)
+}
+
+/// Why an index cannot come back without one of its images.
+pub(super) fn describe_missing_child(child: &Digest) -> String {
+    format!("the registry has collected {child}, which is in it; put that back or push it first")
+}
+
+/// The manifests that an index lists; none of anything else. Layers in the index of a build cache are not manifests.
+fn children(manifest: &[u8]) -> impl Iterator<Item = Digest> {
+    let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
+    let listed = manifest["manifests"].as_array().cloned().unwrap_or_default();
+    let manifests = listed.into_iter().filter(|child| !child["mediaType"].as_str().is_some_and(registry::is_blob_type));
+    manifests.filter_map(|child| child["digest"].as_str()?.parse().ok())
+}

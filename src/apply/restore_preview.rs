@@ -1,0 +1,135 @@
+//! What putting tags back would come to, found out without putting anything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::restore_dependents::{self, ChildLookupError};
+use crate::domain::{Digest, RegistryName};
+use crate::registry::RegistryReader;
+use crate::state::{JournalEntry, JournalId, StateError, StateErrorKind, StateStore};
+
+/// A removal, and what putting its tag back would come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestorePreview {
+    /// The removal.
+    pub entry: JournalEntry,
+    /// What would come of it.
+    pub expected: ExpectedRestore,
+}
+
+/// What would come of putting a tag back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpectedRestore {
+    /// It comes back: the manifest is still in the registry.
+    Returns,
+    /// It is there already, at that digest.
+    AlreadyThere,
+    /// Somebody has pushed the tag again: it is left alone.
+    Moved {
+        /// Where it is now.
+        to: Digest,
+    },
+    /// The manifest is gone and would be put again, which works only while what it is made of is there.
+    Doubtful(String),
+    /// It cannot come back; the text says why.
+    Impossible(String),
+    /// The registry did not say; the text says why.
+    Unknown(String),
+}
+
+impl ExpectedRestore {
+    /// The label used in the JSON.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Returns => "returns",
+            Self::AlreadyThere => "already-there",
+            Self::Moved { .. } => "moved",
+            Self::Doubtful(_) => "doubtful",
+            Self::Impossible(_) => "impossible",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+
+    /// The same in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Returns => "would come back".to_owned(),
+            Self::AlreadyThere => "is there already, at that digest".to_owned(),
+            Self::Moved { to } => format!("would be left alone: somebody has pushed it again, it is at {to}"),
+            Self::Doubtful(why) => format!("may come back: {why}"),
+            Self::Impossible(why) => format!("cannot come back: {why}"),
+            Self::Unknown(why) => format!("not known: {why}"),
+        }
+    }
+}
+
+/// Says of each removal what putting its tag back would come to. Only reads. `impossible` names those that cannot be put
+/// back, with the reason.
+///
+/// # Errors
+/// When the state could not be read.
+pub async fn preview_restore(
+    store: &StateStore,
+    readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
+    entries: Vec<JournalEntry>,
+    impossible: &BTreeMap<JournalId, String>,
+) -> Result<Vec<RestorePreview>, StateError> {
+    let mut foreseen = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let outlook = match impossible.get(&entry.id) {
+            Some(why) => ExpectedRestore::Impossible(why.clone()),
+            None => expected_restore(store, readers, &entry).await?,
+        };
+        foreseen.push(RestorePreview { entry, expected: outlook });
+    }
+    Ok(foreseen)
+}
+
+async fn expected_restore(
+    store: &StateStore,
+    readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
+    entry: &JournalEntry,
+) -> Result<ExpectedRestore, StateError> {
+    let removed = &entry.intent;
+    let Some(reader) = readers.get(&removed.registry) else {
+        return Ok(ExpectedRestore::Impossible(format!("registry {} is not in the settings", removed.registry)));
+    };
+    match reader.resolve(&removed.repository, &removed.tag).await {
+        Ok(Some(now)) if now.digest == removed.digest => return Ok(ExpectedRestore::AlreadyThere),
+        Ok(Some(now)) => return Ok(ExpectedRestore::Moved { to: now.digest }),
+        Ok(None) => {}
+        Err(error) => return Ok(ExpectedRestore::Unknown(error.message)),
+    }
+    let manifest = match store.manifest_of(entry).await {
+        Ok(manifest) => manifest,
+        Err(error) if matches!(error.kind, StateErrorKind::Missing | StateErrorKind::Corrupt) => {
+            return Ok(ExpectedRestore::Impossible(error.message));
+        }
+        Err(error) => return Err(error),
+    };
+    match reader.has_manifest(&removed.repository, &removed.digest).await {
+        Ok(true) => return Ok(ExpectedRestore::Returns),
+        Ok(false) => {}
+        Err(error) => return Ok(ExpectedRestore::Unknown(error.message)),
+    }
+    let within = match restore_dependents::missing_children(store, &**reader, removed, &manifest.bytes).await {
+        Ok(within) => within,
+        Err(ChildLookupError::Registry(error)) => return Ok(ExpectedRestore::Unknown(error.message)),
+        Err(ChildLookupError::Store(error)) => return Err(error),
+    };
+    if let Some(child) = within.unrecoverable {
+        return Ok(ExpectedRestore::Impossible(restore_dependents::describe_missing_child(&child)));
+    }
+    let why = match restore_dependents::deletion_since(store, entry).await? {
+        Some(deletion) => {
+            let also = restore_dependents::deleted_referrers(store, entry, &manifest.bytes).await?.len()
+                + within.restorable.len();
+            let also = if also > 0 { format!(", with {also} more that went along") } else { String::new() };
+            format!("{}; it is put again from the journal{also}", restore_dependents::describe_deletion(&deletion))
+        }
+        None => "the registry has collected its manifest, which is put again from the journal".to_owned(),
+    };
+    Ok(ExpectedRestore::Doubtful(format!("{why}; that works only while its layers and configuration are there")))
+}

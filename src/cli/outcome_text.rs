@@ -1,0 +1,281 @@
+//! What was done, as text and JSON. Writing to a `String` cannot fail, so those results are dropped.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::apply::{RestorePreview, RestoreResult};
+use crate::domain::{Action, DependentRole, Intent, Outcome};
+use crate::report::{self, RunView, sanitize};
+use crate::state::{JournalTotals, RunKind, RunRecord};
+use crate::workflow::{RestoreCandidate, RestoreRunResult, RunResult, StorageChange};
+
+/// Counts of the journal, for runs whose records have none.
+pub(super) type DoneCountsByRun = BTreeMap<Uuid, JournalTotals>;
+
+/// One line for each removal, and the counts.
+pub(super) fn applied_text(ended: &RunResult) -> String {
+    let mut out = String::new();
+    for applied in &ended.applied {
+        let removal = &applied.removal;
+        let name = format!("{}/{}:{}", removal.registry, removal.repository, removal.tag);
+        let words = sanitize(&report::describe_outcome(&applied.outcome));
+        let _ = writeln!(out, "{:<8} {name} {} {words}", applied.outcome.label(), removal.digest.short());
+    }
+    for one in &ended.deleted {
+        let deletion = &one.deletion;
+        let name = format!("{}/{}@{}", deletion.registry, deletion.repository, one.digest.short());
+        let what = match one.role {
+            Some(role) => format!("{} of what was {}", role.label(), deletion.tag),
+            None => format!("was {}", deletion.tag),
+        };
+        let label = if matches!(one.outcome, Outcome::Done(_)) { "deleted" } else { one.outcome.label() };
+        let _ = writeln!(out, "{label:<8} {name} ({what}) {}", sanitize(&report::describe_outcome(&one.outcome)));
+    }
+    let count = |label: &str| ended.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
+    let removed = ended.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count() as u64;
+    let deleted = if ended.deleted.is_empty() {
+        String::new()
+    } else {
+        format!("{} deleted, ", report::counted(count("done") - removed, "untagged manifest"))
+    };
+    let _ = writeln!(
+        out,
+        "{} removed, {deleted}{} skipped, {} failed (run {})",
+        report::format_count(removed),
+        report::format_count(count("skipped")),
+        report::format_count(count("failed")),
+        ended.run
+    );
+    if removed > 0 {
+        let _ = writeln!(out, "to undo: tagwarden restore --run {}", ended.run);
+    }
+    for found in &ended.storage_changes {
+        let StorageChange { registry, undo_seconds, stored_before, stored_after } = found;
+        if let Some(seconds) = undo_seconds {
+            let within = report::format_age(i64::try_from(*seconds).unwrap_or(i64::MAX));
+            let _ = writeln!(out, "{registry}: each removal can be undone for {within}");
+        }
+        if let (Some(before), Some(after)) = (stored_before, stored_after) {
+            let _ = writeln!(out, "{registry}: {}", report::describe_stored_bytes(*before, *after));
+        }
+    }
+    out
+}
+
+pub(super) fn applied_json(ended: &RunResult) -> Value {
+    let applied: Vec<Value> = ended
+        .applied
+        .iter()
+        .map(|applied| {
+            let removal = &applied.removal;
+            let mut value = json!({
+                "registry": removal.registry.as_str(),
+                "repository": removal.repository.as_str(),
+                "tag": removal.tag.as_str(),
+                "digest": removal.digest.to_string(),
+                "policy": removal.policy.as_str(),
+                "method": removal.method.label(),
+            });
+            add_outcome(&mut value, Some(&applied.outcome));
+            value
+        })
+        .collect();
+    let deleted = ended.deleted.iter().map(|one| {
+        let deletion = &one.deletion;
+        let mut value = json!({
+            "registry": deletion.registry.as_str(),
+            "repository": deletion.repository.as_str(),
+            "digest": one.digest.to_string(),
+            "of": deletion.digest.to_string(),
+            "role": one.role.map(DependentRole::label),
+            "tag": deletion.tag.as_str(),
+            "policies": deletion.policies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        });
+        add_outcome(&mut value, Some(&one.outcome));
+        value
+    });
+    json!({
+        "run": ended.run.to_string(),
+        "plan": ended.document.id,
+        "outcome": ended.outcome.label(),
+        "removals": applied,
+        "deletions": deleted.collect::<Vec<_>>(),
+        "registries": ended.storage_changes.iter().map(StorageChange::summary_entry).collect::<Map<_, _>>(),
+    })
+}
+
+pub(super) fn restored_text(ended: &RestoreRunResult, hold: Option<Duration>) -> String {
+    let mut out = String::new();
+    for restored in &ended.restored {
+        let RestoreResult { intent, outcome, .. } = restored;
+        let by_digest = intent.action == Action::RestoreManifest;
+        let name = if by_digest { format!("{}, with it", intent.name()) } else { intent.name() };
+        let words = sanitize(&report::describe_outcome(outcome));
+        let label = if matches!(outcome, Outcome::Done(_)) { "restored" } else { outcome.label() };
+        let _ = writeln!(out, "{label:<8} {name} {} {words}", intent.digest.short());
+    }
+    let count = |label: &str| ended.restored.iter().filter(|one| one.outcome.label() == label).count() as u64;
+    let _ = writeln!(
+        out,
+        "{} restored, {} skipped, {} failed (run {})",
+        report::format_count(count("done")),
+        report::format_count(count("skipped")),
+        report::format_count(count("failed")),
+        ended.run
+    );
+    if count("done") > 0 {
+        let _ = match hold {
+            Some(hold) => writeln!(
+                out,
+                "what was restored is held for {} and counts by its original time; `tagwarden holds` lists it",
+                report::format_age(i64::try_from(hold.as_secs()).unwrap_or(i64::MAX))
+            ),
+            None => writeln!(out, "what was restored is not held, and counts by its original time"),
+        };
+    }
+    out
+}
+
+/// One line for each removal, and how many would come back.
+pub(super) fn preview_text(foreseen: &[RestoreCandidate]) -> String {
+    let mut out = String::new();
+    for RestoreCandidate { preview: RestorePreview { entry, expected: outlook }, undo_until } in foreseen {
+        let until = undo_until
+            .map_or_else(String::new, |until| format!(" (surely until {})", until.strftime("%Y-%m-%d %H:%M UTC")));
+        let intent = &entry.intent;
+        let _ = writeln!(out, "{} {} {}{until}", intent.name(), intent.digest.short(), sanitize(&outlook.describe()));
+    }
+    let count = |label: &str| foreseen.iter().filter(|one| one.preview.expected.label() == label).count() as u64;
+    let _ = writeln!(
+        out,
+        "{} would come back, {} may, {} cannot, {} left as they are, {} not known; nothing was changed",
+        report::format_count(count("returns")),
+        report::format_count(count("doubtful")),
+        report::format_count(count("impossible")),
+        report::format_count(count("already-there") + count("moved")),
+        report::format_count(count("unknown")),
+    );
+    out
+}
+
+pub(super) fn preview_json(foreseen: &[RestoreCandidate]) -> Value {
+    let json = |one: &RestoreCandidate| {
+        let RestorePreview { entry, expected: outlook } = &one.preview;
+        let mut value = intent_json(&entry.intent);
+        value["removed_at"] = json!(entry.outcome.as_ref().map(|(_, at)| at));
+        value["run"] = json!(entry.run.to_string());
+        value["outlook"] = json!(outlook.label());
+        value["detail"] = json!(outlook.describe());
+        value["undo_until"] = json!(one.undo_until);
+        value
+    };
+    json!({ "foreseen": foreseen.iter().map(json).collect::<Vec<_>>() })
+}
+
+pub(super) fn restored_json(ended: &RestoreRunResult) -> Value {
+    let restored: Vec<Value> = ended
+        .restored
+        .iter()
+        .map(|restored| {
+            let mut value = intent_json(&restored.intent);
+            add_outcome(&mut value, Some(&restored.outcome));
+            value["already_there"] = json!(restored.already_there);
+            value
+        })
+        .collect();
+    json!({ "run": ended.run.to_string(), "restored": restored })
+}
+
+/// The runs whose records have no counts: they failed under an older version, were killed, or still go on.
+pub(super) fn runs_without_counts(runs: &[RunRecord]) -> Vec<Uuid> {
+    runs.iter()
+        .filter(|record| !JournalTotals::is_present_in(&parse_summary(record)))
+        .map(|record| record.run.id)
+        .collect()
+}
+
+pub(super) fn runs_text(runs: &[RunRecord], done: &DoneCountsByRun) -> String {
+    if runs.is_empty() {
+        return "no runs yet\n".to_owned();
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["RUN", "COMMAND", "MODE", "STARTED", "BY", "OUTCOME", "REMOVED"]);
+    for record in runs {
+        let summary = counted_summary(record, done);
+        let removed = summary["removed"].as_u64().map(report::format_count);
+        let restored =
+            || summary["restored"].as_u64().map(|number| format!("{} restored", report::format_count(number)));
+        let removed = removed.or_else(restored).unwrap_or_default();
+        let deleted = summary["deleted"].as_u64().filter(|deleted| *deleted > 0);
+        let deleted = deleted.map(|deleted| format!(", {} deleted", report::format_count(deleted)));
+        table.add_row([
+            record.run.id.to_string(),
+            record.run.kind.label().to_owned(),
+            record.run.mode.clone(),
+            record.run.started_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            sanitize(&record.run.started_by),
+            record.end.as_ref().map_or_else(|| "unfinished".to_owned(), |end| end.outcome.clone()),
+            removed + &deleted.unwrap_or_default(),
+        ]);
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// The runs without their journals.
+pub(super) fn runs_json(runs: &[RunRecord], done: &DoneCountsByRun) -> Value {
+    let json = |record: &RunRecord| {
+        let mut run = json!(RunView::new(record, &[]));
+        if let Some(fields) = run.as_object_mut() {
+            fields.remove("journal");
+            if done.contains_key(&record.run.id) {
+                fields.insert("summary".to_owned(), counted_summary(record, done));
+            }
+        }
+        run
+    };
+    runs.iter().map(json).collect()
+}
+
+/// The counts and sums of a run's record; those of its journal where the record has none.
+fn counted_summary(record: &RunRecord, done: &DoneCountsByRun) -> Value {
+    let mut summary = parse_summary(record);
+    if let Some(done) = done.get(&record.run.id) {
+        done.fill_summary(record.run.kind == RunKind::Restore, &mut summary);
+    }
+    summary
+}
+
+/// The counts and sums of a run's record.
+fn parse_summary(record: &RunRecord) -> Value {
+    record.end.as_ref().and_then(|end| serde_json::from_str(&end.summary).ok()).unwrap_or_default()
+}
+
+fn intent_json(intent: &Intent) -> Value {
+    json!({
+        "action": intent.action.label(),
+        "registry": intent.registry.as_str(),
+        "repository": intent.repository.as_str(),
+        "tag": intent.tag.as_str(),
+        "digest": intent.digest.to_string(),
+        "media_type": &*intent.media_type,
+        "policy": intent.policy,
+        "reasons": serde_json::from_str::<Value>(&intent.evidence).unwrap_or_default(),
+    })
+}
+
+fn add_outcome(value: &mut Value, outcome: Option<&Outcome>) {
+    value["outcome"] = json!(outcome.map(Outcome::label));
+    let skip = match outcome {
+        Some(Outcome::Skipped(skip)) => Some(skip.label()),
+        _ => None,
+    };
+    value["skip"] = json!(skip);
+    let words = outcome.map(report::describe_outcome);
+    value["correlation_id"] = json!(words.as_deref().and_then(report::correlation_id));
+    value["detail"] = json!(words);
+}

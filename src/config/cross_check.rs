@@ -1,0 +1,105 @@
+//! Settings and policies held against each other.
+
+use super::Settings;
+use crate::domain::{Policy, RuleKey};
+use crate::policy::{Diagnostic, Lint, PolicySet, Severity, fields};
+
+/// What is wrong between settings and policies: registries that policies name and nobody configured, and times after which
+/// manifests would be deleted that do not fit the settings' own.
+#[must_use]
+pub fn cross_check(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
+    let mut problems = unknown_registries(settings, policies);
+    problems.extend(invalid_delete_delays(settings, policies));
+    problems
+}
+
+/// The policies that would delete a manifest while its untag is still to be undoable, or when nobody knows of it any more.
+fn invalid_delete_delays(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
+    let unfit = |policy: &Policy| {
+        let after = policy.delete_manifest_after.as_ref()?;
+        let (time, file) = (after.duration.unsigned_abs(), settings.file.display());
+        let (message, help) = if time < settings.undo_window {
+            let window = humantime::format_duration(settings.undo_window);
+            (
+                format!("`after {}` is sooner than the `undo_window` of {window} ends", after.written),
+                format!("wait at least that long, or shorten `undo_window` in {file}"),
+            )
+        } else if time >= settings.records.keep {
+            let keep = humantime::format_duration(settings.records.keep);
+            (
+                format!("`after {}` never comes: what was untagged is forgotten after {keep}", after.written),
+                format!("wait less long, or keep records longer: `records.keep` in {file}"),
+            )
+        } else {
+            return None;
+        };
+        Some(policies.places.get(&policy.name)?.then.as_ref()?.with_message_and_help(message, help))
+    };
+    policies.policies.iter().filter_map(unfit).collect()
+}
+
+fn unknown_registries(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
+    let known: Vec<&str> = settings.registries.iter().map(|registry| registry.name.as_str()).collect();
+    let unknown = policies.registries.iter().filter(|(name, _)| !known.contains(&name.as_str()));
+    unknown
+        .map(|(name, place)| {
+            let (message, help) = fields::unknown_word("registry", name.as_str(), "", &known);
+            let mut problem = place.clone();
+            problem.message = format!("{message}; {}", place.message);
+            problem.help = Some(format!("{help}, from {}", settings.file.display()));
+            problem
+        })
+        .collect()
+}
+
+/// What is sound and hardly meant: globs of repositories that begin with a registry's name, and policies that would have
+/// manifests deleted where none ever is.
+#[must_use]
+pub fn lint(settings: &Settings, policies: &PolicySet) -> Vec<Lint> {
+    let mut found = registries_in_repositories(settings, policies);
+    found.extend(ineffective_deletions(settings, policies));
+    found
+}
+
+fn registries_in_repositories(settings: &Settings, policies: &PolicySet) -> Vec<Lint> {
+    let mut found = Vec::new();
+    for policy in &policies.policies {
+        let written = policies.places.get(&policy.name).into_iter().flat_map(|places| &places.rule_texts);
+        for ((_, glob), place) in written.filter(|((key, _), _)| *key == RuleKey::Repositories) {
+            let first = glob.strip_prefix('!').unwrap_or(glob).split_once('/').map(|(first, _)| first);
+            let named = settings.registries.iter().find(|registry| first == Some(registry.name.as_str()));
+            if named.is_none() || policy.allow_unmatched.allows(glob) {
+                continue;
+            }
+            let message = format!("`{glob}` begins with the name of a registry, and repositories stand without it");
+            let help = "leave it out; `registries` says which registries are meant";
+            found.push(Lint {
+                severity: Severity::Warning,
+                kind: "host-in-repository",
+                policy: policy.name.to_string(),
+                diagnostic: place.with_message_and_help(message, help),
+            });
+        }
+    }
+    found
+}
+
+fn ineffective_deletions(settings: &Settings, policies: &PolicySet) -> Vec<Lint> {
+    let in_vain = |policy: &Policy| {
+        policy.delete_manifest_after.as_ref()?;
+        let covered: Vec<_> = settings.registries.iter().filter(|registry| policy.covers(&registry.name)).collect();
+        if covered.is_empty() || covered.iter().any(|registry| registry.kind.lists_untagged()) {
+            return None;
+        }
+        let names: Vec<&str> = covered.iter().map(|registry| registry.name.as_str()).collect();
+        let message = format!(
+            "`then` has no effect: what has no tag is not listed in {}, so nothing is ever deleted there",
+            names.join(", ")
+        );
+        let help = "leave it out, and let the registry collect what has no tag";
+        let diagnostic = policies.places.get(&policy.name)?.then.as_ref()?.with_message_and_help(message, help);
+        let policy = policy.name.to_string();
+        Some(Lint { severity: Severity::Warning, kind: "then-without-effect", policy, diagnostic })
+    };
+    policies.policies.iter().filter_map(in_vain).collect()
+}

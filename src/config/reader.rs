@@ -1,0 +1,96 @@
+//! What reading the settings needs at every step, and where it notes what it finds.
+
+use std::path::PathBuf;
+
+use super::azure::Azure;
+use super::layers::normalize_key;
+use crate::policy::{Entry, Fields, Node, Place, Problems, Value, fields};
+
+/// The settings while they are read.
+pub(super) struct SettingsReader<'e> {
+    /// The folder of the settings file: relative paths start here.
+    pub(super) folder: PathBuf,
+    pub(super) environment: &'e [(String, String)],
+    pub(super) problems: Problems,
+    /// `[azure]`, once it is read.
+    pub(super) azure: Azure,
+    /// What a person should know although nothing is wrong.
+    pub(super) warnings: Vec<String>,
+}
+
+impl SettingsReader<'_> {
+    /// A variable of the environment that is not empty.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        let found = self.environment.iter().find(|(key, value)| key == name && !value.is_empty());
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The same, to keep.
+    pub(super) fn variable_text(&self, name: &str) -> Option<String> {
+        self.variable(name).map(str::to_owned)
+    }
+
+    /// The `kind` of a table, which says what its other keys mean; `at` is where it is missed. A misspelt one is told
+    /// here, because without it the other keys are not looked at.
+    pub(super) fn kind<'a>(&mut self, fields: &mut Fields<'a>, at: &Place) -> Option<&'a Node> {
+        const KEY: &str = "kind";
+        let node = fields.get(KEY);
+        if node.is_none() {
+            let what = fields.map_name();
+            match fields.misspelled_entry(KEY) {
+                Some(entry) => {
+                    let (message, _) = fields::unknown_word("key", &entry.key, &format!(" in a {what}"), &[KEY]);
+                    let help = format!("write {}", self.problems.format_entry(KEY, "\"…\""));
+                    self.problems.add(&entry.at, message).help(help);
+                }
+                None => {
+                    self.problems.add(at, format!("a {what} without `{KEY}`"));
+                }
+            }
+        }
+        node
+    }
+
+    /// The value of a key that must be there; `at` is where it is missed. Only for tables whose unknown keys are told
+    /// in any case: what is misspelt is left to that.
+    pub(super) fn required<'a>(&mut self, fields: &mut Fields<'a>, key: &'static str, at: &Place) -> Option<&'a Node> {
+        let node = fields.get(key);
+        // What is misspelt will be told as that.
+        if node.is_none() && !fields.is_misspelled(key) {
+            self.problems.add(at, format!("a {} without `{key}`", fields.map_name()));
+        }
+        node
+    }
+
+    /// Reads a named table. One that could not be read must never go missing without a word.
+    pub(super) fn entry<T>(&mut self, entry: &Entry, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let noted = self.problems.count();
+        let found = read(self);
+        if found.is_none() && self.problems.count() == noted {
+            let message = format!("`{}` could not be understood", entry.key);
+            self.problems.add(&entry.at, message).help("please report these settings");
+        }
+        found
+    }
+
+    /// The named tables below `[registries]` or `[sources]`, none of which may be taken for another.
+    pub(super) fn tables<'a>(&mut self, key: &str, node: &'a Node) -> Option<&'a [Entry]> {
+        let Value::Map(entries) = &node.value else {
+            let message = format!("`{key}` must be a table, not {}", self.problems.describe(&node.value));
+            self.problems.add(&node.at, message).help(format!("write `[{key}.NAME]` and its keys below it"));
+            return None;
+        };
+        for (index, entry) in entries.iter().enumerate() {
+            if let Some(other) =
+                entries[..index].iter().find(|other| normalize_key(&other.key) == normalize_key(&entry.key))
+            {
+                let other_place = self.problems.diagnostic(&other.at, "the other is here");
+                self.problems
+                    .add(&entry.at, format!("`{}` and `{}` are too much alike", other.key, entry.key))
+                    .help("names that differ only by case, `-`, `_` or `.` are the same in the environment")
+                    .add_secondary(other_place);
+            }
+        }
+        Some(entries)
+    }
+}

@@ -1,0 +1,585 @@
+//! The loop of the daemon.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch as watch_channel};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::active_config::ActiveConfig;
+use super::file_access::Unresponsive;
+use super::reload::{FileReads, ReloadProblems};
+use super::schedule::{Timetable, build_timetable, find_scheduled};
+use super::watch::PolicyWatch;
+use super::{Daemon, DaemonOptions, Events, host, next_runs, systemd};
+use crate::config::Mode;
+use crate::notify::{Notifier, RunEvent};
+use crate::state::{Lease, RunKind, StateError, StateErrorKind, StateStore};
+use crate::web::{self, Activity, DaemonStatus, PolicyProblem, WebContext};
+use crate::workflow::{App, PolicyFilter, RunError, RunOptions, RunResult};
+
+/// Whoever edits files changes several within so much time.
+const EDIT_DEBOUNCE: Duration = Duration::from_millis(300);
+/// The removal in flight may take so long when the daemon is told to stop. systemd waits for 90 seconds.
+const RUN_STOP_TIMEOUT: Duration = Duration::from_secs(75);
+/// Requests that are being answered then may take so long.
+const WEB_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// What came of the last run may take so long to be told.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it looks at itself where no watchdog says how often.
+const DEFAULT_WATCHDOG_INTERVAL: Duration = Duration::from_mins(1);
+/// So many runs to come are shown.
+const NEXT_RUN_COUNT: usize = 10;
+
+/// The daemon while it lives.
+pub(super) struct EventLoop {
+    pub(super) options: DaemonOptions,
+    pub(super) config: ActiveConfig,
+    pub(super) timetable: Timetable,
+    store: StateStore,
+    pub(super) status: Arc<DaemonStatus>,
+    pub(super) stop: watch_channel::Receiver<bool>,
+    /// Up to which time each schedule was looked after.
+    handled: BTreeMap<String, Timestamp>,
+    pub(super) running: Option<ActiveRun>,
+    /// What is wrong with the settings, and with the policies, since they were last sound.
+    pub(super) problems: ReloadProblems,
+    /// Why the state cannot be written.
+    write_error: Option<StateErrorKind>,
+    /// Whether it was told that a run waits for another process.
+    deferral_logged: bool,
+    /// What was told of the folder of approved plans, where it cannot be read.
+    logged_folder_error: Option<String>,
+    /// When old records were last forgotten.
+    pruned_at: Option<Timestamp>,
+    pub(super) edit_sender: mpsc::Sender<()>,
+    pub(super) watch: Option<PolicyWatch>,
+    pub(super) notifier: Notifier,
+    pub(super) file_reads: FileReads,
+    /// When policies are to be looked at.
+    pub(super) reload_at: Option<Instant>,
+    /// Whether what a tick would do waits for policy files to settle.
+    tick_pending: bool,
+    /// What systemd was told last.
+    systemd_status: String,
+}
+
+/// What came of a run.
+type RunCompletion = Result<RunResult, RunError>;
+
+/// A run that goes on, or several approved plans that are applied one after the other.
+pub(super) struct ActiveRun {
+    pub(super) kind: RunKind,
+    task: JoinHandle<Vec<RunCompletion>>,
+    started_at: Timestamp,
+    description: String,
+    /// Becomes true when no further removal of it may begin.
+    pub(super) stop_sender: watch_channel::Sender<bool>,
+    /// The policies that have their turn again, by the rules of then, if the run ended because the rules changed.
+    rerun: Option<PolicyFilter>,
+}
+
+impl ActiveRun {
+    /// Ends the run before its next removal. A scheduled run is repeated.
+    pub(super) fn stop_for_new_config(&self) {
+        if !self.stop_sender.send_replace(true) {
+            let then =
+                if self.rerun.is_some() { "it is repeated by the new ones" } else { "its plan has to be made again" };
+            tracing::warn!(
+                "the rules changed during a run of {}: it ends before its next removal, and {then}",
+                self.description
+            );
+        }
+    }
+}
+
+impl Daemon {
+    /// Lives until it is told to stop: then the removal in flight is finished and recorded, and nothing else begins.
+    pub async fn run(self, events: Events) {
+        let Events { mut ticks, mut reload, mut stop } = events;
+        let (edit_sender, mut edits) = mpsc::channel(1);
+        let Self { options, config, store, status, listener, address, handled, _lease: lease } = self;
+        let (web_stop_sender, web_stop) = watch_channel::channel(false);
+        let context = WebContext {
+            status: Arc::clone(&status),
+            store: store.clone(),
+            settings: Arc::new(config.settings.clone()),
+            clock: Arc::clone(&options.clock),
+        };
+        let mut pages = tokio::spawn(web::serve(listener, context, web_stop));
+        let timetable = build_timetable(&config.settings.schedule, &config.policies.policies, host(&options.by));
+        let notifier = Notifier::start(&config.settings.notify, &config.settings.state, &options.clock);
+        let mut living = EventLoop {
+            options,
+            config,
+            timetable,
+            store,
+            status,
+            stop: stop.clone(),
+            handled,
+            running: None,
+            problems: ReloadProblems::default(),
+            write_error: None,
+            deferral_logged: false,
+            logged_folder_error: None,
+            pruned_at: None,
+            edit_sender,
+            watch: None,
+            notifier,
+            file_reads: FileReads::default(),
+            reload_at: None,
+            tick_pending: false,
+            systemd_status: String::new(),
+        };
+        living.start_up(address).await;
+        // What was missed while nothing lived waits for no minute to pass.
+        living.tick().await;
+        living.publish_status();
+
+        let mut alive = tokio::time::interval(systemd::watchdog_interval().unwrap_or(DEFAULT_WATCHDOG_INTERVAL));
+        alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Nobody tells of the pages more than once that they are gone.
+        let mut pages_up = true;
+        loop {
+            let look_at = living.reload_at;
+            tokio::select! {
+                biased;
+                () = wait_for_stop(&mut stop) => break,
+                _ = alive.tick() => systemd::ping_watchdog(),
+                came = living.wait_for_run() => living.handle_completion(&came).await,
+                Some(()) = reload.recv() => living.reload().await,
+                Some(()) = edits.recv() => living.reload_at = Some(Instant::now() + EDIT_DEBOUNCE),
+                () = sleep_until(look_at), if look_at.is_some() => {
+                    living.reload_at = None;
+                    if living.reload_policies().await && std::mem::take(&mut living.tick_pending) {
+                        living.tick().await;
+                    }
+                }
+                Some(()) = ticks.recv() => living.tick().await,
+                came = &mut pages, if pages_up => {
+                    pages_up = false;
+                    tracing::error!(?came, "HTTP server exited; scheduled runs continue");
+                }
+            }
+            living.publish_status();
+        }
+
+        living.shut_down().await;
+        // Only now: whoever asks meanwhile is told that it stops.
+        web_stop_sender.send_replace(true);
+        if pages_up && tokio::time::timeout(WEB_STOP_TIMEOUT, &mut pages).await.is_err() {
+            pages.abort();
+        }
+        living.notifier.finish(NOTIFY_TIMEOUT).await;
+        if living.running.is_none() {
+            living.store.close().await;
+        }
+        drop(lease);
+        tracing::info!("stopped");
+    }
+}
+
+/// Until it is told to stop, or nobody is left who could tell it, so that nothing ever would stop it.
+async fn wait_for_stop(stop: &mut watch_channel::Receiver<bool>) {
+    // Either way.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// At that time; never, where there is none.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl EventLoop {
+    pub(super) fn now(&self) -> Timestamp {
+        (self.options.clock)()
+    }
+
+    async fn start_up(&mut self, address: SocketAddr) {
+        let now = self.now();
+        self.watch_policies();
+        // Whether the state can be written is known only once it was.
+        self.register_new_schedules(now).await;
+        self.publish_status();
+        let settings = &self.config.settings;
+        self.store.warn_if_new(settings.mode != Mode::DryRun);
+        tracing::info!(
+            revision = self.config.policies.revision(),
+            "listening on http://{address}, mode {}, policies: {}",
+            settings.mode.label(),
+            self.config.policies.policies.len(),
+        );
+        for warning in &settings.warnings {
+            tracing::warn!("{warning}");
+        }
+        if self.timetable.entries.is_empty() {
+            tracing::warn!("no schedule, neither in the settings nor in a policy: nothing runs by itself");
+        }
+        systemd::notify_ready();
+    }
+
+    /// Looks, beside everything else, what became of what a crash left open. What was begun just before it is still too
+    /// young for that, so this is tried again.
+    async fn recover(&mut self) {
+        if self.store.pending_entries().await.is_ok_and(|open| open.is_empty()) {
+            return;
+        }
+        let Ok(house) = self.open_app(self.stop.clone()).await else { return };
+        tokio::spawn(async move {
+            match house.recover_interrupted().await {
+                Ok(()) | Err(RunError::Interrupted) => {}
+                Err(error) => tracing::warn!("what an interrupted run left open could not be settled: {error}"),
+            }
+        });
+    }
+
+    /// Everything that a run needs, with the secrets that their files have now.
+    async fn open_app(&mut self, stop: watch_channel::Receiver<bool>) -> Result<App, RunError> {
+        let (rules, from, store) = (self.config.clone(), self.options.clone(), self.store.clone());
+        let make = move || {
+            let loaded = (rules.with_current_secrets(&from.environment), rules.policies);
+            let house = App::with_store(loaded, store, from.by, from.clock, stop, from.retry_policy)?;
+            Ok(match from.monotonic_clock {
+                Some(steady) => house.with_monotonic_clock(steady),
+                None => house,
+            })
+        };
+        let opened = self.file_reads.secrets.run(&self.stop, make).await;
+        opened.unwrap_or_else(|Unresponsive| {
+            let what = "the settings and the files that they name do not answer; are they on a share that is down?";
+            Err(RunError::Failed(what.to_owned()))
+        })
+    }
+
+    /// A minute has passed.
+    async fn tick(&mut self) {
+        if !self.reload_policies().await {
+            self.tick_pending = true;
+            return;
+        }
+        if self.running.is_some() {
+            return;
+        }
+        if let Err(error) = self.store.verify_file() {
+            self.report_write_error(&error);
+            return;
+        }
+        let now = self.now();
+        let due = find_scheduled(&self.timetable, &self.handled, now);
+        let removes =
+            self.config.settings.mode == Mode::Enforce && self.config.settings.schedule.blocked_by(now).is_none();
+        let lease = if removes && !due.policies.is_empty() {
+            match self.take_lease(now).await {
+                Some(lease) => Some(lease),
+                None => return,
+            }
+        } else {
+            None
+        };
+        if (due.handled != self.handled || self.write_error.is_some()) && !self.save_handled(due.handled).await {
+            return;
+        }
+        for note in &due.warnings {
+            tracing::warn!("{note}");
+        }
+        if due.policies.is_empty() {
+            if !self.apply_approved_plans(now).await {
+                self.recover().await;
+            }
+            return;
+        }
+        let what = self.timetable.describe_policies(&due.policies);
+        let all = due.policies.len() == self.timetable.policy_count;
+        let policies = if all { PolicyFilter::All } else { PolicyFilter::Only(due.policies) };
+        let tidy = self.is_prune_pending(now);
+        self.start_run(now, what, RunOptions { policies, override_reason: None, lease, prune: tidy }).await;
+    }
+
+    /// Applies what lies in the folder of approved plans and is not applied yet. Gives whether there is such a plan.
+    async fn apply_approved_plans(&mut self, now: Timestamp) -> bool {
+        let settings = &self.config.settings;
+        let removes = settings.mode != Mode::DryRun && settings.schedule.blocked_by(now).is_none();
+        if !removes || settings.approvals.folder.is_none() || self.write_error.is_some() {
+            return false;
+        }
+        let (halt, halted) = watch_channel::channel(false);
+        let Ok(house) = self.open_app(halted).await else { return false };
+        let house = Arc::new(house);
+        let look = Arc::clone(&house);
+        let found =
+            self.file_reads.approved_plans.run_async(&self.stop, async move { look.approved_plans().await }).await;
+        let found =
+            found.unwrap_or_else(|Unresponsive| Err(RunError::Failed("their folder does not answer".to_owned())));
+        match found {
+            Ok(plans) => {
+                self.logged_folder_error = None;
+                if plans.is_empty() {
+                    return false;
+                }
+                // Each takes it for itself; where another process has it, none is begun.
+                if self.take_lease(now).await.is_none() {
+                    return true;
+                }
+                let what = if plans.len() == 1 {
+                    "an approved plan".into()
+                } else {
+                    format!("{} approved plans", plans.len())
+                };
+                let task = tokio::spawn(async move {
+                    match house.apply_folder(&()).await {
+                        Ok(came) => came.into_iter().map(|(_, came)| came).collect(),
+                        Err(error) => vec![Err(error)],
+                    }
+                });
+                self.running = Some(ActiveRun {
+                    kind: RunKind::Apply,
+                    task,
+                    started_at: now,
+                    description: what,
+                    stop_sender: halt,
+                    rerun: None,
+                });
+                true
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.logged_folder_error.as_ref() != Some(&error) && !*self.stop.borrow() {
+                    tracing::error!("no approved plan can be applied: {error}");
+                    self.logged_folder_error = Some(error);
+                }
+                false
+            }
+        }
+    }
+
+    /// The right to change registries; nothing where the run must be put off. Whoever asks for no more removals comes first.
+    async fn take_lease(&mut self, now: Timestamp) -> Option<Lease> {
+        if let Ok(Some(by)) = self.store.stop_request(now).await {
+            if !std::mem::replace(&mut self.deferral_logged, true) {
+                tracing::warn!("a run is due and put off: {by} asks for no more removals");
+            }
+            return None;
+        }
+        let holder = format!("serve by {}, process {}, since {now}", self.options.by, std::process::id());
+        match Lease::take(&self.config.settings.state, &holder) {
+            Ok(lease) => {
+                self.deferral_logged = false;
+                Some(lease)
+            }
+            Err(error) if error.kind == StateErrorKind::Leased => {
+                if !std::mem::replace(&mut self.deferral_logged, true) {
+                    tracing::warn!("a run is due and put off until another one is over: {error}");
+                }
+                None
+            }
+            Err(error) => {
+                self.report_write_error(&error);
+                None
+            }
+        }
+    }
+
+    /// Remembers up to when the schedules were looked after, and with that finds out whether the state can be written.
+    async fn save_handled(&mut self, handled: BTreeMap<String, Timestamp>) -> bool {
+        // That is a tiny write, which fits on a full disk, too; a run that fails at its end does more harm than none.
+        let proven = if self.write_error.is_some() { self.store.verify_disk_space().await } else { Ok(()) };
+        let noted = match proven {
+            Ok(()) => self.store.record_schedule_progress(&handled).await,
+            failed => failed,
+        };
+        match noted {
+            Ok(()) => {
+                self.handled = handled;
+                if self.write_error.take().is_some() {
+                    tracing::info!("the state can be written again");
+                }
+                true
+            }
+            Err(error) => {
+                self.report_write_error(&error);
+                false
+            }
+        }
+    }
+
+    /// A schedule that is new is looked after from now on, and what is no longer one not forgotten before the next tick:
+    /// an edit may be taken back.
+    pub(super) async fn register_new_schedules(&mut self, now: Timestamp) {
+        let mut handled: BTreeMap<String, Timestamp> =
+            self.timetable.entries.iter().map(|line| (self.timetable.schedule_key(line), now)).collect();
+        handled.extend(self.handled.iter().map(|(key, until)| (key.clone(), *until)));
+        self.save_handled(handled).await;
+    }
+
+    fn report_write_error(&mut self, error: &StateError) {
+        if self.write_error.replace(error.kind) != Some(error.kind) {
+            let kind = error.kind.label();
+            tracing::error!(kind, "nothing can be recorded, so nothing runs; the next minute tries again: {error}");
+        }
+    }
+
+    async fn start_run(&mut self, now: Timestamp, what: String, turn: RunOptions) {
+        let (halt, halted) = watch_channel::channel(false);
+        match self.open_app(halted).await {
+            Ok(house) => {
+                tracing::debug!(what, "a run begins");
+                let again = Some(turn.policies.clone());
+                let task = tokio::spawn(async move { vec![house.run_with(turn, &()).await] });
+                self.running = Some(ActiveRun {
+                    kind: RunKind::Run,
+                    task,
+                    started_at: now,
+                    description: what,
+                    stop_sender: halt,
+                    rerun: again,
+                });
+            }
+            Err(error) => tracing::error!("no run is possible: {error}"),
+        }
+    }
+
+    /// A run that ended because the rules changed has its turn again, by the new ones.
+    async fn rerun(&mut self, due: PolicyFilter) {
+        let now = self.now();
+        let removes =
+            self.config.settings.mode == Mode::Enforce && self.config.settings.schedule.blocked_by(now).is_none();
+        let lease = if removes { self.take_lease(now).await } else { None };
+        if removes && lease.is_none() {
+            return;
+        }
+        let what = match &due {
+            PolicyFilter::All => "all policies".to_owned(),
+            PolicyFilter::Only(names) => self.timetable.describe_policies(names),
+        };
+        let tidy = self.is_prune_pending(now);
+        self.start_run(now, what, RunOptions { policies: due, override_reason: None, lease, prune: tidy }).await;
+    }
+
+    /// What came of the run that goes on; never, where none does.
+    async fn wait_for_run(&mut self) -> Vec<RunCompletion> {
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        match (&mut running.task).await {
+            Ok(came) => came,
+            Err(panicked) => vec![Err(RunError::Failed(format!("a run ended by a fault in tagwarden: {panicked}")))],
+        }
+    }
+
+    /// After a run it is the turn of approved plans: where runs come every minute, no tick would be theirs.
+    async fn handle_completion(&mut self, came: &[RunCompletion]) {
+        let ended = self.running.as_mut();
+        let scheduled = ended.as_ref().is_some_and(|running| running.kind == RunKind::Run);
+        let again = ended.and_then(|running| running.rerun.take().filter(|_| *running.stop_sender.borrow()));
+        self.record_completion(came);
+        if let Some(due) = again {
+            self.rerun(due).await;
+        } else if scheduled {
+            self.apply_approved_plans(self.now()).await;
+        }
+    }
+
+    fn record_completion(&mut self, all: &[RunCompletion]) {
+        let Some(running) = self.running.take() else { return };
+        let now = self.now();
+        for came in all {
+            match came {
+                Ok(ended) if ended.forgotten.is_some() => self.pruned_at = Some(now),
+                Ok(_) => {}
+                Err(error @ (RunError::Interrupted | RunError::InterruptedBy(_))) => {
+                    tracing::info!("run ended: {error}");
+                }
+                Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => {
+                    tracing::warn!("put off until another run is over: {error}");
+                }
+                Err(RunError::Store(error)) => self.report_write_error(error),
+                Err(error) => tracing::error!(exit_code = error.exit_code(), "a run failed: {error}"),
+            }
+            self.status.record_run(running.kind, running.started_at, now, came);
+            let (mode, by) = (self.config.settings.mode, &self.options.by);
+            self.notifier.enqueue(RunEvent::new(running.kind, came.as_ref(), mode, by, now));
+        }
+    }
+
+    /// Whether the next run forgets what was kept for long enough: once a day, and by a time that the run finds confirmed.
+    fn is_prune_pending(&self, now: Timestamp) -> bool {
+        let fresh = |at: Timestamp| at <= now && now.duration_since(at).as_hours() < 24;
+        !self.pruned_at.is_some_and(fresh)
+    }
+
+    /// Shows where it is in its work.
+    fn publish_status(&mut self) {
+        let now = self.now();
+        let ActiveConfig { settings, policies, .. } = &self.config;
+        let next = next_runs(settings, policies, host(&self.options.by), now, NEXT_RUN_COUNT);
+        let blocked_by = super::blocked_by(settings, &policies.policies, |_| true, now);
+        let doing = match &self.running {
+            Some(running) => Activity::Run {
+                kind: running.kind,
+                since: running.started_at,
+                description: running.description.clone(),
+            },
+            None => Activity::Idle,
+        };
+        let problem = self.problems.settings.as_ref().or(self.problems.policies.as_ref()).cloned();
+        let words = self.describe_status(&doing, next.first(), problem.as_ref());
+        if words != self.systemd_status {
+            systemd::set_status(&words);
+            self.systemd_status = words;
+        }
+        self.status.update(|status| {
+            status.ready = self.write_error.is_none();
+            (status.activity, status.next, status.blocked_by) = (doing, next, blocked_by);
+            status.last_scheduled_time = self.timetable.last_scheduled_time(now);
+            status.policies.problem = problem;
+        });
+    }
+
+    /// The same on one line.
+    fn describe_status(
+        &self,
+        doing: &Activity,
+        next: Option<&web::NextRun>,
+        problem: Option<&PolicyProblem>,
+    ) -> String {
+        let at = |time: Timestamp| {
+            time.to_zoned(self.timetable.timezone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string()
+        };
+        let mut words = match (doing, next) {
+            (Activity::Run { since, description: what, .. }, _) => format!("Run of {what} since {}", at(*since)),
+            (Activity::Stopping, _) => "Stopping".to_owned(),
+            (Activity::Idle, Some(next)) => format!("Next run {}: {}", at(next.at), next.description),
+            (Activity::Idle, None) => "No schedule".to_owned(),
+        };
+        if let Some(kind) = self.write_error {
+            let _ = write!(words, "; the state cannot be written ({})", kind.label());
+        }
+        if let Some(problem) = problem {
+            let first = problem.text.lines().next().unwrap_or_default();
+            let _ = write!(words, "; an edit cannot be gone by: {first}");
+        }
+        words
+    }
+
+    /// Waits for what it was at.
+    async fn shut_down(&mut self) {
+        systemd::notify_stopping();
+        self.status.update(|status| status.activity = Activity::Stopping);
+        systemd::set_status("Stopping");
+        let Some(running) = &mut self.running else { return };
+        running.rerun = None;
+        running.stop_sender.send_replace(true);
+        tracing::info!("stopping: the removal in flight is finished, no further one begins");
+        if let Ok(came) = tokio::time::timeout(RUN_STOP_TIMEOUT, self.wait_for_run()).await {
+            self.record_completion(&came);
+        } else {
+            tracing::warn!("a run did not end in time; what it left open is settled at the next start");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Rule by rule, what policies make of the tags of a repository: what [`evaluate()`](super::evaluate()) decides by, told in
+//! full.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::companion::companions;
+use super::evaluate::candidates;
+use super::graph::Graph;
+use super::keep::{RuleOutcome, rule_outcomes};
+use super::select::{VERSION_GROUP, applies_to, select};
+use super::version::{self, VersionReading};
+use crate::domain::{Policy, Registry, Repository, Rules, TagSelector};
+
+/// What one policy makes of one repository.
+#[derive(Debug, Clone)]
+pub struct RuleTrace<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Whether it speaks of the repository.
+    pub applicability: Applicability,
+    /// The tags that it selects, by position.
+    pub tags: Vec<TagTrace>,
+}
+
+/// Whether a policy speaks of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applicability {
+    /// It does; which tags of it is another question.
+    Applies,
+    /// It speaks of other registries.
+    OtherRegistries,
+    /// It speaks of other repositories.
+    OtherRepositories,
+}
+
+/// What a policy makes of one tag that it selects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagTrace {
+    /// Its position in the repository.
+    pub tag: u32,
+    /// What each rule says of it, in the rules' order.
+    pub outcomes: Vec<RuleOutcome>,
+}
+
+/// What every policy makes of a repository at `now`, by name of policy.
+#[must_use]
+pub fn trace_rules<'a>(
+    rules: &'a Rules,
+    registry: &Registry,
+    repository: &Repository,
+    now: Timestamp,
+) -> Vec<RuleTrace<'a>> {
+    let companions = companions(repository);
+    let graph = Graph::new(repository, &companions);
+    let candidates = candidates(repository, &graph, &companions, now);
+    let mut policies: Vec<&Policy> = rules.policies.iter().collect();
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    let weighed = |policy: &Policy, timezone: &TimeZone| {
+        let selected = select(policy, &candidates);
+        let rules = rule_outcomes(policy, &selected, timezone, now);
+        let tags = selected.iter().map(|one| one.candidate.tag).zip(rules);
+        tags.map(|(tag, rules)| TagTrace { tag, outcomes: rules }).collect()
+    };
+    policies
+        .into_iter()
+        .map(|policy| {
+            let selects = if applies_to(policy, registry, repository) {
+                Applicability::Applies
+            } else if policy.covers(&registry.name) {
+                Applicability::OtherRepositories
+            } else {
+                Applicability::OtherRegistries
+            };
+            let speaks = selects == Applicability::Applies;
+            let tags = if speaks { weighed(policy, &rules.timezone) } else { Vec::new() };
+            RuleTrace { policy, applicability: selects, tags }
+        })
+        .collect()
+}
+
+/// The group of a tag that a policy selects: the names of `group_by`, each with what the tag has there.
+#[must_use]
+pub fn group_of(policy: &Policy, tag: &str) -> Vec<(String, String)> {
+    let TagSelector::Pattern(pattern) = &policy.select.tags else { return Vec::new() };
+    let Some(captures) = pattern.captures(tag) else { return Vec::new() };
+    let value = |name: &String| captures.name(name).map_or_else(String::new, |found| found.as_str().to_owned());
+    policy.group_by.iter().map(|name| (name.clone(), value(name))).collect()
+}
+
+/// Tells how a policy reads the version of a tag that it selects; `None` if the tag is not a version.
+#[must_use]
+pub fn version_of(policy: &Policy, tag: &str) -> Option<VersionReading> {
+    match &policy.select.tags {
+        TagSelector::Pattern(pattern) if pattern.capture_names().flatten().any(|name| name == VERSION_GROUP) => {
+            version::read_version(pattern.captures(tag)?.name(VERSION_GROUP)?.as_str())
+        }
+        TagSelector::All | TagSelector::Globs(_) | TagSelector::Pattern(_) => version::read_version(tag),
+    }
+}

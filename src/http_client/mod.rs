@@ -1,0 +1,619 @@
+//! Requests and answers, with patience: everything about HTTP that needs no credentials of its own, for registries as for
+//! the clouds around them.
+
+mod body;
+mod error;
+mod rate_limit;
+mod read_guard;
+mod response;
+mod retry;
+mod time;
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Method;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue};
+use jiff::Timestamp;
+use reqwest::redirect;
+use url::Url;
+
+use rate_limit::{InFlightRequest, RateLimiter};
+use retry::retry_hint;
+use time::ServerDates;
+
+pub(crate) use body::parse_json_lossy;
+pub use error::{RequestError, RequestErrorKind};
+pub use rate_limit::RateLimits;
+pub(crate) use rate_limit::{Operation, Reservation};
+pub(crate) use response::{Response, one_line};
+pub(crate) use retry::{Backoff, RetryHint, status_retry_hint};
+pub use time::{ServerTime, uptime};
+
+/// Whom requests go to.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientConfig {
+    /// What it is called in messages, such as ``registry `contoso` ``.
+    pub(crate) name: String,
+    /// A PEM file with further certificate authorities to trust.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// How long one request may take.
+    pub(crate) timeout: Duration,
+}
+
+/// How long a failing request is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Most retries of one request that fails. Throttling (429) does not count against it, only against `total`.
+    pub max_retries: usize,
+    /// The first pause; each further one is about twice as long, plus a random part.
+    pub initial_delay: Duration,
+    /// The longest pause that the registry did not ask for.
+    pub max_delay: Duration,
+    /// Most waiting for one request, `Retry-After` included. A registry whose minute is used up may ask for all of the
+    /// next one, and of the one after that.
+    pub max_total_delay: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            max_retries: 5,
+            initial_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(20),
+            max_total_delay: Duration::from_mins(10),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The patience for one more try, throttled or not, and that soon.
+    fn single_retry(self) -> Self {
+        const MAX_DELAY: Duration = Duration::from_secs(2);
+        let total = self.max_total_delay.min(MAX_DELAY);
+        // A second pause of that length would be more than what is left.
+        Self {
+            max_retries: self.max_retries.min(1),
+            initial_delay: self.initial_delay.min(total),
+            max_delay: total,
+            max_total_delay: total,
+        }
+    }
+}
+
+/// How many requests were made so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    /// All requests, those for tokens and repeated ones included.
+    pub total: u64,
+    /// Those that repeated one that had failed.
+    pub retries: u64,
+    /// Answers that asked to slow down.
+    pub throttled: u64,
+    /// Those that were answered with each class of status, in the order of [`RequestCounts::STATUSES`].
+    pub statuses: [u64; 5],
+}
+
+impl RequestCounts {
+    /// The classes of statuses; `none` is for requests that got no answer.
+    pub const STATUSES: [&str; 5] = ["none", "2xx", "3xx", "4xx", "5xx"];
+
+    /// Each number with what `change` makes of it and of that of others.
+    fn combine(self, other: Self, change: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            total: change(self.total, other.total),
+            retries: change(self.retries, other.retries),
+            throttled: change(self.throttled, other.throttled),
+            statuses: std::array::from_fn(|class| change(self.statuses[class], other.statuses[class])),
+        }
+    }
+
+    /// Those since an earlier count.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        self.combine(earlier, u64::saturating_sub)
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        self.combine(other, u64::saturating_add)
+    }
+}
+
+/// So many requests in a row that failed in spite of all patience mean that the registry is down: until something
+/// succeeds again, nothing more is retried. Thousands of tags would otherwise each wait their turn to fail.
+const FAILURES_UNTIL_DOWN: u64 = 8;
+
+/// One request, without what signs it.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) accept: &'static str,
+    /// Most bytes that the answer's body may have.
+    pub(crate) max_bytes: usize,
+    /// Content to send, with its type.
+    pub(crate) content: Option<(Arc<str>, Arc<[u8]>)>,
+    /// When it may be sent once more.
+    pub(crate) retry_mode: RetryMode,
+    /// Whether the path itself is a secret, as that of a webhook is: then no message shows it.
+    pub(crate) has_secret_path: bool,
+    /// Whether it is a POST that only gets a token.
+    pub(crate) gets_token: bool,
+}
+
+/// When a request that went wrong may be sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RetryMode {
+    /// Always: doing it twice is doing it once.
+    Always,
+    /// Once and soon: doing it twice is doing it once, and so little depends on the answer that nothing waits for it.
+    Once,
+    /// Where it was certainly not processed.
+    IfUnprocessed,
+    /// Never, because what it rests on may have changed in the pause: whoever asked must look again first. Throttled, it
+    /// comes back after the pause that the registry wished for.
+    RecheckFirst,
+}
+
+impl Request {
+    /// A GET of at most `limit` bytes.
+    pub(crate) fn get(url: Url, accept: &'static str, limit: usize) -> Self {
+        let (content, repeat) = (None, RetryMode::Always);
+        Self {
+            method: Method::GET,
+            url,
+            accept,
+            max_bytes: limit,
+            content,
+            retry_mode: repeat,
+            has_secret_path: false,
+            gets_token: false,
+        }
+    }
+
+    /// A GET of at most `limit` bytes of what need not be there.
+    pub(crate) fn optional(url: Url, accept: &'static str, limit: usize) -> Self {
+        Self { retry_mode: RetryMode::Once, ..Self::get(url, accept, limit) }
+    }
+
+    /// A HEAD.
+    pub(crate) fn head(url: Url, accept: &'static str) -> Self {
+        Self { method: Method::HEAD, ..Self::get(url, accept, 0) }
+    }
+
+    /// A DELETE of what cannot exist.
+    pub(crate) fn probe(url: Url) -> Self {
+        Self { retry_mode: RetryMode::IfUnprocessed, ..Self::delete(url) }
+    }
+
+    /// A DELETE.
+    pub(crate) fn delete(url: Url) -> Self {
+        Self { method: Method::DELETE, retry_mode: RetryMode::RecheckFirst, ..Self::get(url, "*/*", MAX_ERROR_BYTES) }
+    }
+
+    /// The request in words, without its query: that of a storage host is a signature.
+    pub(crate) fn description(&self) -> String {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        if self.has_secret_path {
+            return format!("{} {}/…", self.method, url.origin().ascii_serialization());
+        }
+        format!("{} {url}", self.method)
+    }
+}
+
+/// Bodies of answers that only carry an error are short.
+pub(crate) const MAX_ERROR_BYTES: usize = 1 << 20;
+
+/// Sends requests to one server and to the hosts that it refers to. Follows no redirect by itself, and sends only what
+/// reads unless it was made by [`HttpClient::allow_writes`].
+#[derive(Debug)]
+pub(crate) struct HttpClient {
+    client: reqwest::Client,
+    timeout: Duration,
+    retry_policy: RetryPolicy,
+    total: AtomicU64,
+    retries: AtomicU64,
+    throttled: AtomicU64,
+    /// By class, in the order of [`RequestCounts::STATUSES`].
+    statuses: [AtomicU64; 5],
+    consecutive_failures: AtomicU64,
+    origin: Option<OriginServer>,
+    /// Whether more may be sent than what only reads.
+    allows_writes: bool,
+}
+
+/// The server itself, apart from the hosts that it refers to.
+#[derive(Debug)]
+struct OriginServer {
+    endpoint: Url,
+    rate_limiter: RateLimiter,
+    dates: Mutex<ServerDates>,
+}
+
+/// A request that got no answer.
+struct SendError {
+    error: RequestError,
+    /// No connection came about, so nothing can have been processed.
+    unsent: bool,
+    /// Whether trying again could help.
+    transient: bool,
+}
+
+impl HttpClient {
+    pub(crate) fn new(peer: &ClientConfig, patience: RetryPolicy) -> Result<Self, RequestError> {
+        Self::build(peer, patience, reqwest::Client::builder(), Duration::from_secs(10))
+    }
+
+    /// One that no proxy stands in the way of, for what answers on this machine or on its link only: soon, or never.
+    pub(crate) fn without_proxy(peer: &ClientConfig, patience: RetryPolicy) -> Result<Self, RequestError> {
+        Self::build(peer, patience, reqwest::Client::builder().no_proxy(), Duration::from_secs(2))
+    }
+
+    /// One whose requests all go to a socket of this machine, whatever host they name.
+    #[cfg(unix)]
+    pub(crate) fn to_socket(peer: &ClientConfig, patience: RetryPolicy, socket: &Path) -> Result<Self, RequestError> {
+        let builder = reqwest::Client::builder().no_proxy().unix_socket(socket);
+        Self::build(peer, patience, builder, Duration::from_secs(2))
+    }
+
+    /// There are no such sockets on this system.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(unix))]
+    pub(crate) fn to_socket(peer: &ClientConfig, _: RetryPolicy, _: &Path) -> Result<Self, RequestError> {
+        let message = format!("{}: this system has no such sockets", peer.name);
+        Err(RequestError { kind: RequestErrorKind::InvalidSettings, message })
+    }
+
+    fn build(
+        peer: &ClientConfig,
+        patience: RetryPolicy,
+        builder: reqwest::ClientBuilder,
+        connect: Duration,
+    ) -> Result<Self, RequestError> {
+        let mut builder = builder
+            .user_agent(concat!("tagwarden/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            // Folded header lines are obsolete, not wrong (RFC 9112, 5.2).
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .connect_timeout(peer.timeout.min(connect));
+        if let Some(path) = &peer.ca_file {
+            let wrong = |why: String| RequestError {
+                kind: RequestErrorKind::InvalidSettings,
+                message: format!(
+                    "{}: ca_file {} {why}; give a PEM file with one or more certificates",
+                    peer.name,
+                    path.display()
+                ),
+            };
+            let pem = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|error| wrong(format!("is not understood: {}", error_chain(&error))))?;
+            if certificates.is_empty() {
+                return Err(wrong("holds no certificate".into()));
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let client = builder.build().map_err(|error| RequestError {
+            kind: RequestErrorKind::InvalidSettings,
+            message: format!("{}: no HTTP client can be made: {}", peer.name, error_chain(&error)),
+        })?;
+        Ok(Self {
+            client,
+            timeout: peer.timeout,
+            retry_policy: patience,
+            total: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            throttled: AtomicU64::new(0),
+            statuses: std::array::from_fn(|_| AtomicU64::new(0)),
+            consecutive_failures: AtomicU64::new(0),
+            origin: None,
+            allows_writes: false,
+        })
+    }
+
+    /// The same for requests to one server, at a pace: at most so many a minute, and as it wishes itself. What goes to
+    /// other hosts is not counted.
+    pub(crate) fn with_rate_limits(self, endpoint: &Url, chosen: RateLimits) -> Self {
+        let home = OriginServer {
+            endpoint: endpoint.clone(),
+            rate_limiter: RateLimiter::new(chosen),
+            dates: Mutex::default(),
+        };
+        Self { origin: Some(home), ..self }
+    }
+
+    /// Sets the rates that the server documents. Those that somebody chose stand above them.
+    pub(crate) fn set_documented_limits(&self, rates: RateLimits) {
+        if let Some(home) = &self.origin {
+            home.rate_limiter.set_documented_limits(rates);
+        }
+    }
+
+    /// Waits until a request of that kind may go to the server, and reserves its place. `None` where no pace is kept.
+    pub(crate) async fn reserve(&self, operation: Operation) -> Option<Reservation> {
+        match &self.origin {
+            Some(home) => Some(home.rate_limiter.lane(operation).reserve().await),
+            None => None,
+        }
+    }
+
+    /// The present time by the server's own clock; `None` where no answer told it.
+    pub(crate) fn server_time(&self) -> Option<ServerTime> {
+        self.origin.as_ref()?.dates.lock().unwrap_or_else(PoisonError::into_inner).time_at(uptime())
+    }
+
+    /// The header that keeps [`Self::server_time`] from knowing the time although answers have it: it is invalid.
+    pub(crate) fn invalid_date_header(&self) -> Option<&'static str> {
+        self.origin.as_ref()?.dates.lock().unwrap_or_else(PoisonError::into_inner).invalid_header()
+    }
+
+    /// How many requests were made so far.
+    pub(crate) fn request_counts(&self) -> RequestCounts {
+        RequestCounts {
+            total: self.total.load(Ordering::Relaxed),
+            retries: self.retries.load(Ordering::Relaxed),
+            throttled: self.throttled.load(Ordering::Relaxed),
+            statuses: std::array::from_fn(|class| self.statuses[class].load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Sends a request, again where that is safe and could help, and gives the last answer, whatever its status.
+    ///
+    /// A server that throttles one request is asked nothing of that kind until the pause is over that it wished for.
+    pub(crate) async fn send(
+        &self,
+        ask: &Request,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, RequestError> {
+        let headers = authorization.map(|value| (AUTHORIZATION, value.clone()));
+        self.send_with_headers(ask, &headers.into_iter().collect()).await
+    }
+
+    /// Sends a request with headers of its own, otherwise like [`Self::send`].
+    pub(crate) async fn send_with_headers(&self, ask: &Request, headers: &HeaderMap) -> Result<Response, RequestError> {
+        if !self.allows_writes && !ask.is_read_only() {
+            return Err(ask.read_only_error());
+        }
+        let mut pauses = Backoff::new(self.retry_policy_for(ask));
+        loop {
+            let pass = match self.origin_of(ask) {
+                Some(home) => Some(home.rate_limiter.lane_for_request(ask).admit().await),
+                None => None,
+            };
+            let (outcome, wish) = self.attempt(ask, headers, pass).await;
+            let Some(wish) = wish else { return outcome.map_err(|cut| cut.error) };
+            let Some(pause) = self.backoff_delay(&mut pauses, wish) else { return self.give_up(ask, outcome, wish) };
+            if ask.retry_mode == RetryMode::RecheckFirst {
+                tokio::time::sleep(pause).await;
+                return outcome.map_err(|cut| cut.error);
+            }
+            tracing::debug!(request = ask.description(), pause_ms = pause.as_millis(), "trying again");
+            self.retries.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends a request once, in the place that was reserved for it, and waits for nothing before. A pause that the
+    /// server wishes for is over when this returns.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; [`RequestErrorKind::Throttled`], with nothing sent, where the server has asked for a pause
+    /// since the place was reserved.
+    pub(crate) async fn send_reserved(
+        &self,
+        ask: &Request,
+        authorization: Option<&HeaderValue>,
+        place: Option<Reservation>,
+    ) -> Result<Response, RequestError> {
+        let pass = match place.map(Reservation::redeem) {
+            Some(None) => {
+                let message = format!("{} was not sent: the server asked for a pause meanwhile", ask.description());
+                return Err(RequestError { kind: RequestErrorKind::Throttled, message });
+            }
+            Some(pass) => pass,
+            None => None,
+        };
+        let headers = authorization.map(|value| (AUTHORIZATION, value.clone())).into_iter().collect();
+        let (outcome, wish) = self.attempt(ask, &headers, pass).await;
+        let Some(wish) = wish else { return outcome.map_err(|cut| cut.error) };
+        let Some(pause) = self.backoff_delay(&mut Backoff::new(self.retry_policy), wish) else {
+            return self.give_up(ask, outcome, wish);
+        };
+        tokio::time::sleep(pause).await;
+        outcome.map_err(|cut| cut.error)
+    }
+
+    /// The patience with which a request is tried again.
+    fn retry_policy_for(&self, ask: &Request) -> RetryPolicy {
+        match ask.retry_mode {
+            RetryMode::Once => self.retry_policy.single_retry(),
+            RetryMode::Always | RetryMode::IfUnprocessed | RetryMode::RecheckFirst => self.retry_policy,
+        }
+    }
+
+    /// The server itself, where a request goes to it.
+    fn origin_of(&self, ask: &Request) -> Option<&OriginServer> {
+        self.origin.as_ref().filter(|home| home.endpoint.origin() == ask.url.origin())
+    }
+
+    /// Sends a request once and counts it. The wish is that it be tried again; without one it has come to its end.
+    async fn attempt(
+        &self,
+        ask: &Request,
+        headers: &HeaderMap,
+        pass: Option<InFlightRequest>,
+    ) -> (Result<Response, SendError>, Option<RetryHint>) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.send_once(ask, headers, self.origin_of(ask)).await;
+        let class = outcome.as_ref().map_or(0, |answer| usize::from(answer.status.as_u16() / 100).clamp(2, 5) - 1);
+        self.statuses[class].fetch_add(1, Ordering::Relaxed);
+        let wish = retry_hint(ask, &outcome);
+        if let (Some(pass), Ok(answer)) = (pass, &outcome) {
+            match wish.filter(|wish| wish.throttled) {
+                Some(wish) => pass.record_throttling(self.lane_pause(wish)),
+                None => pass.record_response(remaining_calls(&answer.headers)),
+            }
+        }
+        match wish {
+            Some(wish) if wish.throttled => {
+                self.throttled.fetch_add(1, Ordering::Relaxed);
+            }
+            None if outcome.is_ok() => self.consecutive_failures.store(0, Ordering::Relaxed),
+            _ => {}
+        }
+        (outcome, wish)
+    }
+
+    /// How long to wait before a request is tried again; `None` where it has failed in spite of all patience.
+    fn backoff_delay(&self, pauses: &mut Backoff, wish: RetryHint) -> Option<Duration> {
+        let down = self.consecutive_failures.load(Ordering::Relaxed) >= FAILURES_UNTIL_DOWN;
+        let pause = if down { None } else { pauses.next_delay(wish) };
+        if pause.is_none() {
+            self.consecutive_failures.fetch_add(1, Ordering::Relaxed);
+        }
+        pause
+    }
+
+    /// The end of a request that patience ends for. Whoever must look first before the next try would otherwise take a
+    /// refusal that nobody waited for as one whose pause is over, and ask again at once.
+    fn give_up(
+        &self,
+        ask: &Request,
+        outcome: Result<Response, SendError>,
+        wish: RetryHint,
+    ) -> Result<Response, RequestError> {
+        match outcome {
+            Ok(answer) if wish.throttled && ask.retry_mode == RetryMode::RecheckFirst => {
+                let wanted = wish.after.map_or_else(
+                    || "it throttles request after request".to_owned(),
+                    |after| {
+                        let (after, most) = (format_seconds(after), format_seconds(self.retry_policy.max_total_delay));
+                        format!("it asks for a pause of {after}, and a run waits {most} at most")
+                    },
+                );
+                let message = format!("{}: {wanted}; run again when it is less busy", answer.description());
+                Err(RequestError { kind: RequestErrorKind::RetriesExhausted, message })
+            }
+            outcome => outcome.map_err(|cut| cut.error),
+        }
+    }
+
+    /// For how long all requests of a kind pause when one is throttled. Nobody waits for what is past all patience: each
+    /// is then refused by itself.
+    fn lane_pause(&self, wish: RetryHint) -> Option<Duration> {
+        let after = wish.after.filter(|after| *after <= self.retry_policy.max_total_delay)?;
+        Some(after + retry::jitter(self.retry_policy.initial_delay))
+    }
+
+    async fn send_once(
+        &self,
+        ask: &Request,
+        headers: &HeaderMap,
+        home: Option<&OriginServer>,
+    ) -> Result<Response, SendError> {
+        let mut request = self
+            .client
+            .request(ask.method.clone(), ask.url.clone())
+            .timeout(self.timeout)
+            .header(ACCEPT, HeaderValue::from_static(ask.accept))
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+            .headers(headers.clone());
+        if let Some((content_type, bytes)) = &ask.content {
+            request = request.header(CONTENT_TYPE, &**content_type).body(bytes.to_vec());
+        }
+        let cut = |what: &str, error: reqwest::Error| {
+            let what = if error.is_timeout() { "took too long" } else { what };
+            SendError {
+                unsent: error.is_connect(),
+                transient: !error.is_builder(),
+                error: RequestError {
+                    kind: RequestErrorKind::Connection,
+                    message: format!("{} {what}: {}", ask.description(), error_chain(&error.without_url())),
+                },
+            }
+        };
+        let mut response = request.send().await.map_err(|error| {
+            let what = if error.is_connect() { "could not connect" } else { "got no answer" };
+            cut(what, error)
+        })?;
+        // Now, because the body may take long.
+        if let Some(home) = home {
+            home.dates.lock().unwrap_or_else(PoisonError::into_inner).record(response.headers(), uptime());
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| cut("was cut in the answer", error))? {
+            if body.len() + chunk.len() > ask.max_bytes.max(MAX_ERROR_BYTES) {
+                let error = RequestError {
+                    kind: RequestErrorKind::Malformed,
+                    message: format!(
+                        "{} answered with more than {} bytes",
+                        ask.description(),
+                        ask.max_bytes.max(MAX_ERROR_BYTES)
+                    ),
+                };
+                return Err(SendError { error, unsent: false, transient: false });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let body =
+            body::decode(response.headers(), body, ask.max_bytes.max(MAX_ERROR_BYTES)).map_err(|why| SendError {
+                error: RequestError {
+                    kind: RequestErrorKind::Malformed,
+                    message: format!(
+                        "{} answered {} with what cannot be unpacked: {why}",
+                        ask.description(),
+                        response.status()
+                    ),
+                },
+                unsent: false,
+                transient: false,
+            })?;
+        Ok(Response {
+            status: response.status(),
+            headers: std::mem::take(response.headers_mut()),
+            body,
+            request: ask.description(),
+        })
+    }
+}
+
+/// A time in words, such as `15m`; parts of a second are nothing that a person waits for.
+fn format_seconds(time: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
+}
+
+/// The `Date` of an answer; `None` where it has none, or an invalid one.
+pub(crate) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    retry::parse_time(headers.get(DATE)?.to_str().ok()?.trim())
+}
+
+/// What Azure Container Registry says of the calls that remain, in most answers of its token service and to deletions.
+fn remaining_calls(headers: &HeaderMap) -> Option<f64> {
+    headers.get("x-ms-ratelimit-remaining-calls-per-second")?.to_str().ok()?.trim().parse().ok()
+}
+
+/// An error with its causes, which reqwest leaves out of its own words.
+pub(crate) fn error_chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

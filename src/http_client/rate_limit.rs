@@ -1,0 +1,426 @@
+//! How fast a server is asked: a lane for each kind of operation, in which requests go in the order in which they came.
+//!
+//! Azure Container Registry documents its limits as token buckets for each kind of operation, by the minute
+//! (<https://learn.microsoft.com/azure/container-registry/container-registry-skus>), and tells in a header of some
+//! answers what remains of them. What is decided here rests on [`LaneState`], to which the time is an argument.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::Method;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::time::Instant;
+
+use super::Request;
+
+/// Most requests a minute to a registry, by kind of operation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    /// GET and HEAD.
+    pub read: Option<u32>,
+    /// PUT, PATCH and POST.
+    pub write: Option<u32>,
+    /// DELETE.
+    pub delete: Option<u32>,
+}
+
+/// The kinds of operations that registries count apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// GET and HEAD.
+    Read,
+    /// PUT, PATCH and POST.
+    Write,
+    /// DELETE.
+    Delete,
+    /// Whatever is asked of the token service of a container registry of Azure.
+    OAuth,
+}
+
+impl Operation {
+    fn for_request(ask: &Request) -> Self {
+        match ask.method {
+            _ if ask.url.path().starts_with("/oauth2/") => Self::OAuth,
+            Method::GET | Method::HEAD => Self::Read,
+            Method::DELETE => Self::Delete,
+            _ => Self::Write,
+        }
+    }
+}
+
+/// The lanes to one server.
+#[derive(Debug)]
+pub(super) struct RateLimiter {
+    lanes: [Arc<Lane>; 4],
+}
+
+impl RateLimiter {
+    /// Lanes that keep to the rates that somebody chose, whatever the server documents.
+    pub(super) fn new(chosen: RateLimits) -> Self {
+        let lane = |operation, chosen: Option<u32>| {
+            Arc::new(Lane {
+                front: AsyncMutex::default(),
+                changed: Notify::new(),
+                state: Mutex::new(LaneState::new(operation, chosen.map(positive_rate))),
+            })
+        };
+        Self {
+            lanes: [
+                lane(Operation::Read, chosen.read),
+                lane(Operation::Write, chosen.write),
+                lane(Operation::Delete, chosen.delete),
+                lane(Operation::OAuth, None),
+            ],
+        }
+    }
+
+    /// Sets the rates that the server documents. Those that somebody chose stand above them.
+    pub(super) fn set_documented_limits(&self, rates: RateLimits) {
+        for (lane, rate) in self.lanes.iter().zip([rates.read, rates.write, rates.delete, None]) {
+            lane.state().documented = rate.map(positive_rate);
+            lane.changed.notify_one();
+        }
+    }
+
+    pub(super) fn lane_for_request(&self, ask: &Request) -> &Arc<Lane> {
+        self.lane(Operation::for_request(ask))
+    }
+
+    pub(super) fn lane(&self, operation: Operation) -> &Arc<Lane> {
+        match operation {
+            Operation::Read => &self.lanes[0],
+            Operation::Write => &self.lanes[1],
+            Operation::Delete => &self.lanes[2],
+            Operation::OAuth => &self.lanes[3],
+        }
+    }
+}
+
+/// The way of one kind of operation to one server.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Held by whoever is at the front. The lock is fair, and whoever gives up waiting lets go of it.
+    front: AsyncMutex<()>,
+    /// That the one at the front should look again.
+    changed: Notify,
+    state: Mutex<LaneState>,
+}
+
+/// A request that may go; it is on its way as long as this is held.
+#[derive(Debug)]
+pub(super) struct InFlightRequest(Arc<Lane>);
+
+/// A reserved place in a lane, for a request that must not wait once what it rests on was looked at. Dropped unused, it
+/// goes to the next request.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    lane: Arc<Lane>,
+    epoch: u64,
+    redeemed: bool,
+}
+
+impl Reservation {
+    /// Lets the request go, or gives `None` where the server has asked for a pause since: the place is lost then.
+    pub(super) fn redeem(mut self) -> Option<InFlightRequest> {
+        self.redeemed = true;
+        let admitted = self.lane.state().redeem_reservation(self.epoch);
+        admitted.then(|| InFlightRequest(Arc::clone(&self.lane)))
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.redeemed {
+            self.lane.state().release_reservation(self.epoch);
+            self.lane.changed.notify_one();
+        }
+    }
+}
+
+impl Lane {
+    /// Waits until a request may go.
+    pub(super) async fn admit(self: &Arc<Self>) -> InFlightRequest {
+        self.wait(LaneState::admit).await;
+        InFlightRequest(Arc::clone(self))
+    }
+
+    /// Waits until a request may go, and reserves its place.
+    pub(super) async fn reserve(self: &Arc<Self>) -> Reservation {
+        let epoch = self.wait(LaneState::reserve).await;
+        Reservation { lane: Arc::clone(self), epoch, redeemed: false }
+    }
+
+    /// Waits for a step to say that it may go, and gives the epoch in which it did.
+    async fn wait(&self, step: fn(&mut LaneState, Instant) -> NextStep) -> u64 {
+        let _turn = self.front.lock().await;
+        loop {
+            let (next, epoch) = {
+                let mut state = self.state();
+                (step(&mut state, Instant::now()), state.epoch)
+            };
+            match next {
+                NextStep::Proceed => return epoch,
+                NextStep::WaitForResponse => self.changed.notified().await,
+                NextStep::WaitUntil(time) => tokio::select! {
+                    () = tokio::time::sleep_until(time) => {}
+                    () = self.changed.notified() => {}
+                },
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, LaneState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InFlightRequest {
+    /// An answer came, and said so many calls a second remain.
+    pub(super) fn record_response(&self, remaining: Option<f64>) {
+        self.0.state().record_response(remaining, Instant::now());
+        self.0.changed.notify_one();
+    }
+
+    /// An answer asked to slow down, for so long if it said.
+    pub(super) fn record_throttling(&self, pause: Option<Duration>) {
+        self.0.state().record_throttling(pause, Instant::now());
+    }
+}
+
+impl Drop for InFlightRequest {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.in_flight -= 1;
+        drop(state);
+        self.0.changed.notify_one();
+    }
+}
+
+/// A rate that leads somewhere.
+fn positive_rate(rate: u32) -> f64 {
+    f64::from(rate.max(1))
+}
+
+/// What the one at the front does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NextStep {
+    Proceed,
+    /// Wait until then, or until something changes.
+    WaitUntil(Instant),
+    /// Wait for an answer to another request.
+    WaitForResponse,
+}
+
+#[derive(Debug)]
+struct LaneState {
+    operation: Operation,
+    /// What somebody chose, in requests a minute.
+    configured: Option<f64>,
+    /// What the server documents, in requests a minute.
+    documented: Option<f64>,
+    reported: RemainingCalls,
+    /// Requests of the last minute, where they may come in bursts.
+    sent_at: VecDeque<Instant>,
+    /// When the last request went while no rate was known.
+    last_sent_at: Option<Instant>,
+    /// When the next request is due, where they are spread.
+    next_at: Option<Instant>,
+    /// Whether the server throttled although its limit was kept: then it counts by less than a minute.
+    strict: bool,
+    /// Nothing goes before that.
+    paused_until: Option<Instant>,
+    in_flight: usize,
+    /// Most requests on their way. It starts at one where nothing is known of the limit and after each pause, and grows
+    /// with each answer, so that many that wait do not run into the same limit at once.
+    window: usize,
+    /// Reserved places of requests that are not on their way yet.
+    reserved: usize,
+    /// The number of pauses that the server asked for. A place that was reserved before one is lost.
+    epoch: u64,
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+/// How much of a limit is used.
+const USED_SHARE: f64 = 0.97;
+/// How long spread requests may have been held up and still catch up.
+const MAX_CATCH_UP: Duration = Duration::from_millis(250);
+/// A window of so many is none.
+const UNLIMITED_WINDOW: usize = 64;
+
+impl LaneState {
+    fn new(operation: Operation, chosen: Option<f64>) -> Self {
+        Self {
+            operation,
+            configured: chosen,
+            documented: None,
+            reported: RemainingCalls::default(),
+            sent_at: VecDeque::new(),
+            last_sent_at: None,
+            next_at: None,
+            strict: false,
+            paused_until: None,
+            in_flight: 0,
+            window: if operation == Operation::Delete { 1 } else { usize::MAX },
+            reserved: 0,
+            epoch: 0,
+        }
+    }
+
+    fn admit(&mut self, now: Instant) -> NextStep {
+        let next = self.next_step(now);
+        if next == NextStep::Proceed {
+            self.in_flight += 1;
+        }
+        next
+    }
+
+    fn reserve(&mut self, now: Instant) -> NextStep {
+        let next = self.next_step(now);
+        if next == NextStep::Proceed {
+            self.reserved += 1;
+        }
+        next
+    }
+
+    /// Counts a request that may go now, or says what it waits for.
+    fn next_step(&mut self, now: Instant) -> NextStep {
+        if let Some(until) = self.paused_until.filter(|until| *until > now) {
+            return NextStep::WaitUntil(until);
+        }
+        // A reserved place counts like a request on its way: whoever holds it must not find the window full.
+        if self.in_flight.saturating_add(self.reserved) >= self.window {
+            return NextStep::WaitForResponse;
+        }
+        match self.count_request(now) {
+            Ok(()) => NextStep::Proceed,
+            Err(until) => NextStep::WaitUntil(until),
+        }
+    }
+
+    /// Puts a request with a reserved place on its way, unless the server has asked for a pause since.
+    fn redeem_reservation(&mut self, epoch: u64) -> bool {
+        if self.epoch != epoch {
+            return false;
+        }
+        self.reserved = self.reserved.saturating_sub(1);
+        self.in_flight += 1;
+        true
+    }
+
+    fn release_reservation(&mut self, epoch: u64) {
+        if self.epoch == epoch {
+            self.reserved = self.reserved.saturating_sub(1);
+        }
+    }
+
+    /// Counts one request, or tells when it may be counted.
+    fn count_request(&mut self, now: Instant) -> Result<(), Instant> {
+        let Some(rate) = self.rate() else {
+            self.last_sent_at = Some(now);
+            return Ok(());
+        };
+        if self.operation == Operation::Read && !self.strict {
+            return self.count_in_minute(rate, now);
+        }
+        let each = MINUTE.div_f64(rate * USED_SHARE);
+        let due = self.next_at.or(self.last_sent_at.map(|last| last + each)).unwrap_or(now);
+        let early = MAX_CATCH_UP.saturating_sub(each);
+        if due > now + early {
+            return Err(due - early);
+        }
+        self.next_at = Some(due.max(now) + each);
+        Ok(())
+    }
+
+    /// No minute, wherever it begins, has more than the share of the rate.
+    fn count_in_minute(&mut self, rate: f64, now: Instant) -> Result<(), Instant> {
+        while self.sent_at.front().is_some_and(|at| now.saturating_duration_since(*at) >= MINUTE) {
+            self.sent_at.pop_front();
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a positive u32")]
+        let most = ((rate * USED_SHARE) as usize).max(1);
+        if self.sent_at.len() >= most {
+            return Err(self.sent_at[self.sent_at.len() - most] + MINUTE);
+        }
+        self.sent_at.push_back(now);
+        Ok(())
+    }
+
+    /// Requests a minute. Somebody's choice is theirs to make; what the server documents holds only as far as its own
+    /// answers agree, because others may share the limit.
+    fn rate(&self) -> Option<f64> {
+        let told = if self.operation == Operation::Read { None } else { self.reported.calls_per_minute() };
+        Some(match (self.configured, self.documented, told) {
+            (Some(chosen), _, Some(_)) => (chosen * self.reported.usable_share()).max(MIN_CALLS_PER_MINUTE.min(chosen)),
+            (None, Some(documented), Some(told)) => documented.min(told).max(MIN_CALLS_PER_MINUTE),
+            (None, None, Some(told)) => told.max(MIN_CALLS_PER_MINUTE),
+            (chosen, documented, None) => chosen.or(documented)?,
+        })
+    }
+
+    fn record_response(&mut self, remaining: Option<f64>, now: Instant) {
+        if let Some(remaining) = remaining {
+            self.reported.record(remaining, now);
+        }
+        self.window = if self.window < UNLIMITED_WINDOW { self.window + 1 } else { usize::MAX };
+    }
+
+    fn record_throttling(&mut self, pause: Option<Duration>, now: Instant) {
+        self.strict = true;
+        self.window = 1;
+        self.reserved = 0;
+        self.epoch += 1;
+        if let Some(until) = pause.and_then(|pause| now.checked_add(pause)) {
+            self.paused_until = self.paused_until.max(Some(until));
+            self.next_at = self.next_at.max(self.paused_until);
+        }
+    }
+}
+
+/// What the server told of the calls that remain.
+///
+/// Recorded answers of token services said 166.65 (9,999 / 60) and those to deletions 8.0 (480 / 60): it is what remains
+/// of the minute's calls, by the second. The largest value of the last minute is next to the rate by which the bucket
+/// fills up.
+#[derive(Debug, Default)]
+struct RemainingCalls {
+    /// Values that no later one reaches, the largest and oldest first.
+    largest: VecDeque<(Instant, f64)>,
+    latest: f64,
+}
+
+/// Calls a minute that are made even where nothing remains: to see when something does.
+const MIN_CALLS_PER_MINUTE: f64 = 12.0;
+
+impl RemainingCalls {
+    fn record(&mut self, value: f64, now: Instant) {
+        if !value.is_finite() || value < 0.0 {
+            return;
+        }
+        while self.largest.back().is_some_and(|(_, known)| *known <= value) {
+            self.largest.pop_back();
+        }
+        self.largest.push_back((now, value));
+        while self.largest.len() > 1 && now.saturating_duration_since(self.largest[0].0) > MINUTE {
+            self.largest.pop_front();
+        }
+        self.latest = value;
+    }
+
+    fn calls_per_minute(&self) -> Option<f64> {
+        Some(self.largest.front()?.1 * 60.0 * self.usable_share())
+    }
+
+    /// The part of a rate that is left to use: less than all of it where less than half of the calls remain.
+    fn usable_share(&self) -> f64 {
+        match self.largest.front() {
+            Some((_, largest)) if *largest > 0.0 => (2.0 * self.latest / largest).min(1.0),
+            Some(_) => 0.0,
+            None => 1.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Answers, and what they say as errors.
+
+use std::fmt::Write as _;
+
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderMap};
+
+use super::error::{RequestError, RequestErrorKind, first_error};
+use super::retry::retry_after;
+
+/// An answer, read whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    /// The request in words, for errors.
+    pub(crate) request: String,
+}
+
+impl Response {
+    /// A header as text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The first error code that the registry gave, such as `MANIFEST_UNKNOWN`.
+    pub(crate) fn error_code(&self) -> Option<String> {
+        first_error(&self.body).map(|error| error.code)
+    }
+
+    /// Whether this is a registry's own 404: with an error of the OCI form, or without any words at all. A page of a
+    /// proxy or of a web server says nothing about what the registry holds.
+    pub(crate) fn is_absence(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND && (self.body.is_empty() || first_error(&self.body).is_some())
+    }
+
+    /// This answer as the error that it is.
+    pub(crate) fn status_error(&self) -> RequestError {
+        let kind = match self.status {
+            StatusCode::NOT_FOUND => RequestErrorKind::NotFound,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RequestErrorKind::Denied,
+            StatusCode::TOO_MANY_REQUESTS => RequestErrorKind::Throttled,
+            StatusCode::SERVICE_UNAVAILABLE if retry_after(&self.headers).is_some() => RequestErrorKind::Throttled,
+            status => RequestErrorKind::Status(status.as_u16()),
+        };
+        self.error(kind)
+    }
+
+    /// The request, the status and the other side's words.
+    pub(crate) fn description(&self) -> String {
+        let mut message = format!("{} answered {}", self.request, self.status);
+        match first_error(&self.body) {
+            Some(error) => {
+                let _ = write!(message, " ({}", one_line(&error.code));
+                if !error.message.is_empty() {
+                    let _ = write!(message, ": {}", one_line(&error.message));
+                }
+                message.push(')');
+            }
+            None if self.is_web_page() => message.push_str(", with a web page, not in a registry's words"),
+            None => {}
+        }
+        message
+    }
+
+    /// This answer as an error of that kind: what was told, and what to do next.
+    pub(crate) fn error(&self, kind: RequestErrorKind) -> RequestError {
+        let mut message = self.description();
+        message.push_str(match kind {
+            RequestErrorKind::Denied | RequestErrorKind::Unauthenticated => {
+                "; check the registry's `auth` and what that identity may do"
+            }
+            RequestErrorKind::Throttled => "; lower the registry's `concurrency`, or run when it is less busy",
+            RequestErrorKind::Status(500..) => "; run again when the registry is well",
+            RequestErrorKind::Status(300..400) => "; set `endpoint` to the address that it redirects to",
+            _ => "",
+        });
+        RequestError { kind, message }
+    }
+
+    /// An error about the content of an answer that arrived well.
+    pub(crate) fn malformed(&self, why: &str) -> RequestError {
+        let page = if self.is_web_page() { "; it is a web page: is a proxy or a login page in between?" } else { "" };
+        RequestError {
+            kind: RequestErrorKind::Malformed,
+            message: format!(
+                "{} answered {} with what cannot be understood: {}{page}",
+                self.request,
+                self.status,
+                one_line(why)
+            ),
+        }
+    }
+
+    pub(crate) fn is_web_page(&self) -> bool {
+        self.header(CONTENT_TYPE.as_str()).is_some_and(|value| value.contains("html"))
+            || self.body.trim_ascii_start().starts_with(b"<")
+    }
+}
+
+/// Somebody else's words, fit for one line: at most 300 characters, no control characters.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().take(300).map(|character| if character.is_control() { ' ' } else { character }).collect()
+}

@@ -1,0 +1,251 @@
+//! When a request is sent once more, and after which pause.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use jiff::civil::DateTime;
+use jiff::fmt::rfc2822;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Request, Response, RetryMode, RetryPolicy, SendError, date};
+
+/// That a request be tried again, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RetryHint {
+    /// How long the other side asked to wait.
+    pub(crate) after: Option<Duration>,
+    pub(crate) throttled: bool,
+}
+
+/// Whether a request should be tried again. What may have been processed already is only repeated where that is safe.
+pub(super) fn retry_hint(ask: &Request, outcome: &Result<Response, SendError>) -> Option<RetryHint> {
+    match outcome {
+        Err(cut) => {
+            let safe = ask.retry_mode.is_idempotent() || ask.retry_mode == RetryMode::IfUnprocessed && cut.unsent;
+            (cut.transient && safe).then_some(RetryHint { after: None, throttled: false })
+        }
+        Ok(answer) => status_retry_hint(answer.status, &answer.headers, ask.retry_mode.is_idempotent()),
+    }
+}
+
+impl RetryMode {
+    /// Returns true if doing it twice is doing it once.
+    fn is_idempotent(self) -> bool {
+        matches!(self, Self::Always | Self::Once)
+    }
+}
+
+/// Whether a request with that answer should be tried again; `safe` says that doing it twice is doing it once.
+pub(crate) fn status_retry_hint(status: StatusCode, headers: &HeaderMap, safe: bool) -> Option<RetryHint> {
+    let after = retry_after(headers);
+    match status.as_u16() {
+        429 => Some(RetryHint { after, throttled: true }),
+        503 if after.is_some() => Some(RetryHint { after, throttled: true }),
+        408 | 500 | 502 | 503 | 504 if safe => Some(RetryHint { after, throttled: false }),
+        _ => None,
+    }
+}
+
+/// The pause that an answer wishes for; the longest where there are several. Docker Hub writes `X-Retry-After`.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let told = date(headers);
+    let wishes = [RETRY_AFTER, HeaderName::from_static("x-retry-after")].map(|name| {
+        headers.get_all(name).iter().filter_map(|value| parse_delay(value.to_str().ok()?.trim(), told)).max()
+    });
+    wishes.into_iter().flatten().next()
+}
+
+/// Numbers from here on are times since 1970 and no pauses: as a pause it would be 31 years, as a time 2001.
+const MIN_EPOCH_SECONDS: f64 = 1e9;
+/// The same in milliseconds.
+const MIN_EPOCH_MILLIS: f64 = 1e12;
+
+/// A pause in seconds or until a date (RFC 9110, 10.2.3), or as it is met: with a fraction, as seconds or milliseconds since
+/// 1970, as a date in another of the old forms. A date counts from the answer's own `Date`, so that two clocks need not
+/// agree; without one it says nothing. What is not understood and a negative pause are no wish at all, and the usual
+/// pauses follow.
+fn parse_delay(wanted: &str, told: Option<Timestamp>) -> Option<Duration> {
+    let until = match wanted.parse::<f64>() {
+        Ok(seconds) if !(0.0..f64::INFINITY).contains(&seconds) => return None,
+        Ok(seconds) if seconds < MIN_EPOCH_SECONDS => return Some(Duration::from_secs_f64(seconds.ceil())),
+        Ok(moment) => {
+            let seconds = if moment < MIN_EPOCH_MILLIS { moment } else { moment / 1000.0 };
+            // What lies beyond all time is a pause beyond all patience.
+            let Ok(since) = SignedDuration::try_from_secs_f64(seconds.ceil()) else { return Some(Duration::MAX) };
+            Timestamp::from_duration(since).unwrap_or(Timestamp::MAX)
+        }
+        Err(_) => parse_time(wanted)?,
+    };
+    Some(Duration::try_from(until.duration_since(told?)).unwrap_or_default())
+}
+
+/// A time in one of the three forms of RFC 9110, 5.6.7, or in that of RFC 3339.
+pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
+    if let Ok(time) = rfc2822::parse(text) {
+        return Some(time.timestamp());
+    }
+    if let Ok(time) = text.parse() {
+        return Some(time);
+    }
+    let forms = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    let civil = forms.iter().find_map(|form| DateTime::strptime(form, text).ok())?;
+    Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+/// A random part of so much.
+pub(super) fn jitter(most: Duration) -> Duration {
+    let mut drawn = ExponentialBuilder::new().with_jitter().with_min_delay(most).build();
+    drawn.next().unwrap_or_default().saturating_sub(most)
+}
+
+/// The pauses of one request.
+pub(crate) struct Backoff {
+    exponential: ExponentialBackoff,
+    max_delay: Duration,
+    remaining: Duration,
+}
+
+impl Backoff {
+    pub(crate) fn new(patience: RetryPolicy) -> Self {
+        let backoff = ExponentialBuilder::new()
+            .with_jitter()
+            .with_min_delay(patience.initial_delay)
+            .with_max_delay(patience.max_delay)
+            .with_max_times(patience.max_retries)
+            .build();
+        Self { exponential: backoff, max_delay: patience.max_delay, remaining: patience.max_total_delay }
+    }
+
+    /// How long to wait before the next try; nothing when patience is at its end. What was asked for is never cut short,
+    /// and the drawn pause on top of it keeps many waiting requests from coming back in the same instant.
+    pub(crate) fn next_delay(&mut self, wish: RetryHint) -> Option<Duration> {
+        let drawn = match self.exponential.next() {
+            Some(drawn) => drawn,
+            None if wish.throttled => self.max_delay,
+            None => return None,
+        };
+        let pause = wish.after.unwrap_or_default().checked_add(drawn)?;
+        self.remaining = self.remaining.checked_sub(pause)?;
+        Some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::super::{RequestError, RequestErrorKind};
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_by_the_servers_own_clock() {
+        let seconds = |n| Some(Duration::from_secs(n));
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let after = |text| ("retry-after", text);
+        let cases = [
+            (vec![], None),
+            (vec![after("7")], seconds(7)),
+            (vec![after(" 7 ")], seconds(7)),
+            (vec![after("0")], seconds(0)),
+            (vec![after("1.2")], seconds(2)),
+            (vec![after("1e2")], seconds(100)),
+            (vec![after("86400")], seconds(86400)),
+            (vec![after("Sun, 06 Nov 1994 08:50:07 GMT"), date], seconds(30)),
+            (vec![after("Sunday, 06-Nov-94 08:50:07 GMT"), date], seconds(30)),
+            (vec![after("Sun Nov  6 08:50:07 1994"), date], seconds(30)),
+            (vec![after("1994-11-06T08:50:07Z"), date], seconds(30)),
+            (vec![after("Sun, 06 Nov 1994 08:49:00 GMT"), date], seconds(0)),
+            (vec![after("Sun, 06 Nov 1994 08:50:07 GMT")], None),
+            (vec![after("1790000030"), ("date", "Mon, 21 Sep 2026 14:13:20 GMT")], seconds(30)),
+            (vec![after("1790000030000"), ("date", "Mon, 21 Sep 2026 14:13:20 GMT")], seconds(30)),
+            (vec![after("1790000030")], None),
+            (vec![after("99999999999999999999999999999999"), date], Some(Duration::MAX)),
+            (vec![("x-retry-after", "9")], seconds(9)),
+            (vec![after("3"), ("x-retry-after", "9")], seconds(3)),
+            (vec![after("soon"), ("x-retry-after", "9")], seconds(9)),
+            (vec![after("3"), after("12"), after("x")], seconds(12)),
+            (vec![after("soon")], None),
+            (vec![after("")], None),
+            (vec![after("-1")], None),
+            (vec![after("-0.5")], None),
+            (vec![after("NaN")], None),
+            (vec![after("inf")], None),
+            (vec![after("30s")], None),
+        ];
+        for (pairs, expected) in cases {
+            assert_eq!(retry_after(&headers(&pairs)), expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_safe_is_repeated() {
+        let url: Url = "https://registry.example/v2/".parse().unwrap();
+        let answer = |status, after: Option<&str>| {
+            Ok(Response {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers: after.map(|after| headers(&[("retry-after", after)])).unwrap_or_default(),
+                body: Vec::new(),
+                request: String::new(),
+            })
+        };
+        let cut = |unsent| {
+            let error = RequestError { kind: RequestErrorKind::Connection, message: String::new() };
+            Err(SendError { error, unsent, transient: true })
+        };
+        let (get, delete) = (Request::get(url.clone(), "*/*", 0), Request::probe(url));
+        for (outcome, of_get, of_delete) in [
+            (answer(200, None), false, false),
+            (answer(401, None), false, false),
+            (answer(404, None), false, false),
+            (answer(408, None), true, false),
+            (answer(429, None), true, true),
+            (answer(500, None), true, false),
+            (answer(502, Some("1")), true, false),
+            (answer(503, None), true, false),
+            (answer(503, Some("1")), true, true),
+            (answer(504, None), true, false),
+            (cut(true), true, true),
+            (cut(false), true, false),
+        ] {
+            assert_eq!(retry_hint(&get, &outcome).is_some(), of_get, "GET {:?}", outcome.as_ref().ok());
+            assert_eq!(retry_hint(&delete, &outcome).is_some(), of_delete, "DELETE {:?}", outcome.as_ref().ok());
+        }
+    }
+
+    #[test]
+    fn patience_ends() {
+        let patience = RetryPolicy {
+            max_retries: 3,
+            initial_delay: Duration::from_millis(10),
+            max_delay: Duration::from_millis(40),
+            max_total_delay: Duration::from_mins(1),
+        };
+        let failing = RetryHint { after: None, throttled: false };
+        let mut pauses = Backoff::new(patience);
+        assert_eq!(std::iter::from_fn(|| pauses.next_delay(failing)).count(), 3);
+
+        let asked = RetryHint { after: Some(Duration::from_secs(25)), throttled: true };
+        let mut pauses = Backoff::new(patience);
+        assert!(pauses.next_delay(asked).is_some_and(|pause| pause >= Duration::from_secs(25)));
+        assert!(pauses.next_delay(asked).is_some());
+        assert_eq!(pauses.next_delay(asked), None);
+
+        let throttled = RetryHint { after: None, throttled: true };
+        let mut pauses = Backoff::new(patience);
+        let tries = std::iter::from_fn(|| pauses.next_delay(throttled)).count();
+        assert!((1000..2000).contains(&tries), "only the total bounds throttling: {tries}");
+        let forever = RetryHint { after: Some(Duration::MAX), throttled: true };
+        assert_eq!(Backoff::new(patience).next_delay(forever), None);
+    }
+}

@@ -1,0 +1,138 @@
+//! What is remembered of answers.
+
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::*;
+
+async fn server(date: &str, age: Option<&str>) -> MockServer {
+    let server = MockServer::start().await;
+    let mut answer = ResponseTemplate::new(200).insert_header("date", date);
+    if let Some(age) = age {
+        answer = answer.insert_header("age", age);
+    }
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    server
+}
+
+#[tokio::test]
+async fn only_a_writers_transport_sends_what_changes() {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&server).await;
+    let peer = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
+    let transport = || HttpClient::new(&peer, RetryPolicy::default()).unwrap();
+    let (reading, changing) = (transport(), transport().allow_writes());
+    let get = Request::get(server.uri().parse().unwrap(), "*/*", 0);
+    let of = |method: Method, signs_in| Request { method, gets_token: signs_in, ..get.clone() };
+    for (ask, reads) in [
+        (get.clone(), true),
+        (of(Method::HEAD, false), true),
+        (of(Method::POST, true), true),
+        (of(Method::POST, false), false),
+        (of(Method::PUT, true), false),
+        (of(Method::PATCH, true), false),
+        (of(Method::DELETE, true), false),
+        (of(Method::OPTIONS, false), false),
+        (Request::delete(get.url.clone()), false),
+        (Request::probe(get.url.clone()), false),
+    ] {
+        let before = server.received_requests().await.unwrap().len();
+        let sent = reading.send(&ask, None).await;
+        assert_eq!(sent.is_ok(), reads, "{ask:?}");
+        let arrived = server.received_requests().await.unwrap().len() - before;
+        assert_eq!(arrived, usize::from(reads), "{ask:?}");
+        changing.send(&ask, None).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_time_is_that_of_the_servers_own_answers() {
+    let own = server("Tue, 01 Jan 2002 12:00:00 GMT", None).await;
+    let other = server("Tue, 01 Jan 2030 12:00:00 GMT", None).await;
+    let cache = server("Tue, 01 Jan 2002 12:00:00 GMT", Some("7")).await;
+    let nonsense = server("Tue, 01 Jan 2002 12:00:00 GMT", Some("old")).await;
+    let ask = |server: &MockServer| Request::get(server.uri().parse().unwrap(), "*/*", 0);
+    let transport = |server: &MockServer| {
+        let peer = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
+        let transport = HttpClient::new(&peer, RetryPolicy::default()).unwrap();
+        transport.with_rate_limits(&server.uri().parse().unwrap(), RateLimits::default())
+    };
+    let noon: Timestamp = "2002-01-01T12:00:00Z".parse().unwrap();
+    let past = |one: &HttpClient| one.server_time().unwrap().latest.duration_since(noon).as_secs();
+
+    let one = transport(&own);
+    assert_eq!(one.server_time(), None);
+    one.send(&ask(&other), None).await.unwrap();
+    assert_eq!(one.server_time(), None, "another host's clock");
+    one.send(&ask(&own), None).await.unwrap();
+    one.send(&ask(&other), None).await.unwrap();
+    assert!((0..60).contains(&past(&one)), "{:?}", one.server_time());
+
+    let one = transport(&cache);
+    one.send(&ask(&cache), None).await.unwrap();
+    assert!((7..67).contains(&past(&one)), "with the time in the cache: {:?}", one.server_time());
+    let one = transport(&nonsense);
+    one.send(&ask(&nonsense), None).await.unwrap();
+    assert_eq!(one.server_time(), None, "nobody knows how old it is");
+}
+
+/// Two machines behind one name, of which one has a wrong clock, and a cache in front of both.
+#[test]
+fn the_earliest_and_the_latest_answer_are_both_kept_and_a_cache_never_stands_above_them() {
+    let headers = |date: &str, age: Option<&str>| {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::DATE, date.parse().unwrap());
+        if let Some(age) = age {
+            headers.insert(http::header::AGE, age.parse().unwrap());
+        }
+        headers
+    };
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let seconds = Duration::from_secs;
+    let mut dates = ServerDates::default();
+    assert_eq!(dates.time_at(seconds(1000)), None);
+    dates.record(&headers("Tue, 01 Jan 2002 12:00:00 GMT", Some("600")), seconds(1000));
+    let kept = ServerTime { earliest: at("2002-01-01T12:10:05Z"), latest: at("2002-01-01T12:10:05Z") };
+    assert_eq!(dates.time_at(seconds(1005)), Some(kept));
+    dates.record(&headers("Tue, 01 Jan 2002 13:00:00 GMT", None), seconds(1010));
+    dates.record(&headers("Sat, 02 Mar 2002 13:00:10 GMT", None), seconds(1020));
+    dates.record(&headers("Tue, 01 Jan 2002 13:00:31 GMT", Some("0")), seconds(1040));
+    dates.record(&headers("nonsense", None), seconds(1050));
+    let both = ServerTime { earliest: at("2002-01-01T13:01:30Z"), latest: at("2002-03-02T13:01:30Z") };
+    assert_eq!(dates.time_at(seconds(1100)), Some(both));
+}
+
+/// A `Date` that is invalid is not one that is missing. Any of its three forms is valid.
+#[test]
+fn an_invalid_date_is_told_apart_from_a_missing_one() {
+    let at = Duration::from_secs(1000);
+    let noted = |fields: &[(&'static str, &'static str)]| {
+        let mut dates = ServerDates::default();
+        let mut headers = HeaderMap::new();
+        for &(name, value) in fields {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        dates.record(&headers, at);
+        (dates.time_at(at).is_some(), dates.invalid_header())
+    };
+    for (fields, expected) in [
+        (vec![], (false, None)),
+        (vec![("age", "7")], (false, None)),
+        (vec![("date", "garbage")], (false, Some("Date"))),
+        (vec![("date", "")], (false, Some("Date"))),
+        (vec![("date", "Tue, 01 Jan 2002 12:00:00 GMT"), ("age", "old")], (false, Some("Age"))),
+        (vec![("date", "Tue, 01 Jan 2002 12:00:00 GMT")], (true, None)),
+        (vec![("date", "Tuesday, 01-Jan-02 12:00:00 GMT")], (true, None)),
+        (vec![("date", "Tue Jan  1 12:00:00 2002")], (true, None)),
+    ] {
+        assert_eq!(noted(&fields), expected, "{fields:?}");
+    }
+    // One good answer is enough.
+    let mut dates = ServerDates::default();
+    for date in ["garbage", "Tue, 01 Jan 2002 12:00:00 GMT"] {
+        let mut headers = HeaderMap::new();
+        headers.insert(DATE, HeaderValue::from_static(date));
+        dates.record(&headers, at);
+    }
+    assert_eq!((dates.time_at(at).is_some(), dates.invalid_header()), (true, None));
+}

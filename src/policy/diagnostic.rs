@@ -1,0 +1,308 @@
+//! What is wrong with a file, where, and what was probably meant.
+
+use std::fmt::{self, Write as _};
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+
+use super::redact;
+use super::yaml::{Place, Value};
+
+/// One problem with its place.
+///
+/// Shows itself on one line, for logs: `policies/a.yaml:3:7: unknown rule …`. [`render`] shows it with the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The file as it is called in messages, or the environment variable.
+    pub file: String,
+    /// The line, from 1; 0 for what has no place in a text.
+    pub line: usize,
+    /// The character in the line, from 1; 0 for what has no place in a text.
+    pub column: usize,
+    /// The offending bytes of the text.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    text: Option<Arc<str>>,
+    secondary: Option<Box<Diagnostic>>,
+}
+
+impl Diagnostic {
+    /// A problem of a whole file or of something that is none.
+    #[must_use]
+    pub fn new(file: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            file: file.into(),
+            line: 0,
+            column: 0,
+            span: 0..0,
+            message: redact::redact_message(&message.into()),
+            help: None,
+            text: None,
+            secondary: None,
+        }
+    }
+
+    /// A problem at `span` of a text. An empty span means the rest of its line.
+    pub(crate) fn at(file: &str, text: &Arc<str>, span: &Range<usize>, message: impl Into<String>) -> Self {
+        let span = visible_span(text, span);
+        let before = &text[..span.start];
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: text[line_start..span.start].chars().count() + 1,
+            span,
+            text: Some(Arc::clone(text)),
+            ..Self::new(file, message)
+        }
+    }
+
+    /// The same place, with something to say of it.
+    pub(crate) fn with_message(&self, message: impl Into<String>) -> Self {
+        Self { message: redact::redact_message(&message.into()), ..self.clone() }
+    }
+
+    /// The same, with what to do about it.
+    pub(crate) fn with_message_and_help(&self, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { help: Some(redact::redact_message(&help.into())), ..self.with_message(message) }
+    }
+
+    /// Says what to do about it.
+    pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(redact::redact_message(&help.into()));
+        self
+    }
+
+    /// Points at a second place that belongs to it.
+    pub(crate) fn add_secondary(&mut self, other: Diagnostic) -> &mut Self {
+        self.secondary = Some(Box::new(other));
+        self
+    }
+
+    /// The place as `file:line:column`, as far as there is one.
+    #[must_use]
+    pub fn place(&self) -> String {
+        if self.line == 0 { self.file.clone() } else { format!("{}:{}:{}", self.file, self.line, self.column) }
+    }
+}
+
+/// What of a span can be underlined: a whole number of characters, on one line where it was empty.
+fn visible_span(text: &str, span: &Range<usize>) -> Range<usize> {
+    let floor = |at: usize| (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let (start, end) = (floor(span.start), floor(span.end));
+    if start < end {
+        let (whole, trimmed) = (&text[start..end], text[start..end].trim_end());
+        let first = whole.chars().next().map_or(0, char::len_utf8);
+        return start..start + trimmed.len().max(first);
+    }
+    let line = text[start..].lines().next().unwrap_or_default();
+    start..start + line.trim_end().len()
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place(), self.message)?;
+        if let Some(also) = &self.secondary {
+            write!(f, "; {}: {}", also.place(), also.message)?;
+        }
+        match &self.help {
+            Some(help) => write!(f, " ({help})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+/// Collects what is wrong with one file.
+#[derive(Debug)]
+pub(crate) struct Problems {
+    file: Arc<str>,
+    text: Arc<str>,
+    /// What stands between a key and its value in the format of the file.
+    separator: &'static str,
+    found: Vec<Diagnostic>,
+    count: usize,
+    /// Takes the help for problems beyond the last one that is shown.
+    overflow: Diagnostic,
+}
+
+/// The sign between key and value in TOML.
+const TOML_SEPARATOR: &str = " = ";
+
+/// So many problems of one file are shown: whoever has more has one that causes them.
+const MAX_SHOWN: usize = 100;
+
+impl Problems {
+    /// Of a YAML file.
+    pub(crate) fn of_yaml(file: &str, text: &str) -> Self {
+        Self::with_visible_text(file, redact::redact_file(text))
+    }
+
+    fn with_visible_text(file: &str, text: String) -> Self {
+        Self {
+            file: file.into(),
+            text: text.into(),
+            separator: ": ",
+            found: Vec::new(),
+            count: 0,
+            overflow: Diagnostic::new(file, ""),
+        }
+    }
+
+    /// Of the settings, in TOML. Only values under known keys are shown.
+    pub(crate) fn of_toml(file: &str, text: &str) -> Self {
+        Self { separator: TOML_SEPARATOR, ..Self::with_visible_text(file, redact::redact_settings(text)) }
+    }
+
+    /// A key with its value, as the file would write it.
+    pub(crate) fn format_entry(&self, key: &str, value: impl fmt::Display) -> String {
+        format!("{key}{}{value}", self.separator)
+    }
+
+    /// A value in words. Of a text of the settings only the type is told: it may be a secret in a wrong place.
+    pub(crate) fn describe(&self, value: &Value) -> String {
+        match value {
+            Value::Text(_) if self.is_toml() => value.kind().to_owned(),
+            _ => value.describe(),
+        }
+    }
+
+    /// Whether it is a file of settings.
+    pub(crate) fn is_toml(&self) -> bool {
+        self.separator == TOML_SEPARATOR
+    }
+
+    /// Notes a problem; what is returned takes help for it.
+    pub(crate) fn add(&mut self, at: &Place, message: impl Into<String>) -> &mut Diagnostic {
+        self.count += 1;
+        if self.count > MAX_SHOWN {
+            return &mut self.overflow;
+        }
+        let problem = self.diagnostic(at, message);
+        self.found.push(problem);
+        self.found.last_mut().expect("one was just pushed")
+    }
+
+    /// A problem that is not noted yet.
+    pub(crate) fn diagnostic(&self, at: &Place, message: impl Into<String>) -> Diagnostic {
+        match at {
+            Place::Text(_) if self.count > MAX_SHOWN => Diagnostic::new(&*self.file, message),
+            Place::Text(span) => Diagnostic::at(&self.file, &self.text, span, message),
+            Place::Variable(name) => Diagnostic::new(&**name, message),
+            Place::File => Diagnostic::new(&*self.file, message),
+        }
+    }
+
+    /// All problems, in the order of their places.
+    pub(crate) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
+        self.found.sort_by(|a, b| (a.line, a.column, &a.file).cmp(&(b.line, b.column, &b.file)));
+        if self.count > MAX_SHOWN {
+            let more = format!("and {} more problems in this file", self.count - MAX_SHOWN);
+            self.found.push(Diagnostic::new(&*self.file, more));
+        }
+        self.found
+    }
+
+    /// How many were noted so far.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+}
+
+/// All problems with the lines that they are about, the offending text underlined and help below.
+#[must_use]
+pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
+    let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_links(false);
+    let mut out = String::new();
+    for (index, diagnostic) in diagnostics.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        let shown = RenderedDiagnostic::from(diagnostic);
+        if handler.render_report(&mut out, &shown).is_err() {
+            // Writing to a string does not fail; a source that cannot be shown must not hide the problem.
+            let _ = writeln!(out, "{diagnostic}");
+        }
+    }
+    out
+}
+
+/// A diagnostic as the renderer wants it: the place is in the frame, not in the message.
+#[derive(Debug)]
+struct RenderedDiagnostic<'a> {
+    diagnostic: &'a Diagnostic,
+    source: Option<NamedSource<Arc<str>>>,
+    /// A second place in the same file.
+    secondary: Option<&'a Diagnostic>,
+    /// A second place in another file.
+    other_files: Vec<RenderedDiagnostic<'a>>,
+}
+
+impl<'a> From<&'a Diagnostic> for RenderedDiagnostic<'a> {
+    fn from(diagnostic: &'a Diagnostic) -> Self {
+        let source = diagnostic.text.as_ref().map(|text| {
+            NamedSource::new(without_control_characters(&diagnostic.file), without_control_characters(text).into())
+        });
+        let (second, elsewhere) = match diagnostic.secondary.as_deref() {
+            Some(also) if also.file == diagnostic.file => (Some(also), Vec::new()),
+            Some(also) => (None, vec![Self::from(also)]),
+            None => (None, Vec::new()),
+        };
+        Self { diagnostic, source, secondary: second, other_files: elsewhere }
+    }
+}
+
+impl fmt::Display for RenderedDiagnostic<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = without_control_characters(&self.diagnostic.message);
+        match self.source {
+            Some(_) => f.write_str(&message),
+            None => write!(f, "{}: {message}", without_control_characters(&self.diagnostic.place())),
+        }
+    }
+}
+
+/// A text of a file without characters that steer a terminal, each replaced by one of the same length, so that places in
+/// it stay where they are.
+fn without_control_characters(text: &str) -> String {
+    let replaced = |found: char| match (found, found.len_utf8()) {
+        ('\n' | '\t' | '\r', _) => found,
+        (_, 1) if found.is_control() => '?',
+        (_, 2) if found.is_control() => '\u{bf}',
+        ('\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}', _) => '\u{fffd}',
+        _ => found,
+    };
+    text.chars().map(replaced).collect()
+}
+
+impl std::error::Error for RenderedDiagnostic<'_> {}
+
+impl miette::Diagnostic for RenderedDiagnostic<'_> {
+    fn help<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
+        self.diagnostic.help.as_ref().map(|help| Box::new(help) as _)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as _)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.source.as_ref()?;
+        let label = |text: Option<&str>, span| LabeledSpan::new_with_span(text.map(str::to_owned), span);
+        let here = label(self.secondary.map(|_| "and here"), self.diagnostic.span.clone());
+        let second = self.secondary.map(|second| label(Some(&second.message), second.span.clone()));
+        Some(Box::new(std::iter::once(here).chain(second)))
+    }
+
+    fn related<'b>(&'b self) -> Option<Box<dyn Iterator<Item = &'b dyn miette::Diagnostic> + 'b>> {
+        if self.other_files.is_empty() {
+            return None;
+        }
+        Some(Box::new(self.other_files.iter().map(|shown| shown as &dyn miette::Diagnostic)))
+    }
+}

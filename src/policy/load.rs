@@ -1,0 +1,272 @@
+//! From a file or a folder to all policies in it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::compile::{LocatedPolicy, Origin};
+use super::diagnostic::{Diagnostic, Problems};
+use crate::domain::{Digest, Policy, PolicyName, RegistryName, RuleKey};
+
+/// All policies, with the files that they stand in.
+#[derive(Debug, Clone)]
+pub struct PolicySet {
+    /// The policies, by name.
+    pub policies: Vec<Policy>,
+    /// Each file, relative to the policies folder, with the hash of its content (`sha256:…`), by name.
+    pub files: Vec<(String, String)>,
+    /// The text of each file, by the hash of its content.
+    pub texts: BTreeMap<String, String>,
+    /// Each registry that a policy names, with the place where it does.
+    pub registries: Vec<(RegistryName, Diagnostic)>,
+    /// The git commit of their folder, where it is a checkout. Edits since do not show in it, but in the revision.
+    pub commit: Option<String>,
+    /// The latest time at which one of the files was modified.
+    pub modified: Option<Timestamp>,
+    /// Where each policy stands, for what is to be said of it.
+    pub places: BTreeMap<PolicyName, PolicyPlaces>,
+}
+
+/// Where a policy and its rules stand; the messages are empty.
+#[derive(Debug, Clone)]
+pub struct PolicyPlaces {
+    /// Its name.
+    pub name: Diagnostic,
+    /// Each of its keep rules, in order.
+    pub rules: Vec<Diagnostic>,
+    /// Each of its names, globs and patterns, by key and text.
+    pub rule_texts: BTreeMap<(RuleKey, String), Diagnostic>,
+    /// What it says comes after an untag, if it does.
+    pub then: Option<Diagnostic>,
+}
+
+impl PolicySet {
+    /// The hash over all files with their names, `sha256:…`.
+    #[must_use]
+    pub fn revision(&self) -> String {
+        let lines: Vec<String> = self.files.iter().map(|(name, revision)| format!("{revision} {name}")).collect();
+        Digest::of(lines.join("\n").as_bytes()).to_string()
+    }
+}
+
+/// Why there are no policies: every problem of every file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyError {
+    /// The problems, by file and place; never empty.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl PolicyError {
+    /// The label used in metrics and the audit record.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        "policy"
+    }
+}
+
+impl std::fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+/// More than any policy file needs, and little enough to read a wrong file by mistake.
+const MAX_FILE_SIZE: u64 = 1024 * 1024;
+/// Deeper than any folder of policies is, and an end for folders that link to themselves.
+const MAX_FOLDER_DEPTH: usize = 16;
+
+/// Reads a policy file, or all `*.yaml` and `*.yml` files of a folder and the folders in it.
+///
+/// What is hidden (`.` first) is left out, and so are fixtures (`*.test.yaml`).
+///
+/// # Errors
+/// Every problem of every file. No policies at all is a problem, too.
+pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
+    let mut unread = Vec::new();
+    let mut read: Vec<(Problems, Vec<LocatedPolicy>)> = Vec::new();
+    let (mut files, mut texts, mut modified) = (Vec::new(), BTreeMap::new(), None);
+    for file in find_policy_files(path, &mut unread) {
+        let shown = file.display().to_string();
+        let name = file.strip_prefix(path).ok().filter(|rest| !rest.as_os_str().is_empty());
+        let name = name.map_or_else(|| file_name(&file), |rest| rest.display().to_string());
+        modified = modified.max(modified_at(&file));
+        match read_text(&file) {
+            Ok(text) => {
+                let revision: Arc<str> = Digest::of(text.as_bytes()).to_string().into();
+                let mut problems = Problems::of_yaml(&shown, super::without_bom(&text));
+                let origin = Origin { file: name.as_str().into(), revision: Arc::clone(&revision) };
+                let policies = super::read(&text, &origin, &mut problems);
+                files.push((name, revision.to_string()));
+                texts.insert(revision.to_string(), text);
+                read.push((problems, policies));
+            }
+            Err(problem) => unread.push(Diagnostic::new(shown, problem)),
+        }
+    }
+    report_duplicate_names(&mut read);
+    let (mut diagnostics, mut policies, mut registries) = (unread, Vec::new(), Vec::new());
+    let mut places = BTreeMap::new();
+    for (problems, placed) in read {
+        for LocatedPolicy { policy, registries: named, name, rules, rule_texts: written, then } in placed {
+            let rules = rules.iter().map(|at| problems.diagnostic(at, "")).collect();
+            let then = then.map(|at| problems.diagnostic(&at, ""));
+            let written = written.into_iter().map(|one| ((one.key, one.written), problems.diagnostic(&one.at, "")));
+            let places_of_it =
+                PolicyPlaces { name: problems.diagnostic(&name, ""), rules, rule_texts: written.collect(), then };
+            places.insert(policy.name.clone(), places_of_it);
+            let message = format!("named by policy `{}`", policy.name);
+            registries.extend(named.into_iter().map(|(name, at)| (name, problems.diagnostic(&at, message.as_str()))));
+            policies.push(policy);
+        }
+        diagnostics.extend(problems.into_diagnostics());
+    }
+    if !diagnostics.is_empty() {
+        diagnostics.sort_by(|a, b| a.file.cmp(&b.file));
+        return Err(PolicyError { diagnostics });
+    }
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    files.sort();
+    let commit = super::git_commit::find_commit(path);
+    Ok(PolicySet { policies, files, texts, registries, commit, modified, places })
+}
+
+/// Policies of one name in different files; inside a file they are noted when it is read.
+fn report_duplicate_names(read: &mut [(Problems, Vec<LocatedPolicy>)]) {
+    let mut first: BTreeMap<PolicyName, (usize, Diagnostic)> = BTreeMap::new();
+    for (index, (problems, policies)) in read.iter_mut().enumerate() {
+        for LocatedPolicy { policy, name: at, .. } in policies.iter() {
+            match first.get(&policy.name) {
+                Some((file, _)) if *file == index => {}
+                Some((_, other)) => {
+                    let message = format!("two policies are named `{}`", policy.name);
+                    let other = other.clone();
+                    problems.add(at, message).help("give each its own name").add_secondary(other);
+                }
+                None => {
+                    let here = problems.diagnostic(at, format!("`{}` is first used here", policy.name));
+                    first.insert(policy.name.clone(), (index, here));
+                }
+            }
+        }
+    }
+}
+
+/// The policy files of a path, sorted.
+fn find_policy_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            collect(path, 0, is_policy_file, &mut found, problems);
+            if found.is_empty() && problems.is_empty() {
+                let mut problem = Diagnostic::new(path.display().to_string(), "no policies in this folder");
+                problem.help("put `*.yaml` files there, or set `policies` to another file or folder");
+                problems.push(problem);
+            }
+        }
+        Ok(_) => found.push(path.to_owned()),
+        Err(error) => {
+            let mut problem = Diagnostic::new(path.display().to_string(), format!("policies cannot be read: {error}"));
+            problem.help("`policies` in the settings names a file or a folder, relative to the settings");
+            problems.push(problem);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The fixtures of a path, sorted: the file itself, the one beside a policy file, or all of a folder.
+pub(super) fn find_test_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let name = file_name(path);
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => collect(path, 0, is_test_file, &mut found, problems),
+        Ok(_) if is_test_file(&name) => found.push(path.to_owned()),
+        Ok(_) => {
+            let stem = name.rsplit_once('.').map_or(&*name, |(stem, _)| stem);
+            let beside = ["yaml", "yml"].map(|ending| path.with_file_name(format!("{stem}.test.{ending}")));
+            found.extend(beside.into_iter().filter(|path| path.exists()));
+        }
+        Err(error) => problems.push(Diagnostic::new(path.display().to_string(), format!("cannot be read: {error}"))),
+    }
+    if found.is_empty() && problems.is_empty() {
+        let mut problem = Diagnostic::new(path.display().to_string(), "no tests of policies here");
+        problem.help("put them beside the policies: those of `shop.yaml` into `shop.test.yaml`");
+        problems.push(problem);
+    }
+    found.sort();
+    found
+}
+
+fn collect(
+    folder: &Path,
+    depth: usize,
+    wanted: fn(&str) -> bool,
+    found: &mut Vec<PathBuf>,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let mut fail = |path: &Path, problem: String| problems.push(Diagnostic::new(path.display().to_string(), problem));
+    if depth > MAX_FOLDER_DEPTH {
+        return fail(folder, format!("more than {MAX_FOLDER_DEPTH} folders deep, or a link to itself"));
+    }
+    let entries = match fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+        Ok(entries) => entries,
+        Err(error) => return fail(folder, format!("this folder cannot be read: {error}")),
+    };
+    for entry in entries {
+        let path = entry.path();
+        let name = file_name(&path);
+        if name.starts_with('.') {
+            continue;
+        }
+        // Follows links: a mounted ConfigMap is nothing but links.
+        match fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => collect(&path, depth + 1, wanted, found, problems),
+            Ok(_) | Err(_) if wanted(&name) => found.push(path),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+fn modified_at(file: &Path) -> Option<Timestamp> {
+    fs::metadata(file).and_then(|data| data.modified()).ok()?.try_into().ok()
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn is_policy_file(name: &str) -> bool {
+    matches!(name.to_ascii_lowercase().rsplit_once('.'), Some((_, "yaml" | "yml"))) && !is_test_file(name)
+}
+
+fn is_test_file(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [".test.yaml", ".test.yml"].iter().any(|ending| name.ends_with(ending))
+}
+
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("is no plain file".into());
+    }
+    let mut bytes = Vec::new();
+    File::open(path).map_err(unreadable)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        return Err(format!("is larger than {} KiB, which no policy file is", MAX_FILE_SIZE / 1024));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.split(|&byte| byte == b'\n').count();
+        format!("is no UTF-8 text (line {line}); save it as UTF-8")
+    })
+}

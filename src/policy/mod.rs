@@ -1,0 +1,70 @@
+//! Policy files: YAML to [`Policy`], with every problem of every file told at once, at its place.
+//!
+//! A file is read into a tree of values with places first; what they mean is decided in a second step, which goes on
+//! after each problem. Nothing is guessed: what is not exactly one of the things that can be written is a problem.
+
+mod affixes;
+mod compile;
+mod diagnostic;
+pub(crate) mod fields;
+mod git_commit;
+mod lint;
+mod load;
+mod overlap;
+mod pattern_coverage;
+pub mod policy_test_schema_types;
+mod policy_tests;
+mod redact;
+mod relation;
+mod rule_places;
+mod rule_syntax_lint;
+mod schema;
+pub mod schema_types;
+mod selection;
+mod yaml;
+
+use crate::domain::{Digest, Policy};
+
+use compile::{LocatedPolicy, Origin};
+pub(crate) use diagnostic::Problems;
+pub use diagnostic::{Diagnostic, render};
+pub(crate) use fields::Fields;
+pub use lint::{Lint, Severity, lint};
+pub use load::{PolicyError, PolicyPlaces, PolicySet, load};
+pub use policy_tests::{Expectation, PolicyTest, PolicyTests, load_policy_tests, parse_policy_tests};
+pub use schema::{schema, tests_schema};
+pub(crate) use yaml::{Entry, Node, Place, Value};
+
+/// The policies of one file. `file` is what it is called in messages and in [`Policy::file`].
+///
+/// # Errors
+/// Every problem of the file, in the order of their places.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Policy>, Vec<Diagnostic>> {
+    let mut problems = Problems::of_yaml(file, without_bom(text));
+    let origin = Origin { file: file.into(), revision: Digest::of(text.as_bytes()).to_string().into() };
+    let policies = read(text, &origin, &mut problems);
+    if problems.count() == 0 {
+        Ok(policies.into_iter().map(|placed| placed.policy).collect())
+    } else {
+        Err(problems.into_diagnostics())
+    }
+}
+
+/// Reads what can be read of a text; the problems say what could not.
+fn read(text: &str, origin: &Origin, problems: &mut Problems) -> Vec<LocatedPolicy> {
+    match yaml::parse_yaml(without_bom(text)) {
+        Ok(root) => compile::compile_policies(&root, origin, problems),
+        Err(error) => {
+            let problem = problems.add(&yaml::Place::Text(error.span), error.message);
+            if let Some(help) = error.help {
+                problem.help(help);
+            }
+            Vec::new()
+        }
+    }
+}
+
+/// The text without the byte order mark that some editors put first.
+fn without_bom(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}

@@ -1,0 +1,325 @@
+//! What may be shown of a file in a diagnostic: never a secret, also where it stands under a key that nobody knows.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// Keys of the settings whose values may be shown. Values under all others are struck out: one of them may be a misspelt
+/// `password`.
+const VISIBLE_KEYS: [&str; 77] = [
+    "accept",
+    "aliases",
+    "allow_empty",
+    "allow_http",
+    "allow_unmatched",
+    "authority",
+    "branches",
+    "bytes",
+    "ca_file",
+    "can_untag",
+    "client_id",
+    "cloud",
+    "commits",
+    "concurrency",
+    "configmaps",
+    "context",
+    "cron",
+    "days",
+    "deadline",
+    "delete",
+    "endpoint",
+    "exclude",
+    "folder",
+    "format",
+    "freeze",
+    "from",
+    "group",
+    "helm",
+    "hours",
+    "jitter",
+    "keep",
+    "kind",
+    "kubeconfig",
+    "leave",
+    "listen",
+    "max_age",
+    "mentions",
+    "min_claims",
+    "missed",
+    "mode",
+    "name",
+    "namespaces",
+    "on",
+    "optional",
+    "path",
+    "paths",
+    "percent",
+    "placeholder",
+    "plan_ttl",
+    "plans",
+    "policies",
+    "port",
+    "ranges",
+    "read",
+    "reason",
+    "removal",
+    "repeat_after",
+    "repositories",
+    "require_signature",
+    "resource_group",
+    "resource_groups",
+    "resource_manager",
+    "server",
+    "signers",
+    "since",
+    "socket",
+    "state",
+    "subscription",
+    "subscriptions",
+    "tags",
+    "tenant_id",
+    "timeout",
+    "timezone",
+    "token_hosts",
+    "undo_window",
+    "unresolved",
+    "untag",
+];
+
+/// A key and the sign behind it: `=` anywhere, `:` at the start of a line, where somebody writes TOML as if it were YAML.
+static KEY_VALUE: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"(?m)([\w.\-]+|"[^"\n]*"|'[^'\n]*')[ \t]*=[ \t]*|^[ \t#-]*([\w.\-]+):(?:[ \t]+|$)"#));
+
+/// A line that begins with a word and has neither sign: the rest of it could be anything.
+static WORD_LINE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?m)^[ \t]*[A-Za-z_][\w.-]*[ \t]+([^=:\n]+)$"));
+
+/// A value behind a key that sounds like a secret, unless the key only names a file.
+static SECRET_KEY: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r#"(?im)\b[\w.-]*(?:pass|pasw|pwd|secret|token|credential|api[_-]?key|authorization|bearer|webhook|cookie)[\w.-]*["']?\s*[=:][ \t]*("""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^,}\n#]*[^,}\s#])"#,
+    )
+});
+
+/// What looks like a secret wherever it stands.
+static SECRET_PATTERNS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
+    [
+        // User and password in a URL.
+        pattern(r#"://([^/@\s"']+)@"#),
+        // Addresses by which anybody may write somewhere, and signed addresses.
+        pattern(
+            r#"(?i)(?:hooks\.slack\.com|webhook\.office\.com|discord(?:app)?\.com/api/webhooks|logic\.azure\.com)(/[^\s"'`]*)"#,
+        ),
+        pattern(r#"(?i)[?&](?:sig|signature|token|key|code|secret|x-amz-signature|x-amz-security-token)=([^&\s"'`]+)"#),
+        // As headers carry them.
+        pattern(r"(?i)\b(?:bearer|basic)[ \t]+([\w.~+/-]*[0-9][\w.~+/-]*=*)"),
+        // By the first letters that their makers give them; JSON web tokens among them.
+        pattern(
+            r"\b((?:gh[opsur]_|github_pat_|glpat-|gldt-|xox[abeprs]-|AKIA|ASIA|dckr_[po]at_|npm_|hvs\.|sk-|eyJ)[\w.~+/-]{8,}=*)",
+        ),
+        pattern(r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)(?:-----END|\z)"),
+    ]
+});
+
+/// Long words, of which those that mix small letters, capitals and digits are keys of some kind.
+static LONG_TOKEN: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z0-9+]{20,}=*"));
+/// So often digits and letters take turns in a key, and not in a name.
+const MIN_ALTERNATIONS: usize = 3;
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("the patterns are constants that compile")
+}
+
+/// Settings in which only the values of known keys are left, byte for byte in their places.
+pub(super) fn redact_settings(text: &str) -> String {
+    let mut shown = text.to_owned();
+    let mut at = 0;
+    while let Some(found) = KEY_VALUE.captures_at(text, at) {
+        let (Some(whole), Some(key)) = (found.get(0), found.get(1).or_else(|| found.get(2))) else { break };
+        at = whole.end();
+        let value = at..value_end(text, at);
+        let key = key.as_str().trim_matches(['"', '\'']);
+        let key = key.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+        let is_path = key.ends_with("_file") && text[value.clone()].contains(['/', '.']);
+        // Each key of an inline table is judged by itself.
+        if is_path || VISIBLE_KEYS.contains(&&*key) || text[value.clone()].starts_with('{') {
+            continue;
+        }
+        mask(&mut shown, value.clone());
+        at = value.end.max(at);
+    }
+    let words: Vec<Range<usize>> =
+        WORD_LINE.captures_iter(&shown).filter_map(|found| Some(found.get(1)?.range())).collect();
+    for span in words {
+        mask(&mut shown, span);
+    }
+    mask_secrets(&mut shown);
+    shown
+}
+
+/// Any other file without what sounds or looks like a secret, byte for byte in its place.
+pub(super) fn redact_file(text: &str) -> String {
+    let mut shown = text.to_owned();
+    mask_secrets(&mut shown);
+    shown
+}
+
+/// A message without what looks like a secret.
+pub(super) fn redact_message(text: &str) -> String {
+    let mut shown = text.to_owned();
+    mask_secret_patterns(&mut shown);
+    shown
+}
+
+/// Where the value ends that begins there: at its closing quote or bracket, else with the line.
+fn value_end(text: &str, start: usize) -> usize {
+    let rest = &text[start..];
+    let line = start + rest.find('\n').unwrap_or(rest.len());
+    for quote in ["\"\"\"", "'''"] {
+        if let Some(inner) = rest.strip_prefix(quote) {
+            return inner.find(quote).map_or(text.len(), |end| start + 2 * quote.len() + end);
+        }
+    }
+    match rest.chars().next() {
+        Some(quote @ ('"' | '\'')) => {
+            let mut escaped = false;
+            let end = text[start + 1..line].find(|letter| {
+                let ends = letter == quote && !escaped;
+                escaped = letter == '\\' && quote == '"' && !escaped;
+                ends
+            });
+            end.map_or(line, |end| start + 1 + end + 1)
+        }
+        Some('[') => {
+            let mut depth = 0_usize;
+            let end = rest.find(|letter| {
+                match letter {
+                    '[' => depth += 1,
+                    ']' => depth -= 1,
+                    _ => {}
+                }
+                depth == 0
+            });
+            end.map_or(line, |end| start + end + 1)
+        }
+        Some('{') => (start + 1).min(line),
+        _ => line,
+    }
+}
+
+fn mask_secrets(shown: &mut String) {
+    let spans: Vec<Range<usize>> = SECRET_KEY
+        .captures_iter(shown)
+        .filter_map(|found| Some((found.get(0)?, found.get(1)?)))
+        .filter(|(whole, value)| {
+            let key = shown[whole.start()..value.start()].trim_end_matches(['=', ':', ' ', '\t', '"', '\'']);
+            let hosts = key.ends_with("token_hosts") || key.ends_with("token_host");
+            !hosts && !key.ends_with("_file")
+        })
+        .map(|(_, value)| value.range())
+        .collect();
+    for span in spans {
+        mask(shown, span);
+    }
+    mask_secret_patterns(shown);
+}
+
+fn mask_secret_patterns(shown: &mut String) {
+    for pattern in SECRET_PATTERNS.iter() {
+        let spans: Vec<Range<usize>> =
+            pattern.captures_iter(shown).filter_map(|found| Some(found.get(1)?.range())).collect();
+        for span in spans {
+            mask(shown, span);
+        }
+    }
+    let mixed = |word: &str| {
+        let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
+        let turns = word.as_bytes().windows(2).filter(|pair| pair[0].is_ascii_digit() != pair[1].is_ascii_digit());
+        has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && turns.count() >= MIN_ALTERNATIONS
+    };
+    let spans: Vec<Range<usize>> =
+        LONG_TOKEN.find_iter(shown).filter(|found| mixed(found.as_str())).map(|found| found.range()).collect();
+    for span in spans {
+        mask(shown, span);
+    }
+}
+
+/// Puts a star for each byte that does not end a line.
+fn mask(shown: &mut String, span: Range<usize>) {
+    let struck: String = shown[span.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
+    shown.replace_range(span, &struck);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_under_unknown_keys_are_struck_out() {
+        for (line, shown) in [
+            ("mode = \"dry-run\"", "mode = \"dry-run\""),
+            ("pasword = \"hunter2\"", "pasword = *********"),
+            ("auth = { kind = \"basic\", pasword = \"hunter2\" }", "auth = { kind = \"basic\", pasword = ********* }"),
+            ("headers = { Authorization = \"Bearer x\" }", "headers = { Authorization = ********** }"),
+            ("headers = [[\"Authorization\",\n \"x\"]]\nmode = 1", "headers = ******************\n******\nmode = 1"),
+            ("webhook_url = 'https://x/y'", "webhook_url = *************"),
+            ("registries.a.auth.key = 12345", "registries.a.auth.key = *****"),
+            ("\"pass word\" = 'x' # why", "\"pass word\" = *** # why"),
+            ("x = \"\"\"\nhunter2\n\"\"\"\nmode = 1", "x = ***\n*******\n***\nmode = 1"),
+            ("x = \"a\\\"hunter2\"", "x = ************"),
+            ("x = \"hunter2", "x = ********"),
+            ("x = hunter2, kind = 1", "x = *****************"),
+            ("password: hunter2", "password: *******"),
+            ("password hunter2", "password *******"),
+            ("# key = hunter2", "# key = *******"),
+            ("token_file = \"secrets/token\"", "token_file = \"secrets/token\""),
+            ("token_file = \"hunter2\"", "token_file = *********"),
+            ("token_hosts = [\"a.example\"]", "token_hosts = [\"a.example\"]"),
+            ("endpoint = \"https://u:p@r.example\"", "endpoint = \"https://***@r.example\""),
+            ("[registries.contoso]", "[registries.contoso]"),
+        ] {
+            let found = redact_settings(line);
+            assert_eq!(found, shown);
+            assert_eq!(found.len(), line.len());
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_is_struck_out_anywhere() {
+        for (text, secret) in [
+            ("kind `ghp_0123456789abcdefABCDEF`", "0123456789"),
+            ("unknown word `eyJhbGciOi.eyJzdWIiOi.c2ln`", "eyJzdWIiOi"),
+            ("https://hooks.slack.com/services/T0/B0/abc", "T0/B0"),
+            ("https://x.example/a?sv=1&sig=abc%3D", "abc%3D"),
+            ("Authorization: Bearer abcdefgh1234", "abcdefgh1234"),
+            ("the text `Zm9vYmFyOmJhejpxdXV4MTIzNDU2`", "Zm9v"),
+        ] {
+            assert!(!redact_message(text).contains(secret), "{}", redact_message(text));
+        }
+        for harmless in [
+            "unknown key `endpont` in a registry, did you mean `endpoint`?",
+            "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "00000000-0000-0000-0000-000000000000",
+            "/srv/tagwarden/policies/production.yaml:3:7",
+            "policy `ContosoProductionRegistry2-Candidate-Builds-2026`",
+            "kind `basic` needs a `username`",
+            "write endpoint = \"https://NAME.azurecr.io\"",
+        ] {
+            assert_eq!(redact_message(harmless), harmless);
+        }
+        assert_eq!(
+            redact_file("password: hunter2\nselect: { tags: [\"v*\"] }"),
+            "password: *******\nselect: { tags: [\"v*\"] }"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_byte_keeps_its_place(text in "[a-z\"'\\[\\]{}=:,.#\\\\ \n\u{e9}]{0,60}") {
+            for shown in [redact_settings(&text), redact_file(&text), redact_message(&text)] {
+                proptest::prop_assert_eq!(shown.len(), text.len());
+                proptest::prop_assert_eq!(shown.matches('\n').count(), text.matches('\n').count());
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Globs and patterns, with a look at what they select: by accident of syntax that can be everything, or nothing.
+
+use globset::GlobBuilder;
+use regex::Regex;
+
+use super::diagnostic::Problems;
+use super::fields;
+use super::pattern_coverage::{Extent, NameKind, extent};
+use super::relation::Language;
+use super::yaml::{Node, shorten};
+use crate::domain::Globs;
+use crate::engine::regex_syntax_in;
+
+const TAG_GRAMMAR: &str = "a tag is made of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`";
+const REPOSITORY_GRAMMAR: &str =
+    "a repository is made of lower-case letters, digits, `.`, `_`, `-` and `/`, and stands without its host";
+
+/// Globs on repositories.
+pub(super) fn repositories(node: &Node, problems: &mut Problems) -> Option<Globs> {
+    globs("repositories", node, NameKind::Repositories, problems)
+}
+
+/// Globs on tags.
+pub(super) fn tags(node: &Node, problems: &mut Problems) -> Option<Globs> {
+    globs("tags", node, NameKind::Tags, problems)
+}
+
+/// Globs on tags that stay.
+pub(super) fn matching(node: &Node, problems: &mut Problems) -> Option<Globs> {
+    globs("matching", node, NameKind::Tags, problems)
+}
+
+fn globs(key: &str, node: &Node, names: NameKind, problems: &mut Problems) -> Option<Globs> {
+    let (every, grammar, one) = match names {
+        NameKind::Tags => ("*", TAG_GRAMMAR, "tag"),
+        NameKind::Repositories => ("**", REPOSITORY_GRAMMAR, "repository"),
+    };
+    let (written, mut sound) = fields::texts(key, node, problems)?;
+    let (mut include, mut exclude) = (Vec::new(), Vec::new());
+    let mut impossible = false;
+    for (text, at) in &written {
+        let (bare, list) = match text.strip_prefix('!') {
+            Some(rest) => (rest, &mut exclude),
+            None => (&**text, &mut include),
+        };
+        match expression(bare) {
+            Err(error) => {
+                problems.add(at, format!("`{}` is no glob: {error}", shorten(text)));
+                sound = false;
+            }
+            // An exclusion that excludes nothing leaves unprotected what its author meant to keep.
+            // In another tool's dialect it is read all the same, so that `check` and every plan can name it: what it might
+            // have protected stays.
+            Ok(glob) if extent(names, std::slice::from_ref(&glob), &[]) == Extent::None => {
+                if regex_syntax_in(bare).is_some() {
+                    impossible |= !text.starts_with('!');
+                    list.push(glob);
+                    continue;
+                }
+                problems.add(at, format!("`{}` matches no {one}", shorten(text))).help(grammar);
+                sound = false;
+            }
+            Ok(glob) => list.push(glob),
+        }
+    }
+    if !sound {
+        return None;
+    }
+    let texts: Vec<&str> = written.iter().map(|(text, _)| &**text).collect();
+    if include.is_empty() {
+        let excluded = texts.iter().map(|glob| format!("\"{glob}\"")).collect::<Vec<_>>().join(", ");
+        problems
+            .add(&node.at, format!("`{key}` has only exclusions, so it matches nothing"))
+            .help(format!("say what they are taken from: [\"{every}\", {excluded}]"));
+        return None;
+    }
+    let says_everything = texts.iter().any(|glob| matches!(*glob, "*" | "**"));
+    match extent(names, &include, &exclude) {
+        Extent::None if !impossible => {
+            problems.add(&node.at, format!("`{key}` excludes everything that it includes"));
+            None
+        }
+        Extent::Every if !says_everything => {
+            problems
+                .add(&node.at, format!("`{key}` matches everything, though it does not say so"))
+                .help(format!("to mean everything write [\"{every}\"]"));
+            None
+        }
+        Extent::Every | Extent::Some | Extent::None => Globs::new(&texts).ok(),
+    }
+}
+
+/// The texts that globs match, for a look at them beside others. Nothing where one does not compile.
+pub(super) fn language(globs: &Globs) -> Option<Language> {
+    let (exclude, include): (Vec<&String>, _) = globs.written().iter().partition(|glob| glob.starts_with('!'));
+    let expressions = |globs: &[&String]| -> Option<Vec<String>> {
+        globs.iter().map(|glob| expression(glob.strip_prefix('!').unwrap_or(glob)).ok()).collect()
+    };
+    Some(Language { include: expressions(&include)?, exclude: expressions(&exclude)? })
+}
+
+/// The regular expression that a glob stands for, compiled as [`Globs`] does.
+fn expression(glob: &str) -> Result<String, String> {
+    if glob.is_empty() {
+        return Err("it is empty".into());
+    }
+    let glob = GlobBuilder::new(glob).literal_separator(true).build().map_err(|error| error.kind().to_string())?;
+    Ok(glob.regex().to_owned())
+}
+
+/// A regular expression on the whole tag.
+pub(super) fn pattern(node: &Node, problems: &mut Problems) -> Option<Regex> {
+    const EVERY: &str = "to mean every tag write `pattern: '.*'`";
+    let written = fields::text("pattern", node, problems)?;
+    if is_glob(written) {
+        problems
+            .add(&node.at, format!("`{}` is a glob, not a regular expression", shorten(written)))
+            .help(format!("write tags: [\"{written}\"], or `.*` in the pattern for any characters"));
+        return None;
+    }
+    let whole = format!("^(?:{written})$");
+    // Alone first: the brackets around it must not close brackets of the pattern.
+    let regex = match Regex::new(written).and_then(|_| Regex::new(&whole)) {
+        Ok(regex) => regex,
+        Err(error) => {
+            problems.add(&node.at, format!("`pattern` is no regular expression: {}", reason(&error)));
+            return None;
+        }
+    };
+    if matches!(written, ".*" | ".+") {
+        return Some(regex);
+    }
+    match extent(NameKind::Tags, &[whole], &[]) {
+        Extent::Every => {
+            problems.add(&node.at, "`pattern` matches every tag, though it does not say so").help(EVERY);
+            None
+        }
+        Extent::None => {
+            problems.add(&node.at, "`pattern` matches no tag").help(TAG_GRAMMAR);
+            None
+        }
+        Extent::Some if regex.is_match("") => {
+            problems
+                .add(&node.at, "`pattern` matches the empty text, which is no tag")
+                .help(format!("an alternative of it is empty, or all of it is optional; {EVERY}"));
+            None
+        }
+        Extent::Some => Some(regex),
+    }
+}
+
+/// What is wrong with a regular expression, without the drawing of it.
+fn reason(error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(_) => "it is too large".into(),
+        error => {
+            let text = error.to_string();
+            text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        }
+    }
+}
+
+/// Whether a pattern is written as globs are: a star at the start or after a plain character, and nothing else that
+/// only regular expressions have.
+fn is_glob(written: &str) -> bool {
+    if written.contains(['\\', '(', ')', '[', ']', '{', '}', '+', '|', '^', '$']) {
+        return false;
+    }
+    let mut before = None;
+    written.chars().any(|c| {
+        let glob = c == '*' && before.is_none_or(|b: char| b.is_ascii_alphanumeric() || matches!(b, '-' | '_'));
+        before = Some(c);
+        glob
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What is said of globs as automata holds of the globs that select: nothing matches one that matches no
+        /// tag, and everything one that matches every tag.
+        #[test]
+        fn globs_match_as_their_automata_say(
+            globs in prop::collection::vec("!?[a-c*?\\[\\]{},v1.-]{1,6}", 1..4),
+            tag in "[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}",
+        ) {
+            let Ok(compiled) = Globs::new(&globs) else { return Ok(()) };
+            let (exclude, include): (Vec<&String>, Vec<&String>) = globs.iter().partition(|glob| glob.starts_with('!'));
+            let expressions = |globs: &[&String]| -> Vec<String> {
+                globs.iter().map(|glob| expression(glob.trim_start_matches('!')).unwrap_or_default()).collect()
+            };
+            match extent(NameKind::Tags, &expressions(&include), &expressions(&exclude)) {
+                Extent::Every => prop_assert!(compiled.matches(&tag)),
+                Extent::None => prop_assert!(!compiled.matches(&tag)),
+                Extent::Some => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A file as a tree of values with their places, before anything is made of it.
+//!
+//! Reading a file into types at once would stop at its first mistake. The tree lets every mistake be found: a file is
+//! read into it by the rules of its format alone, and what it means is decided in one pass over it.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{DuplicateKeyPolicy, Error, Location, MergeKeyPolicy, NonFiniteFloatPolicy, Spanned};
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    pub(crate) at: Place,
+    pub(crate) value: Value,
+}
+
+/// Where something was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the file, at these bytes; empty for the start of something longer.
+    Text(Range<usize>),
+    /// In the environment, in this variable.
+    Variable(Arc<str>),
+    /// Nowhere in particular in the file.
+    File,
+}
+
+/// What a value is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    /// In the order of the file, duplicates included.
+    Map(Vec<Entry>),
+}
+
+/// One key of a map with its value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) at: Place,
+    pub(crate) node: Node,
+}
+
+impl Value {
+    /// What it is, without its content.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "nothing",
+            Self::Bool(_) => "a boolean",
+            Self::Integer(_) | Self::Float(_) => "a number",
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a map",
+        }
+    }
+
+    /// What it is, in words: `the text "5"`.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Null => "nothing".into(),
+            Self::Bool(value) => format!("the boolean `{value}`"),
+            Self::Integer(value) => format!("the number `{value}`"),
+            Self::Float(value) => format!("the number `{value:?}`"),
+            Self::Text(value) => format!("the text `{}`", shorten(value)),
+            Self::List(_) => "a list".into(),
+            Self::Map(_) => "a map".into(),
+        }
+    }
+}
+
+/// At most sixty characters of a text, on one line.
+pub(crate) fn shorten(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect();
+    if line.len() < text.len() { line + "…" } else { line }
+}
+
+/// Why a text is no YAML that a tree can be made of, and where.
+#[derive(Debug)]
+pub(crate) struct YamlError {
+    pub(crate) span: Range<usize>,
+    pub(crate) message: String,
+    pub(crate) help: Option<&'static str>,
+}
+
+/// Reads one YAML document.
+///
+/// Booleans are those of YAML 1.2 (`yes` and `on` are texts), aliases are followed within a budget, merge keys and
+/// unknown types are refused, and duplicate keys stay in the tree for the reader to point at.
+pub(crate) fn parse_yaml(text: &str) -> Result<Node, YamlError> {
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        merge_keys: MergeKeyPolicy::Error,
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        reject_unsupported_tags: true,
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_documents: 1,
+            max_depth: 32,
+            max_nodes: 500_000,
+            max_aliases: 1_000,
+            max_anchors: 1_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 20_000,
+            max_replay_stack_depth: 8,
+        },
+    };
+    serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options)
+        .map(Node::from)
+        .map_err(|e| describe_error(text, &e))
+}
+
+const TOO_LARGE: &str = "too large or too deeply nested to be a policy file";
+const TOO_LARGE_HELP: &str = "aliases count as often as they are used: write it out, or split the file";
+
+fn describe_error(text: &str, error: &Error) -> YamlError {
+    let error = match error.without_snippet() {
+        Error::AliasError { error, .. } => error,
+        error => error,
+    };
+    let location = error.location().unwrap_or(Location::UNKNOWN);
+    let span = match bytes(&location) {
+        Some(span) if span != (0..0) => span,
+        _ => offset(text, &location)..offset(text, &location),
+    };
+    let wording = error.to_string();
+    let (message, help) = match error {
+        Error::Budget { .. } if wording.contains("Documents") => (
+            "more than one YAML document in a file".to_owned(),
+            Some("write all policies of a file under one `policies:`, without `---` between them"),
+        ),
+        Error::Budget { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. } => (TOO_LARGE.to_owned(), Some(TOO_LARGE_HELP)),
+        Error::RecursiveReferencesRequireWeakTypes { .. } => {
+            ("an alias that contains itself".to_owned(), Some("write the value out"))
+        }
+        Error::MergeKeyNotAllowed { .. } => {
+            ("merge keys (`<<`) are not read".to_owned(), Some("write the keys out in each policy"))
+        }
+        Error::UnknownAnchor { .. } => (
+            "an alias (`*name`) without its anchor".to_owned(),
+            Some("in YAML a `*` at the start of a value is an alias: put globs in quotes, such as \"*-lts\""),
+        ),
+        Error::UnsupportedTag { tag, .. } => (
+            format!("unknown YAML type `{}`", shorten(tag)),
+            Some("in YAML a `!` at the start of a value is a type: put exclusions in quotes, such as \"!*-hold\""),
+        ),
+        _ if wording.starts_with("recursion limit") => (TOO_LARGE.to_owned(), Some(TOO_LARGE_HELP)),
+        _ if wording.starts_with("tabs") => ("a tab where YAML wants spaces".to_owned(), Some("indent with spaces")),
+        _ => (format!("no valid YAML: {}", without_place(&wording)), quoting_help(text, span.start)),
+    };
+    YamlError { span, message, help }
+}
+
+/// The parser puts the place at the end of its messages; here it is shown apart.
+fn without_place(message: &str) -> &str {
+    message.rfind(" at line ").map_or(message, |end| &message[..end])
+}
+
+/// The commonest cause of YAML that does not parse in a file full of globs: one without quotes.
+fn quoting_help(text: &str, at: usize) -> Option<&'static str> {
+    let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let line = text[line_start..].lines().next().unwrap_or_default();
+    line.contains(['*', '!', '{', '[', '%', '@', '`']).then_some("put globs and patterns in quotes")
+}
+
+/// The bytes of a location, where the parser knows them.
+fn bytes(location: &Location) -> Option<Range<usize>> {
+    let span = location.span();
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    Some(start..start + usize::try_from(span.byte_len()?).ok()?)
+}
+
+/// The byte at which a line and column start; the end of the text where there is no such place.
+fn offset(text: &str, location: &Location) -> usize {
+    let (Ok(line), Ok(column)) = (usize::try_from(location.line()), usize::try_from(location.column())) else {
+        return 0;
+    };
+    let start = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum::<usize>();
+    let in_line = text[start..].char_indices().nth(column.saturating_sub(1)).map_or(text.len(), |(at, _)| start + at);
+    in_line.min(text.len())
+}
+
+/// What the YAML deserializer is asked for: anything, with places.
+enum Raw {
+    Scalar(Value),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<Raw>, Spanned<Raw>)>),
+}
+
+impl From<Spanned<Raw>> for Node {
+    fn from(raw: Spanned<Raw>) -> Self {
+        let value = match raw.value {
+            Raw::Scalar(value) => value,
+            Raw::List(nodes) => Value::List(nodes.into_iter().map(Self::from).collect()),
+            Raw::Map(entries) => Value::Map(entries.into_iter().map(Entry::from).collect()),
+        };
+        Self { at: Place::Text(bytes(&raw.referenced).unwrap_or(0..0)), value }
+    }
+}
+
+impl From<(Spanned<Raw>, Spanned<Raw>)> for Entry {
+    fn from((key, value): (Spanned<Raw>, Spanned<Raw>)) -> Self {
+        let key = Node::from(key);
+        let text = match key.value {
+            Value::Text(text) => text,
+            other => other.describe(),
+        };
+        Self { key: text, at: key.at, node: value.into() }
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Value::Bool(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Value::Integer(value.into())))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Value::Integer(value.into())))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Value::Float(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Value::Text(value.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+        let mut list = Vec::new();
+        while let Some(node) = access.next_element()? {
+            list.push(node);
+        }
+        Ok(Raw::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+        let mut map = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            map.push(entry);
+        }
+        Ok(Raw::Map(map))
+    }
+}

@@ -1,0 +1,86 @@
+//! Single odd names in what a registry lists. Each is in doubt by itself, and nothing else is.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use super::RegistryReader;
+use crate::domain::{Digest, Gap, GapTarget, Repository, RepositoryName, TagName};
+use crate::http_client::one_line;
+
+/// The label of a name that the distribution specification does not allow.
+const INVALID_NAME: &str = "invalid-name";
+/// The label of a tag that was removed while its repository was read.
+pub(crate) const VANISHED: &str = "vanished";
+/// The label of a tag that is listed and has no manifest.
+const NO_MANIFEST: &str = "no-manifest";
+/// The label of an entry of a tag list that is a digest.
+const NOT_A_TAG: &str = "not-a-tag";
+
+/// Most characters of a name that is shown.
+const MAX_SHOWN_CHARACTERS: usize = 80;
+
+/// An entry of a tag list that is not a tag: a digest, which some registries list beside the tags, or an invalid name.
+pub(super) fn invalid_tag(text: &str, why: &dyn Display) -> Gap {
+    let why = one_line(&why.to_string());
+    match text.parse::<Digest>() {
+        Ok(digest) => Gap {
+            target: GapTarget::ListedDigest(digest),
+            kind: NOT_A_TAG,
+            message: "the registry lists it among the tags; it is not one, and is passed over".into(),
+        },
+        Err(_) => invalid_name(
+            text,
+            format!(
+                "the list of tags names something that is not a valid tag ({why}); it stays, and so does every manifest that \
+                 would be deleted with its tags"
+            ),
+        ),
+    }
+}
+
+/// An entry of a catalogue that is not a valid name of a repository.
+pub(super) fn invalid_repository(text: &str, why: &dyn Display) -> Gap {
+    let why = one_line(&why.to_string());
+    let message = format!(
+        "the catalogue names something that is not a valid repository ({why}); it is not read, and stays as it is"
+    );
+    invalid_name(text, message)
+}
+
+fn invalid_name(text: &str, message: String) -> Gap {
+    let shown: String = one_line(text).chars().take(MAX_SHOWN_CHARACTERS).collect();
+    Gap { target: GapTarget::InvalidName(shown.into()), kind: INVALID_NAME, message: message.into() }
+}
+
+/// A listed tag that the registry does not know any more.
+pub(super) fn vanished_tag(repository: &RepositoryName, tag: &TagName) -> Gap {
+    let message = format!("{repository}:{tag} was removed while its repository was read");
+    Gap { target: GapTarget::VanishedTag(tag.clone()), kind: VANISHED, message: message.into() }
+}
+
+/// A tag that the registry lists time and again, and of which it has no manifest.
+pub(super) fn missing_manifest(repository: &RepositoryName, tag: &TagName) -> Gap {
+    let message = format!(
+        "{repository}:{tag} is listed, but the registry has no manifest for it; push the image again, or remove the tag by \
+         hand"
+    );
+    Gap { target: GapTarget::VanishedTag(tag.clone()), kind: NO_MANIFEST, message: message.into() }
+}
+
+/// Notes the tags whose manifests are missing, after another look at each: it may have been moved meanwhile.
+pub(super) async fn add_missing_manifests(
+    reader: &dyn RegistryReader,
+    repository: &mut Repository,
+    missing: &BTreeSet<Digest>,
+) {
+    let at_missing = |digest: &Option<Digest>| digest.as_ref().is_some_and(|digest| missing.contains(digest));
+    let tags = repository.tags.iter().filter(|tag| at_missing(&tag.digest));
+    for (tag, digest) in tags.map(|tag| (&tag.name, tag.digest.as_ref())) {
+        let gap = match reader.resolve(&repository.name, tag).await {
+            Ok(Some(now)) if Some(&now.digest) == digest => missing_manifest(&repository.name, tag),
+            Ok(_) => vanished_tag(&repository.name, tag),
+            Err(error) => error.into_gap(GapTarget::Tag(tag.clone())),
+        };
+        repository.gaps.push(gap);
+    }
+}

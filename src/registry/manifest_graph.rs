@@ -1,0 +1,250 @@
+//! Everything behind the tags of a repository: manifests, the children of indexes to any depth, referrers, creation
+//! times.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use futures::{StreamExt, future, stream};
+use jiff::Timestamp;
+use tokio::sync::OnceCell;
+
+use super::connection::Connection;
+use super::pull::{self, ReferrersResponse};
+use super::wire::{self, ParsedManifest};
+use super::{ContentCache, RegistryError, RegistryErrorKind};
+use crate::domain::{Digest, Gap, GapTarget, Manifest, RepositoryName};
+
+/// What was read behind the tags of a repository, and what could not be.
+#[derive(Debug, Default)]
+pub(super) struct ManifestGraph {
+    pub(super) manifests: BTreeMap<Digest, Manifest>,
+    /// Those that tags name and the registry does not have, asked twice.
+    pub(super) missing: BTreeSet<Digest>,
+    pub(super) gaps: Vec<Gap>,
+}
+
+/// Whether a registry has the referrers API, found out by the first question and remembered for all others.
+#[derive(Debug, Default)]
+pub(super) struct ReferrersApi(OnceCell<bool>);
+
+/// Why a manifest is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Tagged,
+    Child,
+    Referrer,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Visit {
+    role: Role,
+    /// Whether its creation time matters: a tag's image, or one by which an index is dated.
+    needs_created_at: bool,
+}
+
+struct VisitedManifest {
+    digest: Digest,
+    visit: Visit,
+    manifest: Option<ParsedManifest>,
+    referrers: Vec<Digest>,
+    missing: bool,
+    gaps: Vec<Gap>,
+}
+
+/// Reads a repository through one registry, with what is known already.
+pub(super) struct ManifestReader<'a> {
+    pub(super) http: &'a Connection,
+    pub(super) referrers: &'a ReferrersApi,
+    pub(super) repository: &'a RepositoryName,
+    pub(super) cache: &'a dyn ContentCache,
+}
+
+impl ManifestReader<'_> {
+    /// Reads what the tagged digests name, level by level, each digest once.
+    pub(super) async fn read_graph(&self, tagged: BTreeSet<Digest>) -> ManifestGraph {
+        let mut contents = ManifestGraph::default();
+        let mut known: HashMap<Digest, bool> = HashMap::new();
+        let mut level: BTreeMap<Digest, Visit> =
+            tagged.into_iter().map(|digest| (digest, Visit { role: Role::Tagged, needs_created_at: true })).collect();
+        while !level.is_empty() {
+            known.extend(level.iter().map(|(digest, look)| (digest.clone(), look.needs_created_at)));
+            let seen: Vec<VisitedManifest> = stream::iter(level)
+                .map(|(digest, look)| self.visit(digest, look))
+                .buffer_unordered(self.http.settings.concurrency.max(1))
+                .collect()
+                .await;
+            level = BTreeMap::new();
+            for VisitedManifest { digest, visit: look, manifest, referrers, missing, gaps } in seen {
+                contents.gaps.extend(gaps);
+                if missing {
+                    contents.missing.insert(digest.clone());
+                }
+                let mut want = |digest: Digest, role, dated| {
+                    // Once is enough, unless it was read without its creation time, which is wanted now.
+                    if known.get(&digest).is_none_or(|&was_dated| dated && !was_dated) {
+                        level.entry(digest).or_insert(Visit { role, needs_created_at: false }).needs_created_at |=
+                            dated;
+                    }
+                };
+                if let Some(parsed) = manifest {
+                    for child in parsed.children {
+                        want(child.digest, Role::Child, look.needs_created_at && child.is_image);
+                    }
+                    contents.manifests.insert(digest, parsed.manifest);
+                }
+                for referrer in referrers {
+                    want(referrer, Role::Referrer, false);
+                }
+            }
+        }
+        contents.propagate_missing_times();
+        contents
+    }
+
+    async fn visit(&self, digest: Digest, look: Visit) -> VisitedManifest {
+        let (manifest, referrers) = future::join(self.read_manifest(&digest), async {
+            match look.role {
+                Role::Child => (Vec::new(), None),
+                Role::Tagged | Role::Referrer => self.referrers.referrers_of(self.http, self.repository, &digest).await,
+            }
+        })
+        .await;
+        let (mut gaps, mut missing) = (Vec::new(), false);
+        let (referrers, trouble) = referrers;
+        gaps.extend(trouble.map(|error| error.into_gap(GapTarget::Referrers(digest.clone()))));
+        let manifest = match manifest {
+            // A registry that is behind itself does not know for a moment what it has.
+            Ok(None) if look.role == Role::Tagged => self.read_manifest(&digest).await,
+            other => other,
+        };
+        let manifest = match manifest {
+            Ok(Some(mut parsed)) => {
+                if let Some(config) = parsed.image_config.as_ref().filter(|_| look.needs_created_at) {
+                    match self.read_created_at(config).await {
+                        Ok(created_at) => {
+                            let own = parsed.manifest.created_at;
+                            parsed.manifest.created_at = own.max(created_at.map(Into::into));
+                        }
+                        Err(error) => {
+                            // The one that was not read may be the later one.
+                            parsed.manifest.created_at = None;
+                            gaps.push(error.into_gap(GapTarget::CreationTime(digest.clone())));
+                        }
+                    }
+                }
+                Some(parsed)
+            }
+            Ok(None) => {
+                // Indexes may list platforms that were never copied, and lists of referrers may be behind.
+                missing = look.role == Role::Tagged;
+                None
+            }
+            Err(error) => {
+                gaps.push(error.into_gap(GapTarget::Manifest(digest.clone())));
+                None
+            }
+        };
+        VisitedManifest { digest, visit: look, manifest, referrers, missing, gaps }
+    }
+
+    /// A manifest by its digest, from the cache or the registry; nothing where the registry does not have it.
+    pub(super) async fn read_manifest(&self, digest: &Digest) -> Result<Option<ParsedManifest>, RegistryError> {
+        let raw = if let Some(raw) = self.cache.manifest(digest).await {
+            raw
+        } else {
+            let Some(raw) = pull::manifest(self.http, self.repository, digest).await? else { return Ok(None) };
+            self.cache.store_manifest(&raw).await;
+            raw
+        };
+        wire::parse_manifest(&raw).map(Some).map_err(|why| RegistryError {
+            kind: RegistryErrorKind::Malformed,
+            message: format!("manifest {digest} of {} is not understood: {why}", self.repository),
+        })
+    }
+
+    async fn read_created_at(&self, config: &Digest) -> Result<Option<Timestamp>, RegistryError> {
+        if let Some(known) = self.cache.created_at(config).await {
+            return Ok(known);
+        }
+        let created_at = pull::config_created_at(self.http, self.repository, config).await?;
+        self.cache.store_created_at(config, created_at).await;
+        Ok(created_at)
+    }
+}
+
+impl ReferrersApi {
+    /// The referrers of a manifest, as far as the registry lists them. Where it has no such API they stand in fallback
+    /// tags, which are read as the indexes that they are.
+    async fn referrers_of(
+        &self,
+        http: &Connection,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> (Vec<Digest>, Option<RegistryError>) {
+        let mut first = None;
+        let supported = self
+            .0
+            .get_or_try_init(|| async {
+                let answer = pull::referrers(http, repository, digest).await?;
+                let supported = matches!(answer, ReferrersResponse::Listed(..));
+                first = Some(answer);
+                Ok(supported)
+            })
+            .await;
+        let answer = match (supported, first) {
+            (Err(error), _) => Err(error),
+            (Ok(false), _) => return (Vec::new(), None),
+            (Ok(true), Some(answer)) => Ok(answer),
+            (Ok(true), None) => pull::referrers(http, repository, digest).await,
+        };
+        match answer {
+            Ok(ReferrersResponse::Listed(digests, trouble)) => (digests, trouble),
+            Ok(ReferrersResponse::Unsupported) => {
+                let error = RegistryError {
+                    kind: RegistryErrorKind::NotFound,
+                    message: format!(
+                        "{repository}: the registry listed referrers of other manifests, but does not know the question \
+                         for {digest}"
+                    ),
+                };
+                (Vec::new(), Some(error))
+            }
+            Err(error) => (Vec::new(), Some(error)),
+        }
+    }
+}
+
+impl ManifestGraph {
+    /// An index is dated by its own word and by its images. If one of their times could not be read, the index's is not
+    /// known either: the missing one might be the latest.
+    fn propagate_missing_times(&mut self) {
+        let mut missing: BTreeMap<Digest, Gap> = BTreeMap::new();
+        for gap in &self.gaps {
+            if let GapTarget::CreationTime(digest) = &gap.target {
+                missing.insert(digest.clone(), gap.clone());
+            }
+        }
+        loop {
+            let mut more = Vec::new();
+            for (index, manifest) in &self.manifests {
+                if missing.contains_key(index) {
+                    continue;
+                }
+                if let Some(gap) = manifest.children.iter().find_map(|child| missing.get(child)) {
+                    more.push(Gap { target: GapTarget::CreationTime(index.clone()), ..gap.clone() });
+                }
+            }
+            if more.is_empty() {
+                return;
+            }
+            for gap in more {
+                if let GapTarget::CreationTime(digest) = &gap.target {
+                    missing.insert(digest.clone(), gap.clone());
+                    if let Some(index) = self.manifests.get_mut(digest) {
+                        index.created_at = None;
+                    }
+                }
+                self.gaps.push(gap);
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What an edit of policies changes, tag by tag: `tagwarden.diff/1`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::rule_trace::rule_text;
+use super::{ReasonView, RefusalView, refusal_view};
+use crate::domain::{
+    Claims, Inventory, Keep, Plan, Policy, PolicyName, Removal, Rules, TagPosition, TagSelector, TagVerdict, Verdict,
+};
+use crate::engine::{self, Verdicts};
+
+/// What one set of policies decides.
+#[derive(Debug)]
+pub struct PolicyDecision<'a> {
+    /// The policies with the settings.
+    pub rules: &'a Rules,
+    /// The verdicts by them.
+    pub verdicts: Verdicts,
+    /// What would go.
+    pub plan: Plan,
+}
+
+/// What an edit of policies changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffView {
+    /// `tagwarden.diff/1`.
+    pub schema: String,
+    /// The time for which was decided.
+    pub evaluated_at: Timestamp,
+    /// When the inventory was recorded; nothing where it was read just now.
+    pub recorded_at: Option<Timestamp>,
+    /// Whether a source failed or something could not be read, so that some tags are undecided either way.
+    pub evidence_missing: bool,
+    /// The counts.
+    pub summary: DiffSummary,
+    /// Every policy of either side, by name.
+    pub policies: Vec<PolicyDiff>,
+    /// Tags that go by the new policies and did not by the old.
+    pub goes: Vec<TagDiff>,
+    /// Tags that went by the old policies and stay by the new.
+    pub comes_back: Vec<TagDiff>,
+    /// Tags that go by both, and would really be removed only by the new: their policies now all say `enforce`.
+    pub enforced: Vec<TagDiff>,
+    /// What would stand against the removals by the old policies: limits and rules that protect nothing.
+    pub refusals_before: Vec<RefusalView>,
+    /// And by the new ones.
+    pub refusals_after: Vec<RefusalView>,
+}
+
+/// The counts of a difference.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffSummary {
+    /// All tags.
+    pub tags: u64,
+    /// Tags that go by the new policies and did not by the old.
+    pub goes: u64,
+    /// Tags that went by the old policies and stay by the new.
+    pub comes_back: u64,
+    /// All that go by the old policies.
+    pub expired_before: u64,
+    /// All that go by the new ones.
+    pub expired_after: u64,
+    /// Those that the old policies would really remove.
+    pub enforced_before: u64,
+    /// Those that the new ones would.
+    pub enforced_after: u64,
+    /// Tags that stay by both, with another verdict.
+    pub stays_otherwise: u64,
+}
+
+/// One policy on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyDiff {
+    /// The policy.
+    pub policy: String,
+    /// `added`, `removed`, `changed` or `same`.
+    pub change: String,
+    /// Tags that go now, by this policy first of all.
+    pub goes: u64,
+    /// Tags that came back, which this policy had let go first of all.
+    pub comes_back: u64,
+}
+
+/// One tag that the edit changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagDiff {
+    /// The registry.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// The digest that it names, where that could be read.
+    pub digest: Option<String>,
+    /// The time by which it is judged.
+    pub dated_at: Option<Timestamp>,
+    /// Its age by that time.
+    pub age_seconds: Option<i64>,
+    /// The verdict by the old policies.
+    pub before: String,
+    /// The verdict by the new ones.
+    pub after: String,
+    /// The policy that lets it go first of all: the new side's where it goes, else the old one's.
+    pub policy: Option<String>,
+    /// Whether it would really be removed by the side that lets it go.
+    pub enforced: bool,
+    /// What the old policies said for their verdict.
+    pub reasons_before: Vec<ReasonView>,
+    /// What the new ones say for theirs.
+    pub reasons_after: Vec<ReasonView>,
+}
+
+/// What becomes of each tag by the new policies that did not by the old.
+#[must_use]
+pub fn diff(
+    inventory: &Inventory,
+    claims: &Claims,
+    before: &PolicyDecision<'_>,
+    after: &PolicyDecision<'_>,
+    now: Timestamp,
+    recorded_at: Option<Timestamp>,
+) -> DiffView {
+    let (old, new) = (removals(&before.plan), removals(&after.plan));
+    let mut view = DiffView {
+        schema: "tagwarden.diff/1".to_owned(),
+        evaluated_at: now,
+        recorded_at,
+        evidence_missing: inventory.has_gaps() || claims.sources.iter().any(crate::domain::SourceOutcome::has_failed),
+        summary: DiffSummary {
+            tags: before.verdicts.tags.len() as u64,
+            expired_before: old.len() as u64,
+            expired_after: new.len() as u64,
+            enforced_before: old.values().filter(|removal| removal.enforce).count() as u64,
+            enforced_after: new.values().filter(|removal| removal.enforce).count() as u64,
+            ..DiffSummary::default()
+        },
+        policies: Vec::new(),
+        goes: Vec::new(),
+        comes_back: Vec::new(),
+        enforced: Vec::new(),
+        refusals_before: limits(&before.plan),
+        refusals_after: limits(&after.plan),
+    };
+    for (was, is) in before.verdicts.tags.iter().zip(&after.verdicts.tags) {
+        let (left, right) = (old.get(&was.position), new.get(&is.position));
+        let by = right.or(left).copied();
+        let tag = |by| tag_difference(inventory, now, was, is, by);
+        match (left, right) {
+            (None, Some(_)) => view.goes.extend(tag(by)),
+            (Some(_), None) => view.comes_back.extend(tag(by)),
+            (Some(left), Some(right)) if right.enforce && !left.enforce => view.enforced.extend(tag(by)),
+            (None, None) if was.verdict != is.verdict => view.summary.stays_otherwise += 1,
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+    view.summary.goes = view.goes.len() as u64;
+    view.summary.comes_back = view.comes_back.len() as u64;
+    view.policies = policies(before.rules, after.rules, &view);
+    view
+}
+
+fn removals(plan: &Plan) -> BTreeMap<TagPosition, &Removal> {
+    plan.removals.iter().map(|removal| (removal.position, &**removal)).collect()
+}
+
+/// What limits and rules that protect nothing refuse. What the registries themselves would refuse has nothing to do with an
+/// edit of policies.
+fn limits(plan: &Plan) -> Vec<RefusalView> {
+    plan.refusals
+        .iter()
+        .map(refusal_view)
+        .filter(|refusal| refusal.kind.ends_with("-limit") || refusal.kind == "protects-nothing")
+        .collect()
+}
+
+fn tag_difference(
+    inventory: &Inventory,
+    now: Timestamp,
+    was: &TagVerdict,
+    is: &TagVerdict,
+    by: Option<&Removal>,
+) -> Option<TagDiff> {
+    let registry = inventory.registries.get(was.position.registry as usize)?;
+    let repository = registry.repositories.get(was.position.repository as usize)?;
+    let tag = repository.tags.get(was.position.tag as usize)?;
+    let dated_at = engine::tag_date(repository, tag, now).timestamp();
+    let deciding = |found: &TagVerdict| {
+        let reasons = found.reasons.iter().filter(|reason| reason.implied_verdict() == found.verdict);
+        reasons.map(ReasonView::from).collect()
+    };
+    Some(TagDiff {
+        registry: registry.name.to_string(),
+        repository: repository.name.to_string(),
+        tag: tag.name.to_string(),
+        digest: tag.digest.as_ref().map(ToString::to_string),
+        dated_at,
+        age_seconds: dated_at.map(|time| now.duration_since(time).as_secs()),
+        before: was.verdict.label().to_owned(),
+        after: is.verdict.label().to_owned(),
+        policy: by.map(|removal| removal.policy.to_string()),
+        enforced: by.is_some_and(|removal| removal.enforce),
+        reasons_before: deciding(was),
+        reasons_after: deciding(is),
+    })
+}
+
+fn policies(old: &Rules, new: &Rules, view: &DiffView) -> Vec<PolicyDiff> {
+    let by_name = |rules: &Rules| -> BTreeMap<PolicyName, String> {
+        rules.policies.iter().map(|policy| (policy.name.clone(), comparable_text(policy))).collect()
+    };
+    let (old, new) = (by_name(old), by_name(new));
+    let names: BTreeSet<&PolicyName> = old.keys().chain(new.keys()).collect();
+    let count = |tags: &[TagDiff], name: &PolicyName| {
+        tags.iter().filter(|tag| tag.policy.as_deref() == Some(name.as_str())).count() as u64
+    };
+    names
+        .into_iter()
+        .map(|name| PolicyDiff {
+            policy: name.to_string(),
+            change: match (old.get(name), new.get(name)) {
+                (None, _) => "added",
+                (_, None) => "removed",
+                (old, new) if old == new => "same",
+                _ => "changed",
+            }
+            .to_owned(),
+            goes: count(&view.goes, name),
+            comes_back: count(&view.comes_back, name),
+        })
+        .collect()
+}
+
+/// All of a policy that decides, in one text: equal texts decide alike.
+fn comparable_text(policy: &Policy) -> String {
+    let select = &policy.select;
+    let tags = match &select.tags {
+        TagSelector::All => "all".to_owned(),
+        TagSelector::Globs(globs) => format!("{:?}", globs.written()),
+        TagSelector::Pattern(pattern) => pattern.as_str().to_owned(),
+    };
+    let keep = match &policy.keep {
+        Keep::All => "all".to_owned(),
+        Keep::None => "none".to_owned(),
+        Keep::Rules(rules) => format!("{:?}", rules.iter().map(rule_text).collect::<Vec<_>>()),
+    };
+    let repositories = select.repositories.as_ref().map(crate::domain::Globs::written);
+    let (groups, mode, limits) = (&policy.group_by, policy.mode, policy.limits);
+    format!("{:?} {repositories:?} {tags} {groups:?} {keep} {mode:?} {limits:?}", select.registries)
+}
+
+impl DiffView {
+    /// `+312 go, 4 come back`.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let DiffSummary { goes, comes_back, .. } = self.summary;
+        match (goes, comes_back) {
+            (0, 0) if self.enforced.is_empty() => "no tag goes that did not, and none comes back".to_owned(),
+            _ => format!("+{} go, {} come back", super::format_count(goes), super::format_count(comes_back)),
+        }
+    }
+
+    /// Whether the edit changes what goes, or what of it would really be removed.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !(self.goes.is_empty() && self.comes_back.is_empty() && self.enforced.is_empty())
+    }
+}
+
+impl TagDiff {
+    /// `registry/repository:tag`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}:{}", self.registry, self.repository, self.tag)
+    }
+
+    /// Why it goes now, or why it stays now.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        self.reasons_after.iter().map(ReasonView::sentence).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Whether it goes by the new policies.
+    #[must_use]
+    pub fn is_newly_expired(&self) -> bool {
+        self.after == Verdict::Expired.label()
+    }
+}

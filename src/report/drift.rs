@@ -1,0 +1,115 @@
+//! Drift and orphans: what a person should look at, although nothing is removed or refused because of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::reason::short_digest;
+
+/// What was found between what sources say and what the registry has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DriftKind {
+    /// A recorded tag names another digest than the recorded one.
+    DigestChanged,
+    /// What is used is not in the registry.
+    ImageMissing,
+    /// What is used is in the registry, and no tag leads to it.
+    Untagged,
+    /// A recorded tag is gone, and its image has other tags.
+    TagMissing,
+    /// What is used by its digest hangs on one last tag that the policies would let go.
+    LastTag,
+    /// No tag is a version in a range that is used.
+    NoVersionInRange,
+}
+
+impl DriftKind {
+    /// The label used in the JSON.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::DigestChanged => "drift",
+            Self::ImageMissing => "image-gone",
+            Self::Untagged => "no-tag-left",
+            Self::TagMissing => "tag-gone",
+            Self::LastTag => "last-tag",
+            Self::NoVersionInRange => "no-version-in-range",
+        }
+    }
+
+    /// `warning`: something is not as it was recorded or may be lost. `info`: good to know. Neither changes an exit code.
+    #[must_use]
+    pub fn severity(self) -> &'static str {
+        match self {
+            Self::DigestChanged | Self::ImageMissing | Self::Untagged => "warning",
+            Self::TagMissing | Self::LastTag | Self::NoVersionInRange => "info",
+        }
+    }
+}
+
+/// One thing to look at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DriftView {
+    /// `warning` or `info`; neither changes an exit code.
+    pub severity: String,
+    /// `drift`, `image-gone`, `no-tag-left`, `tag-gone`, `last-tag` or `no-version-in-range`.
+    pub kind: String,
+    /// The registry.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// The tag that it is about, where it is about one.
+    pub tag: Option<String>,
+    /// The digest that is recorded or used, where one is named.
+    pub digest: Option<String>,
+    /// The range of versions that is used, where one is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<String>,
+    /// For `drift`, what the tag names now.
+    pub actual: Option<String>,
+    /// The source that says so.
+    pub source: String,
+    /// Who holds the claim, in words; of several the first, and how many more.
+    pub holder: String,
+    /// What it is, in one sentence.
+    pub message: String,
+}
+
+impl DriftView {
+    /// The finding with its severity and its sentence, which follow from the rest of it.
+    #[must_use]
+    pub fn with_message(kind: DriftKind, found: Self) -> Self {
+        let message = found.sentence(kind);
+        Self { kind: kind.label().to_owned(), severity: kind.severity().to_owned(), message, ..found }
+    }
+
+    fn sentence(&self, kind: DriftKind) -> String {
+        let Self { registry, repository, source, holder, .. } = self;
+        let tag = self.tag.as_deref().map_or_else(String::new, |tag| format!(":{tag}"));
+        let name = format!("{registry}/{repository}{tag}");
+        let digest = self.digest.as_deref().map(short_digest).unwrap_or_default();
+        let range = self.range.as_deref().unwrap_or_default();
+        match kind {
+            DriftKind::DigestChanged => {
+                let now = self.actual.as_deref().map(short_digest).unwrap_or_default();
+                format!("{name} is now at {now}; {source} recorded {digest}: {holder}. Both images are kept")
+            }
+            DriftKind::ImageMissing if self.digest.is_some() => {
+                format!("{name}@{digest} is not in the registry, and is used: {holder} ({source})")
+            }
+            DriftKind::ImageMissing => format!("{name} is not in the registry, and is used: {holder} ({source})"),
+            DriftKind::Untagged => format!(
+                "no tag leads to {registry}/{repository}@{digest}, which is used: {holder} ({source}). It lasts until the \
+                 registry collects untagged manifests; tag it again"
+            ),
+            DriftKind::TagMissing => {
+                format!("{name} is gone; {source} recorded it at {digest}, which other tags still name: {holder}")
+            }
+            DriftKind::LastTag => format!(
+                "{name} is the last tag of {digest}, which is used by its digest alone: {holder} ({source}). Only that \
+                 keeps the tag"
+            ),
+            DriftKind::NoVersionInRange => {
+                format!("no tag of {name} is a version in `{range}`, which is used: {holder} ({source})")
+            }
+        }
+    }
+}

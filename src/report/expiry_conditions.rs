@@ -1,0 +1,105 @@
+//! What would have to happen for a tag that stays to go, as far as that can honestly be said.
+
+use super::humanize::counted;
+use super::reason::{format_minute, periods, short_digest};
+use super::{HolderView, KeptView, ReasonView};
+
+/// For each reason to stay, what ends it. All of them must end before the tag goes.
+pub(super) fn expiry_conditions(kept: &KeptView) -> Vec<String> {
+    let mut endings = Vec::new();
+    for reason in &kept.reasons {
+        if let Some(ending) = expiry_condition(reason)
+            && !endings.contains(&ending)
+        {
+            endings.push(ending);
+        }
+    }
+    endings
+}
+
+fn expiry_condition(reason: &ReasonView) -> Option<String> {
+    Some(match reason {
+        ReasonView::NotSelected {} => "a policy selects it".to_owned(),
+        ReasonView::Held { tag, until, .. } => {
+            format!("the hold on tag {tag} ends: on {}, or by `tagwarden unhold`", format_minute(*until))
+        }
+        ReasonView::Claimed { source, holder, .. } => describe_release(source, holder),
+        ReasonView::Locked { on, .. } => format!("somebody unlocks the {on} in the registry; Tagwarden never does"),
+        ReasonView::ChildOfKept { index } => format!("the index {} goes or no longer contains it", short_digest(index)),
+        ReasonView::CompanionOfKept { subject } => {
+            format!("the last tag and claim of the image {} go; it then goes with them", short_digest(subject))
+        }
+        ReasonView::CompanionOfUnknown { subject } => format!(
+            "the image {} appears here under a tag and that tag goes; or somebody removes it by hand",
+            short_digest(subject)
+        ),
+        ReasonView::SubjectOfKept { referrer } => format!("the referrer {} goes", short_digest(referrer)),
+        ReasonView::SharesManifest { tag } => format!("tag {tag} goes in the same plan"),
+        ReasonView::KeptAll { policy } => format!("policy {policy} is changed: it keeps all"),
+        ReasonView::KeptNewest { policy, rank, count } => {
+            let newer = u64::from(count.saturating_sub(*rank)) + 1;
+            format!(
+                "{} of what policy {policy} groups with it",
+                counted(newer, "newer image") + &describe_new_tags(newer)
+            )
+        }
+        ReasonView::KeptWithin { policy, until, .. } => {
+            format!("it is past {} (policy {policy})", format_minute(*until))
+        }
+        ReasonView::KeptBucket { policy, rule, bucket, count } => format!(
+            "a newer image falls into {bucket}, or at the latest {count} later {} (policy {policy})",
+            periods(rule)
+        ),
+        ReasonView::KeptVersion { policy, line, rank, count, .. } => {
+            let higher = u64::from(count.saturating_sub(*rank)) + 1;
+            format!(
+                "{} in the line {line} (policy {policy})",
+                counted(higher, "higher version") + &describe_new_tags(higher)
+            )
+        }
+        ReasonView::KeptMatching { policy, glob } => format!("policy {policy} no longer keeps `{glob}`"),
+        ReasonView::Undated { policy, why, time: Some(time) } if why == "future" => {
+            format!("its time, {}, has come; policy {policy} then goes by it", format_minute(*time))
+        }
+        ReasonView::Undated { policy, .. } => {
+            format!("it gets a time that can be trusted, by a new push; or policy {policy} no longer goes by time")
+        }
+        ReasonView::NotAVersion { policy } => format!("policy {policy} no longer selects it, or not by version"),
+        ReasonView::SourceFailed { source } => format!("source {source} answers and does not claim it"),
+        ReasonView::Gap { at, .. } => format!("{at} can be read, and then shows no reason to stay"),
+        ReasonView::MaybeClaimed { source, digest, doubt, .. } if doubt == "other-algorithm" => format!(
+            "source {source} no longer claims {}, or names it by the algorithm that the registry uses",
+            short_digest(digest)
+        ),
+        ReasonView::MaybeClaimed { source, digest, .. } => format!(
+            "this image's configuration is read and is not {}, or source {source} no longer reports that id; the \
+             registry's setting `bytes = \"exact\"` reads every configuration",
+            short_digest(digest)
+        ),
+        ReasonView::UnresolvedReference { source, text, holder } => format!(
+            "{} names a tag instead of `{text}`, or source {source} only notes it (`unresolved = \"note\"`)",
+            holder.describe()
+        ),
+        ReasonView::Mentioned { source, text, holder } => format!(
+            "the word `{text}` is gone from {}, or source {source} only reports it (`mentions = \"report\"`)",
+            holder.describe()
+        ),
+        ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
+    })
+}
+
+fn describe_new_tags(number: u64) -> String {
+    if number == 1 { " arrives".to_owned() } else { " arrive".to_owned() }
+}
+
+fn describe_release(source: &str, holder: &HolderView) -> String {
+    match holder {
+        HolderView::Release { keep_until: Some(until), .. } => {
+            format!("{} is past, or the record is retired or gone (source {source})", format_minute(*until))
+        }
+        HolderView::Release { .. } => format!("the record is retired or gone: {} (source {source})", holder.describe()),
+        HolderView::Hold { .. } => format!("the hold ends: {}", holder.describe()),
+        HolderView::File { .. } => format!("{} no longer names it (source {source})", holder.describe()),
+        HolderView::Workload { .. } => format!("{} no longer uses it (source {source})", holder.describe()),
+    }
+}

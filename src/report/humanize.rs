@@ -1,0 +1,253 @@
+//! Numbers and refusals in words.
+
+use std::time::Duration;
+
+use super::unmatched::describe_unmatched;
+use crate::domain::{ClockIssue, Refusal, RefusalReason, RefusalScope, RemovalObstacle};
+
+/// Seconds as the largest one or two units: `20 days`, `5 hours`, `1 year 30 days`.
+#[must_use]
+pub fn format_age(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600, seconds / 60);
+    if days >= 365 {
+        let (years, rest) = (days / 365, days % 365);
+        return if rest == 0 { plural(years, "year") } else { plural(years, "year") + " " + &plural(rest, "day") };
+    }
+    match (days, hours, minutes) {
+        (1.., _, _) => plural(days, "day"),
+        (_, 1.., _) => plural(hours, "hour"),
+        (_, _, 1..) => plural(minutes, "minute"),
+        _ => plural(seconds, "second"),
+    }
+}
+
+fn plural(count: i64, unit: &str) -> String {
+    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+}
+
+/// Bytes in binary units: `41.2 GiB`.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "three significant digits are shown")]
+pub fn format_bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A number with commas between thousands: `12,430`.
+#[must_use]
+pub fn format_count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 tag`, `12,430 tags`.
+#[must_use]
+pub fn counted(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{} {what}s", format_count(number)) }
+}
+
+/// `1 repository`, `12,430 repositories`.
+pub(super) fn counted_repositories(number: u64) -> String {
+    if number == 1 { "1 repository".to_owned() } else { format!("{} repositories", format_count(number)) }
+}
+
+/// Text from outside as one line that cannot steer a terminal or turn around the reading direction: line breaks become
+/// spaces, other control and direction characters become U+FFFD.
+#[must_use]
+pub fn sanitize(text: &str) -> String {
+    text.trim()
+        .chars()
+        .map(|found| match found {
+            '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
+            found if found.is_control() => '\u{fffd}',
+            found => found,
+        })
+        .collect()
+}
+
+/// At most that many bytes of a text, with an ellipsis where some is left out.
+#[must_use]
+pub fn truncate(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most.saturating_sub('…'.len_utf8())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+/// `1st`, `2nd`, `3rd`, `11th`.
+pub(super) fn ordinal(number: u32) -> String {
+    let suffix = match (number % 10, number % 100) {
+        (1, hundred) if hundred != 11 => "st",
+        (2, hundred) if hundred != 12 => "nd",
+        (3, hundred) if hundred != 13 => "rd",
+        _ => "th",
+    };
+    format!("{number}{suffix}")
+}
+
+/// Why a registry cannot remove tags, and what can be done.
+#[must_use]
+pub fn describe_obstacle(obstacle: &RemovalObstacle) -> String {
+    match obstacle {
+        RemovalObstacle::NoUntag => "this registry cannot delete a tag alone (distribution before 3.0 and alike); \
+            upgrade it, or set `removal = \"manifest\"` for it, which deletes a manifest when all its tags expire together"
+            .to_owned(),
+        RemovalObstacle::DeletesDisabled => "this registry refuses deletions; enable them there \
+            (distribution: `storage.delete.enabled: true`), then plan again"
+            .to_owned(),
+        RemovalObstacle::Setting => "the settings say that no tag can be deleted alone there (`can_untag = \"no\"`); change \
+            that, or set `removal = \"manifest\"` for it, which deletes a manifest when all its tags expire together"
+            .to_owned(),
+        RemovalObstacle::Product(product) => {
+            let version = product.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+            format!(
+                "this registry was recognised as {}{version} by {}: {}; set `removal = \"manifest\"` for it, which deletes a \
+                 manifest when all its tags expire together, or `can_untag = \"yes\"` if it is otherwise there",
+                product.name, product.recognized_by, product.consequence
+            )
+        }
+        RemovalObstacle::Denied { message } => message.clone(),
+        RemovalObstacle::DestroysManifest { since } => format!(
+            "an untag on {} destroyed the manifest in this registry, so nothing more is untagged there; \
+            look at `tagwarden runs`, and set `removal = \"manifest\"` if that is what you want; \
+            `tagwarden registries forget` has it tried again, once the registry is mended",
+            since.strftime("%Y-%m-%d %H:%M UTC")
+        ),
+        RemovalObstacle::CheckFailed { message } => {
+            format!("it could not be found out whether this registry can remove tags: {message}")
+        }
+    }
+}
+
+fn describe_retention(days: Option<u32>, undo_window: Duration) -> String {
+    let does = match days {
+        None => "it did not say whether it deletes untagged manifests by itself".to_owned(),
+        Some(0) => "it deletes untagged manifests by itself at once".to_owned(),
+        Some(days) => format!("it deletes untagged manifests by itself after {}", plural(days.into(), "day")),
+    };
+    let window = format_age(i64::try_from(undo_window.as_secs()).unwrap_or(i64::MAX));
+    format!(
+        "{does}, and an untag is to be undoable for {window}; switch its retention policy for untagged manifests off or \
+         make it longer, lower `undo_window`, or write `accept = [\"untagged-retention\"]` in the registry's settings"
+    )
+}
+
+/// What it means that a registry's clock is ahead by so many seconds, and what to do next.
+#[must_use]
+pub fn describe_clock_difference(ahead_seconds: i64) -> String {
+    let side = if ahead_seconds < 0 { "behind" } else { "ahead of" };
+    format!(
+        "its clock is {} {side} this machine's, so no tag's age can be trusted; put right whichever is wrong, then plan \
+         again",
+        format_age(ahead_seconds.saturating_abs())
+    )
+}
+
+/// Why a time cannot be trusted, and what to do next.
+#[must_use]
+pub fn describe_clock_doubt(doubt: &ClockIssue) -> String {
+    match doubt {
+        ClockIssue::BehindState { newest, seconds } => format!(
+            "this machine's clock is {} before {newest}, a time that this state has recorded already, so no tag's age can be \
+             trusted; set the clock, or, if the recorded time was wrong, say so with `tagwarden state accept-clock`",
+            format_age(*seconds)
+        ),
+        ClockIssue::Stepped { seconds } => format!(
+            "this machine's clock was set {} by {} while the run was under way, so no tag's age can be trusted; run again",
+            if *seconds < 0 { "back" } else { "forward" },
+            format_age(seconds.saturating_abs())
+        ),
+        ClockIssue::Unconfirmed => "it sends no `Date` header, so nothing confirms this machine's clock; have it, or the proxy \
+             in front of it, send `Date` (RFC 9110, section 6.6.1), or write `accept = [\"no-date\"]` in the registry's \
+             settings"
+            .to_owned(),
+        ClockIssue::InvalidHeader { header } => format!(
+            "it sends an invalid `{header}` header, so nothing confirms this machine's clock; have it, or the proxy in \
+             front of it, send a valid one ({}), or write `accept = [\"no-date\"]` in the registry's settings",
+            if *header == "Age" { "RFC 9111, section 5.1" } else { "RFC 9110, section 6.6.1" }
+        ),
+    }
+}
+
+/// What a refusal is, and what to do next.
+#[must_use]
+pub fn describe_refusal(refusal: &Refusal) -> String {
+    let place = match &refusal.scope {
+        RefusalScope::Run => "this run".to_owned(),
+        RefusalScope::Registry(registry) => format!("registry {registry}"),
+        RefusalScope::Policy(policy) => format!("policy {policy}"),
+        RefusalScope::PolicyInRepository(policy, registry, repository) => {
+            format!("policy {policy} in {registry}/{repository}")
+        }
+        RefusalScope::Repository(registry, repository) => format!("{registry}/{repository}"),
+    };
+    let what = match &refusal.reason {
+        RefusalReason::Untag { found, allowed } => {
+            format!("{found} removals, and at most {allowed} are allowed; raise `untag`, or narrow the policies")
+        }
+        RefusalReason::Percent { found, tags, allowed } => {
+            format!(
+                "{found} of {tags} tags would go, and at most {allowed}% are allowed; raise `percent`, or keep more"
+            )
+        }
+        RefusalReason::Leave { left, allowed } => {
+            format!("{left} tags would be left, and {allowed} must be; keep more, or lower `leave`")
+        }
+        RefusalReason::Delete { found, allowed } => format!(
+            "{found} manifests would be deleted, and at most {allowed} may be; raise `delete` in the limits, or wait longer \
+             in some policies"
+        ),
+        RefusalReason::Impossible(why) => describe_obstacle(why),
+        RefusalReason::Retention { days, undo_window } => describe_retention(*days, *undo_window),
+        RefusalReason::RegistryInfoUnread => {
+            "its own settings could not be read, so whether it deletes untagged manifests by itself is not known; \
+             look at what could not be read of it, and give the identity that asks the role Reader on it"
+                .to_owned()
+        }
+        RefusalReason::ClockSkew { ahead_seconds } => describe_clock_difference(*ahead_seconds),
+        RefusalReason::ClockIssue(doubt) => describe_clock_doubt(doubt),
+        RefusalReason::UnmatchedRule(unmatched) => {
+            format!("a rule that might have protected it matches nothing: {}", describe_unmatched(unmatched))
+        }
+    };
+    let note = if refusal.binding { "" } else { " (would hold if every policy said `enforce`)" };
+    format!("{place}: {what}{note}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(format_count(0), "0");
+        assert_eq!(format_count(12_430), "12,430");
+        assert_eq!(format_count(1_000_000), "1,000,000");
+        assert_eq!(format_bytes(512), "512 B");
+        assert_eq!(format_bytes(1024 * 1024 - 1), "1.0 MiB");
+        assert_eq!(format_bytes(44_238_000_000), "41.2 GiB");
+        assert_eq!(format_age(59), "59 seconds");
+        assert_eq!(format_age(20 * 86_400 + 5), "20 days");
+        assert_eq!(format_age(366 * 86_400), "1 year 1 day");
+        assert_eq!(
+            ["1st", "2nd", "3rd", "4th", "11th", "22nd"],
+            [1, 2, 3, 4, 11, 22].map(ordinal).each_ref().map(String::as_str)
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! A run as Markdown: what it was, what it did, how to take it back, and what it rested on.
+
+use super::{MAX_BYTES, basis, code, escape, folded, lines, markdown, needs_attention, row, section};
+use crate::report::humanize::{counted, format_count};
+use crate::report::reason::{format_minute, short_digest};
+use crate::report::{EntryView, PlanDocument, RunView};
+
+const MOST_NOT_DONE: usize = 12_000;
+const MOST_FACTS: usize = 4_000;
+const HEADER: &str = "| time | what | tag | digest | policy | outcome | can be undone until |\n\
+                      | :-- | :-- | :-- | :-- | :-- | :-- | :-- |\n";
+
+/// A run with what a ticket needs of it, below 60,000 characters. One that did nothing shows its plan whole.
+pub(in crate::report) fn run_markdown(run: &RunView, plan: Option<&PlanDocument>) -> String {
+    let head = head(run);
+    match plan {
+        Some(plan) if run.journal.is_empty() => head + "\n" + &markdown(plan, MOST_FACTS),
+        plan => {
+            let basis = plan.map(basis).unwrap_or_default();
+            let before = [head, incomplete_entries(run)].concat();
+            let after = [section("To undo", &format!("{}\n", run.restore_instructions())), basis].concat();
+            let rest = MAX_BYTES.saturating_sub(before.len() + after.len());
+            [before, completed_entries(run, rest), after].concat()
+        }
+    }
+}
+
+fn head(run: &RunView) -> String {
+    let facts = run.facts();
+    let rows = facts.iter().map(|(what, value)| row(&[(*what).to_owned(), escape(value)]));
+    let mut out =
+        format!("## {}\n\n| | |\n| :-- | :-- |\n{}", escape(&run.headline()), lines(MOST_FACTS, facts.len(), rows));
+    out.push_str(&needs_attention(&run.attention));
+    if !run.journal.is_empty() {
+        let word = if run.command == "restore" { "restored" } else { "removed" };
+        let [done, skipped, failed] = ["done", "skipped", "failed"].map(|label| format_count(run.count_outcome(label)));
+        let deleted = match run.deleted_count() {
+            0 => String::new(),
+            number => format!(", {} deleted", counted(number, "untagged manifest")),
+        };
+        out.extend(["\n**", &done, " ", word, &deleted, ", ", &skipped, " skipped, ", &failed, " failed**\n"]);
+    }
+    out
+}
+
+fn table(entries: &[&EntryView], most: usize) -> String {
+    let rows = entries.iter().map(|entry| {
+        row(&[
+            entry.intended_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            code(&entry.action),
+            code(&entry.name()),
+            code(&short_digest(&entry.digest)),
+            policy(entry),
+            format!("**{}** {}", escape(entry.outcome_label()), escape(entry.outcome_text())),
+            entry.undo_until.map(format_minute).unwrap_or_default(),
+        ])
+    });
+    HEADER.to_owned() + &lines(most, entries.len(), rows)
+}
+
+/// The policy as code, with its file and revision.
+fn policy(entry: &EntryView) -> String {
+    let name = code(entry.policy.as_deref().unwrap_or_default());
+    match (&entry.policy_file, &entry.policy_revision) {
+        (Some(file), Some(revision)) => format!("{name} ({} at {})", code(file), code(&short_digest(revision))),
+        _ => name,
+    }
+}
+
+/// What was skipped, failed or is still open, each with why.
+fn incomplete_entries(run: &RunView) -> String {
+    let entries: Vec<&EntryView> = run.journal.iter().filter(|entry| entry.outcome_label() != "done").collect();
+    if entries.is_empty() {
+        return String::new();
+    }
+    section("Not done, and why", &table(&entries, MOST_NOT_DONE))
+}
+
+fn completed_entries(run: &RunView, most: usize) -> String {
+    let entries: Vec<&EntryView> = run.journal.iter().filter(|entry| entry.outcome_label() == "done").collect();
+    if entries.is_empty() {
+        return String::new();
+    }
+    let title = counted(entries.len() as u64, if run.deleted_count() > 0 { "entry" } else { "tag" });
+    let frame = section("Done", &folded(&title, HEADER)).len() + 60;
+    section("Done", &folded(&title, &table(&entries, most.saturating_sub(frame))))
+}

@@ -1,0 +1,100 @@
+//! What came of tests of policies.
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::ReasonView;
+use super::humanize::{counted, sanitize};
+use super::text::line;
+
+/// The tests of one file, and what came of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyTestFile {
+    /// The file.
+    pub file: String,
+    /// Its tests, in order.
+    pub tests: Vec<PolicyTestResult>,
+}
+
+/// One test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyTestResult {
+    /// Its name.
+    pub name: String,
+    /// Its line, from 1.
+    pub line: u64,
+    /// Whether everything came as expected.
+    pub passed: bool,
+    /// The tags of which something was expected.
+    pub tags: Vec<PolicyTestTag>,
+}
+
+/// One tag: what was expected, and what was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyTestTag {
+    /// The tag.
+    pub tag: String,
+    /// Its line, from 1.
+    pub line: u64,
+    /// The verdict that was expected.
+    pub expected: String,
+    /// The policy that was expected to decide so.
+    pub by: Option<String>,
+    /// The labels of reasons that were expected.
+    pub because: Vec<String>,
+    /// The verdict.
+    pub verdict: String,
+    /// Everything found for and against it.
+    pub reasons: Vec<ReasonView>,
+    /// Whether it is as expected.
+    pub passed: bool,
+}
+
+/// One line for each test; of one that failed, a table of all its tags: expected, decided, and why.
+#[must_use]
+pub fn test_text(files: &[PolicyTestFile]) -> String {
+    let mut out = String::new();
+    let (mut passed, mut failed) = (0_u64, 0_u64);
+    for file in files {
+        line(&mut out, 0, &file.file);
+        for test in &file.tests {
+            *(if test.passed { &mut passed } else { &mut failed }) += 1;
+            line(&mut out, 1, &format!("{} {}", if test.passed { "ok    " } else { "FAILED" }, test.name));
+            if !test.passed {
+                failure(&mut out, &file.file, test);
+            }
+        }
+    }
+    let summary = match (passed, failed) {
+        (_, 0) => format!("{} passed", counted(passed, "test")),
+        (0, _) => format!("{} failed", counted(failed, "test")),
+        (_, _) => format!("{} failed, {passed} passed", counted(failed, "test")),
+    };
+    line(&mut out, 0, &summary);
+    out
+}
+
+fn failure(out: &mut String, file: &str, test: &PolicyTestResult) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["", "TAG", "EXPECTED", "DECIDED", "WHY"]);
+    for tag in &test.tags {
+        let mut expected = tag.expected.clone();
+        if let Some(by) = &tag.by {
+            expected.extend([" by ", by]);
+        }
+        if !tag.because.is_empty() {
+            expected.extend([" (", &tag.because.join(", "), ")"]);
+        }
+        let reasons = tag.reasons.iter().filter(|_| !tag.passed);
+        let why: Vec<String> = reasons.map(|reason| sanitize(&reason.sentence())).collect();
+        let sign = if tag.passed { "" } else { "✗" };
+        table.add_row([sign, &sanitize(&tag.tag), &sanitize(&expected), &tag.verdict, &why.join("\n")]);
+    }
+    for row in table.lines() {
+        out.extend(["        ", row.trim_end(), "\n"]);
+    }
+    if let Some(first) = test.tags.iter().find(|tag| !tag.passed) {
+        line(out, 4, &format!("first at {file}:{}", first.line));
+    }
+}

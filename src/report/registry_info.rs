@@ -1,0 +1,208 @@
+//! What the cloud says of a registry, and the commands that show the same by hand.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::humanize::{format_age, format_bytes};
+use super::{GapView, RegistryView, ability};
+use crate::domain::{GapTarget, PermissionMode, Registry, RegistryInfo, Removal, RemovalMethod, RetentionDays};
+
+/// What Azure Resource Manager says of a registry. The fields are those of [`RegistryInfo`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of `domain::Particulars`, documented there")]
+pub struct RegistryInfoView {
+    pub subscription: String,
+    pub resource_group: String,
+    pub resource: String,
+    pub sku: Option<String>,
+    pub permissions: Option<String>,
+    pub untagged_retention: DelayedActionView,
+    pub soft_delete: DelayedActionView,
+    pub replicas: Vec<String>,
+    pub stored_bytes: Option<u64>,
+}
+
+/// Something that a registry does after a number of days.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelayedActionView {
+    /// `on`, `off` or `unread`.
+    pub state: String,
+    /// The days, where it is on.
+    pub days: Option<u32>,
+}
+
+impl From<&RegistryInfo> for RegistryInfoView {
+    fn from(found: &RegistryInfo) -> Self {
+        Self {
+            subscription: found.subscription.to_string(),
+            resource_group: found.resource_group.to_string(),
+            resource: found.resource.to_string(),
+            sku: found.tier.map(|sku| sku.label().to_owned()),
+            permissions: found.permissions.map(|mode| mode.label().to_owned()),
+            untagged_retention: found.untagged_retention.into(),
+            soft_delete: found.soft_delete.into(),
+            replicas: found.replicas.iter().map(ToString::to_string).collect(),
+            stored_bytes: found.stored_bytes,
+        }
+    }
+}
+
+impl From<RetentionDays> for DelayedActionView {
+    fn from(found: RetentionDays) -> Self {
+        let state = match found {
+            RetentionDays::Off => "off",
+            RetentionDays::Days(_) => "on",
+            RetentionDays::Unknown => "unread",
+        };
+        Self { state: state.to_owned(), days: found.days() }
+    }
+}
+
+/// For how many seconds an untag there can surely be undone: for the undo window, unless the registry deletes what is
+/// untagged sooner. Nothing where that is not known.
+pub(super) fn undo_seconds(registry: &Registry, undo_window: Duration) -> Option<u64> {
+    let retention = registry.info.as_ref()?.untagged_retention;
+    match (registry.removal, retention) {
+        (RemovalMethod::Untag, RetentionDays::Off) => Some(undo_window.as_secs()),
+        (RemovalMethod::Untag, RetentionDays::Days(days)) => Some(undo_window.as_secs().min(u64::from(days) * 86_400)),
+        (RemovalMethod::Untag, RetentionDays::Unknown) | (RemovalMethod::DeleteManifest, _) => None,
+    }
+}
+
+/// What there is to know of a registry itself, one sentence each, without their full stops.
+pub(super) fn describe_registry(registry: &RegistryView) -> Vec<String> {
+    let mut facts = Vec::new();
+    match &registry.particulars {
+        Some(found) => {
+            facts.extend([resource(found), describe_untagged_retention(found, registry)]);
+            facts.extend(describe_soft_delete(found));
+        }
+        None if registry.kind == "acr" && !registry.gaps.iter().any(GapView::is_registry_info) => facts.push(
+            "whether it deletes untagged manifests by itself was not asked: name its `subscription` and \
+             `resource_group` in the settings"
+                .to_owned(),
+        ),
+        None => {}
+    }
+    facts.extend(registry.clock.as_ref().map(|clock| format!("CLOCK: {clock}")));
+    facts.extend(registry.undo_seconds.map(|seconds| match seconds {
+        0 => "an untag there may be past undoing at once".to_owned(),
+        seconds => format!("an untag there can be undone for {}", period(seconds)),
+    }));
+    facts.extend(ability::describe_ability(registry));
+    facts
+}
+
+/// Seconds in words.
+pub(super) fn period(seconds: u64) -> String {
+    format_age(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+impl GapView {
+    fn is_registry_info(&self) -> bool {
+        self.at == GapTarget::RegistryInfo.to_string()
+    }
+}
+
+fn resource(found: &RegistryInfoView) -> String {
+    let RegistryInfoView { subscription, resource_group, resource, sku, permissions, replicas, stored_bytes, .. } =
+        found;
+    let mut words = format!("{resource} in resource group {resource_group} of subscription {subscription}");
+    if let Some(sku) = sku {
+        words.extend([", ", sku]);
+    }
+    if let Some(mode) = permissions {
+        let by = if mode == PermissionMode::Repositories.label() { "repository" } else { "registry" };
+        words.extend([", permissions by ", by]);
+    }
+    if !replicas.is_empty() {
+        words.extend([", replicas in ", &replicas.join(" and ")]);
+    }
+    if let Some(stored) = stored_bytes {
+        words.extend([", ", &format_bytes(*stored), " stored"]);
+    }
+    words
+}
+
+fn describe_untagged_retention(found: &RegistryInfoView, registry: &RegistryView) -> String {
+    let DelayedActionView { state, days } = &found.untagged_retention;
+    let mut words = match (state.as_str(), days) {
+        ("off", _) => "it keeps untagged manifests".to_owned(),
+        (_, Some(0)) => "it deletes untagged manifests by itself at once".to_owned(),
+        (_, Some(days)) => format!("it deletes untagged manifests by itself after {}", describe_days(*days)),
+        _ => "it did not say whether it deletes untagged manifests by itself".to_owned(),
+    };
+    if state != "off" && registry.accepted.iter().any(|accepted| accepted == "untagged-retention") {
+        words.push_str(", which the settings accept");
+    }
+    words
+}
+
+fn describe_soft_delete(found: &RegistryInfoView) -> Option<String> {
+    let DelayedActionView { state, days } = &found.soft_delete;
+    match (state.as_str(), days) {
+        ("off", _) => None,
+        (_, Some(days)) => Some(format!("soft delete keeps what is deleted for {}", describe_days(*days))),
+        _ => Some("it did not say whether soft delete is on".to_owned()),
+    }
+}
+
+fn describe_days(days: u32) -> String {
+    if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
+}
+
+/// The commands that show a removal's tag and manifest by hand, for a POSIX shell. They only read.
+///
+/// For Azure Container Registry those of the Azure CLI, which ask for metadata and pull nothing; elsewhere one that pulls
+/// the manifest and shows its digest.
+pub(super) fn verify_commands(registry: &Registry, removal: &Removal) -> Vec<String> {
+    let Removal { repository, tag, digest, .. } = removal;
+    let host = registry.endpoint.split_once("://").map_or(registry.endpoint.as_str(), |(_, host)| host);
+    if registry.kind != "acr" {
+        let image = format!("docker://{host}/{repository}:{tag}");
+        return vec![format!("skopeo inspect --raw {} | sha256sum", shell_quote(&image))];
+    }
+    let found = registry.info.as_ref();
+    let name = shell_quote(found.map_or_else(|| azure_registry_name(registry, host), |found| &found.resource));
+    let of = found.map_or_else(String::new, |found| format!(" --subscription {}", shell_quote(&found.subscription)));
+    vec![
+        format!("az acr repository show --name {name}{of} --image {}", shell_quote(&format!("{repository}:{tag}"))),
+        format!(
+            "az acr manifest show-metadata --registry {name}{of} --name {}",
+            shell_quote(&format!("{repository}@{digest}"))
+        ),
+    ]
+}
+
+/// The name of a registry in Azure by its login server, else as the settings call it: the first part of an address of
+/// another domain tells nothing.
+fn azure_registry_name<'a>(registry: &'a Registry, host: &'a str) -> &'a str {
+    let labels = [".azurecr.io", ".azurecr.cn", ".azurecr.us"].iter().find_map(|domain| host.strip_suffix(domain));
+    // A login server with a hyphen has a hash behind it, which a registry's name cannot have.
+    labels.and_then(|labels| labels.split(['.', '-']).next()).unwrap_or(registry.name.as_str())
+}
+
+/// A word of a command line as a POSIX shell reads it back.
+fn shell_quote(word: &str) -> Cow<'_, str> {
+    let plain = |found: char| found.is_ascii_alphanumeric() || "._-/:@".contains(found);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''")).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_the_word_and_nothing_else() {
+        assert_eq!(shell_quote("shop/api:v1@sha256:0"), "shop/api:v1@sha256:0");
+        assert_eq!(shell_quote(""), "''");
+        assert_eq!(shell_quote("my registry"), "'my registry'");
+        assert_eq!(shell_quote("a'; rm -rf $HOME #"), r"'a'\''; rm -rf $HOME #'");
+    }
+}

@@ -1,0 +1,317 @@
+//! One tag, rule by rule, and what time alone will make of it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::humanize::counted;
+use super::reason::format_minute;
+use super::{ReasonView, ShortfallView};
+use crate::domain::{
+    Claims, Date, Inventory, Keep, KeepRule, Policy, Reason, Repository, Rules, TagPosition, TagSelector,
+};
+use crate::engine::{self, Applicability, Forecast, RuleOutcome, RuleTrace, TagTrace, VersionReading};
+
+/// How one tag was weighed, and what time alone will make of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagTraceView {
+    /// What each policy makes of it, by name of policy.
+    pub policies: Vec<PolicyTraceView>,
+    /// What time alone will make of it.
+    pub outlook: ForecastView,
+}
+
+/// What one policy makes of one tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyTraceView {
+    /// The policy.
+    pub policy: String,
+    /// `dry-run` or `enforce`.
+    pub mode: String,
+    /// The file it stands in.
+    pub file: String,
+    /// Whether it selects the tag.
+    pub selects: bool,
+    /// What of its selector does not fit: `registries`, `repositories`, `tags` or `pattern`.
+    pub unfit: Option<String>,
+    /// The group that the tag is counted in: the names of `group_by`, each with its value.
+    pub group: BTreeMap<String, String>,
+    /// What each rule says of it, in order.
+    pub rules: Vec<RuleTraceView>,
+}
+
+/// What one keep rule says of one tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleTraceView {
+    /// The rule, as a policy file writes it.
+    pub rule: String,
+    /// Whether it keeps the tag.
+    pub keeps: bool,
+    /// How, or by how much it missed, in words.
+    pub words: String,
+    /// Where the rule cuts, in this group.
+    pub cut: Option<CutoffView>,
+    /// The rule's reading of the tag, where that is not plain: its version, or the look at which an undated tag was
+    /// there.
+    #[serde(default)]
+    pub read: Option<String>,
+}
+
+/// Where a keep rule cuts: what is older goes by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutoffView {
+    /// The time of the last tag that it keeps, or of the window's beginning.
+    pub at: Timestamp,
+    /// That last tag; nothing where the rule cuts at a time.
+    pub tag: Option<String>,
+}
+
+/// What time alone will make of a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForecastView {
+    /// `expired` already, `expires` at a time, `never` by time alone, or `untold`: it would take too long to find out.
+    pub kind: String,
+    /// The first second at which it has expired.
+    pub at: Option<Timestamp>,
+    /// What is found for and against it then.
+    pub reasons: Vec<ReasonView>,
+}
+
+/// How the tag that stands there was weighed.
+#[must_use]
+pub fn rule_trace(
+    rules: &Rules,
+    inventory: &Inventory,
+    claims: &Claims,
+    now: Timestamp,
+    at: TagPosition,
+) -> Option<TagTraceView> {
+    let registry = inventory.registries.get(at.registry as usize)?;
+    let repository = registry.repositories.get(at.repository as usize)?;
+    let name = repository.tags.get(at.tag as usize)?.name.as_str();
+    let weighing = engine::trace_rules(rules, registry, repository, now);
+    let policies = weighing.iter().map(|weighing| policy_trace(weighing, repository, at.tag, name, now)).collect();
+    let outlook = engine::forecast(rules, inventory, claims, now, &[at]).pop().unwrap_or(Forecast::Unknown);
+    Some(TagTraceView { policies, outlook: ForecastView::from(&outlook) })
+}
+
+fn policy_trace(
+    weighing: &RuleTrace<'_>,
+    repository: &Repository,
+    tag: u32,
+    name: &str,
+    now: Timestamp,
+) -> PolicyTraceView {
+    let found = weighing.tags.iter().find(|weighed| weighed.tag == tag);
+    let unfit = match (weighing.applicability, found) {
+        (_, Some(_)) => None,
+        (Applicability::Applies, None) => Some(match weighing.policy.select.tags {
+            TagSelector::Pattern(_) => "pattern",
+            TagSelector::All | TagSelector::Globs(_) => "tags",
+        }),
+        (Applicability::OtherRepositories, None) => Some("repositories"),
+        (Applicability::OtherRegistries, None) => Some("registries"),
+    };
+    let group = if found.is_some() { engine::group_of(weighing.policy, name) } else { Vec::new() };
+    let rules = found.map(|found| rule_traces(weighing, found, repository, &group, now)).unwrap_or_default();
+    PolicyTraceView {
+        policy: weighing.policy.name.to_string(),
+        mode: weighing.policy.mode.label().to_owned(),
+        file: weighing.policy.file.to_string(),
+        selects: found.is_some(),
+        unfit: unfit.map(str::to_owned),
+        group: group.into_iter().collect(),
+        rules,
+    }
+}
+
+fn rule_traces(
+    weighing: &RuleTrace<'_>,
+    found: &TagTrace,
+    repository: &Repository,
+    group: &[(String, String)],
+    now: Timestamp,
+) -> Vec<RuleTraceView> {
+    let name = |tag: &TagTrace| repository.tags.get(tag.tag as usize).map(|tag| tag.name.as_str());
+    let of_group = |tag: &&TagTrace| name(tag).is_some_and(|name| engine::group_of(weighing.policy, name) == group);
+    let peers: Vec<&TagTrace> = weighing.tags.iter().filter(of_group).collect();
+    let said = found.outcomes.iter().enumerate().map(|(at, said)| {
+        let (keeps, words) = match said {
+            RuleOutcome::Keeps(reason) => (true, describe_keep_reason(reason)),
+            RuleOutcome::FallsShort(miss) => (false, ShortfallView::from(miss).describe()),
+        };
+        let rule = weighing.policy.keep.rules().get(at);
+        let cut = rule.and_then(|rule| cut(rule, at, &peers, repository, now));
+        let read = rule.and_then(|rule| describe_reading(rule, weighing.policy, repository, found.tag, now));
+        RuleTraceView { rule: rule.map_or_else(|| "all".to_owned(), rule_text), keeps, words, cut, read }
+    });
+    let said: Vec<RuleTraceView> = said.collect();
+    match weighing.policy.keep {
+        Keep::None => {
+            let words = "keeps none".to_owned();
+            vec![RuleTraceView { rule: "none".to_owned(), keeps: false, words, cut: None, read: None }]
+        }
+        Keep::All | Keep::Rules(_) => said,
+    }
+}
+
+/// Where a rule that goes by time cuts among the tags of a group.
+pub(super) fn cut(
+    rule: &KeepRule,
+    position: usize,
+    peers: &[&TagTrace],
+    repository: &Repository,
+    now: Timestamp,
+) -> Option<CutoffView> {
+    match rule {
+        KeepRule::Within(span) => Some(CutoffView { at: now.checked_sub(span.duration).ok()?, tag: None }),
+        KeepRule::Newest(_) | KeepRule::Bucketed { .. } => {
+            let kept = peers.iter().filter(|peer| {
+                matches!(
+                    peer.outcomes.get(position),
+                    Some(RuleOutcome::Keeps(Reason::KeptNewest { .. } | Reason::KeptBucket { .. }))
+                )
+            });
+            let dated = kept.filter_map(|peer| {
+                let tag = repository.tags.get(peer.tag as usize)?;
+                Some((engine::tag_date(repository, tag, now).timestamp()?, &tag.name))
+            });
+            let (at, tag) = dated.min()?;
+            Some(CutoffView { at, tag: Some(tag.to_string()) })
+        }
+        KeepRule::NewestPer { .. } | KeepRule::Matching(_) => None,
+    }
+}
+
+/// Tells how a rule reads a tag: its version, or that it has no date and was there at the first look.
+fn describe_reading(
+    rule: &KeepRule,
+    policy: &Policy,
+    repository: &Repository,
+    tag: u32,
+    now: Timestamp,
+) -> Option<String> {
+    let tag = repository.tags.get(tag as usize)?;
+    match rule {
+        KeepRule::NewestPer { .. } => {
+            engine::version_of(policy, tag.name.as_str()).map(|found| describe_version(&found))
+        }
+        KeepRule::Newest(_) | KeepRule::Within(_) | KeepRule::Bucketed { .. } => {
+            let look = engine::no_later_than(repository, tag, now)?;
+            Some(format!("without a date, but there at the first look on {}", format_minute(look)))
+        }
+        KeepRule::Matching(_) => None,
+    }
+}
+
+/// Puts the reading of a version into words.
+fn describe_version(reading: &VersionReading) -> String {
+    let VersionReading { numbers, pre_release, commits, suffix, metadata } = reading;
+    let mut words = match (pre_release, *commits) {
+        (None, 0) => format!("read as version {numbers}"),
+        (None, _) => format!("read as {} after {numbers}", counted(*commits, "commit")),
+        (Some(pre), 0) => format!("read as pre-release `{pre}` of {numbers}"),
+        (Some(pre), _) => format!("read as {} after pre-release `{pre}` of {numbers}", counted(*commits, "commit")),
+    };
+    if let Some(suffix) = suffix {
+        words.extend([", suffix `", suffix, "` shares its place"]);
+    }
+    if let Some(metadata) = metadata {
+        words.extend([", `", metadata, "` does not count"]);
+    }
+    words
+}
+
+/// Why a rule keeps, without the policy that the line stands under.
+fn describe_keep_reason(reason: &Reason) -> String {
+    let view = ReasonView::from(reason);
+    let sentence = view.sentence();
+    let policy = view.policy().map(|policy| format!("policy {policy} ")).unwrap_or_default();
+    let rest = sentence.strip_prefix(&policy).unwrap_or(&sentence);
+    rest.strip_prefix("keeps ").unwrap_or(rest).to_owned()
+}
+
+/// A rule as a policy file writes it.
+pub(super) fn rule_text(rule: &KeepRule) -> String {
+    match rule {
+        KeepRule::Newest(count) => format!("newest: {count}"),
+        KeepRule::Within(span) => format!("within: {}", span.written),
+        KeepRule::Bucketed { period, count } => format!("{}: {count}", period.rule_name()),
+        KeepRule::NewestPer { version, count } => {
+            format!("newest_per: {{ version: {}, count: {count} }}", version.label())
+        }
+        KeepRule::Matching(globs) => {
+            let globs: Vec<String> = globs.written().iter().map(|glob| format!("\"{glob}\"")).collect();
+            format!("matching: [{}]", globs.join(", "))
+        }
+    }
+}
+
+impl From<&Forecast> for ForecastView {
+    fn from(outlook: &Forecast) -> Self {
+        let (kind, at, reasons) = match outlook {
+            Forecast::Expired => ("expired", None, Vec::new()),
+            Forecast::At { at, reasons } => ("expires", Some(*at), reasons.iter().map(ReasonView::from).collect()),
+            Forecast::Never => ("never", None, Vec::new()),
+            Forecast::Unknown => ("untold", None, Vec::new()),
+        };
+        Self { kind: kind.to_owned(), at, reasons }
+    }
+}
+
+impl ForecastView {
+    /// What time alone will make of it, as sentences; none where it has expired already.
+    #[must_use]
+    pub fn sentences(&self) -> Vec<String> {
+        match (self.kind.as_str(), self.at) {
+            ("expires", Some(at)) => {
+                let mut sentences = vec![format!(
+                    "it goes on {}, unless something is pushed, released, claimed or locked before",
+                    format_minute(at)
+                )];
+                sentences.extend(self.reasons.iter().map(|reason| format!("then {}", reason.sentence())));
+                sentences
+            }
+            ("never", _) => vec!["time alone never makes it go".to_owned()],
+            ("untold", _) => vec!["it would take too long to find out".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl PolicyTraceView {
+    /// What it does with the tag, on one line.
+    pub(super) fn headline(&self) -> String {
+        match &self.unfit {
+            Some(unfit) => format!("{} does not select it, by its `{unfit}`", self.policy),
+            None if self.group.is_empty() => format!("{} ({}) selects it", self.policy, self.mode),
+            None => format!("{} ({}) selects it, in the group {}", self.policy, self.mode, group_text(&self.group)),
+        }
+    }
+}
+
+impl RuleTraceView {
+    /// What it says of the tag, on one line.
+    pub(super) fn line(&self) -> String {
+        let sign = if self.keeps { "keeps it" } else { "lets it go" };
+        let cut = match &self.cut {
+            Some(CutoffView { at, tag: Some(tag) }) => format!("; cuts after {tag} of {}", format_minute(*at)),
+            Some(CutoffView { at, tag: None }) => format!("; cuts at {}", format_minute(*at)),
+            None => String::new(),
+        };
+        let read = self.read.as_ref().map(|read| format!("; {read}")).unwrap_or_default();
+        format!("{}  {sign}: {}{cut}{read}", self.rule, self.words)
+    }
+}
+
+/// `branch=main, arch=arm`.
+pub(super) fn group_text(group: &BTreeMap<String, String>) -> String {
+    group.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The time by which a tag is judged, for views.
+pub(super) fn date_of(repository: &Repository, tag: u32, now: Timestamp) -> Date {
+    let tag = repository.tags.get(tag as usize);
+    tag.map_or(Date::Unknown(crate::domain::UndatedCause::Missing), |tag| engine::tag_date(repository, tag, now))
+}

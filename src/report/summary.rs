@@ -1,0 +1,430 @@
+//! What every rendering counts and groups alike.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::attention::unread_headline;
+use super::humanize::{counted, format_bytes, format_count};
+use super::reason::{format_minute, short_digest};
+use super::registry_info::period;
+use super::{KeptView, PlanDocument, ReasonView, RemovalView};
+
+/// Whether the removals of a plan would be done, and if not, why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum RemovalStatus {
+    /// Its policies enforce it and nothing refuses it.
+    Enforced,
+    /// Not all of its policies, or of those of what hangs on it, say `enforce`.
+    DryRun,
+    /// A limit or the registry forbids it.
+    Refused,
+}
+
+impl RemovalStatus {
+    pub(super) fn of(document: &PlanDocument, removal: &RemovalView) -> Self {
+        match (removal.enforce, document.refusal_of(removal)) {
+            (_, Some(_)) => Self::Refused,
+            (true, None) => Self::Enforced,
+            (false, None) => Self::DryRun,
+        }
+    }
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::DryRun => "reported only",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// How many removals stand how.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct StatusCounts {
+    pub(super) enforced: u64,
+    pub(super) dry_run: u64,
+    pub(super) refused: u64,
+}
+
+pub(super) fn count_statuses(document: &PlanDocument) -> StatusCounts {
+    let mut found = StatusCounts::default();
+    for removal in document.removals.iter() {
+        match RemovalStatus::of(document, &removal) {
+            RemovalStatus::Enforced => found.enforced += 1,
+            RemovalStatus::DryRun => found.dry_run += 1,
+            RemovalStatus::Refused => found.refused += 1,
+        }
+    }
+    found
+}
+
+/// What this is: `Dry run: nothing is removed; as of 2026-11-23 03:00 UTC`.
+pub(super) fn describe_mode(document: &PlanDocument) -> String {
+    let what = match document.mode.as_str() {
+        "dry-run" => "Dry run: nothing is removed",
+        "approved" => "Plan for approval: only `tagwarden apply` of it removes",
+        "enforce" => "Plan in mode enforce: `run` and `serve` remove what their own plans list",
+        other => other,
+    };
+    let time = format_minute(document.evaluated_at);
+    if document.hypothetical {
+        format!("{what}; WHAT IF: evaluated as of {time}, which was given by hand")
+    } else {
+        format!("{what}; as of {time}")
+    }
+}
+
+/// The plan in one line.
+pub(super) fn headline(document: &PlanDocument) -> String {
+    let unread = unread_headline(document);
+    if let Some(unread) = unread.as_ref().filter(|_| document.summary.tags == 0) {
+        return format!("NOTHING WAS READ: {unread}");
+    }
+    let unread = unread.map(|unread| format!("; NOT READ: {unread}")).unwrap_or_default();
+    let mut binding = document.refusals.iter().filter(|refusal| refusal.binding);
+    let refused = binding.next().map(|first| {
+        let more = binding.count();
+        let more = if more == 0 { String::new() } else { format!(" (and {} more)", format_count(more as u64)) };
+        format!("; REFUSED: {}{more}", first.message)
+    });
+    let refused = refused.unwrap_or_default();
+    let summary = &document.summary;
+    let unknown = match summary.unknown_bytes_removals {
+        0 => String::new(),
+        number => format!(", {} of unknown size", format_count(number)),
+    };
+    format!(
+        "{}: {} would go ({}{} reclaimable{unknown}), {} protected, {} retained, {} undecided, {} out of scope{unread}{refused}",
+        counted(summary.tags, "tag"),
+        format_count(summary.expired),
+        if summary.is_estimated() { "about " } else { "" },
+        format_bytes(summary.reclaimable_bytes),
+        format_count(summary.protected),
+        format_count(summary.retained),
+        format_count(summary.undecided),
+        format_count(summary.out_of_scope),
+    )
+}
+
+/// What removing the tags frees, and what it does not.
+pub(super) fn describe_reclaimable(document: &PlanDocument) -> String {
+    let summary = &document.summary;
+    let (reclaimable, shared) = (format_bytes(summary.reclaimable_bytes), format_bytes(summary.shared_bytes));
+    let mut words = if summary.is_estimated() {
+        format!(
+            "Untagging frees nothing by itself. About {reclaimable} by the registry's own sizes, shared layers counted \
+             more than once, is the most that can be reclaimed once the registry collects what goes.{}",
+            match summary.shared_bytes {
+                0 => String::new(),
+                _ => format!(" {shared} of images that stay, because something kept uses them, are not counted."),
+            }
+        )
+    } else {
+        format!(
+            "Untagging frees nothing by itself. {reclaimable} are used only by what goes and can be reclaimed once the \
+             registry collects them; {shared} are shared with what stays."
+        )
+    };
+    if summary.unknown_bytes_removals > 0 {
+        let removals = counted(summary.unknown_bytes_removals, "removal");
+        words.extend([" The bytes of ", &removals, " cannot be known and are not counted."]);
+    }
+    words
+}
+
+/// What can be done with the plan now, or why nothing can.
+pub(super) fn next_steps(document: &PlanDocument) -> Vec<String> {
+    let found = count_statuses(document);
+    let mut steps = Vec::new();
+    if document.evidence_missing() {
+        steps.push(
+            "Evidence is missing: a source failed or something could not be read, so some tags are undecided and stay. \
+             Put right what is named above and plan again."
+                .to_owned(),
+        );
+    }
+    if found.refused > 0 {
+        steps.push(format!(
+            "{} refused: none of what a refusal covers is removed, not even a part of it.",
+            counted_with_verb(found.refused, "removal")
+        ));
+    }
+    if found.dry_run > 0 {
+        steps.push(format!(
+            "{} only reported: not every policy concerned says `mode: enforce`.",
+            counted_with_verb(found.dry_run, "removal")
+        ));
+    }
+    steps.push(describe_application(document, found));
+    steps
+}
+
+fn describe_application(document: &PlanDocument, found: StatusCounts) -> String {
+    if document.hypothetical {
+        return "This plan cannot be applied: its time was given by hand. Plan again without `--at`.".to_owned();
+    }
+    let deletions =
+        document.deletions.deletable().filter(|one| one.is_enforceable()).map(|one| 1 + one.along.len() as u64).sum();
+    if document.removals.is_empty() && document.deletions.deletable().next().is_none() {
+        return "Nothing would go, so there is nothing to apply.".to_owned();
+    }
+    if found.enforced == 0 && deletions == 0 {
+        return "This plan cannot be applied: nothing in it is both enforced and allowed.".to_owned();
+    }
+    if document.mode == "dry-run" {
+        return format!(
+            "This plan cannot be applied: the mode is dry-run. With `mode = \"approved\"` in the settings, a new plan \
+             like this one would remove {}.",
+            describe_removals(found.enforced, deletions)
+        );
+    }
+    let removing = describe_removals(found.enforced, deletions);
+    // Whether it is `run` that prints this the document does not know; its results follow then.
+    let intro = if document.mode == "enforce" {
+        format!(
+            "`tagwarden run` removes what its own plan lists, {removing} of this one. To remove them by approval instead"
+        )
+    } else {
+        format!("To remove {removing}, exactly these or fewer")
+    };
+    format!(
+        "{intro}: have plan {} approved, and until {} run `tagwarden apply plan.json` on the file that `--out plan.json` \
+         wrote.",
+        document.id,
+        format_minute(document.expires_at)
+    )
+}
+
+/// What an enforcing run would do, in words.
+fn describe_removals(tags: u64, manifests: u64) -> String {
+    match (tags, manifests) {
+        (tags, 0) => counted(tags, "tag"),
+        (0, manifests) => counted(manifests, "untagged manifest"),
+        (tags, manifests) => format!("{} and {}", counted(tags, "tag"), counted(manifests, "untagged manifest")),
+    }
+}
+
+fn counted_with_verb(number: u64, what: &str) -> String {
+    counted(number, what) + if number == 1 { " is" } else { " are" }
+}
+
+/// The rules that let a tag go, without the policy's name where there is only one.
+#[must_use]
+pub fn removal_reasons(removal: &RemovalView) -> String {
+    let several = removal.policies().nth(1).is_some();
+    let parts: Vec<String> = removal
+        .reasons
+        .iter()
+        .map(|reason| match reason {
+            ReasonView::LetGo { misses, .. } if !several => match misses.as_slice() {
+                [] => "the policy keeps none".to_owned(),
+                misses => misses.iter().map(super::ShortfallView::describe).collect::<Vec<_>>().join("; "),
+            },
+            ReasonView::CompanionOfExpired { subject, .. } => format!("goes with the image {}", short_digest(subject)),
+            reason => reason.sentence(),
+        })
+        .chain(removal.refused_by_registry.iter().map(|refused| refused.text.clone()))
+        .collect();
+    parts.join("; ")
+}
+
+/// Most repositories for which [`verify_commands`] gives commands.
+const MAX_VERIFY_REPOSITORIES: usize = 20;
+
+/// The commands by which to see for oneself: of the first removal of each repository, as far as the first removals go.
+pub(super) fn verify_commands(document: &PlanDocument) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let removals = document.removals.iter().take(1_000);
+    let first = removals.filter(|removal| seen.insert((removal.registry.clone(), removal.repository.clone())));
+    first.take(MAX_VERIFY_REPOSITORIES).flat_map(|removal| removal.verify.clone()).collect()
+}
+
+/// How many bytes a removal makes reclaimable, in words.
+pub(super) fn describe_size(removal: &RemovalView) -> String {
+    removal.reclaimable_bytes.map_or_else(|| "unknown".to_owned(), format_bytes)
+}
+
+/// The time of a removal and what kind of time that is: `2026-10-01 (pushed)`.
+pub(super) fn describe_date(removal: &RemovalView) -> String {
+    let time = removal.dated_at.map(|time| format!("{} ({})", time.strftime("%Y-%m-%d"), removal.dated_by));
+    time.unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Which plan it is and until when it may be applied.
+pub(super) fn describe_validity(document: &PlanDocument) -> String {
+    format!(
+        "Plan {}, made {}, valid until {}; fingerprint {} (a later plan with the same fingerprint would do the same)",
+        document.id,
+        format_minute(document.created_at),
+        format_minute(document.expires_at),
+        document.fingerprint
+    )
+}
+
+/// How everything is taken back.
+pub(super) const RESTORE_INSTRUCTIONS: &str = "`tagwarden runs` shows what each run did; `tagwarden restore --run ID` puts all of its \
+    tags back at their digests, `tagwarden restore --repository REGISTRY/REPOSITORY` those of a repository, and \
+    `tagwarden restore IMAGE` one. `--dry-run` says what would come back. That works as long as the registry has not \
+    collected the manifests.";
+
+/// For how long each registry lets removals be undone, where that is known.
+pub(super) fn undo_periods(document: &PlanDocument) -> Vec<(&str, String)> {
+    let known = document.registries.iter().filter_map(|registry| {
+        let period = match registry.undo_seconds? {
+            0 => "not at all for sure after each removal".to_owned(),
+            seconds => format!("for {} after each removal", period(seconds)),
+        };
+        Some((registry.name.as_str(), period))
+    });
+    known.collect()
+}
+
+/// The bounds of the classes of age, in days, and what each is called.
+const AGE_CLASSES: [(i64, &str); 6] = [
+    (7, "under 7 days"),
+    (30, "7 to 30 days"),
+    (90, "30 to 90 days"),
+    (180, "90 to 180 days"),
+    (365, "180 to 365 days"),
+    (i64::MAX, "a year and more"),
+];
+
+/// How many removals are how old, the youngest class first. Classes with none are left out.
+pub(super) fn count_by_age(document: &PlanDocument) -> Vec<(&'static str, u64)> {
+    let mut numbers = [0_u64; AGE_CLASSES.len()];
+    let mut unknown = 0;
+    for removal in document.removals.iter() {
+        match removal.age_seconds {
+            None => unknown += 1,
+            Some(seconds) => {
+                let class =
+                    AGE_CLASSES.iter().position(|(days, _)| seconds / 86_400 < *days).unwrap_or(AGE_CLASSES.len() - 1);
+                numbers[class] += 1;
+            }
+        }
+    }
+    let classes = AGE_CLASSES.iter().map(|(_, name)| *name).zip(numbers).chain([("of unknown age", unknown)]);
+    classes.filter(|(_, number)| *number > 0).collect()
+}
+
+/// The kept tags with one verdict.
+pub(super) fn kept_with_verdict<'a>(
+    document: &'a PlanDocument,
+    verdict: &'a str,
+) -> impl Iterator<Item = Cow<'a, KeptView>> {
+    document.kept.iter().filter(move |kept| kept.verdict == verdict)
+}
+
+/// How many kept tags have each kind of reason to stay, the most frequent first. A tag counts once for each kind.
+pub(super) fn count_by_reason(document: &PlanDocument) -> Vec<(&'static str, u64)> {
+    let mut kinds: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for kept in document.kept.iter() {
+        let mut found: Vec<&'static str> = kept.reasons.iter().filter_map(retain_label).collect();
+        found.sort_unstable();
+        found.dedup();
+        for kind in found {
+            *kinds.entry(kind).or_default() += 1;
+        }
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|&(kind, number)| (std::cmp::Reverse(number), kind));
+    kinds
+}
+
+/// What a kind of reason to stay is, in words; nothing for those that let go.
+fn retain_label(reason: &ReasonView) -> Option<&'static str> {
+    Some(match reason {
+        ReasonView::NotSelected {} => "no policy selects it",
+        ReasonView::Held { .. } => "held",
+        ReasonView::Claimed { .. } => "a source claims it",
+        ReasonView::Mentioned { .. } => "a text of a source mentions it",
+        ReasonView::Locked { .. } => "the registry has locked it",
+        ReasonView::ChildOfKept { .. } => "part of an index that stays",
+        ReasonView::CompanionOfKept { .. } => "signature or the like of an image that stays",
+        ReasonView::CompanionOfUnknown { .. } => "signature or the like of an image that is not to be seen",
+        ReasonView::SubjectOfKept { .. } => "subject of a referrer that stays",
+        ReasonView::SharesManifest { .. } => "shares its manifest with a tag that stays",
+        ReasonView::KeptAll { .. } => "policy keeps all",
+        ReasonView::KeptNewest { .. } => "among the newest",
+        ReasonView::KeptWithin { .. } => "young enough",
+        ReasonView::KeptBucket { .. } => "newest of its day, week, month or year",
+        ReasonView::KeptVersion { .. } => "among the highest of its version line",
+        ReasonView::KeptMatching { .. } => "name is kept",
+        ReasonView::Undated { .. } => "has no time that can be trusted",
+        ReasonView::NotAVersion { .. } => "is no version",
+        ReasonView::SourceFailed { .. } => "a source failed",
+        ReasonView::Gap { .. } => "something could not be read",
+        ReasonView::MaybeClaimed { .. } => "a source claims a digest that may be this image's",
+        ReasonView::UnresolvedReference { .. } => "a source names its repository and leaves the tag open",
+        ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
+    })
+}
+
+/// Who holds a protected tag, as a heading under which such tags are listed.
+fn protection_heading(reason: &ReasonView) -> Option<String> {
+    match reason {
+        ReasonView::Claimed { source, holder, .. } => {
+            let group = holder.group();
+            Some(if group.starts_with(source.as_str()) { group } else { format!("{source}: {group}") })
+        }
+        ReasonView::Held { held_by, .. } => Some(format!("hold of {held_by}")),
+        ReasonView::Mentioned { source, holder, .. } => Some(format!("{source}: mentioned in {}", holder.group())),
+        ReasonView::Locked { .. }
+        | ReasonView::ChildOfKept { .. }
+        | ReasonView::CompanionOfKept { .. }
+        | ReasonView::CompanionOfUnknown { .. }
+        | ReasonView::SubjectOfKept { .. }
+        | ReasonView::SharesManifest { .. } => retain_label(reason).map(str::to_owned),
+        _ => None,
+    }
+}
+
+/// A protected tag, and how many more reasons hold it than the first.
+pub(super) struct ProtectedTag<'a> {
+    pub(super) kept: Cow<'a, KeptView>,
+    first_reason: Option<usize>,
+    pub(super) more_reasons: usize,
+}
+
+impl ProtectedTag<'_> {
+    /// The first reason that holds it.
+    pub(super) fn reason(&self) -> Option<&ReasonView> {
+        self.kept.reasons.get(self.first_reason?)
+    }
+}
+
+/// The protected tags, each once, under its first holder: as many of each holder as a report may show, and how many
+/// there are in all.
+pub(super) fn group_by_holder(
+    document: &PlanDocument,
+    most: usize,
+) -> (BTreeMap<String, Vec<ProtectedTag<'_>>>, usize) {
+    let mut groups: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    let mut total = 0;
+    for kept in kept_with_verdict(document, "protected") {
+        let mut holds = (0..).zip(&kept.reasons).filter_map(|(at, reason)| Some((at, protection_heading(reason)?)));
+        let (first, group) = holds.next().unzip();
+        let others = holds.count();
+        total += 1;
+        let group = groups.entry(group.unwrap_or_default()).or_default();
+        if group.len() < most {
+            group.push(ProtectedTag { kept, first_reason: first, more_reasons: others });
+        }
+    }
+    (groups, total)
+}
+
+/// The sentences of what is missing about an undecided tag.
+pub(super) fn describe_missing(kept: &KeptView) -> String {
+    let is_missing = |reason: &&ReasonView| {
+        matches!(
+            reason,
+            ReasonView::SourceFailed { .. }
+                | ReasonView::Gap { .. }
+                | ReasonView::MaybeClaimed { .. }
+                | ReasonView::UnresolvedReference { .. }
+        )
+    };
+    let gaps = kept.reasons.iter().filter(is_missing);
+    gaps.map(ReasonView::sentence).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,189 @@
+//! Files by glob.
+//!
+//! Evidence that is missing must not look like no evidence: a glob that matches nothing is an error, and so is whatever
+//! cannot be read.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher};
+use jiff::Timestamp;
+
+use super::{FileSet, SourceError};
+
+/// Larger files are refused; evidence of that size was not meant.
+pub(super) const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// More files and folders than this are not walked through for one glob.
+const MOST_ENTRIES: usize = 1_000_000;
+
+/// A file that a glob found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GlobFile {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// How the settings would name it: relative if the glob is.
+    pub(super) display_path: String,
+}
+
+/// A file's content.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) bytes: Vec<u8>,
+    pub(super) modified: Option<Timestamp>,
+}
+
+/// All files that the globs find, by name, each once.
+pub(super) fn expand(files: &FileSet) -> Result<Vec<GlobFile>, SourceError> {
+    let mut all = BTreeMap::new();
+    for glob in &files.globs {
+        let (folder, pattern) = split(glob);
+        let found = match pattern {
+            None => expand_literal(files, glob)?,
+            Some(pattern) => Walk::new(glob, folder, pattern)?.start(&files.base)?,
+        };
+        if found.is_empty() {
+            let message = format!(
+                "no file matches `{glob}` (from {}); write the files there, or correct the glob",
+                files.base.display()
+            );
+            return Err(SourceError { kind: "missing", message });
+        }
+        all.extend(found.into_iter().map(|found| (found.path, found.display_path)));
+    }
+    Ok(all.into_iter().map(|(path, shown)| GlobFile { path, display_path: shown }).collect())
+}
+
+/// Reads a whole file.
+pub(super) fn read(found: &GlobFile) -> Result<Content, SourceError> {
+    let unreadable = |error: io::Error| unreadable(&found.display_path, &error);
+    let file = fs::File::open(&found.path).map_err(unreadable)?;
+    let modified = file.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.try_into().ok());
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let message = format!(
+            "{} is larger than {} MiB, which is no evidence; narrow the glob to the files that are meant",
+            found.display_path,
+            MAX_FILE_BYTES >> 20
+        );
+        return Err(SourceError { kind: "too-large", message });
+    }
+    Ok(Content { bytes, modified })
+}
+
+/// A glob's leading folders without wildcards, and what follows them; no pattern where there is no wildcard at all.
+fn split(glob: &str) -> (&str, Option<&str>) {
+    let Some(wild) = glob.find(['*', '?', '[', ']', '{', '}', '\\']) else { return (glob, None) };
+    match glob[..wild].rfind('/') {
+        Some(slash) => (&glob[..=slash], Some(&glob[slash + 1..])),
+        None => ("", Some(glob)),
+    }
+}
+
+fn expand_literal(files: &FileSet, glob: &str) -> Result<Vec<GlobFile>, SourceError> {
+    let path = files.base.join(glob);
+    match fs::metadata(&path) {
+        Ok(data) if data.is_dir() => {
+            let message =
+                format!("{glob} is a folder; write a glob such as `{}/**/*.json`", glob.trim_end_matches('/'));
+            Err(SourceError { kind: "unreadable", message })
+        }
+        Ok(data) if data.is_file() => Ok(vec![GlobFile { path, display_path: glob.into() }]),
+        // A pipe would be waited for without end.
+        Ok(_) => {
+            let message = format!("{glob} is not a regular file; write the evidence to a file");
+            Err(SourceError { kind: "unreadable", message })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(unreadable(glob, &error)),
+    }
+}
+
+/// One walk through the folders under a glob's beginning.
+struct Walk<'a> {
+    glob: &'a str,
+    /// The glob's beginning without wildcards.
+    folder: &'a str,
+    /// The rest of it.
+    matcher: GlobMatcher,
+    /// How many folders deep the rest can reach; nothing where it has `**`.
+    depth: Option<usize>,
+    entries: usize,
+    found: Vec<GlobFile>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(glob: &'a str, folder: &'a str, pattern: &str) -> Result<Self, SourceError> {
+        let compiled = GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| SourceError {
+            kind: "settings",
+            message: format!("`{glob}` is no glob: {}; correct it in the settings", error.kind()),
+        })?;
+        let bounded = !pattern.contains("**") && !pattern.contains('{');
+        let depth = bounded.then(|| pattern.matches('/').count());
+        Ok(Self { glob, folder, matcher: compiled.compile_matcher(), depth, entries: 0, found: Vec::new() })
+    }
+
+    fn start(mut self, base: &Path) -> Result<Vec<GlobFile>, SourceError> {
+        let path = base.join(self.folder);
+        // The settings may be named without a folder, and so may what is beside them.
+        let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path };
+        match fs::canonicalize(&path) {
+            Ok(real) => self.folder(&path, self.folder, &mut vec![real])?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(self.folder, &error)),
+        }
+        Ok(self.found)
+    }
+
+    /// Looks through one folder. `above` holds the real paths of it and those above, against links that lead back.
+    fn folder(&mut self, path: &Path, shown: &str, above: &mut Vec<PathBuf>) -> Result<(), SourceError> {
+        let named = if shown.is_empty() { "." } else { shown };
+        let entries: io::Result<Vec<fs::DirEntry>> = fs::read_dir(path).and_then(Iterator::collect);
+        for entry in entries.map_err(|error| unreadable(named, &error))? {
+            self.entries += 1;
+            if self.entries > MOST_ENTRIES {
+                let message = format!("`{}` leads through more than {MOST_ENTRIES} files; narrow the glob", self.glob);
+                return Err(SourceError { kind: "too-large", message });
+            }
+            let name = entry.file_name();
+            if is_ignored(&name) {
+                continue;
+            }
+            let entry_shown = format!("{shown}{}", name.to_string_lossy());
+            let matched = self.matcher.is_match(&entry_shown[self.folder.len()..]);
+            let data = match fs::metadata(entry.path()) {
+                Ok(data) => data,
+                // A link that leads nowhere matters only if it was meant.
+                Err(error) if matched => return Err(unreadable(&entry_shown, &error)),
+                Err(_) => continue,
+            };
+            if data.is_file() && matched {
+                self.found.push(GlobFile { path: entry.path(), display_path: entry_shown });
+            } else if data.is_dir() && self.depth.is_none_or(|depth| above.len() <= depth) {
+                let real = fs::canonicalize(entry.path()).map_err(|error| unreadable(&entry_shown, &error))?;
+                if above.contains(&real) {
+                    continue;
+                }
+                above.push(real);
+                self.folder(&entry.path(), &format!("{entry_shown}/"), above)?;
+                above.pop();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Version control's own files, and the folders behind the links of a Kubernetes volume, whose content is found by the
+/// links.
+fn is_ignored(name: &OsStr) -> bool {
+    name == ".git" || name.to_string_lossy().starts_with("..")
+}
+
+fn unreadable(shown: &str, error: &io::Error) -> SourceError {
+    let message = format!("{shown} cannot be read: {error}; give this user the right to read it, or correct the glob");
+    SourceError { kind: "unreadable", message }
+}

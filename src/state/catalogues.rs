@@ -1,0 +1,155 @@
+//! The repositories that each registry listed, as far as its list was believed.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::{StateError, StateErrorKind, StateStore, format_time};
+use crate::domain::{Endpoint, RegistryName};
+
+/// The names of a registry's repositories.
+pub type CatalogueNames = BTreeSet<String>;
+
+/// The list of a registry that was last believed, and one since that was not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownCatalogue {
+    /// The repositories that it named.
+    pub names: CatalogueNames,
+    /// When it was read; `None` where the state goes back further than this record.
+    pub trusted_at: Option<Timestamp>,
+    /// What was listed since, and not believed.
+    pub suspect: Option<SuspectCatalogue>,
+}
+
+/// A list of repositories that is not believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuspectCatalogue {
+    /// The repositories that it named.
+    pub names: CatalogueNames,
+    /// When the first such list was read.
+    pub since: Timestamp,
+    /// How often such a list was read, one time after the other.
+    pub reads: u32,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    names: String,
+    believed_at: String,
+    doubted: Option<String>,
+    doubted_since: Option<String>,
+    doubted_looks: Option<i64>,
+}
+
+/// Repositories that were listed at the last look at this endpoint. Rows of an older state may not know theirs yet, and
+/// have the registry's name instead.
+const SELECT_CATALOGUE: &str =
+    "SELECT repository FROM looks WHERE missed_since IS NULL AND endpoint IN (?2, 'registry:' || ?1)";
+
+impl StateStore {
+    /// Returns what is known of the repositories of a registry at that address, or `None` if nothing is.
+    ///
+    /// # Errors
+    /// When it could not be read. No list can be judged then.
+    pub async fn catalogue(
+        &self,
+        registry: &RegistryName,
+        endpoint: &str,
+    ) -> Result<Option<KnownCatalogue>, StateError> {
+        let fault = |error: sqlx::Error| self.sqlx_error("read which repositories a registry has", &error);
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT names, believed_at, doubted, doubted_since, doubted_looks FROM catalogues WHERE endpoint = ?1",
+        )
+        .bind(endpoint)
+        .fetch_optional(&self.0.readers)
+        .await
+        .map_err(fault)?;
+        let Some(row) = row else {
+            let names: Vec<String> = sqlx::query_scalar(SELECT_CATALOGUE)
+                .bind(registry.as_str())
+                .bind(Endpoint::parse(endpoint).map_or_else(|| endpoint.to_owned(), |endpoint| endpoint.to_string()))
+                .fetch_all(&self.0.readers)
+                .await
+                .map_err(fault)?;
+            let names: CatalogueNames = names.into_iter().collect();
+            return Ok((!names.is_empty()).then_some(KnownCatalogue { names, trusted_at: None, suspect: None }));
+        };
+        let corrupt = |_| {
+            let what = format_args!("the repositories of {endpoint} are recorded in a way that cannot be understood");
+            self.error(StateErrorKind::Corrupt, what)
+        };
+        let names = |text: &str| serde_json::from_str::<CatalogueNames>(text).map_err(corrupt);
+        let doubt = match (&row.doubted, &row.doubted_since) {
+            (Some(doubted), Some(since)) => Some(SuspectCatalogue {
+                names: names(doubted)?,
+                since: self.read(since)?,
+                reads: row.doubted_looks.and_then(|looks| looks.try_into().ok()).unwrap_or(1),
+            }),
+            _ => None,
+        };
+        Ok(Some(KnownCatalogue {
+            names: names(&row.names)?,
+            trusted_at: Some(self.read(&row.believed_at)?),
+            suspect: doubt,
+        }))
+    }
+
+    /// Records what is known of the repositories of a registry at that address.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn record_catalogue(
+        &self,
+        endpoint: &str,
+        known: &KnownCatalogue,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        let doing = "record which repositories a registry has";
+        let doubt = known.suspect.as_ref();
+        let mut write = self.write_relaxed().await?;
+        sqlx::query(
+            "INSERT INTO catalogues (endpoint, names, believed_at, doubted, doubted_since, doubted_looks)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (endpoint) DO UPDATE SET names = ?2, believed_at = ?3, doubted = ?4, doubted_since = ?5,
+                                                  doubted_looks = ?6",
+        )
+        .bind(endpoint)
+        .bind(json(&known.names))
+        .bind(format_time(known.trusted_at.unwrap_or(now)))
+        .bind(doubt.map(|doubt| json(&doubt.names)))
+        .bind(doubt.map(|doubt| format_time(doubt.since)))
+        .bind(doubt.map(|doubt| i64::from(doubt.reads)))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    /// Believes the list that was not believed. Returns how many repositories it names, or `None` if there is no such
+    /// list.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn accept_catalogue(&self, endpoint: &str, by: &str, now: Timestamp) -> Result<Option<u64>, StateError> {
+        let doing = "record that a registry's list of repositories is right";
+        let mut write = self.write_durably().await?;
+        let names: Option<i64> = sqlx::query_scalar(
+            "UPDATE catalogues
+             SET names = doubted, believed_at = ?3, doubted = NULL, doubted_since = NULL, doubted_looks = NULL,
+                 accepted_by = ?2, accepted_at = ?3
+             WHERE endpoint = ?1 AND doubted IS NOT NULL RETURNING json_array_length(names)",
+        )
+        .bind(endpoint)
+        .bind(by)
+        .bind(format_time(now))
+        .fetch_optional(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await?;
+        Ok(names.and_then(|names| u64::try_from(names).ok()))
+    }
+}
+
+fn json(names: &CatalogueNames) -> String {
+    serde_json::to_string(names).expect("sets of strings are JSON")
+}

@@ -1,0 +1,91 @@
+//! What of the journal's values goes into which columns, and back.
+
+use jiff::Timestamp;
+
+use super::format_time;
+use crate::domain::{Action, Date, DateOrigin, OriginalDate, Outcome, RemovalMethod, SkipReason, UndatedCause};
+
+/// The action with that label.
+pub(super) fn action(label: &str) -> Option<Action> {
+    let all = [
+        Action::Remove(RemovalMethod::Untag),
+        Action::Remove(RemovalMethod::DeleteManifest),
+        Action::Restore,
+        Action::RestoreManifest,
+        Action::DeleteUntagged,
+    ];
+    all.into_iter().find(|action| action.label() == label)
+}
+
+/// What of a date goes into the columns `dated_at` and `dated_by`. A restored tag keeps the time that it had first.
+pub(super) fn date_columns(date: Date) -> (Option<String>, Option<&'static str>) {
+    match date.into() {
+        OriginalDate::Known(at, origin) => (Some(format_time(at.timestamp())), Some(origin.label())),
+        OriginalDate::Unknown => (None, Some("unknown")),
+    }
+}
+
+/// What of an outcome goes into the columns `skip` and `detail`.
+pub(super) fn outcome_columns(outcome: &Outcome) -> (Option<&'static str>, Option<String>) {
+    let Outcome::Skipped(skip) = outcome else {
+        let (Outcome::Done(text) | Outcome::Failed(text)) = outcome else { return (None, None) };
+        return (None, Some(text.clone()));
+    };
+    let detail = match skip {
+        SkipReason::Moved { to } => Some(to.to_string()),
+        SkipReason::Kept(text)
+        | SkipReason::Held(text)
+        | SkipReason::Locked(text)
+        | SkipReason::Refused(text)
+        | SkipReason::Postponed(text)
+        | SkipReason::Stopped(text)
+        | SkipReason::Recovered(text)
+        | SkipReason::Blocked(text)
+        | SkipReason::Reverted(text) => Some(text.clone()),
+        SkipReason::Missing | SkipReason::DryRun | SkipReason::Interrupted => None,
+    };
+    (Some(skip.label()), detail)
+}
+
+/// The way back from [`outcome_columns`].
+pub(super) fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option<Outcome> {
+    let skip = match (label, skip) {
+        ("done", None) => return Some(Outcome::Done(detail)),
+        ("failed", None) => return Some(Outcome::Failed(detail)),
+        ("skipped", Some(skip)) => skip,
+        _ => return None,
+    };
+    Some(Outcome::Skipped(match skip {
+        "moved" => SkipReason::Moved { to: detail.parse().ok()? },
+        "gone" => SkipReason::Missing,
+        "kept" => SkipReason::Kept(detail),
+        "held" => SkipReason::Held(detail),
+        "locked" => SkipReason::Locked(detail),
+        "policy-dry-run" => SkipReason::DryRun,
+        "refused" => SkipReason::Refused(detail),
+        "stopped" => SkipReason::Stopped(detail),
+        "put-back" => SkipReason::Reverted(detail),
+        "postponed" => SkipReason::Postponed(detail),
+        "held-back" => SkipReason::Blocked(detail),
+        "interrupted" => SkipReason::Interrupted,
+        "settled" => SkipReason::Recovered(detail),
+        _ => return None,
+    }))
+}
+
+/// The way back from [`date_columns`]: the date, `None` for an entry without one, or an error for one that cannot be.
+pub(super) fn date(at: Option<Timestamp>, by: Option<&str>) -> Result<Option<Date>, InvalidDate> {
+    Ok(match (at, by) {
+        (_, None) => None,
+        (None, Some("unknown")) => Some(Date::Unknown(UndatedCause::Missing)),
+        (Some(at), Some(by)) => Some(match DateOrigin::from_label(by).ok_or(InvalidDate)? {
+            DateOrigin::Pushed => Date::Pushed(at),
+            DateOrigin::Created => Date::Created(at),
+            DateOrigin::FirstSeen => Date::FirstSeen(at),
+        }),
+        (None, Some(_)) => return Err(InvalidDate),
+    })
+}
+
+/// A journaled date that cannot be.
+pub(super) struct InvalidDate;

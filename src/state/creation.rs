@@ -1,0 +1,203 @@
+//! A state that is new: all of its tables are made in a file of another name, which gets its own only then.
+//!
+//! So an empty file is never the beginning of a state. It is what is left of one that was emptied, with the holds and the
+//! journal that were in it, and nothing may be removed by what is left.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+
+use super::error::create_beside;
+use super::file::{folder, regular_file, sibling_path};
+use super::{MIGRATIONS, StateError, StateErrorKind};
+
+/// Endings of other files with parts of a state. SQLite would take them for parts of a new one.
+const WAL_ENDINGS: [&str; 2] = ["-wal", "-journal"];
+
+/// Makes sure that there is a file at that path, and returns whether this call made it.
+///
+/// # Errors
+/// When something else is there, or a state cannot be made. Nothing is there then that was not before.
+pub(super) async fn ensure_file(path: &Path) -> Result<bool, StateError> {
+    let folder = folder(path);
+    if !folder.is_dir() {
+        let what = format_args!("the folder {} does not exist", folder.display());
+        return Err(StateError::new(StateErrorKind::Open, path, what));
+    }
+    if regular_file(path)?.is_some() {
+        return Ok(false);
+    }
+    let rest = leftover_wal(path);
+    // Another process may be about to make the state: its log comes after its file.
+    if regular_file(path)?.is_some() {
+        return Ok(false);
+    }
+    if let Some(rest) = rest {
+        let what = format_args!(
+            "it does not exist, but {} does, in which the last changes of a state stand: put the state back, or move that \
+             away, too, to start anew",
+            rest.display()
+        );
+        return Err(StateError::new(StateErrorKind::Open, path, what));
+    }
+    create(path, folder).await
+}
+
+/// Returns a file in which a part of the state at that path stands, if there is one.
+pub(super) fn leftover_wal(path: &Path) -> Option<PathBuf> {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let has_content = |file: &PathBuf| file.metadata().is_ok_and(|data| data.len() > 0);
+    WAL_ENDINGS.into_iter().map(|ending| sibling_path(&real, ending)).find(has_content)
+}
+
+async fn create(path: &Path, folder: &Path) -> Result<bool, StateError> {
+    let failed = |error: io::Error| StateError::from_io(path, "make it", &error);
+    create_beside(path).map_err(failed)?;
+    // Readable for its owner alone.
+    let new = tempfile::Builder::new().prefix(".tagwarden-new-").tempfile_in(folder).map_err(failed)?;
+    // Closed before SQLite opens it: closing it later would end SQLite's locks.
+    let new = new.into_temp_path();
+    let written = write_tables(path, &new).await;
+    for ending in ["-wal", "-shm"] {
+        // Only where it failed they are there.
+        let _ = std::fs::remove_file(sibling_path(&new, ending));
+    }
+    written?;
+    if let Err(refused) = new.persist_noclobber(path) {
+        if regular_file(path)?.is_some() {
+            return Ok(false);
+        }
+        if refused.error.kind() == io::ErrorKind::AlreadyExists {
+            return Err(StateError::new(StateErrorKind::Open, path, "it is a symlink to a file that does not exist"));
+        }
+        // A file system may know neither hard links nor how to rename without replacing.
+        refused.path.persist(path).map_err(|refused| failed(refused.error))?;
+    }
+    // The name must survive a power cut as the content does. Where folders cannot be opened, nothing can be done.
+    if let Ok(folder) = File::open(folder) {
+        folder.sync_all().map_err(failed)?;
+    }
+    Ok(true)
+}
+
+/// Makes the tables of the state at `path` in the empty file `new`, all of them in that one file.
+async fn write_tables(path: &Path, new: &Path) -> Result<(), StateError> {
+    let fault = |error: sqlx::Error| StateError::from_sqlx(path, "make it", &error);
+    let options = SqliteConnectOptions::new()
+        .filename(new)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .pragma("temp_store", "memory");
+    let mut connection = options.connect().await.map_err(fault)?;
+    let filled = fill(path, &mut connection).await;
+    connection.close().await.map_err(fault).and(filled)
+}
+
+/// Makes the tables, and copies them from the log into the file itself.
+async fn fill(path: &Path, connection: &mut SqliteConnection) -> Result<(), StateError> {
+    migrate(path, connection).await?;
+    let copied: Result<(i64, i64, i64), sqlx::Error> =
+        sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
+    let (busy, _, _) = copied.map_err(|error| StateError::from_sqlx(path, "make it", &error))?;
+    if busy != 0 {
+        return Err(StateError::new(StateErrorKind::Locked, path, "cannot make it: another process reads it already"));
+    }
+    Ok(())
+}
+
+/// Brings tables up to date, in one transaction so that two processes can start at once.
+pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StateError> {
+    let doing = "bring its tables up to date";
+    let fault = |error: sqlx::Error| StateError::from_sqlx(path, doing, &error);
+    // Begun by `sqlx` itself, which lets each migration be a savepoint in it.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
+    let inner: &mut SqliteConnection = &mut transaction;
+    match MIGRATIONS.run_direct(None, inner, false).await {
+        Ok(()) => transaction.commit().await.map_err(fault),
+        Err(MigrateError::VersionMissing(version)) => Err(newer_schema_error(path, version)),
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(fault(error)),
+        Err(error) => Err(StateError::new(StateErrorKind::Open, path, format_args!("cannot {doing}: {error}"))),
+    }
+}
+
+/// The error of tables that a newer Tagwarden brought to that version.
+pub(super) fn newer_schema_error(path: &Path, version: i64) -> StateError {
+    let what = format_args!("its tables are at version {version}, this Tagwarden knows {}", newest_schema());
+    StateError::new(StateErrorKind::NewerSchema, path, what)
+}
+
+/// Returns the version to which this Tagwarden brings tables.
+pub(super) fn newest_schema() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// Makes sure that the file at that path looks like a database, and returns its length.
+pub(super) fn length(path: &Path) -> Result<u64, StateError> {
+    let failed = |error: io::Error| StateError::from_io(path, "open it", &error);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut head = Vec::new();
+    file.by_ref().take(16).read_to_end(&mut head).map_err(failed)?;
+    if head.is_empty() {
+        return Err(empty_file_error(path));
+    }
+    // <https://www.sqlite.org/fileformat.html>, section 1.3.
+    if head != b"SQLite format 3\0" {
+        return Err(StateError::new(StateErrorKind::Corrupt, path, "it is not an SQLite database"));
+    }
+    file.metadata().map(|data| data.len()).map_err(failed)
+}
+
+/// The error of a file in which nothing stands.
+pub(super) fn empty_file_error(path: &Path) -> StateError {
+    StateError::new(StateErrorKind::Corrupt, path, "it is empty")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::StateStore;
+    use super::*;
+
+    /// A start that is killed or fails leaves no file that the next one would take for a state.
+    #[tokio::test]
+    async fn a_state_that_cannot_be_made_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        for ending in WAL_ENDINGS {
+            std::fs::write(sibling_path(&path, ending), "frames of a state that was deleted").unwrap();
+            let error = StateStore::open(&path).await.unwrap_err();
+            assert_eq!(error.kind, StateErrorKind::Open, "{error}");
+            assert!(error.message.contains(&format!("t.db{ending} does")), "{error}");
+            assert!(!path.exists());
+            std::fs::remove_file(sibling_path(&path, ending)).unwrap();
+        }
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("nowhere.db", &path).unwrap();
+            let error = StateStore::open(&path).await.unwrap_err();
+            assert!(error.message.contains("a symlink to a file that does not exist"), "{error}");
+            std::fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+        // An empty log is none.
+        std::fs::write(sibling_path(&path, "-wal"), "").unwrap();
+        StateStore::open(&path).await.unwrap().close().await;
+    }
+
+    /// All of a new state is in its one file, before that has its name.
+    #[tokio::test]
+    async fn a_new_state_is_whole_from_the_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        assert!(ensure_file(&path).await.unwrap());
+        assert!(!ensure_file(&path).await.unwrap());
+        let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["t.db"]);
+        assert!(length(&path).unwrap() > 4096, "its tables are in it");
+        let store = StateStore::open(&path).await.unwrap();
+        assert!(!store.0.created.load(std::sync::atomic::Ordering::Relaxed), "it was there before");
+    }
+}

@@ -1,0 +1,220 @@
+//! What goes wrong with the state.
+
+use std::io;
+use std::path::Path;
+
+use super::file::folder;
+
+/// What went wrong with the state. Messages name the file and what to do next.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct StateError {
+    /// The class of it.
+    pub kind: StateErrorKind,
+    /// What happened, where, and what to do next.
+    pub message: String,
+}
+
+/// The classes of failures that callers treat differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateErrorKind {
+    /// It could not be opened or created.
+    Open,
+    /// Another process writes to it and did not finish in time.
+    Locked,
+    /// Another process holds the lease.
+    Leased,
+    /// A hold covers what was to be removed. The message is the hold's alone.
+    Held,
+    /// Somebody asks for no more removals. The message is who.
+    Interrupted,
+    /// Its file, or its write-ahead log, was deleted, replaced or shortened while it was open.
+    Replaced,
+    /// It is damaged, or something in it is not what its digest says.
+    Corrupt,
+    /// The disk is full.
+    Full,
+    /// It cannot be written.
+    ReadOnly,
+    /// This process, or the system, has too many files open.
+    TooManyFiles,
+    /// A newer Tagwarden wrote it.
+    NewerSchema,
+    /// There is a file where a backup was to be written.
+    Exists,
+    /// A backup could not be written or read back.
+    Backup,
+    /// An abbreviated run id fits more than one run.
+    Ambiguous,
+    /// Something that should be in it is not.
+    Missing,
+    /// What was to be written breaks a rule of its tables, such as an entry of a run that there is not.
+    Constraint,
+    /// Reading or writing failed in another way.
+    Io,
+}
+
+impl StateErrorKind {
+    /// The label used in logs and metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Locked => "locked",
+            Self::Leased => "leased",
+            Self::Held => "held",
+            Self::Interrupted => "interrupted",
+            Self::Replaced => "replaced",
+            Self::Corrupt => "corrupt",
+            Self::Full => "full",
+            Self::ReadOnly => "read-only",
+            Self::TooManyFiles => "too-many-files",
+            Self::NewerSchema => "newer-schema",
+            Self::Exists => "exists",
+            Self::Backup => "backup",
+            Self::Ambiguous => "ambiguous",
+            Self::Missing => "missing",
+            Self::Constraint => "rule",
+            Self::Io => "io",
+        }
+    }
+
+    /// What a person can do about it.
+    fn help(self) -> &'static str {
+        match self {
+            Self::Open => "check `state` in the settings and the rights on its folder",
+            Self::Locked => "another process is writing to it; try again when that has ended",
+            Self::Leased => "wait until it has ended",
+            Self::Held => "`tagwarden holds` lists what is held",
+            Self::Interrupted => "run again later",
+            Self::Replaced => {
+                "put the file back, or restart tagwarden to use what is there now; nothing is removed meanwhile"
+            }
+            Self::Corrupt => "it was left as it is: put back a backup, or move it away to start anew",
+            Self::Full => "make room on that disk and try again",
+            Self::ReadOnly => "make the file and its folder writable for this user",
+            Self::TooManyFiles => {
+                "raise the limit of open files: `LimitNOFILE=` in the systemd unit, `ulimit -n` in a shell"
+            }
+            Self::NewerSchema => "use a Tagwarden at least as new as the one that wrote it",
+            Self::Exists => "name a file that does not exist: a backup overwrites nothing",
+            Self::Backup => "check the space and the rights there; nothing was left behind",
+            Self::Ambiguous | Self::Missing => "`tagwarden runs` lists what there is",
+            Self::Constraint => "this is a fault in tagwarden; please report it",
+            Self::Io => "the log of the system may say more",
+        }
+    }
+}
+
+impl StateError {
+    /// An error of that class about the state at `path`, with the advice that goes with the class.
+    pub(super) fn new(kind: StateErrorKind, path: &Path, what: impl std::fmt::Display) -> Self {
+        Self { kind, message: format!("the state {}: {what}; {}", path.display(), kind.help()) }
+    }
+
+    /// What SQLite said while something was done to the state at `path`.
+    pub(super) fn from_sqlx(path: &Path, doing: &str, error: &sqlx::Error) -> Self {
+        let kind = classify(error);
+        // SQLite says of a file only that it could not be opened.
+        if kind == StateErrorKind::Open
+            && let Err(cause) = create_beside(path)
+        {
+            return Self::from_io(path, doing, &cause);
+        }
+        Self::new(kind, path, format_args!("cannot {doing}: {error}"))
+    }
+
+    /// An error of the system while something was done to the state at `path`.
+    pub(super) fn from_io(path: &Path, doing: &str, error: &io::Error) -> Self {
+        let kind = classify_io(error);
+        let why = match kind {
+            StateErrorKind::ReadOnly => "its folder is on a read-only file system".to_owned(),
+            StateErrorKind::TooManyFiles => "too many open files".to_owned(),
+            _ => error.to_string(),
+        };
+        Self::new(kind, path, format_args!("cannot {doing}: {why}"))
+    }
+}
+
+/// Files that a connection opens: the state, its log, the index of that, a journal.
+const FILES: usize = 4;
+
+/// Creates as many nameless files as a connection opens, in the folder of the state, to learn why one cannot be opened.
+///
+/// The state itself must not be opened for that: closing it would end the locks that SQLite holds on it in this process
+/// (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
+pub(super) fn create_beside(path: &Path) -> io::Result<()> {
+    let first = tempfile::tempfile_in(folder(path))?;
+    (1..FILES).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>().map(drop)
+}
+
+/// The class of an error of SQLite, by its primary result code (<https://www.sqlite.org/rescode.html>).
+fn classify(error: &sqlx::Error) -> StateErrorKind {
+    match error {
+        sqlx::Error::PoolTimedOut => StateErrorKind::Locked,
+        // What Tagwarden wrote can be read: text is valid UTF-8, numbers are numbers.
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StateErrorKind::Corrupt,
+        sqlx::Error::Database(error) => {
+            let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
+            match code & 0xff {
+                5 | 6 => StateErrorKind::Locked,
+                8 => StateErrorKind::ReadOnly,
+                11 | 26 => StateErrorKind::Corrupt,
+                13 => StateErrorKind::Full,
+                14 => StateErrorKind::Open,
+                19 => StateErrorKind::Constraint,
+                _ => StateErrorKind::Io,
+            }
+        }
+        _ => StateErrorKind::Io,
+    }
+}
+
+/// `EMFILE` and `ENFILE`, which the standard library has no name for; on Windows `ERROR_TOO_MANY_OPEN_FILES`.
+const TOO_MANY_FILES: &[i32] = if cfg!(unix) { &[24, 23] } else { &[4] };
+
+/// The class of an error of the system.
+fn classify_io(error: &io::Error) -> StateErrorKind {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => StateErrorKind::ReadOnly,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StateErrorKind::Full,
+        _ if error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code)) => StateErrorKind::TooManyFiles,
+        _ => StateErrorKind::Open,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn what_the_system_says_has_a_cause_and_a_remedy() {
+        let cases = [
+            (30, StateErrorKind::ReadOnly, "cannot read it: its folder is on a read-only file system; make"),
+            (24, StateErrorKind::TooManyFiles, "too many open files; raise the limit of open files: `LimitNOFILE=`"),
+            (23, StateErrorKind::TooManyFiles, "too many open files"),
+            (28, StateErrorKind::Full, "make room"),
+            (13, StateErrorKind::Open, "check `state` in the settings and the rights"),
+        ];
+        for (code, kind, words) in cases {
+            let error = StateError::from_io(Path::new("t.db"), "read it", &io::Error::from_raw_os_error(code));
+            assert_eq!(error.kind, kind, "{error}");
+            assert!(error.message.contains(words), "{error}");
+        }
+    }
+
+    /// The folder is asked why, whatever SQLite says.
+    #[tokio::test]
+    async fn a_file_that_cannot_be_opened_names_the_cause() {
+        use sqlx::ConnectOptions as _;
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("gone/t.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&state);
+        let error = StateError::from_sqlx(&state, "read it", &options.connect().await.unwrap_err());
+        assert_eq!(error.kind, StateErrorKind::Open, "{error}");
+        assert!(!error.message.contains("code: 14") && error.message.contains("No such file"), "{error}");
+        create_beside(&folder.path().join("t.db")).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+}

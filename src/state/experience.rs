@@ -1,0 +1,250 @@
+//! Experience with removals in registries: facts that no harmless question can settle.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{StateError, StateErrorKind, StateStore, format_time};
+use crate::domain::{Endpoint, RegistryName, RemovalMethod};
+
+/// The effect that an untag had on the manifest behind the tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UntagExperience {
+    /// The tag went, and the manifest was seen afterwards.
+    ManifestSurvives,
+    /// The tag went, and the manifest with it.
+    ManifestDestroyed,
+    /// The registry refused the deletion as one that it does not support.
+    Unsupported,
+}
+
+/// One thing that is known of a registry's untags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Experience {
+    /// The effect.
+    pub effect: UntagExperience,
+    /// The first time that it happened.
+    pub since: Timestamp,
+    /// The last time that it happened.
+    pub last_at: Timestamp,
+}
+
+/// The time for which a refusal as unsupported is believed. Bounded, because registries are upgraded: afterwards the next
+/// enforcing run tries again with a single tag, which costs one refused request.
+pub const REFUSAL_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+impl Experience {
+    /// Returns whether the experience still counts at that time. A refusal counts for [`REFUSAL_TTL`] after it was
+    /// last met; what became of a manifest counts until it is forgotten on request.
+    #[must_use]
+    pub fn is_valid_at(&self, now: Timestamp) -> bool {
+        self.effect != UntagExperience::Unsupported || is_refusal_valid(self.last_at, now)
+    }
+}
+
+fn is_refusal_valid(last_at: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(last_at) < REFUSAL_TTL
+}
+
+/// The answer of a registry to a deletion, whatever came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeletionResponse {
+    /// It took the deletion, or said in the registry's own words that there is nothing of that name.
+    Accepted,
+    /// It refused the deletion as one that it does not support.
+    Unsupported,
+}
+
+impl UntagExperience {
+    fn label(self) -> &'static str {
+        match self {
+            Self::ManifestSurvives => "survives",
+            Self::ManifestDestroyed => "destroyed",
+            Self::Unsupported => UNSUPPORTED,
+        }
+    }
+}
+
+impl DeletionResponse {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => ACCEPTED,
+            Self::Unsupported => UNSUPPORTED,
+        }
+    }
+}
+
+const UNSUPPORTED: &str = "unsupported";
+const ACCEPTED: &str = "accepted";
+
+/// One row of the table.
+#[derive(sqlx::FromRow)]
+struct Row {
+    what: String,
+    since: String,
+    last_at: String,
+}
+
+impl StateStore {
+    /// Returns what untags showed of the registry at that endpoint (such as `https://registry.example:5000`), or `None`
+    /// if nothing is known.
+    ///
+    /// A destruction comes before everything else, whatever was seen later: a registry may keep the manifests that have
+    /// other tags. Of the rest, what happened last counts. See [`Experience::is_valid_at`] for how long.
+    ///
+    /// # Errors
+    /// When the state could not be read. Callers must not remove anything then.
+    pub async fn untag_experience(&self, endpoint: &str) -> Result<Option<Experience>, StateError> {
+        let mut known = Vec::new();
+        for row in self.experience(endpoint, RemovalMethod::Untag).await? {
+            let what = match row.what.as_str() {
+                "survives" => UntagExperience::ManifestSurvives,
+                "destroyed" => UntagExperience::ManifestDestroyed,
+                UNSUPPORTED => UntagExperience::Unsupported,
+                ACCEPTED => continue,
+                other => return Err(self.unknown(other)),
+            };
+            known.push(Experience { effect: what, since: self.read(&row.since)?, last_at: self.read(&row.last_at)? });
+        }
+        Ok(known
+            .into_iter()
+            .max_by_key(|found| (found.effect == UntagExperience::ManifestDestroyed, found.last_at, found.effect)))
+    }
+
+    /// Remembers what an untag showed of the registry at that endpoint. Durable when it returns.
+    ///
+    /// A survival and a refusal replace each other, the later one counts; neither touches a destruction.
+    ///
+    /// # Errors
+    /// When the state could not be written.
+    pub async fn record_untag_experience(
+        &self,
+        endpoint: &str,
+        what: UntagExperience,
+        at: Timestamp,
+    ) -> Result<(), StateError> {
+        let outdated: &[&str] = match what {
+            UntagExperience::ManifestSurvives => &[UNSUPPORTED],
+            UntagExperience::Unsupported => &["survives", ACCEPTED],
+            UntagExperience::ManifestDestroyed => &[],
+        };
+        self.record(endpoint, RemovalMethod::Untag, what.label(), outdated, at).await
+    }
+
+    /// Returns how the registry at that endpoint last answered a deletion by tag or by digest, and when; `None` if
+    /// nothing is known, or the last answer is a refusal of more than [`REFUSAL_TTL`] ago.
+    ///
+    /// # Errors
+    /// When the state could not be read.
+    pub async fn deletion_response(
+        &self,
+        endpoint: &str,
+        method: RemovalMethod,
+        now: Timestamp,
+    ) -> Result<Option<(DeletionResponse, Timestamp)>, StateError> {
+        let mut last: Option<(Timestamp, DeletionResponse)> = None;
+        for row in self.experience(endpoint, method).await? {
+            let answer = match row.what.as_str() {
+                UNSUPPORTED => DeletionResponse::Unsupported,
+                "survives" | "destroyed" | ACCEPTED => DeletionResponse::Accepted,
+                other => return Err(self.unknown(other)),
+            };
+            last = last.max(Some((self.read(&row.last_at)?, answer)));
+        }
+        let counts = |(at, answer): &(Timestamp, DeletionResponse)| {
+            *answer != DeletionResponse::Unsupported || is_refusal_valid(*at, now)
+        };
+        Ok(last.filter(counts).map(|(at, answer)| (answer, at)))
+    }
+
+    /// Remembers how the registry at that endpoint answered a deletion. Durable when it returns.
+    ///
+    /// # Errors
+    /// When the state could not be written.
+    pub async fn record_deletion_response(
+        &self,
+        endpoint: &str,
+        method: RemovalMethod,
+        answer: DeletionResponse,
+        at: Timestamp,
+    ) -> Result<(), StateError> {
+        let outdated: &[&str] = match answer {
+            DeletionResponse::Accepted => &[UNSUPPORTED],
+            DeletionResponse::Unsupported => &["survives", ACCEPTED],
+        };
+        self.record(endpoint, method, answer.label(), outdated, at).await
+    }
+
+    /// Forgets what removals showed of the registry at that endpoint, and a mark that was made under its name. Returns
+    /// whether there was anything to forget.
+    ///
+    /// # Errors
+    /// When the state could not be written.
+    pub async fn forget_experience(&self, registry: &RegistryName, endpoint: &str) -> Result<bool, StateError> {
+        let doing = "forget what removals showed of a registry";
+        let mut write = self.write_durably().await?;
+        let learned = sqlx::query("DELETE FROM experience WHERE endpoint = ?1")
+            .bind(key(endpoint))
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.sqlx_error(doing, &error))?;
+        let marked = sqlx::query("DELETE FROM destroyers WHERE registry = ?1")
+            .bind(registry.as_str())
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await?;
+        Ok(learned.rows_affected() + marked.rows_affected() > 0)
+    }
+
+    async fn experience(&self, endpoint: &str, method: RemovalMethod) -> Result<Vec<Row>, StateError> {
+        sqlx::query_as("SELECT what, since, last_at FROM experience WHERE endpoint = ?1 AND method = ?2 ORDER BY what")
+            .bind(key(endpoint))
+            .bind(method.label())
+            .fetch_all(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("read what removals showed of a registry", &error))
+    }
+
+    async fn record(
+        &self,
+        endpoint: &str,
+        method: RemovalMethod,
+        what: &str,
+        outdated: &[&str],
+        at: Timestamp,
+    ) -> Result<(), StateError> {
+        let doing = "remember what a removal showed of a registry";
+        let mut write = self.write_durably().await?;
+        for outdated in outdated {
+            sqlx::query("DELETE FROM experience WHERE endpoint = ?1 AND method = ?2 AND what = ?3 AND last_at <= ?4")
+                .bind(key(endpoint))
+                .bind(method.label())
+                .bind(*outdated)
+                .bind(format_time(at))
+                .execute(&mut *write.transaction)
+                .await
+                .map_err(|error| self.sqlx_error(doing, &error))?;
+        }
+        sqlx::query(
+            "INSERT INTO experience (endpoint, method, what, since, last_at) VALUES (?1, ?2, ?3, ?4, ?4)
+             ON CONFLICT (endpoint, method, what)
+             DO UPDATE SET since = min(since, excluded.since), last_at = max(last_at, excluded.last_at)",
+        )
+        .bind(key(endpoint))
+        .bind(method.label())
+        .bind(what)
+        .bind(format_time(at))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    fn unknown(&self, what: &str) -> StateError {
+        self.error(StateErrorKind::Corrupt, format_args!("it holds an unknown experience `{what}` of a registry"))
+    }
+}
+
+/// The endpoint in its normal form.
+pub(super) fn key(endpoint: &str) -> String {
+    Endpoint::parse(endpoint).map_or_else(|| endpoint.to_owned(), |endpoint| endpoint.to_string())
+}

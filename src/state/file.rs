@@ -1,0 +1,116 @@
+//! The state's file: which one it is, whatever names lead to it.
+
+use std::fs::Metadata;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{StateError, StateErrorKind, StateStore};
+
+/// A file apart from its name: device and inode. Equal for all files on systems that do not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileId([u64; 2]);
+
+impl FileId {
+    /// Returns which file is at that path, symlinks followed.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        path.metadata().map(|data| Self::of(&data))
+    }
+
+    /// Returns which file these are the data of.
+    pub(super) fn of(data: &Metadata) -> Self {
+        Self(id(data))
+    }
+}
+
+#[cfg(unix)]
+fn id(data: &Metadata) -> [u64; 2] {
+    use std::os::unix::fs::MetadataExt as _;
+    [data.dev(), data.ino()]
+}
+
+#[cfg(not(unix))]
+fn id(_: &Metadata) -> [u64; 2] {
+    [0, 0]
+}
+
+/// The names that a file has. SQLite and the lease find a file by its name, so a second one is a second state to them
+/// (<https://www.sqlite.org/howtocorrupt.html>, section 2.5).
+#[cfg(unix)]
+fn names(data: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(data)
+}
+
+#[cfg(not(unix))]
+fn names(_: &Metadata) -> u64 {
+    1
+}
+
+/// Returns the data of the file at that path, symlinks followed, or `None` if nothing is there.
+///
+/// # Errors
+/// When something else than a file is there. Opening a pipe would wait for whoever writes into it.
+pub(super) fn regular_file(path: &Path) -> Result<Option<Metadata>, StateError> {
+    let what = match path.metadata() {
+        Ok(data) if data.is_file() => return Ok(Some(data)),
+        Ok(data) if data.is_dir() => "a folder",
+        Ok(_) => "a pipe, a socket or a device",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StateError::from_io(path, "open it", &error)),
+    };
+    Err(StateError::new(StateErrorKind::Open, path, format_args!("it is {what}, not a regular file")))
+}
+
+/// Returns the folder of a file.
+pub(super) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Returns the path of a file beside the state's own, such as `<state>.lock`.
+pub(super) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+impl StateStore {
+    /// Makes sure that the file that is open, and its write-ahead log, are still those at their paths.
+    ///
+    /// # Errors
+    /// [`StateErrorKind::Replaced`] when one of them was deleted or replaced. What would be written then would go into a
+    /// file that has no name any more, so nothing may be removed.
+    pub fn verify_file(&self) -> Result<(), StateError> {
+        self.verify_main_file()?;
+        self.verify_log_file()
+    }
+
+    /// Makes sure of the file alone.
+    pub(super) fn verify_main_file(&self) -> Result<(), StateError> {
+        let what = match FileId::at(&self.0.path) {
+            Ok(found) if found == self.0.file => return Ok(()),
+            Ok(_) => "another file has taken its place since it was opened".to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "it was deleted while it was open".to_owned(),
+            Err(error) => format!("it cannot be found any more: {error}"),
+        };
+        Err(self.error(StateErrorKind::Replaced, what))
+    }
+}
+
+/// Returns the path of the file itself, symlinks resolved; of a file that does not exist yet, the path that it will have.
+///
+/// # Errors
+/// When it is not a regular file, or has several names: each would have a lease and a write-ahead log of its own.
+pub(super) fn real_path(path: &Path) -> Result<PathBuf, StateError> {
+    let Ok(real) = path.canonicalize() else {
+        let real = folder(path).canonicalize().ok().zip(path.file_name()).map(|(folder, name)| folder.join(name));
+        return Ok(real.unwrap_or_else(|| path.to_owned()));
+    };
+    match regular_file(&real)?.map(|data| names(&data)) {
+        Some(names) if names > 1 => {
+            let what = format_args!(
+                "the file has {names} names (hard links), and SQLite would keep a log of its own for each; leave it one"
+            );
+            Err(StateError::new(StateErrorKind::Open, path, what))
+        }
+        _ => Ok(real),
+    }
+}

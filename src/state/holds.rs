@@ -1,0 +1,229 @@
+//! Holds: what a person or a restore protects, and the part of the journal's transaction that honours it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::journal::JournalId;
+use super::{StateError, StateErrorKind, StateStore, WriteTransaction, format_time};
+use crate::domain::{Action, Digest, Hold, HoldOrigin, Intent, RepositoryName, TagName};
+
+/// Most manifests inside an index that are looked at for a hold; an index that has more is held as a whole.
+const MOST_PARTS: usize = 1000;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    endpoint: String,
+    registry: String,
+    repository: String,
+    tag: String,
+    digest: String,
+    origin: String,
+    reason: String,
+    held_by: String,
+    since: String,
+    until: String,
+}
+
+const COLUMNS: &str = "SELECT endpoint, registry, repository, tag, digest, origin, reason, held_by, since, until FROM holds \
+                       WHERE ended_at IS NULL AND until > ?1 ORDER BY endpoint, repository, tag, digest, origin";
+
+impl StateStore {
+    /// Sets a hold, or prolongs the one of the same origin on the same tag and digest. A hold is never shortened: where the
+    /// present one lasts longer, it stays as it is. Returns whether the given one is in force.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn hold(&self, hold: &Hold) -> Result<bool, StateError> {
+        let mut write = self.write_durably().await?;
+        let set = self.write_hold(&mut write, hold, None).await?;
+        write.commit("set a hold").await?;
+        Ok(set)
+    }
+
+    /// The holds that end after `at`, by endpoint, repository and tag.
+    ///
+    /// # Errors
+    /// When they could not be read. Nothing may be decided then.
+    pub async fn holds(&self, at: Timestamp) -> Result<Vec<Hold>, StateError> {
+        let rows: Vec<Row> = sqlx::query_as(COLUMNS)
+            .bind(format_time(at))
+            .fetch_all(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("read the holds", &error))?;
+        rows.into_iter().map(|row| self.read_hold(row)).collect()
+    }
+
+    /// Ends the holds on a tag, whoever set them, and returns how many were in force.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn end_holds(
+        &self,
+        endpoint: &str,
+        repository: &RepositoryName,
+        tag: &TagName,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<u64, StateError> {
+        let doing = "end a hold";
+        let mut write = self.write_durably().await?;
+        let done = sqlx::query(
+            "UPDATE holds SET ended_at = ?4, ended_by = ?5
+             WHERE endpoint = ?1 AND repository = ?2 AND tag = ?3 AND ended_at IS NULL AND until > ?4",
+        )
+        .bind(endpoint)
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .bind(format_time(now))
+        .bind(by)
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// The same as [`StateStore::hold`], as a part of a write. `entry` is the restore that sets it.
+    pub(super) async fn write_hold(
+        &self,
+        write: &mut WriteTransaction<'_>,
+        hold: &Hold,
+        entry: Option<JournalId>,
+    ) -> Result<bool, StateError> {
+        let done = sqlx::query(
+            "INSERT INTO holds (endpoint, registry, repository, tag, digest, origin, reason, held_by, since, until, entry)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             ON CONFLICT (endpoint, repository, tag, digest, origin) WHERE ended_at IS NULL DO UPDATE
+             SET registry = excluded.registry, reason = excluded.reason, held_by = excluded.held_by,
+                 since = CASE WHEN holds.until > excluded.since THEN holds.since ELSE excluded.since END,
+                 until = excluded.until, entry = excluded.entry
+             WHERE excluded.until >= holds.until",
+        )
+        .bind(&*hold.endpoint)
+        .bind(hold.registry.as_str())
+        .bind(hold.repository.as_str())
+        .bind(hold.tag.as_str())
+        .bind(hold.digest.as_ref().map(ToString::to_string).unwrap_or_default())
+        .bind(hold.origin.label())
+        .bind(&hold.reason)
+        .bind(&hold.by)
+        .bind(format_time(hold.since))
+        .bind(format_time(hold.until))
+        .bind(entry.map(|entry| entry.0))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error("set a hold", &error))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Fails if an intent to remove something is covered by a hold, or somebody asks for no more removals. As a part of the
+    /// write that journals it, so that a hold which was set before counts without a gap.
+    ///
+    /// # Errors
+    /// [`StateErrorKind::Held`] and [`StateErrorKind::Interrupted`] with the reason as the whole message.
+    pub(super) async fn check_holds(
+        &self,
+        write: &mut WriteTransaction<'_>,
+        intent: &Intent,
+        manifest: &[u8],
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        if !matches!(intent.action, Action::Remove(_) | Action::DeleteUntagged) {
+            return Ok(());
+        }
+        let doing = "look for holds";
+        let asked: Option<String> =
+            sqlx::query_scalar("SELECT asked_by FROM interruptions WHERE until > ?1 ORDER BY id LIMIT 1")
+                .bind(format_time(now))
+                .fetch_optional(&mut *write.transaction)
+                .await
+                .map_err(|error| self.sqlx_error(doing, &error))?;
+        if let Some(message) = asked {
+            return Err(StateError { kind: StateErrorKind::Interrupted, message });
+        }
+        let Some(endpoint) = intent.endpoint.as_deref() else { return Ok(()) };
+        let any: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM holds WHERE endpoint = ?1 AND repository = ?2 AND ended_at IS NULL AND until > ?3)",
+        )
+        .bind(endpoint)
+        .bind(intent.repository.as_str())
+        .bind(format_time(now))
+        .fetch_one(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error(doing, &error))?;
+        if !any {
+            return Ok(());
+        }
+        let within = self.contained_digests(write, &intent.digest, manifest).await?;
+        let within: Vec<String> = within.iter().map(ToString::to_string).collect();
+        let held: Option<(String, String, String, String)> = sqlx::query_as(
+            "SELECT tag, held_by, reason, until FROM holds
+             WHERE endpoint = ?1 AND repository = ?2 AND ended_at IS NULL AND until > ?3
+             AND (tag = ?4 OR digest IN (SELECT value FROM json_each(?5)))
+             ORDER BY tag <> ?4, until DESC, tag LIMIT 1",
+        )
+        .bind(endpoint)
+        .bind(intent.repository.as_str())
+        .bind(format_time(now))
+        .bind(intent.tag.as_str())
+        .bind(serde_json::to_string(&within).unwrap_or_default())
+        .fetch_optional(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error(doing, &error))?;
+        let Some((tag, by, reason, until)) = held else { return Ok(()) };
+        let until: Timestamp = self.read(&until)?;
+        let until = until.strftime("%Y-%m-%d %H:%M UTC");
+        let message = format!("{by} holds tag {tag} until {until}: {reason}");
+        Err(StateError { kind: StateErrorKind::Held, message })
+    }
+
+    /// A manifest's digest and those of everything in it, as far as the state has their bytes.
+    async fn contained_digests(
+        &self,
+        write: &mut WriteTransaction<'_>,
+        digest: &Digest,
+        manifest: &[u8],
+    ) -> Result<BTreeSet<Digest>, StateError> {
+        let mut found = BTreeSet::from([digest.clone()]);
+        let mut open: Vec<Digest> = parts(manifest);
+        while let Some(next) = open.pop() {
+            if found.len() > MOST_PARTS || !found.insert(next.clone()) {
+                continue;
+            }
+            let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM manifests WHERE digest = ?1")
+                .bind(next.to_string())
+                .fetch_optional(&mut *write.transaction)
+                .await
+                .map_err(|error| self.sqlx_error("look for holds", &error))?;
+            open.extend(bytes.filter(|bytes| next.matches(bytes)).iter().flat_map(|bytes| parts(bytes)));
+        }
+        Ok(found)
+    }
+
+    fn read_hold(&self, row: Row) -> Result<Hold, StateError> {
+        let strange = || self.error(StateErrorKind::Corrupt, "a hold has a strange origin");
+        let origin = [HoldOrigin::Person, HoldOrigin::Restore].into_iter().find(|origin| origin.label() == row.origin);
+        Ok(Hold {
+            registry: self.read(&row.registry)?,
+            endpoint: Arc::from(row.endpoint),
+            repository: self.read(&row.repository)?,
+            tag: self.read(&row.tag)?,
+            digest: if row.digest.is_empty() { None } else { Some(self.read(&row.digest)?) },
+            reason: row.reason,
+            by: row.held_by,
+            since: self.read(&row.since)?,
+            until: self.read(&row.until)?,
+            origin: origin.ok_or_else(strange)?,
+        })
+    }
+}
+
+/// The manifests that an index lists; none of anything else.
+fn parts(manifest: &[u8]) -> Vec<Digest> {
+    let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
+    let listed = manifest["manifests"].as_array().into_iter().flatten();
+    listed.filter_map(|part| part["digest"].as_str()?.parse().ok()).collect()
+}

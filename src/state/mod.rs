@@ -1,0 +1,316 @@
+//! The state in SQLite: audit record, journal, observations and the cache of what never changes.
+//!
+//! Two connections write. One waits until the disk has what it wrote, for what must never be lost (runs, plans, the
+//! journal, marks); the other does not, for what can be read again (cache, observations). A write of either kind is one
+//! transaction that begins as a writer, so that it never fails half-way for want of the lock. Journal entries that
+//! callers make at the same time share one.
+
+mod backup;
+mod cache;
+mod catalogues;
+mod columns;
+mod compression;
+mod connection;
+mod creation;
+mod disk_space;
+mod error;
+mod experience;
+mod file;
+mod gc;
+mod group_commit;
+mod holds;
+mod journal;
+mod lease;
+mod observations;
+mod policies;
+mod read_only;
+mod refused_tags;
+mod registry_addresses;
+mod restored_tags;
+mod rule_history;
+mod run_context;
+mod runs;
+mod sources;
+mod stop_requests;
+mod tag_lists;
+mod time;
+mod untagged_manifests;
+mod write_ahead_log;
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::mpsc;
+
+use connection::{LastFailure, WriteTransaction};
+use file::FileId;
+use write_ahead_log::WatchedLog;
+
+pub use backup::Backup;
+pub use catalogues::{CatalogueNames, KnownCatalogue, SuspectCatalogue};
+pub use compression::Decompressor;
+pub use error::{StateError, StateErrorKind};
+pub use experience::{DeletionResponse, Experience, REFUSAL_TTL, UntagExperience};
+pub use gc::{PruneCounts, RetentionCutoffs};
+pub use journal::{JournalCount, JournalEntry, JournalId, JournalScope};
+pub use lease::Lease;
+pub use observations::ObservationContext;
+pub use policies::RecordedPolicy;
+pub use refused_tags::RemovalRefusal;
+pub use restored_tags::RestoreRecord;
+pub use run_context::RunContext;
+pub use runs::{JournalTotals, NewRun, RunEnd, RunKind, RunRecord};
+pub use sources::SourceBaseline;
+pub use stop_requests::StopRequestId;
+pub use tag_lists::LastSeen;
+pub use time::NewestTime;
+pub use untagged_manifests::UntagRecord;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How long a write waits for the writers of other processes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Up to this size the whole file is checked when it is opened; damage in larger ones shows when it is read.
+const MAX_FULL_CHECK_BYTES: u64 = 32 << 20;
+
+/// Bytes that the write-ahead log keeps on the disk once it was written into the file.
+const WAL_SIZE_LIMIT: &str = "16777216";
+
+/// The state of one Tagwarden, open. Cheap to clone; all clones share its connections.
+#[derive(Debug, Clone)]
+pub struct StateStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    /// The file that was opened.
+    file: FileId,
+    /// The path of its write-ahead log.
+    log: PathBuf,
+    watched_log: WatchedLog,
+    /// Opening it made it, and nobody was told yet.
+    created: AtomicBool,
+    failures: LastFailure,
+    /// Commits wait for the disk.
+    durable: SqlitePool,
+    /// Commits do not.
+    relaxed: SqlitePool,
+    readers: SqlitePool,
+    /// Taken before either connection writes, because SQLite lets one write at a time and polls for its turn.
+    write_lock: tokio::sync::Mutex<()>,
+    pending_cache: Mutex<cache::PendingContent>,
+    /// To the task that writes the journal for all.
+    journal: mpsc::Sender<group_commit::QueuedEntry>,
+}
+
+impl StateStore {
+    /// Opens the state in that file, making it (readable for its owner alone) where there is none, and bringing its tables
+    /// up to date where needed.
+    ///
+    /// # Errors
+    /// When its folder is missing, it cannot be read or written, it is empty, damaged or something else's, or a newer
+    /// Tagwarden wrote it. It is left as it is then.
+    pub async fn open(path: &Path) -> Result<Self, StateError> {
+        Self::open_with(path, |options| options).await
+    }
+
+    async fn open_with(
+        path: &Path,
+        adjust: impl Fn(SqliteConnectOptions) -> SqliteConnectOptions,
+    ) -> Result<Self, StateError> {
+        let created = creation::ensure_file(path).await?;
+        let size = creation::length(path)?;
+        let options = SqliteConnectOptions::new().filename(path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT);
+        verify_database(path, size, &options).await?;
+        // A container may have no folder for what is sorted meanwhile.
+        let options = adjust(
+            options
+                .journal_mode(SqliteJournalMode::Wal)
+                .pragma("temp_store", "memory")
+                .pragma("journal_size_limit", WAL_SIZE_LIMIT),
+        );
+        let store = Self::assemble(path, &options, created)?;
+        store.migrate().await?;
+        store.verify_file()?;
+        store.checkpoint().await;
+        Ok(store)
+    }
+
+    /// Puts together what it takes to work with the file at that path. No connection is opened yet.
+    fn assemble(path: &Path, options: &SqliteConnectOptions, created: bool) -> Result<Self, StateError> {
+        let file = FileId::at(path).map_err(|error| StateError::from_io(path, "find it again", &error))?;
+        // SQLite has its log beside the file itself, wherever a symlink to that is.
+        let log = file::sibling_path(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), "-wal");
+        let (faults, seen_log) = (LastFailure::default(), WatchedLog::default());
+        let pool = |size, synchronous, seen_log: &WatchedLog| {
+            connection::pool(size, options.clone().synchronous(synchronous), &faults, seen_log)
+        };
+        let not_watched = WatchedLog::default();
+        Ok(Self(Arc::new_cyclic(|inner| Inner {
+            path: path.to_owned(),
+            file,
+            log,
+            watched_log: seen_log.clone(),
+            created: AtomicBool::new(created),
+            failures: faults.clone(),
+            durable: pool(1, SqliteSynchronous::Full, &seen_log),
+            relaxed: pool(1, SqliteSynchronous::Normal, &not_watched),
+            readers: pool(4, SqliteSynchronous::Normal, &not_watched),
+            write_lock: tokio::sync::Mutex::default(),
+            pending_cache: Mutex::default(),
+            journal: group_commit::spawn_writer(inner.clone()),
+        })))
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Writes what the cache still holds in memory and closes all connections. Dropping the store instead loses at most
+    /// a part of the cache.
+    pub async fn close(self) {
+        self.flush_cache().await;
+        if self.is_harmed_by_closing().await {
+            tracing::error!(state = %self.0.path.display(), "its write-ahead log is not the one that was written to, and is \
+                left as it is");
+            // Until the process ends, as if it were killed.
+            std::mem::forget(self);
+            return;
+        }
+        self.0.readers.close().await;
+        self.0.relaxed.close().await;
+        self.0.durable.close().await;
+    }
+
+    /// Says, once and only where removals may follow, that the state was made by opening it. It may have been deleted by
+    /// accident, with everything that held removals back.
+    pub fn warn_if_new(&self, removes: bool) {
+        if self.0.created.swap(false, Ordering::Relaxed) && removes {
+            tracing::warn!(
+                state = %self.0.path.display(),
+                "new state: holds, the journal and original times from before are not known"
+            );
+        }
+    }
+
+    async fn migrate(&self) -> Result<(), StateError> {
+        let connection = self.0.durable.acquire().await;
+        let mut connection = connection.map_err(|error| self.sqlx_error("bring its tables up to date", &error))?;
+        creation::migrate(&self.0.path, &mut connection).await
+    }
+
+    /// Begins a write that the disk has before it counts as done.
+    async fn write_durably(&self) -> Result<WriteTransaction<'_>, StateError> {
+        WriteTransaction::begin(self, true).await
+    }
+
+    /// Begins a write that a power cut may undo.
+    async fn write_relaxed(&self) -> Result<WriteTransaction<'_>, StateError> {
+        WriteTransaction::begin(self, false).await
+    }
+
+    /// Copies what the write-ahead log holds into the file, so that the file is never without content for long. A failure
+    /// loses nothing: the log keeps what was not copied.
+    async fn checkpoint(&self) {
+        match self.copy_wal().await {
+            Ok(()) => {}
+            // Whoever writes next says so.
+            Err(error) if error.kind == StateErrorKind::Replaced => {}
+            Err(error) => {
+                tracing::warn!(%error, kind = error.kind.label(), "the state's file lags behind its log");
+            }
+        }
+    }
+
+    /// Copies what the write-ahead log holds into the file, as far as no reader needs the log.
+    async fn copy_wal(&self) -> Result<(), StateError> {
+        let fault = |error: sqlx::Error| self.sqlx_error("copy the write-ahead log into it", &error);
+        let _turn = self.0.write_lock.lock().await;
+        self.verify_main_file()?;
+        let mut connection = self.0.durable.acquire().await.map_err(fault)?;
+        self.verify_log(&mut connection).await?;
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await.map(drop).map_err(fault)
+    }
+
+    /// What SQLite said while something was done. No connection outlives it.
+    fn sqlx_error(&self, doing: &str, error: &sqlx::Error) -> StateError {
+        let error = StateError::from_sqlx(&self.0.path, doing, error);
+        if error.kind != StateErrorKind::Constraint {
+            self.0.failures.note();
+        }
+        error
+    }
+
+    fn error(&self, kind: StateErrorKind, what: impl std::fmt::Display) -> StateError {
+        StateError::new(kind, &self.0.path, what)
+    }
+
+    /// Reads a stored text back; a text that does not read is damage.
+    fn read<T: FromStr>(&self, text: &str) -> Result<T, StateError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        text.parse().map_err(|error| self.error(StateErrorKind::Corrupt, format_args!("it holds `{text}`: {error}")))
+    }
+}
+
+/// A time as it is stored: it sorts as text, and loses nothing.
+fn format_time(time: Timestamp) -> String {
+    format!("{time:.9}")
+}
+
+/// Finds out whether the file is a sound database and ours. Changes nothing in it.
+async fn verify_database(path: &Path, size: u64, options: &SqliteConnectOptions) -> Result<(), StateError> {
+    let fault = |error: sqlx::Error| StateError::from_sqlx(path, "read it", &error);
+    let mut connection = options.connect().await.map_err(fault)?;
+    if size > 0 && size <= MAX_FULL_CHECK_BYTES {
+        let finding: String =
+            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await.map_err(fault)?;
+        if finding != "ok" {
+            let what = format_args!("it is damaged: {}", check_message(&finding));
+            return Err(StateError::new(StateErrorKind::Corrupt, path, what));
+        }
+    }
+    let (tables, ours): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE name IN ('_sqlx_migrations', 'journaled_manifests'))
+         FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .map_err(fault)?;
+    connection.close().await.map_err(fault)?;
+    if tables == 0 {
+        return Err(creation::empty_file_error(path));
+    }
+    if ours < 2 {
+        return Err(StateError::new(StateErrorKind::Open, path, "it is a database, but none of Tagwarden's"));
+    }
+    Ok(())
+}
+
+/// Returns the finding of a check of SQLite, without the heading that names the database.
+fn check_message(text: &str) -> &str {
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or(text)
+}
+
+/// Options for a file that only its owner can read.
+fn owner_only() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! The policies that runs went by, for whoever asks years later under which text a tag was removed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{StateError, StateErrorKind, StateStore};
+
+/// A policy as a run went by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedPolicy {
+    /// Its name.
+    pub name: String,
+    /// `dry-run` or `enforce`.
+    pub mode: String,
+    /// The file that it stood in, relative to the policies folder.
+    pub file: String,
+    /// The hash of that file's content.
+    pub revision: String,
+}
+
+/// In order; what no run on record went by is forgotten.
+pub(super) const FORGET_POLICIES: [&str; 2] = [
+    "DELETE FROM policy_sets WHERE revision NOT IN (SELECT revision FROM circumstances WHERE revision IS NOT NULL)",
+    "DELETE FROM policy_texts WHERE revision NOT IN
+     (SELECT value ->> 'revision' FROM policy_sets, json_each(policy_sets.policies))",
+];
+
+impl StateStore {
+    /// Keeps the policies of a revision with the texts of their files, by hash, where they are not kept yet. Durable when
+    /// it returns.
+    ///
+    /// # Errors
+    /// When they could not be written.
+    pub async fn record_policies(
+        &self,
+        revision: &str,
+        policies: &[RecordedPolicy],
+        texts: &BTreeMap<String, String>,
+    ) -> Result<(), StateError> {
+        let doing = "record the policies of a run";
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM policy_sets WHERE revision = ?1)")
+            .bind(revision)
+            .fetch_one(&self.0.readers)
+            .await
+            .map_err(fault)?;
+        if known {
+            return Ok(());
+        }
+        let list = serde_json::to_string(policies).map_err(|error| self.error(StateErrorKind::Corrupt, error))?;
+        let mut write = self.write_durably().await?;
+        sqlx::query("INSERT INTO policy_sets (revision, policies) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+            .bind(revision)
+            .bind(list)
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(fault)?;
+        for (revision, text) in texts {
+            sqlx::query("INSERT INTO policy_texts (revision, text) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+                .bind(revision)
+                .bind(text)
+                .execute(&mut *write.transaction)
+                .await
+                .map_err(fault)?;
+        }
+        write.commit(doing).await
+    }
+
+    /// The policies that a run went by, by name; empty for one of before they were recorded.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn policies_of(&self, run: Uuid) -> Result<Vec<RecordedPolicy>, StateError> {
+        let list: Option<String> = sqlx::query_scalar(
+            "SELECT policies FROM policy_sets JOIN circumstances USING (revision) WHERE circumstances.run = ?1",
+        )
+        .bind(run.to_string())
+        .fetch_optional(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("read the policies of a run", &error))?;
+        let Some(list) = list else { return Ok(Vec::new()) };
+        serde_json::from_str(&list).map_err(|error| {
+            self.error(
+                StateErrorKind::Corrupt,
+                format_args!("the policies recorded for run {run} are damaged: {error}"),
+            )
+        })
+    }
+
+    /// The text of the policy file with that hash, where a run on record went by it.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn policy_text(&self, revision: &str) -> Result<Option<String>, StateError> {
+        sqlx::query_scalar("SELECT text FROM policy_texts WHERE revision = ?1")
+            .bind(revision)
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("read the text of a policy file", &error))
+    }
+}

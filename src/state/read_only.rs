@@ -1,0 +1,107 @@
+//! Reading a state where nothing can be written.
+
+use std::cmp::Ordering;
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnectOptions;
+
+use super::{StateError, StateErrorKind, StateStore, creation, verify_database};
+
+impl StateStore {
+    /// Opens a state to read it, also where it cannot be written, as on a read-only file system. What is written to it
+    /// there fails.
+    ///
+    /// # Errors
+    /// As [`StateStore::open`]; where it cannot be written also when it is not whole without its write-ahead log, or of another
+    /// version.
+    pub async fn open_to_read(path: &Path) -> Result<Self, StateError> {
+        match Self::open(path).await {
+            Err(error) if error.kind == StateErrorKind::ReadOnly && path.exists() => Self::open_immutable(path).await,
+            opened => opened,
+        }
+    }
+
+    /// Opens a file that nobody changes, as SQLite has to be told: reading a log takes writing its index.
+    async fn open_immutable(path: &Path) -> Result<Self, StateError> {
+        let read_only = |what: &dyn std::fmt::Display| StateError::new(StateErrorKind::ReadOnly, path, what);
+        if let Some(rest) = creation::leftover_wal(path) {
+            return Err(read_only(&format_args!(
+                "its last changes stand in {}, which can only be read where it can be written beside it",
+                rest.display()
+            )));
+        }
+        let size = creation::length(path)?;
+        let options = SqliteConnectOptions::new().filename(path).immutable(true).read_only(true);
+        let options = options.pragma("temp_store", "memory");
+        verify_database(path, size, &options).await?;
+        let store = Self::assemble(path, &options, false)?;
+        let version: Result<Option<i64>, sqlx::Error> =
+            sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&store.0.readers).await;
+        let version = version.map_err(|error| store.sqlx_error("read its version", &error))?.unwrap_or_default();
+        match version.cmp(&creation::newest_schema()) {
+            Ordering::Equal => Ok(store),
+            Ordering::Greater => Err(creation::newer_schema_error(path, version)),
+            Ordering::Less => Err(read_only(&"an older Tagwarden wrote it, and its tables must be brought up to date")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::super::file::sibling_path;
+    use super::super::{NewRun, RunKind};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_state_that_nobody_can_write_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let run = |number| NewRun {
+            id: uuid::Uuid::from_u128(number),
+            kind: RunKind::Run,
+            mode: "enforce".into(),
+            started_at: Timestamp::UNIX_EPOCH,
+            started_by: "ada@here".into(),
+            version: String::new(),
+            approved_by: None,
+            ticket: None,
+        };
+        let store = StateStore::open(&path).await.unwrap();
+        store.begin_run(&run(1)).await.unwrap();
+        let error = StateStore::open_immutable(&path).await.unwrap_err();
+        assert_eq!(error.kind, StateErrorKind::ReadOnly, "{error}");
+        assert!(error.message.contains("its last changes stand in"), "{error}");
+        store.close().await;
+
+        let before = std::fs::read(&path).unwrap();
+        let store = StateStore::open_immutable(&path).await.unwrap();
+        assert_eq!(store.runs(10).await.unwrap().len(), 1);
+        assert_eq!(store.begin_run(&run(2)).await.unwrap_err().kind, StateErrorKind::ReadOnly);
+        store.verify_file().unwrap();
+        assert!(!sibling_path(&path, "-wal").exists() && !sibling_path(&path, "-shm").exists());
+        store.close().await;
+        assert!(std::fs::read(&path).unwrap() == before, "it was changed");
+    }
+
+    #[tokio::test]
+    async fn tables_of_another_version_are_not_read_there() {
+        use sqlx::{ConnectOptions as _, Connection as _};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        StateStore::open(&path).await.unwrap().close().await;
+        let cases = [
+            ("DELETE FROM _sqlx_migrations WHERE version > 1", StateErrorKind::ReadOnly, "an older Tagwarden wrote it"),
+            ("UPDATE _sqlx_migrations SET version = 999", StateErrorKind::NewerSchema, "version 999"),
+        ];
+        for (statement, kind, words) in cases {
+            let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+            sqlx::query(statement).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            let error = StateStore::open_immutable(&path).await.unwrap_err();
+            assert_eq!(error.kind, kind, "{error}");
+            assert!(error.message.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Tags that a registry refused to remove.
+//!
+//! Losing one of these records costs a request that is refused once more, so none is worth waiting for the disk.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::experience::key;
+use super::{StateError, StateStore, format_time};
+use crate::domain::{Digest, RefusedTag, RepositoryName, TagName};
+
+/// A refusal that was not met again for so long is forgotten: somebody removed the tag, or no policy lets it go any more.
+const REFUSAL_RETENTION: SignedDuration = SignedDuration::from_hours(120 * 24);
+
+/// One row of the table.
+#[derive(sqlx::FromRow)]
+struct Row {
+    repository: String,
+    tag: String,
+    digest: String,
+    times: i64,
+    last_at: String,
+    message: String,
+}
+
+/// A refusal that a run met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovalRefusal {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: TagName,
+    /// The digest that it named.
+    pub digest: Digest,
+    /// The registry's words.
+    pub message: String,
+    /// Whether it is the tag's own: others were removed. If not, it may be the whole registry that refuses, and the tag
+    /// is not made to wait any longer for it.
+    pub is_tag_specific: bool,
+}
+
+impl StateStore {
+    /// Returns the tags that the registry at that endpoint refused to remove, sorted by repository and tag.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn refused_tags(&self, endpoint: &str) -> Result<Vec<RefusedTag>, StateError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT repository, tag, digest, times, last_at, message FROM refused_tags WHERE endpoint = ?1
+             ORDER BY repository, tag",
+        )
+        .bind(key(endpoint))
+        .fetch_all(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("read which tags a registry refused to remove", &error))?;
+        let tags: Result<Vec<RefusedTag>, StateError> = rows.into_iter().map(|row| self.refused_tag(row)).collect();
+        // Texts in the order of the database need not be names in theirs.
+        let mut tags = tags?;
+        tags.sort_by(|a, b| (&a.repository, &a.tag).cmp(&(&b.repository, &b.tag)));
+        Ok(tags)
+    }
+
+    /// Remembers refusals that a run met at that endpoint, and forgets those that were not met again for long.
+    ///
+    /// # Errors
+    /// When they could not be written; none is then.
+    pub async fn record_refused_tags(
+        &self,
+        endpoint: &str,
+        met: &[RemovalRefusal],
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        let doing = "remember which tags a registry refused to remove";
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let mut write = self.write_relaxed().await?;
+        for RemovalRefusal { repository, tag, digest, message, is_tag_specific: own } in met {
+            sqlx::query(
+                "INSERT INTO refused_tags (endpoint, repository, tag, digest, times, last_at, message)
+                 VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6)
+                 ON CONFLICT (endpoint, repository, tag) DO UPDATE SET
+                     times = CASE WHEN digest = excluded.digest THEN times + ?7 ELSE 1 END,
+                     digest = excluded.digest, last_at = excluded.last_at, message = excluded.message",
+            )
+            .bind(key(endpoint))
+            .bind(repository.as_str())
+            .bind(tag.as_str())
+            .bind(digest.to_string())
+            .bind(format_time(now))
+            .bind(message)
+            .bind(i64::from(*own))
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(fault)?;
+        }
+        let forgotten = now.checked_sub(REFUSAL_RETENTION).unwrap_or(Timestamp::MIN);
+        sqlx::query("DELETE FROM refused_tags WHERE endpoint = ?1 AND last_at < ?2")
+            .bind(key(endpoint))
+            .bind(format_time(forgotten))
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(fault)?;
+        write.commit(doing).await
+    }
+
+    /// Forgets the refusal of a tag that was removed after all.
+    ///
+    /// # Errors
+    /// When that could not be written.
+    pub async fn forget_refused_tag(
+        &self,
+        endpoint: &str,
+        repository: &RepositoryName,
+        tag: &TagName,
+    ) -> Result<(), StateError> {
+        let doing = "forget that a registry refused to remove a tag";
+        let mut write = self.write_relaxed().await?;
+        sqlx::query("DELETE FROM refused_tags WHERE endpoint = ?1 AND repository = ?2 AND tag = ?3")
+            .bind(key(endpoint))
+            .bind(repository.as_str())
+            .bind(tag.as_str())
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    fn refused_tag(&self, row: Row) -> Result<RefusedTag, StateError> {
+        Ok(RefusedTag {
+            repository: self.read(&row.repository)?,
+            tag: self.read(&row.tag)?,
+            digest: self.read(&row.digest)?,
+            refusal_count: u32::try_from(row.times).unwrap_or(u32::MAX),
+            last_at: self.read(&row.last_at)?,
+            message: row.message,
+        })
+    }
+}

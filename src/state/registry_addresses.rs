@@ -1,0 +1,46 @@
+//! Where registries are, and since when.
+
+use jiff::Timestamp;
+
+use super::{StateError, StateStore, format_time};
+use crate::domain::RegistryName;
+
+impl StateStore {
+    /// Since when a registry of that name is at that address; nothing where it never was at another, as far as this state
+    /// goes back. Remembers a new address, from `now` on.
+    ///
+    /// # Errors
+    /// When it could not be read or written.
+    pub async fn registry_address_since(
+        &self,
+        registry: &RegistryName,
+        address: &str,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StateError> {
+        let doing = "remember where a registry is";
+        let known: Option<(String, Option<String>)> =
+            sqlx::query_as("SELECT address, since FROM addresses WHERE registry = ?1")
+                .bind(registry.as_str())
+                .fetch_optional(&self.0.readers)
+                .await
+                .map_err(|error| self.sqlx_error(doing, &error))?;
+        let since = match known {
+            Some((known, since)) if known == address => return since.map(|since| self.read(&since)).transpose(),
+            Some(_) => Some(now),
+            None => None,
+        };
+        let mut write = self.write_durably().await?;
+        sqlx::query(
+            "INSERT INTO addresses (registry, address, since) VALUES (?1, ?2, ?3)
+             ON CONFLICT (registry) DO UPDATE SET address = excluded.address, since = excluded.since",
+        )
+        .bind(registry.as_str())
+        .bind(address)
+        .bind(since.map(format_time))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await?;
+        Ok(since)
+    }
+}

@@ -1,0 +1,303 @@
+//! What restored tags count by: the time that they had when they were removed.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::journal::JournalId;
+use super::{StateError, StateStore, WriteTransaction, format_time};
+use crate::domain::{CompactTime, DateOrigin, Digest, Hold, Intent, OriginalDate, Outcome, Repository, TagName};
+
+/// What a restore leaves in the state before it puts a tag.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreRecord {
+    /// The time by which the tag is to count; `None` where it counts by the restore's own.
+    pub original: Option<OriginalDate>,
+    /// The hold that is set on it.
+    pub hold: Option<Hold>,
+}
+
+/// A tag list may be stale for a moment after a restore: only a later look says that the tag is gone again.
+const LIST_DELAY: SignedDuration = SignedDuration::from_mins(10);
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    tag: String,
+    digest: String,
+    dated_at: Option<String>,
+    dated_by: Option<String>,
+    restored_at: String,
+    settled: bool,
+    left_at: Option<String>,
+}
+
+/// A restored tag as it was recorded.
+struct RestoredRecord {
+    digest: Digest,
+    original: OriginalDate,
+    restored_at: Timestamp,
+    is_complete: bool,
+    left_at: Option<Timestamp>,
+}
+
+/// What a look at a restored tag says of its record.
+#[derive(Debug, PartialEq, Eq)]
+enum RecordCheck {
+    /// It is as the restore left it.
+    Unchanged,
+    /// It is as the restore left it, and this is the registry's own time of it.
+    TimeKnown(Timestamp),
+    /// Somebody pushed, moved or removed it since.
+    Superseded,
+    /// The look says nothing.
+    Inconclusive,
+}
+
+impl StateStore {
+    /// Whether any tag of a registry counts by an original time.
+    pub(super) async fn has_restored(&self, endpoint: &str) -> Result<bool, StateError> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM restored_tags WHERE endpoint = ?1)")
+            .bind(endpoint)
+            .fetch_one(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("look for restored tags", &error))
+    }
+
+    /// Fills in by which time the restored tags of a repository count. `complete` says whether all of its tags were listed.
+    pub(super) async fn fill_originals(
+        &self,
+        endpoint: &str,
+        repository: &mut Repository,
+        complete: bool,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        let doing = "read what restored tags count by";
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT tag, digest, dated_at, dated_by, restored_at, settled, left_at FROM restored_tags
+             WHERE endpoint = ?1 AND repository = ?2",
+        )
+        .bind(endpoint)
+        .bind(repository.name.as_str())
+        .fetch_all(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error(doing, &error))?;
+        let records: BTreeMap<TagName, RestoredRecord> =
+            rows.into_iter().map(|row| self.restored_record(&row)).collect::<Result<_, StateError>>()?;
+        for (tag, record) in records {
+            let facts = repository.tags.iter().find(|facts| facts.name == tag);
+            let seen = facts.map(|facts| (facts.digest.as_ref(), facts.pushed_at.map(CompactTime::timestamp)));
+            let found = check_record(&record, seen, complete, now);
+            if matches!(found, RecordCheck::Unchanged | RecordCheck::TimeKnown(_)) {
+                repository.original_dates.insert(tag.clone(), record.original);
+            }
+            let change = match found {
+                RecordCheck::Unchanged | RecordCheck::Inconclusive => continue,
+                RecordCheck::TimeKnown(time) => Some(time),
+                RecordCheck::Superseded => None,
+            };
+            self.update_record(endpoint, repository, &tag, &record, change).await?;
+        }
+        Ok(())
+    }
+
+    async fn update_record(
+        &self,
+        endpoint: &str,
+        repository: &Repository,
+        tag: &TagName,
+        record: &RestoredRecord,
+        left_at: Option<Timestamp>,
+    ) -> Result<(), StateError> {
+        let doing = "update what a restored tag counts by";
+        let statement = match left_at {
+            Some(_) => {
+                "UPDATE restored_tags SET left_at = ?5 WHERE endpoint = ?1 AND repository = ?2 AND tag = ?3 AND digest = ?4
+                 AND settled = 1 AND left_at IS NULL"
+            }
+            // The same restore as was looked at, not a later one.
+            None => {
+                "DELETE FROM restored_tags WHERE endpoint = ?1 AND repository = ?2 AND tag = ?3 AND digest = ?4
+                 AND settled = 1 AND restored_at = ?5"
+            }
+        };
+        let mut write = self.write_durably().await?;
+        sqlx::query(statement)
+            .bind(endpoint)
+            .bind(repository.name.as_str())
+            .bind(tag.as_str())
+            .bind(record.digest.to_string())
+            .bind(format_time(left_at.unwrap_or(record.restored_at)))
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    fn restored_record(&self, row: &Row) -> Result<(TagName, RestoredRecord), StateError> {
+        let original = match (&row.dated_at, row.dated_by.as_deref().and_then(DateOrigin::from_label)) {
+            (Some(at), Some(origin)) => OriginalDate::Known(self.read::<Timestamp>(at)?.into(), origin),
+            _ => OriginalDate::Unknown,
+        };
+        let record = RestoredRecord {
+            digest: self.read(&row.digest)?,
+            original,
+            restored_at: self.read(&row.restored_at)?,
+            is_complete: row.settled,
+            left_at: row.left_at.as_deref().map(|at| self.read(at)).transpose()?,
+        };
+        Ok((self.read(&row.tag)?, record))
+    }
+
+    /// Writes down what a tag that is about to be put counts by, and the hold on it, as a part of the write that journals
+    /// the intent.
+    pub(super) async fn write_restore_record(
+        &self,
+        write: &mut WriteTransaction<'_>,
+        id: JournalId,
+        intent: &Intent,
+        restoring: &RestoreRecord,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        if let Some(hold) = &restoring.hold {
+            self.write_hold(write, hold, Some(id)).await?;
+        }
+        let (Some(original), Some(endpoint)) = (restoring.original, &intent.endpoint) else { return Ok(()) };
+        let (dated_at, dated_by) = match original {
+            OriginalDate::Known(at, origin) => (Some(format_time(at.timestamp())), Some(origin.label())),
+            OriginalDate::Unknown => (None, None),
+        };
+        sqlx::query(
+            "INSERT OR REPLACE INTO restored_tags
+             (endpoint, repository, tag, digest, dated_at, dated_by, entry, restored_at, settled, left_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, NULL)",
+        )
+        .bind(&**endpoint)
+        .bind(intent.repository.as_str())
+        .bind(intent.tag.as_str())
+        .bind(intent.digest.to_string())
+        .bind(dated_at)
+        .bind(dated_by)
+        .bind(id.0)
+        .bind(format_time(now))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error("write what a restored tag counts by", &error))?;
+        Ok(())
+    }
+
+    /// Settles what [`StateStore::write_restore_record`] wrote: the tag is there, since `left_at` by the registry's own time; or it
+    /// was not put, and neither counts nor is held. A removal ends it.
+    pub(super) async fn complete_restore_record(
+        &self,
+        write: &mut WriteTransaction<'_>,
+        id: JournalId,
+        outcome: &Outcome,
+        left_at: Option<Timestamp>,
+    ) -> Result<(), StateError> {
+        let fault = |error: sqlx::Error| self.sqlx_error("settle what a restored tag counts by", &error);
+        if matches!(outcome, Outcome::Done(_)) {
+            sqlx::query("UPDATE restored_tags SET settled = 1, left_at = ?2 WHERE entry = ?1")
+                .bind(id.0)
+                .bind(left_at.map(format_time))
+                .execute(&mut *write.transaction)
+                .await
+                .map_err(fault)?;
+            sqlx::query(
+                "DELETE FROM restored_tags WHERE (endpoint, repository, tag) IN (
+                     SELECT endpoint, repository, tag FROM journal
+                     WHERE id = ?1 AND action IN ('untag', 'delete-manifest'))",
+            )
+            .bind(id.0)
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(fault)?;
+            return Ok(());
+        }
+        for statement in ["DELETE FROM restored_tags WHERE entry = ?1", "DELETE FROM holds WHERE entry = ?1"] {
+            sqlx::query(statement).bind(id.0).execute(&mut *write.transaction).await.map_err(fault)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a look at a tag says of its record. `seen` is its digest and the registry's own time of it, where it is there.
+fn check_record(
+    record: &RestoredRecord,
+    seen: Option<(Option<&Digest>, Option<Timestamp>)>,
+    complete: bool,
+    now: Timestamp,
+) -> RecordCheck {
+    let over = if record.is_complete { RecordCheck::Superseded } else { RecordCheck::Inconclusive };
+    match seen {
+        None => {
+            let late = now.duration_since(record.restored_at) > LIST_DELAY;
+            // Where the registry tells times, a tag that comes back has another one: nothing need be concluded.
+            if complete && late && record.left_at.is_none() { over } else { RecordCheck::Inconclusive }
+        }
+        Some((None, _)) => RecordCheck::Inconclusive,
+        Some((Some(digest), pushed_at)) => {
+            let same = *digest == record.digest;
+            match (record.left_at, pushed_at) {
+                (Some(left), Some(pushed)) if same && pushed == left => RecordCheck::Unchanged,
+                // An earlier time is that of a stale answer.
+                (Some(left), Some(pushed)) if pushed < left => RecordCheck::Inconclusive,
+                (None, Some(pushed)) if same && record.is_complete => RecordCheck::TimeKnown(pushed),
+                (_, None) | (None, Some(_)) if same => RecordCheck::Unchanged,
+                _ => over,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hour: i8) -> Timestamp {
+        format!("2026-11-20T{hour:02}:00:00Z").parse().unwrap()
+    }
+
+    fn record(settled: bool, left_at: Option<i8>) -> RestoredRecord {
+        RestoredRecord {
+            digest: Digest::of(b"a"),
+            original: OriginalDate::Unknown,
+            restored_at: at(3),
+            is_complete: settled,
+            left_at: left_at.map(at),
+        }
+    }
+
+    #[test]
+    fn a_restored_tag_counts_by_its_original_time_until_something_else_is_pushed() {
+        let (own, other) = (Digest::of(b"a"), Digest::of(b"b"));
+        let seen = |digest, hour: Option<i8>| Some((Some(digest), hour.map(at)));
+        for (settled, left, seen, complete, now, found) in [
+            // A registry that tells times.
+            (true, Some(3), seen(&own, Some(3)), true, 4, RecordCheck::Unchanged),
+            (true, Some(3), seen(&own, Some(4)), true, 5, RecordCheck::Superseded),
+            (true, Some(3), seen(&other, Some(4)), true, 5, RecordCheck::Superseded),
+            (true, Some(3), seen(&other, Some(2)), true, 5, RecordCheck::Inconclusive),
+            (true, Some(3), None, true, 23, RecordCheck::Inconclusive),
+            (true, None, seen(&own, Some(3)), true, 4, RecordCheck::TimeKnown(at(3))),
+            // One that does not.
+            (true, None, seen(&own, None), true, 4, RecordCheck::Unchanged),
+            (true, None, seen(&other, None), true, 4, RecordCheck::Superseded),
+            (true, None, None, true, 3, RecordCheck::Inconclusive),
+            (true, None, None, true, 4, RecordCheck::Superseded),
+            (true, None, None, false, 4, RecordCheck::Inconclusive),
+            (true, None, Some((None, None)), true, 4, RecordCheck::Inconclusive),
+            // About to be put.
+            (false, None, seen(&own, Some(3)), true, 3, RecordCheck::Unchanged),
+            (false, None, seen(&own, None), true, 3, RecordCheck::Unchanged),
+            (false, None, seen(&other, Some(4)), true, 9, RecordCheck::Inconclusive),
+            (false, None, None, true, 9, RecordCheck::Inconclusive),
+        ] {
+            let record = record(settled, left);
+            assert_eq!(
+                check_record(&record, seen, complete, at(now)),
+                found,
+                "{settled} {left:?} {seen:?} {complete} {now}"
+            );
+        }
+    }
+}

@@ -1,0 +1,494 @@
+//! The audit record of runs, and the plans they made.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::compression::{Decompressor, compress};
+use super::observations;
+use super::{RunContext, StateError, StateErrorKind, StateStore, format_time};
+use crate::domain::RegistryName;
+
+/// A run that begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun {
+    /// A `UUIDv7`, so that ids are in the order of time.
+    pub id: Uuid,
+    /// Which command it is.
+    pub kind: RunKind,
+    /// The mode in force, as the settings write it.
+    pub mode: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// Who began it: `user@host`.
+    pub started_by: String,
+    /// The version of Tagwarden.
+    pub version: String,
+    /// Who approved the plan, where that was said.
+    pub approved_by: Option<String>,
+    /// The change ticket, where one was given.
+    pub ticket: Option<String>,
+}
+
+/// The commands that leave an audit record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunKind {
+    /// A dry run.
+    Plan,
+    /// A whole run.
+    Run,
+    /// An approved plan is applied.
+    Apply,
+    /// Tags are put back.
+    Restore,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEnd {
+    /// When.
+    pub ended_at: Timestamp,
+    /// A short label, such as `planned`, `applied`, `refused`.
+    pub outcome: String,
+    /// The exit code that belongs to it.
+    pub exit_code: u8,
+    /// Counts and sums, as JSON text.
+    pub summary: String,
+    /// What went wrong, where something did.
+    pub error: Option<String>,
+}
+
+/// A run as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRecord {
+    /// What was known when it began.
+    pub run: NewRun,
+    /// The plan it made or applied, if it came that far.
+    pub plan_id: Option<String>,
+    /// How it ended; nothing where it still runs or was killed.
+    pub end: Option<RunEnd>,
+}
+
+/// Numbers of what was done in a run, by its journal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JournalTotals {
+    /// Tags that were removed.
+    pub removed: u64,
+    /// Manifests that were deleted after they had been untagged.
+    pub deleted: u64,
+    /// Tags and manifests that were put back.
+    pub restored: u64,
+}
+
+impl JournalTotals {
+    /// Returns true if the summary of a run has counts.
+    #[must_use]
+    pub fn is_present_in(summary: &Value) -> bool {
+        ["removed", "restored"].iter().any(|key| summary[*key].is_u64())
+    }
+
+    /// Fills them into the summary of a run that has none, because it was killed or still goes on.
+    pub fn fill_summary(self, is_restore: bool, summary: &mut Value) {
+        if Self::is_present_in(summary) {
+            return;
+        }
+        if !summary.is_object() {
+            *summary = json!({});
+        }
+        if is_restore {
+            summary["restored"] = json!(self.restored);
+        } else {
+            summary["removed"] = json!(self.removed);
+            summary["deleted"] = json!(self.deleted);
+        }
+    }
+}
+
+impl RunKind {
+    /// The label used in the record and in reports.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Run => "run",
+            Self::Apply => "apply",
+            Self::Restore => "restore",
+        }
+    }
+
+    fn from_label(label: &str) -> Option<Self> {
+        [Self::Plan, Self::Run, Self::Apply, Self::Restore].into_iter().find(|kind| kind.label() == label)
+    }
+}
+
+/// A query for runs, with the columns of [`Row`].
+macro_rules! select_runs {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, kind, mode, started_at, started_by, version, approved_by, ticket, plan_id, ended_at, outcome, ",
+            "exit_code, summary, error FROM runs LEFT JOIN plans ON plans.run = runs.id ",
+            $rest
+        )
+    };
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    kind: String,
+    mode: String,
+    started_at: String,
+    started_by: String,
+    version: String,
+    approved_by: Option<String>,
+    ticket: Option<String>,
+    plan_id: Option<String>,
+    ended_at: Option<String>,
+    outcome: Option<String>,
+    exit_code: Option<u8>,
+    summary: Option<String>,
+    error: Option<String>,
+}
+
+impl StateStore {
+    /// Records that a run begins. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be recorded; the run must not go on then.
+    pub async fn begin_run(&self, run: &NewRun) -> Result<(), StateError> {
+        self.begin_run_with_context(run, &RunContext::default()).await
+    }
+
+    /// The same, with what the run goes by besides its settings.
+    ///
+    /// # Errors
+    /// As [`StateStore::begin_run`].
+    pub async fn begin_run_with_context(&self, run: &NewRun, circumstances: &RunContext) -> Result<(), StateError> {
+        let doing = "record the beginning of a run";
+        let mut write = self.write_durably().await?;
+        sqlx::query(
+            "INSERT INTO runs (id, kind, mode, started_at, started_by, version, approved_by, ticket, number)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, (SELECT coalesce(max(number), 0) + 1 FROM runs))",
+        )
+        .bind(run.id.to_string())
+        .bind(run.kind.label())
+        .bind(&run.mode)
+        .bind(format_time(run.started_at))
+        .bind(&run.started_by)
+        .bind(&run.version)
+        .bind(&run.approved_by)
+        .bind(&run.ticket)
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error(doing, &error))?;
+        if *circumstances != RunContext::default() {
+            write.insert_run_context(run.id, circumstances).await.map_err(|error| self.sqlx_error(doing, &error))?;
+        }
+        write.commit(doing).await
+    }
+
+    /// Keeps the plan that a run made or applies, as its JSON document. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn save_plan(&self, run: Uuid, plan_id: &str, document: &str) -> Result<(), StateError> {
+        let document = document.to_owned();
+        self.save_plan_streaming(run, plan_id, move |out| out.write_all(document.as_bytes())).await
+    }
+
+    /// The same for a document that is written piece by piece.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn save_plan_streaming(
+        &self,
+        run: Uuid,
+        plan_id: &str,
+        document: impl FnOnce(&mut dyn io::Write) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), StateError> {
+        let doing = "keep a plan";
+        let failed =
+            |error: &dyn std::fmt::Display| self.error(StateErrorKind::Io, format_args!("cannot {doing}: {error}"));
+        let run = run.to_string();
+        let mut write = self.write_durably().await?;
+        sqlx::query("INSERT OR REPLACE INTO plans (run, plan_id) VALUES (?1, ?2)")
+            .bind(&run)
+            .bind(plan_id)
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.sqlx_error(doing, &error))?;
+        let (sender, mut parts) = mpsc::channel(1);
+        let packing = tokio::task::spawn_blocking(move || {
+            compress(document, |part| sender.blocking_send(part).map_err(|_| io::ErrorKind::BrokenPipe.into()))
+        });
+        let mut number = 0;
+        while let Some(part) = parts.recv().await {
+            sqlx::query("INSERT INTO plan_parts (run, part, bytes) VALUES (?1, ?2, ?3)")
+                .bind(&run)
+                .bind(number)
+                .bind(part)
+                .execute(&mut *write.transaction)
+                .await
+                .map_err(|error| self.sqlx_error(doing, &error))?;
+            number += 1_i64;
+        }
+        packing.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        write.commit(doing).await
+    }
+
+    /// Records how a run ended. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be written, or there is no such run.
+    pub async fn finish_run(&self, run: Uuid, end: &RunEnd) -> Result<(), StateError> {
+        let doing = "record the end of a run";
+        let mut write = self.write_durably().await?;
+        let done = sqlx::query(
+            "UPDATE runs SET ended_at = ?2, outcome = ?3, exit_code = ?4, summary = ?5, error = ?6 WHERE id = ?1",
+        )
+        .bind(run.to_string())
+        .bind(format_time(end.ended_at))
+        .bind(&end.outcome)
+        .bind(end.exit_code)
+        .bind(&end.summary)
+        .bind(&end.error)
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error(doing, &error))?;
+        if done.rows_affected() == 0 {
+            return Err(self.error(StateErrorKind::Missing, format_args!("cannot {doing}: it has no run {run}")));
+        }
+        write.commit(doing).await?;
+        self.checkpoint().await;
+        Ok(())
+    }
+
+    /// The last runs, the latest first: in the order in which they were recorded, whatever the clock said.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn runs(&self, limit: u32) -> Result<Vec<RunRecord>, StateError> {
+        let rows: Vec<Row> = sqlx::query_as(select_runs!("ORDER BY number DESC LIMIT ?1"))
+            .bind(limit)
+            .fetch_all(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("read the runs", &error))?;
+        rows.into_iter().map(|row| self.run_record(row)).collect()
+    }
+
+    /// The runs before one, or the last of all; newest first.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub async fn runs_before(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<RunRecord>, StateError> {
+        let Some(before) = before else { return self.runs(limit).await };
+        let rows: Vec<Row> = sqlx::query_as(select_runs!(
+            "WHERE number < (SELECT number FROM runs WHERE id = ?1) ORDER BY number DESC LIMIT ?2"
+        ))
+        .bind(before.to_string())
+        .bind(limit)
+        .fetch_all(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("read the runs", &error))?;
+        rows.into_iter().map(|row| self.run_record(row)).collect()
+    }
+
+    /// Counts what was done in each of these runs, by their journals; runs in which nothing was done are left out.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn journal_totals(&self, runs: &[Uuid]) -> Result<BTreeMap<Uuid, JournalTotals>, StateError> {
+        let ids: Vec<String> = runs.iter().map(Uuid::to_string).collect();
+        let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+            "SELECT run, count(*) FILTER (WHERE action IN ('untag', 'delete-manifest')),
+                    count(*) FILTER (WHERE action = 'delete-untagged'),
+                    count(*) FILTER (WHERE action IN ('restore', 'restore-manifest'))
+             FROM journal WHERE outcome = 'done' AND run IN (SELECT value FROM json_each(?1)) GROUP BY run",
+        )
+        .bind(observations::json(&ids))
+        .fetch_all(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("count what was done in runs", &error))?;
+        let counts = |(run, removed, deleted, restored): (String, i64, i64, i64)| -> Result<_, StateError> {
+            let [removed, deleted, restored] = [removed, deleted, restored].map(i64::unsigned_abs);
+            Ok((self.read::<Uuid>(&run)?, JournalTotals { removed, deleted, restored }))
+        };
+        rows.into_iter().map(counts).collect()
+    }
+
+    /// The run whose id begins so.
+    ///
+    /// # Errors
+    /// When several do, or the runs could not be read.
+    pub async fn run(&self, id_prefix: &str) -> Result<Option<RunRecord>, StateError> {
+        let prefix = id_prefix.trim().to_ascii_lowercase();
+        let rows: Vec<Row> = sqlx::query_as(select_runs!("WHERE substr(id, 1, length(?1)) = ?1 ORDER BY id LIMIT 5"))
+            .bind(&prefix)
+            .fetch_all(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("read the runs", &error))?;
+        match rows.len() {
+            0 | 1 => rows.into_iter().next().map(|row| self.run_record(row)).transpose(),
+            _ => {
+                let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+                let what = format_args!("more than one run begins with `{prefix}`: {}", ids.join(", "));
+                Err(self.error(StateErrorKind::Ambiguous, what))
+            }
+        }
+    }
+
+    /// The plan of a run as its JSON document, if it made one that is still kept.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn plan_document(&self, run: Uuid) -> Result<Option<String>, StateError> {
+        let packed = self.packed_plan(run).await?;
+        let Some(packed) = packed else { return Ok(None) };
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let bytes = miniz_oxide::inflate::decompress_to_vec_zlib(&packed).map_err(|error| error.to_string())?;
+            String::from_utf8(bytes).map_err(|error| error.to_string())
+        });
+        let document = unpacked.await.map_err(|error| error.to_string()).and_then(|document| document);
+        let damaged =
+            |why| self.error(StateErrorKind::Corrupt, format_args!("the plan of run {run} is damaged: {why}"));
+        document.map(Some).map_err(damaged)
+    }
+
+    /// The plan of a run as its JSON document, to be read piece by piece; the plan of a large registry is long.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn plan_reader(&self, run: Uuid) -> Result<Option<Decompressor>, StateError> {
+        Ok(self.packed_plan(run).await?.map(Decompressor::new))
+    }
+
+    async fn packed_plan(&self, run: Uuid) -> Result<Option<Vec<u8>>, StateError> {
+        let parts: Vec<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM plan_parts WHERE run = ?1 ORDER BY part")
+            .bind(run.to_string())
+            .fetch_all(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("read a plan", &error))?;
+        Ok((!parts.is_empty()).then(|| parts.concat()))
+    }
+
+    /// The first run that kept the plan of that id.
+    ///
+    /// # Errors
+    /// When the plans could not be read.
+    pub async fn find_plan(&self, plan_id: &str) -> Result<Option<Uuid>, StateError> {
+        let found: Option<String> = sqlx::query_scalar(
+            "SELECT run FROM plans JOIN runs ON id = run WHERE plan_id = ?1 ORDER BY number LIMIT 1",
+        )
+        .bind(plan_id)
+        .fetch_optional(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("look for a plan", &error))?;
+        found.map(|run| self.read(&run)).transpose()
+    }
+
+    /// The runs that applied the plan of that id or began to, in order. One that was refused before it began is none.
+    ///
+    /// # Errors
+    /// When they could not be read. The plan must not be applied then.
+    pub async fn runs_applying(&self, plan_id: &str) -> Result<Vec<RunRecord>, StateError> {
+        let rows: Vec<Row> = sqlx::query_as(select_runs!("WHERE plan_id = ?1 AND kind = 'apply' ORDER BY number"))
+            .bind(plan_id)
+            .fetch_all(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("look for applications of a plan", &error))?;
+        rows.into_iter().map(|row| self.run_record(row)).collect()
+    }
+
+    /// Whether a plan with that ticket was refused before in these very words.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn was_refused(&self, ticket: &str, error: &str) -> Result<bool, StateError> {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM runs WHERE kind = 'apply' AND outcome = 'refused' AND ticket = ?1 AND error = ?2)",
+        )
+        .bind(ticket)
+        .bind(error)
+        .fetch_one(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("look for refused plans", &error))
+    }
+
+    /// Remembers that an untag in that registry destroyed a manifest. The first time counts. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn mark_untag_destructive(&self, registry: &RegistryName, now: Timestamp) -> Result<(), StateError> {
+        let doing = "mark a registry as one that destroys";
+        let mut write = self.write_durably().await?;
+        sqlx::query("INSERT INTO destroyers (registry, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+            .bind(registry.as_str())
+            .bind(format_time(now))
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    /// Since when a registry is known to destroy manifests on an untag.
+    ///
+    /// # Errors
+    /// When it could not be read. Whoever asks must not remove anything then.
+    pub async fn untag_destructive_since(&self, registry: &RegistryName) -> Result<Option<Timestamp>, StateError> {
+        let since: Option<String> = sqlx::query_scalar("SELECT since FROM destroyers WHERE registry = ?1")
+            .bind(registry.as_str())
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("read which registries destroy", &error))?;
+        since.map(|since| self.read(&since)).transpose()
+    }
+
+    /// Takes that mark back, because a person says that the registry was mended.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn clear_untag_destructive(&self, registry: &RegistryName) -> Result<(), StateError> {
+        let doing = "clear the mark of a registry";
+        let mut write = self.write_durably().await?;
+        sqlx::query("DELETE FROM destroyers WHERE registry = ?1")
+            .bind(registry.as_str())
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    fn run_record(&self, row: Row) -> Result<RunRecord, StateError> {
+        let kind = RunKind::from_label(&row.kind).ok_or_else(|| {
+            self.error(StateErrorKind::Corrupt, format_args!("it holds a run of kind `{}`", row.kind))
+        })?;
+        let end = match row.ended_at {
+            None => None,
+            Some(ended_at) => Some(RunEnd {
+                ended_at: self.read(&ended_at)?,
+                outcome: row.outcome.unwrap_or_default(),
+                exit_code: row.exit_code.unwrap_or(1),
+                summary: row.summary.unwrap_or_default(),
+                error: row.error,
+            }),
+        };
+        Ok(RunRecord {
+            run: NewRun {
+                id: self.read(&row.id)?,
+                kind,
+                mode: row.mode,
+                started_at: self.read(&row.started_at)?,
+                started_by: row.started_by,
+                version: row.version,
+                approved_by: row.approved_by,
+                ticket: row.ticket,
+            },
+            plan_id: row.plan_id,
+            end,
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! Bytes over time, drawn as SVG by the template.
+
+use jiff::Timestamp;
+
+use crate::report::format_bytes;
+
+const LEFT: i128 = 74;
+const RIGHT: i128 = 710;
+const TOP: i128 = 14;
+const BOTTOM: i128 = 176;
+
+/// What a run says of bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Point {
+    pub(super) at: Timestamp,
+    /// What only tags that go use.
+    pub(super) reclaimable: u64,
+    /// Of the same images, what stays because something kept uses it.
+    pub(super) shared: u64,
+    /// What a registry stored less afterwards; nothing where that was not measured.
+    pub(super) reclaimed: Option<u64>,
+}
+
+/// A drawing of 720 by 200.
+#[derive(Debug)]
+pub(super) struct Chart {
+    /// The corners of the line.
+    pub(super) line: String,
+    /// The same, closed at the bottom.
+    pub(super) area: String,
+    pub(super) bars: Vec<Bar>,
+    pub(super) grid: Vec<(i128, String)>,
+    pub(super) from: String,
+    pub(super) to: String,
+    /// It in words.
+    pub(super) description: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Bar {
+    pub(super) x: i128,
+    pub(super) y: i128,
+    pub(super) height: i128,
+    pub(super) description: String,
+}
+
+/// A chart of at least two points, the earliest first.
+pub(super) fn build_chart(points: &[Point]) -> Option<Chart> {
+    let (first, last) = (points.first()?, points.last()?);
+    let most = points.iter().map(|point| point.reclaimable.max(point.reclaimed.unwrap_or_default())).max()?.max(1);
+    let span = last.at.as_second() - first.at.as_second();
+    if span <= 0 {
+        return None;
+    }
+    let x =
+        |at: Timestamp| LEFT + i128::from(at.as_second() - first.at.as_second()) * (RIGHT - LEFT) / i128::from(span);
+    let y = |bytes: u64| BOTTOM - i128::from(bytes) * (BOTTOM - TOP) / i128::from(most);
+    let corners: Vec<String> = points.iter().map(|point| format!("{},{}", x(point.at), y(point.reclaimable))).collect();
+    let line = corners.join(" ");
+    let bars = points.iter().filter_map(|point| {
+        let reclaimed = point.reclaimed.filter(|reclaimed| *reclaimed > 0)?;
+        let top = y(reclaimed).min(BOTTOM - 2);
+        let words = format!("{}: {} reclaimed", day(point.at), format_bytes(reclaimed));
+        Some(Bar { x: x(point.at) - 2, y: top, height: BOTTOM - top, description: words })
+    });
+    let measured = points.iter().filter_map(|point| point.reclaimed).fold(0, u64::saturating_add);
+    Some(Chart {
+        area: format!("{LEFT},{BOTTOM} {line} {RIGHT},{BOTTOM}"),
+        line,
+        bars: bars.collect(),
+        grid: [0, most / 2, most].map(|value| (y(value), format_bytes(value))).into(),
+        from: day(first.at),
+        to: day(last.at),
+        description: format!(
+            "Reclaimable bytes went from {} on {} to {} on {}; {} were reclaimed, as far as registries said",
+            format_bytes(first.reclaimable),
+            day(first.at),
+            format_bytes(last.reclaimable),
+            day(last.at),
+            format_bytes(measured),
+        ),
+    })
+}
+
+fn day(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(day: i64, reclaimable: u64, reclaimed: Option<u64>) -> Point {
+        Point { at: Timestamp::from_second(day * 86_400).unwrap(), reclaimable, shared: 0, reclaimed }
+    }
+
+    #[test]
+    fn points_lie_where_their_time_and_bytes_say() {
+        let points = [point(0, 0, None), point(1, 1 << 30, Some(0)), point(4, 1 << 29, Some(1 << 30))];
+        let chart = build_chart(&points).unwrap();
+        assert_eq!(chart.line, "74,176 233,14 710,95");
+        assert_eq!(chart.area, "74,176 74,176 233,14 710,95 710,176");
+        assert_eq!(
+            chart.grid.iter().map(|(y, label)| (*y, label.as_str())).collect::<Vec<_>>(),
+            [(176, "0 B"), (95, "512.0 MiB"), (14, "1.0 GiB")]
+        );
+        assert_eq!(chart.bars.iter().map(|bar| (bar.x, bar.y, bar.height)).collect::<Vec<_>>(), [(708, 14, 162)]);
+        assert_eq!((chart.from.as_str(), chart.to.as_str()), ("1970-01-01", "1970-01-05"));
+    }
+
+    #[test]
+    fn one_time_and_largest_numbers_are_no_trouble() {
+        assert!(build_chart(&[]).is_none());
+        assert!(build_chart(&[point(1, 5, None), point(1, 6, None)]).is_none());
+        assert_eq!(build_chart(&[point(0, u64::MAX, None), point(1, 0, None)]).unwrap().line, "74,14 710,176");
+        assert_eq!(build_chart(&[point(0, 0, None), point(1, 0, None)]).unwrap().line, "74,176 710,176");
+    }
+}

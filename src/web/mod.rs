@@ -1,0 +1,142 @@
+//! The status page, health, metrics and the API, over HTTP. Nothing here changes anything.
+//!
+//! Pages are made from the record, the board and the plan of a run, which `plan` reads piece by piece. They need no
+//! script and nothing from anywhere else; `guard` says so to the browser, and who may look.
+
+mod api;
+mod assets;
+mod attention;
+mod chart;
+mod connections;
+mod dto;
+mod guard;
+mod metrics;
+mod pages;
+mod plan_index;
+mod plan_stream;
+mod problem;
+mod rows;
+mod status;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tower_http::compression::CompressionLayer;
+
+use crate::apply::Clock;
+use crate::config::Settings;
+use crate::state::StateStore;
+use connections::{BoundedListener, Bounds};
+use plan_index::PlanCache;
+
+pub use status::{Activity, DaemonStatus, NextRun, PolicyProblem, PolicyState, StatusSnapshot};
+
+/// What the pages are made from.
+#[derive(Clone)]
+pub struct WebContext {
+    /// What the daemon shows of itself.
+    pub status: Arc<DaemonStatus>,
+    /// The record.
+    pub store: StateStore,
+    /// The settings that the daemon started with.
+    pub settings: Arc<Settings>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A site and the plans that are open in it.
+#[derive(Clone)]
+struct AppState {
+    context: WebContext,
+    plans: Arc<PlanCache>,
+}
+
+/// Answers requests until `stop` becomes true, and those that were begun even then.
+///
+/// # Errors
+/// When nothing can be accepted any more.
+pub async fn serve(listener: TcpListener, context: WebContext, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    match dto::load_recent_runs(&context.store).await {
+        Ok(recent) => context.status.load_history(&recent),
+        Err(problem) => tracing::warn!(error = problem.message, "what earlier runs left on record could not be read"),
+    }
+    let plans = Arc::new(PlanCache::new(context.store.clone()));
+    let router = routes(AppState { context, plans: Arc::clone(&plans) });
+    let stopped = async move {
+        // A sender that is gone stops nothing less.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let listener = BoundedListener::new(listener, Bounds::default());
+    tokio::select! {
+        served = axum::serve(listener, router).with_graceful_shutdown(stopped).into_future() => served,
+        () = plans.evict_unused() => Ok(()),
+    }
+}
+
+fn routes(app: AppState) -> Router {
+    let api = Router::new()
+        .route("/openapi.json", get(api::openapi))
+        .route("/status", get(api::status))
+        .route("/runs", get(api::runs))
+        .route("/runs/{id}", get(api::run))
+        .route("/runs/{id}/plan", get(api::plan))
+        .route("/runs/{id}/tags", get(api::tags))
+        .route("/runs/{id}/removals", get(api::removals_of_run))
+        .route("/removals", get(api::removals))
+        .route("/holds", get(api::holds))
+        .route("/sources", get(api::sources))
+        .route("/registries", get(api::registries))
+        .route("/registries/{registry}", get(api::registry))
+        .route("/registries/{registry}/{*repository}", get(api::repository))
+        .fallback(|| async { problem::Problem::not_found("there is no such address; /api/v1/openapi.json lists all") });
+    Router::new()
+        .route("/", get(pages::home))
+        .route("/runs", get(pages::runs))
+        .route("/runs/{id}", get(pages::run))
+        .route("/registries/{registry}", get(pages::registry))
+        .route("/registries/{registry}/{*repository}", get(pages::repository))
+        .route("/assets/{hash}/{name}", get(assets::asset))
+        .route("/metrics", get(metrics_text))
+        .route("/readyz", get(ready))
+        .nest("/api/v1", api)
+        .fallback(pages::not_found)
+        .layer(CompressionLayer::new())
+        .route("/healthz", get(|| async { "ok\n" }))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), guard::guard))
+        .with_state(app)
+}
+
+async fn metrics_text(State(app): State<AppState>) -> Response {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.context.status.metrics()).into_response()
+}
+
+/// Whether it does its work. Anybody may ask, so that no name and no path is told.
+async fn ready(State(app): State<AppState>) -> Response {
+    let status = app.context.status.snapshot();
+    let not_ready = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    if status.activity == Activity::Stopping {
+        return not_ready("stopping\n");
+    }
+    if !status.ready {
+        let starting = status.policies.problem.is_none();
+        return not_ready(if starting { "starting\n" } else { "no policies to go by: the log says what is wrong\n" });
+    }
+    if let Err(error) = app.context.store.verify_file() {
+        tracing::warn!(%error, "not ready");
+        return not_ready("the state file was deleted or replaced: the log says more\n");
+    }
+    match app.context.store.runs(1).await {
+        Ok(_) => "ready\n".into_response(),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            not_ready("the state cannot be read: the log says why\n")
+        }
+    }
+}

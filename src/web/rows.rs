@@ -1,0 +1,271 @@
+//! Views in the words and links of pages.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use url::form_urlencoded;
+
+use super::api::TagQuery;
+use super::dto::{JournalEntryDto, RunDto, TagDto};
+use super::plan_index::{VERDICTS, VerdictCounts};
+use crate::report::{format_age, format_bytes, format_count, format_minute, sanitize, short_digest, truncate};
+
+/// A time, in words and for the browser.
+#[derive(Debug, Clone)]
+pub(super) struct DisplayTime {
+    /// As RFC 3339.
+    pub(super) exact: String,
+    pub(super) minute: String,
+    /// How long ago, or in how long.
+    pub(super) relative: String,
+}
+
+impl DisplayTime {
+    pub(super) fn new(at: Timestamp, now: Timestamp) -> Self {
+        let seconds = now.duration_since(at).as_secs();
+        let distance = match seconds {
+            0..60 => "just now".to_owned(),
+            60.. => format!("{} ago", format_age(seconds)),
+            _ => format!("in {}", format_age(-seconds)),
+        };
+        Self { exact: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), minute: format_minute(at), relative: distance }
+    }
+}
+
+/// A run in a table.
+pub(super) struct RunRow {
+    pub(super) id: String,
+    pub(super) kind: String,
+    pub(super) started: DisplayTime,
+    pub(super) duration: String,
+    pub(super) outcome: String,
+    /// The class of style of its outcome.
+    pub(super) css_class: &'static str,
+    pub(super) tags: String,
+    pub(super) expired: String,
+    pub(super) undecided: String,
+    pub(super) reclaimable: String,
+    pub(super) removed: String,
+    pub(super) error: Option<String>,
+}
+
+impl RunRow {
+    pub(super) fn new(run: &RunDto, now: Timestamp) -> Self {
+        let number = |pick: fn(&crate::report::SummaryView) -> u64| {
+            run.tags.as_ref().map_or_else(String::new, |summary| format_count(pick(summary)))
+        };
+        let reclaimable = run.tags.as_ref().map_or_else(String::new, |summary| {
+            let about = if summary.is_estimated() && summary.reclaimable_bytes > 0 { "about " } else { "" };
+            format!("{about}{}", format_bytes(summary.reclaimable_bytes))
+        });
+        let done = if run.kind == "restore" {
+            format!("{} restored", format_count(run.restored))
+        } else {
+            format_count(run.removed)
+        };
+        let deleted = if run.deleted > 0 { format!(", {} deleted", format_count(run.deleted)) } else { String::new() };
+        let failed = if run.failed > 0 { format!(", {} failed", format_count(run.failed)) } else { String::new() };
+        let removed = format!("{done}{deleted}{failed}");
+        Self {
+            id: run.id.clone(),
+            kind: format!("{}{}", run.kind, if run.hypothetical { " for another time" } else { "" }),
+            started: DisplayTime::new(run.started_at, now),
+            duration: run.seconds.map_or_else(|| "-".to_owned(), format_age),
+            outcome: run.outcome.clone(),
+            css_class: match run.exit_code {
+                Some(0) => "good",
+                None => "dim",
+                Some(3 | 5) => "warn",
+                Some(_) => "bad",
+            },
+            tags: number(|summary| summary.tags),
+            expired: number(|summary| summary.expired),
+            undecided: number(|summary| summary.undecided),
+            reclaimable,
+            removed,
+            error: run.error.as_deref().map(|error| truncate(&sanitize(error), 400)),
+        }
+    }
+}
+
+/// A tag in a table.
+pub(super) struct TagRow {
+    pub(super) place: String,
+    pub(super) link: String,
+    pub(super) tag: String,
+    pub(super) digest: String,
+    pub(super) verdict: String,
+    pub(super) enforcement: Option<&'static str>,
+    pub(super) policy: Option<String>,
+    pub(super) age: String,
+    pub(super) dated: String,
+    pub(super) size: String,
+    /// Nothing where there is nothing to tell.
+    pub(super) shared: Option<String>,
+    pub(super) reason: String,
+    /// The reasons after the first.
+    pub(super) more_reasons: Vec<String>,
+}
+
+impl TagRow {
+    pub(super) fn new(tag: TagDto) -> Self {
+        let goes = tag.verdict == VERDICTS[0];
+        let mut why = tag.why.iter().map(|why| sanitize(why));
+        Self {
+            place: sanitize(&format!("{}/{}", tag.registry, tag.repository)),
+            link: repository_link(&tag.registry, &tag.repository),
+            tag: sanitize(&tag.tag),
+            digest: tag.digest.as_deref().map_or_else(|| "unread".to_owned(), short_digest),
+            verdict: tag.verdict,
+            enforcement: tag.standing,
+            policy: tag.policy,
+            age: tag.age_seconds.map_or_else(|| "unknown".to_owned(), format_age),
+            dated: tag.dated_at.map_or_else(String::new, |at| format!("{} {}", tag.dated_by, format_minute(at))),
+            size: tag.reclaimable_bytes.map_or_else(|| if goes { "unknown" } else { "" }.to_owned(), format_bytes),
+            shared: tag.shared_bytes.filter(|shared| *shared > 0).map(format_bytes),
+            reason: why.next().unwrap_or_default(),
+            more_reasons: why.collect(),
+        }
+    }
+}
+
+/// A page of tags with the way to the others.
+pub(super) struct TagList {
+    pub(super) rows: Vec<TagRow>,
+    /// `101 to 200 of 12,430`.
+    pub(super) range: String,
+    pub(super) search: String,
+    /// Label, number of tags, whether it is chosen.
+    pub(super) verdicts: Vec<(&'static str, String, bool)>,
+    /// Whether anything is looked for.
+    pub(super) is_filtered: bool,
+    pub(super) previous: Option<String>,
+    pub(super) next: Option<String>,
+    pub(super) show_place: bool,
+}
+
+/// The link to another page of what a query asks for.
+pub(super) fn page_link(query: &TagQuery, limit: Option<u64>, page: u64) -> String {
+    let mut link = form_urlencoded::Serializer::new(String::new());
+    for (key, value) in [("verdict", &query.verdict), ("search", &query.search)] {
+        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+            link.append_pair(key, value);
+        }
+    }
+    if let Some(limit) = limit {
+        link.append_pair("limit", &limit.to_string());
+    }
+    format!("?{}", link.append_pair("page", &page.to_string()).finish())
+}
+
+impl TagList {
+    pub(super) fn new(tags: Vec<TagDto>, total: u64, query: &TagQuery, limit: u32, counts: &VerdictCounts) -> Self {
+        let (number, limit) = (query.page_number(), u64::from(limit));
+        let first = (number - 1).saturating_mul(limit);
+        let last = first + tags.len() as u64;
+        let to = |page: u64| format!("{}#tags", page_link(query, query.limit.is_some().then_some(limit), page));
+        let chosen = query.verdict.as_deref().unwrap_or_default();
+        let search = query.search.clone().unwrap_or_default();
+        Self {
+            range: match tags.len() {
+                0 => "none".to_owned(),
+                _ => format!("{} to {} of {}", format_count(first + 1), format_count(last), format_count(total)),
+            },
+            is_filtered: !search.is_empty() || !chosen.is_empty(),
+            search,
+            verdicts: VERDICTS
+                .iter()
+                .zip(counts)
+                .map(|(label, n)| (*label, format_count(*n), *label == chosen))
+                .collect(),
+            previous: (number > 1).then(|| to(number - 1)),
+            next: (last < total && !tags.is_empty()).then(|| to(number + 1)),
+            rows: tags.into_iter().map(TagRow::new).collect(),
+            show_place: true,
+        }
+    }
+}
+
+/// An entry of the journal in a table.
+pub(super) struct EntryRow {
+    pub(super) run: String,
+    pub(super) action: &'static str,
+    pub(super) place: String,
+    pub(super) link: String,
+    pub(super) tag: String,
+    pub(super) digest: String,
+    pub(super) policy: String,
+    pub(super) started: DisplayTime,
+    pub(super) outcome: &'static str,
+    pub(super) css_class: &'static str,
+    pub(super) detail: String,
+}
+
+impl EntryRow {
+    pub(super) fn new(entry: JournalEntryDto, now: Timestamp) -> Self {
+        Self {
+            place: sanitize(&format!("{}/{}", entry.registry, entry.repository)),
+            link: repository_link(&entry.registry, &entry.repository),
+            run: entry.run,
+            action: entry.action,
+            tag: sanitize(&entry.tag),
+            digest: short_digest(&entry.digest),
+            policy: entry.policy.unwrap_or_default(),
+            started: DisplayTime::new(entry.intended_at, now),
+            outcome: entry.outcome.unwrap_or("not settled yet"),
+            css_class: match entry.outcome {
+                Some("done") => "good",
+                Some("failed") => "bad",
+                _ => "warn",
+            },
+            detail: entry.detail.map_or_else(String::new, |detail| truncate(&sanitize(&detail), 400)),
+        }
+    }
+}
+
+pub(super) fn repository_link(registry: &str, repository: &str) -> String {
+    format!("/registries/{}/{}", escape_path(registry), escape_path(repository))
+}
+
+/// A text as part of a path; slashes stay.
+pub(super) fn escape_path(text: &str) -> impl fmt::Display + '_ {
+    struct Escaped<'a>(&'a str);
+    impl fmt::Display for Escaped<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            for byte in self.0.bytes() {
+                match byte {
+                    b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                        write!(f, "{}", char::from(byte))?;
+                    }
+                    byte => write!(f, "%{byte:02X}")?,
+                }
+            }
+            Ok(())
+        }
+    }
+    Escaped(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_cannot_be_left() {
+        assert_eq!(repository_link("contoso", "shop/api"), "/registries/contoso/shop/api");
+        assert_eq!(repository_link("a?b", "\"><script>#é"), "/registries/a%3Fb/%22%3E%3Cscript%3E%23%C3%A9");
+    }
+
+    #[test]
+    fn what_is_looked_for_stays_whole_in_a_link() {
+        let query = TagQuery { search: Some("a&b \"".into()), ..TagQuery::default() };
+        assert_eq!(page_link(&query, Some(50), 2), "?search=a%26b+%22&limit=50&page=2");
+    }
+
+    #[test]
+    fn times_are_told_from_now() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let at = |seconds: i64| DisplayTime::new(Timestamp::from_second(1_000_000 + seconds).unwrap(), now).relative;
+        assert_eq!([at(-7200), at(0), at(90)], ["2 hours ago", "just now", "in 1 minute"]);
+    }
+}

@@ -1,0 +1,302 @@
+//! Removal support of registries, found out without sending anything that could remove.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::{App, RunError};
+use crate::apply::{DeletionTask, RemovalTask};
+use crate::domain::{
+    AbilityOrigin, Deletions, Inventory, Product, Registry, RegistryName, RemovalAbility, RemovalMethod,
+    RemovalObstacle, RepositoryName, SkipReason, UntagEffect, Verdict,
+};
+use crate::engine::Verdicts;
+use crate::registry::{CanUntag, RegistryKind, RegistryReader, RegistrySettings};
+use crate::state::{DeletionResponse, Experience, StateError, UntagExperience};
+
+/// The purpose of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A report: rights that are missing are noted, because whoever reads may have others than whoever removes.
+    Report,
+    /// Removals by this very identity: rights that are missing refuse what needs them.
+    Enforce,
+}
+
+/// Knowledge of removals in one registry, from the state and from the registry itself.
+#[derive(Debug, Default)]
+struct AbilityEvidence {
+    /// The experience with untags, as far as it still counts.
+    untag_experience: Option<Experience>,
+    /// The first destruction by a mark of an earlier version, which has only the registry's name.
+    legacy_destruction: Option<Timestamp>,
+    by_tag: Option<(DeletionResponse, Timestamp)>,
+    by_digest: Option<(DeletionResponse, Timestamp)>,
+    product: Option<Product>,
+}
+
+impl App {
+    /// Finds out whether removals are possible, only where there is something to remove.
+    pub(super) async fn determine_abilities(
+        &self,
+        inventory: &mut Inventory,
+        verdicts: &Verdicts,
+        deletions: &Deletions,
+        purpose: Purpose,
+    ) -> Result<(), RunError> {
+        let mut expired: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        for verdict in verdicts.tags.iter().filter(|verdict| verdict.verdict == Verdict::Expired) {
+            expired.entry(verdict.position.registry).or_default().insert(verdict.position.repository);
+        }
+        for (registry, found) in (0..).zip(&inventory.registries) {
+            let here = deletions.deletable().filter(|deletion| deletion.registry == found.name);
+            let named: BTreeSet<&RepositoryName> = here.map(|deletion| &deletion.repository).collect();
+            for (repository, _) in (0..).zip(&found.repositories).filter(|(_, one)| named.contains(&one.name)) {
+                expired.entry(registry).or_default().insert(repository);
+            }
+        }
+        for (registry, repositories) in expired {
+            let Some(found) = inventory.registries.get_mut(registry as usize) else { continue };
+            let Some(reader) = self.readers.get(&found.name) else { continue };
+            let named = repositories.into_iter().filter_map(|at| found.repositories.get(at as usize));
+            let named: Vec<RepositoryName> = named.map(|repository| repository.name.clone()).collect();
+            self.determine_ability(found, &**reader, &named).await?;
+            if purpose == Purpose::Enforce {
+                enforce_rights(found, named.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills in the ability, the product and the missing rights of one registry.
+    pub(super) async fn determine_ability(
+        &self,
+        found: &mut Registry,
+        reader: &dyn RegistryReader,
+        repositories: &[RepositoryName],
+    ) -> Result<(), StateError> {
+        let (settings, endpoint, now) = (reader.settings(), &found.endpoint, self.now());
+        let known = AbilityEvidence {
+            untag_experience: self.store.untag_experience(endpoint).await?.filter(|known| known.is_valid_at(now)),
+            legacy_destruction: self.store.untag_destructive_since(&found.name).await?,
+            by_tag: self.store.deletion_response(endpoint, RemovalMethod::Untag, now).await?,
+            by_digest: self.store.deletion_response(endpoint, RemovalMethod::DeleteManifest, now).await?,
+            product: reader.product().await,
+        };
+        (found.ability, found.ability_origin) = ability(settings, &known);
+        found.product = known.product;
+        found.missing_rights = reader.missing_rights(repositories).await;
+        Ok(())
+    }
+}
+
+/// Turns missing rights into obstacles. Where they are missing everywhere the registry as a whole has one.
+fn enforce_rights(found: &mut Registry, asked: usize) {
+    let missing = std::mem::take(&mut found.missing_rights);
+    let everywhere = missing.len() >= asked && !matches!(found.ability, RemovalAbility::Impossible(_));
+    match missing.values().next().filter(|_| everywhere).cloned() {
+        Some(first) => found.ability = RemovalAbility::Impossible(first),
+        None => found.obstacles = missing,
+    }
+}
+
+/// Returns whether something that was approved was skipped because the identity may not do it.
+pub(super) fn any_skipped_for_rights(
+    inventory: &Inventory,
+    skipped: &[(RemovalTask, SkipReason)],
+    not_deleted: &[(DeletionTask, SkipReason)],
+) -> bool {
+    let lacks = |registry: &RegistryName, repository: &RepositoryName| {
+        let found = inventory.registry(registry.as_str());
+        found.is_some_and(|found| {
+            let whole = matches!(&found.ability, RemovalAbility::Impossible(why) if is_missing_right(why));
+            whole || found.obstacles.get(repository).is_some_and(is_missing_right)
+        })
+    };
+    let refused = |skip: &SkipReason| matches!(skip, SkipReason::Refused(_));
+    skipped.iter().any(|(order, skip)| refused(skip) && lacks(&order.removal.registry, &order.removal.repository))
+        || not_deleted
+            .iter()
+            .any(|(order, skip)| refused(skip) && lacks(&order.deletion.registry, &order.deletion.repository))
+}
+
+fn is_missing_right(why: &RemovalObstacle) -> bool {
+    matches!(why, RemovalObstacle::Denied { .. } | RemovalObstacle::CheckFailed { .. })
+}
+
+/// Decides whether a registry can remove tags in the way that its settings choose.
+///
+/// A destruction that was seen comes before the settings: otherwise `can_untag = "yes"` would lose an image in each run.
+/// Then the settings, what untags showed, what the registry tells of itself, and its last answer to a deletion by tag,
+/// which says nothing of the manifest behind it.
+fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbility, AbilityOrigin) {
+    let impossible = RemovalAbility::Impossible;
+    let refuses_all = matches!(known.by_digest, Some((DeletionResponse::Unsupported, _)));
+    if settings.removal == RemovalMethod::DeleteManifest {
+        return match known.by_digest {
+            Some((DeletionResponse::Unsupported, at)) => {
+                (impossible(RemovalObstacle::DeletesDisabled), AbilityOrigin::Response(at))
+            }
+            Some((DeletionResponse::Accepted, at)) => (RemovalAbility::Able, AbilityOrigin::Response(at)),
+            None => (RemovalAbility::Unknown, AbilityOrigin::Unknown),
+        };
+    }
+    let destroyed = known.untag_experience.filter(|known| known.effect == UntagExperience::ManifestDestroyed);
+    if let Some(since) = destroyed.map(|known| known.since).or(known.legacy_destruction) {
+        return (impossible(RemovalObstacle::DestroysManifest { since }), AbilityOrigin::Removals(since));
+    }
+    match settings.can_untag {
+        CanUntag::Yes => return (RemovalAbility::Able, AbilityOrigin::Settings),
+        CanUntag::No => return (impossible(RemovalObstacle::Setting), AbilityOrigin::Settings),
+        CanUntag::Unknown => {}
+    }
+    match known.untag_experience {
+        Some(Experience { effect: UntagExperience::ManifestSurvives, last_at, .. }) => {
+            return (RemovalAbility::Able, AbilityOrigin::Removals(last_at));
+        }
+        Some(Experience { effect: UntagExperience::Unsupported, last_at, .. }) => {
+            let obstacle = if refuses_all { RemovalObstacle::DeletesDisabled } else { RemovalObstacle::NoUntag };
+            return (impossible(obstacle), AbilityOrigin::Response(last_at));
+        }
+        _ => {}
+    }
+    if settings.kind == RegistryKind::Acr {
+        return (RemovalAbility::Able, AbilityOrigin::Kind);
+    }
+    match known.product.as_ref().map(|product| product.untag) {
+        Some(UntagEffect::LeavesManifest) => return (RemovalAbility::Able, AbilityOrigin::Product),
+        Some(UntagEffect::DeletesManifest | UntagEffect::Unsupported) => {
+            let product = known.product.clone().map(RemovalObstacle::Product);
+            return (product.map_or(RemovalAbility::Unknown, impossible), AbilityOrigin::Product);
+        }
+        Some(UntagEffect::Unknown) | None => {}
+    }
+    match known.by_tag {
+        Some((DeletionResponse::Accepted, at)) => (RemovalAbility::Able, AbilityOrigin::Response(at)),
+        _ => (RemovalAbility::Unknown, AbilityOrigin::Unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(day: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + day * 86_400).unwrap()
+    }
+
+    fn settings(kind: RegistryKind, removal: RemovalMethod, can_untag: CanUntag) -> RegistrySettings {
+        let endpoint = "https://registry.example".parse().unwrap();
+        RegistrySettings {
+            removal,
+            can_untag,
+            ..RegistrySettings::with_defaults("contoso".parse().unwrap(), kind, endpoint)
+        }
+    }
+
+    fn product(untag: UntagEffect) -> Product {
+        Product { name: "Example", version: None, recognized_by: "its header", untag, consequence: "it does so" }
+    }
+
+    fn untags(what: UntagExperience) -> AbilityEvidence {
+        AbilityEvidence {
+            untag_experience: Some(Experience { effect: what, since: day(1), last_at: day(2) }),
+            ..AbilityEvidence::default()
+        }
+    }
+
+    #[test]
+    fn what_is_known_best_counts() {
+        use RemovalObstacle::{DeletesDisabled, DestroysManifest, NoUntag, Setting};
+        use UntagExperience::{ManifestDestroyed, ManifestSurvives, Unsupported};
+        let by = |kind, can_untag| settings(kind, RemovalMethod::Untag, can_untag);
+        let plain = by(RegistryKind::Distribution, CanUntag::Unknown);
+        let yes = by(RegistryKind::Distribution, CanUntag::Yes);
+        let no = by(RegistryKind::Distribution, CanUntag::No);
+        let acr = by(RegistryKind::Acr, CanUntag::Unknown);
+        let able = |from| (RemovalAbility::Able, from);
+        let cannot = |why, from| (RemovalAbility::Impossible(why), from);
+        let of_product = |untag| AbilityEvidence { product: Some(product(untag)), ..AbilityEvidence::default() };
+        let accepted = Some((DeletionResponse::Accepted, day(3)));
+        let refused = Some((DeletionResponse::Unsupported, day(3)));
+        let destroys = cannot(DestroysManifest { since: day(1) }, AbilityOrigin::Removals(day(1)));
+        for (which, settings, known, expected) in [
+            ("nothing", &plain, AbilityEvidence::default(), (RemovalAbility::Unknown, AbilityOrigin::Unknown)),
+            ("yes", &yes, AbilityEvidence::default(), able(AbilityOrigin::Settings)),
+            ("no", &no, untags(ManifestSurvives), cannot(Setting, AbilityOrigin::Settings)),
+            ("yes, and it refused", &yes, untags(Unsupported), able(AbilityOrigin::Settings)),
+            ("yes, and it destroyed", &yes, untags(ManifestDestroyed), destroys.clone()),
+            (
+                "marked by name",
+                &yes,
+                AbilityEvidence { legacy_destruction: Some(day(1)), ..AbilityEvidence::default() },
+                destroys.clone(),
+            ),
+            ("destroyed", &acr, untags(ManifestDestroyed), destroys),
+            ("survives", &plain, untags(ManifestSurvives), able(AbilityOrigin::Removals(day(2)))),
+            (
+                "survives, whatever the product",
+                &plain,
+                AbilityEvidence { product: Some(product(UntagEffect::DeletesManifest)), ..untags(ManifestSurvives) },
+                able(AbilityOrigin::Removals(day(2))),
+            ),
+            ("refused", &plain, untags(Unsupported), cannot(NoUntag, AbilityOrigin::Response(day(2)))),
+            (
+                "refuses all",
+                &plain,
+                AbilityEvidence { by_digest: refused, ..untags(Unsupported) },
+                cannot(DeletesDisabled, AbilityOrigin::Response(day(2))),
+            ),
+            ("Azure's", &acr, AbilityEvidence::default(), able(AbilityOrigin::Kind)),
+            ("leaves", &plain, of_product(UntagEffect::LeavesManifest), able(AbilityOrigin::Product)),
+            (
+                "accepts, and its product deletes",
+                &plain,
+                AbilityEvidence { by_tag: accepted, ..of_product(UntagEffect::DeletesManifest) },
+                cannot(RemovalObstacle::Product(product(UntagEffect::DeletesManifest)), AbilityOrigin::Product),
+            ),
+            (
+                "some product",
+                &plain,
+                of_product(UntagEffect::Unknown),
+                (RemovalAbility::Unknown, AbilityOrigin::Unknown),
+            ),
+            (
+                "accepts",
+                &plain,
+                AbilityEvidence { by_tag: accepted, ..AbilityEvidence::default() },
+                able(AbilityOrigin::Response(day(3))),
+            ),
+        ] {
+            assert_eq!(ability(settings, &known), expected, "{which}");
+        }
+        let by_manifest = settings(RegistryKind::Distribution, RemovalMethod::DeleteManifest, CanUntag::No);
+        for (by_digest, expected) in [
+            (None, (RemovalAbility::Unknown, AbilityOrigin::Unknown)),
+            (accepted, able(AbilityOrigin::Response(day(3)))),
+            (refused, cannot(DeletesDisabled, AbilityOrigin::Response(day(3)))),
+        ] {
+            let known = AbilityEvidence { by_digest, ..untags(ManifestDestroyed) };
+            assert_eq!(ability(&by_manifest, &known), expected);
+        }
+    }
+
+    #[test]
+    fn missing_rights_refuse_only_what_needs_them() {
+        let denied = |name: &str| RemovalObstacle::Denied { message: format!("may not in {name}") };
+        let missing = |names: &[&str]| -> BTreeMap<RepositoryName, RemovalObstacle> {
+            names.iter().map(|name| (name.parse().unwrap(), denied(name))).collect()
+        };
+        for (names, asked, whole, apart) in
+            [(&["a", "b"][..], 2, Some("a"), &[][..]), (&["b"], 2, None, &["b"]), (&[], 2, None, &[])]
+        {
+            let mut registry = Registry::empty("contoso".parse().unwrap(), "acr");
+            registry.ability = RemovalAbility::Able;
+            registry.missing_rights = missing(names);
+            enforce_rights(&mut registry, asked);
+            let expected = whole.map_or(RemovalAbility::Able, |name| RemovalAbility::Impossible(denied(name)));
+            assert_eq!((registry.ability, registry.obstacles), (expected, missing(apart)), "{names:?}");
+            assert!(registry.missing_rights.is_empty());
+        }
+    }
+}

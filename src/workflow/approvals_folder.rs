@@ -1,0 +1,124 @@
+//! The folder of approved plans: what lies there is applied once.
+
+use std::path::{Path, PathBuf};
+
+use super::{App, Approval, RunError, RunResult, admission, signature};
+use crate::registry::Progress;
+use crate::report;
+use crate::state::RunRecord;
+
+impl App {
+    /// Applies the plans in the folder of the settings' `[approvals]` that were not applied yet, by name, and gives what
+    /// came of each of those. A plan's signature lies beside it, as `PLAN.json.minisig` or `PLAN.json.sig`; its file's
+    /// name without `.json` is the ticket in the audit record.
+    ///
+    /// A plan is known by its id: once it was begun it is not begun again, unless it was interrupted. One that was refused
+    /// is tried again only where the reason has changed, so that a plan which lies there for long is recorded once.
+    ///
+    /// # Errors
+    /// When there is no such folder or the state cannot be read; what became of a single plan is in its own result.
+    pub async fn apply_folder(
+        &self,
+        progress: &dyn Progress,
+    ) -> Result<Vec<(PathBuf, Result<RunResult, RunError>)>, RunError> {
+        let mut came = Vec::new();
+        for file in self.approved_plans().await? {
+            if *self.stop.borrow() {
+                break;
+            }
+            // What came before may have taken long.
+            let Some((text, approval)) = self.pending_approval(&file).await? else { continue };
+            let ended = self.apply(&text, &approval, progress).await;
+            came.push((file, ended));
+        }
+        Ok(came)
+    }
+
+    /// The plan files in that folder about which there is something to do, by name.
+    ///
+    /// # Errors
+    /// As [`App::apply_folder`].
+    pub async fn approved_plans(&self) -> Result<Vec<PathBuf>, RunError> {
+        let Some(folder) = &self.settings.approvals.folder else { return Ok(Vec::new()) };
+        let mut files = Vec::new();
+        let path = folder.clone();
+        for file in spawn_file_access(move || list_plan_files(&path)).await? {
+            if self.pending_approval(&file).await?.is_some() {
+                files.push(file);
+            }
+        }
+        Ok(files)
+    }
+
+    /// A plan file's text and approval, where there is something to do about it.
+    async fn pending_approval(&self, file: &Path) -> Result<Option<(String, Approval)>, RunError> {
+        let path = file.to_owned();
+        let both = spawn_file_access(move || (read_plan_file(&path), read_signature(&path))).await;
+        let (Some(text), Ok(signature)) = both else { return Ok(None) };
+        let ticket = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let verdict = match report::read_plan(&text) {
+            Err(broken) => Err(RunError::Refused(broken.to_string())),
+            Ok(plan) => {
+                if self.store.runs_applying(&plan.id).await?.iter().any(|record| !was_interrupted(record)) {
+                    return Ok(None);
+                }
+                signature::verify_signer(&self.settings.approvals, text.as_bytes(), signature.as_deref())
+                    .and_then(|_| admission::admit(&plan, &self.settings, &self.policies, self.now()))
+            }
+        };
+        if let Err(refusal) = verdict
+            && self.store.was_refused(&ticket, &refusal.to_string()).await?
+        {
+            return Ok(None);
+        }
+        Ok(Some((text, Approval { approved_by: None, ticket: Some(ticket), signature, override_reason: None })))
+    }
+}
+
+/// The plan files of a folder, by name.
+fn list_plan_files(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
+    let failed = |error: std::io::Error| {
+        RunError::Usage(format!("the folder of approved plans, {}, cannot be read: {error}", folder.display()))
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "json") && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Runs file access where it may wait: the folder may be on a network share that hangs.
+async fn spawn_file_access<T: Send + 'static>(access: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(access).await {
+        Ok(accessed) => accessed,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// A plan file's text. One that cannot be read may be being written: the next time will tell.
+fn read_plan_file(file: &Path) -> Option<String> {
+    let read = match std::fs::metadata(file) {
+        // A pipe would be waited for without end.
+        Ok(data) if !data.is_file() => Err(std::io::Error::other("not a regular file")),
+        Ok(_) => std::fs::read_to_string(file),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &read {
+        tracing::warn!(file = %file.display(), %error, "an approved plan could not be read");
+    }
+    read.ok()
+}
+
+fn read_signature(plan: &Path) -> Result<Option<String>, ()> {
+    let Some(file) = signature::find_signature_file(plan) else { return Ok(None) };
+    read_plan_file(&file).map(Some).ok_or(())
+}
+
+/// Whether a run was stopped or killed before it was through.
+fn was_interrupted(record: &RunRecord) -> bool {
+    record.end.as_ref().is_none_or(|end| end.outcome == super::RunOutcome::Interrupted.label())
+}

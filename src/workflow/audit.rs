@@ -1,0 +1,272 @@
+//! What the audit record says of a run.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{App, RunResult, StorageChange};
+use crate::apply::RestoreResult;
+use crate::config::Mode;
+use crate::domain::{Action, Outcome, RegistryName, RemovalMethod, SkipReason};
+use crate::registry::{RegistryWriter, RequestCounts};
+use crate::report::{self, AttentionKind, AttentionView, PlanDocument, SummaryView};
+use crate::state::PruneCounts;
+
+/// What a run found in one registry, and what it asked for there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryCounts {
+    /// The tags by verdict, and the bytes of those that go.
+    #[serde(flatten)]
+    pub summary: SummaryView,
+    /// How many of those that go are only reported: some policy says `dry-run`, or a refusal covers them.
+    #[serde(rename = "held_back")]
+    pub reported_only: u64,
+    /// The requests that the run made there.
+    #[serde(skip)]
+    pub requests: RequestCounts,
+}
+
+/// The requests that earlier runs of a house made, and whoever else than its readers makes some.
+#[derive(Default)]
+pub(super) struct RequestCounter {
+    before: BTreeMap<RegistryName, RequestCounts>,
+    writers: Vec<(RegistryName, Arc<dyn RegistryWriter>)>,
+}
+
+impl App {
+    /// Remembers whoever changes a registry, so that its requests count.
+    pub(super) fn track_writer(&self, registry: &RegistryName, writer: &Arc<dyn RegistryWriter>) {
+        let mut asked = self.request_counter.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.writers.push((registry.clone(), Arc::clone(writer)));
+    }
+
+    /// The requests since this was asked the last time.
+    pub(super) fn take_request_counts(&self) -> BTreeMap<RegistryName, RequestCounts> {
+        let mut asked = self.request_counter.lock().unwrap_or_else(PoisonError::into_inner);
+        let now: BTreeMap<_, _> =
+            self.readers.iter().map(|(registry, reader)| (registry.clone(), reader.request_counts())).collect();
+        let before = std::mem::replace(&mut asked.before, now.clone());
+        let mut found: BTreeMap<_, _> = now
+            .into_iter()
+            .map(|(registry, now)| {
+                let earlier = before.get(&registry).copied().unwrap_or_default();
+                (registry, now.since(earlier))
+            })
+            .collect();
+        for (registry, writer) in asked.writers.drain(..) {
+            let sum = found.entry(registry).or_default();
+            *sum = sum.plus(writer.request_counts());
+        }
+        found
+    }
+}
+
+impl App {
+    /// Counts what a run did that failed, for its record, and says in the log how its removals are undone. What it did
+    /// stands in the journal alone: whoever failed returned nothing.
+    pub(super) async fn failed_run_summary(&self, run: Uuid) -> String {
+        let entries = match self.store.journal_counts(run).await {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(%run, "cannot count what the run did before it failed: {error}");
+                return "{}".to_owned();
+            }
+        };
+        let tags = [RemovalMethod::Untag, RemovalMethod::DeleteManifest].map(|method| Action::Remove(method).label());
+        let manifests = [Action::DeleteUntagged.label()];
+        let count = |actions: &[&str], outcome: Option<&str>| -> u64 {
+            let counted = entries.iter().filter(|entry| actions.contains(&entry.action.as_str()));
+            counted.filter(|entry| entry.outcome.as_deref() == outcome).map(|entry| entry.count.unsigned_abs()).sum()
+        };
+        let both = |outcome| count(&tags, outcome) + count(&manifests, outcome);
+        let (removed, deleted, open) = (count(&tags, Some("done")), count(&manifests, Some("done")), both(None));
+        if removed + deleted + open > 0 {
+            let mut words = report::counted(removed, "tag") + " removed before the run failed";
+            if deleted > 0 {
+                let _ = write!(words, ", {} deleted", report::counted(deleted, "untagged manifest"));
+            }
+            if open > 0 {
+                let _ = write!(words, ", {} with an outcome that the next run finds out", report::format_count(open));
+            }
+            tracing::warn!("{words}; to undo: tagwarden restore --run {run}");
+        }
+        serde_json::json!({
+            "removed": removed,
+            "deleted": deleted,
+            "skipped": both(Some("skipped")),
+            "failed": both(Some("failed")),
+        })
+        .to_string()
+    }
+}
+
+/// What was found in each registry.
+pub(super) fn counts_by_registry(
+    document: &PlanDocument,
+    requested: &BTreeMap<RegistryName, RequestCounts>,
+) -> BTreeMap<String, RegistryCounts> {
+    let mut counts: BTreeMap<String, RegistryCounts> = BTreeMap::new();
+    for registry in &document.registries {
+        let requests = requested.iter().find(|(name, _)| name.as_str() == registry.name);
+        let found = SummaryView { bytes: document.bytes_label(&registry.name).to_owned(), ..SummaryView::default() };
+        let requests = requests.map(|(_, requests)| *requests).unwrap_or_default();
+        counts.insert(registry.name.clone(), RegistryCounts { summary: found, reported_only: 0, requests });
+    }
+    for removal in document.removals.iter() {
+        let Some(counts) = counts.get_mut(&removal.registry) else { continue };
+        counts.summary.tags += 1;
+        counts.summary.expired += 1;
+        match removal.reclaimable_bytes {
+            Some(bytes) => counts.summary.reclaimable_bytes += bytes,
+            None => counts.summary.unknown_bytes_removals += 1,
+        }
+        counts.summary.shared_bytes += removal.shared_bytes.unwrap_or_default();
+        counts.reported_only += u64::from(!removal.enforce || document.refusal_of(&removal).is_some());
+    }
+    for kept in document.kept.iter() {
+        let Some(RegistryCounts { summary: found, .. }) = counts.get_mut(&kept.registry) else { continue };
+        found.tags += 1;
+        match kept.verdict.as_str() {
+            "retained" => found.retained += 1,
+            "protected" => found.protected += 1,
+            "undecided" => found.undecided += 1,
+            _ => found.out_of_scope += 1,
+        }
+    }
+    counts
+}
+
+impl RunResult {
+    /// What needs a person's attention, the most urgent first.
+    #[must_use]
+    pub fn attention(&self) -> Vec<AttentionView> {
+        let mut found = self.document.attention.clone();
+        let unread = found.iter().take_while(|found| found.is_one_of(&[AttentionKind::RegistryUnread])).count();
+        found.splice(unread..unread, self.failed_sources.iter().cloned());
+        let applied = self.applied.iter().map(|one| {
+            let removal = &one.removal;
+            (format!("{}/{}:{}", removal.registry, removal.repository, removal.tag), &one.outcome)
+        });
+        let deleted = self.deleted.iter().map(|one| {
+            let deletion = &one.deletion;
+            (format!("{}/{}@{}", deletion.registry, deletion.repository, one.digest.short()), &one.outcome)
+        });
+        let mut failed = applied.chain(deleted).filter_map(|(name, outcome)| match outcome {
+            Outcome::Failed(why) | Outcome::Skipped(SkipReason::Stopped(why)) => Some((name, why)),
+            Outcome::Done(_) | Outcome::Skipped(_) => None,
+        });
+        if let Some((name, why)) = failed.next() {
+            let number = 1 + failed.count() as u64;
+            let first = if number == 1 { "" } else { ", the first" };
+            let message = format!("{} not done{first}: {name}: {why}", report::counted(number, "removal"));
+            let remedy = format!("`tagwarden runs show {}` lists them; the next run tries again", self.run);
+            found.push(AttentionView::new(AttentionKind::RemovalsFailed, &name, &message, Some(remedy)));
+        }
+        found
+    }
+}
+
+/// Tells in the log what a decision rests on that is incomplete, and what is refused: each once, with cause and remedy.
+pub(super) fn log_warnings(document: &PlanDocument) {
+    use AttentionKind::{Refused, RegistryPartlyUnread, RegistryUnread, SourceFailed};
+    let urgent =
+        |found: &&AttentionView| found.is_one_of(&[RegistryUnread, SourceFailed, RegistryPartlyUnread, Refused]);
+    for found in document.attention.iter().filter(urgent) {
+        tracing::warn!(kind = found.kind, about = found.about, "{}", found.sentence());
+    }
+}
+
+/// The counts of a run for its record, as JSON.
+pub(super) fn summary_json(ended: &RunResult) -> String {
+    let count = |label: &str| ended.outcomes().filter(|outcome| outcome.label() == label).count();
+    let deleted = ended.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count();
+    serde_json::json!({
+        "plan": ended.document.summary,
+        "fingerprint": ended.document.fingerprint,
+        "attention": ended.attention(),
+        "hypothetical": ended.document.hypothetical,
+        "by_registry": ended.by_registry,
+        "sources": ended.document.sources,
+        "refusals": ended.document.refusals,
+        "gaps": ended.document.registries.iter().map(|registry| registry.gaps.len()).sum::<usize>(),
+        "removed": count("done") - deleted,
+        "deleted": deleted,
+        "skipped": count("skipped"),
+        "failed": count("failed"),
+        "not_due": ended.pending_schedule,
+        "held_back": ended.context.blocked_by,
+        "clock": ended.document.registries.iter().find_map(|registry| registry.clock.as_ref()),
+        "forgotten": ended.forgotten.map(|PruneCounts { runs, plans, entries, manifests }| serde_json::json!({
+            "runs": runs, "plans": plans, "journal_entries": entries, "manifests": manifests,
+        })),
+        "registries": ended.storage_changes.iter().map(StorageChange::summary_entry).collect::<serde_json::Map<_, _>>(),
+    })
+    .to_string()
+}
+
+pub(super) fn restore_summary_json(restored: &[RestoreResult]) -> String {
+    let count = |label: &str| restored.iter().filter(|one| one.outcome.label() == label).count();
+    serde_json::json!({ "restored": count("done"), "skipped": count("skipped"), "failed": count("failed") }).to_string()
+}
+
+/// One line that says alone what a run was.
+pub(super) fn summary_line(ended: &RunResult, mode: Mode, policies: usize) -> String {
+    let summary = &ended.document.summary;
+    let done = ended.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count();
+    let deleted = ended.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count();
+    let blocked_by = ended.context.blocked_by.as_deref();
+    let what = if ended.outcomes().next().is_none() && (mode != Mode::Enforce || blocked_by.is_some()) {
+        "dry run"
+    } else {
+        "run"
+    };
+    let unread: Vec<String> = ended
+        .document
+        .attention
+        .iter()
+        .filter(|found| found.is_one_of(&[AttentionKind::RegistryUnread]))
+        .map(|found| found.message.clone())
+        .collect();
+    if summary.tags == 0 && !unread.is_empty() {
+        return format!("{what} {}: nothing was read: {}", ended.run, unread.join("; "));
+    }
+    let mut line = format!(
+        "{what} {} of {policies} {}: {} tags, {} would go ({}{} reclaimable), {}, {} retained, {} undecided, {done} removed",
+        ended.run,
+        if policies == 1 { "policy" } else { "policies" },
+        report::format_count(summary.tags),
+        report::format_count(summary.expired),
+        if summary.is_estimated() { "about " } else { "" },
+        report::format_bytes(summary.reclaimable_bytes),
+        describe_protected(ended),
+        report::format_count(summary.retained),
+        report::format_count(summary.undecided),
+    );
+    if deleted > 0 {
+        let _ = write!(line, ", {} deleted", report::counted(deleted as u64, "untagged manifest"));
+    }
+    if ended.pending_schedule > 0 {
+        let _ =
+            write!(line, ", {} wait for the schedule of their policy", report::format_count(ended.pending_schedule));
+    }
+    let refused = ended.document.attention.iter().filter(|found| found.is_one_of(&[AttentionKind::Refused]));
+    for words in unread.iter().chain(refused.map(|found| &found.message).take(1)) {
+        let _ = write!(line, "; {words}");
+    }
+    if let Some(why) = blocked_by {
+        let _ = write!(line, "; removals are held back, {why}");
+    }
+    line
+}
+
+/// `41 protected (37 by aks-prod)`: a tag that several sources protect counts with each of them.
+fn describe_protected(ended: &RunResult) -> String {
+    let by = ended.document.sources.iter().filter(|source| source.protects > 0);
+    let by: Vec<String> =
+        by.map(|source| format!("{} by {}", report::format_count(source.protects), source.name)).collect();
+    let by = if by.is_empty() { String::new() } else { format!(" ({})", by.join(", ")) };
+    format!("{} protected{by}", report::format_count(ended.document.summary.protected))
+}

@@ -1,0 +1,203 @@
+//! Lists of repositories that name much less than before, and are not believed at once.
+//!
+//! An empty list, and one that lost half of its repositories, is more often the word of a registry that is restored, moved,
+//! or read with other permissions than what a person did. Until it is believed nothing is forgotten or called gone because
+//! of it. What it lists is read and decided as ever.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{App, RunError};
+use crate::domain::{Gap, GapTarget, Inventory, Registry};
+use crate::registry::CollectScope;
+use crate::state::{CatalogueNames, KnownCatalogue, SuspectCatalogue};
+
+/// A list is believed after so many looks in a row.
+const CONFIRMATIONS: u32 = 3;
+/// The time that has to lie between the first of them and the last.
+const MIN_CONFIRMATION_PERIOD: SignedDuration = SignedDuration::from_hours(24);
+/// The same for an empty list: permissions that somebody took away are missed after a weekend.
+const MIN_CONFIRMATION_PERIOD_IF_EMPTY: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Most missing repositories that a message names.
+const MAX_NAMED_REPOSITORIES: usize = 3;
+
+impl App {
+    /// Compares each registry's list of repositories with the last one that was believed. One that is doubted becomes a gap.
+    ///
+    /// A registry whose repositories stand in the settings has no list of its own to compare.
+    pub(super) async fn verify_catalogues(
+        &self,
+        inventory: &mut Inventory,
+        scope: &CollectScope,
+        now: Timestamp,
+    ) -> Result<(), RunError> {
+        if *scope != CollectScope::All {
+            return Ok(());
+        }
+        for registry in &mut inventory.registries {
+            let named = |reader: &std::sync::Arc<dyn crate::registry::RegistryReader>| {
+                !reader.settings().repositories.is_empty()
+            };
+            let unread = registry.gaps.iter().any(|gap| gap.target == GapTarget::Catalogue);
+            if unread || self.readers.get(&registry.name).is_none_or(named) {
+                continue;
+            }
+            let before = self.store.catalogue(&registry.name, &registry.endpoint).await?;
+            let listed = registry.repositories.iter().map(|repository| repository.name.to_string()).collect();
+            let known = assess_catalogue(before.clone(), listed, now);
+            if let Some(doubt) = &known.suspect {
+                registry.gaps.push(gap(registry, &known, doubt));
+                registry.gaps.sort();
+            }
+            let is_old_news = known.suspect.is_none()
+                && before.as_ref().is_some_and(|before| {
+                    before.names == known.names && before.trusted_at.is_some() && before.suspect.is_none()
+                });
+            if !is_old_news {
+                self.store.record_catalogue(&registry.endpoint, &known, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Believes the list of repositories that was not believed, and returns how many it names.
+    ///
+    /// # Errors
+    /// [`RunError::Usage`] when there is no such registry, or nothing to believe.
+    pub async fn accept_catalogue(&self, name: &str) -> Result<u64, RunError> {
+        let known = self.settings.registries.iter().find(|registry| registry.name.as_str() == name);
+        let Some(settings) = known else {
+            let names: Vec<&str> = self.settings.registries.iter().map(|registry| registry.name.as_str()).collect();
+            return Err(RunError::Usage(format!("no registry {name} in the settings: {}", names.join(", "))));
+        };
+        let endpoint = settings.endpoint.as_str().trim_end_matches('/');
+        self.store.accept_catalogue(endpoint, &self.by, self.now()).await?.ok_or_else(|| {
+            RunError::Usage(format!("registry {name}: nothing to accept, its last list of repositories was believed"))
+        })
+    }
+}
+
+/// What is known after a look, with a doubt if the list is not believed.
+fn assess_catalogue(before: Option<KnownCatalogue>, listed: CatalogueNames, now: Timestamp) -> KnownCatalogue {
+    let believed = |names| KnownCatalogue { names, trusted_at: Some(now), suspect: None };
+    let Some(before) = before.filter(|before| lost_half(&before.names, &listed)) else { return believed(listed) };
+    // A list that goes on to shrink is another one, and so is one from before a clock was put back.
+    let same = before.suspect.as_ref().filter(|doubt| !lost_half(&doubt.names, &listed) && doubt.since <= now);
+    let (since, looks) = same.map_or((now, 1), |doubt| (doubt.since, doubt.reads.saturating_add(1)));
+    let at_least = if listed.is_empty() { MIN_CONFIRMATION_PERIOD_IF_EMPTY } else { MIN_CONFIRMATION_PERIOD };
+    if looks >= CONFIRMATIONS && now.duration_since(since) >= at_least {
+        return believed(listed);
+    }
+    KnownCatalogue { suspect: Some(SuspectCatalogue { names: listed, since, reads: looks }), ..before }
+}
+
+/// How many repositories, in words.
+#[must_use]
+pub fn describe_repository_count(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "repository" } else { "repositories" })
+}
+
+/// Whether at least half of the names are missing from a later list.
+fn lost_half(before: &CatalogueNames, now: &CatalogueNames) -> bool {
+    let missing = before.difference(now).count();
+    missing > 0 && missing * 2 >= before.len()
+}
+
+fn gap(registry: &Registry, known: &KnownCatalogue, doubt: &SuspectCatalogue) -> Gap {
+    let missing: BTreeSet<&String> = known.names.difference(&doubt.names).collect();
+    let some: Vec<&str> = missing.iter().take(MAX_NAMED_REPOSITORIES).map(|name| name.as_str()).collect();
+    let more = if missing.len() > MAX_NAMED_REPOSITORIES { ", …" } else { "" };
+    let time = if doubt.names.is_empty() { "a week" } else { "a day" };
+    let message = format!(
+        "the registry lists {} and no longer {} of the {} known before ({}{more}); until {CONFIRMATIONS} runs over at least {time} \
+         read the same, nothing is forgotten and no image is called gone; check the registry and the permissions of {}, and \
+         if the list is right: `tagwarden registries accept {}`",
+        describe_repository_count(doubt.names.len() as u64),
+        missing.len(),
+        known.names.len(),
+        some.join(", "),
+        registry.identity,
+        registry.name
+    );
+    Gap { target: GapTarget::Catalogue, kind: "doubted", message: message.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(count: usize) -> CatalogueNames {
+        (0..count).map(|n| format!("r{n:03}")).collect()
+    }
+
+    fn known(count: usize) -> KnownCatalogue {
+        KnownCatalogue { names: names(count), trusted_at: None, suspect: None }
+    }
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours)
+    }
+
+    #[test]
+    fn half_of_a_list_may_not_go_missing_at_once() {
+        for (before, now, doubted) in [
+            (0, 0, false),
+            (0, 5, false),
+            (1, 0, true),
+            (1, 1, false),
+            (2, 1, true),
+            (3, 2, false),
+            (100, 51, false),
+            (100, 50, true),
+            (100, 0, true),
+            (100, 300, false),
+        ] {
+            assert_eq!(
+                assess_catalogue(Some(known(before)), names(now), at(0)).suspect.is_some(),
+                doubted,
+                "{before} -> {now}"
+            );
+        }
+        let others = (0..100).map(|n| format!("x{n}")).collect();
+        assert!(assess_catalogue(Some(known(100)), others, at(0)).suspect.is_some(), "as many, and all of them others");
+        assert!(assess_catalogue(None, CatalogueNames::new(), at(0)).suspect.is_none(), "nothing was known");
+    }
+
+    /// The hour of each look with the number of repositories that it lists, and how many of them are believed after it.
+    #[test]
+    fn a_list_is_believed_after_three_looks_over_a_day() {
+        let cases: [&[(i64, usize, usize)]; 8] = [
+            &[(0, 40, 100), (12, 40, 100), (24, 40, 40)],
+            &[(0, 40, 100), (30, 40, 100), (31, 40, 40)],
+            &[(0, 40, 100), (1, 40, 100), (2, 40, 100), (3, 40, 100), (24, 40, 40)],
+            // It comes back: the doubt is over, and the next one begins anew.
+            &[(0, 40, 100), (12, 100, 100), (24, 40, 100), (25, 40, 100), (48, 40, 40)],
+            // It goes on to shrink, and somewhat grows.
+            &[(0, 40, 100), (12, 20, 100), (24, 20, 100), (36, 20, 20)],
+            &[(0, 40, 100), (12, 41, 100), (24, 42, 42)],
+            // Empty for less than a week.
+            &[(0, 0, 100), (24, 0, 100), (48, 0, 100), (72, 100, 100)],
+            &[(0, 0, 100), (24, 0, 100), (168, 0, 0), (169, 7, 7)],
+        ];
+        for looks in cases {
+            let mut state = Some(known(100));
+            for &(hour, listed, believed) in looks {
+                let next = assess_catalogue(state, names(listed), at(hour));
+                assert_eq!(next.names.len(), believed, "{looks:?} at {hour}");
+                assert_eq!(next.suspect.is_some(), listed != believed, "{looks:?} at {hour}");
+                state = Some(next);
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_begins_anew() {
+        let mut state = Some(known(10));
+        for hour in [1000, 1, 2] {
+            state = Some(assess_catalogue(state, names(1), at(hour)));
+        }
+        let doubt = state.unwrap().suspect.unwrap();
+        assert_eq!((doubt.since, doubt.reads), (at(1), 2));
+    }
+}

@@ -1,0 +1,207 @@
+//! The time by which a run decides, and whether it can be trusted.
+//!
+//! It is taken once, together with the steady clock. What registries say in their `Date` headers is carried back to that
+//! instant by the steady clock: so a clock that was wrong then and is right now is found out.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::{App, Decision, RunError, RunOutcome, RunResult};
+use crate::apply::{Clock, ClockGuard};
+use crate::domain::{ClockIssue, ClockReading, Inventory, RegistryName};
+use crate::engine;
+use crate::registry::CollectScope;
+use crate::report;
+use crate::state::ObservationContext;
+
+/// The time since some fixed instant, which nobody can set; as the ways in read it.
+pub type MonotonicClock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// What is known of the time by which a run decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClockCheck {
+    /// The clocks at the beginning.
+    pub start: ClockReading,
+    /// Why that time cannot be trusted, whatever registries say.
+    pub doubt: Option<ClockIssue>,
+    /// Whether the clock of at least one registry agrees.
+    pub agrees: bool,
+    /// The registries whose clocks differ from it.
+    pub differing: BTreeSet<RegistryName>,
+}
+
+impl ClockCheck {
+    /// Whether a registry confirms the time, and nothing speaks against it.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.doubt.is_none() && self.agrees && self.differing.is_empty()
+    }
+}
+
+/// Watches for the clock being set while a run removes.
+#[derive(Clone)]
+pub(super) struct ClockWatch {
+    start: ClockReading,
+    monotonic_clock: MonotonicClock,
+    /// Why nothing more may be removed, once that was seen: the clock may be set back again, and nobody knows which of the
+    /// two was right.
+    detected: Arc<OnceLock<String>>,
+}
+
+impl ClockWatch {
+    /// The same for whoever removes.
+    pub(super) fn guard(&self) -> ClockGuard {
+        let watch = self.clone();
+        Arc::new(move |now| watch.detect_change(now))
+    }
+
+    /// Returns why nothing more may be removed, where the clock was set since the run began.
+    fn detect_change(&self, now: Timestamp) -> Option<String> {
+        if let Some(doubt) =
+            engine::clock_issue(self.start, ClockReading { wall: now, monotonic: (self.monotonic_clock)() }, None)
+        {
+            self.detected.get_or_init(|| {
+                let why = report::describe_clock_doubt(&doubt);
+                tracing::warn!("{why}; no further removals");
+                why
+            });
+        }
+        self.detected.get().cloned()
+    }
+}
+
+impl App {
+    /// The same house with the clock that nobody can set. Without one the wall clock counts as never set.
+    #[must_use]
+    pub fn with_monotonic_clock(mut self, steady: MonotonicClock) -> Self {
+        self.monotonic_clock = Some(steady);
+        self
+    }
+
+    /// Both clocks, now.
+    pub(super) fn read_clocks(&self) -> ClockReading {
+        read_clocks(&self.clock, self.monotonic_clock.as_ref())
+    }
+
+    /// Holds the time at `start` against the clocks of the registries that were read, and against what the state has
+    /// recorded. What is doubtful is noted in the inventory, so that nothing is removed there; what was doubted `earlier` in
+    /// the run stays doubtful.
+    pub(super) async fn check_clock(
+        &self,
+        start: ClockReading,
+        earlier: Option<ClockIssue>,
+        inventory: &mut Inventory,
+    ) -> Result<ClockCheck, RunError> {
+        let now = self.read_clocks();
+        let passed = SignedDuration::try_from(now.monotonic.saturating_sub(start.monotonic)).unwrap_or_default();
+        let mut check = ClockCheck { start, ..ClockCheck::default() };
+        for registry in &mut inventory.registries {
+            let time = self.readers.get(&registry.name).and_then(|reader| reader.server_time());
+            registry.clock_ahead = time.map(|time| {
+                let ahead = |time: Timestamp| time.duration_since(start.wall).saturating_sub(passed);
+                let (earliest, latest) = (ahead(time.earliest), ahead(time.latest));
+                if earliest.unsigned_abs() > latest.unsigned_abs() { earliest } else { latest }
+            });
+            match registry.clock_ahead {
+                Some(ahead) if engine::exceeds_clock_skew(ahead) => drop(check.differing.insert(registry.name.clone())),
+                Some(_) => check.agrees = true,
+                None => {}
+            }
+        }
+        let known = self.store.newest_time().await?;
+        // A time that no registry can be asked about must not be before any that was recorded. Where one tells its own, that
+        // shows what was wrong, unless a later time was confirmed, too.
+        let told = check.agrees || !check.differing.is_empty();
+        let newest = if told { known.confirmed } else { known.confirmed.max(known.recorded) };
+        check.doubt = earlier.or_else(|| engine::clock_issue(start, now, newest));
+        for registry in &mut inventory.registries {
+            let accepted = self.readers.get(&registry.name).is_none_or(|reader| reader.settings().accepts_missing_date);
+            let unconfirmed = registry.clock_ahead.is_none() && !check.agrees && !accepted;
+            let invalid = self.readers.get(&registry.name).and_then(|reader| reader.invalid_date_header());
+            let doubt = invalid.map_or(ClockIssue::Unconfirmed, |header| ClockIssue::InvalidHeader { header });
+            registry.clock_issue = check.doubt.or(unconfirmed.then_some(doubt));
+        }
+        Ok(check)
+    }
+
+    /// Fills in when tags were first seen, and records that where the time can be trusted.
+    pub(super) async fn record_observations(
+        &self,
+        inventory: &mut Inventory,
+        scope: &CollectScope,
+        clock: &ClockCheck,
+    ) -> Result<(), RunError> {
+        let all = inventory.registries.iter().map(|registry| registry.name.clone());
+        let unrecorded = if clock.doubt.is_some() { all.collect() } else { clock.differing.clone() };
+        let (now, confirmed) = (clock.start.wall, clock.is_confirmed());
+        let look = ObservationContext {
+            now,
+            catalogue_read: *scope == CollectScope::All,
+            clock_confirmed: confirmed,
+            clock_skewed: unrecorded,
+        };
+        Ok(self.store.observe_at(inventory, &look).await?)
+    }
+
+    /// Says what is wrong with the clock.
+    pub(super) fn log_clock(check: &ClockCheck, inventory: &Inventory) {
+        if let Some(doubt) = &check.doubt {
+            tracing::warn!("{}; nothing is recorded, removed or forgotten", report::describe_clock_doubt(doubt));
+            return;
+        }
+        for registry in &inventory.registries {
+            let is_unconfirmed =
+                |doubt: &ClockIssue| matches!(doubt, ClockIssue::Unconfirmed | ClockIssue::InvalidHeader { .. });
+            let unconfirmed = registry.clock_issue.filter(is_unconfirmed);
+            if let Some(ahead) = registry.clock_ahead.filter(|ahead| engine::exceeds_clock_skew(*ahead)) {
+                let words = report::describe_clock_difference(ahead.as_secs());
+                tracing::warn!(registry = %registry.name, "{words}; nothing is recorded or removed there, or forgotten");
+            } else if let Some(doubt) = unconfirmed.filter(|_| !registry.repositories.is_empty()) {
+                let words = report::describe_clock_doubt(&doubt);
+                tracing::warn!(registry = %registry.name, "{words}; nothing is removed there");
+            }
+        }
+    }
+
+    /// Records that the time of a run is confirmed, where it is.
+    pub(super) async fn record_confirmed_time(&self, run: Uuid, decision: &Decision) -> Result<(), RunError> {
+        if decision.clock.is_confirmed() {
+            self.store.confirm_time(run, decision.clock.start.wall).await?;
+        }
+        Ok(())
+    }
+
+    /// A watch for the clock being set after that decision.
+    pub(super) fn clock_watch(&self, decision: &Decision) -> Option<ClockWatch> {
+        let steady = Arc::clone(self.monotonic_clock.as_ref()?);
+        Some(ClockWatch { start: decision.clock.start, monotonic_clock: steady, detected: Arc::default() })
+    }
+
+    /// Whether the clock was set since a decision.
+    pub(super) fn clock_was_set(&self, check: &ClockCheck) -> bool {
+        engine::clock_issue(check.start, self.read_clocks(), None).is_some()
+    }
+}
+
+/// Both clocks, now. Without a steady one the wall clock counts as never set.
+pub(super) fn read_clocks(clock: &Clock, steady: Option<&MonotonicClock>) -> ClockReading {
+    let wall = clock();
+    let steady = match steady {
+        Some(steady) => steady(),
+        None => Duration::try_from(wall.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default(),
+    };
+    ClockReading { wall, monotonic: steady }
+}
+
+/// A run in which the clock was set while it removed was refused from then on.
+pub(super) fn refuse_if_clock_changed(mut ended: RunResult, watch: Option<&ClockWatch>) -> RunResult {
+    let seen = watch.is_some_and(|watch| watch.detected.get().is_some());
+    if seen && ended.outcome != RunOutcome::Interrupted {
+        ended.outcome = RunOutcome::Refused;
+    }
+    ended
+}

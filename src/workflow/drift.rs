@@ -1,0 +1,337 @@
+//! Drift and orphans: what sources say is used, held against what the registries have.
+//!
+//! Nothing is decided by it. Where something was not read it says nothing, and a digest that the inventory does not show
+//! is asked for before it is called gone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+
+use crate::domain::{
+    Claim, Claims, Digest, GapTarget, Holder, Inventory, Prereleases, Reason, Registry, RegistryName, Repository,
+    RepositoryName, SourceName, Tag, TagName, TagPosition, VersionRange,
+};
+use crate::engine::Verdicts;
+use crate::registry::RegistryReader;
+use crate::report::{DriftKind, DriftView, HolderView};
+
+/// Most digests that one run asks the registries for.
+const MAX_LOOKUPS: usize = 500;
+/// Questions in flight at once; the registry's own pace holds besides.
+const MAX_CONCURRENT_LOOKUPS: usize = 8;
+
+/// The same image used by the same source: one thing to tell, however many hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct UsedImage<'a> {
+    /// Position of the registry.
+    registry: usize,
+    repository: &'a str,
+    tag: Option<&'a TagName>,
+    digest: Option<&'a Digest>,
+    range: Option<&'a VersionRange>,
+    source: &'a SourceName,
+}
+
+type Holders<'a> = BTreeMap<UsedImage<'a>, Vec<&'a Arc<Holder>>>;
+
+/// Which digests are in the registries although the inventory does not show them. One that is not in it was not asked for.
+type DigestLookups = BTreeMap<(usize, RepositoryName, Digest), bool>;
+
+/// What was found, warnings first. `whole` says whether all repositories were read, not only some.
+pub(super) async fn find_drift(
+    readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
+    inventory: &Inventory,
+    claims: &Claims,
+    verdicts: &Verdicts,
+    whole: bool,
+) -> Vec<DriftView> {
+    let used = used_images(inventory, claims, whole);
+    let asked = if whole { look_up_digests(readers, inventory, &used).await } else { DigestLookups::new() };
+    detect_drift(inventory, verdicts, &used, &asked)
+}
+
+/// Who uses what of the registries that were read.
+fn used_images<'a>(inventory: &'a Inventory, claims: &'a Claims, whole: bool) -> Holders<'a> {
+    let mut found = Holders::new();
+    for source in &claims.sources {
+        for (position, registry) in inventory.registries.iter().enumerate() {
+            if !source.covers(&registry.name) {
+                continue;
+            }
+            // What a text was probably meant to be is not missed where it is not.
+            for claim in source.claims().iter().filter(|claim| !claim.is_guess()) {
+                let Claim { image, holder, .. } = claim;
+                // Without a host it may mean another registry.
+                if !image.may_match_registry(registry.host_names())
+                    || image.host.is_none() && inventory.registries.len() > 1
+                {
+                    continue;
+                }
+                let paths = || image.repository_paths(registry.host_names());
+                let Some(path) = paths().next() else { continue };
+                let library = format!("library/{path}");
+                let named = |path: &str| {
+                    registry
+                        .repository(path)
+                        .filter(|repository| image.matches_repository(registry.host_names(), &repository.name))
+                };
+                let there = paths().find_map(named).or_else(|| named(&library));
+                let unread = !whole || registry.gaps.iter().any(|gap| gap.target == GapTarget::Catalogue);
+                if there.is_none() && unread {
+                    continue;
+                }
+                let repository = there.map_or(path, |repository| repository.name.as_str());
+                let used = UsedImage {
+                    registry: position,
+                    repository,
+                    tag: image.tag.as_ref(),
+                    digest: image.digest.as_ref(),
+                    range: claim.range().map(|(range, _)| &**range),
+                    source: &source.name,
+                };
+                found.entry(used).or_default().push(holder);
+            }
+        }
+    }
+    found
+}
+
+/// Asks for the used digests that the inventory does not show.
+async fn look_up_digests(
+    readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
+    inventory: &Inventory,
+    used: &Holders<'_>,
+) -> DigestLookups {
+    let mut open = BTreeSet::new();
+    for used in used.keys() {
+        let Some(registry) = inventory.registries.get(used.registry) else { continue };
+        let (Some(digest), Some(repository)) = (used.digest, registry.repository(used.repository)) else {
+            continue;
+        };
+        if !contains_digest(repository, digest) {
+            open.insert((used.registry, &repository.name, digest));
+        }
+    }
+    let questions = open.into_iter().take(MAX_LOOKUPS).filter_map(|(position, repository, digest)| {
+        let reader = Arc::clone(readers.get(&inventory.registries.get(position)?.name)?);
+        Some(look_up_digest(reader, position, repository.clone(), digest.clone()))
+    });
+    let questions: Vec<_> = questions.collect();
+    let answers: Vec<_> = stream::iter(questions).buffer_unordered(MAX_CONCURRENT_LOOKUPS).collect().await;
+    answers.into_iter().flatten().collect()
+}
+
+async fn look_up_digest(
+    reader: Arc<dyn RegistryReader>,
+    position: usize,
+    repository: RepositoryName,
+    digest: Digest,
+) -> Option<((usize, RepositoryName, Digest), bool)> {
+    match reader.has_manifest(&repository, &digest).await {
+        Ok(there) => Some(((position, repository, digest), there)),
+        Err(error) => {
+            tracing::debug!(%repository, %digest, %error, "whether it is still there could not be found out");
+            None
+        }
+    }
+}
+
+/// Whether a digest is one of a manifest or a configuration that was read.
+fn contains_digest(repository: &Repository, digest: &Digest) -> bool {
+    repository.manifests.contains_key(digest)
+        || repository.tags.iter().any(|tag| tag.digest.as_ref() == Some(digest))
+        || repository.manifests.values().any(|manifest| manifest.config.as_deref() == Some(digest))
+}
+
+/// What leads to a used digest.
+enum DigestPath<'a> {
+    /// These tags.
+    Tags(&'a [u32]),
+    /// No tag, but it is there.
+    Untagged,
+    /// It is not there.
+    Missing,
+    /// Nobody could say.
+    Unknown,
+}
+
+/// One repository, by what its tags lead to.
+struct RepositoryIndex<'a> {
+    position: usize,
+    repository: &'a Repository,
+    tags: HashMap<&'a Digest, Vec<u32>>,
+    /// Whether something that could lead to a digest was not read.
+    incomplete: bool,
+}
+
+impl<'a> RepositoryIndex<'a> {
+    fn new(position: usize, repository: &'a Repository) -> Self {
+        let mut tags: HashMap<&Digest, Vec<u32>> = HashMap::new();
+        for (at, tag) in (0..).zip(&repository.tags) {
+            let mut open: Vec<&Digest> = tag.digest.iter().collect();
+            let mut seen = HashSet::new();
+            while let Some(digest) = open.pop() {
+                if !seen.insert(digest) {
+                    continue;
+                }
+                tags.entry(digest).or_default().push(at);
+                if let Some(manifest) = repository.manifests.get(digest) {
+                    open.extend(manifest.children.iter().chain(manifest.config.as_deref()));
+                }
+            }
+        }
+        let unread = repository.gaps.iter().any(|gap| {
+            !matches!(gap.target, GapTarget::CreationTime(_) | GapTarget::Configuration(_) | GapTarget::Referrers(_))
+        });
+        Self { position, repository, tags, incomplete: unread }
+    }
+
+    fn path_to(&self, registry: usize, digest: &Digest, asked: &DigestLookups) -> DigestPath<'_> {
+        if let Some(tags) = self.tags.get(digest) {
+            return DigestPath::Tags(tags);
+        }
+        if self.incomplete {
+            return DigestPath::Unknown;
+        }
+        match self.repository.manifests.get(digest) {
+            // What refers to something else is not meant to have a tag.
+            Some(manifest) if manifest.subject.is_some() => DigestPath::Unknown,
+            Some(_) => DigestPath::Untagged,
+            None => match asked.get(&(registry, self.repository.name.clone(), digest.clone())) {
+                Some(true) => DigestPath::Untagged,
+                Some(false) => DigestPath::Missing,
+                None => DigestPath::Unknown,
+            },
+        }
+    }
+}
+
+fn detect_drift(
+    inventory: &Inventory,
+    verdicts: &Verdicts,
+    used: &Holders<'_>,
+    asked: &DigestLookups,
+) -> Vec<DriftView> {
+    let mut found: Vec<DriftView> = Vec::new();
+    let mut drifted: BTreeMap<UsedImage<'_>, (&Digest, Vec<&Arc<Holder>>)> = BTreeMap::new();
+    for drift in &verdicts.drift {
+        let position = inventory.registries.iter().position(|registry| registry.name == drift.registry);
+        if let (Some(registry), Some(actual)) = (position, &drift.actual) {
+            let (tag, digest) = (drift.reference.tag.as_ref(), drift.reference.digest.as_ref());
+            let repository = drift.repository.as_str();
+            let used = UsedImage { registry, repository, tag, digest, range: None, source: &drift.source };
+            drifted.entry(used).or_insert((actual, Vec::new())).1.push(&drift.holder);
+        }
+    }
+    for (used, (actual, holders)) in &drifted {
+        if let Some(registry) = inventory.registries.get(used.registry) {
+            let found_there = drift_view(registry, used, used.tag, Some(actual), holders);
+            found.push(DriftView::with_message(DriftKind::DigestChanged, found_there));
+        }
+    }
+    let mut shown: Option<(usize, Option<RepositoryIndex<'_>>)> = None;
+    let mut last: Option<(usize, &str)> = None;
+    for (used, holders) in used {
+        let Some(registry) = inventory.registries.get(used.registry) else { continue };
+        // The uses come repository by repository.
+        if last.replace((used.registry, used.repository)) != Some((used.registry, used.repository)) {
+            let at = registry.repositories.binary_search_by(|found| found.name.as_str().cmp(used.repository)).ok();
+            let there = at.and_then(|at| Some(RepositoryIndex::new(at, registry.repositories.get(at)?)));
+            shown = Some((used.registry, there));
+        }
+        let view =
+            |kind, tag: Option<&TagName>| DriftView::with_message(kind, drift_view(registry, used, tag, None, holders));
+        let Some((_, Some(shown))) = &shown else {
+            let kind = if used.range.is_some() { DriftKind::NoVersionInRange } else { DriftKind::ImageMissing };
+            found.push(view(kind, used.tag));
+            continue;
+        };
+        if let Some(range) = used.range {
+            let inside = |tag: &Tag| range.matches(tag.name.as_str(), Prereleases::InOrder);
+            if !shown.incomplete && !shown.repository.tags.iter().any(inside) {
+                found.push(view(DriftKind::NoVersionInRange, None));
+            }
+            continue;
+        }
+        let moved = drifted.contains_key(used);
+        let tag = used.tag.map(|name| shown.repository.tag(name.as_str()));
+        let (kind, about) = match (tag, used.digest) {
+            (Some(None), None) if !shown.incomplete => (DriftKind::ImageMissing, used.tag),
+            // A tag that is where it should be.
+            (Some(Some(_)), _) if !moved => continue,
+            (_, None) => continue,
+            (tag, Some(digest)) => match shown.path_to(used.registry, digest, asked) {
+                DigestPath::Missing => (DriftKind::ImageMissing, used.tag),
+                DigestPath::Untagged => (DriftKind::Untagged, used.tag),
+                DigestPath::Tags(tags) => {
+                    if tag == Some(None) && !shown.incomplete {
+                        found.push(view(DriftKind::TagMissing, used.tag));
+                    }
+                    match last_tag(verdicts, used, shown, tags) {
+                        Some(tag) => (DriftKind::LastTag, Some(tag)),
+                        None => continue,
+                    }
+                }
+                DigestPath::Unknown => continue,
+            },
+        };
+        found.push(view(kind, about));
+    }
+    let warnings_first = |found: &DriftView| found.severity != "warning";
+    found.sort_by(|a, b| (warnings_first(a), a).cmp(&(warnings_first(b), b)));
+    found.dedup();
+    found
+}
+
+/// The one tag that leads to a digest, where nothing but the claim on the digest keeps it.
+fn last_tag<'a>(
+    verdicts: &Verdicts,
+    used: &UsedImage<'_>,
+    shown: &RepositoryIndex<'a>,
+    tags: &[u32],
+) -> Option<&'a TagName> {
+    let &[tag] = tags else { return None };
+    let at = TagPosition { registry: number(used.registry)?, repository: number(shown.position)?, tag };
+    let reasons = &verdicts.at(at)?.reasons;
+    let let_go = reasons.iter().any(|reason| matches!(reason, Reason::NotKept { .. }));
+    let by_name = |reason: &Reason| match reason {
+        Reason::Claimed(claimed) => matches!(claimed.by, crate::domain::ClaimMatch::Tag),
+        Reason::Mentioned(_) => true,
+        _ => false,
+    };
+    let named = reasons.iter().any(by_name);
+    let tag = shown.repository.tags.get(usize::try_from(tag).ok()?)?;
+    (let_go && !named).then_some(&tag.name)
+}
+
+fn number(position: usize) -> Option<u32> {
+    u32::try_from(position).ok()
+}
+
+fn drift_view(
+    registry: &Registry,
+    used: &UsedImage<'_>,
+    tag: Option<&TagName>,
+    actual: Option<&Digest>,
+    holders: &[&Arc<Holder>],
+) -> DriftView {
+    let first = holders.first().map(|holder| HolderView::from(&***holder).describe()).unwrap_or_default();
+    let others = match holders.len() {
+        0 | 1 => String::new(),
+        number => format!(" and {} more", number - 1),
+    };
+    DriftView {
+        severity: String::new(),
+        kind: String::new(),
+        registry: registry.name.to_string(),
+        repository: used.repository.to_string(),
+        tag: tag.map(ToString::to_string),
+        digest: used.digest.map(ToString::to_string),
+        range: used.range.map(ToString::to_string),
+        actual: actual.map(ToString::to_string),
+        source: used.source.to_string(),
+        holder: first + &others,
+        message: String::new(),
+    }
+}

@@ -1,0 +1,259 @@
+//! One whole run: what of it may remove, and what holds it back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::clock::{ClockWatch, refuse_if_clock_changed};
+use super::evidence_refresh::with_failed_sources;
+use super::heartbeat::Phase;
+use super::{App, Approval, CountedRefusals, Decision, Purpose, RunError, RunResult, manifest_cleanup, run_result};
+use crate::apply::{self, Deadline, JournalEvidence, RemovalTask};
+use crate::config::Mode;
+use crate::domain::{PolicyMode, PolicyName, Rules};
+use crate::registry::{CollectScope, Progress};
+use crate::state::{Lease, PruneCounts, RetentionCutoffs, RunContext, RunKind, StateError};
+
+/// What a run is to do.
+#[derive(Debug, Default)]
+pub struct RunOptions {
+    /// The policies that may remove.
+    pub policies: PolicyFilter,
+    /// Why window and freezes do not hold it back: what a person gave as the reason.
+    pub override_reason: Option<String>,
+    /// The lease, where it was taken already.
+    pub lease: Option<Lease>,
+    /// Whether what the registries no longer hold is forgotten, too.
+    pub prune: bool,
+}
+
+/// The policies that may remove in a run. All of them are evaluated in every run, and keep in every run what they keep.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PolicyFilter {
+    /// All.
+    #[default]
+    All,
+    /// Only these: a tag that another policy lets go, too, waits for that one's turn.
+    Only(BTreeSet<PolicyName>),
+}
+
+impl PolicyFilter {
+    fn includes(&self, policy: &PolicyName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(policy),
+        }
+    }
+
+    /// The names, where they are not all.
+    #[must_use]
+    pub fn names(&self) -> Option<String> {
+        match self {
+            Self::All => None,
+            Self::Only(names) => Some(names.iter().map(PolicyName::as_str).collect::<Vec<_>>().join(", ")),
+        }
+    }
+
+    /// The rules with every policy that is not due reduced to a trial, so that neither what it lets go nor its limits
+    /// count for what is removed now.
+    pub(super) fn restrict(&self, mut rules: Rules) -> Rules {
+        for policy in &mut rules.policies {
+            if !self.includes(&policy.name) {
+                policy.mode = PolicyMode::DryRun;
+            }
+        }
+        rules
+    }
+}
+
+impl App {
+    /// One whole run of all policies; removes only where settings and policies both say `enforce`.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn run(&self, progress: &dyn Progress) -> Result<RunResult, RunError> {
+        self.run_with(RunOptions::default(), progress).await
+    }
+
+    /// The same, of the policies that are due. What a window or a freeze holds back is only reported.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn run_with(&self, turn: RunOptions, progress: &dyn Progress) -> Result<RunResult, RunError> {
+        let RunOptions { policies: due, override_reason: despite, lease, prune: tidy } = turn;
+        let blocked_by = self.blocked_by(despite.as_deref());
+        let circumstances = RunContext {
+            enforced_policies: due.names(),
+            blocked_by: blocked_by.clone(),
+            override_reason: despite,
+            ..self.policy_context()
+        };
+        let run = self.begin_run(RunKind::Run, &Approval::default(), &circumstances).await?;
+        let _beat = self.start_heartbeat(Some(run));
+        let walked = async {
+            let enforce = self.settings.mode == Mode::Enforce && blocked_by.is_none();
+            let lease = match lease {
+                None if enforce => Some(self.lease("run")?),
+                lease => lease,
+            };
+            let requests = self.stop_requests(enforce);
+            let decide = async {
+                match &lease {
+                    Some(lease) => self.recover(lease).await?,
+                    None => self.recover_if_unleased().await?,
+                }
+                let purpose = if enforce { Purpose::Enforce } else { Purpose::Report };
+                self.decide_filtered(&CollectScope::All, None, (&due, purpose), progress).await
+            };
+            let (decision, grounds) =
+                requests.with_requester(self.until_signal(requests.stop.clone(), decide).await)?;
+            self.record_confirmed_time(run, &decision).await?;
+            self.save_plan(run, &decision.document).await?;
+            let watch = self.clock_watch(&decision);
+            let (mut applied, mut deleted, mut evidence) = (Vec::new(), Vec::new(), None);
+            if enforce {
+                self.journal_externally_deleted(run, &decision.externally_deleted).await?;
+                let (orders, deletions) =
+                    (enforceable_removals(&decision), manifest_cleanup::enforceable_deletions(&decision));
+                if !orders.is_empty() || !deletions.is_empty() {
+                    requests
+                        .with_requester(self.until_signal(requests.stop.clone(), self.verify_config_files()).await)?;
+                    let mut hands = self.apply_context(run, &decision.inventory)?;
+                    hands.deadline = self.removal_deadline(circumstances.override_reason.as_deref());
+                    hands.stop = requests.stop.clone();
+                    self.heartbeat.start_tasks(Phase::Removing, orders.len() + deletions.len());
+                    hands.retry_refused = apply::RetryRefused::WhenDue;
+                    hands.clock_guard = watch.as_ref().map(ClockWatch::guard);
+                    let fresh = evidence.insert(self.fresh_evidence(&decision, grounds));
+                    hands.evidence = Some(fresh.clone());
+                    // First, while the evidence is as fresh as can be: they are the ones that cannot be taken back for sure.
+                    deleted = apply::delete(&hands, deletions).await?;
+                    applied = apply::apply(&hands, orders, &decision.inventory).await?;
+                }
+            }
+            let aftermath = self.storage_changes(&decision, &applied).await;
+            let forgotten = if tidy { self.prune_state(&decision).await } else { None };
+            let not_due = self.count_pending_schedule(&decision);
+            let ended = run_result(run, decision.document, applied, deleted, CountedRefusals::Binding);
+            let ended = RunResult {
+                storage_changes: aftermath,
+                context: circumstances,
+                pending_schedule: not_due,
+                forgotten,
+                ..ended
+            };
+            let ended = refuse_if_clock_changed(with_failed_sources(ended, evidence.as_deref()), watch.as_ref());
+            Ok(self.with_interrupter(&requests, ended).await)
+        };
+        self.finish_run(run, walked.await).await
+    }
+
+    /// The window or freeze that blocks removals now; `None` where there is none, or the settings do not enforce.
+    pub(super) fn blocked_by(&self, despite: Option<&str>) -> Option<String> {
+        let removes = self.settings.mode == Mode::Enforce && despite.is_none();
+        self.settings.schedule.blocked_by(self.now()).filter(|_| removes).map(|block| block.to_string())
+    }
+
+    /// When no further removal may begin.
+    pub(super) fn removal_deadline(&self, despite: Option<&str>) -> Option<Deadline> {
+        let (at, block) = self.settings.schedule.next_block(self.now()).filter(|_| despite.is_none())?;
+        Some(Deadline { at, reason: block.to_string() })
+    }
+
+    /// The policies that this house goes by, for the record.
+    pub(super) fn policy_context(&self) -> RunContext {
+        let (revision, commit) = (Some(self.policies.revision()), self.policies.commit.clone());
+        RunContext { revision, commit, ..RunContext::default() }
+    }
+
+    /// How many removals only wait for the turn of a policy that enforces.
+    fn count_pending_schedule(&self, decision: &Decision) -> u64 {
+        let policies = &self.policies.policies;
+        let enforces = |name: &str| {
+            policies.iter().any(|policy| policy.name.as_str() == name && policy.mode == PolicyMode::Enforce)
+        };
+        let waits = |removal: &_| {
+            let removal: &crate::report::RemovalView = removal;
+            !removal.enforce && removal.policies().all(enforces)
+        };
+        decision.document.removals.iter().filter(|removal| waits(removal)).count() as u64
+    }
+
+    /// Forgets what was kept for long enough, by a time that a registry confirms. What cannot be forgotten now is forgotten
+    /// another day.
+    async fn prune_state(&self, decision: &Decision) -> Option<PruneCounts> {
+        if !decision.clock.is_confirmed() || self.clock_was_set(&decision.clock) {
+            tracing::warn!("nothing is forgotten: no registry confirms this machine's clock, or one contradicts it");
+            return None;
+        }
+        let forgotten = self.delete_expired_records(decision).await;
+        let failed = |error: &StateError| {
+            tracing::warn!(%error, kind = error.kind.label(), "the state could not be tidied up");
+        };
+        let forgotten = forgotten.inspect_err(failed).ok()?;
+        if forgotten != PruneCounts::default() {
+            let PruneCounts { runs, plans, entries, manifests } = forgotten;
+            tracing::info!(runs, plans, entries, manifests, "forgot what was kept for long enough");
+        }
+        Some(forgotten)
+    }
+
+    async fn delete_expired_records(&self, decision: &Decision) -> Result<PruneCounts, StateError> {
+        let now = decision.clock.start.wall;
+        let before = |keep: Duration| now.checked_sub(keep).unwrap_or(Timestamp::MIN);
+        let records = self.settings.records;
+        self.store.collect_garbage(&decision.inventory, now, before(records.keep)).await?;
+        // What is to be undoable is kept whatever the settings say of records.
+        let runs = before(records.keep.max(self.settings.undo_window));
+        self.store.prune(RetentionCutoffs { runs, plans: before(records.plans) }).await
+    }
+
+    /// What only reads, until it is done or somebody stops it.
+    pub(super) async fn until_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, RunError>>,
+    ) -> Result<T, RunError> {
+        self.until_signal(self.stop.clone(), work).await
+    }
+
+    /// The same with another signal.
+    pub(super) async fn until_signal<T>(
+        &self,
+        mut stop: tokio::sync::watch::Receiver<bool>,
+        work: impl Future<Output = Result<T, RunError>>,
+    ) -> Result<T, RunError> {
+        let stopped = async move {
+            // Where nobody is left who could stop it, nobody does.
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = stopped => Err(RunError::Interrupted),
+        }
+    }
+
+    /// Settles what an interrupted run left open, unless another process is at it.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub async fn recover_interrupted(&self) -> Result<(), RunError> {
+        self.until_stopped(self.recover_if_unleased()).await
+    }
+}
+
+/// The removals that may really be done: all their policies enforce, and no refusal covers them.
+fn enforceable_removals(decision: &Decision) -> Vec<RemovalTask> {
+    let views = decision.document.removals.iter();
+    let fit = decision
+        .plan
+        .removals
+        .iter()
+        .zip(views)
+        .filter(|(removal, view)| removal.enforce && decision.document.refusal_of(view).is_none());
+    let proof = || JournalEvidence::FromVerdict(Arc::clone(&decision.verdicts));
+    fit.map(|(removal, _)| RemovalTask { removal: Arc::clone(removal), evidence: proof() }).collect()
+}

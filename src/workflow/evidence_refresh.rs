@@ -1,0 +1,427 @@
+//! The evidence of the present while a run removes.
+//!
+//! A run may remove for hours after its decision. Before a removal, evidence that has grown old is gathered anew and,
+//! where it says something else, everything is decided again about the same inventory. Every gathering counts: what one
+//! of them keeps is not removed in the run, whatever the others say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use super::admission::skip_for_reasons;
+use super::clock::{MonotonicClock, read_clocks};
+use super::evidence::{Recording, gather};
+use super::manifest_cleanup::CleanupCandidates;
+use super::{App, Decision, RunOutcome, RunResult};
+use crate::apply::{Clock, CurrentEvidence};
+use crate::config::Settings;
+use crate::domain::{
+    Claims, ClockReading, Deletion, Deletions, Digest, Inventory, Naming, Plan, RangeSelection, Reasons, RegistryName,
+    Removal, RepositoryName, Rules, SkipReason, SourceName, SourceOutcome, SourceState, TagPosition, Verdict,
+};
+use crate::engine;
+use crate::report::{AttentionKind, AttentionView, ReasonView, RetainReasonView, source_failed};
+use crate::state::StateStore;
+
+/// The age up to which evidence is never gathered anew.
+const MIN_REFRESH_AGE: Duration = Duration::from_secs(20);
+/// The age that no evidence has before a removal.
+const MAX_EVIDENCE_AGE: Duration = Duration::from_mins(10);
+/// Evidence counts so many times as long as it took to gather: a run spends at most a tenth of its time on that.
+const AGE_PER_GATHER_TIME: u32 = 10;
+
+/// The grounds of a decision besides its facts, so that it can be made again by other evidence.
+pub(super) struct ReevaluationInput {
+    pub(super) rules: Rules,
+    pub(super) candidates: CleanupCandidates,
+    pub(super) evaluated_at: Timestamp,
+    pub(super) gathered: GatherTime,
+}
+
+/// The time at which evidence was gathered, and how long that took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GatherTime {
+    started: ClockReading,
+    duration: Duration,
+}
+
+impl GatherTime {
+    /// Evidence is as old as the beginning of its gathering: the first source may have answered then.
+    pub(super) fn between(begun: ClockReading, ended: ClockReading) -> Self {
+        Self { started: begun, duration: elapsed(begun, ended) }
+    }
+
+    /// Returns true if it must be gathered anew before a removal.
+    fn is_stale(self, now: ClockReading) -> bool {
+        elapsed(self.started, now) > max_age(self.duration)
+    }
+}
+
+/// Returns the age up to which evidence counts that took so long to gather. Where that alone takes ten minutes, there
+/// must be some time left in which it counts.
+fn max_age(took: Duration) -> Duration {
+    took.saturating_mul(AGE_PER_GATHER_TIME)
+        .clamp(MIN_REFRESH_AGE, MAX_EVIDENCE_AGE)
+        .max(took.saturating_add(MIN_REFRESH_AGE))
+}
+
+/// Returns the time between two readings by the clock that counted more: the wall clock may have been set back.
+fn elapsed(from: ClockReading, to: ClockReading) -> Duration {
+    let wall = Duration::try_from(to.wall.duration_since(from.wall)).unwrap_or_default();
+    to.monotonic.saturating_sub(from.monotonic).max(wall)
+}
+
+/// Evidence that is gathered anew while a run removes.
+pub(super) struct FreshEvidence {
+    settings: Settings,
+    store: StateStore,
+    clock: Clock,
+    monotonic_clock: Option<MonotonicClock>,
+    decided: Arc<DecisionRecord>,
+    /// Behind one lock, so that removals at the same time wait for one gathering.
+    state: Mutex<RefreshState>,
+    /// The sources that failed since the decision.
+    failed_sources: SyncMutex<Vec<AttentionView>>,
+}
+
+/// Everything that was decided about and by, but the claims.
+struct DecisionRecord {
+    rules: Rules,
+    inventory: Arc<Inventory>,
+    plan: Arc<Plan>,
+    candidates: CleanupCandidates,
+    evaluated_at: Timestamp,
+    /// The claims of the decision.
+    claims: Claims,
+}
+
+struct RefreshState {
+    gathered: GatherTime,
+    /// The claims of the last gathering.
+    claims: Claims,
+    /// The sources of which a failure is known.
+    failed_sources: BTreeSet<SourceName>,
+    /// Set once it was told that nothing could be gathered.
+    failure_reported: bool,
+    retained: RetainedItems,
+}
+
+type ManifestName = (RegistryName, RepositoryName, Digest);
+
+/// Planned removals that later evidence keeps.
+#[derive(Default)]
+struct RetainedItems {
+    tags: BTreeMap<TagPosition, Reasons>,
+    manifests: BTreeMap<ManifestName, SkipReason>,
+}
+
+impl App {
+    /// The evidence for the removals that follow from a decision.
+    pub(super) fn fresh_evidence(&self, decision: &Decision, grounds: ReevaluationInput) -> Arc<FreshEvidence> {
+        let ReevaluationInput { rules, candidates: considered, evaluated_at, gathered } = grounds;
+        let (inventory, plan) = (Arc::clone(&decision.inventory), Arc::clone(&decision.plan));
+        let failed = decision.claims.sources.iter().filter(|source| source.has_failed());
+        let state = RefreshState {
+            gathered,
+            claims: comparable_claims(decision.claims.clone()),
+            failed_sources: failed.map(|source| source.name.clone()).collect(),
+            failure_reported: false,
+            retained: RetainedItems::default(),
+        };
+        Arc::new(FreshEvidence {
+            settings: self.settings.clone(),
+            store: self.store.clone(),
+            clock: Arc::clone(&self.clock),
+            monotonic_clock: self.monotonic_clock.clone(),
+            decided: Arc::new(DecisionRecord {
+                rules,
+                inventory,
+                plan,
+                candidates: considered,
+                evaluated_at,
+                claims: decision.claims.clone(),
+            }),
+            state: Mutex::new(state),
+            failed_sources: SyncMutex::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl CurrentEvidence for FreshEvidence {
+    async fn check_removal(&self, removal: &Removal) -> Option<SkipReason> {
+        let mut state = self.state.lock().await;
+        if !state.retained.tags.contains_key(&removal.position)
+            && let Err(skip) = self.refresh(&mut state).await
+        {
+            return Some(skip);
+        }
+        let reasons = state.retained.tags.get(&removal.position)?;
+        Some(skip_for_reasons(&reasons.iter().map(ReasonView::from).collect::<Vec<_>>()))
+    }
+
+    async fn check_deletion(&self, deletion: &Deletion) -> Option<SkipReason> {
+        let mut state = self.state.lock().await;
+        let name = manifest_name(deletion);
+        if !state.retained.manifests.contains_key(&name)
+            && let Err(skip) = self.refresh(&mut state).await
+        {
+            return Some(skip);
+        }
+        state.retained.manifests.get(&name).cloned()
+    }
+}
+
+impl FreshEvidence {
+    fn read_clocks(&self) -> ClockReading {
+        read_clocks(&self.clock, self.monotonic_clock.as_ref())
+    }
+
+    /// Gathers evidence that is old anew, and keeps what it keeps.
+    ///
+    /// # Errors
+    /// With the skip of what was to be removed next, where it could not be gathered or decided by. Whoever comes next
+    /// tries again.
+    async fn refresh(&self, state: &mut RefreshState) -> Result<(), SkipReason> {
+        let begun = self.read_clocks();
+        if !state.gathered.is_stale(begun) {
+            return Ok(());
+        }
+        let decided = Arc::clone(&self.decided);
+        let about = (&*decided.inventory, decided.candidates.untagged());
+        // As of now: a file that was written a moment ago may not be whole yet.
+        let times = (begun.wall, begun.wall);
+        let claims = match gather((&self.settings, &self.store), about, times, Recording::Disabled).await {
+            Ok(claims) => claims,
+            Err(error) => {
+                let why = format!("the evidence could not be gathered again: {error}");
+                if !std::mem::replace(&mut state.failure_reported, true) {
+                    self.add_failed_source(AttentionView::new(AttentionKind::SourceFailed, "sources", &why, None));
+                }
+                return Err(SkipReason::Kept(why));
+            }
+        };
+        self.report_failures(state, &claims);
+        let claims = comparable_claims(claims);
+        if claims != state.claims {
+            let (again, by) = (Arc::clone(&decided), claims.clone());
+            let kept = tokio::task::spawn_blocking(move || again.retained_by(&by)).await;
+            let panicked =
+                |_| SkipReason::Stopped("deciding again broke off with a panic; the log has the place".to_owned());
+            let kept = kept.map_err(panicked)?;
+            tracing::info!(
+                tags = kept.tags.len(),
+                untagged_manifests = kept.manifests.len(),
+                "evidence has changed since the decision: what it keeps is not removed"
+            );
+            state.retained.add(kept);
+            state.claims = claims;
+        }
+        state.gathered = GatherTime::between(begun, self.read_clocks());
+        Ok(())
+    }
+
+    /// Tells of each source that fails now and did not before, once in a run.
+    fn report_failures(&self, state: &mut RefreshState, claims: &Claims) {
+        for source in &claims.sources {
+            if let SourceState::Failed { message, .. } = &source.state
+                && state.failed_sources.insert(source.name.clone())
+            {
+                let words = format!("source {} failed while the run removed: {message}", source.name);
+                self.add_failed_source(source_failed(source.name.as_str(), &words));
+            }
+        }
+    }
+
+    fn add_failed_source(&self, found: AttentionView) {
+        tracing::warn!(kind = found.kind, about = found.about, "{}", found.sentence());
+        self.failed_sources.lock().unwrap_or_else(PoisonError::into_inner).push(found);
+    }
+}
+
+/// A run that removed by that evidence, with the sources that failed meanwhile: what they could have protected stayed.
+pub(super) fn with_failed_sources(mut ended: RunResult, evidence: Option<&FreshEvidence>) -> RunResult {
+    let lost = evidence.map(|evidence| evidence.failed_sources.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    ended.failed_sources = lost.unwrap_or_default();
+    if ended.outcome == RunOutcome::Done && !ended.failed_sources.is_empty() {
+        ended.outcome = RunOutcome::EvidenceMissing;
+    }
+    ended
+}
+
+/// Claims without what decides nothing: the age of evidence, notes for people, and the words of failures.
+fn comparable_claims(mut claims: Claims) -> Claims {
+    for source in &mut claims.sources {
+        match &mut source.state {
+            SourceState::Complete { as_of, notes, .. } => {
+                *as_of = None;
+                notes.clear();
+            }
+            SourceState::Failed { kind, message } => {
+                *kind = "";
+                *message = "".into();
+            }
+        }
+    }
+    claims
+}
+
+fn manifest_name(deletion: &Deletion) -> ManifestName {
+    (deletion.registry.clone(), deletion.repository.clone(), deletion.digest.clone())
+}
+
+impl DecisionRecord {
+    /// Returns the part of the plan that these claims keep.
+    fn retained_by(&self, claims: &Claims) -> RetainedItems {
+        let claims = &with_unknown_versions(claims.clone(), &self.claims);
+        let verdicts = engine::evaluate(&self.rules, &self.inventory, claims, self.evaluated_at);
+        let tags = self.plan.removals.iter().filter_map(|removal| {
+            let found = verdicts.at(removal.position);
+            let expired = found.is_some_and(|found| found.verdict == Verdict::Expired);
+            (!expired).then(|| (removal.position, found.map(|found| found.reasons.clone()).unwrap_or_default()))
+        });
+        let tags = tags.collect();
+        let mut going = self.plan.deletions.deletable().peekable();
+        if going.peek().is_none() {
+            return RetainedItems { tags, ..RetainedItems::default() };
+        }
+        let now = self.candidates.decide(&self.rules, &self.inventory, claims, self.evaluated_at);
+        let manifests =
+            going.filter_map(|deletion| Some((manifest_name(deletion), retain_reason(deletion, &now)?))).collect();
+        RetainedItems { tags, manifests }
+    }
+}
+
+/// Returns the claims with every version of each range that the decision did not know: the run may have removed the highest
+/// one already, and then the next one is meant.
+fn with_unknown_versions(mut claims: Claims, decided: &Claims) -> Claims {
+    let all = decided.sources.iter().flat_map(SourceOutcome::claims);
+    let known: BTreeSet<(String, String)> =
+        all.filter_map(|claim| Some((claim.image.to_string(), claim.range()?.0.to_string()))).collect();
+    for source in &mut claims.sources {
+        let SourceState::Complete { claims, .. } = &mut source.state else { continue };
+        for claim in claims {
+            let image = claim.image.to_string();
+            if let Naming::Range(range, ranges) = &mut claim.naming
+                && !known.contains(&(image, range.to_string()))
+            {
+                *ranges = RangeSelection::All;
+            }
+        }
+    }
+    claims
+}
+
+fn manifest_key(deletion: &Deletion) -> (&RegistryName, &RepositoryName, &Digest) {
+    (&deletion.registry, &deletion.repository, &deletion.digest)
+}
+
+/// Returns why an untagged manifest that was to be deleted stays by a later decision, or `None` if it does not.
+fn retain_reason(deletion: &Deletion, now: &Deletions) -> Option<SkipReason> {
+    let Ok(at) = now.eligible.binary_search_by(|one| manifest_key(one).cmp(&manifest_key(deletion))) else {
+        return Some(SkipReason::Kept("it is not to be deleted by the evidence of now".to_owned()));
+    };
+    let found = &now.eligible[at];
+    if !found.is_deletable() {
+        let why = found.retain_reasons.iter().map(|stay| RetainReasonView::from(stay).message).collect::<Vec<_>>();
+        return Some(SkipReason::Kept(why.join("; ")));
+    }
+    if !found.enforce {
+        return Some(SkipReason::DryRun);
+    }
+    let stays = deletion.dependents.iter().find(|along| !found.dependents.contains(along))?;
+    Some(SkipReason::Kept(format!("{}, which was to go along, stays", stays.digest)))
+}
+
+impl RetainedItems {
+    /// Adds those that another gathering keeps.
+    fn add(&mut self, other: Self) {
+        for (at, reasons) in other.tags {
+            self.tags.entry(at).or_insert(reasons);
+        }
+        for (name, skip) in other.manifests {
+            self.manifests.entry(name).or_insert(skip);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(wall: i64, steady: u64) -> ClockReading {
+        ClockReading { wall: Timestamp::from_second(1_000_000 + wall).unwrap(), monotonic: Duration::from_secs(steady) }
+    }
+
+    #[test]
+    fn evidence_counts_ten_times_as_long_as_it_took_and_never_for_longer_than_ten_minutes() {
+        for (took, longest) in [(0, 20), (1, 21), (2, 22), (3, 30), (59, 590), (60, 600), (300, 600), (580, 600)] {
+            assert_eq!(max_age(Duration::from_secs(took)), Duration::from_secs(longest), "{took}");
+        }
+        // There must be some time in which it counts.
+        assert_eq!(max_age(Duration::from_mins(15)), Duration::from_secs(920));
+        assert_eq!(max_age(Duration::MAX), Duration::MAX);
+    }
+
+    /// Each case: begin and end of the gathering, the clocks now, and true if evidence is gathered anew.
+    #[test]
+    fn evidence_is_as_old_as_the_clock_says_that_counted_more() {
+        for (begun, ended, now, old) in [
+            (reading(0, 5), reading(0, 5), reading(0, 5), false),
+            (reading(0, 5), reading(0, 5), reading(20, 25), false),
+            (reading(0, 5), reading(0, 5), reading(21, 26), true),
+            // The machine slept, and only one of its clocks counted that.
+            (reading(0, 5), reading(0, 5), reading(3600, 5), true),
+            (reading(0, 5), reading(0, 5), reading(0, 3605), true),
+            // The wall clock was set back.
+            (reading(0, 5), reading(0, 5), reading(-3600, 26), true),
+            (reading(0, 5), reading(0, 5), reading(-3600, 25), false),
+            // It counts from the beginning of the gathering.
+            (reading(0, 5), reading(30, 35), reading(300, 305), false),
+            (reading(0, 5), reading(30, 35), reading(301, 306), true),
+            (reading(0, 5), reading(200, 205), reading(600, 605), false),
+            (reading(0, 5), reading(200, 205), reading(601, 606), true),
+        ] {
+            assert_eq!(GatherTime::between(begun, ended).is_stale(now), old, "{begun:?} {ended:?} {now:?}");
+        }
+    }
+
+    /// The claims of one source, each an image and a range.
+    fn ranges(claimed: &[(&str, &str)]) -> Claims {
+        let holder = Arc::new(crate::domain::Holder::File { path: "apps.yaml".into(), line: 1 });
+        let claims = claimed.iter().map(|(image, range)| crate::domain::Claim {
+            naming: Naming::Range(Arc::new(range.parse().unwrap()), RangeSelection::Highest),
+            ..crate::domain::Claim::new(
+                crate::domain::ImageReference::parse_verbatim(image).unwrap(),
+                Arc::clone(&holder),
+            )
+        });
+        let state = SourceState::Complete {
+            claims: claims.collect(),
+            unresolved: Vec::new(),
+            mentions: Vec::new(),
+            as_of: None,
+            notes: Vec::new(),
+        };
+        let source = SourceOutcome { name: "apps".parse().unwrap(), kind: "image-references", registries: None, state };
+        Claims { sources: vec![source], ..Claims::default() }
+    }
+
+    #[test]
+    fn a_range_that_is_new_may_mean_any_version_in_it() {
+        let decided = ranges(&[("contoso.azurecr.io/api", "~1.2")]);
+        let now = ranges(&[
+            ("contoso.azurecr.io/api", "~1.2"),
+            ("contoso.azurecr.io/api", "~1.3"),
+            ("contoso.azurecr.io/web", "~1.2"),
+        ]);
+        let found = with_unknown_versions(now, &decided);
+        let all: Vec<RangeSelection> =
+            found.sources[0].claims().iter().filter_map(|claim| Some(claim.range()?.1)).collect();
+        assert_eq!(all, [RangeSelection::Highest, RangeSelection::All, RangeSelection::All]);
+    }
+}

@@ -1,0 +1,134 @@
+//! What it takes to explain a tag or a repository: as it is now, or as a run of the past saw it.
+
+use jiff::Timestamp;
+
+use super::history::is_removed;
+use super::{App, Decision, RunError, TagRef};
+use crate::domain::{Digest, RegistryName, RepositoryName, TagPosition};
+use crate::report::{
+    self, EntryView, PlanDocument, RemovedTagView, RunView, TagTraceView, TimelineView, format_minute,
+};
+use crate::state::{JournalEntry, RunRecord};
+
+/// A run of the past: what it decided, and what it did.
+#[derive(Debug)]
+pub struct PastRun {
+    /// The record of the run.
+    pub record: RunRecord,
+    /// Its plan; `None` where it is not kept any more, or the run made none.
+    pub document: Option<PlanDocument>,
+    /// What it did.
+    pub journal: Vec<JournalEntry>,
+    /// What it did as people and scripts read it, entry by entry.
+    pub view: RunView,
+}
+
+impl App {
+    /// What each rule says of a tag that was decided about, and what time alone will make of it.
+    #[must_use]
+    pub fn rule_trace(&self, decision: &Decision, named: &TagRef) -> Option<TagTraceView> {
+        let at = position_of(decision, named)?;
+        let (inventory, now) = (&decision.inventory, decision.document.evaluated_at);
+        report::rule_trace(&self.rules(), inventory, &decision.claims, now, at)
+    }
+
+    /// The timeline of a repository that was decided about.
+    #[must_use]
+    pub fn timeline(&self, decision: &Decision, named: &TagRef) -> Option<TimelineView> {
+        let Decision { inventory, claims, verdicts, document, .. } = decision;
+        let place = (&named.registry, &named.repository);
+        report::timeline(&self.rules(), inventory, claims, verdicts, document.evaluated_at, place)
+    }
+
+    /// What is known of a tag that is not there: how Tagwarden removed it, and what becomes of its manifest. Nothing where
+    /// it did not.
+    ///
+    /// # Errors
+    /// When the state or the registry cannot be read.
+    pub async fn removed_tag(&self, decision: &Decision, named: &TagRef) -> Result<Option<RemovedTagView>, RunError> {
+        let (TagRef { registry, repository, tag: Some(tag) }, now) = (named, decision.document.evaluated_at) else {
+            return Ok(None);
+        };
+        // One that was put back, and is gone all the same, was removed by somebody else.
+        if !is_removed(&self.store.journal_of_tag(registry, repository, tag).await?) {
+            return Ok(None);
+        }
+        let Some(entry) = self.last_removal(registry, repository, tag).await? else { return Ok(None) };
+        let digest = &entry.intent.digest;
+        let due = decision.document.deletions.due.iter().find(|due| due.digest == digest.to_string());
+        let manifest = if let Some(due) = due {
+            format!("may be deleted since {}: it {}", format_minute(due.due_at), due.describe())
+        } else if let Some(deleted) = self.store.last_deletion(registry, repository, digest).await? {
+            let at = deleted.outcome.as_ref().map(|(_, at)| format_minute(*at)).unwrap_or_default();
+            format!("was deleted {at}, in run {}", deleted.run)
+        } else if !self.has_manifest(registry, repository, digest).await? {
+            "is not in the registry any more, and Tagwarden did not delete it".to_owned()
+        } else {
+            match self.retained_until(registry, repository, digest, now).await? {
+                Some(until) => {
+                    format!("stays until {} at least, and then goes if nothing uses it", format_minute(until))
+                }
+                None => "is still there, and no policy has it deleted".to_owned(),
+            }
+        };
+        Ok(Some(RemovedTagView::new(&entry, manifest)))
+    }
+
+    async fn has_manifest(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, RunError> {
+        let Some(reader) = self.readers.get(registry) else { return Ok(false) };
+        Ok(reader.has_manifest(repository, digest).await?)
+    }
+
+    /// What a run of the past decided and did. Where its plan is not kept any more, the journal says what it did.
+    ///
+    /// # Errors
+    /// When there is no such run, it made no plan and did nothing, or the state cannot be read.
+    pub async fn past_run(&self, id: &str) -> Result<PastRun, RunError> {
+        let record = self.run_record(id).await?;
+        let run = record.run.id;
+        let text = self.store.plan_document(run).await?;
+        let document = text.map(|text| serde_json::from_str(&text)).transpose();
+        let document = document.map_err(|error| {
+            RunError::Usage(format!("the plan of run {run} cannot be read by this version: {error}"))
+        })?;
+        let journal = self.store.journal(run).await?;
+        let (view, _) = self.run_report(&run.to_string()).await?;
+        if document.is_none() && journal.is_empty() && !view.is_plan_pruned() {
+            return Err(RunError::Usage(format!("run {run} ended before it had a plan, and did nothing")));
+        }
+        Ok(PastRun { record, document, journal, view })
+    }
+}
+
+/// Where a tag stands in what was read.
+fn position_of(decision: &Decision, named: &TagRef) -> Option<TagPosition> {
+    let inventory = &decision.inventory;
+    let position = |at: usize| u32::try_from(at).ok();
+    let registry = inventory.registries.iter().position(|registry| registry.name == named.registry)?;
+    let repositories = &inventory.registries[registry].repositories;
+    let repository = repositories.iter().position(|repository| repository.name == named.repository)?;
+    let tag = repositories[repository].tags.iter().position(|tag| Some(&tag.name) == named.tag.as_ref())?;
+    Some(TagPosition { registry: position(registry)?, repository: position(repository)?, tag: position(tag)? })
+}
+
+impl PastRun {
+    /// When it was decided.
+    #[must_use]
+    pub fn evaluated_at(&self) -> Timestamp {
+        self.document.as_ref().map_or(self.record.run.started_at, |document| document.evaluated_at)
+    }
+
+    /// What was done about a tag, in order, as people and scripts read it.
+    pub fn entries<'a>(&'a self, named: &'a TagRef) -> impl Iterator<Item = &'a EntryView> {
+        self.view.journal.iter().filter(|entry| {
+            entry.registry == named.registry.as_str()
+                && entry.repository == named.repository.as_str()
+                && named.tag.as_ref().is_none_or(|tag| tag.as_str() == entry.tag)
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! What became of a tag over the years, by the state alone but for one look at the registry.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::evidence::Recording;
+use super::{App, RunError, TagRef};
+use crate::domain::{Action, Inventory, Outcome, Policy, RegistryName, RepositoryName, TagName};
+use crate::report::{EntryView, HistoryEntryView, HistoryView, LastSeenView, RunContextView};
+use crate::state::{JournalEntry, LastSeen, RecordedPolicy, RunContext, RunRecord};
+
+/// What is on record of a run, as far as an entry of its journal needs it.
+struct RunInfo {
+    record: Option<RunRecord>,
+    commit: Option<String>,
+    policies: Vec<RecordedPolicy>,
+}
+
+impl App {
+    /// The history of a tag, removals, restores and skips alike, and when it was seen last.
+    ///
+    /// # Errors
+    /// When no tag is named, or the state cannot be read. A registry that cannot be read is no error: the history then
+    /// says that it is not known whether the tag is there.
+    pub async fn history(&self, named: &TagRef) -> Result<HistoryView, RunError> {
+        let TagRef { registry, repository, tag: Some(tag) } = named else {
+            return Err(RunError::Usage("name a tag: HOST/REPOSITORY:TAG or REGISTRY/REPOSITORY:TAG".to_owned()));
+        };
+        let journal = self.store.journal_of_tag(registry, repository, tag).await?;
+        let mut runs: BTreeMap<Uuid, RunInfo> = BTreeMap::new();
+        for entry in &journal {
+            if let Entry::Vacant(unread) = runs.entry(entry.run) {
+                unread.insert(self.load_run_info(entry.run).await?);
+            }
+        }
+        let there = match self.readers.get(registry) {
+            Some(reader) => match reader.resolve(repository, tag).await {
+                Ok(found) => Some(found.is_some()),
+                Err(error) => {
+                    tracing::warn!(%registry, %repository, %tag, kind = error.kind.label(),
+                        "cannot look whether the tag is there now: {error}");
+                    None
+                }
+            },
+            None => None,
+        };
+        Ok(HistoryView {
+            schema: "tagwarden.history/1",
+            registry: registry.to_string(),
+            repository: repository.to_string(),
+            tag: tag.to_string(),
+            there,
+            last_seen: self.last_seen(registry, repository, tag).await?.map(last_seen_view),
+            removed_by_tagwarden: there != Some(true) && is_removed(&journal),
+            entries: journal.iter().filter_map(|entry| Some(entry_view(entry, runs.get(&entry.run)?))).collect(),
+        })
+    }
+
+    /// When a tag was seen last at a whole look.
+    pub(super) async fn last_seen(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &TagName,
+    ) -> Result<Option<LastSeen>, RunError> {
+        let settings = self.settings.registries.iter().find(|settings| settings.name == *registry);
+        let Some(settings) = settings else { return Ok(None) };
+        let endpoint = settings.endpoint.as_str().trim_end_matches('/');
+        Ok(self.store.last_seen(endpoint, repository, tag).await?)
+    }
+
+    /// Keeps the policies of a run that begins, for whoever asks later what it went by.
+    pub(super) async fn record_policies(&self, went_by: &RunContext) -> Result<(), RunError> {
+        let Some(revision) = &went_by.revision else { return Ok(()) };
+        let recorded = |policy: &Policy| RecordedPolicy {
+            name: policy.name.to_string(),
+            mode: policy.mode.label().to_owned(),
+            file: policy.file.to_string(),
+            revision: policy.revision.to_string(),
+        };
+        let policies: Vec<RecordedPolicy> = self.policies.policies.iter().map(recorded).collect();
+        Ok(self.store.record_policies(revision, &policies, &self.policies.texts).await?)
+    }
+
+    /// Notes which tags there are, where all of them were looked at. Nothing is decided by it: a run goes on where it
+    /// cannot be noted.
+    pub(super) async fn record_tags(&self, inventory: &Inventory, now: Timestamp, remember: Recording) {
+        if remember == Recording::Disabled {
+            return;
+        }
+        if let Err(error) = self.store.record_tag_lists(inventory, now).await {
+            tracing::warn!(kind = error.kind.label(), "cannot note which tags there are: {error}");
+        }
+    }
+
+    async fn load_run_info(&self, run: Uuid) -> Result<RunInfo, RunError> {
+        Ok(RunInfo {
+            record: self.store.run(&run.to_string()).await?,
+            commit: self.store.run_context(run).await?.commit,
+            policies: self.store.policies_of(run).await?,
+        })
+    }
+}
+
+/// Whether the last thing that was done to a tag is its removal.
+pub(super) fn is_removed(journal: &[JournalEntry]) -> bool {
+    let done = |entry: &&JournalEntry| matches!(entry.outcome, Some((Outcome::Done(_), _)));
+    let of_tag = |entry: &&JournalEntry| matches!(entry.intent.action, Action::Remove(_) | Action::Restore);
+    let last = journal.iter().filter(done).rfind(of_tag);
+    last.is_some_and(|entry| matches!(entry.intent.action, Action::Remove(_)))
+}
+
+fn last_seen_view(seen: LastSeen) -> LastSeenView {
+    let LastSeen { digest, at, missed_at } = seen;
+    LastSeenView { at, digest, missed_at }
+}
+
+fn entry_view(entry: &JournalEntry, of_run: &RunInfo) -> HistoryEntryView {
+    let run = of_run.record.as_ref().map(|record| &record.run);
+    let went_by = RunContextView { policies_commit: of_run.commit.clone(), ..RunContextView::default() };
+    HistoryEntryView {
+        run: entry.run.to_string(),
+        command: run.map_or_else(String::new, |run| run.kind.label().to_owned()),
+        by: run.map_or_else(|| "unknown".to_owned(), |run| run.started_by.clone()),
+        approved_by: run.and_then(|run| run.approved_by.clone()),
+        ticket: run.and_then(|run| run.ticket.clone()),
+        entry: EntryView::new(entry, None).with_policies(&of_run.policies, &went_by),
+    }
+}

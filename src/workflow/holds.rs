@@ -1,0 +1,145 @@
+//! `hold`, `holds` and `unhold`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::interruption::StopResult;
+use super::{App, RunError};
+use crate::domain::{Hold, HoldOrigin, RegistryName};
+
+/// What is to be held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldRequest {
+    /// The image: a reference, or `REGISTRY/REPOSITORY:TAG`.
+    pub image: String,
+    /// When the hold ends.
+    pub until: HoldUntil,
+    /// The reason.
+    pub reason: String,
+    /// Whether a tag may be held that is not there, or cannot be looked up.
+    pub allow_missing: bool,
+}
+
+/// When a hold ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldUntil {
+    /// So long after now.
+    For(Duration),
+    /// At that time.
+    At(Timestamp),
+}
+
+/// A hold that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldResult {
+    /// The hold. An earlier one that lasts longer stays as it was.
+    pub hold: Hold,
+    /// Whether it is such an earlier one.
+    pub is_earlier: bool,
+    /// The enforcement that was asked to stop, in words, and whether it did.
+    pub stop_result: StopResult,
+}
+
+impl App {
+    /// Holds a tag, and the digest that it has, whatever the policies say. A running enforcement is asked to stop before its
+    /// next removal, so that nothing that hangs on the image goes by a plan that did not know of the hold.
+    ///
+    /// # Errors
+    /// [`RunError::Usage`] when there is no such tag or the end is past; [`RunError::Refused`] when the tag was removed
+    /// while it was being held; when the registry or the state cannot be used.
+    pub async fn hold(&self, request: &HoldRequest) -> Result<HoldResult, RunError> {
+        let (registry, repository, tag) = self.find_image(&request.image)?;
+        let name = format!("{registry}/{repository}:{tag}");
+        let now = self.now();
+        let until = match request.until {
+            HoldUntil::For(duration) => now.checked_add(duration).unwrap_or(Timestamp::MAX),
+            HoldUntil::At(until) => until,
+        };
+        if until <= now {
+            return Err(RunError::Usage(format!("{name}: the hold would end at {until}, which is past")));
+        }
+        let reader = self.readers.get(&registry);
+        let reader = reader.ok_or_else(|| RunError::Usage(format!("no registry {registry} in the settings")))?;
+        let digest = match reader.resolve(&repository, &tag).await {
+            Ok(Some(found)) => Some(found.digest),
+            Ok(None) if request.allow_missing => None,
+            Ok(None) => {
+                return Err(RunError::Usage(format!(
+                    "{name}: no such tag in the registry, so nothing would be held\n  help: check the name; `--anyway` \
+                     holds the tag for when it comes"
+                )));
+            }
+            Err(error) if request.allow_missing => {
+                tracing::warn!("{name}: the tag could not be looked up, so only its name is held: {error}");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let hold = Hold {
+            endpoint: Arc::from(reader.settings().address()),
+            reason: request.reason.clone(),
+            by: self.by.clone(),
+            since: now,
+            until,
+            origin: HoldOrigin::Person,
+            registry,
+            repository,
+            tag,
+            digest,
+        };
+        let set = self.store.hold(&hold).await?;
+        tracing::info!(image = name, reason = hold.reason, until = %hold.until, "held");
+        let stopped = self.stop_enforcement("hold").await?;
+        // What was journaled before the hold may have been carried out after the first look.
+        if let (Some(before), Ok(after)) = (&hold.digest, reader.resolve(&hold.repository, &hold.tag).await)
+            && after.as_ref().is_none_or(|after| after.digest != *before)
+        {
+            let what = after.map_or_else(|| "removed".to_owned(), |after| format!("moved to {}", after.digest.short()));
+            return Err(RunError::Refused(format!(
+                "{name}: the tag was {what} while it was being held; its name and {} are held from now on\n  help: \
+                 `tagwarden restore {name}` puts back what Tagwarden removed",
+                before.short()
+            )));
+        }
+        let present = self.store.holds(now).await?;
+        let same = |one: &&Hold| {
+            (&one.endpoint, &one.repository, &one.tag, &one.digest, one.origin)
+                == (&hold.endpoint, &hold.repository, &hold.tag, &hold.digest, hold.origin)
+        };
+        let in_force = present.iter().find(same).cloned().unwrap_or(hold);
+        Ok(HoldResult { hold: in_force, is_earlier: !set, stop_result: stopped })
+    }
+
+    /// The holds in force, by registry, repository and tag.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn holds(&self) -> Result<Vec<Hold>, RunError> {
+        Ok(self.store.holds(self.now()).await?)
+    }
+
+    /// Ends the holds on a tag, and returns its name and how many there were.
+    ///
+    /// # Errors
+    /// [`RunError::Usage`] when there is none; when the state cannot be used.
+    pub async fn unhold(&self, image: &str) -> Result<(String, u64), RunError> {
+        let (registry, repository, tag) = self.find_image(image)?;
+        let name = format!("{registry}/{repository}:{tag}");
+        let Some(address) = self.address(&registry) else {
+            return Err(RunError::Usage(format!("no registry {registry} in the settings")));
+        };
+        let ended = self.store.end_holds(&address, &repository, &tag, &self.by, self.now()).await?;
+        if ended == 0 {
+            return Err(RunError::Usage(format!("{name}: no hold is in force\n  help: `tagwarden holds` lists them")));
+        }
+        tracing::info!(image = name, by = self.by, "hold ended");
+        Ok((name, ended))
+    }
+
+    /// The present address of a registry.
+    pub(super) fn address(&self, registry: &RegistryName) -> Option<Arc<str>> {
+        self.readers.get(registry).map(|reader| reader.settings().address().into())
+    }
+}

@@ -1,0 +1,185 @@
+//! Requests of `restore` and `hold` to a running enforcement: stop before the next removal.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{App, RunError, RunOutcome, RunResult};
+use crate::apply::Clock;
+use crate::state::{Lease, StateErrorKind, StateStore};
+
+/// How long a command waits for a running enforcement to stop: the removal in flight is finished, and looked at, first.
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_mins(3);
+/// How often either side looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Watches, while a run removes, whether somebody asks it to stop.
+pub(super) struct StopRequests {
+    /// Becomes true when no further removal may begin.
+    pub(super) stop: watch::Receiver<bool>,
+    requester: Arc<OnceLock<String>>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Drop for StopRequests {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl StopRequests {
+    /// Who asked, or `None`.
+    fn requester(&self) -> Option<String> {
+        self.requester.get().cloned()
+    }
+
+    /// The same result, with whoever interrupted the run named.
+    pub(super) fn with_requester<T>(&self, result: Result<T, RunError>) -> Result<T, RunError> {
+        match (result, self.requester()) {
+            (Err(RunError::Interrupted), Some(by)) => Err(RunError::InterruptedBy(by)),
+            (result, _) => result,
+        }
+    }
+}
+
+impl App {
+    /// Watches for requests to stop, where the run `enforces`; otherwise only the signal to this process counts.
+    pub(super) fn stop_requests(&self, enforces: bool) -> StopRequests {
+        let by = Arc::new(OnceLock::new());
+        if !enforces {
+            return StopRequests { stop: self.stop.clone(), requester: by, task: None };
+        }
+        let (sender, stop) = watch::channel(*self.stop.borrow());
+        let watching = watch_stop_requests(
+            self.store.clone(),
+            Arc::clone(&self.clock),
+            self.stop.clone(),
+            sender,
+            Arc::clone(&by),
+        );
+        StopRequests { stop, requester: by, task: Some(tokio::spawn(watching)) }
+    }
+
+    /// Names whoever interrupted a run that ended so, unless it was a signal to this process.
+    pub(super) async fn with_interrupter(&self, requests: &StopRequests, mut ended: RunResult) -> RunResult {
+        if ended.outcome == RunOutcome::Interrupted && !*self.stop.borrow() {
+            let by = match requests.requester() {
+                Some(by) => Some(by),
+                // The journal saw the request first.
+                None => self.store.stop_request(self.now()).await.ok().flatten(),
+            };
+            ended.interrupted_by = Some(by.unwrap_or_else(|| "another command".to_owned()));
+        }
+        ended
+    }
+
+    /// Takes the right to change registries. Where an enforcement has it, that is asked to stop before its next removal.
+    ///
+    /// # Errors
+    /// When another process has it and does not give it back in time, or the state cannot be used.
+    pub(super) async fn lease_after_stop(&self, command: &str) -> Result<Lease, RunError> {
+        match self.lease(command) {
+            Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => {}
+            taken => return taken,
+        }
+        let request = self.request_stop(command).await?;
+        let begun = Instant::now();
+        let taken = loop {
+            match self.lease(command) {
+                Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => {
+                    if *self.stop.borrow() {
+                        break Err(RunError::Interrupted);
+                    }
+                    if begun.elapsed() >= self.stop_timeout {
+                        break Err(RunError::Store(error));
+                    }
+                }
+                taken => break taken,
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        };
+        self.store.withdraw_stop_request(request, self.now()).await?;
+        taken
+    }
+
+    /// Asks a running enforcement, if there is one, to stop before its next removal, and waits for that. Returns whether
+    /// there was one, and whether it stopped.
+    pub(super) async fn stop_enforcement(&self, command: &str) -> Result<StopResult, RunError> {
+        // A restore removes nothing, and what settles neither.
+        let enforces = |holder: &String| !holder.starts_with("restore ") && !holder.starts_with("settling ");
+        let running = || Lease::holder(&self.settings.state).map(|holder| holder.filter(enforces));
+        let Some(holder) = running()? else { return Ok(StopResult::NotRunning) };
+        let request = self.request_stop(command).await?;
+        let begun = Instant::now();
+        let stopped = loop {
+            if running()?.is_none() {
+                break StopResult::Stopped(holder);
+            }
+            if begun.elapsed() >= self.stop_timeout || *self.stop.borrow() {
+                break StopResult::StillRunning(holder);
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        };
+        self.store.withdraw_stop_request(request, self.now()).await?;
+        Ok(stopped)
+    }
+
+    async fn request_stop(&self, command: &str) -> Result<crate::state::StopRequestId, RunError> {
+        let until = self.now().checked_add(self.stop_timeout).unwrap_or(Timestamp::MAX);
+        let request = self.store.request_stop(&format!("`tagwarden {command}` of {}", self.by), until).await?;
+        let wait = humantime::format_duration(self.stop_timeout);
+        tracing::warn!("waiting for a running enforcement to stop before its next removal (at most {wait})");
+        Ok(request)
+    }
+}
+
+/// What came of asking an enforcement to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopResult {
+    /// None was running.
+    NotRunning,
+    /// This one stopped.
+    Stopped(String),
+    /// This one goes on.
+    StillRunning(String),
+}
+
+async fn watch_stop_requests(
+    store: StateStore,
+    clock: Clock,
+    mut signal: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+    by: Arc<OnceLock<String>>,
+) {
+    let mut signals = true;
+    loop {
+        match store.stop_request(clock()).await {
+            Ok(Some(asked_by)) => {
+                tracing::warn!("no further removal begins: {asked_by} asks for that");
+                by.get_or_init(|| asked_by);
+                stop.send_replace(true);
+                return;
+            }
+            Ok(None) => {}
+            // The journal will fail, too, and says why.
+            Err(error) => tracing::debug!(%error, "could not see whether somebody asks to stop"),
+        }
+        tokio::select! {
+            signalled = signal.wait_for(|stop| *stop), if signals => {
+                if signalled.is_ok() {
+                    stop.send_replace(true);
+                    return;
+                }
+                // Nobody is left who could signal.
+                signals = false;
+            }
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
+        }
+    }
+}

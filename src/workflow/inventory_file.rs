@@ -1,0 +1,403 @@
+//! What was read, as a file: `tagwarden.inventory/1`. It holds what a decision about tags needs, so that policies can be
+//! tried on a real inventory where the registry cannot be reached, such as in a pull request.
+//!
+//! Not in it: blobs, and what the registries themselves do. Nothing can be applied by it.
+
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use super::diff::DecisionInput;
+use crate::domain::{
+    Claims, CompactTime, DateOrigin, Digest, Gap, GapTarget, Inventory, Limits, Lock, Manifest, ManifestDetail,
+    OriginalDate, Registry, RemovalMethod, Repository, RuleHistory, Tag,
+};
+use crate::report::HoldView;
+use sources::RecordedSource;
+
+/// The `schema` of a recorded inventory.
+const SCHEMA: &str = "tagwarden.inventory/1";
+
+#[derive(Serialize, Deserialize)]
+struct InventoryFile {
+    schema: String,
+    recorded_at: Timestamp,
+    timezone: String,
+    limits: RecordedLimits,
+    registries: Vec<RecordedRegistry>,
+    sources: Vec<RecordedSource>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<HoldView>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedLimits {
+    untag: u32,
+    percent: u32,
+    leave: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedRegistry {
+    name: String,
+    kind: String,
+    endpoint: String,
+    hosts: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    other_hosts: Vec<String>,
+    removal: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<RecordedGap>,
+    repositories: Vec<RecordedRepository>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedRepository {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<RecordedGap>,
+    tags: Vec<RecordedTag>,
+    manifests: BTreeMap<String, RecordedManifest>,
+    /// Those of the manifests that indexes list for no platform.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attached: Vec<String>,
+    /// The look at which tags without a time were there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_look: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedTag {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pushed_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_seen: Option<Timestamp>,
+    /// For a restored tag, the time that it counts by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    original: Option<RecordedOriginal>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedOriginal {
+    /// Nothing: it is not known.
+    at: Option<Timestamp>,
+    /// `pushed`, `created` or `first-seen`.
+    by: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedManifest {
+    media_type: String,
+    size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    config: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    children: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock: Option<String>,
+    /// Whether the registry only listed it, so that its configuration and its subject are unknown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    listed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedGap {
+    /// What is missing: `catalogue`, `particulars`, `tag-list`, `manifest-list`, `vanished-tag`, `tag`, `manifest`,
+    /// `created`, `configuration` or `referrers`.
+    at: String,
+    /// Of which tag or digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
+    kind: String,
+    message: String,
+}
+
+/// What was read, as the text of a file.
+///
+/// # Errors
+/// Never, but for memory.
+pub(super) fn write(facts: &DecisionInput) -> Result<String, serde_json::Error> {
+    let Limits { untag, percent, leave, .. } = facts.limits;
+    let recorded = InventoryFile {
+        schema: SCHEMA.to_owned(),
+        recorded_at: facts.read_at,
+        timezone: facts.timezone.iana_name().unwrap_or("UTC").to_owned(),
+        limits: RecordedLimits { untag, percent, leave },
+        registries: facts.inventory.registries.iter().map(RecordedRegistry::from).collect(),
+        sources: facts.claims.sources.iter().map(RecordedSource::from).collect(),
+        holds: facts.claims.holds.iter().map(|hold| HoldView::from(&**hold)).collect(),
+    };
+    serde_json::to_string(&recorded).map(|text| text + "\n")
+}
+
+/// Reads what was recorded.
+///
+/// # Errors
+/// What is wrong with the text, in words.
+pub(super) fn read(text: &str) -> Result<DecisionInput, String> {
+    let recorded: InventoryFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if recorded.schema != SCHEMA {
+        return Err(format!("its schema is `{}`, and this version reads `{SCHEMA}`", recorded.schema));
+    }
+    let mut labels = LabelInterner::default();
+    let RecordedLimits { untag, percent, leave } = recorded.limits;
+    let registries: Result<_, String> = recorded.registries.into_iter().map(|one| one.read(&mut labels)).collect();
+    let sources: Result<_, String> = recorded.sources.into_iter().map(|one| one.read(&mut labels)).collect();
+    let holds = recorded.holds.iter().map(|view| view.to_hold().map(Arc::new)).collect::<Result<Vec<_>, String>>();
+    let (mut inventory, mut claims) =
+        (Inventory { registries: registries? }, Claims { sources: sources?, holds: holds? });
+    inventory.sort();
+    claims.sort();
+    Ok(DecisionInput {
+        inventory,
+        claims,
+        read_at: recorded.recorded_at,
+        timezone: TimeZone::get(&recorded.timezone).map_err(to_message)?,
+        limits: Limits { untag, percent, leave, ..Limits::default() },
+        history: RuleHistory::default(),
+        from_file: true,
+    })
+}
+
+/// Labels that live as long as the process, each made once: what reads a file ends soon after.
+#[derive(Default)]
+struct LabelInterner(BTreeSet<&'static str>);
+
+impl LabelInterner {
+    fn intern(&mut self, text: &str) -> &'static str {
+        if let Some(label) = self.0.get(text) {
+            return label;
+        }
+        let label: &'static str = Box::leak(text.to_owned().into_boxed_str());
+        self.0.insert(label);
+        label
+    }
+}
+
+fn to_message(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(to_message)
+}
+
+fn parse_optional<T: std::str::FromStr<Err: std::fmt::Display>>(text: Option<&str>) -> Result<Option<T>, String> {
+    text.map(parse).transpose()
+}
+
+fn parse_lock(label: Option<&str>) -> Result<Option<Lock>, String> {
+    let known = [Lock::Delete, Lock::Write, Lock::DeleteAndWrite];
+    let of = |label: &str| known.into_iter().find(|lock| lock.label() == label);
+    label.map(|label| of(label).ok_or_else(|| format!("unknown lock `{label}`"))).transpose()
+}
+
+fn lock_label(lock: Option<Lock>) -> Option<String> {
+    lock.map(|lock| lock.label().to_owned())
+}
+
+impl From<&Registry> for RecordedRegistry {
+    fn from(registry: &Registry) -> Self {
+        Self {
+            name: registry.name.to_string(),
+            kind: registry.kind.to_owned(),
+            endpoint: registry.endpoint.clone(),
+            hosts: registry.hosts.clone(),
+            other_hosts: registry.other_hosts.clone(),
+            removal: registry.removal.label().to_owned(),
+            gaps: registry.gaps.iter().map(RecordedGap::from).collect(),
+            repositories: registry.repositories.iter().map(RecordedRepository::from).collect(),
+        }
+    }
+}
+
+impl RecordedRegistry {
+    fn read(self, labels: &mut LabelInterner) -> Result<Registry, String> {
+        let removal = [RemovalMethod::Untag, RemovalMethod::DeleteManifest];
+        let removal = removal.into_iter().find(|method| method.label() == self.removal);
+        let repositories: Result<_, String> = self.repositories.into_iter().map(|one| one.read(labels)).collect();
+        let gaps: Result<_, String> = self.gaps.into_iter().map(|one| one.read(labels)).collect();
+        Ok(Registry {
+            endpoint: self.endpoint,
+            hosts: self.hosts,
+            other_hosts: self.other_hosts,
+            removal: removal.ok_or_else(|| format!("unknown removal `{}`", self.removal))?,
+            repositories: repositories?,
+            gaps: gaps?,
+            ..Registry::empty(parse(&self.name)?, labels.intern(&self.kind))
+        })
+    }
+}
+
+impl From<&Repository> for RecordedRepository {
+    fn from(repository: &Repository) -> Self {
+        let manifests = repository.manifests.iter();
+        Self {
+            name: repository.name.to_string(),
+            lock: lock_label(repository.lock),
+            gaps: repository.gaps.iter().map(RecordedGap::from).collect(),
+            tags: repository
+                .tags
+                .iter()
+                .map(|tag| RecordedTag::new(tag, repository.original_dates.get(&tag.name)))
+                .collect(),
+            manifests: manifests.map(|(digest, one)| (digest.to_string(), RecordedManifest::from(one))).collect(),
+            attached: repository.attached.iter().map(ToString::to_string).collect(),
+            first_look: repository.first_read_at.map(CompactTime::timestamp),
+        }
+    }
+}
+
+impl RecordedRepository {
+    fn read(self, labels: &mut LabelInterner) -> Result<Repository, String> {
+        let originals = self.tags.iter().filter_map(|tag| Some((parse(&tag.name), tag.original.as_ref()?.read())));
+        let originals: Result<_, String> = originals.map(|(name, original)| Ok((name?, original?))).collect();
+        let tags: Result<_, String> = self.tags.into_iter().map(RecordedTag::read).collect();
+        let gaps: Result<_, String> = self.gaps.into_iter().map(|one| one.read(labels)).collect();
+        let manifests = self.manifests.into_iter().map(|(digest, one)| Ok((parse::<Digest>(&digest)?, one.read()?)));
+        Ok(Repository {
+            tags: tags?,
+            original_dates: originals?,
+            manifests: manifests.collect::<Result<_, String>>()?,
+            attached: self.attached.iter().map(|digest| parse(digest)).collect::<Result<_, _>>()?,
+            first_read_at: self.first_look.map(Into::into),
+            gaps: gaps?,
+            lock: parse_lock(self.lock.as_deref())?,
+            ..Repository::empty(parse(&self.name)?)
+        })
+    }
+}
+
+impl RecordedTag {
+    fn new(tag: &Tag, original: Option<&OriginalDate>) -> Self {
+        Self {
+            name: tag.name.to_string(),
+            digest: tag.digest.as_ref().map(ToString::to_string),
+            pushed_at: tag.pushed_at.map(CompactTime::timestamp),
+            first_seen: tag.first_seen.map(CompactTime::timestamp),
+            original: original.map(RecordedOriginal::from),
+            lock: lock_label(tag.lock),
+        }
+    }
+
+    fn read(self) -> Result<Tag, String> {
+        Ok(Tag {
+            name: parse(&self.name)?,
+            digest: parse_optional(self.digest.as_deref())?,
+            pushed_at: self.pushed_at.map(Into::into),
+            first_seen: self.first_seen.map(Into::into),
+            lock: parse_lock(self.lock.as_deref())?,
+        })
+    }
+}
+
+impl From<&OriginalDate> for RecordedOriginal {
+    fn from(original: &OriginalDate) -> Self {
+        match original {
+            OriginalDate::Known(at, by) => Self { at: Some(at.timestamp()), by: Some(by.label().to_owned()) },
+            OriginalDate::Unknown => Self { at: None, by: None },
+        }
+    }
+}
+
+impl RecordedOriginal {
+    fn read(&self) -> Result<OriginalDate, String> {
+        let by =
+            self.by.as_deref().map(|by| DateOrigin::from_label(by).ok_or_else(|| format!("unknown origin `{by}`")));
+        Ok(match (self.at, by.transpose()?) {
+            (Some(at), Some(by)) => OriginalDate::Known(at.into(), by),
+            // What is half said is not known.
+            _ => OriginalDate::Unknown,
+        })
+    }
+}
+
+impl From<&Manifest> for RecordedManifest {
+    fn from(manifest: &Manifest) -> Self {
+        Self {
+            media_type: manifest.media_type.to_string(),
+            size: manifest.size,
+            config: manifest.config.as_ref().map(ToString::to_string),
+            children: manifest.children.iter().map(ToString::to_string).collect(),
+            subject: manifest.subject.as_ref().map(ToString::to_string),
+            created_at: manifest.created_at.map(CompactTime::timestamp),
+            lock: lock_label(manifest.lock),
+            listed: manifest.detail != ManifestDetail::Full,
+        }
+    }
+}
+
+impl RecordedManifest {
+    fn read(self) -> Result<Manifest, String> {
+        Ok(Manifest {
+            media_type: self.media_type.into(),
+            size: self.size,
+            config: parse_optional::<Digest>(self.config.as_deref())?.map(Box::new),
+            blobs: [].into(),
+            children: self.children.iter().map(|digest| parse(digest)).collect::<Result<_, _>>()?,
+            subject: parse_optional::<Digest>(self.subject.as_deref())?.map(Box::new),
+            created_at: self.created_at.map(Into::into),
+            lock: parse_lock(self.lock.as_deref())?,
+            detail: if self.listed { ManifestDetail::Listed { image_size: None } } else { ManifestDetail::Full },
+        })
+    }
+}
+
+impl From<&Gap> for RecordedGap {
+    fn from(gap: &Gap) -> Self {
+        let (at, of) = match &gap.target {
+            GapTarget::Catalogue => ("catalogue", None),
+            GapTarget::RegistryInfo => ("particulars", None),
+            GapTarget::TagList => ("tag-list", None),
+            GapTarget::ManifestList => ("manifest-list", None),
+            GapTarget::VanishedTag(tag) => ("vanished-tag", Some(tag.to_string())),
+            GapTarget::InvalidName(name) => ("invalid-name", Some(name.to_string())),
+            GapTarget::ListedDigest(digest) => ("listed-digest", Some(digest.to_string())),
+            GapTarget::Tag(tag) => ("tag", Some(tag.to_string())),
+            GapTarget::Manifest(digest) => ("manifest", Some(digest.to_string())),
+            GapTarget::CreationTime(digest) => ("created", Some(digest.to_string())),
+            GapTarget::Configuration(digest) => ("configuration", Some(digest.to_string())),
+            GapTarget::Referrers(digest) => ("referrers", Some(digest.to_string())),
+        };
+        Self { at: at.to_owned(), of, kind: gap.kind.to_owned(), message: gap.message.to_string() }
+    }
+}
+
+impl RecordedGap {
+    fn read(self, labels: &mut LabelInterner) -> Result<Gap, String> {
+        let of = self.of.as_deref().unwrap_or_default();
+        let at = match self.at.as_str() {
+            "catalogue" => GapTarget::Catalogue,
+            "particulars" => GapTarget::RegistryInfo,
+            "tag-list" => GapTarget::TagList,
+            "manifest-list" => GapTarget::ManifestList,
+            "vanished-tag" => GapTarget::VanishedTag(parse(of)?),
+            "invalid-name" => GapTarget::InvalidName(of.into()),
+            "listed-digest" => GapTarget::ListedDigest(parse(of)?),
+            "tag" => GapTarget::Tag(parse(of)?),
+            "manifest" => GapTarget::Manifest(parse(of)?),
+            "created" => GapTarget::CreationTime(parse(of)?),
+            "configuration" => GapTarget::Configuration(parse(of)?),
+            "referrers" => GapTarget::Referrers(parse(of)?),
+            // What is missing must never go missing.
+            other => return Err(format!("unknown gap `{other}`")),
+        };
+        Ok(Gap { target: at, kind: labels.intern(&self.kind), message: self.message.into() })
+    }
+}

@@ -1,0 +1,117 @@
+//! What people name: a run by the beginning of its id, a tag by a reference.
+
+use std::str::FromStr as _;
+
+use super::{App, RunError};
+use crate::domain::{Hosts, ImageReference, RegistryName, RepositoryName, TagName};
+use crate::registry::{self, RegistrySettings};
+use crate::report::{PlanDocument, RunView};
+use crate::state::{JournalTotals, RunKind, RunRecord, StateErrorKind};
+
+/// The name of the last run in place of an id.
+const LAST_RUN: &str = "last";
+
+/// A repository, or one tag of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagRef {
+    /// The registry.
+    pub registry: RegistryName,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag, where one is named.
+    pub tag: Option<TagName>,
+}
+
+impl App {
+    /// The record of the run whose id begins so; `last` names the last run.
+    ///
+    /// # Errors
+    /// When none or several begin so, or the state cannot be read.
+    pub async fn run_record(&self, id: &str) -> Result<RunRecord, RunError> {
+        if id == LAST_RUN {
+            let none = || RunError::Usage("there are no runs yet".to_owned());
+            return self.store.runs(1).await?.pop().ok_or_else(none);
+        }
+        let found = match self.store.run(id).await {
+            Err(error) if error.kind == StateErrorKind::Ambiguous => return Err(RunError::Usage(error.to_string())),
+            found => found?,
+        };
+        found.ok_or_else(|| RunError::Usage(format!("no run {id}; `tagwarden runs` lists them")))
+    }
+
+    /// The run whose id begins so with everything it did, and its plan where that is still kept.
+    ///
+    /// # Errors
+    /// When none or several begin so, or the state cannot be read.
+    pub async fn run_report(&self, id: &str) -> Result<(RunView, Option<PlanDocument>), RunError> {
+        let record = self.run_record(id).await?;
+        let journal = self.store.journal(record.run.id).await?;
+        let plan = self.store.plan_document(record.run.id).await?;
+        // A plan of another version is no reason not to show what was done.
+        let plan = plan.and_then(|plan| serde_json::from_str(&plan).ok());
+        let circumstances = self.store.run_context(record.run.id).await?;
+        let policies = self.store.policies_of(record.run.id).await?;
+        let mut view = RunView::new(&record, &journal).with_context(circumstances).with_policies(&policies);
+        fill_counts(&mut view);
+        Ok((view, plan))
+    }
+
+    /// The names of a registry, and those of the others.
+    fn registry_names(&self, settings: &RegistrySettings) -> (Vec<String>, Vec<String>) {
+        let others = self.settings.registries.iter().filter(|other| other.name != settings.name);
+        (registry::hosts(settings), others.flat_map(registry::hosts).collect())
+    }
+
+    /// The repository, or the tag, that an image reference or `REGISTRY/REPOSITORY[:TAG]` names.
+    ///
+    /// # Errors
+    /// When it names none of the configured registries.
+    pub fn find_tag_ref(&self, text: &str) -> Result<TagRef, RunError> {
+        let usage = |why: String| RunError::Usage(format!("`{text}`: {why}"));
+        for settings in &self.settings.registries {
+            let by_name = text.strip_prefix(settings.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
+            let reference =
+                ImageReference::parse_verbatim(by_name.unwrap_or(text)).map_err(|error| usage(error.problem))?;
+            let (own, others) = self.registry_names(settings);
+            // The last of two: what follows the registry's own name.
+            let path = reference.repository_paths(Hosts::new(&own, &others)).last();
+            let here = by_name.is_some() && reference.host.is_none()
+                || reference.host.is_some() && path.is_some()
+                || reference.host.is_none() && self.settings.registries.len() == 1;
+            if here {
+                if reference.tag.is_none() && reference.digest.is_some() {
+                    return Err(usage("it names a digest; name a tag or a repository".to_owned()));
+                }
+                let repository = match path.and_then(|path| path.parse().ok()) {
+                    Some(repository) if by_name.is_none() => Some(repository),
+                    _ => reference.repository,
+                };
+                let repository = repository.ok_or_else(|| usage("it names no repository".to_owned()))?;
+                return Ok(TagRef { registry: settings.name.clone(), repository, tag: reference.tag });
+            }
+        }
+        let known: Vec<String> = self.settings.registries.iter().flat_map(registry::hosts).collect();
+        Err(usage(format!("no configured registry is meant by it; known hosts: {}", known.join(", "))))
+    }
+
+    /// The registry, repository and tag that an image reference or `REGISTRY/REPOSITORY:TAG` names; `latest` where it has
+    /// no tag.
+    ///
+    /// # Errors
+    /// When it names none of the configured registries, or a digest alone.
+    pub fn find_image(&self, image: &str) -> Result<(RegistryName, RepositoryName, TagName), RunError> {
+        let TagRef { registry, repository, tag } = self.find_tag_ref(image)?;
+        let latest = || TagName::from_str("latest").map_err(|error| RunError::Usage(format!("`{image}`: {error}")));
+        Ok((registry, repository, tag.map_or_else(latest, Ok)?))
+    }
+}
+
+/// Fills in the counts of a run whose record has none, because it was killed or still goes on, by its journal.
+fn fill_counts(view: &mut RunView) {
+    let (done, deleted) = (view.count_outcome("done"), view.deleted_count());
+    if done + deleted > 0 {
+        let is_restore = view.command == RunKind::Restore.label();
+        let counts = JournalTotals { removed: done, deleted, restored: done };
+        counts.fill_summary(is_restore, view.summary.get_or_insert_default());
+    }
+}

@@ -1,0 +1,372 @@
+//! The second step of a run: which manifests, untagged before, may be deleted now.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{App, Decision, RunError};
+use crate::apply::DeletionTask;
+use crate::domain::{
+    Action, Claims, Deletion, Deletions, Digest, Intent, Inventory, Manifest, Outcome, PolicyName, RegistryName,
+    RepositoryName, Rules, SkipReason, UntaggedManifest,
+};
+use crate::engine::{self, Grace, Violation};
+use crate::registry::{self, CollectScope, ExtraManifests};
+use crate::report::{DeletionView, PlanDocument, ReasonView};
+use crate::state::{JournalEntry, StateErrorKind, UntagRecord};
+
+/// What the journal says of untagged manifests, before the registries are read.
+#[derive(Default)]
+pub(super) struct CleanupCandidates {
+    /// Those whose grace may be over.
+    untagged: Vec<UntaggedManifest>,
+    /// The others that tags were taken from, in the same repositories.
+    other_untagged: BTreeSet<(RegistryName, RepositoryName, Digest)>,
+    /// What is found already: how many wait, and where nothing is listed.
+    deletions: Deletions,
+    /// What is to be read beside what has tags.
+    pub(super) extra_manifests: ExtraManifests,
+}
+
+impl CleanupCandidates {
+    /// Those whose grace may be over.
+    pub(super) fn untagged(&self) -> &[UntaggedManifest] {
+        &self.untagged
+    }
+
+    /// What becomes of them.
+    pub(super) fn decide(&self, rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestamp) -> Deletions {
+        let decided = engine::plan_deletions(rules, inventory, claims, &self.untagged, &self.other_untagged, now);
+        let next_at = [self.deletions.next_eligible_at, decided.next_eligible_at].into_iter().flatten().min();
+        Deletions {
+            pending: self.deletions.pending + decided.pending,
+            next_eligible_at: next_at,
+            unlisted: self.deletions.unlisted.clone(),
+            ..decided
+        }
+    }
+
+    /// The same, looked at once more.
+    pub(super) fn check(
+        &self,
+        rules: &Rules,
+        inventory: &Inventory,
+        claims: &Claims,
+        deletions: &Deletions,
+        now: Timestamp,
+    ) -> Vec<Violation> {
+        engine::check_deletions(rules, inventory, claims, &self.untagged, &self.other_untagged, deletions, now)
+    }
+
+    /// Those that somebody else deleted: they are not listed where everything is. Of an inventory of everything; a registry
+    /// may delete a repository with its last manifest.
+    pub(super) fn externally_deleted(&self, inventory: &Inventory) -> Vec<UntaggedManifest> {
+        let gone = |one: &&UntaggedManifest| {
+            let registry = inventory.registry(one.registry.as_str()).filter(|registry| registry.lists_untagged);
+            registry.is_some_and(|registry| match registry.repository(one.repository.as_str()) {
+                Some(found) => found.gaps.is_empty() && !found.manifests.contains_key(&one.digest),
+                None => registry.gaps.is_empty(),
+            })
+        };
+        self.untagged.iter().filter(gone).cloned().collect()
+    }
+
+    /// Keeps in mind what is to be read: each manifest, the images in it, and what it refers to or accompanies.
+    fn add_extra_manifests(&mut self, untagged: &UntaggedManifest) {
+        let place = (untagged.registry.clone(), untagged.repository.clone());
+        let digests = self.extra_manifests.entry(place).or_default();
+        digests.insert(untagged.digest.clone());
+        digests.extend(untagged.tags.iter().filter_map(|tag| engine::companion_subject(&tag.name)));
+        let manifest = untagged.manifest.iter();
+        digests.extend(manifest.flat_map(|one| one.children.iter().chain(one.subject.as_deref())).cloned());
+    }
+}
+
+impl App {
+    /// The manifests whose grace may be over, in the registries and repositories that are to be read. Nothing is asked
+    /// where no policy has anything deleted.
+    pub(super) async fn cleanup_candidates(
+        &self,
+        scope: &CollectScope,
+        rules: &Rules,
+        now: Timestamp,
+    ) -> Result<CleanupCandidates, RunError> {
+        let mut considered = CleanupCandidates::default();
+        let deletes = |name: &RegistryName| {
+            let mut policies = rules.policies.iter().filter(|policy| policy.delete_manifest_after.is_some());
+            policies.any(|policy| policy.covers(name))
+        };
+        for (name, reader) in &self.readers {
+            // Always, so that a change is noticed when it comes and not when somebody first asks.
+            let address = reader.settings().endpoint.as_str();
+            let since = self.store.registry_address_since(name, address, self.now()).await?;
+            if !deletes(name) {
+                continue;
+            }
+            let within = match scope {
+                CollectScope::All => None,
+                CollectScope::Repositories(only) => match only.get(name) {
+                    Some(repositories) => Some(repositories),
+                    None => continue,
+                },
+            };
+            if !reader.lists_untagged() {
+                considered.deletions.unlisted.push(name.clone());
+                continue;
+            }
+            let (mut due, mut others, mut waits) = (Vec::new(), Vec::new(), Vec::new());
+            let mut visit = |told: UntagRecord| {
+                let (UntagRecord::Untagged { untagged: UntaggedManifest { repository, digest, .. }, .. }
+                | UntagRecord::Excluded { repository, digest }) = &told;
+                if within.is_some_and(|repositories| !repositories.contains(repository)) {
+                    return;
+                }
+                let other = (name.clone(), repository.clone(), digest.clone());
+                let UntagRecord::Untagged { untagged, entries } = told else { return others.push(other) };
+                // At another address it was another registry's.
+                if since.is_some_and(|since| untagged.tags.iter().any(|tag| tag.at < since)) {
+                    return others.push(other);
+                }
+                match engine::grace_period(rules, &untagged, None, now) {
+                    Grace::Over(_) => due.push((untagged, entries)),
+                    Grace::NotRequested => others.push(other),
+                    Grace::Until(until) => {
+                        others.push(other);
+                        waits.push(until);
+                    }
+                }
+            };
+            self.store.visit_untagged(name, &mut visit).await?;
+            for until in waits {
+                considered.deletions.add_pending(until);
+            }
+            let touched: BTreeSet<RepositoryName> = due.iter().map(|(one, _)| one.repository.clone()).collect();
+            considered
+                .other_untagged
+                .extend(others.into_iter().filter(|(_, repository, _)| touched.contains(repository)));
+            for (mut untagged, entries) in due {
+                for (tag, id) in untagged.tags.iter_mut().zip(entries) {
+                    let entry = self.store.journal_entry(id).await?;
+                    if !tag.restored {
+                        tag.policies = policies(&entry);
+                    }
+                    if untagged.manifest.is_none() {
+                        untagged.manifest = self.journaled_manifest(&entry).await?;
+                    }
+                }
+                considered.add_extra_manifests(&untagged);
+                considered.untagged.push(untagged);
+            }
+        }
+        Ok(considered)
+    }
+
+    /// Journals what somebody else deleted, so that it is not looked for again and again.
+    pub(super) async fn journal_externally_deleted(
+        &self,
+        run: Uuid,
+        collected: &[UntaggedManifest],
+    ) -> Result<(), RunError> {
+        let gone = Outcome::Skipped(SkipReason::Missing);
+        let intents: Vec<Intent> = collected
+            .iter()
+            .filter_map(|one| {
+                let last = one.tags.iter().max_by_key(|tag| tag.at)?;
+                Some(Intent {
+                    action: Action::DeleteUntagged,
+                    registry: one.registry.clone(),
+                    repository: one.repository.clone(),
+                    tag: last.name.clone(),
+                    digest: one.digest.clone(),
+                    media_type: "".into(),
+                    policy: last.policies.first().map(ToString::to_string),
+                    evidence: "[]".to_owned(),
+                    endpoint: self.address(&one.registry),
+                    date: None,
+                })
+            })
+            .collect();
+        let notes: Vec<(&Intent, &Outcome)> = intents.iter().map(|intent| (intent, &gone)).collect();
+        if !notes.is_empty() {
+            self.store.record_all_not_attempted(run, &notes, self.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Until when an untagged manifest surely stays; nothing where no policy has it deleted.
+    pub(super) async fn retained_until(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, RunError> {
+        if !self.readers.get(registry).is_some_and(|reader| reader.lists_untagged()) {
+            return Ok(None);
+        }
+        let (rules, mut until) = (self.rules(), None);
+        let mut visit = |told: UntagRecord| {
+            if let UntagRecord::Untagged { untagged, .. } = told
+                && untagged.repository == *repository
+                && untagged.digest == *digest
+            {
+                until = match engine::grace_period(&rules, &untagged, None, now) {
+                    Grace::NotRequested => None,
+                    Grace::Until(at) | Grace::Over(at) => Some(at),
+                };
+            }
+        };
+        self.store.visit_untagged(registry, &mut visit).await?;
+        Ok(until)
+    }
+
+    /// What the bytes say that the journal keeps of a manifest; nothing where they are damaged.
+    async fn journaled_manifest(&self, entry: &JournalEntry) -> Result<Option<Manifest>, RunError> {
+        match self.store.manifest_of(entry).await {
+            Ok(raw) => Ok(registry::parse_manifest(&raw).ok().map(|parsed| parsed.manifest)),
+            Err(error) if matches!(error.kind, StateErrorKind::Missing | StateErrorKind::Corrupt) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The policies by which something was done, as its record says; none where that is not understood.
+fn policies(entry: &JournalEntry) -> Vec<PolicyName> {
+    let proof = &entry.intent.evidence;
+    let named: Vec<String> = if entry.intent.action == Action::DeleteUntagged {
+        serde_json::from_str::<DeletionView>(proof).map(|view| view.policies).unwrap_or_default()
+    } else {
+        let reasons: Vec<ReasonView> = serde_json::from_str(proof).unwrap_or_default();
+        let policy = |reason| match reason {
+            ReasonView::LetGo { policy, .. } | ReasonView::CompanionOfExpired { policy, .. } => Some(policy),
+            _ => None,
+        };
+        reasons.into_iter().filter_map(policy).collect()
+    };
+    let mut policies: Vec<PolicyName> = named.iter().filter_map(|name| name.parse().ok()).collect();
+    // One that cannot be read could be one that keeps.
+    if policies.len() < named.len() {
+        policies.clear();
+    }
+    policies.sort();
+    policies.dedup();
+    policies
+}
+
+/// The deletions that may really be done: all their policies enforce, and no refusal covers them.
+pub(super) fn enforceable_deletions(decision: &Decision) -> Vec<DeletionTask> {
+    let views = decision.document.deletions.due.iter();
+    let fit = decision.plan.deletions.eligible.iter().zip(views).filter(|(_, view)| view.is_enforceable());
+    fit.map(|(deletion, view)| deletion_task(deletion, view)).collect()
+}
+
+fn deletion_task(deletion: &Deletion, proof: &DeletionView) -> DeletionTask {
+    DeletionTask {
+        deletion: Arc::new(deletion.clone()),
+        evidence: serde_json::to_string(proof).unwrap_or_default().into(),
+    }
+}
+
+/// The repositories that an approved plan deletes from.
+///
+/// # Errors
+/// [`RunError::Refused`] where one is no name of a repository.
+pub(super) fn extend_scope(approved: &PlanDocument, scope: &mut CollectScope) -> Result<(), RunError> {
+    let CollectScope::Repositories(only) = scope else { return Ok(()) };
+    for view in approved.deletions.deletable() {
+        let place = view.registry.parse().ok().zip(view.repository.parse().ok());
+        let refused = || RunError::Refused(format!("the plan names {}, which is no manifest", view.name()));
+        let (registry, repository) = place.ok_or_else(refused)?;
+        only.entry(registry).or_default().insert(repository);
+    }
+    Ok(())
+}
+
+/// What of an approved plan's deletions still follows from the evidence of now, and what does not, with the reason.
+pub(super) fn intersect(
+    approved: &PlanDocument,
+    decision: &Decision,
+) -> (Vec<DeletionTask>, Vec<(DeletionTask, SkipReason)>) {
+    let key = |view: &DeletionView| (view.registry.clone(), view.repository.clone(), view.digest.clone());
+    let views = decision.document.deletions.due.iter();
+    let now: HashMap<_, _> =
+        views.zip(&decision.plan.deletions.eligible).map(|(view, found)| (key(view), (view, found))).collect();
+    let (mut orders, mut skipped) = (Vec::new(), Vec::new());
+    for view in approved.deletions.deletable() {
+        let Some((now, deletion)) = now.get(&key(view)).copied() else {
+            skipped.extend(
+                deletion_from_view(view)
+                    .map(|deletion| (deletion_task(&deletion, view), deletion_skip_reason(&deletion, decision))),
+            );
+            continue;
+        };
+        let more = now.along.iter().find(|along| !view.along.contains(along));
+        let skip = if !view.enforce || !now.enforce {
+            SkipReason::DryRun
+        } else if let Some(why) = view.refused.as_ref().or(now.refused.as_ref()) {
+            SkipReason::Refused(why.clone())
+        } else if !now.goes {
+            SkipReason::Kept(now.reasons())
+        } else if let Some(more) = more {
+            SkipReason::Kept(format!("{} would go along, which the plan does not say", more.digest))
+        } else {
+            orders.push(deletion_task(deletion, view));
+            continue;
+        };
+        skipped.push((deletion_task(deletion, view), skip));
+    }
+    (orders, skipped)
+}
+
+/// Why a manifest that was approved to be deleted is no longer one to be decided about.
+fn deletion_skip_reason(deletion: &Deletion, decision: &Decision) -> SkipReason {
+    let registry = decision.inventory.registry(deletion.registry.as_str());
+    let Some(found) = registry.and_then(|registry| registry.repository(deletion.repository.as_str())) else {
+        return SkipReason::Missing;
+    };
+    if let Some(tag) = found.tags.iter().find(|tag| tag.digest.as_ref() == Some(&deletion.digest)) {
+        return SkipReason::Kept(format!("tag {} names it", tag.name));
+    }
+    match found.gaps.iter().find(|gap| gap.blocks_repository()) {
+        Some(gap) => SkipReason::Kept(format!("{} could not be read: {}", gap.target, gap.message)),
+        None if found.untagged.contains_key(&deletion.digest) => {
+            SkipReason::Kept("it was touched since, so its time is not over any more".to_owned())
+        }
+        None => SkipReason::Kept("it is gone, was put back meanwhile, or no policy has it deleted any more".to_owned()),
+    }
+}
+
+/// A deletion as an approved plan has it, for the record of what was not done.
+fn deletion_from_view(view: &DeletionView) -> Option<Deletion> {
+    Some(Deletion {
+        registry: view.registry.parse().ok()?,
+        repository: view.repository.parse().ok()?,
+        digest: view.digest.parse().ok()?,
+        tag: view.tag.parse().ok()?,
+        untagged_at: view.untagged_at,
+        eligible_at: view.due_at,
+        policies: view.policies.iter().filter_map(|name| name.parse().ok()).collect(),
+        enforce: view.enforce,
+        dependents: Vec::new(),
+        reclaim: None,
+        retain_reasons: Vec::new(),
+    })
+}
+
+/// Makes sure that no more is deleted than the settings allow in one run. A plan that was made here never asks for more.
+///
+/// # Errors
+/// [`RunError::Refused`], and then nothing may be removed.
+pub(super) fn enforce_limit(orders: &[DeletionTask], rules: &Rules) -> Result<(), RunError> {
+    let found: usize = orders.iter().map(|order| 1 + order.deletion.dependents.len()).sum();
+    let allowed = rules.limits.delete;
+    if found <= usize::try_from(allowed).unwrap_or(usize::MAX) {
+        return Ok(());
+    }
+    Err(RunError::Refused(format!(
+        "the plan asks for {found} manifests to be deleted, and the limit of one run is {allowed}; no plan made here does \
+         that; make a new one"
+    )))
+}

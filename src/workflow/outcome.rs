@@ -1,0 +1,148 @@
+//! How runs end, and with which exit code.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::apply::RestoreResult;
+use crate::config::ConfigError;
+use crate::domain::{Outcome, SkipReason};
+use crate::engine::Violation;
+use crate::policy::Diagnostic;
+use crate::registry::RegistryError;
+use crate::state::{StateError, StateErrorKind};
+
+/// How a run ended. Where several apply, the first of this order is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunOutcome {
+    /// Somebody stopped it before it was through.
+    Interrupted,
+    /// A limit or an obstacle refused removals that would be enforced, or a plan could not be applied.
+    Refused,
+    /// Some removals failed.
+    Failed,
+    /// A source or a registry could not be read whole.
+    EvidenceMissing,
+    /// All was done.
+    Done,
+}
+
+/// A restore that ended.
+#[derive(Debug)]
+pub struct RestoreRunResult {
+    /// The run's id.
+    pub run: Uuid,
+    /// What came of each tag.
+    pub restored: Vec<RestoreResult>,
+}
+
+impl RestoreRunResult {
+    /// How it ended.
+    #[must_use]
+    pub fn outcome(&self) -> RunOutcome {
+        let any = |what: fn(&Outcome) -> bool| self.restored.iter().any(|restored| what(&restored.outcome));
+        if any(|outcome| matches!(outcome, Outcome::Skipped(SkipReason::Interrupted))) {
+            RunOutcome::Interrupted
+        } else if any(|outcome| matches!(outcome, Outcome::Failed(_))) {
+            RunOutcome::Failed
+        } else {
+            RunOutcome::Done
+        }
+    }
+}
+
+/// What keeps a run from coming to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Settings or policies cannot be used, or do not fit each other: every problem, with its place.
+    #[error("settings or policies have {} problems, the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
+    Invalid(Vec<Diagnostic>),
+    /// A registry's settings cannot work.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The state cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StateError),
+    /// Something asked for is not there or not meant for this.
+    #[error("{0}")]
+    Usage(String),
+    /// Somebody stopped it.
+    #[error("interrupted; nothing was removed")]
+    Interrupted,
+    /// Another command asked it to stop before it removed anything.
+    #[error("interrupted by {0}; nothing was removed")]
+    InterruptedBy(String),
+    /// A report could not be written.
+    #[error("{0}")]
+    Output(String),
+    /// The plan may not be applied.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// It ended by a fault of ours. What it left open is settled at the next start.
+    #[error("{0}")]
+    Failed(String),
+    /// Our own check found fault with our own plan. Nothing was done.
+    #[error("the plan contradicts itself, which is a fault in tagwarden: {}; nothing was done; please report it",
+        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Check(Vec<Violation>),
+}
+
+impl RunError {
+    /// The exit code that belongs to it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Invalid(_) | Self::Registry(_) | Self::Usage(_) => 2,
+            Self::Refused(_) => 3,
+            Self::Store(error) if error.kind == StateErrorKind::Leased => 3,
+            Self::Store(error) if error.kind == StateErrorKind::Exists => 2,
+            Self::Store(_)
+            | Self::Check(_)
+            | Self::Interrupted
+            | Self::InterruptedBy(_)
+            | Self::Output(_)
+            | Self::Failed(_) => 1,
+        }
+    }
+
+    /// The problems with their places, where it is about settings or policy files.
+    #[must_use]
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Self::Invalid(diagnostics) => diagnostics,
+            _ => &[],
+        }
+    }
+}
+
+impl From<ConfigError> for RunError {
+    fn from(error: ConfigError) -> Self {
+        Self::Invalid(error.diagnostics)
+    }
+}
+
+impl RunOutcome {
+    /// The exit code that belongs to it.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Interrupted => 1,
+            Self::Refused => 3,
+            Self::Failed => 4,
+            Self::EvidenceMissing => 5,
+        }
+    }
+
+    /// The label used in the audit record and in metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Interrupted => "interrupted",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::EvidenceMissing => "evidence-missing",
+        }
+    }
+}

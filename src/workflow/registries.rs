@@ -1,0 +1,186 @@
+//! The registries as such: what each is, what it can do, and what it allows; and the one question that is no reading.
+
+use futures::future;
+
+use super::{App, RunError, RunOutcome};
+use crate::domain::{Registry, RegistryName, RemovalMethod, RepositoryName};
+use crate::registry::{self, ProbeResponse, RegistryError, RegistryKind, RegistryReader, RegistrySettings};
+use crate::report::{self, ProbeView, RegistryStateView, RightsView};
+use crate::state::DeletionResponse;
+
+/// Most repositories whose rights are looked at; where each has permissions of its own, that is a token for every ten.
+const MAX_RIGHTS_CHECKS: usize = 100;
+
+impl App {
+    /// Tells of each registry what it is, what it can do, and what it allows. Only reads.
+    ///
+    /// # Errors
+    /// When the state could not be read. A registry that cannot be reached says so in its own view.
+    pub async fn registry_states(&self) -> Result<Vec<RegistryStateView>, RunError> {
+        let views = self.readers.values().map(|reader| self.registry_state(&**reader));
+        future::join_all(views).await.into_iter().collect()
+    }
+
+    async fn registry_state(&self, reader: &dyn RegistryReader) -> Result<RegistryStateView, RunError> {
+        let settings = reader.settings();
+        let catalogue = reader.catalogue().await;
+        let names = catalogue.as_ref().map_or(&[][..], |catalogue| catalogue.repositories.as_slice());
+        let asked = names.get(..MAX_RIGHTS_CHECKS).unwrap_or(names);
+        let mut found = registry_from_settings(settings);
+        self.determine_ability(&mut found, reader, asked).await?;
+        let told = settings.kind == RegistryKind::Acr && !asked.is_empty();
+        let notes = report::missing_rights(&found);
+        let rights = RightsView {
+            state: match (told, notes.is_empty()) {
+                (false, _) => "not-known",
+                (true, true) => "allowed",
+                (true, false) => "missing",
+            }
+            .to_owned(),
+            asked: if told { asked.len() as u64 } else { 0 },
+            missing: notes,
+        };
+        Ok(RegistryStateView {
+            name: settings.name.to_string(),
+            kind: settings.kind.label().to_owned(),
+            endpoint: found.endpoint.clone(),
+            identity: reader.identity(),
+            removal: settings.removal.label().to_owned(),
+            can_untag: settings.can_untag.label().to_owned(),
+            ability: report::ability(&found),
+            push_times: settings.kind == RegistryKind::Acr,
+            lists_untagged: reader.lists_untagged(),
+            locks: settings.kind == RegistryKind::Acr,
+            rights,
+            repositories: catalogue.as_ref().ok().map(|catalogue| catalogue.repositories.len() as u64),
+            error: catalogue.as_ref().err().map(ToString::to_string),
+        })
+    }
+
+    /// Asks a registry to delete a tag (or, by its `removal`, a manifest) that cannot exist, and remembers its answer.
+    ///
+    /// # Errors
+    /// [`RunError::Usage`] when there is no such registry or no repository to ask in, and when the state could not be
+    /// written.
+    pub async fn probe(&self, name: &str, repository: Option<RepositoryName>) -> Result<ProbeResult, RunError> {
+        let reader = self.find_reader(name)?;
+        let settings = reader.settings().clone();
+        let repository = match repository {
+            Some(repository) => repository,
+            None => match reader.catalogue().await {
+                Ok(catalogue) => catalogue.repositories.into_iter().min().ok_or_else(no_repository_error)?,
+                Err(error) => return Ok(unread_probe(&settings, error)),
+            },
+        };
+        let writer = registry::writer(settings.clone(), self.retry_policy)?;
+        let answer = match writer.probe(&repository, settings.removal).await {
+            Some(answer) => answer,
+            None => rights_in(&**reader, &repository).await,
+        };
+        self.record_deletion_answer(&settings, settings.removal, &answer).await?;
+        if answer == ProbeResponse::Unsupported && settings.removal == RemovalMethod::Untag {
+            // Whether it refuses every deletion, or those by tag, decides what a person should change.
+            let by_digest = writer.probe(&repository, RemovalMethod::DeleteManifest).await;
+            if let Some(answer) = by_digest {
+                self.record_deletion_answer(&settings, RemovalMethod::DeleteManifest, &answer).await?;
+            }
+        }
+        let mut found = registry_from_settings(&settings);
+        self.determine_ability(&mut found, &**reader, std::slice::from_ref(&repository)).await?;
+        let (label, outcome, message) = match answer {
+            ProbeResponse::Accepted => ("accepted", RunOutcome::Done, None),
+            ProbeResponse::Unsupported => ("unsupported", RunOutcome::Refused, None),
+            ProbeResponse::Denied { message } => ("denied", RunOutcome::Refused, Some(message)),
+            ProbeResponse::Unclear { message } => ("not-known", RunOutcome::EvidenceMissing, Some(message)),
+        };
+        let view = ProbeView {
+            registry: settings.name.to_string(),
+            endpoint: found.endpoint.clone(),
+            repository: Some(repository.to_string()),
+            removal: settings.removal.label().to_owned(),
+            answer: label.to_owned(),
+            message,
+            ability: report::ability(&found),
+        };
+        Ok(ProbeResult { view, outcome })
+    }
+
+    /// Forgets what removals and answers showed of a registry, because a person says that it is another one now. Returns
+    /// whether there was anything to forget.
+    ///
+    /// # Errors
+    /// [`RunError::Usage`] when there is no such registry, and when the state could not be written.
+    pub async fn forget_registry(&self, name: &str) -> Result<bool, RunError> {
+        let settings = self.find_reader(name)?.settings();
+        Ok(self.store.forget_experience(&settings.name, settings.endpoint.as_str()).await?)
+    }
+
+    fn find_reader(&self, name: &str) -> Result<&std::sync::Arc<dyn RegistryReader>, RunError> {
+        let found = self.readers.iter().find(|(known, _)| known.as_str() == name).map(|(_, reader)| reader);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.readers.keys().map(RegistryName::as_str).collect();
+            RunError::Usage(format!("no registry {name} in the settings: {}", names.join(", ")))
+        })
+    }
+
+    async fn record_deletion_answer(
+        &self,
+        settings: &RegistrySettings,
+        method: RemovalMethod,
+        answer: &ProbeResponse,
+    ) -> Result<(), RunError> {
+        let answer = match answer {
+            ProbeResponse::Accepted if settings.kind != RegistryKind::Acr => DeletionResponse::Accepted,
+            ProbeResponse::Unsupported => DeletionResponse::Unsupported,
+            ProbeResponse::Accepted | ProbeResponse::Denied { .. } | ProbeResponse::Unclear { .. } => return Ok(()),
+        };
+        self.store.record_deletion_response(settings.endpoint.as_str(), method, answer, self.now()).await?;
+        Ok(())
+    }
+}
+
+/// A probe that was answered, in one way or another.
+#[derive(Debug)]
+pub struct ProbeResult {
+    /// The question, its answer, and what is known now.
+    pub view: ProbeView,
+    /// [`RunOutcome::Done`] where it deletes, [`RunOutcome::Refused`] where it does not or the identity may not, and
+    /// [`RunOutcome::EvidenceMissing`] where the answer proves nothing.
+    pub outcome: RunOutcome,
+}
+
+fn no_repository_error() -> RunError {
+    RunError::Usage("the registry lists no repository to ask in; name one with `--repository`".to_owned())
+}
+
+/// A probe that could not even find out where to ask.
+fn unread_probe(settings: &RegistrySettings, error: RegistryError) -> ProbeResult {
+    let view = ProbeView {
+        registry: settings.name.to_string(),
+        endpoint: settings.endpoint.as_str().trim_end_matches('/').to_owned(),
+        repository: None,
+        removal: settings.removal.label().to_owned(),
+        answer: "not-known".to_owned(),
+        message: Some(error.message),
+        ability: None,
+    };
+    ProbeResult { view, outcome: RunOutcome::EvidenceMissing }
+}
+
+/// A registry by its settings alone.
+fn registry_from_settings(settings: &RegistrySettings) -> Registry {
+    Registry {
+        endpoint: settings.endpoint.as_str().trim_end_matches('/').to_owned(),
+        removal: settings.removal,
+        ..Registry::empty(settings.name.clone(), settings.kind.label())
+    }
+}
+
+/// The answer of a registry that says in its tokens what they are good for: nothing needs to be tried there.
+async fn rights_in(reader: &dyn RegistryReader, repository: &RepositoryName) -> ProbeResponse {
+    let missing = reader.missing_rights(std::slice::from_ref(repository)).await;
+    missing
+        .values()
+        .next()
+        .map_or(ProbeResponse::Accepted, |why| ProbeResponse::Denied { message: report::describe_obstacle(why) })
+}

@@ -1,0 +1,230 @@
+//! The way back: which removals are meant, what putting them back would come to, and putting them back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::heartbeat::Phase;
+use super::{App, Approval, RestoreRunResult, RunError, audit, was_removed};
+use crate::apply::{self, RestoreHold, RestorePreview};
+use crate::domain::{Inventory, RegistryName, RepositoryName, TagName};
+use crate::registry;
+use crate::report;
+use crate::state::{JournalEntry, JournalId, RunContext, RunKind};
+
+/// What is to be put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreSelection {
+    /// All tags that a run removed; its id or the beginning of it.
+    Run(String),
+    /// All tags that were removed from a repository and are not back.
+    Repository {
+        /// `REGISTRY/REPOSITORY`, or with the registry's host.
+        name: String,
+        /// Only those removed since then.
+        since: Option<Timestamp>,
+    },
+    /// One tag, as its last removal found it.
+    Image(String),
+}
+
+/// A removal, what putting it back would come to, and until when it surely can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreCandidate {
+    /// The removal and its outlook.
+    pub preview: RestorePreview,
+    /// Until when it can surely be put back, where that was known.
+    pub undo_until: Option<Timestamp>,
+}
+
+impl App {
+    /// Puts back the tags that a run removed.
+    ///
+    /// # Errors
+    /// When there is no such run, or the state cannot be used.
+    pub async fn restore_run(&self, id: &str) -> Result<RestoreRunResult, RunError> {
+        self.restore(&RestoreSelection::Run(id.to_owned())).await
+    }
+
+    /// Puts back one tag as its last removal found it.
+    ///
+    /// # Errors
+    /// When Tagwarden never removed it, or the state cannot be used.
+    pub async fn restore_image(&self, image: &str) -> Result<RestoreRunResult, RunError> {
+        self.restore(&RestoreSelection::Image(image.to_owned())).await
+    }
+
+    /// Puts tags back, and holds them for as long as the settings want a removal to be undoable.
+    ///
+    /// # Errors
+    /// When nothing of the kind was removed, or the state cannot be used.
+    pub async fn restore(&self, what: &RestoreSelection) -> Result<RestoreRunResult, RunError> {
+        self.restore_with_hold(what, Some(self.settings.undo_window)).await
+    }
+
+    /// The same with a hold of another length, or none. A running enforcement is asked to stop before its next removal.
+    ///
+    /// # Errors
+    /// As [`App::restore`].
+    pub async fn restore_with_hold(
+        &self,
+        what: &RestoreSelection,
+        hold: Option<Duration>,
+    ) -> Result<RestoreRunResult, RunError> {
+        let lease = self.lease_after_stop("restore").await?;
+        self.recover(&lease).await?;
+        let entries = self.select_removals(what).await?;
+        let hold = hold.map(|duration| RestoreHold { by: self.by.clone(), duration });
+        self.restore_entries(entries, hold.as_ref()).await
+    }
+
+    /// What putting tags back would come to. Changes nothing and leaves no record.
+    ///
+    /// # Errors
+    /// When nothing of the kind was removed, or the state cannot be read.
+    pub async fn preview_restore(&self, what: &RestoreSelection) -> Result<Vec<RestoreCandidate>, RunError> {
+        let entries = self.select_removals(what).await?;
+        let ids: BTreeSet<Uuid> = entries.iter().map(|entry| entry.run).collect();
+        let mut runs = BTreeMap::new();
+        for id in ids {
+            runs.insert(id, self.store.run(&id.to_string()).await?);
+        }
+        let impossible = self.entries_of_other_registries(&entries).await?;
+        let foreseen = apply::preview_restore(&self.store, &self.readers, entries, &impossible).await?;
+        let restorable = |foreseen: RestorePreview| {
+            let record = runs.get(&foreseen.entry.run).and_then(Option::as_ref);
+            let undo_until = record.and_then(|record| report::undo_until(record, &foreseen.entry));
+            RestoreCandidate { preview: foreseen, undo_until }
+        };
+        Ok(foreseen.into_iter().map(restorable).collect())
+    }
+
+    /// The removals that are meant. Last removed, first back: what others hang on comes first.
+    async fn select_removals(&self, what: &RestoreSelection) -> Result<Vec<JournalEntry>, RunError> {
+        match what {
+            RestoreSelection::Run(id) => {
+                let record = self.run_record(id).await?;
+                let journal = self.store.journal(record.run.id).await?;
+                Ok(journal.into_iter().filter(was_removed).rev().collect())
+            }
+            RestoreSelection::Repository { name, since } => {
+                let (registry, repository) = self.find_repository(name)?;
+                let mut removed = self.store.removals_in(&registry, &repository, *since).await?;
+                let elsewhere = self.entries_of_other_registries(&removed).await?;
+                removed.retain(|entry| !elsewhere.contains_key(&entry.id));
+                if removed.is_empty() {
+                    let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+                    return Err(RunError::Usage(format!(
+                        "tagwarden has removed nothing from {registry}/{repository}{since} that is not back, as far as \
+                         this state knows"
+                    )));
+                }
+                Ok(removed)
+            }
+            RestoreSelection::Image(image) => {
+                let (registry, repository, tag) = self.find_image(image)?;
+                let entry = self.last_removal(&registry, &repository, &tag).await?;
+                let unknown = || {
+                    RunError::Usage(format!(
+                        "tagwarden has not removed {registry}/{repository}:{tag}, as far as this state knows"
+                    ))
+                };
+                Ok(vec![entry.ok_or_else(unknown)?])
+            }
+        }
+    }
+
+    /// The last removal of a tag from the registry at its present address; if there is none, the last from another address.
+    pub(super) async fn last_removal(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &TagName,
+    ) -> Result<Option<JournalEntry>, RunError> {
+        let mut removals = self.store.removals_of(registry, repository, tag).await?;
+        let elsewhere = self.entries_of_other_registries(&removals).await?;
+        let here = removals.iter().position(|entry| !elsewhere.contains_key(&entry.id)).unwrap_or_default();
+        Ok((!removals.is_empty()).then(|| removals.swap_remove(here)))
+    }
+
+    /// Why entries are of another registry, although one of that name is in the settings: its address has changed. Entries of
+    /// older versions do not say where they were made; they count as made at the address that the state knew then.
+    pub(super) async fn entries_of_other_registries(
+        &self,
+        entries: &[JournalEntry],
+    ) -> Result<BTreeMap<JournalId, String>, RunError> {
+        let mut since: BTreeMap<&RegistryName, Option<Timestamp>> = BTreeMap::new();
+        let mut found = BTreeMap::new();
+        for entry in entries {
+            let registry = &entry.intent.registry;
+            let Some(reader) = self.readers.get(registry) else { continue };
+            let address = reader.settings().address();
+            let was = match entry.intent.endpoint.as_deref() {
+                Some(was) if was == address => continue,
+                Some(was) => format!("at {was}"),
+                None => {
+                    if !since.contains_key(registry) {
+                        let endpoint = reader.settings().endpoint.as_str();
+                        since
+                            .insert(registry, self.store.registry_address_since(registry, endpoint, self.now()).await?);
+                    }
+                    match since.get(registry).copied().flatten() {
+                        Some(since) if entry.intended_at < since => "at another address".to_owned(),
+                        _ => continue,
+                    }
+                }
+            };
+            let why = format!(
+                "the tag was removed when registry {registry} was {was}, and it is {address} now; name the registry of \
+                 then in the settings to put it back there"
+            );
+            found.insert(entry.id, why);
+        }
+        Ok(found)
+    }
+
+    /// The registry and repository that `REGISTRY/REPOSITORY` names, or `HOST/REPOSITORY`.
+    fn find_repository(&self, name: &str) -> Result<(RegistryName, RepositoryName), RunError> {
+        let here = self.settings.registries.iter().find_map(|settings| {
+            let hosts = registry::hosts(settings);
+            let mut names = std::iter::once(settings.name.as_str()).chain(hosts.iter().map(String::as_str));
+            let path = names.find_map(|own| name.strip_prefix(own)?.strip_prefix('/'))?;
+            Some((settings.name.clone(), path.parse().ok()?))
+        });
+        here.ok_or_else(|| {
+            let known: Vec<&str> = self.settings.registries.iter().map(|settings| settings.name.as_str()).collect();
+            RunError::Usage(format!(
+                "`{name}` is no repository of a configured registry; write REGISTRY/REPOSITORY, with one of: {}",
+                known.join(", ")
+            ))
+        })
+    }
+
+    async fn restore_entries(
+        &self,
+        entries: Vec<JournalEntry>,
+        hold: Option<&RestoreHold>,
+    ) -> Result<RestoreRunResult, RunError> {
+        let impossible = self.entries_of_other_registries(&entries).await?;
+        let run = self.begin_run(RunKind::Restore, &Approval::default(), &RunContext::default()).await?;
+        let _beat = self.start_heartbeat(Some(run));
+        self.heartbeat.start_tasks(Phase::Restoring, entries.len());
+        let restored = match self.apply_context(run, &Inventory::default()) {
+            Ok(hands) => apply::restore(&hands, entries, hold, &impossible).await.map_err(RunError::from),
+            Err(error) => Err(error),
+        };
+        let restored = restored.map(|restored| RestoreRunResult { run, restored });
+        let (label, code, error) = match &restored {
+            Ok(ended) => (ended.outcome().label(), ended.outcome().exit_code(), None),
+            Err(error) => ("error", error.exit_code(), Some(error.to_string())),
+        };
+        let summary = match &restored {
+            Ok(ended) => audit::restore_summary_json(&ended.restored),
+            Err(_) => "{}".to_owned(),
+        };
+        self.record_end(run, label, code, summary, error).await?;
+        restored
+    }
+}

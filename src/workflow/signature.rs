@@ -1,0 +1,190 @@
+//! Signatures of plans: whose they are, over the exact bytes of the file.
+
+use std::path::{Path, PathBuf};
+
+use ssh_key::{HashAlg, SshSig};
+
+use super::RunError;
+use crate::config::{Approvals, SignerKey};
+
+/// What SSH signatures of plans are made for (`ssh-keygen -Y sign -n tagwarden`), so that one made for mail or git is
+/// worth nothing here.
+const NAMESPACE: &str = "tagwarden";
+
+/// The file beside a plan in which its signature is looked for: `PLAN.json.minisig`, else `PLAN.json.sig`.
+#[must_use]
+pub fn find_signature_file(plan: &Path) -> Option<PathBuf> {
+    let beside = |extension: &str| {
+        let mut name = plan.as_os_str().to_owned();
+        name.push(extension);
+        PathBuf::from(name)
+    };
+    [".minisig", ".sig"].map(beside).into_iter().find(|file| file.exists())
+}
+
+/// Whose signature it is; nothing where there is none and none is required.
+///
+/// # Errors
+/// [`RunError::Refused`] where one is required and missing, or one is given that is not of these bytes by somebody on
+/// the list.
+pub(super) fn verify_signer(
+    approvals: &Approvals,
+    plan: &[u8],
+    signature: Option<&str>,
+) -> Result<Option<String>, RunError> {
+    let refused = |why: String| Err(RunError::Refused(why));
+    let Some(signature) = signature else {
+        if approvals.require_signature {
+            return refused(format!(
+                "the settings demand a signature of the plan, and there is none; sign it with `ssh-keygen -Y sign -n \
+                 {NAMESPACE} -f KEY plan.json` or `minisign -Sm plan.json`, as one of: {}",
+                names(approvals)
+            ));
+        }
+        return Ok(None);
+    };
+    if approvals.signers.is_empty() {
+        return refused(
+            "a signature was given, and the settings name nobody whose signature counts; add `signers` to `[approvals]`"
+                .to_owned(),
+        );
+    }
+    let found = if signature.trim_start().starts_with("-----BEGIN SSH SIGNATURE-----") {
+        verify_ssh(approvals, plan, signature)
+    } else {
+        verify_minisign(approvals, plan, signature)
+    };
+    found.map(|name| Some(name.to_owned())).or_else(refused)
+}
+
+fn names(approvals: &Approvals) -> String {
+    let mut names: Vec<&str> = approvals.signers.iter().map(|signer| signer.name.as_str()).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+fn verify_ssh<'a>(approvals: &'a Approvals, plan: &[u8], signature: &str) -> Result<&'a str, String> {
+    let signature = SshSig::from_pem(signature.trim_start())
+        .map_err(|error| format!("the signature is no SSH signature that can be read: {error}"))?;
+    if signature.namespace() != NAMESPACE {
+        return Err(format!(
+            "the signature was made for `{}`, not for `{NAMESPACE}`; sign with `ssh-keygen -Y sign -n {NAMESPACE}`",
+            signature.namespace()
+        ));
+    }
+    let signer = approvals.signers.iter().find_map(|signer| match &signer.key {
+        SignerKey::Ssh(key) if key.key_data() == signature.public_key() => Some((signer, key)),
+        _ => None,
+    });
+    let Some((signer, key)) = signer else {
+        let fingerprint = signature.public_key().fingerprint(HashAlg::Sha256);
+        return Err(unknown_key_message(approvals, &format!("the key {fingerprint}")));
+    };
+    match key.verify(NAMESPACE, plan, &signature) {
+        Ok(()) => Ok(&signer.name),
+        Err(_) => Err(content_mismatch_message(&signer.name)),
+    }
+}
+
+fn verify_minisign<'a>(approvals: &'a Approvals, plan: &[u8], signature: &str) -> Result<&'a str, String> {
+    let signature = minisign_verify::Signature::decode(signature)
+        .map_err(|_| "the signature is neither one of minisign nor one of SSH".to_owned())?;
+    for signer in &approvals.signers {
+        let SignerKey::Minisign(key) = &signer.key else { continue };
+        match key.verify(plan, &signature, false) {
+            Ok(()) => return Ok(&signer.name),
+            Err(minisign_verify::Error::UnexpectedKeyId) => {}
+            Err(minisign_verify::Error::UnexpectedAlgorithm) => {
+                return Err("the signature is one of minisign's old kind; sign without `-l`".to_owned());
+            }
+            Err(_) => return Err(content_mismatch_message(&signer.name)),
+        }
+    }
+    Err(unknown_key_message(approvals, "a key of minisign"))
+}
+
+fn unknown_key_message(approvals: &Approvals, key: &str) -> String {
+    format!("the signature is by {key}, which is of nobody in the settings' `signers`: {}", names(approvals))
+}
+
+fn content_mismatch_message(name: &str) -> String {
+    format!("the signature by {name} is not of this file as it is: it was changed after it was signed, or damaged")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Signer;
+
+    const PLAN: &str = include_str!("../../tests/fixtures/approvals/plan.json");
+
+    fn approvals() -> Approvals {
+        let ssh = |text: &str| SignerKey::Ssh(Box::new(ssh_key::PublicKey::from_openssh(text).unwrap()));
+        let minisign = include_str!("../../tests/fixtures/approvals/grace.pub");
+        let minisign = SignerKey::Minisign(minisign_verify::PublicKey::decode(minisign).unwrap());
+        let signer = |name: &str, key| Signer { name: name.into(), key };
+        Approvals {
+            require_signature: true,
+            signers: vec![
+                signer("Ada", ssh(include_str!("../../tests/fixtures/approvals/ada.pub"))),
+                signer("Bob", ssh(include_str!("../../tests/fixtures/approvals/bob.pub"))),
+                signer("Grace", minisign),
+            ],
+            folder: None,
+        }
+    }
+
+    /// Whose signature it is, or why it is none.
+    fn told(approvals: &Approvals, plan: &str, signature: Option<&str>) -> String {
+        match verify_signer(approvals, plan.as_bytes(), signature) {
+            Ok(Some(name)) => format!("by {name}"),
+            Ok(None) => "unsigned".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn signatures_of_real_tools_are_known_and_all_else_is_refused() {
+        let ada = include_str!("../../tests/fixtures/approvals/ada.sig");
+        let grace = include_str!("../../tests/fixtures/approvals/grace.minisig");
+        let stranger = include_str!("../../tests/fixtures/approvals/stranger.minisig");
+        let edited = PLAN.replace("[]", "[ ]");
+        for (plan, signature, expected) in [
+            (PLAN, Some(ada), "by Ada"),
+            (PLAN, Some(include_str!("../../tests/fixtures/approvals/bob.sig")), "by Bob"),
+            (PLAN, Some(grace), "by Grace"),
+            (PLAN, None, "demand a signature"),
+            (&edited, Some(ada), "by Ada is not of this file"),
+            (&edited, Some(grace), "by Grace is not of this file"),
+            (&PLAN.replace('\n', "\r\n"), Some(ada), "is not of this file"),
+            (PLAN, Some(include_str!("../../tests/fixtures/approvals/ada.other-namespace.sig")), "made for `file`"),
+            (PLAN, Some(include_str!("../../tests/fixtures/approvals/stranger.sig")), "SHA256:"),
+            (PLAN, Some(stranger), "nobody in the settings"),
+            (PLAN, Some(include_str!("../../tests/fixtures/approvals/grace.legacy.minisig")), "without `-l`"),
+            (PLAN, Some(""), "neither one of minisign"),
+            (PLAN, Some("-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n"), "no SSH signature"),
+        ] {
+            let told = told(&approvals(), plan, signature);
+            assert!(told.contains(expected), "expected {expected:?}: {told}");
+            assert_eq!(told.starts_with("refused"), !expected.starts_with("by ") || plan != PLAN, "{told}");
+        }
+        // The parts of a good signature, one byte changed at a time.
+        for (at, _) in grace.char_indices().filter(|(_, found)| found.is_ascii_alphanumeric()) {
+            let mut other = grace.as_bytes().to_vec();
+            other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+            let other = String::from_utf8(other).unwrap();
+            let comment = other.lines().next() != grace.lines().next();
+            assert_eq!(told(&approvals(), PLAN, Some(&other)) == "by Grace", comment, "{other}");
+        }
+    }
+
+    #[test]
+    fn without_a_demand_a_signature_may_be_missing_but_not_wrong() {
+        let free = Approvals { require_signature: false, ..approvals() };
+        assert_eq!(told(&free, PLAN, None), "unsigned");
+        let stranger = include_str!("../../tests/fixtures/approvals/stranger.sig");
+        assert!(told(&free, PLAN, Some(stranger)).contains("nobody in the settings"));
+        let none = Approvals { signers: Vec::new(), ..free };
+        assert!(told(&none, PLAN, Some(stranger)).contains("add `signers`"));
+    }
+}

@@ -1,0 +1,188 @@
+//! What is so of the registries once something was removed from them.
+
+use std::collections::BTreeSet;
+
+use super::{App, Decision};
+use crate::apply::RemovalResult;
+use crate::domain::{Outcome, RegistryName};
+use crate::report::RegistryView;
+
+/// A registry from which something was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageChange {
+    /// The registry.
+    pub registry: RegistryName,
+    /// For how many seconds each removal can surely be undone; nothing where that is not known.
+    pub undo_seconds: Option<u64>,
+    /// Bytes stored by the registry's own account, before anything was removed.
+    pub stored_before: Option<u64>,
+    /// The same afterwards. It lags: registries collect in their own time.
+    pub stored_after: Option<u64>,
+}
+
+impl StorageChange {
+    /// Bytes that the registry stores less than before; nothing where that is not known, or it stores more.
+    #[must_use]
+    pub fn reclaimed(&self) -> Option<u64> {
+        self.stored_before?.checked_sub(self.stored_after?)
+    }
+
+    /// By the registry's name, as records and scripts read it.
+    #[must_use]
+    pub fn summary_entry(&self) -> (String, serde_json::Value) {
+        let value = serde_json::json!({
+            "undo_seconds": self.undo_seconds,
+            "stored_bytes_before": self.stored_before,
+            "stored_bytes_after": self.stored_after,
+            "reclaimed_bytes": self.reclaimed(),
+        });
+        (self.registry.to_string(), value)
+    }
+}
+
+impl App {
+    /// What is so of every registry from which something was removed.
+    pub(super) async fn storage_changes(&self, decision: &Decision, applied: &[RemovalResult]) -> Vec<StorageChange> {
+        let stored = async |registry| {
+            let particulars = self.readers.get(&registry)?.registry_info().await;
+            if let Err(error) = &particulars {
+                tracing::warn!(%registry, %error, "how much it stores after the removals could not be read");
+            }
+            particulars.ok()??.stored_bytes
+        };
+        measure_storage_changes(&decision.document.registries, applied, stored).await
+    }
+}
+
+/// What is so of every registry from which something was removed. `stored` asks one again for the bytes that it stores,
+/// and only one that told them before.
+async fn measure_storage_changes<F>(
+    registries: &[RegistryView],
+    applied: &[RemovalResult],
+    stored: impl Fn(RegistryName) -> F,
+) -> Vec<StorageChange>
+where
+    F: Future<Output = Option<u64>>,
+{
+    let done = applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_)));
+    let touched: BTreeSet<&RegistryName> = done.map(|applied| &applied.removal.registry).collect();
+    let mut found = Vec::new();
+    for registry in touched {
+        let view = registries.iter().find(|view| view.name == registry.as_str());
+        let before = view.and_then(|view| view.particulars.as_ref()?.stored_bytes);
+        found.push(StorageChange {
+            registry: registry.clone(),
+            undo_seconds: view.and_then(|view| view.undo_seconds),
+            stored_before: before,
+            stored_after: if before.is_some() { stored(registry.clone()).await } else { None },
+        });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Date, Digest, Removal, RemovalMethod, TagPosition, UndatedCause};
+    use crate::report::{DelayedActionView, RegistryInfoView};
+
+    fn applied(registry: &str, outcome: Outcome) -> RemovalResult {
+        let removal = Removal {
+            position: TagPosition { registry: 0, repository: 0, tag: 0 },
+            registry: registry.parse().unwrap(),
+            repository: "app".parse().unwrap(),
+            tag: "v1".parse().unwrap(),
+            digest: Digest::of(b"x"),
+            policy: "old".parse().unwrap(),
+            method: RemovalMethod::Untag,
+            enforce: true,
+            date: Date::Unknown(UndatedCause::Missing),
+            companion_of: None,
+        };
+        RemovalResult { removal: removal.into(), outcome }
+    }
+
+    fn view(name: &str, stored_bytes: Option<u64>, undo_seconds: Option<u64>) -> RegistryView {
+        let off = || DelayedActionView { state: "off".into(), days: None };
+        let particulars = RegistryInfoView {
+            subscription: String::new(),
+            resource_group: String::new(),
+            resource: name.into(),
+            sku: None,
+            permissions: None,
+            untagged_retention: off(),
+            soft_delete: off(),
+            replicas: Vec::new(),
+            stored_bytes,
+        };
+        RegistryView {
+            name: name.into(),
+            kind: "acr".into(),
+            endpoint: String::new(),
+            identity: String::new(),
+            removal: "untag".into(),
+            obstacle: None,
+            obstacles: Vec::new(),
+            ability: None,
+            notes: Vec::new(),
+            particulars: Some(particulars),
+            accepted: Vec::new(),
+            clock_ahead_seconds: None,
+            clock: None,
+            undo_seconds,
+            repositories: 0,
+            tags: 0,
+            gaps: Vec::new(),
+            odd_names: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_was_known_of_registries_that_were_changed_is_asked_again() {
+        let registries =
+            [view("changed", Some(100), Some(7)), view("failed", Some(100), None), view("silent", None, None)];
+        let removals = [
+            applied("changed", Outcome::Done(String::new())),
+            applied("changed", Outcome::Done(String::new())),
+            applied("failed", Outcome::Failed(String::new())),
+            applied("silent", Outcome::Done(String::new())),
+        ];
+        let found = measure_storage_changes(&registries, &removals, async |registry| {
+            assert_eq!(registry.as_str(), "changed");
+            Some(60)
+        });
+        let found: Vec<_> = found.await.iter().map(StorageChange::summary_entry).collect();
+        let nothing = serde_json::Value::Null;
+        let expected = |undo, before, after, reclaimed| {
+            serde_json::json!({
+                "undo_seconds": undo, "stored_bytes_before": before, "stored_bytes_after": after,
+                "reclaimed_bytes": reclaimed,
+            })
+        };
+        assert_eq!(
+            found,
+            [
+                ("changed".to_owned(), expected(7.into(), 100.into(), 60.into(), 40.into())),
+                ("silent".to_owned(), expected(nothing.clone(), nothing.clone(), nothing.clone(), nothing)),
+            ]
+        );
+    }
+
+    /// The daemon runs it in a task of its own.
+    #[test]
+    fn a_run_can_move_between_threads() {
+        fn can_move<T: Send>(_: T) {}
+        let _ = |house: &App| can_move(house.run(&()));
+    }
+
+    #[test]
+    fn a_registry_that_grew_meanwhile_has_reclaimed_nothing_that_is_known() {
+        let found = |stored_before, stored_after| {
+            StorageChange { registry: "contoso".parse().unwrap(), undo_seconds: None, stored_before, stored_after }
+                .reclaimed()
+        };
+        assert_eq!(found(Some(100), Some(100)), Some(0));
+        assert_eq!(found(Some(100), Some(101)), None);
+        assert_eq!(found(Some(100), None), None);
+    }
+}

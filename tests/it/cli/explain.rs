@@ -1,0 +1,85 @@
+//! `explain`, for a tag and for a repository, now and as a run of the past saw it.
+
+use tagwarden::demo::registry::{EmbeddedRegistry, Options};
+
+use super::{CliFixture, fill, record, settings, tags};
+
+const POLICIES: &str = r#"policies:
+  - name: candidates
+    select: { repositories: ["shop/api"], tags: ["candidate-*"] }
+    keep: [{ newest: 2 }, { within: 90y }]
+"#;
+
+async fn shop() -> (EmbeddedRegistry, CliFixture) {
+    let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
+    fill(&registry, "shop/api", "candidate", 4);
+    let desk = CliFixture::with(&[
+        ("tagwarden.toml", &settings(&registry.url())),
+        ("policies/all.yaml", POLICIES),
+        ("releases/api.json", &record(&format!("{}/shop/api:candidate-1", registry.host()))),
+    ]);
+    (registry, desk)
+}
+
+#[tokio::test]
+async fn a_tag_is_told_rule_by_rule_with_the_time_at_which_it_goes() {
+    let (_registry, desk) = shop().await;
+    let done = desk.run("explain contoso/shop/api:candidate-2").await.exits(0);
+    for words in [
+        "candidates (dry-run) selects it",
+        "newest: 2  lets it go: 3rd newest (2 are kept); cuts after candidate-3 of 2024-01-03 12:00 UTC",
+        "within: 90y  keeps it: what is younger than 90y",
+        "By time alone",
+        "then policy candidates lets it go: 3rd newest",
+    ] {
+        assert!(done.out.contains(words), "{words:?} is missing in:\n{}", done.out);
+    }
+    let json = desk.run("explain contoso/shop/api:candidate-2 --format json").await.exits(0).json();
+    let at = json["outlook"]["at"].as_str().unwrap();
+    let then = desk.run(&format!("explain contoso/shop/api:candidate-2 --format json --at {at}")).await.json();
+    assert_eq!(then["verdict"], "expired", "{then:#}");
+}
+
+#[tokio::test]
+async fn a_repository_is_told_as_a_timeline() {
+    let (_registry, desk) = shop().await;
+    let done = desk.run("explain contoso/shop/api").await.exits(0);
+    let places =
+        ["candidate-4", "candidate-3", "newest: 2 cuts here", "candidate-2", "candidate-1", "within: 90y cuts"];
+    let found: Vec<Option<usize>> = places.iter().map(|words| done.out.find(words)).collect();
+    assert!(found.iter().all(Option::is_some) && found.is_sorted(), "{found:?} in:\n{}", done.out);
+    let json = desk.run("explain contoso/shop/api --format json").await.exits(0).json();
+    assert_eq!(json["schema"], "tagwarden.timeline/1");
+    assert_eq!(json["groups"][0]["tags"][0]["kept_by"][0], "newest: 2");
+    let done = desk.run("explain contoso/shop/none").await.exits(2);
+    assert!(done.err.contains("has no repository shop/none"), "{}", done.err);
+}
+
+#[tokio::test]
+async fn a_run_of_the_past_is_told_as_it_was() {
+    let (registry, mut desk) = shop().await;
+    desk.set("TAGWARDEN__MODE", "enforce");
+    desk.write(
+        "policies/all.yaml",
+        "policies:\n  - { name: candidates, select: { tags: [\"candidate-*\"] }, keep: [{ newest: 2 }], mode: enforce }\n",
+    );
+    desk.run("run").await.exits(0);
+    assert_eq!(tags(&registry, "shop/api"), ["candidate-1", "candidate-3", "candidate-4"]);
+    let runs = desk.run("runs --format json").await.exits(0).json();
+    let id = runs[0]["id"].as_str().unwrap().to_owned();
+    desk.write("policies/all.yaml", POLICIES);
+
+    let done = desk.run(&format!("explain --run {id} contoso/shop/api:candidate-2")).await.exits(0);
+    for words in [&*format!("As run {id} (run) decided"), "has expired", "What that run did", "done     untag"] {
+        assert!(done.out.contains(words), "{words:?} is missing in:\n{}", done.out);
+    }
+    let done = desk.run(&format!("explain --run {id} contoso/shop/api")).await.exits(0);
+    assert!(done.out.contains("candidate-2  expired") && done.out.contains("done     untag"), "{}", done.out);
+    let json =
+        desk.run(&format!("explain --run {id} contoso/shop/api:candidate-1 --format json")).await.exits(0).json();
+    assert_eq!((&json["verdict"], &json["run"]["command"]), (&"protected".into(), &"run".into()), "{json:#}");
+    assert_eq!(json["journal"].as_array().unwrap().len(), 0);
+    let done = desk.run(&format!("explain --run {id} contoso/shop/api:other")).await.exits(2);
+    assert!(done.err.contains("knew no tag contoso/shop/api:other"), "{}", done.err);
+    desk.run("explain --run 0 contoso/shop/api:other").await.exits(2);
+}

@@ -1,5 +1,0 @@
-//! Work on policies before they are let loose: tests beside them, what an edit changes, what is wrong with them.
-
-mod compare;
-mod fixtures;
-mod remarks;

@@ -1,4 +1,0 @@
-//! What is found between evidence and registry, and reports of runs that are past.
-
-mod findings;
-mod runs;

@@ -1,0 +1,107 @@
+//! Who may look, and that nothing can be changed.
+
+use tagwarden::web::{Activity, PolicyProblem};
+
+use super::fixture::{LEAST, WebFixture, noon};
+
+const ADDRESSES: [&str; 6] = ["/", "/runs", "/metrics", "/api/v1/status", "/registries/contoso", "/nowhere"];
+
+#[tokio::test]
+async fn nothing_but_looking_is_answered() {
+    let world = WebFixture::new().await;
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+        for path in ADDRESSES.into_iter().chain(["/healthz"]) {
+            let answer = world.request(method, path, &[("Host", "localhost")]).await;
+            assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"), "{method} {path}");
+        }
+    }
+    let head = world.request("HEAD", "/", &[("Host", "localhost")]).await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_everything_but_health() {
+    let world = WebFixture::with(&format!("listen_token_file = \"token\"\n{LEAST}")).await;
+    // `x:a-token-of-the-tests`, as a browser sends it.
+    let basic = "Basic eDphLXRva2VuLW9mLXRoZS10ZXN0cw==";
+    for path in ADDRESSES {
+        for wrong in ["", "Bearer a-token-of-the-test", "Bearer ", "Basic eDp5", "a-token-of-the-tests"] {
+            let answer = world.request("GET", path, &[("Host", "localhost"), ("Authorization", wrong)]).await;
+            assert_eq!(answer.status, 401, "{path} {wrong}");
+            assert!(answer.header("www-authenticate").starts_with("Basic "), "{}", answer.headers);
+            assert!(
+                !answer.body.contains("a-token-of-the-tests") && !answer.body.contains("contoso"),
+                "{}",
+                answer.body
+            );
+        }
+        for right in ["Bearer a-token-of-the-tests", basic] {
+            // With a token any name will do: a proxy has one.
+            let answer = world.request("GET", path, &[("Host", "tags.example"), ("Authorization", right)]).await;
+            assert_ne!(answer.status, 401, "{path} {right}");
+            assert_ne!(answer.status, 421, "{path} {right}");
+        }
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(world.request("GET", path, &[("Host", "10.0.0.7:9464")]).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_was_made_to_lead_here_is_not_answered() {
+    let world = WebFixture::new().await;
+    for (host, status) in [
+        ("localhost:9464", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:9464", 200),
+        ("rebound.example:9464", 421),
+        ("127.0.0.1.rebound.example", 421),
+    ] {
+        assert_eq!(world.request("GET", "/api/v1/status", &[("Host", host)]).await.status, status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_says_why_not_and_names_nothing() {
+    let world = WebFixture::new().await;
+    let board = &world.context.status;
+    assert_eq!(world.get("/healthz").await.body, "ok\n");
+    assert_eq!((world.get("/readyz").await.status, world.get("/readyz").await.body.as_str()), (200, "ready\n"));
+    board.update(|status| status.ready = false);
+    assert_eq!((world.get("/readyz").await.status, world.get("/readyz").await.body.as_str()), (503, "starting\n"));
+    let text = "policies/secret.yaml:3: no".to_owned();
+    board.update(|status| status.policies.problem = Some(PolicyProblem { since: noon(), text }));
+    let answer = world.get("/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("policies") && !answer.body.contains("secret"), "{}", answer.body);
+    board.update(|status| status.ready = true);
+    assert_eq!(world.get("/readyz").await.status, 200, "the last good policies are gone by");
+    board.update(|status| status.activity = Activity::Stopping);
+    assert_eq!((world.get("/readyz").await.status, world.get("/healthz").await.status), (503, 200));
+    board.update(|status| status.activity = Activity::Idle);
+    world.context.store.clone().close().await;
+    let answer = world.get("/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert!(!answer.body.contains('/'), "{}", answer.body);
+    assert_eq!(world.get("/").await.status, 500);
+    assert_eq!(world.get("/api/v1/runs").await.json()["error"]["kind"], "io");
+}
+
+#[tokio::test]
+async fn every_answer_forbids_what_is_not_needed() {
+    let world = WebFixture::new().await;
+    for path in ADDRESSES.into_iter().chain(["/healthz", "/readyz"]) {
+        let answer = world.get(path).await;
+        let policy = answer.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; "), "{path}: {policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains("http") && !policy.contains('*'), "{policy}");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(answer.header(name), value, "{path} {name}");
+        }
+    }
+}

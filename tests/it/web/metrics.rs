@@ -1,0 +1,153 @@
+//! What is told to Prometheus, to alert on and to draw.
+
+use std::collections::BTreeSet;
+
+use regex::Regex;
+use tagwarden::state::RunKind;
+use tagwarden::web::PolicyProblem;
+use tagwarden::workflow::RunError;
+
+use super::fixture::{LEAST, WebFixture, noon, plan, record, run_result};
+
+const ALERTS: &str = include_str!("../../../deploy/prometheus/alerts.yaml");
+const DASHBOARD: &str = include_str!("../../../deploy/grafana/tagwarden.json");
+const DOCUMENT: &str = include_str!("../../../docs/metrics.md");
+
+/// A board that has seen everything.
+async fn seen() -> WebFixture {
+    let world = WebFixture::new().await;
+    let board = &world.context.status;
+    let minute = jiff::Span::new().minutes(1);
+    board.record_run(RunKind::Run, noon() - minute, noon(), &Ok(run_result(1, plan(120))));
+    board.record_run(RunKind::Run, noon(), noon() + minute, &Err(RunError::Usage("no".into())));
+    world
+}
+
+async fn lines(world: &WebFixture) -> Vec<String> {
+    let answer = world.get("/metrics").await;
+    assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
+    answer.body.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_run_is_told_in_numbers() {
+    let world = seen().await;
+    let lines = lines(&world).await;
+    for line in [
+        "tagwarden_runs_total{kind=\"run\",outcome=\"done\"} 1",
+        "tagwarden_runs_total{kind=\"run\",outcome=\"error\"} 1",
+        "tagwarden_run_duration_seconds_sum{kind=\"run\"} 120.0",
+        "tagwarden_run_duration_seconds_count{kind=\"run\"} 2",
+        "tagwarden_last_run_timestamp_seconds{kind=\"run\"} 1795435260",
+        "tagwarden_last_good_run_timestamp_seconds{kind=\"run\"} 1795435200",
+        "tagwarden_tags{registry=\"contoso\",verdict=\"expired\"} 12",
+        "tagwarden_tags{registry=\"contoso\",verdict=\"undecided\"} 0",
+        "tagwarden_reclaimable_bytes{registry=\"contoso\"} 10485760",
+        "tagwarden_shared_bytes{registry=\"contoso\"} 10240",
+        "tagwarden_unknown_bytes_removals{registry=\"contoso\"} 2",
+        "tagwarden_reclaimed_bytes_total{registry=\"contoso\"} 1073741824",
+        "tagwarden_removals_total{registry=\"contoso\",outcome=\"done\"} 1",
+        "tagwarden_removals_total{registry=\"contoso\",outcome=\"failed\"} 1",
+        "tagwarden_registry_gaps{registry=\"contoso\"} 1",
+        "tagwarden_refusals 1",
+        "tagwarden_registry_requests_total{registry=\"contoso\",status=\"2xx\"} 8",
+        "tagwarden_registry_requests_total{registry=\"contoso\",status=\"none\"} 1",
+        "tagwarden_registry_retries_total{registry=\"contoso\"} 2",
+        "tagwarden_registry_throttled_total{registry=\"contoso\"} 1",
+        "tagwarden_source_up{source=\"aks-prod\"} 1",
+        "tagwarden_source_up{source=\"releases\"} 0",
+        "tagwarden_source_evidence_timestamp_seconds{source=\"aks-prod\"} 1795434900",
+        "tagwarden_next_run_timestamp_seconds{what=\"all policies\"} 1795489200",
+        "tagwarden_policies 3",
+        "tagwarden_policies_problem 0",
+        "tagwarden_ready 1",
+        "tagwarden_held_back 0",
+        concat!("tagwarden_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        "process_start_time_seconds 1795435200",
+    ] {
+        assert!(lines.iter().any(|found| found == line), "no {line} in\n{}", lines.join("\n"));
+    }
+}
+
+#[tokio::test]
+async fn edits_that_cannot_be_gone_by_are_counted_once_each() {
+    let world = WebFixture::new().await;
+    let problem = |text: &str| Some(PolicyProblem { since: noon(), text: text.to_owned() });
+    for text in ["a", "a", "b"] {
+        world.context.status.update(|status| status.policies.problem = problem(text));
+        world.context.status.update(|status| status.blocked_by = Some("a freeze".into()));
+    }
+    let found = lines(&world).await;
+    for line in ["tagwarden_policy_load_failures_total 2", "tagwarden_policies_problem 1", "tagwarden_held_back 1"] {
+        assert!(found.iter().any(|found| found == line), "no {line}");
+    }
+    world.context.status.update(|status| status.policies.problem = None);
+    let found = lines(&world).await;
+    assert!(found.iter().any(|line| line == "tagwarden_policies_problem 0"));
+    assert!(found.iter().any(|line| line == "tagwarden_policy_load_failures_total 2"));
+}
+
+/// The first scrape after a restart does not look like a daemon that never did anything.
+#[tokio::test]
+async fn what_is_on_record_is_told_after_a_restart() {
+    let world = WebFixture::with_record(LEAST, async |store| record(store, 1, plan(60), noon()).await).await;
+    let found = lines(&world).await;
+    for line in [
+        "tagwarden_last_good_run_timestamp_seconds{kind=\"run\"} 1795435290",
+        "tagwarden_tags{registry=\"contoso\",verdict=\"expired\"} 6",
+        "tagwarden_source_up{source=\"releases\"} 0",
+        "tagwarden_refusals 1",
+    ] {
+        assert!(found.iter().any(|found| found == line), "no {line} in\n{}", found.join("\n"));
+    }
+    assert!(!found.iter().any(|line| line.starts_with("tagwarden_runs_total")), "those of this process only");
+}
+
+/// All series of an exposition by name.
+fn names(lines: &[String]) -> BTreeSet<String> {
+    lines.iter().map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn alerts_and_dashboard_name_what_there_is() {
+    let there = names(&lines(&seen().await).await);
+    let name = Regex::new(r"\b(?:tagwarden|process)_[a-z0-9_]+\b").unwrap();
+    for (file, text) in [("alerts", ALERTS), ("dashboard", DASHBOARD)] {
+        let named: BTreeSet<&str> = name.find_iter(text).map(|found| found.as_str()).collect();
+        assert!(named.len() > 5, "{file}: {named:?}");
+        let unknown: Vec<_> = named.iter().filter(|name| !there.contains(**name)).collect();
+        assert!(unknown.is_empty(), "{file} names what there is not: {unknown:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_metric_is_documented_and_no_other() {
+    let name = Regex::new(r"(?m)^\| `((?:tagwarden|process)_[a-z0-9_]+)").unwrap();
+    let documented: BTreeSet<String> = name.captures_iter(DOCUMENT).map(|found| found[1].to_owned()).collect();
+    let there: BTreeSet<String> = names(&lines(&seen().await).await)
+        .into_iter()
+        .filter(|name| !name.ends_with("_bucket") && !name.ends_with("_sum"))
+        .map(|name| name.strip_suffix("_count").map_or(name.clone(), str::to_owned))
+        .collect();
+    assert_eq!(documented, there);
+}
+
+#[test]
+fn alerts_say_what_to_do() {
+    let alerts: serde_json::Value = serde_saphyr::from_str(ALERTS).unwrap();
+    let rules: Vec<_> =
+        alerts["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    assert!(rules.len() >= 8);
+    for rule in rules {
+        for key in ["alert", "expr"] {
+            assert!(rule[key].is_string(), "{rule}");
+        }
+        for annotation in ["summary", "description"] {
+            assert!(rule["annotations"][annotation].is_string(), "{rule}");
+        }
+        assert!(rule["labels"]["severity"].is_string(), "{rule}");
+    }
+    let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
+    assert!(dashboard["panels"].as_array().unwrap().len() > 8);
+}

@@ -1,0 +1,7 @@
+//! The status page, health, metrics and the API, over HTTP.
+
+mod api;
+mod fixture;
+mod guard;
+mod metrics;
+mod pages;

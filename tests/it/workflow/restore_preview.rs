@@ -1,0 +1,121 @@
+//! What a restore would come to, and the restore of a repository.
+
+use tagwarden::apply::ExpectedRestore;
+use tagwarden::demo::image::multi_arch;
+use tagwarden::workflow::{RestoreCandidate, RestoreSelection};
+
+use super::*;
+
+const REPOSITORY: &str = "main/shop/api";
+
+impl WorkflowFixture {
+    async fn foresee(&self, what: &RestoreSelection) -> Result<Vec<RestoreCandidate>, RunError> {
+        let house = self.open().await?;
+        let foreseen = house.preview_restore(what).await;
+        house.close().await;
+        foreseen
+    }
+
+    /// The outlook of each tag, by name.
+    async fn outlooks(&self, what: &RestoreSelection) -> Vec<(String, &'static str)> {
+        let foreseen = self.foresee(what).await.unwrap();
+        let one = |one: &RestoreCandidate| (one.preview.entry.intent.tag.to_string(), one.preview.expected.label());
+        let mut outlooks: Vec<_> = foreseen.iter().map(one).collect();
+        outlooks.sort();
+        outlooks
+    }
+
+    async fn restore_repository(&self, since: Option<Timestamp>) -> Result<RestoreRunResult, RunError> {
+        let house = self.open().await?;
+        let ended = house.restore(&RestoreSelection::Repository { name: REPOSITORY.into(), since }).await;
+        house.close().await;
+        ended
+    }
+}
+
+fn repository() -> RestoreSelection {
+    RestoreSelection::Repository { name: REPOSITORY.into(), since: None }
+}
+
+#[tokio::test]
+async fn what_would_come_back_is_told_and_nothing_is_changed() {
+    let walk = WorkflowFixture::new().await;
+    walk.put(
+        "shop/api",
+        "candidate-0",
+        &multi_arch(noon() - (200 * 24).hours(), |platform| vec![Blob::layer(&format!("{platform:?}"), 100)]),
+    );
+    let run = walk.apply(&walk.plan().await).await.run_id();
+    let fresh = walk.digest("shop/api", "candidate-6");
+    assert!(walk.registry.move_tag("shop/api", "candidate-2", &fresh));
+    let same = walk.digest("shop/api", "candidate-3");
+    assert!(walk.registry.move_tag("shop/api", "candidate-3", &same));
+    let runs = |what: Vec<(String, &'static str)>| what.into_iter().map(|(_, label)| label).collect::<Vec<_>>();
+    let expected = ["returns", "returns", "moved", "already-there", "returns"];
+    let (before, journal) = (walk.tags(), walk.journal().await.len());
+    assert_eq!(runs(walk.outlooks(&RestoreSelection::Run(run)).await), expected);
+    assert_eq!(runs(walk.outlooks(&repository()).await), expected);
+    let image = RestoreSelection::Image("main/shop/api:candidate-4".into());
+    assert_eq!(runs(walk.outlooks(&image).await), ["returns"]);
+
+    let _ = walk.registry.collect_garbage();
+    let after = ["impossible", "doubtful", "moved", "already-there", "doubtful"];
+    assert_eq!(runs(walk.outlooks(&repository()).await), after);
+    let foreseen = walk.foresee(&RestoreSelection::Image("main/shop/api:candidate-0".into())).await.unwrap();
+    let ExpectedRestore::Impossible(why) = &foreseen[0].preview.expected else { panic!("{foreseen:?}") };
+    assert!(why.contains("has collected sha256:") && why.contains("push it first"), "{why}");
+    assert_eq!((walk.tags(), walk.journal().await.len()), (before, journal));
+}
+
+#[tokio::test]
+async fn a_repository_comes_back_as_far_as_it_was_removed_since() {
+    let walk = WorkflowFixture::new().await;
+    walk.apply(&walk.plan().await).await;
+    walk.advance_clock(2);
+    // One more is old enough now that another was built.
+    walk.put("shop/api", "candidate-7", &image("candidate-7", 1));
+    walk.policies(&POLICIES.replace("newest: 2", "newest: 1"));
+    let second = walk.now();
+    let plan = walk.plan().await;
+    assert_eq!(walk.apply_text(&report::render(&plan, Format::Json)).await.code, 0);
+    assert_eq!(walk.registry.tags("shop/api").len(), 2);
+
+    assert_eq!(walk.restore_repository(Some(second)).await.unwrap().restored.len(), 2);
+    assert_eq!(walk.remaining_tags(), [""; 0], "what went before stays away");
+    // What is back is not put back again.
+    assert_eq!(walk.restore_repository(None).await.unwrap().restored.len(), 4);
+    assert_eq!(walk.remaining_tags(), EXPIRED_TAGS);
+    let error = walk.restore_repository(None).await.unwrap_err();
+    assert!(error.to_string().contains("removed nothing from main/shop/api that is not back"), "{error}");
+}
+
+#[tokio::test]
+async fn a_repository_is_named_by_its_registry_or_host() {
+    let walk = WorkflowFixture::new().await;
+    walk.apply(&walk.plan().await).await;
+    let named = |name: String| RestoreSelection::Repository { name, since: None };
+    let host = format!("{}/shop/api", walk.registry.host());
+    assert_eq!(walk.foresee(&named(host)).await.unwrap().len(), 4);
+    for wrong in ["shop/api", "mainshop/api", "other/shop/api", "main/", "main/shop/api:candidate-1"] {
+        let error = walk.foresee(&named(wrong.into())).await.unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{wrong}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_registry_collected_is_told_as_lost() {
+    let walk = WorkflowFixture::new().await;
+    let index = multi_arch(noon() - (200 * 24).hours(), |platform| vec![Blob::layer(&format!("{platform:?}"), 100)]);
+    walk.put("shop/api", "candidate-0", &index);
+    let run = walk.apply(&walk.plan().await).await.run_id();
+    let _ = walk.registry.collect_garbage();
+    let ended = walk.restore(&run).await.unwrap();
+    assert_eq!(ended.outcome().exit_code(), 4);
+    for one in &ended.restored {
+        let Outcome::Failed(why) = &one.outcome else { panic!("{one:?}") };
+        let index = one.intent.tag.as_str() == "candidate-0";
+        let words = if index { "which is in it; put that back or push it first" } else { "push the image again" };
+        assert!(why.contains(words), "{why}");
+    }
+    assert_eq!(walk.remaining_tags(), [""; 0]);
+}

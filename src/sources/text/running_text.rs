@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn every_reference_of_a_line_is_found_however_long_it_is() {
-        const MANY: usize = 4_000;
+        const MANY: usize = 1_000;
         let line: Vec<String> = (0..MANY)
             .map(|n| {
                 format!(
@@ -345,7 +345,7 @@ mod tests {
             .flat_map(|n| {
                 [
                     format!("{HOST}/a{n} Run []"),
-                    format!("{HOST}/b{n} Made []"),
+                    format!("{HOST}/b{n} Output []"),
                     // The line is data, in which nothing stands beside anything.
                     format!("{HOST}/c{n} Named []"),
                     format!("{HOST}/d:v{n} in line 2"),
@@ -355,7 +355,14 @@ mod tests {
             })
             .collect();
         expected.sort();
-        assert_eq!(open(&format!("first\n{}", line.concat())), expected);
+        let found = open(&format!("first\n{}", line.concat()));
+        let differs = found.iter().zip(&expected).find(|(found, expected)| found != expected);
+        assert!(
+            found.len() == expected.len() && differs.is_none(),
+            "{} of {}, {differs:?}",
+            found.len(),
+            expected.len()
+        );
     }
 
     #[test]
@@ -367,11 +374,11 @@ mod tests {
             ),
             (
                 format!("jib.to {{\nimage = {HOST}/a\n}}\n\nsee {HOST}/b\n"),
-                [format!("{HOST}/a Made [] for image"), format!("{HOST}/b Named [see]")],
+                [format!("{HOST}/a Output [] for image"), format!("{HOST}/b Named [see]")],
             ),
             (
                 format!("docker push \\\n {HOST}/a\ndocker run {HOST}/b\n"),
-                [format!("{HOST}/a Made []"), format!("{HOST}/b Run []")],
+                [format!("{HOST}/a Output []"), format!("{HOST}/b Run []")],
             ),
         ] {
             assert_eq!(open(&text), expected, "{text}");
@@ -387,7 +394,7 @@ mod tests {
 
     #[test]
     fn uses_of_variables_are_told_apart_in_a_long_line() {
-        const MANY: usize = 4_000;
+        const MANY: usize = 1_000;
         let line: Vec<String> = (0..MANY).map(|n| format!("docker push x:$A{n} && deploy x:$B{n} && ")).collect();
         let mut uses = VariableUses::default();
         uses.read(&format!("{}\necho $A0\nC=$A1\ndocker push x:$C\n", line.concat()), &TextContext::default());

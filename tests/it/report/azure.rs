@@ -48,7 +48,7 @@ fn decided(change: impl FnOnce(&mut Inventory)) -> PlanDocument {
 }
 
 fn retained(retention: &str) -> PlanDocument {
-    decided(|inventory| inventory.registries[0].info = Some(particulars(retention)))
+    decided(|inventory| inventory.registries[0].info = Some(registry_info(retention)))
 }
 
 /// What a reader sees, in every format.
@@ -92,7 +92,7 @@ fn the_commands_for_a_reviewer_only_read() {
         assert_eq!(verify, by_host, "as the settings call it: {address} is nobody's name");
     }
     let named = decided(|inventory| {
-        let mut found = particulars("off");
+        let mut found = registry_info("off");
         found.resource = "it's mine".into();
         inventory.registries[0].info = Some(found);
     });
@@ -138,7 +138,7 @@ fn until_when_an_untag_can_be_undone_is_told_where_it_is_known() {
 fn refusals_say_what_to_do_and_the_document_has_the_facts() {
     let document = decided(|inventory| {
         let registry = &mut inventory.registries[0];
-        registry.info = Some(particulars("1"));
+        registry.info = Some(registry_info("1"));
         registry.clock_ahead = Some(jiff::SignedDuration::from_secs(-301));
         let message = "grant delete on shop/api".to_owned();
         let denied = tagwarden::domain::RemovalObstacle::Denied { message };

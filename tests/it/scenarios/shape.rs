@@ -562,18 +562,18 @@ impl Scene<'_> {
                 notes: Vec::new(),
             },
         };
-        let registries = shape.registries.as_ref();
+        let registries = |names: &Vec<String>| names.iter().map(|name| name.parse().unwrap()).collect();
         SourceOutcome {
             name: name.parse().unwrap(),
             kind: "image-references",
-            registries: registries.map(|names| names.iter().map(|name| name.parse().unwrap()).collect()),
+            registries: shape.registries.as_ref().map(registries),
             state,
         }
     }
 }
 
 /// An Azure registry with that retention policy.
-pub(crate) fn particulars(retention: &str) -> RegistryInfo {
+pub(crate) fn registry_info(retention: &str) -> RegistryInfo {
     RegistryInfo {
         subscription: "00000000-0000-0000-0000-000000000001".into(),
         resource_group: "rg".into(),

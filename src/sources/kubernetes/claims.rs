@@ -53,6 +53,8 @@ pub(super) struct ClusterEvidence {
     pub(super) texts: ObjectTexts<Object>,
     /// The images of the pod templates that were read, by a hash of their controller and their content.
     pub(super) templates: HashMap<u64, Arc<[TemplateImage]>>,
+    /// Hashes of the labels and annotations of pods that were read, with their controllers.
+    pub(super) metadata: HashSet<u64>,
     /// The controller of an object, where it has one; those of pods stand in their uses already.
     pub(super) controllers: HashMap<Object, Object>,
     /// What could not be understood: each of these may be an image without protection.

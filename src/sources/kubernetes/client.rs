@@ -235,7 +235,7 @@ async fn authenticate(access: Access, timeout: Duration) -> Result<Client, Sourc
         let _inside = runtime.enter();
         ClientBuilder::try_from(config).map(ClientBuilder::build)
     });
-    let client = client.await.map_err(|_| super::super::gather::panicked())?;
+    let client = client.await.map_err(|_| SourceError::panicked())?;
     client.map_err(|error| {
         let words = match &error {
             kube::Error::Auth(error) => auth_message(error),

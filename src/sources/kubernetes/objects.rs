@@ -12,7 +12,7 @@ use super::super::known_hosts::KnownHosts;
 use super::super::object_texts::{TextImage, TextImageKind, UnresolvedText, from_json};
 use super::claims::{ClusterEvidence, ContainerUse, Object, UnresolvedUse};
 use super::images::parse_status_image;
-use super::templates::{TemplateImage, fingerprint, naming_of};
+use super::templates::{TemplateImage, fingerprint, metadata_fingerprint, naming_of};
 use crate::domain::{ImageReference, Naming};
 
 /// One page of a list.
@@ -31,18 +31,19 @@ pub(super) struct WireListMeta {
     pub(super) next: Option<String>,
 }
 
+/// The metadata of an object. `T` is how its labels and annotations are held.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct WireMeta {
+pub(super) struct WireMeta<T = Json> {
     pub(super) name: String,
     #[serde(default)]
     pub(super) namespace: String,
     #[serde(default, deserialize_with = "nullable")]
     owner_references: Vec<WireOwner>,
     #[serde(default)]
-    pub(super) labels: Option<Json>,
+    pub(super) labels: Option<T>,
     #[serde(default)]
-    pub(super) annotations: Option<Json>,
+    pub(super) annotations: Option<T>,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +57,7 @@ struct WireOwner {
 /// A built-in workload, whichever. What it says of pods is read as it comes: any string may name an image.
 #[derive(Deserialize)]
 pub(super) struct WireObject {
-    pub(super) metadata: WireMeta,
+    pub(super) metadata: WireMeta<Box<RawValue>>,
     #[serde(default)]
     spec: Option<Box<RawValue>>,
     /// Of a pod template.
@@ -138,8 +139,8 @@ pub(super) struct ObjectReader<'a> {
 impl<'a> ObjectReader<'a> {
     /// Begins to read an object of that kind, and notes its controller. A pod is its controller's from the beginning:
     /// of pods there are too many to hold each.
-    pub(super) fn of(
-        meta: &WireMeta,
+    pub(super) fn of<T>(
+        meta: &WireMeta<T>,
         kind: &str,
         stand: RevisionState,
         hosts: &'a KnownHosts,
@@ -248,12 +249,7 @@ impl<'a> ObjectReader<'a> {
     /// Notes everything that a built-in workload says.
     pub(super) fn add_workload(&mut self, wire: WireObject) {
         let WireObject { metadata, spec, template, data, status } = wire;
-        let name = self.object.name.clone().into();
-        let about: Json = [Some(name), metadata.labels, metadata.annotations].into_iter().flatten().collect();
-        let spots = self.add_texts(from_json(about), &[]);
-        for spot in spots {
-            self.add_text_image(spot, None);
-        }
+        self.add_metadata(&metadata);
         let images = self.add_templates([spec, template, data]);
         let Some(status) = &status else { return };
         let all = [&status.containers, &status.init, &status.ephemeral];
@@ -264,6 +260,20 @@ impl<'a> ObjectReader<'a> {
                     self.add_status_image(&images, &mount.name, &image.image_ref, "");
                 }
             }
+        }
+    }
+
+    /// Notes what the labels and annotations of a workload say. Pods of one template have mostly the same.
+    fn add_metadata(&mut self, metadata: &WireMeta<Box<RawValue>>) {
+        let parts: Vec<&RawValue> =
+            [&metadata.labels, &metadata.annotations].into_iter().flatten().map(|part| &**part).collect();
+        if self.is_pod && !self.found.metadata.insert(metadata_fingerprint(&self.object, &parts)) {
+            return;
+        }
+        let parts = parts.into_iter().filter_map(|part| serde_json::from_str(part.get()).ok());
+        let about: Json = std::iter::once(Json::from(self.object.name.clone())).chain(parts).collect();
+        for spot in self.add_texts(from_json(about), &[]) {
+            self.add_text_image(spot, None);
         }
     }
 

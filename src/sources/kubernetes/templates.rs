@@ -28,6 +28,14 @@ pub(super) fn fingerprint(controller: &Object, spec: &RawValue) -> Option<u64> {
     Some(hasher.finish())
 }
 
+/// Returns a hash of the labels and annotations of a pod, as they are written, and of its controller.
+pub(super) fn metadata_fingerprint(controller: &Object, parts: &[&RawValue]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    controller.hash(&mut hasher);
+    parts.iter().for_each(|part| part.get().hash(&mut hasher));
+    hasher.finish()
+}
+
 /// Puts every string of a value into a hash, with the shape around it.
 struct Strings<'h>(&'h mut DefaultHasher);
 

@@ -17,7 +17,7 @@ use tagwarden::domain::{
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
 
-use crate::scenarios::shape::particulars;
+use crate::scenarios::shape::registry_info;
 use crate::scenarios::{apply, forge};
 
 /// Everything a decision is made of.
@@ -536,7 +536,7 @@ proptest! {
     }
 
     #[test]
-    fn other_eyes_see_a_plan_that_was_changed(world in random_facts(), which in any::<Index>(), how in 0..6u8) {
+    fn other_eyes_see_a_plan_that_was_changed(world in random_facts(), which in any::<Index>(), how in 0..7u8) {
         let (verdicts, mut plan) = world.decide();
         if plan.removals.is_empty() {
             return Ok(());
@@ -554,6 +554,7 @@ proptest! {
                 };
                 Arc::make_mut(&mut plan.removals[at]).method = other;
             }
+            5 => Arc::make_mut(&mut plan.removals[at]).policies = ["zero".parse().unwrap()].into(),
             _ => {
                 if plan.refusals.is_empty() {
                     return Ok(());

@@ -9,7 +9,7 @@ use tagwarden::domain::Inventory;
 use tagwarden::engine::{evaluate, plan, reclaim};
 use tagwarden::report::{self, Basis, Format, PlanDocument};
 
-use crate::scenarios::shape::{Scenario, particulars};
+use crate::scenarios::shape::{Scenario, registry_info};
 
 /// The plan of a registry with two listed images, one of which goes, after `change`.
 fn decided(change: impl FnOnce(&mut Inventory)) -> PlanDocument {

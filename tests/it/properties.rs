@@ -183,7 +183,7 @@ fn registry(name: &'static str) -> impl Strategy<Value = Registry> {
     let itself = (obstacles, retention, prop::bool::weighted(0.3), unread, clock);
     (repositories, removal, able, itself).prop_map(move |(repositories, removal, ability, itself)| Registry {
         obstacles: itself.0,
-        info: itself.1.map(particulars),
+        info: itself.1.map(registry_info),
         accepts_retention: itself.2,
         gaps: itself.3,
         clock_ahead: itself.4.map(SignedDuration::from_secs),

@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
-use tagwarden::registry::{CollectScope, ExtraManifests, RegistryKind, RegistrySettings, RetryPolicy, collect, reader};
+use tagwarden::registry::providers::Distribution;
+use tagwarden::registry::{CollectScope, ExtraManifests, RegistrySettings, RetryPolicy, collect, reader};
 use tagwarden::state::StateStore;
 
 const REPOSITORIES: usize = 4;
@@ -90,5 +91,5 @@ fn now() -> Result<Timestamp, jiff::Error> {
 }
 
 fn settings(registry: &EmbeddedRegistry) -> Result<RegistrySettings, Box<dyn Error>> {
-    Ok(RegistrySettings::with_defaults("bench".parse()?, RegistryKind::Distribution, registry.url().parse()?))
+    Ok(RegistrySettings::with_defaults("bench".parse()?, &Distribution, registry.url().parse()?))
 }

@@ -1,4 +1,4 @@
-//! The requests of `azure_identity`, sent by our own transport: its certificates, patience and words hold for them, too.
+//! The requests of `azure_identity`, sent by our own HTTP client: its certificates, retries and words hold here, too.
 
 use async_trait::async_trait;
 use azure_core::error::ErrorKind;
@@ -131,7 +131,7 @@ fn is_local(ask: &Request) -> bool {
     ask.method == Method::GET
 }
 
-/// The headers of a request but those that the transport sets itself.
+/// The headers of a request but those that the HTTP client sets itself.
 fn headers(request: &AzureRequest) -> HeaderMap {
     let own = [ACCEPT, CONTENT_TYPE, USER_AGENT];
     let header = |name: &str, value: &str| {

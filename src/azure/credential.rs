@@ -63,6 +63,19 @@ pub enum Identity {
     },
 }
 
+impl Identity {
+    /// Returns the word for its kind in the settings.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Managed { .. } => "managed-identity",
+            Self::Workload { .. } => "workload-identity",
+            Self::ClientSecret { .. } => "client-secret",
+            Self::AzureCli { .. } => "azure-cli",
+        }
+    }
+}
+
 /// An identity and where it signs in.
 #[derive(Debug, Clone)]
 pub struct Credential {
@@ -193,7 +206,7 @@ impl Credential {
         })
     }
 
-    /// Our transport, our authority, and no retries but ours.
+    /// Our HTTP client, our authority, and no retries but ours.
     fn client_options(&self, client: &Arc<dyn AzureHttpClient>) -> ClientOptions {
         let surroundings = &self.environment;
         let own = surroundings.authority.as_ref().map(|url| url.as_str().to_owned());

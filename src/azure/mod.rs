@@ -1,12 +1,11 @@
 //! Azure around the registries: its clouds, tokens of Microsoft Entra ID, and Azure Resource Manager (ARM).
 //!
-//! `credential` signs in and gives tokens, `arm` asks the resource manager, `registry` understands what that says of a
-//! container registry. What is in a registry is none of this room's business.
+//! `credential` signs in and gives tokens, `arm` asks the resource manager. `registry::providers::acr` understands what
+//! that says of a container registry.
 
 mod arm;
 mod authority;
 mod credential;
-mod registry_info;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +18,6 @@ use crate::http_client::{RequestError, RequestErrorKind};
 
 pub use arm::Arm;
 pub use credential::{Credential, Identity, TokenCache};
-pub use registry_info::{RegistryResource, registry_info, storage_usage};
 
 /// A cloud of Azure, with the addresses of its services.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What only a stand-in for the transport can show: the address of a virtual machine's endpoint cannot be set.
+//! What only a stand-in for the HTTP client can show: the address of a virtual machine's endpoint cannot be set.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,12 +2,13 @@
 
 use url::Url;
 
-use super::auth::secret;
+use super::net::{ca_file, is_loopback};
 use super::reader::SettingsReader;
-use super::registries::{ca_file, is_loopback};
-use crate::azure::{AzureEnvironment, Cloud, Credential, Identity, RegistryResource};
+use super::secrets::secret;
+use crate::azure::{AzureEnvironment, Cloud, Credential, Identity};
 use crate::policy::{Fields, Node, Place, fields};
-use crate::registry::{Auth, RegistryKind};
+use crate::registry::Auth;
+use crate::registry::providers::RegistryResource;
 use crate::sources::AzureScope;
 
 const CLOUDS: [(&str, Cloud); 3] = [("public", Cloud::Public), ("china", Cloud::China), ("usgov", Cloud::UsGov)];
@@ -27,16 +28,6 @@ const KINDS: [(&str, Kind); 4] = [
     ("client-secret", Kind::ClientSecret),
     ("azure-cli", Kind::AzureCli),
 ];
-
-/// The word for an identity's kind in the settings.
-pub(super) fn label(identity: &Identity) -> &'static str {
-    match identity {
-        Identity::Managed { .. } => "managed-identity",
-        Identity::Workload { .. } => "workload-identity",
-        Identity::ClientSecret { .. } => "client-secret",
-        Identity::AzureCli { .. } => "azure-cli",
-    }
-}
 
 /// `[azure]`.
 #[derive(Default)]
@@ -167,22 +158,16 @@ fn id(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<String> {
     None
 }
 
-/// Where a registry of that kind, signed in to that way, is a resource of Azure, if that is said; `at` is the registry.
-/// What is said and cannot be is a problem.
+/// Reads `subscription` and `resource_group` of a registry, which say where it is a resource of Azure; `at` is the
+/// registry. `None` if neither is written, or with a problem.
 pub(super) fn resource(
-    fields: &mut Fields<'_>,
-    kind: Option<RegistryKind>,
+    (subscription, group): (Option<&Node>, Option<&Node>),
+    fields: &Fields<'_>,
     auth: Option<&Auth>,
     azure: &Azure,
     at: &Place,
     reading: &mut SettingsReader,
 ) -> Option<RegistryResource> {
-    let (subscription, group) = (fields.get("subscription"), fields.get("resource_group"));
-    if let (Some(first), Some(RegistryKind::Distribution)) = (subscription.or(group), kind) {
-        let problem = "only Azure Container Registries have a subscription and a resource group";
-        reading.problems.add(&first.at, problem).help("write kind = \"acr\", or leave both out");
-        return None;
-    }
     let (subscription, group) = match (subscription, group) {
         (None, None) => return None,
         (Some(subscription), Some(group)) => (subscription, group),
@@ -216,7 +201,12 @@ pub(super) fn resource(
 }
 
 /// Where in Azure a source looks, as the identity of `[azure]`; `at` is the source.
-pub(super) fn scope(fields: &mut Fields<'_>, at: &Place, reading: &mut SettingsReader) -> Option<AzureScope> {
+pub(super) fn scope(
+    fields: &mut Fields<'_>,
+    at: &Place,
+    azure: &Azure,
+    reading: &mut SettingsReader,
+) -> Option<AzureScope> {
     let subscriptions = reading.required(fields, "subscriptions", at).and_then(|node| {
         let nodes = fields::list("subscriptions", node, &mut reading.problems)?;
         collect_all(nodes.iter().map(|node| id("subscription", node, reading)).collect())
@@ -225,14 +215,14 @@ pub(super) fn scope(fields: &mut Fields<'_>, at: &Place, reading: &mut SettingsR
         let nodes = fields::list("resource_groups", node, &mut reading.problems)?;
         collect_all(nodes.iter().map(|node| resource_group(node, reading)).collect())
     });
-    let identity = reading.azure.identity.clone();
+    let identity = azure.identity.clone();
     if identity.is_none() {
         reading
             .problems
             .add(at, "nobody to ask Azure as")
             .help("add `auth = { kind = \"managed-identity\" }` or the like below `[azure]`");
     }
-    let surroundings = reading.azure.surroundings.clone();
+    let surroundings = azure.surroundings.clone();
     Some(AzureScope {
         subscriptions: subscriptions?,
         resource_groups: groups.map_or(Some(Vec::new()), |groups| groups)?,

@@ -3,6 +3,7 @@
 use super::Settings;
 use crate::domain::{Policy, RuleKey};
 use crate::policy::{Diagnostic, Lint, PolicySet, Severity, fields};
+use crate::registry::RegistrySettings;
 
 /// What is wrong between settings and policies: registries that policies name and nobody configured, and times after which
 /// manifests would be deleted that do not fit the settings' own.
@@ -88,7 +89,8 @@ fn ineffective_deletions(settings: &Settings, policies: &PolicySet) -> Vec<Lint>
     let in_vain = |policy: &Policy| {
         policy.delete_manifest_after.as_ref()?;
         let covered: Vec<_> = settings.registries.iter().filter(|registry| policy.covers(&registry.name)).collect();
-        if covered.is_empty() || covered.iter().any(|registry| registry.kind.lists_untagged()) {
+        let lists = |registry: &&RegistrySettings| registry.provider.capabilities().lists_untagged.is_certain();
+        if covered.is_empty() || covered.iter().any(lists) {
             return None;
         }
         let names: Vec<&str> = covered.iter().map(|registry| registry.name.as_str()).collect();

@@ -6,9 +6,9 @@ use std::path::Path;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::ConfigError;
-use super::auth::secret_file;
 use super::layers;
 use super::reader::SettingsReader;
+use super::secrets::secret_file;
 use crate::policy::{Fields, Node, fields};
 
 /// Only this machine, unless the settings say otherwise.

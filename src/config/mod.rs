@@ -8,12 +8,14 @@ mod git_history;
 mod kubernetes;
 mod layers;
 mod listen;
+mod net;
 mod notify;
 mod reader;
 mod registries;
 mod remote_sources;
 mod revision;
 mod schedule;
+mod secrets;
 mod sources;
 mod text_encoding;
 mod text_settings;
@@ -27,7 +29,8 @@ use secrecy::SecretString;
 
 use crate::domain::{Limits, RegistryName};
 use crate::policy::{Diagnostic, Fields, Node, Problems, Value, fields};
-use crate::registry::RegistrySettings;
+use crate::registry::providers::PROVIDERS;
+use crate::registry::{Provider, RegistrySettings};
 use crate::sources::SourceSettings;
 pub use approvals::{Approvals, Signer, SignerKey};
 pub use cross_check::{cross_check, lint};
@@ -175,6 +178,18 @@ pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
 /// # Errors
 /// Every problem, with file and line or with the variable.
 pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Settings, ConfigError> {
+    load_with_providers(path, environment, PROVIDERS)
+}
+
+/// Does what [`load`] does, with other registry products than [`PROVIDERS`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_providers(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    providers: &'static [&'static dyn Provider],
+) -> Result<Settings, ConfigError> {
     let mut environment: Vec<(String, String)> = environment.into_iter().collect();
     environment.sort();
     let bytes =
@@ -185,7 +200,7 @@ pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>
         folder: path.parent().map(Path::to_owned).unwrap_or_default(),
         environment: &environment,
         problems: Problems::of_toml(&path.display().to_string(), &text),
-        azure: azure::Azure::default(),
+        providers,
         warnings: layers::unread_variables(&environment),
     };
     let settings = layers::merge_layers(&text, &environment, &mut reading.problems)
@@ -258,8 +273,7 @@ fn settings(path: &Path, root: &Node, reading: &mut SettingsReader) -> Option<Se
     let azure = fields.get("azure").and_then(|node| azure::azure(node, reading)).unwrap_or_default();
     let registries = registries::registries(registries_node, &azure, reading);
     let names = registry_names(registries_node);
-    reading.azure = azure;
-    let sources = sources::sources(fields.get("sources"), &names, reading);
+    let sources = sources::sources(fields.get("sources"), &names, &azure, reading);
     let limits = fields.get("limits").map_or(Some(Limits::default()), |node| limits(node, reading));
     let notify = notify::channels(fields.get("notify"), reading);
     let approvals =

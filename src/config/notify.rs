@@ -8,10 +8,10 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::auth::secret_at;
 use super::layers::normalize_key;
+use super::net::{ca_file, is_loopback};
 use super::reader::SettingsReader;
-use super::registries::{ca_file, is_loopback};
+use super::secrets::secret_at;
 use crate::policy::{Entry, Fields, Node, Place, fields};
 
 /// Somebody who is told of runs.

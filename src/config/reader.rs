@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::azure::Azure;
 use super::layers::normalize_key;
 use crate::policy::{Entry, Fields, Node, Place, Problems, Value, fields};
+use crate::registry::Provider;
 
 /// The settings while they are read.
 pub(super) struct SettingsReader<'e> {
@@ -12,8 +12,8 @@ pub(super) struct SettingsReader<'e> {
     pub(super) folder: PathBuf,
     pub(super) environment: &'e [(String, String)],
     pub(super) problems: Problems,
-    /// `[azure]`, once it is read.
-    pub(super) azure: Azure,
+    /// The registry products that a `kind` may name.
+    pub(super) providers: &'static [&'static dyn Provider],
     /// What a person should know although nothing is wrong.
     pub(super) warnings: Vec<String>,
 }

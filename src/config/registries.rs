@@ -1,22 +1,24 @@
 //! `[registries.<name>]`.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use url::{Host, Url};
+use url::Url;
 
 use super::auth;
 use super::azure::{self, Azure};
 use super::layers::normalize_key;
+use super::net::{ca_file, is_loopback};
 use super::reader::SettingsReader;
 use crate::domain::{RegistryName, RemovalMethod, RepositoryName};
 use crate::policy::{Entry, Fields, Node, Place, Problems, fields};
-use crate::registry::{Auth, CanUntag, RateLimits, RegistryKind, RegistrySettings};
+use crate::registry::providers::SettingsDraft;
+use crate::registry::{Auth, CanUntag, Provider, RateLimits, RegistrySettings};
 
-const KINDS: [(&str, RegistryKind); 2] = [("acr", RegistryKind::Acr), ("distribution", RegistryKind::Distribution)];
 const REMOVALS: [(&str, RemovalMethod); 2] =
     [("untag", RemovalMethod::Untag), ("manifest", RemovalMethod::DeleteManifest)];
+/// Whether bytes are to be exact, at the price of pulling every manifest once.
+const BYTES: [(&str, bool); 2] = [("exact", true), ("estimated", false)];
 const CAN_UNTAG: [(&str, CanUntag); 3] = [("yes", CanUntag::Yes), ("no", CanUntag::No), ("unknown", CanUntag::Unknown)];
 const ENDPOINT_HELP: &str = "write scheme and host, such as `https://contoso.azurecr.io`";
 
@@ -42,70 +44,84 @@ pub(super) fn registries(node: Option<&Node>, azure: &Azure, reading: &mut Setti
 fn registry(entry: &Entry, azure: &Azure, reading: &mut SettingsReader) -> Option<RegistrySettings> {
     let name: Option<RegistryName> = fields::name(&entry.key, &entry.at, &mut reading.problems);
     let mut fields = Fields::of(&entry.node, "registry", &mut reading.problems)?;
-    let kind = reading
+    let kinds: Vec<(&str, &'static dyn Provider)> =
+        reading.providers.iter().map(|provider| (provider.name(), *provider)).collect();
+    let provider = reading
         .required(&mut fields, "kind", &entry.at)
-        .and_then(|node| fields::choice("kind", node, &KINDS, &mut reading.problems));
+        .and_then(|node| fields::choice("kind", node, &kinds, &mut reading.problems));
     let endpoint = reading.required(&mut fields, "endpoint", &entry.at).and_then(|node| endpoint(node, reading));
     let aliases = fields.get("aliases").map_or(Some(Vec::new()), |node| aliases(node, reading));
     let token_hosts = fields.get("token_hosts").map_or(Some(Vec::new()), |node| hosts("token_hosts", node, reading));
     let repositories = fields.get("repositories").map_or(Some(Vec::new()), |node| repositories(node, reading));
     let auth_node = fields.get("auth");
     let path = format!("REGISTRIES__{}", normalize_key(&entry.key));
-    let auth = auth_node
-        .map_or(Some(Auth::Anonymous), |node| auth::auth(&path, node, &azure.surroundings, reading))
-        .filter(|auth| check_auth_kind(auth, kind, fields.key_at("auth"), reading));
-    let resource = azure::resource(&mut fields, kind, auth.as_ref(), azure, &entry.at, reading);
+    let auth = auth_node.map_or(Some(Auth::Anonymous), |node| auth::auth(&path, node, &azure.surroundings, reading));
+    let (subscription, group) = (fields.get("subscription"), fields.get("resource_group"));
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
-    let removal = fields.get("removal").map_or(Some(RemovalMethod::Untag), |node| removal(node, kind, reading));
+    let removal_node = fields.get("removal");
+    let removal = removal_node
+        .map_or(Some(RemovalMethod::Untag), |node| fields::choice("removal", node, &REMOVALS, &mut reading.problems));
     let can_untag = fields
         .get("can_untag")
         .map_or(Some(CanUntag::Unknown), |node| fields::choice("can_untag", node, &CAN_UNTAG, &mut reading.problems));
-    let accepted = fields.get("accept").map_or(Some(Accepted::default()), |node| accepted(node, kind, reading));
-    let exact_bytes = fields.get("bytes").map_or(Some(false), |node| exact_bytes(node, kind, reading));
+    let mut retention_at = None;
+    let accepted =
+        fields.get("accept").map_or(Some(Accepted::default()), |node| accepted(node, &mut retention_at, reading));
+    let bytes_node = fields.get("bytes");
+    let exact_bytes = bytes_node.map(|node| fields::choice("bytes", node, &BYTES, &mut reading.problems));
     let rates = fields.get("rates").map_or(Some(RateLimits::default()), |node| rates(node, reading));
     let concurrency = match fields.get("concurrency") {
-        Some(node) => fields::integer("concurrency", node, 1..=256, &mut reading.problems)
-            .and_then(|number| usize::try_from(number).ok()),
-        None => kind.map(RegistryKind::default_concurrency),
+        Some(node) => concurrency(node, reading),
+        None => provider.map(Provider::default_concurrency),
     };
     let timeout = fields
         .get("timeout")
         .map_or(Some(Duration::from_secs(30)), |node| fields::duration("timeout", node, &mut reading.problems));
     let allow_http =
         fields.get("allow_http").map_or(Some(false), |node| fields::boolean("allow_http", node, &mut reading.problems));
+    let azure_key = subscription.map(|_| "subscription").or(group.map(|_| "resource_group"));
+    let draft = SettingsDraft {
+        endpoint: endpoint.as_ref(),
+        auth: auth.as_ref(),
+        removal,
+        accepts_retention: retention_at.is_some(),
+        exact_bytes: exact_bytes.flatten(),
+        azure_key,
+    };
+    let value_at = |key: &str| match key {
+        "subscription" | "resource_group" => subscription.or(group).map(|node| &node.at),
+        "removal" => removal_node.map(|node| &node.at),
+        "accept" => retention_at.as_ref(),
+        "bytes" => bytes_node.map(|node| &node.at),
+        _ => None,
+    };
+    let at = |key: &str| value_at(key).unwrap_or_else(|| fields.key_at(key));
+    let refused = provider.map(|provider| refuse(provider, &draft, at, reading)).unwrap_or_default();
+    let auth = auth.filter(|_| !refused.contains("auth"));
+    let resource = azure_key
+        .filter(|key| !refused.contains(key))
+        .and_then(|_| azure::resource((subscription, group), &fields, auth.as_ref(), azure, &entry.at, reading));
     let at = fields.key_at("endpoint");
     fields.finish(hint, &mut reading.problems);
 
-    let (endpoint, kind) = (endpoint?, kind?);
-    if kind == RegistryKind::Acr && endpoint.scheme() != "https" && !is_loopback(&endpoint) {
-        reading
-            .problems
-            .add(at, "Azure Container Registry answers at `https://` only")
-            .help("write endpoint = \"https://NAME.azurecr.io\"");
+    let (endpoint, provider) = (endpoint?, provider?);
+    if refused.contains("endpoint") {
         return None;
     }
-    if kind == RegistryKind::Distribution && is_azure_host(&endpoint) {
-        reading.warnings.push(format!(
-            "registry `{}` is an Azure Container Registry: with kind = \"distribution\" the times of its pushes and its \
-             locks are not read, and nothing can be untagged; write kind = \"acr\"",
-            entry.key
-        ));
-    }
     let auth = auth?;
-    if endpoint.scheme() == "http"
-        && !matches!(auth, Auth::Anonymous)
-        && !is_loopback(&endpoint)
-        && allow_http == Some(false)
-    {
+    if sends_plain_credentials(&endpoint, &auth) && allow_http == Some(false) {
         reading
             .problems
             .add(at, "credentials would go over the network unencrypted")
             .help("use `https://`, or write `allow_http = true` if that is meant");
         return None;
     }
-    Some(RegistrySettings {
+    if !refused.is_empty() {
+        return None;
+    }
+    let settings = RegistrySettings {
         name: name?,
-        kind,
+        provider,
         endpoint,
         aliases: aliases?,
         auth,
@@ -120,34 +136,28 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut SettingsReader) -> Optio
         azure_resource: resource,
         accepts_retention: accepted?.retention,
         accepts_missing_date: accepted?.no_date,
-        exact_bytes: exact_bytes?,
-    })
+        exact_bytes: exact_bytes.unwrap_or(Some(false))?,
+    };
+    reading.warnings.extend(provider.warnings(&settings));
+    Some(settings)
 }
 
-/// Identities of Entra ID are for Azure's registries.
-fn check_auth_kind(auth: &Auth, kind: Option<RegistryKind>, at: &Place, reading: &mut SettingsReader) -> bool {
-    let Auth::Entra(credential) = auth else { return true };
-    if kind != Some(RegistryKind::Distribution) {
-        return true;
+/// Notes the settings that a product refuses, each at its place, and returns their keys.
+fn refuse<'a>(
+    provider: &dyn Provider,
+    draft: &SettingsDraft<'_>,
+    at: impl Fn(&str) -> &'a Place,
+    reading: &mut SettingsReader,
+) -> BTreeSet<&'static str> {
+    let mut refused = BTreeSet::new();
+    for problem in provider.check(draft) {
+        let noted = reading.problems.add(at(problem.key), problem.message);
+        if let Some(help) = problem.help {
+            noted.help(help);
+        }
+        refused.insert(problem.key);
     }
-    let label = azure::label(&credential.identity);
-    let problem = format!("`{label}` signs in to Azure Container Registries only");
-    reading
-        .problems
-        .add(at, problem)
-        .help("write kind = \"acr\" if it is one, or sign in by `basic`, `token` or `docker-config`");
-    false
-}
-
-fn removal(node: &Node, kind: Option<RegistryKind>, reading: &mut SettingsReader) -> Option<RemovalMethod> {
-    let removal = fields::choice("removal", node, &REMOVALS, &mut reading.problems)?;
-    if removal == RemovalMethod::DeleteManifest && kind == Some(RegistryKind::Acr) {
-        reading.problems.add(&node.at, "Azure Container Registry can untag, so manifests are not deleted there").help(
-            "leave `removal` out; the registry's own retention policy deletes manifests that lost their last tag",
-        );
-        return None;
-    }
-    Some(removal)
+    refused
 }
 
 /// What a person accepts of a registry by name, each of which would otherwise be a refusal.
@@ -159,19 +169,18 @@ struct Accepted {
     no_date: bool,
 }
 
-fn accepted(node: &Node, kind: Option<RegistryKind>, reading: &mut SettingsReader) -> Option<Accepted> {
+/// Reads `accept`, and notes where `untagged-retention` stands in it.
+fn accepted(node: &Node, retention_at: &mut Option<Place>, reading: &mut SettingsReader) -> Option<Accepted> {
     const KNOWN: [&str; 2] = ["no-date", "untagged-retention"];
     let (texts, mut sound) = fields::texts("accept", node, &mut reading.problems)?;
     let mut accepted = Accepted::default();
     for (text, at) in texts {
         match &*text {
             "no-date" => accepted.no_date = true,
-            "untagged-retention" if kind == Some(RegistryKind::Distribution) => {
-                let problem = format!("`{text}` can only be accepted of Azure Container Registries");
-                reading.problems.add(&at, problem).help("leave `accept` out");
-                sound = false;
+            "untagged-retention" => {
+                accepted.retention = true;
+                *retention_at = Some(at);
             }
-            "untagged-retention" => accepted.retention = true,
             _ => {
                 let (message, help) = fields::unknown_word("entry of `accept`", &text, "", &KNOWN);
                 reading.problems.add(&at, message).help(help);
@@ -182,16 +191,14 @@ fn accepted(node: &Node, kind: Option<RegistryKind>, reading: &mut SettingsReade
     sound.then_some(accepted)
 }
 
-/// Whether bytes are to be exact, at the price of pulling every manifest once.
-fn exact_bytes(node: &Node, kind: Option<RegistryKind>, reading: &mut SettingsReader) -> Option<bool> {
-    let exact = fields::choice("bytes", node, &[("exact", true), ("estimated", false)], &mut reading.problems)?;
-    if kind == Some(RegistryKind::Distribution) {
-        let problem =
-            "`bytes` is for Azure Container Registries: elsewhere every manifest is read, and bytes are exact";
-        reading.problems.add(&node.at, problem).help("leave `bytes` out");
-        return None;
-    }
-    Some(exact)
+fn concurrency(node: &Node, reading: &mut SettingsReader) -> Option<usize> {
+    let number = fields::integer("concurrency", node, 1..=256, &mut reading.problems)?;
+    usize::try_from(number).ok()
+}
+
+/// Returns true if credentials would leave this machine unencrypted.
+fn sends_plain_credentials(endpoint: &Url, auth: &Auth) -> bool {
+    endpoint.scheme() == "http" && !matches!(auth, Auth::Anonymous) && !is_loopback(endpoint)
 }
 
 fn rates(node: &Node, reading: &mut SettingsReader) -> Option<RateLimits> {
@@ -204,17 +211,6 @@ fn rates(node: &Node, reading: &mut SettingsReader) -> Option<RateLimits> {
     let (read, write, delete) = (rate("read", problems), rate("write", problems), rate("delete", problems));
     fields.finish(|_| None, problems);
     Some(RateLimits { read: read?, write: write?, delete: delete? })
-}
-
-/// Whether an address is that of an Azure Container Registry, by its domain.
-fn is_azure_host(endpoint: &Url) -> bool {
-    let host = endpoint.host_str().unwrap_or_default();
-    [".azurecr.io", ".azurecr.cn", ".azurecr.us"].iter().any(|domain| host.ends_with(domain))
-}
-
-/// The word for a kind in the settings.
-pub(super) fn label(kind: RegistryKind) -> &'static str {
-    KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(word, _)| word)
 }
 
 fn hint(key: &str) -> Option<&'static str> {
@@ -318,27 +314,6 @@ fn host_of(text: &str) -> Option<String> {
     }
     let url = Url::parse(&format!("https://{text}")).ok()?;
     url.host_str().filter(|host| !host.is_empty()).map(|_| text.to_ascii_lowercase())
-}
-
-pub(super) fn ca_file(node: &Node, reading: &mut SettingsReader) -> Option<std::path::PathBuf> {
-    let written = fields::text("ca_file", node, &mut reading.problems)?;
-    let path = reading.folder.join(written);
-    let problem = match std::fs::read_to_string(&path) {
-        Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
-        Ok(_) => format!("`{written}` holds no certificate in PEM format"),
-        Err(error) => format!("`{written}` cannot be read: {error}"),
-    };
-    reading.problems.add(&node.at, problem).help("paths are relative to the settings file");
-    None
-}
-
-pub(super) fn is_loopback(endpoint: &Url) -> bool {
-    match endpoint.host() {
-        Some(Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
-        Some(Host::Ipv6(ip)) => IpAddr::from(ip).is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
-    }
 }
 
 /// One host stands for one registry: what is claimed of it must not be claimed of another.

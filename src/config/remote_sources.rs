@@ -6,11 +6,12 @@ use std::time::Duration;
 use http::HeaderName;
 use url::Url;
 
-use super::auth::secret_at;
+use super::azure::{self, Azure};
+use super::kubernetes;
 use super::layers::normalize_key;
+use super::net::{ca_file, is_loopback};
 use super::reader::SettingsReader;
-use super::registries::{ca_file, is_loopback};
-use super::{azure, kubernetes};
+use super::secrets::secret_at;
 use crate::policy::{Entry, Fields, Node, fields};
 use crate::sources::{AzureService, DockerSocket, DocumentFormat, HttpDocument, SecretHeader, SourceKind};
 
@@ -25,9 +26,10 @@ pub(super) fn azure<'a>(
     service: AzureService,
     fields: &mut Fields<'a>,
     entry: &'a Entry,
+    azure: &Azure,
     reading: &mut SettingsReader,
 ) -> Option<SourceKind> {
-    azure::scope(fields, &entry.at, reading).map(|scope| SourceKind::Azure(service, scope))
+    azure::scope(fields, &entry.at, azure, reading).map(|scope| SourceKind::Azure(service, scope))
 }
 
 /// The containers of a host.

@@ -49,7 +49,7 @@ fn registry(settings: &RegistrySettings) -> Value {
     });
     let mut revision = json!({
         "name": settings.name.as_str(),
-        "kind": super::registries::label(settings.kind),
+        "kind": settings.provider.name(),
         "endpoint": settings.endpoint.as_str(),
         "aliases": settings.aliases,
         "auth": auth,
@@ -81,7 +81,7 @@ fn identity(credential: &Credential) -> Value {
         Identity::AzureCli { tenant_id } => (None, tenant_id.as_ref()),
     };
     json!({
-        "kind": super::azure::label(&credential.identity),
+        "kind": credential.identity.label(),
         "client": client,
         "tenant": tenant,
         "cloud": credential.environment.cloud.label(),

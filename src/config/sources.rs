@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::azure::Azure;
 use super::kubernetes;
 use super::reader::SettingsReader;
 use super::{git_history, remote_sources, text_settings};
@@ -9,29 +10,34 @@ use crate::domain::RegistryName;
 use crate::policy::{Entry, Fields, Node, fields};
 use crate::sources::{AzureService, FileSet, SourceKind, SourceSettings, TextSettings};
 
-/// How a source of a kind is read from its own keys.
-type KindReader = for<'a> fn(&mut Fields<'a>, &'a Entry, &mut SettingsReader) -> Option<SourceKind>;
+/// The function that reads a source of a kind from its own keys.
+type KindReader = for<'a> fn(&mut Fields<'a>, &'a Entry, &Azure, &mut SettingsReader) -> Option<SourceKind>;
 
 const KINDS: [(&str, KindReader); 9] = [
-    ("release-records", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ReleaseRecords)),
-    ("image-references", |fields, entry, reading| files(fields, entry, reading).map(SourceKind::ImageReferences)),
-    ("kubernetes", |fields, entry, reading| kubernetes::kubernetes(fields, entry, reading).map(SourceKind::Kubernetes)),
-    ("references-http", remote_sources::references_http),
-    ("docker", remote_sources::docker),
-    ("container-apps", |fields, entry, reading| {
-        remote_sources::azure(AzureService::ContainerApps, fields, entry, reading)
+    ("release-records", |fields, entry, _, reading| files(fields, entry, reading).map(SourceKind::ReleaseRecords)),
+    ("image-references", |fields, entry, _, reading| files(fields, entry, reading).map(SourceKind::ImageReferences)),
+    ("kubernetes", |fields, entry, _, reading| {
+        kubernetes::kubernetes(fields, entry, reading).map(SourceKind::Kubernetes)
     }),
-    ("container-instances", |fields, entry, reading| {
-        remote_sources::azure(AzureService::ContainerInstances, fields, entry, reading)
+    ("references-http", |fields, entry, _, reading| remote_sources::references_http(fields, entry, reading)),
+    ("docker", |fields, entry, _, reading| remote_sources::docker(fields, entry, reading)),
+    ("container-apps", |fields, entry, azure, reading| {
+        remote_sources::azure(AzureService::ContainerApps, fields, entry, azure, reading)
     }),
-    ("app-service", |fields, entry, reading| remote_sources::azure(AzureService::AppService, fields, entry, reading)),
-    ("git-history", git_history::git_history),
+    ("container-instances", |fields, entry, azure, reading| {
+        remote_sources::azure(AzureService::ContainerInstances, fields, entry, azure, reading)
+    }),
+    ("app-service", |fields, entry, azure, reading| {
+        remote_sources::azure(AzureService::AppService, fields, entry, azure, reading)
+    }),
+    ("git-history", |fields, entry, _, reading| git_history::git_history(fields, entry, reading)),
 ];
 
 /// All sources, by name. None at all is allowed, with a warning.
 pub(super) fn sources(
     node: Option<&Node>,
     registries: &[RegistryName],
+    azure: &Azure,
     reading: &mut SettingsReader,
 ) -> Vec<SourceSettings> {
     let entries = node.and_then(|node| reading.tables("sources", node)).unwrap_or_default();
@@ -39,13 +45,19 @@ pub(super) fn sources(
         let warning = "no sources: nothing protects what is deployed or released but the policies' own rules";
         reading.warnings.push(warning.to_owned());
     }
-    let read = entries.iter().filter_map(|entry| reading.entry(entry, |reading| source(entry, registries, reading)));
+    let read =
+        entries.iter().filter_map(|entry| reading.entry(entry, |reading| source(entry, registries, azure, reading)));
     let mut read: Vec<SourceSettings> = read.collect();
     read.sort_by(|a, b| a.name.cmp(&b.name));
     read
 }
 
-fn source(entry: &Entry, registries: &[RegistryName], reading: &mut SettingsReader) -> Option<SourceSettings> {
+fn source(
+    entry: &Entry,
+    registries: &[RegistryName],
+    azure: &Azure,
+    reading: &mut SettingsReader,
+) -> Option<SourceSettings> {
     let name = fields::name(&entry.key, &entry.at, &mut reading.problems);
     let mut fields = Fields::of(&entry.node, "source", &mut reading.problems)?;
     let kind = reading
@@ -53,7 +65,7 @@ fn source(entry: &Entry, registries: &[RegistryName], reading: &mut SettingsRead
         .and_then(|node| fields::choice("kind", node, &KINDS, &mut reading.problems));
     // Without a kind its keys are unknown; telling them all so would hide what is wrong.
     let known_kind = kind.is_some();
-    let kind = kind.and_then(|kind| kind(&mut fields, entry, reading));
+    let kind = kind.and_then(|kind| kind(&mut fields, entry, azure, reading));
     let texts = if kind.as_ref().is_some_and(SourceKind::reads_texts) {
         text_settings::texts(&mut fields, reading)
     } else {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{DATE, HeaderValue};
@@ -19,6 +20,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 use url::Url;
 
+use super::authenticator::Authenticate;
 use super::challenge::{self, Challenge, TokenHosts, host_and_port};
 use super::docker_config::{DockerConfig, StoredCredentials};
 use super::wire::lenient;
@@ -195,9 +197,11 @@ impl DistributionAuthenticator {
             tokens: Mutex::default(),
         }
     }
+}
 
-    /// As whom requests are made, in words.
-    pub(super) fn identity(&self) -> String {
+#[async_trait]
+impl Authenticate for DistributionAuthenticator {
+    fn identity(&self) -> String {
         match (&self.auth, self.first_credentials.get()) {
             (Auth::Anonymous, _) => "anonymous".into(),
             (Auth::Basic { username, .. }, _) => format!("user {username}"),
@@ -214,7 +218,7 @@ impl DistributionAuthenticator {
     }
 
     /// The `Authorization` of a request to the registry itself; nothing where none is needed or there is none.
-    pub(super) async fn authorization(
+    async fn authorization(
         &self,
         transport: &HttpClient,
         grant: &TokenScope,
@@ -238,7 +242,7 @@ impl DistributionAuthenticator {
 
     /// The `Authorization` to try again with after a 401 to a request that carried `used`; nothing if there is none
     /// better.
-    pub(super) async fn renew_authorization(
+    async fn renew_authorization(
         &self,
         transport: &HttpClient,
         grant: &TokenScope,
@@ -263,7 +267,9 @@ impl DistributionAuthenticator {
         slot.extra_scope = scope.filter(|scope| *scope != grant.to_string() && grant.allows_extra_scope(scope));
         self.fetch_token(transport, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
     }
+}
 
+impl DistributionAuthenticator {
     /// What there is to sign in with. Podman keeps credentials by repository, so that they may differ from one to another.
     async fn credentials(&self, grant: &TokenScope) -> Result<Credentials, RegistryError> {
         let login = match (&self.auth, &self.docker_config) {

@@ -191,7 +191,7 @@ fn parameter_value(text: &str) -> (String, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::RegistryKind;
+    use crate::registry::providers::Distribution;
 
     fn offer(values: &[&str]) -> Option<Challenge> {
         let mut headers = HeaderMap::new();
@@ -248,11 +248,7 @@ mod tests {
     fn hosts(endpoint: &str, token_hosts: &[&str]) -> TokenHosts {
         TokenHosts::new(&RegistrySettings {
             token_hosts: token_hosts.iter().map(|&host| host.to_owned()).collect(),
-            ..RegistrySettings::with_defaults(
-                "contoso".parse().unwrap(),
-                RegistryKind::Distribution,
-                endpoint.parse().unwrap(),
-            )
+            ..RegistrySettings::with_defaults("contoso".parse().unwrap(), &Distribution, endpoint.parse().unwrap())
         })
     }
 

@@ -5,13 +5,8 @@ use std::sync::Arc;
 
 use futures::{StreamExt, future, stream};
 
-use super::acr::{AcrReader, AcrWriter};
 use super::challenge::host_and_port;
-use super::distribution::DistributionReader;
-use super::distribution_writer::DistributionWriter;
-use super::{
-    ContentCache, ExtraManifests, RegistryError, RegistryKind, RegistryReader, RegistrySettings, RegistryWriter,
-};
+use super::{ContentCache, ExtraManifests, RegistryError, RegistryReader, RegistrySettings, RegistryWriter};
 use crate::domain::{Digest, GapTarget, Inventory, Registry, RegistryName, RepositoryName};
 use crate::http_client::RetryPolicy;
 
@@ -46,26 +41,20 @@ const MAX_REPOSITORIES_IN_FLIGHT: usize = 16;
 /// Nothing to look for.
 static NO_EXTRA_MANIFESTS: BTreeSet<Digest> = BTreeSet::new();
 
-/// The reader for a registry, by its kind.
+/// Makes the reader for a registry, by its provider.
 ///
 /// # Errors
 /// When its settings cannot work, such as a CA file that cannot be read.
 pub fn reader(settings: RegistrySettings, patience: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError> {
-    match settings.kind {
-        RegistryKind::Acr => Ok(Arc::new(AcrReader::new(settings, patience)?)),
-        RegistryKind::Distribution => Ok(Arc::new(DistributionReader::with_retry_policy(settings, patience)?)),
-    }
+    settings.provider.reader(settings, patience)
 }
 
-/// The writer for a registry, by its kind.
+/// Makes the writer for a registry, by its provider.
 ///
 /// # Errors
 /// As [`reader`].
 pub fn writer(settings: RegistrySettings, patience: RetryPolicy) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
-    match settings.kind {
-        RegistryKind::Acr => Ok(Arc::new(AcrWriter::new(settings, patience)?)),
-        RegistryKind::Distribution => Ok(Arc::new(DistributionWriter::with_retry_policy(settings, patience)?)),
-    }
+    settings.provider.writer(settings, patience)
 }
 
 /// Reads the registries, all at once. Never fails: what could not be read is a gap. What to look for in a repository
@@ -148,7 +137,7 @@ async fn collect_registry(
         lists_untagged: reader.lists_untagged(),
         repositories,
         gaps,
-        ..Registry::empty(name.clone(), settings.kind.label())
+        ..Registry::empty(name.clone(), settings.provider.name())
     }
 }
 

@@ -9,9 +9,9 @@ use http::header::{HeaderValue, LOCATION};
 use tokio::sync::Semaphore;
 use url::{Host, Url};
 
-use super::acr::AcrAuthenticator;
-use super::auth::{DistributionAuthenticator, TokenScope};
-use super::{RateLimits, RegistryError, RegistryErrorKind, RegistryKind, RegistrySettings, RequestCounts, ServerTime};
+use super::auth::TokenScope;
+use super::authenticator::Authenticate;
+use super::{RateLimits, RegistryError, RegistryErrorKind, RegistrySettings, RequestCounts, ServerTime};
 use crate::domain::RepositoryName;
 use crate::http_client::{
     ClientConfig, HttpClient, MAX_ERROR_BYTES, Operation, Request, Reservation, Response, RetryMode, RetryPolicy,
@@ -41,18 +41,10 @@ pub struct WritePermit {
 pub(super) struct Connection {
     pub(super) settings: RegistrySettings,
     client: HttpClient,
-    authenticator: Authenticator,
+    authenticator: Box<dyn Authenticate>,
     slots: Semaphore,
     /// Whether it may change the registry: only a writer's does.
     is_writer: bool,
-}
-
-/// How a registry is signed in to, by its kind.
-#[derive(Debug)]
-enum Authenticator {
-    /// As the distribution token specification has it.
-    Distribution(Box<DistributionAuthenticator>),
-    Acr(Box<AcrAuthenticator>),
 }
 
 impl Connection {
@@ -85,12 +77,7 @@ impl Connection {
         };
         Ok(Self {
             client: HttpClient::new(&peer, patience)?.with_rate_limits(&settings.endpoint, settings.rate_limits),
-            authenticator: match settings.kind {
-                RegistryKind::Acr => Authenticator::Acr(Box::new(AcrAuthenticator::new(&settings, patience))),
-                RegistryKind::Distribution => {
-                    Authenticator::Distribution(Box::new(DistributionAuthenticator::new(&settings)))
-                }
-            },
+            authenticator: settings.provider.authenticator(&settings, patience).into_inner(),
             slots: Semaphore::new(settings.concurrency.max(1)),
             is_writer: false,
             settings,
@@ -114,17 +101,12 @@ impl Connection {
     }
 
     pub(super) fn identity(&self) -> String {
-        match &self.authenticator {
-            Authenticator::Distribution(sign_in) => sign_in.identity(),
-            Authenticator::Acr(sign_in) => sign_in.identity(),
-        }
+        self.authenticator.identity()
     }
 
     /// Tells which repositories are about to be asked about: they share tokens where each must be named in them.
     pub(super) fn preauthorize(&self, repositories: &[RepositoryName]) {
-        if let Authenticator::Acr(sign_in) = &self.authenticator {
-            sign_in.preauthorize(repositories);
-        }
+        self.authenticator.preauthorize(repositories);
     }
 
     /// For each repository, whether the identity may do something there as far as its tokens say, such as
@@ -289,10 +271,7 @@ impl Connection {
     }
 
     async fn authorization(&self, grant: &TokenScope) -> Result<Option<HeaderValue>, RegistryError> {
-        match &self.authenticator {
-            Authenticator::Distribution(sign_in) => sign_in.authorization(&self.client, grant).await,
-            Authenticator::Acr(sign_in) => sign_in.authorization(&self.client, grant).await,
-        }
+        self.authenticator.authorization(&self.client, grant).await
     }
 
     async fn send_authorized(&self, grant: &TokenScope, ask: &Request) -> Result<Response, RegistryError> {
@@ -319,12 +298,7 @@ impl Connection {
         used: Option<&HeaderValue>,
         refusal: &Response,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        match &self.authenticator {
-            Authenticator::Distribution(sign_in) => {
-                sign_in.renew_authorization(&self.client, grant, used, refusal).await
-            }
-            Authenticator::Acr(sign_in) => sign_in.renew_authorization(&self.client, grant, used, refusal).await,
-        }
+        self.authenticator.renew_authorization(&self.client, grant, used, refusal).await
     }
 }
 
@@ -357,6 +331,17 @@ fn is_local_or_metadata(url: &Url) -> bool {
     near || address.is_loopback() || address.is_unspecified() || METADATA.contains(&address)
 }
 
+/// Returns whether a URL leads to this machine by its host, as `localhost` or a loopback address.
+#[must_use]
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -364,7 +349,7 @@ fn is_redirect(status: StatusCode) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::RegistryKind;
+    use crate::registry::providers::Distribution;
 
     #[test]
     fn redirects_lead_where_nothing_is_lost() {
@@ -390,7 +375,7 @@ mod tests {
         for (endpoint, to, within, anywhere) in cases {
             let endpoint: Url = endpoint.parse().unwrap();
             let name = "test".parse().unwrap();
-            let settings = RegistrySettings::with_defaults(name, RegistryKind::Distribution, endpoint.clone());
+            let settings = RegistrySettings::with_defaults(name, &Distribution, endpoint.clone());
             let http = Connection::new(settings, RetryPolicy::default()).unwrap();
             let to: Url = to.parse().unwrap();
             assert_eq!(http.may_follow(&endpoint, &to, RedirectPolicy::SameOrigin), within, "{endpoint} -> {to}");

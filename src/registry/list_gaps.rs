@@ -1,9 +1,10 @@
-//! Single odd names in what a registry lists. Each is in doubt by itself, and nothing else is.
+//! Gaps: those that a failure leaves, and single odd names in lists, each of which is in doubt by itself.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::sync::Arc;
 
-use super::RegistryReader;
+use super::{RegistryError, RegistryReader};
 use crate::domain::{Digest, Gap, GapTarget, Repository, RepositoryName, TagName};
 use crate::http_client::one_line;
 
@@ -18,6 +19,13 @@ const NOT_A_TAG: &str = "not-a-tag";
 
 /// Most characters of a name that is shown.
 const MAX_SHOWN_CHARACTERS: usize = 80;
+
+impl RegistryError {
+    /// The gap that this failure leaves.
+    pub(super) fn into_gap(self, at: GapTarget) -> Gap {
+        Gap { target: at, kind: self.kind.label(), message: Arc::from(self.message) }
+    }
+}
 
 /// An entry of a tag list that is not a tag: a digest, which some registries list beside the tags, or an invalid name.
 pub(super) fn invalid_tag(text: &str, why: &dyn Display) -> Gap {

@@ -1,22 +1,22 @@
 //! Reading and changing registries.
 //!
-//! Reading and changing are different traits: whoever only plans holds no [`RegistryWriter`]. One file for each dialect;
+//! Reading and changing are different traits: whoever only plans holds no [`RegistryWriter`]. Everything that is known of
+//! a product stands in its folder below [`providers`]; the other modules are the client that all products share.
 //! [`collect()`] walks a registry through its reader and turns every failure into a gap.
 
-mod acr;
 mod auth;
+mod authenticator;
 mod challenge;
 mod collect;
 mod connection;
-mod distribution;
-mod distribution_writer;
 mod docker_config;
 mod list_gaps;
 mod manifest_graph;
 mod pagination;
 mod probe;
-mod product;
+pub mod providers;
 mod pull;
+mod push;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,22 +29,24 @@ use secrecy::SecretString;
 
 use crate::azure;
 use crate::domain::{
-    Digest, Gap, ManifestState, Product, RegistryInfo, RegistryName, RemovalMethod, RemovalObstacle, Repository,
-    RepositoryName, ServiceTier, TagName, TagState,
+    Digest, Gap, JournaledIntent, ManifestState, Product, RegistryInfo, RegistryName, RemovalMethod, RemovalObstacle,
+    Repository, RepositoryName, ServiceTier, TagName, TagState,
 };
 
 pub use crate::http_client::{
     RateLimits, RequestCounts, RequestError as RegistryError, RequestErrorKind as RegistryErrorKind, RetryPolicy,
     ServerTime, uptime,
 };
-pub use acr::{AcrReader, AcrWriter};
+pub use authenticator::Authenticator;
 pub use collect::{CollectScope, Progress, collect, hosts, reader, writer};
 pub use connection::WritePermit;
-pub use distribution::DistributionReader;
-pub use distribution_writer::DistributionWriter;
+pub(crate) use connection::is_loopback;
 pub(crate) use list_gaps::VANISHED;
 pub(crate) use pagination::next_link;
 pub use probe::ProbeResponse;
+pub use providers::{
+    AcrReader, AcrWriter, Capabilities, DistributionReader, DistributionWriter, Provider, Support, UntagSupport,
+};
 pub use wire::{Child, ParsedManifest, is_blob_type, parse_manifest};
 
 /// One registry as the settings give it, secrets already read.
@@ -52,8 +54,8 @@ pub use wire::{Child, ParsedManifest, is_blob_type, parse_manifest};
 pub struct RegistrySettings {
     /// Its name in the settings.
     pub name: RegistryName,
-    /// Which dialect it speaks.
-    pub kind: RegistryKind,
+    /// Its product.
+    pub provider: &'static dyn Provider,
     /// Its address: scheme, host, port; no path.
     pub endpoint: url::Url,
     /// Other hosts that name the same registry in image references, lower case.
@@ -78,7 +80,7 @@ pub struct RegistrySettings {
     /// Most requests a minute, by kind of operation; nothing where only the registry itself sets a pace.
     pub rate_limits: RateLimits,
     /// The registry as a resource of Azure, where it may be asked about itself.
-    pub azure_resource: Option<azure::RegistryResource>,
+    pub azure_resource: Option<providers::RegistryResource>,
     /// Whether the registry may delete untagged manifests sooner than the undo window ends.
     pub accepts_retention: bool,
     /// Whether tags may be removed although the registry does not tell its time and no other confirms this machine's.
@@ -97,17 +99,17 @@ impl RegistrySettings {
 
     /// The settings of a registry of which only this much is said.
     #[must_use]
-    pub fn with_defaults(name: RegistryName, kind: RegistryKind, endpoint: url::Url) -> Self {
+    pub fn with_defaults(name: RegistryName, provider: &'static dyn Provider, endpoint: url::Url) -> Self {
         Self {
             name,
-            kind,
+            provider,
             endpoint,
             aliases: Vec::new(),
             auth: Auth::Anonymous,
             ca_file: None,
             removal: RemovalMethod::Untag,
             can_untag: CanUntag::Unknown,
-            concurrency: kind.default_concurrency(),
+            concurrency: provider.default_concurrency(),
             timeout: Duration::from_secs(30),
             token_hosts: Vec::new(),
             repositories: Vec::new(),
@@ -118,45 +120,6 @@ impl RegistrySettings {
             exact_bytes: false,
         }
     }
-}
-
-impl RegistryKind {
-    /// Whether it lists manifests that have no tag: only then can it be known that no index holds one.
-    #[must_use]
-    pub fn lists_untagged(self) -> bool {
-        match self {
-            Self::Acr => true,
-            Self::Distribution => false,
-        }
-    }
-
-    /// Requests in flight at once, unless the settings say otherwise.
-    #[must_use]
-    pub fn default_concurrency(self) -> usize {
-        match self {
-            // What the service recommends at most for deletions (Azure/acr-cli, `maxPoolSize`).
-            Self::Acr => 32,
-            Self::Distribution => 8,
-        }
-    }
-
-    /// The label used in settings and reports.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Acr => "acr",
-            Self::Distribution => "distribution",
-        }
-    }
-}
-
-/// The dialects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RegistryKind {
-    /// Azure Container Registry.
-    Acr,
-    /// The OCI distribution API: distribution, zot, Harbor's registry, and most others.
-    Distribution,
 }
 
 /// The setting `can_untag`: a person's word on deleting a tag and leaving its manifest.
@@ -278,7 +241,7 @@ pub trait RegistryReader: Send + Sync {
     /// Whether [`RegistryReader::repository`] lists every manifest, tagged or not, and so finds those that are looked
     /// for and every index that may hold them.
     fn lists_untagged(&self) -> bool {
-        self.settings().kind.lists_untagged()
+        self.settings().provider.capabilities().lists_untagged.is_certain()
     }
 
     /// Everything about one repository: tags, manifests, children, referrers. Failures become its gaps.
@@ -373,7 +336,8 @@ pub trait RegistryReader: Send + Sync {
     }
 }
 
-/// Changes a registry. Only the walks that a person told to enforce hold one.
+/// Changes a registry. Only the walks that a person told to enforce hold one, and each removal takes the proof that it is
+/// journaled.
 #[async_trait]
 pub trait RegistryWriter: Send + Sync {
     /// How many requests it has made so far; nothing counted by default.
@@ -398,26 +362,22 @@ pub trait RegistryWriter: Send + Sync {
     /// As [`RegistryWriter::acquire_removal_permit`].
     async fn acquire_put_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError>;
 
-    /// Removes one tag and leaves its manifest. Sent at once and only once.
+    /// Removes the tag of a journaled untag and leaves its manifest. Sent at once and only once.
     ///
     /// # Errors
-    /// When the registry refused or failed. Whether the tag is still there must then be looked up. Where the error
-    /// [wants another look](RegistryError::requires_recheck), nothing was removed, and the next try needs a new clearance.
-    async fn untag(
-        &self,
-        repository: &RepositoryName,
-        tag: &TagName,
-        clearance: WritePermit,
-    ) -> Result<RemovalResponse, RegistryError>;
+    /// When something else was journaled (nothing is sent then), or the registry refused or failed. Whether the tag is
+    /// still there must then be looked up. Where the error [wants another look](RegistryError::requires_recheck), nothing
+    /// was removed, and the next try needs a new clearance.
+    async fn untag(&self, intent: &JournaledIntent, clearance: WritePermit) -> Result<RemovalResponse, RegistryError>;
 
-    /// Deletes one manifest by digest, and with it every tag that names it. Sent at once and only once.
+    /// Deletes the manifest of a journaled deletion by its digest, and with it every tag that names it. Sent at once and
+    /// only once.
     ///
     /// # Errors
     /// As [`RegistryWriter::untag`].
     async fn delete_manifest(
         &self,
-        repository: &RepositoryName,
-        digest: &Digest,
+        intent: &JournaledIntent,
         clearance: WritePermit,
     ) -> Result<RemovalResponse, RegistryError>;
 
@@ -446,4 +406,20 @@ pub trait RegistryWriter: Send + Sync {
     /// # Errors
     /// As [`RegistryWriter::put_tag`].
     async fn put_manifest(&self, repository: &RepositoryName, manifest: &RawManifest) -> Result<(), RegistryError>;
+}
+
+/// Makes sure that a removal is made by the method that was journaled: a restore allows none, and an untag no deletion.
+///
+/// # Errors
+/// [`RegistryErrorKind::InvalidSettings`] if another one was journaled.
+fn verify_method(intent: &JournaledIntent, method: RemovalMethod) -> Result<(), RegistryError> {
+    if intent.method() == Some(method) {
+        return Ok(());
+    }
+    let (id, repository, tag) = (intent.id(), intent.repository(), intent.tag());
+    let message = format!(
+        "cannot remove {repository}:{tag}: journal entry {id} is not for this kind of removal; this is a fault in \
+         tagwarden, please report it"
+    );
+    Err(RegistryError { kind: RegistryErrorKind::InvalidSettings, message })
 }

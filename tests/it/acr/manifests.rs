@@ -358,7 +358,7 @@ async fn a_manifest_goes_by_its_digest_with_its_tags_and_what_refers_to_it() {
     registry.content(|content| content.put_image("app", None, &refers));
     let writer = writer(&registry.url());
     let Ok(RemovalResponse::Removed { request_id: evidence, digest: named }) =
-        delete_manifest(&writer, &name("app"), &one.digest).await
+        delete_manifest(&writer, &name("app"), &one.bytes).await
     else {
         panic!()
     };
@@ -368,8 +368,8 @@ async fn a_manifest_goes_by_its_digest_with_its_tags_and_what_refers_to_it() {
     assert!(registry.manifest("app", &one.digest).is_none());
     assert!(registry.manifest("app", &refers.digest).is_none());
     assert!(registry.manifest("app", &two.digest).is_some());
-    assert_eq!(delete_manifest(&writer, &name("app"), &one.digest).await, Ok(RemovalResponse::AlreadyMissing));
-    assert_eq!(delete_manifest(&writer, &name("none"), &one.digest).await, Ok(RemovalResponse::AlreadyMissing));
+    assert_eq!(delete_manifest(&writer, &name("app"), &one.bytes).await, Ok(RemovalResponse::AlreadyMissing));
+    assert_eq!(delete_manifest(&writer, &name("none"), &one.bytes).await, Ok(RemovalResponse::AlreadyMissing));
     let deletion = |repository| format!("DELETE /v2/{repository}/manifests/{}", one.digest);
     assert_eq!(request_counts(&registry), BTreeMap::from([(deletion("app"), 2), (deletion("none"), 1)]));
 }
@@ -384,7 +384,7 @@ async fn what_keeps_a_manifest_from_being_deleted_is_told_apart() {
         registry
     };
     let delete = async |registry: &EmbeddedRegistry| {
-        let deleted = delete_manifest(&writer(&registry.url()), &name("app"), &one.digest).await;
+        let deleted = delete_manifest(&writer(&registry.url()), &name("app"), &one.bytes).await;
         assert!(registry.manifest("app", &one.digest).is_some());
         deleted.map_err(|error| error.kind)
     };
@@ -423,7 +423,7 @@ async fn a_manifest_comes_back_by_its_digest_byte_for_byte_and_without_a_tag() {
         let (reader, writer) = (reader(&registry.url()), writer(&registry.url()));
         let manifest = reader.manifest(&name("app"), &image.digest).await.unwrap().unwrap();
         assert!(matches!(
-            delete_manifest(&writer, &name("app"), &image.digest).await,
+            delete_manifest(&writer, &name("app"), &image.bytes).await,
             Ok(RemovalResponse::Removed { .. })
         ));
         assert_eq!(reader.manifest(&name("app"), &image.digest).await, Ok(None));
@@ -442,7 +442,7 @@ async fn a_manifest_that_lies_in_the_bin_is_not_put_back() {
     put(&registry, "v1", &one, 2);
     let (reader, writer) = (reader(&registry.url()), writer(&registry.url()));
     let manifest = reader.manifest(&name("app"), &one.digest).await.unwrap().unwrap();
-    assert!(matches!(delete_manifest(&writer, &name("app"), &one.digest).await, Ok(RemovalResponse::Removed { .. })));
+    assert!(matches!(delete_manifest(&writer, &name("app"), &one.bytes).await, Ok(RemovalResponse::Removed { .. })));
     assert!(writer.put_manifest(&name("app"), &manifest).await.is_err());
     assert!(registry.manifest("app", &one.digest).is_none());
 }

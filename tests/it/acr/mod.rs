@@ -13,7 +13,8 @@ use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::{Image, ImageSpec};
 use tagwarden::demo::registry::EmbeddedRegistry;
 use tagwarden::domain::Repository;
-use tagwarden::registry::{AcrReader, AcrWriter, Auth, RegistryKind, RegistryReader as _, RegistrySettings};
+use tagwarden::registry::providers::Acr;
+use tagwarden::registry::{AcrReader, AcrWriter, Auth, RegistryReader as _, RegistrySettings};
 
 use crate::registry::{name, quick};
 use crate::support::acr::ADMIN;
@@ -21,7 +22,7 @@ use crate::support::memory::MemoryCache;
 
 /// Settings by which the administrator signs in.
 fn settings(url: &str) -> RegistrySettings {
-    let settings = RegistrySettings::with_defaults("contoso".parse().unwrap(), RegistryKind::Acr, url.parse().unwrap());
+    let settings = RegistrySettings::with_defaults("contoso".parse().unwrap(), &Acr, url.parse().unwrap());
     let auth = Auth::Basic { username: ADMIN.0.into(), password: ADMIN.1.into() };
     RegistrySettings { auth, concurrency: 4, ..settings }
 }

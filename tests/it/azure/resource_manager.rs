@@ -1,9 +1,10 @@
 //! Lists to their end or not at all, and what each policy of a registry means.
 
 use serde_json::{Value, json};
-use tagwarden::azure::{Arm, RegistryResource, registry_info, storage_usage};
+use tagwarden::azure::Arm;
 use tagwarden::domain::{PermissionMode, RegistryInfo, RetentionDays, ServiceTier};
 use tagwarden::http_client::{RequestError, RequestErrorKind};
+use tagwarden::registry::providers::{RegistryResource, registry_info, storage_usage};
 
 use super::PATIENCE;
 use crate::support::azure::{Entra, ResourceManager};

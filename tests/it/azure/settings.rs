@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use tagwarden::azure::{Cloud, Identity};
-use tagwarden::registry::{Auth, RateLimits, RegistryKind};
+use tagwarden::registry::{Auth, RateLimits};
 
 use crate::config::{load, revision};
 
@@ -27,7 +27,7 @@ fn identity(auth: &str, environment: &[(&str, &str)]) -> Identity {
 fn little_is_needed() {
     let settings = load(ACR, &[]);
     let [contoso] = settings.registries.as_slice() else { panic!("{settings:?}") };
-    assert_eq!((contoso.kind, contoso.concurrency), (RegistryKind::Acr, 32));
+    assert_eq!((contoso.provider.name(), contoso.concurrency), ("acr", 32));
     assert_eq!(contoso.rate_limits, RateLimits::default());
     assert!(contoso.azure_resource.is_none() && !contoso.accepts_retention);
     assert_eq!(settings.undo_window, Duration::from_hours(7 * 24));

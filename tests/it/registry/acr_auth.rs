@@ -6,8 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future;
 use serde_json::{Value, json};
+use tagwarden::registry::providers::Acr;
 use tagwarden::registry::{
-    Auth, DistributionReader, DistributionWriter, RegistryErrorKind, RegistryKind, RegistryReader, RegistrySettings,
+    Auth, DistributionReader, DistributionWriter, RegistryErrorKind, RegistryReader, RegistrySettings,
 };
 use wiremock::matchers::{header, method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
@@ -22,7 +23,7 @@ fn jwt(claims: &Value) -> String {
 /// As who came with a refresh token, as `az acr login --expose-token` gives it.
 fn acr(server: &MockServer) -> RegistrySettings {
     let auth = Auth::Basic { username: "00000000-0000-0000-0000-000000000000".into(), password: "refresh".into() };
-    RegistrySettings { auth, kind: RegistryKind::Acr, ..settings(&server.uri()) }
+    RegistrySettings { auth, provider: &Acr, ..settings(&server.uri()) }
 }
 
 fn reader(server: &MockServer) -> DistributionReader {

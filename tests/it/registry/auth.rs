@@ -129,7 +129,7 @@ async fn scopes_that_a_token_service_does_not_know_are_asked_in_another_way() {
     untag(&writer, &name("app"), &tag("v1")).await.unwrap();
     untag(&writer, &name("other"), &tag("v1")).await.unwrap();
     // What was found out for one repository holds for all, and its token is used again.
-    delete_manifest(&writer, &name("app"), &manifest.digest).await.unwrap();
+    delete_manifest(&writer, &name("app"), &manifest.bytes).await.unwrap();
 }
 
 #[tokio::test]

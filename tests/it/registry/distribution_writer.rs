@@ -1,7 +1,7 @@
 //! Untagging, deleting, putting back, and finding out beforehand whether that will work.
 
 use serde_json::json;
-use tagwarden::domain::RemovalMethod;
+use tagwarden::domain::{Action, RemovalMethod};
 use tagwarden::registry::{
     Auth, DistributionReader, DistributionWriter, ProbeResponse, RawManifest, RegistryErrorKind, RegistryReader,
     RegistrySettings, RegistryWriter, RemovalResponse,
@@ -11,7 +11,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{answer, name, ok_json, quick, refusal, seen, settings, tag};
 use crate::support::content::{IMAGE, config, image};
-use crate::support::removal::{delete_manifest, put_tag, untag};
+use crate::support::removal::{delete_manifest, journaled, put_tag, untag};
 
 const BY_TAG: &str = "^/v2/app/manifests/tagwarden-probe-[0-9a-f]{32}$";
 const BY_DIGEST: &str = "^/v2/app/manifests/sha256:[0-9a-f]{64}$";
@@ -136,17 +136,44 @@ async fn what_comes_of_a_removal() {
         (refusal(500, "UNKNOWN"), Err(Status(500))),
         (ResponseTemplate::new(302).insert_header("location", "/elsewhere"), Err(Status(302))),
     ];
-    let digest = image(&config("", "x"), &[]).digest;
+    let manifest = image(&config("", "x"), &[]);
+    let digest = &manifest.digest;
     for (reply, expected) in cases {
         let server = MockServer::start().await;
         answer(&server, "DELETE", "/v2/app/manifests/v1", reply.clone()).await;
         answer(&server, "DELETE", &format!("/v2/app/manifests/{digest}"), reply).await;
         let untagged = untag(&writer(&server), &name("app"), &tag("v1")).await;
         assert_eq!(untagged.map_err(|error| error.kind), expected);
-        let deleted = delete_manifest(&writer(&server), &name("app"), &digest).await;
+        let deleted = delete_manifest(&writer(&server), &name("app"), &manifest.bytes).await;
         assert_eq!(deleted.map_err(|error| error.kind), expected);
         let deletions = seen(&server).await.into_iter().filter(|request| request.starts_with("DELETE")).count();
         assert_eq!(deletions, 2, "none is repeated");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_removed_that_was_journaled_as_something_else() {
+    for (action, untags, deletes) in [
+        (Action::Remove(RemovalMethod::Untag), true, false),
+        (Action::Remove(RemovalMethod::DeleteManifest), false, true),
+        (Action::DeleteUntagged, false, true),
+        (Action::Restore, false, false),
+        (Action::RestoreManifest, false, false),
+    ] {
+        let server = MockServer::start().await;
+        Mock::given(method("DELETE")).respond_with(ResponseTemplate::new(202)).mount(&server).await;
+        let writer = writer(&server);
+        let intent = journaled(action, &name("app"), &tag("v1"), b"{}").await;
+        let permit = writer.acquire_removal_permit(&name("app")).await.unwrap();
+        let untagged = writer.untag(&intent, permit).await;
+        let permit = writer.acquire_removal_permit(&name("app")).await.unwrap();
+        let deleted = writer.delete_manifest(&intent, permit).await;
+        for (outcome, allowed) in [(untagged, untags), (deleted, deletes)] {
+            let refused = outcome.is_err_and(|error| error.message.contains("is not for this kind of removal"));
+            assert_eq!(refused, !allowed, "{action:?}");
+        }
+        let deletions = seen(&server).await.into_iter().filter(|request| request.starts_with("DELETE")).count();
+        assert_eq!(deletions, usize::from(untags || deletes), "{action:?}");
     }
 }
 

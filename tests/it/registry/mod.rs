@@ -5,6 +5,7 @@ mod auth;
 mod distribution_writer;
 mod failures;
 mod lists;
+mod made_up_provider;
 mod malformed_responses;
 mod manifest_graph;
 
@@ -12,7 +13,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tagwarden::domain::{Gap, GapTarget, Repository, RepositoryName, TagName};
-use tagwarden::registry::{DistributionReader, RegistryKind, RegistryReader, RegistrySettings, RetryPolicy};
+use tagwarden::registry::providers::Distribution;
+use tagwarden::registry::{DistributionReader, RegistryReader, RegistrySettings, RetryPolicy};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -21,8 +23,7 @@ use crate::support::memory::MemoryCache;
 
 /// Settings for a registry there, without credentials.
 pub(crate) fn settings(endpoint: &str) -> RegistrySettings {
-    let settings =
-        RegistrySettings::with_defaults("test".parse().unwrap(), RegistryKind::Distribution, endpoint.parse().unwrap());
+    let settings = RegistrySettings::with_defaults("test".parse().unwrap(), &Distribution, endpoint.parse().unwrap());
     RegistrySettings { concurrency: 4, ..settings }
 }
 

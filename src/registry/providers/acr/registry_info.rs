@@ -1,10 +1,10 @@
-//! A container registry as a resource of Azure.
+//! A container registry as a resource of Azure Resource Manager.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Arm, Credential};
+use crate::azure::{Arm, Credential};
 use crate::domain::{PermissionMode, RegistryInfo, RetentionDays, ServiceTier};
 use crate::http_client::{RequestError, RequestErrorKind};
 

@@ -10,11 +10,12 @@ use http::StatusCode;
 use super::lists::{self, InvalidRow, ListRequest, PAGE_SIZE, PageQuery, Row, RowList};
 use super::manifests::{ListedManifest, WantedManifests, listed_manifest};
 use super::parallel_lists::{self, Timed};
+use super::registry_info::registry_info;
 use super::wire::{
     WireManifest, WireManifestState, WireManifests, WireOneManifest, WireOneTag, WireRepository, WireTag, WireTags,
 };
 use super::{documented_limits, manifest_path, repository_path, tag_path};
-use crate::azure::{self, Arm};
+use crate::azure::Arm;
 use crate::domain::{
     CompactTime, Digest, Gap, GapTarget, InvalidName, ManifestState, RegistryInfo, RemovalObstacle, Repository,
     RepositoryName, Tag, TagName, TagState,
@@ -342,7 +343,7 @@ impl RegistryReader for AcrReader {
 
     async fn registry_info(&self) -> Result<Option<RegistryInfo>, RegistryError> {
         let (Some(arm), Some(resource)) = (&self.arm, &self.http.settings.azure_resource) else { return Ok(None) };
-        let particulars = azure::registry_info(arm, resource, &hosts(&self.http.settings)).await?;
+        let particulars = registry_info(arm, resource, &hosts(&self.http.settings)).await?;
         if let Some(sku) = particulars.tier {
             self.http.set_documented_limits(documented_limits(sku));
         }

@@ -1,91 +1,12 @@
-//! Changing a registry by the distribution API: untag, delete, put back.
+//! Deletions and pushes by the distribution API, for every product that has them.
 
-use async_trait::async_trait;
 use http::{Method, StatusCode};
 
 use super::auth::TokenScope;
 use super::connection::{Connection, WritePermit};
-use super::{
-    ProbeResponse, RawManifest, RegistryError, RegistryErrorKind, RegistrySettings, RegistryWriter, RemovalResponse,
-    RequestCounts, probe, pull,
-};
-use crate::domain::{Digest, RemovalMethod, RepositoryName, TagName};
-use crate::http_client::{MAX_ERROR_BYTES, Request, Response, RetryMode, RetryPolicy};
-
-/// Changes a registry by the distribution API.
-#[derive(Debug)]
-pub struct DistributionWriter {
-    http: Connection,
-}
-
-impl DistributionWriter {
-    /// A writer by these settings; nothing is asked yet.
-    ///
-    /// # Errors
-    /// When the settings cannot work, such as a CA file that cannot be read.
-    pub fn new(settings: RegistrySettings) -> Result<Self, RegistryError> {
-        Self::with_retry_policy(settings, RetryPolicy::default())
-    }
-
-    /// The same, with another patience for what fails.
-    ///
-    /// # Errors
-    /// As [`DistributionWriter::new`].
-    pub fn with_retry_policy(settings: RegistrySettings, patience: RetryPolicy) -> Result<Self, RegistryError> {
-        Ok(Self { http: Connection::for_writer(settings, patience)? })
-    }
-}
-
-#[async_trait]
-impl RegistryWriter for DistributionWriter {
-    fn request_counts(&self) -> RequestCounts {
-        self.http.request_counts()
-    }
-
-    async fn acquire_put_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError> {
-        self.http.acquire_push_permit(repository).await
-    }
-
-    async fn acquire_removal_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError> {
-        self.http.acquire_deletion_permit(repository).await
-    }
-
-    async fn untag(
-        &self,
-        repository: &RepositoryName,
-        tag: &TagName,
-        clearance: WritePermit,
-    ) -> Result<RemovalResponse, RegistryError> {
-        delete(&self.http, repository, tag.as_str(), clearance).await
-    }
-
-    async fn delete_manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        clearance: WritePermit,
-    ) -> Result<RemovalResponse, RegistryError> {
-        delete(&self.http, repository, &digest.to_string(), clearance).await
-    }
-
-    async fn probe(&self, repository: &RepositoryName, method: RemovalMethod) -> Option<ProbeResponse> {
-        Some(probe::probe(&self.http, repository, method).await)
-    }
-
-    async fn put_tag(
-        &self,
-        repository: &RepositoryName,
-        tag: &TagName,
-        manifest: &RawManifest,
-        clearance: WritePermit,
-    ) -> Result<(), RegistryError> {
-        put_tag(&self.http, repository, tag, manifest, clearance).await
-    }
-
-    async fn put_manifest(&self, repository: &RepositoryName, manifest: &RawManifest) -> Result<(), RegistryError> {
-        put_manifest(&self.http, repository, manifest).await
-    }
-}
+use super::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse, pull};
+use crate::domain::{Digest, RepositoryName, TagName};
+use crate::http_client::{MAX_ERROR_BYTES, Request, Response, RetryMode};
 
 /// Deletes by the distribution API: a manifest by its digest, with every tag that names it, or a tag by its name.
 pub(super) async fn delete(

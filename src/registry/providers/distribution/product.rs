@@ -10,9 +10,9 @@ use http::header::SERVER;
 use serde::Deserialize;
 use url::Url;
 
-use super::challenge::{self, Challenge};
 use crate::domain::{Product, UntagEffect};
 use crate::http_client::{Response, one_line};
+use crate::registry::challenge::{self, Challenge};
 
 /// The path by which extensions of a registry are found
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md>).

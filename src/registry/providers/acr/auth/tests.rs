@@ -14,7 +14,7 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 use super::*;
 use crate::http_client::ClientConfig;
-use crate::registry::RegistryKind;
+use crate::registry::providers::Acr;
 
 /// The registry's clock stands, and is years away from ours.
 const NOW: (i64, &str) = (1_009_886_400, "Tue, 01 Jan 2002 12:00:00 GMT");
@@ -191,7 +191,7 @@ impl Site {
         let server = MockServer::start().await;
         Mock::given(any()).respond_with(registry.clone()).mount(&server).await;
         let endpoint: Url = server.uri().parse().unwrap();
-        let settings = RegistrySettings::with_defaults("contoso".parse().unwrap(), RegistryKind::Acr, endpoint.clone());
+        let settings = RegistrySettings::with_defaults("contoso".parse().unwrap(), &Acr, endpoint.clone());
         let sign_in = AcrAuthenticator::new(&RegistrySettings { auth, ..settings }, PATIENCE);
         let peer = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
         let transport = HttpClient::new(&peer, PATIENCE)

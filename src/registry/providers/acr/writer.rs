@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 
 use super::{documented_limits, tag_path};
-use crate::domain::{Digest, RepositoryName, ServiceTier, TagName};
+use crate::domain::{JournaledIntent, RemovalMethod, RepositoryName, ServiceTier, TagName};
 use crate::http_client::{Request, RetryPolicy};
 use crate::registry::auth::TokenScope;
 use crate::registry::connection::{Connection, WritePermit};
 use crate::registry::{
-    RawManifest, RegistryError, RegistrySettings, RegistryWriter, RemovalResponse, RequestCounts, distribution_writer,
+    RawManifest, RegistryError, RegistrySettings, RegistryWriter, RemovalResponse, RequestCounts, push, verify_method,
 };
 
 /// The digest that a removed tag named. Undocumented, so nothing is concluded from its absence.
@@ -48,16 +48,12 @@ impl RegistryWriter for AcrWriter {
         self.http.acquire_push_permit(repository).await
     }
 
-    async fn untag(
-        &self,
-        repository: &RepositoryName,
-        tag: &TagName,
-        clearance: WritePermit,
-    ) -> Result<RemovalResponse, RegistryError> {
-        let url = self.http.url(&tag_path(repository, tag));
-        let grant = TokenScope::Delete(repository.clone());
+    async fn untag(&self, intent: &JournaledIntent, clearance: WritePermit) -> Result<RemovalResponse, RegistryError> {
+        verify_method(intent, RemovalMethod::Untag)?;
+        let url = self.http.url(&tag_path(intent.repository(), intent.tag()));
+        let grant = TokenScope::Delete(intent.repository().clone());
         let answer = self.http.send_with_permit(&grant, &Request::delete(url), clearance).await?;
-        let removed = distribution_writer::removal_result(&answer)?;
+        let removed = push::removal_result(&answer)?;
         Ok(match removed {
             RemovalResponse::Removed { request_id: evidence, .. } => {
                 let named = answer.header(REMOVED_DIGEST).and_then(|text| text.trim().parse().ok());
@@ -70,11 +66,11 @@ impl RegistryWriter for AcrWriter {
     /// The service deletes what refers to the manifest along with it, as it does the manifest's tags.
     async fn delete_manifest(
         &self,
-        repository: &RepositoryName,
-        digest: &Digest,
+        intent: &JournaledIntent,
         clearance: WritePermit,
     ) -> Result<RemovalResponse, RegistryError> {
-        distribution_writer::delete(&self.http, repository, &digest.to_string(), clearance).await
+        verify_method(intent, RemovalMethod::DeleteManifest)?;
+        push::delete(&self.http, intent.repository(), &intent.digest().to_string(), clearance).await
     }
 
     async fn put_tag(
@@ -84,10 +80,10 @@ impl RegistryWriter for AcrWriter {
         manifest: &RawManifest,
         clearance: WritePermit,
     ) -> Result<(), RegistryError> {
-        distribution_writer::put_tag(&self.http, repository, tag, manifest, clearance).await
+        push::put_tag(&self.http, repository, tag, manifest, clearance).await
     }
 
     async fn put_manifest(&self, repository: &RepositoryName, manifest: &RawManifest) -> Result<(), RegistryError> {
-        distribution_writer::put_manifest(&self.http, repository, manifest).await
+        push::put_manifest(&self.http, repository, manifest).await
     }
 }

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
@@ -26,13 +27,14 @@ use crate::azure;
 use crate::domain::RepositoryName;
 use crate::http_client::{HttpClient, MAX_ERROR_BYTES, Request, Response, RetryPolicy, date};
 use crate::registry::auth::TokenScope;
+use crate::registry::authenticator::Authenticate;
 use crate::registry::challenge::{self, Challenge, TokenHosts, host_and_port};
 use crate::registry::docker_config::{DockerConfig, StoredCredentials};
 use crate::registry::{Auth, RegistryError, RegistryErrorKind, RegistrySettings};
 
 /// Signs requests to one registry.
 #[derive(Debug)]
-pub(in crate::registry) struct AcrAuthenticator {
+pub(super) struct AcrAuthenticator {
     settings: RegistrySettings,
     retry_policy: RetryPolicy,
     token_hosts: TokenHosts,
@@ -154,7 +156,7 @@ fn repository_action(grant: &TokenScope) -> Option<(&RepositoryName, RepositoryA
 }
 
 impl AcrAuthenticator {
-    pub(in crate::registry) fn new(settings: &RegistrySettings, patience: RetryPolicy) -> Self {
+    pub(super) fn new(settings: &RegistrySettings, patience: RetryPolicy) -> Self {
         Self {
             settings: settings.clone(),
             retry_policy: patience,
@@ -166,9 +168,11 @@ impl AcrAuthenticator {
             access_tokens: Mutex::default(),
         }
     }
+}
 
-    /// As whom requests are made, in words.
-    pub(in crate::registry) fn identity(&self) -> String {
+#[async_trait]
+impl Authenticate for AcrAuthenticator {
+    fn identity(&self) -> String {
         let told = self.facts().identity.clone();
         match (&self.settings.auth, self.credentials.get()) {
             (Auth::Anonymous, _) => "anonymous".into(),
@@ -194,7 +198,7 @@ impl AcrAuthenticator {
     }
 
     /// Tells which repositories belong together: they share tokens where the registry wants each to be named.
-    pub(in crate::registry) fn preauthorize(&self, repositories: &[RepositoryName]) {
+    fn preauthorize(&self, repositories: &[RepositoryName]) {
         let mut known = self.facts();
         let mut new: Vec<RepositoryName> =
             repositories.iter().filter(|name| !known.batches.contains_key(*name)).cloned().collect();
@@ -210,7 +214,7 @@ impl AcrAuthenticator {
     ///
     /// # Errors
     /// [`RegistryErrorKind::Denied`] where the identity may not do this, as far as its token says.
-    pub(in crate::registry) async fn authorization(
+    async fn authorization(
         &self,
         transport: &HttpClient,
         grant: &TokenScope,
@@ -249,7 +253,7 @@ impl AcrAuthenticator {
 
     /// The `Authorization` to try again with after a 401 to a request that carried `used`; nothing if there is none
     /// better.
-    pub(in crate::registry) async fn renew_authorization(
+    async fn renew_authorization(
         &self,
         transport: &HttpClient,
         grant: &TokenScope,
@@ -281,7 +285,9 @@ impl AcrAuthenticator {
         drop(slot);
         Ok(self.authorization(transport, grant).await?.filter(|header| Some(header) != used))
     }
+}
 
+impl AcrAuthenticator {
     /// A registry that changes its permission mode refuses the tokens that it gave before. Whatever was found out with
     /// them may be otherwise now.
     async fn expire_refresh_token(&self, generation: u64) {

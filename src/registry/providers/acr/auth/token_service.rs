@@ -10,8 +10,9 @@ use url::Url;
 
 use super::{AccessToken, AcrAuthenticator, Credentials, RefreshToken, TokenService};
 use crate::http_client::{HttpClient, MAX_ERROR_BYTES, Request, Response, date, parse_json_lossy};
-use crate::registry::acr::token::TokenClaims;
 use crate::registry::auth::seconds;
+use crate::registry::authenticator::Authenticate as _;
+use crate::registry::providers::acr::token::TokenClaims;
 use crate::registry::wire::lenient;
 use crate::registry::{RegistryError, RegistryErrorKind};
 

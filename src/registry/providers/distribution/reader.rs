@@ -1,23 +1,23 @@
-//! The distribution dialect: the OCI distribution API, as most registries speak it.
+//! Reading by the OCI distribution API.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use http::StatusCode;
 
-use super::auth::TokenScope;
-use super::connection::{Connection, RedirectPolicy};
-use super::manifest_graph::{ManifestReader, ReferrersApi};
-use super::{
-    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
-    RequestCounts, ServerTime, list_gaps, pagination, product, pull,
-};
+use super::product;
 use crate::domain::{
     Digest, Gap, GapTarget, ManifestState, Product, Repository, RepositoryName, Tag, TagName, TagState,
 };
 use crate::http_client::{MAX_ERROR_BYTES, Request, RetryPolicy};
+use crate::registry::auth::TokenScope;
+use crate::registry::connection::{Connection, RedirectPolicy};
+use crate::registry::manifest_graph::{ManifestReader, ReferrersApi};
+use crate::registry::{
+    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
+    RequestCounts, ServerTime, list_gaps, pagination, pull,
+};
 
 /// Reads a registry by the distribution API.
 #[derive(Debug)]
@@ -254,12 +254,5 @@ impl RegistryReader for DistributionReader {
         let ask = Request::optional(self.http.url(product::EXTENSIONS_PATH), "application/json", MAX_ERROR_BYTES);
         let answer = self.http.read(&TokenScope::Catalogue, ask, RedirectPolicy::SameOrigin).await.ok()?;
         product::detect_by_extensions(&answer)
-    }
-}
-
-impl RegistryError {
-    /// The gap that this failure leaves.
-    pub(super) fn into_gap(self, at: GapTarget) -> Gap {
-        Gap { target: at, kind: self.kind.label(), message: Arc::from(self.message) }
     }
 }

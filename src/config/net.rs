@@ -1,0 +1,20 @@
+//! Network settings that registries, sources and notifications share.
+
+use std::path::PathBuf;
+
+use super::reader::SettingsReader;
+use crate::policy::{Node, fields};
+pub(super) use crate::registry::is_loopback;
+
+/// Reads the path of a file of certificate authorities.
+pub(super) fn ca_file(node: &Node, reading: &mut SettingsReader) -> Option<PathBuf> {
+    let written = fields::text("ca_file", node, &mut reading.problems)?;
+    let path = reading.folder.join(written);
+    let problem = match std::fs::read_to_string(&path) {
+        Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
+        Ok(_) => format!("`{written}` holds no certificate in PEM format"),
+        Err(error) => format!("`{written}` cannot be read: {error}"),
+    };
+    reading.problems.add(&node.at, problem).help("paths are relative to the settings file");
+    None
+}

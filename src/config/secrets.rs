@@ -1,0 +1,98 @@
+//! Secrets of the settings, from files or from the environment. No message shows one.
+
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::reader::SettingsReader;
+use super::text_encoding;
+use crate::policy::{Fields, Node, Place, Value, fields};
+
+/// Reads a secret of a sign-in; the variables of its registry or cloud start with `path`.
+pub(super) fn secret(
+    path: &str,
+    fields: &mut Fields<'_>,
+    key: &'static str,
+    file_key: &'static str,
+    reading: &mut SettingsReader,
+) -> Option<SecretString> {
+    secret_at(&format!("{path}__AUTH"), fields, key, file_key, reading)
+}
+
+/// Reads a secret from the file that `file_key` names, or from the environment under `key`, in the table at `path`.
+pub(super) fn secret_at(
+    path: &str,
+    fields: &mut Fields<'_>,
+    key: &'static str,
+    file_key: &'static str,
+    reading: &mut SettingsReader,
+) -> Option<SecretString> {
+    let (inline, file) = (fields.get(key), fields.get(file_key));
+    let variable = format!("TAGWARDEN__{path}__{key}").to_uppercase();
+    let help = format!("name a file that holds it: {file_key} = \"…\", or set {variable}");
+    match (inline.map(|node| (&node.value, &node.at)), file) {
+        (Some((Value::Text(secret), Place::Variable(_))), None) => {
+            Some(secret.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']).into())
+        }
+        (Some((_, at @ Place::Variable(_))), _) => {
+            reading.problems.add(at, format!("both `{key}` and `{file_key}` are set")).help("keep one of the two");
+            None
+        }
+        (Some(_), _) => {
+            reading.problems.add(fields.key_at(key), format!("`{key}` stands in the settings file")).help(help);
+            None
+        }
+        (None, Some(file)) => secret_file(file_key, file, reading),
+        (None, None) => {
+            reading.problems.add(fields.at(), format!("a {} without `{file_key}`", fields.map_name())).help(help);
+            None
+        }
+    }
+}
+
+/// More than any secret is, and little enough to read a wrong file by mistake.
+const MAX_SECRET_BYTES: usize = 64 * 1024;
+const SECRET_HELP: &str = "it holds the secret and nothing else";
+
+/// Reads a secret from the file that a key names.
+pub(super) fn secret_file(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<SecretString> {
+    let written = fields::text(key, node, &mut reading.problems)?;
+    let path = reading.folder.join(written);
+    let (problem, help) = match std::fs::read(&path) {
+        Ok(bytes) if bytes.len() > MAX_SECRET_BYTES => {
+            (format!("`{written}` is too large to be a secret"), SECRET_HELP)
+        }
+        Ok(bytes) => match text_encoding::decode(bytes).as_ref().map(|text| text.trim_end_matches(['\r', '\n'])) {
+            Some("") => (format!("`{written}` is empty"), SECRET_HELP),
+            Some(secret) => {
+                if readable_by_all(&path) {
+                    let message = format!("{} can be read by every user of this machine", path.display());
+                    reading.warnings.push(message);
+                }
+                return Some(secret.into());
+            }
+            None => (format!("`{written}` is not text"), SECRET_HELP),
+        },
+        // Whoever wrote the secret itself there must not find it in a log.
+        Err(error) if written.contains(['/', '.', '\\']) => {
+            (format!("`{written}` cannot be read: {error}"), "paths are relative to the settings file")
+        }
+        Err(error) => (
+            format!("the file that `{key}` names cannot be read: {error}"),
+            "it names a file that holds the secret; paths are relative to the settings file",
+        ),
+    };
+    reading.problems.add(&node.at, problem).help(help);
+    None
+}
+
+#[cfg(unix)]
+fn readable_by_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(not(unix))]
+fn readable_by_all(_: &Path) -> bool {
+    false
+}

@@ -1,0 +1,58 @@
+//! The OCI distribution API: distribution, zot, Harbor's registry, and most others.
+
+mod product;
+mod reader;
+mod writer;
+
+use std::sync::Arc;
+
+use super::acr::is_azure_host;
+use super::{Capabilities, Provider, Support};
+use crate::http_client::RetryPolicy;
+use crate::registry::{RegistryError, RegistryReader, RegistrySettings, RegistryWriter};
+
+pub use reader::DistributionReader;
+pub use writer::DistributionWriter;
+
+/// Any registry, by the OCI distribution API alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Distribution;
+
+impl Provider for Distribution {
+    fn name(&self) -> &'static str {
+        "distribution"
+    }
+
+    /// The specification leaves open whether a deletion by tag is possible, and what becomes of the manifest.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            lists_untagged: Support::No,
+            tags_of_manifest: Support::No,
+            push_times: Support::No,
+            pull_times: Support::No,
+            locks: Support::No,
+            digest_in_removal: Support::No,
+            rights: Support::No,
+            ..Capabilities::UNKNOWN
+        }
+    }
+
+    fn warnings(&self, settings: &RegistrySettings) -> Vec<String> {
+        if !is_azure_host(&settings.endpoint) {
+            return Vec::new();
+        }
+        vec![format!(
+            "registry `{}` is an Azure Container Registry: with kind = \"distribution\" the times of its pushes and its \
+             locks are not read, and nothing can be untagged; write kind = \"acr\"",
+            settings.name
+        )]
+    }
+
+    fn reader(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError> {
+        Ok(Arc::new(DistributionReader::with_retry_policy(settings, retry)?))
+    }
+
+    fn writer(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
+        Ok(Arc::new(DistributionWriter::with_retry_policy(settings, retry)?))
+    }
+}

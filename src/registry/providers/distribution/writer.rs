@@ -1,0 +1,82 @@
+//! Changing a registry by the distribution API: untag, delete, put back.
+
+use async_trait::async_trait;
+
+use crate::domain::{JournaledIntent, RemovalMethod, RepositoryName, TagName};
+use crate::http_client::RetryPolicy;
+use crate::registry::connection::{Connection, WritePermit};
+use crate::registry::{
+    ProbeResponse, RawManifest, RegistryError, RegistrySettings, RegistryWriter, RemovalResponse, RequestCounts, probe,
+    push, verify_method,
+};
+
+/// Changes a registry by the distribution API.
+#[derive(Debug)]
+pub struct DistributionWriter {
+    http: Connection,
+}
+
+impl DistributionWriter {
+    /// A writer by these settings; nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the settings cannot work, such as a CA file that cannot be read.
+    pub fn new(settings: RegistrySettings) -> Result<Self, RegistryError> {
+        Self::with_retry_policy(settings, RetryPolicy::default())
+    }
+
+    /// The same, with another patience for what fails.
+    ///
+    /// # Errors
+    /// As [`DistributionWriter::new`].
+    pub fn with_retry_policy(settings: RegistrySettings, patience: RetryPolicy) -> Result<Self, RegistryError> {
+        Ok(Self { http: Connection::for_writer(settings, patience)? })
+    }
+}
+
+#[async_trait]
+impl RegistryWriter for DistributionWriter {
+    fn request_counts(&self) -> RequestCounts {
+        self.http.request_counts()
+    }
+
+    async fn acquire_put_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError> {
+        self.http.acquire_push_permit(repository).await
+    }
+
+    async fn acquire_removal_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError> {
+        self.http.acquire_deletion_permit(repository).await
+    }
+
+    async fn untag(&self, intent: &JournaledIntent, clearance: WritePermit) -> Result<RemovalResponse, RegistryError> {
+        verify_method(intent, RemovalMethod::Untag)?;
+        push::delete(&self.http, intent.repository(), intent.tag().as_str(), clearance).await
+    }
+
+    async fn delete_manifest(
+        &self,
+        intent: &JournaledIntent,
+        clearance: WritePermit,
+    ) -> Result<RemovalResponse, RegistryError> {
+        verify_method(intent, RemovalMethod::DeleteManifest)?;
+        push::delete(&self.http, intent.repository(), &intent.digest().to_string(), clearance).await
+    }
+
+    async fn probe(&self, repository: &RepositoryName, method: RemovalMethod) -> Option<ProbeResponse> {
+        Some(probe::probe(&self.http, repository, method).await)
+    }
+
+    async fn put_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &TagName,
+        manifest: &RawManifest,
+        clearance: WritePermit,
+    ) -> Result<(), RegistryError> {
+        push::put_tag(&self.http, repository, tag, manifest, clearance).await
+    }
+
+    async fn put_manifest(&self, repository: &RepositoryName, manifest: &RawManifest) -> Result<(), RegistryError> {
+        push::put_manifest(&self.http, repository, manifest).await
+    }
+}

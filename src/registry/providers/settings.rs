@@ -1,0 +1,42 @@
+//! The part of a registry's settings that depends on its product.
+
+use url::Url;
+
+use crate::domain::RemovalMethod;
+use crate::registry::Auth;
+
+/// The settings of a registry that its product may refuse, as far as they could be read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SettingsDraft<'a> {
+    /// `endpoint`; `None` if it is missing or invalid.
+    pub endpoint: Option<&'a Url>,
+    /// `auth`; `None` if it is invalid.
+    pub auth: Option<&'a Auth>,
+    /// `removal`; `None` if it is invalid.
+    pub removal: Option<RemovalMethod>,
+    /// `accept` has `untagged-retention`.
+    pub accepts_retention: bool,
+    /// `bytes`; `None` if it is not written or invalid.
+    pub exact_bytes: Option<bool>,
+    /// The first of `subscription` and `resource_group` that is written.
+    pub azure_key: Option<&'static str>,
+}
+
+/// A setting that a product refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// The key of the setting.
+    pub key: &'static str,
+    /// The problem.
+    pub message: String,
+    /// The way out.
+    pub help: Option<String>,
+}
+
+impl SettingProblem {
+    /// A problem and the way out of it.
+    #[must_use]
+    pub fn new(key: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { key, message: message.into(), help: Some(help.into()) }
+    }
+}

@@ -16,11 +16,11 @@ use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 use tagwarden::domain::{Action, Date, Intent, Inventory, Outcome, Removal, RemovalMethod, TagPosition};
+use tagwarden::registry::providers::Distribution;
 use tagwarden::registry::{
-    CollectScope, ContentCache as _, ExtraManifests, RegistryKind, RegistrySettings, RetryPolicy, collect, reader,
-    writer,
+    CollectScope, ContentCache as _, ExtraManifests, RegistrySettings, RetryPolicy, collect, reader, writer,
 };
-use tagwarden::state::{NewRun, RunKind, StateStore};
+use tagwarden::state::{Lease, LeaseToken, NewRun, RunKind, StateStore};
 use uuid::Uuid;
 
 const REMOVALS: usize = 20_000;
@@ -47,8 +47,11 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
     let reader = reader(settings.clone(), RetryPolicy::default())?;
     let inventory = collect(&[Arc::clone(&reader)], &CollectScope::All, &ExtraManifests::new(), &store, &()).await;
     let target = RegistryHandle { reader, writer: writer(settings.clone(), RetryPolicy::default())? };
+    let lease = Lease::take(store.path(), "bench")?;
+    let lease = store.begin_epoch(&lease, Timestamp::UNIX_EPOCH).await?;
     let hands = ApplyContext {
         store: store.clone(),
+        lease: lease.clone(),
         run: begin(&store, 1).await?,
         registries: BTreeMap::from([(settings.name, target)]),
         clock: Arc::new(|| Timestamp::UNIX_EPOCH),
@@ -70,7 +73,7 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
     let run = begin(&store, 2).await?;
     let start = Instant::now();
     stream::iter(orders.iter().map(Ok))
-        .try_for_each_concurrent(concurrency, |order| journal(&store, run, order))
+        .try_for_each_concurrent(concurrency, |order| journal(&store, &lease, run, order))
         .await?;
     let alone = start.elapsed();
     println!("{repositories:>12} {concurrency:>12} {REMOVALS:>10} {:>10} {:>22}", per_second(whole), per_second(alone));
@@ -80,7 +83,7 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
 }
 
 /// What one removal writes: its intent, and what came of it.
-async fn journal(store: &StateStore, run: Uuid, order: &RemovalTask) -> Result<(), Box<dyn Error>> {
+async fn journal(store: &StateStore, lease: &LeaseToken, run: Uuid, order: &RemovalTask) -> Result<(), Box<dyn Error>> {
     let removal = &order.removal;
     let manifest = store.manifest(&removal.digest).await.ok_or("its manifest was read before")?;
     let intent = Intent {
@@ -95,8 +98,8 @@ async fn journal(store: &StateStore, run: Uuid, order: &RemovalTask) -> Result<(
         endpoint: None,
         date: None,
     };
-    let id = store.intend(run, &intent, &manifest, Timestamp::UNIX_EPOCH).await?;
-    Ok(store.record_outcome(id, &Outcome::Done(String::new()), Timestamp::UNIX_EPOCH).await?)
+    let journaled = store.intend(lease, run, &intent, &manifest, Timestamp::UNIX_EPOCH).await?;
+    Ok(store.record_outcome(journaled.id(), &Outcome::Done(String::new()), Timestamp::UNIX_EPOCH).await?)
 }
 
 fn per_second(time: Duration) -> u128 {
@@ -107,6 +110,7 @@ fn per_second(time: Duration) -> u128 {
 fn orders(inventory: &Inventory) -> Result<Vec<RemovalTask>, Box<dyn Error>> {
     let mut orders = Vec::with_capacity(REMOVALS);
     let policy: tagwarden::domain::PolicyName = "all-go".parse()?;
+    let policies: std::sync::Arc<[_]> = [policy.clone()].into();
     for (number, registry) in (0..).zip(&inventory.registries) {
         for (place, repository) in (0..).zip(&registry.repositories) {
             for (position, tag) in (0..).zip(&repository.tags) {
@@ -117,6 +121,7 @@ fn orders(inventory: &Inventory) -> Result<Vec<RemovalTask>, Box<dyn Error>> {
                     tag: tag.name.clone(),
                     digest: tag.digest.clone().ok_or("all were read")?,
                     policy: policy.clone(),
+                    policies: policies.clone(),
                     method: RemovalMethod::Untag,
                     enforce: true,
                     date: Date::Created(Timestamp::UNIX_EPOCH),
@@ -162,7 +167,6 @@ fn fill(registry: &EmbeddedRegistry, repositories: usize) -> Result<(), Box<dyn 
 }
 
 fn settings(registry: &EmbeddedRegistry, concurrency: usize) -> Result<RegistrySettings, Box<dyn Error>> {
-    let settings =
-        RegistrySettings::with_defaults("bench".parse()?, RegistryKind::Distribution, registry.url().parse()?);
+    let settings = RegistrySettings::with_defaults("bench".parse()?, &Distribution, registry.url().parse()?);
     Ok(RegistrySettings { concurrency, ..settings })
 }

@@ -1,15 +1,18 @@
 //! Removals that delete the manifest, and with it every tag that it has. A person chose this for the registry.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::SemaphorePermit;
 
 use super::untag::{may_still_execute, reachable_from};
-use super::{MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent};
-use crate::domain::{Action, Digest, Intent, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName};
+use super::{ApplyContext, MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent};
+use crate::domain::{
+    Action, Digest, Intent, JournaledIntent, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName,
+};
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
-use crate::state::{JournalId, StateError};
+use crate::state::StateError;
 
 /// Carries out all orders of one repository, manifest by manifest: indexes before what they contain, images before
 /// their signatures.
@@ -110,38 +113,40 @@ async fn delete_manifest(
     for order in gone {
         noted.push(site.journal_result(order, Outcome::Skipped(SkipReason::Missing)).await?);
     }
-    let mut intents: Vec<(JournalId, RemovalTask)> = Vec::new();
+    let mut intents: Vec<(JournaledIntent, RemovalTask)> = Vec::new();
     for order in &orders {
         let intent = intent(site.context, order, manifest.media_type.clone());
         match site.context.journal_intent(&intent, &manifest).await? {
-            Ok(id) => intents.push((id, order.clone())),
+            Ok(journaled) => intents.push((journaled, order.clone())),
             Err(skip) => {
                 noted.extend(skip_manifest(site, intents, &orders, skip).await?);
                 return Ok(noted);
             }
         }
     }
-    let deletion = ManifestDeletion { context: site, digest, tasks: &orders, absent_tags: &absent };
+    // Any of them tells which manifest goes; all of them are journaled.
+    let Some((intent, _)) = intents.first() else { return Ok(noted) };
+    let deletion = ManifestDeletion { context: site, intent, tasks: &orders, absent_tags: &absent };
     let (outcome, _turn) = deletion.delete_with_retries(&mut tags, turn).await;
     let mut applied = noted;
-    for (id, order) in intents {
+    for (journaled, order) in &intents {
         let outcome = match &outcome {
             Ok(outcome) => outcome.clone(),
-            Err(error) => match outcome_after_failure(site, &order, error.clone()).await {
+            Err(error) => match outcome_after_failure(site, order, error.clone()).await {
                 ObservedOutcome::Known(outcome) => outcome,
                 ObservedOutcome::Unknown(why) => {
                     let outcome = Outcome::Failed(format!("{why}; settled at the next start"));
-                    applied.push(RemovalResult { removal: order.removal, outcome });
+                    applied.push(RemovalResult { removal: Arc::clone(&order.removal), outcome });
                     continue;
                 }
             },
         };
-        site.context.store.record_outcome(id, &outcome, site.now()).await?;
+        site.context.store.record_outcome(journaled.id(), &outcome, site.now()).await?;
         log(site, &order.removal, &outcome);
         if matches!(outcome, Outcome::Done(_)) {
             site.refused_tags.forget(site.context, &order.removal).await?;
         }
-        applied.push(RemovalResult { removal: order.removal, outcome });
+        applied.push(RemovalResult { removal: Arc::clone(&order.removal), outcome });
     }
     if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Done(_)))
         && let Some(harm) = restore_lost_tags(site, &manifest, &tags, &applied).await?
@@ -160,7 +165,7 @@ async fn delete_manifest(
 /// Leaves a manifest with all its tags, of which some are journaled already.
 async fn skip_manifest(
     site: &RepositoryContext<'_>,
-    begun: Vec<(JournalId, RemovalTask)>,
+    begun: Vec<(JournaledIntent, RemovalTask)>,
     orders: &[RemovalTask],
     skip: SkipReason,
 ) -> Result<Vec<RemovalResult>, StateError> {
@@ -169,8 +174,8 @@ async fn skip_manifest(
     for order in orders.iter().skip(begun.len()) {
         applied.push(site.journal_result(order.clone(), outcome.clone()).await?);
     }
-    for (id, order) in begun {
-        site.context.store.record_outcome(id, &outcome, site.now()).await?;
+    for (journaled, order) in begun {
+        site.context.store.record_outcome(journaled.id(), &outcome, site.now()).await?;
         applied.push(RemovalResult { removal: order.removal, outcome: outcome.clone() });
     }
     Ok(applied)
@@ -300,7 +305,7 @@ fn skip_all_tags(skip: SkipReason, of: &RemovalTask, orders: &[RemovalTask]) -> 
 /// The deletion of one manifest, whose tags are journaled.
 struct ManifestDeletion<'a> {
     context: &'a RepositoryContext<'a>,
-    digest: &'a Digest,
+    intent: &'a JournaledIntent,
     tasks: &'a [RemovalTask],
     /// The tags that were to go and that somebody else removed.
     absent_tags: &'a [TagName],
@@ -321,7 +326,7 @@ impl<'a> ManifestDeletion<'a> {
             outcome => return (self.count_failure(outcome), turn),
         };
         let timeout = site.registry.reader.settings().timeout;
-        let (repository, digest) = (&site.repository.name, self.digest);
+        let (repository, digest) = (&site.repository.name, self.intent.digest());
         tracing::debug!(%repository, %digest, error = error.message, pause_ms = timeout.as_millis(), "trying again");
         drop(turn);
         site.pause(timeout).await;
@@ -367,7 +372,8 @@ impl<'a> ManifestDeletion<'a> {
 
     /// Looks at everything again and deletes the manifest. The looks come after every wait, right before the request.
     async fn recheck_and_delete(&self, tags: &mut Vec<TagName>) -> Result<Outcome, RegistryError> {
-        let Self { context: site, digest, tasks: orders, absent_tags: absent } = self;
+        let Self { context: site, intent, tasks: orders, absent_tags: absent } = self;
+        let digest = intent.digest();
         let clearance = match site.registry.writer.acquire_removal_permit(&site.repository.name).await {
             Ok(clearance) => clearance,
             Err(error) => {
@@ -379,7 +385,7 @@ impl<'a> ManifestDeletion<'a> {
             Ok(ready) => *tags = ready.current_tags,
             Err(outcome) => return Ok(outcome),
         }
-        match site.registry.writer.delete_manifest(&site.repository.name, digest, clearance).await? {
+        match site.registry.writer.delete_manifest(intent, clearance).await? {
             RemovalResponse::Removed { request_id: evidence, .. } => {
                 site.record_success();
                 Ok(Outcome::Done(evidence))
@@ -439,7 +445,8 @@ async fn restore_lost_tags(
             date: None,
         };
         let outcome = Outcome::Done("it was moved onto a manifest in the instant of its deletion".to_owned());
-        site.context.store.record_not_attempted(site.context.run, &intent, &outcome, site.now()).await?;
+        let ApplyContext { store, lease, run, .. } = site.context;
+        store.record_not_attempted(lease, *run, &intent, &outcome, site.now()).await?;
     }
     let lost = site.restore_tags(manifest, &taken).await?;
     if lost.is_empty() {

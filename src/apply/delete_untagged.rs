@@ -17,10 +17,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::untag::may_still_execute;
 use super::{ApplyContext, CircuitBreaker, MAX_DEFERRALS, RegistryHandle};
 use crate::domain::{
-    Action, Deletion, Dependent, DependentRole, Digest, Gap, Intent, Outcome, RegistryName, RepositoryName, SkipReason,
+    Action, Deletion, Dependent, DependentRole, Digest, Gap, Intent, JournaledIntent, Outcome, RegistryName,
+    RepositoryName, SkipReason,
 };
 use crate::registry::{self, ContentCache as _, RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
-use crate::state::{JournalId, StateError};
+use crate::state::StateError;
 use snapshot::Snapshot;
 
 /// How long a look at a whole repository holds. An index that somebody pushes tells nothing to what it lists, so it is
@@ -100,7 +101,7 @@ pub async fn journal_skipped_deletions(
         let DeletionTask { deletion, evidence: proof } = order;
         let intent = intent(hands, &deletion, &deletion.digest, "".into(), &proof);
         let outcome = Outcome::Skipped(skip);
-        hands.store.record_not_attempted(hands.run, &intent, &outcome, (hands.clock)()).await?;
+        hands.store.record_not_attempted(&hands.lease, hands.run, &intent, &outcome, (hands.clock)()).await?;
         noted.push(DeletionResult { digest: deletion.digest.clone(), deletion, role: None, outcome });
     }
     Ok(noted)
@@ -150,7 +151,7 @@ struct DeletionQueue {
 
 /// A manifest that is journaled and has no outcome yet.
 struct JournaledManifest {
-    id: JournalId,
+    intent: JournaledIntent,
     /// What it refers to, by its own bytes.
     subject: Option<Digest>,
 }
@@ -364,11 +365,11 @@ impl DeletionContext<'_> {
             };
             let intent =
                 intent(self.context, &member.deletion, digest, Arc::clone(&manifest.media_type), &member.evidence);
-            let id = match self.context.journal_intent(&intent, &manifest).await? {
-                Ok(id) => id,
+            let intent = match self.context.journal_intent(&intent, &manifest).await? {
+                Ok(journaled) => journaled,
                 Err(skip) => return Ok(Some(ObservedOutcome::Known(Outcome::Skipped(skip)))),
             };
-            work.journaled.insert(digest.clone(), JournaledManifest { id, subject });
+            work.journaled.insert(digest.clone(), JournaledManifest { intent, subject });
         }
         Ok(None)
     }
@@ -380,11 +381,11 @@ impl DeletionContext<'_> {
         one: ManifestTask,
         fate: ObservedOutcome,
     ) -> Result<(), StateError> {
-        let store = &self.context.store;
+        let ApplyContext { store, lease, run, .. } = self.context;
         let begun = work.journaled.remove(&one.digest);
         let outcome = match (begun, fate) {
-            (Some(JournaledManifest { id, .. }), ObservedOutcome::Known(outcome)) => {
-                store.record_outcome(id, &outcome, self.now()).await?;
+            (Some(JournaledManifest { intent, .. }), ObservedOutcome::Known(outcome)) => {
+                store.record_outcome(intent.id(), &outcome, self.now()).await?;
                 outcome
             }
             (Some(_), ObservedOutcome::Unknown(why)) => Outcome::Failed(format!("{why}; settled at the next start")),
@@ -394,7 +395,7 @@ impl DeletionContext<'_> {
                     ObservedOutcome::Unknown(why) => Outcome::Failed(why),
                 };
                 let intent = intent(self.context, &one.deletion, &one.digest, "".into(), &one.evidence);
-                store.record_not_attempted(self.context.run, &intent, &outcome, self.now()).await?;
+                store.record_not_attempted(lease, *run, &intent, &outcome, self.now()).await?;
                 outcome
             }
         };
@@ -457,6 +458,13 @@ impl DeletionContext<'_> {
         now: &Snapshot,
     ) -> Result<ObservedOutcome, RegistryError> {
         let RegistryHandle { reader, writer } = self.target;
+        let Some(JournaledManifest { intent, .. }) = begun.get(&one.digest) else {
+            return Ok(if reader.has_manifest(self.repository, &one.digest).await? {
+                ObservedOutcome::kept("it was not there when it was to be journaled".to_owned())
+            } else {
+                ObservedOutcome::Known(Outcome::Skipped(SkipReason::Missing))
+            });
+        };
         for _ in 0..MAX_DEFERRALS {
             let clearance = writer.acquire_removal_permit(self.repository).await?;
             if let Some(skip) = self.stop_reason() {
@@ -496,7 +504,7 @@ impl DeletionContext<'_> {
             if one.role.is_none() && seen.changed_at.is_some_and(|seen| seen > known) {
                 return Ok(ObservedOutcome::kept("it was changed meanwhile".to_owned()));
             }
-            match writer.delete_manifest(self.repository, &one.digest, clearance).await {
+            match writer.delete_manifest(intent, clearance).await {
                 Ok(RemovalResponse::Removed { request_id: evidence, .. }) => {
                     self.breaker.record_success(self.repository);
                     return Ok(self.confirm_deletion(one, evidence).await);

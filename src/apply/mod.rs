@@ -29,14 +29,14 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use uuid::Uuid;
 
 use crate::domain::{
-    Action, Digest, Intent, Inventory, Outcome, RegistryName, Removal, RemovalMethod, Repository, RepositoryName,
-    SkipReason, TagName, TagPosition,
+    Action, Digest, Intent, Inventory, JournaledIntent, Outcome, RegistryName, Removal, RemovalMethod, Repository,
+    RepositoryName, SkipReason, TagName, TagPosition,
 };
 use crate::engine::{Verdicts, tag_date};
-use crate::registry::{RawManifest, RegistryError, RegistryKind, RegistryReader, RegistryWriter};
+use crate::registry::{RawManifest, RegistryError, RegistryReader, RegistryWriter};
 use crate::report::ReasonView;
 use crate::state::{
-    DeletionResponse, JournalId, RestoreRecord, StateError, StateErrorKind, StateStore, UntagExperience,
+    DeletionResponse, LeaseToken, RestoreRecord, StateError, StateErrorKind, StateStore, UntagExperience,
 };
 use circuit_breaker::CircuitBreaker;
 use refused_tags::RefusedTags;
@@ -71,6 +71,8 @@ pub struct RegistryHandle {
 pub struct ApplyContext {
     /// Where the journal is.
     pub store: StateStore,
+    /// The lease that allows it; a dry run has none.
+    pub lease: LeaseToken,
     /// The run that all of this belongs to.
     pub run: Uuid,
     /// The registries that may be changed.
@@ -112,9 +114,9 @@ impl ApplyContext {
         &self,
         intent: &Intent,
         manifest: &RawManifest,
-    ) -> Result<Result<JournalId, SkipReason>, StateError> {
-        match self.store.intend(self.run, intent, manifest, (self.clock)()).await {
-            Ok(id) => Ok(Ok(id)),
+    ) -> Result<Result<JournaledIntent, SkipReason>, StateError> {
+        match self.store.intend(&self.lease, self.run, intent, manifest, (self.clock)()).await {
+            Ok(journaled) => Ok(Ok(journaled)),
             Err(error) if error.kind == StateErrorKind::Held => Ok(Err(SkipReason::Held(error.message))),
             Err(error) if error.kind == StateErrorKind::Interrupted => Ok(Err(SkipReason::Interrupted)),
             Err(error) => Err(error),
@@ -265,7 +267,7 @@ pub async fn journal_skipped_removals(
         .collect();
     let notes: Vec<(&Intent, &Outcome)> = entries.iter().map(|(_, intent, outcome)| (intent, outcome)).collect();
     if !notes.is_empty() {
-        hands.store.record_all_not_attempted(hands.run, &notes, (hands.clock)()).await?;
+        hands.store.record_all_not_attempted(&hands.lease, hands.run, &notes, (hands.clock)()).await?;
     }
     Ok(entries.into_iter().map(|(order, _, outcome)| RemovalResult { removal: order.removal, outcome }).collect())
 }
@@ -320,7 +322,7 @@ impl<'a> RegistryContext<'a> {
         let survival = Survival::new(survives || settings.accepts_retention);
         let replicated = match found.and_then(|registry| registry.info.as_ref()) {
             Some(particulars) => !particulars.replicas.is_empty(),
-            None => settings.kind == RegistryKind::Acr,
+            None => settings.provider.capabilities().replicas.is_certain(),
         };
         Ok(Self {
             breaker: CircuitBreaker::default(),
@@ -464,10 +466,9 @@ impl RepositoryContext<'_> {
     }
 
     async fn journal_result(&self, order: RemovalTask, outcome: Outcome) -> Result<RemovalResult, StateError> {
-        self.context
-            .store
-            .record_not_attempted(self.context.run, &intent(self.context, &order, "".into()), &outcome, self.now())
-            .await?;
+        let ApplyContext { store, lease, run, .. } = self.context;
+        let intent = intent(self.context, &order, "".into());
+        store.record_not_attempted(lease, *run, &intent, &outcome, self.now()).await?;
         Ok(RemovalResult { removal: order.removal, outcome })
     }
 
@@ -494,8 +495,8 @@ impl RepositoryContext<'_> {
                 self.repository.tag(tag.as_str()).filter(|facts| facts.digest.as_ref() == Some(&manifest.digest));
             let original = before.map(|facts| tag_date(self.repository, facts, self.now()).into());
             let restoring = RestoreRecord { original, hold: None };
-            let id =
-                self.context.store.intend_restore(self.context.run, &intent, manifest, restoring, self.now()).await?;
+            let ApplyContext { store, lease, run, .. } = self.context;
+            let journaled = store.intend_restore(lease, *run, &intent, manifest, restoring, self.now()).await?;
             // Where the registry does not say, the put is tried: what is asked for now was there a moment ago.
             let (outcome, left_at) =
                 match restore::put_tag(self.registry, &intent, manifest, ExistenceCheck::BestEffort).await {
@@ -521,7 +522,7 @@ impl RepositoryContext<'_> {
                 registry = %self.registry_name(), repository = %self.repository.name, %tag, digest = %manifest.digest,
                 outcome = outcome.label(), "put back a tag that a removal of another one had taken along"
             );
-            self.context.store.record_restore_outcome(id, &outcome, left_at, self.now()).await?;
+            store.record_restore_outcome(journaled.id(), &outcome, left_at, self.now()).await?;
         }
         Ok(lost)
     }

@@ -135,7 +135,7 @@ async fn restore_entry(
         original: Some(entry.intent.date.map_or(OriginalDate::Unknown, OriginalDate::from)),
         hold: hold.and_then(|hold| restore_hold(hands, &intent, hold, now)),
     };
-    let id = hands.store.intend_restore(hands.run, &intent, &manifest, restoring, now).await?;
+    let journaled = hands.store.intend_restore(&hands.lease, hands.run, &intent, &manifest, restoring, now).await?;
     let mut left_at = None;
     let outcome = match put_tag(target, &intent, &manifest, ExistenceCheck::Required).await {
         PutResult::Done(time) => {
@@ -151,7 +151,7 @@ async fn restore_entry(
             return Ok(RestoreResult { intent, outcome, already_there: false });
         }
     };
-    hands.store.record_restore_outcome(id, &outcome, left_at, (hands.clock)()).await?;
+    hands.store.record_restore_outcome(journaled.id(), &outcome, left_at, (hands.clock)()).await?;
     if deletion.is_some() && matches!(outcome, Outcome::Done(_)) {
         for referrer in restore_dependents::deleted_referrers(&hands.store, entry, &manifest.bytes).await? {
             along.extend(put_referrer(hands, target, removed, &referrer).await?);
@@ -214,12 +214,12 @@ async fn put_dependent(
 ) -> Result<RestoreResult, StateError> {
     let (digest, media_type) = (manifest.digest.clone(), manifest.media_type.clone());
     let intent = Intent { action: Action::RestoreManifest, policy: None, digest, media_type, ..place.clone() };
-    let id = hands.store.intend(hands.run, &intent, manifest, (hands.clock)()).await?;
+    let journaled = hands.store.intend(&hands.lease, hands.run, &intent, manifest, (hands.clock)()).await?;
     let outcome = match put_by_digest(target, &intent, manifest).await {
         Ok(()) => Outcome::Done(String::new()),
         Err(error) => Outcome::Failed(format!("{}; {PUSH_AGAIN}", error.message)),
     };
-    hands.store.record_outcome(id, &outcome, (hands.clock)()).await?;
+    hands.store.record_outcome(journaled.id(), &outcome, (hands.clock)()).await?;
     Ok(RestoreResult { intent, outcome, already_there: false })
 }
 
@@ -333,6 +333,6 @@ async fn journal_result(
     outcome: Outcome,
     already_there: bool,
 ) -> Result<RestoreResult, StateError> {
-    hands.store.record_not_attempted(hands.run, &intent, &outcome, (hands.clock)()).await?;
+    hands.store.record_not_attempted(&hands.lease, hands.run, &intent, &outcome, (hands.clock)()).await?;
     Ok(RestoreResult { intent, outcome, already_there })
 }

@@ -8,7 +8,9 @@ use tokio::sync::{OnceCell, SemaphorePermit};
 
 use super::removal_queue::{RemainingTags, leaves_tag_absent};
 use super::{MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent, survival};
-use crate::domain::{CompactTime, Digest, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName, TagState};
+use crate::domain::{
+    CompactTime, Digest, JournaledIntent, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName, TagState,
+};
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
 use crate::state::StateError;
 
@@ -111,13 +113,14 @@ async fn journal_and_untag(
         return site.journal_result(order, Outcome::Skipped(skip)).await;
     }
     let intent = intent(site.context, &order, manifest.media_type.clone());
-    let id = match site.context.journal_intent(&intent, manifest).await? {
-        Ok(id) => id,
+    let journaled = match site.context.journal_intent(&intent, manifest).await? {
+        Ok(journaled) => journaled,
         Err(skip) => return site.journal_result(order, Outcome::Skipped(skip)).await,
     };
     let came = UntagAttempt {
         context: site,
         task: &order,
+        intent: &journaled,
         permit: turn,
         lost_response: None,
         deferrals: 0,
@@ -133,7 +136,7 @@ async fn journal_and_untag(
             return Ok(RemovalResult { removal: order.removal, outcome });
         }
     };
-    site.context.store.record_outcome(id, &outcome, site.now()).await?;
+    site.context.store.record_outcome(journaled.id(), &outcome, site.now()).await?;
     log(site, &order.removal, &outcome);
     Ok(RemovalResult { removal: order.removal, outcome })
 }
@@ -142,6 +145,7 @@ async fn journal_and_untag(
 struct UntagAttempt<'a> {
     context: &'a RepositoryContext<'a>,
     task: &'a RemovalTask,
+    intent: &'a JournaledIntent,
     /// The turn among the removals at once; given up in pauses, so that others go on.
     permit: Option<SemaphorePermit<'a>>,
     /// The last failure that left it open whether the tag was removed.
@@ -181,7 +185,7 @@ impl UntagAttempt<'_> {
                     return self.outcome_if_not_sent(error);
                 }
             }
-            let error = match site.registry.writer.untag(repository, tag, clearance).await {
+            let error = match site.registry.writer.untag(self.intent, clearance).await {
                 Ok(RemovalResponse::Removed { request_id: evidence, digest: named }) => {
                     return self.confirm_removal(evidence, named).await;
                 }

@@ -1,7 +1,7 @@
 //! The names by which image references mean a registry.
 
 use super::ImageReference;
-use super::reference::is_host;
+use super::reference::{is_docker_hub, is_host};
 
 /// The names of one registry, beside those of the other registries of the settings.
 ///
@@ -143,10 +143,6 @@ fn parse_azure_host(host: &str) -> Option<AzureHost<'_>> {
 #[must_use]
 pub fn azure_registry_name(host: &str) -> Option<&str> {
     parse_azure_host(host).map(|found| azure_name(found.label))
-}
-
-pub(super) fn is_docker_hub(host: &str) -> bool {
-    matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
 }
 
 fn without_default_port(host: &str) -> &str {

@@ -17,6 +17,7 @@ mod hosts;
 mod interned;
 mod inventory;
 mod journal;
+mod journaled_intent;
 mod mention;
 mod name;
 mod original_date;
@@ -55,6 +56,7 @@ pub use inventory::{
     Repository, Tag, TagState,
 };
 pub use journal::{Action, Intent, Outcome, SkipReason};
+pub use journaled_intent::{JournalId, JournaledIntent};
 pub use mention::{Mention, MentionedImage};
 pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName, TagName};
 pub use original_date::{DateOrigin, OriginalDate};

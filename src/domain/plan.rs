@@ -33,8 +33,10 @@ pub struct Removal {
     pub tag: TagName,
     /// The digest it must still name.
     pub digest: Digest,
-    /// The first by name of the policies that let it go; all of them stand in its reasons.
+    /// The first of `policies`.
     pub policy: PolicyName,
+    /// All policies that select the tag and do not keep it, sorted. Removals with the same policies share one list.
+    pub policies: Arc<[PolicyName]>,
     /// How it is removed.
     pub method: RemovalMethod,
     /// Whether all the policies that let it go say `enforce` (for a removal by manifest: those of all its tags).
@@ -145,15 +147,15 @@ pub struct Drift {
 }
 
 impl RefusalScope {
-    /// Whether a removal falls under it, where `policies` are those that let it go.
+    /// Returns true if a removal falls under it.
     #[must_use]
-    pub fn covers(&self, removal: &Removal, policies: &[&PolicyName]) -> bool {
+    pub fn covers(&self, removal: &Removal) -> bool {
         match self {
             Self::Run => true,
             Self::Registry(registry) => *registry == removal.registry,
-            Self::Policy(policy) => policies.contains(&policy),
+            Self::Policy(policy) => removal.policies.contains(policy),
             Self::PolicyInRepository(policy, registry, repository) => {
-                policies.contains(&policy) && *registry == removal.registry && *repository == removal.repository
+                removal.policies.contains(policy) && *registry == removal.registry && *repository == removal.repository
             }
             Self::Repository(registry, repository) => {
                 *registry == removal.registry && *repository == removal.repository
@@ -180,6 +182,12 @@ impl RefusalScope {
 }
 
 impl Plan {
+    /// Returns the first binding refusal that covers a removal, or `None` if an enforcing run may do it.
+    #[must_use]
+    pub fn refusal_for(&self, removal: &Removal) -> Option<&Refusal> {
+        self.refusals.iter().find(|refusal| refusal.binding && refusal.scope.covers(removal))
+    }
+
     /// What keeps a deletion from being done: a binding refusal of deletions, or one of removals that covers its place or
     /// policies.
     #[must_use]
@@ -204,5 +212,103 @@ impl RefusalReason {
             Self::ClockSkew { .. } | Self::ClockIssue(_) => "clock",
             Self::UnmatchedRule(_) => "protects-nothing",
         }
+    }
+
+    /// Returns true for a limit on the number of removals or deletions of a run or a policy. An approved plan was held
+    /// to it when it was made; every other reason depends on the registry and the rules as they are now.
+    #[must_use]
+    pub fn is_count_limit(&self) -> bool {
+        match self {
+            Self::Untag { .. } | Self::Delete { .. } => true,
+            Self::Percent { .. }
+            | Self::Leave { .. }
+            | Self::Impossible(_)
+            | Self::Retention { .. }
+            | Self::RegistryInfoUnread
+            | Self::ClockSkew { .. }
+            | Self::UnmatchedRule(_)
+            | Self::ClockIssue(_) => false,
+        }
+    }
+
+    /// Returns true if the time is the reason: the run's own, or the registry's.
+    #[must_use]
+    pub fn is_clock(&self) -> bool {
+        matches!(self, Self::ClockSkew { .. } | Self::ClockIssue(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UndatedCause;
+
+    fn removal() -> Removal {
+        Removal {
+            position: TagPosition { registry: 0, repository: 0, tag: 0 },
+            registry: "contoso".parse().unwrap(),
+            repository: "shop/api".parse().unwrap(),
+            tag: "v1".parse().unwrap(),
+            digest: Digest::of(b"image"),
+            policy: "candidates".parse().unwrap(),
+            policies: ["candidates".parse().unwrap(), "nightlies".parse().unwrap()].into(),
+            method: RemovalMethod::Untag,
+            enforce: true,
+            date: Date::Unknown(UndatedCause::Missing),
+            companion_of: None,
+        }
+    }
+
+    /// A refusal counts by what it covers, for each policy of the removal, and only where it is binding.
+    #[test]
+    fn a_binding_refusal_holds_back_what_it_covers() {
+        use RefusalScope::{Policy, PolicyInRepository, Registry, Repository, Run};
+        let registry = |name: &str| -> RegistryName { name.parse().unwrap() };
+        let repository = |name: &str| -> RepositoryName { name.parse().unwrap() };
+        let policy = |name: &str| -> PolicyName { name.parse().unwrap() };
+        let within =
+            |name: &str, host: &str, place: &str| PolicyInRepository(policy(name), registry(host), repository(place));
+        for (scope, covers) in [
+            (Run, true),
+            (Registry(registry("contoso")), true),
+            (Registry(registry("fabrikam")), false),
+            (Policy(policy("candidates")), true),
+            (Policy(policy("nightlies")), true),
+            (Policy(policy("releases")), false),
+            (within("candidates", "contoso", "shop/api"), true),
+            (within("nightlies", "contoso", "shop/api"), true),
+            (within("releases", "contoso", "shop/api"), false),
+            (within("candidates", "fabrikam", "shop/api"), false),
+            (within("candidates", "contoso", "shop/web"), false),
+            (Repository(registry("contoso"), repository("shop/api")), true),
+            (Repository(registry("contoso"), repository("shop/web")), false),
+            (Repository(registry("fabrikam"), repository("shop/api")), false),
+        ] {
+            for binding in [true, false] {
+                let reason = RefusalReason::Untag { found: 2, allowed: 1 };
+                let refusal = Refusal { scope: scope.clone(), reason, binding };
+                let plan = Plan { refusals: vec![refusal.clone()], ..Plan::default() };
+                let expected = (covers && binding).then_some(&refusal);
+                assert_eq!(plan.refusal_for(&removal()), expected, "{refusal:?}");
+            }
+        }
+    }
+
+    /// One that is not binding, or covers something else, does not hide a later one.
+    #[test]
+    fn the_first_binding_refusal_that_covers_is_the_one() {
+        let refusal =
+            |scope, allowed, binding| Refusal { scope, reason: RefusalReason::Untag { found: 9, allowed }, binding };
+        let plan = Plan {
+            refusals: vec![
+                refusal(RefusalScope::Run, 1, false),
+                refusal(RefusalScope::Policy("releases".parse().unwrap()), 2, true),
+                refusal(RefusalScope::Policy("nightlies".parse().unwrap()), 3, true),
+                refusal(RefusalScope::Registry("contoso".parse().unwrap()), 4, true),
+            ],
+            ..Plan::default()
+        };
+        assert_eq!(plan.refusal_for(&removal()), plan.refusals.get(2));
+        assert_eq!(Plan::default().refusal_for(&removal()), None);
     }
 }

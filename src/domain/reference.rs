@@ -4,7 +4,6 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use super::hosts::is_docker_hub;
 use super::{Digest, Hosts, RepositoryName, TagName};
 
 /// A reference to an image: `[host/]repository[:tag][@digest]`, or a bare digest.
@@ -135,6 +134,11 @@ fn bare_digest(text: &str) -> Option<Digest> {
 /// (which no repository has), as in the reference grammar of distribution.
 pub(super) fn is_host(segment: &str) -> bool {
     segment.contains(['.', ':']) || segment == "localhost" || segment.bytes().any(|b| b.is_ascii_uppercase())
+}
+
+/// Returns true for the hosts of Docker Hub.
+pub(super) fn is_docker_hub(host: &str) -> bool {
+    matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
 }
 
 /// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::evaluate::ReasonTable;
 use super::graph::{Graph, Node};
+use super::reason_table::ReasonTable;
 use crate::domain::{
     Claim, ClaimMatch, ClaimReason, Claims, Digest, Drift, GapTarget, Prereleases, RangeSelection, Reason, Registry,
     Repository, RetainReason, SourceName, SourceOutcome, TagName, TagVersion, VersionRange,

@@ -1,7 +1,6 @@
 //! From rules, inventory and claims to one verdict for each tag.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 
@@ -13,12 +12,13 @@ use super::holds::HoldIndex;
 use super::keep::add_rule_reasons;
 use super::mentions::MentionIndex;
 use super::protect::protect;
+use super::reason_table::ReasonTable;
 use super::select::{Candidate, applies_to, select};
 use super::uncertain_claims::UncertainClaims;
 use super::{UnreadConfiguration, Verdicts};
 use crate::domain::{
-    Claims, Drift, Gap, GapTarget, Inventory, LockTarget, Policy, PolicyName, Reason, Reasons, Registry, RemovalMethod,
-    Repository, Rules, SourceName, TagName, TagPosition, TagVerdict, Uncertainty, Verdict,
+    Claims, Drift, Gap, GapTarget, Inventory, LockTarget, Policy, Reason, Registry, RemovalMethod, Repository, Rules,
+    SourceName, TagName, TagPosition,
 };
 
 /// Most gaps of other tags that each tag of a repository names. Beyond, only its own are added: one is enough to stay,
@@ -197,81 +197,6 @@ fn add_lock_reasons(repository: &Repository, graph: &Graph<'_>, found: &mut Reas
         let manifest = graph.of_tag(tag).and_then(|node| graph.manifest(node));
         if let Some(lock) = manifest.and_then(|manifest| manifest.lock) {
             found.add(tag, Reason::Locked { on: LockTarget::Manifest, lock });
-        }
-    }
-}
-
-/// What was found so far about the tags of one repository, by position.
-pub(super) struct ReasonTable(Vec<TagReasons>);
-
-#[derive(Clone, Default)]
-struct TagReasons {
-    reasons: Reasons,
-    is_kept: bool,
-}
-
-impl ReasonTable {
-    fn new(tags: usize) -> Self {
-        Self(vec![TagReasons::default(); tags])
-    }
-
-    /// Adds a reason for a tag; one that does not speak for expiry makes it stay.
-    pub(super) fn add(&mut self, tag: u32, reason: Reason) {
-        let found = &mut self.0[index(tag)];
-        found.is_kept |= reason.implied_verdict() != Verdict::Expired;
-        found.reasons.push(reason);
-    }
-
-    fn add_to_all(&mut self, reason: &Reason) {
-        self.tags().for_each(|tag| self.add(tag, reason.clone()));
-    }
-
-    /// All tags, by position.
-    pub(super) fn tags(&self) -> Range<u32> {
-        0..u32::try_from(self.0.len()).expect("a repository has fewer than 2^32 tags")
-    }
-
-    /// Whether anything found makes a tag stay.
-    pub(super) fn is_kept(&self, tag: u32) -> bool {
-        self.0[index(tag)].is_kept
-    }
-
-    /// Returns true if a source claims a tag by its name.
-    pub(super) fn is_claimed_by(&self, tag: u32, source: &SourceName) -> bool {
-        let by_source = |reason: &Reason| matches!(reason, Reason::Claimed(claimed) if claimed.source == *source);
-        self.0[index(tag)].reasons.iter().any(by_source)
-    }
-
-    /// Returns true if nothing keeps a tag but image ids that may be those of configurations which were not read.
-    pub(super) fn needs_configurations(&self, tag: u32) -> bool {
-        let of_an_id = |reason: &Reason| matches!(reason, Reason::MaybeClaimed(claimed) if claimed.uncertainty == Uncertainty::ConfigUnread);
-        let mut keeping =
-            self.0[index(tag)].reasons.iter().filter(|reason| reason.implied_verdict() != Verdict::Expired);
-        self.is_kept(tag) && keeping.all(of_an_id)
-    }
-
-    /// The tags that stay by what was found.
-    pub(super) fn kept_tags(&self) -> impl Iterator<Item = u32> {
-        self.tags().filter(|&tag| self.is_kept(tag))
-    }
-
-    /// The tags that policies let go, whatever else holds them, by policy in the order of names.
-    pub(super) fn tags_not_kept(&self) -> BTreeMap<PolicyName, Vec<u32>> {
-        let mut by_policy: BTreeMap<PolicyName, Vec<u32>> = BTreeMap::new();
-        for (tag, reason) in (0..).zip(&self.0).flat_map(|(tag, found)| found.reasons.iter().map(move |r| (tag, r))) {
-            if let Reason::NotKept { policy, .. } = reason {
-                by_policy.entry(policy.clone()).or_default().push(tag);
-            }
-        }
-        by_policy
-    }
-
-    /// One verdict for each tag, its reasons in order and each once.
-    fn into_verdicts(self, first: TagPosition, verdicts: &mut Vec<TagVerdict>) {
-        for (tag, TagReasons { mut reasons, .. }) in (0..).zip(self.0) {
-            reasons.sort();
-            let verdict = reasons.iter().map(Reason::implied_verdict).min().unwrap_or(Verdict::OutOfScope);
-            verdicts.push(TagVerdict { position: TagPosition { tag, ..first }, verdict, reasons });
         }
     }
 }

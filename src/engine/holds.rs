@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::evaluate::ReasonTable;
 use super::graph::{Graph, Node};
+use super::reason_table::ReasonTable;
 use crate::domain::{
     Claims, Digest, Drift, Hold, HoldMatch, HoldReason, Holder, ImageReference, Reason, Registry, Repository,
     RepositoryName, SourceName, TagName,

@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 
 use super::bucket::{Bucket, bucket, bucket_text};
-use super::evaluate::ReasonTable;
 use super::graph::Node;
+use super::reason_table::ReasonTable;
 use super::select::Selected;
 use super::version::{Line, Version, VersionOrder};
 use crate::domain::{Date, Globs, Keep, KeepRule, Period, Policy, Reason, Shortfall, VersionPart, WrittenDuration};

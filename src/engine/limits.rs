@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::clock::exceeds_clock_skew;
 use super::companion::companion_subject;
-use super::plan::{expiring_policies, first_repository};
+use super::expired_tags::first_repository;
 use crate::domain::{
     Deletions, GapTarget, Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, RefusalScope, Registry,
     RegistryName, Removal, RemovalAbility, RemovalMethod, RepositoryName, RetentionDays, Rules, TagVerdict,
@@ -133,11 +133,11 @@ pub fn refuse_deletions(rules: &Rules, inventory: &Inventory, deletions: &Deleti
     found
 }
 
-fn count<'a>(inventory: &'a Inventory, mut expired: &[&'a TagVerdict], mut removals: &[Arc<Removal>]) -> Counts<'a> {
+fn count<'a>(inventory: &'a Inventory, mut expired: &[&TagVerdict], mut removals: &'a [Arc<Removal>]) -> Counts<'a> {
     let mut counts = Counts::default();
     while let Some((registry, repository, count)) = first_repository(inventory, expired) {
-        let (here, going);
-        (here, expired) = expired.split_at(count);
+        let going;
+        (_, expired) = expired.split_at(count);
         (going, removals) = removals.split_at(count);
         let tags = repository.tags.iter().filter(|tag| companion_subject(&tag.name).is_none());
         let (registry, repository) = (&registry.name, &repository.name);
@@ -145,13 +145,13 @@ fn count<'a>(inventory: &'a Inventory, mut expired: &[&'a TagVerdict], mut remov
         there.1 = u32::try_from(tags.count()).unwrap_or(u32::MAX);
         let mut all = Count::default();
         let mut by_policy: Vec<(&PolicyName, Count, Count)> = Vec::new();
-        for (found, removal) in here.iter().zip(going) {
+        for removal in going {
             let itself = removal.companion_of.is_none();
             all.add(removal.enforce);
             if itself {
                 there.0.add(removal.enforce);
             }
-            for policy in expiring_policies(found) {
+            for policy in &*removal.policies {
                 let at = by_policy.iter().position(|known| known.0 == policy).unwrap_or(by_policy.len());
                 if at == by_policy.len() {
                     by_policy.push((policy, Count::default(), Count::default()));

@@ -7,8 +7,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::evaluate::ReasonTable;
 use super::graph::{Graph, Node};
+use super::reason_table::ReasonTable;
 use crate::domain::{
     Claims, Digest, IndexedWord, Inventory, Mention, MentionReason, MentionedImage, Reason, Registry, RegistryName,
     Repository, RepositoryName, SourceName, TagName, TextIndex, UntaggedManifest, is_common_word,

@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use super::Verdicts;
 use super::companion::companions;
 use super::date::tag_date;
+use super::expired_tags::{expiring_policies, first_repository};
 use super::graph::{Graph, Node, Traversal, index};
 use super::limits::refuse_removals;
 use crate::domain::{
-    Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, RefusalScope, Registry, Removal, RemovalMethod,
-    Repository, Rules, TagPosition, TagVerdict, Verdict,
+    Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, RefusalScope, Removal, RemovalMethod, Repository,
+    Rules, TagPosition, TagVerdict, Verdict,
 };
 
 /// The removals that follow from the verdicts on an inventory, and the limits that forbid them.
@@ -28,8 +29,9 @@ pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Time
         verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).collect();
     expired.sort_by(|a, b| by_name(inventory, a.position, b.position));
     let mut removals = Vec::with_capacity(expired.len());
+    let mut lists = PolicyLists::default();
     expired.retain(|found| {
-        let removal = removal(inventory, found, &policies, now);
+        let removal = removal(inventory, found, &policies, &mut lists, now);
         let goes = removal.is_some();
         removals.extend(removal.map(Arc::new));
         goes
@@ -51,25 +53,23 @@ fn by_name(inventory: &Inventory, a: TagPosition, b: TagPosition) -> Ordering {
     places.then_with(|| tag(a).cmp(&tag(b))).then(a.cmp(&b))
 }
 
-/// The repository of the first of some expired tags, and how many of them stand in it.
-pub(super) fn first_repository<'a>(
-    inventory: &'a Inventory,
-    expired: &[&TagVerdict],
-) -> Option<(&'a Registry, &'a Repository, usize)> {
-    let first = expired.first()?.position;
-    let registry = inventory.registries.get(index(first.registry))?;
-    let repository = registry.repositories.get(index(first.repository))?;
-    let place = |at: TagPosition| (at.registry, at.repository);
-    let count = expired.iter().take_while(|found| place(found.position) == place(first)).count();
-    Some((registry, repository, count))
-}
+/// Lists of policies, each held once: there are many removals, and few different lists.
+#[derive(Default)]
+struct PolicyLists(Vec<Arc<[PolicyName]>>);
 
-/// The policies that let a tag go, by name.
-pub(super) fn expiring_policies(found: &TagVerdict) -> impl Iterator<Item = &PolicyName> {
-    found.reasons.iter().filter_map(|reason| match reason {
-        Reason::NotKept { policy, .. } | Reason::CompanionOfExpired { policy, .. } => Some(policy),
-        _ => None,
-    })
+impl PolicyLists {
+    /// Returns the list of these policies, sorted. Removals of a repository mostly share the latest one.
+    fn share(&mut self, mut policies: Vec<&PolicyName>) -> Arc<[PolicyName]> {
+        policies.sort_unstable();
+        policies.dedup();
+        let known = self.0.iter().rev().find(|list| list.iter().eq(policies.iter().copied()));
+        if let Some(list) = known {
+            return Arc::clone(list);
+        }
+        let list: Arc<[PolicyName]> = policies.into_iter().cloned().collect();
+        self.0.push(Arc::clone(&list));
+        list
+    }
 }
 
 /// The removal of an expired tag; nothing where the verdict is not of this inventory, or the tag let go by nobody.
@@ -77,12 +77,15 @@ fn removal(
     inventory: &Inventory,
     found: &TagVerdict,
     modes: &HashMap<&PolicyName, &Policy>,
+    lists: &mut PolicyLists,
     now: Timestamp,
 ) -> Option<Removal> {
     let registry = inventory.registries.get(index(found.position.registry))?;
     let repository = registry.repositories.get(index(found.position.repository))?;
     let tag = repository.tags.get(index(found.position.tag))?;
-    let (digest, policy) = (tag.digest.as_ref()?, expiring_policies(found).min()?);
+    let digest = tag.digest.as_ref()?;
+    let policies = lists.share(expiring_policies(found).collect());
+    let policy = policies.first()?.clone();
     let companion_of = found.reasons.iter().find_map(|reason| match reason {
         Reason::CompanionOfExpired { subject, .. } => Some(subject.clone()),
         _ => None,
@@ -94,9 +97,10 @@ fn removal(
         repository: repository.name.clone(),
         tag: tag.name.clone(),
         digest: digest.clone(),
-        policy: policy.clone(),
+        policy,
         method: registry.removal,
-        enforce: companion_of.is_some() || expiring_policies(found).all(enforced),
+        enforce: companion_of.is_some() || policies.iter().all(enforced),
+        policies,
         date: tag_date(repository, tag, now),
         companion_of,
     })
@@ -123,13 +127,13 @@ pub(super) fn unenforce_dependents(
         }
     }
     while let Some((registry, repository, count)) = first_repository(inventory, expired) {
-        let (here, elsewhere) = expired.split_at(count);
         let (going, others) = removals.split_at_mut(count);
-        (expired, removals) = (elsewhere, others);
+        (_, expired) = expired.split_at(count);
+        removals = others;
         if going.iter().any(|removal| removal.enforce) {
             let refused =
                 |policy| anywhere.contains(policy) || somewhere.contains(&(policy, &registry.name, &repository.name));
-            let refused: Vec<bool> = here.iter().map(|found| expiring_policies(found).any(refused)).collect();
+            let refused: Vec<bool> = going.iter().map(|removal| removal.policies.iter().any(refused)).collect();
             unenforce_in_repository(registry.removal, repository, going, &refused);
         }
     }

@@ -1,8 +1,8 @@
 //! What stays because of what stays: children of indexes, referrers, companions.
 
 use super::companion::Companion;
-use super::evaluate::ReasonTable;
 use super::graph::{Graph, Node, Traversal, index};
+use super::reason_table::ReasonTable;
 use crate::domain::{PolicyName, Reason, RemovalMethod, Repository};
 
 /// Adds to what was found of the tags of one repository what follows from it, until nothing more follows.

@@ -7,8 +7,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::evaluate::ReasonTable;
 use super::graph::{Graph, Node, index};
+use super::reason_table::ReasonTable;
 use crate::domain::{
     Claim, Claims, Digest, ImageNames, Inventory, Manifest, ManifestDetail, Naming, Reason, Registry, Repository,
     RetainReason, SourceName, SourceOutcome, UncertainClaimReason, Uncertainty, UnresolvedIndex, UnresolvedReason,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Verdicts;
 use super::companion::companions;
 use super::graph::{Graph, Traversal, index};
-use super::plan::{expiring_policies, unenforce_dependents};
+use super::plan::unenforce_dependents;
 use crate::domain::{
     Coverage, Inventory, Plan, Policy, PolicyName, Refusal, RefusalReason, RefusalScope, RegistryName, RepositoryName,
     RuleEffect, RuleKey, Rules, TagVerdict, UnmatchedRule,
@@ -25,9 +25,8 @@ pub fn refuse_unmatched(
 ) -> Plan {
     let expired: Vec<Option<&TagVerdict>> = plan.removals.iter().map(|removal| verdicts.at(removal.position)).collect();
     let mut removals = AffectedRemovals::default();
-    for (removal, verdict) in plan.removals.iter().zip(&expired) {
-        let place = (&removal.registry, &removal.repository);
-        removals.add(place, verdict.iter().flat_map(|verdict| expiring_policies(verdict)), removal.enforce);
+    for removal in &plan.removals {
+        removals.add((&removal.registry, &removal.repository), removal.policies.iter(), removal.enforce);
     }
     let mut deletions = AffectedRemovals::default();
     for deletion in plan.deletions.deletable() {

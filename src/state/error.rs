@@ -22,7 +22,7 @@ pub enum StateErrorKind {
     Open,
     /// Another process writes to it and did not finish in time.
     Locked,
-    /// Another process holds the lease.
+    /// Another process holds the lease, or took it since.
     Leased,
     /// A hold covers what was to be removed. The message is the hold's alone.
     Held,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Inner, JournalId, RestoreRecord, StateError, StateErrorKind, StateStore};
+use super::{Inner, JournalId, LeaseToken, RestoreRecord, StateError, StateErrorKind, StateStore};
 use crate::domain::{Intent, Outcome};
 use crate::registry::RawManifest;
 
@@ -21,11 +21,18 @@ const MAX_GROUP: usize = 256;
 #[derive(Debug)]
 pub(super) enum Entry {
     /// What is about to be done, with the manifest that undoes it and what a restore leaves beside it.
-    Intent { run: Uuid, intent: Intent, manifest: RawManifest, restoring: Box<RestoreRecord>, now: Timestamp },
+    Intent {
+        lease: LeaseToken,
+        run: Uuid,
+        intent: Intent,
+        manifest: RawManifest,
+        restoring: Box<RestoreRecord>,
+        now: Timestamp,
+    },
     /// What came of it, and since when a restored tag is there by the registry's own time.
     Outcome { id: JournalId, outcome: Outcome, left_at: Option<Timestamp>, now: Timestamp },
     /// What was never begun.
-    NotAttempted { run: Uuid, intent: Intent, outcome: Outcome, now: Timestamp },
+    NotAttempted { lease: LeaseToken, run: Uuid, intent: Intent, outcome: Outcome, now: Timestamp },
 }
 
 type EntryResult = Result<JournalId, StateError>;
@@ -37,7 +44,7 @@ pub(super) struct QueuedEntry {
     reply: oneshot::Sender<EntryResult>,
 }
 
-/// Starts the task that writes for a store, until the store is gone.
+/// Starts the task that writes for a [`StateStore`], until that is dropped.
 pub(super) fn spawn_writer(store: Weak<Inner>) -> mpsc::Sender<QueuedEntry> {
     let (queue, waiting) = mpsc::channel(MAX_GROUP);
     tokio::spawn(write_groups(store, waiting));
@@ -47,7 +54,7 @@ pub(super) fn spawn_writer(store: Weak<Inner>) -> mpsc::Sender<QueuedEntry> {
 async fn write_groups(store: Weak<Inner>, mut waiting: mpsc::Receiver<QueuedEntry>) {
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, MAX_GROUP).await > 0 {
-        // Where the store is gone nobody waits any more.
+        // Where the `StateStore` is dropped nobody waits any more.
         let Some(store) = store.upgrade().map(StateStore) else { return };
         let (entries, answers): (Vec<Entry>, Vec<_>) =
             group.drain(..).map(|QueuedEntry { entry, reply: answer }| (entry, answer)).unzip();
@@ -80,21 +87,20 @@ impl StateStore {
         let mut answers = Vec::with_capacity(group.len());
         for entry in group {
             let written = match entry {
-                Entry::Intent { run, intent, manifest, restoring, now } => {
-                    self.write_intent(&mut write, *run, intent, manifest, restoring, *now).await
+                Entry::Intent { lease, run, intent, manifest, restoring, now } => {
+                    self.write_intent(&mut write, (lease, *run), intent, manifest, restoring, *now).await
                 }
                 Entry::Outcome { id, outcome, left_at, now } => {
                     self.write_outcome(&mut write, *id, outcome, *left_at, *now).await
                 }
-                Entry::NotAttempted { run, intent, outcome, now } => {
-                    self.insert(&mut write, super::journal::RECORD_NOT_ATTEMPTED, *run, intent, Some(outcome), *now)
-                        .await
+                Entry::NotAttempted { lease, run, intent, outcome, now } => {
+                    self.insert(&mut write, lease, *run, intent, Some(outcome), *now).await
                 }
             };
             answers.push(match written {
                 // SQLite takes back the one statement that breaks a rule of a table, or finds nothing to change; what a
-                // hold covers was not written. After any other failure the transaction may be gone, so nothing more may
-                // be written as a part of it.
+                // hold covers was not written, nor was what came with an old lease. After any other failure the
+                // transaction may be gone, so nothing more may be written as a part of it.
                 Err(error) if is_entry_error(error.kind) => Err(error),
                 Err(error) => return Err(error),
                 Ok(id) => Ok(id),
@@ -107,6 +113,6 @@ impl StateStore {
 
 /// Whether a failure concerns the one entry alone, so that the others of its write go on.
 fn is_entry_error(kind: StateErrorKind) -> bool {
-    use StateErrorKind::{Constraint, Held, Interrupted, Missing};
-    matches!(kind, Constraint | Missing | Held | Interrupted)
+    use StateErrorKind::{Constraint, Held, Interrupted, Leased, Missing};
+    matches!(kind, Constraint | Missing | Held | Interrupted | Leased)
 }

@@ -5,13 +5,11 @@ use uuid::Uuid;
 
 use super::columns::{action, date, date_columns, outcome, outcome_columns};
 use super::group_commit::Entry;
-use super::{RestoreRecord, StateError, StateErrorKind, StateStore, WriteTransaction, format_time};
-use crate::domain::{Digest, Intent, Outcome, RegistryName, RepositoryName, TagName};
+use super::{LeaseToken, RestoreRecord, StateError, StateErrorKind, StateStore, WriteTransaction, format_time};
+use crate::domain::{Digest, Intent, JournaledIntent, Outcome, RegistryName, RepositoryName, TagName};
 use crate::registry::RawManifest;
 
-/// The number of an entry; later entries have higher ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JournalId(pub(crate) i64);
+pub use crate::domain::JournalId;
 
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +18,8 @@ pub struct JournalEntry {
     pub id: JournalId,
     /// The run that it belongs to.
     pub run: Uuid,
+    /// The epoch of the lease under which it was written; `None` in entries of older versions.
+    pub epoch: Option<i64>,
     /// What was to be done.
     pub intent: Intent,
     /// When that was written down.
@@ -52,15 +52,16 @@ pub struct JournalCount {
     pub count: i64,
 }
 
-/// What is done when something is noted that was not done.
-pub(super) const RECORD_NOT_ATTEMPTED: &str = "journal what was not done";
+/// The names of the two writes, as failures of them say.
+const JOURNAL_INTENT: &str = "journal an intent";
+const RECORD_NOT_ATTEMPTED: &str = "journal what was not done";
 
 /// A query for entries, with the columns of [`Row`].
 macro_rules! select_entries {
     ($rest:literal) => {
         concat!(
             "SELECT id, run, action, registry, repository, tag, digest, media_type, policy, proof, intended_at, ",
-            "outcome, skip, detail, settled_at, endpoint, dated_at, dated_by FROM journal ",
+            "outcome, skip, detail, settled_at, endpoint, dated_at, dated_by, epoch FROM journal ",
             $rest
         )
     };
@@ -86,45 +87,57 @@ struct Row {
     endpoint: Option<String>,
     dated_at: Option<String>,
     dated_by: Option<String>,
+    epoch: Option<i64>,
 }
 
 impl StateStore {
     /// Writes down what is about to be done, with the manifest that undoes it. Durable when it returns; only then may
-    /// it be done.
+    /// it be done, and what is returned is the proof that removals need.
     ///
     /// # Errors
-    /// When the manifest is not the one that the intent names, or it could not be written; for a removal also where a hold
-    /// covers it ([`StateErrorKind::Held`]) or somebody asks for no more removals ([`StateErrorKind::Interrupted`]). It must
-    /// not be done then.
+    /// When the manifest is not the one that the intent names, the lease was taken again since
+    /// ([`StateErrorKind::Leased`]), or it could not be written; for a removal also where a hold covers it
+    /// ([`StateErrorKind::Held`]) or somebody asks for no more removals ([`StateErrorKind::Interrupted`]). It must not be
+    /// done then.
     pub async fn intend(
         &self,
+        lease: &LeaseToken,
         run: Uuid,
         intent: &Intent,
         manifest: &RawManifest,
         now: Timestamp,
-    ) -> Result<JournalId, StateError> {
-        self.intend_restore(run, intent, manifest, RestoreRecord::default(), now).await
+    ) -> Result<JournaledIntent, StateError> {
+        self.intend_restore(lease, run, intent, manifest, RestoreRecord::default(), now).await
     }
 
     /// Does what [`StateStore::intend`] does before a tag is put back, and writes down in the same write what the tag is to
     /// count by and the hold on it.
     ///
     /// # Errors
-    /// When the manifest is not the one that the intent names, or it could not be written. The tag must not be put then.
+    /// When the manifest is not the one that the intent names, the lease was taken again since, or it could not be
+    /// written. The tag must not be put then.
     pub async fn intend_restore(
         &self,
+        lease: &LeaseToken,
         run: Uuid,
         intent: &Intent,
         manifest: &RawManifest,
         restoring: RestoreRecord,
         now: Timestamp,
-    ) -> Result<JournalId, StateError> {
+    ) -> Result<JournaledIntent, StateError> {
         if !intent.digest.matches(&manifest.bytes) {
             let what = format_args!("the manifest given for {} is another one", intent.digest);
             return Err(self.error(StateErrorKind::Corrupt, what));
         }
-        let (intent, manifest, restoring) = (intent.clone(), manifest.clone(), Box::new(restoring));
-        self.submit(Entry::Intent { run, intent, manifest, restoring, now }).await
+        let entry = Entry::Intent {
+            lease: lease.clone(),
+            run,
+            intent: intent.clone(),
+            manifest: manifest.clone(),
+            restoring: Box::new(restoring),
+            now,
+        };
+        Ok(JournaledIntent::recorded(self.submit(entry).await?, intent))
     }
 
     /// Writes down what came of an intent. Durable when it returns.
@@ -156,12 +169,14 @@ impl StateStore {
     /// When it could not be written.
     pub async fn record_not_attempted(
         &self,
+        lease: &LeaseToken,
         run: Uuid,
         intent: &Intent,
         outcome: &Outcome,
         now: Timestamp,
     ) -> Result<JournalId, StateError> {
-        self.submit(Entry::NotAttempted { run, intent: intent.clone(), outcome: outcome.clone(), now }).await
+        let (intent, outcome) = (intent.clone(), outcome.clone());
+        self.submit(Entry::NotAttempted { lease: lease.clone(), run, intent, outcome, now }).await
     }
 
     /// Does what [`StateStore::record_not_attempted`] does for many at once, in one write.
@@ -170,6 +185,7 @@ impl StateStore {
     /// When they could not be written; none is then.
     pub async fn record_all_not_attempted(
         &self,
+        lease: &LeaseToken,
         run: Uuid,
         notes: &[(&Intent, &Outcome)],
         now: Timestamp,
@@ -177,7 +193,7 @@ impl StateStore {
         let mut write = self.write_durably().await?;
         let mut ids = Vec::with_capacity(notes.len());
         for (intent, outcome) in notes {
-            ids.push(self.insert(&mut write, RECORD_NOT_ATTEMPTED, run, intent, Some(outcome), now).await?);
+            ids.push(self.insert(&mut write, lease, run, intent, Some(outcome), now).await?);
         }
         write.commit(RECORD_NOT_ATTEMPTED).await?;
         Ok(ids)
@@ -407,15 +423,15 @@ impl StateStore {
     pub(super) async fn write_intent(
         &self,
         write: &mut WriteTransaction<'_>,
-        run: Uuid,
+        (lease, run): (&LeaseToken, Uuid),
         intent: &Intent,
         manifest: &RawManifest,
         restoring: &RestoreRecord,
         now: Timestamp,
     ) -> Result<JournalId, StateError> {
-        let doing = "journal an intent";
+        self.check_epoch(write, lease).await?;
         self.check_holds(write, intent, &manifest.bytes, now).await?;
-        let id = self.insert(write, doing, run, intent, None, now).await?;
+        let id = self.insert(write, lease, run, intent, None, now).await?;
         self.write_restore_record(write, id, intent, restoring, now).await?;
         // Many tags have the same manifest. One that is there already is written again only where it was damaged.
         sqlx::query(
@@ -426,7 +442,7 @@ impl StateStore {
         .bind(&*manifest.bytes)
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(JOURNAL_INTENT, &error))?;
         Ok(id)
     }
 
@@ -464,18 +480,19 @@ impl StateStore {
     pub(super) async fn insert(
         &self,
         write: &mut WriteTransaction<'_>,
-        doing: &str,
+        lease: &LeaseToken,
         run: Uuid,
         intent: &Intent,
         outcome: Option<&Outcome>,
         now: Timestamp,
     ) -> Result<JournalId, StateError> {
+        let doing = if outcome.is_some() { RECORD_NOT_ATTEMPTED } else { JOURNAL_INTENT };
         let (skip, detail) = outcome.map(outcome_columns).unwrap_or_default();
         let (dated_at, dated_by) = intent.date.map(date_columns).unwrap_or_default();
         let done = sqlx::query(
             "INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, policy, proof, intended_at,
-                                  outcome, skip, detail, settled_at, endpoint, dated_at, dated_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                                  outcome, skip, detail, settled_at, endpoint, dated_at, dated_by, epoch)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )
         .bind(run.to_string())
         .bind(intent.action.label())
@@ -494,6 +511,7 @@ impl StateStore {
         .bind(intent.endpoint.as_deref())
         .bind(dated_at)
         .bind(dated_by)
+        .bind(lease.epoch())
         .execute(&mut *write.transaction)
         .await
         .map_err(|error| self.sqlx_error(doing, &error))?;
@@ -523,6 +541,7 @@ impl StateStore {
         Ok(JournalEntry {
             id: JournalId(row.id),
             run: self.read(&row.run)?,
+            epoch: row.epoch,
             intent: Intent {
                 action: action(&row.action).ok_or_else(|| strange("action"))?,
                 registry: self.read(&row.registry)?,
@@ -538,19 +557,5 @@ impl StateStore {
             intended_at: self.read(&row.intended_at)?,
             outcome,
         })
-    }
-}
-
-impl JournalId {
-    /// The number itself, by which pages of the journal go on.
-    #[must_use]
-    pub fn number(self) -> i64 {
-        self.0
-    }
-}
-
-impl std::fmt::Display for JournalId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
     }
 }

@@ -2,19 +2,41 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::file::{real_path, sibling_path};
-use super::{StateError, StateErrorKind, owner_only};
+use jiff::Timestamp;
 
-/// The right to change registries on behalf of a state. Given back when dropped, or by the kernel when the process ends,
-/// however it ends.
+use super::file::{real_path, sibling_path};
+use super::{StateError, StateErrorKind, StateStore, WriteTransaction, format_time, owner_only};
+
+/// The right to change registries on behalf of a state. Given back when it and all its tokens are dropped, or by the
+/// kernel when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lease {
+    lock: Arc<Lock>,
+    holder: String,
+}
+
+/// The proof that this process holds the lease of a state, and how often that was taken before. Intents are journaled by
+/// it.
+#[derive(Debug, Clone)]
+pub struct LeaseToken {
+    epoch: i64,
+    /// The lease is not given back as long as somebody can journal by it.
+    _lock: Arc<Lock>,
+}
+
+#[derive(Debug)]
+struct Lock {
     /// The lock lives as long as this is open. The file stays, since removing it would let two processes lock two files.
     _file: File,
+    path: PathBuf,
 }
+
+/// The ending of the lock file of the lease to change registries.
+const RUN_LOCK: &str = ".lock";
 
 impl Lease {
     /// Takes the lease of the state at that path. `holder` tells others who has it: what, who, where, since when.
@@ -23,7 +45,7 @@ impl Lease {
     /// When another process has it (the message quotes that holder), the state has several names, or the lock file cannot
     /// be used.
     pub fn take(state_path: &Path, holder: &str) -> Result<Self, StateError> {
-        Self::take_file(".lock", state_path, holder)
+        Self::take_file(RUN_LOCK, state_path, holder)
     }
 
     /// Takes the lease of the daemon: the right to go by the schedule of the state at that path. It is another one, so
@@ -40,7 +62,7 @@ impl Lease {
     /// # Errors
     /// When the lock file cannot be used.
     pub fn holder(state_path: &Path) -> Result<Option<String>, StateError> {
-        let path = sibling_path(&real_path(state_path)?, ".lock");
+        let path = sibling_path(&real_path(state_path)?, RUN_LOCK);
         let unusable = |error: io::Error| unusable_lock(state_path, &path, &error);
         let file = match owner_only().read(true).open(&path) {
             Ok(file) => file,
@@ -77,7 +99,66 @@ impl Lease {
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(unusable)?;
         file.write_all(holder.as_bytes()).and_then(|()| file.sync_data()).map_err(unusable)?;
-        Ok(Self { _file: file })
+        Ok(Self { lock: Arc::new(Lock { _file: file, path }), holder: holder.to_owned() })
+    }
+}
+
+impl LeaseToken {
+    /// How often the lease had been taken when this was made, this time included. Later holders have higher ones.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+}
+
+impl StateStore {
+    /// Begins a new epoch for the holder of the lease, which makes all earlier tokens worthless. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it is the lease of another state or of the daemon, or the epoch could not be written.
+    pub async fn begin_epoch(&self, lease: &Lease, now: Timestamp) -> Result<LeaseToken, StateError> {
+        let doing = "begin an epoch of the lease";
+        if lease.lock.path != sibling_path(&real_path(self.path())?, RUN_LOCK) {
+            let what = format_args!("cannot {doing}: {} is not its lock file", lease.lock.path.display());
+            return Err(self.error(StateErrorKind::Constraint, what));
+        }
+        let mut write = self.write_durably().await?;
+        let epoch: i64 = sqlx::query_scalar(
+            "INSERT INTO leases (name, epoch, holder, taken_at) VALUES ('run', 1, ?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1, holder = excluded.holder, taken_at = excluded.taken_at
+             RETURNING epoch",
+        )
+        .bind(&lease.holder)
+        .bind(format_time(now))
+        .fetch_one(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await?;
+        Ok(LeaseToken { epoch, _lock: Arc::clone(&lease.lock) })
+    }
+
+    /// Fails if the lease was taken again since the token was made. As a part of the write that journals an intent, so
+    /// that a holder who lost the lease without knowing it journals nothing more.
+    ///
+    /// # Errors
+    /// [`StateErrorKind::Leased`] then, naming the later holder.
+    pub(super) async fn check_epoch(
+        &self,
+        write: &mut WriteTransaction<'_>,
+        lease: &LeaseToken,
+    ) -> Result<(), StateError> {
+        let last: Option<(i64, String)> = sqlx::query_as("SELECT epoch, holder FROM leases WHERE name = 'run'")
+            .fetch_optional(&mut *write.transaction)
+            .await
+            .map_err(|error| self.sqlx_error("look who has the lease", &error))?;
+        match last {
+            Some((epoch, _)) if epoch == lease.epoch => Ok(()),
+            Some((epoch, holder)) => {
+                let what = format_args!("the lease of epoch {} was lost: {holder} has epoch {epoch}", lease.epoch);
+                Err(self.error(StateErrorKind::Leased, what))
+            }
+            None => Err(self.error(StateErrorKind::Leased, "its lease was never taken")),
+        }
     }
 }
 

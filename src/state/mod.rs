@@ -61,7 +61,7 @@ pub use error::{StateError, StateErrorKind};
 pub use experience::{DeletionResponse, Experience, REFUSAL_TTL, UntagExperience};
 pub use gc::{PruneCounts, RetentionCutoffs};
 pub use journal::{JournalCount, JournalEntry, JournalId, JournalScope};
-pub use lease::Lease;
+pub use lease::{Lease, LeaseToken};
 pub use observations::ObservationContext;
 pub use policies::RecordedPolicy;
 pub use refused_tags::RemovalRefusal;

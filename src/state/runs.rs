@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -73,7 +72,7 @@ pub struct RunRecord {
     pub end: Option<RunEnd>,
 }
 
-/// Numbers of what was done in a run, by its journal.
+/// The counts of a run, by its journal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JournalTotals {
     /// Tags that were removed.
@@ -82,30 +81,10 @@ pub struct JournalTotals {
     pub deleted: u64,
     /// Tags and manifests that were put back.
     pub restored: u64,
-}
-
-impl JournalTotals {
-    /// Returns true if the summary of a run has counts.
-    #[must_use]
-    pub fn is_present_in(summary: &Value) -> bool {
-        ["removed", "restored"].iter().any(|key| summary[*key].is_u64())
-    }
-
-    /// Fills them into the summary of a run that has none, because it was killed or still goes on.
-    pub fn fill_summary(self, is_restore: bool, summary: &mut Value) {
-        if Self::is_present_in(summary) {
-            return;
-        }
-        if !summary.is_object() {
-            *summary = json!({});
-        }
-        if is_restore {
-            summary["restored"] = json!(self.restored);
-        } else {
-            summary["removed"] = json!(self.removed);
-            summary["deleted"] = json!(self.deleted);
-        }
-    }
+    /// What a restore skipped; of other runs, the removals and deletions that were skipped.
+    pub skipped: u64,
+    /// The same of those that failed.
+    pub failed: u64,
 }
 
 impl RunKind {
@@ -297,27 +276,37 @@ impl StateStore {
         rows.into_iter().map(|row| self.run_record(row)).collect()
     }
 
-    /// Counts what was done in each of these runs, by their journals; runs in which nothing was done are left out.
+    /// Counts what came of each of these runs, by their journals; runs without settled entries are left out.
     ///
     /// # Errors
     /// When it could not be read.
     pub async fn journal_totals(&self, runs: &[Uuid]) -> Result<BTreeMap<Uuid, JournalTotals>, StateError> {
         let ids: Vec<String> = runs.iter().map(Uuid::to_string).collect();
-        let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
-            "SELECT run, count(*) FILTER (WHERE action IN ('untag', 'delete-manifest')),
-                    count(*) FILTER (WHERE action = 'delete-untagged'),
-                    count(*) FILTER (WHERE action IN ('restore', 'restore-manifest'))
-             FROM journal WHERE outcome = 'done' AND run IN (SELECT value FROM json_each(?1)) GROUP BY run",
+        // Putting something back is the purpose of a restore, and a repair in any other run.
+        let rows: Vec<(String, i64, i64, i64, i64, i64)> = sqlx::query_as(
+            "SELECT run, count(*) FILTER (WHERE done AND action IN ('untag', 'delete-manifest')),
+                    count(*) FILTER (WHERE done AND action = 'delete-untagged'),
+                    count(*) FILTER (WHERE done AND puts_back),
+                    count(*) FILTER (WHERE of_purpose AND outcome = 'skipped'),
+                    count(*) FILTER (WHERE of_purpose AND outcome = 'failed')
+             FROM (SELECT journal.run, action, journal.outcome, journal.outcome = 'done' AS done,
+                          action IN ('restore', 'restore-manifest') AS puts_back,
+                          (action IN ('restore', 'restore-manifest')) = (kind = 'restore') AS of_purpose
+                   FROM journal JOIN runs ON runs.id = journal.run
+                   WHERE journal.outcome IS NOT NULL AND journal.run IN (SELECT value FROM json_each(?1)))
+             GROUP BY run",
         )
         .bind(observations::json(&ids))
         .fetch_all(&self.0.readers)
         .await
         .map_err(|error| self.sqlx_error("count what was done in runs", &error))?;
-        let counts = |(run, removed, deleted, restored): (String, i64, i64, i64)| -> Result<_, StateError> {
-            let [removed, deleted, restored] = [removed, deleted, restored].map(i64::unsigned_abs);
-            Ok((self.read::<Uuid>(&run)?, JournalTotals { removed, deleted, restored }))
-        };
-        rows.into_iter().map(counts).collect()
+        let mut totals = BTreeMap::new();
+        for (run, removed, deleted, restored, skipped, failed) in rows {
+            let counts = [removed, deleted, restored, skipped, failed].map(i64::unsigned_abs);
+            let [removed, deleted, restored, skipped, failed] = counts;
+            totals.insert(self.read::<Uuid>(&run)?, JournalTotals { removed, deleted, restored, skipped, failed });
+        }
+        Ok(totals)
     }
 
     /// The run whose id begins so.

@@ -51,6 +51,7 @@ async fn a_full_disk_fails_every_entry_of_a_write_and_loses_none_before() {
         ticket: None,
     };
     store.begin_run(&begun).await.unwrap();
+    let lease = lease(&store).await;
     let bytes: Arc<[u8]> = b"{}".as_slice().into();
     let manifest = crate::registry::RawManifest {
         digest: crate::domain::Digest::of(&bytes),
@@ -69,7 +70,8 @@ async fn a_full_disk_fails_every_entry_of_a_write_and_loses_none_before() {
         date: None,
         evidence: "x".repeat(3000),
     };
-    let write = async |number| (number, store.intend(run, &intent(number), &manifest, Timestamp::UNIX_EPOCH).await);
+    let write =
+        async |number| (number, store.intend(&lease, run, &intent(number), &manifest, Timestamp::UNIX_EPOCH).await);
     let (mut there, mut failed) = (Vec::new(), 0);
     for start in (0..).step_by(16) {
         for (number, written) in futures::future::join_all((start..start + 16).map(write)).await {
@@ -93,7 +95,12 @@ async fn a_full_disk_fails_every_entry_of_a_write_and_loses_none_before() {
     assert_eq!(journaled, there);
 }
 
-/// Runs statements on the file beside a store, as another process would.
+async fn lease(store: &StateStore) -> LeaseToken {
+    let lease = Lease::take(store.path(), "a test").unwrap();
+    store.begin_epoch(&lease, Timestamp::UNIX_EPOCH).await.unwrap()
+}
+
+/// Runs statements on the file beside a [`StateStore`], as another process would.
 async fn beside(path: &Path, statements: &[&'static str]) {
     let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
     for statement in statements {
@@ -137,13 +144,14 @@ async fn the_same_process_goes_on_once_there_is_room_again() {
         evidence: "x".repeat(20_000),
     };
     store.begin_run(&run(1, 1)).await.unwrap();
+    let lease = lease(&store).await;
     for round in 0..3_u128 {
         // The journal, the other durable writes, and those that are not.
         let small = manifest("small");
         let mut entries = 0;
         let full = loop {
-            let written = store.intend(run(1, 1).id, &intent("a", &small.digest), &small, Timestamp::UNIX_EPOCH).await;
-            match written {
+            let intent = intent("a", &small.digest);
+            match store.intend(&lease, run(1, 1).id, &intent, &small, Timestamp::UNIX_EPOCH).await {
                 Ok(_) => entries += 1,
                 Err(error) => break error,
             }
@@ -164,7 +172,7 @@ async fn the_same_process_goes_on_once_there_is_room_again() {
         assert_eq!(store.manifest(&large.digest).await, Some(large));
         store.begin_run(&run(1000 + round, 100)).await.unwrap();
         beside(&path, &["DELETE FROM manifests"]).await;
-        store.intend(run(1, 1).id, &intent("b", &small.digest), &small, Timestamp::UNIX_EPOCH).await.unwrap();
+        store.intend(&lease, run(1, 1).id, &intent("b", &small.digest), &small, Timestamp::UNIX_EPOCH).await.unwrap();
     }
 }
 

@@ -43,19 +43,21 @@ pub(super) fn check_rules<'a>(
     }
     for one in going {
         let at = one.removal.position;
+        let image = || one.image();
         if one.removal.companion_of.is_some() {
             owners.insert(at, vec![&one.removal.policy]);
-            continue;
         }
-        let image = || one.image();
-        match owners.get(&at).and_then(|owners| owners.iter().min()) {
-            None => findings.push(Violation::ProtectedTag { image: image(), by: "no policy selects it".to_owned() }),
-            Some(first) if **first != one.removal.policy => {
-                findings.push(Violation::FactMismatch { image: image(), what: "the policy that lets it go" });
-            }
-            Some(_) => {}
+        let own = owners.entry(at).or_default();
+        own.sort();
+        if own.is_empty() {
+            findings.push(Violation::ProtectedTag { image: image(), by: "no policy selects it".to_owned() });
+        } else if own.first() != Some(&&one.removal.policy) {
+            findings.push(Violation::FactMismatch { image: image(), what: "the policy that lets it go" });
+        } else if !own.iter().copied().eq(one.removal.policies.iter()) {
+            // A refusal of a policy covers a removal by this list.
+            findings.push(Violation::FactMismatch { image: image(), what: "the list of policies that let it go" });
         }
-        if one.removal.enforce && dry.contains(&at) {
+        if one.removal.companion_of.is_none() && one.removal.enforce && dry.contains(&at) {
             findings.push(Violation::WronglyEnforced { image: image(), why: "a policy only reports it".to_owned() });
         }
     }

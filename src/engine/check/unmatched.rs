@@ -32,7 +32,7 @@ pub(super) fn check_unmatched(
             for removal in plan.removals.iter().filter(|removal| removal.enforce) {
                 let owners = owners.get(removal.position);
                 let covered = rule.covers(policy, &removal.registry, &removal.repository, owners.iter().copied());
-                if covered && !against.iter().any(|scope| scope.covers(removal, owners)) {
+                if covered && !against.iter().any(|scope| scope.covers(removal)) {
                     let why = format!("rule {} of policy {} might have forbidden it", rule.written, policy.name);
                     findings.push(Violation::WronglyEnforced { image: super::image(removal), why });
                 }

@@ -6,6 +6,7 @@ use tagwarden::domain::Outcome;
 use tagwarden::state::{Lease, StateErrorKind, StateStore};
 
 use super::{fresh, intent, manifest, meddle, new_run, noon};
+use crate::support::lease::lease;
 
 #[tokio::test]
 async fn a_state_that_cannot_be_used_says_why_and_is_left_alone() {
@@ -182,13 +183,14 @@ async fn nothing_is_journaled_into_a_file_that_is_no_longer_there() {
         let store = StateStore::open(&state).await.unwrap();
         let (run, image) = (new_run(1, noon()), manifest("{}"));
         store.begin_run(&run).await.unwrap();
-        let open = store.intend(run.id, &intent("c-1", &image), &image, noon()).await.unwrap();
+        let lease = lease(&store).await;
+        let open = store.intend(&lease, run.id, &intent("c-1", &image), &image, noon()).await.unwrap().id();
         store.verify_file().unwrap();
 
         accident(&state, aside.path());
         for error in [
             store.verify_file().unwrap_err(),
-            store.intend(run.id, &intent("c-2", &image), &image, noon()).await.unwrap_err(),
+            store.intend(&lease, run.id, &intent("c-2", &image), &image, noon()).await.unwrap_err(),
             store.record_outcome(open, &Outcome::Done(String::new()), noon()).await.unwrap_err(),
             store.begin_run(&new_run(2, noon())).await.unwrap_err(),
         ] {
@@ -225,12 +227,13 @@ async fn a_backup_beside_writers_is_whole_and_overwrites_nothing() {
     let (folder, store) = fresh().await;
     let (run, image) = (new_run(1, noon()), manifest("{}"));
     store.begin_run(&run).await.unwrap();
-    store.intend(run.id, &intent("c-0", &image), &image, noon()).await.unwrap();
+    let lease = lease(&store).await;
+    store.intend(&lease, run.id, &intent("c-0", &image), &image, noon()).await.unwrap();
     let writer = tokio::spawn({
         let (store, image) = (store.clone(), image.clone());
         async move {
             for number in 1..200 {
-                store.intend(run.id, &intent(&format!("c-{number}"), &image), &image, noon()).await.unwrap();
+                store.intend(&lease, run.id, &intent(&format!("c-{number}"), &image), &image, noon()).await.unwrap();
             }
         }
     });

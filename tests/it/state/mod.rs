@@ -1,6 +1,7 @@
 //! The state: what was acknowledged is there after any end, and what is damaged says so.
 
 mod file;
+mod leases;
 mod observations;
 mod write_ahead_log;
 
@@ -16,6 +17,8 @@ use tagwarden::state::{
     JournalEntry, JournalId, Lease, NewRun, PruneCounts, RetentionCutoffs, RunEnd, RunKind, StateErrorKind, StateStore,
 };
 use uuid::Uuid;
+
+use crate::support::lease::lease;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -102,6 +105,7 @@ async fn runs_and_plans_come_back_as_they_were_recorded() {
 #[tokio::test]
 async fn every_outcome_comes_back_from_the_journal() {
     let (_folder, store) = fresh().await;
+    let lease = lease(&store).await;
     let run = new_run(1, noon());
     store.begin_run(&run).await.unwrap();
     let image = manifest("{}");
@@ -125,14 +129,14 @@ async fn every_outcome_comes_back_from_the_journal() {
         intent.action = [Action::Restore, Action::Remove(RemovalMethod::DeleteManifest), intent.action][number % 3];
         intent.policy = (number % 2 == 0).then(|| "p".to_owned());
         let expected = if number % 2 == 0 {
-            let id = store.intend(run.id, &intent, &image, noon()).await.unwrap();
+            let id = store.intend(&lease, run.id, &intent, &image, noon()).await.unwrap().id();
             assert_eq!(store.pending_entries().await.unwrap().len(), 1);
             store.record_outcome(id, outcome, noon() + 1.second()).await.unwrap();
             let again = store.record_outcome(id, &Outcome::Done(String::new()), noon()).await.unwrap_err();
             assert_eq!(again.kind, StateErrorKind::Missing, "the first word stands");
             (outcome.clone(), noon() + 1.second())
         } else {
-            store.record_not_attempted(run.id, &intent, outcome, noon()).await.unwrap();
+            store.record_not_attempted(&lease, run.id, &intent, outcome, noon()).await.unwrap();
             (outcome.clone(), noon())
         };
         let entry = store.journal(run.id).await.unwrap().pop().unwrap();
@@ -144,11 +148,12 @@ async fn every_outcome_comes_back_from_the_journal() {
 #[tokio::test]
 async fn the_journal_keeps_exact_manifests() {
     let (_folder, store) = fresh().await;
+    let lease = lease(&store).await;
     let run = new_run(1, noon());
     store.begin_run(&run).await.unwrap();
     let image = manifest("{ \"odd\":   \"spacing\" }\n");
-    let id = store.intend(run.id, &intent("c-1", &image), &image, noon()).await.unwrap();
-    let refused = store.intend(run.id, &intent("c-1", &image), &manifest("other"), noon()).await.unwrap_err();
+    let id = store.intend(&lease, run.id, &intent("c-1", &image), &image, noon()).await.unwrap().id();
+    let refused = store.intend(&lease, run.id, &intent("c-1", &image), &manifest("other"), noon()).await.unwrap_err();
     assert_eq!(refused.kind, StateErrorKind::Corrupt, "an intent with another manifest could not be undone");
     assert_eq!(store.journal(run.id).await.unwrap().len(), 1);
 
@@ -162,7 +167,7 @@ async fn the_journal_keeps_exact_manifests() {
 
     let noted = manifest("never pinned");
     store
-        .record_not_attempted(run.id, &intent("c-2", &noted), &Outcome::Skipped(SkipReason::Missing), noon())
+        .record_not_attempted(&lease, run.id, &intent("c-2", &noted), &Outcome::Skipped(SkipReason::Missing), noon())
         .await
         .unwrap();
     let entry = store.journal(run.id).await.unwrap().pop().unwrap();
@@ -172,6 +177,7 @@ async fn the_journal_keeps_exact_manifests() {
 #[tokio::test]
 async fn pruning_never_takes_a_way_back() {
     let (_folder, store) = fresh().await;
+    let lease = lease(&store).await;
     let (old, new) = (noon() - 900.hours(), noon());
     // Whether the run is still there, and whether its plan is.
     let (long_ago, done) = (noon() - 9000.hours(), || Some(Outcome::Done(String::new())));
@@ -189,7 +195,7 @@ async fn pruning_never_takes_a_way_back() {
         let image = manifest(&number.to_string());
         store.begin_run(&run).await.unwrap();
         store.save_plan(run.id, &format!("plan {number}"), "{}").await.unwrap();
-        let id = store.intend(run.id, &intent("c-1", &image), &image, *ended_at).await.unwrap();
+        let id = store.intend(&lease, run.id, &intent("c-1", &image), &image, *ended_at).await.unwrap().id();
         if let Some(outcome) = outcome {
             store.record_outcome(id, outcome, *ended_at).await.unwrap();
         }
@@ -290,12 +296,13 @@ async fn meddle(path: &Path, statement: &'static str) {
 #[tokio::test]
 async fn damaged_content_is_never_given_out() {
     let (_folder, store) = fresh().await;
+    let lease = lease(&store).await;
     let run = new_run(1, noon());
     store.begin_run(&run).await.unwrap();
     let image = manifest("sound");
     store.store_manifest(&image).await;
     store.flush_cache().await;
-    store.intend(run.id, &intent("c-1", &image), &image, noon()).await.unwrap();
+    store.intend(&lease, run.id, &intent("c-1", &image), &image, noon()).await.unwrap();
     meddle(store.path(), "UPDATE manifests SET bytes = x'00'").await;
     meddle(store.path(), "UPDATE journaled_manifests SET bytes = x'00'").await;
 
@@ -306,38 +313,40 @@ async fn damaged_content_is_never_given_out() {
 
     let entry: JournalEntry = store.journal(run.id).await.unwrap().pop().unwrap();
     assert_eq!(store.manifest_of(&entry).await.unwrap_err().kind, StateErrorKind::Corrupt);
-    store.intend(run.id, &intent("c-2", &image), &image, noon()).await.unwrap();
+    store.intend(&lease, run.id, &intent("c-2", &image), &image, noon()).await.unwrap();
     assert_eq!(store.manifest_of(&entry).await.unwrap(), image, "what was verified replaces what is damaged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn entries_made_at_once_are_each_durable_and_a_bad_one_fails_alone() {
     let (folder, store) = fresh().await;
+    let lease = lease(&store).await;
     let run = new_run(1, noon());
     store.begin_run(&run).await.unwrap();
     let images: Vec<RawManifest> = (0..7).map(|number| manifest(&format!("image {number}"))).collect();
-    let settled = store.intend(run.id, &intent("settled", &images[0]), &images[0], noon()).await.unwrap();
+    let settled = store.intend(&lease, run.id, &intent("settled", &images[0]), &images[0], noon()).await.unwrap().id();
     store.record_outcome(settled, &Outcome::Done(String::new()), noon()).await.unwrap();
     let tasks: Vec<_> = (0..600)
         .map(|number: usize| {
-            let (store, image, run) = (store.clone(), images[number % 7].clone(), run.id);
+            let (store, lease, image, run) = (store.clone(), lease.clone(), images[number % 7].clone(), run.id);
             tokio::spawn(async move {
                 if number % 100 == 50 {
                     let error =
                         store.record_outcome(settled, &Outcome::Done("again".into()), noon()).await.unwrap_err();
                     assert_eq!(error.kind, StateErrorKind::Missing);
                     let nowhere = Uuid::from_u128(9);
-                    let error = store.intend(nowhere, &intent("bad", &image), &image, noon()).await.unwrap_err();
+                    let error =
+                        store.intend(&lease, nowhere, &intent("bad", &image), &image, noon()).await.unwrap_err();
                     assert_eq!(error.kind, StateErrorKind::Constraint, "there is no such run: {error}");
                     return None;
                 }
                 let intent = intent(&format!("c-{number}"), &image);
-                let id = store.intend(run, &intent, &image, noon()).await.unwrap();
+                let id = store.intend(&lease, run, &intent, &image, noon()).await.unwrap().id();
                 match number % 3 {
                     0 => store.record_outcome(id, &Outcome::Done(number.to_string()), noon()).await.unwrap(),
                     1 => drop(
                         store
-                            .record_not_attempted(run, &intent, &Outcome::Skipped(SkipReason::Missing), noon())
+                            .record_not_attempted(&lease, run, &intent, &Outcome::Skipped(SkipReason::Missing), noon())
                             .await
                             .unwrap(),
                     ),
@@ -368,19 +377,20 @@ async fn entries_made_at_once_are_each_durable_and_a_bad_one_fails_alone() {
 async fn whoever_is_cancelled_while_writing_leaves_the_journal_whole() {
     use futures::FutureExt as _;
     let (_folder, store) = fresh().await;
+    let lease = lease(&store).await;
     let run = new_run(1, noon());
     store.begin_run(&run).await.unwrap();
     let image = manifest("{}");
     for number in 0..40 {
         let (cancelled, kept) = (intent(&format!("x-{number}"), &image), intent(&format!("k-{number}"), &image));
-        let mut first = Box::pin(store.intend(run.id, &cancelled, &image, noon()));
+        let mut first = Box::pin(store.intend(&lease, run.id, &cancelled, &image, noon()));
         assert!(first.as_mut().now_or_never().is_none(), "it waits for the disk");
         // At another point each time.
         for _ in 0..number {
             tokio::task::yield_now().await;
         }
         drop(first);
-        store.intend(run.id, &kept, &image, noon()).await.unwrap();
+        store.intend(&lease, run.id, &kept, &image, noon()).await.unwrap();
     }
     let journal = store.journal(run.id).await.unwrap();
     let tags: Vec<&str> = journal.iter().map(|entry| entry.intent.tag.as_str()).collect();
@@ -394,12 +404,13 @@ async fn whoever_is_cancelled_while_writing_leaves_the_journal_whole() {
 #[tokio::test]
 async fn a_closed_store_refuses_entries() {
     let (_folder, store) = fresh().await;
+    let lease = lease(&store).await;
     let run = new_run(1, noon());
     store.begin_run(&run).await.unwrap();
     let image = manifest("{}");
     store.clone().close().await;
-    store.intend(run.id, &intent("c-1", &image), &image, noon()).await.unwrap_err();
-    store.intend(run.id, &intent("c-2", &image), &image, noon()).await.unwrap_err();
+    store.intend(&lease, run.id, &intent("c-1", &image), &image, noon()).await.unwrap_err();
+    store.intend(&lease, run.id, &intent("c-2", &image), &image, noon()).await.unwrap_err();
 }
 
 /// The other half of the next test: journals without end, naming each entry once it is acknowledged.
@@ -412,14 +423,16 @@ async fn journal_until_killed() {
     if path.as_os_str().is_empty() {
         return;
     }
-    let _lease = Lease::take(path, "the one that is killed").unwrap();
+    let lease = Lease::take(path, "the one that is killed").unwrap();
     let store = StateStore::open(path).await.unwrap();
+    let lease = store.begin_epoch(&lease, noon()).await.unwrap();
     let run = new_run(1, noon());
     store.begin_run(&run).await.unwrap();
     for number in 0.. {
         let image = manifest(&format!("image {number}"));
         store.store_manifest(&image).await;
-        let id = store.intend(run.id, &intent(&format!("c-{number}"), &image), &image, noon()).await.unwrap();
+        let id =
+            store.intend(&lease, run.id, &intent(&format!("c-{number}"), &image), &image, noon()).await.unwrap().id();
         println!("acknowledged {number}");
         if number % 2 == 0 {
             store.record_outcome(id, &Outcome::Done(String::new()), noon()).await.unwrap();

@@ -7,6 +7,7 @@ use tagwarden::domain::Outcome;
 use tagwarden::state::{StateErrorKind, StateStore};
 
 use super::{end, fresh, intent, manifest, meddle, new_run, noon};
+use crate::support::lease::lease;
 
 fn log_of(state: &Path) -> PathBuf {
     let mut name = state.as_os_str().to_owned();
@@ -58,14 +59,15 @@ async fn nothing_is_journaled_once_the_log_is_not_what_was_written() {
         let state = store.path().to_owned();
         let (run, image) = (new_run(1, noon()), manifest("{}"));
         store.begin_run(&run).await.unwrap();
-        let open = store.intend(run.id, &intent("c-1", &image), &image, noon()).await.unwrap();
+        let lease = lease(&store).await;
+        let open = store.intend(&lease, run.id, &intent("c-1", &image), &image, noon()).await.unwrap().id();
         store.verify_file().unwrap();
 
         accident(&log_of(&state));
         let length = || log_of(&state).metadata().map_or(0, |data| data.len());
         let before = length();
         for error in [
-            store.intend(run.id, &intent("c-2", &image), &image, noon()).await.unwrap_err(),
+            store.intend(&lease, run.id, &intent("c-2", &image), &image, noon()).await.unwrap_err(),
             store.record_outcome(open, &Outcome::Done(String::new()), noon()).await.unwrap_err(),
             store.begin_run(&new_run(2, noon())).await.unwrap_err(),
             store.verify_disk_space().await.unwrap_err(),
@@ -93,6 +95,7 @@ async fn nothing_is_journaled_once_the_log_is_not_what_was_written() {
 #[tokio::test]
 async fn checkpoints_of_anybody_disturb_nothing() {
     let (folder, store) = fresh().await;
+    let lease = lease(&store).await;
     let image = manifest("{}");
     let statements = [
         "PRAGMA wal_checkpoint(PASSIVE)",
@@ -104,12 +107,12 @@ async fn checkpoints_of_anybody_disturb_nothing() {
     for (number, statement) in statements.into_iter().enumerate() {
         let run = new_run(number as u128, noon());
         store.begin_run(&run).await.unwrap();
-        let first = store.intend(run.id, &intent("c-1", &image), &image, noon()).await.unwrap();
+        let first = store.intend(&lease, run.id, &intent("c-1", &image), &image, noon()).await.unwrap().id();
         meddle(store.path(), statement).await;
         let is_empty = log_of(store.path()).metadata().unwrap().len() == 0;
         assert_eq!(is_empty, statement.contains("TRUNCATE"), "{statement}");
         store.verify_file().unwrap();
-        store.intend(run.id, &intent("c-2", &image), &image, noon()).await.unwrap();
+        store.intend(&lease, run.id, &intent("c-2", &image), &image, noon()).await.unwrap();
         store.record_outcome(first, &Outcome::Done(String::new()), noon()).await.unwrap();
         StateStore::back_up(store.path(), &folder.path().join(format!("{number}.db"))).await.unwrap();
         store.verify_disk_space().await.unwrap();

@@ -7,6 +7,7 @@ pub(crate) mod clients;
 pub(crate) mod content;
 pub(crate) mod docker_registry;
 pub(crate) mod kubernetes;
+pub(crate) mod lease;
 pub(crate) mod manifests;
 pub(crate) mod memory;
 pub(crate) mod removal;

@@ -1,7 +1,14 @@
 //! Changes without a look before them, as only tests make them.
 
-use tagwarden::domain::{Digest, RepositoryName, TagName};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tagwarden::domain::{Action, Digest, Intent, JournaledIntent, RemovalMethod, RepositoryName, TagName};
 use tagwarden::registry::{RawManifest, RegistryError, RegistryWriter, RemovalResponse};
+use tagwarden::state::{NewRun, RunKind, StateStore};
+use uuid::Uuid;
+
+use super::lease::lease;
 
 /// Waits for what the removal of a tag has to wait for, and removes it.
 pub(crate) async fn untag(
@@ -9,18 +16,59 @@ pub(crate) async fn untag(
     repository: &RepositoryName,
     tag: &TagName,
 ) -> Result<RemovalResponse, RegistryError> {
+    let intent = journaled(Action::Remove(RemovalMethod::Untag), repository, tag, b"{}").await;
     let clearance = writer.acquire_removal_permit(repository).await?;
-    writer.untag(repository, tag, clearance).await
+    writer.untag(&intent, clearance).await
 }
 
-/// Waits for what the deletion of a manifest has to wait for, and deletes it.
+/// Waits for what the deletion of a manifest with those bytes has to wait for, and deletes it.
 pub(crate) async fn delete_manifest(
     writer: &impl RegistryWriter,
     repository: &RepositoryName,
-    digest: &Digest,
+    manifest: &[u8],
 ) -> Result<RemovalResponse, RegistryError> {
+    let intent = journaled(Action::DeleteUntagged, repository, &"v1".parse().unwrap(), manifest).await;
     let clearance = writer.acquire_removal_permit(repository).await?;
-    writer.delete_manifest(repository, digest, clearance).await
+    writer.delete_manifest(&intent, clearance).await
+}
+
+/// Journals something in a state of its own.
+pub(crate) async fn journaled(
+    action: Action,
+    repository: &RepositoryName,
+    tag: &TagName,
+    manifest: &[u8],
+) -> JournaledIntent {
+    let folder = tempfile::tempdir().unwrap();
+    let store = StateStore::open(&folder.path().join("tagwarden.db")).await.unwrap();
+    let run = NewRun {
+        id: Uuid::from_u128(1),
+        kind: RunKind::Run,
+        mode: "enforce".into(),
+        started_at: Timestamp::UNIX_EPOCH,
+        started_by: "a test".into(),
+        version: String::new(),
+        approved_by: None,
+        ticket: None,
+    };
+    store.begin_run(&run).await.unwrap();
+    let bytes: Arc<[u8]> = manifest.into();
+    let manifest = RawManifest { digest: Digest::of(&bytes), media_type: "application/json".into(), bytes };
+    let intent = Intent {
+        action,
+        registry: "contoso".parse().unwrap(),
+        endpoint: None,
+        repository: repository.clone(),
+        tag: tag.clone(),
+        digest: manifest.digest.clone(),
+        media_type: Arc::clone(&manifest.media_type),
+        policy: None,
+        evidence: "[]".into(),
+        date: None,
+    };
+    let journaled = store.intend(&lease(&store).await, run.id, &intent, &manifest, run.started_at).await.unwrap();
+    store.close().await;
+    journaled
 }
 
 /// Waits for what a push has to wait for, and puts a manifest under a tag.

@@ -1,0 +1,84 @@
+//! The reasons of a repository's tags while they are collected, and the verdicts that follow from them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::graph::index;
+use crate::domain::{PolicyName, Reason, Reasons, SourceName, TagPosition, TagVerdict, Uncertainty, Verdict};
+
+/// The reasons found so far about the tags of one repository, by position.
+pub(super) struct ReasonTable(Vec<TagReasons>);
+
+#[derive(Clone, Default)]
+struct TagReasons {
+    reasons: Reasons,
+    is_kept: bool,
+}
+
+impl ReasonTable {
+    /// A table without reasons for that many tags.
+    pub(super) fn new(tags: usize) -> Self {
+        Self(vec![TagReasons::default(); tags])
+    }
+
+    /// Adds a reason for a tag; one that does not speak for expiry makes it stay.
+    pub(super) fn add(&mut self, tag: u32, reason: Reason) {
+        let found = &mut self.0[index(tag)];
+        found.is_kept |= reason.implied_verdict() != Verdict::Expired;
+        found.reasons.push(reason);
+    }
+
+    /// Adds a reason for every tag.
+    pub(super) fn add_to_all(&mut self, reason: &Reason) {
+        self.tags().for_each(|tag| self.add(tag, reason.clone()));
+    }
+
+    /// All tags, by position.
+    pub(super) fn tags(&self) -> Range<u32> {
+        0..u32::try_from(self.0.len()).expect("a repository has fewer than 2^32 tags")
+    }
+
+    /// Returns true if anything found makes a tag stay.
+    pub(super) fn is_kept(&self, tag: u32) -> bool {
+        self.0[index(tag)].is_kept
+    }
+
+    /// Returns true if a source claims a tag by its name.
+    pub(super) fn is_claimed_by(&self, tag: u32, source: &SourceName) -> bool {
+        let by_source = |reason: &Reason| matches!(reason, Reason::Claimed(claimed) if claimed.source == *source);
+        self.0[index(tag)].reasons.iter().any(by_source)
+    }
+
+    /// Returns true if nothing keeps a tag but image ids that may be those of configurations which were not read.
+    pub(super) fn needs_configurations(&self, tag: u32) -> bool {
+        let of_an_id = |reason: &Reason| matches!(reason, Reason::MaybeClaimed(claimed) if claimed.uncertainty == Uncertainty::ConfigUnread);
+        let mut keeping =
+            self.0[index(tag)].reasons.iter().filter(|reason| reason.implied_verdict() != Verdict::Expired);
+        self.is_kept(tag) && keeping.all(of_an_id)
+    }
+
+    /// The tags that stay by what was found.
+    pub(super) fn kept_tags(&self) -> impl Iterator<Item = u32> {
+        self.tags().filter(|&tag| self.is_kept(tag))
+    }
+
+    /// The tags that policies let go, whatever else holds them, by policy in the order of names.
+    pub(super) fn tags_not_kept(&self) -> BTreeMap<PolicyName, Vec<u32>> {
+        let mut by_policy: BTreeMap<PolicyName, Vec<u32>> = BTreeMap::new();
+        for (tag, reason) in (0..).zip(&self.0).flat_map(|(tag, found)| found.reasons.iter().map(move |r| (tag, r))) {
+            if let Reason::NotKept { policy, .. } = reason {
+                by_policy.entry(policy.clone()).or_default().push(tag);
+            }
+        }
+        by_policy
+    }
+
+    /// One verdict for each tag, its reasons in order and each once.
+    pub(super) fn into_verdicts(self, first: TagPosition, verdicts: &mut Vec<TagVerdict>) {
+        for (tag, TagReasons { mut reasons, .. }) in (0..).zip(self.0) {
+            reasons.sort();
+            let verdict = reasons.iter().map(Reason::implied_verdict).min().unwrap_or(Verdict::OutOfScope);
+            verdicts.push(TagVerdict { position: TagPosition { tag, ..first }, verdict, reasons });
+        }
+    }
+}

@@ -1,10 +1,9 @@
 //! What needs a person's attention: one list, made once, which every report, page and message shows first.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::humanize::{self, counted, format_count, sanitize, truncate};
-use super::{DriftKind, DriftView, PlanDocument, RefusalView, RegistryView, SourceView, UndecidedView};
+use super::{DriftKind, DriftView, PlanDocument, RefusalView, RegistryView, RunSummary, SourceView, UndecidedView};
 use crate::domain::GapTarget;
 use crate::state::RunRecord;
 
@@ -137,7 +136,7 @@ pub fn source_failed(source: &str, message: &str) -> AttentionView {
 
 /// What a run needs attention for: what its record holds, and the error that ended it.
 #[must_use]
-pub fn run_attention(record: &RunRecord, summary: Option<&Value>) -> Vec<AttentionView> {
+pub fn run_attention(record: &RunRecord, summary: &RunSummary) -> Vec<AttentionView> {
     let failed = record.end.as_ref().and_then(|end| {
         let error = end.error.as_deref()?;
         let name = format!("{} {}", record.run.kind.label(), record.run.id);
@@ -148,22 +147,17 @@ pub fn run_attention(record: &RunRecord, summary: Option<&Value>) -> Vec<Attenti
         };
         Some(AttentionView::new(kind, &record.run.id.to_string(), &message, None))
     });
-    let noted: Vec<AttentionView> = summary.map_or_else(Vec::new, |summary| match summary.get("attention") {
-        Some(noted) => serde_json::from_value(noted.clone()).unwrap_or_default(),
-        None => attention_from_old_summary(summary),
-    });
+    let noted = summary.attention.clone().unwrap_or_else(|| attention_from_old_summary(summary));
     failed.into_iter().chain(noted).collect()
 }
 
 /// The same for the record of a version that made no such list: it has the refusals, and the number of gaps.
-fn attention_from_old_summary(summary: &Value) -> Vec<AttentionView> {
-    let gaps = summary.get("gaps").and_then(Value::as_u64).filter(|gaps| *gaps > 0).map(|gaps| {
+fn attention_from_old_summary(summary: &RunSummary) -> Vec<AttentionView> {
+    let gaps = Some(summary.gaps).filter(|gaps| *gaps > 0).map(|gaps| {
         let message = format!("registries could be read only in part: {}", counted(gaps, "gap"));
         AttentionView::new(AttentionKind::RegistryPartlyUnread, "run", &message, None)
     });
-    let refusals = summary.get("refusals").and_then(|found| serde_json::from_value(found.clone()).ok());
-    let refusals: Vec<RefusalView> = refusals.unwrap_or_default();
-    gaps.into_iter().chain(refusals.iter().map(refused)).collect()
+    gaps.into_iter().chain(summary.refusals.iter().map(refused)).collect()
 }
 
 fn refused(refusal: &RefusalView) -> AttentionView {
@@ -307,7 +301,7 @@ mod tests {
             };
             let error = error.map(str::to_owned);
             let end = RunEnd { ended_at: at, outcome: outcome.into(), exit_code: 1, summary: "{}".into(), error };
-            let found = run_attention(&RunRecord { run, plan_id: None, end: Some(end) }, None);
+            let found = run_attention(&RunRecord { run, plan_id: None, end: Some(end) }, &RunSummary::default());
             let found: Vec<_> = found.into_iter().map(|found| (found.kind, found.message)).collect();
             let expected: Vec<_> =
                 expected.map(|(kind, words)| (kind.to_owned(), format!("run {id} {words}"))).into_iter().collect();

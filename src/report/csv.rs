@@ -130,12 +130,12 @@ const RUN_HEADER: [&str; 17] = [
 
 /// Writes a run, a row for each entry of its journal; one that has none is written as its plan.
 pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mut dyn io::Write) -> io::Result<()> {
-    if let (true, Some(plan)) = (run.journal.is_empty(), plan) {
+    if let (true, Some(plan)) = (run.entries().is_empty(), plan) {
         return write_csv(plan, out);
     }
     let or_nothing = |text: &Option<String>| escape_formula(text.as_deref().unwrap_or_default()).into_owned();
     row(out, &RUN_HEADER.map(Cow::Borrowed))?;
-    for entry in &run.journal {
+    for entry in run.entries() {
         row(
             out,
             &[

@@ -378,13 +378,6 @@ impl PlanDocument {
         self.sources.iter().any(|source| source.state == "failed")
             || self.registries.iter().any(|registry| !registry.gaps.is_empty())
     }
-
-    /// Returns whether something that would be enforced is refused because the time cannot be trusted.
-    #[must_use]
-    pub fn is_refused_by_clock(&self) -> bool {
-        let all = self.refusals.iter().chain(&self.deletions.refusals);
-        all.into_iter().any(|refusal| refusal.binding && refusal.kind == "clock")
-    }
 }
 
 impl SourceView {

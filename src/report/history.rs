@@ -42,9 +42,7 @@ pub struct LastSeenView {
 /// One entry of the journal, with the run that it belongs to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HistoryEntryView {
-    /// The run's id.
-    pub run: String,
-    /// Its command.
+    /// The command of its run.
     pub command: String,
     /// Who started it.
     pub by: String,
@@ -102,7 +100,7 @@ impl HistoryView {
             let when = entry.intended_at.strftime("%Y-%m-%d %H:%M:%S UTC");
             heading(&mut out, &format!("{when}  {}: {}", entry.action, entry.outcome_label()));
             line(&mut out, 1, &format!("digest:   {}", short_digest(&entry.digest)));
-            line(&mut out, 1, &format!("run:      {} ({}) by {}", found.run, found.command, found.by));
+            line(&mut out, 1, &format!("run:      {} ({}) by {}", entry.run, found.command, found.by));
             let approved = match (&found.approved_by, &found.ticket) {
                 (Some(who), Some(ticket)) => format!("{who}, ticket {ticket}"),
                 (Some(who), None) => who.clone(),

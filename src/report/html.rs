@@ -232,7 +232,7 @@ fn plan_section(document: &PlanDocument) -> PlanSection<'_> {
 }
 
 fn run_section(run: &RunView) -> RunSection {
-    let restored = run.command == "restore";
+    let restored = run.kind == "restore";
     let mut cards = vec![
         (if restored { "restored" } else { "removed" }, format_count(run.count_outcome("done"))),
         ("skipped", format_count(run.count_outcome("skipped"))),
@@ -244,8 +244,8 @@ fn run_section(run: &RunView) -> RunSection {
         id: run.id.clone(),
         cards,
         facts: run.facts().into_iter().map(|(what, value)| (what.to_owned(), sanitize(&value))).collect(),
-        rows: run.journal.iter().take(MOST_REMOVALS).map(journal_row).collect(),
-        more: run.journal.len().saturating_sub(MOST_REMOVALS),
+        rows: run.entries().iter().take(MOST_REMOVALS).map(journal_row).collect(),
+        more: run.entries().len().saturating_sub(MOST_REMOVALS),
         undo: run.restore_instructions(),
     }
 }

@@ -20,6 +20,8 @@ mod holder;
 mod holds;
 mod html;
 mod humanize;
+mod journal_entry;
+mod journal_evidence;
 mod lazy_list;
 mod markdown;
 mod plan_id;
@@ -30,6 +32,7 @@ mod registry_info;
 mod removed_tag;
 mod rule_trace;
 mod run;
+mod run_summary;
 mod source_counts;
 mod source_detail;
 mod source_detail_text;
@@ -63,6 +66,8 @@ pub use humanize::{
     counted, describe_clock_difference, describe_clock_doubt, describe_obstacle, describe_refusal, format_age,
     format_bytes, format_count, sanitize, truncate,
 };
+pub use journal_entry::{EntryView, correlation_id, describe_outcome, entry_text, policy_suffix};
+pub use journal_evidence::journaled_policies;
 pub use lazy_list::LazyList;
 pub use plan_id::{PlanReadError, assign_plan_id, read_plan};
 pub use policy_tests::{PolicyTestFile, PolicyTestResult, PolicyTestTag, test_text};
@@ -71,10 +76,8 @@ pub use registries::{ProbeView, RegistryStateView, RightsView, probe_text, regis
 pub use registry_info::{DelayedActionView, RegistryInfoView};
 pub use removed_tag::RemovedTagView;
 pub use rule_trace::{CutoffView, ForecastView, PolicyTraceView, RuleTraceView, TagTraceView, rule_trace};
-pub use run::{
-    EntryView, RunContextView, RunView, correlation_id, describe_outcome, describe_stored_bytes, entry_text,
-    policy_suffix, run_text, undo_until, write_run,
-};
+pub use run::{JournalCountView, RunContextView, RunView, UNFINISHED, describe_stored_bytes, run_text, write_run};
+pub use run_summary::{PrunedView, RegistryCounts, RunSummary, StorageChangeView, undo_until};
 pub use source_detail::{
     ClaimView, MentionView, ProtectedTagView, SourceDetailView, UndecidedRepositoryView, UnresolvedView, source_detail,
 };

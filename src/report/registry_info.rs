@@ -1,6 +1,5 @@
 //! What the cloud says of a registry, and the commands that show the same by hand.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::humanize::{format_age, format_bytes};
 use super::{GapView, RegistryView, ability};
 use crate::domain::{GapTarget, PermissionMode, Registry, RegistryInfo, Removal, RemovalMethod, RetentionDays};
+use crate::registry::Provider;
+use crate::registry::providers::{Distribution, provider};
 
 /// What Azure Resource Manager says of a registry. The fields are those of [`RegistryInfo`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,12 +80,8 @@ pub(super) fn describe_registry(registry: &RegistryView) -> Vec<String> {
             facts.extend([resource(found), describe_untagged_retention(found, registry)]);
             facts.extend(describe_soft_delete(found));
         }
-        None if registry.kind == "acr" && !registry.gaps.iter().any(GapView::is_registry_info) => facts.push(
-            "whether it deletes untagged manifests by itself was not asked: name its `subscription` and \
-             `resource_group` in the settings"
-                .to_owned(),
-        ),
-        None => {}
+        None if registry.gaps.iter().any(GapView::is_registry_info) => {}
+        None => facts.extend(provider(&registry.kind).and_then(Provider::missing_info).map(str::to_owned)),
     }
     facts.extend(registry.clock.as_ref().map(|clock| format!("CLOCK: {clock}")));
     facts.extend(registry.undo_seconds.map(|seconds| match seconds {
@@ -153,56 +150,8 @@ fn describe_days(days: u32) -> String {
     if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
 }
 
-/// The commands that show a removal's tag and manifest by hand, for a POSIX shell. They only read.
-///
-/// For Azure Container Registry those of the Azure CLI, which ask for metadata and pull nothing; elsewhere one that pulls
-/// the manifest and shows its digest.
+/// The commands that show a removal's tag and manifest by hand, for a POSIX shell. They only read. A product that this
+/// version does not know speaks the distribution API, most likely.
 pub(super) fn verify_commands(registry: &Registry, removal: &Removal) -> Vec<String> {
-    let Removal { repository, tag, digest, .. } = removal;
-    let host = registry.endpoint.split_once("://").map_or(registry.endpoint.as_str(), |(_, host)| host);
-    if registry.kind != "acr" {
-        let image = format!("docker://{host}/{repository}:{tag}");
-        return vec![format!("skopeo inspect --raw {} | sha256sum", shell_quote(&image))];
-    }
-    let found = registry.info.as_ref();
-    let name = shell_quote(found.map_or_else(|| azure_registry_name(registry, host), |found| &found.resource));
-    let of = found.map_or_else(String::new, |found| format!(" --subscription {}", shell_quote(&found.subscription)));
-    vec![
-        format!("az acr repository show --name {name}{of} --image {}", shell_quote(&format!("{repository}:{tag}"))),
-        format!(
-            "az acr manifest show-metadata --registry {name}{of} --name {}",
-            shell_quote(&format!("{repository}@{digest}"))
-        ),
-    ]
-}
-
-/// The name of a registry in Azure by its login server, else as the settings call it: the first part of an address of
-/// another domain tells nothing.
-fn azure_registry_name<'a>(registry: &'a Registry, host: &'a str) -> &'a str {
-    let labels = [".azurecr.io", ".azurecr.cn", ".azurecr.us"].iter().find_map(|domain| host.strip_suffix(domain));
-    // A login server with a hyphen has a hash behind it, which a registry's name cannot have.
-    labels.and_then(|labels| labels.split(['.', '-']).next()).unwrap_or(registry.name.as_str())
-}
-
-/// A word of a command line as a POSIX shell reads it back.
-fn shell_quote(word: &str) -> Cow<'_, str> {
-    let plain = |found: char| found.is_ascii_alphanumeric() || "._-/:@".contains(found);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''")).into()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shell_reads_the_word_and_nothing_else() {
-        assert_eq!(shell_quote("shop/api:v1@sha256:0"), "shop/api:v1@sha256:0");
-        assert_eq!(shell_quote(""), "''");
-        assert_eq!(shell_quote("my registry"), "'my registry'");
-        assert_eq!(shell_quote("a'; rm -rf $HOME #"), r"'a'\''; rm -rf $HOME #'");
-    }
+    provider(registry.kind).unwrap_or(&Distribution).verify_commands(registry, removal)
 }

@@ -15,13 +15,14 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::attention::attention;
-use super::dto::{self, RunCounts, RunDto, TagDto, latest_complete_run, load_recent_runs};
+use super::dto::{self, TagDto, latest_complete_run, load_recent_runs};
 use super::plan_index::{IndexedPlan, TagFilter, VERDICTS, run_blocking};
 use super::problem::Problem;
 use super::status::{Activity, StatusSnapshot};
 use crate::domain::{RegistryName, RepositoryName};
-use crate::report::HoldView;
+use crate::report::{HoldView, RunView};
 use crate::state::{JournalScope, RunRecord};
+use crate::workflow;
 
 type ApiResult<T> = Result<T, Problem>;
 
@@ -149,25 +150,13 @@ pub(super) async fn runs(
     let before = paging.before.as_deref().map(parse_run_id).transpose()?;
     let records = app.context.store.runs_before(before, limit).await?;
     let next = records.last().filter(|_| records.len() == limit as usize).map(|record| record.run.id.to_string());
-    let runs: Vec<RunDto> = records.iter().map(RunDto::from_record).collect();
+    let runs = workflow::run_views(&app.context.store, &records).await?;
     Ok(Json(json!({ "runs": runs, "next": next })))
 }
 
-pub(super) async fn run(State(app): State<AppState>, Path(id): Path<String>) -> ApiResult<Json<Value>> {
+pub(super) async fn run(State(app): State<AppState>, Path(id): Path<String>) -> ApiResult<Json<RunView>> {
     let record = find_run(&app, &id).await?;
-    let counts = RunCounts::from_record(&record);
-    let journal = app.context.store.journal_counts(record.run.id).await?;
-    let journal = journal.iter().map(
-        |found| json!({ "action": found.action, "outcome": found.outcome, "skip": found.skip, "count": found.count }),
-    );
-    let mut view = json!(RunDto::new(&record, &counts));
-    view["registries"] = json!(counts.by_registry);
-    view["aftermath"] = json!(counts.registries);
-    view["sources"] = json!(counts.sources);
-    view["refusals"] = json!(counts.refusals);
-    view["attention"] = json!(counts.attention);
-    view["journal"] = journal.collect();
-    Ok(Json(view))
+    Ok(Json(dto::load_run(&app.context.store, &record).await?))
 }
 
 /// The plan of a run, as it was made. It is sent while it is unpacked.

@@ -2,9 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::dto::{RunCounts, is_complete};
+use super::dto::is_complete;
 use super::status::{Activity, StatusSnapshot};
-use crate::report::{self, AttentionKind, AttentionView, format_minute};
+use crate::report::{self, AttentionKind, AttentionView, RunSummary, format_minute};
 use crate::state::{RunKind, RunRecord};
 
 /// A run that was due may begin so much later.
@@ -13,7 +13,7 @@ const STALE_AFTER: SignedDuration = SignedDuration::from_mins(15);
 /// Everything that needs attention, the most urgent first. `recent` are the last runs, the newest first.
 pub(super) fn attention(
     status: &StatusSnapshot,
-    recent: &[(RunRecord, RunCounts)],
+    recent: &[(RunRecord, RunSummary)],
     now: Timestamp,
 ) -> Vec<AttentionView> {
     let mut found: Vec<AttentionView> = stale_schedule(status, recent, now).into_iter().collect();
@@ -21,9 +21,8 @@ pub(super) fn attention(
     // The last run says what went wrong last; the last one that looked at everything says how things stand.
     let last = ended().next();
     let standing = ended().find(|(record, counts)| is_complete(record, counts));
-    for (record, _) in last.into_iter().chain(standing) {
-        let summary = record.end.as_ref().and_then(|end| serde_json::from_str(&end.summary).ok());
-        for item in report::run_attention(record, summary.as_ref()) {
+    for (record, summary) in last.into_iter().chain(standing) {
+        for item in report::run_attention(record, summary) {
             if !found.contains(&item) {
                 found.push(item);
             }
@@ -38,7 +37,11 @@ pub(super) fn attention(
 }
 
 /// Whether the last whole run is older than the schedule says.
-fn stale_schedule(status: &StatusSnapshot, recent: &[(RunRecord, RunCounts)], now: Timestamp) -> Option<AttentionView> {
+fn stale_schedule(
+    status: &StatusSnapshot,
+    recent: &[(RunRecord, RunSummary)],
+    now: Timestamp,
+) -> Option<AttentionView> {
     let due = status.last_scheduled_time?;
     let waiting = matches!(status.activity, Activity::Idle);
     if !waiting || now.duration_since(due) < STALE_AFTER || due < status.policies.loaded_at {

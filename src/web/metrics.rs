@@ -13,12 +13,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::dto::{RunCounts, is_complete};
+use super::dto::is_complete;
 use super::status::{Activity, StatusSnapshot};
 use crate::registry::RequestCounts;
-use crate::report::SourceView;
+use crate::report::{RegistryCounts, RunSummary, SourceView};
 use crate::state::{RunKind, RunRecord};
-use crate::workflow::{RegistryCounts, RunError, RunResult};
+use crate::workflow::{RunError, RunResult};
 
 /// What [`Metrics::render`] is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,7 +30,7 @@ type Labels<const N: usize> = [(&'static str, String); N];
 type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 
-/// All numbers. None is global: each board has its own.
+/// All numbers. None is global: each [`DaemonStatus`](super::DaemonStatus) has its own.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
@@ -215,7 +215,7 @@ impl Metrics {
     }
 
     /// What earlier processes left on record, the newest run first.
-    pub(super) fn load_history(&self, recent: &[(RunRecord, RunCounts)]) {
+    pub(super) fn load_history(&self, recent: &[(RunRecord, RunSummary)]) {
         for (record, _) in recent {
             let Some(end) = &record.end else { continue };
             let of_kind = [("kind", record.run.kind.label().to_owned())];

@@ -1,13 +1,14 @@
 //! The status page, health, metrics and the API, over HTTP. Nothing here changes anything.
 //!
-//! Pages are made from the record, the board and the plan of a run, which `plan` reads piece by piece. They need no
-//! script and nothing from anywhere else; `guard` says so to the browser, and who may look.
+//! Pages are made from the record, the daemon's status and the plan of a run, which `plan_index` reads piece by piece.
+//! They need no script and nothing from anywhere else; `guard` says so to the browser, and who may look.
 
 mod api;
 mod assets;
 mod attention;
 mod chart;
 mod connections;
+mod daemon_status;
 mod dto;
 mod guard;
 mod metrics;
@@ -36,7 +37,8 @@ use crate::state::StateStore;
 use connections::{BoundedListener, Bounds};
 use plan_index::PlanCache;
 
-pub use status::{Activity, DaemonStatus, NextRun, PolicyProblem, PolicyState, StatusSnapshot};
+pub use daemon_status::DaemonStatus;
+pub use status::{Activity, NextRun, PolicyProblem, PolicyState, StatusSnapshot};
 
 /// What the pages are made from.
 #[derive(Clone)]

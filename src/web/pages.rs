@@ -5,24 +5,27 @@ use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
 use jiff::Timestamp;
-use serde::Deserialize;
 
 use super::AppState;
 use super::api::{self, QueryParams, TagQuery};
 use super::assets::ASSETS_PATH;
 use super::attention::attention;
 use super::chart::{Chart, Point, build_chart};
-use super::dto::{JournalEntryDto, RunCounts, RunDto, TagDto, is_complete, latest_complete_run, load_recent_runs};
+use super::dto::{TagDto, is_complete, latest_complete_run, load_recent_runs};
 use super::plan_index::{RepositoryCounts, VERDICTS, VerdictCounts, run_blocking};
 use super::problem::Problem;
 use super::rows::{DisplayTime, EntryRow, RunRow, TagList, escape_path, page_link, repository_link};
 use super::status::Activity;
 use crate::domain::Hold;
 use crate::report::{
-    AttentionKind, AttentionView, PlanDocument, SourceView, SummaryView, counted, format_age, format_bytes,
-    format_count, sanitize, short_digest, truncate,
+    AttentionKind, AttentionView, EntryView, PlanDocument, RunSummary, RunView, SourceView, SummaryView, counted,
+    format_bytes, format_count, sanitize, short_digest, truncate,
 };
-use crate::state::{JournalScope, RunRecord};
+use crate::state::RunRecord;
+
+mod runs;
+
+pub(super) use runs::{run, runs};
 
 /// How many rows a page of a table has.
 const ROWS_PER_PAGE: u32 = 100;
@@ -175,7 +178,11 @@ async fn home_page(app: &AppState) -> Result<HomePage, Problem> {
             short_digest(&policies.revision)
         ),
         policies_loaded: DisplayTime::new(policies.loaded_at, now),
-        rows: recent.iter().take(10).map(|(record, counts)| RunRow::new(&RunDto::new(record, counts), now)).collect(),
+        rows: recent
+            .iter()
+            .take(10)
+            .map(|(record, summary)| RunRow::new(&RunView::new(record, summary.clone()), now))
+            .collect(),
         holds: holds.iter().take(ROWS_PER_PAGE as usize).map(|hold| hold_row(hold, stands.is_some(), now)).collect(),
         latest: stands,
         more_holds: Some(holds.len().saturating_sub(ROWS_PER_PAGE as usize) as u64)
@@ -191,7 +198,7 @@ fn point_cells(point: &Point) -> [String; 4] {
     [crate::report::format_minute(point.at), format_bytes(point.reclaimable), format_bytes(point.shared), measured]
 }
 
-fn latest_run(app: &AppState, record: &RunRecord, counts: &RunCounts, now: Timestamp) -> LatestRun {
+fn latest_run(app: &AppState, record: &RunRecord, counts: &RunSummary, now: Timestamp) -> LatestRun {
     let configured = app.context.settings.registries.iter().map(|settings| RegistryRow {
         name: settings.name.to_string(),
         link: format!("/registries/{}", escape_path(settings.name.as_str())),
@@ -275,147 +282,6 @@ fn cards(summary: &SummaryView, run: &str) -> Vec<Card> {
     let reclaimable = Card { number: reclaimable(summary), label, link: None };
     let shared = Card { number: format_bytes(summary.shared_bytes), label: "shared, stays".to_owned(), link: None };
     std::iter::once(all).chain(verdicts).chain([reclaimable, shared]).collect()
-}
-
-#[derive(Template)]
-#[template(path = "site/runs.html")]
-struct RunsPage {
-    frame: Frame,
-    rows: Vec<RunRow>,
-    next: Option<String>,
-    first: bool,
-}
-
-/// From which run on the list is wanted.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct RunsQuery {
-    before: Option<String>,
-}
-
-pub(super) async fn runs(State(app): State<AppState>, QueryParams(query): QueryParams<RunsQuery>) -> Response {
-    render_page(&app, "Runs", runs_page(&app, &query).await)
-}
-
-async fn runs_page(app: &AppState, query: &RunsQuery) -> Result<RunsPage, Problem> {
-    let now = (app.context.clock)();
-    let before = query.before.as_deref().map(api::parse_run_id).transpose()?;
-    let records = app.context.store.runs_before(before, ROWS_PER_PAGE).await?;
-    Ok(RunsPage {
-        frame: Frame::new(app, "Runs"),
-        first: before.is_none(),
-        next: records
-            .last()
-            .filter(|_| records.len() == ROWS_PER_PAGE as usize)
-            .map(|record| record.run.id.to_string()),
-        rows: records.iter().map(|record| RunRow::new(&RunDto::from_record(record), now)).collect(),
-    })
-}
-
-#[derive(Template)]
-#[template(path = "site/run.html")]
-struct RunPage {
-    frame: Frame,
-    row: RunRow,
-    facts: Vec<(&'static str, String)>,
-    cards: Vec<Card>,
-    /// What needs attention, before everything else.
-    attention: Vec<String>,
-    refusals: Vec<String>,
-    unread: Vec<String>,
-    sources: Vec<SourceRow>,
-    policies: Vec<(String, String, String, String)>,
-    journal: Vec<String>,
-    history: Vec<EntryRow>,
-    more_history: Option<String>,
-    has_plan: bool,
-    list: Option<TagList>,
-}
-
-pub(super) async fn run(
-    State(app): State<AppState>,
-    Path(id): Path<String>,
-    QueryParams(query): QueryParams<TagQuery>,
-) -> Response {
-    render_page(&app, "Run", run_page(&app, &id, &query).await)
-}
-
-async fn run_page(app: &AppState, id: &str, query: &TagQuery) -> Result<RunPage, Problem> {
-    let now = (app.context.clock)();
-    let record = api::find_run(app, id).await?;
-    let counts = RunCounts::from_record(&record);
-    let view = RunDto::new(&record, &counts);
-    let store = &app.context.store;
-    let journal = store.journal_counts(record.run.id).await?;
-    let entries = store.journal_page(&JournalScope::Run(record.run.id), query.before, ROWS_PER_PAGE).await?;
-    let more_history =
-        entries.last().filter(|_| entries.len() == ROWS_PER_PAGE as usize).map(|entry| entry.id.to_string());
-    let (mut unread, mut policies, mut list) = (Vec::new(), Vec::new(), None);
-    if let Some(plan) = app.plans.get(record.run.id).await? {
-        for registry in &plan.document.registries {
-            unread.extend(registry.gaps.iter().map(|gap| {
-                let repository = gap.repository.as_ref().map(|name| format!("/{name}")).unwrap_or_default();
-                sanitize(&format!("{}{repository}: {} ({}): {}", registry.name, gap.at, gap.kind, gap.message))
-            }));
-        }
-        policies = plan
-            .document
-            .policies
-            .iter()
-            .map(|policy| {
-                let what = policy.description.clone().unwrap_or_default();
-                (policy.name.clone(), policy.mode.clone(), format_count(policy.expired), what)
-            })
-            .collect();
-        list = Some(tag_list(plan, query, None).await?);
-    }
-    Ok(RunPage {
-        frame: Frame::new(app, "Run"),
-        facts: facts(&view),
-        cards: counts.plan.as_ref().map(|summary| cards(summary, "")).unwrap_or_default(),
-        attention: counts.attention.iter().map(AttentionView::sentence).collect(),
-        // Runs of an older version have no list of what needs attention.
-        refusals: counts
-            .refusals
-            .iter()
-            .filter(|_| counts.attention.is_empty())
-            .map(|one| one.message.clone())
-            .collect(),
-        unread,
-        sources: counts.sources.iter().map(|source| source_row(source, now)).collect(),
-        policies,
-        journal: journal
-            .iter()
-            .map(|found| {
-                let outcome = found.outcome.as_deref().unwrap_or("not settled yet");
-                let skip = found.skip.as_ref().map(|skip| format!(" ({skip})")).unwrap_or_default();
-                format!(
-                    "{}: {} {outcome}{skip}",
-                    found.action,
-                    format_count(found.count.try_into().unwrap_or_default())
-                )
-            })
-            .collect(),
-        history: entries.iter().map(|entry| EntryRow::new(JournalEntryDto::new(entry), now)).collect(),
-        more_history,
-        has_plan: list.is_some(),
-        list,
-        row: RunRow::new(&view, now),
-    })
-}
-
-fn facts(run: &RunDto) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("Mode", run.mode.clone()), ("Started by", run.by.clone()), ("Version", run.version.clone())];
-    let optional = [
-        ("Took", run.seconds.map(format_age)),
-        ("Approved by", run.approved_by.clone()),
-        ("Ticket", run.ticket.clone()),
-        ("Plan", run.plan_id.clone()),
-        ("Fingerprint", run.fingerprint.clone()),
-        ("Reclaimed, as the registries say", run.reclaimed_bytes.map(format_bytes)),
-    ];
-    facts.extend(optional.into_iter().filter_map(|(label, value)| Some((label, sanitize(&value?)))));
-    facts
 }
 
 async fn tag_list(
@@ -579,7 +445,7 @@ async fn repository_page(
             .last()
             .filter(|_| entries.len() == ROWS_PER_PAGE as usize)
             .map(|entry| entry.id.to_string()),
-        history: entries.iter().map(|entry| EntryRow::new(JournalEntryDto::new(entry), now)).collect(),
+        history: entries.iter().map(|entry| EntryRow::new(EntryView::new(entry, None), now)).collect(),
     })
 }
 

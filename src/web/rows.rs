@@ -6,9 +6,13 @@ use jiff::Timestamp;
 use url::form_urlencoded;
 
 use super::api::TagQuery;
-use super::dto::{JournalEntryDto, RunDto, TagDto};
+use super::dto::TagDto;
 use super::plan_index::{VERDICTS, VerdictCounts};
-use crate::report::{format_age, format_bytes, format_count, format_minute, sanitize, short_digest, truncate};
+use crate::report::{
+    EntryView, RunView, SummaryView, format_age, format_bytes, format_count, format_minute, sanitize, short_digest,
+    truncate,
+};
+use crate::state::RunKind;
 
 /// A time, in words and for the browser.
 #[derive(Debug, Clone)]
@@ -50,25 +54,28 @@ pub(super) struct RunRow {
 }
 
 impl RunRow {
-    pub(super) fn new(run: &RunDto, now: Timestamp) -> Self {
-        let number = |pick: fn(&crate::report::SummaryView) -> u64| {
-            run.tags.as_ref().map_or_else(String::new, |summary| format_count(pick(summary)))
+    pub(super) fn new(run: &RunView, now: Timestamp) -> Self {
+        let counts = &run.summary;
+        let number = |pick: fn(&SummaryView) -> u64| {
+            counts.plan.as_ref().map_or_else(String::new, |summary| format_count(pick(summary)))
         };
-        let reclaimable = run.tags.as_ref().map_or_else(String::new, |summary| {
+        let reclaimable = counts.plan.as_ref().map_or_else(String::new, |summary| {
             let about = if summary.is_estimated() && summary.reclaimable_bytes > 0 { "about " } else { "" };
             format!("{about}{}", format_bytes(summary.reclaimable_bytes))
         });
-        let done = if run.kind == "restore" {
-            format!("{} restored", format_count(run.restored))
+        let done = if run.kind == RunKind::Restore.label() {
+            format!("{} restored", format_count(counts.restored.unwrap_or_default()))
         } else {
-            format_count(run.removed)
+            format_count(counts.removed.unwrap_or_default())
         };
-        let deleted = if run.deleted > 0 { format!(", {} deleted", format_count(run.deleted)) } else { String::new() };
-        let failed = if run.failed > 0 { format!(", {} failed", format_count(run.failed)) } else { String::new() };
-        let removed = format!("{done}{deleted}{failed}");
+        let more = |number: Option<u64>, what: &str| match number {
+            None | Some(0) => String::new(),
+            Some(number) => format!(", {} {what}", format_count(number)),
+        };
+        let removed = done + &more(counts.deleted, "deleted") + &more(counts.failed, "failed");
         Self {
             id: run.id.clone(),
-            kind: format!("{}{}", run.kind, if run.hypothetical { " for another time" } else { "" }),
+            kind: format!("{}{}", run.kind, if counts.hypothetical { " for another time" } else { "" }),
             started: DisplayTime::new(run.started_at, now),
             duration: run.seconds.map_or_else(|| "-".to_owned(), format_age),
             outcome: run.outcome.clone(),
@@ -189,20 +196,20 @@ impl TagList {
 /// An entry of the journal in a table.
 pub(super) struct EntryRow {
     pub(super) run: String,
-    pub(super) action: &'static str,
+    pub(super) action: String,
     pub(super) place: String,
     pub(super) link: String,
     pub(super) tag: String,
     pub(super) digest: String,
     pub(super) policy: String,
     pub(super) started: DisplayTime,
-    pub(super) outcome: &'static str,
+    pub(super) outcome: String,
     pub(super) css_class: &'static str,
     pub(super) detail: String,
 }
 
 impl EntryRow {
-    pub(super) fn new(entry: JournalEntryDto, now: Timestamp) -> Self {
+    pub(super) fn new(entry: EntryView, now: Timestamp) -> Self {
         Self {
             place: sanitize(&format!("{}/{}", entry.registry, entry.repository)),
             link: repository_link(&entry.registry, &entry.repository),
@@ -212,12 +219,12 @@ impl EntryRow {
             digest: short_digest(&entry.digest),
             policy: entry.policy.unwrap_or_default(),
             started: DisplayTime::new(entry.intended_at, now),
-            outcome: entry.outcome.unwrap_or("not settled yet"),
-            css_class: match entry.outcome {
+            css_class: match entry.outcome.as_deref() {
                 Some("done") => "good",
                 Some("failed") => "bad",
                 _ => "warn",
             },
+            outcome: entry.outcome.unwrap_or_else(|| "not settled yet".to_owned()),
             detail: entry.detail.map_or_else(String::new, |detail| truncate(&sanitize(&detail), 400)),
         }
     }

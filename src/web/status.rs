@@ -1,12 +1,8 @@
-//! What the daemon lets be seen of itself: where it is in its work, and what came of it.
+//! The status of the daemon at one time: its activity, the next runs, and its policies.
 
 use jiff::Timestamp;
-use tokio::sync::watch;
 
-use super::dto::RunCounts;
-use super::metrics::Metrics;
-use crate::state::{RunKind, RunRecord};
-use crate::workflow::{RunError, RunResult};
+use crate::state::RunKind;
 
 /// Where the daemon is in its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,61 +74,4 @@ pub struct PolicyProblem {
     pub since: Timestamp,
     /// All that is wrong with it, by file and line.
     pub text: String,
-}
-
-/// Where the daemon writes what may be seen, and others read it.
-#[derive(Debug)]
-pub struct DaemonStatus {
-    snapshot: watch::Sender<StatusSnapshot>,
-    metrics: Metrics,
-}
-
-impl DaemonStatus {
-    /// A board that shows `status`.
-    #[must_use]
-    pub fn new(status: StatusSnapshot) -> Self {
-        let metrics = Metrics::new();
-        if status.policies.problem.is_some() {
-            metrics.count_policy_failure();
-        }
-        Self { snapshot: watch::Sender::new(status), metrics }
-    }
-
-    /// What it shows now.
-    #[must_use]
-    pub fn snapshot(&self) -> StatusSnapshot {
-        self.snapshot.borrow().clone()
-    }
-
-    /// Changes what it shows. A problem of the policies that is not the one shown before counts as one more.
-    pub fn update(&self, change: impl FnOnce(&mut StatusSnapshot)) {
-        self.snapshot.send_modify(|status| {
-            let before = status.policies.problem.clone();
-            change(status);
-            if status.policies.problem.is_some() && status.policies.problem != before {
-                self.metrics.count_policy_failure();
-            }
-        });
-    }
-
-    /// Notes what came of a run.
-    pub fn record_run(
-        &self,
-        kind: RunKind,
-        began_at: Timestamp,
-        ended_at: Timestamp,
-        came: &Result<RunResult, RunError>,
-    ) {
-        self.metrics.record_run(kind, ended_at.duration_since(began_at).as_secs_f64().max(0.0), ended_at, came);
-    }
-
-    /// Notes what earlier processes left on record.
-    pub(super) fn load_history(&self, recent: &[(RunRecord, RunCounts)]) {
-        self.metrics.load_history(recent);
-    }
-
-    /// All numbers as of now.
-    pub(super) fn metrics(&self) -> String {
-        self.metrics.render(&self.snapshot.borrow())
-    }
 }

@@ -1,6 +1,7 @@
 //! A run as Markdown: what it was, what it did, how to take it back, and what it rested on.
 
-use super::{MAX_BYTES, basis, code, escape, folded, lines, markdown, needs_attention, row, section};
+use super::escape::{MAX_BYTES, code, escape, folded, lines, row, section};
+use super::plan::{basis, markdown, needs_attention};
 use crate::report::humanize::{counted, format_count};
 use crate::report::reason::{format_minute, short_digest};
 use crate::report::{EntryView, PlanDocument, RunView};
@@ -14,7 +15,7 @@ const HEADER: &str = "| time | what | tag | digest | policy | outcome | can be u
 pub(in crate::report) fn run_markdown(run: &RunView, plan: Option<&PlanDocument>) -> String {
     let head = head(run);
     match plan {
-        Some(plan) if run.journal.is_empty() => head + "\n" + &markdown(plan, MOST_FACTS),
+        Some(plan) if run.entries().is_empty() => head + "\n" + &markdown(plan, MOST_FACTS),
         plan => {
             let basis = plan.map(basis).unwrap_or_default();
             let before = [head, incomplete_entries(run)].concat();
@@ -31,8 +32,8 @@ fn head(run: &RunView) -> String {
     let mut out =
         format!("## {}\n\n| | |\n| :-- | :-- |\n{}", escape(&run.headline()), lines(MOST_FACTS, facts.len(), rows));
     out.push_str(&needs_attention(&run.attention));
-    if !run.journal.is_empty() {
-        let word = if run.command == "restore" { "restored" } else { "removed" };
+    if !run.entries().is_empty() {
+        let word = if run.kind == "restore" { "restored" } else { "removed" };
         let [done, skipped, failed] = ["done", "skipped", "failed"].map(|label| format_count(run.count_outcome(label)));
         let deleted = match run.deleted_count() {
             0 => String::new(),
@@ -69,7 +70,7 @@ fn policy(entry: &EntryView) -> String {
 
 /// What was skipped, failed or is still open, each with why.
 fn incomplete_entries(run: &RunView) -> String {
-    let entries: Vec<&EntryView> = run.journal.iter().filter(|entry| entry.outcome_label() != "done").collect();
+    let entries: Vec<&EntryView> = run.entries().iter().filter(|entry| entry.outcome_label() != "done").collect();
     if entries.is_empty() {
         return String::new();
     }
@@ -77,7 +78,7 @@ fn incomplete_entries(run: &RunView) -> String {
 }
 
 fn completed_entries(run: &RunView, most: usize) -> String {
-    let entries: Vec<&EntryView> = run.journal.iter().filter(|entry| entry.outcome_label() == "done").collect();
+    let entries: Vec<&EntryView> = run.entries().iter().filter(|entry| entry.outcome_label() == "done").collect();
     if entries.is_empty() {
         return String::new();
     }

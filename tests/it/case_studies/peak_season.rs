@@ -124,9 +124,9 @@ async fn from_the_report_to_the_audit_and_back() {
     // 5. The audit.
     let run = audit(&walk, &came.run_id()).await;
     assert_eq!((run.approved_by.as_deref(), run.ticket.as_deref()), (Some("Ada"), Some("CHG-2026-118")));
-    assert_eq!(run.plan.as_ref(), Some(&plan.id));
+    assert_eq!(run.plan_id.as_ref(), Some(&plan.id));
     assert_eq!([run.count_outcome("done"), run.count_outcome("skipped"), run.count_outcome("failed")], [9, 2, 0]);
-    let hotfix = run.journal.iter().find(|entry| entry.tag == "candidate-2").unwrap();
+    let hotfix = run.entries().iter().find(|entry| entry.tag == "candidate-2").unwrap();
     assert!(hotfix.outcome_text().contains("hotfix"), "{}", hotfix.outcome_text());
 
     // 6. Not a second time, and back again.

@@ -97,9 +97,9 @@ async fn six_hundred_and_twenty_go_and_each_decision_is_told() {
 
     // The audit: every tag has one decision, with its reason, in the run or in the plan that it applied.
     let run = audit(&walk, &ended.run.to_string()).await;
-    assert_eq!((run.count_outcome("done"), run.journal.len()), (620, GOING));
+    assert_eq!((run.count_outcome("done"), run.entries().len()), (620, GOING));
     let mut decisions: BTreeMap<String, String> = BTreeMap::new();
-    for entry in &run.journal {
+    for entry in run.entries() {
         let why = entry.reasons.to_string();
         assert!(why.contains("test-tags") && why.contains("within"), "{why}");
         assert!(entry.policy.as_deref() == Some("test-tags") && entry.correlation_id.is_some(), "{entry:?}");

@@ -3,7 +3,7 @@
 use http::Method;
 use jiff::Timestamp;
 use tagwarden::demo::registry::{Fault, FaultKind};
-use tagwarden::report::{EntryView, Format, PlanDocument, RunContextView, RunView, write_run};
+use tagwarden::report::{EntryView, Format, PlanDocument, RunSummary, RunView, write_run};
 use tagwarden::workflow::Approval;
 
 use crate::workflow::WorkflowFixture;
@@ -75,7 +75,7 @@ async fn a_restore_is_a_run_like_others() {
     let applied = walk.apply(&plan).await;
     walk.restore(&applied.run_id()).await.unwrap();
     let (run, recorded) = last(&walk).await;
-    assert_eq!((run.command.as_str(), recorded), ("restore", None));
+    assert_eq!((run.kind.as_str(), recorded), ("restore", None));
     for format in Format::ALL {
         let report = render(&run, None, format);
         assert!(report.contains("candidate-4") && report.contains("restore"), "{}: {report}", format.label());
@@ -87,6 +87,8 @@ async fn a_restore_is_a_run_like_others() {
 fn run(number: usize, words: &str) -> RunView {
     let at: Timestamp = "2026-11-23T03:00:00Z".parse().unwrap();
     let entry = |number: usize| EntryView {
+        number: 1,
+        run: "0193".into(),
         action: "untag".into(),
         registry: "contoso".into(),
         repository: "shop/api".into(),
@@ -108,7 +110,7 @@ fn run(number: usize, words: &str) -> RunView {
     };
     RunView {
         id: "0193".into(),
-        command: "apply".into(),
+        kind: "apply".into(),
         mode: "approved".into(),
         by: words.into(),
         version: "0.1.0".into(),
@@ -116,14 +118,17 @@ fn run(number: usize, words: &str) -> RunView {
         ticket: Some(words.into()),
         started_at: at,
         ended_at: Some(at),
-        outcome: Some("done".into()),
+        seconds: Some(0),
+        outcome: "done".into(),
         exit_code: Some(0),
         error: Some(words.into()),
+        plan_id: Some(words.into()),
+        reclaimed_bytes: None,
         attention: Vec::new(),
-        summary: None,
-        plan: Some(words.into()),
-        circumstances: RunContextView::default(),
-        journal: (0..number).map(entry).collect(),
+        summary: RunSummary::default(),
+        circumstances: None,
+        journal_counts: None,
+        journal: Some((0..number).map(entry).collect()),
     }
 }
 

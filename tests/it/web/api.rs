@@ -8,6 +8,7 @@ use tagwarden::domain::{Action, Digest, Intent, Outcome, RemovalMethod, SkipReas
 use tagwarden::state::{RecordedPolicy, RunContext, RunKind};
 
 use super::fixture::{WebFixture, new_run, noon, plan, record, run_id};
+use crate::support::lease::lease;
 
 const DESCRIPTION: &str = include_str!("../../../schema/openapi.json");
 
@@ -156,6 +157,49 @@ async fn lists_go_on_where_they_ended() {
     assert_eq!(of_run["entries"].as_array().unwrap().len(), 3);
 }
 
+/// A run that was killed has no counts on record: its journal has them.
+#[tokio::test]
+async fn an_unfinished_run_shows_what_it_removed() {
+    let world = WebFixture::new().await;
+    let store = &world.context.store;
+    record(store, 1, plan(20), noon()).await;
+    store.begin_run(&new_run(2, RunKind::Apply, noon())).await.unwrap();
+    let lease = lease(store).await;
+    for (tag, outcome) in [
+        ("candidate-000003", Outcome::Done(String::new())),
+        ("candidate-000013", Outcome::Done(String::new())),
+        ("candidate-000023", Outcome::Skipped(SkipReason::Missing)),
+        ("candidate-000033", Outcome::Failed("refused".into())),
+    ] {
+        let intent = Intent {
+            action: Action::Remove(RemovalMethod::Untag),
+            registry: "contoso".parse().unwrap(),
+            repository: "shop/part-000".parse().unwrap(),
+            tag: tag.parse().unwrap(),
+            digest: Digest::of(b"x"),
+            media_type: "".into(),
+            policy: None,
+            evidence: "[]".into(),
+            endpoint: None,
+            date: None,
+        };
+        store.record_not_attempted(&lease, run_id(2), &intent, &outcome, noon()).await.unwrap();
+    }
+    let listed = world.get("/api/v1/runs").await.json();
+    let shown = world.get(&format!("/api/v1/runs/{}", run_id(2))).await.json();
+    for run in [&listed["runs"][0], &shown] {
+        assert_eq!((&run["outcome"], &run["plan_id"]), (&json!("unfinished"), &Value::Null), "{run:#}");
+        let counts = ["removed", "deleted", "restored", "skipped", "failed"].map(|key| run["summary"][key].clone());
+        assert_eq!(counts, [2, 0, 0, 1, 1].map(|count| json!(count)), "{run:#}");
+    }
+    assert_eq!(listed["runs"][1]["summary"]["removed"], 1, "what is on record counts");
+    for address in ["/", "/runs", &format!("/runs/{}", run_id(2))] {
+        let page = world.get(address).await.body;
+        let words = if address.len() > "/runs".len() { "untag: 2 done" } else { ">2, 1 failed<" };
+        assert!(page.contains(words), "{address}: no {words} in\n{page}");
+    }
+}
+
 #[tokio::test]
 async fn entries_name_the_text_of_their_policy() {
     let world = WebFixture::new().await;
@@ -173,6 +217,7 @@ async fn entries_name_the_text_of_their_policy() {
     let went_by =
         RunContext { revision: Some("sha256:all".into()), commit: Some("cafe".into()), ..RunContext::default() };
     store.begin_run_with_context(&new_run(2, RunKind::Run, noon()), &went_by).await.unwrap();
+    let lease = lease(store).await;
     for name in [Some("candidate-builds"), Some("renamed"), None] {
         let intent = Intent {
             action: Action::Remove(RemovalMethod::Untag),
@@ -186,7 +231,10 @@ async fn entries_name_the_text_of_their_policy() {
             endpoint: None,
             date: None,
         };
-        store.record_not_attempted(run_id(2), &intent, &Outcome::Skipped(SkipReason::Missing), noon()).await.unwrap();
+        store
+            .record_not_attempted(&lease, run_id(2), &intent, &Outcome::Skipped(SkipReason::Missing), noon())
+            .await
+            .unwrap();
     }
     let expected = [
         json!([null, null, null, null]),

@@ -13,16 +13,19 @@ use tagwarden::domain::{
 };
 use tagwarden::registry::{RawManifest, RequestCounts};
 use tagwarden::report::{
-    DeletionsView, GapView, KeptView, LimitsView, PlanDocument, PolicyView, ReasonView, RefusalView, RegistryView,
-    RemovalView, SCHEMA, SourceView, SummaryView, UndecidedView, assign_plan_id, fingerprint, plan_attention,
+    DeletionsView, GapView, KeptView, LimitsView, PlanDocument, PolicyView, ReasonView, RefusalView, RegistryCounts,
+    RegistryView, RemovalView, RunSummary, SCHEMA, SourceView, SummaryView, UndecidedView, assign_plan_id, fingerprint,
+    plan_attention,
 };
 use tagwarden::state::{NewRun, RunEnd, RunKind, StateStore};
 use tagwarden::web::{Activity, DaemonStatus, NextRun, PolicyState, StatusSnapshot, WebContext, serve};
-use tagwarden::workflow::{RegistryCounts, RunOutcome, RunResult, StorageChange};
+use tagwarden::workflow::{RunOutcome, RunResult, StorageChange};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use uuid::Uuid;
+
+use crate::support::lease::lease;
 
 /// What registries and clusters may hold to hurt whoever looks.
 pub(super) const HOSTILE: &str = "</td><script>alert(1)</script>\"' onload='x";
@@ -329,6 +332,7 @@ pub(super) fn run_result(number: u128, document: PlanDocument) -> RunResult {
             tag: tag.parse().unwrap(),
             digest: Digest::of(b"x"),
             policy: "candidate-builds".parse().unwrap(),
+            policies: ["candidate-builds".parse().unwrap()].into(),
             method: RemovalMethod::Untag,
             enforce: true,
             date: Date::Unknown(UndatedCause::Missing),
@@ -366,20 +370,22 @@ pub(super) fn run_result(number: u128, document: PlanDocument) -> RunResult {
 
 /// What the record says of such a run.
 pub(super) fn summary_of(ended: &RunResult) -> String {
-    serde_json::json!({
-        "plan": ended.document.summary,
-        "attention": ended.document.attention,
-        "hypothetical": ended.document.hypothetical,
-        "by_registry": ended.by_registry,
-        "sources": ended.document.sources,
-        "refusals": ended.document.refusals,
-        "gaps": 1,
-        "removed": 1,
-        "skipped": 1,
-        "failed": 1,
-        "registries": ended.storage_changes.iter().map(StorageChange::summary_entry).collect::<serde_json::Map<_, _>>(),
-    })
-    .to_string()
+    let document = &ended.document;
+    let summary = RunSummary {
+        plan: Some(document.summary.clone()),
+        attention: Some(document.attention.clone()),
+        hypothetical: document.hypothetical,
+        by_registry: ended.by_registry.clone(),
+        sources: document.sources.clone(),
+        refusals: document.refusals.clone(),
+        gaps: 1,
+        removed: Some(1),
+        skipped: Some(1),
+        failed: Some(1),
+        storage: ended.storage_changes.iter().map(StorageChange::summary_entry).collect(),
+        ..RunSummary::default()
+    };
+    summary.to_json()
 }
 
 /// Puts a run on record that ended with that plan and removed some.
@@ -390,6 +396,7 @@ pub(super) async fn record(store: &StateStore, number: u128, document: PlanDocum
     store.save_plan(ended.run, &ended.document.id, &text).await.unwrap();
     let bytes: Arc<[u8]> = b"{}".as_slice().into();
     let manifest = RawManifest { digest: Digest::of(&bytes), media_type: "application/json".into(), bytes };
+    let lease = lease(store).await;
     for applied in &ended.applied {
         let intent = Intent {
             action: Action::Remove(RemovalMethod::Untag),
@@ -403,8 +410,8 @@ pub(super) async fn record(store: &StateStore, number: u128, document: PlanDocum
             endpoint: None,
             date: None,
         };
-        let id = store.intend(ended.run, &intent, &manifest, started_at).await.unwrap();
-        store.record_outcome(id, &applied.outcome, started_at).await.unwrap();
+        let journaled = store.intend(&lease, ended.run, &intent, &manifest, started_at).await.unwrap();
+        store.record_outcome(journaled.id(), &applied.outcome, started_at).await.unwrap();
     }
     let end = RunEnd {
         ended_at: started_at + 90.seconds(),

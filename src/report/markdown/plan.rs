@@ -1,25 +1,19 @@
 //! The plan as Markdown, for a change ticket or a comment on a pull request.
 
-mod run;
-
-use super::holds::HEADINGS;
-use super::humanize::{counted, format_age, format_bytes, format_count, sanitize, truncate};
-use super::reason::{format_minute, short_digest};
-use super::registry_info::describe_registry;
-use super::storage::{cells, describe_storage, largest};
-use super::summary::{
+use super::escape::{MAX_BYTES, MAX_TEXT_BYTES, code, escape, folded, lines, row, section};
+use crate::registry::Provider;
+use crate::registry::providers::{VerifyTool, provider};
+use crate::report::holds::HEADINGS;
+use crate::report::humanize::{counted, format_age, format_bytes, format_count};
+use crate::report::reason::{format_minute, short_digest};
+use crate::report::registry_info::describe_registry;
+use crate::report::storage::{cells, describe_storage, largest};
+use crate::report::summary::{
     self, ProtectedTag, RESTORE_INSTRUCTIONS, RemovalStatus, count_by_reason, describe_date, describe_missing,
     describe_mode, describe_reclaimable, describe_size, group_by_holder, headline, kept_with_verdict, next_steps,
     removal_reasons, undo_periods,
 };
-use super::{AttentionView, GapView, PlanDocument, ReasonView, RegistryView, RemovalView, SourceView};
-
-pub(super) use run::run_markdown;
-
-/// Most bytes of the whole, so that it is always below the 65,536 characters of a comment on GitHub.
-const MAX_BYTES: usize = 59_900;
-/// Most bytes of one piece of text from outside, before it is escaped.
-const MAX_TEXT_BYTES: usize = 600;
+use crate::report::{AttentionView, GapView, PlanDocument, ReasonView, RegistryView, RemovalView, SourceView};
 
 /// Most bytes of each list. What the others leave is the removals'.
 const MOST_REGISTRIES: usize = 4_000;
@@ -42,7 +36,7 @@ const MOST_UNDECIDED: usize = 5_000;
 /// word on how much was left out. Nothing from outside can break a table, bring in HTML or notify anybody. `taken` bytes
 /// are left for what comes before it.
 #[must_use]
-pub(super) fn markdown(document: &PlanDocument, taken: usize) -> String {
+pub(in crate::report) fn markdown(document: &PlanDocument, taken: usize) -> String {
     // A run's own list, which comes before, has them.
     let urgent = if taken == 0 { needs_attention(&document.attention) } else { String::new() };
     let before = [head(document), urgent, refusals(document), basis(document)].concat();
@@ -63,88 +57,8 @@ pub(super) fn markdown(document: &PlanDocument, taken: usize) -> String {
 }
 
 /// What a plan rests on, and what is odd about that.
-fn basis(document: &PlanDocument) -> String {
+pub(super) fn basis(document: &PlanDocument) -> String {
     [registries(document), sources(document), policies(document), unmatched(document), findings(document)].concat()
-}
-
-/// Words from outside as inert text: one line, cut short, without a meaning in Markdown or HTML. An `@` or `#` gets a
-/// zero-width space behind it, since mentions and references are looked for after everything else was rendered.
-pub(super) fn escape(text: &str) -> String {
-    let text = truncate(&sanitize(text), MAX_TEXT_BYTES);
-    let mut out = String::with_capacity(text.len() + 8);
-    let mut before = ' ';
-    let mut rest = text.as_str();
-    while let Some(found) = rest.chars().next() {
-        if let Some(quoted) = quoted(rest) {
-            out.push_str(quoted);
-            (rest, before) = (&rest[quoted.len()..], '`');
-            continue;
-        }
-        rest = &rest[found.len_utf8()..];
-        match found {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '@' if before.is_ascii_alphanumeric() => out.push('@'),
-            '@' => out.push_str("@&#8203;"),
-            '#' => out.push_str("\\#&#8203;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '!' | '$' => out.extend(['\\', found]),
-            found => out.push(found),
-        }
-        before = found;
-    }
-    out
-}
-
-/// What stands in backticks at the start of a text, with them, where it is harmless as code.
-fn quoted(text: &str) -> Option<&str> {
-    let end = text.strip_prefix('`')?.find('`')?;
-    let inner = &text[1..=end];
-    (!inner.is_empty() && inner.trim() == inner && inner.chars().all(is_inert)).then(|| &text[..end + 2])
-}
-
-/// Whether a character means nothing in code, not even in a table.
-fn is_inert(found: char) -> bool {
-    found.is_ascii_alphanumeric() || "._-/:@+ ,=*\"".contains(found)
-}
-
-/// A name as code where it can be nothing else than a name, otherwise as inert text.
-pub(super) fn code(name: &str) -> String {
-    if !name.is_empty() && name.trim() == name && name.len() <= MAX_TEXT_BYTES && name.chars().all(is_inert) {
-        format!("`{name}`")
-    } else {
-        escape(name)
-    }
-}
-
-/// Lines up to a number of bytes, and how many are left out.
-pub(super) fn lines(most: usize, total: usize, rows: impl Iterator<Item = String>) -> String {
-    let mut out = String::new();
-    let mut shown = 0;
-    for row in rows {
-        if out.len() + row.len() + 1 > most {
-            break;
-        }
-        out.push_str(&row);
-        out.push('\n');
-        shown += 1;
-    }
-    if total > shown {
-        out.extend(["\n… and ", &format_count((total - shown) as u64), " more in the JSON.\n"]);
-    }
-    out
-}
-
-fn row<const N: usize>(cells: &[String; N]) -> String {
-    format!("| {} |", cells.join(" | "))
-}
-
-pub(super) fn folded(title: &str, content: &str) -> String {
-    format!("<details><summary>{title}</summary>\n\n{content}\n</details>\n")
-}
-
-fn section(title: &str, content: &str) -> String {
-    format!("\n### {title}\n\n{content}")
 }
 
 fn head(document: &PlanDocument) -> String {
@@ -456,21 +370,22 @@ fn undecided(document: &PlanDocument) -> String {
     String::from("\n") + &folded(&format!("{} undecided, so kept: why", counted(total as u64, "tag")), &table)
 }
 
-/// The Azure CLI's commands, which pull nothing, for the first removal of each repository.
-fn azure_cli_commands(document: &PlanDocument) -> String {
+/// The commands of a product's own tool, for the first removal of each repository.
+fn tool_commands(document: &PlanDocument, tool: &VerifyTool) -> String {
+    let prefix = format!("{} ", tool.command);
     let fits =
         |command: &String| command.len() <= MAX_TEXT_BYTES && !command.contains(|c: char| c == '`' || c.is_control());
-    let commands =
-        summary::verify_commands(document).into_iter().filter(fits).filter(|command| command.starts_with("az "));
+    let commands = summary::verify_commands(document)
+        .into_iter()
+        .filter(fits)
+        .filter(|command| command.starts_with(prefix.as_str()));
     let mut block = String::new();
     for command in commands {
         if block.len() + command.len() < MOST_BY_HAND {
             block.extend([command.as_str(), "\n"]);
         }
     }
-    let intro = "These only read, and pull nothing; sign in with `az login` first. They show digest, times and locks of the \
-                 first removal of each repository, and of its manifest. The JSON has them for each removal.";
-    section("To verify by hand", &format!("{intro}\n\n```sh\n{block}```\n"))
+    section("To verify by hand", &format!("{}\n\n```sh\n{block}```\n", tool.introduction))
 }
 
 /// Commands that only read, for the first removal.
@@ -478,8 +393,8 @@ fn verify_commands(document: &PlanDocument) -> String {
     let Some(removal) = document.removals.get(0) else { return String::new() };
     let registry = document.registries.iter().find(|registry| registry.name == removal.registry);
     let Some(registry) = registry else { return String::new() };
-    if registry.kind == "acr" {
-        return azure_cli_commands(document);
+    if let Some(tool) = provider(&registry.kind).and_then(Provider::verify_tool) {
+        return tool_commands(document, &tool);
     }
     let endpoint = registry.endpoint.trim_end_matches('/');
     let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);

@@ -1,0 +1,199 @@
+//! One entry of the journal, as people and scripts read it.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::humanize::{sanitize, truncate};
+use super::reason::short_digest;
+use super::{ReasonView, RunContextView};
+use crate::domain::{Action, Outcome, RemovalMethod};
+use crate::state::{JournalEntry, RecordedPolicy};
+
+/// One entry of the journal: what was done to a tag, or why not.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EntryView {
+    /// The number of the entry, ascending in the order in which entries were written.
+    pub number: i64,
+    /// The id of the run.
+    pub run: String,
+    /// `untag`, `delete-manifest`, `restore`, `restore-manifest` or `delete-untagged`. With the last two the tag is the last
+    /// that the manifest had, or that what it hangs on had.
+    pub action: String,
+    /// The registry.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// Its digest.
+    pub digest: String,
+    /// The media type of the manifest behind it.
+    pub media_type: String,
+    /// The policy that let it go.
+    pub policy: Option<String>,
+    /// The file that this policy stood in; `None` for runs of an older version.
+    pub policy_file: Option<String>,
+    /// The hash of that file's content.
+    pub policy_revision: Option<String>,
+    /// The git commit of the policies folder, where it was a checkout.
+    pub policies_commit: Option<String>,
+    /// The reasons, as the plan gave them.
+    pub reasons: Value,
+    /// The time at which it was written down.
+    pub intended_at: Timestamp,
+    /// The time of its outcome.
+    pub settled_at: Option<Timestamp>,
+    /// `done`, `skipped` or `failed`; `None` if it is not known yet.
+    pub outcome: Option<String>,
+    /// The label of the reason why it was skipped.
+    pub skip: Option<String>,
+    /// The id by which the registry's own log knows the request.
+    pub correlation_id: Option<String>,
+    /// The details of the outcome.
+    pub detail: Option<String>,
+    /// The time until which it can surely be undone, if that is known.
+    pub undo_until: Option<Timestamp>,
+}
+
+impl EntryView {
+    /// One entry of the journal.
+    #[must_use]
+    pub fn new(entry: &JournalEntry, undo_until: Option<Timestamp>) -> Self {
+        let JournalEntry { intent, intended_at, outcome, .. } = entry;
+        let detail = outcome.as_ref().map(|(outcome, _)| describe_outcome(outcome)).filter(|detail| !detail.is_empty());
+        Self {
+            number: entry.id.number(),
+            run: entry.run.to_string(),
+            action: intent.action.label().to_owned(),
+            registry: intent.registry.to_string(),
+            repository: intent.repository.to_string(),
+            tag: intent.tag.to_string(),
+            digest: intent.digest.to_string(),
+            media_type: intent.media_type.to_string(),
+            policy: intent.policy.clone(),
+            policy_file: None,
+            policy_revision: None,
+            policies_commit: None,
+            reasons: serde_json::from_str(&intent.evidence).unwrap_or_default(),
+            intended_at: *intended_at,
+            settled_at: outcome.as_ref().map(|(_, at)| *at),
+            outcome: outcome.as_ref().map(|(outcome, _)| outcome.label().to_owned()),
+            skip: match outcome {
+                Some((Outcome::Skipped(skip), _)) => Some(skip.label().to_owned()),
+                _ => None,
+            },
+            correlation_id: detail.as_deref().and_then(correlation_id).map(str::to_owned),
+            detail,
+            undo_until,
+        }
+    }
+
+    /// The same, with file, revision and commit of its policy.
+    #[must_use]
+    pub fn with_policies(mut self, policies: &[RecordedPolicy], went_by: &RunContextView) -> Self {
+        let found = self.policy.as_ref().and_then(|name| policies.iter().find(|policy| policy.name == *name));
+        if self.policy.is_some() {
+            self.policies_commit.clone_from(&went_by.policies_commit);
+        }
+        if let Some(policy) = found {
+            self.policy_file = Some(policy.file.clone());
+            self.policy_revision = Some(policy.revision.clone());
+        }
+        self
+    }
+
+    /// The policy with its file, revision and commit, as far as they are known; empty where there is no policy.
+    #[must_use]
+    pub fn describe_policy(&self) -> String {
+        let Some(policy) = &self.policy else { return String::new() };
+        let mut words = policy.clone();
+        if let (Some(file), Some(revision)) = (&self.policy_file, &self.policy_revision) {
+            let _ = write!(words, ", {file} at {}", short_digest(revision));
+        }
+        if let Some(commit) = &self.policies_commit {
+            let _ = write!(words, ", commit {}", truncate(commit, 15));
+        }
+        words
+    }
+
+    /// Its reasons; empty where they are of a version that this one does not know.
+    #[must_use]
+    pub fn reason_views(&self) -> Vec<ReasonView> {
+        serde_json::from_value(self.reasons.clone()).unwrap_or_default()
+    }
+
+    /// `registry/repository:tag`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}:{}", self.registry, self.repository, self.tag)
+    }
+
+    /// The outcome's label, `open` where there is none yet.
+    #[must_use]
+    pub fn outcome_label(&self) -> &str {
+        self.outcome.as_deref().unwrap_or("open")
+    }
+
+    /// What was said of the outcome, or that it is not known yet.
+    #[must_use]
+    pub fn outcome_text(&self) -> &str {
+        match &self.outcome {
+            Some(_) => self.detail.as_deref().unwrap_or_default(),
+            None => "begun, and not known yet how it ended; the next run finds out",
+        }
+    }
+
+    pub(super) fn is_deletion(&self) -> bool {
+        self.action == Action::DeleteUntagged.label()
+    }
+
+    pub(super) fn is_restore(&self) -> bool {
+        [Action::Restore, Action::RestoreManifest].iter().any(|action| self.action == action.label())
+    }
+
+    pub(super) fn was_removed(&self) -> bool {
+        let tag = [Action::Remove(RemovalMethod::Untag), Action::Remove(RemovalMethod::DeleteManifest)];
+        tag.iter().any(|action| self.action == action.label()) && self.outcome.as_deref() == Some("done")
+    }
+}
+
+/// The id by which a registry's own log knows the request, where its answer gave one.
+#[must_use]
+pub fn correlation_id(words: &str) -> Option<&str> {
+    let (_, id) = words.split_once("-request-id: ")?;
+    id.split([' ', ',', ';', ')']).next().filter(|id| !id.is_empty())
+}
+
+/// Returns the details of an outcome.
+#[must_use]
+pub fn describe_outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done(evidence) => evidence.clone(),
+        Outcome::Skipped(skip) => skip.to_string(),
+        Outcome::Failed(error) => error.clone(),
+    }
+}
+
+/// Renders an entry as one line.
+#[must_use]
+pub fn entry_text(entry: &EntryView) -> String {
+    sanitize(&format!(
+        "{} {:<8} {:<15} {} {} {}",
+        entry.intended_at.strftime("%Y-%m-%d %H:%M:%S"),
+        entry.outcome_label(),
+        entry.action,
+        entry.name(),
+        short_digest(&entry.digest),
+        entry.outcome_text(),
+    ))
+}
+
+/// The policy by which something was done to a tag, behind [`entry_text`].
+#[must_use]
+pub fn policy_suffix(entry: &EntryView) -> String {
+    let words = entry.describe_policy();
+    if words.is_empty() { words } else { format!(" [policy {}]", sanitize(&words)) }
+}

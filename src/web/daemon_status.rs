@@ -1,0 +1,67 @@
+//! The daemon's status and metrics, shared between the daemon and the pages.
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::metrics::Metrics;
+use super::status::StatusSnapshot;
+use crate::report::RunSummary;
+use crate::state::{RunKind, RunRecord};
+use crate::workflow::{RunError, RunResult};
+
+/// The status that the daemon writes and the pages read, with the metrics.
+#[derive(Debug)]
+pub struct DaemonStatus {
+    snapshot: watch::Sender<StatusSnapshot>,
+    metrics: Metrics,
+}
+
+impl DaemonStatus {
+    /// Starts with `status`.
+    #[must_use]
+    pub fn new(status: StatusSnapshot) -> Self {
+        let metrics = Metrics::new();
+        if status.policies.problem.is_some() {
+            metrics.count_policy_failure();
+        }
+        Self { snapshot: watch::Sender::new(status), metrics }
+    }
+
+    /// Returns the status as of now.
+    #[must_use]
+    pub fn snapshot(&self) -> StatusSnapshot {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Changes the status. A problem of the policies that differs from the one before counts as one more.
+    pub fn update(&self, change: impl FnOnce(&mut StatusSnapshot)) {
+        self.snapshot.send_modify(|status| {
+            let before = status.policies.problem.clone();
+            change(status);
+            if status.policies.problem.is_some() && status.policies.problem != before {
+                self.metrics.count_policy_failure();
+            }
+        });
+    }
+
+    /// Counts a run by its result.
+    pub fn record_run(
+        &self,
+        kind: RunKind,
+        began_at: Timestamp,
+        ended_at: Timestamp,
+        result: &Result<RunResult, RunError>,
+    ) {
+        self.metrics.record_run(kind, ended_at.duration_since(began_at).as_secs_f64().max(0.0), ended_at, result);
+    }
+
+    /// Counts the runs that earlier processes recorded.
+    pub(super) fn load_history(&self, recent: &[(RunRecord, RunSummary)]) {
+        self.metrics.load_history(recent);
+    }
+
+    /// Formats all metrics as of now.
+    pub(super) fn metrics(&self) -> String {
+        self.metrics.render(&self.snapshot.borrow())
+    }
+}

@@ -1,7 +1,6 @@
 //! Tagwarden: retention and cleanup for container image tags.
 //!
-//! The rooms, from facts to ways in; imports point strictly downward in this list reversed. ARCHITECTURE.md walks
-//! through them.
+//! ARCHITECTURE.md lists the modules in the order in which they may import each other.
 
 pub mod apply;
 pub mod azure;

@@ -1,5 +1,6 @@
 //! What is remembered of answers.
 
+use http::Method;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 

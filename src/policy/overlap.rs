@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use super::lint::{InspectedPolicy, Lint, Severity};
+use super::inspected_policy::InspectedPolicy;
+use super::lint_result::{Lint, Severity};
 use super::relation::{Languages, RelationQuery, WalkBudget};
 
 /// Overlaps of one policy after which no further ones are looked for by walking.
@@ -260,7 +261,7 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use super::super::lint::inspect_policies;
+    use super::super::inspected_policy::inspect_policies;
     use super::super::load::{PolicySet, load};
     use super::*;
     use crate::domain::Keep;

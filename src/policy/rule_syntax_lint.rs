@@ -1,6 +1,6 @@
 //! Rules that are written as another tool wants them. What such a rule matches is less than its author thinks, often nothing.
 
-use super::lint::{Lint, Severity};
+use super::lint_result::{Lint, Severity};
 use super::load::PolicySet;
 use crate::domain::{Keep, Policy, RuleKey};
 use crate::engine::{begins_with_host, is_unanchored_search, regex_syntax_in};

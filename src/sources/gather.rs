@@ -102,7 +102,7 @@ async fn query_source(
     let asking = AssertUnwindSafe(source.query(at)).catch_unwind();
     match tokio::time::timeout(settings.deadline, asking).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(panicked()),
+        Ok(Err(_)) => Err(SourceError::panicked()),
         Err(_) => {
             let message = format!(
                 "it took longer than {}; find out why, or give it a longer `deadline`",
@@ -111,11 +111,6 @@ async fn query_source(
             Err(SourceError { kind: "deadline", message })
         }
     }
-}
-
-pub(super) fn panicked() -> SourceError {
-    let message = "reading it broke off with a panic, which is a bug; the log has the place".to_owned();
-    SourceError { kind: "panicked", message }
 }
 
 /// Whether an answer is one that can be relied on.

@@ -16,7 +16,7 @@ use super::glob_files::GlobFile;
 use super::known_hosts::KnownHosts;
 use super::stable_read::{ReadPass, read_stable};
 use super::text::{Document, ParsedText, TextEvidence, TextReader, TextSettings};
-use super::{FileSet, Source, SourceError, SourceEvidence, encoding, gather, truncate_messages};
+use super::{FileSet, Source, SourceError, SourceEvidence, encoding, truncate_messages};
 use crate::domain::TextScope;
 
 /// Texts that wait to be searched while the next ones are parsed.
@@ -87,7 +87,7 @@ fn read_all(
         (read, searching.join())
     });
     let ReadSummary { as_of, notes: of_files, problems: unread } = read?;
-    let found = findings.map_err(|_| gather::panicked())?;
+    let found = findings.map_err(|_| SourceError::panicked())?;
     let TextEvidence { claims, unresolved, texts, report_only_texts: reported, notes, problems } = found;
     let problems = [unread, problems].concat();
     if !problems.is_empty() {

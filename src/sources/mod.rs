@@ -5,6 +5,7 @@ mod docker;
 mod document;
 mod encoding;
 mod field_path;
+mod file_version;
 mod forms;
 pub mod fuzzing;
 mod gather;
@@ -18,7 +19,6 @@ mod known_hosts;
 mod kubernetes;
 mod object_texts;
 mod release_records;
-mod split_references;
 mod stable_read;
 mod text;
 
@@ -115,6 +115,14 @@ pub struct SourceError {
     pub kind: &'static str,
     /// What happened, where (file and line, or address), and what to do next.
     pub message: String,
+}
+
+impl SourceError {
+    /// The error of a source whose thread panicked.
+    fn panicked() -> Self {
+        let message = "reading it broke off with a panic, which is a bug; the log has the place".to_owned();
+        Self { kind: "panicked", message }
+    }
 }
 
 /// Something outside that says which images matter.

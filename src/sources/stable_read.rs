@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::glob_files::{self, Content, GlobFile};
-use super::{FileSet, SourceError, SourceEvidence, gather};
+use super::{FileSet, SourceError, SourceEvidence};
 use crate::domain::time_until_stable;
 
 /// The pause after a reading in which a file changed.
@@ -129,5 +129,5 @@ fn elapsed_since(now: Timestamp, begun: Instant) -> Timestamp {
 }
 
 async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SourceError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| gather::panicked())
+    tokio::task::spawn_blocking(work).await.map_err(|_| SourceError::panicked())
 }

@@ -11,7 +11,7 @@ use crate::domain::{
     RemovalObstacle, RepositoryName, SkipReason, UntagEffect, Verdict,
 };
 use crate::engine::Verdicts;
-use crate::registry::{CanUntag, RegistryKind, RegistryReader, RegistrySettings};
+use crate::registry::{CanUntag, Provider, RegistryReader, RegistrySettings, UntagSupport};
 use crate::state::{DeletionResponse, Experience, StateError, UntagExperience};
 
 /// The purpose of a decision.
@@ -160,8 +160,13 @@ fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbil
         }
         _ => {}
     }
-    if settings.kind == RegistryKind::Acr {
-        return (RemovalAbility::Able, AbilityOrigin::Kind);
+    match settings.provider.capabilities().untag {
+        UntagSupport::Native => return (RemovalAbility::Able, AbilityOrigin::Kind),
+        untag @ (UntagSupport::DeletesLast | UntagSupport::Unsupported) => {
+            let product = known.product.clone().unwrap_or_else(|| product_of(settings.provider, untag));
+            return (impossible(RemovalObstacle::Product(product)), AbilityOrigin::Kind);
+        }
+        UntagSupport::Unknown => {}
     }
     match known.product.as_ref().map(|product| product.untag) {
         Some(UntagEffect::LeavesManifest) => return (RemovalAbility::Able, AbilityOrigin::Product),
@@ -177,20 +182,34 @@ fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbil
     }
 }
 
+/// Returns a product that is known by the settings, whose API cannot remove a tag and leave its manifest.
+fn product_of(provider: &dyn Provider, untag: UntagSupport) -> Product {
+    let (untag, consequence) = match untag {
+        UntagSupport::DeletesLast => {
+            (UntagEffect::DeletesManifest, "removing the last tag of an image deletes the image there")
+        }
+        UntagSupport::Native | UntagSupport::Unsupported | UntagSupport::Unknown => {
+            (UntagEffect::Unsupported, "its API cannot remove a tag and leave the manifest")
+        }
+    };
+    Product { name: provider.name(), version: None, recognized_by: "its `kind` in the settings", untag, consequence }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::providers::{Acr, Distribution};
 
     fn day(day: i64) -> Timestamp {
         Timestamp::from_second(1_790_000_000 + day * 86_400).unwrap()
     }
 
-    fn settings(kind: RegistryKind, removal: RemovalMethod, can_untag: CanUntag) -> RegistrySettings {
+    fn settings(provider: &'static dyn Provider, removal: RemovalMethod, can_untag: CanUntag) -> RegistrySettings {
         let endpoint = "https://registry.example".parse().unwrap();
         RegistrySettings {
             removal,
             can_untag,
-            ..RegistrySettings::with_defaults("contoso".parse().unwrap(), kind, endpoint)
+            ..RegistrySettings::with_defaults("contoso".parse().unwrap(), provider, endpoint)
         }
     }
 
@@ -209,11 +228,11 @@ mod tests {
     fn what_is_known_best_counts() {
         use RemovalObstacle::{DeletesDisabled, DestroysManifest, NoUntag, Setting};
         use UntagExperience::{ManifestDestroyed, ManifestSurvives, Unsupported};
-        let by = |kind, can_untag| settings(kind, RemovalMethod::Untag, can_untag);
-        let plain = by(RegistryKind::Distribution, CanUntag::Unknown);
-        let yes = by(RegistryKind::Distribution, CanUntag::Yes);
-        let no = by(RegistryKind::Distribution, CanUntag::No);
-        let acr = by(RegistryKind::Acr, CanUntag::Unknown);
+        let by = |provider: &'static dyn Provider, can_untag| settings(provider, RemovalMethod::Untag, can_untag);
+        let plain = by(&Distribution, CanUntag::Unknown);
+        let yes = by(&Distribution, CanUntag::Yes);
+        let no = by(&Distribution, CanUntag::No);
+        let acr = by(&Acr, CanUntag::Unknown);
         let able = |from| (RemovalAbility::Able, from);
         let cannot = |why, from| (RemovalAbility::Impossible(why), from);
         let of_product = |untag| AbilityEvidence { product: Some(product(untag)), ..AbilityEvidence::default() };
@@ -270,7 +289,7 @@ mod tests {
         ] {
             assert_eq!(ability(settings, &known), expected, "{which}");
         }
-        let by_manifest = settings(RegistryKind::Distribution, RemovalMethod::DeleteManifest, CanUntag::No);
+        let by_manifest = settings(&Distribution, RemovalMethod::DeleteManifest, CanUntag::No);
         for (by_digest, expected) in [
             (None, (RemovalAbility::Unknown, AbilityOrigin::Unknown)),
             (accepted, able(AbilityOrigin::Response(day(3)))),
@@ -278,6 +297,17 @@ mod tests {
         ] {
             let known = AbilityEvidence { by_digest, ..untags(ManifestDestroyed) };
             assert_eq!(ability(&by_manifest, &known), expected);
+        }
+    }
+
+    #[test]
+    fn an_api_without_untag_is_a_product_that_cannot() {
+        for (support, effect) in [
+            (UntagSupport::DeletesLast, UntagEffect::DeletesManifest),
+            (UntagSupport::Unsupported, UntagEffect::Unsupported),
+        ] {
+            let product = product_of(&Distribution, support);
+            assert_eq!((product.name, product.untag), ("distribution", effect));
         }
     }
 

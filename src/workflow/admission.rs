@@ -6,13 +6,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Decision, RunError, RunOutcome};
+use super::{Decision, Refused, RunError, RunOutcome};
 use crate::apply::{JournalEvidence, RemovalTask};
 use crate::config::{Mode, Settings};
-use crate::domain::{Date, Removal, RemovalMethod, Rules, SkipReason, TagPosition, UndatedCause};
+use crate::domain::{
+    Date, PolicyName, Reason, RegistryName, Removal, RemovalAbility, RemovalMethod, RepositoryName, Rules, SkipReason,
+    TagName, TagPosition, UndatedCause, Verdict,
+};
 use crate::policy::PolicySet;
 use crate::registry::{CollectScope, VANISHED};
-use crate::report::{PlanDocument, ReasonView, RemovalView};
+use crate::report::{self, PlanDocument, ReasonView, RemovalView};
 use crate::state::RunRecord;
 
 /// Whether a plan may be applied here and now at all.
@@ -25,48 +28,34 @@ pub(super) fn admit(
     policies: &PolicySet,
     now: Timestamp,
 ) -> Result<(), RunError> {
-    let refused = |why: String| Err(RunError::Refused(why));
+    let refused = |why: Refused| Err(RunError::Refused(why));
     if settings.mode == Mode::DryRun {
-        return refused(format!(
-            "{} says `mode = \"dry-run\"`, in which nothing is ever removed; set `approved` or `enforce`",
-            settings.file.display()
-        ));
+        return refused(Refused::ModeIsDryRun { file: settings.file.clone() });
     }
     if plan.mode == Mode::DryRun.label() {
-        return refused(
-            "the plan was made in mode `dry-run`, in which nothing is removed: it is a report; make a new one"
-                .to_owned(),
-        );
+        return refused(Refused::PlanOfDryRun);
     }
     if plan.hypothetical {
-        return refused(format!("the plan was made for {} by `--at`, to look at only", plan.evaluated_at));
+        return refused(Refused::Hypothetical { at: plan.evaluated_at });
     }
     if now >= plan.expires_at {
-        return refused(format!("the plan expired at {}; make a new one", plan.expires_at));
+        return refused(Refused::Expired { at: plan.expires_at });
     }
     if plan.created_at > now {
-        return refused(format!(
-            "the plan was made at {}, which is in the future; is the clock right?",
-            plan.created_at
-        ));
+        return refused(Refused::FromFuture { at: plan.created_at });
     }
     for registry in &plan.registries {
         let known = settings.registries.iter().find(|known| known.name.as_str() == registry.name);
         let same = known.is_some_and(|known| {
-            known.kind.label() == registry.kind && known.endpoint.as_str().trim_end_matches('/') == registry.endpoint
+            known.provider.name() == registry.kind && known.endpoint.as_str().trim_end_matches('/') == registry.endpoint
         });
         if !same {
-            return refused(format!(
-                "the plan is for registry {} at {}, which is not in the settings",
-                registry.name, registry.endpoint
-            ));
+            let (registry, endpoint) = (registry.name.clone(), registry.endpoint.clone());
+            return refused(Refused::OtherRegistry { registry, endpoint });
         }
     }
     if plan.settings != settings.revision {
-        return refused(format!(
-            "registries, sources, limits or time zone in {} have changed since the plan was made; make a new one",
-            settings.file.display()
-        ));
+        return refused(Refused::SettingsChanged { file: settings.file.clone() });
     }
     let then: BTreeSet<(&str, &str, &str, &str)> =
         plan.policies.iter().map(|policy| (&*policy.name, &*policy.file, &*policy.revision, &*policy.mode)).collect();
@@ -75,8 +64,8 @@ pub(super) fn admit(
         .iter()
         .map(|policy| (policy.name.as_str(), &*policy.file, &*policy.revision, policy.mode.label()))
         .collect();
-    if let Some((name, file, _, _)) = then.symmetric_difference(&now).next() {
-        return refused(format!("policy {name} in {file} has changed since the plan was made; make a new one"));
+    if let Some(&(name, file, _, _)) = then.symmetric_difference(&now).next() {
+        return refused(Refused::PolicyChanged { policy: name.to_owned(), file: file.to_owned() });
     }
     Ok(())
 }
@@ -87,10 +76,7 @@ pub(super) fn admit(
 /// [`RunError::Refused`] outside the window and in a freeze, unless a person gave a reason.
 pub(super) fn check_schedule(settings: &Settings, despite: Option<&str>, now: Timestamp) -> Result<(), RunError> {
     match settings.schedule.blocked_by(now) {
-        Some(block) if despite.is_none() => Err(RunError::Refused(format!(
-            "removals are held back, {block}; wait, or give a reason to apply it all the same with \
-             `--despite-freeze REASON`"
-        ))),
+        Some(block) if despite.is_none() => Err(Refused::Blocked(block).into()),
         _ => Ok(()),
     }
 }
@@ -101,12 +87,7 @@ pub(super) fn check_schedule(settings: &Settings, despite: Option<&str>, now: Ti
 /// [`RunError::Refused`] where that run did all that it was to do.
 pub(super) fn check_reapplication(plan: &str, record: &RunRecord) -> Result<(), RunError> {
     let Some(end) = record.end.as_ref().filter(|end| end.outcome == RunOutcome::Done.label()) else { return Ok(()) };
-    Err(RunError::Refused(format!(
-        "plan {plan} was applied already, by run {} on {}; what it skipped stays, and what was put back since stays; make a \
-         new one",
-        record.run.id,
-        end.ended_at.strftime("%Y-%m-%d %H:%M UTC")
-    )))
+    Err(Refused::AppliedAlready { plan: plan.to_owned(), run: record.run.id, ended_at: end.ended_at }.into())
 }
 
 /// The removals of an approved plan, in its order.
@@ -114,11 +95,16 @@ pub(super) fn check_reapplication(plan: &str, record: &RunRecord) -> Result<(), 
 /// # Errors
 /// [`RunError::Refused`] where one names what can be no image.
 pub(super) fn approved_removals(plan: &PlanDocument) -> Result<Vec<Arc<Removal>>, RunError> {
-    let refused = |view: &RemovalView| RunError::Refused(format!("the plan names {}, which is no image", view.name()));
+    let refused = |view: &RemovalView| RunError::from(Refused::InvalidImage { name: view.name() });
     plan.removals.iter().map(|view| removal(&view).map(Arc::new).ok_or_else(|| refused(&view))).collect()
 }
 
 fn removal(view: &RemovalView) -> Option<Removal> {
+    let policy: PolicyName = view.policy.parse().ok()?;
+    let mut policies: Vec<PolicyName> = view.policies().filter_map(|name| name.parse().ok()).collect();
+    policies.push(policy.clone());
+    policies.sort();
+    policies.dedup();
     Some(Removal {
         // It stands in no inventory of this run.
         position: TagPosition { registry: u32::MAX, repository: u32::MAX, tag: u32::MAX },
@@ -126,7 +112,8 @@ fn removal(view: &RemovalView) -> Option<Removal> {
         repository: view.repository.parse().ok()?,
         tag: view.tag.parse().ok()?,
         digest: view.digest.parse().ok()?,
-        policy: view.policy.parse().ok()?,
+        policy,
+        policies: policies.into(),
         method: [RemovalMethod::Untag, RemovalMethod::DeleteManifest]
             .into_iter()
             .find(|method| method.label() == view.method)?,
@@ -149,40 +136,35 @@ pub(super) fn scope(removals: &[Arc<Removal>]) -> CollectScope {
     CollectScope::Repositories(only)
 }
 
-/// The refusals of now that hold for a plan approved before. Those of numbers in all were looked at with the plan.
-const REGISTRY_REFUSALS: [&str; 7] = [
-    "leave-limit",
-    "percent-limit",
-    "removal-impossible",
-    "untagged-retention",
-    "registry-settings-unread",
-    "clock",
-    "protects-nothing",
-];
+/// The name of a removal's tag.
+fn place(removal: &Removal) -> (&RegistryName, &RepositoryName, &TagName) {
+    (&removal.registry, &removal.repository, &removal.tag)
+}
 
 /// What of an approved plan still follows from the evidence of now, and what does not, with the reason. `earlier` is what
 /// the plan removed before, by name: what is there again was put back.
+///
+/// The approved plan exists only as a document, so its own refusals are read off that. The present decides by domain values.
 pub(super) fn intersect(
     approved: &PlanDocument,
     removals: &[Arc<Removal>],
     decision: &Decision,
     earlier: &BTreeMap<String, Uuid>,
 ) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
-    let now: BTreeMap<String, usize> =
-        decision.document.removals.iter().enumerate().map(|(index, view)| (view.name(), index)).collect();
-    let impossible = |registry: &str| {
-        decision.document.registries.iter().find(|view| view.name == registry).and_then(|view| view.obstacle.clone())
+    let now: BTreeMap<_, &Arc<Removal>> = decision.plan.removals.iter().map(|found| (place(found), found)).collect();
+    let obstacle = |registry: &RegistryName| {
+        let found = decision.inventory.registry(registry.as_str());
+        let found = found.filter(|found| matches!(found.ability, RemovalAbility::Impossible(_)))?;
+        Some(report::ability(found).map(|ability| ability.message).unwrap_or_default())
     };
     // Fewer tags than then may be left, or a greater share of them; and the registry itself may not be what it was.
-    let forbidden = |index: usize| {
-        let view = decision.document.removals.get(index)?;
-        let mut refusals = decision.document.refusals.iter();
-        refusals.find(|refusal| REGISTRY_REFUSALS.contains(&&*refusal.kind) && refusal.binding && refusal.covers(&view))
+    let forbidden = |removal: &Removal| {
+        let mut refusals = decision.plan.refusals.iter();
+        refusals.find(|one| one.binding && !one.reason.is_count_limit() && one.scope.covers(removal))
     };
     let (mut orders, mut skipped) = (Vec::new(), Vec::new());
     for (view, removal) in approved.removals.iter().zip(removals) {
-        let index = now.get(&view.name()).copied();
-        let found = index.and_then(|index| decision.plan.removals.get(index));
+        let found = now.get(&place(removal)).copied();
         let order =
             |removal: &Arc<Removal>| RemovalTask { removal: Arc::clone(removal), evidence: journal_evidence(&view) };
         let skip = if !view.enforce {
@@ -193,20 +175,20 @@ pub(super) fn intersect(
             SkipReason::Refused(format!(
                 "run {run} removed it by this plan already, and it was put back since; make a new plan"
             ))
-        } else if let Some(obstacle) = impossible(&view.registry) {
+        } else if let Some(obstacle) = obstacle(&removal.registry) {
             SkipReason::Refused(obstacle)
         } else {
             match found {
                 Some(now) if now.digest != removal.digest => SkipReason::Moved { to: now.digest.clone() },
                 Some(now) if now.enforce => {
-                    let Some(refusal) = index.and_then(forbidden) else {
+                    let Some(refusal) = forbidden(now) else {
                         orders.push(order(now));
                         continue;
                     };
-                    SkipReason::Refused(refusal.message.clone())
+                    SkipReason::Refused(report::describe_refusal(refusal))
                 }
                 Some(_) => SkipReason::DryRun,
-                None => removal_skip_reason(&view, decision),
+                None => removal_skip_reason(removal, decision),
             }
         };
         skipped.push((order(removal), skip));
@@ -219,67 +201,57 @@ pub(super) fn intersect(
 ///
 /// # Errors
 /// [`RunError::Refused`], and then nothing may be removed.
-pub(super) fn enforce_limits(orders: &[RemovalTask], decision: &Decision, rules: &Rules) -> Result<(), RunError> {
-    let views: BTreeMap<String, usize> =
-        decision.document.removals.iter().enumerate().map(|(index, view)| (view.name(), index)).collect();
-    let mut by_policy: BTreeMap<String, usize> = BTreeMap::new();
-    for order in orders {
-        let view =
-            views.get(&super::removal_name(&order.removal)).and_then(|index| decision.document.removals.get(*index));
-        for policy in view.iter().flat_map(|view| view.policies()) {
-            *by_policy.entry(policy.to_owned()).or_default() += 1;
-        }
+pub(super) fn enforce_limits(orders: &[RemovalTask], rules: &Rules) -> Result<(), RunError> {
+    let mut by_policy: BTreeMap<&PolicyName, usize> = BTreeMap::new();
+    for policy in orders.iter().flat_map(|order| order.removal.policies.iter()) {
+        *by_policy.entry(policy).or_default() += 1;
     }
-    let of_policies = rules.policies.iter().filter_map(|policy| {
-        Some((format!("policy {}", policy.name), policy.limits.untag?, *by_policy.get(policy.name.as_str())?))
-    });
-    let whole = std::iter::once(("one run".to_owned(), rules.limits.untag, orders.len()));
-    for (whose, allowed, found) in whole.chain(of_policies) {
+    let of_policies = rules
+        .policies
+        .iter()
+        .filter_map(|policy| Some((Some(&policy.name), policy.limits.untag?, *by_policy.get(&policy.name)?)));
+    let whole = std::iter::once((None, rules.limits.untag, orders.len()));
+    for (policy, allowed, found) in whole.chain(of_policies) {
         if found > usize::try_from(allowed).unwrap_or(usize::MAX) {
-            return Err(RunError::Refused(format!(
-                "the plan asks for {found} removals, and the limit of {whose} is {allowed}; no plan made here does that; \
-                 make a new one"
-            )));
+            return Err(Refused::OverLimit { found, policy: policy.cloned(), allowed }.into());
         }
     }
     Ok(())
 }
 
 /// Why a removal that was approved is no longer decided.
-fn removal_skip_reason(view: &RemovalView, decision: &Decision) -> SkipReason {
-    let kept = decision
-        .document
-        .kept
-        .iter()
-        .find(|kept| kept.registry == view.registry && kept.repository == view.repository && kept.tag == view.tag);
-    let Some(kept) = kept else {
-        let gap = decision.document.registries.iter().find(|registry| registry.name == view.registry);
-        let gap = gap.and_then(|registry| {
-            let mut found = registry.gaps.iter().chain(&registry.odd_names);
-            found.find(|gap| gap.repository.as_deref() == Some(&view.repository))
-        });
+fn removal_skip_reason(removal: &Removal, decision: &Decision) -> SkipReason {
+    let mut registries = (0..).zip(&decision.inventory.registries);
+    let found = registries.find(|(_, found)| found.name == removal.registry).and_then(|(registry, found)| {
+        let mut repositories = (0..).zip(&found.repositories);
+        let (repository, found) = repositories.find(|(_, found)| found.name == removal.repository)?;
+        Some((TagPosition { registry, repository, tag: 0 }, found))
+    });
+    let Some((position, repository)) = found else { return SkipReason::Missing };
+    let mut tags = (0..).zip(&repository.tags);
+    let kept = tags.find(|(_, found)| found.name == removal.tag).and_then(|(tag, found)| {
+        let verdict = decision.verdicts.at(TagPosition { tag, ..position })?;
+        (verdict.verdict != Verdict::Expired).then_some((found, verdict))
+    });
+    let Some((tag, verdict)) = kept else {
+        // A single odd name says less than anything else that could not be read.
+        let gap = repository.gaps.iter().min_by_key(|gap| gap.is_note());
         return gap.map_or(SkipReason::Missing, |gap| {
-            SkipReason::Kept(format!("{} could not be read: {}", gap.at, gap.message))
+            SkipReason::Kept(format!("{} could not be read: {}", gap.target, gap.message))
         });
     };
-    match (&kept.digest, kept.digest.as_ref().and_then(|digest| digest.parse().ok())) {
-        (Some(digest), Some(to)) if *digest != view.digest => SkipReason::Moved { to },
-        (None, _)
-            if kept
-                .reasons
-                .iter()
-                .any(|reason| matches!(reason, ReasonView::Gap { failure, .. } if failure == VANISHED)) =>
-        {
-            SkipReason::Missing
-        }
-        _ => skip_for_reasons(&kept.reasons),
+    let vanished = |reason: &Reason| matches!(reason, Reason::Gap { kind, .. } if *kind == VANISHED);
+    match &tag.digest {
+        Some(to) if *to != removal.digest => SkipReason::Moved { to: to.clone() },
+        None if verdict.reasons.iter().any(vanished) => SkipReason::Missing,
+        _ => skip_for_reasons(&verdict.reasons),
     }
 }
 
 /// The skip of a tag that stays for these reasons.
-pub(super) fn skip_for_reasons(reasons: &[ReasonView]) -> SkipReason {
-    let against = reasons.iter().filter(|reason| !matches!(reason, ReasonView::LetGo { .. }));
-    SkipReason::Kept(against.map(ReasonView::sentence).collect::<Vec<_>>().join("; "))
+pub(super) fn skip_for_reasons(reasons: &[Reason]) -> SkipReason {
+    let against = reasons.iter().filter(|reason| !matches!(reason, Reason::NotKept { .. }));
+    SkipReason::Kept(against.map(|reason| ReasonView::from(reason).sentence()).collect::<Vec<_>>().join("; "))
 }
 
 fn journal_evidence(view: &RemovalView) -> JournalEvidence {
@@ -294,10 +266,10 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        Claims, Digest, Gap, GapTarget, Inventory, Limits, Manifest, ManifestDetail, Registry, RegistryInfo,
+        Claims, Digest, Gap, GapTarget, Inventory, Limits, Lock, Manifest, ManifestDetail, Registry, RegistryInfo,
         RemovalObstacle, Repository, RetentionDays, Rules, Tag,
     };
-    use crate::report::{self, Basis};
+    use crate::report::Basis;
     use crate::workflow::ClockCheck;
     use crate::{engine, policy};
 
@@ -379,6 +351,10 @@ mod tests {
         registry.gaps.push(Gap { target: GapTarget::RegistryInfo, kind: "http-403", message: "".into() });
     }
 
+    fn impossible(registry: &mut Registry) {
+        registry.ability = RemovalAbility::Impossible(RemovalObstacle::Setting);
+    }
+
     fn denied(registry: &mut Registry) {
         let why = RemovalObstacle::Denied { message: "may not delete".into() };
         registry.obstacles.insert("app".parse().unwrap(), why);
@@ -401,8 +377,73 @@ mod tests {
             (skipped(|registry| registry.clock_ahead = Some(jiff::SignedDuration::from_secs(121))), "its clock is"),
             (skipped(unread), "could not be read"),
             (skipped(denied), "may not delete"),
+            (skipped(impossible), "can_untag"),
         ] {
             assert!(told.starts_with("refused: ") && told.contains(words), "{told}");
+        }
+    }
+
+    /// What became of a tag that is not decided to go any more is told by the inventory and the verdicts.
+    #[test]
+    fn a_tag_that_does_not_go_any_more_is_skipped_with_its_reason() {
+        let approved = decided(|_| ()).document;
+        let removals = approved_removals(&approved).unwrap();
+        let skipped = |change: fn(&mut Registry)| {
+            let (_, skipped) = intersect(&approved, &removals, &decided(change), &BTreeMap::new());
+            skipped.into_iter().map(|(_, skip)| skip).next()
+        };
+        let vanish = |registry: &mut Registry, kind: &'static str| {
+            let target = GapTarget::VanishedTag("v1".parse().unwrap());
+            registry.repositories[0].tags[0].digest = None;
+            registry.repositories[0].gaps.push(Gap { target, kind, message: "".into() });
+        };
+        assert_eq!(skipped(|registry| registry.repositories.clear()), Some(SkipReason::Missing));
+        assert_eq!(skipped(|registry| registry.repositories[0].tags.clear()), Some(SkipReason::Missing));
+        let vanished = decided(|registry| vanish(registry, VANISHED));
+        assert_eq!(removal_skip_reason(&removals[0], &vanished), SkipReason::Missing);
+        let damaged = decided(|registry| vanish(registry, "no-manifest"));
+        assert!(matches!(removal_skip_reason(&removals[0], &damaged), SkipReason::Kept(_)));
+        let unlisted = |registry: &mut Registry| {
+            registry.repositories[0].tags.clear();
+            let invalid = GapTarget::InvalidName("..".into());
+            for (target, kind, message) in [(invalid, "invalid-name", "odd"), (GapTarget::TagList, "http-500", "down")]
+            {
+                registry.repositories[0].gaps.push(Gap { target, kind, message: message.into() });
+            }
+        };
+        let kept = SkipReason::Kept("the list of tags could not be read: down".into());
+        assert_eq!(removal_skip_reason(&removals[0], &decided(unlisted)), kept);
+        let locked = skipped(|registry| registry.repositories[0].lock = Some(Lock::Delete)).unwrap();
+        assert_eq!(locked, SkipReason::Kept("the registry has locked the repository (delete)".into()));
+    }
+
+    /// Every policy of a removal counts it, not only the first.
+    #[test]
+    fn no_policy_removes_more_than_it_may() {
+        let yaml = "policies:\n  - { name: a, select: { tags: ['*'] }, keep: none, mode: enforce }\n  \
+                    - { name: b, select: { tags: ['*'] }, keep: none, mode: enforce, limits: { untag: 1 } }\n";
+        let rules = Rules {
+            policies: policy::parse("old.yaml", yaml).unwrap(),
+            limits: Limits { untag: 2, ..Limits::default() },
+            timezone: TimeZone::UTC,
+            undo_window: Duration::from_hours(24),
+        };
+        let approved = approved_removals(&decided(|_| ()).document).unwrap();
+        let orders = |count: usize, names: &[&str]| -> Vec<RemovalTask> {
+            let policies: Vec<PolicyName> = names.iter().map(|name| name.parse().unwrap()).collect();
+            let removal = Arc::new(Removal { policies: policies.into(), ..Removal::clone(&approved[0]) });
+            let task = || RemovalTask { removal: Arc::clone(&removal), evidence: JournalEvidence::Json("[]".into()) };
+            (0..count).map(|_| task()).collect()
+        };
+        for (count, names, limit) in [
+            (1, &["a", "b"][..], None),
+            (2, &["a"], None),
+            (2, &["a", "b"], Some("the limit of policy b is 1")),
+            (3, &["a"], Some("the limit of one run is 2")),
+        ] {
+            let found = enforce_limits(&orders(count, names), &rules).map_err(|error| error.to_string());
+            assert_eq!(found.is_err(), limit.is_some(), "{found:?}");
+            assert!(limit.is_none_or(|words| found.unwrap_err().contains(words)), "{count} by {names:?}");
         }
     }
 }

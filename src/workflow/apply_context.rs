@@ -9,10 +9,17 @@ use super::{App, RunError};
 use crate::apply::{ApplyContext, RegistryHandle, RetryRefused};
 use crate::domain::Inventory;
 use crate::registry;
+use crate::state::LeaseToken;
 
 impl App {
-    /// Makes the writers for the registries, at the pace of the service tiers that `inventory` tells.
-    pub(super) fn apply_context(&self, run: Uuid, inventory: &Inventory) -> Result<ApplyContext, RunError> {
+    /// Makes the writers for the registries, at the pace of the service tiers that `inventory` tells. A dry run has no
+    /// lease, so it gets none.
+    pub(super) fn apply_context(
+        &self,
+        run: Uuid,
+        lease: LeaseToken,
+        inventory: &Inventory,
+    ) -> Result<ApplyContext, RunError> {
         let mut targets = BTreeMap::new();
         for settings in &self.settings.registries {
             if let Some(reader) = self.readers.get(&settings.name) {
@@ -27,6 +34,7 @@ impl App {
         }
         Ok(ApplyContext {
             store: self.store.clone(),
+            lease,
             run,
             registries: targets,
             clock: Arc::clone(&self.clock),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{App, Approval, RunError, RunResult, admission, signature};
+use super::{App, Approval, Refused, RunError, RunResult, admission, signature};
 use crate::registry::Progress;
 use crate::report;
 use crate::state::RunRecord;
@@ -57,7 +57,7 @@ impl App {
         let (Some(text), Ok(signature)) = both else { return Ok(None) };
         let ticket = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let verdict = match report::read_plan(&text) {
-            Err(broken) => Err(RunError::Refused(broken.to_string())),
+            Err(broken) => Err(RunError::from(Refused::InvalidPlan(broken))),
             Ok(plan) => {
                 if self.store.runs_applying(&plan.id).await?.iter().any(|record| !was_interrupted(record)) {
                     return Ok(None);

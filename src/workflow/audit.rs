@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{App, RunResult, StorageChange};
@@ -12,22 +11,7 @@ use crate::apply::RestoreResult;
 use crate::config::Mode;
 use crate::domain::{Action, Outcome, RegistryName, RemovalMethod, SkipReason};
 use crate::registry::{RegistryWriter, RequestCounts};
-use crate::report::{self, AttentionKind, AttentionView, PlanDocument, SummaryView};
-use crate::state::PruneCounts;
-
-/// What a run found in one registry, and what it asked for there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegistryCounts {
-    /// The tags by verdict, and the bytes of those that go.
-    #[serde(flatten)]
-    pub summary: SummaryView,
-    /// How many of those that go are only reported: some policy says `dry-run`, or a refusal covers them.
-    #[serde(rename = "held_back")]
-    pub reported_only: u64,
-    /// The requests that the run made there.
-    #[serde(skip)]
-    pub requests: RequestCounts,
-}
+use crate::report::{self, AttentionKind, AttentionView, PlanDocument, RegistryCounts, RunSummary, SummaryView};
 
 /// The requests that earlier runs of a house made, and whoever else than its readers makes some.
 #[derive(Default)]
@@ -67,12 +51,12 @@ impl App {
 impl App {
     /// Counts what a run did that failed, for its record, and says in the log how its removals are undone. What it did
     /// stands in the journal alone: whoever failed returned nothing.
-    pub(super) async fn failed_run_summary(&self, run: Uuid) -> String {
+    pub(super) async fn failed_run_summary(&self, run: Uuid) -> RunSummary {
         let entries = match self.store.journal_counts(run).await {
             Ok(entries) => entries,
             Err(error) => {
                 tracing::warn!(%run, "cannot count what the run did before it failed: {error}");
-                return "{}".to_owned();
+                return RunSummary::default();
             }
         };
         let tags = [RemovalMethod::Untag, RemovalMethod::DeleteManifest].map(|method| Action::Remove(method).label());
@@ -93,13 +77,13 @@ impl App {
             }
             tracing::warn!("{words}; to undo: tagwarden restore --run {run}");
         }
-        serde_json::json!({
-            "removed": removed,
-            "deleted": deleted,
-            "skipped": both(Some("skipped")),
-            "failed": both(Some("failed")),
-        })
-        .to_string()
+        RunSummary {
+            removed: Some(removed),
+            deleted: Some(deleted),
+            skipped: Some(both(Some("skipped"))),
+            failed: Some(both(Some("failed"))),
+            ..RunSummary::default()
+        }
     }
 }
 
@@ -179,37 +163,42 @@ pub(super) fn log_warnings(document: &PlanDocument) {
     }
 }
 
-/// The counts of a run for its record, as JSON.
-pub(super) fn summary_json(ended: &RunResult) -> String {
-    let count = |label: &str| ended.outcomes().filter(|outcome| outcome.label() == label).count();
-    let deleted = ended.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count();
-    serde_json::json!({
-        "plan": ended.document.summary,
-        "fingerprint": ended.document.fingerprint,
-        "attention": ended.attention(),
-        "hypothetical": ended.document.hypothetical,
-        "by_registry": ended.by_registry,
-        "sources": ended.document.sources,
-        "refusals": ended.document.refusals,
-        "gaps": ended.document.registries.iter().map(|registry| registry.gaps.len()).sum::<usize>(),
-        "removed": count("done") - deleted,
-        "deleted": deleted,
-        "skipped": count("skipped"),
-        "failed": count("failed"),
-        "not_due": ended.pending_schedule,
-        "held_back": ended.context.blocked_by,
-        "clock": ended.document.registries.iter().find_map(|registry| registry.clock.as_ref()),
-        "forgotten": ended.forgotten.map(|PruneCounts { runs, plans, entries, manifests }| serde_json::json!({
-            "runs": runs, "plans": plans, "journal_entries": entries, "manifests": manifests,
-        })),
-        "registries": ended.storage_changes.iter().map(StorageChange::summary_entry).collect::<serde_json::Map<_, _>>(),
-    })
-    .to_string()
+/// The counts of a run for its record.
+pub(super) fn run_summary(ended: &RunResult) -> RunSummary {
+    let count = |label: &str| ended.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
+    let deleted = ended.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count() as u64;
+    let document = &ended.document;
+    RunSummary {
+        plan: Some(document.summary.clone()),
+        fingerprint: Some(document.fingerprint.clone()),
+        attention: Some(ended.attention()),
+        hypothetical: document.hypothetical,
+        by_registry: ended.by_registry.clone(),
+        sources: document.sources.clone(),
+        refusals: document.refusals.clone(),
+        gaps: document.registries.iter().map(|registry| registry.gaps.len() as u64).sum(),
+        removed: Some(count("done") - deleted),
+        deleted: Some(deleted),
+        restored: None,
+        skipped: Some(count("skipped")),
+        failed: Some(count("failed")),
+        pending_schedule: ended.pending_schedule,
+        blocked_by: ended.context.blocked_by.clone(),
+        clock: document.registries.iter().find_map(|registry| registry.clock.clone()),
+        forgotten: ended.forgotten.map(Into::into),
+        storage: ended.storage_changes.iter().map(StorageChange::summary_entry).collect(),
+    }
 }
 
-pub(super) fn restore_summary_json(restored: &[RestoreResult]) -> String {
-    let count = |label: &str| restored.iter().filter(|one| one.outcome.label() == label).count();
-    serde_json::json!({ "restored": count("done"), "skipped": count("skipped"), "failed": count("failed") }).to_string()
+/// The counts of a restore for its record.
+pub(super) fn restore_summary(restored: &[RestoreResult]) -> RunSummary {
+    let count = |label: &str| restored.iter().filter(|one| one.outcome.label() == label).count() as u64;
+    RunSummary {
+        restored: Some(count("done")),
+        skipped: Some(count("skipped")),
+        failed: Some(count("failed")),
+        ..RunSummary::default()
+    }
 }
 
 /// One line that says alone what a run was.

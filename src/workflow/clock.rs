@@ -75,7 +75,7 @@ impl ClockWatch {
 }
 
 impl App {
-    /// The same house with the clock that nobody can set. Without one the wall clock counts as never set.
+    /// The same app with the clock that nobody can set. Without one the wall clock counts as never set.
     #[must_use]
     pub fn with_monotonic_clock(mut self, steady: MonotonicClock) -> Self {
         self.monotonic_clock = Some(steady);

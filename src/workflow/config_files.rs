@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{App, RunError};
+use super::{App, Refused, RunError};
 use crate::config::{self, Settings};
 use crate::domain::Digest;
 use crate::policy::{self, PolicySet};
@@ -92,7 +92,7 @@ fn digest(file: &Path) -> Option<Digest> {
 }
 
 impl App {
-    /// The same house, which makes sure before it removes that its settings and policies still are what those files hold:
+    /// The same app, which makes sure before it removes that its settings and policies still are what those files hold:
     /// they may have been read while somebody was writing them.
     #[must_use]
     pub fn with_config_files(self, files: ConfigFiles) -> Self {
@@ -108,10 +108,7 @@ impl App {
         let panicked = |_| RunError::Failed("reading settings and policies again broke off with a panic".to_owned());
         match tokio::task::spawn_blocking(move || files.find_changed_file()).await.map_err(panicked)? {
             None => Ok(()),
-            Some(file) => Err(RunError::Refused(format!(
-                "{} has changed since this run loaded it; nothing was removed; look at it, and run again",
-                file.display()
-            ))),
+            Some(file) => Err(Refused::FileChanged { file }.into()),
         }
     }
 }

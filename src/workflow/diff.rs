@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::evidence::Recording;
-use super::inventory_file;
 use super::{App, RunError};
 use crate::domain::{Claims, CoverageBasis, Inventory, Limits, Policy, RuleHistory, Rules};
 use crate::engine;
@@ -67,22 +66,6 @@ impl App {
 }
 
 impl DecisionInput {
-    /// As the text of a file, `tagwarden.inventory/1`.
-    ///
-    /// # Errors
-    /// Never, but for memory.
-    pub fn to_json(&self) -> Result<String, RunError> {
-        inventory_file::write(self).map_err(|error| RunError::Output(error.to_string()))
-    }
-
-    /// Reads the text of such a file.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
-    pub fn from_json(text: &str) -> Result<Self, String> {
-        inventory_file::read(text)
-    }
-
     /// What becomes of the tags by new policies that did not by old ones. `at` is another time to decide for than that of
     /// the reading.
     #[must_use]

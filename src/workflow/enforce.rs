@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use super::clock::{ClockWatch, refuse_if_clock_changed};
 use super::evidence_refresh::with_failed_sources;
 use super::heartbeat::Phase;
-use super::{App, Approval, CountedRefusals, Decision, Purpose, RunError, RunResult, manifest_cleanup, run_result};
+use super::{App, Approval, Decision, PlanIssues, Purpose, RunError, RunResult, manifest_cleanup, run_result};
 use crate::apply::{self, Deadline, JournalEvidence, RemovalTask};
 use crate::config::Mode;
-use crate::domain::{PolicyMode, PolicyName, Rules};
+use crate::domain::{PolicyMode, PolicyName, Removal, Rules};
 use crate::registry::{CollectScope, Progress};
 use crate::state::{Lease, PruneCounts, RetentionCutoffs, RunContext, RunKind, StateError};
 
@@ -100,27 +100,30 @@ impl App {
             };
             let requests = self.stop_requests(enforce);
             let decide = async {
-                match &lease {
-                    Some(lease) => self.recover(lease).await?,
-                    None => self.recover_if_unleased().await?,
-                }
+                let token = if let Some(lease) = &lease {
+                    Some(self.recover(lease).await?)
+                } else {
+                    self.recover_if_unleased().await?;
+                    None
+                };
                 let purpose = if enforce { Purpose::Enforce } else { Purpose::Report };
-                self.decide_filtered(&CollectScope::All, None, (&due, purpose), progress).await
+                let decided = self.decide_filtered(&CollectScope::All, None, (&due, purpose), progress).await?;
+                Ok::<_, RunError>((decided, token.filter(|_| enforce)))
             };
-            let (decision, grounds) =
+            let ((decision, grounds), token) =
                 requests.with_requester(self.until_signal(requests.stop.clone(), decide).await)?;
             self.record_confirmed_time(run, &decision).await?;
             self.save_plan(run, &decision.document).await?;
             let watch = self.clock_watch(&decision);
             let (mut applied, mut deleted, mut evidence) = (Vec::new(), Vec::new(), None);
-            if enforce {
-                self.journal_externally_deleted(run, &decision.externally_deleted).await?;
+            if let Some(token) = token {
+                self.journal_externally_deleted(&token, run, &decision.externally_deleted).await?;
                 let (orders, deletions) =
                     (enforceable_removals(&decision), manifest_cleanup::enforceable_deletions(&decision));
                 if !orders.is_empty() || !deletions.is_empty() {
                     requests
                         .with_requester(self.until_signal(requests.stop.clone(), self.verify_config_files()).await)?;
-                    let mut hands = self.apply_context(run, &decision.inventory)?;
+                    let mut hands = self.apply_context(run, token, &decision.inventory)?;
                     hands.deadline = self.removal_deadline(circumstances.override_reason.as_deref());
                     hands.stop = requests.stop.clone();
                     self.heartbeat.start_tasks(Phase::Removing, orders.len() + deletions.len());
@@ -136,7 +139,8 @@ impl App {
             let aftermath = self.storage_changes(&decision, &applied).await;
             let forgotten = if tidy { self.prune_state(&decision).await } else { None };
             let not_due = self.count_pending_schedule(&decision);
-            let ended = run_result(run, decision.document, applied, deleted, CountedRefusals::Binding);
+            let issues = PlanIssues::of_enforcement(&decision);
+            let ended = run_result(run, decision.document, applied, deleted, issues);
             let ended = RunResult {
                 storage_changes: aftermath,
                 context: circumstances,
@@ -170,15 +174,11 @@ impl App {
 
     /// How many removals only wait for the turn of a policy that enforces.
     fn count_pending_schedule(&self, decision: &Decision) -> u64 {
-        let policies = &self.policies.policies;
-        let enforces = |name: &str| {
-            policies.iter().any(|policy| policy.name.as_str() == name && policy.mode == PolicyMode::Enforce)
-        };
-        let waits = |removal: &_| {
-            let removal: &crate::report::RemovalView = removal;
-            !removal.enforce && removal.policies().all(enforces)
-        };
-        decision.document.removals.iter().filter(|removal| waits(removal)).count() as u64
+        let enforcing = self.policies.policies.iter().filter(|policy| policy.mode == PolicyMode::Enforce);
+        let enforcing: BTreeSet<&PolicyName> = enforcing.map(|policy| &policy.name).collect();
+        let waits =
+            |removal: &Removal| !removal.enforce && removal.policies.iter().all(|policy| enforcing.contains(policy));
+        decision.plan.removals.iter().filter(|removal| waits(removal)).count() as u64
     }
 
     /// Forgets what was kept for long enough, by a time that a registry confirms. What cannot be forgotten now is forgotten
@@ -247,13 +247,8 @@ impl App {
 
 /// The removals that may really be done: all their policies enforce, and no refusal covers them.
 fn enforceable_removals(decision: &Decision) -> Vec<RemovalTask> {
-    let views = decision.document.removals.iter();
-    let fit = decision
-        .plan
-        .removals
-        .iter()
-        .zip(views)
-        .filter(|(removal, view)| removal.enforce && decision.document.refusal_of(view).is_none());
+    let plan = &decision.plan;
+    let fit = plan.removals.iter().filter(|removal| removal.enforce && plan.refusal_for(removal).is_none());
     let proof = || JournalEvidence::FromVerdict(Arc::clone(&decision.verdicts));
-    fit.map(|(removal, _)| RemovalTask { removal: Arc::clone(removal), evidence: proof() }).collect()
+    fit.map(|removal| RemovalTask { removal: Arc::clone(removal), evidence: proof() }).collect()
 }

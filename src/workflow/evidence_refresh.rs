@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::admission::skip_for_reasons;
 use super::clock::{MonotonicClock, read_clocks};
 use super::evidence::{Recording, gather};
-use super::manifest_cleanup::CleanupCandidates;
+use super::manifest_cleanup::{CleanupCandidates, skip_retained};
 use super::{App, Decision, RunOutcome, RunResult};
 use crate::apply::{Clock, CurrentEvidence};
 use crate::config::Settings;
@@ -24,7 +24,7 @@ use crate::domain::{
     Removal, RepositoryName, Rules, SkipReason, SourceName, SourceOutcome, SourceState, TagPosition, Verdict,
 };
 use crate::engine;
-use crate::report::{AttentionKind, AttentionView, ReasonView, RetainReasonView, source_failed};
+use crate::report::{AttentionKind, AttentionView, source_failed};
 use crate::state::StateStore;
 
 /// The age up to which evidence is never gathered anew.
@@ -161,7 +161,7 @@ impl CurrentEvidence for FreshEvidence {
             return Some(skip);
         }
         let reasons = state.retained.tags.get(&removal.position)?;
-        Some(skip_for_reasons(&reasons.iter().map(ReasonView::from).collect::<Vec<_>>()))
+        Some(skip_for_reasons(reasons))
     }
 
     async fn check_deletion(&self, deletion: &Deletion) -> Option<SkipReason> {
@@ -327,8 +327,7 @@ fn retain_reason(deletion: &Deletion, now: &Deletions) -> Option<SkipReason> {
     };
     let found = &now.eligible[at];
     if !found.is_deletable() {
-        let why = found.retain_reasons.iter().map(|stay| RetainReasonView::from(stay).message).collect::<Vec<_>>();
-        return Some(SkipReason::Kept(why.join("; ")));
+        return Some(skip_retained(found));
     }
     if !found.enforce {
         return Some(SkipReason::DryRun);

@@ -125,7 +125,7 @@ impl PastRun {
 
     /// What was done about a tag, in order, as people and scripts read it.
     pub fn entries<'a>(&'a self, named: &'a TagRef) -> impl Iterator<Item = &'a EntryView> {
-        self.view.journal.iter().filter(|entry| {
+        self.view.entries().iter().filter(|entry| {
             entry.registry == named.registry.as_str()
                 && entry.repository == named.repository.as_str()
                 && named.tag.as_ref().is_none_or(|tag| tag.as_str() == entry.tag)

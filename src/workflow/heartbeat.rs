@@ -59,7 +59,7 @@ struct RunProgress {
     tasks: u64,
 }
 
-/// Where the walk of a house is.
+/// The progress of an [`App`](super::App).
 #[derive(Debug, Default)]
 pub(super) struct Heartbeat {
     state: Mutex<RunProgress>,

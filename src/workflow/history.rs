@@ -122,7 +122,6 @@ fn entry_view(entry: &JournalEntry, of_run: &RunInfo) -> HistoryEntryView {
     let run = of_run.record.as_ref().map(|record| &record.run);
     let went_by = RunContextView { policies_commit: of_run.commit.clone(), ..RunContextView::default() };
     HistoryEntryView {
-        run: entry.run.to_string(),
         command: run.map_or_else(String::new, |run| run.kind.label().to_owned()),
         by: run.map_or_else(|| "unknown".to_owned(), |run| run.started_by.clone()),
         approved_by: run.and_then(|run| run.approved_by.clone()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::interruption::StopResult;
-use super::{App, RunError};
+use super::{App, Refused, RunError};
 use crate::domain::{Hold, HoldOrigin, RegistryName};
 
 /// What is to be held.
@@ -96,12 +96,8 @@ impl App {
         if let (Some(before), Ok(after)) = (&hold.digest, reader.resolve(&hold.repository, &hold.tag).await)
             && after.as_ref().is_none_or(|after| after.digest != *before)
         {
-            let what = after.map_or_else(|| "removed".to_owned(), |after| format!("moved to {}", after.digest.short()));
-            return Err(RunError::Refused(format!(
-                "{name}: the tag was {what} while it was being held; its name and {} are held from now on\n  help: \
-                 `tagwarden restore {name}` puts back what Tagwarden removed",
-                before.short()
-            )));
+            let after = after.map(|after| Box::new(after.digest));
+            return Err(Refused::HeldTooLate { image: name, before: Box::new(before.clone()), after }.into());
         }
         let present = self.store.holds(now).await?;
         let same = |one: &&Hold| {

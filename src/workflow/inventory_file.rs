@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::RunError;
 use super::diff::DecisionInput;
 use crate::domain::{
     Claims, CompactTime, DateOrigin, Digest, Gap, GapTarget, Inventory, Limits, Lock, Manifest, ManifestDetail,
@@ -128,51 +129,54 @@ struct RecordedGap {
     message: String,
 }
 
-/// What was read, as the text of a file.
-///
-/// # Errors
-/// Never, but for memory.
-pub(super) fn write(facts: &DecisionInput) -> Result<String, serde_json::Error> {
-    let Limits { untag, percent, leave, .. } = facts.limits;
-    let recorded = InventoryFile {
-        schema: SCHEMA.to_owned(),
-        recorded_at: facts.read_at,
-        timezone: facts.timezone.iana_name().unwrap_or("UTC").to_owned(),
-        limits: RecordedLimits { untag, percent, leave },
-        registries: facts.inventory.registries.iter().map(RecordedRegistry::from).collect(),
-        sources: facts.claims.sources.iter().map(RecordedSource::from).collect(),
-        holds: facts.claims.holds.iter().map(|hold| HoldView::from(&**hold)).collect(),
-    };
-    serde_json::to_string(&recorded).map(|text| text + "\n")
-}
-
-/// Reads what was recorded.
-///
-/// # Errors
-/// What is wrong with the text, in words.
-pub(super) fn read(text: &str) -> Result<DecisionInput, String> {
-    let recorded: InventoryFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    if recorded.schema != SCHEMA {
-        return Err(format!("its schema is `{}`, and this version reads `{SCHEMA}`", recorded.schema));
+impl DecisionInput {
+    /// Formats the input as the text of a file, `tagwarden.inventory/1`.
+    ///
+    /// # Errors
+    /// Never, but for memory.
+    pub fn to_json(&self) -> Result<String, RunError> {
+        let Limits { untag, percent, leave, .. } = self.limits;
+        let recorded = InventoryFile {
+            schema: SCHEMA.to_owned(),
+            recorded_at: self.read_at,
+            timezone: self.timezone.iana_name().unwrap_or("UTC").to_owned(),
+            limits: RecordedLimits { untag, percent, leave },
+            registries: self.inventory.registries.iter().map(RecordedRegistry::from).collect(),
+            sources: self.claims.sources.iter().map(RecordedSource::from).collect(),
+            holds: self.claims.holds.iter().map(|hold| HoldView::from(&**hold)).collect(),
+        };
+        let text = serde_json::to_string(&recorded).map_err(|error| RunError::Output(error.to_string()))?;
+        Ok(text + "\n")
     }
-    let mut labels = LabelInterner::default();
-    let RecordedLimits { untag, percent, leave } = recorded.limits;
-    let registries: Result<_, String> = recorded.registries.into_iter().map(|one| one.read(&mut labels)).collect();
-    let sources: Result<_, String> = recorded.sources.into_iter().map(|one| one.read(&mut labels)).collect();
-    let holds = recorded.holds.iter().map(|view| view.to_hold().map(Arc::new)).collect::<Result<Vec<_>, String>>();
-    let (mut inventory, mut claims) =
-        (Inventory { registries: registries? }, Claims { sources: sources?, holds: holds? });
-    inventory.sort();
-    claims.sort();
-    Ok(DecisionInput {
-        inventory,
-        claims,
-        read_at: recorded.recorded_at,
-        timezone: TimeZone::get(&recorded.timezone).map_err(to_message)?,
-        limits: Limits { untag, percent, leave, ..Limits::default() },
-        history: RuleHistory::default(),
-        from_file: true,
-    })
+
+    /// Reads the text of such a file.
+    ///
+    /// # Errors
+    /// The first error in the text, in words.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let recorded: InventoryFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if recorded.schema != SCHEMA {
+            return Err(format!("its schema is `{}`, and this version reads `{SCHEMA}`", recorded.schema));
+        }
+        let mut labels = LabelInterner::default();
+        let RecordedLimits { untag, percent, leave } = recorded.limits;
+        let registries: Result<_, String> = recorded.registries.into_iter().map(|one| one.read(&mut labels)).collect();
+        let sources: Result<_, String> = recorded.sources.into_iter().map(|one| one.read(&mut labels)).collect();
+        let holds = recorded.holds.iter().map(|view| view.to_hold().map(Arc::new)).collect::<Result<Vec<_>, String>>();
+        let (mut inventory, mut claims) =
+            (Inventory { registries: registries? }, Claims { sources: sources?, holds: holds? });
+        inventory.sort();
+        claims.sort();
+        Ok(Self {
+            inventory,
+            claims,
+            read_at: recorded.recorded_at,
+            timezone: TimeZone::get(&recorded.timezone).map_err(to_message)?,
+            limits: Limits { untag, percent, leave, ..Limits::default() },
+            history: RuleHistory::default(),
+            from_file: true,
+        })
+    }
 }
 
 /// Labels that live as long as the process, each made once: what reads a file ends soon after.

@@ -1,12 +1,14 @@
 //! What people name: a run by the beginning of its id, a tag by a reference.
 
+use std::collections::BTreeMap;
+use std::slice;
 use std::str::FromStr as _;
 
 use super::{App, RunError};
 use crate::domain::{Hosts, ImageReference, RegistryName, RepositoryName, TagName};
 use crate::registry::{self, RegistrySettings};
-use crate::report::{PlanDocument, RunView};
-use crate::state::{JournalTotals, RunKind, RunRecord, StateErrorKind};
+use crate::report::{PlanDocument, RunSummary, RunView};
+use crate::state::{RunRecord, StateError, StateErrorKind, StateStore};
 
 /// The name of the last run in place of an id.
 const LAST_RUN: &str = "last";
@@ -51,9 +53,9 @@ impl App {
         let plan = plan.and_then(|plan| serde_json::from_str(&plan).ok());
         let circumstances = self.store.run_context(record.run.id).await?;
         let policies = self.store.policies_of(record.run.id).await?;
-        let mut view = RunView::new(&record, &journal).with_context(circumstances).with_policies(&policies);
-        fill_counts(&mut view);
-        Ok((view, plan))
+        let summary = run_summaries(&self.store, slice::from_ref(&record)).await?.pop().unwrap_or_default();
+        let view = RunView::new(&record, summary).with_journal(&journal).with_context(circumstances);
+        Ok((view.with_policies(&policies), plan))
     }
 
     /// The names of a registry, and those of the others.
@@ -106,12 +108,28 @@ impl App {
     }
 }
 
-/// Fills in the counts of a run whose record has none, because it was killed or still goes on, by its journal.
-fn fill_counts(view: &mut RunView) {
-    let (done, deleted) = (view.count_outcome("done"), view.deleted_count());
-    if done + deleted > 0 {
-        let is_restore = view.command == RunKind::Restore.label();
-        let counts = JournalTotals { removed: done, deleted, restored: done };
-        counts.fill_summary(is_restore, view.summary.get_or_insert_default());
-    }
+/// Returns runs as lists show them, in the same order; see [`run_summaries`].
+///
+/// # Errors
+/// When a journal could not be read.
+pub async fn run_views(store: &StateStore, records: &[RunRecord]) -> Result<Vec<RunView>, StateError> {
+    let summaries = run_summaries(store, records).await?;
+    Ok(records.iter().zip(summaries).map(|(record, summary)| RunView::new(record, summary)).collect())
+}
+
+/// Returns the summaries of runs, in the same order. A run whose record has no counts, because it was killed, still goes
+/// on, or failed under an older version, is counted by its journal.
+///
+/// # Errors
+/// When a journal could not be read.
+pub async fn run_summaries(store: &StateStore, records: &[RunRecord]) -> Result<Vec<RunSummary>, StateError> {
+    let summaries: Vec<RunSummary> = records.iter().map(RunSummary::recorded).collect();
+    let uncounted = records.iter().zip(&summaries).filter(|(_, summary)| !summary.has_counts());
+    let uncounted: Vec<_> = uncounted.map(|(record, _)| record.run.id).collect();
+    let totals = if uncounted.is_empty() { BTreeMap::new() } else { store.journal_totals(&uncounted).await? };
+    let counted = records.iter().zip(summaries).map(|(record, summary)| {
+        let journal = totals.get(&record.run.id).copied().unwrap_or_default();
+        summary.with_counts(record.run.kind, journal)
+    });
+    Ok(counted.collect())
 }

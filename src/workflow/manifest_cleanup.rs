@@ -6,16 +6,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{App, Decision, RunError};
+use super::{App, Decision, Refused, RunError};
 use crate::apply::DeletionTask;
 use crate::domain::{
-    Action, Claims, Deletion, Deletions, Digest, Intent, Inventory, Manifest, Outcome, PolicyName, RegistryName,
+    Action, Claims, Deletion, Deletions, Dependent, Digest, Intent, Inventory, Manifest, Outcome, RegistryName,
     RepositoryName, Rules, SkipReason, UntaggedManifest,
 };
 use crate::engine::{self, Grace, Violation};
 use crate::registry::{self, CollectScope, ExtraManifests};
-use crate::report::{DeletionView, PlanDocument, ReasonView};
-use crate::state::{JournalEntry, StateErrorKind, UntagRecord};
+use crate::report::{self, DeletionView, PlanDocument, RetainReasonView};
+use crate::state::{JournalEntry, LeaseToken, StateErrorKind, UntagRecord};
 
 /// What the journal says of untagged manifests, before the registries are read.
 #[derive(Default)]
@@ -150,7 +150,7 @@ impl App {
                 for (tag, id) in untagged.tags.iter_mut().zip(entries) {
                     let entry = self.store.journal_entry(id).await?;
                     if !tag.restored {
-                        tag.policies = policies(&entry);
+                        tag.policies = report::journaled_policies(&entry.intent);
                     }
                     if untagged.manifest.is_none() {
                         untagged.manifest = self.journaled_manifest(&entry).await?;
@@ -166,6 +166,7 @@ impl App {
     /// Journals what somebody else deleted, so that it is not looked for again and again.
     pub(super) async fn journal_externally_deleted(
         &self,
+        lease: &LeaseToken,
         run: Uuid,
         collected: &[UntaggedManifest],
     ) -> Result<(), RunError> {
@@ -190,7 +191,7 @@ impl App {
             .collect();
         let notes: Vec<(&Intent, &Outcome)> = intents.iter().map(|intent| (intent, &gone)).collect();
         if !notes.is_empty() {
-            self.store.record_all_not_attempted(run, &notes, self.now()).await?;
+            self.store.record_all_not_attempted(lease, run, &notes, self.now()).await?;
         }
         Ok(())
     }
@@ -232,33 +233,13 @@ impl App {
     }
 }
 
-/// The policies by which something was done, as its record says; none where that is not understood.
-fn policies(entry: &JournalEntry) -> Vec<PolicyName> {
-    let proof = &entry.intent.evidence;
-    let named: Vec<String> = if entry.intent.action == Action::DeleteUntagged {
-        serde_json::from_str::<DeletionView>(proof).map(|view| view.policies).unwrap_or_default()
-    } else {
-        let reasons: Vec<ReasonView> = serde_json::from_str(proof).unwrap_or_default();
-        let policy = |reason| match reason {
-            ReasonView::LetGo { policy, .. } | ReasonView::CompanionOfExpired { policy, .. } => Some(policy),
-            _ => None,
-        };
-        reasons.into_iter().filter_map(policy).collect()
-    };
-    let mut policies: Vec<PolicyName> = named.iter().filter_map(|name| name.parse().ok()).collect();
-    // One that cannot be read could be one that keeps.
-    if policies.len() < named.len() {
-        policies.clear();
-    }
-    policies.sort();
-    policies.dedup();
-    policies
-}
-
 /// The deletions that may really be done: all their policies enforce, and no refusal covers them.
 pub(super) fn enforceable_deletions(decision: &Decision) -> Vec<DeletionTask> {
+    let plan = &decision.plan;
+    let is_enforceable = |one: &Deletion| one.is_deletable() && one.enforce && plan.refusal_for_deletion(one).is_none();
+    // The views are the evidence for the journal.
     let views = decision.document.deletions.due.iter();
-    let fit = decision.plan.deletions.eligible.iter().zip(views).filter(|(_, view)| view.is_enforceable());
+    let fit = plan.deletions.eligible.iter().zip(views).filter(|(one, _)| is_enforceable(one));
     fit.map(|(deletion, view)| deletion_task(deletion, view)).collect()
 }
 
@@ -277,7 +258,7 @@ pub(super) fn extend_scope(approved: &PlanDocument, scope: &mut CollectScope) ->
     let CollectScope::Repositories(only) = scope else { return Ok(()) };
     for view in approved.deletions.deletable() {
         let place = view.registry.parse().ok().zip(view.repository.parse().ok());
-        let refused = || RunError::Refused(format!("the plan names {}, which is no manifest", view.name()));
+        let refused = || RunError::from(Refused::InvalidManifest { name: view.name() });
         let (registry, repository) = place.ok_or_else(refused)?;
         only.entry(registry).or_default().insert(repository);
     }
@@ -285,30 +266,42 @@ pub(super) fn extend_scope(approved: &PlanDocument, scope: &mut CollectScope) ->
 }
 
 /// What of an approved plan's deletions still follows from the evidence of now, and what does not, with the reason.
+///
+/// The approved plan exists only as a document, so its own refusals are read off that. The present decides by domain values.
 pub(super) fn intersect(
     approved: &PlanDocument,
     decision: &Decision,
 ) -> (Vec<DeletionTask>, Vec<(DeletionTask, SkipReason)>) {
-    let key = |view: &DeletionView| (view.registry.clone(), view.repository.clone(), view.digest.clone());
-    let views = decision.document.deletions.due.iter();
-    let now: HashMap<_, _> =
-        views.zip(&decision.plan.deletions.eligible).map(|(view, found)| (key(view), (view, found))).collect();
+    let plan = &decision.plan;
+    let now: HashMap<(&str, &str, String), &Deletion> = plan
+        .deletions
+        .eligible
+        .iter()
+        .map(|one| ((one.registry.as_str(), one.repository.as_str(), one.digest.to_string()), one))
+        .collect();
     let (mut orders, mut skipped) = (Vec::new(), Vec::new());
     for view in approved.deletions.deletable() {
-        let Some((now, deletion)) = now.get(&key(view)).copied() else {
+        let name = (view.registry.as_str(), view.repository.as_str(), view.digest.clone());
+        let Some(deletion) = now.get(&name).copied() else {
             skipped.extend(
                 deletion_from_view(view)
                     .map(|deletion| (deletion_task(&deletion, view), deletion_skip_reason(&deletion, decision))),
             );
             continue;
         };
-        let more = now.along.iter().find(|along| !view.along.contains(along));
-        let skip = if !view.enforce || !now.enforce {
+        let is_approved = |dependent: &Dependent| {
+            let digest = dependent.digest.to_string();
+            view.along.iter().any(|along| along.role == dependent.role.label() && along.digest == digest)
+        };
+        let more = deletion.dependents.iter().find(|dependent| !is_approved(dependent));
+        let skip = if !view.enforce || !deletion.enforce {
             SkipReason::DryRun
-        } else if let Some(why) = view.refused.as_ref().or(now.refused.as_ref()) {
+        } else if let Some(why) = &view.refused {
             SkipReason::Refused(why.clone())
-        } else if !now.goes {
-            SkipReason::Kept(now.reasons())
+        } else if !deletion.is_deletable() {
+            skip_retained(deletion)
+        } else if let Some(refusal) = plan.refusal_for_deletion(deletion) {
+            SkipReason::Refused(report::describe_refusal(refusal))
         } else if let Some(more) = more {
             SkipReason::Kept(format!("{} would go along, which the plan does not say", more.digest))
         } else {
@@ -318,6 +311,12 @@ pub(super) fn intersect(
         skipped.push((deletion_task(deletion, view), skip));
     }
     (orders, skipped)
+}
+
+/// The skip of a manifest that stays, with its reasons.
+pub(super) fn skip_retained(deletion: &Deletion) -> SkipReason {
+    let reasons = deletion.retain_reasons.iter().map(|reason| RetainReasonView::from(reason).message);
+    SkipReason::Kept(reasons.collect::<Vec<_>>().join("; "))
 }
 
 /// Why a manifest that was approved to be deleted is no longer one to be decided about.
@@ -365,8 +364,5 @@ pub(super) fn enforce_limit(orders: &[DeletionTask], rules: &Rules) -> Result<()
     if found <= usize::try_from(allowed).unwrap_or(usize::MAX) {
         return Ok(());
     }
-    Err(RunError::Refused(format!(
-        "the plan asks for {found} manifests to be deleted, and the limit of one run is {allowed}; no plan made here does \
-         that; make a new one"
-    )))
+    Err(Refused::OverDeletionLimit { found, allowed }.into())
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::Refused;
 use crate::apply::RestoreResult;
 use crate::config::ConfigError;
 use crate::domain::{Outcome, SkipReason};
@@ -75,9 +76,9 @@ pub enum RunError {
     /// A report could not be written.
     #[error("{0}")]
     Output(String),
-    /// The plan may not be applied.
+    /// The plan may not be applied, or a hold came too late.
     #[error("refused: {0}")]
-    Refused(String),
+    Refused(Refused),
     /// It ended by a fault of ours. What it left open is settled at the next start.
     #[error("{0}")]
     Failed(String),
@@ -118,6 +119,12 @@ impl RunError {
 impl From<ConfigError> for RunError {
     fn from(error: ConfigError) -> Self {
         Self::Invalid(error.diagnostics)
+    }
+}
+
+impl From<Refused> for RunError {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
     }
 }
 

@@ -4,7 +4,7 @@ use futures::future;
 
 use super::{App, RunError, RunOutcome};
 use crate::domain::{Registry, RegistryName, RemovalMethod, RepositoryName};
-use crate::registry::{self, ProbeResponse, RegistryError, RegistryKind, RegistryReader, RegistrySettings};
+use crate::registry::{self, ProbeResponse, RegistryError, RegistryReader, RegistrySettings};
 use crate::report::{self, ProbeView, RegistryStateView, RightsView};
 use crate::state::DeletionResponse;
 
@@ -28,7 +28,8 @@ impl App {
         let asked = names.get(..MAX_RIGHTS_CHECKS).unwrap_or(names);
         let mut found = registry_from_settings(settings);
         self.determine_ability(&mut found, reader, asked).await?;
-        let told = settings.kind == RegistryKind::Acr && !asked.is_empty();
+        let capabilities = settings.provider.capabilities();
+        let told = capabilities.rights.is_certain() && !asked.is_empty();
         let notes = report::missing_rights(&found);
         let rights = RightsView {
             state: match (told, notes.is_empty()) {
@@ -42,15 +43,15 @@ impl App {
         };
         Ok(RegistryStateView {
             name: settings.name.to_string(),
-            kind: settings.kind.label().to_owned(),
+            kind: settings.provider.name().to_owned(),
             endpoint: found.endpoint.clone(),
             identity: reader.identity(),
             removal: settings.removal.label().to_owned(),
             can_untag: settings.can_untag.label().to_owned(),
             ability: report::ability(&found),
-            push_times: settings.kind == RegistryKind::Acr,
+            push_times: capabilities.push_times.is_certain(),
             lists_untagged: reader.lists_untagged(),
-            locks: settings.kind == RegistryKind::Acr,
+            locks: capabilities.locks.is_certain(),
             rights,
             repositories: catalogue.as_ref().ok().map(|catalogue| catalogue.repositories.len() as u64),
             error: catalogue.as_ref().err().map(ToString::to_string),
@@ -74,10 +75,13 @@ impl App {
         };
         let writer = registry::writer(settings.clone(), self.retry_policy)?;
         let answer = match writer.probe(&repository, settings.removal).await {
-            Some(answer) => answer,
+            Some(answer) => {
+                self.record_deletion_answer(&settings, settings.removal, &answer).await?;
+                answer
+            }
+            // Rights are no answer to a deletion, so there is nothing to remember.
             None => rights_in(&**reader, &repository).await,
         };
-        self.record_deletion_answer(&settings, settings.removal, &answer).await?;
         if answer == ProbeResponse::Unsupported && settings.removal == RemovalMethod::Untag {
             // Whether it refuses every deletion, or those by tag, decides what a person should change.
             let by_digest = writer.probe(&repository, RemovalMethod::DeleteManifest).await;
@@ -130,9 +134,9 @@ impl App {
         answer: &ProbeResponse,
     ) -> Result<(), RunError> {
         let answer = match answer {
-            ProbeResponse::Accepted if settings.kind != RegistryKind::Acr => DeletionResponse::Accepted,
+            ProbeResponse::Accepted => DeletionResponse::Accepted,
             ProbeResponse::Unsupported => DeletionResponse::Unsupported,
-            ProbeResponse::Accepted | ProbeResponse::Denied { .. } | ProbeResponse::Unclear { .. } => return Ok(()),
+            ProbeResponse::Denied { .. } | ProbeResponse::Unclear { .. } => return Ok(()),
         };
         self.store.record_deletion_response(settings.endpoint.as_str(), method, answer, self.now()).await?;
         Ok(())
@@ -172,7 +176,7 @@ fn registry_from_settings(settings: &RegistrySettings) -> Registry {
     Registry {
         endpoint: settings.endpoint.as_str().trim_end_matches('/').to_owned(),
         removal: settings.removal,
-        ..Registry::empty(settings.name.clone(), settings.kind.label())
+        ..Registry::empty(settings.name.clone(), settings.provider.name())
     }
 }
 

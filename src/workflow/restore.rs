@@ -11,8 +11,8 @@ use super::{App, Approval, RestoreRunResult, RunError, audit, was_removed};
 use crate::apply::{self, RestoreHold, RestorePreview};
 use crate::domain::{Inventory, RegistryName, RepositoryName, TagName};
 use crate::registry;
-use crate::report;
-use crate::state::{JournalEntry, JournalId, RunContext, RunKind};
+use crate::report::{self, RunSummary};
+use crate::state::{JournalEntry, JournalId, LeaseToken, RunContext, RunKind};
 
 /// What is to be put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,10 +74,10 @@ impl App {
         hold: Option<Duration>,
     ) -> Result<RestoreRunResult, RunError> {
         let lease = self.lease_after_stop("restore").await?;
-        self.recover(&lease).await?;
+        let token = self.recover(&lease).await?;
         let entries = self.select_removals(what).await?;
         let hold = hold.map(|duration| RestoreHold { by: self.by.clone(), duration });
-        self.restore_entries(entries, hold.as_ref()).await
+        self.restore_entries(token, entries, hold.as_ref()).await
     }
 
     /// What putting tags back would come to. Changes nothing and leaves no record.
@@ -204,6 +204,7 @@ impl App {
 
     async fn restore_entries(
         &self,
+        lease: LeaseToken,
         entries: Vec<JournalEntry>,
         hold: Option<&RestoreHold>,
     ) -> Result<RestoreRunResult, RunError> {
@@ -211,7 +212,7 @@ impl App {
         let run = self.begin_run(RunKind::Restore, &Approval::default(), &RunContext::default()).await?;
         let _beat = self.start_heartbeat(Some(run));
         self.heartbeat.start_tasks(Phase::Restoring, entries.len());
-        let restored = match self.apply_context(run, &Inventory::default()) {
+        let restored = match self.apply_context(run, lease, &Inventory::default()) {
             Ok(hands) => apply::restore(&hands, entries, hold, &impossible).await.map_err(RunError::from),
             Err(error) => Err(error),
         };
@@ -221,10 +222,10 @@ impl App {
             Err(error) => ("error", error.exit_code(), Some(error.to_string())),
         };
         let summary = match &restored {
-            Ok(ended) => audit::restore_summary_json(&ended.restored),
-            Err(_) => "{}".to_owned(),
+            Ok(ended) => audit::restore_summary(&ended.restored),
+            Err(_) => RunSummary::default(),
         };
-        self.record_end(run, label, code, summary, error).await?;
+        self.record_end(run, label, code, &summary, error).await?;
         restored
     }
 }

@@ -4,21 +4,66 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::{RunOutcome, RunResult};
+use super::{Decision, RunOutcome, RunResult};
 use crate::apply::{DeletionResult, RemovalResult};
-use crate::domain::{Outcome, SkipReason};
+use crate::domain::{Outcome, Plan, Refusal, SkipReason, SourceOutcome};
 use crate::report::PlanDocument;
 use crate::state::RunContext;
 
-/// Which refusals make a run one that was refused.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum CountedRefusals {
-    /// Every one, also of what only would go if all policies said `enforce`: a plan is for looking ahead.
-    All,
-    /// Those that stop what would really be removed. A trial policy over its limit is no failure of every night's run.
-    Binding,
-    /// Those that leave nothing to apply: a plan's other removals are what was approved.
-    Complete,
+/// The state of a plan that the outcome of its run depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PlanIssues {
+    /// Refusals make the run one that was refused.
+    is_refused: bool,
+    /// The plan rests on incomplete evidence.
+    lacks_evidence: bool,
+}
+
+impl PlanIssues {
+    /// Of a report: every refusal counts, also of what only would go if all policies said `enforce`. A plan is for looking
+    /// ahead.
+    pub(super) fn of_report(decision: &Decision) -> Self {
+        Self::of(decision, |_| true)
+    }
+
+    /// Of an enforcing run: the refusals count that stop what would really be removed. A trial policy over its limit is no
+    /// failure of every night's run.
+    pub(super) fn of_enforcement(decision: &Decision) -> Self {
+        Self::of(decision, |refusal| refusal.binding)
+    }
+
+    /// Of an approved plan: refusals count that leave nothing to apply, because its other removals are what was approved.
+    ///
+    /// It exists only as a document, which was read back from a file. Everything else decides by domain values.
+    pub(super) fn of_approved(plan: &PlanDocument) -> Self {
+        let mut removals = plan.removals.iter().filter(|removal| removal.enforce).peekable();
+        let mut deletions = plan.deletions.deletable().filter(|deletion| deletion.enforce).peekable();
+        let is_refused = (removals.peek().is_some() || deletions.peek().is_some())
+            && removals.all(|removal| plan.refusal_of(&removal).is_some())
+            && deletions.all(|deletion| deletion.refused.is_some());
+        Self { is_refused, lacks_evidence: plan.evidence_missing() }
+    }
+
+    fn of(decision: &Decision, counts: fn(&Refusal) -> bool) -> Self {
+        let is_refused = all_refusals(&decision.plan).any(counts);
+        Self { is_refused, lacks_evidence: decision.lacks_evidence() }
+    }
+}
+
+impl Decision {
+    /// Returns true if some source failed or something could not be read, so that it rests on incomplete evidence.
+    pub(super) fn lacks_evidence(&self) -> bool {
+        self.claims.sources.iter().any(SourceOutcome::has_failed) || self.inventory.has_gaps()
+    }
+
+    /// Returns true if something that would be enforced is refused because the time cannot be trusted.
+    pub(super) fn is_refused_by_clock(&self) -> bool {
+        all_refusals(&self.plan).any(|refusal| refusal.binding && refusal.reason.is_clock())
+    }
+}
+
+fn all_refusals(plan: &Plan) -> impl Iterator<Item = &Refusal> {
+    plan.refusals.iter().chain(&plan.deletions.refusals)
 }
 
 /// How a run ended.
@@ -27,30 +72,17 @@ pub(super) fn run_result(
     document: PlanDocument,
     applied: Vec<RemovalResult>,
     deleted: Vec<DeletionResult>,
-    refusals: CountedRefusals,
+    issues: PlanIssues,
 ) -> RunResult {
-    let all_refused = || {
-        let mut left = document.removals.iter().filter(|removal| removal.enforce).peekable();
-        let mut deletions = document.deletions.deletable().filter(|deletion| deletion.enforce).peekable();
-        (left.peek().is_some() || deletions.peek().is_some())
-            && left.all(|removal| document.refusal_of(&removal).is_some())
-            && deletions.all(|deletion| deletion.refused.is_some())
-    };
     let outcomes = || applied.iter().map(|one| &one.outcome).chain(deleted.iter().map(|one| &one.outcome));
     let any = |what: fn(&Outcome) -> bool| outcomes().any(what);
-    let mut against = document.refusals.iter().chain(&document.deletions.refusals);
-    let refused = match refusals {
-        CountedRefusals::All => against.next().is_some(),
-        CountedRefusals::Binding => against.any(|refusal| refusal.binding),
-        CountedRefusals::Complete => all_refused(),
-    };
     let outcome = if any(|outcome| matches!(outcome, Outcome::Skipped(SkipReason::Interrupted))) {
         RunOutcome::Interrupted
-    } else if refused {
+    } else if issues.is_refused {
         RunOutcome::Refused
     } else if any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Skipped(SkipReason::Stopped(_)))) {
         RunOutcome::Failed
-    } else if document.evidence_missing() {
+    } else if issues.lacks_evidence {
         RunOutcome::EvidenceMissing
     } else {
         RunOutcome::Done

@@ -4,12 +4,62 @@ use std::path::{Path, PathBuf};
 
 use ssh_key::{HashAlg, SshSig};
 
-use super::RunError;
+use super::{Refused, RunError};
 use crate::config::{Approvals, SignerKey};
 
 /// What SSH signatures of plans are made for (`ssh-keygen -Y sign -n tagwarden`), so that one made for mail or git is
 /// worth nothing here.
 const NAMESPACE: &str = "tagwarden";
+
+/// The cause for which a plan's signature is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// The settings require one.
+    #[error(
+        "the settings demand a signature of the plan, and there is none; sign it with `ssh-keygen -Y sign -n {NAMESPACE} \
+         -f KEY plan.json` or `minisign -Sm plan.json`, as one of: {signers}"
+    )]
+    Missing {
+        /// The signers of the settings.
+        signers: String,
+    },
+    /// The settings name no signers.
+    #[error(
+        "a signature was given, and the settings name nobody whose signature counts; add `signers` to `[approvals]`"
+    )]
+    NoSigners,
+    /// An SSH signature that cannot be read.
+    #[error("the signature is no SSH signature that can be read: {0}")]
+    InvalidSsh(ssh_key::Error),
+    /// An SSH signature for another purpose.
+    #[error(
+        "the signature was made for `{namespace}`, not for `{NAMESPACE}`; sign with `ssh-keygen -Y sign -n {NAMESPACE}`"
+    )]
+    OtherNamespace {
+        /// That purpose.
+        namespace: String,
+    },
+    /// Neither an SSH signature nor one of minisign.
+    #[error("the signature is neither one of minisign nor one of SSH")]
+    UnknownFormat,
+    /// A minisign signature that was made without hashing the file.
+    #[error("the signature is one of minisign's old kind; sign without `-l`")]
+    LegacyMinisign,
+    /// The key belongs to nobody in the settings.
+    #[error("the signature is by {key}, which is of nobody in the settings' `signers`: {signers}")]
+    UnknownKey {
+        /// The key, in words.
+        key: String,
+        /// The signers of the settings.
+        signers: String,
+    },
+    /// The signature does not fit the bytes of the file.
+    #[error("the signature by {signer} is not of this file as it is: it was changed after it was signed, or damaged")]
+    ContentMismatch {
+        /// Whose key it is.
+        signer: String,
+    },
+}
 
 /// The file beside a plan in which its signature is looked for: `PLAN.json.minisig`, else `PLAN.json.sig`.
 #[must_use]
@@ -32,29 +82,22 @@ pub(super) fn verify_signer(
     plan: &[u8],
     signature: Option<&str>,
 ) -> Result<Option<String>, RunError> {
-    let refused = |why: String| Err(RunError::Refused(why));
+    let refused = |why: SignatureError| RunError::Refused(Refused::Signature(why));
     let Some(signature) = signature else {
         if approvals.require_signature {
-            return refused(format!(
-                "the settings demand a signature of the plan, and there is none; sign it with `ssh-keygen -Y sign -n \
-                 {NAMESPACE} -f KEY plan.json` or `minisign -Sm plan.json`, as one of: {}",
-                names(approvals)
-            ));
+            return Err(refused(SignatureError::Missing { signers: names(approvals) }));
         }
         return Ok(None);
     };
     if approvals.signers.is_empty() {
-        return refused(
-            "a signature was given, and the settings name nobody whose signature counts; add `signers` to `[approvals]`"
-                .to_owned(),
-        );
+        return Err(refused(SignatureError::NoSigners));
     }
     let found = if signature.trim_start().starts_with("-----BEGIN SSH SIGNATURE-----") {
         verify_ssh(approvals, plan, signature)
     } else {
         verify_minisign(approvals, plan, signature)
     };
-    found.map(|name| Some(name.to_owned())).or_else(refused)
+    found.map(|name| Some(name.to_owned())).map_err(refused)
 }
 
 fn names(approvals: &Approvals) -> String {
@@ -63,14 +106,10 @@ fn names(approvals: &Approvals) -> String {
     names.join(", ")
 }
 
-fn verify_ssh<'a>(approvals: &'a Approvals, plan: &[u8], signature: &str) -> Result<&'a str, String> {
-    let signature = SshSig::from_pem(signature.trim_start())
-        .map_err(|error| format!("the signature is no SSH signature that can be read: {error}"))?;
+fn verify_ssh<'a>(approvals: &'a Approvals, plan: &[u8], signature: &str) -> Result<&'a str, SignatureError> {
+    let signature = SshSig::from_pem(signature.trim_start()).map_err(SignatureError::InvalidSsh)?;
     if signature.namespace() != NAMESPACE {
-        return Err(format!(
-            "the signature was made for `{}`, not for `{NAMESPACE}`; sign with `ssh-keygen -Y sign -n {NAMESPACE}`",
-            signature.namespace()
-        ));
+        return Err(SignatureError::OtherNamespace { namespace: signature.namespace().to_owned() });
     }
     let signer = approvals.signers.iter().find_map(|signer| match &signer.key {
         SignerKey::Ssh(key) if key.key_data() == signature.public_key() => Some((signer, key)),
@@ -78,37 +117,32 @@ fn verify_ssh<'a>(approvals: &'a Approvals, plan: &[u8], signature: &str) -> Res
     });
     let Some((signer, key)) = signer else {
         let fingerprint = signature.public_key().fingerprint(HashAlg::Sha256);
-        return Err(unknown_key_message(approvals, &format!("the key {fingerprint}")));
+        return Err(unknown_key(approvals, format!("the key {fingerprint}")));
     };
     match key.verify(NAMESPACE, plan, &signature) {
         Ok(()) => Ok(&signer.name),
-        Err(_) => Err(content_mismatch_message(&signer.name)),
+        Err(_) => Err(SignatureError::ContentMismatch { signer: signer.name.clone() }),
     }
 }
 
-fn verify_minisign<'a>(approvals: &'a Approvals, plan: &[u8], signature: &str) -> Result<&'a str, String> {
-    let signature = minisign_verify::Signature::decode(signature)
-        .map_err(|_| "the signature is neither one of minisign nor one of SSH".to_owned())?;
+fn verify_minisign<'a>(approvals: &'a Approvals, plan: &[u8], signature: &str) -> Result<&'a str, SignatureError> {
+    let signature = minisign_verify::Signature::decode(signature).map_err(|_| SignatureError::UnknownFormat)?;
     for signer in &approvals.signers {
         let SignerKey::Minisign(key) = &signer.key else { continue };
         match key.verify(plan, &signature, false) {
             Ok(()) => return Ok(&signer.name),
             Err(minisign_verify::Error::UnexpectedKeyId) => {}
             Err(minisign_verify::Error::UnexpectedAlgorithm) => {
-                return Err("the signature is one of minisign's old kind; sign without `-l`".to_owned());
+                return Err(SignatureError::LegacyMinisign);
             }
-            Err(_) => return Err(content_mismatch_message(&signer.name)),
+            Err(_) => return Err(SignatureError::ContentMismatch { signer: signer.name.clone() }),
         }
     }
-    Err(unknown_key_message(approvals, "a key of minisign"))
+    Err(unknown_key(approvals, "a key of minisign".to_owned()))
 }
 
-fn unknown_key_message(approvals: &Approvals, key: &str) -> String {
-    format!("the signature is by {key}, which is of nobody in the settings' `signers`: {}", names(approvals))
-}
-
-fn content_mismatch_message(name: &str) -> String {
-    format!("the signature by {name} is not of this file as it is: it was changed after it was signed, or damaged")
+fn unknown_key(approvals: &Approvals, key: String) -> SignatureError {
+    SignatureError::UnknownKey { key, signers: names(approvals) }
 }
 
 #[cfg(test)]

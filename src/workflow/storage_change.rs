@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{App, Decision};
 use crate::apply::RemovalResult;
 use crate::domain::{Outcome, RegistryName};
-use crate::report::RegistryView;
+use crate::report::{RegistryView, StorageChangeView};
 
 /// A registry from which something was removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +29,14 @@ impl StorageChange {
 
     /// By the registry's name, as records and scripts read it.
     #[must_use]
-    pub fn summary_entry(&self) -> (String, serde_json::Value) {
-        let value = serde_json::json!({
-            "undo_seconds": self.undo_seconds,
-            "stored_bytes_before": self.stored_before,
-            "stored_bytes_after": self.stored_after,
-            "reclaimed_bytes": self.reclaimed(),
-        });
-        (self.registry.to_string(), value)
+    pub fn summary_entry(&self) -> (String, StorageChangeView) {
+        let view = StorageChangeView {
+            undo_seconds: self.undo_seconds,
+            stored_bytes_before: self.stored_before,
+            stored_bytes_after: self.stored_after,
+            reclaimed_bytes: self.reclaimed(),
+        };
+        (self.registry.to_string(), view)
     }
 }
 
@@ -94,6 +94,7 @@ mod tests {
             tag: "v1".parse().unwrap(),
             digest: Digest::of(b"x"),
             policy: "old".parse().unwrap(),
+            policies: ["old".parse().unwrap()].into(),
             method: RemovalMethod::Untag,
             enforce: true,
             date: Date::Unknown(UndatedCause::Missing),
@@ -152,20 +153,13 @@ mod tests {
             Some(60)
         });
         let found: Vec<_> = found.await.iter().map(StorageChange::summary_entry).collect();
-        let nothing = serde_json::Value::Null;
-        let expected = |undo, before, after, reclaimed| {
-            serde_json::json!({
-                "undo_seconds": undo, "stored_bytes_before": before, "stored_bytes_after": after,
-                "reclaimed_bytes": reclaimed,
-            })
+        let changed = StorageChangeView {
+            undo_seconds: Some(7),
+            stored_bytes_before: Some(100),
+            stored_bytes_after: Some(60),
+            reclaimed_bytes: Some(40),
         };
-        assert_eq!(
-            found,
-            [
-                ("changed".to_owned(), expected(7.into(), 100.into(), 60.into(), 40.into())),
-                ("silent".to_owned(), expected(nothing.clone(), nothing.clone(), nothing.clone(), nothing)),
-            ]
-        );
+        assert_eq!(found, [("changed".to_owned(), changed), ("silent".to_owned(), StorageChangeView::default()),]);
     }
 
     /// The daemon runs it in a task of its own.

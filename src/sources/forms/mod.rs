@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use self::claim_collector::ClaimCollector;
 use super::document::{Node, Value};
-use super::git_history::file_of;
+use super::file_version::file_of;
 use super::known_hosts::{KnownHosts, is_placeholder};
 use crate::domain::{Claim, ImageReference, RangeSelection, UnresolvedReference};
 

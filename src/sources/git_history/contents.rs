@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::super::document::Format;
 use super::super::known_hosts::KnownHosts;
 use super::super::text::{Document, TextEvidence, TextReader, TextSettings};
-use super::super::{SourceError, encoding, gather, glob_files};
+use super::super::{SourceError, encoding, glob_files};
 use super::commits::Commit;
 use super::name_of;
 use super::repository::{GitProcess, Repository};
@@ -71,7 +71,7 @@ impl ContentReader {
             read
         });
         let sent = send(repository, commits, versions, sender).await;
-        let read = reading.await.map_err(|_| gather::panicked())?;
+        let read = reading.await.map_err(|_| SourceError::panicked())?;
         sent.map(|()| read)
     }
 }

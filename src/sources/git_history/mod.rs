@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
+use super::file_version::{COMMIT_DIGITS, file_of, version_of};
 use super::text::{MentionEffect, TextEvidence, TextSettings};
 use super::{Source, SourceError, SourceEvidence, truncate_messages};
 use crate::domain::{Claim, Holder, UnresolvedReference};
@@ -47,9 +48,6 @@ pub struct GitHistory {
     hosts: Vec<String>,
     texts: TextSettings,
 }
-
-/// Digits of a commit's id in the name of a text.
-const COMMIT_DIGITS: usize = 10;
 
 /// Files that a note names, before it counts the others.
 const MOST_FILES: usize = 5;
@@ -96,18 +94,6 @@ impl Source for GitHistory {
             notes: all,
         })
     }
-}
-
-/// Returns the file that a text is a version of: `deploy/api.yaml` for `deploy/api.yaml@1a2b3c4d5e`.
-pub(super) fn file_of(name: &str) -> &str {
-    version_of(name).map_or(name, |(file, _)| file)
-}
-
-/// The file and the commit in the name of a text.
-fn version_of(name: &str) -> Option<(&str, &str)> {
-    let (file, commit) = name.rsplit_once('@')?;
-    let is_commit = commit.len() == COMMIT_DIGITS && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_commit.then_some((file, commit))
 }
 
 /// The name of a version of a file.
@@ -199,20 +185,6 @@ fn unused<'g>(globs: &'g [String], used: &[bool]) -> Option<&'g String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_name_of_a_version_says_its_file() {
-        for (name, file) in [
-            ("deploy/api.yaml@1a2b3c4d5e", "deploy/api.yaml"),
-            ("deploy/api.yaml", "deploy/api.yaml"),
-            ("a@1a2b3c4d5e@1a2b3c4d5e", "a@1a2b3c4d5e"),
-            ("api@1.2.3", "api@1.2.3"),
-            ("api@1a2b3c4d5e6f", "api@1a2b3c4d5e6f"),
-            ("api@release-12", "api@release-12"),
-        ] {
-            assert_eq!(file_of(name), file);
-        }
-    }
 
     #[test]
     fn a_note_is_told_of_the_newest_version() {

@@ -32,7 +32,9 @@ pub(super) fn fingerprint(controller: &Object, spec: &RawValue) -> Option<u64> {
 pub(super) fn metadata_fingerprint(controller: &Object, parts: &[&RawValue]) -> u64 {
     let mut hasher = DefaultHasher::new();
     controller.hash(&mut hasher);
-    parts.iter().for_each(|part| part.get().hash(&mut hasher));
+    for part in parts {
+        part.get().hash(&mut hasher);
+    }
     hasher.finish()
 }
 

@@ -3,9 +3,8 @@
 //! Each service has such a place, with a placeholder for the tag. Taken for uses, they would keep all tags of all
 //! repositories for ever.
 
-use super::structure::{Entry, Frame};
+use super::mapping::{Entry, Frame, MOST_KEYS};
 use super::units::end_of;
-use super::usage::MOST_KEYS;
 use crate::sources::document::Value;
 
 /// The references of a command that name what it makes.

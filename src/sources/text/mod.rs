@@ -6,18 +6,20 @@
 mod assignments;
 mod decoder;
 mod image_outputs;
+mod mapping;
 mod nearby_words;
 mod objects;
-pub(super) mod occurrences;
+mod occurrences;
 mod own_documents;
 pub(super) mod placeholder;
-pub(super) mod reference_collector;
+mod reference_collector;
 mod resolver;
 mod running_text;
+mod split_references;
 mod structure;
 mod templates;
 mod units;
-pub(super) mod usage;
+mod usage;
 mod variables;
 mod words;
 
@@ -35,8 +37,8 @@ use self::units::Lines;
 use self::usage::Usage;
 use self::variables::Definitions;
 use super::document::{Format, Node, Problem};
+use super::file_version::file_of;
 use super::forms::{FormEvidence, Forms, TaglessRepository};
-use super::git_history::file_of;
 use super::known_hosts::KnownHosts;
 use crate::domain::{
     Claim, Globs, Holder, ImageReference, Naming, RangeSelection, TextIndex, TextIndexBuilder, TextPlace, TextScope,

@@ -4,27 +4,18 @@ use std::collections::HashMap;
 
 use super::assignments::{Reader, set_to_unknown};
 use super::decoder::decode;
+use super::mapping::{Entry, Frame};
 use super::nearby_words::{self, nearby_words};
 use super::occurrences::{scan, scan_hosts};
 use super::placeholder;
 use super::reference_collector::{Place, ReferenceCollector, ScalarId};
 use super::running_text::{self, TextContext, VariableUses};
+use super::split_references::{collect_from_mapping, collect_keyed, is_registry_key, registries};
 use super::usage::{Usage, is_image_key};
 use super::variables::Definitions;
 use crate::domain::ImageReference;
 use crate::sources::document::{Node, Value};
 use crate::sources::known_hosts::KnownHosts;
-use crate::sources::split_references::{collect_from_mapping, collect_keyed, is_registry_key, registries};
-
-/// An entry of a mapping: the line of its key, the key, its value.
-pub(super) type Entry = (u32, String, Node);
-
-/// A mapping and the key of it that a path follows.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Frame<'n> {
-    pub(super) key: &'n str,
-    pub(super) entries: &'n [Entry],
-}
 
 /// Keys whose values say nothing of images and look like tags.
 const IGNORED_KEYS: [&str; 3] = ["apiVersion", "schemaVersion", "resourceVersion"];

@@ -1,7 +1,7 @@
 //! The part that an image plays where its reference stands.
 
 use super::image_outputs;
-use super::structure::{Entry, Frame};
+use super::mapping::{Entry, Frame, MOST_KEYS};
 use super::units::{MOST_AROUND, end_of};
 use crate::sources::document::Value;
 
@@ -16,9 +16,6 @@ pub(in crate::sources) enum Usage {
     /// It is made, moved or removed there.
     Output,
 }
-
-/// Keys of a mapping that are looked at for what the others mean. What has more is data.
-pub(super) const MOST_KEYS: usize = 1000;
 
 /// Lists of containers.
 const LISTS: [&str; 7] =

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::assignments::is_value;
 use super::placeholder::{Piece, Variable, has_placeholder as is_open_text, pieces, variable};
-use crate::sources::git_history::file_of;
+use crate::sources::file_version::file_of;
 
 /// Texts that one reference becomes at most. A variable with more values is left open.
 const MOST_TEXTS: usize = 50;

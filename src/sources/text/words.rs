@@ -1,7 +1,7 @@
 //! Splitting texts into words.
 
 use super::decoder::{SOFT_BREAK, decode};
-use super::structure::Entry;
+use super::mapping::Entry;
 use crate::domain::TextIndexBuilder;
 use crate::sources::document::{Node, Value};
 

@@ -1,13 +1,13 @@
 //! References whose parts stand under keys of their own: Helm's `registry`, `repository`, `tag` and `digest`, Kustomize's
 //! `name`, `newName`, `newTag` and `digest`, and their relatives.
 
-use super::document::{Node, Value};
-use super::image_syntax::{ParsedImage, parse_image};
-use super::known_hosts::{KnownHosts, is_placeholder};
-use super::text::occurrences::OpenPart;
-use super::text::reference_collector::{Place, ReferenceCollector, ScalarId};
-use super::text::usage::Usage;
+use super::occurrences::OpenPart;
+use super::reference_collector::{Place, ReferenceCollector, ScalarId};
+use super::usage::Usage;
 use crate::domain::{Digest, ImageReference, PathPattern, TagName};
+use crate::sources::document::{Node, Value};
+use crate::sources::image_syntax::{ParsedImage, parse_image};
+use crate::sources::known_hosts::{KnownHosts, is_placeholder};
 
 /// What a key says of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

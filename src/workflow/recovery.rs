@@ -1,0 +1,37 @@
+//! The lease, and recovery from what an interrupted run left open.
+
+use super::{App, RunError};
+use crate::apply;
+use crate::state::{Lease, LeaseToken, StateErrorKind};
+
+impl App {
+    /// Takes the right to change registries.
+    ///
+    /// # Errors
+    /// When another process has it, or the state cannot be used.
+    pub fn lease(&self, command: &str) -> Result<Lease, RunError> {
+        let holder = format!("{command} by {}, process {}, since {}", self.by, std::process::id(), self.now());
+        Ok(Lease::take(&self.settings.state, &holder)?)
+    }
+
+    /// Begins an epoch of the lease, and settles what an interrupted run left open, by looking at the registries. Only
+    /// under the lease: what another process has open is in flight, not interrupted.
+    pub(super) async fn recover(&self, lease: &Lease) -> Result<LeaseToken, RunError> {
+        // First, so that whoever lost the lease without knowing it journals nothing more of what is settled here.
+        let token = self.store.begin_epoch(lease, self.now()).await?;
+        apply::recover(&self.store, &self.readers, self.now()).await?;
+        Ok(token)
+    }
+
+    /// The same, for whoever holds no lease: if another process holds it, that one settles.
+    pub(super) async fn recover_if_unleased(&self) -> Result<(), RunError> {
+        if self.store.pending_entries().await?.is_empty() {
+            return Ok(());
+        }
+        match self.lease("settling") {
+            Ok(lease) => self.recover(&lease).await.map(drop),
+            Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

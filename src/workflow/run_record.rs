@@ -1,0 +1,85 @@
+//! The audit record of a run: its beginning, its plan, and how it ended.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{App, Approval, RunError, RunOutcome, RunResult, audit};
+use crate::config::Mode;
+use crate::report::{PlanDocument, RunSummary};
+use crate::state::{NewRun, RunContext, RunEnd, RunKind};
+
+impl App {
+    pub(super) async fn begin_run(
+        &self,
+        kind: RunKind,
+        approval: &Approval,
+        circumstances: &RunContext,
+    ) -> Result<Uuid, RunError> {
+        let id = Uuid::now_v7();
+        let run = NewRun {
+            id,
+            kind,
+            mode: self.settings.mode.label().to_owned(),
+            started_at: self.now(),
+            started_by: self.by.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            approved_by: approval.approved_by.clone(),
+            ticket: approval.ticket.clone(),
+        };
+        self.record_policies(circumstances).await?;
+        self.store.begin_run_with_context(&run, circumstances).await?;
+        self.store.warn_if_new(kind == RunKind::Apply || kind == RunKind::Run && self.settings.mode == Mode::Enforce);
+        Ok(id)
+    }
+
+    pub(super) async fn save_plan(&self, run: Uuid, document: &PlanDocument) -> Result<(), RunError> {
+        let whole = document.clone();
+        let write = move |out: &mut dyn std::io::Write| serde_json::to_writer(out, &whole).map_err(Into::into);
+        Ok(self.store.save_plan_streaming(run, &document.id, write).await?)
+    }
+
+    /// Records how a run ended, whichever way it did.
+    pub(super) async fn finish_run(
+        &self,
+        run: Uuid,
+        walked: Result<RunResult, RunError>,
+    ) -> Result<RunResult, RunError> {
+        match walked {
+            Ok(mut ended) => {
+                ended.by_registry = audit::counts_by_registry(&ended.document, &self.take_request_counts());
+                let outcome = ended.outcome;
+                tracing::info!("{}", audit::summary_line(&ended, self.settings.mode, self.policies.policies.len()));
+                let why = ended.interrupted_by.as_ref().map(|by| format!("interrupted by {by}"));
+                self.record_end(run, outcome.label(), outcome.exit_code(), &audit::run_summary(&ended), why).await?;
+                Ok(ended)
+            }
+            Err(error) => {
+                let code = error.exit_code();
+                let label = match &error {
+                    RunError::Interrupted | RunError::InterruptedBy(_) => RunOutcome::Interrupted.label(),
+                    _ if code == RunOutcome::Refused.exit_code() => RunOutcome::Refused.label(),
+                    _ => "error",
+                };
+                let counts = self.failed_run_summary(run).await;
+                // The failure itself is what the caller must hear of, also where the record cannot be written.
+                if let Err(second) = self.record_end(run, label, code, &counts, Some(error.to_string())).await {
+                    tracing::error!(%run, error = %second, "the end of the run could not be recorded");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn record_end(
+        &self,
+        run: Uuid,
+        outcome: &str,
+        exit_code: u8,
+        summary: &RunSummary,
+        error: Option<String>,
+    ) -> Result<(), RunError> {
+        let summary = summary.to_json();
+        let end = RunEnd { ended_at: self.now(), outcome: outcome.to_owned(), exit_code, summary, error };
+        Ok(self.store.finish_run(run, &end).await?)
+    }
+}

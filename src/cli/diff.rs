@@ -1,15 +1,14 @@
-//! `diff` and `inventory`: what an edit of policies changes, on the real inventory or on a recorded one.
+//! `tagwarden diff`: the effect of an edit of policies, on the real inventory or on a recorded one.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::commands::{open_app, pretty_json, run_until_stopped};
-use super::output::{print, print_as, print_stderr, write_file};
-use super::policy_commands::configured_policies_path;
+use super::arguments::parse_time;
+use super::context::{configured_policies_path, open_app, pretty_json, run_until_stopped};
+use super::output::{print, print_stderr};
 use super::progress::TerminalProgress;
-use super::sanitize::OutputKind;
 use crate::domain::Policy;
 use crate::policy;
 use crate::report::{self, DiffView};
@@ -27,7 +26,7 @@ pub(super) struct DiffArgs {
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     /// Decide as of that time
-    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
     /// What to print
     #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
@@ -44,34 +43,23 @@ enum DiffFormat {
     Markdown,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct InventoryArgs {
-    /// Where to write it [default: stdout]
-    #[arg(long, value_name = "FILE.json")]
-    out: Option<PathBuf>,
-}
-
 /// Says what an edit of policies changes.
-pub(super) async fn diff(
-    config: Option<&Path>,
-    args: &DiffArgs,
-    environment: impl Iterator<Item = (String, String)>,
-) -> Result<u8, RunError> {
+pub(super) async fn diff(config: Option<&Path>, args: &DiffArgs) -> Result<u8, RunError> {
     let old = load_policies(&args.against)?;
     let view = if let Some(file) = &args.inventory {
         let path = match &args.policies {
             Some(path) => path.clone(),
-            None => configured_policies_path(config, environment)?,
+            None => configured_policies_path(config)?,
         };
         read_inventory_file(file)?.diff(old, load_policies(&path)?, args.at)
     } else {
         let new = args.policies.as_deref().map(load_policies).transpose()?;
-        let house = open_app(config).await?;
+        let app = open_app(config).await?;
         let bar = TerminalProgress::new();
-        let facts = run_until_stopped(&house, house.read_decision_input(args.at, &bar)).await;
+        let facts = run_until_stopped(&app, app.read_decision_input(args.at, &bar)).await;
         drop(bar);
-        let new = new.unwrap_or_else(|| house.policies.policies.clone());
-        house.close().await;
+        let new = new.unwrap_or_else(|| app.policies.policies.clone());
+        app.close().await;
         facts?.diff(old, new, args.at)
     };
     print(&match args.format {
@@ -105,29 +93,4 @@ fn read_inventory_file(file: &Path) -> Result<DecisionInput, RunError> {
     let text = std::fs::read_to_string(file).map_err(|error| usage(format!("cannot be read: {error}")))?;
     let again = |error| format!("is no recorded inventory: {error}; record one with `tagwarden inventory --out FILE`");
     DecisionInput::from_json(&text).map_err(|error| usage(again(error)))
-}
-
-/// Records what registries and sources say, for `diff --inventory`.
-pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Result<u8, RunError> {
-    let house = open_app(config).await?;
-    let bar = TerminalProgress::new();
-    let facts = run_until_stopped(&house, house.read_decision_input(None, &bar)).await;
-    drop(bar);
-    house.close().await;
-    let facts = facts?;
-    let text = facts.to_json()?;
-    match &args.out {
-        Some(file) => {
-            write_file(file, |out| out.write_all(text.as_bytes()))
-                .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
-            print_stderr(&format!("wrote {}", file.display()));
-        }
-        None => print_as(OutputKind::Json, |out| out.write_all(text.as_bytes())),
-    }
-    let failed = facts.claims.sources.iter().any(crate::domain::SourceOutcome::has_failed);
-    if failed || facts.inventory.has_gaps() {
-        print_stderr("evidence is missing: a source or a registry could not be read; the record says which");
-        return Ok(RunOutcome::EvidenceMissing.exit_code());
-    }
-    Ok(0)
 }

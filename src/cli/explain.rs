@@ -7,9 +7,9 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::commands::{open_app, open_read_only, pretty_json, run_until_stopped};
+use super::arguments::{DataFormat, parse_time};
+use super::context::{open_app, open_read_only, pretty_json, run_until_stopped};
 use super::output::{print, print_stderr};
-use super::{DataFormat, outcome_text};
 use crate::report::{self, PlanDocument};
 use crate::workflow::{App, PastRun, RunError, RunOutcome, TagRef};
 
@@ -22,7 +22,7 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
     /// Decide as of that time
-    #[arg(long, value_name = "TIME", value_parser = super::parse_time, conflicts_with = "run")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "run")]
     at: Option<Timestamp>,
     /// Everything that was done to the tag or left undone: when, by whom, by which policy and why
     #[arg(long, conflicts_with_all = ["at", "run"])]
@@ -34,15 +34,13 @@ pub(super) struct ExplainArgs {
 
 /// Explains a tag or a repository.
 pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunError> {
-    let house = if args.run.is_some() { open_read_only(config).await? } else { open_app(config).await? };
+    let app = if args.run.is_some() { open_read_only(config).await? } else { open_app(config).await? };
     let done = match &args.run {
-        None if args.history => {
-            run_until_stopped(&house, explain_history(&house, args)).await.map(|found| (found, false))
-        }
-        Some(run) => explain_past_run(&house, args, run).await.map(|found| (found, false)),
-        None => run_until_stopped(&house, explain_current(&house, args)).await,
+        None if args.history => run_until_stopped(&app, explain_history(&app, args)).await.map(|found| (found, false)),
+        Some(run) => explain_past_run(&app, args, run).await.map(|found| (found, false)),
+        None => run_until_stopped(&app, explain_current(&app, args)).await,
     };
-    house.close().await;
+    app.close().await;
     let (found, missing) = done?;
     print(&found);
     if !missing {
@@ -54,8 +52,8 @@ pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result
 }
 
 /// What became of it over the years.
-async fn explain_history(house: &App, args: &ExplainArgs) -> Result<String, RunError> {
-    let history = house.history(&house.find_tag_ref(&args.image)?).await?;
+async fn explain_history(app: &App, args: &ExplainArgs) -> Result<String, RunError> {
+    let history = app.history(&app.find_tag_ref(&args.image)?).await?;
     Ok(match args.format {
         DataFormat::Text => history.text(),
         DataFormat::Json => pretty_json(&json!(history)),
@@ -63,23 +61,23 @@ async fn explain_history(house: &App, args: &ExplainArgs) -> Result<String, RunE
 }
 
 /// As it is now: the explanation, and whether something could not be read.
-async fn explain_current(house: &App, args: &ExplainArgs) -> Result<(String, bool), RunError> {
-    let named = house.find_tag_ref(&args.image)?;
+async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, bool), RunError> {
+    let named = app.find_tag_ref(&args.image)?;
     let TagRef { registry, repository, tag } = &named;
-    let decision = house.decide_repository(registry, repository, args.at).await?;
+    let decision = app.decide_repository(registry, repository, args.at).await?;
     let document = &decision.document;
     let missing = document.evidence_missing();
     let Some(tag) = tag else {
-        let view = house.timeline(&decision, &named).ok_or_else(|| not_found(document, &named))?;
+        let view = app.timeline(&decision, &named).ok_or_else(|| not_found(document, &named))?;
         let found = match args.format {
             DataFormat::Text => report::timeline_text(&view),
             DataFormat::Json => pretty_json(&json!(view)),
         };
         return Ok((found, missing));
     };
-    let Some(weighed) = house.rule_trace(&decision, &named) else {
-        let Some(gone) = house.removed_tag(&decision, &named).await? else {
-            let history = house.history(&named).await?;
+    let Some(weighed) = app.rule_trace(&decision, &named) else {
+        let Some(gone) = app.removed_tag(&decision, &named).await? else {
+            let history = app.history(&named).await?;
             return Err(RunError::Usage(format!("{}; {}", not_found(document, &named), history.describe_state())));
         };
         let found = match args.format {
@@ -88,7 +86,7 @@ async fn explain_current(house: &App, args: &ExplainArgs) -> Result<(String, boo
         };
         return Ok((found, missing));
     };
-    let size = house.removal_size(&decision, &named).await?;
+    let size = app.removal_size(&decision, &named).await?;
     let (registry, repository, tag) = (registry.as_str(), repository.as_str(), tag.as_str());
     let size = size.as_ref();
     let found = match args.format {
@@ -100,9 +98,9 @@ async fn explain_current(house: &App, args: &ExplainArgs) -> Result<(String, boo
 }
 
 /// As a run of the past decided, with what it did.
-async fn explain_past_run(house: &App, args: &ExplainArgs, run: &str) -> Result<String, RunError> {
-    let named = house.find_tag_ref(&args.image)?;
-    let recalled = house.past_run(run).await?;
+async fn explain_past_run(app: &App, args: &ExplainArgs, run: &str) -> Result<String, RunError> {
+    let named = app.find_tag_ref(&args.image)?;
+    let recalled = app.past_run(run).await?;
     let (registry, repository) = (named.registry.as_str(), named.repository.as_str());
     let Some(document) = &recalled.document else { return Ok(explain_from_journal(&recalled, &named, args.format)) };
     let missing = || RunError::Usage(format!("run {} knew no {}", recalled.record.run.id, target_name(&named)));
@@ -178,9 +176,7 @@ fn run_actions(recalled: &PastRun, named: &TagRef) -> String {
 
 fn add_run(mut value: Value, recalled: &PastRun, named: &TagRef) -> Value {
     let entries: Vec<_> = recalled.entries(named).collect();
-    value["run"] =
-        outcome_text::runs_json(std::slice::from_ref(&recalled.record), &outcome_text::DoneCountsByRun::new())[0]
-            .take();
+    value["run"] = json!(recalled.view.without_journal());
     value["journal"] = json!(entries);
     value
 }

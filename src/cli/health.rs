@@ -1,17 +1,31 @@
-//! Whether the daemon on this machine is alive: for the health check of a container, which has no other program.
+//! `tagwarden health`: the question to the daemon on this machine, for the health check of a container, which has no
+//! other program.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use clap::Args;
 use url::Url;
 
-use super::HealthArgs;
-use super::commands::environment;
+use super::context::environment;
 use super::output::{print, print_stderr};
 use crate::config;
 use crate::http_client::{ClientConfig, HttpClient, Request, RetryPolicy, one_line};
 use crate::workflow::RunError;
+
+#[derive(Debug, Args)]
+pub(super) struct HealthArgs {
+    /// Ask whether it goes by its schedule (/readyz), not only whether it is alive (/healthz)
+    #[arg(long, conflicts_with = "url")]
+    ready: bool,
+    /// The address to ask [default: that of `listen` in the settings]
+    #[arg(long, value_name = "URL")]
+    url: Option<Url>,
+    /// How long to wait for an answer
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
 
 /// Asked once: whoever wants to know asks again anyway.
 const NO_RETRY: RetryPolicy = RetryPolicy {
@@ -21,6 +35,7 @@ const NO_RETRY: RetryPolicy = RetryPolicy {
     max_total_delay: Duration::ZERO,
 };
 
+/// Asks the daemon on this machine.
 pub(super) async fn health(config: Option<&Path>, args: &HealthArgs) -> Result<u8, RunError> {
     let url = match &args.url {
         Some(url) => url.clone(),

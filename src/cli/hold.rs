@@ -7,8 +7,8 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::DataFormat;
-use super::commands::{open_app, open_read_only, pretty_json};
+use super::arguments::{DataFormat, parse_duration, parse_reason, parse_time};
+use super::context::{open_app, open_read_only, pretty_json};
 use super::output::{print, print_stderr};
 use crate::report::{self, HoldView};
 use crate::workflow::{HoldRequest, HoldResult, HoldUntil, RunError, StopResult};
@@ -24,10 +24,10 @@ pub(super) struct HoldArgs {
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, conflicts_with = "until")]
     hold_for: Option<Duration>,
     /// Until when, such as 2026-12-24T12:00:00Z or 2026-12-24
-    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     until: Option<Timestamp>,
     /// Why; reports show it
-    #[arg(long, value_name = "TEXT", value_parser = super::parse_reason)]
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
     /// Hold the name although there is no such tag, or it cannot be looked up
     #[arg(long)]
@@ -50,25 +50,13 @@ pub(super) struct UnholdArgs {
     image: String,
 }
 
-/// A duration with its unit. `M` and bare numbers are refused: `30M` may be meant for minutes or months.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    if text.contains('M') {
-        return Err("write a duration such as `36h`, `14d` or `2weeks`; `M` is ambiguous".to_owned());
-    }
-    match humantime::parse_duration(text.trim()) {
-        Ok(duration) if duration.is_zero() => Err("the duration must not be zero".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("invalid duration: {error}; write one such as `36h`, `14d` or `2weeks`")),
-    }
-}
-
 /// Sets a hold.
 pub(super) async fn hold(config: Option<&Path>, args: &HoldArgs) -> Result<u8, RunError> {
-    let house = open_app(config).await?;
+    let app = open_app(config).await?;
     let until = args.until.map_or_else(|| HoldUntil::For(args.hold_for.unwrap_or(DEFAULT_DURATION)), HoldUntil::At);
     let (image, reason) = (args.image.clone(), args.reason.clone());
-    let set = house.hold(&HoldRequest { image, until, reason, allow_missing: args.anyway }).await;
-    house.close().await;
+    let set = app.hold(&HoldRequest { image, until, reason, allow_missing: args.anyway }).await;
+    app.close().await;
     let HoldResult { hold, is_earlier: earlier, stop_result: stopped } = set?;
     let view = HoldView::from(&hold);
     match &stopped {
@@ -92,9 +80,9 @@ pub(super) async fn hold(config: Option<&Path>, args: &HoldArgs) -> Result<u8, R
 
 /// Lists the holds in force.
 pub(super) async fn holds(config: Option<&Path>, args: &HoldsArgs) -> Result<u8, RunError> {
-    let house = open_read_only(config).await?;
-    let holds = house.holds().await;
-    house.close().await;
+    let app = open_read_only(config).await?;
+    let holds = app.holds().await;
+    app.close().await;
     let views: Vec<HoldView> = holds?.iter().map(HoldView::from).collect();
     match args.format {
         DataFormat::Text => print(&report::holds_text(&views)),
@@ -105,24 +93,10 @@ pub(super) async fn holds(config: Option<&Path>, args: &HoldsArgs) -> Result<u8,
 
 /// Ends the holds on a tag.
 pub(super) async fn unhold(config: Option<&Path>, args: &UnholdArgs) -> Result<u8, RunError> {
-    let house = open_app(config).await?;
-    let ended = house.unhold(&args.image).await;
-    house.close().await;
+    let app = open_app(config).await?;
+    let ended = app.unhold(&args.image).await;
+    app.close().await;
     let (name, _) = ended?;
     print(&format!("{} is no longer held\n", report::sanitize(&name)));
     Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_a_unit_and_are_never_months() {
-        assert_eq!(parse_duration("14d"), Ok(Duration::from_hours(14 * 24)));
-        assert_eq!(parse_duration(" 90min "), Ok(Duration::from_mins(90)));
-        for text in ["", "14", "0s", "1M", "-3d", "soon"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
 }

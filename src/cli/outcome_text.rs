@@ -4,17 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
-use uuid::Uuid;
+use serde_json::{Value, json};
 
 use crate::apply::{RestorePreview, RestoreResult};
 use crate::domain::{Action, DependentRole, Intent, Outcome};
 use crate::report::{self, RunView, sanitize};
-use crate::state::{JournalTotals, RunKind, RunRecord};
+use crate::state::RunKind;
 use crate::workflow::{RestoreCandidate, RestoreRunResult, RunResult, StorageChange};
-
-/// Counts of the journal, for runs whose records have none.
-pub(super) type DoneCountsByRun = BTreeMap<Uuid, JournalTotals>;
 
 /// One line for each removal, and the counts.
 pub(super) fn applied_text(ended: &RunResult) -> String {
@@ -104,7 +100,7 @@ pub(super) fn applied_json(ended: &RunResult) -> Value {
         "outcome": ended.outcome.label(),
         "removals": applied,
         "deletions": deleted.collect::<Vec<_>>(),
-        "registries": ended.storage_changes.iter().map(StorageChange::summary_entry).collect::<Map<_, _>>(),
+        "registries": ended.storage_changes.iter().map(StorageChange::summary_entry).collect::<BTreeMap<_, _>>(),
     })
 }
 
@@ -190,69 +186,34 @@ pub(super) fn restored_json(ended: &RestoreRunResult) -> Value {
     json!({ "run": ended.run.to_string(), "restored": restored })
 }
 
-/// The runs whose records have no counts: they failed under an older version, were killed, or still go on.
-pub(super) fn runs_without_counts(runs: &[RunRecord]) -> Vec<Uuid> {
-    runs.iter()
-        .filter(|record| !JournalTotals::is_present_in(&parse_summary(record)))
-        .map(|record| record.run.id)
-        .collect()
-}
-
-pub(super) fn runs_text(runs: &[RunRecord], done: &DoneCountsByRun) -> String {
+pub(super) fn runs_text(runs: &[RunView]) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
     }
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["RUN", "COMMAND", "MODE", "STARTED", "BY", "OUTCOME", "REMOVED"]);
-    for record in runs {
-        let summary = counted_summary(record, done);
-        let removed = summary["removed"].as_u64().map(report::format_count);
-        let restored =
-            || summary["restored"].as_u64().map(|number| format!("{} restored", report::format_count(number)));
-        let removed = removed.or_else(restored).unwrap_or_default();
-        let deleted = summary["deleted"].as_u64().filter(|deleted| *deleted > 0);
-        let deleted = deleted.map(|deleted| format!(", {} deleted", report::format_count(deleted)));
+    for run in runs {
+        let count = |number: Option<u64>| report::format_count(number.unwrap_or_default());
+        let mut removed = if run.kind == RunKind::Restore.label() {
+            format!("{} restored", count(run.summary.restored))
+        } else {
+            count(run.summary.removed)
+        };
+        if run.summary.deleted > Some(0) {
+            let _ = write!(removed, ", {} deleted", count(run.summary.deleted));
+        }
         table.add_row([
-            record.run.id.to_string(),
-            record.run.kind.label().to_owned(),
-            record.run.mode.clone(),
-            record.run.started_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-            sanitize(&record.run.started_by),
-            record.end.as_ref().map_or_else(|| "unfinished".to_owned(), |end| end.outcome.clone()),
-            removed + &deleted.unwrap_or_default(),
+            run.id.clone(),
+            run.kind.clone(),
+            run.mode.clone(),
+            run.started_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            sanitize(&run.by),
+            run.outcome.clone(),
+            removed,
         ]);
     }
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
-}
-
-/// The runs without their journals.
-pub(super) fn runs_json(runs: &[RunRecord], done: &DoneCountsByRun) -> Value {
-    let json = |record: &RunRecord| {
-        let mut run = json!(RunView::new(record, &[]));
-        if let Some(fields) = run.as_object_mut() {
-            fields.remove("journal");
-            if done.contains_key(&record.run.id) {
-                fields.insert("summary".to_owned(), counted_summary(record, done));
-            }
-        }
-        run
-    };
-    runs.iter().map(json).collect()
-}
-
-/// The counts and sums of a run's record; those of its journal where the record has none.
-fn counted_summary(record: &RunRecord, done: &DoneCountsByRun) -> Value {
-    let mut summary = parse_summary(record);
-    if let Some(done) = done.get(&record.run.id) {
-        done.fill_summary(record.run.kind == RunKind::Restore, &mut summary);
-    }
-    summary
-}
-
-/// The counts and sums of a run's record.
-fn parse_summary(record: &RunRecord) -> Value {
-    record.end.as_ref().and_then(|end| serde_json::from_str(&end.summary).ok()).unwrap_or_default()
 }
 
 fn intent_json(intent: &Intent) -> Value {

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::Command;
 use super::sanitize::{OutputKind, SanitizingWriter, sanitize};
 use crate::workflow::PROGRESS;
 
@@ -96,18 +95,22 @@ pub(super) fn is_color_enabled() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// The logs of a command, where the environment says nothing about them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogDefaults {
+    /// The events that are logged, as in `TAGWARDEN_LOG`.
+    pub(super) filter: &'static str,
+    /// The command shows its progress as a bar where there is a terminal.
+    pub(super) has_progress_bar: bool,
+}
+
 /// Sends logs to stderr: warnings by default, and what is done one by one where something is done. Lines for people,
 /// or objects where `TAGWARDEN_LOG_FORMAT` says `json`; the journal of systemd has the time already.
 #[expect(clippy::disallowed_methods, reason = "a way in: how logs are written is read here and nowhere else")]
-pub(super) fn init_logging(command: &Command) {
-    let most = match command {
-        Command::Run(_) | Command::Serve => "warn,tagwarden=info",
-        _ => "warn",
-    };
-    // On a terminal a bar shows the same.
-    let has_bar = !matches!(command, Command::Serve | Command::Restore(_) | Command::Explain(_));
-    let progress = if has_bar && io::stderr().is_terminal() { "off" } else { "info" };
-    let default = format!("{most},{PROGRESS}={progress}");
+pub(super) fn init_logging(LogDefaults { filter, has_progress_bar }: LogDefaults) {
+    // On a terminal the bar shows the same.
+    let progress = if has_progress_bar && io::stderr().is_terminal() { "off" } else { "info" };
+    let default = format!("{filter},{PROGRESS}={progress}");
     let wanted = std::env::var("TAGWARDEN_LOG").unwrap_or_default();
     let filter = EnvFilter::try_new(if wanted.is_empty() { &default } else { &wanted });
     let filter = filter.unwrap_or_else(|error| {

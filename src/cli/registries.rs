@@ -5,8 +5,8 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
-use super::DataFormat;
-use super::commands::{open_app, pretty_json, run_until_stopped};
+use super::arguments::DataFormat;
+use super::context::{open_app, pretty_json, run_until_stopped};
 use super::output::print;
 use crate::domain::RepositoryName;
 use crate::report;
@@ -50,6 +50,7 @@ enum RegistriesCommand {
     },
 }
 
+/// Shows registries, probes one, or takes the answer of a person.
 pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> Result<u8, RunError> {
     match &args.command {
         None => list_registries(config, args.format).await,
@@ -59,17 +60,17 @@ pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> 
             probe(config, name, repository, args.format).await
         }
         Some(RegistriesCommand::Accept { name }) => {
-            let house = open_app(config).await?;
-            let accepted = house.accept_catalogue(name).await;
-            house.close().await;
+            let app = open_app(config).await?;
+            let accepted = app.accept_catalogue(name).await;
+            app.close().await;
             let names = workflow::describe_repository_count(accepted?);
             print(&format!("registry {name}: its list of repositories is believed, with {names}\n"));
             Ok(0)
         }
         Some(RegistriesCommand::Forget { name }) => {
-            let house = open_app(config).await?;
-            let forgotten = house.forget_registry(name).await;
-            house.close().await;
+            let app = open_app(config).await?;
+            let forgotten = app.forget_registry(name).await;
+            app.close().await;
             let words = if forgotten? { "forgot what removals showed of" } else { "nothing was remembered of" };
             print(&format!("{words} registry {name}\n"));
             Ok(0)
@@ -78,9 +79,9 @@ pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> 
 }
 
 async fn list_registries(config: Option<&Path>, format: DataFormat) -> Result<u8, RunError> {
-    let house = open_app(config).await?;
-    let registries = run_until_stopped(&house, house.registry_states()).await;
-    house.close().await;
+    let app = open_app(config).await?;
+    let registries = run_until_stopped(&app, app.registry_states()).await;
+    app.close().await;
     let registries = registries?;
     match format {
         DataFormat::Text => print(&report::registries_text(&registries)),
@@ -96,9 +97,9 @@ async fn probe(
     repository: Option<RepositoryName>,
     format: DataFormat,
 ) -> Result<u8, RunError> {
-    let house = open_app(config).await?;
-    let probe = run_until_stopped(&house, house.probe(name, repository)).await;
-    house.close().await;
+    let app = open_app(config).await?;
+    let probe = run_until_stopped(&app, app.probe(name, repository)).await;
+    app.close().await;
     let probe = probe?;
     match format {
         DataFormat::Text => print(&report::probe_text(&probe.view)),

@@ -3,18 +3,30 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::commands::{current_user, environment, pretty_json, system_clock};
+use super::arguments::DataFormat;
+use super::context::{current_user, environment, pretty_json, system_clock};
 use super::output::print;
-use super::{DataFormat, ScheduleArgs};
 use crate::config::{self, Settings};
 use crate::daemon::{Timetable, build_timetable, host, next_runs};
 use crate::domain::PolicyName;
 use crate::web::NextRun;
 use crate::workflow::{self, RunError};
 
+#[derive(Debug, Args)]
+pub(super) struct ScheduleArgs {
+    /// How many runs to tell of
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    count: u16,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    format: DataFormat,
+}
+
+/// Prints the next runs.
 pub(super) fn schedule(config: Option<&Path>, args: &ScheduleArgs) -> Result<u8, RunError> {
     let file = config::find(config)?;
     let (settings, policies) = workflow::load(&file, environment())?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::sync::{mpsc, watch};
 
-use super::commands::{current_user, environment, monotonic_clock, system_clock};
+use super::context::{current_user, environment, monotonic_clock, system_clock};
 use super::output::print_stderr;
 use super::signals::{SighupAction, listen_for_stop_with};
 use crate::config;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
-use super::DataFormat;
-use super::commands::{open_app, pretty_json, run_until_stopped};
+use super::arguments::DataFormat;
+use super::context::{open_app, pretty_json, run_until_stopped};
 use super::output::print;
 use super::progress::TerminalProgress;
 use crate::report;
@@ -37,14 +37,15 @@ enum SourcesCommand {
     },
 }
 
+/// Shows sources, or accepts the answer of one.
 pub(super) async fn sources(config: Option<&Path>, args: &SourcesArgs) -> Result<u8, RunError> {
     match &args.command {
         None => list_sources(config, args.format).await,
         Some(SourcesCommand::Show { name, all }) => show_source(config, name, *all, args.format).await,
         Some(SourcesCommand::Accept { name }) => {
-            let house = open_app(config).await?;
-            let accepted = house.accept_source(name).await;
-            house.close().await;
+            let app = open_app(config).await?;
+            let accepted = app.accept_source(name).await;
+            app.close().await;
             print(&format!("source {name} is believed again, with {}\n", report::counted(accepted?, "claim")));
             Ok(0)
         }
@@ -52,11 +53,11 @@ pub(super) async fn sources(config: Option<&Path>, args: &SourcesArgs) -> Result
 }
 
 async fn list_sources(config: Option<&Path>, format: DataFormat) -> Result<u8, RunError> {
-    let house = open_app(config).await?;
+    let app = open_app(config).await?;
     let bar = TerminalProgress::new();
-    let decision = run_until_stopped(&house, house.decide_sources(&bar)).await;
+    let decision = run_until_stopped(&app, app.decide_sources(&bar)).await;
     drop(bar);
-    house.close().await;
+    app.close().await;
     let document = decision?.document;
     match format {
         DataFormat::Text => print(&report::sources_text(&document)),
@@ -66,11 +67,11 @@ async fn list_sources(config: Option<&Path>, format: DataFormat) -> Result<u8, R
 }
 
 async fn show_source(config: Option<&Path>, name: &str, all: bool, format: DataFormat) -> Result<u8, RunError> {
-    let house = open_app(config).await?;
+    let app = open_app(config).await?;
     let bar = TerminalProgress::new();
-    let detail = run_until_stopped(&house, house.source_detail(name, &bar)).await;
+    let detail = run_until_stopped(&app, app.source_detail(name, &bar)).await;
     drop(bar);
-    house.close().await;
+    app.close().await;
     let detail = detail?;
     match format {
         DataFormat::Text => print(&report::source_detail_text(&detail, all)),

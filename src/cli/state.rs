@@ -1,16 +1,40 @@
-//! Looking after the state.
+//! `tagwarden state`: backups of the state, and its record of time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::commands::{current_user, environment, system_clock};
+use clap::{Args, Subcommand};
+
+use super::arguments::parse_reason;
+use super::context::{current_user, environment, system_clock};
 use super::output::print_stderr;
-use super::{StateArgs, StateCommand};
 use crate::config;
 use crate::report;
 use crate::state::{Backup, StateStore};
 use crate::workflow::RunError;
 
-/// Backs up the state or corrects what it knows of the time. Only `state` is read of the settings: a backup is wanted most when something else is wrong.
+#[derive(Debug, Args)]
+pub(super) struct StateArgs {
+    #[command(subcommand)]
+    command: StateCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum StateCommand {
+    /// Copy the state into a new file, also beside a running daemon
+    Backup {
+        /// The file to write; it must not exist
+        file: PathBuf,
+    },
+    /// Trust the present time although the state has recorded a later one
+    AcceptClock {
+        /// Why the recorded time is wrong, for the record
+        #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+        reason: String,
+    },
+}
+
+/// Backs up the state or corrects what it knows of the time. Only `state` is read of the settings: a
+/// backup is wanted most when something else is wrong.
 pub(super) async fn state(config: Option<&Path>, args: &StateArgs) -> Result<u8, RunError> {
     let settings = config::find(config)?;
     let environment: Vec<(String, String)> = environment().collect();

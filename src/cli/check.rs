@@ -1,17 +1,17 @@
-//! What people do with policies before they are let loose: check, test, schema.
+//! `tagwarden check`: settings and policies, without any network.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::DataFormat;
-use super::commands::{environment, pretty_json, system_clock};
+use super::arguments::DataFormat;
+use super::context::{environment, pretty_json, system_clock};
 use super::output::{print, print_stderr};
 use crate::config::{self, Settings};
 use crate::policy::{self, Diagnostic, Lint, PolicySet, Severity};
-use crate::report::{self, PolicyTestFile, sanitize};
+use crate::report::sanitize;
 use crate::workflow::{self, RunError};
 
 #[derive(Debug, Args)]
@@ -22,22 +22,6 @@ pub(super) struct CheckArgs {
     /// What to print
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct TestArgs {
-    /// A fixture, a policy file with one beside it, or a folder [default: the policies of the settings, else ./policies]
-    path: Option<PathBuf>,
-    /// What to print
-    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
-    format: DataFormat,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SchemaArgs {
-    /// The schema of the fixtures that `tagwarden test` runs, instead
-    #[arg(long)]
-    tests: bool,
 }
 
 /// Checks settings and policies, by themselves and against the last plan in the state.
@@ -83,7 +67,7 @@ fn lint_json(remark: &Lint) -> Value {
     })
 }
 
-/// That settings and policies can be used, and what they are.
+/// A summary of valid settings and policies.
 fn check_text(file: &Path, settings: &Settings, policies: &PolicySet) -> String {
     let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
     let mut out = format!(
@@ -100,52 +84,4 @@ fn check_text(file: &Path, settings: &Settings, policies: &PolicySet) -> String 
         let _ = writeln!(out, "  {}", sanitize(&words));
     }
     out
-}
-
-/// Runs the tests beside the policies.
-pub(super) fn test(
-    config: Option<&Path>,
-    args: &TestArgs,
-    environment: impl Iterator<Item = (String, String)>,
-) -> Result<u8, RunError> {
-    let path = match &args.path {
-        Some(path) => path.clone(),
-        None => configured_policies_path(config, environment)?,
-    };
-    let tested = workflow::test_policies(&path)?;
-    match args.format {
-        DataFormat::Text => print(&report::test_text(&tested)),
-        DataFormat::Json => {
-            print(&pretty_json(&json!({ "schema": "tagwarden.tests/1", "files": tested })));
-        }
-    }
-    let passed = |file: &PolicyTestFile| file.tests.iter().all(|test| test.passed);
-    Ok(u8::from(!tested.iter().all(passed)))
-}
-
-/// Where the settings have their policies. Without settings, where they are by default: tests need nothing else.
-pub(super) fn configured_policies_path(
-    config: Option<&Path>,
-    environment: impl Iterator<Item = (String, String)>,
-) -> Result<PathBuf, RunError> {
-    let fallback = || PathBuf::from("policies");
-    match config::find(config) {
-        Ok(file) => {
-            let environment: Vec<_> = environment.collect();
-            config::policies_path(&file, &environment).ok_or_else(|| {
-                RunError::Usage(format!(
-                    "{} does not say where its policies are; name them: `tagwarden test PATH`",
-                    file.display()
-                ))
-            })
-        }
-        Err(_) if config.is_none() => Ok(fallback()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Prints a JSON schema.
-pub(super) fn schema(args: &SchemaArgs) {
-    let schema = if args.tests { policy::tests_schema() } else { policy::schema() };
-    print(&pretty_json(&schema));
 }

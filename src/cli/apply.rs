@@ -1,0 +1,76 @@
+//! `tagwarden apply`: the removals of an approved plan.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::arguments::{DataFormat, parse_reason};
+use super::context::{RefusalEffect, load, open_loaded_app, pretty_json, report_outcome};
+use super::outcome_text;
+use super::output::print;
+use super::progress::TerminalProgress;
+use super::run_notifier::RunNotifier;
+use crate::state::RunKind;
+use crate::workflow::{self, Approval, RunError};
+
+#[derive(Debug, Args)]
+pub(super) struct ApplyArgs {
+    /// The plan, as `plan --out FILE.json` wrote it
+    #[arg(value_name = "PLAN.json")]
+    plan: PathBuf,
+    /// Who approved it, for the audit record
+    #[arg(long, value_name = "WHO")]
+    approved_by: Option<String>,
+    /// The change ticket, for the audit record
+    #[arg(long, value_name = "REF")]
+    ticket: Option<String>,
+    /// Apply it although a window or a freeze holds removals back; the reason goes into the audit record
+    #[arg(long, value_name = "REASON", value_parser = parse_reason)]
+    despite_freeze: Option<String>,
+    /// The plan's signature by minisign or SSH [default: PLAN.json.minisig, then PLAN.json.sig]
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    format: DataFormat,
+}
+
+/// Applies an approved plan and prints its outcomes.
+pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> {
+    let text = std::fs::read_to_string(&args.plan)
+        .map_err(|error| RunError::Usage(format!("cannot read {}: {error}", args.plan.display())))?;
+    let loaded = load(config)?;
+    // One that lies beside the plan counts where somebody's signature does.
+    let wanted = !loaded.0.0.approvals.signers.is_empty();
+    let file = args.signature.clone().or_else(|| workflow::find_signature_file(&args.plan).filter(|_| wanted));
+    let signature = file.map(|file| {
+        std::fs::read_to_string(&file)
+            .map_err(|error| RunError::Usage(format!("cannot read {}: {error}", file.display())))
+    });
+    let approval = Approval {
+        approved_by: args.approved_by.clone(),
+        ticket: args.ticket.clone(),
+        override_reason: args.despite_freeze.clone(),
+        signature: signature.transpose()?,
+    };
+    let notifier = RunNotifier::start(&loaded.0.0);
+    let result = async {
+        let app = open_loaded_app(loaded).await?;
+        let bar = TerminalProgress::new();
+        let ended = app.apply(&text, &approval, &bar).await;
+        drop(bar);
+        app.close().await;
+        ended
+    };
+    let result = result.await;
+    notifier.notify_run(RunKind::Apply, result.as_ref());
+    let shown = result.map(|ended| {
+        match args.format {
+            DataFormat::Text => print(&outcome_text::applied_text(&ended)),
+            DataFormat::Json => print(&pretty_json(&outcome_text::applied_json(&ended))),
+        }
+        report_outcome(&ended, RefusalEffect::Enforced)
+    });
+    notifier.finish().await;
+    shown
+}

@@ -1,0 +1,86 @@
+//! Values of arguments that several commands take.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use jiff::Timestamp;
+
+use crate::report::Format;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DataFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportFormat {
+    Text,
+    Json,
+    Markdown,
+    Html,
+    Csv,
+}
+
+impl From<ReportFormat> for Format {
+    fn from(format: ReportFormat) -> Self {
+        match format {
+            ReportFormat::Text => Self::Text,
+            ReportFormat::Json => Self::Json,
+            ReportFormat::Markdown => Self::Markdown,
+            ReportFormat::Html => Self::Html,
+            ReportFormat::Csv => Self::Csv,
+        }
+    }
+}
+
+/// A time as `2026-12-24T03:00:00Z`, or a day, which means its beginning in UTC.
+pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let day: jiff::civil::Date = text
+        .parse()
+        .map_err(|_| "expected a time such as 2026-12-24T03:00:00Z, or a day such as 2026-12-24".to_owned())?;
+    let start = day.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| error.to_string())?;
+    Ok(start.timestamp())
+}
+
+/// A reason that says something.
+pub(super) fn parse_reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("say why".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// A duration with its unit. `M` and bare numbers are refused: `30M` may be meant for minutes or months.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    if text.contains('M') {
+        return Err("write a duration such as `36h`, `14d` or `2weeks`; `M` is ambiguous".to_owned());
+    }
+    match humantime::parse_duration(text.trim()) {
+        Ok(duration) if duration.is_zero() => Err("the duration must not be zero".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("invalid duration: {error}; write one such as `36h`, `14d` or `2weeks`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_and_times_are_read() {
+        assert_eq!(parse_time("2026-12-24").unwrap().to_string(), "2026-12-24T00:00:00Z");
+        assert_eq!(parse_time("2026-12-24T03:00:00+01:00").unwrap().to_string(), "2026-12-24T02:00:00Z");
+        assert!(parse_time("tomorrow").is_err());
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_are_never_months() {
+        assert_eq!(parse_duration("14d"), Ok(Duration::from_hours(14 * 24)));
+        assert_eq!(parse_duration(" 90min "), Ok(Duration::from_mins(90)));
+        for text in ["", "14", "0s", "1M", "-3d", "soon"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

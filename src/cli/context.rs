@@ -1,0 +1,173 @@
+//! Shared parts of commands: clocks and environment, settings, the app, and output of reports.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::output::{print_as, print_stderr, write_file};
+use super::sanitize::{OutputKind, sanitize};
+use super::signals::listen_for_stop;
+use super::user;
+use crate::apply::Clock;
+use crate::config::{self, Settings};
+use crate::policy::PolicySet;
+use crate::registry::{self, RetryPolicy};
+use crate::report::{self, Format, PlanDocument};
+use crate::state::StateStore;
+use crate::workflow::{App, ConfigFiles, MonotonicClock, RunError, RunOutcome, RunResult};
+
+/// The time of day.
+#[expect(clippy::disallowed_methods, reason = "a way in: the one place where commands read the clock")]
+pub(super) fn system_clock() -> Clock {
+    Arc::new(Timestamp::now)
+}
+
+/// The time since the machine started, which nobody can set.
+pub(super) fn monotonic_clock() -> MonotonicClock {
+    Arc::new(registry::uptime)
+}
+
+/// The variables of the environment that are text.
+#[expect(clippy::disallowed_methods, reason = "a way in: settings come from the file and the environment")]
+pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// The user of this process, as `user@host`.
+#[expect(clippy::disallowed_methods, reason = "a way in: the audit record names the user")]
+pub(super) fn current_user() -> String {
+    user::describe_user(|name| std::env::var(name).ok(), Path::new("/"))
+}
+
+/// Settings, policies, and the files that hold them.
+pub(super) type LoadedConfig = ((Settings, PolicySet), ConfigFiles);
+
+/// Loads settings and policies, and prints the warnings about them.
+pub(super) fn load(config: Option<&Path>) -> Result<LoadedConfig, RunError> {
+    let (loaded, files) = ConfigFiles::load(&config::find(config)?, environment())?;
+    for warning in &loaded.0.warnings {
+        print_stderr(&report::sanitize(&format!("warning: {warning}")));
+    }
+    Ok((loaded, files))
+}
+
+/// The path of the policies in the settings, or the default path if there are no settings: tests need nothing else.
+pub(super) fn configured_policies_path(config: Option<&Path>) -> Result<PathBuf, RunError> {
+    match config::find(config) {
+        Ok(file) => {
+            let environment: Vec<(String, String)> = environment().collect();
+            config::policies_path(&file, &environment).ok_or_else(|| {
+                RunError::Usage(format!(
+                    "{} does not say where its policies are; name them: `tagwarden test PATH`",
+                    file.display()
+                ))
+            })
+        }
+        Err(_) if config.is_none() => Ok(PathBuf::from("policies")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Loads settings and policies and opens the app.
+pub(super) async fn open_app(config: Option<&Path>) -> Result<App, RunError> {
+    open_loaded_app(load(config)?).await
+}
+
+/// Opens the app on settings and policies that were loaded before.
+pub(super) async fn open_loaded_app((loaded, files): LoadedConfig) -> Result<App, RunError> {
+    Ok(App::open(loaded, current_user(), system_clock(), listen_for_stop())
+        .await?
+        .with_monotonic_clock(monotonic_clock())
+        .with_config_files(files))
+}
+
+/// Opens the app on a state that is only read, and may be on a read-only file system.
+pub(super) async fn open_read_only(config: Option<&Path>) -> Result<App, RunError> {
+    let (loaded, files) = load(config)?;
+    let store = StateStore::open_to_read(&loaded.0.state).await?;
+    let app =
+        App::with_store(loaded, store, current_user(), system_clock(), listen_for_stop(), RetryPolicy::default())?;
+    Ok(app.with_monotonic_clock(monotonic_clock()).with_config_files(files))
+}
+
+/// Runs work that only reads, until it is done or somebody interrupts it.
+pub(super) async fn run_until_stopped<T>(
+    app: &App,
+    work: impl Future<Output = Result<T, RunError>>,
+) -> Result<T, RunError> {
+    let mut stop = app.stop.clone();
+    tokio::select! {
+        done = work => done,
+        _ = stop.wait_for(|stopped| *stopped) => Err(RunError::Interrupted),
+    }
+}
+
+/// The effect of refusals on a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RefusalEffect {
+    /// The refused removals were left out.
+    Enforced,
+    /// It would be, if the run enforced.
+    DryRun,
+}
+
+/// Prints the reason of the exit code on stderr, so that the log of a script explains itself.
+pub(super) fn report_outcome(ended: &RunResult, refused: RefusalEffect) -> u8 {
+    match ended.outcome {
+        RunOutcome::Done => {}
+        RunOutcome::Interrupted => {
+            let by = ended.interrupted_by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+            print_stderr(&format!("interrupted{by}: what had not begun was left as it is"));
+        }
+        RunOutcome::Refused => print_stderr(match refused {
+            RefusalEffect::Enforced => "refused: this run left out what the refusals in the report cover",
+            RefusalEffect::DryRun => "refused: an enforcing run would leave out what the refusals in the report cover",
+        }),
+        RunOutcome::Failed => print_stderr("some removals failed; `tagwarden runs show` has them"),
+        RunOutcome::EvidenceMissing => {
+            print_stderr("evidence is missing: a source or a registry could not be read, so some tags are undecided");
+        }
+    }
+    ended.outcome.exit_code()
+}
+
+/// Pairs each file with the format that its extension names.
+pub(super) fn file_formats(files: &[PathBuf]) -> Result<Vec<(&Path, Format)>, RunError> {
+    files
+        .iter()
+        .map(|file| {
+            let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+            let format = Format::from_extension(extension).ok_or_else(|| {
+                RunError::Usage(format!("{}: name it .json, .md, .html, .csv or .txt", file.display()))
+            })?;
+            Ok((file.as_path(), format))
+        })
+        .collect()
+}
+
+/// Prints the report of a plan and writes it into the files.
+pub(super) fn print_report(document: &PlanDocument, format: Format, files: &[(&Path, Format)]) -> Result<(), RunError> {
+    write_files(files, |format, out| report::write(document, format, out))?;
+    print_as(format.into(), |out| report::write(document, format, out));
+    Ok(())
+}
+
+/// Writes a report into each file, in its format.
+pub(super) fn write_files(
+    files: &[(&Path, Format)],
+    write: impl Fn(Format, &mut dyn io::Write) -> io::Result<()>,
+) -> Result<(), RunError> {
+    for (file, format) in files {
+        write_file(file, |out| write(*format, out))
+            .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
+        print_stderr(&format!("wrote {}", file.display()));
+    }
+    Ok(())
+}
+
+/// Formats JSON for stdout.
+pub(super) fn pretty_json(value: &serde_json::Value) -> String {
+    sanitize(OutputKind::Json, &format!("{value:#}\n"))
+}

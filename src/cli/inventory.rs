@@ -1,0 +1,44 @@
+//! `tagwarden inventory`: registries and sources as they are now, recorded for `diff --inventory`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::context::{open_app, run_until_stopped};
+use super::output::{print_as, print_stderr, write_file};
+use super::progress::TerminalProgress;
+use super::sanitize::OutputKind;
+use crate::domain::SourceOutcome;
+use crate::workflow::{RunError, RunOutcome};
+
+#[derive(Debug, Args)]
+pub(super) struct InventoryArgs {
+    /// Where to write it [default: stdout]
+    #[arg(long, value_name = "FILE.json")]
+    out: Option<PathBuf>,
+}
+
+/// Records what registries and sources say, for `diff --inventory`.
+pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Result<u8, RunError> {
+    let app = open_app(config).await?;
+    let bar = TerminalProgress::new();
+    let facts = run_until_stopped(&app, app.read_decision_input(None, &bar)).await;
+    drop(bar);
+    app.close().await;
+    let facts = facts?;
+    let text = facts.to_json()?;
+    match &args.out {
+        Some(file) => {
+            write_file(file, |out| out.write_all(text.as_bytes()))
+                .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
+            print_stderr(&format!("wrote {}", file.display()));
+        }
+        None => print_as(OutputKind::Json, |out| out.write_all(text.as_bytes())),
+    }
+    let failed = facts.claims.sources.iter().any(SourceOutcome::has_failed);
+    if failed || facts.inventory.has_gaps() {
+        print_stderr("evidence is missing: a source or a registry could not be read; the record says which");
+        return Ok(RunOutcome::EvidenceMissing.exit_code());
+    }
+    Ok(0)
+}

@@ -1,0 +1,81 @@
+//! `tagwarden restore`: removed tags, put back and held.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::arguments::{DataFormat, parse_duration, parse_time};
+use super::context::{open_app, pretty_json};
+use super::outcome_text;
+use super::output::print;
+use crate::apply::ExpectedRestore;
+use crate::workflow::{RestoreSelection, RunError, RunOutcome};
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct RestoreTarget {
+    /// All tags that this run removed: its id, a unique beginning of it, or `last`
+    #[arg(long, value_name = "ID")]
+    run: Option<String>,
+    /// All tags that were removed from this repository and are not back: REGISTRY/REPOSITORY
+    #[arg(long, value_name = "REGISTRY/REPOSITORY")]
+    repository: Option<String>,
+    /// One tag: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG
+    image: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    #[command(flatten)]
+    target: RestoreTarget,
+    /// Of a repository only what was removed since then
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with_all = ["run", "image"])]
+    since: Option<Timestamp>,
+    /// Only say what would come back, until when, and what cannot and why
+    #[arg(long)]
+    dry_run: bool,
+    /// Hold what is put back for so long [default: `undo_window` of the settings]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    hold_for: Option<Duration>,
+    /// Do not hold what is put back
+    #[arg(long, conflicts_with = "hold_for")]
+    no_hold: bool,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    format: DataFormat,
+}
+
+/// Puts removed tags back, or previews that.
+pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunError> {
+    let app = open_app(config).await?;
+    let what = match (&args.target.run, &args.target.repository, &args.target.image) {
+        (Some(run), _, _) => Ok(RestoreSelection::Run(run.clone())),
+        (_, Some(name), _) => Ok(RestoreSelection::Repository { name: name.clone(), since: args.since }),
+        (_, _, Some(image)) => Ok(RestoreSelection::Image(image.clone())),
+        _ => {
+            Err(RunError::Usage("name a run with `--run ID`, a repository with `--repository`, or an image".to_owned()))
+        }
+    }?;
+    if args.dry_run {
+        let foreseen = app.preview_restore(&what).await;
+        app.close().await;
+        let foreseen = foreseen?;
+        match args.format {
+            DataFormat::Text => print(&outcome_text::preview_text(&foreseen)),
+            DataFormat::Json => print(&pretty_json(&outcome_text::preview_json(&foreseen))),
+        }
+        let lost = foreseen.iter().any(|one| matches!(one.preview.expected, ExpectedRestore::Impossible(_)));
+        return Ok(if lost { RunOutcome::Failed.exit_code() } else { 0 });
+    }
+    let hold = (!args.no_hold).then(|| args.hold_for.unwrap_or(app.settings.undo_window));
+    let ended = app.restore_with_hold(&what, hold).await;
+    app.close().await;
+    let ended = ended?;
+    match args.format {
+        DataFormat::Text => print(&outcome_text::restored_text(&ended, hold)),
+        DataFormat::Json => print(&pretty_json(&outcome_text::restored_json(&ended))),
+    }
+    Ok(ended.outcome().exit_code())
+}

@@ -1,0 +1,75 @@
+//! `tagwarden runs`: the audit record, and one run in detail.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::arguments::ReportFormat;
+use super::context::{file_formats, open_read_only, pretty_json, write_files};
+use super::outcome_text;
+use super::output::{print, print_as};
+use crate::report::{self, Format, RunView};
+use crate::workflow::{self, App, RunError};
+
+#[derive(Debug, Args)]
+pub(super) struct RunsArgs {
+    #[command(subcommand)]
+    command: Option<RunsCommand>,
+    /// What to print; the list is text or json only
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text, global = true)]
+    format: ReportFormat,
+    /// How many to list
+    #[arg(long, default_value_t = 30)]
+    limit: u32,
+}
+
+#[derive(Debug, Subcommand)]
+enum RunsCommand {
+    /// Show one run with everything it did
+    Show {
+        /// The run's id, a unique beginning of it, or `last`
+        id: String,
+        /// Also write the report to a file, in the format of its extension (json, md, html, csv, txt); repeatable
+        #[arg(long, value_name = "FILE")]
+        out: Vec<PathBuf>,
+    },
+}
+
+/// Lists runs, or shows one.
+pub(super) async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, RunError> {
+    let format = args.format.into();
+    match &args.command {
+        None => {
+            let app = open_read_only(config).await?;
+            let listed = list_runs(&app, args.limit).await;
+            app.close().await;
+            let runs = listed?;
+            match format {
+                Format::Text => print(&outcome_text::runs_text(&runs)),
+                Format::Json => print(&pretty_json(&json!(runs))),
+                other => {
+                    return Err(RunError::Usage(format!("the list of runs is text or json, not {}", other.label())));
+                }
+            }
+        }
+        Some(RunsCommand::Show { id, out }) => {
+            let files = file_formats(out)?;
+            let app = open_read_only(config).await?;
+            let shown = app.run_report(id).await;
+            app.close().await;
+            let (view, plan) = shown?;
+            let write = |format, out: &mut dyn io::Write| report::write_run(&view, plan.as_ref(), format, out);
+            write_files(&files, write)?;
+            print_as(format.into(), |out| write(format, out));
+        }
+    }
+    Ok(0)
+}
+
+/// Reads the last runs, the latest first.
+async fn list_runs(app: &App, limit: u32) -> Result<Vec<RunView>, RunError> {
+    let records = app.store.runs(limit).await?;
+    Ok(workflow::run_views(&app.store, &records).await?)
+}

@@ -13,6 +13,8 @@ use tagwarden::registry::RawManifest;
 use tagwarden::state::{NewRun, RestoreRecord, RunKind, StateErrorKind, StateStore};
 use uuid::Uuid;
 
+use crate::support::lease::lease;
+
 const ENDPOINT: &str = "https://contoso.azurecr.io";
 
 fn noon() -> Timestamp {
@@ -74,6 +76,7 @@ async fn begun() -> (tempfile::TempDir, StateStore, Uuid) {
 #[tokio::test]
 async fn what_a_hold_covers_is_not_journaled_and_what_shares_its_write_is() {
     let (_folder, store, run) = begun().await;
+    let lease = lease(&store).await;
     let inner = manifest("{\"inner\": 1}");
     let other = manifest("{\"other\": 1}");
     let index = manifest(&format!("{{\"manifests\": [{{\"digest\": \"{}\"}}]}}", inner.digest));
@@ -96,7 +99,7 @@ async fn what_a_hold_covers_is_not_journaled_and_what_shares_its_write_is() {
         ("free", &other, false),
     ];
     let intents = cases.map(|(tag, manifest, _)| (intent(tag, manifest), manifest));
-    let written = intents.iter().map(|(intent, manifest)| store.intend(run, intent, manifest, noon()));
+    let written = intents.iter().map(|(intent, manifest)| store.intend(&lease, run, intent, manifest, noon()));
     let written = futures::future::join_all(written).await;
     for ((tag, _, held), written) in cases.iter().zip(written) {
         match written {
@@ -113,32 +116,34 @@ async fn what_a_hold_covers_is_not_journaled_and_what_shares_its_write_is() {
 
     // So with a manifest that was untagged before.
     let deletion = Intent { action: Action::DeleteUntagged, ..intent("gone", &inner) };
-    assert_eq!(store.intend(run, &deletion, &inner, noon()).await.unwrap_err().kind, StateErrorKind::Held);
+    assert_eq!(store.intend(&lease, run, &deletion, &inner, noon()).await.unwrap_err().kind, StateErrorKind::Held);
     // A restore is no removal.
     let back = Intent { action: Action::Restore, ..intent("held", &other) };
-    store.intend(run, &back, &other, noon()).await.unwrap();
+    store.intend(&lease, run, &back, &other, noon()).await.unwrap();
     let elsewhere = Intent { repository: "shop/web".parse().unwrap(), ..intent("held", &other) };
-    store.intend(run, &elsewhere, &other, noon()).await.unwrap();
+    store.intend(&lease, run, &elsewhere, &other, noon()).await.unwrap();
 }
 
 #[tokio::test]
 async fn whoever_asks_for_no_more_removals_is_heard_until_that_is_over() {
     let (_folder, store, run) = begun().await;
+    let lease = lease(&store).await;
     let image = manifest("{}");
     let request = store.request_stop("`tagwarden restore` of bob@here", noon() + 3.minutes()).await.unwrap();
-    let error = store.intend(run, &intent("v1", &image), &image, noon()).await.unwrap_err();
+    let error = store.intend(&lease, run, &intent("v1", &image), &image, noon()).await.unwrap_err();
     assert_eq!((error.kind, &*error.message), (StateErrorKind::Interrupted, "`tagwarden restore` of bob@here"));
     assert_eq!(store.stop_request(noon()).await.unwrap().as_deref(), Some("`tagwarden restore` of bob@here"));
     // One whose author was killed stops nothing for good.
-    store.intend(run, &intent("v2", &image), &image, noon() + 3.minutes()).await.unwrap();
+    store.intend(&lease, run, &intent("v2", &image), &image, noon() + 3.minutes()).await.unwrap();
     store.withdraw_stop_request(request, noon()).await.unwrap();
-    store.intend(run, &intent("v1", &image), &image, noon()).await.unwrap();
+    store.intend(&lease, run, &intent("v1", &image), &image, noon()).await.unwrap();
     assert_eq!(store.stop_request(noon()).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_removal_keeps_its_time_and_a_restore_its_hold() {
     let (_folder, store, run) = begun().await;
+    let lease = lease(&store).await;
     let image = manifest("{}");
     let dates = [
         Date::Pushed(noon()),
@@ -149,7 +154,7 @@ async fn a_removal_keeps_its_time_and_a_restore_its_hold() {
     ];
     for (number, date) in dates.into_iter().enumerate() {
         let removed = Intent { date: Some(date), ..intent(&format!("v{number}"), &image) };
-        store.intend(run, &removed, &image, noon()).await.unwrap();
+        store.intend(&lease, run, &removed, &image, noon()).await.unwrap();
     }
     let entries = store.journal(run).await.unwrap();
     for (entry, date) in entries.iter().zip(dates) {
@@ -161,9 +166,9 @@ async fn a_removal_keeps_its_time_and_a_restore_its_hold() {
         let back = Intent { action: Action::Restore, ..intent("back", &image) };
         let hold = Hold { origin: HoldOrigin::Restore, ..hold("back", Some(image.digest.clone()), 5) };
         let restoring = RestoreRecord { original: Some(OriginalDate::Unknown), hold: Some(hold) };
-        let id = store.intend_restore(run, &back, &image, restoring, noon()).await.unwrap();
+        let journaled = store.intend_restore(&lease, run, &back, &image, restoring, noon()).await.unwrap();
         assert_eq!(store.holds(noon()).await.unwrap().len(), 1, "before the tag is put");
-        store.record_restore_outcome(id, &outcome, None, noon()).await.unwrap();
+        store.record_restore_outcome(journaled.id(), &outcome, None, noon()).await.unwrap();
         assert_eq!(store.holds(noon()).await.unwrap().len(), held, "{outcome:?}");
     }
 }
@@ -172,9 +177,10 @@ async fn a_removal_keeps_its_time_and_a_restore_its_hold() {
 #[tokio::test]
 async fn the_state_of_the_version_before_opens_and_keeps_its_meaning() {
     let (folder, store, run) = begun().await;
+    let lease = lease(&store).await;
     let image = manifest("{}");
-    let id = store.intend(run, &intent("v1", &image), &image, noon()).await.unwrap();
-    store.record_outcome(id, &Outcome::Done(String::new()), noon()).await.unwrap();
+    let journaled = store.intend(&lease, run, &intent("v1", &image), &image, noon()).await.unwrap();
+    store.record_outcome(journaled.id(), &Outcome::Done(String::new()), noon()).await.unwrap();
     store.close().await;
     let path = folder.path().join("tagwarden.db");
     for statement in [

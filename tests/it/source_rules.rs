@@ -1,4 +1,7 @@
-//! The rules of the house, read off its source: which room may import which, how long a file may be, what no file says.
+//! Rules for the source: the order of imports, the length of files, constructs that no file has, and documents that
+//! match it. A room is a top-level module of the crate.
+
+mod import_circles;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +29,9 @@ const ROOMS: [&str; 18] = [
     "cli",
     "main",
 ];
+
+/// The map of the source.
+const ARCHITECTURE: &str = include_str!("../../ARCHITECTURE.md");
 
 /// Longer files are hard to hold in the head.
 const MOST_LINES: usize = 600;
@@ -80,6 +86,46 @@ fn links_in_documents_lead_somewhere() {
 }
 
 #[test]
+fn the_architecture_names_all_modules_in_import_order() {
+    let headings = ARCHITECTURE.lines().filter_map(|line| line.strip_prefix("### `")?.split_once('`'));
+    let named: Vec<&str> = headings.map(|(module, _)| module).collect();
+    // The binary only calls `cli`.
+    let (main, modules) = ROOMS.split_last().unwrap();
+    assert_eq!(*main, "main");
+    assert_eq!(named, modules);
+}
+
+#[test]
+fn files_and_functions_in_the_architecture_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source: String = sources("src").into_iter().map(|file| file.text).collect();
+    let (mut checked, mut missing) = (0, Vec::new());
+    for section in ARCHITECTURE.split("\n## ").flat_map(|part| part.split("\n### ")) {
+        // In the section of a module, files are named relative to its folder.
+        let module = section.strip_prefix('`').and_then(|heading| heading.split('`').next());
+        for name in section.split('`').skip(1).step_by(2) {
+            let from_root = ["src/", "tests/", "benches/"].iter().any(|folder| name.starts_with(folder));
+            let exists = match (module, name.rsplit_once("::")) {
+                _ if from_root => root.join(name).exists(),
+                (Some(module), None) if Path::new(name).extension().is_some_and(|end| end == "rs") => {
+                    root.join("src").join(module).join(name).exists()
+                }
+                (_, Some((_, function))) if function.starts_with(|c: char| c.is_ascii_lowercase()) => {
+                    ['(', '<'].iter().any(|next| source.contains(&format!("fn {function}{next}")))
+                }
+                _ => continue,
+            };
+            checked += 1;
+            if !exists {
+                missing.push(name);
+            }
+        }
+    }
+    assert!(missing.is_empty(), "ARCHITECTURE.md names what does not exist: {missing:?}");
+    assert!(checked > 80, "only {checked} names were found: are they still written in backticks?");
+}
+
+#[test]
 fn every_way_to_reach_upward_is_seen() {
     for (path, text) in [
         ("src/engine/plan.rs", "use crate::report::text;"),
@@ -122,8 +168,8 @@ fn what_points_downward_is_let_be() {
         ("src/engine/plan.rs", "/// See [`crate::report`].\npub(crate) fn f() { \"crate::report\"; }"),
         ("src/engine/plan.rs", "pub(in crate::engine) fn f() { self::g(); report::h(); }"),
         ("src/config/mod.rs", "pub(super) use reading::Reading; use crate::report::{text, words};"),
-        ("src/cli/mod.rs", "use crate::{demo, run::{self, walk}};"),
-        ("src/main.rs", "use tagwarden::cli; fn main() { tagwarden::run::run(); }"),
+        ("src/cli/mod.rs", "use crate::{demo, workflow::{self, plan}};"),
+        ("src/main.rs", "use tagwarden::cli; fn main() { tagwarden::workflow::run(); }"),
         ("src/lib.rs", "//! Rooms.\n#![deny(missing_docs)]\npub mod domain;\n/// Decisions.\npub mod engine;"),
     ] {
         assert_eq!(imports(path, text), [""; 0], "{path}: {text}");
@@ -148,6 +194,32 @@ fn leftovers_are_seen_and_words_about_them_are_not() {
     let fine = "/// todo!() #[allow(x)]\n#[expect(dead_code, reason = \"allow(x)\")] fn f(ignore: A) { \"dbg!(1)\"; allow(x) }\n\
                 #[ignore = \"started and killed by `g`\"] fn h() {}";
     assert_eq!(leftovers("x.rs", fine.parse().unwrap()), [""; 0]);
+}
+
+/// A removal takes the proof that it is journaled, so nobody but the journal may make one.
+#[test]
+fn only_the_state_records_intents() {
+    let calls = |in_state: bool| -> Vec<String> {
+        let files = sources("src").into_iter().filter(|file| file.path.starts_with("src/state/") == in_state);
+        files.flat_map(|file| recorded_intents(&file.path, &file.text)).collect()
+    };
+    assert_eq!(calls(true).len(), 1, "the one place that makes them");
+    let found = calls(false);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+
+    for text in [
+        "fn f() { JournaledIntent::recorded(id, &intent); }",
+        "fn f() { ids.map(|id| crate::domain::JournaledIntent::recorded(id, &intent)) }",
+        "use crate::domain::JournaledIntent as Proof; fn f() { Proof::recorded(id, &intent); }",
+        "fn f() { <JournaledIntent>::recorded(id, &intent); }",
+        "macro_rules! f { () => { $crate::domain::JournaledIntent::recorded(id, &intent) } }",
+        "fn f() { let make = JournaledIntent::recorded; }",
+    ] {
+        assert_eq!(recorded_intents("x.rs", text).len(), 1, "{text}");
+    }
+    let fine =
+        "/// See [`JournaledIntent::recorded`].\nfn recorded() { self.recorded(); \"JournaledIntent::recorded\"; }";
+    assert_eq!(recorded_intents("x.rs", fine), [""; 0]);
 }
 
 /// A Rust file, by its path from the root of the package.
@@ -190,20 +262,31 @@ fn tokens(path: &str, text: &str) -> TokenStream {
 ///
 /// Goes by tokens rather than by syntax, because paths stand in macros and attributes, too.
 fn imports(path: &str, text: &str) -> Vec<String> {
+    scan(path, text).found
+}
+
+/// The path of the module that a file holds, from the root of the crate.
+fn module_of(path: &str) -> Vec<String> {
     let inside = path.strip_prefix("src/").and_then(|path| path.strip_suffix(".rs")).expect("a source under src");
     let mut module: Vec<String> = inside.split('/').map(str::to_owned).collect();
     if module.last().is_some_and(|last| last == "mod") {
         module.pop();
     }
+    module
+}
+
+/// Reads the imports of a file. Those of the binary's own file are not looked at.
+fn scan<'p>(path: &'p str, text: &str) -> Scan<'p> {
+    let mut module = module_of(path);
     let room = module[0].clone();
-    let mut scan = Scan { path, room: rank(&room), found: Vec::new() };
+    let mut scan = Scan { path, room: rank(&room), found: Vec::new(), paths: Vec::new() };
     match room.as_str() {
-        "main" => return Vec::new(),
+        "main" => {}
         "lib" => scan.root(tokens(path, text)),
         _ if scan.room.is_none() => scan.found.push(format!("{path}: `{room}` is no room yet: give it its place")),
         _ => scan.tokens(tokens(path, text), &mut module),
     }
-    scan.found
+    scan
 }
 
 fn rank(room: &str) -> Option<usize> {
@@ -214,6 +297,8 @@ struct Scan<'a> {
     path: &'a str,
     room: Option<usize>,
     found: Vec<String>,
+    /// The paths that are imported, from the root of the crate, but for those of tests.
+    paths: Vec<Vec<String>>,
 }
 
 impl Scan<'_> {
@@ -253,9 +338,13 @@ impl Scan<'_> {
                     if let (Some(TokenTree::Ident(name)), Some(TokenTree::Group(body))) =
                         (trees.get(at + 1), trees.get(at + 2))
                     {
+                        let before = self.paths.len();
                         module.push(name.to_string());
                         self.tokens(body.stream(), module);
                         module.pop();
+                        if name == "tests" {
+                            self.paths.truncate(before);
+                        }
                         at += 3;
                         continue;
                     }
@@ -320,6 +409,7 @@ impl Scan<'_> {
     }
 
     fn import(&mut self, path: &[String], span: Span) {
+        self.paths.push(path.to_vec());
         let Some(name) = path.first() else {
             return self.tell(span, "a glob or a name for the whole crate hides what is imported");
         };
@@ -392,6 +482,14 @@ fn leftovers(path: &str, stream: TokenStream) -> Vec<String> {
     }
     found.extend(inner.into_iter().flat_map(|stream| leftovers(path, stream)));
     found
+}
+
+/// The places that make a `JournaledIntent`, by whatever name the type has there.
+fn recorded_intents(path: &str, text: &str) -> Vec<String> {
+    let trees = flat(tokens(path, text));
+    let calls = (2..trees.len()).filter(|at| is_word(trees.get(*at), "recorded") && is_path_separator(&trees, at - 2));
+    let place = |at: usize| trees[at].span().start().line;
+    calls.map(|at| format!("{path}:{}: only the journal makes a `JournaledIntent`", place(at))).collect()
 }
 
 /// All tokens in their order, each group followed by what is in it.

@@ -70,10 +70,8 @@ proptest! {
     #[test]
     fn a_rule_more_that_protects_nothing_never_enforces_more(world in ruled()) {
         let really = |plan: &Plan| {
-            let refused = |removal: &tagwarden::domain::Removal| {
-                plan.refusals.iter().any(|one| one.binding && one.scope.covers(removal, &[&removal.policy]))
-            };
-            plan.removals.iter().filter(|one| one.enforce && !refused(one)).map(|one| one.position).collect::<Vec<_>>()
+            let enforced = plan.removals.iter().filter(|one| one.enforce && plan.refusal_for(one).is_none());
+            enforced.map(|one| one.position).collect::<Vec<_>>()
         };
         let (_, plain) = world.decide();
         let (_, held) = decide(&world);

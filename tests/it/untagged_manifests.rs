@@ -8,6 +8,8 @@ use tagwarden::registry::RawManifest;
 use tagwarden::state::{NewRun, RunKind, StateStore, UntagRecord};
 use uuid::Uuid;
 
+use crate::support::lease::lease;
+
 fn manifest(name: &str) -> RawManifest {
     let bytes: Arc<[u8]> = name.as_bytes().into();
     RawManifest { digest: Digest::of(&bytes), media_type: "application/vnd.oci.image.manifest.v1+json".into(), bytes }
@@ -42,6 +44,7 @@ fn outcome(label: &str) -> Option<Outcome> {
 async fn told(entries: &[&str]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let store = StateStore::open(&folder.path().join("tagwarden.db")).await.unwrap();
+    let lease = lease(&store).await;
     let mut now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
     for run in 1..=9 {
         let id = Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0000 | run);
@@ -77,8 +80,8 @@ async fn told(entries: &[&str]) -> Vec<String> {
         };
         let run = Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0000 | run.parse::<u128>().unwrap());
         match outcome(came) {
-            Some(outcome) => drop(store.record_not_attempted(run, &intent, &outcome, now).await.unwrap()),
-            None => drop(store.intend(run, &intent, &manifest, now).await.unwrap()),
+            Some(outcome) => drop(store.record_not_attempted(&lease, run, &intent, &outcome, now).await.unwrap()),
+            None => drop(store.intend(&lease, run, &intent, &manifest, now).await.unwrap()),
         }
         now += 1.hour();
     }

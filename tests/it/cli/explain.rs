@@ -77,7 +77,7 @@ async fn a_run_of_the_past_is_told_as_it_was() {
     assert!(done.out.contains("candidate-2  expired") && done.out.contains("done     untag"), "{}", done.out);
     let json =
         desk.run(&format!("explain --run {id} contoso/shop/api:candidate-1 --format json")).await.exits(0).json();
-    assert_eq!((&json["verdict"], &json["run"]["command"]), (&"protected".into(), &"run".into()), "{json:#}");
+    assert_eq!((&json["verdict"], &json["run"]["kind"]), (&"protected".into(), &"run".into()), "{json:#}");
     assert_eq!(json["journal"].as_array().unwrap().len(), 0);
     let done = desk.run(&format!("explain --run {id} contoso/shop/api:other")).await.exits(2);
     assert!(done.err.contains("knew no tag contoso/shop/api:other"), "{}", done.err);

@@ -58,7 +58,7 @@ async fn the_first_five_minutes_go_as_told() {
     desk.write("policies/candidates.yaml", &policy);
     for words in commands("tagwarden apply ") {
         let run = desk.run("runs --format json").await.exits(0).json();
-        let applied = run.as_array().unwrap().iter().find(|run| run["command"] == "apply");
+        let applied = run.as_array().unwrap().iter().find(|run| run["kind"] == "apply");
         let id = applied.and_then(|run| run["id"].as_str()).unwrap_or("ID");
         if words.starts_with("restore") {
             let kept = [

@@ -80,7 +80,7 @@ async fn a_plan_is_applied_exactly_and_taken_back() {
     let shown = desk.run(&format!("runs show {run} --format json")).await.exits(0).json();
     assert_eq!(shown["approved_by"], "anna");
     assert_eq!(shown["ticket"], "CHG-1");
-    assert_eq!(shown["plan"], plan["id"]);
+    assert_eq!(shown["plan_id"], plan["id"]);
     assert!(shown["by"].as_str().unwrap().starts_with("anna@"), "{}", shown["by"]);
     assert_eq!(shown["journal"].as_array().unwrap().len(), 4);
     let listed = desk.run("runs").await.exits(0).out;

@@ -284,7 +284,7 @@ async fn a_policy_with_its_own_schedule_removes_then_and_keeps_always() {
     let (record, circumstances) = world.runs().await.remove(0);
     assert_eq!(circumstances.enforced_policies.as_deref(), Some("nightly"));
     let summary: serde_json::Value = serde_json::from_str(&record.end.unwrap().summary).unwrap();
-    assert_eq!((&summary["removed"], &summary["not_due"]), (&3.into(), &2.into()));
+    assert_eq!((&summary["removed"], &summary["pending_schedule"]), (&3.into(), &2.into()));
     // The 22nd is a Sunday.
     world.set_time("2026-11-22T03:00:00Z");
     alive.tick().await;

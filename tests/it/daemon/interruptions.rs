@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use tagwarden::demo::registry::{Fault, FaultKind};
 use tagwarden::registry::RetryPolicy;
-use tagwarden::report::run_attention;
+use tagwarden::report::{RunSummary, run_attention};
 use tagwarden::workflow::{self, App, HoldRequest, HoldUntil, StopResult};
 use tokio::sync::watch;
 
@@ -56,8 +56,7 @@ async fn a_run_that_is_interrupted_ends_and_the_next_one_works() {
     let why = "interrupted by `tagwarden hold` of ada@here".to_owned();
     assert_eq!(outcomes().await, [("interrupted".to_owned(), Some(why.clone()))]);
     let (record, _) = world.runs().await.remove(0);
-    let summary = serde_json::from_str(&record.end.as_ref().unwrap().summary).unwrap();
-    let attention = run_attention(&record, Some(&summary));
+    let attention = run_attention(&record, &RunSummary::recorded(&record));
     let told: Vec<_> = attention.iter().map(|found| (found.kind.as_str(), found.message.clone())).collect();
     assert_eq!(told, [("run-interrupted", format!("run {} was {why}", record.run.id))]);
 

@@ -251,6 +251,6 @@ async fn a_freeze_holds_by_hand_and_gives_way_to_a_reason() {
     assert!(text.contains(&format!("commit   {commit}\n")) && text.contains("despite  CVE-2026-1\n"), "{text}");
     let (_, json, _) = run(&["runs", "show", &runs[0].0.run.id.to_string(), "--format", "json"]).await;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["circumstances"]["held_back"], "frozen until the end of 9000-01-01: a long one");
+    assert_eq!(json["circumstances"]["blocked_by"], "frozen until the end of 9000-01-01: a long one");
     assert_eq!(json["circumstances"]["policies_commit"], commit.as_str());
 }

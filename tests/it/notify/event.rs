@@ -10,7 +10,7 @@ use tagwarden::domain::{Date, Digest, Outcome, Removal, RemovalMethod, SkipReaso
 use tagwarden::notify::RunEvent;
 use tagwarden::report::{PlanDocument, source_failed};
 use tagwarden::state::{RunContext, RunKind, StateError, StateErrorKind};
-use tagwarden::workflow::{RunError, RunOutcome, RunResult};
+use tagwarden::workflow::{Refused, RunError, RunOutcome, RunResult};
 
 use super::commands::{desk, tagwarden};
 use super::{noon, notify_run, received, receiver_settings, run_with_occasions};
@@ -26,6 +26,7 @@ fn applied(tag: &str, outcome: Outcome) -> RemovalResult {
         tag: tag.parse().unwrap(),
         digest: Digest::of(tag.as_bytes()),
         policy: "old".parse().unwrap(),
+        policies: ["old".parse().unwrap()].into(),
         method: RemovalMethod::Untag,
         enforce: true,
         date: Date::Unknown(UndatedCause::Missing),
@@ -123,7 +124,7 @@ fn what_kept_a_run_from_its_end_is_told_by_its_kind() {
         RunError::Store(StateError { kind, message: format!("in use by process {}, since now", std::process::id()) })
     };
     assert_eq!(of(RunError::Interrupted), None);
-    assert_eq!(of(RunError::Refused("x".into())), Some((NotifyEvent::Refused, "refused".into())));
+    assert_eq!(of(RunError::Refused(Refused::PlanOfDryRun)), Some((NotifyEvent::Refused, "refused".into())));
     // By its kind, not by words that are others each time.
     assert_eq!(of(store(StateErrorKind::Leased)), Some((NotifyEvent::Refused, "leased".into())));
     assert_eq!(of(store(StateErrorKind::Full)), Some((NotifyEvent::Failed, "full".into())));

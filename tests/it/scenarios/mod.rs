@@ -139,6 +139,7 @@ pub(crate) fn forge(
         tag: tag.name.clone(),
         digest: tag.digest.clone().unwrap_or(Digest::of(&[0])),
         policy: policy.clone(),
+        policies: [policy.clone()].into(),
         method: registry.removal,
         enforce: false,
         date: engine::tag_date(repository, tag, now),

@@ -359,7 +359,7 @@ impl Scene<'_> {
                 .iter()
                 .map(|name| (name.parse().unwrap(), RemovalObstacle::Denied { message: "no right".into() }))
                 .collect(),
-            info: shape.retention.as_deref().map(particulars),
+            info: shape.retention.as_deref().map(registry_info),
             accepts_retention: shape.accepts_retention,
             clock_ahead: shape.clock_ahead.map(SignedDuration::from_secs),
             repositories: there.iter().map(|(name, shape)| self.repository(name, shape)).collect(),

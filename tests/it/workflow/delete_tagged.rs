@@ -211,7 +211,7 @@ async fn a_kept_tag_that_went_along_and_cannot_come_back_is_a_failure() {
     let record = house.store.run(&came.run_id()).await.unwrap().unwrap();
     let journal = house.store.journal(record.run.id).await.unwrap();
     house.close().await;
-    let view = report::RunView::new(&record, &journal);
+    let view = report::RunView::new(&record, report::RunSummary::recorded(&record)).with_journal(&journal);
     assert_eq!(view.lost_tags(), ["main/shop/api:release-1"]);
     assert!(view.headline().contains("LOST: main/shop/api:release-1"), "{}", view.headline());
 

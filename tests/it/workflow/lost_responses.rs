@@ -8,6 +8,7 @@ use tagwarden::state::NewRun;
 use uuid::Uuid;
 
 use super::*;
+use crate::support::lease::lease;
 
 /// The default timeout of one request, which a lost one may still need.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -232,7 +233,7 @@ async fn a_passing_404_settles_nothing() {
         policy: Some("candidates".into()),
         evidence: "[]".into(),
     };
-    house.store.intend(run, &intent, &manifest, walk.now()).await.unwrap();
+    house.store.intend(&lease(&house.store).await, run, &intent, &manifest, walk.now()).await.unwrap();
     house.close().await;
     walk.advance_clock(1);
     let outcomes = || async {

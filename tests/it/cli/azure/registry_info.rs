@@ -118,7 +118,7 @@ async fn the_report_names_who_asked_and_where_and_the_record_what_was_reclaimed(
     around.stores(9_000_000);
     ended(running).await.exits(0);
     let (entries, shown) = journal(&around.azure).await;
-    assert_eq!(shown["summary"]["registries"]["contoso"]["reclaimed_bytes"], 1_000_000, "{shown}");
+    assert_eq!(shown["summary"]["storage"]["contoso"]["reclaimed_bytes"], 1_000_000, "{shown}");
     let id = shown["id"].as_str().unwrap();
     let text = around.azure.run(&format!("runs show {id}")).await.exits(0).out;
     assert!(text.contains("can be undone until") && text.contains("x-ms-correlation-request-id: "), "{text}");

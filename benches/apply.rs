@@ -49,7 +49,7 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
     let target = RegistryHandle { reader, writer: writer(settings.clone(), RetryPolicy::default())? };
     let lease = Lease::take(store.path(), "bench")?;
     let lease = store.begin_epoch(&lease, Timestamp::UNIX_EPOCH).await?;
-    let hands = ApplyContext {
+    let context = ApplyContext {
         store: store.clone(),
         lease: lease.clone(),
         run: begin(&store, 1).await?,
@@ -66,7 +66,7 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
     assert_eq!(orders.len(), REMOVALS);
 
     let start = Instant::now();
-    let applied = apply(&hands, orders.clone(), &inventory).await?;
+    let applied = apply(&context, orders.clone(), &inventory).await?;
     let whole = start.elapsed();
     assert!(applied.iter().all(|applied| matches!(applied.outcome, Outcome::Done(_))), "some were not removed");
 

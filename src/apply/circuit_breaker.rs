@@ -56,24 +56,24 @@ impl CircuitBreaker {
     }
 
     /// Why no further removal may begin in the registry.
-    pub(super) fn skip_reason(&self, hands: &ApplyContext) -> Option<SkipReason> {
+    pub(super) fn skip_reason(&self, context: &ApplyContext) -> Option<SkipReason> {
         match self.trip_reason.get() {
             Some(why) => Some(SkipReason::Stopped(why.clone())),
-            None if *hands.stop.borrow() => Some(SkipReason::Interrupted),
+            None if *context.stop.borrow() => Some(SkipReason::Interrupted),
             None => {
-                let now = (hands.clock)();
-                if let Some(why) = hands.clock_guard.as_ref().and_then(|moved| moved(now)) {
+                let now = (context.clock)();
+                if let Some(why) = context.clock_guard.as_ref().and_then(|moved| moved(now)) {
                     return Some(SkipReason::Refused(why));
                 }
-                let over = hands.deadline.as_ref().filter(|until| now >= until.at)?;
+                let over = context.deadline.as_ref().filter(|until| now >= until.at)?;
                 Some(SkipReason::Blocked(over.reason.clone()))
             }
         }
     }
 
     /// Why no further removal may begin in a repository.
-    pub(super) fn skip_reason_in(&self, hands: &ApplyContext, repository: &RepositoryName) -> Option<SkipReason> {
-        self.skip_reason(hands).or_else(|| {
+    pub(super) fn skip_reason_in(&self, context: &ApplyContext, repository: &RepositoryName) -> Option<SkipReason> {
+        self.skip_reason(context).or_else(|| {
             let why = self.state().repositories.get(repository)?.trip_reason.clone()?;
             Some(SkipReason::Stopped(why))
         })
@@ -180,19 +180,19 @@ mod tests {
 
     /// What is done one after the other: `+` removed, `-` refused, `!` failed, each in a repository.
     fn after(steps: &[(&str, char)]) -> CircuitBreaker {
-        let brake = CircuitBreaker::default();
+        let breaker = CircuitBreaker::default();
         for (repository, step) in steps {
             match step {
-                '+' => brake.record_success(&name(repository)),
-                '-' => brake.record_failure(&name(repository), &error(RegistryErrorKind::Denied)),
-                _ => brake.record_failure(&name(repository), &error(RegistryErrorKind::Status(500))),
+                '+' => breaker.record_success(&name(repository)),
+                '-' => breaker.record_failure(&name(repository), &error(RegistryErrorKind::Denied)),
+                _ => breaker.record_failure(&name(repository), &error(RegistryErrorKind::Status(500))),
             }
         }
-        brake
+        breaker
     }
 
-    fn tripped_repositories(brake: &CircuitBreaker) -> Vec<String> {
-        let seen = brake.state();
+    fn tripped_repositories(breaker: &CircuitBreaker) -> Vec<String> {
+        let seen = breaker.state();
         let left = seen.repositories.iter().filter(|(_, seen)| seen.trip_reason.is_some());
         left.map(|(name, _)| name.to_string()).collect()
     }
@@ -218,9 +218,9 @@ mod tests {
             (&["a!!!!!!!!"], &[], true),
             (&["a!!!!!!!+!!!!!!!"], &[], false),
         ] {
-            let brake = after(&steps(text));
+            let breaker = after(&steps(text));
             assert_eq!(
-                (tripped_repositories(&brake), brake.trip_reason.get().is_some()),
+                (tripped_repositories(&breaker), breaker.trip_reason.get().is_some()),
                 (strings(repositories), registry),
                 "{text:?}"
             );
@@ -239,9 +239,9 @@ mod tests {
             (RegistryErrorKind::Locked, false),
             (RegistryErrorKind::Unsupported, false),
         ] {
-            let brake = CircuitBreaker::default();
-            brake.record_failure(&name("a"), &error(kind));
-            assert_eq!(brake.trip_reason.get().is_some(), stops, "{kind:?}");
+            let breaker = CircuitBreaker::default();
+            breaker.record_failure(&name("a"), &error(kind));
+            assert_eq!(breaker.trip_reason.get().is_some(), stops, "{kind:?}");
         }
     }
 }

@@ -21,8 +21,8 @@ pub(super) async fn remove_in_repository(
     orders: Vec<RemovalTask>,
 ) -> Result<Vec<RemovalResult>, StateError> {
     let mut groups: BTreeMap<Digest, Vec<RemovalTask>> = BTreeMap::new();
-    for order in orders {
-        groups.entry(order.removal.digest.clone()).or_default().push(order);
+    for task in orders {
+        groups.entry(task.removal.digest.clone()).or_default().push(task);
     }
     let mut holders = TaggedParents::of(site.repository);
     let mut waiting: Vec<(Digest, Vec<RemovalTask>)> = groups.into_iter().collect();
@@ -49,10 +49,10 @@ pub(super) async fn remove_in_repository(
             break;
         }
     }
-    for order in waiting.into_iter().flat_map(|(_, orders)| orders) {
+    for task in waiting.into_iter().flat_map(|(_, orders)| orders) {
         let why = "something that stays shares, contains or refers to its manifest".to_owned();
         let skip = site.stop_reason().unwrap_or(SkipReason::Kept(why));
-        applied.push(site.journal_result(order, Outcome::Skipped(skip)).await?);
+        applied.push(site.journal_result(task, Outcome::Skipped(skip)).await?);
     }
     Ok(applied)
 }
@@ -77,7 +77,7 @@ impl TaggedParents {
     fn is_needed(&self, repository: &Repository, digest: &Digest, orders: &[RemovalTask]) -> bool {
         let held = |wanted: &Digest| self.0.get(wanted).is_some_and(|roots| roots.iter().any(|root| root != digest));
         let subject = repository.manifests.get(digest).and_then(|manifest| manifest.subject.as_deref());
-        let images = orders.iter().filter_map(|order| order.removal.companion_of.as_deref());
+        let images = orders.iter().filter_map(|task| task.removal.companion_of.as_deref());
         held(digest) || images.chain(subject).any(held)
     }
 
@@ -99,25 +99,25 @@ async fn delete_manifest(
         Ok(ready) => ready,
         Err(outcome) => {
             let mut applied = Vec::new();
-            for order in orders {
-                applied.push(site.journal_result(order, outcome.clone()).await?);
+            for task in orders {
+                applied.push(site.journal_result(task, outcome.clone()).await?);
             }
             return Ok(applied);
         }
     };
     // Somebody else removed these; the manifest goes on behalf of the others.
     let (orders, gone): (Vec<RemovalTask>, Vec<RemovalTask>) =
-        orders.into_iter().partition(|order| tags.contains(&order.removal.tag));
+        orders.into_iter().partition(|task| tags.contains(&task.removal.tag));
     let mut noted = Vec::new();
-    let absent: Vec<TagName> = gone.iter().map(|order| order.removal.tag.clone()).collect();
-    for order in gone {
-        noted.push(site.journal_result(order, Outcome::Skipped(SkipReason::Missing)).await?);
+    let absent: Vec<TagName> = gone.iter().map(|task| task.removal.tag.clone()).collect();
+    for task in gone {
+        noted.push(site.journal_result(task, Outcome::Skipped(SkipReason::Missing)).await?);
     }
     let mut intents: Vec<(JournaledIntent, RemovalTask)> = Vec::new();
-    for order in &orders {
-        let intent = intent(site.context, order, manifest.media_type.clone());
+    for task in &orders {
+        let intent = intent(site.context, task, manifest.media_type.clone());
         match site.context.journal_intent(&intent, &manifest).await? {
-            Ok(journaled) => intents.push((journaled, order.clone())),
+            Ok(journaled) => intents.push((journaled, task.clone())),
             Err(skip) => {
                 noted.extend(skip_manifest(site, intents, &orders, skip).await?);
                 return Ok(noted);
@@ -129,24 +129,24 @@ async fn delete_manifest(
     let deletion = ManifestDeletion { context: site, intent, tasks: &orders, absent_tags: &absent };
     let (outcome, _turn) = deletion.delete_with_retries(&mut tags, turn).await;
     let mut applied = noted;
-    for (journaled, order) in &intents {
+    for (journaled, task) in &intents {
         let outcome = match &outcome {
             Ok(outcome) => outcome.clone(),
-            Err(error) => match outcome_after_failure(site, order, error.clone()).await {
+            Err(error) => match outcome_after_failure(site, task, error.clone()).await {
                 ObservedOutcome::Known(outcome) => outcome,
                 ObservedOutcome::Unknown(why) => {
                     let outcome = Outcome::Failed(format!("{why}; settled at the next start"));
-                    applied.push(RemovalResult { removal: Arc::clone(&order.removal), outcome });
+                    applied.push(RemovalResult { removal: Arc::clone(&task.removal), outcome });
                     continue;
                 }
             },
         };
         site.context.store.record_outcome(journaled.id(), &outcome, site.now()).await?;
-        log(site, &order.removal, &outcome);
+        log(site, &task.removal, &outcome);
         if matches!(outcome, Outcome::Done(_)) {
-            site.refused_tags.forget(site.context, &order.removal).await?;
+            site.refused_tags.forget(site.context, &task.removal).await?;
         }
-        applied.push(RemovalResult { removal: Arc::clone(&order.removal), outcome });
+        applied.push(RemovalResult { removal: Arc::clone(&task.removal), outcome });
     }
     if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Done(_)))
         && let Some(harm) = restore_lost_tags(site, &manifest, &tags, &applied).await?
@@ -171,12 +171,12 @@ async fn skip_manifest(
 ) -> Result<Vec<RemovalResult>, StateError> {
     let outcome = Outcome::Skipped(skip);
     let mut applied = Vec::new();
-    for order in orders.iter().skip(begun.len()) {
-        applied.push(site.journal_result(order.clone(), outcome.clone()).await?);
+    for task in orders.iter().skip(begun.len()) {
+        applied.push(site.journal_result(task.clone(), outcome.clone()).await?);
     }
-    for (journaled, order) in begun {
+    for (journaled, task) in begun {
         site.context.store.record_outcome(journaled.id(), &outcome, site.now()).await?;
-        applied.push(RemovalResult { removal: order.removal, outcome: outcome.clone() });
+        applied.push(RemovalResult { removal: task.removal, outcome: outcome.clone() });
     }
     Ok(applied)
 }
@@ -191,10 +191,10 @@ enum ObservedOutcome {
 
 async fn outcome_after_failure(
     site: &RepositoryContext<'_>,
-    order: &RemovalTask,
+    task: &RemovalTask,
     error: RegistryError,
 ) -> ObservedOutcome {
-    let removal = &order.removal;
+    let removal = &task.removal;
     let Removal { repository, tag, digest, .. } = &**removal;
     let reader = &*site.registry.reader;
     if error.kind == RegistryErrorKind::Locked {
@@ -240,16 +240,16 @@ async fn prepare(
     if let Some(skip) = site.stop_reason() {
         return Err(Outcome::Skipped(skip));
     }
-    if orders.iter().any(|order| order.removal.method != RemovalMethod::DeleteManifest) {
+    if orders.iter().any(|task| task.removal.method != RemovalMethod::DeleteManifest) {
         let why = "it was decided as an untag, and the settings now say `manifest`".to_owned();
         return Err(Outcome::Skipped(SkipReason::Stopped(why)));
     }
-    for order in orders {
-        if let Some(skip) = site.skip_reason(&order.removal).await {
-            return Err(Outcome::Skipped(skip_all_tags(skip, order, orders)));
+    for task in orders {
+        if let Some(skip) = site.skip_reason(&task.removal).await {
+            return Err(Outcome::Skipped(skip_all_tags(skip, task, orders)));
         }
     }
-    let ordered: BTreeSet<&TagName> = orders.iter().map(|order| &order.removal.tag).collect();
+    let ordered: BTreeSet<&TagName> = orders.iter().map(|task| &task.removal.tag).collect();
     let kept = |why: String| Outcome::Skipped(SkipReason::Kept(why));
     let stays = |tag: &TagName| !ordered.contains(tag) && !absent.contains(tag);
     if let Some(tag) = site.repository.tags.iter().find(|tag| tag.digest.as_ref() == Some(digest) && stays(&tag.name)) {

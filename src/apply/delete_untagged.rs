@@ -54,21 +54,21 @@ pub struct DeletionResult {
 ///
 /// # Errors
 /// When the journal could not be written. Nothing further is deleted then; what was begun is settled at the next start.
-pub async fn delete(hands: &ApplyContext, orders: Vec<DeletionTask>) -> Result<Vec<DeletionResult>, StateError> {
+pub async fn delete(hands: &ApplyContext, tasks: Vec<DeletionTask>) -> Result<Vec<DeletionResult>, StateError> {
     let mut by_registry: BTreeMap<RegistryName, BTreeMap<RepositoryName, Vec<DeletionTask>>> = BTreeMap::new();
-    for order in orders {
-        let registry = by_registry.entry(order.deletion.registry.clone()).or_default();
-        registry.entry(order.deletion.repository.clone()).or_default().push(order);
+    for task in tasks {
+        let registry = by_registry.entry(task.deletion.registry.clone()).or_default();
+        registry.entry(task.deletion.repository.clone()).or_default().push(task);
     }
     let registries = by_registry.into_iter().map(|(name, repositories)| async move {
         let Some(target) = hands.registries.get(&name) else { return Ok(Vec::new()) };
         let brake = CircuitBreaker::default();
         let at_once = target.reader.settings().concurrency.max(1);
-        let work = repositories.into_iter().map(|(repository, orders)| {
+        let work = repositories.into_iter().map(|(repository, tasks)| {
             let brake = &brake;
             async move {
                 let site = DeletionContext { context: hands, target, breaker: brake, repository: &repository };
-                let deleted = site.delete_in_order(orders).await;
+                let deleted = site.delete_in_order(tasks).await;
                 // The other repositories must not go on without a journal either.
                 deleted.inspect_err(|error| brake.trip(error.message.clone()))
             }
@@ -97,8 +97,8 @@ pub async fn journal_skipped_deletions(
     skipped: Vec<(DeletionTask, SkipReason)>,
 ) -> Result<Vec<DeletionResult>, StateError> {
     let mut noted = Vec::new();
-    for (order, skip) in skipped {
-        let DeletionTask { deletion, evidence: proof } = order;
+    for (task, skip) in skipped {
+        let DeletionTask { deletion, evidence: proof } = task;
         let intent = intent(hands, &deletion, &deletion.digest, "".into(), &proof);
         let outcome = Outcome::Skipped(skip);
         hands.store.record_not_attempted(&hands.lease, hands.run, &intent, &outcome, (hands.clock)()).await?;
@@ -175,9 +175,9 @@ impl ObservedOutcome {
 }
 
 impl DeletionQueue {
-    fn new(orders: Vec<DeletionTask>) -> Self {
+    fn new(tasks: Vec<DeletionTask>) -> Self {
         let mut work = Self::default();
-        for DeletionTask { deletion, evidence: proof } in orders {
+        for DeletionTask { deletion, evidence: proof } in tasks {
             let along = deletion.dependents.iter().map(|Dependent { role, digest }| (digest, Some(*role)));
             for (digest, role) in std::iter::once((&deletion.digest, None)).chain(along) {
                 let (deletion, proof) = (Arc::clone(&deletion), proof.clone());
@@ -197,8 +197,8 @@ impl DeletionQueue {
 
 impl DeletionContext<'_> {
     /// Deletes indexes before what they contain, and images before what refers to them.
-    async fn delete_in_order(&self, orders: Vec<DeletionTask>) -> Result<Vec<DeletionResult>, StateError> {
-        let mut work = DeletionQueue::new(orders);
+    async fn delete_in_order(&self, tasks: Vec<DeletionTask>) -> Result<Vec<DeletionResult>, StateError> {
+        let mut work = DeletionQueue::new(tasks);
         let meant: BTreeSet<Digest> = work.pending.keys().cloned().collect();
         let mut queue: Vec<Digest> = meant.iter().cloned().collect();
         queue.sort_by_key(|digest| (work.pending[digest].role, digest.clone()));

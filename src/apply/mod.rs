@@ -184,15 +184,15 @@ pub struct RemovalResult {
 /// When the journal could not be written. Nothing further is removed then; what was begun is settled at the next start.
 pub async fn apply(
     hands: &ApplyContext,
-    orders: Vec<RemovalTask>,
+    tasks: Vec<RemovalTask>,
     inventory: &Inventory,
 ) -> Result<Vec<RemovalResult>, StateError> {
     let mut by_registry: BTreeMap<RegistryName, BTreeMap<RepositoryName, Vec<RemovalTask>>> = BTreeMap::new();
-    for order in orders {
-        let registry = by_registry.entry(order.removal.registry.clone()).or_default();
-        registry.entry(order.removal.repository.clone()).or_default().push(order);
+    for task in tasks {
+        let registry = by_registry.entry(task.removal.registry.clone()).or_default();
+        registry.entry(task.removal.repository.clone()).or_default().push(task);
     }
-    let registries = by_registry.into_iter().map(|(name, orders)| apply_in_registry(hands, name, orders, inventory));
+    let registries = by_registry.into_iter().map(|(name, tasks)| apply_in_registry(hands, name, tasks, inventory));
     let done = futures::future::try_join_all(registries).await?;
     let mut applied: Vec<RemovalResult> = done.into_iter().flatten().collect();
     applied.sort_by_key(|applied| applied.removal.position);
@@ -215,21 +215,21 @@ async fn apply_in_registry(
     let mut applied = Vec::new();
     let mut queues = Vec::with_capacity(repositories.len());
     let empty: Vec<Repository> = repositories.keys().map(|name| Repository::empty(name.clone())).collect();
-    for ((repository, orders), empty) in repositories.into_iter().zip(&empty) {
+    for ((repository, tasks), empty) in repositories.into_iter().zip(&empty) {
         let repository = found.and_then(|registry| registry.repository(repository.as_str())).unwrap_or(empty);
-        let (orders, waiting) = course.split_by_retry_time(orders);
+        let (tasks, waiting) = course.split_by_retry_time(tasks);
         applied.extend(journal_skipped_removals(hands, waiting).await?);
-        queues.push((RepositoryContext { registry_context: &course, repository }, orders));
+        queues.push((RepositoryContext { registry_context: &course, repository }, tasks));
     }
     let done = match target.reader.settings().removal {
         RemovalMethod::Untag => {
             let mut queues: Vec<RemovalQueue<'_>> =
-                queues.into_iter().map(|(site, orders)| RemovalQueue::new(site, orders)).collect();
+                queues.into_iter().map(|(site, tasks)| RemovalQueue::new(site, tasks)).collect();
             removal_queue::remove_canary(&course, &mut queues).await?;
             course.for_each_repository(queues, RemovalQueue::remove_remaining).await?
         }
         RemovalMethod::DeleteManifest => {
-            let work = |(site, orders)| async move { delete_tagged::remove_in_repository(&site, orders).await };
+            let work = |(site, tasks)| async move { delete_tagged::remove_in_repository(&site, tasks).await };
             course.for_each_repository(queues, work).await?
         }
     };
@@ -244,10 +244,10 @@ async fn apply_in_registry(
 async fn skip_all(
     hands: &ApplyContext,
     brake: &CircuitBreaker,
-    orders: Vec<RemovalTask>,
+    tasks: Vec<RemovalTask>,
 ) -> Result<Vec<RemovalResult>, StateError> {
     let skip = brake.skip_reason(hands).unwrap_or(SkipReason::Interrupted);
-    journal_skipped_removals(hands, orders.into_iter().map(|order| (order, skip.clone())).collect()).await
+    journal_skipped_removals(hands, tasks.into_iter().map(|task| (task, skip.clone())).collect()).await
 }
 
 /// Journals what was not even begun.
@@ -260,30 +260,30 @@ pub async fn journal_skipped_removals(
 ) -> Result<Vec<RemovalResult>, StateError> {
     let entries: Vec<(RemovalTask, Intent, Outcome)> = skipped
         .into_iter()
-        .map(|(order, skip)| {
-            let intent = intent(hands, &order, "".into());
-            (order, intent, Outcome::Skipped(skip))
+        .map(|(task, skip)| {
+            let intent = intent(hands, &task, "".into());
+            (task, intent, Outcome::Skipped(skip))
         })
         .collect();
     let notes: Vec<(&Intent, &Outcome)> = entries.iter().map(|(_, intent, outcome)| (intent, outcome)).collect();
     if !notes.is_empty() {
         hands.store.record_all_not_attempted(&hands.lease, hands.run, &notes, (hands.clock)()).await?;
     }
-    Ok(entries.into_iter().map(|(order, _, outcome)| RemovalResult { removal: order.removal, outcome }).collect())
+    Ok(entries.into_iter().map(|(task, _, outcome)| RemovalResult { removal: task.removal, outcome }).collect())
 }
 
-fn intent(hands: &ApplyContext, order: &RemovalTask, media_type: Arc<str>) -> Intent {
+fn intent(hands: &ApplyContext, task: &RemovalTask, media_type: Arc<str>) -> Intent {
     Intent {
-        action: Action::Remove(order.removal.method),
-        registry: order.removal.registry.clone(),
-        endpoint: hands.address(&order.removal.registry),
-        repository: order.removal.repository.clone(),
-        tag: order.removal.tag.clone(),
-        digest: order.removal.digest.clone(),
+        action: Action::Remove(task.removal.method),
+        registry: task.removal.registry.clone(),
+        endpoint: hands.address(&task.removal.registry),
+        repository: task.removal.repository.clone(),
+        tag: task.removal.tag.clone(),
+        digest: task.removal.digest.clone(),
         media_type,
-        policy: Some(order.removal.policy.to_string()),
-        evidence: order.evidence.json(order.removal.position),
-        date: Some(order.removal.date),
+        policy: Some(task.removal.policy.to_string()),
+        evidence: task.evidence.json(task.removal.position),
+        date: Some(task.removal.date),
     }
 }
 
@@ -339,18 +339,18 @@ impl<'a> RegistryContext<'a> {
     }
 
     /// The orders whose turn it is, and those that wait because the registry refused them before.
-    fn split_by_retry_time(&self, orders: Vec<RemovalTask>) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
+    fn split_by_retry_time(&self, tasks: Vec<RemovalTask>) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
         let now = (self.context.clock)();
-        let (mut due, mut waiting) = (Vec::with_capacity(orders.len()), Vec::new());
-        for order in orders {
+        let (mut due, mut waiting) = (Vec::with_capacity(tasks.len()), Vec::new());
+        for task in tasks {
             let refused =
-                self.refused_tags.find(&order.removal).filter(|_| self.context.retry_refused == RetryRefused::WhenDue);
-            match refused.filter(|refused| refused.blocks_removal(&order.removal.digest, now)) {
+                self.refused_tags.find(&task.removal).filter(|_| self.context.retry_refused == RetryRefused::WhenDue);
+            match refused.filter(|refused| refused.blocks_removal(&task.removal.digest, now)) {
                 Some(refused) => {
                     let why = format!("{}; its last answer: {}", refused.describe(), refused.message);
-                    waiting.push((order, SkipReason::Postponed(why)));
+                    waiting.push((task, SkipReason::Postponed(why)));
                 }
-                None => due.push(order),
+                None => due.push(task),
             }
         }
         (due, waiting)
@@ -465,11 +465,11 @@ impl RepositoryContext<'_> {
         self.registry.reader.manifest(&self.repository.name, digest).await
     }
 
-    async fn journal_result(&self, order: RemovalTask, outcome: Outcome) -> Result<RemovalResult, StateError> {
+    async fn journal_result(&self, task: RemovalTask, outcome: Outcome) -> Result<RemovalResult, StateError> {
         let ApplyContext { store, lease, run, .. } = self.context;
-        let intent = intent(self.context, &order, "".into());
+        let intent = intent(self.context, &task, "".into());
         store.record_not_attempted(lease, *run, &intent, &outcome, self.now()).await?;
-        Ok(RemovalResult { removal: order.removal, outcome })
+        Ok(RemovalResult { removal: task.removal, outcome })
     }
 
     /// Puts a manifest back under tags that it had, and gives those that did not come back.

@@ -24,8 +24,8 @@ impl RefusedTags {
     ///
     /// # Errors
     /// When they could not be read.
-    pub(super) async fn load(hands: &ApplyContext, endpoint: &str) -> Result<Self, StateError> {
-        let known = hands.store.refused_tags(endpoint).await?;
+    pub(super) async fn load(context: &ApplyContext, endpoint: &str) -> Result<Self, StateError> {
+        let known = context.store.refused_tags(endpoint).await?;
         let known = known.into_iter().map(|tag| ((tag.repository.clone(), tag.tag.clone()), tag)).collect();
         Ok(Self { endpoint: endpoint.to_owned(), known, new: Mutex::default() })
     }
@@ -52,11 +52,11 @@ impl RefusedTags {
     ///
     /// # Errors
     /// When that could not be written.
-    pub(super) async fn forget(&self, hands: &ApplyContext, removal: &Removal) -> Result<(), StateError> {
+    pub(super) async fn forget(&self, context: &ApplyContext, removal: &Removal) -> Result<(), StateError> {
         if !self.known.contains_key(&(removal.repository.clone(), removal.tag.clone())) {
             return Ok(());
         }
-        hands.store.forget_refused_tag(&self.endpoint, &removal.repository, &removal.tag).await
+        context.store.forget_refused_tag(&self.endpoint, &removal.repository, &removal.tag).await
     }
 
     /// Remembers what this run met. `able` says that the registry is known to remove, now or by experience.
@@ -68,8 +68,8 @@ impl RefusedTags {
     /// When it could not be written.
     pub(super) async fn save(
         self,
-        hands: &ApplyContext,
-        brake: &CircuitBreaker,
+        context: &ApplyContext,
+        breaker: &CircuitBreaker,
         able: bool,
         method: RemovalMethod,
     ) -> Result<(), StateError> {
@@ -77,10 +77,10 @@ impl RefusedTags {
         if met.is_empty() {
             return Ok(());
         }
-        let now = (hands.clock)();
+        let now = (context.clock)();
         let unsupported = met.iter().all(|(_, kind)| *kind == RegistryErrorKind::Unsupported);
-        if !brake.has_removed() && unsupported && met.len() >= MIN_UNSUPPORTED {
-            let (store, answer) = (&hands.store, DeletionResponse::Unsupported);
+        if !breaker.has_removed() && unsupported && met.len() >= MIN_UNSUPPORTED {
+            let (store, answer) = (&context.store, DeletionResponse::Unsupported);
             match method {
                 RemovalMethod::Untag => {
                     store.record_untag_experience(&self.endpoint, UntagExperience::Unsupported, now).await?;
@@ -91,10 +91,10 @@ impl RefusedTags {
             }
         }
         for (refusal, _) in &mut met {
-            let of_the_others = able && !brake.is_tripped_for(&refusal.repository);
-            refusal.is_tag_specific = of_the_others || brake.has_removed_from(&refusal.repository);
+            let of_the_others = able && !breaker.is_tripped_for(&refusal.repository);
+            refusal.is_tag_specific = of_the_others || breaker.has_removed_from(&refusal.repository);
         }
         let met: Vec<RemovalRefusal> = met.into_iter().map(|(refusal, _)| refusal).collect();
-        hands.store.record_refused_tags(&self.endpoint, &met, now).await
+        context.store.record_refused_tags(&self.endpoint, &met, now).await
     }
 }

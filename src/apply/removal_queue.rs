@@ -68,10 +68,10 @@ impl RemainingTags {
 }
 
 impl<'a> RemovalQueue<'a> {
-    pub(super) fn new(site: RepositoryContext<'a>, orders: Vec<RemovalTask>) -> Self {
+    pub(super) fn new(site: RepositoryContext<'a>, tasks: Vec<RemovalTask>) -> Self {
         let repository = site.repository;
-        let going: BTreeSet<&TagName> = orders.iter().map(|order| &order.removal.tag).collect();
-        let mut left: HashMap<Digest, usize> = orders.iter().map(|order| (order.removal.digest.clone(), 0)).collect();
+        let going: BTreeSet<&TagName> = tasks.iter().map(|task| &task.removal.tag).collect();
+        let mut left: HashMap<Digest, usize> = tasks.iter().map(|task| (task.removal.digest.clone(), 0)).collect();
         let mut staying = BTreeSet::new();
         for tag in &repository.tags {
             let Some(digest) = &tag.digest else { continue };
@@ -88,26 +88,26 @@ impl<'a> RemovalQueue<'a> {
         let subjects: BTreeSet<&Digest> =
             repository.manifests.values().filter_map(|manifest| manifest.subject.as_deref()).collect();
         let (companions, images): (Vec<RemovalTask>, Vec<RemovalTask>) =
-            orders.into_iter().partition(|order| order.removal.companion_of.is_some());
+            tasks.into_iter().partition(|task| task.removal.companion_of.is_some());
         let accompanied: BTreeSet<&Digest> =
-            companions.iter().filter_map(|order| order.removal.companion_of.as_deref()).collect();
+            companions.iter().filter_map(|task| task.removal.companion_of.as_deref()).collect();
         let mut firsts = HashMap::new();
-        for (position, order) in images.iter().enumerate() {
-            firsts.entry(order.removal.digest.clone()).or_insert(position);
+        for (position, task) in images.iter().enumerate() {
+            firsts.entry(task.removal.digest.clone()).or_insert(position);
         }
-        let rank = |order: &RemovalTask| {
-            let digest = &order.removal.digest;
+        let rank = |task: &RemovalTask| {
+            let digest = &task.removal.digest;
             let contains = repository.manifests.get(digest).is_some_and(|manifest| !manifest.children.is_empty());
             Rank {
-                was_refused: site.refused_tags.find(&order.removal).is_some(),
+                was_refused: site.refused_tags.find(&task.removal).is_some(),
                 in_retained_index: needed.contains(digest) && !keeping.contains(digest),
                 has_retained_tag: keeping.contains(digest),
                 tags_to_remove: left.get(digest).copied().unwrap_or_default(),
                 has_related_manifests: contains || subjects.contains(digest) || accompanied.contains(digest),
             }
         };
-        let mut ranked: Vec<(Rank, RemovalTask)> = images.into_iter().map(|order| (rank(&order), order)).collect();
-        ranked.sort_by_key(|(rank, order)| (*rank, firsts.get(&order.removal.digest).copied()));
+        let mut ranked: Vec<(Rank, RemovalTask)> = images.into_iter().map(|task| (rank(&task), task)).collect();
+        ranked.sort_by_key(|(rank, task)| (*rank, firsts.get(&task.removal.digest).copied()));
         Self {
             images: ranked.into(),
             companions,
@@ -122,9 +122,9 @@ impl<'a> RemovalQueue<'a> {
     /// Carries out the next order while nothing else is under way in the repository. Returns whether something was
     /// removed, and of which image.
     async fn remove_next(&mut self) -> Result<Option<Digest>, StateError> {
-        let Some((_, order)) = self.images.pop_front() else { return Ok(None) };
-        let manifest = self.manifests.get(&order.removal.digest);
-        let done = remove_tag(&self.context, &self.remaining_tags, order, &manifest).await?;
+        let Some((_, task)) = self.images.pop_front() else { return Ok(None) };
+        let manifest = self.manifests.get(&task.removal.digest);
+        let done = remove_tag(&self.context, &self.remaining_tags, task, &manifest).await?;
         let removed = matches!(done.outcome, Outcome::Done(_)).then(|| done.removal.digest.clone());
         if removed.is_none() {
             self.failed_attempts += 1;
@@ -150,10 +150,10 @@ impl<'a> RemovalQueue<'a> {
         } = self;
         // Twice as many as have a turn at once: the others fetch their manifests meanwhile, or write down what came of them.
         let at_once = 2 * site.registry.reader.settings().concurrency.max(1);
-        let rest = images.into_iter().map(|(_, order)| {
-            let manifest = manifests.get(&order.removal.digest);
+        let rest = images.into_iter().map(|(_, task)| {
+            let manifest = manifests.get(&task.removal.digest);
             let (site, tags) = (&site, &tags);
-            async move { remove_tag(site, tags, order, &manifest).await }
+            async move { remove_tag(site, tags, task, &manifest).await }
         });
         let mut rest = stream::iter(rest).buffer_unordered(at_once);
         while let Some(done) = rest.next().await {
@@ -172,11 +172,11 @@ impl<'a> RemovalQueue<'a> {
 /// # Errors
 /// When the journal could not be written.
 pub(super) async fn remove_canary(
-    course: &RegistryContext<'_>,
+    registry_context: &RegistryContext<'_>,
     queues: &mut [RemovalQueue<'_>],
 ) -> Result<(), StateError> {
     loop {
-        if course.breaker.skip_reason(course.context).is_some() {
+        if registry_context.breaker.skip_reason(registry_context.context).is_some() {
             return Ok(());
         }
         let candidates = queues.iter_mut().filter(|queue| queue.context.stop_reason().is_none());
@@ -186,7 +186,7 @@ pub(super) async fn remove_canary(
         let Some((_, queue)) = best else { return Ok(()) };
         let Some(digest) = queue.remove_next().await? else { continue };
         // The last tag of an image tells what those before it do not.
-        while !course.survival.is_known() && queue.is_next(&digest) && queue.context.stop_reason().is_none() {
+        while !registry_context.survival.is_known() && queue.is_next(&digest) && queue.context.stop_reason().is_none() {
             queue.remove_next().await?;
         }
         return Ok(());
@@ -196,7 +196,7 @@ pub(super) async fn remove_canary(
 impl RemovalQueue<'_> {
     fn is_next(&self, digest: &Digest) -> bool {
         let front = self.images.front();
-        front.is_some_and(|(rank, order)| order.removal.digest == *digest && !rank.has_retained_tag)
+        front.is_some_and(|(rank, task)| task.removal.digest == *digest && !rank.has_retained_tag)
     }
 }
 

@@ -44,7 +44,7 @@ pub struct RestoreHold {
 /// # Errors
 /// When the journal could not be read or written.
 pub async fn restore(
-    hands: &ApplyContext,
+    context: &ApplyContext,
     entries: Vec<JournalEntry>,
     hold: Option<&RestoreHold>,
     impossible: &BTreeMap<JournalId, String>,
@@ -53,11 +53,11 @@ pub async fn restore(
     let mut again = Vec::new();
     for entry in entries {
         if let Some(why) = impossible.get(&entry.id) {
-            let intent = intent(hands, &entry);
-            restored.push(journal_result(hands, intent, Outcome::Failed(why.clone()), false).await?);
+            let intent = intent(context, &entry);
+            restored.push(journal_result(context, intent, Outcome::Failed(why.clone()), false).await?);
             continue;
         }
-        let done = restore_entry(hands, &entry, hold, &mut restored).await?;
+        let done = restore_entry(context, &entry, hold, &mut restored).await?;
         if matches!(done.outcome, Outcome::Failed(_)) {
             again.push(entry);
         } else {
@@ -65,77 +65,79 @@ pub async fn restore(
         }
     }
     for entry in again {
-        let done = restore_entry(hands, &entry, hold, &mut restored).await?;
+        let done = restore_entry(context, &entry, hold, &mut restored).await?;
         restored.push(done);
     }
     Ok(restored)
 }
 
 /// The intent to put back what an entry removed.
-fn intent(hands: &ApplyContext, entry: &JournalEntry) -> Intent {
+fn intent(context: &ApplyContext, entry: &JournalEntry) -> Intent {
     let removed = &entry.intent;
-    let endpoint = hands.address(&removed.registry);
+    let endpoint = context.address(&removed.registry);
     Intent { action: Action::Restore, policy: None, date: None, endpoint, ..removed.clone() }
 }
 
 /// Puts back one tag; what comes back along with it is added to `along`.
 async fn restore_entry(
-    hands: &ApplyContext,
+    context: &ApplyContext,
     entry: &JournalEntry,
     hold: Option<&RestoreHold>,
     along: &mut Vec<RestoreResult>,
 ) -> Result<RestoreResult, StateError> {
     let removed = &entry.intent;
-    let intent = intent(hands, entry);
-    let Some(target) = hands.registries.get(&removed.registry) else {
+    let intent = intent(context, entry);
+    let Some(target) = context.registries.get(&removed.registry) else {
         let why = format!("registry {} is not in the settings", removed.registry);
-        return journal_result(hands, intent, Outcome::Skipped(SkipReason::Stopped(why)), false).await;
+        return journal_result(context, intent, Outcome::Skipped(SkipReason::Stopped(why)), false).await;
     };
-    if *hands.stop.borrow() {
-        return journal_result(hands, intent, Outcome::Skipped(SkipReason::Interrupted), false).await;
+    if *context.stop.borrow() {
+        return journal_result(context, intent, Outcome::Skipped(SkipReason::Interrupted), false).await;
     }
     match target.reader.resolve(&removed.repository, &removed.tag).await {
         Ok(Some(now)) if now.digest == removed.digest => {
-            return journal_result(hands, intent, already_there_outcome(), true).await;
+            return journal_result(context, intent, already_there_outcome(), true).await;
         }
         Ok(Some(now)) => {
-            return journal_result(hands, intent, Outcome::Skipped(SkipReason::Moved { to: now.digest }), false).await;
+            return journal_result(context, intent, Outcome::Skipped(SkipReason::Moved { to: now.digest }), false)
+                .await;
         }
-        Err(error) => return journal_result(hands, intent, Outcome::Failed(error.message), false).await,
+        Err(error) => return journal_result(context, intent, Outcome::Failed(error.message), false).await,
         Ok(None) => {}
     }
-    let manifest = match hands.store.manifest_of(entry).await {
+    let manifest = match context.store.manifest_of(entry).await {
         Ok(manifest) => manifest,
         // One that is damaged keeps none of the others from coming back.
         Err(error) if matches!(error.kind, StateErrorKind::Missing | StateErrorKind::Corrupt) => {
-            return journal_result(hands, intent, Outcome::Failed(error.message), false).await;
+            return journal_result(context, intent, Outcome::Failed(error.message), false).await;
         }
         Err(error) => return Err(error),
     };
     let within =
-        match restore_dependents::missing_children(&hands.store, &*target.reader, removed, &manifest.bytes).await {
+        match restore_dependents::missing_children(&context.store, &*target.reader, removed, &manifest.bytes).await {
             Ok(within) => within,
             Err(ChildLookupError::Registry(error)) => {
-                return journal_result(hands, intent, Outcome::Failed(error.message), false).await;
+                return journal_result(context, intent, Outcome::Failed(error.message), false).await;
             }
             Err(ChildLookupError::Store(error)) => return Err(error),
         };
     // Where one is lost the others would be put for nothing.
     for child in within.restorable.iter().filter(|_| within.unrecoverable.is_none()) {
-        let child = put_dependent(hands, target, removed, child).await?;
+        let child = put_dependent(context, target, removed, child).await?;
         if let Outcome::Failed(why) = &child.outcome {
             let why = format!("{}, which is in it, could not be put back: {why}", child.intent.digest);
-            return journal_result(hands, intent, Outcome::Failed(why), false).await;
+            return journal_result(context, intent, Outcome::Failed(why), false).await;
         }
         along.push(child);
     }
-    let deletion = restore_dependents::deletion_since(&hands.store, entry).await?;
-    let now = (hands.clock)();
+    let deletion = restore_dependents::deletion_since(&context.store, entry).await?;
+    let now = (context.clock)();
     let restoring = RestoreRecord {
         original: Some(entry.intent.date.map_or(OriginalDate::Unknown, OriginalDate::from)),
-        hold: hold.and_then(|hold| restore_hold(hands, &intent, hold, now)),
+        hold: hold.and_then(|hold| restore_hold(context, &intent, hold, now)),
     };
-    let journaled = hands.store.intend_restore(&hands.lease, hands.run, &intent, &manifest, restoring, now).await?;
+    let journaled =
+        context.store.intend_restore(&context.lease, context.run, &intent, &manifest, restoring, now).await?;
     let mut left_at = None;
     let outcome = match put_tag(target, &intent, &manifest, ExistenceCheck::Required).await {
         PutResult::Done(time) => {
@@ -151,10 +153,10 @@ async fn restore_entry(
             return Ok(RestoreResult { intent, outcome, already_there: false });
         }
     };
-    hands.store.record_restore_outcome(journaled.id(), &outcome, left_at, (hands.clock)()).await?;
+    context.store.record_restore_outcome(journaled.id(), &outcome, left_at, (context.clock)()).await?;
     if deletion.is_some() && matches!(outcome, Outcome::Done(_)) {
-        for referrer in restore_dependents::deleted_referrers(&hands.store, entry, &manifest.bytes).await? {
-            along.extend(put_referrer(hands, target, removed, &referrer).await?);
+        for referrer in restore_dependents::deleted_referrers(&context.store, entry, &manifest.bytes).await? {
+            along.extend(put_referrer(context, target, removed, &referrer).await?);
         }
     }
     let already_there = outcome == already_there_outcome();
@@ -167,14 +169,14 @@ fn already_there_outcome() -> Outcome {
 }
 
 /// The hold on a tag that is about to be put back.
-fn restore_hold(hands: &ApplyContext, intent: &Intent, hold: &RestoreHold, now: Timestamp) -> Option<Hold> {
+fn restore_hold(context: &ApplyContext, intent: &Intent, hold: &RestoreHold, now: Timestamp) -> Option<Hold> {
     Some(Hold {
         registry: intent.registry.clone(),
         endpoint: intent.endpoint.clone()?,
         repository: intent.repository.clone(),
         tag: intent.tag.clone(),
         digest: Some(intent.digest.clone()),
-        reason: format!("restored in run {}", hands.run),
+        reason: format!("restored in run {}", context.run),
         by: hold.by.clone(),
         since: now,
         until: now.checked_add(hold.duration).unwrap_or(Timestamp::MAX),
@@ -184,7 +186,7 @@ fn restore_hold(hands: &ApplyContext, intent: &Intent, hold: &RestoreHold, now: 
 
 /// Puts what referred to a manifest that is back, with the images in it where it is an index.
 async fn put_referrer(
-    hands: &ApplyContext,
+    context: &ApplyContext,
     target: &RegistryHandle,
     place: &Intent,
     referrer: &RawManifest,
@@ -193,33 +195,33 @@ async fn put_referrer(
     if let Ok(true) = target.reader.has_manifest(&place.repository, &referrer.digest).await {
         return Ok(Vec::new());
     }
-    let within = match restore_dependents::missing_children(&hands.store, &*target.reader, place, &referrer.bytes).await
-    {
-        Err(ChildLookupError::Store(error)) => return Err(error),
-        within => within.unwrap_or_default(),
-    };
+    let within =
+        match restore_dependents::missing_children(&context.store, &*target.reader, place, &referrer.bytes).await {
+            Err(ChildLookupError::Store(error)) => return Err(error),
+            within => within.unwrap_or_default(),
+        };
     let mut put = Vec::new();
     for manifest in within.restorable.iter().chain([referrer]) {
-        put.push(put_dependent(hands, target, place, manifest).await?);
+        put.push(put_dependent(context, target, place, manifest).await?);
     }
     Ok(put)
 }
 
 /// Puts a manifest by its digest, because what is put back under a tag needs it or was accompanied by it.
 async fn put_dependent(
-    hands: &ApplyContext,
+    context: &ApplyContext,
     target: &RegistryHandle,
     place: &Intent,
     manifest: &RawManifest,
 ) -> Result<RestoreResult, StateError> {
     let (digest, media_type) = (manifest.digest.clone(), manifest.media_type.clone());
     let intent = Intent { action: Action::RestoreManifest, policy: None, digest, media_type, ..place.clone() };
-    let journaled = hands.store.intend(&hands.lease, hands.run, &intent, manifest, (hands.clock)()).await?;
+    let journaled = context.store.intend(&context.lease, context.run, &intent, manifest, (context.clock)()).await?;
     let outcome = match put_by_digest(target, &intent, manifest).await {
         Ok(()) => Outcome::Done(String::new()),
         Err(error) => Outcome::Failed(format!("{}; {PUSH_AGAIN}", error.message)),
     };
-    hands.store.record_outcome(journaled.id(), &outcome, (hands.clock)()).await?;
+    context.store.record_outcome(journaled.id(), &outcome, (context.clock)()).await?;
     Ok(RestoreResult { intent, outcome, already_there: false })
 }
 
@@ -328,11 +330,11 @@ fn describe_failure(error: &RegistryError, within: &MissingChildren, deletion: O
 }
 
 async fn journal_result(
-    hands: &ApplyContext,
+    context: &ApplyContext,
     intent: Intent,
     outcome: Outcome,
     already_there: bool,
 ) -> Result<RestoreResult, StateError> {
-    hands.store.record_not_attempted(&hands.lease, hands.run, &intent, &outcome, (hands.clock)()).await?;
+    context.store.record_not_attempted(&context.lease, context.run, &intent, &outcome, (context.clock)()).await?;
     Ok(RestoreResult { intent, outcome, already_there })
 }

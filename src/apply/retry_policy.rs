@@ -35,13 +35,13 @@ const MAX_RETRIES: usize = 3;
 
 impl From<RetryPolicy> for RemovalRetryPolicy {
     /// As patient as with any other request to a registry.
-    fn from(patience: RetryPolicy) -> Self {
+    fn from(retry_policy: RetryPolicy) -> Self {
         Self {
-            first_pause: patience.initial_delay,
-            max_pause: patience.max_delay,
-            max_staleness: MAX_STALENESS.min(patience.max_total_delay),
-            max_retries: patience.max_retries.min(MAX_RETRIES),
-            max_wait: patience.max_total_delay,
+            first_pause: retry_policy.initial_delay,
+            max_pause: retry_policy.max_delay,
+            max_staleness: MAX_STALENESS.min(retry_policy.max_total_delay),
+            max_retries: retry_policy.max_retries.min(MAX_RETRIES),
+            max_wait: retry_policy.max_total_delay,
             sleep: Arc::new(|time| Box::pin(tokio::time::sleep(time))),
         }
     }

@@ -33,38 +33,40 @@ impl Survival {
 /// # Errors
 /// When the state could not be written.
 pub(super) async fn verify_survival(
-    site: &RepositoryContext<'_>,
+    context: &RepositoryContext<'_>,
     removal: &Removal,
     last: bool,
 ) -> Result<Option<String>, StateError> {
     let digest = &removal.digest;
-    let store = &site.context.store;
-    match has_survived(site, digest).await {
+    let store = &context.context.store;
+    match has_survived(context, digest).await {
         Ok(true) => {
             if last {
-                store.record_untag_experience(&site.endpoint, UntagExperience::ManifestSurvives, site.now()).await?;
-                site.survival.known.store(true, Ordering::Release);
+                store
+                    .record_untag_experience(&context.endpoint, UntagExperience::ManifestSurvives, context.now())
+                    .await?;
+                context.survival.known.store(true, Ordering::Release);
             }
             Ok(None)
         }
         Err(error) => {
             let why = format!("it could not be seen whether a manifest survived its untag: {}", error.message);
-            site.breaker.trip(why);
+            context.breaker.trip(why);
             Ok(None)
         }
         Ok(false) => {
             let why = format!(
                 "an untag in {} destroyed the manifest {digest}: this registry deletes manifests with their tags",
-                site.repository.name
+                context.repository.name
             );
-            site.breaker.trip(why.clone());
-            store.record_untag_experience(&site.endpoint, UntagExperience::ManifestDestroyed, site.now()).await?;
+            context.breaker.trip(why.clone());
+            store.record_untag_experience(&context.endpoint, UntagExperience::ManifestDestroyed, context.now()).await?;
             let journaled = store.last_removal(&removal.registry, &removal.repository, &removal.tag).await?;
             let Some(entry) = journaled else { return Ok(Some(why)) };
             let manifest = store.manifest_of(&entry).await?;
-            let tags = site.repository.tags.iter().filter(|tag| tag.digest.as_ref() == Some(digest));
+            let tags = context.repository.tags.iter().filter(|tag| tag.digest.as_ref() == Some(digest));
             let tags: Vec<TagName> = tags.map(|tag| tag.name.clone()).collect();
-            let missing = site.restore_tags(&manifest, &tags).await?;
+            let missing = context.restore_tags(&manifest, &tags).await?;
             Ok(Some(if missing.is_empty() {
                 format!("{why}; it was put back under every tag that it had")
             } else {
@@ -77,13 +79,13 @@ pub(super) async fn verify_survival(
 
 /// Looks for a manifest. One that is not found is looked for again: a mark that a registry destroys stays for good, and
 /// a 404 may pass.
-async fn has_survived(site: &RepositoryContext<'_>, digest: &Digest) -> Result<bool, RegistryError> {
-    let (reader, repository) = (&*site.registry.reader, &site.repository.name);
+async fn has_survived(context: &RepositoryContext<'_>, digest: &Digest) -> Result<bool, RegistryError> {
+    let (reader, repository) = (&*context.registry.reader, &context.repository.name);
     if reader.has_manifest(repository, digest).await? {
         return Ok(true);
     }
-    for pause in site.context.retry_policy.pauses(site.context.retry_policy.max_staleness).take(2) {
-        site.pause(pause).await;
+    for pause in context.context.retry_policy.pauses(context.context.retry_policy.max_staleness).take(2) {
+        context.pause(pause).await;
         if reader.has_manifest(repository, digest).await? {
             return Ok(true);
         }

@@ -42,17 +42,17 @@ impl Arm {
     /// # Errors
     /// When the settings cannot work: an id that is none, a CA file that cannot be read, an address without encryption
     /// that is not on this machine.
-    pub fn new(credential: &Credential, patience: RetryPolicy) -> Result<Self, RequestError> {
+    pub fn new(credential: &Credential, retry_policy: RetryPolicy) -> Result<Self, RequestError> {
         let surroundings = &credential.environment;
         let endpoint = surroundings.resource_manager()?;
-        let peer = ClientConfig {
+        let config = ClientConfig {
             name: "Azure Resource Manager".into(),
             ca_file: surroundings.ca_file.clone(),
             timeout: surroundings.timeout(),
         };
         Ok(Self {
-            client: HttpClient::new(&peer, patience)?,
-            tokens: credential.connect(patience)?,
+            client: HttpClient::new(&config, retry_policy)?,
+            tokens: credential.connect(retry_policy)?,
             endpoint,
             scope: surroundings.cloud.resource_manager_scope(),
         })
@@ -69,8 +69,8 @@ impl Arm {
     /// # Errors
     /// When it is not there or cannot be seen, or the answer is not understood.
     pub async fn get<T: DeserializeOwned>(&self, path: &str, api_version: &str) -> Result<T, RequestError> {
-        let answer = self.fetch(self.url(path, api_version)).await?;
-        serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&error.to_string()))
+        let response = self.fetch(self.url(path, api_version)).await?;
+        serde_json::from_slice(&response.body).map_err(|error| response.malformed(&error.to_string()))
     }
 
     /// All of a list, page by page. A list that cannot be read to its end is an error, never a part of it.
@@ -124,21 +124,21 @@ impl Arm {
     async fn read_pages<T: DeserializeOwned>(
         &self,
         mut url: Url,
-        mut answer: Response,
+        mut response: Response,
     ) -> Result<Vec<T>, RequestError> {
         let mut read = BTreeSet::new();
         let mut all = Vec::new();
         loop {
             let page: WirePage<T> =
-                serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&error.to_string()))?;
+                serde_json::from_slice(&response.body).map_err(|error| response.malformed(&error.to_string()))?;
             all.extend(page.value);
             read.insert(url);
             let Some(link) = page.next_link.filter(|link| !link.is_empty()) else { return Ok(all) };
-            url = self.next_page_url(&link, &answer)?;
+            url = self.next_page_url(&link, &response)?;
             if read.contains(&url) || read.len() >= MAX_PAGES {
-                return Err(answer.malformed("its `nextLink` leads in a circle"));
+                return Err(response.malformed("its `nextLink` leads in a circle"));
             }
-            answer = self.fetch(url.clone()).await?;
+            response = self.fetch(url.clone()).await?;
         }
     }
 
@@ -150,42 +150,42 @@ impl Arm {
     }
 
     /// The address of the next page, if it is on the same server.
-    fn next_page_url(&self, link: &str, answer: &Response) -> Result<Url, RequestError> {
-        let url = self.endpoint.join(link).map_err(|_| answer.malformed("its `nextLink` is no address"))?;
+    fn next_page_url(&self, link: &str, response: &Response) -> Result<Url, RequestError> {
+        let url = self.endpoint.join(link).map_err(|_| response.malformed("its `nextLink` is no address"))?;
         if url.origin() != self.endpoint.origin() || !url.username().is_empty() || url.password().is_some() {
             let host = url.host_str().unwrap_or_default();
-            return Err(answer.malformed(&format!("its `nextLink` leads to another server, {host}")));
+            return Err(response.malformed(&format!("its `nextLink` leads to another server, {host}")));
         }
         Ok(url)
     }
 
     async fn fetch(&self, url: Url) -> Result<Response, RequestError> {
-        let answer = self.send(url).await?;
-        self.expect_ok(answer)
+        let response = self.send(url).await?;
+        self.expect_ok(response)
     }
 
     /// The answer, whatever it is.
     async fn send(&self, url: Url) -> Result<Response, RequestError> {
-        let ask = Request::get(url, "application/json", MAX_RESPONSE_BYTES);
+        let request = Request::get(url, "application/json", MAX_RESPONSE_BYTES);
         let token = self.tokens.token(self.scope).await?;
-        let answer = self.client.send(&ask, Some(&bearer_header(&token)?)).await?;
-        if answer.status != StatusCode::UNAUTHORIZED {
-            return Ok(answer);
+        let response = self.client.send(&request, Some(&bearer_header(&token)?)).await?;
+        if response.status != StatusCode::UNAUTHORIZED {
+            return Ok(response);
         }
         let token = self.tokens.renew_token(self.scope, &token).await?;
-        self.client.send(&ask, Some(&bearer_header(&token)?)).await
+        self.client.send(&request, Some(&bearer_header(&token)?)).await
     }
 
     /// The answer, if it is what was asked for.
-    fn expect_ok(&self, answer: Response) -> Result<Response, RequestError> {
-        if answer.status == StatusCode::OK { Ok(answer) } else { Err(self.status_error(&answer)) }
+    fn expect_ok(&self, response: Response) -> Result<Response, RequestError> {
+        if response.status == StatusCode::OK { Ok(response) } else { Err(self.status_error(&response)) }
     }
 
-    fn status_error(&self, answer: &Response) -> RequestError {
-        let kind = answer.status_error().kind;
+    fn status_error(&self, response: &Response) -> RequestError {
+        let kind = response.status_error().kind;
         let whom = self.identity();
         let advice = match kind {
-            RequestErrorKind::Denied if answer.status == StatusCode::UNAUTHORIZED => {
+            RequestErrorKind::Denied if response.status == StatusCode::UNAUTHORIZED => {
                 format!("; the token of {whom} is not accepted: check its tenant, and the cloud")
             }
             RequestErrorKind::Denied => format!("; give {whom} the role `Reader` there, and wait some minutes"),
@@ -196,7 +196,7 @@ impl Arm {
             RequestErrorKind::Status(500..) => "; run again when Azure Resource Manager is well".into(),
             _ => String::new(),
         };
-        RequestError { kind, message: format!("{}{advice}", answer.description()) }
+        RequestError { kind, message: format!("{}{advice}", response.description()) }
     }
 }
 

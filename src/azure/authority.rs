@@ -26,9 +26,9 @@ pub(super) struct Authority {
 #[async_trait]
 impl AzureHttpClient for Authority {
     async fn execute_request(&self, request: &AzureRequest) -> azure_core::Result<AsyncRawResponse> {
-        let answer =
+        let response =
             self.request_token(request).await.map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?;
-        Ok(AsyncRawResponse::from_bytes(answer.status.as_u16().into(), Headers::new(), answer.body))
+        Ok(AsyncRawResponse::from_bytes(response.status.as_u16().into(), Headers::new(), response.body))
     }
 }
 
@@ -48,16 +48,16 @@ impl Authority {
             has_secret_path: false,
             gets_token: true,
         };
-        let answer = self.send_with_retries(&ask, &headers(request)).await.map_err(|error| match error.kind {
+        let response = self.send_with_retries(&ask, &headers(request)).await.map_err(|error| match error.kind {
             RequestErrorKind::Connection => {
                 self.authentication_error(error.kind, &error.message, unreachable_advice(&ask))
             }
             kind => self.authentication_error(kind, &error.message, ""),
         })?;
-        if answer.status.is_success() && has_token(&answer.body) {
-            return Ok(answer);
+        if response.status.is_success() && has_token(&response.body) {
+            return Ok(response);
         }
-        Err(self.response_error(&answer, &ask))
+        Err(self.response_error(&response, &ask))
     }
 
     /// Virtual machines answer 404 and 410 while an identity is being assigned or their endpoint is being updated
@@ -70,29 +70,34 @@ impl Authority {
             .with_max_times(self.retry_policy.max_retries)
             .build();
         loop {
-            let answer = self.client.send_with_headers(ask, headers).await?;
-            let passing = is_local(ask) && matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE);
+            let response = self.client.send_with_headers(ask, headers).await?;
+            let passing = is_local(ask) && matches!(response.status, StatusCode::NOT_FOUND | StatusCode::GONE);
             match if passing { pauses.next() } else { None } {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => return Ok(answer),
+                None => return Ok(response),
             }
         }
     }
 
-    fn response_error(&self, answer: &Response, ask: &Request) -> RequestError {
-        if answer.status.is_success() {
-            let error = answer.malformed("no access token in it");
+    fn response_error(&self, response: &Response, ask: &Request) -> RequestError {
+        if response.status.is_success() {
+            let error = response.malformed("no access token in it");
             return self.authentication_error(error.kind, &error.message, "");
         }
-        let kind = match answer.status_error().kind {
+        let kind = match response.status_error().kind {
             // Nothing that was asked for is absent: whoever asks for a token and gets none is denied.
             RequestErrorKind::Status(400..500) | RequestErrorKind::NotFound => RequestErrorKind::Denied,
             kind => kind,
         };
-        let words = error_description(&answer.body).map_or_else(
-            || answer.description(),
+        let words = error_description(&response.body).map_or_else(
+            || response.description(),
             |words| {
-                format!("{} answered {} ({})", answer.request, answer.status, one_line(&redact_secrets(&words, ask)))
+                format!(
+                    "{} answered {} ({})",
+                    response.request,
+                    response.status,
+                    one_line(&redact_secrets(&words, ask))
+                )
             },
         );
         let advice = match kind {

@@ -129,14 +129,14 @@ impl Credential {
     /// # Errors
     /// When the settings cannot work: an id that is none or missing, a CA file that cannot be read.
     pub fn connect(&self, patience: RetryPolicy) -> Result<TokenCache, RequestError> {
-        let peer = ClientConfig {
+        let config = ClientConfig {
             name: format!("the authority for {}", self.description()),
             ca_file: self.environment.ca_file.clone(),
             timeout: self.environment.timeout(),
         };
         let transport = match self.identity {
-            Identity::Managed { .. } => HttpClient::without_proxy(&peer, patience),
-            _ => HttpClient::new(&peer, patience),
+            Identity::Managed { .. } => HttpClient::without_proxy(&config, patience),
+            _ => HttpClient::new(&config, patience),
         }?;
         self.connect_with(Arc::new(Authority {
             client: transport,
@@ -251,18 +251,18 @@ impl TokenCache {
         if let Some((_, error)) = state.failures.get(scope).filter(|(at, _)| *at >= asked) {
             return Err(error.clone());
         }
-        let mut answer = self.fetch(scope, &mut state).await;
+        let mut response = self.fetch(scope, &mut state).await;
         let is_refused = |token: &SecretString| refused.is_some_and(|it| it.expose_secret() == token.expose_secret());
-        if answer.as_ref().is_ok_and(is_refused) {
+        if response.as_ref().is_ok_and(is_refused) {
             state.cli_tokens.remove(scope);
             state.token_credential = self.credential.token_credential(&self.client)?;
-            answer = self.fetch(scope, &mut state).await;
+            response = self.fetch(scope, &mut state).await;
         }
-        match &answer {
+        match &response {
             Ok(_) => drop(state.failures.remove(scope)),
             Err(error) => drop(state.failures.insert(scope.to_owned(), (Instant::now(), error.clone()))),
         }
-        answer
+        response
     }
 
     async fn fetch(&self, scope: &str, state: &mut CacheState) -> Result<SecretString, RequestError> {

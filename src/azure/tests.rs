@@ -43,8 +43,8 @@ impl AzureHttpClient for Elsewhere {
 fn on_a_machine(server: &MockServer, client_id: Option<&str>) -> TokenCache {
     let identity = Identity::Managed { client_id: client_id.map(str::to_owned) };
     let credential = Credential { identity, environment: AzureEnvironment::default() };
-    let peer = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
-    let transport = HttpClient::without_proxy(&peer, PATIENCE).unwrap();
+    let config = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
+    let transport = HttpClient::without_proxy(&config, PATIENCE).unwrap();
     let authority = Authority { client: transport, retry_policy: PATIENCE, identity: credential.description() };
     let client = Elsewhere { authority, server: server.uri().parse().unwrap() };
     credential.connect_with(Arc::new(client)).unwrap()
@@ -91,8 +91,8 @@ async fn a_machine_without_that_identity_says_so() {
         (200, r#"{"access_token":""}"#, "no access token in it"),
     ] {
         let server = MockServer::start().await;
-        let answer = ResponseTemplate::new(status).set_body_string(body);
-        Mock::given(method("GET")).respond_with(answer).mount(&server).await;
+        let response = ResponseTemplate::new(status).set_body_string(body);
+        Mock::given(method("GET")).respond_with(response).mount(&server).await;
         let error = on_a_machine(&server, None).token(SCOPE).await.unwrap_err();
         let kind = if status == 200 { RequestErrorKind::Malformed } else { RequestErrorKind::Denied };
         assert_eq!(error.kind, kind, "{error}");
@@ -105,8 +105,8 @@ async fn a_machine_without_that_identity_says_so() {
 async fn an_answer_that_is_not_understood_shows_nothing_of_it() {
     let server = MockServer::start().await;
     let body = json!({ "access_token": "hunter2", "expires_on": "hunter2", "token_type": "Bearer", "resource": "r" });
-    let answer = ResponseTemplate::new(200).set_body_json(body);
-    Mock::given(method("GET")).respond_with(answer).mount(&server).await;
+    let response = ResponseTemplate::new(200).set_body_json(body);
+    Mock::given(method("GET")).respond_with(response).mount(&server).await;
     let error = on_a_machine(&server, None).token(SCOPE).await.unwrap_err();
     assert_eq!(error.kind, RequestErrorKind::Malformed);
     assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");

@@ -114,11 +114,11 @@ pub(super) enum RefusalEffect {
 }
 
 /// Prints the reason of the exit code on stderr, so that the log of a script explains itself.
-pub(super) fn report_outcome(ended: &RunResult, refused: RefusalEffect) -> u8 {
-    match ended.outcome {
+pub(super) fn report_outcome(result: &RunResult, refused: RefusalEffect) -> u8 {
+    match result.outcome {
         RunOutcome::Done => {}
         RunOutcome::Interrupted => {
-            let by = ended.interrupted_by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+            let by = result.interrupted_by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
             print_stderr(&format!("interrupted{by}: what had not begun was left as it is"));
         }
         RunOutcome::Refused => print_stderr(match refused {
@@ -130,7 +130,7 @@ pub(super) fn report_outcome(ended: &RunResult, refused: RefusalEffect) -> u8 {
             print_stderr("evidence is missing: a source or a registry could not be read, so some tags are undecided");
         }
     }
-    ended.outcome.exit_code()
+    result.outcome.exit_code()
 }
 
 /// Pairs each file with the format that its extension names.

@@ -42,15 +42,15 @@ pub(super) async fn health(config: Option<&Path>, args: &HealthArgs) -> Result<u
         None => health_url(config, args.ready)?,
     };
     let peer = ClientConfig { name: url.to_string(), ca_file: None, timeout: args.timeout };
-    let transport = HttpClient::without_proxy(&peer, NO_RETRY).map_err(|error| RunError::Output(error.message))?;
-    match transport.send(&Request::get(url.clone(), "text/plain", 64 * 1024), None).await {
-        Ok(answer) => {
-            let told = one_line(String::from_utf8_lossy(&answer.body).trim());
-            if answer.status.is_success() {
+    let client = HttpClient::without_proxy(&peer, NO_RETRY).map_err(|error| RunError::Output(error.message))?;
+    match client.send(&Request::get(url.clone(), "text/plain", 64 * 1024), None).await {
+        Ok(response) => {
+            let told = one_line(String::from_utf8_lossy(&response.body).trim());
+            if response.status.is_success() {
                 print(&format!("{told}\n"));
                 return Ok(0);
             }
-            print_stderr(&format!("{url} answered {}: {told}", answer.status));
+            print_stderr(&format!("{url} answered {}: {told}", response.status));
         }
         Err(error) => print_stderr(&error.message),
     }

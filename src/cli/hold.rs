@@ -94,9 +94,9 @@ pub(super) async fn holds(config: Option<&Path>, args: &HoldsArgs) -> Result<u8,
 /// Ends the holds on a tag.
 pub(super) async fn unhold(config: Option<&Path>, args: &UnholdArgs) -> Result<u8, RunError> {
     let app = open_app(config).await?;
-    let ended = app.unhold(&args.image).await;
+    let result = app.unhold(&args.image).await;
     app.close().await;
-    let (name, _) = ended?;
+    let (name, _) = result?;
     print(&format!("{} is no longer held\n", report::sanitize(&name)));
     Ok(0)
 }

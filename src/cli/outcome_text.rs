@@ -13,15 +13,15 @@ use crate::state::RunKind;
 use crate::workflow::{RestoreCandidate, RestoreRunResult, RunResult, StorageChange};
 
 /// One line for each removal, and the counts.
-pub(super) fn applied_text(ended: &RunResult) -> String {
+pub(super) fn applied_text(result: &RunResult) -> String {
     let mut out = String::new();
-    for applied in &ended.applied {
+    for applied in &result.applied {
         let removal = &applied.removal;
         let name = format!("{}/{}:{}", removal.registry, removal.repository, removal.tag);
         let words = sanitize(&report::describe_outcome(&applied.outcome));
         let _ = writeln!(out, "{:<8} {name} {} {words}", applied.outcome.label(), removal.digest.short());
     }
-    for one in &ended.deleted {
+    for one in &result.deleted {
         let deletion = &one.deletion;
         let name = format!("{}/{}@{}", deletion.registry, deletion.repository, one.digest.short());
         let what = match one.role {
@@ -31,9 +31,9 @@ pub(super) fn applied_text(ended: &RunResult) -> String {
         let label = if matches!(one.outcome, Outcome::Done(_)) { "deleted" } else { one.outcome.label() };
         let _ = writeln!(out, "{label:<8} {name} ({what}) {}", sanitize(&report::describe_outcome(&one.outcome)));
     }
-    let count = |label: &str| ended.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
-    let removed = ended.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count() as u64;
-    let deleted = if ended.deleted.is_empty() {
+    let count = |label: &str| result.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
+    let removed = result.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count() as u64;
+    let deleted = if result.deleted.is_empty() {
         String::new()
     } else {
         format!("{} deleted, ", report::counted(count("done") - removed, "untagged manifest"))
@@ -44,12 +44,12 @@ pub(super) fn applied_text(ended: &RunResult) -> String {
         report::format_count(removed),
         report::format_count(count("skipped")),
         report::format_count(count("failed")),
-        ended.run
+        result.run
     );
     if removed > 0 {
-        let _ = writeln!(out, "to undo: tagwarden restore --run {}", ended.run);
+        let _ = writeln!(out, "to undo: tagwarden restore --run {}", result.run);
     }
-    for found in &ended.storage_changes {
+    for found in &result.storage_changes {
         let StorageChange { registry, undo_seconds, stored_before, stored_after } = found;
         if let Some(seconds) = undo_seconds {
             let within = report::format_age(i64::try_from(*seconds).unwrap_or(i64::MAX));
@@ -62,8 +62,8 @@ pub(super) fn applied_text(ended: &RunResult) -> String {
     out
 }
 
-pub(super) fn applied_json(ended: &RunResult) -> Value {
-    let applied: Vec<Value> = ended
+pub(super) fn applied_json(result: &RunResult) -> Value {
+    let applied: Vec<Value> = result
         .applied
         .iter()
         .map(|applied| {
@@ -80,7 +80,7 @@ pub(super) fn applied_json(ended: &RunResult) -> Value {
             value
         })
         .collect();
-    let deleted = ended.deleted.iter().map(|one| {
+    let deleted = result.deleted.iter().map(|one| {
         let deletion = &one.deletion;
         let mut value = json!({
             "registry": deletion.registry.as_str(),
@@ -95,18 +95,18 @@ pub(super) fn applied_json(ended: &RunResult) -> Value {
         value
     });
     json!({
-        "run": ended.run.to_string(),
-        "plan": ended.document.id,
-        "outcome": ended.outcome.label(),
+        "run": result.run.to_string(),
+        "plan": result.document.id,
+        "outcome": result.outcome.label(),
         "removals": applied,
         "deletions": deleted.collect::<Vec<_>>(),
-        "registries": ended.storage_changes.iter().map(StorageChange::summary_entry).collect::<BTreeMap<_, _>>(),
+        "registries": result.storage_changes.iter().map(StorageChange::summary_entry).collect::<BTreeMap<_, _>>(),
     })
 }
 
-pub(super) fn restored_text(ended: &RestoreRunResult, hold: Option<Duration>) -> String {
+pub(super) fn restored_text(result: &RestoreRunResult, hold: Option<Duration>) -> String {
     let mut out = String::new();
-    for restored in &ended.restored {
+    for restored in &result.restored {
         let RestoreResult { intent, outcome, .. } = restored;
         let by_digest = intent.action == Action::RestoreManifest;
         let name = if by_digest { format!("{}, with it", intent.name()) } else { intent.name() };
@@ -114,14 +114,14 @@ pub(super) fn restored_text(ended: &RestoreRunResult, hold: Option<Duration>) ->
         let label = if matches!(outcome, Outcome::Done(_)) { "restored" } else { outcome.label() };
         let _ = writeln!(out, "{label:<8} {name} {} {words}", intent.digest.short());
     }
-    let count = |label: &str| ended.restored.iter().filter(|one| one.outcome.label() == label).count() as u64;
+    let count = |label: &str| result.restored.iter().filter(|one| one.outcome.label() == label).count() as u64;
     let _ = writeln!(
         out,
         "{} restored, {} skipped, {} failed (run {})",
         report::format_count(count("done")),
         report::format_count(count("skipped")),
         report::format_count(count("failed")),
-        ended.run
+        result.run
     );
     if count("done") > 0 {
         let _ = match hold {
@@ -172,8 +172,8 @@ pub(super) fn preview_json(foreseen: &[RestoreCandidate]) -> Value {
     json!({ "foreseen": foreseen.iter().map(json).collect::<Vec<_>>() })
 }
 
-pub(super) fn restored_json(ended: &RestoreRunResult) -> Value {
-    let restored: Vec<Value> = ended
+pub(super) fn restored_json(result: &RestoreRunResult) -> Value {
+    let restored: Vec<Value> = result
         .restored
         .iter()
         .map(|restored| {
@@ -183,7 +183,7 @@ pub(super) fn restored_json(ended: &RestoreRunResult) -> Value {
             value
         })
         .collect();
-    json!({ "run": ended.run.to_string(), "restored": restored })
+    json!({ "run": result.run.to_string(), "restored": restored })
 }
 
 pub(super) fn runs_text(runs: &[RunView]) -> String {

@@ -28,10 +28,10 @@ pub(super) async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, R
     let formats = file_formats(&args.out)?;
     let app = open_app(config).await?;
     let bar = TerminalProgress::new();
-    let ended = run_until_stopped(&app, app.plan(args.at, &bar)).await;
+    let result = run_until_stopped(&app, app.plan(args.at, &bar)).await;
     drop(bar);
     app.close().await;
-    let ended = ended?;
-    print_report(&ended.document, args.format.into(), &formats)?;
-    Ok(report_outcome(&ended, RefusalEffect::DryRun))
+    let result = result?;
+    print_report(&result.document, args.format.into(), &formats)?;
+    Ok(report_outcome(&result, RefusalEffect::DryRun))
 }

@@ -70,12 +70,12 @@ pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result
         return Ok(if lost { RunOutcome::Failed.exit_code() } else { 0 });
     }
     let hold = (!args.no_hold).then(|| args.hold_for.unwrap_or(app.settings.undo_window));
-    let ended = app.restore_with_hold(&what, hold).await;
+    let result = app.restore_with_hold(&what, hold).await;
     app.close().await;
-    let ended = ended?;
+    let result = result?;
     match args.format {
-        DataFormat::Text => print(&outcome_text::restored_text(&ended, hold)),
-        DataFormat::Json => print(&pretty_json(&outcome_text::restored_json(&ended))),
+        DataFormat::Text => print(&outcome_text::restored_text(&result, hold)),
+        DataFormat::Json => print(&pretty_json(&outcome_text::restored_json(&result))),
     }
-    Ok(ended.outcome().exit_code())
+    Ok(result.outcome().exit_code())
 }

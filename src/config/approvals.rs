@@ -35,23 +35,23 @@ pub enum SignerKey {
 }
 
 /// `[approvals]`.
-pub(super) fn approvals(node: &Node, reading: &mut SettingsReader) -> Option<Approvals> {
-    let mut fields = Fields::of(node, "`[approvals]` table", &mut reading.problems)?;
+pub(super) fn approvals(node: &Node, reader: &mut SettingsReader) -> Option<Approvals> {
+    let mut fields = Fields::of(node, "`[approvals]` table", &mut reader.problems)?;
     let required = fields
         .get("require_signature")
-        .map_or(Some(false), |node| fields::boolean("require_signature", node, &mut reading.problems));
-    let signers = fields.get("signers").map_or(Some(Vec::new()), |node| signers(node, reading));
-    let folder = fields.get("folder").map(|node| fields::text("folder", node, &mut reading.problems));
+        .map_or(Some(false), |node| fields::boolean("require_signature", node, &mut reader.problems));
+    let signers = fields.get("signers").map_or(Some(Vec::new()), |node| signers(node, reader));
+    let folder = fields.get("folder").map(|node| fields::text("folder", node, &mut reader.problems));
     if required == Some(true) && signers.as_ref().is_some_and(Vec::is_empty) {
-        reading
+        reader
             .problems
             .add(fields.key_at("require_signature"), "`require_signature` without `signers`: no plan could be applied")
             .help("name whose signatures count: signers = [{ name = \"…\", ssh = \"ssh-ed25519 …\" }]");
     }
-    fields.finish(hint, &mut reading.problems);
+    fields.finish(hint, &mut reader.problems);
     let folder = match folder {
         None => None,
-        Some(folder) => Some(reading.folder.join(folder?)),
+        Some(folder) => Some(reader.folder.join(folder?)),
     };
     Some(Approvals { require_signature: required?, signers: signers?, folder })
 }
@@ -64,38 +64,38 @@ fn hint(key: &str) -> Option<&'static str> {
     }
 }
 
-fn signers(node: &Node, reading: &mut SettingsReader) -> Option<Vec<Signer>> {
-    let nodes = fields::list("signers", node, &mut reading.problems)?;
-    let read: Vec<Option<Signer>> = nodes.iter().map(|node| signer(node, reading)).collect();
+fn signers(node: &Node, reader: &mut SettingsReader) -> Option<Vec<Signer>> {
+    let nodes = fields::list("signers", node, &mut reader.problems)?;
+    let read: Vec<Option<Signer>> = nodes.iter().map(|node| signer(node, reader)).collect();
     for (position, found) in read.iter().enumerate() {
         let Some(found) = found else { continue };
         let before = read[..position].iter().flatten();
         let same = before.clone().find(|other| other.key == found.key);
         if let Some(other) = same.filter(|other| other.name != found.name) {
             let message = format!("`{}` and `{}` have the same key", other.name, found.name);
-            reading.problems.add(&nodes[position].at, message).help("a signature must say who signed");
+            reader.problems.add(&nodes[position].at, message).help("a signature must say who signed");
         }
     }
     read.into_iter().collect()
 }
 
-fn signer(node: &Node, reading: &mut SettingsReader) -> Option<Signer> {
-    let mut fields = Fields::of(node, "signer", &mut reading.problems)?;
+fn signer(node: &Node, reader: &mut SettingsReader) -> Option<Signer> {
+    let mut fields = Fields::of(node, "signer", &mut reader.problems)?;
     let at = fields.at();
-    let name = reading
+    let name = reader
         .required(&mut fields, "name", at)
-        .and_then(|node| fields::text("name", node, &mut reading.problems))
+        .and_then(|node| fields::text("name", node, &mut reader.problems))
         .map(str::to_owned);
     let (minisign, ssh) = (fields.get("minisign"), fields.get("ssh"));
     let key = match (minisign, ssh) {
-        (Some(node), None) => fields::text("minisign", node, &mut reading.problems)
-            .and_then(|text| or_report(minisign_key(text), node, reading)),
+        (Some(node), None) => fields::text("minisign", node, &mut reader.problems)
+            .and_then(|text| or_report(minisign_key(text), node, reader)),
         (None, Some(node)) => {
-            fields::text("ssh", node, &mut reading.problems).and_then(|text| or_report(ssh_key(text), node, reading))
+            fields::text("ssh", node, &mut reader.problems).and_then(|text| or_report(ssh_key(text), node, reader))
         }
         _ => {
             if !fields.is_misspelled("minisign") && !fields.is_misspelled("ssh") {
-                reading
+                reader
                     .problems
                     .add(at, "a signer has one public key: `minisign` or `ssh`")
                     .help("somebody with two keys is two entries with the same name");
@@ -103,15 +103,15 @@ fn signer(node: &Node, reading: &mut SettingsReader) -> Option<Signer> {
             None
         }
     };
-    fields.finish(|_| None, &mut reading.problems);
+    fields.finish(|_| None, &mut reader.problems);
     Some(Signer { name: name?, key: key? })
 }
 
-fn or_report(key: Result<SignerKey, String>, node: &Node, reading: &mut SettingsReader) -> Option<SignerKey> {
+fn or_report(key: Result<SignerKey, String>, node: &Node, reader: &mut SettingsReader) -> Option<SignerKey> {
     match key {
         Ok(key) => Some(key),
         Err(problem) => {
-            reading.problems.add(&node.at, problem);
+            reader.problems.add(&node.at, problem);
             None
         }
     }

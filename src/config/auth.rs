@@ -34,52 +34,52 @@ pub(super) fn auth(
     path: &str,
     node: &Node,
     surroundings: &AzureEnvironment,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> Option<Auth> {
     if let Value::Text(word) = &node.value {
         let words: Vec<&str> = KINDS.iter().map(|(word, _)| *word).collect();
         let meant = fields::nearest(word, &words).unwrap_or("anonymous");
         let help = format!("write auth = {{ kind = \"{meant}\" }}");
-        reading.problems.add(&node.at, "`auth` must be a table, not a text").help(help);
+        reader.problems.add(&node.at, "`auth` must be a table, not a text").help(help);
         return None;
     }
-    let mut fields = Fields::of(node, "sign-in", &mut reading.problems)?;
+    let mut fields = Fields::of(node, "sign-in", &mut reader.problems)?;
     let at = fields.at();
     let kind =
-        reading.kind(&mut fields, at).and_then(|node| fields::choice("kind", node, &KINDS, &mut reading.problems))?;
+        reader.kind(&mut fields, at).and_then(|node| fields::choice("kind", node, &KINDS, &mut reader.problems))?;
     let auth = match kind {
         Kind::Anonymous => Some(Auth::Anonymous),
         Kind::Basic => {
-            let username = reading
+            let username = reader
                 .required(&mut fields, "username", at)
-                .and_then(|node| fields::text("username", node, &mut reading.problems));
-            let password = secret(path, &mut fields, "password", "password_file", reading);
+                .and_then(|node| fields::text("username", node, &mut reader.problems));
+            let password = secret(path, &mut fields, "password", "password_file", reader);
             username.zip(password).map(|(username, password)| Auth::Basic { username: username.to_owned(), password })
         }
-        Kind::Token => secret(path, &mut fields, "token", "token_file", reading).map(Auth::Token),
+        Kind::Token => secret(path, &mut fields, "token", "token_file", reader).map(Auth::Token),
         Kind::DockerConfig => {
             let path = fields.get("path");
-            docker_config(path, at, reading).map(Auth::DockerConfig)
+            docker_config(path, at, reader).map(Auth::DockerConfig)
         }
-        Kind::Entra(kind) => azure::identity(kind, path, &mut fields, reading)
+        Kind::Entra(kind) => azure::identity(kind, path, &mut fields, reader)
             .map(|identity| Auth::Entra(Box::new(Credential { identity, environment: surroundings.clone() }))),
     };
-    fields.finish(|_| None, &mut reading.problems);
+    fields.finish(|_| None, &mut reader.problems);
     auth
 }
 
 /// The files that `docker login` and `podman login` write: the one given, else those at the default places that are
 /// there, in the order in which Podman asks them
 /// (<https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>).
-fn docker_config(path: Option<&Node>, at: &Place, reading: &mut SettingsReader) -> Option<Vec<PathBuf>> {
+fn docker_config(path: Option<&Node>, at: &Place, reader: &mut SettingsReader) -> Option<Vec<PathBuf>> {
     if let Some(node) = path {
-        let file = reading.folder.join(fields::text("path", node, &mut reading.problems)?);
-        return existing_files(vec![file], &node.at, reading);
+        let file = reader.folder.join(fields::text("path", node, &mut reader.problems)?);
+        return existing_files(vec![file], &node.at, reader);
     }
-    if let Some(file) = reading.variable("REGISTRY_AUTH_FILE") {
-        return existing_files(vec![PathBuf::from(file)], at, reading);
+    if let Some(file) = reader.variable("REGISTRY_AUTH_FILE") {
+        return existing_files(vec![PathBuf::from(file)], at, reader);
     }
-    let below = |variable: &str, rest: &str| reading.variable(variable).map(|folder| Path::new(folder).join(rest));
+    let below = |variable: &str, rest: &str| reader.variable(variable).map(|folder| Path::new(folder).join(rest));
     let places = [
         below("XDG_RUNTIME_DIR", "containers/auth.json"),
         below("XDG_CONFIG_HOME", "containers/auth.json").or_else(|| below("HOME", ".config/containers/auth.json")),
@@ -87,20 +87,20 @@ fn docker_config(path: Option<&Node>, at: &Place, reading: &mut SettingsReader) 
     ];
     let places: Vec<PathBuf> = places.into_iter().flatten().collect();
     if places.is_empty() {
-        reading.problems.add(at, "no home folder to look for docker's settings in").help("name the file: path = \"…\"");
+        reader.problems.add(at, "no home folder to look for docker's settings in").help("name the file: path = \"…\"");
         return None;
     }
-    existing_files(places, at, reading)
+    existing_files(places, at, reader)
 }
 
 /// Those of the files that are there.
-fn existing_files(mut files: Vec<PathBuf>, at: &Place, reading: &mut SettingsReader) -> Option<Vec<PathBuf>> {
+fn existing_files(mut files: Vec<PathBuf>, at: &Place, reader: &mut SettingsReader) -> Option<Vec<PathBuf>> {
     let named = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
     files.retain(|file| file.is_file());
     if files.is_empty() {
         let message = format!("{named}: no such file");
         let help = "sign in with `docker login` or `podman login`, or name another file with `path`";
-        reading.problems.add(at, message).help(help);
+        reader.problems.add(at, message).help(help);
         return None;
     }
     Some(files)

@@ -38,14 +38,14 @@ pub(super) struct Azure {
 }
 
 /// `[azure]`, as far as it can be read.
-pub(super) fn azure(node: &Node, reading: &mut SettingsReader) -> Option<Azure> {
-    let mut fields = Fields::of(node, "`[azure]` table", &mut reading.problems)?;
-    let cloud = fields.get("cloud").map(|node| fields::choice("cloud", node, &CLOUDS, &mut reading.problems));
-    let resource_manager = fields.get("resource_manager").map(|node| address("resource_manager", node, true, reading));
-    let authority = fields.get("authority").map(|node| address("authority", node, false, reading));
-    let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
-    let identity = fields.get("auth").map(|node| own_identity(node, reading));
-    fields.finish(hint, &mut reading.problems);
+pub(super) fn azure(node: &Node, reader: &mut SettingsReader) -> Option<Azure> {
+    let mut fields = Fields::of(node, "`[azure]` table", &mut reader.problems)?;
+    let cloud = fields.get("cloud").map(|node| fields::choice("cloud", node, &CLOUDS, &mut reader.problems));
+    let resource_manager = fields.get("resource_manager").map(|node| address("resource_manager", node, true, reader));
+    let authority = fields.get("authority").map(|node| address("authority", node, false, reader));
+    let ca_file = fields.get("ca_file").map(|node| ca_file(node, reader));
+    let identity = fields.get("auth").map(|node| own_identity(node, reader));
+    fields.finish(hint, &mut reader.problems);
     Some(Azure {
         surroundings: AzureEnvironment {
             cloud: cloud.flatten().unwrap_or_default(),
@@ -69,8 +69,8 @@ fn hint(key: &str) -> Option<&'static str> {
 
 /// The address of a service of Azure. Tokens and secrets go there, so it is encrypted, or on this machine where that is
 /// allowed.
-fn address(key: &str, node: &Node, or_loopback: bool, reading: &mut SettingsReader) -> Option<Url> {
-    let problems = &mut reading.problems;
+fn address(key: &str, node: &Node, or_loopback: bool, reader: &mut SettingsReader) -> Option<Url> {
+    let problems = &mut reader.problems;
     let written = fields::text(key, node, problems)?;
     let url = Url::parse(written).ok().filter(|url| {
         let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
@@ -88,13 +88,13 @@ fn address(key: &str, node: &Node, or_loopback: bool, reading: &mut SettingsRead
 }
 
 /// `auth = { kind = … }` of `[azure]`.
-fn own_identity(node: &Node, reading: &mut SettingsReader) -> Option<Identity> {
-    let mut fields = Fields::of(node, "sign-in", &mut reading.problems)?;
+fn own_identity(node: &Node, reader: &mut SettingsReader) -> Option<Identity> {
+    let mut fields = Fields::of(node, "sign-in", &mut reader.problems)?;
     let at = fields.at();
     let kind =
-        reading.kind(&mut fields, at).and_then(|node| fields::choice("kind", node, &KINDS, &mut reading.problems))?;
-    let identity = identity(kind, "AZURE", &mut fields, reading);
-    fields.finish(|_| None, &mut reading.problems);
+        reader.kind(&mut fields, at).and_then(|node| fields::choice("kind", node, &KINDS, &mut reader.problems))?;
+    let identity = identity(kind, "AZURE", &mut fields, reader);
+    fields.finish(|_| None, &mut reader.problems);
     identity
 }
 
@@ -104,42 +104,42 @@ pub(super) fn identity(
     kind: Kind,
     path: &str,
     fields: &mut Fields<'_>,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> Option<Identity> {
     let at = fields.at();
-    let mut id = |key: &'static str, reading: &mut SettingsReader| fields.get(key).map(|node| id(key, node, reading));
+    let mut id = |key: &'static str, reader: &mut SettingsReader| fields.get(key).map(|node| id(key, node, reader));
     match kind {
         Kind::Managed => {
-            let client_id = id("client_id", reading);
+            let client_id = id("client_id", reader);
             Some(Identity::Managed { client_id: client_id.map_or(Some(None), |id| id.map(Some))? })
         }
         Kind::Workload => {
-            let client_id = id("client_id", reading).unwrap_or_else(|| reading.variable_text("AZURE_CLIENT_ID"));
-            let tenant_id = id("tenant_id", reading).unwrap_or_else(|| reading.variable_text("AZURE_TENANT_ID"));
+            let client_id = id("client_id", reader).unwrap_or_else(|| reader.variable_text("AZURE_CLIENT_ID"));
+            let tenant_id = id("tenant_id", reader).unwrap_or_else(|| reader.variable_text("AZURE_TENANT_ID"));
             let token_file = match fields.get("token_file") {
-                Some(node) => Some(reading.folder.join(fields::text("token_file", node, &mut reading.problems)?)),
-                None => reading.variable("AZURE_FEDERATED_TOKEN_FILE").map(Into::into),
+                Some(node) => Some(reader.folder.join(fields::text("token_file", node, &mut reader.problems)?)),
+                None => reader.variable("AZURE_FEDERATED_TOKEN_FILE").map(Into::into),
             };
             Some(Identity::Workload { client_id, tenant_id, token_file })
         }
         Kind::ClientSecret => {
             let tenant_id =
-                reading.required(fields, "tenant_id", at).and_then(|node| self::id("tenant_id", node, reading));
+                reader.required(fields, "tenant_id", at).and_then(|node| self::id("tenant_id", node, reader));
             let client_id =
-                reading.required(fields, "client_id", at).and_then(|node| self::id("client_id", node, reading));
-            let secret = secret(path, fields, "secret", "secret_file", reading);
+                reader.required(fields, "client_id", at).and_then(|node| self::id("client_id", node, reader));
+            let secret = secret(path, fields, "secret", "secret_file", reader);
             Some(Identity::ClientSecret { tenant_id: tenant_id?, client_id: client_id?, secret: secret? })
         }
         Kind::AzureCli => {
-            let tenant_id = id("tenant_id", reading);
+            let tenant_id = id("tenant_id", reader);
             Some(Identity::AzureCli { tenant_id: tenant_id.map_or(Some(None), |id| id.map(Some))? })
         }
     }
 }
 
 /// The id of an application, a tenant or a subscription. Tenants also go by the name of a domain.
-fn id(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<String> {
-    let written = fields::text(key, node, &mut reading.problems)?;
+fn id(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<String> {
+    let written = fields::text(key, node, &mut reader.problems)?;
     let is_domain = written.contains('.')
         && written
             .split('.')
@@ -154,7 +154,7 @@ fn id(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<String> {
         _ => "the client id (application id), not a name, an object id or a resource id",
     };
     let problem = format!("`{key}` is no id: {}", node.value.describe());
-    reading.problems.add(&node.at, problem).help(format!("write {what}, such as 00000000-0000-0000-0000-000000000000"));
+    reader.problems.add(&node.at, problem).help(format!("write {what}, such as 00000000-0000-0000-0000-000000000000"));
     None
 }
 
@@ -166,7 +166,7 @@ pub(super) fn resource(
     auth: Option<&Auth>,
     azure: &Azure,
     at: &Place,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> Option<RegistryResource> {
     let (subscription, group) = match (subscription, group) {
         (None, None) => return None,
@@ -174,22 +174,22 @@ pub(super) fn resource(
         (one, _) => {
             let (there, missing) =
                 if one.is_some() { ("subscription", "resource_group") } else { ("resource_group", "subscription") };
-            reading
+            reader
                 .problems
                 .add(fields.key_at(there), format!("`{there}` without `{missing}`"))
                 .help("give both, so that Azure can be asked about the registry, or neither");
             return None;
         }
     };
-    let subscription = id("subscription", subscription, reading);
-    let resource_group = resource_group(group, reading);
+    let subscription = id("subscription", subscription, reader);
+    let resource_group = resource_group(group, reader);
     let identity = match (&azure.identity, auth) {
         (Some(identity), _) => identity.clone(),
         (None, Some(Auth::Entra(credential))) => credential.identity.clone(),
         // Told where the sign-in is.
         (None, None) => return None,
         (None, Some(_)) => {
-            reading
+            reader
                 .problems
                 .add(at, "nobody to ask Azure about the registry as: its own sign-in is not one of Entra ID")
                 .help("add `auth = { kind = \"managed-identity\" }` or the like below `[azure]`, or leave out `subscription` and `resource_group`");
@@ -205,19 +205,19 @@ pub(super) fn scope(
     fields: &mut Fields<'_>,
     at: &Place,
     azure: &Azure,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> Option<AzureScope> {
-    let subscriptions = reading.required(fields, "subscriptions", at).and_then(|node| {
-        let nodes = fields::list("subscriptions", node, &mut reading.problems)?;
-        collect_all(nodes.iter().map(|node| id("subscription", node, reading)).collect())
+    let subscriptions = reader.required(fields, "subscriptions", at).and_then(|node| {
+        let nodes = fields::list("subscriptions", node, &mut reader.problems)?;
+        collect_all(nodes.iter().map(|node| id("subscription", node, reader)).collect())
     });
     let groups = fields.get("resource_groups").map(|node| {
-        let nodes = fields::list("resource_groups", node, &mut reading.problems)?;
-        collect_all(nodes.iter().map(|node| resource_group(node, reading)).collect())
+        let nodes = fields::list("resource_groups", node, &mut reader.problems)?;
+        collect_all(nodes.iter().map(|node| resource_group(node, reader)).collect())
     });
     let identity = azure.identity.clone();
     if identity.is_none() {
-        reading
+        reader
             .problems
             .add(at, "nobody to ask Azure as")
             .help("add `auth = { kind = \"managed-identity\" }` or the like below `[azure]`");
@@ -239,13 +239,13 @@ fn collect_all(texts: Vec<Option<String>>) -> Option<Vec<String>> {
 }
 
 /// The name of a resource group: letters, digits, and some signs, no full stop at the end.
-fn resource_group(node: &Node, reading: &mut SettingsReader) -> Option<String> {
-    let written = fields::text("resource_group", node, &mut reading.problems)?;
+fn resource_group(node: &Node, reader: &mut SettingsReader) -> Option<String> {
+    let written = fields::text("resource_group", node, &mut reader.problems)?;
     let legal = |c: char| c.is_alphanumeric() || "-_.()".contains(c);
     if written.chars().all(legal) && !written.ends_with('.') && written.chars().count() <= 90 {
         return Some(written.to_owned());
     }
     let problem = format!("`resource_group` is no name of one: {}", node.value.describe());
-    reading.problems.add(&node.at, problem).help("write its name alone, such as `rg-registries`");
+    reader.problems.add(&node.at, problem).help("write its name alone, such as `rg-registries`");
     None
 }

@@ -15,23 +15,23 @@ const MOST_COMMITS: u32 = 1_000_000;
 pub(super) fn git_history<'a>(
     fields: &mut Fields<'a>,
     entry: &'a Entry,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> Option<SourceKind> {
-    let path = fields.get("path").map(|node| folder(node, reading));
+    let path = fields.get("path").map(|node| folder(node, reader));
     // Said also beside a `paths`, which would be taken for a slip of the pen.
     if path.is_none() {
-        reading
+        reader
             .problems
             .add(&entry.at, "a source without `path`")
             .help("name the checkout or the bare repository: path = \"…\"; `paths` are the files in it");
     }
-    let mut globs = |key: &'static str| fields.get(key).map_or(Some(Vec::new()), |node| globs(key, node, reading));
+    let mut globs = |key: &'static str| fields.get(key).map_or(Some(Vec::new()), |node| globs(key, node, reader));
     let (paths, branches, tags) = (globs("paths"), globs("branches"), globs("tags"));
     let commits =
-        fields.get("commits").map(|node| fields::integer("commits", node, 1..=MOST_COMMITS, &mut reading.problems));
-    let since = fields.get("since").map(|node| fields::duration("since", node, &mut reading.problems));
+        fields.get("commits").map(|node| fields::integer("commits", node, 1..=MOST_COMMITS, &mut reader.problems));
+    let since = fields.get("since").map(|node| fields::duration("since", node, &mut reader.problems));
     if commits.is_none() && since.is_none() {
-        reading
+        reader
             .problems
             .add(&entry.at, "a source without `commits` or `since`")
             .help("write commits = 50, since = \"30d\", or both: the one that reaches further back counts");
@@ -47,26 +47,26 @@ pub(super) fn git_history<'a>(
     }))
 }
 
-fn folder(node: &Node, reading: &mut SettingsReader) -> Option<PathBuf> {
-    let written = fields::text("path", node, &mut reading.problems)?;
+fn folder(node: &Node, reader: &mut SettingsReader) -> Option<PathBuf> {
+    let written = fields::text("path", node, &mut reader.problems)?;
     if written.contains("://") || written.starts_with("git@") {
         // The text is not shown: it may hold a password.
-        reading
+        reader
             .problems
             .add(&node.at, "`path` must be a folder on this machine, not an address")
             .help("clone the repository, and fetch into the clone before each run");
         return None;
     }
-    Some(reading.folder.join(written))
+    Some(reader.folder.join(written))
 }
 
 /// Globs of files, branches or tags, as they are written.
-fn globs(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<Vec<String>> {
-    let (texts, mut sound) = fields::texts(key, node, &mut reading.problems)?;
+fn globs(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<Vec<String>> {
+    let (texts, mut sound) = fields::texts(key, node, &mut reader.problems)?;
     let mut globs = Vec::new();
     for (text, at) in texts {
         if let Err(error) = GlobBuilder::new(&text).literal_separator(true).build() {
-            reading.problems.add(&at, format!("invalid glob `{text}`: {}", error.kind()));
+            reader.problems.add(&at, format!("invalid glob `{text}`: {}", error.kind()));
             sound = false;
         }
         globs.push(text);

@@ -16,26 +16,26 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 pub(super) fn kubernetes(
     fields: &mut Fields<'_>,
     entry: &Entry,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> Option<Box<KubernetesSettings>> {
-    let context = fields.get("context").map(|node| fields::text("context", node, &mut reading.problems));
+    let context = fields.get("context").map(|node| fields::text("context", node, &mut reader.problems));
     let context = context.map_or(Some(None), |text| text.map(|text| Some(text.to_owned())));
-    let file = fields.get("kubeconfig").map(|node| fields::text("kubeconfig", node, &mut reading.problems));
-    let file = file.map_or(Some(None), |text| text.map(|text| Some(reading.folder.join(text))));
-    let namespaces = fields.get("namespaces").map_or(Some(Vec::new()), |node| namespaces(node, reading));
+    let file = fields.get("kubeconfig").map(|node| fields::text("kubeconfig", node, &mut reader.problems));
+    let file = file.map_or(Some(None), |text| text.map(|text| Some(reader.folder.join(text))));
+    let namespaces = fields.get("namespaces").map_or(Some(Vec::new()), |node| namespaces(node, reader));
     let helm = fields
         .get("helm")
-        .map_or(Some(Helm::default()), |node| fields::choice("helm", node, &HELM, &mut reading.problems));
-    let custom = fields.get("custom").map_or(Some(CustomSettings::default()), |node| custom(node, reading));
+        .map_or(Some(Helm::default()), |node| fields::choice("helm", node, &HELM, &mut reader.problems));
+    let custom = fields.get("custom").map_or(Some(CustomSettings::default()), |node| custom(node, reader));
     let configmaps =
-        fields.get("configmaps").map_or(Some(false), |node| fields::boolean("configmaps", node, &mut reading.problems));
+        fields.get("configmaps").map_or(Some(false), |node| fields::boolean("configmaps", node, &mut reader.problems));
     let timeout = fields
         .get("timeout")
-        .map_or(Some(Duration::from_secs(30)), |node| fields::duration("timeout", node, &mut reading.problems));
+        .map_or(Some(Duration::from_secs(30)), |node| fields::duration("timeout", node, &mut reader.problems));
     let (context, CustomSettings { kinds, presets }) = (context?, custom?);
     Some(Box::new(KubernetesSettings {
         cluster: context.clone().unwrap_or_else(|| entry.key.clone()),
-        access: access(file?, context, reading),
+        access: access(file?, context, reader),
         namespaces: namespaces?,
         helm: helm?,
         custom: kinds,
@@ -46,20 +46,20 @@ pub(super) fn kubernetes(
 }
 
 /// A context without a file is one of those that `kubectl` would find; without both it is the pod's own account.
-fn access(file: Option<PathBuf>, context: Option<String>, reading: &SettingsReader) -> Access {
+fn access(file: Option<PathBuf>, context: Option<String>, reader: &SettingsReader) -> Access {
     match (file, &context) {
         (Some(file), _) => Access::Kubeconfig { files: vec![file], context },
         (None, Some(_)) => {
-            let named = reading.variable("KUBECONFIG").map(|list| std::env::split_paths(list).collect::<Vec<_>>());
-            let home = reading.variable("HOME").map(PathBuf::from).unwrap_or_default();
+            let named = reader.variable("KUBECONFIG").map(|list| std::env::split_paths(list).collect::<Vec<_>>());
+            let home = reader.variable("HOME").map(PathBuf::from).unwrap_or_default();
             let files = named.unwrap_or_else(|| vec![home.join(".kube/config")]);
             let files = files.into_iter().filter(|file| !file.as_os_str().is_empty()).collect();
             Access::Kubeconfig { files, context }
         }
         (None, None) => Access::ServiceAccount {
-            server: reading.variable("KUBERNETES_SERVICE_HOST").map(|host| {
+            server: reader.variable("KUBERNETES_SERVICE_HOST").map(|host| {
                 let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-                let port = reading.variable("KUBERNETES_SERVICE_PORT").unwrap_or("443");
+                let port = reader.variable("KUBERNETES_SERVICE_PORT").unwrap_or("443");
                 format!("https://{host}:{port}")
             }),
             folder: SERVICE_ACCOUNT.into(),
@@ -68,13 +68,13 @@ fn access(file: Option<PathBuf>, context: Option<String>, reading: &SettingsRead
 }
 
 /// Names of namespaces: labels of DNS (RFC 1123). They become part of a path.
-fn namespaces(node: &Node, reading: &mut SettingsReader) -> Option<Vec<String>> {
-    let (texts, mut sound) = fields::texts("namespaces", node, &mut reading.problems)?;
+fn namespaces(node: &Node, reader: &mut SettingsReader) -> Option<Vec<String>> {
+    let (texts, mut sound) = fields::texts("namespaces", node, &mut reader.problems)?;
     let mut names = Vec::new();
     for (text, at) in texts {
         if !is_dns_name(&text, false) {
             let problem = format!("`{text}` is no name of a namespace");
-            reading.problems.add(&at, problem).help("write whole names; leave `namespaces` out to read all of them");
+            reader.problems.add(&at, problem).help("write whole names; leave `namespaces` out to read all of them");
             sound = false;
         }
         names.push(text);
@@ -99,19 +99,19 @@ struct CustomSettings {
     presets: Vec<Preset>,
 }
 
-fn custom(node: &Node, reading: &mut SettingsReader) -> Option<CustomSettings> {
-    let nodes = fields::list("custom", node, &mut reading.problems)?;
+fn custom(node: &Node, reader: &mut SettingsReader) -> Option<CustomSettings> {
+    let nodes = fields::list("custom", node, &mut reader.problems)?;
     let presets = Preset::ALL.map(|preset| (preset.label(), preset));
     let mut custom = CustomSettings::default();
     let mut sound = true;
     for node in nodes.iter() {
         if matches!(node.value, Value::Map(_)) {
-            match custom_resource(node, reading) {
+            match custom_resource(node, reader) {
                 Some(kind) => custom.kinds.push(kind),
                 None => sound = false,
             }
         } else {
-            match fields::choice("preset", node, &presets, &mut reading.problems) {
+            match fields::choice("preset", node, &presets, &mut reader.problems) {
                 Some(preset) => custom.presets.push(preset),
                 None => sound = false,
             }
@@ -122,41 +122,41 @@ fn custom(node: &Node, reading: &mut SettingsReader) -> Option<CustomSettings> {
     sound.then_some(custom)
 }
 
-fn custom_resource(node: &Node, reading: &mut SettingsReader) -> Option<CustomResource> {
-    let mut fields = Fields::of(node, "custom resource", &mut reading.problems)?;
+fn custom_resource(node: &Node, reader: &mut SettingsReader) -> Option<CustomResource> {
+    let mut fields = Fields::of(node, "custom resource", &mut reader.problems)?;
     let at = fields.at();
-    let mut word = |key: &'static str, legal: fn(&str) -> bool, reading: &mut SettingsReader| {
-        let node = reading.required(&mut fields, key, at)?;
-        let text = fields::text(key, node, &mut reading.problems)?;
+    let mut word = |key: &'static str, legal: fn(&str) -> bool, reader: &mut SettingsReader| {
+        let node = reader.required(&mut fields, key, at)?;
+        let text = fields::text(key, node, &mut reader.problems)?;
         if legal(text) {
             return Some(text.to_owned());
         }
         let help = "write group, version and kind as the `apiVersion` and `kind` of its objects have them";
-        reading.problems.add(&node.at, format!("`{text}` is no {key} of an API")).help(help);
+        reader.problems.add(&node.at, format!("`{text}` is no {key} of an API")).help(help);
         None
     };
-    let group = word("group", |text| is_dns_name(text, true), reading);
-    let version = word("version", |text| is_dns_name(text, false), reading);
-    let kind = word("kind", |text| text.bytes().all(|b| b.is_ascii_alphanumeric()), reading);
-    let paths = reading.required(&mut fields, "paths", at).and_then(|node| paths(node, reading));
+    let group = word("group", |text| is_dns_name(text, true), reader);
+    let version = word("version", |text| is_dns_name(text, false), reader);
+    let kind = word("kind", |text| text.bytes().all(|b| b.is_ascii_alphanumeric()), reader);
+    let paths = reader.required(&mut fields, "paths", at).and_then(|node| paths(node, reader));
     let optional =
-        fields.get("optional").map_or(Some(false), |node| fields::boolean("optional", node, &mut reading.problems));
+        fields.get("optional").map_or(Some(false), |node| fields::boolean("optional", node, &mut reader.problems));
     fields.finish(
         |key| (key == "plural" || key == "resource").then_some("write its `kind`; the cluster says the rest"),
-        &mut reading.problems,
+        &mut reader.problems,
     );
     Some(CustomResource { group: group?, version: version?, kind: kind?, paths: paths?, optional: optional? })
 }
 
 /// The paths of fields that a key lists.
-pub(super) fn paths(node: &Node, reading: &mut SettingsReader) -> Option<Vec<FieldPath>> {
-    let (texts, mut sound) = fields::texts("paths", node, &mut reading.problems)?;
+pub(super) fn paths(node: &Node, reader: &mut SettingsReader) -> Option<Vec<FieldPath>> {
+    let (texts, mut sound) = fields::texts("paths", node, &mut reader.problems)?;
     let mut paths = Vec::new();
     for (text, at) in texts {
         match text.parse::<FieldPath>() {
             Ok(path) => paths.push(path),
             Err(error) => {
-                reading.problems.add(&at, error.to_string());
+                reader.problems.add(&at, error.to_string());
                 sound = false;
             }
         }

@@ -22,15 +22,15 @@ pub(super) struct Listen {
     pub(super) token: Option<SecretString>,
 }
 
-pub(super) fn listen(fields: &mut Fields<'_>, reading: &mut SettingsReader) -> Option<Listen> {
+pub(super) fn listen(fields: &mut Fields<'_>, reader: &mut SettingsReader) -> Option<Listen> {
     let place = fields.get("listen");
-    let address = place.map_or(Some(SocketAddr::from(DEFAULT)), |node| address(node, reading));
+    let address = place.map_or(Some(SocketAddr::from(DEFAULT)), |node| address(node, reader));
     let file = fields.get("listen_token_file");
-    let token = file.map_or(Some(None), |node| token(node, reading).map(Some));
+    let token = file.map_or(Some(None), |node| token(node, reader).map(Some));
     if let (Some(node), Some(address), None) = (place, address, file)
         && !address.ip().to_canonical().is_loopback()
     {
-        reading
+        reader
             .problems
             .add(&node.at, format!("`listen` is open to other machines at {address}, and nobody is asked for a token"))
             .help("name a file with a token, listen_token_file = \"…\"; or listen on 127.0.0.1 behind a proxy that signs in");
@@ -59,11 +59,11 @@ pub fn listen_address(path: &Path, environment: &[(String, String)]) -> Result<S
     written.map_or(Ok(SocketAddr::from(DEFAULT)), parse)
 }
 
-fn address(node: &Node, reading: &mut SettingsReader) -> Option<SocketAddr> {
-    let written = fields::text("listen", node, &mut reading.problems)?;
+fn address(node: &Node, reader: &mut SettingsReader) -> Option<SocketAddr> {
+    let written = fields::text("listen", node, &mut reader.problems)?;
     let address = written.parse().ok();
     if address.is_none() {
-        reading
+        reader
             .problems
             .add(&node.at, "`listen` must be an IP address and a port")
             .help("write listen = \"127.0.0.1:9464\"");
@@ -72,11 +72,11 @@ fn address(node: &Node, reading: &mut SettingsReader) -> Option<SocketAddr> {
 }
 
 /// What a header can carry, and nobody guesses.
-fn token(node: &Node, reading: &mut SettingsReader) -> Option<SecretString> {
-    let token = secret_file("listen_token_file", node, reading)?;
+fn token(node: &Node, reader: &mut SettingsReader) -> Option<SecretString> {
+    let token = secret_file("listen_token_file", node, reader)?;
     let text = token.expose_secret();
     if text.len() < SHORTEST_TOKEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        reading
+        reader
             .problems
             .add(
                 &node.at,

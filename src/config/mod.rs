@@ -196,23 +196,23 @@ pub fn load_with_providers(
         std::fs::read(path).map_err(|error| ConfigError::of(path, format!("the settings cannot be read: {error}")))?;
     let text =
         text_encoding::decode(bytes).ok_or_else(|| ConfigError::of(path, "the settings are not text in UTF-8"))?;
-    let mut reading = SettingsReader {
+    let mut reader = SettingsReader {
         folder: path.parent().map(Path::to_owned).unwrap_or_default(),
         environment: &environment,
         problems: Problems::of_toml(&path.display().to_string(), &text),
         providers,
         warnings: layers::unread_variables(&environment),
     };
-    let settings = layers::merge_layers(&text, &environment, &mut reading.problems)
-        .and_then(|root| settings(path, &root, &mut reading));
+    let settings = layers::merge_layers(&text, &environment, &mut reader.problems)
+        .and_then(|root| settings(path, &root, &mut reader));
     match settings {
-        Some(mut settings) if reading.problems.count() == 0 => {
+        Some(mut settings) if reader.problems.count() == 0 => {
             settings.revision = revision::revision(&settings);
-            settings.warnings = reading.warnings;
+            settings.warnings = reader.warnings;
             Ok(settings)
         }
-        None if reading.problems.count() == 0 => Err(ConfigError::of(path, "the settings could not be understood")),
-        _ => Err(ConfigError { diagnostics: reading.problems.into_diagnostics() }),
+        None if reader.problems.count() == 0 => Err(ConfigError::of(path, "the settings could not be understood")),
+        _ => Err(ConfigError { diagnostics: reader.problems.into_diagnostics() }),
     }
 }
 
@@ -252,38 +252,38 @@ pub fn state_path(path: &Path, environment: &[(String, String)]) -> Result<PathB
     Ok(path.parent().unwrap_or(Path::new("")).join(file))
 }
 
-fn settings(path: &Path, root: &Node, reading: &mut SettingsReader) -> Option<Settings> {
-    let mut fields = Fields::of(root, "settings file", &mut reading.problems)?;
+fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Settings> {
+    let mut fields = Fields::of(root, "settings file", &mut reader.problems)?;
     let mode = fields
         .get("mode")
-        .map_or(Some(Mode::default()), |node| fields::choice("mode", node, &MODES, &mut reading.problems));
+        .map_or(Some(Mode::default()), |node| fields::choice("mode", node, &MODES, &mut reader.problems));
     let policies =
-        fields.get("policies").map_or(Some("policies"), |node| fields::text("policies", node, &mut reading.problems));
-    let state = fields.get("state").map_or(Some(DEFAULT_STATE), |node| state(node, reading));
-    let listen = listen::listen(&mut fields, reading);
+        fields.get("policies").map_or(Some("policies"), |node| fields::text("policies", node, &mut reader.problems));
+    let state = fields.get("state").map_or(Some(DEFAULT_STATE), |node| state(node, reader));
+    let listen = listen::listen(&mut fields, reader);
     let plan_ttl = fields
         .get("plan_ttl")
-        .map_or(Some(Duration::from_hours(24)), |node| fields::duration("plan_ttl", node, &mut reading.problems));
+        .map_or(Some(Duration::from_hours(24)), |node| fields::duration("plan_ttl", node, &mut reader.problems));
     let undo_window = fields
         .get("undo_window")
-        .map_or(Some(UNDO_WINDOW), |node| fields::duration("undo_window", node, &mut reading.problems));
-    let schedule = fields.get("schedule").map_or(Some(Schedule::default()), |node| schedule::schedule(node, reading));
-    let records = fields.get("records").map_or(Some(Records::default()), |node| records(node, undo_window, reading));
+        .map_or(Some(UNDO_WINDOW), |node| fields::duration("undo_window", node, &mut reader.problems));
+    let schedule = fields.get("schedule").map_or(Some(Schedule::default()), |node| schedule::schedule(node, reader));
+    let records = fields.get("records").map_or(Some(Records::default()), |node| records(node, undo_window, reader));
     let registries_node = fields.get("registries");
-    let azure = fields.get("azure").and_then(|node| azure::azure(node, reading)).unwrap_or_default();
-    let registries = registries::registries(registries_node, &azure, reading);
+    let azure = fields.get("azure").and_then(|node| azure::azure(node, reader)).unwrap_or_default();
+    let registries = registries::registries(registries_node, &azure, reader);
     let names = registry_names(registries_node);
-    let sources = sources::sources(fields.get("sources"), &names, &azure, reading);
-    let limits = fields.get("limits").map_or(Some(Limits::default()), |node| limits(node, reading));
-    let notify = notify::channels(fields.get("notify"), reading);
+    let sources = sources::sources(fields.get("sources"), &names, &azure, reader);
+    let limits = fields.get("limits").map_or(Some(Limits::default()), |node| limits(node, reader));
+    let notify = notify::channels(fields.get("notify"), reader);
     let approvals =
-        fields.get("approvals").map_or(Some(Approvals::default()), |node| approvals::approvals(node, reading));
-    fields.finish(hint, &mut reading.problems);
+        fields.get("approvals").map_or(Some(Approvals::default()), |node| approvals::approvals(node, reader));
+    fields.finish(hint, &mut reader.problems);
     Some(Settings {
         file: path.to_owned(),
         mode: mode?,
-        policies: reading.folder.join(policies?),
-        state: reading.folder.join(state?),
+        policies: reader.folder.join(policies?),
+        state: reader.folder.join(state?),
         listen: listen.as_ref()?.address,
         listen_token: listen?.token,
         plan_ttl: plan_ttl?,
@@ -325,10 +325,10 @@ const DEFAULT_STATE: &str = "tagwarden.db";
 
 const STATE_HELP: &str = "`state` must be `sqlite:` and the path of a file";
 
-fn state<'a>(node: &'a Node, reading: &mut SettingsReader) -> Option<&'a str> {
-    let path = sqlite_file(fields::text("state", node, &mut reading.problems)?);
+fn state<'a>(node: &'a Node, reader: &mut SettingsReader) -> Option<&'a str> {
+    let path = sqlite_file(fields::text("state", node, &mut reader.problems)?);
     if path.is_none() {
-        reading.problems.add(&node.at, STATE_HELP).help("write state = \"sqlite:tagwarden.db\"");
+        reader.problems.add(&node.at, STATE_HELP).help("write state = \"sqlite:tagwarden.db\"");
     }
     path
 }
@@ -339,32 +339,32 @@ fn sqlite_file(written: &str) -> Option<&str> {
     Some(path.strip_prefix("//").unwrap_or(path)).filter(|path| !path.is_empty())
 }
 
-fn records(node: &Node, undo_window: Option<Duration>, reading: &mut SettingsReader) -> Option<Records> {
+fn records(node: &Node, undo_window: Option<Duration>, reader: &mut SettingsReader) -> Option<Records> {
     let default = Records::default();
-    let mut fields = Fields::of(node, "records table", &mut reading.problems)?;
+    let mut fields = Fields::of(node, "records table", &mut reader.problems)?;
     let keep_node = fields.get("keep");
-    let keep = keep_node.map_or(Some(default.keep), |node| fields::duration("keep", node, &mut reading.problems));
+    let keep = keep_node.map_or(Some(default.keep), |node| fields::duration("keep", node, &mut reader.problems));
     let plans =
-        fields.get("plans").map_or(Some(default.plans), |node| fields::duration("plans", node, &mut reading.problems));
-    fields.finish(|_| None, &mut reading.problems);
+        fields.get("plans").map_or(Some(default.plans), |node| fields::duration("plans", node, &mut reader.problems));
+    fields.finish(|_| None, &mut reader.problems);
     if let (Some(keep), Some(undo_window)) = (keep, undo_window)
         && keep < undo_window
     {
         let at = keep_node.map_or(&node.at, |node| &node.at);
         let help = "what is to be undoable for so long must be recorded for as long";
-        reading.problems.add(at, "`keep` is shorter than `undo_window`").help(help);
+        reader.problems.add(at, "`keep` is shorter than `undo_window`").help(help);
         return None;
     }
     Some(Records { keep: keep?, plans: plans? })
 }
 
-fn limits(node: &Node, reading: &mut SettingsReader) -> Option<Limits> {
+fn limits(node: &Node, reader: &mut SettingsReader) -> Option<Limits> {
     let default = Limits::default();
-    let mut fields = Fields::of(node, "limits table", &mut reading.problems)?;
+    let mut fields = Fields::of(node, "limits table", &mut reader.problems)?;
     let mut limit = |key, default, most, problems: &mut Problems| {
         fields.get(key).map_or(Some(default), |node| fields::integer(key, node, 0..=most, problems))
     };
-    let problems = &mut reading.problems;
+    let problems = &mut reader.problems;
     let untag = limit("untag", default.untag, u32::MAX, problems);
     let percent = limit("percent", default.percent, 100, problems);
     let leave = limit("leave", default.leave, u32::MAX, problems);

@@ -7,14 +7,14 @@ use crate::policy::{Node, fields};
 pub(super) use crate::registry::is_loopback;
 
 /// Reads the path of a file of certificate authorities.
-pub(super) fn ca_file(node: &Node, reading: &mut SettingsReader) -> Option<PathBuf> {
-    let written = fields::text("ca_file", node, &mut reading.problems)?;
-    let path = reading.folder.join(written);
+pub(super) fn ca_file(node: &Node, reader: &mut SettingsReader) -> Option<PathBuf> {
+    let written = fields::text("ca_file", node, &mut reader.problems)?;
+    let path = reader.folder.join(written);
     let problem = match std::fs::read_to_string(&path) {
         Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
         Ok(_) => format!("`{written}` holds no certificate in PEM format"),
         Err(error) => format!("`{written}` cannot be read: {error}"),
     };
-    reading.problems.add(&node.at, problem).help("paths are relative to the settings file");
+    reader.problems.add(&node.at, problem).help("paths are relative to the settings file");
     None
 }

@@ -240,19 +240,18 @@ const ENCRYPTIONS: [(&str, Encryption); 3] =
 const LARGEST_TEMPLATE: usize = 16 * 1024;
 
 /// Everybody who is told of runs, by name. Usually nobody.
-pub(super) fn channels(node: Option<&Node>, reading: &mut SettingsReader) -> Vec<NotifySettings> {
-    let entries = node.and_then(|node| reading.tables("notify", node)).unwrap_or_default();
-    let read = entries.iter().filter_map(|entry| reading.entry(entry, |reading| notify_settings(entry, reading)));
+pub(super) fn channels(node: Option<&Node>, reader: &mut SettingsReader) -> Vec<NotifySettings> {
+    let entries = node.and_then(|node| reader.tables("notify", node)).unwrap_or_default();
+    let read = entries.iter().filter_map(|entry| reader.entry(entry, |reader| notify_settings(entry, reader)));
     let mut read: Vec<NotifySettings> = read.collect();
     read.sort_by(|a, b| a.name.cmp(&b.name));
     read
 }
 
-fn notify_settings(entry: &Entry, reading: &mut SettingsReader) -> Option<NotifySettings> {
-    let mut fields = Fields::of(&entry.node, "notification", &mut reading.problems)?;
-    let kind = reading
-        .kind(&mut fields, &entry.at)
-        .and_then(|node| fields::choice("kind", node, &KINDS, &mut reading.problems));
+fn notify_settings(entry: &Entry, reader: &mut SettingsReader) -> Option<NotifySettings> {
+    let mut fields = Fields::of(&entry.node, "notification", &mut reader.problems)?;
+    let kind =
+        reader.kind(&mut fields, &entry.at).and_then(|node| fields::choice("kind", node, &KINDS, &mut reader.problems));
     let on = fields.get("on").map_or_else(
         || {
             Some(
@@ -263,30 +262,30 @@ fn notify_settings(entry: &Entry, reading: &mut SettingsReader) -> Option<Notify
                     .collect(),
             )
         },
-        |node| notify_events(node, reading),
+        |node| notify_events(node, reader),
     );
     let repeat_after = fields
         .get("repeat_after")
-        .map_or(Some(Duration::from_hours(24)), |node| fields::duration("repeat_after", node, &mut reading.problems));
+        .map_or(Some(Duration::from_hours(24)), |node| fields::duration("repeat_after", node, &mut reader.problems));
     let timeout = fields
         .get("timeout")
-        .map_or(Some(Duration::from_secs(15)), |node| fields::duration("timeout", node, &mut reading.problems));
-    let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
-    let template = fields.get("template").map(|node| template(node, reading));
+        .map_or(Some(Duration::from_secs(15)), |node| fields::duration("timeout", node, &mut reader.problems));
+    let ca_file = fields.get("ca_file").map(|node| ca_file(node, reader));
+    let template = fields.get("template").map(|node| template(node, reader));
     let path = format!("NOTIFY__{}", normalize_key(&entry.key));
     let channel = kind.and_then(|kind| match kind {
         Kind::Webhook => {
-            let url = address(&path, &mut fields, reading);
-            let secret = secret_at(&path, &mut fields, "secret", "secret_file", reading);
+            let url = address(&path, &mut fields, reader);
+            let secret = secret_at(&path, &mut fields, "secret", "secret_file", reader);
             Some(Channel::Webhook { url: url?, secret: secret? })
         }
-        Kind::Slack => Some(Channel::Slack { url: address(&path, &mut fields, reading)? }),
-        Kind::Teams => Some(Channel::Teams { url: address(&path, &mut fields, reading)? }),
-        Kind::Email => email(&path, &mut fields, &entry.at, reading).map(Channel::Email),
+        Kind::Slack => Some(Channel::Slack { url: address(&path, &mut fields, reader)? }),
+        Kind::Teams => Some(Channel::Teams { url: address(&path, &mut fields, reader)? }),
+        Kind::Email => email(&path, &mut fields, &entry.at, reader).map(Channel::Email),
     });
     // Without a kind its keys are unknown; telling them all so would hide what is wrong.
     if kind.is_some() {
-        fields.finish(hint, &mut reading.problems);
+        fields.finish(hint, &mut reader.problems);
     }
     Some(NotifySettings {
         name: entry.key.clone(),
@@ -309,8 +308,8 @@ fn hint(key: &str) -> Option<&'static str> {
     }
 }
 
-fn notify_events(node: &Node, reading: &mut SettingsReader) -> Option<BTreeSet<NotifyEvent>> {
-    let (texts, mut sound) = fields::texts("on", node, &mut reading.problems)?;
+fn notify_events(node: &Node, reader: &mut SettingsReader) -> Option<BTreeSet<NotifyEvent>> {
+    let (texts, mut sound) = fields::texts("on", node, &mut reader.problems)?;
     let words: Vec<&str> = NOTIFY_EVENTS.iter().map(|(word, _)| *word).collect();
     let mut found = BTreeSet::new();
     for (text, at) in texts {
@@ -318,7 +317,7 @@ fn notify_events(node: &Node, reading: &mut SettingsReader) -> Option<BTreeSet<N
             found.insert(*occasion);
         } else {
             let (message, help) = fields::unknown_word("occasion", &text, "", &words);
-            reading.problems.add(&at, message).help(help);
+            reader.problems.add(&at, message).help(help);
             sound = false;
         }
     }
@@ -326,24 +325,24 @@ fn notify_events(node: &Node, reading: &mut SettingsReader) -> Option<BTreeSet<N
 }
 
 /// The address of a webhook, from a file or the environment. No message shows it.
-fn address(path: &str, fields: &mut Fields<'_>, reading: &mut SettingsReader) -> Option<SecretString> {
-    let secret = secret_at(path, fields, "url", "url_file", reading)?;
+fn address(path: &str, fields: &mut Fields<'_>, reader: &mut SettingsReader) -> Option<SecretString> {
+    let secret = secret_at(path, fields, "url", "url_file", reader)?;
     let url = Url::parse(secret.expose_secret().trim()).ok();
     let safe = |url: &Url| url.scheme() == "https" || url.scheme() == "http" && is_loopback(url);
     if url.is_some_and(|url| url.host().is_some() && safe(&url)) {
         return Some(secret.expose_secret().trim().into());
     }
     let key = if fields.get("url_file").is_some() { "url_file" } else { "url" };
-    reading
+    reader
         .problems
         .add(fields.key_at(key), "the address must begin with `https://`; on this machine `http://` will do")
         .help("it is one line, and nothing else is in the file");
     None
 }
 
-fn template(node: &Node, reading: &mut SettingsReader) -> Option<Template> {
-    let written = fields::text("template", node, &mut reading.problems)?;
-    let read = std::fs::read_to_string(reading.folder.join(written));
+fn template(node: &Node, reader: &mut SettingsReader) -> Option<Template> {
+    let written = fields::text("template", node, &mut reader.problems)?;
+    let read = std::fs::read_to_string(reader.folder.join(written));
     let (problem, help) = match read {
         Ok(text) if text.len() > LARGEST_TEMPLATE => {
             (format!("`{written}` is too large"), "a message is a few lines; at most 16 KiB".to_owned())
@@ -356,17 +355,17 @@ fn template(node: &Node, reading: &mut SettingsReader) -> Option<Template> {
             (format!("`{written}` cannot be read: {error}"), "paths are relative to the settings file".to_owned())
         }
     };
-    reading.problems.add(&node.at, problem).help(help);
+    reader.problems.add(&node.at, problem).help(help);
     None
 }
 
-fn email(path: &str, fields: &mut Fields<'_>, at: &Place, reading: &mut SettingsReader) -> Option<Email> {
-    let server = reading
+fn email(path: &str, fields: &mut Fields<'_>, at: &Place, reader: &mut SettingsReader) -> Option<Email> {
+    let server = reader
         .required(fields, "server", at)
-        .and_then(|node| Some((fields::text("server", node, &mut reading.problems)?, &node.at)));
+        .and_then(|node| Some((fields::text("server", node, &mut reader.problems)?, &node.at)));
     let encryption = fields
         .get("tls")
-        .map_or(Some(Encryption::StartTls), |node| fields::choice("tls", node, &ENCRYPTIONS, &mut reading.problems));
+        .map_or(Some(Encryption::StartTls), |node| fields::choice("tls", node, &ENCRYPTIONS, &mut reader.problems));
     let usual = match encryption {
         Some(Encryption::Tls) => 465,
         Some(Encryption::None) => 25,
@@ -374,21 +373,21 @@ fn email(path: &str, fields: &mut Fields<'_>, at: &Place, reading: &mut Settings
     };
     let port = fields
         .get("port")
-        .map_or(Some(usual), |node| fields::integer("port", node, 1..=u32::from(u16::MAX), &mut reading.problems));
+        .map_or(Some(usual), |node| fields::integer("port", node, 1..=u32::from(u16::MAX), &mut reader.problems));
     let login =
-        fields.get("username").map(|node| fields::text("username", node, &mut reading.problems)).map(|username| {
-            let password = secret_at(path, fields, "password", "password_file", reading);
+        fields.get("username").map(|node| fields::text("username", node, &mut reader.problems)).map(|username| {
+            let password = secret_at(path, fields, "password", "password_file", reader);
             Some((username?.to_owned(), password?))
         });
-    let from = reading.required(fields, "from", at).and_then(|node| mailbox("from", node, reading));
-    let to = reading.required(fields, "to", at).and_then(|node| {
-        let list = fields::list("to", node, &mut reading.problems)?;
-        let read: Vec<String> = list.iter().filter_map(|node| mailbox("to", node, reading)).collect();
+    let from = reader.required(fields, "from", at).and_then(|node| mailbox("from", node, reader));
+    let to = reader.required(fields, "to", at).and_then(|node| {
+        let list = fields::list("to", node, &mut reader.problems)?;
+        let read: Vec<String> = list.iter().filter_map(|node| mailbox("to", node, reader)).collect();
         (read.len() == list.len()).then_some(read)
     });
     let (server, server_at) = server?;
     if encryption == Some(Encryption::None) && !is_loopback_host(server) {
-        reading
+        reader
             .problems
             .add(server_at, "e-mail would go over the network unencrypted")
             .help("leave `tls` out, or write tls = \"tls\" for a server that begins encrypted");
@@ -409,12 +408,12 @@ fn is_loopback_host(host: &str) -> bool {
 }
 
 /// Far from all that RFC 5321 says: enough to see what was never meant as an address.
-fn mailbox(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<String> {
-    let written = fields::text(key, node, &mut reading.problems)?;
+fn mailbox(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<String> {
+    let written = fields::text(key, node, &mut reader.problems)?;
     let address = written.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')).map_or(written, |(_, inner)| inner);
     let sound = address.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty());
     if !sound || written.contains(['\r', '\n']) || address.contains([' ', '<', '>']) {
-        reading
+        reader
             .problems
             .add(&node.at, format!("`{key}` has what is no address"))
             .help("write `ops@contoso.example`, or `Tagwarden <tagwarden@contoso.example>`");

@@ -23,17 +23,17 @@ const CAN_UNTAG: [(&str, CanUntag); 3] = [("yes", CanUntag::Yes), ("no", CanUnta
 const ENDPOINT_HELP: &str = "write scheme and host, such as `https://contoso.azurecr.io`";
 
 /// All registries, by name. None at all is a problem.
-pub(super) fn registries(node: Option<&Node>, azure: &Azure, reading: &mut SettingsReader) -> Vec<RegistrySettings> {
+pub(super) fn registries(node: Option<&Node>, azure: &Azure, reader: &mut SettingsReader) -> Vec<RegistrySettings> {
     let mut read: Vec<RegistrySettings> = Vec::new();
     let mut hosts = BTreeMap::new();
-    let entries = node.map_or(Some(&[][..]), |node| reading.tables("registries", node));
+    let entries = node.map_or(Some(&[][..]), |node| reader.tables("registries", node));
     let Some(entries) = entries else { return read };
     if entries.is_empty() {
-        reading.problems.add(&Place::File, "no registries").help("add `[registries.NAME]` with `kind` and `endpoint`");
+        reader.problems.add(&Place::File, "no registries").help("add `[registries.NAME]` with `kind` and `endpoint`");
     }
     for entry in entries {
-        if let Some(settings) = reading.entry(entry, |reading| registry(entry, azure, reading)) {
-            warn_shared_hosts(&settings, &entry.at, &mut hosts, reading);
+        if let Some(settings) = reader.entry(entry, |reader| registry(entry, azure, reader)) {
+            warn_shared_hosts(&settings, &entry.at, &mut hosts, reader);
             read.push(settings);
         }
     }
@@ -41,44 +41,44 @@ pub(super) fn registries(node: Option<&Node>, azure: &Azure, reading: &mut Setti
     read
 }
 
-fn registry(entry: &Entry, azure: &Azure, reading: &mut SettingsReader) -> Option<RegistrySettings> {
-    let name: Option<RegistryName> = fields::name(&entry.key, &entry.at, &mut reading.problems);
-    let mut fields = Fields::of(&entry.node, "registry", &mut reading.problems)?;
+fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option<RegistrySettings> {
+    let name: Option<RegistryName> = fields::name(&entry.key, &entry.at, &mut reader.problems);
+    let mut fields = Fields::of(&entry.node, "registry", &mut reader.problems)?;
     let kinds: Vec<(&str, &'static dyn Provider)> =
-        reading.providers.iter().map(|provider| (provider.name(), *provider)).collect();
-    let provider = reading
+        reader.providers.iter().map(|provider| (provider.name(), *provider)).collect();
+    let provider = reader
         .required(&mut fields, "kind", &entry.at)
-        .and_then(|node| fields::choice("kind", node, &kinds, &mut reading.problems));
-    let endpoint = reading.required(&mut fields, "endpoint", &entry.at).and_then(|node| endpoint(node, reading));
-    let aliases = fields.get("aliases").map_or(Some(Vec::new()), |node| aliases(node, reading));
-    let token_hosts = fields.get("token_hosts").map_or(Some(Vec::new()), |node| hosts("token_hosts", node, reading));
-    let repositories = fields.get("repositories").map_or(Some(Vec::new()), |node| repositories(node, reading));
+        .and_then(|node| fields::choice("kind", node, &kinds, &mut reader.problems));
+    let endpoint = reader.required(&mut fields, "endpoint", &entry.at).and_then(|node| endpoint(node, reader));
+    let aliases = fields.get("aliases").map_or(Some(Vec::new()), |node| aliases(node, reader));
+    let token_hosts = fields.get("token_hosts").map_or(Some(Vec::new()), |node| hosts("token_hosts", node, reader));
+    let repositories = fields.get("repositories").map_or(Some(Vec::new()), |node| repositories(node, reader));
     let auth_node = fields.get("auth");
     let path = format!("REGISTRIES__{}", normalize_key(&entry.key));
-    let auth = auth_node.map_or(Some(Auth::Anonymous), |node| auth::auth(&path, node, &azure.surroundings, reading));
+    let auth = auth_node.map_or(Some(Auth::Anonymous), |node| auth::auth(&path, node, &azure.surroundings, reader));
     let (subscription, group) = (fields.get("subscription"), fields.get("resource_group"));
-    let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
+    let ca_file = fields.get("ca_file").map(|node| ca_file(node, reader));
     let removal_node = fields.get("removal");
     let removal = removal_node
-        .map_or(Some(RemovalMethod::Untag), |node| fields::choice("removal", node, &REMOVALS, &mut reading.problems));
+        .map_or(Some(RemovalMethod::Untag), |node| fields::choice("removal", node, &REMOVALS, &mut reader.problems));
     let can_untag = fields
         .get("can_untag")
-        .map_or(Some(CanUntag::Unknown), |node| fields::choice("can_untag", node, &CAN_UNTAG, &mut reading.problems));
+        .map_or(Some(CanUntag::Unknown), |node| fields::choice("can_untag", node, &CAN_UNTAG, &mut reader.problems));
     let mut retention_at = None;
     let accepted =
-        fields.get("accept").map_or(Some(Accepted::default()), |node| accepted(node, &mut retention_at, reading));
+        fields.get("accept").map_or(Some(Accepted::default()), |node| accepted(node, &mut retention_at, reader));
     let bytes_node = fields.get("bytes");
-    let exact_bytes = bytes_node.map(|node| fields::choice("bytes", node, &BYTES, &mut reading.problems));
-    let rates = fields.get("rates").map_or(Some(RateLimits::default()), |node| rates(node, reading));
+    let exact_bytes = bytes_node.map(|node| fields::choice("bytes", node, &BYTES, &mut reader.problems));
+    let rates = fields.get("rates").map_or(Some(RateLimits::default()), |node| rates(node, reader));
     let concurrency = match fields.get("concurrency") {
-        Some(node) => concurrency(node, reading),
+        Some(node) => concurrency(node, reader),
         None => provider.map(Provider::default_concurrency),
     };
     let timeout = fields
         .get("timeout")
-        .map_or(Some(Duration::from_secs(30)), |node| fields::duration("timeout", node, &mut reading.problems));
+        .map_or(Some(Duration::from_secs(30)), |node| fields::duration("timeout", node, &mut reader.problems));
     let allow_http =
-        fields.get("allow_http").map_or(Some(false), |node| fields::boolean("allow_http", node, &mut reading.problems));
+        fields.get("allow_http").map_or(Some(false), |node| fields::boolean("allow_http", node, &mut reader.problems));
     let azure_key = subscription.map(|_| "subscription").or(group.map(|_| "resource_group"));
     let draft = SettingsDraft {
         endpoint: endpoint.as_ref(),
@@ -96,13 +96,13 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut SettingsReader) -> Optio
         _ => None,
     };
     let at = |key: &str| value_at(key).unwrap_or_else(|| fields.key_at(key));
-    let refused = provider.map(|provider| refuse(provider, &draft, at, reading)).unwrap_or_default();
+    let refused = provider.map(|provider| refuse(provider, &draft, at, reader)).unwrap_or_default();
     let auth = auth.filter(|_| !refused.contains("auth"));
     let resource = azure_key
         .filter(|key| !refused.contains(key))
-        .and_then(|_| azure::resource((subscription, group), &fields, auth.as_ref(), azure, &entry.at, reading));
+        .and_then(|_| azure::resource((subscription, group), &fields, auth.as_ref(), azure, &entry.at, reader));
     let at = fields.key_at("endpoint");
-    fields.finish(hint, &mut reading.problems);
+    fields.finish(hint, &mut reader.problems);
 
     let (endpoint, provider) = (endpoint?, provider?);
     if refused.contains("endpoint") {
@@ -110,7 +110,7 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut SettingsReader) -> Optio
     }
     let auth = auth?;
     if sends_plain_credentials(&endpoint, &auth) && allow_http == Some(false) {
-        reading
+        reader
             .problems
             .add(at, "credentials would go over the network unencrypted")
             .help("use `https://`, or write `allow_http = true` if that is meant");
@@ -138,7 +138,7 @@ fn registry(entry: &Entry, azure: &Azure, reading: &mut SettingsReader) -> Optio
         accepts_missing_date: accepted?.no_date,
         exact_bytes: exact_bytes.unwrap_or(Some(false))?,
     };
-    reading.warnings.extend(provider.warnings(&settings));
+    reader.warnings.extend(provider.warnings(&settings));
     Some(settings)
 }
 
@@ -147,11 +147,11 @@ fn refuse<'a>(
     provider: &dyn Provider,
     draft: &SettingsDraft<'_>,
     at: impl Fn(&str) -> &'a Place,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> BTreeSet<&'static str> {
     let mut refused = BTreeSet::new();
     for problem in provider.check(draft) {
-        let noted = reading.problems.add(at(problem.key), problem.message);
+        let noted = reader.problems.add(at(problem.key), problem.message);
         if let Some(help) = problem.help {
             noted.help(help);
         }
@@ -170,9 +170,9 @@ struct Accepted {
 }
 
 /// Reads `accept`, and notes where `untagged-retention` stands in it.
-fn accepted(node: &Node, retention_at: &mut Option<Place>, reading: &mut SettingsReader) -> Option<Accepted> {
+fn accepted(node: &Node, retention_at: &mut Option<Place>, reader: &mut SettingsReader) -> Option<Accepted> {
     const KNOWN: [&str; 2] = ["no-date", "untagged-retention"];
-    let (texts, mut sound) = fields::texts("accept", node, &mut reading.problems)?;
+    let (texts, mut sound) = fields::texts("accept", node, &mut reader.problems)?;
     let mut accepted = Accepted::default();
     for (text, at) in texts {
         match &*text {
@@ -183,7 +183,7 @@ fn accepted(node: &Node, retention_at: &mut Option<Place>, reading: &mut Setting
             }
             _ => {
                 let (message, help) = fields::unknown_word("entry of `accept`", &text, "", &KNOWN);
-                reading.problems.add(&at, message).help(help);
+                reader.problems.add(&at, message).help(help);
                 sound = false;
             }
         }
@@ -191,8 +191,8 @@ fn accepted(node: &Node, retention_at: &mut Option<Place>, reading: &mut Setting
     sound.then_some(accepted)
 }
 
-fn concurrency(node: &Node, reading: &mut SettingsReader) -> Option<usize> {
-    let number = fields::integer("concurrency", node, 1..=256, &mut reading.problems)?;
+fn concurrency(node: &Node, reader: &mut SettingsReader) -> Option<usize> {
+    let number = fields::integer("concurrency", node, 1..=256, &mut reader.problems)?;
     usize::try_from(number).ok()
 }
 
@@ -201,9 +201,9 @@ fn sends_plain_credentials(endpoint: &Url, auth: &Auth) -> bool {
     endpoint.scheme() == "http" && !matches!(auth, Auth::Anonymous) && !is_loopback(endpoint)
 }
 
-fn rates(node: &Node, reading: &mut SettingsReader) -> Option<RateLimits> {
-    let mut fields = Fields::of(node, "table of rates", &mut reading.problems)?;
-    let problems = &mut reading.problems;
+fn rates(node: &Node, reader: &mut SettingsReader) -> Option<RateLimits> {
+    let mut fields = Fields::of(node, "table of rates", &mut reader.problems)?;
+    let problems = &mut reader.problems;
     let mut rate = |key, problems: &mut Problems| match fields.get(key) {
         Some(node) => fields::integer(key, node, 1..=u32::MAX, problems).map(Some),
         None => Some(None),
@@ -230,8 +230,8 @@ fn hint(key: &str) -> Option<&'static str> {
     }
 }
 
-fn endpoint(node: &Node, reading: &mut SettingsReader) -> Option<Url> {
-    let problems = &mut reading.problems;
+fn endpoint(node: &Node, reader: &mut SettingsReader) -> Option<Url> {
+    let problems = &mut reader.problems;
     let written = fields::text("endpoint", node, problems)?;
     let url = match Url::parse(written) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => url,
@@ -257,31 +257,31 @@ fn endpoint(node: &Node, reading: &mut SettingsReader) -> Option<Url> {
     Some(url)
 }
 
-fn repositories(node: &Node, reading: &mut SettingsReader) -> Option<Vec<RepositoryName>> {
-    let (texts, _) = fields::texts("repositories", node, &mut reading.problems)?;
+fn repositories(node: &Node, reader: &mut SettingsReader) -> Option<Vec<RepositoryName>> {
+    let (texts, _) = fields::texts("repositories", node, &mut reader.problems)?;
     let mut names: Vec<RepositoryName> = Vec::new();
     for (text, at) in texts {
-        names.push(fields::name(&text, &at, &mut reading.problems)?);
+        names.push(fields::name(&text, &at, &mut reader.problems)?);
     }
     names.sort();
     names.dedup();
     Some(names)
 }
 
-fn hosts(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<Vec<String>> {
+fn hosts(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<Vec<String>> {
     const HELP: &str = "write the host as it stands in image references, such as `images.contoso.example`";
-    names((key, "that is no host", HELP), node, host_of, reading)
+    names((key, "that is no host", HELP), node, host_of, reader)
 }
 
 /// Other names of a registry in image references: hosts, or a host with the path under which a cache serves it.
-fn aliases(node: &Node, reading: &mut SettingsReader) -> Option<Vec<String>> {
+fn aliases(node: &Node, reader: &mut SettingsReader) -> Option<Vec<String>> {
     const HELP: &str = "write it as it stands in image references: a host such as `images.contoso.example`, or for a \
                         cache a host and a path such as `harbor.contoso.example/acr-proxy`";
     let alias_of = |text: &str| match text.split_once('/') {
         None => host_of(text),
         Some((host, path)) => Some(format!("{}/{}", host_of(host)?, path.parse::<RepositoryName>().ok()?)),
     };
-    names(("aliases", "that is neither a host nor a host with a path", HELP), node, alias_of, reading)
+    names(("aliases", "that is neither a host nor a host with a path", HELP), node, alias_of, reader)
 }
 
 /// The entries of a list as `read` understands them, sorted. `(key, what, help)` says what is wrong with the others.
@@ -289,9 +289,9 @@ fn names(
     (key, what, help): (&str, &str, &'static str),
     node: &Node,
     read: impl Fn(&str) -> Option<String>,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> Option<Vec<String>> {
-    let problems = &mut reading.problems;
+    let problems = &mut reader.problems;
     let (texts, mut sound) = fields::texts(key, node, problems)?;
     let mut hosts = Vec::new();
     for (text, at) in texts {
@@ -321,7 +321,7 @@ fn warn_shared_hosts(
     settings: &RegistrySettings,
     at: &Place,
     hosts: &mut BTreeMap<String, (RegistryName, Place)>,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) {
     let own = settings.endpoint.host_str().map(|host| match settings.endpoint.port() {
         Some(port) => format!("{host}:{port}"),
@@ -330,8 +330,8 @@ fn warn_shared_hosts(
     for host in own.into_iter().chain(settings.aliases.iter().cloned()) {
         match hosts.get(&host) {
             Some((other, first)) if *other != settings.name => {
-                let first = reading.problems.diagnostic(first, format!("`{other}` is here"));
-                reading
+                let first = reader.problems.diagnostic(first, format!("`{other}` is here"));
+                reader
                     .problems
                     .add(at, format!("`{}` and `{other}` are both `{host}`", settings.name))
                     .help("a host stands for one registry: keep one of the two, or take the alias away")

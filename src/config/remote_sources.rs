@@ -27,58 +27,58 @@ pub(super) fn azure<'a>(
     fields: &mut Fields<'a>,
     entry: &'a Entry,
     azure: &Azure,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> Option<SourceKind> {
-    azure::scope(fields, &entry.at, azure, reading).map(|scope| SourceKind::Azure(service, scope))
+    azure::scope(fields, &entry.at, azure, reader).map(|scope| SourceKind::Azure(service, scope))
 }
 
 /// The containers of a host.
-pub(super) fn docker<'a>(fields: &mut Fields<'a>, _: &'a Entry, reading: &mut SettingsReader) -> Option<SourceKind> {
+pub(super) fn docker<'a>(fields: &mut Fields<'a>, _: &'a Entry, reader: &mut SettingsReader) -> Option<SourceKind> {
     let path = match fields.get("socket") {
-        Some(node) => socket(node, reading)?,
+        Some(node) => socket(node, reader)?,
         None => PathBuf::from(SOCKET),
     };
     Some(SourceKind::Docker(DockerSocket { path, timeout: REQUEST_TIMEOUT }))
 }
 
-fn socket(node: &Node, reading: &mut SettingsReader) -> Option<PathBuf> {
-    let written = fields::text("socket", node, &mut reading.problems)?;
+fn socket(node: &Node, reader: &mut SettingsReader) -> Option<PathBuf> {
+    let written = fields::text("socket", node, &mut reader.problems)?;
     let path = written.strip_prefix("unix://").unwrap_or(written);
     if path.contains("://") {
-        reading
+        reader
             .problems
             .add(&node.at, "`socket` must be the path of a socket on this machine")
             .help(format!("write socket = \"{SOCKET}\", and let Tagwarden run where the containers are"));
         return None;
     }
-    Some(reading.folder.join(Path::new(path)))
+    Some(reader.folder.join(Path::new(path)))
 }
 
 /// What an address answers.
 pub(super) fn references_http<'a>(
     fields: &mut Fields<'a>,
     entry: &'a Entry,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> Option<SourceKind> {
-    let url = reading.required(fields, "url", &entry.at).and_then(|node| address(node, reading));
+    let url = reader.required(fields, "url", &entry.at).and_then(|node| address(node, reader));
     let header_at = fields.key_at("header");
-    let header = fields.get("header").map(|node| header(&normalize_key(&entry.key), node, reading));
-    let format = fields.get("format").map(|node| fields::choice("format", node, &FORMATS, &mut reading.problems));
+    let header = fields.get("header").map(|node| header(&normalize_key(&entry.key), node, reader));
+    let format = fields.get("format").map(|node| fields::choice("format", node, &FORMATS, &mut reader.problems));
     let format_is_text = format == Some(Some(DocumentFormat::Text));
     let paths = fields.get("paths").map(|node| {
         if format_is_text {
-            reading.problems.add(&node.at, "running text has no fields").help("leave `paths` out, or correct `format`");
+            reader.problems.add(&node.at, "running text has no fields").help("leave `paths` out, or correct `format`");
             return None;
         }
-        kubernetes::paths(node, reading)
+        kubernetes::paths(node, reader)
     });
-    let ca_file = fields.get("ca_file").map(|node| ca_file(node, reading));
+    let ca_file = fields.get("ca_file").map(|node| ca_file(node, reader));
     let timeout = fields
         .get("timeout")
-        .map_or(Some(Duration::from_secs(30)), |node| fields::duration("timeout", node, &mut reading.problems));
+        .map_or(Some(Duration::from_secs(30)), |node| fields::duration("timeout", node, &mut reader.problems));
     let url = url?;
     if header.is_some() && url.scheme() == "http" && !is_loopback(&url) {
-        reading
+        reader
             .problems
             .add(header_at, "the header would go over the network unencrypted")
             .help("use an `https://` address");
@@ -94,15 +94,15 @@ pub(super) fn references_http<'a>(
     }))
 }
 
-fn address(node: &Node, reading: &mut SettingsReader) -> Option<Url> {
-    let written = fields::text("url", node, &mut reading.problems)?;
+fn address(node: &Node, reader: &mut SettingsReader) -> Option<Url> {
+    let written = fields::text("url", node, &mut reader.problems)?;
     let url = Url::parse(written).ok().filter(|url| {
         let open = url.username().is_empty() && url.password().is_none();
         matches!(url.scheme(), "http" | "https") && url.host().is_some() && open
     });
     if url.is_none() {
         // The text is not shown: it may hold a password.
-        reading
+        reader
             .problems
             .add(&node.at, "`url` must begin with `https://` or `http://` and hold no user or password")
             .help("what signs the request belongs into `header = { name = \"…\", value_file = \"…\" }`");
@@ -111,18 +111,18 @@ fn address(node: &Node, reading: &mut SettingsReader) -> Option<Url> {
 }
 
 /// `header = { name = "Authorization", value_file = "…" }` of the source `name`.
-fn header(name: &str, node: &Node, reading: &mut SettingsReader) -> Option<SecretHeader> {
-    let mut fields = Fields::of(node, "header", &mut reading.problems)?;
+fn header(name: &str, node: &Node, reader: &mut SettingsReader) -> Option<SecretHeader> {
+    let mut fields = Fields::of(node, "header", &mut reader.problems)?;
     let at = fields.at();
-    let named = reading.required(&mut fields, "name", at).and_then(|node| {
-        let written = fields::text("name", node, &mut reading.problems)?;
+    let named = reader.required(&mut fields, "name", at).and_then(|node| {
+        let written = fields::text("name", node, &mut reader.problems)?;
         let named = written.parse::<HeaderName>().ok();
         if named.is_none() {
-            reading.problems.add(&node.at, "`name` is no name of a header").help("write name = \"Authorization\"");
+            reader.problems.add(&node.at, "`name` is no name of a header").help("write name = \"Authorization\"");
         }
         named
     });
-    let value = secret_at(&format!("SOURCES__{name}__HEADER"), &mut fields, "value", "value_file", reading);
-    fields.finish(|_| None, &mut reading.problems);
+    let value = secret_at(&format!("SOURCES__{name}__HEADER"), &mut fields, "value", "value_file", reader);
+    fields.finish(|_| None, &mut reader.problems);
     Some(SecretHeader { name: named?, value: value? })
 }

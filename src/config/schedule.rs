@@ -189,22 +189,22 @@ const FREEZE_HELP: &str = "write freeze = [{ from = \"2026-12-20\", to = \"2027-
 /// A run that comes so much later than its time is another day's.
 const MAX_JITTER: Duration = Duration::from_hours(12);
 
-pub(super) fn schedule(node: &Node, reading: &mut SettingsReader) -> Option<Schedule> {
-    let mut fields = Fields::of(node, "schedule", &mut reading.problems)?;
-    let cron = fields.get("cron").map(|node| fields::cron("cron", node, &mut reading.problems));
-    let timezone = fields.get("timezone").map_or(Some(TimeZone::UTC), |node| timezone(node, reading));
+pub(super) fn schedule(node: &Node, reader: &mut SettingsReader) -> Option<Schedule> {
+    let mut fields = Fields::of(node, "schedule", &mut reader.problems)?;
+    let cron = fields.get("cron").map(|node| fields::cron("cron", node, &mut reader.problems));
+    let timezone = fields.get("timezone").map_or(Some(TimeZone::UTC), |node| timezone(node, reader));
     let missed = fields
         .get("missed")
-        .map_or(Some(Missed::default()), |node| fields::choice("missed", node, &MISSED, &mut reading.problems));
-    let jitter = fields.get("jitter").map_or(Some(Duration::ZERO), |node| jitter(node, reading));
-    let window = fields.get("window").map(|node| window(node, reading));
-    let freezes = fields.get("freeze").map_or(Some(Vec::new()), |node| freezes(node, reading));
+        .map_or(Some(Missed::default()), |node| fields::choice("missed", node, &MISSED, &mut reader.problems));
+    let jitter = fields.get("jitter").map_or(Some(Duration::ZERO), |node| jitter(node, reader));
+    let window = fields.get("window").map(|node| window(node, reader));
+    let freezes = fields.get("freeze").map_or(Some(Vec::new()), |node| freezes(node, reader));
     let hint = |key: &str| match key {
         "days" | "hours" => Some(WINDOW_HELP),
         "freezes" => Some(FREEZE_HELP),
         _ => None,
     };
-    fields.finish(hint, &mut reading.problems);
+    fields.finish(hint, &mut reader.problems);
     Some(Schedule {
         cron: optional(cron)?,
         timezone: timezone?,
@@ -221,11 +221,11 @@ fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     value.map_or(Some(None), |read| read.map(Some))
 }
 
-fn timezone(node: &Node, reading: &mut SettingsReader) -> Option<TimeZone> {
-    let written = fields::text("timezone", node, &mut reading.problems)?;
+fn timezone(node: &Node, reader: &mut SettingsReader) -> Option<TimeZone> {
+    let written = fields::text("timezone", node, &mut reader.problems)?;
     let zone = TimeZone::get(written).ok().filter(|zone| zone.iana_name().is_some());
     if zone.is_none() {
-        reading
+        reader
             .problems
             .add(&node.at, format!("`{written}` is no time zone that this system knows"))
             .help("write an IANA name, such as `Europe/London` or `UTC`");
@@ -233,38 +233,35 @@ fn timezone(node: &Node, reading: &mut SettingsReader) -> Option<TimeZone> {
     zone
 }
 
-fn jitter(node: &Node, reading: &mut SettingsReader) -> Option<Duration> {
-    let jitter = fields::duration("jitter", node, &mut reading.problems)?;
+fn jitter(node: &Node, reader: &mut SettingsReader) -> Option<Duration> {
+    let jitter = fields::duration("jitter", node, &mut reader.problems)?;
     if jitter > MAX_JITTER {
-        reading
-            .problems
-            .add(&node.at, "`jitter` is more than twelve hours")
-            .help("write a few minutes, such as \"5m\"");
+        reader.problems.add(&node.at, "`jitter` is more than twelve hours").help("write a few minutes, such as \"5m\"");
         return None;
     }
     Some(jitter)
 }
 
-fn window(node: &Node, reading: &mut SettingsReader) -> Option<Window> {
-    let mut fields = Fields::of(node, "window", &mut reading.problems)?;
+fn window(node: &Node, reader: &mut SettingsReader) -> Option<Window> {
+    let mut fields = Fields::of(node, "window", &mut reader.problems)?;
     let (days_node, hours_node) = (fields.get("days"), fields.get("hours"));
-    let days = days_node.map_or(Some(([true; 7], "every day".to_owned())), |node| days(node, reading));
-    let hours = hours_node.map_or(Some((0, 24 * 60, "all day".to_owned())), |node| hours(node, reading));
+    let days = days_node.map_or(Some(([true; 7], "every day".to_owned())), |node| days(node, reader));
+    let hours = hours_node.map_or(Some((0, 24 * 60, "all day".to_owned())), |node| hours(node, reader));
     if days_node.is_none() && hours_node.is_none() {
-        reading.problems.add(&node.at, "`window` is empty").help(WINDOW_HELP);
+        reader.problems.add(&node.at, "`window` is empty").help(WINDOW_HELP);
     }
-    fields.finish(|_| None, &mut reading.problems);
+    fields.finish(|_| None, &mut reader.problems);
     let ((days, on), (from, to, between)) = (days?, hours?);
     Some(Window { days, from, to, text: format!("{on} {between}") })
 }
 
-fn days(node: &Node, reading: &mut SettingsReader) -> Option<([bool; 7], String)> {
-    let (texts, sound) = fields::texts("days", node, &mut reading.problems)?;
+fn days(node: &Node, reader: &mut SettingsReader) -> Option<([bool; 7], String)> {
+    let (texts, sound) = fields::texts("days", node, &mut reader.problems)?;
     let (mut days, mut sound) = ([false; 7], sound);
     for (text, at) in &texts {
         let range = match text.split_once('-') {
-            Some((first, last)) => day(first, at, reading).zip(day(last, at, reading)),
-            None => day(text, at, reading).map(|day| (day, day)),
+            Some((first, last)) => day(first, at, reader).zip(day(last, at, reader)),
+            None => day(text, at, reader).map(|day| (day, day)),
         };
         let Some((first, last)) = range else {
             sound = false;
@@ -280,11 +277,11 @@ fn days(node: &Node, reading: &mut SettingsReader) -> Option<([bool; 7], String)
 }
 
 /// The position of a day in the week.
-fn day(text: &str, at: &Place, reading: &mut SettingsReader) -> Option<usize> {
+fn day(text: &str, at: &Place, reader: &mut SettingsReader) -> Option<usize> {
     let word = text.trim().to_ascii_lowercase();
     let found = DAYS.iter().position(|(name, _)| word.starts_with(name) && is_day_name(name, &word));
     if found.is_none() {
-        reading
+        reader
             .problems
             .add(at, format!("`{}` is no day of the week", text.trim()))
             .help("write `mon`, `sat-sun` or `mon-fri`");
@@ -298,8 +295,8 @@ fn is_day_name(short: &str, word: &str) -> bool {
     word == short || FULL.iter().any(|full| full.starts_with(short) && *full == word)
 }
 
-fn hours(node: &Node, reading: &mut SettingsReader) -> Option<(u32, u32, String)> {
-    let text = fields::text("hours", node, &mut reading.problems)?.trim();
+fn hours(node: &Node, reader: &mut SettingsReader) -> Option<(u32, u32, String)> {
+    let text = fields::text("hours", node, &mut reader.problems)?.trim();
     let minutes = |time: &str| {
         let (hour, minute) = time.trim().split_once(':')?;
         let two = |text: &str| (text.len() == 2).then(|| text.parse::<u32>().ok()).flatten();
@@ -311,51 +308,51 @@ fn hours(node: &Node, reading: &mut SettingsReader) -> Option<(u32, u32, String)
         Some((from, to)) if from != to && from != 24 * 60 => Some((from, to, text.to_owned())),
         Some(_) => {
             let help = "for the whole day leave `hours` out; the end is not part of it";
-            reading.problems.add(&node.at, "`hours` begin and end at the same time").help(help);
+            reader.problems.add(&node.at, "`hours` begin and end at the same time").help(help);
             None
         }
         None => {
             let help = "write hours = \"22:00-05:00\"; they may go past midnight";
-            reading.problems.add(&node.at, "`hours` must be two times of a day").help(help);
+            reader.problems.add(&node.at, "`hours` must be two times of a day").help(help);
             None
         }
     }
 }
 
-fn freezes(node: &Node, reading: &mut SettingsReader) -> Option<Vec<Freeze>> {
+fn freezes(node: &Node, reader: &mut SettingsReader) -> Option<Vec<Freeze>> {
     let Value::List(nodes) = &node.value else {
-        let message = format!("`freeze` must be a list of tables, not {}", reading.problems.describe(&node.value));
-        reading.problems.add(&node.at, message).help(FREEZE_HELP);
+        let message = format!("`freeze` must be a list of tables, not {}", reader.problems.describe(&node.value));
+        reader.problems.add(&node.at, message).help(FREEZE_HELP);
         return None;
     };
-    let freezes: Vec<Option<Freeze>> = nodes.iter().map(|node| freeze(node, reading)).collect();
+    let freezes: Vec<Option<Freeze>> = nodes.iter().map(|node| freeze(node, reader)).collect();
     freezes.into_iter().collect()
 }
 
-fn freeze(node: &Node, reading: &mut SettingsReader) -> Option<Freeze> {
-    let mut fields = Fields::of(node, "freeze", &mut reading.problems)?;
-    let from = reading.required(&mut fields, "from", &node.at);
-    let to = reading.required(&mut fields, "to", &node.at);
-    let reason = reading.required(&mut fields, "reason", &node.at);
-    fields.finish(|_| None, &mut reading.problems);
-    let from = from.and_then(|node| date("from", node, reading));
-    let to = to.and_then(|node| date("to", node, reading));
-    let reason = reason.and_then(|node| fields::text("reason", node, &mut reading.problems));
+fn freeze(node: &Node, reader: &mut SettingsReader) -> Option<Freeze> {
+    let mut fields = Fields::of(node, "freeze", &mut reader.problems)?;
+    let from = reader.required(&mut fields, "from", &node.at);
+    let to = reader.required(&mut fields, "to", &node.at);
+    let reason = reader.required(&mut fields, "reason", &node.at);
+    fields.finish(|_| None, &mut reader.problems);
+    let from = from.and_then(|node| date("from", node, reader));
+    let to = to.and_then(|node| date("to", node, reader));
+    let reason = reason.and_then(|node| fields::text("reason", node, &mut reader.problems));
     let (from, to, reason) = (from?, to?, reason?);
     if to < from {
-        reading.problems.add(&node.at, "this freeze ends before it begins").help("`to` is its last day");
+        reader.problems.add(&node.at, "this freeze ends before it begins").help("`to` is its last day");
         return None;
     }
     Some(Freeze { from, to, reason: reason.trim().to_owned() })
 }
 
-fn date(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<Date> {
-    let text = fields::text(key, node, &mut reading.problems)?;
+fn date(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<Date> {
+    let text = fields::text(key, node, &mut reader.problems)?;
     // What is more than a day would be cut down to one by the parser, unsaid.
     let date = (text.trim().len() == 10).then(|| text.trim().parse().ok()).flatten();
     if date.is_none() {
         let help = format!("write {key} = \"2026-12-20\"; days begin and end in the time zone of the schedule");
-        reading.problems.add(&node.at, format!("`{key}` must be a day")).help(help);
+        reader.problems.add(&node.at, format!("`{key}` must be a day")).help(help);
     }
     date
 }

@@ -14,9 +14,9 @@ pub(super) fn secret(
     fields: &mut Fields<'_>,
     key: &'static str,
     file_key: &'static str,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> Option<SecretString> {
-    secret_at(&format!("{path}__AUTH"), fields, key, file_key, reading)
+    secret_at(&format!("{path}__AUTH"), fields, key, file_key, reader)
 }
 
 /// Reads a secret from the file that `file_key` names, or from the environment under `key`, in the table at `path`.
@@ -25,7 +25,7 @@ pub(super) fn secret_at(
     fields: &mut Fields<'_>,
     key: &'static str,
     file_key: &'static str,
-    reading: &mut SettingsReader,
+    reader: &mut SettingsReader,
 ) -> Option<SecretString> {
     let (inline, file) = (fields.get(key), fields.get(file_key));
     let variable = format!("TAGWARDEN__{path}__{key}").to_uppercase();
@@ -35,16 +35,16 @@ pub(super) fn secret_at(
             Some(secret.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']).into())
         }
         (Some((_, at @ Place::Variable(_))), _) => {
-            reading.problems.add(at, format!("both `{key}` and `{file_key}` are set")).help("keep one of the two");
+            reader.problems.add(at, format!("both `{key}` and `{file_key}` are set")).help("keep one of the two");
             None
         }
         (Some(_), _) => {
-            reading.problems.add(fields.key_at(key), format!("`{key}` stands in the settings file")).help(help);
+            reader.problems.add(fields.key_at(key), format!("`{key}` stands in the settings file")).help(help);
             None
         }
-        (None, Some(file)) => secret_file(file_key, file, reading),
+        (None, Some(file)) => secret_file(file_key, file, reader),
         (None, None) => {
-            reading.problems.add(fields.at(), format!("a {} without `{file_key}`", fields.map_name())).help(help);
+            reader.problems.add(fields.at(), format!("a {} without `{file_key}`", fields.map_name())).help(help);
             None
         }
     }
@@ -55,9 +55,9 @@ const MAX_SECRET_BYTES: usize = 64 * 1024;
 const SECRET_HELP: &str = "it holds the secret and nothing else";
 
 /// Reads a secret from the file that a key names.
-pub(super) fn secret_file(key: &str, node: &Node, reading: &mut SettingsReader) -> Option<SecretString> {
-    let written = fields::text(key, node, &mut reading.problems)?;
-    let path = reading.folder.join(written);
+pub(super) fn secret_file(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<SecretString> {
+    let written = fields::text(key, node, &mut reader.problems)?;
+    let path = reader.folder.join(written);
     let (problem, help) = match std::fs::read(&path) {
         Ok(bytes) if bytes.len() > MAX_SECRET_BYTES => {
             (format!("`{written}` is too large to be a secret"), SECRET_HELP)
@@ -67,7 +67,7 @@ pub(super) fn secret_file(key: &str, node: &Node, reading: &mut SettingsReader) 
             Some(secret) => {
                 if readable_by_all(&path) {
                     let message = format!("{} can be read by every user of this machine", path.display());
-                    reading.warnings.push(message);
+                    reader.warnings.push(message);
                 }
                 return Some(secret.into());
             }
@@ -82,7 +82,7 @@ pub(super) fn secret_file(key: &str, node: &Node, reading: &mut SettingsReader) 
             "it names a file that holds the secret; paths are relative to the settings file",
         ),
     };
-    reading.problems.add(&node.at, problem).help(help);
+    reader.problems.add(&node.at, problem).help(help);
     None
 }
 

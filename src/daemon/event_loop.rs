@@ -114,7 +114,7 @@ impl Daemon {
         let mut pages = tokio::spawn(web::serve(listener, context, web_stop));
         let timetable = build_timetable(&config.settings.schedule, &config.policies.policies, host(&options.by));
         let notifier = Notifier::start(&config.settings.notify, &config.settings.state, &options.clock);
-        let mut living = EventLoop {
+        let mut event_loop = EventLoop {
             options,
             config,
             timetable,
@@ -136,48 +136,48 @@ impl Daemon {
             tick_pending: false,
             systemd_status: String::new(),
         };
-        living.start_up(address).await;
+        event_loop.start_up(address).await;
         // What was missed while nothing lived waits for no minute to pass.
-        living.tick().await;
-        living.publish_status();
+        event_loop.tick().await;
+        event_loop.publish_status();
 
         let mut alive = tokio::time::interval(systemd::watchdog_interval().unwrap_or(DEFAULT_WATCHDOG_INTERVAL));
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Nobody tells of the pages more than once that they are gone.
         let mut pages_up = true;
         loop {
-            let look_at = living.reload_at;
+            let look_at = event_loop.reload_at;
             tokio::select! {
                 biased;
                 () = wait_for_stop(&mut stop) => break,
                 _ = alive.tick() => systemd::ping_watchdog(),
-                came = living.wait_for_run() => living.handle_completion(&came).await,
-                Some(()) = reload.recv() => living.reload().await,
-                Some(()) = edits.recv() => living.reload_at = Some(Instant::now() + EDIT_DEBOUNCE),
+                came = event_loop.wait_for_run() => event_loop.handle_completion(&came).await,
+                Some(()) = reload.recv() => event_loop.reload().await,
+                Some(()) = edits.recv() => event_loop.reload_at = Some(Instant::now() + EDIT_DEBOUNCE),
                 () = sleep_until(look_at), if look_at.is_some() => {
-                    living.reload_at = None;
-                    if living.reload_policies().await && std::mem::take(&mut living.tick_pending) {
-                        living.tick().await;
+                    event_loop.reload_at = None;
+                    if event_loop.reload_policies().await && std::mem::take(&mut event_loop.tick_pending) {
+                        event_loop.tick().await;
                     }
                 }
-                Some(()) = ticks.recv() => living.tick().await,
+                Some(()) = ticks.recv() => event_loop.tick().await,
                 came = &mut pages, if pages_up => {
                     pages_up = false;
                     tracing::error!(?came, "HTTP server exited; scheduled runs continue");
                 }
             }
-            living.publish_status();
+            event_loop.publish_status();
         }
 
-        living.shut_down().await;
+        event_loop.shut_down().await;
         // Only now: whoever asks meanwhile is told that it stops.
         web_stop_sender.send_replace(true);
         if pages_up && tokio::time::timeout(WEB_STOP_TIMEOUT, &mut pages).await.is_err() {
             pages.abort();
         }
-        living.notifier.finish(NOTIFY_TIMEOUT).await;
-        if living.running.is_none() {
-            living.store.close().await;
+        event_loop.notifier.finish(NOTIFY_TIMEOUT).await;
+        if event_loop.running.is_none() {
+            event_loop.store.close().await;
         }
         drop(lease);
         tracing::info!("stopped");
@@ -232,9 +232,9 @@ impl EventLoop {
         if self.store.pending_entries().await.is_ok_and(|open| open.is_empty()) {
             return;
         }
-        let Ok(house) = self.open_app(self.stop.clone()).await else { return };
+        let Ok(app) = self.open_app(self.stop.clone()).await else { return };
         tokio::spawn(async move {
-            match house.recover_interrupted().await {
+            match app.recover_interrupted().await {
                 Ok(()) | Err(RunError::Interrupted) => {}
                 Err(error) => tracing::warn!("what an interrupted run left open could not be settled: {error}"),
             }
@@ -246,10 +246,10 @@ impl EventLoop {
         let (rules, from, store) = (self.config.clone(), self.options.clone(), self.store.clone());
         let make = move || {
             let loaded = (rules.with_current_secrets(&from.environment), rules.policies);
-            let house = App::with_store(loaded, store, from.by, from.clock, stop, from.retry_policy)?;
+            let app = App::with_store(loaded, store, from.by, from.clock, stop, from.retry_policy)?;
             Ok(match from.monotonic_clock {
-                Some(steady) => house.with_monotonic_clock(steady),
-                None => house,
+                Some(steady) => app.with_monotonic_clock(steady),
+                None => app,
             })
         };
         let opened = self.file_reads.secrets.run(&self.stop, make).await;
@@ -311,9 +311,9 @@ impl EventLoop {
             return false;
         }
         let (halt, halted) = watch_channel::channel(false);
-        let Ok(house) = self.open_app(halted).await else { return false };
-        let house = Arc::new(house);
-        let look = Arc::clone(&house);
+        let Ok(app) = self.open_app(halted).await else { return false };
+        let app = Arc::new(app);
+        let look = Arc::clone(&app);
         let found =
             self.file_reads.approved_plans.run_async(&self.stop, async move { look.approved_plans().await }).await;
         let found =
@@ -334,7 +334,7 @@ impl EventLoop {
                     format!("{} approved plans", plans.len())
                 };
                 let task = tokio::spawn(async move {
-                    match house.apply_folder(&()).await {
+                    match app.apply_folder(&()).await {
                         Ok(came) => came.into_iter().map(|(_, came)| came).collect(),
                         Err(error) => vec![Err(error)],
                     }
@@ -429,10 +429,10 @@ impl EventLoop {
     async fn start_run(&mut self, now: Timestamp, what: String, turn: RunOptions) {
         let (halt, halted) = watch_channel::channel(false);
         match self.open_app(halted).await {
-            Ok(house) => {
+            Ok(app) => {
                 tracing::debug!(what, "a run begins");
                 let again = Some(turn.policies.clone());
-                let task = tokio::spawn(async move { vec![house.run_with(turn, &()).await] });
+                let task = tokio::spawn(async move { vec![app.run_with(turn, &()).await] });
                 self.running = Some(ActiveRun {
                     kind: RunKind::Run,
                     task,
@@ -474,9 +474,9 @@ impl EventLoop {
 
     /// After a run it is the turn of approved plans: where runs come every minute, no tick would be theirs.
     async fn handle_completion(&mut self, came: &[RunCompletion]) {
-        let ended = self.running.as_mut();
-        let scheduled = ended.as_ref().is_some_and(|running| running.kind == RunKind::Run);
-        let again = ended.and_then(|running| running.rerun.take().filter(|_| *running.stop_sender.borrow()));
+        let result = self.running.as_mut();
+        let scheduled = result.as_ref().is_some_and(|running| running.kind == RunKind::Run);
+        let again = result.and_then(|running| running.rerun.take().filter(|_| *running.stop_sender.borrow()));
         self.record_completion(came);
         if let Some(due) = again {
             self.rerun(due).await;
@@ -490,7 +490,7 @@ impl EventLoop {
         let now = self.now();
         for came in all {
             match came {
-                Ok(ended) if ended.forgotten.is_some() => self.pruned_at = Some(now),
+                Ok(result) if result.forgotten.is_some() => self.pruned_at = Some(now),
                 Ok(_) => {}
                 Err(error @ (RunError::Interrupted | RunError::InterruptedBy(_))) => {
                     tracing::info!("run ended: {error}");

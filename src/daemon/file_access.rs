@@ -65,10 +65,10 @@ impl<T: Send + 'static> FileAccess<T> {
         let pending = self.pending.insert(start());
         let mut stop = stop.clone();
         tokio::select! {
-            ended = &mut *pending => {
+            result = &mut *pending => {
                 self.pending = None;
                 // A panic is in the log already.
-                ended.map_err(|_| Unresponsive)
+                result.map_err(|_| Unresponsive)
             }
             () = tokio::time::sleep(self.timeout) => Err(Unresponsive),
             _ = stop.wait_for(|stop| *stop) => Err(Unresponsive),

@@ -61,9 +61,9 @@ pub async fn run_demo(demo: DemoOptions<'_>) -> Result<(), RunError> {
     ));
 
     let loaded = workflow::load(&folder.join("tagwarden.toml"), std::iter::empty())?;
-    let house = App::open(loaded, demo.by.clone(), demo.clock.clone(), demo.stop.clone()).await?;
-    let played = run_walkthrough(&house, folder, say).await;
-    house.close().await;
+    let app = App::open(loaded, demo.by.clone(), demo.clock.clone(), demo.stop.clone()).await?;
+    let played = run_walkthrough(&app, folder, say).await;
+    app.close().await;
     played?;
 
     say(&format!("\nLook around in {}: tagwarden.toml, policies/, releases/, deploy/, reports/.", folder.display()));
@@ -102,7 +102,7 @@ async fn start_registry(sample: &Sample, clock: &Clock) -> io::Result<(EmbeddedR
     Ok((registry, admin))
 }
 
-async fn run_walkthrough(house: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<(), RunError> {
+async fn run_walkthrough(app: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<(), RunError> {
     let reports = folder.join("reports");
     let write = |name: &str, text: &str| {
         let path = reports.join(name);
@@ -112,7 +112,7 @@ async fn run_walkthrough(house: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)
     };
 
     say("── plan: a dry run ──────────────────────────────────────────────");
-    let planned = house.plan(None, &()).await?;
+    let planned = app.plan(None, &()).await?;
     let plan = &planned.document;
     narrate_plan(plan, say);
     let formats = [Format::Text, Format::Json, Format::Markdown, Format::Html, Format::Csv];
@@ -130,13 +130,13 @@ async fn run_walkthrough(house: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)
 
     if let Some(kept) = plan.kept.iter().find(|kept| is_claimed(&kept.reasons) && kept.verdict == "protected") {
         say(&format!("\n── explain {} ──", kept.name()));
-        say(explain(house, &kept).await?.trim_end());
+        say(explain(app, &kept).await?.trim_end());
     }
 
     say("\n── apply: exactly that plan, or less ────────────────────────────");
     let sealed = report::render(plan, Format::Json);
     let approval = Approval { approved_by: Some("the demo".to_owned()), ..Approval::default() };
-    let applied = house.apply(&sealed, &approval, &()).await?;
+    let applied = app.apply(&sealed, &approval, &()).await?;
     let count = |label: &str| applied.applied.iter().filter(|one| one.outcome.label() == label).count();
     say(&format!("{} tags removed, {} skipped, {} failed", count("done"), count("skipped"), count("failed")));
     for one in applied.applied.iter().filter(|one| matches!(one.outcome, Outcome::Skipped(_))).take(1) {
@@ -144,7 +144,7 @@ async fn run_walkthrough(house: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)
             say(&format!("  skipped, for one: {}:{}: {skip}", one.removal.repository, one.removal.tag));
         }
     }
-    let again = house.plan(None, &()).await?;
+    let again = app.plan(None, &()).await?;
     let left = again.document.removals.iter().filter(|removal| removal.enforce).count();
     say(&format!("planned again: {left} more would be removed"));
 
@@ -152,14 +152,14 @@ async fn run_walkthrough(house: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)
     if let Some(removed) = applied.applied.iter().find(|one| matches!(one.outcome, Outcome::Done(_))) {
         let removal = &removed.removal;
         let image = format!("{}/{}:{}", removal.registry, removal.repository, removal.tag);
-        let restored = house.restore_image(&image).await?;
+        let restored = app.restore_image(&image).await?;
         for one in &restored.restored {
             say(&format!("{image} at {}: {}", one.intent.digest.short(), one.outcome.label()));
         }
         say(&format!("all of them would come back with: tagwarden restore --run {}", applied.run));
     }
 
-    let later = house.plan((house.clock)().checked_add(DELETION_PREVIEW_DELAY).ok(), &()).await?;
+    let later = app.plan((app.clock)().checked_add(DELETION_PREVIEW_DELAY).ok(), &()).await?;
     say("\n── in fifteen days: the second step ─────────────────────────────");
     say(
         "Untags free nothing. Policy candidate-builds has what it untagged deleted two weeks later, if nothing uses it:",
@@ -174,11 +174,11 @@ async fn run_walkthrough(house: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)
 const DELETION_PREVIEW_DELAY: SignedDuration = SignedDuration::from_hours(15 * 24);
 
 /// Why a tag stays, rule by rule.
-async fn explain(house: &App, kept: &KeptView) -> Result<String, RunError> {
-    let named = house.find_tag_ref(&kept.name())?;
-    let decision = house.decide_repository(&named.registry, &named.repository, None).await?;
+async fn explain(app: &App, kept: &KeptView) -> Result<String, RunError> {
+    let named = app.find_tag_ref(&kept.name())?;
+    let decision = app.decide_repository(&named.registry, &named.repository, None).await?;
     let (registry, repository, tag) = (&kept.registry, &kept.repository, &kept.tag);
-    let weighed = house.rule_trace(&decision, &named);
+    let weighed = app.rule_trace(&decision, &named);
     let found = weighed
         .and_then(|one| report::explanation_with_rules(&decision.document, registry, repository, tag, &one, None));
     Ok(found.unwrap_or_default())

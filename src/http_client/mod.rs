@@ -170,20 +170,20 @@ struct SendError {
 }
 
 impl HttpClient {
-    pub(crate) fn new(peer: &ClientConfig, patience: RetryPolicy) -> Result<Self, RequestError> {
-        Self::build(peer, patience, reqwest::Client::builder(), Duration::from_secs(10))
+    pub(crate) fn new(config: &ClientConfig, patience: RetryPolicy) -> Result<Self, RequestError> {
+        Self::build(config, patience, reqwest::Client::builder(), Duration::from_secs(10))
     }
 
     /// One that no proxy stands in the way of, for what answers on this machine or on its link only: soon, or never.
-    pub(crate) fn without_proxy(peer: &ClientConfig, patience: RetryPolicy) -> Result<Self, RequestError> {
-        Self::build(peer, patience, reqwest::Client::builder().no_proxy(), Duration::from_secs(2))
+    pub(crate) fn without_proxy(config: &ClientConfig, patience: RetryPolicy) -> Result<Self, RequestError> {
+        Self::build(config, patience, reqwest::Client::builder().no_proxy(), Duration::from_secs(2))
     }
 
     /// One whose requests all go to a socket of this machine, whatever host they name.
     #[cfg(unix)]
-    pub(crate) fn to_socket(peer: &ClientConfig, patience: RetryPolicy, socket: &Path) -> Result<Self, RequestError> {
+    pub(crate) fn to_socket(config: &ClientConfig, patience: RetryPolicy, socket: &Path) -> Result<Self, RequestError> {
         let builder = reqwest::Client::builder().no_proxy().unix_socket(socket);
-        Self::build(peer, patience, builder, Duration::from_secs(2))
+        Self::build(config, patience, builder, Duration::from_secs(2))
     }
 
     /// There are no such sockets on this system.
@@ -191,13 +191,13 @@ impl HttpClient {
     /// # Errors
     /// Always.
     #[cfg(not(unix))]
-    pub(crate) fn to_socket(peer: &ClientConfig, _: RetryPolicy, _: &Path) -> Result<Self, RequestError> {
-        let message = format!("{}: this system has no such sockets", peer.name);
+    pub(crate) fn to_socket(config: &ClientConfig, _: RetryPolicy, _: &Path) -> Result<Self, RequestError> {
+        let message = format!("{}: this system has no such sockets", config.name);
         Err(RequestError { kind: RequestErrorKind::InvalidSettings, message })
     }
 
     fn build(
-        peer: &ClientConfig,
+        config: &ClientConfig,
         patience: RetryPolicy,
         builder: reqwest::ClientBuilder,
         connect: Duration,
@@ -208,13 +208,13 @@ impl HttpClient {
             .referer(false)
             // Folded header lines are obsolete, not wrong (RFC 9112, 5.2).
             .http1_allow_obsolete_multiline_headers_in_responses(true)
-            .connect_timeout(peer.timeout.min(connect));
-        if let Some(path) = &peer.ca_file {
+            .connect_timeout(config.timeout.min(connect));
+        if let Some(path) = &config.ca_file {
             let wrong = |why: String| RequestError {
                 kind: RequestErrorKind::InvalidSettings,
                 message: format!(
                     "{}: ca_file {} {why}; give a PEM file with one or more certificates",
-                    peer.name,
+                    config.name,
                     path.display()
                 ),
             };
@@ -228,11 +228,11 @@ impl HttpClient {
         }
         let client = builder.build().map_err(|error| RequestError {
             kind: RequestErrorKind::InvalidSettings,
-            message: format!("{}: no HTTP client can be made: {}", peer.name, error_chain(&error)),
+            message: format!("{}: no HTTP client can be made: {}", config.name, error_chain(&error)),
         })?;
         Ok(Self {
             client,
-            timeout: peer.timeout,
+            timeout: config.timeout,
             retry_policy: patience,
             total: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -313,9 +313,9 @@ impl HttpClient {
                 Some(home) => Some(home.rate_limiter.lane_for_request(ask).admit().await),
                 None => None,
             };
-            let (outcome, wish) = self.attempt(ask, headers, pass).await;
-            let Some(wish) = wish else { return outcome.map_err(|cut| cut.error) };
-            let Some(pause) = self.backoff_delay(&mut pauses, wish) else { return self.give_up(ask, outcome, wish) };
+            let (outcome, hint) = self.attempt(ask, headers, pass).await;
+            let Some(hint) = hint else { return outcome.map_err(|cut| cut.error) };
+            let Some(pause) = self.backoff_delay(&mut pauses, hint) else { return self.give_up(ask, outcome, hint) };
             if ask.retry_mode == RetryMode::RecheckFirst {
                 tokio::time::sleep(pause).await;
                 return outcome.map_err(|cut| cut.error);
@@ -347,10 +347,10 @@ impl HttpClient {
             None => None,
         };
         let headers = authorization.map(|value| (AUTHORIZATION, value.clone())).into_iter().collect();
-        let (outcome, wish) = self.attempt(ask, &headers, pass).await;
-        let Some(wish) = wish else { return outcome.map_err(|cut| cut.error) };
-        let Some(pause) = self.backoff_delay(&mut Backoff::new(self.retry_policy), wish) else {
-            return self.give_up(ask, outcome, wish);
+        let (outcome, hint) = self.attempt(ask, &headers, pass).await;
+        let Some(hint) = hint else { return outcome.map_err(|cut| cut.error) };
+        let Some(pause) = self.backoff_delay(&mut Backoff::new(self.retry_policy), hint) else {
+            return self.give_up(ask, outcome, hint);
         };
         tokio::time::sleep(pause).await;
         outcome.map_err(|cut| cut.error)
@@ -380,27 +380,27 @@ impl HttpClient {
         let outcome = self.send_once(ask, headers, self.origin_of(ask)).await;
         let class = outcome.as_ref().map_or(0, |answer| usize::from(answer.status.as_u16() / 100).clamp(2, 5) - 1);
         self.statuses[class].fetch_add(1, Ordering::Relaxed);
-        let wish = retry_hint(ask, &outcome);
+        let hint = retry_hint(ask, &outcome);
         if let (Some(pass), Ok(answer)) = (pass, &outcome) {
-            match wish.filter(|wish| wish.throttled) {
-                Some(wish) => pass.record_throttling(self.lane_pause(wish)),
+            match hint.filter(|hint| hint.throttled) {
+                Some(hint) => pass.record_throttling(self.lane_pause(hint)),
                 None => pass.record_response(remaining_calls(&answer.headers)),
             }
         }
-        match wish {
-            Some(wish) if wish.throttled => {
+        match hint {
+            Some(hint) if hint.throttled => {
                 self.throttled.fetch_add(1, Ordering::Relaxed);
             }
             None if outcome.is_ok() => self.consecutive_failures.store(0, Ordering::Relaxed),
             _ => {}
         }
-        (outcome, wish)
+        (outcome, hint)
     }
 
     /// How long to wait before a request is tried again; `None` where it has failed in spite of all patience.
-    fn backoff_delay(&self, pauses: &mut Backoff, wish: RetryHint) -> Option<Duration> {
+    fn backoff_delay(&self, pauses: &mut Backoff, hint: RetryHint) -> Option<Duration> {
         let down = self.consecutive_failures.load(Ordering::Relaxed) >= FAILURES_UNTIL_DOWN;
-        let pause = if down { None } else { pauses.next_delay(wish) };
+        let pause = if down { None } else { pauses.next_delay(hint) };
         if pause.is_none() {
             self.consecutive_failures.fetch_add(1, Ordering::Relaxed);
         }
@@ -413,11 +413,11 @@ impl HttpClient {
         &self,
         ask: &Request,
         outcome: Result<Response, SendError>,
-        wish: RetryHint,
+        hint: RetryHint,
     ) -> Result<Response, RequestError> {
         match outcome {
-            Ok(answer) if wish.throttled && ask.retry_mode == RetryMode::RecheckFirst => {
-                let wanted = wish.after.map_or_else(
+            Ok(answer) if hint.throttled && ask.retry_mode == RetryMode::RecheckFirst => {
+                let wanted = hint.after.map_or_else(
                     || "it throttles request after request".to_owned(),
                     |after| {
                         let (after, most) = (format_seconds(after), format_seconds(self.retry_policy.max_total_delay));
@@ -433,8 +433,8 @@ impl HttpClient {
 
     /// For how long all requests of a kind pause when one is throttled. Nobody waits for what is past all patience: each
     /// is then refused by itself.
-    fn lane_pause(&self, wish: RetryHint) -> Option<Duration> {
-        let after = wish.after.filter(|after| *after <= self.retry_policy.max_total_delay)?;
+    fn lane_pause(&self, hint: RetryHint) -> Option<Duration> {
+        let after = hint.after.filter(|after| *after <= self.retry_policy.max_total_delay)?;
         Some(after + retry::jitter(self.retry_policy.initial_delay))
     }
 

@@ -39,9 +39,9 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    fn for_request(ask: &Request) -> Self {
-        match ask.method {
-            _ if ask.url.path().starts_with("/oauth2/") => Self::OAuth,
+    fn for_request(request: &Request) -> Self {
+        match request.method {
+            _ if request.url.path().starts_with("/oauth2/") => Self::OAuth,
             Method::GET | Method::HEAD => Self::Read,
             Method::DELETE => Self::Delete,
             _ => Self::Write,
@@ -83,8 +83,8 @@ impl RateLimiter {
         }
     }
 
-    pub(super) fn lane_for_request(&self, ask: &Request) -> &Arc<Lane> {
-        self.lane(Operation::for_request(ask))
+    pub(super) fn lane_for_request(&self, request: &Request) -> &Arc<Lane> {
+        self.lane(Operation::for_request(request))
     }
 
     pub(super) fn lane(&self, operation: Operation) -> &Arc<Lane> {

@@ -27,7 +27,7 @@ pub(super) fn retry_hint(ask: &Request, outcome: &Result<Response, SendError>) -
             let safe = ask.retry_mode.is_idempotent() || ask.retry_mode == RetryMode::IfUnprocessed && cut.unsent;
             (cut.transient && safe).then_some(RetryHint { after: None, throttled: false })
         }
-        Ok(answer) => status_retry_hint(answer.status, &answer.headers, ask.retry_mode.is_idempotent()),
+        Ok(response) => status_retry_hint(response.status, &response.headers, ask.retry_mode.is_idempotent()),
     }
 }
 
@@ -109,25 +109,25 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn new(patience: RetryPolicy) -> Self {
+    pub(crate) fn new(retry_policy: RetryPolicy) -> Self {
         let backoff = ExponentialBuilder::new()
             .with_jitter()
-            .with_min_delay(patience.initial_delay)
-            .with_max_delay(patience.max_delay)
-            .with_max_times(patience.max_retries)
+            .with_min_delay(retry_policy.initial_delay)
+            .with_max_delay(retry_policy.max_delay)
+            .with_max_times(retry_policy.max_retries)
             .build();
-        Self { exponential: backoff, max_delay: patience.max_delay, remaining: patience.max_total_delay }
+        Self { exponential: backoff, max_delay: retry_policy.max_delay, remaining: retry_policy.max_total_delay }
     }
 
     /// How long to wait before the next try; nothing when patience is at its end. What was asked for is never cut short,
     /// and the drawn pause on top of it keeps many waiting requests from coming back in the same instant.
-    pub(crate) fn next_delay(&mut self, wish: RetryHint) -> Option<Duration> {
+    pub(crate) fn next_delay(&mut self, hint: RetryHint) -> Option<Duration> {
         let drawn = match self.exponential.next() {
             Some(drawn) => drawn,
-            None if wish.throttled => self.max_delay,
+            None if hint.throttled => self.max_delay,
             None => return None,
         };
-        let pause = wish.after.unwrap_or_default().checked_add(drawn)?;
+        let pause = hint.after.unwrap_or_default().checked_add(drawn)?;
         self.remaining = self.remaining.checked_sub(pause)?;
         Some(pause)
     }
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn only_what_is_safe_is_repeated() {
         let url: Url = "https://registry.example/v2/".parse().unwrap();
-        let answer = |status, after: Option<&str>| {
+        let response = |status, after: Option<&str>| {
             Ok(Response {
                 status: StatusCode::from_u16(status).unwrap(),
                 headers: after.map(|after| headers(&[("retry-after", after)])).unwrap_or_default(),
@@ -205,16 +205,16 @@ mod tests {
         };
         let (get, delete) = (Request::get(url.clone(), "*/*", 0), Request::probe(url));
         for (outcome, of_get, of_delete) in [
-            (answer(200, None), false, false),
-            (answer(401, None), false, false),
-            (answer(404, None), false, false),
-            (answer(408, None), true, false),
-            (answer(429, None), true, true),
-            (answer(500, None), true, false),
-            (answer(502, Some("1")), true, false),
-            (answer(503, None), true, false),
-            (answer(503, Some("1")), true, true),
-            (answer(504, None), true, false),
+            (response(200, None), false, false),
+            (response(401, None), false, false),
+            (response(404, None), false, false),
+            (response(408, None), true, false),
+            (response(429, None), true, true),
+            (response(500, None), true, false),
+            (response(502, Some("1")), true, false),
+            (response(503, None), true, false),
+            (response(503, Some("1")), true, true),
+            (response(504, None), true, false),
             (cut(true), true, true),
             (cut(false), true, false),
         ] {
@@ -225,27 +225,27 @@ mod tests {
 
     #[test]
     fn patience_ends() {
-        let patience = RetryPolicy {
+        let retry_policy = RetryPolicy {
             max_retries: 3,
             initial_delay: Duration::from_millis(10),
             max_delay: Duration::from_millis(40),
             max_total_delay: Duration::from_mins(1),
         };
         let failing = RetryHint { after: None, throttled: false };
-        let mut pauses = Backoff::new(patience);
+        let mut pauses = Backoff::new(retry_policy);
         assert_eq!(std::iter::from_fn(|| pauses.next_delay(failing)).count(), 3);
 
         let asked = RetryHint { after: Some(Duration::from_secs(25)), throttled: true };
-        let mut pauses = Backoff::new(patience);
+        let mut pauses = Backoff::new(retry_policy);
         assert!(pauses.next_delay(asked).is_some_and(|pause| pause >= Duration::from_secs(25)));
         assert!(pauses.next_delay(asked).is_some());
         assert_eq!(pauses.next_delay(asked), None);
 
         let throttled = RetryHint { after: None, throttled: true };
-        let mut pauses = Backoff::new(patience);
+        let mut pauses = Backoff::new(retry_policy);
         let tries = std::iter::from_fn(|| pauses.next_delay(throttled)).count();
         assert!((1000..2000).contains(&tries), "only the total bounds throttling: {tries}");
         let forever = RetryHint { after: Some(Duration::MAX), throttled: true };
-        assert_eq!(Backoff::new(patience).next_delay(forever), None);
+        assert_eq!(Backoff::new(retry_policy).next_delay(forever), None);
     }
 }

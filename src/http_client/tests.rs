@@ -8,11 +8,11 @@ use super::*;
 
 async fn server(date: &str, age: Option<&str>) -> MockServer {
     let server = MockServer::start().await;
-    let mut answer = ResponseTemplate::new(200).insert_header("date", date);
+    let mut response = ResponseTemplate::new(200).insert_header("date", date);
     if let Some(age) = age {
-        answer = answer.insert_header("age", age);
+        response = response.insert_header("age", age);
     }
-    Mock::given(any()).respond_with(answer).mount(&server).await;
+    Mock::given(any()).respond_with(response).mount(&server).await;
     server
 }
 
@@ -20,12 +20,12 @@ async fn server(date: &str, age: Option<&str>) -> MockServer {
 async fn only_a_writers_transport_sends_what_changes() {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&server).await;
-    let peer = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
-    let transport = || HttpClient::new(&peer, RetryPolicy::default()).unwrap();
-    let (reading, changing) = (transport(), transport().allow_writes());
+    let config = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
+    let client = || HttpClient::new(&config, RetryPolicy::default()).unwrap();
+    let (reading, changing) = (client(), client().allow_writes());
     let get = Request::get(server.uri().parse().unwrap(), "*/*", 0);
     let of = |method: Method, signs_in| Request { method, gets_token: signs_in, ..get.clone() };
-    for (ask, reads) in [
+    for (request, reads) in [
         (get.clone(), true),
         (of(Method::HEAD, false), true),
         (of(Method::POST, true), true),
@@ -38,11 +38,11 @@ async fn only_a_writers_transport_sends_what_changes() {
         (Request::probe(get.url.clone()), false),
     ] {
         let before = server.received_requests().await.unwrap().len();
-        let sent = reading.send(&ask, None).await;
-        assert_eq!(sent.is_ok(), reads, "{ask:?}");
+        let sent = reading.send(&request, None).await;
+        assert_eq!(sent.is_ok(), reads, "{request:?}");
         let arrived = server.received_requests().await.unwrap().len() - before;
-        assert_eq!(arrived, usize::from(reads), "{ask:?}");
-        changing.send(&ask, None).await.unwrap();
+        assert_eq!(arrived, usize::from(reads), "{request:?}");
+        changing.send(&request, None).await.unwrap();
     }
 }
 
@@ -52,28 +52,28 @@ async fn the_time_is_that_of_the_servers_own_answers() {
     let other = server("Tue, 01 Jan 2030 12:00:00 GMT", None).await;
     let cache = server("Tue, 01 Jan 2002 12:00:00 GMT", Some("7")).await;
     let nonsense = server("Tue, 01 Jan 2002 12:00:00 GMT", Some("old")).await;
-    let ask = |server: &MockServer| Request::get(server.uri().parse().unwrap(), "*/*", 0);
-    let transport = |server: &MockServer| {
-        let peer = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
-        let transport = HttpClient::new(&peer, RetryPolicy::default()).unwrap();
-        transport.with_rate_limits(&server.uri().parse().unwrap(), RateLimits::default())
+    let request = |server: &MockServer| Request::get(server.uri().parse().unwrap(), "*/*", 0);
+    let client = |server: &MockServer| {
+        let config = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
+        let client = HttpClient::new(&config, RetryPolicy::default()).unwrap();
+        client.with_rate_limits(&server.uri().parse().unwrap(), RateLimits::default())
     };
     let noon: Timestamp = "2002-01-01T12:00:00Z".parse().unwrap();
     let past = |one: &HttpClient| one.server_time().unwrap().latest.duration_since(noon).as_secs();
 
-    let one = transport(&own);
+    let one = client(&own);
     assert_eq!(one.server_time(), None);
-    one.send(&ask(&other), None).await.unwrap();
+    one.send(&request(&other), None).await.unwrap();
     assert_eq!(one.server_time(), None, "another host's clock");
-    one.send(&ask(&own), None).await.unwrap();
-    one.send(&ask(&other), None).await.unwrap();
+    one.send(&request(&own), None).await.unwrap();
+    one.send(&request(&other), None).await.unwrap();
     assert!((0..60).contains(&past(&one)), "{:?}", one.server_time());
 
-    let one = transport(&cache);
-    one.send(&ask(&cache), None).await.unwrap();
+    let one = client(&cache);
+    one.send(&request(&cache), None).await.unwrap();
     assert!((7..67).contains(&past(&one)), "with the time in the cache: {:?}", one.server_time());
-    let one = transport(&nonsense);
-    one.send(&ask(&nonsense), None).await.unwrap();
+    let one = client(&nonsense);
+    one.send(&request(&nonsense), None).await.unwrap();
     assert_eq!(one.server_time(), None, "nobody knows how old it is");
 }
 

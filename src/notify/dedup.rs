@@ -34,7 +34,7 @@ impl DedupState {
     pub(super) fn occasions_to_send(
         &self,
         settings: &NotifySettings,
-        news: &RunEvent,
+        event: &RunEvent,
         now: Timestamp,
     ) -> BTreeSet<NotifyEvent> {
         let nothing = SentTimes::new();
@@ -47,17 +47,17 @@ impl DedupState {
                 age.is_negative() || age.unsigned_abs() >= settings.repeat_after
             })
         };
-        let mut due: BTreeSet<NotifyEvent> = news
+        let mut due: BTreeSet<NotifyEvent> = event
             .occasions
             .iter()
             .filter(|(occasion, _)| always || settings.events.contains(occasion))
             .filter(|(occasion, apart)| {
-                always || !PROBLEM_OCCASIONS.contains(occasion) || fresh(&problem_key(news, **occasion, apart))
+                always || !PROBLEM_OCCASIONS.contains(occasion) || fresh(&problem_key(event, **occasion, apart))
             })
             .map(|(occasion, _)| *occasion)
             .collect();
-        let over = told.keys().any(|key| key.starts_with(news.kind.label()));
-        let well = news.is_complete && !news.occasions.keys().any(|occasion| PROBLEM_OCCASIONS.contains(occasion));
+        let over = told.keys().any(|key| key.starts_with(event.kind.label()));
+        let well = event.is_complete && !event.occasions.keys().any(|occasion| PROBLEM_OCCASIONS.contains(occasion));
         if over && well && (always || settings.events.contains(&NotifyEvent::Recovered)) {
             due.insert(NotifyEvent::Recovered);
         }
@@ -71,16 +71,16 @@ impl DedupState {
     pub(super) fn record_sent(
         &mut self,
         name: &str,
-        news: &RunEvent,
+        event: &RunEvent,
         due: &BTreeSet<NotifyEvent>,
         now: Timestamp,
     ) -> io::Result<()> {
         let told = self.sent.entry(name.to_owned()).or_default();
         let before = told.clone();
         let there: BTreeMap<String, NotifyEvent> =
-            news.occasions.iter().map(|(occasion, apart)| (problem_key(news, *occasion, apart), *occasion)).collect();
-        if news.is_complete {
-            told.retain(|key, _| !key.starts_with(news.kind.label()) || there.contains_key(key));
+            event.occasions.iter().map(|(occasion, apart)| (problem_key(event, *occasion, apart), *occasion)).collect();
+        if event.is_complete {
+            told.retain(|key, _| !key.starts_with(event.kind.label()) || there.contains_key(key));
         }
         for (key, occasion) in there {
             if PROBLEM_OCCASIONS.contains(&occasion) && due.contains(&occasion) {
@@ -99,6 +99,6 @@ impl DedupState {
     }
 }
 
-fn problem_key(news: &RunEvent, occasion: NotifyEvent, apart: &str) -> String {
-    format!("{} {} {apart}", news.kind.label(), occasion.label())
+fn problem_key(event: &RunEvent, occasion: NotifyEvent, apart: &str) -> String {
+    format!("{} {} {apart}", event.kind.label(), occasion.label())
 }

@@ -81,18 +81,18 @@ pub(super) async fn deliver(
     settings: &NotifySettings,
     message: &Message,
     now: Timestamp,
-    patience: RetryPolicy,
+    retry_policy: RetryPolicy,
 ) -> Result<(), NotifyError> {
     let nothing = HeaderMap::new();
     match &settings.channel {
         Channel::Webhook { url, secret } => {
             let body = message.json();
             let signed = sign(settings, secret, now, &body)?;
-            post(settings, url, &body, &signed, patience).await
+            post(settings, url, &body, &signed, retry_policy).await
         }
-        Channel::Slack { url } => post(settings, url, &message.slack(), &nothing, patience).await,
-        Channel::Teams { url } => post(settings, url, &message.teams(), &nothing, patience).await,
-        Channel::Email(email) => send_mail(settings, email, message, now, patience).await,
+        Channel::Slack { url } => post(settings, url, &message.slack(), &nothing, retry_policy).await,
+        Channel::Teams { url } => post(settings, url, &message.teams(), &nothing, retry_policy).await,
+        Channel::Email(email) => send_mail(settings, email, message, now, retry_policy).await,
     }
 }
 
@@ -113,17 +113,18 @@ async fn post(
     url: &SecretString,
     body: &Value,
     headers: &HeaderMap,
-    patience: RetryPolicy,
+    retry_policy: RetryPolicy,
 ) -> Result<(), NotifyError> {
     let url = Url::parse(url.expose_secret()).map_err(|error| settings_error(settings, &error.to_string()))?;
-    let peer = ClientConfig {
+    let config = ClientConfig {
         name: format!("notify.{}", settings.name),
         ca_file: settings.ca_file.clone(),
         timeout: settings.timeout,
     };
-    let transport =
-        HttpClient::new(&peer, patience).map_err(|error| settings_error(settings, &error.message))?.allow_writes();
-    let ask = Request {
+    let client = HttpClient::new(&config, retry_policy)
+        .map_err(|error| settings_error(settings, &error.message))?
+        .allow_writes();
+    let request = Request {
         method: Method::POST,
         content: Some(("application/json".into(), body.to_string().into_bytes().into())),
         // A message twice is better than none.
@@ -131,22 +132,22 @@ async fn post(
         has_secret_path: true,
         ..Request::get(url, "*/*", MAX_ERROR_BYTES)
     };
-    let answer = transport.send_with_headers(&ask, headers).await.map_err(|error| NotifyError {
+    let response = client.send_with_headers(&request, headers).await.map_err(|error| NotifyError {
         kind: NotifyErrorKind::Unreachable,
         message: format!("notify.{}: {}; check its address, network and proxy", settings.name, error.message),
     })?;
-    if answer.status.is_success() {
+    if response.status.is_success() {
         return Ok(());
     }
     // Only a word, such as Slack's `no_service`: longer texts may repeat the address.
-    let word = std::str::from_utf8(&answer.body).map(str::trim).unwrap_or_default();
+    let word = std::str::from_utf8(&response.body).map(str::trim).unwrap_or_default();
     let is_word = word.len() <= 40 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == ' ');
     let word = if is_word && !word.is_empty() { format!(" ({word})") } else { String::new() };
     Err(NotifyError {
         kind: NotifyErrorKind::Refused,
         message: format!(
             "notify.{}: {} answered {}{word}; check that the address is still the one that was given out",
-            settings.name, answer.request, answer.status
+            settings.name, response.request, response.status
         ),
     })
 }
@@ -156,7 +157,7 @@ async fn send_mail(
     email: &Email,
     message: &Message,
     now: Timestamp,
-    patience: RetryPolicy,
+    retry_policy: RetryPolicy,
 ) -> Result<(), NotifyError> {
     let mail = build_mail(settings, email, message, now)?;
     let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&email.server)
@@ -169,10 +170,10 @@ async fn send_mail(
     if let Some((_, host)) = email.from.trim_end_matches('>').rsplit_once('@') {
         builder = builder.hello_name(ClientId::Domain(host.to_owned()));
     }
-    let transport = builder.build();
-    let mut pauses = Backoff::new(patience);
+    let client = builder.build();
+    let mut pauses = Backoff::new(retry_policy);
     loop {
-        let Err(error) = transport.send(mail.clone()).await else { return Ok(()) };
+        let Err(error) = client.send(mail.clone()).await else { return Ok(()) };
         let kind = if error.is_permanent() { NotifyErrorKind::Refused } else { NotifyErrorKind::Unreachable };
         let passing = kind == NotifyErrorKind::Unreachable && !error.is_client();
         let pause = if passing { pauses.next_delay(RetryHint { after: None, throttled: false }) } else { None };

@@ -76,7 +76,7 @@ impl RunEvent {
     /// What came of a run that ended at `at`.
     #[must_use]
     pub fn new(kind: RunKind, came: Result<&RunResult, &RunError>, mode: Mode, by: &str, at: Timestamp) -> Self {
-        let news = Self {
+        let event = Self {
             run_id: None,
             kind,
             mode,
@@ -90,8 +90,8 @@ impl RunEvent {
             problems: Vec::new(),
         };
         match came {
-            Ok(ended) => news.with_result(ended),
-            Err(error) => news.with_error(error),
+            Ok(ended) => event.with_result(ended),
+            Err(error) => event.with_error(error),
         }
     }
 

@@ -79,10 +79,10 @@ impl Notifier {
     }
 
     /// Takes the news of a run that ended. Returns at once.
-    pub fn enqueue(&self, news: RunEvent) {
-        let news = Arc::new(news);
+    pub fn enqueue(&self, event: RunEvent) {
+        let event = Arc::new(event);
         for told in &self.receivers {
-            if told.queue.try_send(Arc::clone(&news)).is_err() {
+            if told.queue.try_send(Arc::clone(&event)).is_err() {
                 tracing::warn!(notify = told.name, "too much waits to be sent there; this run is not told");
             }
         }
@@ -120,17 +120,17 @@ struct DeliveryWorker {
 
 impl DeliveryWorker {
     async fn run(self, mut waiting: mpsc::Receiver<Arc<RunEvent>>) {
-        while let Some(news) = waiting.recv().await {
-            self.process(&news).await;
+        while let Some(event) = waiting.recv().await {
+            self.process(&event).await;
         }
     }
 
-    async fn process(&self, news: &RunEvent) {
+    async fn process(&self, event: &RunEvent) {
         let now = (self.clock)();
         let name = &self.settings.name;
-        let due = self.dedup_state().occasions_to_send(&self.settings, news, now);
+        let due = self.dedup_state().occasions_to_send(&self.settings, event, now);
         if !due.is_empty() {
-            let message = Message::new(&self.settings, news, &due, now);
+            let message = Message::new(&self.settings, event, &due, now);
             if let Err(error) = deliver::deliver(&self.settings, &message, now, self.retry_policy).await {
                 // What was not told is as new as before.
                 tracing::warn!(notify = name, kind = error.kind.label(), "{error}");
@@ -139,7 +139,7 @@ impl DeliveryWorker {
             let labels: Vec<&str> = due.iter().map(|occasion| occasion.label()).collect();
             tracing::debug!(notify = name, occasions = labels.join(","), "told");
         }
-        if let Err(error) = self.dedup_state().record_sent(name, news, &due, now) {
+        if let Err(error) = self.dedup_state().record_sent(name, event, &due, now) {
             tracing::warn!(notify = name, %error, "what was told cannot be remembered; it may be told again");
         }
     }

@@ -220,23 +220,25 @@ impl Authenticate for DistributionAuthenticator {
     /// The `Authorization` of a request to the registry itself; nothing where none is needed or there is none.
     async fn authorization(
         &self,
-        transport: &HttpClient,
+        client: &HttpClient,
         grant: &TokenScope,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        let login = &self.credentials(grant).await?;
-        if let Credentials::Token(token) = login {
+        let credentials = &self.credentials(grant).await?;
+        if let Credentials::Token(token) = credentials {
             return self.bearer_header(token.expose_secret()).map(Some);
         }
-        match self.requirement(transport).await? {
+        match self.requirement(client).await? {
             AuthRequirement::Challenge(Challenge::Bearer { realm, service, .. }) => {
                 let slot = self.slot(grant);
                 let mut slot = slot.lock().await;
                 if let Some(token) = slot.token.as_ref().filter(|token| token.expires_at > Instant::now()) {
                     return Ok(Some(token.header.clone()));
                 }
-                self.fetch_token(transport, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
+                self.fetch_token(client, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
             }
-            AuthRequirement::Challenge(Challenge::Basic) | AuthRequirement::NoChallenge => self.basic_header(login),
+            AuthRequirement::Challenge(Challenge::Basic) | AuthRequirement::NoChallenge => {
+                self.basic_header(credentials)
+            }
         }
     }
 
@@ -244,19 +246,19 @@ impl Authenticate for DistributionAuthenticator {
     /// better.
     async fn renew_authorization(
         &self,
-        transport: &HttpClient,
+        client: &HttpClient,
         grant: &TokenScope,
         used: Option<&HeaderValue>,
         refusal: &Response,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        let login = &self.credentials(grant).await?;
+        let credentials = &self.credentials(grant).await?;
         let Some(challenge) = challenge::best_challenge(&refusal.headers) else { return Ok(None) };
-        if let Credentials::Token(_) = login {
+        if let Credentials::Token(_) = credentials {
             return Ok(None);
         }
         *self.requirement.lock().await = Some(AuthRequirement::Challenge(challenge.clone()));
         let Challenge::Bearer { realm, service, scope, .. } = challenge else {
-            return Ok(self.basic_header(login)?.filter(|basic| Some(basic) != used));
+            return Ok(self.basic_header(credentials)?.filter(|basic| Some(basic) != used));
         };
         let slot = self.slot(grant);
         let mut slot = slot.lock().await;
@@ -265,14 +267,14 @@ impl Authenticate for DistributionAuthenticator {
             return Ok(Some(token.header.clone()));
         }
         slot.extra_scope = scope.filter(|scope| *scope != grant.to_string() && grant.allows_extra_scope(scope));
-        self.fetch_token(transport, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
+        self.fetch_token(client, &mut slot, grant, &realm, service.as_deref()).await.map(Some)
     }
 }
 
 impl DistributionAuthenticator {
     /// What there is to sign in with. Podman keeps credentials by repository, so that they may differ from one to another.
     async fn credentials(&self, grant: &TokenScope) -> Result<Credentials, RegistryError> {
-        let login = match (&self.auth, &self.docker_config) {
+        let credentials = match (&self.auth, &self.docker_config) {
             (Auth::Basic { username, password }, _) => {
                 Credentials::Password { username: username.clone(), password: password.clone() }
             }
@@ -287,27 +289,28 @@ impl DistributionAuthenticator {
             (Auth::Anonymous | Auth::DockerConfig(_), None) => Credentials::Anonymous,
         };
         // Whoever comes later signs in by the same settings.
-        let _ = self.first_credentials.set(login.clone());
-        Ok(login)
+        let _ = self.first_credentials.set(credentials.clone());
+        Ok(credentials)
     }
 
     /// What the registry asks for, found out once by the request that the distribution specification has for it.
     ///
     /// Waiting for a 401 to a real request would not do: some registries show strangers a part of what they hold and
     /// call that everything.
-    async fn requirement(&self, transport: &HttpClient) -> Result<AuthRequirement, RegistryError> {
+    async fn requirement(&self, client: &HttpClient) -> Result<AuthRequirement, RegistryError> {
         let mut asked = self.requirement.lock().await;
         if let Some(known) = &*asked {
             return Ok(known.clone());
         }
         let mut url = self.endpoint.clone();
         url.set_path("/v2/");
-        let answer = transport.send(&Request::get(url, "*/*", MAX_ERROR_BYTES), None).await?;
-        if answer.status == StatusCode::TOO_MANY_REQUESTS || answer.status.is_server_error() {
-            return Err(answer.status_error());
+        let response = client.send(&Request::get(url, "*/*", MAX_ERROR_BYTES), None).await?;
+        if response.status == StatusCode::TOO_MANY_REQUESTS || response.status.is_server_error() {
+            return Err(response.status_error());
         }
-        let challenge =
-            (answer.status == StatusCode::UNAUTHORIZED).then(|| challenge::best_challenge(&answer.headers)).flatten();
+        let challenge = (response.status == StatusCode::UNAUTHORIZED)
+            .then(|| challenge::best_challenge(&response.headers))
+            .flatten();
         let asks = challenge.map_or(AuthRequirement::NoChallenge, AuthRequirement::Challenge);
         *asked = Some(asks.clone());
         Ok(asks)
@@ -319,8 +322,8 @@ impl DistributionAuthenticator {
     }
 
     /// Name and password for the registry itself. They are sent even where it does not ask: see [`Self::requirement`].
-    fn basic_header(&self, login: &Credentials) -> Result<Option<HeaderValue>, RegistryError> {
-        match login {
+    fn basic_header(&self, credentials: &Credentials) -> Result<Option<HeaderValue>, RegistryError> {
+        match credentials {
             Credentials::Password { username, password } => {
                 let pair = format!("{username}:{}", password.expose_secret());
                 self.secret_header(&format!("Basic {}", STANDARD.encode(pair))).map(Some)
@@ -347,13 +350,13 @@ impl DistributionAuthenticator {
     /// Asks the token service, after looking whether it may be asked at all.
     async fn fetch_token(
         &self,
-        transport: &HttpClient,
+        client: &HttpClient,
         slot: &mut TokenSlot,
         grant: &TokenScope,
         realm: &str,
         service: Option<&str>,
     ) -> Result<HeaderValue, RegistryError> {
-        let login = self.credentials(grant).await?;
+        let credentials = self.credentials(grant).await?;
         let realm = self.token_hosts.check_realm(realm)?;
         let further = slot.extra_scope.as_deref();
         let is_plain = self.fallback_flag(grant);
@@ -362,31 +365,32 @@ impl DistributionAuthenticator {
             (true, Some(plain)) => plain.into_scope(),
             _ => usual.clone(),
         };
-        let mut answer = self.request_token(transport, &login, &realm, service, [own.as_deref(), further]).await?;
+        let mut response = self.request_token(client, &credentials, &realm, service, [own.as_deref(), further]).await?;
         // Whoever does not know a scope refuses the whole question. Others need `delete`, so that comes first.
         if let (StatusCode::BAD_REQUEST, Some(plain), Some(is_plain)) =
-            (answer.status, grant.fallback_scope(), is_plain)
+            (response.status, grant.fallback_scope(), is_plain)
             && own == usual
         {
-            let again =
-                self.request_token(transport, &login, &realm, service, [plain.into_scope().as_deref(), None]).await?;
+            let again = self
+                .request_token(client, &credentials, &realm, service, [plain.into_scope().as_deref(), None])
+                .await?;
             if again.status == StatusCode::OK {
                 is_plain.store(true, Ordering::Relaxed);
-                answer = again;
+                response = again;
             }
         }
-        if answer.status != StatusCode::OK {
-            let mut error = answer.status_error();
+        if response.status != StatusCode::OK {
+            let mut error = response.status_error();
             error.message = format!("registry `{}`: no token for `{grant}`: {}", self.registry, error.message);
             return Err(error);
         }
         // Its own words could hold the token.
-        let reply: WireToken = parse_json_lossy(&answer.body).map_err(|_| answer.malformed("no token as JSON"))?;
+        let reply: WireToken = parse_json_lossy(&response.body).map_err(|_| response.malformed("no token as JSON"))?;
         let mut tokens = [&reply.token, &reply.access_token].into_iter().flatten().map(|token| token.trim());
         let text = tokens.find(|token| !token.is_empty());
-        let header = self.bearer_header(text.ok_or_else(|| answer.malformed("no `token` in it"))?)?;
+        let header = self.bearer_header(text.ok_or_else(|| response.malformed("no `token` in it"))?)?;
         slot.token =
-            Some(Token { header: header.clone(), expires_at: Instant::now() + usable_lifetime(&reply, &answer) });
+            Some(Token { header: header.clone(), expires_at: Instant::now() + usable_lifetime(&reply, &response) });
         Ok(header)
     }
 
@@ -402,15 +406,15 @@ impl DistributionAuthenticator {
     /// Asks the token service for these scopes.
     async fn request_token(
         &self,
-        transport: &HttpClient,
-        login: &Credentials,
+        client: &HttpClient,
+        credentials: &Credentials,
         realm: &Url,
         service: Option<&str>,
         [own, further]: [Option<&str>; 2],
     ) -> Result<Response, RegistryError> {
         let scopes: Vec<&str> = own.into_iter().chain(further.filter(|further| Some(*further) != own)).collect();
         let mut parameters: Vec<(&str, &str)> = service.map(|service| ("service", service)).into_iter().collect();
-        let (ask, authorization) = if let Credentials::IdentityToken(token) = login {
+        let (ask, authorization) = if let Credentials::IdentityToken(token) = credentials {
             let scope = scopes.join(" ");
             parameters.extend((!scope.is_empty()).then_some(("scope", &*scope)));
             parameters.push(("grant_type", "refresh_token"));
@@ -429,9 +433,9 @@ impl DistributionAuthenticator {
             parameters.extend(scopes.into_iter().map(|scope| ("scope", scope)));
             let mut url = realm.clone();
             url.query_pairs_mut().extend_pairs(parameters);
-            (Request::get(url, "application/json", MAX_ERROR_BYTES), self.basic_header(login)?)
+            (Request::get(url, "application/json", MAX_ERROR_BYTES), self.basic_header(credentials)?)
         };
-        transport.send(&ask, authorization.as_ref()).await
+        client.send(&ask, authorization.as_ref()).await
     }
 
     fn denied_error(&self, what: &str) -> RegistryError {
@@ -441,10 +445,10 @@ impl DistributionAuthenticator {
 
 /// For how long from now a token is used: what is left of its life by the server's own clock (a minute where it does
 /// not say, as the token specification has it), less a quarter, at most half a minute, for requests on their way.
-fn usable_lifetime(reply: &WireToken, answer: &Response) -> Duration {
+fn usable_lifetime(reply: &WireToken, response: &Response) -> Duration {
     let life = Duration::from_secs(reply.expires_in.unwrap_or(60).min(24 * 3600));
     let issued: Option<Timestamp> = reply.issued_at.as_deref().and_then(|text| text.parse().ok());
-    let date = answer.header(DATE.as_str()).and_then(|text| rfc2822::parse(text).ok());
+    let date = response.header(DATE.as_str()).and_then(|text| rfc2822::parse(text).ok());
     let age = match (issued, date) {
         (Some(issued), Some(date)) => Duration::try_from(date.timestamp().duration_since(issued)).unwrap_or_default(),
         _ => Duration::ZERO,
@@ -512,7 +516,7 @@ mod tests {
             expires_in,
             issued_at: issued_at.map(Into::into),
         };
-        let answer = Response {
+        let response = Response {
             status: StatusCode::OK,
             headers: [(DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"))].into_iter().collect(),
             body: Vec::new(),
@@ -527,7 +531,7 @@ mod tests {
             (Some(60), Some("1994-11-06T09:00:00Z"), 45),
             (Some(60), Some("nonsense"), 45),
         ] {
-            let life = usable_lifetime(&reply(expires_in, issued_at), &answer);
+            let life = usable_lifetime(&reply(expires_in, issued_at), &response);
             assert_eq!(life, Duration::from_secs(seconds), "{expires_in:?} {issued_at:?}");
         }
     }

@@ -45,16 +45,16 @@ static NO_EXTRA_MANIFESTS: BTreeSet<Digest> = BTreeSet::new();
 ///
 /// # Errors
 /// When its settings cannot work, such as a CA file that cannot be read.
-pub fn reader(settings: RegistrySettings, patience: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError> {
-    settings.provider.reader(settings, patience)
+pub fn reader(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError> {
+    settings.provider.reader(settings, retry_policy)
 }
 
 /// Makes the writer for a registry, by its provider.
 ///
 /// # Errors
 /// As [`reader`].
-pub fn writer(settings: RegistrySettings, patience: RetryPolicy) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
-    settings.provider.writer(settings, patience)
+pub fn writer(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
+    settings.provider.writer(settings, retry_policy)
 }
 
 /// Reads the registries, all at once. Never fails: what could not be read is a gap. What to look for in a repository

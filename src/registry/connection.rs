@@ -52,7 +52,7 @@ impl Connection {
     ///
     /// # Errors
     /// When the settings cannot work; nothing is sent yet.
-    pub(super) fn new(settings: RegistrySettings, patience: RetryPolicy) -> Result<Self, RegistryError> {
+    pub(super) fn new(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
         let endpoint = &settings.endpoint;
         let bare = matches!(endpoint.scheme(), "http" | "https")
             && endpoint.host_str().is_some()
@@ -70,14 +70,14 @@ impl Connection {
                 ),
             });
         }
-        let peer = ClientConfig {
+        let config = ClientConfig {
             name: format!("registry `{}`", settings.name),
             ca_file: settings.ca_file.clone(),
             timeout: settings.timeout,
         };
         Ok(Self {
-            client: HttpClient::new(&peer, patience)?.with_rate_limits(&settings.endpoint, settings.rate_limits),
-            authenticator: settings.provider.authenticator(&settings, patience).into_inner(),
+            client: HttpClient::new(&config, retry_policy)?.with_rate_limits(&settings.endpoint, settings.rate_limits),
+            authenticator: settings.provider.authenticator(&settings, retry_policy).into_inner(),
             slots: Semaphore::new(settings.concurrency.max(1)),
             is_writer: false,
             settings,
@@ -88,8 +88,8 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::new`].
-    pub(super) fn for_writer(settings: RegistrySettings, patience: RetryPolicy) -> Result<Self, RegistryError> {
-        let http = Self::new(settings, patience)?;
+    pub(super) fn for_writer(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
+        let http = Self::new(settings, retry_policy)?;
         Ok(Self { client: http.client.allow_writes(), is_writer: true, ..http })
     }
 
@@ -113,14 +113,14 @@ impl Connection {
     /// `TokenScope::Delete`. Nothing but tokens is asked for. Of a registry whose tokens do not say, everything is allowed.
     pub(super) async fn check_authorization(
         &self,
-        grant: fn(RepositoryName) -> TokenScope,
+        scope: fn(RepositoryName) -> TokenScope,
         repositories: &[RepositoryName],
     ) -> BTreeMap<RepositoryName, Result<(), RegistryError>> {
         self.preauthorize(repositories);
         let asked = repositories.iter().cloned().map(|name| async move {
             let granted = async {
                 let _place = self.acquire_slot().await?;
-                self.authorization(&grant(name.clone())).await.map(drop)
+                self.authorization(&scope(name.clone())).await.map(drop)
             };
             let granted = granted.await;
             (name, granted)
@@ -153,9 +153,9 @@ impl Connection {
         self.acquire_permit(Operation::Write, &TokenScope::Push(repository.clone())).await
     }
 
-    async fn acquire_permit(&self, operation: Operation, grant: &TokenScope) -> Result<WritePermit, RegistryError> {
+    async fn acquire_permit(&self, operation: Operation, scope: &TokenScope) -> Result<WritePermit, RegistryError> {
         let place = self.client.reserve(operation).await;
-        let signature = self.authorization(grant).await?;
+        let signature = self.authorization(scope).await?;
         Ok(WritePermit { reservation: place, authorization: signature })
     }
 
@@ -167,19 +167,19 @@ impl Connection {
     /// before the next try.
     pub(super) async fn send_with_permit(
         &self,
-        grant: &TokenScope,
-        ask: &Request,
+        scope: &TokenScope,
+        request: &Request,
         clearance: WritePermit,
     ) -> Result<Response, RegistryError> {
         let _place = self.acquire_slot().await?;
         let WritePermit { reservation: place, authorization: signature } = clearance;
-        let answer = self.client.send_reserved(ask, signature.as_ref(), place).await?;
-        if answer.status != StatusCode::UNAUTHORIZED {
-            return Ok(answer);
+        let response = self.client.send_reserved(request, signature.as_ref(), place).await?;
+        if response.status != StatusCode::UNAUTHORIZED {
+            return Ok(response);
         }
-        match self.renew_authorization(grant, signature.as_ref(), &answer).await? {
-            Some(_) => Err(token_renewed_error(&answer)),
-            None => Ok(answer),
+        match self.renew_authorization(scope, signature.as_ref(), &response).await? {
+            Some(_) => Err(token_renewed_error(&response)),
+            None => Ok(response),
         }
     }
 
@@ -208,40 +208,40 @@ impl Connection {
     ///
     /// A request keeps its place among those in flight while it waits to be tried again, so a registry that throttles is
     /// asked less.
-    pub(super) async fn send(&self, grant: &TokenScope, ask: &Request) -> Result<Response, RegistryError> {
+    pub(super) async fn send(&self, scope: &TokenScope, request: &Request) -> Result<Response, RegistryError> {
         let _place = self.acquire_slot().await?;
-        self.send_authorized(grant, ask).await
+        self.send_authorized(scope, request).await
     }
 
     /// Reads something, following redirects. Credentials go to the registry's own origin only.
     pub(super) async fn read(
         &self,
-        grant: &TokenScope,
-        mut ask: Request,
+        scope: &TokenScope,
+        mut request: Request,
         redirects: RedirectPolicy,
     ) -> Result<Response, RegistryError> {
         let _place = self.acquire_slot().await?;
         for _ in 0..=MAX_REDIRECTS {
-            let answer = if self.is_same_origin(&ask.url) {
-                self.send_authorized(grant, &ask).await?
+            let response = if self.is_same_origin(&request.url) {
+                self.send_authorized(scope, &request).await?
             } else {
-                self.client.send(&ask, None).await?
+                self.client.send(&request, None).await?
             };
-            if !is_redirect(answer.status) {
-                return Ok(answer);
+            if !is_redirect(response.status) {
+                return Ok(response);
             }
-            let target = answer.header(LOCATION.as_str()).and_then(|text| ask.url.join(text).ok());
-            let Some(target) = target else { return Err(answer.status_error()) };
-            if !self.may_follow(&ask.url, &target, redirects) {
-                let mut error = answer.status_error();
+            let target = response.header(LOCATION.as_str()).and_then(|text| request.url.join(text).ok());
+            let Some(target) = target else { return Err(response.status_error()) };
+            if !self.may_follow(&request.url, &target, redirects) {
+                let mut error = response.status_error();
                 error.message = format!("{} (to {})", error.message, target.origin().ascii_serialization());
                 return Err(error);
             }
-            ask.url = target;
+            request.url = target;
         }
         Err(RegistryError {
             kind: RegistryErrorKind::Malformed,
-            message: format!("{}: more than {MAX_REDIRECTS} redirects one after the other", ask.description()),
+            message: format!("{}: more than {MAX_REDIRECTS} redirects one after the other", request.description()),
         })
     }
 
@@ -270,35 +270,35 @@ impl Connection {
         })
     }
 
-    async fn authorization(&self, grant: &TokenScope) -> Result<Option<HeaderValue>, RegistryError> {
-        self.authenticator.authorization(&self.client, grant).await
+    async fn authorization(&self, scope: &TokenScope) -> Result<Option<HeaderValue>, RegistryError> {
+        self.authenticator.authorization(&self.client, scope).await
     }
 
-    async fn send_authorized(&self, grant: &TokenScope, ask: &Request) -> Result<Response, RegistryError> {
-        if !self.is_writer && matches!(grant, TokenScope::Delete(_) | TokenScope::Push(_)) {
-            return Err(ask.read_only_error());
+    async fn send_authorized(&self, scope: &TokenScope, request: &Request) -> Result<Response, RegistryError> {
+        if !self.is_writer && matches!(scope, TokenScope::Delete(_) | TokenScope::Push(_)) {
+            return Err(request.read_only_error());
         }
-        let signature = self.authorization(grant).await?;
-        let answer = self.client.send(ask, signature.as_ref()).await?;
-        if answer.status != StatusCode::UNAUTHORIZED {
-            return Ok(answer);
+        let signature = self.authorization(scope).await?;
+        let response = self.client.send(request, signature.as_ref()).await?;
+        if response.status != StatusCode::UNAUTHORIZED {
+            return Ok(response);
         }
-        match self.renew_authorization(grant, signature.as_ref(), &answer).await? {
+        match self.renew_authorization(scope, signature.as_ref(), &response).await? {
             // Getting it may have taken long.
-            Some(_) if ask.retry_mode == RetryMode::RecheckFirst => Err(token_renewed_error(&answer)),
-            Some(signature) => self.client.send(ask, Some(&signature)).await,
-            None => Ok(answer),
+            Some(_) if request.retry_mode == RetryMode::RecheckFirst => Err(token_renewed_error(&response)),
+            Some(signature) => self.client.send(request, Some(&signature)).await,
+            None => Ok(response),
         }
     }
 
     /// The `Authorization` to try again with after a 401; `None` if there is none better.
     async fn renew_authorization(
         &self,
-        grant: &TokenScope,
+        scope: &TokenScope,
         used: Option<&HeaderValue>,
         refusal: &Response,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        self.authenticator.renew_authorization(&self.client, grant, used, refusal).await
+        self.authenticator.renew_authorization(&self.client, scope, used, refusal).await
     }
 }
 

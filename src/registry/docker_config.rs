@@ -98,11 +98,11 @@ const DOCKER_HUB: &str = "index.docker.io";
 
 impl DockerConfig {
     /// The files, of which nothing is read yet.
-    pub(super) fn new(files: Vec<PathBuf>, patience: Duration) -> Self {
+    pub(super) fn new(files: Vec<PathBuf>, retry_policy: Duration) -> Self {
         Self {
             files,
             helper_path: None,
-            helper_timeout: patience,
+            helper_timeout: retry_policy,
             configs: OnceCell::new(),
             cache: AsyncMutex::default(),
         }
@@ -210,14 +210,14 @@ impl DockerConfig {
         }
         command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| failed(format!("cannot be run: {error}")))?;
-        let answer = async {
+        let response = async {
             if let Some(mut input) = child.stdin.take() {
                 // A helper that exits before it reads says why on its own.
                 let _ = input.write_all(key.as_bytes()).await;
             }
             child.wait_with_output().await
         };
-        let output = tokio::time::timeout(self.helper_timeout, answer)
+        let output = tokio::time::timeout(self.helper_timeout, response)
             .await
             .map_err(|_| failed(format!("did not answer within {} seconds", self.helper_timeout.as_secs())))?
             .map_err(|error| failed(format!("failed: {error}")))?;

@@ -184,19 +184,19 @@ impl ReferrersApi {
         let supported = self
             .0
             .get_or_try_init(|| async {
-                let answer = pull::referrers(http, repository, digest).await?;
-                let supported = matches!(answer, ReferrersResponse::Listed(..));
-                first = Some(answer);
+                let response = pull::referrers(http, repository, digest).await?;
+                let supported = matches!(response, ReferrersResponse::Listed(..));
+                first = Some(response);
                 Ok(supported)
             })
             .await;
-        let answer = match (supported, first) {
+        let response = match (supported, first) {
             (Err(error), _) => Err(error),
             (Ok(false), _) => return (Vec::new(), None),
-            (Ok(true), Some(answer)) => Ok(answer),
+            (Ok(true), Some(response)) => Ok(response),
             (Ok(true), None) => pull::referrers(http, repository, digest).await,
         };
-        match answer {
+        match response {
             Ok(ReferrersResponse::Listed(digests, trouble)) => (digests, trouble),
             Ok(ReferrersResponse::Unsupported) => {
                 let error = RegistryError {

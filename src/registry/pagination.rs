@@ -60,33 +60,33 @@ pub(super) struct NameList {
 /// Asks for the first page, as large as the registry likes. Gives the answer, whatever its status, and its address.
 pub(super) async fn first_page(
     http: &Connection,
-    grant: &TokenScope,
+    scope: &TokenScope,
     start: &Url,
     list: ListFormat,
 ) -> Result<FirstPage, RegistryError> {
     let [preferred, modest] = PAGE_SIZES;
-    let ask = async |size| {
+    let request = async |size| {
         let url = page_url(start, size, None);
-        fetch_page(http, grant, url.clone(), list).await.map(|answer| FirstPage {
+        fetch_page(http, scope, url.clone(), list).await.map(|answer| FirstPage {
             response: answer,
             url,
             page_size: Some(size),
         })
     };
-    let first = ask(preferred).await?;
+    let first = request(preferred).await?;
     let too_large = first.response.status == StatusCode::BAD_REQUEST
         && first.response.error_code().as_deref() == Some("PAGINATION_NUMBER_INVALID");
-    if too_large { ask(modest).await } else { Ok(first) }
+    if too_large { request(modest).await } else { Ok(first) }
 }
 
 /// Asks for a first page of whatever size the registry chooses.
 pub(super) async fn first_page_unsized(
     http: &Connection,
-    grant: &TokenScope,
+    scope: &TokenScope,
     url: Url,
     list: ListFormat,
 ) -> Result<FirstPage, RegistryError> {
-    fetch_page(http, grant, url.clone(), list).await.map(|answer| FirstPage { response: answer, url, page_size: None })
+    fetch_page(http, scope, url.clone(), list).await.map(|answer| FirstPage { response: answer, url, page_size: None })
 }
 
 /// Reads a first page that was answered well, and all that follow it.
@@ -95,7 +95,7 @@ pub(super) async fn first_page_unsized(
 /// another scheme, host or path, and whatever they name gets neither credentials nor belief. It is followed only as long as
 /// it asks something new. A page that is exactly full and has no `Link` is asked on by `last`: lists have been cut without a
 /// word.
-pub(super) async fn read_all(http: &Connection, grant: &TokenScope, first: FirstPage, list: ListFormat) -> NameList {
+pub(super) async fn read_all(http: &Connection, scope: &TokenScope, first: FirstPage, list: ListFormat) -> NameList {
     let FirstPage { response: mut answer, url: start, page_size: size } = first;
     let mut pages = NameList::default();
     let mut known = HashSet::new();
@@ -137,7 +137,7 @@ pub(super) async fn read_all(http: &Connection, grant: &TokenScope, first: First
             }
         };
         guessed = answer.headers.get(LINK).is_none();
-        answer = match fetch_page(http, grant, next, list).await {
+        answer = match fetch_page(http, scope, next, list).await {
             Ok(answer) if answer.status == StatusCode::OK => answer,
             Ok(answer) => {
                 pages.error = Some(answer.status_error());
@@ -153,11 +153,11 @@ pub(super) async fn read_all(http: &Connection, grant: &TokenScope, first: First
 
 async fn fetch_page(
     http: &Connection,
-    grant: &TokenScope,
+    scope: &TokenScope,
     url: Url,
     list: ListFormat,
 ) -> Result<Response, RegistryError> {
-    http.read(grant, Request::get(url, list.accept, MAX_PAGE_BYTES), RedirectPolicy::SameOrigin).await
+    http.read(scope, Request::get(url, list.accept, MAX_PAGE_BYTES), RedirectPolicy::SameOrigin).await
 }
 
 fn page_url(list: &Url, size: usize, after: Option<&str>) -> Url {

@@ -42,22 +42,22 @@ pub(super) async fn probe(http: &Connection, repository: &RepositoryName, method
     };
     let url = http.url(&format!("/v2/{repository}/manifests/{reference}"));
     match http.send(&TokenScope::Delete(repository.clone()), &Request::probe(url)).await {
-        Ok(answer) => interpret(&answer),
+        Ok(response) => interpret(&response),
         Err(RegistryError { kind: RegistryErrorKind::Denied, message }) => ProbeResponse::Denied { message },
         Err(RegistryError { message, .. }) => ProbeResponse::Unclear { message },
     }
 }
 
 /// Only the registry's own words prove something: a web page, a text or an empty body may come from anything in between.
-fn interpret(answer: &Response) -> ProbeResponse {
-    let unclear = |why: &str| ProbeResponse::Unclear { message: format!("{}{why}", answer.description()) };
-    let code = answer.error_code().filter(|code| is_error_code(code));
-    match (answer.status.as_u16(), code.as_deref()) {
+fn interpret(response: &Response) -> ProbeResponse {
+    let unclear = |why: &str| ProbeResponse::Unclear { message: format!("{}{why}", response.description()) };
+    let code = response.error_code().filter(|code| is_error_code(code));
+    match (response.status.as_u16(), code.as_deref()) {
         (404, Some("MANIFEST_UNKNOWN" | "TAG_UNKNOWN")) => ProbeResponse::Accepted,
         (404, Some(_)) => unclear(", which says nothing of deletions by tag"),
         (400 | 405, Some(_)) => ProbeResponse::Unsupported,
-        (401 | 403, _) if !answer.is_web_page() => {
-            ProbeResponse::Denied { message: answer.error(RegistryErrorKind::Denied).message }
+        (401 | 403, _) if !response.is_web_page() => {
+            ProbeResponse::Denied { message: response.error(RegistryErrorKind::Denied).message }
         }
         (200..=299, _) => unclear(" to the deletion of what does not exist, so its word proves nothing"),
         (400..=499, _) => unclear(", not in a registry's own words: is a proxy in between?"),
@@ -109,13 +109,13 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-            let answer = Response {
+            let response = Response {
                 status: StatusCode::from_u16(status).unwrap(),
                 headers,
                 body: body.clone().into_bytes(),
                 request: "DELETE https://r.example/v2/app/manifests/x".into(),
             };
-            let found = match interpret(&answer) {
+            let found = match interpret(&response) {
                 ProbeResponse::Accepted => "accepted",
                 ProbeResponse::Unsupported => "unsupported",
                 ProbeResponse::Denied { .. } => "denied",

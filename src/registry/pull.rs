@@ -42,50 +42,50 @@ pub(super) async fn resolve(
     repository: &RepositoryName,
     tag: &TagName,
 ) -> Result<Option<Digest>, RegistryError> {
-    let grant = TokenScope::Pull(repository.clone());
+    let scope = TokenScope::Pull(repository.clone());
     let url = http.url(&format!("/v2/{repository}/manifests/{tag}"));
-    let answer = http.read(&grant, Request::head(url.clone(), MANIFEST_TYPES), RedirectPolicy::SameOrigin).await?;
-    match answer.status.as_u16() {
+    let response = http.read(&scope, Request::head(url.clone(), MANIFEST_TYPES), RedirectPolicy::SameOrigin).await?;
+    match response.status.as_u16() {
         200 => {
-            if let Some(digest) = content_digest(&answer)? {
+            if let Some(digest) = content_digest(&response)? {
                 return Ok(Some(digest));
             }
         }
         // A HEAD has no words by which a registry's own 404 could be told from that of something in between.
         404 | 405 | 501 => {}
-        _ => return Err(answer.status_error()),
+        _ => return Err(response.status_error()),
     }
-    let answer =
-        http.read(&grant, Request::get(url, MANIFEST_TYPES, MAX_MANIFEST_BYTES), RedirectPolicy::SameOrigin).await?;
-    if answer.is_absence() {
+    let response =
+        http.read(&scope, Request::get(url, MANIFEST_TYPES, MAX_MANIFEST_BYTES), RedirectPolicy::SameOrigin).await?;
+    if response.is_absence() {
         return Ok(None);
     }
-    if answer.status != StatusCode::OK {
-        return Err(unproven_error(&answer));
+    if response.status != StatusCode::OK {
+        return Err(unproven_error(&response));
     }
-    match content_digest(&answer)? {
-        Some(digest) if wire::is_manifest_of(&digest, &answer.body) => Ok(Some(digest)),
-        Some(digest) => Err(digest_mismatch_error(&answer, &digest)),
+    match content_digest(&response)? {
+        Some(digest) if wire::is_manifest_of(&digest, &response.body) => Ok(Some(digest)),
+        Some(digest) => Err(digest_mismatch_error(&response, &digest)),
         None => {
-            let digest = wire::manifest_digest(&answer.body);
-            let media_type = wire::media_type(answer.header(CONTENT_TYPE.as_str()), &answer.body);
-            let raw = RawManifest { digest: digest.clone(), media_type, bytes: answer.body.clone().into() };
+            let digest = wire::manifest_digest(&response.body);
+            let media_type = wire::media_type(response.header(CONTENT_TYPE.as_str()), &response.body);
+            let raw = RawManifest { digest: digest.clone(), media_type, bytes: response.body.clone().into() };
             // Without a digest to check against, at least a manifest it must be.
-            wire::parse_manifest(&raw).map_err(|why| answer.malformed(&why))?;
+            wire::parse_manifest(&raw).map_err(|why| response.malformed(&why))?;
             Ok(Some(digest))
         }
     }
 }
 
 /// The digest in an answer's header. One that cannot be understood is an error: the tag names something, but what?
-pub(super) fn content_digest(answer: &Response) -> Result<Option<Digest>, RegistryError> {
+pub(super) fn content_digest(response: &Response) -> Result<Option<Digest>, RegistryError> {
     let mut told: Option<Digest> = None;
-    for value in answer.headers.get_all(CONTENT_DIGEST) {
+    for value in response.headers.get_all(CONTENT_DIGEST) {
         let text = value.to_str().unwrap_or_default().trim();
         let digest: Digest =
-            text.parse().map_err(|error: crate::domain::InvalidDigest| answer.malformed(&error.to_string()))?;
+            text.parse().map_err(|error: crate::domain::InvalidDigest| response.malformed(&error.to_string()))?;
         if told.as_ref().is_some_and(|told| *told != digest) {
-            return Err(answer.malformed("two different digests"));
+            return Err(response.malformed("two different digests"));
         }
         told = Some(digest);
     }
@@ -99,12 +99,12 @@ pub(super) async fn has_manifest(
     digest: &Digest,
 ) -> Result<bool, RegistryError> {
     let url = http.url(&format!("/v2/{repository}/manifests/{digest}"));
-    let grant = TokenScope::Pull(repository.clone());
-    let answer = http.read(&grant, Request::head(url, MANIFEST_TYPES), RedirectPolicy::SameOrigin).await?;
-    match answer.status.as_u16() {
+    let scope = TokenScope::Pull(repository.clone());
+    let response = http.read(&scope, Request::head(url, MANIFEST_TYPES), RedirectPolicy::SameOrigin).await?;
+    match response.status.as_u16() {
         200 => Ok(true),
         404 | 405 | 501 => manifest(http, repository, digest).await.map(|found| found.is_some()),
-        _ => Err(answer.status_error()),
+        _ => Err(response.status_error()),
     }
 }
 
@@ -115,19 +115,19 @@ pub(super) async fn manifest(
     digest: &Digest,
 ) -> Result<Option<RawManifest>, RegistryError> {
     let url = http.url(&format!("/v2/{repository}/manifests/{digest}"));
-    let ask = Request::get(url, MANIFEST_TYPES, MAX_MANIFEST_BYTES);
-    let answer = http.read(&TokenScope::Pull(repository.clone()), ask, RedirectPolicy::AnyHost).await?;
-    if answer.is_absence() {
+    let request = Request::get(url, MANIFEST_TYPES, MAX_MANIFEST_BYTES);
+    let response = http.read(&TokenScope::Pull(repository.clone()), request, RedirectPolicy::AnyHost).await?;
+    if response.is_absence() {
         return Ok(None);
     }
-    if answer.status != StatusCode::OK {
-        return Err(unproven_error(&answer));
+    if response.status != StatusCode::OK {
+        return Err(unproven_error(&response));
     }
-    if !wire::is_manifest_of(digest, &answer.body) {
-        return Err(digest_mismatch_error(&answer, digest));
+    if !wire::is_manifest_of(digest, &response.body) {
+        return Err(digest_mismatch_error(&response, digest));
     }
-    let media_type = wire::media_type(answer.header(CONTENT_TYPE.as_str()), &answer.body);
-    Ok(Some(RawManifest { digest: digest.clone(), media_type, bytes: answer.body.into() }))
+    let media_type = wire::media_type(response.header(CONTENT_TYPE.as_str()), &response.body);
+    Ok(Some(RawManifest { digest: digest.clone(), media_type, bytes: response.body.into() }))
 }
 
 /// What an image configuration says of its creation, verified.
@@ -137,35 +137,35 @@ pub(super) async fn config_created_at(
     config: &Digest,
 ) -> Result<Option<Timestamp>, RegistryError> {
     let url = http.url(&format!("/v2/{repository}/blobs/{config}"));
-    let ask = Request::get(url, "*/*", MAX_CONFIG_BYTES);
-    let answer = http.read(&TokenScope::Pull(repository.clone()), ask, RedirectPolicy::AnyHost).await?;
-    if answer.status != StatusCode::OK {
-        return Err(answer.status_error());
+    let request = Request::get(url, "*/*", MAX_CONFIG_BYTES);
+    let response = http.read(&TokenScope::Pull(repository.clone()), request, RedirectPolicy::AnyHost).await?;
+    if response.status != StatusCode::OK {
+        return Err(response.status_error());
     }
-    if !config.matches(&answer.body) {
-        return Err(digest_mismatch_error(&answer, config));
+    if !config.matches(&response.body) {
+        return Err(digest_mismatch_error(&response, config));
     }
-    wire::config_created_at(&answer.body).map_err(|why| answer.malformed(&why))
+    wire::config_created_at(&response.body).map_err(|why| response.malformed(&why))
 }
 
 /// A 404 that is not the registry's own says nothing about what is there.
-fn unproven_error(answer: &Response) -> RegistryError {
-    if answer.status == StatusCode::NOT_FOUND {
-        answer.error(RegistryErrorKind::Malformed)
+fn unproven_error(response: &Response) -> RegistryError {
+    if response.status == StatusCode::NOT_FOUND {
+        response.error(RegistryErrorKind::Malformed)
     } else {
-        answer.status_error()
+        response.status_error()
     }
 }
 
-fn digest_mismatch_error(answer: &Response, digest: &Digest) -> RegistryError {
+fn digest_mismatch_error(response: &Response, digest: &Digest) -> RegistryError {
     RegistryError {
         kind: RegistryErrorKind::DigestMismatch,
         message: format!(
             "{} answered with {} bytes that are not {digest}: they are {}; {}",
-            answer.request,
-            answer.body.len(),
-            Digest::of(&answer.body),
-            if answer.is_web_page() {
+            response.request,
+            response.body.len(),
+            Digest::of(&response.body),
+            if response.is_web_page() {
                 "it is a web page: is a proxy or a login page in between?"
             } else {
                 "the registry's storage or something on the way is broken"
@@ -212,10 +212,10 @@ pub(super) async fn referrers(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<ReferrersResponse, RegistryError> {
-    let grant = TokenScope::Pull(repository.clone());
+    let scope = TokenScope::Pull(repository.clone());
     let url = http.url(&format!("/v2/{repository}/referrers/{digest}"));
     // This list has no `n` in the specification, and a 400 for it would look like an unknown question.
-    let first = pagination::first_page_unsized(http, &grant, url.clone(), REFERRERS).await?;
+    let first = pagination::first_page_unsized(http, &scope, url.clone(), REFERRERS).await?;
     match first.response.status.as_u16() {
         200 => {}
         400 | 404 | 405 if first.response.error_code().as_deref() != Some("NAME_UNKNOWN") => {
@@ -223,7 +223,7 @@ pub(super) async fn referrers(
         }
         _ => return Err(first.response.status_error()),
     }
-    let pages = pagination::read_all(http, &grant, first, REFERRERS).await;
+    let pages = pagination::read_all(http, &scope, first, REFERRERS).await;
     let mut trouble = pages.error;
     let mut digests = Vec::with_capacity(pages.names.len());
     for name in pages.names {

@@ -181,8 +181,8 @@ impl RunView {
 
     /// The same, with what it went by besides its settings.
     #[must_use]
-    pub fn with_context(self, circumstances: RunContext) -> Self {
-        Self { circumstances: Some(circumstances.into()), ..self }
+    pub fn with_context(self, run_context: RunContext) -> Self {
+        Self { circumstances: Some(run_context.into()), ..self }
     }
 
     /// The same, with the policies that it went by in each entry.
@@ -433,7 +433,7 @@ mod tests {
     }
 
     fn view(record: &RunRecord, journal: &[JournalEntry]) -> RunView {
-        RunView::new(record, RunSummary::recorded(record)).with_journal(journal)
+        RunView::new(record, RunSummary::from_record(record)).with_journal(journal)
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub struct PrunedView {
 impl RunSummary {
     /// Reads the summary that a record holds; empty for a run without an end, or of a version that wrote it differently.
     #[must_use]
-    pub fn recorded(record: &RunRecord) -> Self {
+    pub fn from_record(record: &RunRecord) -> Self {
         record.end.as_ref().and_then(|end| serde_json::from_str(&end.summary).ok()).unwrap_or_default()
     }
 
@@ -170,7 +170,7 @@ impl From<PruneCounts> for PrunedView {
 /// Returns the time until which a removal of a recorded run can surely be undone; see [`RunSummary::undo_until`].
 #[must_use]
 pub fn undo_until(record: &RunRecord, entry: &JournalEntry) -> Option<Timestamp> {
-    RunSummary::recorded(record).undo_until(entry)
+    RunSummary::from_record(record).undo_until(entry)
 }
 
 /// Reads a part of a summary. One that another version wrote differently counts as missing and does not hide the rest.

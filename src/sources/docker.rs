@@ -97,26 +97,26 @@ impl Docker {
         Ok(())
     }
 
-    async fn list<T: DeserializeOwned>(&self, transport: &HttpClient, path: &str) -> Result<Vec<T>, SourceError> {
+    async fn list<T: DeserializeOwned>(&self, client: &HttpClient, path: &str) -> Result<Vec<T>, SourceError> {
         let limit = usize::try_from(glob_files::MAX_FILE_BYTES).unwrap_or(usize::MAX);
         let url = Url::parse(&format!("http://localhost{path}")).expect("the paths asked for are constants that parse");
         let here = |error: RequestError, advice: &str| SourceError {
             kind: error.kind.label(),
             message: format!("{}: {}{advice}", self.socket.path.display(), error.message),
         };
-        let sent = transport.send(&Request::get(url, "application/json", limit), None).await;
-        let answer = sent.map_err(|error| here(error, "; check that Docker or Podman is well"))?;
-        if answer.status != StatusCode::OK {
-            let kind = answer.status_error().kind;
+        let sent = client.send(&Request::get(url, "application/json", limit), None).await;
+        let response = sent.map_err(|error| here(error, "; check that Docker or Podman is well"))?;
+        if response.status != StatusCode::OK {
+            let kind = response.status_error().kind;
             let advice = match kind {
                 RequestErrorKind::Denied => {
                     "; let whatever stands before the socket pass `GET` of containers and images"
                 }
                 _ => "; check that this is the socket of Docker or Podman, and that it is well",
             };
-            return Err(here(RequestError { kind, message: answer.description() }, advice));
+            return Err(here(RequestError { kind, message: response.description() }, advice));
         }
-        serde_json::from_slice(&answer.body).map_err(|error| here(answer.malformed(&error.to_string()), ""))
+        serde_json::from_slice(&response.body).map_err(|error| here(response.malformed(&error.to_string()), ""))
     }
 }
 
@@ -124,33 +124,33 @@ impl Docker {
 impl Source for Docker {
     async fn query(&self, _now: Timestamp) -> Result<SourceEvidence, SourceError> {
         self.check_listening().await?;
-        let peer = ClientConfig { name: "the engine".into(), ca_file: None, timeout: self.socket.timeout };
-        let transport = HttpClient::to_socket(&peer, self.retry_policy, &self.socket.path)?;
+        let config = ClientConfig { name: "the engine".into(), ca_file: None, timeout: self.socket.timeout };
+        let client = HttpClient::to_socket(&config, self.retry_policy, &self.socket.path)?;
         // The containers first: what they need is among the images that are asked for then.
-        let containers: Vec<WireContainer> = self.list(&transport, "/containers/json?all=true").await?;
-        let images: Vec<WireImage> = self.list(&transport, "/images/json").await?;
+        let containers: Vec<WireContainer> = self.list(&client, "/containers/json?all=true").await?;
+        let images: Vec<WireImage> = self.list(&client, "/images/json").await?;
         let images: HashMap<&str, &WireImage> = images.iter().map(|image| (hex(&image.id), image)).collect();
         let place = self.socket.path.display().to_string();
-        let mut answer = SourceEvidence::default();
+        let mut response = SourceEvidence::default();
         let mut problems = Vec::new();
         for container in &containers {
             let name = container.names.iter().flatten().next().map_or("", |name| name.trim_start_matches('/'));
             let name = if name.is_empty() { container.id.get(..12).unwrap_or(&container.id) } else { name };
             if container.image.is_empty() && hex(&container.image_id).is_empty() {
-                answer.notes.push(format!("container {name} was made from no image"));
+                response.notes.push(format!("container {name} was made from no image"));
                 continue;
             }
             let holder = Arc::new(holder(&place, name));
-            let first = answer.claims.len();
-            let mut found = ContainerClaims { evidence: &mut answer, first_claim: first, name, holder };
+            let first = response.claims.len();
+            let mut found = ContainerClaims { evidence: &mut response, first_claim: first, name, holder };
             if let Err(what) = found.add_references(container, images.get(hex(&container.image_id)).copied()) {
                 problems.push(format!("container {name}: {what}"));
             }
         }
         if problems.is_empty() {
-            answer.notes.sort();
-            answer.notes = truncate_messages(answer.notes);
-            return Ok(answer);
+            response.notes.sort();
+            response.notes = truncate_messages(response.notes);
+            return Ok(response);
         }
         problems.sort();
         Err(SourceError { kind: "malformed", message: truncate_messages(problems).join("\n") })

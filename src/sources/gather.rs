@@ -81,7 +81,7 @@ pub async fn gather(
     let answers = sources.into_iter().map(|(settings, source)| async move {
         let state = match query_source(&settings, &*source, at)
             .await
-            .and_then(|answer| validate(&settings, answer, known, now))
+            .and_then(|evidence| validate(&settings, evidence, known, now))
         {
             Ok(state) => state,
             Err(error) => SourceState::Failed { kind: error.kind, message: error.message.into() },
@@ -101,7 +101,7 @@ async fn query_source(
 ) -> Result<SourceEvidence, SourceError> {
     let asking = AssertUnwindSafe(source.query(at)).catch_unwind();
     match tokio::time::timeout(settings.deadline, asking).await {
-        Ok(Ok(answer)) => answer,
+        Ok(Ok(evidence)) => evidence,
         Ok(Err(_)) => Err(SourceError::panicked()),
         Err(_) => {
             let message = format!(
@@ -116,11 +116,11 @@ async fn query_source(
 /// Whether an answer is one that can be relied on.
 fn validate(
     settings: &SourceSettings,
-    answer: SourceEvidence,
+    evidence: SourceEvidence,
     GatherContext { hosts, inventory, untagged }: GatherContext<'_>,
     now: Timestamp,
 ) -> Result<SourceState, SourceError> {
-    let SourceEvidence { mut claims, unresolved, texts, report_only_texts: reported, as_of, mut notes } = answer;
+    let SourceEvidence { mut claims, unresolved, texts, report_only_texts: reported, as_of, mut notes } = evidence;
     check_age(settings, as_of, now)?;
     claims.sort();
     claims.dedup();

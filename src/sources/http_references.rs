@@ -126,24 +126,24 @@ impl HttpReferences {
     }
 
     /// One page, wherever redirects lead.
-    async fn fetch_page(&self, transport: &HttpClient, header: &HeaderMap, mut url: Url) -> Result<Page, SourceError> {
+    async fn fetch_page(&self, client: &HttpClient, header: &HeaderMap, mut url: Url) -> Result<Page, SourceError> {
         let limit = usize::try_from(glob_files::MAX_FILE_BYTES).unwrap_or(usize::MAX);
         for _ in 0..=MOST_REDIRECTS {
             let own = url.origin() == self.document.url.origin();
             let nothing = HeaderMap::new();
-            let ask = Request::get(url.clone(), ACCEPT, limit);
-            let sent = transport.send_with_headers(&ask, if own { header } else { &nothing }).await;
-            let answer = sent.map_err(|error| SourceError {
+            let request = Request::get(url.clone(), ACCEPT, limit);
+            let sent = client.send_with_headers(&request, if own { header } else { &nothing }).await;
+            let evidence = sent.map_err(|error| SourceError {
                 kind: error.kind.label(),
                 message: format!("{}; check `url`, network, proxy and `ca_file`", error.message),
             })?;
-            if !matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return self.parse_page(answer, &url);
+            if !matches!(evidence.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return self.parse_page(evidence, &url);
             }
-            let target = answer.header(LOCATION.as_str()).and_then(|text| url.join(text).ok());
+            let target = evidence.header(LOCATION.as_str()).and_then(|text| url.join(text).ok());
             let safe = |target: &Url| target.scheme() == "https" || target.scheme() == "http" && url.scheme() == "http";
             let Some(target) = target.filter(safe) else {
-                let message = format!("{}, to nowhere that may be followed; correct `url`", answer.description());
+                let message = format!("{}, to nowhere that may be followed; correct `url`", evidence.description());
                 return Err(SourceError { kind: "status", message });
             };
             url = target;
@@ -153,9 +153,9 @@ impl HttpReferences {
         Err(SourceError { kind: "status", message })
     }
 
-    fn parse_page(&self, answer: http_client::Response, url: &Url) -> Result<Page, SourceError> {
-        if answer.status != StatusCode::OK {
-            let kind = answer.status_error().kind;
+    fn parse_page(&self, evidence: http_client::Response, url: &Url) -> Result<Page, SourceError> {
+        if evidence.status != StatusCode::OK {
+            let kind = evidence.status_error().kind;
             let advice = match kind {
                 RequestErrorKind::Denied => "check the source's `header` and what it may read",
                 RequestErrorKind::NotFound => "check the source's `url`",
@@ -163,33 +163,33 @@ impl HttpReferences {
                 RequestErrorKind::Status(500..) => "run again when it is well",
                 _ => "only a whole answer (200) counts",
             };
-            let message = format!("{} answered {}; {advice}", answer.request, answer.status);
+            let message = format!("{} answered {}; {advice}", evidence.request, evidence.status);
             return Err(SourceError { kind: kind.label(), message });
         }
-        if answer.is_web_page() {
+        if evidence.is_web_page() {
             let message = format!(
                 "{} answered with a web page; is a proxy or a login page in between? ask for the data itself",
-                answer.request
+                evidence.request
             );
             return Err(SourceError { kind: "malformed", message });
         }
-        let text = match super::encoding::utf8(&answer.body).map(|bytes| String::from_utf8(bytes.into_owned())) {
+        let text = match super::encoding::utf8(&evidence.body).map(|bytes| String::from_utf8(bytes.into_owned())) {
             Ok(Ok(text)) => text,
-            Ok(Err(_)) => return Err(answer.malformed("invalid UTF-8").into()),
-            Err(what) => return Err(answer.malformed(&what).into()),
+            Ok(Err(_)) => return Err(evidence.malformed("invalid UTF-8").into()),
+            Err(what) => return Err(evidence.malformed(&what).into()),
         };
         if text.trim().is_empty() {
-            let message = format!("{} answered with nothing; check `url`", answer.request);
+            let message = format!("{} answered with nothing; check `url`", evidence.request);
             return Err(SourceError { kind: "empty", message });
         }
-        let format = self.format(answer.header(CONTENT_TYPE.as_str()).unwrap_or_default());
+        let format = self.format(evidence.header(CONTENT_TYPE.as_str()).unwrap_or_default());
         let documents = match format {
             Some(format) => parse(&text, format).map_err(|problem| {
-                SourceError::from(answer.malformed(&format!("line {}: {}", problem.line, problem.message)))
+                SourceError::from(evidence.malformed(&format!("line {}: {}", problem.line, problem.message)))
             })?,
             None => Vec::new(),
         };
-        Ok(Page { documents, text, format, display_url: without_query(url), response: answer })
+        Ok(Page { documents, text, format, display_url: without_query(url), response: evidence })
     }
 
     /// By the settings, else by the content type; nothing for running text.
@@ -206,7 +206,7 @@ impl HttpReferences {
     }
 
     /// The fields that the settings name, with what is not understood.
-    fn read_fields(&self, page: &Page, answer: &mut SourceEvidence, problems: &mut Vec<String>) {
+    fn read_fields(&self, page: &Page, evidence: &mut SourceEvidence, problems: &mut Vec<String>) {
         let place = |line: u32, what: &str| format!("{}:{line}: {what}", page.display_url);
         let claim = |image, line| {
             let holder = Arc::new(Holder::File { path: page.display_url.clone(), line });
@@ -217,7 +217,7 @@ impl HttpReferences {
                 Value::Null => {}
                 Value::Text(text) if text.trim().is_empty() => {}
                 Value::Text(text) => match text.parse::<ImageReference>() {
-                    Ok(image) => answer.claims.push(claim(image, node.line)),
+                    Ok(image) => evidence.claims.push(claim(image, node.line)),
                     Err(error) => problems.push(place(node.line, &error.to_string())),
                 },
                 _ => problems.push(place(node.line, &format!("{} is no image reference", node.describe()))),
@@ -244,25 +244,25 @@ impl Source for HttpReferences {
     /// pages the oldest.
     async fn query(&self, _now: Timestamp) -> Result<SourceEvidence, SourceError> {
         let document = &self.document;
-        let peer = ClientConfig {
+        let config = ClientConfig {
             name: without_query(&document.url),
             ca_file: document.ca_file.clone(),
             timeout: document.timeout,
         };
-        let transport = HttpClient::new(&peer, self.retry_policy)?;
+        let client = HttpClient::new(&config, self.retry_policy)?;
         let (header, hosts) = (self.header()?, KnownHosts::new(&self.hosts));
-        let (mut answer, mut problems, mut times) = (SourceEvidence::default(), Vec::new(), Vec::new());
+        let (mut evidence, mut problems, mut times) = (SourceEvidence::default(), Vec::new(), Vec::new());
         let mut missing: Vec<&FieldPath> = document.paths.iter().collect();
         let mut texts = TextReader::new(&hosts, &self.texts, TextScope::Source);
         let mut read = BTreeSet::new();
         let mut url = document.url.clone();
         loop {
-            let page = self.fetch_page(&transport, &header, url.clone()).await?;
+            let page = self.fetch_page(&client, &header, url.clone()).await?;
             times.push(page_time(&page)?);
             if document.paths.is_empty() {
                 texts.read(Document { name: &page.display_url, kind: None, format: page.format, text: &page.text });
             } else {
-                self.read_fields(&page, &mut answer, &mut problems);
+                self.read_fields(&page, &mut evidence, &mut problems);
             }
             missing.retain(|path| page.documents.iter().all(|document| path.find(document).is_empty()));
             let Some(next) = self.next_url(&page, &url)? else { break };
@@ -282,14 +282,14 @@ impl Source for HttpReferences {
             return Err(SourceError { kind: "malformed", message: truncate_messages(problems).join("\n") });
         }
         let as_of = times.into_iter().flatten().min();
-        answer.claims.extend(claims);
+        evidence.claims.extend(claims);
         Ok(SourceEvidence {
             unresolved,
             texts,
             report_only_texts: reported,
             as_of,
             notes: truncate_messages(notes),
-            ..answer
+            ..evidence
         })
     }
 }

@@ -104,7 +104,7 @@ pub(super) async fn read_stable(
     let mut last = String::new();
     for _ in 0..MAX_PASSES {
         let (read, files) = (read.clone(), set.clone());
-        let (answer, reading) = run_blocking(move || {
+        let (evidence, reading) = run_blocking(move || {
             let mut reading = ReadPass { files, stamps: BTreeMap::new(), changed_file: None };
             (read(&mut reading), reading)
         })
@@ -112,11 +112,11 @@ pub(super) async fn read_stable(
         let wait =
             if reading.changed_file.is_some() { PAUSE } else { reading.stabilization_delay(elapsed_since(now, begun)) };
         if wait.is_zero() {
-            return answer;
+            return evidence;
         }
         tokio::time::sleep(wait).await;
         let changed = run_blocking(move || reading.changed_file.clone().or_else(|| reading.changed())).await?;
-        let Some(changed) = changed else { return answer };
+        let Some(changed) = changed else { return evidence };
         last = changed;
     }
     let message =

@@ -74,13 +74,8 @@ impl StateStore {
 }
 
 impl WriteTransaction<'_> {
-    pub(super) async fn insert_run_context(
-        &mut self,
-        run: Uuid,
-        circumstances: &RunContext,
-    ) -> Result<(), sqlx::Error> {
-        let RunContext { revision, commit, enforced_policies: due, blocked_by, override_reason: despite } =
-            circumstances;
+    pub(super) async fn insert_run_context(&mut self, run: Uuid, run_context: &RunContext) -> Result<(), sqlx::Error> {
+        let RunContext { revision, commit, enforced_policies: due, blocked_by, override_reason: despite } = run_context;
         sqlx::query(
             "INSERT INTO circumstances (run, revision, git_commit, due, held_back, despite)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

@@ -146,7 +146,7 @@ impl StateStore {
     ///
     /// # Errors
     /// As [`StateStore::begin_run`].
-    pub async fn begin_run_with_context(&self, run: &NewRun, circumstances: &RunContext) -> Result<(), StateError> {
+    pub async fn begin_run_with_context(&self, run: &NewRun, run_context: &RunContext) -> Result<(), StateError> {
         let doing = "record the beginning of a run";
         let mut write = self.write_durably().await?;
         sqlx::query(
@@ -164,8 +164,8 @@ impl StateStore {
         .execute(&mut *write.transaction)
         .await
         .map_err(|error| self.sqlx_error(doing, &error))?;
-        if *circumstances != RunContext::default() {
-            write.insert_run_context(run.id, circumstances).await.map_err(|error| self.sqlx_error(doing, &error))?;
+        if *run_context != RunContext::default() {
+            write.insert_run_context(run.id, run_context).await.map_err(|error| self.sqlx_error(doing, &error))?;
         }
         write.commit(doing).await
     }

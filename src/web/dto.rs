@@ -94,7 +94,7 @@ pub(super) async fn load_entries(store: &StateStore, journal: &[JournalEntry]) -
         {
             unread.insert(store.policies_of(id).await?);
         }
-        runs.insert(id, (record.as_ref().map(RunSummary::recorded).unwrap_or_default(), context.into()));
+        runs.insert(id, (record.as_ref().map(RunSummary::from_record).unwrap_or_default(), context.into()));
     }
     let view = |entry: &JournalEntry| {
         let Some((summary, context)) = runs.get(&entry.run) else { return EntryView::new(entry, None) };

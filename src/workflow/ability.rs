@@ -114,10 +114,10 @@ pub(super) fn any_skipped_for_rights(
         })
     };
     let refused = |skip: &SkipReason| matches!(skip, SkipReason::Refused(_));
-    skipped.iter().any(|(order, skip)| refused(skip) && lacks(&order.removal.registry, &order.removal.repository))
+    skipped.iter().any(|(task, skip)| refused(skip) && lacks(&task.removal.registry, &task.removal.repository))
         || not_deleted
             .iter()
-            .any(|(order, skip)| refused(skip) && lacks(&order.deletion.registry, &order.deletion.repository))
+            .any(|(task, skip)| refused(skip) && lacks(&task.deletion.registry, &task.deletion.repository))
 }
 
 fn is_missing_right(why: &RemovalObstacle) -> bool {

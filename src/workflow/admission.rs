@@ -74,9 +74,13 @@ pub(super) fn admit(
 ///
 /// # Errors
 /// [`RunError::Refused`] outside the window and in a freeze, unless a person gave a reason.
-pub(super) fn check_schedule(settings: &Settings, despite: Option<&str>, now: Timestamp) -> Result<(), RunError> {
+pub(super) fn check_schedule(
+    settings: &Settings,
+    override_reason: Option<&str>,
+    now: Timestamp,
+) -> Result<(), RunError> {
     match settings.schedule.blocked_by(now) {
-        Some(block) if despite.is_none() => Err(Refused::Blocked(block).into()),
+        Some(block) if override_reason.is_none() => Err(Refused::Blocked(block).into()),
         _ => Ok(()),
     }
 }
@@ -162,7 +166,7 @@ pub(super) fn intersect(
         let mut refusals = decision.plan.refusals.iter();
         refusals.find(|one| one.binding && !one.reason.is_count_limit() && one.scope.covers(removal))
     };
-    let (mut orders, mut skipped) = (Vec::new(), Vec::new());
+    let (mut tasks, mut skipped) = (Vec::new(), Vec::new());
     for (view, removal) in approved.removals.iter().zip(removals) {
         let found = now.get(&place(removal)).copied();
         let order =
@@ -182,7 +186,7 @@ pub(super) fn intersect(
                 Some(now) if now.digest != removal.digest => SkipReason::Moved { to: now.digest.clone() },
                 Some(now) if now.enforce => {
                     let Some(refusal) = forbidden(now) else {
-                        orders.push(order(now));
+                        tasks.push(order(now));
                         continue;
                     };
                     SkipReason::Refused(report::describe_refusal(refusal))
@@ -193,7 +197,7 @@ pub(super) fn intersect(
         };
         skipped.push((order(removal), skip));
     }
-    (orders, skipped)
+    (tasks, skipped)
 }
 
 /// Makes sure that no more is removed than the settings and each policy allow in one run. A plan that was made here never
@@ -201,16 +205,16 @@ pub(super) fn intersect(
 ///
 /// # Errors
 /// [`RunError::Refused`], and then nothing may be removed.
-pub(super) fn enforce_limits(orders: &[RemovalTask], rules: &Rules) -> Result<(), RunError> {
+pub(super) fn enforce_limits(tasks: &[RemovalTask], rules: &Rules) -> Result<(), RunError> {
     let mut by_policy: BTreeMap<&PolicyName, usize> = BTreeMap::new();
-    for policy in orders.iter().flat_map(|order| order.removal.policies.iter()) {
+    for policy in tasks.iter().flat_map(|order| order.removal.policies.iter()) {
         *by_policy.entry(policy).or_default() += 1;
     }
     let of_policies = rules
         .policies
         .iter()
         .filter_map(|policy| Some((Some(&policy.name), policy.limits.untag?, *by_policy.get(&policy.name)?)));
-    let whole = std::iter::once((None, rules.limits.untag, orders.len()));
+    let whole = std::iter::once((None, rules.limits.untag, tasks.len()));
     for (policy, allowed, found) in whole.chain(of_policies) {
         if found > usize::try_from(allowed).unwrap_or(usize::MAX) {
             return Err(Refused::OverLimit { found, policy: policy.cloned(), allowed }.into());
@@ -366,8 +370,8 @@ mod tests {
         let approved = decided(|_| ()).document;
         let removals = approved_removals(&approved).unwrap();
         let skipped = |change: fn(&mut Registry)| {
-            let (orders, skipped) = intersect(&approved, &removals, &decided(change), &BTreeMap::new());
-            assert_eq!(orders.len() + skipped.len(), 1);
+            let (tasks, skipped) = intersect(&approved, &removals, &decided(change), &BTreeMap::new());
+            assert_eq!(tasks.len() + skipped.len(), 1);
             skipped.into_iter().map(|(_, skip)| skip.to_string()).next().unwrap_or_default()
         };
         assert_eq!(skipped(|_| ()), "");
@@ -429,7 +433,7 @@ mod tests {
             undo_window: Duration::from_hours(24),
         };
         let approved = approved_removals(&decided(|_| ()).document).unwrap();
-        let orders = |count: usize, names: &[&str]| -> Vec<RemovalTask> {
+        let tasks = |count: usize, names: &[&str]| -> Vec<RemovalTask> {
             let policies: Vec<PolicyName> = names.iter().map(|name| name.parse().unwrap()).collect();
             let removal = Arc::new(Removal { policies: policies.into(), ..Removal::clone(&approved[0]) });
             let task = || RemovalTask { removal: Arc::clone(&removal), evidence: JournalEvidence::Json("[]".into()) };
@@ -441,7 +445,7 @@ mod tests {
             (2, &["a", "b"], Some("the limit of policy b is 1")),
             (3, &["a"], Some("the limit of one run is 2")),
         ] {
-            let found = enforce_limits(&orders(count, names), &rules).map_err(|error| error.to_string());
+            let found = enforce_limits(&tasks(count, names), &rules).map_err(|error| error.to_string());
             assert_eq!(found.is_err(), limit.is_some(), "{found:?}");
             assert!(limit.is_none_or(|words| found.unwrap_err().contains(words)), "{count} by {names:?}");
         }

@@ -23,8 +23,8 @@ impl App {
     /// [`RunError::Refused`] when the plan may not be applied at all; see [`RunError`] for the rest.
     pub async fn apply(&self, text: &str, approval: &Approval, progress: &dyn Progress) -> Result<RunResult, RunError> {
         let signer = signature::verify_signer(&self.settings.approvals, text.as_bytes(), approval.signature.as_deref());
-        let circumstances = RunContext { override_reason: approval.override_reason.clone(), ..self.policy_context() };
-        let run = self.begin_run(RunKind::Apply, &approval.with_signer(&signer), &circumstances).await?;
+        let run_context = RunContext { override_reason: approval.override_reason.clone(), ..self.policy_context() };
+        let run = self.begin_run(RunKind::Apply, &approval.with_signer(&signer), &run_context).await?;
         let _beat = self.start_heartbeat(Some(run));
         let walked = async {
             let approved = report::read_plan(text).map_err(Refused::InvalidPlan)?;
@@ -40,52 +40,52 @@ impl App {
             let mut scope = admission::scope(&removals);
             manifest_cleanup::extend_scope(&approved, &mut scope)?;
             let decide = self.decide_filtered(&scope, None, (&PolicyFilter::All, Purpose::Enforce), progress);
-            let (decision, grounds) =
+            let (decision, reevaluation) =
                 requests.with_requester(self.until_signal(requests.stop.clone(), decide).await)?;
             self.record_confirmed_time(run, &decision).await?;
             if let Some(doubt) = &decision.clock.doubt {
                 return Err(Refused::Clock(*doubt).into());
             }
-            let (orders, skipped) = admission::intersect(&approved, &removals, &decision, &earlier);
-            admission::enforce_limits(&orders, &self.rules())?;
+            let (tasks, skipped) = admission::intersect(&approved, &removals, &decision, &earlier);
+            admission::enforce_limits(&tasks, &self.rules())?;
             let (deletions, not_deleted) = manifest_cleanup::intersect(&approved, &decision);
             manifest_cleanup::enforce_limit(&deletions, &self.rules())?;
-            if !orders.is_empty() || !deletions.is_empty() {
+            if !tasks.is_empty() || !deletions.is_empty() {
                 requests.with_requester(self.until_signal(requests.stop.clone(), self.verify_config_files()).await)?;
             }
             let lacks_rights = ability::any_skipped_for_rights(&decision.inventory, &skipped, &not_deleted);
             let mut hands = self.apply_context(run, token, &decision.inventory)?;
             hands.deadline = self.removal_deadline(approval.override_reason.as_deref());
             hands.stop = requests.stop.clone();
-            self.heartbeat.start_tasks(heartbeat::Phase::Removing, orders.len() + deletions.len());
+            self.heartbeat.start_tasks(heartbeat::Phase::Removing, tasks.len() + deletions.len());
             let watch = self.clock_watch(&decision);
             hands.clock_guard = watch.as_ref().map(clock::ClockWatch::guard);
-            let evidence = self.fresh_evidence(&decision, grounds);
+            let evidence = self.fresh_evidence(&decision, reevaluation);
             hands.evidence = Some(evidence.clone());
             let mut deleted = apply::journal_skipped_deletions(&hands, not_deleted).await?;
             deleted.extend(apply::delete(&hands, deletions).await?);
             let mut applied = apply::journal_skipped_removals(&hands, skipped).await?;
-            applied.extend(apply::apply(&hands, orders, &decision.inventory).await?);
+            applied.extend(apply::apply(&hands, tasks, &decision.inventory).await?);
             applied.sort_by_cached_key(|applied| removal_name(&applied.removal));
             let aftermath = self.storage_changes(&decision, &applied).await;
             let issues = PlanIssues::of_approved(&approved);
-            let mut ended = RunResult {
+            let mut result = RunResult {
                 storage_changes: aftermath,
-                context: circumstances,
+                context: run_context,
                 ..run_result(run, approved, applied, deleted, issues)
             };
-            if ended.outcome == RunOutcome::Done && decision.lacks_evidence() {
-                ended.outcome = RunOutcome::EvidenceMissing;
+            if result.outcome == RunOutcome::Done && decision.lacks_evidence() {
+                result.outcome = RunOutcome::EvidenceMissing;
             }
             if lacks_rights {
-                ended.outcome = ended.outcome.min(RunOutcome::Refused);
+                result.outcome = result.outcome.min(RunOutcome::Refused);
             }
-            if decision.is_refused_by_clock() && ended.outcome != RunOutcome::Interrupted {
-                ended.outcome = RunOutcome::Refused;
+            if decision.is_refused_by_clock() && result.outcome != RunOutcome::Interrupted {
+                result.outcome = RunOutcome::Refused;
             }
-            let ended = evidence_refresh::with_failed_sources(ended, Some(&evidence));
-            let ended = clock::refuse_if_clock_changed(ended, watch.as_ref());
-            Ok(self.with_interrupter(&requests, ended).await)
+            let result = evidence_refresh::with_failed_sources(result, Some(&evidence));
+            let result = clock::refuse_if_clock_changed(result, watch.as_ref());
+            Ok(self.with_interrupter(&requests, result).await)
         };
         self.finish_run(run, walked.await).await
     }

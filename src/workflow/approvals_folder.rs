@@ -28,8 +28,8 @@ impl App {
             }
             // What came before may have taken long.
             let Some((text, approval)) = self.pending_approval(&file).await? else { continue };
-            let ended = self.apply(&text, &approval, progress).await;
-            came.push((file, ended));
+            let result = self.apply(&text, &approval, progress).await;
+            came.push((file, result));
         }
         Ok(came)
     }

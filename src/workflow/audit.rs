@@ -164,16 +164,16 @@ pub(super) fn log_warnings(document: &PlanDocument) {
 }
 
 /// The counts of a run for its record.
-pub(super) fn run_summary(ended: &RunResult) -> RunSummary {
-    let count = |label: &str| ended.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
-    let deleted = ended.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count() as u64;
-    let document = &ended.document;
+pub(super) fn run_summary(result: &RunResult) -> RunSummary {
+    let count = |label: &str| result.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
+    let deleted = result.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count() as u64;
+    let document = &result.document;
     RunSummary {
         plan: Some(document.summary.clone()),
         fingerprint: Some(document.fingerprint.clone()),
-        attention: Some(ended.attention()),
+        attention: Some(result.attention()),
         hypothetical: document.hypothetical,
-        by_registry: ended.by_registry.clone(),
+        by_registry: result.by_registry.clone(),
         sources: document.sources.clone(),
         refusals: document.refusals.clone(),
         gaps: document.registries.iter().map(|registry| registry.gaps.len() as u64).sum(),
@@ -182,11 +182,11 @@ pub(super) fn run_summary(ended: &RunResult) -> RunSummary {
         restored: None,
         skipped: Some(count("skipped")),
         failed: Some(count("failed")),
-        pending_schedule: ended.pending_schedule,
-        blocked_by: ended.context.blocked_by.clone(),
+        pending_schedule: result.pending_schedule,
+        blocked_by: result.context.blocked_by.clone(),
         clock: document.registries.iter().find_map(|registry| registry.clock.clone()),
-        forgotten: ended.forgotten.map(Into::into),
-        storage: ended.storage_changes.iter().map(StorageChange::summary_entry).collect(),
+        forgotten: result.forgotten.map(Into::into),
+        storage: result.storage_changes.iter().map(StorageChange::summary_entry).collect(),
     }
 }
 
@@ -202,17 +202,17 @@ pub(super) fn restore_summary(restored: &[RestoreResult]) -> RunSummary {
 }
 
 /// One line that says alone what a run was.
-pub(super) fn summary_line(ended: &RunResult, mode: Mode, policies: usize) -> String {
-    let summary = &ended.document.summary;
-    let done = ended.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count();
-    let deleted = ended.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count();
-    let blocked_by = ended.context.blocked_by.as_deref();
-    let what = if ended.outcomes().next().is_none() && (mode != Mode::Enforce || blocked_by.is_some()) {
+pub(super) fn summary_line(result: &RunResult, mode: Mode, policies: usize) -> String {
+    let summary = &result.document.summary;
+    let done = result.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count();
+    let deleted = result.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count();
+    let blocked_by = result.context.blocked_by.as_deref();
+    let what = if result.outcomes().next().is_none() && (mode != Mode::Enforce || blocked_by.is_some()) {
         "dry run"
     } else {
         "run"
     };
-    let unread: Vec<String> = ended
+    let unread: Vec<String> = result
         .document
         .attention
         .iter()
@@ -220,28 +220,28 @@ pub(super) fn summary_line(ended: &RunResult, mode: Mode, policies: usize) -> St
         .map(|found| found.message.clone())
         .collect();
     if summary.tags == 0 && !unread.is_empty() {
-        return format!("{what} {}: nothing was read: {}", ended.run, unread.join("; "));
+        return format!("{what} {}: nothing was read: {}", result.run, unread.join("; "));
     }
     let mut line = format!(
         "{what} {} of {policies} {}: {} tags, {} would go ({}{} reclaimable), {}, {} retained, {} undecided, {done} removed",
-        ended.run,
+        result.run,
         if policies == 1 { "policy" } else { "policies" },
         report::format_count(summary.tags),
         report::format_count(summary.expired),
         if summary.is_estimated() { "about " } else { "" },
         report::format_bytes(summary.reclaimable_bytes),
-        describe_protected(ended),
+        describe_protected(result),
         report::format_count(summary.retained),
         report::format_count(summary.undecided),
     );
     if deleted > 0 {
         let _ = write!(line, ", {} deleted", report::counted(deleted as u64, "untagged manifest"));
     }
-    if ended.pending_schedule > 0 {
+    if result.pending_schedule > 0 {
         let _ =
-            write!(line, ", {} wait for the schedule of their policy", report::format_count(ended.pending_schedule));
+            write!(line, ", {} wait for the schedule of their policy", report::format_count(result.pending_schedule));
     }
-    let refused = ended.document.attention.iter().filter(|found| found.is_one_of(&[AttentionKind::Refused]));
+    let refused = result.document.attention.iter().filter(|found| found.is_one_of(&[AttentionKind::Refused]));
     for words in unread.iter().chain(refused.map(|found| &found.message).take(1)) {
         let _ = write!(line, "; {words}");
     }
@@ -252,10 +252,10 @@ pub(super) fn summary_line(ended: &RunResult, mode: Mode, policies: usize) -> St
 }
 
 /// `41 protected (37 by aks-prod)`: a tag that several sources protect counts with each of them.
-fn describe_protected(ended: &RunResult) -> String {
-    let by = ended.document.sources.iter().filter(|source| source.protects > 0);
+fn describe_protected(result: &RunResult) -> String {
+    let by = result.document.sources.iter().filter(|source| source.protects > 0);
     let by: Vec<String> =
         by.map(|source| format!("{} by {}", report::format_count(source.protects), source.name)).collect();
     let by = if by.is_empty() { String::new() } else { format!(" ({})", by.join(", ")) };
-    format!("{} protected{by}", report::format_count(ended.document.summary.protected))
+    format!("{} protected{by}", report::format_count(result.document.summary.protected))
 }

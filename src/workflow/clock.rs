@@ -198,10 +198,10 @@ pub(super) fn read_clocks(clock: &Clock, steady: Option<&MonotonicClock>) -> Clo
 }
 
 /// A run in which the clock was set while it removed was refused from then on.
-pub(super) fn refuse_if_clock_changed(mut ended: RunResult, watch: Option<&ClockWatch>) -> RunResult {
+pub(super) fn refuse_if_clock_changed(mut result: RunResult, watch: Option<&ClockWatch>) -> RunResult {
     let seen = watch.is_some_and(|watch| watch.detected.get().is_some());
-    if seen && ended.outcome != RunOutcome::Interrupted {
-        ended.outcome = RunOutcome::Refused;
+    if seen && result.outcome != RunOutcome::Interrupted {
+        result.outcome = RunOutcome::Refused;
     }
-    ended
+    result
 }

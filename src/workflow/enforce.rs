@@ -84,13 +84,13 @@ impl App {
     pub async fn run_with(&self, turn: RunOptions, progress: &dyn Progress) -> Result<RunResult, RunError> {
         let RunOptions { policies: due, override_reason: despite, lease, prune: tidy } = turn;
         let blocked_by = self.blocked_by(despite.as_deref());
-        let circumstances = RunContext {
+        let run_context = RunContext {
             enforced_policies: due.names(),
             blocked_by: blocked_by.clone(),
             override_reason: despite,
             ..self.policy_context()
         };
-        let run = self.begin_run(RunKind::Run, &Approval::default(), &circumstances).await?;
+        let run = self.begin_run(RunKind::Run, &Approval::default(), &run_context).await?;
         let _beat = self.start_heartbeat(Some(run));
         let walked = async {
             let enforce = self.settings.mode == Mode::Enforce && blocked_by.is_none();
@@ -110,7 +110,7 @@ impl App {
                 let decided = self.decide_filtered(&CollectScope::All, None, (&due, purpose), progress).await?;
                 Ok::<_, RunError>((decided, token.filter(|_| enforce)))
             };
-            let ((decision, grounds), token) =
+            let ((decision, reevaluation), token) =
                 requests.with_requester(self.until_signal(requests.stop.clone(), decide).await)?;
             self.record_confirmed_time(run, &decision).await?;
             self.save_plan(run, &decision.document).await?;
@@ -118,38 +118,38 @@ impl App {
             let (mut applied, mut deleted, mut evidence) = (Vec::new(), Vec::new(), None);
             if let Some(token) = token {
                 self.journal_externally_deleted(&token, run, &decision.externally_deleted).await?;
-                let (orders, deletions) =
+                let (tasks, deletions) =
                     (enforceable_removals(&decision), manifest_cleanup::enforceable_deletions(&decision));
-                if !orders.is_empty() || !deletions.is_empty() {
+                if !tasks.is_empty() || !deletions.is_empty() {
                     requests
                         .with_requester(self.until_signal(requests.stop.clone(), self.verify_config_files()).await)?;
                     let mut hands = self.apply_context(run, token, &decision.inventory)?;
-                    hands.deadline = self.removal_deadline(circumstances.override_reason.as_deref());
+                    hands.deadline = self.removal_deadline(run_context.override_reason.as_deref());
                     hands.stop = requests.stop.clone();
-                    self.heartbeat.start_tasks(Phase::Removing, orders.len() + deletions.len());
+                    self.heartbeat.start_tasks(Phase::Removing, tasks.len() + deletions.len());
                     hands.retry_refused = apply::RetryRefused::WhenDue;
                     hands.clock_guard = watch.as_ref().map(ClockWatch::guard);
-                    let fresh = evidence.insert(self.fresh_evidence(&decision, grounds));
+                    let fresh = evidence.insert(self.fresh_evidence(&decision, reevaluation));
                     hands.evidence = Some(fresh.clone());
                     // First, while the evidence is as fresh as can be: they are the ones that cannot be taken back for sure.
                     deleted = apply::delete(&hands, deletions).await?;
-                    applied = apply::apply(&hands, orders, &decision.inventory).await?;
+                    applied = apply::apply(&hands, tasks, &decision.inventory).await?;
                 }
             }
             let aftermath = self.storage_changes(&decision, &applied).await;
             let forgotten = if tidy { self.prune_state(&decision).await } else { None };
             let not_due = self.count_pending_schedule(&decision);
             let issues = PlanIssues::of_enforcement(&decision);
-            let ended = run_result(run, decision.document, applied, deleted, issues);
-            let ended = RunResult {
+            let result = run_result(run, decision.document, applied, deleted, issues);
+            let result = RunResult {
                 storage_changes: aftermath,
-                context: circumstances,
+                context: run_context,
                 pending_schedule: not_due,
                 forgotten,
-                ..ended
+                ..result
             };
-            let ended = refuse_if_clock_changed(with_failed_sources(ended, evidence.as_deref()), watch.as_ref());
-            Ok(self.with_interrupter(&requests, ended).await)
+            let result = refuse_if_clock_changed(with_failed_sources(result, evidence.as_deref()), watch.as_ref());
+            Ok(self.with_interrupter(&requests, result).await)
         };
         self.finish_run(run, walked.await).await
     }

@@ -51,8 +51,8 @@ pub(super) struct GatherTime {
 
 impl GatherTime {
     /// Evidence is as old as the beginning of its gathering: the first source may have answered then.
-    pub(super) fn between(begun: ClockReading, ended: ClockReading) -> Self {
-        Self { started: begun, duration: elapsed(begun, ended) }
+    pub(super) fn between(begun: ClockReading, result: ClockReading) -> Self {
+        Self { started: begun, duration: elapsed(begun, result) }
     }
 
     /// Returns true if it must be gathered anew before a removal.
@@ -121,8 +121,8 @@ struct RetainedItems {
 
 impl App {
     /// The evidence for the removals that follow from a decision.
-    pub(super) fn fresh_evidence(&self, decision: &Decision, grounds: ReevaluationInput) -> Arc<FreshEvidence> {
-        let ReevaluationInput { rules, candidates: considered, evaluated_at, gathered } = grounds;
+    pub(super) fn fresh_evidence(&self, decision: &Decision, reevaluation: ReevaluationInput) -> Arc<FreshEvidence> {
+        let ReevaluationInput { rules, candidates: considered, evaluated_at, gathered } = reevaluation;
         let (inventory, plan) = (Arc::clone(&decision.inventory), Arc::clone(&decision.plan));
         let failed = decision.claims.sources.iter().filter(|source| source.has_failed());
         let state = RefreshState {
@@ -244,13 +244,13 @@ impl FreshEvidence {
 }
 
 /// A run that removed by that evidence, with the sources that failed meanwhile: what they could have protected stayed.
-pub(super) fn with_failed_sources(mut ended: RunResult, evidence: Option<&FreshEvidence>) -> RunResult {
+pub(super) fn with_failed_sources(mut result: RunResult, evidence: Option<&FreshEvidence>) -> RunResult {
     let lost = evidence.map(|evidence| evidence.failed_sources.lock().unwrap_or_else(PoisonError::into_inner).clone());
-    ended.failed_sources = lost.unwrap_or_default();
-    if ended.outcome == RunOutcome::Done && !ended.failed_sources.is_empty() {
-        ended.outcome = RunOutcome::EvidenceMissing;
+    result.failed_sources = lost.unwrap_or_default();
+    if result.outcome == RunOutcome::Done && !result.failed_sources.is_empty() {
+        result.outcome = RunOutcome::EvidenceMissing;
     }
-    ended
+    result
 }
 
 /// Claims without what decides nothing: the age of evidence, notes for people, and the words of failures.
@@ -369,7 +369,7 @@ mod tests {
     /// Each case: begin and end of the gathering, the clocks now, and true if evidence is gathered anew.
     #[test]
     fn evidence_is_as_old_as_the_clock_says_that_counted_more() {
-        for (begun, ended, now, old) in [
+        for (begun, result, now, old) in [
             (reading(0, 5), reading(0, 5), reading(0, 5), false),
             (reading(0, 5), reading(0, 5), reading(20, 25), false),
             (reading(0, 5), reading(0, 5), reading(21, 26), true),
@@ -385,7 +385,7 @@ mod tests {
             (reading(0, 5), reading(200, 205), reading(600, 605), false),
             (reading(0, 5), reading(200, 205), reading(601, 606), true),
         ] {
-            assert_eq!(GatherTime::between(begun, ended).is_stale(now), old, "{begun:?} {ended:?} {now:?}");
+            assert_eq!(GatherTime::between(begun, result).is_stale(now), old, "{begun:?} {result:?} {now:?}");
         }
     }
 

@@ -126,12 +126,12 @@ impl App {
         let Some(address) = self.address(&registry) else {
             return Err(RunError::Usage(format!("no registry {registry} in the settings")));
         };
-        let ended = self.store.end_holds(&address, &repository, &tag, &self.by, self.now()).await?;
-        if ended == 0 {
+        let result = self.store.end_holds(&address, &repository, &tag, &self.by, self.now()).await?;
+        if result == 0 {
             return Err(RunError::Usage(format!("{name}: no hold is in force\n  help: `tagwarden holds` lists them")));
         }
         tracing::info!(image = name, by = self.by, "hold ended");
-        Ok((name, ended))
+        Ok((name, result))
     }
 
     /// The present address of a registry.

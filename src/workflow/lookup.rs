@@ -51,10 +51,10 @@ impl App {
         let plan = self.store.plan_document(record.run.id).await?;
         // A plan of another version is no reason not to show what was done.
         let plan = plan.and_then(|plan| serde_json::from_str(&plan).ok());
-        let circumstances = self.store.run_context(record.run.id).await?;
+        let run_context = self.store.run_context(record.run.id).await?;
         let policies = self.store.policies_of(record.run.id).await?;
         let summary = run_summaries(&self.store, slice::from_ref(&record)).await?.pop().unwrap_or_default();
-        let view = RunView::new(&record, summary).with_journal(&journal).with_context(circumstances);
+        let view = RunView::new(&record, summary).with_journal(&journal).with_context(run_context);
         Ok((view.with_policies(&policies), plan))
     }
 
@@ -123,7 +123,7 @@ pub async fn run_views(store: &StateStore, records: &[RunRecord]) -> Result<Vec<
 /// # Errors
 /// When a journal could not be read.
 pub async fn run_summaries(store: &StateStore, records: &[RunRecord]) -> Result<Vec<RunSummary>, StateError> {
-    let summaries: Vec<RunSummary> = records.iter().map(RunSummary::recorded).collect();
+    let summaries: Vec<RunSummary> = records.iter().map(RunSummary::from_record).collect();
     let uncounted = records.iter().zip(&summaries).filter(|(_, summary)| !summary.has_counts());
     let uncounted: Vec<_> = uncounted.map(|(record, _)| record.run.id).collect();
     let totals = if uncounted.is_empty() { BTreeMap::new() } else { store.journal_totals(&uncounted).await? };

@@ -93,7 +93,7 @@ impl App {
         rules: &Rules,
         now: Timestamp,
     ) -> Result<CleanupCandidates, RunError> {
-        let mut considered = CleanupCandidates::default();
+        let mut candidates = CleanupCandidates::default();
         let deletes = |name: &RegistryName| {
             let mut policies = rules.policies.iter().filter(|policy| policy.delete_manifest_after.is_some());
             policies.any(|policy| policy.covers(name))
@@ -113,7 +113,7 @@ impl App {
                 },
             };
             if !reader.lists_untagged() {
-                considered.deletions.unlisted.push(name.clone());
+                candidates.deletions.unlisted.push(name.clone());
                 continue;
             }
             let (mut due, mut others, mut waits) = (Vec::new(), Vec::new(), Vec::new());
@@ -140,10 +140,10 @@ impl App {
             };
             self.store.visit_untagged(name, &mut visit).await?;
             for until in waits {
-                considered.deletions.add_pending(until);
+                candidates.deletions.add_pending(until);
             }
             let touched: BTreeSet<RepositoryName> = due.iter().map(|(one, _)| one.repository.clone()).collect();
-            considered
+            candidates
                 .other_untagged
                 .extend(others.into_iter().filter(|(_, repository, _)| touched.contains(repository)));
             for (mut untagged, entries) in due {
@@ -156,11 +156,11 @@ impl App {
                         untagged.manifest = self.journaled_manifest(&entry).await?;
                     }
                 }
-                considered.add_extra_manifests(&untagged);
-                considered.untagged.push(untagged);
+                candidates.add_extra_manifests(&untagged);
+                candidates.untagged.push(untagged);
             }
         }
-        Ok(considered)
+        Ok(candidates)
     }
 
     /// Journals what somebody else deleted, so that it is not looked for again and again.
@@ -279,7 +279,7 @@ pub(super) fn intersect(
         .iter()
         .map(|one| ((one.registry.as_str(), one.repository.as_str(), one.digest.to_string()), one))
         .collect();
-    let (mut orders, mut skipped) = (Vec::new(), Vec::new());
+    let (mut tasks, mut skipped) = (Vec::new(), Vec::new());
     for view in approved.deletions.deletable() {
         let name = (view.registry.as_str(), view.repository.as_str(), view.digest.clone());
         let Some(deletion) = now.get(&name).copied() else {
@@ -305,12 +305,12 @@ pub(super) fn intersect(
         } else if let Some(more) = more {
             SkipReason::Kept(format!("{} would go along, which the plan does not say", more.digest))
         } else {
-            orders.push(deletion_task(deletion, view));
+            tasks.push(deletion_task(deletion, view));
             continue;
         };
         skipped.push((deletion_task(deletion, view), skip));
     }
-    (orders, skipped)
+    (tasks, skipped)
 }
 
 /// The skip of a manifest that stays, with its reasons.
@@ -358,8 +358,8 @@ fn deletion_from_view(view: &DeletionView) -> Option<Deletion> {
 ///
 /// # Errors
 /// [`RunError::Refused`], and then nothing may be removed.
-pub(super) fn enforce_limit(orders: &[DeletionTask], rules: &Rules) -> Result<(), RunError> {
-    let found: usize = orders.iter().map(|order| 1 + order.deletion.dependents.len()).sum();
+pub(super) fn enforce_limit(tasks: &[DeletionTask], rules: &Rules) -> Result<(), RunError> {
+    let found: usize = tasks.iter().map(|task| 1 + task.deletion.dependents.len()).sum();
     let allowed = rules.limits.delete;
     if found <= usize::try_from(allowed).unwrap_or(usize::MAX) {
         return Ok(());

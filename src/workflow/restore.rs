@@ -213,16 +213,16 @@ impl App {
         let _beat = self.start_heartbeat(Some(run));
         self.heartbeat.start_tasks(Phase::Restoring, entries.len());
         let restored = match self.apply_context(run, lease, &Inventory::default()) {
-            Ok(hands) => apply::restore(&hands, entries, hold, &impossible).await.map_err(RunError::from),
+            Ok(context) => apply::restore(&context, entries, hold, &impossible).await.map_err(RunError::from),
             Err(error) => Err(error),
         };
         let restored = restored.map(|restored| RestoreRunResult { run, restored });
         let (label, code, error) = match &restored {
-            Ok(ended) => (ended.outcome().label(), ended.outcome().exit_code(), None),
+            Ok(result) => (result.outcome().label(), result.outcome().exit_code(), None),
             Err(error) => ("error", error.exit_code(), Some(error.to_string())),
         };
         let summary = match &restored {
-            Ok(ended) => audit::restore_summary(&ended.restored),
+            Ok(result) => audit::restore_summary(&result.restored),
             Err(_) => RunSummary::default(),
         };
         self.record_end(run, label, code, &summary, error).await?;

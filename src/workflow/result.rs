@@ -87,7 +87,7 @@ pub(super) fn run_result(
     } else {
         RunOutcome::Done
     };
-    let (aftermath, by_registry, circumstances) = (Vec::new(), BTreeMap::new(), RunContext::default());
+    let (aftermath, by_registry, run_context) = (Vec::new(), BTreeMap::new(), RunContext::default());
     RunResult {
         run,
         document,
@@ -95,7 +95,7 @@ pub(super) fn run_result(
         deleted,
         storage_changes: aftermath,
         by_registry,
-        context: circumstances,
+        context: run_context,
         pending_schedule: 0,
         forgotten: None,
         outcome,

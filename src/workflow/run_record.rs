@@ -1,6 +1,5 @@
 //! The audit record of a run: its beginning, its plan, and how it ended.
 
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{App, Approval, RunError, RunOutcome, RunResult, audit};
@@ -13,7 +12,7 @@ impl App {
         &self,
         kind: RunKind,
         approval: &Approval,
-        circumstances: &RunContext,
+        run_context: &RunContext,
     ) -> Result<Uuid, RunError> {
         let id = Uuid::now_v7();
         let run = NewRun {
@@ -26,8 +25,8 @@ impl App {
             approved_by: approval.approved_by.clone(),
             ticket: approval.ticket.clone(),
         };
-        self.record_policies(circumstances).await?;
-        self.store.begin_run_with_context(&run, circumstances).await?;
+        self.record_policies(run_context).await?;
+        self.store.begin_run_with_context(&run, run_context).await?;
         self.store.warn_if_new(kind == RunKind::Apply || kind == RunKind::Run && self.settings.mode == Mode::Enforce);
         Ok(id)
     }
@@ -45,13 +44,13 @@ impl App {
         walked: Result<RunResult, RunError>,
     ) -> Result<RunResult, RunError> {
         match walked {
-            Ok(mut ended) => {
-                ended.by_registry = audit::counts_by_registry(&ended.document, &self.take_request_counts());
-                let outcome = ended.outcome;
-                tracing::info!("{}", audit::summary_line(&ended, self.settings.mode, self.policies.policies.len()));
-                let why = ended.interrupted_by.as_ref().map(|by| format!("interrupted by {by}"));
-                self.record_end(run, outcome.label(), outcome.exit_code(), &audit::run_summary(&ended), why).await?;
-                Ok(ended)
+            Ok(mut result) => {
+                result.by_registry = audit::counts_by_registry(&result.document, &self.take_request_counts());
+                let outcome = result.outcome;
+                tracing::info!("{}", audit::summary_line(&result, self.settings.mode, self.policies.policies.len()));
+                let why = result.interrupted_by.as_ref().map(|by| format!("interrupted by {by}"));
+                self.record_end(run, outcome.label(), outcome.exit_code(), &audit::run_summary(&result), why).await?;
+                Ok(result)
             }
             Err(error) => {
                 let code = error.exit_code();

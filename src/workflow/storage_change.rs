@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_run_can_move_between_threads() {
         fn can_move<T: Send>(_: T) {}
-        let _ = |house: &App| can_move(house.run(&()));
+        let _ = |app: &App| can_move(app.run(&()));
     }
 
     #[test]

@@ -68,9 +68,9 @@ async fn drive(
                 while Instant::now() < end {
                     let Ok(pass) = tokio::time::timeout_at(end, pace.lane(operation).admit()).await else { return };
                     tokio::time::sleep(Duration::from_millis(10)).await;
-                    let answer = bucket.lock().unwrap().take(header);
+                    let response = bucket.lock().unwrap().take(header);
                     tokio::time::sleep(Duration::from_millis(10)).await;
-                    match answer {
+                    match response {
                         Ok(remaining) => pass.record_response(remaining),
                         Err(pause) => pass.record_throttling(Some(pause)),
                     }

@@ -110,12 +110,12 @@ impl Cluster {
 
     async fn request<T: DeserializeOwned>(&self, method: Method, path: &str, content: &str) -> Result<T, ApiError> {
         let asked = format!("{method} {}", path.split('?').next().unwrap_or_default());
-        let answer = self.send(&method, path, content, &asked).await?;
-        if !answer.status.is_success() {
-            return Err(api_error(&asked, &answer));
+        let evidence = self.send(&method, path, content, &asked).await?;
+        if !evidence.status.is_success() {
+            return Err(api_error(&asked, &evidence));
         }
-        serde_json::from_slice(&answer.body).map_err(|error| ApiError {
-            status: Some(answer.status),
+        serde_json::from_slice(&evidence.body).map_err(|error| ApiError {
+            status: Some(evidence.status),
             error: SourceError {
                 kind: "malformed",
                 message: format!(
@@ -139,12 +139,12 @@ impl Cluster {
                 }),
             };
             let wish = match &outcome {
-                Ok(answer) if answer.status == StatusCode::UNAUTHORIZED && !renewed => {
+                Ok(evidence) if evidence.status == StatusCode::UNAUTHORIZED && !renewed => {
                     renewed = true;
                     self.reauthenticate(generation).await?;
                     continue;
                 }
-                Ok(answer) => status_retry_hint(answer.status, &answer.headers, true),
+                Ok(evidence) => status_retry_hint(evidence.status, &evidence.headers, true),
                 Err(cut) => cut.is_transient.then_some(RetryHint { after: None, throttled: false }),
             };
             if let Some(pause) = wish.and_then(|wish| pauses.next_delay(wish)) {
@@ -152,7 +152,7 @@ impl Cluster {
                 tokio::time::sleep(pause).await;
                 continue;
             }
-            let answer = outcome.map_err(|cut| ApiError {
+            let evidence = outcome.map_err(|cut| ApiError {
                 status: None,
                 error: SourceError {
                     kind: "unreachable",
@@ -163,8 +163,8 @@ impl Cluster {
                 },
             })?;
             let mut seen = self.date.lock().unwrap_or_else(PoisonError::into_inner);
-            *seen = seen.or_else(|| date(&answer.headers));
-            return Ok(answer);
+            *seen = seen.or_else(|| date(&evidence.headers));
+            return Ok(evidence);
         }
     }
 
@@ -300,9 +300,9 @@ fn settings_error(message: String) -> SourceError {
 }
 
 /// A refusal in words, with what to do.
-fn api_error(asked: &str, answer: &ApiResponse) -> ApiError {
-    let status = answer.status;
-    let said = serde_json::from_slice::<WireStatus>(&answer.body).ok().and_then(|said| said.message);
+fn api_error(asked: &str, evidence: &ApiResponse) -> ApiError {
+    let status = evidence.status;
+    let said = serde_json::from_slice::<WireStatus>(&evidence.body).ok().and_then(|said| said.message);
     let said = said.map(|said| format!(" ({})", one_line(&said))).unwrap_or_default();
     let (kind, advice) = match status.as_u16() {
         401 => ("denied", "; the credentials of this source are not accepted, renewed ones neither: check them"),

@@ -101,12 +101,12 @@ pub(super) async fn missing_right(
         "kind": "SelfSubjectAccessReview",
         "spec": { "resourceAttributes": attributes },
     });
-    let answer: WireReview = match cluster.review(&review.to_string()).await {
-        Ok(answer) => answer,
+    let evidence: WireReview = match cluster.review(&review.to_string()).await {
+        Ok(evidence) => evidence,
         Err(ApiError { status: Some(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND), .. }) => return Ok(None),
         Err(refusal) => return Err(refusal.error),
     };
-    if answer.status.is_some_and(|status| status.allowed) {
+    if evidence.status.is_some_and(|status| status.allowed) {
         return Ok(None);
     }
     let place = namespace.map_or("all namespaces".to_owned(), |namespace| format!("namespace {namespace}"));

@@ -176,9 +176,9 @@ impl Kubernetes {
         }
         let forms = reader.forms.into_inner().unwrap_or_else(PoisonError::into_inner);
         let forms = forms.finish(Vec::new(), &hosts, self.texts.ranges);
-        let answer = found.into_evidence(&self.settings.cluster, &self.texts, forms);
-        notes.extend(answer.notes);
-        Ok(SourceEvidence { as_of: cluster.date(), notes, ..answer })
+        let evidence = found.into_evidence(&self.settings.cluster, &self.texts, forms);
+        notes.extend(evidence.notes);
+        Ok(SourceEvidence { as_of: cluster.date(), notes, ..evidence })
     }
 
     /// The kinds of custom resources to list: those that the settings name, and those of presets that the cluster serves.

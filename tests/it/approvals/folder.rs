@@ -10,9 +10,9 @@ use crate::workflow::EXPIRED_TAGS;
 impl WorkflowFixture {
     /// What applying the folder comes to: each file tried with its exit code and words.
     async fn apply_folder(&self) -> Vec<(String, u8, String)> {
-        let house = self.open().await.unwrap();
-        let came = house.apply_folder(&()).await.unwrap();
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let came = app.apply_folder(&()).await.unwrap();
+        app.close().await;
         let one = |(file, ended): (std::path::PathBuf, _)| {
             let came = StepResult::from_result(ended);
             (file.file_name().unwrap().to_string_lossy().into_owned(), came.code, came.text)
@@ -26,9 +26,9 @@ impl WorkflowFixture {
     }
 
     async fn runs(&self) -> usize {
-        let house = self.open().await.unwrap();
-        let runs = house.store.runs(1_000).await.unwrap().len();
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let runs = app.store.runs(1_000).await.unwrap().len();
+        app.close().await;
         runs
     }
 }
@@ -81,8 +81,8 @@ async fn without_a_folder_nothing_is_applied_and_a_missing_one_is_told() {
     let walk = WorkflowFixture::new().await;
     assert!(walk.apply_folder().await.is_empty());
     walk.settings("approved", "", "[approvals]\nfolder = \"approved\"");
-    let house = walk.open().await.unwrap();
-    let error = house.apply_folder(&()).await.unwrap_err();
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let error = app.apply_folder(&()).await.unwrap_err();
+    app.close().await;
     assert!(error.to_string().contains("approved, cannot be read"), "{error}");
 }

@@ -31,17 +31,17 @@ pub(crate) fn approvals(more: &str) -> String {
 impl WorkflowFixture {
     /// Applies a plan as somebody approved it.
     pub(crate) async fn apply_as(&self, plan: &str, approval: &Approval) -> StepResult {
-        let house = self.open().await.unwrap();
-        let ended = house.apply(plan, approval, &()).await;
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let ended = app.apply(plan, approval, &()).await;
+        app.close().await;
         StepResult::from_result(ended)
     }
 
     /// Who approved the last run, and its ticket.
     pub(crate) async fn approved_by(&self) -> (Option<String>, Option<String>) {
-        let house = self.open().await.unwrap();
-        let record = house.store.runs(1).await.unwrap().remove(0);
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let record = app.store.runs(1).await.unwrap().remove(0);
+        app.close().await;
         (record.run.approved_by, record.run.ticket)
     }
 }

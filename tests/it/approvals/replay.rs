@@ -42,10 +42,10 @@ async fn the_rest_of_a_plan_may_follow_but_nothing_twice() {
     let first = walk.apply(&plan).await;
     assert_eq!((first.code, first.labels()), (4, vec!["done", "failed", "done", "done"]), "{}", first.text);
     walk.registry.clear_faults();
-    let house = walk.open().await.unwrap();
+    let app = walk.open().await.unwrap();
     // A hold would keep it anyway.
-    house.restore_with_hold(&RestoreSelection::Image("main/shop/api:candidate-3".into()), None).await.unwrap();
-    house.close().await;
+    app.restore_with_hold(&RestoreSelection::Image("main/shop/api:candidate-3".into()), None).await.unwrap();
+    app.close().await;
     let second = walk.apply(&plan).await;
     assert_eq!(second.labels(), ["gone", "done", "refused", "gone"], "{}", second.text);
     assert!(second.text.contains("put back since"), "{}", second.text);

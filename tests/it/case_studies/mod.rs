@@ -60,9 +60,9 @@ fn verdict(plan: &PlanDocument, repository: &str, tag: &str) -> (String, String)
 
 /// What `runs show` has of a run.
 async fn audit(walk: &WorkflowFixture, run: &str) -> RunView {
-    let house = walk.open().await.unwrap();
-    let (run, _) = house.run_report(run).await.unwrap();
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let (run, _) = app.run_report(run).await.unwrap();
+    app.close().await;
     run
 }
 

@@ -131,12 +131,12 @@ async fn from_the_report_to_the_audit_and_back() {
 
     // 6. Not a second time, and back again.
     assert_eq!(walk.apply_as(&file, &approval).await.code, 3);
-    let house = walk.open().await.unwrap();
+    let app = walk.open().await.unwrap();
     let what = RestoreSelection::Repository { name: format!("main/{REPOSITORY}"), since: None };
-    let foreseen = house.preview_restore(&what).await.unwrap();
+    let foreseen = app.preview_restore(&what).await.unwrap();
     assert!(foreseen.len() == 9 && foreseen.iter().all(|one| one.preview.expected.label() == "returns"));
-    assert_eq!(house.restore(&what).await.unwrap().outcome().exit_code(), 0);
-    house.close().await;
+    assert_eq!(app.restore(&what).await.unwrap().outcome().exit_code(), 0);
+    app.close().await;
     assert_eq!(walk.registry.tags(REPOSITORY).len(), 32);
     walk.audit(None).await;
 }

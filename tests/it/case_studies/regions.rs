@@ -105,9 +105,9 @@ async fn six_hundred_and_twenty_go_and_each_decision_is_told() {
         assert!(entry.policy.as_deref() == Some("test-tags") && entry.correlation_id.is_some(), "{entry:?}");
         assert!(decisions.insert(entry.name(), why).is_none());
     }
-    let house = walk.open().await.unwrap();
-    let (_, recorded) = house.run_report(&run.id).await.unwrap();
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let (_, recorded) = app.run_report(&run.id).await.unwrap();
+    app.close().await;
     for kept in recorded.unwrap().kept.iter() {
         let why: Vec<String> = kept.reasons.iter().map(report::ReasonView::sentence).collect();
         assert!(decisions.insert(kept.name(), why.join("; ")).is_none());

@@ -33,9 +33,9 @@ async fn approve(world: &DaemonFixture) {
     let DaemonOptions { file, environment, by, clock, retry_policy: patience, .. } = world.options();
     let (_going, stop) = watch::channel(false);
     let loaded = workflow::load(&file, environment).unwrap();
-    let house = App::open_with(loaded, by, clock, stop, patience).await.unwrap();
-    let document = house.plan(None, &()).await.unwrap().document;
-    house.close().await;
+    let app = App::open_with(loaded, by, clock, stop, patience).await.unwrap();
+    let document = app.plan(None, &()).await.unwrap().document;
+    app.close().await;
     fs::write(world.path("approved/CHG-7.json"), report::render(&document, Format::Json)).unwrap();
 }
 

@@ -31,7 +31,7 @@ async fn a_run_that_is_interrupted_ends_and_the_next_one_works() {
         let start = world.options();
         let loaded = workflow::load(&start.file, std::iter::empty()).unwrap();
         let (_signal, signals) = watch::channel(false);
-        let house =
+        let app =
             App::open_with(loaded, "ada@here".into(), start.clock, signals, RetryPolicy::default()).await.unwrap();
         let request = HoldRequest {
             image: "main/shop/api:release-1".into(),
@@ -39,10 +39,10 @@ async fn a_run_that_is_interrupted_ends_and_the_next_one_works() {
             reason: "incident".into(),
             allow_missing: false,
         };
-        let set = house.hold(&request).await.unwrap();
+        let set = app.hold(&request).await.unwrap();
         let StopResult::Stopped(holder) = &set.stop_result else { panic!("{:?}", set.stop_result) };
         assert!(holder.starts_with("serve by anna@build-7"), "{holder}");
-        house.close().await;
+        app.close().await;
     };
     tokio::join!(alive.tick(), holding);
     let left = world.tags();
@@ -56,7 +56,7 @@ async fn a_run_that_is_interrupted_ends_and_the_next_one_works() {
     let why = "interrupted by `tagwarden hold` of ada@here".to_owned();
     assert_eq!(outcomes().await, [("interrupted".to_owned(), Some(why.clone()))]);
     let (record, _) = world.runs().await.remove(0);
-    let attention = run_attention(&record, &RunSummary::recorded(&record));
+    let attention = run_attention(&record, &RunSummary::from_record(&record));
     let told: Vec<_> = attention.iter().map(|found| (found.kind.as_str(), found.message.clone())).collect();
     assert_eq!(told, [("run-interrupted", format!("run {} was {why}", record.run.id))]);
 

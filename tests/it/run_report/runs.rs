@@ -16,10 +16,10 @@ fn render(run: &RunView, plan: Option<&PlanDocument>, format: Format) -> String 
 
 /// The last run with its plan.
 async fn last(walk: &WorkflowFixture) -> (RunView, Option<PlanDocument>) {
-    let house = walk.open().await.unwrap();
-    let id = house.store.runs(1).await.unwrap().remove(0).run.id.to_string();
-    let shown = house.run_report(&id).await.unwrap();
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let id = app.store.runs(1).await.unwrap().remove(0).run.id.to_string();
+    let shown = app.run_report(&id).await.unwrap();
+    app.close().await;
     shown
 }
 

@@ -475,10 +475,10 @@ impl Scene<'_> {
             subject: shape.subject.as_ref().map(digest).map(Box::new),
             created_at: shape.created.as_ref().map(|time| self.time(time).into()),
             lock: shape.lock.as_deref().map(lock),
-            detail: match &shape.listed {
-                None => ManifestDetail::Full,
-                Some(bytes) => ManifestDetail::Listed { image_size: bytes.parse().ok() },
-            },
+            detail: shape
+                .listed
+                .as_ref()
+                .map_or(ManifestDetail::Full, |bytes| ManifestDetail::Listed { image_size: bytes.parse().ok() }),
         }
     }
 
@@ -592,10 +592,6 @@ pub(crate) fn registry_info(retention: &str) -> RegistryInfo {
 }
 
 fn lock(text: &str) -> Lock {
-    match text {
-        "delete" => Lock::Delete,
-        "write" => Lock::Write,
-        "delete+write" => Lock::DeleteAndWrite,
-        _ => panic!("no such lock: {text}"),
-    }
+    let known = [("delete", Lock::Delete), ("write", Lock::Write), ("delete+write", Lock::DeleteAndWrite)];
+    known.into_iter().find(|(name, _)| *name == text).unwrap_or_else(|| panic!("no such lock: {text}")).1
 }

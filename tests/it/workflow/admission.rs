@@ -97,9 +97,9 @@ async fn a_plan_that_is_not_what_was_approved_here_is_refused() {
 #[tokio::test]
 async fn a_plan_for_another_time_is_to_look_at_only() {
     let walk = WorkflowFixture::new().await;
-    let house = walk.open().await.unwrap();
-    let plan = house.plan(Some(noon() + 24.hours()), &()).await.unwrap().document;
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let plan = app.plan(Some(noon() + 24.hours()), &()).await.unwrap().document;
+    app.close().await;
     let came = walk.apply(&plan).await;
     assert_eq!(came.code, 3);
     assert!(came.text.contains("--at"), "{}", came.text);
@@ -125,20 +125,20 @@ async fn a_journal_that_cannot_be_written_ends_all_removing() {
     let plan = walk.plan().await;
     let text = report::render(&plan, Format::Json);
     // The first removal is journaled, the intents after it are not.
-    let house = walk.open().await.unwrap();
-    let store = house.store.clone();
+    let app = walk.open().await.unwrap();
+    let store = app.store.clone();
     let closing = FaultKind::before_request(move |_| {
         let store = store.clone();
         tokio::spawn(store.close());
     });
     let last = Fault::on("manifests/candidate-1", closing).method(Method::DELETE);
     walk.registry.inject(last);
-    let ended = house.apply(&text, &Approval::default(), &()).await;
+    let ended = app.apply(&text, &Approval::default(), &()).await;
     let came = StepResult::from_result(ended);
     walk.registry.clear_faults();
     assert_eq!(came.code, 1, "{}", came.text);
     assert_eq!(walk.remaining_tags().len(), 3, "only what was journaled has gone: {}", came.text);
-    drop(house);
+    drop(app);
     // What it left open is settled at the next start.
     walk.plan().await;
     walk.audit(Some(&plan)).await;

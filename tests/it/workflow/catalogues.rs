@@ -23,9 +23,9 @@ fn list(walk: &WorkflowFixture, names: &[&str]) {
 }
 
 async fn accept(walk: &WorkflowFixture) -> Result<u64, RunError> {
-    let house = walk.open().await.unwrap();
-    let accepted = house.accept_catalogue("main").await;
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let accepted = app.accept_catalogue("main").await;
+    app.close().await;
     accepted
 }
 

@@ -53,18 +53,18 @@ impl WorkflowFixture {
 
     /// A run with a steady clock of its own.
     async fn run_by(&self, steady: MonotonicClock, turn: RunOptions) -> StepResult {
-        let house = self.open().await.unwrap().with_monotonic_clock(steady);
-        let ended = house.run_with(turn, &()).await;
-        house.close().await;
+        let app = self.open().await.unwrap().with_monotonic_clock(steady);
+        let ended = app.run_with(turn, &()).await;
+        app.close().await;
         StepResult::from_result(ended)
     }
 
     /// When the state has first seen a tag: `None` where it has not, or it was there before.
     async fn first_seen(&self, tag: &str) -> Option<Timestamp> {
-        let house = self.open().await.unwrap();
+        let app = self.open().await.unwrap();
         let repository = "shop/api".parse().unwrap();
-        let decision = house.decide_repository(&"main".parse().unwrap(), &repository, None).await.unwrap();
-        house.close().await;
+        let decision = app.decide_repository(&"main".parse().unwrap(), &repository, None).await.unwrap();
+        app.close().await;
         let repository = &decision.inventory.registries[0].repositories[0];
         repository.tag(tag).unwrap().first_seen.map(tagwarden::domain::CompactTime::timestamp)
     }
@@ -185,13 +185,13 @@ async fn a_run_dated_in_the_future_is_neither_the_newest_for_ever_nor_the_measur
     assert_eq!(last.code, 0, "{}", last.text);
     // Two runs removed, and no plan lists the removals of both.
     walk.audit(None).await;
-    let house = walk.open().await.unwrap();
-    let runs = house.store.runs(10).await.unwrap();
+    let app = walk.open().await.unwrap();
+    let runs = app.store.runs(10).await.unwrap();
     let times: Vec<_> = runs.iter().map(|record| record.run.started_at).collect();
     assert_eq!(times, [days(1), days(800), noon()], "in the order in which they were recorded");
-    let newest = house.store.newest_time().await.unwrap();
+    let newest = app.store.newest_time().await.unwrap();
     assert_eq!((newest.confirmed, newest.recorded.map(|time| time >= days(800))), (Some(days(1)), Some(true)));
-    house.close().await;
+    app.close().await;
 }
 
 /// Old runs go by a time that a registry confirms, and never by another.
@@ -215,9 +215,9 @@ async fn nothing_is_forgotten_by_a_clock_that_nobody_confirms() {
     let forgotten = came.result.unwrap().forgotten.unwrap();
     assert_eq!((forgotten.entries, walk.journal().await.len()), (removed as u64, 0));
     assert!(forgotten.runs >= 1 && forgotten.plans >= 1 && forgotten.manifests >= 1, "{forgotten:?}");
-    let house = walk.open().await.unwrap();
-    let last = house.store.runs(1).await.unwrap().remove(0);
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let last = app.store.runs(1).await.unwrap().remove(0);
+    app.close().await;
     let summary: serde_json::Value = serde_json::from_str(&last.end.unwrap().summary).unwrap();
     assert_eq!(summary["forgotten"]["journal_entries"], removed);
 }
@@ -234,9 +234,9 @@ async fn a_newest_time_that_is_wrong_is_corrected_by_a_person() {
     let came = walk.run().await;
     assert_eq!((came.code, walk.tags_left().len()), (3, 3), "{}", came.text);
     assert!(came.text.contains("tagwarden state accept-clock"), "{}", came.text);
-    let house = walk.open().await.unwrap();
-    house.store.accept_time(noon(), "anna@build-7", "the host's battery was dead").await.unwrap();
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    app.store.accept_time(noon(), "anna@build-7", "the host's battery was dead").await.unwrap();
+    app.close().await;
     let came = walk.run().await;
     assert_eq!((came.code, walk.tags_left().len()), (0, 2), "{}", came.text);
 }

@@ -207,11 +207,11 @@ async fn a_kept_tag_that_went_along_and_cannot_come_back_is_a_failure() {
     assert_eq!((came.code, came.labels()[3]), (4, "failed"), "{}", came.text);
     assert!(came.text.contains("could not be put back: release-1"), "{}", came.text);
     assert!(!walk.registry.tags("shop/api").contains_key("release-1"));
-    let house = walk.open().await.unwrap();
-    let record = house.store.run(&came.run_id()).await.unwrap().unwrap();
-    let journal = house.store.journal(record.run.id).await.unwrap();
-    house.close().await;
-    let view = report::RunView::new(&record, report::RunSummary::recorded(&record)).with_journal(&journal);
+    let app = walk.open().await.unwrap();
+    let record = app.store.run(&came.run_id()).await.unwrap().unwrap();
+    let journal = app.store.journal(record.run.id).await.unwrap();
+    app.close().await;
+    let view = report::RunView::new(&record, report::RunSummary::from_record(&record)).with_journal(&journal);
     assert_eq!(view.lost_tags(), ["main/shop/api:release-1"]);
     assert!(view.headline().contains("LOST: main/shop/api:release-1"), "{}", view.headline());
 

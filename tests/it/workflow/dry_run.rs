@@ -104,20 +104,20 @@ async fn a_dry_run_sends_only_what_reads_and_asks_for_no_more_than_that() {
     let (main, plain) = ("main".parse().unwrap(), "plain".parse().unwrap());
     for mode in ["dry-run", "approved", "enforce"] {
         world.mode(mode);
-        let house = world.walk.open().await.unwrap();
-        let planned = house.plan(None, &()).await.unwrap();
+        let app = world.walk.open().await.unwrap();
+        let planned = app.plan(None, &()).await.unwrap();
         assert_eq!((planned.document.removals.len(), planned.outcome.exit_code()), (8, 0), "{mode}");
-        house.plan(Some(noon() + 240.hours()), &()).await.unwrap();
-        house.decide_repository(&main, &"shop/api".parse().unwrap(), None).await.unwrap();
-        house.decide_repository(&plain, &"shop/web".parse().unwrap(), None).await.unwrap();
+        app.plan(Some(noon() + 240.hours()), &()).await.unwrap();
+        app.decide_repository(&main, &"shop/api".parse().unwrap(), None).await.unwrap();
+        app.decide_repository(&plain, &"shop/web".parse().unwrap(), None).await.unwrap();
         // `diff` and `inventory` are made of the same facts.
-        house.read_decision_input(None, &()).await.unwrap();
-        house.decide_sources(&()).await.unwrap();
-        assert_eq!(house.registry_states().await.unwrap().len(), 2);
+        app.read_decision_input(None, &()).await.unwrap();
+        app.decide_sources(&()).await.unwrap();
+        assert_eq!(app.registry_states().await.unwrap().len(), 2);
         if mode != "enforce" {
-            assert_eq!(house.run(&()).await.unwrap().outcome.exit_code(), 0);
+            assert_eq!(app.run(&()).await.unwrap().outcome.exit_code(), 0);
         }
-        house.close().await;
+        app.close().await;
         let states: Vec<_> = planned.document.registries.iter().filter_map(|found| found.ability.as_ref()).collect();
         let states: Vec<_> = states.iter().map(|ability| (&*ability.state, &*ability.known_from)).collect();
         assert_eq!(states, [("able", "kind"), ("not-known", "nowhere")], "{mode}");
@@ -136,9 +136,9 @@ async fn a_dry_run_sends_only_what_reads_and_asks_for_no_more_than_that() {
     );
 
     // What was asked for on purpose is seen, so nothing else was overlooked.
-    let house = world.walk.open().await.unwrap();
-    let probe = house.probe("plain", None).await.unwrap();
-    house.close().await;
+    let app = world.walk.open().await.unwrap();
+    let probe = app.probe("plain", None).await.unwrap();
+    app.close().await;
     assert_eq!((&*probe.view.answer, probe.outcome.exit_code()), ("accepted", 0));
     let changes = world.changes();
     assert!(changes.len() == 1 && changes[0].1.starts_with("/v2/shop/web/manifests/tagwarden-probe-"), "{changes:?}");
@@ -164,9 +164,9 @@ async fn read_only_credentials_are_enough_to_plan() {
         assert!(planned.document.refusals.is_empty());
     }
     assert!(walk.registry.requests().iter().all(|request| [Method::GET, Method::HEAD].contains(&request.method)));
-    let house = walk.open().await.unwrap();
-    let probe = house.probe("main", None).await.unwrap();
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let probe = app.probe("main", None).await.unwrap();
+    app.close().await;
     assert_eq!((&*probe.view.answer, probe.outcome.exit_code()), ("denied", 3));
     assert_eq!(walk.try_plan().await.unwrap().outcome.exit_code(), 0, "who is asked may have other rights tomorrow");
 }

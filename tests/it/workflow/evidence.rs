@@ -65,17 +65,17 @@ impl WorkflowFixture {
     }
 
     async fn run_with(&self, clock: &ManualClock) -> StepResult {
-        let house = self.open().await.unwrap().with_monotonic_clock(clock.clock());
-        let ended = house.run(&()).await;
-        house.close().await;
+        let app = self.open().await.unwrap().with_monotonic_clock(clock.clock());
+        let ended = app.run(&()).await;
+        app.close().await;
         self.audit(None).await;
         StepResult::from_result(ended)
     }
 
     async fn apply_with(&self, clock: &ManualClock, plan: &PlanDocument) -> StepResult {
-        let house = self.open().await.unwrap().with_monotonic_clock(clock.clock());
-        let ended = house.apply(&report::render(plan, Format::Json), &Approval::default(), &()).await;
-        house.close().await;
+        let app = self.open().await.unwrap().with_monotonic_clock(clock.clock());
+        let ended = app.apply(&report::render(plan, Format::Json), &Approval::default(), &()).await;
+        app.close().await;
         self.audit(Some(plan)).await;
         StepResult::from_result(ended)
     }

@@ -15,9 +15,9 @@ impl WorkflowFixture {
     }
 
     pub(super) async fn experience(&self) -> Option<UntagExperience> {
-        let house = self.open().await.unwrap();
-        let known = house.store.untag_experience(&self.registry.url()).await.unwrap();
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let known = app.store.untag_experience(&self.registry.url()).await.unwrap();
+        app.close().await;
         known.map(|known| known.effect)
     }
 
@@ -123,9 +123,9 @@ async fn images_that_keep_a_tag_tell_nothing_of_those_that_do_not() {
     walk.registry.clear_requests();
     walk.snapshot_tags();
     let (tags, images) = (walk.tags(), walk.images());
-    let house = walk.open().await.unwrap();
-    let came = StepResult::from_result(house.run(&()).await);
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let came = StepResult::from_result(app.run(&()).await);
+    app.close().await;
     assert_eq!(came.code, 4, "{}", came.text);
     assert_eq!((walk.deletions_sent().len(), walk.images()), (1, images), "{}", came.text);
     assert_eq!(walk.tags(), tags);
@@ -145,9 +145,9 @@ async fn what_was_seen_once_is_known_and_the_next_run_goes_straight_on() {
     assert_eq!(walk.experience().await, Some(UntagExperience::ManifestSurvives));
     walk.policies(POLICIES);
     walk.registry.clear_requests();
-    let house = walk.open().await.unwrap();
-    let came = StepResult::from_result(house.run(&()).await);
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let came = StepResult::from_result(app.run(&()).await);
+    app.close().await;
     assert_eq!((came.code, walk.deletions_sent().len()), (0, 15), "{}", came.text);
     let requests = walk.registry.requests();
     let first = requests.iter().position(|request| request.method == Method::DELETE).unwrap();

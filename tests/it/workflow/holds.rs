@@ -60,9 +60,9 @@ fn builds(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<String> {
 impl WorkflowFixture {
     /// One run that enforces, and the books.
     async fn run_enforcing(&self) -> StepResult {
-        let house = self.open().await.unwrap();
-        let ended = house.run(&()).await;
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let ended = app.run(&()).await;
+        app.close().await;
         self.audit(None).await;
         StepResult::from_result(ended)
     }
@@ -76,26 +76,26 @@ impl WorkflowFixture {
         what: &RestoreSelection,
         hold: Option<Duration>,
     ) -> Result<RestoreRunResult, RunError> {
-        let house = self.open().await?;
-        let ended = house.restore_with_hold(what, hold).await;
-        house.close().await;
+        let app = self.open().await?;
+        let ended = app.restore_with_hold(what, hold).await;
+        app.close().await;
         ended
     }
 
     async fn hold(&self, image: &str, hours: u64) -> Result<HoldResult, RunError> {
-        let house = self.open().await?;
+        let app = self.open().await?;
         let until = HoldUntil::For(Duration::from_hours(hours));
         let request =
             HoldRequest { image: image.to_owned(), until, reason: "incident 42".into(), allow_missing: false };
-        let set = house.hold(&request).await;
-        house.close().await;
+        let set = app.hold(&request).await;
+        app.close().await;
         set
     }
 
     async fn holds(&self) -> Vec<Hold> {
-        let house = self.open().await.unwrap();
-        let holds = house.holds().await.unwrap();
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let holds = app.holds().await.unwrap();
+        app.close().await;
         holds
     }
 
@@ -300,28 +300,28 @@ async fn a_hold_is_looked_up_renewed_and_ended() {
     assert!(walk.holds().await.is_empty(), "nothing is held by a typing error");
     assert_eq!(walk.hold("elsewhere.example/shop/api:b-1", 1).await.unwrap_err().exit_code(), 2);
 
-    let house = walk.open().await.unwrap();
+    let app = walk.open().await.unwrap();
     let request = |hours, reason: &str, anyway| HoldRequest {
         image: "main/shop/api:b-1".into(),
         until: HoldUntil::For(Duration::from_hours(hours)),
         reason: reason.into(),
         allow_missing: anyway,
     };
-    let first = house.hold(&request(48, "first", false)).await.unwrap();
-    let longer = house.hold(&request(72, "second", false)).await.unwrap();
-    let shorter = house.hold(&request(1, "third", false)).await.unwrap();
+    let first = app.hold(&request(48, "first", false)).await.unwrap();
+    let longer = app.hold(&request(72, "second", false)).await.unwrap();
+    let shorter = app.hold(&request(1, "third", false)).await.unwrap();
     assert_eq!([first.is_earlier, longer.is_earlier, shorter.is_earlier], [false, false, true]);
-    let holds = house.holds().await.unwrap();
+    let holds = app.holds().await.unwrap();
     assert_eq!((holds.len(), &*holds[0].reason, holds[0].until), (1, "second", noon() + 72.hours()));
     assert_eq!(shorter.hold, holds[0], "a hold is never shortened");
     let past = HoldRequest { until: HoldUntil::At(noon()), ..request(1, "past", false) };
-    assert_eq!(house.hold(&past).await.unwrap_err().exit_code(), 2);
+    assert_eq!(app.hold(&past).await.unwrap_err().exit_code(), 2);
 
     let missing = HoldRequest { image: "main/shop/api:to-come".into(), ..request(1, "soon", true) };
-    assert_eq!(house.hold(&missing).await.unwrap().hold.digest, None);
-    assert_eq!(house.unhold("main/shop/api:b-1").await.unwrap(), ("main/shop/api:b-1".into(), 1));
-    assert_eq!(house.unhold("main/shop/api:b-1").await.unwrap_err().exit_code(), 2);
-    house.close().await;
+    assert_eq!(app.hold(&missing).await.unwrap().hold.digest, None);
+    assert_eq!(app.unhold("main/shop/api:b-1").await.unwrap(), ("main/shop/api:b-1".into(), 1));
+    assert_eq!(app.unhold("main/shop/api:b-1").await.unwrap_err().exit_code(), 2);
+    app.close().await;
     assert_eq!(walk.held().await, BTreeSet::from(["to-come".to_owned()]));
     walk.advance_clock(2);
     assert!(walk.holds().await.is_empty(), "it is over");

@@ -54,10 +54,10 @@ impl Cluster {
 
     /// The explanation of a tag, as text.
     async fn explained(&self, tag: &str) -> String {
-        let house = self.walk.open().await.unwrap();
-        let named = house.find_tag_ref(&format!("main/shop/api:{tag}")).unwrap();
-        let decision = house.decide_repository(&named.registry, &named.repository, None).await.unwrap();
-        house.close().await;
+        let app = self.walk.open().await.unwrap();
+        let named = app.find_tag_ref(&format!("main/shop/api:{tag}")).unwrap();
+        let decision = app.decide_repository(&named.registry, &named.repository, None).await.unwrap();
+        app.close().await;
         report::explanation(&decision.document, "main", "shop/api", tag).unwrap()
     }
 }
@@ -106,9 +106,9 @@ async fn an_id_with_our_name_protects_what_has_that_configuration() {
     let came = cluster.walk.apply(&plan).await;
     assert_eq!((came.code, came.labels()), (0, vec!["-", "done", "done", "done"]), "{}", came.text);
     // The plan of the next run does not list what is gone by now.
-    let house = cluster.walk.open().await.unwrap();
-    let came = StepResult::from_result(house.run(&()).await);
-    house.close().await;
+    let app = cluster.walk.open().await.unwrap();
+    let came = StepResult::from_result(app.run(&()).await);
+    app.close().await;
     cluster.walk.audit(None).await;
     assert_eq!((came.code, came.labels()), (0, vec!["-"; 4]), "{}", came.text);
     assert_eq!(cluster.walk.remaining_tags(), ["candidate-1"]);
@@ -205,10 +205,10 @@ async fn recorded_facts_know_what_was_read() {
     let cluster = Cluster::new().await;
     cluster.runs("api", "~/shop/api:moved", &config(&image("candidate-1", 99)));
     cluster.runs("open", "~/shop/other:${TAG}", "");
-    let house = cluster.walk.open().await.unwrap();
-    let facts = house.read_decision_input(None, &()).await.unwrap();
-    let policies = house.policies.policies.clone();
-    house.close().await;
+    let app = cluster.walk.open().await.unwrap();
+    let facts = app.read_decision_input(None, &()).await.unwrap();
+    let policies = app.policies.policies.clone();
+    app.close().await;
     let again = DecisionInput::from_json(&facts.to_json().unwrap()).unwrap();
     assert_eq!(again.claims.sources[0].claims(), facts.claims.sources[0].claims());
     assert_eq!(again.claims.sources[0].unresolved(), facts.claims.sources[0].unresolved());
@@ -249,7 +249,7 @@ async fn texts_that_are_no_reference_do_not_stop_a_cluster() {
 async fn a_tag_is_named_by_any_name_of_its_registry() {
     let walk = WorkflowFixture::new().await;
     walk.settings("approved", "aliases = [\"contoso.azurecr.io\", \"harbor.contoso.example/acr-proxy\"]", "");
-    let house = walk.open().await.unwrap();
+    let app = walk.open().await.unwrap();
     let host = walk.registry.host();
     for (text, expected) in [
         (format!("{host}/shop/api:v1"), Some("main shop/api")),
@@ -260,8 +260,8 @@ async fn a_tag_is_named_by_any_name_of_its_registry() {
         ("harbor.contoso.example/shop/api:v1".to_owned(), None),
         ("contosodev.azurecr.io/shop/api:v1".to_owned(), None),
     ] {
-        let named = house.find_image(&text).ok().map(|(registry, repository, _)| format!("{registry} {repository}"));
+        let named = app.find_image(&text).ok().map(|(registry, repository, _)| format!("{registry} {repository}"));
         assert_eq!(named.as_deref(), expected, "{text}");
     }
-    house.close().await;
+    app.close().await;
 }

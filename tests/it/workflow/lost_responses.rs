@@ -205,8 +205,8 @@ fn unknown_repository() -> FaultKind {
 #[tokio::test]
 async fn a_passing_404_settles_nothing() {
     let walk = WorkflowFixture::new().await;
-    let house = walk.open().await.unwrap();
-    let plan = house.plan(None, &()).await.unwrap().document;
+    let app = walk.open().await.unwrap();
+    let plan = app.plan(None, &()).await.unwrap().document;
     let digest = walk.digest("shop/api", "candidate-1");
     let run = Uuid::now_v7();
     let new = NewRun {
@@ -219,8 +219,8 @@ async fn a_passing_404_settles_nothing() {
         approved_by: None,
         ticket: None,
     };
-    house.store.begin_run(&new).await.unwrap();
-    let manifest: RawManifest = house.store.manifest(&digest).await.unwrap();
+    app.store.begin_run(&new).await.unwrap();
+    let manifest: RawManifest = app.store.manifest(&digest).await.unwrap();
     let intent = Intent {
         action: Action::Remove(RemovalMethod::Untag),
         registry: "main".parse().unwrap(),
@@ -233,8 +233,8 @@ async fn a_passing_404_settles_nothing() {
         policy: Some("candidates".into()),
         evidence: "[]".into(),
     };
-    house.store.intend(&lease(&house.store).await, run, &intent, &manifest, walk.now()).await.unwrap();
-    house.close().await;
+    app.store.intend(&lease(&app.store).await, run, &intent, &manifest, walk.now()).await.unwrap();
+    app.close().await;
     walk.advance_clock(1);
     let outcomes = || async {
         let journal = walk.journal().await;

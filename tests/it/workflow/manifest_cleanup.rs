@@ -91,9 +91,9 @@ impl WorkflowFixture {
 
     /// One run, and then the books: several runs make up what is missing.
     async fn enforce(&self) -> StepResult {
-        let house = self.open().await.unwrap();
-        let ended = house.run(&()).await;
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let ended = app.run(&()).await;
+        app.close().await;
         self.audit(None).await;
         StepResult::from_result(ended)
     }
@@ -250,11 +250,11 @@ async fn a_tag_that_was_removed_is_explained() {
     walk.policies(THEN);
     walk.settings("enforce", "", "");
     let explained = async |tag: &str| {
-        let house = walk.open().await.unwrap();
-        let named = house.find_tag_ref(&format!("main/{REPOSITORY}:{tag}")).unwrap();
-        let decision = house.decide_repository(&named.registry, &named.repository, None).await.unwrap();
-        let gone = house.removed_tag(&decision, &named).await.unwrap();
-        house.close().await;
+        let app = walk.open().await.unwrap();
+        let named = app.find_tag_ref(&format!("main/{REPOSITORY}:{tag}")).unwrap();
+        let decision = app.decide_repository(&named.registry, &named.repository, None).await.unwrap();
+        let gone = app.removed_tag(&decision, &named).await.unwrap();
+        app.close().await;
         gone.map(|gone| gone.text())
     };
     assert_eq!(explained("candidate-1").await, None, "never removed");

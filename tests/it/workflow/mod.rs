@@ -197,19 +197,19 @@ impl WorkflowFixture {
         let loaded = workflow::load(&self.path("tagwarden.toml"), std::iter::empty())?;
         let now = Arc::clone(&self.now);
         let clock: tagwarden::apply::Clock = Arc::new(move || *now.lock().unwrap());
-        let house = App::open_with(loaded, "tester@here".into(), clock, self.stop.subscribe(), PATIENCE).await?;
+        let app = App::open_with(loaded, "tester@here".into(), clock, self.stop.subscribe(), PATIENCE).await?;
         let pauses = Arc::clone(&self.pauses);
         let sleep: Sleep = Arc::new(move |time| {
             pauses.lock().unwrap().push(time);
             Box::pin(tokio::task::yield_now())
         });
-        Ok(house.with_removal_retry_policy(RemovalRetryPolicy { sleep, ..RetryPolicy::default().into() }))
+        Ok(app.with_removal_retry_policy(RemovalRetryPolicy { sleep, ..RetryPolicy::default().into() }))
     }
 
     pub(crate) async fn try_plan(&self) -> Result<RunResult, RunError> {
-        let house = self.open().await?;
-        let ended = house.plan(None, &()).await;
-        house.close().await;
+        let app = self.open().await?;
+        let ended = app.plan(None, &()).await;
+        app.close().await;
         ended
     }
 
@@ -224,45 +224,45 @@ impl WorkflowFixture {
     }
 
     pub(crate) async fn apply_text(&self, plan: &str) -> StepResult {
-        let house = self.open().await.unwrap();
-        let ended = house.apply(plan, &Approval::default(), &()).await;
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let ended = app.apply(plan, &Approval::default(), &()).await;
+        app.close().await;
         StepResult::from_result(ended)
     }
 
     pub(crate) async fn run(&self) -> StepResult {
-        let house = self.open().await.unwrap();
-        let ended = house.run(&()).await;
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let ended = app.run(&()).await;
+        app.close().await;
         let came = StepResult::from_result(ended);
         self.audit(came.result.as_ref().map(|ended| &ended.document)).await;
         came
     }
 
     pub(crate) async fn restore(&self, run: &str) -> Result<RestoreRunResult, RunError> {
-        let house = self.open().await?;
-        let ended = house.restore_run(run).await;
-        house.close().await;
+        let app = self.open().await?;
+        let ended = app.restore_run(run).await;
+        app.close().await;
         ended
     }
 
     pub(crate) async fn journal(&self) -> Vec<JournalEntry> {
-        let house = self.open().await.unwrap();
+        let app = self.open().await.unwrap();
         let mut entries = Vec::new();
-        for record in house.store.runs(10_000).await.unwrap() {
-            entries.extend(house.store.journal(record.run.id).await.unwrap());
+        for record in app.store.runs(10_000).await.unwrap() {
+            entries.extend(app.store.journal(record.run.id).await.unwrap());
         }
-        house.close().await;
+        app.close().await;
         entries.sort_by_key(|entry| entry.id);
         entries
     }
 
     /// The last run's kind, label and exit code as recorded.
     pub(crate) async fn last_run(&self) -> (RunKind, String, u8) {
-        let house = self.open().await.unwrap();
-        let runs = house.store.runs(100).await.unwrap();
+        let app = self.open().await.unwrap();
+        let runs = app.store.runs(100).await.unwrap();
         let record = runs.into_iter().max_by_key(|record| record.run.id).unwrap();
-        house.close().await;
+        app.close().await;
         let end = record.end.unwrap();
         (record.run.kind, end.outcome, end.exit_code)
     }

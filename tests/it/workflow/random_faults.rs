@@ -51,9 +51,9 @@ fn fill(walk: &WorkflowFixture, moments: &mut KillTimes) {
 }
 
 async fn night(walk: &WorkflowFixture) -> StepResult {
-    let house = walk.open().await.unwrap();
-    let came = StepResult::from_result(house.run(&()).await);
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let came = StepResult::from_result(app.run(&()).await);
+    app.close().await;
     came
 }
 

@@ -26,9 +26,9 @@ impl WorkflowFixture {
     async fn night(&self) -> StepResult {
         self.advance_clock(24);
         self.registry.clear_requests();
-        let house = self.open().await.unwrap();
-        let came = StepResult::from_result(house.run(&()).await);
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let came = StepResult::from_result(app.run(&()).await);
+        app.close().await;
         came
     }
 }
@@ -83,9 +83,9 @@ async fn a_bad_tag_is_tried_less_and_less_often_and_spoils_no_night_between() {
         walk.night().await;
     }
     assert_eq!(walk.remaining_tags(), Vec::<&str>::new());
-    let house = walk.open().await.unwrap();
-    assert_eq!(house.store.refused_tags(&walk.registry.url()).await.unwrap(), []);
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    assert_eq!(app.store.refused_tags(&walk.registry.url()).await.unwrap(), []);
+    app.close().await;
 }
 
 #[tokio::test]
@@ -101,13 +101,13 @@ async fn a_tag_that_was_moved_is_another_matter() {
     for tag in ["candidate-7", "candidate-8"] {
         walk.put("shop/api", tag, &image(tag, 1));
     }
-    let house = walk.open().await.unwrap();
-    let came = StepResult::from_result(house.run(&()).await);
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let came = StepResult::from_result(app.run(&()).await);
+    app.close().await;
     assert_eq!((came.code, came.labels()[0]), (4, "failed"), "{}", came.text);
-    let house = walk.open().await.unwrap();
-    let known = house.store.refused_tags(&walk.registry.url()).await.unwrap();
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let known = app.store.refused_tags(&walk.registry.url()).await.unwrap();
+    app.close().await;
     assert_eq!(known.iter().map(|tag| (tag.tag.as_str(), tag.refusal_count)).collect::<Vec<_>>(), [("candidate-1", 1)]);
 }
 
@@ -193,9 +193,9 @@ async fn credentials_that_are_not_accepted_end_it_with_the_first() {
     let came = walk.run().await;
     assert_eq!((came.code, walk.deletions_sent().len()), (4, 1), "{}", came.text);
     assert!(came.text.contains("does not accept the credentials"), "{}", came.text);
-    let house = walk.open().await.unwrap();
-    assert_eq!(house.store.refused_tags(&walk.registry.url()).await.unwrap(), [], "no fault of the tag");
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    assert_eq!(app.store.refused_tags(&walk.registry.url()).await.unwrap(), [], "no fault of the tag");
+    app.close().await;
 }
 
 /// A token that ends in the middle: one new token, one more look, one more try.

@@ -204,9 +204,9 @@ async fn a_registry_that_cannot_remove_says_so_when_it_was_asked() {
         assert_eq!((planned.outcome.exit_code(), &*state(&planned).state), (0, "not-known"), "{name}");
         assert!(state(&planned).message.contains("will be known at the first enforcing run"), "{name}");
 
-        let house = walk.open().await.unwrap();
-        let probe = house.probe("main", None).await.unwrap();
-        house.close().await;
+        let app = walk.open().await.unwrap();
+        let probe = app.probe("main", None).await.unwrap();
+        app.close().await;
         assert_eq!((&*probe.view.answer, probe.outcome.exit_code()), ("unsupported", 3), "{name}");
         let planned = walk.try_plan().await.unwrap();
         let kinds: Vec<&str> = planned.document.refusals.iter().map(|refusal| &*refusal.kind).collect();
@@ -224,13 +224,13 @@ async fn a_registry_that_cannot_remove_says_so_when_it_was_asked() {
         assert_eq!(walk.remaining_tags(), EXPIRED_TAGS, "{name}");
 
         // Upgraded meanwhile: a person says so, or a week passes.
-        let house = walk.open().await.unwrap();
-        assert!(house.forget_registry("main").await.unwrap());
-        house.close().await;
+        let app = walk.open().await.unwrap();
+        assert!(app.forget_registry("main").await.unwrap());
+        app.close().await;
         assert_eq!(walk.try_plan().await.unwrap().outcome.exit_code(), 0, "{name}");
-        let house = walk.open().await.unwrap();
-        house.probe("main", None).await.unwrap();
-        house.close().await;
+        let app = walk.open().await.unwrap();
+        app.probe("main", None).await.unwrap();
+        app.close().await;
         assert_eq!(walk.try_plan().await.unwrap().outcome.exit_code(), 3, "{name}");
         walk.advance_clock(7 * 24);
         let planned = walk.try_plan().await.unwrap();
@@ -252,10 +252,10 @@ async fn the_settings_say_whether_a_registry_can_untag() {
     assert_eq!(of("can_untag = \"yes\"").await, expected(0, "able", "settings"));
     assert_eq!(of("can_untag = \"no\"").await, expected(3, "impossible", "settings"));
     assert_eq!(of("can_untag = \"unknown\"").await, expected(0, "not-known", "nowhere"));
-    let house = walk.open().await.unwrap();
+    let app = walk.open().await.unwrap();
     let what = tagwarden::state::UntagExperience::ManifestDestroyed;
-    house.store.record_untag_experience(&walk.registry.url(), what, walk.now()).await.unwrap();
-    house.close().await;
+    app.store.record_untag_experience(&walk.registry.url(), what, walk.now()).await.unwrap();
+    app.close().await;
     assert_eq!(of("can_untag = \"yes\"").await, expected(3, "impossible", "removals"));
 }
 
@@ -313,9 +313,9 @@ async fn each_run_counts_what_it_found_and_asked() {
     walk.settings("enforce", "", "");
     let busy = Fault::on("manifests/candidate-2", FaultKind::TooManyRequests { retry_after: None });
     walk.registry.inject(busy.method(Method::DELETE).times(1));
-    let house = walk.open().await.unwrap();
-    let first = house.run(&()).await.unwrap();
-    let second = house.run(&()).await.unwrap();
+    let app = walk.open().await.unwrap();
+    let first = app.run(&()).await.unwrap();
+    let second = app.run(&()).await.unwrap();
     let found = |ended: &RunResult| {
         let counts = &ended.by_registry["main"];
         (counts.summary.tags, counts.summary.expired, counts.summary.retained, counts.reported_only)
@@ -334,9 +334,9 @@ async fn each_run_counts_what_it_found_and_asked() {
     for asked in [asked, again] {
         assert!(asked.total > 0 && asked.total == asked.statuses.iter().sum::<u64>(), "{asked:?}");
     }
-    let record = house.store.run(&first.run.to_string()).await.unwrap().unwrap();
+    let record = app.store.run(&first.run.to_string()).await.unwrap().unwrap();
     let summary: serde_json::Value = serde_json::from_str(&record.end.unwrap().summary).unwrap();
     assert_eq!(summary["by_registry"]["main"]["expired"], 4, "{summary}");
     assert_eq!(summary["sources"], serde_json::json!([]));
-    house.close().await;
+    app.close().await;
 }

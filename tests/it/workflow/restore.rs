@@ -115,11 +115,11 @@ async fn a_crash_is_settled_by_what_the_registry_has() {
     let plan = walk.plan().await;
     let slow = FaultKind::Delay(Duration::from_mins(1));
     walk.registry.inject(Fault::on("manifests/candidate-1", slow).method(Method::DELETE));
-    let house = walk.open().await.unwrap();
+    let app = walk.open().await.unwrap();
     let text = report::render(&plan, Format::Json);
-    let killed = tokio::time::timeout(Duration::from_millis(700), house.apply(&text, &Approval::default(), &())).await;
+    let killed = tokio::time::timeout(Duration::from_millis(700), app.apply(&text, &Approval::default(), &())).await;
     assert!(killed.is_err());
-    drop(house);
+    drop(app);
     walk.plan().await;
     let open = |journal: Vec<JournalEntry>| journal.iter().filter(|entry| entry.outcome.is_none()).count();
     assert_eq!((open(walk.journal().await), walk.remaining_tags().len()), (1, 4));

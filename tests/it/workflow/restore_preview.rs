@@ -10,9 +10,9 @@ const REPOSITORY: &str = "main/shop/api";
 
 impl WorkflowFixture {
     async fn foresee(&self, what: &RestoreSelection) -> Result<Vec<RestoreCandidate>, RunError> {
-        let house = self.open().await?;
-        let foreseen = house.preview_restore(what).await;
-        house.close().await;
+        let app = self.open().await?;
+        let foreseen = app.preview_restore(what).await;
+        app.close().await;
         foreseen
     }
 
@@ -26,9 +26,9 @@ impl WorkflowFixture {
     }
 
     async fn restore_repository(&self, since: Option<Timestamp>) -> Result<RestoreRunResult, RunError> {
-        let house = self.open().await?;
-        let ended = house.restore(&RestoreSelection::Repository { name: REPOSITORY.into(), since }).await;
-        house.close().await;
+        let app = self.open().await?;
+        let ended = app.restore(&RestoreSelection::Repository { name: REPOSITORY.into(), since }).await;
+        app.close().await;
         ended
     }
 }

@@ -27,9 +27,9 @@ async fn nothing_more_is_removed_once_the_log_is_gone() {
         let state = walk.path("tagwarden.db").to_str().unwrap().to_owned();
         let take_away = FaultKind::before_request(move |_| accident(&state));
         walk.registry.inject(Fault::on("manifests/candidate", take_away).method(Method::DELETE).times(1));
-        let house = walk.open().await.unwrap();
-        let ended = house.run(&()).await;
-        house.close().await;
+        let app = walk.open().await.unwrap();
+        let ended = app.run(&()).await;
+        app.close().await;
         let Err(RunError::Store(error)) = ended else { panic!("{what}: {ended:?}") };
         assert_eq!(error.kind, StateErrorKind::Replaced, "{what}: {error}");
         assert!(error.message.contains("write-ahead log"), "{what}: {error}");

@@ -216,27 +216,27 @@ impl Authenticate for AcrAuthenticator {
     /// [`RegistryErrorKind::Denied`] where the identity may not do this, as far as its token says.
     async fn authorization(
         &self,
-        transport: &HttpClient,
+        client: &HttpClient,
         grant: &TokenScope,
     ) -> Result<Option<HeaderValue>, RegistryError> {
         let login = self.credentials().await?;
         if let Credentials::Token(token) = login {
             return self.bearer_header(token.expose_secret()).map(Some);
         }
-        let (realm, name) = match self.token_service(transport, login).await? {
+        let (realm, name) = match self.token_service(client, login).await? {
             TokenService::None => return Ok(None),
             TokenService::Basic => return self.basic_header(login),
             TokenService::Bearer { realm, name } => (realm, name),
         };
         loop {
             // Whether wildcards are honoured stands in the refresh token.
-            let refresh = self.refresh_token(transport, login, (&realm, &name)).await?;
+            let refresh = self.refresh_token(client, login, (&realm, &name)).await?;
             let (scope, wildcard) = self.token_scopes(grant);
             let slot = self.slot(&scope);
             let mut slot = slot.lock().await;
             let access = match slot.as_ref().filter(|access| access.expires_at > Instant::now()) {
                 Some(access) => access.clone(),
-                None => match self.fetch_access_token(transport, login, (&realm, &name), refresh, &scope).await? {
+                None => match self.fetch_access_token(client, login, (&realm, &name), refresh, &scope).await? {
                     Some(access) => slot.insert(access).clone(),
                     None => return self.basic_header(login),
                 },
@@ -255,7 +255,7 @@ impl Authenticate for AcrAuthenticator {
     /// better.
     async fn renew_authorization(
         &self,
-        transport: &HttpClient,
+        client: &HttpClient,
         grant: &TokenScope,
         used: Option<&HeaderValue>,
         refusal: &Response,
@@ -270,7 +270,7 @@ impl Authenticate for AcrAuthenticator {
         // Another request may have renewed it while this one was on its way.
         if let Some(refused) = slot.take_if(|access| Some(&access.header) == used) {
             self.expire_refresh_token(refused.generation).await;
-            self.refresh_token(transport, login, (&realm, &name)).await?;
+            self.refresh_token(client, login, (&realm, &name)).await?;
             let narrow = match challenge::best_challenge(&refusal.headers) {
                 Some(Challenge::Bearer { error: Some(error), .. }) => error == "insufficient_scope",
                 _ => refused.issued_at.elapsed() < FRESH_TOKEN_AGE,
@@ -283,7 +283,7 @@ impl Authenticate for AcrAuthenticator {
             }
         }
         drop(slot);
-        Ok(self.authorization(transport, grant).await?.filter(|header| Some(header) != used))
+        Ok(self.authorization(client, grant).await?.filter(|header| Some(header) != used))
     }
 }
 
@@ -395,7 +395,7 @@ impl AcrAuthenticator {
     }
 
     /// What gives tokens: what the registry says when it is asked without any, else what all container registries have.
-    async fn token_service(&self, transport: &HttpClient, login: &Credentials) -> Result<TokenService, RegistryError> {
+    async fn token_service(&self, client: &HttpClient, login: &Credentials) -> Result<TokenService, RegistryError> {
         let mut service = self.token_service.lock().await;
         if let Some(known) = &*service {
             return Ok(known.clone());
@@ -406,13 +406,13 @@ impl AcrAuthenticator {
             url.set_path(path);
             url
         };
-        let answer = transport.send(&Request::get(at("/v2/"), "*/*", MAX_ERROR_BYTES), None).await?;
-        if answer.status == StatusCode::TOO_MANY_REQUESTS || answer.status.is_server_error() {
-            return Err(answer.status_error());
+        let response = client.send(&Request::get(at("/v2/"), "*/*", MAX_ERROR_BYTES), None).await?;
+        if response.status == StatusCode::TOO_MANY_REQUESTS || response.status.is_server_error() {
+            return Err(response.status_error());
         }
-        let refused = answer.status == StatusCode::UNAUTHORIZED;
+        let refused = response.status == StatusCode::UNAUTHORIZED;
         let host = host_and_port(endpoint);
-        let found = match (refused.then(|| challenge::best_challenge(&answer.headers)).flatten(), login) {
+        let found = match (refused.then(|| challenge::best_challenge(&response.headers)).flatten(), login) {
             (Some(Challenge::Bearer { realm, service, .. }), _) => {
                 let realm = self.token_hosts.check_realm(&realm)?;
                 TokenService::Bearer { realm, name: service.unwrap_or(host) }
@@ -430,7 +430,7 @@ impl AcrAuthenticator {
     /// The refresh token, where there is one: a good one of Entra ID's, or that which the settings have.
     async fn refresh_token(
         &self,
-        transport: &HttpClient,
+        client: &HttpClient,
         login: &Credentials,
         service: (&Url, &str),
     ) -> Result<Option<RefreshToken>, RegistryError> {
@@ -446,21 +446,21 @@ impl AcrAuthenticator {
             return Ok(Some(known.clone()));
         }
         let mut entra = tokens.token(scope).await?;
-        let mut answer = self.exchange(transport, service, &entra).await?;
-        if answer.status == StatusCode::UNAUTHORIZED {
+        let mut response = self.exchange(client, service, &entra).await?;
+        if response.status == StatusCode::UNAUTHORIZED {
             let other = tokens.renew_token(scope, &entra).await?;
             if other.expose_secret() != entra.expose_secret() {
-                answer = self.exchange(transport, service, &other).await?;
+                response = self.exchange(client, service, &other).await?;
                 entra = other;
             }
         }
-        if answer.status != StatusCode::OK {
-            let mut error = answer.status_error();
+        if response.status != StatusCode::OK {
+            let mut error = response.status_error();
             error.message = format!(
                 "registry `{}` gives no token for that of {}: {}",
                 self.settings.name,
                 tokens.description(),
-                answer.description()
+                response.description()
             );
             if error.kind == RegistryErrorKind::Denied {
                 let _ = write!(
@@ -472,11 +472,11 @@ impl AcrAuthenticator {
             }
             return Err(error);
         }
-        let token = parse_tokens(&answer)?.refresh_token.filter(|token| !token.is_empty());
-        let token = token.ok_or_else(|| answer.malformed("no `refresh_token` in it"))?;
+        let token = parse_tokens(&response)?.refresh_token.filter(|token| !token.is_empty());
+        let token = token.ok_or_else(|| response.malformed("no `refresh_token` in it"))?;
         let claims = TokenClaims::parse(&token);
         self.record_claims(claims.as_ref(), TokenClaims::parse(entra.expose_secret()).as_ref());
-        let life = claims.and_then(|claims| claims.lifetime(date(&answer.headers))).unwrap_or(DEFAULT_LIFETIME);
+        let life = claims.and_then(|claims| claims.lifetime(date(&response.headers))).unwrap_or(DEFAULT_LIFETIME);
         let generation = refresh.as_ref().map_or(1, |before| before.generation + 1);
         let renewed =
             RefreshToken { token: token.into(), expires_at: Some(Instant::now() + usable_lifetime(life)), generation };

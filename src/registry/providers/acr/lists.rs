@@ -148,13 +148,13 @@ pub(super) async fn scan<T: Row>(
     way: PageQuery<'_>,
     mut take: impl FnMut(Vec<Result<T, InvalidRow>>) -> PageResult,
 ) -> Result<ScanEnd, RegistryError> {
-    let mut answer = fetch_page(http, list, way, PAGE_SIZE).await?;
-    if answer.is_absence() && answer.error_code().as_deref() == Some("NAME_UNKNOWN") {
+    let mut response = fetch_page(http, list, way, PAGE_SIZE).await?;
+    if response.is_absence() && response.error_code().as_deref() == Some("NAME_UNKNOWN") {
         return Ok(ScanEnd::UnknownRepository);
     }
     let mut visited: HashSet<String> = HashSet::new();
     loop {
-        let rows = parse_rows(list, &answer)?;
+        let rows = parse_rows(list, &response)?;
         let count = rows.len();
         let own = rows.last().map(|row| match row {
             Ok(row) => row.key().to_string(),
@@ -162,14 +162,14 @@ pub(super) async fn scan<T: Row>(
         });
         let took = take(rows);
         let after =
-            match pagination::next_page_link(&answer.headers).map_err(|why| incomplete_list_error(&answer, why))? {
+            match pagination::next_page_link(&response.headers).map_err(|why| incomplete_list_error(&response, why))? {
                 _ if took == PageResult::Stop => return Ok(ScanEnd::Completed),
                 Some(link) if took == PageResult::NewRows => {
-                    last_parameter(http, &link).map_err(|why| incomplete_list_error(&answer, why))?.or(own)
+                    last_parameter(http, &link).map_err(|why| incomplete_list_error(&response, why))?.or(own)
                 }
                 Some(_) => {
                     return Err(incomplete_list_error(
-                        &answer,
+                        &response,
                         "a page brought nothing new and yet has a `Link` to a next one",
                     ));
                 }
@@ -177,12 +177,12 @@ pub(super) async fn scan<T: Row>(
                 None => return Ok(ScanEnd::Completed),
             };
         let Some(after) = after else {
-            return Err(incomplete_list_error(&answer, "an empty page has a `Link` to a next one"));
+            return Err(incomplete_list_error(&response, "an empty page has a `Link` to a next one"));
         };
         if visited.len() >= MAX_PAGES || !visited.insert(after.clone()) {
-            return Err(incomplete_list_error(&answer, "its `Link` leads in a circle"));
+            return Err(incomplete_list_error(&response, "its `Link` leads in a circle"));
         }
-        answer = fetch_page(http, list, PageQuery { after: Some(&after), ..way }, PAGE_SIZE).await?;
+        response = fetch_page(http, list, PageQuery { after: Some(&after), ..way }, PAGE_SIZE).await?;
     }
 }
 
@@ -196,14 +196,14 @@ pub(super) async fn fetch_rows<T: Row>(
     parse_rows(list, &fetch_page(http, list, way, most).await?)
 }
 
-fn parse_rows<T>(list: &ListRequest<'_, T>, answer: &Response) -> Result<Vec<Result<T, InvalidRow>>, RegistryError> {
-    if answer.status != StatusCode::OK {
-        return Err(answer.status_error());
+fn parse_rows<T>(list: &ListRequest<'_, T>, response: &Response) -> Result<Vec<Result<T, InvalidRow>>, RegistryError> {
+    if response.status != StatusCode::OK {
+        return Err(response.status_error());
     }
-    match (list.parse_page)(&answer.body) {
+    match (list.parse_page)(&response.body) {
         Ok(Some(rows)) => Ok(rows),
-        Ok(None) => Err(answer.malformed("the list is not in it")),
-        Err(error) => Err(answer.malformed(&error.to_string())),
+        Ok(None) => Err(response.malformed("the list is not in it")),
+        Err(error) => Err(response.malformed(&error.to_string())),
     }
 }
 
@@ -227,9 +227,9 @@ fn last_parameter(http: &Connection, link: &str) -> Result<Option<String>, &'sta
     Ok(url.query_pairs().find(|(key, last)| key == "last" && !last.is_empty()).map(|(_, last)| last.into_owned()))
 }
 
-fn incomplete_list_error(answer: &Response, why: &str) -> RegistryError {
+fn incomplete_list_error(response: &Response, why: &str) -> RegistryError {
     RegistryError {
         kind: RegistryErrorKind::Malformed,
-        message: format!("{}: the list is not complete: {why}", answer.request),
+        message: format!("{}: the list is not complete: {why}", response.request),
     }
 }

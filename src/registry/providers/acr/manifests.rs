@@ -180,9 +180,9 @@ impl AcrReader {
         digest: &Digest,
         sought: &WantedManifests<'_>,
     ) -> Result<Option<ListedManifest>, RegistryError> {
-        let Some(answer) = self.fetch_metadata(name, &manifest_path(name, digest)).await? else { return Ok(None) };
-        let wire: WireOneManifest<WireManifest> = parse_response(&answer)?;
-        let row = listed_manifest(&wire.manifest, &mut Vec::new()).map_err(|why| answer.malformed(&why))?;
+        let Some(response) = self.fetch_metadata(name, &manifest_path(name, digest)).await? else { return Ok(None) };
+        let wire: WireOneManifest<WireManifest> = parse_response(&response)?;
+        let row = listed_manifest(&wire.manifest, &mut Vec::new()).map_err(|why| response.malformed(&why))?;
         sought.record(&row, || wire.manifest.changed_at());
         Ok(Some(row))
     }

@@ -44,10 +44,13 @@ impl AcrReader {
     ///
     /// # Errors
     /// When the settings cannot work, such as a CA file that cannot be read.
-    pub fn new(settings: RegistrySettings, patience: RetryPolicy) -> Result<Self, RegistryError> {
-        let arm =
-            settings.azure_resource.as_ref().map(|resource| Arm::new(&resource.credential, patience)).transpose()?;
-        let http = Connection::new(settings, patience)?;
+    pub fn new(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
+        let arm = settings
+            .azure_resource
+            .as_ref()
+            .map(|resource| Arm::new(&resource.credential, retry_policy))
+            .transpose()?;
+        let http = Connection::new(settings, retry_policy)?;
         Ok(Self { http, arm, referrers: ReferrersApi::default() })
     }
 
@@ -57,19 +60,20 @@ impl AcrReader {
         repository: &RepositoryName,
         path: &str,
     ) -> Result<Option<Response>, RegistryError> {
-        let ask = Request::get(self.http.url(path), "application/json", MAX_METADATA_BYTES);
-        let answer = self.http.read(&TokenScope::List(repository.clone()), ask, RedirectPolicy::SameOrigin).await?;
-        match answer.status {
-            StatusCode::OK => Ok(Some(answer)),
-            _ if answer.is_absence() => Ok(None),
-            StatusCode::NOT_FOUND => Err(answer.error(RegistryErrorKind::Malformed)),
-            _ => Err(answer.status_error()),
+        let request = Request::get(self.http.url(path), "application/json", MAX_METADATA_BYTES);
+        let response =
+            self.http.read(&TokenScope::List(repository.clone()), request, RedirectPolicy::SameOrigin).await?;
+        match response.status {
+            StatusCode::OK => Ok(Some(response)),
+            _ if response.is_absence() => Ok(None),
+            StatusCode::NOT_FOUND => Err(response.error(RegistryErrorKind::Malformed)),
+            _ => Err(response.status_error()),
         }
     }
 
     async fn fetch_attributes(&self, name: &RepositoryName) -> Result<Option<WireRepository>, RegistryError> {
-        let Some(answer) = self.fetch_metadata(name, &repository_path(name)).await? else { return Ok(None) };
-        parse_response(&answer).map(Some)
+        let Some(response) = self.fetch_metadata(name, &repository_path(name)).await? else { return Ok(None) };
+        parse_response(&response).map(Some)
     }
 
     /// The tags of a repository that has so many by the registry's count.
@@ -295,13 +299,15 @@ impl RegistryReader for AcrReader {
     }
 
     async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError> {
-        let Some(answer) = self.fetch_metadata(repository, &tag_path(repository, tag)).await? else { return Ok(None) };
-        let wire: WireOneTag = parse_response(&answer)?;
-        let digest = wire.tag.digest.as_deref().ok_or_else(|| answer.malformed("the tag has no digest"))?;
+        let Some(response) = self.fetch_metadata(repository, &tag_path(repository, tag)).await? else {
+            return Ok(None);
+        };
+        let wire: WireOneTag = parse_response(&response)?;
+        let digest = wire.tag.digest.as_deref().ok_or_else(|| response.malformed("the tag has no digest"))?;
         let digest =
-            digest.parse().map_err(|error: crate::domain::InvalidDigest| answer.malformed(&error.to_string()))?;
+            digest.parse().map_err(|error: crate::domain::InvalidDigest| response.malformed(&error.to_string()))?;
         if wire.tag.name != tag.as_str() {
-            return Err(answer.malformed("it is about another tag"));
+            return Err(response.malformed("it is about another tag"));
         }
         Ok(Some(TagState { digest, pushed_at: wire.tag.pushed_at(), lock: wire.tag.lock() }))
     }
@@ -315,17 +321,17 @@ impl RegistryReader for AcrReader {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<ManifestState>, RegistryError> {
-        let Some(answer) = self.fetch_metadata(repository, &manifest_path(repository, digest)).await? else {
+        let Some(response) = self.fetch_metadata(repository, &manifest_path(repository, digest)).await? else {
             return Ok(None);
         };
-        let WireOneManifest { manifest } = parse_response::<WireOneManifest<WireManifestState>>(&answer)?;
+        let WireOneManifest { manifest } = parse_response::<WireOneManifest<WireManifestState>>(&response)?;
         if manifest.digest != digest.to_string() {
-            return Err(answer.malformed("it is about another manifest"));
+            return Err(response.malformed("it is about another manifest"));
         }
         // What is no name of a tag still is one to the registry.
         let tags = manifest.tags.iter().flatten().map(|name| name.parse()).collect::<Result<_, InvalidName>>();
         let tags =
-            tags.map_err(|error| answer.malformed(&format!("a tag of it has no name that is allowed: {error}")))?;
+            tags.map_err(|error| response.malformed(&format!("a tag of it has no name that is allowed: {error}")))?;
         Ok(Some(ManifestState { tags, lock: manifest.lock(), changed_at: manifest.changed_at() }))
     }
 
@@ -372,8 +378,8 @@ fn removal_obstacle(error: RegistryError) -> RemovalObstacle {
     }
 }
 
-pub(super) fn parse_response<T: serde::de::DeserializeOwned>(answer: &Response) -> Result<T, RegistryError> {
-    parse_json_lossy(&answer.body).map_err(|error| answer.malformed(&error.to_string()))
+pub(super) fn parse_response<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, RegistryError> {
+    parse_json_lossy(&response.body).map_err(|error| response.malformed(&error.to_string()))
 }
 
 /// A list; what is wrong with it becomes a gap. Nothing where it could not be read or there is no repository.

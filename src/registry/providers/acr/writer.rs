@@ -25,8 +25,8 @@ impl AcrWriter {
     ///
     /// # Errors
     /// When the settings cannot work, such as a CA file that cannot be read.
-    pub fn new(settings: RegistrySettings, patience: RetryPolicy) -> Result<Self, RegistryError> {
-        Ok(Self { http: Connection::for_writer(settings, patience)? })
+    pub fn new(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
+        Ok(Self { http: Connection::for_writer(settings, retry_policy)? })
     }
 }
 
@@ -51,12 +51,12 @@ impl RegistryWriter for AcrWriter {
     async fn untag(&self, intent: &JournaledIntent, clearance: WritePermit) -> Result<RemovalResponse, RegistryError> {
         verify_method(intent, RemovalMethod::Untag)?;
         let url = self.http.url(&tag_path(intent.repository(), intent.tag()));
-        let grant = TokenScope::Delete(intent.repository().clone());
-        let answer = self.http.send_with_permit(&grant, &Request::delete(url), clearance).await?;
-        let removed = push::removal_result(&answer)?;
+        let scope = TokenScope::Delete(intent.repository().clone());
+        let response = self.http.send_with_permit(&scope, &Request::delete(url), clearance).await?;
+        let removed = push::removal_result(&response)?;
         Ok(match removed {
             RemovalResponse::Removed { request_id: evidence, .. } => {
-                let named = answer.header(REMOVED_DIGEST).and_then(|text| text.trim().parse().ok());
+                let named = response.header(REMOVED_DIGEST).and_then(|text| text.trim().parse().ok());
                 RemovalResponse::Removed { request_id: evidence, digest: named }
             }
             RemovalResponse::AlreadyMissing => RemovalResponse::AlreadyMissing,

@@ -141,11 +141,11 @@ fn is_ecr(host: &str) -> bool {
 
 /// The product that gave that answer to `GET /v2/`, by its headers and its challenge. What came with a web page is not
 /// believed: it may be a proxy's.
-pub(super) fn detect_by_response(answer: &Response) -> Option<Product> {
-    if answer.is_web_page() {
+pub(super) fn detect_by_response(response: &Response) -> Option<Product> {
+    if response.is_web_page() {
         return None;
     }
-    let header = |name: &str| answer.header(name).map(str::trim).filter(|value| !value.is_empty());
+    let header = |name: &str| response.header(name).map(str::trim).filter(|value| !value.is_empty());
     if let Some(version) = header("gitlab-container-registry-version") {
         return Some(with_version(GITLAB, version));
     }
@@ -157,7 +157,7 @@ pub(super) fn detect_by_response(answer: &Response) -> Option<Product> {
     if let Some(version) = header(SERVER.as_str()).and_then(|server| server.strip_prefix("Nexus/")) {
         return Some(with_version(NEXUS, version.split(' ').next().unwrap_or(version)));
     }
-    let Some(Challenge::Bearer { realm, service, .. }) = challenge::best_challenge(&answer.headers) else {
+    let Some(Challenge::Bearer { realm, service, .. }) = challenge::best_challenge(&response.headers) else {
         return None;
     };
     let path = realm.parse::<Url>().ok().map(|realm| realm.path().to_owned())?;
@@ -182,11 +182,11 @@ struct WireExtension {
 }
 
 /// The product by the extensions that it lists at [`EXTENSIONS_PATH`]: zot, with its release in the link to their description.
-pub(super) fn detect_by_extensions(answer: &Response) -> Option<Product> {
-    if !answer.status.is_success() {
+pub(super) fn detect_by_extensions(response: &Response) -> Option<Product> {
+    if !response.status.is_success() {
         return None;
     }
-    let listed = serde_json::from_slice::<WireExtensions>(&answer.body).ok()?.extensions?;
+    let listed = serde_json::from_slice::<WireExtensions>(&response.body).ok()?.extensions?;
     let own = listed.into_iter().find(|extension| extension.name.as_deref() == Some("_zot"))?;
     let release = own.url.as_deref().and_then(|url| url.split_once("/zot/blob/")?.1.split('/').next());
     let Some((release, version)) = release.and_then(|release| Some((release, parse_release(release)?))) else {
@@ -228,7 +228,7 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Response {
+    fn response(status: u16, headers: &[(&'static str, &str)], body: &str) -> Response {
         let headers: HeaderMap = headers
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
@@ -328,7 +328,7 @@ mod tests {
             (403, &[("x-jfrog-version", "Artifactory/7"), ("content-type", "text/html")], ("", None, Unknown)),
         ];
         for (status, headers, expected) in cases {
-            let found = known(detect_by_response(&answer(*status, headers, "")));
+            let found = known(detect_by_response(&response(*status, headers, "")));
             assert_eq!((found.0, &found.1, found.2), (expected.0, &expected.1, expected.2), "{headers:?}");
         }
     }
@@ -352,7 +352,7 @@ mod tests {
             (200, "<html>".into(), "", None, Unknown),
             (404, of("v2.1.2"), "", None, Unknown),
         ] {
-            let found = known(detect_by_extensions(&answer(status, &[], &body)));
+            let found = known(detect_by_extensions(&response(status, &[], &body)));
             assert_eq!(found, (name, version.map(str::to_owned), untag), "{status} {body}");
         }
     }

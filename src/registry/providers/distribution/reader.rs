@@ -39,8 +39,8 @@ impl DistributionReader {
     ///
     /// # Errors
     /// As [`DistributionReader::new`].
-    pub fn with_retry_policy(settings: RegistrySettings, patience: RetryPolicy) -> Result<Self, RegistryError> {
-        Ok(Self { http: Connection::new(settings, patience)?, referrers: ReferrersApi::default() })
+    pub fn with_retry_policy(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
+        Ok(Self { http: Connection::new(settings, retry_policy)?, referrers: ReferrersApi::default() })
     }
 
     /// The tag list, as far as it could be read.
@@ -51,9 +51,9 @@ impl DistributionReader {
 
     /// The tags of a repository, or `None` where the registry says that it does not know it.
     async fn list_tags(&self, name: &RepositoryName) -> Result<Option<(Vec<TagName>, Vec<Gap>)>, RegistryError> {
-        let grant = TokenScope::Pull(name.clone());
+        let scope = TokenScope::Pull(name.clone());
         let url = self.http.url(&format!("/v2/{name}/tags/list"));
-        let first = pagination::first_page(&self.http, &grant, &url, pull::TAGS).await?;
+        let first = pagination::first_page(&self.http, &scope, &url, pull::TAGS).await?;
         let unknown = first.response.status == StatusCode::NOT_FOUND
             && first.response.error_code().as_deref() == Some("NAME_UNKNOWN");
         if unknown && self.http.settings.repositories.is_empty() {
@@ -67,7 +67,7 @@ impl DistributionReader {
         if first.response.status != StatusCode::OK {
             return Err(first.response.status_error());
         }
-        let pages = pagination::read_all(&self.http, &grant, first, pull::TAGS).await;
+        let pages = pagination::read_all(&self.http, &scope, first, pull::TAGS).await;
         let mut gaps: Vec<Gap> = pages.error.into_iter().map(|error| error.into_gap(GapTarget::TagList)).collect();
         let mut tags = Vec::with_capacity(pages.names.len());
         for text in pages.names {
@@ -251,8 +251,8 @@ impl RegistryReader for DistributionReader {
         if let Some(product) = product::detect_by_response(&self.http.get_anonymously("/v2/").await.ok()?) {
             return Some(product);
         }
-        let ask = Request::optional(self.http.url(product::EXTENSIONS_PATH), "application/json", MAX_ERROR_BYTES);
-        let answer = self.http.read(&TokenScope::Catalogue, ask, RedirectPolicy::SameOrigin).await.ok()?;
-        product::detect_by_extensions(&answer)
+        let request = Request::optional(self.http.url(product::EXTENSIONS_PATH), "application/json", MAX_ERROR_BYTES);
+        let response = self.http.read(&TokenScope::Catalogue, request, RedirectPolicy::SameOrigin).await.ok()?;
+        product::detect_by_extensions(&response)
     }
 }

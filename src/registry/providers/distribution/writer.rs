@@ -29,8 +29,8 @@ impl DistributionWriter {
     ///
     /// # Errors
     /// As [`DistributionWriter::new`].
-    pub fn with_retry_policy(settings: RegistrySettings, patience: RetryPolicy) -> Result<Self, RegistryError> {
-        Ok(Self { http: Connection::for_writer(settings, patience)? })
+    pub fn with_retry_policy(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
+        Ok(Self { http: Connection::for_writer(settings, retry_policy)? })
     }
 }
 

@@ -47,7 +47,7 @@ impl WorkflowFixture {
 async fn a_hold_that_is_set_while_a_run_removes_is_honoured() {
     for on in BOTH {
         let walk = slow(on).await;
-        let house = walk.open().await.unwrap();
+        let app = walk.open().await.unwrap();
         let setting = async {
             walk.removals(2).await;
             let left = walk.builds();
@@ -70,8 +70,8 @@ async fn a_hold_that_is_set_while_a_run_removes_is_honoured() {
             other.close().await;
             tag
         };
-        let (ended, tag) = tokio::join!(house.run(&()), setting);
-        house.close().await;
+        let (ended, tag) = tokio::join!(app.run(&()), setting);
+        app.close().await;
         walk.audit(None).await;
         let came = StepResult::from_result(ended);
         assert_eq!(came.code, 0, "{}", came.text);
@@ -107,7 +107,7 @@ async fn restore_and_hold_stop_a_run_before_its_next_removal() {
                 walk.settings("enforce", "concurrency = 1", "");
             }
             walk.registry.clear_requests();
-            let house = walk.open().await.unwrap();
+            let app = walk.open().await.unwrap();
             let other = async {
                 walk.removals(2).await;
                 if restores {
@@ -120,8 +120,8 @@ async fn restore_and_hold_stop_a_run_before_its_next_removal() {
                 }
             };
             let run = async {
-                let ended = house.run(&()).await;
-                house.close().await;
+                let ended = app.run(&()).await;
+                app.close().await;
                 ended
             };
             let (ended, ()) = tokio::join!(run, other);
@@ -152,9 +152,9 @@ async fn whoever_does_not_stop_is_waited_for_only_so_long() {
     let walk = ten(RegistryKind::Plain, NEWEST).await;
     let run = walk.run_enforcing().await.run_id();
     let lease = Lease::take(&walk.path("tagwarden.db"), "run by somebody@else").unwrap();
-    let mut house = walk.open().await.unwrap();
-    house.stop_timeout = Duration::from_millis(1);
-    let error = house.restore_run(&run).await.unwrap_err();
+    let mut app = walk.open().await.unwrap();
+    app.stop_timeout = Duration::from_millis(1);
+    let error = app.restore_run(&run).await.unwrap_err();
     assert!(matches!(&error, RunError::Store(error) if error.kind == StateErrorKind::Leased), "{error}");
     assert_eq!(error.exit_code(), 3);
     let request = HoldRequest {
@@ -163,11 +163,11 @@ async fn whoever_does_not_stop_is_waited_for_only_so_long() {
         reason: "incident".into(),
         allow_missing: false,
     };
-    let set = house.hold(&request).await.unwrap();
+    let set = app.hold(&request).await.unwrap();
     assert_eq!(set.stop_result, StopResult::StillRunning("run by somebody@else".into()));
     drop(lease);
     // Nobody asks for anything any more.
-    assert_eq!(house.store.stop_request(noon()).await.unwrap(), None);
-    house.close().await;
+    assert_eq!(app.store.stop_request(noon()).await.unwrap(), None);
+    app.close().await;
     assert_eq!(walk.run_enforcing().await.code, 0);
 }

@@ -117,11 +117,11 @@ async fn what_changed_since_the_approval_is_left_out() {
 async fn what_was_restored_since_the_approval_stays() {
     let (walk, family) = WorkflowFixture::to_approve().await;
     let plan = walk.plan().await;
-    let house = walk.open().await.unwrap();
+    let app = walk.open().await.unwrap();
     for tag in ["candidate-0", "candidate-2"] {
-        house.restore_image(&format!("main/shop/api:{tag}")).await.unwrap();
+        app.restore_image(&format!("main/shop/api:{tag}")).await.unwrap();
     }
-    house.close().await;
+    app.close().await;
     let came = walk.approved(&plan).await;
     let told = walk.deleted(&came, &family.names()).await;
     assert_eq!(came.code, 0, "{}", came.text);

@@ -33,9 +33,9 @@ fn image_with_subject(subject: &Digest, name: &str) -> Image {
 impl WorkflowFixture {
     /// One run, where others removed tags that no journal accounts for.
     async fn enforce_unaudited(&self) -> StepResult {
-        let house = self.open().await.unwrap();
-        let ended = house.run(&()).await;
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let ended = app.run(&()).await;
+        app.close().await;
         StepResult::from_result(ended)
     }
 
@@ -375,16 +375,16 @@ async fn nothing_is_deleted_before_its_turn() {
         );
     }
     walk.settings("enforce", "", "");
-    let house = walk.open().await.unwrap();
+    let app = walk.open().await.unwrap();
     let due = PolicyFilter::Only(BTreeSet::from(["releases".parse().unwrap()]));
-    let ended = house.run_with(RunOptions { policies: due, ..RunOptions::default() }, &()).await.unwrap();
-    house.close().await;
+    let ended = app.run_with(RunOptions { policies: due, ..RunOptions::default() }, &()).await.unwrap();
+    app.close().await;
     assert!(ended.deleted.is_empty() && walk.manifests() == before, "{:?}", ended.deleted);
     let despite = RunOptions { override_reason: Some("asked".into()), ..RunOptions::default() };
     walk.settings("enforce", "", "[schedule]\nwindow = { hours = \"01:00-02:00\" }");
-    let house = walk.open().await.unwrap();
-    let ended = house.run_with(despite, &()).await.unwrap();
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    let ended = app.run_with(despite, &()).await.unwrap();
+    app.close().await;
     assert_eq!(ended.deleted.len(), 4);
     assert!(ended.deleted.iter().all(|one| !matches!(one.outcome, Outcome::Skipped(SkipReason::Blocked(_)))));
 }
@@ -395,10 +395,10 @@ async fn nothing_is_deleted_before_its_turn() {
 async fn what_others_touched_is_theirs_or_waits_anew() {
     let walk = WorkflowFixture::untagged().await;
     let (put_back, pushed) = (walk.digest(REPOSITORY, "candidate-2"), walk.digest(REPOSITORY, "candidate-3"));
-    let house = walk.open().await.unwrap();
+    let app = walk.open().await.unwrap();
     // A hold would keep it anyway.
-    house.restore_with_hold(&RestoreSelection::Image("main/shop/api:candidate-2".into()), None).await.unwrap();
-    house.close().await;
+    app.restore_with_hold(&RestoreSelection::Image("main/shop/api:candidate-2".into()), None).await.unwrap();
+    app.close().await;
     walk.registry.content(|content| {
         assert!(content.delete_tag(REPOSITORY, "candidate-2"));
         content.put_image(REPOSITORY, Some("mine"), &image("candidate-3", 97));
@@ -451,9 +451,9 @@ async fn what_a_doubted_list_leaves_out_is_not_noted_as_gone() {
     walk.registry.content(|content| content.delete_repository(REPOSITORY));
     let came = walk.enforce_unaudited().await;
     assert_eq!((came.code, noted(&walk, &came).await), (5, 0), "{}", came.text);
-    let house = walk.open().await.unwrap();
-    house.accept_catalogue("main").await.unwrap();
-    house.close().await;
+    let app = walk.open().await.unwrap();
+    app.accept_catalogue("main").await.unwrap();
+    app.close().await;
     noted_once(&walk, "accepted").await;
 }
 

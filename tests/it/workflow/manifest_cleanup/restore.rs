@@ -21,9 +21,9 @@ impl WorkflowFixture {
     }
 
     async fn outlook(&self, image: &str) -> ExpectedRestore {
-        let house = self.open().await.unwrap();
-        let foreseen = house.preview_restore(&RestoreSelection::Image(image.into())).await.unwrap();
-        house.close().await;
+        let app = self.open().await.unwrap();
+        let foreseen = app.preview_restore(&RestoreSelection::Image(image.into())).await.unwrap();
+        app.close().await;
         foreseen.into_iter().map(|one| one.preview.expected).next().unwrap()
     }
 }
@@ -125,10 +125,10 @@ async fn an_index_that_failed_after_its_images_comes_back_the_next_time() {
     assert_eq!(walk.restore(&run).await.unwrap().outcome().exit_code(), 4);
     assert!(family.index.children.iter().all(|child| walk.manifests().contains(&child.digest)));
     walk.registry.clear_faults();
-    let house = walk.open().await.unwrap();
+    let app = walk.open().await.unwrap();
     let what = RestoreSelection::Repository { name: "main/shop/api".into(), since: None };
-    let restored = house.restore(&what).await.unwrap();
-    house.close().await;
+    let restored = app.restore(&what).await.unwrap();
+    app.close().await;
     assert_eq!(restored.outcome().exit_code(), 0, "{:?}", restored.restored);
     assert_eq!((walk.tags(), walk.manifests()), (walk.before.lock().unwrap().clone(), before));
     let journal = walk.journal().await;
@@ -138,10 +138,10 @@ async fn an_index_that_failed_after_its_images_comes_back_the_next_time() {
 
 impl WorkflowFixture {
     async fn recorded_runs(&self) -> Vec<String> {
-        let house = self.open().await.unwrap();
+        let app = self.open().await.unwrap();
         let mut runs: Vec<String> =
-            house.store.runs(1000).await.unwrap().iter().map(|record| record.run.id.to_string()).collect();
-        house.close().await;
+            app.store.runs(1000).await.unwrap().iter().map(|record| record.run.id.to_string()).collect();
+        app.close().await;
         runs.sort();
         runs
     }

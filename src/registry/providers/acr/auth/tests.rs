@@ -193,8 +193,8 @@ impl Site {
         let endpoint: Url = server.uri().parse().unwrap();
         let settings = RegistrySettings::with_defaults("contoso".parse().unwrap(), &Acr, endpoint.clone());
         let sign_in = AcrAuthenticator::new(&RegistrySettings { auth, ..settings }, PATIENCE);
-        let peer = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
-        let transport = HttpClient::new(&peer, PATIENCE)
+        let config = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
+        let client = HttpClient::new(&config, PATIENCE)
             .unwrap()
             .with_rate_limits(&endpoint, crate::http_client::RateLimits::default());
         if let Auth::Entra(credential) = &sign_in.settings.auth {
@@ -202,7 +202,7 @@ impl Site {
             let scope = credential.environment.cloud.registry_scope();
             sign_in.credentials.set(Credentials::Entra { tokens, scope }).unwrap();
         }
-        Self { server, registry, sign_in, transport }
+        Self { server, registry, sign_in, transport: client }
     }
 
     async fn entra(change: impl FnOnce(&mut World)) -> Self {
@@ -220,13 +220,13 @@ impl Site {
     async fn refused(&self, grant: &TokenScope, error: &str) -> Result<Option<String>, RegistryError> {
         let used = self.sign_in.authorization(&self.transport, grant).await?;
         let challenge = format!("Bearer realm=\"https://evil.example/oauth2/token\",service=\"x\"{error}");
-        let answer = Response {
+        let response = Response {
             status: StatusCode::UNAUTHORIZED,
             headers: HeaderMap::from_iter([(WWW_AUTHENTICATE, challenge.parse().unwrap())]),
             body: Vec::new(),
             request: String::new(),
         };
-        let header = self.sign_in.renew_authorization(&self.transport, grant, used.as_ref(), &answer).await?;
+        let header = self.sign_in.renew_authorization(&self.transport, grant, used.as_ref(), &response).await?;
         Ok(header.map(|header| header.to_str().unwrap().to_owned()))
     }
 

@@ -37,7 +37,7 @@ impl AcrAuthenticator {
     /// Offers a token of Entra ID for a refresh token.
     pub(super) async fn exchange(
         &self,
-        transport: &HttpClient,
+        client: &HttpClient,
         (realm, name): (&Url, &str),
         entra: &SecretString,
     ) -> Result<Response, RegistryError> {
@@ -45,31 +45,33 @@ impl AcrAuthenticator {
         url.set_path("/oauth2/exchange");
         url.set_query(None);
         let form = [("grant_type", "access_token"), ("service", name), ("access_token", entra.expose_secret())];
-        Ok(redact_secret(transport.send(&form_request(url, &form), None).await?, entra))
+        Ok(redact_secret(client.send(&form_request(url, &form), None).await?, entra))
     }
 
     /// An access token of these scopes; nothing where name and password come with each request instead.
     pub(super) async fn fetch_access_token(
         &self,
-        transport: &HttpClient,
-        login: &Credentials,
+        client: &HttpClient,
+        credentials: &Credentials,
         service: (&Url, &str),
         refresh: Option<RefreshToken>,
         scope: &str,
     ) -> Result<Option<AccessToken>, RegistryError> {
         let mut refresh = refresh;
-        let mut answer = self.request_access_token(transport, login, service, refresh.as_ref(), scope).await?;
-        if let (StatusCode::UNAUTHORIZED, Credentials::Entra { .. }, Some(refused)) = (answer.status, login, &refresh) {
+        let mut response = self.request_access_token(client, credentials, service, refresh.as_ref(), scope).await?;
+        if let (StatusCode::UNAUTHORIZED, Credentials::Entra { .. }, Some(refused)) =
+            (response.status, credentials, &refresh)
+        {
             self.expire_refresh_token(refused.generation).await;
-            refresh = self.refresh_token(transport, login, service).await?;
-            answer = self.request_access_token(transport, login, service, refresh.as_ref(), scope).await?;
+            refresh = self.refresh_token(client, credentials, service).await?;
+            response = self.request_access_token(client, credentials, service, refresh.as_ref(), scope).await?;
         }
-        if answer.status == StatusCode::NOT_FOUND && matches!(login, Credentials::Password { .. }) {
+        if response.status == StatusCode::NOT_FOUND && matches!(credentials, Credentials::Password { .. }) {
             *self.token_service.lock().await = Some(TokenService::Basic);
             return Ok(None);
         }
-        if answer.status != StatusCode::OK {
-            let mut error = answer.status_error();
+        if response.status != StatusCode::OK {
+            let mut error = response.status_error();
             error.message = format!(
                 "registry `{}` gives {} no token for `{}`: {}",
                 self.settings.name,
@@ -78,7 +80,7 @@ impl AcrAuthenticator {
                 error.message
             );
             if error.kind == RegistryErrorKind::Denied {
-                error.message.push_str(match login {
+                error.message.push_str(match credentials {
                     Credentials::RefreshToken(_) => {
                         "; a refresh token is good for three hours: run `az acr login` again"
                     }
@@ -90,11 +92,11 @@ impl AcrAuthenticator {
             }
             return Err(error);
         }
-        let wire = parse_tokens(&answer)?;
+        let wire = parse_tokens(&response)?;
         let token = [wire.access_token, wire.token].into_iter().flatten().find(|token| !token.is_empty());
-        let token = token.ok_or_else(|| answer.malformed("no `access_token` in it"))?;
+        let token = token.ok_or_else(|| response.malformed("no `access_token` in it"))?;
         let claims = TokenClaims::parse(&token);
-        let told = claims.as_ref().and_then(|claims| claims.lifetime(date(&answer.headers)));
+        let told = claims.as_ref().and_then(|claims| claims.lifetime(date(&response.headers)));
         let life = told.or(wire.expires_in.map(Duration::from_secs)).unwrap_or(DEFAULT_LIFETIME);
         let now = Instant::now();
         Ok(Some(AccessToken {
@@ -108,53 +110,53 @@ impl AcrAuthenticator {
 
     async fn request_access_token(
         &self,
-        transport: &HttpClient,
-        login: &Credentials,
+        client: &HttpClient,
+        credentials: &Credentials,
         (realm, name): (&Url, &str),
         refresh: Option<&RefreshToken>,
         scope: &str,
     ) -> Result<Response, RegistryError> {
         let common = [("service", name), ("scope", scope)];
-        match (refresh, login) {
+        match (refresh, credentials) {
             (Some(refresh), _) => {
                 let own = [("grant_type", "refresh_token"), ("refresh_token", refresh.token.expose_secret())];
-                let answer = transport.send(&form_request(realm.clone(), &[common, own].concat()), None).await?;
-                Ok(redact_secret(answer, &refresh.token))
+                let response = client.send(&form_request(realm.clone(), &[common, own].concat()), None).await?;
+                Ok(redact_secret(response, &refresh.token))
             }
             (None, Credentials::Password { password, .. }) => {
                 let mut url = realm.clone();
                 url.query_pairs_mut().extend_pairs(common);
-                let ask = Request::get(url, "application/json", MAX_ERROR_BYTES);
-                Ok(redact_secret(transport.send(&ask, self.basic_header(login)?.as_ref()).await?, password))
+                let request = Request::get(url, "application/json", MAX_ERROR_BYTES);
+                Ok(redact_secret(client.send(&request, self.basic_header(credentials)?.as_ref()).await?, password))
             }
             (None, _) => {
                 let form = [&common[..], &[("grant_type", "password")]].concat();
-                transport.send(&form_request(realm.clone(), &form), None).await
+                client.send(&form_request(realm.clone(), &form), None).await
             }
         }
     }
 }
 
 /// A refusal without its words where they repeat a secret that was sent.
-fn redact_secret(mut answer: Response, secret: &SecretString) -> Response {
+fn redact_secret(mut response: Response, secret: &SecretString) -> Response {
     let secret = secret.expose_secret().as_bytes();
-    if answer.status != StatusCode::OK && answer.body.windows(secret.len().max(1)).any(|part| part == secret) {
-        answer.body.clear();
+    if response.status != StatusCode::OK && response.body.windows(secret.len().max(1)).any(|part| part == secret) {
+        response.body.clear();
     }
-    answer
+    response
 }
 
 /// The tokens in an answer. What is not understood is not quoted: it could hold one.
-pub(super) fn parse_tokens(answer: &Response) -> Result<WireTokens, RegistryError> {
-    parse_json_lossy(&answer.body).map_err(|_| answer.malformed("no token as JSON"))
+pub(super) fn parse_tokens(response: &Response) -> Result<WireTokens, RegistryError> {
+    parse_json_lossy(&response.body).map_err(|_| response.malformed("no token as JSON"))
 }
 
 /// A form, sent again where that could help: asking twice for a token is no more than asking once.
 fn form_request(url: Url, form: &[(&str, &str)]) -> Request {
     let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
     let content = ("application/x-www-form-urlencoded".into(), form.into_bytes().into());
-    let ask = Request::get(url, "application/json", MAX_ERROR_BYTES);
-    Request { method: Method::POST, content: Some(content), gets_token: true, ..ask }
+    let request = Request::get(url, "application/json", MAX_ERROR_BYTES);
+    Request { method: Method::POST, content: Some(content), gets_token: true, ..request }
 }
 
 /// For how long a token is used.

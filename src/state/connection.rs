@@ -15,7 +15,7 @@ use tokio::sync::MutexGuard;
 use super::write_ahead_log::WatchedLog;
 use super::{StateError, StateStore};
 
-/// The time of the last failure of SQLite in a [`StateStore`](super::StateStore).
+/// The time of the last failure of SQLite in a [`StateStore`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastFailure(Arc<Mutex<Option<Instant>>>);
 

@@ -59,7 +59,7 @@ struct RunProgress {
     tasks: u64,
 }
 
-/// The progress of an [`App`](super::App).
+/// The progress of an [`App`].
 #[derive(Debug, Default)]
 pub(super) struct Heartbeat {
     state: Mutex<RunProgress>,

@@ -116,7 +116,8 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
             .help("use `https://`, or write `allow_http = true` if that is meant");
         return None;
     }
-    if !refused.is_empty() {
+    // What names the registry in Azure decides nothing else, so the hosts are still compared with those of others.
+    if refused.iter().any(|key| Some(*key) != azure_key) {
         return None;
     }
     let settings = RegistrySettings {
@@ -179,7 +180,7 @@ fn accepted(node: &Node, retention_at: &mut Option<Place>, reader: &mut Settings
             "no-date" => accepted.no_date = true,
             "untagged-retention" => {
                 accepted.retention = true;
-                *retention_at = Some(at);
+                retention_at.get_or_insert(at);
             }
             _ => {
                 let (message, help) = fields::unknown_word("entry of `accept`", &text, "", &KNOWN);

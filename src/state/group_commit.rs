@@ -62,6 +62,8 @@ async fn write_groups(store: Weak<Inner>, mut waiting: mpsc::Receiver<QueuedEntr
             Ok(written) => written,
             Err(error) => vec![Err(error); entries.len()],
         };
+        // They hold the lease by their tokens, and whoever hears of the last one may take it again at once.
+        drop(entries);
         for (answer, written) in answers.into_iter().zip(written) {
             // Whoever was cancelled meanwhile does not hear of it.
             let _ = answer.send(written);

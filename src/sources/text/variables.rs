@@ -141,8 +141,9 @@ impl Definitions {
         };
         let key: Box<str> = name.to_ascii_lowercase().into();
         let known = self.by_name.get(&key).map(Vec::as_slice).unwrap_or_default();
-        let in_file = || known.iter().rev().take_while(|one| one.file == file);
-        if in_file().any(|one| *one.value == *value && *one.name == *name) || in_file().count() >= MOST_IN_FILE {
+        // In the same letters: others may hold other values, where the language tells them apart.
+        let in_file = || known.iter().rev().take_while(|one| one.file == file).filter(|one| *one.name == *name);
+        if in_file().any(|one| *one.value == *value) || in_file().count() >= MOST_IN_FILE {
             return;
         }
         if self.count >= self.capacity {
@@ -407,6 +408,21 @@ mod tests {
         ] {
             assert_eq!(definitions.expand(text, near).texts.join(" "), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn names_in_other_letters_take_no_room() {
+        let mut definitions = Definitions::default();
+        let file = definitions.file("a.sh");
+        for number in 0..40 {
+            definitions.define(file, "tag", &format!("w{number}"), number);
+        }
+        for number in 0..40 {
+            definitions.define(file, "TAG", &format!("v{number}"), number);
+        }
+        let mut texts = definitions.expand("$TAG", file).texts;
+        texts.sort_by_key(|text| text[1..].parse::<u32>().unwrap());
+        assert_eq!(texts, (0..40).map(|number| format!("v{number}")).collect::<Vec<_>>());
     }
 
     #[test]

@@ -72,8 +72,8 @@ impl TaggedParents {
         Self(holders)
     }
 
-    /// Whether something else that is left contains the manifest, or the image that it refers to or accompanies is
-    /// still there.
+    /// Returns true if another retained manifest contains this one, or if the image that it refers to or accompanies
+    /// still exists.
     fn is_needed(&self, repository: &Repository, digest: &Digest, orders: &[RemovalTask]) -> bool {
         let held = |wanted: &Digest| self.0.get(wanted).is_some_and(|roots| roots.iter().any(|root| root != digest));
         let subject = repository.manifests.get(digest).and_then(|manifest| manifest.subject.as_deref());
@@ -181,7 +181,7 @@ async fn skip_manifest(
     Ok(applied)
 }
 
-/// What to do about a removal whose answer said that it failed: the registry is asked what is so now.
+/// The state after a removal that the registry reported as failed, by a new look at the registry.
 enum ObservedOutcome {
     /// This is known.
     Known(Outcome),
@@ -222,10 +222,10 @@ async fn outcome_after_failure(
     }
 }
 
-/// What a removal begins with.
+/// The facts that a removal begins with, read right before it.
 struct Precheck {
     manifest: RawManifest,
-    /// The repository's tags of now.
+    /// The repository's tags at present.
     current_tags: Vec<TagName>,
 }
 
@@ -393,7 +393,7 @@ impl<'a> ManifestDeletion<'a> {
             RemovalResponse::AlreadyMissing
                 if site.registry.reader.has_manifest(&site.repository.name, digest).await? =>
             {
-                let why = "the registry said that there is no such manifest, and has it".to_owned();
+                let why = "the registry answered that the manifest does not exist, and still has it".to_owned();
                 site.breaker.trip(why.clone());
                 Ok(Outcome::Failed(why))
             }

@@ -24,8 +24,8 @@ use crate::registry::{self, ContentCache as _, RawManifest, RegistryError, Regis
 use crate::state::StateError;
 use snapshot::Snapshot;
 
-/// How long a look at a whole repository holds. An index that somebody pushes tells nothing to what it lists, so it is
-/// only seen by looking at all of them.
+/// The age up to which a snapshot of a repository counts. Pushing an index changes nothing about the manifests that it
+/// lists, so only a new snapshot shows it.
 const SNAPSHOT_MAX_AGE: SignedDuration = SignedDuration::from_mins(1);
 
 /// A deletion to be done.
@@ -33,20 +33,20 @@ const SNAPSHOT_MAX_AGE: SignedDuration = SignedDuration::from_mins(1);
 pub struct DeletionTask {
     /// The deletion, as the plan has it.
     pub deletion: Arc<Deletion>,
-    /// What it rests on, as JSON text, for the journal.
+    /// The reasons for it, as JSON text, for the journal.
     pub evidence: Box<str>,
 }
 
-/// What came of one manifest.
+/// The outcome of one manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletionResult {
     /// The deletion that it belongs to.
     pub deletion: Arc<Deletion>,
     /// Its digest.
     pub digest: Digest,
-    /// As what it was to go along; nothing for the deletion's own manifest.
+    /// Its role as a dependent; `None` for the deletion's own manifest.
     pub role: Option<DependentRole>,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
@@ -139,12 +139,12 @@ struct ManifestTask {
     role: Option<DependentRole>,
 }
 
-/// What is still to be done in a repository, what was begun, and what came of the rest.
+/// The work in one repository: pending, journaled, and done.
 #[derive(Default)]
 struct DeletionQueue {
-    /// What is to be deleted.
+    /// The manifests to be deleted.
     pending: HashMap<Digest, ManifestTask>,
-    /// What is journaled and has no outcome yet.
+    /// The manifests that are journaled and have no outcome yet.
     journaled: HashMap<Digest, JournaledManifest>,
     results: Vec<DeletionResult>,
 }
@@ -152,11 +152,11 @@ struct DeletionQueue {
 /// A manifest that is journaled and has no outcome yet.
 struct JournaledManifest {
     intent: JournaledIntent,
-    /// What it refers to, by its own bytes.
+    /// The manifest that it refers to, by its own bytes.
     subject: Option<Digest>,
 }
 
-/// What came of one manifest, as far as the registry says.
+/// The state of one manifest after a request, as far as the registry says.
 enum ObservedOutcome {
     Known(Outcome),
     /// The registry does not say: the entry stays open until the next start. The text says why.
@@ -168,7 +168,7 @@ impl ObservedOutcome {
         Self::Known(Outcome::Skipped(SkipReason::Kept(why)))
     }
 
-    /// Whether the manifest is not there any more.
+    /// Returns true if the manifest does not exist any more.
     fn is_absent(&self) -> bool {
         matches!(self, Self::Known(Outcome::Done(_) | Outcome::Skipped(SkipReason::Missing)))
     }
@@ -188,7 +188,7 @@ impl DeletionQueue {
         work
     }
 
-    /// What goes along with a manifest, unless it goes along itself.
+    /// Returns the dependents of a manifest; none for one that is a dependent itself.
     fn dependents_of(&self, one: &ManifestTask) -> Vec<ManifestTask> {
         let along = one.deletion.dependents.iter().filter(|_| one.role.is_none());
         along.filter_map(|along| self.pending.get(&along.digest).cloned()).collect()
@@ -260,7 +260,7 @@ impl DeletionContext<'_> {
         None
     }
 
-    /// What is so of the repository now.
+    /// Reads the present state of the repository.
     async fn read_snapshot(&self, meant: &BTreeSet<Digest>, before: Option<Snapshot>) -> Result<Snapshot, SkipReason> {
         if let Some(skip) = self.stop_reason() {
             return Err(skip);
@@ -404,7 +404,7 @@ impl DeletionContext<'_> {
         Ok(())
     }
 
-    /// What came of a request that failed: the registry is asked what is so now.
+    /// Returns the outcome of a request that failed, by a new look at the registry.
     async fn outcome_after_failure(&self, one: &ManifestTask, error: RegistryError) -> ObservedOutcome {
         self.breaker.record_failure(self.repository, &error);
         match self.target.reader.has_manifest(self.repository, &one.digest).await {

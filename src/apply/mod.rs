@@ -66,10 +66,10 @@ pub struct RegistryHandle {
     pub writer: Arc<dyn RegistryWriter>,
 }
 
-/// What it takes to change registries and leave a record of it.
+/// Everything that is needed to change registries and to leave a record of it.
 #[derive(Clone)]
 pub struct ApplyContext {
-    /// Where the journal is.
+    /// The state, with the journal.
     pub store: StateStore,
     /// The lease that allows it; a dry run has none.
     pub lease: LeaseToken,
@@ -83,9 +83,9 @@ pub struct ApplyContext {
     pub stop: watch::Receiver<bool>,
     /// From when on none may begin, either.
     pub deadline: Option<Deadline>,
-    /// How long removals wait for a registry.
+    /// The waits and retries of removals.
     pub retry_policy: RemovalRetryPolicy,
-    /// Whether tags that a registry refused to remove wait for their next try.
+    /// The treatment of tags that a registry refused to remove in earlier runs.
     pub retry_refused: RetryRefused,
     /// Says why the time cannot be trusted any more at that time: then none may begin, either.
     pub clock_guard: Option<ClockGuard>,
@@ -93,7 +93,7 @@ pub struct ApplyContext {
     pub evidence: Option<Arc<dyn CurrentEvidence>>,
 }
 
-/// What happens to tags that a registry refused to remove in earlier runs.
+/// The treatment of tags that a registry refused to remove in earlier runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryRefused {
     /// They are skipped until their next try is due.
@@ -167,12 +167,12 @@ impl JournalEvidence {
     }
 }
 
-/// What came of an order.
+/// The result of a removal task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemovalResult {
     /// The removal, as the plan has it.
     pub removal: Arc<Removal>,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 

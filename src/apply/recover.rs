@@ -91,7 +91,7 @@ pub async fn recover(
     Ok(settled)
 }
 
-/// What is seen of what an intent is about.
+/// The present state of the tag or manifest that an intent names.
 enum ObservedState {
     /// The tag is so; what is done to a manifest by its digest is there.
     Present(TagState),

@@ -12,12 +12,12 @@ use crate::state::{JournalEntry, JournalId, RestoreRecord, StateError, StateErro
 use super::restore_dependents::{self, ChildLookupError, MissingChildren};
 use super::{ApplyContext, MAX_DEFERRALS, RegistryHandle};
 
-/// What came of putting one tag back, or a manifest that went along with it.
+/// The result of restoring one tag, or a manifest that was removed with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreResult {
     /// The tag, its digest, and where it belongs; for a manifest put by its digest, the tag is that of what it belongs to.
     pub intent: Intent,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
     /// Whether it was there already, at that digest.
     pub already_there: bool,
@@ -26,9 +26,9 @@ pub struct RestoreResult {
 /// A hold on everything that is put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreHold {
-    /// Who restores: `user@host`.
+    /// The person who restores: `user@host`.
     pub by: String,
-    /// How long it lasts.
+    /// Its duration.
     pub duration: Duration,
 }
 
@@ -244,7 +244,7 @@ async fn put_by_digest(target: &RegistryHandle, intent: &Intent, manifest: &RawM
     }
 }
 
-/// What came of putting a tag.
+/// The result of putting a tag.
 pub(super) enum PutResult {
     /// It is there now. The registry's own time of it, where it tells one.
     Done(Option<Timestamp>),

@@ -1,4 +1,4 @@
-//! What putting tags back would come to, found out without putting anything.
+//! Previews of restores, made without putting anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::state::{JournalEntry, JournalId, StateError, StateErrorKind, StateSto
 pub struct RestorePreview {
     /// The removal.
     pub entry: JournalEntry,
-    /// What would come of it.
+    /// The expected result.
     pub expected: ExpectedRestore,
 }
 
-/// What would come of putting a tag back.
+/// The expected result of restoring a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExpectedRestore {
     /// It comes back: the manifest is still in the registry.

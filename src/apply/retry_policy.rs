@@ -11,7 +11,7 @@ use crate::registry::RetryPolicy;
 /// A way to let time pass: a real one, or one of a test that need not wait.
 pub type Sleep = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// How long removals wait for a registry.
+/// The waits and retries of removals.
 #[derive(Clone)]
 pub struct RemovalRetryPolicy {
     /// The first pause; each further one is twice as long.

@@ -30,7 +30,7 @@ impl CurrentManifest {
     }
 }
 
-/// What came of a request to remove a tag.
+/// The state after a request to remove a tag.
 enum ObservedOutcome {
     /// This is known.
     Known(Outcome),

@@ -44,7 +44,7 @@ pub enum Action {
     DeleteUntagged,
 }
 
-/// What came of an intent.
+/// The outcome of an intent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It was done. The text is what the registry said of it, such as a correlation id; often empty.

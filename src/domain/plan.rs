@@ -1,4 +1,4 @@
-//! What a run would remove, and what forbids it.
+//! The removals of a run, and the refusals that block them.
 
 use super::{
     ClockIssue, Coverage, Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName, RegistryName,
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Plan {
     /// One for each expired tag, by registry, repository and tag.
     pub removals: Vec<Arc<Removal>>,
-    /// What stands against them.
+    /// The refusals that block them.
     pub refusals: Vec<Refusal>,
     /// The second step: what becomes of manifests that were untagged before.
     pub deletions: Deletions,
@@ -23,7 +23,7 @@ pub struct Plan {
 /// One tag to be removed, at the digest it must still have then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
-    /// Where it stands in the inventory that it was decided on.
+    /// Its position in the inventory that it was decided on.
     pub position: TagPosition,
     /// The registry.
     pub registry: RegistryName,
@@ -37,7 +37,7 @@ pub struct Removal {
     pub policy: PolicyName,
     /// All policies that select the tag and do not keep it, sorted. Removals with the same policies share one list.
     pub policies: Arc<[PolicyName]>,
-    /// How it is removed.
+    /// The method of removal.
     pub method: RemovalMethod,
     /// Whether all the policies that let it go say `enforce` (for a removal by manifest: those of all its tags).
     pub enforce: bool,
@@ -59,7 +59,7 @@ pub struct Refusal {
     pub binding: bool,
 }
 
-/// What a refusal covers.
+/// The removals that a refusal covers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefusalScope {
     /// The whole run.
@@ -134,7 +134,7 @@ pub enum RefusalReason {
 pub struct Drift {
     /// The source that recorded it.
     pub source: SourceName,
-    /// Who holds the claim.
+    /// The holder of the claim.
     pub holder: Arc<Holder>,
     /// The reference with tag and digest.
     pub reference: ImageReference,

@@ -191,7 +191,7 @@ pub struct Catalogue {
 /// Manifests to be read although no tag may lead to them, by repository.
 pub type ExtraManifests = BTreeMap<(RegistryName, RepositoryName), BTreeSet<Digest>>;
 
-/// What came of asking a registry to remove something.
+/// The registry's response to a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemovalResponse {
     /// It is done.
@@ -227,7 +227,7 @@ pub trait RegistryReader: Send + Sync {
     /// As whom it reads, in words.
     fn identity(&self) -> String;
 
-    /// How many requests it has made so far; nothing counted by default.
+    /// Returns the number of requests so far; zero by default.
     fn request_counts(&self) -> RequestCounts {
         RequestCounts::default()
     }
@@ -262,19 +262,19 @@ pub trait RegistryReader: Send + Sync {
     /// repository, which may pass.
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError>;
 
-    /// What is so of a tag right now; nothing if there is no such tag.
+    /// Returns the tag's present state, or `None` if the tag does not exist. Never answered from a cache.
     ///
     /// # Errors
     /// When the registry did not say.
     async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError>;
 
-    /// Whether a manifest is there right now (asked of the registry, never of a cache).
+    /// Returns true if the manifest exists at present. Never answered from a cache.
     ///
     /// # Errors
     /// When the registry did not say.
     async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError>;
 
-    /// What is so of a manifest right now, the tags that name it above all; nothing if there is no such manifest.
+    /// Returns the manifest's present state with the tags that name it, or `None` if it does not exist.
     ///
     /// # Errors
     /// When the registry did not say, or [`RegistryErrorKind::Unsupported`] where it cannot: the distribution API has no
@@ -285,7 +285,7 @@ pub trait RegistryReader: Send + Sync {
         digest: &Digest,
     ) -> Result<Option<ManifestState>, RegistryError>;
 
-    /// What refers to a manifest right now: all of it, and asked of the registry, never of a cache.
+    /// Returns every manifest that refers to this one at present. Never answered from a cache.
     ///
     /// # Errors
     /// When the list could not be read whole, or [`RegistryErrorKind::Unsupported`] where the registry does not know the
@@ -340,7 +340,7 @@ pub trait RegistryReader: Send + Sync {
 /// journaled.
 #[async_trait]
 pub trait RegistryWriter: Send + Sync {
-    /// How many requests it has made so far; nothing counted by default.
+    /// Returns the number of requests so far; zero by default.
     fn request_counts(&self) -> RequestCounts {
         RequestCounts::default()
     }

@@ -92,7 +92,7 @@ fn verify_stored_digest(
     })
 }
 
-/// What came of a deletion.
+/// Returns the result that a response to a deletion means.
 pub(super) fn removal_result(response: &Response) -> Result<RemovalResponse, RegistryError> {
     match response.status.as_u16() {
         200 | 202 | 204 if response.is_web_page() => Err(response.malformed("no registry answers a deletion so")),

@@ -20,11 +20,11 @@ pub struct JournalEntry {
     pub run: Uuid,
     /// The epoch of the lease under which it was written; `None` in entries of older versions.
     pub epoch: Option<i64>,
-    /// What was to be done.
+    /// The intent.
     pub intent: Intent,
-    /// When that was written down.
+    /// The time at which the intent was journaled.
     pub intended_at: Timestamp,
-    /// What came of it and when; nothing where that is not settled yet.
+    /// The outcome and its time; `None` while it is pending.
     pub outcome: Option<(Outcome, Timestamp)>,
 }
 
@@ -39,7 +39,7 @@ pub enum JournalScope {
     Repository(RegistryName, RepositoryName),
 }
 
-/// How many entries of a run came to the same.
+/// The number of a run's entries with the same outcome.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct JournalCount {
     /// The label of the [`Action`](crate::domain::Action).
@@ -48,7 +48,7 @@ pub struct JournalCount {
     pub outcome: Option<String>,
     /// The label of the [`SkipReason`](crate::domain::SkipReason), where it was skipped.
     pub skip: Option<String>,
-    /// How many.
+    /// The number.
     pub count: i64,
 }
 

@@ -10,11 +10,11 @@ use crate::engine::companion_subject;
 
 /// A repository as it is right before something is deleted from it.
 pub(super) struct Snapshot {
-    /// When it was read.
+    /// The time at which it was read.
     pub(super) read_at: Timestamp,
-    /// What went.
+    /// The manifests that were removed since.
     pub(super) removed: BTreeSet<Digest>,
-    /// What may have gone: the registry does not say.
+    /// The manifests that may have been removed: the registry does not say.
     pub(super) possibly_removed: BTreeSet<Digest>,
     repository: Repository,
     tags: HashMap<Digest, TagName>,
@@ -61,12 +61,12 @@ impl Snapshot {
         }
     }
 
-    /// What a manifest refers to.
+    /// Returns the manifest that another one refers to.
     pub(super) fn subject(&self, digest: &Digest) -> Option<&Digest> {
         self.repository.manifests.get(digest)?.subject.as_deref()
     }
 
-    /// When a manifest last changed, by the registry's word.
+    /// Returns the time at which a manifest last changed, by the registry's word.
     pub(super) fn changed_at(&self, digest: &Digest) -> Option<Timestamp> {
         self.repository.untagged.get(digest).copied().flatten()
     }

@@ -107,6 +107,27 @@ async fn check(cases: Vec<Case<'_>>) {
     }
 }
 
+/// Pods of one template have mostly the same labels and annotations, which are read once.
+#[tokio::test]
+async fn each_label_and_annotation_of_the_pods_of_one_template_counts() {
+    let pod = |name: &str, annotations: &Value| {
+        let mut pod = about(deployment(name, &json!({})), &json!({"app": "it"}), annotations);
+        pod["kind"] = "Pod".into();
+        pod["spec"] = pod["spec"]["template"]["spec"].take();
+        pod["metadata"]["ownerReferences"] = json!([{"kind": "ReplicaSet", "name": "it-1", "controller": true}]);
+        pod
+    };
+    let (none, first, second) = (json!({}), json!({"x/image": V7}), json!({"x/image": V3}));
+    check(vec![
+        ("the same", vec![pod("it-a", &first), pod("it-b", &first)], "worker:v7 claimed"),
+        ("only in the last", vec![pod("it-a", &none), pod("it-b", &none), pod("it-c", &first)], "worker:v7 claimed"),
+        ("two", vec![pod("it-a", &first), pod("it-b", &second)], "worker:v3 claimed, worker:v7 claimed"),
+        // A key that is a pod's own in a specification.
+        ("a host name", vec![pod("it-a", &none), pod("it-b", &json!({"hostname": V7}))], "worker:v7 claimed"),
+    ])
+    .await;
+}
+
 const WORKER: &str = "contoso.azurecr.io/shop/worker";
 const V7: &str = "contoso.azurecr.io/shop/worker:v7";
 const V3: &str = "contoso.azurecr.io/shop/worker:v3";

@@ -19,7 +19,7 @@ use tagwarden::domain::{
 };
 use tagwarden::engine::evaluate;
 use tagwarden::policy;
-use tagwarden::sources::{FileSet, GatherContext, SourceKind, SourceSettings, TextSettings, gather, source};
+use tagwarden::sources::{FileSet, GatherContext, SourceKind, SourceSettings, TextSettings, gather_about, source};
 
 const FILES: u32 = 20_000;
 const BYTES: usize = 100 << 20;
@@ -132,7 +132,7 @@ fn main() {
     let asked = source(&settings, &hosts[0].1);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let start = Instant::now();
-    let claims = runtime.block_on(gather(vec![(settings, asked)], known, now, now));
+    let claims = runtime.block_on(gather_about(vec![(settings, asked)], known, now, now));
     let gathered = start.elapsed();
     let rules = Rules {
         policies: policy::parse("all.yaml", POLICY).expect("a policy"),

@@ -69,10 +69,10 @@ impl AbilityOrigin {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Unknown => "nowhere",
+            Self::Unknown => "unknown",
             Self::Settings => "settings",
             Self::Removals(_) => "removals",
-            Self::Response(_) => "answer",
+            Self::Response(_) => "response",
             Self::Product => "product",
             Self::Kind => "kind",
         }

@@ -1,11 +1,12 @@
 //! What the world outside says about images: who uses what.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{
-    Hold, Hosts, ImageReference, Mention, RangeSelection, RegistryName, RepositoryName, SourceName,
+    Hold, Hosts, ImageReference, Mention, RangeSelection, RegistryName, RepositoryName, SourceName, TextIndex,
     UnresolvedReference, VersionRange,
 };
 
@@ -16,6 +17,21 @@ pub struct Claims {
     pub sources: Vec<SourceOutcome>,
     /// The holds, sorted. Those that are over protect nothing.
     pub holds: Vec<Arc<Hold>>,
+    /// The words of the sources' texts, in which the names of tags are looked up repository by repository; empty where the
+    /// sources' mentions were found before.
+    pub texts: BTreeMap<SourceName, Arc<SourceTexts>>,
+}
+
+/// The words of the texts of one source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceTexts {
+    /// Those whose mentions protect.
+    pub protecting: TextIndex,
+    /// Those whose mentions are only reported.
+    pub report_only: TextIndex,
+    /// Why the source counts as empty unless a word of it mentions a tag: it names no registry that it protects in any other
+    /// way.
+    pub unless_mentioned: Option<Arc<str>>,
 }
 
 /// What one source said, or why it said nothing.
@@ -89,7 +105,7 @@ pub enum Naming {
 }
 
 /// Who holds a claim, with enough to find it by hand.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holder {
     /// A release record.
     Release(Release),
@@ -125,7 +141,7 @@ pub enum Holder {
 }
 
 /// A release record that still protects.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Release {
     /// The file it stands in.
     pub path: String,
@@ -152,7 +168,7 @@ pub struct Release {
 }
 
 /// Whether a release is live. A `retired` one is no claim and never becomes one of these.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReleaseStatus {
     /// It is live.
     #[default]

@@ -174,6 +174,14 @@ impl Deletions {
         self.eligible.iter().filter(|deletion| deletion.is_deletable())
     }
 
+    /// Returns the first binding refusal that covers a deletion: one of deletions, then one of removals, which
+    /// `of_removals` are.
+    #[must_use]
+    pub fn refusal_for<'a>(&'a self, deletion: &Deletion, of_removals: &'a [Refusal]) -> Option<&'a Refusal> {
+        let mut all = self.refusals.iter().chain(of_removals);
+        all.find(|refusal| refusal.binding && refusal.scope.covers_deletion(deletion))
+    }
+
     /// Counts one that waits.
     pub fn add_pending(&mut self, until: Timestamp) {
         self.pending += 1;
@@ -206,15 +214,15 @@ impl RetainReason {
             Self::MaybeClaimed(_) => "maybe-claimed",
             Self::UnresolvedReference(_) => "unresolved-reference",
             Self::Locked { .. } => "locked",
-            Self::ListedByRetained(_) => "contained",
-            Self::ReferredToByRetained(_) => "referred-to",
-            Self::HasCompanionTag(_) => "accompanied",
-            Self::RefersToRetained(_) => "refers-to",
-            Self::Restored(_) => "put-back",
+            Self::ListedByRetained(_) => "listed-by-retained",
+            Self::ReferredToByRetained(_) => "referred-to-by-retained",
+            Self::HasCompanionTag(_) => "has-companion-tag",
+            Self::RefersToRetained(_) => "refers-to-retained",
+            Self::Restored(_) => "restored",
             Self::Unrecorded(_) => "unrecorded",
-            Self::PolicyMissing(_) => "policy-gone",
+            Self::PolicyMissing(_) => "policy-missing",
             Self::NotSelected(..) => "not-selected",
-            Self::DeletionNotRequested(_) => "policy-silent",
+            Self::DeletionNotRequested(_) => "deletion-not-requested",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Content digests, as the OCI image specification writes them.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
@@ -19,6 +20,12 @@ enum Repr {
     Sha256([u8; 32]),
     Sha512(Arc<[u8; 64]>),
 }
+
+/// A map by digests, which need no hash that is safe from floods: they are hashes themselves.
+pub type DigestMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// A set of digests, hashed in the same way.
+pub type DigestSet<K> = HashSet<K, foldhash::fast::RandomState>;
 
 /// A text that is no digest. Shows the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +77,13 @@ impl Digest {
             Repr::Sha256(value) => value,
             Repr::Sha512(value) => value.as_slice(),
         }
+    }
+
+    /// The first half of a sha256 value, or the first quarter of a sha512 value. Two different digests practically never
+    /// share it unless somebody searches for such a pair, so it serves for figures and not for decisions.
+    #[must_use]
+    pub fn prefix(&self) -> u128 {
+        self.bytes().first_chunk().copied().map_or(0, u128::from_be_bytes)
     }
 
     /// The first twelve hex digits with the algorithm, for eyes: `sha256:13e367d31ae8`.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    AbilityOrigin, ClockIssue, CompactTime, Digest, Hosts, OriginalDate, Product, RefusedTag, RegistryInfo,
-    RegistryName, RemovalAbility, RemovalObstacle, RepositoryName, TagName,
+    AbilityOrigin, ClockIssue, CompactTime, Digest, Hosts, IndexReads, ListedManifest, OriginalDate, Product,
+    RefusedTag, RegistryInfo, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName, TagName, UnreadKind,
 };
 
 /// Everything that was read from the registries, sorted by name at every level.
@@ -58,6 +58,8 @@ pub struct Registry {
     pub clock_issue: Option<ClockIssue>,
     /// Whether every manifest was listed, tagged or not: only then can it be known that no index holds one.
     pub lists_untagged: bool,
+    /// How many of its indexes and artifacts were read to decide, and why.
+    pub index_reads: IndexReads,
     /// Tags that it refused to remove in earlier runs, by repository and name.
     pub refused_tags: Vec<RefusedTag>,
     /// Its repositories, by name.
@@ -92,6 +94,8 @@ pub struct Repository {
     /// Those of the manifests that indexes list beside their images and for no platform, such as attestations, and that
     /// have no tag: no container ever runs one. Only kept where manifests are listed without being read.
     pub attached: BTreeSet<Digest>,
+    /// What the registry lists beside `manifests`, sorted by digest: no tag names it, and nothing that was read leads to it.
+    pub listed: Vec<ListedManifest>,
     /// The first look at the registry, or at this repository if it could not be listed then. A tag without a push time
     /// and without a first sight was there already, so it was pushed no later. `None` where no look is on record.
     pub first_read_at: Option<CompactTime>,
@@ -150,6 +154,14 @@ pub enum ManifestDetail {
     Listed {
         /// Bytes of the image by the registry's account, shared layers included; nothing where it does not say.
         image_size: Option<u64>,
+    },
+    /// What the registry lists of something that has to be read: its type and lock. What it lists and what it refers to
+    /// is unknown.
+    Unread {
+        /// Bytes of everything in it by the registry's account; nothing where it does not say.
+        image_size: Option<u64>,
+        /// Whether it may list images, or only refer to one.
+        kind: UnreadKind,
     },
 }
 
@@ -292,6 +304,14 @@ impl fmt::Display for GapTarget {
     }
 }
 
+impl ManifestDetail {
+    /// Returns true where it was not read and the registry does not say how large it is.
+    #[must_use]
+    pub fn is_unsized(self) -> bool {
+        matches!(self, Self::Listed { image_size: None } | Self::Unread { image_size: None, .. })
+    }
+}
+
 impl Lock {
     /// The label used in reports: `delete`, `write`, `delete+write`.
     #[must_use]
@@ -310,7 +330,12 @@ impl Manifest {
     #[must_use]
     pub fn has_unknown_config(&self) -> bool {
         self.config.is_none()
-            && (self.detail != ManifestDetail::Full || self.media_type.contains("docker.distribution.manifest.v1+"))
+            && match self.detail {
+                ManifestDetail::Listed { .. } => true,
+                // What it is, and what is in it, has to be read first.
+                ManifestDetail::Unread { .. } => false,
+                ManifestDetail::Full => self.media_type.contains("docker.distribution.manifest.v1+"),
+            }
     }
 }
 
@@ -387,6 +412,7 @@ impl Registry {
             clock_ahead: None,
             clock_issue: None,
             lists_untagged: false,
+            index_reads: IndexReads::default(),
             refused_tags: Vec::new(),
             repositories: Vec::new(),
             gaps: Vec::new(),
@@ -426,6 +452,7 @@ impl Repository {
             manifests: BTreeMap::new(),
             untagged: BTreeMap::new(),
             attached: BTreeSet::new(),
+            listed: Vec::new(),
             first_read_at: None,
             gaps: Vec::new(),
             lock: None,
@@ -435,6 +462,7 @@ impl Repository {
     /// Gives back the memory that reading it piece by piece left unused, which is up to half of all.
     pub fn compact(&mut self) {
         self.tags.shrink_to_fit();
+        self.listed.shrink_to_fit();
         self.gaps.shrink_to_fit();
         // Made in one go from a sorted list, a map's nodes are full.
         self.manifests = std::mem::take(&mut self.manifests).into_iter().collect();

@@ -129,18 +129,30 @@ impl SkipReason {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Moved { .. } => "moved",
-            Self::Missing => "gone",
+            Self::Missing => "missing",
             Self::Kept(_) => "kept",
             Self::Held(_) => "held",
             Self::Locked(_) => "locked",
             Self::DryRun => "policy-dry-run",
             Self::Refused(_) => "refused",
-            Self::Reverted(_) => "put-back",
+            Self::Reverted(_) => "reverted",
             Self::Postponed(_) => "postponed",
             Self::Stopped(_) => "stopped",
-            Self::Blocked(_) => "held-back",
+            Self::Blocked(_) => "blocked",
             Self::Interrupted => "interrupted",
-            Self::Recovered(_) => "settled",
+            Self::Recovered(_) => "recovered",
+        }
+    }
+
+    /// Returns the label for one that the journal of an older version may hold; any other label is returned as it is.
+    #[must_use]
+    pub fn current_label(label: &str) -> &str {
+        match label {
+            "gone" => "missing",
+            "put-back" => "reverted",
+            "held-back" => "blocked",
+            "settled" => "recovered",
+            other => other,
         }
     }
 }

@@ -18,6 +18,8 @@ mod interned;
 mod inventory;
 mod journal;
 mod journaled_intent;
+mod lease_token;
+mod listed_manifest;
 mod mention;
 mod name;
 mod original_date;
@@ -34,7 +36,7 @@ mod verdict;
 mod version_range;
 
 pub use ability::{AbilityOrigin, Product, RemovalAbility, RemovalObstacle, UntagEffect};
-pub use claim::{Claim, Claims, Holder, Naming, Release, ReleaseStatus, SourceOutcome, SourceState};
+pub use claim::{Claim, Claims, Holder, Naming, Release, ReleaseStatus, SourceOutcome, SourceState, SourceTexts};
 pub use clock::{ClockIssue, ClockReading};
 pub use compact_time::CompactTime;
 pub use coverage::{
@@ -45,7 +47,7 @@ pub use cron::{Cron, InvalidCron};
 pub use deletion::{
     Deletion, DeletionReclaim, Deletions, Dependent, DependentRole, RemovedTag, RetainReason, UntaggedManifest,
 };
-pub use digest::{Digest, InvalidDigest};
+pub use digest::{Digest, DigestMap, DigestSet, InvalidDigest};
 pub use endpoint::Endpoint;
 pub use file_stability::time_until_stable;
 pub use hold::{Hold, HoldMatch, HoldOrigin, HoldReason};
@@ -57,6 +59,10 @@ pub use inventory::{
 };
 pub use journal::{Action, Intent, Outcome, SkipReason};
 pub use journaled_intent::{JournalId, JournaledIntent};
+pub use lease_token::LeaseToken;
+pub use listed_manifest::{
+    IndexReads, ListedKind, ListedManifest, UnreadCause, UnreadKind, is_docker_list_type, is_index_type,
+};
 pub use mention::{Mention, MentionedImage};
 pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName, TagName};
 pub use original_date::{DateOrigin, OriginalDate};

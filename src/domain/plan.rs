@@ -192,8 +192,7 @@ impl Plan {
     /// policies.
     #[must_use]
     pub fn refusal_for_deletion(&self, deletion: &Deletion) -> Option<&Refusal> {
-        let all = self.deletions.refusals.iter().chain(&self.refusals);
-        all.into_iter().find(|refusal| refusal.binding && refusal.scope.covers_deletion(deletion))
+        self.deletions.refusal_for(deletion, &self.refusals)
     }
 }
 

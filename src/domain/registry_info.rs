@@ -49,6 +49,24 @@ pub enum RetentionDays {
     Unknown,
 }
 
+impl RegistryInfo {
+    /// What is known of a registry of which nothing else is recorded than that it never deletes untagged manifests itself.
+    #[must_use]
+    pub fn that_keeps_untagged() -> Self {
+        Self {
+            subscription: "".into(),
+            resource_group: "".into(),
+            resource: "".into(),
+            tier: None,
+            untagged_retention: RetentionDays::Off,
+            soft_delete: RetentionDays::Off,
+            permissions: None,
+            replicas: Vec::new(),
+            stored_bytes: None,
+        }
+    }
+}
+
 /// How a container registry gives permissions on its data (`roleAssignmentMode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PermissionMode {

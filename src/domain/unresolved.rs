@@ -68,7 +68,9 @@ impl<'r> ImageNames<'r> {
         let repository = self.repository;
         let digests = self.digests.get_or_init(|| {
             let tagged = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
-            let mut digests: Vec<String> = repository.manifests.keys().chain(tagged).map(Digest::hex).collect();
+            let listed = repository.listed.iter().map(|row| &row.digest);
+            let known = repository.manifests.keys().chain(tagged).chain(listed);
+            let mut digests: Vec<String> = known.map(Digest::hex).collect();
             digests.sort_unstable();
             digests
         });

@@ -173,6 +173,13 @@ pub enum Reason {
     MaybeClaimed(Arc<UncertainClaimReason>),
     /// A source names its repository and leaves open which image of it.
     UnresolvedReference(Arc<UnresolvedReason>),
+    /// An index or artifact that could hold it was not read.
+    IndexUnread {
+        /// The first of those.
+        index: Box<Digest>,
+        /// How many they are.
+        count: u32,
+    },
     /// The policy selects it and no rule of the policy keeps it.
     NotKept {
         /// The policy.
@@ -416,9 +423,11 @@ impl Reason {
             | Self::KeptMatching { .. }
             | Self::Undated { .. }
             | Self::NotAVersion { .. } => Verdict::Retained,
-            Self::SourceFailed { .. } | Self::Gap { .. } | Self::MaybeClaimed(_) | Self::UnresolvedReference(_) => {
-                Verdict::Undecided
-            }
+            Self::SourceFailed { .. }
+            | Self::Gap { .. }
+            | Self::MaybeClaimed(_)
+            | Self::UnresolvedReference(_)
+            | Self::IndexUnread { .. } => Verdict::Undecided,
             Self::NotKept { .. } | Self::CompanionOfExpired { .. } => Verdict::Expired,
         }
     }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::graph::{Graph, Node};
 use super::reason_table::ReasonTable;
 use crate::domain::{
-    Claim, ClaimMatch, ClaimReason, Claims, Digest, Drift, GapTarget, Prereleases, RangeSelection, Reason, Registry,
-    Repository, RetainReason, SourceName, SourceOutcome, TagName, TagVersion, VersionRange,
+    Claim, ClaimMatch, ClaimReason, Claims, Digest, DigestMap, Drift, GapTarget, Manifest, Prereleases, RangeSelection,
+    Reason, Registry, Repository, RetainReason, SourceName, SourceOutcome, TagName, TagVersion, UnreadKind,
+    VersionRange, is_index_type,
 };
 
 /// A claim with its source and the text that it is shown by.
@@ -50,7 +51,8 @@ impl SourcedClaim<'_> {
 }
 
 /// The written form of every claim, in the order of the claims, so that each is made once.
-pub(super) fn claim_texts(claims: &Claims) -> Vec<Arc<str>> {
+#[must_use]
+pub fn claim_texts(claims: &Claims) -> Vec<Arc<str>> {
     claims.sources.iter().flat_map(SourceOutcome::claims).map(|claim| claim.text().into()).collect()
 }
 
@@ -60,7 +62,7 @@ type ClaimsByTag<'a> = HashMap<&'a TagName, Vec<SourcedClaim<'a>>>;
 #[derive(Default)]
 pub(super) struct ClaimIndex<'a> {
     by_path: HashMap<&'a str, ClaimsByTag<'a>>,
-    by_digest: HashMap<&'a Digest, Vec<SourcedClaim<'a>>>,
+    by_digest: DigestMap<&'a Digest, Vec<SourcedClaim<'a>>>,
     /// The claims on ranges of versions, by path.
     ranges: HashMap<&'a str, Vec<SourcedClaim<'a>>>,
 }
@@ -124,7 +126,10 @@ impl<'a> ClaimIndex<'a> {
                 there.insert(&tag.name);
                 for told in told.iter().filter(names) {
                     match (&told.claim.image.digest, &tag.digest) {
-                        (Some(recorded), Some(actual)) if !is_unchanged(graph, actual, recorded) => {
+                        (Some(recorded), Some(actual))
+                            if !is_unchanged(graph, actual, recorded)
+                                && !may_contain(repository, graph, actual, recorded) =>
+                        {
                             found.add(position, told.reason(ClaimMatch::DriftedTag { recorded: recorded.clone() }));
                             drift.push(told.drift(registry, repository, Some(actual.clone())));
                         }
@@ -183,7 +188,7 @@ impl<'a> ClaimIndex<'a> {
             }
             claimed.push(node);
             let inside = ClaimMatch::IndexContains(graph.digest(node).clone());
-            let ancestors = graph.ancestors(node);
+            let ancestors = graph.claimed_ancestors(node);
             for (told, own, above) in
                 [(direct, ClaimMatch::Digest, inside), (config, ClaimMatch::Config, ClaimMatch::Config)]
             {
@@ -225,11 +230,16 @@ impl<'a> ClaimIndex<'a> {
 
     /// The records of repositories that the registry no longer has, where its list of repositories is whole. A record
     /// without a host could mean another registry, so it says nothing here.
-    pub(super) fn add_missing_repositories(&self, registry: &Registry, drift: &mut Vec<Drift>) {
+    pub(super) fn add_missing_repositories<'r>(
+        &self,
+        registry: &Registry,
+        names: impl Iterator<Item = &'r str>,
+        drift: &mut Vec<Drift>,
+    ) {
         if registry.gaps.iter().any(|gap| gap.target == GapTarget::Catalogue) {
             return;
         }
-        let there: HashSet<&str> = registry.repositories.iter().map(|repository| repository.name.as_str()).collect();
+        let there: HashSet<&str> = names.collect();
         let gone = self.by_path.iter().filter(|(path, _)| !there.contains(*path));
         let gone = gone.flat_map(|(path, by_tag)| by_tag.values().flatten().map(move |told| (path, told)));
         for (path, told) in gone {
@@ -252,6 +262,25 @@ fn would_pick(claim: &Claim, repository: &Repository, former: &[&TagName]) -> bo
     let read: Vec<(bool, TagVersion)> =
         all.filter_map(|(former, tag)| Some((former, TagVersion::read(tag.as_str())?))).collect();
     range.pick(read.iter().map(|(former, version)| (*former, version)), ranges).contains(&true)
+}
+
+/// Returns true where a tag at `actual` leads to an index that was not read and that may contain the recorded image. What
+/// is known to be an index is hardly ever in another one.
+fn may_contain(repository: &Repository, graph: &Graph<'_>, actual: &Digest, recorded: &Digest) -> bool {
+    let met = repository.manifests.get(recorded).map(Manifest::is_index);
+    let listed = || repository.listed_manifest(recorded).map(|row| is_index_type(&row.media_type));
+    if met.or_else(listed) != Some(false) {
+        return false;
+    }
+    let (mut seen, mut open) = (HashSet::new(), Vec::from_iter(graph.node(actual)));
+    while let Some(node) = open.pop() {
+        let unread = graph.manifest(node).and_then(Manifest::unread_kind);
+        if unread == Some(UnreadKind::Index) {
+            return true;
+        }
+        open.extend(graph.children(node).filter(|child| seen.insert(*child)));
+    }
+    false
 }
 
 /// Whether a tag at `actual` still is what a record of `recorded` means: that very digest, an index with that image in

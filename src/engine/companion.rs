@@ -53,13 +53,11 @@ fn complete_digest(repository: &Repository, cut: Digest) -> Digest {
         return cut;
     }
     let hex = cut.hex();
-    let next = repository.manifests.range(&cut..).next();
-    match next {
-        Some((digest, _)) if digest.algorithm() == "sha512" && digest.hex().starts_with(&hex[..HEX_DIGITS]) => {
-            digest.clone()
-        }
-        _ => cut,
-    }
+    let met = repository.manifests.range(&cut..).next().map(|(digest, _)| digest);
+    let listed =
+        repository.listed.get(repository.listed.partition_point(|row| row.digest < cut)).map(|row| &row.digest);
+    let begins = |digest: &&Digest| digest.algorithm() == "sha512" && digest.hex().starts_with(&hex[..HEX_DIGITS]);
+    met.into_iter().chain(listed).filter(begins).min().cloned().unwrap_or(cut)
 }
 
 #[cfg(test)]

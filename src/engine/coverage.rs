@@ -3,53 +3,127 @@
 //! A protecting rule that matches nothing probably contains a slip, such as `release-.*` for `release-*`, and then its
 //! author believes to be protected what is not. So what it might have protected stays until a person has looked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use regex::Regex;
 
 use super::companion::companion_subject;
-use super::rule_hint::find_hint;
+use super::rule_hint::{InventoryNames, find_hint};
 use super::rule_syntax::{is_unanchored_search, regex_syntax_in};
 use super::select::selects;
 use crate::domain::{
-    AllowUnmatched, Coverage, CoverageBasis, GapTarget, Glob, Globs, Inventory, Keep, KeepRule, LastMatch, Policy,
-    Registry, RegistryName, RepositoryName, RuleEffect, RuleHistory, RuleId, RuleKey, Rules, TagName, TagSelector,
+    AllowUnmatched, Coverage, CoverageBasis, Gap, GapTarget, Glob, Globs, Inventory, Keep, KeepRule, LastMatch, Policy,
+    Registry, RegistryName, Repository, RuleEffect, RuleHistory, RuleId, RuleKey, Rules, TagName, TagSelector,
     UnmatchedRule,
 };
 
-/// Finds the rules that match nothing.
-///
-/// Each rule is judged by itself: a glob of tags matches if any tag of any registry fits it, whatever else its policy
-/// says. Signatures and the like count neither way, because policies do not speak of them. A rule is not judged where a
-/// registry that its policy selects was not read whole, or where these registries hold no tag at all; nor where only a
-/// part of the inventory was read. Then the last whole plan decides, if it judged the rule.
+/// Finds the rules that match nothing in an inventory, see [`RuleMatchCounter::coverage`].
 #[must_use]
 pub fn rule_coverage(rules: &Rules, inventory: &Inventory, history: RuleHistory, basis: CoverageBasis) -> Coverage {
-    let mut found = Coverage { basis, history, ..Coverage::default() };
-    if basis == CoverageBasis::NotChecked {
-        return found;
-    }
-    let mut policies: Vec<&Policy> = rules.policies.iter().collect();
-    policies.sort_by(|a, b| a.name.cmp(&b.name));
-    for policy in policies {
-        let ground = CoverageScope::new(policy, inventory, basis);
-        let mut named = false;
-        for rule in rules_of(policy) {
-            let here = ground.check_rule(&rule, inventory, &mut found);
-            named |= here && matches!(rule.effect, RuleEffect::KeepsAll | RuleEffect::Selects);
-        }
-        // Where a rule of it is named already, that is the reason.
-        if !named {
-            ground.check_rule(&PolicyRule::whole(policy), inventory, &mut found);
+    let mut counter = RuleMatchCounter::new(rules);
+    for registry in &inventory.registries {
+        for repository in &registry.repositories {
+            counter.add(registry, repository);
         }
     }
-    found.unmatched.sort_by(|a, b| a.rule.cmp(&b.rule));
-    found.unmatched.dedup_by(|a, b| a.rule == b.rule);
-    found
+    counter.coverage(&inventory.registries, (history, basis), inventory)
+}
+
+/// What the rules of policies match, repository by repository.
+#[derive(Debug)]
+pub struct RuleMatchCounter<'a> {
+    /// By name of policy; the last rule of each is its selector as a whole.
+    policies: Vec<(&'a Policy, Vec<CountedRule<'a>>)>,
+    registries: BTreeMap<RegistryName, ReadRegistry>,
+}
+
+/// A rule, with what it matches by registry. No entry means nothing.
+#[derive(Debug)]
+struct CountedRule<'a> {
+    rule: PolicyRule<'a>,
+    matches: BTreeMap<RegistryName, RuleMatches>,
+}
+
+/// What is known of a registry's repositories as far as they were read.
+#[derive(Debug, Clone, Copy)]
+struct ReadRegistry {
+    has_all_lists: bool,
+    has_tags: bool,
+}
+
+impl<'a> RuleMatchCounter<'a> {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new(rules: &'a Rules) -> Self {
+        let mut policies: Vec<&Policy> = rules.policies.iter().collect();
+        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        let counted = |rule| CountedRule { rule, matches: BTreeMap::new() };
+        let with_rules = |policy: &'a Policy| {
+            (policy, rules_of(policy).into_iter().chain([PolicyRule::whole(policy)]).map(counted).collect())
+        };
+        Self { policies: policies.into_iter().map(with_rules).collect(), registries: BTreeMap::new() }
+    }
+
+    /// Counts what the rules match in a repository. Nothing is asked of the repositories in `registry`.
+    pub fn add(&mut self, registry: &Registry, repository: &Repository) {
+        let read = self
+            .registries
+            .entry(registry.name.clone())
+            .or_insert(ReadRegistry { has_all_lists: true, has_tags: false });
+        let is_list = |gap: &Gap| matches!(gap.target, GapTarget::Catalogue | GapTarget::TagList);
+        read.has_all_lists &= !repository.gaps.iter().any(is_list);
+        read.has_tags = read.has_tags || repository.tags.iter().any(|tag| companion_subject(&tag.name).is_none());
+        for CountedRule { rule, matches } in self.policies.iter_mut().flat_map(|(_, rules)| rules) {
+            let known = matches.get(&registry.name).copied().unwrap_or(RuleMatches::Nothing);
+            if known == RuleMatches::Some {
+                continue;
+            }
+            let here = matches_in(&rule.test, &registry.name, repository);
+            if here > known {
+                matches.insert(registry.name.clone(), here);
+            }
+        }
+    }
+
+    /// Finds the rules that match nothing, once all repositories were counted.
+    ///
+    /// Each rule is judged by itself: a glob of tags matches if any tag of any registry fits it, whatever else its policy
+    /// says. Signatures and the like count neither way, because policies do not speak of them. A rule is not judged where a
+    /// registry that its policy selects was not read whole, or where these registries hold no tag at all; nor where only a
+    /// part of the inventory was read. Then the last whole plan decides, if it judged the rule.
+    #[must_use]
+    pub fn coverage(
+        &self,
+        registries: &[Registry],
+        (history, basis): (RuleHistory, CoverageBasis),
+        names: &dyn InventoryNames,
+    ) -> Coverage {
+        let mut found = Coverage { basis, history, ..Coverage::default() };
+        if basis == CoverageBasis::NotChecked {
+            return found;
+        }
+        for (policy, rules) in &self.policies {
+            let scope = CoverageScope::new(policy, (registries, &self.registries), basis, names);
+            let Some((whole, rules)) = rules.split_last() else { continue };
+            let mut is_told = false;
+            for counted in rules {
+                let here = scope.check_rule(counted, registries, &mut found);
+                is_told |= here && matches!(counted.rule.effect, RuleEffect::KeepsAll | RuleEffect::Selects);
+            }
+            // Where a rule of it is named already, that is the reason.
+            if !is_told {
+                scope.check_rule(whole, registries, &mut found);
+            }
+        }
+        found.unmatched.sort_by(|a, b| a.rule.cmp(&b.rule));
+        found.unmatched.dedup_by(|a, b| a.rule == b.rule);
+        found
+    }
 }
 
 /// A rule of a policy that can be judged by itself.
+#[derive(Debug)]
 struct PolicyRule<'a> {
     key: RuleKey,
     effect: RuleEffect,
@@ -58,6 +132,7 @@ struct PolicyRule<'a> {
 }
 
 /// What a rule is held against.
+#[derive(Debug)]
 enum RuleTest<'a> {
     Registry(&'a RegistryName),
     Repository(Glob<'a>),
@@ -154,7 +229,7 @@ fn rules_of(policy: &Policy) -> Vec<PolicyRule<'_>> {
 }
 
 /// The matches of a rule in one registry.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum RuleMatches {
     Nothing,
     /// Only signatures and the like, which count neither way.
@@ -162,53 +237,65 @@ enum RuleMatches {
     Some,
 }
 
-fn matches(test: &RuleTest<'_>, registry: &Registry) -> RuleMatches {
-    let by_tag = |fits: &dyn Fn(&RepositoryName, &TagName) -> bool| {
+/// The matches of a rule in one repository. A rule on the names of registries has none there.
+fn matches_in(test: &RuleTest<'_>, registry: &RegistryName, repository: &Repository) -> RuleMatches {
+    let by_tag = |fits: &dyn Fn(&TagName) -> bool| {
         let mut best = RuleMatches::Nothing;
-        for repository in &registry.repositories {
-            for tag in repository.tags.iter().filter(|tag| fits(&repository.name, &tag.name)) {
-                if companion_subject(&tag.name).is_none() {
-                    return RuleMatches::Some;
-                }
-                best = RuleMatches::Companions;
+        for tag in repository.tags.iter().filter(|tag| fits(&tag.name)) {
+            if companion_subject(&tag.name).is_none() {
+                return RuleMatches::Some;
             }
+            best = RuleMatches::Companions;
         }
         best
     };
-    let any = |found: bool| if found { RuleMatches::Some } else { RuleMatches::Nothing };
     match test {
-        RuleTest::Registry(name) => any(registry.name == **name),
-        RuleTest::Repository(glob) => any(registry.repositories.iter().any(|one| glob.matches(one.name.as_str()))),
-        RuleTest::Tag(glob) => by_tag(&|_, tag| glob.matches(tag.as_str())),
-        RuleTest::Pattern(pattern) => by_tag(&|_, tag| pattern.is_match(tag.as_str())),
-        RuleTest::Whole(policy) => by_tag(&|repository, tag| selects(policy, &registry.name, repository, tag)),
+        RuleTest::Repository(glob) if glob.matches(repository.name.as_str()) => RuleMatches::Some,
+        RuleTest::Registry(_) | RuleTest::Repository(_) => RuleMatches::Nothing,
+        RuleTest::Tag(glob) => by_tag(&|tag| glob.matches(tag.as_str())),
+        RuleTest::Pattern(pattern) => by_tag(&|tag| pattern.is_match(tag.as_str())),
+        RuleTest::Whole(policy) => by_tag(&|tag| selects(policy, registry, &repository.name, tag)),
     }
 }
 
-/// Whether the rules of a policy can be judged by an inventory.
+/// Whether the rules of a policy can be judged by what was read.
 struct CoverageScope<'a> {
     policy: &'a Policy,
     can_judge: bool,
     /// Whether a registry's name can be: any registry with a tag will do.
     can_judge_names: bool,
+    names: &'a dyn InventoryNames,
 }
 
 impl<'a> CoverageScope<'a> {
-    fn new(policy: &'a Policy, inventory: &Inventory, basis: CoverageBasis) -> Self {
+    fn new(
+        policy: &'a Policy,
+        (registries, read): (&[Registry], &BTreeMap<RegistryName, ReadRegistry>),
+        basis: CoverageBasis,
+        names: &'a dyn InventoryNames,
+    ) -> Self {
         let whole = basis == CoverageBasis::FullInventory;
-        let selected = || inventory.registries.iter().filter(|registry| policy.covers(&registry.name));
+        let has_tags = |registry: &Registry| read.get(&registry.name).is_some_and(|read| read.has_tags);
+        let is_fully_read = |registry: &Registry| {
+            let own = registry.gaps.iter().all(|gap| gap.target != GapTarget::Catalogue);
+            own && read.get(&registry.name).is_none_or(|read| read.has_all_lists)
+        };
+        let selected = || registries.iter().filter(|registry| policy.covers(&registry.name));
         let judged = whole && selected().all(is_fully_read) && selected().any(has_tags);
-        let names_judged = whole && inventory.registries.iter().any(has_tags);
-        Self { policy, can_judge: judged, can_judge_names: names_judged }
+        let names_judged = whole && registries.iter().any(has_tags);
+        Self { policy, can_judge: judged, can_judge_names: names_judged, names }
     }
 
     /// Judges a rule, and gives whether it is named for matching nothing.
-    fn check_rule(&self, rule: &PolicyRule<'_>, inventory: &Inventory, found: &mut Coverage) -> bool {
-        let policy = self.policy;
+    fn check_rule(&self, counted: &CountedRule<'_>, registries: &[Registry], found: &mut Coverage) -> bool {
+        let (policy, rule) = (self.policy, &counted.rule);
         let id = rule.id(policy);
-        let all: Vec<RuleMatches> = inventory.registries.iter().map(|registry| matches(&rule.test, registry)).collect();
-        let there = inventory.registries.iter().zip(&all).filter(|(_, found)| **found == RuleMatches::Some);
-        let there: BTreeSet<String> = there.map(|(registry, _)| registry.endpoint.clone()).collect();
+        let matches = |registry: &Registry| match rule.test {
+            RuleTest::Registry(name) if registry.name == *name => RuleMatches::Some,
+            _ => counted.matches.get(&registry.name).copied().unwrap_or(RuleMatches::Nothing),
+        };
+        let there = registries.iter().filter(|registry| matches(registry) == RuleMatches::Some);
+        let there: BTreeSet<String> = there.map(|registry| registry.endpoint.clone()).collect();
         if !there.is_empty() {
             found.matched.insert(id, there);
             return false;
@@ -218,12 +305,12 @@ impl<'a> CoverageScope<'a> {
             AllowUnmatched::Rules(_) if whole_policy => false,
             allowed => allowed.allows(rule.written),
         };
-        if allowed || all.contains(&RuleMatches::Companions) {
+        if allowed || registries.iter().any(|registry| matches(registry) == RuleMatches::Companions) {
             return false;
         }
         let judged = if rule.key == RuleKey::Registries { self.can_judge_names } else { self.can_judge };
         let since = if judged {
-            let endpoints = inventory.registries.iter().map(|registry| registry.endpoint.as_str());
+            let endpoints = registries.iter().map(|registry| registry.endpoint.as_str());
             found.history.matched_at(&id, endpoints).map_or(LastMatch::Never, LastMatch::At)
         } else {
             match found.history.unmatched.get(&id) {
@@ -234,21 +321,11 @@ impl<'a> CoverageScope<'a> {
         if rule.effect == RuleEffect::Selects && matches!(since, LastMatch::At(_)) {
             return false;
         }
-        let hint = if whole_policy { None } else { find_hint(rule.key, rule.written, policy, inventory) };
+        let hint =
+            if whole_policy { None } else { find_hint((rule.key, rule.written), policy, registries, self.names) };
         let line = policy.lines.get(&(rule.key, rule.written.to_owned())).copied();
         let file = Arc::clone(&policy.file);
         found.unmatched.push(UnmatchedRule { rule: id, effect: rule.effect, file, line, last_match: since, hint });
         true
     }
-}
-
-fn is_fully_read(registry: &Registry) -> bool {
-    let own = registry.gaps.iter().all(|gap| gap.target != GapTarget::Catalogue);
-    let mut lists = registry.repositories.iter().flat_map(|repository| &repository.gaps);
-    own && lists.all(|gap| !matches!(gap.target, GapTarget::Catalogue | GapTarget::TagList))
-}
-
-fn has_tags(registry: &Registry) -> bool {
-    let mut tags = registry.repositories.iter().flat_map(|repository| &repository.tags);
-    tags.any(|tag| companion_subject(&tag.name).is_none())
 }

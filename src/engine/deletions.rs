@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::claims::{ClaimIndex, SourcedClaim, claim_texts};
+use super::claims::{SourcedClaim, claim_texts};
 use super::companion::{companion_subject, companions};
 use super::deletion_reclaim::add_deletion_reclaim;
+use super::evaluate::RegistryEvaluation;
 use super::grace::{Grace, governing_policies, grace_period, selects_removed_tag};
 use super::graph::{Graph, Node, Traversal, index};
-use super::holds::HoldIndex;
-use super::mentions::MentionIndex;
-use super::uncertain_claims::{RepositoryUncertainClaims, UncertainClaims};
+use super::mentions::{RepositoryMentions, former_manifests};
+use super::placed_digests::{AbsentDigest, PlacedDigests};
+use super::uncertain_claims::RepositoryUncertainClaims;
 use crate::domain::{
     Claims, Deletion, Deletions, Dependent, DependentRole, Digest, Gap, GapTarget, Inventory, LockTarget, Manifest,
-    PolicyMode, PolicyName, Registry, RegistryName, Repository, RepositoryName, RetainReason, Rules, SourceName,
-    TagName, UntaggedManifest,
+    PolicyMode, PolicyName, RegistryName, Repository, RepositoryName, RetainReason, Rules, TagName, UntaggedManifest,
 };
 
 /// Most reasons of one kind that are named: one is enough to stay.
@@ -43,17 +43,19 @@ pub fn plan_deletions(
     for one in untagged {
         by_place.entry((&one.registry, &one.repository)).or_default().insert(&one.digest, one);
     }
-    let texts = claim_texts(claims);
+    let (texts, placed) = (claim_texts(claims), PlacedDigests::of(inventory, claims));
+    let former = former_manifests(untagged);
     let mut found = Deletions::default();
     for registry in &inventory.registries {
-        let mut ground: Option<RegistryCleanup<'_>> = None;
+        let mut ground: Option<RegistryEvaluation<'_>> = None;
         for repository in &registry.repositories {
             let Some(here) = by_place.get(&(&registry.name, &repository.name)) else { continue };
-            let ground =
-                ground.get_or_insert_with(|| RegistryCleanup::new(rules, inventory, registry, claims, &texts, now));
+            let ground = ground.get_or_insert_with(|| RegistryEvaluation::new(rules, registry, (claims, &texts), now));
             let apart =
                 |digest: &Digest| others.contains(&(registry.name.clone(), repository.name.clone(), digest.clone()));
-            ground.assess_repository(repository, here, &apart, now, &mut found);
+            let former = former.get(&(&registry.name, &repository.name)).map(Vec::as_slice).unwrap_or_default();
+            let mentions = ground.mentions.in_repository(registry, repository, former);
+            assess_repository(ground, (repository, &mentions, &placed), here, &apart, &mut found);
         }
     }
     found.eligible.sort_by(|a, b| key(a).cmp(&key(b)));
@@ -65,126 +67,97 @@ fn key(deletion: &Deletion) -> (&RegistryName, &RepositoryName, &Digest) {
     (&deletion.registry, &deletion.repository, &deletion.digest)
 }
 
-/// What is the same for all repositories of a registry.
-struct RegistryCleanup<'a> {
-    rules: &'a Rules,
-    registry: &'a Registry,
-    claims: ClaimIndex<'a>,
-    holds: HoldIndex<'a>,
-    mentions: MentionIndex<'a>,
-    doubts: UncertainClaims<'a>,
-    failed: Vec<&'a SourceName>,
-}
-
-impl<'a> RegistryCleanup<'a> {
-    fn new(
-        rules: &'a Rules,
-        inventory: &Inventory,
-        registry: &'a Registry,
-        claims: &'a Claims,
-        texts: &'a [Arc<str>],
-        now: Timestamp,
-    ) -> Self {
-        let failed = claims.sources.iter().filter(|source| source.has_failed() && source.covers(&registry.name));
-        Self {
-            rules,
-            registry,
-            claims: ClaimIndex::new(registry, claims, texts),
-            holds: HoldIndex::new(registry, claims, now),
-            mentions: MentionIndex::new(registry, claims),
-            doubts: UncertainClaims::new(inventory, registry, claims),
-            failed: failed.map(|source| &source.name).collect(),
+/// Adds what becomes of the untagged manifests of one repository, and returns the claimed digests that were taken to be in no
+/// repository.
+pub(super) fn assess_repository<'a>(
+    evaluation: &RegistryEvaluation<'_>,
+    (repository, mentions, placed): (&'a Repository, &RepositoryMentions<'_>, &PlacedDigests),
+    untagged: &BTreeMap<&Digest, &'a UntaggedManifest>,
+    apart: &dyn Fn(&Digest) -> bool,
+    found: &mut Deletions,
+) -> BTreeSet<AbsentDigest> {
+    let now = evaluation.now;
+    let companions = companions(repository);
+    let mut accompanied: BTreeMap<&Digest, Vec<u32>> = BTreeMap::new();
+    for companion in &companions {
+        accompanied.entry(&companion.subject).or_default().push(companion.tag);
+    }
+    let graph = Graph::new(repository, &companions);
+    let site = RepositoryCleanup {
+        evaluation,
+        repository,
+        graph,
+        accompanied,
+        mentions,
+        doubts: evaluation.doubts.for_repository(repository, placed),
+    };
+    let mut looked: Vec<EligibleManifest<'_>> = Vec::new();
+    let mut waiting = BTreeSet::new();
+    for (&digest, &untagged) in untagged {
+        let listed = repository.manifests.contains_key(digest);
+        if !listed && evaluation.registry.lists_untagged && !repository.gaps.iter().any(Gap::blocks_repository) {
+            continue;
+        }
+        // Tagged again, it is judged by its tags.
+        let node = site.graph.node(digest);
+        if node.is_some_and(|node| site.graph.tags(node).next().is_some()) {
+            continue;
+        }
+        let children = untagged.manifest.iter().flat_map(|manifest| &manifest.children);
+        let changes = std::iter::once(digest).chain(children);
+        let changed_at = changes.filter_map(|digest| *repository.untagged.get(digest)?).max();
+        match grace_period(evaluation.rules, untagged, changed_at, now) {
+            Grace::NotRequested => {
+                waiting.insert(digest);
+            }
+            Grace::Until(until) => {
+                waiting.insert(digest);
+                found.add_pending(until);
+            }
+            Grace::Over(due_at) => {
+                looked.push(EligibleManifest {
+                    untagged,
+                    node,
+                    eligible_at: due_at,
+                    retain_reasons: site.retain_reasons(untagged, node),
+                });
+            }
         }
     }
-
-    fn assess_repository(
-        &self,
-        repository: &'a Repository,
-        untagged: &BTreeMap<&Digest, &'a UntaggedManifest>,
-        apart: &dyn Fn(&Digest) -> bool,
-        now: Timestamp,
-        found: &mut Deletions,
-    ) {
-        let companions = companions(repository);
-        let mut accompanied: BTreeMap<&Digest, Vec<u32>> = BTreeMap::new();
-        for companion in &companions {
-            accompanied.entry(&companion.subject).or_default().push(companion.tag);
-        }
-        let graph = Graph::new(repository, &companions);
-        let site = RepositoryCleanup {
-            registry_cleanup: self,
-            repository,
-            graph,
-            accompanied,
-            doubts: self.doubts.for_repository(repository),
-        };
-        let mut looked: Vec<EligibleManifest<'_>> = Vec::new();
-        let mut waiting = BTreeSet::new();
-        for (&digest, &untagged) in untagged {
-            let listed = repository.manifests.contains_key(digest);
-            if !listed && self.registry.lists_untagged && !repository.gaps.iter().any(Gap::blocks_repository) {
-                continue;
-            }
-            // Tagged again, it is judged by its tags.
-            let node = site.graph.node(digest);
-            if node.is_some_and(|node| site.graph.tags(node).next().is_some()) {
-                continue;
-            }
-            let children = untagged.manifest.iter().flat_map(|manifest| &manifest.children);
-            let changes = std::iter::once(digest).chain(children);
-            let changed_at = changes.filter_map(|digest| *repository.untagged.get(digest)?).max();
-            match grace_period(self.rules, untagged, changed_at, now) {
-                Grace::NotRequested => {
-                    waiting.insert(digest);
-                }
-                Grace::Until(until) => {
-                    waiting.insert(digest);
-                    found.add_pending(until);
-                }
-                Grace::Over(due_at) => {
-                    looked.push(EligibleManifest {
-                        untagged,
-                        node,
-                        eligible_at: due_at,
-                        retain_reasons: site.retain_reasons(untagged, node),
-                    });
-                }
+    let mut going: BTreeSet<Node> =
+        looked.iter().filter(|one| one.retain_reasons.is_empty()).filter_map(|one| one.node).collect();
+    let held = |digest: &Digest| waiting.contains(digest) || apart(digest);
+    // What stays may hold others, which then stay as well.
+    let along = loop {
+        let along = site.find_dependents(&looked, &going, &held);
+        let before = going.len();
+        for one in &mut looked {
+            let Some(node) = one.node.filter(|node| going.contains(node)) else { continue };
+            one.retain_reasons = site.dependency_reasons(one.untagged, node, &going, &along);
+            if !one.retain_reasons.is_empty() {
+                going.remove(&node);
             }
         }
-        let mut going: BTreeSet<Node> =
-            looked.iter().filter(|one| one.retain_reasons.is_empty()).filter_map(|one| one.node).collect();
-        let held = |digest: &Digest| waiting.contains(digest) || apart(digest);
-        // What stays may hold others, which then stay as well.
-        let along = loop {
-            let along = site.find_dependents(&looked, &going, &held);
-            let before = going.len();
-            for one in &mut looked {
-                let Some(node) = one.node.filter(|node| going.contains(node)) else { continue };
-                one.retain_reasons = site.dependency_reasons(one.untagged, node, &going, &along);
-                if !one.retain_reasons.is_empty() {
-                    going.remove(&node);
-                }
-            }
-            if going.len() == before {
-                break along;
-            }
-        };
-        // What only goes on paper still holds what hangs on it and what it refers to, and so takes that along first.
-        let on_paper = looked.iter().filter(|one| one.retain_reasons.is_empty() && !self.enforces(one.untagged));
-        let held = site.pinned_by_dry_run(&looked, on_paper.filter_map(|one| one.node).collect());
-        let mut looked: Vec<(bool, EligibleManifest<'_>)> = looked
-            .into_iter()
-            .map(|one| (self.enforces(one.untagged) && one.node.is_none_or(|node| !held[index(node)]), one))
-            .collect();
-        looked.sort_by_key(|(enforce, _)| *enforce);
-        let mut taken = BTreeSet::new();
-        for (enforce, one) in looked {
-            found.eligible.extend(site.deletion(one, enforce, &along, &mut taken));
+        if going.len() == before {
+            break along;
         }
+    };
+    // What only goes on paper still holds what hangs on it and what it refers to, and so takes that along first.
+    let on_paper = looked.iter().filter(|one| one.retain_reasons.is_empty() && !evaluation.enforces(one.untagged));
+    let held = site.pinned_by_dry_run(&looked, on_paper.filter_map(|one| one.node).collect());
+    let mut looked: Vec<(bool, EligibleManifest<'_>)> = looked
+        .into_iter()
+        .map(|one| (evaluation.enforces(one.untagged) && one.node.is_none_or(|node| !held[index(node)]), one))
+        .collect();
+    looked.sort_by_key(|(enforce, _)| *enforce);
+    let mut taken = BTreeSet::new();
+    for (enforce, one) in looked {
+        found.eligible.extend(site.deletion(one, enforce, &along, &mut taken));
     }
+    site.doubts.into_assumed_absent()
 }
 
-impl RegistryCleanup<'_> {
+impl RegistryEvaluation<'_> {
     /// Whether all policies with a say enforce.
     fn enforces(&self, untagged: &UntaggedManifest) -> bool {
         let enforced = |name: &PolicyName| {
@@ -204,8 +177,9 @@ struct EligibleManifest<'a> {
 }
 
 /// One repository.
-struct RepositoryCleanup<'a, 'g> {
-    registry_cleanup: &'g RegistryCleanup<'a>,
+struct RepositoryCleanup<'a, 'g, 'e> {
+    evaluation: &'g RegistryEvaluation<'e>,
+    mentions: &'g RepositoryMentions<'e>,
     repository: &'a Repository,
     graph: Graph<'g>,
     /// The tags of signatures and the like, by the image that they accompany.
@@ -213,11 +187,11 @@ struct RepositoryCleanup<'a, 'g> {
     doubts: RepositoryUncertainClaims<'a>,
 }
 
-impl RepositoryCleanup<'_, '_> {
+impl RepositoryCleanup<'_, '_, '_> {
     /// Why a manifest stays whatever becomes of the others.
     fn retain_reasons(&self, untagged: &UntaggedManifest, node: Option<Node>) -> Vec<RetainReason> {
         let mut stays = self.policy_reasons(untagged);
-        let ground = self.registry_cleanup;
+        let ground = self.evaluation;
         if !ground.registry.lists_untagged {
             stays.push(RetainReason::NotListed);
         }
@@ -225,6 +199,9 @@ impl RepositoryCleanup<'_, '_> {
         let gaps = ground.registry.gaps.iter().chain(&self.repository.gaps);
         let gaps = gaps.filter(|gap| gap.may_hide_tag() || matches!(gap.target, GapTarget::VanishedTag(_)));
         stays.extend(gaps.take(MAX_NAMED).map(|gap| RetainReason::Gap(Box::new(gap.target.clone()))));
+        // What was not read may list it, or refer to it.
+        let unread = self.repository.unread().take(MAX_NAMED).map(|(digest, _)| GapTarget::Manifest(digest.clone()));
+        stays.extend(unread.map(|unread| RetainReason::Gap(Box::new(unread))));
         stays.extend(self.repository.lock.map(|lock| RetainReason::Locked { on: LockTarget::Repository, lock }));
         for tag in &untagged.tags {
             if tag.restored {
@@ -241,7 +218,7 @@ impl RepositoryCleanup<'_, '_> {
         stays.extend(held.into_iter().take(MAX_NAMED).map(|hold| RetainReason::Held(Arc::clone(hold))));
         let claimed = ground.claims.matching(ground.registry, self.repository, tags(), digests.iter().copied());
         stays.extend(claimed.into_iter().take(MAX_NAMED).map(SourcedClaim::retain_reason));
-        let mentioned = ground.mentions.matching(&self.repository.name, tags(), digests.iter().copied());
+        let mentioned = self.mentions.matching(tags(), digests.iter().copied());
         stays.extend(
             mentioned.into_iter().take(MAX_NAMED).map(|mentioned| RetainReason::Mentioned(Box::new(mentioned))),
         );
@@ -264,7 +241,7 @@ impl RepositoryCleanup<'_, '_> {
 
     /// What the policies with a say have against it.
     fn policy_reasons(&self, untagged: &UntaggedManifest) -> Vec<RetainReason> {
-        let rules = self.registry_cleanup.rules;
+        let rules = self.evaluation.rules;
         let mut stays = Vec::new();
         for tag in &untagged.tags {
             if tag.policies.is_empty() && !tag.restored {
@@ -407,14 +384,14 @@ impl RepositoryCleanup<'_, '_> {
         if held(digest) || self.graph.manifest(node).is_none() {
             return false;
         }
-        let ground = self.registry_cleanup;
+        let ground = self.evaluation;
         let within = self.within(node);
         let manifests = || within.iter().map(|&inner| self.graph.manifest(inner));
         let configs = manifests().filter_map(|manifest| manifest?.config.as_deref());
         let digests = within.iter().map(|&inner| self.graph.digest(inner)).chain(configs);
         let digests: Vec<&Digest> = digests.collect();
         let held_here = ground.holds.matching(&self.repository.name, std::iter::empty(), digests.iter().copied());
-        let mentioned = ground.mentions.matching(&self.repository.name, std::iter::empty(), digests.iter().copied());
+        let mentioned = self.mentions.matching(std::iter::empty(), digests.iter().copied());
         let claimed = ground.claims.matching(ground.registry, self.repository, std::iter::empty(), digests.into_iter());
         let all: Vec<_> = within.iter().map(|&inner| (self.graph.digest(inner), self.graph.manifest(inner))).collect();
         let locked = manifests().flatten().any(|manifest| manifest.lock.is_some());
@@ -445,7 +422,7 @@ impl RepositoryCleanup<'_, '_> {
             tag: last.name.clone(),
             untagged_at: last.at,
             eligible_at: due_at,
-            policies: governing_policies(self.registry_cleanup.rules, untagged).into_iter().cloned().collect(),
+            policies: governing_policies(self.evaluation.rules, untagged).into_iter().cloned().collect(),
             enforce,
             dependents: going.map(|node| self.dependents_of(node, along, taken)).unwrap_or_default(),
             reclaim: None,

@@ -1,6 +1,7 @@
 //! From rules, inventory and claims to one verdict for each tag.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -10,15 +11,17 @@ use super::date::{no_later_than, tag_date};
 use super::graph::{Graph, index};
 use super::holds::HoldIndex;
 use super::keep::add_rule_reasons;
-use super::mentions::MentionIndex;
+use super::mentions::{MentionIndex, RepositoryMentions};
+use super::placed_digests::{AbsentDigest, PlacedDigests};
 use super::protect::protect;
 use super::reason_table::ReasonTable;
 use super::select::{Candidate, applies_to, select};
 use super::uncertain_claims::UncertainClaims;
-use super::{UnreadConfiguration, Verdicts};
+use super::unread_indexes::{UnreadFacts, hold_unread};
+use super::{UnreadConfiguration, UnreadManifest, Verdicts};
 use crate::domain::{
-    Claims, Drift, Gap, GapTarget, Inventory, LockTarget, Policy, Reason, Registry, RemovalMethod, Repository, Rules,
-    SourceName, TagName, TagPosition,
+    Claims, Gap, GapTarget, Inventory, LockTarget, Policy, PolicyMode, PolicyName, Reason, Registry, RemovalMethod,
+    Repository, Rules, SourceName, TagName, TagPosition,
 };
 
 /// Most gaps of other tags that each tag of a repository names. Beyond, only its own are added: one is enough to stay,
@@ -33,57 +36,67 @@ const UNREAD: &str = "unread";
 /// Total: whatever the inventory says, however it contradicts itself, each of its tags gets one verdict.
 #[must_use]
 pub fn evaluate(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestamp) -> Verdicts {
-    let texts = claim_texts(claims);
-    let mut policies: Vec<&Policy> = rules.policies.iter().collect();
-    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    let (texts, placed) = (claim_texts(claims), PlacedDigests::of(inventory, claims));
     let mut verdicts = Verdicts { tags: Vec::with_capacity(inventory.tag_count()), ..Verdicts::default() };
     for (position, registry) in (0..).zip(&inventory.registries) {
-        let scope = RegistryEvaluation {
-            rules,
-            registry,
-            now,
-            policies: policies.iter().copied().filter(|policy| policy.covers(&registry.name)).collect(),
-            claims: ClaimIndex::new(registry, claims, &texts),
-            holds: HoldIndex::new(registry, claims, now),
-            mentions: MentionIndex::new(registry, claims),
-            doubts: UncertainClaims::new(inventory, registry, claims),
-            failed: claims
-                .sources
-                .iter()
-                .filter(|source| source.has_failed() && source.covers(&registry.name))
-                .map(|source| &source.name)
-                .collect(),
-        };
-        scope.claims.add_missing_repositories(registry, &mut verdicts.drift);
+        let scope = RegistryEvaluation::new(rules, registry, (claims, &texts), now);
+        let names = registry.repositories.iter().map(|repository| repository.name.as_str());
+        scope.claims.add_missing_repositories(registry, names, &mut verdicts.drift);
         for (place, repository) in (0..).zip(&registry.repositories) {
             let first = TagPosition { registry: position, repository: place, tag: 0 };
-            scope.evaluate_repository(repository, first, &mut verdicts);
+            let mentions = scope.mentions.in_repository(registry, repository, &[]);
+            scope.evaluate_repository((repository, first), &mentions, &placed, &mut verdicts);
         }
     }
-    verdicts.drift.sort_by(|a, b| drift_key(a).cmp(&drift_key(b)));
-    verdicts.drift.dedup();
+    verdicts.sort_drift();
     verdicts
 }
 
-fn drift_key(drift: &Drift) -> impl Ord + '_ {
-    (&drift.source, &drift.registry, &drift.repository, &drift.reference, &drift.holder, &drift.actual)
-}
-
-/// What is the same for all repositories of a registry.
-struct RegistryEvaluation<'a> {
-    rules: &'a Rules,
-    registry: &'a Registry,
-    now: Timestamp,
+/// What is the same for all repositories of a registry. Nothing is asked of the repositories in `registry`.
+pub(super) struct RegistryEvaluation<'a> {
+    pub(super) rules: &'a Rules,
+    pub(super) registry: &'a Registry,
+    pub(super) now: Timestamp,
     policies: Vec<&'a Policy>,
-    claims: ClaimIndex<'a>,
-    holds: HoldIndex<'a>,
-    mentions: MentionIndex<'a>,
-    doubts: UncertainClaims<'a>,
-    failed: Vec<&'a SourceName>,
+    pub(super) claims: ClaimIndex<'a>,
+    pub(super) holds: HoldIndex<'a>,
+    pub(super) mentions: MentionIndex<'a>,
+    pub(super) doubts: UncertainClaims<'a>,
+    pub(super) failed: Vec<&'a SourceName>,
 }
 
-impl RegistryEvaluation<'_> {
-    fn evaluate_repository(&self, repository: &Repository, first: TagPosition, verdicts: &mut Verdicts) {
+impl<'a> RegistryEvaluation<'a> {
+    /// `claims` come with the texts by which they are shown, see [`claim_texts`].
+    pub(super) fn new(
+        rules: &'a Rules,
+        registry: &'a Registry,
+        (claims, texts): (&'a Claims, &'a [Arc<str>]),
+        now: Timestamp,
+    ) -> Self {
+        let mut policies: Vec<&Policy> = rules.policies.iter().filter(|policy| policy.covers(&registry.name)).collect();
+        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        let failed = claims.sources.iter().filter(|source| source.has_failed() && source.covers(&registry.name));
+        Self {
+            rules,
+            registry,
+            now,
+            policies,
+            claims: ClaimIndex::new(registry, claims, texts),
+            holds: HoldIndex::new(registry, claims, now),
+            mentions: MentionIndex::new(registry, claims),
+            doubts: UncertainClaims::new(registry, claims),
+            failed: failed.map(|source| &source.name).collect(),
+        }
+    }
+
+    /// Adds the verdicts on one repository, and returns the claimed digests that were taken to be in no repository.
+    pub(super) fn evaluate_repository(
+        &self,
+        (repository, first): (&Repository, TagPosition),
+        mentions: &RepositoryMentions<'_>,
+        placed: &PlacedDigests,
+        verdicts: &mut Verdicts,
+    ) -> BTreeSet<AbsentDigest> {
         let companions = companions(repository);
         let graph = Graph::new(repository, &companions);
         let mut found = ReasonTable::new(repository.tags.len());
@@ -95,14 +108,30 @@ impl RegistryEvaluation<'_> {
         }
         let mut claimed = self.claims.add_reasons(self.registry, repository, &graph, &mut found, &mut verdicts.drift);
         claimed.extend(self.holds.add_reasons(self.registry, repository, &graph, &mut found, &mut verdicts.drift));
-        claimed.extend(self.mentions.add_reasons(repository, &graph, &mut found));
-        let doubts = self.doubts.for_repository(repository);
+        claimed.extend(mentions.add_reasons(repository, &graph, &mut found));
+        let doubts = self.doubts.for_repository(repository, placed);
         doubts.add_reasons(&graph, &mut found);
-        protect(repository, &graph, &companions, &claimed, self.registry.removal, &mut found);
+        protect(repository, &graph, &companions, &claimed, self.registry, &mut found);
+        let enforcing = |name: &PolicyName| {
+            self.policies.iter().any(|policy| policy.name == *name && policy.mode == PolicyMode::Enforce)
+        };
+        let unread = UnreadFacts {
+            registry: self.registry,
+            repository,
+            graph: &graph,
+            companions: &companions,
+            claimed: &claimed,
+            may_be_configuration: doubts.may_be_configuration(),
+            enforcing: &enforcing,
+        };
+        let unread = hold_unread(&unread, &mut found);
         let TagPosition { registry, repository, .. } = first;
+        let unread = unread.into_iter().map(|(digest, cause)| UnreadManifest { registry, repository, digest, cause });
+        verdicts.unread_indexes.extend(unread);
         let unread = doubts.needed_configurations(&graph, &found).into_iter();
         verdicts.unread.extend(unread.map(|digest| UnreadConfiguration { registry, repository, digest }));
         found.into_verdicts(first, &mut verdicts.tags);
+        doubts.into_assumed_absent()
     }
 
     fn add_policy_reasons(

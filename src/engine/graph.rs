@@ -1,16 +1,16 @@
 //! What hangs on what in one repository, by digest.
 
-use std::collections::HashMap;
+use foldhash::fast::RandomState;
 
 use super::companion::Companion;
-use crate::domain::{Digest, Manifest, Repository};
+use crate::domain::{Digest, DigestMap, Manifest, Repository};
 
 /// A digest that a repository mentions, as a number.
 pub(super) type Node = u32;
 
 /// The digests of one repository and the ties between them.
 pub(super) struct Graph<'a> {
-    nodes: HashMap<&'a Digest, Node>,
+    nodes: DigestMap<&'a Digest, Node>,
     digests: Vec<&'a Digest>,
     manifests: Vec<Option<&'a Manifest>>,
     children: Edges,
@@ -54,9 +54,9 @@ impl Edges {
 impl<'a> Graph<'a> {
     /// The ties of a repository with the companions found in it.
     pub(super) fn new(repository: &'a Repository, companions: &'a [Companion]) -> Self {
-        let room = repository.manifests.len().max(repository.tags.len());
+        let room = repository.manifests.len().max(repository.tags.len()) + repository.listed.len();
         let mut graph = Self {
-            nodes: HashMap::with_capacity(room),
+            nodes: DigestMap::with_capacity_and_hasher(room, RandomState::default()),
             digests: Vec::with_capacity(room),
             manifests: Vec::with_capacity(room),
             children: Edges::default(),
@@ -81,6 +81,9 @@ impl<'a> Graph<'a> {
         for tag in &repository.tags {
             let node = tag.digest.as_ref().map(|digest| graph.add(digest));
             graph.tag_nodes.push(node);
+        }
+        for row in &repository.listed {
+            graph.add(&row.digest);
         }
         let tags = (0..).zip(&graph.tag_nodes).filter_map(|(tag, node)| Some(((*node)?, tag)));
         graph.tags = Edges::new(tags.collect());
@@ -168,9 +171,31 @@ impl<'a> Graph<'a> {
         found
     }
 
+    /// The indexes that stay because a node is claimed: every one that contains it. An index that a tag names stays by that
+    /// tag, and so needs none around it.
+    pub(super) fn claimed_ancestors(&self, node: Node) -> Vec<Node> {
+        if self.is_tagged_index(node) { Vec::new() } else { self.ancestors(node) }
+    }
+
+    /// Returns true for an index that a tag names.
+    pub(super) fn is_tagged_index(&self, node: Node) -> bool {
+        self.manifest(node).is_some_and(Manifest::is_index) && self.tags(node).next().is_some()
+    }
+
     /// Whether `index` is the node itself or contains it at any depth.
     pub(super) fn contains(&self, index: Node, node: Node) -> bool {
         index == node || self.ancestors(node).contains(&index)
+    }
+
+    /// Whether any manifest has a child, a referrer or a companion.
+    pub(super) fn has_ties(&self) -> bool {
+        !(self.children.0.is_empty() && self.referrers.0.is_empty() && self.companions.0.is_empty())
+    }
+
+    /// The nodes that stay because of a node.
+    pub(super) fn ties_of(&self, node: Node, ties: Traversal) -> impl Iterator<Item = Node> {
+        let subject = if ties == Traversal::DownAndToSubjects { self.subject(node) } else { None };
+        self.children.of(node).chain(self.referrers.of(node)).chain(self.companions.of(node)).chain(subject)
     }
 
     /// What can be reached from some nodes, themselves included; by node.
@@ -187,7 +212,7 @@ impl<'a> Graph<'a> {
         ties: Traversal,
         mut enter: impl FnMut(Node) -> bool,
     ) {
-        let bare = self.children.0.is_empty() && self.referrers.0.is_empty() && self.companions.0.is_empty();
+        let bare = !self.has_ties();
         let mut open: Vec<Node> = Vec::new();
         for root in from {
             if !enter(root) || bare {
@@ -195,9 +220,7 @@ impl<'a> Graph<'a> {
             }
             open.push(root);
             while let Some(node) = open.pop() {
-                let subject = if ties == Traversal::DownAndToSubjects { self.subject(node) } else { None };
-                let down = self.children.of(node).chain(self.referrers.of(node)).chain(self.companions.of(node));
-                open.extend(down.chain(subject).filter(|&next| enter(next)));
+                open.extend(self.ties_of(node, ties).filter(|&next| enter(next)));
             }
         }
     }

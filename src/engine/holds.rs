@@ -57,7 +57,7 @@ impl<'a> HoldIndex<'a> {
             for tag in graph.tags(node).filter(|tag| Some(*tag) != own) {
                 found.add(tag, reason(hold, HoldMatch::Digest));
             }
-            for tag in graph.ancestors(node).into_iter().flat_map(|index| graph.tags(index)) {
+            for tag in graph.claimed_ancestors(node).into_iter().flat_map(|index| graph.tags(index)) {
                 found.add(tag, reason(hold, HoldMatch::IndexContains(graph.digest(node).clone())));
             }
         }

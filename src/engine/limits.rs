@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use super::clock::exceeds_clock_skew;
 use super::companion::companion_subject;
-use super::expired_tags::first_repository;
 use crate::domain::{
-    Deletions, GapTarget, Inventory, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, RefusalScope, Registry,
-    RegistryName, Removal, RemovalAbility, RemovalMethod, RepositoryName, RetentionDays, Rules, TagVerdict,
+    Deletion, GapTarget, Limits, PolicyLimits, PolicyName, Refusal, RefusalReason, RefusalScope, Registry,
+    RegistryName, Removal, RemovalAbility, RemovalMethod, Repository, RepositoryName, RetentionDays, Rules,
 };
 
 /// Removals, in all and those that would be enforced.
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Count {
     all: u32,
     enforced: u32,
@@ -39,113 +38,35 @@ impl Count {
     }
 }
 
-type Place<'a> = (&'a RegistryName, &'a RepositoryName);
+type Place = (RegistryName, RepositoryName);
 
-/// Removals by what limits are set on. Companions count as removals of a run and of a policy. In a repository only the
-/// tags that stand for themselves count, lest signatures pass for images that are left.
-#[derive(Default)]
-struct Counts<'a> {
+/// Removals by what limits are set on, counted repository by repository. Companions count as removals of a run and of a
+/// policy. In a repository only the tags that stand for themselves count, lest signatures pass for images that are left.
+#[derive(Debug, Clone, Default)]
+pub struct RemovalCounts {
     run: Count,
-    policies: BTreeMap<&'a PolicyName, Count>,
-    registries: BTreeMap<&'a RegistryName, Count>,
-    repositories: BTreeMap<Place<'a>, (Count, u32)>,
+    policies: BTreeMap<PolicyName, Count>,
+    registries: BTreeMap<RegistryName, Count>,
+    /// Removals, and the tags that are there.
+    repositories: BTreeMap<Place, (Count, u32)>,
     /// The same with the companions.
-    repositories_with_companions: BTreeMap<Place<'a>, Count>,
-    policies_by_repository: BTreeMap<(&'a PolicyName, Place<'a>), Count>,
+    repositories_with_companions: BTreeMap<Place, Count>,
+    policies_by_repository: BTreeMap<(PolicyName, Place), Count>,
 }
 
-/// What stands against the removals of expired tags, in order.
-pub(super) fn refuse_removals(
-    rules: &Rules,
-    inventory: &Inventory,
-    expired: &[&TagVerdict],
-    removals: &[Arc<Removal>],
-) -> Vec<Refusal> {
-    let counts = count(inventory, expired, removals);
-    let policy_limits: HashMap<&PolicyName, PolicyLimits> =
-        rules.policies.iter().map(|policy| (&policy.name, policy.limits)).collect();
-    let limits_of = |policy: &PolicyName| policy_limits.get(policy).copied().unwrap_or_default();
-    let Limits { untag, percent, leave, .. } = rules.limits;
-
-    let mut found: Vec<Refusal> = Vec::new();
-    found.extend(counts.run.refuse(RefusalScope::Run, over_limit(untag)));
-    for (&policy, count) in &counts.policies {
-        if let Some(allowed) = limits_of(policy).untag {
-            found.extend(count.refuse(RefusalScope::Policy(policy.clone()), over_limit(allowed)));
+impl RemovalCounts {
+    /// Counts the removals of one repository.
+    pub fn add(&mut self, registry: &Registry, repository: &Repository, removals: &[Arc<Removal>]) {
+        if removals.is_empty() {
+            return;
         }
-    }
-    for (&(policy, place), count) in &counts.policies_by_repository {
-        if let (Some(allowed), Some(&(_, tags))) = (limits_of(policy).percent, counts.repositories.get(&place)) {
-            let scope = RefusalScope::PolicyInRepository(policy.clone(), place.0.clone(), place.1.clone());
-            found.extend(count.refuse(scope, over_percent(tags, allowed)));
-        }
-    }
-    for (&(registry, repository), &(count, tags)) in &counts.repositories {
-        let scope = || RefusalScope::Repository(registry.clone(), repository.clone());
-        found.extend(count.refuse(scope(), over_percent(tags, percent)));
-        found.extend(count.refuse(scope(), too_few(tags, leave)));
-    }
-    for registry in &inventory.registries {
-        if let Some(count) = counts.registries.get(&registry.name) {
-            let any = |why| count.refuse(RefusalScope::Registry(registry.name.clone()), if_any(why));
-            found.extend(registry_obstacles(registry, rules.undo_window).filter_map(any));
-        }
-        for (repository, obstacle) in &registry.obstacles {
-            if let Some(count) = counts.repositories_with_companions.get(&(&registry.name, repository)) {
-                let scope = RefusalScope::Repository(registry.name.clone(), repository.clone());
-                found.extend(count.refuse(scope, if_any(RefusalReason::Impossible(obstacle.clone()))));
-            }
-        }
-    }
-    found.sort_by(|a, b| a.scope.cmp(&b.scope));
-    found
-}
-
-/// What stands against deleting untagged manifests, in order.
-#[must_use]
-pub fn refuse_deletions(rules: &Rules, inventory: &Inventory, deletions: &Deletions) -> Vec<Refusal> {
-    let mut run = Count::default();
-    let mut registries: BTreeMap<&RegistryName, Count> = BTreeMap::new();
-    let mut places: BTreeMap<Place<'_>, Count> = BTreeMap::new();
-    for deletion in deletions.deletable() {
-        let mut count = Count::default();
-        (0..=deletion.dependents.len()).for_each(|_| count.add(deletion.enforce));
-        run.merge(count);
-        registries.entry(&deletion.registry).or_default().merge(count);
-        places.entry((&deletion.registry, &deletion.repository)).or_default().merge(count);
-    }
-    let allowed = rules.limits.delete;
-    let too_many = |found| (found > allowed).then_some(RefusalReason::Delete { found, allowed });
-    let mut found: Vec<Refusal> = run.refuse(RefusalScope::Run, too_many).into_iter().collect();
-    for registry in &inventory.registries {
-        if let Some(count) = registries.get(&registry.name) {
-            let any = |why| count.refuse(RefusalScope::Registry(registry.name.clone()), if_any(why));
-            found.extend(registry_obstacles(registry, rules.undo_window).filter_map(any));
-        }
-        for (repository, obstacle) in &registry.obstacles {
-            if let Some(count) = places.get(&(&registry.name, repository)) {
-                let scope = RefusalScope::Repository(registry.name.clone(), repository.clone());
-                found.extend(count.refuse(scope, if_any(RefusalReason::Impossible(obstacle.clone()))));
-            }
-        }
-    }
-    found.sort_by(|a, b| a.scope.cmp(&b.scope));
-    found
-}
-
-fn count<'a>(inventory: &'a Inventory, mut expired: &[&TagVerdict], mut removals: &'a [Arc<Removal>]) -> Counts<'a> {
-    let mut counts = Counts::default();
-    while let Some((registry, repository, count)) = first_repository(inventory, expired) {
-        let going;
-        (_, expired) = expired.split_at(count);
-        (going, removals) = removals.split_at(count);
         let tags = repository.tags.iter().filter(|tag| companion_subject(&tag.name).is_none());
-        let (registry, repository) = (&registry.name, &repository.name);
-        let there = counts.repositories.entry((registry, repository)).or_default();
+        let place = (registry.name.clone(), repository.name.clone());
+        let there = self.repositories.entry(place.clone()).or_default();
         there.1 = u32::try_from(tags.count()).unwrap_or(u32::MAX);
         let mut all = Count::default();
         let mut by_policy: Vec<(&PolicyName, Count, Count)> = Vec::new();
-        for removal in going {
+        for removal in removals {
             let itself = removal.companion_of.is_none();
             all.add(removal.enforce);
             if itself {
@@ -162,15 +83,134 @@ fn count<'a>(inventory: &'a Inventory, mut expired: &[&TagVerdict], mut removals
                 }
             }
         }
-        counts.run.merge(all);
-        counts.registries.entry(registry).or_default().merge(all);
-        counts.repositories_with_companions.entry((registry, repository)).or_default().merge(all);
+        self.run.merge(all);
+        self.registries.entry(registry.name.clone()).or_default().merge(all);
+        self.repositories_with_companions.entry(place.clone()).or_default().merge(all);
         for (policy, count, own) in by_policy {
-            counts.policies.entry(policy).or_default().merge(count);
-            counts.policies_by_repository.insert((policy, (registry, repository)), own);
+            self.policies.entry(policy.clone()).or_default().merge(count);
+            self.policies_by_repository.insert((policy.clone(), place.clone()), own);
         }
     }
-    counts
+}
+
+/// Deletions of untagged manifests by what limits are set on, with what goes along.
+#[derive(Debug, Clone, Default)]
+pub struct DeletionCounts {
+    run: Count,
+    policies: BTreeMap<PolicyName, Count>,
+    registries: BTreeMap<RegistryName, Count>,
+    places: BTreeMap<Place, Count>,
+}
+
+impl DeletionCounts {
+    /// Counts deletions.
+    pub fn add<'d>(&mut self, deletions: impl IntoIterator<Item = &'d Deletion>) {
+        for deletion in deletions {
+            let mut count = Count::default();
+            (0..=deletion.dependents.len()).for_each(|_| count.add(deletion.enforce));
+            self.run.merge(count);
+            self.registries.entry(deletion.registry.clone()).or_default().merge(count);
+            self.places.entry((deletion.registry.clone(), deletion.repository.clone())).or_default().merge(count);
+            for policy in &deletion.policies {
+                self.policies.entry(policy.clone()).or_default().merge(count);
+            }
+        }
+    }
+}
+
+/// Removals or deletions by what rules may cover, each with whether some of them would be enforced.
+#[derive(Debug, Default)]
+pub(super) struct AffectedScopes<'a> {
+    pub(super) policies: BTreeMap<&'a PolicyName, bool>,
+    pub(super) registries: BTreeMap<&'a RegistryName, bool>,
+    pub(super) places: BTreeMap<(&'a RegistryName, &'a RepositoryName), bool>,
+}
+
+impl<'a> AffectedScopes<'a> {
+    pub(super) fn of_removals(counts: &'a RemovalCounts) -> Self {
+        Self::of(&counts.policies, &counts.registries, &counts.repositories_with_companions)
+    }
+
+    pub(super) fn of_deletions(counts: &'a DeletionCounts) -> Self {
+        Self::of(&counts.policies, &counts.registries, &counts.places)
+    }
+
+    fn of(
+        policies: &'a BTreeMap<PolicyName, Count>,
+        registries: &'a BTreeMap<RegistryName, Count>,
+        places: &'a BTreeMap<Place, Count>,
+    ) -> Self {
+        Self {
+            policies: policies.iter().map(|(policy, count)| (policy, count.enforced > 0)).collect(),
+            registries: registries.iter().map(|(registry, count)| (registry, count.enforced > 0)).collect(),
+            places: places.iter().map(|(place, count)| ((&place.0, &place.1), count.enforced > 0)).collect(),
+        }
+    }
+}
+
+/// What stands against the removals of expired tags, in order.
+#[must_use]
+pub fn refuse_removals(rules: &Rules, registries: &[Registry], counts: &RemovalCounts) -> Vec<Refusal> {
+    let policy_limits: HashMap<&PolicyName, PolicyLimits> =
+        rules.policies.iter().map(|policy| (&policy.name, policy.limits)).collect();
+    let limits_of = |policy: &PolicyName| policy_limits.get(policy).copied().unwrap_or_default();
+    let Limits { untag, percent, leave, .. } = rules.limits;
+
+    let mut found: Vec<Refusal> = Vec::new();
+    found.extend(counts.run.refuse(RefusalScope::Run, over_limit(untag)));
+    for (policy, count) in &counts.policies {
+        if let Some(allowed) = limits_of(policy).untag {
+            found.extend(count.refuse(RefusalScope::Policy(policy.clone()), over_limit(allowed)));
+        }
+    }
+    for ((policy, place), count) in &counts.policies_by_repository {
+        if let (Some(allowed), Some(&(_, tags))) = (limits_of(policy).percent, counts.repositories.get(place)) {
+            let scope = RefusalScope::PolicyInRepository(policy.clone(), place.0.clone(), place.1.clone());
+            found.extend(count.refuse(scope, over_percent(tags, allowed)));
+        }
+    }
+    for ((registry, repository), &(count, tags)) in &counts.repositories {
+        let scope = || RefusalScope::Repository(registry.clone(), repository.clone());
+        found.extend(count.refuse(scope(), over_percent(tags, percent)));
+        found.extend(count.refuse(scope(), too_few(tags, leave)));
+    }
+    found.extend(refuse_by_registry(rules, registries, &counts.registries, &counts.repositories_with_companions));
+    found.sort_by(|a, b| a.scope.cmp(&b.scope));
+    found
+}
+
+/// What stands against deleting untagged manifests, in order.
+#[must_use]
+pub fn refuse_deletions(rules: &Rules, registries: &[Registry], counts: &DeletionCounts) -> Vec<Refusal> {
+    let allowed = rules.limits.delete;
+    let too_many = |found| (found > allowed).then_some(RefusalReason::Delete { found, allowed });
+    let mut found: Vec<Refusal> = counts.run.refuse(RefusalScope::Run, too_many).into_iter().collect();
+    found.extend(refuse_by_registry(rules, registries, &counts.registries, &counts.places));
+    found.sort_by(|a, b| a.scope.cmp(&b.scope));
+    found
+}
+
+/// What registries, and repositories of them, forbid whatever the number.
+fn refuse_by_registry(
+    rules: &Rules,
+    registries: &[Registry],
+    by_registry: &BTreeMap<RegistryName, Count>,
+    by_place: &BTreeMap<Place, Count>,
+) -> Vec<Refusal> {
+    let mut found = Vec::new();
+    for registry in registries {
+        if let Some(count) = by_registry.get(&registry.name) {
+            let any = |why| count.refuse(RefusalScope::Registry(registry.name.clone()), if_any(why));
+            found.extend(registry_obstacles(registry, rules.undo_window).filter_map(any));
+        }
+        for (repository, obstacle) in &registry.obstacles {
+            if let Some(count) = by_place.get(&(registry.name.clone(), repository.clone())) {
+                let scope = RefusalScope::Repository(registry.name.clone(), repository.clone());
+                found.extend(count.refuse(scope, if_any(RefusalReason::Impossible(obstacle.clone()))));
+            }
+        }
+    }
+    found
 }
 
 /// What forbids any removal from a registry.

@@ -4,6 +4,7 @@
 //! repository stays. That keeps too much now and then; the reason gives the place, and the source's setting `mentions`
 //! turns it off.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -30,15 +31,12 @@ pub fn find_mentions(
     if texts.is_empty() {
         return Vec::new();
     }
-    let mut former: HashMap<(&RegistryName, &RepositoryName), Vec<&UntaggedManifest>> = HashMap::new();
-    for one in untagged {
-        former.entry((&one.registry, &one.repository)).or_default().push(one);
-    }
+    let former = former_manifests(untagged);
     let mut found = Vec::new();
     for registry in inventory.registries.iter().filter(|registry| covers(&registry.name)) {
         for repository in &registry.repositories {
             let former = former.get(&(&registry.name, &repository.name)).map(Vec::as_slice).unwrap_or_default();
-            find_in_repository(registry, repository, former, texts, &mut found);
+            found.extend(find_in_repository(registry, repository, former, texts));
         }
     }
     found.sort();
@@ -46,13 +44,25 @@ pub fn find_mentions(
     found
 }
 
-fn find_in_repository(
+/// Manifests that were untagged before, by repository.
+pub(super) type FormerManifests<'a> = HashMap<(&'a RegistryName, &'a RepositoryName), Vec<&'a UntaggedManifest>>;
+
+pub(super) fn former_manifests(untagged: &[UntaggedManifest]) -> FormerManifests<'_> {
+    let mut former = FormerManifests::new();
+    for one in untagged {
+        former.entry((&one.registry, &one.repository)).or_default().push(one);
+    }
+    former
+}
+
+/// Finds the tags and digests of one repository that are named in texts, sorted.
+pub(super) fn find_in_repository(
     registry: &Registry,
     repository: &Repository,
     former: &[&UntaggedManifest],
     texts: &TextIndex,
-    found: &mut Vec<Mention>,
-) {
+) -> Vec<Mention> {
+    let mut found = Vec::new();
     let mut add = |image: MentionedImage, text: &str, word: IndexedWord| {
         let Some(holder) = texts.holder(word) else { return };
         let (registry, repository) = (registry.name.clone(), repository.name.clone());
@@ -68,6 +78,7 @@ fn find_in_repository(
     }
     let listed = repository.manifests.iter().map(|(digest, manifest)| (digest, manifest.config.as_deref()));
     let tagged = repository.tags.iter().filter_map(|tag| Some((tag.digest.as_ref()?, None)));
+    let tagged = tagged.chain(repository.listed.iter().map(|row| (&row.digest, None)));
     let gone = former.iter().map(|one| (&one.digest, None));
     let mut seen = HashSet::new();
     for (digest, config) in listed.chain(tagged).chain(gone) {
@@ -80,6 +91,9 @@ fn find_in_repository(
             }
         }
     }
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// The ways in which texts write one repository, and where they do.
@@ -153,38 +167,80 @@ impl<'t> RepositoryNames<'t> {
     }
 }
 
-/// The mentions of one registry, by repository.
-#[derive(Default)]
-pub(super) struct MentionIndex<'a>(HashMap<&'a RepositoryName, RepositoryMentions<'a>>);
+/// What the sources that cover one registry mention: mentions that were found before, by repository, and the texts to look
+/// them up in.
+pub(super) struct MentionIndex<'a> {
+    recorded: HashMap<&'a RepositoryName, Vec<(&'a SourceName, &'a Mention)>>,
+    texts: Vec<(&'a SourceName, &'a TextIndex)>,
+}
 
-/// The mentions of one repository.
+/// The mentions of one repository, each with its source.
 #[derive(Default)]
-struct RepositoryMentions<'a> {
-    all: Vec<(&'a SourceName, &'a Mention)>,
+pub(super) struct RepositoryMentions<'a> {
+    all: Vec<(&'a SourceName, Cow<'a, Mention>)>,
     /// The positions of those of each tag.
-    tags: HashMap<&'a TagName, Vec<usize>>,
+    tags: HashMap<TagName, Vec<usize>>,
     /// The positions of those of each digest.
-    digests: HashMap<&'a Digest, Vec<usize>>,
+    digests: HashMap<Digest, Vec<usize>>,
 }
 
 impl<'a> MentionIndex<'a> {
     pub(super) fn new(registry: &Registry, claims: &'a Claims) -> Self {
-        let mut index = Self::default();
+        let mut recorded: HashMap<_, Vec<_>> = HashMap::new();
         for source in claims.sources.iter().filter(|source| source.covers(&registry.name)) {
             for mention in source.mentions().iter().filter(|mention| mention.registry == registry.name) {
-                index.0.entry(&mention.repository).or_default().add(&source.name, mention);
+                recorded.entry(&mention.repository).or_default().push((&source.name, mention));
             }
         }
-        index
+        let covering = claims.sources.iter().filter(|source| source.covers(&registry.name) && !source.has_failed());
+        let texts = covering.filter_map(|source| Some((&source.name, &claims.texts.get(&source.name)?.protecting)));
+        Self { recorded, texts: texts.filter(|(_, texts)| !texts.is_empty()).collect() }
     }
 
-    /// Says of every tag of a repository which words may mean it, where the same source does not claim it by name. Returns
+    /// Finds the mentions of one repository. `former` are the manifests of it that were untagged before.
+    pub(super) fn in_repository(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        former: &[&UntaggedManifest],
+    ) -> RepositoryMentions<'a> {
+        let mut here = RepositoryMentions::default();
+        for &(source, mention) in self.recorded.get(&repository.name).into_iter().flatten() {
+            here.add(source, Cow::Borrowed(mention));
+        }
+        for &(source, texts) in &self.texts {
+            for mention in find_in_repository(registry, repository, former, texts) {
+                here.add(source, Cow::Owned(mention));
+            }
+        }
+        here
+    }
+}
+
+impl<'a> RepositoryMentions<'a> {
+    fn add(&mut self, source: &'a SourceName, mention: Cow<'a, Mention>) {
+        let places = match &mention.image {
+            MentionedImage::Tag(tag) => self.tags.entry(tag.clone()).or_default(),
+            MentionedImage::Digest(digest) => self.digests.entry(digest.clone()).or_default(),
+        };
+        places.push(self.all.len());
+        self.all.push((source, mention));
+    }
+
+    /// All of them, each with its source.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a SourceName, &Mention)> {
+        self.all.iter().map(|(source, mention)| (*source, &**mention))
+    }
+
+    /// Says of every tag of the repository which words may mean it, where the same source does not claim it by name. Returns
     /// the nodes of mentioned digests.
     pub(super) fn add_reasons(&self, repository: &Repository, graph: &Graph<'_>, found: &mut ReasonTable) -> Vec<Node> {
-        let Some(here) = self.0.get(&repository.name) else { return Vec::new() };
+        if self.all.is_empty() {
+            return Vec::new();
+        }
         let tags: HashMap<&TagName, u32> = repository.tags.iter().map(|tag| &tag.name).zip(0..).collect();
         let mut nodes = Vec::new();
-        for &(source, mention) in &here.all {
+        for (source, mention) in self.iter() {
             match &mention.image {
                 MentionedImage::Tag(name) => {
                     if let Some(&tag) = tags.get(name)
@@ -196,7 +252,7 @@ impl<'a> MentionIndex<'a> {
                 MentionedImage::Digest(digest) => {
                     let Some(node) = graph.node(digest) else { continue };
                     nodes.push(node);
-                    let places = std::iter::once(node).chain(graph.ancestors(node));
+                    let places = std::iter::once(node).chain(graph.claimed_ancestors(node));
                     for tag in places.flat_map(|place| graph.tags(place).collect::<Vec<_>>()) {
                         if !found.is_claimed_by(tag, source) {
                             found.add(tag, Reason::Mentioned(Box::new(mention_reason(source, mention))));
@@ -208,29 +264,16 @@ impl<'a> MentionIndex<'a> {
         nodes
     }
 
-    /// The mentions of tags of a repository, by name alone, and of digests, in order.
+    /// The mentions of tags, by name alone, and of digests, in order.
     pub(super) fn matching<'b>(
         &self,
-        repository: &RepositoryName,
         tags: impl Iterator<Item = &'b TagName>,
         digests: impl Iterator<Item = &'b Digest>,
     ) -> Vec<MentionReason> {
-        let Some(here) = self.0.get(repository) else { return Vec::new() };
-        let tags = tags.filter_map(|tag| here.tags.get(tag));
-        let digests = digests.filter_map(|digest| here.digests.get(digest));
+        let tags = tags.filter_map(|tag| self.tags.get(tag));
+        let digests = digests.filter_map(|digest| self.digests.get(digest));
         let places: BTreeSet<usize> = tags.chain(digests).flatten().copied().collect();
-        places.into_iter().map(|at| here.all[at]).map(|(source, mention)| mention_reason(source, mention)).collect()
-    }
-}
-
-impl<'a> RepositoryMentions<'a> {
-    fn add(&mut self, source: &'a SourceName, mention: &'a Mention) {
-        let places = match &mention.image {
-            MentionedImage::Tag(tag) => self.tags.entry(tag).or_default(),
-            MentionedImage::Digest(digest) => self.digests.entry(digest).or_default(),
-        };
-        places.push(self.all.len());
-        self.all.push((source, mention));
+        places.into_iter().map(|at| &self.all[at]).map(|(source, mention)| mention_reason(source, mention)).collect()
     }
 }
 

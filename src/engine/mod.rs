@@ -7,6 +7,8 @@
 //!
 //! Deliberately absent: any way to reach a registry, and any rule that removes a tag because something is missing.
 
+mod blob_ledger;
+mod blob_uses;
 mod bucket;
 mod check;
 mod claims;
@@ -14,9 +16,11 @@ mod clock;
 mod companion;
 mod coverage;
 mod date;
+mod decide;
 mod deletion_reclaim;
 mod deletions;
 mod evaluate;
+mod evidence;
 mod expired_tags;
 mod forecast;
 mod grace;
@@ -25,38 +29,53 @@ mod holds;
 mod keep;
 mod limits;
 mod mentions;
+mod placed_digests;
 mod plan;
 mod protect;
 mod reason_table;
 mod reclaim;
+mod removal_dependencies;
 mod rule_hint;
 mod rule_syntax;
 mod rule_trace;
 mod select;
 mod uncertain_claims;
 mod unmatched_rules;
+mod unread_indexes;
 mod version;
 
-pub use check::{Violation, check, check_deletions};
+pub use blob_ledger::{
+    BlobLedger, BlobRecord, BlobTally, ReclaimFigure, ReclaimTarget, RepositoryReclaim, SettledLedger,
+};
+pub use blob_uses::{BlobUse, ClaimedDigests, RepositoryBlobs, blob_uses};
+pub use check::{CheckTotals, PlanHead, Violation, check, check_deletions};
+pub use claims::claim_texts;
 pub use clock::{clock_issue, exceeds_clock_skew};
 pub use companion::companion_subject;
-pub use coverage::rule_coverage;
+pub use coverage::{RuleMatchCounter, rule_coverage};
 pub use date::{no_later_than, tag_date};
+pub use decide::{
+    EvaluatedRepository, InventoryDecision, RepositoryDecision, decide, decide_inventory, evaluate_repository,
+};
 pub use deletions::plan_deletions;
 pub use evaluate::evaluate;
+pub use evidence::{Evidence, UntaggedManifests};
 pub use forecast::{Forecast, forecast, remaining_claims};
 pub use grace::{Grace, grace_period};
 pub use keep::RuleOutcome;
-pub use limits::refuse_deletions;
+pub use limits::{DeletionCounts, RemovalCounts, refuse_deletions, refuse_removals};
 pub use mentions::find_mentions;
-pub use plan::plan;
+pub use placed_digests::{AbsentDigest, PlacedDigests};
+pub use plan::{RemovalPlanner, RepositoryRemovals, plan};
 pub use reclaim::reclaim;
+pub use removal_dependencies::{DeletionDependencies, RemovalDependencies};
+pub use rule_hint::InventoryNames;
 pub use rule_syntax::{begins_with_host, is_unanchored_search, regex_syntax_in};
 pub use rule_trace::{Applicability, RuleTrace, TagTrace, group_of, trace_rules, version_of};
-pub use unmatched_rules::refuse_unmatched;
+pub use unmatched_rules::{refuse_unmatched, unenforce_deletions_among, unmatched_refusals};
 pub use version::VersionReading;
 
-use crate::domain::{Digest, Drift, TagPosition, TagVerdict};
+use crate::domain::{Digest, Drift, TagPosition, TagVerdict, UnreadCause};
 
 /// What is decided about an inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,6 +87,9 @@ pub struct Verdicts {
     /// The manifests whose configurations would decide about tags that are undecided for want of them, in the
     /// inventory's order. Whoever reads them, sets them in the inventory and decides again can only learn more.
     pub unread: Vec<UnreadConfiguration>,
+    /// The indexes and artifacts that would decide about tags that are undecided for want of them, or about manifests that
+    /// are due for deletion. The same is true of reading them.
+    pub unread_indexes: Vec<UnreadManifest>,
 }
 
 /// A listed manifest whose configuration was not read: positions of its registry and repository, and its digest.
@@ -81,7 +103,30 @@ pub struct UnreadConfiguration {
     pub digest: Digest,
 }
 
+/// A manifest that has to be read to decide: positions of its registry and repository, its digest, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnreadManifest {
+    /// Position of the registry in the inventory.
+    pub registry: u32,
+    /// Position of the repository in the registry.
+    pub repository: u32,
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// What it could change.
+    pub cause: UnreadCause,
+}
+
 impl Verdicts {
+    /// Puts the records that no longer fit in order, each once.
+    pub fn sort_drift(&mut self) {
+        let key = |drift: &Drift| {
+            let Drift { source, registry, repository, reference, holder, actual } = drift.clone();
+            (source, registry, repository, reference, holder, actual)
+        };
+        self.drift.sort_by_cached_key(key);
+        self.drift.dedup();
+    }
+
     /// The verdict on the tag that stands there.
     #[must_use]
     pub fn at(&self, at: TagPosition) -> Option<&TagVerdict> {

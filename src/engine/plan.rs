@@ -1,20 +1,19 @@
 //! From verdicts to removals and what stands against them.
 
-use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::Verdicts;
-use super::companion::companions;
 use super::date::tag_date;
-use super::expired_tags::{expiring_policies, first_repository};
-use super::graph::{Graph, Node, Traversal, index};
-use super::limits::refuse_removals;
+use super::expired_tags::expiring_policies;
+use super::graph::index;
+use super::limits::{RemovalCounts, refuse_removals};
+use super::removal_dependencies::RemovalDependencies;
 use crate::domain::{
-    Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, RefusalScope, Removal, RemovalMethod, Repository,
-    Rules, TagPosition, TagVerdict, Verdict,
+    Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, RefusalScope, Registry, Removal, Repository,
+    Rules, TagVerdict, Verdict,
 };
 
 /// The removals that follow from the verdicts on an inventory, and the limits that forbid them.
@@ -24,33 +23,108 @@ use crate::domain::{
 /// its children away.
 #[must_use]
 pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Timestamp) -> Plan {
-    let policies: HashMap<&PolicyName, &Policy> = rules.policies.iter().map(|policy| (&policy.name, policy)).collect();
-    let mut expired: Vec<&TagVerdict> =
-        verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).collect();
-    expired.sort_by(|a, b| by_name(inventory, a.position, b.position));
-    let mut removals = Vec::with_capacity(expired.len());
-    let mut lists = PolicyLists::default();
-    expired.retain(|found| {
-        let removal = removal(inventory, found, &policies, &mut lists, now);
-        let goes = removal.is_some();
-        removals.extend(removal.map(Arc::new));
-        goes
-    });
-    unenforce_dependents(inventory, &expired, &mut removals, &[]);
-    let refusals = refuse_removals(rules, inventory, &expired, &removals);
-    unenforce_dependents(inventory, &expired, &mut removals, &refusals);
-    Plan { removals, refusals, ..Plan::default() }
+    let mut planner = RemovalPlanner::new(rules, now);
+    let place = |found: &TagVerdict| (found.position.registry, found.position.repository);
+    let mut places: Vec<(&Registry, &Repository, &[TagVerdict])> = verdicts
+        .tags
+        .chunk_by(|a, b| place(a) == place(b))
+        .filter_map(|here| {
+            let registry = inventory.registries.get(index(here[0].position.registry))?;
+            Some((registry, registry.repositories.get(index(here[0].position.repository))?, here))
+        })
+        .collect();
+    places.sort_by(|a, b| (&a.0.name, &a.1.name).cmp(&(&b.0.name, &b.1.name)));
+    let mut counts = RemovalCounts::default();
+    let mut by_repository: Vec<RepositoryRemovals> = Vec::new();
+    for (registry, repository, here) in places {
+        let found = planner.plan_repository(registry, repository, here);
+        if !found.removals.is_empty() {
+            counts.add(registry, repository, &found.removals);
+            by_repository.push(found);
+        }
+    }
+    let refusals = refuse_removals(rules, &inventory.registries, &counts);
+    for found in &mut by_repository {
+        found.unenforce_dependents(&refusals);
+    }
+    Plan { removals: by_repository.into_iter().flat_map(|found| found.removals).collect(), refusals, ..Plan::default() }
 }
 
-/// The order of the plan: by name, whatever the order of the inventory.
-fn by_name(inventory: &Inventory, a: TagPosition, b: TagPosition) -> Ordering {
-    let registry = |at: TagPosition| inventory.registries.get(index(at.registry));
-    let repository = |at: TagPosition| registry(at)?.repositories.get(index(at.repository));
-    let tag = |at: TagPosition| Some(&repository(at)?.tags.get(index(at.tag))?.name);
-    let place = |at: TagPosition| (registry(at).map(|there| &there.name), repository(at).map(|there| &there.name));
-    let beside = (a.registry, a.repository) == (b.registry, b.repository);
-    let places = if beside { Ordering::Equal } else { place(a).cmp(&place(b)) };
-    places.then_with(|| tag(a).cmp(&tag(b))).then(a.cmp(&b))
+/// Makes removals of verdicts, repository by repository.
+pub struct RemovalPlanner<'a> {
+    policies: HashMap<&'a PolicyName, &'a Policy>,
+    lists: PolicyLists,
+    now: Timestamp,
+}
+
+/// The removals of one repository, by tag, and what they hang on.
+#[derive(Debug, Clone, Default)]
+pub struct RepositoryRemovals {
+    /// The removals.
+    pub removals: Vec<Arc<Removal>>,
+    /// What may keep some of them from being enforced.
+    pub dependencies: RemovalDependencies,
+}
+
+impl<'a> RemovalPlanner<'a> {
+    /// By the modes of these policies.
+    #[must_use]
+    pub fn new(rules: &'a Rules, now: Timestamp) -> Self {
+        let policies = rules.policies.iter().map(|policy| (&policy.name, policy)).collect();
+        Self { policies, lists: PolicyLists::default(), now }
+    }
+
+    /// The removals of the expired tags of one repository. What hangs on a tag that is only reported is only reported, too;
+    /// limits are not applied yet.
+    #[must_use]
+    pub fn plan_repository(
+        &mut self,
+        registry: &Registry,
+        repository: &Repository,
+        verdicts: &[TagVerdict],
+    ) -> RepositoryRemovals {
+        let expired = verdicts.iter().filter(|found| found.verdict == Verdict::Expired);
+        let removals = expired.filter_map(|found| {
+            removal(registry, repository, found, &self.policies, &mut self.lists, self.now).map(Arc::new)
+        });
+        let mut removals: Vec<Arc<Removal>> = removals.collect();
+        removals.sort_by(|a, b| (&a.tag, a.position).cmp(&(&b.tag, b.position)));
+        let dependencies = RemovalDependencies::of(registry.removal, repository, &removals);
+        let mut found = RepositoryRemovals { removals, dependencies };
+        found.unenforce_dependents(&[]);
+        found
+    }
+}
+
+impl RepositoryRemovals {
+    /// Takes `enforce` from what hangs on a tag that will not really go: by being a dry run, or by a policy's refusal.
+    /// (Refusals of a repository or more cover all that could hang on each other.)
+    ///
+    /// Returns the positions of those that were enforced before.
+    pub fn unenforce_dependents(&mut self, refusals: &[Refusal]) -> Vec<u32> {
+        let Self { removals, dependencies } = self;
+        if dependencies.is_empty() {
+            return Vec::new();
+        }
+        let mut refusals = refusals.iter().filter(|refusal| {
+            let of_policy = matches!(refusal.scope, RefusalScope::Policy(_) | RefusalScope::PolicyInRepository(..));
+            refusal.binding && of_policy
+        });
+        let scopes: Vec<&RefusalScope> = refusals.by_ref().map(|refusal| &refusal.scope).collect();
+        let refused: Vec<bool> =
+            removals.iter().map(|removal| scopes.iter().any(|scope| scope.covers(removal))).collect();
+        let stays: Vec<bool> =
+            removals.iter().zip(&refused).map(|(removal, refused)| !removal.enforce || *refused).collect();
+        let held = dependencies.held_by(&stays);
+        let mut changed = Vec::new();
+        for (position, ((removal, refused), held)) in (0..).zip(removals.iter_mut().zip(refused).zip(held)) {
+            if removal.enforce && !refused && held {
+                Arc::make_mut(removal).enforce = false;
+                changed.push(position);
+            }
+        }
+        changed
+    }
 }
 
 /// Lists of policies, each held once: there are many removals, and few different lists.
@@ -72,16 +146,15 @@ impl PolicyLists {
     }
 }
 
-/// The removal of an expired tag; nothing where the verdict is not of this inventory, or the tag let go by nobody.
+/// The removal of an expired tag; `None` where the verdict is not of this repository, or no policy lets the tag go.
 fn removal(
-    inventory: &Inventory,
+    registry: &Registry,
+    repository: &Repository,
     found: &TagVerdict,
     modes: &HashMap<&PolicyName, &Policy>,
     lists: &mut PolicyLists,
     now: Timestamp,
 ) -> Option<Removal> {
-    let registry = inventory.registries.get(index(found.position.registry))?;
-    let repository = registry.repositories.get(index(found.position.repository))?;
     let tag = repository.tags.get(index(found.position.tag))?;
     let digest = tag.digest.as_ref()?;
     let policies = lists.share(expiring_policies(found).collect());
@@ -104,65 +177,4 @@ fn removal(
         date: tag_date(repository, tag, now),
         companion_of,
     })
-}
-
-/// Takes `enforce` from what hangs on a tag that will not really go: by being a dry run, or by a policy's refusal.
-/// (Refusals of a repository or more cover all that could hang on each other.)
-pub(super) fn unenforce_dependents(
-    inventory: &Inventory,
-    mut expired: &[&TagVerdict],
-    mut removals: &mut [Arc<Removal>],
-    refusals: &[Refusal],
-) {
-    let (mut anywhere, mut somewhere) = (HashSet::new(), HashSet::new());
-    for refusal in refusals.iter().filter(|refusal| refusal.binding) {
-        match &refusal.scope {
-            RefusalScope::Policy(policy) => {
-                anywhere.insert(policy);
-            }
-            RefusalScope::PolicyInRepository(policy, registry, repository) => {
-                somewhere.insert((policy, registry, repository));
-            }
-            RefusalScope::Run | RefusalScope::Registry(_) | RefusalScope::Repository(..) => {}
-        }
-    }
-    while let Some((registry, repository, count)) = first_repository(inventory, expired) {
-        let (going, others) = removals.split_at_mut(count);
-        (_, expired) = expired.split_at(count);
-        removals = others;
-        if going.iter().any(|removal| removal.enforce) {
-            let refused =
-                |policy| anywhere.contains(policy) || somewhere.contains(&(policy, &registry.name, &repository.name));
-            let refused: Vec<bool> = going.iter().map(|removal| removal.policies.iter().any(refused)).collect();
-            unenforce_in_repository(registry.removal, repository, going, &refused);
-        }
-    }
-}
-
-fn unenforce_in_repository(
-    method: RemovalMethod,
-    repository: &Repository,
-    going: &mut [Arc<Removal>],
-    refused: &[bool],
-) {
-    let held = going.iter().zip(refused).filter(|(removal, refused)| !removal.enforce || **refused);
-    let held: Vec<u32> = held.map(|(removal, _)| removal.position.tag).collect();
-    if held.is_empty() {
-        return;
-    }
-    let companions = companions(repository);
-    let graph = Graph::new(repository, &companions);
-    let whole_manifests = method == RemovalMethod::DeleteManifest;
-    let ties = if whole_manifests { Traversal::DownAndToSubjects } else { Traversal::Down };
-    let kept = graph.reachable(held.into_iter().filter_map(|tag| graph.of_tag(tag)), ties);
-    let is_kept = |node: Node| kept[index(node)];
-    for (removal, _) in going.iter_mut().zip(refused).filter(|(_, refused)| !**refused) {
-        let Some(node) = graph.of_tag(removal.position.tag) else { continue };
-        let image = removal.companion_of.as_deref().and_then(|subject| graph.node(subject));
-        let hangs = graph.parents(node).chain(graph.subject(node)).chain(image).any(is_kept);
-        let goes_along = whole_manifests && is_kept(node);
-        if removal.enforce && (hangs || goes_along) {
-            Arc::make_mut(removal).enforce = false;
-        }
-    }
 }

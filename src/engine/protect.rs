@@ -3,21 +3,23 @@
 use super::companion::Companion;
 use super::graph::{Graph, Node, Traversal, index};
 use super::reason_table::ReasonTable;
-use crate::domain::{PolicyName, Reason, RemovalMethod, Repository};
+use crate::domain::{PolicyName, Reason, Registry, RemovalMethod, Repository};
 
 /// Adds to what was found of the tags of one repository what follows from it, until nothing more follows.
 ///
 /// A manifest is kept that a staying tag names, that is claimed, or that hangs on a kept one: as child of an index, as
 /// referrer (an untagged index among them), or under a companion's tag. Where removing the last tag removes the
-/// manifest, its subject is kept with a referrer as well.
+/// manifest, its subject is kept with a referrer as well. Where the untag certainly leaves the manifest, the tag of an image
+/// in an index that stays is judged like any other.
 pub(super) fn protect(
     repository: &Repository,
     graph: &Graph<'_>,
     companions: &[Companion],
     claimed: &[Node],
-    method: RemovalMethod,
+    registry: &Registry,
     found: &mut ReasonTable,
 ) {
+    let (method, judged_alike) = (registry.removal, registry.certainly_keeps_untagged(repository));
     let mut is_companion = vec![false; repository.tags.len()];
     for companion in companions {
         is_companion[index(companion.tag)] = true;
@@ -30,7 +32,7 @@ pub(super) fn protect(
 
     for tag in found.tags() {
         let Some(node) = graph.of_tag(tag) else { continue };
-        for parent in graph.parents(node).filter(|&parent| kept[index(parent)]) {
+        for parent in graph.parents(node).filter(|&parent| kept[index(parent)] && !judged_alike) {
             found.add(tag, Reason::ChildOfKept { index: graph.digest(parent).clone().into() });
         }
         if let Some(subject) = graph.subject(node).filter(|&subject| kept[index(subject)]) {

@@ -57,6 +57,25 @@ impl ReasonTable {
         self.is_kept(tag) && keeping.all(of_an_id)
     }
 
+    /// Returns true if nothing keeps a tag but what its image belongs to: an index, an image that it accompanies, or another
+    /// tag of it.
+    pub(super) fn is_kept_by_dependency(&self, tag: u32) -> bool {
+        let depends = |reason: &Reason| {
+            matches!(
+                reason,
+                Reason::ChildOfKept { .. }
+                    | Reason::CompanionOfKept { .. }
+                    | Reason::CompanionOfUnknown { .. }
+                    | Reason::SubjectOfKept { .. }
+                    | Reason::SharesManifest { .. }
+                    | Reason::IndexUnread { .. }
+            )
+        };
+        let mut keeping =
+            self.0[index(tag)].reasons.iter().filter(|reason| reason.implied_verdict() != Verdict::Expired);
+        self.is_kept(tag) && keeping.all(depends)
+    }
+
     /// The tags that stay by what was found.
     pub(super) fn kept_tags(&self) -> impl Iterator<Item = u32> {
         self.tags().filter(|&tag| self.is_kept(tag))

@@ -4,14 +4,15 @@
 //! are unknown, and each may be the one that runs: in the repositories that the names beside the id may mean. A digest of
 //! another algorithm than the registry's own may be that of any image there, and a reference without a tag means any.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::graph::{Graph, Node, index};
+use super::placed_digests::{AbsentDigest, PlacedDigests};
 use super::reason_table::ReasonTable;
 use crate::domain::{
-    Claim, Claims, Digest, ImageNames, Inventory, Manifest, ManifestDetail, Naming, Reason, Registry, Repository,
-    RetainReason, SourceName, SourceOutcome, UncertainClaimReason, Uncertainty, UnresolvedIndex, UnresolvedReason,
+    Claim, Claims, Digest, ImageNames, Manifest, ManifestDetail, Naming, Reason, Registry, Repository, RetainReason,
+    SourceName, SourceOutcome, UncertainClaimReason, Uncertainty, UnresolvedIndex, UnresolvedReason,
 };
 
 /// Most unresolved references that are named: they all keep the same, and one is enough.
@@ -22,11 +23,20 @@ pub(super) struct UncertainClaims<'a> {
     registry: &'a Registry,
     /// By source and digest.
     claims: Vec<UncertainClaim<'a>>,
-    /// Positions in `claims`, by the paths that their names may mean.
-    by_path: HashMap<&'a str, Vec<usize>>,
-    /// Positions of those that may mean any repository.
-    anywhere: Vec<usize>,
+    /// The image ids.
+    image_ids: ClaimPositions<'a>,
+    /// Claims on digests, by algorithm: where a repository has others, too.
+    by_algorithm: BTreeMap<&'static str, ClaimPositions<'a>>,
     unresolved: UnresolvedIndex<'a, &'a SourceName>,
+}
+
+/// Positions of claims by the repositories that they may mean.
+#[derive(Default)]
+struct ClaimPositions<'a> {
+    /// By path.
+    by_path: HashMap<&'a str, Vec<usize>>,
+    /// Those that may mean any repository.
+    anywhere: Vec<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,52 +54,35 @@ pub(super) struct RepositoryUncertainClaims<'a> {
     claims: Vec<Arc<UncertainClaimReason>>,
     /// The first of each source.
     unresolved: Vec<Arc<UnresolvedReason>>,
+    /// The claimed digests that no repository has, as far as was known.
+    assumed_absent: BTreeSet<AbsentDigest>,
 }
 
 impl<'a> UncertainClaims<'a> {
-    pub(super) fn new(inventory: &Inventory, registry: &'a Registry, claims: &'a Claims) -> Self {
+    pub(super) fn new(registry: &'a Registry, claims: &'a Claims) -> Self {
         let covering = || claims.sources.iter().filter(|source| source.covers(&registry.name));
-        let all = || {
-            let of = |source: &'a SourceOutcome| source.claims().iter().map(move |claim| (&source.name, claim));
-            covering().flat_map(of).filter_map(|(source, claim)| Some((source, claim, claim.image.digest.as_ref()?)))
-        };
-        let mut ids: HashSet<&Digest> =
-            all().filter(|(_, claim, _)| claim.is_image_id()).map(|(.., digest)| digest).collect();
-        for repository in inventory.registries.iter().flat_map(|registry| &registry.repositories) {
-            if ids.is_empty() {
-                break;
-            }
-            // A manifest's digest is no configuration's.
-            ids.retain(|digest| !repository.manifests.contains_key(*digest));
-        }
-        let mut found: Vec<UncertainClaim<'a>> = all()
-            .filter(|(_, claim, digest)| claim.is_image_id() && ids.contains(digest))
-            .map(|(source, claim, digest)| {
-                let paired = matches!(claim.naming, Naming::ContainerImageId(_));
-                UncertainClaim {
-                    source,
-                    digest,
-                    uncertainty: if paired { Uncertainty::ConfigUnread } else { Uncertainty::NoContainer },
-                    claim,
-                }
-            })
-            .collect();
-        let algorithms = algorithms(registry);
-        let foreign = |digest: &Digest| algorithms.iter().any(|known| *known != digest.algorithm());
-        if all().any(|(.., digest)| foreign(digest)) {
-            let placed = known_digests(registry);
-            found.extend(all().filter(|(.., digest)| foreign(digest) && !placed.contains(digest)).map(
-                |(source, claim, digest)| UncertainClaim {
-                    source,
-                    digest,
-                    uncertainty: Uncertainty::OtherAlgorithm,
-                    claim,
-                },
-            ));
+        let of = |source: &'a SourceOutcome| source.claims().iter().map(move |claim| (&source.name, claim));
+        let all = covering().flat_map(of).filter_map(|(source, claim)| {
+            let uncertainty = if matches!(claim.naming, Naming::ContainerImageId(_)) {
+                Uncertainty::ConfigUnread
+            } else {
+                Uncertainty::NoContainer
+            };
+            Some(UncertainClaim { source, digest: claim.image.digest.as_ref()?, uncertainty, claim })
+        });
+        let mut found: Vec<UncertainClaim<'a>> = Vec::new();
+        for one in all {
+            found.extend(one.claim.is_image_id().then_some(one));
+            found.push(UncertainClaim { uncertainty: Uncertainty::OtherAlgorithm, ..one });
         }
         found.sort();
-        let (mut by_path, mut anywhere) = (HashMap::<_, Vec<usize>>::new(), Vec::new());
-        for (at, UncertainClaim { claim, .. }) in found.iter().enumerate() {
+        let mut image_ids = ClaimPositions::default();
+        let mut by_algorithm: BTreeMap<_, ClaimPositions<'a>> = BTreeMap::new();
+        for (at, UncertainClaim { claim, digest, uncertainty, .. }) in found.iter().enumerate() {
+            let positions = match uncertainty {
+                Uncertainty::ConfigUnread | Uncertainty::NoContainer => &mut image_ids,
+                Uncertainty::OtherAlgorithm => by_algorithm.entry(digest.algorithm()).or_default(),
+            };
             let names = if claim.image_id_names().is_empty() {
                 std::slice::from_ref(&claim.image)
             } else {
@@ -97,30 +90,52 @@ impl<'a> UncertainClaims<'a> {
             };
             for name in names {
                 let Some(path) = &name.repository else {
-                    anywhere.push(at);
+                    positions.anywhere.push(at);
                     continue;
                 };
                 for path in name.repository_paths(registry.host_names()).chain([path.as_str()]) {
-                    by_path.entry(path).or_default().push(at);
+                    positions.by_path.entry(path).or_default().push(at);
                 }
             }
         }
         let unresolved = covering().flat_map(|source| source.unresolved().iter().map(|one| (&source.name, one)));
         let unresolved = UnresolvedIndex::new(unresolved.collect());
-        Self { registry, claims: found, by_path, anywhere, unresolved }
+        Self { registry, claims: found, image_ids, by_algorithm, unresolved }
     }
 
-    /// Those that may mean a repository.
-    pub(super) fn for_repository<'r>(&self, repository: &'r Repository) -> RepositoryUncertainClaims<'r> {
+    /// Those that may mean a repository, as far as `placed` does not say where their digests are.
+    pub(super) fn for_repository<'r>(
+        &self,
+        repository: &'r Repository,
+        placed: &PlacedDigests,
+    ) -> RepositoryUncertainClaims<'r> {
         let (hosts, path) = (self.registry.host_names(), repository.name.as_str());
         let paths = [Some(path), path.strip_prefix("library/")];
-        let named = paths.into_iter().flatten().filter_map(|path| self.by_path.get(path)).flatten();
-        let places: BTreeSet<usize> = named.chain(&self.anywhere).copied().collect();
-        let mut seen = HashSet::new();
-        let claims = places.into_iter().map(|at| self.claims[at]);
+        let known = if self.by_algorithm.is_empty() { BTreeSet::new() } else { algorithms(repository) };
+        let others = self.by_algorithm.iter().filter(|(name, _)| known.iter().any(|known| known != *name));
+        let groups = std::iter::once(&self.image_ids).chain(others.map(|(_, positions)| positions));
+        let positions = groups.flat_map(|group| {
+            let named = paths.iter().flatten().filter_map(|path| group.by_path.get(path)).flatten();
+            named.chain(&group.anywhere).copied()
+        });
+        let is_open = |one: &UncertainClaim<'_>| match one.uncertainty {
+            Uncertainty::ConfigUnread | Uncertainty::NoContainer => !placed.is_manifest(one.digest),
+            Uncertainty::OtherAlgorithm => !placed.is_known(&self.registry.name, one.digest),
+        };
+        let open: BTreeSet<usize> = positions.filter(|at| is_open(&self.claims[*at])).collect();
+        let claims = open.into_iter().map(|at| self.claims[at]);
         let claims = claims.filter(|one| one.claim.may_match_repository(hosts, &repository.name));
-        let claims =
-            claims.filter(|one| seen.insert((one.source, one.uncertainty, one.digest.algorithm()))).map(|one| {
+        let claims: Vec<UncertainClaim<'_>> = claims.collect();
+        let assumed_absent = claims.iter().map(|one| {
+            let place = (one.uncertainty == Uncertainty::OtherAlgorithm).then(|| self.registry.name.clone());
+            (place, one.digest.clone())
+        });
+        let assumed_absent = assumed_absent.collect();
+        let mut seen = HashSet::new();
+        let claims = claims
+            .into_iter()
+            .filter(|one| seen.insert((one.source, one.uncertainty, one.digest.algorithm())))
+            .map(|one| {
                 let holder = Arc::clone(&one.claim.holder);
                 let UncertainClaim { source, digest, uncertainty: doubt, .. } = one;
                 Arc::new(UncertainClaimReason {
@@ -130,6 +145,7 @@ impl<'a> UncertainClaims<'a> {
                     holder,
                 })
             });
+        let claims = claims.collect();
         let mut told = HashSet::new();
         let images = ImageNames::of(repository);
         let unresolved = self.unresolved.matching(hosts, &repository.name).into_iter();
@@ -140,15 +156,18 @@ impl<'a> UncertainClaims<'a> {
             let (text, holder) = (Arc::clone(&one.text), Arc::clone(&one.holder));
             Arc::new(UnresolvedReason { source: (*source).clone(), text, holder })
         });
-        RepositoryUncertainClaims {
-            repository,
-            claims: claims.collect(),
-            unresolved: unresolved.take(MAX_NAMED).collect(),
-        }
+        let unresolved = unresolved.take(MAX_NAMED).collect();
+        RepositoryUncertainClaims { repository, claims, unresolved, assumed_absent }
     }
 }
 
 impl RepositoryUncertainClaims<'_> {
+    /// The claimed digests that were taken to be in no repository. Should one be found in another, what was decided here has
+    /// to be decided again.
+    pub(super) fn into_assumed_absent(self) -> BTreeSet<AbsentDigest> {
+        self.assumed_absent
+    }
+
     fn is_empty(&self) -> bool {
         self.claims.is_empty() && self.unresolved.is_empty()
     }
@@ -174,6 +193,11 @@ impl RepositoryUncertainClaims<'_> {
         }
     }
 
+    /// Returns true if an image id may be that of an image of the repository whose configuration is unknown.
+    pub(super) fn may_be_configuration(&self) -> bool {
+        self.claims.iter().any(|one| matches!(one.uncertainty, Uncertainty::ConfigUnread | Uncertainty::NoContainer))
+    }
+
     /// The listed manifests whose configurations would decide about tags that nothing but an image id keeps, in order.
     pub(super) fn needed_configurations(&self, graph: &Graph<'_>, found: &ReasonTable) -> Vec<Digest> {
         if !self.claims.iter().any(|one| one.uncertainty == Uncertainty::ConfigUnread) {
@@ -181,7 +205,8 @@ impl RepositoryUncertainClaims<'_> {
         }
         let waiting: Vec<bool> = found.tags().map(|tag| found.needs_configurations(tag)).collect();
         let nodes = graph.nodes().filter(|&node| {
-            let listed = graph.manifest(node).is_some_and(|manifest| manifest.detail != ManifestDetail::Full);
+            let listed = |manifest: &Manifest| matches!(manifest.detail, ManifestDetail::Listed { .. });
+            let listed = graph.manifest(node).is_some_and(listed);
             let hidden = listed && self.repository.has_unknown_config(graph.digest(node));
             hidden && tags_containing(graph, node).any(|tag| waiting[index(tag)])
         });
@@ -222,17 +247,12 @@ fn tags_containing<'g>(graph: &'g Graph<'_>, node: Node) -> impl Iterator<Item =
     std::iter::once(node).chain(graph.ancestors(node)).flat_map(|place| graph.tags(place).collect::<Vec<_>>())
 }
 
-/// The algorithms of the digests by which a registry knows images.
-fn algorithms(registry: &Registry) -> BTreeSet<&'static str> {
-    let of = |repository: &Repository| -> BTreeSet<&'static str> {
-        let tagged = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
-        repository.manifests.keys().chain(tagged).map(Digest::algorithm).collect()
-    };
-    registry.repositories.iter().flat_map(of).collect()
-}
-
-/// The digests of all manifests and configurations that were read of a registry.
-fn known_digests(registry: &Registry) -> HashSet<&Digest> {
-    let manifests = registry.repositories.iter().flat_map(|repository| &repository.manifests);
-    manifests.flat_map(|(digest, manifest)| std::iter::once(digest).chain(manifest.config.as_deref())).collect()
+/// The algorithms of the digests by which a repository knows images.
+fn algorithms(repository: &Repository) -> BTreeSet<&'static str> {
+    let tagged = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
+    let listed = repository.listed.iter().map(|row| &row.digest);
+    let inner = repository.manifests.values().flat_map(|manifest| {
+        manifest.children.iter().chain(manifest.config.as_deref()).chain(manifest.subject.as_deref())
+    });
+    repository.manifests.keys().chain(tagged).chain(listed).chain(inner).map(Digest::algorithm).collect()
 }

@@ -1,14 +1,14 @@
 //! What an enforcing run leaves alone because a rule that might have protected it matches nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::Verdicts;
-use super::companion::companions;
-use super::graph::{Graph, Traversal, index};
-use super::plan::unenforce_dependents;
+use super::graph::index;
+use super::limits::{AffectedScopes, DeletionCounts, RemovalCounts};
+use super::plan::RepositoryRemovals;
+use super::removal_dependencies::{DeletionDependencies, RemovalDependencies};
 use crate::domain::{
-    Coverage, Inventory, Plan, Policy, PolicyName, Refusal, RefusalReason, RefusalScope, RegistryName, RepositoryName,
-    RuleEffect, RuleKey, Rules, TagVerdict, UnmatchedRule,
+    Coverage, Deletion, Inventory, Plan, Policy, Refusal, RefusalReason, RefusalScope, Registry, RegistryName, Removal,
+    Repository, RepositoryName, RuleEffect, RuleKey, Rules, UnmatchedRule,
 };
 
 /// Refuses the removals and deletions that unmatched rules might have forbidden, and holds what hangs on these.
@@ -16,61 +16,64 @@ use crate::domain::{
 /// An exclusion or a `matching` glob covers what its own policy lets go. A rule of a policy with `keep: all` covers
 /// whatever goes in the registries and repositories that the rest of its selector names.
 #[must_use]
-pub fn refuse_unmatched(
-    rules: &Rules,
-    inventory: &Inventory,
-    verdicts: &Verdicts,
-    mut plan: Plan,
-    coverage: Coverage,
-) -> Plan {
-    let expired: Vec<Option<&TagVerdict>> = plan.removals.iter().map(|removal| verdicts.at(removal.position)).collect();
-    let mut removals = AffectedRemovals::default();
-    for removal in &plan.removals {
-        removals.add((&removal.registry, &removal.repository), removal.policies.iter(), removal.enforce);
+pub fn refuse_unmatched(rules: &Rules, inventory: &Inventory, mut plan: Plan, coverage: Coverage) -> Plan {
+    let (mut removals, mut deletions) = (RemovalCounts::default(), DeletionCounts::default());
+    for (registry, repository, here) in removals_by_repository(inventory, &plan.removals) {
+        removals.add(registry, repository, here);
     }
-    let mut deletions = AffectedRemovals::default();
-    for deletion in plan.deletions.deletable() {
-        deletions.add((&deletion.registry, &deletion.repository), deletion.policies.iter(), deletion.enforce);
-    }
-    let (mut against_removals, mut against_deletions) = (Vec::new(), Vec::new());
-    for unmatched in coverage.unmatched.iter().filter(|unmatched| unmatched.blocks_removals()) {
-        let Some(policy) = rules.policies.iter().find(|policy| policy.name == unmatched.rule.policy) else { continue };
-        against_removals.extend(removals.refuse(policy, unmatched));
-        against_deletions.extend(deletions.refuse(policy, unmatched));
-    }
+    deletions.add(plan.deletions.deletable());
+    let (against_removals, against_deletions) = unmatched_refusals(rules, &coverage, &removals, &deletions);
     let refuses = !against_removals.is_empty();
     plan.refusals.extend(against_removals);
     plan.refusals.sort_by(|a, b| a.scope.cmp(&b.scope));
     plan.deletions.refusals.extend(against_deletions);
     plan.deletions.refusals.sort_by(|a, b| a.scope.cmp(&b.scope));
     plan.coverage = coverage;
-    if refuses && let Some(expired) = expired.into_iter().collect::<Option<Vec<&TagVerdict>>>() {
-        unenforce_dependents(inventory, &expired, &mut plan.removals, &plan.refusals);
+    if refuses {
+        let mut unenforced = Vec::with_capacity(plan.removals.len());
+        for (registry, repository, here) in removals_by_repository(inventory, &plan.removals) {
+            let dependencies = RemovalDependencies::of(registry.removal, repository, here);
+            let mut found = RepositoryRemovals { removals: here.to_vec(), dependencies };
+            found.unenforce_dependents(&plan.refusals);
+            unenforced.extend(found.removals);
+        }
+        plan.removals = unenforced;
     }
     unenforce_deletions(inventory, &mut plan);
     plan
 }
 
-/// Removals or deletions by what rules may cover, and whether some of them would be enforced.
-#[derive(Default)]
-struct AffectedRemovals<'a> {
-    policies: BTreeMap<&'a PolicyName, bool>,
-    registries: BTreeMap<&'a RegistryName, bool>,
-    places: BTreeMap<(&'a RegistryName, &'a RepositoryName), bool>,
+/// The refusals of removals and of deletions that follow from rules which match nothing.
+#[must_use]
+pub fn unmatched_refusals(
+    rules: &Rules,
+    coverage: &Coverage,
+    removals: &RemovalCounts,
+    deletions: &DeletionCounts,
+) -> (Vec<Refusal>, Vec<Refusal>) {
+    let (removals, deletions) = (AffectedScopes::of_removals(removals), AffectedScopes::of_deletions(deletions));
+    let (mut against_removals, mut against_deletions) = (Vec::new(), Vec::new());
+    for unmatched in coverage.unmatched.iter().filter(|unmatched| unmatched.blocks_removals()) {
+        let Some(policy) = rules.policies.iter().find(|policy| policy.name == unmatched.rule.policy) else { continue };
+        against_removals.extend(removals.refuse(policy, unmatched));
+        against_deletions.extend(deletions.refuse(policy, unmatched));
+    }
+    (against_removals, against_deletions)
 }
 
-impl<'a> AffectedRemovals<'a> {
-    fn add(
-        &mut self,
-        place: (&'a RegistryName, &'a RepositoryName),
-        policies: impl Iterator<Item = &'a PolicyName>,
-        enforced: bool,
-    ) {
-        policies.for_each(|policy| *self.policies.entry(policy).or_default() |= enforced);
-        *self.registries.entry(place.0).or_default() |= enforced;
-        *self.places.entry(place).or_default() |= enforced;
-    }
+/// The removals of a plan, repository by repository.
+fn removals_by_repository<'a>(
+    inventory: &'a Inventory,
+    removals: &'a [Arc<Removal>],
+) -> impl Iterator<Item = (&'a Registry, &'a Repository, &'a [Arc<Removal>])> {
+    let place = |removal: &Removal| (removal.position.registry, removal.position.repository);
+    removals.chunk_by(move |a, b| place(a) == place(b)).filter_map(|here| {
+        let registry = inventory.registries.get(index(here[0].position.registry))?;
+        Some((registry, registry.repositories.get(index(here[0].position.repository))?, here))
+    })
+}
 
+impl AffectedScopes<'_> {
     fn refuse(&self, policy: &Policy, unmatched: &UnmatchedRule) -> Vec<Refusal> {
         let refusal = |scope, binding: bool| {
             let why = RefusalReason::UnmatchedRule(Box::new(unmatched.clone()));
@@ -105,37 +108,36 @@ impl<'a> AffectedRemovals<'a> {
 
 /// Takes `enforce` from deletions of what a refused one holds, or refers to: it stays, and needs them.
 fn unenforce_deletions(inventory: &Inventory, plan: &mut Plan) {
-    let refused: Vec<bool> = plan
-        .deletions
-        .eligible
-        .iter()
-        .map(|one| one.is_deletable() && plan.refusal_for_deletion(one).is_some())
-        .collect();
-    let places: BTreeSet<(RegistryName, RepositoryName)> = plan
-        .deletions
-        .eligible
-        .iter()
-        .zip(&refused)
-        .filter(|(_, refused)| **refused)
-        .map(|(one, _)| (one.registry.clone(), one.repository.clone()))
-        .collect();
-    for (registry, repository) in places {
+    let refusals = std::mem::take(&mut plan.deletions.refusals);
+    let place = |one: &Deletion| (one.registry.clone(), one.repository.clone());
+    for here in plan.deletions.eligible.chunk_by_mut(|a, b| place(a) == place(b)) {
+        let (registry, repository) = place(&here[0]);
         let found = inventory.registry(registry.as_str()).and_then(|found| found.repository(repository.as_str()));
         let Some(found) = found else { continue };
-        let companions = companions(found);
-        let graph = Graph::new(found, &companions);
-        let here = |one: &crate::domain::Deletion| one.registry == registry && one.repository == repository;
-        let held = plan.deletions.eligible.iter().zip(&refused).filter(|(one, refused)| **refused && here(one));
-        let all = held
-            .flat_map(|(one, _)| std::iter::once(&one.digest).chain(one.dependents.iter().map(|along| &along.digest)));
-        let kept = graph.reachable(all.filter_map(|digest| graph.node(digest)), Traversal::DownAndToSubjects);
-        for (one, _) in
-            plan.deletions.eligible.iter_mut().zip(&refused).filter(|(one, refused)| !**refused && here(one))
-        {
-            let mut all = std::iter::once(&one.digest).chain(one.dependents.iter().map(|along| &along.digest));
-            if all.any(|digest| graph.node(digest).is_some_and(|node| kept[index(node)])) {
-                one.enforce = false;
-            }
+        unenforce_deletions_among(here, &DeletionDependencies::of_deletions(found, here), [&plan.refusals, &refusals]);
+    }
+    plan.deletions.refusals = refusals;
+}
+
+/// Takes `enforce` from the deletions of one repository that hang on refused ones. `refusals` are those of removals and those
+/// of deletions.
+pub fn unenforce_deletions_among(
+    deletions: &mut [Deletion],
+    dependencies: &DeletionDependencies,
+    refusals: [&[Refusal]; 2],
+) {
+    let covers = |one: &Deletion| {
+        let mut refusals = refusals.into_iter().flatten();
+        refusals.any(|refusal| refusal.binding && refusal.scope.covers_deletion(one))
+    };
+    let refused: Vec<bool> = deletions.iter().map(|one| one.is_deletable() && covers(one)).collect();
+    if !refused.contains(&true) {
+        return;
+    }
+    let held = dependencies.held_by(&refused);
+    for ((one, refused), held) in deletions.iter_mut().zip(refused).zip(held) {
+        if !refused && held {
+            one.enforce = false;
         }
     }
 }

@@ -173,8 +173,8 @@ pub enum ReasonShape {
     NotAVersion,
     /// A source failed.
     SourceFailed,
-    /// A policy lets it go.
-    LetGo,
+    /// A policy does not keep it.
+    NotKept,
     /// It is a signature or the like of an image that is not there.
     CompanionOfUnknown,
 }

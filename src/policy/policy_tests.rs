@@ -46,7 +46,7 @@ pub(super) const REASONS: [&str; 15] = [
     "undated",
     "not-a-version",
     "source-failed",
-    "let-go",
+    "not-kept",
     "companion-of-unknown",
 ];
 const TESTS_HELP: &str = "a fixture is `tests:` and below it a list, each test with `- name: …`";
@@ -142,7 +142,8 @@ impl PolicyTest {
             sources.push(answer("missing", SourceState::Failed { kind: "fixture", message }));
         }
         let holds = self.holds.iter().map(|(tag, until)| Arc::new(self.hold(&registry, tag, *until))).collect();
-        let (mut inventory, mut claims) = (Inventory { registries: vec![registry] }, Claims { sources, holds });
+        let (mut inventory, mut claims) =
+            (Inventory { registries: vec![registry] }, Claims { sources, holds, ..Claims::default() });
         inventory.sort();
         claims.sort();
         (inventory, claims)

@@ -364,7 +364,7 @@ pub(crate) fn random_facts() -> impl Strategy<Value = RandomFacts> {
                     undo_window: Duration::from_hours(24 * 7),
                 },
                 inventory: Inventory { registries },
-                claims: Claims { sources, holds },
+                claims: Claims { sources, holds, ..Claims::default() },
             };
             world.inventory.sort();
             world.claims.sort();

@@ -4,13 +4,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::evidence::{RegistryEvidence, UncertainEvidence};
+use super::evidence::{RegistryEvidence, RepositoryEvidence, UncertainEvidence};
 use super::{Violation, accompanies};
 use crate::domain::{
     Claims, Deletion, Deletions, Digest, Gap, GapTarget, Inventory, Manifest, Policy, PolicyMode, RegistryName,
     Repository, RepositoryName, Rules, TagName, TagSelector, UntaggedManifest,
 };
 use crate::engine::companion::companion_subject;
+use crate::engine::mentions::{MentionIndex, former_manifests};
+use crate::engine::placed_digests::PlacedDigests;
 
 /// Everything in deletions that the facts do not bear out; nothing if all is well.
 #[must_use]
@@ -23,11 +25,32 @@ pub fn check_deletions(
     deletions: &Deletions,
     now: Timestamp,
 ) -> Vec<Violation> {
+    let placed = PlacedDigests::of(inventory, claims);
+    check_deletions_among(rules, (inventory, claims, &placed), (untagged, others), deletions, now)
+}
+
+/// The same where an inventory has only some repositories of those in which digests were found.
+pub(in crate::engine) fn check_deletions_among(
+    rules: &Rules,
+    (inventory, claims, placed): (&Inventory, &Claims, &PlacedDigests),
+    (untagged_list, others): (&[UntaggedManifest], &BTreeSet<(RegistryName, RepositoryName, Digest)>),
+    deletions: &Deletions,
+    now: Timestamp,
+) -> Vec<Violation> {
     let mut findings = Vec::new();
     let untagged: HashMap<ManifestKey<'_>, &UntaggedManifest> =
-        untagged.iter().map(|one| ((&one.registry, &one.repository, &one.digest), one)).collect();
-    let mut last: Option<(&RegistryName, RegistryEvidence<'_>)> = None;
-    let mut around: Option<ManifestReferences<'_>> = None;
+        untagged_list.iter().map(|one| ((&one.registry, &one.repository, &one.digest), one)).collect();
+    let former = former_manifests(untagged_list);
+    let evidence: HashMap<&RegistryName, (RegistryEvidence<'_>, MentionIndex<'_>)> = inventory
+        .registries
+        .iter()
+        .filter(|registry| deletions.deletable().any(|deletion| deletion.registry == registry.name))
+        .map(|registry| {
+            let found = (RegistryEvidence::new(registry, claims, now), MentionIndex::new(registry, claims));
+            (&registry.name, found)
+        })
+        .collect();
+    let mut around: Option<(RepositoryEvidence<'_, '_>, ManifestReferences<'_>)> = None;
     // Of what goes, and of what really goes: a trial takes nothing away that something else hangs on.
     let (mut going, mut really): (HashSet<ManifestKey<'_>>, HashSet<ManifestKey<'_>>) = Default::default();
     for deletion in deletions.deletable() {
@@ -45,14 +68,15 @@ pub fn check_deletions(
             findings.push(Violation::UnfoundedRemoval { image: image(deletion) });
             continue;
         };
-        if last.as_ref().is_none_or(|(name, _)| **name != registry.name) {
-            last = Some((&registry.name, RegistryEvidence::new(inventory, registry, claims, now)));
+        let Some((of_registry, mentions)) = evidence.get(&registry.name) else { continue };
+        if around.as_ref().is_none_or(|(_, around)| !std::ptr::eq(around.repository, repository)) {
+            let former = former.get(&(&registry.name, &repository.name)).map(Vec::as_slice).unwrap_or_default();
+            let mentions = mentions.in_repository(registry, repository, former);
+            let here = of_registry.in_repository(mentions.iter().map(|(_, mention)| mention));
+            let loose = here.uncertain_evidence(repository, placed);
+            around = Some((here, ManifestReferences::new(repository, loose)));
         }
-        if around.as_ref().is_none_or(|around| !std::ptr::eq(around.repository, repository)) {
-            let loose = last.as_ref().map(|(_, evidence)| evidence.uncertain_evidence(repository));
-            around = loose.map(|loose| ManifestReferences::new(repository, loose));
-        }
-        let (Some((_, evidence)), Some(around)) = (&last, &around) else { continue };
+        let Some((evidence, around)) = &around else { continue };
         if !registry.lists_untagged {
             held("its registry hides what has no tag".to_owned());
         }
@@ -62,6 +86,9 @@ pub fn check_deletions(
         if let Some(gap) = unread {
             held(format!("unread: {}", gap.target));
         }
+        if let Some((unread, _)) = repository.unread().next() {
+            held(format!("unread: {unread}"));
+        }
         let (held_tags, held_digests) = evidence.holds_in(repository);
         for tag in &known.tags {
             if held_tags.contains(&tag.name) {
@@ -69,7 +96,7 @@ pub fn check_deletions(
             }
             evidence.claim_on_tag(repository, &tag.name).into_iter().for_each(&mut held);
             around.loose.ranged.claim_on(&tag.name).into_iter().for_each(&mut held);
-            evidence.mention_of(repository, &tag.name).into_iter().for_each(&mut held);
+            evidence.mention_of(&tag.name).into_iter().for_each(&mut held);
             if tag.restored {
                 held(format!("its tag {} was put back", tag.name));
             }
@@ -194,7 +221,7 @@ impl<'a> ManifestReferences<'a> {
     /// What tags, claims, locks, contains or refers to a manifest that goes.
     fn check_deletion(
         &self,
-        (evidence, held_digests): (&RegistryEvidence<'_>, &HashSet<&Digest>),
+        (evidence, held_digests): (&RepositoryEvidence<'_, '_>, &HashSet<&Digest>),
         digest: &Digest,
         manifest: &Manifest,
         gone: &impl Fn(&Digest) -> bool,
@@ -220,7 +247,7 @@ impl<'a> ManifestReferences<'a> {
             if held_digests.contains(next) {
                 held(format!("a hold on {next}"));
             }
-            if let Some(word) = evidence.mention_of_digest(self.repository, next) {
+            if let Some(word) = evidence.mention_of_digest(next) {
                 held(format!("the word {word}, which may mean {next}"));
             }
             let config = facts.and_then(|facts| facts.config.as_deref());

@@ -2,26 +2,26 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::evidence::RegistryEvidence;
-use super::{RemovalPolicies, TagRemoval, Violation, accompanies, image};
-use crate::domain::{Digest, Inventory, Plan, RefusalScope, Registry, Removal, RemovalMethod, Repository};
+use super::evidence::RepositoryEvidence;
+use super::{PlanHead, RemovalPolicies, TagRemoval, Violation, accompanies, image, unread};
+use crate::domain::{
+    Digest, PolicyName, RefusalScope, Registry, RegistryName, Removal, RemovalMethod, Repository, RepositoryName,
+};
 
 /// Looks whether removals would leave something behind that they belong to.
 pub(super) fn check_dependents(
     registry: &Registry,
     repository: &Repository,
     going: &[TagRemoval<'_>],
-    evidence: &RegistryEvidence<'_>,
+    evidence: &RepositoryEvidence<'_, '_>,
     findings: &mut Vec<Violation>,
 ) {
     let positions: HashSet<u32> = going.iter().map(|one| one.removal.position.tag).collect();
     let (_, held) = evidence.holds_in(repository);
     let claimed = |digest: &Digest| {
-        evidence.digests.contains(digest)
-            || held.contains(digest)
-            || evidence.mention_of_digest(repository, digest).is_some()
+        evidence.digests.contains(digest) || held.contains(digest) || evidence.mention_of_digest(digest).is_some()
     };
-    let after = RemainingContent::new(registry.removal, repository, &positions, claimed);
+    let after = RemainingContent::new(registry, repository, &positions, claimed);
     let reached = reachable(repository, going);
     for one in going {
         if let Some(by) = after.retained_by(one.removal) {
@@ -39,17 +39,17 @@ pub(super) fn check_dependents(
     }
 }
 
-/// The same for those removals alone that would really be done.
+/// The same for those removals of a repository alone that would really be done: no binding refusal of theirs is among
+/// these.
 pub(super) fn check_enforced_dependents(
-    inventory: &Inventory,
-    plan: &Plan,
+    registry: &Registry,
+    repository: &Repository,
+    removals: &[&Removal],
+    refused: &BTreeSet<&RefusalScope>,
     owners: &RemovalPolicies<'_>,
     findings: &mut Vec<Violation>,
 ) {
-    let binding = plan.refusals.iter().filter(|refusal| refusal.binding).map(|refusal| &refusal.scope);
-    let refused: BTreeSet<&RefusalScope> = binding.collect();
-    let mut really: HashMap<(u32, u32), Vec<&Removal>> = HashMap::new();
-    for removal in plan.removals.iter().filter(|removal| removal.enforce) {
+    let is_refused = |removal: &Removal| {
         let (registry, repository) = (&removal.registry, &removal.repository);
         let of_policies = owners.get(removal.position).iter().flat_map(|&policy| {
             let here = RefusalScope::PolicyInRepository(policy.clone(), registry.clone(), repository.clone());
@@ -60,20 +60,88 @@ pub(super) fn check_enforced_dependents(
             RefusalScope::Registry(registry.clone()),
             RefusalScope::Repository(registry.clone(), repository.clone()),
         ];
-        if !places.into_iter().chain(of_policies).any(|scope| refused.contains(&scope)) {
-            really.entry((removal.position.registry, removal.position.repository)).or_default().push(removal);
+        places.into_iter().chain(of_policies).any(|scope| refused.contains(&scope))
+    };
+    let enforced = removals.iter().filter(|removal| removal.enforce);
+    let really: Vec<&&Removal> = enforced.filter(|removal| refused.is_empty() || !is_refused(removal)).collect();
+    if really.is_empty() {
+        return;
+    }
+    let all: Vec<&Removal> = really.iter().map(|removal| **removal).collect();
+    unread::check_enforced_unread(registry, repository, (removals, &all), findings);
+    let positions: HashSet<u32> = really.iter().map(|removal| removal.position.tag).collect();
+    let after = RemainingContent::new(registry, repository, &positions, |_| false);
+    for removal in really {
+        if let Some(why) = after.retained_by(removal) {
+            findings.push(Violation::WronglyEnforced { image: image(removal), why });
         }
     }
-    for (registry_at, registry) in (0..).zip(&inventory.registries) {
-        for (repository_at, repository) in (0..).zip(&registry.repositories) {
-            let Some(removals) = really.get(&(registry_at, repository_at)) else { continue };
-            let positions: HashSet<u32> = removals.iter().map(|removal| removal.position.tag).collect();
-            let after = RemainingContent::new(registry.removal, repository, &positions, |_| false);
-            for removal in removals {
-                if let Some(why) = after.retained_by(removal) {
-                    findings.push(Violation::WronglyEnforced { image: image(removal), why });
+}
+
+/// Removals of a repository that could not be done if all that a policy lets go stayed: positions among the removals, by
+/// policy. Empty where the same policies let all go, and where nothing hangs on anything.
+pub(super) fn held_by_policies(
+    registry: &Registry,
+    repository: &Repository,
+    removals: &[&Removal],
+    owners: &RemovalPolicies<'_>,
+) -> Vec<HeldByPolicy> {
+    let owned = |removal: &Removal| owners.get(removal.position);
+    if removals.windows(2).all(|pair| owned(pair[0]) == owned(pair[1])) {
+        return Vec::new();
+    }
+    let enforced = removals.iter().filter(|removal| removal.enforce);
+    let policies: BTreeSet<&PolicyName> = enforced.flat_map(|removal| owned(removal)).copied().collect();
+    let held = |policy: &PolicyName| {
+        let stays = |removal: &Removal| !removal.enforce || owned(removal).contains(&policy);
+        let gone = removals.iter().filter(|removal| !stays(removal)).map(|removal| removal.position.tag).collect();
+        let after = RemainingContent::new(registry, repository, &gone, |_| false);
+        let held = (0..).zip(removals).filter(|(_, one)| !stays(one) && after.retained_by(one).is_some());
+        let held = held.map(|(at, one)| (at, owned(one).iter().map(|&owner| owner.clone()).collect())).collect();
+        HeldByPolicy {
+            registry: registry.name.clone(),
+            repository: repository.name.clone(),
+            policy: policy.clone(),
+            held,
+        }
+    };
+    policies.into_iter().map(held).filter(|found| !found.held.is_empty()).collect()
+}
+
+/// Removals that something holds which one policy lets go.
+#[derive(Debug)]
+pub(super) struct HeldByPolicy {
+    registry: RegistryName,
+    repository: RepositoryName,
+    policy: PolicyName,
+    /// Positions among the removals of the repository, and the policies that let each go.
+    held: Vec<(u32, Vec<PolicyName>)>,
+}
+
+impl HeldByPolicy {
+    /// Finds those that would be enforced although a refusal keeps what they hang on.
+    pub(super) fn check(&self, plan: &PlanHead<'_>, findings: &mut Vec<Violation>) {
+        let refuses = |policies: &[PolicyName]| {
+            plan.refusals.iter().filter(|refusal| refusal.binding).any(|refusal| match &refusal.scope {
+                RefusalScope::Policy(policy) => policies.contains(policy),
+                RefusalScope::PolicyInRepository(policy, registry, repository) => {
+                    policies.contains(policy) && (registry, repository) == (&self.registry, &self.repository)
                 }
-            }
+                RefusalScope::Run | RefusalScope::Registry(_) | RefusalScope::Repository(..) => false,
+            })
+        };
+        if !refuses(std::slice::from_ref(&self.policy)) {
+            return;
+        }
+        let place = (self.registry.clone(), self.repository.clone());
+        let unenforced = plan.unenforced.and_then(|places| places.get(&place)).map(Vec::as_slice).unwrap_or_default();
+        for (position, _) in
+            self.held.iter().filter(|(position, owners)| !unenforced.contains(position) && !refuses(owners))
+        {
+            let (registry, repository, policy) = (&self.registry, &self.repository, &self.policy);
+            let why = format!("something that policy {policy} lets go stays, and it hangs on that");
+            let image = format!("removal {position} of {registry}/{repository}");
+            findings.push(Violation::WronglyEnforced { image, why });
         }
     }
 }
@@ -83,17 +151,18 @@ struct RemainingContent<'a> {
     repository: &'a Repository,
     whole_manifests: bool,
     kept: HashSet<&'a Digest>,
+    /// What is in an index that stays; nothing where an untag certainly leaves the manifest.
     contained: HashSet<&'a Digest>,
 }
 
 impl<'a> RemainingContent<'a> {
     fn new(
-        method: RemovalMethod,
+        registry: &Registry,
         repository: &'a Repository,
         gone: &HashSet<u32>,
         claimed: impl Fn(&Digest) -> bool,
     ) -> Self {
-        let whole_manifests = method == RemovalMethod::DeleteManifest;
+        let whole_manifests = registry.removal == RemovalMethod::DeleteManifest;
         let staying = (0..).zip(&repository.tags).filter(|(position, _)| !gone.contains(position));
         let mut open: Vec<&Digest> = staying.filter_map(|(_, tag)| tag.digest.as_ref()).collect();
         for (digest, manifest) in &repository.manifests {
@@ -111,7 +180,9 @@ impl<'a> RemainingContent<'a> {
             }
             open.extend(referrers.get(digest).into_iter().flatten());
             if let Some(manifest) = repository.manifests.get(digest) {
-                contained.extend(&manifest.children);
+                if !registry.certainly_keeps_untagged(repository) {
+                    contained.extend(&manifest.children);
+                }
                 open.extend(&manifest.children);
                 open.extend(manifest.subject.as_deref().into_iter().filter(|_| whole_manifests));
             }

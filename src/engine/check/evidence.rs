@@ -1,14 +1,17 @@
 //! Claims, locks, failed sources and gaps, seen from a removal.
 
 use std::cell::LazyCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Deref;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::super::placed_digests::PlacedDigests;
 use super::ranges::RangeClaims;
 use super::{TagRemoval, Violation};
 use crate::domain::{
-    Claim, Claims, Digest, Gap, GapTarget, Hold, Inventory, Mention, MentionedImage, Registry, RemovalMethod,
+    Claim, Claims, Digest, DigestSet, Gap, GapTarget, Hold, Manifest, Mention, MentionedImage, Registry, RemovalMethod,
     Repository, RepositoryName, SourceOutcome, TagName, UnresolvedIndex, UnresolvedReference,
 };
 
@@ -20,25 +23,27 @@ pub(super) struct RegistryEvidence<'a> {
     pub(super) registry: &'a Registry,
     pub(super) failed: Option<String>,
     tags: HashMap<(&'a str, &'a TagName), Vec<&'a Claim>>,
-    pub(super) digests: HashSet<&'a Digest>,
+    pub(super) digests: DigestSet<&'a Digest>,
+    /// The algorithms of these.
+    algorithms: BTreeSet<&'static str>,
     /// The holds in force, by repository.
     holds: HashMap<&'a RepositoryName, Vec<&'a Hold>>,
-    /// The claims on image ids that are no manifest's digest anywhere.
+    /// The claims on image ids.
     ids: Vec<&'a Claim>,
-    /// The claims on digests that neither a manifest nor a configuration of the registry has.
-    incomparable: Vec<&'a Claim>,
+    /// All claims on digests.
+    by_digest: Vec<&'a Claim>,
     unresolved: UnresolvedIndex<'a, ()>,
     /// The claims on ranges of versions.
     ranges: Vec<&'a Claim>,
-    /// The mentions, by repository.
-    mentions: HashMap<&'a RepositoryName, RepositoryMentions<'a>>,
 }
 
-/// The first mention of each tag and of each digest of one repository.
-#[derive(Default)]
-struct RepositoryMentions<'a> {
-    tags: HashMap<&'a TagName, &'a Mention>,
-    digests: HashMap<&'a Digest, &'a Mention>,
+/// What speaks against removals in one repository.
+pub(super) struct RepositoryEvidence<'e, 'a> {
+    registry_evidence: &'e RegistryEvidence<'a>,
+    /// The words that mention each tag.
+    mentioned_tags: HashMap<TagName, Arc<str>>,
+    /// The words that mention each digest.
+    mentioned_digests: HashMap<Digest, Arc<str>>,
 }
 
 /// Evidence that may speak of any image of one repository.
@@ -52,12 +57,17 @@ pub(super) struct UncertainEvidence<'a> {
 }
 
 impl<'a> RegistryEvidence<'a> {
-    pub(super) fn new(inventory: &Inventory, registry: &'a Registry, claims: &'a Claims, now: Timestamp) -> Self {
+    pub(super) fn new(registry: &'a Registry, claims: &'a Claims, now: Timestamp) -> Self {
         let covering = || claims.sources.iter().filter(|source| source.covers(&registry.name));
         let mut tags: HashMap<_, Vec<&Claim>> = HashMap::new();
-        let (mut digests, mut ids) = (HashSet::new(), Vec::new());
+        let (mut digests, mut ids, mut by_digest) = (DigestSet::default(), Vec::new(), Vec::new());
+        let mut algorithms = BTreeSet::new();
         for claim in covering().flat_map(SourceOutcome::claims) {
-            digests.extend(&claim.image.digest);
+            if let Some(digest) = &claim.image.digest {
+                digests.insert(digest);
+                algorithms.insert(digest.algorithm());
+                by_digest.push(claim);
+            }
             if claim.image.repository.is_none() {
                 ids.push(claim);
             }
@@ -69,57 +79,40 @@ impl<'a> RegistryEvidence<'a> {
         }
         let failed =
             covering().find(|source| source.has_failed()).map(|source| format!("source {} failed", source.name));
-        for repository in inventory.registries.iter().flat_map(|registry| &registry.repositories) {
-            ids.retain(|claim| {
-                claim.image.digest.as_ref().is_some_and(|digest| !repository.manifests.contains_key(digest))
-            });
-        }
         let unresolved = covering().flat_map(SourceOutcome::unresolved).map(|one| ((), one));
         let unresolved = UnresolvedIndex::new(unresolved.collect());
         let ranges = covering().flat_map(SourceOutcome::claims).filter(|claim| claim.range().is_some()).collect();
-        let mut mentions: HashMap<_, RepositoryMentions<'a>> = HashMap::new();
-        for mention in covering().flat_map(SourceOutcome::mentions).filter(|one| one.registry == registry.name) {
-            let here = mentions.entry(&mention.repository).or_default();
-            match &mention.image {
-                MentionedImage::Tag(tag) => here.tags.entry(tag).or_insert(mention),
-                MentionedImage::Digest(digest) => here.digests.entry(digest).or_insert(mention),
-            };
-        }
         let mut holds: HashMap<_, Vec<&Hold>> = HashMap::new();
         for hold in &claims.holds {
             if hold.until > now && hold.endpoint.as_ref() == registry.endpoint.as_str() {
                 holds.entry(&hold.repository).or_default().push(hold);
             }
         }
-        let unplaced = Vec::new();
-        let mut evidence =
-            Self { registry, failed, tags, digests, holds, ids, incomparable: unplaced, unresolved, ranges, mentions };
-        evidence.find_unplaced(claims);
-        evidence
+        Self { registry, failed, tags, digests, algorithms, holds, ids, by_digest, unresolved, ranges }
     }
 
-    /// Finds the claims whose digests cannot be compared with all that the registry has.
-    fn find_unplaced(&mut self, claims: &'a Claims) {
-        let mut known: HashSet<&Digest> = HashSet::new();
-        let mut names: HashSet<&str> = HashSet::new();
-        for repository in &self.registry.repositories {
-            names.extend(repository.tags.iter().filter_map(|tag| Some(tag.digest.as_ref()?.algorithm())));
-            names.extend(repository.manifests.keys().map(Digest::algorithm));
+    /// The same for one repository, with what is mentioned of it.
+    pub(super) fn in_repository<'e, 'm>(
+        &'e self,
+        mentions: impl Iterator<Item = &'m Mention>,
+    ) -> RepositoryEvidence<'e, 'a> {
+        let (mut tags, mut digests) = (HashMap::new(), HashMap::new());
+        for mention in mentions {
+            let text = || Arc::clone(&mention.text);
+            match &mention.image {
+                MentionedImage::Tag(tag) => {
+                    tags.entry(tag.clone()).or_insert_with(text);
+                }
+                MentionedImage::Digest(digest) => {
+                    digests.entry(digest.clone()).or_insert_with(text);
+                }
+            }
         }
-        if !self.digests.iter().any(|digest| names.iter().any(|name| *name != digest.algorithm())) {
-            return;
-        }
-        for (digest, manifest) in self.registry.repositories.iter().flat_map(|repository| &repository.manifests) {
-            known.insert(digest);
-            known.extend(manifest.config.as_deref());
-        }
-        let covering = claims.sources.iter().filter(|source| source.covers(&self.registry.name));
-        let unknown = |claim: &&Claim| claim.image.digest.as_ref().is_some_and(|digest| !known.contains(digest));
-        self.incomparable = covering.flat_map(SourceOutcome::claims).filter(unknown).collect();
+        RepositoryEvidence { registry_evidence: self, mentioned_tags: tags, mentioned_digests: digests }
     }
 
     /// Finds the evidence that may speak of any image of a repository.
-    pub(super) fn uncertain_evidence(&self, repository: &Repository) -> UncertainEvidence<'a> {
+    pub(super) fn uncertain_evidence(&self, repository: &Repository, placed: &PlacedDigests) -> UncertainEvidence<'a> {
         let here = |claim: &&Claim| claim.may_match_repository(self.registry.host_names(), &repository.name);
         let digest = |claim: &'a Claim| claim.image.digest.as_ref();
         let naming = self.unresolved.matching(self.registry.host_names(), &repository.name);
@@ -127,7 +120,9 @@ impl<'a> RegistryEvidence<'a> {
             LazyCell::new(|| repository.tags.iter().map(|tag| tag.name.as_str()).collect());
         let known: LazyCell<Vec<String>, _> = LazyCell::new(|| {
             let tagged = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
-            let mut known: Vec<String> = repository.manifests.keys().chain(tagged).map(Digest::hex).collect();
+            let listed = repository.listed.iter().map(|row| &row.digest);
+            let mut known: Vec<String> =
+                repository.manifests.keys().chain(tagged).chain(listed).map(Digest::hex).collect();
             known.sort_unstable();
             known
         });
@@ -141,20 +136,59 @@ impl<'a> RegistryEvidence<'a> {
         let ranges = self.ranges.iter().copied();
         let ranges =
             ranges.filter(|claim| claim.image.matches_repository(self.registry.host_names(), &repository.name));
+        let tagged = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
+        let listed = repository.listed.iter().map(|row| &row.digest);
+        let inner = repository.manifests.values().flat_map(|manifest| {
+            manifest.children.iter().chain(manifest.config.as_deref()).chain(manifest.subject.as_deref())
+        });
+        let there = repository.manifests.keys().chain(tagged).chain(listed).chain(inner);
+        // A claimed digest can be compared where all digests are of its algorithm.
+        let only = self.algorithms.first().filter(|_| self.algorithms.len() == 1);
+        let comparable =
+            self.algorithms.is_empty() || only.is_some_and(|only| { there }.all(|digest| digest.algorithm() == *only));
         let mut algorithms = HashSet::new();
-        let unplaced = self.incomparable.iter().copied().filter(here).filter_map(digest);
+        let unplaced = self.by_digest.iter().copied().filter(|_| !comparable).filter(here).filter_map(digest);
+        let unplaced = unplaced.filter(|digest| !placed.is_known(&self.registry.name, digest));
         let unplaced = unplaced.filter(|digest| algorithms.insert(digest.algorithm())).collect();
+        let mut ids =
+            self.ids.iter().copied().filter(|claim| digest(claim).is_some_and(|digest| !placed.is_manifest(digest)));
         UncertainEvidence {
             ranged: RangeClaims::new(ranges, repository),
-            ids: self.ids.iter().copied().find(here).and_then(digest),
+            ids: ids.find(here).and_then(digest),
             incomparable: unplaced,
             unresolved: unresolved.map(|one| format!("{} may mean any image of its repository", one.text)),
         }
     }
 
+    pub(super) fn claim_on_tag(&self, repository: &Repository, tag: &TagName) -> Option<String> {
+        let path = repository.name.as_str();
+        let paths = [path, path.strip_prefix("library/").unwrap_or(path)];
+        let mut claims = paths.iter().filter_map(|path| self.tags.get(&(*path, tag))).flatten();
+        let claim =
+            claims.find(|claim| claim.image.matches_repository(self.registry.host_names(), &repository.name))?;
+        Some(format!("a claim on {}", claim.image))
+    }
+
+    /// The held tags and digests of a repository.
+    pub(super) fn holds_in(&self, repository: &Repository) -> RepositoryHolds<'a> {
+        let holds = || self.holds.get(&repository.name).into_iter().flatten();
+        (holds().map(|hold| &hold.tag).collect(), holds().filter_map(|hold| hold.digest.as_ref()).collect())
+    }
+}
+
+impl<'a> Deref for RepositoryEvidence<'_, 'a> {
+    type Target = RegistryEvidence<'a>;
+
+    fn deref(&self) -> &RegistryEvidence<'a> {
+        self.registry_evidence
+    }
+}
+
+impl RepositoryEvidence<'_, '_> {
     pub(super) fn check_removals(
         &self,
         repository: &Repository,
+        placed: &PlacedDigests,
         going: &[TagRemoval<'_>],
         findings: &mut Vec<Violation>,
     ) {
@@ -172,7 +206,10 @@ impl<'a> RegistryEvidence<'a> {
             })
             .collect();
         let held_here = self.holds_in(repository);
-        let loose = self.uncertain_evidence(repository);
+        let loose = self.uncertain_evidence(repository, placed);
+        let gone: HashSet<u32> = going.iter().map(|one| one.removal.position.tag).collect();
+        let staying = (0..).zip(&repository.tags).filter(|(at, _)| !gone.contains(at));
+        let staying: DigestSet<&Digest> = staying.filter_map(|(_, tag)| tag.digest.as_ref()).collect();
         for one in going {
             let manifest = repository.manifests.get(one.digest);
             let held = [
@@ -184,65 +221,63 @@ impl<'a> RegistryEvidence<'a> {
                 manifest.and_then(|manifest| manifest.lock).map(|_| "a lock on its manifest".to_owned()),
                 self.claim_on_tag(repository, &one.tag.name),
                 loose.ranged.claim_on(&one.tag.name),
-                self.claim_inside(repository, one.digest, &loose),
+                self.claim_inside((repository, &staying), one.digest, &loose),
                 loose.unresolved.clone(),
-                self.mention_of(repository, &one.tag.name),
-                hold_on(&held_here, repository, &one.tag.name, one.digest),
+                self.mention_of(&one.tag.name),
+                hold_on(&held_here, (repository, &staying), &one.tag.name, one.digest),
             ];
             let by = held.into_iter().flatten();
             findings.extend(by.map(|by| Violation::ProtectedTag { image: one.image(), by }));
         }
     }
 
-    pub(super) fn claim_on_tag(&self, repository: &Repository, tag: &TagName) -> Option<String> {
-        let path = repository.name.as_str();
-        let paths = [path, path.strip_prefix("library/").unwrap_or(path)];
-        let mut claims = paths.iter().filter_map(|path| self.tags.get(&(*path, tag))).flatten();
-        let claim =
-            claims.find(|claim| claim.image.matches_repository(self.registry.host_names(), &repository.name))?;
-        Some(format!("a claim on {}", claim.image))
-    }
-
-    pub(super) fn mention_of(&self, repository: &Repository, tag: &TagName) -> Option<String> {
-        let found = self.mentions.get(&repository.name)?.tags.get(tag)?;
-        Some(format!("the word {}, which may mean it", found.text))
+    pub(super) fn mention_of(&self, tag: &TagName) -> Option<String> {
+        let text = self.mentioned_tags.get(tag)?;
+        Some(format!("the word {text}, which may mean it"))
     }
 
     /// Returns the word that may mean a digest.
-    pub(super) fn mention_of_digest(&self, repository: &Repository, digest: &Digest) -> Option<&str> {
-        self.mentions.get(&repository.name)?.digests.get(digest).map(|one| &*one.text)
+    pub(super) fn mention_of_digest(&self, digest: &Digest) -> Option<&str> {
+        self.mentioned_digests.get(digest).map(|text| &**text)
     }
 
-    /// The held tags and digests of a repository.
-    pub(super) fn holds_in(&self, repository: &Repository) -> RepositoryHolds<'a> {
-        let holds = || self.holds.get(&repository.name).into_iter().flatten();
-        (holds().map(|hold| &hold.tag).collect(), holds().filter_map(|hold| hold.digest.as_ref()).collect())
-    }
-
-    /// A claimed digest in an image, or anywhere in an index: a manifest's or a configuration's.
-    fn claim_inside(&self, repository: &Repository, digest: &Digest, loose: &UncertainEvidence<'_>) -> Option<String> {
-        let mut seen = HashSet::new();
-        let mut open = vec![digest];
-        while let Some(next) = open.pop() {
-            if !seen.insert(next) {
-                continue;
-            }
+    /// A claimed digest in an image, or anywhere in an index: a manifest's or a configuration's. An index inside that a tag
+    /// names which stays needs no index around it.
+    fn claim_inside(
+        &self,
+        (repository, staying): (&Repository, &DigestSet<&Digest>),
+        digest: &Digest,
+        loose: &UncertainEvidence<'_>,
+    ) -> Option<String> {
+        let mut seen = DigestSet::default();
+        let (mut at, mut open) = (Some(digest), Vec::new());
+        while let Some(next) = at {
             let manifest = repository.manifests.get(next);
+            let children = manifest.into_iter().flat_map(|manifest| &manifest.children);
+            open.extend(children.filter(|child| *child != digest && seen.insert(*child)));
+            at = open.pop();
             let config = manifest.and_then(|manifest| manifest.config.as_deref());
-            if let Some(claimed) = [Some(next), config].into_iter().flatten().find(|d| self.digests.contains(*d)) {
-                return Some(format!("a claim on {claimed}"));
-            }
-            if let Some(word) = self.mention_of_digest(repository, next) {
-                return Some(format!("the word {word}, which may mean {next}"));
-            }
             let unread = repository.has_unknown_config(next);
             if let Some(claimed) = loose.may_match(next, config, unread) {
                 return Some(format!("perhaps a claim on {claimed}"));
             }
-            open.extend(manifest.into_iter().flat_map(|manifest| &manifest.children));
+            if next != digest && stays_by_itself(repository, staying, next) {
+                continue;
+            }
+            if let Some(claimed) = [Some(next), config].into_iter().flatten().find(|d| self.digests.contains(*d)) {
+                return Some(format!("a claim on {claimed}"));
+            }
+            if let Some(word) = self.mention_of_digest(next) {
+                return Some(format!("the word {word}, which may mean {next}"));
+            }
         }
         None
     }
+}
+
+/// Returns true for an index that a staying tag names.
+fn stays_by_itself(repository: &Repository, staying: &DigestSet<&Digest>, digest: &Digest) -> bool {
+    staying.contains(digest) && repository.manifests.get(digest).is_some_and(Manifest::is_index)
 }
 
 /// Returns true if one of the sorted texts begins with `start`.
@@ -252,7 +287,12 @@ fn has_prefix(sorted: &[String], start: &str) -> bool {
 }
 
 /// A hold on a tag, or on a digest anywhere in its image.
-fn hold_on(held: &RepositoryHolds<'_>, repository: &Repository, tag: &TagName, digest: &Digest) -> Option<String> {
+fn hold_on(
+    held: &RepositoryHolds<'_>,
+    (repository, staying): (&Repository, &DigestSet<&Digest>),
+    tag: &TagName,
+    digest: &Digest,
+) -> Option<String> {
     let (tags, digests) = held;
     if tags.contains(tag) {
         return Some(format!("a hold on {tag}"));
@@ -260,7 +300,7 @@ fn hold_on(held: &RepositoryHolds<'_>, repository: &Repository, tag: &TagName, d
     let mut seen = HashSet::new();
     let mut open = if digests.is_empty() { Vec::new() } else { vec![digest] };
     while let Some(next) = open.pop() {
-        if digests.contains(next) {
+        if digests.contains(next) && (next == digest || !stays_by_itself(repository, staying, next)) {
             return Some(format!("a hold on {next}"));
         }
         let inner = repository.manifests.get(next).into_iter().flat_map(|manifest| &manifest.children);
@@ -285,7 +325,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::{Holder, PathPattern, SourceState, Tag};
+    use crate::domain::{Holder, Inventory, PathPattern, SourceState, Tag};
 
     fn digest(start: &str) -> Digest {
         format!("sha256:{start:0<64}").parse().unwrap()
@@ -320,7 +360,7 @@ mod tests {
         let name = "apps".parse().unwrap();
         Claims {
             sources: vec![SourceOutcome { name, kind: "image-references", registries: None, state }],
-            holds: Vec::new(),
+            ..Claims::default()
         }
     }
 
@@ -353,8 +393,8 @@ mod tests {
                 holder: holder(),
             };
             let claims = said(Vec::new(), vec![reference]);
-            let evidence = RegistryEvidence::new(&inventory, registry, &claims, Timestamp::UNIX_EPOCH);
-            let loose = evidence.uncertain_evidence(&registry.repositories[0]);
+            let evidence = RegistryEvidence::new(registry, &claims, Timestamp::UNIX_EPOCH);
+            let loose = evidence.uncertain_evidence(&registry.repositories[0], &PlacedDigests::of(&inventory, &claims));
             assert_eq!(loose.unresolved.is_none(), settled, "{beside:?}");
         }
     }
@@ -367,8 +407,8 @@ mod tests {
         let claimed = [first.clone(), digest("b"), last.clone(), long_digest("d")];
         let claims = claimed.iter().map(|digest| Claim::new(digest.to_string().parse().unwrap(), holder())).collect();
         let claims = said(claims, Vec::new());
-        let evidence = RegistryEvidence::new(&inventory, registry, &claims, Timestamp::UNIX_EPOCH);
-        let loose = evidence.uncertain_evidence(&registry.repositories[0]);
+        let evidence = RegistryEvidence::new(registry, &claims, Timestamp::UNIX_EPOCH);
+        let loose = evidence.uncertain_evidence(&registry.repositories[0], &PlacedDigests::of(&inventory, &claims));
         let (short, long) = (digest("1234567890ab"), long_digest("e"));
         for (image, config, expected) in
             [(&short, None, &last), (&short, Some(&short), &last), (&short, Some(&long), &first), (&long, None, &first)]

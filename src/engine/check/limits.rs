@@ -4,110 +4,143 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{RemovalPolicies, Violation, accompanies};
 use crate::domain::{
-    GapTarget, Inventory, Plan, PolicyName, RefusalScope, Registry, Removal, RemovalAbility, RemovalMethod,
-    RetentionDays, Rules,
+    GapTarget, PolicyName, Refusal, RefusalScope, Registry, RegistryName, Removal, RemovalAbility, RemovalMethod,
+    Repository, RepositoryName, RetentionDays, Rules,
 };
 
-/// Looks whether each limit that is passed is refused, and nothing else is.
-pub(super) fn check_limits(
-    rules: &Rules,
-    inventory: &Inventory,
-    plan: &Plan,
-    owners: &RemovalPolicies<'_>,
-    findings: &mut Vec<Violation>,
-) {
-    let limits = plan.refusals.iter().filter(|refusal| refusal.reason.label() != super::unmatched::LABEL);
-    let said: BTreeMap<_, bool> =
-        limits.map(|refusal| ((&refusal.scope, refusal.reason.label()), refusal.binding)).collect();
-    let all = exceeded_limits(rules, inventory, plan, owners, false);
-    let really = exceeded_limits(rules, inventory, plan, owners, true);
-    for limit in &all {
-        let binding = said.get(&(&limit.0, limit.1));
-        if binding.is_none_or(|binding| !binding && really.contains(limit)) {
-            findings.push(Violation::MissingRefusal { scope: limit.0.clone(), limit: limit.1 });
+/// Removals by the scopes of limits, counted repository by repository.
+#[derive(Debug, Default)]
+pub(super) struct LimitCounts {
+    all: ScopeCounts,
+    enforced: ScopeCounts,
+    /// The tags of each repository that stand for themselves.
+    tags: HashMap<(RegistryName, RepositoryName), u64>,
+}
+
+#[derive(Debug, Default)]
+struct ScopeCounts {
+    removals: BTreeMap<RefusalScope, u64>,
+    /// Without signatures and the like.
+    alone: BTreeMap<RefusalScope, u64>,
+}
+
+impl LimitCounts {
+    /// Counts the removals of one repository.
+    pub(super) fn add(
+        &mut self,
+        (registry, repository): (&Registry, &Repository),
+        removals: &[&Removal],
+        owners: &RemovalPolicies<'_>,
+    ) {
+        if removals.is_empty() {
+            return;
+        }
+        let own = repository.tags.iter().filter(|tag| !accompanies(&tag.name)).count();
+        self.tags.insert((registry.name.clone(), repository.name.clone()), own as u64);
+        self.all.add(removals, owners);
+        let enforced: Vec<&Removal> = removals.iter().copied().filter(|removal| removal.enforce).collect();
+        self.enforced.add(&enforced, owners);
+    }
+
+    /// Looks whether each limit that is passed is refused, and nothing else is.
+    pub(super) fn check(
+        &self,
+        rules: &Rules,
+        registries: &[Registry],
+        refusals: &[Refusal],
+        findings: &mut Vec<Violation>,
+    ) {
+        let limits = refusals.iter().filter(|refusal| refusal.reason.label() != super::unmatched::LABEL);
+        let said: BTreeMap<_, bool> =
+            limits.map(|refusal| ((&refusal.scope, refusal.reason.label()), refusal.binding)).collect();
+        let all = self.exceeded(rules, registries, &self.all);
+        let really = self.exceeded(rules, registries, &self.enforced);
+        for limit in &all {
+            let binding = said.get(&(&limit.0, limit.1));
+            if binding.is_none_or(|binding| !binding && really.contains(limit)) {
+                findings.push(Violation::MissingRefusal { scope: limit.0.clone(), limit: limit.1 });
+            }
+        }
+        for (scope, limit) in said.into_keys() {
+            if !all.contains(&(scope.clone(), limit)) {
+                findings.push(Violation::UnfoundedRefusal { scope: scope.clone(), limit });
+            }
         }
     }
-    for (scope, limit) in said.into_keys() {
-        if !all.contains(&(scope.clone(), limit)) {
-            findings.push(Violation::UnfoundedRefusal { scope: scope.clone(), limit });
+
+    /// The limits that these removals pass.
+    fn exceeded(
+        &self,
+        rules: &Rules,
+        registries: &[Registry],
+        counted: &ScopeCounts,
+    ) -> BTreeSet<(RefusalScope, &'static str)> {
+        let ScopeCounts { removals: counts, alone } = counted;
+        let tags = &self.tags;
+        let forbidden: BTreeSet<(RefusalScope, &'static str)> = registries
+            .iter()
+            .flat_map(|registry| registry_obstacles(registry, rules.undo_window.as_secs_f64()))
+            .collect();
+        let limits_of = |policy: &PolicyName| rules.policies.iter().find(|p| p.name == *policy).map(|p| p.limits);
+        let mut passed = forbidden;
+        passed.retain(|(scope, _)| counts.contains_key(scope));
+        for (scope, &count) in counts {
+            match scope {
+                RefusalScope::Run if count > u64::from(rules.limits.untag) => {
+                    passed.insert((scope.clone(), "untag-limit"));
+                }
+                RefusalScope::Policy(policy)
+                    if limits_of(policy)
+                        .and_then(|limits| limits.untag)
+                        .is_some_and(|untag| count > u64::from(untag)) =>
+                {
+                    passed.insert((scope.clone(), "untag-limit"));
+                }
+                _ => {}
+            }
         }
+        for (scope, &count) in alone {
+            let (percent, place) = match scope {
+                RefusalScope::Repository(registry, repository) => (Some(rules.limits.percent), (registry, repository)),
+                RefusalScope::PolicyInRepository(policy, registry, repository) => {
+                    (limits_of(policy).and_then(|limits| limits.percent), (registry, repository))
+                }
+                _ => continue,
+            };
+            let tags = tags.get(&(place.0.clone(), place.1.clone())).copied().unwrap_or(0);
+            if percent.is_some_and(|percent| count * 100 > tags * u64::from(percent)) {
+                passed.insert((scope.clone(), "percent-limit"));
+            }
+            if matches!(scope, RefusalScope::Repository(..)) && tags < count + u64::from(rules.limits.leave) {
+                passed.insert((scope.clone(), "leave-limit"));
+            }
+        }
+        passed
     }
 }
 
-/// The limits that the removals pass, in all or those alone that would be enforced.
-fn exceeded_limits(
-    rules: &Rules,
-    inventory: &Inventory,
-    plan: &Plan,
-    owners: &RemovalPolicies<'_>,
-    enforced: bool,
-) -> BTreeSet<(RefusalScope, &'static str)> {
-    let owners = |removal: &Removal| owners.get(removal.position);
-    let removals: Vec<&Removal> =
-        plan.removals.iter().map(|removal| &**removal).filter(|removal| removal.enforce || !enforced).collect();
-    let mut counts: BTreeMap<RefusalScope, u64> = BTreeMap::new();
-    let mut alone: BTreeMap<RefusalScope, u64> = BTreeMap::new();
-    let alike =
-        |a: &&Removal, b: &&Removal| a.registry == b.registry && a.repository == b.repository && owners(a) == owners(b);
-    for alike in removals.chunk_by(alike) {
-        let (registry, repository) = (&alike[0].registry, &alike[0].repository);
-        let mut scopes = vec![RefusalScope::Run, RefusalScope::Registry(registry.clone())];
-        scopes.push(RefusalScope::Repository(registry.clone(), repository.clone()));
-        let mut local = vec![RefusalScope::Repository(registry.clone(), repository.clone())];
-        for &policy in owners(alike[0]) {
-            scopes.push(RefusalScope::Policy(policy.clone()));
-            local.push(RefusalScope::PolicyInRepository(policy.clone(), registry.clone(), repository.clone()));
-        }
-        for scope in scopes {
-            *counts.entry(scope).or_default() += alike.len() as u64;
-        }
-        let own = alike.iter().filter(|removal| !accompanies(&removal.tag)).count();
-        for scope in local.into_iter().filter(|_| own > 0) {
-            *alone.entry(scope).or_default() += own as u64;
-        }
-    }
-    let mut tags: HashMap<(&str, &str), u64> = HashMap::new();
-    let mut forbidden: BTreeSet<(RefusalScope, &'static str)> = BTreeSet::new();
-    for registry in &inventory.registries {
-        forbidden.extend(registry_obstacles(registry, rules.undo_window.as_secs_f64()));
-        for repository in &registry.repositories {
-            let own = repository.tags.iter().filter(|tag| !accompanies(&tag.name)).count();
-            tags.insert((registry.name.as_str(), repository.name.as_str()), own as u64);
-        }
-    }
-    let limits_of = |policy: &PolicyName| rules.policies.iter().find(|p| p.name == *policy).map(|p| p.limits);
-    let mut passed = forbidden;
-    passed.retain(|(scope, _)| counts.contains_key(scope));
-    for (scope, count) in counts {
-        match &scope {
-            RefusalScope::Run if count > u64::from(rules.limits.untag) => {
-                passed.insert((scope, "untag-limit"));
+impl ScopeCounts {
+    fn add(&mut self, removals: &[&Removal], owners: &RemovalPolicies<'_>) {
+        let owners = |removal: &Removal| owners.get(removal.position);
+        let alike = |a: &&Removal, b: &&Removal| owners(a) == owners(b);
+        for alike in removals.chunk_by(alike) {
+            let (registry, repository) = (&alike[0].registry, &alike[0].repository);
+            let mut scopes = vec![RefusalScope::Run, RefusalScope::Registry(registry.clone())];
+            scopes.push(RefusalScope::Repository(registry.clone(), repository.clone()));
+            let mut local = vec![RefusalScope::Repository(registry.clone(), repository.clone())];
+            for &policy in owners(alike[0]) {
+                scopes.push(RefusalScope::Policy(policy.clone()));
+                local.push(RefusalScope::PolicyInRepository(policy.clone(), registry.clone(), repository.clone()));
             }
-            RefusalScope::Policy(policy)
-                if limits_of(policy).and_then(|limits| limits.untag).is_some_and(|untag| count > u64::from(untag)) =>
-            {
-                passed.insert((scope, "untag-limit"));
+            for scope in scopes {
+                *self.removals.entry(scope).or_default() += alike.len() as u64;
             }
-            _ => {}
+            let own = alike.iter().filter(|removal| !accompanies(&removal.tag)).count();
+            for scope in local.into_iter().filter(|_| own > 0) {
+                *self.alone.entry(scope).or_default() += own as u64;
+            }
         }
     }
-    for (scope, count) in alone {
-        let (percent, place) = match &scope {
-            RefusalScope::Repository(registry, repository) => (Some(rules.limits.percent), (registry, repository)),
-            RefusalScope::PolicyInRepository(policy, registry, repository) => {
-                (limits_of(policy).and_then(|limits| limits.percent), (registry, repository))
-            }
-            _ => continue,
-        };
-        let tags = tags.get(&(place.0.as_str(), place.1.as_str())).copied().unwrap_or(0);
-        if percent.is_some_and(|percent| count * 100 > tags * u64::from(percent)) {
-            passed.insert((scope.clone(), "percent-limit"));
-        }
-        if matches!(scope, RefusalScope::Repository(..)) && tags < count + u64::from(rules.limits.leave) {
-            passed.insert((scope, "leave-limit"));
-        }
-    }
-    passed
 }
 
 /// What forbids removals from a registry, or from repositories of it, whatever their number.

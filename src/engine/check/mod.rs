@@ -10,21 +10,25 @@ mod limits;
 mod ranges;
 mod rules;
 mod unmatched;
+mod unread;
 mod version;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use jiff::Timestamp;
 
 use super::Verdicts;
 use super::date::tag_date;
+use super::mentions::{MentionIndex, RepositoryMentions};
+use super::placed_digests::PlacedDigests;
 use crate::domain::{
-    Claims, Digest, Inventory, Plan, PolicyName, RefusalScope, Registry, Removal, Repository, Rules, Tag, TagName,
-    TagPosition, Verdict,
+    Claims, Coverage, Deletions, Digest, Inventory, Plan, PolicyName, Refusal, RefusalScope, Registry, RegistryName,
+    Removal, Repository, RepositoryName, Rules, Tag, TagName, TagPosition, Verdict,
 };
 
 pub use deletions::check_deletions;
+pub(super) use deletions::check_deletions_among;
 
 /// Something in verdicts or a plan that cannot be right. It is a fault of this program, and whoever finds it removes
 /// nothing.
@@ -139,35 +143,141 @@ pub fn check(
     let mut findings = Vec::new();
     check_verdict_table(inventory, verdicts, &mut findings);
     check_removal_list(plan, verdicts, &mut findings);
-    let mut owners = RemovalPolicies::default();
+    let placed = PlacedDigests::of(inventory, claims);
+    let mut totals = CheckTotals::new(rules);
+    let mut removals: HashMap<(u32, u32), Vec<&Removal>> = HashMap::new();
+    for removal in &plan.removals {
+        let TagPosition { registry, repository, .. } = removal.position;
+        removals.entry((registry, repository)).or_default().push(removal);
+    }
     for (position, registry) in (0..).zip(&inventory.registries) {
-        let evidence = evidence::RegistryEvidence::new(inventory, registry, claims, now);
-        let mut removals: HashMap<u32, Vec<&Removal>> = HashMap::new();
-        for removal in plan.removals.iter().filter(|removal| removal.position.registry == position) {
-            removals.entry(removal.position.repository).or_default().push(removal);
-        }
+        let checker = RegistryChecker::new(rules, registry, claims, now);
+        let mentions = MentionIndex::new(registry, claims);
         for (place, repository) in (0..).zip(&registry.repositories) {
-            let Some(removals) = removals.remove(&place) else { continue };
+            let removals = removals.remove(&(position, place)).unwrap_or_default();
+            let mentions = mentions.in_repository(registry, repository, &[]);
+            let refusals = &plan.refusals;
+            findings.extend(checker.check_repository(
+                repository,
+                (&mentions, &placed),
+                (&removals, refusals),
+                &mut totals,
+            ));
+        }
+    }
+    let nowhere = removals.into_values().flatten();
+    findings.extend(nowhere.map(|removal| Violation::UnfoundedRemoval { image: image(removal) }));
+    let head =
+        PlanHead { refusals: &plan.refusals, deletions: &plan.deletions, coverage: &plan.coverage, unenforced: None };
+    findings.extend(totals.check(rules, &inventory.registries, &head));
+    findings
+}
+
+/// What a plan says as a whole.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanHead<'a> {
+    /// What stands against the removals.
+    pub refusals: &'a [Refusal],
+    /// The deletions of untagged manifests.
+    pub deletions: &'a Deletions,
+    /// The rules that match nothing.
+    pub coverage: &'a Coverage,
+    /// The removals that are not enforced because of refusals, by repository and position; `None` where the removals that were
+    /// looked at are those of the plan already.
+    pub unenforced: Option<&'a BTreeMap<(RegistryName, RepositoryName), Vec<u32>>>,
+}
+
+/// The second look at the repositories of one registry, one after another.
+pub(super) struct RegistryChecker<'a> {
+    rules: &'a Rules,
+    registry: &'a Registry,
+    evidence: evidence::RegistryEvidence<'a>,
+    now: Timestamp,
+}
+
+/// What the second look adds up over all repositories.
+#[derive(Debug)]
+pub struct CheckTotals<'a> {
+    limits: limits::LimitCounts,
+    held: Vec<dependents::HeldByPolicy>,
+    rules: unmatched::RuleSightings<'a>,
+}
+
+impl<'a> RegistryChecker<'a> {
+    /// Nothing is asked of the repositories in `registry`.
+    pub(super) fn new(rules: &'a Rules, registry: &'a Registry, claims: &'a Claims, now: Timestamp) -> Self {
+        Self { rules, registry, evidence: evidence::RegistryEvidence::new(registry, claims, now), now }
+    }
+
+    /// Looks whether each tag of a repository that is decided about alone has its verdict, and each expired one its removal.
+    pub(super) fn check_verdicts(
+        repository: &Repository,
+        verdicts: &Verdicts,
+        removals: &[&Removal],
+    ) -> Vec<Violation> {
+        let mut findings = Vec::new();
+        let places = (0..).zip(&repository.tags).map(|(tag, _)| TagPosition { registry: 0, repository: 0, tag });
+        check_table(places, repository.tags.len(), verdicts, &mut findings);
+        check_removals(removals, verdicts, &mut findings);
+        findings
+    }
+
+    /// Looks at the removals of one repository, and at what is enforced of them given refusals.
+    pub(super) fn check_repository(
+        &self,
+        repository: &Repository,
+        (mentions, placed): (&RepositoryMentions<'_>, &PlacedDigests),
+        (removals, refusals): (&[&Removal], &[Refusal]),
+        totals: &mut CheckTotals<'_>,
+    ) -> Vec<Violation> {
+        let mut findings = Vec::new();
+        let mut owners = RemovalPolicies::default();
+        if !removals.is_empty() {
+            let evidence = self.evidence.in_repository(mentions.iter().map(|(_, mention)| mention));
             let going: Vec<TagRemoval<'_>> = removals
                 .iter()
-                .filter_map(|removal| check_facts(registry, repository, removal, now, &mut findings))
+                .filter_map(|removal| check_facts(self.registry, repository, removal, self.now, &mut findings))
                 .collect();
-            evidence.check_removals(repository, &going, &mut findings);
-            dependents::check_dependents(registry, repository, &going, &evidence, &mut findings);
-            for one in rules::check_rules(rules, registry, repository, &going, now, &mut findings) {
+            evidence.check_removals(repository, placed, &going, &mut findings);
+            dependents::check_dependents(self.registry, repository, &going, &evidence, &mut findings);
+            unread::check_unread(self.registry, repository, &going, (&evidence, placed), &mut findings);
+            for one in rules::check_rules(self.rules, self.registry, repository, &going, self.now, &mut findings) {
                 owners.add(one);
             }
+            let binding = refusals.iter().filter(|refusal| refusal.binding).map(|refusal| &refusal.scope);
+            let refused: BTreeSet<&RefusalScope> = binding.collect();
+            dependents::check_enforced_dependents(
+                self.registry,
+                repository,
+                removals,
+                &refused,
+                &owners,
+                &mut findings,
+            );
         }
-        let nowhere = removals.into_values().flatten();
-        findings.extend(nowhere.map(|removal| Violation::UnfoundedRemoval { image: image(removal) }));
+        totals.held.extend(dependents::held_by_policies(self.registry, repository, removals, &owners));
+        totals.limits.add((self.registry, repository), removals, &owners);
+        totals.rules.add((self.registry, repository), removals, &owners);
+        findings
     }
-    let beyond =
-        plan.removals.iter().filter(|removal| removal.position.registry as usize >= inventory.registries.len());
-    findings.extend(beyond.map(|removal| Violation::UnfoundedRemoval { image: image(removal) }));
-    dependents::check_enforced_dependents(inventory, plan, &owners, &mut findings);
-    limits::check_limits(rules, inventory, plan, &owners, &mut findings);
-    unmatched::check_unmatched(rules, inventory, plan, &owners, &mut findings);
-    findings
+}
+
+impl<'a> CheckTotals<'a> {
+    /// Nothing added up yet.
+    #[must_use]
+    pub fn new(rules: &'a Rules) -> Self {
+        Self { limits: limits::LimitCounts::default(), held: Vec::new(), rules: unmatched::RuleSightings::new(rules) }
+    }
+
+    /// Looks at the limits, and at the rules that match nothing, once all repositories were looked at.
+    #[must_use]
+    pub fn check(&self, rules: &Rules, registries: &[Registry], plan: &PlanHead<'_>) -> Vec<Violation> {
+        let mut findings = Vec::new();
+        self.limits.check(rules, registries, plan.refusals, &mut findings);
+        self.rules.check(registries, plan, &mut findings);
+        self.held.iter().for_each(|held| held.check(plan, &mut findings));
+        findings
+    }
 }
 
 /// A removal with the tag that it removes.
@@ -204,7 +314,15 @@ fn check_verdict_table(inventory: &Inventory, verdicts: &Verdicts, findings: &mu
             (0..).zip(&facts.tags).map(move |(tag, _)| TagPosition { registry, repository, tag })
         })
     });
-    let tags = inventory.tag_count();
+    check_table(places, inventory.tag_count(), verdicts, findings);
+}
+
+fn check_table(
+    places: impl Iterator<Item = TagPosition>,
+    tags: usize,
+    verdicts: &Verdicts,
+    findings: &mut Vec<Violation>,
+) {
     if verdicts.tags.len() != tags || !places.eq(verdicts.tags.iter().map(|found| found.position)) {
         findings.push(Violation::VerdictTable { verdicts: verdicts.tags.len(), tags });
     }
@@ -218,23 +336,29 @@ fn check_verdict_table(inventory: &Inventory, verdicts: &Verdicts, findings: &mu
 }
 
 fn check_removal_list(plan: &Plan, verdicts: &Verdicts, findings: &mut Vec<Violation>) {
+    let removals: Vec<&Removal> = plan.removals.iter().map(|removal| &**removal).collect();
+    check_removals(&removals, verdicts, findings);
+}
+
+fn check_removals(removals: &[&Removal], verdicts: &Verdicts, findings: &mut Vec<Violation>) {
     let expired = verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired).map(|found| found.position);
-    let mut open: BTreeSet<TagPosition> = expired.collect();
-    let mut seen = BTreeSet::new();
-    for removal in &plan.removals {
-        if !seen.insert(removal.position) {
-            findings.push(Violation::DuplicateRemoval { image: image(removal) });
-        } else if !open.remove(&removal.position) {
-            findings.push(Violation::UnfoundedRemoval { image: image(removal) });
-        }
+    // Both are sorted, so that equal ones meet.
+    let mut expired: Vec<TagPosition> = expired.collect();
+    expired.sort_unstable();
+    let mut found: Vec<(TagPosition, &&Removal)> = removals.iter().map(|removal| (removal.position, removal)).collect();
+    found.sort_by_key(|(position, _)| *position);
+    for pair in found.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        findings.push(Violation::DuplicateRemoval { image: image(pair[1].1) });
     }
-    let mut forgotten: Vec<TagPosition> = open.into_iter().collect();
-    forgotten.sort();
-    findings.extend(forgotten.into_iter().map(|at| Violation::MissingRemoval { image: format!("{at:?}") }));
-    for pair in plan.removals.windows(2) {
-        let name = |removal: &Removal| (removal.registry.clone(), removal.repository.clone(), removal.tag.clone());
-        if name(&pair[0]) > name(&pair[1]) {
-            findings.push(Violation::UnsortedRemoval { image: image(&pair[1]) });
+    found.dedup_by_key(|(position, _)| *position);
+    let unfounded = found.iter().filter(|(position, _)| expired.binary_search(position).is_err());
+    findings.extend(unfounded.map(|(_, removal)| Violation::UnfoundedRemoval { image: image(removal) }));
+    let forgotten = expired.iter().filter(|at| found.binary_search_by_key(*at, |(position, _)| *position).is_err());
+    findings.extend(forgotten.map(|at| Violation::MissingRemoval { image: format!("{at:?}") }));
+    for pair in removals.windows(2) {
+        let (first, second) = (pair[0], pair[1]);
+        if (&first.registry, &first.repository, &first.tag) > (&second.registry, &second.repository, &second.tag) {
+            findings.push(Violation::UnsortedRemoval { image: image(second) });
         }
     }
 }

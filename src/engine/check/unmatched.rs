@@ -1,65 +1,196 @@
 //! Rules that match nothing, seen from the removals: none that such a rule could have forbidden may really be done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{RemovalPolicies, Violation, accompanies};
+use super::{PlanHead, RemovalPolicies, Violation, accompanies};
 use crate::domain::{
-    AllowUnmatched, CoverageBasis, GapTarget, Globs, Inventory, Keep, KeepRule, Plan, Policy, PolicyName, Refusal,
-    RefusalReason, RefusalScope, RegistryName, RepositoryName, RuleId, RuleKey, Rules, TagSelector,
+    AllowUnmatched, Coverage, CoverageBasis, GapTarget, Globs, Keep, KeepRule, Policy, PolicyName, Refusal,
+    RefusalReason, RefusalScope, Registry, RegistryName, Removal, Repository, RepositoryName, RuleId, RuleKey, Rules,
+    TagSelector,
 };
 
 /// The label of the refusals that are looked at here.
 pub(super) const LABEL: &str = "protects-nothing";
 
-/// Looks whether whatever an unmatched rule could have protected is refused, and nothing else because of a rule.
-pub(super) fn check_unmatched(
-    rules: &Rules,
-    inventory: &Inventory,
-    plan: &Plan,
-    owners: &RemovalPolicies<'_>,
-    findings: &mut Vec<Violation>,
-) {
-    let facts = InventoryNames::of(inventory);
-    let mut blind: BTreeSet<RuleId> = BTreeSet::new();
-    for policy in &rules.policies {
-        for rule in protecting_rules(policy).into_iter().filter(|rule| facts.never_matched(rule, policy, plan)) {
-            let own = |refusal: &&Refusal| {
-                matches!(&refusal.reason, RefusalReason::UnmatchedRule(why)
-                    if (&why.rule.policy, why.rule.key, &*why.rule.written) == (&policy.name, rule.key, &*rule.written))
-            };
-            let against: Vec<&RefusalScope> =
-                plan.refusals.iter().filter(own).filter(|one| one.binding).map(|one| &one.scope).collect();
-            for removal in plan.removals.iter().filter(|removal| removal.enforce) {
-                let owners = owners.get(removal.position);
-                let covered = rule.covers(policy, &removal.registry, &removal.repository, owners.iter().copied());
-                if covered && !against.iter().any(|scope| scope.covers(removal)) {
-                    let why = format!("rule {} of policy {} might have forbidden it", rule.written, policy.name);
-                    findings.push(Violation::WronglyEnforced { image: super::image(removal), why });
-                }
-            }
-            let both = plan.deletions.refusals.iter().filter(own).filter(|one| one.binding).map(|one| &one.scope);
-            let against: Vec<&RefusalScope> = both.chain(against).collect();
-            for deletion in plan.deletions.deletable().filter(|deletion| deletion.enforce) {
-                let covered = rule.covers(policy, &deletion.registry, &deletion.repository, deletion.policies.iter());
-                if covered && !against.iter().any(|scope| scope.covers_deletion(deletion)) {
-                    let why = format!("rule {} of policy {} might have forbidden it", rule.written, policy.name);
-                    let image = format!("{}/{}@{}", deletion.registry, deletion.repository, deletion.digest);
-                    findings.push(Violation::WronglyEnforced { image, why });
-                }
-            }
-            blind.insert(RuleId { policy: policy.name.clone(), key: rule.key, written: rule.written.as_str().into() });
+/// The rules that protect tags if they match any, held against one repository after another, and what would be enforced.
+#[derive(Debug)]
+pub(super) struct RuleSightings<'a> {
+    policies: Vec<(&'a Policy, Vec<SightedRule>)>,
+    /// Of each registry: whether all its lists were read, and whether it has a tag that stands for itself.
+    registries: BTreeMap<RegistryName, (bool, bool)>,
+    /// The policies of removals that would be enforced, by repository.
+    enforced: BTreeSet<(RegistryName, RepositoryName, Vec<PolicyName>)>,
+}
+
+#[derive(Debug)]
+struct SightedRule {
+    rule: ProtectingRule,
+    test: NameTest,
+    was_seen: bool,
+}
+
+/// What a rule is held against; true where that cannot be told.
+#[derive(Debug)]
+enum NameTest {
+    Always,
+    Registry,
+    Repository(Globs),
+    Tag(Globs),
+    Pattern(regex::Regex),
+}
+
+impl<'a> RuleSightings<'a> {
+    pub(super) fn new(rules: &'a Rules) -> Self {
+        let sighted = |rule: ProtectingRule| SightedRule { test: rule.test(), rule, was_seen: false };
+        let with_rules = |policy: &'a Policy| (policy, protecting_rules(policy).into_iter().map(sighted).collect());
+        Self {
+            policies: rules.policies.iter().map(with_rules).collect(),
+            registries: BTreeMap::new(),
+            enforced: BTreeSet::new(),
         }
     }
-    for refusal in plan.refusals.iter().chain(&plan.deletions.refusals) {
-        if let RefusalReason::UnmatchedRule(why) = &refusal.reason
-            && !blind.contains(&why.rule)
-        {
-            findings.push(Violation::UnfoundedRefusal { scope: refusal.scope.clone(), limit: LABEL });
+
+    /// Looks at one repository. Every tag counts, signatures and the like included: a rule that only names those says
+    /// nothing.
+    pub(super) fn add(
+        &mut self,
+        (registry, repository): (&Registry, &Repository),
+        removals: &[&Removal],
+        owners: &RemovalPolicies<'_>,
+    ) {
+        let (has_lists, has_tags) = self.registries.entry(registry.name.clone()).or_insert((true, false));
+        *has_lists &= !repository.gaps.iter().any(|gap| hides_names(&gap.target));
+        *has_tags = *has_tags || repository.tags.iter().any(|tag| !accompanies(&tag.name));
+        for one in self.policies.iter_mut().flat_map(|(_, rules)| rules).filter(|one| !one.was_seen) {
+            one.was_seen = match &one.test {
+                NameTest::Always => true,
+                NameTest::Registry => false,
+                NameTest::Repository(globs) => globs.matches(repository.name.as_str()),
+                NameTest::Tag(globs) => repository.tags.iter().any(|tag| globs.matches(tag.name.as_str())),
+                NameTest::Pattern(whole) => repository.tags.iter().any(|tag| whole.is_match(tag.name.as_str())),
+            };
+        }
+        let mut last: &[&PolicyName] = &[];
+        for removal in removals.iter().filter(|removal| removal.enforce) {
+            let owners = owners.get(removal.position);
+            if owners != last || owners.is_empty() {
+                let owners = owners.iter().map(|&owner| owner.clone()).collect();
+                self.enforced.insert((registry.name.clone(), repository.name.clone(), owners));
+            }
+            last = owners;
+        }
+    }
+
+    /// Looks whether whatever an unmatched rule could have protected is refused, and nothing else because of a rule.
+    pub(super) fn check(&self, registries: &[Registry], plan: &PlanHead<'_>, findings: &mut Vec<Violation>) {
+        let mut blind: BTreeSet<RuleId> = BTreeSet::new();
+        for (policy, rules) in &self.policies {
+            for SightedRule { rule, .. } in
+                rules.iter().filter(|one| self.never_matched(one, policy, registries, plan.coverage))
+            {
+                let own = |refusal: &&Refusal| {
+                    matches!(&refusal.reason, RefusalReason::UnmatchedRule(why)
+                        if (&why.rule.policy, why.rule.key, &*why.rule.written) == (&policy.name, rule.key, &*rule.written))
+                };
+                let against: Vec<&RefusalScope> =
+                    plan.refusals.iter().filter(own).filter(|one| one.binding).map(|one| &one.scope).collect();
+                for (registry, repository, owners) in &self.enforced {
+                    let covered = rule.covers(policy, registry, repository, owners.iter());
+                    if covered && !against.iter().any(|scope| covers(scope, registry, repository, owners)) {
+                        let why = format!("rule {} of policy {} might have forbidden it", rule.written, policy.name);
+                        findings.push(Violation::WronglyEnforced { image: format!("{registry}/{repository}"), why });
+                    }
+                }
+                let both = plan.deletions.refusals.iter().filter(own).filter(|one| one.binding).map(|one| &one.scope);
+                let against: Vec<&RefusalScope> = both.chain(against).collect();
+                for deletion in plan.deletions.deletable().filter(|deletion| deletion.enforce) {
+                    let covered =
+                        rule.covers(policy, &deletion.registry, &deletion.repository, deletion.policies.iter());
+                    if covered && !against.iter().any(|scope| scope.covers_deletion(deletion)) {
+                        let why = format!("rule {} of policy {} might have forbidden it", rule.written, policy.name);
+                        let image = format!("{}/{}@{}", deletion.registry, deletion.repository, deletion.digest);
+                        findings.push(Violation::WronglyEnforced { image, why });
+                    }
+                }
+                blind.insert(RuleId {
+                    policy: policy.name.clone(),
+                    key: rule.key,
+                    written: rule.written.as_str().into(),
+                });
+            }
+        }
+        for refusal in plan.refusals.iter().chain(&plan.deletions.refusals) {
+            if let RefusalReason::UnmatchedRule(why) = &refusal.reason
+                && !blind.contains(&why.rule)
+            {
+                findings.push(Violation::UnfoundedRefusal { scope: refusal.scope.clone(), limit: LABEL });
+            }
+        }
+    }
+
+    /// Whether a rule matches nothing and never did, as far as that can be said.
+    fn never_matched(&self, one: &SightedRule, policy: &Policy, registries: &[Registry], coverage: &Coverage) -> bool {
+        let rule = &one.rule;
+        let allowed = match &policy.allow_unmatched {
+            AllowUnmatched::All => true,
+            AllowUnmatched::None => false,
+            AllowUnmatched::Rules(rules) => rules.contains(&rule.written),
+        };
+        let named = || {
+            let text = rule.written.strip_prefix('!').unwrap_or(&rule.written);
+            matches!(one.test, NameTest::Registry) && registries.iter().any(|registry| registry.name.as_str() == text)
+        };
+        if coverage.basis == CoverageBasis::NotChecked || allowed || one.was_seen || named() {
+            return false;
+        }
+        let written = rule.written.as_str().into();
+        let id = RuleId { policy: policy.name.clone(), key: rule.key, written };
+        if coverage.basis == CoverageBasis::FullInventory && self.can_be_judged(rule, policy, registries) {
+            let there = coverage.history.matched.get(&id);
+            let mut here = registries.iter().map(|registry| &registry.endpoint);
+            return !here.any(|endpoint| there.is_some_and(|there| there.contains_key(endpoint)));
+        }
+        coverage.history.unmatched.contains_key(&id)
+    }
+
+    fn can_be_judged(&self, rule: &ProtectingRule, policy: &Policy, registries: &[Registry]) -> bool {
+        let by_name = rule.key == RuleKey::Registries;
+        let mut tags = false;
+        for registry in registries {
+            let selected = policy.select.registries.as_ref().is_none_or(|names| names.contains(&registry.name));
+            if !selected && !by_name {
+                continue;
+            }
+            let (has_lists, has_tags) = self.registries.get(&registry.name).copied().unwrap_or((true, false));
+            let own = registry.gaps.iter().all(|gap| !hides_names(&gap.target));
+            if !(by_name || own && has_lists) {
+                return false;
+            }
+            tags |= has_tags;
+        }
+        tags
+    }
+}
+
+fn hides_names(target: &GapTarget) -> bool {
+    matches!(target, GapTarget::Catalogue | GapTarget::TagList)
+}
+
+/// Whether a refusal covers removals of a repository by these policies.
+fn covers(scope: &RefusalScope, registry: &RegistryName, repository: &RepositoryName, owners: &[PolicyName]) -> bool {
+    match scope {
+        RefusalScope::Run => true,
+        RefusalScope::Registry(name) => name == registry,
+        RefusalScope::Repository(name, path) => (name, path) == (registry, repository),
+        RefusalScope::Policy(policy) => owners.contains(policy),
+        RefusalScope::PolicyInRepository(policy, name, path) => {
+            (name, path) == (registry, repository) && owners.contains(policy)
         }
     }
 }
 
 /// A rule that protects tags if it matches them.
+#[derive(Debug)]
 struct ProtectingRule {
     key: RuleKey,
     written: String,
@@ -104,6 +235,20 @@ fn protecting_rules(policy: &Policy) -> Vec<ProtectingRule> {
 }
 
 impl ProtectingRule {
+    fn test(&self) -> NameTest {
+        let text = self.written.strip_prefix('!').unwrap_or(&self.written);
+        let globs = || Globs::new(&[format!("{}{text}", if text.starts_with('!') { "\\" } else { "" })]).ok();
+        match self.key {
+            RuleKey::Select => NameTest::Always,
+            RuleKey::Registries => NameTest::Registry,
+            RuleKey::Repositories => globs().map_or(NameTest::Always, NameTest::Repository),
+            RuleKey::Tags | RuleKey::Matching => globs().map_or(NameTest::Always, NameTest::Tag),
+            RuleKey::Pattern => {
+                regex::Regex::new(&format!("^(?:{})$", self.written)).map_or(NameTest::Always, NameTest::Pattern)
+            }
+        }
+    }
+
     /// Whether something that goes in that place, by these policies, is what the rule might have protected.
     fn covers<'a>(
         &self,
@@ -119,85 +264,5 @@ impl ProtectingRule {
         let here = select.registries.as_ref().is_none_or(|names| names.contains(registry));
         let there = select.repositories.as_ref().is_none_or(|globs| globs.matches(repository.as_str()));
         (here || self.key == RuleKey::Registries) && (there || self.key == RuleKey::Repositories)
-    }
-}
-
-/// The names in an inventory.
-struct InventoryNames<'a> {
-    inventory: &'a Inventory,
-    registries: Vec<&'a str>,
-    repositories: Vec<&'a str>,
-}
-
-impl<'a> InventoryNames<'a> {
-    fn of(inventory: &'a Inventory) -> Self {
-        let all = inventory.registries.iter().flat_map(|registry| &registry.repositories);
-        Self {
-            inventory,
-            registries: inventory.registries.iter().map(|registry| registry.name.as_str()).collect(),
-            repositories: all.map(|repository| repository.name.as_str()).collect(),
-        }
-    }
-
-    /// Whether a rule matches nothing and never did, as far as that can be said.
-    fn never_matched(&self, rule: &ProtectingRule, policy: &Policy, plan: &Plan) -> bool {
-        let coverage = &plan.coverage;
-        let allowed = match &policy.allow_unmatched {
-            AllowUnmatched::All => true,
-            AllowUnmatched::None => false,
-            AllowUnmatched::Rules(rules) => rules.contains(&rule.written),
-        };
-        if coverage.basis == CoverageBasis::NotChecked || allowed || self.matches_any(rule) {
-            return false;
-        }
-        let written = rule.written.as_str().into();
-        let id = RuleId { policy: policy.name.clone(), key: rule.key, written };
-        if coverage.basis == CoverageBasis::FullInventory && self.can_be_judged(rule, policy) {
-            let there = coverage.history.matched.get(&id);
-            let mut here = self.inventory.registries.iter().map(|registry| &registry.endpoint);
-            return !here.any(|endpoint| there.is_some_and(|there| there.contains_key(endpoint)));
-        }
-        coverage.history.unmatched.contains_key(&id)
-    }
-
-    fn matches_any(&self, rule: &ProtectingRule) -> bool {
-        let text = rule.written.strip_prefix('!').unwrap_or(&rule.written);
-        let globs = || Globs::new(&[format!("{}{text}", if text.starts_with('!') { "\\" } else { "" })]).ok();
-        match rule.key {
-            RuleKey::Select => true,
-            RuleKey::Registries => self.registries.contains(&text),
-            RuleKey::Repositories => {
-                globs().is_none_or(|globs| self.repositories.iter().any(|name| globs.matches(name)))
-            }
-            RuleKey::Tags | RuleKey::Matching => globs().is_none_or(|globs| self.any_tag(|tag| globs.matches(tag))),
-            RuleKey::Pattern => {
-                let whole = regex::Regex::new(&format!("^(?:{})$", rule.written));
-                whole.is_ok_and(|whole| self.any_tag(|tag| whole.is_match(tag)))
-            }
-        }
-    }
-
-    /// Whether some tag fits, signatures and the like included: a rule that only names those says nothing.
-    fn any_tag(&self, fits: impl Fn(&str) -> bool) -> bool {
-        let repositories = self.inventory.registries.iter().flat_map(|registry| &registry.repositories);
-        repositories.flat_map(|repository| &repository.tags).any(|tag| fits(tag.name.as_str()))
-    }
-
-    fn can_be_judged(&self, rule: &ProtectingRule, policy: &Policy) -> bool {
-        let by_name = rule.key == RuleKey::Registries;
-        let mut tags = false;
-        for registry in &self.inventory.registries {
-            let selected = policy.select.registries.as_ref().is_none_or(|names| names.contains(&registry.name));
-            if !selected && !by_name {
-                continue;
-            }
-            let gaps = registry.gaps.iter().chain(registry.repositories.iter().flat_map(|repository| &repository.gaps));
-            if !by_name && gaps.into_iter().any(|gap| matches!(gap.target, GapTarget::Catalogue | GapTarget::TagList)) {
-                return false;
-            }
-            let mut all = registry.repositories.iter().flat_map(|repository| &repository.tags);
-            tags |= all.any(|tag| !accompanies(&tag.name));
-        }
-        tags
     }
 }

@@ -280,8 +280,9 @@ fn the_mentions_of_tags_and_digests_come_in_the_order_of_the_sources() {
         source("second", "contoso", &second),
         source("third", "fabrikam", &elsewhere),
     ];
-    let claims = Claims { sources, holds: Vec::new() };
-    let index = MentionIndex::new(&Registry::empty("contoso".parse().unwrap(), "distribution"), &claims);
+    let claims = Claims { sources, ..Claims::default() };
+    let registry = Registry::empty("contoso".parse().unwrap(), "distribution");
+    let index = MentionIndex::new(&registry, &claims);
     for (repository, tags, digests, expected) in [
         ("shop/api", &["v1"][..], &[][..], "c f"),
         ("shop/api", &["v2", "v1", "v2"], &[], "a c d f"),
@@ -292,7 +293,8 @@ fn the_mentions_of_tags_and_digests_come_in_the_order_of_the_sources() {
         ("shop/job", &["v1"], &[&one], ""),
     ] {
         let names: Vec<TagName> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
-        let found = index.matching(&repository.parse().unwrap(), names.iter(), digests.iter().copied());
+        let here = index.in_repository(&registry, &Repository::empty(repository.parse().unwrap()), &[]);
+        let found = here.matching(names.iter(), digests.iter().copied());
         let words: Vec<&str> = found.iter().map(|mentioned| &*mentioned.text).collect();
         assert_eq!(words.join(" "), expected, "{repository} {tags:?} {digests:?}");
     }

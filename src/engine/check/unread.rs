@@ -1,0 +1,167 @@
+//! What was not read, seen from a removal: nothing goes while something unread could hold it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::evidence::RepositoryEvidence;
+use super::{TagRemoval, Violation, image};
+use crate::domain::{Digest, Manifest, Registry, Removal, RemovalMethod, Repository, UnreadKind, is_docker_list_type};
+use crate::engine::placed_digests::PlacedDigests;
+
+/// Looks whether an index or artifact that was not read could hold a removed tag.
+pub(super) fn check_unread(
+    registry: &Registry,
+    repository: &Repository,
+    going: &[TagRemoval<'_>],
+    (evidence, placed): (&RepositoryEvidence<'_, '_>, &PlacedDigests),
+    findings: &mut Vec<Violation>,
+) {
+    let unread: HashMap<&Digest, UnreadKind> = repository.unread().collect();
+    if unread.is_empty() || going.is_empty() {
+        return;
+    }
+    let held = UnreadContent::new(registry, repository, going, evidence, unread);
+    let loose = evidence.uncertain_evidence(repository, placed);
+    for one in going {
+        let ids = loose.may_match(one.digest, None, true).is_some();
+        if let Some(by) = held.retained_by(one, ids) {
+            findings.push(Violation::ProtectedTag { image: one.image(), by });
+        }
+    }
+}
+
+/// Looks whether a removal would really be done although an index that was not read may contain it, and that index has a
+/// tag that goes only on paper, or is refused.
+pub(super) fn check_enforced_unread(
+    registry: &Registry,
+    repository: &Repository,
+    (removals, really): (&[&Removal], &[&Removal]),
+    findings: &mut Vec<Violation>,
+) {
+    let really_gone: HashSet<u32> = really.iter().map(|removal| removal.position.tag).collect();
+    let on_paper = removals.iter().filter(|removal| !really_gone.contains(&removal.position.tag));
+    let staying = on_paper.filter_map(|removal| repository.manifests.get_key_value(&removal.digest));
+    let staying: Vec<&Digest> = staying.map(|(digest, _)| digest).collect();
+    let kept = kept_with(repository, staying, registry.removal == RemovalMethod::DeleteManifest);
+    let unread = repository.unread().find(|(digest, kind)| *kind == UnreadKind::Index && kept.contains(digest));
+    if let Some((index, _)) = unread {
+        let why = format!("unread: {index} may hold it");
+        let found = really.iter().map(|removal| Violation::WronglyEnforced { image: image(removal), why: why.clone() });
+        findings.extend(found);
+    }
+}
+
+/// What is unread in a repository, and what it could hold once some of its tags are gone.
+struct UnreadContent<'a> {
+    repository: &'a Repository,
+    unread: HashMap<&'a Digest, UnreadKind>,
+    /// Something unread that stays, or may: it could contain anything.
+    staying: Option<&'a Digest>,
+    /// Whether something is in use that no tag of its own accounts for.
+    used_inside: bool,
+    /// Whether an image in an index that stays is judged like any other.
+    judged_alike: bool,
+}
+
+impl<'a> UnreadContent<'a> {
+    fn new(
+        registry: &Registry,
+        repository: &'a Repository,
+        going: &[TagRemoval<'_>],
+        evidence: &RepositoryEvidence<'_, '_>,
+        unread: HashMap<&'a Digest, UnreadKind>,
+    ) -> Self {
+        let whole_manifests = registry.removal == RemovalMethod::DeleteManifest;
+        let gone: HashSet<u32> = going.iter().map(|one| one.removal.position.tag).collect();
+        let tags = (0_u32..).zip(&repository.tags);
+        let left: HashSet<&Digest> =
+            tags.filter(|(at, _)| !gone.contains(at)).filter_map(|(_, tag)| tag.digest.as_ref()).collect();
+        let tagged: HashSet<&Digest> = repository.tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
+        let (_, held) = evidence.holds_in(repository);
+        let used = |digest: &Digest| {
+            evidence.digests.contains(digest) || held.contains(digest) || evidence.mention_of_digest(digest).is_some()
+        };
+        let met = repository
+            .manifests
+            .iter()
+            .filter(|(digest, manifest)| used(digest) || manifest.config.as_deref().is_some_and(used));
+        let met = met.map(|(digest, _)| digest);
+        let listed = repository.listed.iter().map(|row| &row.digest).filter(|digest| used(digest));
+        let in_use: Vec<&Digest> = met.chain(listed).chain(tagged.iter().copied().filter(|one| used(one))).collect();
+        let accounted =
+            |digest: &Digest| left.contains(digest) && repository.manifests.get(digest).is_some_and(Manifest::is_index);
+        let used_inside = in_use.iter().any(|digest| !accounted(digest));
+        let kept = kept_with(repository, left.into_iter().chain(in_use).collect(), whole_manifests);
+        let may_refer = |digest: &Digest| {
+            let met = repository.manifests.get(digest).map(|manifest| &*manifest.media_type);
+            let listed = repository.listed_manifest(digest).map(|row| &*row.media_type);
+            !met.or(listed).is_some_and(is_docker_list_type)
+        };
+        let may_stay = |digest: &Digest, kind: UnreadKind| match kind {
+            UnreadKind::Index => {
+                whole_manifests || kept.contains(digest) || may_refer(digest) && !tagged.contains(digest)
+            }
+            UnreadKind::Artifact => whole_manifests,
+        };
+        let staying = unread.iter().filter(|&(&digest, &kind)| may_stay(digest, kind)).map(|(&digest, _)| digest).min();
+        let judged_alike = registry.certainly_keeps_untagged(repository);
+        Self { repository, unread, staying, used_inside, judged_alike }
+    }
+
+    fn retained_by(&self, one: &TagRemoval<'_>, ids: bool) -> Option<String> {
+        let manifest = self.repository.manifests.get(one.digest);
+        let subject = manifest.and_then(|manifest| manifest.subject.as_deref());
+        let accompanies = one.removal.companion_of.is_some() || subject.is_some();
+        let of_known_type = manifest.is_some_and(Manifest::is_index);
+        if self.unread.contains_key(one.digest) && !of_known_type {
+            return Some("it was not read, and may accompany an image that stays".to_owned());
+        }
+        if let Some(index) = self.staying.filter(|_| accompanies || !self.judged_alike) {
+            return Some(format!("unread: {index} may hold it"));
+        }
+        if self.used_inside || ids {
+            let inside = self.unread_inside(one.digest, ids)?;
+            return Some(format!("unread: {inside} is in it and may hold an image in use"));
+        }
+        None
+    }
+
+    /// Something unread in an image, at any depth: an index, or anything where a configuration is looked for.
+    fn unread_inside(&self, digest: &Digest, any: bool) -> Option<&'a Digest> {
+        let mut seen = HashSet::new();
+        let mut open = vec![digest];
+        while let Some(next) = open.pop() {
+            if !seen.insert(next) {
+                continue;
+            }
+            let found = self.unread.get_key_value(next);
+            if let Some((found, _)) = found.filter(|(_, kind)| any || **kind == UnreadKind::Index) {
+                return Some(*found);
+            }
+            let manifest = self.repository.manifests.get(next);
+            open.extend(manifest.into_iter().flat_map(|manifest| &manifest.children));
+        }
+        None
+    }
+}
+
+/// Everything that stays with some digests: what they contain and what refers to it, and where manifests go whole what it
+/// refers to.
+fn kept_with<'a>(repository: &'a Repository, mut open: Vec<&'a Digest>, whole_manifests: bool) -> HashSet<&'a Digest> {
+    let mut referrers: HashMap<&Digest, Vec<&Digest>> = HashMap::new();
+    for (digest, manifest) in &repository.manifests {
+        if let Some(subject) = manifest.subject.as_deref() {
+            referrers.entry(subject).or_default().push(digest);
+        }
+    }
+    let mut kept = HashSet::new();
+    while let Some(digest) = open.pop() {
+        if kept.insert(digest) {
+            open.extend(referrers.get(digest).into_iter().flatten());
+            if let Some(manifest) = repository.manifests.get(digest) {
+                open.extend(&manifest.children);
+                open.extend(manifest.subject.as_deref().filter(|_| whole_manifests));
+            }
+        }
+    }
+    kept
+}

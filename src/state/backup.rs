@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::file::{folder, regular_file};
-use super::{BUSY_TIMEOUT, StateError, StateErrorKind, StateStore, check_message, creation, verify_database};
+use super::{BUSY_TIMEOUT, SqliteState, StateError, StateErrorKind, check_message, creation, verify_database};
 
 /// A backup that was made and read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Backup {
     pub entries: u64,
 }
 
-impl StateStore {
+impl SqliteState {
     /// Copies the state at `state` into the new file `target`, as of one instant and with what still stands in the
     /// write-ahead log. Processes that have the state open go on meanwhile. The file appears under its name only once all
     /// of it is on the disk and was read back, readable for its owner alone. Does not bring old tables up to date.

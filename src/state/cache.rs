@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{StateError, StateStore};
+use super::{ManifestCache, SqliteState, StateError};
 use crate::domain::Digest;
 use crate::registry::{ContentCache, RawManifest};
 
@@ -35,7 +35,7 @@ impl PendingContent {
 }
 
 #[async_trait]
-impl ContentCache for StateStore {
+impl ContentCache for SqliteState {
     async fn manifest(&self, digest: &Digest) -> Option<RawManifest> {
         if let Some(manifest) = self.pending(|pending| pending.manifests.get(digest).cloned()) {
             return Some(manifest);
@@ -83,13 +83,15 @@ impl ContentCache for StateStore {
     }
 }
 
-impl StateStore {
-    /// Writes what the cache holds in memory.
-    pub async fn flush_cache(&self) {
+#[async_trait]
+impl ManifestCache for SqliteState {
+    async fn flush_cache(&self) {
         let batch = self.pending(std::mem::take);
         self.write_pending((!batch.is_empty()).then_some(batch)).await;
     }
+}
 
+impl SqliteState {
     async fn write_pending(&self, batch: Option<PendingContent>) {
         if let Some(batch) = batch
             && let Err(error) = self.write_batch(&batch).await

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{StateError, StateErrorKind, StateStore, format_time};
+use super::{Catalogues, SqliteState, StateError, StateErrorKind, format_time};
 use crate::domain::{Endpoint, RegistryName};
 
 /// The names of a registry's repositories.
@@ -35,30 +36,23 @@ pub struct SuspectCatalogue {
 #[derive(sqlx::FromRow)]
 struct Row {
     names: String,
-    believed_at: String,
-    doubted: Option<String>,
-    doubted_since: Option<String>,
-    doubted_looks: Option<i64>,
+    trusted_at: String,
+    suspect_names: Option<String>,
+    suspect_since: Option<String>,
+    suspect_reads: Option<i64>,
 }
 
 /// Repositories that were listed at the last look at this endpoint. Rows of an older state may not know theirs yet, and
 /// have the registry's name instead.
 const SELECT_CATALOGUE: &str =
-    "SELECT repository FROM looks WHERE missed_since IS NULL AND endpoint IN (?2, 'registry:' || ?1)";
+    "SELECT repository FROM observed_repositories WHERE missed_since IS NULL AND endpoint IN (?2, 'registry:' || ?1)";
 
-impl StateStore {
-    /// Returns what is known of the repositories of a registry at that address, or `None` if nothing is.
-    ///
-    /// # Errors
-    /// When it could not be read. No list can be judged then.
-    pub async fn catalogue(
-        &self,
-        registry: &RegistryName,
-        endpoint: &str,
-    ) -> Result<Option<KnownCatalogue>, StateError> {
+#[async_trait]
+impl Catalogues for SqliteState {
+    async fn catalogue(&self, registry: &RegistryName, endpoint: &str) -> Result<Option<KnownCatalogue>, StateError> {
         let fault = |error: sqlx::Error| self.sqlx_error("read which repositories a registry has", &error);
         let row: Option<Row> = sqlx::query_as(
-            "SELECT names, believed_at, doubted, doubted_since, doubted_looks FROM catalogues WHERE endpoint = ?1",
+            "SELECT names, trusted_at, suspect_names, suspect_since, suspect_reads FROM catalogues WHERE endpoint = ?1",
         )
         .bind(endpoint)
         .fetch_optional(&self.0.readers)
@@ -79,39 +73,30 @@ impl StateStore {
             self.error(StateErrorKind::Corrupt, what)
         };
         let names = |text: &str| serde_json::from_str::<CatalogueNames>(text).map_err(corrupt);
-        let doubt = match (&row.doubted, &row.doubted_since) {
-            (Some(doubted), Some(since)) => Some(SuspectCatalogue {
-                names: names(doubted)?,
+        let doubt = match (&row.suspect_names, &row.suspect_since) {
+            (Some(suspect_names), Some(since)) => Some(SuspectCatalogue {
+                names: names(suspect_names)?,
                 since: self.read(since)?,
-                reads: row.doubted_looks.and_then(|looks| looks.try_into().ok()).unwrap_or(1),
+                reads: row.suspect_reads.and_then(|reads| reads.try_into().ok()).unwrap_or(1),
             }),
             _ => None,
         };
         Ok(Some(KnownCatalogue {
             names: names(&row.names)?,
-            trusted_at: Some(self.read(&row.believed_at)?),
+            trusted_at: Some(self.read(&row.trusted_at)?),
             suspect: doubt,
         }))
     }
 
-    /// Records what is known of the repositories of a registry at that address.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn record_catalogue(
-        &self,
-        endpoint: &str,
-        known: &KnownCatalogue,
-        now: Timestamp,
-    ) -> Result<(), StateError> {
+    async fn record_catalogue(&self, endpoint: &str, known: &KnownCatalogue, now: Timestamp) -> Result<(), StateError> {
         let doing = "record which repositories a registry has";
         let doubt = known.suspect.as_ref();
         let mut write = self.write_relaxed().await?;
         sqlx::query(
-            "INSERT INTO catalogues (endpoint, names, believed_at, doubted, doubted_since, doubted_looks)
+            "INSERT INTO catalogues (endpoint, names, trusted_at, suspect_names, suspect_since, suspect_reads)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (endpoint) DO UPDATE SET names = ?2, believed_at = ?3, doubted = ?4, doubted_since = ?5,
-                                                  doubted_looks = ?6",
+             ON CONFLICT (endpoint) DO UPDATE SET names = ?2, trusted_at = ?3, suspect_names = ?4, suspect_since = ?5,
+                                                  suspect_reads = ?6",
         )
         .bind(endpoint)
         .bind(json(&known.names))
@@ -125,19 +110,14 @@ impl StateStore {
         write.commit(doing).await
     }
 
-    /// Believes the list that was not believed. Returns how many repositories it names, or `None` if there is no such
-    /// list.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn accept_catalogue(&self, endpoint: &str, by: &str, now: Timestamp) -> Result<Option<u64>, StateError> {
+    async fn accept_catalogue(&self, endpoint: &str, by: &str, now: Timestamp) -> Result<Option<u64>, StateError> {
         let doing = "record that a registry's list of repositories is right";
         let mut write = self.write_durably().await?;
         let names: Option<i64> = sqlx::query_scalar(
             "UPDATE catalogues
-             SET names = doubted, believed_at = ?3, doubted = NULL, doubted_since = NULL, doubted_looks = NULL,
+             SET names = suspect_names, trusted_at = ?3, suspect_names = NULL, suspect_since = NULL, suspect_reads = NULL,
                  accepted_by = ?2, accepted_at = ?3
-             WHERE endpoint = ?1 AND doubted IS NOT NULL RETURNING json_array_length(names)",
+             WHERE endpoint = ?1 AND suspect_names IS NOT NULL RETURNING json_array_length(names)",
         )
         .bind(endpoint)
         .bind(by)

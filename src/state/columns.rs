@@ -55,20 +55,20 @@ pub(super) fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option
         ("skipped", Some(skip)) => skip,
         _ => return None,
     };
-    Some(Outcome::Skipped(match skip {
+    Some(Outcome::Skipped(match SkipReason::current_label(skip) {
         "moved" => SkipReason::Moved { to: detail.parse().ok()? },
-        "gone" => SkipReason::Missing,
+        "missing" => SkipReason::Missing,
         "kept" => SkipReason::Kept(detail),
         "held" => SkipReason::Held(detail),
         "locked" => SkipReason::Locked(detail),
         "policy-dry-run" => SkipReason::DryRun,
         "refused" => SkipReason::Refused(detail),
         "stopped" => SkipReason::Stopped(detail),
-        "put-back" => SkipReason::Reverted(detail),
+        "reverted" => SkipReason::Reverted(detail),
         "postponed" => SkipReason::Postponed(detail),
-        "held-back" => SkipReason::Blocked(detail),
+        "blocked" => SkipReason::Blocked(detail),
         "interrupted" => SkipReason::Interrupted,
-        "settled" => SkipReason::Recovered(detail),
+        "recovered" => SkipReason::Recovered(detail),
         _ => return None,
     }))
 }
@@ -89,3 +89,25 @@ pub(super) fn date(at: Option<Timestamp>, by: Option<&str>) -> Result<Option<Dat
 
 /// A journaled date that cannot be.
 pub(super) struct InvalidDate;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skips_are_read_in_both_spellings() {
+        for (old, skip) in [
+            ("gone", SkipReason::Missing),
+            ("put-back", SkipReason::Reverted("why".to_owned())),
+            ("held-back", SkipReason::Blocked("why".to_owned())),
+            ("settled", SkipReason::Recovered("why".to_owned())),
+        ] {
+            assert_ne!(old, skip.label());
+            for label in [old, skip.label()] {
+                let expected = Some(Outcome::Skipped(skip.clone()));
+                assert_eq!(outcome("skipped", Some(label), "why".to_owned()), expected, "{label}");
+            }
+        }
+        assert_eq!(outcome("skipped", Some("forgotten"), String::new()), None);
+    }
+}

@@ -1,92 +1,137 @@
-//! Plans as they are kept: zlib, packed while they are written.
+//! Parts of plans as they are kept: Zstandard, with the digests beside it.
+//!
+//! The hex digits of a digest neither repeat nor pack to less than the bytes that they stand for, and break up what would
+//! repeat around them. So digests are stored as bytes, and each leaves one byte in the text that is compressed.
 
 use std::io;
-use std::sync::Arc;
 
-use miniz_oxide::deflate::core::{CompressorOxide, create_comp_flags_from_zip_params};
-use miniz_oxide::deflate::stream::deflate;
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
-/// How hard it tries, of ten. Digests do not pack and everything else repeats at once, so that more effort takes several
-/// times as long for little.
-const COMPRESSION_LEVEL: i32 = 1;
+/// Zstandard's own default: the levels above take several times as long for a few percent.
+const COMPRESSION_LEVEL: i32 = 3;
 
-/// How much is packed at once, and how much room there is for what comes of it.
-const CHUNK: usize = 64 << 10;
+/// The beginning of a digest in a text.
+const DIGEST_PREFIX: &[u8] = b"sha256:";
 
-/// Bytes after which a part is handed on.
-const PART: usize = 256 << 10;
+/// Bytes of a digest.
+const DIGEST_BYTES: usize = 32;
 
-/// Packs what `write` writes, and hands it on in parts. Neither is ever held whole.
-pub(super) fn compress(
-    write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
-    take: impl FnMut(Vec<u8>) -> io::Result<()>,
-) -> io::Result<()> {
-    let flags = create_comp_flags_from_zip_params(COMPRESSION_LEVEL, 15, 0);
-    let compressor = Box::new(CompressorOxide::new(flags));
-    let packer = Compressor {
-        deflate: compressor,
-        packed: Vec::with_capacity(PART + CHUNK),
-        buffer: vec![0; CHUNK],
-        emit: take,
-    };
-    let mut out = io::BufWriter::with_capacity(CHUNK, packer);
-    write(&mut out)?;
-    let mut packer = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    packer.push(&[], MZFlush::Finish)?;
-    (packer.emit)(packer.packed)
+/// The byte that stands in the text for a digest. JSON escapes it wherever else it occurs.
+const PLACEHOLDER: u8 = 1;
+
+/// In place of the number of digests: the text was left as it is.
+const VERBATIM: u32 = u32::MAX;
+
+/// Compresses bytes, as a rule JSON, for itself. [`decompress`] gives them back.
+#[must_use]
+pub fn compress(bytes: &[u8]) -> Vec<u8> {
+    compress_at(bytes, COMPRESSION_LEVEL)
 }
 
-struct Compressor<F> {
-    deflate: Box<CompressorOxide>,
-    packed: Vec<u8>,
-    buffer: Vec<u8>,
-    emit: F,
+/// The same as fast as can be, for what is read back soon.
+#[must_use]
+pub fn compress_fast(bytes: &[u8]) -> Vec<u8> {
+    compress_at(bytes, 1)
 }
 
-impl<F: FnMut(Vec<u8>) -> io::Result<()>> Compressor<F> {
-    fn push(&mut self, mut bytes: &[u8], flush: MZFlush) -> io::Result<()> {
-        loop {
-            let step = deflate(&mut self.deflate, bytes, &mut self.buffer, flush);
-            bytes = &bytes[step.bytes_consumed..];
-            self.packed.extend_from_slice(&self.buffer[..step.bytes_written]);
-            if self.packed.len() >= PART {
-                (self.emit)(std::mem::replace(&mut self.packed, Vec::with_capacity(PART + CHUNK)))?;
-            }
-            match step.status {
-                Ok(MZStatus::StreamEnd) => return Ok(()),
-                Ok(_) if bytes.is_empty() && flush == MZFlush::None => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return Err(io::Error::other(format!("it cannot be packed: {error:?}"))),
-            }
+fn compress_at(bytes: &[u8], level: i32) -> Vec<u8> {
+    if !bytes.contains(&PLACEHOLDER)
+        && let Some((count, digests, text)) = take_digests(bytes)
+    {
+        return [&count.to_le_bytes()[..], &digests, &pack(&text, level)].concat();
+    }
+    [&VERBATIM.to_le_bytes()[..], &pack(bytes, level)].concat()
+}
+
+/// Gives back what [`compress`] was given.
+///
+/// # Errors
+/// When `packed` is damaged.
+pub fn decompress(packed: &[u8]) -> io::Result<Vec<u8>> {
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the compressed data is damaged");
+    let (count, rest) = packed.split_first_chunk().ok_or_else(damaged)?;
+    let count = u32::from_le_bytes(*count);
+    let length = if count == VERBATIM { Some(0) } else { (count as usize).checked_mul(DIGEST_BYTES) };
+    let (digests, text) = length.and_then(|length| rest.split_at_checked(length)).ok_or_else(damaged)?;
+    let text = zstd::stream::decode_all(text).map_err(|_| damaged())?;
+    if count == VERBATIM {
+        return Ok(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len() + digests.len() * 2 + (count as usize) * DIGEST_PREFIX.len());
+    let mut digests = digests.chunks_exact(DIGEST_BYTES);
+    for byte in text {
+        if byte != PLACEHOLDER {
+            bytes.push(byte);
+            continue;
+        }
+        bytes.extend_from_slice(DIGEST_PREFIX);
+        for half in digests.next().ok_or_else(damaged)?.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+            bytes.push(hex_digit(half));
         }
     }
+    if digests.next().is_none() { Ok(bytes) } else { Err(damaged()) }
 }
 
-impl<F: FnMut(Vec<u8>) -> io::Result<()>> io::Write for Compressor<F> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.push(bytes, MZFlush::None)?;
-        Ok(bytes.len())
+/// Takes the digests out of a text: their number, their bytes one after the other, and the text without them. Nothing
+/// where there are too many to count.
+fn take_digests(bytes: &[u8]) -> Option<(u32, Vec<u8>, Vec<u8>)> {
+    let (mut count, mut digests, mut text) = (0_u32, Vec::new(), Vec::with_capacity(bytes.len() / 2));
+    let mut rest = bytes;
+    let finder = memchr::memmem::Finder::new(DIGEST_PREFIX);
+    while let Some(start) = finder.find(rest) {
+        let (before, from) = rest.split_at(start);
+        let (prefix, behind) = from.split_at(DIGEST_PREFIX.len());
+        text.extend_from_slice(before);
+        if let Some(digest) = parse_digest(behind) {
+            count = count.checked_add(1).filter(|count| *count != VERBATIM)?;
+            digests.extend_from_slice(&digest);
+            text.push(PLACEHOLDER);
+            rest = &behind[2 * DIGEST_BYTES..];
+        } else {
+            text.extend_from_slice(prefix);
+            rest = behind;
+        }
     }
+    text.extend_from_slice(rest);
+    Some((count, digests, text))
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+/// Reads the lower-case hex digits of a digest at the beginning of a text.
+fn parse_digest(text: &[u8]) -> Option<[u8; DIGEST_BYTES]> {
+    let mut digest = [0; DIGEST_BYTES];
+    for (byte, pair) in digest.iter_mut().zip(text.get(..2 * DIGEST_BYTES)?.chunks_exact(2)) {
+        *byte = (hex_value(pair[0])? << 4) | hex_value(pair[1])?;
+    }
+    Some(digest)
+}
+
+fn hex_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
     }
 }
 
-/// A packed plan, unpacked while it is read. A clone goes on from the same place, so that one kept at some place leads
-/// back there without reading what comes before.
-#[derive(Clone)]
-pub struct Decompressor {
-    packed: Arc<Vec<u8>>,
+fn hex_digit(value: u8) -> u8 {
+    if value < 10 { b'0' + value } else { b'a' + value - 10 }
+}
+
+fn pack(bytes: &[u8], level: i32) -> Vec<u8> {
+    zstd::bulk::compress(bytes, level).expect("memory takes what is compressed")
+}
+
+/// A plan as older versions kept it, whole and in plain zlib, decompressed while it is read.
+pub(super) struct Decompressor {
+    packed: Vec<u8>,
     at: usize,
     state: Box<InflateState>,
 }
 
 impl Decompressor {
     pub(super) fn new(packed: Vec<u8>) -> Self {
-        Self { packed: Arc::new(packed), at: 0, state: InflateState::new_boxed(DataFormat::Zlib) }
+        Self { packed, at: 0, state: InflateState::new_boxed(DataFormat::Zlib) }
     }
 }
 
@@ -107,12 +152,6 @@ impl io::Read for Decompressor {
     }
 }
 
-impl std::fmt::Debug for Decompressor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Unpacker at {} of {}", self.at, self.packed.len())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
@@ -120,35 +159,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_packed_comes_back_at_every_size() {
-        for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 17, 5 * PART] {
-            // Text that repeats, and bytes that hardly do.
-            let mixed = |at: usize| if at.is_multiple_of(3) { 7 } else { ((at * at) >> 5).to_le_bytes()[0] };
-            let bytes: Vec<u8> = (0..size).map(mixed).collect();
-            let mut packed = Vec::new();
-            let keep = |part: Vec<u8>| {
-                assert!(part.len() < PART + CHUNK);
-                packed.extend(part);
-                Ok(())
-            };
-            compress(|out| bytes.chunks(1000).try_for_each(|part| out.write_all(part)), keep).unwrap();
-            assert_eq!(miniz_oxide::inflate::decompress_to_vec_zlib(&packed).unwrap(), bytes, "{size}");
-
-            let mut unpacker = Decompressor::new(packed.clone());
-            let mut start = vec![0; size / 3];
-            unpacker.read_exact(&mut start).unwrap();
-            let mut again = unpacker.clone();
-            for rest in [&mut unpacker, &mut again] {
-                let mut whole = start.clone();
-                rest.read_to_end(&mut whole).unwrap();
-                assert_eq!(whole, bytes, "{size}");
-            }
-            for cut in [packed.len() / 2, packed.len() - 5] {
-                let read = Decompressor::new(packed[..cut].to_vec()).read_to_end(&mut Vec::new());
-                assert!(read.is_err(), "{size} cut at {cut}");
+    fn what_is_compressed_comes_back_exactly() {
+        let digest = "sha256:00ff11223344556677889900aabbccddeeff00112233445566778899aabbccdd";
+        let texts = [
+            String::new(),
+            "[]".to_owned(),
+            digest.to_owned(),
+            format!("[\"{digest}\",\"{digest}\",\"{digest}0\"]"),
+            // None of these is a digest in its canonical spelling.
+            digest.to_uppercase(),
+            digest[..70].to_owned(),
+            digest.replace("sha256", "sha512"),
+            "sha256:sha256:".repeat(3) + digest,
+            format!("{digest}\u{1}{digest}"),
+            "ä".repeat(200_000),
+        ];
+        for text in texts {
+            let packed = compress(text.as_bytes());
+            assert_eq!(decompress(&packed).unwrap(), text.as_bytes(), "{text:.80}");
+            for cut in [0, 3, packed.len() / 2, packed.len() - 1] {
+                assert!(decompress(&packed[..cut]).is_err(), "{text:.80} cut at {cut}");
             }
         }
-        assert!(compress(|_| Err(io::Error::other("no")), |_| Ok(())).is_err());
-        assert!(compress(|_| Ok(()), |_| Err(io::Error::other("no"))).is_err());
+    }
+
+    #[test]
+    fn a_digest_takes_little_more_than_its_bytes() {
+        let views = |n: u32| {
+            let one = |number| {
+                let digest = crate::domain::Digest::of(&u32::to_le_bytes(number));
+                format!("{{\"repository\":\"shop/api\",\"digest\":\"{digest}\",\"verdict\":\"retained\"}}")
+            };
+            (0..n).map(one).collect::<Vec<_>>().join(",")
+        };
+        let packed = compress(views(1000).as_bytes()).len();
+        assert!(packed < 1000 * 34, "{packed} bytes");
+    }
+
+    #[test]
+    fn a_plan_of_an_older_version_is_read_in_pieces() {
+        let bytes: Vec<u8> = (0..300_000_usize).map(|at| ((at * at) >> 5).to_le_bytes()[0]).collect();
+        let packed = miniz_oxide::deflate::compress_to_vec_zlib(&bytes, 1);
+        let mut whole = Vec::new();
+        Decompressor::new(packed.clone()).read_to_end(&mut whole).unwrap();
+        assert!(whole == bytes);
+        for cut in [packed.len() / 2, packed.len() - 5] {
+            assert!(Decompressor::new(packed[..cut].to_vec()).read_to_end(&mut Vec::new()).is_err(), "cut at {cut}");
+        }
     }
 }

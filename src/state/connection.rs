@@ -13,9 +13,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tokio::sync::MutexGuard;
 
 use super::write_ahead_log::WatchedLog;
-use super::{StateError, StateStore};
+use super::{SqliteState, StateError};
 
-/// The time of the last failure of SQLite in a [`StateStore`].
+/// The time of the last failure of SQLite in a [`SqliteState`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastFailure(Arc<Mutex<Option<Instant>>>);
 
@@ -61,7 +61,7 @@ pub(super) fn pool(
 pub(super) struct WriteTransaction<'a> {
     /// The connection that is inside the transaction.
     pub(super) transaction: PoolConnection<Sqlite>,
-    store: &'a StateStore,
+    store: &'a SqliteState,
     /// It counts as done only once the disk has it.
     durable: bool,
     committed: bool,
@@ -73,7 +73,7 @@ impl<'a> WriteTransaction<'a> {
     ///
     /// # Errors
     /// When it cannot be begun, or what was written before is no longer where it was written to.
-    pub(super) async fn begin(store: &'a StateStore, durable: bool) -> Result<Self, StateError> {
+    pub(super) async fn begin(store: &'a SqliteState, durable: bool) -> Result<Self, StateError> {
         let turn = store.0.write_lock.lock().await;
         store.verify_main_file()?;
         let fault = |error: sqlx::Error| store.sqlx_error("write to it", &error);

@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::error::create_beside;
 use super::file::{folder, regular_file, sibling_path};
-use super::{MIGRATIONS, StateError, StateErrorKind};
+use super::{MIGRATIONS, StateError, StateErrorKind, packed_plans};
 
 /// Endings of other files with parts of a state. SQLite would take them for parts of a new one.
 const WAL_ENDINGS: [&str; 2] = ["-wal", "-journal"];
@@ -109,7 +109,7 @@ async fn fill(path: &Path, connection: &mut SqliteConnection) -> Result<(), Stat
     Ok(())
 }
 
-/// Brings tables up to date, in one transaction so that two processes can start at once.
+/// Brings tables up to date, in one transaction so that two processes can start at once, and then the plans in them.
 pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StateError> {
     let doing = "bring its tables up to date";
     let fault = |error: sqlx::Error| StateError::from_sqlx(path, doing, &error);
@@ -117,11 +117,14 @@ pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> R
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
     let inner: &mut SqliteConnection = &mut transaction;
     match MIGRATIONS.run_direct(None, inner, false).await {
-        Ok(()) => transaction.commit().await.map_err(fault),
-        Err(MigrateError::VersionMissing(version)) => Err(newer_schema_error(path, version)),
-        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(fault(error)),
-        Err(error) => Err(StateError::new(StateErrorKind::Open, path, format_args!("cannot {doing}: {error}"))),
+        Ok(()) => transaction.commit().await.map_err(fault)?,
+        Err(MigrateError::VersionMissing(version)) => return Err(newer_schema_error(path, version)),
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => return Err(fault(error)),
+        Err(error) => {
+            return Err(StateError::new(StateErrorKind::Open, path, format_args!("cannot {doing}: {error}")));
+        }
     }
+    packed_plans::migrate(path, connection).await
 }
 
 /// The error of tables that a newer Tagwarden brought to that version.
@@ -158,7 +161,7 @@ pub(super) fn empty_file_error(path: &Path) -> StateError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::StateStore;
+    use super::super::{SqliteState, Storage as _};
     use super::*;
 
     /// A start that is killed or fails leaves no file that the next one would take for a state.
@@ -168,7 +171,7 @@ mod tests {
         let path = folder.path().join("t.db");
         for ending in WAL_ENDINGS {
             std::fs::write(sibling_path(&path, ending), "frames of a state that was deleted").unwrap();
-            let error = StateStore::open(&path).await.unwrap_err();
+            let error = SqliteState::open(&path).await.unwrap_err();
             assert_eq!(error.kind, StateErrorKind::Open, "{error}");
             assert!(error.message.contains(&format!("t.db{ending} does")), "{error}");
             assert!(!path.exists());
@@ -177,14 +180,14 @@ mod tests {
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink("nowhere.db", &path).unwrap();
-            let error = StateStore::open(&path).await.unwrap_err();
+            let error = SqliteState::open(&path).await.unwrap_err();
             assert!(error.message.contains("a symlink to a file that does not exist"), "{error}");
             std::fs::remove_file(&path).unwrap();
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
         // An empty log is none.
         std::fs::write(sibling_path(&path, "-wal"), "").unwrap();
-        StateStore::open(&path).await.unwrap().close().await;
+        SqliteState::open(&path).await.unwrap().close().await;
     }
 
     /// All of a new state is in its one file, before that has its name.
@@ -197,7 +200,7 @@ mod tests {
         let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["t.db"]);
         assert!(length(&path).unwrap() > 4096, "its tables are in it");
-        let store = StateStore::open(&path).await.unwrap();
+        let store = SqliteState::open(&path).await.unwrap();
         assert!(!store.0.created.load(std::sync::atomic::Ordering::Relaxed), "it was there before");
     }
 }

@@ -1,18 +1,15 @@
 //! The proof that there is room for what a run writes.
 
-use super::{StateError, StateStore};
+use super::{SqliteState, StateError};
 use crate::domain::Digest;
 
 /// So many bytes are written as a test: about what a run of a small registry writes.
 const TEST_BYTES: usize = 512 << 10;
 
-impl StateStore {
-    /// Makes sure that half a mebibyte can be committed and gets into the file. A tiny write says little of that: it fits
-    /// into a page that is there already. What is written is taken back.
-    ///
-    /// # Errors
-    /// When it could not be written. No run must begin then.
-    pub async fn verify_disk_space(&self) -> Result<(), StateError> {
+impl SqliteState {
+    /// Makes sure that half a mebibyte can be committed and gets into the file. A tiny write fits into a page that is there
+    /// already. What is written is taken back.
+    pub(super) async fn write_test_bytes(&self) -> Result<(), StateError> {
         let doing = "write half a mebibyte as a test";
         let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
         let bytes = incompressible_bytes();
@@ -56,29 +53,29 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use super::super::StateErrorKind;
+    use super::super::{Schedules as _, StateErrorKind, Storage as _};
     use super::*;
 
     #[tokio::test]
     async fn room_for_a_tiny_write_is_none_for_a_run() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.db");
-        let store = StateStore::open(&path).await.unwrap();
-        let pages = async |store: &StateStore| -> i64 {
+        let store = SqliteState::open(&path).await.unwrap();
+        let pages = async |store: &SqliteState| -> i64 {
             sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.0.readers).await.unwrap()
         };
         let most = pages(&store).await + 20;
         store.close().await;
 
         let limit = |options: sqlx::sqlite::SqliteConnectOptions| options.pragma("max_page_count", most.to_string());
-        let store = StateStore::open_with(&path, limit).await.unwrap();
+        let store = SqliteState::open_with(&path, limit).await.unwrap();
         let handled = BTreeMap::from([("0 3 * * * UTC".to_owned(), Timestamp::UNIX_EPOCH)]);
         store.record_schedule_progress(&handled).await.unwrap();
         assert_eq!(store.verify_disk_space().await.unwrap_err().kind, StateErrorKind::Full);
         store.record_schedule_progress(&handled).await.unwrap();
         store.close().await;
 
-        let store = StateStore::open(&path).await.unwrap();
+        let store = SqliteState::open(&path).await.unwrap();
         store.verify_disk_space().await.unwrap();
         let grown = pages(&store).await;
         store.verify_disk_space().await.unwrap();

@@ -1,8 +1,9 @@
 //! Experience with removals in registries: facts that no harmless question can settle.
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{StateError, StateErrorKind, StateStore, format_time};
+use super::{RegistryExperience, SqliteState, StateError, StateErrorKind, format_time};
 use crate::domain::{Endpoint, RegistryName, RemovalMethod};
 
 /// The effect that an untag had on the manifest behind the tag.
@@ -78,24 +79,17 @@ const ACCEPTED: &str = "accepted";
 /// One row of the table.
 #[derive(sqlx::FromRow)]
 struct Row {
-    what: String,
+    effect: String,
     since: String,
     last_at: String,
 }
 
-impl StateStore {
-    /// Returns what untags showed of the registry at that endpoint (such as `https://registry.example:5000`), or `None`
-    /// if nothing is known.
-    ///
-    /// A destruction comes before everything else, whatever was seen later: a registry may keep the manifests that have
-    /// other tags. Of the rest, what happened last counts. See [`Experience::is_valid_at`] for how long.
-    ///
-    /// # Errors
-    /// When the state could not be read. Callers must not remove anything then.
-    pub async fn untag_experience(&self, endpoint: &str) -> Result<Option<Experience>, StateError> {
+#[async_trait]
+impl RegistryExperience for SqliteState {
+    async fn untag_experience(&self, endpoint: &str) -> Result<Option<Experience>, StateError> {
         let mut known = Vec::new();
         for row in self.experience(endpoint, RemovalMethod::Untag).await? {
-            let what = match row.what.as_str() {
+            let what = match row.effect.as_str() {
                 "survives" => UntagExperience::ManifestSurvives,
                 "destroyed" => UntagExperience::ManifestDestroyed,
                 UNSUPPORTED => UntagExperience::Unsupported,
@@ -109,13 +103,7 @@ impl StateStore {
             .max_by_key(|found| (found.effect == UntagExperience::ManifestDestroyed, found.last_at, found.effect)))
     }
 
-    /// Remembers what an untag showed of the registry at that endpoint. Durable when it returns.
-    ///
-    /// A survival and a refusal replace each other, the later one counts; neither touches a destruction.
-    ///
-    /// # Errors
-    /// When the state could not be written.
-    pub async fn record_untag_experience(
+    async fn record_untag_experience(
         &self,
         endpoint: &str,
         what: UntagExperience,
@@ -129,12 +117,7 @@ impl StateStore {
         self.record(endpoint, RemovalMethod::Untag, what.label(), outdated, at).await
     }
 
-    /// Returns how the registry at that endpoint last answered a deletion by tag or by digest, and when; `None` if
-    /// nothing is known, or the last answer is a refusal of more than [`REFUSAL_TTL`] ago.
-    ///
-    /// # Errors
-    /// When the state could not be read.
-    pub async fn deletion_response(
+    async fn deletion_response(
         &self,
         endpoint: &str,
         method: RemovalMethod,
@@ -142,7 +125,7 @@ impl StateStore {
     ) -> Result<Option<(DeletionResponse, Timestamp)>, StateError> {
         let mut last: Option<(Timestamp, DeletionResponse)> = None;
         for row in self.experience(endpoint, method).await? {
-            let answer = match row.what.as_str() {
+            let answer = match row.effect.as_str() {
                 UNSUPPORTED => DeletionResponse::Unsupported,
                 "survives" | "destroyed" | ACCEPTED => DeletionResponse::Accepted,
                 other => return Err(self.unknown(other)),
@@ -155,11 +138,7 @@ impl StateStore {
         Ok(last.filter(counts).map(|(at, answer)| (answer, at)))
     }
 
-    /// Remembers how the registry at that endpoint answered a deletion. Durable when it returns.
-    ///
-    /// # Errors
-    /// When the state could not be written.
-    pub async fn record_deletion_response(
+    async fn record_deletion_response(
         &self,
         endpoint: &str,
         method: RemovalMethod,
@@ -173,12 +152,7 @@ impl StateStore {
         self.record(endpoint, method, answer.label(), outdated, at).await
     }
 
-    /// Forgets what removals showed of the registry at that endpoint, and a mark that was made under its name. Returns
-    /// whether there was anything to forget.
-    ///
-    /// # Errors
-    /// When the state could not be written.
-    pub async fn forget_experience(&self, registry: &RegistryName, endpoint: &str) -> Result<bool, StateError> {
+    async fn forget_experience(&self, registry: &RegistryName, endpoint: &str) -> Result<bool, StateError> {
         let doing = "forget what removals showed of a registry";
         let mut write = self.write_durably().await?;
         let learned = sqlx::query("DELETE FROM experience WHERE endpoint = ?1")
@@ -186,7 +160,7 @@ impl StateStore {
             .execute(&mut *write.transaction)
             .await
             .map_err(|error| self.sqlx_error(doing, &error))?;
-        let marked = sqlx::query("DELETE FROM destroyers WHERE registry = ?1")
+        let marked = sqlx::query("DELETE FROM destructive_untags WHERE registry = ?1")
             .bind(registry.as_str())
             .execute(&mut *write.transaction)
             .await
@@ -195,13 +169,49 @@ impl StateStore {
         Ok(learned.rows_affected() + marked.rows_affected() > 0)
     }
 
-    async fn experience(&self, endpoint: &str, method: RemovalMethod) -> Result<Vec<Row>, StateError> {
-        sqlx::query_as("SELECT what, since, last_at FROM experience WHERE endpoint = ?1 AND method = ?2 ORDER BY what")
-            .bind(key(endpoint))
-            .bind(method.label())
-            .fetch_all(&self.0.readers)
+    async fn mark_untag_destructive(&self, registry: &RegistryName, now: Timestamp) -> Result<(), StateError> {
+        let doing = "mark a registry as one that destroys";
+        let mut write = self.write_durably().await?;
+        sqlx::query("INSERT INTO destructive_untags (registry, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+            .bind(registry.as_str())
+            .bind(format_time(now))
+            .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error("read what removals showed of a registry", &error))
+            .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await
+    }
+
+    async fn untag_destructive_since(&self, registry: &RegistryName) -> Result<Option<Timestamp>, StateError> {
+        let since: Option<String> = sqlx::query_scalar("SELECT since FROM destructive_untags WHERE registry = ?1")
+            .bind(registry.as_str())
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("read which registries destroy", &error))?;
+        since.map(|since| self.read(&since)).transpose()
+    }
+
+    async fn clear_untag_destructive(&self, registry: &RegistryName) -> Result<(), StateError> {
+        let doing = "clear the mark of a registry";
+        let mut write = self.write_durably().await?;
+        sqlx::query("DELETE FROM destructive_untags WHERE registry = ?1")
+            .bind(registry.as_str())
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.sqlx_error(doing, &error))?;
+        write.commit(doing).await
+    }
+}
+
+impl SqliteState {
+    async fn experience(&self, endpoint: &str, method: RemovalMethod) -> Result<Vec<Row>, StateError> {
+        sqlx::query_as(
+            "SELECT effect, since, last_at FROM experience WHERE endpoint = ?1 AND method = ?2 ORDER BY effect",
+        )
+        .bind(key(endpoint))
+        .bind(method.label())
+        .fetch_all(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("read what removals showed of a registry", &error))
     }
 
     async fn record(
@@ -215,7 +225,7 @@ impl StateStore {
         let doing = "remember what a removal showed of a registry";
         let mut write = self.write_durably().await?;
         for outdated in outdated {
-            sqlx::query("DELETE FROM experience WHERE endpoint = ?1 AND method = ?2 AND what = ?3 AND last_at <= ?4")
+            sqlx::query("DELETE FROM experience WHERE endpoint = ?1 AND method = ?2 AND effect = ?3 AND last_at <= ?4")
                 .bind(key(endpoint))
                 .bind(method.label())
                 .bind(*outdated)
@@ -225,8 +235,8 @@ impl StateStore {
                 .map_err(|error| self.sqlx_error(doing, &error))?;
         }
         sqlx::query(
-            "INSERT INTO experience (endpoint, method, what, since, last_at) VALUES (?1, ?2, ?3, ?4, ?4)
-             ON CONFLICT (endpoint, method, what)
+            "INSERT INTO experience (endpoint, method, effect, since, last_at) VALUES (?1, ?2, ?3, ?4, ?4)
+             ON CONFLICT (endpoint, method, effect)
              DO UPDATE SET since = min(since, excluded.since), last_at = max(last_at, excluded.last_at)",
         )
         .bind(key(endpoint))

@@ -3,8 +3,11 @@
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
-use super::{StateError, StateErrorKind, StateStore};
+use async_trait::async_trait;
+
+use super::{ManifestCache as _, SqliteState, StateError, StateErrorKind, Storage};
 
 /// A file apart from its name: device and inode. Equal for all files on systems that do not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,17 +75,46 @@ pub(super) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-impl StateStore {
-    /// Makes sure that the file that is open, and its write-ahead log, are still those at their paths.
-    ///
-    /// # Errors
-    /// [`StateErrorKind::Replaced`] when one of them was deleted or replaced. What would be written then would go into a
-    /// file that has no name any more, so nothing may be removed.
-    pub fn verify_file(&self) -> Result<(), StateError> {
+#[async_trait]
+impl Storage for SqliteState {
+    fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    fn warn_if_new(&self, removes: bool) {
+        if self.0.created.swap(false, Ordering::Relaxed) && removes {
+            tracing::warn!(
+                state = %self.0.path.display(),
+                "new state: holds, the journal and original times from before are not known"
+            );
+        }
+    }
+
+    async fn verify_disk_space(&self) -> Result<(), StateError> {
+        self.write_test_bytes().await
+    }
+
+    async fn close(&self) {
+        self.flush_cache().await;
+        if self.is_harmed_by_closing().await {
+            tracing::error!(state = %self.0.path.display(), "its write-ahead log is not the one that was written to, and is \
+                left as it is");
+            // Until the process ends, as if it were killed.
+            std::mem::forget(self.clone());
+            return;
+        }
+        self.0.readers.close().await;
+        self.0.relaxed.close().await;
+        self.0.durable.close().await;
+    }
+
+    fn verify_file(&self) -> Result<(), StateError> {
         self.verify_main_file()?;
         self.verify_log_file()
     }
+}
 
+impl SqliteState {
     /// Makes sure of the file alone.
     pub(super) fn verify_main_file(&self) -> Result<(), StateError> {
         let what = match FileId::at(&self.0.path) {

@@ -1,12 +1,14 @@
 //! Forgetting what is no longer needed, so that the state does not grow for ever.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::policies::FORGET_POLICIES;
-use super::{StateError, StateStore, WriteTransaction, format_time};
-use crate::domain::{Digest, Inventory};
+use super::{Maintenance, ManifestCache as _, SqliteState, StateError, WriteTransaction, format_time};
+use crate::domain::{Digest, Repository};
+use crate::registry::RegistryHead;
 
 /// Since when what is recorded is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +54,7 @@ macro_rules! old_runs {
 const FORGET_JOURNAL: &str = old_runs!(
     "DELETE FROM journal WHERE run IN ",
     " AND NOT EXISTS (SELECT 1 FROM journal AS kept WHERE kept.run = old.id
-                      AND (kept.outcome IS NULL OR kept.settled_at >= ?1))"
+                      AND (kept.outcome IS NULL OR kept.resolved_at >= ?1))"
 );
 
 const FORGET_PLANS_OF_RUNS: &str = old_runs!(
@@ -69,115 +71,144 @@ const FORGET_PLANS: &str = old_runs!("DELETE FROM plans WHERE run IN ", " AND en
 const FORGET_UNJOURNALED_MANIFESTS: &str =
     "DELETE FROM journaled_manifests WHERE digest NOT IN (SELECT digest FROM journal)";
 
+/// The name of the write, as failures of it say.
+const FORGET_OLD_RUNS: &str = "forget old runs";
+
 /// So many rows are looked at or forgotten in one go: others write in between.
 const BATCH: i64 = 5_000;
 
-impl StateStore {
-    /// Forgets old plans, and old runs with their journal and the manifests to undo them. A run with an entry that is not
-    /// settled yet, or was settled since, stays whole. Only for a time that can be trusted: what is forgotten cannot be
-    /// restored any more.
-    ///
-    /// # Errors
-    /// When it could not be done; nothing is forgotten then.
-    pub async fn prune(&self, since: RetentionCutoffs) -> Result<PruneCounts, StateError> {
-        let doing = "forget old runs";
+#[async_trait]
+impl Maintenance for SqliteState {
+    async fn prune(&self, since: RetentionCutoffs) -> Result<PruneCounts, StateError> {
         let mut write = self.write_durably().await?;
-        let forget = async |write: &mut WriteTransaction<'_>, statement: &'static str, before: Timestamp| {
-            let done = sqlx::query(statement).bind(format_time(before)).execute(&mut *write.transaction).await;
-            done.map(|done| done.rows_affected()).map_err(|error| self.sqlx_error(doing, &error))
-        };
-        let plans = forget(&mut write, FORGET_PLANS, since.plans).await?;
-        let entries = forget(&mut write, FORGET_JOURNAL, since.runs).await?;
-        let of_runs = forget(&mut write, FORGET_PLANS_OF_RUNS, since.runs).await?;
-        let runs = forget(&mut write, FORGET_RUNS, since.runs).await?;
-        forget(&mut write, FORGET_HOLDS, since.runs).await?;
+        let plans = self.forget(&mut write, FORGET_PLANS, since.plans).await?;
+        let entries = self.forget(&mut write, FORGET_JOURNAL, since.runs).await?;
+        let of_runs = self.forget(&mut write, FORGET_PLANS_OF_RUNS, since.runs).await?;
+        let runs = self.forget(&mut write, FORGET_RUNS, since.runs).await?;
+        self.forget(&mut write, FORGET_HOLDS, since.runs).await?;
         for statement in FORGET_POLICIES {
             sqlx::query(statement)
                 .execute(&mut *write.transaction)
                 .await
-                .map_err(|error| self.sqlx_error(doing, &error))?;
+                .map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, &error))?;
         }
-        forget(&mut write, "DELETE FROM departures WHERE missed_at < ?1", since.runs).await?;
+        self.forget(&mut write, "DELETE FROM missing_tags WHERE missed_at < ?1", since.runs).await?;
         let unnamed = sqlx::query(FORGET_UNJOURNALED_MANIFESTS).execute(&mut *write.transaction).await;
-        let manifests = unnamed.map_err(|error| self.sqlx_error(doing, &error))?.rows_affected();
-        write.commit(doing).await?;
+        let manifests = unnamed.map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, &error))?.rows_affected();
+        write.commit(FORGET_OLD_RUNS).await?;
         Ok(PruneCounts { runs, plans: plans + of_runs, entries, manifests })
     }
 
-    /// Forgets cached content that nothing in the registries uses any more, and when tags were first seen in
-    /// repositories that have not been listed since `gone_since`. Where anything could not be read nothing is forgotten:
-    /// it may be what was not read.
-    ///
-    /// # Errors
-    /// When it could not be done.
-    pub async fn collect_garbage(
+    async fn cached_content(&self) -> Result<CachedContent, StateError> {
+        self.flush_cache().await;
+        Ok(CachedContent {
+            manifests: self.cached_digests(SELECT_MANIFESTS).await?,
+            configs: self.cached_digests(SELECT_CONFIGS).await?,
+        })
+    }
+
+    async fn collect_garbage(
         &self,
-        inventory: &Inventory,
+        unused: &CachedContent,
+        listed: &[RegistryHead],
         now: Timestamp,
         gone_since: Timestamp,
     ) -> Result<(), StateError> {
-        if inventory.has_gaps() {
-            return Ok(());
+        self.forget_cached(DELETE_MANIFESTS, &unused.manifests).await?;
+        self.forget_cached(DELETE_CONFIGS, &unused.configs).await?;
+        self.forget_unlisted(listed, now, gone_since).await
+    }
+}
+
+/// Digests of cached content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CachedContent {
+    manifests: BTreeSet<Digest>,
+    configs: BTreeSet<Digest>,
+}
+
+impl CachedContent {
+    /// Takes out what a repository uses.
+    pub fn remove_used(&mut self, repository: &Repository) {
+        if self.manifests.is_empty() && self.configs.is_empty() {
+            return;
         }
-        self.flush_cache().await;
-        let manifests = || {
-            let repositories = inventory.registries.iter().flat_map(|registry| &registry.repositories);
-            repositories.flat_map(|repository| &repository.manifests)
-        };
-        let used: HashSet<&Digest> = manifests().map(|(digest, _)| digest).collect();
-        self.forget_cached(SELECT_MANIFESTS, DELETE_MANIFESTS, &used).await?;
-        let used: HashSet<&Digest> = manifests().filter_map(|(_, manifest)| manifest.config.as_deref()).collect();
-        self.forget_cached(SELECT_CONFIGS, DELETE_CONFIGS, &used).await?;
-        self.forget_unlisted(inventory, now, gone_since).await
+        for (digest, manifest) in &repository.manifests {
+            self.manifests.remove(digest);
+            if let Some(config) = manifest.config.as_deref() {
+                self.configs.remove(config);
+            }
+        }
+        for row in &repository.listed {
+            self.manifests.remove(&row.digest);
+        }
+    }
+}
+
+impl SqliteState {
+    /// Runs one statement for what is older than `before`, as a part of a write, and returns how many rows went.
+    async fn forget(
+        &self,
+        write: &mut WriteTransaction<'_>,
+        statement: &'static str,
+        before: Timestamp,
+    ) -> Result<u64, StateError> {
+        let done = sqlx::query(statement).bind(format_time(before)).execute(&mut *write.transaction).await;
+        done.map(|done| done.rows_affected()).map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, &error))
     }
 
-    async fn forget_cached(
-        &self,
-        select: &'static str,
-        delete: &'static str,
-        used: &HashSet<&Digest>,
-    ) -> Result<(), StateError> {
-        let doing = "forget cached content";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+    async fn cached_digests(&self, select: &'static str) -> Result<BTreeSet<Digest>, StateError> {
+        let mut found = BTreeSet::new();
         let mut after = String::new();
         loop {
-            let digests: Vec<String> =
-                sqlx::query_scalar(select).bind(&after).bind(BATCH).fetch_all(&self.0.readers).await.map_err(fault)?;
-            let Some(last) = digests.last() else { return Ok(()) };
+            let digests: Vec<String> = sqlx::query_scalar(select)
+                .bind(&after)
+                .bind(BATCH)
+                .fetch_all(&self.0.readers)
+                .await
+                .map_err(|error| self.sqlx_error("read what is cached", &error))?;
+            let Some(last) = digests.last() else { return Ok(found) };
             after.clone_from(last);
-            let unused = |text: &String| text.parse::<Digest>().map_or(true, |digest| !used.contains(&digest));
-            let unused: Vec<&String> = digests.iter().filter(|text| unused(text)).collect();
-            if unused.is_empty() {
-                continue;
-            }
-            let unused = serde_json::to_string(&unused).expect("lists of strings are JSON");
+            found.extend(digests.iter().filter_map(|text| text.parse().ok()));
+        }
+    }
+
+    async fn forget_cached(&self, delete: &'static str, unused: &BTreeSet<Digest>) -> Result<(), StateError> {
+        let doing = "forget cached content";
+        let unused: Vec<String> = unused.iter().map(ToString::to_string).collect();
+        for some in unused.chunks(usize::try_from(BATCH).unwrap_or(usize::MAX)) {
+            let some = serde_json::to_string(some).expect("lists of strings are JSON");
             let mut write = self.write_relaxed().await?;
-            sqlx::query(delete).bind(unused).execute(&mut *write.transaction).await.map_err(fault)?;
+            sqlx::query(delete)
+                .bind(some)
+                .execute(&mut *write.transaction)
+                .await
+                .map_err(|error| self.sqlx_error(doing, &error))?;
             write.commit(doing).await?;
         }
+        Ok(())
     }
 
     async fn forget_unlisted(
         &self,
-        inventory: &Inventory,
+        listed: &[RegistryHead],
         now: Timestamp,
         gone_since: Timestamp,
     ) -> Result<(), StateError> {
         let doing = "forget repositories that are gone";
         let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
-        let listed: Vec<[String; 2]> = inventory
-            .registries
+        let listed: Vec<[String; 2]> = listed
             .iter()
-            .flat_map(|registry| {
-                let endpoint = super::observations::key(registry);
-                registry.repositories.iter().map(move |found| [endpoint.clone(), found.name.to_string()])
+            .flat_map(|head| {
+                let endpoint = super::observations::key(&head.registry);
+                head.names.iter().map(move |name| [endpoint.clone(), name.to_string()])
             })
             .collect();
         let listed = serde_json::to_string(&listed).expect("lists of strings are JSON");
         let mut write = self.write_relaxed().await?;
         sqlx::query(
             "WITH listed (endpoint, repository) AS (SELECT value ->> 0, value ->> 1 FROM json_each(?1))
-             UPDATE looks SET missed_since = CASE WHEN (endpoint, repository) IN (SELECT * FROM listed) THEN NULL
+             UPDATE observed_repositories SET missed_since = CASE WHEN (endpoint, repository) IN (SELECT * FROM listed) THEN NULL
                                                   ELSE coalesce(missed_since, ?2) END
              WHERE (missed_since IS NULL) <> ((endpoint, repository) IN (SELECT * FROM listed))",
         )
@@ -186,7 +217,7 @@ impl StateStore {
         .execute(&mut *write.transaction)
         .await
         .map_err(fault)?;
-        sqlx::query("DELETE FROM looks WHERE missed_since < ?1")
+        sqlx::query("DELETE FROM observed_repositories WHERE missed_since < ?1")
             .bind(format_time(gone_since))
             .execute(&mut *write.transaction)
             .await

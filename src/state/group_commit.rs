@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Inner, JournalId, LeaseToken, RestoreRecord, StateError, StateErrorKind, StateStore};
+use super::{Inner, JournalId, LeaseToken, RestoreRecord, SqliteState, StateError, StateErrorKind};
 use crate::domain::{Intent, Outcome};
 use crate::registry::RawManifest;
 
@@ -25,12 +25,13 @@ pub(super) enum Entry {
         lease: LeaseToken,
         run: Uuid,
         intent: Intent,
-        manifest: RawManifest,
+        /// Nothing where the manifest stays in the registry and its bytes come later.
+        manifest: Option<RawManifest>,
         restoring: Box<RestoreRecord>,
         now: Timestamp,
     },
     /// What came of it, and since when a restored tag is there by the registry's own time.
-    Outcome { id: JournalId, outcome: Outcome, left_at: Option<Timestamp>, now: Timestamp },
+    Outcome { id: JournalId, outcome: Outcome, registry_time: Option<Timestamp>, now: Timestamp },
     /// What was never begun.
     NotAttempted { lease: LeaseToken, run: Uuid, intent: Intent, outcome: Outcome, now: Timestamp },
 }
@@ -44,7 +45,7 @@ pub(super) struct QueuedEntry {
     reply: oneshot::Sender<EntryResult>,
 }
 
-/// Starts the task that writes for a [`StateStore`], until that is dropped.
+/// Starts the task that writes for a [`SqliteState`], until that is dropped.
 pub(super) fn spawn_writer(store: Weak<Inner>) -> mpsc::Sender<QueuedEntry> {
     let (queue, waiting) = mpsc::channel(MAX_GROUP);
     tokio::spawn(write_groups(store, waiting));
@@ -54,8 +55,8 @@ pub(super) fn spawn_writer(store: Weak<Inner>) -> mpsc::Sender<QueuedEntry> {
 async fn write_groups(store: Weak<Inner>, mut waiting: mpsc::Receiver<QueuedEntry>) {
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, MAX_GROUP).await > 0 {
-        // Where the `StateStore` is dropped nobody waits any more.
-        let Some(store) = store.upgrade().map(StateStore) else { return };
+        // Where the `SqliteState` is dropped nobody waits any more.
+        let Some(store) = store.upgrade().map(SqliteState) else { return };
         let (entries, answers): (Vec<Entry>, Vec<_>) =
             group.drain(..).map(|QueuedEntry { entry, reply: answer }| (entry, answer)).unzip();
         let written = match store.write_group(&entries).await {
@@ -71,7 +72,7 @@ async fn write_groups(store: Weak<Inner>, mut waiting: mpsc::Receiver<QueuedEntr
     }
 }
 
-impl StateStore {
+impl SqliteState {
     /// Writes an entry to the journal together with those of others. Durable when it returns.
     pub(super) async fn submit(&self, entry: Entry) -> EntryResult {
         let (answer, written) = oneshot::channel();
@@ -90,10 +91,10 @@ impl StateStore {
         for entry in group {
             let written = match entry {
                 Entry::Intent { lease, run, intent, manifest, restoring, now } => {
-                    self.write_intent(&mut write, (lease, *run), intent, manifest, restoring, *now).await
+                    self.write_intent(&mut write, (lease, *run), intent, manifest.as_ref(), restoring, *now).await
                 }
-                Entry::Outcome { id, outcome, left_at, now } => {
-                    self.write_outcome(&mut write, *id, outcome, *left_at, *now).await
+                Entry::Outcome { id, outcome, registry_time, now } => {
+                    self.write_outcome(&mut write, *id, outcome, *registry_time, *now).await
                 }
                 Entry::NotAttempted { lease, run, intent, outcome, now } => {
                     self.insert(&mut write, lease, *run, intent, Some(outcome), *now).await

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::journal::JournalId;
-use super::{StateError, StateErrorKind, StateStore, WriteTransaction, format_time};
+use super::{Holds, SqliteState, StateError, StateErrorKind, WriteTransaction, format_time};
 use crate::domain::{Action, Digest, Hold, HoldOrigin, Intent, RepositoryName, TagName};
 
 /// Most manifests inside an index that are looked at for a hold; an index that has more is held as a whole.
@@ -30,24 +31,16 @@ struct Row {
 const COLUMNS: &str = "SELECT endpoint, registry, repository, tag, digest, origin, reason, held_by, since, until FROM holds \
                        WHERE ended_at IS NULL AND until > ?1 ORDER BY endpoint, repository, tag, digest, origin";
 
-impl StateStore {
-    /// Sets a hold, or prolongs the one of the same origin on the same tag and digest. A hold is never shortened: where the
-    /// present one lasts longer, it stays as it is. Returns whether the given one is in force.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn hold(&self, hold: &Hold) -> Result<bool, StateError> {
+#[async_trait]
+impl Holds for SqliteState {
+    async fn hold(&self, hold: &Hold) -> Result<bool, StateError> {
         let mut write = self.write_durably().await?;
         let set = self.write_hold(&mut write, hold, None).await?;
         write.commit("set a hold").await?;
         Ok(set)
     }
 
-    /// The holds that end after `at`, by endpoint, repository and tag.
-    ///
-    /// # Errors
-    /// When they could not be read. Nothing may be decided then.
-    pub async fn holds(&self, at: Timestamp) -> Result<Vec<Hold>, StateError> {
+    async fn holds(&self, at: Timestamp) -> Result<Vec<Hold>, StateError> {
         let rows: Vec<Row> = sqlx::query_as(COLUMNS)
             .bind(format_time(at))
             .fetch_all(&self.0.readers)
@@ -56,11 +49,7 @@ impl StateStore {
         rows.into_iter().map(|row| self.read_hold(row)).collect()
     }
 
-    /// Ends the holds on a tag, whoever set them, and returns how many were in force.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn end_holds(
+    async fn end_holds(
         &self,
         endpoint: &str,
         repository: &RepositoryName,
@@ -85,8 +74,10 @@ impl StateStore {
         write.commit(doing).await?;
         Ok(done.rows_affected())
     }
+}
 
-    /// The same as [`StateStore::hold`], as a part of a write. `entry` is the restore that sets it.
+impl SqliteState {
+    /// Does what [`Holds::hold`] does, as a part of a write. `entry` is the restore that sets it.
     pub(super) async fn write_hold(
         &self,
         write: &mut WriteTransaction<'_>,
@@ -128,7 +119,7 @@ impl StateStore {
         &self,
         write: &mut WriteTransaction<'_>,
         intent: &Intent,
-        manifest: &[u8],
+        manifest: Option<&[u8]>,
         now: Timestamp,
     ) -> Result<(), StateError> {
         if !matches!(intent.action, Action::Remove(_) | Action::DeleteUntagged) {
@@ -136,7 +127,7 @@ impl StateStore {
         }
         let doing = "look for holds";
         let asked: Option<String> =
-            sqlx::query_scalar("SELECT asked_by FROM interruptions WHERE until > ?1 ORDER BY id LIMIT 1")
+            sqlx::query_scalar("SELECT requested_by FROM stop_requests WHERE until > ?1 ORDER BY id LIMIT 1")
                 .bind(format_time(now))
                 .fetch_optional(&mut *write.transaction)
                 .await
@@ -157,7 +148,11 @@ impl StateStore {
         if !any {
             return Ok(());
         }
-        let within = self.contained_digests(write, &intent.digest, manifest).await?;
+        if manifest.is_none() && lists_manifests(&intent.media_type) {
+            let what = format_args!("a hold may cover a part of {}, and its bytes are not there", intent.digest);
+            return Err(self.error(StateErrorKind::Missing, what));
+        }
+        let within = self.contained_digests(write, &intent.digest, manifest.unwrap_or_default()).await?;
         let within: Vec<String> = within.iter().map(ToString::to_string).collect();
         let held: Option<(String, String, String, String)> = sqlx::query_as(
             "SELECT tag, held_by, reason, until FROM holds
@@ -219,6 +214,14 @@ impl StateStore {
             origin: origin.ok_or_else(strange)?,
         })
     }
+}
+
+/// Whether a manifest of that type lists others. Only the types that never do are taken for such.
+fn lists_manifests(media_type: &str) -> bool {
+    !matches!(
+        media_type,
+        "application/vnd.oci.image.manifest.v1+json" | "application/vnd.docker.distribution.manifest.v2+json"
+    )
 }
 
 /// The manifests that an index lists; none of anything else.

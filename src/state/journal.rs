@@ -1,12 +1,16 @@
 //! The journal: what was about to be done to a tag, and what came of it.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::columns::{action, date, date_columns, outcome, outcome_columns};
 use super::group_commit::Entry;
-use super::{LeaseToken, RestoreRecord, StateError, StateErrorKind, StateStore, WriteTransaction, format_time};
-use crate::domain::{Digest, Intent, JournaledIntent, Outcome, RegistryName, RepositoryName, TagName};
+use super::{
+    Journal, LeaseToken, RestoreRecord, RestoredTags, SqliteState, StateError, StateErrorKind, WriteTransaction,
+    format_time,
+};
+use crate::domain::{Digest, Intent, JournaledIntent, Outcome, RegistryName, RepositoryName, SkipReason, TagName};
 use crate::registry::RawManifest;
 
 pub use crate::domain::JournalId;
@@ -46,7 +50,7 @@ pub struct JournalCount {
     pub action: String,
     /// The label of the [`Outcome`]; nothing where it is not settled yet.
     pub outcome: Option<String>,
-    /// The label of the [`SkipReason`](crate::domain::SkipReason), where it was skipped.
+    /// The label of the [`SkipReason`], where it was skipped.
     pub skip: Option<String>,
     /// The number.
     pub count: i64,
@@ -60,8 +64,8 @@ const RECORD_NOT_ATTEMPTED: &str = "journal what was not done";
 macro_rules! select_entries {
     ($rest:literal) => {
         concat!(
-            "SELECT id, run, action, registry, repository, tag, digest, media_type, policy, proof, intended_at, ",
-            "outcome, skip, detail, settled_at, endpoint, dated_at, dated_by, epoch FROM journal ",
+            "SELECT id, run, action, registry, repository, tag, digest, media_type, policy, evidence, intended_at, ",
+            "outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch FROM journal ",
             $rest
         )
     };
@@ -78,28 +82,27 @@ struct Row {
     digest: String,
     media_type: String,
     policy: Option<String>,
-    proof: String,
+    evidence: String,
     intended_at: String,
     outcome: Option<String>,
     skip: Option<String>,
     detail: Option<String>,
-    settled_at: Option<String>,
+    resolved_at: Option<String>,
     endpoint: Option<String>,
     dated_at: Option<String>,
     dated_by: Option<String>,
     epoch: Option<i64>,
 }
 
-impl StateStore {
-    /// Writes down what is about to be done, with the manifest that undoes it. Durable when it returns; only then may
-    /// it be done, and what is returned is the proof that removals need.
-    ///
-    /// # Errors
-    /// When the manifest is not the one that the intent names, the lease was taken again since
-    /// ([`StateErrorKind::Leased`]), or it could not be written; for a removal also where a hold covers it
-    /// ([`StateErrorKind::Held`]) or somebody asks for no more removals ([`StateErrorKind::Interrupted`]). It must not be
-    /// done then.
-    pub async fn intend(
+impl SqliteState {
+    async fn submit_intent(&self, entry: Entry, intent: &Intent) -> Result<JournaledIntent, StateError> {
+        Ok(JournaledIntent::recorded(self.submit(entry).await?, intent))
+    }
+}
+
+#[async_trait]
+impl Journal for SqliteState {
+    async fn intend(
         &self,
         lease: &LeaseToken,
         run: Uuid,
@@ -110,64 +113,23 @@ impl StateStore {
         self.intend_restore(lease, run, intent, manifest, RestoreRecord::default(), now).await
     }
 
-    /// Does what [`StateStore::intend`] does before a tag is put back, and writes down in the same write what the tag is to
-    /// count by and the hold on it.
-    ///
-    /// # Errors
-    /// When the manifest is not the one that the intent names, the lease was taken again since, or it could not be
-    /// written. The tag must not be put then.
-    pub async fn intend_restore(
+    async fn intend_without_manifest(
         &self,
         lease: &LeaseToken,
         run: Uuid,
         intent: &Intent,
-        manifest: &RawManifest,
-        restoring: RestoreRecord,
         now: Timestamp,
     ) -> Result<JournaledIntent, StateError> {
-        if !intent.digest.matches(&manifest.bytes) {
-            let what = format_args!("the manifest given for {} is another one", intent.digest);
-            return Err(self.error(StateErrorKind::Corrupt, what));
-        }
-        let entry = Entry::Intent {
-            lease: lease.clone(),
-            run,
-            intent: intent.clone(),
-            manifest: manifest.clone(),
-            restoring: Box::new(restoring),
-            now,
-        };
-        Ok(JournaledIntent::recorded(self.submit(entry).await?, intent))
+        let (intent, restoring) = (intent.clone(), Box::default());
+        let entry = Entry::Intent { lease: lease.clone(), run, intent: intent.clone(), manifest: None, restoring, now };
+        self.submit_intent(entry, &intent).await
     }
 
-    /// Writes down what came of an intent. Durable when it returns.
-    ///
-    /// # Errors
-    /// When it could not be written, there is no such entry, or it is settled already.
-    pub async fn record_outcome(&self, id: JournalId, outcome: &Outcome, now: Timestamp) -> Result<(), StateError> {
+    async fn record_outcome(&self, id: JournalId, outcome: &Outcome, now: Timestamp) -> Result<(), StateError> {
         self.record_restore_outcome(id, outcome, None, now).await
     }
 
-    /// Does what [`StateStore::record_outcome`] does for a tag that was put back. `left_at` is the registry's own time of it now, where it
-    /// tells one: as long as the tag keeps it, nobody pushed it again.
-    ///
-    /// # Errors
-    /// As [`StateStore::record_outcome`].
-    pub async fn record_restore_outcome(
-        &self,
-        id: JournalId,
-        outcome: &Outcome,
-        left_at: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<(), StateError> {
-        self.submit(Entry::Outcome { id, outcome: outcome.clone(), left_at, now }).await.map(drop)
-    }
-
-    /// Writes down something planned that was never begun, with why. Durable when it returns.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn record_not_attempted(
+    async fn record_not_attempted(
         &self,
         lease: &LeaseToken,
         run: Uuid,
@@ -179,11 +141,7 @@ impl StateStore {
         self.submit(Entry::NotAttempted { lease: lease.clone(), run, intent, outcome, now }).await
     }
 
-    /// Does what [`StateStore::record_not_attempted`] does for many at once, in one write.
-    ///
-    /// # Errors
-    /// When they could not be written; none is then.
-    pub async fn record_all_not_attempted(
+    async fn record_all_not_attempted(
         &self,
         lease: &LeaseToken,
         run: Uuid,
@@ -199,29 +157,17 @@ impl StateStore {
         Ok(ids)
     }
 
-    /// All entries of all runs that have no outcome yet, in order.
-    ///
-    /// # Errors
-    /// When they could not be read. Nothing new may be removed then.
-    pub async fn pending_entries(&self) -> Result<Vec<JournalEntry>, StateError> {
+    async fn pending_entries(&self) -> Result<Vec<JournalEntry>, StateError> {
         let rows = sqlx::query_as(select_entries!("WHERE outcome IS NULL ORDER BY id"));
         self.entries(rows.fetch_all(&self.0.readers).await)
     }
 
-    /// The entries of a run, in order.
-    ///
-    /// # Errors
-    /// When they could not be read.
-    pub async fn journal(&self, run: Uuid) -> Result<Vec<JournalEntry>, StateError> {
+    async fn journal(&self, run: Uuid) -> Result<Vec<JournalEntry>, StateError> {
         let rows = sqlx::query_as(select_entries!("WHERE run = ?1 ORDER BY id")).bind(run.to_string());
         self.entries(rows.fetch_all(&self.0.readers).await)
     }
 
-    /// Everything that was done to a tag or left undone, in order.
-    ///
-    /// # Errors
-    /// When it could not be read.
-    pub async fn journal_of_tag(
+    async fn journal_of_tag(
         &self,
         registry: &RegistryName,
         repository: &RepositoryName,
@@ -234,11 +180,7 @@ impl StateStore {
         self.entries(rows.fetch_all(&self.0.readers).await)
     }
 
-    /// A page of entries, the latest first: those before `before`, or the last of all.
-    ///
-    /// # Errors
-    /// When they could not be read.
-    pub async fn journal_page(
+    async fn journal_page(
         &self,
         of: &JournalScope,
         before: Option<i64>,
@@ -266,36 +208,27 @@ impl StateStore {
         self.entries(rows.fetch_all(&self.0.readers).await)
     }
 
-    /// What the entries of a run came to.
-    ///
-    /// # Errors
-    /// When they could not be read.
-    pub async fn journal_counts(&self, run: Uuid) -> Result<Vec<JournalCount>, StateError> {
-        sqlx::query_as(
+    async fn journal_counts(&self, run: Uuid) -> Result<Vec<JournalCount>, StateError> {
+        let counts: Vec<JournalCount> = sqlx::query_as(
             "SELECT action, outcome, skip, count(*) AS count FROM journal WHERE run = ?1
              GROUP BY action, outcome, skip ORDER BY action, outcome, skip",
         )
         .bind(run.to_string())
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("count what a run did", &error))
+        .map_err(|error| self.sqlx_error("count what a run did", &error))?;
+        // Old entries keep the labels that they were written with.
+        let current = |label: String| SkipReason::current_label(&label).to_owned();
+        Ok(counts.into_iter().map(|count| JournalCount { skip: count.skip.map(current), ..count }).collect())
     }
 
-    /// One entry by its number.
-    ///
-    /// # Errors
-    /// When it could not be read, or there is none.
-    pub async fn journal_entry(&self, id: JournalId) -> Result<JournalEntry, StateError> {
+    async fn journal_entry(&self, id: JournalId) -> Result<JournalEntry, StateError> {
         let rows = sqlx::query_as(select_entries!("WHERE id = ?1")).bind(id.0);
         let entry = self.entries(rows.fetch_all(&self.0.readers).await)?.pop();
         entry.ok_or_else(|| self.error(StateErrorKind::Missing, format_args!("there is no journal entry {id}")))
     }
 
-    /// The last deletion of a manifest in a repository that was done, if any.
-    ///
-    /// # Errors
-    /// When it could not be read.
-    pub async fn last_deletion(
+    async fn last_deletion(
         &self,
         registry: &RegistryName,
         repository: &RepositoryName,
@@ -311,12 +244,7 @@ impl StateStore {
         Ok(self.entries(rows.fetch_all(&self.0.readers).await)?.pop())
     }
 
-    /// The deletions of manifests that were done under a tag since an entry, in order: those of the manifest that lost it
-    /// and of what went along.
-    ///
-    /// # Errors
-    /// When they could not be read.
-    pub async fn deletions_of_tag(
+    async fn deletions_of_tag(
         &self,
         registry: &RegistryName,
         repository: &RepositoryName,
@@ -334,11 +262,7 @@ impl StateStore {
         self.entries(rows.fetch_all(&self.0.readers).await)
     }
 
-    /// The last removal of a tag that was done.
-    ///
-    /// # Errors
-    /// When it could not be read.
-    pub async fn last_removal(
+    async fn last_removal(
         &self,
         registry: &RegistryName,
         repository: &RepositoryName,
@@ -354,11 +278,7 @@ impl StateStore {
         Ok(self.entries(rows.fetch_all(&self.0.readers).await)?.pop())
     }
 
-    /// The removals of a tag that were done, the last one first: at most fifty.
-    ///
-    /// # Errors
-    /// When they could not be read.
-    pub async fn removals_of(
+    async fn removals_of(
         &self,
         registry: &RegistryName,
         repository: &RepositoryName,
@@ -374,12 +294,7 @@ impl StateStore {
         self.entries(rows.fetch_all(&self.0.readers).await)
     }
 
-    /// The last removals of a repository's tags, of those that were not put back since; `since` leaves out earlier ones.
-    /// The last one first.
-    ///
-    /// # Errors
-    /// When they could not be read.
-    pub async fn removals_in(
+    async fn removals_in(
         &self,
         registry: &RegistryName,
         repository: &RepositoryName,
@@ -388,7 +303,7 @@ impl StateStore {
         let rows = sqlx::query_as(select_entries!(
             "WHERE id IN (SELECT max(id) FROM journal WHERE registry = ?1 AND repository = ?2 AND outcome = 'done'
                           AND action NOT IN ('delete-untagged', 'restore-manifest') GROUP BY tag)
-             AND action <> 'restore' AND settled_at >= ?3 ORDER BY id DESC"
+             AND action <> 'restore' AND resolved_at >= ?3 ORDER BY id DESC"
         ))
         .bind(registry.as_str())
         .bind(repository.as_str())
@@ -396,11 +311,7 @@ impl StateStore {
         self.entries(rows.fetch_all(&self.0.readers).await)
     }
 
-    /// The exact manifest behind a journaled tag, with the media type that the tag had.
-    ///
-    /// # Errors
-    /// When it is damaged, was never kept (the entry only notes what was not done), or could not be read.
-    pub async fn manifest_of(&self, entry: &JournalEntry) -> Result<RawManifest, StateError> {
+    async fn manifest_of(&self, entry: &JournalEntry) -> Result<RawManifest, StateError> {
         let digest = &entry.intent.digest;
         let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM journaled_manifests WHERE digest = ?1")
             .bind(digest.to_string())
@@ -418,32 +329,82 @@ impl StateStore {
         let media_type = entry.intent.media_type.clone();
         Ok(RawManifest { digest: digest.clone(), media_type, bytes: bytes.into() })
     }
+}
 
+#[async_trait]
+impl RestoredTags for SqliteState {
+    async fn intend_restore(
+        &self,
+        lease: &LeaseToken,
+        run: Uuid,
+        intent: &Intent,
+        manifest: &RawManifest,
+        restoring: RestoreRecord,
+        now: Timestamp,
+    ) -> Result<JournaledIntent, StateError> {
+        if !intent.digest.matches(&manifest.bytes) {
+            let what = format_args!("the manifest given for {} is another one", intent.digest);
+            return Err(self.error(StateErrorKind::Corrupt, what));
+        }
+        let entry = Entry::Intent {
+            lease: lease.clone(),
+            run,
+            intent: intent.clone(),
+            manifest: Some(manifest.clone()),
+            restoring: Box::new(restoring),
+            now,
+        };
+        self.submit_intent(entry, intent).await
+    }
+
+    async fn record_restore_outcome(
+        &self,
+        id: JournalId,
+        outcome: &Outcome,
+        registry_time: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        self.submit(Entry::Outcome { id, outcome: outcome.clone(), registry_time, now }).await.map(drop)
+    }
+}
+
+impl SqliteState {
     /// An intent with its manifest, as a part of a write.
     pub(super) async fn write_intent(
         &self,
         write: &mut WriteTransaction<'_>,
         (lease, run): (&LeaseToken, Uuid),
         intent: &Intent,
-        manifest: &RawManifest,
+        manifest: Option<&RawManifest>,
         restoring: &RestoreRecord,
         now: Timestamp,
     ) -> Result<JournalId, StateError> {
         self.check_epoch(write, lease).await?;
-        self.check_holds(write, intent, &manifest.bytes, now).await?;
+        self.check_holds(write, intent, manifest.map(|manifest| &*manifest.bytes), now).await?;
         let id = self.insert(write, lease, run, intent, None, now).await?;
         self.write_restore_record(write, id, intent, restoring, now).await?;
+        let Some(manifest) = manifest else { return Ok(id) };
+        self.write_manifest(write, manifest).await?;
+        Ok(id)
+    }
+
+    /// The bytes of a manifest that the journal names, as a part of a write.
+    pub(super) async fn write_manifest(
+        &self,
+        write: &mut WriteTransaction<'_>,
+        manifest: &RawManifest,
+    ) -> Result<(), StateError> {
         // Many tags have the same manifest. One that is there already is written again only where it was damaged.
         sqlx::query(
             "INSERT INTO journaled_manifests (digest, bytes) VALUES (?1, ?2)
              ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes WHERE bytes IS NOT excluded.bytes",
         )
-        .bind(intent.digest.to_string())
+        .bind(manifest.digest.to_string())
         .bind(&*manifest.bytes)
         .execute(&mut *write.transaction)
         .await
         .map_err(|error| self.sqlx_error(JOURNAL_INTENT, &error))?;
-        Ok(id)
+        Ok(())
     }
 
     /// What came of an intent, as a part of a write.
@@ -452,13 +413,13 @@ impl StateStore {
         write: &mut WriteTransaction<'_>,
         id: JournalId,
         outcome: &Outcome,
-        left_at: Option<Timestamp>,
+        registry_time: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<JournalId, StateError> {
         let doing = "journal an outcome";
         let (skip, detail) = outcome_columns(outcome);
         let done = sqlx::query(
-            "UPDATE journal SET outcome = ?2, skip = ?3, detail = ?4, settled_at = ?5 WHERE id = ?1 AND outcome IS NULL",
+            "UPDATE journal SET outcome = ?2, skip = ?3, detail = ?4, resolved_at = ?5 WHERE id = ?1 AND outcome IS NULL",
         )
         .bind(id.0)
         .bind(outcome.label())
@@ -472,7 +433,7 @@ impl StateStore {
             let what = format_args!("cannot {doing}: journal entry {} is settled already, or was never made", id.0);
             return Err(self.error(StateErrorKind::Missing, what));
         }
-        self.complete_restore_record(write, id, outcome, left_at).await?;
+        self.complete_restore_record(write, id, outcome, registry_time).await?;
         Ok(id)
     }
 
@@ -490,8 +451,8 @@ impl StateStore {
         let (skip, detail) = outcome.map(outcome_columns).unwrap_or_default();
         let (dated_at, dated_by) = intent.date.map(date_columns).unwrap_or_default();
         let done = sqlx::query(
-            "INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, policy, proof, intended_at,
-                                  outcome, skip, detail, settled_at, endpoint, dated_at, dated_by, epoch)
+            "INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, policy, evidence, intended_at,
+                                  outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )
         .bind(run.to_string())
@@ -527,7 +488,7 @@ impl StateStore {
         let strange = |what: &str| {
             self.error(StateErrorKind::Corrupt, format_args!("journal entry {} has a strange {what}", row.id))
         };
-        let outcome = match (&row.outcome, &row.settled_at) {
+        let outcome = match (&row.outcome, &row.resolved_at) {
             (None, _) => None,
             (Some(label), Some(at)) => {
                 let detail = row.detail.clone().unwrap_or_default();
@@ -550,7 +511,7 @@ impl StateStore {
                 digest: self.read::<Digest>(&row.digest)?,
                 media_type: row.media_type.into(),
                 policy: row.policy,
-                evidence: row.proof,
+                evidence: row.evidence,
                 endpoint: row.endpoint.map(Into::into),
                 date,
             },

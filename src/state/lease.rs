@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::file::{real_path, sibling_path};
-use super::{StateError, StateErrorKind, StateStore, WriteTransaction, format_time, owner_only};
+use super::{Leases, SqliteState, StateError, StateErrorKind, WriteTransaction, format_time, owner_only};
+use crate::domain::LeaseToken;
 
 /// The right to change registries on behalf of a state. Given back when it and all its tokens are dropped, or by the
 /// kernel when the process ends, however it ends.
@@ -17,15 +19,6 @@ use super::{StateError, StateErrorKind, StateStore, WriteTransaction, format_tim
 pub struct Lease {
     lock: Arc<Lock>,
     holder: String,
-}
-
-/// The proof that this process holds the lease of a state, and how often that was taken before. Intents are journaled by
-/// it.
-#[derive(Debug, Clone)]
-pub struct LeaseToken {
-    epoch: i64,
-    /// The lease is not given back as long as somebody can journal by it.
-    _lock: Arc<Lock>,
 }
 
 #[derive(Debug)]
@@ -103,22 +96,11 @@ impl Lease {
     }
 }
 
-impl LeaseToken {
-    /// How often the lease had been taken when this was made, this time included. Later holders have higher ones.
-    #[must_use]
-    pub fn epoch(&self) -> i64 {
-        self.epoch
-    }
-}
-
-impl StateStore {
-    /// Begins a new epoch for the holder of the lease, which makes all earlier tokens worthless. Durable when it returns.
-    ///
-    /// # Errors
-    /// When it is the lease of another state or of the daemon, or the epoch could not be written.
-    pub async fn begin_epoch(&self, lease: &Lease, now: Timestamp) -> Result<LeaseToken, StateError> {
+#[async_trait]
+impl Leases for SqliteState {
+    async fn begin_epoch(&self, lease: &Lease, now: Timestamp) -> Result<LeaseToken, StateError> {
         let doing = "begin an epoch of the lease";
-        if lease.lock.path != sibling_path(&real_path(self.path())?, RUN_LOCK) {
+        if lease.lock.path != sibling_path(&real_path(&self.0.path)?, RUN_LOCK) {
             let what = format_args!("cannot {doing}: {} is not its lock file", lease.lock.path.display());
             return Err(self.error(StateErrorKind::Constraint, what));
         }
@@ -134,9 +116,11 @@ impl StateStore {
         .await
         .map_err(|error| self.sqlx_error(doing, &error))?;
         write.commit(doing).await?;
-        Ok(LeaseToken { epoch, _lock: Arc::clone(&lease.lock) })
+        Ok(LeaseToken::granted(epoch, Arc::clone(&lease.lock)))
     }
+}
 
+impl SqliteState {
     /// Fails if the lease was taken again since the token was made. As a part of the write that journals an intent, so
     /// that a holder who lost the lease without knowing it journals nothing more.
     ///
@@ -152,9 +136,9 @@ impl StateStore {
             .await
             .map_err(|error| self.sqlx_error("look who has the lease", &error))?;
         match last {
-            Some((epoch, _)) if epoch == lease.epoch => Ok(()),
+            Some((epoch, _)) if epoch == lease.epoch() => Ok(()),
             Some((epoch, holder)) => {
-                let what = format_args!("the lease of epoch {} was lost: {holder} has epoch {epoch}", lease.epoch);
+                let what = format_args!("the lease of epoch {} was lost: {holder} has epoch {epoch}", lease.epoch());
                 Err(self.error(StateErrorKind::Leased, what))
             }
             None => Err(self.error(StateErrorKind::Leased, "its lease was never taken")),

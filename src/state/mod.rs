@@ -1,10 +1,15 @@
-//! The state in SQLite: audit record, journal, observations and the cache of what never changes.
+//! The state: audit record, journal, observations and the cache of what never changes. All durable data is in it.
 //!
-//! Two connections write. One waits until the disk has what it wrote, for what must never be lost (runs, plans, the
-//! journal, marks); the other does not, for what can be read again (cache, observations). A write of either kind is one
-//! transaction that begins as a writer, so that it never fails half-way for want of the lock. Journal entries that
+//! Callers have a [`StateStore`], which knows no database: its methods are those of the traits in `backend`,
+//! `audit_record` and `registry_record`. [`SqliteState`] implements them.
+//!
+//! Two connections to SQLite write. One waits until the disk has what it wrote, for what must never be lost (runs, plans,
+//! the journal, marks); the other does not, for what can be read again (cache, observations). A write of either kind is
+//! one transaction that begins as a writer, so that it never fails half-way for want of the lock. Journal entries that
 //! callers make at the same time share one.
 
+mod audit_record;
+mod backend;
 mod backup;
 mod cache;
 mod catalogues;
@@ -21,11 +26,17 @@ mod group_commit;
 mod holds;
 mod journal;
 mod lease;
+mod missing_manifests;
+mod notifications;
 mod observations;
+mod packed_plans;
+mod plan_splitter;
+mod plans;
 mod policies;
 mod read_only;
 mod refused_tags;
 mod registry_addresses;
+mod registry_record;
 mod restored_tags;
 mod rule_history;
 mod run_context;
@@ -40,7 +51,7 @@ mod write_ahead_log;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,17 +65,29 @@ use connection::{LastFailure, WriteTransaction};
 use file::FileId;
 use write_ahead_log::WatchedLog;
 
+pub use crate::domain::LeaseToken;
+pub use audit_record::{Holds, Journal, PolicyRecords, RestoredTags, RuleMatches, Runs, UntaggedManifests};
+pub use backend::{
+    Backend, Leases, Maintenance, Notifications, RecordedTimes, Schedules, StateStore, StopRequests, Storage,
+};
 pub use backup::Backup;
 pub use catalogues::{CatalogueNames, KnownCatalogue, SuspectCatalogue};
-pub use compression::Decompressor;
+pub use compression::{compress, compress_fast, decompress};
 pub use error::{StateError, StateErrorKind};
 pub use experience::{DeletionResponse, Experience, REFUSAL_TTL, UntagExperience};
-pub use gc::{PruneCounts, RetentionCutoffs};
+pub use gc::{CachedContent, PruneCounts, RetentionCutoffs};
 pub use journal::{JournalCount, JournalEntry, JournalId, JournalScope};
-pub use lease::{Lease, LeaseToken};
-pub use observations::ObservationContext;
+pub use lease::Lease;
+pub use missing_manifests::{MissingManifest, MissingManifests};
+pub use observations::{ObservationContext, RegistryObservation};
+pub use plan_splitter::{PlanList, list_places};
+pub use plans::{ChunkCounts, MAX_CHUNK_TAGS, PlanChunk, PlanChunkInfo, Plans};
 pub use policies::RecordedPolicy;
 pub use refused_tags::RemovalRefusal;
+pub use registry_record::{
+    Catalogues, ManifestCache, Observations, RefusedTags, RegistryAddresses, RegistryExperience, SourceHistory,
+    TagLists,
+};
 pub use restored_tags::RestoreRecord;
 pub use run_context::RunContext;
 pub use runs::{JournalTotals, NewRun, RunEnd, RunKind, RunRecord};
@@ -85,9 +108,9 @@ const MAX_FULL_CHECK_BYTES: u64 = 32 << 20;
 /// Bytes that the write-ahead log keeps on the disk once it was written into the file.
 const WAL_SIZE_LIMIT: &str = "16777216";
 
-/// The state of one Tagwarden, open. Cheap to clone; all clones share its connections.
+/// The state in one file of SQLite, open. Cheap to clone; all clones share its connections.
 #[derive(Debug, Clone)]
-pub struct StateStore(Arc<Inner>);
+pub struct SqliteState(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -112,7 +135,7 @@ struct Inner {
     journal: mpsc::Sender<group_commit::QueuedEntry>,
 }
 
-impl StateStore {
+impl SqliteState {
     /// Opens the state in that file, making it (readable for its owner alone) where there is none, and bringing its tables
     /// up to date where needed.
     ///
@@ -169,39 +192,6 @@ impl StateStore {
             pending_cache: Mutex::default(),
             journal: group_commit::spawn_writer(inner.clone()),
         })))
-    }
-
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0.path
-    }
-
-    /// Writes what the cache still holds in memory and closes all connections. Dropping the store instead loses at most
-    /// a part of the cache.
-    pub async fn close(self) {
-        self.flush_cache().await;
-        if self.is_harmed_by_closing().await {
-            tracing::error!(state = %self.0.path.display(), "its write-ahead log is not the one that was written to, and is \
-                left as it is");
-            // Until the process ends, as if it were killed.
-            std::mem::forget(self);
-            return;
-        }
-        self.0.readers.close().await;
-        self.0.relaxed.close().await;
-        self.0.durable.close().await;
-    }
-
-    /// Says, once and only where removals may follow, that the state was made by opening it. It may have been deleted by
-    /// accident, with everything that held removals back.
-    pub fn warn_if_new(&self, removes: bool) {
-        if self.0.created.swap(false, Ordering::Relaxed) && removes {
-            tracing::warn!(
-                state = %self.0.path.display(),
-                "new state: holds, the journal and original times from before are not known"
-            );
-        }
     }
 
     async fn migrate(&self) -> Result<(), StateError> {

@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{StateError, StateStore, format_time};
+use super::{ManifestCache as _, Observations, SqliteState, StateError, format_time};
 use crate::domain::{Endpoint, GapTarget, Inventory, Registry, RegistryName, Repository};
 
 /// One look at registries.
@@ -32,6 +33,26 @@ impl ObservationContext {
     }
 }
 
+/// A look at one registry that has begun.
+#[derive(Debug, Clone)]
+pub struct RegistryObservation {
+    endpoint: String,
+    /// By what it is recorded.
+    key: String,
+    unseen_tags: UnseenTags,
+    is_recorded: bool,
+    /// Whether tags of it were restored.
+    has_restored: bool,
+}
+
+impl RegistryObservation {
+    /// The same look, of which nothing is recorded.
+    #[must_use]
+    pub fn unrecorded(&self) -> Self {
+        Self { is_recorded: false, ..self.clone() }
+    }
+}
+
 /// A tag as it was recorded.
 struct Record {
     digest: String,
@@ -52,7 +73,7 @@ enum Presence {
 }
 
 /// What a look at a registry is, as far as tags of repositories that are not known yet are concerned.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UnseenTags {
     /// There was a first look, so they came since.
     New,
@@ -86,72 +107,86 @@ struct RepositoryObservation {
     confirmed: bool,
 }
 
-impl StateStore {
-    /// Records the tags of an inventory and fills in when each was first seen at its digest, as a look at everything.
-    ///
-    /// # Errors
-    /// As [`StateStore::observe_at`].
-    pub async fn observe(&self, inventory: &mut Inventory, now: Timestamp) -> Result<(), StateError> {
+#[async_trait]
+impl Observations for SqliteState {
+    async fn observe(&self, inventory: &mut Inventory, now: Timestamp) -> Result<(), StateError> {
         self.observe_at(inventory, &ObservationContext::at(now)).await
     }
 
-    /// Records the tags of an inventory and fills in when each was first seen at its digest, and by which time restored ones
-    /// count.
-    ///
-    /// The tags that are there at the first look at a registry get no time; their repository gets that of the look. A
-    /// look that could not list all repositories does not count, and an incomplete list of tags forgets no tag. Tags
-    /// with a push time need no record. Each repository is a write of its own, and one without changes is none, so that
-    /// others can write in between.
-    ///
-    /// # Errors
-    /// When the record could not be read or written. The inventory may then lack times, and must not be decided on.
-    pub async fn observe_at(&self, inventory: &mut Inventory, look: &ObservationContext) -> Result<(), StateError> {
-        self.flush_cache().await;
+    async fn observe_at(&self, inventory: &mut Inventory, look: &ObservationContext) -> Result<(), StateError> {
         for registry in &mut inventory.registries {
-            self.observe_registry(registry, look).await?;
-            if !self.has_restored(&registry.endpoint).await? {
-                continue;
-            }
+            let observation = self.begin_observation(registry, look).await?;
             for repository in &mut registry.repositories {
-                let complete = !repository.gaps.iter().any(|gap| gap.target == GapTarget::TagList);
-                self.fill_originals(&registry.endpoint, repository, complete, look.now).await?;
+                self.observe_repository(&observation, repository, look).await?;
             }
+            self.finish_observation(&observation, look).await?;
         }
         Ok(())
     }
 
-    async fn observe_registry(&self, registry: &mut Registry, look: &ObservationContext) -> Result<(), StateError> {
+    async fn begin_observation(
+        &self,
+        registry: &Registry,
+        look: &ObservationContext,
+    ) -> Result<RegistryObservation, StateError> {
+        self.flush_cache().await;
         let fault = |error: sqlx::Error| self.sqlx_error("read when a registry was first looked at", &error);
-        let (by_name, endpoint) = (name_key(registry), key(registry));
-        let record = !look.clock_skewed.contains(&registry.name);
-        self.migrate_name_key(&by_name, &endpoint).await?;
-        let looked: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM first_looks WHERE endpoint = ?1)")
-            .bind(&endpoint)
+        let (by_name, key) = (name_key(registry), key(registry));
+        self.migrate_name_key(&by_name, &key).await?;
+        let looked: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM first_reads WHERE endpoint = ?1)")
+            .bind(&key)
             .fetch_one(&self.0.readers)
             .await
             .map_err(fault)?;
         let whole = look.catalogue_read && !registry.gaps.iter().any(|gap| gap.target == GapTarget::Catalogue);
-        let newcomers = match (looked, whole, look.catalogue_read) {
+        let unseen_tags = match (looked, whole, look.catalogue_read) {
             (true, ..) => UnseenTags::New,
             (false, true, _) => UnseenTags::Preexisting,
             (false, false, true) => UnseenTags::Undetermined,
             (false, false, false) => UnseenTags::Unrecorded,
         };
-        for repository in &mut registry.repositories {
-            self.observe_repository(&endpoint, repository, newcomers, look, record).await?;
+        Ok(RegistryObservation {
+            is_recorded: !look.clock_skewed.contains(&registry.name),
+            has_restored: self.has_restored(&registry.endpoint).await?,
+            endpoint: registry.endpoint.clone(),
+            key,
+            unseen_tags,
+        })
+    }
+
+    async fn observe_repository(
+        &self,
+        registry: &RegistryObservation,
+        repository: &mut Repository,
+        look: &ObservationContext,
+    ) -> Result<(), StateError> {
+        self.fill_first_seen(registry, repository, look).await?;
+        if registry.has_restored {
+            let complete = !repository.gaps.iter().any(|gap| gap.target == GapTarget::TagList);
+            self.fill_originals(&registry.endpoint, repository, complete, look.now).await?;
         }
-        if newcomers == UnseenTags::Preexisting && record {
-            self.record_first_read(&endpoint, look.now).await
+        Ok(())
+    }
+
+    async fn finish_observation(
+        &self,
+        registry: &RegistryObservation,
+        look: &ObservationContext,
+    ) -> Result<(), StateError> {
+        if registry.unseen_tags == UnseenTags::Preexisting && registry.is_recorded {
+            self.record_first_read(&registry.key, look.now).await
         } else {
             Ok(())
         }
     }
+}
 
+impl SqliteState {
     /// Takes up what an older version recorded by a registry's name, now that its endpoint is known.
     async fn migrate_name_key(&self, by_name: &str, endpoint: &str) -> Result<(), StateError> {
         let doing = "record where a registry is";
         let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
-        let nameless: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM first_looks WHERE endpoint = ?1)")
+        let nameless: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM first_reads WHERE endpoint = ?1)")
             .bind(by_name)
             .fetch_one(&self.0.readers)
             .await
@@ -162,12 +197,12 @@ impl StateStore {
         let mut write = self.write_durably().await?;
         // A repository that is known by its endpoint already keeps what is known so.
         for statement in [
-            "UPDATE OR IGNORE looks SET endpoint = ?2 WHERE endpoint = ?1",
-            "DELETE FROM looks WHERE endpoint = ?1 AND ?2 = ?2",
-            "INSERT INTO first_looks (endpoint, first_look_at)
-             SELECT ?2, first_look_at FROM first_looks WHERE endpoint = ?1
+            "UPDATE OR IGNORE observed_repositories SET endpoint = ?2 WHERE endpoint = ?1",
+            "DELETE FROM observed_repositories WHERE endpoint = ?1 AND ?2 = ?2",
+            "INSERT INTO first_reads (endpoint, first_read_at)
+             SELECT ?2, first_read_at FROM first_reads WHERE endpoint = ?1
              ON CONFLICT (endpoint) DO NOTHING",
-            "DELETE FROM first_looks WHERE endpoint = ?1 AND ?2 = ?2",
+            "DELETE FROM first_reads WHERE endpoint = ?1 AND ?2 = ?2",
         ] {
             sqlx::query(statement)
                 .bind(by_name)
@@ -185,14 +220,14 @@ impl StateStore {
         let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
         let mut write = self.write_relaxed().await?;
         sqlx::query(
-            "UPDATE observations SET at_first_look = 1
-             WHERE at_first_look = 2 AND look IN (SELECT id FROM looks WHERE endpoint = ?1)",
+            "UPDATE observations SET presence = 1
+             WHERE presence = 2 AND repository_id IN (SELECT id FROM observed_repositories WHERE endpoint = ?1)",
         )
         .bind(endpoint)
         .execute(&mut *write.transaction)
         .await
         .map_err(fault)?;
-        sqlx::query("INSERT INTO first_looks (endpoint, first_look_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO first_reads (endpoint, first_read_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
             .bind(endpoint)
             .bind(format_time(now))
             .execute(&mut *write.transaction)
@@ -201,17 +236,17 @@ impl StateStore {
         write.commit(doing).await
     }
 
-    async fn observe_repository(
+    async fn fill_first_seen(
         &self,
-        endpoint: &str,
+        registry: &RegistryObservation,
         repository: &mut Repository,
-        there: UnseenTags,
         look: &ObservationContext,
-        record: bool,
     ) -> Result<(), StateError> {
+        let RegistryObservation { key: endpoint, unseen_tags: there, is_recorded: record, .. } = registry;
+        let (there, record) = (*there, *record);
         let fault = |error: sqlx::Error| self.sqlx_error("read when tags were first seen", &error);
         let known: Option<(i64, bool)> =
-            sqlx::query_as("SELECT id, pending FROM looks WHERE endpoint = ?1 AND repository = ?2")
+            sqlx::query_as("SELECT id, pending FROM observed_repositories WHERE endpoint = ?1 AND repository = ?2")
                 .bind(endpoint)
                 .bind(repository.name.as_str())
                 .fetch_optional(&self.0.readers)
@@ -257,7 +292,7 @@ impl StateStore {
         let doing = "record that a repository is there";
         let mut write = self.write_relaxed().await?;
         sqlx::query(
-            "INSERT INTO looks (endpoint, repository, first_look_at, pending) VALUES (?1, ?2, ?3, 1)
+            "INSERT INTO observed_repositories (endpoint, repository, first_read_at, pending) VALUES (?1, ?2, ?3, 1)
              ON CONFLICT DO NOTHING",
         )
         .bind(endpoint)
@@ -281,7 +316,7 @@ impl StateStore {
         let mut write = self.write_relaxed().await?;
         // Another process may have looked for the first time just now; then this changes nothing.
         sqlx::query(
-            "INSERT INTO looks (endpoint, repository, first_look_at) VALUES (?1, ?2, ?3)
+            "INSERT INTO observed_repositories (endpoint, repository, first_read_at) VALUES (?1, ?2, ?3)
              ON CONFLICT (endpoint, repository) DO UPDATE SET pending = 0",
         )
         .bind(endpoint)
@@ -291,7 +326,8 @@ impl StateStore {
         .await
         .map_err(fault)?;
         sqlx::query(
-            "DELETE FROM observations WHERE look = (SELECT id FROM looks WHERE endpoint = ?1 AND repository = ?2)
+            "DELETE FROM observations
+             WHERE repository_id = (SELECT id FROM observed_repositories WHERE endpoint = ?1 AND repository = ?2)
              AND tag IN (SELECT value FROM json_each(?3))",
         )
         .bind(endpoint)
@@ -301,8 +337,8 @@ impl StateStore {
         .await
         .map_err(fault)?;
         sqlx::query(
-            "INSERT OR REPLACE INTO observations (look, tag, digest, first_seen, at_first_look)
-             SELECT looks.id, value ->> 0, value ->> 1, ?4, ?5 FROM looks, json_each(?3)
+            "INSERT OR REPLACE INTO observations (repository_id, tag, digest, first_seen, presence)
+             SELECT observed_repositories.id, value ->> 0, value ->> 1, ?4, ?5 FROM observed_repositories, json_each(?3)
              WHERE endpoint = ?1 AND repository = ?2",
         )
         .bind(endpoint)
@@ -318,14 +354,14 @@ impl StateStore {
 
     async fn records(&self, look: i64) -> Result<HashMap<String, Record>, StateError> {
         let rows: Vec<(String, String, String, i64)> =
-            sqlx::query_as("SELECT tag, digest, first_seen, at_first_look FROM observations WHERE look = ?1")
+            sqlx::query_as("SELECT tag, digest, first_seen, presence FROM observations WHERE repository_id = ?1")
                 .bind(look)
                 .fetch_all(&self.0.readers)
                 .await
                 .map_err(|error| self.sqlx_error("read when tags were first seen", &error))?;
         rows.into_iter()
-            .map(|(tag, digest, first_seen, at_first_look)| {
-                let known = match at_first_look {
+            .map(|(tag, digest, first_seen, presence)| {
+                let known = match presence {
                     0 => Presence::SinceFirstSeen,
                     2 => Presence::BeforeFirstRead,
                     _ => Presence::AtFirstRead,

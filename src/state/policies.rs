@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{StateError, StateErrorKind, StateStore};
+use super::{PolicyRecords, SqliteState, StateError, StateErrorKind};
 
 /// A policy as a run went by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,18 +23,14 @@ pub struct RecordedPolicy {
 
 /// In order; what no run on record went by is forgotten.
 pub(super) const FORGET_POLICIES: [&str; 2] = [
-    "DELETE FROM policy_sets WHERE revision NOT IN (SELECT revision FROM circumstances WHERE revision IS NOT NULL)",
+    "DELETE FROM policy_sets WHERE revision NOT IN (SELECT revision FROM run_contexts WHERE revision IS NOT NULL)",
     "DELETE FROM policy_texts WHERE revision NOT IN
      (SELECT value ->> 'revision' FROM policy_sets, json_each(policy_sets.policies))",
 ];
 
-impl StateStore {
-    /// Keeps the policies of a revision with the texts of their files, by hash, where they are not kept yet. Durable when
-    /// it returns.
-    ///
-    /// # Errors
-    /// When they could not be written.
-    pub async fn record_policies(
+#[async_trait]
+impl PolicyRecords for SqliteState {
+    async fn record_policies(
         &self,
         revision: &str,
         policies: &[RecordedPolicy],
@@ -68,13 +65,9 @@ impl StateStore {
         write.commit(doing).await
     }
 
-    /// The policies that a run went by, by name; empty for one of before they were recorded.
-    ///
-    /// # Errors
-    /// When they could not be read.
-    pub async fn policies_of(&self, run: Uuid) -> Result<Vec<RecordedPolicy>, StateError> {
+    async fn policies_of(&self, run: Uuid) -> Result<Vec<RecordedPolicy>, StateError> {
         let list: Option<String> = sqlx::query_scalar(
-            "SELECT policies FROM policy_sets JOIN circumstances USING (revision) WHERE circumstances.run = ?1",
+            "SELECT policies FROM policy_sets JOIN run_contexts USING (revision) WHERE run_contexts.run = ?1",
         )
         .bind(run.to_string())
         .fetch_optional(&self.0.readers)
@@ -89,11 +82,7 @@ impl StateStore {
         })
     }
 
-    /// The text of the policy file with that hash, where a run on record went by it.
-    ///
-    /// # Errors
-    /// When it could not be read.
-    pub async fn policy_text(&self, revision: &str) -> Result<Option<String>, StateError> {
+    async fn policy_text(&self, revision: &str) -> Result<Option<String>, StateError> {
         sqlx::query_scalar("SELECT text FROM policy_texts WHERE revision = ?1")
             .bind(revision)
             .fetch_optional(&self.0.readers)

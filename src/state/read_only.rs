@@ -5,14 +5,14 @@ use std::path::Path;
 
 use sqlx::sqlite::SqliteConnectOptions;
 
-use super::{StateError, StateErrorKind, StateStore, creation, verify_database};
+use super::{SqliteState, StateError, StateErrorKind, creation, verify_database};
 
-impl StateStore {
+impl SqliteState {
     /// Opens a state to read it, also where it cannot be written, as on a read-only file system. What is written to it
     /// there fails.
     ///
     /// # Errors
-    /// As [`StateStore::open`]; where it cannot be written also when it is not whole without its write-ahead log, or of another
+    /// As [`SqliteState::open`]; where it cannot be written also when it is not whole without its write-ahead log, or of another
     /// version.
     pub async fn open_to_read(path: &Path) -> Result<Self, StateError> {
         match Self::open(path).await {
@@ -51,7 +51,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::super::file::sibling_path;
-    use super::super::{NewRun, RunKind};
+    use super::super::{NewRun, RunKind, Runs as _, Storage as _};
     use super::*;
 
     #[tokio::test]
@@ -68,15 +68,15 @@ mod tests {
             approved_by: None,
             ticket: None,
         };
-        let store = StateStore::open(&path).await.unwrap();
+        let store = SqliteState::open(&path).await.unwrap();
         store.begin_run(&run(1)).await.unwrap();
-        let error = StateStore::open_immutable(&path).await.unwrap_err();
+        let error = SqliteState::open_immutable(&path).await.unwrap_err();
         assert_eq!(error.kind, StateErrorKind::ReadOnly, "{error}");
         assert!(error.message.contains("its last changes stand in"), "{error}");
         store.close().await;
 
         let before = std::fs::read(&path).unwrap();
-        let store = StateStore::open_immutable(&path).await.unwrap();
+        let store = SqliteState::open_immutable(&path).await.unwrap();
         assert_eq!(store.runs(10).await.unwrap().len(), 1);
         assert_eq!(store.begin_run(&run(2)).await.unwrap_err().kind, StateErrorKind::ReadOnly);
         store.verify_file().unwrap();
@@ -90,7 +90,7 @@ mod tests {
         use sqlx::{ConnectOptions as _, Connection as _};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.db");
-        StateStore::open(&path).await.unwrap().close().await;
+        SqliteState::open(&path).await.unwrap().close().await;
         let cases = [
             ("DELETE FROM _sqlx_migrations WHERE version > 1", StateErrorKind::ReadOnly, "an older Tagwarden wrote it"),
             ("UPDATE _sqlx_migrations SET version = 999", StateErrorKind::NewerSchema, "version 999"),
@@ -99,7 +99,7 @@ mod tests {
             let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
             sqlx::query(statement).execute(&mut connection).await.unwrap();
             connection.close().await.unwrap();
-            let error = StateStore::open_immutable(&path).await.unwrap_err();
+            let error = SqliteState::open_immutable(&path).await.unwrap_err();
             assert_eq!(error.kind, kind, "{error}");
             assert!(error.message.contains(words), "{error}");
         }

@@ -2,10 +2,11 @@
 //!
 //! Losing one of these records costs a request that is refused once more, so none is worth waiting for the disk.
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::experience::key;
-use super::{StateError, StateStore, format_time};
+use super::{RefusedTags, SqliteState, StateError, format_time};
 use crate::domain::{Digest, RefusedTag, RepositoryName, TagName};
 
 /// A refusal that was not met again for so long is forgotten: somebody removed the tag, or no policy lets it go any more.
@@ -38,12 +39,9 @@ pub struct RemovalRefusal {
     pub is_tag_specific: bool,
 }
 
-impl StateStore {
-    /// Returns the tags that the registry at that endpoint refused to remove, sorted by repository and tag.
-    ///
-    /// # Errors
-    /// When they could not be read.
-    pub async fn refused_tags(&self, endpoint: &str) -> Result<Vec<RefusedTag>, StateError> {
+#[async_trait]
+impl RefusedTags for SqliteState {
+    async fn refused_tags(&self, endpoint: &str) -> Result<Vec<RefusedTag>, StateError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT repository, tag, digest, times, last_at, message FROM refused_tags WHERE endpoint = ?1
              ORDER BY repository, tag",
@@ -59,11 +57,7 @@ impl StateStore {
         Ok(tags)
     }
 
-    /// Remembers refusals that a run met at that endpoint, and forgets those that were not met again for long.
-    ///
-    /// # Errors
-    /// When they could not be written; none is then.
-    pub async fn record_refused_tags(
+    async fn record_refused_tags(
         &self,
         endpoint: &str,
         met: &[RemovalRefusal],
@@ -101,11 +95,7 @@ impl StateStore {
         write.commit(doing).await
     }
 
-    /// Forgets the refusal of a tag that was removed after all.
-    ///
-    /// # Errors
-    /// When that could not be written.
-    pub async fn forget_refused_tag(
+    async fn forget_refused_tag(
         &self,
         endpoint: &str,
         repository: &RepositoryName,
@@ -122,7 +112,9 @@ impl StateStore {
             .map_err(|error| self.sqlx_error(doing, &error))?;
         write.commit(doing).await
     }
+}
 
+impl SqliteState {
     fn refused_tag(&self, row: Row) -> Result<RefusedTag, StateError> {
         Ok(RefusedTag {
             repository: self.read(&row.repository)?,

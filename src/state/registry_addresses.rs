@@ -1,17 +1,14 @@
 //! Where registries are, and since when.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{StateError, StateStore, format_time};
+use super::{RegistryAddresses, SqliteState, StateError, format_time};
 use crate::domain::RegistryName;
 
-impl StateStore {
-    /// Since when a registry of that name is at that address; nothing where it never was at another, as far as this state
-    /// goes back. Remembers a new address, from `now` on.
-    ///
-    /// # Errors
-    /// When it could not be read or written.
-    pub async fn registry_address_since(
+#[async_trait]
+impl RegistryAddresses for SqliteState {
+    async fn registry_address_since(
         &self,
         registry: &RegistryName,
         address: &str,
@@ -19,7 +16,7 @@ impl StateStore {
     ) -> Result<Option<Timestamp>, StateError> {
         let doing = "remember where a registry is";
         let known: Option<(String, Option<String>)> =
-            sqlx::query_as("SELECT address, since FROM addresses WHERE registry = ?1")
+            sqlx::query_as("SELECT address, since FROM registry_addresses WHERE registry = ?1")
                 .bind(registry.as_str())
                 .fetch_optional(&self.0.readers)
                 .await
@@ -31,7 +28,7 @@ impl StateStore {
         };
         let mut write = self.write_durably().await?;
         sqlx::query(
-            "INSERT INTO addresses (registry, address, since) VALUES (?1, ?2, ?3)
+            "INSERT INTO registry_addresses (registry, address, since) VALUES (?1, ?2, ?3)
              ON CONFLICT (registry) DO UPDATE SET address = excluded.address, since = excluded.since",
         )
         .bind(registry.as_str())

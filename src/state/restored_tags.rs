@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::journal::JournalId;
-use super::{StateError, StateStore, WriteTransaction, format_time};
+use super::{SqliteState, StateError, WriteTransaction, format_time};
 use crate::domain::{CompactTime, DateOrigin, Digest, Hold, Intent, OriginalDate, Outcome, Repository, TagName};
 
 /// What a restore leaves in the state before it puts a tag.
@@ -27,8 +27,8 @@ struct Row {
     dated_at: Option<String>,
     dated_by: Option<String>,
     restored_at: String,
-    settled: bool,
-    left_at: Option<String>,
+    complete: bool,
+    registry_time: Option<String>,
 }
 
 /// A restored tag as it was recorded.
@@ -37,7 +37,7 @@ struct RestoredRecord {
     original: OriginalDate,
     restored_at: Timestamp,
     is_complete: bool,
-    left_at: Option<Timestamp>,
+    registry_time: Option<Timestamp>,
 }
 
 /// What a look at a restored tag says of its record.
@@ -53,7 +53,7 @@ enum RecordCheck {
     Inconclusive,
 }
 
-impl StateStore {
+impl SqliteState {
     /// Whether any tag of a registry counts by an original time.
     pub(super) async fn has_restored(&self, endpoint: &str) -> Result<bool, StateError> {
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM restored_tags WHERE endpoint = ?1)")
@@ -73,7 +73,7 @@ impl StateStore {
     ) -> Result<(), StateError> {
         let doing = "read what restored tags count by";
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT tag, digest, dated_at, dated_by, restored_at, settled, left_at FROM restored_tags
+            "SELECT tag, digest, dated_at, dated_by, restored_at, complete, registry_time FROM restored_tags
              WHERE endpoint = ?1 AND repository = ?2",
         )
         .bind(endpoint)
@@ -106,18 +106,18 @@ impl StateStore {
         repository: &Repository,
         tag: &TagName,
         record: &RestoredRecord,
-        left_at: Option<Timestamp>,
+        registry_time: Option<Timestamp>,
     ) -> Result<(), StateError> {
         let doing = "update what a restored tag counts by";
-        let statement = match left_at {
+        let statement = match registry_time {
             Some(_) => {
-                "UPDATE restored_tags SET left_at = ?5 WHERE endpoint = ?1 AND repository = ?2 AND tag = ?3 AND digest = ?4
-                 AND settled = 1 AND left_at IS NULL"
+                "UPDATE restored_tags SET registry_time = ?5 WHERE endpoint = ?1 AND repository = ?2 AND tag = ?3 AND digest = ?4
+                 AND complete = 1 AND registry_time IS NULL"
             }
             // The same restore as was looked at, not a later one.
             None => {
                 "DELETE FROM restored_tags WHERE endpoint = ?1 AND repository = ?2 AND tag = ?3 AND digest = ?4
-                 AND settled = 1 AND restored_at = ?5"
+                 AND complete = 1 AND restored_at = ?5"
             }
         };
         let mut write = self.write_durably().await?;
@@ -126,7 +126,7 @@ impl StateStore {
             .bind(repository.name.as_str())
             .bind(tag.as_str())
             .bind(record.digest.to_string())
-            .bind(format_time(left_at.unwrap_or(record.restored_at)))
+            .bind(format_time(registry_time.unwrap_or(record.restored_at)))
             .execute(&mut *write.transaction)
             .await
             .map_err(|error| self.sqlx_error(doing, &error))?;
@@ -142,8 +142,8 @@ impl StateStore {
             digest: self.read(&row.digest)?,
             original,
             restored_at: self.read(&row.restored_at)?,
-            is_complete: row.settled,
-            left_at: row.left_at.as_deref().map(|at| self.read(at)).transpose()?,
+            is_complete: row.complete,
+            registry_time: row.registry_time.as_deref().map(|at| self.read(at)).transpose()?,
         };
         Ok((self.read(&row.tag)?, record))
     }
@@ -168,7 +168,7 @@ impl StateStore {
         };
         sqlx::query(
             "INSERT OR REPLACE INTO restored_tags
-             (endpoint, repository, tag, digest, dated_at, dated_by, entry, restored_at, settled, left_at)
+             (endpoint, repository, tag, digest, dated_at, dated_by, entry, restored_at, complete, registry_time)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, NULL)",
         )
         .bind(&**endpoint)
@@ -185,20 +185,20 @@ impl StateStore {
         Ok(())
     }
 
-    /// Settles what [`StateStore::write_restore_record`] wrote: the tag is there, since `left_at` by the registry's own time; or it
-    /// was not put, and neither counts nor is held. A removal ends it.
+    /// Completes what [`SqliteState::write_restore_record`] wrote: the tag is there, since `registry_time` by the registry's
+    /// own time; or it was not put, and neither counts nor is held. A removal ends it.
     pub(super) async fn complete_restore_record(
         &self,
         write: &mut WriteTransaction<'_>,
         id: JournalId,
         outcome: &Outcome,
-        left_at: Option<Timestamp>,
+        registry_time: Option<Timestamp>,
     ) -> Result<(), StateError> {
         let fault = |error: sqlx::Error| self.sqlx_error("settle what a restored tag counts by", &error);
         if matches!(outcome, Outcome::Done(_)) {
-            sqlx::query("UPDATE restored_tags SET settled = 1, left_at = ?2 WHERE entry = ?1")
+            sqlx::query("UPDATE restored_tags SET complete = 1, registry_time = ?2 WHERE entry = ?1")
                 .bind(id.0)
-                .bind(left_at.map(format_time))
+                .bind(registry_time.map(format_time))
                 .execute(&mut *write.transaction)
                 .await
                 .map_err(fault)?;
@@ -232,12 +232,12 @@ fn check_record(
         None => {
             let late = now.duration_since(record.restored_at) > LIST_DELAY;
             // Where the registry tells times, a tag that comes back has another one: nothing need be concluded.
-            if complete && late && record.left_at.is_none() { over } else { RecordCheck::Inconclusive }
+            if complete && late && record.registry_time.is_none() { over } else { RecordCheck::Inconclusive }
         }
         Some((None, _)) => RecordCheck::Inconclusive,
         Some((Some(digest), pushed_at)) => {
             let same = *digest == record.digest;
-            match (record.left_at, pushed_at) {
+            match (record.registry_time, pushed_at) {
                 (Some(left), Some(pushed)) if same && pushed == left => RecordCheck::Unchanged,
                 // An earlier time is that of a stale answer.
                 (Some(left), Some(pushed)) if pushed < left => RecordCheck::Inconclusive,
@@ -257,13 +257,13 @@ mod tests {
         format!("2026-11-20T{hour:02}:00:00Z").parse().unwrap()
     }
 
-    fn record(settled: bool, left_at: Option<i8>) -> RestoredRecord {
+    fn record(settled: bool, registry_time: Option<i8>) -> RestoredRecord {
         RestoredRecord {
             digest: Digest::of(b"a"),
             original: OriginalDate::Unknown,
             restored_at: at(3),
             is_complete: settled,
-            left_at: left_at.map(at),
+            registry_time: registry_time.map(at),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Rules of policies: which of them ever matched something, and where.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{StateError, StateErrorKind, StateStore, format_time};
+use super::{RuleMatches, SqliteState, StateError, StateErrorKind, format_time};
 use crate::domain::{Coverage, CoverageBasis, LastMatch, RuleHistory, RuleId, RuleKey};
 
 #[derive(sqlx::FromRow)]
@@ -14,12 +15,9 @@ struct Row {
     at: String,
 }
 
-impl StateStore {
-    /// Reads what earlier plans of everything found of the rules of policies.
-    ///
-    /// # Errors
-    /// When it could not be read. No rule can be judged then.
-    pub async fn rule_history(&self) -> Result<RuleHistory, StateError> {
+#[async_trait]
+impl RuleMatches for SqliteState {
+    async fn rule_history(&self) -> Result<RuleHistory, StateError> {
         let doing = "read which rules matched before";
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT policy, key, rule, endpoint, matched_at AS at FROM rule_matches
@@ -48,12 +46,7 @@ impl StateStore {
         Ok(history)
     }
 
-    /// Records what a plan of everything found: the rules that match, and those that never did. What it could not judge
-    /// stays as it was.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn record_rules(&self, coverage: &Coverage, now: Timestamp) -> Result<(), StateError> {
+    async fn record_rules(&self, coverage: &Coverage, now: Timestamp) -> Result<(), StateError> {
         if coverage.basis != CoverageBasis::FullInventory {
             return Ok(());
         }

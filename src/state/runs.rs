@@ -1,16 +1,13 @@
-//! The audit record of runs, and the plans they made.
+//! The audit record of runs.
 
 use std::collections::BTreeMap;
-use std::io;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::compression::{Decompressor, compress};
 use super::observations;
-use super::{RunContext, StateError, StateErrorKind, StateStore, format_time};
-use crate::domain::RegistryName;
+use super::{RunContext, Runs, SqliteState, StateError, StateErrorKind, format_time};
 
 /// A run that begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,20 +130,13 @@ struct Row {
     error: Option<String>,
 }
 
-impl StateStore {
-    /// Records that a run begins. Durable when it returns.
-    ///
-    /// # Errors
-    /// When it could not be recorded; the run must not go on then.
-    pub async fn begin_run(&self, run: &NewRun) -> Result<(), StateError> {
+#[async_trait]
+impl Runs for SqliteState {
+    async fn begin_run(&self, run: &NewRun) -> Result<(), StateError> {
         self.begin_run_with_context(run, &RunContext::default()).await
     }
 
-    /// The same, with what the run goes by besides its settings.
-    ///
-    /// # Errors
-    /// As [`StateStore::begin_run`].
-    pub async fn begin_run_with_context(&self, run: &NewRun, run_context: &RunContext) -> Result<(), StateError> {
+    async fn begin_run_with_context(&self, run: &NewRun, run_context: &RunContext) -> Result<(), StateError> {
         let doing = "record the beginning of a run";
         let mut write = self.write_durably().await?;
         sqlx::query(
@@ -170,60 +160,7 @@ impl StateStore {
         write.commit(doing).await
     }
 
-    /// Keeps the plan that a run made or applies, as its JSON document. Durable when it returns.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn save_plan(&self, run: Uuid, plan_id: &str, document: &str) -> Result<(), StateError> {
-        let document = document.to_owned();
-        self.save_plan_streaming(run, plan_id, move |out| out.write_all(document.as_bytes())).await
-    }
-
-    /// The same for a document that is written piece by piece.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn save_plan_streaming(
-        &self,
-        run: Uuid,
-        plan_id: &str,
-        document: impl FnOnce(&mut dyn io::Write) -> io::Result<()> + Send + 'static,
-    ) -> Result<(), StateError> {
-        let doing = "keep a plan";
-        let failed =
-            |error: &dyn std::fmt::Display| self.error(StateErrorKind::Io, format_args!("cannot {doing}: {error}"));
-        let run = run.to_string();
-        let mut write = self.write_durably().await?;
-        sqlx::query("INSERT OR REPLACE INTO plans (run, plan_id) VALUES (?1, ?2)")
-            .bind(&run)
-            .bind(plan_id)
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
-        let (sender, mut parts) = mpsc::channel(1);
-        let packing = tokio::task::spawn_blocking(move || {
-            compress(document, |part| sender.blocking_send(part).map_err(|_| io::ErrorKind::BrokenPipe.into()))
-        });
-        let mut number = 0;
-        while let Some(part) = parts.recv().await {
-            sqlx::query("INSERT INTO plan_parts (run, part, bytes) VALUES (?1, ?2, ?3)")
-                .bind(&run)
-                .bind(number)
-                .bind(part)
-                .execute(&mut *write.transaction)
-                .await
-                .map_err(|error| self.sqlx_error(doing, &error))?;
-            number += 1_i64;
-        }
-        packing.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-        write.commit(doing).await
-    }
-
-    /// Records how a run ended. Durable when it returns.
-    ///
-    /// # Errors
-    /// When it could not be written, or there is no such run.
-    pub async fn finish_run(&self, run: Uuid, end: &RunEnd) -> Result<(), StateError> {
+    async fn finish_run(&self, run: Uuid, end: &RunEnd) -> Result<(), StateError> {
         let doing = "record the end of a run";
         let mut write = self.write_durably().await?;
         let done = sqlx::query(
@@ -246,11 +183,7 @@ impl StateStore {
         Ok(())
     }
 
-    /// The last runs, the latest first: in the order in which they were recorded, whatever the clock said.
-    ///
-    /// # Errors
-    /// When they could not be read.
-    pub async fn runs(&self, limit: u32) -> Result<Vec<RunRecord>, StateError> {
+    async fn runs(&self, limit: u32) -> Result<Vec<RunRecord>, StateError> {
         let rows: Vec<Row> = sqlx::query_as(select_runs!("ORDER BY number DESC LIMIT ?1"))
             .bind(limit)
             .fetch_all(&self.0.readers)
@@ -259,11 +192,7 @@ impl StateStore {
         rows.into_iter().map(|row| self.run_record(row)).collect()
     }
 
-    /// The runs before one, or the last of all; newest first.
-    ///
-    /// # Errors
-    /// When they could not be read.
-    pub async fn runs_before(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<RunRecord>, StateError> {
+    async fn runs_before(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<RunRecord>, StateError> {
         let Some(before) = before else { return self.runs(limit).await };
         let rows: Vec<Row> = sqlx::query_as(select_runs!(
             "WHERE number < (SELECT number FROM runs WHERE id = ?1) ORDER BY number DESC LIMIT ?2"
@@ -276,11 +205,7 @@ impl StateStore {
         rows.into_iter().map(|row| self.run_record(row)).collect()
     }
 
-    /// Counts what came of each of these runs, by their journals; runs without settled entries are left out.
-    ///
-    /// # Errors
-    /// When it could not be read.
-    pub async fn journal_totals(&self, runs: &[Uuid]) -> Result<BTreeMap<Uuid, JournalTotals>, StateError> {
+    async fn journal_totals(&self, runs: &[Uuid]) -> Result<BTreeMap<Uuid, JournalTotals>, StateError> {
         let ids: Vec<String> = runs.iter().map(Uuid::to_string).collect();
         // Putting something back is the purpose of a restore, and a repair in any other run.
         let rows: Vec<(String, i64, i64, i64, i64, i64)> = sqlx::query_as(
@@ -309,11 +234,7 @@ impl StateStore {
         Ok(totals)
     }
 
-    /// The run whose id begins so.
-    ///
-    /// # Errors
-    /// When several do, or the runs could not be read.
-    pub async fn run(&self, id_prefix: &str) -> Result<Option<RunRecord>, StateError> {
+    async fn run(&self, id_prefix: &str) -> Result<Option<RunRecord>, StateError> {
         let prefix = id_prefix.trim().to_ascii_lowercase();
         let rows: Vec<Row> = sqlx::query_as(select_runs!("WHERE substr(id, 1, length(?1)) = ?1 ORDER BY id LIMIT 5"))
             .bind(&prefix)
@@ -330,60 +251,7 @@ impl StateStore {
         }
     }
 
-    /// The plan of a run as its JSON document, if it made one that is still kept.
-    ///
-    /// # Errors
-    /// When it could not be read.
-    pub async fn plan_document(&self, run: Uuid) -> Result<Option<String>, StateError> {
-        let packed = self.packed_plan(run).await?;
-        let Some(packed) = packed else { return Ok(None) };
-        let unpacked = tokio::task::spawn_blocking(move || {
-            let bytes = miniz_oxide::inflate::decompress_to_vec_zlib(&packed).map_err(|error| error.to_string())?;
-            String::from_utf8(bytes).map_err(|error| error.to_string())
-        });
-        let document = unpacked.await.map_err(|error| error.to_string()).and_then(|document| document);
-        let damaged =
-            |why| self.error(StateErrorKind::Corrupt, format_args!("the plan of run {run} is damaged: {why}"));
-        document.map(Some).map_err(damaged)
-    }
-
-    /// The plan of a run as its JSON document, to be read piece by piece; the plan of a large registry is long.
-    ///
-    /// # Errors
-    /// When it could not be read.
-    pub async fn plan_reader(&self, run: Uuid) -> Result<Option<Decompressor>, StateError> {
-        Ok(self.packed_plan(run).await?.map(Decompressor::new))
-    }
-
-    async fn packed_plan(&self, run: Uuid) -> Result<Option<Vec<u8>>, StateError> {
-        let parts: Vec<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM plan_parts WHERE run = ?1 ORDER BY part")
-            .bind(run.to_string())
-            .fetch_all(&self.0.readers)
-            .await
-            .map_err(|error| self.sqlx_error("read a plan", &error))?;
-        Ok((!parts.is_empty()).then(|| parts.concat()))
-    }
-
-    /// The first run that kept the plan of that id.
-    ///
-    /// # Errors
-    /// When the plans could not be read.
-    pub async fn find_plan(&self, plan_id: &str) -> Result<Option<Uuid>, StateError> {
-        let found: Option<String> = sqlx::query_scalar(
-            "SELECT run FROM plans JOIN runs ON id = run WHERE plan_id = ?1 ORDER BY number LIMIT 1",
-        )
-        .bind(plan_id)
-        .fetch_optional(&self.0.readers)
-        .await
-        .map_err(|error| self.sqlx_error("look for a plan", &error))?;
-        found.map(|run| self.read(&run)).transpose()
-    }
-
-    /// The runs that applied the plan of that id or began to, in order. One that was refused before it began is none.
-    ///
-    /// # Errors
-    /// When they could not be read. The plan must not be applied then.
-    pub async fn runs_applying(&self, plan_id: &str) -> Result<Vec<RunRecord>, StateError> {
+    async fn runs_applying(&self, plan_id: &str) -> Result<Vec<RunRecord>, StateError> {
         let rows: Vec<Row> = sqlx::query_as(select_runs!("WHERE plan_id = ?1 AND kind = 'apply' ORDER BY number"))
             .bind(plan_id)
             .fetch_all(&self.0.readers)
@@ -392,11 +260,7 @@ impl StateStore {
         rows.into_iter().map(|row| self.run_record(row)).collect()
     }
 
-    /// Whether a plan with that ticket was refused before in these very words.
-    ///
-    /// # Errors
-    /// When it could not be read.
-    pub async fn was_refused(&self, ticket: &str, error: &str) -> Result<bool, StateError> {
+    async fn was_refused(&self, ticket: &str, error: &str) -> Result<bool, StateError> {
         sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM runs WHERE kind = 'apply' AND outcome = 'refused' AND ticket = ?1 AND error = ?2)",
         )
@@ -407,50 +271,21 @@ impl StateStore {
         .map_err(|error| self.sqlx_error("look for refused plans", &error))
     }
 
-    /// Remembers that an untag in that registry destroyed a manifest. The first time counts. Durable when it returns.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn mark_untag_destructive(&self, registry: &RegistryName, now: Timestamp) -> Result<(), StateError> {
-        let doing = "mark a registry as one that destroys";
-        let mut write = self.write_durably().await?;
-        sqlx::query("INSERT INTO destroyers (registry, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
-            .bind(registry.as_str())
-            .bind(format_time(now))
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
-        write.commit(doing).await
+    async fn run_context(&self, run: Uuid) -> Result<RunContext, StateError> {
+        type Row = (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT revision, git_commit, enforced_policies, blocked_by, override_reason FROM run_contexts WHERE run = ?1",
+        )
+        .bind(run.to_string())
+        .fetch_optional(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("read what a run went by", &error))?;
+        let (revision, commit, enforced_policies, blocked_by, override_reason) = row.unwrap_or_default();
+        Ok(RunContext { revision, commit, enforced_policies, blocked_by, override_reason })
     }
+}
 
-    /// Since when a registry is known to destroy manifests on an untag.
-    ///
-    /// # Errors
-    /// When it could not be read. Whoever asks must not remove anything then.
-    pub async fn untag_destructive_since(&self, registry: &RegistryName) -> Result<Option<Timestamp>, StateError> {
-        let since: Option<String> = sqlx::query_scalar("SELECT since FROM destroyers WHERE registry = ?1")
-            .bind(registry.as_str())
-            .fetch_optional(&self.0.readers)
-            .await
-            .map_err(|error| self.sqlx_error("read which registries destroy", &error))?;
-        since.map(|since| self.read(&since)).transpose()
-    }
-
-    /// Takes that mark back, because a person says that the registry was mended.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn clear_untag_destructive(&self, registry: &RegistryName) -> Result<(), StateError> {
-        let doing = "clear the mark of a registry";
-        let mut write = self.write_durably().await?;
-        sqlx::query("DELETE FROM destroyers WHERE registry = ?1")
-            .bind(registry.as_str())
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
-        write.commit(doing).await
-    }
-
+impl SqliteState {
     fn run_record(&self, row: Row) -> Result<RunRecord, StateError> {
         let kind = RunKind::from_label(&row.kind).ok_or_else(|| {
             self.error(StateErrorKind::Corrupt, format_args!("it holds a run of kind `{}`", row.kind))

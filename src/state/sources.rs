@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{StateError, StateErrorKind, StateStore, format_time};
+use super::{SourceHistory, SqliteState, StateError, StateErrorKind, format_time};
 use crate::domain::SourceName;
 
 /// The last answer of a source that was believed, and one since that was not.
@@ -22,86 +23,40 @@ pub struct SourceBaseline {
 struct Row {
     source: String,
     claims: i64,
-    answered_at: String,
+    queried_at: String,
     suspect_claims: Option<i64>,
     suspect_at: Option<String>,
 }
 
-impl StateStore {
-    /// The last answers of all sources that ever answered.
-    ///
-    /// # Errors
-    /// When they could not be read. No answer can be judged then.
-    pub async fn source_baselines(&self) -> Result<BTreeMap<SourceName, SourceBaseline>, StateError> {
+#[async_trait]
+impl SourceHistory for SqliteState {
+    async fn source_baselines(&self) -> Result<BTreeMap<SourceName, SourceBaseline>, StateError> {
         let doing = "read what the sources last answered";
         let rows: Vec<Row> =
-            sqlx::query_as("SELECT source, claims, answered_at, suspect_claims, suspect_at FROM source_answers")
+            sqlx::query_as("SELECT source, claims, queried_at, suspect_claims, suspect_at FROM source_baselines")
                 .fetch_all(&self.0.readers)
                 .await
                 .map_err(|error| self.sqlx_error(doing, &error))?;
         rows.iter().map(|row| self.source_baseline(row)).collect()
     }
 
-    fn source_baseline(&self, row: &Row) -> Result<(SourceName, SourceBaseline), StateError> {
-        let corrupt = |what: &str| {
-            let what = format_args!("the record of source {} has {what} that cannot be understood", row.source);
-            self.error(StateErrorKind::Corrupt, what)
-        };
-        let time = |text: &str| text.parse::<Timestamp>().map_err(|_| corrupt("a time"));
-        let count = |count: i64| u64::try_from(count).map_err(|_| corrupt("a number"));
-        let suspect = match (row.suspect_claims, &row.suspect_at) {
-            (Some(claims), Some(at)) => Some((count(claims)?, time(at)?)),
-            _ => None,
-        };
-        let answer = SourceBaseline { claims: count(row.claims)?, queried_at: time(&row.answered_at)?, suspect };
-        Ok((row.source.parse().map_err(|_| corrupt("a name"))?, answer))
-    }
-
-    /// Records an answer that is believed.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn record_source_baseline(
-        &self,
-        source: &SourceName,
-        claims: u64,
-        now: Timestamp,
-    ) -> Result<(), StateError> {
-        let statement = "INSERT INTO source_answers (source, claims, answered_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (source) DO UPDATE SET claims = ?2, answered_at = ?3, suspect_claims = NULL, suspect_at = NULL";
+    async fn record_source_baseline(&self, source: &SourceName, claims: u64, now: Timestamp) -> Result<(), StateError> {
+        let statement = "INSERT INTO source_baselines (source, claims, queried_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (source) DO UPDATE SET claims = ?2, queried_at = ?3, suspect_claims = NULL, suspect_at = NULL";
         self.record_claim_count("record what a source answered", statement, source, claims, now).await.map(drop)
     }
 
-    /// Records an answer that is not believed, so that a person can say that it is right.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn record_suspect_claims(
-        &self,
-        source: &SourceName,
-        claims: u64,
-        now: Timestamp,
-    ) -> Result<(), StateError> {
-        let statement = "UPDATE source_answers SET suspect_claims = ?2, suspect_at = ?3 WHERE source = ?1";
+    async fn record_suspect_claims(&self, source: &SourceName, claims: u64, now: Timestamp) -> Result<(), StateError> {
+        let statement = "UPDATE source_baselines SET suspect_claims = ?2, suspect_at = ?3 WHERE source = ?1";
         self.record_claim_count("record what a source answered", statement, source, claims, now).await.map(drop)
     }
 
-    /// Believes the answer of a source that was not believed. Gives how many claims that was; nothing where there is no
-    /// such answer.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn accept_source(
-        &self,
-        source: &SourceName,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<Option<u64>, StateError> {
+    async fn accept_source(&self, source: &SourceName, by: &str, now: Timestamp) -> Result<Option<u64>, StateError> {
         let doing = "record that a source's answer is right";
         let mut write = self.write_durably().await?;
         let claims: Option<i64> = sqlx::query_scalar(
-            "UPDATE source_answers
-             SET claims = suspect_claims, answered_at = suspect_at, suspect_claims = NULL, suspect_at = NULL,
+            "UPDATE source_baselines
+             SET claims = suspect_claims, queried_at = suspect_at, suspect_claims = NULL, suspect_at = NULL,
                  accepted_by = ?2, accepted_at = ?3
              WHERE source = ?1 AND suspect_claims IS NOT NULL RETURNING claims",
         )
@@ -113,6 +68,23 @@ impl StateStore {
         .map_err(|error| self.sqlx_error(doing, &error))?;
         write.commit(doing).await?;
         Ok(claims.and_then(|claims| u64::try_from(claims).ok()))
+    }
+}
+
+impl SqliteState {
+    fn source_baseline(&self, row: &Row) -> Result<(SourceName, SourceBaseline), StateError> {
+        let corrupt = |what: &str| {
+            let what = format_args!("the record of source {} has {what} that cannot be understood", row.source);
+            self.error(StateErrorKind::Corrupt, what)
+        };
+        let time = |text: &str| text.parse::<Timestamp>().map_err(|_| corrupt("a time"));
+        let count = |count: i64| u64::try_from(count).map_err(|_| corrupt("a number"));
+        let suspect = match (row.suspect_claims, &row.suspect_at) {
+            (Some(claims), Some(at)) => Some((count(claims)?, time(at)?)),
+            _ => None,
+        };
+        let answer = SourceBaseline { claims: count(row.claims)?, queried_at: time(&row.queried_at)?, suspect };
+        Ok((row.source.parse().map_err(|_| corrupt("a name"))?, answer))
     }
 
     async fn record_claim_count(

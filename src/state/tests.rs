@@ -16,7 +16,7 @@ async fn a_full_or_unwritable_disk_says_so_and_keeps_what_was_there() {
         approved_by: None,
         ticket: None,
     };
-    let full = StateStore::open_with(&path, |options| options.pragma("max_page_count", "60")).await.unwrap();
+    let full = SqliteState::open_with(&path, |options| options.pragma("max_page_count", "100")).await.unwrap();
     let mut recorded = 0;
     let error = loop {
         match full.begin_run(&run(recorded)).await {
@@ -29,16 +29,16 @@ async fn a_full_or_unwritable_disk_says_so_and_keeps_what_was_there() {
     assert_eq!(full.runs(1000).await.unwrap().len() as u128, recorded);
 
     let unwritable = |options: SqliteConnectOptions| options.pragma("query_only", "on");
-    let error = StateStore::open_with(&path, unwritable).await.unwrap_err();
+    let error = SqliteState::open_with(&path, unwritable).await.unwrap_err();
     assert_eq!(error.kind, StateErrorKind::ReadOnly, "{error}");
-    assert_eq!(StateStore::open(&path).await.unwrap().runs(1000).await.unwrap().len() as u128, recorded);
+    assert_eq!(SqliteState::open(&path).await.unwrap().runs(1000).await.unwrap().len() as u128, recorded);
 }
 
 #[tokio::test]
 async fn a_full_disk_fails_every_entry_of_a_write_and_loses_none_before() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tagwarden.db");
-    let store = StateStore::open_with(&path, |options| options.pragma("max_page_count", "120")).await.unwrap();
+    let store = SqliteState::open_with(&path, |options| options.pragma("max_page_count", "120")).await.unwrap();
     let run = uuid::Uuid::from_u128(1);
     let begun = NewRun {
         id: run,
@@ -95,12 +95,12 @@ async fn a_full_disk_fails_every_entry_of_a_write_and_loses_none_before() {
     assert_eq!(journaled, there);
 }
 
-async fn lease(store: &StateStore) -> LeaseToken {
+async fn lease(store: &SqliteState) -> LeaseToken {
     let lease = Lease::take(store.path(), "a test").unwrap();
     store.begin_epoch(&lease, Timestamp::UNIX_EPOCH).await.unwrap()
 }
 
-/// Runs statements on the file beside a [`StateStore`], as another process would.
+/// Runs statements on the file beside a [`SqliteState`], as another process would.
 async fn beside(path: &Path, statements: &[&'static str]) {
     let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
     for statement in statements {
@@ -116,7 +116,7 @@ async fn the_same_process_goes_on_once_there_is_room_again() {
     use crate::registry::ContentCache as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tagwarden.db");
-    let store = StateStore::open_with(&path, |options| options.pragma("max_page_count", "150")).await.unwrap();
+    let store = SqliteState::open_with(&path, |options| options.pragma("max_page_count", "150")).await.unwrap();
     let run = |number, by: usize| NewRun {
         id: uuid::Uuid::from_u128(number),
         kind: RunKind::Run,
@@ -182,7 +182,7 @@ async fn a_write_that_fails_or_is_given_up_takes_no_later_one_along() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tagwarden.db");
     let brief = |options: SqliteConnectOptions| options.busy_timeout(std::time::Duration::from_millis(20));
-    let store = StateStore::open_with(&path, brief).await.unwrap();
+    let store = SqliteState::open_with(&path, brief).await.unwrap();
     let mark = async |name: &str| store.mark_untag_destructive(&name.parse().unwrap(), Timestamp::UNIX_EPOCH).await;
 
     let mut other = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
@@ -194,7 +194,7 @@ async fn a_write_that_fails_or_is_given_up_takes_no_later_one_along() {
     mark("a").await.unwrap();
 
     let mut write = store.write_durably().await.unwrap();
-    sqlx::query("DELETE FROM destroyers").execute(&mut *write.transaction).await.unwrap();
+    sqlx::query("DELETE FROM destructive_untags").execute(&mut *write.transaction).await.unwrap();
     drop(write);
     mark("b").await.unwrap();
     assert!(

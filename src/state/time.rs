@@ -1,9 +1,10 @@
 //! The times that the state has seen, and which of them can be believed.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{StateError, StateStore, format_time};
+use super::{RecordedTimes, SqliteState, StateError, format_time};
 
 /// The newest times that a state has recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,12 +15,9 @@ pub struct NewestTime {
     pub recorded: Option<Timestamp>,
 }
 
-impl StateStore {
-    /// Returns the newest times that this state has recorded.
-    ///
-    /// # Errors
-    /// When they could not be read. No time can be trusted then.
-    pub async fn newest_time(&self) -> Result<NewestTime, StateError> {
+#[async_trait]
+impl RecordedTimes for SqliteState {
+    async fn newest_time(&self) -> Result<NewestTime, StateError> {
         let (confirmed, recorded): (Option<String>, Option<String>) = sqlx::query_as(
             "SELECT confirmed_at,
                     (SELECT max(max(started_at, coalesce(ended_at, started_at))) FROM runs WHERE number > accepted_after)
@@ -32,11 +30,7 @@ impl StateStore {
         Ok(NewestTime { confirmed: read(confirmed)?, recorded: read(recorded)? })
     }
 
-    /// Records that a registry's `Date` agreed with the time by which a run decides. Only such times move the newest one on.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn confirm_time(&self, run: Uuid, at: Timestamp) -> Result<(), StateError> {
+    async fn confirm_time(&self, run: Uuid, at: Timestamp) -> Result<(), StateError> {
         let doing = "record that the time was confirmed";
         let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
         let mut write = self.write_durably().await?;
@@ -53,11 +47,7 @@ impl StateStore {
         write.commit(doing).await
     }
 
-    /// Takes the present time for right although a later one was recorded, because a person says so.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn accept_time(&self, now: Timestamp, by: &str, reason: &str) -> Result<(), StateError> {
+    async fn accept_time(&self, now: Timestamp, by: &str, reason: &str) -> Result<(), StateError> {
         let doing = "record that the time is right";
         let mut write = self.write_durably().await?;
         sqlx::query(

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 
 use super::journal::JournalId;
-use super::{StateError, StateStore};
+use super::{SqliteState, StateError, UntaggedManifests};
 use crate::domain::{
     Action, Digest, RegistryName, RemovalMethod, RemovedTag, RepositoryName, SkipReason, TagName, UntaggedManifest,
 };
@@ -40,7 +41,7 @@ struct Row {
     outcome: Option<String>,
     skip: Option<String>,
     policy: Option<String>,
-    settled_at: Option<String>,
+    resolved_at: Option<String>,
     /// Whether it is a deletion that was not done while that of something it hangs on was.
     parted: bool,
 }
@@ -61,24 +62,20 @@ struct DigestEntries {
 /// In this order only one digest is held at a time. What was begun to be deleted with another manifest is looked up
 /// among the deletions under that one's tag in the same run.
 const SELECT_ENTRIES: &str = "
-    SELECT id, repository, tag, digest, action, outcome, skip, policy, settled_at,
+    SELECT id, repository, tag, digest, action, outcome, skip, policy, resolved_at,
            CASE WHEN action = 'delete-untagged' AND outcome <> 'done' THEN EXISTS (
                SELECT 1 FROM journal AS other
                WHERE other.registry = journal.registry AND other.repository = journal.repository
                  AND other.tag = journal.tag AND other.run = journal.run AND other.digest <> journal.digest
-                 AND other.action = 'delete-untagged' AND (other.outcome = 'done' OR other.skip = 'gone')
+                 AND other.action = 'delete-untagged' AND (other.outcome = 'done' OR other.skip IN ('missing', 'gone'))
            ) ELSE 0 END AS parted
     FROM journal
     WHERE registry = ?1 AND (outcome = 'done' OR outcome IS NULL OR action = 'delete-untagged')
     ORDER BY repository, digest, id";
 
-impl StateStore {
-    /// Goes through the manifests of a registry that Tagwarden took tags from and did not delete, by repository and
-    /// digest, and tells `visit` of each.
-    ///
-    /// # Errors
-    /// When the journal could not be read.
-    pub async fn visit_untagged(
+#[async_trait]
+impl UntaggedManifests for SqliteState {
+    async fn visit_untagged(
         &self,
         registry: &RegistryName,
         visit: &mut (dyn FnMut(UntagRecord) + Send),
@@ -100,7 +97,9 @@ impl StateStore {
         self.untag_record(registry, &lines)?.into_iter().for_each(visit);
         Ok(())
     }
+}
 
+impl SqliteState {
     /// What the entries of a digest say of it; nothing where it is not there without tags by our doing.
     fn untag_record(&self, registry: &RegistryName, lines: &DigestEntries) -> Result<Option<UntagRecord>, StateError> {
         let taken: Vec<&Row> =
@@ -127,7 +126,7 @@ impl StateStore {
         let policy = row.policy.as_deref().map(|name| self.read(name)).transpose()?;
         Ok(RemovedTag {
             name: self.read::<TagName>(&row.tag)?,
-            at: self.read::<Timestamp>(row.settled_at.as_deref().unwrap_or_default())?,
+            at: self.read::<Timestamp>(row.resolved_at.as_deref().unwrap_or_default())?,
             policies: policy.into_iter().collect(),
             restored: row.action == Action::Restore.label(),
         })
@@ -158,12 +157,17 @@ impl DigestEntries {
 impl Row {
     /// Whether a deletion is done, by us or by somebody else.
     fn is_deleted(&self) -> bool {
-        self.outcome.as_deref() == Some("done") || self.skip.as_deref() == Some(SkipReason::Missing.label())
+        self.outcome.as_deref() == Some("done") || self.current_skip() == Some(SkipReason::Missing.label())
     }
 
     /// Whether a deletion was begun and did not come about, for no reason of the manifest's own.
     fn is_failed_deletion(&self) -> bool {
-        let skips = ["settled", "interrupted", "stopped", "held-back"];
-        self.outcome.as_deref() == Some("failed") || self.skip.as_deref().is_some_and(|skip| skips.contains(&skip))
+        let skips = ["recovered", "interrupted", "stopped", "blocked"];
+        self.outcome.as_deref() == Some("failed") || self.current_skip().is_some_and(|skip| skips.contains(&skip))
+    }
+
+    /// The label of the skip, in the spelling of this version.
+    fn current_skip(&self) -> Option<&str> {
+        self.skip.as_deref().map(SkipReason::current_label)
     }
 }

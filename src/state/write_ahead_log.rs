@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sqlx::SqliteConnection;
 
 use super::file::FileId;
-use super::{StateError, StateErrorKind, StateStore};
+use super::{SqliteState, StateError, StateErrorKind};
 
 /// Bytes of the log's header, and of that of each frame.
 const HEADER: u64 = 32;
@@ -106,9 +106,9 @@ fn detect_loss(seen: Option<FileId>, found: Option<LogFile>, frames: u64) -> Opt
     (frames > 0 && !found.page.is_some_and(holds_all)).then_some(Loss::Shortened)
 }
 
-impl StateStore {
+impl SqliteState {
     /// Makes sure that the log at its path is the one that was written to. Whether all of it is there, only
-    /// [`StateStore::verify_log`] can tell.
+    /// [`SqliteState::verify_log`] can tell.
     pub(super) fn verify_log_file(&self) -> Result<(), StateError> {
         self.check_log(0).map(drop)
     }
@@ -173,7 +173,7 @@ impl StateStore {
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::{NewRun, RunKind};
+    use super::super::{NewRun, RegistryExperience as _, RunKind, Runs as _, Storage as _};
     use super::*;
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tagwarden.db");
         let limit = |options: sqlx::sqlite::SqliteConnectOptions| options.pragma("journal_size_limit", "20000");
-        let store = StateStore::open_with(&path, limit).await.unwrap();
+        let store = SqliteState::open_with(&path, limit).await.unwrap();
         let mark = async |name: &str| store.mark_untag_destructive(&name.parse().unwrap(), Timestamp::UNIX_EPOCH).await;
         let large = NewRun {
             id: uuid::Uuid::from_u128(1),

@@ -1,8 +1,11 @@
 //! The state: what was acknowledged is there after any end, and what is damaged says so.
 
+mod conformance;
 mod file;
 mod leases;
+mod missing_manifests;
 mod observations;
+mod plans;
 mod write_ahead_log;
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -42,7 +45,7 @@ fn intent(tag: &str, manifest: &RawManifest) -> Intent {
         digest: manifest.digest.clone(),
         media_type: manifest.media_type.clone(),
         policy: Some("candidate-builds".into()),
-        evidence: r#"[{"kind":"let-go"}]"#.into(),
+        evidence: r#"[{"kind":"not-kept"}]"#.into(),
         endpoint: None,
         date: None,
     }
@@ -77,8 +80,8 @@ async fn runs_and_plans_come_back_as_they_were_recorded() {
     let (first, second) = (new_run(0x10, noon()), new_run(0x11, noon()));
     store.begin_run(&first).await.unwrap();
     store.begin_run(&second).await.unwrap();
-    let document = format!("{{\"schema\":\"tagwarden.plan/1\",\"kept\":\"{}\"}}", "ä".repeat(100_000));
-    store.save_plan(first.id, "sha256:abc", &document).await.unwrap();
+    let head = format!("{{\"schema\":\"tagwarden.plan/1\",\"settings\":\"{}\"}}", "ä".repeat(100_000));
+    store.save_plan(first.id, "sha256:abc", &head, &mut std::iter::empty()).await.unwrap();
     store.finish_run(first.id, &end(noon())).await.unwrap();
 
     let runs = store.runs(10).await.unwrap();
@@ -87,8 +90,8 @@ async fn runs_and_plans_come_back_as_they_were_recorded() {
     assert_eq!((&runs[1].run, &runs[1].end), (&first, &Some(end(noon()))));
     assert_eq!(runs[1].plan_id.as_deref(), Some("sha256:abc"));
     assert_eq!(store.runs(1).await.unwrap().len(), 1);
-    assert_eq!(store.plan_document(first.id).await.unwrap(), Some(document));
-    assert_eq!(store.plan_document(second.id).await.unwrap(), None);
+    assert_eq!(store.plan_head(first.id).await.unwrap(), Some(head));
+    assert_eq!(store.plan_head(second.id).await.unwrap(), None);
     assert_eq!(store.find_plan("sha256:abc").await.unwrap(), Some(first.id));
     assert_eq!(store.find_plan("sha256:ab").await.unwrap(), None);
 
@@ -194,7 +197,7 @@ async fn pruning_never_takes_a_way_back() {
         let run = new_run(number as u128, *ended_at);
         let image = manifest(&number.to_string());
         store.begin_run(&run).await.unwrap();
-        store.save_plan(run.id, &format!("plan {number}"), "{}").await.unwrap();
+        store.save_plan(run.id, &format!("plan {number}"), "{}", &mut std::iter::empty()).await.unwrap();
         let id = store.intend(&lease, run.id, &intent("c-1", &image), &image, *ended_at).await.unwrap().id();
         if let Some(outcome) = outcome {
             store.record_outcome(id, outcome, *ended_at).await.unwrap();
@@ -216,7 +219,7 @@ async fn pruning_never_takes_a_way_back() {
         for entry in entries {
             assert_eq!(&*store.manifest_of(&entry).await.unwrap().bytes, number.to_string().as_bytes());
         }
-        assert_eq!(store.plan_document(run.id).await.unwrap().is_some(), *planned, "run {number}");
+        assert_eq!(store.plan_head(run.id).await.unwrap().is_some(), *planned, "run {number}");
     }
     assert!(store.run(&killed.id.to_string()).await.unwrap().is_some(), "a killed run is evidence");
 }

@@ -4,6 +4,7 @@ use tagwarden::domain::{CompactTime, Digest, Gap, GapTarget, Inventory, Registry
 use tagwarden::state::{ObservationContext, StateStore};
 
 use super::{at, fresh, noon};
+use crate::support::old_state::old_state;
 
 /// An inventory of one repository: tag, digest (by name) and whether it has a push time.
 fn inventory(tags: &[(&str, Option<&str>, bool)], complete: bool) -> Inventory {
@@ -225,11 +226,8 @@ async fn a_state_of_before_keeps_its_first_sights() {
     use sqlx::{ConnectOptions as _, Connection as _};
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tagwarden.db");
-    let mut migrator = sqlx::migrate!("./migrations");
-    migrator.migrations.to_mut().retain(|migration| migration.version <= 5);
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(true);
-    let mut connection = options.connect().await.unwrap();
-    migrator.run_direct(None, &mut connection, false).await.unwrap();
+    old_state(&path, 5).await;
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
     let digest = Digest::of(b"1").to_string();
     for statement in [
         "INSERT INTO addresses (registry, address) VALUES ('contoso', 'https://registry.contoso.example/'),

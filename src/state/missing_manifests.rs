@@ -1,0 +1,103 @@
+//! Manifests that the journal names without having their bytes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{SqliteState, StateError, format_time};
+use crate::domain::{Digest, RegistryName, RepositoryName};
+use crate::registry::RawManifest;
+
+/// A manifest that a tag was taken from and whose bytes the journal does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingManifest {
+    /// The registry.
+    pub registry: RegistryName,
+    /// The address of the registry at the time of the removal.
+    pub endpoint: Option<Arc<str>>,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The digest of the manifest.
+    pub digest: Digest,
+}
+
+/// Manifests of untags that were journaled without their bytes. As long as they are missing, a removal can be undone only
+/// while the registry keeps the manifest.
+#[async_trait]
+pub trait MissingManifests: Send + Sync {
+    /// The manifests without bytes of the untags in runs that began at `since` or later, done or pending, in the order of
+    /// registries, repositories and digests. One that is in several repositories is in each of them.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    async fn missing_manifests(&self, since: Timestamp) -> Result<Vec<MissingManifest>, StateError>;
+
+    /// The number of untags of a run, done or pending, whose manifest has no bytes in the journal.
+    ///
+    /// # Errors
+    /// When they could not be counted.
+    async fn count_missing_manifests(&self, run: Uuid) -> Result<u64, StateError>;
+
+    /// Adds the bytes of manifests that the journal names, in one write. Durable when it returns.
+    ///
+    /// # Errors
+    /// When one is not what its digest says ([`Corrupt`](super::StateErrorKind::Corrupt)), or they could not be written;
+    /// none is then.
+    async fn journal_manifests(&self, manifests: &[RawManifest]) -> Result<(), StateError>;
+}
+
+#[async_trait]
+impl MissingManifests for SqliteState {
+    async fn missing_manifests(&self, since: Timestamp) -> Result<Vec<MissingManifest>, StateError> {
+        let rows: Vec<(String, Option<String>, String, String)> = sqlx::query_as(
+            "SELECT DISTINCT registry, endpoint, repository, digest FROM journal
+             WHERE run IN (SELECT id FROM runs WHERE started_at >= ?1)
+               AND action = 'untag' AND (outcome IS NULL OR outcome = 'done')
+               AND NOT EXISTS (SELECT 1 FROM journaled_manifests AS kept WHERE kept.digest = journal.digest)
+             ORDER BY registry, repository, digest, endpoint",
+        )
+        .bind(format_time(since))
+        .fetch_all(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("look for manifests that are not in the journal", &error))?;
+        rows.into_iter()
+            .map(|(registry, endpoint, repository, digest)| {
+                Ok(MissingManifest {
+                    registry: self.read(&registry)?,
+                    endpoint: endpoint.map(Into::into),
+                    repository: self.read(&repository)?,
+                    digest: self.read(&digest)?,
+                })
+            })
+            .collect()
+    }
+
+    async fn count_missing_manifests(&self, run: Uuid) -> Result<u64, StateError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM journal
+             WHERE run = ?1 AND action = 'untag' AND (outcome IS NULL OR outcome = 'done')
+               AND NOT EXISTS (SELECT 1 FROM journaled_manifests AS kept WHERE kept.digest = journal.digest)",
+        )
+        .bind(run.to_string())
+        .fetch_one(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("count manifests that are not in the journal", &error))?;
+        Ok(count.unsigned_abs())
+    }
+
+    async fn journal_manifests(&self, manifests: &[RawManifest]) -> Result<(), StateError> {
+        for manifest in manifests {
+            if !manifest.digest.matches(&manifest.bytes) {
+                let what = format_args!("the manifest given for {} is another one", manifest.digest);
+                return Err(self.error(super::StateErrorKind::Corrupt, what));
+            }
+        }
+        let mut write = self.write_durably().await?;
+        for manifest in manifests {
+            self.write_manifest(&mut write, manifest).await?;
+        }
+        write.commit("journal manifests").await
+    }
+}

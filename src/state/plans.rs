@@ -1,0 +1,443 @@
+//! The plans of runs: a head, and chunks by repository that are each compressed for themselves.
+//!
+//! Chunks are written first and the plan's row last, which makes them visible: a process that is killed leaves no half
+//! plan. The tags that stay are most of a plan, and nobody asks for those of years ago. So the last plan of everything
+//! keeps their list and older ones keep the counts, and lists that do not change from one plan to the next are not
+//! written again.
+
+use std::io;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::compression::{compress, decompress};
+use super::{SqliteState, StateError, StateErrorKind};
+use crate::domain::Digest;
+
+/// Most tags in one chunk. A repository with more has several chunks, one after the other.
+pub const MAX_CHUNK_TAGS: usize = 2_000;
+
+/// Bytes that one transaction writes at least, where there are as many: others write in between.
+const TRANSACTION_BYTES: usize = 4 << 20;
+
+/// Tags of one chunk of a plan by verdict, and what its removals would free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChunkCounts {
+    /// Tags that go.
+    pub expired: u64,
+    /// Tags that a keep rule keeps.
+    pub retained: u64,
+    /// Tags that a claim, a lock, an index or a referrer holds.
+    pub protected: u64,
+    /// Tags about which something is missing.
+    pub undecided: u64,
+    /// Tags that no policy selects.
+    pub out_of_scope: u64,
+    /// Bytes that only what goes uses.
+    pub reclaimable_bytes: u64,
+    /// Bytes of images of removed tags that stay, because something kept uses them too.
+    pub shared_bytes: u64,
+    /// Removals whose bytes cannot be known.
+    pub unknown_bytes_removals: u64,
+}
+
+/// One repository's part of a plan, or a part of that where it has more than [`MAX_CHUNK_TAGS`] tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanChunk {
+    /// The registry.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// The counts of its tags.
+    pub counts: ChunkCounts,
+    /// SHA-256 in hex over those of the two JSON arrays, see [`PlanChunk::hash_of`].
+    pub hash: String,
+    /// The views of the tags that go, as a compressed JSON array; empty where there are none.
+    pub removals: Vec<u8>,
+    /// The views of the tags that stay, as a compressed JSON array; empty where there are none or they are not kept any
+    /// more.
+    pub kept: Vec<u8>,
+}
+
+/// A chunk of a plan without its views.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanChunkInfo {
+    /// Its place in the plan, from zero on.
+    pub ordinal: u32,
+    /// The registry.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// The counts of its tags.
+    pub counts: ChunkCounts,
+    /// As [`PlanChunk::hash`].
+    pub hash: String,
+    /// False where tags stay and their views are not kept any more.
+    pub has_kept: bool,
+}
+
+/// The plans of runs.
+#[async_trait]
+pub trait Plans: Send + Sync {
+    /// Keeps the plan that a run made or applies, in place of one it has already. `head` is the plan's JSON with its
+    /// two long lists empty, and `chunks` are in the plan's order. The plan can be read once all of it is durable, when
+    /// this returns; older plans lose the lists of tags that stay, but for the last plan of everything.
+    ///
+    /// # Errors
+    /// When a chunk could not be made or something could not be written. The run has no plan then.
+    async fn save_plan(
+        &self,
+        run: Uuid,
+        id: &str,
+        head: &str,
+        chunks: &mut (dyn Iterator<Item = io::Result<PlanChunk>> + Send),
+    ) -> Result<(), StateError>;
+
+    /// The plan of a run as JSON with its two long lists empty, if it made one that is still kept.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    async fn plan_head(&self, run: Uuid) -> Result<Option<String>, StateError>;
+
+    /// The chunks of a run's plan in order, without their views; none where it has no plan.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    async fn plan_chunks(&self, run: Uuid) -> Result<Vec<PlanChunkInfo>, StateError>;
+
+    /// One chunk of a run's plan.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    async fn plan_chunk(&self, run: Uuid, ordinal: u32) -> Result<Option<PlanChunk>, StateError>;
+
+    /// The first run that kept the plan of that id.
+    ///
+    /// # Errors
+    /// When the plans could not be read.
+    async fn find_plan(&self, plan_id: &str) -> Result<Option<Uuid>, StateError>;
+
+    /// The last run that made a plan of everything, as of its own time, which is still kept.
+    ///
+    /// # Errors
+    /// When the plans could not be read.
+    async fn last_whole_plan(&self) -> Result<Option<Uuid>, StateError>;
+}
+
+/// The part of a head that tells a plan as of its own time.
+#[derive(Deserialize)]
+struct HeadScope {
+    hypothetical: bool,
+}
+
+/// The columns of a chunk without its views.
+#[derive(sqlx::FromRow)]
+struct InfoRow {
+    ordinal: u32,
+    registry: String,
+    repository: String,
+    expired: i64,
+    retained: i64,
+    protected: i64,
+    undecided: i64,
+    out_of_scope: i64,
+    reclaimable_bytes: i64,
+    shared_bytes: i64,
+    unknown_bytes_removals: i64,
+    hash: String,
+    has_kept: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct ChunkRow {
+    #[sqlx(flatten)]
+    info: InfoRow,
+    removals: Vec<u8>,
+    kept: Option<Vec<u8>>,
+}
+
+/// A query for chunks of a plan that is visible, with the columns of [`InfoRow`] and more.
+macro_rules! select_chunks {
+    ($more:literal, $rest:literal) => {
+        concat!(
+            "SELECT plan_chunks.ordinal, registry, repository, expired, retained, protected, undecided, out_of_scope, ",
+            "reclaimable_bytes, shared_bytes, unknown_bytes_removals, plan_chunks.hash, ",
+            "list IS NOT NULL OR retained + protected + undecided + out_of_scope = 0 AS has_kept",
+            $more,
+            " FROM plan_chunks
+              LEFT JOIN plan_kept ON plan_kept.run = plan_chunks.run AND plan_kept.ordinal = plan_chunks.ordinal
+              LEFT JOIN kept_lists ON kept_lists.hash = plan_kept.list
+              WHERE plan_chunks.run = ?1 AND EXISTS (SELECT 1 FROM plans WHERE plans.run = ?1) ",
+            $rest
+        )
+    };
+}
+
+impl ChunkCounts {
+    /// Tags that stay.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.retained + self.protected + self.undecided + self.out_of_scope
+    }
+
+    /// Counts a tag that stays, by the label of its verdict.
+    pub fn add_kept(&mut self, verdict: &str) {
+        let count = match verdict {
+            "retained" => &mut self.retained,
+            "protected" => &mut self.protected,
+            "undecided" => &mut self.undecided,
+            _ => &mut self.out_of_scope,
+        };
+        *count += 1;
+    }
+}
+
+impl PlanChunk {
+    /// A chunk of these two JSON arrays.
+    #[must_use]
+    pub fn new(registry: String, repository: String, counts: ChunkCounts, removals: &[u8], kept: &[u8]) -> Self {
+        let list = |json: &[u8]| if json == b"[]" { Vec::new() } else { compress(json) };
+        let hash = Self::hash_of(&Digest::of(removals), &Digest::of(kept));
+        Self { registry, repository, counts, hash, removals: list(removals), kept: list(kept) }
+    }
+
+    /// The hash of a chunk by those of its JSON arrays: of the removals, and of the kept tags.
+    #[must_use]
+    pub fn hash_of(removals: &Digest, kept: &Digest) -> String {
+        Digest::of(format!("{removals}\n{kept}").as_bytes()).hex()
+    }
+
+    /// The JSON array behind one of its compressed lists.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn json(list: &[u8]) -> io::Result<Vec<u8>> {
+        if list.is_empty() { Ok(b"[]".to_vec()) } else { decompress(list) }
+    }
+}
+
+impl From<InfoRow> for PlanChunkInfo {
+    fn from(row: InfoRow) -> Self {
+        let counts = ChunkCounts {
+            expired: row.expired.unsigned_abs(),
+            retained: row.retained.unsigned_abs(),
+            protected: row.protected.unsigned_abs(),
+            undecided: row.undecided.unsigned_abs(),
+            out_of_scope: row.out_of_scope.unsigned_abs(),
+            reclaimable_bytes: row.reclaimable_bytes.unsigned_abs(),
+            shared_bytes: row.shared_bytes.unsigned_abs(),
+            unknown_bytes_removals: row.unknown_bytes_removals.unsigned_abs(),
+        };
+        Self {
+            ordinal: row.ordinal,
+            registry: row.registry,
+            repository: row.repository,
+            counts,
+            hash: row.hash,
+            has_kept: row.has_kept,
+        }
+    }
+}
+
+#[async_trait]
+impl Plans for SqliteState {
+    async fn save_plan(
+        &self,
+        run: Uuid,
+        id: &str,
+        head: &str,
+        chunks: &mut (dyn Iterator<Item = io::Result<PlanChunk>> + Send),
+    ) -> Result<(), StateError> {
+        let doing = "keep a plan";
+        let failed = |error: io::Error| self.error(StateErrorKind::Io, format_args!("cannot {doing}: {error}"));
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let run = run.to_string();
+        let mut ordinal = 0;
+        loop {
+            // Made before the transaction begins: others write meanwhile.
+            let (batch, is_last) = next_batch(chunks).map_err(failed)?;
+            let mut write = self.write_durably().await?;
+            if ordinal == 0 {
+                forget_unfinished(&mut write.transaction, &run).await.map_err(fault)?;
+            }
+            for chunk in batch {
+                insert_chunk(&mut write.transaction, &run, ordinal, chunk).await.map_err(fault)?;
+                ordinal += 1;
+            }
+            if is_last {
+                publish(&mut write.transaction, &run, id, head).await.map_err(fault)?;
+                forget_older_kept(&mut write.transaction, &run).await.map_err(fault)?;
+            }
+            write.commit(doing).await?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn plan_head(&self, run: Uuid) -> Result<Option<String>, StateError> {
+        let packed: Option<Vec<u8>> = sqlx::query_scalar("SELECT head FROM plans WHERE run = ?1 AND head IS NOT NULL")
+            .bind(run.to_string())
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("read a plan", &error))?;
+        let Some(packed) = packed else { return Ok(None) };
+        let text = decompress(&packed).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+        let damaged =
+            |error| self.error(StateErrorKind::Corrupt, format_args!("the plan of run {run} is damaged: {error}"));
+        text.map(Some).map_err(damaged)
+    }
+
+    async fn plan_chunks(&self, run: Uuid) -> Result<Vec<PlanChunkInfo>, StateError> {
+        let rows: Vec<InfoRow> = sqlx::query_as(select_chunks!("", "ORDER BY plan_chunks.ordinal"))
+            .bind(run.to_string())
+            .fetch_all(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("read a plan", &error))?;
+        Ok(rows.into_iter().map(PlanChunkInfo::from).collect())
+    }
+
+    async fn plan_chunk(&self, run: Uuid, ordinal: u32) -> Result<Option<PlanChunk>, StateError> {
+        let row: Option<ChunkRow> =
+            sqlx::query_as(select_chunks!(", removals, kept_lists.bytes AS kept", "AND plan_chunks.ordinal = ?2"))
+                .bind(run.to_string())
+                .bind(ordinal)
+                .fetch_optional(&self.0.readers)
+                .await
+                .map_err(|error| self.sqlx_error("read a plan", &error))?;
+        Ok(row.map(|ChunkRow { info, removals, kept }| {
+            let PlanChunkInfo { registry, repository, counts, hash, .. } = info.into();
+            PlanChunk { registry, repository, counts, hash, removals, kept: kept.unwrap_or_default() }
+        }))
+    }
+
+    async fn find_plan(&self, plan_id: &str) -> Result<Option<Uuid>, StateError> {
+        let found: Option<String> = sqlx::query_scalar(
+            "SELECT run FROM plans JOIN runs ON id = run WHERE plan_id = ?1 ORDER BY number LIMIT 1",
+        )
+        .bind(plan_id)
+        .fetch_optional(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("look for a plan", &error))?;
+        found.map(|run| self.read(&run)).transpose()
+    }
+
+    async fn last_whole_plan(&self) -> Result<Option<Uuid>, StateError> {
+        let found: Option<String> =
+            sqlx::query_scalar("SELECT run FROM plans JOIN runs ON id = run WHERE whole ORDER BY number DESC LIMIT 1")
+                .fetch_optional(&self.0.readers)
+                .await
+                .map_err(|error| self.sqlx_error("look for a plan", &error))?;
+        found.map(|run| self.read(&run)).transpose()
+    }
+}
+
+/// Takes as many chunks as one transaction writes, and says whether these are the last.
+fn next_batch(chunks: &mut (dyn Iterator<Item = io::Result<PlanChunk>> + Send)) -> io::Result<(Vec<PlanChunk>, bool)> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < TRANSACTION_BYTES {
+        let Some(chunk) = chunks.next().transpose()? else { return Ok((batch, true)) };
+        bytes += chunk.removals.len() + chunk.kept.len();
+        batch.push(chunk);
+    }
+    Ok((batch, false))
+}
+
+/// Forgets the plan of a run, and chunks that runs left which failed or were killed before their plan was whole. One of
+/// the last few runs may still be writing.
+async fn forget_unfinished(connection: &mut SqliteConnection, run: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM plans WHERE run = ?1").bind(run).execute(&mut *connection).await?;
+    sqlx::query(
+        "DELETE FROM plan_chunks WHERE run = ?1 OR run IN (
+             SELECT id FROM runs WHERE NOT EXISTS (SELECT 1 FROM plans WHERE plans.run = runs.id)
+             AND (ended_at IS NOT NULL OR number < (SELECT number FROM runs AS this WHERE this.id = ?1) - 16))",
+    )
+    .bind(run)
+    .execute(&mut *connection)
+    .await
+    .map(drop)
+}
+
+pub(super) async fn insert_chunk(
+    connection: &mut SqliteConnection,
+    run: &str,
+    ordinal: u32,
+    chunk: PlanChunk,
+) -> Result<(), sqlx::Error> {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    sqlx::query(
+        "INSERT INTO plan_chunks (run, ordinal, registry, repository, expired, retained, protected, undecided,
+                                  out_of_scope, reclaimable_bytes, shared_bytes, unknown_bytes_removals, hash, removals)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )
+    .bind(run)
+    .bind(ordinal)
+    .bind(chunk.registry)
+    .bind(chunk.repository)
+    .bind(count(chunk.counts.expired))
+    .bind(count(chunk.counts.retained))
+    .bind(count(chunk.counts.protected))
+    .bind(count(chunk.counts.undecided))
+    .bind(count(chunk.counts.out_of_scope))
+    .bind(count(chunk.counts.reclaimable_bytes))
+    .bind(count(chunk.counts.shared_bytes))
+    .bind(count(chunk.counts.unknown_bytes_removals))
+    .bind(chunk.hash)
+    .bind(chunk.removals)
+    .execute(&mut *connection)
+    .await?;
+    if chunk.kept.is_empty() {
+        return Ok(());
+    }
+    let hash = Digest::of(&chunk.kept).hex();
+    sqlx::query("INSERT INTO kept_lists (hash, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+        .bind(&hash)
+        .bind(chunk.kept)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("INSERT INTO plan_kept (run, ordinal, list) VALUES (?1, ?2, ?3)")
+        .bind(run)
+        .bind(ordinal)
+        .bind(&hash)
+        .execute(&mut *connection)
+        .await
+        .map(drop)
+}
+
+/// Makes a plan visible whose chunks are all there.
+async fn publish(connection: &mut SqliteConnection, run: &str, id: &str, head: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO plans (run, plan_id, head, whole)
+         VALUES (?1, ?2, ?3, ?4 AND EXISTS (SELECT 1 FROM runs WHERE id = ?1 AND kind IN ('plan', 'run')))",
+    )
+    .bind(run)
+    .bind(id)
+    .bind(compress(head.as_bytes()))
+    .bind(is_of_now(head))
+    .execute(&mut *connection)
+    .await
+    .map(drop)
+}
+
+/// Returns whether a head says that its plan was evaluated as of its own time.
+pub(super) fn is_of_now(head: &str) -> bool {
+    serde_json::from_str::<HeadScope>(head).is_ok_and(|head| !head.hypothetical)
+}
+
+/// Forgets the lists of tags that stay, but for those of a run's plan, of the last plan of everything, and of plans
+/// that are still being written.
+pub(super) async fn forget_older_kept(connection: &mut SqliteConnection, run: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM plan_kept WHERE run <> ?1 AND run IN (SELECT run FROM plans) AND run <> coalesce(
+             (SELECT run FROM plans JOIN runs ON id = run WHERE whole ORDER BY number DESC LIMIT 1), '')",
+    )
+    .bind(run)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM kept_lists WHERE NOT EXISTS (SELECT 1 FROM plan_kept WHERE list = kept_lists.hash)")
+        .execute(&mut *connection)
+        .await
+        .map(drop)
+}

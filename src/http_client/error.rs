@@ -117,16 +117,16 @@ impl RequestErrorKind {
             Self::NotFound => "not-found",
             Self::Denied => "denied",
             Self::Unauthenticated => "unauthenticated",
-            Self::TokenRenewed => "renewed",
+            Self::TokenRenewed => "token-renewed",
             Self::Unsupported => "unsupported",
             Self::Locked => "locked",
             Self::Throttled => "throttled",
-            Self::RetriesExhausted => "exhausted",
+            Self::RetriesExhausted => "retries-exhausted",
             Self::Status(_) => "status",
             Self::Connection => "connection",
             Self::Malformed => "malformed",
             Self::DigestMismatch => "digest-mismatch",
-            Self::InvalidSettings => "settings",
+            Self::InvalidSettings => "invalid-settings",
         }
     }
 }

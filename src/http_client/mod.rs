@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue};
@@ -104,26 +104,15 @@ impl RequestCounts {
     /// The classes of statuses; `none` is for requests that got no answer.
     pub const STATUSES: [&str; 5] = ["none", "2xx", "3xx", "4xx", "5xx"];
 
-    /// Each number with what `change` makes of it and of that of others.
-    fn combine(self, other: Self, change: impl Fn(u64, u64) -> u64) -> Self {
-        Self {
-            total: change(self.total, other.total),
-            retries: change(self.retries, other.retries),
-            throttled: change(self.throttled, other.throttled),
-            statuses: std::array::from_fn(|class| change(self.statuses[class], other.statuses[class])),
-        }
-    }
-
     /// Those since an earlier count.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
-        self.combine(earlier, u64::saturating_sub)
-    }
-
-    /// Those of both.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        self.combine(other, u64::saturating_add)
+        Self {
+            total: self.total.saturating_sub(earlier.total),
+            retries: self.retries.saturating_sub(earlier.retries),
+            throttled: self.throttled.saturating_sub(earlier.throttled),
+            statuses: std::array::from_fn(|class| self.statuses[class].saturating_sub(earlier.statuses[class])),
+        }
     }
 }
 
@@ -135,21 +124,28 @@ const FAILURES_UNTIL_DOWN: u64 = 8;
 pub(crate) const MAX_ERROR_BYTES: usize = 1 << 20;
 
 /// Sends requests to one server and to the hosts that it refers to. Follows no redirect by itself, and sends only what
-/// reads unless it was made by [`HttpClient::allow_writes`].
-#[derive(Debug)]
+/// reads unless it was made by [`HttpClient::allow_writes`]. Clones share connections, rates, counts and the server's
+/// clock.
+#[derive(Debug, Clone)]
 pub(crate) struct HttpClient {
     client: reqwest::Client,
     timeout: Duration,
     retry_policy: RetryPolicy,
+    counters: Arc<Counters>,
+    origin: Option<Arc<OriginServer>>,
+    /// Whether more may be sent than what only reads.
+    allows_writes: bool,
+}
+
+/// The requests so far, and the failures since the last success.
+#[derive(Debug, Default)]
+struct Counters {
     total: AtomicU64,
     retries: AtomicU64,
     throttled: AtomicU64,
     /// By class, in the order of [`RequestCounts::STATUSES`].
     statuses: [AtomicU64; 5],
     consecutive_failures: AtomicU64,
-    origin: Option<OriginServer>,
-    /// Whether more may be sent than what only reads.
-    allows_writes: bool,
 }
 
 /// The server itself, apart from the hosts that it refers to.
@@ -234,11 +230,7 @@ impl HttpClient {
             client,
             timeout: config.timeout,
             retry_policy: patience,
-            total: AtomicU64::new(0),
-            retries: AtomicU64::new(0),
-            throttled: AtomicU64::new(0),
-            statuses: std::array::from_fn(|_| AtomicU64::new(0)),
-            consecutive_failures: AtomicU64::new(0),
+            counters: Arc::default(),
             origin: None,
             allows_writes: false,
         })
@@ -252,7 +244,7 @@ impl HttpClient {
             rate_limiter: RateLimiter::new(chosen),
             dates: Mutex::default(),
         };
-        Self { origin: Some(home), ..self }
+        Self { origin: Some(Arc::new(home)), ..self }
     }
 
     /// Sets the rates that the server documents. Those that somebody chose stand above them.
@@ -283,10 +275,10 @@ impl HttpClient {
     /// How many requests were made so far.
     pub(crate) fn request_counts(&self) -> RequestCounts {
         RequestCounts {
-            total: self.total.load(Ordering::Relaxed),
-            retries: self.retries.load(Ordering::Relaxed),
-            throttled: self.throttled.load(Ordering::Relaxed),
-            statuses: std::array::from_fn(|class| self.statuses[class].load(Ordering::Relaxed)),
+            total: self.counters.total.load(Ordering::Relaxed),
+            retries: self.counters.retries.load(Ordering::Relaxed),
+            throttled: self.counters.throttled.load(Ordering::Relaxed),
+            statuses: std::array::from_fn(|class| self.counters.statuses[class].load(Ordering::Relaxed)),
         }
     }
 
@@ -321,7 +313,7 @@ impl HttpClient {
                 return outcome.map_err(|cut| cut.error);
             }
             tracing::debug!(request = ask.description(), pause_ms = pause.as_millis(), "trying again");
-            self.retries.fetch_add(1, Ordering::Relaxed);
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(pause).await;
         }
     }
@@ -366,7 +358,7 @@ impl HttpClient {
 
     /// The server itself, where a request goes to it.
     fn origin_of(&self, ask: &Request) -> Option<&OriginServer> {
-        self.origin.as_ref().filter(|home| home.endpoint.origin() == ask.url.origin())
+        self.origin.as_deref().filter(|home| home.endpoint.origin() == ask.url.origin())
     }
 
     /// Sends a request once and counts it. The wish is that it be tried again; without one it has come to its end.
@@ -376,10 +368,10 @@ impl HttpClient {
         headers: &HeaderMap,
         pass: Option<InFlightRequest>,
     ) -> (Result<Response, SendError>, Option<RetryHint>) {
-        self.total.fetch_add(1, Ordering::Relaxed);
+        self.counters.total.fetch_add(1, Ordering::Relaxed);
         let outcome = self.send_once(ask, headers, self.origin_of(ask)).await;
         let class = outcome.as_ref().map_or(0, |answer| usize::from(answer.status.as_u16() / 100).clamp(2, 5) - 1);
-        self.statuses[class].fetch_add(1, Ordering::Relaxed);
+        self.counters.statuses[class].fetch_add(1, Ordering::Relaxed);
         let hint = retry_hint(ask, &outcome);
         if let (Some(pass), Ok(answer)) = (pass, &outcome) {
             match hint.filter(|hint| hint.throttled) {
@@ -389,9 +381,9 @@ impl HttpClient {
         }
         match hint {
             Some(hint) if hint.throttled => {
-                self.throttled.fetch_add(1, Ordering::Relaxed);
+                self.counters.throttled.fetch_add(1, Ordering::Relaxed);
             }
-            None if outcome.is_ok() => self.consecutive_failures.store(0, Ordering::Relaxed),
+            None if outcome.is_ok() => self.counters.consecutive_failures.store(0, Ordering::Relaxed),
             _ => {}
         }
         (outcome, hint)
@@ -399,10 +391,10 @@ impl HttpClient {
 
     /// How long to wait before a request is tried again; `None` where it has failed in spite of all patience.
     fn backoff_delay(&self, pauses: &mut Backoff, hint: RetryHint) -> Option<Duration> {
-        let down = self.consecutive_failures.load(Ordering::Relaxed) >= FAILURES_UNTIL_DOWN;
+        let down = self.counters.consecutive_failures.load(Ordering::Relaxed) >= FAILURES_UNTIL_DOWN;
         let pause = if down { None } else { pauses.next_delay(hint) };
         if pause.is_none() {
-            self.consecutive_failures.fetch_add(1, Ordering::Relaxed);
+            self.counters.consecutive_failures.fetch_add(1, Ordering::Relaxed);
         }
         pause
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use futures::{StreamExt, future, stream};
 
-use super::challenge::host_and_port;
-use super::{ContentCache, ExtraManifests, RegistryError, RegistryReader, RegistrySettings, RegistryWriter};
-use crate::domain::{Digest, GapTarget, Inventory, Registry, RegistryName, RepositoryName};
+use super::client::challenge::host_and_port;
+use super::{ContentCache, ExtraManifests, RegistryConnection, RegistryError, RegistryReader, RegistrySettings};
+use crate::domain::{Digest, GapTarget, Inventory, Registry, RegistryName, Repository, RepositoryName};
 use crate::http_client::RetryPolicy;
 
 /// What to read of the registries.
@@ -20,15 +20,15 @@ pub enum CollectScope {
     Repositories(BTreeMap<RegistryName, BTreeSet<RepositoryName>>),
 }
 
-/// Is told how far the reading has come.
+/// A listener to the progress of reading.
 pub trait Progress: Send + Sync {
-    /// A registry has so many repositories to read.
+    /// Called once the repositories to read of a registry are known, with their number.
     fn on_repositories_listed(&self, registry: &RegistryName, repositories: usize);
-    /// A repository is read; it has so many tags.
+    /// Called for each repository that has been read, with the number of its tags.
     fn on_repository_read(&self, registry: &RegistryName, repository: &RepositoryName, tags: usize);
 }
 
-/// Nobody looks.
+/// Ignores all progress.
 impl Progress for () {
     fn on_repositories_listed(&self, _: &RegistryName, _: usize) {}
     fn on_repository_read(&self, _: &RegistryName, _: &RepositoryName, _: usize) {}
@@ -41,61 +41,65 @@ const MAX_REPOSITORIES_IN_FLIGHT: usize = 16;
 /// Nothing to look for.
 static NO_EXTRA_MANIFESTS: BTreeSet<Digest> = BTreeSet::new();
 
-/// Makes the reader for a registry, by its provider.
+/// Opens the connection to a registry, by its provider. Nothing is sent yet.
 ///
 /// # Errors
 /// When its settings cannot work, such as a CA file that cannot be read.
-pub fn reader(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError> {
-    settings.provider.reader(settings, retry_policy)
+pub fn connect(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<RegistryConnection, RegistryError> {
+    settings.provider.connect(settings, retry_policy)
 }
 
-/// Makes the writer for a registry, by its provider.
+/// Opens the connection to a registry that is only read.
 ///
 /// # Errors
-/// As [`reader`].
-pub fn writer(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
-    settings.provider.writer(settings, retry_policy)
+/// As [`connect`].
+pub fn reader(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError> {
+    connect(settings, retry_policy).map(|connection| connection.reader())
 }
 
-/// Reads the registries, all at once. Never fails: what could not be read is a gap. What to look for in a repository
-/// that is not read is not found.
-pub async fn collect(
+/// A registry as far as it is known before its repositories are read, and their names in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryHead {
+    /// The registry, without repositories.
+    pub registry: Registry,
+    /// The names of the repositories to read, sorted.
+    pub names: Vec<RepositoryName>,
+}
+
+/// Asks the registries for what they are and which repositories they have, all at once; sorted by name. Never fails: what
+/// could not be read is a gap.
+pub async fn read_heads(
     readers: &[Arc<dyn RegistryReader>],
     scope: &CollectScope,
-    look_for: &ExtraManifests,
-    cache: &dyn ContentCache,
     progress: &dyn Progress,
-) -> Inventory {
+) -> Vec<RegistryHead> {
     let wanted = readers.iter().filter(|reader| match scope {
         CollectScope::All => true,
         CollectScope::Repositories(only) => only.contains_key(&reader.settings().name),
     });
     let names: Vec<_> = readers.iter().map(|reader| (&reader.settings().name, hosts(reader.settings()))).collect();
-    let registries = wanted.map(|reader| {
+    let heads = wanted.map(|reader| {
         let others = names.iter().filter(|(name, _)| **name != reader.settings().name);
         let other_hosts = others.flat_map(|(_, hosts)| hosts.iter().cloned()).collect();
-        collect_registry(&**reader, other_hosts, scope, look_for, cache, progress)
+        read_head(&**reader, other_hosts, scope, progress)
     });
-    let registries = future::join_all(registries).await;
-    let mut inventory = Inventory { registries };
-    inventory.sort();
-    inventory
+    let mut heads = future::join_all(heads).await;
+    heads.sort_by(|a, b| a.registry.name.cmp(&b.registry.name));
+    heads
 }
 
-async fn collect_registry(
+async fn read_head(
     reader: &dyn RegistryReader,
     other_hosts: Vec<String>,
     scope: &CollectScope,
-    look_for: &ExtraManifests,
-    cache: &dyn ContentCache,
     progress: &dyn Progress,
-) -> Registry {
+) -> RegistryHead {
     let settings = reader.settings();
     let name = &settings.name;
     let mut gaps = Vec::new();
     // First, because the service tier says how fast the rest may go.
-    let particulars = match reader.registry_info().await {
-        Ok(particulars) => particulars,
+    let info = match reader.registry_info().await {
+        Ok(info) => info,
         Err(error) => {
             gaps.push(error.into_gap(GapTarget::RegistryInfo));
             None
@@ -115,30 +119,73 @@ async fn collect_registry(
         },
     };
     progress.on_repositories_listed(name, names.len());
-    let repositories = stream::iter(names)
-        .map(|repository| async move {
-            let look_for = look_for.get(&(name.clone(), repository.clone())).unwrap_or(&NO_EXTRA_MANIFESTS);
-            let mut read = reader.repository(&repository, look_for, cache).await;
-            read.compact();
-            progress.on_repository_read(name, &repository, read.tags.len());
-            read
-        })
-        .buffer_unordered(MAX_REPOSITORIES_IN_FLIGHT)
-        .collect()
-        .await;
-    Registry {
+    gaps.sort();
+    let registry = Registry {
         endpoint: settings.address().to_owned(),
         hosts: hosts(settings),
         other_hosts,
         identity: reader.identity(),
         removal: settings.removal,
-        info: particulars,
+        info,
         accepts_retention: settings.accepts_retention,
         lists_untagged: reader.lists_untagged(),
-        repositories,
         gaps,
         ..Registry::empty(name.clone(), settings.provider.name())
-    }
+    };
+    RegistryHead { registry, names: names.into_iter().collect() }
+}
+
+/// Reads one repository. What to look for in it is read, too, where it is there.
+pub async fn read_repository(
+    reader: &dyn RegistryReader,
+    name: &RepositoryName,
+    look_for: &ExtraManifests,
+    cache: &dyn ContentCache,
+    progress: &dyn Progress,
+) -> Repository {
+    let registry = &reader.settings().name;
+    let look_for = look_for.get(&(registry.clone(), name.clone())).unwrap_or(&NO_EXTRA_MANIFESTS);
+    let mut read = reader.repository(name, look_for, cache).await;
+    read.compact();
+    read.gaps.sort();
+    read.tags.sort_by(|a, b| a.name.cmp(&b.name));
+    progress.on_repository_read(registry, name, read.tags.len());
+    read
+}
+
+/// Reads the registries, all at once, for whoever needs all of them in memory. Never fails: what could not be read is a
+/// gap. What to look for in a repository that is not read is not found.
+pub async fn collect(
+    readers: &[Arc<dyn RegistryReader>],
+    scope: &CollectScope,
+    look_for: &ExtraManifests,
+    cache: &dyn ContentCache,
+    progress: &dyn Progress,
+) -> Inventory {
+    let heads = read_heads(readers, scope, progress).await;
+    collect_repositories(readers, heads, look_for, cache, progress).await
+}
+
+/// Reads all repositories of registries whose heads are known.
+pub async fn collect_repositories(
+    readers: &[Arc<dyn RegistryReader>],
+    heads: Vec<RegistryHead>,
+    look_for: &ExtraManifests,
+    cache: &dyn ContentCache,
+    progress: &dyn Progress,
+) -> Inventory {
+    let registries = heads.into_iter().filter_map(|RegistryHead { registry, names }| {
+        let reader = readers.iter().find(|reader| reader.settings().name == registry.name)?;
+        Some(async move {
+            let reading = names.iter().map(|name| read_repository(&**reader, name, look_for, cache, progress));
+            let reading: Vec<_> = reading.collect();
+            let repositories = stream::iter(reading).buffer_unordered(MAX_REPOSITORIES_IN_FLIGHT).collect().await;
+            Registry { repositories, ..registry }
+        })
+    });
+    let mut inventory = Inventory { registries: future::join_all(registries).await };
+    inventory.sort();
+    inventory
 }
 
 /// The names by which image references mean a registry: its endpoint's host, its aliases, and all names of Docker Hub

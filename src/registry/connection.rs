@@ -1,385 +1,64 @@
-//! Signed requests to one registry: at most so many at once, a fresh token after a 401, redirects followed with care.
+//! The connection to one registry, with its reader and, for the holder of a lease, its writer.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::sync::Arc;
 
-use futures::{StreamExt as _, stream};
-use http::StatusCode;
-use http::header::{HeaderValue, LOCATION};
-use tokio::sync::Semaphore;
-use url::{Host, Url};
+use super::{Capabilities, ProbeResponse, RegistryReader, RegistryWriter};
+use crate::domain::{LeaseToken, RemovalMethod, RepositoryName};
 
-use super::auth::TokenScope;
-use super::authenticator::Authenticate;
-use super::{RateLimits, RegistryError, RegistryErrorKind, RegistrySettings, RequestCounts, ServerTime};
-use crate::domain::RepositoryName;
-use crate::http_client::{
-    ClientConfig, HttpClient, MAX_ERROR_BYTES, Operation, Request, Reservation, Response, RetryMode, RetryPolicy,
-};
-
-/// Where a redirect may lead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RedirectPolicy {
-    /// To another path of the registry: its answers are believed as they are.
-    SameOrigin,
-    /// To any host: the answer is checked against the digest that it was asked for by.
-    AnyHost,
+/// The connection to one registry, opened by its [`Provider`](super::Provider).
+///
+/// Reader and writer share what belongs to the registry: tokens, rates, counts of requests, its clock, and the memory
+/// of failures in a row. Code that plans gets the reader alone, because it holds no lease.
+pub struct RegistryConnection {
+    reader: Arc<dyn RegistryReader>,
+    writer: Option<Arc<dyn RegistryWriter>>,
 }
 
-const MAX_REDIRECTS: usize = 5;
+impl RegistryConnection {
+    /// Joins the reader and the writer of a product. Both send their requests through one client.
+    #[must_use]
+    pub fn new(reader: Arc<dyn RegistryReader>, writer: Arc<dyn RegistryWriter>) -> Self {
+        Self { reader, writer: Some(writer) }
+    }
 
-/// All that one deletion or push may have to wait for, waited for already: its turn at the registry's pace, and a token. Whoever
-/// looks at a tag before removing it gets this first, or the look would be old when the request is sent.
-#[derive(Debug)]
-pub struct WritePermit {
-    reservation: Option<Reservation>,
-    authorization: Option<HeaderValue>,
-}
+    /// The connection to a product that Tagwarden can only read.
+    #[must_use]
+    pub fn read_only(reader: Arc<dyn RegistryReader>) -> Self {
+        Self { reader, writer: None }
+    }
 
-/// The HTTP side of one registry.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) settings: RegistrySettings,
-    client: HttpClient,
-    authenticator: Box<dyn Authenticate>,
-    slots: Semaphore,
-    /// Whether it may change the registry: only a writer's does.
-    is_writer: bool,
-}
+    /// Returns the reader.
+    #[must_use]
+    pub fn reader(&self) -> Arc<dyn RegistryReader> {
+        Arc::clone(&self.reader)
+    }
 
-impl Connection {
-    /// The side of a reader: it sends GET and HEAD, and what signing in needs, and refuses everything else.
-    ///
-    /// # Errors
-    /// When the settings cannot work; nothing is sent yet.
-    pub(super) fn new(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
-        let endpoint = &settings.endpoint;
-        let bare = matches!(endpoint.scheme(), "http" | "https")
-            && endpoint.host_str().is_some()
-            && endpoint.path() == "/"
-            && endpoint.query().is_none()
-            && endpoint.fragment().is_none();
-        let secret = !endpoint.username().is_empty() || endpoint.password().is_some();
-        if secret || !bare {
-            let why = if secret { "holds credentials; they belong into `auth`" } else { "is not just scheme and host" };
-            return Err(RegistryError {
-                kind: RegistryErrorKind::InvalidSettings,
-                message: format!(
-                    "registry `{}`: its endpoint {why}; write it like `https://registry.example:5000`",
-                    settings.name
-                ),
-            });
+    /// Returns the writer, or `None` if Tagwarden can only read the product. This is the only way to one: planning code
+    /// holds no lease, so it cannot get a writer.
+    #[must_use]
+    pub fn writer(&self, _lease: &LeaseToken) -> Option<Arc<dyn RegistryWriter>> {
+        self.writer.clone()
+    }
+
+    /// Returns the capabilities of the registry behind the connection. Asks for its product where the kind leaves that
+    /// open.
+    pub async fn capabilities(&self) -> Capabilities {
+        self.reader.capabilities().await
+    }
+
+    /// Asks the registry to delete something that cannot exist, and reads its answer: see [`RegistryWriter::probe`].
+    /// Needs no lease, because nothing can be removed by it.
+    pub async fn probe(&self, repository: &RepositoryName, method: RemovalMethod) -> Option<ProbeResponse> {
+        match &self.writer {
+            Some(writer) => writer.probe(repository, method).await,
+            None => Some(ProbeResponse::Unsupported),
         }
-        let config = ClientConfig {
-            name: format!("registry `{}`", settings.name),
-            ca_file: settings.ca_file.clone(),
-            timeout: settings.timeout,
-        };
-        Ok(Self {
-            client: HttpClient::new(&config, retry_policy)?.with_rate_limits(&settings.endpoint, settings.rate_limits),
-            authenticator: settings.provider.authenticator(&settings, retry_policy).into_inner(),
-            slots: Semaphore::new(settings.concurrency.max(1)),
-            is_writer: false,
-            settings,
-        })
-    }
-
-    /// The side of a writer, which may change the registry.
-    ///
-    /// # Errors
-    /// As [`Connection::new`].
-    pub(super) fn for_writer(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
-        let http = Self::new(settings, retry_policy)?;
-        Ok(Self { client: http.client.allow_writes(), is_writer: true, ..http })
-    }
-
-    /// The address of a path of the registry, such as `/v2/shop/api/tags/list`.
-    pub(super) fn url(&self, path: &str) -> Url {
-        let mut url = self.settings.endpoint.clone();
-        url.set_path(path);
-        url
-    }
-
-    pub(super) fn identity(&self) -> String {
-        self.authenticator.identity()
-    }
-
-    /// Tells which repositories are about to be asked about: they share tokens where each must be named in them.
-    pub(super) fn preauthorize(&self, repositories: &[RepositoryName]) {
-        self.authenticator.preauthorize(repositories);
-    }
-
-    /// For each repository, whether the identity may do something there as far as its tokens say, such as
-    /// `TokenScope::Delete`. Nothing but tokens is asked for. Of a registry whose tokens do not say, everything is allowed.
-    pub(super) async fn check_authorization(
-        &self,
-        scope: fn(RepositoryName) -> TokenScope,
-        repositories: &[RepositoryName],
-    ) -> BTreeMap<RepositoryName, Result<(), RegistryError>> {
-        self.preauthorize(repositories);
-        let asked = repositories.iter().cloned().map(|name| async move {
-            let granted = async {
-                let _place = self.acquire_slot().await?;
-                self.authorization(&scope(name.clone())).await.map(drop)
-            };
-            let granted = granted.await;
-            (name, granted)
-        });
-        stream::iter(asked).buffer_unordered(self.settings.concurrency.max(1)).collect().await
-    }
-
-    /// Sets the rates that the registry documents. Those in the settings stand above them.
-    pub(super) fn set_documented_limits(&self, rates: RateLimits) {
-        self.client.set_documented_limits(rates);
-    }
-
-    /// Waits for a place for a deletion at the registry's pace, and then for a token that allows it: in that order, so
-    /// that the token is not old when it is used.
-    ///
-    /// # Errors
-    /// When there is no such token.
-    pub(super) async fn acquire_deletion_permit(
-        &self,
-        repository: &RepositoryName,
-    ) -> Result<WritePermit, RegistryError> {
-        self.acquire_permit(Operation::Delete, &TokenScope::Delete(repository.clone())).await
-    }
-
-    /// The same for a push.
-    ///
-    /// # Errors
-    /// As [`Self::acquire_deletion_permit`].
-    pub(super) async fn acquire_push_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError> {
-        self.acquire_permit(Operation::Write, &TokenScope::Push(repository.clone())).await
-    }
-
-    async fn acquire_permit(&self, operation: Operation, scope: &TokenScope) -> Result<WritePermit, RegistryError> {
-        let place = self.client.reserve(operation).await;
-        let signature = self.authorization(scope).await?;
-        Ok(WritePermit { reservation: place, authorization: signature })
-    }
-
-    /// Sends a deletion or a push and waits for nothing before: neither for its turn nor for a token. There are as many
-    /// places among the requests in flight as removals at once.
-    ///
-    /// # Errors
-    /// [`RegistryErrorKind::Throttled`] and [`RegistryErrorKind::TokenRenewed`] where what it rests on must be looked at
-    /// before the next try.
-    pub(super) async fn send_with_permit(
-        &self,
-        scope: &TokenScope,
-        request: &Request,
-        clearance: WritePermit,
-    ) -> Result<Response, RegistryError> {
-        let _place = self.acquire_slot().await?;
-        let WritePermit { reservation: place, authorization: signature } = clearance;
-        let response = self.client.send_reserved(request, signature.as_ref(), place).await?;
-        if response.status != StatusCode::UNAUTHORIZED {
-            return Ok(response);
-        }
-        match self.renew_authorization(scope, signature.as_ref(), &response).await? {
-            Some(_) => Err(token_renewed_error(&response)),
-            None => Ok(response),
-        }
-    }
-
-    /// The present time by the registry's own clock; `None` where no answer told it.
-    pub(super) fn server_time(&self) -> Option<ServerTime> {
-        self.client.server_time()
-    }
-
-    /// The header that keeps the clock from being known although answers have it: it is invalid.
-    pub(super) fn invalid_date_header(&self) -> Option<&'static str> {
-        self.client.invalid_date_header()
-    }
-
-    pub(super) fn request_counts(&self) -> RequestCounts {
-        self.client.request_counts()
-    }
-
-    /// A GET without credentials, whatever the status of its answer: as a stranger the registry says what it wants, and
-    /// so what it is.
-    pub(super) async fn get_anonymously(&self, path: &str) -> Result<Response, RegistryError> {
-        let _place = self.acquire_slot().await?;
-        self.client.send(&Request::get(self.url(path), "*/*", MAX_ERROR_BYTES), None).await
-    }
-
-    /// Sends a request to the registry and gives its answer, whatever the status; a redirect is an answer, too.
-    ///
-    /// A request keeps its place among those in flight while it waits to be tried again, so a registry that throttles is
-    /// asked less.
-    pub(super) async fn send(&self, scope: &TokenScope, request: &Request) -> Result<Response, RegistryError> {
-        let _place = self.acquire_slot().await?;
-        self.send_authorized(scope, request).await
-    }
-
-    /// Reads something, following redirects. Credentials go to the registry's own origin only.
-    pub(super) async fn read(
-        &self,
-        scope: &TokenScope,
-        mut request: Request,
-        redirects: RedirectPolicy,
-    ) -> Result<Response, RegistryError> {
-        let _place = self.acquire_slot().await?;
-        for _ in 0..=MAX_REDIRECTS {
-            let response = if self.is_same_origin(&request.url) {
-                self.send_authorized(scope, &request).await?
-            } else {
-                self.client.send(&request, None).await?
-            };
-            if !is_redirect(response.status) {
-                return Ok(response);
-            }
-            let target = response.header(LOCATION.as_str()).and_then(|text| request.url.join(text).ok());
-            let Some(target) = target else { return Err(response.status_error()) };
-            if !self.may_follow(&request.url, &target, redirects) {
-                let mut error = response.status_error();
-                error.message = format!("{} (to {})", error.message, target.origin().ascii_serialization());
-                return Err(error);
-            }
-            request.url = target;
-        }
-        Err(RegistryError {
-            kind: RegistryErrorKind::Malformed,
-            message: format!("{}: more than {MAX_REDIRECTS} redirects one after the other", request.description()),
-        })
-    }
-
-    /// Never from https to http; away from the registry only where the answer can be checked, and not to what answers on
-    /// this machine or its link alone, such as a cloud's metadata service.
-    fn may_follow(&self, from: &Url, to: &Url, redirects: RedirectPolicy) -> bool {
-        let secure = match to.scheme() {
-            "https" => true,
-            "http" => from.scheme() == "http",
-            _ => false,
-        };
-        let outside = !is_local_or_metadata(to) || is_local_or_metadata(&self.settings.endpoint);
-        secure && (redirects == RedirectPolicy::AnyHost && outside || self.is_same_origin(to))
-    }
-
-    /// Whether a URL belongs to the registry itself: same scheme, host and port.
-    pub(super) fn is_same_origin(&self, url: &Url) -> bool {
-        url.origin() == self.settings.endpoint.origin()
-    }
-
-    async fn acquire_slot(&self) -> Result<tokio::sync::SemaphorePermit<'_>, RegistryError> {
-        // Nothing closes the semaphore; if something did, it would be a failure like any other.
-        self.slots.acquire().await.map_err(|_| RegistryError {
-            kind: RegistryErrorKind::Connection,
-            message: format!("registry `{}` is not asked any more", self.settings.name),
-        })
-    }
-
-    async fn authorization(&self, scope: &TokenScope) -> Result<Option<HeaderValue>, RegistryError> {
-        self.authenticator.authorization(&self.client, scope).await
-    }
-
-    async fn send_authorized(&self, scope: &TokenScope, request: &Request) -> Result<Response, RegistryError> {
-        if !self.is_writer && matches!(scope, TokenScope::Delete(_) | TokenScope::Push(_)) {
-            return Err(request.read_only_error());
-        }
-        let signature = self.authorization(scope).await?;
-        let response = self.client.send(request, signature.as_ref()).await?;
-        if response.status != StatusCode::UNAUTHORIZED {
-            return Ok(response);
-        }
-        match self.renew_authorization(scope, signature.as_ref(), &response).await? {
-            // Getting it may have taken long.
-            Some(_) if request.retry_mode == RetryMode::RecheckFirst => Err(token_renewed_error(&response)),
-            Some(signature) => self.client.send(request, Some(&signature)).await,
-            None => Ok(response),
-        }
-    }
-
-    /// The `Authorization` to try again with after a 401; `None` if there is none better.
-    async fn renew_authorization(
-        &self,
-        scope: &TokenScope,
-        used: Option<&HeaderValue>,
-        refusal: &Response,
-    ) -> Result<Option<HeaderValue>, RegistryError> {
-        self.authenticator.renew_authorization(&self.client, scope, used, refusal).await
     }
 }
 
-/// The refusal of a token in place of which there is a new one.
-fn token_renewed_error(refusal: &Response) -> RegistryError {
-    let message = format!("{}; there is a new token", refusal.description());
-    RegistryError { kind: RegistryErrorKind::TokenRenewed, message }
-}
-
-/// Whether a host is this machine, its link, or a service that a cloud offers to its machines alone.
-fn is_local_or_metadata(url: &Url) -> bool {
-    const METADATA: [IpAddr; 3] = [
-        IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-        IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-        IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    ];
-    let address = match url.host() {
-        Some(Host::Ipv4(address)) => IpAddr::V4(address),
-        Some(Host::Ipv6(address)) => address.to_canonical(),
-        Some(Host::Domain(name)) => {
-            let name = name.trim_end_matches('.').to_ascii_lowercase();
-            return name == "localhost" || name.ends_with(".localhost") || name == "metadata.google.internal";
-        }
-        None => return true,
-    };
-    let near = match address {
-        IpAddr::V4(address) => address.is_link_local() || address.octets()[0] == 0,
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    };
-    near || address.is_loopback() || address.is_unspecified() || METADATA.contains(&address)
-}
-
-/// Returns whether a URL leads to this machine by its host, as `localhost` or a loopback address.
-#[must_use]
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
-    }
-}
-
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registry::providers::Distribution;
-
-    #[test]
-    fn redirects_lead_where_nothing_is_lost() {
-        let cases = [
-            ("https://r.example", "https://r.example/other", true, true),
-            ("https://r.example", "https://r.example:443/other", true, true),
-            ("https://r.example", "https://storage.example/blob", false, true),
-            ("https://r.example", "https://r.example:8443/blob", false, true),
-            ("https://r.example", "http://r.example/other", false, false),
-            ("https://r.example", "file:///etc/passwd", false, false),
-            ("http://r.example", "http://storage.example/blob", false, true),
-            ("http://r.example", "https://r.example/blob", false, true),
-            ("http://r.example", "http://10.0.0.7:9000/blob", false, true),
-            ("http://r.example", "http://169.254.169.254/latest", false, false),
-            ("http://r.example", "http://[::ffff:169.254.169.254]/latest", false, false),
-            ("http://r.example", "http://168.63.129.16/machine", false, false),
-            ("http://r.example", "http://[fd00:ec2::254]/latest", false, false),
-            ("http://r.example", "http://metadata.google.internal/computeMetadata", false, false),
-            ("http://r.example", "http://localhost:9000/blob", false, false),
-            ("http://r.example", "http://[::1]/blob", false, false),
-            ("http://127.0.0.1:5000", "http://127.0.0.1:9000/blob", false, true),
-        ];
-        for (endpoint, to, within, anywhere) in cases {
-            let endpoint: Url = endpoint.parse().unwrap();
-            let name = "test".parse().unwrap();
-            let settings = RegistrySettings::with_defaults(name, &Distribution, endpoint.clone());
-            let http = Connection::new(settings, RetryPolicy::default()).unwrap();
-            let to: Url = to.parse().unwrap();
-            assert_eq!(http.may_follow(&endpoint, &to, RedirectPolicy::SameOrigin), within, "{endpoint} -> {to}");
-            assert_eq!(http.may_follow(&endpoint, &to, RedirectPolicy::AnyHost), anywhere, "{endpoint} -> {to}");
-        }
+impl fmt::Debug for RegistryConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryConnection").field("settings", self.reader.settings()).finish_non_exhaustive()
     }
 }

@@ -1,23 +1,14 @@
 //! Reading and changing registries.
 //!
 //! Reading and changing are different traits: whoever only plans holds no [`RegistryWriter`]. Everything that is known of
-//! a product stands in its folder below [`providers`]; the other modules are the client that all products share.
-//! [`collect()`] walks a registry through its reader and turns every failure into a gap.
+//! a product stands in its folder below [`providers`]; `client/` holds the OCI client that all products share.
+//! [`connect`] opens one [`RegistryConnection`] for each registry: its reader is for everyone, its writer for the
+//! holder of a lease. [`collect()`] walks a registry through its reader and turns every failure into a gap.
 
-mod auth;
-mod authenticator;
-mod challenge;
+mod client;
 mod collect;
 mod connection;
-mod docker_config;
-mod list_gaps;
-mod manifest_graph;
-mod pagination;
-mod probe;
 pub mod providers;
-mod pull;
-mod push;
-mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -30,24 +21,26 @@ use secrecy::SecretString;
 use crate::azure;
 use crate::domain::{
     Digest, Gap, JournaledIntent, ManifestState, Product, RegistryInfo, RegistryName, RemovalMethod, RemovalObstacle,
-    Repository, RepositoryName, ServiceTier, TagName, TagState,
+    Repository, RepositoryName, TagName, TagState,
 };
 
 pub use crate::http_client::{
     RateLimits, RequestCounts, RequestError as RegistryError, RequestErrorKind as RegistryErrorKind, RetryPolicy,
     ServerTime, uptime,
 };
-pub use authenticator::Authenticator;
-pub use collect::{CollectScope, Progress, collect, hosts, reader, writer};
-pub use connection::WritePermit;
-pub(crate) use connection::is_loopback;
-pub(crate) use list_gaps::VANISHED;
-pub(crate) use pagination::next_link;
-pub use probe::ProbeResponse;
-pub use providers::{
-    AcrReader, AcrWriter, Capabilities, DistributionReader, DistributionWriter, Provider, Support, UntagSupport,
+pub use client::authenticator::Authenticator;
+pub use client::connection::WritePermit;
+pub(crate) use client::connection::is_loopback;
+pub(crate) use client::list_gaps::VANISHED;
+pub(crate) use client::pagination::next_link;
+pub use client::probe::ProbeResponse;
+pub use client::wire::{Child, ParsedManifest, is_blob_type, parse_manifest};
+pub use collect::{
+    CollectScope, Progress, RegistryHead, collect, collect_repositories, connect, hosts, read_heads, read_repository,
+    reader,
 };
-pub use wire::{Child, ParsedManifest, is_blob_type, parse_manifest};
+pub use connection::RegistryConnection;
+pub use providers::{AcrReader, Capabilities, DistributionReader, Provider, ReferrersSupport, Support, UntagSupport};
 
 /// One registry as the settings give it, secrets already read.
 #[derive(Debug, Clone)]
@@ -227,9 +220,21 @@ pub trait RegistryReader: Send + Sync {
     /// As whom it reads, in words.
     fn identity(&self) -> String;
 
-    /// Returns the number of requests so far; zero by default.
+    /// Returns the number of requests of the connection so far, those of its writer included; zero by default.
     fn request_counts(&self) -> RequestCounts {
         RequestCounts::default()
+    }
+
+    /// Returns the capabilities as far as they are known without a further request: those of the kind, refined by the
+    /// settings and by earlier answers.
+    fn known_capabilities(&self) -> Capabilities {
+        let settings = self.settings();
+        settings.provider.capabilities().with_settings(settings)
+    }
+
+    /// Returns the capabilities, refined by the product that the registry shows itself to be.
+    async fn capabilities(&self) -> Capabilities {
+        self.known_capabilities().with_product(self.product().await)
     }
 
     /// The names of all repositories.
@@ -241,19 +246,30 @@ pub trait RegistryReader: Send + Sync {
     /// Whether [`RegistryReader::repository`] lists every manifest, tagged or not, and so finds those that are looked
     /// for and every index that may hold them.
     fn lists_untagged(&self) -> bool {
-        self.settings().provider.capabilities().lists_untagged.is_certain()
+        self.known_capabilities().lists_untagged.is_certain()
     }
 
     /// Everything about one repository: tags, manifests, children, referrers. Failures become its gaps.
     ///
-    /// Where untagged manifests are listed, those to look for are read, too, and so is whatever may refer to them. One
-    /// that is not listed is not there, which is no failure.
+    /// Where untagged manifests are listed, those to look for are among the manifests. One that is not listed is not there,
+    /// which is no failure. What lists or refers to others may be left unread there, see [`RegistryReader::read_manifests`].
     async fn repository(
         &self,
         name: &RepositoryName,
         look_for: &BTreeSet<Digest>,
         cache: &dyn ContentCache,
     ) -> Repository;
+
+    /// Reads manifests that a repository of this registry lists and that were left unread. What they list and refer to
+    /// is among its manifests then. Failures become its gaps. Nothing by default: where everything is read at once, there
+    /// is nothing left.
+    async fn read_manifests(
+        &self,
+        _repository: &mut Repository,
+        _digests: &BTreeSet<Digest>,
+        _cache: &dyn ContentCache,
+    ) {
+    }
 
     /// The names of all tags that a repository has right now, sorted.
     ///
@@ -336,19 +352,10 @@ pub trait RegistryReader: Send + Sync {
     }
 }
 
-/// Changes a registry. Only the walks that a person told to enforce hold one, and each removal takes the proof that it is
-/// journaled.
+/// Changes a registry. A [`RegistryConnection`] hands it to the holder of a lease only, and each removal takes the proof
+/// that it is journaled.
 #[async_trait]
 pub trait RegistryWriter: Send + Sync {
-    /// Returns the number of requests so far; zero by default.
-    fn request_counts(&self) -> RequestCounts {
-        RequestCounts::default()
-    }
-
-    /// Keeps to the request rates of a service tier from now on, where the registry has such tiers and the settings say
-    /// nothing else.
-    fn set_service_tier(&self, _sku: ServiceTier) {}
-
     /// Waits for everything that a removal from a repository may have to wait for: the registry's pace, then a token.
     /// Whoever looks at a tag before removing it does this first, or the look would be old when the request is sent.
     ///

@@ -1,20 +1,21 @@
 //! The registry products: one folder each, with everything that is known of the product, and one table of all.
 
 mod acr;
+mod capabilities;
 mod distribution;
 mod settings;
 mod shell;
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
-use super::authenticator::Authenticator;
-use super::{RegistryError, RegistryReader, RegistrySettings, RegistryWriter};
+use super::client::authenticator::Authenticator;
+use super::{RegistryConnection, RegistryError, RegistrySettings};
 use crate::domain::{Registry, Removal};
 use crate::http_client::RetryPolicy;
 
-pub use acr::{Acr, AcrReader, AcrWriter, RegistryResource, registry_info, storage_usage};
-pub use distribution::{Distribution, DistributionReader, DistributionWriter};
+pub use acr::{Acr, AcrReader, RegistryResource, registry_info, storage_usage};
+pub use capabilities::{Capabilities, ReferrersSupport, Support, UntagSupport};
+pub use distribution::{Distribution, DistributionReader};
 pub use settings::{SettingProblem, SettingsDraft};
 
 /// All products: the only list that a new one is added to.
@@ -36,7 +37,8 @@ pub trait Provider: Send + Sync + Debug {
         8
     }
 
-    /// Returns the abilities of the product's API, whatever an identity may do there.
+    /// Returns the capabilities of the kind, before a registry of it is asked. Those of one registry come from its
+    /// connection.
     fn capabilities(&self) -> Capabilities;
 
     /// Returns the settings that the product refuses. By default those are the ones of Azure.
@@ -54,17 +56,11 @@ pub trait Provider: Send + Sync + Debug {
         Authenticator::by_challenge(settings)
     }
 
-    /// Makes a reader. Nothing is sent yet.
+    /// Opens the one connection that reader and writer of a registry share. Nothing is sent yet.
     ///
     /// # Errors
     /// When the settings cannot work, such as a CA file that cannot be read.
-    fn reader(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError>;
-
-    /// Makes a writer. Nothing is sent yet.
-    ///
-    /// # Errors
-    /// As [`Provider::reader`].
-    fn writer(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<Arc<dyn RegistryWriter>, RegistryError>;
+    fn connect(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<RegistryConnection, RegistryError>;
 
     /// Returns the commands that show a removal's tag and manifest by hand, for a POSIX shell. They only read.
     fn verify_commands(&self, registry: &Registry, removal: &Removal) -> Vec<String> {
@@ -89,82 +85,6 @@ pub struct VerifyTool {
     pub command: &'static str,
     /// The introduction to its commands in a report.
     pub introduction: &'static str,
-}
-
-/// The abilities of a product's API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Capabilities {
-    /// Lists manifests that have no tag. Only then can it be known that no index holds one.
-    pub lists_untagged: Support,
-    /// Lists the tags that name a manifest.
-    pub tags_of_manifest: Support,
-    /// Has the time at which a tag was pushed.
-    pub push_times: Support,
-    /// Has the time at which an image was last pulled.
-    pub pull_times: Support,
-    /// Has locks of tags and manifests.
-    pub locks: Support,
-    /// Lists what refers to a manifest.
-    pub referrers: Support,
-    /// Removes a tag only if it still names a given digest.
-    pub digest_in_removal: Support,
-    /// Shows the rights of an identity without a removal.
-    pub rights: Support,
-    /// Answers from replicas, which may lag behind.
-    pub replicas: Support,
-    /// The effect of the removal of a tag.
-    pub untag: UntagSupport,
-    /// The largest number of tags in one removal request.
-    pub batch: usize,
-}
-
-impl Capabilities {
-    /// Nothing known but single removals.
-    pub const UNKNOWN: Self = Self {
-        lists_untagged: Support::Unknown,
-        tags_of_manifest: Support::Unknown,
-        push_times: Support::Unknown,
-        pull_times: Support::Unknown,
-        locks: Support::Unknown,
-        referrers: Support::Unknown,
-        digest_in_removal: Support::Unknown,
-        rights: Support::Unknown,
-        replicas: Support::Unknown,
-        untag: UntagSupport::Unknown,
-        batch: 1,
-    };
-}
-
-/// An answer to whether an API can do something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Support {
-    /// It can.
-    Yes,
-    /// It cannot.
-    No,
-    /// That depends on the registry behind the API.
-    Unknown,
-}
-
-impl Support {
-    /// Returns true only if it is known that the API can do it.
-    #[must_use]
-    pub fn is_certain(self) -> bool {
-        self == Self::Yes
-    }
-}
-
-/// The effect of the removal of a tag by a product's API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UntagSupport {
-    /// The tag alone is removed.
-    Native,
-    /// The removal of a manifest's last tag deletes the manifest.
-    DeletesLast,
-    /// The API has no removal of a tag alone.
-    Unsupported,
-    /// That depends on the registry behind the API.
-    Unknown,
 }
 
 #[cfg(test)]

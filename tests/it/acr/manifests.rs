@@ -11,12 +11,12 @@ use tagwarden::demo::registry::{AcrOptions, Attributes, Dialect, EmbeddedRegistr
 use tagwarden::domain::{Digest, GapTarget, Lock, ManifestDetail, ManifestState, RegistryName, Repository};
 use tagwarden::registry::{
     AcrReader, Auth, CollectScope, ExtraManifests, RegistryErrorKind, RegistryReader, RegistrySettings,
-    RegistryWriter as _, RemovalResponse, collect,
+    RemovalResponse, collect,
 };
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use super::{image, put, reader, request_counts, settings, writer};
+use super::{image, put, read_rest, reader, request_counts, settings, writer};
 use crate::registry::{gaps, name, quick, tag};
 use crate::support::acr::{everything_allowed, start};
 use crate::support::memory::MemoryCache;
@@ -81,29 +81,36 @@ impl UntaggedFixture {
 }
 
 #[tokio::test]
-async fn what_is_looked_for_is_read_and_whatever_may_refer_to_it() {
+async fn what_is_looked_for_is_listed_and_what_may_refer_to_it_is_read_when_asked_for() {
     let world = world().await;
-    // Looked for; there; what else is kept because of it; what is pulled besides the index.
-    for (sought, there, more, pulled) in [
-        (&[][..], &[][..], &[][..], &[][..]),
-        (&["loose"], &["loose"], &["loose", "refers"], &["refers"]),
-        (&["index"], &["index"], &["refers"], &["refers"]),
-        (&["one"], &["one"], &["refers"], &["refers"]),
-        (&["refers"], &["refers"], &["refers"], &["refers"]),
-        (&["gone"], &[], &["refers"], &["refers"]),
-        (&["tagged"], &["tagged"], &["refers"], &["refers"]),
-        (&["loose", "other", "gone"], &["loose", "other"], &["loose", "other", "refers"], &["refers"]),
+    // Looked for; there.
+    for (sought, there) in [
+        (&[][..], &[][..]),
+        (&["loose"], &["loose"]),
+        (&["index"], &["index"]),
+        (&["one"], &["one"]),
+        (&["refers"], &["refers"]),
+        (&["gone"], &[]),
+        (&["tagged"], &["tagged"]),
+        (&["loose", "other", "gone"], &["loose", "other"]),
     ] {
         world.registry.clear_requests();
         let (reader, cache) = (reader(&world.registry.url()), MemoryCache::default());
         let digests = world.digests(sought);
-        let repository = reader.repository(&name("app"), &digests, &cache).await;
-        assert_eq!(repository.gaps, [], "{sought:?}");
-        assert_eq!(world.names(repository.untagged.keys()), there.iter().copied().collect(), "{sought:?}");
-        let always = ["tagged", "index", "one", "two"];
-        let kept: BTreeSet<_> = always.iter().chain(more).copied().collect();
+        let listed = reader.repository(&name("app"), &digests, &cache).await;
+        assert_eq!(listed.gaps, [], "{sought:?}");
+        assert_eq!(world.names(listed.untagged.keys()), there.iter().copied().collect(), "{sought:?}");
+        let kept: BTreeSet<_> = there.iter().chain(&["tagged"]).copied().collect();
+        assert_eq!(world.names(listed.manifests.keys()), kept, "{sought:?}");
+        let all = listed.manifests.keys().chain(listed.listed.iter().map(|row| &row.digest));
+        assert_eq!(world.names(all).len(), 7, "{sought:?}");
+        assert_eq!(world.pulled(), BTreeSet::new(), "{sought:?}");
+        let mut repository = listed.clone();
+        read_rest(&reader, &mut repository, &cache).await;
+        let always = ["tagged", "index", "one", "two", "refers", "loose"];
+        let kept: BTreeSet<_> = always.iter().chain(there).copied().collect();
         assert_eq!(world.names(repository.manifests.keys()), kept, "{sought:?}");
-        assert_eq!(world.pulled(), pulled.iter().chain(&["index"]).copied().collect(), "{sought:?}");
+        assert_eq!(world.pulled(), ["index", "refers"].into(), "{sought:?}");
         for (digest, manifest) in &repository.manifests {
             let whole = world.names([digest]).iter().all(|name| ["index", "refers"].contains(name));
             assert_eq!(manifest.detail == ManifestDetail::Full, whole, "{sought:?}");
@@ -112,7 +119,10 @@ async fn what_is_looked_for_is_read_and_whatever_may_refer_to_it() {
             assert_eq!(refers.subject.as_deref(), Some(world.digest("loose")));
         }
         world.registry.clear_requests();
-        assert_eq!(reader.repository(&name("app"), &digests, &cache).await, repository);
+        let mut again = reader.repository(&name("app"), &digests, &cache).await;
+        assert_eq!(again, listed);
+        read_rest(&reader, &mut again, &cache).await;
+        assert_eq!(again, repository);
         assert_eq!(world.pulled(), BTreeSet::new(), "kept by their digests");
         assert_eq!(request_counts(&world.registry).values().sum::<usize>(), 3, "attributes, tags and manifests");
     }
@@ -147,13 +157,13 @@ async fn what_may_refer_to_it_and_cannot_be_read_is_a_gap() {
     let world = world().await;
     let path = format!("/v2/app/manifests/{}", world.digest("refers"));
     world.registry.inject(Fault::on(&path, FaultKind::status(500)));
-    let read = async |sought| {
-        let reader = reader(&world.registry.url());
-        gaps(&reader.repository(&name("app"), &sought, &MemoryCache::default()).await.gaps)
-    };
-    assert_eq!(read(BTreeSet::new()).await, []);
+    let (reader, cache) = (reader(&world.registry.url()), MemoryCache::default());
+    let mut repository = reader.repository(&name("app"), &world.digests(&["loose"]), &cache).await;
+    assert_eq!(repository.gaps, []);
+    read_rest(&reader, &mut repository, &cache).await;
     let gap = (GapTarget::Manifest(world.digest("refers").clone()), "status");
-    assert_eq!(read(world.digests(&["loose"])).await, [gap]);
+    assert_eq!(gaps(&repository.gaps), [gap]);
+    assert!(repository.manifests[world.digest("refers")].is_unread());
 }
 
 #[tokio::test]

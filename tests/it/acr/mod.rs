@@ -1,23 +1,27 @@
 //! The dialect of Azure Container Registry: against the embedded one, and against answers as they were recorded.
 
+mod connection;
 mod long_lists;
 mod manifests;
 mod reader;
 mod tags;
+mod unread_indexes;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::{Image, ImageSpec};
 use tagwarden::demo::registry::EmbeddedRegistry;
-use tagwarden::domain::Repository;
+use tagwarden::domain::{Digest, Repository};
 use tagwarden::registry::providers::Acr;
-use tagwarden::registry::{AcrReader, AcrWriter, Auth, RegistryReader as _, RegistrySettings};
+use tagwarden::registry::{AcrReader, Auth, RegistryReader as _, RegistrySettings, RegistryWriter};
 
 use crate::registry::{name, quick};
 use crate::support::acr::ADMIN;
+use crate::support::lease::writer_of;
 use crate::support::memory::MemoryCache;
 
 /// Settings by which the administrator signs in.
@@ -31,13 +35,27 @@ fn reader(url: &str) -> AcrReader {
     AcrReader::new(settings(url), quick()).unwrap()
 }
 
-fn writer(url: &str) -> AcrWriter {
-    AcrWriter::new(settings(url), quick()).unwrap()
+fn writer(url: &str) -> Arc<dyn RegistryWriter> {
+    writer_of(&Acr, settings(url), quick())
 }
 
 /// Reads the repository `app` with a fresh reader and cache.
 async fn read(registry: &EmbeddedRegistry) -> Repository {
     reader(&registry.url()).repository(&name("app"), &BTreeSet::new(), &MemoryCache::default()).await
+}
+
+/// Reads all that a repository left unread, as far as it can be read.
+async fn read_rest(reader: &AcrReader, repository: &mut Repository, cache: &MemoryCache) {
+    let mut requested: BTreeSet<Digest> = BTreeSet::new();
+    loop {
+        let unread = repository.unread().map(|(digest, _)| digest.clone());
+        let unread: BTreeSet<Digest> = unread.filter(|digest| !requested.contains(digest)).collect();
+        if unread.is_empty() {
+            return;
+        }
+        reader.read_manifests(repository, &unread, cache).await;
+        requested.extend(unread);
+    }
 }
 
 /// An image of its own.

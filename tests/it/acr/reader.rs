@@ -8,7 +8,7 @@ use tagwarden::demo::registry::{Attributes, Fault, FaultKind, Target};
 use tagwarden::domain::{GapTarget, Lock, ManifestDetail};
 use tagwarden::registry::{AcrReader, RegistryReader as _, RegistrySettings};
 
-use super::{image, put, read, reader, request_counts, settings};
+use super::{image, put, read, read_rest, reader, request_counts, settings};
 use crate::registry::{gaps, name, quick, tag};
 use crate::support::acr::{everything_allowed, start};
 use crate::support::memory::MemoryCache;
@@ -63,7 +63,7 @@ async fn requests_grow_with_pages_and_not_with_tags() {
 }
 
 #[tokio::test]
-async fn what_an_index_holds_is_read_once() {
+async fn what_an_index_holds_is_read_once_and_when_it_is_asked_for() {
     let registry = start(everything_allowed()).await;
     let children = [image("amd64"), image("arm64")];
     let index = image::index(Format::Oci, &children);
@@ -71,16 +71,26 @@ async fn what_an_index_holds_is_read_once() {
     put(&registry, "amd64", &children[0], 5);
     let cache = MemoryCache::default();
     let reader = reader(&registry.url());
-    let repository = reader.repository(&name("app"), &BTreeSet::new(), &cache).await;
-    assert_eq!(repository.gaps, []);
+    let listed = reader.repository(&name("app"), &BTreeSet::new(), &cache).await;
+    assert_eq!(listed.gaps, []);
+    assert!(listed.manifests[&index.digest].is_unread());
+    assert_eq!(listed.listed.iter().map(|row| &row.digest).collect::<Vec<_>>(), [&children[1].digest]);
+    let pulled = format!("GET /v2/app/manifests/{}", index.digest);
+    assert!(!request_counts(&registry).contains_key(&pulled));
+    let wanted = BTreeSet::from([index.digest.clone()]);
+    let mut repository = listed.clone();
+    reader.read_manifests(&mut repository, &wanted, &cache).await;
+    assert_eq!((repository.gaps.len(), repository.listed.len()), (0, 0));
     let digests: Vec<_> = children.iter().map(|child| child.digest.clone()).collect();
     assert_eq!(repository.manifests[&index.digest].children, digests);
     assert_eq!(repository.manifests[&index.digest].detail, ManifestDetail::Full);
     assert!(digests.iter().all(|child| repository.manifests.contains_key(child)));
-    let pulled = format!("GET /v2/app/manifests/{}", index.digest);
     assert_eq!(request_counts(&registry)[&pulled], 1);
     registry.clear_requests();
-    assert_eq!(reader.repository(&name("app"), &BTreeSet::new(), &cache).await, repository);
+    let mut again = reader.repository(&name("app"), &BTreeSet::new(), &cache).await;
+    assert_eq!(again, listed, "what was not asked for is unknown, although it is in the cache");
+    reader.read_manifests(&mut again, &wanted, &cache).await;
+    assert_eq!(again, repository);
     assert!(!request_counts(&registry).contains_key(&pulled));
 }
 
@@ -117,7 +127,7 @@ async fn exact_bytes_take_one_pull_for_each_manifest_once() {
 }
 
 #[tokio::test]
-async fn an_index_without_a_tag_is_read_too_and_a_signature_is_told_from_an_image() {
+async fn an_index_without_a_tag_stays_listed_and_a_signature_is_told_from_an_image() {
     let registry = start(everything_allowed()).await;
     let child = image("child");
     let index = image::index(Format::Oci, std::slice::from_ref(&child));
@@ -125,7 +135,10 @@ async fn an_index_without_a_tag_is_read_too_and_a_signature_is_told_from_an_imag
     registry.content(|content| content.put_image("app", None, &index));
     put(&registry, "child", &child, 5);
     put(&registry, "sbom", &signature, 5);
-    let repository = read(&registry).await;
+    let mut repository = read(&registry).await;
+    assert!(repository.listed_manifest(&index.digest).is_some());
+    assert_eq!(repository.manifests.len(), 2);
+    read_rest(&reader(&registry.url()), &mut repository, &MemoryCache::default()).await;
     assert_eq!(repository.manifests[&index.digest].children, std::slice::from_ref(&child.digest));
     assert_eq!(repository.manifests[&signature.digest].subject.as_deref(), Some(&child.digest));
 }

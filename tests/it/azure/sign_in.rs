@@ -312,5 +312,5 @@ fn the_azure_cli_is_run_once_and_its_words_are_told() {
     assert!(said[0].starts_with("malformed: ") && !said[0].contains("hunter2"), "{said:?}");
     fs::remove_file(folder.path().join("az")).unwrap();
     let said = signed_in_with("cli", &[("PATH", &path)]);
-    assert!(said[0].starts_with("settings: ") && said[0].contains("install the Azure CLI"), "{said:?}");
+    assert!(said[0].starts_with("invalid-settings: ") && said[0].contains("install the Azure CLI"), "{said:?}");
 }

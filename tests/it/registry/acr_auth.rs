@@ -1,19 +1,21 @@
 //! Signing in to Azure Container Registry, seen from the requests that it is for.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future;
 use serde_json::{Value, json};
-use tagwarden::registry::providers::Acr;
+use tagwarden::registry::providers::{Acr, Distribution};
 use tagwarden::registry::{
-    Auth, DistributionReader, DistributionWriter, RegistryErrorKind, RegistryReader, RegistrySettings,
+    Auth, DistributionReader, RegistryErrorKind, RegistryReader, RegistrySettings, RegistryWriter,
 };
 use wiremock::matchers::{header, method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::{answer, name, ok_json, quick, refusal, seen, settings, tag};
+use crate::support::lease::writer_of;
 use crate::support::removal::untag;
 
 fn jwt(claims: &Value) -> String {
@@ -30,8 +32,8 @@ fn reader(server: &MockServer) -> DistributionReader {
     DistributionReader::with_retry_policy(acr(server), quick()).unwrap()
 }
 
-fn writer(server: &MockServer) -> DistributionWriter {
-    DistributionWriter::with_retry_policy(acr(server), quick()).unwrap()
+fn writer(server: &MockServer) -> Arc<dyn RegistryWriter> {
+    writer_of(&Distribution, acr(server), quick())
 }
 
 async fn challenged(server: &MockServer) {

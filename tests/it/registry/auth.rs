@@ -1,14 +1,14 @@
 //! Which credentials go where, and tokens that end.
 
 use serde_json::json;
-use tagwarden::registry::{
-    Auth, DistributionReader, DistributionWriter, RegistryErrorKind, RegistryReader, RegistrySettings,
-};
+use tagwarden::registry::providers::Distribution;
+use tagwarden::registry::{Auth, DistributionReader, RegistryErrorKind, RegistryReader, RegistrySettings};
 use wiremock::matchers::{body_string_contains, header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{answer, name, ok_json, quick, raw, refusal, seen, settings, tag};
 use crate::support::content::{config, image};
+use crate::support::lease::writer_of;
 use crate::support::removal::{delete_manifest, untag};
 
 /// `ada:open:sesame`.
@@ -125,7 +125,7 @@ async fn scopes_that_a_token_service_does_not_know_are_asked_in_another_way() {
         one.manifest(&name("app"), &manifest.digest).await.unwrap().is_some(),
         "reading asks for no more than pull"
     );
-    let writer = DistributionWriter::with_retry_policy(registry, quick()).unwrap();
+    let writer = writer_of(&Distribution, registry, quick());
     untag(&writer, &name("app"), &tag("v1")).await.unwrap();
     untag(&writer, &name("other"), &tag("v1")).await.unwrap();
     // What was found out for one repository holds for all, and its token is used again.

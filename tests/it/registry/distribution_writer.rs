@@ -1,23 +1,27 @@
 //! Untagging, deleting, putting back, and finding out beforehand whether that will work.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tagwarden::domain::{Action, RemovalMethod};
+use tagwarden::registry::providers::Distribution;
 use tagwarden::registry::{
-    Auth, DistributionReader, DistributionWriter, ProbeResponse, RawManifest, RegistryErrorKind, RegistryReader,
-    RegistrySettings, RegistryWriter, RemovalResponse,
+    Auth, DistributionReader, ProbeResponse, RawManifest, RegistryErrorKind, RegistryReader, RegistrySettings,
+    RegistryWriter, RemovalResponse,
 };
 use wiremock::matchers::{header, method, path, path_regex, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{answer, name, ok_json, quick, refusal, seen, settings, tag};
 use crate::support::content::{IMAGE, config, image};
+use crate::support::lease::writer_of;
 use crate::support::removal::{delete_manifest, journaled, put_tag, untag};
 
 const BY_TAG: &str = "^/v2/app/manifests/tagwarden-probe-[0-9a-f]{32}$";
 const BY_DIGEST: &str = "^/v2/app/manifests/sha256:[0-9a-f]{64}$";
 
-fn writer(server: &MockServer) -> DistributionWriter {
-    DistributionWriter::with_retry_policy(settings(&server.uri()), quick()).unwrap()
+fn writer(server: &MockServer) -> Arc<dyn RegistryWriter> {
+    writer_of(&Distribution, settings(&server.uri()), quick())
 }
 
 /// What came of a probe, and what was asked for it.
@@ -328,7 +332,7 @@ async fn removing_and_putting_back_get_tokens_of_their_own() {
     Mock::given(method("PUT")).and(header("authorization", "Bearer pusher")).respond_with(created).mount(&server).await;
     let auth = Auth::Basic { username: "ada".into(), password: "x".into() };
     let settings = RegistrySettings { auth, ..settings(&server.uri()) };
-    let writer = DistributionWriter::with_retry_policy(settings, quick()).unwrap();
+    let writer = writer_of(&Distribution, settings, quick());
     assert!(untag(&writer, &name("app"), &tag("v1")).await.is_ok());
     let manifest = RawManifest { digest: content.digest, media_type: IMAGE.into(), bytes: content.bytes.into() };
     put_tag(&writer, &name("app"), &tag("v1"), &manifest).await.unwrap();

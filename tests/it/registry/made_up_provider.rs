@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tagwarden::apply::Clock;
 use tagwarden::domain::{
-    Digest, Manifest, ManifestDetail, ManifestState, Repository, RepositoryName, Tag, TagName, TagState,
+    Digest, Manifest, ManifestDetail, ManifestState, RemovalMethod, Repository, RepositoryName, Tag, TagName, TagState,
 };
 use tagwarden::registry::providers::Distribution;
 use tagwarden::registry::{
-    Capabilities, Catalogue, ContentCache, Provider, RawManifest, RegistryError, RegistryErrorKind, RegistryReader,
-    RegistrySettings, RegistryWriter, RetryPolicy, Support, UntagSupport,
+    Capabilities, Catalogue, ContentCache, ProbeResponse, Provider, RawManifest, RegistryConnection, RegistryError,
+    RegistryErrorKind, RegistryReader, RegistrySettings, RetryPolicy, Support, UntagSupport, connect,
 };
 use tagwarden::workflow::App;
 use tagwarden::{config, policy};
@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::{name, quick, tag};
+use crate::support::lease::any_lease;
 
 const PRODUCTS: &[&dyn Provider] = &[&Distribution, &MadeUp];
 const OTHER_PRODUCTS: &[&dyn Provider] = &[&Distribution];
@@ -44,12 +45,8 @@ impl Provider for MadeUp {
         Capabilities { push_times: Support::Yes, untag: UntagSupport::Unsupported, ..Capabilities::UNKNOWN }
     }
 
-    fn reader(&self, settings: RegistrySettings, _: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError> {
-        Ok(Arc::new(MadeUpReader { settings }))
-    }
-
-    fn writer(&self, _: RegistrySettings, _: RetryPolicy) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
-        Err(unsupported())
+    fn connect(&self, settings: RegistrySettings, _: RetryPolicy) -> Result<RegistryConnection, RegistryError> {
+        Ok(RegistryConnection::read_only(Arc::new(MadeUpReader { settings })))
     }
 }
 
@@ -164,10 +161,23 @@ async fn a_plan_says_what_the_product_cannot_do() {
     let registry = &document.registries[0];
     assert_eq!((&*registry.kind, registry.tags), ("made-up", 2));
     let ability = registry.ability.as_ref().unwrap();
-    assert_eq!((&*ability.state, &*ability.known_from), ("impossible", "kind"));
+    assert_eq!((&*ability.state, &*ability.ability_origin), ("impossible", "kind"));
     assert!(ability.message.contains("its API cannot remove a tag and leave the manifest"), "{}", ability.message);
     assert_eq!(registry.obstacle.as_ref(), Some(&ability.message));
     assert!(document.refusals.iter().any(|refusal| refusal.kind == "removal-impossible"), "{:?}", document.refusals);
+}
+
+#[tokio::test]
+async fn a_connection_to_it_only_reads() {
+    let endpoint = "https://made-up.example".parse().unwrap();
+    let settings = RegistrySettings::with_defaults("main".parse().unwrap(), &MadeUp, endpoint);
+    let connection = connect(settings, quick()).unwrap();
+    assert!(connection.writer(any_lease()).is_none());
+    let probed = connection.probe(&name("app"), RemovalMethod::Untag).await;
+    assert_eq!(probed, Some(ProbeResponse::Unsupported));
+    let found = connection.capabilities().await;
+    let expected = (UntagSupport::Unsupported, Support::Yes, Support::Unknown);
+    assert_eq!((found.untag, found.push_times, found.locks), expected);
 }
 
 #[test]

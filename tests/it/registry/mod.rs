@@ -2,6 +2,7 @@
 
 mod acr_auth;
 mod auth;
+mod connection;
 mod distribution_writer;
 mod failures;
 mod lists;

@@ -26,10 +26,10 @@ use super::token::TokenClaims;
 use crate::azure;
 use crate::domain::RepositoryName;
 use crate::http_client::{HttpClient, MAX_ERROR_BYTES, Request, Response, RetryPolicy, date};
-use crate::registry::auth::TokenScope;
-use crate::registry::authenticator::Authenticate;
-use crate::registry::challenge::{self, Challenge, TokenHosts, host_and_port};
-use crate::registry::docker_config::{DockerConfig, StoredCredentials};
+use crate::registry::client::auth::TokenScope;
+use crate::registry::client::authenticator::Authenticate;
+use crate::registry::client::challenge::{self, Challenge, TokenHosts, host_and_port};
+use crate::registry::client::docker_config::{DockerConfig, StoredCredentials};
 use crate::registry::{Auth, RegistryError, RegistryErrorKind, RegistrySettings};
 
 /// Signs requests to one registry.
@@ -192,7 +192,7 @@ impl Authenticate for AcrAuthenticator {
                 format!("{}, by the docker configuration", told.unwrap_or_else(|| "the bearer of a token".into()))
             }
             (Auth::DockerConfig(files), None) => {
-                format!("by the docker configuration {}", crate::registry::docker_config::join_paths(files))
+                format!("by the docker configuration {}", crate::registry::client::docker_config::join_paths(files))
             }
         }
     }

@@ -7,9 +7,10 @@ use std::hash::Hash;
 use http::StatusCode;
 
 use crate::http_client::{Request, Response};
-use crate::registry::auth::TokenScope;
-use crate::registry::connection::{Connection, RedirectPolicy};
-use crate::registry::{RegistryError, RegistryErrorKind, pagination};
+use crate::registry::client::auth::TokenScope;
+use crate::registry::client::connection::{HttpConnection, RedirectPolicy};
+use crate::registry::client::pagination;
+use crate::registry::{RegistryError, RegistryErrorKind};
 
 /// The most that the service gives on a page; it gives as many where more are asked for.
 pub(super) const PAGE_SIZE: usize = 1000;
@@ -109,7 +110,7 @@ pub(super) enum ScanEnd {
 /// # Errors
 /// When not even the first page could be read.
 pub(super) async fn read_all<T: Row>(
-    http: &Connection,
+    http: &HttpConnection,
     list: &ListRequest<'_, T>,
 ) -> Result<Option<RowList<T>>, RegistryError> {
     let mut listed = RowList::default();
@@ -143,7 +144,7 @@ pub(super) async fn read_all<T: Row>(
 /// # Errors
 /// When a page could not be read, or it cannot be the whole list that was read.
 pub(super) async fn scan<T: Row>(
-    http: &Connection,
+    http: &HttpConnection,
     list: &ListRequest<'_, T>,
     way: PageQuery<'_>,
     mut take: impl FnMut(Vec<Result<T, InvalidRow>>) -> PageResult,
@@ -188,7 +189,7 @@ pub(super) async fn scan<T: Row>(
 
 /// What a list begins with on that way, at most so many rows.
 pub(super) async fn fetch_rows<T: Row>(
-    http: &Connection,
+    http: &HttpConnection,
     list: &ListRequest<'_, T>,
     way: PageQuery<'_>,
     most: usize,
@@ -208,7 +209,7 @@ fn parse_rows<T>(list: &ListRequest<'_, T>, response: &Response) -> Result<Vec<R
 }
 
 async fn fetch_page<T>(
-    http: &Connection,
+    http: &HttpConnection,
     list: &ListRequest<'_, T>,
     way: PageQuery<'_>,
     most: usize,
@@ -222,7 +223,7 @@ async fn fetch_page<T>(
 }
 
 /// The `last` of a link to the next page, whatever address the link names.
-fn last_parameter(http: &Connection, link: &str) -> Result<Option<String>, &'static str> {
+fn last_parameter(http: &HttpConnection, link: &str) -> Result<Option<String>, &'static str> {
     let url = pagination::next_page_url(&http.url("/"), link)?;
     Ok(url.query_pairs().find(|(key, last)| key == "last" && !last.is_empty()).map(|(_, last)| last.into_owned()))
 }

@@ -10,30 +10,12 @@ use jiff::Timestamp;
 use super::reader::{AcrReader, parse_response};
 use super::wire::{WireManifest, WireOneManifest};
 use super::{lists, manifest_path};
-use crate::domain::{Digest, Gap, GapTarget, Lock, Manifest, ManifestDetail, RepositoryName, Tag};
-use crate::registry::manifest_graph::ManifestReader;
-use crate::registry::{ContentCache, RegistryError, RegistryErrorKind};
-
-/// A manifest as it is listed.
-#[derive(Debug)]
-pub(super) struct ListedManifest {
-    digest: Digest,
-    media_type: Option<Arc<str>>,
-    image_size: Option<u64>,
-    lock: Option<Lock>,
-    kind: ManifestKind,
-}
-
-/// What the registry's list tells of a manifest's contents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ManifestKind {
-    /// An image for one platform: it lists no other manifests and refers to none.
-    Image,
-    /// Something that may refer to an image, but lists none: an artifact.
-    Artifact,
-    /// An index, or something that may be one.
-    Index,
-}
+use crate::domain::{
+    Digest, GapTarget, ListedKind, ListedManifest, Manifest, Repository, RepositoryName, UnreadKind, is_index_type,
+};
+use crate::registry::client::list_gaps;
+use crate::registry::client::manifest_graph::ManifestReader;
+use crate::registry::{ContentCache, ParsedManifest, RegistryError, RegistryErrorKind};
 
 impl lists::Row for ListedManifest {
     type Key = Digest;
@@ -72,105 +54,166 @@ impl<'a> WantedManifests<'a> {
     }
 }
 
-/// Everything behind the tags of a repository.
-pub(super) struct RepositoryManifests {
-    pub(super) manifests: BTreeMap<Digest, Manifest>,
-    /// Those of them that indexes list for no platform, and that have no tag.
-    pub(super) attached: BTreeSet<Digest>,
-    /// Those that tags name and the registry does not have.
-    pub(super) missing: BTreeSet<Digest>,
-    pub(super) gaps: Vec<Gap>,
+/// Nothing is sought.
+static NONE: BTreeSet<Digest> = BTreeSet::new();
+
+/// What was read of some manifests of a repository.
+#[derive(Default)]
+struct ReadManifests {
+    manifests: Vec<(Digest, Manifest)>,
+    /// The images that they list, and the indexes.
+    children: BTreeSet<Digest>,
+    /// What they list beside images and for no platform.
+    attached: BTreeSet<Digest>,
+    /// What they refer to.
+    subjects: BTreeSet<Digest>,
+    /// Those that are not there.
+    gone: Vec<Digest>,
+}
+
+impl ReadManifests {
+    fn add(&mut self, digest: Digest, parsed: ParsedManifest) {
+        for child in parsed.children {
+            let set = if child.is_image { &mut self.children } else { &mut self.attached };
+            set.insert(child.digest);
+        }
+        self.subjects.extend(parsed.manifest.subject.as_deref().cloned());
+        self.manifests.push((digest, Manifest { created_at: None, ..parsed.manifest }));
+    }
+
+    /// Puts all that into the repository, and returns the artifacts among what is referred to that have to be read as well.
+    fn store_in(mut self, repository: &mut Repository) -> BTreeSet<Digest> {
+        // What one index lists as an image is one, whatever another lists it as.
+        let known = repository.manifests.values().flat_map(|manifest| &manifest.children);
+        let images = known.filter(|child| self.attached.contains(*child) && !repository.attached.contains(*child));
+        let images: BTreeSet<Digest> = images.cloned().collect();
+        self.attached.retain(|digest| !images.contains(digest) && !self.children.contains(digest));
+        for tagged in repository.tags.iter().filter_map(|tag| tag.digest.as_ref()) {
+            self.attached.remove(tagged);
+        }
+        repository.attached.retain(|digest| !self.children.contains(digest));
+        for digests in [&self.children, &self.attached, &self.subjects] {
+            repository.include_listed(digests);
+        }
+        repository.attached.append(&mut self.attached);
+        for digest in self.gone {
+            repository.manifests.remove(&digest);
+        }
+        for (digest, manifest) in self.manifests {
+            let lock = repository.manifests.get(&digest).and_then(|listed| listed.lock);
+            repository.manifests.insert(digest, Manifest { lock, ..manifest });
+        }
+        let is_artifact = |digest: &Digest| {
+            let manifest = repository.manifests.get(digest);
+            manifest.is_some_and(|manifest| manifest.unread_kind() == Some(UnreadKind::Artifact))
+        };
+        self.subjects.retain(is_artifact);
+        self.subjects
+    }
 }
 
 impl AcrReader {
-    /// The manifests behind the tags and those that are sought, and everything that may hold one of them or refer to one
-    /// that is sought.
-    pub(super) async fn read_manifests(
+    /// Adds what is behind the tags of a repository and what is sought, mostly as it is listed. Read is only what cannot be
+    /// told from the list and may matter to any tag: what tagged artifacts refer to, upward to the image. Where exact bytes
+    /// are wanted, everything is.
+    pub(super) async fn add_manifests(
         &self,
-        repository: &RepositoryName,
-        tags: &[Tag],
+        repository: &mut Repository,
         mut rows: Vec<ListedManifest>,
-        sought: &WantedManifests<'_>,
+        sought: WantedManifests<'_>,
         cache: &dyn ContentCache,
-    ) -> RepositoryManifests {
-        let tagged: BTreeSet<&Digest> = tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
+    ) {
+        let tags = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
+        let tagged: BTreeSet<Digest> = tags.cloned().collect();
         rows.sort_unstable_by(compare_digests);
         // Pushed between the two lists, or hidden from one of them.
-        let unlisted: Vec<Digest> =
-            tagged.iter().filter(|digest| find_row(&rows, digest).is_none()).map(|&digest| digest.clone()).collect();
+        let unlisted: Vec<Digest> = tagged.iter().filter(|digest| find_row(&rows, digest).is_none()).cloned().collect();
+        let (name, wanted) = (repository.name.clone(), &sought);
+        let name = &name;
         let found: Vec<_> = stream::iter(unlisted)
             .map(|digest| async move {
-                let row = self.fetch_row(repository, &digest, sought).await;
+                let row = self.fetch_row(name, &digest, wanted).await;
                 (digest, row)
             })
             .buffer_unordered(self.http.settings.concurrency.max(1))
             .collect()
             .await;
-        let (mut gaps, mut missing) = (Vec::new(), BTreeSet::new());
+        let mut missing = BTreeSet::new();
         for (digest, found) in found {
             match found {
                 Ok(Some(row)) => rows.push(row),
                 Ok(None) => drop(missing.insert(digest)),
-                Err(error) => gaps.push(error.into_gap(GapTarget::Manifest(digest))),
+                Err(error) => repository.gaps.push(error.into_gap(GapTarget::Manifest(digest))),
             }
         }
         rows.sort_unstable_by(compare_digests);
         let exact = self.http.settings.exact_bytes;
         let needed = rows.iter().filter(|row| match row.kind {
             _ if exact => true,
-            ManifestKind::Image => false,
-            // One without a tag matters only to what it may refer to, when that is to be deleted.
-            ManifestKind::Artifact => tagged.contains(&row.digest) || !sought.digests.is_empty(),
-            // Tagged or not: a workload may run an index by its digest, and so hold a tagged image in it.
-            ManifestKind::Index => true,
+            ListedKind::Image => false,
+            // An index matters only where a decision asks for it, see `read_manifests`. What is of no known type may be one,
+            // or anything else.
+            ListedKind::Index => !is_index_type(&row.media_type) && tagged.contains(&row.digest),
+            ListedKind::Artifact => tagged.contains(&row.digest),
         });
-        let needed: Vec<Digest> = needed.map(|row| row.digest.clone()).collect();
-        let reading = ManifestReader { http: &self.http, referrers: &self.referrers, repository, cache };
-        let reading = &reading;
-        let read: Vec<_> = stream::iter(needed)
-            .map(|digest| async move {
-                let parsed = reading.read_manifest(&digest).await;
-                (digest, parsed)
-            })
-            .buffer_unordered(self.http.settings.concurrency.max(1))
-            .collect()
-            .await;
-        let mut manifests: BTreeMap<Digest, Manifest> = BTreeMap::new();
-        let mut children: BTreeSet<Digest> = BTreeSet::new();
-        let mut attached: BTreeSet<Digest> = BTreeSet::new();
-        for (digest, parsed) in read {
-            let row = find_row(&rows, &digest);
-            match parsed {
-                Ok(Some(parsed)) => {
-                    for child in parsed.children {
-                        let set = if child.is_image { &mut children } else { &mut attached };
-                        set.insert(child.digest);
-                    }
-                    let lock = row.and_then(|row| row.lock);
-                    manifests.insert(digest, Manifest { lock, created_at: None, ..parsed.manifest });
+        let needed: BTreeSet<Digest> = needed.map(|row| row.digest.clone()).collect();
+        repository.listed = rows;
+        repository.include_listed(&tagged);
+        repository.include_listed(sought.digests);
+        missing.extend(self.read_into(repository, needed, cache).await);
+        repository.untagged = sought.found_in(&repository.manifests);
+        list_gaps::add_missing_manifests(self, repository, &missing).await;
+    }
+
+    /// Reads manifests of a repository, and what those refer to, upward to the image. What they list is no longer among
+    /// what nothing leads to. Returns those that tags name and the registry does not have.
+    pub(super) async fn read_into(
+        &self,
+        repository: &mut Repository,
+        mut wanted: BTreeSet<Digest>,
+        cache: &dyn ContentCache,
+    ) -> BTreeSet<Digest> {
+        let (mut requested, mut missing) = (BTreeSet::new(), BTreeSet::new());
+        repository.include_listed(&wanted);
+        wanted.retain(|digest| repository.manifests.contains_key(digest));
+        while !wanted.is_empty() {
+            let name = repository.name.clone();
+            let reading = ManifestReader { http: &self.http, referrers: &self.referrers, repository: &name, cache };
+            let reading = &reading;
+            let read: Vec<_> = stream::iter(wanted.iter().cloned().collect::<Vec<_>>())
+                .map(|digest| async move {
+                    let parsed = reading.read_manifest(&digest).await;
+                    (digest, parsed)
+                })
+                .buffer_unordered(self.http.settings.concurrency.max(1))
+                .collect()
+                .await;
+            let mut found = ReadManifests::default();
+            for (digest, parsed) in read {
+                let is_tagged = || repository.tags.iter().any(|tag| tag.digest.as_ref() == Some(&digest));
+                match parsed {
+                    Ok(Some(parsed)) => found.add(digest, parsed),
+                    // Deleted since it was listed. What tags still name it say so themselves.
+                    Ok(None) if !is_tagged() => found.gone.push(digest),
+                    Ok(None) => match self.fetch_row(&name, &digest, &WantedManifests::new(&NONE)).await {
+                        Ok(None) => {
+                            found.gone.push(digest.clone());
+                            missing.insert(digest);
+                        }
+                        Ok(Some(_)) => {
+                            let gap = withheld_error(&name, &digest).into_gap(GapTarget::Manifest(digest));
+                            repository.gaps.push(gap);
+                        }
+                        Err(error) => repository.gaps.push(error.into_gap(GapTarget::Manifest(digest))),
+                    },
+                    Err(error) => repository.gaps.push(error.into_gap(GapTarget::Manifest(digest))),
                 }
-                // Deleted since it was listed. What tags still name it say so themselves.
-                Ok(None) if !tagged.contains(&digest) => {}
-                Ok(None) => match self.fetch_row(repository, &digest, sought).await {
-                    Ok(None) => drop(missing.insert(digest)),
-                    Ok(Some(_)) => gaps.push(withheld_error(repository, &digest).into_gap(GapTarget::Manifest(digest))),
-                    Err(error) => gaps.push(error.into_gap(GapTarget::Manifest(digest))),
-                },
-                Err(error) => gaps.push(error.into_gap(GapTarget::Manifest(digest))),
             }
+            requested.append(&mut wanted);
+            wanted = found.store_in(repository);
+            wanted.retain(|digest| !requested.contains(digest));
         }
-        rows.retain(|row| {
-            let digest = &row.digest;
-            let inside = children.contains(digest) || attached.contains(digest);
-            let wanted = inside || tagged.contains(digest) || sought.digests.contains(digest);
-            wanted && row.kind == ManifestKind::Image && !manifests.contains_key(&row.digest)
-        });
-        rows.shrink_to_fit();
-        let listed = rows.into_iter().map(|row| (row.digest.clone(), unpulled_manifest(row)));
-        let manifests =
-            if manifests.is_empty() { listed.collect() } else { manifests.into_iter().chain(listed).collect() };
-        attached.retain(|digest| !children.contains(digest) && !tagged.contains(digest));
-        RepositoryManifests { manifests, attached, missing, gaps }
+        missing
     }
 
     /// Returns what the registry says of one manifest, or `None` if it does not have it.
@@ -208,13 +251,14 @@ pub(super) fn listed_manifest(wire: &WireManifest, types: &mut Vec<Arc<str>>) ->
         })
     });
     let nature = manifest_kind(wire.media_type.as_deref(), wire.config_media_type.as_deref(), wire.has_platform());
+    let media_type = media_type.unwrap_or_else(|| "".into());
     Ok(ListedManifest { digest, media_type, image_size: wire.image_size, lock: wire.lock(), kind: nature })
 }
 
 /// What a manifest is by the types that the registry lists. A type that is not known may be anything, and an OCI image
 /// manifest carries all kinds of things: it is an image if its configuration is one, or the registry found a platform in
 /// it (not every version of the service lists both).
-fn manifest_kind(media_type: Option<&str>, config: Option<&str>, platform: bool) -> ManifestKind {
+fn manifest_kind(media_type: Option<&str>, config: Option<&str>, platform: bool) -> ListedKind {
     let image = match config {
         Some(config) => matches!(
             config,
@@ -227,28 +271,14 @@ fn manifest_kind(media_type: Option<&str>, config: Option<&str>, platform: bool)
             "application/vnd.docker.distribution.manifest.v2+json"
             | "application/vnd.docker.distribution.manifest.v1+prettyjws"
             | "application/vnd.docker.distribution.manifest.v1+json",
-        ) => ManifestKind::Image,
-        Some("application/vnd.oci.image.manifest.v1+json") if image => ManifestKind::Image,
+        ) => ListedKind::Image,
+        Some("application/vnd.oci.image.manifest.v1+json") if image => ListedKind::Image,
         Some(
             "application/vnd.oci.image.manifest.v1+json"
             | "application/vnd.oci.artifact.manifest.v1+json"
             | "application/vnd.cncf.oras.artifact.manifest.v1+json",
-        ) => ManifestKind::Artifact,
-        _ => ManifestKind::Index,
-    }
-}
-
-fn unpulled_manifest(row: ListedManifest) -> Manifest {
-    Manifest {
-        media_type: row.media_type.unwrap_or_else(|| "".into()),
-        size: 0,
-        config: None,
-        blobs: [].into(),
-        children: Vec::new(),
-        subject: None,
-        created_at: None,
-        lock: row.lock,
-        detail: ManifestDetail::Listed { image_size: row.image_size },
+        ) => ListedKind::Artifact,
+        _ => ListedKind::Index,
     }
 }
 
@@ -272,18 +302,18 @@ mod tests {
         const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
         const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
         for (media_type, config, platform, expected) in [
-            (Some(DOCKER), None, false, ManifestKind::Image),
-            (Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), None, false, ManifestKind::Image),
-            (Some(OCI), Some(CONFIG), false, ManifestKind::Image),
-            (Some(OCI), None, true, ManifestKind::Image),
-            (Some(OCI), None, false, ManifestKind::Artifact),
-            (Some(OCI), Some("application/vnd.oci.empty.v1+json"), true, ManifestKind::Artifact),
-            (Some(OCI), Some("application/vnd.cncf.helm.config.v1+json"), false, ManifestKind::Artifact),
-            (Some("application/vnd.cncf.oras.artifact.manifest.v1+json"), None, false, ManifestKind::Artifact),
-            (Some("application/vnd.oci.image.index.v1+json"), None, false, ManifestKind::Index),
-            (Some("application/vnd.docker.distribution.manifest.list.v2+json"), None, false, ManifestKind::Index),
-            (Some("application/vnd.example.v9+json"), Some(CONFIG), true, ManifestKind::Index),
-            (None, None, true, ManifestKind::Index),
+            (Some(DOCKER), None, false, ListedKind::Image),
+            (Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), None, false, ListedKind::Image),
+            (Some(OCI), Some(CONFIG), false, ListedKind::Image),
+            (Some(OCI), None, true, ListedKind::Image),
+            (Some(OCI), None, false, ListedKind::Artifact),
+            (Some(OCI), Some("application/vnd.oci.empty.v1+json"), true, ListedKind::Artifact),
+            (Some(OCI), Some("application/vnd.cncf.helm.config.v1+json"), false, ListedKind::Artifact),
+            (Some("application/vnd.cncf.oras.artifact.manifest.v1+json"), None, false, ListedKind::Artifact),
+            (Some("application/vnd.oci.image.index.v1+json"), None, false, ListedKind::Index),
+            (Some("application/vnd.docker.distribution.manifest.list.v2+json"), None, false, ListedKind::Index),
+            (Some("application/vnd.example.v9+json"), Some(CONFIG), true, ListedKind::Index),
+            (None, None, true, ListedKind::Index),
         ] {
             assert_eq!(manifest_kind(media_type, config, platform), expected, "{media_type:?} {config:?} {platform}");
         }

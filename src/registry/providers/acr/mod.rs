@@ -18,18 +18,20 @@ mod writer;
 
 use std::sync::Arc;
 
-use super::{Capabilities, Provider, SettingProblem, SettingsDraft, Support, UntagSupport, VerifyTool, shell};
+use super::{
+    Capabilities, Provider, ReferrersSupport, SettingProblem, SettingsDraft, Support, UntagSupport, VerifyTool, shell,
+};
 use crate::domain::{Digest, Registry, Removal, RepositoryName, TagName};
 use crate::http_client::RetryPolicy;
-use crate::registry::authenticator::Authenticator;
-use crate::registry::{RegistryError, RegistryReader, RegistrySettings, RegistryWriter};
+use crate::registry::client::authenticator::Authenticator;
+use crate::registry::{RegistryConnection, RegistryError, RegistrySettings};
 
 use auth::AcrAuthenticator;
 use rate_limits::documented_limits;
 pub use reader::AcrReader;
 pub use registry_info::{RegistryResource, registry_info, storage_usage};
 pub(super) use settings::{is_azure_host, refuse_azure_settings};
-pub use writer::AcrWriter;
+use writer::AcrWriter;
 
 /// Azure Container Registry.
 #[derive(Debug, Clone, Copy)]
@@ -52,12 +54,13 @@ impl Provider for Acr {
             push_times: Support::Yes,
             pull_times: Support::No,
             locks: Support::Yes,
-            referrers: Support::Yes,
+            referrers: ReferrersSupport::Api,
+            cascades_referrers: Support::Yes,
             digest_in_removal: Support::No,
             rights: Support::Yes,
             replicas: Support::Yes,
             untag: UntagSupport::Native,
-            batch: 1,
+            ..Capabilities::UNKNOWN
         }
     }
 
@@ -69,12 +72,10 @@ impl Provider for Acr {
         Authenticator::new(AcrAuthenticator::new(settings, retry))
     }
 
-    fn reader(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError> {
-        Ok(Arc::new(AcrReader::new(settings, retry)?))
-    }
-
-    fn writer(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
-        Ok(Arc::new(AcrWriter::new(settings, retry)?))
+    fn connect(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<RegistryConnection, RegistryError> {
+        let reader = AcrReader::new(settings, retry)?;
+        let writer = AcrWriter { http: reader.http.for_writer() };
+        Ok(RegistryConnection::new(Arc::new(reader), Arc::new(writer)))
     }
 
     /// Those of the Azure CLI, which ask for metadata and pull nothing.

@@ -12,7 +12,7 @@ use futures::future;
 
 use super::lists::{self, InvalidRow, ListRequest, PAGE_SIZE, PageQuery, PageResult, Row, ScanEnd};
 use crate::domain::{CompactTime, Digest};
-use crate::registry::connection::Connection;
+use crate::registry::client::connection::HttpConnection;
 
 /// Lists of fewer rows are not worth it.
 const MIN_LONG_LIST: u64 = 4 * PAGE_SIZE as u64;
@@ -76,7 +76,7 @@ impl<T: Timed> BidirectionalScan<T> {
 /// What is pushed or moved meanwhile becomes the newest, behind the back of the walk that began there; so whether the
 /// newest still is what it was is asked at the end. Nothing where that or anything else leaves a doubt.
 pub(super) async fn scan_from_both_ends<T: Timed + Send>(
-    http: &Connection,
+    http: &HttpConnection,
     list: &ListRequest<'_, T>,
     count: u64,
 ) -> Option<Vec<T>> {
@@ -117,7 +117,7 @@ const PARTITIONS: u8 = 8;
 
 /// Reads the parts of a list by digest at once. Nothing where anything leaves a doubt.
 pub(super) async fn scan_partitions<T: Row<Key = Digest> + Send>(
-    http: &Connection,
+    http: &HttpConnection,
     list: &ListRequest<'_, T>,
     count: u64,
 ) -> Option<Vec<T>> {
@@ -136,7 +136,7 @@ pub(super) async fn scan_partitions<T: Row<Key = Digest> + Send>(
 
 /// What is listed after one digest, up to another.
 async fn scan_partition<T: Row<Key = Digest> + Send>(
-    http: &Connection,
+    http: &HttpConnection,
     list: &ListRequest<'_, T>,
     after: Option<&Digest>,
     until: Option<&Digest>,

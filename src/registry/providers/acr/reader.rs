@@ -8,7 +8,7 @@ use futures::future;
 use http::StatusCode;
 
 use super::lists::{self, InvalidRow, ListRequest, PAGE_SIZE, PageQuery, Row, RowList};
-use super::manifests::{ListedManifest, WantedManifests, listed_manifest};
+use super::manifests::{WantedManifests, listed_manifest};
 use super::parallel_lists::{self, Timed};
 use super::registry_info::registry_info;
 use super::wire::{
@@ -17,23 +17,24 @@ use super::wire::{
 use super::{documented_limits, manifest_path, repository_path, tag_path};
 use crate::azure::Arm;
 use crate::domain::{
-    CompactTime, Digest, Gap, GapTarget, InvalidName, ManifestState, RegistryInfo, RemovalObstacle, Repository,
-    RepositoryName, Tag, TagName, TagState,
+    CompactTime, Digest, Gap, GapTarget, InvalidName, ListedManifest, ManifestState, RegistryInfo, RemovalObstacle,
+    Repository, RepositoryName, Tag, TagName, TagState,
 };
 use crate::http_client::{Request, Response, RetryPolicy, parse_json_lossy};
-use crate::registry::auth::TokenScope;
-use crate::registry::connection::{Connection, RedirectPolicy};
-use crate::registry::manifest_graph::ReferrersApi;
-use crate::registry::pagination::PageContext;
+use crate::registry::client::auth::TokenScope;
+use crate::registry::client::connection::{HttpConnection, RedirectPolicy};
+use crate::registry::client::manifest_graph::ReferrersApi;
+use crate::registry::client::pagination::PageContext;
+use crate::registry::client::{list_gaps, pull, wire};
 use crate::registry::{
     Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
-    RequestCounts, ServerTime, hosts, list_gaps, pull, wire,
+    RequestCounts, ServerTime, hosts,
 };
 
 /// Reads an Azure Container Registry.
 #[derive(Debug)]
 pub struct AcrReader {
-    pub(super) http: Connection,
+    pub(super) http: HttpConnection,
     /// Whom to ask about the registry itself, where the settings say where it is.
     arm: Option<Arm>,
     pub(super) referrers: ReferrersApi,
@@ -50,7 +51,7 @@ impl AcrReader {
             .as_ref()
             .map(|resource| Arm::new(&resource.credential, retry_policy))
             .transpose()?;
-        let http = Connection::new(settings, retry_policy)?;
+        let http = HttpConnection::new(settings, retry_policy)?;
         Ok(Self { http, arm, referrers: ReferrersApi::default() })
     }
 
@@ -269,16 +270,17 @@ impl RegistryReader for AcrReader {
         if gaps.is_empty() {
             gaps = self.compare_counts(attributes.as_ref(), name, read).await;
         }
-        let behind = self.read_manifests(name, &repository.tags, rows, &sought, cache).await;
-        repository.untagged = sought.found_in(&behind.manifests);
-        repository.manifests = behind.manifests;
-        repository.attached = behind.attached;
-        gaps.extend(behind.gaps);
         gaps.extend(odd_names);
         repository.gaps = gaps;
-        list_gaps::add_missing_manifests(self, &mut repository, &behind.missing).await;
+        self.add_manifests(&mut repository, rows, sought, cache).await;
         repository.gaps.sort();
         repository
+    }
+
+    async fn read_manifests(&self, repository: &mut Repository, digests: &BTreeSet<Digest>, cache: &dyn ContentCache) {
+        let missing = self.read_into(repository, digests.clone(), cache).await;
+        list_gaps::add_missing_manifests(self, repository, &missing).await;
+        repository.gaps.sort();
     }
 
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::domain::Lock;
-use crate::registry::wire::lenient;
+use crate::registry::client::wire::lenient;
 
 /// A page of tags.
 #[derive(Debug, Deserialize)]

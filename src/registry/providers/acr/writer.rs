@@ -2,44 +2,25 @@
 
 use async_trait::async_trait;
 
-use super::{documented_limits, tag_path};
-use crate::domain::{JournaledIntent, RemovalMethod, RepositoryName, ServiceTier, TagName};
-use crate::http_client::{Request, RetryPolicy};
-use crate::registry::auth::TokenScope;
-use crate::registry::connection::{Connection, WritePermit};
-use crate::registry::{
-    RawManifest, RegistryError, RegistrySettings, RegistryWriter, RemovalResponse, RequestCounts, push, verify_method,
-};
+use super::tag_path;
+use crate::domain::{JournaledIntent, RemovalMethod, RepositoryName, TagName};
+use crate::http_client::Request;
+use crate::registry::client::auth::TokenScope;
+use crate::registry::client::connection::{HttpConnection, WritePermit};
+use crate::registry::client::push;
+use crate::registry::{RawManifest, RegistryError, RegistryWriter, RemovalResponse, verify_method};
 
 /// The digest that a removed tag named. Undocumented, so nothing is concluded from its absence.
 const REMOVED_DIGEST: &str = "x-ms-int-docker-content-digest";
 
 /// Changes an Azure Container Registry.
 #[derive(Debug)]
-pub struct AcrWriter {
-    http: Connection,
-}
-
-impl AcrWriter {
-    /// A writer by these settings; nothing is asked yet.
-    ///
-    /// # Errors
-    /// When the settings cannot work, such as a CA file that cannot be read.
-    pub fn new(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
-        Ok(Self { http: Connection::for_writer(settings, retry_policy)? })
-    }
+pub(super) struct AcrWriter {
+    pub(super) http: HttpConnection,
 }
 
 #[async_trait]
 impl RegistryWriter for AcrWriter {
-    fn request_counts(&self) -> RequestCounts {
-        self.http.request_counts()
-    }
-
-    fn set_service_tier(&self, sku: ServiceTier) {
-        self.http.set_documented_limits(documented_limits(sku));
-    }
-
     async fn acquire_removal_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError> {
         self.http.acquire_deletion_permit(repository).await
     }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use super::acr::is_azure_host;
 use super::{Capabilities, Provider, Support};
 use crate::http_client::RetryPolicy;
-use crate::registry::{RegistryError, RegistryReader, RegistrySettings, RegistryWriter};
+use crate::registry::{RegistryConnection, RegistryError, RegistrySettings};
 
 pub use reader::DistributionReader;
-pub use writer::DistributionWriter;
+use writer::DistributionWriter;
 
 /// Any registry, by the OCI distribution API alone.
 #[derive(Debug, Clone, Copy)]
@@ -48,11 +48,9 @@ impl Provider for Distribution {
         )]
     }
 
-    fn reader(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError> {
-        Ok(Arc::new(DistributionReader::with_retry_policy(settings, retry)?))
-    }
-
-    fn writer(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<Arc<dyn RegistryWriter>, RegistryError> {
-        Ok(Arc::new(DistributionWriter::with_retry_policy(settings, retry)?))
+    fn connect(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<RegistryConnection, RegistryError> {
+        let reader = DistributionReader::with_retry_policy(settings, retry)?;
+        let writer = DistributionWriter { http: reader.http.for_writer() };
+        Ok(RegistryConnection::new(Arc::new(reader), Arc::new(writer)))
     }
 }

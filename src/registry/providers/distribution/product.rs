@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::domain::{Product, UntagEffect};
 use crate::http_client::{Response, one_line};
-use crate::registry::challenge::{self, Challenge};
+use crate::registry::client::challenge::{self, Challenge};
 
 /// The path by which extensions of a registry are found
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md>).

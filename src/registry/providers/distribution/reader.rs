@@ -11,18 +11,19 @@ use crate::domain::{
     Digest, Gap, GapTarget, ManifestState, Product, Repository, RepositoryName, Tag, TagName, TagState,
 };
 use crate::http_client::{MAX_ERROR_BYTES, Request, RetryPolicy};
-use crate::registry::auth::TokenScope;
-use crate::registry::connection::{Connection, RedirectPolicy};
-use crate::registry::manifest_graph::{ManifestReader, ReferrersApi};
+use crate::registry::client::auth::TokenScope;
+use crate::registry::client::connection::{HttpConnection, RedirectPolicy};
+use crate::registry::client::manifest_graph::{ManifestReader, ReferrersApi};
+use crate::registry::client::{list_gaps, pagination, pull};
 use crate::registry::{
-    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
-    RequestCounts, ServerTime, list_gaps, pagination, pull,
+    Capabilities, Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader,
+    RegistrySettings, RequestCounts, ServerTime,
 };
 
 /// Reads a registry by the distribution API.
 #[derive(Debug)]
 pub struct DistributionReader {
-    http: Connection,
+    pub(super) http: HttpConnection,
     referrers: ReferrersApi,
 }
 
@@ -40,7 +41,7 @@ impl DistributionReader {
     /// # Errors
     /// As [`DistributionReader::new`].
     pub fn with_retry_policy(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
-        Ok(Self { http: Connection::new(settings, retry_policy)?, referrers: ReferrersApi::default() })
+        Ok(Self { http: HttpConnection::new(settings, retry_policy)?, referrers: ReferrersApi::default() })
     }
 
     /// The tag list, as far as it could be read.
@@ -127,6 +128,12 @@ impl RegistryReader for DistributionReader {
 
     fn invalid_date_header(&self) -> Option<&'static str> {
         self.http.invalid_date_header()
+    }
+
+    /// The first question for referrers tells whether the registry has the API for them.
+    fn known_capabilities(&self) -> Capabilities {
+        let settings = &self.http.settings;
+        Capabilities { referrers: self.referrers.support(), ..settings.provider.capabilities().with_settings(settings) }
     }
 
     async fn catalogue(&self) -> Result<Catalogue, RegistryError> {

@@ -3,43 +3,18 @@
 use async_trait::async_trait;
 
 use crate::domain::{JournaledIntent, RemovalMethod, RepositoryName, TagName};
-use crate::http_client::RetryPolicy;
-use crate::registry::connection::{Connection, WritePermit};
-use crate::registry::{
-    ProbeResponse, RawManifest, RegistryError, RegistrySettings, RegistryWriter, RemovalResponse, RequestCounts, probe,
-    push, verify_method,
-};
+use crate::registry::client::connection::{HttpConnection, WritePermit};
+use crate::registry::client::{probe, push};
+use crate::registry::{ProbeResponse, RawManifest, RegistryError, RegistryWriter, RemovalResponse, verify_method};
 
 /// Changes a registry by the distribution API.
 #[derive(Debug)]
-pub struct DistributionWriter {
-    http: Connection,
-}
-
-impl DistributionWriter {
-    /// A writer by these settings; nothing is asked yet.
-    ///
-    /// # Errors
-    /// When the settings cannot work, such as a CA file that cannot be read.
-    pub fn new(settings: RegistrySettings) -> Result<Self, RegistryError> {
-        Self::with_retry_policy(settings, RetryPolicy::default())
-    }
-
-    /// The same, with another patience for what fails.
-    ///
-    /// # Errors
-    /// As [`DistributionWriter::new`].
-    pub fn with_retry_policy(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
-        Ok(Self { http: Connection::for_writer(settings, retry_policy)? })
-    }
+pub(super) struct DistributionWriter {
+    pub(super) http: HttpConnection,
 }
 
 #[async_trait]
 impl RegistryWriter for DistributionWriter {
-    fn request_counts(&self) -> RequestCounts {
-        self.http.request_counts()
-    }
-
     async fn acquire_put_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError> {
         self.http.acquire_push_permit(repository).await
     }

@@ -10,10 +10,10 @@ use url::Url;
 
 use super::{AccessToken, AcrAuthenticator, Credentials, RefreshToken, TokenService};
 use crate::http_client::{HttpClient, MAX_ERROR_BYTES, Request, Response, date, parse_json_lossy};
-use crate::registry::auth::seconds;
-use crate::registry::authenticator::Authenticate as _;
+use crate::registry::client::auth::seconds;
+use crate::registry::client::authenticator::Authenticate as _;
+use crate::registry::client::wire::lenient;
 use crate::registry::providers::acr::token::TokenClaims;
-use crate::registry::wire::lenient;
 use crate::registry::{RegistryError, RegistryErrorKind};
 
 #[derive(Deserialize)]

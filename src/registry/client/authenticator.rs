@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use http::header::HeaderValue;
 
 use super::auth::{DistributionAuthenticator, TokenScope};
-use super::{RegistryError, RegistrySettings};
 use crate::domain::RepositoryName;
 use crate::http_client::{HttpClient, Response};
+use crate::registry::{RegistryError, RegistrySettings};
 
 /// A way to sign in to one registry.
 #[async_trait]
-pub(super) trait Authenticate: Send + Sync + Debug {
+pub(in crate::registry) trait Authenticate: Send + Sync + Debug {
     /// Describes the identity that requests are made as.
     fn identity(&self) -> String;
 
@@ -22,7 +22,7 @@ pub(super) trait Authenticate: Send + Sync + Debug {
     /// Returns the `Authorization` of a request to the registry, or `None` where none is needed or there is none.
     ///
     /// # Errors
-    /// [`RegistryErrorKind::Denied`](super::RegistryErrorKind::Denied) where the identity lacks the permission, as far
+    /// [`RegistryErrorKind::Denied`](crate::registry::RegistryErrorKind::Denied) where the identity lacks the permission, as far
     /// as its token says.
     async fn authorization(
         &self,
@@ -41,7 +41,7 @@ pub(super) trait Authenticate: Send + Sync + Debug {
     ) -> Result<Option<HeaderValue>, RegistryError>;
 }
 
-/// The authenticator of one registry, made by its [`Provider`](super::Provider).
+/// The authenticator of one registry, made by its [`Provider`](crate::registry::Provider).
 #[derive(Debug)]
 pub struct Authenticator(Box<dyn Authenticate>);
 
@@ -53,11 +53,11 @@ impl Authenticator {
     }
 
     /// Wraps a provider's own way to sign in.
-    pub(super) fn new(authenticator: impl Authenticate + 'static) -> Self {
+    pub(in crate::registry) fn new(authenticator: impl Authenticate + 'static) -> Self {
         Self(Box::new(authenticator))
     }
 
-    pub(super) fn into_inner(self) -> Box<dyn Authenticate> {
+    pub(in crate::registry) fn into_inner(self) -> Box<dyn Authenticate> {
         self.0
     }
 }

@@ -3,14 +3,15 @@
 use http::{Method, StatusCode};
 
 use super::auth::TokenScope;
-use super::connection::{Connection, WritePermit};
-use super::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse, pull};
+use super::connection::{HttpConnection, WritePermit};
+use super::pull;
 use crate::domain::{Digest, RepositoryName, TagName};
 use crate::http_client::{MAX_ERROR_BYTES, Request, Response, RetryMode};
+use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
 
 /// Deletes by the distribution API: a manifest by its digest, with every tag that names it, or a tag by its name.
-pub(super) async fn delete(
-    http: &Connection,
+pub(in crate::registry) async fn delete(
+    http: &HttpConnection,
     repository: &RepositoryName,
     reference: &str,
     clearance: WritePermit,
@@ -22,8 +23,8 @@ pub(super) async fn delete(
 }
 
 /// Puts a manifest under a tag by the distribution API, and sees that it was stored under its own digest.
-pub(super) async fn put_tag(
-    http: &Connection,
+pub(in crate::registry) async fn put_tag(
+    http: &HttpConnection,
     repository: &RepositoryName,
     tag: &TagName,
     manifest: &RawManifest,
@@ -38,8 +39,8 @@ pub(super) async fn put_tag(
 }
 
 /// Puts a manifest by its digest, without a tag, and sees that it is there.
-pub(super) async fn put_manifest(
-    http: &Connection,
+pub(in crate::registry) async fn put_manifest(
+    http: &HttpConnection,
     repository: &RepositoryName,
     manifest: &RawManifest,
 ) -> Result<(), RegistryError> {
@@ -52,7 +53,7 @@ pub(super) async fn put_manifest(
 }
 
 async fn put(
-    http: &Connection,
+    http: &HttpConnection,
     repository: &RepositoryName,
     reference: &str,
     manifest: &RawManifest,
@@ -93,7 +94,7 @@ fn verify_stored_digest(
 }
 
 /// Returns the result that a response to a deletion means.
-pub(super) fn removal_result(response: &Response) -> Result<RemovalResponse, RegistryError> {
+pub(in crate::registry) fn removal_result(response: &Response) -> Result<RemovalResponse, RegistryError> {
     match response.status.as_u16() {
         200 | 202 | 204 if response.is_web_page() => Err(response.malformed("no registry answers a deletion so")),
         200 | 202 | 204 => Ok(RemovalResponse::Removed { request_id: request_id(response), digest: None }),

@@ -3,12 +3,12 @@
 use http::header::{HeaderMap, WWW_AUTHENTICATE};
 use url::Url;
 
-use super::{RegistryError, RegistryErrorKind, RegistrySettings};
 use crate::domain::RegistryName;
+use crate::registry::{RegistryError, RegistryErrorKind, RegistrySettings};
 
 /// A way to sign in that a registry offers and that is understood here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub(in crate::registry) enum Challenge {
     /// A token from a token service (the distribution token specification).
     Bearer {
         /// The address of the token service.
@@ -25,7 +25,7 @@ pub(super) enum Challenge {
 }
 
 /// The best offer among all challenges of an answer: a token before a password on every request.
-pub(super) fn best_challenge(headers: &HeaderMap) -> Option<Challenge> {
+pub(in crate::registry) fn best_challenge(headers: &HeaderMap) -> Option<Challenge> {
     let mut basic = None;
     for value in headers.get_all(WWW_AUTHENTICATE) {
         let Ok(text) = std::str::from_utf8(value.as_bytes()) else { continue };
@@ -52,7 +52,7 @@ pub(super) fn best_challenge(headers: &HeaderMap) -> Option<Challenge> {
 
 /// Which token services may be asked for tokens of a registry, and handed its credentials.
 #[derive(Debug)]
-pub(super) struct TokenHosts {
+pub(in crate::registry) struct TokenHosts {
     registry: RegistryName,
     endpoint: Url,
     configured: Vec<String>,
@@ -67,7 +67,7 @@ const KNOWN_TOKEN_HOSTS: [(&str, &str); 4] = [
 ];
 
 impl TokenHosts {
-    pub(super) fn new(settings: &RegistrySettings) -> Self {
+    pub(in crate::registry) fn new(settings: &RegistrySettings) -> Self {
         Self {
             registry: settings.name.clone(),
             endpoint: settings.endpoint.clone(),
@@ -82,7 +82,7 @@ impl TokenHosts {
     /// wherever it likes, nor make this machine ask for addresses inside its network. Tokens come from the registry's own
     /// host (by https whatever the port: the certificate tells the host; by http from the same port only), from the hosts of
     /// well-known registries' token services, and from those in the settings, with credentials or without.
-    pub(super) fn check_realm(&self, realm: &str) -> Result<Url, RegistryError> {
+    pub(in crate::registry) fn check_realm(&self, realm: &str) -> Result<Url, RegistryError> {
         let url: Url = realm
             .parse()
             .map_err(|_| self.denied_error("sends to a token service whose address cannot be understood"))?;
@@ -119,7 +119,7 @@ impl TokenHosts {
 }
 
 /// A URL's host, with its port where that is not the scheme's own.
-pub(super) fn host_and_port(url: &Url) -> String {
+pub(in crate::registry) fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
     url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
 }

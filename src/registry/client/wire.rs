@@ -14,10 +14,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::RawManifest;
 use super::pagination::PageContext;
 use crate::domain::{Blob, CompactTime, Digest, Manifest, ManifestDetail};
 use crate::http_client::parse_json_lossy;
+use crate::registry::RawManifest;
 
 /// A manifest understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +158,7 @@ fn nullable_list<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Value
 }
 
 /// Reads what nothing depends on: another type than the expected one counts as missing.
-pub(super) fn lenient<'de, D, T>(input: D) -> Result<T, D::Error>
+pub(in crate::registry) fn lenient<'de, D, T>(input: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Default + DeserializeOwned,
@@ -188,7 +188,7 @@ fn whole_number(number: &serde_json::Number) -> u64 {
 /// The names in a page of the catalogue.
 ///
 /// A registry may leave the list out of a page that nobody linked to, where there is nothing more.
-pub(super) fn catalogue_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, String> {
+pub(in crate::registry) fn catalogue_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, String> {
     if page.is_unlinked && is_empty_object(body) {
         return Ok(Vec::new());
     }
@@ -199,7 +199,7 @@ pub(super) fn catalogue_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<S
 ///
 /// Registries that leave empty lists out answer with the repository's name alone. An answer without either could be
 /// anything.
-pub(super) fn tags_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, String> {
+pub(in crate::registry) fn tags_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, String> {
     if page.is_unlinked && is_empty_object(body) {
         return Ok(Vec::new());
     }
@@ -226,7 +226,7 @@ fn names(entries: Vec<Value>) -> Vec<String> {
 }
 
 /// The digests in a page of referrers.
-pub(super) fn referrers_page(body: &[u8], _: PageContext<'_>) -> Result<Vec<String>, String> {
+pub(in crate::registry) fn referrers_page(body: &[u8], _: PageContext<'_>) -> Result<Vec<String>, String> {
     parse_json_lossy::<WireReferrers>(body)
         .map(|page| page.manifests.into_iter().map(|manifest| manifest.digest).collect())
         .map_err(|error| error.to_string())
@@ -235,7 +235,7 @@ pub(super) fn referrers_page(body: &[u8], _: PageContext<'_>) -> Result<Vec<Stri
 /// Returns the later of an image configuration's `created` and its label; `None` if it has no such time.
 ///
 /// The label alone says nothing: it is often the one of the base image, which a reproducible build of 1970 passes on.
-pub(super) fn config_created_at(body: &[u8]) -> Result<Option<Timestamp>, String> {
+pub(in crate::registry) fn config_created_at(body: &[u8]) -> Result<Option<Timestamp>, String> {
     let configuration: WireConfiguration = parse_json_lossy(body).map_err(|error| error.to_string())?;
     let own = configuration.created.as_deref().and_then(parse_time);
     let label = configuration.config.labels.created.as_deref().and_then(parse_time);
@@ -371,7 +371,7 @@ fn parse_time(text: &str) -> Option<Timestamp> {
 }
 
 /// The type of a manifest: what the registry calls it, else what it calls itself, else what its fields say.
-pub(super) fn media_type(header: Option<&str>, bytes: &[u8]) -> Arc<str> {
+pub(in crate::registry) fn media_type(header: Option<&str>, bytes: &[u8]) -> Arc<str> {
     let named = header.map(|value| value.split(';').next().unwrap_or_default().trim()).unwrap_or_default();
     let vague =
         matches!(named, "" | "application/json" | "application/octet-stream" | "text/plain" | "binary/octet-stream");
@@ -390,12 +390,12 @@ pub(super) fn media_type(header: Option<&str>, bytes: &[u8]) -> Arc<str> {
 
 /// Whether `bytes` are the manifest that `digest` names. A signed schema 1 manifest is named by what was signed, without
 /// the signatures.
-pub(super) fn is_manifest_of(digest: &Digest, bytes: &[u8]) -> bool {
+pub(in crate::registry) fn is_manifest_of(digest: &Digest, bytes: &[u8]) -> bool {
     digest.matches(bytes) || signed_payload(bytes).is_some_and(|payload| digest.matches(&payload))
 }
 
 /// The digest by which a registry knows a manifest.
-pub(super) fn manifest_digest(bytes: &[u8]) -> Digest {
+pub(in crate::registry) fn manifest_digest(bytes: &[u8]) -> Digest {
     signed_payload(bytes).map_or_else(|| Digest::of(bytes), |payload| Digest::of(&payload))
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::{RegistryError, RegistryReader};
 use crate::domain::{Digest, Gap, GapTarget, Repository, RepositoryName, TagName};
 use crate::http_client::one_line;
+use crate::registry::{RegistryError, RegistryReader};
 
 /// The label of a name that the distribution specification does not allow.
 const INVALID_NAME: &str = "invalid-name";
@@ -22,13 +22,13 @@ const MAX_SHOWN_CHARACTERS: usize = 80;
 
 impl RegistryError {
     /// The gap that this failure leaves.
-    pub(super) fn into_gap(self, at: GapTarget) -> Gap {
+    pub(in crate::registry) fn into_gap(self, at: GapTarget) -> Gap {
         Gap { target: at, kind: self.kind.label(), message: Arc::from(self.message) }
     }
 }
 
 /// An entry of a tag list that is not a tag: a digest, which some registries list beside the tags, or an invalid name.
-pub(super) fn invalid_tag(text: &str, why: &dyn Display) -> Gap {
+pub(in crate::registry) fn invalid_tag(text: &str, why: &dyn Display) -> Gap {
     let why = one_line(&why.to_string());
     match text.parse::<Digest>() {
         Ok(digest) => Gap {
@@ -47,7 +47,7 @@ pub(super) fn invalid_tag(text: &str, why: &dyn Display) -> Gap {
 }
 
 /// An entry of a catalogue that is not a valid name of a repository.
-pub(super) fn invalid_repository(text: &str, why: &dyn Display) -> Gap {
+pub(in crate::registry) fn invalid_repository(text: &str, why: &dyn Display) -> Gap {
     let why = one_line(&why.to_string());
     let message = format!(
         "the catalogue names something that is not a valid repository ({why}); it is not read, and stays as it is"
@@ -61,13 +61,13 @@ fn invalid_name(text: &str, message: String) -> Gap {
 }
 
 /// A listed tag that the registry does not know any more.
-pub(super) fn vanished_tag(repository: &RepositoryName, tag: &TagName) -> Gap {
+pub(in crate::registry) fn vanished_tag(repository: &RepositoryName, tag: &TagName) -> Gap {
     let message = format!("{repository}:{tag} was removed while its repository was read");
     Gap { target: GapTarget::VanishedTag(tag.clone()), kind: VANISHED, message: message.into() }
 }
 
 /// A tag that the registry lists time and again, and of which it has no manifest.
-pub(super) fn missing_manifest(repository: &RepositoryName, tag: &TagName) -> Gap {
+pub(in crate::registry) fn missing_manifest(repository: &RepositoryName, tag: &TagName) -> Gap {
     let message = format!(
         "{repository}:{tag} is listed, but the registry has no manifest for it; push the image again, or remove the tag by \
          hand"
@@ -76,7 +76,7 @@ pub(super) fn missing_manifest(repository: &RepositoryName, tag: &TagName) -> Ga
 }
 
 /// Notes the tags whose manifests are missing, after another look at each: it may have been moved meanwhile.
-pub(super) async fn add_missing_manifests(
+pub(in crate::registry) async fn add_missing_manifests(
     reader: &dyn RegistryReader,
     repository: &mut Repository,
     missing: &BTreeSet<Digest>,

@@ -16,13 +16,13 @@ use tokio::process::Command;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::wire::lenient;
-use super::{RegistryError, RegistryErrorKind};
 use crate::domain::RepositoryName;
 use crate::http_client::parse_json_lossy;
+use crate::registry::{RegistryError, RegistryErrorKind};
 
 /// Credentials as a docker configuration holds them.
 #[derive(Debug, Clone)]
-pub(super) enum StoredCredentials {
+pub(in crate::registry) enum StoredCredentials {
     /// User name and password.
     Password {
         /// The user.
@@ -36,7 +36,7 @@ pub(super) enum StoredCredentials {
 
 /// Docker configuration files and where their helpers are found.
 #[derive(Debug)]
-pub(super) struct DockerConfig {
+pub(in crate::registry) struct DockerConfig {
     /// The files, the first one that knows a registry first.
     files: Vec<PathBuf>,
     /// Where to look for helpers instead of `PATH`.
@@ -49,7 +49,7 @@ pub(super) struct DockerConfig {
 }
 
 /// The files in words.
-pub(super) fn join_paths(files: &[PathBuf]) -> String {
+pub(in crate::registry) fn join_paths(files: &[PathBuf]) -> String {
     files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
@@ -98,7 +98,7 @@ const DOCKER_HUB: &str = "index.docker.io";
 
 impl DockerConfig {
     /// The files, of which nothing is read yet.
-    pub(super) fn new(files: Vec<PathBuf>, retry_policy: Duration) -> Self {
+    pub(in crate::registry) fn new(files: Vec<PathBuf>, retry_policy: Duration) -> Self {
         Self {
             files,
             helper_path: None,
@@ -118,7 +118,7 @@ impl DockerConfig {
     /// # Errors
     /// When there are none, or a file or a helper failed. A registry that is meant to be read with credentials and is
     /// read without them may show only a part.
-    pub(super) async fn credentials(
+    pub(in crate::registry) async fn credentials(
         &self,
         host: &str,
         repository: Option<&RepositoryName>,

@@ -8,10 +8,10 @@
 use uuid::Uuid;
 
 use super::auth::TokenScope;
-use super::connection::Connection;
-use super::{RegistryError, RegistryErrorKind};
+use super::connection::HttpConnection;
 use crate::domain::{Digest, RemovalMethod, RepositoryName};
 use crate::http_client::{Request, Response};
+use crate::registry::{RegistryError, RegistryErrorKind};
 
 /// The answer of a registry to the deletion of something that cannot exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,11 @@ pub enum ProbeResponse {
 }
 
 /// Asks for a deletion by tag or by digest in one repository.
-pub(super) async fn probe(http: &Connection, repository: &RepositoryName, method: RemovalMethod) -> ProbeResponse {
+pub(in crate::registry) async fn probe(
+    http: &HttpConnection,
+    repository: &RepositoryName,
+    method: RemovalMethod,
+) -> ProbeResponse {
     let random = Uuid::now_v7().simple().to_string();
     let reference = match method {
         RemovalMethod::Untag => format!("tagwarden-probe-{random}"),

@@ -24,13 +24,13 @@ use super::authenticator::Authenticate;
 use super::challenge::{self, Challenge, TokenHosts, host_and_port};
 use super::docker_config::{DockerConfig, StoredCredentials};
 use super::wire::lenient;
-use super::{Auth, RegistryError, RegistryErrorKind, RegistrySettings};
 use crate::domain::{RegistryName, RepositoryName};
 use crate::http_client::{HttpClient, MAX_ERROR_BYTES, Request, Response, parse_json_lossy};
+use crate::registry::{Auth, RegistryError, RegistryErrorKind, RegistrySettings};
 
 /// What a request must be allowed to do. Each gets a token of its own, so that reading never carries more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum TokenScope {
+pub(in crate::registry) enum TokenScope {
     /// List the repositories.
     Catalogue,
     /// List what is in a repository, with its particulars. Only Azure Container Registry sets it apart from reading.
@@ -113,7 +113,7 @@ enum Credentials {
 
 /// Signs requests to one registry.
 #[derive(Debug)]
-pub(super) struct DistributionAuthenticator {
+pub(in crate::registry) struct DistributionAuthenticator {
     registry: RegistryName,
     endpoint: Url,
     token_hosts: TokenHosts,
@@ -167,7 +167,7 @@ struct WireToken {
 
 /// Seconds as a number, with a fraction or as a text. Nothing where that is no span of time: a token that would end at once
 /// would have been of no use, so whoever writes zero means that he does not say.
-pub(super) fn seconds<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
+pub(in crate::registry) fn seconds<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
     let seconds = match Value::deserialize(input)? {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.trim().parse().ok(),
@@ -180,7 +180,7 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>
 }
 
 impl DistributionAuthenticator {
-    pub(super) fn new(settings: &RegistrySettings) -> Self {
+    pub(in crate::registry) fn new(settings: &RegistrySettings) -> Self {
         Self {
             registry: settings.name.clone(),
             endpoint: settings.endpoint.clone(),

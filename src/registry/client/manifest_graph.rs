@@ -7,24 +7,24 @@ use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use super::connection::Connection;
+use super::connection::HttpConnection;
 use super::pull::{self, ReferrersResponse};
 use super::wire::{self, ParsedManifest};
-use super::{ContentCache, RegistryError, RegistryErrorKind};
 use crate::domain::{Digest, Gap, GapTarget, Manifest, RepositoryName};
+use crate::registry::{ContentCache, ReferrersSupport, RegistryError, RegistryErrorKind};
 
 /// What was read behind the tags of a repository, and what could not be.
 #[derive(Debug, Default)]
-pub(super) struct ManifestGraph {
-    pub(super) manifests: BTreeMap<Digest, Manifest>,
+pub(in crate::registry) struct ManifestGraph {
+    pub(in crate::registry) manifests: BTreeMap<Digest, Manifest>,
     /// Those that tags name and the registry does not have, asked twice.
-    pub(super) missing: BTreeSet<Digest>,
-    pub(super) gaps: Vec<Gap>,
+    pub(in crate::registry) missing: BTreeSet<Digest>,
+    pub(in crate::registry) gaps: Vec<Gap>,
 }
 
 /// Whether a registry has the referrers API, found out by the first question and remembered for all others.
 #[derive(Debug, Default)]
-pub(super) struct ReferrersApi(OnceCell<bool>);
+pub(in crate::registry) struct ReferrersApi(OnceCell<bool>);
 
 /// Why a manifest is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,16 +51,16 @@ struct VisitedManifest {
 }
 
 /// Reads a repository through one registry, with what is known already.
-pub(super) struct ManifestReader<'a> {
-    pub(super) http: &'a Connection,
-    pub(super) referrers: &'a ReferrersApi,
-    pub(super) repository: &'a RepositoryName,
-    pub(super) cache: &'a dyn ContentCache,
+pub(in crate::registry) struct ManifestReader<'a> {
+    pub(in crate::registry) http: &'a HttpConnection,
+    pub(in crate::registry) referrers: &'a ReferrersApi,
+    pub(in crate::registry) repository: &'a RepositoryName,
+    pub(in crate::registry) cache: &'a dyn ContentCache,
 }
 
 impl ManifestReader<'_> {
     /// Reads what the tagged digests name, level by level, each digest once.
-    pub(super) async fn read_graph(&self, tagged: BTreeSet<Digest>) -> ManifestGraph {
+    pub(in crate::registry) async fn read_graph(&self, tagged: BTreeSet<Digest>) -> ManifestGraph {
         let mut contents = ManifestGraph::default();
         let mut known: HashMap<Digest, bool> = HashMap::new();
         let mut level: BTreeMap<Digest, Visit> =
@@ -147,7 +147,10 @@ impl ManifestReader<'_> {
     }
 
     /// A manifest by its digest, from the cache or the registry; nothing where the registry does not have it.
-    pub(super) async fn read_manifest(&self, digest: &Digest) -> Result<Option<ParsedManifest>, RegistryError> {
+    pub(in crate::registry) async fn read_manifest(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<ParsedManifest>, RegistryError> {
         let raw = if let Some(raw) = self.cache.manifest(digest).await {
             raw
         } else {
@@ -172,11 +175,20 @@ impl ManifestReader<'_> {
 }
 
 impl ReferrersApi {
+    /// Returns the support that the first question showed; unknown before it.
+    pub(in crate::registry) fn support(&self) -> ReferrersSupport {
+        match self.0.get() {
+            Some(true) => ReferrersSupport::Api,
+            Some(false) => ReferrersSupport::FallbackTag,
+            None => ReferrersSupport::Unknown,
+        }
+    }
+
     /// The referrers of a manifest, as far as the registry lists them. Where it has no such API they stand in fallback
     /// tags, which are read as the indexes that they are.
     async fn referrers_of(
         &self,
-        http: &Connection,
+        http: &HttpConnection,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> (Vec<Digest>, Option<RegistryError>) {

@@ -5,11 +5,12 @@ use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 
 use super::auth::TokenScope;
-use super::connection::{Connection, RedirectPolicy};
+use super::connection::{HttpConnection, RedirectPolicy};
 use super::pagination::{self, ListFormat};
-use super::{RawManifest, RegistryError, RegistryErrorKind, wire};
+use super::wire;
 use crate::domain::{Digest, RepositoryName, TagName};
 use crate::http_client::{Request, Response};
+use crate::registry::{RawManifest, RegistryError, RegistryErrorKind};
 
 /// Every type of manifest in use. Without the right one a registry converts, or answers 404.
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -19,11 +20,12 @@ const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, applicati
      */*;q=0.1";
 
 /// The catalogue of repositories.
-pub(super) const CATALOGUE: ListFormat = ListFormat { accept: "application/json", parse_page: wire::catalogue_page };
+pub(in crate::registry) const CATALOGUE: ListFormat =
+    ListFormat { accept: "application/json", parse_page: wire::catalogue_page };
 /// The tags of a repository.
-pub(super) const TAGS: ListFormat = ListFormat { accept: "application/json", parse_page: wire::tags_page };
+pub(in crate::registry) const TAGS: ListFormat = ListFormat { accept: "application/json", parse_page: wire::tags_page };
 /// The referrers of a manifest.
-pub(super) const REFERRERS: ListFormat = ListFormat {
+pub(in crate::registry) const REFERRERS: ListFormat = ListFormat {
     accept: "application/vnd.oci.image.index.v1+json, application/json",
     parse_page: wire::referrers_page,
 };
@@ -37,8 +39,8 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 /// The digest that a tag names right now; nothing if the registry knows no such tag.
 ///
 /// Asked by HEAD; by GET, and computed, where the registry gives no digest or does not do HEAD.
-pub(super) async fn resolve(
-    http: &Connection,
+pub(in crate::registry) async fn resolve(
+    http: &HttpConnection,
     repository: &RepositoryName,
     tag: &TagName,
 ) -> Result<Option<Digest>, RegistryError> {
@@ -78,7 +80,7 @@ pub(super) async fn resolve(
 }
 
 /// The digest in an answer's header. One that cannot be understood is an error: the tag names something, but what?
-pub(super) fn content_digest(response: &Response) -> Result<Option<Digest>, RegistryError> {
+pub(in crate::registry) fn content_digest(response: &Response) -> Result<Option<Digest>, RegistryError> {
     let mut told: Option<Digest> = None;
     for value in response.headers.get_all(CONTENT_DIGEST) {
         let text = value.to_str().unwrap_or_default().trim();
@@ -93,8 +95,8 @@ pub(super) fn content_digest(response: &Response) -> Result<Option<Digest>, Regi
 }
 
 /// Whether a manifest is there right now.
-pub(super) async fn has_manifest(
-    http: &Connection,
+pub(in crate::registry) async fn has_manifest(
+    http: &HttpConnection,
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<bool, RegistryError> {
@@ -109,8 +111,8 @@ pub(super) async fn has_manifest(
 }
 
 /// A manifest, verified; nothing if the registry knows no such manifest.
-pub(super) async fn manifest(
-    http: &Connection,
+pub(in crate::registry) async fn manifest(
+    http: &HttpConnection,
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<RawManifest>, RegistryError> {
@@ -131,8 +133,8 @@ pub(super) async fn manifest(
 }
 
 /// What an image configuration says of its creation, verified.
-pub(super) async fn config_created_at(
-    http: &Connection,
+pub(in crate::registry) async fn config_created_at(
+    http: &HttpConnection,
     repository: &RepositoryName,
     config: &Digest,
 ) -> Result<Option<Timestamp>, RegistryError> {
@@ -175,7 +177,7 @@ fn digest_mismatch_error(response: &Response, digest: &Digest) -> RegistryError 
 }
 
 /// What came of asking for referrers.
-pub(super) enum ReferrersResponse {
+pub(in crate::registry) enum ReferrersResponse {
     /// These, and what went wrong where that is not all of them.
     Listed(Vec<Digest>, Option<RegistryError>),
     /// The registry does not know the question; referrers are in fallback tags, if there are any.
@@ -186,8 +188,8 @@ pub(super) enum ReferrersResponse {
 ///
 /// # Errors
 /// When the list could not be read whole, or the registry does not know the question.
-pub(super) async fn all_referrers(
-    http: &Connection,
+pub(in crate::registry) async fn all_referrers(
+    http: &HttpConnection,
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Vec<Digest>, RegistryError> {
@@ -207,8 +209,8 @@ pub(super) async fn all_referrers(
 
 /// The manifests that refer to one. A 404, 400 or 405 says that the registry has no such API, unless it is about the
 /// repository.
-pub(super) async fn referrers(
-    http: &Connection,
+pub(in crate::registry) async fn referrers(
+    http: &HttpConnection,
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<ReferrersResponse, RegistryError> {

@@ -7,9 +7,9 @@ use http::header::{HeaderMap, LINK};
 use url::Url;
 
 use super::auth::TokenScope;
-use super::connection::{Connection, RedirectPolicy};
-use super::{RegistryError, RegistryErrorKind};
+use super::connection::{HttpConnection, RedirectPolicy};
 use crate::http_client::{Request, Response};
+use crate::registry::{RegistryError, RegistryErrorKind};
 
 /// Page sizes, the preferred one first. The specification lets a registry refuse a size that it finds too large.
 const PAGE_SIZES: [usize; 2] = [1000, 100];
@@ -22,25 +22,25 @@ const MAX_IDLE_PAGES: usize = 3;
 
 /// The kind of list, and how to read a page of it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ListFormat {
-    pub(super) accept: &'static str,
-    pub(super) parse_page: fn(&[u8], PageContext<'_>) -> Result<Vec<String>, String>,
+pub(in crate::registry) struct ListFormat {
+    pub(in crate::registry) accept: &'static str,
+    pub(in crate::registry) parse_page: fn(&[u8], PageContext<'_>) -> Result<Vec<String>, String>,
 }
 
 /// Which page of a list is read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PageContext<'a> {
+pub(in crate::registry) struct PageContext<'a> {
     /// The path that the list was asked for by.
-    pub(super) path: &'a str,
+    pub(in crate::registry) path: &'a str,
     /// Whether it was asked for although no page before it had a link to it.
-    pub(super) is_unlinked: bool,
+    pub(in crate::registry) is_unlinked: bool,
 }
 
 /// The first page of a list.
 #[derive(Debug)]
-pub(super) struct FirstPage {
+pub(in crate::registry) struct FirstPage {
     /// Whatever came, whatever its status.
-    pub(super) response: Response,
+    pub(in crate::registry) response: Response,
     url: Url,
     /// The page size that was asked for.
     page_size: Option<usize>,
@@ -48,18 +48,18 @@ pub(super) struct FirstPage {
 
 /// A list as far as it could be read.
 #[derive(Debug, Default)]
-pub(super) struct NameList {
+pub(in crate::registry) struct NameList {
     /// What it names, each once, in the registry's order.
-    pub(super) names: Vec<String>,
+    pub(in crate::registry) names: Vec<String>,
     /// Pages that were read.
-    pub(super) pages_read: usize,
+    pub(in crate::registry) pages_read: usize,
     /// Why it is not the whole list.
-    pub(super) error: Option<RegistryError>,
+    pub(in crate::registry) error: Option<RegistryError>,
 }
 
 /// Asks for the first page, as large as the registry likes. Gives the answer, whatever its status, and its address.
-pub(super) async fn first_page(
-    http: &Connection,
+pub(in crate::registry) async fn first_page(
+    http: &HttpConnection,
     scope: &TokenScope,
     start: &Url,
     list: ListFormat,
@@ -80,8 +80,8 @@ pub(super) async fn first_page(
 }
 
 /// Asks for a first page of whatever size the registry chooses.
-pub(super) async fn first_page_unsized(
-    http: &Connection,
+pub(in crate::registry) async fn first_page_unsized(
+    http: &HttpConnection,
     scope: &TokenScope,
     url: Url,
     list: ListFormat,
@@ -95,7 +95,12 @@ pub(super) async fn first_page_unsized(
 /// another scheme, host or path, and whatever they name gets neither credentials nor belief. It is followed only as long as
 /// it asks something new. A page that is exactly full and has no `Link` is asked on by `last`: lists have been cut without a
 /// word.
-pub(super) async fn read_all(http: &Connection, scope: &TokenScope, first: FirstPage, list: ListFormat) -> NameList {
+pub(in crate::registry) async fn read_all(
+    http: &HttpConnection,
+    scope: &TokenScope,
+    first: FirstPage,
+    list: ListFormat,
+) -> NameList {
     let FirstPage { response: mut answer, url: start, page_size: size } = first;
     let mut pages = NameList::default();
     let mut known = HashSet::new();
@@ -152,7 +157,7 @@ pub(super) async fn read_all(http: &Connection, scope: &TokenScope, first: First
 }
 
 async fn fetch_page(
-    http: &Connection,
+    http: &HttpConnection,
     scope: &TokenScope,
     url: Url,
     list: ListFormat,
@@ -168,7 +173,7 @@ fn page_url(list: &Url, size: usize, after: Option<&str>) -> Url {
 }
 
 /// The address of the next page: that of the first, with the query of the link.
-pub(super) fn next_page_url(start: &Url, target: &str) -> Result<Url, &'static str> {
+pub(in crate::registry) fn next_page_url(start: &Url, target: &str) -> Result<Url, &'static str> {
     let joined = start.join(target).ok().filter(|_| target.contains('?')).and_then(|url| Some(url.query()?.to_owned()));
     let query = joined.or_else(|| Some(target.split_once('?')?.1.split('#').next()?.to_owned()));
     let query = query.filter(|query| !query.is_empty()).ok_or("its `Link` to the next page has no query")?;
@@ -193,7 +198,7 @@ pub(crate) fn next_link(headers: &HeaderMap) -> Option<String> {
 ///
 /// # Errors
 /// Where there is a `Link` of which nothing can be understood: it may have been one to a next page.
-pub(super) fn next_page_link(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
+pub(in crate::registry) fn next_page_link(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
     if let Some(target) = next_link(headers) {
         return Ok(Some(target));
     }

@@ -1,0 +1,14 @@
+//! The OCI client that all products share: signed requests, tokens, pages, manifests and what they refer to.
+
+pub(super) mod auth;
+pub(super) mod authenticator;
+pub(super) mod challenge;
+pub(super) mod connection;
+pub(super) mod docker_config;
+pub(super) mod list_gaps;
+pub(super) mod manifest_graph;
+pub(super) mod pagination;
+pub(super) mod probe;
+pub(super) mod pull;
+pub(super) mod push;
+pub(super) mod wire;

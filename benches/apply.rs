@@ -1,5 +1,5 @@
-//! How many journaled removals a second an enforcing run makes where the registry sets no rate, and what the journal
-//! alone would take for them.
+//! How many journaled removals a second an enforcing run makes where the registry sets no rate, how many tags a second a
+//! restore puts back, and what the journal alone would take for the removals.
 //!
 //! The registry is the embedded one, over HTTP on loopback and in the same process, so its own work counts as well. The
 //! state lies in the folder for temporary files; `TMPDIR` moves it to another disk. `cargo bench --bench apply`.
@@ -11,26 +11,34 @@ use std::time::{Duration, Instant};
 
 use futures::{TryStreamExt as _, stream};
 use jiff::Timestamp;
-use tagwarden::apply::{ApplyContext, JournalEvidence, RegistryHandle, RemovalTask, RetryRefused, apply};
+use tagwarden::apply::{
+    ApplyContext, JournalEvidence, RegistryHandle, RemovalTask, RestoreHold, RetryRefused, apply, restore,
+};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 use tagwarden::domain::{Action, Date, Intent, Inventory, Outcome, Removal, RemovalMethod, TagPosition};
 use tagwarden::registry::providers::Distribution;
 use tagwarden::registry::{
-    CollectScope, ContentCache as _, ExtraManifests, RegistrySettings, RetryPolicy, collect, reader, writer,
+    CollectScope, ContentCache as _, ExtraManifests, RegistrySettings, RetryPolicy, collect, connect,
 };
 use tagwarden::state::{Lease, LeaseToken, NewRun, RunKind, StateStore};
 use uuid::Uuid;
 
 const REMOVALS: usize = 20_000;
-const PROOF: &str = r#"[{"kind":"let-go","policy":"all-go","misses":[{"rule":"newest","rank":12,"count":5}]}]"#;
+const PROOF: &str = r#"[{"kind":"not-kept","policy":"all-go","shortfalls":[{"rule":"newest","rank":12,"count":5}]}]"#;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     println!(
-        "{:>12} {:>12} {:>10} {:>10} {:>22}",
-        "repositories", "concurrency", "removals", "removals/s", "journal alone, pairs/s"
+        "{:>12} {:>12} {:>10} {:>10} {:>10} {:>16} {:>22}",
+        "repositories",
+        "concurrency",
+        "removals",
+        "removals/s",
+        "restores/s",
+        "restore/removal",
+        "journal alone, pairs/s"
     );
     for (repositories, concurrency) in [(1, 8), (400, 8), (400, 32)] {
         runtime.block_on(measure(repositories, concurrency))?;
@@ -44,11 +52,13 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
     let folder = tempfile::tempdir()?;
     let store = StateStore::open(&folder.path().join("state.db")).await?;
     let settings = settings(&registry, concurrency)?;
-    let reader = reader(settings.clone(), RetryPolicy::default())?;
+    let connection = connect(settings.clone(), RetryPolicy::default())?;
+    let reader = connection.reader();
     let inventory = collect(&[Arc::clone(&reader)], &CollectScope::All, &ExtraManifests::new(), &store, &()).await;
-    let target = RegistryHandle { reader, writer: writer(settings.clone(), RetryPolicy::default())? };
     let lease = Lease::take(store.path(), "bench")?;
     let lease = store.begin_epoch(&lease, Timestamp::UNIX_EPOCH).await?;
+    let writer = connection.writer(&lease).ok_or("the registry is only read")?;
+    let target = RegistryHandle { reader, writer };
     let context = ApplyContext {
         store: store.clone(),
         lease: lease.clone(),
@@ -56,10 +66,13 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
         registries: BTreeMap::from([(settings.name, target)]),
         clock: Arc::new(|| Timestamp::UNIX_EPOCH),
         stop: tokio::sync::watch::channel(false).1,
+        undo_window: Duration::from_hours(24 * 7),
         deadline: None,
         retry_policy: RetryPolicy::default().into(),
         retry_refused: RetryRefused::WhenDue,
         clock_guard: None,
+        breakers: tagwarden::apply::CircuitBreakers::default(),
+        deletion_breakers: tagwarden::apply::CircuitBreakers::default(),
         evidence: None,
     };
     let orders = orders(&inventory)?;
@@ -70,13 +83,27 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
     let whole = start.elapsed();
     assert!(applied.iter().all(|applied| matches!(applied.outcome, Outcome::Done(_))), "some were not removed");
 
+    let removed = store.journal(context.run).await?.into_iter().rev().collect();
+    let restoring = ApplyContext { run: begin(&store, 3).await?, ..context.clone() };
+    let hold = RestoreHold { by: "bench".to_owned(), duration: Duration::from_hours(24 * 7) };
+    let start = Instant::now();
+    let restored = restore(&restoring, removed, Some(&hold), &BTreeMap::new()).await?;
+    let back = start.elapsed();
+    assert!(restored.iter().all(|one| matches!(one.outcome, Outcome::Done(_))), "some were not put back");
+
     let run = begin(&store, 2).await?;
     let start = Instant::now();
     stream::iter(orders.iter().map(Ok))
         .try_for_each_concurrent(concurrency, |order| journal(&store, &lease, run, order))
         .await?;
     let alone = start.elapsed();
-    println!("{repositories:>12} {concurrency:>12} {REMOVALS:>10} {:>10} {:>22}", per_second(whole), per_second(alone));
+    println!(
+        "{repositories:>12} {concurrency:>12} {REMOVALS:>10} {:>10} {:>10} {:>16.2} {:>22}",
+        per_second(whole),
+        per_second(back),
+        back.as_secs_f64() / whole.as_secs_f64(),
+        per_second(alone)
+    );
     store.close().await;
     registry.stop().await;
     Ok(())

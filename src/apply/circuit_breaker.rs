@@ -1,10 +1,10 @@
 //! When removals in a registry, or in one of its repositories, end before all is done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::ApplyContext;
-use crate::domain::{RepositoryName, SkipReason};
+use crate::domain::{RegistryName, RepositoryName, SkipReason};
 use crate::registry::{RegistryError, RegistryErrorKind};
 
 /// Failures in a row after which a registry is left alone for the rest of a run.
@@ -46,6 +46,28 @@ struct RepositoryState {
     trip_reason: Option<String>,
 }
 
+/// The circuit breakers of the registries that a run changes. They last for the whole run, however many parts it is carried
+/// out in.
+#[derive(Debug, Clone, Default)]
+pub struct CircuitBreakers {
+    by_registry: Arc<Mutex<BTreeMap<RegistryName, Arc<CircuitBreaker>>>>,
+    /// Why all of them are open.
+    trip_reason: Arc<OnceLock<String>>,
+}
+
+impl CircuitBreakers {
+    /// Ends all further removals in all registries.
+    pub fn trip_all(&self, why: String) {
+        self.trip_reason.get_or_init(|| why);
+    }
+
+    /// That of one registry.
+    pub(super) fn of(&self, registry: &RegistryName) -> Arc<CircuitBreaker> {
+        let mut breakers = self.by_registry.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(breakers.entry(registry.clone()).or_default())
+    }
+}
+
 impl CircuitBreaker {
     /// Ends all further removals in the registry; the first reason is the one that is given.
     pub(super) fn trip(&self, why: String) {
@@ -57,7 +79,7 @@ impl CircuitBreaker {
 
     /// Why no further removal may begin in the registry.
     pub(super) fn skip_reason(&self, context: &ApplyContext) -> Option<SkipReason> {
-        match self.trip_reason.get() {
+        match self.trip_reason.get().or_else(|| context.breakers.trip_reason.get()) {
             Some(why) => Some(SkipReason::Stopped(why.clone())),
             None if *context.stop.borrow() => Some(SkipReason::Interrupted),
             None => {

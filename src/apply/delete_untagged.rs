@@ -62,7 +62,7 @@ pub async fn delete(hands: &ApplyContext, tasks: Vec<DeletionTask>) -> Result<Ve
     }
     let registries = by_registry.into_iter().map(|(name, repositories)| async move {
         let Some(target) = hands.registries.get(&name) else { return Ok(Vec::new()) };
-        let brake = CircuitBreaker::default();
+        let brake = hands.deletion_breakers.of(&name);
         let at_once = target.reader.settings().concurrency.max(1);
         let work = repositories.into_iter().map(|(repository, tasks)| {
             let brake = &brake;
@@ -266,8 +266,11 @@ impl DeletionContext<'_> {
             return Err(skip);
         }
         let at = self.now();
-        let repository = self.target.reader.repository(self.repository, meant, &self.context.store).await;
+        let repository = snapshot::read_whole(&*self.target.reader, self.repository, meant, &self.context.store).await;
         let unread = repository.gaps.iter().find(|gap| Gap::blocks_repository(gap));
+        if let (None, Some((digest, _))) = (unread, repository.unread().next()) {
+            return Err(SkipReason::Kept(format!("manifest {digest} could not be read again")));
+        }
         match unread {
             Some(gap) => Err(SkipReason::Kept(format!("{} could not be read again: {}", gap.target, gap.message))),
             None => Ok(Snapshot::new(repository, at, before)),

@@ -8,11 +8,13 @@ mod circuit_breaker;
 mod current_evidence;
 mod delete_tagged;
 mod delete_untagged;
+mod missing_manifests;
 mod recover;
 mod refused_tags;
 mod removal_queue;
 mod restore;
 mod restore_dependents;
+mod restore_order;
 mod restore_preview;
 mod retry_policy;
 mod survival;
@@ -30,21 +32,23 @@ use uuid::Uuid;
 
 use crate::domain::{
     Action, Digest, Intent, Inventory, JournaledIntent, Outcome, RegistryName, Removal, RemovalMethod, Repository,
-    RepositoryName, SkipReason, TagName, TagPosition,
+    RepositoryName, RetentionDays, SkipReason, TagName, TagPosition,
 };
 use crate::engine::{Verdicts, tag_date};
-use crate::registry::{RawManifest, RegistryError, RegistryReader, RegistryWriter};
+use crate::registry::{ContentCache as _, RawManifest, RegistryError, RegistryReader, RegistryWriter};
 use crate::report::ReasonView;
 use crate::state::{
     DeletionResponse, LeaseToken, RestoreRecord, StateError, StateErrorKind, StateStore, UntagExperience,
 };
 use circuit_breaker::CircuitBreaker;
+pub use circuit_breaker::CircuitBreakers;
 use refused_tags::RefusedTags;
 use removal_queue::RemovalQueue;
 use survival::Survival;
 
 pub use current_evidence::CurrentEvidence;
 pub use delete_untagged::{DeletionResult, DeletionTask, delete, journal_skipped_deletions};
+pub use missing_manifests::fetch_missing_manifests;
 pub use recover::recover;
 use restore::{ExistenceCheck, PutResult};
 pub use restore::{RestoreHold, RestoreResult, restore};
@@ -81,6 +85,8 @@ pub struct ApplyContext {
     pub clock: Clock,
     /// Becomes true when no further removal may begin.
     pub stop: watch::Receiver<bool>,
+    /// How long a removal is to be undoable.
+    pub undo_window: Duration,
     /// From when on none may begin, either.
     pub deadline: Option<Deadline>,
     /// The waits and retries of removals.
@@ -89,6 +95,10 @@ pub struct ApplyContext {
     pub retry_refused: RetryRefused,
     /// Says why the time cannot be trusted any more at that time: then none may begin, either.
     pub clock_guard: Option<ClockGuard>,
+    /// The circuit breakers of the registries, for removals.
+    pub breakers: CircuitBreakers,
+    /// Those for deletions of untagged manifests: what refuses these may well remove tags.
+    pub deletion_breakers: CircuitBreakers,
     /// Evidence that is asked again before each removal; `None` where what was decided stands, as in a restore.
     pub evidence: Option<Arc<dyn CurrentEvidence>>,
 }
@@ -103,6 +113,12 @@ pub enum RetryRefused {
 }
 
 impl ApplyContext {
+    /// Returns why no further removal may begin in a registry, or `None`.
+    #[must_use]
+    pub fn skip_reason(&self, registry: &RegistryName) -> Option<SkipReason> {
+        self.breakers.of(registry).skip_reason(self)
+    }
+
     /// The address of a registry that may be changed.
     fn address(&self, registry: &RegistryName) -> Option<Arc<str>> {
         self.registries.get(registry).map(|target| target.reader.settings().address().into())
@@ -115,14 +131,39 @@ impl ApplyContext {
         intent: &Intent,
         manifest: &RawManifest,
     ) -> Result<Result<JournaledIntent, SkipReason>, StateError> {
-        match self.store.intend(&self.lease, self.run, intent, manifest, (self.clock)()).await {
-            Ok(journaled) => Ok(Ok(journaled)),
-            Err(error) if error.kind == StateErrorKind::Held => Ok(Err(SkipReason::Held(error.message))),
-            Err(error) if error.kind == StateErrorKind::Interrupted => Ok(Err(SkipReason::Interrupted)),
-            Err(error) => Err(error),
+        obstacle(self.store.intend(&self.lease, self.run, intent, manifest, (self.clock)()).await)
+    }
+
+    /// Does what [`ApplyContext::journal_intent`] does for an untag that leaves its manifest, without the bytes of that.
+    /// Returns `None` where it is not known without them that no hold covers it.
+    async fn journal_intent_without_manifest(
+        &self,
+        intent: &Intent,
+    ) -> Result<Option<Result<JournaledIntent, SkipReason>>, StateError> {
+        match self.store.intend_without_manifest(&self.lease, self.run, intent, (self.clock)()).await {
+            Err(error) if error.kind == StateErrorKind::Missing => Ok(None),
+            journaled => obstacle(journaled).map(Some),
         }
     }
 }
+
+/// Tells what forbids a removal from a failure of the journal.
+fn obstacle(journaled: Result<JournaledIntent, StateError>) -> Result<Result<JournaledIntent, SkipReason>, StateError> {
+    match journaled {
+        Ok(journaled) => Ok(Ok(journaled)),
+        Err(error) if error.kind == StateErrorKind::Held => Ok(Err(SkipReason::Held(error.message))),
+        Err(error) if error.kind == StateErrorKind::Interrupted => Ok(Err(SkipReason::Interrupted)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The types of manifests that registries agree about.
+const STANDARD_MANIFESTS: [&str; 4] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
 
 /// Returns why the wall clock cannot be trusted any more, given the time that it shows.
 pub type ClockGuard = Arc<dyn Fn(Timestamp) -> Option<String> + Send + Sync>;
@@ -178,7 +219,8 @@ pub struct RemovalResult {
 
 /// Does the orders of one run, registry by registry at once. `inventory` is what they were decided on.
 ///
-/// Results are in the order of the orders.
+/// Results are in the order of the orders. Manifests may be journaled without their bytes, which
+/// [`fetch_missing_manifests`] reads afterwards.
 ///
 /// # Errors
 /// When the journal could not be written. Nothing further is removed then; what was begun is settled at the next start.
@@ -292,10 +334,12 @@ struct RegistryContext<'a> {
     context: &'a ApplyContext,
     registry: &'a RegistryHandle,
     endpoint: String,
-    breaker: CircuitBreaker,
+    breaker: Arc<CircuitBreaker>,
     /// One for each removal at once, so that none waits between its last look and its request.
     permits: Semaphore,
     survival: Survival,
+    /// Whether the registry itself is known to leave untagged manifests for as long as removals are to be undoable.
+    keeps_untagged: bool,
     refused_tags: RefusedTags,
     /// Whether a look may show the past, because the registry has replicas, or nobody knows that it has none.
     reads_may_be_stale: bool,
@@ -319,15 +363,22 @@ impl<'a> RegistryContext<'a> {
         let answer = hands.store.deletion_response(&endpoint, settings.removal, (hands.clock)()).await?;
         let survives = experience == Some(UntagExperience::ManifestSurvives);
         // Where the registry's own retention may delete what is untagged, a manifest that is gone says nothing.
-        let survival = Survival::new(survives || settings.accepts_retention);
+        let survival = Survival::new(survives, settings.accepts_retention);
+        let retention = found.and_then(|registry| registry.info.as_ref()).map(|info| info.untagged_retention);
+        let keeps_untagged = match retention {
+            Some(RetentionDays::Off) => true,
+            Some(RetentionDays::Days(days)) => Duration::from_hours(24 * u64::from(days)) >= hands.undo_window,
+            Some(RetentionDays::Unknown) | None => false,
+        };
         let replicated = match found.and_then(|registry| registry.info.as_ref()) {
             Some(particulars) => !particulars.replicas.is_empty(),
-            None => settings.provider.capabilities().replicas.is_certain(),
+            None => target.reader.known_capabilities().replicas.is_certain(),
         };
         Ok(Self {
-            breaker: CircuitBreaker::default(),
+            breaker: hands.breakers.of(&settings.name),
             permits: Semaphore::new(settings.concurrency.max(1)),
             survival,
+            keeps_untagged,
             refused_tags: RefusedTags::load(hands, &endpoint).await?,
             reads_may_be_stale: replicated,
             returns_digests: AtomicBool::new(false),
@@ -386,6 +437,14 @@ impl<'a> RegistryContext<'a> {
             self.context.store.record_deletion_response(&self.endpoint, method, answer, now).await?;
         }
         self.refused_tags.save(self.context, &self.breaker, self.can_remove || removed, method).await
+    }
+
+    /// Whether the manifest of a tag that is removed certainly stays: the registry's own settings say so, and an untag
+    /// showed it.
+    fn manifest_stays(&self) -> bool {
+        self.keeps_untagged
+            && self.survival.is_observed()
+            && self.registry.reader.settings().removal == RemovalMethod::Untag
     }
 
     /// Whether a removal may be repeated whose answer was lost. Where a look may be stale, the tag that it shows may have
@@ -458,11 +517,23 @@ impl RepositoryContext<'_> {
 
     /// The manifest that undoes a removal, from the cache or the registry.
     async fn fetch_manifest(&self, digest: &Digest) -> Result<Option<RawManifest>, RegistryError> {
-        use crate::registry::ContentCache as _;
         if let Some(manifest) = self.context.store.manifest(digest).await {
             return Ok(Some(manifest));
         }
         self.registry.reader.manifest(&self.repository.name, digest).await
+    }
+
+    /// The type of a manifest whose bytes need not be journaled before a tag of it is removed: it certainly stays, and they
+    /// are not at hand.
+    async fn deferred_media_type(&self, digest: &Digest) -> Option<Arc<str>> {
+        if !self.manifest_stays() {
+            return None;
+        }
+        let media_type = &self.repository.manifests.get(digest)?.media_type;
+        // What else a registry stores, it may well delete by other rules.
+        let is_known = STANDARD_MANIFESTS.contains(&&**media_type);
+        let cached = !is_known || self.context.store.manifest(digest).await.is_some();
+        (!cached).then(|| Arc::clone(media_type))
     }
 
     async fn journal_result(&self, task: RemovalTask, outcome: Outcome) -> Result<RemovalResult, StateError> {
@@ -499,9 +570,9 @@ impl RepositoryContext<'_> {
             let journaled = store.intend_restore(lease, *run, &intent, manifest, restoring, self.now()).await?;
             // Where the registry does not say, the put is tried: what is asked for now was there a moment ago.
             let (outcome, left_at) =
-                match restore::put_tag(self.registry, &intent, manifest, ExistenceCheck::BestEffort).await {
+                match restore::put_tag(self.registry, &intent, manifest, ExistenceCheck::BestEffort, None).await {
                     PutResult::Done(left_at) => (Outcome::Done(String::new()), left_at),
-                    PutResult::AlreadyThere => {
+                    PutResult::AlreadyThere(_) => {
                         (Outcome::Skipped(SkipReason::Recovered("the tag is there already".to_owned())), None)
                     }
                     PutResult::Moved(to) => (Outcome::Skipped(SkipReason::Moved { to }), None),

@@ -1,10 +1,11 @@
 //! What went along with a manifest that is to be put back, and can be put again from the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::domain::{Digest, Intent};
+use crate::domain::{Digest, Intent, RepositoryName};
 use crate::registry::{self, RawManifest, RegistryError, RegistryReader};
 use crate::state::{JournalEntry, StateError, StateErrorKind, StateStore};
 
@@ -23,6 +24,35 @@ pub(super) enum ChildLookupError {
     Store(StateError),
 }
 
+/// Manifests that were seen in a registry, so that none is asked for twice.
+#[derive(Debug, Default)]
+pub(super) struct KnownManifests(Mutex<BTreeSet<(RepositoryName, Digest)>>);
+
+impl KnownManifests {
+    /// # Errors
+    /// When the registry did not say.
+    async fn contains(
+        &self,
+        reader: &dyn RegistryReader,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, RegistryError> {
+        let place = (repository.clone(), digest.clone());
+        if self.seen().contains(&place) {
+            return Ok(true);
+        }
+        let there = reader.has_manifest(repository, digest).await?;
+        if there {
+            self.seen().insert(place);
+        }
+        Ok(there)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeSet<(RepositoryName, Digest)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 enum Step {
     Inspect(Digest),
     Collect(RawManifest),
@@ -34,6 +64,7 @@ pub(super) async fn missing_children(
     reader: &dyn RegistryReader,
     place: &Intent,
     manifest: &[u8],
+    known: &KnownManifests,
 ) -> Result<MissingChildren, ChildLookupError> {
     let mut found = MissingChildren::default();
     let mut seen = BTreeSet::new();
@@ -46,8 +77,9 @@ pub(super) async fn missing_children(
             }
             Step::Inspect(digest) => digest,
         };
-        let there = reader.has_manifest(&place.repository, &digest);
-        if !seen.insert(digest.clone()) || there.await.map_err(ChildLookupError::Registry)? {
+        if !seen.insert(digest.clone())
+            || known.contains(reader, &place.repository, &digest).await.map_err(ChildLookupError::Registry)?
+        {
             continue;
         }
         let deletion =
@@ -107,12 +139,21 @@ pub(super) async fn deleted_referrers(
 }
 
 /// The bytes that the journal keeps of a manifest; nothing where they are damaged or were never kept.
-async fn journaled_manifest(store: &StateStore, entry: &JournalEntry) -> Result<Option<RawManifest>, StateError> {
+pub(super) async fn journaled_manifest(
+    store: &StateStore,
+    entry: &JournalEntry,
+) -> Result<Option<RawManifest>, StateError> {
     match store.manifest_of(entry).await {
         Ok(manifest) => Ok(Some(manifest)),
         Err(error) if matches!(error.kind, StateErrorKind::Missing | StateErrorKind::Corrupt) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The manifests that one needs to be in the registry before it: those that it lists, and the one that it refers to.
+pub(super) fn needed_manifests(manifest: &RawManifest) -> Vec<Digest> {
+    let subject = registry::parse_manifest(manifest).ok().and_then(|parsed| parsed.manifest.subject);
+    children(&manifest.bytes).chain(subject.map(|subject| *subject)).collect()
 }
 
 /// Tagwarden's own deletion of a manifest since its tag was removed.

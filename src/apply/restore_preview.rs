@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::restore_dependents::{self, ChildLookupError};
+use super::restore_dependents::{self, ChildLookupError, KnownManifests};
 use crate::domain::{Digest, RegistryName};
 use crate::registry::RegistryReader;
 use crate::state::{JournalEntry, JournalId, StateError, StateErrorKind, StateStore};
@@ -22,6 +22,8 @@ pub struct RestorePreview {
 pub enum ExpectedRestore {
     /// It comes back: the manifest is still in the registry.
     Returns,
+    /// It comes back as long as the registry keeps the manifest: the journal does not have its bytes.
+    OnlyInRegistry,
     /// It is there already, at that digest.
     AlreadyThere,
     /// Somebody has pushed the tag again: it is left alone.
@@ -43,9 +45,10 @@ impl ExpectedRestore {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Returns => "returns",
-            Self::AlreadyThere => "already-there",
+            Self::OnlyInRegistry => "only-in-registry",
+            Self::AlreadyThere => "already-present",
             Self::Moved { .. } => "moved",
-            Self::Doubtful(_) => "doubtful",
+            Self::Doubtful(_) => "uncertain",
             Self::Impossible(_) => "impossible",
             Self::Unknown(_) => "unknown",
         }
@@ -56,6 +59,9 @@ impl ExpectedRestore {
     pub fn describe(&self) -> String {
         match self {
             Self::Returns => "would come back".to_owned(),
+            Self::OnlyInRegistry => {
+                "would come back as long as the registry keeps its manifest, which is not in the journal yet".to_owned()
+            }
             Self::AlreadyThere => "is there already, at that digest".to_owned(),
             Self::Moved { to } => format!("would be left alone: somebody has pushed it again, it is at {to}"),
             Self::Doubtful(why) => format!("may come back: {why}"),
@@ -104,8 +110,17 @@ async fn expected_restore(
     }
     let manifest = match store.manifest_of(entry).await {
         Ok(manifest) => manifest,
-        Err(error) if matches!(error.kind, StateErrorKind::Missing | StateErrorKind::Corrupt) => {
+        Err(error) if error.kind == StateErrorKind::Corrupt => {
             return Ok(ExpectedRestore::Impossible(error.message));
+        }
+        Err(error) if error.kind == StateErrorKind::Missing => {
+            return Ok(match reader.has_manifest(&removed.repository, &removed.digest).await {
+                Ok(true) => ExpectedRestore::OnlyInRegistry,
+                Ok(false) => {
+                    ExpectedRestore::Impossible(format!("{}, and the registry no longer has it", error.message))
+                }
+                Err(error) => ExpectedRestore::Unknown(error.message),
+            });
         }
         Err(error) => return Err(error),
     };
@@ -114,7 +129,15 @@ async fn expected_restore(
         Ok(false) => {}
         Err(error) => return Ok(ExpectedRestore::Unknown(error.message)),
     }
-    let within = match restore_dependents::missing_children(store, &**reader, removed, &manifest.bytes).await {
+    let within = match restore_dependents::missing_children(
+        store,
+        &**reader,
+        removed,
+        &manifest.bytes,
+        &KnownManifests::default(),
+    )
+    .await
+    {
         Ok(within) => within,
         Err(ChildLookupError::Registry(error)) => return Ok(ExpectedRestore::Unknown(error.message)),
         Err(ChildLookupError::Store(error)) => return Err(error),

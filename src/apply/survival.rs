@@ -13,13 +13,21 @@ use crate::state::{StateError, UntagExperience};
 #[derive(Debug)]
 pub(super) struct Survival {
     known: AtomicBool,
+    /// Whether an untag showed it, in this run or an earlier one.
+    observed: AtomicBool,
     /// Held by the one removal that may take an image's last tag while that is not known.
     pub(super) last_tag_lock: Mutex<()>,
 }
 
 impl Survival {
-    pub(super) fn new(known: bool) -> Self {
-        Self { known: AtomicBool::new(known), last_tag_lock: Mutex::default() }
+    /// Takes it for known where it was observed, or where the registry may delete what is untagged anyway.
+    pub(super) fn new(observed: bool, accepts_retention: bool) -> Self {
+        let known = AtomicBool::new(observed || accepts_retention);
+        Self { known, observed: AtomicBool::new(observed), last_tag_lock: Mutex::default() }
+    }
+
+    pub(super) fn is_observed(&self) -> bool {
+        self.observed.load(Ordering::Acquire)
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -45,6 +53,7 @@ pub(super) async fn verify_survival(
                 store
                     .record_untag_experience(&context.endpoint, UntagExperience::ManifestSurvives, context.now())
                     .await?;
+                context.survival.observed.store(true, Ordering::Release);
                 context.survival.known.store(true, Ordering::Release);
             }
             Ok(None)

@@ -9,7 +9,8 @@ use tokio::sync::{OnceCell, SemaphorePermit};
 use super::removal_queue::{RemainingTags, leaves_tag_absent};
 use super::{MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent, survival};
 use crate::domain::{
-    CompactTime, Digest, JournaledIntent, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName, TagState,
+    CompactTime, Digest, JournaledIntent, Manifest, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName,
+    TagState, UnreadKind,
 };
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
 use crate::state::StateError;
@@ -95,27 +96,24 @@ async fn journal_and_untag(
         let why = "it was decided as a removal by manifest, and the settings now say `untag`".to_owned();
         return site.journal_result(order, Outcome::Skipped(SkipReason::Stopped(why))).await;
     }
-    let manifest = match fetched.get_or_try_init(|| site.fetch_manifest(&order.removal.digest)).await {
-        Ok(Some(manifest)) => manifest,
-        Ok(None) => {
-            let why = "its manifest is not there, so the removal could not be undone".to_owned();
-            return site.journal_result(order, Outcome::Skipped(SkipReason::Kept(why))).await;
-        }
-        Err(error) => {
-            site.record_failure(&error);
-            let why = format!("its manifest could not be read, so the removal could not be undone: {}", error.message);
-            return site.journal_result(order, Outcome::Failed(why)).await;
-        }
+    let deferred = match fetched.get() {
+        Some(_) => None,
+        None => site.deferred_media_type(&order.removal.digest).await,
     };
+    // Fetched before there is a turn.
+    if deferred.is_none()
+        && let Err(outcome) = manifest_for_undo(site, &order.removal, fetched).await
+    {
+        return site.journal_result(order, outcome).await;
+    }
     let turn = site.acquire_permit().await;
     // It may have been long in coming.
     if let Some(skip) = site.skip_reason(&order.removal).await {
         return site.journal_result(order, Outcome::Skipped(skip)).await;
     }
-    let intent = intent(site.context, &order, manifest.media_type.clone());
-    let journaled = match site.context.journal_intent(&intent, manifest).await? {
+    let journaled = match journal_untag(site, &order, deferred, fetched).await? {
         Ok(journaled) => journaled,
-        Err(skip) => return site.journal_result(order, Outcome::Skipped(skip)).await,
+        Err(outcome) => return site.journal_result(order, outcome).await,
     };
     let came = UntagAttempt {
         context: site,
@@ -139,6 +137,48 @@ async fn journal_and_untag(
     site.context.store.record_outcome(journaled.id(), &outcome, site.now()).await?;
     log(site, &order.removal, &outcome);
     Ok(RemovalResult { removal: order.removal, outcome })
+}
+
+/// Journals the intent of an untag: with the bytes of the manifest, or for now with its digest and the type in `deferred`.
+/// Returns the outcome where it may not be carried out.
+async fn journal_untag(
+    site: &RepositoryContext<'_>,
+    order: &RemovalTask,
+    deferred: Option<Arc<str>>,
+    fetched: &LazyManifest,
+) -> Result<Result<JournaledIntent, Outcome>, StateError> {
+    if let Some(media_type) = deferred {
+        let intent = intent(site.context, order, media_type);
+        if let Some(journaled) = site.context.journal_intent_without_manifest(&intent).await? {
+            return Ok(journaled.map_err(Outcome::Skipped));
+        }
+    }
+    let manifest = match manifest_for_undo(site, &order.removal, fetched).await {
+        Ok(manifest) => manifest,
+        Err(outcome) => return Ok(Err(outcome)),
+    };
+    let intent = intent(site.context, order, Arc::clone(&manifest.media_type));
+    Ok(site.context.journal_intent(&intent, manifest).await?.map_err(Outcome::Skipped))
+}
+
+/// The manifest that undoes a removal, or the outcome where there is none.
+async fn manifest_for_undo<'a>(
+    site: &RepositoryContext<'_>,
+    removal: &Removal,
+    fetched: &'a LazyManifest,
+) -> Result<&'a RawManifest, Outcome> {
+    match fetched.get_or_try_init(|| site.fetch_manifest(&removal.digest)).await {
+        Ok(Some(manifest)) => Ok(manifest),
+        Ok(None) => {
+            let why = "its manifest is not there, so the removal could not be undone".to_owned();
+            Err(Outcome::Skipped(SkipReason::Kept(why)))
+        }
+        Err(error) => {
+            site.record_failure(&error);
+            let why = format!("its manifest could not be read, so the removal could not be undone: {}", error.message);
+            Err(Outcome::Failed(why))
+        }
+    }
 }
 
 /// A removal whose intent is journaled, with what came of its requests so far.
@@ -481,7 +521,7 @@ pub(super) async fn remove_companions(
         let left = still_reachable(site.repository, applied);
         let (free, bound): (Vec<RemovalTask>, Vec<RemovalTask>) = companions
             .into_iter()
-            .partition(|order| order.removal.companion_of.as_ref().is_none_or(|subject| !left.contains(subject)));
+            .partition(|order| order.removal.companion_of.as_ref().is_none_or(|subject| !left.may_contain(subject)));
         if free.is_empty() {
             for order in bound {
                 let skip = site.stop_reason().unwrap_or_else(|| {
@@ -501,15 +541,32 @@ pub(super) async fn remove_companions(
     Ok(())
 }
 
+/// What tags that are not known to be gone still reach.
+struct RemainingDigests {
+    digests: BTreeSet<Digest>,
+    /// Whether an index is among them of which nobody knows what it contains.
+    has_unread: bool,
+}
+
+impl RemainingDigests {
+    fn may_contain(&self, digest: &Digest) -> bool {
+        self.has_unread || self.digests.contains(digest)
+    }
+}
+
 /// All digests that tags not known to be gone still reach.
-fn still_reachable(repository: &Repository, applied: &[RemovalResult]) -> BTreeSet<Digest> {
+fn still_reachable(repository: &Repository, applied: &[RemovalResult]) -> RemainingDigests {
     let gone: BTreeSet<&TagName> = applied
         .iter()
         .filter(|applied| leaves_tag_absent(&applied.outcome))
         .map(|applied| &applied.removal.tag)
         .collect();
     let left = repository.tags.iter().filter(|tag| !gone.contains(&tag.name));
-    reachable_from(repository, left.filter_map(|tag| tag.digest.clone()).collect())
+    let digests = reachable_from(repository, left.filter_map(|tag| tag.digest.clone()).collect());
+    let unread =
+        |digest: &Digest| repository.manifests.get(digest).and_then(Manifest::unread_kind) == Some(UnreadKind::Index);
+    let has_unread = digests.iter().any(unread);
+    RemainingDigests { digests, has_unread }
 }
 
 /// The digests given and everything that their indexes contain.

@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use jiff::Timestamp;
 
 use super::{ManifestTask, ObservedOutcome};
-use crate::domain::{Digest, Lock, Repository, SkipReason, TagName};
+use crate::domain::{Digest, Lock, Repository, RepositoryName, SkipReason, TagName};
 use crate::engine::companion_subject;
+use crate::registry::{ContentCache, RegistryReader};
 
 /// A repository as it is right before something is deleted from it.
 pub(super) struct Snapshot {
@@ -28,6 +29,26 @@ pub(super) struct Snapshot {
 fn companion_prefix(digest: &Digest) -> String {
     let hex = digest.hex();
     format!("{}-{}", digest.algorithm(), hex.get(..64).unwrap_or(&hex))
+}
+
+/// Reads a repository with everything that lists a manifest or refers to one, as far as it can be read.
+pub(super) async fn read_whole(
+    reader: &dyn RegistryReader,
+    name: &RepositoryName,
+    meant: &BTreeSet<Digest>,
+    cache: &dyn ContentCache,
+) -> Repository {
+    let mut repository = reader.repository(name, meant, cache).await;
+    let mut requested: BTreeSet<Digest> = BTreeSet::new();
+    loop {
+        let open = repository.unread().map(|(digest, _)| digest).filter(|digest| !requested.contains(*digest));
+        let open: BTreeSet<Digest> = open.cloned().collect();
+        if open.is_empty() {
+            return repository;
+        }
+        reader.read_manifests(&mut repository, &open, cache).await;
+        requested.extend(open);
+    }
 }
 
 impl Snapshot {

@@ -10,7 +10,7 @@ mod event;
 mod message;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -21,8 +21,9 @@ use tokio::task::JoinHandle;
 use crate::apply::Clock;
 use crate::config::{NotifyEvent, NotifySettings};
 use crate::http_client::RetryPolicy;
+use crate::state::StateStore;
 
-use dedup::DedupState;
+use dedup::{SentRecord, SentTimes};
 pub use deliver::{NotifyError, NotifyErrorKind, signature};
 pub use event::{RunEvent, RunEventCounts};
 use message::Message;
@@ -44,6 +45,7 @@ const QUEUE_CAPACITY: usize = 32;
 /// Tells all that the settings name, each in a task of its own.
 pub struct Notifier {
     receivers: Vec<ReceiverTask>,
+    record: Arc<SentRecord>,
 }
 
 /// One of them.
@@ -54,28 +56,42 @@ struct ReceiverTask {
 }
 
 impl Notifier {
-    /// Starts a task for each of `settings`; for none, nothing at all. What was told already is remembered beside the
-    /// state at that path, so that a restart does not tell it again. Must be called inside a runtime.
+    /// Starts a task for each of `settings`; for none, nothing at all. What was told is recorded in the state at that path,
+    /// so that a restart does not tell it again; it is opened once there is something to tell. Must be called inside a
+    /// runtime.
     #[must_use]
     pub fn start(settings: &[NotifySettings], state: &Path, clock: &Clock) -> Self {
         Self::start_with_retry(settings, state, clock, RETRY_POLICY)
     }
 
-    /// The same, with another patience for whoever does not answer.
+    /// Does what [`Notifier::start`] does, with another patience for whoever does not answer.
     #[must_use]
     pub fn start_with_retry(settings: &[NotifySettings], state: &Path, clock: &Clock, patience: RetryPolicy) -> Self {
-        let dedup = Arc::new(Mutex::new(DedupState::load(state)));
+        Self::spawn(settings, SentRecord::at(state), clock, patience)
+    }
+
+    /// Does what [`Notifier::start`] does, with a state that is open already. The caller closes it, afterwards.
+    #[must_use]
+    pub fn start_with_store(settings: &[NotifySettings], store: &StateStore, clock: &Clock) -> Self {
+        Self::spawn(settings, SentRecord::Shared(store.clone()), clock, RETRY_POLICY)
+    }
+
+    fn spawn(settings: &[NotifySettings], record: SentRecord, clock: &Clock, patience: RetryPolicy) -> Self {
+        let record = Arc::new(record);
         let start = |settings: &NotifySettings| {
             let (queue, waiting) = mpsc::channel(QUEUE_CAPACITY);
             let worker = DeliveryWorker {
                 settings: settings.clone(),
-                dedup: Arc::clone(&dedup),
+                record: Arc::clone(&record),
                 clock: Arc::clone(clock),
                 retry_policy: patience,
+                sent: SentTimes::new(),
+                unrecorded: false,
             };
             ReceiverTask { name: settings.name.clone(), queue, task: tokio::spawn(worker.run(waiting)) }
         };
-        Self { receivers: settings.iter().map(start).collect() }
+        let receivers = settings.iter().map(start).collect();
+        Self { receivers, record }
     }
 
     /// Takes the news of a run that ended. Returns at once.
@@ -98,6 +114,7 @@ impl Notifier {
                 task.abort();
             }
         }
+        self.record.close().await;
     }
 }
 
@@ -110,25 +127,37 @@ pub async fn send_test(settings: &NotifySettings, by: &str, now: Timestamp) -> R
     deliver::deliver(settings, &message, now, RETRY_POLICY).await
 }
 
-/// What tells one.
+/// Sender of notifications to one receiver.
 struct DeliveryWorker {
     settings: NotifySettings,
-    dedup: Arc<Mutex<DedupState>>,
+    record: Arc<SentRecord>,
     clock: Clock,
     retry_policy: RetryPolicy,
+    /// Problems that were told, as far as they are known.
+    sent: SentTimes,
+    /// Set where they could not be recorded, so that they are known here alone.
+    unrecorded: bool,
 }
 
 impl DeliveryWorker {
-    async fn run(self, mut waiting: mpsc::Receiver<Arc<RunEvent>>) {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Arc<RunEvent>>) {
         while let Some(event) = waiting.recv().await {
             self.process(&event).await;
         }
     }
 
-    async fn process(&self, event: &RunEvent) {
+    async fn process(&mut self, event: &RunEvent) {
         let now = (self.clock)();
         let name = &self.settings.name;
-        let due = self.dedup_state().occasions_to_send(&self.settings, event, now);
+        if !self.unrecorded {
+            match self.record.read(name, event).await {
+                Ok(sent) => self.sent = sent,
+                Err(error) => {
+                    tracing::warn!(notify = name, %error, "what was told before is not known; it may be told again");
+                }
+            }
+        }
+        let due = dedup::occasions_to_send(&self.sent, &self.settings, event, now);
         if !due.is_empty() {
             let message = Message::new(&self.settings, event, &due, now);
             if let Err(error) = deliver::deliver(&self.settings, &message, now, self.retry_policy).await {
@@ -139,13 +168,16 @@ impl DeliveryWorker {
             let labels: Vec<&str> = due.iter().map(|occasion| occasion.label()).collect();
             tracing::debug!(notify = name, occasions = labels.join(","), "told");
         }
-        if let Err(error) = self.dedup_state().record_sent(name, event, &due, now) {
-            tracing::warn!(notify = name, %error, "what was told cannot be remembered; it may be told again");
+        let sent = dedup::times_after_sending(&self.sent, event, &due, now);
+        if sent == self.sent && !self.unrecorded {
+            return;
         }
-    }
-
-    fn dedup_state(&self) -> std::sync::MutexGuard<'_, DedupState> {
-        self.dedup.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sent = sent;
+        let recorded = self.record.write(name, &self.sent).await;
+        self.unrecorded = recorded.is_err();
+        if let Err(error) = recorded {
+            tracing::warn!(notify = name, %error, "what was told cannot be recorded; it may be told again");
+        }
     }
 }
 

@@ -12,8 +12,9 @@ use crate::domain::{AbilityOrigin, Product, Registry, RemovalAbility, RemovalMet
 pub struct AbilityView {
     /// `able`, `not-known` or `impossible`.
     pub state: String,
-    /// The origin of that: `settings`, `removals`, `answer`, `product`, `kind` or `nowhere`.
-    pub known_from: String,
+    /// The origin of that: `settings`, `removals`, `response`, `product`, `kind` or `unknown`.
+    #[serde(alias = "known_from")]
+    pub ability_origin: String,
     /// The time of that removal or answer; `None` for other origins.
     pub known_since: Option<Timestamp>,
     /// The product that the registry was recognised as.
@@ -68,7 +69,7 @@ pub fn ability(registry: &Registry) -> Option<AbilityView> {
     };
     Some(AbilityView {
         state: state.to_owned(),
-        known_from: registry.ability_origin.label().to_owned(),
+        ability_origin: registry.ability_origin.label().to_owned(),
         known_since: registry.ability_origin.at(),
         product: registry.product.as_ref().map(ProductView::from),
         message: message(registry),
@@ -143,7 +144,9 @@ pub(super) fn describe_ability(registry: &RegistryView) -> Vec<String> {
     let mut facts = Vec::new();
     if let Some(ability) = registry.ability.as_ref().filter(|ability| ability.state != "impossible") {
         facts.extend(ability.product.as_ref().map(describe_product));
-        if ability.known_from != AbilityOrigin::Kind.label() && ability.known_from != AbilityOrigin::Product.label() {
+        if ability.ability_origin != AbilityOrigin::Kind.label()
+            && ability.ability_origin != AbilityOrigin::Product.label()
+        {
             facts.push(ability.message.clone());
         }
     }
@@ -175,13 +178,8 @@ mod tests {
         "2026-11-23T03:00:00Z".parse().unwrap()
     }
 
-    fn registry(ability: RemovalAbility, known_from: AbilityOrigin, removal: RemovalMethod) -> Registry {
-        Registry {
-            removal,
-            ability,
-            ability_origin: known_from,
-            ..Registry::empty("contoso".parse().unwrap(), "distribution")
-        }
+    fn registry(ability: RemovalAbility, ability_origin: AbilityOrigin, removal: RemovalMethod) -> Registry {
+        Registry { removal, ability, ability_origin, ..Registry::empty("contoso".parse().unwrap(), "distribution") }
     }
 
     #[test]
@@ -221,13 +219,19 @@ mod tests {
             ),
         ] {
             let view = ability(&known).unwrap();
-            assert_eq!((view.state.as_str(), view.known_from.as_str()), (state, known.ability_origin.label()));
+            assert_eq!((view.state.as_str(), view.ability_origin.as_str()), (state, known.ability_origin.label()));
             assert_eq!(view.known_since, known.ability_origin.at());
             for word in words {
                 assert!(view.message.contains(word), "{word} in {}", view.message);
             }
         }
         assert_eq!(ability(&registry(RemovalAbility::NotChecked, AbilityOrigin::Unknown, Untag)), None);
+    }
+
+    #[test]
+    fn the_key_of_the_version_before_is_read() {
+        let old = r#"{"state":"able","known_from":"kind","known_since":null,"product":null,"message":"m"}"#;
+        assert_eq!(serde_json::from_str::<AbilityView>(old).unwrap().ability_origin, "kind");
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub enum AttentionKind {
     Refused,
     /// Removals were tried and failed.
     RemovalsFailed,
+    /// Removals were done whose manifests could not be read into the journal yet.
+    ManifestsMissing,
     /// A refusal would keep removals from being done if every policy enforced.
     WouldBeRefused,
     /// Something in use is not, or no longer, as it was recorded.
@@ -56,6 +58,7 @@ impl AttentionKind {
             Self::RegistryPartlyUnread => "registry-partly-unread",
             Self::Refused => "refused",
             Self::RemovalsFailed => "removals-failed",
+            Self::ManifestsMissing => "manifests-missing",
             Self::WouldBeRefused => "would-be-refused",
             Self::Drift => "drift",
             Self::Unresolved => "unresolved",

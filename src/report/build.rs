@@ -1,6 +1,5 @@
 //! From decisions to the document that people and scripts read.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,28 +7,30 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::attention::plan_attention;
 use super::document::{
-    GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RecordDriftView, RefusalView, RefusedView,
-    RegistryView, RemovalView, SCHEMA, SourceView, SummaryView,
+    GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RecordDriftView, RefusalView, RegistryView,
+    RemovalView, SCHEMA, SourceView, SummaryView,
 };
 use super::fingerprint::fingerprint;
 use super::holder::HolderView;
+use super::index_reads::index_reads;
 use super::lazy_list::{LazyList, ViewSource};
-use super::reason::ReasonView;
-use super::registry_info::{RegistryInfoView, undo_seconds, verify_commands};
-use super::source_counts::{SourceCounts, source_counts};
+use super::registry_info::{RegistryInfoView, undo_seconds};
+use super::repository_views::{is_kept, kept_view, removal_view};
+use super::source_counts::SourceCounts;
 use super::storage::{accuracy_label, storage};
+use super::tally::{PlanTally, RegistryTally, VerdictCounts};
 use super::{
     DeletionsView, DriftView, HoldView, UnmatchedView, ability, assign_plan_id, describe_clock_difference,
     describe_clock_doubt, describe_obstacle, describe_refusal, missing_rights,
 };
 use crate::domain::{
-    Claims, Date, Drift, Gap, Hold, Inventory, Limits, Plan, Policy, PolicyName, Reason, Reclaim, ReclaimBytes,
-    Refusal, RefusalScope, Registry, Removal, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules,
-    SourceOutcome, SourceState, Tag, TagVerdict, Verdict,
+    Claims, Coverage, Deletions, Drift, Gap, Hold, Inventory, Limits, Plan, Policy, Reclaim, ReclaimSum, Refusal,
+    RefusalScope, Registry, RegistryReclaim, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules,
+    SourceOutcome, SourceState, TagVerdict,
 };
 use crate::engine::{self, Verdicts};
 
-/// Everything that a document is made from.
+/// Everything that a document is made from, where the whole inventory is at hand.
 #[derive(Debug, Clone, Copy)]
 pub struct Basis<'a> {
     /// The policies and what the settings add to them.
@@ -60,19 +61,94 @@ pub struct Basis<'a> {
     pub valid_for: Duration,
 }
 
-/// Makes the document, sealed.
+/// What the head of a plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanBasis<'a> {
+    /// The policies and what the settings add to them.
+    pub rules: &'a Rules,
+    /// The label of the settings' mode.
+    pub mode: &'a str,
+    /// The revision of the settings.
+    pub settings: &'a str,
+    /// The registries, by name. Nothing is asked of their repositories.
+    pub registries: &'a [Registry],
+    /// What was claimed.
+    pub claims: &'a Claims,
+    /// What stands against the removals.
+    pub refusals: &'a [Refusal],
+    /// What becomes of untagged manifests.
+    pub deletions: &'a Deletions,
+    /// The rules that match nothing.
+    pub coverage: &'a Coverage,
+    /// The records whose tag is not at their digest, in the order of [`Verdicts::sort_drift`].
+    pub drift: &'a [Drift],
+    /// What a person should look at.
+    pub findings: &'a [DriftView],
+    /// What the removals would free in each registry that something goes from, by name.
+    pub reclaim: &'a [RegistryReclaim],
+    /// The time now.
+    pub created_at: Timestamp,
+    /// The time that was decided for.
+    pub evaluated_at: Timestamp,
+    /// Whether that time was given by hand.
+    pub hypothetical: bool,
+    /// How long the plan may be applied.
+    pub valid_for: Duration,
+}
+
+/// Makes the document of a whole inventory, with its fingerprint and its id.
 #[must_use]
 pub fn document(basis: &Basis) -> PlanDocument {
-    let Basis { rules, inventory, plan, .. } = basis;
+    let Basis { rules, inventory, claims, verdicts, plan, reclaim, evaluated_at, .. } = *basis;
     let facts = PlanFacts {
         inventory: Arc::clone(inventory),
-        verdicts: Arc::clone(basis.verdicts),
+        verdicts: Arc::clone(verdicts),
         plan: Arc::clone(plan),
-        reclaim: Arc::clone(basis.reclaim),
-        evaluated_at: basis.evaluated_at,
+        reclaim: Arc::clone(reclaim),
+        evaluated_at,
+    };
+    let mut tally = PlanTally::new(claims, rules);
+    tally.add_inventory(inventory, verdicts);
+    let head = PlanBasis {
+        rules,
+        mode: basis.mode,
+        settings: basis.settings,
+        registries: &inventory.registries,
+        claims,
+        refusals: &plan.refusals,
+        deletions: &plan.deletions,
+        coverage: &plan.coverage,
+        drift: &verdicts.drift,
+        findings: basis.drift,
+        reclaim: &reclaim.registries,
+        created_at: basis.created_at,
+        evaluated_at,
+        hypothetical: basis.hypothetical,
+        valid_for: basis.valid_for,
     };
     let removals = LazyList::computed(Removals(facts.clone()));
     let kept = LazyList::computed(Kept::new(facts));
+    let mut document = document_from(&head, &tally, removals, kept);
+    document.fingerprint = fingerprint(&document);
+    assign_plan_id(&mut document);
+    document
+}
+
+/// Makes a document of what was added up over the repositories and of the views of their tags. Its fingerprint and its
+/// id are empty: see [`fingerprint()`] and [`assign_plan_id()`].
+///
+/// `tally` has to be of the same sources and policies as `basis`. The views come in the order of registries,
+/// repositories and tags.
+#[must_use]
+pub fn document_from(
+    basis: &PlanBasis,
+    tally: &PlanTally,
+    removals: LazyList<RemovalView>,
+    kept: LazyList<KeptView>,
+) -> PlanDocument {
+    let PlanBasis { rules, registries, .. } = *basis;
+    let registry_views =
+        registries.iter().map(|found| registry(found, &tally.registry(&found.name), rules.undo_window)).collect();
     let mut document = PlanDocument {
         schema: SCHEMA.to_owned(),
         id: String::new(),
@@ -86,30 +162,27 @@ pub fn document(basis: &Basis) -> PlanDocument {
         settings: basis.settings.to_owned(),
         limits: limits(rules),
         attention: Vec::new(),
-        registries: inventory.registries.iter().map(|found| registry(found, rules.undo_window)).collect(),
-        sources: sources(basis),
-        policies: policies(rules, basis.verdicts),
-        unmatched: UnmatchedView::all(&plan.coverage),
-        drift: basis.verdicts.drift.iter().map(drift).collect(),
-        findings: basis.drift.to_vec(),
+        registries: registry_views,
+        sources: sources(basis.claims, tally),
+        policies: policies(rules, tally),
+        unmatched: UnmatchedView::all(basis.coverage),
+        drift: basis.drift.iter().map(drift).collect(),
+        findings: basis.findings.to_vec(),
         holds: holds(basis),
-        refusals: plan.refusals.iter().map(refusal).collect(),
-        deletions: DeletionsView::of(plan),
-        storage: storage(basis.reclaim, &inventory.registries),
-        summary: summary(basis),
+        refusals: basis.refusals.iter().map(refusal).collect(),
+        deletions: DeletionsView::of(basis.deletions, basis.refusals),
+        storage: storage(basis.reclaim, registries),
+        summary: summary(tally.verdicts(), basis.reclaim),
         removals,
         kept,
     };
     document.attention = plan_attention(&document);
-    document.fingerprint = fingerprint(&document);
-    assign_plan_id(&mut document);
     document
 }
 
 /// The holds in force on the registries that were read.
-fn holds(basis: &Basis) -> Vec<HoldView> {
-    let registries = &basis.inventory.registries;
-    let here = |hold: &Hold| registries.iter().any(|registry| *registry.endpoint == *hold.endpoint);
+fn holds(basis: &PlanBasis) -> Vec<HoldView> {
+    let here = |hold: &Hold| basis.registries.iter().any(|registry| *registry.endpoint == *hold.endpoint);
     let holds = basis.claims.holds.iter().filter(|hold| hold.is_in_force(basis.evaluated_at) && here(hold));
     holds.map(|hold| HoldView::from(&**hold)).collect()
 }
@@ -117,44 +190,6 @@ fn holds(basis: &Basis) -> Vec<HoldView> {
 fn limits(rules: &Rules) -> LimitsView {
     let Limits { untag, percent, leave, delete } = rules.limits;
     LimitsView { untag, percent, leave, delete }
-}
-
-/// The policy by which a reason lets a tag go.
-fn not_keeping_policy(reason: &Reason) -> Option<&PolicyName> {
-    match reason {
-        Reason::NotKept { policy, .. } | Reason::CompanionOfExpired { policy, .. } => Some(policy),
-        _ => None,
-    }
-}
-
-/// The policy that gives a reason because it selects the tag.
-fn selecting_policy(reason: &Reason) -> Option<&PolicyName> {
-    match reason {
-        Reason::KeptAll { policy }
-        | Reason::KeptNewest { policy, .. }
-        | Reason::KeptWithin { policy, .. }
-        | Reason::KeptBucket { policy, .. }
-        | Reason::KeptVersion { policy, .. }
-        | Reason::KeptMatching { policy, .. }
-        | Reason::Undated { policy, .. }
-        | Reason::NotAVersion { policy }
-        | Reason::NotKept { policy, .. } => Some(policy),
-        Reason::NotSelected
-        | Reason::Held(_)
-        | Reason::Claimed(_)
-        | Reason::Mentioned(_)
-        | Reason::Locked { .. }
-        | Reason::ChildOfKept { .. }
-        | Reason::CompanionOfKept { .. }
-        | Reason::CompanionOfUnknown { .. }
-        | Reason::SubjectOfKept { .. }
-        | Reason::SharesManifest { .. }
-        | Reason::SourceFailed { .. }
-        | Reason::Gap { .. }
-        | Reason::MaybeClaimed(_)
-        | Reason::UnresolvedReference(_)
-        | Reason::CompanionOfExpired { .. } => None,
-    }
 }
 
 /// What the views of tags are made from.
@@ -167,6 +202,18 @@ struct PlanFacts {
     evaluated_at: Timestamp,
 }
 
+impl PlanFacts {
+    /// The repository of the tag that a verdict is about.
+    fn place(&self, verdict: &TagVerdict) -> Option<(&Registry, &Repository)> {
+        let registry = self.inventory.registries.get(verdict.position.registry as usize)?;
+        Some((registry, registry.repositories.get(verdict.position.repository as usize)?))
+    }
+
+    fn has_tag(&self, verdict: &TagVerdict) -> bool {
+        self.place(verdict).is_some_and(|(_, repository)| repository.tags.len() > verdict.position.tag as usize)
+    }
+}
+
 /// The tags that go.
 struct Removals(PlanFacts);
 
@@ -176,9 +223,16 @@ impl ViewSource<RemovalView> for Removals {
     }
 
     fn make(&self, position: usize) -> Option<RemovalView> {
-        let removal = self.0.plan.removals.get(position)?;
-        let bytes = self.0.reclaim.removals.get(position).copied().flatten();
-        Some(removal_view(&self.0, removal, bytes))
+        let PlanFacts { inventory, verdicts, plan, reclaim, evaluated_at } = &self.0;
+        let removal = plan.removals.get(position)?;
+        let registry = inventory.registries.get(removal.position.registry as usize)?;
+        let view = removal_view(registry, removal, verdicts.at(removal.position), *evaluated_at);
+        let bytes = reclaim.removals.get(position).copied().flatten();
+        Some(RemovalView {
+            reclaimable_bytes: bytes.map(|bytes| bytes.exclusive),
+            shared_bytes: bytes.map(|bytes| bytes.shared),
+            ..view
+        })
     }
 }
 
@@ -191,7 +245,7 @@ struct Kept {
 
 impl Kept {
     fn new(facts: PlanFacts) -> Self {
-        let stays = |found: &TagVerdict| found.verdict != Verdict::Expired && tag_of(&facts, found).is_some();
+        let stays = |found: &TagVerdict| is_kept(found) && facts.has_tag(found);
         let positions = (0..).zip(&facts.verdicts.tags).filter(|(_, found)| stays(found)).map(|(at, _)| at).collect();
         Self { facts, positions }
     }
@@ -204,18 +258,16 @@ impl ViewSource<KeptView> for Kept {
 
     fn make(&self, position: usize) -> Option<KeptView> {
         let verdict = self.facts.verdicts.tags.get(*self.positions.get(position)? as usize)?;
-        kept_view(&self.facts, verdict)
+        let (registry, repository) = self.facts.place(verdict)?;
+        kept_view(registry, repository, verdict, self.facts.evaluated_at)
     }
 }
 
-fn registry(registry: &Registry, undo_window: Duration) -> RegistryView {
+fn registry(registry: &Registry, read: &RegistryTally<'_>, undo_window: Duration) -> RegistryView {
     let ability = ability(registry);
     let own = registry.gaps.iter().map(|found| (None, found));
-    let inner = registry
-        .repositories
-        .iter()
-        .flat_map(|repository| repository.gaps.iter().map(|found| (Some(repository.name.to_string()), found)));
-    let (odd_names, gaps): (Vec<_>, Vec<_>) = own.chain(inner).partition(|(_, found)| found.is_note());
+    let inner = read.gaps.iter().map(|&(repository, found)| (Some(repository.to_string()), found));
+    let (invalid_names, gaps): (Vec<_>, Vec<_>) = own.chain(inner).partition(|(_, found)| found.is_note());
     let views =
         |found: Vec<(Option<String>, &Gap)>| found.into_iter().map(|(place, found)| gap_view(place, found)).collect();
     RegistryView {
@@ -231,15 +283,16 @@ fn registry(registry: &Registry, undo_window: Duration) -> RegistryView {
         obstacles: registry.obstacles.iter().map(obstacle_view).collect(),
         ability,
         notes: missing_rights(registry),
-        particulars: registry.info.as_ref().map(RegistryInfoView::from),
+        info: registry.info.as_ref().map(RegistryInfoView::from),
         accepted: registry.accepts_retention.then(|| "untagged-retention".to_owned()).into_iter().collect(),
         clock_ahead_seconds: registry.clock_ahead.map(ahead_seconds),
-        clock: clock(registry),
+        clock: clock(registry, read.repositories),
         undo_seconds: undo_seconds(registry, undo_window),
-        repositories: registry.repositories.len() as u64,
-        tags: registry.repositories.iter().map(|repository| repository.tags.len() as u64).sum(),
+        repositories: read.repositories,
+        tags: read.tags,
+        indexes_read: index_reads(&registry.index_reads),
         gaps: views(gaps),
-        odd_names: views(odd_names),
+        invalid_names: views(invalid_names),
     }
 }
 
@@ -249,10 +302,10 @@ fn ahead_seconds(ahead: SignedDuration) -> i64 {
     if seconds.abs() < 10 { 0 } else { seconds }
 }
 
-/// What is wrong with the time, for a registry that was read.
-fn clock(registry: &Registry) -> Option<String> {
+/// What is wrong with the time, for a registry of which so many repositories were read.
+fn clock(registry: &Registry, repositories: u64) -> Option<String> {
     let differs = registry.clock_ahead.filter(|ahead| engine::exceeds_clock_skew(*ahead));
-    let doubt = registry.clock_issue.filter(|_| !registry.repositories.is_empty());
+    let doubt = registry.clock_issue.filter(|_| repositories > 0);
     doubt.as_ref().map(describe_clock_doubt).or_else(|| differs.map(|ahead| describe_clock_difference(ahead.as_secs())))
 }
 
@@ -264,10 +317,10 @@ fn gap_view(repository: Option<String>, gap: &Gap) -> GapView {
     GapView { repository, at: gap.target.to_string(), kind: gap.kind.to_owned(), message: gap.message.to_string() }
 }
 
-fn sources(basis: &Basis) -> Vec<SourceView> {
-    let mut counts = source_counts(basis.inventory, basis.claims, basis.verdicts);
+fn sources(claims: &Claims, tally: &PlanTally) -> Vec<SourceView> {
+    let mut counts = tally.sources();
     let of = |answer: &SourceOutcome| source(answer, counts.remove(&answer.name).unwrap_or_default());
-    basis.claims.sources.iter().map(of).collect()
+    claims.sources.iter().map(of).collect()
 }
 
 fn source(answer: &SourceOutcome, counts: SourceCounts) -> SourceView {
@@ -292,110 +345,24 @@ fn source(answer: &SourceOutcome, counts: SourceCounts) -> SourceView {
     }
 }
 
-fn policies(rules: &Rules, verdicts: &Verdicts) -> Vec<PolicyView> {
+fn policies(rules: &Rules, tally: &PlanTally) -> Vec<PolicyView> {
     let mut policies: Vec<&Policy> = rules.policies.iter().collect();
     policies.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut selected: BTreeMap<&PolicyName, u64> = BTreeMap::new();
-    for found in &verdicts.tags {
-        let mut by: Vec<&PolicyName> = found.reasons.iter().filter_map(selecting_policy).collect();
-        by.sort();
-        by.dedup();
-        for policy in by {
-            *selected.entry(policy).or_default() += 1;
-        }
-    }
-    let mut expired: BTreeMap<&PolicyName, u64> = BTreeMap::new();
-    for found in verdicts.tags.iter().filter(|found| found.verdict == Verdict::Expired) {
-        let mut by: Vec<&PolicyName> = found.reasons.iter().filter_map(not_keeping_policy).collect();
-        by.sort();
-        by.dedup();
-        for policy in by {
-            *expired.entry(policy).or_default() += 1;
-        }
-    }
-    policies
-        .into_iter()
-        .map(|policy| PolicyView {
+    let counts = tally.policies();
+    let view = |policy: &Policy| {
+        let counts = counts.get(&policy.name).copied().unwrap_or_default();
+        PolicyView {
             name: policy.name.to_string(),
             mode: policy.mode.label().to_owned(),
             owner: policy.owner.clone(),
             description: policy.description.clone(),
             file: policy.file.to_string(),
             revision: policy.revision.to_string(),
-            selected: Some(selected.get(&policy.name).copied().unwrap_or_default()),
-            expired: expired.get(&policy.name).copied().unwrap_or_default(),
-        })
-        .collect()
-}
-
-fn removal_view(facts: &PlanFacts, removal: &Removal, bytes: Option<ReclaimBytes>) -> RemovalView {
-    let reasons = facts.verdicts.at(removal.position).map(reasons).unwrap_or_default();
-    let dated_at = removal.date.timestamp();
-    RemovalView {
-        registry: removal.registry.to_string(),
-        repository: removal.repository.to_string(),
-        tag: removal.tag.to_string(),
-        digest: removal.digest.to_string(),
-        policy: removal.policy.to_string(),
-        enforce: removal.enforce,
-        method: removal.method.label().to_owned(),
-        companion_of: removal.companion_of.as_ref().map(ToString::to_string),
-        pushed_at: match removal.date {
-            Date::Pushed(time) => Some(time),
-            _ => None,
-        },
-        dated_at,
-        dated_by: removal.date.label().to_owned(),
-        age_seconds: dated_at.map(|time| facts.evaluated_at.duration_since(time).as_secs()),
-        reclaimable_bytes: bytes.map(|bytes| bytes.exclusive),
-        shared_bytes: bytes.map(|bytes| bytes.shared),
-        refused_by_registry: refused_view(&facts.inventory, removal),
-        verify: verify_by_hand(&facts.inventory, removal),
-        reasons,
-    }
-}
-
-fn refused_view(inventory: &Inventory, removal: &Removal) -> Option<RefusedView> {
-    let registry = inventory.registries.get(removal.position.registry as usize)?;
-    let refused = registry.refused_tag(&removal.repository, &removal.tag, &removal.digest)?;
-    Some(RefusedView {
-        times: refused.refusal_count,
-        last_at: refused.last_at,
-        next_try: refused.next_retry_at(),
-        message: refused.message.clone(),
-        text: refused.describe(),
-    })
-}
-
-fn verify_by_hand(inventory: &Inventory, removal: &Removal) -> Vec<String> {
-    let registry = inventory.registries.get(removal.position.registry as usize);
-    registry.map(|registry| verify_commands(registry, removal)).unwrap_or_default()
-}
-
-/// The tag that a verdict is about.
-fn tag_of<'a>(facts: &'a PlanFacts, verdict: &TagVerdict) -> Option<(&'a Registry, &'a Repository, &'a Tag)> {
-    let registry = facts.inventory.registries.get(verdict.position.registry as usize)?;
-    let repository = registry.repositories.get(verdict.position.repository as usize)?;
-    Some((registry, repository, repository.tags.get(verdict.position.tag as usize)?))
-}
-
-fn kept_view(facts: &PlanFacts, verdict: &TagVerdict) -> Option<KeptView> {
-    let (registry, repository, tag) = tag_of(facts, verdict)?;
-    let date = engine::tag_date(repository, tag, facts.evaluated_at);
-    Some(KeptView {
-        registry: registry.name.to_string(),
-        repository: repository.name.to_string(),
-        tag: tag.name.to_string(),
-        digest: tag.digest.as_ref().map(ToString::to_string),
-        verdict: verdict.verdict.label().to_owned(),
-        dated_at: date.timestamp(),
-        dated_by: date.label().to_owned(),
-        reasons: reasons(verdict),
-    })
-}
-
-fn reasons(verdict: &TagVerdict) -> Vec<ReasonView> {
-    verdict.reasons.iter().map(ReasonView::from).collect()
+            selected: Some(counts.selected),
+            expired: counts.expired,
+        }
+    };
+    policies.into_iter().map(view).collect()
 }
 
 fn drift(drift: &Drift) -> RecordDriftView {
@@ -430,19 +397,18 @@ pub(super) fn refusal(refusal: &Refusal) -> RefusalView {
     }
 }
 
-fn summary(basis: &Basis) -> SummaryView {
-    let count = |wanted: Verdict| basis.verdicts.tags.iter().filter(|tag| tag.verdict == wanted).count() as u64;
-    let sum = basis.reclaim.sum();
+fn summary(verdicts: VerdictCounts, reclaim: &[RegistryReclaim]) -> SummaryView {
+    let sum = reclaim.iter().map(RegistryReclaim::sum).fold(ReclaimSum::default(), ReclaimSum::plus);
     SummaryView {
-        tags: basis.verdicts.tags.len() as u64,
-        expired: count(Verdict::Expired),
-        retained: count(Verdict::Retained),
-        protected: count(Verdict::Protected),
-        undecided: count(Verdict::Undecided),
-        out_of_scope: count(Verdict::OutOfScope),
+        tags: verdicts.total(),
+        expired: verdicts.expired,
+        retained: verdicts.retained,
+        protected: verdicts.protected,
+        undecided: verdicts.undecided,
+        out_of_scope: verdicts.out_of_scope,
         reclaimable_bytes: sum.bytes.exclusive,
         shared_bytes: sum.bytes.shared,
         unknown_bytes_removals: sum.unknown,
-        bytes: accuracy_label(basis.reclaim.is_estimated()),
+        bytes: accuracy_label(reclaim.iter().any(|registry| registry.estimated)),
     }
 }

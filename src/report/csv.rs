@@ -92,7 +92,7 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
                 escape_formula(&found.repository),
                 escape_formula(&found.tag),
                 escape_formula(&found.digest),
-                if found.goes { "delete-untagged" } else { "keep-untagged" }.into(),
+                if found.deletable { "delete-untagged" } else { "keep-untagged" }.into(),
                 escape_formula(&found.policies.join("; ")),
                 found.is_enforceable().to_string().into(),
                 found.untagged_at.to_string().into(),

@@ -8,17 +8,20 @@ use super::holder::HolderView;
 use super::humanize::{counted, format_bytes, format_count};
 use super::reason::{describe_mention, describe_possible_claim, describe_unresolved, short_digest};
 use super::{HoldView, RefusalView};
-use crate::domain::{Deletion, Deletions, DependentRole, Plan, RetainReason};
+use crate::domain::{Deletion, Deletions, DependentRole, Refusal, RetainReason};
 
 /// The second step of a plan: what becomes of manifests that Tagwarden untagged before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeletionsView {
     /// Those whose grace is over, by registry, repository and digest: they go, or say why they stay.
-    pub due: Vec<DeletionView>,
+    #[serde(alias = "due")]
+    pub eligible: Vec<DeletionView>,
     /// How many wait for the end of theirs.
-    pub waiting: u64,
+    #[serde(alias = "waiting")]
+    pub pending: u64,
     /// When the first of these ends.
-    pub next_at: Option<Timestamp>,
+    #[serde(alias = "next_at")]
+    pub next_eligible_at: Option<Timestamp>,
     /// The registries that policies would delete in and that do not list what has no tag: nothing is deleted there.
     pub unlisted: Vec<String>,
     /// What stands against the deletions.
@@ -39,23 +42,27 @@ pub struct DeletionView {
     /// When that was.
     pub untagged_at: Timestamp,
     /// When its grace was over.
-    pub due_at: Timestamp,
+    #[serde(alias = "due_at")]
+    pub eligible_at: Timestamp,
     /// The policies that have it deleted.
     pub policies: Vec<String>,
     /// Whether all of them say `enforce`, and so do those of everything that it hangs on.
     pub enforce: bool,
-    /// Whether it goes.
-    pub goes: bool,
-    /// What goes along.
-    pub along: Vec<DependentView>,
+    /// Whether nothing retains it.
+    #[serde(alias = "goes")]
+    pub deletable: bool,
+    /// The manifests that are deleted with it.
+    #[serde(alias = "along")]
+    pub dependents: Vec<DependentView>,
     /// Bytes that only it and what goes along need; nothing where that cannot be known.
     pub bytes: Option<u64>,
     /// Whether these are `exact` or `estimated`.
     pub bytes_are: String,
     /// Why an enforcing run does not delete it although it goes; nothing where nothing is refused.
     pub refused: Option<String>,
-    /// Why it stays; empty where it goes.
-    pub stays: Vec<RetainReasonView>,
+    /// The reasons why it is retained; empty if it is deletable.
+    #[serde(alias = "stays")]
+    pub retain_reasons: Vec<RetainReasonView>,
 }
 
 /// A manifest that goes with another one.
@@ -77,13 +84,14 @@ pub struct RetainReasonView {
 }
 
 impl DeletionsView {
-    pub(super) fn of(plan: &Plan) -> Self {
-        let Deletions { eligible: due, pending: waiting, next_eligible_at: next_at, unlisted, refusals } =
-            &plan.deletions;
+    /// The view of deletions, given what stands against the removals.
+    pub(super) fn of(deletions: &Deletions, of_removals: &[Refusal]) -> Self {
+        let Deletions { eligible, pending, next_eligible_at, unlisted, refusals } = deletions;
+        let view = |one: &Deletion| DeletionView::of(one, deletions.refusal_for(one, of_removals));
         Self {
-            due: due.iter().map(|one| DeletionView::of(one, plan)).collect(),
-            waiting: *waiting,
-            next_at: *next_at,
+            eligible: eligible.iter().map(view).collect(),
+            pending: *pending,
+            next_eligible_at: *next_eligible_at,
             unlisted: unlisted.iter().map(ToString::to_string).collect(),
             refusals: refusals.iter().map(refusal).collect(),
         }
@@ -97,12 +105,12 @@ impl DeletionsView {
 
     /// Those that go.
     pub fn deletable(&self) -> impl Iterator<Item = &DeletionView> {
-        self.due.iter().filter(|one| one.goes)
+        self.eligible.iter().filter(|one| one.deletable)
     }
 
     /// Those that stay although their grace is over.
     pub fn retained(&self) -> impl Iterator<Item = &DeletionView> {
-        self.due.iter().filter(|one| !one.goes)
+        self.eligible.iter().filter(|one| !one.deletable)
     }
 
     /// All of them, those that go first.
@@ -113,7 +121,7 @@ impl DeletionsView {
     /// How many manifests go, with all that goes along.
     #[must_use]
     pub fn manifest_count(&self) -> u64 {
-        self.deletable().map(|one| 1 + one.along.len() as u64).sum()
+        self.deletable().map(|one| 1 + one.dependents.len() as u64).sum()
     }
 
     /// What there is, in sentences without their full stops; empty where there is nothing to say.
@@ -143,15 +151,16 @@ impl DeletionsView {
         if staying > 0 {
             said.push(format!("{} whose time is over: kept all the same", counted(staying, "untagged manifest")));
         }
-        if self.waiting > 0 {
-            let next = self.next_at.map(|at| format!(", the first until {}", at.strftime("%Y-%m-%d %H:%M UTC")));
+        if self.pending > 0 {
+            let next =
+                self.next_eligible_at.map(|at| format!(", the first until {}", at.strftime("%Y-%m-%d %H:%M UTC")));
             let next = next.unwrap_or_default();
             said.push(format!(
                 "{} for the end of the time that policies give{next}",
-                if self.waiting == 1 {
+                if self.pending == 1 {
                     "1 untagged manifest waits".to_owned()
                 } else {
-                    format!("{} untagged manifests wait", format_count(self.waiting))
+                    format!("{} untagged manifests wait", format_count(self.pending))
                 }
             ));
         }
@@ -167,23 +176,27 @@ impl DeletionsView {
 }
 
 impl DeletionView {
-    fn of(deletion: &Deletion, plan: &Plan) -> Self {
-        let refused = plan.refusal_for_deletion(deletion).filter(|_| deletion.is_deletable());
+    fn of(deletion: &Deletion, refusal: Option<&Refusal>) -> Self {
+        let refused = refusal.filter(|_| deletion.is_deletable());
         Self {
             registry: deletion.registry.to_string(),
             repository: deletion.repository.to_string(),
             digest: deletion.digest.to_string(),
             tag: deletion.tag.to_string(),
             untagged_at: deletion.untagged_at,
-            due_at: deletion.eligible_at,
+            eligible_at: deletion.eligible_at,
             policies: deletion.policies.iter().map(ToString::to_string).collect(),
             enforce: deletion.enforce,
-            goes: deletion.is_deletable(),
-            along: deletion.dependents.iter().map(|one| DependentView::of(one.role, one.digest.to_string())).collect(),
+            deletable: deletion.is_deletable(),
+            dependents: deletion
+                .dependents
+                .iter()
+                .map(|one| DependentView::of(one.role, one.digest.to_string()))
+                .collect(),
             bytes: deletion.reclaim.map(|freed| freed.bytes),
             bytes_are: super::storage::accuracy_label(deletion.reclaim.is_some_and(|freed| freed.estimated)),
             refused: refused.map(super::describe_refusal),
-            stays: deletion.retain_reasons.iter().map(RetainReasonView::from).collect(),
+            retain_reasons: deletion.retain_reasons.iter().map(RetainReasonView::from).collect(),
         }
     }
 
@@ -196,20 +209,20 @@ impl DeletionView {
     /// Whether an enforcing run deletes it.
     #[must_use]
     pub fn is_enforceable(&self) -> bool {
-        self.goes && self.enforce && self.refused.is_none()
+        self.deletable && self.enforce && self.refused.is_none()
     }
 
     /// Why it stays, in words; empty where it goes.
     #[must_use]
     pub fn reasons(&self) -> String {
-        self.stays.iter().map(|stay| stay.message.as_str()).collect::<Vec<_>>().join("; ")
+        self.retain_reasons.iter().map(|reason| reason.message.as_str()).collect::<Vec<_>>().join("; ")
     }
 
     /// What becomes of it, in words.
     #[must_use]
     pub fn describe(&self) -> String {
         match &self.refused {
-            _ if !self.goes => format!("stays: {}", self.reasons()),
+            _ if !self.deletable => format!("stays: {}", self.reasons()),
             Some(why) => format!("refused: {why}"),
             None if !self.enforce => "only reported: a policy says `dry-run`".to_owned(),
             None => "goes".to_owned(),
@@ -219,7 +232,7 @@ impl DeletionView {
     /// How much hangs on it, in words; empty where nothing does.
     #[must_use]
     pub fn describe_dependents(&self) -> String {
-        let of = |role: DependentRole| self.along.iter().filter(|one| one.role == role.label()).count() as u64;
+        let of = |role: DependentRole| self.dependents.iter().filter(|one| one.role == role.label()).count() as u64;
         let words = [(of(DependentRole::Child), "image"), (of(DependentRole::Referrer), "referrer")];
         let words = words.into_iter().filter(|(number, _)| *number > 0).map(|(number, what)| counted(number, what));
         words.collect::<Vec<_>>().join(", ")
@@ -291,5 +304,31 @@ fn message(stay: &RetainReason) -> String {
         RetainReason::DeletionNotRequested(policy) => {
             format!("policy {policy} selects a tag that it had, and has no `then`")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_the_version_before_are_read() {
+        let old = r#"{
+            "due": [{
+                "registry": "r", "repository": "a", "digest": "sha256:0", "tag": "t", "untagged_at": "2026-11-01T00:00:00Z",
+                "due_at": "2026-11-08T00:00:00Z", "policies": ["p"], "enforce": true, "goes": false,
+                "along": [{ "role": "child", "digest": "sha256:1" }], "bytes": null, "bytes_are": "exact", "refused": null,
+                "stays": [{ "kind": "contained", "message": "index i, which stays, lists it" }]
+            }],
+            "waiting": 3, "next_at": "2026-11-09T00:00:00Z", "unlisted": [], "refusals": []
+        }"#;
+        let view: DeletionsView = serde_json::from_str(old).unwrap();
+        assert_eq!((view.pending, view.next_eligible_at), (3, "2026-11-09T00:00:00Z".parse().ok()));
+        let one = &view.eligible[0];
+        assert_eq!((one.deletable, one.dependents.len(), one.retain_reasons.len()), (false, 1, 1));
+        assert_eq!(one.eligible_at, "2026-11-08T00:00:00Z".parse::<Timestamp>().unwrap());
+        let written = serde_json::to_string(&view).unwrap();
+        assert_eq!(serde_json::from_str::<DeletionsView>(&written).unwrap(), view);
+        assert!(!written.contains("\"goes\"") && !written.contains("\"due\""), "{written}");
     }
 }

@@ -39,11 +39,11 @@ pub struct DiffView {
     /// Every policy of either side, by name.
     pub policies: Vec<PolicyDiff>,
     /// Tags that go by the new policies and did not by the old.
-    pub goes: Vec<TagDiff>,
+    pub newly_expired: Vec<TagDiff>,
     /// Tags that went by the old policies and stay by the new.
-    pub comes_back: Vec<TagDiff>,
+    pub no_longer_expired: Vec<TagDiff>,
     /// Tags that go by both, and would really be removed only by the new: their policies now all say `enforce`.
-    pub enforced: Vec<TagDiff>,
+    pub newly_enforced: Vec<TagDiff>,
     /// What would stand against the removals by the old policies: limits and rules that protect nothing.
     pub refusals_before: Vec<RefusalView>,
     /// And by the new ones.
@@ -56,9 +56,9 @@ pub struct DiffSummary {
     /// All tags.
     pub tags: u64,
     /// Tags that go by the new policies and did not by the old.
-    pub goes: u64,
+    pub newly_expired: u64,
     /// Tags that went by the old policies and stay by the new.
-    pub comes_back: u64,
+    pub no_longer_expired: u64,
     /// All that go by the old policies.
     pub expired_before: u64,
     /// All that go by the new ones.
@@ -68,7 +68,7 @@ pub struct DiffSummary {
     /// Those that the new ones would.
     pub enforced_after: u64,
     /// Tags that stay by both, with another verdict.
-    pub stays_otherwise: u64,
+    pub kept_with_other_verdict: u64,
 }
 
 /// One policy on both sides.
@@ -79,9 +79,9 @@ pub struct PolicyDiff {
     /// `added`, `removed`, `changed` or `same`.
     pub change: String,
     /// Tags that go now, by this policy first of all.
-    pub goes: u64,
+    pub newly_expired: u64,
     /// Tags that came back, which this policy had let go first of all.
-    pub comes_back: u64,
+    pub no_longer_expired: u64,
 }
 
 /// One tag that the edit changes.
@@ -138,9 +138,9 @@ pub fn diff(
             ..DiffSummary::default()
         },
         policies: Vec::new(),
-        goes: Vec::new(),
-        comes_back: Vec::new(),
-        enforced: Vec::new(),
+        newly_expired: Vec::new(),
+        no_longer_expired: Vec::new(),
+        newly_enforced: Vec::new(),
         refusals_before: limits(&before.plan),
         refusals_after: limits(&after.plan),
     };
@@ -149,15 +149,15 @@ pub fn diff(
         let by = right.or(left).copied();
         let tag = |by| tag_difference(inventory, now, was, is, by);
         match (left, right) {
-            (None, Some(_)) => view.goes.extend(tag(by)),
-            (Some(_), None) => view.comes_back.extend(tag(by)),
-            (Some(left), Some(right)) if right.enforce && !left.enforce => view.enforced.extend(tag(by)),
-            (None, None) if was.verdict != is.verdict => view.summary.stays_otherwise += 1,
+            (None, Some(_)) => view.newly_expired.extend(tag(by)),
+            (Some(_), None) => view.no_longer_expired.extend(tag(by)),
+            (Some(left), Some(right)) if right.enforce && !left.enforce => view.newly_enforced.extend(tag(by)),
+            (None, None) if was.verdict != is.verdict => view.summary.kept_with_other_verdict += 1,
             (Some(_), Some(_)) | (None, None) => {}
         }
     }
-    view.summary.goes = view.goes.len() as u64;
-    view.summary.comes_back = view.comes_back.len() as u64;
+    view.summary.newly_expired = view.newly_expired.len() as u64;
+    view.summary.no_longer_expired = view.no_longer_expired.len() as u64;
     view.policies = policies(before.rules, after.rules, &view);
     view
 }
@@ -227,8 +227,8 @@ fn policies(old: &Rules, new: &Rules, view: &DiffView) -> Vec<PolicyDiff> {
                 _ => "changed",
             }
             .to_owned(),
-            goes: count(&view.goes, name),
-            comes_back: count(&view.comes_back, name),
+            newly_expired: count(&view.newly_expired, name),
+            no_longer_expired: count(&view.no_longer_expired, name),
         })
         .collect()
 }
@@ -255,17 +255,21 @@ impl DiffView {
     /// `+312 go, 4 come back`.
     #[must_use]
     pub fn headline(&self) -> String {
-        let DiffSummary { goes, comes_back, .. } = self.summary;
-        match (goes, comes_back) {
-            (0, 0) if self.enforced.is_empty() => "no tag goes that did not, and none comes back".to_owned(),
-            _ => format!("+{} go, {} come back", super::format_count(goes), super::format_count(comes_back)),
+        let DiffSummary { newly_expired, no_longer_expired, .. } = self.summary;
+        match (newly_expired, no_longer_expired) {
+            (0, 0) if self.newly_enforced.is_empty() => "no tag goes that did not, and none comes back".to_owned(),
+            _ => format!(
+                "+{} go, {} come back",
+                super::format_count(newly_expired),
+                super::format_count(no_longer_expired)
+            ),
         }
     }
 
     /// Whether the edit changes what goes, or what of it would really be removed.
     #[must_use]
     pub fn has_changes(&self) -> bool {
-        !(self.goes.is_empty() && self.comes_back.is_empty() && self.enforced.is_empty())
+        !(self.newly_expired.is_empty() && self.no_longer_expired.is_empty() && self.newly_enforced.is_empty())
     }
 }
 

@@ -24,7 +24,7 @@ pub fn diff_text(view: &DiffView) -> String {
     heading(&mut out, "Policies");
     let widest = view.policies.iter().map(|policy| policy.policy.len()).max().unwrap_or_default();
     for policy in &view.policies {
-        let (goes, back) = (format_count(policy.goes), format_count(policy.comes_back));
+        let (goes, back) = (format_count(policy.newly_expired), format_count(policy.no_longer_expired));
         line(&mut out, 1, &format!("{:<widest$}  {:<8} +{goes} go, {back} come back", policy.policy, policy.change));
     }
     for (title, tags) in lists(view) {
@@ -59,7 +59,7 @@ pub fn diff_markdown(view: &DiffView) -> String {
     );
     out.push_str("\n| policy | | go | come back |\n| --- | --- | ---: | ---: |\n");
     for policy in &view.policies {
-        let (goes, back) = (format_count(policy.goes), format_count(policy.comes_back));
+        let (goes, back) = (format_count(policy.newly_expired), format_count(policy.no_longer_expired));
         let _ = writeln!(out, "| {} | {} | {goes} | {back} |", code(&policy.policy), policy.change);
     }
     for refusal in new_refusals(view) {
@@ -83,9 +83,9 @@ pub fn diff_markdown(view: &DiffView) -> String {
 
 fn lists(view: &DiffView) -> [(&'static str, &[TagDiff]); 3] {
     [
-        ("Go, and did not", &view.goes),
-        ("Come back", &view.comes_back),
-        ("Went already, and would now really be removed", &view.enforced),
+        ("Go, and did not", &view.newly_expired),
+        ("Come back", &view.no_longer_expired),
+        ("Went already, and would now really be removed", &view.newly_enforced),
     ]
 }
 
@@ -109,8 +109,8 @@ fn describe_summary(view: &DiffView) -> String {
         format_count(sums.enforced_before),
         format_count(sums.enforced_after)
     );
-    if sums.stays_otherwise > 0 {
-        let _ = write!(text, " {} for another reason than before.", describe_retained(sums.stays_otherwise));
+    if sums.kept_with_other_verdict > 0 {
+        let _ = write!(text, " {} for another reason than before.", describe_retained(sums.kept_with_other_verdict));
     }
     text
 }

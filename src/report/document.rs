@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::humanize::{counted, format_count};
+use super::index_reads::IndexReadsView;
 use super::registry_info::RegistryInfoView;
 use super::{
     AbilityView, AttentionView, DeletionsView, DriftView, HoldView, LazyList, ReasonView, RegistryNoteView,
@@ -112,7 +113,8 @@ pub struct RegistryView {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<RegistryNoteView>,
     /// What the cloud says of the registry itself; nothing where it was not asked or did not answer.
-    pub particulars: Option<RegistryInfoView>,
+    #[serde(alias = "particulars")]
+    pub info: Option<RegistryInfoView>,
     /// What the settings accept of it by name, such as `untagged-retention`.
     pub accepted: Vec<String>,
     /// By how many seconds its clock is ahead of ours; nothing where it did not say.
@@ -126,11 +128,14 @@ pub struct RegistryView {
     pub repositories: u64,
     /// How many tags were read.
     pub tags: u64,
+    /// How many indexes and artifacts were read to decide, and why; nothing where none were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub indexes_read: Option<IndexReadsView>,
     /// What could not be read.
     pub gaps: Vec<GapView>,
-    /// Single odd names in what was read: each stays, and nothing else is in doubt.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub odd_names: Vec<GapView>,
+    /// Single invalid names in what was read: each is kept, and nothing else is in doubt.
+    #[serde(default, alias = "odd_names", skip_serializing_if = "Vec::is_empty")]
+    pub invalid_names: Vec<GapView>,
 }
 
 /// A repository from which nothing can be removed.
@@ -404,7 +409,7 @@ impl RemovalView {
     /// The policies that let it go.
     pub fn policies(&self) -> impl Iterator<Item = &str> {
         self.reasons.iter().filter_map(|reason| match reason {
-            ReasonView::LetGo { policy, .. } | ReasonView::CompanionOfExpired { policy, .. } => Some(policy.as_str()),
+            ReasonView::NotKept { policy, .. } | ReasonView::CompanionOfExpired { policy, .. } => Some(policy.as_str()),
             _ => None,
         })
     }
@@ -431,5 +436,28 @@ impl RefusalView {
         self.policy.as_ref().is_none_or(|policy| removal.policies().any(|name| name == policy))
             && self.registry.as_ref().is_none_or(|registry| *registry == removal.registry)
             && self.repository.as_ref().is_none_or(|repository| *repository == removal.repository)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_the_version_before_are_read() {
+        let old = r#"{
+            "name": "contoso", "kind": "acr", "endpoint": "https://contoso.azurecr.io", "identity": "user ada",
+            "removal": "untag", "obstacle": null, "obstacles": [], "accepted": [], "clock_ahead_seconds": null,
+            "undo_seconds": null, "repositories": 1, "tags": 2, "gaps": [],
+            "particulars": {
+                "subscription": "s", "resource_group": "g", "resource": "contoso", "sku": "premium", "permissions": null,
+                "untagged_retention": { "state": "off", "days": null }, "soft_delete": { "state": "off", "days": null },
+                "replicas": [], "stored_bytes": 7
+            },
+            "odd_names": [{ "repository": "app", "at": "the tag list", "kind": "invalid-name", "message": "m" }]
+        }"#;
+        let view: RegistryView = serde_json::from_str(old).unwrap();
+        assert_eq!(view.info.as_ref().and_then(|info| info.tier.as_deref()), Some("premium"));
+        assert_eq!(view.invalid_names.len(), 1);
     }
 }

@@ -27,9 +27,9 @@ impl DriftKind {
     pub fn label(self) -> &'static str {
         match self {
             Self::DigestChanged => "drift",
-            Self::ImageMissing => "image-gone",
-            Self::Untagged => "no-tag-left",
-            Self::TagMissing => "tag-gone",
+            Self::ImageMissing => "image-missing",
+            Self::Untagged => "untagged",
+            Self::TagMissing => "tag-missing",
             Self::LastTag => "last-tag",
             Self::NoVersionInRange => "no-version-in-range",
         }
@@ -50,7 +50,7 @@ impl DriftKind {
 pub struct DriftView {
     /// `warning` or `info`; neither changes an exit code.
     pub severity: String,
-    /// `drift`, `image-gone`, `no-tag-left`, `tag-gone`, `last-tag` or `no-version-in-range`.
+    /// `drift`, `image-missing`, `untagged`, `tag-missing`, `last-tag` or `no-version-in-range`.
     pub kind: String,
     /// The registry.
     pub registry: String,

@@ -67,7 +67,7 @@ fn expiry_condition(reason: &ReasonView) -> Option<String> {
         ReasonView::NotAVersion { policy } => format!("policy {policy} no longer selects it, or not by version"),
         ReasonView::SourceFailed { source } => format!("source {source} answers and does not claim it"),
         ReasonView::Gap { at, .. } => format!("{at} can be read, and then shows no reason to stay"),
-        ReasonView::MaybeClaimed { source, digest, doubt, .. } if doubt == "other-algorithm" => format!(
+        ReasonView::MaybeClaimed { source, digest, uncertainty, .. } if uncertainty == "other-algorithm" => format!(
             "source {source} no longer claims {}, or names it by the algorithm that the registry uses",
             short_digest(digest)
         ),
@@ -84,7 +84,10 @@ fn expiry_condition(reason: &ReasonView) -> Option<String> {
             "the word `{text}` is gone from {}, or source {source} only reports it (`mentions = \"report\"`)",
             holder.describe()
         ),
-        ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
+        ReasonView::IndexUnread { index, .. } => {
+            format!("the index {} is read, which a plan does, and does not hold it", short_digest(index))
+        }
+        ReasonView::NotKept { .. } | ReasonView::CompanionOfExpired { .. } => return None,
     })
 }
 

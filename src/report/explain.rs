@@ -172,11 +172,11 @@ fn render_explanation(
     if let TagEntry::Kept(kept) = &found.tag {
         render_expiry_conditions(&mut out, kept);
     }
-    let outlook = weighed.map(|weighed| weighed.outlook.sentences()).unwrap_or_default();
-    if !outlook.is_empty() {
+    let forecast = weighed.map(|weighed| weighed.forecast.sentences()).unwrap_or_default();
+    if !forecast.is_empty() {
         heading(&mut out, "By time alone, with everything else as it is now");
     }
-    for (at, sentence) in outlook.iter().enumerate() {
+    for (at, sentence) in forecast.iter().enumerate() {
         line(&mut out, 1 + usize::from(at > 0), sentence);
     }
     render_related(&mut out, &found);
@@ -215,12 +215,12 @@ fn describe_verdict(document: &PlanDocument, tag: &TagEntry<'_>) -> String {
         TagEntry::Expired(removal) => {
             let how =
                 if removal.method == "manifest" { "its manifest would be deleted" } else { "it would be untagged" };
-            let standing = match RemovalStatus::of(document, removal) {
+            let enforcement = match RemovalStatus::of(document, removal) {
                 RemovalStatus::Enforced => "enforced",
                 RemovalStatus::DryRun => "reported only: not everything that lets it go says `mode: enforce`",
                 RemovalStatus::Refused => "REFUSED, so it is not removed",
             };
-            format!("has expired: {how} ({standing})")
+            format!("has expired: {how} ({enforcement})")
         }
     }
 }
@@ -275,8 +275,9 @@ impl ReasonGroup {
             ReasonView::SourceFailed { .. }
             | ReasonView::Gap { .. }
             | ReasonView::MaybeClaimed { .. }
-            | ReasonView::UnresolvedReference { .. } => Self::Missing,
-            ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => Self::NotKept,
+            | ReasonView::UnresolvedReference { .. }
+            | ReasonView::IndexUnread { .. } => Self::Missing,
+            ReasonView::NotKept { .. } | ReasonView::CompanionOfExpired { .. } => Self::NotKept,
         }
     }
 
@@ -296,7 +297,7 @@ impl ReasonGroup {
             Self::Protects => "protects",
             Self::Keeps => "keeps",
             Self::Missing => "missing",
-            Self::NotKept => "lets_go",
+            Self::NotKept => "not_kept",
         }
     }
 }
@@ -335,7 +336,7 @@ fn render_related(out: &mut String, found: &Explanation<'_>) {
     }
 }
 
-/// The same as data, with `policies` and `outlook`.
+/// The same as data, with `policies` and `forecast`.
 #[must_use]
 pub fn explanation_with_rules_json(
     document: &PlanDocument,
@@ -348,7 +349,7 @@ pub fn explanation_with_rules_json(
     let mut value = explanation_json(document, registry, repository, tag)?;
     value["size"] = json!(size);
     value["policies"] = json!(weighed.policies);
-    value["outlook"] = json!(weighed.outlook);
+    value["forecast"] = json!(weighed.forecast);
     Some(value)
 }
 
@@ -364,7 +365,7 @@ pub fn explanation_json(document: &PlanDocument, registry: &str, repository: &st
         let (registry, repository, tag) = other.location();
         json!({ "registry": registry, "repository": repository, "tag": tag, "verdict": other.verdict() })
     });
-    let (standing, goes_when) = match &found.tag {
+    let (enforcement, expires_when) = match &found.tag {
         TagEntry::Expired(removal) => (Some(RemovalStatus::of(document, removal).label()), Vec::new()),
         TagEntry::Kept(kept) => (None, expiry_conditions(kept)),
     };
@@ -378,11 +379,11 @@ pub fn explanation_json(document: &PlanDocument, registry: &str, repository: &st
         "tag": tag,
         "digest": found.tag.digest(),
         "verdict": found.tag.verdict(),
-        "standing": standing,
+        "enforcement": enforcement,
         "dated_at": dated_at,
         "dated_by": dated_by,
         "reasons": reasons.collect::<Vec<_>>(),
-        "goes_when": goes_when,
+        "expires_when": expires_when,
         "same_digest": same_digest.collect::<Vec<_>>(),
         "drift": found.drift,
         "refusals": found.refusals,

@@ -4,8 +4,10 @@ use std::io::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::PlanDocument;
 use super::plan_id::{HashWriter, hex};
+use super::{PlanDocument, RemovalView};
+use crate::domain::Digest;
+use crate::state::MAX_CHUNK_TAGS;
 
 /// The hash over the sorted removals and deletions (endpoint, repository, tag, digest, method, enforced or not, policies),
 /// the kinds and scopes of refusals, and the revisions of settings and policies: `sha256:…`.
@@ -14,37 +16,64 @@ use super::plan_id::{HashWriter, hex};
 /// same fingerprint.
 #[must_use]
 pub fn fingerprint(document: &PlanDocument) -> String {
+    let mut parts = Vec::new();
+    let mut here: Vec<RemovalView> = Vec::new();
+    let mut end = |here: &mut Vec<RemovalView>| {
+        if let Some(first) = here.first() {
+            parts.push((first.registry.clone(), first.repository.clone(), hash_removals(here)));
+            here.clear();
+        }
+    };
+    for removal in document.removals.iter() {
+        let begins =
+            |first: &RemovalView| (&first.registry, &first.repository) != (&removal.registry, &removal.repository);
+        if here.len() == MAX_CHUNK_TAGS || here.first().is_some_and(begins) {
+            end(&mut here);
+        }
+        here.push(removal.into_owned());
+    }
+    end(&mut here);
+    fingerprint_of(document, parts)
+}
+
+/// The hash over what would be removed of one repository, or of a part of it as large as a chunk of the plan.
+pub(super) fn hash_removals(removals: &[RemovalView]) -> Digest {
+    let mut lines = Vec::new();
+    for removal in removals {
+        let mut policies: Vec<&str> = removal.policies().collect();
+        policies.sort_unstable();
+        policies.dedup();
+        let enforce = if removal.enforce { "true" } else { "false" };
+        let line = [&*removal.tag, &*removal.digest, &*removal.method, enforce, &*policies.join(" ")];
+        // A list of texts as JSON: no text can be taken for two.
+        let written = serde_json::to_writer(&mut lines, &line).is_ok();
+        debug_assert!(written, "memory takes everything");
+        lines.push(b'\n');
+    }
+    Digest::of(&lines)
+}
+
+/// The fingerprint of a plan whose removals are known by their hashes: registry, repository and hash of each part, in order.
+pub(super) fn fingerprint_of(document: &PlanDocument, parts: Vec<(String, String, Digest)>) -> String {
     let endpoint = |name: &str| {
         let found = document.registries.iter().find(|registry| registry.name == name);
         found.map_or_else(|| name.to_owned(), |registry| registry.endpoint.clone())
     };
     let mut lines: Vec<Vec<String>> = Vec::new();
-    for removal in document.removals.iter() {
-        let mut policies: Vec<&str> = removal.policies().collect();
-        policies.sort_unstable();
-        policies.dedup();
-        lines.push(vec![
-            "remove".to_owned(),
-            endpoint(&removal.registry),
-            removal.repository.clone(),
-            removal.tag.clone(),
-            removal.digest.clone(),
-            removal.method.clone(),
-            removal.enforce.to_string(),
-            policies.join(" "),
-        ]);
+    for (registry, repository, hash) in parts {
+        lines.push(vec!["remove".to_owned(), endpoint(&registry), repository, hash.to_string()]);
     }
     for deletion in document.deletions.deletable() {
         let mut policies = deletion.policies.clone();
         policies.sort_unstable();
-        let along: Vec<&str> = deletion.along.iter().map(|along| along.digest.as_str()).collect();
+        let dependents: Vec<&str> = deletion.dependents.iter().map(|one| one.digest.as_str()).collect();
         lines.push(vec![
             "delete".to_owned(),
             endpoint(&deletion.registry),
             deletion.repository.clone(),
             deletion.tag.clone(),
             deletion.digest.clone(),
-            along.join(" "),
+            dependents.join(" "),
             deletion.enforce.to_string(),
             policies.join(" "),
         ]);

@@ -19,7 +19,7 @@ pub struct HistoryView {
     /// The tag.
     pub tag: String,
     /// Whether it is in the registry now; `None` where the registry did not say.
-    pub there: Option<bool>,
+    pub exists: Option<bool>,
     /// When it was seen last; `None` where no whole run saw it, as far as the state goes back.
     pub last_seen: Option<LastSeenView>,
     /// Whether the last thing known of it is that Tagwarden removed it.
@@ -36,7 +36,7 @@ pub struct LastSeenView {
     /// The digest that it had then, shortened.
     pub digest: String,
     /// When a whole run first missed it; `None` where there was none since.
-    pub missed_at: Option<Timestamp>,
+    pub missing_since: Option<Timestamp>,
 }
 
 /// One entry of the journal, with the run that it belongs to.
@@ -57,7 +57,7 @@ pub struct HistoryEntryView {
 
 impl LastSeenView {
     fn describe(&self) -> String {
-        let missed = self.missed_at.map_or_else(String::new, |at| format!(", and missed {}", format_minute(at)));
+        let missed = self.missing_since.map_or_else(String::new, |at| format!(", and missed {}", format_minute(at)));
         format!("last seen {} at {}{missed}", format_minute(self.at), self.digest)
     }
 }
@@ -67,11 +67,14 @@ impl HistoryView {
     #[must_use]
     pub fn describe_state(&self) -> String {
         let seen = self.last_seen.as_ref();
-        match (self.there, self.removed_by_tagwarden) {
+        match (self.exists, self.removed_by_tagwarden) {
             (Some(true), _) => "in the registry now".to_owned(),
-            (there, true) => {
-                let now =
-                    if there.is_none() { "not known whether it is in the registry now" } else { "not in the registry" };
+            (exists, true) => {
+                let now = if exists.is_none() {
+                    "not known whether it is in the registry now"
+                } else {
+                    "not in the registry"
+                };
                 format!("{now}; Tagwarden removed it last, see above")
             }
             (Some(false), false) => match seen {

@@ -132,7 +132,7 @@ struct RemovalRow {
     shared_bytes: i128,
     shared: String,
     policy: String,
-    standing: &'static str,
+    enforcement: &'static str,
     why: String,
 }
 
@@ -150,11 +150,11 @@ struct DeletionRow {
     name: String,
     tag: String,
     untagged: String,
-    along: String,
+    dependents: String,
     bytes: i128,
     size: String,
     policies: String,
-    standing: String,
+    result: String,
 }
 
 struct KeptRow {
@@ -216,7 +216,7 @@ fn plan_section(document: &PlanDocument) -> PlanSection<'_> {
         storage: document.storage.iter().map(|found| (sanitize(&found.registry), describe_storage(found))).collect(),
         deletions: document.deletions.sentences().iter().map(|words| sanitize(words)).collect(),
         deleting: document.deletions.sorted().take(MOST_REMOVALS).map(deletion_row).collect(),
-        more_deleting: document.deletions.due.len().saturating_sub(MOST_REMOVALS),
+        more_deleting: document.deletions.eligible.len().saturating_sub(MOST_REMOVALS),
         more_repositories: repositories.len().saturating_sub(MOST_REPOSITORIES),
         repositories: repositories.into_iter().take(MOST_REPOSITORIES).map(storage_row).collect(),
         by_hand: verify_commands(document).iter().map(|command| sanitize(command)).collect(),
@@ -351,7 +351,7 @@ fn removal_row(document: &PlanDocument, removal: &RemovalView) -> RemovalRow {
         shared_bytes: removal.shared_bytes.map_or(-1, i128::from),
         shared: removal.shared_bytes.map_or_else(|| "unknown".to_owned(), format_bytes),
         policy: sanitize(&removal.policy),
-        standing: RemovalStatus::of(document, removal).label(),
+        enforcement: RemovalStatus::of(document, removal).label(),
         why: sanitize(&removal_reasons(removal)),
     }
 }
@@ -374,11 +374,11 @@ fn deletion_row(found: &DeletionView) -> DeletionRow {
         name: sanitize(&found.name()),
         tag: sanitize(&found.tag),
         untagged: format_minute(found.untagged_at),
-        along: found.describe_dependents(),
+        dependents: found.describe_dependents(),
         bytes: found.bytes.map_or(-1, i128::from),
         size: found.bytes.map_or_else(String::new, |number| format!("{about}{}", format_bytes(number))),
         policies: sanitize(&found.policies.join(", ")),
-        standing: truncate(&sanitize(&found.describe()), 1_000),
+        result: truncate(&sanitize(&found.describe()), 1_000),
     }
 }
 

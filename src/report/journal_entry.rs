@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::humanize::{sanitize, truncate};
+use super::journal_evidence::journaled_evidence;
 use super::reason::short_digest;
 use super::{ReasonView, RunContextView};
 use crate::domain::{Action, Outcome, RemovalMethod};
@@ -45,7 +46,7 @@ pub struct EntryView {
     /// The time at which it was written down.
     pub intended_at: Timestamp,
     /// The time of its outcome.
-    pub settled_at: Option<Timestamp>,
+    pub resolved_at: Option<Timestamp>,
     /// `done`, `skipped` or `failed`; `None` if it is not known yet.
     pub outcome: Option<String>,
     /// The label of the reason why it was skipped.
@@ -77,9 +78,9 @@ impl EntryView {
             policy_file: None,
             policy_revision: None,
             policies_commit: None,
-            reasons: serde_json::from_str(&intent.evidence).unwrap_or_default(),
+            reasons: journaled_evidence(intent),
             intended_at: *intended_at,
-            settled_at: outcome.as_ref().map(|(_, at)| *at),
+            resolved_at: outcome.as_ref().map(|(_, at)| *at),
             outcome: outcome.as_ref().map(|(outcome, _)| outcome.label().to_owned()),
             skip: match outcome {
                 Some((Outcome::Skipped(skip), _)) => Some(skip.label().to_owned()),

@@ -1,6 +1,9 @@
 //! Policies in the evidence of journal entries. The journal keeps evidence as the JSON of report views; here it is read
 //! back into names, so that nothing else decides by that JSON.
 
+use serde_json::Value;
+
+use super::renamed_keys::rename_keys;
 use super::{DeletionView, ReasonView};
 use crate::domain::{Action, Intent, PolicyName};
 
@@ -20,9 +23,15 @@ pub fn journaled_policies(intent: &Intent) -> Vec<PolicyName> {
     policies
 }
 
+/// Returns the evidence of a journal entry as JSON with the keys of this version; null if it has none.
+#[must_use]
+pub fn journaled_evidence(intent: &Intent) -> Value {
+    serde_json::from_str(&intent.evidence).map(rename_keys).unwrap_or_default()
+}
+
 fn expiring_policies(reasons: Vec<ReasonView>) -> Vec<String> {
     let policy = |reason| match reason {
-        ReasonView::LetGo { policy, .. } | ReasonView::CompanionOfExpired { policy, .. } => Some(policy),
+        ReasonView::NotKept { policy, .. } | ReasonView::CompanionOfExpired { policy, .. } => Some(policy),
         _ => None,
     };
     reasons.into_iter().filter_map(policy).collect()
@@ -32,11 +41,29 @@ fn expiring_policies(reasons: Vec<ReasonView>) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::domain::{Digest, RemovalMethod};
+    use crate::report::ShortfallView;
+
+    #[test]
+    fn reasons_of_the_version_before_are_read() {
+        for (old, kind) in [
+            (r#"{"kind":"let-go","policy":"p","misses":[{"rule":"matching"}]}"#, "not-kept"),
+            (r#"{"kind":"maybe-claimed","source":"s","digest":"d","doubt":"other-algorithm"}"#, "maybe-claimed"),
+        ] {
+            let reason: ReasonView = serde_json::from_str(old).unwrap();
+            assert_eq!(reason.kind(), kind);
+            match reason {
+                ReasonView::NotKept { shortfalls, .. } => assert_eq!(shortfalls, [ShortfallView::Matching {}]),
+                ReasonView::MaybeClaimed { uncertainty, .. } => assert_eq!(uncertainty, "other-algorithm"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 
     #[test]
     fn policies_are_read_off_what_is_understood_whole() {
         let untag = Action::Remove(RemovalMethod::Untag);
-        let let_go = |policy: &str| format!(r#"{{"kind":"let-go","policy":"{policy}","misses":[]}}"#);
+        // In the words of the version before, which the journal keeps.
+        let old = |policy: &str| format!(r#"{{"kind":"let-go","policy":"{policy}","misses":[]}}"#);
         let companion = r#"{"kind":"companion-of-expired","subject":"sha256:0","policy":"c"}"#;
         let kept = r#"{"kind":"kept-all","policy":"k"}"#;
         let list = |reasons: &[&str]| format!("[{}]", reasons.join(","));
@@ -48,16 +75,17 @@ mod tests {
             )
         };
         for (action, evidence, expected) in [
-            (untag, list(&[&let_go("b"), &let_go("a"), &let_go("b")]), &["a", "b"][..]),
+            (untag, list(&[&old("b"), &old("a"), &old("b")]), &["a", "b"][..]),
             (untag, list(&[companion]), &["c"]),
-            (untag, list(&[kept, &let_go("a")]), &["a"]),
-            (untag, list(&[&let_go("a"), &let_go("not a name")]), &[]),
-            (untag, list(&[&let_go("a"), r#"{"kind":"of-a-later-version"}"#]), &[]),
+            (untag, list(&[r#"{"kind":"not-kept","policy":"n","shortfalls":[]}"#]), &["n"]),
+            (untag, list(&[kept, &old("a")]), &["a"]),
+            (untag, list(&[&old("a"), &old("not a name")]), &[]),
+            (untag, list(&[&old("a"), r#"{"kind":"of-a-later-version"}"#]), &[]),
             (untag, String::new(), &[]),
             (untag, deletion(r#"["a"]"#), &[]),
             (Action::DeleteUntagged, deletion(r#"["b","a"]"#), &["a", "b"]),
             (Action::DeleteUntagged, deletion(r#"["a","not a name"]"#), &[]),
-            (Action::DeleteUntagged, list(&[&let_go("a")]), &[]),
+            (Action::DeleteUntagged, list(&[&old("a")]), &[]),
         ] {
             let intent = Intent {
                 action,
@@ -71,6 +99,8 @@ mod tests {
                 evidence: evidence.clone(),
                 date: None,
             };
+            let current = journaled_evidence(&intent).to_string();
+            assert!(!current.contains("let-go") && !current.contains("\"stays\""), "{current}");
             let found: Vec<String> = journaled_policies(&intent).iter().map(ToString::to_string).collect();
             assert_eq!(found, expected, "{evidence}");
         }

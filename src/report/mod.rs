@@ -20,16 +20,22 @@ mod holder;
 mod holds;
 mod html;
 mod humanize;
+mod index_reads;
 mod journal_entry;
 mod journal_evidence;
 mod lazy_list;
 mod markdown;
+mod plan_chunks;
 mod plan_id;
+mod plan_spool;
 mod policy_tests;
+mod progress;
 mod reason;
 mod registries;
 mod registry_info;
 mod removed_tag;
+mod renamed_keys;
+mod repository_views;
 mod rule_trace;
 mod run;
 mod run_summary;
@@ -38,6 +44,7 @@ mod source_detail;
 mod source_detail_text;
 mod storage;
 mod summary;
+mod tally;
 mod text;
 mod timeline;
 mod unmatched;
@@ -45,7 +52,7 @@ mod unmatched;
 pub use ability::{AbilityView, ProductView, RegistryNoteView, ability, missing_rights};
 pub use attention::{AttentionKind, AttentionView, plan_attention, run_attention, source_failed};
 use build::refusal as refusal_view;
-pub use build::{Basis, document};
+pub use build::{Basis, PlanBasis, document, document_from};
 pub use csv::csv;
 pub use deletion::{DeletionView, DeletionsView, DependentView, RetainReasonView};
 pub use diff::{DiffSummary, DiffView, PolicyDecision, PolicyDiff, TagDiff, diff};
@@ -66,15 +73,22 @@ pub use humanize::{
     counted, describe_clock_difference, describe_clock_doubt, describe_obstacle, describe_refusal, format_age,
     format_bytes, format_count, sanitize, truncate,
 };
+pub use index_reads::IndexReadsView;
 pub use journal_entry::{EntryView, correlation_id, describe_outcome, entry_text, policy_suffix};
-pub use journal_evidence::journaled_policies;
+pub use journal_evidence::{journaled_evidence, journaled_policies};
 pub use lazy_list::LazyList;
+pub use plan_chunks::{PlanLoadError, load_plan, plan_chunks, plan_head};
 pub use plan_id::{PlanReadError, assign_plan_id, read_plan};
+pub use plan_spool::{FinalRemovals, PlanSpool, SpooledPlan};
 pub use policy_tests::{PolicyTestFile, PolicyTestResult, PolicyTestTag, test_text};
+pub use progress::{Rate, RegistryProgress, RunPhase, RunProgress, TaskProgress, round_seconds_left};
 pub use reason::{ReasonView, ShortfallView, format_minute, short_digest};
-pub use registries::{ProbeView, RegistryStateView, RightsView, probe_text, registries_text};
+pub use registries::{
+    CapabilitiesView, ProbeView, RegistryStateView, RightsView, capabilities, probe_text, registries_text,
+};
 pub use registry_info::{DelayedActionView, RegistryInfoView};
 pub use removed_tag::RemovedTagView;
+pub use repository_views::{RepositoryViews, repository_views};
 pub use rule_trace::{CutoffView, ForecastView, PolicyTraceView, RuleTraceView, TagTraceView, rule_trace};
 pub use run::{JournalCountView, RunContextView, RunView, UNFINISHED, describe_stored_bytes, run_text, write_run};
 pub use run_summary::{PrunedView, RegistryCounts, RunSummary, StorageChangeView, undo_until};
@@ -84,6 +98,7 @@ pub use source_detail::{
 pub use source_detail_text::source_detail_text;
 pub use storage::{RepositoryStorageView, StorageView};
 pub use summary::removal_reasons;
+pub use tally::{PlanTally, VerdictCounts};
 pub use text::{sources_text, text};
 pub use timeline::{
     TimelineCutoff, TimelineGroup, TimelineTag, TimelineView, recorded_timeline, timeline, timeline_text,

@@ -2,14 +2,28 @@
 
 use std::io;
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::plan_chunks::{chunk_hashes, plan_head};
+use super::renamed_keys::rename_keys;
 use super::{PlanDocument, SCHEMA};
 
-/// Gives a document its id: `sha256:` over its JSON with an empty id.
+/// Gives a document its id: `sha256:` over its head, which is its JSON without an id and with its two long lists empty, and the
+/// hashes of its chunks. So a plan can be written, checked and applied in parts.
 pub fn assign_plan_id(document: &mut PlanDocument) {
     document.id = String::new();
-    document.id = plan_id(document);
+    let hashes = chunk_hashes(document).collect::<io::Result<Vec<String>>>();
+    document.id = match hashes {
+        Ok(hashes) => plan_id(document, hashes.iter().map(String::as_str)),
+        Err(error) => format!("unsealed:{error}"),
+    };
+}
+
+/// The same where the hashes of the chunks are known, in the plan's order.
+pub(super) fn assign_plan_id_by_hashes<'h>(document: &mut PlanDocument, hashes: impl Iterator<Item = &'h str>) {
+    document.id = String::new();
+    document.id = plan_id(document, hashes);
 }
 
 /// Reads a document back and makes sure that it is exactly what was sealed.
@@ -17,9 +31,8 @@ pub fn assign_plan_id(document: &mut PlanDocument) {
 /// # Errors
 /// When it is no plan, a plan of another version, or was edited in any way, white space aside.
 pub fn read_plan(text: &str) -> Result<PlanDocument, PlanReadError> {
-    let value: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| PlanReadError::NotJson(error.to_string()))?;
-    let schema = value.get("schema").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let value: Value = serde_json::from_str(text).map_err(|error| PlanReadError::NotJson(error.to_string()))?;
+    let schema = value.get("schema").and_then(Value::as_str).unwrap_or_default();
     if schema != SCHEMA {
         return Err(PlanReadError::OtherSchema(schema.to_owned()));
     }
@@ -27,8 +40,10 @@ pub fn read_plan(text: &str) -> Result<PlanDocument, PlanReadError> {
         serde_json::from_str(text).map_err(|error| PlanReadError::NotAPlan(error.to_string()))?;
     let mut unsealed = document.clone();
     assign_plan_id(&mut unsealed);
-    // The second comparison finds what the shape does not know and would drop: keys that somebody added.
-    if unsealed.id != document.id || serde_json::to_value(&document).ok().as_ref() != Some(&value) {
+    // The comparison of the values finds what the shape does not know and would drop: keys that somebody added.
+    let written = serde_json::to_value(&document).ok();
+    let current = unsealed.id == document.id && written.as_ref() == Some(&value);
+    if !current && !is_older_plan(text, &document.id, written.as_ref(), value) {
         return Err(PlanReadError::Edited { stated: document.id, computed: unsealed.id });
     }
     Ok(document)
@@ -56,15 +71,44 @@ pub enum PlanReadError {
     },
 }
 
-fn plan_id(document: &PlanDocument) -> String {
-    // JSON is written in small pieces, and hashed in large ones.
-    let mut writer = io::BufWriter::with_capacity(16 << 10, HashWriter(Sha256::new()));
-    let written = serde_json::to_writer(&mut writer, document).map_err(io::Error::from);
-    match written.and_then(|()| writer.into_inner().map_err(io::IntoInnerError::into_error)) {
-        Ok(HashWriter(hash)) => format!("sha256:{}", hex(&hash.finalize())),
-        // Neither the shape (string keys only) nor the writer can fail; an id that matches nothing is the safe answer.
+fn plan_id<'h>(document: &PlanDocument, hashes: impl Iterator<Item = &'h str>) -> String {
+    match plan_head(document) {
+        Ok(head) => {
+            let mut hash = Sha256::new();
+            hash.update(head.as_bytes());
+            for chunk in hashes {
+                hash.update(b"\n");
+                hash.update(chunk.as_bytes());
+            }
+            format!("sha256:{}", hex(&hash.finalize()))
+        }
+        // The shape has string keys only, so it cannot fail; an id that matches nothing is the safe answer.
         Err(error) => format!("unsealed:{error}"),
     }
+}
+
+/// Returns true for an unedited plan of the version before, which has other keys. Its id follows from its own text only.
+fn is_older_plan(text: &str, id: &str, written: Option<&Value>, value: Value) -> bool {
+    text_id(text, id) == id && written == Some(&rename_keys(value))
+}
+
+/// Returns `sha256:` over the text without white space and with an empty id.
+fn text_id(text: &str, id: &str) -> String {
+    let mut compact = String::with_capacity(text.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for character in text.chars() {
+        if in_string || !character.is_ascii_whitespace() {
+            compact.push(character);
+        }
+        if in_string {
+            in_string = escaped || character != '"';
+            escaped = !escaped && character == '\\';
+        } else {
+            in_string = character == '"';
+        }
+    }
+    let unsealed = compact.replacen(&format!("\"id\":\"{id}\""), "\"id\":\"\"", 1);
+    format!("sha256:{}", hex(&Sha256::digest(unsealed.as_bytes())))
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

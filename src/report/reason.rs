@@ -99,8 +99,8 @@ pub enum ReasonView {
     MaybeClaimed {
         source: String,
         digest: String,
-        #[serde(default)]
-        doubt: String,
+        #[serde(default, alias = "doubt")]
+        uncertainty: String,
         /// Missing in plans of version 0.1.
         #[serde(default)]
         holder: Option<Box<HolderView>>,
@@ -115,9 +115,15 @@ pub enum ReasonView {
         text: String,
         holder: Box<HolderView>,
     },
-    LetGo {
+    IndexUnread {
+        index: String,
+        count: u32,
+    },
+    #[serde(alias = "let-go")]
+    NotKept {
         policy: String,
-        misses: Vec<ShortfallView>,
+        #[serde(alias = "misses")]
+        shortfalls: Vec<ShortfallView>,
     },
     CompanionOfExpired {
         subject: String,
@@ -196,7 +202,7 @@ impl From<&Reason> for ReasonView {
             Reason::MaybeClaimed(claimed) => Self::MaybeClaimed {
                 source: claimed.source.to_string(),
                 digest: claimed.digest.to_string(),
-                doubt: claimed.uncertainty.label().to_owned(),
+                uncertainty: claimed.uncertainty.label().to_owned(),
                 holder: Some(Box::new(HolderView::from(&*claimed.holder))),
             },
             Reason::UnresolvedReference(unresolved) => Self::UnresolvedReference {
@@ -209,9 +215,11 @@ impl From<&Reason> for ReasonView {
                 text: mentioned.text.to_string(),
                 holder: Box::new(HolderView::from(&*mentioned.holder)),
             },
-            Reason::NotKept { policy, shortfalls: misses } => {
-                Self::LetGo { policy: policy.to_string(), misses: misses.iter().map(ShortfallView::from).collect() }
-            }
+            Reason::IndexUnread { index, count } => Self::IndexUnread { index: index.to_string(), count: *count },
+            Reason::NotKept { policy, shortfalls } => Self::NotKept {
+                policy: policy.to_string(),
+                shortfalls: shortfalls.iter().map(ShortfallView::from).collect(),
+            },
             Reason::CompanionOfExpired { subject, policy } => {
                 Self::CompanionOfExpired { subject: subject.to_string(), policy: policy.to_string() }
             }
@@ -290,8 +298,9 @@ impl ReasonView {
             Self::Gap { .. } => "gap",
             Self::MaybeClaimed { .. } => "maybe-claimed",
             Self::UnresolvedReference { .. } => "unresolved-reference",
+            Self::IndexUnread { .. } => "index-unread",
             Self::Mentioned { .. } => "mentioned",
-            Self::LetGo { .. } => "let-go",
+            Self::NotKept { .. } => "not-kept",
             Self::CompanionOfExpired { .. } => "companion-of-expired",
         }
     }
@@ -308,7 +317,7 @@ impl ReasonView {
             | Self::KeptMatching { policy, .. }
             | Self::Undated { policy, .. }
             | Self::NotAVersion { policy }
-            | Self::LetGo { policy, .. }
+            | Self::NotKept { policy, .. }
             | Self::CompanionOfExpired { policy, .. } => Some(policy),
             _ => None,
         }
@@ -377,15 +386,16 @@ impl ReasonView {
             }
             Self::SourceFailed { source } => format!("source {source} failed and could have protected it"),
             Self::Gap { at, failure } => format!("{at} could not be read ({failure})"),
-            Self::MaybeClaimed { source, digest, doubt, holder } => {
-                describe_possible_claim(source, digest, doubt, holder.as_deref())
+            Self::MaybeClaimed { source, digest, uncertainty, holder } => {
+                describe_possible_claim(source, digest, uncertainty, holder.as_deref())
             }
             Self::UnresolvedReference { source, text, holder } => describe_unresolved(source, text, holder),
+            Self::IndexUnread { index, count } => describe_unread_index(index, *count),
             Self::Mentioned { source, text, holder } => describe_mention(source, text, holder),
-            Self::LetGo { policy, misses } if misses.is_empty() => format!("policy {policy} keeps none"),
-            Self::LetGo { policy, misses } => {
-                let misses: Vec<String> = misses.iter().map(ShortfallView::describe).collect();
-                format!("policy {policy} lets it go: {}", misses.join("; "))
+            Self::NotKept { policy, shortfalls } if shortfalls.is_empty() => format!("policy {policy} keeps none"),
+            Self::NotKept { policy, shortfalls } => {
+                let shortfalls: Vec<String> = shortfalls.iter().map(ShortfallView::describe).collect();
+                format!("policy {policy} lets it go: {}", shortfalls.join("; "))
             }
             Self::CompanionOfExpired { subject, policy } => {
                 format!("it goes with the image {}, whose last tags policy {policy} lets go", short_digest(subject))
@@ -429,6 +439,12 @@ pub(super) fn describe_unresolved(source: &str, text: &str, holder: &HolderView)
     )
 }
 
+/// Words for an index that was not read, and the remedy.
+fn describe_unread_index(index: &str, count: u32) -> String {
+    let others = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
+    format!("the index {}{others} was not read and may hold its image; a plan reads it", short_digest(index))
+}
+
 /// Words for a word in a text that may mean an image, and the remedy.
 pub(super) fn describe_mention(source: &str, text: &str, holder: &HolderView) -> String {
     format!(
@@ -438,10 +454,15 @@ pub(super) fn describe_mention(source: &str, text: &str, holder: &HolderView) ->
 }
 
 /// Words for a claim on a digest that may or may not be this image's.
-pub(super) fn describe_possible_claim(source: &str, digest: &str, doubt: &str, holder: Option<&HolderView>) -> String {
+pub(super) fn describe_possible_claim(
+    source: &str,
+    digest: &str,
+    uncertainty: &str,
+    holder: Option<&HolderView>,
+) -> String {
     let who = holder.map_or_else(|| source.to_owned(), |holder| format!("{source} ({})", holder.describe()));
     let digest = short_digest(digest);
-    match doubt {
+    match uncertainty {
         "other-algorithm" => format!(
             "{who} uses {digest}, and the registry knows this image by a digest of another algorithm: it may be the same"
         ),
@@ -540,7 +561,7 @@ mod tests {
             ReasonView::NotSelected {},
             ReasonView::SharesManifest { tag: "x".into() },
             ReasonView::KeptNewest { policy: "p".into(), rank: 1, count: 2 },
-            ReasonView::LetGo { policy: "p".into(), misses: vec![ShortfallView::Matching {}] },
+            ReasonView::NotKept { policy: "p".into(), shortfalls: vec![ShortfallView::Matching {}] },
             ReasonView::CompanionOfExpired { subject: "s".into(), policy: "p".into() },
             ReasonView::NotAVersion { policy: "p".into() },
         ];

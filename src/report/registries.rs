@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::ability::{AbilityView, RegistryNoteView, describe_product};
 use super::humanize::{format_count, sanitize};
+use crate::registry::{Capabilities, Support};
 
 /// One registry as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +31,8 @@ pub struct RegistryStateView {
     pub lists_untagged: bool,
     /// `true` if its locks are read.
     pub locks: bool,
+    /// The capabilities of its API, as its connection gives them.
+    pub capabilities: CapabilitiesView,
     /// The rights of the identity to remove.
     pub rights: RightsView,
     /// The number of repositories that it lists; `None` where it lists none or could not be read.
@@ -38,13 +41,59 @@ pub struct RegistryStateView {
     pub error: Option<String>,
 }
 
+/// The capabilities of a registry's API; each is `yes`, `no` or `not-known` unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CapabilitiesView {
+    /// The effect of the removal of a tag: `native`, `deletes-last`, `unsupported` or `not-known`.
+    pub untag: String,
+    /// The largest number of tags in one removal request.
+    pub batch: u64,
+    /// Removes a tag only if it still names a given digest.
+    pub digest_in_removal: String,
+    /// Lists manifests that have no tag.
+    pub lists_untagged: String,
+    /// Lists the tags that name a manifest.
+    pub tags_of_manifest: String,
+    /// Has the time at which a tag was pushed.
+    pub push_times: String,
+    /// Has the time at which an image was last pulled.
+    pub pull_times: String,
+    /// Has locks of tags and manifests.
+    pub locks: String,
+    /// The place of the list of what refers to a manifest: `api`, `fallback-tag`, `none` or `not-known`.
+    pub referrers: String,
+    /// Deletes what refers to a manifest along with it.
+    pub cascades_referrers: String,
+    /// Answers from replicas, which may lag behind.
+    pub replicas: String,
+}
+
+/// Returns the view of a registry's capabilities.
+#[must_use]
+pub fn capabilities(found: &Capabilities) -> CapabilitiesView {
+    let label = |support: Support| support.label().to_owned();
+    CapabilitiesView {
+        untag: found.untag.label().to_owned(),
+        batch: found.batch as u64,
+        digest_in_removal: label(found.digest_in_removal),
+        lists_untagged: label(found.lists_untagged),
+        tags_of_manifest: label(found.tags_of_manifest),
+        push_times: label(found.push_times),
+        pull_times: label(found.pull_times),
+        locks: label(found.locks),
+        referrers: found.referrers.label().to_owned(),
+        cascades_referrers: label(found.cascades_referrers),
+        replicas: label(found.replicas),
+    }
+}
+
 /// The rights of an identity in a registry, as far as the registry says without being asked for a removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RightsView {
     /// `allowed`, `missing` (in some repository) or `not-known`.
     pub state: String,
-    /// In how many repositories it was looked at.
-    pub asked: u64,
+    /// The number of repositories that were checked.
+    pub checked: u64,
     /// The missing rights, by repository.
     pub missing: Vec<RegistryNoteView>,
 }
@@ -61,7 +110,7 @@ pub struct ProbeView {
     /// The removal method: `untag` or `manifest`.
     pub removal: String,
     /// `accepted`, `unsupported`, `denied` or `not-known`.
-    pub answer: String,
+    pub result: String,
     /// The answer in words, where it was neither accepted nor unsupported.
     pub message: Option<String>,
     /// The removal support that is known now.
@@ -104,6 +153,7 @@ pub fn registries_text(registries: &[RegistryStateView]) -> String {
                 yes(registry.locks, "read", "not read")
             ),
         );
+        line(&mut out, 1, &describe_capabilities(&registry.capabilities));
         line(&mut out, 1, &describe_rights(&registry.rights));
         for note in registry.rights.missing.iter().take(MAX_MISSING_RIGHTS) {
             line(&mut out, 2, &note.message);
@@ -112,11 +162,37 @@ pub fn registries_text(registries: &[RegistryStateView]) -> String {
     out
 }
 
+fn describe_capabilities(found: &CapabilitiesView) -> String {
+    let untag = match found.untag.as_str() {
+        "native" => "leaves its manifest",
+        "deletes-last" => "deletes a manifest with its last tag",
+        "unsupported" => "not possible alone",
+        _ => "not known",
+    };
+    let referrers = match found.referrers.as_str() {
+        "api" => "by its API",
+        "fallback-tag" => "by fallback tags",
+        "none" => "none",
+        _ => "not known",
+    };
+    let words = |label: &str| label.replace('-', " ");
+    format!(
+        "removal of a tag: {untag}; tags in one removal: {}; digest in a removal: {}; tags of a manifest: {}; pull \
+         times: {}; referrers: {referrers}, deleted with their subject: {}; replicas: {}",
+        format_count(found.batch),
+        words(&found.digest_in_removal),
+        words(&found.tags_of_manifest),
+        words(&found.pull_times),
+        words(&found.cascades_referrers),
+        words(&found.replicas),
+    )
+}
+
 fn describe_rights(rights: &RightsView) -> String {
-    let (asked, missing) = (format_count(rights.asked), format_count(rights.missing.len() as u64));
+    let (checked, missing) = (format_count(rights.checked), format_count(rights.missing.len() as u64));
     match rights.state.as_str() {
-        "allowed" => format!("rights: may remove in all of {asked} repositories that were asked about"),
-        "missing" => format!("rights: MISSING in {missing} of {asked} repositories that were asked about"),
+        "allowed" => format!("rights: may remove in all of {checked} repositories that were checked"),
+        "missing" => format!("rights: MISSING in {missing} of {checked} repositories that were checked"),
         _ => "rights: the registry does not say whether this identity may remove".to_owned(),
     }
 }
@@ -125,7 +201,7 @@ fn describe_rights(rights: &RightsView) -> String {
 #[must_use]
 pub fn probe_text(probe: &ProbeView) -> String {
     let what = if probe.removal == "untag" { "a tag" } else { "a manifest" };
-    let answered = match (probe.answer.as_str(), &probe.message) {
+    let answered = match (probe.result.as_str(), &probe.message) {
         ("accepted", _) => format!("it would delete {what}"),
         ("unsupported", _) => format!("it refuses to delete {what}"),
         ("denied", Some(message)) => format!("this identity may not delete there: {message}"),
@@ -152,7 +228,7 @@ mod tests {
     fn ability(state: &str) -> AbilityView {
         AbilityView {
             state: state.into(),
-            known_from: "nowhere".into(),
+            ability_origin: "unknown".into(),
             known_since: None,
             product: None,
             message: "as it is".into(),
@@ -172,7 +248,8 @@ mod tests {
             push_times: false,
             lists_untagged: false,
             locks: false,
-            rights: RightsView { state: "not-known".into(), asked: 0, missing: Vec::new() },
+            capabilities: capabilities(&Capabilities::UNKNOWN),
+            rights: RightsView { state: "not-known".into(), checked: 0, missing: Vec::new() },
             repositories: Some(1),
             error: None,
         };
@@ -181,13 +258,16 @@ mod tests {
             text,
             "contoso (distribution, https://r.example), read as anonymous, 1 repository\n  removal = \"untag\": as it is\n  \
              push times: not given; manifests without a tag: not listed; locks: not read\n  \
+             removal of a tag: not known; tags in one removal: 1; digest in a removal: not known; tags of a manifest: \
+             not known; pull times: not known; referrers: not known, deleted with their subject: not known; replicas: \
+             not known\n  \
              rights: the registry does not say whether this identity may remove\n"
         );
         registry.ability = Some(ability("impossible"));
         registry.error = Some("GET https://r.example/v2/_catalog answered 503".into());
         registry.repositories = None;
         let note = RegistryNoteView { kind: "missing-rights".into(), repository: None, message: "grant it".into() };
-        registry.rights = RightsView { state: "missing".into(), asked: 12, missing: vec![note] };
+        registry.rights = RightsView { state: "missing".into(), checked: 12, missing: vec![note] };
         let text = registries_text(&[registry]);
         for words in ["UNREAD: GET", "IMPOSSIBLE: as it is", "MISSING in 1 of 12", "\n    grant it"] {
             assert!(text.contains(words), "{words} in {text}");
@@ -207,7 +287,7 @@ mod tests {
                 endpoint: "https://r.example".into(),
                 repository: Some("app".into()),
                 removal: "untag".into(),
-                answer: answer.into(),
+                result: answer.into(),
                 message: message.map(str::to_owned),
                 ability: Some(ability("not-known")),
             });

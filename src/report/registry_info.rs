@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::humanize::{format_age, format_bytes};
+use super::index_reads::describe_index_reads;
 use super::{GapView, RegistryView, ability};
 use crate::domain::{GapTarget, PermissionMode, Registry, RegistryInfo, Removal, RemovalMethod, RetentionDays};
 use crate::registry::Provider;
@@ -12,12 +13,13 @@ use crate::registry::providers::{Distribution, provider};
 
 /// What Azure Resource Manager says of a registry. The fields are those of [`RegistryInfo`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of `domain::Particulars`, documented there")]
+#[expect(missing_docs, reason = "the fields are those of `domain::RegistryInfo`, documented there")]
 pub struct RegistryInfoView {
     pub subscription: String,
     pub resource_group: String,
     pub resource: String,
-    pub sku: Option<String>,
+    #[serde(alias = "sku")]
+    pub tier: Option<String>,
     pub permissions: Option<String>,
     pub untagged_retention: DelayedActionView,
     pub soft_delete: DelayedActionView,
@@ -40,7 +42,7 @@ impl From<&RegistryInfo> for RegistryInfoView {
             subscription: found.subscription.to_string(),
             resource_group: found.resource_group.to_string(),
             resource: found.resource.to_string(),
-            sku: found.tier.map(|sku| sku.label().to_owned()),
+            tier: found.tier.map(|tier| tier.label().to_owned()),
             permissions: found.permissions.map(|mode| mode.label().to_owned()),
             untagged_retention: found.untagged_retention.into(),
             soft_delete: found.soft_delete.into(),
@@ -75,7 +77,7 @@ pub(super) fn undo_seconds(registry: &Registry, undo_window: Duration) -> Option
 /// What there is to know of a registry itself, one sentence each, without their full stops.
 pub(super) fn describe_registry(registry: &RegistryView) -> Vec<String> {
     let mut facts = Vec::new();
-    match &registry.particulars {
+    match &registry.info {
         Some(found) => {
             facts.extend([resource(found), describe_untagged_retention(found, registry)]);
             facts.extend(describe_soft_delete(found));
@@ -88,6 +90,7 @@ pub(super) fn describe_registry(registry: &RegistryView) -> Vec<String> {
         0 => "an untag there may be past undoing at once".to_owned(),
         seconds => format!("an untag there can be undone for {}", period(seconds)),
     }));
+    facts.extend(registry.indexes_read.as_ref().map(describe_index_reads));
     facts.extend(ability::describe_ability(registry));
     facts
 }
@@ -104,11 +107,11 @@ impl GapView {
 }
 
 fn resource(found: &RegistryInfoView) -> String {
-    let RegistryInfoView { subscription, resource_group, resource, sku, permissions, replicas, stored_bytes, .. } =
+    let RegistryInfoView { subscription, resource_group, resource, tier, permissions, replicas, stored_bytes, .. } =
         found;
     let mut words = format!("{resource} in resource group {resource_group} of subscription {subscription}");
-    if let Some(sku) = sku {
-        words.extend([", ", sku]);
+    if let Some(tier) = tier {
+        words.extend([", ", tier]);
     }
     if let Some(mode) = permissions {
         let by = if mode == PermissionMode::Repositories.label() { "repository" } else { "registry" };

@@ -13,7 +13,7 @@ use crate::state::JournalEntry;
 /// A tag that Tagwarden removed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RemovedTagView {
-    /// Always `tagwarden.gone/1`.
+    /// Always `tagwarden.removed-tag/1`.
     pub schema: &'static str,
     /// The registry.
     pub registry: String,
@@ -41,7 +41,7 @@ impl RemovedTagView {
     pub fn new(entry: &JournalEntry, manifest: String) -> Self {
         let intent = &entry.intent;
         Self {
-            schema: "tagwarden.gone/1",
+            schema: "tagwarden.removed-tag/1",
             registry: intent.registry.to_string(),
             repository: intent.repository.to_string(),
             tag: intent.tag.to_string(),

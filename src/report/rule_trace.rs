@@ -19,7 +19,7 @@ pub struct TagTraceView {
     /// What each policy makes of it, by name of policy.
     pub policies: Vec<PolicyTraceView>,
     /// What time alone will make of it.
-    pub outlook: ForecastView,
+    pub forecast: ForecastView,
 }
 
 /// What one policy makes of one tag.
@@ -34,7 +34,7 @@ pub struct PolicyTraceView {
     /// Whether it selects the tag.
     pub selects: bool,
     /// What of its selector does not fit: `registries`, `repositories`, `tags` or `pattern`.
-    pub unfit: Option<String>,
+    pub mismatch: Option<String>,
     /// The group that the tag is counted in: the names of `group_by`, each with its value.
     pub group: BTreeMap<String, String>,
     /// What each rule says of it, in order.
@@ -49,13 +49,13 @@ pub struct RuleTraceView {
     /// Whether it keeps the tag.
     pub keeps: bool,
     /// How, or by how much it missed, in words.
-    pub words: String,
+    pub text: String,
     /// Where the rule cuts, in this group.
-    pub cut: Option<CutoffView>,
+    pub cutoff: Option<CutoffView>,
     /// The rule's reading of the tag, where that is not plain: its version, or the look at which an undated tag was
     /// there.
     #[serde(default)]
-    pub read: Option<String>,
+    pub reading: Option<String>,
 }
 
 /// Where a keep rule cuts: what is older goes by it.
@@ -70,7 +70,7 @@ pub struct CutoffView {
 /// What time alone will make of a tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForecastView {
-    /// `expired` already, `expires` at a time, `never` by time alone, or `untold`: it would take too long to find out.
+    /// `expired` already, `expires` at a time, `never` by time alone, or `unknown`: it would take too long to find out.
     pub kind: String,
     /// The first second at which it has expired.
     pub at: Option<Timestamp>,
@@ -92,8 +92,8 @@ pub fn rule_trace(
     let name = repository.tags.get(at.tag as usize)?.name.as_str();
     let weighing = engine::trace_rules(rules, registry, repository, now);
     let policies = weighing.iter().map(|weighing| policy_trace(weighing, repository, at.tag, name, now)).collect();
-    let outlook = engine::forecast(rules, inventory, claims, now, &[at]).pop().unwrap_or(Forecast::Unknown);
-    Some(TagTraceView { policies, outlook: ForecastView::from(&outlook) })
+    let forecast = engine::forecast(rules, inventory, claims, now, &[at]).pop().unwrap_or(Forecast::Unknown);
+    Some(TagTraceView { policies, forecast: ForecastView::from(&forecast) })
 }
 
 fn policy_trace(
@@ -104,7 +104,7 @@ fn policy_trace(
     now: Timestamp,
 ) -> PolicyTraceView {
     let found = weighing.tags.iter().find(|weighed| weighed.tag == tag);
-    let unfit = match (weighing.applicability, found) {
+    let mismatch = match (weighing.applicability, found) {
         (_, Some(_)) => None,
         (Applicability::Applies, None) => Some(match weighing.policy.select.tags {
             TagSelector::Pattern(_) => "pattern",
@@ -120,7 +120,7 @@ fn policy_trace(
         mode: weighing.policy.mode.label().to_owned(),
         file: weighing.policy.file.to_string(),
         selects: found.is_some(),
-        unfit: unfit.map(str::to_owned),
+        mismatch: mismatch.map(str::to_owned),
         group: group.into_iter().collect(),
         rules,
     }
@@ -137,27 +137,27 @@ fn rule_traces(
     let of_group = |tag: &&TagTrace| name(tag).is_some_and(|name| engine::group_of(weighing.policy, name) == group);
     let peers: Vec<&TagTrace> = weighing.tags.iter().filter(of_group).collect();
     let said = found.outcomes.iter().enumerate().map(|(at, said)| {
-        let (keeps, words) = match said {
+        let (keeps, text) = match said {
             RuleOutcome::Keeps(reason) => (true, describe_keep_reason(reason)),
             RuleOutcome::FallsShort(miss) => (false, ShortfallView::from(miss).describe()),
         };
         let rule = weighing.policy.keep.rules().get(at);
-        let cut = rule.and_then(|rule| cut(rule, at, &peers, repository, now));
-        let read = rule.and_then(|rule| describe_reading(rule, weighing.policy, repository, found.tag, now));
-        RuleTraceView { rule: rule.map_or_else(|| "all".to_owned(), rule_text), keeps, words, cut, read }
+        let cutoff = rule.and_then(|rule| cutoff(rule, at, &peers, repository, now));
+        let reading = rule.and_then(|rule| describe_reading(rule, weighing.policy, repository, found.tag, now));
+        RuleTraceView { rule: rule.map_or_else(|| "all".to_owned(), rule_text), keeps, text, cutoff, reading }
     });
     let said: Vec<RuleTraceView> = said.collect();
     match weighing.policy.keep {
         Keep::None => {
-            let words = "keeps none".to_owned();
-            vec![RuleTraceView { rule: "none".to_owned(), keeps: false, words, cut: None, read: None }]
+            let text = "keeps none".to_owned();
+            vec![RuleTraceView { rule: "none".to_owned(), keeps: false, text, cutoff: None, reading: None }]
         }
         Keep::All | Keep::Rules(_) => said,
     }
 }
 
 /// Where a rule that goes by time cuts among the tags of a group.
-pub(super) fn cut(
+pub(super) fn cutoff(
     rule: &KeepRule,
     position: usize,
     peers: &[&TagTrace],
@@ -249,12 +249,12 @@ pub(super) fn rule_text(rule: &KeepRule) -> String {
 }
 
 impl From<&Forecast> for ForecastView {
-    fn from(outlook: &Forecast) -> Self {
-        let (kind, at, reasons) = match outlook {
+    fn from(forecast: &Forecast) -> Self {
+        let (kind, at, reasons) = match forecast {
             Forecast::Expired => ("expired", None, Vec::new()),
             Forecast::At { at, reasons } => ("expires", Some(*at), reasons.iter().map(ReasonView::from).collect()),
             Forecast::Never => ("never", None, Vec::new()),
-            Forecast::Unknown => ("untold", None, Vec::new()),
+            Forecast::Unknown => ("unknown", None, Vec::new()),
         };
         Self { kind: kind.to_owned(), at, reasons }
     }
@@ -274,7 +274,7 @@ impl ForecastView {
                 sentences
             }
             ("never", _) => vec!["time alone never makes it go".to_owned()],
-            ("untold", _) => vec!["it would take too long to find out".to_owned()],
+            ("unknown", _) => vec!["it would take too long to find out".to_owned()],
             _ => Vec::new(),
         }
     }
@@ -283,8 +283,8 @@ impl ForecastView {
 impl PolicyTraceView {
     /// What it does with the tag, on one line.
     pub(super) fn headline(&self) -> String {
-        match &self.unfit {
-            Some(unfit) => format!("{} does not select it, by its `{unfit}`", self.policy),
+        match &self.mismatch {
+            Some(mismatch) => format!("{} does not select it, by its `{mismatch}`", self.policy),
             None if self.group.is_empty() => format!("{} ({}) selects it", self.policy, self.mode),
             None => format!("{} ({}) selects it, in the group {}", self.policy, self.mode, group_text(&self.group)),
         }
@@ -295,13 +295,13 @@ impl RuleTraceView {
     /// What it says of the tag, on one line.
     pub(super) fn line(&self) -> String {
         let sign = if self.keeps { "keeps it" } else { "lets it go" };
-        let cut = match &self.cut {
+        let cutoff = match &self.cutoff {
             Some(CutoffView { at, tag: Some(tag) }) => format!("; cuts after {tag} of {}", format_minute(*at)),
             Some(CutoffView { at, tag: None }) => format!("; cuts at {}", format_minute(*at)),
             None => String::new(),
         };
-        let read = self.read.as_ref().map(|read| format!("; {read}")).unwrap_or_default();
-        format!("{}  {sign}: {}{cut}{read}", self.rule, self.words)
+        let reading = self.reading.as_ref().map(|reading| format!("; {reading}")).unwrap_or_default();
+        format!("{}  {sign}: {}{cutoff}{reading}", self.rule, self.text)
     }
 }
 

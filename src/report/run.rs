@@ -18,7 +18,7 @@ use super::run_summary::{RegistryCounts, RunSummary};
 use super::storage::describe_bytes;
 use super::text::needs_attention;
 use super::{AttentionView, Format, PlanDocument};
-use crate::domain::Action;
+use crate::domain::{Action, SkipReason};
 use crate::state::{JournalCount, JournalEntry, RecordedPolicy, RunContext, RunKind, RunRecord};
 
 /// The outcome of a run that still goes on, or was killed.
@@ -55,15 +55,18 @@ pub struct RunView {
     pub error: Option<String>,
     /// The id of the plan that it made or applied, while that is kept.
     pub plan_id: Option<String>,
+    /// True if that plan has lost its tags that stay, as all but the last plan of everything have.
+    #[serde(skip)]
+    pub kept_pruned: bool,
     /// Bytes that the registries store less than before, as far as they measured it.
     pub reclaimed_bytes: Option<u64>,
     /// The things that need a person's attention, the most urgent first.
     pub attention: Vec<AttentionView>,
     /// Counts and sums.
     pub summary: RunSummary,
-    /// The circumstances besides its settings; `None` in lists of runs.
+    /// The context besides its settings; `None` in lists of runs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub circumstances: Option<RunContextView>,
+    pub context: Option<RunContextView>,
     /// The entries of its journal by action and outcome, counted; `None` in lists of runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal_counts: Option<Vec<JournalCountView>>,
@@ -72,25 +75,25 @@ pub struct RunView {
     pub journal: Option<Vec<EntryView>>,
 }
 
-/// The circumstances of a run besides its settings.
+/// The context of a run besides its settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RunContextView {
     /// The hash over all policy files.
     pub policies_revision: Option<String>,
     /// The git commit of their folder, where it is a checkout.
     pub policies_commit: Option<String>,
-    /// The policies whose turn it was, where it was not that of all.
-    pub due: Option<String>,
+    /// The policies that could remove in it; `None` if all could.
+    pub enforced_policies: Option<String>,
     /// The reason why it removed nothing although settings and policies say `enforce`.
     pub blocked_by: Option<String>,
     /// The reason that a person gave for removing all the same.
-    pub despite: Option<String>,
+    pub override_reason: Option<String>,
 }
 
 impl From<RunContext> for RunContextView {
     fn from(context: RunContext) -> Self {
-        let RunContext { revision, commit, enforced_policies: due, blocked_by, override_reason: despite } = context;
-        Self { policies_revision: revision, policies_commit: commit, due, blocked_by, despite }
+        let RunContext { revision, commit, enforced_policies, blocked_by, override_reason } = context;
+        Self { policies_revision: revision, policies_commit: commit, enforced_policies, blocked_by, override_reason }
     }
 }
 
@@ -110,6 +113,7 @@ pub struct JournalCountView {
 impl From<&JournalCount> for JournalCountView {
     fn from(found: &JournalCount) -> Self {
         let JournalCount { action, outcome, skip, count } = found.clone();
+        let skip = skip.map(|label| SkipReason::current_label(&label).to_owned());
         Self { action, outcome, skip, count: count.unsigned_abs() }
     }
 }
@@ -137,10 +141,11 @@ impl RunView {
             exit_code: end.map(|end| end.exit_code),
             error: end.and_then(|end| end.error.clone()),
             plan_id: record.plan_id.clone(),
+            kept_pruned: false,
             reclaimed_bytes: summary.reclaimed_bytes(),
             attention,
             summary,
-            circumstances: None,
+            context: None,
             journal_counts: None,
             journal: None,
         }
@@ -182,13 +187,13 @@ impl RunView {
     /// The same, with what it went by besides its settings.
     #[must_use]
     pub fn with_context(self, run_context: RunContext) -> Self {
-        Self { circumstances: Some(run_context.into()), ..self }
+        Self { context: Some(run_context.into()), ..self }
     }
 
     /// The same, with the policies that it went by in each entry.
     #[must_use]
     pub fn with_policies(mut self, policies: &[RecordedPolicy]) -> Self {
-        let went_by = self.circumstances.clone().unwrap_or_default();
+        let went_by = self.context.clone().unwrap_or_default();
         let with_policies = |entry: EntryView| entry.with_policies(policies, &went_by);
         self.journal = self.journal.map(|entries| entries.into_iter().map(with_policies).collect());
         self
@@ -249,7 +254,7 @@ impl RunView {
             ("started", self.started_at.to_string()),
             ("ended", ended),
         ];
-        let went_by = self.circumstances.clone().unwrap_or_default();
+        let went_by = self.context.clone().unwrap_or_default();
         let said = [
             ("error", &self.error),
             ("plan", &self.plan_id),
@@ -257,13 +262,17 @@ impl RunView {
             ("ticket", &self.ticket),
             ("policies", &went_by.policies_revision),
             ("commit", &went_by.policies_commit),
-            ("due", &went_by.due),
-            ("held", &went_by.blocked_by),
-            ("despite", &went_by.despite),
+            ("enforced", &went_by.enforced_policies),
+            ("blocked", &went_by.blocked_by),
+            ("override", &went_by.override_reason),
         ];
         facts.extend(said.into_iter().filter_map(|(what, value)| Some((what, value.clone()?))));
         if self.is_plan_pruned() {
             facts.push(("plan", "not kept any more (`records.plans`); this is what the journal says".to_owned()));
+        }
+        if self.kept_pruned {
+            let lost = "the details of tags that stay are held for the last plan of everything only";
+            facts.push(("plan", lost.to_owned()));
         }
         let summary = &self.summary;
         if let Some(fingerprint) = &summary.fingerprint {
@@ -389,7 +398,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Digest, Intent, Outcome, RemovalMethod, SkipReason};
+    use crate::domain::{Digest, Intent, Outcome, RemovalMethod};
     use crate::state::{NewRun, RunEnd, RunKind};
 
     fn record(summary: &str) -> RunRecord {

@@ -57,8 +57,8 @@ pub struct RunSummary {
     /// The reason why a registry's time cannot be trusted.
     pub clock: Option<String>,
     /// The records that it dropped from the state.
-    #[serde(deserialize_with = "lenient")]
-    pub forgotten: Option<PrunedView>,
+    #[serde(alias = "forgotten", deserialize_with = "lenient")]
+    pub pruned: Option<PrunedView>,
     /// The storage of each registry from which something was removed, before and after.
     #[serde(alias = "registries", deserialize_with = "lenient")]
     pub storage: BTreeMap<String, StorageChangeView>,
@@ -196,6 +196,7 @@ mod tests {
         of_registry["held_back"] = json!(1);
         let old = json!({
             "plan": counts, "by_registry": { "contoso": of_registry }, "removed": 1, "not_due": 2, "held_back": "frozen",
+            "forgotten": { "runs": 3, "plans": 2, "journal_entries": 1, "manifests": 0 },
             "registries": { "contoso": { "undo_seconds": 7 } },
         });
         let summary = read(&old.to_string());
@@ -203,11 +204,14 @@ mod tests {
         assert_eq!(summary.by_registry["contoso"].reported_only, 1);
         assert_eq!((summary.removed, summary.pending_schedule), (Some(1), 2));
         assert_eq!(summary.blocked_by.as_deref(), Some("frozen"));
+        assert_eq!(summary.pruned.as_ref().map(|pruned| (pruned.runs, pruned.plans)), Some((3, 2)));
         assert_eq!(summary.storage["contoso"].undo_seconds, Some(7));
         let text = summary.to_json();
         assert_eq!(read(&text), summary);
         assert!(
-            !["not_due", "held_back", "registries"].iter().any(|key| text.contains(&format!("\"{key}\":"))),
+            !["not_due", "held_back", "registries", "forgotten"]
+                .iter()
+                .any(|key| text.contains(&format!("\"{key}\":"))),
             "{text}"
         );
     }

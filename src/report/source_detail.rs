@@ -317,7 +317,9 @@ fn idle_note(claim: &Claim, source: &SourceOutcome, inventory: &Inventory) -> &'
     let mut all = ours.iter().flat_map(|registry| &registry.repositories);
     let digest = claim.image.digest.as_ref();
     // A digest counts whatever host it comes with.
-    if digest.is_some_and(|digest| all.any(|repository| repository.manifests.contains_key(digest))) {
+    if digest.is_some_and(|digest| {
+        all.any(|found| found.manifests.contains_key(digest) || found.listed_manifest(digest).is_some())
+    }) {
         UNTAGGED_NOTE
     } else if !ours.iter().any(|registry| claim.may_match_registry(registry.host_names())) {
         "names no registry that the source protects"

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::humanize::{counted, format_bytes, format_count};
 use super::{PlanDocument, RemovalView};
-use crate::domain::{Reclaim, ReclaimSum, Registry, RegistryName, RegistryReclaim};
+use crate::domain::{ReclaimSum, Registry, RegistryName, RegistryReclaim};
 
 /// What a plan would free in one registry once that collects it. A blob counts once, for the first removal that needs it,
 /// so the parts add up.
@@ -61,7 +61,7 @@ pub(super) fn accuracy_label(estimated: bool) -> String {
 }
 
 /// What a plan would free in each registry that something goes from.
-pub(super) fn storage(reclaim: &Reclaim, registries: &[Registry]) -> Vec<StorageView> {
+pub(super) fn storage(reclaim: &[RegistryReclaim], registries: &[Registry]) -> Vec<StorageView> {
     let particulars = |name: &RegistryName| registries.iter().find(|registry| registry.name == *name)?.info.as_ref();
     let of_registry = |found: &RegistryReclaim| {
         let sum = found.sum();
@@ -79,7 +79,7 @@ pub(super) fn storage(reclaim: &Reclaim, registries: &[Registry]) -> Vec<Storage
                 .collect(),
         }
     };
-    reclaim.registries.iter().map(of_registry).collect()
+    reclaim.iter().map(of_registry).collect()
 }
 
 fn repository_view(repository: String, sum: ReclaimSum) -> RepositoryStorageView {

@@ -163,8 +163,12 @@ fn describe_application(document: &PlanDocument, found: StatusCounts) -> String 
     if document.hypothetical {
         return "This plan cannot be applied: its time was given by hand. Plan again without `--at`.".to_owned();
     }
-    let deletions =
-        document.deletions.deletable().filter(|one| one.is_enforceable()).map(|one| 1 + one.along.len() as u64).sum();
+    let deletions = document
+        .deletions
+        .deletable()
+        .filter(|one| one.is_enforceable())
+        .map(|one| 1 + one.dependents.len() as u64)
+        .sum();
     if document.removals.is_empty() && document.deletions.deletable().next().is_none() {
         return "Nothing would go, so there is nothing to apply.".to_owned();
     }
@@ -216,9 +220,9 @@ pub fn removal_reasons(removal: &RemovalView) -> String {
         .reasons
         .iter()
         .map(|reason| match reason {
-            ReasonView::LetGo { misses, .. } if !several => match misses.as_slice() {
+            ReasonView::NotKept { shortfalls, .. } if !several => match shortfalls.as_slice() {
                 [] => "the policy keeps none".to_owned(),
-                misses => misses.iter().map(super::ShortfallView::describe).collect::<Vec<_>>().join("; "),
+                shortfalls => shortfalls.iter().map(super::ShortfallView::describe).collect::<Vec<_>>().join("; "),
             },
             ReasonView::CompanionOfExpired { subject, .. } => format!("goes with the image {}", short_digest(subject)),
             reason => reason.sentence(),
@@ -356,7 +360,8 @@ fn retain_label(reason: &ReasonView) -> Option<&'static str> {
         ReasonView::Gap { .. } => "something could not be read",
         ReasonView::MaybeClaimed { .. } => "a source claims a digest that may be this image's",
         ReasonView::UnresolvedReference { .. } => "a source names its repository and leaves the tag open",
-        ReasonView::LetGo { .. } | ReasonView::CompanionOfExpired { .. } => return None,
+        ReasonView::IndexUnread { .. } => "an index that may hold it was not read",
+        ReasonView::NotKept { .. } | ReasonView::CompanionOfExpired { .. } => return None,
     })
 }
 
@@ -423,6 +428,7 @@ pub(super) fn describe_missing(kept: &KeptView) -> String {
                 | ReasonView::Gap { .. }
                 | ReasonView::MaybeClaimed { .. }
                 | ReasonView::UnresolvedReference { .. }
+                | ReasonView::IndexUnread { .. }
         )
     };
     let gaps = kept.reasons.iter().filter(is_missing);

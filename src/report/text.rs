@@ -141,11 +141,11 @@ fn registry_lines(out: &mut String, registry: &RegistryView) {
         line(out, 2, &format!("UNREAD: {place}{} ({}): {}", gap.at, gap.kind, gap.message));
     }
     more(out, registry.gaps.len(), MOST_GAPS);
-    for note in registry.odd_names.iter().take(MOST_GAPS) {
+    for note in registry.invalid_names.iter().take(MOST_GAPS) {
         let place = note.repository.as_ref().map(|repository| format!("{repository}: ")).unwrap_or_default();
         line(out, 2, &format!("note: {place}{} ({}): {}", note.at, note.kind, note.message));
     }
-    more(out, registry.odd_names.len(), MOST_GAPS);
+    more(out, registry.invalid_names.len(), MOST_GAPS);
 }
 
 /// The sources of a plan, each with its state, what it says and what it protects.
@@ -240,7 +240,7 @@ fn deletions(out: &mut String, document: &PlanDocument) {
         let (name, tag, since) = (one.name(), &one.tag, format_minute(one.untagged_at));
         line(out, 1, &format!("{name} (was {tag}, untagged {since}{along}): {}", one.describe()));
     }
-    more(out, found.due.len(), MOST_DELETIONS);
+    more(out, found.eligible.len(), MOST_DELETIONS);
 }
 
 fn findings(out: &mut String, document: &PlanDocument) {
@@ -289,7 +289,7 @@ fn removals(out: &mut String, document: &PlanDocument) {
             removal_reasons(&removal),
         ]
     });
-    columns(out, &["tag", "digest", "time", "age", "size", "policy", "standing", "why"], &[4], rows);
+    columns(out, &["tag", "digest", "time", "age", "size", "policy", "enforcement", "why"], &[4], rows);
     more(out, document.removals.len(), MOST_REMOVALS);
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::humanize::{counted, format_count, sanitize};
 use super::reason::format_minute;
-use super::rule_trace::{cut, date_of, group_text, rule_text};
+use super::rule_trace::{cutoff, date_of, group_text, rule_text};
 use super::text::{heading, line};
 use super::{CutoffView, PlanDocument, ReasonView};
 use crate::domain::{Claims, Inventory, Keep, RegistryName, RepositoryName, Rules, TagPosition, Verdict};
@@ -45,7 +45,7 @@ pub struct TimelineGroup {
     /// The tags, newest first; those without a time come first.
     pub tags: Vec<TimelineTag>,
     /// Where the rules cut, the latest first.
-    pub cuts: Vec<TimelineCutoff>,
+    pub cutoffs: Vec<TimelineCutoff>,
 }
 
 /// One tag on the timeline.
@@ -64,7 +64,7 @@ pub struct TimelineTag {
     /// The rules of this policy that keep it.
     pub kept_by: Vec<String>,
     /// When time alone makes it go.
-    pub goes_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
     /// What speaks for the verdict.
     pub reasons: Vec<ReasonView>,
 }
@@ -76,7 +76,7 @@ pub struct TimelineCutoff {
     pub rule: String,
     /// Where.
     #[serde(flatten)]
-    pub cut: CutoffView,
+    pub cutoff: CutoffView,
 }
 
 /// The timeline of a repository that was read and decided about; nothing where it has no tags.
@@ -98,7 +98,7 @@ pub fn timeline(
     }
     let first = TagPosition { registry: u32::try_from(at).ok()?, repository: u32::try_from(inside).ok()?, tag: 0 };
     let places: Vec<TagPosition> = (0..).zip(&repository.tags).map(|(tag, _)| TagPosition { tag, ..first }).collect();
-    let outlooks = engine::forecast(rules, inventory, claims, now, &places);
+    let forecasts = engine::forecast(rules, inventory, claims, now, &places);
     let row = |tag: u32, kept_by: Vec<String>| {
         let facts = repository.tags.get(tag as usize)?;
         let found = verdicts.at(TagPosition { tag, ..first })?;
@@ -110,7 +110,7 @@ pub fn timeline(
             dated_by: date.label().to_owned(),
             verdict: found.verdict.label().to_owned(),
             kept_by,
-            goes_at: match outlooks.get(tag as usize) {
+            expires_at: match forecasts.get(tag as usize) {
                 Some(Forecast::At { at, .. }) => Some(*at),
                 _ => None,
             },
@@ -129,9 +129,9 @@ pub fn timeline(
         {
             let tags = peers.iter().filter_map(|peer| row(peer.tag, kept_by(weighing, peer))).collect();
             let rules = weighing.policy.keep.rules().iter().enumerate();
-            let cuts = rules.filter_map(|(at, rule)| {
-                let cut = cut(rule, at, &peers, repository, now)?;
-                Some(TimelineCutoff { rule: rule_text(rule), cut })
+            let cutoffs = rules.filter_map(|(at, rule)| {
+                let cutoff = cutoff(rule, at, &peers, repository, now)?;
+                Some(TimelineCutoff { rule: rule_text(rule), cutoff })
             });
             groups.push(sorted(TimelineGroup {
                 policy: Some(weighing.policy.name.to_string()),
@@ -139,7 +139,7 @@ pub fn timeline(
                 keep: keep_text(&weighing.policy.keep),
                 group,
                 tags,
-                cuts: cuts.collect(),
+                cutoffs: cutoffs.collect(),
             }));
         }
     }
@@ -161,7 +161,7 @@ const SCHEMA: &str = "tagwarden.timeline/1";
 
 /// Tags of no policy.
 fn unselected_group(tags: Vec<TimelineTag>) -> TimelineGroup {
-    TimelineGroup { policy: None, mode: None, keep: Vec::new(), group: BTreeMap::new(), tags, cuts: Vec::new() }
+    TimelineGroup { policy: None, mode: None, keep: Vec::new(), group: BTreeMap::new(), tags, cutoffs: Vec::new() }
 }
 
 /// The timeline of a repository by a plan that was recorded: every tag, without the rules' cuts, of which a plan keeps no
@@ -176,7 +176,7 @@ pub fn recorded_timeline(document: &PlanDocument, registry: &str, repository: &s
         dated_by: one.dated_by.clone(),
         verdict: Verdict::Expired.label().to_owned(),
         kept_by: Vec::new(),
-        goes_at: None,
+        expires_at: None,
         reasons: one.reasons.clone(),
     });
     let kept = document.kept.iter().filter(|one| here(&one.registry, &one.repository)).map(|one| TimelineTag {
@@ -186,7 +186,7 @@ pub fn recorded_timeline(document: &PlanDocument, registry: &str, repository: &s
         dated_by: one.dated_by.clone(),
         verdict: one.verdict.clone(),
         kept_by: Vec::new(),
-        goes_at: None,
+        expires_at: None,
         reasons: one.reasons.clone(),
     });
     let tags: Vec<TimelineTag> = gone.chain(kept).collect();
@@ -229,7 +229,7 @@ fn keep_text(keep: &Keep) -> Vec<String> {
 fn sorted(mut group: TimelineGroup) -> TimelineGroup {
     let newest = |tag: &TimelineTag| std::cmp::Reverse(tag.dated_at.unwrap_or(Timestamp::MAX));
     group.tags.sort_by(|a, b| (newest(a), &a.tag).cmp(&(newest(b), &b.tag)));
-    group.cuts.sort_by(|a, b| (b.cut.at, &a.rule).cmp(&(a.cut.at, &b.rule)));
+    group.cutoffs.sort_by(|a, b| (b.cutoff.at, &a.rule).cmp(&(a.cutoff.at, &b.rule)));
     group
 }
 
@@ -254,7 +254,7 @@ pub fn timeline_text(view: &TimelineView) -> String {
         heading(&mut out, &title);
         tags(&mut out, group);
     }
-    if view.groups.iter().flat_map(|group| &group.tags).any(|tag| tag.goes_at.is_some()) {
+    if view.groups.iter().flat_map(|group| &group.tags).any(|tag| tag.expires_at.is_some()) {
         heading(
             &mut out,
             "`goes` tells what time alone will do, if nothing is pushed, released, claimed or locked before.",
@@ -265,11 +265,11 @@ pub fn timeline_text(view: &TimelineView) -> String {
 
 fn tags(out: &mut String, group: &TimelineGroup) {
     let widest = group.tags.iter().take(MOST_TAGS).map(|tag| tag.tag.len()).max().unwrap_or_default();
-    let mut cuts = group.cuts.iter().peekable();
+    let mut cutoffs = group.cutoffs.iter().peekable();
     // A rule cuts below the last tag that it keeps, or that is as old as its window.
     let below = |cut: &CutoffView, tag: &TimelineTag| tag.dated_at.is_some_and(|time| time < cut.at);
     for tag in group.tags.iter().take(MOST_TAGS) {
-        while let Some(found) = cuts.next_if(|found| below(&found.cut, tag)) {
+        while let Some(found) = cutoffs.next_if(|found| below(&found.cutoff, tag)) {
             line(out, 1, &cut_line(found));
         }
         let time = tag.dated_at.map_or_else(|| format!("{:<20}", "no time"), format_minute);
@@ -280,7 +280,7 @@ fn tags(out: &mut String, group: &TimelineGroup) {
             None => tag.kept_by.join(", "),
         };
         words.extend(["  ", &why]);
-        if let Some(goes) = tag.goes_at {
+        if let Some(goes) = tag.expires_at {
             words.extend(["; goes ", &format_minute(goes)]);
         }
         line(out, 1, words.trim_end());
@@ -294,14 +294,14 @@ fn tags(out: &mut String, group: &TimelineGroup) {
         );
         return;
     }
-    for found in cuts {
+    for found in cutoffs {
         line(out, 1, &cut_line(found));
     }
 }
 
 fn cut_line(found: &TimelineCutoff) -> String {
-    match &found.cut.tag {
+    match &found.cutoff.tag {
         Some(tag) => format!("──── {} cuts here, after {tag}", found.rule),
-        None => format!("──── {} cuts here, at {}", found.rule, format_minute(found.cut.at)),
+        None => format!("──── {} cuts here, at {}", found.rule, format_minute(found.cutoff.at)),
     }
 }

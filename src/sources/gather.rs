@@ -1,6 +1,6 @@
 //! Asking all sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
@@ -16,8 +16,8 @@ use super::kubernetes::Kubernetes;
 use super::release_records::ReleaseRecords;
 use super::{Source, SourceError, SourceEvidence, SourceKind, SourceSettings, truncate_messages};
 use crate::domain::{
-    Claim, Claims, Holder, Hosts, Inventory, Mention, MentionedImage, RegistryName, SourceOutcome, SourceState,
-    UntaggedManifest,
+    Claim, Claims, Holder, Hosts, Inventory, Mention, MentionedImage, RegistryName, SourceName, SourceOutcome,
+    SourceState, SourceTexts, UntaggedManifest,
 };
 use crate::engine;
 use crate::http_client::RetryPolicy;
@@ -65,31 +65,50 @@ pub struct GatherContext<'a> {
     pub untagged: &'a [UntaggedManifest],
 }
 
-/// Asks all sources at once.
-///
-/// Whatever keeps a source from a full and sensible answer becomes its failure, never an absence: an error, a panic, its
-/// deadline, evidence that is too old, an answer with nothing (or too little) that names a registry it protects.
-///
-/// The age of evidence is judged at `now`, what it says at `at`: they differ where a person asks for the verdicts of
-/// another day.
-pub async fn gather(
+/// Asks all sources at once about an inventory that is known already: what their texts mention is looked up in it.
+pub async fn gather_about(
     sources: Vec<(SourceSettings, Box<dyn Source>)>,
     known: GatherContext<'_>,
     now: Timestamp,
     at: Timestamp,
 ) -> Claims {
+    let mut claims = gather(sources, known.hosts, now, at).await;
+    record_mentions(&mut claims, known.inventory, known.untagged);
+    claims
+}
+
+/// Asks all sources at once.
+///
+/// Whatever keeps a source from a full and sensible answer becomes its failure, never an absence: an error, a panic, its
+/// deadline, evidence that is too old, an answer with nothing (or too little) that names a registry it protects.
+///
+/// `hosts` are those of each registry, aliases included. What texts mention is looked up later, where a registry's tags are
+/// known; so a source that says nothing else may yet turn out to be empty, see [`SourceTexts::unless_mentioned`].
+///
+/// The age of evidence is judged at `now`, what it says at `at`: they differ where a person asks for the verdicts of
+/// another day.
+pub async fn gather(
+    sources: Vec<(SourceSettings, Box<dyn Source>)>,
+    hosts: &[(RegistryName, Vec<String>)],
+    now: Timestamp,
+    at: Timestamp,
+) -> Claims {
     let answers = sources.into_iter().map(|(settings, source)| async move {
-        let state = match query_source(&settings, &*source, at)
+        let (state, texts) = match query_source(&settings, &*source, at)
             .await
-            .and_then(|evidence| validate(&settings, evidence, known, now))
+            .and_then(|evidence| validate(&settings, evidence, hosts, now))
         {
-            Ok(state) => state,
-            Err(error) => SourceState::Failed { kind: error.kind, message: error.message.into() },
+            Ok((state, texts)) => (state, Some(texts)),
+            Err(error) => (SourceState::Failed { kind: error.kind, message: error.message.into() }, None),
         };
         let SourceSettings { name, kind, registries, .. } = settings;
-        SourceOutcome { name, kind: kind.label(), registries, state }
+        (SourceOutcome { name, kind: kind.label(), registries, state }, texts)
     });
-    let mut claims = Claims { sources: join_all(answers).await, ..Claims::default() };
+    let (sources, texts): (Vec<SourceOutcome>, Vec<Option<SourceTexts>>) = join_all(answers).await.into_iter().unzip();
+    let with_texts =
+        |(source, texts): (&SourceOutcome, Option<SourceTexts>)| Some((source.name.clone(), texts?.into()));
+    let texts = sources.iter().zip(texts).filter_map(with_texts).collect();
+    let mut claims = Claims { sources, texts, ..Claims::default() };
     claims.sort();
     claims
 }
@@ -117,10 +136,10 @@ async fn query_source(
 fn validate(
     settings: &SourceSettings,
     evidence: SourceEvidence,
-    GatherContext { hosts, inventory, untagged }: GatherContext<'_>,
+    hosts: &[(RegistryName, Vec<String>)],
     now: Timestamp,
-) -> Result<SourceState, SourceError> {
-    let SourceEvidence { mut claims, unresolved, texts, report_only_texts: reported, as_of, mut notes } = evidence;
+) -> Result<(SourceState, SourceTexts), SourceError> {
+    let SourceEvidence { mut claims, unresolved, texts, report_only_texts: report_only, as_of, mut notes } = evidence;
     check_age(settings, as_of, now)?;
     claims.sort();
     claims.dedup();
@@ -140,11 +159,8 @@ fn validate(
     let relevant = claims.iter().filter(|claim| names_one(claim, true)).count();
     let unknown = unknown_hosts(claims.iter().filter(|claim| !names_one(claim, false)));
 
-    let mentions = engine::find_mentions(inventory, untagged, protects, &texts);
-    let only_reported = engine::find_mentions(inventory, untagged, protects, &reported);
-    notes.extend(truncate_messages(only_reported.iter().map(mention_note).collect()));
-
-    if relevant == 0 && mentions.is_empty() && unresolved.is_empty() && !settings.allow_empty {
+    let mut unless_mentioned = None;
+    if relevant == 0 && unresolved.is_empty() && !settings.allow_empty {
         let message = if claims.is_empty() {
             "it answered with no claim at all; if that is right, write `allow_empty = true`".to_owned()
         } else if unknown.is_empty() {
@@ -157,7 +173,10 @@ fn validate(
                 join_hosts(&unknown)
             )
         };
-        return Err(SourceError { kind: "empty", message });
+        if texts.is_empty() {
+            return Err(SourceError { kind: EMPTY, message });
+        }
+        unless_mentioned = Some(message.into());
     }
     if let Some(least) = settings.min_claims
         && relevant < least
@@ -173,11 +192,52 @@ fn validate(
             join_hosts(&unknown)
         ));
     }
-    Ok(SourceState::Complete { claims, unresolved, mentions, as_of, notes })
+    let state = SourceState::Complete { claims, unresolved, mentions: Vec::new(), as_of, notes };
+    Ok((state, SourceTexts { protecting: texts, report_only, unless_mentioned }))
+}
+
+/// The kind of failure of a source that says nothing of the registries that it protects.
+const EMPTY: &str = "empty";
+
+/// Makes failures of the sources that say nothing of any registry that they protect, given those that mention a tag, and
+/// returns whether there are any.
+pub fn fail_empty_sources(claims: &mut Claims, mentioning: &BTreeSet<SourceName>) -> bool {
+    let mut found = false;
+    for source in &mut claims.sources {
+        let message = claims.texts.get(&source.name).and_then(|texts| texts.unless_mentioned.clone());
+        if let Some(message) = message.filter(|_| !source.has_failed() && !mentioning.contains(&source.name)) {
+            source.state = SourceState::Failed { kind: EMPTY, message };
+            found = true;
+        }
+    }
+    found
+}
+
+/// Looks up what the sources' texts mention in an inventory, and puts it beside their claims in place of the texts. `untagged`
+/// are manifests that Tagwarden untagged, whose former tags may be mentioned, too.
+pub fn record_mentions(claims: &mut Claims, inventory: &Inventory, untagged: &[UntaggedManifest]) {
+    let mut mentioning = BTreeSet::new();
+    for source in &mut claims.sources {
+        let Some(texts) = claims.texts.get(&source.name) else { continue };
+        let registries = source.registries.clone();
+        let covers = |name: &RegistryName| registries.as_ref().is_none_or(|names| names.contains(name));
+        let reported = engine::find_mentions(inventory, untagged, covers, &texts.report_only);
+        let found = engine::find_mentions(inventory, untagged, covers, &texts.protecting);
+        if !found.is_empty() {
+            mentioning.insert(source.name.clone());
+        }
+        if let SourceState::Complete { mentions, notes, .. } = &mut source.state {
+            *mentions = found;
+            notes.extend(truncate_messages(reported.iter().map(mention_note).collect()));
+        }
+    }
+    fail_empty_sources(claims, &mentioning);
+    claims.texts.clear();
 }
 
 /// A mention that protects nothing, for people who decide whether it should.
-fn mention_note(mention: &Mention) -> String {
+#[must_use]
+pub fn mention_note(mention: &Mention) -> String {
     let Mention { registry, repository, image, text, holder } = mention;
     let image = match image {
         MentionedImage::Tag(tag) => format!("{registry}/{repository}:{tag}"),

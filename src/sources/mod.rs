@@ -33,7 +33,7 @@ use crate::domain::{Claim, RegistryName, SourceName, TextIndex, UnresolvedRefere
 pub use azure::{AzureScope, AzureService, AzureWorkloads};
 pub use docker::{Docker, DockerSocket};
 pub use field_path::{FieldPath, InvalidPath};
-pub use gather::{GatherContext, gather, source};
+pub use gather::{GatherContext, fail_empty_sources, gather, gather_about, mention_note, record_mentions, source};
 pub use git_history::{GitHistory, GitHistorySettings};
 pub use http_references::{DocumentFormat, HttpDocument, HttpReferences, SecretHeader};
 pub use image_references::ImageReferences;
@@ -164,12 +164,20 @@ impl SourceKind {
 }
 
 /// This many problems or notes are told in full.
-const MAX_MESSAGES: usize = 20;
+pub const MAX_MESSAGES: usize = 20;
 
 /// As many of the texts as a person would read, and how many more there are.
-fn truncate_messages(mut texts: Vec<String>) -> Vec<String> {
-    let more = texts.len().saturating_sub(MAX_MESSAGES);
+#[must_use]
+pub fn truncate_messages(texts: Vec<String>) -> Vec<String> {
+    let count = texts.len() as u64;
+    truncate_counted_messages(texts, count)
+}
+
+/// The same for the first of `count` texts.
+#[must_use]
+pub fn truncate_counted_messages(mut texts: Vec<String>, count: u64) -> Vec<String> {
     texts.truncate(MAX_MESSAGES);
+    let more = count.saturating_sub(texts.len() as u64);
     if more > 0 {
         texts.push(format!("and {more} more"));
     }

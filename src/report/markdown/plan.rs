@@ -119,7 +119,7 @@ fn deletions(document: &PlanDocument) -> String {
         format!("- {mark} ({}): {}", code(&refusal.kind), escape(&refusal.message))
     });
     out.push_str(&lines(MOST_FACTS, found.refusals.len(), refusals));
-    if !found.due.is_empty() {
+    if !found.eligible.is_empty() {
         let header = "| manifest | last tag | untagged | with it | policies | what becomes of it |\n\
                       | :-- | :-- | :-- | :-- | :-- | :-- |\n";
         let rows = found.sorted().map(|one| {
@@ -132,9 +132,9 @@ fn deletions(document: &PlanDocument) -> String {
                 escape(&one.describe()),
             ])
         });
-        let table = header.to_owned() + &lines(MOST_DELETIONS, found.due.len(), rows);
+        let table = header.to_owned() + &lines(MOST_DELETIONS, found.eligible.len(), rows);
         out.push('\n');
-        out.push_str(&folded(&counted(found.due.len() as u64, "manifest"), &table));
+        out.push_str(&folded(&counted(found.eligible.len() as u64, "manifest"), &table));
     }
     section("Manifests untagged before", &out)
 }
@@ -154,7 +154,7 @@ fn registries(document: &PlanDocument) -> String {
     out.push_str(&folded_notes(document, |registry| &registry.gaps, headline));
     let headline =
         |number| format!("{} in what was read: each stays, and nothing else is in doubt", counted(number, "odd name"));
-    out.push_str(&folded_notes(document, |registry| &registry.odd_names, headline));
+    out.push_str(&folded_notes(document, |registry| &registry.invalid_names, headline));
     out
 }
 
@@ -285,7 +285,7 @@ fn removals(document: &PlanDocument, most: usize) -> String {
     if document.removals.is_empty() {
         return section("Removals", "Nothing would go.\n");
     }
-    let header = "| tag | digest | time | age | size | policy | standing | why |\n\
+    let header = "| tag | digest | time | age | size | policy | enforcement | why |\n\
                   | :-- | :-- | :-- | --: | --: | :-- | :-- | :-- |\n";
     let title = format!("{} would go", counted(document.removals.len() as u64, "tag"));
     let frame = section("Removals", &folded(&title, header)).len()

@@ -97,6 +97,7 @@ async fn a_run_tells_what_came_of_it() {
             context: RunContext::default(),
             pending_schedule: 0,
             interrupted_by: None,
+            missing_manifests: 0,
             failed_sources: lost.filter(|_| outcome == RunOutcome::EvidenceMissing).into_iter().collect(),
             forgotten: None,
             outcome,

@@ -11,7 +11,7 @@ use tagwarden::apply::Clock;
 use tagwarden::config::{Mode, NotifyEvent, NotifySettings};
 use tagwarden::notify::{Notifier, RunEvent, RunEventCounts};
 use tagwarden::registry::RetryPolicy;
-use tagwarden::state::RunKind;
+use tagwarden::state::{RunKind, StateStore};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
@@ -238,11 +238,47 @@ async fn a_memory_that_is_broken_or_cannot_be_written_only_repeats() {
     let settings = [receiver_settings("webhook", &url, "")];
     let folder = tempfile::tempdir().unwrap();
     let news = || run_with_occasions(&[(NotifyEvent::Failed, "x")]);
+    std::fs::write(folder.path().join("tagwarden.db"), "no state").unwrap();
     notify_run(&settings, folder.path(), noon(), news()).await;
-    std::fs::write(folder.path().join("tagwarden.db.told.json"), "{\"ops\": 3").unwrap();
     notify_run(&settings, folder.path(), noon() + 1.hour(), news()).await;
     notify_run(&settings, &folder.path().join("nowhere"), noon() + 1.hour(), news()).await;
     assert_eq!(received(&server).await.len(), 3);
+    assert_eq!(std::fs::read(folder.path().join("tagwarden.db")).unwrap(), b"no state");
+}
+
+/// The version before kept what it told in a file beside the state.
+#[tokio::test]
+async fn what_the_version_before_told_is_not_told_again() {
+    let (server, url) = hook(ResponseTemplate::new(200)).await;
+    let settings = [receiver_settings("webhook", &url, "")];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tagwarden.db.told.json");
+    std::fs::write(&file, r#"{"ops":{"run failed x":"2026-11-20T11:00:00Z"}}"#).unwrap();
+    for hours in 0_i64..2 {
+        let failed = run_with_occasions(&[(NotifyEvent::Failed, "x")]);
+        notify_run(&settings, folder.path(), noon() + hours.hours(), failed).await;
+        assert_eq!(received(&server).await.len(), 0, "after {hours} hours");
+        assert!(!file.exists());
+    }
+    notify_run(&settings, folder.path(), noon() + 24.hours(), run_with_occasions(&[(NotifyEvent::Failed, "x")])).await;
+    assert_eq!(received(&server).await.len(), 1);
+}
+
+/// A daemon gives the state that it has open.
+#[tokio::test]
+async fn what_is_told_is_recorded_in_a_state_that_is_open() {
+    let (server, url) = hook(ResponseTemplate::new(200)).await;
+    let settings = [receiver_settings("webhook", &url, "")];
+    let folder = tempfile::tempdir().unwrap();
+    let store = StateStore::open(&folder.path().join("tagwarden.db")).await.unwrap();
+    for hours in 0_i64..3 {
+        let notifier = Notifier::start_with_store(&settings, &store, &clock(noon() + hours.hours()));
+        notifier.enqueue(run_with_occasions(&[(NotifyEvent::Failed, "x")]));
+        notifier.finish(LONG).await;
+    }
+    assert_eq!(received(&server).await.len(), 1);
+    let sent = store.sent_notifications("ops").await.unwrap();
+    assert_eq!(sent, BTreeMap::from([("run failed x".to_owned(), noon())]), "and it is still open");
 }
 
 /// Of one process with several runs, the later know what the earlier told.

@@ -160,8 +160,8 @@ fn refusals_say_what_to_do_and_the_document_has_the_facts() {
     assert_eq!(registry["clock_ahead_seconds"], -301);
     assert_eq!(registry["obstacles"], json!([{ "repository": "shop/api", "message": "grant delete on shop/api" }]));
     assert_eq!(registry["accepted"], json!([]));
-    let particulars = &registry["particulars"];
-    assert_eq!(particulars["untagged_retention"], json!({ "state": "on", "days": 1 }));
-    assert_eq!(particulars["soft_delete"], json!({ "state": "off", "days": null }));
-    assert_eq!(particulars["sku"], "premium");
+    let info = &registry["info"];
+    assert_eq!(info["untagged_retention"], json!({ "state": "on", "days": 1 }));
+    assert_eq!(info["soft_delete"], json!({ "state": "off", "days": null }));
+    assert_eq!(info["tier"], "premium");
 }

@@ -1,6 +1,7 @@
 //! What people and scripts read, and that nothing from outside can speak through it.
 
 mod azure;
+mod by_repository;
 mod sample;
 mod source_detail;
 mod storage;
@@ -9,6 +10,7 @@ use std::collections::BTreeSet;
 
 use sample::{claim, kept, not_kept, plan, removal};
 use serde_json::Value;
+use tagwarden::domain::Digest;
 use tagwarden::report::{
     DeletionsView, Format, HolderView, PlanDocument, PlanReadError, ReasonView, ShortfallView, assign_plan_id, csv,
     explanation, explanation_json, html, markdown, read_plan, render, text,
@@ -82,7 +84,7 @@ fn the_end_says_what_can_be_done() {
     assert!(last(&only_deletions).contains("To remove 4 untagged manifests"), "{}", last(&only_deletions));
     let on_trial = |plan: &mut PlanDocument| {
         only_deletions(plan);
-        plan.deletions.due[0].enforce = false;
+        plan.deletions.eligible[0].enforce = false;
     };
     assert!(last(&on_trial).contains("nothing in it is both enforced and allowed"));
     assert!(
@@ -133,7 +135,7 @@ fn markdown_fits_into_a_comment_however_long_the_plan_is() {
     document.registries = vec![document.registries[0].clone(); 500];
     document.sources = vec![document.sources[0].clone(); 500];
     document.policies = vec![document.policies[0].clone(); 500];
-    document.deletions.due = vec![document.deletions.due[0].clone(); 5_000];
+    document.deletions.eligible = vec![document.deletions.eligible[0].clone(); 5_000];
     document.deletions.refusals = vec![document.refusals[0].clone(); 500];
     document.deletions.unlisted = (0..500).map(|number| format!("registry-{number}")).collect();
     let whole = markdown(&document);
@@ -420,6 +422,50 @@ fn reformatting_keeps_the_seal() {
     assert_ne!(sorted, compact);
     for text in [pretty.replace('\n', "\r\n"), pretty, compact, sorted] {
         assert_eq!(read_plan(&text).as_ref(), Ok(&document));
+    }
+}
+
+/// A plan as the version before wrote it: the same document with other keys, and an id that follows from those.
+#[test]
+fn a_plan_of_the_version_before_can_be_applied_and_not_edited() {
+    let document = plan();
+    let mut older = serde_json::to_string(&document).unwrap();
+    for (key, old) in [
+        ("info", "particulars"),
+        ("tier", "sku"),
+        ("shortfalls", "misses"),
+        ("uncertainty", "doubt"),
+        ("eligible", "due"),
+        ("pending", "waiting"),
+        ("next_eligible_at", "next_at"),
+        ("eligible_at", "due_at"),
+        ("deletable", "goes"),
+        ("dependents", "along"),
+        ("retain_reasons", "stays"),
+    ] {
+        let (key, old) = (format!("\"{key}\":"), format!("\"{old}\":"));
+        assert!(older.contains(&key), "{key}");
+        older = older.replace(&key, &old);
+    }
+    older = older.replace("\"kind\":\"not-kept\"", "\"kind\":\"let-go\"");
+    let unsealed = older.replacen(&document.id, "", 1);
+    let id = Digest::of(unsealed.as_bytes()).to_string();
+    let older = older.replacen(&document.id, &id, 1);
+    for text in [older.clone(), older.replace("{\"", "{\n  \"")] {
+        let found = read_plan(&text).unwrap();
+        assert_eq!(found.id, id);
+        assert_eq!(PlanDocument { id: document.id.clone(), ..found }, document);
+    }
+    for (from, to) in
+        [("\"goes\":false", "\"goes\":true"), ("\"stays\":", "\"kept_by\":"), ("{\"schema\"", "{\"x\":1,\"schema\"")]
+    {
+        let edited = older.replacen(from, to, 1);
+        assert_ne!(edited, older);
+        assert!(read_plan(&edited).is_err(), "{from}");
+        // Nor with an id that fits: what this version does not know is not dropped.
+        let unsealed = edited.replacen(&id, "", 1);
+        let refitted = edited.replacen(&id, &Digest::of(unsealed.as_bytes()).to_string(), 1);
+        assert_eq!(read_plan(&refitted).is_err(), !to.contains("goes"), "{from}");
     }
 }
 

@@ -20,8 +20,8 @@ fn policy() -> String {
     "candidates".to_owned()
 }
 
-pub(crate) fn not_kept(misses: Vec<ShortfallView>) -> ReasonView {
-    ReasonView::LetGo { policy: policy(), misses }
+pub(crate) fn not_kept(shortfalls: Vec<ShortfallView>) -> ReasonView {
+    ReasonView::NotKept { policy: policy(), shortfalls }
 }
 
 pub(crate) fn removal(number: u32, tag: &str) -> RemovalView {
@@ -117,7 +117,8 @@ fn removals() -> Vec<RemovalView> {
         ShortfallView::NewestPer { version: "minor".into(), rank: 3, count: 2 },
         ShortfallView::Matching {},
     ];
-    let both = vec![not_kept(Vec::new()), ReasonView::LetGo { policy: "everything-else".into(), misses: versions }];
+    let both =
+        vec![not_kept(Vec::new()), ReasonView::NotKept { policy: "everything-else".into(), shortfalls: versions }];
     let companion = ReasonView::CompanionOfExpired { subject: digest(1), policy: policy() };
     vec![
         removal(1, "candidate-41"),
@@ -249,7 +250,7 @@ fn kept_tags() -> Vec<KeptView> {
                     ReasonView::MaybeClaimed {
                         source: "aks-staging".into(),
                         digest: digest(98),
-                        doubt: "configuration-unread".into(),
+                        uncertainty: "configuration-unread".into(),
                         holder: Some(Box::new(HolderView::Workload {
                             place: "aks-staging".into(),
                             namespace: "shop".into(),
@@ -282,11 +283,11 @@ fn registry() -> RegistryView {
         }],
         ability: None,
         notes: Vec::new(),
-        particulars: Some(RegistryInfoView {
+        info: Some(RegistryInfoView {
             subscription: "00000000-0000-0000-0000-000000000001".into(),
             resource_group: "rg-registry".into(),
             resource: "contoso".into(),
-            sku: Some("premium".into()),
+            tier: Some("premium".into()),
             permissions: Some("rbac-abac".into()),
             untagged_retention: DelayedActionView { state: "on".into(), days: Some(3) },
             soft_delete: DelayedActionView { state: "off".into(), days: None },
@@ -299,13 +300,14 @@ fn registry() -> RegistryView {
         undo_seconds: Some(3 * 86_400),
         repositories: 2,
         tags: 20,
+        indexes_read: None,
         gaps: vec![GapView {
             repository: Some("shop/checkout".into()),
             at: "tag candidate-9".into(),
             kind: "http-500".into(),
             message: "the registry answered 500 three times; try again later".into(),
         }],
-        odd_names: Vec::new(),
+        invalid_names: Vec::new(),
     }
 }
 
@@ -503,11 +505,11 @@ fn deletions() -> DeletionsView {
         digest: format!("sha256:{}", "1d".repeat(32)),
         tag: "candidate-17".into(),
         untagged_at: time("2026-11-01T03:00:00Z"),
-        due_at: time("2026-11-15T03:00:00Z"),
+        eligible_at: time("2026-11-15T03:00:00Z"),
         policies: vec!["candidate-builds".into()],
         enforce: true,
-        goes: true,
-        along: vec![
+        deletable: true,
+        dependents: vec![
             DependentView { role: "child".into(), digest: format!("sha256:{}", "2d".repeat(32)) },
             DependentView { role: "child".into(), digest: format!("sha256:{}", "3d".repeat(32)) },
             DependentView { role: "referrer".into(), digest: format!("sha256:{}", "4d".repeat(32)) },
@@ -515,22 +517,22 @@ fn deletions() -> DeletionsView {
         bytes: Some(3 << 20),
         bytes_are: "estimated".into(),
         refused: None,
-        stays: Vec::new(),
+        retain_reasons: Vec::new(),
     };
     let message = "aks-prod claims contoso.example/shop/api:candidate-18: Deployment shop/api in aks-prod".into();
     let staying = DeletionView {
         digest: format!("sha256:{}", "5d".repeat(32)),
         tag: "candidate-18".into(),
-        goes: false,
-        along: Vec::new(),
+        deletable: false,
+        dependents: Vec::new(),
         bytes: None,
-        stays: vec![RetainReasonView { kind: "claimed".into(), message }],
+        retain_reasons: vec![RetainReasonView { kind: "claimed".into(), message }],
         ..one.clone()
     };
     DeletionsView {
-        due: vec![one, staying],
-        waiting: 3,
-        next_at: Some(time("2026-11-25T03:00:00Z")),
+        eligible: vec![one, staying],
+        pending: 3,
+        next_eligible_at: Some(time("2026-11-25T03:00:00Z")),
         unlisted: vec!["fabrikam".into()],
         refusals: Vec::new(),
     }

@@ -60,19 +60,19 @@ const ROWS: &[Row] = &[
         "a tag that moved and left its image without one",
         &["HOST/shop/api:candidate-1@candidate-1"],
         |walk| assert!(walk.registry.move_tag("shop/api", "candidate-1", &walk.digest("shop/api", "candidate-6"))),
-        &["warning drift shop/api:candidate-1", "warning no-tag-left shop/api:candidate-1"],
+        &["warning drift shop/api:candidate-1", "warning untagged shop/api:candidate-1"],
     ),
     (
         "a tag that is not there",
         &["HOST/shop/api:release-9", "HOST/shop/api:release-1"],
         |_| (),
-        &["warning image-gone shop/api:release-9"],
+        &["warning image-missing shop/api:release-9"],
     ),
     (
         "a repository that is not there",
         &["HOST/shop/old:release-9", "HOST/shop/api:release-1"],
         |_| (),
-        &["warning image-gone shop/old:release-9"],
+        &["warning image-missing shop/old:release-9"],
     ),
     (
         "a tag that is gone, of an image that has another",
@@ -81,13 +81,13 @@ const ROWS: &[Row] = &[
             assert!(walk.registry.move_tag("shop/api", "release-2", &walk.digest("shop/api", "candidate-5")));
             assert!(walk.registry.delete_tag("shop/api", "candidate-5"));
         },
-        &["info tag-gone shop/api:candidate-5"],
+        &["info tag-missing shop/api:candidate-5"],
     ),
     (
         "an image without a tag",
         &["HOST/shop/api@candidate-5"],
         |walk| assert!(walk.registry.delete_tag("shop/api", "candidate-5")),
-        &["warning no-tag-left shop/api:-"],
+        &["warning untagged shop/api:-"],
     ),
     (
         "an image that was collected",
@@ -96,7 +96,7 @@ const ROWS: &[Row] = &[
             assert!(walk.registry.delete_tag("shop/api", "candidate-5"));
             let _ = walk.registry.collect_garbage();
         },
-        &["warning image-gone shop/api:-"],
+        &["warning image-missing shop/api:-"],
     ),
     ("a digest on its last tag", &["HOST/shop/api@candidate-1"], |_| (), &["info last-tag shop/api:candidate-1"]),
     ("a digest on a tag that stays anyway", &["HOST/shop/api@candidate-6"], |_| (), &[]),

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::{Timestamp, ToSpan as _};
 use tagwarden::domain::{Claim, Holder, Inventory, RegistryName, SourceState};
 use tagwarden::sources::{
-    GatherContext, Source, SourceError, SourceEvidence, SourceKind, SourceSettings, TextSettings, gather, source,
+    GatherContext, Source, SourceError, SourceEvidence, SourceKind, SourceSettings, TextSettings, gather_about, source,
 };
 
 use super::{D, folder, now, set};
@@ -70,7 +70,7 @@ fn known(hosts: &[(RegistryName, Vec<String>)]) -> GatherContext<'_> {
 
 /// What becomes of an answer: its claims, or the kind of failure, and all that is said about it.
 async fn judged(settings: SourceSettings, script: Script) -> (Result<usize, &'static str>, String) {
-    let claims = gather(vec![(settings, Box::new(Scripted(script)))], known(&hosts()), now(), now()).await;
+    let claims = gather_about(vec![(settings, Box::new(Scripted(script)))], known(&hosts()), now(), now()).await;
     match &claims.sources[0].state {
         SourceState::Complete { claims, notes, .. } => (Ok(claims.len()), notes.join("\n")),
         SourceState::Failed { kind, message } => (Err(*kind), message.to_string()),
@@ -133,7 +133,7 @@ async fn one_failing_source_leaves_the_answers_of_the_others() {
         let settings = SourceSettings { deadline: Duration::from_millis(50), ..settings(name) };
         (settings, Box::new(Scripted(script)) as Box<dyn Source>)
     });
-    let claims = gather(sources.collect(), known(&hosts()), now(), now()).await;
+    let claims = gather_about(sources.collect(), known(&hosts()), now(), now()).await;
     let found: Vec<_> = claims.sources.iter().map(|answer| (answer.name.as_str(), answer.has_failed())).collect();
     assert_eq!(found, [("a", true), ("b", false), ("c", true)]);
     assert_eq!(claims.sources[0].kind, "release-records");

@@ -82,7 +82,7 @@ fn retained_tags(
     let asked = source(&settings, &hosts[0].1);
     let known = GatherContext { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let claims = runtime.block_on(sources::gather(vec![(settings, asked)], known, now(), now()));
+    let claims = runtime.block_on(sources::gather_about(vec![(settings, asked)], known, now(), now()));
     if let SourceState::Failed { message, .. } = &claims.sources[0].state {
         return Err(message.to_string());
     }

@@ -7,7 +7,7 @@ use tagwarden::domain::{Inventory, SourceState};
 use tagwarden::sources::AzureService::{self, AppService, ContainerApps, ContainerInstances};
 use tagwarden::sources::{
     GatherContext, Source as _, SourceEvidence, SourceKind, SourceSettings, TextException, TextSettings,
-    UnresolvedEffect, gather,
+    UnresolvedEffect, gather_about,
 };
 
 use super::app_service::{linux, site};
@@ -89,7 +89,7 @@ async fn mentions(estate: &Estate, service: AzureService, inventory: &Inventory)
     };
     let source = estate.source(service, &[SUBSCRIPTION], &[], TextSettings::default());
     let known = GatherContext { hosts: &hosts, inventory, untagged: &[] };
-    let claims = gather(vec![(settings, Box::new(source))], known, now(), now()).await;
+    let claims = gather_about(vec![(settings, Box::new(source))], known, now(), now()).await;
     let SourceState::Complete { mentions, .. } = &claims.sources[0].state else { panic!("{claims:?}") };
     mentions.iter().map(|mention| format!("mentions {}", mention.text)).collect()
 }

@@ -14,7 +14,7 @@ use tagwarden::domain::{RegistryName, Verdict};
 use tagwarden::engine::evaluate;
 use tagwarden::sources::{
     GatherContext, GitHistory, GitHistorySettings, Source, SourceError, SourceEvidence, SourceKind, SourceSettings,
-    TextSettings, gather, source,
+    TextSettings, gather_about, source,
 };
 
 use super::now;
@@ -222,7 +222,7 @@ expect: ""
         let asked = source(&settings, &texts(&[HOST]));
         let hosts: Vec<(RegistryName, Vec<String>)> = vec![("contoso".parse().unwrap(), texts(&[HOST]))];
         let known = GatherContext { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
-        let claims = gather(vec![(settings, asked)], known, now(), now()).await;
+        let claims = gather_about(vec![(settings, asked)], known, now(), now()).await;
         let verdicts = evaluate(&stage.rules, &stage.inventory, &claims, stage.now);
         let staying = verdicts.tags.iter().filter(|found| found.verdict != Verdict::Expired).map(|found| {
             assert_eq!(found.verdict, Verdict::Protected);

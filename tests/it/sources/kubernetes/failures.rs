@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tagwarden::domain::{Holder, Inventory, SourceState};
-use tagwarden::sources::{Access, GatherContext, KubernetesSettings, SourceKind, SourceSettings, TextSettings, gather};
+use tagwarden::sources::{
+    Access, GatherContext, KubernetesSettings, SourceKind, SourceSettings, TextSettings, gather_about,
+};
 
 use super::{ask, now, recorded, shown, source};
 use crate::support::kubernetes::{ApiServer, ClusterState, Fault, fixture};
@@ -319,7 +321,7 @@ async fn gathered(server: &ApiServer, allow_empty: bool, deadline: Duration) -> 
     let hosts = vec![("contoso".parse().unwrap(), vec!["contoso.azurecr.io".to_owned()])];
     let inventory = Inventory::default();
     let known = GatherContext { hosts: &hosts, inventory: &inventory, untagged: &[] };
-    let mut claims = gather(vec![(of, Box::new(source(settings)))], known, now(), now()).await;
+    let mut claims = gather_about(vec![(of, Box::new(source(settings)))], known, now(), now()).await;
     claims.sources.remove(0).state
 }
 

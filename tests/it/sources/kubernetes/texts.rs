@@ -7,7 +7,7 @@ use tagwarden::domain::{Reason, SourceOutcome, SourceState, Verdict};
 use tagwarden::engine::evaluate;
 use tagwarden::sources::{
     GatherContext, KubernetesSettings, MentionEffect, SourceKind, SourceSettings, TextException, TextSettings,
-    UnresolvedEffect, gather,
+    UnresolvedEffect, gather_about,
 };
 
 use super::source_with;
@@ -44,7 +44,7 @@ pub(super) async fn effect(settings: KubernetesSettings, texts: TextSettings) ->
         texts: texts.clone(),
     };
     let known = GatherContext { hosts: &hosts, inventory: &stage.inventory, untagged: &[] };
-    let claims = gather(vec![(of, Box::new(source_with(settings, texts)))], known, stage.now, stage.now).await;
+    let claims = gather_about(vec![(of, Box::new(source_with(settings, texts)))], known, stage.now, stage.now).await;
     let [SourceOutcome { state: SourceState::Complete { notes, .. }, .. }] = &claims.sources[..] else {
         panic!("{claims:?}")
     };

@@ -11,6 +11,22 @@
 //!   the first one untagged, and `plan-delete` the plan of it;
 //! - `rate`: deletions a minute that the registry lets through, in a bucket of a minute; 0 is any number;
 //! - `binary`: another build to compare with.
+//!
+//! `cargo bench --bench scale -- world NAME[,NAME…] [OPTION…]` measures generated registries, of which this process
+//! holds next to nothing in memory:
+//! - `indexes`: 1 x 100,000, all indexes of two platforms, 10 kept, at 20 ms and at once; `acr purge` beside it;
+//! - `indexes-half`: the same with half of the tags kept, and a file that pins a platform's digest;
+//! - `repositories`: 2,000 x 200; `ten-million`: 1,000 x 10,000;
+//! - `enforce`: 100,000 removals;
+//! - `restore`, `restore-acr`: 10,000 removals, and their restore;
+//! - `oci`: a first and a second plan of 10,000 tags on distribution;
+//! - `custom`: whatever the options say.
+//!
+//! Options change a world: `--repositories R`, `--tags N`, `--indexes`, `--platforms P`, `--attestations`,
+//! `--shared-every N`, `--kept K`, `--latency MS[,MS…]`, `--pinned`, `--distribution`, `--binary PATH`, and
+//! `--commands A,B/C` (groups apart by `/`, each on a fresh registry and state). Ratios are to the first row of the same
+//! world and delay. `state MB` is the size of the state with its write-ahead log at the end, `written MB` the bytes that
+//! the process sent to the disk, both of decimal megabytes.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -31,6 +47,7 @@ use tagwarden::demo::registry::{
 };
 
 mod purge;
+mod worlds;
 
 const POLICIES: &str = "policies:
   - name: builds
@@ -46,10 +63,13 @@ const THEN: &str = "    then: { delete_manifest: after 2s }\n";
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if args.first().is_some_and(|arg| arg == purge::COMMAND) {
         return runtime.block_on(purge::purge(&args[1..]));
+    }
+    if args.first().is_some_and(|arg| arg == worlds::COMMAND) {
+        return worlds::worlds(&args[1..], &runtime);
     }
     let setup = Setup::read(&args)?;
     println!(
@@ -138,7 +158,7 @@ impl Case<'_> {
                 registry.clear_requests();
             }
             let mut process = self.process(command, &registry)?;
-            let (peak, seconds, code) = watch(process.current_dir(folder.path()), folder.path())?;
+            let Measured { peak, seconds, code, .. } = watch(process.current_dir(folder.path()), folder.path())?;
             println!(
                 "{:<14} {:>9} {:>6} {command:<11} {seconds:>8.2} {peak:>8} {code:>5} {:>10}  {}",
                 format!("{} x {}", self.repositories, self.tags),
@@ -262,19 +282,33 @@ fn counts(requests: &[ServedRequest]) -> String {
     counts.iter().map(|(kind, count)| format!("{kind}={count}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Runs a process, and gives its peak in megabytes, how long it took, and its exit code.
-fn watch(command: &mut Command, folder: &Path) -> Result<(u64, f64, i32)> {
+/// The cost of a process.
+struct Measured {
+    /// The peak resident memory in megabytes.
+    peak: u64,
+    seconds: f64,
+    code: i32,
+    /// Bytes written to disk.
+    written: u64,
+}
+
+/// Runs a process to its end, its output in a file of the folder.
+fn watch(command: &mut Command, folder: &Path) -> Result<Measured> {
     let start = Instant::now();
     let mut child = command.stdout(File::create(folder.join("out"))?).spawn()?;
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
+    let files = ["status", "io"].map(|name| format!("/proc/{}/{name}", child.id()));
+    let number = |file: &str, key: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
+    };
+    let (mut peak, mut written) = (0, 0);
     loop {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        peak = peak.max(now.unwrap_or(0) / 1000);
+        peak = peak.max(number(&files[0], "VmHWM:") / 1000);
+        written = written.max(number(&files[1], "write_bytes:"));
         if let Some(ended) = child.try_wait()? {
-            return Ok((peak, start.elapsed().as_secs_f64(), ended.code().unwrap_or(-1)));
+            let (seconds, code) = (start.elapsed().as_secs_f64(), ended.code().unwrap_or(-1));
+            return Ok(Measured { peak, seconds, code, written });
         }
         thread::sleep(Duration::from_millis(10));
     }

@@ -1,98 +1,21 @@
 //! The distribution dialect: the routes of the OCI distribution specification, answered as distribution answers them.
 
-use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
 use serde_json::{Value, json};
 
-use super::auth::{Access, Action};
+use super::api_request::{ApiRequest, Route, parse_digest, parse_reference, refuse_unaccepted};
 use super::content::{Content, Manifest, ManifestError, Reference};
-use super::response::{ErrorResponse, Page, Query, json_response, paginate, with_link};
+use super::response::{
+    ErrorResponse, Page, blob_response, blob_unknown, created_response, header_value, json_response, manifest_response,
+    paginate, with_link,
+};
 use super::uploads::Uploads;
-use super::{Options, TagDeletion};
-use crate::demo::blob::Blob;
+use super::{Options, TagDeletion, generated};
 use crate::demo::image::media_type;
-use crate::domain::{Digest, RepositoryName, TagName};
-
-/// What a path of this dialect names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Route {
-    Ping,
-    Catalog,
-    Tags { name: String },
-    Manifest { name: String, reference: String },
-    Blob { name: String, digest: String },
-    StartUpload { name: String },
-    Upload { name: String, id: String },
-    Referrers { name: String, digest: String },
-}
-
-/// One request, its body read.
-pub(super) struct ApiRequest<'a> {
-    pub(super) method: &'a Method,
-    pub(super) path: &'a str,
-    pub(super) query: &'a Query,
-    pub(super) headers: &'a HeaderMap,
-    pub(super) body: Bytes,
-}
+use crate::domain::Digest;
 
 impl Route {
-    /// The route of a decoded path, if it is one of this dialect.
-    pub(super) fn parse(path: &str) -> Option<Self> {
-        let rest = path.strip_prefix("/v2")?;
-        let rest = match rest {
-            "" | "/" => return Some(Self::Ping),
-            "/_catalog" => return Some(Self::Catalog),
-            _ => rest.strip_prefix('/')?,
-        };
-        let (name, route) = if let Some(name) = rest.strip_suffix("/tags/list") {
-            (name, Self::Tags { name: name.to_owned() })
-        } else if let Some((name, id)) = rest.rsplit_once("/blobs/uploads/") {
-            let (owned, id) = (name.to_owned(), id.to_owned());
-            (name, if id.is_empty() { Self::StartUpload { name: owned } } else { Self::Upload { name: owned, id } })
-        } else if let Some(name) = rest.strip_suffix("/blobs/uploads") {
-            (name, Self::StartUpload { name: name.to_owned() })
-        } else {
-            let (head, last) = rest.rsplit_once('/')?;
-            let (name, kind) = head.rsplit_once('/')?;
-            let (owned, last) = (name.to_owned(), last.to_owned());
-            let route = match kind {
-                "manifests" => Self::Manifest { name: owned, reference: last },
-                "blobs" => Self::Blob { name: owned, digest: last },
-                "referrers" => Self::Referrers { name: owned, digest: last },
-                _ => return None,
-            };
-            (name, route)
-        };
-        name.parse::<RepositoryName>().is_ok().then_some(route)
-    }
-
-    /// The repository that it is about.
-    pub(super) fn name(&self) -> Option<&str> {
-        match self {
-            Self::Ping | Self::Catalog => None,
-            Self::Tags { name }
-            | Self::Manifest { name, .. }
-            | Self::Blob { name, .. }
-            | Self::StartUpload { name }
-            | Self::Upload { name, .. }
-            | Self::Referrers { name, .. } => Some(name),
-        }
-    }
-
-    /// What a request to it must be allowed to do.
-    pub(super) fn required_access(&self, method: &Method, query: &Query) -> Vec<Access> {
-        let Some(name) = self.name() else {
-            return if *self == Self::Catalog { vec![Access::catalog()] } else { Vec::new() };
-        };
-        let mut needed = Access::of_method(name, method);
-        if matches!(self, Self::StartUpload { .. }) {
-            needed.extend(query.get("from").map(|from| Access::to(from, Action::Pull)));
-        }
-        needed
-    }
-
     /// Answers a request that may be answered.
     pub(super) fn respond(
         &self,
@@ -104,6 +27,9 @@ impl Route {
         let reads = matches!(*call.method, Method::GET | Method::HEAD);
         if !reads && options.read_only {
             return ErrorResponse::unsupported().into_response();
+        }
+        if let Some(answered) = generated::respond(self, &call, options, content) {
+            return answered.unwrap_or_else(IntoResponse::into_response);
         }
         let answered = match self {
             Self::Ping if reads => Ok(json_response(StatusCode::OK, "application/json", &json!({}))),
@@ -121,7 +47,10 @@ impl Route {
 }
 
 fn catalog(call: &ApiRequest<'_>, options: &Options, content: &Content) -> Result<Response, ErrorResponse> {
-    let after = |last| content.repositories_after(last).map(|(name, _)| name);
+    let after = |last| {
+        let held = content.repositories_after(last).map(|(name, _)| name);
+        content.with_generated_names(held, last)
+    };
     let Page { rows, link } = paginate(after, |name| (*name).to_owned(), (call.path, call.query), options.page_size)?;
     Ok(with_link(json_response(StatusCode::OK, "application/json", &json!({ "repositories": rows })), link))
 }
@@ -155,15 +84,7 @@ fn manifest(
             let digest = found.ok_or_else(|| ErrorResponse::manifest_unknown(written))?;
             let manifest = content.manifest(name, &digest).ok_or_else(|| ErrorResponse::manifest_unknown(written))?;
             refuse_unaccepted(call.headers, &manifest.media_type)?;
-            Ok((
-                [
-                    (header::CONTENT_TYPE, manifest.media_type.clone()),
-                    (header::ETAG, format!("\"{digest}\"")),
-                    (CONTENT_DIGEST, digest.to_string()),
-                ],
-                manifest.bytes.clone(),
-            )
-                .into_response())
+            Ok(manifest_response(&manifest.media_type, &digest, manifest.bytes.clone()))
         }
         Method::PUT => put_manifest(call, options, content, name, &reference),
         Method::DELETE => delete_manifest(options, content, name, written, &reference),
@@ -171,38 +92,8 @@ fn manifest(
     }
 }
 
-const CONTENT_DIGEST: header::HeaderName = header::HeaderName::from_static("docker-content-digest");
 const OCI_SUBJECT: header::HeaderName = header::HeaderName::from_static("oci-subject");
 const OCI_FILTERS_APPLIED: header::HeaderName = header::HeaderName::from_static("oci-filters-applied");
-
-fn parse_reference(written: &str) -> Result<Reference, ErrorResponse> {
-    if written.contains(':') {
-        return parse_digest(written).map(Reference::Digest);
-    }
-    match written.parse::<TagName>() {
-        Ok(_) => Ok(Reference::Tag(written.to_owned())),
-        Err(error) => Err(ErrorResponse::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error.to_string())),
-    }
-}
-
-pub(super) fn parse_digest(written: &str) -> Result<Digest, ErrorResponse> {
-    written.parse().map_err(|error: crate::domain::InvalidDigest| ErrorResponse::digest_invalid(error.to_string()))
-}
-
-/// Distribution hides OCI manifests from clients that do not ask for them by name; `*/*` does not count.
-fn refuse_unaccepted(headers: &HeaderMap, kind: &str) -> Result<(), ErrorResponse> {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let named = accepted.flat_map(|value| value.split(',')).any(|range| {
-        let range = range.split(';').next().unwrap_or_default();
-        range.trim() == kind
-    });
-    let strict = matches!(kind, media_type::OCI_MANIFEST | media_type::OCI_INDEX);
-    if strict && !named {
-        let message = format!("{kind} found, but accept header does not support it");
-        return Err(ErrorResponse::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message));
-    }
-    Ok(())
-}
 
 fn put_manifest(
     call: ApiRequest<'_>,
@@ -269,17 +160,8 @@ fn delete_manifest(
 
 fn blob(content: &Content, name: &str, written: &str) -> Result<Response, ErrorResponse> {
     let digest = parse_digest(written)?;
-    let blob: &Blob = content.blob(name, &digest).ok_or_else(|| {
-        let message = "blob unknown to registry";
-        ErrorResponse::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", message).detail(json!(written))
-    })?;
-    let body = Body::from_stream(stream::iter(blob.chunks().map(Ok::<_, std::convert::Infallible>)));
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (header::CONTENT_LENGTH, blob.length().to_string()),
-        (CONTENT_DIGEST, digest.to_string()),
-    ];
-    Ok((headers, body).into_response())
+    let blob = content.blob(name, &digest).ok_or_else(|| blob_unknown(written))?;
+    Ok(blob_response(blob))
 }
 
 fn referrers(
@@ -321,16 +203,6 @@ fn referrer_descriptor(digest: &Digest, manifest: &Manifest) -> Value {
         entry["annotations"] = json!(manifest.annotations);
     }
     entry
-}
-
-/// `201 Created` of content with that digest.
-pub(super) fn created_response(location: &str, digest: &Digest) -> Response {
-    let headers = [(header::LOCATION, header_value(location)), (CONTENT_DIGEST, header_value(&digest.to_string()))];
-    (StatusCode::CREATED, headers).into_response()
-}
-
-pub(super) fn header_value(text: &str) -> HeaderValue {
-    HeaderValue::try_from(text).expect("names and digests are plain text")
 }
 
 #[cfg(test)]

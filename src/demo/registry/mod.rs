@@ -2,6 +2,7 @@
 //!
 //! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
 //! and `distribution` (with `uploads`) and `acr` are the dialects that it speaks, on the same content, rules and faults.
+//! `generated` answers for repositories that are computed and not held.
 //! This file puts them together for each request.
 
 use std::collections::BTreeMap;
@@ -21,8 +22,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use self::acr::AcrService;
+use self::api_request::{ApiRequest, Route};
 use self::auth::{Guard, IssuedTokens};
-use self::distribution::{ApiRequest, Route};
 use self::faults::ActiveFaults;
 use self::response::Query;
 use self::tls::TlsListener;
@@ -32,10 +33,12 @@ use crate::apply::Clock;
 use crate::domain::Digest;
 
 mod acr;
+mod api_request;
 mod auth;
 mod content;
 mod distribution;
 mod faults;
+mod generated;
 mod response;
 mod tls;
 mod uploads;
@@ -43,7 +46,8 @@ mod uploads;
 pub use acr::{AcrOptions, Admin, Identity, Permission, Rate, ScopedUser, ServerRateLimits};
 pub use auth::{Action, AuthMode};
 pub use content::{
-    Attributes, Child, CollectedGarbage, Content, DeletionRules, Manifest, ManifestError, Order, Reference, Tag, Target,
+    Attributes, Child, CollectedGarbage, Content, DeletionRules, GeneratedWorld, Manifest, ManifestError, Order,
+    Reference, Tag, Target,
 };
 pub use faults::{Fault, FaultKind};
 pub use tls::Tls;

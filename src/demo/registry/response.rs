@@ -1,9 +1,16 @@
 //! Answers that every dialect gives: errors in the form of the distribution specification, and pages of names.
 
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::stream;
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::demo::blob::Blob;
+use crate::domain::Digest;
+
+pub(super) const CONTENT_DIGEST: header::HeaderName = header::HeaderName::from_static("docker-content-digest");
 
 /// An error answer: `{"errors":[{"code","message","detail"}]}`.
 #[derive(Debug, Clone)]
@@ -130,4 +137,39 @@ pub(super) fn with_link(mut response: Response, link: Option<HeaderValue>) -> Re
         response.headers_mut().insert(header::LINK, link);
     }
     response
+}
+
+/// A manifest's bytes.
+pub(super) fn manifest_response(media_type: &str, digest: &Digest, bytes: Bytes) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, media_type.to_owned()),
+        (header::ETAG, format!("\"{digest}\"")),
+        (CONTENT_DIGEST, digest.to_string()),
+    ];
+    (headers, bytes).into_response()
+}
+
+pub(super) fn blob_unknown(written: &str) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown to registry").detail(json!(written))
+}
+
+/// A blob's bytes.
+pub(super) fn blob_response(blob: &Blob) -> Response {
+    let body = Body::from_stream(stream::iter(blob.chunks().map(Ok::<_, std::convert::Infallible>)));
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, blob.length().to_string()),
+        (CONTENT_DIGEST, blob.digest().to_string()),
+    ];
+    (headers, body).into_response()
+}
+
+/// `201 Created` of content with that digest.
+pub(super) fn created_response(location: &str, digest: &Digest) -> Response {
+    let headers = [(header::LOCATION, header_value(location)), (CONTENT_DIGEST, header_value(&digest.to_string()))];
+    (StatusCode::CREATED, headers).into_response()
+}
+
+pub(super) fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::try_from(text).expect("names and digests are plain text")
 }

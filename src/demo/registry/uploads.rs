@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::api_request::{ApiRequest, parse_digest};
 use super::content::Content;
-use super::distribution::{ApiRequest, created_response, header_value, parse_digest};
-use super::response::ErrorResponse;
+use super::response::{ErrorResponse, created_response, header_value};
 use crate::demo::blob::Blob;
 
 /// The uploads that are under way.

@@ -10,6 +10,7 @@ mod acr;
 mod auth;
 mod faults;
 mod foreign_clients;
+mod generated;
 mod protocol;
 mod skopeo;
 

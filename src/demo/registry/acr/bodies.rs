@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::super::content::{Attributes, Child, Content, Manifest, Tag};
+use super::super::content::{Attributes, Child, Content, Manifest, ManifestRow, Tag};
 use super::truncate_to_100_nanoseconds;
 use crate::domain::Digest;
 
@@ -114,6 +114,22 @@ impl<'a> ManifestBody<'a> {
             media_type: &manifest.media_type,
             tags: manifest.tags.iter().map(|tag| &**tag).filter(listed).take(most_tags).collect(),
             changeable_attributes: manifest.attributes.into(),
+            references: Vec::new(),
+        }
+    }
+
+    /// The same of a generated manifest.
+    pub(super) fn of_row(row: &'a ManifestRow, most_tags: usize) -> Self {
+        Self {
+            digest: row.digest.to_string(),
+            image_size: row.image_size,
+            created_time: format_time(row.created),
+            last_update_time: format_time(row.updated),
+            architecture: row.architecture,
+            os: row.os,
+            media_type: row.media_type,
+            tags: row.tags.iter().map(String::as_str).take(most_tags).collect(),
+            changeable_attributes: Attributes::default().into(),
             references: Vec::new(),
         }
     }

@@ -47,8 +47,13 @@ pub(super) fn untag(content: &mut Content, name: &str, tag: &str) -> Result<Resp
         return Err(disallowed_error());
     }
     content.delete_tag(name, tag);
+    Ok(untagged_response(&digest))
+}
+
+/// `202 Accepted` of a tag that named this.
+pub(super) fn untagged_response(digest: &Digest) -> Response {
     let digest = HeaderValue::try_from(digest.to_string()).expect("a digest is plain text");
-    Ok((StatusCode::ACCEPTED, [(UNTAGGED_DIGEST, digest)]).into_response())
+    (StatusCode::ACCEPTED, [(UNTAGGED_DIGEST, digest)]).into_response()
 }
 
 /// `DELETE /v2/{repository}/manifests/{digest}`: the manifest goes with all its tags and referrers.
@@ -117,7 +122,7 @@ fn repository_attributes(content: &Content, name: &str) -> Attributes {
     content.repository(name).map(|found| found.attributes).unwrap_or_default()
 }
 
-fn disallowed_error() -> ErrorResponse {
+pub(super) fn disallowed_error() -> ErrorResponse {
     let message = "The operation is disallowed on this registry, repository or image.";
     ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "REGISTRY_DISALLOWED_OPERATION", message)
 }

@@ -17,8 +17,8 @@ const MAX_PAGE_SIZE: usize = 1000;
 /// One page of a list: how long it may be, where it starts, and in which order.
 pub(super) struct PageRequest<'a> {
     page_size: usize,
-    last: Option<&'a str>,
-    order: Order,
+    pub(super) last: Option<&'a str>,
+    pub(super) order: Order,
     /// As the client wrote it; the `Link` repeats it.
     orderby: &'a str,
 }
@@ -44,7 +44,7 @@ impl<'a> PageRequest<'a> {
     }
 
     /// The rows of the page, and the `Link` to the next one: `digest` is not in it, as it is not in the real one's.
-    fn take_page<T>(
+    pub(super) fn take_page<T>(
         &self,
         mut rows: impl Iterator<Item = T>,
         name: impl Fn(&T) -> String,
@@ -68,7 +68,8 @@ pub(super) fn catalog(content: &Content, paging: &PageRequest<'_>, path: &str) -
     let listed = content.repositories_after(paging.last.unwrap_or_default());
     // Blobs alone, of a push that is under way, make no repository.
     let listed = listed.filter(|(_, repository)| repository.attributes.list && repository.manifests.len() > 0);
-    let (rows, link) = paging.take_page(listed.map(|(name, _)| name), |name| (*name).to_owned(), path);
+    let listed = content.with_generated_names(listed.map(|(name, _)| name), paging.last.unwrap_or_default());
+    let (rows, link) = paging.take_page(listed, |name| (*name).to_owned(), path);
     let rows = if rows.is_empty() { Value::Null } else { json!(rows) };
     with_link(acr_json_response(StatusCode::OK, &json!({ "repositories": rows })), link)
 }
@@ -93,7 +94,7 @@ pub(super) fn tags(
 ) -> Result<Response, ErrorResponse> {
     let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
     let wanted = query.get("digest").filter(|digest| !digest.is_empty());
-    let wanted = wanted.map(super::super::distribution::parse_digest).transpose()?;
+    let wanted = wanted.map(super::super::api_request::parse_digest).transpose()?;
     let rows = found.tags.rows_after(paging.order, paging.last).filter(|(_, tag)| tag.attributes.list);
     let rows = rows.filter(|(_, tag)| wanted.as_ref().is_none_or(|digest| tag.digest == *digest));
     let path = format!("/acr/v1/{}/_tags", url_encode(name));
@@ -125,7 +126,7 @@ pub(super) fn manifests(
     (host, most_tags): (&str, usize),
 ) -> Result<Response, ErrorResponse> {
     let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
-    let last = paging.last.map(super::super::distribution::parse_digest).transpose()?;
+    let last = paging.last.map(super::super::api_request::parse_digest).transpose()?;
     let rows = found.manifests.rows_after(paging.order, last.as_ref()).filter(|(_, row)| row.attributes.list);
     let path = format!("/acr/v1/{}/_manifests", url_encode(name));
     let (rows, link) = paging.take_page(rows, |(digest, _)| digest.to_string(), &path);
@@ -145,11 +146,11 @@ pub(super) fn manifest(
     Ok(envelope_response(host, name, Body::Manifest(body)))
 }
 
-fn envelope_response(registry: &str, image_name: &str, body: Body<'_>) -> Response {
+pub(super) fn envelope_response(registry: &str, image_name: &str, body: Body<'_>) -> Response {
     acr_json_response(StatusCode::OK, &Envelope { registry, image_name, body })
 }
 
-fn url_encode(name: &str) -> String {
+pub(super) fn url_encode(name: &str) -> String {
     url::form_urlencoded::byte_serialize(name.as_bytes()).collect()
 }
 

@@ -16,8 +16,8 @@ use self::lists::PageRequest;
 use self::rate_limits::{Buckets, RateDecision, format_per_second};
 use self::route::Route;
 use super::Options;
+use super::api_request::{self, ApiRequest};
 use super::content::{Content, DeletionRules, Target};
-use super::distribution::{self, ApiRequest};
 use super::response::{ErrorResponse, Query, json_response};
 use super::uploads::Uploads;
 use crate::apply::Clock;
@@ -25,6 +25,7 @@ use crate::apply::Clock;
 mod auth;
 mod bodies;
 mod changes;
+mod generated;
 mod jwt;
 mod lists;
 mod permission;
@@ -256,6 +257,9 @@ impl AcrService {
         if !reads && options.read_only {
             return Err(ErrorResponse::unsupported());
         }
+        if let Some(answered) = generated::respond(route, &call, told, options, content) {
+            return answered;
+        }
         match (route, call.method) {
             (Route::Catalog, _) if reads => Ok(lists::catalog(content, &paging()?, "/acr/v1/_catalog")),
             (Route::Repository { name }, _) if reads => lists::repository(content, name, host),
@@ -273,10 +277,10 @@ impl AcrService {
             (Route::Tag { name, tag }, &Method::DELETE) => changes::untag(content, name, tag),
             (Route::Manifests { name }, _) if reads => lists::manifests(content, name, &paging()?, told),
             (Route::Manifest { name, digest }, _) if reads => {
-                lists::manifest(content, name, &distribution::parse_digest(digest)?, told)
+                lists::manifest(content, name, &api_request::parse_digest(digest)?, told)
             }
             (Route::Manifest { name, digest }, &Method::PATCH) => {
-                let digest = distribution::parse_digest(digest)?;
+                let digest = api_request::parse_digest(digest)?;
                 changes::set_attributes(content, name, Target::Manifest(&digest), &call.body)?;
                 lists::manifest(content, name, &digest, told)
             }
@@ -284,7 +288,7 @@ impl AcrService {
             (Route::DeletedTags { name }, _) if reads => changes::deleted_tags(content, name, host),
             (Route::DeletedManifests { name }, _) if reads => changes::deleted_manifests(content, name, host),
             (Route::DeletedManifest { name, digest }, &Method::POST) => {
-                changes::restore(content, name, &distribution::parse_digest(digest)?, call.query, &call.body)
+                changes::restore(content, name, &api_request::parse_digest(digest)?, call.query, &call.body)
             }
             (Route::Distribution(route), _) => route_distribution(route, call, options, (content, uploads)),
             _ => Err(ErrorResponse::unsupported()),
@@ -303,12 +307,12 @@ impl AcrService {
 
 /// The routes of distribution, where ACR answers some of them in its own way.
 fn route_distribution(
-    route: &distribution::Route,
+    route: &api_request::Route,
     call: ApiRequest<'_>,
     options: &Options,
     (content, uploads): (&mut Content, &mut Uploads),
 ) -> Result<Response, ErrorResponse> {
-    use distribution::Route as Plain;
+    use api_request::Route as Plain;
     let paging = || PageRequest::read(call.query, options.page_size);
     let reads = matches!(*call.method, Method::GET | Method::HEAD);
     match route {

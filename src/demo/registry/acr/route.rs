@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 
-use super::super::distribution;
+use super::super::api_request;
 use super::permission::{Permission, RequiredPermission};
 use crate::domain::RepositoryName;
 
@@ -19,14 +19,14 @@ pub(super) enum Route {
     DeletedTags { name: String },
     DeletedManifests { name: String },
     DeletedManifest { name: String, digest: String },
-    Distribution(distribution::Route),
+    Distribution(api_request::Route),
 }
 
 impl Route {
     /// The route of a decoded path.
     pub(super) fn parse(path: &str) -> Option<Self> {
         let Some(rest) = path.strip_prefix("/acr/v1/") else {
-            return distribution::Route::parse(path).map(Self::Distribution);
+            return api_request::Route::parse(path).map(Self::Distribution);
         };
         match rest {
             "_catalog" => return Some(Self::Catalog),
@@ -60,8 +60,8 @@ impl Route {
             vec![needed.iter().map(|permission| RequiredPermission::repository(name, *permission)).collect::<Vec<_>>()]
         };
         match self {
-            Self::Distribution(distribution::Route::Ping) => vec![Vec::new()],
-            Self::Catalog | Self::Distribution(distribution::Route::Catalog) => {
+            Self::Distribution(api_request::Route::Ping) => vec![Vec::new()],
+            Self::Catalog | Self::Distribution(api_request::Route::Catalog) => {
                 vec![vec![RequiredPermission::registry(Catalog)]]
             }
             Self::DeletedCatalog => vec![vec![RequiredPermission::registry(DeletedCatalog)]],
@@ -76,7 +76,7 @@ impl Route {
             },
             Self::DeletedTags { name } | Self::DeletedManifests { name } => all(name, &[DeletedRead]),
             Self::DeletedManifest { name, .. } => all(name, &[DeletedRead, DeletedRestore]),
-            Self::Distribution(distribution::Route::Tags { name }) => {
+            Self::Distribution(api_request::Route::Tags { name }) => {
                 [all(name, &[MetadataRead]), all(name, &[Pull])].concat()
             }
             Self::Distribution(route) => {
@@ -130,7 +130,7 @@ mod tests {
             ("/acr/v1/_what", None),
             ("/acr/v1/", None),
             ("/acr/v2/shop", None),
-            ("/v2/", Some(Route::Distribution(distribution::Route::Ping))),
+            ("/v2/", Some(Route::Distribution(api_request::Route::Ping))),
         ] {
             assert_eq!(Route::parse(path), route, "{path}");
         }

@@ -8,18 +8,22 @@ use axum::body::Bytes;
 use jiff::Timestamp;
 
 use self::deletion_rules::DeletionSchedule;
+use self::generated::GeneratedContent;
 use self::repository::Repository;
 use crate::demo::blob::Blob;
 use crate::demo::image::Image;
 use crate::domain::Digest;
 
 mod deletion_rules;
+mod generated;
 mod manifest;
 mod repository;
 mod time_ordered_map;
 
 pub use deletion_rules::DeletionRules;
 pub(super) use deletion_rules::RestoreError;
+pub use generated::GeneratedWorld;
+pub(super) use generated::{GeneratedRepository, ManifestRow};
 pub use manifest::{Child, Manifest};
 pub use repository::Tag;
 pub use time_ordered_map::Order;
@@ -29,6 +33,8 @@ pub use time_ordered_map::Order;
 pub struct Content {
     blobs: BTreeMap<Digest, Blob>,
     repositories: BTreeMap<String, Repository>,
+    /// Repositories that are computed as they are asked for.
+    generated: Option<Box<GeneratedContent>>,
     now: Timestamp,
     pub(super) deletions: DeletionSchedule,
 }

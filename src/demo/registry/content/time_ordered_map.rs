@@ -68,6 +68,14 @@ impl<K: Ord + Clone, V: UpdateTime> TimeOrderedMap<K, V> {
         self.rows.contains_key(key)
     }
 
+    /// When a row was last updated that is here, or was until it was removed.
+    pub(super) fn time_of<Q: Ord + ?Sized>(&self, key: &Q) -> Option<Timestamp>
+    where
+        K: Borrow<Q>,
+    {
+        self.rows.get(key).map(V::updated).or_else(|| self.removed.get(key).copied())
+    }
+
     pub(in crate::demo::registry) fn len(&self) -> usize {
         self.rows.len()
     }
